@@ -1,0 +1,23 @@
+//! stub
+
+mod error;
+mod hub;
+mod process;
+mod region;
+mod ring;
+mod sys;
+mod wire;
+
+pub use error::*;
+pub use offspring_macros::{Worker, main, test, worker};
+pub use process::{
+    Builder, ChildProcess, CurrentProcess, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init, parent,
+};
+
+/// Not public API: what the macros reach.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::process::{Registration, enter_test, with_deadline};
+    pub use inventory;
+    pub use serde;
+}

@@ -1,0 +1,518 @@
+//! Starting a child.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{self, Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
+use serde::de::DeserializeOwned;
+
+use crate::error::{ExitReason, SpawnError};
+use crate::hub;
+use crate::process::current::{self, Identity, ParentProcess};
+use crate::process::entry::{self, CHILD_VARIABLE, Entry};
+use crate::process::handle::{Process, Running};
+use crate::process::handshake::{self, Answer, Boot, Hello, PrivateDirectory, Report};
+use crate::process::registry::{self, ProcessWorker};
+use crate::process::stdio::{Pipes, Stdio};
+use crate::process::{exit, reaper};
+use crate::sys::{self, Pidfd, Status, Waited};
+use crate::wire::{self, Failure, Packet};
+
+/// How long a child may take until its worker runs.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How deep processes may be nested; `OFFSPRING_MAX_DEPTH` overrides it.
+const MAX_DEPTH: u32 = 16;
+const NAME_MAX: usize = 200;
+
+/// How a child is started: name, daemon flag, environment, arguments, directory, stdio.
+///
+/// Dropping it starts nothing. It is used up by [`spawn`](Builder::spawn).
+///
+/// ```
+/// # use offspring::{ProcessWorker, Worker};
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize, Worker)]
+/// struct Greet;
+///
+/// impl ProcessWorker for Greet {
+///     type Output = String;
+///     fn run(self) -> String {
+///         format!("{} says {}", offspring::current().name(), std::env::var("GREETING").unwrap())
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let process = offspring::Builder::new().name("bob").env("GREETING", "hello").spawn(Greet)?;
+///     assert_eq!(process.join()?, "bob says hello");
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "must eventually spawn a worker"]
+pub struct Builder {
+    name: Option<String>,
+    daemon: Option<bool>,
+    environment: Vec<Change>,
+    arguments: Option<Vec<OsString>>,
+    directory: Option<PathBuf>,
+    stdin: Option<Stdio>,
+    stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
+    start_timeout: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Set(OsString, OsString),
+    Remove(OsString),
+    Clear,
+}
+
+impl Builder {
+    /// The defaults, each stated at its method.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The process's name, for messages, [`current`](crate::current) and `ps` (which shows 15 bytes).
+    /// Default: the worker's type and a number, such as `Consumer-1`. 1 to 200 bytes without NUL.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether the process is stopped at the end of the program (SIGTERM, after 5 s SIGKILL) instead of
+    /// waited for. Default: what this process itself is, as in Python; `false` for the program.
+    pub fn daemon(mut self, daemon: bool) -> Builder {
+        self.daemon = Some(daemon);
+        self
+    }
+
+    /// Sets an environment variable of the child. Default: the parent's environment.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Builder {
+        self.environment.push(Change::Set(name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets several.
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (N, V)>) -> Builder {
+        variables.into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
+    }
+
+    /// Removes an environment variable for the child.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Builder {
+        self.environment.push(Change::Remove(name.as_ref().to_owned()));
+        self
+    }
+
+    /// Removes all of them; those set afterwards stay.
+    pub fn env_clear(mut self) -> Builder {
+        self.environment.push(Change::Clear);
+        self
+    }
+
+    /// Adds an argument, for `std::env::args` in the child. Default, if none is given: the arguments of
+    /// the program. Under `#[offspring::test]` the test harness needs the arguments for itself: there the
+    /// child does not get these.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Builder {
+        self.arguments.get_or_insert_default().push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments; an empty list means none.
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Builder {
+        let list = self.arguments.get_or_insert_default();
+        list.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// The child's working directory. Default: the parent's.
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Builder {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// The child's stdin. Default: [`Stdio::null`].
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Builder {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
+    /// The child's stdout. Default: [`Stdio::inherit`].
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Builder {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    /// The child's stderr. Default: [`Stdio::inherit`].
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Builder {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    /// How long the child may take until its worker runs; then it is killed. Default: 10 s.
+    pub fn start_timeout(mut self, timeout: Duration) -> Builder {
+        self.start_timeout = Some(timeout);
+        self
+    }
+
+    /// Starts a process that runs `worker`, and waits until it does.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] names what was wrong and what to do. Nothing is left behind then: no child, no
+    /// zombie, no file. Mistakes of the program (no `init`, worker not registered, two workers of one
+    /// name, bad options, a value that does not encode) are found before a process is started.
+    pub fn spawn<W: ProcessWorker>(self, worker: W) -> Result<Process<W::Output>, SpawnError> {
+        let entry = entry::entry().ok_or(SpawnError::NotInitialized)?;
+        let registered = registry::check::<W>()?;
+        if exit::is_exiting() {
+            return Err(SpawnError::Exiting);
+        }
+        let identity = self.identity(registered)?;
+        let value = send_value(&worker)?;
+        drop(worker);
+        // A service of this process that must outlive the child, so it comes first.
+        reaper::start().map_err(SpawnError::io("start the reaper thread"))?;
+        exit::install();
+
+        let deadline = Instant::now() + self.start_timeout.unwrap_or(START_TIMEOUT).min(Duration::from_secs(86_400 * 365));
+        let directory = PrivateDirectory::new().map_err(SpawnError::io("make a private directory for the start"))?;
+        let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
+        let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
+
+        let (mut start, hello_fds, pipes) = self.exec(&identity.name, entry, deadline)?;
+        let stdio = [true, matches!(entry, Entry::Test(_)), false];
+        let hello = Hello::new(token, directory.path(), stdio).map_err(SpawnError::io("read this program's image"))?;
+        start.tell(&hello, &hello_fds)?;
+        drop(hello_fds);
+        let server = start.hear_ready()?;
+        let daemon = identity.daemon;
+        let boot = Boot {
+            token,
+            worker: registered.to_owned(),
+            identity,
+            entry: entry.clone(),
+            value,
+            reports: reports_in_child,
+        };
+        start.send_boot(server, boot)?;
+        start.hear_started()?;
+        drop(directory);
+        start.finish(daemon, reports, pipes)
+    }
+
+    fn identity(&self, registered: &'static str) -> Result<Identity, SpawnError> {
+        let parent = current::current();
+        let depth = parent.generation();
+        let limit = std::env::var("OFFSPRING_MAX_DEPTH").ok().and_then(|limit| limit.parse().ok()).unwrap_or(MAX_DEPTH);
+        if depth >= limit {
+            return Err(SpawnError::TooDeep { depth });
+        }
+        let name = match &self.name {
+            Some(name) if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') => {
+                return Err(SpawnError::InvalidOption {
+                    option: "name",
+                    problem: format!("has {} bytes: use 1 to {NAME_MAX}, without NUL", name.len()),
+                });
+            }
+            Some(name) => name.clone(),
+            None => default_name(registered),
+        };
+        Ok(Identity {
+            name,
+            daemon: self.daemon.unwrap_or(parent.is_daemon()),
+            generation: depth + 1,
+            parent: Some(ParentProcess {
+                name: parent.name().to_owned(),
+                pid: process::id(),
+            }),
+        })
+    }
+
+    /// Starts the image. Gives the descriptors that follow over the lifeline.
+    fn exec(self, name: &str, entry: &Entry, deadline: Instant) -> Result<(Start, Vec<OwnedFd>, Pipes), SpawnError> {
+        let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
+        let (stdin, stdin_end) = self.stdin.unwrap_or_else(Stdio::null).open(0).map_err(stdio_error())?;
+        let (stdout, stdout_end) = self.stdout.unwrap_or_else(Stdio::inherit).open(1).map_err(stdio_error())?;
+        let (stderr, stderr_end) = self.stderr.unwrap_or_else(Stdio::inherit).open(2).map_err(stdio_error())?;
+        let (lifeline, theirs) = sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
+        let mut later = vec![stdin];
+
+        let mut command = sys::this_program();
+        // No hook runs between fork and exec, so std can use the fast and safe `posix_spawn`.
+        command.stdin(theirs).stderr(stderr);
+        match entry {
+            Entry::Main => {
+                let arguments = self.arguments.unwrap_or_else(|| std::env::args_os().skip(1).collect());
+                command.args(arguments).stdout(stdout);
+            }
+            Entry::Test(path) => {
+                // The harness's own chatter goes nowhere; the worker gets the real stdout in `init`.
+                command.args([path.as_str(), "--exact", "--include-ignored", "--nocapture", "--test-threads=1", "--quiet"]);
+                command.stdout(process::Stdio::null());
+                later.push(stdout);
+            }
+        }
+        for change in self.environment {
+            match change {
+                Change::Set(name, value) => command.env(name, value),
+                Change::Remove(name) => command.env_remove(name),
+                Change::Clear => command.env_clear(),
+            };
+        }
+        command.env(CHILD_VARIABLE, process::id().to_string());
+        if let Some(directory) = self.directory {
+            command.current_dir(directory);
+        }
+        let child = spawn_command(&mut command)?;
+        // Else the parent would hold the child's end of the lifeline open.
+        drop(command);
+        let pidfd = match Pidfd::of(&child) {
+            Ok(pidfd) => pidfd,
+            Err(source) => return Err(lost(child, source)),
+        };
+        let pipes = Pipes {
+            stdin: stdin_end.map(Into::into),
+            stdout: stdout_end.map(Into::into),
+            stderr: stderr_end.map(Into::into),
+        };
+        let start = Start {
+            pid: child.id(),
+            name: name.to_owned(),
+            pidfd: Some(pidfd),
+            lifeline: Some(lifeline),
+            deadline,
+            began: Instant::now(),
+        };
+        Ok((start, later, pipes))
+    }
+}
+
+fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
+    command.spawn().map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidInput => SpawnError::InvalidOption {
+            option: "an argument or environment variable",
+            problem: format!("cannot be passed to a process: {source}"),
+        },
+        _ => SpawnError::Io {
+            act: "start this program again (is the working directory there?)",
+            source,
+        },
+    })
+}
+
+/// A child that cannot be watched is ended by std's own means.
+fn lost(mut child: Child, source: io::Error) -> SpawnError {
+    let _ = child.kill();
+    let _ = child.wait();
+    SpawnError::Io {
+        act: "watch the new process",
+        source,
+    }
+}
+
+/// `Consumer-1` of `app::jobs::Consumer`, `Sum-2` of `app::Sum<f32>`.
+fn default_name(registered: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let plain = registered.split('<').next().unwrap_or(registered);
+    let short = plain.rsplit("::").next().unwrap_or(plain);
+    format!("{short}-{}", COUNT.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+/// Puts the worker's value into a channel of its own, whose reading end then travels: so raw handles of
+/// ipc-channel inside it, which cross only in the message that their encoding precedes, are with it
+/// already, and an error comes before any process is started.
+fn send_value<W: ProcessWorker>(worker: &W) -> Result<OpaqueIpcReceiver, SpawnError> {
+    let (sender, receiver): (IpcSender<Packet>, IpcReceiver<Packet>) = ipc::channel().map_err(SpawnError::io("make a channel"))?;
+    let encoded = wire::encode(worker);
+    let encoded = match encoded {
+        Ok(encoded) => encoded,
+        Err(error) => {
+            // Raw handles that were encoded before the error must not ride on this thread's next message.
+            wire::drop_strays();
+            return Err(SpawnError::Encode(error));
+        }
+    };
+    let packet = Packet::new(encoded).map_err(|source| {
+        wire::drop_strays();
+        SpawnError::Io {
+            act: "make shared memory for the worker",
+            source,
+        }
+    })?;
+    wire::send_with_strays(&sender, packet).map_err(|failure| SpawnError::Io {
+        act: "send the worker",
+        source: match failure {
+            Failure::Io(error) => error,
+            other => io::Error::other(format!("{other:?}")),
+        },
+    })?;
+    hub::announce();
+    Ok(receiver.to_opaque())
+}
+
+/// A child on its way. Dropped before [`finish`](Start::finish), it is killed and reaped.
+struct Start {
+    pid: u32,
+    name: String,
+    /// `None` once somebody else looks after the child.
+    pidfd: Option<Pidfd>,
+    lifeline: Option<OwnedFd>,
+    deadline: Instant,
+    began: Instant,
+}
+
+impl Start {
+    fn tell(&mut self, hello: &Hello, fds: &[OwnedFd]) -> Result<(), SpawnError> {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        match handshake::tell(self.lifeline(), hello, &fds) {
+            Ok(()) => Ok(()),
+            // A child that is gone already is told better by its status.
+            Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
+            Err(source) => Err(SpawnError::Io {
+                act: "speak to the new process",
+                source,
+            }),
+        }
+    }
+
+    fn hear(&mut self) -> Result<Answer, SpawnError> {
+        let waited = self.pidfd().wait_or_readable(self.lifeline(), self.deadline);
+        match waited.map_err(SpawnError::io("wait for the new process"))? {
+            Waited::Timeout => {
+                let deadline = self.deadline.duration_since(self.began);
+                let (name, pid) = self.who();
+                Err(SpawnError::Timeout { name, pid, deadline })
+            }
+            Waited::Ended => Err(self.ended()),
+            Waited::Readable => match handshake::hear(self.lifeline()) {
+                Ok(Some((answer, _))) => Ok(answer),
+                Ok(None) => Err(self.ended()),
+                Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
+                Err(error) => Err(self.protocol(format!("its answer is not understood: {error}"))),
+            },
+        }
+    }
+
+    fn hear_ready(&mut self) -> Result<String, SpawnError> {
+        match self.hear()? {
+            Answer::Ready(server) => Ok(server),
+            answer => Err(self.refused(answer)),
+        }
+    }
+
+    fn hear_started(&mut self) -> Result<(), SpawnError> {
+        match self.hear()? {
+            Answer::Started => Ok(()),
+            answer => Err(self.refused(answer)),
+        }
+    }
+
+    fn refused(&self, answer: Answer) -> SpawnError {
+        let (name, pid) = self.who();
+        match answer {
+            Answer::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
+            Answer::BadValue(message) => SpawnError::Decode { name, pid, message },
+            Answer::Failed(message) => SpawnError::Protocol { name, pid, message },
+            Answer::Ready(_) | Answer::Started => self.protocol("it answered out of turn".to_owned()),
+        }
+    }
+
+    fn send_boot(&mut self, server: String, boot: Boot) -> Result<(), SpawnError> {
+        let sent = wire::no_panic("ipc-channel", || IpcSender::connect(server))
+            .and_then(|sender| sender)
+            .map_err(Failure::from)
+            .and_then(|sender| wire::send(&sender, boot));
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Failure::Io(source)) if source.kind() != io::ErrorKind::ConnectionRefused && source.kind() != io::ErrorKind::NotFound => {
+                Err(SpawnError::Io {
+                    act: "send the worker to the new process",
+                    source,
+                })
+            }
+            // The server is gone: what its process says, or its status, tells more.
+            Err(_) => Err(match self.hear() {
+                Ok(answer) => self.refused(answer),
+                Err(error) => error,
+            }),
+        }
+    }
+
+    fn pidfd(&self) -> &Pidfd {
+        self.pidfd.as_ref().expect("a start that is not finished holds its child")
+    }
+
+    fn lifeline(&self) -> BorrowedFd<'_> {
+        self.lifeline.as_ref().expect("a start that is not finished holds its lifeline").as_fd()
+    }
+
+    fn who(&self) -> (String, u32) {
+        (self.name.clone(), self.pid)
+    }
+
+    fn protocol(&self, message: String) -> SpawnError {
+        let (name, pid) = self.who();
+        SpawnError::Protocol { name, pid, message }
+    }
+
+    /// The child closed its end, or is gone: waits for its status, which is the better answer.
+    fn ended(&mut self) -> SpawnError {
+        let (name, pid) = self.who();
+        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
+        // One that closed the lifeline but lives on gets no second chance.
+        if !matches!(pidfd.wait_end(Instant::now() + Duration::from_millis(200)), Ok(true)) {
+            pidfd.kill();
+            reap(&pidfd);
+            let message = "it closed its lifeline".to_owned();
+            return SpawnError::Protocol { name, pid, message };
+        }
+        let reason = match reap(&pidfd) {
+            Status::Exited(code) => ExitReason::Exited(code),
+            Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
+            Status::Unknown => ExitReason::Unknown,
+        };
+        SpawnError::Died { name, pid, reason }
+    }
+
+    /// Hands the child over to the reaper.
+    fn finish<T: DeserializeOwned>(mut self, daemon: bool, reports: IpcReceiver<Report>, pipes: Pipes) -> Result<Process<T>, SpawnError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let lifeline = self.lifeline.take().expect("a start that is not finished holds its lifeline");
+        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
+        let running = Arc::new(Running::new(id, self.pid, self.name.clone(), daemon, pidfd, lifeline, reports));
+        if let Err(source) = reaper::watch(running.clone()) {
+            running.pidfd.kill();
+            reap(&running.pidfd);
+            return Err(SpawnError::Io {
+                act: "watch the new process",
+                source,
+            });
+        }
+        Ok(Process::new(running, pipes))
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            pidfd.kill();
+            reap(&pidfd);
+        }
+    }
+}
+
+fn reap(pidfd: &Pidfd) -> Status {
+    // Killed, or seen to have ended: this does not wait long.
+    let _ = pidfd.wait_end(Instant::now() + Duration::from_secs(3600));
+    pidfd.reap().unwrap_or(Status::Unknown)
+}

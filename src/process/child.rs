@@ -1,0 +1,212 @@
+//! The child's side: from `init` to the exit.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
+
+use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender, OpaqueIpcReceiver};
+
+use crate::error::PanicReport;
+use crate::hub;
+use crate::process::current::Identity;
+use crate::process::entry::Entry;
+use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
+use crate::process::registry::{self, ProcessWorker};
+use crate::sys;
+use crate::wire::{self, Carried, Packet};
+
+/// The exit code of a worker that panicked: Rust's own.
+pub(crate) const EXIT_PANIC: i32 = 101;
+/// The exit code of a child whose start failed after it said why over the lifeline.
+const EXIT_START: i32 = 70;
+/// The exit code of a child whose parent is gone. Nobody is left to see it.
+const EXIT_ORPHAN: i32 = 71;
+
+/// How `run` ended.
+#[derive(Debug)]
+pub(crate) enum Finished {
+    Returned(Packet),
+    Unsendable(String),
+    Panicked(String),
+}
+
+/// Receives the worker, calls `started`, runs it. The `Err` says why there is no worker.
+pub(crate) fn run<W: ProcessWorker>(value: OpaqueIpcReceiver, started: &dyn Fn()) -> Result<Finished, String> {
+    let value: IpcReceiver<Carried<W>> = value.to();
+    let Carried(worker) = wire::recv(&value, None).map_err(|failure| format!("it did not arrive: {failure:?}"))?;
+    let worker = worker.map_err(|error| error.to_string())?;
+    started();
+    Ok(match catch_unwind(AssertUnwindSafe(|| worker.run())) {
+        Err(panic) => Finished::Panicked(wire::panic_text(&*panic)),
+        Ok(output) => match wire::encode(&output).map(Packet::new) {
+            Ok(Ok(packet)) => {
+                hub::announce();
+                Finished::Returned(packet)
+            }
+            Ok(Err(error)) => Finished::Unsendable(format!("no memory to send it in: {error}")),
+            Err(error) => Finished::Unsendable(error.to_string()),
+        },
+    })
+}
+
+/// Turns this process into the child it was started as. `settle` makes its identity known.
+pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
+    let lifeline = match sys::take_stdin() {
+        Ok(lifeline) => Arc::new(lifeline),
+        Err(error) => {
+            eprintln!("offspring: this process was started as a child, but its lifeline is missing: {error}");
+            std::process::exit(EXIT_START);
+        }
+    };
+    let answer = |answer: &Answer| {
+        // If the parent is gone, so is the reader; the lifeline ends us.
+        let _ = handshake::tell(lifeline.as_fd(), answer, &[]);
+    };
+    let fail = |reason: Answer| -> ! {
+        answer(&reason);
+        std::process::exit(EXIT_START);
+    };
+    sys::reset_signals();
+    let boot = match receive_boot(&lifeline, &answer) {
+        Ok(boot) => boot,
+        Err(reason) => fail(reason),
+    };
+    let Some(run) = registry::find(&boot.worker) else {
+        fail(Answer::Failed(format!("worker `{}` is not registered in the child", boot.worker)));
+    };
+    settle(boot.identity, boot.entry);
+    let reports = boot.reports;
+    report_panics(&reports);
+    let finished = match run(boot.value, &|| answer(&Answer::Started)) {
+        Ok(finished) => finished,
+        Err(message) => fail(Answer::BadValue(message)),
+    };
+    let (report, code) = match finished {
+        Finished::Returned(packet) => (Some(Report::Returned(packet)), 0),
+        Finished::Unsendable(message) => (Some(Report::Unsendable(message)), 0),
+        // The hook has told it, with the place, unless the worker put another hook in its way.
+        Finished::Panicked(_) if PANICS.get().is_some_and(|panics| panics.in_run.load(Ordering::Relaxed) > 0) => (None, EXIT_PANIC),
+        Finished::Panicked(message) => {
+            let report = PanicReport::new(cut(message, MESSAGE_MAX), None, thread_name(), None);
+            (Some(Report::Panicked { in_run: true, report }), EXIT_PANIC)
+        }
+    };
+    if let Some(report) = report {
+        // A parent that is gone does not want it.
+        let _ = wire::send(&reports, report);
+    }
+    std::process::exit(code)
+}
+
+fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boot, Answer> {
+    let failed = |act: &str, error: io::Error| Answer::Failed(format!("could not {act}: {error}"));
+    let (hello, fds) = handshake::hear::<Hello>(lifeline.as_fd())
+        .map_err(|error| Answer::Mismatch(format!("the first message is not understood: {error}")))?
+        .ok_or_else(|| Answer::Failed("the parent is gone".to_owned()))?;
+    if hello.version != WIRE_VERSION {
+        return Err(Answer::Mismatch(format!("it speaks version {WIRE_VERSION}, the parent version {}", hello.version)));
+    }
+    hello.check().map_err(Answer::Mismatch)?;
+    take_stdio(hello.stdio, fds).map_err(|error| failed("set up stdin, stdout and stderr", error))?;
+
+    let directory = hello.directory;
+    let (server, name) = sys::with_env("TMPDIR", &directory, || wire::no_panic("ipc-channel", IpcOneShotServer::<Boot>::new))
+        .and_then(|server| server)
+        .map_err(|error| failed("make a server socket", error))?;
+    // Before `accept`, which waits without a limit: from here on the end of the parent is our end.
+    watch_lifeline(lifeline.clone(), directory).map_err(|error| failed("start a thread", error))?;
+    answer(&Answer::Ready(name));
+    let (_, boot) = wire::no_panic("ipc-channel", || server.accept())
+        .and_then(|boot| boot.map_err(io::Error::other))
+        .map_err(|error| failed("receive the worker", error))?;
+    if boot.token != hello.token {
+        return Err(Answer::Failed("somebody else connected to it".to_owned()));
+    }
+    Ok(boot)
+}
+
+fn take_stdio(which: [bool; 3], fds: Vec<OwnedFd>) -> io::Result<()> {
+    // What a test harness printed so far goes where its stdout went, not into the worker's.
+    let _ = io::stdout().flush();
+    let mut fds = fds.into_iter();
+    let [stdin, stdout, stderr] = which.map(|given| if given { fds.next() } else { None });
+    sys::set_stdio(stdin, stdout, stderr)
+}
+
+fn watch_lifeline(lifeline: Arc<OwnedFd>, directory: PathBuf) -> io::Result<()> {
+    sys::service_thread("offspring-lifeline", move || {
+        while sys::recv_packet(lifeline.as_fd(), handshake::PACKET_MAX).is_ok_and(|(bytes, _)| !bytes.is_empty()) {}
+        // The parent removes it, unless it died in the middle of the start.
+        handshake::remove_directory(&directory);
+        sys::exit_now(EXIT_ORPHAN)
+    })
+}
+
+const MESSAGE_MAX: usize = 8 << 10;
+const BACKTRACE_MAX: usize = 16 << 10;
+/// More would not fit the channel's buffer together with the output, and nobody reads it before the end.
+const PANICS_MAX: u32 = 3;
+
+#[derive(Debug)]
+struct Panics {
+    reports: Mutex<IpcSender<Report>>,
+    runner: ThreadId,
+    told: AtomicU32,
+    in_run: AtomicU32,
+}
+
+static PANICS: OnceLock<Panics> = OnceLock::new();
+
+/// From now on each panic is told to the parent, before the hook that was there prints it. In the hook,
+/// not where it is caught: so it is told under `panic = "abort"` as well.
+fn report_panics(reports: &IpcSender<Report>) {
+    let _ = PANICS.set(Panics {
+        reports: Mutex::new(reports.clone()),
+        runner: std::thread::current().id(),
+        told: AtomicU32::new(0),
+        in_run: AtomicU32::new(0),
+    });
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if let Some(panics) = PANICS.get() {
+            tell_panic(panics, info);
+        }
+        before(info);
+    }));
+}
+
+fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
+    if panics.told.fetch_add(1, Ordering::Relaxed) >= PANICS_MAX {
+        return;
+    }
+    let in_run = std::thread::current().id() == panics.runner;
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| cut(backtrace.to_string(), BACKTRACE_MAX));
+    let report = PanicReport::new(
+        cut(wire::panic_text(info.payload()), MESSAGE_MAX),
+        info.location().map(ToString::to_string),
+        thread_name(),
+        backtrace,
+    );
+    let reports = panics.reports.lock().unwrap_or_else(PoisonError::into_inner);
+    if wire::send(&reports, Report::Panicked { in_run, report }).is_ok() && in_run {
+        panics.in_run.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn thread_name() -> Option<String> {
+    std::thread::current().name().map(str::to_owned)
+}
+
+fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" [cut]");
+    }
+    text
+}

@@ -1,0 +1,44 @@
+//! The end of the program: daemons are stopped, the others waited for, as Python does.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::KillCause;
+use crate::process::reaper;
+use crate::sys;
+
+/// How long a daemon may take to end after SIGTERM, before SIGKILL.
+const DAEMON_GRACE: Duration = Duration::from_secs(5);
+
+static EXITING: AtomicBool = AtomicBool::new(false);
+static HOOK: Once = Once::new();
+
+pub(crate) fn is_exiting() -> bool {
+    EXITING.load(Ordering::SeqCst)
+}
+
+/// Makes sure that the end of this process looks after its children.
+pub(crate) fn install() {
+    HOOK.call_once(|| sys::at_exit(at_exit));
+}
+
+/// Runs on the thread that ends the program, after its thread-locals are gone: so only signals and
+/// waits here, nothing of ipc-channel. Reaper and hub still run: children may need a queue of ours to end.
+extern "C" fn at_exit() {
+    EXITING.store(true, Ordering::SeqCst);
+    let daemons: Vec<_> = reaper::running().into_iter().filter(|child| child.daemon).collect();
+    for daemon in &daemons {
+        daemon.terminate(KillCause::Exit);
+    }
+    let deadline = Instant::now() + DAEMON_GRACE;
+    for daemon in &daemons {
+        if !daemon.wait(Some(deadline)) {
+            daemon.kill(KillCause::Exit);
+            daemon.wait(None);
+        }
+    }
+    for child in reaper::running() {
+        child.wait(None);
+    }
+}

@@ -1,0 +1,395 @@
+//! A child as its parent sees it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::IpcReceiver;
+use serde::de::DeserializeOwned;
+
+use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause};
+use crate::process::handshake::Report;
+use crate::process::reaper;
+use crate::process::stdio::Pipes;
+use crate::sys::{Pidfd, Status};
+use crate::wire::Packet;
+
+/// A child that was started, until nobody holds it and it has been reaped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) id: u64,
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    pub(crate) daemon: bool,
+    pub(crate) pidfd: Pidfd,
+    /// Its closing is the child's end.
+    lifeline: Mutex<Option<OwnedFd>>,
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+enum State {
+    Running {
+        reports: IpcReceiver<Report>,
+        terminated: Option<KillCause>,
+        killed: Option<KillCause>,
+    },
+    Ended {
+        reason: ExitReason,
+        output: Output,
+    },
+}
+
+#[derive(Debug)]
+enum Output {
+    None,
+    Here(Packet),
+    Lost(String),
+    Taken,
+}
+
+impl Running {
+    pub(crate) fn new(
+        id: u64,
+        pid: u32,
+        name: String,
+        daemon: bool,
+        pidfd: Pidfd,
+        lifeline: OwnedFd,
+        reports: IpcReceiver<Report>,
+    ) -> Running {
+        Running {
+            id,
+            pid,
+            name,
+            daemon,
+            pidfd,
+            lifeline: Mutex::new(Some(lifeline)),
+            state: Mutex::new(State::Running {
+                reports,
+                terminated: None,
+                killed: None,
+            }),
+            ended: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No user code runs under this lock, so a poisoned one is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn terminate(&self, cause: KillCause) {
+        if let State::Running { terminated, .. } = &mut *self.state() {
+            terminated.get_or_insert(cause);
+            self.pidfd.terminate();
+        }
+    }
+
+    pub(crate) fn kill(&self, cause: KillCause) {
+        if let State::Running { killed, .. } = &mut *self.state() {
+            killed.get_or_insert(cause);
+            self.pidfd.kill();
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(*self.state(), State::Running { .. })
+    }
+
+    /// Called once, by the reaper, with the status it took.
+    pub(crate) fn end(&self, status: Status) {
+        let mut state = self.state();
+        if let State::Running {
+            reports,
+            terminated,
+            killed,
+        } = &*state
+        {
+            let told = Told::drain(reports);
+            let (reason, output) = told.judge(status, *terminated, *killed);
+            *state = State::Ended { reason, output };
+        }
+        drop(state);
+        self.lifeline.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.ended.notify_all();
+    }
+
+    /// Waits for the end, until `deadline` if there is one. Whether it ended.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
+        self.wait_state(deadline).is_some()
+    }
+
+    fn wait_state(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        loop {
+            if matches!(*state, State::Ended { .. }) {
+                return Some(state);
+            }
+            state = match deadline {
+                None => self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+}
+
+/// What a child said before it ended.
+#[derive(Default)]
+struct Told {
+    returned: Option<Output>,
+    panic_in_run: Option<crate::error::PanicReport>,
+    panic_elsewhere: Option<crate::error::PanicReport>,
+}
+
+impl Told {
+    fn drain(reports: &IpcReceiver<Report>) -> Told {
+        let mut told = Told::default();
+        // The child is dead, so what it sent is all here; the end, or a bad message, ends the list.
+        while let Ok(report) = crate::wire::recv(reports, Some(Instant::now())) {
+            match report {
+                Report::Returned(packet) => told.returned = Some(Output::Here(packet)),
+                Report::Unsendable(message) => told.returned = Some(Output::Lost(message)),
+                Report::Panicked { in_run: true, report } => told.panic_in_run = Some(report),
+                Report::Panicked { in_run: false, report } => told.panic_elsewhere = Some(report),
+            }
+        }
+        told
+    }
+
+    fn judge(self, status: Status, terminated: Option<KillCause>, killed: Option<KillCause>) -> (ExitReason, Output) {
+        if let Some(output) = self.returned {
+            return (ExitReason::Returned, output);
+        }
+        let reason = match (status, terminated, killed) {
+            (Status::Signaled { signal: 9, .. }, _, Some(cause)) | (Status::Signaled { signal: 15, .. }, Some(cause), _) => {
+                ExitReason::Killed(cause)
+            }
+            // A panic that was caught is only the reason if the process ended as panics end it.
+            (Status::Exited(super::child::EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => {
+                ExitReason::Panicked(self.panic_in_run.expect("checked in the guard"))
+            }
+            (Status::Signaled { signal: 6, .. }, ..) if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() => {
+                ExitReason::Panicked(self.panic_in_run.or(self.panic_elsewhere).expect("checked in the guard"))
+            }
+            (Status::Exited(code), ..) => ExitReason::Exited(code),
+            (Status::Signaled { signal, core_dumped }, ..) => ExitReason::Signaled { signal, core_dumped },
+            (Status::Unknown, ..) => ExitReason::Unknown,
+        };
+        (reason, Output::None)
+    }
+}
+
+/// A running child whose worker returns `T`.
+///
+/// Dropping it does nothing to the child: it runs on, is reaped when it ends, and at the end of the
+/// program is waited for, or stopped if it is a daemon (as in Python). All methods run in the process
+/// that started the child, from any thread.
+#[must_use = "dropping it leaves the child running; `join` waits for it"]
+pub struct Process<T> {
+    running: Arc<Running>,
+    pipes: Pipes,
+    output: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Process<T> {
+    pub(crate) fn new(running: Arc<Running>, pipes: Pipes) -> Process<T> {
+        Process {
+            running,
+            pipes,
+            output: PhantomData,
+        }
+    }
+
+    /// Waits for the end of the process, and gives what `run` returned.
+    ///
+    /// May be called again, and from several threads: each call decodes the output anew, unless it holds
+    /// something that exists once, such as a [`Receiver`](crate::Receiver).
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Ended`] says why the process ended without returning; [`JoinError::Output`] if what
+    /// it returned does not encode or decode; [`JoinError::Taken`] after an earlier join took it.
+    pub fn join(&self) -> Result<T, JoinError> {
+        match self.join_until(None) {
+            Ok(output) => Ok(output),
+            Err(JoinTimeoutError::Failed(error)) => Err(error),
+            Err(JoinTimeoutError::Timeout { .. }) => unreachable!("a wait without a deadline ended at its deadline"),
+        }
+    }
+
+    /// Waits at most this long for the end of the process. A process that still runs is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinTimeoutError::Timeout`], or as [`join`](Process::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<T, JoinTimeoutError> {
+        self.join_until(Some(timeout))
+    }
+
+    fn join_until(&self, timeout: Option<Duration>) -> Result<T, JoinTimeoutError> {
+        let running = &*self.running;
+        let (name, pid) = (running.name.clone(), running.pid);
+        // A deadline that the clock cannot express is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let Some(mut state) = running.wait_state(deadline) else {
+            let after = timeout.unwrap_or_default();
+            return Err(JoinTimeoutError::Timeout { name, pid, after });
+        };
+        let State::Ended { reason, output } = &mut *state else {
+            unreachable!("the wait ended before the process")
+        };
+        let packet = match std::mem::replace(output, Output::Taken) {
+            Output::None => {
+                *output = Output::None;
+                let reason = reason.clone();
+                return Err(JoinError::Ended { name, pid, reason }.into());
+            }
+            Output::Lost(message) => {
+                *output = Output::Lost(message.clone());
+                return Err(JoinError::Output { name, pid, message }.into());
+            }
+            Output::Taken => return Err(JoinError::Taken { name, pid }.into()),
+            Output::Here(packet) => packet,
+        };
+        let packet = match packet.try_clone() {
+            Some(copy) => {
+                *output = Output::Here(packet);
+                copy
+            }
+            None => packet,
+        };
+        // Decoding runs code of the user, who may ask this process for something.
+        drop(state);
+        packet.decode().map_err(|error| {
+            JoinError::Output {
+                name,
+                pid,
+                message: error.to_string(),
+            }
+            .into()
+        })
+    }
+}
+
+impl<T> Process<T> {
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.running.is_alive()
+    }
+
+    /// The process's pid. After its end another process may have it; nothing here signals by pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.pid
+    }
+
+    /// The process's name: [`Builder::name`](crate::Builder::name), or the worker's with a number.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.running.name
+    }
+
+    /// Whether it is stopped at the end of the program, instead of waited for.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.running.daemon
+    }
+
+    /// How the process ended; `None` while it runs.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitReason> {
+        match &*self.running.state() {
+            State::Running { .. } => None,
+            State::Ended { reason, .. } => Some(reason.clone()),
+        }
+    }
+
+    /// Asks the process to end (SIGTERM, then SIGCONT for a stopped one). It may handle or ignore that.
+    /// Does nothing if it has ended. Queues that it uses keep every item.
+    pub fn terminate(&self) {
+        self.running.terminate(KillCause::Terminate);
+    }
+
+    /// Ends the process at once (SIGKILL). Does nothing if it has ended. Queues that it uses keep every item.
+    pub fn kill(&self) {
+        self.running.kill(KillCause::Kill);
+    }
+
+    /// The writing end of the child's stdin, once, if the builder asked for [`Stdio::piped`](crate::Stdio::piped).
+    pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.pipes.stdin.take()
+    }
+
+    /// The reading end of the child's stdout, once, if the builder asked for it.
+    pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
+        self.pipes.stdout.take()
+    }
+
+    /// The reading end of the child's stderr, once, if the builder asked for it.
+    pub fn take_stderr(&mut self) -> Option<std::process::ChildStderr> {
+        self.pipes.stderr.take()
+    }
+}
+
+impl<T> fmt::Debug for Process<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("name", &self.name())
+            .field("pid", &self.pid())
+            .field("daemon", &self.is_daemon())
+            .field("exit_status", &self.exit_status())
+            .finish()
+    }
+}
+
+/// A running child of this process, without its type. Copied facts: `Drop` does nothing.
+#[derive(Clone, Debug)]
+pub struct ChildProcess {
+    name: String,
+    pid: u32,
+    daemon: bool,
+}
+
+impl ChildProcess {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it is a daemon.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.daemon
+    }
+}
+
+/// The children of this process that run now, in the order of their start.
+#[must_use]
+pub fn active_children() -> Vec<ChildProcess> {
+    reaper::running()
+        .into_iter()
+        .map(|running| ChildProcess {
+            name: running.name.clone(),
+            pid: running.pid,
+            daemon: running.daemon,
+        })
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! What parent and child say to each other before the worker runs.
+//!
+//! The lifeline is a packet socket that the child gets as stdin and takes away from there at once. The
+//! parent's end stays open as long as the parent lives: its end is the child's end. Over it go the
+//! token and the fingerprint down, and the name of the child's ipc-channel server up. The child is the
+//! server, since `IpcOneShotServer::accept` waits without a limit: in the child the lifeline ends it, and
+//! the parent waits for lifeline, pidfd and deadline together.
+
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use ipc_channel::ipc::{IpcReceiver, IpcSender};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::PanicReport;
+use crate::process::current::Identity;
+use crate::process::entry::Entry;
+use crate::process::registry;
+use crate::sys;
+use crate::wire::{self, Packet};
+
+/// One number for everything that is said here and over sessions.
+pub(crate) const WIRE_VERSION: u32 = 1;
+
+/// The longest packet on a lifeline.
+pub(crate) const PACKET_MAX: usize = 16 << 10;
+
+/// Parent to child, first of all. With it come the descriptors that `stdio` names, in this order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) version: u32,
+    pub(crate) token: [u8; 16],
+    pub(crate) image: [u64; 4],
+    pub(crate) registry: u64,
+    pub(crate) directory: PathBuf,
+    pub(crate) stdio: [bool; 3],
+}
+
+impl Hello {
+    pub(crate) fn new(token: [u8; 16], directory: &Path, stdio: [bool; 3]) -> io::Result<Hello> {
+        Ok(Hello {
+            version: WIRE_VERSION,
+            token,
+            image: sys::image_identity()?,
+            registry: registry::fingerprint(),
+            directory: directory.to_owned(),
+            stdio,
+        })
+    }
+
+    /// Whether the process that reads this runs the program that wrote it; if not, what differs.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let image = sys::image_identity().map_err(|error| format!("its own image cannot be read: {error}"))?;
+        if image == self.image {
+            return Ok(());
+        }
+        // Another file may be a copy of the same program: the length and the workers tell.
+        if image[2] != self.image[2] || registry::fingerprint() != self.registry {
+            return Err("another executable, or another build, was started".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Child to parent, over the lifeline.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// Same program; connect to this server.
+    Ready(String),
+    /// Not the same program.
+    Mismatch(String),
+    /// The start failed in the child.
+    Failed(String),
+    /// The worker's value could not be rebuilt.
+    BadValue(String),
+    /// `run` begins.
+    Started,
+}
+
+/// Parent to child, over the child's server.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Boot {
+    pub(crate) token: [u8; 16],
+    pub(crate) worker: String,
+    pub(crate) identity: Identity,
+    pub(crate) entry: Entry,
+    /// Holds one message: the worker's value, with what it carries.
+    pub(crate) value: ipc_channel::ipc::OpaqueIpcReceiver,
+    pub(crate) reports: IpcSender<Report>,
+}
+
+/// Child to parent, while the worker runs and at its end. At most a handful for each process, so that
+/// they fit the buffer and sending never blocks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Panicked { in_run: bool, report: PanicReport },
+    Returned(Packet),
+    /// `run` returned what does not encode.
+    Unsendable(String),
+}
+
+pub(crate) fn reports() -> io::Result<(IpcSender<Report>, IpcReceiver<Report>)> {
+    ipc_channel::ipc::channel()
+}
+
+pub(crate) fn tell<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let encoded = wire::encode(message).map_err(io::Error::other)?;
+    sys::send_packet(socket, &encoded.bytes, fds)
+}
+
+/// `None` is the end of the stream.
+pub(crate) fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<std::os::fd::OwnedFd>)>> {
+    let (bytes, fds) = sys::recv_packet(socket, PACKET_MAX)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let message = wire::decode(&bytes, Vec::new()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(Some((message, fds)))
+}
+
+/// A directory that nobody else can look into, for the child's server. Removed on drop.
+#[derive(Debug)]
+pub(crate) struct PrivateDirectory(PathBuf);
+
+/// A socket's path has 107 bytes; below our directory come `/.tmpXXXXXX/socket`.
+const PATH_MAX: usize = 70;
+
+impl PrivateDirectory {
+    pub(crate) fn new() -> io::Result<PrivateDirectory> {
+        let name = format!("offspring-{:016x}", u64::from_le_bytes(sys::random()?));
+        let mut last = io::Error::other("no directory for temporary files");
+        for parent in [std::env::temp_dir(), "/tmp".into(), "/dev/shm".into(), "/var/tmp".into()] {
+            let path = parent.join(&name);
+            if !path.is_absolute() || path.as_os_str().len() > PATH_MAX || path.to_str().is_none() {
+                continue;
+            }
+            // mkdir never follows a link and never takes a directory that is there.
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(PrivateDirectory(path)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        remove_directory(&self.0);
+    }
+}
+
+/// Removes a private directory; also the child does it, when the parent died in the middle of a start.
+pub(crate) fn remove_directory(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        if error.kind() != io::ErrorKind::NotFound {
+            log::warn!("could not remove {}: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Processes: registry, entry, handshake, start, end.
+//!
+//! ```text
+//!   parent                                child (the same image, started again)
+//!   builder  --- exec, lifeline=stdin -->  entry::init
+//!   handshake -- Hello (token, image) -->  handshake: same program? make a server
+//!             <-- Ready (server name) ---
+//!             --- Boot over ipc-channel ->  child: token, worker, value
+//!             <-- Started ---------------
+//!   handle, reaper                         run
+//!             <-- Report (panic, output) -
+//!             <-- exit status (pidfd) ----
+//! ```
+
+mod builder;
+mod child;
+mod current;
+mod entry;
+mod exit;
+mod handle;
+mod handshake;
+mod reaper;
+mod registry;
+mod stdio;
+
+pub use builder::Builder;
+pub use current::{CurrentProcess, ParentProcess, current, parent};
+pub use entry::init;
+#[doc(hidden)]
+pub use entry::{enter_test, with_deadline};
+pub use handle::{ChildProcess, Process, active_children};
+#[doc(hidden)]
+pub use registry::Registration;
+pub use registry::{ProcessWorker, Worker};
+pub use stdio::Stdio;

@@ -1,0 +1,69 @@
+//! One thread takes the status of every child, and nobody else does.
+//!
+//! It sleeps on the pidfds of all children, so it wakes only when one ends, and never asks for a child
+//! that is not ours (`waitpid(-1)` would take the host program's own).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::process::handle::Running;
+use crate::sys::{self, Endings};
+
+struct Reaper {
+    endings: Endings,
+    children: Mutex<BTreeMap<u64, Arc<Running>>>,
+}
+
+static REAPER: OnceLock<Reaper> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+
+impl Reaper {
+    fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Running>>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        loop {
+            for id in self.endings.wait() {
+                let Some(child) = self.children().get(&id).cloned() else { continue };
+                let Some(status) = child.pidfd.reap() else { continue };
+                self.endings.forget(&child.pidfd);
+                // Removed before anybody learns of the end: who joined it does not find it among the running.
+                self.children().remove(&id);
+                child.end(status);
+            }
+        }
+    }
+}
+
+/// Starts the reaper, if it does not run yet.
+pub(crate) fn start() -> io::Result<()> {
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if REAPER.get().is_some() {
+        return Ok(());
+    }
+    let reaper = Reaper {
+        endings: Endings::new()?,
+        children: Mutex::new(BTreeMap::new()),
+    };
+    sys::service_thread("offspring-reaper", || REAPER.wait().run())?;
+    let _ = REAPER.set(reaper);
+    Ok(())
+}
+
+/// Hands a child over. [`start`] was called before.
+pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
+    let reaper = REAPER.wait();
+    let id = child.id;
+    // Known before it is watched: its end may come at once.
+    reaper.children().insert(id, child.clone());
+    reaper.endings.watch(&child.pidfd, id).inspect_err(|_| {
+        reaper.children().remove(&id);
+    })
+}
+
+/// All that run, in the order of their start.
+pub(crate) fn running() -> Vec<Arc<Running>> {
+    REAPER.get().map(|reaper| reaper.children().values().cloned().collect()).unwrap_or_default()
+}

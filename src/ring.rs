@@ -1,0 +1,404 @@
+//! The byte ring in shared memory: one producer, one consumer, entries that are there whole or not at all.
+//!
+//! ```text
+//!   words (each alone on its cache line)         data, a power of two of bytes
+//!   tail: written by the producer                entry = header (8 bytes) + payload, padded to 8
+//!   head: written by the consumer                header = length u32 | tag u32
+//! ```
+//!
+//! `tail` and `head` count bytes since the start. The producer writes an entry behind `tail`, then
+//! moves `tail` with one store (release): a producer that dies before the store has put nothing, one
+//! that dies after it has put the whole entry. The consumer copies the entry out, then moves `head`
+//! with one compare-and-swap: what `head` has passed is taken, everything else is not, whoever dies.
+//!
+//! Positions are 48 bits wide and wrap. `head` carries an epoch above them. A producer that wants
+//! entries back ([`Producer::recall`]) makes the epoch odd, moves `tail` back, and makes the epoch even
+//! again: a consumer takes nothing while it is odd, and one that was copying loses its
+//! compare-and-swap and throws its copy away, even if a new entry stands at the same place by then.
+//!
+//! Neither side trusts a word that the other writes: positions and lengths are checked at each use, and
+//! what cannot be is [`Corrupt`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::region::Region;
+
+/// Bytes of data in one ring.
+pub(crate) const CAPACITY: usize = 128 << 10;
+/// The longest payload of one entry: several fit, so one entry never has to wait for an empty ring.
+pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
+/// Bytes of a region that one ring takes.
+pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
+
+const LINE: usize = 128;
+const TAIL: usize = 0;
+const HEAD: usize = LINE;
+const DATA: usize = 2 * LINE;
+
+const HEADER: u64 = 8;
+const EPOCH_SHIFT: u32 = 48;
+const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
+
+/// The other side wrote what no correct peer writes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Corrupt;
+
+fn entry_size(payload: usize) -> u64 {
+    (HEADER + payload as u64).next_multiple_of(8)
+}
+
+/// Where a ring lies in its region.
+#[derive(Clone, Debug)]
+struct Place {
+    region: Arc<Region>,
+    offset: usize,
+}
+
+impl Place {
+    fn new(region: Arc<Region>, offset: usize) -> Place {
+        assert!(offset % LINE == 0 && offset + RING_BYTES <= region.len(), "a ring outside of its region");
+        Place { region, offset }
+    }
+
+    fn tail(&self) -> &AtomicU64 {
+        self.region.atomic(self.offset + TAIL)
+    }
+
+    fn head(&self) -> &AtomicU64 {
+        self.region.atomic(self.offset + HEAD)
+    }
+
+    fn write(&self, position: u64, bytes: &[u8]) {
+        let start = position as usize % CAPACITY;
+        let first = bytes.len().min(CAPACITY - start);
+        self.region.write(self.offset + DATA + start, &bytes[..first]);
+        self.region.write(self.offset + DATA, &bytes[first..]);
+    }
+
+    fn read(&self, position: u64, bytes: &mut [u8]) {
+        let start = position as usize % CAPACITY;
+        let first = bytes.len().min(CAPACITY - start);
+        let (front, back) = bytes.split_at_mut(first);
+        self.region.read(self.offset + DATA + start, front);
+        self.region.read(self.offset + DATA, back);
+    }
+}
+
+/// How far `from` is behind `to`.
+fn distance(from: u64, to: u64) -> u64 {
+    to.wrapping_sub(from) & POSITION
+}
+
+/// The writing side.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    place: Place,
+    tail: u64,
+    /// `head` as last seen, without its epoch: it only moves on, so an old one is safe.
+    seen: u64,
+}
+
+impl Producer {
+    pub(crate) fn new(region: Arc<Region>, offset: usize) -> Producer {
+        Producer {
+            place: Place::new(region, offset),
+            tail: 0,
+            seen: 0,
+        }
+    }
+
+    fn room(&self) -> u64 {
+        CAPACITY as u64 - distance(self.seen, self.tail)
+    }
+
+    /// Writes one entry; `Ok(false)` if there is no room for it now.
+    pub(crate) fn push(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
+        assert!(payload.len() <= ENTRY_MAX, "an entry of {} bytes", payload.len());
+        let size = entry_size(payload.len());
+        if self.room() < size && !self.has_room(payload.len())? {
+            return Ok(false);
+        }
+        let mut header = [0; HEADER as usize];
+        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        header[4..].copy_from_slice(&tag.to_le_bytes());
+        self.place.write(self.tail, &header);
+        self.place.write(self.tail + HEADER, payload);
+        self.tail = (self.tail + size) & POSITION;
+        self.place.tail().store(self.tail, Ordering::Release);
+        Ok(true)
+    }
+
+    /// Whether an entry of this length would fit now.
+    pub(crate) fn has_room(&mut self, payload: usize) -> Result<bool, Corrupt> {
+        self.look()?;
+        Ok(self.room() >= entry_size(payload))
+    }
+
+    /// Where the next entry will stand.
+    pub(crate) fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// Looks how far the consumer has come, for [`is_taken`](Self::is_taken).
+    pub(crate) fn look(&mut self) -> Result<(), Corrupt> {
+        self.note_head(self.place.head().load(Ordering::Acquire))
+    }
+
+    fn note_head(&mut self, word: u64) -> Result<(), Corrupt> {
+        let head = word & POSITION;
+        if distance(head, self.tail) > distance(self.seen, self.tail) {
+            return Err(Corrupt);
+        }
+        self.seen = head;
+        Ok(())
+    }
+
+    /// Whether the entry that was pushed at `position` had been taken at the last look.
+    pub(crate) fn is_taken(&self, position: u64) -> bool {
+        distance(position, self.tail) > distance(self.seen, self.tail)
+    }
+
+    /// Takes back all that the consumer has not taken; afterwards [`is_taken`](Self::is_taken) is exact,
+    /// and entries that are not are the producer's again. The consumer must be woken: it may have found
+    /// the ring shut.
+    pub(crate) fn recall(&mut self) -> Result<(), Corrupt> {
+        // A consumer can win against it once for every entry; one that wins more often is none of ours.
+        for _ in 0..=CAPACITY {
+            let word = self.place.head().load(Ordering::Acquire);
+            self.note_head(word)?;
+            let head = self.seen;
+            let shut = ((word >> EPOCH_SHIFT) | 1) << EPOCH_SHIFT;
+            // The order matters: shut, move the tail, open. A consumer that sees the new epoch sees the
+            // new tail as well; one that has the old epoch cannot take.
+            if self
+                .place
+                .head()
+                .compare_exchange(word, shut | head, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                self.place.tail().store(head, Ordering::Release);
+                let open = shut.wrapping_add(1 << EPOCH_SHIFT);
+                self.place.head().store(open | head, Ordering::Release);
+                return Ok(());
+            }
+        }
+        Err(Corrupt)
+    }
+
+    /// After [`recall`](Self::recall): writes on from where the consumer stands.
+    pub(crate) fn resume(&mut self) {
+        self.tail = self.seen;
+    }
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    place: Place,
+}
+
+impl Consumer {
+    pub(crate) fn new(region: Arc<Region>, offset: usize) -> Consumer {
+        Consumer {
+            place: Place::new(region, offset),
+        }
+    }
+
+    /// Copies the next entry into `payload` and takes it; its tag, or `None` if there is none.
+    pub(crate) fn pop(&mut self, payload: &mut Vec<u8>) -> Result<Option<u32>, Corrupt> {
+        loop {
+            // The head first: a tail that is newer than the epoch is harmless, an older one is not.
+            let word = self.place.head().load(Ordering::Acquire);
+            let tail = self.place.tail().load(Ordering::Acquire);
+            let head = word & POSITION;
+            let shut = (word >> EPOCH_SHIFT) & 1 == 1;
+            if shut || head == tail {
+                return Ok(None);
+            }
+            let raced = || self.place.head().load(Ordering::Acquire) != word;
+            let available = distance(head, tail);
+            if tail > POSITION || available > CAPACITY as u64 || available < HEADER {
+                if raced() {
+                    continue;
+                }
+                return Err(Corrupt);
+            }
+            let mut header = [0; HEADER as usize];
+            self.place.read(head, &mut header);
+            let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            let tag = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+            if length > ENTRY_MAX || entry_size(length) > available {
+                if raced() {
+                    continue;
+                }
+                return Err(Corrupt);
+            }
+            payload.resize(length, 0);
+            self.place.read(head + HEADER, payload);
+            let next = (word & !POSITION) | ((head + entry_size(length)) & POSITION);
+            if self
+                .place
+                .head()
+                .compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                return Ok(Some(tag));
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let head = self.place.head().load(Ordering::Acquire);
+        self.place.tail().load(Ordering::Acquire) == head & POSITION
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring() -> (Arc<Region>, Producer, Consumer) {
+        let region = Arc::new(Region::new(RING_BYTES).unwrap());
+        (region.clone(), Producer::new(region.clone(), 0), Consumer::new(region, 0))
+    }
+
+    #[test]
+    fn entries_come_in_order_around_the_end() {
+        let (_region, mut producer, mut consumer) = ring();
+        let (mut sent, mut got, mut payload) = (0u32, 0u32, Vec::new());
+        while got < 20_000 {
+            let entry = vec![sent as u8; (sent as usize * 37) % 3000];
+            if producer.push(sent, &entry).unwrap() {
+                sent += 1;
+                continue;
+            }
+            while let Some(tag) = consumer.pop(&mut payload).unwrap() {
+                assert_eq!(tag, got);
+                assert_eq!(payload, vec![got as u8; (got as usize * 37) % 3000]);
+                got += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn positions_wrap() {
+        let (region, mut producer, mut consumer) = ring();
+        let start = POSITION - 1015;
+        region.atomic(TAIL).store(start, Ordering::Relaxed);
+        region.atomic(HEAD).store(start, Ordering::Relaxed);
+        (producer.tail, producer.seen) = (start, start);
+        let mut payload = Vec::new();
+        for n in 0..5000u32 {
+            let at = producer.position();
+            assert!(producer.push(n, &[n as u8; 100]).unwrap());
+            assert!(!producer.is_taken(at));
+            assert_eq!(consumer.pop(&mut payload), Ok(Some(n)));
+            assert_eq!(payload, [n as u8; 100]);
+            producer.look().unwrap();
+            assert!(producer.is_taken(at));
+        }
+    }
+
+    #[test]
+    fn a_recall_gives_back_exactly_what_was_not_taken() {
+        let (_region, mut producer, mut consumer) = ring();
+        let mut payload = Vec::new();
+        let places: Vec<u64> = (0..10)
+            .map(|n| {
+                let at = producer.position();
+                assert!(producer.push(n, b"entry").unwrap());
+                at
+            })
+            .collect();
+        for _ in 0..3 {
+            consumer.pop(&mut payload).unwrap();
+        }
+        producer.recall().unwrap();
+        let taken: Vec<bool> = places.iter().map(|&at| producer.is_taken(at)).collect();
+        assert_eq!(taken, [true, true, true, false, false, false, false, false, false, false]);
+        producer.resume();
+        assert_eq!(consumer.pop(&mut payload), Ok(None));
+        assert!(producer.push(77, b"new").unwrap());
+        assert_eq!(consumer.pop(&mut payload), Ok(Some(77)));
+        assert_eq!(payload, b"new");
+    }
+
+    #[test]
+    fn a_recall_races_with_a_consumer_and_nothing_is_taken_twice() {
+        let (_region, mut producer, mut consumer) = ring();
+        let total = 200_000u32;
+        let taken = std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let (mut seen, mut payload) = (Vec::new(), Vec::new());
+                while seen.last() != Some(&total) {
+                    if let Some(tag) = consumer.pop(&mut payload).unwrap() {
+                        assert_eq!(payload, tag.to_le_bytes());
+                        seen.push(tag);
+                    }
+                }
+                seen
+            });
+            let mut pending = std::collections::VecDeque::new();
+            let mut next = 1;
+            let mut backlog: std::collections::VecDeque<u32> = (1..=total).collect();
+            while !(backlog.is_empty() && pending.is_empty()) {
+                producer.look().unwrap();
+                while pending.front().is_some_and(|&(at, _)| producer.is_taken(at)) {
+                    pending.pop_front();
+                }
+                if let Some(&tag) = backlog.front() {
+                    let at = producer.position();
+                    if producer.push(tag, &tag.to_le_bytes()).unwrap() {
+                        backlog.pop_front();
+                        pending.push_back((at, tag));
+                    }
+                }
+                next += 1;
+                if next % 7 == 0 && backlog.len() > 1 {
+                    producer.recall().unwrap();
+                    while let Some((at, tag)) = pending.pop_back() {
+                        if producer.is_taken(at) {
+                            break;
+                        }
+                        backlog.push_front(tag);
+                    }
+                    pending.clear();
+                    producer.resume();
+                }
+            }
+            reader.join().unwrap()
+        });
+        assert_eq!(taken, (1..=total).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn hostile_words_are_corrupt_and_nothing_worse() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..2000 {
+            let (region, mut producer, mut consumer) = ring();
+            for n in 0..5 {
+                producer.push(n, &[0xff; 50]).unwrap();
+            }
+            let word = [TAIL, HEAD, DATA, DATA + 64][(random() % 4) as usize];
+            let value = if random() % 2 == 0 { random() } else { random() % 4096 };
+            region.atomic(word).store(value, Ordering::Relaxed);
+            let mut payload = Vec::new();
+            for _ in 0..100 {
+                if !matches!(consumer.pop(&mut payload), Ok(Some(_))) {
+                    break;
+                }
+                assert!(payload.len() <= ENTRY_MAX);
+            }
+            let _ = producer.look();
+            let _ = producer.push(1, b"x");
+            let _ = producer.recall();
+        }
+    }
+}

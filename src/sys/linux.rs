@@ -1,0 +1,364 @@
+use std::ffi::CString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+
+/// Runs `call` with all signals blocked on this thread, for calls that cannot be retried on EINTR.
+pub(crate) fn with_signals_blocked<R>(call: impl FnOnce() -> R) -> R {
+    struct Restore(libc::sigset_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: `self.0` is the mask that `pthread_sigmask` wrote below.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+        }
+    }
+    let _restore = Restore(set_signal_mask(true));
+    call()
+}
+
+fn set_signal_mask(full: bool) -> libc::sigset_t {
+    // SAFETY: both sets are plain data that the calls initialise before anything reads them; a mask
+    // can be set from any thread for itself.
+    unsafe {
+        let (mut new, mut old) = (std::mem::zeroed(), std::mem::zeroed());
+        if full {
+            libc::sigfillset(&mut new);
+        } else {
+            libc::sigemptyset(&mut new);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &new, &mut old);
+        old
+    }
+}
+
+/// Gives a new child the signals of a fresh program: what its parent blocked or ignored is inherited
+/// through exec, and would make `terminate` do nothing.
+pub(crate) fn reset_signals() {
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGCHLD,
+        libc::SIGALRM,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ] {
+        // SAFETY: sets a disposition to the default; no handler is involved.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    set_signal_mask(false);
+}
+
+/// Ends the process at once: no exit hooks, no destructors, no flush.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` is always allowed.
+    unsafe { libc::_exit(code) }
+}
+
+/// Runs `hook` when the process exits: after `main`, by `process::exit` or after a panic in `main`.
+pub(crate) fn at_exit(hook: extern "C" fn()) {
+    // SAFETY: `hook` is a plain function that lives as long as the program. If there is no memory to
+    // note it, the children still end with us, by their lifeline.
+    unsafe { libc::atexit(hook) };
+}
+
+/// Removes a variable from the environment.
+///
+/// Called by `init` in a new child, before any code of the user runs.
+pub(crate) fn remove_env(name: &str) {
+    // SAFETY: a new child has started no thread that reads the environment: `init` is the first thing in
+    // `main`, or in a test that runs alone in its harness, whose main thread only waits.
+    unsafe { std::env::remove_var(name) };
+}
+
+/// Runs `call` while an environment variable has another value. Same place and argument as [`remove_env`].
+pub(crate) fn with_env<R>(name: &str, value: &Path, call: impl FnOnce() -> R) -> R {
+    let before = std::env::var_os(name);
+    // SAFETY: see `remove_env`.
+    unsafe { std::env::set_var(name, value) };
+    let result = call();
+    match before {
+        // SAFETY: see `remove_env`.
+        Some(before) => unsafe { std::env::set_var(name, before) },
+        None => remove_env(name),
+    }
+    result
+}
+
+/// The name that `ps` and `top` show; the system keeps 15 bytes.
+pub(crate) fn set_process_name(name: &str) {
+    let short: Vec<u8> = name.bytes().filter(|&byte| byte != 0).take(15).collect();
+    if let Ok(short) = CString::new(short) {
+        // Only a label: a system that refuses it loses nothing.
+        let _ = rustix::thread::set_name(&short);
+    }
+}
+
+/// An `Err` if shared memory of this length cannot be made: ipc-channel panics then.
+pub(crate) fn probe_shared_memory(length: usize) -> io::Result<()> {
+    let memory = rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?;
+    rustix::fs::ftruncate(&memory, length as u64)?;
+    Ok(())
+}
+
+/// Random bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bytes)
+}
+
+/// The pid of the process that started this one.
+pub(crate) fn parent_pid() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())
+}
+
+/// The command that starts the running image again, also after its file was deleted or replaced.
+pub(crate) fn this_program() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    // Without it `ps` would show the link's name.
+    if let Some(arg0) = std::env::args_os().next() {
+        command.arg0(arg0);
+    }
+    command
+}
+
+/// What tells one executable file from another.
+pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
+    let file = std::fs::metadata("/proc/self/exe")?;
+    Ok([file.dev(), file.ino(), file.len(), file.mtime_nsec().cast_unsigned() ^ file.mtime().cast_unsigned()])
+}
+
+/// A connected pair of packet sockets, both close-on-exec.
+pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends one packet, with descriptors. Never blocks: the few packets of a start fit the buffer.
+pub(crate) fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("too many descriptors in one packet"));
+    }
+    let sent = retry(|| sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))?;
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::Error::other("a packet was cut"))
+    }
+}
+
+/// Receives one packet of at most `limit` bytes; an empty one is the end of the stream.
+pub(crate) fn recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; limit + 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC))?;
+    let fds = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if received.bytes > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
+    }
+    bytes.truncate(received.bytes);
+    Ok((bytes, fds))
+}
+
+fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> io::Result<R> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Takes the inherited socket away from stdin, and puts `stdin` there (or nothing to read).
+pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(socket)
+}
+
+/// Puts descriptors in the places of stdin, stdout and stderr.
+pub(crate) fn set_stdio(stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> io::Result<()> {
+    if let Some(fd) = stdin {
+        rustix::stdio::dup2_stdin(fd)?;
+    }
+    if let Some(fd) = stdout {
+        rustix::stdio::dup2_stdout(fd)?;
+    }
+    if let Some(fd) = stderr {
+        rustix::stdio::dup2_stderr(fd)?;
+    }
+    Ok(())
+}
+
+/// A second descriptor for this process's own stdin, stdout or stderr (0, 1, 2).
+pub(crate) fn own_stdio(which: u8) -> io::Result<OwnedFd> {
+    let fd = match which {
+        0 => rustix::stdio::stdin(),
+        1 => rustix::stdio::stdout(),
+        _ => rustix::stdio::stderr(),
+    };
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// A pipe, both ends close-on-exec.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// How a process ended, as the system tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Exited(i32),
+    Signaled { signal: i32, core_dumped: bool },
+    /// Somebody else took it.
+    Unknown,
+}
+
+/// A child of this process, held by a pidfd: no signal through it can reach a stranger.
+#[derive(Debug)]
+pub(crate) struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    pub(crate) fn of(child: &Child) -> io::Result<Pidfd> {
+        let pid = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| io::Error::other("no pid"))?;
+        Ok(Pidfd(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// SIGTERM, then SIGCONT: a stopped process must run to die of the first.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
+    }
+
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The only failure is that it has ended already, which is what was wanted.
+        let _ = pidfd_send_signal(&self.0, signal);
+    }
+
+    /// Takes the status of the ended process; `None` if it still runs.
+    pub(crate) fn reap(&self) -> Option<Status> {
+        match retry(|| waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)) {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Status::Exited(code),
+                (None, Some(signal)) => Status::Signaled {
+                    signal,
+                    core_dumped: status.dumped(),
+                },
+                (None, None) => Status::Unknown,
+            }),
+            Err(_) => Some(Status::Unknown),
+        }
+    }
+
+    /// Waits for the end of the process until `deadline`; whether it came.
+    pub(crate) fn wait_end(&self, deadline: Instant) -> io::Result<bool> {
+        poll_until(&mut [PollFd::new(&self.0, PollFlags::IN)], deadline)
+    }
+
+    /// Waits for the end of the process, or for something to read on `socket`, until `deadline`.
+    pub(crate) fn wait_or_readable(&self, socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<Waited> {
+        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN), PollFd::new(&self.0, PollFlags::IN)];
+        if !poll_until(&mut fds, deadline)? {
+            return Ok(Waited::Timeout);
+        }
+        // Something readable comes first: a process that answered and then died has answered.
+        let ended = !fds[0].revents().contains(PollFlags::IN) && !fds[1].revents().is_empty();
+        Ok(if ended { Waited::Ended } else { Waited::Readable })
+    }
+}
+
+/// Whether something happened before the deadline.
+fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
+    retry(|| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: left.as_secs().min(i64::MAX as u64).cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        poll(fds, Some(&timeout))
+    })
+    .map(|ready| ready > 0)
+}
+
+/// What [`Pidfd::wait_or_readable`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Readable,
+    Ended,
+    Timeout,
+}
+
+/// Tells which of many processes have ended.
+#[derive(Debug)]
+pub(crate) struct Endings(OwnedFd);
+
+impl Endings {
+    pub(crate) fn new() -> io::Result<Endings> {
+        Ok(Endings(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    /// Watches one more process; from any thread, also while another waits.
+    pub(crate) fn watch(&self, process: &Pidfd, key: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.0, &process.0, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?)
+    }
+
+    pub(crate) fn forget(&self, process: &Pidfd) {
+        // It was watched; closing its pidfd would end that as well.
+        let _ = epoll::delete(&self.0, &process.0);
+    }
+
+    /// Sleeps until some have ended.
+    pub(crate) fn wait(&self) -> Vec<u64> {
+        let mut events = Vec::with_capacity(64);
+        match retry(|| epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events), None)) {
+            Ok(_) => events.iter().map(|event| event.data.u64()).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// Starts a thread of our own: it blocks all signals from its first instruction on, so it never runs
+/// anybody's handler.
+pub(crate) fn service_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // The new thread inherits the mask of the one that starts it.
+    with_signals_blocked(|| std::thread::Builder::new().name(name.to_owned()).spawn(body)).map(drop)
+}

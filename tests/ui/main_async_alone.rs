@@ -1,0 +1,6 @@
+use std::future::ready;
+
+#[offspring::main]
+async fn main() {
+    ready(()).await;
+}

@@ -1,0 +1,2 @@
+#[offspring::main]
+const fn main() {}

@@ -1,0 +1,4 @@
+#[offspring::main]
+fn main<T: Default>() {
+    let _ = T::default();
+}

@@ -1,0 +1,6 @@
+#[offspring::main]
+fn start() {}
+
+fn main() {
+    start();
+}

@@ -1,0 +1,7 @@
+use offspring::Worker;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Worker)]
+struct Idle;
+
+fn main() {}

@@ -1,0 +1,26 @@
+//! The entries keep their attributes, their results and their names.
+#![deny(warnings)]
+
+use std::error::Error;
+
+// Even with the short name taken.
+use offspring::test;
+
+#[test(timeout = "10s")]
+fn of_a_value_that_is_not_send() -> Result<(), Box<dyn Error>> {
+    Ok(())
+}
+
+#[test]
+#[should_panic(expected = "boom")]
+fn panics() {
+    panic!("boom");
+}
+
+#[offspring::main]
+#[allow(unused_variables)]
+fn main() -> Result<(), Box<dyn Error>> {
+    #![allow(unused_mut)]
+    let mut unused = ();
+    Ok(())
+}

@@ -1,0 +1,8 @@
+use std::future::ready;
+
+#[offspring::test]
+async fn counts() {
+    ready(()).await;
+}
+
+fn main() {}

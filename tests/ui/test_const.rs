@@ -1,0 +1,4 @@
+#[offspring::test]
+const fn counts() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[offspring::test]
+fn counts<T: Default>() {
+    let _ = T::default();
+}
+
+fn main() {}

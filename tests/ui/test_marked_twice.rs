@@ -1,0 +1,5 @@
+#[offspring::test]
+#[test]
+fn counts() {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[offspring::test(timeout = "0s")]
+fn counts() {}
+
+fn main() {}

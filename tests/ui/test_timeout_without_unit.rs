@@ -1,0 +1,4 @@
+#[offspring::test(timeout = "10")]
+fn counts() {}
+
+fn main() {}

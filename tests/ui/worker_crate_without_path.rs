@@ -1,0 +1,8 @@
+#[offspring::worker(crate = 1)]
+fn clock(ticks: u32) -> u32 {
+    ticks
+}
+
+fn main() {
+    let _ = clock::spawn(5);
+}

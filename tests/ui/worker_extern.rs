@@ -1,0 +1,8 @@
+#[offspring::worker]
+extern "C" fn add(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+fn main() {
+    let _ = add::spawn(1, 2);
+}

@@ -1,0 +1,8 @@
+#[offspring::worker]
+fn count(items: impl Iterator<Item = u8>) -> impl Send {
+    items.count()
+}
+
+fn main() {
+    let _ = count::spawn([1].into_iter());
+}

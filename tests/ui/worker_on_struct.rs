@@ -1,0 +1,6 @@
+#[offspring::worker]
+struct Idle;
+
+fn main() {
+    let _ = Idle;
+}

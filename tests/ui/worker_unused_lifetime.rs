@@ -1,0 +1,6 @@
+#[offspring::worker]
+fn idle<'a>() {}
+
+fn main() {
+    let _ = idle::spawn();
+}
