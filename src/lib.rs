@@ -3,6 +3,7 @@
 mod error;
 mod hub;
 mod process;
+mod queue;
 mod region;
 mod ring;
 mod sys;
@@ -10,6 +11,7 @@ mod wire;
 
 pub use error::*;
 pub use offspring_macros::{Worker, main, test, worker};
+pub use queue::{Delivery, JoinableIter, JoinableQueue, Queue, QueueIter};
 pub use process::{
     Builder, ChildProcess, CurrentProcess, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init, parent,
 };

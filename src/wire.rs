@@ -197,15 +197,24 @@ impl Packet {
         })
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match &self.body {
-            Body::Inline(bytes) => bytes,
-            Body::Memory(memory) => memory,
-        }
+    /// A packet whose body is a copy of `bytes` in shared memory.
+    pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<Packet> {
+        Ok(Packet {
+            body: Body::Memory(memory_from(bytes)?),
+            handles: Vec::new(),
+        })
     }
 
-    pub(crate) fn has_handles(&self) -> bool {
-        !self.handles.is_empty()
+    /// A second one whose body is inline only up to `limit` bytes, so that many fit a socket's buffer.
+    pub(crate) fn for_parcel(&self, limit: usize) -> io::Result<Packet> {
+        let gone = || io::Error::other("it holds something that exists once");
+        let mut copy = self.try_clone().ok_or_else(gone)?;
+        if let Body::Inline(bytes) = &copy.body {
+            if bytes.len() > limit {
+                copy.body = Body::Memory(memory_from(bytes)?);
+            }
+        }
+        Ok(copy)
     }
 
     /// A second one, unless it holds something that exists once.

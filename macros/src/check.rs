@@ -1,259 +1,100 @@
 //! Every rule, each with an error that names the way out.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{
-    Data, Expr, ExprLit, FnArg, Lifetime, Lit, LitStr, Pat, PatType, Path, ReturnType, Safety,
-    TypeImplTrait, TypeReference, parse_quote,
+    Attribute, Data, FnArg, Lifetime, Pat, PatType, ReturnType, Safety, TypeImplTrait,
+    TypeReference, parse_quote,
 };
 
-use crate::parse::{self, Args, Function, Pair, Type};
+use crate::options::{Errors, Key, Options};
+use crate::parse::{self, Args, Function, Type};
 
 /// What the rules made of an item.
 pub(crate) struct Verdict {
-    /// Where the library is.
-    pub(crate) krate: Path,
-    /// What the worker is registered by, if not by its path.
-    pub(crate) name: Option<LitStr>,
-    /// How long the test may take.
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) options: Options,
     /// What the worker's function returns, and `()` in place of what cannot be a worker's output.
     pub(crate) output: syn::Type,
-    /// Whether the item obeys the rules. If it does not, its full expansion would add errors that nobody can act on.
-    /// A mistake in the arguments leaves it sound.
+    /// Whether the item obeys the rules. If it does not, its full expansion would add errors that
+    /// nobody can act on. A mistake in the arguments leaves it sound.
     pub(crate) sound: bool,
-    errors: Option<syn::Error>,
+    errors: Errors,
 }
 
 impl Verdict {
     fn new(args: &Args, attribute: &str, known: &[Key]) -> Verdict {
-        let mut verdict = Verdict {
-            krate: parse_quote!(::offspring),
-            name: None,
-            timeout: None,
+        let mut errors = Errors::default();
+        let options = Options::read(args, attribute, known, &mut errors);
+        Verdict {
+            options,
             output: parse_quote!(()),
             sound: true,
-            errors: None,
-        };
-        match args {
-            Ok(pairs) => verdict.read(pairs, attribute, known),
-            Err(error) => verdict.add(error.clone()),
+            errors,
         }
-        verdict
     }
 
     /// `expansion`, and all errors after it.
     pub(crate) fn report(&self, mut expansion: TokenStream) -> TokenStream {
-        expansion.extend(self.errors.as_ref().map(syn::Error::to_compile_error));
+        expansion.extend(self.errors.get().map(syn::Error::to_compile_error));
         expansion
     }
 
     /// Notes a broken rule of the item.
     fn refuse(&mut self, at: impl ToTokens, message: impl Display) {
         self.sound = false;
-        self.complain(at, message);
-    }
-
-    /// Notes a mistake in the arguments.
-    fn complain(&mut self, at: impl ToTokens, message: impl Display) {
-        self.add(syn::Error::new_spanned(at, message));
-    }
-
-    fn add(&mut self, error: syn::Error) {
-        match &mut self.errors {
-            Some(errors) => errors.combine(error),
-            None => self.errors = Some(error),
-        }
-    }
-
-    fn read(&mut self, pairs: &[Pair], attribute: &str, known: &[Key]) {
-        for (place, Pair { key, value }) in pairs.iter().enumerate() {
-            let Some(known_key) = known.iter().find(|known| key == known.name()) else {
-                let usage: Vec<&str> = known.iter().map(Key::usage).collect();
-                self.complain(
-                    key,
-                    format!(
-                        "unknown argument `{key}`: {attribute} takes {}",
-                        usage.join(" and ")
-                    ),
-                );
-                continue;
-            };
-            if pairs[..place].iter().any(|earlier| earlier.key == *key) {
-                self.complain(key, format!("`{key}` is given twice"));
-                continue;
-            }
-            match known_key {
-                Key::Crate => self.read_crate(value),
-                Key::Name => self.read_name(value),
-                Key::Timeout => self.read_timeout(value),
-            }
-        }
-    }
-
-    fn read_crate(&mut self, value: &Expr) {
-        // serde and others take this path in quotes, so both forms are common.
-        let path = match ungrouped(value) {
-            Expr::Path(path) if path.qself.is_none() => Some(path.path.clone()),
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(text),
-                ..
-            }) => text.parse_with(Path::parse_mod_style).ok(),
-            _ => None,
-        };
-        match path {
-            Some(path) => self.krate = path,
-            None => self.complain(
-                value,
-                "write the path to `offspring`, as in `crate = ::facade::offspring`",
-            ),
-        }
-    }
-
-    fn read_name(&mut self, value: &Expr) {
-        let Some(text) = text(value) else {
-            return self.complain(
-                value,
-                "a name is a string literal: `name = \"stable.name\"`",
-            );
-        };
-        match misnamed(&text.value()) {
-            Some(message) => self.complain(text, message),
-            None => self.name = Some(text.clone()),
-        }
-    }
-
-    fn read_timeout(&mut self, value: &Expr) {
-        match text(value).and_then(|text| parse::duration(&text.value())) {
-            Some(Duration::ZERO) => {
-                self.complain(value, "a timeout of zero leaves the test no time")
-            }
-            Some(timeout) => self.timeout = Some(timeout),
-            None => self.complain(
-                value,
-                "a timeout is a whole number with its unit: `\"500ms\"`, `\"10s\"` or `\"2m\"`",
-            ),
-        }
-    }
-}
-
-/// An argument that an attribute can have.
-#[derive(Clone, Copy)]
-enum Key {
-    Crate,
-    Name,
-    Timeout,
-}
-
-impl Key {
-    fn name(&self) -> &'static str {
-        match self {
-            Key::Crate => "crate",
-            Key::Name => "name",
-            Key::Timeout => "timeout",
-        }
-    }
-
-    fn usage(&self) -> &'static str {
-        match self {
-            Key::Crate => "`crate = path`",
-            Key::Name => "`name = \"stable.name\"`",
-            Key::Timeout => "`timeout = \"10s\"`",
-        }
-    }
-}
-
-/// The literal in `value`, also if a `macro_rules!` put it there.
-fn text(value: &Expr) -> Option<&LitStr> {
-    match ungrouped(value) {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) => Some(text),
-        _ => None,
-    }
-}
-
-fn ungrouped(value: &Expr) -> &Expr {
-    match value {
-        Expr::Group(group) => ungrouped(&group.expr),
-        value => value,
-    }
-}
-
-/// The bytes a name may have: it is sent in each handshake and shown in process listings.
-const LONGEST_NAME: usize = 200;
-
-fn misnamed(name: &str) -> Option<String> {
-    if name.is_empty() {
-        Some(
-            "a name cannot be empty: leave `name` out to register by the path of the type"
-                .to_owned(),
-        )
-    } else if name.len() > LONGEST_NAME {
-        Some(format!(
-            "a name has at most {LONGEST_NAME} bytes, this one has {}",
-            name.len()
-        ))
-    } else if name.chars().any(char::is_control) {
-        Some("a name is shown to people: remove the control characters".to_owned())
-    } else {
-        None
+        self.errors.at(at, message);
     }
 }
 
 /// The rules of `#[derive(Worker)]`.
 pub(crate) fn worker_type(item: &Type) -> Verdict {
-    let mut verdict = Verdict::new(&item.args, "`#[offspring(..)]`", &[Key::Name, Key::Crate]);
+    let mut verdict = Verdict::new(&item.args, "#[offspring(..)]", &[Key::Name, Key::Crate]);
     let input = &item.input;
     for lifetime in input.generics.lifetimes() {
-        let message = "a worker crosses a process border and cannot borrow: own the data, as in `String`, `Vec<T>` or `Arc<T>`";
-        verdict.refuse(lifetime, message);
+        verdict.refuse(
+            lifetime,
+            "a worker crosses a process border and cannot borrow: \
+             own the data, as in `String`, `Vec<T>` or `Arc<T>`",
+        );
     }
-    if let (Some(name), false) = (verdict.name.clone(), item.is_concrete()) {
-        verdict.name = None;
-        let message = "all instances of a generic worker would share this name: leave `name` out, their paths differ";
-        verdict.complain(name, message);
+    let name = if item.is_concrete() {
+        None
+    } else {
+        verdict.options.name.take()
+    };
+    if let Some(name) = name {
+        verdict.errors.at(
+            name,
+            "all instances of a generic worker would share this name: \
+             leave `name` out, their paths differ",
+        );
     }
-    let variants = match &input.data {
-        Data::Struct(data) => {
-            return no_options_within(verdict, data.fields.iter().flat_map(|field| &field.attrs));
+    let attrs_within: Vec<&Attribute> = match &input.data {
+        Data::Struct(data) => data.fields.iter().flat_map(|field| &field.attrs).collect(),
+        Data::Enum(data) => {
+            let fields = data.variants.iter().flat_map(|variant| &variant.fields);
+            let of_fields = fields.flat_map(|field| &field.attrs);
+            data.variants
+                .iter()
+                .flat_map(|variant| &variant.attrs)
+                .chain(of_fields)
+                .collect()
         }
-        Data::Enum(data) => &data.variants,
         Data::Union(data) => {
-            verdict.refuse(
-                data.union_token,
-                "a union cannot cross to another process: write a struct or an enum",
-            );
-            return verdict;
+            let message = "a union cannot cross to another process: write a struct or an enum";
+            verdict.refuse(data.union_token, message);
+            Vec::new()
         }
     };
-    let fields = variants
-        .iter()
-        .flat_map(|variant| &variant.fields)
-        .flat_map(|field| &field.attrs);
-    no_options_within(
-        verdict,
-        variants
-            .iter()
-            .flat_map(|variant| &variant.attrs)
-            .chain(fields),
-    )
-}
-
-fn no_options_within<'a>(
-    mut verdict: Verdict,
-    attrs: impl Iterator<Item = &'a syn::Attribute>,
-) -> Verdict {
-    for attr in attrs.filter(|attr| parse::is_option(attr)) {
-        verdict.complain(
-            attr,
-            "`#[offspring(..)]` describes the whole worker: put it on the type",
-        );
+    for attr in attrs_within
+        .into_iter()
+        .filter(|attr| parse::is_option(attr))
+    {
+        let message = "`#[offspring(..)]` describes the whole worker: put it on the type";
+        verdict.errors.at(attr, message);
     }
     verdict
 }
@@ -262,7 +103,7 @@ fn no_options_within<'a>(
 pub(crate) fn worker(function: &Function) -> Verdict {
     let mut verdict = Verdict::new(
         &function.args,
-        "`#[offspring::worker]`",
+        "#[offspring::worker]",
         &[Key::Name, Key::Crate],
     );
     let sig = &function.sig;
@@ -284,17 +125,23 @@ pub(crate) fn worker(function: &Function) -> Verdict {
     if let Safety::Unsafe(unsafety) = &sig.safety {
         verdict.refuse(
             unsafety,
-            "anybody may spawn a worker, so it cannot be `unsafe`: call this function from a safe one",
+            "anybody may spawn a worker, so it cannot be `unsafe`: \
+             call this function from a safe one",
         );
     }
     if let Some(abi) = &sig.abi {
-        verdict.refuse(abi, "a worker is called from Rust alone: remove `extern` or call this function from a plain one");
+        verdict.refuse(
+            abi,
+            "a worker is called from Rust alone: \
+             remove `extern` or call this function from a plain one",
+        );
     }
     for input in &sig.inputs {
         match input {
             FnArg::Receiver(receiver) => verdict.refuse(
                 receiver,
-                "a method cannot be a worker: write a free function that takes the value as an argument",
+                "a method cannot be a worker: \
+                 write a free function that takes the value as an argument",
             ),
             FnArg::Typed(typed) => argument(&mut verdict, typed),
         }
@@ -322,17 +169,19 @@ fn argument(verdict: &mut Verdict, typed: &PatType) {
         Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {}
         pat => verdict.refuse(
             pat,
-            "an argument becomes a field of the worker: give it a plain name and take it apart in the body",
+            "an argument becomes a field of the worker: \
+             give it a plain name and take it apart in the body",
         ),
     }
-    for attr in typed
-        .attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"))
-    {
+    let is_condition = |attr: &&Attribute| {
+        let name = attr.path().get_ident();
+        name.is_some_and(|name| name == "cfg" || name == "cfg_attr")
+    };
+    for attr in typed.attrs.iter().filter(is_condition) {
         verdict.refuse(
             attr,
-            "parent and child must agree on the arguments: put the condition on the function or on the type",
+            "parent and child must agree on the arguments: \
+             put the condition on the function or on the type",
         );
     }
     fits(verdict, Direction::In, &typed.ty);
@@ -345,7 +194,8 @@ enum Direction {
     Out,
 }
 
-/// Refuses what in `ty` cannot cross, as far as it can be seen without knowing the types. The rest is serde's to say.
+/// Refuses what in `ty` cannot cross, as far as it can be seen without knowing the types. The rest
+/// is serde's to say.
 fn fits(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
     Crossing { verdict, direction }.visit_type(ty);
 }
@@ -440,7 +290,7 @@ fn owned(ty: &syn::Type) -> String {
 
 /// The rules of `#[offspring::main]`.
 pub(crate) fn main(function: &Function) -> Verdict {
-    let mut verdict = Verdict::new(&function.args, "`#[offspring::main]`", &[Key::Crate]);
+    let mut verdict = Verdict::new(&function.args, "#[offspring::main]", &[Key::Crate]);
     let sig = &function.sig;
     if sig.ident != "main" {
         verdict.refuse(
@@ -463,7 +313,7 @@ pub(crate) fn main(function: &Function) -> Verdict {
 pub(crate) fn test(function: &Function) -> Verdict {
     let mut verdict = Verdict::new(
         &function.args,
-        "`#[offspring::test]`",
+        "#[offspring::test]",
         &[Key::Timeout, Key::Crate],
     );
     let sig = &function.sig;
@@ -513,7 +363,10 @@ fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) 
     if let (Some(asyncness), false) = (&sig.asyncness, function.has_foreign_attribute()) {
         verdict.refuse(
             asyncness,
-            format!("nothing runs this `async fn`: put the attribute of a runtime below this one, as in `{runtime}`"),
+            format!(
+                "nothing runs this `async fn`: \
+                 put the attribute of a runtime below this one, as in `{runtime}`"
+            ),
         );
     }
 }
@@ -525,19 +378,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_bounded() {
-        assert!(misnamed("").unwrap().contains("empty"));
-        assert_eq!(misnamed(&"n".repeat(200)), None);
-        assert!(misnamed(&"n".repeat(201)).unwrap().contains("has 201"));
-        assert!(
-            misnamed(&"ä".repeat(101)).unwrap().contains("has 202"),
-            "bytes count, not characters"
-        );
-        assert!(misnamed("a\nb").unwrap().contains("control"));
-        assert_eq!(misnamed("größe 2"), None);
-    }
-
-    #[test]
     fn the_owned_type_is_named() {
         assert_eq!(owned(&parse_quote!(str)), "`String`");
         assert_eq!(owned(&parse_quote!([u8])), "`Vec<u8>`");
@@ -546,9 +386,11 @@ mod tests {
         assert_eq!(owned(&parse_quote!(dyn Job)), "an owned type");
     }
 
-    fn errors(verdict: Verdict) -> Vec<String> {
+    fn errors(verdict: &Verdict) -> Vec<String> {
         verdict
             .errors
+            .get()
+            .cloned()
             .into_iter()
             .flatten()
             .map(|error| error.to_string())
@@ -556,7 +398,9 @@ mod tests {
     }
 
     fn of_worker(args: TokenStream, item: TokenStream) -> Vec<String> {
-        errors(worker(&Function::parse("worker", args, item).ok().unwrap()))
+        errors(&worker(
+            &Function::parse("worker", args, item).ok().unwrap(),
+        ))
     }
 
     #[test]
@@ -607,26 +451,5 @@ mod tests {
             ),
         );
         assert_eq!(found, Vec::<String>::new());
-    }
-
-    #[test]
-    fn the_crate_is_a_path_or_a_string() {
-        let krate = |args| {
-            let function = Function::parse(
-                "main",
-                args,
-                quote!(
-                    fn main() {}
-                ),
-            );
-            main(&function.ok().unwrap())
-                .krate
-                .to_token_stream()
-                .to_string()
-        };
-        assert_eq!(krate(quote!()), ":: offspring");
-        assert_eq!(krate(quote!(crate = crate)), "crate");
-        assert_eq!(krate(quote!(crate = ::a::b)), ":: a :: b");
-        assert_eq!(krate(quote!(crate = "::a::b")), ":: a :: b");
     }
 }

@@ -2,9 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{Attribute, FnArg, Ident, LitStr, Path, ReturnType, Type, parse_quote};
+use syn::{Attribute, FnArg, Generics, Ident, LitStr, ReturnType, Type, parse_quote};
 
 use crate::check::Verdict;
+use crate::options::Options;
 use crate::parse::{self, Function};
 
 /// `#[derive(Worker)]`.
@@ -26,45 +27,41 @@ pub(crate) fn worker_type(item: &parse::Type, verdict: &Verdict) -> TokenStream 
             .predicates
             .push(parse_quote!(#param: 'static));
     }
-    let (params, args, bounds) = generics.split_for_impl();
-    let implementation = implement_worker(
-        verdict,
-        &quote!(#params),
-        &quote!(#name #args),
-        &quote!(#bounds),
-    );
+    let implementation = implement_worker(verdict, name, &generics);
     let registration =
-        (verdict.sound && item.is_concrete()).then(|| register(&verdict.krate, name, &input.attrs));
+        (verdict.sound && item.is_concrete()).then(|| register(verdict, name, &input.attrs));
     quote!(#implementation #registration)
 }
 
-fn implement_worker(
-    verdict: &Verdict,
-    params: &TokenStream,
-    ty: &TokenStream,
-    bounds: &TokenStream,
-) -> TokenStream {
-    let krate = &verdict.krate;
-    let worker_name = verdict.name.as_ref().map(|name| {
+fn implement_worker(verdict: &Verdict, name: &Ident, generics: &Generics) -> TokenStream {
+    let Options {
+        krate,
+        name: stable_name,
+        ..
+    } = &verdict.options;
+    let (params, args, bounds) = generics.split_for_impl();
+    let worker_name = stable_name.as_ref().map(|stable_name| {
         quote! {
             fn worker_name() -> &'static ::core::primitive::str {
-                #name
+                #stable_name
             }
         }
     });
     quote! {
         #[automatically_derived]
         #[allow(deprecated)]
-        impl #params #krate::Worker for #ty #bounds {
+        impl #params #krate::Worker for #name #args #bounds {
             #worker_name
         }
     }
 }
 
-fn register(krate: &Path, name: &Ident, attrs: &[Attribute]) -> TokenStream {
+fn register(verdict: &Verdict, name: &Ident, attrs: &[Attribute]) -> TokenStream {
+    let krate = &verdict.options.krate;
     let registration = quote!(#krate::register!(#name););
     if attrs.iter().any(|attr| attr.path().is_ident("deprecated")) {
-        // The warning is for those who use the worker. A lint attribute on the macro call itself has no effect.
+        // The warning is for those who use the worker. On the macro call itself the attribute would
+        // have no effect.
         quote! {
             #[allow(deprecated)]
             const _: () = { #registration };
@@ -100,7 +97,11 @@ pub(crate) fn worker(function: &Function, verdict: &Verdict) -> TokenStream {
 }
 
 fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
-    let Verdict { krate, output, .. } = verdict;
+    let Verdict {
+        options: Options { krate, .. },
+        output,
+        ..
+    } = verdict;
     let Function {
         vis, sig, attrs, ..
     } = function;
@@ -117,13 +118,8 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
         quote!(#(#attrs)* #name: #ty)
     });
     let head = worker_head(function, verdict);
-    let implementation = implement_worker(
-        verdict,
-        &TokenStream::new(),
-        &quote!(#name),
-        &TokenStream::new(),
-    );
-    let registration = register(krate, name, attrs);
+    let implementations = implement_function(function, verdict, &quote!(#name(#(self.#names),*)));
+    let registration = register(verdict, name, attrs);
     let new_docs = format!(" Makes the worker that calls `{name}` with these arguments.");
     let spawn_docs = format!(" Calls `{name}` with these arguments in a child process.");
     quote! {
@@ -150,23 +146,36 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
             }
         }
 
+        #implementations
+        #registration
+    }
+}
+
+fn implement_function(function: &Function, verdict: &Verdict, run: &TokenStream) -> TokenStream {
+    let Verdict {
+        options: Options { krate, .. },
+        output,
+        ..
+    } = verdict;
+    let name = &function.sig.ident;
+    let worker = implement_worker(verdict, name, &Generics::default());
+    quote! {
         #[allow(deprecated)]
         impl #krate::ProcessWorker for #name {
             type Output = #output;
 
             fn run(self) -> #output {
-                #name(#(self.#names),*)
+                #run
             }
         }
 
-        #implementation
-        #registration
+        #worker
     }
 }
 
 /// The attributes of the struct.
 fn worker_head(function: &Function, verdict: &Verdict) -> TokenStream {
-    let krate = &verdict.krate;
+    let krate = &verdict.options.krate;
     let carried = function.attrs.iter().filter(|attr| {
         let path = attr.path();
         let is_doc_list = path.is_ident("doc") && attr.meta.require_list().is_ok();
@@ -188,20 +197,20 @@ fn worker_head(function: &Function, verdict: &Verdict) -> TokenStream {
     }
 }
 
-/// A worker that can be named and called as the function was meant, so that no use of it is a second error.
+/// A worker that can be named and called as the function was meant, so that no use of it is a
+/// second error.
 fn worker_fallback(function: &Function, verdict: &Verdict) -> TokenStream {
-    let Verdict { krate, output, .. } = verdict;
+    let Verdict {
+        options: Options { krate, .. },
+        output,
+        ..
+    } = verdict;
     let Function { vis, sig, .. } = function;
     let name = &sig.ident;
     let (params, _, bounds) = sig.generics.split_for_impl();
     let types: Vec<_> = function.arguments().map(|argument| argument.ty).collect();
     let head = worker_head(function, verdict);
-    let implementation = implement_worker(
-        verdict,
-        &TokenStream::new(),
-        &quote!(#name),
-        &TokenStream::new(),
-    );
+    let implementations = implement_function(function, verdict, &quote!(::core::unreachable!()));
     quote! {
         #head
         #vis struct #name {}
@@ -219,15 +228,7 @@ fn worker_fallback(function: &Function, verdict: &Verdict) -> TokenStream {
             }
         }
 
-        impl #krate::ProcessWorker for #name {
-            type Output = #output;
-
-            fn run(self) -> #output {
-                ::core::unreachable!()
-            }
-        }
-
-        #implementation
+        #implementations
     }
 }
 
@@ -244,7 +245,7 @@ pub(crate) fn main(function: &Function, verdict: &Verdict) -> TokenStream {
             print(attrs, vis, sig, function, None)
         };
     }
-    let krate = &verdict.krate;
+    let krate = &verdict.options.krate;
     let init = quote!(#krate::init(););
     if !function.has_foreign_attribute() {
         return print(attrs, vis, sig, function, Some(init));
@@ -283,7 +284,7 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
         let plain = print(&[], vis, sig, function, None);
         return quote!(#[allow(dead_code)] #plain);
     }
-    let krate = &verdict.krate;
+    let krate = &verdict.options.krate;
     let name = &sig.ident;
     let text = LitStr::new(&name.to_string(), name.span());
     let path = quote!(::core::concat!(::core::module_path!(), "::", #text));
@@ -295,7 +296,7 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
         Some(_) => split(attrs),
         None => (attrs.iter().collect(), Vec::new()),
     };
-    if foreign.is_empty() && verdict.timeout.is_none() {
+    if foreign.is_empty() && verdict.options.timeout.is_none() {
         return print(
             std::iter::once(&mark).chain(attrs),
             vis,
@@ -306,7 +307,7 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
     }
     let inner = print(foreign, &TokenStream::new(), sig, function, None);
     let output = &sig.output;
-    let (output, call) = match verdict.timeout {
+    let (output, call) = match verdict.options.timeout {
         None => (quote!(#output), quote!(#name())),
         Some(timeout) => {
             let (seconds, nanos) = (timeout.as_secs(), timeout.subsec_nanos());
@@ -364,4 +365,130 @@ fn print<'a>(
         block.extend(quote!(#(#inner_attrs)* #first #body));
     });
     printed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check;
+
+    fn function(args: TokenStream, item: TokenStream) -> Function {
+        Function::parse("main", args, item).ok().unwrap()
+    }
+
+    #[track_caller]
+    fn expands(generated: TokenStream, expected: TokenStream) {
+        assert_eq!(generated.to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn main_begins_with_init() {
+        let written = function(
+            quote!(crate = facade),
+            quote! {
+                #[allow(unused)]
+                fn main() -> Ret {
+                    #![allow(dead_code)]
+                    body
+                }
+            },
+        );
+        let expected = quote! {
+            #[allow(unused)]
+            fn main() -> Ret {
+                #![allow(dead_code)]
+                facade::init();
+                body
+            }
+        };
+        expands(main(&written, &check::main(&written)), expected);
+    }
+
+    #[test]
+    fn main_of_a_runtime_is_called_after_init() {
+        let written = function(
+            quote!(),
+            quote! {
+                #[allow(unused)]
+                #[tokio::main]
+                async fn main() -> Ret {
+                    body.await
+                }
+            },
+        );
+        let expected = quote! {
+            #[allow(unused)]
+            fn main() -> Ret {
+                #[tokio::main]
+                async fn main() -> Ret {
+                    body.await
+                }
+                ::offspring::init();
+                main()
+            }
+        };
+        expands(main(&written, &check::main(&written)), expected);
+    }
+
+    #[test]
+    fn a_test_of_a_runtime_is_entered_before_it() {
+        let written = function(
+            quote!(timeout = "1500ms"),
+            quote! {
+                #[should_panic]
+                #[tokio::main]
+                async fn waits() {
+                    body.await
+                }
+            },
+        );
+        let path = quote!(::core::concat!(::core::module_path!(), "::", "waits"));
+        let expected = quote! {
+            #[::core::prelude::v1::test]
+            #[should_panic]
+            fn waits() {
+                #[tokio::main]
+                async fn waits() {
+                    body.await
+                }
+                ::offspring::__private::enter_test(#path);
+                ::offspring::__private::with_deadline(
+                    #path,
+                    ::core::time::Duration::new(1u64, 500000000u32),
+                    waits
+                )
+            }
+        };
+        expands(test(&written, &check::test(&written)), expected);
+    }
+
+    #[test]
+    fn a_test_with_a_deadline_returns_an_exit_code_for_a_value() {
+        let written = function(
+            quote!(timeout = "1s"),
+            quote! {
+                #[serial]
+                fn r#true() -> Ret {
+                    body
+                }
+            },
+        );
+        let path = quote!(::core::concat!(::core::module_path!(), "::", "r#true"));
+        let expected = quote! {
+            #[::core::prelude::v1::test]
+            #[serial]
+            fn r#true() -> ::std::process::ExitCode {
+                fn r#true() -> Ret {
+                    body
+                }
+                ::offspring::__private::enter_test(#path);
+                ::offspring::__private::with_deadline(
+                    #path,
+                    ::core::time::Duration::new(1u64, 0u32),
+                    || ::std::process::Termination::report(r#true())
+                )
+            }
+        };
+        expands(test(&written, &check::test(&written)), expected);
+    }
 }

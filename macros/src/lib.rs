@@ -6,6 +6,7 @@ use proc_macro::TokenStream;
 
 mod check;
 mod expand;
+mod options;
 mod parse;
 
 /// Registers a type, so that a child process can find it by its name and run it.
@@ -21,26 +22,26 @@ mod parse;
 /// #[derive(Serialize, Deserialize, Worker)]
 /// struct Smooth<T> { samples: Vec<T> }
 ///
-/// offspring::register!(Smooth<f32>);
-/// offspring::register!(Smooth<f64>);
+/// offspring::register!(Smooth<f32>, Smooth<f64>);
 /// ```
 ///
-/// What the worker does is written by hand, in `impl ProcessWorker for T`, and its fields cross by the user's
-/// `#[derive(Serialize, Deserialize)]`.
+/// What the worker does is written by hand, in `impl ProcessWorker for T`, and its fields cross by
+/// the user's `#[derive(Serialize, Deserialize)]`.
 ///
 /// # Arguments
 ///
 /// `#[offspring(..)]` on the type takes
 ///
-/// - `name = "stable.name"`: what the type is registered by, at most 200 bytes without control characters. Defaults
-///   to the path of the type. Two workers of one program must not share a name, so a generic type cannot have one.
-/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`; a crate that re-exports it writes
-///   `crate = ::facade::offspring`.
+/// - `name = "stable.name"`: what the type is registered by, at most 200 bytes without control
+///   characters. Defaults to the path of the type. Two workers of one program must not share a
+///   name, so a generic type cannot have one.
+/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`; a crate that re-exports
+///   it writes `crate = ::facade::offspring`.
 ///
 /// # Refused
 ///
-/// A union, a lifetime parameter (a worker crosses a process border and cannot borrow), `name` on a generic type, and
-/// `#[offspring(..)]` on a field or a variant.
+/// A union, a lifetime parameter (a worker crosses a process border and cannot borrow), `name` on a
+/// generic type, and `#[offspring(..)]` on a field or a variant.
 #[proc_macro_derive(Worker, attributes(offspring))]
 pub fn derive_worker(input: TokenStream) -> TokenStream {
     let input = match parse::Type::parse(input.into()) {
@@ -70,23 +71,25 @@ pub fn derive_worker(input: TokenStream) -> TokenStream {
 /// - `impl ProcessWorker for clock`, whose `run` calls the function, and `impl Worker for clock`;
 /// - `offspring::register!(clock)`.
 ///
-/// The first paragraph of the function's docs, `#[doc(..)]`, `#[deprecated]` and `#[allow(..)]` are carried over to the
-/// struct, and a `#[cfg]` holds for all of it. Every other attribute stays on the function alone. `#[serde(..)]` before an argument moves to its
-/// field.
+/// The first paragraph of the function's docs, `#[doc(..)]`, `#[deprecated]` and `#[allow(..)]` are
+/// carried over to the struct, and a `#[cfg]` holds for both. In docs, a link to the function is
+/// written `clock()`. Every other attribute stays on the function alone. `#[serde(..)]` before an
+/// argument moves to its field.
 ///
-/// Each argument must be `Serialize` and `DeserializeOwned`, and so must the output. A function that returns `!` has
-/// the output `()`.
+/// Each argument must be `Serialize` and `DeserializeOwned`, and so must the output. A function
+/// that returns `!` has the output `()`.
 ///
 /// # Arguments
 ///
-/// - `name = "stable.name"`: what the worker is registered by, at most 200 bytes without control characters. Defaults
-///   to the path of the struct.
+/// - `name = "stable.name"`: what the worker is registered by, at most 200 bytes without control
+///   characters. Defaults to the path of the struct.
 /// - `crate = path`: where `offspring` is found. Defaults to `::offspring`.
 ///
 /// # Refused
 ///
-/// Methods, generic functions, arguments or outputs that borrow or are `impl Trait`, arguments that are patterns or
-/// have a `#[cfg]`, and `async`, `unsafe` and `extern` functions. Each error names the way out.
+/// Methods, generic functions, arguments or outputs that borrow or are `impl Trait`, arguments that
+/// are patterns or have a `#[cfg]`, and `async`, `unsafe` and `extern` functions. Each error names
+/// the way out.
 #[proc_macro_attribute]
 pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
     let function = match parse::Function::parse("worker", args.into(), item.into()) {
@@ -97,7 +100,8 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
     verdict.report(expand::worker(&function, &verdict)).into()
 }
 
-/// Starts `main` with `offspring::init()`, which in a child process runs the worker and does not return.
+/// Starts `main` with `offspring::init()`, which in a child process runs the worker and does not
+/// return.
 ///
 /// ```text
 /// #[offspring::main]                      fn main() -> Result<(), Error> {
@@ -106,8 +110,8 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }                                       }
 /// ```
 ///
-/// Attributes below this one that rustc does not know, as those of async runtimes, go on a function inside, so that
-/// `init` comes before whatever they set up:
+/// Attributes below this one that rustc does not know, as those of async runtimes, go on a function
+/// inside, so that `init` comes before whatever they set up:
 ///
 /// ```text
 /// #[offspring::main]                      fn main() -> Result<(), Error> {
@@ -126,7 +130,8 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Refused
 ///
-/// A function of another name, arguments, generics, `const`, and an `async fn` without a runtime's attribute below.
+/// A function of another name, arguments, generics, `const`, and an `async fn` without a runtime's
+/// attribute below.
 #[proc_macro_attribute]
 pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     let function = match parse::Function::parse("main", args.into(), item.into()) {
@@ -137,26 +142,34 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     verdict.report(expand::main(&function, &verdict)).into()
 }
 
-/// Makes a test whose worker processes can start: a child comes back to this test, and no further than its first line.
+/// Makes a test whose worker processes can start: a child comes back to this test, and no further
+/// than its first line.
 ///
 /// ```text
 /// #[offspring::test(timeout = "10s")]
-/// fn counts() { assert_eq!(clock::spawn(5, SECOND)?.join()?, 5) }
+/// fn counts() -> Result<(), Box<dyn Error>> {
+///     assert_eq!(clock::spawn(5, SECOND)?.join()?, 5);
+///     Ok(())
+/// }
 /// ```
 ///
-/// It generates the `#[test]` function `counts`, which enters the test and then runs the body; with a `timeout`, on a
-/// thread of its own. All attributes stay on that function, but for an `async fn`: there the attributes that rustc does
-/// not know, as `#[tokio::main(flavor = "current_thread")]`, go on a function inside. A test with a `timeout` that
-/// returns a value returns its `ExitCode` instead, so that the value need not be `Send`.
+/// It generates the `#[test]` function `counts`, which enters the test and then runs the body; with
+/// a `timeout`, on a thread of its own. Such a test returns the `ExitCode` of what the body
+/// returns, which therefore need not be `Send`.
+///
+/// All attributes stay on that function. Of an `async fn` those that rustc does not know, such as
+/// `#[tokio::main(flavor = "current_thread")]`, go on a function inside.
 ///
 /// # Arguments
 ///
-/// - `timeout = "10s"`: how long the test may take, a whole number of `ms`, `s` or `m`. Defaults to no limit.
+/// - `timeout = "10s"`: how long the test may take, a whole number of `ms`, `s` or `m`. Defaults to
+///   no limit.
 /// - `crate = path`: where `offspring` is found. Defaults to `::offspring`.
 ///
 /// # Refused
 ///
-/// A second `#[test]` of any kind, arguments, generics, `const`, and an `async fn` without a runtime's attribute below.
+/// A second `#[test]` of any kind below this one (above, it cannot be seen, and the test runs
+/// twice), arguments, generics, `const`, and an `async fn` without a runtime's attribute below.
 #[proc_macro_attribute]
 pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
     let function = match parse::Function::parse("test", args.into(), item.into()) {

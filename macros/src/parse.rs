@@ -1,4 +1,5 @@
-//! What was written: the item under an attribute, its arguments, and what can be read off them without judging.
+//! What was written: the item under an attribute, its arguments, and what can be read off them
+//! without judging.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ impl Parse for Pair {
     }
 }
 
-/// The arguments of an attribute. That they do not parse is one mistake among others, so it is kept.
+/// The arguments of an attribute. That they do not parse is one mistake among others, so it is
+/// kept.
 pub(crate) type Args = syn::Result<Vec<Pair>>;
 
 fn pairs(input: ParseStream<'_>) -> syn::Result<Vec<Pair>> {
@@ -143,7 +145,8 @@ impl Function {
             })
     }
 
-    /// Whether an attribute is left that rustc does not know: it may start a runtime, and may run an `async fn`.
+    /// Whether an attribute is left that rustc does not know: it may start a runtime, and may run
+    /// an `async fn`.
     pub(crate) fn has_foreign_attribute(&self) -> bool {
         self.attrs.iter().any(|attr| !is_known_to_rustc(attr))
     }
@@ -178,7 +181,8 @@ pub(crate) fn makes_a_test(attr: &Attribute) -> bool {
         .is_some_and(|last| last.ident == "test")
 }
 
-/// Whether this may stay on a function whose body was replaced, because it is no macro that reads the body.
+/// Whether this may stay on a function whose body was replaced, because it is no macro that reads
+/// the body.
 pub(crate) fn is_known_to_rustc(attr: &Attribute) -> bool {
     const BUILT_IN: [&str; 20] = [
         "allow",

@@ -1,0 +1,129 @@
+//! The page of a session: who sleeps; and the hub's way to a client.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
+
+use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
+
+use crate::hub::Down;
+use crate::region::Region;
+use crate::wire::{self, Failure, Packet};
+
+const HUB_SLEEPS: usize = 0;
+const CLIENT_SLEEPS: usize = 128;
+const PARCELS_READ: usize = 256;
+const PAGE_BYTES: usize = 384;
+
+/// A flag for each side, and how many parcels the client has read.
+#[derive(Debug)]
+pub(crate) struct Page(Region);
+
+impl Page {
+    pub(crate) fn new() -> io::Result<Page> {
+        Region::new(PAGE_BYTES).map(Page)
+    }
+
+    pub(crate) fn adopt(memory: IpcSharedMemory) -> Option<Page> {
+        let region = Region::adopt(memory);
+        (region.len() >= PAGE_BYTES).then_some(Page(region))
+    }
+
+    pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
+        self.0.share()
+    }
+
+    /// Says that this side sleeps. What it waits for must be looked at once more afterwards.
+    fn arm(&self, flag: usize) {
+        self.0.atomic(flag).store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the other side sleeps and nobody has rung yet: then the caller must.
+    fn claim(&self, flag: usize) -> bool {
+        fence(Ordering::SeqCst);
+        let word = self.0.atomic(flag);
+        word.load(Ordering::Relaxed) == 1 && word.swap(0, Ordering::Relaxed) == 1
+    }
+
+    pub(crate) fn arm_hub(&self) {
+        self.arm(HUB_SLEEPS);
+    }
+
+    pub(crate) fn disarm_hub(&self) {
+        self.0.atomic(HUB_SLEEPS).store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn claim_hub(&self) -> bool {
+        self.claim(HUB_SLEEPS)
+    }
+
+    pub(crate) fn arm_client(&self) {
+        self.arm(CLIENT_SLEEPS);
+    }
+
+    /// Says that the client is awake; whether somebody has rung, or is about to.
+    pub(crate) fn disarm_client(&self) -> bool {
+        self.0.atomic(CLIENT_SLEEPS).swap(0, Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn parcel_read(&self) {
+        self.0.atomic(PARCELS_READ).fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn parcels_read(&self) -> u64 {
+        self.0.atomic(PARCELS_READ).load(Ordering::SeqCst)
+    }
+
+    fn claim_client(&self) -> bool {
+        self.claim(CLIENT_SLEEPS)
+    }
+}
+
+/// Parcels under way to one client: with bodies of at most [`PARCEL_INLINE`] they fit its socket's buffer.
+const PARCELS_MAX: u64 = 32;
+/// Longer bodies of parcels travel as shared memory.
+const PARCEL_INLINE: usize = 1 << 10;
+
+/// A client as the hub sees it. Used by the service thread and by the owner's own threads.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) page: Page,
+    down: Mutex<IpcSender<Down>>,
+    parcels: AtomicU64,
+}
+
+impl Peer {
+    pub(crate) fn new(page: Page, down: IpcSender<Down>) -> Peer {
+        Peer {
+            page,
+            down: Mutex::new(down),
+            parcels: AtomicU64::new(0),
+        }
+    }
+
+    fn send(&self, message: Down) -> Result<(), Failure> {
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::send(&down, message)
+    }
+
+    /// Wakes the client if it sleeps. Its death is not told here: the service learns of it.
+    pub(crate) fn ring(&self) {
+        if self.page.claim_client() {
+            let _ = self.send(Down::Bell);
+        }
+    }
+
+    /// Sends a parcel ahead of the ring entry that means it: its id, or `None` if too many are unread.
+    pub(crate) fn send_parcel(&self, number: u32, packet: &Packet) -> Option<u64> {
+        let sent = self.parcels.load(Ordering::SeqCst);
+        if sent.saturating_sub(self.page.parcels_read()) >= PARCELS_MAX {
+            return None;
+        }
+        let packet = packet.for_parcel(PARCEL_INLINE).ok()?;
+        let id = self.parcels.fetch_add(1, Ordering::SeqCst);
+        // A client that is gone keeps nothing: its leases end, and the value goes to another.
+        let _ = self.send(Down::Parcel { number, id, packet });
+        Some(id)
+    }
+}

@@ -1,0 +1,331 @@
+//! The hub's own thread: sessions, tickets, attachments.
+//!
+//! It never waits for a client: what it sends is counted (see `page`), and a client that writes what no
+//! client of ours writes loses its session. It sleeps in `IpcReceiverSet::select` when no region has
+//! anything to do.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use ipc_channel::ipc::{self, IpcMessage, IpcReceiver, IpcReceiverSet, IpcSelectionResult, IpcSender};
+
+use crate::hub::page::Page;
+use crate::hub::{Down, HubId, Peer, REGION_BYTES, Up};
+use crate::region::Region;
+use crate::ring::Corrupt;
+use crate::sys;
+use crate::wire::{self, Packet};
+
+/// A shared object of this process.
+pub(crate) trait Resource: Send + Sync {
+    /// A handle of it is under way (`+1`), or has arrived or was lost (`-1`).
+    fn tickets(&self, change: isize);
+
+    /// A client uses it through this region from now on.
+    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Arc<Region>) -> Box<dyn Attachment>;
+
+    /// For `resolve`: the object itself.
+    fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync>;
+}
+
+/// One client's use of one resource. Dropping it ends the client's leases.
+pub(crate) trait Attachment: Send {
+    /// Looks at the region, and does what is to do; whether there was anything.
+    fn service(&mut self) -> Result<bool, Corrupt>;
+
+    /// A parcel arrived.
+    fn parcel(&mut self, packet: Packet);
+
+    fn resource(&self) -> Arc<dyn Resource>;
+}
+
+struct Hub {
+    id: HubId,
+    wake: Mutex<IpcSender<Up>>,
+    asleep: AtomicBool,
+    incoming: Mutex<Vec<(IpcReceiver<Up>, Arc<dyn Resource>)>>,
+}
+
+static HUB: OnceLock<Hub> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+static RESOURCES: Mutex<Option<HashMap<u64, Weak<dyn Resource>>>> = Mutex::new(None);
+static NEXT_RESOURCE: AtomicU64 = AtomicU64::new(1);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that panics runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The hub of this process, started on first use.
+fn hub() -> io::Result<&'static Hub> {
+    if let Some(hub) = HUB.get() {
+        return Ok(hub);
+    }
+    let _one_at_a_time = lock(&STARTING);
+    if let Some(hub) = HUB.get() {
+        return Ok(hub);
+    }
+    let (wake, waked) = ipc::channel()?;
+    let mut set = IpcReceiverSet::new()?;
+    let wake_id = set.add(waked)?;
+    let id = sys::random()?;
+    sys::service_thread("offspring-hub", move || {
+        Service {
+            hub: HUB.wait(),
+            set,
+            members: HashMap::from([(wake_id, Member::Wake)]),
+            sessions: HashMap::new(),
+        }
+        .run();
+    })?;
+    Ok(HUB.get_or_init(|| Hub {
+        id,
+        wake: Mutex::new(wake),
+        asleep: AtomicBool::new(false),
+        incoming: Mutex::new(Vec::new()),
+    }))
+}
+
+/// The id of this process's hub; starts it.
+pub(crate) fn hub_id() -> io::Result<HubId> {
+    hub().map(|hub| hub.id)
+}
+
+/// Whether a handle of this hub belongs to this process itself.
+pub(crate) fn is_local(id: HubId) -> bool {
+    HUB.get().is_some_and(|hub| hub.id == id)
+}
+
+/// Makes a resource known, under the number it returns, as long as somebody holds it.
+pub(crate) fn publish(resource: &Arc<dyn Resource>) -> u64 {
+    let number = NEXT_RESOURCE.fetch_add(1, Ordering::Relaxed);
+    let mut resources = lock(&RESOURCES);
+    let resources = resources.get_or_insert_default();
+    resources.retain(|_, resource| resource.strong_count() > 0);
+    resources.insert(number, Arc::downgrade(resource));
+    number
+}
+
+/// The resource of this number, if it is still there.
+pub(crate) fn resolve(number: u64) -> Option<Arc<dyn Resource>> {
+    lock(&RESOURCES).as_ref()?.get(&number)?.upgrade()
+}
+
+/// A ticket for a resource of this process. The service is woken by [`announce`], which the caller calls
+/// once the ticket is on its way: a wake-up in the middle of an encoding would take along raw handles of
+/// ipc-channel that were encoded before it.
+pub(crate) fn ticket(resource: Arc<dyn Resource>) -> io::Result<IpcSender<Up>> {
+    let hub = hub()?;
+    let (sender, receiver) = ipc::channel()?;
+    resource.tickets(1);
+    lock(&hub.incoming).push((receiver, resource));
+    Ok(sender)
+}
+
+/// Makes the service look at new tickets.
+pub(crate) fn announce() {
+    let Some(hub) = HUB.get() else { return };
+    if lock(&hub.incoming).is_empty() {
+        return;
+    }
+    fence(Ordering::SeqCst);
+    if hub.asleep.swap(false, Ordering::SeqCst) {
+        // The receiver lives as long as this process.
+        let _ = wire::send(&lock(&hub.wake), Up::Bell);
+    }
+}
+
+enum Member {
+    Wake,
+    Ticket(Arc<dyn Resource>),
+    Session,
+    /// A session that ended before its channel did: what it still says is not heard.
+    Deaf,
+}
+
+struct SessionState {
+    peer: Arc<Peer>,
+    attachments: HashMap<u32, Box<dyn Attachment>>,
+}
+
+impl SessionState {
+    fn service(&mut self) -> Result<bool, Corrupt> {
+        let mut busy = false;
+        for attachment in self.attachments.values_mut() {
+            busy |= attachment.service()?;
+        }
+        Ok(busy)
+    }
+}
+
+/// A client may use so many resources; each costs a mapping here.
+const ATTACHMENTS_MAX: usize = 4096;
+
+struct Service {
+    hub: &'static Hub,
+    set: IpcReceiverSet,
+    members: HashMap<u64, Member>,
+    sessions: HashMap<u64, SessionState>,
+}
+
+impl Service {
+    fn run(mut self) {
+        loop {
+            self.adopt_tickets();
+            if self.service() {
+                if let Ok(events) = self.set.try_select() {
+                    self.handle(events);
+                }
+                continue;
+            }
+            self.hub.asleep.store(true, Ordering::SeqCst);
+            for session in self.sessions.values() {
+                session.peer.page.arm_hub();
+            }
+            fence(Ordering::SeqCst);
+            // Once more, now that whoever comes later rings.
+            let mut events = None;
+            if !self.service() && lock(&self.hub.incoming).is_empty() {
+                events = self.set.select().ok();
+            }
+            self.hub.asleep.store(false, Ordering::SeqCst);
+            for session in self.sessions.values() {
+                session.peer.page.disarm_hub();
+            }
+            self.handle(events.unwrap_or_default());
+        }
+    }
+
+    /// Looks at every region; whether any had something to do.
+    fn service(&mut self) -> bool {
+        let mut busy = false;
+        let mut corrupt = Vec::new();
+        for (&id, session) in &mut self.sessions {
+            match session.service() {
+                Ok(did) => busy |= did,
+                Err(Corrupt) => corrupt.push(id),
+            }
+        }
+        for id in corrupt {
+            self.expel(id, "it wrote what no client writes");
+        }
+        busy
+    }
+
+    /// Ends the session of a client that does not keep to the protocol.
+    fn expel(&mut self, id: u64, why: &str) {
+        if self.sessions.remove(&id).is_some() {
+            log::error!(target: "offspring::hub", "a client lost its session: {why}");
+            self.members.insert(id, Member::Deaf);
+        }
+    }
+
+    fn adopt_tickets(&mut self) {
+        let incoming = std::mem::take(&mut *lock(&self.hub.incoming));
+        for (receiver, resource) in incoming {
+            self.adopt_ticket(receiver, resource);
+        }
+    }
+
+    fn adopt_ticket(&mut self, receiver: IpcReceiver<Up>, resource: Arc<dyn Resource>) {
+        match self.set.add(receiver) {
+            Ok(id) => {
+                self.members.insert(id, Member::Ticket(resource));
+            }
+            Err(error) => {
+                log::error!(target: "offspring::hub", "could not watch a handle that is under way: {error}");
+                resource.tickets(-1);
+            }
+        }
+    }
+
+    fn handle(&mut self, events: Vec<IpcSelectionResult>) {
+        for event in events {
+            match event {
+                IpcSelectionResult::ChannelClosed(id) => self.closed(id),
+                IpcSelectionResult::MessageReceived(id, message) => {
+                    let message = wire::no_panic("ipc-channel", || IpcMessage::to::<Up>(message));
+                    match message {
+                        Ok(Ok(message)) => self.message(id, message),
+                        _ => self.expel(id, "its message does not decode"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, id: u64) {
+        match self.members.remove(&id) {
+            Some(Member::Ticket(resource)) => resource.tickets(-1),
+            Some(Member::Session) => {
+                // First what it put before it died, then its leases end.
+                if let Some(mut session) = self.sessions.remove(&id) {
+                    while let Ok(true) = session.service() {}
+                }
+            }
+            Some(Member::Wake | Member::Deaf) | None => {}
+        }
+    }
+
+    fn message(&mut self, id: u64, message: Up) {
+        match (self.members.get(&id), message) {
+            (Some(Member::Ticket(_)), Up::Open { page, up, down }) => self.open(page, up, down),
+            (Some(Member::Session), message) => {
+                if let Err(why) = self.session_message(id, message) {
+                    self.expel(id, why);
+                }
+            }
+            // The wake-up of our own, and what nobody may say there.
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, page: ipc::IpcSharedMemory, up: IpcReceiver<Up>, down: IpcSender<Down>) {
+        // Dropping `down` tells the client that there is no session.
+        let Some(page) = Page::adopt(page) else { return };
+        match self.set.add(up) {
+            Ok(id) => {
+                self.members.insert(id, Member::Session);
+                let peer = Arc::new(Peer::new(page, down));
+                let attachments = HashMap::new();
+                self.sessions.insert(id, SessionState { peer, attachments });
+            }
+            Err(error) => log::error!(target: "offspring::hub", "could not watch a new session: {error}"),
+        }
+    }
+
+    fn session_message(&mut self, id: u64, message: Up) -> Result<(), &'static str> {
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        match message {
+            Up::Bell => {}
+            Up::Attach { number, resource, region } => {
+                let resource = resolve(resource).ok_or("it attached what is not there")?;
+                if session.attachments.len() == ATTACHMENTS_MAX || session.attachments.contains_key(&number) {
+                    return Err("it attached too much");
+                }
+                let region = Arc::new(Region::adopt(region));
+                if region.len() < REGION_BYTES {
+                    return Err("its region is too small");
+                }
+                let attachment = resource.attach(session.peer.clone(), number, region);
+                session.attachments.insert(number, attachment);
+            }
+            Up::Parcel { number, packet } => {
+                session.attachments.get_mut(&number).ok_or("its parcel is for nobody")?.parcel(packet);
+            }
+            Up::Ticket { number, receiver } => {
+                let resource = session.attachments.get(&number).ok_or("its ticket is for nobody")?.resource();
+                resource.tickets(1);
+                self.adopt_ticket(receiver, resource);
+            }
+            Up::Detach { number } => {
+                let mut attachment = session.attachments.remove(&number).ok_or("it detached what is not there")?;
+                while let Ok(true) = attachment.service() {}
+            }
+            Up::Open { .. } => return Err("it opened a session twice"),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! A client's side: the session with a hub of another process.
+//!
+//! There is no thread. Of the threads that wait for something of one hub, one, the *leader*, sleeps in
+//! the receive call of the session's channel; the others sleep on a condition variable. A doorbell wakes
+//! the leader, and it wakes the others: each looks whether what it waits for is there. A leader that
+//! leaves wakes the others too, and the first that has to wait on leads.
+//!
+//! No wake-up is lost: a thread waits as a follower only if it looked while there was a leader, and a
+//! leader says that the client sleeps before anybody can look.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+
+use crate::hub::page::Page;
+use crate::hub::{Down, HubId, Up};
+use crate::region::Region;
+use crate::ring::RING_BYTES;
+use crate::wire::{self, Failure, Packet};
+
+/// Words behind the two rings of a region, each on a cache line of its own.
+const WORDS: usize = 16;
+const LINE: usize = 128;
+
+/// Offset of the ring from client to hub.
+pub(crate) const UP_RING: usize = 0;
+/// Offset of the ring from hub to client.
+pub(crate) const DOWN_RING: usize = RING_BYTES;
+pub(crate) const REGION_BYTES: usize = 2 * RING_BYTES + WORDS * LINE;
+
+/// Offset of a word.
+pub(crate) const fn word(index: usize) -> usize {
+    assert!(index < WORDS);
+    2 * RING_BYTES + index * LINE
+}
+
+/// How a wait ended without what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    Timeout,
+    /// The hub's process has ended.
+    Gone,
+}
+
+/// A session; it ends with the last attachment that holds it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    hub: HubId,
+    page: Page,
+    up: Mutex<IpcSender<Up>>,
+    down: Mutex<IpcReceiver<Down>>,
+    lead: Mutex<Lead>,
+    changed: Condvar,
+    gone: AtomicBool,
+    next_number: AtomicU32,
+    parcels: Mutex<HashMap<u32, Weak<dyn TakesParcels>>>,
+}
+
+#[derive(Debug, Default)]
+struct Lead {
+    /// Whether a thread leads.
+    taken: bool,
+    /// A doorbell that was rung for a leader who left without it. Unread ones must not pile up: then
+    /// ringing would block.
+    bell_due: bool,
+}
+
+/// An attachment that parcels are for.
+pub(crate) trait TakesParcels: std::fmt::Debug + Send + Sync {
+    fn parcel(&self, id: u64, packet: Packet);
+}
+
+static SESSIONS: Mutex<Option<HashMap<HubId, Weak<Session>>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that panics runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    /// This process's session with that hub; opened over the ticket if there is none.
+    pub(crate) fn with(hub: HubId, ticket: &IpcSender<Up>) -> Result<Arc<Session>, Failure> {
+        let mut sessions = lock(&SESSIONS);
+        let sessions = sessions.get_or_insert_default();
+        if let Some(session) = sessions.get(&hub).and_then(Weak::upgrade) {
+            return Ok(session);
+        }
+        sessions.retain(|_, session| session.strong_count() > 0);
+        let page = Page::new().map_err(Failure::Io)?;
+        let (up, up_in_hub) = ipc::channel().map_err(Failure::Io)?;
+        let (down_in_hub, down) = ipc::channel().map_err(Failure::Io)?;
+        let open = Up::Open {
+            page: page.share().map_err(Failure::Io)?,
+            up: up_in_hub,
+            down: down_in_hub,
+        };
+        wire::send(ticket, open)?;
+        let session = Arc::new(Session {
+            hub,
+            page,
+            up: Mutex::new(up),
+            down: Mutex::new(down),
+            lead: Mutex::new(Lead::default()),
+            changed: Condvar::new(),
+            gone: AtomicBool::new(false),
+            next_number: AtomicU32::new(0),
+            parcels: Mutex::new(HashMap::new()),
+        });
+        sessions.insert(hub, Arc::downgrade(&session));
+        Ok(session)
+    }
+
+    /// Attaches a resource: its number in this session. The hub says in a word of the region that it did.
+    pub(crate) fn attach(&self, resource: u64, region: &Region) -> Result<u32, Failure> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let region = region.share().map_err(Failure::Io)?;
+        self.send(Up::Attach { number, resource, region })?;
+        Ok(number)
+    }
+
+    /// From now on parcels for this number go there.
+    pub(crate) fn route(&self, number: u32, to: Weak<dyn TakesParcels>) {
+        lock(&self.parcels).insert(number, to);
+    }
+
+    pub(crate) fn detach(&self, number: u32) {
+        lock(&self.parcels).remove(&number);
+        // If the hub is gone there is nothing to detach from.
+        let _ = self.send(Up::Detach { number });
+    }
+
+    pub(crate) fn send_parcel(&self, number: u32, packet: Packet) -> Result<(), Failure> {
+        self.send(Up::Parcel { number, packet })
+    }
+
+    /// A ticket for a handle of this attachment that goes on to another process.
+    pub(crate) fn ticket(&self, number: u32) -> io::Result<IpcSender<Up>> {
+        let (sender, receiver) = ipc::channel()?;
+        match self.send(Up::Ticket { number, receiver }) {
+            // The next process finds out by itself that the hub is gone.
+            Ok(()) | Err(Failure::Disconnected) => Ok(sender),
+            Err(Failure::Io(error)) => Err(error),
+            Err(Failure::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    fn send(&self, message: Up) -> Result<(), Failure> {
+        wire::send(&lock(&self.up), message)
+    }
+
+    /// Wakes the hub if it sleeps.
+    pub(crate) fn ring(&self) {
+        if self.page.claim_hub() && self.send(Up::Bell).is_err() {
+            self.gone.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `ready` gives something. It is called often, and must be quick.
+    pub(crate) fn wait<R>(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> Option<R>) -> Result<R, WaitEnd> {
+        if let Some(result) = ready() {
+            return Ok(result);
+        }
+        let mut lead = lock(&self.lead);
+        loop {
+            if lead.taken {
+                if let Some(end) = self.over(deadline) {
+                    return ready().ok_or(end);
+                }
+                // There is a leader, so a change after this look is told.
+                if let Some(result) = ready() {
+                    return Ok(result);
+                }
+                lead = match deadline {
+                    None => self.changed.wait(lead).unwrap_or_else(PoisonError::into_inner),
+                    Some(deadline) => {
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        self.changed.wait_timeout(lead, left).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
+                continue;
+            }
+            lead.taken = true;
+            let due = lead.bell_due;
+            if !due {
+                self.page.arm_client();
+            }
+            let outcome = match ready() {
+                Some(result) => Some(Ok(result)),
+                None => self.over(deadline).map(Err),
+            };
+            let mut rung = false;
+            if outcome.is_none() {
+                drop(lead);
+                rung = self.receive(deadline);
+                lead = lock(&self.lead);
+            }
+            lead.bell_due = if due { !rung } else { self.page.disarm_client() && !rung };
+            lead.taken = false;
+            self.changed.notify_all();
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+    }
+
+    fn over(&self, deadline: Option<Instant>) -> Option<WaitEnd> {
+        if self.is_gone() {
+            Some(WaitEnd::Gone)
+        } else if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            Some(WaitEnd::Timeout)
+        } else {
+            None
+        }
+    }
+
+    /// Sleeps for one message; whether it was the doorbell.
+    fn receive(&self, deadline: Option<Instant>) -> bool {
+        match wire::recv(&lock(&self.down), deadline) {
+            Ok(Down::Bell) => return true,
+            Err(Failure::Timeout) => {}
+            Ok(Down::Parcel { number, id, packet }) => {
+                let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
+                if let Some(to) = to {
+                    to.parcel(id, packet);
+                }
+                self.page.parcel_read();
+                self.ring();
+            }
+            Err(Failure::Disconnected | Failure::Io(_)) => {
+                self.gone.store(true, Ordering::SeqCst);
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(sessions) = lock(&SESSIONS).as_mut() {
+            // A new session with the same hub may stand there already.
+            if sessions.get(&self.hub).is_some_and(|session| session.strong_count() == 0) {
+                sessions.remove(&self.hub);
+            }
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! One handle for both kinds of queue, in the owner's process and in others.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::IpcSender;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{CreateError, DecodeError, EncodeError, GetError, HandleError, PutError, QueueJoinError, TaskDoneError};
+use crate::hub::{self, HubId, Resource, Up};
+use crate::queue::core::{Core, Over, Payload};
+use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken, TakenBody};
+use crate::ring;
+use crate::wire::{self, Packet, WireHandle};
+
+/// How long an operation may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    Forever,
+    /// Not for others; a queue of another process is still asked.
+    Now,
+    Within(Duration),
+}
+
+impl Limit {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Limit::Forever => None,
+            Limit::Now => Some(Instant::now()),
+            // A deadline that the clock cannot express is none.
+            Limit::Within(timeout) => Instant::now().checked_add(timeout),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum PutEnd<T> {
+    Full(T),
+    Failed(PutError<T>),
+}
+
+#[derive(Debug)]
+pub(crate) enum GetEnd {
+    Empty,
+    Failed(GetError),
+}
+
+#[derive(Debug)]
+pub(crate) enum JoinEnd {
+    Timeout,
+    Failed(QueueJoinError),
+}
+
+/// An item that was taken and decoded.
+pub(crate) struct Got<T> {
+    pub(crate) value: T,
+    pub(crate) lease: u64,
+    pub(crate) attempts: u32,
+}
+
+pub(crate) enum Handle {
+    Local(Local),
+    Remote(Arc<Remote>),
+}
+
+/// Counts the handles of the owner's own process.
+pub(crate) struct Local(Arc<Core>);
+
+impl Local {
+    fn new(core: Arc<Core>) -> Local {
+        core.handle(true);
+        Local(core)
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.0.handle(false);
+    }
+}
+
+/// A queue of another process; attached on first use.
+pub(crate) struct Remote {
+    hub: HubId,
+    resource: u64,
+    fingerprint: u64,
+    joinable: bool,
+    /// Keeps the owner aware of this handle until the attachment does.
+    ticket: Mutex<Option<IpcSender<Up>>>,
+    attached: OnceLock<Arc<Attached>>,
+}
+
+impl Remote {
+    fn attached(&self, deadline: Option<Instant>) -> Result<&Arc<Attached>, RemoteEnd> {
+        if let Some(attached) = self.attached.get() {
+            return Ok(attached);
+        }
+        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(attached) = self.attached.get() {
+            return Ok(attached);
+        }
+        let held = ticket.as_ref().ok_or(RemoteEnd::Gone)?;
+        let attached = Attached::open(self.hub, self.resource, self.fingerprint, self.joinable, held)?;
+        attached.wait_attached(deadline)?;
+        let attached = self.attached.get_or_init(|| attached);
+        *ticket = None;
+        Ok(attached)
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        match self {
+            Handle::Local(local) => Handle::Local(Local::new(local.0.clone())),
+            Handle::Remote(remote) => Handle::Remote(remote.clone()),
+        }
+    }
+}
+
+/// The type of a queue's items, as far as two processes of one program can tell.
+fn fingerprint<T>() -> u64 {
+    wire::fingerprint(std::any::type_name::<T>())
+}
+
+impl Handle {
+    pub(crate) fn new<T>(capacity: Option<usize>, joinable: bool) -> Result<Handle, CreateError> {
+        if capacity == Some(0) {
+            return Err(CreateError::ZeroCapacity);
+        }
+        let core = Arc::new(Core::new(capacity, joinable, fingerprint::<T>()));
+        let resource: Arc<dyn Resource> = core.clone();
+        core.number.store(hub::publish(&resource), Ordering::Relaxed);
+        Ok(Handle::Local(Local::new(core)))
+    }
+
+    pub(crate) fn put<T: Serialize>(&self, item: T, limit: Limit) -> Result<(), PutEnd<T>> {
+        let mut bytes = SCRATCH.take();
+        bytes.clear();
+        let outcome = match wire::encode_into(&item, &mut bytes) {
+            Err(error) => Err(Refused::Encode(error)),
+            Ok(handles) => match remote::refuses(&handles) {
+                Some(message) => Err(Refused::Encode(EncodeError::new::<T>(message))),
+                None => self.put_encoded(&mut bytes, handles, limit.deadline(), matches!(limit, Limit::Now)),
+            },
+        };
+        // An item of a gigabyte must not keep its buffer for ever.
+        bytes.shrink_to(ring::ENTRY_MAX);
+        SCRATCH.set(bytes);
+        outcome.map_err(|refused| match refused {
+            Refused::Encode(error) => PutEnd::Failed(PutError::Encode(item, error)),
+            Refused::End(RemoteEnd::Over(Over::Closed)) => PutEnd::Failed(PutError::Closed(item)),
+            Refused::End(RemoteEnd::Over(_)) => PutEnd::Full(item),
+            Refused::End(RemoteEnd::Gone) => PutEnd::Failed(PutError::Disconnected(item)),
+            Refused::End(RemoteEnd::Handle(error)) => PutEnd::Failed(PutError::Handle(item, error)),
+        })
+    }
+
+    fn put_encoded(
+        &self,
+        bytes: &mut Vec<u8>,
+        handles: Vec<WireHandle>,
+        deadline: Option<Instant>,
+        now: bool,
+    ) -> Result<(), Refused> {
+        let no_memory = |error: std::io::Error| {
+            Refused::End(RemoteEnd::Handle(HandleError::Io {
+                act: "make shared memory for the item",
+                message: error.to_string(),
+            }))
+        };
+        let parcel = !handles.is_empty() || bytes.len() > ring::ENTRY_MAX - 16;
+        let encoded = |bytes: &mut Vec<u8>, handles| wire::Encoded {
+            bytes: std::mem::take(bytes),
+            handles,
+        };
+        let announce = !handles.is_empty();
+        let outcome = match self {
+            Handle::Local(local) => {
+                let payload = if parcel && announce {
+                    Payload::Parcel(Packet::new(encoded(bytes, handles)).map_err(no_memory)?)
+                } else if parcel {
+                    Payload::Parcel(Packet::in_memory(bytes).map_err(no_memory)?)
+                } else {
+                    Payload::Bytes(bytes.as_slice().to_vec())
+                };
+                local.0.put(payload, deadline).map_err(|(_, over)| RemoteEnd::Over(over))
+            }
+            Handle::Remote(remote) => {
+                let outgoing = if parcel {
+                    Outgoing::parcel(encoded(bytes, handles)).map_err(no_memory)?
+                } else {
+                    Outgoing::Bytes(bytes)
+                };
+                // Attaching takes the owner's answer, also for a `try_put`.
+                remote.attached(if now { None } else { deadline }).and_then(|attached| {
+                    if now { attached.try_put(outgoing) } else { attached.put(outgoing, deadline) }
+                })
+            }
+        };
+        if announce {
+            hub::announce();
+        }
+        outcome.map_err(Refused::End)
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, limit: Limit) -> Result<Got<T>, GetEnd> {
+        let now = matches!(limit, Limit::Now);
+        let taken = self.take(limit.deadline(), now).map_err(|end| match end {
+            RemoteEnd::Over(Over::Timeout) => GetEnd::Empty,
+            RemoteEnd::Over(_) => GetEnd::Failed(GetError::Closed),
+            RemoteEnd::Gone => GetEnd::Failed(GetError::Disconnected),
+            RemoteEnd::Handle(error) => GetEnd::Failed(GetError::Handle(error)),
+        })?;
+        let (lease, attempts) = (taken.lease, taken.attempts);
+        match taken.decode::<T>() {
+            Ok(value) => Ok(Got { value, lease, attempts }),
+            Err(error) => {
+                // Nobody can do anything with it, so a `join` must not wait for it.
+                self.end_lease(lease, true);
+                Err(GetEnd::Failed(GetError::Decode(error)))
+            }
+        }
+    }
+
+    fn take(&self, deadline: Option<Instant>, now: bool) -> Result<Taken, RemoteEnd> {
+        match self {
+            Handle::Local(local) => {
+                let (item, lease) = local.0.get(deadline).map_err(RemoteEnd::Over)?;
+                Ok(Taken {
+                    body: match item.payload {
+                        Payload::Bytes(bytes) => TakenBody::Bytes(bytes),
+                        Payload::Parcel(packet) => TakenBody::Parcel(packet),
+                    },
+                    lease,
+                    attempts: item.attempts,
+                })
+            }
+            Handle::Remote(remote) => {
+                let attached = remote.attached(if now { None } else { deadline })?;
+                if now { attached.try_get() } else { attached.get(deadline) }
+            }
+        }
+    }
+
+    /// Ends the lease of an item of a joinable queue. If the owner is gone, so is the lease.
+    pub(crate) fn end_lease(&self, lease: u64, done: bool) {
+        let _ = match self {
+            Handle::Local(local) => {
+                local.0.end_lease(lease, done);
+                Ok(())
+            }
+            Handle::Remote(remote) => match remote.attached.get() {
+                Some(attached) if remote.joinable => attached.end_lease(lease, done),
+                _ => Ok(()),
+            },
+        };
+    }
+
+    pub(crate) fn detach_lease(&self, lease: u64) {
+        match self {
+            Handle::Local(local) => local.0.detach_lease(lease),
+            Handle::Remote(remote) => {
+                if let Some(attached) = remote.attached.get() {
+                    attached.detach_lease(lease);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn task_done(&self) -> Result<(), TaskDoneError> {
+        match self {
+            Handle::Local(local) => {
+                let lease = local.0.detached().ok_or(TaskDoneError::TooMany)?;
+                local.0.end_lease(lease, true);
+                Ok(())
+            }
+            Handle::Remote(remote) => {
+                let attached = remote.attached.get().ok_or(TaskDoneError::TooMany)?;
+                let lease = attached.detached().ok_or(TaskDoneError::TooMany)?;
+                attached.end_lease(lease, true).map_err(|_| TaskDoneError::Disconnected)
+            }
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        match self {
+            Handle::Local(local) => local.0.close(),
+            Handle::Remote(remote) => {
+                // A queue whose owner is gone is closed.
+                let _ = remote.attached(None).and_then(|attached| attached.close());
+            }
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Handle::Local(local) => local.0.is_closed(),
+            Handle::Remote(remote) => remote.attached(None).and_then(|attached| attached.is_closed()).unwrap_or(true),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Handle::Local(local) => local.0.len(),
+            Handle::Remote(remote) => remote.attached(None).and_then(|attached| attached.len()).unwrap_or(0),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        match self {
+            Handle::Local(local) => local.0.capacity,
+            Handle::Remote(remote) => remote.attached(None).ok().and_then(|attached| attached.capacity()),
+        }
+    }
+
+    pub(crate) fn join(&self, limit: Limit) -> Result<(), JoinEnd> {
+        let deadline = limit.deadline();
+        let outcome = match self {
+            Handle::Local(local) => local.0.join(deadline).map_err(RemoteEnd::Over),
+            Handle::Remote(remote) => remote.attached(deadline).and_then(|attached| attached.join(deadline)),
+        };
+        outcome.map_err(|end| match end {
+            RemoteEnd::Over(Over::Timeout) => JoinEnd::Timeout,
+            RemoteEnd::Over(Over::Abandoned(unfinished)) => JoinEnd::Failed(QueueJoinError::Abandoned { unfinished }),
+            RemoteEnd::Over(Over::Closed) | RemoteEnd::Gone => JoinEnd::Failed(QueueJoinError::Disconnected),
+            RemoteEnd::Handle(error) => JoinEnd::Failed(QueueJoinError::Handle(error)),
+        })
+    }
+
+    pub(crate) fn fmt<T>(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("item", &std::any::type_name::<T>())
+            .field("owner", &matches!(self, Handle::Local(_)))
+            .finish_non_exhaustive()
+    }
+
+    pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fail = |act: &str, error: &dyn fmt::Debug| wire::explain::<S::Error>(&format!("{act}: {error:?}"));
+        let (hub, resource, fingerprint, joinable, ticket) = match self {
+            Handle::Local(local) => {
+                let core = &local.0;
+                let hub = hub::hub_id().map_err(|error| fail("could not start the hub", &error))?;
+                let ticket = hub::ticket(core.clone()).map_err(|error| fail("could not make a handle to send", &error))?;
+                (hub, core.number.load(Ordering::Relaxed), core.fingerprint, core.joinable, ticket)
+            }
+            Handle::Remote(remote) => {
+                let attached = remote.attached(None).map_err(|end| fail("could not reach the queue's owner", &end))?;
+                let ticket = attached.ticket().map_err(|error| fail("could not make a handle to send", &error))?;
+                (remote.hub, remote.resource, remote.fingerprint, remote.joinable, ticket)
+            }
+        };
+        let index = wire::note(WireHandle::Sender(ticket.to_opaque())).map_err(wire::explain::<S::Error>)?;
+        Token {
+            hub,
+            resource,
+            fingerprint,
+            joinable,
+            index,
+        }
+        .serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T, D: Deserializer<'de>>(joinable: bool, deserializer: D) -> Result<Handle, D::Error> {
+        let token = Token::deserialize(deserializer)?;
+        let WireHandle::Sender(ticket) = wire::claim(token.index).map_err(wire::explain_de::<D::Error>)? else {
+            return Err(wire::explain_de("a queue's handle came with another thing"));
+        };
+        if token.fingerprint != fingerprint::<T>() || token.joinable != joinable {
+            return Err(wire::explain_de("the handle is of a queue of another type"));
+        }
+        if hub::is_local(token.hub) {
+            // It came home.
+            let resource = hub::resolve(token.resource).and_then(|resource| resource.as_any().downcast::<Core>().ok());
+            let core = resource.ok_or_else(|| wire::explain_de::<D::Error>("the queue does not exist any more"))?;
+            return Ok(Handle::Local(Local::new(core)));
+        }
+        Ok(Handle::Remote(Arc::new(Remote {
+            hub: token.hub,
+            resource: token.resource,
+            fingerprint: token.fingerprint,
+            joinable,
+            ticket: Mutex::new(Some(ticket.to())),
+            attached: OnceLock::new(),
+        })))
+    }
+}
+
+thread_local! {
+    /// Items are encoded here, so that a small one costs no allocation.
+    static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+enum Refused {
+    Encode(EncodeError),
+    End(RemoteEnd),
+}
+
+/// A handle as it is written into a value.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    hub: HubId,
+    resource: u64,
+    fingerprint: u64,
+    joinable: bool,
+    index: u32,
+}
+
+impl Taken {
+    fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
+        match self.body {
+            TakenBody::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
+            TakenBody::Parcel(packet) => packet.decode(),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! `JoinableQueue`: an item counts until its consumer says that it is done.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{
+    CreateError, GetError, GetTimeoutError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
+    TryPutError,
+};
+use crate::queue::delivery::Delivery;
+use crate::queue::handle::{GetEnd, Got, Handle, JoinEnd, Limit, PutEnd};
+
+/// A queue whose items count until their consumer says that they are done: [`join`](JoinableQueue::join)
+/// waits for that.
+///
+/// This is a handle, as [`Queue`](crate::Queue) is; dropping one changes nothing for the others. What is
+/// got is a [`Delivery`]: until its [`task_done`](Delivery::task_done) the item is leased to this process,
+/// and goes to another consumer if the delivery is dropped, its thread panics, or the process dies. So an
+/// item is worked on at least once, and `join` never waits for a dead consumer.
+///
+/// ```
+/// use offspring::{JoinableQueue, ProcessWorker, Worker};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Worker)]
+/// struct Consumer {
+///     jobs: JoinableQueue<u64>,
+/// }
+///
+/// impl ProcessWorker for Consumer {
+///     type Output = ();
+///     fn run(self) {
+///         for job in &self.jobs {
+///             println!("consumed {}", *job);
+///             job.task_done();
+///         }
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let jobs = JoinableQueue::bounded(8)?;
+///     let _consumer = offspring::Builder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
+///     for n in 1..=4 {
+///         jobs.put(n)?;
+///     }
+///     jobs.join()?;
+///     Ok(())
+/// }
+/// ```
+pub struct JoinableQueue<T> {
+    handle: Handle,
+    item: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
+    /// A queue without a limit, owned by this process.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError`] if the system refuses what it needs.
+    pub fn unbounded() -> Result<JoinableQueue<T>, CreateError> {
+        Handle::new::<T>(None, true).map(JoinableQueue::from_handle)
+    }
+
+    /// A queue that holds at most `capacity` items that nobody has got, in all its buffers together, owned
+    /// by this process.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::ZeroCapacity`], or as [`unbounded`](JoinableQueue::unbounded).
+    pub fn bounded(capacity: usize) -> Result<JoinableQueue<T>, CreateError> {
+        Handle::new::<T>(Some(capacity), true).map(JoinableQueue::from_handle)
+    }
+
+    fn from_handle(handle: Handle) -> JoinableQueue<T> {
+        JoinableQueue {
+            handle,
+            item: PhantomData,
+        }
+    }
+
+    fn delivery(&self, got: Got<T>) -> Delivery<T> {
+        Delivery::new(got.value, self.handle.clone(), got.lease, got.attempts)
+    }
+
+    /// Puts an item at the end; waits while the queue is full. When it returns, the item is safe from the
+    /// death of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`PutError`]: closed, owner gone, or the item does not encode; it comes back with the error.
+    pub fn put(&self, item: T) -> Result<(), PutError<T>> {
+        self.handle.put(item, Limit::Forever).map_err(|end| match end {
+            PutEnd::Failed(error) => error,
+            PutEnd::Full(item) => PutError::Disconnected(item),
+        })
+    }
+
+    /// Puts an item if the queue is not full. In another process than the owner's it waits for the owner's
+    /// answer, so that "full" is true.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPutError::Full`], or as [`put`](JoinableQueue::put).
+    pub fn try_put(&self, item: T) -> Result<(), TryPutError<T>> {
+        self.handle.put(item, Limit::Now).map_err(|end| match end {
+            PutEnd::Failed(error) => error.into(),
+            PutEnd::Full(item) => TryPutError::Full(item),
+        })
+    }
+
+    /// Puts an item; waits at most this long while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// [`PutTimeoutError::Timeout`], or as [`put`](JoinableQueue::put).
+    pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
+        self.handle.put(item, Limit::Within(timeout)).map_err(|end| match end {
+            PutEnd::Failed(error) => error.into(),
+            PutEnd::Full(item) => PutTimeoutError::Timeout(item),
+        })
+    }
+
+    /// Gets the first item; waits while the queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::Closed`] at the end of the queue; owner gone; or an item that does not decode, which
+    /// counts as done.
+    pub fn get(&self) -> Result<Delivery<T>, GetError> {
+        match self.handle.get(Limit::Forever) {
+            Ok(got) => Ok(self.delivery(got)),
+            Err(GetEnd::Failed(error)) => Err(error),
+            Err(GetEnd::Empty) => Err(GetError::Disconnected),
+        }
+    }
+
+    /// Gets the first item if there is one. In another process than the owner's it waits for the owner's
+    /// answer, so that an item whose `put` returned before is found.
+    ///
+    /// # Errors
+    ///
+    /// [`TryGetError::Empty`], or as [`get`](JoinableQueue::get).
+    pub fn try_get(&self) -> Result<Delivery<T>, TryGetError> {
+        match self.handle.get(Limit::Now) {
+            Ok(got) => Ok(self.delivery(got)),
+            Err(GetEnd::Failed(error)) => Err(error.into()),
+            Err(GetEnd::Empty) => Err(TryGetError::Empty),
+        }
+    }
+
+    /// Gets the first item; waits at most this long while the queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`GetTimeoutError::Timeout`], or as [`get`](JoinableQueue::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Delivery<T>, GetTimeoutError> {
+        match self.handle.get(Limit::Within(timeout)) {
+            Ok(got) => Ok(self.delivery(got)),
+            Err(GetEnd::Failed(error)) => Err(error.into()),
+            Err(GetEnd::Empty) => Err(GetTimeoutError::Timeout),
+        }
+    }
+
+    /// Deliveries until the end of the queue, as [`get`](JoinableQueue::get) gives them. The iterator also
+    /// ends when the owner is gone. An item that does not decode is logged and passed over.
+    pub fn iter(&self) -> JoinableIter<'_, T> {
+        JoinableIter { queue: self }
+    }
+}
+
+impl<T> JoinableQueue<T> {
+    /// Waits until every item that was put before is done. Returns at once if none is unfinished.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueJoinError::Disconnected`] if the owner is gone; [`QueueJoinError::Abandoned`] if items are
+    /// unfinished, other processes have held the queue, and none of them is left.
+    pub fn join(&self) -> Result<(), QueueJoinError> {
+        match self.handle.join(Limit::Forever) {
+            Ok(()) => Ok(()),
+            Err(JoinEnd::Failed(error)) => Err(error),
+            Err(JoinEnd::Timeout) => Err(QueueJoinError::Disconnected),
+        }
+    }
+
+    /// As [`join`](JoinableQueue::join), but waits at most this long.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueJoinTimeoutError::Timeout`], or as [`join`](JoinableQueue::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<(), QueueJoinTimeoutError> {
+        match self.handle.join(Limit::Within(timeout)) {
+            Ok(()) => Ok(()),
+            Err(JoinEnd::Failed(error)) => Err(error.into()),
+            Err(JoinEnd::Timeout) => Err(QueueJoinTimeoutError::Timeout),
+        }
+    }
+
+    /// Says that the work is done on the oldest item that this process took out of its delivery
+    /// ([`Delivery::into_inner`]), as Python's `task_done` does. A [`Delivery`] has its own `task_done`,
+    /// which cannot be called too often.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskDoneError::TooMany`] if there is no such item; nothing is changed then.
+    pub fn task_done(&self) -> Result<(), TaskDoneError> {
+        self.handle.task_done()
+    }
+
+    /// Ends the queue for all processes: puts fail from now on, gets give what is still in it, then
+    /// [`GetError::Closed`]. Closing twice changes nothing.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+
+    /// Whether the queue was closed, or its owner is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// How many items were put and not taken, in all buffers; 0 if the owner is gone.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.handle.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a `try_put` would find it full, if nobody takes an item meanwhile.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+    }
+
+    /// The most untaken items that it holds; `None` for no limit.
+    #[must_use]
+    pub fn capacity(&self) -> Option<usize> {
+        self.handle.capacity()
+    }
+}
+
+impl<T> Clone for JoinableQueue<T> {
+    fn clone(&self) -> JoinableQueue<T> {
+        JoinableQueue {
+            handle: self.handle.clone(),
+            item: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinableQueue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt::<T>("JoinableQueue", f)
+    }
+}
+
+impl<T> Serialize for JoinableQueue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.handle.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let handle = Handle::deserialize::<T, D>(true, deserializer)?;
+        Ok(JoinableQueue {
+            handle,
+            item: PhantomData,
+        })
+    }
+}
+
+/// The deliveries of a [`JoinableQueue`], from [`JoinableQueue::iter`]. Dropping it leaves the rest in
+/// the queue.
+#[derive(Debug)]
+pub struct JoinableIter<'a, T> {
+    queue: &'a JoinableQueue<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Iterator for JoinableIter<'_, T> {
+    type Item = Delivery<T>;
+
+    fn next(&mut self) -> Option<Delivery<T>> {
+        loop {
+            match self.queue.get() {
+                Ok(delivery) => return Some(delivery),
+                Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl<'a, T: Serialize + DeserializeOwned> IntoIterator for &'a JoinableQueue<T> {
+    type Item = Delivery<T>;
+    type IntoIter = JoinableIter<'a, T>;
+
+    fn into_iter(self) -> JoinableIter<'a, T> {
+        self.iter()
+    }
+}

@@ -1,0 +1,111 @@
+//! What stands where in the region of an attached queue.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::hub;
+use crate::region::Region;
+use crate::ring::{Consumer, Producer};
+
+/// A word of the region. Who writes it is said at each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Word {
+    /// Hub: 0, or what became of the attachment.
+    Status,
+    /// Client, once: the type of the items.
+    Fingerprint,
+    /// Hub, once: the queue's capacity, 0 for none.
+    Capacity,
+    /// Hub: [`Flag`]s.
+    Flags,
+    /// Both: room for so many items is granted to the client.
+    Credit,
+    /// Client: so many of its threads wait to put.
+    Putters,
+    /// Client: so many of its threads wait for an item.
+    Getters,
+    /// Hub: the last question that was answered.
+    Answered,
+    /// Hub: the queue's length at that answer.
+    Length,
+    /// Hub: the last join that is over.
+    Joined,
+}
+
+pub(crate) const ATTACHED: u64 = 1;
+pub(crate) const OTHER_TYPE: u64 = 2;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Flag {
+    /// Puts fail.
+    Closed = 1,
+    /// Gets that find the inbox empty are at the end.
+    Over = 2,
+    /// Somebody waits for room: the hub wants to know when an item is taken.
+    TellRoom = 4,
+}
+
+impl Flag {
+    pub(crate) fn bit(self, set: bool) -> u64 {
+        if set { self as u64 } else { 0 }
+    }
+
+    pub(crate) fn is_in(self, flags: u64) -> bool {
+        flags & self as u64 != 0
+    }
+}
+
+pub(crate) fn word(region: &Region, word: Word) -> &AtomicU64 {
+    region.atomic(hub::word(word as usize))
+}
+
+pub(crate) fn outbox_writer(region: &Arc<Region>) -> Producer {
+    Producer::new(region.clone(), hub::UP_RING)
+}
+
+pub(crate) fn outbox_reader(region: &Arc<Region>) -> Consumer {
+    Consumer::new(region.clone(), hub::UP_RING)
+}
+
+pub(crate) fn inbox_writer(region: &Arc<Region>) -> Producer {
+    Producer::new(region.clone(), hub::DOWN_RING)
+}
+
+pub(crate) fn inbox_reader(region: &Arc<Region>) -> Consumer {
+    Consumer::new(region.clone(), hub::DOWN_RING)
+}
+
+/// What a ring entry is. Down only the first two; then the upper bits count earlier attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// An item; down, in a joinable queue, behind the number of its lease.
+    Put = 1,
+    /// An item that came ahead as a parcel.
+    Parcel = 2,
+    /// This lease is done.
+    Done = 3,
+    /// This lease is given back.
+    Back = 4,
+    /// No more items from anybody.
+    Close = 5,
+    /// Answer this question once all entries before it are in.
+    Ask = 6,
+    /// Say when all items are done.
+    Join = 7,
+}
+
+impl Tag {
+    pub(crate) fn from(word: u32) -> Option<Tag> {
+        [Tag::Put, Tag::Parcel, Tag::Done, Tag::Back, Tag::Close, Tag::Ask, Tag::Join]
+            .into_iter()
+            .find(|&tag| tag as u32 == word & 0xff)
+    }
+
+    pub(crate) fn with(self, attempts: u32) -> u32 {
+        self as u32 | attempts.min((1 << 24) - 1) << 8
+    }
+
+    pub(crate) fn attempts(word: u32) -> u32 {
+        word >> 8
+    }
+}

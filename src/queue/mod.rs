@@ -1,0 +1,13 @@
+//! Queues that many processes put into and get from.
+
+mod core;
+mod delivery;
+mod handle;
+mod joinable;
+mod layout;
+mod plain;
+mod remote;
+
+pub use delivery::Delivery;
+pub use joinable::{JoinableIter, JoinableQueue};
+pub use plain::{Queue, QueueIter};

@@ -1,0 +1,271 @@
+//! `Queue`: an item is got once.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{CreateError, GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
+use crate::queue::handle::{GetEnd, Handle, Limit, PutEnd};
+
+/// A first-in, first-out queue that any number of processes put into and get from.
+///
+/// This is a handle: cheap to clone, to be sent in worker fields, queue items and messages. Dropping one
+/// changes nothing for the others. The queue lives in the process that made it: when that process ends,
+/// every handle elsewhere reports `Disconnected`.
+///
+/// Each item is got once. An item whose `put` returned is not lost when the process that put it dies, nor
+/// when a process dies that it was sent to but that had not taken it. The order of the items of one
+/// producer is kept.
+///
+/// A `get` ends with [`GetError::Closed`] when the queue is closed and drained, and also when it is empty
+/// and nobody is left who could put: other processes have held it, and everyone who still does waits
+/// for an item and has never put one.
+///
+/// ```
+/// use offspring::{ProcessWorker, Queue, Worker};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Worker)]
+/// struct Squares {
+///     upto: u64,
+///     results: Queue<u64>,
+/// }
+///
+/// impl ProcessWorker for Squares {
+///     type Output = ();
+///     fn run(self) {
+///         for n in 1..=self.upto {
+///             self.results.put(n * n).expect("the main program reads");
+///         }
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let results = Queue::unbounded()?;
+///     let process = Squares { upto: 4, results: results.clone() }.spawn()?;
+///     // Ends with its only producer.
+///     assert_eq!(results.iter().collect::<Vec<u64>>(), [1, 4, 9, 16]);
+///     process.join()?;
+///     Ok(())
+/// }
+/// ```
+pub struct Queue<T> {
+    handle: Handle,
+    item: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    /// A queue without a limit, owned by this process.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError`] if the system refuses what it needs.
+    pub fn unbounded() -> Result<Queue<T>, CreateError> {
+        Handle::new::<T>(None, false).map(Queue::from_handle)
+    }
+
+    /// A queue that holds at most `capacity` items, in all its buffers together, owned by this process.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::ZeroCapacity`], or as [`unbounded`](Queue::unbounded).
+    pub fn bounded(capacity: usize) -> Result<Queue<T>, CreateError> {
+        Handle::new::<T>(Some(capacity), false).map(Queue::from_handle)
+    }
+
+    fn from_handle(handle: Handle) -> Queue<T> {
+        Queue {
+            handle,
+            item: PhantomData,
+        }
+    }
+
+    /// Puts an item at the end; waits while the queue is full. When it returns, the item is safe from the
+    /// death of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`PutError`]: closed, owner gone, or the item does not encode; it comes back with the error.
+    pub fn put(&self, item: T) -> Result<(), PutError<T>> {
+        self.handle.put(item, Limit::Forever).map_err(|end| match end {
+            PutEnd::Failed(error) => error,
+            PutEnd::Full(item) => PutError::Disconnected(item),
+        })
+    }
+
+    /// Puts an item if the queue is not full. In another process than the owner's it waits for the owner's
+    /// answer, so that "full" is true.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPutError::Full`], or as [`put`](Queue::put).
+    pub fn try_put(&self, item: T) -> Result<(), TryPutError<T>> {
+        self.handle.put(item, Limit::Now).map_err(|end| match end {
+            PutEnd::Failed(error) => error.into(),
+            PutEnd::Full(item) => TryPutError::Full(item),
+        })
+    }
+
+    /// Puts an item; waits at most this long while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// [`PutTimeoutError::Timeout`], or as [`put`](Queue::put).
+    pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
+        self.handle.put(item, Limit::Within(timeout)).map_err(|end| match end {
+            PutEnd::Failed(error) => error.into(),
+            PutEnd::Full(item) => PutTimeoutError::Timeout(item),
+        })
+    }
+
+    /// Gets the first item; waits while the queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::Closed`] at the end of the queue; owner gone; or an item that does not decode, which
+    /// counts as taken.
+    pub fn get(&self) -> Result<T, GetError> {
+        match self.handle.get(Limit::Forever) {
+            Ok(got) => Ok(got.value),
+            Err(GetEnd::Failed(error)) => Err(error),
+            Err(GetEnd::Empty) => Err(GetError::Disconnected),
+        }
+    }
+
+    /// Gets the first item if there is one. In another process than the owner's it waits for the owner's
+    /// answer, so that an item whose `put` returned before is found.
+    ///
+    /// # Errors
+    ///
+    /// [`TryGetError::Empty`], or as [`get`](Queue::get).
+    pub fn try_get(&self) -> Result<T, TryGetError> {
+        match self.handle.get(Limit::Now) {
+            Ok(got) => Ok(got.value),
+            Err(GetEnd::Failed(error)) => Err(error.into()),
+            Err(GetEnd::Empty) => Err(TryGetError::Empty),
+        }
+    }
+
+    /// Gets the first item; waits at most this long while the queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`GetTimeoutError::Timeout`], or as [`get`](Queue::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetTimeoutError> {
+        match self.handle.get(Limit::Within(timeout)) {
+            Ok(got) => Ok(got.value),
+            Err(GetEnd::Failed(error)) => Err(error.into()),
+            Err(GetEnd::Empty) => Err(GetTimeoutError::Timeout),
+        }
+    }
+
+    /// Items until the end of the queue, as [`get`](Queue::get) gives them. The iterator also ends when
+    /// the owner is gone. An item that does not decode is logged and passed over: use `get` to see it.
+    pub fn iter(&self) -> QueueIter<'_, T> {
+        QueueIter { queue: self }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Ends the queue for all processes: puts fail from now on, gets give what is still in it, then
+    /// [`GetError::Closed`]. Closing twice changes nothing.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+
+    /// Whether the queue was closed, or its owner is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// How many items were put and not taken, in all buffers; 0 if the owner is gone.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.handle.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a `try_put` would find it full, if nobody takes an item meanwhile.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+    }
+
+    /// The most items that it holds; `None` for no limit.
+    #[must_use]
+    pub fn capacity(&self) -> Option<usize> {
+        self.handle.capacity()
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Queue<T> {
+        Queue {
+            handle: self.handle.clone(),
+            item: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt::<T>("Queue", f)
+    }
+}
+
+impl<T> Serialize for Queue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.handle.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Queue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let handle = Handle::deserialize::<T, D>(false, deserializer)?;
+        Ok(Queue {
+            handle,
+            item: PhantomData,
+        })
+    }
+}
+
+/// The items of a [`Queue`], from [`Queue::iter`]. Dropping it leaves the rest in the queue.
+#[derive(Debug)]
+pub struct QueueIter<'a, T> {
+    queue: &'a Queue<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Iterator for QueueIter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        loop {
+            match self.queue.get() {
+                Ok(item) => return Some(item),
+                Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+
+
+impl<'a, T: Serialize + DeserializeOwned> IntoIterator for &'a Queue<T> {
+    type Item = T;
+    type IntoIter = QueueIter<'a, T>;
+
+    fn into_iter(self) -> QueueIter<'a, T> {
+        self.iter()
+    }
+}

@@ -1,0 +1,462 @@
+//! A queue of another process: an attachment of this process's session with its hub.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use ipc_channel::ipc::IpcSender;
+
+use crate::error::HandleError;
+use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up, WaitEnd};
+use crate::queue::core::Over;
+use crate::queue::layout::{self, Flag, Tag, Word};
+use crate::region::Region;
+use crate::ring::{Consumer, Producer};
+use crate::wire::{Encoded, Failure, Packet, WireHandle};
+
+/// How an operation on a queue of another process failed.
+#[derive(Debug)]
+pub(crate) enum RemoteEnd {
+    Over(Over),
+    /// The owner has ended, or does not keep to the protocol.
+    Gone,
+    Handle(HandleError),
+}
+
+impl From<WaitEnd> for RemoteEnd {
+    fn from(end: WaitEnd) -> Self {
+        match end {
+            WaitEnd::Timeout => RemoteEnd::Over(Over::Timeout),
+            WaitEnd::Gone => RemoteEnd::Gone,
+        }
+    }
+}
+
+impl From<Failure> for RemoteEnd {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Disconnected => RemoteEnd::Gone,
+            Failure::Timeout => RemoteEnd::Over(Over::Timeout),
+            Failure::Io(error) => RemoteEnd::Handle(HandleError::Io {
+                act: "reach the queue's owner",
+                message: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// An item that was taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) body: TakenBody,
+    pub(crate) lease: u64,
+    pub(crate) attempts: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum TakenBody {
+    Bytes(Vec<u8>),
+    Parcel(Packet),
+}
+
+/// One queue, as this process has it open. Shared by all handles of it in this process.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    session: Arc<Session>,
+    number: u32,
+    region: Arc<Region>,
+    joinable: bool,
+    outbox: Mutex<Producer>,
+    inbox: Mutex<Inbox>,
+    asked: AtomicU64,
+    joins: AtomicU64,
+    detached: Mutex<VecDeque<u64>>,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    entries: Consumer,
+    parcels: BTreeMap<u64, Packet>,
+    /// An entry that came ahead of its parcel.
+    stalled: Option<(u64, Taken)>,
+    buffer: Vec<u8>,
+}
+
+static ATTACHED: Mutex<Option<HashMap<(HubId, u64), Weak<Attached>>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that panics runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a waiting thread in a word of the region.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn new(word: &'a AtomicU64) -> Waiting<'a> {
+        word.fetch_add(1, Ordering::SeqCst);
+        Waiting(word)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Attached {
+    /// The attachment of this process to that queue; made over the ticket if there is none.
+    pub(crate) fn open(
+        hub: HubId,
+        resource: u64,
+        fingerprint: u64,
+        joinable: bool,
+        ticket: &IpcSender<Up>,
+    ) -> Result<Arc<Attached>, RemoteEnd> {
+        let mut all = lock(&ATTACHED);
+        let all = all.get_or_insert_default();
+        if let Some(attached) = all.get(&(hub, resource)).and_then(Weak::upgrade) {
+            return Ok(attached);
+        }
+        all.retain(|_, attached| attached.strong_count() > 0);
+        let session = Session::with(hub, ticket)?;
+        let region = Arc::new(Region::new(REGION_BYTES).map_err(Failure::Io)?);
+        layout::word(&region, Word::Fingerprint).store(fingerprint, Ordering::SeqCst);
+        let number = session.attach(resource, &region)?;
+        let attached = Arc::new(Attached {
+            outbox: Mutex::new(layout::outbox_writer(&region)),
+            inbox: Mutex::new(Inbox {
+                entries: layout::inbox_reader(&region),
+                parcels: BTreeMap::new(),
+                stalled: None,
+                buffer: Vec::new(),
+            }),
+            number,
+            region,
+            joinable,
+            asked: AtomicU64::new(0),
+            joins: AtomicU64::new(0),
+            detached: Mutex::new(VecDeque::new()),
+            session: session.clone(),
+        });
+        let parcels: Weak<Attached> = Arc::downgrade(&attached);
+        session.route(number, parcels);
+        all.insert((hub, resource), Arc::downgrade(&attached));
+        Ok(attached)
+    }
+
+    /// Waits until the owner has accepted the attachment.
+    pub(crate) fn wait_attached(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        let status = self.session.wait(deadline, || {
+            let status = self.word(Word::Status).load(Ordering::SeqCst);
+            (status != 0).then_some(status)
+        })?;
+        match status {
+            layout::ATTACHED => Ok(()),
+            layout::OTHER_TYPE => Err(RemoteEnd::Handle(HandleError::Refused(
+                "the queue holds items of another type".to_owned(),
+            ))),
+            _ => Err(RemoteEnd::Gone),
+        }
+    }
+
+    fn word(&self, word: Word) -> &AtomicU64 {
+        layout::word(&self.region, word)
+    }
+
+    fn flags(&self) -> u64 {
+        self.word(Word::Flags).load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        match self.word(Word::Capacity).load(Ordering::SeqCst) {
+            0 => None,
+            capacity => Some(usize::try_from(capacity).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// Another handle's ticket, for a process that this one sends it to.
+    pub(crate) fn ticket(&self) -> std::io::Result<IpcSender<Up>> {
+        self.session.ticket(self.number)
+    }
+
+    fn take_credit(&self) -> bool {
+        let credit = self.word(Word::Credit);
+        credit
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| credit.checked_sub(1))
+            .is_ok()
+    }
+
+    /// Puts if there is room now.
+    fn attempt(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
+        if self.session.is_gone() {
+            return Some(Err(RemoteEnd::Gone));
+        }
+        if Flag::Closed.is_in(self.flags()) {
+            return Some(Err(RemoteEnd::Over(Over::Closed)));
+        }
+        let bounded = self.capacity().is_some();
+        if bounded && !self.take_credit() {
+            return None;
+        }
+        let mut outbox = lock(&self.outbox);
+        let pushed = match outgoing {
+            Outgoing::Bytes(bytes) => outbox.push(Tag::Put as u32, bytes),
+            // The parcel ahead of its entry, under one lock, so that both come in one order.
+            Outgoing::Parcel(packet) => match outbox.has_room(0) {
+                Ok(true) => match packet.take().map(|packet| self.session.send_parcel(self.number, packet)) {
+                    Some(Ok(())) | None => outbox.push(Tag::Parcel as u32, &[]),
+                    Some(Err(failure)) => return Some(Err(failure.into())),
+                },
+                other => other,
+            },
+        };
+        drop(outbox);
+        match pushed {
+            Ok(true) => {
+                self.session.ring();
+                Some(Ok(()))
+            }
+            Ok(false) => {
+                if bounded {
+                    self.word(Word::Credit).fetch_add(1, Ordering::SeqCst);
+                }
+                None
+            }
+            // Only the owner writes there; it is not to be trusted any more.
+            Err(_) => Some(Err(RemoteEnd::Gone)),
+        }
+    }
+
+    pub(crate) fn put(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        if let Some(outcome) = self.attempt(&mut outgoing) {
+            return outcome;
+        }
+        let _waiting = Waiting::new(self.word(Word::Putters));
+        self.session.ring();
+        self.session.wait(deadline, || self.attempt(&mut outgoing))?
+    }
+
+    /// Puts if the queue has room; its owner is asked. Waits for the owner's answer only.
+    pub(crate) fn try_put(&self, mut outgoing: Outgoing<'_>) -> Result<(), RemoteEnd> {
+        if let Some(outcome) = self.attempt(&mut outgoing) {
+            return outcome;
+        }
+        let _waiting = Waiting::new(self.word(Word::Putters));
+        if self.capacity().is_none() {
+            self.session.ring();
+            return self.session.wait(None, || self.attempt(&mut outgoing))?;
+        }
+        self.ask()?;
+        self.attempt(&mut outgoing).unwrap_or(Err(RemoteEnd::Over(Over::Timeout)))
+    }
+
+    /// Takes the next item, if it is here.
+    fn take(&self) -> Option<Result<Taken, RemoteEnd>> {
+        let mut inbox = lock(&self.inbox);
+        let inbox = &mut *inbox;
+        let (id, mut taken) = match inbox.stalled.take() {
+            Some(stalled) => stalled,
+            None => match self.pop(inbox)? {
+                Ok(popped) => popped,
+                Err(end) => return Some(Err(end)),
+            },
+        };
+        if let TakenBody::Parcel(_) = taken.body {
+            return Some(Ok(taken));
+        }
+        if id != u64::MAX {
+            // Parcels of entries that were recalled are older; nothing will mean them.
+            inbox.parcels = inbox.parcels.split_off(&id);
+            match inbox.parcels.remove(&id) {
+                Some(packet) => taken.body = TakenBody::Parcel(packet),
+                None => {
+                    inbox.stalled = Some((id, taken));
+                    return None;
+                }
+            }
+        }
+        if self.capacity().is_some() {
+            fence(Ordering::SeqCst);
+            if Flag::TellRoom.is_in(self.flags()) {
+                self.session.ring();
+            }
+        }
+        Some(Ok(taken))
+    }
+
+    /// The next entry, and the id of its parcel (`u64::MAX` if it has none).
+    fn pop(&self, inbox: &mut Inbox) -> Option<Result<(u64, Taken), RemoteEnd>> {
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
+        let tag = match inbox.entries.pop(&mut inbox.buffer) {
+            Ok(tag) => tag?,
+            Err(_) => return Some(Err(RemoteEnd::Gone)),
+        };
+        let mut bytes = &inbox.buffer[..];
+        let mut lease = 0;
+        if self.joinable {
+            let Some((first, rest)) = bytes.split_at_checked(8) else { return Some(Err(RemoteEnd::Gone)) };
+            lease = number(first).unwrap_or_default();
+            bytes = rest;
+        }
+        let id = match Tag::from(tag) {
+            Some(Tag::Put) => u64::MAX,
+            Some(Tag::Parcel) if number(bytes).is_some_and(|id| id != u64::MAX) => number(bytes).unwrap_or_default(),
+            _ => return Some(Err(RemoteEnd::Gone)),
+        };
+        let taken = Taken {
+            body: TakenBody::Bytes(bytes.to_vec()),
+            lease,
+            attempts: Tag::attempts(tag),
+        };
+        Some(Ok((id, taken)))
+    }
+
+    pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<Taken, RemoteEnd> {
+        if let Some(outcome) = self.take() {
+            return outcome;
+        }
+        let _waiting = Waiting::new(self.word(Word::Getters));
+        self.session.ring();
+        loop {
+            let outcome = self.session.wait(deadline, || {
+                self.take()
+                    .map(Some)
+                    .or_else(|| Flag::Over.is_in(self.flags()).then_some(None))
+            })?;
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+            // The flag may be older than an item that was put meanwhile: ask.
+            self.ask()?;
+            if let Some(outcome) = self.take() {
+                return outcome;
+            }
+            if Flag::Over.is_in(self.flags()) {
+                return Err(RemoteEnd::Over(Over::Closed));
+            }
+        }
+    }
+
+    /// Takes an item if the queue has one; its owner is asked. Waits for the owner's answer only.
+    pub(crate) fn try_get(&self) -> Result<Taken, RemoteEnd> {
+        if let Some(outcome) = self.take() {
+            return outcome;
+        }
+        let _waiting = Waiting::new(self.word(Word::Getters));
+        self.ask()?;
+        if let Some(outcome) = self.take() {
+            return outcome;
+        }
+        if lock(&self.inbox).stalled.is_some() {
+            // It is ours; its parcel is on the way.
+            return self.session.wait(None, || self.take())?;
+        }
+        Err(RemoteEnd::Over(if Flag::Over.is_in(self.flags()) { Over::Closed } else { Over::Timeout }))
+    }
+
+    /// Waits until the owner has seen all that this process wrote before, and has answered it.
+    fn ask(&self) -> Result<(), RemoteEnd> {
+        let question = {
+            // The number and its entry in one order.
+            let question = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            self.entry(Tag::Ask, question)?;
+            question
+        };
+        self.session.wait(None, || (self.word(Word::Answered).load(Ordering::SeqCst) >= question).then_some(()))?;
+        Ok(())
+    }
+
+    /// Writes an entry that is no item; waits for room in the ring.
+    fn entry(&self, tag: Tag, number: u64) -> Result<(), RemoteEnd> {
+        let mut attempt = || {
+            if self.session.is_gone() {
+                return Some(Err(RemoteEnd::Gone));
+            }
+            match lock(&self.outbox).push(tag as u32, &number.to_le_bytes()) {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(_) => Some(Err(RemoteEnd::Gone)),
+            }
+        };
+        let outcome = match attempt() {
+            Some(outcome) => outcome,
+            None => {
+                let _waiting = Waiting::new(self.word(Word::Putters));
+                self.session.ring();
+                self.session.wait(None, attempt)?
+            }
+        };
+        self.session.ring();
+        outcome
+    }
+
+    pub(crate) fn close(&self) -> Result<(), RemoteEnd> {
+        self.entry(Tag::Close, 0)?;
+        // Who puts after `close` returned is refused, so the owner has to know.
+        self.ask()
+    }
+
+    pub(crate) fn is_closed(&self) -> Result<bool, RemoteEnd> {
+        self.ask()?;
+        Ok(Flag::Closed.is_in(self.flags()))
+    }
+
+    pub(crate) fn len(&self) -> Result<usize, RemoteEnd> {
+        self.ask()?;
+        Ok(usize::try_from(self.word(Word::Length).load(Ordering::SeqCst)).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) fn join(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        let join = self.joins.fetch_add(1, Ordering::SeqCst) + 1;
+        self.entry(Tag::Join, join)?;
+        self.session.wait(deadline, || (self.word(Word::Joined).load(Ordering::SeqCst) >= join).then_some(()))?;
+        Ok(())
+    }
+
+    pub(crate) fn end_lease(&self, lease: u64, done: bool) -> Result<(), RemoteEnd> {
+        self.entry(if done { Tag::Done } else { Tag::Back }, lease)
+    }
+
+    pub(crate) fn detach_lease(&self, lease: u64) {
+        lock(&self.detached).push_back(lease);
+    }
+
+    pub(crate) fn detached(&self) -> Option<u64> {
+        lock(&self.detached).pop_front()
+    }
+}
+
+impl TakesParcels for Attached {
+    fn parcel(&self, id: u64, packet: Packet) {
+        lock(&self.inbox).parcels.insert(id, packet);
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.session.detach(self.number);
+    }
+}
+
+/// What is to be put: bytes that fit a ring entry, or a parcel (taken once it is sent).
+#[derive(Debug)]
+pub(crate) enum Outgoing<'a> {
+    Bytes(&'a [u8]),
+    Parcel(Option<Packet>),
+}
+
+impl Outgoing<'_> {
+    pub(crate) fn parcel(encoded: Encoded) -> std::io::Result<Outgoing<'static>> {
+        Packet::new(encoded).map(|packet| Outgoing::Parcel(Some(packet)))
+    }
+}
+
+/// A receiving end in an item would be lost with a consumer that dies before it took the item.
+pub(crate) fn refuses(handles: &[WireHandle]) -> Option<&'static str> {
+    handles.iter().any(|handle| matches!(handle, WireHandle::Receiver(_))).then_some(
+        "it holds a receiving end, which exists once and would be lost with a consumer that dies: send it over a channel or pipe, or in a worker's field",
+    )
+}
