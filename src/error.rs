@@ -661,6 +661,34 @@ impl<T> SendError<T> {
     }
 }
 
+/// Why `send_timeout` did not send a message.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum SendTimeoutError<T> {
+    /// There was no room in time.
+    #[error("timed out sending to a receiver that does not keep up")]
+    Timeout(T),
+    /// It cannot be sent at all.
+    #[error(transparent)]
+    Failed(#[from] SendError<T>),
+}
+
+impl<T> SendTimeoutError<T> {
+    /// The message that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            SendTimeoutError::Timeout(message) => message,
+            SendTimeoutError::Failed(error) => error.into_inner(),
+        }
+    }
+
+    /// Whether there was no room in time.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, SendTimeoutError::Timeout(_))
+    }
+}
+
 /// Why no message was received.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -737,20 +765,22 @@ debug_without_item! {
     SendError { Disconnected, Encode + cause, Moved, Io + cause }
 }
 
-impl<T> fmt::Debug for TryPutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TryPutError::Full(_) => f.write_str("Full(..)"),
-            TryPutError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+/// The same for the forms that add one case to another error.
+macro_rules! debug_without_item_around {
+    ($($error:ident { $own:ident })+) => {$(
+        impl<T> fmt::Debug for $error<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $error::$own(_) => f.debug_tuple(stringify!($own)).field(&"..").finish(),
+                    $error::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+                }
+            }
         }
-    }
+    )+};
 }
 
-impl<T> fmt::Debug for PutTimeoutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PutTimeoutError::Timeout(_) => f.write_str("Timeout(..)"),
-            PutTimeoutError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
-        }
-    }
+debug_without_item_around! {
+    TryPutError { Full }
+    PutTimeoutError { Timeout }
+    SendTimeoutError { Timeout }
 }

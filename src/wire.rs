@@ -64,17 +64,25 @@ thread_local! {
 
 /// Takes a handle along with the value that is being encoded, and gives its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
+    may_note()?;
     NOTED.with_borrow_mut(|noted| {
-        let noted = noted.as_mut().ok_or(
-            "a handle of offspring crosses only inside worker fields, outputs, queue items and messages of offspring",
-        )?;
-        if noted.len() == HANDLES_MAX {
-            return Err("a value may hold at most 32 handles: send a queue or connection first, and the rest over it");
-        }
+        let noted = noted.as_mut().ok_or(OUTSIDE)?;
         noted.push(handle);
         Ok((noted.len() - 1) as u32)
     })
 }
+
+/// Whether [`note`] would take one more.
+pub(crate) fn may_note() -> Result<(), &'static str> {
+    NOTED.with_borrow(|noted| match noted {
+        None => Err(OUTSIDE),
+        Some(noted) if noted.len() == HANDLES_MAX => Err(TOO_MANY),
+        Some(_) => Ok(()),
+    })
+}
+
+const OUTSIDE: &str = "a handle of offspring crosses only inside worker fields, outputs, queue items and messages of offspring";
+const TOO_MANY: &str = "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
 
 /// Takes the handle with this index out of the message that is being decoded.
 pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
@@ -205,16 +213,14 @@ impl Packet {
         })
     }
 
-    /// A second one whose body is inline only up to `limit` bytes, so that many fit a socket's buffer.
-    pub(crate) fn for_parcel(&self, limit: usize) -> io::Result<Packet> {
-        let gone = || io::Error::other("it holds something that exists once");
-        let mut copy = self.try_clone().ok_or_else(gone)?;
-        if let Body::Inline(bytes) = &copy.body {
+    /// The same with a body that is inline only up to `limit` bytes, so that many fit a socket's buffer.
+    pub(crate) fn with_inline_limit(mut self, limit: usize) -> io::Result<Packet> {
+        if let Body::Inline(bytes) = &self.body {
             if bytes.len() > limit {
-                copy.body = Body::Memory(memory_from(bytes)?);
+                self.body = Body::Memory(memory_from(bytes)?);
             }
         }
-        Ok(copy)
+        Ok(self)
     }
 
     /// A second one, unless it holds something that exists once.

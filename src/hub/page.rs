@@ -120,7 +120,7 @@ impl Peer {
         if sent.saturating_sub(self.page.parcels_read()) >= PARCELS_MAX {
             return None;
         }
-        let packet = packet.for_parcel(PARCEL_INLINE).ok()?;
+        let packet = packet.try_clone()?.with_inline_limit(PARCEL_INLINE).ok()?;
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
         // A client that is gone keeps nothing: its leases end, and the value goes to another.
         let _ = self.send(Down::Parcel { number, id, packet });

@@ -1,23 +1,16 @@
 //! A client's side: the session with a hub of another process.
-//!
-//! There is no thread. Of the threads that wait for something of one hub, one, the *leader*, sleeps in
-//! the receive call of the session's channel; the others sleep on a condition variable. A doorbell wakes
-//! the leader, and it wakes the others: each looks whether what it waits for is there. A leader that
-//! leaves wakes the others too, and the first that has to wait on leads.
-//!
-//! No wake-up is lost: a thread waits as a follower only if it looked while there was a leader, and a
-//! leader says that the client sleeps before anybody can look.
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use ipc_channel::ipc::{self, IpcSender};
 
 use crate::hub::page::Page;
 use crate::hub::{Down, HubId, Up};
+use crate::line::{Line, Side, WaitEnd};
 use crate::region::Region;
 use crate::ring::RING_BYTES;
 use crate::wire::{self, Failure, Packet};
@@ -38,35 +31,15 @@ pub(crate) const fn word(index: usize) -> usize {
     2 * RING_BYTES + index * LINE
 }
 
-/// How a wait ended without what it waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitEnd {
-    Timeout,
-    /// The hub's process has ended.
-    Gone,
-}
-
 /// A session; it ends with the last attachment that holds it.
 #[derive(Debug)]
 pub(crate) struct Session {
     hub: HubId,
     page: Page,
     up: Mutex<IpcSender<Up>>,
-    down: Mutex<IpcReceiver<Down>>,
-    lead: Mutex<Lead>,
-    changed: Condvar,
-    gone: AtomicBool,
+    down: Line<Down>,
     next_number: AtomicU32,
     parcels: Mutex<HashMap<u32, Weak<dyn TakesParcels>>>,
-}
-
-#[derive(Debug, Default)]
-struct Lead {
-    /// Whether a thread leads.
-    taken: bool,
-    /// A doorbell that was rung for a leader who left without it. Unread ones must not pile up: then
-    /// ringing would block.
-    bell_due: bool,
 }
 
 /// An attachment that parcels are for.
@@ -103,10 +76,7 @@ impl Session {
             hub,
             page,
             up: Mutex::new(up),
-            down: Mutex::new(down),
-            lead: Mutex::new(Lead::default()),
-            changed: Condvar::new(),
-            gone: AtomicBool::new(false),
+            down: Line::new(down),
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
         });
@@ -155,90 +125,42 @@ impl Session {
     /// Wakes the hub if it sleeps.
     pub(crate) fn ring(&self) {
         if self.page.claim_hub() && self.send(Up::Bell).is_err() {
-            self.gone.store(true, Ordering::SeqCst);
+            self.down.set_gone();
         }
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::SeqCst)
+        self.down.is_gone()
     }
 
-    /// Waits until `ready` gives something. It is called often, and must be quick.
-    pub(crate) fn wait<R>(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> Option<R>) -> Result<R, WaitEnd> {
-        if let Some(result) = ready() {
-            return Ok(result);
-        }
-        let mut lead = lock(&self.lead);
-        loop {
-            if lead.taken {
-                if let Some(end) = self.over(deadline) {
-                    return ready().ok_or(end);
-                }
-                // There is a leader, so a change after this look is told.
-                if let Some(result) = ready() {
-                    return Ok(result);
-                }
-                lead = match deadline {
-                    None => self.changed.wait(lead).unwrap_or_else(PoisonError::into_inner),
-                    Some(deadline) => {
-                        let left = deadline.saturating_duration_since(Instant::now());
-                        self.changed.wait_timeout(lead, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                };
-                continue;
-            }
-            lead.taken = true;
-            let due = lead.bell_due;
-            if !due {
-                self.page.arm_client();
-            }
-            let outcome = match ready() {
-                Some(result) => Some(Ok(result)),
-                None => self.over(deadline).map(Err),
-            };
-            let mut rung = false;
-            if outcome.is_none() {
-                drop(lead);
-                rung = self.receive(deadline);
-                lead = lock(&self.lead);
-            }
-            lead.bell_due = if due { !rung } else { self.page.disarm_client() && !rung };
-            lead.taken = false;
-            self.changed.notify_all();
-            if let Some(outcome) = outcome {
-                return outcome;
-            }
-        }
+    /// Waits until `ready` gives something; see [`Line::wait`].
+    pub(crate) fn wait<R>(&self, deadline: Option<Instant>, ready: impl FnMut() -> Option<R>) -> Result<R, WaitEnd> {
+        self.down.wait(self, deadline, ready)
+    }
+}
+
+impl Side<Down> for Session {
+    fn arm(&self) {
+        self.page.arm_client();
     }
 
-    fn over(&self, deadline: Option<Instant>) -> Option<WaitEnd> {
-        if self.is_gone() {
-            Some(WaitEnd::Gone)
-        } else if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            Some(WaitEnd::Timeout)
-        } else {
-            None
-        }
+    fn disarm(&self) -> usize {
+        usize::from(self.page.disarm_client())
     }
 
-    /// Sleeps for one message; whether it was the doorbell.
-    fn receive(&self, deadline: Option<Instant>) -> bool {
-        match wire::recv(&lock(&self.down), deadline) {
-            Ok(Down::Bell) => return true,
-            Err(Failure::Timeout) => {}
-            Ok(Down::Parcel { number, id, packet }) => {
+    fn message(&self, message: Down) -> bool {
+        match message {
+            Down::Bell => true,
+            Down::Parcel { number, id, packet } => {
                 let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
                 if let Some(to) = to {
                     to.parcel(id, packet);
                 }
                 self.page.parcel_read();
                 self.ring();
-            }
-            Err(Failure::Disconnected | Failure::Io(_)) => {
-                self.gone.store(true, Ordering::SeqCst);
+                false
             }
         }
-        false
     }
 }
 

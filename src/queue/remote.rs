@@ -8,7 +8,8 @@ use std::time::Instant;
 use ipc_channel::ipc::IpcSender;
 
 use crate::error::HandleError;
-use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up, WaitEnd};
+use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
+use crate::line::WaitEnd;
 use crate::queue::core::Over;
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
@@ -371,7 +372,7 @@ impl Attached {
 
     /// Writes an entry that is no item; waits for room in the ring.
     fn entry(&self, tag: Tag, number: u64) -> Result<(), RemoteEnd> {
-        let mut attempt = || {
+        let attempt = || {
             if self.session.is_gone() {
                 return Some(Err(RemoteEnd::Gone));
             }

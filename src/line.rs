@@ -1,0 +1,185 @@
+//! Waiting for what another process writes into shared memory.
+//!
+//! A line is the receiving end of an ipc-channel that carries doorbells (and a few other messages), shared
+//! by the threads of a process that wait for what the other side writes. There is no thread of its own.
+//! One of those that wait, the *leader*, sleeps in the receive call; the others sleep on a condition
+//! variable. A doorbell wakes the leader, and it wakes the others: each looks whether what it waits for
+//! is there. A leader that leaves wakes the others too, and the first that has to wait on leads.
+//!
+//! No wake-up is lost: a thread waits as a follower only if it looked while there was a leader, and a
+//! leader says that this side sleeps before anybody can look.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ipc_channel::ipc::IpcReceiver;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::wire::{self, Failure};
+
+/// How a wait ended without what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    Timeout,
+    /// The other side is gone.
+    Gone,
+}
+
+/// What a line has to know of its user.
+pub(crate) trait Side<M> {
+    /// Says to the other side, in shared memory, that this one sleeps; then a full fence.
+    fn arm(&self);
+
+    /// Says that it is awake. How many have rung, or are about to, since it was armed.
+    fn disarm(&self) -> usize;
+
+    /// A message came; whether it was a doorbell.
+    fn message(&self, message: M) -> bool;
+}
+
+#[derive(Debug)]
+pub(crate) struct Line<M> {
+    messages: Mutex<IpcReceiver<M>>,
+    lead: Mutex<Lead>,
+    changed: Condvar,
+    gone: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Lead {
+    /// Whether a thread leads.
+    taken: bool,
+    /// Doorbells that were rung for leaders who left without them. Unread ones must not pile up: then
+    /// ringing would block.
+    due: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that panics runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<M: DeserializeOwned + Serialize> Line<M> {
+    pub(crate) fn new(messages: IpcReceiver<M>) -> Line<M> {
+        Line {
+            messages: Mutex::new(messages),
+            lead: Mutex::new(Lead::default()),
+            changed: Condvar::new(),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the other side is known to be gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Somebody found out that the other side is gone.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes the channel out, for another process; nobody waits then, since this takes the line.
+    pub(crate) fn into_inner(self) -> IpcReceiver<M> {
+        self.messages.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `ready` gives something. It is called often, and must be quick. When the other side is
+    /// gone, `ready` is asked once more: what it left behind counts.
+    pub(crate) fn wait<R>(
+        &self,
+        side: &impl Side<M>,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<R>,
+    ) -> Result<R, WaitEnd> {
+        if let Some(result) = ready() {
+            return Ok(result);
+        }
+        let mut lead = lock(&self.lead);
+        loop {
+            if lead.taken {
+                let over = self.over(deadline);
+                // There is a leader, so a change after this look is told.
+                if let Some(result) = ready() {
+                    return Ok(result);
+                }
+                if let Some(end) = over {
+                    return Err(end);
+                }
+                lead = match deadline {
+                    None => self.changed.wait(lead).unwrap_or_else(PoisonError::into_inner),
+                    Some(deadline) => {
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        self.changed.wait_timeout(lead, left).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
+                continue;
+            }
+            lead.taken = true;
+            // While a doorbell is due there is no need for another one.
+            let armed = lead.due == 0;
+            if armed {
+                side.arm();
+            }
+            let mut outcome = ready().map(Ok).or(self.is_gone().then_some(Err(WaitEnd::Gone)));
+            let mut rung = false;
+            if outcome.is_none() {
+                drop(lead);
+                // Also after the deadline: what the other side said before it is heard.
+                let received = self.receive(side, deadline);
+                rung = received == Received::Bell;
+                if received == Received::Nothing {
+                    outcome = Some(ready().ok_or(WaitEnd::Timeout));
+                }
+                lead = lock(&self.lead);
+            }
+            if armed {
+                lead.due += side.disarm();
+            }
+            lead.due = lead.due.saturating_sub(usize::from(rung));
+            lead.taken = false;
+            self.changed.notify_all();
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+    }
+
+    fn over(&self, deadline: Option<Instant>) -> Option<WaitEnd> {
+        if self.is_gone() {
+            Some(WaitEnd::Gone)
+        } else if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            Some(WaitEnd::Timeout)
+        } else {
+            None
+        }
+    }
+
+    /// Sleeps for one message.
+    fn receive(&self, side: &impl Side<M>, deadline: Option<Instant>) -> Received {
+        match wire::recv(&lock(&self.messages), deadline) {
+            Ok(message) => {
+                if side.message(message) {
+                    Received::Bell
+                } else {
+                    Received::Other
+                }
+            }
+            Err(Failure::Timeout) => Received::Nothing,
+            Err(Failure::Disconnected | Failure::Io(_)) => {
+                self.set_gone();
+                Received::Other
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Received {
+    Bell,
+    Other,
+    /// Until the deadline.
+    Nothing,
+}

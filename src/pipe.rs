@@ -1,0 +1,173 @@
+//! Two-way connections: two channels, crossed.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::channel::{Receiver, Sender, channel};
+use crate::error::{CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
+use crate::wire;
+
+/// Makes a two-way connection: the first end sends `A` and receives `B`, the second the other way round.
+///
+/// # Errors
+///
+/// [`CreateError::Io`] if the system gives no channel.
+///
+/// ```
+/// use offspring::{Connection, ProcessWorker, Worker};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Worker)]
+/// struct Upper {
+///     connection: Connection<String, String>,
+/// }
+///
+/// impl ProcessWorker for Upper {
+///     type Output = ();
+///     fn run(self) {
+///         while let Ok(text) = self.connection.recv() {
+///             self.connection.send(text.to_uppercase()).expect("the main program reads");
+///         }
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let (ours, theirs) = offspring::pipe()?;
+///     let process = Upper { connection: theirs }.spawn()?;
+///     ours.send("hello".to_owned())?;
+///     assert_eq!(ours.recv()?, "HELLO");
+///     drop(ours);
+///     process.join()?;
+///     Ok(())
+/// }
+/// ```
+pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), CreateError>
+where
+    A: Serialize + DeserializeOwned,
+    B: Serialize + DeserializeOwned,
+{
+    let (to_second, from_first) = channel()?;
+    let (to_first, from_second) = channel()?;
+    Ok((Connection::new(to_second, from_second), Connection::new(to_first, from_first)))
+}
+
+/// One end of a [`pipe`]: sends `A`, receives `B`. It exists once: sent to another process, it is moved,
+/// and this one reports `Moved`.
+///
+/// Dropping it tells the other end, which receives what was sent before and then reports
+/// [`RecvError::Disconnected`]. Sending and receiving from different threads at once is fine.
+pub struct Connection<A, B> {
+    sender: Mutex<Option<Sender<A>>>,
+    receiver: Receiver<B>,
+}
+
+impl<A: Serialize, B> Connection<A, B> {
+    /// Sends a message; waits while the other end's buffer (128 KiB, or 8 large messages) is full.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: the other end is gone, or the message does not encode; it comes back with the error.
+    pub fn send(&self, message: A) -> Result<(), SendError<A>> {
+        match self.sender() {
+            Some(sender) => sender.send(message),
+            None => Err(SendError::Moved(message)),
+        }
+    }
+
+    /// As [`send`](Connection::send), but waits at most this long.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError::Timeout`], or as [`send`](Connection::send).
+    pub fn send_timeout(&self, message: A, timeout: Duration) -> Result<(), SendTimeoutError<A>> {
+        match self.sender() {
+            Some(sender) => sender.send_timeout(message, timeout),
+            None => Err(SendError::Moved(message).into()),
+        }
+    }
+}
+
+impl<A, B: DeserializeOwned> Connection<A, B> {
+    /// Receives the next message; waits until there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Disconnected`] when the other end is gone and all was received; a message that does
+    /// not decode (it is taken); or an end that was moved away.
+    pub fn recv(&self) -> Result<B, RecvError> {
+        self.receiver.recv()
+    }
+
+    /// Receives a message if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`], or as [`recv`](Connection::recv).
+    pub fn try_recv(&self) -> Result<B, TryRecvError> {
+        self.receiver.try_recv()
+    }
+
+    /// Receives the next message; waits at most this long.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`], or as [`recv`](Connection::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<B, RecvTimeoutError> {
+        self.receiver.recv_timeout(timeout)
+    }
+}
+
+impl<A, B> Connection<A, B> {
+    fn new(sender: Sender<A>, receiver: Receiver<B>) -> Connection<A, B> {
+        Connection {
+            sender: Mutex::new(Some(sender)),
+            receiver,
+        }
+    }
+
+    fn sender(&self) -> Option<Sender<A>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether `recv` would return at once, with a message or with the end; waits at most this long for
+    /// that. Takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Moved`] if the end was moved away.
+    pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
+        self.receiver.poll(timeout)
+    }
+}
+
+impl<A, B> fmt::Debug for Connection<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("sends", &std::any::type_name::<A>())
+            .field("receives", &std::any::type_name::<B>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A, B> Serialize for Connection<A, B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken, not shared: the other end must see the end of this connection where it goes.
+        let Some(moved) = sender.take() else {
+            return Err(wire::explain("the connection was moved to another process before"));
+        };
+        (&moved, &self.receiver).serialize(serializer).inspect_err(|_| *sender = Some(moved))
+    }
+}
+
+impl<'de, A, B> Deserialize<'de> for Connection<A, B> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (sender, receiver) = Deserialize::deserialize(deserializer)?;
+        Ok(Connection::new(sender, receiver))
+    }
+}
