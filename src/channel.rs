@@ -419,8 +419,6 @@ struct Source {
     region: Arc<Region>,
     back: IpcSender<Bell>,
     entries: ring::Consumer,
-    /// An entry was taken whose parcel is not here yet.
-    stalled: bool,
     corrupt: bool,
 }
 
@@ -442,44 +440,47 @@ impl Sources {
             entries: ring::Consumer::new(region.clone(), 0),
             region,
             back,
-            stalled: false,
             corrupt: false,
         });
     }
 
     /// The next message of any source, in turn.
     fn next(&mut self) -> Option<Arrived> {
-        self.all.retain(|source| !source.is_finished());
+        self.all.retain(|source| {
+            let keep = !source.is_finished();
+            if !keep {
+                self.parcels.remove(&source.number);
+            }
+            keep
+        });
         for _ in 0..self.all.len() {
             self.turn = (self.turn + 1) % self.all.len();
             let source = &mut self.all[self.turn];
-            if !source.stalled {
-                match source.entries.pop(&mut self.buffer) {
-                    Ok(Some(VALUE)) => {
-                        source.tell_room();
-                        return Some(Arrived::Bytes(self.buffer.clone()));
-                    }
-                    Ok(Some(PARCEL)) => source.stalled = true,
-                    Ok(None) => continue,
-                    Ok(Some(_)) | Err(ring::Corrupt) => {
-                        log::error!(target: "offspring::channel", "a sender wrote what no sender writes; it is not heard any more");
-                        source.corrupt = true;
-                        continue;
-                    }
+            let parcels = self.parcels.entry(source.number).or_default();
+            // A parcel was sent before its entry was written: if it is not here yet, it is about to be read.
+            let here = !parcels.is_empty();
+            match source.entries.pop_if(&mut self.buffer, |tag, _| here || tag != PARCEL) {
+                Ok(Some(VALUE)) => {
+                    source.tell_room();
+                    return Some(Arrived::Bytes(self.buffer.clone()));
                 }
-            }
-            if let Some(packet) = self.parcels.get_mut(&source.number).and_then(VecDeque::pop_front) {
-                source.stalled = false;
-                source.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
-                source.tell_room();
-                return Some(Arrived::Parcel(packet));
+                Ok(Some(PARCEL)) => {
+                    source.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
+                    source.tell_room();
+                    return parcels.pop_front().map(Arrived::Parcel);
+                }
+                Ok(None) => {}
+                Ok(Some(_)) | Err(ring::Corrupt) => {
+                    log::error!(target: "offspring::channel", "a sender wrote what no sender writes; it is not heard any more");
+                    source.corrupt = true;
+                }
             }
         }
         None
     }
 
     fn has_next(&self) -> bool {
-        self.all.iter().any(|source| source.stalled || !source.entries.is_empty())
+        self.all.iter().any(|source| !source.entries.is_empty())
     }
 }
 
@@ -493,7 +494,7 @@ impl Source {
 
     /// Nothing will come from it any more.
     fn is_finished(&self) -> bool {
-        self.corrupt || (!self.stalled && self.region.atomic(DONE).load(Ordering::Acquire) == 1 && self.entries.is_empty())
+        self.corrupt || (self.region.atomic(DONE).load(Ordering::Acquire) == 1 && self.entries.is_empty())
     }
 }
 
@@ -640,7 +641,7 @@ impl ReceiverShared {
     /// Notes the rings of a receiver that goes to another process.
     fn note_rings(&self) -> Result<Vec<RingToken>, &'static str> {
         let sources = lock(&self.sources);
-        if sources.all.iter().any(|source| source.stalled) || sources.parcels.values().any(|parcels| !parcels.is_empty()) {
+        if sources.parcels.values().any(|parcels| !parcels.is_empty()) {
             return Err("a receiver that has a large message half received cannot be moved: receive it first");
         }
         let rings = sources.all.iter().map(|source| {

@@ -206,7 +206,14 @@ impl Consumer {
     }
 
     /// Copies the next entry into `payload` and takes it; its tag, or `None` if there is none.
+    #[cfg(test)]
     pub(crate) fn pop(&mut self, payload: &mut Vec<u8>) -> Result<Option<u32>, Corrupt> {
+        self.pop_if(payload, |_, _| true)
+    }
+
+    /// Copies the next entry into `payload`, and takes it if `accept` agrees to its tag and payload; `None`
+    /// if it does not, or if there is no entry.
+    pub(crate) fn pop_if(&mut self, payload: &mut Vec<u8>, mut accept: impl FnMut(u32, &[u8]) -> bool) -> Result<Option<u32>, Corrupt> {
         loop {
             // The head first: a tail that is newer than the epoch is harmless, an older one is not.
             let word = self.place.head().load(Ordering::Acquire);
@@ -236,6 +243,9 @@ impl Consumer {
             }
             payload.resize(length, 0);
             self.place.read(head + HEADER, payload);
+            if !accept(tag, payload) {
+                return Ok(None);
+            }
             let next = (word & !POSITION) | ((head + entry_size(length)) & POSITION);
             if self
                 .place

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcMessage, IpcReceiver, IpcReceiverSet, IpcSelectionResult, IpcSender};
 
@@ -32,13 +33,36 @@ pub(crate) trait Resource: Send + Sync {
 
 /// One client's use of one resource. Dropping it ends the client's leases.
 pub(crate) trait Attachment: Send {
-    /// Looks at the region, and does what is to do; whether there was anything.
-    fn service(&mut self) -> Result<bool, Corrupt>;
+    /// Looks at the region, and does what is to do.
+    fn service(&mut self) -> Result<Serviced, Corrupt>;
 
     /// A parcel arrived.
     fn parcel(&mut self, packet: Packet);
 
     fn resource(&self) -> Arc<dyn Resource>;
+}
+
+/// What an attachment had to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serviced {
+    /// Something; there may be more.
+    Busy,
+    /// Nothing now, and nothing until somebody rings, or until then.
+    Again(Instant),
+    /// Nothing until somebody rings.
+    Idle,
+}
+
+impl Serviced {
+    /// Of two attachments together.
+    fn and(self, other: Serviced) -> Serviced {
+        match (self, other) {
+            (Serviced::Busy, _) | (_, Serviced::Busy) => Serviced::Busy,
+            (Serviced::Again(one), Serviced::Again(two)) => Serviced::Again(one.min(two)),
+            (Serviced::Again(at), Serviced::Idle) | (Serviced::Idle, Serviced::Again(at)) => Serviced::Again(at),
+            (Serviced::Idle, Serviced::Idle) => Serviced::Idle,
+        }
+    }
 }
 
 struct Hub {
@@ -151,12 +175,12 @@ struct SessionState {
 }
 
 impl SessionState {
-    fn service(&mut self) -> Result<bool, Corrupt> {
-        let mut busy = false;
+    fn service(&mut self) -> Result<Serviced, Corrupt> {
+        let mut all = Serviced::Idle;
         for attachment in self.attachments.values_mut() {
-            busy |= attachment.service()?;
+            all = all.and(attachment.service()?);
         }
-        Ok(busy)
+        Ok(all)
     }
 }
 
@@ -174,7 +198,7 @@ impl Service {
     fn run(mut self) {
         loop {
             self.adopt_tickets();
-            if self.service() {
+            if self.service() == Serviced::Busy {
                 if let Ok(events) = self.set.try_select() {
                     self.handle(events);
                 }
@@ -187,8 +211,13 @@ impl Service {
             fence(Ordering::SeqCst);
             // Once more, now that whoever comes later rings.
             let mut events = None;
-            if !self.service() && lock(&self.hub.incoming).is_empty() {
-                events = self.set.select().ok();
+            let serviced = self.service();
+            if lock(&self.hub.incoming).is_empty() {
+                events = match serviced {
+                    Serviced::Busy => None,
+                    Serviced::Again(at) => self.set.try_select_timeout(at.saturating_duration_since(Instant::now())).ok(),
+                    Serviced::Idle => self.set.select().ok(),
+                };
             }
             self.hub.asleep.store(false, Ordering::SeqCst);
             for session in self.sessions.values() {
@@ -198,20 +227,20 @@ impl Service {
         }
     }
 
-    /// Looks at every region; whether any had something to do.
-    fn service(&mut self) -> bool {
-        let mut busy = false;
+    /// Looks at every region.
+    fn service(&mut self) -> Serviced {
+        let mut all = Serviced::Idle;
         let mut corrupt = Vec::new();
         for (&id, session) in &mut self.sessions {
             match session.service() {
-                Ok(did) => busy |= did,
+                Ok(serviced) => all = all.and(serviced),
                 Err(Corrupt) => corrupt.push(id),
             }
         }
         for id in corrupt {
             self.expel(id, "it wrote what no client writes");
         }
-        busy
+        all
     }
 
     /// Ends the session of a client that does not keep to the protocol.
@@ -262,7 +291,7 @@ impl Service {
             Some(Member::Session) => {
                 // First what it put before it died, then its leases end.
                 if let Some(mut session) = self.sessions.remove(&id) {
-                    while let Ok(true) = session.service() {}
+                    while let Ok(Serviced::Busy) = session.service() {}
                 }
             }
             Some(Member::Wake | Member::Deaf) | None => {}
@@ -322,7 +351,7 @@ impl Service {
             }
             Up::Detach { number } => {
                 let mut attachment = session.attachments.remove(&number).ok_or("it detached what is not there")?;
-                while let Ok(true) = attachment.service() {}
+                while let Ok(Serviced::Busy) = attachment.service() {}
             }
             Up::Open { .. } => return Err("it opened a session twice"),
         }

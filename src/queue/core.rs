@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::hub::{Attachment, Peer, Resource};
+use crate::hub::{Attachment, Peer, Resource, Serviced};
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
 use crate::ring::{Consumer, Corrupt, Producer};
@@ -23,6 +23,10 @@ use crate::wire::Packet;
 /// What a client takes in this time may lie in its inbox ahead of it.
 const AHEAD: Duration = Duration::from_micros(200);
 const AHEAD_MAX: usize = 1024;
+/// A client that has taken nothing for this long, with items ahead of it that it does not wait for, is
+/// busy: others may have them. Shorter pauses do not count, since a later item that was handed to
+/// another client in between would overtake them.
+const STALLED: Duration = Duration::from_millis(2);
 /// Entries that are drained from one outbox before others have a turn.
 const DRAIN_MAX: usize = 1024;
 
@@ -87,6 +91,8 @@ struct Local {
     getters: usize,
     putters: usize,
     joiners: usize,
+    /// A getter is at its deadline.
+    hurry: bool,
     /// Items for getters that were told.
     ready: VecDeque<Item>,
     leases: HashMap<u64, Item>,
@@ -110,15 +116,16 @@ struct Remote {
     /// Taken and not done, by number.
     leases: BTreeMap<u64, Item>,
     next_lease: u64,
-    /// Parcels that arrived ahead of their ring entries, and an entry that came ahead of its parcel.
+    /// Parcels that arrived ahead of their ring entries.
     parcels: VecDeque<Packet>,
-    stalled: Option<(Tag, Vec<u8>)>,
     /// Room granted and not used yet.
     credits: usize,
     /// How many items to send ahead, and when that was last measured.
     ahead: usize,
     measured: Instant,
     taken: usize,
+    /// When the client last took something, or had nothing to take.
+    moved: Instant,
     ask: u64,
     join: u64,
     has_put: bool,
@@ -177,7 +184,10 @@ impl Remote {
             }
         }
         let taken = before - self.sent.len();
-        self.taken += taken;
+        if taken > 0 {
+            self.taken += taken;
+            self.moved = Instant::now();
+        }
         Ok(taken > 0)
     }
 
@@ -226,6 +236,9 @@ impl Remote {
         }
         self.next_lease += 1;
         self.changed = true;
+        if self.sent.is_empty() {
+            self.moved = Instant::now();
+        }
         self.sent.push_back(Sent { position, lease, item });
         Ok(())
     }
@@ -324,18 +337,22 @@ impl Core {
         state.local.has_got = true;
         state.local.getters += 1;
         let outcome = loop {
+            let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
             self.drain_all(&mut state);
+            state.local.hurry = late;
             self.settle(&mut state);
+            state.local.hurry = false;
             if let Some(item) = state.local.ready.pop_front() {
                 break Ok(item);
             }
             if self.is_over(&state, None) {
                 break Err(Over::Closed);
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if late {
                 break Err(Over::Timeout);
             }
-            state = wait(&self.items, state, deadline);
+            let until = deadline.into_iter().chain(self.next_look(&state)).min();
+            state = wait(&self.items, state, until);
         };
         state.local.getters -= 1;
         let outcome = outcome.map(|item| {
@@ -468,20 +485,12 @@ impl Core {
         let mut busy = remote.look(self.joinable)?;
         let mut payload = Vec::new();
         for _ in 0..DRAIN_MAX {
-            let (tag, payload) = match remote.stalled.take() {
-                Some(stalled) => stalled,
-                None => match remote.outbox.pop(&mut payload)? {
-                    Some(tag) => (Tag::from(tag).ok_or(Corrupt)?, std::mem::take(&mut payload)),
-                    None => break,
-                },
-            };
-            if tag == Tag::Parcel && remote.parcels.is_empty() {
-                // Its parcel was sent before the entry was written, so it is about to be read.
-                remote.stalled = Some((tag, payload));
-                break;
-            }
+            // A parcel was sent before its entry was written: if it is not here yet, it is about to be read.
+            let here = !remote.parcels.is_empty();
+            let popped = remote.outbox.pop_if(&mut payload, |tag, _| here || Tag::from(tag) != Some(Tag::Parcel))?;
+            let Some(tag) = popped else { break };
             busy = true;
-            self.entry(state, remote, tag, payload)?;
+            self.entry(state, remote, Tag::from(tag).ok_or(Corrupt)?, std::mem::take(&mut payload))?;
         }
         if busy && remote.word(Word::Putters) > 0 {
             // It may wait for room in the ring itself.
@@ -597,10 +606,29 @@ impl Core {
         }
     }
 
+    /// Whether anybody waits for an item that is not on its way to him.
+    fn is_wanted(state: &State) -> bool {
+        state.local.getters > state.local.ready.len() || state.remotes.values().any(|remote| remote.wants_items() > 0)
+    }
+
+    /// When to look again for items that a client keeps without taking them; `None` if nobody wants them.
+    fn next_look(&self, state: &State) -> Option<Instant> {
+        if !state.store.is_empty() || !Core::is_wanted(state) {
+            return None;
+        }
+        state
+            .remotes
+            .values()
+            .filter(|remote| remote.surplus() > 0)
+            .map(|remote| remote.moved + STALLED)
+            .min()
+    }
+
     /// Hands the stored items out, one after the other in turn.
     fn hand_out(&self, state: &mut State) {
         let mut misses = 0;
-        while !state.store.is_empty() && misses <= state.remotes.len() {
+        // Everybody had a turn, and one whose turn it was may have gone.
+        while !state.store.is_empty() && misses < state.remotes.len() + 2 {
             let turn = state.turn;
             if turn == 0 {
                 if state.local.getters > state.local.ready.len() {
@@ -643,11 +671,15 @@ impl Core {
 
     /// Takes items that lie in the inbox of a busy client, for one that waits; whether it found any.
     fn steal(&self, state: &mut State) -> bool {
-        let wanted = state.local.getters > state.local.ready.len() || state.remotes.values().any(|remote| remote.wants_items() > 0);
-        if !wanted {
+        if !Core::is_wanted(state) {
             return false;
         }
-        let Some(victim) = state.remotes.values_mut().max_by_key(|remote| remote.surplus()) else { return false };
+        // Somebody who does not want to wait gets what there is.
+        let hurry = state.local.hurry || state.remotes.values().any(|remote| remote.ask > remote.word(Word::Answered));
+        let now = Instant::now();
+        let busy = |remote: &&mut Remote| hurry || now.saturating_duration_since(remote.moved) >= STALLED;
+        let victims = state.remotes.values_mut().filter(|remote| remote.surplus() > 0);
+        let Some(victim) = victims.filter(busy).max_by_key(|remote| remote.surplus()) else { return false };
         // Fresh, not as it was at the last look: it may have taken them by now.
         if victim.look(self.joinable).is_err() || victim.surplus() == 0 {
             return false;
@@ -751,11 +783,11 @@ impl Resource for Core {
             leases: BTreeMap::new(),
             next_lease: 0,
             parcels: VecDeque::new(),
-            stalled: None,
             credits: 0,
             ahead: 1,
             measured: Instant::now(),
             taken: 0,
+            moved: Instant::now(),
             ask: 0,
             join: 0,
             has_put: false,
@@ -787,11 +819,11 @@ struct Client {
 }
 
 impl Attachment for Client {
-    fn service(&mut self) -> Result<bool, Corrupt> {
+    fn service(&mut self) -> Result<Serviced, Corrupt> {
         let core = &*self.core;
         let mut state = core.lock();
         let busy = core.drain(&mut state, self.key)?;
-        let Some(remote) = state.remotes.get(&self.key) else { return Ok(false) };
+        let Some(remote) = state.remotes.get(&self.key) else { return Ok(Serviced::Idle) };
         let asked = remote.ask > remote.word(Word::Answered) || remote.join > remote.word(Word::Joined);
         if asked {
             // What others put before this client asked must be in the answer.
@@ -804,7 +836,11 @@ impl Attachment for Client {
         if busy || asked || waits {
             core.settle(&mut state);
         }
-        Ok(busy)
+        Ok(match core.next_look(&state) {
+            _ if busy => Serviced::Busy,
+            Some(at) => Serviced::Again(at),
+            None => Serviced::Idle,
+        })
     }
 
     fn parcel(&mut self, packet: Packet) {

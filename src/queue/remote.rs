@@ -13,7 +13,7 @@ use crate::line::WaitEnd;
 use crate::queue::core::Over;
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
-use crate::ring::{Consumer, Producer};
+use crate::ring::{Consumer, Corrupt, Producer};
 use crate::wire::{Encoded, Failure, Packet, WireHandle};
 
 /// How an operation on a queue of another process failed.
@@ -79,8 +79,6 @@ pub(crate) struct Attached {
 struct Inbox {
     entries: Consumer,
     parcels: BTreeMap<u64, Packet>,
-    /// An entry that came ahead of its parcel.
-    stalled: Option<(u64, Taken)>,
     buffer: Vec<u8>,
 }
 
@@ -131,7 +129,6 @@ impl Attached {
             inbox: Mutex::new(Inbox {
                 entries: layout::inbox_reader(&region),
                 parcels: BTreeMap::new(),
-                stalled: None,
                 buffer: Vec::new(),
             }),
             number,
@@ -256,29 +253,11 @@ impl Attached {
 
     /// Takes the next item, if it is here.
     fn take(&self) -> Option<Result<Taken, RemoteEnd>> {
-        let mut inbox = lock(&self.inbox);
-        let inbox = &mut *inbox;
-        let (id, mut taken) = match inbox.stalled.take() {
-            Some(stalled) => stalled,
-            None => match self.pop(inbox)? {
-                Ok(popped) => popped,
-                Err(end) => return Some(Err(end)),
-            },
+        let taken = match self.pop(&mut lock(&self.inbox)) {
+            Ok(taken) => taken?,
+            // Only the owner writes there; it is not to be trusted any more.
+            Err(Corrupt) => return Some(Err(RemoteEnd::Gone)),
         };
-        if let TakenBody::Parcel(_) = taken.body {
-            return Some(Ok(taken));
-        }
-        if id != u64::MAX {
-            // Parcels of entries that were recalled are older; nothing will mean them.
-            inbox.parcels = inbox.parcels.split_off(&id);
-            match inbox.parcels.remove(&id) {
-                Some(packet) => taken.body = TakenBody::Parcel(packet),
-                None => {
-                    inbox.stalled = Some((id, taken));
-                    return None;
-                }
-            }
-        }
         if self.capacity().is_some() {
             fence(Ordering::SeqCst);
             if Flag::TellRoom.is_in(self.flags()) {
@@ -288,31 +267,33 @@ impl Attached {
         Some(Ok(taken))
     }
 
-    /// The next entry, and the id of its parcel (`u64::MAX` if it has none).
-    fn pop(&self, inbox: &mut Inbox) -> Option<Result<(u64, Taken), RemoteEnd>> {
-        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
-        let tag = match inbox.entries.pop(&mut inbox.buffer) {
-            Ok(tag) => tag?,
-            Err(_) => return Some(Err(RemoteEnd::Gone)),
+    fn pop(&self, inbox: &mut Inbox) -> Result<Option<Taken>, Corrupt> {
+        let Inbox { entries, parcels, buffer } = inbox;
+        let skip = if self.joinable { 8 } else { 0 };
+        // Taken is what can be handed over at once: an entry whose parcel is on its way stays the owner's.
+        let popped = entries.pop_if(buffer, |tag, payload| match Tag::from(tag) {
+            Some(Tag::Parcel) => parcel_id(payload, skip).is_none_or(|id| parcels.contains_key(&id)),
+            _ => true,
+        })?;
+        let Some(tag) = popped else { return Ok(None) };
+        let lease = if self.joinable { number(buffer.get(..8).ok_or(Corrupt)?)? } else { 0 };
+        let body = match Tag::from(tag) {
+            Some(Tag::Put) => TakenBody::Bytes(buffer[skip..].to_vec()),
+            Some(Tag::Parcel) => {
+                let id = parcel_id(buffer, skip).ok_or(Corrupt)?;
+                // Parcels of entries that were recalled are older; nothing will mean them.
+                *parcels = parcels.split_off(&id);
+                TakenBody::Parcel(parcels.remove(&id).ok_or(Corrupt)?)
+            }
+            _ => return Err(Corrupt),
         };
-        let mut bytes = &inbox.buffer[..];
-        let mut lease = 0;
-        if self.joinable {
-            let Some((first, rest)) = bytes.split_at_checked(8) else { return Some(Err(RemoteEnd::Gone)) };
-            lease = number(first).unwrap_or_default();
-            bytes = rest;
-        }
-        let id = match Tag::from(tag) {
-            Some(Tag::Put) => u64::MAX,
-            Some(Tag::Parcel) if number(bytes).is_some_and(|id| id != u64::MAX) => number(bytes).unwrap_or_default(),
-            _ => return Some(Err(RemoteEnd::Gone)),
-        };
-        let taken = Taken {
-            body: TakenBody::Bytes(bytes.to_vec()),
-            lease,
-            attempts: Tag::attempts(tag),
-        };
-        Some(Ok((id, taken)))
+        let attempts = Tag::attempts(tag);
+        Ok(Some(Taken { body, lease, attempts }))
+    }
+
+    /// Whether the next item lies here and only its parcel is on the way.
+    fn awaits_parcel(&self) -> bool {
+        !lock(&self.inbox).entries.is_empty()
     }
 
     pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<Taken, RemoteEnd> {
@@ -325,7 +306,7 @@ impl Attached {
             let outcome = self.session.wait(deadline, || {
                 self.take()
                     .map(Some)
-                    .or_else(|| Flag::Over.is_in(self.flags()).then_some(None))
+                    .or_else(|| (Flag::Over.is_in(self.flags()) && !self.awaits_parcel()).then_some(None))
             })?;
             if let Some(outcome) = outcome {
                 return outcome;
@@ -335,7 +316,7 @@ impl Attached {
             if let Some(outcome) = self.take() {
                 return outcome;
             }
-            if Flag::Over.is_in(self.flags()) {
+            if Flag::Over.is_in(self.flags()) && !self.awaits_parcel() {
                 return Err(RemoteEnd::Over(Over::Closed));
             }
         }
@@ -351,8 +332,7 @@ impl Attached {
         if let Some(outcome) = self.take() {
             return outcome;
         }
-        if lock(&self.inbox).stalled.is_some() {
-            // It is ours; its parcel is on the way.
+        if self.awaits_parcel() {
             return self.session.wait(None, || self.take())?;
         }
         Err(RemoteEnd::Over(if Flag::Over.is_in(self.flags()) { Over::Closed } else { Over::Timeout }))
@@ -428,6 +408,14 @@ impl Attached {
     pub(crate) fn detached(&self) -> Option<u64> {
         lock(&self.detached).pop_front()
     }
+}
+
+fn number(bytes: &[u8]) -> Result<u64, Corrupt> {
+    bytes.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt)
+}
+
+fn parcel_id(payload: &[u8], skip: usize) -> Option<u64> {
+    payload.get(skip..).and_then(|id| number(id).ok())
 }
 
 impl TakesParcels for Attached {

@@ -1,0 +1,6 @@
+//! Integration tests: real processes through the public API. One module a topic; see `support` for what
+//! every test uses. Children of a test are this binary again, started at the same test.
+
+mod support;
+
+mod queue;

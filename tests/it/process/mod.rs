@@ -1,0 +1,3 @@
+//! Start and end of processes.
+
+mod start;
