@@ -1,22 +1,22 @@
-//! A function in a process of its own.
+//! A function that runs in a process of its own. Python: `Process(target=clock, args=(3, 0.2))`.
 
+use std::error::Error;
+use std::thread;
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[offspring::worker]
 fn clock(ticks: u32, interval: Duration) -> u32 {
     for tick in 1..=ticks {
         println!("tick {tick}");
-        std::thread::sleep(interval);
+        thread::sleep(interval);
     }
     ticks
 }
 
 #[offspring::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let process = clock::spawn(3, SECOND / 10)?;
-    println!("{process:?}");
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("starting the clock");
+    let process = clock::spawn(3, Duration::from_millis(200))?;
     let ticks = process.join()?;
     println!("the clock ticked {ticks} times");
     Ok(())

@@ -1,29 +1,37 @@
-//! A connection that both ends send and receive on.
+//! A connection that both ends send and receive on. Python: `Pipe()`.
+
+use std::error::Error;
 
 use offspring::{Connection, ProcessWorker, Worker, pipe};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Worker)]
-struct Child {
-    connection: Connection<String, String>,
+struct Adder {
+    /// Sends sums, receives pairs.
+    connection: Connection<i64, (i64, i64)>,
 }
 
-impl ProcessWorker for Child {
+impl ProcessWorker for Adder {
     type Output = ();
 
     fn run(self) {
-        self.connection.send("hello from the child".to_owned()).expect("the parent listens");
-        let answer = self.connection.recv().expect("the parent answers");
-        println!("child received: {answer}");
+        // Ends when the main program drops its end.
+        while let Ok((a, b)) = self.connection.recv() {
+            self.connection.send(a + b).expect("the main program waits for the sum");
+        }
+        println!("the adder is done");
     }
 }
 
 #[offspring::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let (ours, theirs) = pipe()?;
-    let process = Child { connection: theirs }.spawn()?;
-    println!("parent received: {}", ours.recv()?);
-    ours.send("hello from the parent".to_owned())?;
+    let process = Adder { connection: theirs }.spawn()?;
+    for (a, b) in [(3, 4), (20, 22)] {
+        ours.send((a, b))?;
+        println!("{a} + {b} = {}", ours.recv()?);
+    }
+    drop(ours);
     process.join()?;
     Ok(())
 }

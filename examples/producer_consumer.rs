@@ -1,4 +1,6 @@
-//! A producer in the main program, a consumer in a daemon process, a bounded queue between them.
+//! A queue between the main program and a daemon. Python: `JoinableQueue`, with `task_done` and `join`.
+
+use std::error::Error;
 
 use offspring::{Builder, JoinableQueue, ProcessWorker, Worker};
 use serde::{Deserialize, Serialize};
@@ -20,14 +22,14 @@ impl ProcessWorker for Consumer {
 }
 
 #[offspring::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
+    // A bound keeps the producer from running far ahead of the consumer.
     let jobs = JoinableQueue::bounded(2)?;
     let _consumer = Builder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
     for n in 1..=5 {
         jobs.put(n)?;
     }
-    println!("producer: all jobs are in the queue");
     jobs.join()?;
-    println!("producer: all jobs are done");
+    println!("all jobs are done");
     Ok(())
 }

@@ -144,6 +144,7 @@ struct Outgoing {
 struct Entries {
     producer: ring::Producer,
     parcels: u64,
+    pulse: wire::Pulse,
 }
 
 impl Side<Bell> for Outgoing {
@@ -158,6 +159,14 @@ impl Side<Bell> for Outgoing {
 
     fn message(&self, _: Bell) -> bool {
         true
+    }
+}
+
+impl Outgoing {
+    /// Whether the receiver has left entries for a while: it may be slow, or dead.
+    fn is_suspicious(&self) -> bool {
+        let mut entries = lock(&self.entries);
+        entries.producer.is_backed_up().unwrap_or(true) && entries.pulse.is_due()
     }
 }
 
@@ -207,6 +216,7 @@ impl SenderShared {
             entries: Mutex::new(Entries {
                 producer: ring::Producer::new(region.clone(), 0),
                 parcels: 0,
+                pulse: wire::Pulse::new(),
             }),
             region,
         });
@@ -216,6 +226,9 @@ impl SenderShared {
 
     fn send(&self, bytes: &[u8], mut packet: Option<Packet>, deadline: Option<Instant>) -> Result<(), SendEnd> {
         let ring = self.ring()?;
+        if ring.is_suspicious() && ring.back.check(&*ring) {
+            return Err(SendEnd::Disconnected);
+        }
         ring.back
             .wait(&*ring, deadline, || self.attempt(&ring, bytes, &mut packet))
             .unwrap_or_else(|end| {

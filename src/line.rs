@@ -147,6 +147,12 @@ impl<M: DeserializeOwned + Serialize> Line<M> {
         }
     }
 
+    /// Finds out whether the other side is gone, without waiting. For one that only writes: it sees the
+    /// end of a reader that sleeps when it rings, but a reader that died awake is silent.
+    pub(crate) fn check(&self, side: &impl Side<M>) -> bool {
+        self.wait(side, Some(Instant::now()), || None::<()>) == Err(WaitEnd::Gone)
+    }
+
     fn over(&self, deadline: Option<Instant>) -> Option<WaitEnd> {
         if self.is_gone() {
             Some(WaitEnd::Gone)

@@ -135,6 +135,15 @@ impl Producer {
         Ok(self.room() >= entry_size(payload))
     }
 
+    /// Whether entries were left at the last look at the consumer, which `push` takes now and then.
+    pub(crate) fn is_backed_up(&mut self) -> Result<bool, Corrupt> {
+        if self.seen == self.tail {
+            return Ok(false);
+        }
+        self.look()?;
+        Ok(self.seen != self.tail)
+    }
+
     /// Where the next entry will stand.
     pub(crate) fn position(&self) -> u64 {
         self.tail

@@ -275,6 +275,27 @@ pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R>
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
 }
 
+/// Says yes at most every few milliseconds: when to ask whether the other side still lives.
+#[derive(Debug)]
+pub(crate) struct Pulse(Instant);
+
+impl Pulse {
+    const EVERY: Duration = Duration::from_millis(5);
+
+    pub(crate) fn new() -> Pulse {
+        Pulse(Instant::now())
+    }
+
+    pub(crate) fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = now.saturating_duration_since(self.0) >= Pulse::EVERY;
+        if due {
+            self.0 = now;
+        }
+        due
+    }
+}
+
 /// How a message failed to go out or come in.
 #[derive(Debug)]
 pub(crate) enum Failure {

@@ -129,6 +129,11 @@ impl Session {
         }
     }
 
+    /// Finds out whether the hub is gone; see [`Line::check`].
+    pub(crate) fn check(&self) -> bool {
+        self.down.check(self)
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.down.is_gone()
     }

@@ -14,7 +14,7 @@ use crate::queue::core::Over;
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
 use crate::ring::{Consumer, Corrupt, Producer};
-use crate::wire::{Encoded, Failure, Packet, WireHandle};
+use crate::wire::{self, Encoded, Failure, Packet, WireHandle};
 
 /// How an operation on a queue of another process failed.
 #[derive(Debug)]
@@ -68,11 +68,17 @@ pub(crate) struct Attached {
     number: u32,
     region: Arc<Region>,
     joinable: bool,
-    outbox: Mutex<Producer>,
+    outbox: Mutex<Outbox>,
     inbox: Mutex<Inbox>,
     asked: AtomicU64,
     joins: AtomicU64,
     detached: Mutex<VecDeque<u64>>,
+}
+
+#[derive(Debug)]
+struct Outbox {
+    entries: Producer,
+    pulse: wire::Pulse,
 }
 
 #[derive(Debug)]
@@ -125,7 +131,10 @@ impl Attached {
         layout::word(&region, Word::Fingerprint).store(fingerprint, Ordering::SeqCst);
         let number = session.attach(resource, &region)?;
         let attached = Arc::new(Attached {
-            outbox: Mutex::new(layout::outbox_writer(&region)),
+            outbox: Mutex::new(Outbox {
+                entries: layout::outbox_writer(&region),
+                pulse: wire::Pulse::new(),
+            }),
             inbox: Mutex::new(Inbox {
                 entries: layout::inbox_reader(&region),
                 parcels: BTreeMap::new(),
@@ -201,11 +210,11 @@ impl Attached {
         }
         let mut outbox = lock(&self.outbox);
         let pushed = match outgoing {
-            Outgoing::Bytes(bytes) => outbox.push(Tag::Put as u32, bytes),
+            Outgoing::Bytes(bytes) => outbox.entries.push(Tag::Put as u32, bytes),
             // The parcel ahead of its entry, under one lock, so that both come in one order.
-            Outgoing::Parcel(packet) => match outbox.has_room(0) {
+            Outgoing::Parcel(packet) => match outbox.entries.has_room(0) {
                 Ok(true) => match packet.take().map(|packet| self.session.send_parcel(self.number, packet)) {
-                    Some(Ok(())) | None => outbox.push(Tag::Parcel as u32, &[]),
+                    Some(Ok(())) | None => outbox.entries.push(Tag::Parcel as u32, &[]),
                     Some(Err(failure)) => return Some(Err(failure.into())),
                 },
                 other => other,
@@ -228,7 +237,16 @@ impl Attached {
         }
     }
 
+    /// Whether the owner has left entries for a while: it may be slow, or dead.
+    fn is_suspicious(&self) -> bool {
+        let mut outbox = lock(&self.outbox);
+        outbox.entries.is_backed_up().unwrap_or(true) && outbox.pulse.is_due()
+    }
+
     pub(crate) fn put(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        if self.is_suspicious() && self.session.check() {
+            return Err(RemoteEnd::Gone);
+        }
         if let Some(outcome) = self.attempt(&mut outgoing) {
             return outcome;
         }
@@ -356,7 +374,7 @@ impl Attached {
             if self.session.is_gone() {
                 return Some(Err(RemoteEnd::Gone));
             }
-            match lock(&self.outbox).push(tag as u32, &number.to_le_bytes()) {
+            match lock(&self.outbox).entries.push(tag as u32, &number.to_le_bytes()) {
                 Ok(true) => Some(Ok(())),
                 Ok(false) => None,
                 Err(_) => Some(Err(RemoteEnd::Gone)),

@@ -1,0 +1,28 @@
+//! What the end of the program means for a child: it is waited for, unless it is a daemon. Python:
+//! `Process(target=work, daemon=True)`.
+//!
+//! `cargo run --example daemon` prints "Ending!" last, `cargo run --example daemon -- --daemon` never.
+
+use std::env;
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use offspring::Builder;
+
+#[offspring::worker]
+fn work() {
+    println!("Starting!");
+    thread::sleep(Duration::from_secs(1));
+    println!("Ending!");
+}
+
+#[offspring::main]
+fn main() -> Result<(), Box<dyn Error>> {
+    let daemon = env::args().any(|argument| argument == "--daemon");
+    let _process = Builder::new().daemon(daemon).spawn(work::new())?;
+    // Time for the child to say that it starts.
+    thread::sleep(Duration::from_millis(300));
+    println!("the main program ends");
+    Ok(())
+}
