@@ -1,4 +1,90 @@
-//! stub
+//! **Multiprocessing for Rust: typed worker processes, queues and pipes, out of one binary.**
+//!
+//! ```
+//! use offspring::{Builder, JoinableQueue, ProcessWorker, Worker};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize, Worker)]
+//! struct Consumer {
+//!     jobs: JoinableQueue<u64>,
+//! }
+//!
+//! impl ProcessWorker for Consumer {
+//!     type Output = ();
+//!     fn run(self) {
+//!         for job in &self.jobs {
+//!             println!("consumed {}", *job);
+//!             job.task_done();
+//!         }
+//!     }
+//! }
+//!
+//! #[offspring::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let jobs = JoinableQueue::bounded(8)?;
+//!     let _consumer = Builder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
+//!     for n in 1..=4 {
+//!         jobs.put(n)?;
+//!     }
+//!     jobs.join()?; // all four are done
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The model
+//!
+//! - A **worker** is a value that runs in a process of its own: a type with [`ProcessWorker`], or a function with
+//!   [`#[offspring::worker]`](macro@worker). The same program is started again; it finds the worker by its
+//!   registered name, receives the value, runs it, and sends back what it returns.
+//! - A **[`Process`]** is a running child: [`join`](Process::join) gives the output, or says how the process ended.
+//! - A **[`Queue`]** or **[`JoinableQueue`]** is shared by any number of processes. It lives in the process that made
+//!   it; handles travel in worker fields, items and messages. Nothing in it is lost when a process that uses it dies.
+//! - A **[`channel`]** has many senders and one receiver, a **[`pipe`]** two ends that both send and receive.
+//! - **Children never outlive their parent**, however it ends. At its normal end daemons are stopped and the others
+//!   are waited for.
+//!
+//! # Starting children
+//!
+//! A child is this program started again, so `main` must reach [`init`] before anything else: put
+//! [`#[offspring::main]`](macro@main) on it (above `#[tokio::main]`, if you have one). In tests, use
+//! [`#[offspring::test]`](macro@test) in place of `#[test]`. A program without `init` gets
+//! [`SpawnError::NotInitialized`] from its first spawn, never a fork bomb.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! #[offspring::worker]
+//! fn clock(ticks: u32, interval: Duration) -> u32 {
+//!     for _ in 0..ticks {
+//!         std::thread::sleep(interval);
+//!     }
+//!     ticks
+//! }
+//!
+//! #[offspring::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let interval = Duration::from_millis(1);
+//!     assert_eq!(clock(2, interval), 2); // here
+//!     assert_eq!(clock::spawn(2, interval)?.join()?, 2); // in a child
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # When a child dies
+//!
+//! [`Process::join`] tells it with an [`ExitReason`]: a panic comes with its message, place and backtrace. Every
+//! blocking call wakes when the process that it waits for dies, and has a `_timeout` form. What a dead process had
+//! taken from a [`JoinableQueue`] and not finished goes to another.
+//!
+//! # When not to use a process
+//!
+//! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on shared data, threads
+//! (or rayon) are simpler and faster. Use processes where a crash, a leak, a `kill` or a limit must stay contained, or
+//! for code that may not share a process with other code.
+//!
+//! # Platforms
+//!
+//! Linux 5.4 and later. What is specific to it stands in one module; other systems are refused at compile time for now.
 
 mod channel;
 mod error;
@@ -13,13 +99,71 @@ mod sys;
 mod wire;
 
 pub use channel::{Receiver, ReceiverIter, Sender, channel};
-pub use error::*;
-pub use offspring_macros::{Worker, main, test, worker};
+pub use error::{
+    CreateError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError, JoinTimeoutError, KillCause,
+    PanicReport, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError, RecvTimeoutError, SendError,
+    SendTimeoutError, SpawnError, TaskDoneError, TryGetError, TryPutError, TryRecvError,
+};
+/// Registers a type as a worker; see [`ProcessWorker`] for an example.
+///
+/// Registers it under its path; `#[offspring(name = "...")]` beside the derive gives another name. A type with
+/// generic parameters is not registered by the derive: name each instance with [`register!`].
+pub use offspring_macros::Worker;
+/// Runs [`init`] before the rest of `main`, and before the runtime of a `#[tokio::main]` below it.
+///
+/// ```
+/// #[offspring::main]
+/// fn main() {
+///     // only the main program comes here
+/// }
+/// ```
+pub use offspring_macros::main;
+/// A `#[test]` that may start processes; `timeout = "10s"` makes it fail if it does not end in time.
+///
+/// Children are the test binary, started again at this very test, whose first line takes them to their worker. Works
+/// under `cargo test` and nextest.
+///
+/// ```
+/// #[offspring::worker]
+/// fn double(n: u64) -> u64 {
+///     n * 2
+/// }
+///
+/// #[offspring::test(timeout = "10s")]
+/// fn doubles() {
+///     assert_eq!(double::spawn(4).unwrap().join().unwrap(), 8);
+/// }
+/// # #[offspring::main]
+/// # fn main() {
+/// #     assert_eq!(double::spawn(4).unwrap().join().unwrap(), 8);
+/// # }
+/// ```
+pub use offspring_macros::test;
+/// Makes a function a worker. It stays a function that can be called; beside it there is a type of its name:
+/// `name::new(arguments)` is the worker's value, `name::spawn(arguments)` starts a process that runs it.
+///
+/// Arguments and output cross to another process, so they are owned and implement serde's traits.
+///
+/// ```
+/// #[offspring::worker]
+/// fn add(a: i32, b: i32) -> i32 {
+///     a + b
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert_eq!(add(1, 2), 3);
+///     assert_eq!(add::spawn(1, 2)?.join()?, 3);
+///     assert_eq!(offspring::Builder::new().name("adder").spawn(add::new(1, 2))?.join()?, 3);
+///     Ok(())
+/// }
+/// ```
+pub use offspring_macros::worker;
 pub use pipe::{Connection, pipe};
-pub use queue::{Delivery, JoinableIter, JoinableQueue, Queue, QueueIter};
 pub use process::{
     Builder, ChildProcess, CurrentProcess, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init, parent,
 };
+pub use queue::{Delivery, JoinableIter, JoinableQueue, Queue, QueueIter};
 
 /// Not public API: what the macros reach.
 #[doc(hidden)]
@@ -28,3 +172,8 @@ pub mod __private {
     pub use inventory;
     pub use serde;
 }
+
+/// README's blocks are compiled, and those that run are run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

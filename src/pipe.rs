@@ -161,7 +161,9 @@ impl<A, B> Serialize for Connection<A, B> {
         let Some(moved) = sender.take() else {
             return Err(wire::explain("the connection was moved to another process before"));
         };
-        (&moved, &self.receiver).serialize(serializer).inspect_err(|_| *sender = Some(moved))
+        (&moved, &self.receiver)
+            .serialize(serializer)
+            .inspect_err(|_| *sender = Some(moved))
     }
 }
 

@@ -47,7 +47,10 @@ impl Region {
 
     /// The word at this offset.
     pub(crate) fn atomic(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset.checked_add(8).is_some_and(|end| end <= self.length), "a word outside of its region");
+        assert!(
+            offset % 8 == 0 && offset.checked_add(8).is_some_and(|end| end <= self.length),
+            "a word outside of its region"
+        );
         // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as
         // `self`, and nobody in either process reaches the bytes of a word except as this atomic.
         unsafe { AtomicU64::from_ptr(self.base.add(offset).cast()) }
@@ -55,7 +58,10 @@ impl Region {
 
     /// Copies bytes out.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
-        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length), "a read outside of its region");
+        assert!(
+            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
+            "a read outside of its region"
+        );
         // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring lets nobody
         // write these bytes meanwhile, except a recall (or a hostile peer): the copy is then torn, and
         // thrown away or checked before use; any bytes are valid `u8`.
@@ -64,7 +70,10 @@ impl Region {
 
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length), "a write outside of its region");
+        assert!(
+            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
+            "a write outside of its region"
+        );
         // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring gives each
         // byte to one writer at a time; see `read` for who may look meanwhile.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset), bytes.len()) }

@@ -57,7 +57,10 @@ struct Place {
 
 impl Place {
     fn new(region: Arc<Region>, offset: usize) -> Place {
-        assert!(offset % LINE == 0 && offset + RING_BYTES <= region.len(), "a ring outside of its region");
+        assert!(
+            offset % LINE == 0 && offset + RING_BYTES <= region.len(),
+            "a ring outside of its region"
+        );
         Place { region, offset }
     }
 

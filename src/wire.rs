@@ -335,7 +335,9 @@ pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<()
 pub(crate) fn send_with_strays<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<(), Failure> {
     // ipc-channel never retries EINTR, and a message with handles cannot be sent twice.
     sys::with_signals_blocked(|| {
-        no_panic("ipc-channel", || sender.send(message)).map_err(Failure::Io)?.map_err(Failure::from)
+        no_panic("ipc-channel", || sender.send(message))
+            .map_err(Failure::Io)?
+            .map_err(Failure::from)
     })
 }
 
@@ -377,8 +379,9 @@ where
 
 /// FNV-1a over a text: the fingerprint of a type's name in a header.
 pub(crate) fn fingerprint(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

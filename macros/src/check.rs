@@ -5,10 +5,7 @@ use std::fmt::Display;
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::visit::{self, Visit};
-use syn::{
-    Attribute, Data, FnArg, Lifetime, Pat, PatType, ReturnType, Safety, TypeImplTrait,
-    TypeReference, parse_quote,
-};
+use syn::{Attribute, Data, FnArg, Lifetime, Pat, PatType, ReturnType, Safety, TypeImplTrait, TypeReference, parse_quote};
 
 use crate::options::{Errors, Key, Options};
 use crate::parse::{self, Args, Function, Type};
@@ -60,11 +57,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
              own the data, as in `String`, `Vec<T>` or `Arc<T>`",
         );
     }
-    let name = if item.is_concrete() {
-        None
-    } else {
-        verdict.options.name.take()
-    };
+    let name = if item.is_concrete() { None } else { verdict.options.name.take() };
     if let Some(name) = name {
         verdict.errors.at(
             name,
@@ -77,11 +70,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
         Data::Enum(data) => {
             let fields = data.variants.iter().flat_map(|variant| &variant.fields);
             let of_fields = fields.flat_map(|field| &field.attrs);
-            data.variants
-                .iter()
-                .flat_map(|variant| &variant.attrs)
-                .chain(of_fields)
-                .collect()
+            data.variants.iter().flat_map(|variant| &variant.attrs).chain(of_fields).collect()
         }
         Data::Union(data) => {
             let message = "a union cannot cross to another process: write a struct or an enum";
@@ -89,10 +78,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
             Vec::new()
         }
     };
-    for attr in attrs_within
-        .into_iter()
-        .filter(|attr| parse::is_option(attr))
-    {
+    for attr in attrs_within.into_iter().filter(|attr| parse::is_option(attr)) {
         let message = "`#[offspring(..)]` describes the whole worker: put it on the type";
         verdict.errors.at(attr, message);
     }
@@ -101,14 +87,9 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
 
 /// The rules of `#[offspring::worker]`.
 pub(crate) fn worker(function: &Function) -> Verdict {
-    let mut verdict = Verdict::new(
-        &function.args,
-        "#[offspring::worker]",
-        &[Key::Name, Key::Crate],
-    );
+    let mut verdict = Verdict::new(&function.args, "#[offspring::worker]", &[Key::Name, Key::Crate]);
     let sig = &function.sig;
-    let is_generic =
-        sig.generics.type_params().next().is_some() || sig.generics.const_params().next().is_some();
+    let is_generic = sig.generics.type_params().next().is_some() || sig.generics.const_params().next().is_some();
     if let ReturnType::Type(_, output) = &sig.output {
         fits(&mut verdict, Direction::Out, output);
         // The type `!` cannot be named here, and a call that does not return is of any type.
@@ -156,8 +137,7 @@ pub(crate) fn worker(function: &Function) -> Verdict {
     for lifetime in sig.generics.lifetimes() {
         // One that is used makes a type borrow, and that was refused with the type to take instead.
         if verdict.sound {
-            let message =
-                "arguments cross to another process and cannot borrow: remove this lifetime";
+            let message = "arguments cross to another process and cannot borrow: remove this lifetime";
             verdict.refuse(lifetime, message);
         }
     }
@@ -223,9 +203,7 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
         let owned = owned(&reference.elem);
         match (reference.mutability, self.direction) {
-            (Some(_), Direction::In) => {
-                self.refuse_borrow(reference, &format!("{owned} and return what it became"))
-            }
+            (Some(_), Direction::In) => self.refuse_borrow(reference, &format!("{owned} and return what it became")),
             _ => self.refuse_borrow(reference, &owned),
         }
     }
@@ -240,9 +218,7 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
         let message = match self.direction {
             Direction::In => "an `impl Trait` argument makes the function generic: name the type",
-            Direction::Out => {
-                "the parent must know the type that it decodes: name it in place of `impl Trait`"
-            }
+            Direction::Out => "the parent must know the type that it decodes: name it in place of `impl Trait`",
         };
         self.verdict.refuse(ty, message);
     }
@@ -250,11 +226,7 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     // What a function pointer takes does not cross.
     fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
 
-    fn visit_parenthesized_generic_arguments(
-        &mut self,
-        _: &'ast syn::ParenthesizedGenericArguments,
-    ) {
-    }
+    fn visit_parenthesized_generic_arguments(&mut self, _: &'ast syn::ParenthesizedGenericArguments) {}
 
     fn visit_generic_argument(&mut self, argument: &'ast syn::GenericArgument) {
         // The expressions in constants hold lifetimes of labels at most.
@@ -311,11 +283,7 @@ pub(crate) fn main(function: &Function) -> Verdict {
 
 /// The rules of `#[offspring::test]`.
 pub(crate) fn test(function: &Function) -> Verdict {
-    let mut verdict = Verdict::new(
-        &function.args,
-        "#[offspring::test]",
-        &[Key::Timeout, Key::Crate],
-    );
+    let mut verdict = Verdict::new(&function.args, "#[offspring::test]", &[Key::Timeout, Key::Crate]);
     let sig = &function.sig;
     let second = function.attrs.iter().find(|attr| parse::makes_a_test(attr));
     if let Some(attr) = second {
@@ -329,18 +297,10 @@ pub(crate) fn test(function: &Function) -> Verdict {
         verdict.refuse(attr, message);
     }
     if !sig.inputs.is_empty() {
-        verdict.refuse(
-            &sig.inputs,
-            "a test has no arguments: make the values in the body",
-        );
+        verdict.refuse(&sig.inputs, "a test has no arguments: make the values in the body");
     }
     if second.is_none() {
-        entry(
-            &mut verdict,
-            function,
-            "a test",
-            "#[tokio::main(flavor = \"current_thread\")]",
-        );
+        entry(&mut verdict, function, "a test", "#[tokio::main(flavor = \"current_thread\")]");
     }
     verdict
 }
@@ -349,16 +309,10 @@ pub(crate) fn test(function: &Function) -> Verdict {
 fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) {
     let sig = &function.sig;
     if !sig.generics.params.is_empty() {
-        verdict.refuse(
-            &sig.generics,
-            format!("{what} cannot be generic: name the types in the body"),
-        );
+        verdict.refuse(&sig.generics, format!("{what} cannot be generic: name the types in the body"));
     }
     if let Some(constness) = &sig.constness {
-        verdict.refuse(
-            constness,
-            format!("{what} runs processes, which no `const fn` can: remove `const`"),
-        );
+        verdict.refuse(constness, format!("{what} runs processes, which no `const fn` can: remove `const`"));
     }
     if let (Some(asyncness), false) = (&sig.asyncness, function.has_foreign_attribute()) {
         verdict.refuse(
@@ -398,9 +352,7 @@ mod tests {
     }
 
     fn of_worker(args: TokenStream, item: TokenStream) -> Vec<String> {
-        errors(&worker(
-            &Function::parse("worker", args, item).ok().unwrap(),
-        ))
+        errors(&worker(&Function::parse("worker", args, item).ok().unwrap()))
     }
 
     #[test]

@@ -48,7 +48,11 @@ pub(crate) enum Up {
         down: IpcSender<Down>,
     },
     /// Uses this resource from now on, through this region.
-    Attach { number: u32, resource: u64, region: IpcSharedMemory },
+    Attach {
+        number: u32,
+        resource: u64,
+        region: IpcSharedMemory,
+    },
     /// A value too large for the ring, or one with handles: the next ring entry that says so means it.
     Parcel { number: u32, packet: Packet },
     /// The receiving end of a ticket for a handle that this client sends on.

@@ -342,7 +342,11 @@ impl Service {
                 session.attachments.insert(number, attachment);
             }
             Up::Parcel { number, packet } => {
-                session.attachments.get_mut(&number).ok_or("its parcel is for nobody")?.parcel(packet);
+                session
+                    .attachments
+                    .get_mut(&number)
+                    .ok_or("its parcel is for nobody")?
+                    .parcel(packet);
             }
             Up::Ticket { number, receiver } => {
                 let resource = session.attachments.get(&number).ok_or("its ticket is for nobody")?.resource();

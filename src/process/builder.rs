@@ -97,7 +97,8 @@ impl Builder {
 
     /// Sets an environment variable of the child. Default: the parent's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Builder {
-        self.environment.push(Change::Set(name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment
+            .push(Change::Set(name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -212,7 +213,10 @@ impl Builder {
     fn identity(&self, registered: &'static str) -> Result<Identity, SpawnError> {
         let parent = current::current();
         let depth = parent.generation();
-        let limit = std::env::var("OFFSPRING_MAX_DEPTH").ok().and_then(|limit| limit.parse().ok()).unwrap_or(MAX_DEPTH);
+        let limit = std::env::var("OFFSPRING_MAX_DEPTH")
+            .ok()
+            .and_then(|limit| limit.parse().ok())
+            .unwrap_or(MAX_DEPTH);
         if depth >= limit {
             return Err(SpawnError::TooDeep { depth });
         }
@@ -256,7 +260,14 @@ impl Builder {
             }
             Entry::Test(path) => {
                 // The harness's own chatter goes nowhere; the worker gets the real stdout in `init`.
-                command.args([path.as_str(), "--exact", "--include-ignored", "--nocapture", "--test-threads=1", "--quiet"]);
+                command.args([
+                    path.as_str(),
+                    "--exact",
+                    "--include-ignored",
+                    "--nocapture",
+                    "--test-threads=1",
+                    "--quiet",
+                ]);
                 command.stdout(process::Stdio::null());
                 later.push(stdout);
             }
@@ -452,7 +463,10 @@ impl Start {
     }
 
     fn lifeline(&self) -> BorrowedFd<'_> {
-        self.lifeline.as_ref().expect("a start that is not finished holds its lifeline").as_fd()
+        self.lifeline
+            .as_ref()
+            .expect("a start that is not finished holds its lifeline")
+            .as_fd()
     }
 
     fn who(&self) -> (String, u32) {

@@ -108,15 +108,20 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
         .map_err(|error| Answer::Mismatch(format!("the first message is not understood: {error}")))?
         .ok_or_else(|| Answer::Failed("the parent is gone".to_owned()))?;
     if hello.version != WIRE_VERSION {
-        return Err(Answer::Mismatch(format!("it speaks version {WIRE_VERSION}, the parent version {}", hello.version)));
+        return Err(Answer::Mismatch(format!(
+            "it speaks version {WIRE_VERSION}, the parent version {}",
+            hello.version
+        )));
     }
     hello.check().map_err(Answer::Mismatch)?;
     take_stdio(hello.stdio, fds).map_err(|error| failed("set up stdin, stdout and stderr", error))?;
 
     let directory = hello.directory;
-    let (server, name) = sys::with_env("TMPDIR", &directory, || wire::no_panic("ipc-channel", IpcOneShotServer::<Boot>::new))
-        .and_then(|server| server)
-        .map_err(|error| failed("make a server socket", error))?;
+    let (server, name) = sys::with_env("TMPDIR", &directory, || {
+        wire::no_panic("ipc-channel", IpcOneShotServer::<Boot>::new)
+    })
+    .and_then(|server| server)
+    .map_err(|error| failed("make a server socket", error))?;
     // Before `accept`, which waits without a limit: from here on the end of the parent is our end.
     watch_lifeline(lifeline.clone(), directory).map_err(|error| failed("start a thread", error))?;
     answer(&Answer::Ready(name));

@@ -176,10 +176,10 @@ impl Told {
             }
             // A panic that was caught is only the reason if the process ended as panics end it.
             (Status::Exited(super::child::EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => {
-                ExitReason::Panicked(self.panic_in_run.expect("checked in the guard"))
+                ExitReason::Panicked(Box::new(self.panic_in_run.expect("checked in the guard")))
             }
             (Status::Signaled { signal: 6, .. }, ..) if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() => {
-                ExitReason::Panicked(self.panic_in_run.or(self.panic_elsewhere).expect("checked in the guard"))
+                ExitReason::Panicked(Box::new(self.panic_in_run.or(self.panic_elsewhere).expect("checked in the guard")))
             }
             (Status::Exited(code), ..) => ExitReason::Exited(code),
             (Status::Signaled { signal, core_dumped }, ..) => ExitReason::Signaled { signal, core_dumped },

@@ -97,7 +97,10 @@ pub(crate) struct Boot {
 /// they fit the buffer and sending never blocks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    Panicked { in_run: bool, report: PanicReport },
+    Panicked {
+        in_run: bool,
+        report: PanicReport,
+    },
     Returned(Packet),
     /// `run` returned what does not encode.
     Unsendable(String),

@@ -65,5 +65,8 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
 
 /// All that run, in the order of their start.
 pub(crate) fn running() -> Vec<Arc<Running>> {
-    REAPER.get().map(|reaper| reaper.children().values().cloned().collect()).unwrap_or_default()
+    REAPER
+        .get()
+        .map(|reaper| reaper.children().values().cloned().collect())
+        .unwrap_or_default()
 }

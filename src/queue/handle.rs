@@ -158,13 +158,7 @@ impl Handle {
         })
     }
 
-    fn put_encoded(
-        &self,
-        bytes: &mut Vec<u8>,
-        handles: Vec<WireHandle>,
-        deadline: Option<Instant>,
-        now: bool,
-    ) -> Result<(), Refused> {
+    fn put_encoded(&self, bytes: &mut Vec<u8>, handles: Vec<WireHandle>, deadline: Option<Instant>, now: bool) -> Result<(), Refused> {
         let no_memory = |error: std::io::Error| {
             Refused::End(RemoteEnd::Handle(HandleError::Io {
                 act: "make shared memory for the item",
@@ -196,7 +190,11 @@ impl Handle {
                 };
                 // Attaching takes the owner's answer, also for a `try_put`.
                 remote.attached(if now { None } else { deadline }).and_then(|attached| {
-                    if now { attached.try_put(outgoing) } else { attached.put(outgoing, deadline) }
+                    if now {
+                        attached.try_put(outgoing)
+                    } else {
+                        attached.put(outgoing, deadline)
+                    }
                 })
             }
         };
@@ -347,7 +345,9 @@ impl Handle {
                 (hub, core.number.load(Ordering::Relaxed), core.fingerprint, core.joinable, ticket)
             }
             Handle::Remote(remote) => {
-                let attached = remote.attached(None).map_err(|end| fail("could not reach the queue's owner", &end))?;
+                let attached = remote
+                    .attached(None)
+                    .map_err(|end| fail("could not reach the queue's owner", &end))?;
                 let ticket = attached.ticket().map_err(|error| fail("could not make a handle to send", &error))?;
                 (remote.hub, remote.resource, remote.fingerprint, remote.joinable, ticket)
             }

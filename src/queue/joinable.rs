@@ -78,10 +78,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     }
 
     fn from_handle(handle: Handle) -> JoinableQueue<T> {
-        JoinableQueue {
-            handle,
-            item: PhantomData,
-        }
+        JoinableQueue { handle, item: PhantomData }
     }
 
     fn delivery(&self, got: Got<T>) -> Delivery<T> {
@@ -274,10 +271,7 @@ impl<T> Serialize for JoinableQueue<T> {
 impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let handle = Handle::deserialize::<T, D>(true, deserializer)?;
-        Ok(JoinableQueue {
-            handle,
-            item: PhantomData,
-        })
+        Ok(JoinableQueue { handle, item: PhantomData })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Queues that many processes put into and get from.
 
+mod client;
 mod core;
 mod delivery;
 mod handle;
@@ -7,6 +8,8 @@ mod joinable;
 mod layout;
 mod plain;
 mod remote;
+mod service;
+mod settle;
 
 pub use delivery::Delivery;
 pub use joinable::{JoinableIter, JoinableQueue};

@@ -78,10 +78,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     fn from_handle(handle: Handle) -> Queue<T> {
-        Queue {
-            handle,
-            item: PhantomData,
-        }
+        Queue { handle, item: PhantomData }
     }
 
     /// Puts an item at the end; waits while the queue is full. When it returns, the item is safe from the
@@ -232,10 +229,7 @@ impl<T> Serialize for Queue<T> {
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let handle = Handle::deserialize::<T, D>(false, deserializer)?;
-        Ok(Queue {
-            handle,
-            item: PhantomData,
-        })
+        Ok(Queue { handle, item: PhantomData })
     }
 }
 
@@ -258,8 +252,6 @@ impl<T: Serialize + DeserializeOwned> Iterator for QueueIter<'_, T> {
         }
     }
 }
-
-
 
 impl<'a, T: Serialize + DeserializeOwned> IntoIterator for &'a Queue<T> {
     type Item = T;

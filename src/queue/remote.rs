@@ -294,7 +294,11 @@ impl Attached {
             _ => true,
         })?;
         let Some(tag) = popped else { return Ok(None) };
-        let lease = if self.joinable { number(buffer.get(..8).ok_or(Corrupt)?)? } else { 0 };
+        let lease = if self.joinable {
+            number(buffer.get(..8).ok_or(Corrupt)?)?
+        } else {
+            0
+        };
         let body = match Tag::from(tag) {
             Some(Tag::Put) => TakenBody::Bytes(buffer[skip..].to_vec()),
             Some(Tag::Parcel) => {
@@ -353,7 +357,11 @@ impl Attached {
         if self.awaits_parcel() {
             return self.session.wait(None, || self.take())?;
         }
-        Err(RemoteEnd::Over(if Flag::Over.is_in(self.flags()) { Over::Closed } else { Over::Timeout }))
+        Err(RemoteEnd::Over(if Flag::Over.is_in(self.flags()) {
+            Over::Closed
+        } else {
+            Over::Timeout
+        }))
     }
 
     /// Waits until the owner has seen all that this process wrote before, and has answered it.
@@ -364,7 +372,9 @@ impl Attached {
             self.entry(Tag::Ask, question)?;
             question
         };
-        self.session.wait(None, || (self.word(Word::Answered).load(Ordering::SeqCst) >= question).then_some(()))?;
+        self.session.wait(None, || {
+            (self.word(Word::Answered).load(Ordering::SeqCst) >= question).then_some(())
+        })?;
         Ok(())
     }
 
@@ -411,7 +421,8 @@ impl Attached {
     pub(crate) fn join(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
         let join = self.joins.fetch_add(1, Ordering::SeqCst) + 1;
         self.entry(Tag::Join, join)?;
-        self.session.wait(deadline, || (self.word(Word::Joined).load(Ordering::SeqCst) >= join).then_some(()))?;
+        self.session
+            .wait(deadline, || (self.word(Word::Joined).load(Ordering::SeqCst) >= join).then_some(()))?;
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -133,7 +133,7 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
 
 /// The pid of the process that started this one.
 pub(crate) fn parent_pid() -> u32 {
-    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32)
 }
 
 /// The command that starts the running image again, also after its file was deleted or replaced.
@@ -149,7 +149,7 @@ pub(crate) fn this_program() -> Command {
 /// What tells one executable file from another.
 pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
     let file = std::fs::metadata("/proc/self/exe")?;
-    Ok([file.dev(), file.ino(), file.len(), file.mtime_nsec().cast_unsigned() ^ file.mtime().cast_unsigned()])
+    Ok([file.dev(), file.ino(), file.len(), file.mtime_nsec() as u64 ^ file.mtime() as u64])
 }
 
 /// A connected pair of packet sockets, both close-on-exec.
@@ -164,7 +164,14 @@ pub(crate) fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedF
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("too many descriptors in one packet"));
     }
-    let sent = retry(|| sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))?;
+    let sent = retry(|| {
+        sendmsg(
+            socket,
+            &[IoSlice::new(bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        )
+    })?;
     if sent == bytes.len() {
         Ok(())
     } else {
@@ -243,7 +250,10 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Exited(i32),
-    Signaled { signal: i32, core_dumped: bool },
+    Signaled {
+        signal: i32,
+        core_dumped: bool,
+    },
     /// Somebody else took it.
     Unknown,
 }
@@ -254,7 +264,7 @@ pub(crate) struct Pidfd(OwnedFd);
 
 impl Pidfd {
     pub(crate) fn of(child: &Child) -> io::Result<Pidfd> {
-        let pid = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| io::Error::other("no pid"))?;
+        let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no pid"))?;
         Ok(Pidfd(pidfd_open(pid, PidfdFlags::empty())?))
     }
 
@@ -311,7 +321,7 @@ fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
     retry(|| {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec {
-            tv_sec: left.as_secs().min(i64::MAX as u64).cast_signed(),
+            tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
             tv_nsec: left.subsec_nanos().into(),
         };
         poll(fds, Some(&timeout))
@@ -338,7 +348,12 @@ impl Endings {
 
     /// Watches one more process; from any thread, also while another waits.
     pub(crate) fn watch(&self, process: &Pidfd, key: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.0, &process.0, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?)
+        Ok(epoll::add(
+            &self.0,
+            &process.0,
+            epoll::EventData::new_u64(key),
+            epoll::EventFlags::IN,
+        )?)
     }
 
     pub(crate) fn forget(&self, process: &Pidfd) {

@@ -91,7 +91,9 @@ struct Holder {
 #[offspring::test(timeout = "30s")]
 fn senders_of_many_processes_share_one_receiver() {
     let (sender, receiver) = channel().unwrap();
-    let processes: Vec<_> = (0..4).map(|p| count::spawn(sender.clone(), p * 1000..(p + 1) * 1000).unwrap()).collect();
+    let processes: Vec<_> = (0..4)
+        .map(|p| count::spawn(sender.clone(), p * 1000..(p + 1) * 1000).unwrap())
+        .collect();
     drop(sender);
     let mut last = [None; 4];
     let mut total = 0;
@@ -246,7 +248,11 @@ fn connections_travel_over_channels() {
 }
 
 #[offspring::worker]
-fn raw_handles(sender: ipc_channel::ipc::IpcSender<String>, receiver: ipc_channel::ipc::IpcReceiver<String>, queue: offspring::Queue<String>) {
+fn raw_handles(
+    sender: ipc_channel::ipc::IpcSender<String>,
+    receiver: ipc_channel::ipc::IpcReceiver<String>,
+    queue: offspring::Queue<String>,
+) {
     let text = receiver.recv().expect("the test sends");
     sender.send(format!("{text} there")).expect("the test receives");
     queue.put("and back".to_owned()).expect("the test reads");
@@ -298,7 +304,9 @@ fn descriptors_of_queues(rounds: u32) {
         assert_eq!(queue.get().unwrap(), 100_000);
         process.join().unwrap();
         // Its session ends with it; the hub notices a moment later.
-        eventually("the queue has no other user", || queue.try_get().is_err_and(|error| !error.is_empty()));
+        eventually("the queue has no other user", || {
+            queue.try_get().is_err_and(|error| !error.is_empty())
+        });
     };
     round();
     let before = open_fds();

@@ -5,3 +5,4 @@ mod support;
 
 mod channel;
 mod queue;
+mod tidy;

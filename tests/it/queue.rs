@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use offspring::{
-    GetError, GetTimeoutError, JoinableQueue, PutError, PutTimeoutError, Queue, QueueJoinError, QueueJoinTimeoutError,
-    TaskDoneError, TryGetError, TryPutError,
+    GetError, GetTimeoutError, JoinableQueue, PutError, PutTimeoutError, Queue, QueueJoinError, QueueJoinTimeoutError, TaskDoneError,
+    TryGetError, TryPutError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +69,9 @@ fn two_other_processes_talk_through_the_owner() {
 fn many_producers_and_consumers_share_the_items() {
     let queue = Queue::bounded(8).unwrap();
     let consumers: Vec<_> = (0..3).map(|_| collect::spawn(queue.clone()).unwrap()).collect();
-    let producers: Vec<_> = (0..3).map(|p| produce::spawn(queue.clone(), p * 1000..(p + 1) * 1000).unwrap()).collect();
+    let producers: Vec<_> = (0..3)
+        .map(|p| produce::spawn(queue.clone(), p * 1000..(p + 1) * 1000).unwrap())
+        .collect();
     for producer in producers {
         producer.join().unwrap();
     }
@@ -85,7 +87,9 @@ fn many_producers_and_consumers_share_the_items() {
 #[offspring::test(timeout = "20s")]
 fn the_queue_ends_when_nobody_is_left_who_could_put() {
     let results = Queue::unbounded().unwrap();
-    let workers: Vec<_> = (0..3).map(|p| produce::spawn(results.clone(), p * 10..(p + 1) * 10).unwrap()).collect();
+    let workers: Vec<_> = (0..3)
+        .map(|p| produce::spawn(results.clone(), p * 10..(p + 1) * 10).unwrap())
+        .collect();
     // This handle is still here, but it only waits.
     let got: BTreeSet<u64> = results.iter().collect();
     assert!(got.into_iter().eq(0..30));
@@ -519,7 +523,24 @@ fn measure(queue: Queue<Vec<u8>>) -> Vec<usize> {
 
 #[offspring::test(timeout = "30s")]
 fn items_of_every_size_cross_in_order() {
-    let lengths = vec![0, 1, 7, 8, 100, 32_700, 32_750, 32_760, 32_768, 40_000, 1 << 20, 3, 20 << 20, 5, 70_000, 0];
+    let lengths = vec![
+        0,
+        1,
+        7,
+        8,
+        100,
+        32_700,
+        32_750,
+        32_760,
+        32_768,
+        40_000,
+        1 << 20,
+        3,
+        20 << 20,
+        5,
+        70_000,
+        0,
+    ];
     let queue = Queue::unbounded().unwrap();
     let consumer = measure::spawn(queue.clone()).unwrap();
     let producer = sizes::spawn(queue.clone(), lengths.clone()).unwrap();
@@ -648,7 +669,9 @@ fn a_busy_consumer_does_not_keep_items_from_others() {
     }
     told.get().unwrap();
     for _ in 0..2999 {
-        jobs.get_timeout(Duration::from_secs(5)).expect("it does not stay with the busy one").task_done();
+        jobs.get_timeout(Duration::from_secs(5))
+            .expect("it does not stay with the busy one")
+            .task_done();
     }
     assert!(jobs.get_timeout(SHORT).unwrap_err().is_timeout());
     busy.kill();
@@ -663,7 +686,10 @@ fn a_consumer_that_is_stopped_does_not_stop_the_others() {
     let _busy = consume::spawn(jobs.clone(), done.clone()).unwrap();
     jobs.put(0).unwrap();
     jobs.join().unwrap();
-    std::process::Command::new("kill").args(["-STOP", &stopped.pid().to_string()]).status().unwrap();
+    std::process::Command::new("kill")
+        .args(["-STOP", &stopped.pid().to_string()])
+        .status()
+        .unwrap();
     for n in 1..100 {
         jobs.put_timeout(n, Duration::from_secs(5)).expect("the other consumer goes on");
     }
@@ -699,7 +725,9 @@ fn a_handle_of_another_item_type_is_refused() {
     }
     tx.send(Lie(Some(numbers), None)).unwrap();
     let error = rx.recv().map(|lie| lie.1).unwrap_err();
-    let offspring::RecvError::Decode(cause) = error else { panic!("{error:?}") };
+    let offspring::RecvError::Decode(cause) = error else {
+        panic!("{error:?}")
+    };
     assert!(cause.to_string().contains("another type"), "{cause}");
 }
 

@@ -1,3 +1,8 @@
-//! Start and end of processes.
+//! Processes: start, arguments, stdio, end, family, faults. A test that counts something of its whole
+//! process runs its scene in a worker, since the test binary runs many tests at once.
 
+mod stage;
+
+mod arguments;
 mod start;
+mod stdio;

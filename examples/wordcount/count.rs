@@ -1,0 +1,123 @@
+//! Counting the words of one file, in any process.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::File;
+
+pub type Words = HashMap<String, u64>;
+
+/// What came of a file.
+#[derive(Serialize, Deserialize)]
+pub enum Outcome {
+    Counted(Words),
+    Binary,
+    Failed(String),
+}
+
+/// A file is read in pieces of this size, however long its lines are.
+const CHUNK: usize = 64 << 10;
+/// A NUL byte in so many bytes at its beginning makes a file binary.
+const HEAD: usize = 8 << 10;
+/// What a word has beyond these bytes is not kept.
+const WORD_MAX: usize = 256;
+
+pub fn file(file: &File) -> Outcome {
+    match read(file) {
+        Ok(Some(words)) => Outcome::Counted(words),
+        Ok(None) => Outcome::Binary,
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+fn read(file: &File) -> io::Result<Option<Words>> {
+    let mut reader = fs::File::open(file.path())?;
+    let mut counter = Counter::default();
+    let mut buffer = Vec::with_capacity(CHUNK);
+    let mut begins = true;
+    loop {
+        let room = CHUNK - buffer.len();
+        if reader.by_ref().take(room as u64).read_to_end(&mut buffer)? == 0 {
+            break;
+        }
+        if begins && !file.named && buffer[..buffer.len().min(HEAD)].contains(&0) {
+            return Ok(None);
+        }
+        begins = false;
+        let used = counter.bytes(&buffer);
+        buffer.drain(..used);
+    }
+    counter.end_word();
+    Ok(Some(counter.words))
+}
+
+#[derive(Default)]
+struct Counter {
+    words: Words,
+    /// The word at the end of what was read, which may go on.
+    word: String,
+    /// It is followed by an apostrophe, which belongs to it if a letter comes next.
+    apostrophe: bool,
+}
+
+impl Counter {
+    /// Gives how many bytes were used: all, but for the beginning of a character that the next bytes may complete.
+    fn bytes(&mut self, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        for chunk in bytes.utf8_chunks() {
+            self.text(chunk.valid());
+            used += chunk.valid().len();
+            let invalid = chunk.invalid();
+            if used + invalid.len() == bytes.len() && begins_character(invalid) {
+                break;
+            }
+            if !invalid.is_empty() {
+                self.end_word();
+                used += invalid.len();
+            }
+        }
+        used
+    }
+
+    fn text(&mut self, text: &str) {
+        for character in text.chars() {
+            if character.is_alphanumeric() {
+                if std::mem::take(&mut self.apostrophe) {
+                    self.push('\'');
+                }
+                character.to_lowercase().for_each(|character| self.push(character));
+            } else if character == '\'' && !self.word.is_empty() && !self.apostrophe {
+                self.apostrophe = true;
+            } else {
+                self.end_word();
+            }
+        }
+    }
+
+    fn push(&mut self, character: char) {
+        if self.word.len() < WORD_MAX {
+            self.word.push(character);
+        }
+    }
+
+    fn end_word(&mut self) {
+        self.apostrophe = false;
+        if self.word.is_empty() {
+            return;
+        }
+        match self.words.get_mut(&self.word) {
+            Some(count) => *count += 1,
+            None => {
+                self.words.insert(self.word.clone(), 1);
+            }
+        }
+        self.word.clear();
+    }
+}
+
+fn begins_character(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}

@@ -1,0 +1,111 @@
+//! Finding the files to count.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A file to count.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct File {
+    pub number: usize,
+    /// No `PathBuf`: serde refuses one that is not UTF-8.
+    path: OsString,
+    /// Given on the command line: counted even if it is binary.
+    pub named: bool,
+}
+
+impl File {
+    pub fn path(&self) -> &Path {
+        Path::new(&self.path)
+    }
+}
+
+pub struct Found {
+    pub files: Vec<File>,
+    pub problems: Vec<String>,
+}
+
+#[derive(Default)]
+struct Search {
+    files: Vec<File>,
+    problems: Vec<String>,
+    seen: HashSet<PathBuf>,
+}
+
+pub fn find(paths: &[PathBuf]) -> Found {
+    let mut search = Search::default();
+    // Files first, so that one which is also inside a folder counts as named.
+    let (folders, files): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.is_dir());
+    for path in files {
+        search.named(path);
+    }
+    for path in folders {
+        search.folder(path);
+    }
+    Found {
+        files: search.files,
+        problems: search.problems,
+    }
+}
+
+impl Search {
+    fn named(&mut self, path: &Path) {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => self.file(path, true),
+            // Reading it could wait for ever, or never end.
+            Ok(_) => self.problem(path, "is neither a file nor a folder"),
+            Err(error) => self.problem(path, error),
+        }
+    }
+
+    fn folder(&mut self, folder: &Path) {
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.problem(&folder, error);
+                    continue;
+                }
+            };
+            for entry in entries {
+                match entry.and_then(|entry| Ok((entry.file_type()?, entry))) {
+                    // Of the entry itself, not of what a link points to: so no link is followed.
+                    Ok((kind, entry)) if kind.is_dir() => {
+                        if entry.file_name() != ".git" && entry.file_name() != "target" {
+                            folders.push(entry.path());
+                        }
+                    }
+                    Ok((kind, entry)) if kind.is_file() => self.file(&entry.path(), false),
+                    Ok(_) => {}
+                    Err(error) => self.problem(&folder, error),
+                }
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path, named: bool) {
+        match fs::canonicalize(path) {
+            Ok(place) => {
+                if self.seen.insert(place) {
+                    self.files.push(File {
+                        number: self.files.len(),
+                        path: path.as_os_str().to_owned(),
+                        named,
+                    });
+                }
+            }
+            // Deleted since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {}
+            Err(error) => self.problem(path, error),
+        }
+    }
+
+    fn problem(&mut self, path: &Path, problem: impl std::fmt::Display) {
+        self.problems.push(format!("{}: {problem}", path.display()));
+    }
+}

@@ -1,0 +1,83 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+pub const HELP: &str = "\
+Counts the words of text files and folders.
+
+Usage: wordcount [OPTION]... [PATH]...
+
+Without a PATH, the text files of offspring's own repository are counted. Folders are
+searched with all folders in them, except .git and target; symbolic links in them are
+not followed, and binary files (a NUL byte in the first 8 KiB) are passed over. A file
+that is named is always counted. A file that is found twice is counted once.
+
+A word is a run of letters and digits (of any script), in lower case, with single
+apostrophes inside it: \"don't\" is one word. Bytes that are not UTF-8 separate words.
+Words that begin with the same 256 bytes count as one.
+
+Options:
+  --workers N  worker processes (default: the number of processors)
+  --plain      count in this process, without workers
+  --top N      words in the table (default: 20)
+  --help       this text
+
+Exit code: 0; 1 if something could not be counted, as told on stderr; 2 for wrong usage.
+";
+
+pub struct Options {
+    pub paths: Vec<PathBuf>,
+    pub plain: bool,
+    pub workers: usize,
+    pub top: usize,
+}
+
+pub enum Request {
+    Count(Options),
+    Help,
+}
+
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request, String> {
+    let mut arguments = arguments;
+    let mut options = Options {
+        paths: Vec::new(),
+        plain: false,
+        workers: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        top: 20,
+    };
+    let mut only_paths = false;
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            _ if only_paths => options.paths.push(argument.into()),
+            Some("--") => only_paths = true,
+            Some("--help" | "-h") => return Ok(Request::Help),
+            Some("--plain") => options.plain = true,
+            Some("--workers") => {
+                options.workers = number("--workers", arguments.next())?;
+                if options.workers == 0 {
+                    return Err("--workers needs at least 1".to_owned());
+                }
+            }
+            Some("--top") => options.top = number("--top", arguments.next())?,
+            Some(unknown) if unknown.starts_with('-') => return Err(format!("unknown option {unknown}")),
+            _ => options.paths.push(argument.into()),
+        }
+    }
+    if options.paths.is_empty() {
+        // Where this program was built; it may be elsewhere by now.
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        options
+            .paths
+            .push(if repository.is_dir() { repository } else { Path::new(".") }.to_owned());
+    }
+    Ok(Request::Count(options))
+}
+
+fn number(option: &str, value: Option<OsString>) -> Result<usize, String> {
+    let value = value.ok_or_else(|| format!("{option} needs a number"))?;
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    number.ok_or_else(|| format!("{option} needs a number, not {}", value.to_string_lossy()))
+}

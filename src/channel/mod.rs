@@ -1,0 +1,137 @@
+//! One-way channels: many senders, one receiver, no hub between.
+//!
+//! Each process that sends has a byte ring of its own to the receiver, so what was sent survives the
+//! sender's death. The receiver's end of one ipc-channel is where all of them ring, join with a new ring, and
+//! hand over parcels (values with handles, or too large for a ring). The way back is one ipc-channel for
+//! each ring, for a sender that waits for room.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::CreateError;
+use crate::ring::RING_BYTES;
+use crate::wire::{self, Packet, WireHandle};
+
+mod receiver;
+mod sender;
+
+pub use receiver::{Receiver, ReceiverIter};
+pub use sender::Sender;
+
+/// To a receiver.
+#[derive(Debug, Serialize, Deserialize)]
+enum Inward {
+    /// A process sends from now on through this ring.
+    Join {
+        source: u64,
+        region: IpcSharedMemory,
+        back: IpcSender<Bell>,
+    },
+    /// The next entry of this ring that says so means this.
+    Parcel {
+        source: u64,
+        packet: Packet,
+    },
+    Bell,
+}
+
+/// Back to a sender: there is room.
+#[derive(Debug, Serialize, Deserialize)]
+struct Bell;
+
+const LINE: usize = 128;
+/// Receiver: it sleeps.
+const READER_SLEEPS: usize = RING_BYTES;
+/// Sender: it waits for room.
+const WRITER_SLEEPS: usize = RING_BYTES + LINE;
+/// Sender: it is done; nothing follows.
+const DONE: usize = RING_BYTES + 2 * LINE;
+/// Receiver: so many parcels were taken.
+const PARCELS_TAKEN: usize = RING_BYTES + 3 * LINE;
+const REGION_BYTES: usize = RING_BYTES + 4 * LINE;
+
+const VALUE: u32 = 0;
+const PARCEL: u32 = 1;
+
+/// Parcels of one sender that the receiver has not taken.
+const PARCELS_MAX: u64 = 8;
+/// Longer bodies of parcels travel as shared memory, so that many parcels fit the socket's buffer.
+const PARCEL_INLINE: usize = 1 << 10;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No user code runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the side that this word belongs to sleeps and nobody has rung yet.
+fn claim(word: &AtomicU64) -> bool {
+    fence(Ordering::SeqCst);
+    word.load(Ordering::Relaxed) == 1 && word.swap(0, Ordering::Relaxed) == 1
+}
+
+/// Makes a one-way channel: any number of senders, in any processes, and one receiver.
+///
+/// # Errors
+///
+/// [`CreateError::Io`] if the system gives no channel.
+///
+/// ```
+/// use offspring::{ProcessWorker, Sender, Worker};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Worker)]
+/// struct Count {
+///     upto: u32,
+///     numbers: Sender<u32>,
+/// }
+///
+/// impl ProcessWorker for Count {
+///     type Output = ();
+///     fn run(self) {
+///         for n in 1..=self.upto {
+///             self.numbers.send(n).expect("the main program reads");
+///         }
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let (numbers, received) = offspring::channel()?;
+///     let process = Count { upto: 3, numbers }.spawn()?;
+///     assert_eq!(received.iter().collect::<Vec<u32>>(), [1, 2, 3]);
+///     process.join()?;
+///     Ok(())
+/// }
+/// ```
+pub fn channel<T: Serialize + DeserializeOwned>() -> Result<(Sender<T>, Receiver<T>), CreateError> {
+    let (outward, inward) = ipc::channel().map_err(CreateError::io("make a channel"))?;
+    Ok((Sender::new(outward), Receiver::new(inward)))
+}
+
+/// An end as it is written into a value.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    fingerprint: u64,
+    index: u32,
+}
+
+impl Token {
+    fn new<T>(handle: WireHandle) -> Result<Token, &'static str> {
+        Ok(Token {
+            fingerprint: wire::fingerprint(std::any::type_name::<T>()),
+            index: wire::note(handle)?,
+        })
+    }
+
+    fn claim<T>(self) -> Result<WireHandle, &'static str> {
+        if self.fingerprint == wire::fingerprint(std::any::type_name::<T>()) {
+            wire::claim(self.index)
+        } else {
+            Err("the end is of a channel of another type")
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Every public error, and why a process ended.
+//!
+//! One enum answers one question of a caller: why did it not start (`SpawnError`), why is there no
+//! result (`JoinError`), why was this item not taken (`PutError`), why is there none (`GetError`).
+//! The blocking form has the plain enum; the `try_` and `_timeout` forms add the one case of their own.
+
+use std::io;
+
+use thiserror::Error;
+
+/// `Debug` by hand, so that errors which carry an item back do not ask `T: Debug` of users who `unwrap`.
+macro_rules! debug_without_item {
+    ($($error:ident { $($variant:ident $(+ $cause:ident)?),+ })+) => {$(
+        impl<T> std::fmt::Debug for $error<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    $($error::$variant(_, $($cause)?) => f.debug_tuple(stringify!($variant)).field(&"..")$(.field($cause))?.finish(),)+
+                }
+            }
+        }
+    )+};
+}
+
+/// The same for the forms that add one case to another error.
+macro_rules! debug_without_item_around {
+    ($($error:ident { $own:ident })+) => {$(
+        impl<T> std::fmt::Debug for $error<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    $error::$own(_) => f.debug_tuple(stringify!($own)).field(&"..").finish(),
+                    $error::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+                }
+            }
+        }
+    )+};
+}
+
+mod channel;
+mod process;
+mod queue;
+
+pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
+pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
+pub use queue::{
+    GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
+    TryPutError,
+};
+
+/// A value could not be turned into bytes.
+#[derive(Clone, Debug, Error)]
+#[error("`{type_name}` does not encode: {message}")]
+pub struct EncodeError {
+    type_name: &'static str,
+    message: String,
+}
+
+impl EncodeError {
+    pub(crate) fn new<T: ?Sized>(message: impl Into<String>) -> Self {
+        EncodeError {
+            type_name: std::any::type_name::<T>(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Bytes that arrived are not a value of the expected type.
+#[derive(Clone, Debug, Error)]
+#[error("received bytes are no `{type_name}`: {message}")]
+pub struct DecodeError {
+    type_name: &'static str,
+    message: String,
+}
+
+impl DecodeError {
+    pub(crate) fn new<T: ?Sized>(message: impl Into<String>) -> Self {
+        DecodeError {
+            type_name: std::any::type_name::<T>(),
+            message: message.into(),
+        }
+    }
+}
+
+/// A shared object could not be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// A capacity of 0 holds nothing.
+    #[error("a capacity of 0 holds nothing: use at least 1, or the unbounded form")]
+    ZeroCapacity,
+    /// The system refused something that it needs.
+    #[error("could not {act}")]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl CreateError {
+    pub(crate) fn io(act: &'static str) -> impl FnOnce(io::Error) -> CreateError {
+        move |source| CreateError::Io { act, source }
+    }
+}

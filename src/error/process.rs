@@ -1,0 +1,356 @@
+//! Why a process was not started, how it ended, why it has no output.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::EncodeError;
+
+/// Why a process was not started. Nothing of it is left behind: no child, no zombie, no file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// [`init`](crate::init) did not run in this process, so a child of it would run `main` again.
+    #[error(
+        "this process never ran `offspring::init()`: put `#[offspring::main]` on `fn main`, or call `offspring::init();` as its first line \
+         (in a test: `#[offspring::test]` in place of `#[test]`)"
+    )]
+    NotInitialized,
+    /// The worker's type has no entry in the registry.
+    #[error("worker `{worker}` is not registered: add `offspring::register!({worker});` beside the type")]
+    NotRegistered {
+        /// The type, or the name given to it.
+        worker: &'static str,
+    },
+    /// Two different worker types carry one name.
+    #[error(
+        "two workers are called `{name}` ({first} and {second}): give one another name with `#[offspring(name = \"...\")]` beside its derive"
+    )]
+    DuplicateWorker {
+        /// The name that both have.
+        name: &'static str,
+        /// Source position of one.
+        first: String,
+        /// Source position of the other.
+        second: String,
+    },
+    /// An option of the [`Builder`](crate::Builder) cannot be used.
+    #[error("{option} {problem}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with its value, and what is right.
+        problem: String,
+    },
+    /// Processes that start processes reached the depth limit: the last fuse against a fork bomb.
+    #[error("processes are nested {depth} deep: raise the limit with the environment variable `OFFSPRING_MAX_DEPTH` if that is meant")]
+    TooDeep {
+        /// How deep this process itself is (the program is 0).
+        depth: u32,
+    },
+    /// The program is ending and starts nothing more.
+    #[error("the program is ending and starts no more processes")]
+    Exiting,
+    /// The worker's value cannot cross to another process.
+    #[error("worker cannot be sent to its process")]
+    Encode(#[source] EncodeError),
+    /// The child could not rebuild the worker's value.
+    #[error("process `{name}` (pid {pid}) could not rebuild its worker: {message}")]
+    Decode {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// What the child said.
+        message: String,
+    },
+    /// The started program is not this program.
+    #[error("process `{name}` (pid {pid}) is not this program: {message}")]
+    BinaryMismatch {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// What differs.
+        message: String,
+    },
+    /// The child ended before it was ready.
+    #[error(
+        "process `{name}` (pid {pid}) ended before it was ready: {reason} (does `main` reach `offspring::init()` before anything that can end it?)"
+    )]
+    Died {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// How it ended.
+        reason: ExitReason,
+    },
+    /// The child was not ready in time; it was killed.
+    #[error(
+        "process `{name}` (pid {pid}) was not ready within {deadline:?} and was killed (does `main` call `offspring::init()` first? \
+         is `Builder::start_timeout` long enough?)"
+    )]
+    Timeout {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// The deadline that passed.
+        deadline: Duration,
+    },
+    /// The child answered what no child of ours answers; it was killed.
+    #[error("process `{name}` (pid {pid}) does not speak offspring's protocol: {message}")]
+    Protocol {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// What was wrong.
+        message: String,
+    },
+    /// The system refused something that a start needs.
+    #[error("could not {act}")]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SpawnError {
+    pub(crate) fn io(act: &'static str) -> impl FnOnce(io::Error) -> SpawnError {
+        move |source| SpawnError::Io { act, source }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// `run` returned, and its output arrived.
+    Returned,
+    /// The process ended itself with this code, without returning from `run`.
+    Exited(i32),
+    /// A signal ended it.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the system wrote a core dump.
+        core_dumped: bool,
+    },
+    /// `run` panicked.
+    Panicked(Box<PanicReport>),
+    /// This program ended it.
+    Killed(KillCause),
+    /// Somebody else took the exit status (host code that calls `waitpid(-1)` or ignores SIGCHLD).
+    Unknown,
+}
+
+impl ExitReason {
+    /// Whether `run` returned.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, ExitReason::Returned)
+    }
+
+    /// The exit code as Python's `exitcode` gives it: 0 after a return, the code of an exit, 101 for
+    /// a panic, `-N` for signal N, `None` if nobody knows.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            ExitReason::Returned => Some(0),
+            ExitReason::Exited(code) => Some(*code),
+            ExitReason::Signaled { signal, .. } => Some(-signal),
+            ExitReason::Panicked(_) => Some(101),
+            ExitReason::Killed(cause) => Some(-cause.signal()),
+            ExitReason::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitReason::Returned => f.write_str("returned"),
+            ExitReason::Exited(code) => write!(f, "exited with code {code}"),
+            ExitReason::Signaled { signal, core_dumped } => {
+                write!(f, "ended by signal {signal}")?;
+                if let Some(name) = signal_name(*signal) {
+                    write!(f, " ({name})")?;
+                }
+                if *signal == 9 {
+                    f.write_str(", not sent by this program: out of memory?")?;
+                }
+                if *core_dumped {
+                    f.write_str(", core dumped")?;
+                }
+                Ok(())
+            }
+            ExitReason::Panicked(report) => write!(f, "panicked at {report}"),
+            ExitReason::Killed(cause) => write!(f, "ended by this program ({cause})"),
+            ExitReason::Unknown => f.write_str("ended, but somebody else took its exit status"),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// Why this program ended a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KillCause {
+    /// [`Process::terminate`](crate::Process::terminate) was called.
+    Terminate,
+    /// [`Process::kill`](crate::Process::kill) was called.
+    Kill,
+    /// The program ended, and the process was a daemon.
+    Exit,
+}
+
+impl KillCause {
+    fn signal(self) -> i32 {
+        match self {
+            KillCause::Terminate | KillCause::Exit => 15,
+            KillCause::Kill => 9,
+        }
+    }
+}
+
+impl fmt::Display for KillCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KillCause::Terminate => "terminate",
+            KillCause::Kill => "kill",
+            KillCause::Exit => "a daemon, at the end of the program",
+        })
+    }
+}
+
+/// A panic of another process, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PanicReport {
+    /// The panic's message; long ones are cut at 8 KiB.
+    pub message: String,
+    /// `file:line:column` of the panic.
+    pub location: Option<String>,
+    /// Name of the thread that panicked.
+    pub thread: Option<String>,
+    /// The backtrace, if `RUST_BACKTRACE` asks for one; long ones are cut at 16 KiB.
+    pub backtrace: Option<String>,
+}
+
+impl PanicReport {
+    pub(crate) fn new(message: String, location: Option<String>, thread: Option<String>, backtrace: Option<String>) -> Self {
+        PanicReport {
+            message,
+            location,
+            thread,
+            backtrace,
+        }
+    }
+}
+
+impl fmt::Display for PanicReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let location = self.location.as_deref().unwrap_or("an unknown place");
+        write!(f, "{location}: {}", self.message)
+    }
+}
+
+/// Why there is no output of a process.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The process ended without returning from `run`.
+    #[error("process `{name}` (pid {pid}) {reason}")]
+    Ended {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// How it ended.
+        reason: ExitReason,
+    },
+    /// `run` returned, but its output did not survive the way.
+    #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
+    Output {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// Which type, and what is wrong with it.
+        message: String,
+    },
+    /// The output holds something that exists only once, and an earlier `join` took it.
+    #[error("the output of process `{name}` (pid {pid}) was taken by an earlier join")]
+    Taken {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+    },
+}
+
+impl JoinError {
+    /// How the process ended, if that is why there is no output.
+    #[must_use]
+    pub fn reason(&self) -> Option<&ExitReason> {
+        match self {
+            JoinError::Ended { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// Why [`Process::join_timeout`](crate::Process::join_timeout) gave no output.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum JoinTimeoutError {
+    /// The process still runs.
+    #[error("process `{name}` (pid {pid}) still runs after {after:?}")]
+    Timeout {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// It ended, without an output.
+    #[error(transparent)]
+    Failed(#[from] JoinError),
+}
+
+impl JoinTimeoutError {
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, JoinTimeoutError::Timeout { .. })
+    }
+}

@@ -1,0 +1,222 @@
+//! Errors of queues.
+
+use thiserror::Error;
+
+use super::{DecodeError, EncodeError};
+
+/// Why a queue did not take an item. The item comes back: see [`PutError::into_inner`].
+#[derive(Error)]
+#[non_exhaustive]
+pub enum PutError<T> {
+    /// The queue was closed.
+    #[error("putting into a closed queue")]
+    Closed(T),
+    /// The process that made the queue has ended, and the queue with it.
+    #[error("putting into a queue whose owner process has ended")]
+    Disconnected(T),
+    /// The item does not encode.
+    #[error("putting an item that does not encode")]
+    Encode(T, #[source] EncodeError),
+    /// The handle cannot be used in this process.
+    #[error("putting through a handle that cannot be used here")]
+    Handle(T, #[source] HandleError),
+}
+
+impl<T> PutError<T> {
+    /// The item that was not taken.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutError::Closed(item) | PutError::Disconnected(item) | PutError::Encode(item, _) | PutError::Handle(item, _) => item,
+        }
+    }
+}
+
+/// Why `try_put` did not take an item.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum TryPutError<T> {
+    /// The queue holds as many items as it may.
+    #[error("putting into a full queue")]
+    Full(T),
+    /// It takes none at all.
+    #[error(transparent)]
+    Failed(#[from] PutError<T>),
+}
+
+impl<T> TryPutError<T> {
+    /// The item that was not taken.
+    pub fn into_inner(self) -> T {
+        match self {
+            TryPutError::Full(item) => item,
+            TryPutError::Failed(error) => error.into_inner(),
+        }
+    }
+
+    /// Whether the queue was full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, TryPutError::Full(_))
+    }
+}
+
+/// Why `put_timeout` did not take an item.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum PutTimeoutError<T> {
+    /// The queue stayed full.
+    #[error("timed out putting into a full queue")]
+    Timeout(T),
+    /// It takes none at all.
+    #[error(transparent)]
+    Failed(#[from] PutError<T>),
+}
+
+impl<T> PutTimeoutError<T> {
+    /// The item that was not taken.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutTimeoutError::Timeout(item) => item,
+            PutTimeoutError::Failed(error) => error.into_inner(),
+        }
+    }
+
+    /// Whether the queue stayed full.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, PutTimeoutError::Timeout(_))
+    }
+}
+
+/// Why a queue gave no item.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The queue is at its end: closed and drained, or nobody is left who could put.
+    #[error("getting from a queue that is closed and drained")]
+    Closed,
+    /// The process that made the queue has ended, and the queue with it.
+    #[error("getting from a queue whose owner process has ended")]
+    Disconnected,
+    /// An item came that is none of the expected type. It counts as taken; the next one is not touched.
+    #[error("getting an item that does not decode")]
+    Decode(#[source] DecodeError),
+    /// The handle cannot be used in this process.
+    #[error("getting through a handle that cannot be used here")]
+    Handle(#[source] HandleError),
+}
+
+/// Why `try_get` gave no item.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum TryGetError {
+    /// The queue holds none now.
+    #[error("getting from an empty queue")]
+    Empty,
+    /// It gives none at all.
+    #[error(transparent)]
+    Failed(#[from] GetError),
+}
+
+impl TryGetError {
+    /// Whether the queue was empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, TryGetError::Empty)
+    }
+}
+
+/// Why `get_timeout` gave no item.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum GetTimeoutError {
+    /// The queue stayed empty.
+    #[error("timed out getting from an empty queue")]
+    Timeout,
+    /// It gives none at all.
+    #[error(transparent)]
+    Failed(#[from] GetError),
+}
+
+impl GetTimeoutError {
+    /// Whether the queue stayed empty.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, GetTimeoutError::Timeout)
+    }
+}
+
+/// Why `JoinableQueue::join` cannot tell that all items are done.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum QueueJoinError {
+    /// The process that made the queue has ended, and the queue with it.
+    #[error("joining a queue whose owner process has ended")]
+    Disconnected,
+    /// Items are unfinished, and nobody is left who could finish them.
+    #[error("joining a queue with {unfinished} unfinished items and nobody left to finish them")]
+    Abandoned {
+        /// How many items are not done.
+        unfinished: usize,
+    },
+    /// The handle cannot be used in this process.
+    #[error("joining through a handle that cannot be used here")]
+    Handle(#[source] HandleError),
+}
+
+/// Why `JoinableQueue::join_timeout` cannot tell that all items are done.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum QueueJoinTimeoutError {
+    /// Items are still unfinished.
+    #[error("timed out joining a queue with unfinished items")]
+    Timeout,
+    /// They will not be finished.
+    #[error(transparent)]
+    Failed(#[from] QueueJoinError),
+}
+
+impl QueueJoinTimeoutError {
+    /// Whether items are still unfinished.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, QueueJoinTimeoutError::Timeout)
+    }
+}
+
+/// Why `JoinableQueue::task_done` changed nothing.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// This process holds no item of the queue that is not done.
+    #[error("task_done() called too many times: this process took no item that is not done already")]
+    TooMany,
+    /// The process that made the queue has ended, and the queue with it.
+    #[error("task_done() on a queue whose owner process has ended")]
+    Disconnected,
+}
+
+/// A handle cannot be used in this process.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The owner refused it.
+    #[error("the owner process refused the handle: {0}")]
+    Refused(String),
+    /// The system refused what it needs.
+    #[error("could not {act}: {message}")]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// The system's answer.
+        message: String,
+    },
+}
+
+debug_without_item! {
+    PutError { Closed, Disconnected, Encode + cause, Handle + cause }
+}
+
+debug_without_item_around! {
+    TryPutError { Full }
+    PutTimeoutError { Timeout }
+}

@@ -1,0 +1,175 @@
+//! A client of a queue, as the owner sees it: its rings, its leases, its pace.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::hub::Peer;
+use crate::queue::core::{Item, Payload};
+use crate::queue::layout::{self, Tag, Word};
+use crate::region::Region;
+use crate::ring::{Consumer, Corrupt, Producer};
+use crate::wire::Packet;
+
+/// What a client takes in this time may lie in its inbox ahead of it.
+const AHEAD: Duration = Duration::from_micros(200);
+const AHEAD_MAX: usize = 1024;
+/// A client.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) peer: Arc<Peer>,
+    pub(super) number: u32,
+    pub(super) region: Arc<Region>,
+    pub(super) outbox: Consumer,
+    pub(super) inbox: Producer,
+    /// In the inbox, oldest first.
+    pub(super) sent: VecDeque<Sent>,
+    /// Taken and not done, by number.
+    pub(super) leases: BTreeMap<u64, Item>,
+    pub(super) next_lease: u64,
+    /// Parcels that arrived ahead of their ring entries.
+    pub(super) parcels: VecDeque<Packet>,
+    /// Room granted and not used yet.
+    pub(super) credits: usize,
+    /// How many items to send ahead, and when that was last measured.
+    pub(super) ahead: usize,
+    pub(super) measured: Instant,
+    pub(super) taken: usize,
+    /// When the client last took something, or had nothing to take.
+    pub(super) moved: Instant,
+    pub(super) ask: u64,
+    pub(super) join: u64,
+    pub(super) has_put: bool,
+    pub(super) has_got: bool,
+    /// Reused for each entry.
+    pub(super) entry: Vec<u8>,
+    /// Something changed in its region since it was last rung.
+    pub(super) changed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) position: u64,
+    pub(super) lease: u64,
+    pub(super) item: Item,
+}
+
+impl Remote {
+    pub(super) fn word(&self, word: Word) -> u64 {
+        layout::word(&self.region, word).load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set(&mut self, word: Word, value: u64) {
+        let word = layout::word(&self.region, word);
+        if word.load(Ordering::Relaxed) != value {
+            word.store(value, Ordering::SeqCst);
+            self.changed = true;
+        }
+    }
+
+    /// Threads that wait for an item that is not in the inbox yet.
+    pub(super) fn wants_items(&self) -> usize {
+        let waiting = usize::try_from(self.word(Word::Getters)).unwrap_or(usize::MAX).min(AHEAD_MAX);
+        waiting.saturating_sub(self.sent.len())
+    }
+
+    /// Items in the inbox that no thread waits for.
+    pub(super) fn surplus(&self) -> usize {
+        let waiting = usize::try_from(self.word(Word::Getters)).unwrap_or(usize::MAX);
+        self.sent.len().saturating_sub(waiting)
+    }
+
+    pub(super) fn wants_room(&self) -> bool {
+        self.word(Word::Putters) > self.word(Word::Credit)
+    }
+
+    /// Notes what the client has taken; whether there was anything.
+    pub(super) fn look(&mut self, joinable: bool) -> Result<bool, Corrupt> {
+        self.inbox.look()?;
+        let before = self.sent.len();
+        while self.sent.front().is_some_and(|sent| self.inbox.is_taken(sent.position)) {
+            let Some(sent) = self.sent.pop_front() else { break };
+            self.has_got = true;
+            if joinable {
+                self.leases.insert(sent.lease, sent.item);
+            }
+        }
+        let taken = before - self.sent.len();
+        if taken > 0 {
+            self.taken += taken;
+            self.moved = Instant::now();
+        }
+        Ok(taken > 0)
+    }
+
+    /// How many items may lie ahead, by the client's pace since the last measurement.
+    pub(super) fn pace(&mut self) -> usize {
+        let elapsed = self.measured.elapsed();
+        if self.taken > 0 {
+            let rate = self.taken as f64 * AHEAD.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
+            // At most double, so that one lucky measurement gives nobody hundreds.
+            self.ahead = (rate as usize).clamp(1, (self.ahead * 2).min(AHEAD_MAX));
+            self.taken = 0;
+            self.measured = Instant::now();
+        } else if elapsed > AHEAD {
+            self.ahead = 1;
+        }
+        self.ahead
+    }
+
+    /// Puts an item into the inbox; gives it back if there is no room now.
+    pub(super) fn push(&mut self, item: Item, joinable: bool) -> Result<(), Item> {
+        let lease = self.next_lease;
+        let position = self.inbox.position();
+        let mut entry = std::mem::take(&mut self.entry);
+        entry.clear();
+        if joinable {
+            entry.extend_from_slice(&lease.to_le_bytes());
+        }
+        // A client whose words are corrupt gets nothing; `service` finds out and ends it.
+        let pushed = match &item.payload {
+            Payload::Bytes(bytes) => {
+                entry.extend_from_slice(bytes);
+                self.inbox.push(Tag::Put.with(item.attempts), &entry).unwrap_or(false)
+            }
+            // The parcel first, and only if its entry will find room.
+            Payload::Parcel(packet) if self.inbox.has_room(entry.len() + 8).unwrap_or(false) => {
+                self.peer.send_parcel(self.number, packet).is_some_and(|id| {
+                    entry.extend_from_slice(&id.to_le_bytes());
+                    self.inbox.push(Tag::Parcel.with(item.attempts), &entry).unwrap_or(false)
+                })
+            }
+            Payload::Parcel(_) => false,
+        };
+        self.entry = entry;
+        if !pushed {
+            return Err(item);
+        }
+        self.next_lease += 1;
+        self.changed = true;
+        if self.sent.is_empty() {
+            self.moved = Instant::now();
+        }
+        self.sent.push_back(Sent { position, lease, item });
+        Ok(())
+    }
+
+    /// Takes back what lies in the inbox, except the oldest `keep`.
+    pub(super) fn recall(&mut self, keep: usize, joinable: bool) -> Result<VecDeque<Item>, Corrupt> {
+        self.inbox.recall()?;
+        self.look(joinable)?;
+        self.inbox.resume();
+        self.changed = true;
+        let mut items: VecDeque<Item> = std::mem::take(&mut self.sent).into_iter().map(|sent| sent.item).collect();
+        let back = items.split_off(keep.min(items.len()));
+        let mut failed = VecDeque::new();
+        for item in items {
+            if let Err(item) = self.push(item, joinable) {
+                failed.push_back(item);
+            }
+        }
+        failed.extend(back);
+        Ok(failed)
+    }
+}

@@ -1,0 +1,211 @@
+//! What the hub does for a queue: attach clients, read what they wrote, end their leases.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::hub::{Attachment, Peer, Resource, Serviced};
+use crate::queue::client::Remote;
+use crate::queue::core::{Core, Item, Payload, State};
+use crate::queue::layout::{self, Tag, Word};
+use crate::region::Region;
+use crate::ring::Corrupt;
+use crate::wire::Packet;
+
+/// Entries that are drained from one outbox before others have a turn.
+const DRAIN_MAX: usize = 1024;
+
+impl Core {
+    /// Brings what clients have put and said into the state, so that this thread sees all of it.
+    pub(super) fn drain_all(&self, state: &mut State) {
+        let keys: Vec<u64> = state.remotes.keys().copied().collect();
+        for key in keys {
+            // A corrupt client is ended by the service thread, which finds the same.
+            while let Ok(true) = self.drain(state, key) {}
+        }
+    }
+
+    /// Does what one client's outbox says; whether there was anything.
+    pub(super) fn drain(&self, state: &mut State, key: u64) -> Result<bool, Corrupt> {
+        let Some(mut remote) = state.remotes.remove(&key) else {
+            return Ok(false);
+        };
+        let outcome = self.drain_remote(state, &mut remote);
+        state.remotes.insert(key, remote);
+        outcome
+    }
+
+    pub(super) fn drain_remote(&self, state: &mut State, remote: &mut Remote) -> Result<bool, Corrupt> {
+        let mut busy = remote.look(self.joinable)?;
+        let mut payload = Vec::new();
+        for _ in 0..DRAIN_MAX {
+            // A parcel was sent before its entry was written: if it is not here yet, it is about to be read.
+            let here = !remote.parcels.is_empty();
+            let popped = remote
+                .outbox
+                .pop_if(&mut payload, |tag, _| here || Tag::from(tag) != Some(Tag::Parcel))?;
+            let Some(tag) = popped else { break };
+            busy = true;
+            self.entry(state, remote, Tag::from(tag).ok_or(Corrupt)?, std::mem::take(&mut payload))?;
+        }
+        if busy && remote.word(Word::Putters) > 0 {
+            // It may wait for room in the ring itself.
+            remote.changed = true;
+        }
+        Ok(busy)
+    }
+
+    pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: Vec<u8>) -> Result<(), Corrupt> {
+        let number = |payload: &[u8]| payload.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt);
+        match tag {
+            Tag::Put | Tag::Parcel => {
+                let payload = match tag {
+                    Tag::Parcel => Payload::Parcel(remote.parcels.pop_front().ok_or(Corrupt)?),
+                    _ => Payload::Bytes(payload),
+                };
+                remote.has_put = true;
+                remote.credits = remote.credits.saturating_sub(1);
+                if self.joinable {
+                    state.unfinished += 1;
+                }
+                state.store.push_back(Item { payload, attempts: 0 });
+            }
+            Tag::Done | Tag::Back => {
+                // The entry behind the last one that was taken may have come while this one was on its way.
+                remote.look(self.joinable)?;
+                let item = remote.leases.remove(&number(&payload)?).ok_or(Corrupt)?;
+                if tag == Tag::Done {
+                    state.unfinished -= 1;
+                } else {
+                    state.give_back(item);
+                }
+            }
+            Tag::Close => state.closed = true,
+            Tag::Ask => remote.ask = remote.ask.max(number(&payload)?),
+            Tag::Join => remote.join = remote.join.max(number(&payload)?),
+        }
+        Ok(())
+    }
+
+    /// A client's session or handle ended: what it held goes to the others.
+    pub(super) fn end(&self, key: u64) {
+        let mut state = self.lock();
+        while let Ok(true) = self.drain(&mut state, key) {}
+        let Some(mut remote) = state.remotes.remove(&key) else { return };
+        // Untaken first to the front, then in front of those the ones that were taken earlier.
+        let untaken = remote
+            .recall(0, self.joinable)
+            .unwrap_or_else(|Corrupt| std::mem::take(&mut remote.sent).into_iter().map(|sent| sent.item).collect());
+        for item in untaken.into_iter().rev() {
+            state.store.push_front(item);
+        }
+        for (_, item) in std::mem::take(&mut remote.leases).into_iter().rev() {
+            state.give_back(item);
+        }
+        self.settle(&mut state);
+    }
+}
+
+impl Resource for Core {
+    fn tickets(&self, change: isize) {
+        let mut state = self.lock();
+        state.shared = true;
+        state.tickets = state.tickets.saturating_add_signed(change);
+        self.settle(&mut state);
+    }
+
+    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Arc<Region>) -> Box<dyn Attachment> {
+        let mut state = self.lock();
+        state.next_remote += 1;
+        let key = state.next_remote;
+        layout::word(&region, Word::Capacity).store(self.capacity.map_or(0, |capacity| capacity as u64), Ordering::SeqCst);
+        let accepted = layout::word(&region, Word::Fingerprint).load(Ordering::SeqCst) == self.fingerprint;
+        let mut remote = Remote {
+            peer,
+            number,
+            outbox: layout::outbox_reader(&region),
+            inbox: layout::inbox_writer(&region),
+            region,
+            sent: VecDeque::new(),
+            leases: BTreeMap::new(),
+            next_lease: 0,
+            parcels: VecDeque::new(),
+            credits: 0,
+            ahead: 1,
+            measured: Instant::now(),
+            taken: 0,
+            moved: Instant::now(),
+            ask: 0,
+            join: 0,
+            has_put: false,
+            has_got: false,
+            entry: Vec::new(),
+            changed: false,
+        };
+        remote.set(Word::Status, if accepted { layout::ATTACHED } else { layout::OTHER_TYPE });
+        state.shared = true;
+        if accepted {
+            state.remotes.insert(key, remote);
+            self.settle(&mut state);
+        } else {
+            remote.peer.ring();
+        }
+        drop(state);
+        Box::new(Client { core: self, key })
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {
+        self
+    }
+}
+
+/// The service thread's hold on one client of the queue.
+struct Client {
+    core: Arc<Core>,
+    key: u64,
+}
+
+impl Attachment for Client {
+    fn service(&mut self) -> Result<Serviced, Corrupt> {
+        let core = &*self.core;
+        let mut state = core.lock();
+        let busy = core.drain(&mut state, self.key)?;
+        let Some(remote) = state.remotes.get(&self.key) else {
+            return Ok(Serviced::Idle);
+        };
+        let asked = remote.ask > remote.word(Word::Answered) || remote.join > remote.word(Word::Joined);
+        if asked {
+            // What others put before this client asked must be in the answer.
+            core.drain_all(&mut state);
+        }
+        let waits = state
+            .remotes
+            .get(&self.key)
+            .is_some_and(|remote| remote.wants_items() > 0 || remote.wants_room());
+        if busy || asked || waits {
+            core.settle(&mut state);
+        }
+        Ok(match core.next_look(&state) {
+            _ if busy => Serviced::Busy,
+            Some(at) => Serviced::Again(at),
+            None => Serviced::Idle,
+        })
+    }
+
+    fn parcel(&mut self, packet: Packet) {
+        if let Some(remote) = self.core.lock().remotes.get_mut(&self.key) {
+            remote.parcels.push_back(packet);
+        }
+    }
+
+    fn resource(&self) -> Arc<dyn Resource> {
+        self.core.clone()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.core.end(self.key);
+    }
+}

@@ -1,0 +1,220 @@
+//! Who gets the items and the room, and who is told.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::queue::client::Remote;
+use crate::queue::core::{Core, State};
+use crate::queue::layout::{self, Flag, Word};
+
+/// A client that has taken nothing for this long, with items ahead of it that it does not wait for, is
+/// busy: others may have them. Shorter pauses do not count, since a later item that was handed to
+/// another client in between would overtake them.
+const STALLED: Duration = Duration::from_millis(2);
+impl Core {
+    pub(super) fn free(&self, state: &State) -> usize {
+        let Some(capacity) = self.capacity else { return usize::MAX };
+        let granted: usize = state.remotes.values().map(|remote| remote.credits).sum();
+        capacity.saturating_sub(state.len() + granted)
+    }
+
+    /// Takes back room that was granted and is not wanted; whether there is room now.
+    pub(super) fn reclaim(&self, state: &mut State) -> bool {
+        for remote in state.remotes.values_mut() {
+            if remote.credits > 0 && remote.word(Word::Putters) == 0 {
+                let back = layout::word(&remote.region, Word::Credit).swap(0, Ordering::SeqCst);
+                remote.credits = remote.credits.saturating_sub(usize::try_from(back).unwrap_or(usize::MAX));
+            }
+        }
+        self.free(state) > 0
+    }
+
+    /// Whether `asker` (`None` is the local side) gets no item any more. Looked at when the store is empty.
+    pub(super) fn is_over(&self, state: &State, asker: Option<u64>) -> bool {
+        if !state.store.is_empty() || (asker.is_none() && !state.local.ready.is_empty()) {
+            return false;
+        }
+        // Items that others have and that may come back. One that waits here for more does not count: it
+        // would never give them back by itself, and two of those would wait for each other.
+        let others_hold = state.remotes.iter().any(|(&key, remote)| {
+            Some(key) != asker && (!remote.sent.is_empty() || !remote.leases.is_empty()) && remote.word(Word::Getters) == 0
+        });
+        let local_holds = asker.is_some() && !state.local.leases.is_empty() && state.local.getters == 0;
+        if others_hold || local_holds {
+            return false;
+        }
+        if state.closed {
+            return true;
+        }
+        // Nobody is left who could put: another process held a handle once, none is under way, and whoever
+        // still holds one has never put, and waits for an item itself.
+        let local_idle = self.handles.load(Ordering::SeqCst) == 0 || (state.local.getters > 0 && !state.local.has_put);
+        let idle = |remote: &Remote| remote.word(Word::Getters) > 0 && !remote.has_put;
+        state.shared && state.tickets == 0 && local_idle && state.remotes.values().all(idle)
+    }
+
+    /// Gives items and room to those who wait, and tells everybody what changed for them.
+    pub(super) fn settle(&self, state: &mut State) {
+        self.settle_items(state);
+        self.settle_room(state);
+        if state.local.getters > 0 && (!state.local.ready.is_empty() || self.is_over(state, None)) {
+            self.items.notify_all();
+        }
+        if state.local.putters > 0 && (state.closed || self.free(state) > 0) {
+            self.room.notify_all();
+        }
+        if state.local.joiners > 0 && (state.unfinished == 0 || !self.has_finisher(state)) {
+            self.done.notify_all();
+        }
+        let waiting_for_room = self.capacity.is_some() && (state.local.putters > 0 || state.remotes.values().any(Remote::wants_room));
+        let keys: Vec<u64> = state.remotes.keys().copied().collect();
+        let (length, unfinished, closed) = (state.len(), state.unfinished, state.closed);
+        for key in keys {
+            let over = state.remotes.get(&key).is_some_and(|remote| remote.word(Word::Getters) > 0) && self.is_over(state, Some(key));
+            let Some(remote) = state.remotes.get_mut(&key) else { continue };
+            let flags = Flag::Closed.bit(closed) | Flag::Over.bit(over) | Flag::TellRoom.bit(waiting_for_room);
+            remote.set(Word::Flags, flags);
+            if remote.ask > remote.word(Word::Answered) {
+                layout::word(&remote.region, Word::Length).store(length as u64, Ordering::SeqCst);
+                let ask = remote.ask;
+                remote.set(Word::Answered, ask);
+            }
+            if unfinished == 0 {
+                let join = remote.join;
+                remote.set(Word::Joined, join);
+            }
+            if std::mem::take(&mut remote.changed) {
+                remote.peer.ring();
+            }
+        }
+    }
+
+    pub(super) fn settle_items(&self, state: &mut State) {
+        // A getter that gave up leaves its item to the others.
+        while state.local.ready.len() > state.local.getters {
+            let Some(item) = state.local.ready.pop_back() else { break };
+            state.store.push_front(item);
+        }
+        loop {
+            self.hand_out(state);
+            if !state.store.is_empty() || !self.steal(state) {
+                return;
+            }
+        }
+    }
+
+    /// Whether anybody waits for an item that is not on its way to him.
+    pub(super) fn is_wanted(state: &State) -> bool {
+        state.local.getters > state.local.ready.len() || state.remotes.values().any(|remote| remote.wants_items() > 0)
+    }
+
+    /// When to look again for items that a client keeps without taking them; `None` if nobody wants them.
+    pub(super) fn next_look(&self, state: &State) -> Option<Instant> {
+        if !state.store.is_empty() || !Core::is_wanted(state) {
+            return None;
+        }
+        state
+            .remotes
+            .values()
+            .filter(|remote| remote.surplus() > 0)
+            .map(|remote| remote.moved + STALLED)
+            .min()
+    }
+
+    /// Hands the stored items out, one after the other in turn.
+    pub(super) fn hand_out(&self, state: &mut State) {
+        let mut misses = 0;
+        // Everybody had a turn, and one whose turn it was may have gone.
+        while !state.store.is_empty() && misses < state.remotes.len() + 2 {
+            let turn = state.turn;
+            if turn == 0 {
+                if state.local.getters > state.local.ready.len() {
+                    let item = state.store.pop_front().expect("looked at above");
+                    state.local.ready.push_back(item);
+                    misses = 0;
+                } else {
+                    misses += 1;
+                }
+                state.turn = state.remotes.keys().next().copied().unwrap_or(0);
+                continue;
+            }
+            let next = state.remotes.range(turn + 1..).next().map_or(0, |(&key, _)| key);
+            state.turn = next;
+            let local_waits = state.local.getters > state.local.ready.len();
+            let others_wait = local_waits || state.remotes.iter().any(|(&key, remote)| key != turn && remote.wants_items() > 0);
+            let Some(remote) = state.remotes.get_mut(&turn) else {
+                misses += 1;
+                continue;
+            };
+            let wanted = remote.wants_items();
+            if wanted == 0 {
+                misses += 1;
+                continue;
+            }
+            // Ahead only while nobody else waits for the same items.
+            let count = if others_wait { 1 } else { wanted.max(remote.pace()) };
+            let mut pushed = 0;
+            while pushed < count {
+                let Some(item) = state.store.pop_front() else { break };
+                if let Err(item) = remote.push(item, self.joinable) {
+                    state.store.push_front(item);
+                    break;
+                }
+                pushed += 1;
+            }
+            misses = if pushed > 0 { 0 } else { misses + 1 };
+        }
+    }
+
+    /// Takes items that lie in the inbox of a busy client, for one that waits; whether it found any.
+    pub(super) fn steal(&self, state: &mut State) -> bool {
+        if !Core::is_wanted(state) {
+            return false;
+        }
+        // Somebody who does not want to wait gets what there is.
+        let hurry = state.local.hurry || state.remotes.values().any(|remote| remote.ask > remote.word(Word::Answered));
+        let now = Instant::now();
+        let busy = |remote: &&mut Remote| hurry || now.saturating_duration_since(remote.moved) >= STALLED;
+        let victims = state.remotes.values_mut().filter(|remote| remote.surplus() > 0);
+        let Some(victim) = victims.filter(busy).max_by_key(|remote| remote.surplus()) else {
+            return false;
+        };
+        // Fresh, not as it was at the last look: it may have taken them by now.
+        if victim.look(self.joinable).is_err() || victim.surplus() == 0 {
+            return false;
+        }
+        let keep = victim.sent.len() - victim.surplus().div_ceil(2);
+        let Ok(items) = victim.recall(keep, self.joinable) else {
+            return false;
+        };
+        let found = !items.is_empty();
+        for item in items.into_iter().rev() {
+            state.store.push_front(item);
+        }
+        found
+    }
+
+    pub(super) fn settle_room(&self, state: &mut State) {
+        if self.capacity.is_none() {
+            return;
+        }
+        let mut free = self.free(state);
+        if free == 0 && state.remotes.values().any(Remote::wants_room) && self.reclaim(state) {
+            free = self.free(state);
+        }
+        // One for each in turn, so that a producer of many does not take all.
+        let mut granted = true;
+        while granted && free > 0 {
+            granted = false;
+            for remote in state.remotes.values_mut() {
+                if free > 0 && remote.wants_room() {
+                    layout::word(&remote.region, Word::Credit).fetch_add(1, Ordering::SeqCst);
+                    remote.credits += 1;
+                    remote.changed = true;
+                    free -= 1;
+                    granted = true;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The tree keeps its rules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lowest first; a file imports from its own layer and lower ones. Those in one line do not know each other.
+const LAYERS: &[&[&str]] = &[
+    &["error"],
+    &["sys"],
+    &["wire"],
+    &["region"],
+    &["ring"],
+    &["line"],
+    &["hub"],
+    &["process"],
+    &["queue", "channel"],
+    &["pipe"],
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn visit(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.len() > 10);
+    found
+}
+
+/// `queue` of `src/queue/core.rs`, `wire` of `src/wire.rs`.
+fn layer_name(path: &Path) -> String {
+    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    inside
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned()
+}
+
+fn layer(name: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|names| names.contains(&name))
+        .unwrap_or_else(|| panic!("`{name}` has no place among the layers"))
+}
+
+#[test]
+fn files_import_only_from_lower_layers() {
+    for (path, text) in sources() {
+        let own = layer_name(&path);
+        if own == "lib" {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for import in line.split("crate::").skip(1) {
+                let name: String = import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let public = name.chars().next().is_some_and(char::is_uppercase) || name == "__private";
+                if public || name == own {
+                    continue;
+                }
+                assert!(
+                    layer(&name) < layer(&own),
+                    "{}:{}: `{own}` must not know `{name}`",
+                    path.display(),
+                    number + 1
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stands_in_two_places() {
+    for (path, text) in sources() {
+        if ["sys", "region"].contains(&layer_name(&path).as_str()) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            assert!(!code.contains("unsafe"), "{}:{}: unsafe code", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn no_file_outgrows_its_reader() {
+    for (path, text) in sources() {
+        let lines = text.split("#[cfg(test)]\nmod tests").next().unwrap().lines().count();
+        assert!(
+            lines <= 600,
+            "{} has {lines} lines without its tests: split it by idea",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn the_changelog_has_this_version_and_so_has_the_macro_crate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let changelog = fs::read_to_string(root.join("CHANGELOG.md")).unwrap();
+    assert!(changelog.contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains(&format!(
+        "offspring-macros = {{ path = \"macros\", version = \"={}\" }}",
+        env!("CARGO_PKG_VERSION")
+    )));
+}
