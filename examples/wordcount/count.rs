@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::File;
 
-pub type Words = HashMap<String, u64>;
+pub(crate) type Words = HashMap<String, u64>;
 
 /// What came of a file.
 #[derive(Serialize, Deserialize)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Counted(Words),
     Binary,
     Failed(String),
@@ -25,7 +25,7 @@ const HEAD: usize = 8 << 10;
 /// What a word has beyond these bytes is not kept.
 const WORD_MAX: usize = 256;
 
-pub fn file(file: &File) -> Outcome {
+pub(crate) fn file(file: &File) -> Outcome {
     match read(file) {
         Ok(Some(words)) => Outcome::Counted(words),
         Ok(None) => Outcome::Binary,

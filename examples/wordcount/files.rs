@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 
 /// A file to count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct File {
-    pub number: usize,
+pub(crate) struct File {
+    pub(crate) number: usize,
     /// No `PathBuf`: serde refuses one that is not UTF-8.
     path: OsString,
     /// Given on the command line: counted even if it is binary.
-    pub named: bool,
+    pub(crate) named: bool,
 }
 
 impl File {
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         Path::new(&self.path)
     }
 }
 
-pub struct Found {
-    pub files: Vec<File>,
-    pub problems: Vec<String>,
+pub(crate) struct Found {
+    pub(crate) files: Vec<File>,
+    pub(crate) problems: Vec<String>,
 }
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Search {
     seen: HashSet<PathBuf>,
 }
 
-pub fn find(paths: &[PathBuf]) -> Found {
+pub(crate) fn find(paths: &[PathBuf]) -> Found {
     let mut search = Search::default();
     // Files first, so that one which is also inside a folder counts as named.
     let (folders, files): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.is_dir());

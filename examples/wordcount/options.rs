@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Counts the words of text files and folders.
 
 Usage: wordcount [OPTION]... [PATH]...
@@ -28,19 +28,19 @@ Options:
 Exit code: 0; 1 if something could not be counted, as told on stderr; 2 for wrong usage.
 ";
 
-pub struct Options {
-    pub paths: Vec<PathBuf>,
-    pub plain: bool,
-    pub workers: usize,
-    pub top: usize,
+pub(crate) struct Options {
+    pub(crate) paths: Vec<PathBuf>,
+    pub(crate) plain: bool,
+    pub(crate) workers: usize,
+    pub(crate) top: usize,
 }
 
-pub enum Request {
+pub(crate) enum Request {
     Count(Options),
     Help,
 }
 
-pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request, String> {
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request, String> {
     let mut arguments = arguments;
     let mut options = Options {
         paths: Vec::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::count::{Outcome, Words};
 use crate::files::File;
 
-pub struct Totals {
+pub(crate) struct Totals {
     files: usize,
     binary: usize,
     words: Words,
@@ -15,7 +15,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub fn new(problems: Vec<String>) -> Totals {
+    pub(crate) fn new(problems: Vec<String>) -> Totals {
         Totals {
             files: 0,
             binary: 0,
@@ -24,7 +24,7 @@ impl Totals {
         }
     }
 
-    pub fn add(&mut self, file: &File, outcome: Outcome) {
+    pub(crate) fn add(&mut self, file: &File, outcome: Outcome) {
         match outcome {
             Outcome::Counted(words) => {
                 self.files += 1;
@@ -37,7 +37,7 @@ impl Totals {
         }
     }
 
-    pub fn write(&self, out: &mut dyn Write, top: usize, time: Duration) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut dyn Write, top: usize, time: Duration) -> io::Result<()> {
         let mut table: Vec<(&String, &u64)> = self.words.iter().collect();
         table.sort_unstable_by_key(|&(word, count)| (Reverse(count), word));
         writeln!(out, "{:>12}  word", "count")?;
@@ -53,7 +53,7 @@ impl Totals {
     }
 
     /// What could not be counted, in a stable order.
-    pub fn into_problems(mut self) -> Vec<String> {
+    pub(crate) fn into_problems(mut self) -> Vec<String> {
         self.problems.sort_unstable();
         self.problems
     }

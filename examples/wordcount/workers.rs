@@ -4,7 +4,7 @@ use std::error::Error;
 use std::thread;
 
 use indicatif::ProgressBar;
-use offspring::{GetError, JoinableQueue, Process, ProcessWorker, Queue, SpawnError, Worker};
+use offspring::{GetError, JoinableQueue, Process, ProcessWorker, Queue, Worker};
 use serde::{Deserialize, Serialize};
 
 use crate::complain;
@@ -42,10 +42,10 @@ impl ProcessWorker for Counter {
     }
 }
 
-pub fn count(files: &[File], workers: usize, totals: &mut Totals, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
+pub(crate) fn count(files: &[File], workers: usize, totals: &mut Totals, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
     let counter = Counter {
-        files: JoinableQueue::bounded(2 * workers)?,
-        results: Queue::bounded(2 * workers)?,
+        files: JoinableQueue::bounded(32 * workers)?,
+        results: Queue::bounded(32 * workers)?,
     };
     thread::scope(|scope| {
         // A thread of its own, since both queues are bounded: whoever fed before collecting would wait for ever.
@@ -64,7 +64,10 @@ pub fn count(files: &[File], workers: usize, totals: &mut Totals, bar: &Progress
 }
 
 fn collect(counter: &Counter, files: &[File], workers: usize, totals: &mut Totals, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
-    let mut processes = (0..workers).map(|_| counter.clone().spawn()).collect::<Result<Vec<_>, _>>()?;
+    let mut processes = Vec::new();
+    for _ in 0..workers {
+        processes.push(counter.clone().spawn()?);
+    }
     let mut deaths = 0;
     let mut is_counted = vec![false; files.len()];
     let mut left = files.len();
@@ -97,7 +100,7 @@ fn collect(counter: &Counter, files: &[File], workers: usize, totals: &mut Total
     Ok(())
 }
 
-fn replace(process: &mut Process<()>, counter: &Counter, bar: &ProgressBar) -> Result<(), SpawnError> {
+fn replace(process: &mut Process<()>, counter: &Counter, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
     if let Err(error) = process.join() {
         bar.suspend(|| complain(&format!("{error}; another one takes over")));
     }

@@ -5,4 +5,5 @@ mod support;
 
 mod channel;
 mod queue;
+mod storm;
 mod tidy;

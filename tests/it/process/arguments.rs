@@ -81,7 +81,7 @@ struct Refuses {
     how: Refusal,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 enum Refusal {
     Error,
     Panic,
@@ -249,7 +249,7 @@ fn a_worker_holds_raw_handles_of_ipc_channel() {
     assert_eq!(next.join().unwrap(), 42);
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Output {
     how: Option<Refusal>,
     text: String,

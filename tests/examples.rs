@@ -1,0 +1,655 @@
+//! Every example, run as a user runs it: as a program of its own, its output compared.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// An example that runs longer hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How long the processes of an example may outlive it.
+const GRACE: Duration = Duration::from_secs(3);
+/// In the environment of all processes of one run.
+const MARK: &str = "OFFSPRING_EXAMPLE_RUN";
+
+#[test]
+fn clock_function() {
+    example("clock_function")
+        .run()
+        .printed("starting the clock\ntick 1\ntick 2\ntick 3\nthe clock ticked 3 times\n");
+}
+
+#[test]
+fn clock_worker() {
+    example("clock_worker")
+        .run()
+        .printed("starting the clock\ntick 1\ntick 2\ntick 3\nthe clock ticked 3 times\n");
+}
+
+#[test]
+fn daemon() {
+    example("daemon").run().printed("Starting!\nthe main program ends\nEnding!\n");
+    example("daemon")
+        .args(["--daemon"])
+        .run()
+        .printed("Starting!\nthe main program ends\n");
+}
+
+#[test]
+fn producer_consumer() {
+    let consumed = "consumed 1\nconsumed 2\nconsumed 3\nconsumed 4\nconsumed 5\nall jobs are done\n";
+    example("producer_consumer").run().printed(consumed);
+}
+
+#[test]
+fn pipe() {
+    example("pipe").run().printed("3 + 4 = 7\n20 + 22 = 42\nthe adder is done\n");
+}
+
+#[test]
+fn every_example_has_a_test() {
+    let tests = include_str!("examples.rs");
+    for entry in fs::read_dir(sources()).expect("the examples are there") {
+        let path = entry.expect("the folder is readable").path();
+        let is_example = path.extension() == Some(OsStr::new("rs")) || path.join("main.rs").exists();
+        let name = path.file_stem().expect("a file has a name").display().to_string();
+        assert!(
+            !is_example || tests.contains(&format!("example(\"{name}\")")),
+            "no test runs the example `{name}`"
+        );
+    }
+}
+
+#[test]
+fn wordcount_counts_as_one_process_does() {
+    let corpus = Corpus::new();
+    let expected = corpus.table(100_000);
+    corpus.wordcount(["--top", "100000", "--plain"]).counted(&expected);
+    for workers in ["1", "2", "5"] {
+        corpus.wordcount(["--top", "100000", "--workers", workers]).counted(&expected);
+    }
+    corpus.wordcount(["--top", "3"]).counted(&corpus.table(3));
+    corpus.wordcount(["--top", "3", "--plain"]).counted(&corpus.table(3));
+}
+
+#[test]
+fn wordcount_counts_a_named_file_once_and_even_if_it_is_binary() {
+    let mut corpus = Corpus::new();
+    let binary = corpus.path("binary");
+    let a = corpus.path("a.txt");
+    corpus.expect(b"binary\0file");
+    corpus.files += 1;
+    corpus.binary = 0;
+    for mode in [&["--plain"][..], &["--workers", "4"]] {
+        let run = example("wordcount")
+            .args(mode)
+            .args([corpus.root(), &binary, &a, &a, corpus.root()])
+            .run();
+        run.counted(&corpus.table(20));
+    }
+}
+
+#[test]
+fn wordcount_of_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let empty = folder.path().join("empty");
+    fs::write(&empty, "").expect("a file");
+    example("wordcount")
+        .args([&empty])
+        .run()
+        .counted(&table(&BTreeMap::new(), 20, 1, 0));
+    fs::remove_file(&empty).expect("it is there");
+    example("wordcount")
+        .args([folder.path()])
+        .run()
+        .counted(&table(&BTreeMap::new(), 20, 0, 0));
+    // The repository changes while it is worked on, so only that it is found.
+    let repository = example("wordcount").run();
+    assert_eq!((repository.code(), repository.stderr()), (Some(0), ""));
+    assert!(!repository.stdout().contains("       0  files"), "{}", repository.stdout());
+}
+
+#[test]
+fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
+    let corpus = Corpus::new();
+    let missing = corpus.path("is missing");
+    let dangling = corpus.path("dangling");
+    // It opens, but reading fails: in the worker.
+    let unreadable = Path::new("/proc/self/mem");
+    let endless = Path::new("/dev/zero");
+    let mut problems = vec![
+        format!("wordcount: {}: No such file or directory (os error 2)\n", missing.display()),
+        format!("wordcount: {}: No such file or directory (os error 2)\n", dangling.display()),
+        format!("wordcount: {}: Input/output error (os error 5)\n", unreadable.display()),
+        format!("wordcount: {}: is neither a file nor a folder\n", endless.display()),
+    ];
+    problems.sort();
+    for mode in [&["--plain"][..], &["--workers", "2"]] {
+        let paths = [&missing, unreadable, endless, corpus.root(), &dangling];
+        let run = example("wordcount").args(mode).args(paths).run();
+        assert_eq!(run.code(), Some(1), "{mode:?}: {}", run.stderr());
+        assert_eq!(run.stderr(), problems.concat(), "{mode:?}");
+        assert_eq!(run.stdout_without_time(), corpus.table(20), "{mode:?}");
+    }
+}
+
+#[test]
+fn wordcount_tells_how_it_is_used() {
+    let help = example("wordcount").args(["--help"]).run();
+    assert_eq!((help.code(), help.stderr()), (Some(0), ""));
+    for option in ["Usage: wordcount", "--workers N", "--plain", "--top N", "--help", "Exit code"] {
+        assert!(help.stdout().contains(option), "{option} is not in:\n{}", help.stdout());
+    }
+    for (wrong, problem) in [
+        (&["--wrong"][..], "unknown option --wrong"),
+        (&["--workers", "0"], "--workers needs at least 1"),
+        (&["--workers", "many"], "--workers needs a number, not many"),
+        (&["--top"], "--top needs a number"),
+    ] {
+        let run = example("wordcount").args(wrong).run();
+        assert_eq!((run.code(), run.stdout()), (Some(2), ""), "{wrong:?}");
+        assert_eq!(run.stderr(), format!("wordcount: {problem}; see --help\n"));
+    }
+}
+
+#[test]
+fn wordcount_into_a_closed_stdout() {
+    let corpus = Corpus::new();
+    let root = corpus.root().as_os_str();
+    for arguments in [
+        &["--help".as_ref()][..],
+        &[root],
+        &["--plain".as_ref(), "--top".as_ref(), "100000".as_ref(), root],
+    ] {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        drop(reader);
+        let run = example("wordcount").args(arguments).stdout(writer.into()).run();
+        assert_eq!((run.code(), run.stderr()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn wordcount_survives_the_death_of_workers() {
+    let corpus = Corpus::large();
+    for workers in ["1", "2"] {
+        let running = example("wordcount").args(["--workers", workers]).args([corpus.root()]).start();
+        let mut killed = Vec::new();
+        while killed.len() < 5 && !running.has_ended() {
+            thread::sleep(Duration::from_millis(50));
+            killed.extend(running.workers().first().copied().inspect(|&worker| kill(worker)));
+        }
+        let run = running.end();
+        assert!(!killed.is_empty(), "it was over before a worker could be killed");
+        assert_eq!(run.code(), Some(0), "{}", run.stderr());
+        assert_eq!(
+            run.stdout_without_time(),
+            corpus.table(20),
+            "workers {killed:?} were killed; {}",
+            run.stderr()
+        );
+    }
+}
+
+#[test]
+fn wordcount_gives_up_a_file_at_which_workers_die() {
+    let corpus = Corpus::new();
+    let sparse = corpus.endless();
+    let running = example("wordcount").args(["--workers", "1"]).args([corpus.root(), &sparse]).start();
+    let mut killed = 0;
+    while killed < 10 && !running.has_ended() {
+        // Long enough to take the file.
+        thread::sleep(Duration::from_millis(200));
+        for worker in running.workers() {
+            kill(worker);
+            killed += 1;
+        }
+    }
+    let run = running.end();
+    assert_eq!(run.code(), Some(1), "{}", run.stderr());
+    let verdict = format!("wordcount: {}: 3 workers died while they counted it\n", sparse.display());
+    assert!(run.stderr().ends_with(&verdict), "{}", run.stderr());
+    assert!(run.stderr().contains("SIGKILL"), "{}", run.stderr());
+    assert_eq!(run.stdout_without_time(), corpus.table(20));
+}
+
+#[test]
+fn wordcount_leaves_no_worker_when_it_is_killed() {
+    let corpus = Corpus::new();
+    let sparse = corpus.endless();
+    let running = example("wordcount").args(["--workers", "2"]).args([corpus.root(), &sparse]).start();
+    eventually("two workers run", || running.workers().len() == 2);
+    kill(running.pid());
+    // `end` looks for workers that are left.
+    assert_eq!(running.end().code(), None);
+}
+
+/// Text to count, and what it amounts to.
+struct Corpus {
+    folder: tempfile::TempDir,
+    files: usize,
+    binary: usize,
+    words: BTreeMap<String, u64>,
+}
+
+impl Corpus {
+    /// Few files, each with a difficulty of its own, and many small ones.
+    fn new() -> Corpus {
+        let mut corpus = Corpus::empty();
+        corpus.counted(
+            "a.txt",
+            b"The quick brown fox, the lazy dog's tail.\nDon't 'quote' rock 'n' roll: a''b' 'c'd'e' ''\n",
+        );
+        corpus.counted(
+            "letters.txt",
+            "Straße ÉCOLE école naïve 東京、大阪 ２ x² snake_case 3.14\r\n".as_bytes(),
+        );
+        corpus.counted("latin-1.txt", b"caf\xe9 cr\xe8me\xff\xfebar'\xe9'foo");
+        corpus.counted("cut character.txt", b"abc\xc3");
+        corpus.counted("empty", b"");
+        corpus.counted("apostrophe at the end", b"end'");
+        corpus.counted("late binary", &[b"early ".repeat(2_000), b"\0late".to_vec()].concat());
+        corpus.counted("folder/in folder/deep", b"deep, deeper");
+        corpus.write(OsStr::from_bytes(b"folder/name \xff.txt"), b"the name is not UTF-8");
+        corpus.expect(b"the name is not UTF-8");
+        corpus.files += 1;
+
+        // Pieces of 64 KiB end in the middle of words, characters and apostrophes.
+        let mut line = "x".repeat(1 << 20);
+        while line.len() < 4 << 20 {
+            write!(line, " wörd{}'s €é", line.len() % 1_009).expect("a string grows");
+        }
+        corpus.counted("one long line", line.as_bytes());
+        let mut random = Random(7);
+        for n in 0..300 {
+            let text = random.text(300);
+            corpus.counted(&format!("small/{n}.txt"), text.as_bytes());
+        }
+
+        corpus.not_counted("folder/.git/config", b"passed over");
+        corpus.not_counted("target/debug/log", b"passed over");
+        corpus.not_counted("binary", b"binary\0file");
+        corpus.binary = 1;
+        symlink("..", corpus.path("folder/loop")).expect("a link");
+        symlink("nowhere", corpus.path("dangling")).expect("a link");
+        symlink("a.txt", corpus.path("link")).expect("a link");
+        corpus
+    }
+
+    /// Work for a few seconds.
+    fn large() -> Corpus {
+        let mut corpus = Corpus::empty();
+        let mut random = Random(11);
+        for n in 0..60 {
+            let text = random.text(50_000);
+            corpus.counted(&format!("{n}.txt"), text.as_bytes());
+        }
+        corpus
+    }
+
+    fn empty() -> Corpus {
+        Corpus {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            files: 0,
+            binary: 0,
+            words: BTreeMap::new(),
+        }
+    }
+
+    /// A file whose counting takes longer than any test. It is in `target`, so it must be named.
+    fn endless(&self) -> PathBuf {
+        let path = self.path("target/sparse");
+        let file = fs::File::create(&path).expect("a file");
+        file.set_len(1 << 40).expect("a file with a hole");
+        path
+    }
+
+    fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    fn write(&self, name: &OsStr, text: &[u8]) {
+        let path = self.root().join(name);
+        fs::create_dir_all(path.parent().expect("it is in the corpus")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn not_counted(&self, name: &str, text: &[u8]) {
+        self.write(name.as_ref(), text);
+    }
+
+    fn counted(&mut self, name: &str, text: &[u8]) {
+        self.write(name.as_ref(), text);
+        self.expect(text);
+        self.files += 1;
+    }
+
+    /// Counts in another way than the example: all at once, by splitting.
+    fn expect(&mut self, text: &[u8]) {
+        let text = String::from_utf8_lossy(text).to_lowercase();
+        let runs = text.split(|c: char| !c.is_alphanumeric() && c != '\'');
+        for word in runs.flat_map(|run| run.split("''")).map(|word| word.trim_matches('\'')) {
+            if !word.is_empty() {
+                let kept = word.chars().take(256).collect();
+                *self.words.entry(kept).or_default() += 1;
+            }
+        }
+    }
+
+    fn table(&self, top: usize) -> String {
+        table(&self.words, top, self.files, self.binary)
+    }
+
+    fn wordcount<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Ended {
+        example("wordcount").args(arguments).args([self.root()]).run()
+    }
+}
+
+fn table(words: &BTreeMap<String, u64>, top: usize, files: usize, binary: usize) -> String {
+    let mut sorted: Vec<_> = words.iter().collect();
+    // Stable, so words of one count stay in order.
+    sorted.sort_by(|a, b| b.1.cmp(a.1));
+    let mut table = format!("{:>12}  word\n", "count");
+    for (word, count) in sorted.into_iter().take(top) {
+        writeln!(table, "{count:>12}  {word}").expect("a string grows");
+    }
+    let total: u64 = words.values().sum();
+    write!(
+        table,
+        "\n{files:>12}  files\n{binary:>12}  binary files passed over\n{total:>12}  words\n{:>12}  distinct words\n",
+        words.len()
+    )
+    .expect("a string grows");
+    table
+}
+
+/// Knuth's MMIX generator.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn text(&mut self, words: usize) -> String {
+        let mut text = String::new();
+        for _ in 0..words {
+            // Frequent and rare words, as in a language.
+            let rare = self.below(5_000);
+            let number = self.below(rare + 1);
+            let space = [" ", ", ", ".\n", " '", "' "][self.below(5) as usize];
+            write!(text, "{}{number}{space}", ["Word", "w'", "é"][self.below(3) as usize]).expect("a string grows");
+        }
+        text
+    }
+}
+
+fn sources() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"))
+}
+
+/// An example to run.
+struct Example {
+    name: &'static str,
+    command: Command,
+    mark: OsString,
+}
+
+fn example(name: &'static str) -> Example {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let test = std::env::current_exe().expect("this test knows its program");
+    let profile = test.ancestors().nth(2).expect("the test is in <profile>/deps");
+    let program = profile.join("examples").join(name);
+    let hint = "`cargo test` builds it, and so does `cargo build --examples` (with the options of the test run)";
+    let built = fs::metadata(&program).and_then(|metadata| metadata.modified());
+    let built = built.unwrap_or_else(|error| panic!("{}: {error}: {hint}", program.display()));
+    assert!(
+        built >= newest_source(name),
+        "{} is older than its source: {hint}",
+        program.display()
+    );
+
+    let mark = format!("{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    let mut command = Command::new(program);
+    command.env(MARK, &mark).env_remove("RUST_BACKTRACE");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Example {
+        name,
+        command,
+        mark: format!("{MARK}={mark}").into(),
+    }
+}
+
+fn newest_source(name: &str) -> SystemTime {
+    let folder = sources().join(name);
+    let files: Vec<PathBuf> = match fs::read_dir(&folder) {
+        Ok(entries) => entries.map(|entry| entry.expect("the folder is readable").path()).collect(),
+        Err(_) => vec![folder.with_extension("rs")],
+    };
+    let modified = files.iter().map(|file| {
+        fs::metadata(file)
+            .and_then(|metadata| metadata.modified())
+            .expect("the source is there")
+    });
+    modified.max().expect("an example has a source")
+}
+
+impl Example {
+    fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Example {
+        self.command.args(arguments);
+        self
+    }
+
+    fn stdout(mut self, stdout: Stdio) -> Example {
+        self.command.stdout(stdout);
+        self
+    }
+
+    fn start(mut self) -> Running {
+        let start = Instant::now();
+        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        // The command may hold our end of a pipe open.
+        drop(self.command);
+        Running {
+            name: self.name,
+            mark: self.mark,
+            start,
+            pid: child.id(),
+            stdout: child.stdout.take().map(read),
+            stderr: child.stderr.take().map(read),
+            child: std::cell::RefCell::new(child),
+        }
+    }
+
+    fn run(self) -> Ended {
+        self.start().end()
+    }
+}
+
+fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is what there is.
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// An example that runs. Dropped, it and its workers are killed.
+struct Running {
+    name: &'static str,
+    mark: OsString,
+    start: Instant,
+    pid: u32,
+    child: std::cell::RefCell<Child>,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn status(&self) -> Option<ExitStatus> {
+        self.child.borrow_mut().try_wait().expect("it is our child")
+    }
+
+    fn has_ended(&self) -> bool {
+        self.status().is_some()
+    }
+
+    /// Its processes that are alive.
+    fn processes(&self) -> Vec<u32> {
+        let pids = fs::read_dir("/proc")
+            .expect("/proc is there")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        // Of a zombie it is empty.
+        let environment = |pid| fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        pids.filter(|&pid| {
+            environment(pid)
+                .split(|&byte| byte == 0)
+                .any(|variable| variable == self.mark.as_bytes())
+        })
+        .collect()
+    }
+
+    fn workers(&self) -> Vec<u32> {
+        self.processes().into_iter().filter(|&pid| pid != self.pid).collect()
+    }
+
+    fn end(mut self) -> Ended {
+        let status = loop {
+            if let Some(status) = self.status() {
+                break Some(status);
+            }
+            if self.start.elapsed() > DEADLINE {
+                break None;
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        let deadline = Instant::now() + GRACE;
+        while status.is_some() && !self.processes().is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let left = self.kill_all();
+        let [stdout, stderr] = [self.stdout.take(), self.stderr.take()].map(|reader| {
+            reader
+                .map(|reader| reader.join().expect("the reader does not panic"))
+                .unwrap_or_default()
+        });
+        let name = self.name;
+        let Some(status) = status else {
+            panic!("`{name}` did not end within {DEADLINE:?}; stdout:\n{stdout}\nstderr:\n{stderr}");
+        };
+        assert!(
+            left.is_empty(),
+            "`{name}` ended ({status}) and left processes {left:?}; stderr:\n{stderr}"
+        );
+        Ended {
+            name,
+            status,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Gives those that it found.
+    fn kill_all(&self) -> Vec<u32> {
+        let mut found = Vec::new();
+        loop {
+            let alive = self.processes();
+            if alive.is_empty() {
+                return found;
+            }
+            alive.iter().copied().for_each(kill);
+            found.extend(alive);
+            thread::sleep(Duration::from_millis(5));
+            // So that it is no zombie that nobody takes.
+            let _ = self.status();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill_all();
+        let _ = self.status();
+    }
+}
+
+fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+    // It may have ended meanwhile.
+    let _ = kill_process(pid, Signal::KILL);
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What an example did.
+struct Ended {
+    name: &'static str,
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    fn stdout(&self) -> &str {
+        &self.stdout
+    }
+
+    fn stderr(&self) -> &str {
+        &self.stderr
+    }
+
+    /// It ended well, and printed this and nothing else.
+    #[track_caller]
+    fn printed(&self, stdout: &str) {
+        let name = self.name;
+        assert_eq!((self.code(), self.stderr()), (Some(0), ""), "`{name}`: exit code and stderr");
+        assert_eq!(self.stdout(), stdout, "`{name}`: stdout");
+    }
+
+    /// As `printed`, but for the last line.
+    #[track_caller]
+    fn counted(&self, table: &str) {
+        assert_eq!((self.code(), self.stderr()), (Some(0), ""), "exit code and stderr");
+        assert_eq!(self.stdout_without_time(), table);
+    }
+
+    #[track_caller]
+    fn stdout_without_time(&self) -> &str {
+        let lines = self.stdout.trim_end_matches('\n');
+        let last = lines.rfind('\n').map_or(0, |end| end + 1);
+        assert!(lines[last..].ends_with("  seconds"), "the last line of:\n{}", self.stdout);
+        &self.stdout[..last]
+    }
+}
