@@ -208,12 +208,18 @@ impl Producer {
 #[derive(Debug)]
 pub(crate) struct Consumer {
     place: Place,
+    /// `tail` as last seen, and the epoch that it was seen in: good until it is reached or a recall moves
+    /// the epoch. So a busy producer's cache line is not fetched for each entry.
+    seen: u64,
+    seen_epoch: u64,
 }
 
 impl Consumer {
     pub(crate) fn new(region: Arc<Region>, offset: usize) -> Consumer {
         Consumer {
             place: Place::new(region, offset),
+            seen: 0,
+            seen_epoch: u64::MAX,
         }
     }
 
@@ -226,12 +232,17 @@ impl Consumer {
     /// Copies the next entry into `payload`, and takes it if `accept` agrees to its tag and payload; `None`
     /// if it does not, or if there is no entry.
     pub(crate) fn pop_if(&mut self, payload: &mut Vec<u8>, mut accept: impl FnMut(u32, &[u8]) -> bool) -> Result<Option<u32>, Corrupt> {
-        loop {
+        // What races with it is a recall now and then; a head that never stays is not the peer's work.
+        for _ in 0..CAPACITY {
             // The head first: a tail that is newer than the epoch is harmless, an older one is not.
             let word = self.place.head().load(Ordering::Acquire);
-            let tail = self.place.tail().load(Ordering::Acquire);
-            let head = word & POSITION;
-            let shut = (word >> EPOCH_SHIFT) & 1 == 1;
+            let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
+            if epoch != self.seen_epoch || head == self.seen {
+                self.seen = self.place.tail().load(Ordering::Acquire);
+                self.seen_epoch = epoch;
+            }
+            let tail = self.seen;
+            let shut = epoch & 1 == 1;
             if shut || head == tail {
                 return Ok(None);
             }
@@ -268,6 +279,7 @@ impl Consumer {
                 return Ok(Some(tag));
             }
         }
+        Err(Corrupt)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -184,12 +184,14 @@ fn wordcount_survives_the_death_of_workers() {
     for workers in ["1", "2"] {
         let running = example("wordcount").args(["--workers", workers]).args([corpus.root()]).start();
         let mut killed = Vec::new();
-        while killed.len() < 5 && !running.has_ended() {
-            thread::sleep(Duration::from_millis(50));
-            killed.extend(running.workers().first().copied().inspect(|&worker| kill(worker)));
+        // Fewer than may die at one file.
+        for _ in 0..2 {
+            let worker = running.worker_with(corpus.root());
+            kill(worker);
+            killed.push(worker);
+            thread::sleep(Duration::from_millis(200));
         }
         let run = running.end();
-        assert!(!killed.is_empty(), "it was over before a worker could be killed");
         assert_eq!(run.code(), Some(0), "{}", run.stderr());
         assert_eq!(
             run.stdout_without_time(),
@@ -205,14 +207,10 @@ fn wordcount_gives_up_a_file_at_which_workers_die() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
     let running = example("wordcount").args(["--workers", "1"]).args([corpus.root(), &sparse]).start();
-    let mut killed = 0;
-    while killed < 10 && !running.has_ended() {
-        // Long enough to take the file.
-        thread::sleep(Duration::from_millis(200));
-        for worker in running.workers() {
-            kill(worker);
-            killed += 1;
-        }
+    for _ in 0..3 {
+        let worker = running.worker_with(&sparse);
+        kill(worker);
+        eventually("it ended", || !running.workers().contains(&worker));
     }
     let run = running.end();
     assert_eq!(run.code(), Some(1), "{}", run.stderr());
@@ -227,7 +225,11 @@ fn wordcount_leaves_no_worker_when_it_is_killed() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
     let running = example("wordcount").args(["--workers", "2"]).args([corpus.root(), &sparse]).start();
-    eventually("two workers run", || running.workers().len() == 2);
+    // A worker has its name once it is past its start.
+    let is_started = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("Counter"));
+    eventually("two workers run", || {
+        running.workers().iter().filter(|pid| is_started(pid)).count() == 2
+    });
     kill(running.pid());
     // `end` looks for workers that are left.
     assert_eq!(running.end().code(), None);
@@ -512,10 +514,6 @@ impl Running {
         self.child.borrow_mut().try_wait().expect("it is our child")
     }
 
-    fn has_ended(&self) -> bool {
-        self.status().is_some()
-    }
-
     /// Its processes that are alive.
     fn processes(&self) -> Vec<u32> {
         let pids = fs::read_dir("/proc")
@@ -533,6 +531,22 @@ impl Running {
 
     fn workers(&self) -> Vec<u32> {
         self.processes().into_iter().filter(|&pid| pid != self.pid).collect()
+    }
+
+    /// One that has this file open, or one in this folder.
+    fn worker_with(&self, path: &Path) -> u32 {
+        let mut found = None;
+        eventually("a worker opened the file", || {
+            let has_it_open = |&pid: &u32| {
+                let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+                files
+                    .flatten()
+                    .any(|file| fs::read_link(file.path()).is_ok_and(|file| file.starts_with(path)))
+            };
+            found = self.workers().into_iter().find(has_it_open);
+            found.is_some()
+        });
+        found.expect("it was waited for")
     }
 
     fn end(mut self) -> Ended {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::child;
 use crate::process::current::{self, Identity};
+use crate::process::exit;
 use crate::sys;
 
 /// Set for a new child, to its parent's pid; removed before any code of the user runs.
@@ -92,7 +93,10 @@ pub fn with_deadline<R: Send + 'static>(path: &'static str, limit: Duration, bod
         .expect("the system starts a thread for the test");
     match ended.recv_timeout(limit) {
         Ok(result) => result,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("test `{path}` did not end within {limit:?}"),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            exit::kill_at_exit();
+            panic!("test `{path}` did not end within {limit:?}")
+        }
         Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => unreachable!("the test's thread ended without a result and without a panic"),

@@ -13,6 +13,8 @@ const DAEMON_GRACE: Duration = Duration::from_secs(5);
 
 static EXITING: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
+/// Whether nobody waits for children any more.
+static HURRY: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn is_exiting() -> bool {
     EXITING.load(Ordering::SeqCst)
@@ -23,10 +25,19 @@ pub(crate) fn install() {
     HOOK.call_once(|| sys::at_exit(at_exit));
 }
 
+/// From now on the end of this process kills its children. For a test that missed its deadline: its
+/// children hang, and would hang the harness too.
+pub(crate) fn kill_at_exit() {
+    HURRY.store(true, Ordering::SeqCst);
+}
+
 /// Runs on the thread that ends the program, after its thread-locals are gone: so only signals and
 /// waits here, nothing of ipc-channel. Reaper and hub still run: children may need a queue of ours to end.
 extern "C" fn at_exit() {
     EXITING.store(true, Ordering::SeqCst);
+    if HURRY.load(Ordering::SeqCst) {
+        reaper::running().iter().for_each(|child| child.kill(KillCause::Exit));
+    }
     let daemons: Vec<_> = reaper::running().into_iter().filter(|child| child.daemon).collect();
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);

@@ -23,24 +23,37 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
-    pub(crate) pidfd: Pidfd,
-    /// Its closing is the child's end.
-    lifeline: Mutex<Option<OwnedFd>>,
     state: Mutex<State>,
     ended: Condvar,
 }
 
 #[derive(Debug)]
 enum State {
-    Running {
-        reports: IpcReceiver<Report>,
-        terminated: Option<KillCause>,
-        killed: Option<KillCause>,
-    },
-    Ended {
-        reason: ExitReason,
-        output: Output,
-    },
+    Running(Life),
+    Ended { reason: ExitReason, output: Output },
+}
+
+/// What is held of a child while it runs: its end closes all three, before anybody learns of it.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) pidfd: Pidfd,
+    /// Its closing is the child's end.
+    pub(crate) lifeline: OwnedFd,
+    pub(crate) reports: IpcReceiver<Report>,
+    terminated: Option<KillCause>,
+    killed: Option<KillCause>,
+}
+
+impl Life {
+    pub(crate) fn new(pidfd: Pidfd, lifeline: OwnedFd, reports: IpcReceiver<Report>) -> Life {
+        Life {
+            pidfd,
+            lifeline,
+            reports,
+            terminated: None,
+            killed: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -52,27 +65,13 @@ enum Output {
 }
 
 impl Running {
-    pub(crate) fn new(
-        id: u64,
-        pid: u32,
-        name: String,
-        daemon: bool,
-        pidfd: Pidfd,
-        lifeline: OwnedFd,
-        reports: IpcReceiver<Report>,
-    ) -> Running {
+    pub(crate) fn new(id: u64, pid: u32, name: String, daemon: bool, life: Life) -> Running {
         Running {
             id,
             pid,
             name,
             daemon,
-            pidfd,
-            lifeline: Mutex::new(Some(lifeline)),
-            state: Mutex::new(State::Running {
-                reports,
-                terminated: None,
-                killed: None,
-            }),
+            state: Mutex::new(State::Running(life)),
             ended: Condvar::new(),
         }
     }
@@ -82,39 +81,41 @@ impl Running {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Calls `act` with the pidfd, if the child was not seen to end yet.
+    pub(crate) fn with_pidfd<R>(&self, act: impl FnOnce(&Pidfd) -> R) -> Option<R> {
+        match &*self.state() {
+            State::Running(life) => Some(act(&life.pidfd)),
+            State::Ended { .. } => None,
+        }
+    }
+
     pub(crate) fn terminate(&self, cause: KillCause) {
-        if let State::Running { terminated, .. } = &mut *self.state() {
-            terminated.get_or_insert(cause);
-            self.pidfd.terminate();
+        if let State::Running(life) = &mut *self.state() {
+            life.terminated.get_or_insert(cause);
+            life.pidfd.terminate();
         }
     }
 
     pub(crate) fn kill(&self, cause: KillCause) {
-        if let State::Running { killed, .. } = &mut *self.state() {
-            killed.get_or_insert(cause);
-            self.pidfd.kill();
+        if let State::Running(life) = &mut *self.state() {
+            life.killed.get_or_insert(cause);
+            life.pidfd.kill();
         }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(*self.state(), State::Running { .. })
+        matches!(*self.state(), State::Running(_))
     }
 
     /// Called once, by the reaper, with the status it took.
     pub(crate) fn end(&self, status: Status) {
         let mut state = self.state();
-        if let State::Running {
-            reports,
-            terminated,
-            killed,
-        } = &*state
-        {
-            let told = Told::drain(reports);
-            let (reason, output) = told.judge(status, *terminated, *killed);
+        if let State::Running(life) = &*state {
+            let told = Told::drain(&life.reports);
+            let (reason, output) = told.judge(status, life.terminated, life.killed);
             *state = State::Ended { reason, output };
         }
         drop(state);
-        self.lifeline.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.ended.notify_all();
     }
 
@@ -310,7 +311,7 @@ impl<T> Process<T> {
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitReason> {
         match &*self.running.state() {
-            State::Running { .. } => None,
+            State::Running(_) => None,
             State::Ended { reason, .. } => Some(reason.clone()),
         }
     }

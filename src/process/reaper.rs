@@ -27,8 +27,8 @@ impl Reaper {
         loop {
             for id in self.endings.wait() {
                 let Some(child) = self.children().get(&id).cloned() else { continue };
-                let Some(status) = child.pidfd.reap() else { continue };
-                self.endings.forget(&child.pidfd);
+                let status = child.with_pidfd(|pidfd| pidfd.reap().inspect(|_| self.endings.forget(pidfd)));
+                let Some(status) = status.flatten() else { continue };
                 // Removed before anybody learns of the end: who joined it does not find it among the running.
                 self.children().remove(&id);
                 child.end(status);
@@ -58,7 +58,8 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
     let id = child.id;
     // Known before it is watched: its end may come at once.
     reaper.children().insert(id, child.clone());
-    reaper.endings.watch(&child.pidfd, id).inspect_err(|_| {
+    let watched = child.with_pidfd(|pidfd| reaper.endings.watch(pidfd, id)).unwrap_or(Ok(()));
+    watched.inspect_err(|_| {
         reaper.children().remove(&id);
     })
 }

@@ -45,11 +45,7 @@ impl Stdio {
     pub(crate) fn open(&self, which: u8) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
         match &self.0 {
             // A closed stdin, stdout or stderr of ours becomes an empty one of the child.
-            Kind::Inherit => match sys::own_stdio(which) {
-                Ok(fd) => Ok((fd, None)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(9) => Ok((null()?, None)),
-                Err(error) => Err(error),
-            },
+            Kind::Inherit => Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, None)),
             Kind::Null => Ok((null()?, None)),
             Kind::Piped => {
                 let (read, write) = sys::pipe()?;

@@ -15,6 +15,8 @@ use crate::wire::Packet;
 /// What a client takes in this time may lie in its inbox ahead of it.
 const AHEAD: Duration = Duration::from_micros(200);
 const AHEAD_MAX: usize = 1024;
+/// From this pace on its inbox is filled before it is empty.
+const FAST: usize = 8;
 /// A client.
 #[derive(Debug)]
 pub(super) struct Remote {
@@ -103,19 +105,32 @@ impl Remote {
         Ok(taken > 0)
     }
 
-    /// How many items may lie ahead, by the client's pace since the last measurement.
-    pub(super) fn pace(&mut self) -> usize {
+    /// Measures the client's pace: how many items may lie ahead of it.
+    fn measure(&mut self) {
         let elapsed = self.measured.elapsed();
-        if self.taken > 0 {
-            let rate = self.taken as f64 * AHEAD.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
-            // At most double, so that one lucky measurement gives nobody hundreds.
-            self.ahead = (rate as usize).clamp(1, (self.ahead * 2).min(AHEAD_MAX));
-            self.taken = 0;
-            self.measured = Instant::now();
-        } else if elapsed > AHEAD {
-            self.ahead = 1;
+        if elapsed < AHEAD / 4 {
+            return;
         }
-        self.ahead
+        let rate = self.taken as f64 * AHEAD.as_secs_f64() / elapsed.as_secs_f64();
+        // At most double, so that one lucky measurement gives nobody hundreds.
+        self.ahead = (rate as usize).clamp(1, (self.ahead * 2).min(AHEAD_MAX));
+        self.taken = 0;
+        self.measured = Instant::now();
+    }
+
+    /// How many more items its inbox should get: for threads that wait, and ahead of them if it is fast and
+    /// half of what lay ahead is taken.
+    pub(super) fn appetite(&mut self) -> usize {
+        let wanted = self.wants_items();
+        if wanted == 0 && self.sent.len() * 2 > self.ahead {
+            return 0;
+        }
+        self.measure();
+        wanted.max(if wanted > 0 || self.ahead >= FAST {
+            self.ahead.saturating_sub(self.sent.len())
+        } else {
+            0
+        })
     }
 
     /// Puts an item into the inbox; gives it back if there is no room now.
@@ -130,7 +145,7 @@ impl Remote {
         // A client whose words are corrupt gets nothing; `service` finds out and ends it.
         let pushed = match &item.payload {
             Payload::Bytes(bytes) => {
-                entry.extend_from_slice(bytes);
+                entry.extend_from_slice(bytes.as_slice());
                 self.inbox.push(Tag::Put.with(item.attempts), &entry).unwrap_or(false)
             }
             // The parcel first, and only if its entry will find room.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
 use crate::wire::Packet;
 
@@ -27,7 +28,7 @@ pub(crate) struct Item {
 
 #[derive(Debug)]
 pub(crate) enum Payload {
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
     Parcel(Packet),
 }
 
@@ -193,7 +194,7 @@ impl Core {
                 payload: match &item.payload {
                     Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
                     // What exists once was refused when it was put.
-                    Payload::Parcel(packet) => packet.try_clone().map_or_else(|| Payload::Bytes(Vec::new()), Payload::Parcel),
+                    Payload::Parcel(packet) => packet.try_clone().map_or_else(|| Payload::Bytes(Bytes::new(&[])), Payload::Parcel),
                 },
                 attempts: item.attempts,
             };

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, DecodeError, EncodeError, GetError, HandleError, PutError, QueueJoinError, TaskDoneError};
 use crate::hub::{self, HubId, Resource, Up};
+use crate::queue::bytes::Bytes;
 use crate::queue::core::{Core, Over, Payload};
 use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken, TakenBody};
 use crate::ring;
@@ -178,7 +179,7 @@ impl Handle {
                 } else if parcel {
                     Payload::Parcel(Packet::in_memory(bytes).map_err(no_memory)?)
                 } else {
-                    Payload::Bytes(bytes.as_slice().to_vec())
+                    Payload::Bytes(Bytes::new(bytes))
                 };
                 local.0.put(payload, deadline).map_err(|(_, over)| RemoteEnd::Over(over))
             }
@@ -411,7 +412,7 @@ struct Token {
 impl Taken {
     fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
         match self.body {
-            TakenBody::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
+            TakenBody::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
             TakenBody::Parcel(packet) => packet.decode(),
         }
     }

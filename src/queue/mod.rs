@@ -1,5 +1,6 @@
 //! Queues that many processes put into and get from.
 
+mod bytes;
 mod client;
 mod core;
 mod delivery;

@@ -10,6 +10,7 @@ use ipc_channel::ipc::IpcSender;
 use crate::error::HandleError;
 use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
 use crate::line::WaitEnd;
+use crate::queue::bytes::Bytes;
 use crate::queue::core::Over;
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
@@ -57,7 +58,7 @@ pub(crate) struct Taken {
 
 #[derive(Debug)]
 pub(crate) enum TakenBody {
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
     Parcel(Packet),
 }
 
@@ -78,6 +79,7 @@ pub(crate) struct Attached {
 #[derive(Debug)]
 struct Outbox {
     entries: Producer,
+    puts: u32,
     pulse: wire::Pulse,
 }
 
@@ -133,6 +135,7 @@ impl Attached {
         let attached = Arc::new(Attached {
             outbox: Mutex::new(Outbox {
                 entries: layout::outbox_writer(&region),
+                puts: 0,
                 pulse: wire::Pulse::new(),
             }),
             inbox: Mutex::new(Inbox {
@@ -240,7 +243,9 @@ impl Attached {
     /// Whether the owner has left entries for a while: it may be slow, or dead.
     fn is_suspicious(&self) -> bool {
         let mut outbox = lock(&self.outbox);
-        outbox.entries.is_backed_up().unwrap_or(true) && outbox.pulse.is_due()
+        outbox.puts = outbox.puts.wrapping_add(1);
+        // Not at each put: the look at the owner's side costs more than the put.
+        outbox.puts % 64 == 0 && outbox.entries.is_backed_up().unwrap_or(true) && outbox.pulse.is_due()
     }
 
     pub(crate) fn put(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
@@ -300,7 +305,7 @@ impl Attached {
             0
         };
         let body = match Tag::from(tag) {
-            Some(Tag::Put) => TakenBody::Bytes(buffer[skip..].to_vec()),
+            Some(Tag::Put) => TakenBody::Bytes(Bytes::new(&buffer[skip..])),
             Some(Tag::Parcel) => {
                 let id = parcel_id(buffer, skip).ok_or(Corrupt)?;
                 // Parcels of entries that were recalled are older; nothing will mean them.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::hub::{Attachment, Peer, Resource, Serviced};
+use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
 use crate::queue::core::{Core, Item, Payload, State};
 use crate::queue::layout::{self, Tag, Word};
@@ -38,7 +39,7 @@ impl Core {
 
     pub(super) fn drain_remote(&self, state: &mut State, remote: &mut Remote) -> Result<bool, Corrupt> {
         let mut busy = remote.look(self.joinable)?;
-        let mut payload = Vec::new();
+        let mut payload = std::mem::take(&mut remote.entry);
         for _ in 0..DRAIN_MAX {
             // A parcel was sent before its entry was written: if it is not here yet, it is about to be read.
             let here = !remote.parcels.is_empty();
@@ -47,8 +48,9 @@ impl Core {
                 .pop_if(&mut payload, |tag, _| here || Tag::from(tag) != Some(Tag::Parcel))?;
             let Some(tag) = popped else { break };
             busy = true;
-            self.entry(state, remote, Tag::from(tag).ok_or(Corrupt)?, std::mem::take(&mut payload))?;
+            self.entry(state, remote, Tag::from(tag).ok_or(Corrupt)?, &payload)?;
         }
+        remote.entry = payload;
         if busy && remote.word(Word::Putters) > 0 {
             // It may wait for room in the ring itself.
             remote.changed = true;
@@ -56,13 +58,13 @@ impl Core {
         Ok(busy)
     }
 
-    pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: Vec<u8>) -> Result<(), Corrupt> {
+    pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: &[u8]) -> Result<(), Corrupt> {
         let number = |payload: &[u8]| payload.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt);
         match tag {
             Tag::Put | Tag::Parcel => {
                 let payload = match tag {
                     Tag::Parcel => Payload::Parcel(remote.parcels.pop_front().ok_or(Corrupt)?),
-                    _ => Payload::Bytes(payload),
+                    _ => Payload::Bytes(Bytes::new(payload)),
                 };
                 remote.has_put = true;
                 remote.credits = remote.credits.saturating_sub(1);
@@ -74,7 +76,7 @@ impl Core {
             Tag::Done | Tag::Back => {
                 // The entry behind the last one that was taken may have come while this one was on its way.
                 remote.look(self.joinable)?;
-                let item = remote.leases.remove(&number(&payload)?).ok_or(Corrupt)?;
+                let item = remote.leases.remove(&number(payload)?).ok_or(Corrupt)?;
                 if tag == Tag::Done {
                     state.unfinished -= 1;
                 } else {
@@ -82,8 +84,8 @@ impl Core {
                 }
             }
             Tag::Close => state.closed = true,
-            Tag::Ask => remote.ask = remote.ask.max(number(&payload)?),
-            Tag::Join => remote.join = remote.join.max(number(&payload)?),
+            Tag::Ask => remote.ask = remote.ask.max(number(payload)?),
+            Tag::Join => remote.join = remote.join.max(number(payload)?),
         }
         Ok(())
     }

@@ -140,19 +140,23 @@ impl Core {
             }
             let next = state.remotes.range(turn + 1..).next().map_or(0, |(&key, _)| key);
             state.turn = next;
-            let local_waits = state.local.getters > state.local.ready.len();
-            let others_wait = local_waits || state.remotes.iter().any(|(&key, remote)| key != turn && remote.wants_items() > 0);
+            let local_waits = usize::from(state.local.getters > state.local.ready.len());
+            let others = state
+                .remotes
+                .iter()
+                .filter(|&(&key, remote)| key != turn && remote.wants_items() > 0)
+                .count();
+            // No more than a fair share while others wait for the same items.
+            let share = state.store.len().div_ceil(1 + local_waits + others);
             let Some(remote) = state.remotes.get_mut(&turn) else {
                 misses += 1;
                 continue;
             };
-            let wanted = remote.wants_items();
-            if wanted == 0 {
+            let count = remote.appetite().min(share);
+            if count == 0 {
                 misses += 1;
                 continue;
             }
-            // Ahead only while nobody else waits for the same items.
-            let count = if others_wait { 1 } else { wanted.max(remote.pace()) };
             let mut pushed = 0;
             while pushed < count {
                 let Some(item) = state.store.pop_front() else { break };
@@ -202,19 +206,23 @@ impl Core {
         if free == 0 && state.remotes.values().any(Remote::wants_room) && self.reclaim(state) {
             free = self.free(state);
         }
-        // One for each in turn, so that a producer of many does not take all.
-        let mut granted = true;
-        while granted && free > 0 {
-            granted = false;
-            for remote in state.remotes.values_mut() {
-                if free > 0 && remote.wants_room() {
-                    layout::word(&remote.region, Word::Credit).fetch_add(1, Ordering::SeqCst);
-                    remote.credits += 1;
-                    remote.changed = true;
-                    free -= 1;
-                    granted = true;
-                }
-            }
+        // To each that waits its share of what is free: more than it waits for, so that it need not wait for
+        // each item. What it leaves unused is taken back when another waits (`reclaim`).
+        // Each client's word is read once: it changes while this looks.
+        let waiting: Vec<u64> = state
+            .remotes
+            .iter()
+            .filter(|(_, remote)| remote.wants_room())
+            .map(|(&key, _)| key)
+            .collect();
+        let parties = waiting.len() + state.local.putters.min(1);
+        for key in waiting {
+            let share = free.div_ceil(parties).min(free);
+            let Some(remote) = state.remotes.get_mut(&key) else { continue };
+            layout::word(&remote.region, Word::Credit).fetch_add(share as u64, Ordering::SeqCst);
+            remote.credits += share;
+            remote.changed |= share > 0;
+            free -= share;
         }
     }
 }

@@ -231,14 +231,20 @@ pub(crate) fn set_stdio(stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr:
     Ok(())
 }
 
-/// A second descriptor for this process's own stdin, stdout or stderr (0, 1, 2).
-pub(crate) fn own_stdio(which: u8) -> io::Result<OwnedFd> {
+/// A second descriptor for this process's own stdin, stdout or stderr (0, 1, 2); `None` if it is closed.
+pub(crate) fn own_stdio(which: u8) -> io::Result<Option<OwnedFd>> {
     let fd = match which {
         0 => rustix::stdio::stdin(),
         1 => rustix::stdio::stdout(),
         _ => rustix::stdio::stderr(),
     };
-    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+    match rustix::io::fcntl_getfd(fd) {
+        // In the place of one that was closed, anything may have been opened since, such as a socket of ours;
+        // that one is close-on-exec, and stdio never is.
+        Err(rustix::io::Errno::BADF) => Ok(None),
+        Ok(flags) if flags.contains(rustix::io::FdFlags::CLOEXEC) => Ok(None),
+        _ => Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)),
+    }
 }
 
 /// A pipe, both ends close-on-exec.

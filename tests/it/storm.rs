@@ -42,7 +42,13 @@ struct History(File);
 
 impl History {
     fn open(path: &Path) -> History {
-        History(File::options().create(true).append(true).open(path).expect("the history's directory is there"))
+        History(
+            File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .expect("the history's directory is there"),
+        )
     }
 
     fn note(&mut self, what: u8, id: u64) {
@@ -55,7 +61,10 @@ impl History {
 fn read(path: &Path) -> Vec<(u8, u64)> {
     let bytes = fs::read(path).expect("each process opened its history");
     assert_eq!(bytes.len() % 9, 0, "a record was torn");
-    bytes.chunks(9).map(|record| (record[0], u64::from_le_bytes(record[1..].try_into().unwrap()))).collect()
+    bytes
+        .chunks(9)
+        .map(|record| (record[0], u64::from_le_bytes(record[1..].try_into().unwrap())))
+        .collect()
 }
 
 /// Items of all sizes: mostly small, some that do not fit a ring.
@@ -194,16 +203,19 @@ impl Storm {
             assert!(process.is_alive(), "{process:?} ended before it was killed");
             if self.random.below(3) == 0 {
                 // Stopped first: whoever waits for it meanwhile must not hang.
-                std::process::Command::new("kill").args(["-STOP", &process.pid().to_string()]).status().unwrap();
+                std::process::Command::new("kill")
+                    .args(["-STOP", &process.pid().to_string()])
+                    .status()
+                    .unwrap();
                 std::thread::sleep(Duration::from_micros(self.random.below(5_000)));
             }
             process.kill();
             let _ = process.join();
             self.killed_consumers += usize::from(!producer);
         }
-        let (producers, consumers) = std::mem::take(&mut self.running).into_iter().partition(|(producer, _)| *producer);
+        let running = std::mem::take(&mut self.running);
+        let (producers, consumers): (Vec<_>, Vec<_>) = running.into_iter().partition(|(producer, _)| *producer);
         self.running = consumers;
-        let producers: Vec<(bool, Process<()>)> = producers;
         for (_, process) in producers {
             process.kill();
             let _ = process.join();
@@ -212,7 +224,9 @@ impl Storm {
 
     fn finish(&mut self) {
         for (_, process) in self.running.drain(..) {
-            process.join_timeout(Duration::from_secs(60)).expect("a consumer ends with its closed queue");
+            process
+                .join_timeout(Duration::from_secs(60))
+                .expect("a consumer ends with its closed queue");
         }
     }
 }
@@ -239,7 +253,12 @@ fn a_queue_loses_nothing_in_a_storm_of_kills() {
             lost.push(id);
         }
     }
-    println!("{} items, {} in the hands of {} killed consumers", fates.len(), lost.len(), storm.killed_consumers);
+    println!(
+        "{} items, {} in the hands of {} killed consumers",
+        fates.len(),
+        lost.len(),
+        storm.killed_consumers
+    );
     // A consumer that is killed between `get` and its note has been handed the item: one each at most.
     assert!(lost.len() <= storm.killed_consumers, "lost: {lost:x?}");
 }
@@ -255,7 +274,8 @@ fn a_joinable_queue_finishes_everything_in_a_storm_of_kills() {
             Builder::new().spawn(work::new(jobs.clone(), history)).unwrap()
         }
     });
-    jobs.join_timeout(Duration::from_secs(60)).expect("the consumers that are left finish everything");
+    jobs.join_timeout(Duration::from_secs(60))
+        .expect("the consumers that are left finish everything");
     jobs.close();
     storm.finish();
     let mut again = 0;
@@ -265,6 +285,10 @@ fn a_joinable_queue_finishes_everything_in_a_storm_of_kills() {
         assert!(!fate.put || fate.got >= 1, "{id:x} was lost");
         again += fate.got.saturating_sub(1);
     }
-    println!("{} items, {again} delivered again after {} killed consumers", fates.len(), storm.killed_consumers);
+    println!(
+        "{} items, {again} delivered again after {} killed consumers",
+        fates.len(),
+        storm.killed_consumers
+    );
     assert!(again <= storm.killed_consumers, "{again} items were delivered again");
 }
