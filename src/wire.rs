@@ -119,9 +119,9 @@ impl postcard::ser_flavors::Flavor for Buffer<'_> {
 pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
     let start = bytes.len();
     // Nested encodings (a `Serialize` that itself puts into a queue) each have a list of their own.
-    let outer = NOTED.replace(Some(Vec::new()));
+    let outer = NOTED.with(|noted| noted.replace(Some(Vec::new())));
     let outcome = catch_unwind(AssertUnwindSafe(|| postcard::serialize_with_flavor(value, Buffer(bytes))));
-    let noted = NOTED.replace(outer).unwrap_or_default();
+    let noted = NOTED.with(|noted| noted.replace(outer)).unwrap_or_default();
     let error = match outcome {
         Ok(Ok(())) => return Ok(noted),
         Ok(Err(error)) => last_custom_error().unwrap_or_else(|| error.to_string()),
@@ -139,9 +139,13 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, Encode
 
 /// Decodes a whole value: bytes that are left over are an error too.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<WireHandle>) -> Result<T, DecodeError> {
-    let outer = CLAIMABLE.replace(handles.into_iter().map(Some).collect());
+    // Nearly every value has none, and then there is nothing to set up, unless one is decoded inside another.
+    let plain = handles.is_empty() && CLAIMABLE.with_borrow(Vec::is_empty);
+    let outer = (!plain).then(|| CLAIMABLE.replace(handles.into_iter().map(Some).collect()));
     let outcome = catch_unwind(AssertUnwindSafe(|| postcard::take_from_bytes::<T>(bytes)));
-    CLAIMABLE.replace(outer);
+    if let Some(outer) = outer {
+        CLAIMABLE.replace(outer);
+    }
     match outcome {
         Ok(Ok((value, []))) => Ok(value),
         Ok(Ok((_, rest))) => Err(DecodeError::new::<T>(format!("{} bytes are left over", rest.len()))),
@@ -338,6 +342,14 @@ pub(crate) fn send_with_strays<M: Serialize>(sender: &IpcSender<M>, message: M) 
         no_panic("ipc-channel", || sender.send(message))
             .map_err(Failure::Io)?
             .map_err(Failure::from)
+    })
+}
+
+/// Runs `call` on another thread, and waits for it.
+pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, call)?;
+        thread.join().map_err(|panic| io::Error::other(panic_text(&*panic)))
     })
 }
 

@@ -267,7 +267,7 @@ impl Corpus {
 
         // Pieces of 64 KiB end in the middle of words, characters and apostrophes.
         let mut line = "x".repeat(1 << 20);
-        while line.len() < 4 << 20 {
+        while line.len() < 3 << 20 {
             write!(line, " wörd{}'s €é", line.len() % 1_009).expect("a string grows");
         }
         corpus.counted("one long line", line.as_bytes());
@@ -291,7 +291,7 @@ impl Corpus {
     fn large() -> Corpus {
         let mut corpus = Corpus::empty();
         let mut random = Random(11);
-        for n in 0..60 {
+        for n in 0..30 {
             let text = random.text(50_000);
             corpus.counted(&format!("{n}.txt"), text.as_bytes());
         }

@@ -232,13 +232,15 @@ impl Service {
         let mut all = Serviced::Idle;
         let mut corrupt = Vec::new();
         for (&id, session) in &mut self.sessions {
-            match session.service() {
-                Ok(serviced) => all = all.and(serviced),
-                Err(Corrupt) => corrupt.push(id),
+            // A mistake of ours with one client must not end the hub for all.
+            match wire::no_panic("service", || session.service()) {
+                Ok(Ok(serviced)) => all = all.and(serviced),
+                Ok(Err(Corrupt)) => corrupt.push((id, "it wrote what no client writes")),
+                Err(_) => corrupt.push((id, "serving it panicked")),
             }
         }
-        for id in corrupt {
-            self.expel(id, "it wrote what no client writes");
+        for (id, why) in corrupt {
+            self.expel(id, why);
         }
         all
     }

@@ -2,26 +2,25 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{self, Child, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
-use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, SpawnError};
 use crate::hub;
 use crate::process::current::{self, Identity, ParentProcess};
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
-use crate::process::handle::{Process, Running};
-use crate::process::handshake::{self, Answer, Boot, Hello, PrivateDirectory, Report};
+use crate::process::handle::Process;
+use crate::process::handshake::{self, Boot, Hello, PrivateDirectory};
 use crate::process::registry::{self, ProcessWorker};
+use crate::process::start::{Limit, Start};
 use crate::process::stdio::{Pipes, Stdio};
 use crate::process::{exit, reaper};
-use crate::sys::{self, Pidfd, Status, Waited};
+use crate::sys::{self, Pidfd};
 use crate::wire::{self, Failure, Packet};
 
 /// How long a child may take until its worker runs.
@@ -66,6 +65,7 @@ pub struct Builder {
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
     start_timeout: Option<Duration>,
+    program: Option<OsString>,
 }
 
 #[derive(Debug)]
@@ -164,6 +164,15 @@ impl Builder {
         self
     }
 
+    /// What is executed, as [`Command::new`] takes it. Default: the image that runs now, also after its
+    /// file was deleted or replaced. It must end up as a copy of this program, with its arguments, environment
+    /// and stdin as they are given to it: a copy, or a wrapper (`exec nice copy "$@"`). Anything else is an
+    /// error of [`spawn`](Builder::spawn): [`BinaryMismatch`](SpawnError::BinaryMismatch) for another build.
+    pub fn program(mut self, program: impl AsRef<OsStr>) -> Builder {
+        self.program = Some(program.as_ref().to_owned());
+        self
+    }
+
     /// Starts a process that runs `worker`, and waits until it does.
     ///
     /// # Errors
@@ -184,12 +193,12 @@ impl Builder {
         reaper::start().map_err(SpawnError::io("start the reaper thread"))?;
         exit::install();
 
-        let deadline = Instant::now() + self.start_timeout.unwrap_or(START_TIMEOUT).min(Duration::from_secs(86_400 * 365));
+        let limit = Limit::of(self.start_timeout.unwrap_or(START_TIMEOUT));
         let directory = PrivateDirectory::new().map_err(SpawnError::io("make a private directory for the start"))?;
         let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
         let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
 
-        let (mut start, hello_fds, pipes) = self.exec(&identity.name, entry, deadline)?;
+        let (mut start, hello_fds, pipes) = self.exec(&identity.name, entry, limit)?;
         let stdio = [true, matches!(entry, Entry::Test(_)), false];
         let hello = Hello::new(token, directory.path(), stdio).map_err(SpawnError::io("read this program's image"))?;
         start.tell(&hello, &hello_fds)?;
@@ -242,7 +251,7 @@ impl Builder {
     }
 
     /// Starts the image. Gives the descriptors that follow over the lifeline.
-    fn exec(self, name: &str, entry: &Entry, deadline: Instant) -> Result<(Start, Vec<OwnedFd>, Pipes), SpawnError> {
+    fn exec(self, name: &str, entry: &Entry, limit: Limit) -> Result<(Start, Vec<OwnedFd>, Pipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let (stdin, stdin_end) = self.stdin.unwrap_or_else(Stdio::null).open(0).map_err(stdio_error())?;
         let (stdout, stdout_end) = self.stdout.unwrap_or_else(Stdio::inherit).open(1).map_err(stdio_error())?;
@@ -250,7 +259,7 @@ impl Builder {
         let (lifeline, theirs) = sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
         let mut later = vec![stdin];
 
-        let mut command = sys::this_program();
+        let mut command = self.program.map_or_else(sys::this_program, Command::new);
         // No hook runs between fork and exec, so std can use the fast and safe `posix_spawn`.
         command.stdin(theirs).stderr(stderr);
         match entry {
@@ -273,13 +282,16 @@ impl Builder {
             }
         }
         for change in self.environment {
+            if let Change::Set(name, _) | Change::Remove(name) = &change {
+                check_variable(name)?;
+            }
             match change {
                 Change::Set(name, value) => command.env(name, value),
                 Change::Remove(name) => command.env_remove(name),
                 Change::Clear => command.env_clear(),
             };
         }
-        command.env(CHILD_VARIABLE, process::id().to_string());
+        command.env(CHILD_VARIABLE, "1");
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }
@@ -288,21 +300,14 @@ impl Builder {
         drop(command);
         let pidfd = match Pidfd::of(&child) {
             Ok(pidfd) => pidfd,
-            Err(source) => return Err(lost(child, source)),
+            Err(source) => return Err(lost(name, child, source)),
         };
         let pipes = Pipes {
             stdin: stdin_end.map(Into::into),
             stdout: stdout_end.map(Into::into),
             stderr: stderr_end.map(Into::into),
         };
-        let start = Start {
-            pid: child.id(),
-            name: name.to_owned(),
-            pidfd: Some(pidfd),
-            lifeline: Some(lifeline),
-            deadline,
-            began: Instant::now(),
-        };
+        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit);
         Ok((start, later, pipes))
     }
 }
@@ -310,24 +315,47 @@ impl Builder {
 fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
     command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::InvalidInput => SpawnError::InvalidOption {
-            option: "an argument or environment variable",
+            option: "an argument, environment variable, program or current_dir",
             problem: format!("cannot be passed to a process: {source}"),
         },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => SpawnError::Io {
+            act: "start the program (are it and the working directory there?)",
+            source,
+        },
         _ => SpawnError::Io {
-            act: "start this program again (is the working directory there?)",
+            act: "start the program",
             source,
         },
     })
 }
 
 /// A child that cannot be watched is ended by std's own means.
-fn lost(mut child: Child, source: io::Error) -> SpawnError {
+fn lost(name: &str, mut child: Child, source: io::Error) -> SpawnError {
+    if source.raw_os_error() == Some(sys::NO_SUCH_PROCESS) {
+        // It has ended, and host code took its status: its pid may be a stranger's already.
+        return SpawnError::Died {
+            name: name.to_owned(),
+            pid: child.id(),
+            reason: ExitReason::Unknown,
+        };
+    }
     let _ = child.kill();
     let _ = child.wait();
     SpawnError::Io {
         act: "watch the new process",
         source,
     }
+}
+
+/// The system takes such names, and makes another variable of them.
+fn check_variable(name: &OsStr) -> Result<(), SpawnError> {
+    if !name.is_empty() && !name.as_encoded_bytes().contains(&b'=') {
+        return Ok(());
+    }
+    Err(SpawnError::InvalidOption {
+        option: "an environment variable",
+        problem: format!("is called {name:?}: use a name that is not empty, without `=`"),
+    })
 }
 
 /// `Consumer-1` of `app::jobs::Consumer`, `Sum-2` of `app::Sum<f32>`.
@@ -368,165 +396,4 @@ fn send_value<W: ProcessWorker>(worker: &W) -> Result<OpaqueIpcReceiver, SpawnEr
     })?;
     hub::announce();
     Ok(receiver.to_opaque())
-}
-
-/// A child on its way. Dropped before [`finish`](Start::finish), it is killed and reaped.
-struct Start {
-    pid: u32,
-    name: String,
-    /// `None` once somebody else looks after the child.
-    pidfd: Option<Pidfd>,
-    lifeline: Option<OwnedFd>,
-    deadline: Instant,
-    began: Instant,
-}
-
-impl Start {
-    fn tell(&mut self, hello: &Hello, fds: &[OwnedFd]) -> Result<(), SpawnError> {
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        match handshake::tell(self.lifeline(), hello, &fds) {
-            Ok(()) => Ok(()),
-            // A child that is gone already is told better by its status.
-            Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
-            Err(source) => Err(SpawnError::Io {
-                act: "speak to the new process",
-                source,
-            }),
-        }
-    }
-
-    fn hear(&mut self) -> Result<Answer, SpawnError> {
-        let waited = self.pidfd().wait_or_readable(self.lifeline(), self.deadline);
-        match waited.map_err(SpawnError::io("wait for the new process"))? {
-            Waited::Timeout => {
-                let deadline = self.deadline.duration_since(self.began);
-                let (name, pid) = self.who();
-                Err(SpawnError::Timeout { name, pid, deadline })
-            }
-            Waited::Ended => Err(self.ended()),
-            Waited::Readable => match handshake::hear(self.lifeline()) {
-                Ok(Some((answer, _))) => Ok(answer),
-                Ok(None) => Err(self.ended()),
-                Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
-                Err(error) => Err(self.protocol(format!("its answer is not understood: {error}"))),
-            },
-        }
-    }
-
-    fn hear_ready(&mut self) -> Result<String, SpawnError> {
-        match self.hear()? {
-            Answer::Ready(server) => Ok(server),
-            answer => Err(self.refused(answer)),
-        }
-    }
-
-    fn hear_started(&mut self) -> Result<(), SpawnError> {
-        match self.hear()? {
-            Answer::Started => Ok(()),
-            answer => Err(self.refused(answer)),
-        }
-    }
-
-    fn refused(&self, answer: Answer) -> SpawnError {
-        let (name, pid) = self.who();
-        match answer {
-            Answer::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
-            Answer::BadValue(message) => SpawnError::Decode { name, pid, message },
-            Answer::Failed(message) => SpawnError::Protocol { name, pid, message },
-            Answer::Ready(_) | Answer::Started => self.protocol("it answered out of turn".to_owned()),
-        }
-    }
-
-    fn send_boot(&mut self, server: String, boot: Boot) -> Result<(), SpawnError> {
-        let sent = wire::no_panic("ipc-channel", || IpcSender::connect(server))
-            .and_then(|sender| sender)
-            .map_err(Failure::from)
-            .and_then(|sender| wire::send(&sender, boot));
-        match sent {
-            Ok(()) => Ok(()),
-            Err(Failure::Io(source)) if source.kind() != io::ErrorKind::ConnectionRefused && source.kind() != io::ErrorKind::NotFound => {
-                Err(SpawnError::Io {
-                    act: "send the worker to the new process",
-                    source,
-                })
-            }
-            // The server is gone: what its process says, or its status, tells more.
-            Err(_) => Err(match self.hear() {
-                Ok(answer) => self.refused(answer),
-                Err(error) => error,
-            }),
-        }
-    }
-
-    fn pidfd(&self) -> &Pidfd {
-        self.pidfd.as_ref().expect("a start that is not finished holds its child")
-    }
-
-    fn lifeline(&self) -> BorrowedFd<'_> {
-        self.lifeline
-            .as_ref()
-            .expect("a start that is not finished holds its lifeline")
-            .as_fd()
-    }
-
-    fn who(&self) -> (String, u32) {
-        (self.name.clone(), self.pid)
-    }
-
-    fn protocol(&self, message: String) -> SpawnError {
-        let (name, pid) = self.who();
-        SpawnError::Protocol { name, pid, message }
-    }
-
-    /// The child closed its end, or is gone: waits for its status, which is the better answer.
-    fn ended(&mut self) -> SpawnError {
-        let (name, pid) = self.who();
-        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
-        // One that closed the lifeline but lives on gets no second chance.
-        if !matches!(pidfd.wait_end(Instant::now() + Duration::from_millis(200)), Ok(true)) {
-            pidfd.kill();
-            reap(&pidfd);
-            let message = "it closed its lifeline".to_owned();
-            return SpawnError::Protocol { name, pid, message };
-        }
-        let reason = match reap(&pidfd) {
-            Status::Exited(code) => ExitReason::Exited(code),
-            Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
-            Status::Unknown => ExitReason::Unknown,
-        };
-        SpawnError::Died { name, pid, reason }
-    }
-
-    /// Hands the child over to the reaper.
-    fn finish<T: DeserializeOwned>(mut self, daemon: bool, reports: IpcReceiver<Report>, pipes: Pipes) -> Result<Process<T>, SpawnError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let lifeline = self.lifeline.take().expect("a start that is not finished holds its lifeline");
-        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
-        let running = Arc::new(Running::new(id, self.pid, self.name.clone(), daemon, pidfd, lifeline, reports));
-        if let Err(source) = reaper::watch(running.clone()) {
-            running.pidfd.kill();
-            reap(&running.pidfd);
-            return Err(SpawnError::Io {
-                act: "watch the new process",
-                source,
-            });
-        }
-        Ok(Process::new(running, pipes))
-    }
-}
-
-impl Drop for Start {
-    fn drop(&mut self) {
-        if let Some(pidfd) = self.pidfd.take() {
-            pidfd.kill();
-            reap(&pidfd);
-        }
-    }
-}
-
-fn reap(pidfd: &Pidfd) -> Status {
-    // Killed, or seen to have ended: this does not wait long.
-    let _ = pidfd.wait_end(Instant::now() + Duration::from_secs(3600));
-    pidfd.reap().unwrap_or(Status::Unknown)
 }

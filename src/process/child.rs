@@ -17,7 +17,7 @@ use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
 use crate::process::registry::{self, ProcessWorker};
 use crate::sys;
-use crate::wire::{self, Carried, Packet};
+use crate::wire::{self, Carried, Failure, Packet};
 
 /// The exit code of a worker that panicked: Rust's own.
 pub(crate) const EXIT_PANIC: i32 = 101;
@@ -67,16 +67,17 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         let _ = handshake::tell(lifeline.as_fd(), answer, &[]);
     };
     let fail = |reason: Answer| -> ! {
-        answer(&reason);
+        answer(&reason.map_message(|message| cut(message, MESSAGE_MAX)));
         std::process::exit(EXIT_START);
     };
     sys::reset_signals();
+    sys::close_inherited_memory();
     let boot = match receive_boot(&lifeline, &answer) {
         Ok(boot) => boot,
         Err(reason) => fail(reason),
     };
     let Some(run) = registry::find(&boot.worker) else {
-        fail(Answer::Failed(format!("worker `{}` is not registered in the child", boot.worker)));
+        fail(Answer::Mismatch(format!("worker `{}` is not registered in it", boot.worker)));
     };
     settle(boot.identity, boot.entry);
     let reports = boot.reports;
@@ -85,20 +86,25 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         Ok(finished) => finished,
         Err(message) => fail(Answer::BadValue(message)),
     };
-    let (report, code) = match finished {
-        Finished::Returned(packet) => (Some(Report::Returned(packet)), 0),
-        Finished::Unsendable(message) => (Some(Report::Unsendable(message)), 0),
-        // The hook has told it, with the place, unless the worker put another hook in its way.
-        Finished::Panicked(_) if PANICS.get().is_some_and(|panics| panics.in_run.load(Ordering::Relaxed) > 0) => (None, EXIT_PANIC),
+    let code = match finished {
+        Finished::Returned(packet) => {
+            if let Err(Failure::Io(error)) = wire::send(&reports, Report::Returned(packet)) {
+                let _ = wire::send(&reports, Report::Unsendable(format!("it could not be sent: {error}")));
+            }
+            0
+        }
+        Finished::Unsendable(message) => {
+            // A parent that is gone does not want it.
+            let _ = wire::send(&reports, Report::Unsendable(message));
+            0
+        }
         Finished::Panicked(message) => {
-            let report = PanicReport::new(cut(message, MESSAGE_MAX), None, thread_name(), None);
-            (Some(Report::Panicked { in_run: true, report }), EXIT_PANIC)
+            if let Some(report) = untold_panic(cut(message, MESSAGE_MAX)) {
+                let _ = wire::send(&reports, Report::Panicked { in_run: true, report });
+            }
+            EXIT_PANIC
         }
     };
-    if let Some(report) = report {
-        // A parent that is gone does not want it.
-        let _ = wire::send(&reports, report);
-    }
     std::process::exit(code)
 }
 
@@ -145,15 +151,17 @@ fn take_stdio(which: [bool; 3], fds: Vec<OwnedFd>) -> io::Result<()> {
 fn watch_lifeline(lifeline: Arc<OwnedFd>, directory: PathBuf) -> io::Result<()> {
     sys::service_thread("offspring-lifeline", move || {
         while sys::recv_packet(lifeline.as_fd(), handshake::PACKET_MAX).is_ok_and(|(bytes, _)| !bytes.is_empty()) {}
-        // The parent removes it, unless it died in the middle of the start.
-        handshake::remove_directory(&directory);
+        // The parent removes it, unless it died in the middle of the start. No word to a logger, whose lock
+        // a thread that hangs may hold.
+        let _ = std::fs::remove_dir_all(&directory);
         sys::exit_now(EXIT_ORPHAN)
     })
 }
 
 const MESSAGE_MAX: usize = 8 << 10;
 const BACKTRACE_MAX: usize = 16 << 10;
-/// More would not fit the channel's buffer together with the output, and nobody reads it before the end.
+/// Told from the hook. With the one that ended `run` and the output they fit the channel's buffer, which
+/// nobody reads before the end.
 const PANICS_MAX: u32 = 3;
 
 #[derive(Debug)]
@@ -161,7 +169,8 @@ struct Panics {
     reports: Mutex<IpcSender<Report>>,
     runner: ThreadId,
     told: AtomicU32,
-    in_run: AtomicU32,
+    /// The last one on the thread that runs the worker, and whether it was told.
+    last: Mutex<Option<(PanicReport, bool)>>,
 }
 
 static PANICS: OnceLock<Panics> = OnceLock::new();
@@ -173,7 +182,7 @@ fn report_panics(reports: &IpcSender<Report>) {
         reports: Mutex::new(reports.clone()),
         runner: std::thread::current().id(),
         told: AtomicU32::new(0),
-        in_run: AtomicU32::new(0),
+        last: Mutex::new(None),
     });
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -184,22 +193,47 @@ fn report_panics(reports: &IpcSender<Report>) {
     }));
 }
 
+/// What Rust says when a panic cannot go on: that panic itself was told before, and says why.
+const CONSEQUENCES: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+
 fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
-    if panics.told.fetch_add(1, Ordering::Relaxed) >= PANICS_MAX {
+    let message = wire::panic_text(info.payload());
+    if CONSEQUENCES.contains(&message.as_str()) {
         return;
     }
     let in_run = std::thread::current().id() == panics.runner;
+    let within = panics.told.fetch_add(1, Ordering::Relaxed) < PANICS_MAX;
+    if !within && !in_run {
+        return;
+    }
     let backtrace = std::backtrace::Backtrace::capture();
     let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| cut(backtrace.to_string(), BACKTRACE_MAX));
     let report = PanicReport::new(
-        cut(wire::panic_text(info.payload()), MESSAGE_MAX),
+        cut(message, MESSAGE_MAX),
         info.location().map(ToString::to_string),
         thread_name(),
         backtrace,
     );
-    let reports = panics.reports.lock().unwrap_or_else(PoisonError::into_inner);
-    if wire::send(&reports, Report::Panicked { in_run, report }).is_ok() && in_run {
-        panics.in_run.fetch_add(1, Ordering::Relaxed);
+    let told = within && {
+        let reports = panics.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = report.clone();
+        wire::send(&reports, Report::Panicked { in_run, report }).is_ok()
+    };
+    if in_run {
+        *panics.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((report, told));
+    }
+}
+
+/// What is still to be told of the panic that ended `run`. The hook has told it, with the place, unless it
+/// came after too many others that were caught, or without a hook: then it was passed on from another
+/// thread, or the worker put a hook of its own in the way.
+fn untold_panic(message: String) -> Option<PanicReport> {
+    let last = PANICS
+        .get()
+        .and_then(|panics| panics.last.lock().unwrap_or_else(PoisonError::into_inner).take());
+    match last {
+        Some((report, told)) if report.message == message => (!told).then_some(report),
+        _ => Some(PanicReport::new(message, None, thread_name(), None)),
     }
 }
 

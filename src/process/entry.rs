@@ -11,7 +11,7 @@ use crate::process::current::{self, Identity};
 use crate::process::exit;
 use crate::sys;
 
-/// Set for a new child, to its parent's pid; removed before any code of the user runs.
+/// Set for a new child; removed before its worker runs.
 pub(crate) const CHILD_VARIABLE: &str = "OFFSPRING_CHILD";
 
 /// How a copy of this program gets to `init`.
@@ -57,9 +57,10 @@ fn enter(entry: Entry) {
     if ENTRY.get().is_some() {
         return;
     }
-    // A program that a child started with our variable still set is no child of ours: its parent is.
-    let parent = std::env::var(CHILD_VARIABLE).ok().and_then(|pid| pid.parse::<u32>().ok());
-    if parent.is_some_and(|parent| parent == sys::parent_pid()) {
+    // The variable alone may have come here through a program in between; the lifeline is for a child only.
+    // Not told by the parent's pid: a child whose parent has died meanwhile must not become a main program,
+    // and a wrapper may stand between the two.
+    if std::env::var_os(CHILD_VARIABLE).is_some() && sys::stdin_is_packet_socket() {
         sys::remove_env(CHILD_VARIABLE);
         child::become_child(|identity, entry| {
             current::set(identity);

@@ -1,10 +1,13 @@
 //! The end of the program: daemons are stopped, the others waited for, as Python does.
 
-use std::sync::Once;
+use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::KillCause;
+use crate::process::current;
+use crate::process::entry::{Entry, entry};
 use crate::process::reaper;
 use crate::sys;
 
@@ -12,7 +15,8 @@ use crate::sys;
 const DAEMON_GRACE: Duration = Duration::from_secs(5);
 
 static EXITING: AtomicBool = AtomicBool::new(false);
-static HOOK: Once = Once::new();
+/// The process that has children to look after.
+static PARENT: OnceLock<u32> = OnceLock::new();
 /// Whether nobody waits for children any more.
 static HURRY: AtomicBool = AtomicBool::new(false);
 
@@ -22,7 +26,10 @@ pub(crate) fn is_exiting() -> bool {
 
 /// Makes sure that the end of this process looks after its children.
 pub(crate) fn install() {
-    HOOK.call_once(|| sys::at_exit(at_exit));
+    PARENT.get_or_init(|| {
+        sys::at_exit(at_exit);
+        process::id()
+    });
 }
 
 /// From now on the end of this process kills its children. For a test that missed its deadline: its
@@ -34,11 +41,15 @@ pub(crate) fn kill_at_exit() {
 /// Runs on the thread that ends the program, after its thread-locals are gone: so only signals and
 /// waits here, nothing of ipc-channel. Reaper and hub still run: children may need a queue of ours to end.
 extern "C" fn at_exit() {
+    if PARENT.get() != Some(&process::id()) {
+        // A copy that host code forked: the children are not its own, and no reaper runs in it.
+        return;
+    }
     EXITING.store(true, Ordering::SeqCst);
     if HURRY.load(Ordering::SeqCst) {
         reaper::running().iter().for_each(|child| child.kill(KillCause::Exit));
     }
-    let daemons: Vec<_> = reaper::running().into_iter().filter(|child| child.daemon).collect();
+    let daemons: Vec<_> = reaper::running().into_iter().filter(|child| child.daemon || is_harness()).collect();
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);
     }
@@ -52,4 +63,10 @@ extern "C" fn at_exit() {
     for child in reaper::running() {
         child.wait(None);
     }
+}
+
+/// Whether this is a test harness itself. It waits for nobody: what a failed test left running would keep
+/// it from ending.
+fn is_harness() -> bool {
+    matches!(entry(), Some(Entry::Test(_))) && current::current().generation() == 0
 }

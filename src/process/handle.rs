@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use ipc_channel::ipc::IpcReceiver;
 use serde::de::DeserializeOwned;
 
-use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause};
+use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
+use crate::process::child::EXIT_PANIC;
 use crate::process::handshake::Report;
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::sys::{Pidfd, Status};
-use crate::wire::Packet;
+use crate::wire::{self, Failure, Packet};
 
 /// A child that was started, until nobody holds it and it has been reaped.
 #[derive(Debug)]
@@ -36,10 +37,10 @@ enum State {
 /// What is held of a child while it runs: its end closes all three, before anybody learns of it.
 #[derive(Debug)]
 pub(crate) struct Life {
-    pub(crate) pidfd: Pidfd,
+    pidfd: Pidfd,
     /// Its closing is the child's end.
-    pub(crate) lifeline: OwnedFd,
-    pub(crate) reports: IpcReceiver<Report>,
+    _lifeline: OwnedFd,
+    reports: IpcReceiver<Report>,
     terminated: Option<KillCause>,
     killed: Option<KillCause>,
 }
@@ -48,7 +49,7 @@ impl Life {
     pub(crate) fn new(pidfd: Pidfd, lifeline: OwnedFd, reports: IpcReceiver<Report>) -> Life {
         Life {
             pidfd,
-            lifeline,
+            _lifeline: lifeline,
             reports,
             terminated: None,
             killed: None,
@@ -148,27 +149,33 @@ impl Running {
 #[derive(Default)]
 struct Told {
     returned: Option<Output>,
-    panic_in_run: Option<crate::error::PanicReport>,
-    panic_elsewhere: Option<crate::error::PanicReport>,
+    panic_in_run: Option<PanicReport>,
+    panic_elsewhere: Option<PanicReport>,
+    /// Why the list may be incomplete.
+    broken: Option<String>,
 }
 
 impl Told {
     fn drain(reports: &IpcReceiver<Report>) -> Told {
         let mut told = Told::default();
-        // The child is dead, so what it sent is all here; the end, or a bad message, ends the list.
-        while let Ok(report) = crate::wire::recv(reports, Some(Instant::now())) {
-            match report {
-                Report::Returned(packet) => told.returned = Some(Output::Here(packet)),
-                Report::Unsendable(message) => told.returned = Some(Output::Lost(message)),
-                Report::Panicked { in_run: true, report } => told.panic_in_run = Some(report),
-                Report::Panicked { in_run: false, report } => told.panic_elsewhere = Some(report),
+        loop {
+            // The child is dead, so what it sent is all here: nothing is waited for.
+            match wire::recv(reports, Some(Instant::now())) {
+                Ok(Report::Returned(packet)) => told.returned = Some(Output::Here(packet)),
+                Ok(Report::Unsendable(message)) => told.returned = Some(Output::Lost(message)),
+                Ok(Report::Panicked { in_run: true, report }) => told.panic_in_run = Some(report),
+                Ok(Report::Panicked { in_run: false, report }) => told.panic_elsewhere = Some(report),
+                Err(Failure::Disconnected | Failure::Timeout) => return told,
+                Err(Failure::Io(error)) => {
+                    told.broken = Some(format!("it could not be received: {error}"));
+                    return told;
+                }
             }
         }
-        told
     }
 
-    fn judge(self, status: Status, terminated: Option<KillCause>, killed: Option<KillCause>) -> (ExitReason, Output) {
-        if let Some(output) = self.returned {
+    fn judge(mut self, status: Status, terminated: Option<KillCause>, killed: Option<KillCause>) -> (ExitReason, Output) {
+        if let Some(output) = self.returned.take() {
             return (ExitReason::Returned, output);
         }
         let reason = match (status, terminated, killed) {
@@ -176,17 +183,26 @@ impl Told {
                 ExitReason::Killed(cause)
             }
             // A panic that was caught is only the reason if the process ended as panics end it.
-            (Status::Exited(super::child::EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => {
-                ExitReason::Panicked(Box::new(self.panic_in_run.expect("checked in the guard")))
-            }
-            (Status::Signaled { signal: 6, .. }, ..) if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() => {
-                ExitReason::Panicked(Box::new(self.panic_in_run.or(self.panic_elsewhere).expect("checked in the guard")))
+            (Status::Exited(EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => self.panicked(),
+            (Status::Signaled { signal: 6, .. }, ..) if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() => self.panicked(),
+            (Status::Exited(0), ..) if self.broken.is_some() => {
+                return (ExitReason::Returned, Output::Lost(self.broken.unwrap_or_default()));
             }
             (Status::Exited(code), ..) => ExitReason::Exited(code),
             (Status::Signaled { signal, core_dumped }, ..) => ExitReason::Signaled { signal, core_dumped },
             (Status::Unknown, ..) => ExitReason::Unknown,
         };
         (reason, Output::None)
+    }
+
+    fn panicked(self) -> ExitReason {
+        let report = match (self.panic_in_run, self.panic_elsewhere) {
+            // A panic of another thread that `run` passed on: the other thread knows the place.
+            (Some(run), Some(elsewhere)) if run.location.is_none() && run.message == elsewhere.message => elsewhere,
+            (Some(report), _) | (None, Some(report)) => report,
+            (None, None) => return ExitReason::Unknown,
+        };
+        ExitReason::Panicked(Box::new(report))
     }
 }
 
@@ -262,12 +278,18 @@ impl<T: DeserializeOwned> Process<T> {
             Output::Taken => return Err(JoinError::Taken { name, pid }.into()),
             Output::Here(packet) => packet,
         };
-        let packet = match packet.try_clone() {
-            Some(copy) => {
+        // A copy of shared memory needs a descriptor, and ipc-channel panics if there is none.
+        let packet = match wire::no_panic("shared memory", || packet.try_clone()) {
+            Ok(Some(copy)) => {
                 *output = Output::Here(packet);
                 copy
             }
-            None => packet,
+            Ok(None) => packet,
+            Err(error) => {
+                *output = Output::Here(packet);
+                let message = error.to_string();
+                return Err(JoinError::Output { name, pid, message }.into());
+            }
         };
         // Decoding runs code of the user, who may ask this process for something.
         drop(state);

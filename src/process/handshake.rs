@@ -81,6 +81,18 @@ pub(crate) enum Answer {
     Started,
 }
 
+impl Answer {
+    /// Changes the text of a refusal.
+    pub(crate) fn map_message(self, change: impl FnOnce(String) -> String) -> Answer {
+        match self {
+            Answer::Mismatch(message) => Answer::Mismatch(change(message)),
+            Answer::Failed(message) => Answer::Failed(change(message)),
+            Answer::BadValue(message) => Answer::BadValue(change(message)),
+            answer @ (Answer::Ready(_) | Answer::Started) => answer,
+        }
+    }
+}
+
 /// Parent to child, over the child's server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Boot {
@@ -157,15 +169,10 @@ impl PrivateDirectory {
 
 impl Drop for PrivateDirectory {
     fn drop(&mut self) {
-        remove_directory(&self.0);
-    }
-}
-
-/// Removes a private directory; also the child does it, when the parent died in the middle of a start.
-pub(crate) fn remove_directory(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path) {
-        if error.kind() != io::ErrorKind::NotFound {
-            log::warn!("could not remove {}: {error}", path.display());
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            if error.kind() != io::ErrorKind::NotFound {
+                log::warn!("could not remove {}: {error}", self.0.display());
+            }
         }
     }
 }

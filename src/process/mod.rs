@@ -21,6 +21,7 @@ mod handle;
 mod handshake;
 mod reaper;
 mod registry;
+mod start;
 mod stdio;
 
 pub use builder::Builder;

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::process::handle::Running;
 use crate::sys::{self, Endings};
 
 struct Reaper {
+    /// The process that it runs in.
+    pid: u32,
     endings: Endings,
     children: Mutex<BTreeMap<u64, Arc<Running>>>,
 }
@@ -40,10 +43,18 @@ impl Reaper {
 /// Starts the reaper, if it does not run yet.
 pub(crate) fn start() -> io::Result<()> {
     let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if REAPER.get().is_some() {
-        return Ok(());
+    if let Some(reaper) = REAPER.get() {
+        // Host code forked this process: it has no reaper, and shares what the original waits with.
+        return if reaper.pid == process::id() {
+            Ok(())
+        } else {
+            Err(io::Error::other(
+                "this process is a fork of one that has started children; only that one can start more",
+            ))
+        };
     }
     let reaper = Reaper {
+        pid: process::id(),
         endings: Endings::new()?,
         children: Mutex::new(BTreeMap::new()),
     };

@@ -337,7 +337,7 @@ impl Handle {
     }
 
     pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fail = |act: &str, error: &dyn fmt::Debug| wire::explain::<S::Error>(&format!("{act}: {error:?}"));
+        let fail = |act: &str, error: &dyn fmt::Display| wire::explain::<S::Error>(&format!("{act}: {error}"));
         let (hub, resource, fingerprint, joinable, ticket) = match self {
             Handle::Local(local) => {
                 let core = &local.0;
@@ -346,10 +346,14 @@ impl Handle {
                 (hub, core.number.load(Ordering::Relaxed), core.fingerprint, core.joinable, ticket)
             }
             Handle::Remote(remote) => {
-                let attached = remote
-                    .attached(None)
-                    .map_err(|end| fail("could not reach the queue's owner", &end))?;
-                let ticket = attached.ticket().map_err(|error| fail("could not make a handle to send", &error))?;
+                // On a thread of its own: what this one sends in the middle of an encoding would take along raw
+                // handles of ipc-channel that were encoded before.
+                let ticket = wire::beside(|| {
+                    let attached = remote.attached(None).map_err(|end| end.to_string())?;
+                    attached.ticket().map_err(|error| error.to_string())
+                });
+                let ticket = ticket.unwrap_or_else(|error| Err(error.to_string()));
+                let ticket = ticket.map_err(|error| fail("could not get a handle to send from the queue's owner", &error))?;
                 (remote.hub, remote.resource, remote.fingerprint, remote.joinable, ticket)
             }
         };

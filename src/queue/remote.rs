@@ -1,6 +1,7 @@
 //! A queue of another process: an attachment of this process's session with its hub.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -24,6 +25,16 @@ pub(crate) enum RemoteEnd {
     /// The owner has ended, or does not keep to the protocol.
     Gone,
     Handle(HandleError),
+}
+
+impl fmt::Display for RemoteEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RemoteEnd::Over(over) => write!(f, "{over:?}"),
+            RemoteEnd::Gone => f.write_str("it has ended"),
+            RemoteEnd::Handle(error) => error.fmt(f),
+        }
+    }
 }
 
 impl From<WaitEnd> for RemoteEnd {
@@ -270,7 +281,7 @@ impl Attached {
             self.session.ring();
             return self.session.wait(None, || self.attempt(&mut outgoing))?;
         }
-        self.ask()?;
+        self.ask(None)?;
         self.attempt(&mut outgoing).unwrap_or(Err(RemoteEnd::Over(Over::Timeout)))
     }
 
@@ -339,7 +350,7 @@ impl Attached {
                 return outcome;
             }
             // The flag may be older than an item that was put meanwhile: ask.
-            self.ask()?;
+            self.ask(deadline)?;
             if let Some(outcome) = self.take() {
                 return outcome;
             }
@@ -355,7 +366,7 @@ impl Attached {
             return outcome;
         }
         let _waiting = Waiting::new(self.word(Word::Getters));
-        self.ask()?;
+        self.ask(None)?;
         if let Some(outcome) = self.take() {
             return outcome;
         }
@@ -370,14 +381,12 @@ impl Attached {
     }
 
     /// Waits until the owner has seen all that this process wrote before, and has answered it.
-    fn ask(&self) -> Result<(), RemoteEnd> {
-        let question = {
-            // The number and its entry in one order.
-            let question = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-            self.entry(Tag::Ask, question)?;
-            question
-        };
-        self.session.wait(None, || {
+    fn ask(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        // Of two threads the later number may be written first: its answer covers the other's, whose own
+        // entries stand before both.
+        let question = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.entry(Tag::Ask, question)?;
+        self.session.wait(deadline, || {
             (self.word(Word::Answered).load(Ordering::SeqCst) >= question).then_some(())
         })?;
         Ok(())
@@ -410,16 +419,16 @@ impl Attached {
     pub(crate) fn close(&self) -> Result<(), RemoteEnd> {
         self.entry(Tag::Close, 0)?;
         // Who puts after `close` returned is refused, so the owner has to know.
-        self.ask()
+        self.ask(None)
     }
 
     pub(crate) fn is_closed(&self) -> Result<bool, RemoteEnd> {
-        self.ask()?;
+        self.ask(None)?;
         Ok(Flag::Closed.is_in(self.flags()))
     }
 
     pub(crate) fn len(&self) -> Result<usize, RemoteEnd> {
-        self.ask()?;
+        self.ask(None)?;
         Ok(usize::try_from(self.word(Word::Length).load(Ordering::SeqCst)).unwrap_or(usize::MAX))
     }
 

@@ -1,7 +1,6 @@
-use std::ffi::CString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -46,23 +45,45 @@ fn set_signal_mask(full: bool) -> libc::sigset_t {
 /// Gives a new child the signals of a fresh program: what its parent blocked or ignored is inherited
 /// through exec, and would make `terminate` do nothing.
 pub(crate) fn reset_signals() {
-    for signal in [
-        libc::SIGHUP,
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGTERM,
-        libc::SIGCHLD,
-        libc::SIGALRM,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGTSTP,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-    ] {
-        // SAFETY: sets a disposition to the default; no handler is involved.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    for signal in (1..=libc::SIGRTMAX()).filter(|&signal| signal != libc::SIGPIPE) {
+        // SAFETY: reads a disposition into plain data, then sets it to the default; a handler that somebody
+        // installed in this process stays. Numbers that the system does not let one ask for are an error.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
     }
     set_signal_mask(false);
+}
+
+/// Closes shared memory of another process that came here through exec: ipc-channel's copies of a handle
+/// (one for each sending) are not close-on-exec. Called before this process has any of its own.
+pub(crate) fn close_inherited_memory() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let inherited: Vec<RawFd> = entries
+        .flatten()
+        .filter(|entry| {
+            let target = std::fs::read_link(entry.path());
+            target.is_ok_and(|target| {
+                target
+                    .as_os_str()
+                    .as_encoded_bytes()
+                    .starts_with(b"/memfd:/ipc-channel-shared-memory.")
+            })
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in inherited {
+        // SAFETY: what this process opens itself is close-on-exec, so a descriptor that is not came from
+        // the parent, and no value in this process owns it.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) == 0 {
+                libc::close(fd);
+            }
+        }
+    }
 }
 
 /// Ends the process at once: no exit hooks, no destructors, no flush.
@@ -104,10 +125,9 @@ pub(crate) fn with_env<R>(name: &str, value: &Path, call: impl FnOnce() -> R) ->
 /// The name that `ps` and `top` show; the system keeps 15 bytes.
 pub(crate) fn set_process_name(name: &str) {
     let short: Vec<u8> = name.bytes().filter(|&byte| byte != 0).take(15).collect();
-    if let Ok(short) = CString::new(short) {
-        // Only a label: a system that refuses it loses nothing.
-        let _ = rustix::thread::set_name(&short);
-    }
+    // The process's name is its main thread's, and a test runs on another. Only a label: a system that
+    // refuses it loses nothing.
+    let _ = std::fs::write("/proc/self/comm", short);
 }
 
 /// An `Err` if shared memory of this length cannot be made: ipc-channel panics then.
@@ -131,9 +151,12 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// The pid of the process that started this one.
-pub(crate) fn parent_pid() -> u32 {
-    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32)
+/// What [`Pidfd::of`] says of a child whose status is taken.
+pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
+
+/// Whether stdin is a packet socket, as a child's is.
+pub(crate) fn stdin_is_packet_socket() -> bool {
+    rustix::net::sockopt::socket_type(rustix::stdio::stdin()).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
 /// The command that starts the running image again, also after its file was deleted or replaced.

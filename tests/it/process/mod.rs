@@ -4,5 +4,7 @@
 mod stage;
 
 mod arguments;
+mod descriptors;
+mod end;
 mod start;
 mod stdio;

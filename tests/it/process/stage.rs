@@ -71,7 +71,8 @@ pub(super) fn descriptors() -> Vec<String> {
 /// Pids of the children of a process, zombies too.
 pub(super) fn children_of(parent: u32) -> Vec<u32> {
     let pids = entries("/proc").into_iter().filter_map(|name| name.parse().ok());
-    pids.filter(|&pid| stat(pid).is_some_and(|fields| fields[1] == parent.to_string())).collect()
+    pids.filter(|&pid| stat(pid).is_some_and(|fields| fields[1] == parent.to_string()))
+        .collect()
 }
 
 /// The fields of `/proc/PID/stat` behind the name: state, parent, group, ...

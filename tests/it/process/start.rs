@@ -39,7 +39,9 @@ fn tell_facts(number: u32, text: String) -> Facts {
 }
 
 fn is_listed<T>(process: &Process<T>) -> bool {
-    active_children().iter().any(|child| child.pid() == process.pid() && child.name() == process.name())
+    active_children()
+        .iter()
+        .any(|child| child.pid() == process.pid() && child.name() == process.name())
 }
 
 #[offspring::test(timeout = "20s")]
@@ -64,7 +66,10 @@ fn a_child_is_what_its_parent_says_it_is() {
 #[offspring::test(timeout = "20s")]
 fn the_program_itself_has_no_parent() {
     let current = offspring::current();
-    assert_eq!((current.name(), current.pid(), current.is_daemon()), ("main", std::process::id(), false));
+    assert_eq!(
+        (current.name(), current.pid(), current.is_daemon()),
+        ("main", std::process::id(), false)
+    );
     assert_eq!(current.generation(), 0);
     assert!(offspring::parent().is_none());
 }
@@ -198,17 +203,28 @@ fn surroundings() -> Surroundings {
 #[offspring::worker]
 fn surroundings_of_three() -> [Surroundings; 3] {
     let alike = surroundings::spawn().unwrap();
-    let other = Builder::new().env("COLOUR", "red").env_remove("HOME").current_dir("/").spawn(surroundings::new()).unwrap();
+    let other = Builder::new()
+        .env("COLOUR", "red")
+        .env_remove("HOME")
+        .current_dir("/")
+        .spawn(surroundings::new())
+        .unwrap();
     [surroundings(), alike.join().unwrap(), other.join().unwrap()]
 }
 
 #[offspring::test(timeout = "20s")]
 fn environment_and_directory_are_the_parents_unless_they_are_given() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("COLOUR", "blue").env("HOME", "/home").current_dir(directory.path());
+    let stage = Builder::new()
+        .env("COLOUR", "blue")
+        .env("HOME", "/home")
+        .current_dir(directory.path());
     let [own, alike, other] = stage.spawn(surroundings_of_three::new()).unwrap().join().unwrap();
     assert_eq!(own.directory, directory.path().canonicalize().unwrap());
-    assert_eq!((own.colour.as_deref(), own.home.as_deref(), own.marked), (Some("blue"), Some("/home"), false));
+    assert_eq!(
+        (own.colour.as_deref(), own.home.as_deref(), own.marked),
+        (Some("blue"), Some("/home"), false)
+    );
     assert_eq!(alike, own);
     assert_eq!((other.colour.as_deref(), other.home, other.marked), (Some("red"), None, false));
     assert_eq!(other.directory, PathBuf::from("/"));
@@ -228,7 +244,12 @@ fn backtrace_is_asked_for() -> bool {
 
 #[offspring::test(timeout = "20s")]
 fn the_flags_of_rusts_runtime_are_those_of_the_environment() {
-    let with = |value| Builder::new().env("RUST_BACKTRACE", value).spawn(backtrace_is_asked_for::new()).unwrap();
+    let with = |value| {
+        Builder::new()
+            .env("RUST_BACKTRACE", value)
+            .spawn(backtrace_is_asked_for::new())
+            .unwrap()
+    };
     assert!(with("1").join().unwrap());
     assert!(!with("0").join().unwrap());
 }

@@ -63,7 +63,10 @@ fn a_file_is_read_and_written() {
     let directory = tempfile::tempdir().unwrap();
     let (input, output) = (directory.path().join("in"), directory.path().join("out"));
     std::fs::write(&input, "from a file").unwrap();
-    let builder = Builder::new().stdin(File::open(&input).unwrap()).stdout(File::create(&output).unwrap()).stderr(Stdio::null());
+    let builder = Builder::new()
+        .stdin(File::open(&input).unwrap())
+        .stdout(File::create(&output).unwrap())
+        .stderr(Stdio::null());
     builder.spawn(echo::new()).unwrap().join().unwrap();
     assert_eq!(std::fs::read_to_string(output).unwrap(), "from a file");
 }
@@ -79,7 +82,10 @@ fn print_without_end_of_line(exits: bool) {
 #[offspring::test(timeout = "20s")]
 fn what_was_printed_is_flushed_at_the_end() {
     for exits in [false, true] {
-        let mut child = Builder::new().stdout(Stdio::piped()).spawn(print_without_end_of_line::new(exits)).unwrap();
+        let mut child = Builder::new()
+            .stdout(Stdio::piped())
+            .spawn(print_without_end_of_line::new(exits))
+            .unwrap();
         let mut text = String::new();
         child.take_stdout().unwrap().read_to_string(&mut text).unwrap();
         // Nothing else either: no chatter of the test harness.
@@ -95,7 +101,11 @@ fn fail_loudly() {
 
 #[offspring::test(timeout = "20s")]
 fn a_panic_is_printed_by_the_child() {
-    let mut child = Builder::new().name("loud").stderr(Stdio::piped()).spawn(fail_loudly::new()).unwrap();
+    let mut child = Builder::new()
+        .name("loud")
+        .stderr(Stdio::piped())
+        .spawn(fail_loudly::new())
+        .unwrap();
     let mut text = String::new();
     child.take_stderr().unwrap().read_to_string(&mut text).unwrap();
     assert!(text.contains("a message for the terminal") && text.contains("stdio.rs"), "{text}");
@@ -142,7 +152,12 @@ fn write_much() -> u32 {
 fn start_without_stdio() -> (Vec<u32>, Vec<u32>) {
     close_stdio();
     let first = [answer::spawn().unwrap(), write_much::spawn().unwrap()];
-    let builder = || Builder::new().stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let builder = || {
+        Builder::new()
+            .stdin(Stdio::inherit())
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit())
+    };
     let second = [builder().spawn(answer::new()).unwrap(), builder().spawn(write_much::new()).unwrap()];
     let join = |child: offspring::Process<u32>| child.join().unwrap();
     (first.map(join).to_vec(), second.map(join).to_vec())
@@ -155,7 +170,11 @@ fn a_parent_without_stdin_stdout_and_stderr_starts_children() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_whose_reader_is_gone_runs_on() {
-    let mut child = Builder::new().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn(write_much::new()).unwrap();
+    let mut child = Builder::new()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn(write_much::new())
+        .unwrap();
     drop((child.take_stdout(), child.take_stderr()));
     assert_eq!(child.join().unwrap(), 8);
 }

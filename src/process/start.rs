@@ -1,0 +1,214 @@
+//! A child between its exec and the moment in which its worker runs.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::{IpcReceiver, IpcSender};
+use serde::de::DeserializeOwned;
+
+use crate::error::{ExitReason, SpawnError};
+use crate::process::handle::{Life, Process, Running};
+use crate::process::handshake::{self, Answer, Boot, Hello, Report};
+use crate::process::reaper;
+use crate::process::stdio::Pipes;
+use crate::sys::{Pidfd, Status, Waited};
+use crate::wire::{self, Failure};
+
+/// A child on its way. Dropped before [`finish`](Start::finish), it is killed and reaped.
+pub(crate) struct Start {
+    pid: u32,
+    name: String,
+    /// `None` once somebody else looks after the child.
+    pidfd: Option<Pidfd>,
+    lifeline: Option<OwnedFd>,
+    limit: Limit,
+}
+
+/// Until when the child must be ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Limit {
+    pub(crate) fn of(timeout: Duration) -> Limit {
+        // What the clock cannot express is as good as none.
+        let span = timeout.min(Duration::from_secs(86_400 * 365));
+        Limit {
+            timeout,
+            deadline: Instant::now() + span,
+        }
+    }
+}
+
+impl Start {
+    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit) -> Start {
+        Start {
+            pid,
+            name,
+            pidfd: Some(pidfd),
+            lifeline: Some(lifeline),
+            limit,
+        }
+    }
+
+    pub(crate) fn tell(&mut self, hello: &Hello, fds: &[OwnedFd]) -> Result<(), SpawnError> {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        match handshake::tell(self.lifeline(), hello, &fds) {
+            Ok(()) => Ok(()),
+            // A child that is gone already is told better by its status.
+            Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
+            Err(source) => Err(SpawnError::Io {
+                act: "speak to the new process",
+                source,
+            }),
+        }
+    }
+
+    fn hear(&mut self) -> Result<Answer, SpawnError> {
+        let waited = self.pidfd().wait_or_readable(self.lifeline(), self.limit.deadline);
+        match waited.map_err(SpawnError::io("wait for the new process"))? {
+            Waited::Timeout => {
+                let deadline = self.limit.timeout;
+                let (name, pid) = self.who();
+                Err(SpawnError::Timeout { name, pid, deadline })
+            }
+            Waited::Ended => Err(self.ended()),
+            Waited::Readable => match handshake::hear(self.lifeline()) {
+                Ok(Some((answer, _))) => Ok(answer),
+                Ok(None) => Err(self.ended()),
+                Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
+                Err(error) => Err(self.protocol(format!("its answer is not understood: {error}"))),
+            },
+        }
+    }
+
+    pub(crate) fn hear_ready(&mut self) -> Result<String, SpawnError> {
+        match self.hear()? {
+            Answer::Ready(server) => Ok(server),
+            answer => Err(self.refused(answer)),
+        }
+    }
+
+    pub(crate) fn hear_started(&mut self) -> Result<(), SpawnError> {
+        match self.hear()? {
+            Answer::Started => Ok(()),
+            answer => Err(self.refused(answer)),
+        }
+    }
+
+    fn refused(&self, answer: Answer) -> SpawnError {
+        let (name, pid) = self.who();
+        match answer {
+            Answer::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
+            Answer::BadValue(message) => SpawnError::Decode { name, pid, message },
+            Answer::Failed(message) => SpawnError::Protocol { name, pid, message },
+            Answer::Ready(_) | Answer::Started => self.protocol("it answered out of turn".to_owned()),
+        }
+    }
+
+    pub(crate) fn send_boot(&mut self, server: String, boot: Boot) -> Result<(), SpawnError> {
+        let sent = wire::no_panic("ipc-channel", || IpcSender::connect(server))
+            .and_then(|sender| sender)
+            .map_err(Failure::from)
+            .and_then(|sender| wire::send(&sender, boot));
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Failure::Io(source)) if source.kind() != io::ErrorKind::ConnectionRefused && source.kind() != io::ErrorKind::NotFound => {
+                Err(SpawnError::Io {
+                    act: "send the worker to the new process",
+                    source,
+                })
+            }
+            // The server is gone: what its process says, or its status, tells more.
+            Err(_) => Err(match self.hear() {
+                Ok(answer) => self.refused(answer),
+                Err(error) => error,
+            }),
+        }
+    }
+
+    fn pidfd(&self) -> &Pidfd {
+        self.pidfd.as_ref().expect("a start that is not finished holds its child")
+    }
+
+    fn lifeline(&self) -> BorrowedFd<'_> {
+        self.lifeline
+            .as_ref()
+            .expect("a start that is not finished holds its lifeline")
+            .as_fd()
+    }
+
+    fn who(&self) -> (String, u32) {
+        (self.name.clone(), self.pid)
+    }
+
+    fn protocol(&self, message: String) -> SpawnError {
+        let (name, pid) = self.who();
+        SpawnError::Protocol { name, pid, message }
+    }
+
+    /// The child closed its end, or is gone: waits for its status, which is the better answer.
+    fn ended(&mut self) -> SpawnError {
+        let (name, pid) = self.who();
+        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
+        // One that closed the lifeline but lives on gets no second chance.
+        if !matches!(pidfd.wait_end(Instant::now() + Duration::from_millis(200)), Ok(true)) {
+            pidfd.kill();
+            reap(&pidfd);
+            let message = "it closed its lifeline".to_owned();
+            return SpawnError::Protocol { name, pid, message };
+        }
+        let reason = match reap(&pidfd) {
+            Status::Exited(code) => ExitReason::Exited(code),
+            Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
+            Status::Unknown => ExitReason::Unknown,
+        };
+        SpawnError::Died { name, pid, reason }
+    }
+
+    /// Hands the child over to the reaper.
+    pub(crate) fn finish<T: DeserializeOwned>(
+        mut self,
+        daemon: bool,
+        reports: IpcReceiver<Report>,
+        pipes: Pipes,
+    ) -> Result<Process<T>, SpawnError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let lifeline = self.lifeline.take().expect("a start that is not finished holds its lifeline");
+        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
+        let life = Life::new(pidfd, lifeline, reports);
+        let running = Arc::new(Running::new(id, self.pid, self.name.clone(), daemon, life));
+        if let Err(source) = reaper::watch(running.clone()) {
+            running.with_pidfd(|pidfd| {
+                pidfd.kill();
+                reap(pidfd)
+            });
+            return Err(SpawnError::Io {
+                act: "watch the new process",
+                source,
+            });
+        }
+        Ok(Process::new(running, pipes))
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            pidfd.kill();
+            reap(&pidfd);
+        }
+    }
+}
+
+fn reap(pidfd: &Pidfd) -> Status {
+    // Killed, or seen to have ended: this does not wait long.
+    let _ = pidfd.wait_end(Instant::now() + Duration::from_secs(3600));
+    pidfd.reap().unwrap_or(Status::Unknown)
+}
