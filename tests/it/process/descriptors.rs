@@ -5,6 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Barrier;
 use std::time::Duration;
 
+use ipc_channel::ipc::IpcSharedMemory;
 use offspring::{Builder, SpawnError, Stdio};
 
 use super::stage::{Census, answer, descriptors, script, sleeper};
@@ -65,21 +66,25 @@ fn descriptors_do_not_grow_with_the_number_of_siblings() {
     assert!(counts.iter().all(|&count| count == counts[0]), "{counts:?}");
 }
 
-/// Opens a socket with a high number, and gives what its child has.
+/// Opens a socket with a high number, and a copy of shared memory, which ipc-channel makes inheritable.
+/// Gives what its child has.
 #[offspring::worker]
-fn hold_a_socket() -> (i32, Vec<String>) {
+fn hold_things_open() -> (i32, Vec<String>) {
     let socket = UnixDatagram::unbound().unwrap();
     // SAFETY: a new descriptor, owned by nobody else.
     let high = unsafe { OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 200)) };
+    let memory = IpcSharedMemory::from_bytes(b"mine");
+    let _copy = memory.clone();
     let of_child = list_descriptors::spawn(String::new()).unwrap().join().unwrap();
     (high.as_raw_fd(), of_child)
 }
 
 #[offspring::test(timeout = "20s")]
 fn what_the_parent_has_open_is_not_open_in_the_child() {
-    let (high, of_child) = hold_a_socket::spawn().unwrap().join().unwrap();
+    let (high, of_child) = hold_things_open::spawn().unwrap().join().unwrap();
     assert!(high >= 200);
-    assert!(!of_child.iter().any(|descriptor| descriptor.starts_with(&format!("{high} "))), "{of_child:?}");
+    let is_his = |descriptor: &String| descriptor.starts_with(&format!("{high} ")) || descriptor.contains("memfd");
+    assert!(!of_child.iter().any(is_his), "{of_child:?}");
 }
 
 /// What is different after 200 children of several kinds.

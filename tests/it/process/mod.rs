@@ -6,5 +6,7 @@ mod stage;
 mod arguments;
 mod descriptors;
 mod end;
+mod join;
+mod signals;
 mod start;
 mod stdio;

@@ -1,0 +1,150 @@
+"""The workloads of compare.rs in Python's multiprocessing: prints one figure."""
+
+import multiprocessing as mp
+import sys
+import time
+
+ITEMS, JOBS, ROUND_TRIPS, SPAWNS = 100_000, 40_000, 10_000, 20
+
+
+def produce(queue, start, count):
+    start.wait()
+    for n in range(count):
+        queue.put(n)
+
+
+def consume(queue, count):
+    for _ in range(count):
+        queue.get()
+
+
+def work(jobs):
+    while True:
+        jobs.get()
+        jobs.task_done()
+
+
+def echo_queues(there, back):
+    while (n := there.get()) is not None:
+        back.put(n)
+
+
+def echo_pipe(connection):
+    try:
+        while True:
+            connection.send(connection.recv())
+    except EOFError:
+        pass
+
+
+def swallow(connection, count):
+    for _ in range(count):
+        connection.recv_bytes()
+    connection.send(0)
+
+
+def value(queue):
+    queue.put(7)
+
+
+def rate(count, since):
+    return count / (time.perf_counter() - since) / 1e6
+
+
+def each(count, since):
+    return (time.perf_counter() - since) / count * 1e6
+
+
+def queue(maxsize=0):
+    q, start = mp.Queue(maxsize), mp.Event()
+    consumer = mp.Process(target=consume, args=(q, ITEMS))
+    producer = mp.Process(target=produce, args=(q, start, ITEMS))
+    consumer.start(), producer.start()
+    since = time.perf_counter()
+    start.set()
+    consumer.join()
+    figure = rate(ITEMS, since)
+    producer.join()
+    return figure
+
+
+def jobs():
+    q, start = mp.JoinableQueue(), mp.Event()
+    for _ in range(4):
+        mp.Process(target=work, args=(q,), daemon=True).start()
+    producers = [mp.Process(target=produce, args=(q, start, JOBS // 4)) for _ in range(4)]
+    for producer in producers:
+        producer.start()
+    since = time.perf_counter()
+    start.set()
+    for producer in producers:
+        producer.join()
+    q.join()
+    return rate(JOBS, since)
+
+
+def queue_pair():
+    there, back = mp.Queue(), mp.Queue()
+    process = mp.Process(target=echo_queues, args=(there, back))
+    process.start()
+    there.put(0), back.get()
+    since = time.perf_counter()
+    for n in range(ROUND_TRIPS):
+        there.put(n)
+        back.get()
+    figure = each(ROUND_TRIPS, since)
+    there.put(None)
+    process.join()
+    return figure
+
+
+def pipe():
+    ours, theirs = mp.Pipe()
+    process = mp.Process(target=echo_pipe, args=(theirs,), daemon=True)
+    process.start()
+    ours.send(0), ours.recv()
+    since = time.perf_counter()
+    for n in range(ROUND_TRIPS):
+        ours.send(n)
+        ours.recv()
+    return each(ROUND_TRIPS, since)
+
+
+def payload(size, count):
+    ours, theirs = mp.Pipe()
+    process = mp.Process(target=swallow, args=(theirs, count))
+    process.start()
+    data = b"\7" * size
+    since = time.perf_counter()
+    for _ in range(count):
+        ours.send_bytes(data)
+    ours.recv()
+    figure = rate(size * count, since) / 1e3
+    process.join()
+    return figure
+
+
+def spawn():
+    since = time.perf_counter()
+    for _ in range(SPAWNS):
+        q = mp.SimpleQueue()
+        process = mp.Process(target=value, args=(q,))
+        process.start()
+        q.get()
+        process.join()
+    return each(SPAWNS, since) / 1e3
+
+
+if __name__ == "__main__":
+    # The start method that starts a program anew, as offspring does.
+    mp.set_start_method("spawn")
+    print({
+        "queue": queue,
+        "bounded": lambda: queue(64),
+        "jobs": jobs,
+        "queue_pair": queue_pair,
+        "pipe": pipe,
+        "mib": lambda: payload(1 << 20, 200),
+        "mib64": lambda: payload(64 << 20, 4),
+        "spawn": spawn,
+    }[sys.argv[1]]())

@@ -1,0 +1,196 @@
+//! Signals to a child, and what it inherits of its parent's.
+
+use std::time::{Duration, Instant};
+
+use offspring::{Builder, ExitReason, KillCause, Process, Stdio};
+
+use super::stage::{FOREVER, Lines, answer, sleeper, state_of};
+use crate::support::{eventually, is_running};
+
+fn reason_of(child: &Process<()>) -> ExitReason {
+    child.join().unwrap_err().reason().unwrap().clone()
+}
+
+/// Python's `test_many_processes`: terminated so early that some may not have begun to sleep.
+#[offspring::test(timeout = "30s")]
+fn a_hundred_children_can_be_terminated_right_after_their_start() {
+    let children: Vec<_> = (0..100).map(|_| sleeper::spawn().unwrap()).collect();
+    for child in &children {
+        child.terminate();
+    }
+    for child in &children {
+        assert_eq!(reason_of(child), ExitReason::Killed(KillCause::Terminate));
+    }
+    // Each at its own time, too.
+    for _ in 0..20 {
+        let child = sleeper::spawn().unwrap();
+        child.terminate();
+        assert_eq!(reason_of(&child), ExitReason::Killed(KillCause::Terminate));
+    }
+}
+
+/// Ignores SIGTERM, then says so.
+#[offspring::worker]
+fn ignore_terminate() {
+    // SAFETY: no handler is involved.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    println!("ready");
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::test(timeout = "20s")]
+fn terminate_may_be_ignored_and_kill_may_not() {
+    let mut child = Builder::new().stdout(Stdio::piped()).spawn(ignore_terminate::new()).unwrap();
+    assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
+    child.terminate();
+    assert!(child.join_timeout(Duration::from_millis(200)).unwrap_err().is_timeout());
+    child.kill();
+    assert_eq!(reason_of(&child), ExitReason::Killed(KillCause::Kill));
+}
+
+extern "C" fn exit_in_order(_: i32) {
+    // SAFETY: `_exit` may be called from a signal handler.
+    unsafe { libc::_exit(17) };
+}
+
+#[offspring::worker]
+fn handle_terminate() {
+    // SAFETY: the handler calls only `_exit`.
+    unsafe { libc::signal(libc::SIGTERM, exit_in_order as extern "C" fn(i32) as usize) };
+    println!("ready");
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_child_that_handles_terminate_ends_as_it_likes() {
+    let mut child = Builder::new().stdout(Stdio::piped()).spawn(handle_terminate::new()).unwrap();
+    assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
+    child.terminate();
+    assert_eq!(reason_of(&child), ExitReason::Exited(17));
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_stopped_child_can_be_terminated_and_killed() {
+    for (stop, cause) in [
+        (Process::<()>::terminate as fn(&Process<()>), KillCause::Terminate),
+        (Process::<()>::kill, KillCause::Kill),
+    ] {
+        let child = sleeper::spawn().unwrap();
+        stop_process(child.pid());
+        let began = Instant::now();
+        stop(&child);
+        assert_eq!(reason_of(&child), ExitReason::Killed(cause));
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+}
+
+/// Sends SIGSTOP, and waits until it did its work.
+pub(super) fn stop_process(pid: u32) {
+    // SAFETY: a child that nobody reaps meanwhile, or a descendant that has a parent.
+    unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
+    eventually("the process is stopped", || state_of(pid).as_deref() == Some("T"));
+}
+
+/// Masks and dispositions of this process, from its own status: blocked, ignored.
+#[offspring::worker]
+fn signal_state() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+    };
+    (field("SigBlk"), field("SigIgn"))
+}
+
+/// Blocks and ignores all that can be, and gives what its child sees, and whether it can be terminated.
+#[offspring::worker]
+fn start_from_a_deaf_process() -> ((u64, u64), (u64, u64), bool) {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: no handler is involved; what cannot be ignored is an error.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    // SAFETY: the set is initialised by `sigfillset` before it is read.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &all, std::ptr::null_mut());
+    }
+    let seen = signal_state::spawn().unwrap().join().unwrap();
+    let child = sleeper::spawn().unwrap();
+    child.terminate();
+    let ended = child.join_timeout(Duration::from_secs(5)).is_err_and(|error| !error.is_timeout());
+    (signal_state(), seen, ended)
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_child_has_the_signals_of_a_fresh_program() {
+    const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
+    let ((blocked, ignored), seen, ended) = start_from_a_deaf_process::spawn().unwrap().join().unwrap();
+    assert!(blocked.count_ones() > 50 && ignored.count_ones() > 50, "the scene is set");
+    // Rust itself ignores SIGPIPE.
+    assert_eq!(seen, (0, PIPE));
+    assert!(ended, "terminate did nothing");
+}
+
+/// Gives whether a stranger that got the pid of an ended child lives on after `kill` and `terminate`, and
+/// `None` where the system lets nobody choose pids.
+#[offspring::worker]
+fn signal_after_the_end() -> Option<bool> {
+    for _ in 0..100 {
+        let child = answer::spawn().unwrap();
+        child.join().unwrap();
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (child.pid() - 1).to_string()).ok()?;
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let recycled = stranger.id() == child.pid();
+        child.terminate();
+        child.kill();
+        let lives = is_running(stranger.id()) && stranger.try_wait().unwrap().is_none();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        if recycled {
+            return Some(lives);
+        }
+    }
+    None
+}
+
+#[offspring::test(timeout = "30s")]
+fn no_signal_reaches_a_stranger_with_the_pid_of_an_ended_child() {
+    let outcome = signal_after_the_end::spawn().unwrap().join().unwrap();
+    assert_ne!(outcome, Some(false));
+}
+
+#[offspring::worker]
+fn start_and_sleep() {
+    let child = sleeper::spawn().unwrap();
+    println!("{}", child.pid());
+    child.join().unwrap();
+}
+
+/// As a terminal does it: the whole foreground group gets SIGINT.
+#[offspring::worker]
+fn lead_a_group(children: usize) {
+    // SAFETY: makes this process the leader of a group of its own.
+    assert_eq!(unsafe { libc::setpgid(0, 0) }, 0);
+    let children: Vec<_> = (0..children).map(|_| start_and_sleep::spawn().unwrap()).collect();
+    for child in &children {
+        println!("{}", child.pid());
+    }
+    println!("ready");
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::test(timeout = "20s")]
+fn ctrl_c_ends_the_whole_family() {
+    let mut leader = Builder::new().stdout(Stdio::piped()).spawn(lead_a_group::new(4)).unwrap();
+    let mut lines = Lines::of(&mut leader);
+    let mut pids = Vec::new();
+    while let Some(pid) = lines.next().filter(|line| line != "ready") {
+        pids.push(pid.parse().unwrap());
+    }
+    assert_eq!(pids.len(), 8);
+    // SAFETY: the group is that of a child which has not ended.
+    unsafe { libc::kill(-(leader.pid() as i32), libc::SIGINT) };
+    assert!(matches!(reason_of(&leader), ExitReason::Signaled { signal: libc::SIGINT, .. }));
+    eventually("all descendants are gone", || !pids.iter().any(|&pid| is_running(pid)));
+}
