@@ -44,8 +44,8 @@ impl ProcessWorker for Counter {
 
 pub(crate) fn count(files: &[File], workers: usize, totals: &mut Totals, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
     let counter = Counter {
-        files: JoinableQueue::bounded(32 * workers)?,
-        results: Queue::bounded(32 * workers)?,
+        files: JoinableQueue::bounded(8 * workers)?,
+        results: Queue::bounded(8 * workers)?,
     };
     thread::scope(|scope| {
         // A thread of its own, since both queues are bounded: whoever fed before collecting would wait for ever.
