@@ -9,7 +9,7 @@
 //! fragmented message can hang its sender and close the channel for everybody. Longer bodies travel
 //! as shared memory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -56,6 +56,8 @@ pub(crate) struct Encoded {
 }
 
 thread_local! {
+    /// Whether a value of the user was encoded on this thread since the last message from it.
+    static ENCODED: Cell<bool> = const { Cell::new(false) };
     /// Handles noted by the encoding that runs on this thread, if one does.
     static NOTED: RefCell<Option<Vec<WireHandle>>> = const { RefCell::new(None) };
     /// Handles that the decoding on this thread may claim.
@@ -118,6 +120,7 @@ impl postcard::ser_flavors::Flavor for Buffer<'_> {
 /// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
 pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
     let start = bytes.len();
+    ENCODED.set(true);
     // Nested encodings (a `Serialize` that itself puts into a queue) each have a list of their own.
     let outer = NOTED.with(|noted| noted.replace(Some(Vec::new())));
     let outcome = catch_unwind(AssertUnwindSafe(|| postcard::serialize_with_flavor(value, Buffer(bytes))));
@@ -335,6 +338,15 @@ pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<()
     send_with_strays(sender, message)
 }
 
+/// Sends a doorbell: what never waits, since its sender knows that the last one was heard, needs no care for
+/// signals.
+pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), Failure> {
+    drop_strays();
+    no_panic("ipc-channel", || sender.send(bell))
+        .map_err(Failure::Io)?
+        .map_err(Failure::from)
+}
+
 /// As [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
 pub(crate) fn send_with_strays<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<(), Failure> {
     // ipc-channel never retries EINTR, and a message with handles cannot be sent twice.
@@ -357,6 +369,9 @@ pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> 
 /// on whatever this thread sends next. Where they cannot work they must not end up in a stranger's
 /// hands: sending to a receiver that is gone takes them along into nothing.
 pub(crate) fn drop_strays() {
+    if !ENCODED.replace(false) {
+        return;
+    }
     static NOWHERE: OnceLock<Option<IpcSender<()>>> = OnceLock::new();
     let nowhere = NOWHERE.get_or_init(|| ipc_channel::ipc::channel().ok().map(|(sender, _)| sender));
     if let Some(nowhere) = nowhere {

@@ -120,7 +120,7 @@ impl Source {
     fn tell_room(&self) {
         if claim(self.region.atomic(WRITER_SLEEPS)) {
             // A sender that is gone waits for nothing.
-            let _ = wire::send(&self.back, Bell);
+            let _ = wire::ring(&self.back, Bell);
         }
     }
 

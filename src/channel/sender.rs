@@ -181,7 +181,7 @@ impl SenderShared {
             Err(ring::Corrupt) => return Some(Err(SendEnd::Disconnected)),
         }
         if claim(ring.region.atomic(READER_SLEEPS)) {
-            if let Err(failure) = self.tell(Inward::Bell) {
+            if let Err(failure) = wire::ring(&lock(&self.outward), Inward::Bell) {
                 ring.back.set_gone();
                 return Some(Err(failure.into()));
             }

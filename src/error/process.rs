@@ -185,7 +185,7 @@ impl fmt::Display for ExitReason {
                     write!(f, " ({name})")?;
                 }
                 if *signal == 9 {
-                    f.write_str(", not sent by this program: out of memory?")?;
+                    f.write_str(", from outside, or for want of memory")?;
                 }
                 if *core_dumped {
                     f.write_str(", core dumped")?;

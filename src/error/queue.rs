@@ -11,6 +11,9 @@ pub enum PutError<T> {
     /// The queue was closed.
     #[error("putting into a closed queue")]
     Closed(T),
+    /// The queue is full, other processes have held it, and nobody is left who could take an item.
+    #[error("putting into a full queue that nobody is left to get from")]
+    Abandoned(T),
     /// The process that made the queue has ended, and the queue with it.
     #[error("putting into a queue whose owner process has ended")]
     Disconnected(T),
@@ -26,7 +29,11 @@ impl<T> PutError<T> {
     /// The item that was not taken.
     pub fn into_inner(self) -> T {
         match self {
-            PutError::Closed(item) | PutError::Disconnected(item) | PutError::Encode(item, _) | PutError::Handle(item, _) => item,
+            PutError::Closed(item)
+            | PutError::Abandoned(item)
+            | PutError::Disconnected(item)
+            | PutError::Encode(item, _)
+            | PutError::Handle(item, _) => item,
         }
     }
 }
@@ -91,9 +98,12 @@ impl<T> PutTimeoutError<T> {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum GetError {
-    /// The queue is at its end: closed and drained, or nobody is left who could put.
+    /// The queue is closed and drained.
     #[error("getting from a queue that is closed and drained")]
     Closed,
+    /// The queue is empty, other processes have held it, and nobody is left who could put an item.
+    #[error("getting from an empty queue that nobody is left to put into")]
+    Abandoned,
     /// The process that made the queue has ended, and the queue with it.
     #[error("getting from a queue whose owner process has ended")]
     Disconnected,
@@ -213,7 +223,7 @@ pub enum HandleError {
 }
 
 debug_without_item! {
-    PutError { Closed, Disconnected, Encode + cause, Handle + cause }
+    PutError { Closed, Abandoned, Disconnected, Encode + cause, Handle + cause }
 }
 
 debug_without_item_around! {

@@ -110,7 +110,8 @@ impl Peer {
     /// Wakes the client if it sleeps. Its death is not told here: the service learns of it.
     pub(crate) fn ring(&self) {
         if self.page.claim_client() {
-            let _ = self.send(Down::Bell);
+            let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = wire::ring(&down, Down::Bell);
         }
     }
 

@@ -27,6 +27,9 @@ pub(crate) trait Resource: Send + Sync {
     /// A client uses it through this region from now on.
     fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Arc<Region>) -> Box<dyn Attachment>;
 
+    /// This process is at its end, and waits for its children: its own handles count no more.
+    fn owner_exits(&self);
+
     /// For `resolve`: the object itself.
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync>;
 }
@@ -135,6 +138,18 @@ pub(crate) fn publish(resource: &Arc<dyn Resource>) -> u64 {
 /// The resource of this number, if it is still there.
 pub(crate) fn resolve(number: u64) -> Option<Arc<dyn Resource>> {
     lock(&RESOURCES).as_ref()?.get(&number)?.upgrade()
+}
+
+/// Tells all resources that this process is at its end.
+pub(crate) fn owner_exits() {
+    let resources: Vec<_> = lock(&RESOURCES)
+        .iter()
+        .flatten()
+        .filter_map(|(_, resource)| resource.upgrade())
+        .collect();
+    for resource in resources {
+        resource.owner_exits();
+    }
 }
 
 /// A ticket for a resource of this process. The service is woken by [`announce`], which the caller calls

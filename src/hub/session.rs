@@ -124,7 +124,7 @@ impl Session {
 
     /// Wakes the hub if it sleeps.
     pub(crate) fn ring(&self) {
-        if self.page.claim_hub() && self.send(Up::Bell).is_err() {
+        if self.page.claim_hub() && wire::ring(&lock(&self.up), Up::Bell).is_err() {
             self.down.set_gone();
         }
     }

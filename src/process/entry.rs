@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::child;
 use crate::process::current::{self, Identity};
-use crate::process::exit;
 use crate::sys;
 
 /// Set for a new child; removed before its worker runs.
@@ -95,7 +94,6 @@ pub fn with_deadline<R: Send + 'static>(path: &'static str, limit: Duration, bod
     match ended.recv_timeout(limit) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            exit::kill_at_exit();
             panic!("test `{path}` did not end within {limit:?}")
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {

@@ -17,8 +17,6 @@ const DAEMON_GRACE: Duration = Duration::from_secs(5);
 static EXITING: AtomicBool = AtomicBool::new(false);
 /// The process that has children to look after.
 static PARENT: OnceLock<u32> = OnceLock::new();
-/// Whether nobody waits for children any more.
-static HURRY: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn is_exiting() -> bool {
     EXITING.load(Ordering::SeqCst)
@@ -32,12 +30,6 @@ pub(crate) fn install() {
     });
 }
 
-/// From now on the end of this process kills its children. For a test that missed its deadline: its
-/// children hang, and would hang the harness too.
-pub(crate) fn kill_at_exit() {
-    HURRY.store(true, Ordering::SeqCst);
-}
-
 /// Runs on the thread that ends the program, after its thread-locals are gone: so only signals and
 /// waits here, nothing of ipc-channel. Reaper and hub still run: children may need a queue of ours to end.
 extern "C" fn at_exit() {
@@ -46,9 +38,6 @@ extern "C" fn at_exit() {
         return;
     }
     EXITING.store(true, Ordering::SeqCst);
-    if HURRY.load(Ordering::SeqCst) {
-        reaper::running().iter().for_each(|child| child.kill(KillCause::Exit));
-    }
     let daemons: Vec<_> = reaper::running().into_iter().filter(|child| child.daemon || is_harness()).collect();
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);
@@ -60,7 +49,12 @@ extern "C" fn at_exit() {
             daemon.wait(None);
         }
     }
-    for child in reaper::running() {
+    let others = reaper::running();
+    if !others.is_empty() {
+        // They may wait for an item that only this process could have put.
+        reaper::announce_exit();
+    }
+    for child in others {
         child.wait(None);
     }
 }

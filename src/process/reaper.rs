@@ -8,6 +8,7 @@ use std::io;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::hub;
 use crate::process::handle::Running;
 use crate::sys::{self, Endings};
 
@@ -29,6 +30,10 @@ impl Reaper {
     fn run(&self) {
         loop {
             for id in self.endings.wait() {
+                if id == Endings::WAKE {
+                    hub::owner_exits();
+                    continue;
+                }
                 let Some(child) = self.children().get(&id).cloned() else { continue };
                 let status = child.with_pidfd(|pidfd| pidfd.reap().inspect(|_| self.endings.forget(pidfd)));
                 let Some(status) = status.flatten() else { continue };
@@ -61,6 +66,14 @@ pub(crate) fn start() -> io::Result<()> {
     sys::service_thread("offspring-reaper", || REAPER.wait().run())?;
     let _ = REAPER.set(reaper);
     Ok(())
+}
+
+/// Tells the hub that this process is at its end. The reaper does it, since the thread that ends the
+/// process has no thread-locals any more, and ipc-channel needs them.
+pub(crate) fn announce_exit() {
+    if let Some(reaper) = REAPER.get() {
+        reaper.endings.wake();
+    }
 }
 
 /// Hands a child over. [`start`] was called before.

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
+use crate::queue::layout::Word;
 use crate::wire::Packet;
 
 /// An item as it lies in the queue.
@@ -37,7 +38,7 @@ pub(crate) enum Payload {
 pub(crate) enum Over {
     Timeout,
     Closed,
-    /// Unfinished items, and nobody left to finish them.
+    /// Nobody is left who could put, or take; so many items are left.
     Abandoned(usize),
 }
 
@@ -59,6 +60,8 @@ pub(crate) struct Core {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) closed: bool,
+    /// The owner's process is at its end: it waits for its children, and uses the queue no more.
+    pub(super) exiting: bool,
     pub(super) store: VecDeque<Item>,
     /// Items put and not done; counts in a joinable queue only.
     pub(super) unfinished: usize,
@@ -134,6 +137,9 @@ impl Core {
             if self.free(&state) > 0 || self.reclaim(&mut state) {
                 break None;
             }
+            if !self.has_taker(&state, None) {
+                break Some(Over::Abandoned(state.len()));
+            }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break Some(Over::Timeout);
             }
@@ -174,8 +180,8 @@ impl Core {
             if let Some(item) = state.local.ready.pop_front() {
                 break Ok(item);
             }
-            if self.is_over(&state, None) {
-                break Err(Over::Closed);
+            if let Some(over) = self.over(&state, None) {
+                break Err(over);
             }
             if late {
                 break Err(Over::Timeout);
@@ -256,7 +262,7 @@ impl Core {
             if state.unfinished == 0 {
                 break Ok(());
             }
-            if !self.has_finisher(&state) {
+            if !self.has_taker(&state, None) {
                 break Err(Over::Abandoned(state.unfinished));
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -270,10 +276,21 @@ impl Core {
         outcome
     }
 
-    /// Whether anybody besides a thread that joins here may still finish items: once all other processes
-    /// that held the queue are gone, only a local thread that has taken items before.
-    pub(super) fn has_finisher(&self, state: &State) -> bool {
-        !state.shared || state.tickets > 0 || !state.remotes.is_empty() || state.local.has_got
+    /// Whether anybody may still take items, while `asker` (`None` is the local side) waits for that. As long
+    /// as no other process ever held the queue, some thread of this one may; once all of them are gone, only
+    /// one that has taken items before.
+    pub(super) fn has_taker(&self, state: &State, asker: Option<u64>) -> bool {
+        let mut others = state.remotes.iter().filter(|&(&key, _)| Some(key) != asker);
+        let own = match asker.and_then(|key| state.remotes.get(&key)) {
+            None => state.local.has_got,
+            Some(remote) => remote.has_got || (self.local_handles(state) > 0 && state.local.putters == 0),
+        };
+        !state.shared || state.tickets > 0 || own || others.any(|(_, remote)| remote.word(Word::Putters) == 0)
+    }
+
+    /// Handles in this process; none count while it ends.
+    pub(super) fn local_handles(&self, state: &State) -> usize {
+        if state.exiting { 0 } else { self.handles.load(Ordering::SeqCst) }
     }
 }
 

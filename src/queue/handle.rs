@@ -153,6 +153,7 @@ impl Handle {
         outcome.map_err(|refused| match refused {
             Refused::Encode(error) => PutEnd::Failed(PutError::Encode(item, error)),
             Refused::End(RemoteEnd::Over(Over::Closed)) => PutEnd::Failed(PutError::Closed(item)),
+            Refused::End(RemoteEnd::Over(Over::Abandoned(_))) => PutEnd::Failed(PutError::Abandoned(item)),
             Refused::End(RemoteEnd::Over(_)) => PutEnd::Full(item),
             Refused::End(RemoteEnd::Gone) => PutEnd::Failed(PutError::Disconnected(item)),
             Refused::End(RemoteEnd::Handle(error)) => PutEnd::Failed(PutError::Handle(item, error)),
@@ -209,7 +210,8 @@ impl Handle {
         let now = matches!(limit, Limit::Now);
         let taken = self.take(limit.deadline(), now).map_err(|end| match end {
             RemoteEnd::Over(Over::Timeout) => GetEnd::Empty,
-            RemoteEnd::Over(_) => GetEnd::Failed(GetError::Closed),
+            RemoteEnd::Over(Over::Closed) => GetEnd::Failed(GetError::Closed),
+            RemoteEnd::Over(Over::Abandoned(_)) => GetEnd::Failed(GetError::Abandoned),
             RemoteEnd::Gone => GetEnd::Failed(GetError::Disconnected),
             RemoteEnd::Handle(error) => GetEnd::Failed(GetError::Handle(error)),
         })?;

@@ -90,7 +90,8 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// # Errors
     ///
-    /// [`PutError`]: closed, owner gone, or the item does not encode; it comes back with the error.
+    /// [`PutError`]: closed, owner gone, full with nobody left to take an item, or the item does not encode; it
+    /// comes back with the error.
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
         self.handle.put(item, Limit::Forever).map_err(|end| match end {
             PutEnd::Failed(error) => error,
@@ -127,7 +128,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// # Errors
     ///
-    /// [`GetError::Closed`] at the end of the queue; owner gone; or an item that does not decode, which
+    /// [`GetError::Closed`] or [`GetError::Abandoned`] at the end of the queue; owner gone; or an item that does not decode, which
     /// counts as done.
     pub fn get(&self) -> Result<Delivery<T>, GetError> {
         match self.handle.get(Limit::Forever) {

@@ -30,6 +30,8 @@ pub(crate) enum Word {
     Length,
     /// Hub: the last join that is over.
     Joined,
+    /// Hub: items that are not done.
+    Unfinished,
 }
 
 pub(crate) const ATTACHED: u64 = 1;
@@ -43,6 +45,8 @@ pub(crate) enum Flag {
     Over = 2,
     /// Somebody waits for room: the hub wants to know when an item is taken.
     TellRoom = 4,
+    /// Puts that find no room and joins wait in vain: nobody is left who could take items.
+    Abandoned = 8,
 }
 
 impl Flag {

@@ -20,9 +20,11 @@ use crate::queue::handle::{GetEnd, Handle, Limit, PutEnd};
 /// when a process dies that it was sent to but that had not taken it. The order of the items of one
 /// producer is kept.
 ///
-/// A `get` ends with [`GetError::Closed`] when the queue is closed and drained, and also when it is empty
-/// and nobody is left who could put: other processes have held it, and everyone who still does waits
-/// for an item and has never put one.
+/// A `get` ends with [`GetError::Closed`] when the queue is closed and drained, and with
+/// [`GetError::Abandoned`] when it is empty and nobody is left who could put: other processes have held it,
+/// and everyone who still does waits for an item and has never put one. A `put` into a full queue ends
+/// with [`PutError::Abandoned`] when nobody is left who could take an item. All of that is what the queue
+/// finds at that moment: with a new process it goes on.
 ///
 /// ```
 /// use offspring::{ProcessWorker, Queue, Worker};
@@ -86,7 +88,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`PutError`]: closed, owner gone, or the item does not encode; it comes back with the error.
+    /// [`PutError`]: closed, owner gone, full with nobody left to take an item, or the item does not encode; it
+    /// comes back with the error.
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
         self.handle.put(item, Limit::Forever).map_err(|end| match end {
             PutEnd::Failed(error) => error,
@@ -123,7 +126,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`GetError::Closed`] at the end of the queue; owner gone; or an item that does not decode, which
+    /// [`GetError::Closed`] or [`GetError::Abandoned`] at the end of the queue; owner gone; or an item that does not decode, which
     /// counts as taken.
     pub fn get(&self) -> Result<T, GetError> {
         match self.handle.get(Limit::Forever) {

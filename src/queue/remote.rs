@@ -220,7 +220,8 @@ impl Attached {
         }
         let bounded = self.capacity().is_some();
         if bounded && !self.take_credit() {
-            return None;
+            let abandoned = Flag::Abandoned.is_in(self.flags());
+            return abandoned.then_some(Err(RemoteEnd::Over(Over::Abandoned(0))));
         }
         let mut outbox = lock(&self.outbox);
         let pushed = match outgoing {
@@ -355,7 +356,7 @@ impl Attached {
                 return outcome;
             }
             if Flag::Over.is_in(self.flags()) && !self.awaits_parcel() {
-                return Err(RemoteEnd::Over(Over::Closed));
+                return Err(RemoteEnd::Over(self.over()));
             }
         }
     }
@@ -373,11 +374,17 @@ impl Attached {
         if self.awaits_parcel() {
             return self.session.wait(None, || self.take())?;
         }
-        Err(RemoteEnd::Over(if Flag::Over.is_in(self.flags()) {
+        let over = Flag::Over.is_in(self.flags());
+        Err(RemoteEnd::Over(if over { self.over() } else { Over::Timeout }))
+    }
+
+    /// Which end it is that the flag `Over` tells.
+    fn over(&self) -> Over {
+        if Flag::Closed.is_in(self.flags()) {
             Over::Closed
         } else {
-            Over::Timeout
-        }))
+            Over::Abandoned(0)
+        }
     }
 
     /// Waits until the owner has seen all that this process wrote before, and has answered it.
@@ -435,9 +442,18 @@ impl Attached {
     pub(crate) fn join(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
         let join = self.joins.fetch_add(1, Ordering::SeqCst) + 1;
         self.entry(Tag::Join, join)?;
-        self.session
-            .wait(deadline, || (self.word(Word::Joined).load(Ordering::SeqCst) >= join).then_some(()))?;
-        Ok(())
+        // The owner has read the question, so the flag is no older than it.
+        self.ask(deadline)?;
+        self.session.wait(deadline, || {
+            if self.word(Word::Joined).load(Ordering::SeqCst) >= join {
+                Some(Ok(()))
+            } else if Flag::Abandoned.is_in(self.flags()) {
+                let unfinished = self.word(Word::Unfinished).load(Ordering::SeqCst);
+                Some(Err(RemoteEnd::Over(Over::Abandoned(unfinished as usize))))
+            } else {
+                None
+            }
+        })?
     }
 
     pub(crate) fn end_lease(&self, lease: u64, done: bool) -> Result<(), RemoteEnd> {

@@ -157,6 +157,12 @@ impl Resource for Core {
         Box::new(Client { core: self, key })
     }
 
+    fn owner_exits(&self) {
+        let mut state = self.lock();
+        state.exiting = true;
+        self.settle(&mut state);
+    }
+
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {
         self
     }

@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::queue::client::Remote;
-use crate::queue::core::{Core, State};
+use crate::queue::core::{Core, Over, State};
 use crate::queue::layout::{self, Flag, Word};
 
 /// A client that has taken nothing for this long, with items ahead of it that it does not wait for, is
 /// busy: others may have them. Shorter pauses do not count, since a later item that was handed to
 /// another client in between would overtake them.
 const STALLED: Duration = Duration::from_millis(2);
+
 impl Core {
     pub(super) fn free(&self, state: &State) -> usize {
         let Some(capacity) = self.capacity else { return usize::MAX };
@@ -29,10 +30,10 @@ impl Core {
         self.free(state) > 0
     }
 
-    /// Whether `asker` (`None` is the local side) gets no item any more. Looked at when the store is empty.
-    pub(super) fn is_over(&self, state: &State, asker: Option<u64>) -> bool {
+    /// Why `asker` (`None` is the local side) gets no item any more, if it is so.
+    pub(super) fn over(&self, state: &State, asker: Option<u64>) -> Option<Over> {
         if !state.store.is_empty() || (asker.is_none() && !state.local.ready.is_empty()) {
-            return false;
+            return None;
         }
         // Items that others have and that may come back. One that waits here for more does not count: it
         // would never give them back by itself, and two of those would wait for each other.
@@ -41,38 +42,45 @@ impl Core {
         });
         let local_holds = asker.is_some() && !state.local.leases.is_empty() && state.local.getters == 0;
         if others_hold || local_holds {
-            return false;
+            return None;
         }
         if state.closed {
-            return true;
+            return Some(Over::Closed);
         }
         // Nobody is left who could put: another process held a handle once, none is under way, and whoever
         // still holds one has never put, and waits for an item itself.
-        let local_idle = self.handles.load(Ordering::SeqCst) == 0 || (state.local.getters > 0 && !state.local.has_put);
+        let local_idle = self.local_handles(state) == 0 || (state.local.getters > 0 && !state.local.has_put);
         let idle = |remote: &Remote| remote.word(Word::Getters) > 0 && !remote.has_put;
-        state.shared && state.tickets == 0 && local_idle && state.remotes.values().all(idle)
+        let abandoned = state.shared && state.tickets == 0 && local_idle && state.remotes.values().all(idle);
+        abandoned.then_some(Over::Abandoned(0))
     }
 
     /// Gives items and room to those who wait, and tells everybody what changed for them.
     pub(super) fn settle(&self, state: &mut State) {
         self.settle_items(state);
         self.settle_room(state);
-        if state.local.getters > 0 && (!state.local.ready.is_empty() || self.is_over(state, None)) {
+        if state.local.getters > 0 && (!state.local.ready.is_empty() || self.over(state, None).is_some()) {
             self.items.notify_all();
         }
-        if state.local.putters > 0 && (state.closed || self.free(state) > 0) {
+        let taken_care_of = self.has_taker(state, None);
+        if state.local.putters > 0 && (state.closed || self.free(state) > 0 || !taken_care_of) {
             self.room.notify_all();
         }
-        if state.local.joiners > 0 && (state.unfinished == 0 || !self.has_finisher(state)) {
+        if state.local.joiners > 0 && (state.unfinished == 0 || !taken_care_of) {
             self.done.notify_all();
         }
         let waiting_for_room = self.capacity.is_some() && (state.local.putters > 0 || state.remotes.values().any(Remote::wants_room));
         let keys: Vec<u64> = state.remotes.keys().copied().collect();
         let (length, unfinished, closed) = (state.len(), state.unfinished, state.closed);
         for key in keys {
-            let over = state.remotes.get(&key).is_some_and(|remote| remote.word(Word::Getters) > 0) && self.is_over(state, Some(key));
+            let Some(remote) = state.remotes.get(&key) else { continue };
+            let over = remote.word(Word::Getters) > 0 && self.over(state, Some(key)).is_some();
+            let joins = remote.join > remote.word(Word::Joined);
+            let abandoned = (joins || remote.word(Word::Putters) > 0) && !self.has_taker(state, Some(key));
             let Some(remote) = state.remotes.get_mut(&key) else { continue };
-            let flags = Flag::Closed.bit(closed) | Flag::Over.bit(over) | Flag::TellRoom.bit(waiting_for_room);
+            let flags =
+                Flag::Closed.bit(closed) | Flag::Over.bit(over) | Flag::TellRoom.bit(waiting_for_room) | Flag::Abandoned.bit(abandoned);
+            layout::word(&remote.region, Word::Unfinished).store(unfinished as u64, Ordering::SeqCst);
             remote.set(Word::Flags, flags);
             if remote.ask > remote.word(Word::Answered) {
                 layout::word(&remote.region, Word::Length).store(length as u64, Ordering::SeqCst);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType, recvmsg, sendmsg, socketpair,
@@ -368,17 +368,33 @@ pub(crate) enum Waited {
 
 /// Tells which of many processes have ended.
 #[derive(Debug)]
-pub(crate) struct Endings(OwnedFd);
+pub(crate) struct Endings {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+}
 
 impl Endings {
+    /// What [`wait`](Endings::wait) gives after [`wake`](Endings::wake); no process has this key.
+    pub(crate) const WAKE: u64 = u64::MAX;
+
     pub(crate) fn new() -> io::Result<Endings> {
-        Ok(Endings(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(Endings::WAKE), edge)?;
+        Ok(Endings { epoll, wake })
+    }
+
+    /// Wakes the one that waits.
+    pub(crate) fn wake(&self) {
+        // It fails only if nobody has looked for 2^64 times, and then it is due anyway.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
     /// Watches one more process; from any thread, also while another waits.
     pub(crate) fn watch(&self, process: &Pidfd, key: u64) -> io::Result<()> {
         Ok(epoll::add(
-            &self.0,
+            &self.epoll,
             &process.0,
             epoll::EventData::new_u64(key),
             epoll::EventFlags::IN,
@@ -387,13 +403,13 @@ impl Endings {
 
     pub(crate) fn forget(&self, process: &Pidfd) {
         // It was watched; closing its pidfd would end that as well.
-        let _ = epoll::delete(&self.0, &process.0);
+        let _ = epoll::delete(&self.epoll, &process.0);
     }
 
     /// Sleeps until some have ended.
     pub(crate) fn wait(&self) -> Vec<u64> {
         let mut events = Vec::with_capacity(64);
-        match retry(|| epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events), None)) {
+        match retry(|| epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None)) {
             Ok(_) => events.iter().map(|event| event.data.u64()).collect(),
             Err(_) => Vec::new(),
         }

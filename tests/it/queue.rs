@@ -124,7 +124,78 @@ fn a_producer_that_lives_keeps_the_queue_open_and_its_death_ends_it() {
     assert_eq!(queue.get().unwrap(), 7);
     assert!(matches!(queue.get_timeout(SHORT), Err(GetTimeoutError::Timeout)));
     holder.kill();
-    assert!(matches!(queue.get(), Err(GetError::Closed)));
+    assert!(matches!(queue.get(), Err(GetError::Abandoned)));
+    // That was said of this moment only: with a new producer it goes on.
+    let producer = produce::spawn(queue.clone(), 5..6).unwrap();
+    assert_eq!(queue.get().unwrap(), 5);
+    producer.join().unwrap();
+}
+
+#[offspring::worker]
+fn take_one_and_hang(queue: Queue<u64>) {
+    assert_eq!(queue.get().unwrap(), 0);
+    loop {
+        std::thread::park();
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_put_into_a_full_queue_is_told_when_the_last_consumer_is_gone() {
+    let queue = Queue::bounded(1).unwrap();
+    let consumer = take_one_and_hang::spawn(queue.clone()).unwrap();
+    queue.put(0).unwrap();
+    queue.put(1).unwrap();
+    assert!(queue.put_timeout(2, SHORT).unwrap_err().is_timeout());
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| queue.put(2));
+        consumer.kill();
+        let error = blocked.join().unwrap().unwrap_err();
+        assert!(matches!(error, PutError::Abandoned(2)), "{error:?}");
+    });
+    // It goes on with a new consumer.
+    let collector = collect::spawn(queue.clone()).unwrap();
+    queue.put(2).unwrap();
+    queue.close();
+    assert_eq!(collector.join().unwrap(), [1, 2]);
+}
+
+#[offspring::worker]
+fn fill_up(queue: Queue<u64>) -> String {
+    (0..).find_map(|n| queue.put(n).err()).expect("it gets full").to_string()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_producer_elsewhere_is_told_when_everybody_else_is_gone() {
+    let queue = Queue::bounded(3).unwrap();
+    let producer = fill_up::spawn(queue.clone()).unwrap();
+    assert_eq!(queue.get().unwrap(), 0);
+    assert!(producer.join_timeout(SHORT).unwrap_err().is_timeout());
+    drop(queue);
+    assert!(producer.join().unwrap().contains("nobody is left"));
+}
+
+#[offspring::worker]
+fn end_while_a_child_waits(how: String) {
+    let queue = Queue::<u64>::unbounded().unwrap();
+    let child = collect::spawn(queue.clone()).unwrap();
+    queue.put(1).unwrap();
+    eventually("the child waits for the next item", || queue.is_empty());
+    match how.as_str() {
+        "exit" => std::process::exit(3),
+        "leak" => std::mem::forget(queue),
+        _ => drop(queue),
+    }
+    drop(child);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_program_that_ends_does_not_wait_for_who_waits_for_it() {
+    for how in ["return", "leak", "exit"] {
+        let process = end_while_a_child_waits::spawn(how.to_owned()).unwrap();
+        let _ = process.join();
+        let code = process.exit_status().unwrap().code();
+        assert_eq!(code, Some(if how == "exit" { 3 } else { 0 }), "{how}");
+    }
 }
 
 #[offspring::test(timeout = "20s")]

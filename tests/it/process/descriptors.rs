@@ -45,8 +45,10 @@ fn children_started_at_once_have_equal_descriptors() {
 #[offspring::worker]
 fn start_siblings() -> Vec<usize> {
     let children: Vec<_> = (0..5).map(|_| count_and_wait::new()).collect();
-    let mut children: Vec<_> =
-        children.into_iter().map(|child| Builder::new().stdin(Stdio::piped()).spawn(child).unwrap()).collect();
+    let mut children: Vec<_> = children
+        .into_iter()
+        .map(|child| Builder::new().stdin(Stdio::piped()).spawn(child).unwrap())
+        .collect();
     // All five run now; each counts when its turn comes.
     for child in &mut children {
         drop(child.take_stdin());
@@ -95,7 +97,15 @@ fn start_and_join_many() -> (Census, Census) {
     let before = Census::take();
     for n in 0..200 {
         match n % 4 {
-            0 => drop(Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn(answer::new()).unwrap().join().unwrap()),
+            0 => drop(
+                Builder::new()
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn(answer::new())
+                    .unwrap()
+                    .join()
+                    .unwrap(),
+            ),
             1 => {
                 let child = sleeper::spawn().unwrap();
                 child.kill();
@@ -131,7 +141,11 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
         std::fs::create_dir(&place).unwrap();
         script(&place, text)
     };
-    let (exits, silent, garbage) = (broken("exits", "exit 7"), broken("silent", "exec sleep 1000"), broken("garbage", "echo garbage >&0; exec sleep 1000"));
+    let (exits, silent, garbage) = (
+        broken("exits", "exit 7"),
+        broken("silent", "exec sleep 1000"),
+        broken("garbage", "echo garbage >&0; exec sleep 1000"),
+    );
     let before = Census::take();
     let mut errors = Vec::new();
     for _ in 0..10 {
@@ -139,9 +153,15 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
         let outcomes: [Result<_, SpawnError>; 6] = [
             builder().program(&exits).start_timeout(Duration::from_secs(5)).spawn(answer::new()),
             builder().program(&silent).spawn(answer::new()),
-            builder().program(&garbage).start_timeout(Duration::from_secs(5)).spawn(answer::new()),
+            builder()
+                .program(&garbage)
+                .start_timeout(Duration::from_secs(5))
+                .spawn(answer::new()),
             builder().program("/nowhere").spawn(answer::new()),
-            builder().program("/bin/true").start_timeout(Duration::from_secs(5)).spawn(answer::new()),
+            builder()
+                .program("/bin/true")
+                .start_timeout(Duration::from_secs(5))
+                .spawn(answer::new()),
             builder().name("").spawn(answer::new()),
         ];
         errors = outcomes.into_iter().map(|outcome| format!("{:?}", outcome.unwrap_err())).collect();
@@ -167,7 +187,9 @@ fn drop_handles() -> (Census, Census) {
     for _ in 0..20 {
         drop(answer::spawn().unwrap());
     }
-    crate::support::eventually("every child is reaped", || offspring::active_children().is_empty() && Census::take() == before);
+    crate::support::eventually("every child is reaped", || {
+        offspring::active_children().is_empty() && Census::take() == before
+    });
     (before, Census::take())
 }
 

@@ -129,7 +129,10 @@ fn signals_that_end_a_process_are_named() {
         (Way::Signal(libc::SIGUSR1), libc::SIGUSR1, "signal 10"),
     ] {
         let reason = ended(way);
-        assert!(matches!(reason, ExitReason::Signaled { signal, .. } if signal == expected), "{way:?}: {reason:?}");
+        assert!(
+            matches!(reason, ExitReason::Signaled { signal, .. } if signal == expected),
+            "{way:?}: {reason:?}"
+        );
         assert_eq!(reason.code(), Some(-expected));
         assert!(reason.to_string().contains(name), "{reason}");
     }
@@ -139,7 +142,9 @@ fn signals_that_end_a_process_are_named() {
 fn a_panic_tells_message_place_and_thread() {
     let reason = ended(Way::Panic);
     assert_eq!(reason.code(), Some(101));
-    let ExitReason::Panicked(report) = reason else { panic!("{reason:?}") };
+    let ExitReason::Panicked(report) = reason else {
+        panic!("{reason:?}")
+    };
     assert_eq!(report.message, "all is lost: 7");
     assert!(report.location.as_ref().unwrap().contains("process/end.rs:"), "{report:?}");
     assert!(report.to_string().contains("all is lost: 7"));
@@ -163,7 +168,9 @@ fn a_panic_tells_its_backtrace_if_that_is_asked_for() {
 fn a_panic_that_aborts_is_still_told() {
     for (way, message) in [(Way::PanicInC, "the first"), (Way::PanicInDropOfPanic, "the second")] {
         let reason = ended(way);
-        let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
+        let ExitReason::Panicked(report) = &reason else {
+            panic!("{reason:?}")
+        };
         assert_eq!(report.message, message);
         assert!(report.location.as_ref().unwrap().contains("process/end.rs:"), "{report:?}");
     }
@@ -172,7 +179,9 @@ fn a_panic_that_aborts_is_still_told() {
 #[offspring::test(timeout = "20s")]
 fn a_panic_that_was_passed_on_tells_where_it_began() {
     let reason = ended(Way::PanicPassedOn);
-    let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
+    let ExitReason::Panicked(report) = &reason else {
+        panic!("{reason:?}")
+    };
     assert_eq!((report.message.as_str(), report.thread.as_deref()), ("from afar", Some("helper")));
     assert!(report.location.is_some());
 }
@@ -194,7 +203,9 @@ fn the_panic_that_ended_the_worker_is_told_not_one_that_it_caught() {
     for count in [1, 3, 10] {
         let child = Builder::new().env("RUST_BACKTRACE", "1").stderr(offspring::Stdio::null());
         let reason = reason_of(&child.spawn(catch_many::new(count, Some("the last".to_owned()))).unwrap());
-        let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
+        let ExitReason::Panicked(report) = &reason else {
+            panic!("{reason:?}")
+        };
         assert_eq!(report.message, "the last");
         assert!(report.location.as_ref().unwrap().contains("process/end.rs:"), "{report:?}");
     }
@@ -209,9 +220,18 @@ fn panics_that_were_caught_change_nothing() {
 #[offspring::test(timeout = "20s")]
 fn a_long_panic_message_is_cut() {
     let long = "é".repeat(100_000);
-    let child = Builder::new().stderr(offspring::Stdio::null()).spawn(catch_many::new(0, Some(long))).unwrap();
-    let ExitReason::Panicked(report) = reason_of(&child) else { panic!("{child:?}") };
-    assert!(report.message.starts_with("éé") && report.message.len() < 9000, "{}", report.message.len());
+    let child = Builder::new()
+        .stderr(offspring::Stdio::null())
+        .spawn(catch_many::new(0, Some(long)))
+        .unwrap();
+    let ExitReason::Panicked(report) = reason_of(&child) else {
+        panic!("{child:?}")
+    };
+    assert!(
+        report.message.starts_with("éé") && report.message.len() < 9000,
+        "{}",
+        report.message.len()
+    );
 }
 
 #[offspring::worker]
@@ -223,7 +243,9 @@ fn panic_with_own_hook() {
 #[offspring::test(timeout = "20s")]
 fn a_panic_is_told_though_the_worker_has_a_hook_of_its_own() {
     let reason = reason_of(&panic_with_own_hook::spawn().unwrap());
-    let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
+    let ExitReason::Panicked(report) = &reason else {
+        panic!("{reason:?}")
+    };
     assert_eq!(report.message, "behind a hook");
 }
 

@@ -33,7 +33,10 @@ fn join_timeout_gives_up_at_its_time_and_leaves_the_child_alone() {
             other => panic!("{other:?}"),
         }
         let waited = began.elapsed();
-        assert!(waited >= timeout && waited < timeout + Duration::from_secs(1), "{timeout:?}: {waited:?}");
+        assert!(
+            waited >= timeout && waited < timeout + Duration::from_secs(1),
+            "{timeout:?}: {waited:?}"
+        );
         assert!(child.is_alive() && child.exit_status().is_none());
     }
     drop(child.take_stdin());
@@ -144,7 +147,9 @@ fn join_through_signals() -> (u32, u32, bool) {
     handle(libc::SIGUSR1);
     let sleeping = sleeper::spawn().unwrap();
     let disturbing = disturb_parent::spawn().unwrap();
-    let timed_out = sleeping.join_timeout(Duration::from_millis(50)).is_err_and(|error| error.is_timeout());
+    let timed_out = sleeping
+        .join_timeout(Duration::from_millis(50))
+        .is_err_and(|error| error.is_timeout());
     let joined = disturbing.join().unwrap();
     sleeping.kill();
     (joined, HANDLED.load(Ordering::Relaxed), timed_out)
@@ -198,7 +203,10 @@ fn reap_everything() -> Vec<(String, String)> {
     let one = || {
         let exited = exit_with::spawn(7).unwrap();
         let returned = answer::spawn().unwrap();
-        (format!("{:?}", exited.join().unwrap_err().reason().unwrap()), format!("{:?}", returned.join()))
+        (
+            format!("{:?}", exited.join().unwrap_err().reason().unwrap()),
+            format!("{:?}", returned.join()),
+        )
     };
     (0..20).map(|_| one()).collect()
 }
@@ -249,7 +257,11 @@ fn a_host_that_ignores_its_children_still_gets_what_they_said() {
 fn wait_for_own_program() -> Vec<Option<i32>> {
     let mut codes = Vec::new();
     for _ in 0..20 {
-        let mut program = Command::new("sh").args(["-c", "read line; exit 5"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut program = Command::new("sh")
+            .args(["-c", "read line; exit 5"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         answer::spawn().unwrap().join().unwrap();
         program.stdin.take().unwrap().write_all(b"go\n").unwrap();
         answer::spawn().unwrap().join().unwrap();

@@ -1,0 +1,176 @@
+//! The end of a process that has children: daemons are stopped, the others waited for.
+
+use std::time::{Duration, Instant};
+
+use offspring::{Builder, ExitReason, SpawnError, Stdio};
+use serde::{Deserialize, Serialize};
+
+use super::stage::{FOREVER, Lines, answer, sleeper};
+use crate::support::is_running;
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Way {
+    Return,
+    Exit,
+    ExitOfThread,
+    Panic,
+}
+
+/// Starts daemons and others, prints the pids of the daemons, and ends.
+#[offspring::worker]
+fn end_with_children(way: Way) -> u32 {
+    let daemon = || Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    let daemons = [daemon(), daemon(), daemon()];
+    daemons.iter().for_each(|daemon| println!("{}", daemon.pid()));
+    for _ in 0..2 {
+        // Not joined, and its handle is dropped: the end waits for it nevertheless.
+        drop(
+            Builder::new()
+                .daemon(false)
+                .stdin(Stdio::inherit())
+                .spawn(end_after_stdin::new())
+                .unwrap(),
+        );
+    }
+    println!("ending");
+    match way {
+        Way::Return => 5,
+        Way::Exit => std::process::exit(6),
+        Way::ExitOfThread => {
+            std::thread::spawn(|| std::process::exit(6));
+            std::thread::sleep(FOREVER);
+            unreachable!()
+        }
+        Way::Panic => panic!("with children"),
+    }
+}
+
+/// Prints `done` once its stdin ends.
+#[offspring::worker]
+fn end_after_stdin() {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+    println!("done");
+}
+
+#[offspring::test(timeout = "20s")]
+fn at_its_end_a_process_stops_daemons_and_waits_for_the_others() {
+    for way in [Way::Return, Way::Exit, Way::ExitOfThread, Way::Panic] {
+        let builder = Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = builder.spawn(end_with_children::new(way)).unwrap();
+        let (stdin, mut lines) = (process.take_stdin(), Lines::of(&mut process));
+        let daemons = [0; 3].map(|_| lines.pid());
+        assert_eq!(lines.next().as_deref(), Some("ending"));
+
+        crate::support::eventually("daemons are gone", || !daemons.iter().any(|&pid| is_running(pid)));
+        // It waits for those that still run.
+        assert!(
+            process.join_timeout(Duration::from_millis(100)).unwrap_err().is_timeout(),
+            "{way:?}"
+        );
+        drop(stdin);
+        assert_eq!((lines.next().as_deref(), lines.next().as_deref()), (Some("done"), Some("done")));
+
+        let joined = process.join();
+        match (way, process.exit_status().unwrap()) {
+            (Way::Return, ExitReason::Returned) => assert_eq!(joined.unwrap(), 5),
+            (Way::Exit | Way::ExitOfThread, ExitReason::Exited(6)) => {}
+            (Way::Panic, ExitReason::Panicked(report)) => assert_eq!(report.message, "with children"),
+            (_, reason) => panic!("{way:?}: {reason}"),
+        }
+    }
+}
+
+/// Stays, whoever asks it to go.
+#[offspring::worker]
+fn stubborn() {
+    // SAFETY: no handler is involved.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    println!("{}", std::process::id());
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::worker]
+fn keep_stubborn_daemons() {
+    let daemons = [0; 3].map(|_| Builder::new().daemon(true).stdout(Stdio::piped()).spawn(stubborn::new()).unwrap());
+    for mut daemon in daemons {
+        println!("{}", Lines::of(&mut daemon).pid());
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn daemons_that_do_not_stop_are_killed_after_five_seconds_together() {
+    let mut process = Builder::new().stdout(Stdio::piped()).spawn(keep_stubborn_daemons::new()).unwrap();
+    let mut lines = Lines::of(&mut process);
+    let daemons = [0; 3].map(|_| lines.pid());
+    let began = Instant::now();
+    process.join().unwrap();
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_secs(4) && waited < Duration::from_secs(9), "{waited:?}");
+    assert!(!daemons.iter().any(|&pid| is_running(pid)));
+}
+
+extern "C" fn start_too_late() {
+    let outcome = answer::spawn();
+    println!("{}", matches!(outcome, Err(SpawnError::Exiting)));
+}
+
+/// Its own exit hook runs after ours, since it was there first.
+#[offspring::worker]
+fn start_at_exit() {
+    // SAFETY: a plain function that does not unwind.
+    unsafe { libc::atexit(start_too_late) };
+    answer::spawn().unwrap().join().unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_process_that_is_ending_starts_nothing() {
+    let mut process = Builder::new().stdout(Stdio::piped()).spawn(start_at_exit::new()).unwrap();
+    assert_eq!(Lines::of(&mut process).next().as_deref(), Some("true"));
+    process.join().unwrap();
+}
+
+/// Host code that forks without exec: the copy must leave our children alone, and has none of its own.
+#[offspring::worker]
+fn fork_beside_children() -> (i32, bool) {
+    let daemon = Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    // SAFETY: the copy calls only what this test is about, and its only other threads wait.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let refused = matches!(answer::spawn(), Err(SpawnError::Io { .. }));
+        std::process::exit(if refused { 33 } else { 34 });
+    }
+    let mut status = 0;
+    crate::support::eventually("the copy ends", || {
+        // SAFETY: a child of this process; `status` is a place for the answer.
+        unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) == pid }
+    });
+    let daemon_lives = daemon
+        .join_timeout(Duration::from_millis(100))
+        .is_err_and(|error| error.is_timeout());
+    (if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }, daemon_lives)
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_forked_copy_neither_stops_nor_starts_children() {
+    assert_eq!(fork_beside_children::spawn().unwrap().join().unwrap(), (33, true));
+}
+
+/// A fork of a process that has no children yet is as good as any other.
+#[offspring::worker]
+fn fork_before_children() -> i32 {
+    // SAFETY: as above.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let joined = answer::spawn().map(|child| child.join().is_ok_and(|answer| answer == 42));
+        std::process::exit(if joined.is_ok_and(|joined| joined) { 33 } else { 34 });
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process; `status` is a place for the answer.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    libc::WEXITSTATUS(status)
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_fork_without_children_may_start_some() {
+    assert_eq!(fork_before_children::spawn().unwrap().join().unwrap(), 33);
+}

@@ -1,0 +1,152 @@
+//! Parents, children and grandchildren: who ends with whom, and when.
+
+use std::time::{Duration, Instant};
+
+use offspring::{Builder, Process, Stdio};
+use serde::{Deserialize, Serialize};
+
+use super::signals::stop_process;
+use super::stage::{FOREVER, Lines};
+use crate::support::{eventually, is_running};
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Habit {
+    Sleeps,
+    Spins,
+    IgnoresSignals,
+}
+
+/// Prints its pid, and never ends by itself.
+#[offspring::worker]
+fn stay(habit: Habit) {
+    if habit == Habit::IgnoresSignals {
+        for signal in 1..=libc::SIGRTMAX() {
+            // SAFETY: no handler is involved; what cannot be ignored is an error.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+    }
+    println!("{}", std::process::id());
+    if habit == Habit::Spins {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::worker]
+fn keep_a_child(habit: Habit, daemon: bool) {
+    let child = Builder::new().daemon(daemon).spawn(stay::new(habit)).unwrap();
+    child.join().unwrap();
+}
+
+fn parent_and_grandchild(habit: Habit, daemon: bool) -> (Process<()>, u32) {
+    let mut parent = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(keep_a_child::new(habit, daemon))
+        .unwrap();
+    let grandchild = Lines::of(&mut parent).pid();
+    (parent, grandchild)
+}
+
+#[track_caller]
+fn gone_within(limit: Duration, pids: &[u32]) {
+    let began = Instant::now();
+    eventually("the process is gone", || !pids.iter().any(|&pid| is_running(pid)));
+    assert!(began.elapsed() < limit, "{:?}", began.elapsed());
+}
+
+const SOON: Duration = Duration::from_secs(1);
+
+#[offspring::test(timeout = "20s")]
+fn a_child_ends_when_its_parent_is_killed_whatever_it_does() {
+    for habit in [Habit::Sleeps, Habit::Spins, Habit::IgnoresSignals] {
+        for daemon in [false, true] {
+            let (parent, grandchild) = parent_and_grandchild(habit, daemon);
+            assert!(is_running(grandchild));
+            parent.kill();
+            parent.join().unwrap_err();
+            gone_within(SOON, &[grandchild]);
+        }
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_child_ends_when_its_parent_is_terminated() {
+    let (parent, grandchild) = parent_and_grandchild(Habit::Sleeps, false);
+    parent.terminate();
+    parent.join().unwrap_err();
+    gone_within(SOON, &[grandchild]);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_stopped_child_ends_as_soon_as_it_is_continued_without_a_parent() {
+    let (parent, grandchild) = parent_and_grandchild(Habit::Sleeps, false);
+    stop_process(grandchild);
+    parent.kill();
+    parent.join().unwrap_err();
+    // SAFETY: a stopped process keeps its pid.
+    unsafe { libc::kill(grandchild as i32, libc::SIGCONT) };
+    gone_within(SOON, &[grandchild]);
+}
+
+/// Prints its pid, and keeps a chain of descendants of this length.
+#[offspring::worker]
+fn chain(length: u32) {
+    println!("{}", std::process::id());
+    let _next = (length > 1).then(|| chain::spawn(length - 1).unwrap());
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_whole_chain_ends_with_its_root() {
+    let mut root = Builder::new().stdout(Stdio::piped()).spawn(chain::new(4)).unwrap();
+    let mut lines = Lines::of(&mut root);
+    let pids = [0; 4].map(|_| lines.pid());
+    assert_eq!(pids[0], root.pid());
+    root.kill();
+    gone_within(2 * SOON, &pids);
+}
+
+/// Starts a child on a thread that then ends.
+#[offspring::worker]
+fn start_on_a_thread() -> bool {
+    let child = std::thread::spawn(|| Builder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap());
+    let mut child = child.join().unwrap();
+    let lives = child
+        .join_timeout(Duration::from_millis(100))
+        .is_err_and(|error| error.is_timeout());
+    drop(child.take_stdin());
+    lives && child.join().is_ok()
+}
+
+#[offspring::worker]
+fn wait_for_stdin() {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_child_outlives_the_thread_that_started_it() {
+    assert!(start_on_a_thread::spawn().unwrap().join().unwrap());
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_dropped_handle_leaves_its_child_running() {
+    let mut child = Builder::new()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn(say_when_stdin_ends::new())
+        .unwrap();
+    let (stdin, mut lines) = (child.take_stdin(), Lines::of(&mut child));
+    let pid = child.pid();
+    drop(child);
+    assert!(offspring::active_children().iter().any(|child| child.pid() == pid));
+    drop(stdin);
+    assert_eq!(lines.next().as_deref(), Some("ended"));
+}
+
+#[offspring::worker]
+fn say_when_stdin_ends() {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+    println!("ended");
+}

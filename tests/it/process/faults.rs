@@ -1,0 +1,252 @@
+//! Children that do not become what they should: each gives a typed error in time, and leaves nothing.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use offspring::{Builder, Stdio};
+use serde::{Deserialize, Serialize};
+
+use super::stage::{Census, answer, script};
+use crate::support::eventually;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Outcome {
+    /// Of the error: its kind, all of it, and as users see it.
+    kind: String,
+    debug: String,
+    text: String,
+    took: Duration,
+    before: Census,
+    after: Census,
+}
+
+/// Starts a worker whose program is this script.
+#[offspring::worker]
+fn start_script(text: String, timeout: Duration) -> Outcome {
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let program = script(directory.path(), &text);
+    answer::spawn().unwrap().join().unwrap();
+    let before = Census::take();
+    let began = Instant::now();
+    let error = Builder::new()
+        .name("odd")
+        .program(program)
+        .start_timeout(timeout)
+        .spawn(answer::new())
+        .unwrap_err();
+    let took = began.elapsed();
+    let debug = format!("{error:?}");
+    Outcome {
+        kind: debug.split(' ').next().unwrap().to_owned(),
+        debug,
+        text: error.to_string(),
+        took,
+        before,
+        after: Census::take(),
+    }
+}
+
+#[track_caller]
+fn outcome(text: &str, timeout: Duration) -> Outcome {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Builder::new().env("TMPDIR", directory.path()).stderr(Stdio::null());
+    let outcome = stage.spawn(start_script::new(text.to_owned(), timeout)).unwrap().join().unwrap();
+    assert_eq!(outcome.after, outcome.before, "{text}");
+    assert!(outcome.text.contains("`odd`"), "{}", outcome.text);
+    outcome
+}
+
+const LONG: Duration = Duration::from_secs(15);
+
+#[offspring::test(timeout = "30s")]
+fn a_child_that_ends_before_it_is_ready_has_died() {
+    for (text, reason) in [
+        ("exit 7", "Exited(7)"),
+        ("exit 0", "Exited(0)"),
+        ("kill -SEGV $$", "Signaled { signal: 11"),
+        ("kill -ABRT $$", "Signaled { signal: 6"),
+        ("kill -KILL $$", "Signaled { signal: 9"),
+        // Its own child holds all that it inherited, the lifeline too.
+        ("sleep 5 & exit 9", "Exited(9)"),
+        ("exec /nowhere/at/all", "Exited(127)"),
+    ] {
+        let outcome = outcome(text, LONG);
+        assert!(
+            outcome.kind == "Died" && outcome.debug.contains(reason),
+            "{text}: {}",
+            outcome.debug
+        );
+        assert!(outcome.took < Duration::from_secs(2), "{text}: {:?}", outcome.took);
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_child_that_is_never_ready_is_killed_at_the_deadline() {
+    let limit = Duration::from_millis(300);
+    // Stopped; asleep; asleep after it read what the parent said; busy; deaf for all but SIGKILL.
+    for text in [
+        "kill -STOP $$",
+        "exec sleep 1000",
+        "read line; exec sleep 1000",
+        "while :; do :; done",
+        "trap '' TERM INT HUP; while :; do sleep 0.01; done",
+    ] {
+        let outcome = outcome(text, limit);
+        assert_eq!(outcome.kind, "Timeout", "{text}: {}", outcome.debug);
+        assert!(outcome.text.contains("300ms"), "{}", outcome.text);
+        assert!(
+            outcome.took >= limit && outcome.took < limit + Duration::from_secs(2),
+            "{text}: {:?}",
+            outcome.took
+        );
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_child_that_answers_nonsense_is_killed_at_once() {
+    for text in [
+        "echo garbage >&0",
+        // Longer than any answer; longer than the socket takes.
+        "dd if=/dev/zero bs=100000 count=1 2>/dev/null >&0",
+        // `Started` before its turn.
+        "printf '\\004' >&0",
+        // `Ready` of a server with a name that is none, that has a NUL, and without a name at all.
+        "printf '\\000\\005' >&0",
+        // It lives on, but its end is closed.
+        "exec 0<&-",
+    ] {
+        let outcome = outcome(&format!("{text}; exec sleep 1000"), LONG);
+        assert_eq!(outcome.kind, "Protocol", "{text}: {}", outcome.debug);
+        assert!(outcome.took < Duration::from_secs(2), "{text}: {:?}", outcome.took);
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_child_that_names_a_server_that_is_none_is_no_child() {
+    // `Ready("/nowhere")`, `Ready("a\0b")`, `Ready("")`.
+    for text in [
+        "printf '\\000\\010/nowhere' >&0",
+        "printf '\\000\\003a\\000b' >&0",
+        "printf '\\000\\000' >&0",
+    ] {
+        let outcome = outcome(&format!("{text}; exec sleep 1000"), LONG);
+        assert_eq!(outcome.kind, "Protocol", "{text}: {}", outcome.debug);
+        assert!(outcome.took < Duration::from_secs(2), "{text}: {:?}", outcome.took);
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_refusal_of_the_child_is_told_as_it_is() {
+    // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`.
+    for (text, kind) in [("\\001", "BinaryMismatch"), ("\\002", "Protocol"), ("\\003", "Decode")] {
+        let outcome = outcome(&format!("printf '{text}\\002no' >&0; exec sleep 1000"), LONG);
+        assert!(outcome.kind == kind && outcome.text.ends_with(": no"), "{}", outcome.debug);
+    }
+}
+
+#[offspring::worker]
+fn start_programs() -> Vec<Result<u32, String>> {
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let own = std::env::current_exe().unwrap();
+    let copy = directory.path().join("copy");
+    std::fs::copy(&own, &copy).unwrap();
+    let wrapper = script(directory.path(), &format!("exec nice '{}' \"$@\"", own.display()));
+    let forking = directory.path().join("forking");
+    std::fs::create_dir(&forking).unwrap();
+    let forking = script(&forking, &format!("'{}' \"$@\"; exit $?", copy.display()));
+    let start = |program: &std::path::Path| match Builder::new().program(program).spawn(answer::new()) {
+        Ok(child) => child.join().map_err(|error| error.to_string()),
+        Err(error) => Err(format!("{error:?}")),
+    };
+    // The last is this program too, but not this build: its length is another one.
+    let changed = directory.path().join("changed");
+    std::fs::copy(&own, &changed).unwrap();
+    let mut file = std::fs::File::options().append(true).open(&changed).unwrap();
+    std::io::Write::write_all(&mut file, b"x").unwrap();
+    drop(file);
+    [&own, &copy, &wrapper, &forking, &changed].map(|program| start(program)).to_vec()
+}
+
+#[offspring::test(timeout = "30s")]
+fn the_program_may_be_a_copy_or_a_wrapper_but_no_other_build() {
+    let outcomes = start_programs::spawn().unwrap().join().unwrap();
+    assert_eq!(outcomes[..4], [Ok(42), Ok(42), Ok(42), Ok(42)]);
+    let error = outcomes[4].as_ref().unwrap_err();
+    assert!(error.starts_with("BinaryMismatch"), "{error}");
+}
+
+/// Gives the mode of the directory in which the child's server would be, while nobody cares for `umask`.
+#[offspring::worker]
+fn start_without_umask() -> String {
+    // SAFETY: always allowed.
+    unsafe { libc::umask(0) };
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    // Under a test harness the child's stdout is nothing until `init`.
+    let program = script(directory.path(), "stat -c %a $TMPDIR/offspring-* >&2; exit 7");
+    let log = directory.path().join("log");
+    let stderr = std::fs::File::create(&log).unwrap();
+    Builder::new().program(program).stderr(stderr).spawn(answer::new()).unwrap_err();
+    std::fs::read_to_string(log).unwrap()
+}
+
+#[offspring::test(timeout = "20s")]
+fn nobody_else_can_look_into_the_directory_of_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Builder::new().env("TMPDIR", directory.path());
+    assert_eq!(stage.spawn(start_without_umask::new()).unwrap().join().unwrap(), "700\n");
+}
+
+/// Where the secret of a start could be seen by others: command line and environment of a child.
+#[offspring::worker]
+fn look_at_a_start() -> String {
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let program = script(
+        directory.path(),
+        "tr '\\0' '\\n' </proc/$$/cmdline >&2; env | grep -i offspring >&2; exit 7",
+    );
+    let log = directory.path().join("log");
+    let stderr = std::fs::File::create(&log).unwrap();
+    Builder::new().program(program).stderr(stderr).spawn(answer::new()).unwrap_err();
+    std::fs::read_to_string(log).unwrap()
+}
+
+#[offspring::test(timeout = "20s")]
+fn nothing_secret_stands_in_arguments_and_environment() {
+    let text = look_at_a_start::spawn().unwrap().join().unwrap();
+    assert!(text.contains("OFFSPRING_CHILD="), "{text}");
+    let long_number = |word: &str| word.len() >= 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(!text.split(|c: char| !c.is_alphanumeric()).any(long_number), "{text}");
+}
+
+/// Starts a child whose program waits until this process is gone, and then goes on as the child.
+#[offspring::worker]
+fn start_a_late_child(directory: PathBuf) {
+    let text = format!(
+        "echo ready >&2; while kill -0 {}; do sleep 0.01; done 2>/dev/null\n'{}' \"$@\" >&2\necho $? >'{}'",
+        std::process::id(),
+        std::env::current_exe().unwrap().display(),
+        directory.join("code").display()
+    );
+    let error = Builder::new().program(script(&directory, &text)).spawn(answer::new()).unwrap_err();
+    panic!("{error}");
+}
+
+/// It would run the test that it was started at, and in a program the whole of `main`, beside the real one.
+#[offspring::test(timeout = "20s")]
+fn a_child_whose_parent_died_before_it_was_ready_is_no_main_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Builder::new().env("TMPDIR", directory.path()).stderr(Stdio::piped());
+    let mut stage = builder.spawn(start_a_late_child::new(directory.path().to_owned())).unwrap();
+    let mut lines = BufReader::new(stage.take_stderr().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    stage.kill();
+    stage.join().unwrap_err();
+    let code = directory.path().join("code");
+    eventually("the child ended", || {
+        std::fs::read_to_string(&code).is_ok_and(|code| code.ends_with('\n'))
+    });
+    // The codes of a start that failed: before and after it read what the parent had said.
+    let code = std::fs::read_to_string(&code).unwrap();
+    assert!(["70\n", "71\n"].contains(&code.as_str()), "{code}");
+}

@@ -1,0 +1,132 @@
+//! Systems that refuse what a start needs: no room for temporary files, no descriptors, no processes.
+
+use offspring::{Builder, Stdio};
+
+use super::stage::{Census, answer, descriptors};
+
+#[offspring::worker]
+fn start_one() -> u32 {
+    answer::spawn().unwrap().join().unwrap()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_useless_tmpdir_does_no_harm() {
+    let long = format!("/tmp/{}", "long/".repeat(40));
+    // Not there; not to be written to, even by root; too long for a socket; no directory; relative; empty.
+    for directory in ["/nowhere/at/all", "/proc/self", long.as_str(), "/dev/null", "relative", ""] {
+        let stage = Builder::new().env("TMPDIR", directory).spawn(start_one::new());
+        assert_eq!(stage.unwrap().join().unwrap(), 42, "{directory}");
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_long_tmpdir_that_is_there_does_no_harm() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = directory.path().join("x".repeat(200));
+    std::fs::create_dir(&long).unwrap();
+    let stage = Builder::new().env("TMPDIR", &long).spawn(start_one::new());
+    assert_eq!(stage.unwrap().join().unwrap(), 42);
+    assert_eq!(std::fs::read_dir(&long).unwrap().count(), 0);
+}
+
+fn limit(resource: libc::__rlimit_resource_t, value: Option<usize>) {
+    // SAFETY: the struct is filled by `getrlimit` before it is read; only the soft limit changes.
+    unsafe {
+        let mut limits: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(resource, &mut limits), 0);
+        limits.rlim_cur = value.map_or(limits.rlim_max, |value| value as libc::rlim_t);
+        assert_eq!(libc::setrlimit(resource, &limits), 0);
+    }
+}
+
+/// Starts a child with one descriptor more each time, until it starts. Gives the errors on the way.
+#[offspring::worker]
+fn start_with_few_descriptors() -> (Vec<String>, Census, Census) {
+    let child = || {
+        let builder = Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        builder.spawn(reversed::new("x".repeat(100_000)))
+    };
+    child().unwrap().join().unwrap();
+    let before = Census::take();
+    // All numbers below the highest are open then.
+    let mut fillers = Vec::new();
+    let highest = descriptors().len() + 300;
+    limit(libc::RLIMIT_NOFILE, Some(highest));
+    while let Ok(filler) = std::fs::File::open("/dev/null") {
+        fillers.push(filler);
+    }
+    let mut errors = Vec::new();
+    let mut joins = 0;
+    while joins < 5 {
+        match child() {
+            Ok(child) => {
+                // The output is large, too.
+                match child.join() {
+                    Ok(text) => {
+                        assert_eq!(text.len(), 100_000);
+                        joins += 1;
+                    }
+                    Err(error) => errors.push(format!("join: {error:?}")),
+                }
+            }
+            Err(error) => errors.push(format!("{error:?}")),
+        }
+        assert!(fillers.pop().is_some(), "{errors:?}");
+    }
+    drop(fillers);
+    limit(libc::RLIMIT_NOFILE, None);
+    child().unwrap().join().unwrap();
+    (errors, before, Census::take())
+}
+
+#[offspring::worker]
+fn reversed(text: String) -> String {
+    text.chars().rev().collect()
+}
+
+#[offspring::test(timeout = "30s")]
+fn without_descriptors_a_start_is_an_error_and_works_again_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Builder::new().env("TMPDIR", directory.path());
+    let (errors, before, after) = stage.spawn(start_with_few_descriptors::new()).unwrap().join().unwrap();
+    assert_eq!(after, before);
+    assert!(errors.len() > 5, "the scene is set: {errors:?}");
+    for error in &errors {
+        assert!(
+            error.starts_with("Io {") || error.starts_with("Protocol {") || error.starts_with("join: Output"),
+            "{error}"
+        );
+    }
+}
+
+/// Becomes a user with few processes, and gives what a start says before, at and after the limit.
+#[offspring::worker]
+fn start_with_few_processes() -> Option<[String; 2]> {
+    // SAFETY: always allowed.
+    if unsafe { libc::geteuid() } != 0 {
+        // The user's other processes count, and are not ours to know.
+        return None;
+    }
+    answer::spawn().unwrap().join().unwrap();
+    // SAFETY: no pointer is involved. Nobody else has this user, so nobody else's processes count.
+    // Who changed its user cannot read its own `/proc`, unless it is made dumpable again.
+    unsafe {
+        assert_eq!(libc::setresuid(45_678, 45_678, 45_678), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0), 0);
+    }
+    limit(libc::RLIMIT_NPROC, Some(1));
+    let refused = format!("{:?}", answer::spawn().map(|child| child.pid()));
+    limit(libc::RLIMIT_NPROC, None);
+    let later = format!("{:?}", answer::spawn().unwrap().join());
+    Some([refused, later])
+}
+
+#[offspring::test(timeout = "20s")]
+fn without_processes_a_start_is_an_error_and_works_again_later() {
+    // Only root can become somebody else.
+    let stage = Builder::new().env("TMPDIR", "/tmp").spawn(start_with_few_processes::new());
+    if let Some([refused, later]) = stage.unwrap().join().unwrap() {
+        assert!(refused.starts_with("Err(Io {") && refused.contains("code: 11"), "{refused}");
+        assert_eq!(later, "Ok(42)");
+    }
+}
