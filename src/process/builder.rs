@@ -15,7 +15,7 @@ use crate::hub;
 use crate::process::current::{self, Identity, ParentProcess};
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
-use crate::process::handshake::{self, Boot, Hello, PrivateDirectory};
+use crate::process::handshake::{self, Boot, Hello};
 use crate::process::registry::{self, ProcessWorker};
 use crate::process::start::{Limit, Start};
 use crate::process::stdio::{Pipes, Stdio};
@@ -194,13 +194,13 @@ impl Builder {
         exit::install();
 
         let limit = Limit::of(self.start_timeout.unwrap_or(START_TIMEOUT));
-        let directory = PrivateDirectory::new().map_err(SpawnError::io("make a private directory for the start"))?;
         let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
         let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
 
         let (mut start, hello_fds, pipes) = self.exec(&identity.name, entry, limit)?;
+        let directory = start.make_directory()?;
         let stdio = [true, matches!(entry, Entry::Test(_)), false];
-        let hello = Hello::new(token, directory.path(), stdio).map_err(SpawnError::io("read this program's image"))?;
+        let hello = Hello::new(token, &directory, stdio).map_err(SpawnError::io("read this program's image"))?;
         start.tell(&hello, &hello_fds)?;
         drop(hello_fds);
         let server = start.hear_ready()?;
@@ -213,9 +213,8 @@ impl Builder {
             value,
             reports: reports_in_child,
         };
-        start.send_boot(server, boot)?;
+        start.send_boot(server, &directory, boot)?;
         start.hear_started()?;
-        drop(directory);
         start.finish(daemon, reports, pipes)
     }
 

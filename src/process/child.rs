@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
-use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender, OpaqueIpcReceiver};
+use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
 
 use crate::error::PanicReport;
 use crate::hub;
@@ -81,7 +81,7 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
     };
     settle(boot.identity, boot.entry);
     let reports = boot.reports;
-    report_panics(&reports);
+    report_panics(&lifeline);
     let finished = match run(boot.value, &|| answer(&Answer::Started)) {
         Ok(finished) => finished,
         Err(message) => fail(Answer::BadValue(message)),
@@ -100,7 +100,7 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         }
         Finished::Panicked(message) => {
             if let Some(report) = untold_panic(cut(message, MESSAGE_MAX)) {
-                let _ = wire::send(&reports, Report::Panicked { in_run: true, report });
+                answer(&Answer::Panicked { in_run: true, report });
             }
             EXIT_PANIC
         }
@@ -159,14 +159,15 @@ fn watch_lifeline(lifeline: Arc<OwnedFd>, directory: PathBuf) -> io::Result<()> 
 }
 
 const MESSAGE_MAX: usize = 8 << 10;
+const THREAD_MAX: usize = 1 << 10;
 const BACKTRACE_MAX: usize = 16 << 10;
-/// Told from the hook. With the one that ended `run` and the output they fit the channel's buffer, which
-/// nobody reads before the end.
+/// Told from the hook. With the one that ended `run` they fit the lifeline's buffer, which nobody reads
+/// before the end.
 const PANICS_MAX: u32 = 3;
 
 #[derive(Debug)]
 struct Panics {
-    reports: Mutex<IpcSender<Report>>,
+    lifeline: Arc<OwnedFd>,
     runner: ThreadId,
     told: AtomicU32,
     /// The last one on the thread that runs the worker, and whether it was told.
@@ -176,10 +177,12 @@ struct Panics {
 static PANICS: OnceLock<Panics> = OnceLock::new();
 
 /// From now on each panic is told to the parent, before the hook that was there prints it. In the hook,
-/// not where it is caught: so it is told under `panic = "abort"` as well.
-fn report_panics(reports: &IpcSender<Report>) {
+/// not where it is caught: so it is told under `panic = "abort"` as well. Over the lifeline, not over
+/// ipc-channel, which may be what panics: used again in that state it would panic in the hook, and
+/// that is the end of the process.
+fn report_panics(lifeline: &Arc<OwnedFd>) {
     let _ = PANICS.set(Panics {
-        reports: Mutex::new(reports.clone()),
+        lifeline: lifeline.clone(),
         runner: std::thread::current().id(),
         told: AtomicU32::new(0),
         last: Mutex::new(None),
@@ -215,9 +218,8 @@ fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
         backtrace,
     );
     let told = within && {
-        let reports = panics.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let report = report.clone();
-        wire::send(&reports, Report::Panicked { in_run, report }).is_ok()
+        handshake::tell(panics.lifeline.as_fd(), &Answer::Panicked { in_run, report }, &[]).is_ok()
     };
     if in_run {
         *panics.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((report, told));
@@ -238,7 +240,7 @@ fn untold_panic(message: String) -> Option<PanicReport> {
 }
 
 fn thread_name() -> Option<String> {
-    std::thread::current().name().map(str::to_owned)
+    std::thread::current().name().map(|name| cut(name.to_owned(), THREAD_MAX))
 }
 
 fn cut(mut text: String, limit: usize) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
 use crate::process::child::EXIT_PANIC;
-use crate::process::handshake::Report;
+use crate::process::handshake::{self, Answer, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::sys::{Pidfd, Status};
@@ -38,8 +38,8 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Life {
     pidfd: Pidfd,
-    /// Its closing is the child's end.
-    _lifeline: OwnedFd,
+    /// Its closing is the child's end. Over it come the child's panics.
+    lifeline: OwnedFd,
     reports: IpcReceiver<Report>,
     terminated: Option<KillCause>,
     killed: Option<KillCause>,
@@ -49,7 +49,7 @@ impl Life {
     pub(crate) fn new(pidfd: Pidfd, lifeline: OwnedFd, reports: IpcReceiver<Report>) -> Life {
         Life {
             pidfd,
-            _lifeline: lifeline,
+            lifeline,
             reports,
             terminated: None,
             killed: None,
@@ -112,7 +112,7 @@ impl Running {
     pub(crate) fn end(&self, status: Status) {
         let mut state = self.state();
         if let State::Running(life) = &*state {
-            let told = Told::drain(&life.reports);
+            let told = Told::drain(life);
             let (reason, output) = told.judge(status, life.terminated, life.killed);
             *state = State::Ended { reason, output };
         }
@@ -151,27 +151,28 @@ struct Told {
     returned: Option<Output>,
     panic_in_run: Option<PanicReport>,
     panic_elsewhere: Option<PanicReport>,
-    /// Why the list may be incomplete.
+    /// Why there is no output, though there was one.
     broken: Option<String>,
 }
 
 impl Told {
-    fn drain(reports: &IpcReceiver<Report>) -> Told {
+    /// The child is dead, so what it sent is all here: nothing is waited for.
+    fn drain(life: &Life) -> Told {
         let mut told = Told::default();
-        loop {
-            // The child is dead, so what it sent is all here: nothing is waited for.
-            match wire::recv(reports, Some(Instant::now())) {
-                Ok(Report::Returned(packet)) => told.returned = Some(Output::Here(packet)),
-                Ok(Report::Unsendable(message)) => told.returned = Some(Output::Lost(message)),
-                Ok(Report::Panicked { in_run: true, report }) => told.panic_in_run = Some(report),
-                Ok(Report::Panicked { in_run: false, report }) => told.panic_elsewhere = Some(report),
-                Err(Failure::Disconnected | Failure::Timeout) => return told,
-                Err(Failure::Io(error)) => {
-                    told.broken = Some(format!("it could not be received: {error}"));
-                    return told;
-                }
+        while let Some(answer) = handshake::hear_now(life.lifeline.as_fd()) {
+            match answer {
+                Answer::Panicked { in_run: true, report } => told.panic_in_run = Some(report),
+                Answer::Panicked { in_run: false, report } => told.panic_elsewhere = Some(report),
+                _ => {}
             }
         }
+        match wire::recv(&life.reports, Some(Instant::now())) {
+            Ok(Report::Returned(packet)) => told.returned = Some(Output::Here(packet)),
+            Ok(Report::Unsendable(message)) => told.returned = Some(Output::Lost(message)),
+            Err(Failure::Disconnected | Failure::Timeout) => {}
+            Err(Failure::Io(error)) => told.broken = Some(format!("it could not be received: {error}")),
+        }
+        told
     }
 
     fn judge(mut self, status: Status, terminated: Option<KillCause>, killed: Option<KillCause>) -> (ExitReason, Output) {

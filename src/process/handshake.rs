@@ -2,7 +2,8 @@
 //!
 //! The lifeline is a packet socket that the child gets as stdin and takes away from there at once. The
 //! parent's end stays open as long as the parent lives: its end is the child's end. Over it go the
-//! token and the fingerprint down, and the name of the child's ipc-channel server up. The child is the
+//! token and the fingerprint down, and the name of the child's ipc-channel server up; later the panics of
+//! the child, since a panic may be ipc-channel's own. The child is the
 //! server, since `IpcOneShotServer::accept` waits without a limit: in the child the lifeline ends it, and
 //! the parent waits for lifeline, pidfd and deadline together.
 
@@ -26,8 +27,8 @@ use crate::wire::{self, Packet};
 /// One number for everything that is said here and over sessions.
 pub(crate) const WIRE_VERSION: u32 = 1;
 
-/// The longest packet on a lifeline.
-pub(crate) const PACKET_MAX: usize = 16 << 10;
+/// The longest packet on a lifeline: a panic with its backtrace.
+pub(crate) const PACKET_MAX: usize = 32 << 10;
 
 /// Parent to child, first of all. With it come the descriptors that `stdio` names, in this order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +80,8 @@ pub(crate) enum Answer {
     BadValue(String),
     /// `run` begins.
     Started,
+    /// At any time, also while `run` runs: at most a handful, which fit the buffer.
+    Panicked { in_run: bool, report: PanicReport },
 }
 
 impl Answer {
@@ -88,7 +91,7 @@ impl Answer {
             Answer::Mismatch(message) => Answer::Mismatch(change(message)),
             Answer::Failed(message) => Answer::Failed(change(message)),
             Answer::BadValue(message) => Answer::BadValue(change(message)),
-            answer @ (Answer::Ready(_) | Answer::Started) => answer,
+            answer => answer,
         }
     }
 }
@@ -105,14 +108,10 @@ pub(crate) struct Boot {
     pub(crate) reports: IpcSender<Report>,
 }
 
-/// Child to parent, while the worker runs and at its end. At most a handful for each process, so that
-/// they fit the buffer and sending never blocks.
+/// Child to parent, when `run` has ended. One for each process, so that it fits the buffer and sending
+/// never blocks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    Panicked {
-        in_run: bool,
-        report: PanicReport,
-    },
     Returned(Packet),
     /// `run` returned what does not encode.
     Unsendable(String),
@@ -135,6 +134,12 @@ pub(crate) fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Op
     }
     let message = wire::decode(&bytes, Vec::new()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(Some((message, fds)))
+}
+
+/// As [`hear`], for what is there already; `None` if nothing is.
+pub(crate) fn hear_now<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<M> {
+    let bytes = sys::try_recv_packet(socket, PACKET_MAX).ok()?;
+    wire::decode(&bytes, Vec::new()).ok()
 }
 
 /// A directory that nobody else can look into, for the child's server. Removed on drop.

@@ -8,7 +8,8 @@
 //!             --- Boot over ipc-channel ->  child: token, worker, value
 //!             <-- Started ---------------
 //!   handle, reaper                         run
-//!             <-- Report (panic, output) -
+//!             <-- Panicked (lifeline) ----
+//!             <-- Report (output) --------
 //!             <-- exit status (pidfd) ----
 //! ```
 

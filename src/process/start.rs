@@ -1,7 +1,10 @@
 //! A child between its exec and the moment in which its worker runs.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,9 +12,10 @@ use std::time::{Duration, Instant};
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
 use serde::de::DeserializeOwned;
 
-use crate::error::{ExitReason, SpawnError};
+use crate::error::{ExitReason, PanicReport, SpawnError};
+use crate::process::child::EXIT_PANIC;
 use crate::process::handle::{Life, Process, Running};
-use crate::process::handshake::{self, Answer, Boot, Hello, Report};
+use crate::process::handshake::{self, Answer, Boot, Hello, PrivateDirectory, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::sys::{Pidfd, Status, Waited};
@@ -25,6 +29,10 @@ pub(crate) struct Start {
     pidfd: Option<Pidfd>,
     lifeline: Option<OwnedFd>,
     limit: Limit,
+    /// The last panic that it told of.
+    panicked: Option<PanicReport>,
+    /// Where its server is. Removed after this is dropped, so when nobody makes anything in there any more.
+    directory: Option<PrivateDirectory>,
 }
 
 /// Until when the child must be ready.
@@ -53,7 +61,15 @@ impl Start {
             pidfd: Some(pidfd),
             lifeline: Some(lifeline),
             limit,
+            panicked: None,
+            directory: None,
         }
+    }
+
+    /// As late as can be: from here until the child knows it, nobody removes it if this process is killed.
+    pub(crate) fn make_directory(&mut self) -> Result<PathBuf, SpawnError> {
+        let directory = PrivateDirectory::new().map_err(SpawnError::io("make a private directory for the start"))?;
+        Ok(self.directory.insert(directory).path().to_owned())
     }
 
     pub(crate) fn tell(&mut self, hello: &Hello, fds: &[OwnedFd]) -> Result<(), SpawnError> {
@@ -70,6 +86,16 @@ impl Start {
     }
 
     fn hear(&mut self) -> Result<Answer, SpawnError> {
+        loop {
+            match self.hear_any()? {
+                // The next answer, or its end, says what it led to.
+                Answer::Panicked { report, .. } => self.panicked = Some(report),
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn hear_any(&mut self) -> Result<Answer, SpawnError> {
         let waited = self.pidfd().wait_or_readable(self.lifeline(), self.limit.deadline);
         match waited.map_err(SpawnError::io("wait for the new process"))? {
             Waited::Timeout => {
@@ -107,15 +133,23 @@ impl Start {
             Answer::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
             Answer::BadValue(message) => SpawnError::Decode { name, pid, message },
             Answer::Failed(message) => SpawnError::Protocol { name, pid, message },
-            Answer::Ready(_) | Answer::Started => self.protocol("it answered out of turn".to_owned()),
+            Answer::Ready(_) | Answer::Started | Answer::Panicked { .. } => self.protocol("it answered out of turn".to_owned()),
         }
     }
 
-    pub(crate) fn send_boot(&mut self, server: String, boot: Boot) -> Result<(), SpawnError> {
-        let sent = wire::no_panic("ipc-channel", || IpcSender::connect(server))
-            .and_then(|sender| sender)
-            .map_err(Failure::from)
-            .and_then(|sender| wire::send(&sender, boot));
+    /// `directory` is where the server is, if it is one.
+    pub(crate) fn send_boot(&mut self, server: String, directory: &Path, boot: Boot) -> Result<(), SpawnError> {
+        if server.contains('\0') || !Path::new(&server).starts_with(directory) {
+            return Err(self.protocol("it named a server that is none".to_owned()));
+        }
+        let sent = match fs::metadata(&server) {
+            Ok(file) if file.file_type().is_socket() => wire::no_panic("ipc-channel", || IpcSender::connect(server))
+                .and_then(|sender| sender)
+                .map_err(Failure::from)
+                .and_then(|sender| wire::send(&sender, boot)),
+            // Not tried: ipc-channel keeps a descriptor for each name that it cannot connect to.
+            _ => Err(Failure::Disconnected),
+        };
         match sent {
             Ok(()) => Ok(()),
             Err(Failure::Io(source)) if source.kind() != io::ErrorKind::ConnectionRefused && source.kind() != io::ErrorKind::NotFound => {
@@ -163,15 +197,14 @@ impl Start {
             let message = "it closed its lifeline".to_owned();
             return SpawnError::Protocol { name, pid, message };
         }
-        let reason = match reap(&pidfd) {
-            Status::Exited(code) => ExitReason::Exited(code),
-            Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
-            Status::Unknown => ExitReason::Unknown,
+        let reason = match (reap(&pidfd), self.panicked.take()) {
+            (Status::Exited(EXIT_PANIC) | Status::Signaled { signal: 6, .. }, Some(report)) => ExitReason::Panicked(Box::new(report)),
+            (status, _) => unsaid(status),
         };
         SpawnError::Died { name, pid, reason }
     }
 
-    /// Hands the child over to the reaper.
+    /// Hands the child over to the reaper. The directory goes: the child has connected.
     pub(crate) fn finish<T: DeserializeOwned>(
         mut self,
         daemon: bool,
@@ -204,6 +237,15 @@ impl Drop for Start {
             pidfd.kill();
             reap(&pidfd);
         }
+    }
+}
+
+/// The reason, for a child that said nothing of it.
+fn unsaid(status: Status) -> ExitReason {
+    match status {
+        Status::Exited(code) => ExitReason::Exited(code),
+        Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
+        Status::Unknown => ExitReason::Unknown,
     }
 }
 

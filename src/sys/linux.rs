@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
+    SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -221,6 +221,17 @@ pub(crate) fn recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(V
     }
     bytes.truncate(received.bytes);
     Ok((bytes, fds))
+}
+
+/// As [`recv_packet`], without descriptors, and without waiting for a packet.
+pub(crate) fn try_recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; limit];
+    let (_, received) = retry(|| recv(socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC))?;
+    if received > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
+    }
+    bytes.truncate(received);
+    Ok(bytes)
 }
 
 fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> io::Result<R> {

@@ -4,6 +4,7 @@
 mod support;
 
 mod channel;
+mod process;
 mod queue;
 mod storm;
 mod tidy;

@@ -125,7 +125,7 @@ fn signals_that_end_a_process_are_named() {
         (Way::BadAccess, libc::SIGSEGV, "SIGSEGV"),
         (Way::StackOverflow, libc::SIGABRT, "SIGABRT"),
         (Way::Signal(libc::SIGTERM), libc::SIGTERM, "SIGTERM"),
-        (Way::Signal(libc::SIGKILL), libc::SIGKILL, "out of memory?"),
+        (Way::Signal(libc::SIGKILL), libc::SIGKILL, "SIGKILL"),
         (Way::Signal(libc::SIGUSR1), libc::SIGUSR1, "signal 10"),
     ] {
         let reason = ended(way);

@@ -136,6 +136,9 @@ fn fork_beside_children() -> (i32, bool) {
     // SAFETY: the copy calls only what this test is about, and its only other threads wait.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        // Nobody ends it if it hangs.
+        // SAFETY: always allowed.
+        unsafe { libc::alarm(10) };
         let refused = matches!(answer::spawn(), Err(SpawnError::Io { .. }));
         std::process::exit(if refused { 33 } else { 34 });
     }
@@ -161,6 +164,9 @@ fn fork_before_children() -> i32 {
     // SAFETY: as above.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        // Nobody ends it if it hangs.
+        // SAFETY: always allowed.
+        unsafe { libc::alarm(10) };
         let joined = answer::spawn().map(|child| child.join().is_ok_and(|answer| answer == 42));
         std::process::exit(if joined.is_ok_and(|joined| joined) { 33 } else { 34 });
     }

@@ -182,8 +182,10 @@ fn start_without_umask() -> String {
     // SAFETY: always allowed.
     unsafe { libc::umask(0) };
     let directory = tempfile::tempdir_in("/tmp").unwrap();
-    // Under a test harness the child's stdout is nothing until `init`.
-    let program = script(directory.path(), "stat -c %a $TMPDIR/offspring-* >&2; exit 7");
+    // Under a test harness the child's stdout is nothing until `init`. The directory is there when the
+    // first word of the parent is.
+    let text = "dd bs=65536 count=1 >/dev/null 2>&1; stat -c %a $TMPDIR/offspring-* >&2; exit 7";
+    let program = script(directory.path(), text);
     let log = directory.path().join("log");
     let stderr = std::fs::File::create(&log).unwrap();
     Builder::new().program(program).stderr(stderr).spawn(answer::new()).unwrap_err();

@@ -96,10 +96,6 @@ impl Lines {
         Lines(BufReader::new(process.take_stdout().expect("stdout is piped")))
     }
 
-    pub(super) fn of_program(program: &mut std::process::Child) -> Lines {
-        Lines(BufReader::new(program.stdout.take().expect("stdout is piped")))
-    }
-
     /// The next line; `None` when nobody is left who could write one.
     pub(super) fn next(&mut self) -> Option<String> {
         let mut line = String::new();
