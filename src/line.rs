@@ -48,13 +48,16 @@ pub(crate) struct Line<M> {
     spin: Spin,
 }
 
+/// So many doorbells may lie unread; some hundred fit.
+const UNREAD_MAX: usize = 32;
+
 #[derive(Debug, Default)]
 struct Lead {
     /// Whether a thread leads.
     taken: bool,
-    /// Doorbells that were rung for leaders who left without them. Unread ones must not pile up: then
-    /// ringing would block.
-    due: usize,
+    /// Doorbells that were rung, or claimed by somebody who may have died before ringing, and not read. Unread
+    /// ones must not pile up: then ringing would block.
+    unread: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -123,11 +126,11 @@ impl<M: DeserializeOwned + Serialize> Line<M> {
                 continue;
             }
             lead.taken = true;
-            // While a doorbell is due there is no need for another one.
-            let armed = lead.due == 0;
-            if armed {
-                side.arm();
+            if lead.unread >= UNREAD_MAX {
+                while !self.is_gone() && self.receive(side, Some(Instant::now())) != Received::Nothing {}
+                lead.unread = 0;
             }
+            side.arm();
             let mut outcome = ready().map(Ok).or(self.is_gone().then_some(Err(WaitEnd::Gone)));
             let mut rung = false;
             if outcome.is_none() {
@@ -140,10 +143,7 @@ impl<M: DeserializeOwned + Serialize> Line<M> {
                 }
                 lead = lock(&self.lead);
             }
-            if armed {
-                lead.due += side.disarm();
-            }
-            lead.due = lead.due.saturating_sub(usize::from(rung));
+            lead.unread = (lead.unread + side.disarm()).saturating_sub(usize::from(rung));
             lead.taken = false;
             self.changed.notify_all();
             if let Some(outcome) = outcome {

@@ -43,7 +43,7 @@ impl WireHandle {
         match self {
             WireHandle::Sender(sender) => Some(WireHandle::Sender(sender.clone())),
             WireHandle::Receiver(_) => None,
-            WireHandle::Memory(memory) => Some(WireHandle::Memory(memory.clone())),
+            WireHandle::Memory(memory) => clone_memory(memory).map(WireHandle::Memory),
         }
     }
 }
@@ -230,12 +230,12 @@ impl Packet {
         Ok(self)
     }
 
-    /// A second one, unless it holds something that exists once.
+    /// A second one, unless it holds something that exists once, or memory or descriptors are short.
     pub(crate) fn try_clone(&self) -> Option<Packet> {
         let handles = self.handles.iter().map(WireHandle::try_clone).collect::<Option<Vec<_>>>()?;
         let body = match &self.body {
             Body::Inline(bytes) => Body::Inline(bytes.clone()),
-            Body::Memory(memory) => Body::Memory(memory.clone()),
+            Body::Memory(memory) => Body::Memory(clone_memory(memory)?),
         };
         Some(Packet { body, handles })
     }
@@ -269,6 +269,12 @@ impl<T> Serialize for Carried<T> {
 pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<IpcSharedMemory> {
     sys::probe_shared_memory(bytes.len())?;
     no_panic("shared memory", || IpcSharedMemory::from_bytes(bytes))
+}
+
+/// A second mapping of the same memory; `None` where ipc-channel would panic.
+fn clone_memory(memory: &IpcSharedMemory) -> Option<IpcSharedMemory> {
+    sys::probe_shared_memory(0).ok()?;
+    no_panic("shared memory", || memory.clone()).ok()
 }
 
 /// Zeroed shared memory; an `Err` where ipc-channel would panic.

@@ -135,3 +135,43 @@ impl Token {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_sender_that_dies_before_it_rings_does_not_silence_the_others() {
+        let (dying, receiver) = channel::<u32>().unwrap();
+        // As another process has it: a ring of its own over the same channel.
+        let other = Sender::<u32>::new(lock(&dying.shared.outward).clone());
+        dying.send(1).unwrap();
+        other.send(2).unwrap();
+        assert_eq!(receiver.recv().unwrap() + receiver.recv().unwrap(), 3);
+        let shared = receiver.shared().unwrap();
+        let (seen, seen_here) = mpsc::channel();
+        std::thread::spawn(move || receiver.iter().for_each(|n| seen.send(n).unwrap()));
+        let flag = |source: usize| {
+            lock(&shared.sources).all[source]
+                .region
+                .atomic(READER_SLEEPS)
+                .load(Ordering::SeqCst)
+        };
+        while flag(0) == 0 {
+            std::thread::yield_now();
+        }
+        // It claims the bell, and never rings.
+        assert!(claim(lock(&shared.sources).all[0].region.atomic(READER_SLEEPS)));
+        for n in 10..50 {
+            other.send(n).unwrap();
+            assert_eq!(seen_here.recv_timeout(Duration::from_secs(10)), Ok(n));
+            // Let it sleep again, so that the next one has to ring.
+            while flag(1) == 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+}

@@ -29,14 +29,14 @@ pub struct Receiver<T> {
 }
 
 #[derive(Debug)]
-struct ReceiverShared {
+pub(super) struct ReceiverShared {
     line: Line<Inward>,
-    sources: Mutex<Sources>,
+    pub(super) sources: Mutex<Sources>,
 }
 
 #[derive(Debug, Default)]
-struct Sources {
-    all: Vec<Source>,
+pub(super) struct Sources {
+    pub(super) all: Vec<Source>,
     /// Whose turn it is.
     turn: usize,
     /// Parcels that came ahead of their entries.
@@ -46,9 +46,9 @@ struct Sources {
 
 /// The ring of one process that sends.
 #[derive(Debug)]
-struct Source {
+pub(super) struct Source {
     number: u64,
-    region: Arc<Region>,
+    pub(super) region: Arc<Region>,
     back: IpcSender<Bell>,
     entries: ring::Consumer,
     corrupt: bool,
@@ -231,7 +231,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    fn shared(&self) -> Result<Arc<ReceiverShared>, RecvError> {
+    pub(super) fn shared(&self) -> Result<Arc<ReceiverShared>, RecvError> {
         lock(&self.shared).clone().ok_or(RecvError::Moved)
     }
 

@@ -27,13 +27,13 @@ use crate::wire::{self, Failure, Packet, WireHandle};
 /// Dropping it changes nothing for what was sent. When every sender is gone and all is received, the
 /// receiver reports [`RecvError::Disconnected`].
 pub struct Sender<T> {
-    shared: Arc<SenderShared>,
+    pub(super) shared: Arc<SenderShared>,
     message: PhantomData<fn(T)>,
 }
 
 #[derive(Debug)]
-struct SenderShared {
-    outward: Mutex<IpcSender<Inward>>,
+pub(super) struct SenderShared {
+    pub(super) outward: Mutex<IpcSender<Inward>>,
     /// Made by the first `send`.
     ring: Mutex<Option<Arc<Outgoing>>>,
 }
@@ -218,7 +218,11 @@ impl<T: Serialize> Sender<T> {
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         let encoded = match wire::encode(&message) {
             Ok(encoded) => encoded,
-            Err(error) => return Err(SendError::Encode(message, error).into()),
+            Err(error) => {
+                // Handles that were encoded before the error are under way to nobody.
+                hub::announce();
+                return Err(SendError::Encode(message, error).into());
+            }
         };
         let announce = !encoded.handles.is_empty();
         let sent = if announce || encoded.bytes.len() > ring::ENTRY_MAX {

@@ -118,13 +118,23 @@ impl Peer {
     /// Sends a parcel ahead of the ring entry that means it: its id, or `None` if too many are unread.
     pub(crate) fn send_parcel(&self, number: u32, packet: &Packet) -> Option<u64> {
         let sent = self.parcels.load(Ordering::SeqCst);
-        if sent.saturating_sub(self.page.parcels_read()) >= PARCELS_MAX {
+        // A client that claims to have read more than was sent gets no more.
+        if sent
+            .checked_sub(self.page.parcels_read())
+            .is_none_or(|unread| unread >= PARCELS_MAX)
+        {
             return None;
         }
         let packet = packet.try_clone()?.with_inline_limit(PARCEL_INLINE).ok()?;
+        // Under the queue's lock and so one at a time for one number; ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
-        // A client that is gone keeps nothing: its leases end, and the value goes to another.
-        let _ = self.send(Down::Parcel { number, id, packet });
-        Some(id)
+        match self.send(Down::Parcel { number, id, packet }) {
+            // A client that is gone keeps nothing: its leases end, and the value goes to another.
+            Ok(()) | Err(Failure::Disconnected) => Some(id),
+            Err(_) => {
+                self.parcels.fetch_sub(1, Ordering::SeqCst);
+                None
+            }
+        }
     }
 }

@@ -289,14 +289,21 @@ impl Service {
 
     fn handle(&mut self, events: Vec<IpcSelectionResult>) {
         for event in events {
-            match event {
-                IpcSelectionResult::ChannelClosed(id) => self.closed(id),
-                IpcSelectionResult::MessageReceived(id, message) => {
-                    let message = wire::no_panic("ipc-channel", || IpcMessage::to::<Up>(message));
-                    match message {
-                        Ok(Ok(message)) => self.message(id, message),
-                        _ => self.expel(id, "its message does not decode"),
-                    }
+            // A mistake of ours with one client must not end the hub for all.
+            if let Err(error) = wire::no_panic("hub", || self.handle_one(event)) {
+                log::error!(target: "offspring::hub", "{error}");
+            }
+        }
+    }
+
+    fn handle_one(&mut self, event: IpcSelectionResult) {
+        match event {
+            IpcSelectionResult::ChannelClosed(id) => self.closed(id),
+            IpcSelectionResult::MessageReceived(id, message) => {
+                let message = wire::no_panic("ipc-channel", || IpcMessage::to::<Up>(message));
+                match message {
+                    Ok(Ok(message)) => self.message(id, message),
+                    _ => self.expel(id, "its message does not decode"),
                 }
             }
         }

@@ -376,6 +376,7 @@ fn send_value<W: ProcessWorker>(worker: &W) -> Result<OpaqueIpcReceiver, SpawnEr
         Err(error) => {
             // Raw handles that were encoded before the error must not ride on this thread's next message.
             wire::drop_strays();
+            hub::announce();
             return Err(SpawnError::Encode(error));
         }
     };

@@ -180,7 +180,12 @@ impl Remote {
         let back = items.split_off(keep.min(items.len()));
         let mut failed = VecDeque::new();
         for item in items {
-            if let Err(item) = self.push(item, joinable) {
+            // Behind one that finds no place the others would overtake it.
+            if failed.is_empty() {
+                if let Err(item) = self.push(item, joinable) {
+                    failed.push_back(item);
+                }
+            } else {
                 failed.push_back(item);
             }
         }

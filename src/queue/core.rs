@@ -40,6 +40,8 @@ pub(crate) enum Over {
     Closed,
     /// Nobody is left who could put, or take; so many items are left.
     Abandoned(usize),
+    /// The system has no memory or no descriptor for the item; it stays in the queue.
+    NoMemory,
 }
 
 #[derive(Debug)]
@@ -190,23 +192,7 @@ impl Core {
             state = wait(&self.items, state, until);
         };
         state.local.getters -= 1;
-        let outcome = outcome.map(|item| {
-            if !self.joinable {
-                return (item, 0);
-            }
-            let lease = state.local.next_lease;
-            state.local.next_lease += 1;
-            let kept = Item {
-                payload: match &item.payload {
-                    Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
-                    // What exists once was refused when it was put.
-                    Payload::Parcel(packet) => packet.try_clone().map_or_else(|| Payload::Bytes(Bytes::new(&[])), Payload::Parcel),
-                },
-                attempts: item.attempts,
-            };
-            state.local.leases.insert(lease, kept);
-            (item, lease)
-        });
+        let outcome = outcome.and_then(|item| if self.joinable { state.lease(item) } else { Ok((item, 0)) });
         self.settle(&mut state);
         outcome
     }
@@ -280,12 +266,18 @@ impl Core {
     /// as no other process ever held the queue, some thread of this one may; once all of them are gone, only
     /// one that has taken items before.
     pub(super) fn has_taker(&self, state: &State, asker: Option<u64>) -> bool {
-        let mut others = state.remotes.iter().filter(|&(&key, _)| Some(key) != asker);
         let own = match asker.and_then(|key| state.remotes.get(&key)) {
             None => state.local.has_got,
-            Some(remote) => remote.has_got || (self.local_handles(state) > 0 && state.local.putters == 0),
+            Some(remote) => remote.has_got || (self.local_handles(state) > 0 && (state.local.has_got || state.local.putters == 0)),
         };
-        !state.shared || state.tickets > 0 || own || others.any(|(_, remote)| remote.word(Word::Putters) == 0)
+        if !state.shared || state.tickets > 0 || own {
+            return true;
+        }
+        // One that only puts, and waits for room itself, takes nothing. That it says so does not mean that it
+        // waits: it says so for a moment at each put that needs room to be granted.
+        let full = self.free(state) == 0;
+        let mut others = state.remotes.iter().filter(|&(&key, _)| Some(key) != asker);
+        others.any(|(_, remote)| remote.has_got || !full || remote.word(Word::Putters) == 0)
     }
 
     /// Handles in this process; none count while it ends.
@@ -298,6 +290,23 @@ impl State {
     /// Items that were put and not taken.
     pub(super) fn len(&self) -> usize {
         self.store.len() + self.local.ready.len() + self.remotes.values().map(|remote| remote.sent.len()).sum::<usize>()
+    }
+
+    /// Leases an item to a local thread; without memory for a second one it stays the next item.
+    fn lease(&mut self, item: Item) -> Result<(Item, u64), Over> {
+        let copy = match &item.payload {
+            Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
+            Payload::Parcel(packet) => packet.try_clone().map(Payload::Parcel),
+        };
+        let Some(payload) = copy else {
+            self.store.push_front(item);
+            return Err(Over::NoMemory);
+        };
+        let lease = self.local.next_lease;
+        self.local.next_lease += 1;
+        let attempts = item.attempts;
+        self.local.leases.insert(lease, item);
+        Ok((Item { payload, attempts }, lease))
     }
 
     /// An item that was taken and not finished is the next one again.

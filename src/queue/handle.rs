@@ -141,7 +141,11 @@ impl Handle {
         let mut bytes = SCRATCH.take();
         bytes.clear();
         let outcome = match wire::encode_into(&item, &mut bytes) {
-            Err(error) => Err(Refused::Encode(error)),
+            Err(error) => {
+                // Handles that were encoded before the error are under way to nobody.
+                hub::announce();
+                Err(Refused::Encode(error))
+            }
             Ok(handles) => match remote::refuses(&handles) {
                 Some(message) => Err(Refused::Encode(EncodeError::new::<T>(message))),
                 None => self.put_encoded(&mut bytes, handles, limit.deadline(), matches!(limit, Limit::Now)),
@@ -212,6 +216,10 @@ impl Handle {
             RemoteEnd::Over(Over::Timeout) => GetEnd::Empty,
             RemoteEnd::Over(Over::Closed) => GetEnd::Failed(GetError::Closed),
             RemoteEnd::Over(Over::Abandoned(_)) => GetEnd::Failed(GetError::Abandoned),
+            RemoteEnd::Over(Over::NoMemory) => GetEnd::Failed(GetError::Handle(HandleError::Io {
+                act: "map the item",
+                message: "no memory or no descriptor is left".to_owned(),
+            })),
             RemoteEnd::Gone => GetEnd::Failed(GetError::Disconnected),
             RemoteEnd::Handle(error) => GetEnd::Failed(GetError::Handle(error)),
         })?;
@@ -326,7 +334,7 @@ impl Handle {
         outcome.map_err(|end| match end {
             RemoteEnd::Over(Over::Timeout) => JoinEnd::Timeout,
             RemoteEnd::Over(Over::Abandoned(unfinished)) => JoinEnd::Failed(QueueJoinError::Abandoned { unfinished }),
-            RemoteEnd::Over(Over::Closed) | RemoteEnd::Gone => JoinEnd::Failed(QueueJoinError::Disconnected),
+            RemoteEnd::Over(Over::Closed | Over::NoMemory) | RemoteEnd::Gone => JoinEnd::Failed(QueueJoinError::Disconnected),
             RemoteEnd::Handle(error) => JoinEnd::Failed(QueueJoinError::Handle(error)),
         })
     }
@@ -340,6 +348,7 @@ impl Handle {
 
     pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let fail = |act: &str, error: &dyn fmt::Display| wire::explain::<S::Error>(&format!("{act}: {error}"));
+        wire::may_note().map_err(wire::explain::<S::Error>)?;
         let (hub, resource, fingerprint, joinable, ticket) = match self {
             Handle::Local(local) => {
                 let core = &local.0;

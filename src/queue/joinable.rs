@@ -20,7 +20,9 @@ use crate::queue::handle::{GetEnd, Got, Handle, JoinEnd, Limit, PutEnd};
 /// This is a handle, as [`Queue`](crate::Queue) is; dropping one changes nothing for the others. What is
 /// got is a [`Delivery`]: until its [`task_done`](Delivery::task_done) the item is leased to this process,
 /// and goes to another consumer if the delivery is dropped, its thread panics, or the process dies. So an
-/// item is worked on at least once, and `join` never waits for a dead consumer.
+/// item is worked on at least once, and `join` never waits for a dead consumer. (When a queue is closed,
+/// threads of one process that share it may see the end while another of them still holds a delivery; if
+/// that one gives it back, somebody has to `get` again.)
 ///
 /// ```
 /// use offspring::{JoinableQueue, ProcessWorker, Worker};

@@ -230,7 +230,12 @@ impl Attached {
             Outgoing::Parcel(packet) => match outbox.entries.has_room(0) {
                 Ok(true) => match packet.take().map(|packet| self.session.send_parcel(self.number, packet)) {
                     Some(Ok(())) | None => outbox.entries.push(Tag::Parcel as u32, &[]),
-                    Some(Err(failure)) => return Some(Err(failure.into())),
+                    Some(Err(failure)) => {
+                        if bounded {
+                            self.word(Word::Credit).fetch_add(1, Ordering::SeqCst);
+                        }
+                        return Some(Err(failure.into()));
+                    }
                 },
                 other => other,
             },
@@ -372,7 +377,14 @@ impl Attached {
             return outcome;
         }
         if self.awaits_parcel() {
-            return self.session.wait(None, || self.take())?;
+            // Until its parcel is here, or another thread has taken it.
+            let waited = self.session.wait(None, || match self.take() {
+                None if self.awaits_parcel() => None,
+                taken => Some(taken),
+            })?;
+            if let Some(outcome) = waited {
+                return outcome;
+            }
         }
         let over = Flag::Over.is_in(self.flags());
         Err(RemoteEnd::Over(if over { self.over() } else { Over::Timeout }))

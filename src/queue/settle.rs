@@ -1,6 +1,6 @@
 //! Who gets the items and the room, and who is told.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use crate::queue::client::Remote;
@@ -22,9 +22,14 @@ impl Core {
     /// Takes back room that was granted and is not wanted; whether there is room now.
     pub(super) fn reclaim(&self, state: &mut State) -> bool {
         for remote in state.remotes.values_mut() {
-            if remote.credits > 0 && remote.word(Word::Putters) == 0 {
-                let back = layout::word(&remote.region, Word::Credit).swap(0, Ordering::SeqCst);
-                remote.credits = remote.credits.saturating_sub(usize::try_from(back).unwrap_or(usize::MAX));
+            if remote.credits > 0 {
+                // What its threads wait for is left to it.
+                let putters = remote.word(Word::Putters);
+                let before = layout::word(&remote.region, Word::Credit)
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| Some(credit.min(putters)))
+                    .unwrap_or_default();
+                let back = usize::try_from(before.saturating_sub(putters)).unwrap_or(usize::MAX);
+                remote.credits = remote.credits.saturating_sub(back);
             }
         }
         self.free(state) > 0
@@ -70,6 +75,7 @@ impl Core {
             self.done.notify_all();
         }
         let waiting_for_room = self.capacity.is_some() && (state.local.putters > 0 || state.remotes.values().any(Remote::wants_room));
+        let mut newly_told = false;
         let keys: Vec<u64> = state.remotes.keys().copied().collect();
         let (length, unfinished, closed) = (state.len(), state.unfinished, state.closed);
         for key in keys {
@@ -78,6 +84,7 @@ impl Core {
             let joins = remote.join > remote.word(Word::Joined);
             let abandoned = (joins || remote.word(Word::Putters) > 0) && !self.has_taker(state, Some(key));
             let Some(remote) = state.remotes.get_mut(&key) else { continue };
+            newly_told |= waiting_for_room && !Flag::TellRoom.is_in(remote.word(Word::Flags));
             let flags =
                 Flag::Closed.bit(closed) | Flag::Over.bit(over) | Flag::TellRoom.bit(waiting_for_room) | Flag::Abandoned.bit(abandoned);
             layout::word(&remote.region, Word::Unfinished).store(unfinished as u64, Ordering::SeqCst);
@@ -93,6 +100,18 @@ impl Core {
             }
             if std::mem::take(&mut remote.changed) {
                 remote.peer.ring();
+            }
+        }
+        if newly_told {
+            // What a client took before it could know that somebody wants to hear of it: look once more.
+            fence(Ordering::SeqCst);
+            let looks: Vec<bool> = state
+                .remotes
+                .values_mut()
+                .map(|remote| remote.look(self.joinable).unwrap_or(false))
+                .collect();
+            if looks.contains(&true) {
+                self.settle(state);
             }
         }
     }
@@ -160,7 +179,9 @@ impl Core {
                 misses += 1;
                 continue;
             };
-            let count = remote.appetite().min(share);
+            // Ahead of a client that does not wait only while nobody waits.
+            let idle = remote.wants_items() == 0 && local_waits + others > 0;
+            let count = if idle { 0 } else { remote.appetite().min(share) };
             if count == 0 {
                 misses += 1;
                 continue;
@@ -211,7 +232,8 @@ impl Core {
             return;
         }
         let mut free = self.free(state);
-        if free == 0 && state.remotes.values().any(Remote::wants_room) && self.reclaim(state) {
+        let wanted = state.local.putters > 0 || state.remotes.values().any(Remote::wants_room);
+        if free == 0 && wanted && self.reclaim(state) {
             free = self.free(state);
         }
         // To each that waits its share of what is free: more than it waits for, so that it need not wait for

@@ -808,3 +808,47 @@ fn a_queue_is_debug() {
     let text = format!("{queue:?}");
     assert!(text.contains("u64") && text.contains("owner: true"), "{text}");
 }
+
+#[offspring::worker]
+fn crawl(jobs: JoinableQueue<u64>) {
+    for job in &jobs {
+        if *job > 0 {
+            jobs.put(*job - 1).expect("it is open");
+        }
+        job.task_done();
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn consumers_that_put_new_jobs_are_waited_for() {
+    for _ in 0..20 {
+        let jobs = JoinableQueue::bounded(100).unwrap();
+        let crawler = crawl::spawn(jobs.clone()).unwrap();
+        jobs.put(50).unwrap();
+        jobs.join().unwrap();
+        jobs.close();
+        crawler.join().unwrap();
+    }
+}
+
+#[offspring::worker]
+fn put_one(queue: Queue<u64>, told: Queue<u64>) {
+    queue.put(1).expect("it is open");
+    told.put(1).expect("the owner reads");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn room_that_a_producer_left_unused_goes_to_the_next() {
+    let (queue, told) = (Queue::bounded(10).unwrap(), Queue::unbounded().unwrap());
+    let other = put_one::spawn(queue.clone(), told.clone()).unwrap();
+    told.get().unwrap();
+    for n in 0..9 {
+        queue.put_timeout(n, Duration::from_secs(5)).expect("nine places are free");
+    }
+    assert!(queue.is_full());
+    assert!(queue.try_put(9).unwrap_err().is_full());
+    other.kill();
+}
