@@ -18,10 +18,10 @@ use crate::region::Region;
 use crate::ring;
 use crate::wire::{self, Packet, WireHandle};
 
-/// The receiving end of a [`channel`]. It exists once: sent to another process, it is moved, and this
+/// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this
 /// one reports [`RecvError::Moved`].
 ///
-/// Dropping it tells the senders, whose next `send` reports [`SendError::Disconnected`]; what was sent
+/// Dropping it tells the senders, whose next `send` reports [`SendError::Disconnected`](crate::SendError::Disconnected); what was sent
 /// and not received is lost.
 pub struct Receiver<T> {
     shared: Mutex<Option<Arc<ReceiverShared>>>,

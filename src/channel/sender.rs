@@ -22,10 +22,10 @@ use crate::ring;
 use crate::sys;
 use crate::wire::{self, Failure, Packet, WireHandle};
 
-/// The sending end of a [`channel`]. Clones share it; sent to another process, it stays usable here too.
+/// The sending end of a [`channel`](crate::channel()). Clones share it; sent to another process, it stays usable here too.
 ///
 /// Dropping it changes nothing for what was sent. When every sender is gone and all is received, the
-/// receiver reports [`RecvError::Disconnected`].
+/// receiver reports [`RecvError::Disconnected`](crate::RecvError::Disconnected).
 pub struct Sender<T> {
     pub(super) shared: Arc<SenderShared>,
     message: PhantomData<fn(T)>,
