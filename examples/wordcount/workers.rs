@@ -1,7 +1,6 @@
 //! Counting in worker processes: files go out through one queue, counts come back through another.
 
 use std::error::Error;
-use std::thread;
 
 use indicatif::ProgressBar;
 use offspring::{GetError, JoinableQueue, Process, ProcessWorker, Queue, Worker};
@@ -44,23 +43,17 @@ impl ProcessWorker for Counter {
 
 pub(crate) fn count(files: &[File], workers: usize, totals: &mut Totals, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
     let counter = Counter {
-        files: JoinableQueue::bounded(8 * workers)?,
+        // All names are in memory here as well; what is bounded is what the workers send back.
+        files: JoinableQueue::unbounded()?,
         results: Queue::bounded(8 * workers)?,
     };
-    thread::scope(|scope| {
-        // A thread of its own, since both queues are bounded: whoever fed before collecting would wait for ever.
-        scope.spawn(|| {
-            for file in files {
-                if counter.files.put(file.clone()).is_err() {
-                    break;
-                }
-            }
-        });
-        let collected = collect(&counter, files, workers.min(files.len()), totals, bar);
-        // The workers end, and after an error so does the feeding.
-        counter.files.close();
-        collected
-    })
+    for file in files {
+        counter.files.put(file.clone())?;
+    }
+    let collected = collect(&counter, files, workers.min(files.len()), totals, bar);
+    // The workers end.
+    counter.files.close();
+    collected
 }
 
 fn collect(counter: &Counter, files: &[File], workers: usize, totals: &mut Totals, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
@@ -83,8 +76,7 @@ fn collect(counter: &Counter, files: &[File], workers: usize, totals: &mut Total
                 }
                 false
             }
-            // Nobody is left who could put.
-            Err(GetError::Closed) => true,
+            Err(GetError::Abandoned) => true,
             Err(error) => return Err(error.into()),
         };
         for process in &mut processes {

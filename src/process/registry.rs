@@ -68,7 +68,7 @@ pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
     /// What `run` returns; it is sent back to the process that joins.
     type Output: Serialize + DeserializeOwned + 'static;
 
-    /// Runs in the new process, on its main thread.
+    /// Runs in the new process, on its main thread (under a test harness, on the thread of the test).
     ///
     /// When it returns, its output is sent back and the process exits with code 0, whatever threads it
     /// started. A panic ends the process with code 101, and is told to the parent with message and place.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipc_channel::ipc::{self, IpcSender};
-use offspring::{Builder, JoinError, ProcessWorker, Receiver, Sender, SpawnError, Worker, channel};
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use ipc_channel::{IpcError, TryRecvError};
+use offspring::{Builder, JoinError, ProcessWorker, Receiver, Sender, SpawnError, Stdio, Worker, channel};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::stage::{Census, answer};
@@ -121,7 +122,7 @@ fn start_what_does_not_encode() -> Result<Vec<String>, String> {
         // A handle that was left over would travel with this one.
         let next = answer::spawn().unwrap();
         match raw_receiver.try_recv() {
-            Err(ipc_channel::TryRecvError::IpcError(ipc_channel::IpcError::Disconnected)) => {}
+            Err(TryRecvError::IpcError(IpcError::Disconnected)) => {}
             other => return Err(format!("the raw sender lives: {other:?}")),
         }
         match own_receiver.recv_timeout(Duration::from_secs(5)) {
@@ -236,7 +237,6 @@ fn a_worker_holds_up_to_32_handles() {
     assert!(cause.contains("at most 32 handles"), "{cause}");
 }
 
-/// ipc-channel's own handles work in worker fields, and too many of them are an error, not a panic.
 #[offspring::test(timeout = "20s")]
 fn a_worker_holds_raw_handles_of_ipc_channel() {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..20).map(|_| ipc::channel().unwrap()).unzip();
@@ -245,23 +245,31 @@ fn a_worker_holds_raw_handles_of_ipc_channel() {
         assert_eq!(receiver.recv().unwrap(), n);
     }
     process.join().unwrap();
+}
 
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..200).map(|_| ipc::channel::<usize>().unwrap()).unzip();
+/// Gives the error, and how many of the handles were left over and travelled with the next worker.
+#[offspring::worker]
+fn start_with_raw_handles(count: usize) -> (String, usize) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| ipc::channel::<usize>().unwrap()).unzip();
     let error = send_to_all_raw::spawn(senders).unwrap_err();
-    assert!(matches!(error, SpawnError::Io { .. } | SpawnError::Encode(_)), "{error:?}");
-    // They are gone, and not with the next worker.
-    let next = answer::spawn().unwrap();
-    for receiver in receivers {
-        let outcome = receiver.try_recv();
-        assert!(
-            matches!(
-                outcome,
-                Err(ipc_channel::TryRecvError::IpcError(ipc_channel::IpcError::Disconnected))
-            ),
-            "{outcome:?}"
-        );
-    }
-    assert_eq!(next.join().unwrap(), 42);
+    let next = Builder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap();
+    let is_dead = |receiver: &IpcReceiver<usize>| matches!(receiver.try_recv(), Err(TryRecvError::IpcError(IpcError::Disconnected)));
+    let left = receivers.iter().filter(|receiver| !is_dead(receiver)).count();
+    drop(next);
+    (format!("{error:?}"), left)
+}
+
+#[offspring::worker]
+fn wait_for_stdin() {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn too_many_raw_handles_are_an_error_and_go_nowhere() {
+    let stage = Builder::new().stderr(Stdio::null()).spawn(start_with_raw_handles::new(70));
+    let (error, left) = stage.unwrap().join().unwrap();
+    assert!(error.starts_with("Io {") || error.starts_with("Encode("), "{error}");
+    assert_eq!(left, 0);
 }
 
 #[derive(Debug, Serialize, Deserialize)]

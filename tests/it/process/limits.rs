@@ -52,7 +52,7 @@ fn start_with_few_descriptors() -> (Vec<String>, Census, Census) {
     let before = Census::take();
     // All numbers below the highest are open then.
     let mut fillers = Vec::new();
-    let highest = descriptors().len() + 300;
+    let highest = descriptors().len() + 100;
     limit(libc::RLIMIT_NOFILE, Some(highest));
     while let Ok(filler) = std::fs::File::open("/dev/null") {
         fillers.push(filler);
