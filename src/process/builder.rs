@@ -13,6 +13,7 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
 use crate::error::{ExitReason, SpawnError};
 use crate::hub;
 use crate::process::current::{self, Identity, ParentProcess};
+use crate::process::directory::Candidates;
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
 use crate::process::handshake::{self, Boot, Hello};
@@ -195,10 +196,10 @@ impl Builder {
 
         let limit = Limit::of(self.start_timeout.unwrap_or(START_TIMEOUT));
         let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
+        let directory = Candidates::new().map_err(SpawnError::io("get random bytes"))?;
         let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
 
-        let (mut start, hello_fds, pipes) = self.exec(&identity.name, entry, limit)?;
-        let directory = start.make_directory()?;
+        let (mut start, hello_fds, pipes) = self.exec(&identity.name, entry, limit, &directory)?;
         let stdio = [true, matches!(entry, Entry::Test(_)), false];
         let hello = Hello::new(token, &directory, stdio).map_err(SpawnError::io("read this program's image"))?;
         start.tell(&hello, &hello_fds)?;
@@ -213,7 +214,7 @@ impl Builder {
             value,
             reports: reports_in_child,
         };
-        start.send_boot(server, &directory, boot)?;
+        start.send_boot(server, boot)?;
         start.hear_started()?;
         start.finish(daemon, reports, pipes)
     }
@@ -250,7 +251,7 @@ impl Builder {
     }
 
     /// Starts the image. Gives the descriptors that follow over the lifeline.
-    fn exec(self, name: &str, entry: &Entry, limit: Limit) -> Result<(Start, Vec<OwnedFd>, Pipes), SpawnError> {
+    fn exec(self, name: &str, entry: &Entry, limit: Limit, directory: &Candidates) -> Result<(Start, Vec<OwnedFd>, Pipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let (stdin, stdin_end) = self.stdin.unwrap_or_else(Stdio::null).open(0).map_err(stdio_error())?;
         let (stdout, stdout_end) = self.stdout.unwrap_or_else(Stdio::inherit).open(1).map_err(stdio_error())?;
@@ -306,7 +307,7 @@ impl Builder {
             stdout: stdout_end.map(Into::into),
             stderr: stderr_end.map(Into::into),
         };
-        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit);
+        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, directory.clone());
         Ok((start, later, pipes))
     }
 }

@@ -122,14 +122,14 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
     hello.check().map_err(Answer::Mismatch)?;
     take_stdio(hello.stdio, fds).map_err(|error| failed("set up stdin, stdout and stderr", error))?;
 
-    let directory = hello.directory;
-    let (server, name) = sys::with_env("TMPDIR", &directory, || {
+    let directory = hello.directory.make().map_err(|error| failed("make a private directory", error))?;
+    let (server, name) = sys::with_env("TMPDIR", directory.path(), || {
         wire::no_panic("ipc-channel", IpcOneShotServer::<Boot>::new)
     })
     .and_then(|server| server)
     .map_err(|error| failed("make a server socket", error))?;
     // Before `accept`, which waits without a limit: from here on the end of the parent is our end.
-    watch_lifeline(lifeline.clone(), directory).map_err(|error| failed("start a thread", error))?;
+    watch_lifeline(lifeline.clone(), directory.path().to_owned()).map_err(|error| failed("start a thread", error))?;
     answer(&Answer::Ready(name));
     let (_, boot) = wire::no_panic("ipc-channel", || server.accept())
         .and_then(|boot| boot.map_err(io::Error::other))
@@ -151,8 +151,7 @@ fn take_stdio(which: [bool; 3], fds: Vec<OwnedFd>) -> io::Result<()> {
 fn watch_lifeline(lifeline: Arc<OwnedFd>, directory: PathBuf) -> io::Result<()> {
     sys::service_thread("offspring-lifeline", move || {
         while sys::recv_packet(lifeline.as_fd(), handshake::PACKET_MAX).is_ok_and(|(bytes, _)| !bytes.is_empty()) {}
-        // The parent removes it, unless it died in the middle of the start. No word to a logger, whose lock
-        // a thread that hangs may hold.
+        // It is there only if the parent died in the middle of the start.
         let _ = std::fs::remove_dir_all(&directory);
         sys::exit_now(EXIT_ORPHAN)
     })

@@ -7,11 +7,8 @@
 //! server, since `IpcOneShotServer::accept` waits without a limit: in the child the lifeline ends it, and
 //! the parent waits for lifeline, pidfd and deadline together.
 
-use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
 use serde::de::DeserializeOwned;
@@ -19,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PanicReport;
 use crate::process::current::Identity;
+use crate::process::directory::Candidates;
 use crate::process::entry::Entry;
 use crate::process::registry;
 use crate::sys;
@@ -37,18 +35,18 @@ pub(crate) struct Hello {
     pub(crate) token: [u8; 16],
     pub(crate) image: [u64; 4],
     pub(crate) registry: u64,
-    pub(crate) directory: PathBuf,
+    pub(crate) directory: Candidates,
     pub(crate) stdio: [bool; 3],
 }
 
 impl Hello {
-    pub(crate) fn new(token: [u8; 16], directory: &Path, stdio: [bool; 3]) -> io::Result<Hello> {
+    pub(crate) fn new(token: [u8; 16], directory: &Candidates, stdio: [bool; 3]) -> io::Result<Hello> {
         Ok(Hello {
             version: WIRE_VERSION,
             token,
             image: sys::image_identity()?,
             registry: registry::fingerprint(),
-            directory: directory.to_owned(),
+            directory: directory.clone(),
             stdio,
         })
     }
@@ -140,44 +138,4 @@ pub(crate) fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Op
 pub(crate) fn hear_now<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<M> {
     let bytes = sys::try_recv_packet(socket, PACKET_MAX).ok()?;
     wire::decode(&bytes, Vec::new()).ok()
-}
-
-/// A directory that nobody else can look into, for the child's server. Removed on drop.
-#[derive(Debug)]
-pub(crate) struct PrivateDirectory(PathBuf);
-
-/// A socket's path has 107 bytes; below our directory come `/.tmpXXXXXX/socket`.
-const PATH_MAX: usize = 70;
-
-impl PrivateDirectory {
-    pub(crate) fn new() -> io::Result<PrivateDirectory> {
-        let name = format!("offspring-{:016x}", u64::from_le_bytes(sys::random()?));
-        let mut last = io::Error::other("no directory for temporary files");
-        for parent in [std::env::temp_dir(), "/tmp".into(), "/dev/shm".into(), "/var/tmp".into()] {
-            let path = parent.join(&name);
-            if !path.is_absolute() || path.as_os_str().len() > PATH_MAX || path.to_str().is_none() {
-                continue;
-            }
-            // mkdir never follows a link and never takes a directory that is there.
-            match fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(PrivateDirectory(path)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for PrivateDirectory {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            if error.kind() != io::ErrorKind::NotFound {
-                log::warn!("could not remove {}: {error}", self.0.display());
-            }
-        }
-    }
 }

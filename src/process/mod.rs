@@ -16,6 +16,7 @@
 mod builder;
 mod child;
 mod current;
+mod directory;
 mod entry;
 mod exit;
 mod handle;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, PanicReport, SpawnError};
 use crate::process::child::EXIT_PANIC;
+use crate::process::directory::Candidates;
 use crate::process::handle::{Life, Process, Running};
-use crate::process::handshake::{self, Answer, Boot, Hello, PrivateDirectory, Report};
+use crate::process::handshake::{self, Answer, Boot, Hello, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::sys::{Pidfd, Status, Waited};
@@ -31,8 +32,8 @@ pub(crate) struct Start {
     limit: Limit,
     /// The last panic that it told of.
     panicked: Option<PanicReport>,
-    /// Where its server is. Removed after this is dropped, so when nobody makes anything in there any more.
-    directory: Option<PrivateDirectory>,
+    /// Where its server may be, as long as the start may fail.
+    directory: Option<Candidates>,
 }
 
 /// Until when the child must be ready.
@@ -54,7 +55,7 @@ impl Limit {
 }
 
 impl Start {
-    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit) -> Start {
+    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit, directory: Candidates) -> Start {
         Start {
             pid,
             name,
@@ -62,14 +63,8 @@ impl Start {
             lifeline: Some(lifeline),
             limit,
             panicked: None,
-            directory: None,
+            directory: Some(directory),
         }
-    }
-
-    /// As late as can be: from here until the child knows it, nobody removes it if this process is killed.
-    pub(crate) fn make_directory(&mut self) -> Result<PathBuf, SpawnError> {
-        let directory = PrivateDirectory::new().map_err(SpawnError::io("make a private directory for the start"))?;
-        Ok(self.directory.insert(directory).path().to_owned())
     }
 
     pub(crate) fn tell(&mut self, hello: &Hello, fds: &[OwnedFd]) -> Result<(), SpawnError> {
@@ -137,9 +132,9 @@ impl Start {
         }
     }
 
-    /// `directory` is where the server is, if it is one.
-    pub(crate) fn send_boot(&mut self, server: String, directory: &Path, boot: Boot) -> Result<(), SpawnError> {
-        if server.contains('\0') || !Path::new(&server).starts_with(directory) {
+    pub(crate) fn send_boot(&mut self, server: String, boot: Boot) -> Result<(), SpawnError> {
+        let is_its_own = self.directory.as_ref().is_some_and(|directory| directory.hold(Path::new(&server)));
+        if server.contains('\0') || !is_its_own {
             return Err(self.protocol("it named a server that is none".to_owned()));
         }
         let sent = match fs::metadata(&server) {
@@ -204,7 +199,7 @@ impl Start {
         SpawnError::Died { name, pid, reason }
     }
 
-    /// Hands the child over to the reaper. The directory goes: the child has connected.
+    /// Hands the child over to the reaper.
     pub(crate) fn finish<T: DeserializeOwned>(
         mut self,
         daemon: bool,
@@ -215,6 +210,8 @@ impl Start {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let lifeline = self.lifeline.take().expect("a start that is not finished holds its lifeline");
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
+        // It removed the directory itself, when the parent had connected.
+        self.directory = None;
         let life = Life::new(pidfd, lifeline, reports);
         let running = Arc::new(Running::new(id, self.pid, self.name.clone(), daemon, life));
         if let Err(source) = reaper::watch(running.clone()) {
@@ -236,6 +233,10 @@ impl Drop for Start {
         if let Some(pidfd) = self.pidfd.take() {
             pidfd.kill();
             reap(&pidfd);
+        }
+        // Now nobody makes anything in there any more.
+        if let Some(directory) = &self.directory {
+            directory.remove();
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Children that do not become what they should: each gives a typed error in time, and leaves nothing.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use offspring::{Builder, Stdio};
@@ -150,10 +153,10 @@ fn start_programs() -> Vec<Result<u32, String>> {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     let own = std::env::current_exe().unwrap();
     let copy = directory.path().join("copy");
-    std::fs::copy(&own, &copy).unwrap();
+    fs::copy(&own, &copy).unwrap();
     let wrapper = script(directory.path(), &format!("exec nice '{}' \"$@\"", own.display()));
     let forking = directory.path().join("forking");
-    std::fs::create_dir(&forking).unwrap();
+    fs::create_dir(&forking).unwrap();
     let forking = script(&forking, &format!("'{}' \"$@\"; exit $?", copy.display()));
     let start = |program: &std::path::Path| match Builder::new().program(program).spawn(answer::new()) {
         Ok(child) => child.join().map_err(|error| error.to_string()),
@@ -161,8 +164,8 @@ fn start_programs() -> Vec<Result<u32, String>> {
     };
     // The last is this program too, but not this build: its length is another one.
     let changed = directory.path().join("changed");
-    std::fs::copy(&own, &changed).unwrap();
-    let mut file = std::fs::File::options().append(true).open(&changed).unwrap();
+    fs::copy(&own, &changed).unwrap();
+    let mut file = fs::File::options().append(true).open(&changed).unwrap();
     std::io::Write::write_all(&mut file, b"x").unwrap();
     drop(file);
     [&own, &copy, &wrapper, &forking, &changed].map(|program| start(program)).to_vec()
@@ -176,27 +179,35 @@ fn the_program_may_be_a_copy_or_a_wrapper_but_no_other_build() {
     assert!(error.starts_with("BinaryMismatch"), "{error}");
 }
 
-/// Gives the mode of the directory in which the child's server would be, while nobody cares for `umask`.
+/// Gives the mode of the directory in which a child has its server, while nobody cares for `umask`. It is
+/// there for a part of a start only, so children are started until one was seen.
 #[offspring::worker]
-fn start_without_umask() -> String {
+fn look_for_directories() -> u32 {
     // SAFETY: always allowed.
     unsafe { libc::umask(0) };
-    let directory = tempfile::tempdir_in("/tmp").unwrap();
-    // Under a test harness the child's stdout is nothing until `init`. The directory is there when the
-    // first word of the parent is.
-    let text = "dd bs=65536 count=1 >/dev/null 2>&1; stat -c %a $TMPDIR/offspring-* >&2; exit 7";
-    let program = script(directory.path(), text);
-    let log = directory.path().join("log");
-    let stderr = std::fs::File::create(&log).unwrap();
-    Builder::new().program(program).stderr(stderr).spawn(answer::new()).unwrap_err();
-    std::fs::read_to_string(log).unwrap()
+    let seen = Arc::new(OnceLock::new());
+    let found = seen.clone();
+    std::thread::spawn(move || {
+        while found.get().is_none() {
+            let entries = fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
+            // It may be gone again.
+            for mode in entries.filter_map(|entry| Some(entry.metadata().ok()?.permissions().mode())) {
+                let _ = found.set(mode & 0o777);
+            }
+        }
+    });
+    while seen.get().is_none() {
+        answer::spawn().unwrap().join().unwrap();
+    }
+    *seen.get().unwrap()
 }
 
 #[offspring::test(timeout = "20s")]
 fn nobody_else_can_look_into_the_directory_of_a_start() {
     let directory = tempfile::tempdir().unwrap();
     let stage = Builder::new().env("TMPDIR", directory.path());
-    assert_eq!(stage.spawn(start_without_umask::new()).unwrap().join().unwrap(), "700\n");
+    let mode = stage.spawn(look_for_directories::new()).unwrap().join().unwrap();
+    assert_eq!(mode, 0o700, "{mode:o}");
 }
 
 /// Where the secret of a start could be seen by others: command line and environment of a child.
@@ -208,9 +219,9 @@ fn look_at_a_start() -> String {
         "tr '\\0' '\\n' </proc/$$/cmdline >&2; env | grep -i offspring >&2; exit 7",
     );
     let log = directory.path().join("log");
-    let stderr = std::fs::File::create(&log).unwrap();
+    let stderr = fs::File::create(&log).unwrap();
     Builder::new().program(program).stderr(stderr).spawn(answer::new()).unwrap_err();
-    std::fs::read_to_string(log).unwrap()
+    fs::read_to_string(log).unwrap()
 }
 
 #[offspring::test(timeout = "20s")]
@@ -246,9 +257,9 @@ fn a_child_whose_parent_died_before_it_was_ready_is_no_main_program() {
     stage.join().unwrap_err();
     let code = directory.path().join("code");
     eventually("the child ended", || {
-        std::fs::read_to_string(&code).is_ok_and(|code| code.ends_with('\n'))
+        fs::read_to_string(&code).is_ok_and(|code| code.ends_with('\n'))
     });
     // The codes of a start that failed: before and after it read what the parent had said.
-    let code = std::fs::read_to_string(&code).unwrap();
+    let code = fs::read_to_string(&code).unwrap();
     assert!(["70\n", "71\n"].contains(&code.as_str()), "{code}");
 }

@@ -100,11 +100,14 @@ fn anybody_has(mark: &str) -> bool {
 fn a_parent_killed_at_any_instant_leaves_nobody_behind() {
     for round in 0..2 * rounds() {
         let mark = format!("{}-{round}", std::process::id());
-        let stage = Builder::new().env("OFFSPRING_TEST_MARK", &mark).spawn(multiply::new(true)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let builder = Builder::new().env("OFFSPRING_TEST_MARK", &mark).env("TMPDIR", directory.path());
+        let stage = builder.spawn(multiply::new(true)).unwrap();
         // Another instant of a start each time, which takes some milliseconds.
         std::thread::sleep(Duration::from_micros(700) * (round % 40));
         stage.kill();
         stage.join().unwrap_err();
         eventually("the whole family is gone", || !anybody_has(&format!("OFFSPRING_TEST_MARK={mark}")));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "directories of starts are left");
     }
 }
