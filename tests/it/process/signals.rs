@@ -1,5 +1,6 @@
 //! Signals to a child, and what it inherits of its parent's.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use offspring::{Builder, ExitReason, KillCause, Process, Stdio};
@@ -134,31 +135,49 @@ fn a_child_has_the_signals_of_a_fresh_program() {
     assert!(ended, "terminate did nothing");
 }
 
-/// Gives whether a stranger that got the pid of an ended child lives on after `kill` and `terminate`, and
-/// `None` where the system lets nobody choose pids.
+/// Gives whether a stranger that got the pid of an ended child lives on after `kill` and `terminate`. Its
+/// processes are in a namespace where the next pid can be chosen without harm to anybody else.
 #[offspring::worker]
-fn signal_after_the_end() -> Option<bool> {
+fn signal_after_the_end() -> bool {
     for _ in 0..100 {
         let child = answer::spawn().unwrap();
         child.join().unwrap();
-        std::fs::write("/proc/sys/kernel/ns_last_pid", (child.pid() - 1).to_string()).ok()?;
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (child.pid() - 1).to_string()).unwrap();
         let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let recycled = stranger.id() == child.pid();
         child.terminate();
         child.kill();
-        let lives = is_running(stranger.id()) && stranger.try_wait().unwrap().is_none();
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
+        // The first deadly signal decides how it ends, and its status tells which one that was.
+        // SAFETY: a child that was not waited for.
+        unsafe { libc::kill(stranger.id() as i32, libc::SIGUSR1) };
+        let signal = stranger.wait().unwrap().signal();
         if recycled {
-            return Some(lives);
+            return signal == Some(libc::SIGUSR1);
         }
     }
-    None
+    panic!("the pid was never given again");
+}
+
+/// `None` where the system gives this process no namespace.
+#[offspring::worker]
+fn signal_in_a_namespace() -> Option<bool> {
+    // It may start no thread afterwards, and the first start makes one.
+    answer::spawn().unwrap().join().unwrap();
+    // SAFETY: no pointer is involved; only children that are started from now on are concerned.
+    if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+        return None;
+    }
+    // The first process of a namespace has to outlive the others.
+    let first = sleeper::spawn().unwrap();
+    let outcome = signal_after_the_end::spawn().unwrap().join().unwrap();
+    first.kill();
+    first.join().unwrap_err();
+    Some(outcome)
 }
 
 #[offspring::test(timeout = "30s")]
 fn no_signal_reaches_a_stranger_with_the_pid_of_an_ended_child() {
-    let outcome = signal_after_the_end::spawn().unwrap().join().unwrap();
+    let outcome = signal_in_a_namespace::spawn().unwrap().join().unwrap();
     assert_ne!(outcome, Some(false));
 }
 
