@@ -55,6 +55,15 @@ def each(count, since):
     return (time.perf_counter() - since) / count * 1e6
 
 
+def round_trips(send, receive):
+    send(0), receive()
+    since = time.perf_counter()
+    for n in range(ROUND_TRIPS):
+        send(n)
+        receive()
+    return each(ROUND_TRIPS, since)
+
+
 def queue(maxsize=0):
     q, start = mp.Queue(maxsize), mp.Event()
     consumer = mp.Process(target=consume, args=(q, ITEMS))
@@ -87,12 +96,7 @@ def queue_pair():
     there, back = mp.Queue(), mp.Queue()
     process = mp.Process(target=echo_queues, args=(there, back))
     process.start()
-    there.put(0), back.get()
-    since = time.perf_counter()
-    for n in range(ROUND_TRIPS):
-        there.put(n)
-        back.get()
-    figure = each(ROUND_TRIPS, since)
+    figure = round_trips(there.put, back.get)
     there.put(None)
     process.join()
     return figure
@@ -102,12 +106,7 @@ def pipe():
     ours, theirs = mp.Pipe()
     process = mp.Process(target=echo_pipe, args=(theirs,), daemon=True)
     process.start()
-    ours.send(0), ours.recv()
-    since = time.perf_counter()
-    for n in range(ROUND_TRIPS):
-        ours.send(n)
-        ours.recv()
-    return each(ROUND_TRIPS, since)
+    return round_trips(ours.send, ours.recv)
 
 
 def payload(size, count):

@@ -101,6 +101,14 @@ fn each(count: u64, since: Instant) -> f64 {
     since.elapsed().as_secs_f64() / count as f64 * 1e6
 }
 
+/// Microseconds for each turn, after one to warm up.
+fn round_trips(mut turn: impl FnMut(u64)) -> f64 {
+    turn(0);
+    let since = Instant::now();
+    (0..ROUND_TRIPS).for_each(turn);
+    each(ROUND_TRIPS, since)
+}
+
 fn queue(queue: Queue<u64>, count: u64) -> f64 {
     let start = Queue::unbounded().unwrap();
     let consumer = consume::spawn(queue.clone(), count).unwrap();
@@ -134,14 +142,10 @@ fn jobs() -> f64 {
 fn queue_pair() -> f64 {
     let (there, back) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let process = echo_queues::spawn(there.clone(), back.clone()).unwrap();
-    let mut turn = |n| {
+    let each = round_trips(|n| {
         there.put(n).unwrap();
         assert_eq!(back.get().unwrap(), n);
-    };
-    turn(0);
-    let since = Instant::now();
-    (0..ROUND_TRIPS).for_each(&mut turn);
-    let each = each(ROUND_TRIPS, since);
+    });
     there.close();
     join(&process);
     each
@@ -150,14 +154,10 @@ fn queue_pair() -> f64 {
 fn pipe() -> f64 {
     let (ours, theirs) = offspring::pipe().unwrap();
     let process = echo_pipe::spawn(theirs).unwrap();
-    let mut turn = |n| {
+    let each = round_trips(|n| {
         ours.send(n).unwrap();
         assert_eq!(ours.recv().unwrap(), n);
-    };
-    turn(0);
-    let since = Instant::now();
-    (0..ROUND_TRIPS).for_each(&mut turn);
-    let each = each(ROUND_TRIPS, since);
+    });
     drop(ours);
     join(&process);
     each
@@ -197,14 +197,10 @@ fn raw_pipe() -> f64 {
     let (there, theirs) = ipc::channel().unwrap();
     let (back, ours) = ipc::channel().unwrap();
     let process = raw_echo::spawn(theirs, back).unwrap();
-    let mut turn = |n: u64| {
+    let each = round_trips(|n| {
         there.send(n).unwrap();
         assert_eq!(ours.recv().unwrap(), n);
-    };
-    turn(0);
-    let since = Instant::now();
-    (0..ROUND_TRIPS).for_each(&mut turn);
-    let each = each(ROUND_TRIPS, since);
+    });
     drop(there);
     join(&process);
     each

@@ -9,14 +9,15 @@
 //! No wake-up is lost: a thread waits as a follower only if it looked while there was a leader, and a
 //! leader says that this side sleeps before anybody can look.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::IpcReceiver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::sys::{self, lock};
 use crate::wire::{self, Failure};
 
 /// How a wait ended without what it waited for.
@@ -25,6 +26,12 @@ pub(crate) enum WaitEnd {
     Timeout,
     /// The other side is gone.
     Gone,
+}
+
+/// Whether the side that this flag belongs to sleeps, and nobody has rung yet: then the caller must.
+pub(crate) fn claim(flag: &AtomicU64) -> bool {
+    fence(Ordering::SeqCst);
+    flag.load(Ordering::Relaxed) == 1 && flag.swap(0, Ordering::Relaxed) == 1
 }
 
 /// What a line has to know of its user.
@@ -58,11 +65,6 @@ struct Lead {
     /// Doorbells that were rung, or claimed by somebody who may have died before ringing, and not read. Unread
     /// ones must not pile up: then ringing would block.
     unread: usize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that panics runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<M: DeserializeOwned + Serialize> Line<M> {
@@ -116,13 +118,7 @@ impl<M: DeserializeOwned + Serialize> Line<M> {
                 if let Some(end) = over {
                     return Err(end);
                 }
-                lead = match deadline {
-                    None => self.changed.wait(lead).unwrap_or_else(PoisonError::into_inner),
-                    Some(deadline) => {
-                        let left = deadline.saturating_duration_since(Instant::now());
-                        self.changed.wait_timeout(lead, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                };
+                lead = sys::wait(&self.changed, lead, deadline);
                 continue;
             }
             lead.taken = true;

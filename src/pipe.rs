@@ -1,7 +1,7 @@
 //! Two-way connections: two channels, crossed.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
+use crate::sys;
 use crate::wire;
 
 /// Makes a two-way connection: the first end sends `A` and receives `B`, the second the other way round.
@@ -131,7 +132,7 @@ impl<A, B> Connection<A, B> {
     }
 
     fn sender(&self) -> Option<Sender<A>> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sys::lock(&self.sender).clone()
     }
 
     /// Whether `recv` would return at once, with a message or with the end; waits at most this long for
@@ -156,7 +157,7 @@ impl<A, B> fmt::Debug for Connection<A, B> {
 
 impl<A, B> Serialize for Connection<A, B> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sender = sys::lock(&self.sender);
         // Taken, not shared: the other end must see the end of this connection where it goes.
         let Some(moved) = sender.take() else {
             return Err(wire::explain("the connection was moved to another process before"));

@@ -212,14 +212,6 @@ impl Packet {
         })
     }
 
-    /// A packet whose body is a copy of `bytes` in shared memory.
-    pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<Packet> {
-        Ok(Packet {
-            body: Body::Memory(memory_from(bytes)?),
-            handles: Vec::new(),
-        })
-    }
-
     /// The same with a body that is inline only up to `limit` bytes, so that many fit a socket's buffer.
     pub(crate) fn with_inline_limit(mut self, limit: usize) -> io::Result<Packet> {
         if let Body::Inline(bytes) = &self.body {

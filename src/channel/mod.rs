@@ -5,9 +5,6 @@
 //! hand over parcels (values with handles, or too large for a ring). The way back is one ipc-channel for
 //! each ring, for a sender that waits for room.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -61,17 +58,6 @@ const PARCEL: u32 = 1;
 const PARCELS_MAX: u64 = 8;
 /// Longer bodies of parcels travel as shared memory, so that many parcels fit the socket's buffer.
 const PARCEL_INLINE: usize = 1 << 10;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No user code runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether the side that this word belongs to sleeps and nobody has rung yet.
-fn claim(word: &AtomicU64) -> bool {
-    fence(Ordering::SeqCst);
-    word.load(Ordering::Relaxed) == 1 && word.swap(0, Ordering::Relaxed) == 1
-}
 
 /// Makes a one-way channel: any number of senders, in any processes, and one receiver.
 ///
@@ -138,10 +124,13 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
     use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;
+    use crate::line::claim;
+    use crate::sys::lock;
 
     #[test]
     fn a_sender_that_dies_before_it_rings_does_not_silence_the_others() {

@@ -11,11 +11,12 @@ use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Bell, DONE, Inward, PARCEL, PARCELS_TAKEN, READER_SLEEPS, REGION_BYTES, Token, VALUE, WRITER_SLEEPS, claim, lock};
+use super::{Bell, DONE, Inward, PARCEL, PARCELS_TAKEN, READER_SLEEPS, REGION_BYTES, Token, VALUE, WRITER_SLEEPS};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
-use crate::line::{Line, Side, WaitEnd};
+use crate::line::{Line, Side, WaitEnd, claim};
 use crate::region::Region;
 use crate::ring;
+use crate::sys::lock;
 use crate::wire::{self, Packet, WireHandle};
 
 /// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this

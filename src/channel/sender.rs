@@ -11,15 +11,14 @@ use ipc_channel::ipc::{self, IpcSender};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Bell, DONE, Inward, PARCEL, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, READER_SLEEPS, REGION_BYTES, Token, VALUE, WRITER_SLEEPS, claim,
-    lock,
+    Bell, DONE, Inward, PARCEL, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, READER_SLEEPS, REGION_BYTES, Token, VALUE, WRITER_SLEEPS,
 };
 use crate::error::{SendError, SendTimeoutError};
 use crate::hub;
-use crate::line::{Line, Side, WaitEnd};
+use crate::line::{Line, Side, WaitEnd, claim};
 use crate::region::Region;
 use crate::ring;
-use crate::sys;
+use crate::sys::{self, lock};
 use crate::wire::{self, Failure, Packet, WireHandle};
 
 /// The sending end of a [`channel`](crate::channel()). Clones share it; sent to another process, it stays usable here too.

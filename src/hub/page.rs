@@ -1,13 +1,15 @@
 //! The page of a session: who sleeps; and the hub's way to a client.
 
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
 
 use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
 
 use crate::hub::Down;
+use crate::line::claim;
 use crate::region::Region;
+use crate::sys;
 use crate::wire::{self, Failure, Packet};
 
 const HUB_SLEEPS: usize = 0;
@@ -39,13 +41,6 @@ impl Page {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the other side sleeps and nobody has rung yet: then the caller must.
-    fn claim(&self, flag: usize) -> bool {
-        fence(Ordering::SeqCst);
-        let word = self.0.atomic(flag);
-        word.load(Ordering::Relaxed) == 1 && word.swap(0, Ordering::Relaxed) == 1
-    }
-
     pub(crate) fn arm_hub(&self) {
         self.arm(HUB_SLEEPS);
     }
@@ -55,7 +50,7 @@ impl Page {
     }
 
     pub(crate) fn claim_hub(&self) -> bool {
-        self.claim(HUB_SLEEPS)
+        claim(self.0.atomic(HUB_SLEEPS))
     }
 
     pub(crate) fn arm_client(&self) {
@@ -76,7 +71,7 @@ impl Page {
     }
 
     fn claim_client(&self) -> bool {
-        self.claim(CLIENT_SLEEPS)
+        claim(self.0.atomic(CLIENT_SLEEPS))
     }
 }
 
@@ -103,14 +98,14 @@ impl Peer {
     }
 
     fn send(&self, message: Down) -> Result<(), Failure> {
-        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = sys::lock(&self.down);
         wire::send(&down, message)
     }
 
     /// Wakes the client if it sleeps. Its death is not told here: the service learns of it.
     pub(crate) fn ring(&self) {
         if self.page.claim_client() {
-            let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+            let down = sys::lock(&self.down);
             let _ = wire::ring(&down, Down::Bell);
         }
     }

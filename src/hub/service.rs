@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcMessage, IpcReceiver, IpcReceiverSet, IpcSelectionResult, IpcSender};
@@ -16,7 +16,7 @@ use crate::hub::page::Page;
 use crate::hub::{Down, HubId, Peer, REGION_BYTES, Up};
 use crate::region::Region;
 use crate::ring::Corrupt;
-use crate::sys;
+use crate::sys::{self, lock};
 use crate::wire::{self, Packet};
 
 /// A shared object of this process.
@@ -79,11 +79,6 @@ static HUB: OnceLock<Hub> = OnceLock::new();
 static STARTING: Mutex<()> = Mutex::new(());
 static RESOURCES: Mutex<Option<HashMap<u64, Weak<dyn Resource>>>> = Mutex::new(None);
 static NEXT_RESOURCE: AtomicU64 = AtomicU64::new(1);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that panics runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The hub of this process, started on first use.
 fn hub() -> io::Result<&'static Hub> {

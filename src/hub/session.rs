@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcSender};
@@ -13,6 +13,7 @@ use crate::hub::{Down, HubId, Up};
 use crate::line::{Line, Side, WaitEnd};
 use crate::region::Region;
 use crate::ring::RING_BYTES;
+use crate::sys::lock;
 use crate::wire::{self, Failure, Packet};
 
 /// Words behind the two rings of a region, each on a cache line of its own.
@@ -48,11 +49,6 @@ pub(crate) trait TakesParcels: std::fmt::Debug + Send + Sync {
 }
 
 static SESSIONS: Mutex<Option<HashMap<HubId, Weak<Session>>>> = Mutex::new(None);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that panics runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Session {
     /// This process's session with that hub; opened over the ticket if there is none.

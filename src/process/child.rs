@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
@@ -221,7 +221,7 @@ fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
         handshake::tell(panics.lifeline.as_fd(), &Answer::Panicked { in_run, report }, &[]).is_ok()
     };
     if in_run {
-        *panics.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((report, told));
+        *sys::lock(&panics.last) = Some((report, told));
     }
 }
 
@@ -229,9 +229,7 @@ fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
 /// came after too many others that were caught, or without a hook: then it was passed on from another
 /// thread, or the worker put a hook of its own in the way.
 fn untold_panic(message: String) -> Option<PanicReport> {
-    let last = PANICS
-        .get()
-        .and_then(|panics| panics.last.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let last = PANICS.get().and_then(|panics| sys::lock(&panics.last).take());
     match last {
         Some((report, told)) if report.message == message => (!told).then_some(report),
         _ => Some(PanicReport::new(message, None, thread_name(), None)),

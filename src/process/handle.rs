@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::IpcReceiver;
@@ -14,7 +14,7 @@ use crate::process::child::EXIT_PANIC;
 use crate::process::handshake::{self, Answer, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
-use crate::sys::{Pidfd, Status};
+use crate::sys::{self, Pidfd, Status};
 use crate::wire::{self, Failure, Packet};
 
 /// A child that was started, until nobody holds it and it has been reaped.
@@ -79,7 +79,7 @@ impl Running {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // No user code runs under this lock, so a poisoned one is still whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.state)
     }
 
     /// Calls `act` with the pidfd, if the child was not seen to end yet.
@@ -131,16 +131,10 @@ impl Running {
             if matches!(*state, State::Ended { .. }) {
                 return Some(state);
             }
-            state = match deadline {
-                None => self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+            state = sys::wait(&self.ended, state, deadline);
         }
     }
 }
@@ -189,9 +183,7 @@ impl Told {
             (Status::Exited(0), ..) if self.broken.is_some() => {
                 return (ExitReason::Returned, Output::Lost(self.broken.unwrap_or_default()));
             }
-            (Status::Exited(code), ..) => ExitReason::Exited(code),
-            (Status::Signaled { signal, core_dumped }, ..) => ExitReason::Signaled { signal, core_dumped },
-            (Status::Unknown, ..) => ExitReason::Unknown,
+            (status, ..) => unsaid(status),
         };
         (reason, Output::None)
     }
@@ -204,6 +196,15 @@ impl Told {
             (None, None) => return ExitReason::Unknown,
         };
         ExitReason::Panicked(Box::new(report))
+    }
+}
+
+/// The reason, for a child that said nothing of it.
+pub(crate) fn unsaid(status: Status) -> ExitReason {
+    match status {
+        Status::Exited(code) => ExitReason::Exited(code),
+        Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
+        Status::Unknown => ExitReason::Unknown,
     }
 }
 

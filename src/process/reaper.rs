@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::hub;
 use crate::process::handle::Running;
@@ -24,7 +24,7 @@ static STARTING: Mutex<()> = Mutex::new(());
 
 impl Reaper {
     fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Running>>> {
-        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.children)
     }
 
     fn run(&self) {
@@ -47,7 +47,7 @@ impl Reaper {
 
 /// Starts the reaper, if it does not run yet.
 pub(crate) fn start() -> io::Result<()> {
-    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = sys::lock(&STARTING);
     if let Some(reaper) = REAPER.get() {
         // Host code forked this process: it has no reaper, and shares what the original waits with.
         return if reaper.pid == process::id() {

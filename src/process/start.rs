@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{ExitReason, PanicReport, SpawnError};
 use crate::process::child::EXIT_PANIC;
 use crate::process::directory::Candidates;
-use crate::process::handle::{Life, Process, Running};
+use crate::process::handle::{Life, Process, Running, unsaid};
 use crate::process::handshake::{self, Answer, Boot, Hello, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
@@ -238,15 +238,6 @@ impl Drop for Start {
         if let Some(directory) = &self.directory {
             directory.remove();
         }
-    }
-}
-
-/// The reason, for a child that said nothing of it.
-fn unsaid(status: Status) -> ExitReason {
-    match status {
-        Status::Exited(code) => ExitReason::Exited(code),
-        Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
-        Status::Unknown => ExitReason::Unknown,
     }
 }
 

@@ -17,6 +17,7 @@ const AHEAD: Duration = Duration::from_micros(200);
 const AHEAD_MAX: usize = 1024;
 /// From this pace on its inbox is filled before it is empty.
 const FAST: usize = 8;
+
 /// A client.
 #[derive(Debug)]
 pub(super) struct Remote {

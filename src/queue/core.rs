@@ -11,12 +11,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
 use crate::queue::layout::Word;
+use crate::sys;
 use crate::wire::Packet;
 
 /// An item as it lies in the queue.
@@ -113,7 +114,7 @@ impl Core {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // No user code runs under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.state)
     }
 
     /// A handle in this process came (`true`) or went.
@@ -146,7 +147,7 @@ impl Core {
                 break Some(Over::Timeout);
             }
             if std::mem::replace(&mut told, true) {
-                state = wait(&self.room, state, deadline);
+                state = sys::wait(&self.room, state, deadline);
             } else {
                 // Consumers are told to ring when they take something; then one more look, for what they
                 // took before they could know.
@@ -189,7 +190,7 @@ impl Core {
                 break Err(Over::Timeout);
             }
             let until = deadline.into_iter().chain(self.next_look(&state)).min();
-            state = wait(&self.items, state, until);
+            state = sys::wait(&self.items, state, until);
         };
         state.local.getters -= 1;
         let outcome = outcome.and_then(|item| if self.joinable { state.lease(item) } else { Ok((item, 0)) });
@@ -255,7 +256,7 @@ impl Core {
                 break Err(Over::Timeout);
             }
             self.settle(&mut state);
-            state = wait(&self.done, state, deadline);
+            state = sys::wait(&self.done, state, deadline);
         };
         state.local.joiners -= 1;
         self.settle(&mut state);
@@ -313,15 +314,5 @@ impl State {
     pub(super) fn give_back(&mut self, mut item: Item) {
         item.attempts += 1;
         self.store.push_front(item);
-    }
-}
-
-fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>, deadline: Option<Instant>) -> MutexGuard<'a, State> {
-    match deadline {
-        None => condition.wait(state).unwrap_or_else(PoisonError::into_inner),
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-        }
     }
 }

@@ -2,19 +2,23 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::IpcSender;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{CreateError, DecodeError, EncodeError, GetError, HandleError, PutError, QueueJoinError, TaskDoneError};
+use crate::error::{
+    CreateError, DecodeError, EncodeError, GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError,
+    TaskDoneError, TryGetError, TryPutError,
+};
 use crate::hub::{self, HubId, Resource, Up};
 use crate::queue::bytes::Bytes;
 use crate::queue::core::{Core, Over, Payload};
-use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken, TakenBody};
+use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken};
 use crate::ring;
+use crate::sys;
 use crate::wire::{self, Packet, WireHandle};
 
 /// How long an operation may wait.
@@ -37,16 +41,72 @@ impl Limit {
     }
 }
 
+/// Why an operation ended without what was asked for. Of the three forms each names the first in its own
+/// word, or cannot meet it: a wait without a limit does not run out of time.
 #[derive(Debug)]
 pub(crate) enum PutEnd<T> {
     Full(T),
     Failed(PutError<T>),
 }
 
+impl<T> From<PutEnd<T>> for PutError<T> {
+    fn from(end: PutEnd<T>) -> Self {
+        match end {
+            PutEnd::Failed(error) => error,
+            PutEnd::Full(item) => PutError::Disconnected(item),
+        }
+    }
+}
+
+impl<T> From<PutEnd<T>> for TryPutError<T> {
+    fn from(end: PutEnd<T>) -> Self {
+        match end {
+            PutEnd::Failed(error) => error.into(),
+            PutEnd::Full(item) => TryPutError::Full(item),
+        }
+    }
+}
+
+impl<T> From<PutEnd<T>> for PutTimeoutError<T> {
+    fn from(end: PutEnd<T>) -> Self {
+        match end {
+            PutEnd::Failed(error) => error.into(),
+            PutEnd::Full(item) => PutTimeoutError::Timeout(item),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum GetEnd {
     Empty,
     Failed(GetError),
+}
+
+impl From<GetEnd> for GetError {
+    fn from(end: GetEnd) -> Self {
+        match end {
+            GetEnd::Failed(error) => error,
+            GetEnd::Empty => GetError::Disconnected,
+        }
+    }
+}
+
+impl From<GetEnd> for TryGetError {
+    fn from(end: GetEnd) -> Self {
+        match end {
+            GetEnd::Failed(error) => error.into(),
+            GetEnd::Empty => TryGetError::Empty,
+        }
+    }
+}
+
+impl From<GetEnd> for GetTimeoutError {
+    fn from(end: GetEnd) -> Self {
+        match end {
+            GetEnd::Failed(error) => error.into(),
+            GetEnd::Empty => GetTimeoutError::Timeout,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +159,7 @@ impl Remote {
         if let Some(attached) = self.attached.get() {
             return Ok(attached);
         }
-        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ticket = sys::lock(&self.ticket);
         if let Some(attached) = self.attached.get() {
             return Ok(attached);
         }
@@ -141,16 +201,16 @@ impl Handle {
         let mut bytes = SCRATCH.take();
         bytes.clear();
         let outcome = match wire::encode_into(&item, &mut bytes) {
-            Err(error) => {
-                // Handles that were encoded before the error are under way to nobody.
-                hub::announce();
-                Err(Refused::Encode(error))
-            }
+            Err(error) => Err(Refused::Encode(error)),
             Ok(handles) => match remote::refuses(&handles) {
                 Some(message) => Err(Refused::Encode(EncodeError::new::<T>(message))),
                 None => self.put_encoded(&mut bytes, handles, limit.deadline(), matches!(limit, Limit::Now)),
             },
         };
+        if outcome.is_err() {
+            // Handles in what was refused are under way to nobody.
+            hub::announce();
+        }
         // An item of a gigabyte must not keep its buffer for ever.
         bytes.shrink_to(ring::ENTRY_MAX);
         SCRATCH.set(bytes);
@@ -171,29 +231,20 @@ impl Handle {
                 message: error.to_string(),
             }))
         };
-        let parcel = !handles.is_empty() || bytes.len() > ring::ENTRY_MAX - 16;
-        let encoded = |bytes: &mut Vec<u8>, handles| wire::Encoded {
-            bytes: std::mem::take(bytes),
-            handles,
-        };
         let announce = !handles.is_empty();
+        let packet = if announce || bytes.len() > ring::ENTRY_MAX - 16 {
+            let bytes = std::mem::take(bytes);
+            Some(Packet::new(wire::Encoded { bytes, handles }).map_err(no_memory)?)
+        } else {
+            None
+        };
         let outcome = match self {
             Handle::Local(local) => {
-                let payload = if parcel && announce {
-                    Payload::Parcel(Packet::new(encoded(bytes, handles)).map_err(no_memory)?)
-                } else if parcel {
-                    Payload::Parcel(Packet::in_memory(bytes).map_err(no_memory)?)
-                } else {
-                    Payload::Bytes(Bytes::new(bytes))
-                };
+                let payload = packet.map_or_else(|| Payload::Bytes(Bytes::new(bytes)), Payload::Parcel);
                 local.0.put(payload, deadline).map_err(|(_, over)| RemoteEnd::Over(over))
             }
             Handle::Remote(remote) => {
-                let outgoing = if parcel {
-                    Outgoing::parcel(encoded(bytes, handles)).map_err(no_memory)?
-                } else {
-                    Outgoing::Bytes(bytes)
-                };
+                let outgoing = packet.map_or(Outgoing::Bytes(bytes), |packet| Outgoing::Parcel(Some(packet)));
                 // Attaching takes the owner's answer, also for a `try_put`.
                 remote.attached(if now { None } else { deadline }).and_then(|attached| {
                     if now {
@@ -239,10 +290,7 @@ impl Handle {
             Handle::Local(local) => {
                 let (item, lease) = local.0.get(deadline).map_err(RemoteEnd::Over)?;
                 Ok(Taken {
-                    body: match item.payload {
-                        Payload::Bytes(bytes) => TakenBody::Bytes(bytes),
-                        Payload::Parcel(packet) => TakenBody::Parcel(packet),
-                    },
+                    payload: item.payload,
                     lease,
                     attempts: item.attempts,
                 })
@@ -426,9 +474,9 @@ struct Token {
 
 impl Taken {
     fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
-        match self.body {
-            TakenBody::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
-            TakenBody::Parcel(packet) => packet.decode(),
+        match self.payload {
+            Payload::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
+            Payload::Parcel(packet) => packet.decode(),
         }
     }
 }

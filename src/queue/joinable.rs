@@ -12,7 +12,7 @@ use crate::error::{
     TryPutError,
 };
 use crate::queue::delivery::Delivery;
-use crate::queue::handle::{GetEnd, Got, Handle, JoinEnd, Limit, PutEnd};
+use crate::queue::handle::{Got, Handle, JoinEnd, Limit};
 
 /// A queue whose items count until their consumer says that they are done: [`join`](JoinableQueue::join)
 /// waits for that.
@@ -95,10 +95,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// [`PutError`]: closed, owner gone, full with nobody left to take an item, or the item does not encode; it
     /// comes back with the error.
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
-        self.handle.put(item, Limit::Forever).map_err(|end| match end {
-            PutEnd::Failed(error) => error,
-            PutEnd::Full(item) => PutError::Disconnected(item),
-        })
+        self.handle.put(item, Limit::Forever).map_err(PutError::from)
     }
 
     /// Puts an item if the queue is not full. In another process than the owner's it waits for the owner's
@@ -108,10 +105,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`TryPutError::Full`], or as [`put`](JoinableQueue::put).
     pub fn try_put(&self, item: T) -> Result<(), TryPutError<T>> {
-        self.handle.put(item, Limit::Now).map_err(|end| match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => TryPutError::Full(item),
-        })
+        self.handle.put(item, Limit::Now).map_err(TryPutError::from)
     }
 
     /// Puts an item; waits at most this long while the queue is full.
@@ -120,10 +114,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`PutTimeoutError::Timeout`], or as [`put`](JoinableQueue::put).
     pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
-        self.handle.put(item, Limit::Within(timeout)).map_err(|end| match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => PutTimeoutError::Timeout(item),
-        })
+        self.handle.put(item, Limit::Within(timeout)).map_err(PutTimeoutError::from)
     }
 
     /// Gets the first item; waits while the queue is empty.
@@ -133,11 +124,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// [`GetError::Closed`] or [`GetError::Abandoned`] at the end of the queue; owner gone; or an item that does not decode, which
     /// counts as done.
     pub fn get(&self) -> Result<Delivery<T>, GetError> {
-        match self.handle.get(Limit::Forever) {
-            Ok(got) => Ok(self.delivery(got)),
-            Err(GetEnd::Failed(error)) => Err(error),
-            Err(GetEnd::Empty) => Err(GetError::Disconnected),
-        }
+        Ok(self.delivery(self.handle.get(Limit::Forever)?))
     }
 
     /// Gets the first item if there is one. In another process than the owner's it waits for the owner's
@@ -147,11 +134,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`TryGetError::Empty`], or as [`get`](JoinableQueue::get).
     pub fn try_get(&self) -> Result<Delivery<T>, TryGetError> {
-        match self.handle.get(Limit::Now) {
-            Ok(got) => Ok(self.delivery(got)),
-            Err(GetEnd::Failed(error)) => Err(error.into()),
-            Err(GetEnd::Empty) => Err(TryGetError::Empty),
-        }
+        Ok(self.delivery(self.handle.get(Limit::Now)?))
     }
 
     /// Gets the first item; waits at most this long while the queue is empty.
@@ -160,11 +143,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`GetTimeoutError::Timeout`], or as [`get`](JoinableQueue::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<Delivery<T>, GetTimeoutError> {
-        match self.handle.get(Limit::Within(timeout)) {
-            Ok(got) => Ok(self.delivery(got)),
-            Err(GetEnd::Failed(error)) => Err(error.into()),
-            Err(GetEnd::Empty) => Err(GetTimeoutError::Timeout),
-        }
+        Ok(self.delivery(self.handle.get(Limit::Within(timeout))?))
     }
 
     /// Deliveries until the end of the queue, as [`get`](JoinableQueue::get) gives them. The iterator also

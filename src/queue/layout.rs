@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::hub;
 use crate::region::Region;
-use crate::ring::{Consumer, Producer};
+use crate::ring::{Consumer, Corrupt, Producer};
 
 /// A word of the region. Who writes it is said at each.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,11 @@ impl Flag {
 
 pub(crate) fn word(region: &Region, word: Word) -> &AtomicU64 {
     region.atomic(hub::word(word as usize))
+}
+
+/// The number that an entry, or the front of one, consists of.
+pub(crate) fn number(bytes: &[u8]) -> Result<u64, Corrupt> {
+    bytes.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt)
 }
 
 pub(crate) fn outbox_writer(region: &Arc<Region>) -> Producer {

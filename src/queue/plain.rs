@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
-use crate::queue::handle::{GetEnd, Handle, Limit, PutEnd};
+use crate::queue::handle::{Handle, Limit};
 
 /// A first-in, first-out queue that any number of processes put into and get from.
 ///
@@ -91,10 +91,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// [`PutError`]: closed, owner gone, full with nobody left to take an item, or the item does not encode; it
     /// comes back with the error.
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
-        self.handle.put(item, Limit::Forever).map_err(|end| match end {
-            PutEnd::Failed(error) => error,
-            PutEnd::Full(item) => PutError::Disconnected(item),
-        })
+        self.handle.put(item, Limit::Forever).map_err(PutError::from)
     }
 
     /// Puts an item if the queue is not full. In another process than the owner's it waits for the owner's
@@ -104,10 +101,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`TryPutError::Full`], or as [`put`](Queue::put).
     pub fn try_put(&self, item: T) -> Result<(), TryPutError<T>> {
-        self.handle.put(item, Limit::Now).map_err(|end| match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => TryPutError::Full(item),
-        })
+        self.handle.put(item, Limit::Now).map_err(TryPutError::from)
     }
 
     /// Puts an item; waits at most this long while the queue is full.
@@ -116,10 +110,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`PutTimeoutError::Timeout`], or as [`put`](Queue::put).
     pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
-        self.handle.put(item, Limit::Within(timeout)).map_err(|end| match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => PutTimeoutError::Timeout(item),
-        })
+        self.handle.put(item, Limit::Within(timeout)).map_err(PutTimeoutError::from)
     }
 
     /// Gets the first item; waits while the queue is empty.
@@ -129,11 +120,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// [`GetError::Closed`] or [`GetError::Abandoned`] at the end of the queue; owner gone; or an item that does not decode, which
     /// counts as taken.
     pub fn get(&self) -> Result<T, GetError> {
-        match self.handle.get(Limit::Forever) {
-            Ok(got) => Ok(got.value),
-            Err(GetEnd::Failed(error)) => Err(error),
-            Err(GetEnd::Empty) => Err(GetError::Disconnected),
-        }
+        Ok(self.handle.get(Limit::Forever)?.value)
     }
 
     /// Gets the first item if there is one. In another process than the owner's it waits for the owner's
@@ -143,11 +130,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`TryGetError::Empty`], or as [`get`](Queue::get).
     pub fn try_get(&self) -> Result<T, TryGetError> {
-        match self.handle.get(Limit::Now) {
-            Ok(got) => Ok(got.value),
-            Err(GetEnd::Failed(error)) => Err(error.into()),
-            Err(GetEnd::Empty) => Err(TryGetError::Empty),
-        }
+        Ok(self.handle.get(Limit::Now)?.value)
     }
 
     /// Gets the first item; waits at most this long while the queue is empty.
@@ -156,11 +139,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`GetTimeoutError::Timeout`], or as [`get`](Queue::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetTimeoutError> {
-        match self.handle.get(Limit::Within(timeout)) {
-            Ok(got) => Ok(got.value),
-            Err(GetEnd::Failed(error)) => Err(error.into()),
-            Err(GetEnd::Empty) => Err(GetTimeoutError::Timeout),
-        }
+        Ok(self.handle.get(Limit::Within(timeout))?.value)
     }
 
     /// Items until the end of the queue, as [`get`](Queue::get) gives them. The iterator also ends when

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use ipc_channel::ipc::IpcSender;
@@ -12,11 +12,12 @@ use crate::error::HandleError;
 use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
 use crate::line::WaitEnd;
 use crate::queue::bytes::Bytes;
-use crate::queue::core::Over;
+use crate::queue::core::{Over, Payload};
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
 use crate::ring::{Consumer, Corrupt, Producer};
-use crate::wire::{self, Encoded, Failure, Packet, WireHandle};
+use crate::sys::lock;
+use crate::wire::{self, Failure, Packet, WireHandle};
 
 /// How an operation on a queue of another process failed.
 #[derive(Debug)]
@@ -62,15 +63,9 @@ impl From<Failure> for RemoteEnd {
 /// An item that was taken.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) body: TakenBody,
+    pub(crate) payload: Payload,
     pub(crate) lease: u64,
     pub(crate) attempts: u32,
-}
-
-#[derive(Debug)]
-pub(crate) enum TakenBody {
-    Bytes(Bytes),
-    Parcel(Packet),
 }
 
 /// One queue, as this process has it open. Shared by all handles of it in this process.
@@ -102,11 +97,6 @@ struct Inbox {
 }
 
 static ATTACHED: Mutex<Option<HashMap<(HubId, u64), Weak<Attached>>>> = Mutex::new(None);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that panics runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Counts a waiting thread in a word of the region.
 struct Waiting<'a>(&'a AtomicU64);
@@ -317,22 +307,22 @@ impl Attached {
         })?;
         let Some(tag) = popped else { return Ok(None) };
         let lease = if self.joinable {
-            number(buffer.get(..8).ok_or(Corrupt)?)?
+            layout::number(buffer.get(..8).ok_or(Corrupt)?)?
         } else {
             0
         };
-        let body = match Tag::from(tag) {
-            Some(Tag::Put) => TakenBody::Bytes(Bytes::new(&buffer[skip..])),
+        let payload = match Tag::from(tag) {
+            Some(Tag::Put) => Payload::Bytes(Bytes::new(&buffer[skip..])),
             Some(Tag::Parcel) => {
                 let id = parcel_id(buffer, skip).ok_or(Corrupt)?;
                 // Parcels of entries that were recalled are older; nothing will mean them.
                 *parcels = parcels.split_off(&id);
-                TakenBody::Parcel(parcels.remove(&id).ok_or(Corrupt)?)
+                Payload::Parcel(parcels.remove(&id).ok_or(Corrupt)?)
             }
             _ => return Err(Corrupt),
         };
         let attempts = Tag::attempts(tag);
-        Ok(Some(Taken { body, lease, attempts }))
+        Ok(Some(Taken { payload, lease, attempts }))
     }
 
     /// Whether the next item lies here and only its parcel is on the way.
@@ -481,12 +471,8 @@ impl Attached {
     }
 }
 
-fn number(bytes: &[u8]) -> Result<u64, Corrupt> {
-    bytes.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt)
-}
-
 fn parcel_id(payload: &[u8], skip: usize) -> Option<u64> {
-    payload.get(skip..).and_then(|id| number(id).ok())
+    payload.get(skip..).and_then(|id| layout::number(id).ok())
 }
 
 impl TakesParcels for Attached {
@@ -506,12 +492,6 @@ impl Drop for Attached {
 pub(crate) enum Outgoing<'a> {
     Bytes(&'a [u8]),
     Parcel(Option<Packet>),
-}
-
-impl Outgoing<'_> {
-    pub(crate) fn parcel(encoded: Encoded) -> std::io::Result<Outgoing<'static>> {
-        Packet::new(encoded).map(|packet| Outgoing::Parcel(Some(packet)))
-    }
 }
 
 /// A receiving end in an item would be lost with a consumer that dies before it took the item.

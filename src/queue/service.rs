@@ -59,7 +59,6 @@ impl Core {
     }
 
     pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: &[u8]) -> Result<(), Corrupt> {
-        let number = |payload: &[u8]| payload.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt);
         match tag {
             Tag::Put | Tag::Parcel => {
                 let payload = match tag {
@@ -76,7 +75,7 @@ impl Core {
             Tag::Done | Tag::Back => {
                 // The entry behind the last one that was taken may have come while this one was on its way.
                 remote.look(self.joinable)?;
-                let item = remote.leases.remove(&number(payload)?).ok_or(Corrupt)?;
+                let item = remote.leases.remove(&layout::number(payload)?).ok_or(Corrupt)?;
                 if tag == Tag::Done {
                     state.unfinished -= 1;
                 } else {
@@ -84,8 +83,8 @@ impl Core {
                 }
             }
             Tag::Close => state.closed = true,
-            Tag::Ask => remote.ask = remote.ask.max(number(payload)?),
-            Tag::Join => remote.join = remote.join.max(number(payload)?),
+            Tag::Ask => remote.ask = remote.ask.max(layout::number(payload)?),
+            Tag::Join => remote.join = remote.join.max(layout::number(payload)?),
         }
         Ok(())
     }
