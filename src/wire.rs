@@ -58,6 +58,8 @@ pub(crate) struct Encoded {
 thread_local! {
     /// Whether a value of the user was encoded on this thread since the last message from it.
     static ENCODED: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is inside of [`no_panic`].
+    static QUIET: Cell<bool> = const { Cell::new(false) };
     /// Handles noted by the encoding that runs on this thread, if one does.
     static NOTED: RefCell<Option<Vec<WireHandle>>> = const { RefCell::new(None) };
     /// Handles that the decoding on this thread may claim.
@@ -246,7 +248,8 @@ pub(crate) struct Carried<T>(pub(crate) Result<T, DecodeError>);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Packet::deserialize(deserializer).map(|packet| Carried(packet.decode()))
+        // The user's code: its panics are no secret.
+        Packet::deserialize(deserializer).map(|packet| Carried(with_quiet(false, || packet.decode())))
     }
 }
 
@@ -275,9 +278,29 @@ pub(crate) fn memory_zeroed(length: usize) -> io::Result<IpcSharedMemory> {
     no_panic("shared memory", || IpcSharedMemory::from_byte(0, length))
 }
 
-/// Runs a call of ipc-channel that panics where it should give an error.
+/// Runs a call of ipc-channel that panics where it should give an error. Nobody hears of the panic: it is an
+/// error value, and neither the program's nor the worker's own.
 pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
+    with_quiet(true, || survive(what, call))
+}
+
+/// Runs what should not panic, where a mistake of ours must not end a service.
+pub(crate) fn survive<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
+}
+
+fn with_quiet<R>(quiet: bool, call: impl FnOnce() -> R) -> R {
+    let outer = QUIET.replace(quiet);
+    let result = call();
+    QUIET.set(outer);
+    result
+}
+
+/// For panic hooks: whether the panic that runs on this thread is about to become an error value. Where panics
+/// abort it becomes none, and its message is the last word of the process.
+pub(crate) fn is_quiet() -> bool {
+    // A thread that is ending may have lost its thread-locals.
+    !cfg!(panic = "abort") && QUIET.try_with(Cell::get).unwrap_or(false)
 }
 
 /// Says yes at most every few milliseconds: when to ask whether the other side still lives.

@@ -147,7 +147,12 @@ pub enum ExitReason {
     /// `run` panicked.
     Panicked(Box<PanicReport>),
     /// This program ended it.
-    Killed(KillCause),
+    Killed {
+        /// What the program asked for.
+        cause: KillCause,
+        /// The signal that ended it: SIGTERM (15), or SIGKILL (9) where that was asked for or came after a grace.
+        signal: i32,
+    },
     /// Somebody else took the exit status (host code that calls `waitpid(-1)` or ignores SIGCHLD).
     Unknown,
 }
@@ -168,7 +173,7 @@ impl ExitReason {
             ExitReason::Exited(code) => Some(*code),
             ExitReason::Signaled { signal, .. } => Some(-signal),
             ExitReason::Panicked(_) => Some(101),
-            ExitReason::Killed(cause) => Some(-cause.signal()),
+            ExitReason::Killed { signal, .. } => Some(-signal),
             ExitReason::Unknown => None,
         }
     }
@@ -193,7 +198,10 @@ impl fmt::Display for ExitReason {
                 Ok(())
             }
             ExitReason::Panicked(report) => write!(f, "panicked at {report}"),
-            ExitReason::Killed(cause) => write!(f, "ended by this program ({cause})"),
+            ExitReason::Killed { cause, signal } => {
+                let name = signal_name(*signal).unwrap_or("a signal");
+                write!(f, "ended by this program with {name} ({cause})")
+            }
             ExitReason::Unknown => f.write_str("ended, but somebody else took its exit status"),
         }
     }
@@ -220,7 +228,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// Why this program ended a process of its own.
+/// What this program did to end a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KillCause {
@@ -230,15 +238,6 @@ pub enum KillCause {
     Kill,
     /// The program ended, and the process was a daemon.
     Exit,
-}
-
-impl KillCause {
-    fn signal(self) -> i32 {
-        match self {
-            KillCause::Terminate | KillCause::Exit => 15,
-            KillCause::Kill => 9,
-        }
-    }
 }
 
 impl fmt::Display for KillCause {

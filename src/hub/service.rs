@@ -243,7 +243,7 @@ impl Service {
         let mut corrupt = Vec::new();
         for (&id, session) in &mut self.sessions {
             // A mistake of ours with one client must not end the hub for all.
-            match wire::no_panic("service", || session.service()) {
+            match wire::survive("service", || session.service()) {
                 Ok(Ok(serviced)) => all = all.and(serviced),
                 Ok(Err(Corrupt)) => corrupt.push((id, "it wrote what no client writes")),
                 Err(_) => corrupt.push((id, "serving it panicked")),
@@ -285,7 +285,7 @@ impl Service {
     fn handle(&mut self, events: Vec<IpcSelectionResult>) {
         for event in events {
             // A mistake of ours with one client must not end the hub for all.
-            if let Err(error) = wire::no_panic("hub", || self.handle_one(event)) {
+            if let Err(error) = wire::survive("hub", || self.handle_one(event)) {
                 log::error!(target: "offspring::hub", "{error}");
             }
         }

@@ -67,6 +67,7 @@ pub struct Builder {
     stderr: Option<Stdio>,
     start_timeout: Option<Duration>,
     program: Option<OsString>,
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -165,6 +166,13 @@ impl Builder {
         self
     }
 
+    /// What [`CurrentProcess::generation`](crate::CurrentProcess::generation) says in the child: for those who
+    /// start a worker again when it has ended, how often they did. Default: 0.
+    pub fn generation(mut self, generation: u32) -> Builder {
+        self.generation = generation;
+        self
+    }
+
     /// What is executed, as [`Command::new`] takes it. Default: the image that runs now, also after its
     /// file was deleted or replaced. It must end up as a copy of this program, with its arguments, environment
     /// and stdin as they are given to it: a copy, or a wrapper (`exec nice copy "$@"`). Anything else is an
@@ -221,7 +229,7 @@ impl Builder {
 
     fn identity(&self, registered: &'static str) -> Result<Identity, SpawnError> {
         let parent = current::current();
-        let depth = parent.generation();
+        let depth = parent.depth();
         let limit = std::env::var("OFFSPRING_MAX_DEPTH")
             .ok()
             .and_then(|limit| limit.parse().ok())
@@ -242,7 +250,8 @@ impl Builder {
         Ok(Identity {
             name,
             daemon: self.daemon.unwrap_or(parent.is_daemon()),
-            generation: depth + 1,
+            depth: depth + 1,
+            generation: self.generation,
             parent: Some(ParentProcess {
                 name: parent.name().to_owned(),
                 pid: process::id(),

@@ -70,6 +70,7 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         answer(&reason.map_message(|message| cut(message, MESSAGE_MAX)));
         std::process::exit(EXIT_START);
     };
+    report_panics(&lifeline);
     sys::reset_signals();
     sys::close_inherited_memory();
     let boot = match receive_boot(&lifeline, &answer) {
@@ -81,7 +82,6 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
     };
     settle(boot.identity, boot.entry);
     let reports = boot.reports;
-    report_panics(&lifeline);
     let finished = match run(boot.value, &|| answer(&Answer::Started)) {
         Ok(finished) => finished,
         Err(message) => fail(Answer::BadValue(message)),
@@ -188,10 +188,23 @@ fn report_panics(lifeline: &Arc<OwnedFd>) {
     });
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if wire::is_quiet() {
+            return;
+        }
         if let Some(panics) = PANICS.get() {
             tell_panic(panics, info);
         }
         before(info);
+    }));
+}
+
+/// The same for a program: ipc-channel's panics that we turn into errors are not printed.
+pub(crate) fn hide_contained_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !wire::is_quiet() {
+            before(info);
+        }
     }));
 }
 

@@ -1,6 +1,6 @@
 //! Who this process is.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use crate::sys;
 pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) daemon: bool,
+    pub(crate) depth: u32,
     pub(crate) generation: u32,
     pub(crate) parent: Option<ParentProcess>,
 }
@@ -20,25 +21,26 @@ impl Identity {
         Identity {
             name: "main".to_owned(),
             daemon: false,
+            depth: 0,
             generation: 0,
             parent: None,
         }
     }
 }
 
-static IDENTITY: OnceLock<Identity> = OnceLock::new();
+static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
 
 pub(crate) fn set(identity: Identity) {
-    if identity.generation > 0 {
+    if identity.depth > 0 {
         sys::set_process_name(&identity.name);
     }
-    let _ = IDENTITY.set(identity);
+    let _ = IDENTITY.set(Arc::new(identity));
 }
 
 /// The process that runs this code. Copied facts: `Drop` does nothing.
 #[derive(Clone, Debug)]
 pub struct CurrentProcess {
-    identity: Identity,
+    identity: Arc<Identity>,
 }
 
 impl CurrentProcess {
@@ -61,6 +63,13 @@ impl CurrentProcess {
     }
 
     /// How many starts lie between the program and it: 0 for the program itself.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.identity.depth
+    }
+
+    /// How often it was started again in place of one that had ended, if who starts it counts that:
+    /// [`Builder::generation`](crate::Builder::generation). Else 0.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.identity.generation
@@ -92,7 +101,7 @@ impl ParentProcess {
 #[must_use]
 pub fn current() -> CurrentProcess {
     CurrentProcess {
-        identity: IDENTITY.get().cloned().unwrap_or_else(Identity::of_main),
+        identity: IDENTITY.get().cloned().unwrap_or_else(|| Arc::new(Identity::of_main())),
     }
 }
 

@@ -72,6 +72,7 @@ fn enter(entry: Entry) {
         entry
     });
     if new {
+        child::hide_contained_panics();
         current::set(Identity::of_main());
     }
 }

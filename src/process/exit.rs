@@ -62,5 +62,5 @@ extern "C" fn at_exit() {
 /// Whether this is a test harness itself. It waits for nobody: what a failed test left running would keep
 /// it from ending.
 fn is_harness() -> bool {
-    matches!(entry(), Some(Entry::Test(_))) && current::current().generation() == 0
+    matches!(entry(), Some(Entry::Test(_))) && current::current().depth() == 0
 }

@@ -174,9 +174,8 @@ impl Told {
             return (ExitReason::Returned, output);
         }
         let reason = match (status, terminated, killed) {
-            (Status::Signaled { signal: 9, .. }, _, Some(cause)) | (Status::Signaled { signal: 15, .. }, Some(cause), _) => {
-                ExitReason::Killed(cause)
-            }
+            (Status::Signaled { signal: signal @ 9, .. }, _, Some(cause))
+            | (Status::Signaled { signal: signal @ 15, .. }, Some(cause), _) => ExitReason::Killed { cause, signal },
             // A panic that was caught is only the reason if the process ended as panics end it.
             (Status::Exited(EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => self.panicked(),
             (Status::Signaled { signal: 6, .. }, ..) if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() => self.panicked(),

@@ -269,7 +269,7 @@ fn a_child_that_was_stopped_tells_who_did_it() {
         let child = sleeper::spawn().unwrap();
         stop(&child);
         let reason = reason_of(&child);
-        assert_eq!(reason, ExitReason::Killed(cause));
+        assert_eq!(reason, ExitReason::Killed { cause, signal: -code });
         assert_eq!(reason.code(), Some(code));
         assert!(!child.is_alive());
         assert!(offspring::active_children().iter().all(|other| other.name() != child.name()));

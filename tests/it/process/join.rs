@@ -292,7 +292,7 @@ fn a_kill_wakes_every_join() {
         let joins = [0; 3].map(|_| scope.spawn(move || child.join().unwrap_err().to_string()));
         child.kill();
         for join in joins {
-            assert!(join.join().unwrap().ends_with("ended by this program (kill)"));
+            assert!(join.join().unwrap().ends_with("ended by this program with SIGKILL (kill)"));
         }
     });
 }

@@ -22,7 +22,7 @@ fn live(kind: u32) {
                 scope.spawn(|| child.kill());
                 scope.spawn(|| child.terminate());
                 let reason = child.join().unwrap_err().reason().cloned();
-                assert!(matches!(reason, Some(ExitReason::Killed(_))), "{reason:?}");
+                assert!(matches!(reason, Some(ExitReason::Killed { .. })), "{reason:?}");
             });
         }
         2 => drop(answer::spawn().unwrap()),
@@ -38,7 +38,10 @@ fn live(kind: u32) {
             let joined = child.join();
             match child.exit_status().unwrap() {
                 ExitReason::Returned => assert_eq!(joined.unwrap(), 42),
-                ExitReason::Killed(KillCause::Terminate) => drop(joined.unwrap_err()),
+                ExitReason::Killed {
+                    cause: KillCause::Terminate,
+                    ..
+                } => drop(joined.unwrap_err()),
                 other => panic!("{other:?}"),
             }
         }

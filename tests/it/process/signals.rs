@@ -8,6 +8,15 @@ use offspring::{Builder, ExitReason, KillCause, Process, Stdio};
 use super::stage::{FOREVER, Lines, answer, sleeper, state_of};
 use crate::support::{eventually, is_running};
 
+const TERMINATED: ExitReason = ExitReason::Killed {
+    cause: KillCause::Terminate,
+    signal: libc::SIGTERM,
+};
+const KILLED: ExitReason = ExitReason::Killed {
+    cause: KillCause::Kill,
+    signal: libc::SIGKILL,
+};
+
 fn reason_of(child: &Process<()>) -> ExitReason {
     child.join().unwrap_err().reason().unwrap().clone()
 }
@@ -19,14 +28,14 @@ fn a_hundred_children_can_be_terminated_right_after_their_start() {
         let children: Vec<_> = (0..25).map(|_| sleeper::spawn().unwrap()).collect();
         children.iter().for_each(Process::terminate);
         for child in &children {
-            assert_eq!(reason_of(child), ExitReason::Killed(KillCause::Terminate));
+            assert_eq!(reason_of(child), TERMINATED);
         }
     }
     // Each at its own time, too.
     for _ in 0..25 {
         let child = sleeper::spawn().unwrap();
         child.terminate();
-        assert_eq!(reason_of(&child), ExitReason::Killed(KillCause::Terminate));
+        assert_eq!(reason_of(&child), TERMINATED);
     }
 }
 
@@ -46,7 +55,7 @@ fn terminate_may_be_ignored_and_kill_may_not() {
     child.terminate();
     assert!(child.join_timeout(Duration::from_millis(200)).unwrap_err().is_timeout());
     child.kill();
-    assert_eq!(reason_of(&child), ExitReason::Killed(KillCause::Kill));
+    assert_eq!(reason_of(&child), KILLED);
 }
 
 extern "C" fn exit_in_order(_: i32) {
@@ -72,15 +81,15 @@ fn a_child_that_handles_terminate_ends_as_it_likes() {
 
 #[offspring::test(timeout = "20s")]
 fn a_stopped_child_can_be_terminated_and_killed() {
-    for (stop, cause) in [
-        (Process::<()>::terminate as fn(&Process<()>), KillCause::Terminate),
-        (Process::<()>::kill, KillCause::Kill),
+    for (stop, reason) in [
+        (Process::<()>::terminate as fn(&Process<()>), TERMINATED),
+        (Process::<()>::kill, KILLED),
     ] {
         let child = sleeper::spawn().unwrap();
         stop_process(child.pid());
         let began = Instant::now();
         stop(&child);
-        assert_eq!(reason_of(&child), ExitReason::Killed(cause));
+        assert_eq!(reason_of(&child), reason);
         assert!(began.elapsed() < Duration::from_secs(2));
     }
 }

@@ -16,6 +16,7 @@ struct Facts {
     name: String,
     pid: u32,
     daemon: bool,
+    depth: u32,
     generation: u32,
     parent: Option<(String, u32)>,
     label: String,
@@ -32,6 +33,7 @@ fn tell_facts(number: u32, text: String) -> Facts {
         name: current.name().to_owned(),
         pid: current.pid(),
         daemon: current.is_daemon(),
+        depth: current.depth(),
         generation: current.generation(),
         parent: offspring::parent().map(|parent| (parent.name().to_owned(), parent.pid())),
         label: std::fs::read_to_string("/proc/self/comm").unwrap(),
@@ -46,7 +48,7 @@ fn is_listed<T>(process: &Process<T>) -> bool {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_is_what_its_parent_says_it_is() {
-    let builder = Builder::new().name("bob").daemon(true).stdin(Stdio::piped());
+    let builder = Builder::new().name("bob").daemon(true).generation(3).stdin(Stdio::piped());
     let mut process = builder.spawn(tell_facts::new(7, "é".to_owned())).unwrap();
     assert!(process.is_alive() && is_listed(&process));
     assert_eq!(process.exit_status(), None);
@@ -55,7 +57,8 @@ fn a_child_is_what_its_parent_says_it_is() {
     let facts = process.join().unwrap();
     assert_eq!((facts.number, facts.text.as_str()), (7, "é"));
     assert_eq!((facts.name.as_str(), facts.label.trim_end()), ("bob", "bob"));
-    assert_eq!((facts.pid, facts.daemon, facts.generation), (process.pid(), true, 1));
+    assert_eq!((facts.pid, facts.daemon), (process.pid(), true));
+    assert_eq!((facts.depth, facts.generation), (1, 3));
     assert_eq!(facts.parent, Some(("main".to_owned(), std::process::id())));
     assert_eq!((process.name(), process.is_daemon()), ("bob", true));
     assert!(!process.is_alive() && !is_listed(&process));
@@ -70,7 +73,7 @@ fn the_program_itself_has_no_parent() {
         (current.name(), current.pid(), current.is_daemon()),
         ("main", std::process::id(), false)
     );
-    assert_eq!(current.generation(), 0);
+    assert_eq!((current.depth(), current.generation()), (0, 0));
     assert!(offspring::parent().is_none());
 }
 
@@ -301,7 +304,7 @@ fn a_hundred_short_children_return() {
 fn dig() -> (u32, String) {
     match dig::spawn() {
         Ok(deeper) => deeper.join().unwrap(),
-        Err(error) => (offspring::current().generation(), format!("{error:?}")),
+        Err(error) => (offspring::current().depth(), format!("{error:?}")),
     }
 }
 
