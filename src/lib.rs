@@ -161,7 +161,8 @@ pub use offspring_macros::test;
 pub use offspring_macros::worker;
 pub use pipe::{Connection, pipe};
 pub use process::{
-    Builder, ChildProcess, CurrentProcess, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init, parent,
+    Builder, ChildProcess, CurrentProcess, Output, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init,
+    parent,
 };
 pub use queue::{Delivery, JoinableIter, JoinableQueue, Queue, QueueIter};
 

@@ -196,6 +196,12 @@ impl Builder {
             return Err(SpawnError::Exiting);
         }
         let identity = self.identity(registered)?;
+        if self.stdin.as_ref().is_some_and(Stdio::is_prefixed) {
+            return Err(SpawnError::InvalidOption {
+                option: "stdin",
+                problem: "cannot be prefixed: only stdout and stderr can".to_owned(),
+            });
+        }
         let value = send_value(&worker)?;
         drop(worker);
         // A service of this process that must outlive the child, so it comes first.
@@ -262,9 +268,10 @@ impl Builder {
     /// Starts the image. Gives the descriptors that follow over the lifeline.
     fn exec(self, name: &str, entry: &Entry, limit: Limit, directory: &Candidates) -> Result<(Start, Vec<OwnedFd>, Pipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
-        let (stdin, stdin_end) = self.stdin.unwrap_or_else(Stdio::null).open(0).map_err(stdio_error())?;
-        let (stdout, stdout_end) = self.stdout.unwrap_or_else(Stdio::inherit).open(1).map_err(stdio_error())?;
-        let (stderr, stderr_end) = self.stderr.unwrap_or_else(Stdio::inherit).open(2).map_err(stdio_error())?;
+        let open = |stdio: Stdio, which| stdio.open(which, name).map_err(stdio_error());
+        let (stdin, stdin_end) = open(self.stdin.unwrap_or_else(Stdio::null), 0)?;
+        let (stdout, stdout_end) = open(self.stdout.unwrap_or_else(Stdio::inherit), 1)?;
+        let (stderr, stderr_end) = open(self.stderr.unwrap_or_else(Stdio::inherit), 2)?;
         let (lifeline, theirs) = sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
         let mut later = vec![stdin];
 
@@ -311,11 +318,7 @@ impl Builder {
             Ok(pidfd) => pidfd,
             Err(source) => return Err(lost(name, child, source)),
         };
-        let pipes = Pipes {
-            stdin: stdin_end.map(Into::into),
-            stdout: stdout_end.map(Into::into),
-            stderr: stderr_end.map(Into::into),
-        };
+        let pipes = Pipes::new(stdin_end, stdout_end, stderr_end);
         let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, directory.clone());
         Ok((start, later, pipes))
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::KillCause;
 use crate::process::current;
 use crate::process::entry::{Entry, entry};
-use crate::process::reaper;
+use crate::process::{reaper, relay};
 use crate::sys;
 
 /// How long a daemon may take to end after SIGTERM, before SIGKILL.
@@ -57,6 +57,7 @@ extern "C" fn at_exit() {
     for child in others {
         child.wait(None);
     }
+    relay::finish();
 }
 
 /// Whether this is a test harness itself. It waits for nobody: what a failed test left running would keep

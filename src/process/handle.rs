@@ -37,7 +37,8 @@ enum State {
 /// What is held of a child while it runs: its end closes all three, before anybody learns of it.
 #[derive(Debug)]
 pub(crate) struct Life {
-    pidfd: Pidfd,
+    /// Shared with a [`Process::join_with_output`] that waits for it.
+    pidfd: Arc<Pidfd>,
     /// Its closing is the child's end. Over it come the child's panics.
     lifeline: OwnedFd,
     reports: IpcReceiver<Report>,
@@ -48,7 +49,7 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn new(pidfd: Pidfd, lifeline: OwnedFd, reports: IpcReceiver<Report>) -> Life {
         Life {
-            pidfd,
+            pidfd: Arc::new(pidfd),
             lifeline,
             reports,
             terminated: None,
@@ -86,6 +87,14 @@ impl Running {
     pub(crate) fn with_pidfd<R>(&self, act: impl FnOnce(&Pidfd) -> R) -> Option<R> {
         match &*self.state() {
             State::Running(life) => Some(act(&life.pidfd)),
+            State::Ended { .. } => None,
+        }
+    }
+
+    /// To wait with; `None` if the child was seen to end.
+    pub(crate) fn pidfd(&self) -> Option<Arc<Pidfd>> {
+        match &*self.state() {
+            State::Running(life) => Some(life.pidfd.clone()),
             State::Ended { .. } => None,
         }
     }
@@ -214,8 +223,8 @@ pub(crate) fn unsaid(status: Status) -> ExitReason {
 /// that started the child, from any thread.
 #[must_use = "dropping it leaves the child running; `join` waits for it"]
 pub struct Process<T> {
-    running: Arc<Running>,
-    pipes: Pipes,
+    pub(super) running: Arc<Running>,
+    pub(super) pipes: Pipes,
     output: PhantomData<fn() -> T>,
 }
 
@@ -259,6 +268,10 @@ impl<T: DeserializeOwned> Process<T> {
         let (name, pid) = (running.name.clone(), running.pid);
         // A deadline that the clock cannot express is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let ended = running.wait(deadline);
+        if ended {
+            self.pipes.settle(deadline);
+        }
         let Some(mut state) = running.wait_state(deadline) else {
             let after = timeout.unwrap_or_default();
             return Err(JoinTimeoutError::Timeout { name, pid, after });

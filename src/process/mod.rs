@@ -15,6 +15,7 @@
 
 mod builder;
 mod child;
+mod collect;
 mod current;
 mod directory;
 mod entry;
@@ -23,10 +24,12 @@ mod handle;
 mod handshake;
 mod reaper;
 mod registry;
+mod relay;
 mod start;
 mod stdio;
 
 pub use builder::Builder;
+pub use collect::Output;
 pub use current::{CurrentProcess, ParentProcess, current, parent};
 pub use entry::init;
 #[doc(hidden)]

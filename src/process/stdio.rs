@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process;
+use std::sync::Arc;
+use std::time::Instant;
 
+use crate::process::relay::{self, Place, Stream};
 use crate::sys;
 
 /// What a child gets as stdin, stdout or stderr. Dropping one closes what it holds.
@@ -19,7 +22,30 @@ enum Kind {
     Inherit,
     Null,
     Piped,
+    Prefixed,
     File(OwnedFd),
+}
+
+/// What stays with the parent.
+#[derive(Debug)]
+pub(crate) enum End {
+    None,
+    Pipe(OwnedFd),
+    Shown(Arc<Stream>),
+}
+
+impl End {
+    /// The end of a pipe; what is shown is noted in `shown`.
+    pub(crate) fn pipe<P: From<OwnedFd>>(self, shown: &mut Vec<Arc<Stream>>) -> Option<P> {
+        match self {
+            End::None => None,
+            End::Pipe(fd) => Some(fd.into()),
+            End::Shown(stream) => {
+                shown.push(stream);
+                None
+            }
+        }
+    }
 }
 
 impl Stdio {
@@ -41,17 +67,57 @@ impl Stdio {
         Stdio(Kind::Piped)
     }
 
-    /// The child's end, and the parent's if there is one. `which` is 0, 1 or 2.
-    pub(crate) fn open(&self, which: u8) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    /// For stdout and stderr: each line appears in the parent's own, with `[name] ` before it, whole. The last one
+    /// also if it has no end when the process dies. [`join`](crate::Process::join) returns after them, unless nobody
+    /// takes what the parent prints: then it waits for at most a second.
+    ///
+    /// A line of more than 64 KiB is shown in pieces. One thread of the parent does it for all children; while
+    /// nobody takes what it prints, children wait once they have written 64 KiB more.
+    ///
+    /// ```
+    /// use offspring::{Builder, Stdio};
+    ///
+    /// #[offspring::worker]
+    /// fn greet() {
+    ///     println!("hello");
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let bob = Builder::new().name("bob").stdout(Stdio::prefixed()).spawn(greet::new())?;
+    ///     bob.join()?; // prints `[bob] hello`
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn prefixed() -> Stdio {
+        Stdio(Kind::Prefixed)
+    }
+
+    pub(crate) fn is_prefixed(&self) -> bool {
+        matches!(self.0, Kind::Prefixed)
+    }
+
+    /// The child's end, and the parent's. `which` is 0, 1 or 2 of the process called `name`.
+    pub(crate) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, End)> {
         match &self.0 {
             // A closed stdin, stdout or stderr of ours becomes an empty one of the child.
-            Kind::Inherit => Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, None)),
-            Kind::Null => Ok((null()?, None)),
+            Kind::Inherit => Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, End::None)),
+            Kind::Null => Ok((null()?, End::None)),
             Kind::Piped => {
                 let (read, write) = sys::pipe()?;
-                Ok(if which == 0 { (read, Some(write)) } else { (write, Some(read)) })
+                Ok(if which == 0 {
+                    (read, End::Pipe(write))
+                } else {
+                    (write, End::Pipe(read))
+                })
             }
-            Kind::File(file) => Ok((file.try_clone()?, None)),
+            Kind::Prefixed => {
+                let (read, write) = sys::pipe()?;
+                let place = if which == 1 { Place::Stdout } else { Place::Stderr };
+                Ok((write, End::Shown(relay::show(name, read, place)?)))
+            }
+            Kind::File(file) => Ok((file.try_clone()?, End::None)),
         }
     }
 }
@@ -72,10 +138,50 @@ impl From<OwnedFd> for Stdio {
     }
 }
 
+impl From<process::ChildStdin> for Stdio {
+    fn from(pipe: process::ChildStdin) -> Stdio {
+        OwnedFd::from(pipe).into()
+    }
+}
+
+impl From<process::ChildStdout> for Stdio {
+    fn from(pipe: process::ChildStdout) -> Stdio {
+        OwnedFd::from(pipe).into()
+    }
+}
+
+impl From<process::ChildStderr> for Stdio {
+    fn from(pipe: process::ChildStderr) -> Stdio {
+        OwnedFd::from(pipe).into()
+    }
+}
+
 /// The parent's ends of a child's pipes.
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
     pub(crate) stdin: Option<process::ChildStdin>,
     pub(crate) stdout: Option<process::ChildStdout>,
     pub(crate) stderr: Option<process::ChildStderr>,
+    pub(crate) shown: Vec<Arc<Stream>>,
+    /// What [`Process::join_with_output`](crate::Process::join_with_output) has read: stdout, stderr.
+    pub(crate) collected: [Vec<u8>; 2],
+}
+
+impl Pipes {
+    pub(crate) fn new(stdin: End, stdout: End, stderr: End) -> Pipes {
+        let mut shown = Vec::new();
+        Pipes {
+            stdin: stdin.pipe(&mut shown),
+            stdout: stdout.pipe(&mut shown),
+            stderr: stderr.pipe(&mut shown),
+            shown,
+            collected: Default::default(),
+        }
+    }
+
+    /// Waits for the last lines of a child that has ended.
+    pub(crate) fn settle(&self, deadline: Option<Instant>) {
+        // If one does not get out, the others do not either.
+        self.shown.iter().all(|stream| stream.settle(deadline));
+    }
 }

@@ -230,7 +230,7 @@ pub(crate) fn try_recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Resul
     Ok(bytes)
 }
 
-fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> io::Result<R> {
+pub(super) fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> io::Result<R> {
     loop {
         match call() {
             Err(rustix::io::Errno::INTR) => {}
@@ -296,7 +296,7 @@ pub(crate) enum Status {
 
 /// A child of this process, held by a pidfd: no signal through it can reach a stranger.
 #[derive(Debug)]
-pub(crate) struct Pidfd(OwnedFd);
+pub(crate) struct Pidfd(pub(super) OwnedFd);
 
 impl Pidfd {
     pub(crate) fn of(child: &Child) -> io::Result<Pidfd> {
@@ -337,13 +337,13 @@ impl Pidfd {
 
     /// Waits for the end of the process until `deadline`; whether it came.
     pub(crate) fn wait_end(&self, deadline: Instant) -> io::Result<bool> {
-        poll_until(&mut [PollFd::new(&self.0, PollFlags::IN)], deadline)
+        poll_until(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(deadline))
     }
 
     /// Waits for the end of the process, or for something to read on `socket`, until `deadline`.
     pub(crate) fn wait_or_readable(&self, socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<Waited> {
         let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN), PollFd::new(&self.0, PollFlags::IN)];
-        if !poll_until(&mut fds, deadline)? {
+        if !poll_until(&mut fds, Some(deadline))? {
             return Ok(Waited::Timeout);
         }
         // Something readable comes first: a process that answered and then died has answered.
@@ -353,14 +353,16 @@ impl Pidfd {
 }
 
 /// Whether something happened before the deadline.
-fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
+pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     retry(|| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        poll(fds, Some(&timeout))
+        let timeout = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        poll(fds, timeout.as_ref())
     })
     .map(|ready| ready > 0)
 }
@@ -373,7 +375,7 @@ pub(crate) enum Waited {
     Timeout,
 }
 
-/// Tells which of many processes have ended.
+/// Tells which of many processes have ended, or which of many pipes have something to read.
 #[derive(Debug)]
 pub(crate) struct Endings {
     epoll: OwnedFd,
@@ -398,22 +400,18 @@ impl Endings {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Watches one more process; from any thread, also while another waits.
-    pub(crate) fn watch(&self, process: &Pidfd, key: u64) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.epoll,
-            &process.0,
-            epoll::EventData::new_u64(key),
-            epoll::EventFlags::IN,
-        )?)
+    /// Watches one more process, or pipe; from any thread, also while another waits.
+    pub(crate) fn watch(&self, what: impl AsFd, key: u64) -> io::Result<()> {
+        let key = epoll::EventData::new_u64(key);
+        Ok(epoll::add(&self.epoll, what, key, epoll::EventFlags::IN)?)
     }
 
-    pub(crate) fn forget(&self, process: &Pidfd) {
-        // It was watched; closing its pidfd would end that as well.
-        let _ = epoll::delete(&self.epoll, &process.0);
+    pub(crate) fn forget(&self, what: impl AsFd) {
+        // It was watched; closing it would end that as well.
+        let _ = epoll::delete(&self.epoll, what);
     }
 
-    /// Sleeps until some have ended.
+    /// Sleeps until some have ended, or have something to read.
     pub(crate) fn wait(&self) -> Vec<u64> {
         let mut events = Vec::with_capacity(64);
         match retry(|| epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None)) {

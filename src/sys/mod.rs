@@ -9,7 +9,11 @@ use std::time::Instant;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
+mod streams;
+#[cfg(target_os = "linux")]
 pub(crate) use linux::*;
+#[cfg(target_os = "linux")]
+pub(crate) use streams::*;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("offspring runs on Linux only for now; other systems get a file of their own beside src/sys/linux.rs");

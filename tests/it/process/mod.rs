@@ -12,6 +12,7 @@ mod faults;
 mod image;
 mod join;
 mod limits;
+mod output;
 mod race;
 mod signals;
 mod start;

@@ -1,0 +1,241 @@
+//! Lines with names before them, and output that a join gives.
+
+use std::io::Write;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use offspring::{Builder, ExitReason, KillCause, Process, SpawnError, Stdio};
+
+use super::stage::{Census, FOREVER, answer};
+use crate::support::eventually;
+
+/// Prints lines in two halves each, so that a careless reader would tear them.
+#[offspring::worker]
+fn print_halves(count: usize) {
+    for n in 0..count {
+        for half in [format!("line {n} "), "ends\n".to_owned()] {
+            std::io::stdout().write_all(half.as_bytes()).unwrap();
+            std::io::stdout().flush().unwrap();
+        }
+    }
+}
+
+fn prefixed(name: &str) -> Builder {
+    Builder::new().name(name).stdout(Stdio::prefixed()).stderr(Stdio::prefixed())
+}
+
+/// Several children at once, and lines of its own between theirs. Gives how many threads it has more.
+#[offspring::worker]
+fn show_children(children: usize, count: usize) -> usize {
+    answer::spawn().unwrap().join().unwrap();
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    let all: Vec<_> = (0..children)
+        .map(|n| prefixed(&format!("child-{n}")).spawn(print_halves::new(count)).unwrap())
+        .collect();
+    let more = threads() - before;
+    (0..count).for_each(|n| println!("line {n} of the parent"));
+    all.iter().for_each(|child| child.join().unwrap());
+    more
+}
+
+#[offspring::test(timeout = "30s")]
+fn lines_of_children_are_whole_in_order_and_named() {
+    let mut stage = Builder::new().stdout(Stdio::piped()).spawn(show_children::new(5, 300)).unwrap();
+    let output = stage.join_with_output();
+    assert_eq!(output.result.unwrap(), 1, "one thread for all children");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let of = |tag: &str| text.lines().filter_map(|line| line.strip_prefix(tag)).collect::<Vec<_>>();
+    for n in 0..5 {
+        let expected: Vec<_> = (0..300).map(|n| format!("line {n} ends")).collect();
+        assert_eq!(of(&format!("[child-{n}] ")), expected);
+    }
+    assert_eq!(of("line ").len(), 300);
+    assert_eq!(text.lines().count(), 6 * 300, "nothing else, and nothing torn");
+}
+
+#[offspring::worker]
+fn print_and_abort() {
+    print!("half a line");
+    std::io::stdout().flush().unwrap();
+    eprint!("and of stderr");
+    std::process::abort();
+}
+
+#[offspring::worker]
+fn show_an_aborted_child() {
+    prefixed("bob").spawn(print_and_abort::new()).unwrap().join().unwrap_err();
+    println!("joined");
+}
+
+#[offspring::test(timeout = "20s")]
+fn the_last_line_is_shown_before_join_returns() {
+    let builder = Builder::new().stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = builder.spawn(show_an_aborted_child::new()).unwrap().join_with_output();
+    output.result.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "[bob] half a line\njoined\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "[bob] and of stderr\n");
+}
+
+#[offspring::worker]
+fn print_long_line(length: usize) {
+    println!("{}", "x".repeat(length));
+    println!("short");
+}
+
+#[offspring::worker]
+fn show_long_line(length: usize) {
+    prefixed("bob").spawn(print_long_line::new(length)).unwrap().join().unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_line_without_bound_is_shown_in_pieces() {
+    let mut stage = Builder::new().stdout(Stdio::piped()).spawn(show_long_line::new(500_000)).unwrap();
+    let output = stage.join_with_output();
+    output.result.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().map(|line| line.strip_prefix("[bob] ").unwrap()).collect();
+    let (last, pieces) = lines.split_last().unwrap();
+    assert_eq!(*last, "short");
+    assert!(pieces.iter().all(|piece| piece.len() < 100_000), "bounded");
+    assert_eq!(pieces.concat(), "x".repeat(500_000));
+}
+
+/// Leaves a process behind that has its stdout open.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
+#[offspring::worker]
+fn leave_a_process_behind() {
+    print!("of the child");
+    std::io::stdout().flush().unwrap();
+    let sleep = Command::new("sleep").arg("1000").spawn().unwrap();
+    eprintln!("{}", sleep.id());
+}
+
+fn kill(pid: &str) {
+    // SAFETY: a process that only its own end, or we, end.
+    unsafe { libc::kill(pid.trim().parse().unwrap(), libc::SIGKILL) };
+}
+
+#[offspring::worker]
+fn show_a_pipe_that_stays_open() {
+    let stdout = Builder::new().name("bob").stdout(Stdio::prefixed());
+    stdout.spawn(leave_a_process_behind::new()).unwrap().join().unwrap();
+    println!("joined");
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_pipe_that_a_grandchild_holds_delays_nobody() {
+    let began = Instant::now();
+    let builder = || Builder::new().stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = builder().spawn(show_a_pipe_that_stays_open::new()).unwrap().join_with_output();
+    kill(&String::from_utf8(output.stderr).unwrap());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "[bob] of the child\njoined\n");
+
+    let output = builder().spawn(leave_a_process_behind::new()).unwrap().join_with_output();
+    kill(&String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.stdout, b"of the child");
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[offspring::worker]
+fn print_for_ever() {
+    loop {
+        println!("{}", "x".repeat(1000));
+    }
+}
+
+/// How many bytes lie in the pipe that is our stdout.
+fn unread_of_stdout() -> i32 {
+    let mut count = 0;
+    // SAFETY: the call writes one number.
+    assert_eq!(unsafe { libc::ioctl(1, libc::FIONREAD, &mut count) }, 0);
+    count
+}
+
+/// Nobody reads its stdout: that stands for a stopped terminal.
+#[offspring::worker]
+fn show_to_nobody() -> (u32, bool, bool) {
+    let noisy = prefixed("noisy").spawn(print_for_ever::new()).unwrap();
+    eventually("our own stdout takes no more", || unread_of_stdout() > 60_000);
+    let other = answer::spawn().unwrap().join().unwrap();
+    let early = noisy.join_timeout(Duration::from_millis(50)).unwrap_err().is_timeout();
+    noisy.kill();
+    noisy.join().unwrap_err();
+    (other, early, noisy.exit_status() == Some(ExitReason::Killed(KillCause::Kill)))
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_stopped_terminal_blocks_neither_joins_nor_the_end() {
+    let stage = Builder::new().stdout(Stdio::piped()).spawn(show_to_nobody::new()).unwrap();
+    // Its end is waited for without reading anything.
+    assert_eq!(stage.join().unwrap(), (42, true, true));
+}
+
+#[offspring::test(timeout = "20s")]
+fn stdin_cannot_be_prefixed() {
+    let error = Builder::new().stdin(Stdio::prefixed()).spawn(answer::new()).unwrap_err();
+    assert!(matches!(error, SpawnError::InvalidOption { option: "stdin", .. }), "{error}");
+}
+
+#[offspring::worker]
+fn show_many() -> (Census, Census) {
+    let run = || prefixed("one").spawn(print_halves::new(3)).unwrap().join().unwrap();
+    run();
+    // The relay hears of the end of a pipe at its own pace.
+    let quiet = |census: &Census| Census::take() == *census;
+    let before = Census::take();
+    (0..50).for_each(|_| run());
+    eventually("every pipe is closed", || quiet(&before));
+    (before, Census::take())
+}
+
+#[offspring::test(timeout = "30s")]
+fn shown_children_leave_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Builder::new().env("TMPDIR", directory.path()).stdout(Stdio::null());
+    let (before, after) = builder.spawn(show_many::new()).unwrap().join().unwrap();
+    assert_eq!(after, before);
+}
+
+#[offspring::worker]
+fn print_much(count: usize) -> usize {
+    for _ in 0..count {
+        std::io::stdout().write_all(&[b'o'; 1000]).unwrap();
+        std::io::stderr().write_all(&[b'e'; 1000]).unwrap();
+    }
+    count
+}
+
+fn piped() -> Builder {
+    Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
+
+#[offspring::test(timeout = "20s")]
+fn join_with_output_takes_more_than_pipes_hold() {
+    let output = piped().spawn(print_much::new(2000)).unwrap().join_with_output();
+    assert_eq!(output.result.unwrap(), 2000);
+    assert_eq!((output.stdout, output.stderr), (vec![b'o'; 2_000_000], vec![b'e'; 2_000_000]));
+}
+
+#[offspring::worker]
+fn copy_stdin_and_sleep() {
+    println!("before");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).unwrap();
+    println!("after");
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::test(timeout = "20s")]
+fn join_with_output_closes_stdin_and_keeps_what_it_read() {
+    let mut child: Process<()> = piped().spawn(copy_stdin_and_sleep::new()).unwrap();
+    let error = child.join_with_output_timeout(Duration::from_millis(500)).unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("500ms"), "{error}");
+    child.kill();
+    let output = child.join_with_output();
+    assert_eq!(output.stdout, b"before\nafter\n");
+    assert!(matches!(
+        output.result.unwrap_err().reason(),
+        Some(ExitReason::Killed(KillCause::Kill))
+    ));
+    assert!(child.join_with_output().stdout.is_empty(), "given once");
+}
