@@ -161,7 +161,11 @@ fn show_to_nobody() -> (u32, bool, bool) {
     let early = noisy.join_timeout(Duration::from_millis(50)).unwrap_err().is_timeout();
     noisy.kill();
     noisy.join().unwrap_err();
-    (other, early, noisy.exit_status() == Some(ExitReason::Killed(KillCause::Kill)))
+    let killed = ExitReason::Killed {
+        cause: KillCause::Kill,
+        signal: libc::SIGKILL,
+    };
+    (other, early, noisy.exit_status() == Some(killed))
 }
 
 #[offspring::test(timeout = "20s")]
@@ -235,7 +239,10 @@ fn join_with_output_closes_stdin_and_keeps_what_it_read() {
     assert_eq!(output.stdout, b"before\nafter\n");
     assert!(matches!(
         output.result.unwrap_err().reason(),
-        Some(ExitReason::Killed(KillCause::Kill))
+        Some(ExitReason::Killed {
+            cause: KillCause::Kill,
+            ..
+        })
     ));
     assert!(child.join_with_output().stdout.is_empty(), "given once");
 }
