@@ -79,7 +79,8 @@ pub enum SpawnError {
     },
     /// The child ended before it was ready.
     #[error(
-        "process `{name}` (pid {pid}) ended before it was ready: {reason} (does `main` reach `offspring::init()` before anything that can end it?)"
+        "process `{name}` (pid {pid}) ended before it was ready: {reason} (does `main` reach `offspring::init()` before anything that can end it?){}",
+        Tail(.stderr)
     )]
     Died {
         /// Name of the process.
@@ -88,11 +89,14 @@ pub enum SpawnError {
         pid: u32,
         /// How it ended.
         reason: ExitReason,
+        /// The end of what it wrote to stderr.
+        stderr: String,
     },
     /// The child was not ready in time; it was killed.
     #[error(
         "process `{name}` (pid {pid}) was not ready within {deadline:?} and was killed (does `main` call `offspring::init()` first? \
-         is `Builder::start_timeout` long enough?)"
+         is `Builder::start_timeout` long enough?){}",
+        Tail(.stderr)
     )]
     Timeout {
         /// Name of the process.
@@ -101,15 +105,29 @@ pub enum SpawnError {
         pid: u32,
         /// The deadline that passed.
         deadline: Duration,
+        /// The end of what it wrote to stderr.
+        stderr: String,
     },
     /// The child answered what no child of ours answers; it was killed.
-    #[error("process `{name}` (pid {pid}) does not speak offspring's protocol: {message}")]
+    #[error("process `{name}` (pid {pid}) does not speak offspring's protocol: {message}{}", Tail(.stderr))]
     Protocol {
         /// Name of the process.
         name: String,
         /// Its pid.
         pid: u32,
         /// What was wrong.
+        message: String,
+        /// The end of what it wrote to stderr.
+        stderr: String,
+    },
+    /// The system refused, in the child, something that its start needs; it has ended.
+    #[error("process `{name}` (pid {pid}) could not be set up: {message}")]
+    Failed {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// What the child said.
         message: String,
     },
     /// The system refused something that a start needs.
@@ -124,8 +142,36 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
+    /// The end of what a child wrote to stderr that died, stayed silent or spoke nonsense before its worker ran: its
+    /// last 4 KiB, if it wrote anything. It also went where the child's stderr goes.
+    #[must_use]
+    pub fn stderr(&self) -> Option<&str> {
+        match self {
+            SpawnError::Died { stderr, .. } | SpawnError::Timeout { stderr, .. } | SpawnError::Protocol { stderr, .. } => {
+                Some(stderr.as_str()).filter(|text| !text.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(act: &'static str) -> impl FnOnce(io::Error) -> SpawnError {
         move |source| SpawnError::Io { act, source }
+    }
+}
+
+/// The last lines of a stderr, as the end of a message.
+struct Tail<'a>(&'a str);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LINES: usize = 8;
+        let lines: Vec<&str> = self.0.trim_end().lines().collect();
+        if !lines.is_empty() {
+            f.write_str("; its stderr ends with:")?;
+        }
+        lines[lines.len().saturating_sub(LINES)..]
+            .iter()
+            .try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{self, Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use crate::error::{ExitReason, SpawnError};
 use crate::hub;
 use crate::process::current::{self, Identity, ParentProcess};
 use crate::process::directory::Candidates;
+use crate::process::early::Early;
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
 use crate::process::handshake::{self, Boot, Hello};
@@ -213,9 +214,9 @@ impl Builder {
         let directory = Candidates::new().map_err(SpawnError::io("get random bytes"))?;
         let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
 
-        let (mut start, hello_fds, pipes) = self.exec(&identity.name, entry, limit, &directory)?;
-        let stdio = [true, matches!(entry, Entry::Test(_)), false];
-        let hello = Hello::new(token, &directory, stdio).map_err(SpawnError::io("read this program's image"))?;
+        let (mut start, hello_fds, early, pipes) = self.exec(&identity.name, entry, limit, &directory)?;
+        let stdio = [true, matches!(entry, Entry::Test(_)), true];
+        let hello = Hello::new(token, &directory, stdio, early).map_err(SpawnError::io("read this program's image"))?;
         start.tell(&hello, &hello_fds)?;
         drop(hello_fds);
         let server = start.hear_ready()?;
@@ -266,7 +267,13 @@ impl Builder {
     }
 
     /// Starts the image. Gives the descriptors that follow over the lifeline.
-    fn exec(self, name: &str, entry: &Entry, limit: Limit, directory: &Candidates) -> Result<(Start, Vec<OwnedFd>, Pipes), SpawnError> {
+    fn exec(
+        self,
+        name: &str,
+        entry: &Entry,
+        limit: Limit,
+        directory: &Candidates,
+    ) -> Result<(Start, Vec<OwnedFd>, (u64, u64), Pipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let open = |stdio: Stdio, which| stdio.open(which, name).map_err(stdio_error());
         let (stdin, stdin_end) = open(self.stdin.unwrap_or_else(Stdio::null), 0)?;
@@ -277,7 +284,9 @@ impl Builder {
 
         let mut command = self.program.map_or_else(sys::this_program, Command::new);
         // No hook runs between fork and exec, so std can use the fast and safe `posix_spawn`.
-        command.stdin(theirs).stderr(stderr);
+        let (early, early_stderr) = Early::new(stderr).map_err(stdio_error())?;
+        let early_identity = sys::file_identity(early_stderr.as_fd()).map_err(stdio_error())?;
+        command.stdin(theirs).stderr(early_stderr);
         match entry {
             Entry::Main => {
                 let arguments = self.arguments.unwrap_or_else(|| std::env::args_os().skip(1).collect());
@@ -319,8 +328,8 @@ impl Builder {
             Err(source) => return Err(lost(name, child, source)),
         };
         let pipes = Pipes::new(stdin_end, stdout_end, stderr_end);
-        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, directory.clone());
-        Ok((start, later, pipes))
+        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, directory.clone(), early);
+        Ok((start, later, early_identity, pipes))
     }
 }
 
@@ -349,6 +358,7 @@ fn lost(name: &str, mut child: Child, source: io::Error) -> SpawnError {
             name: name.to_owned(),
             pid: child.id(),
             reason: ExitReason::Unknown,
+            stderr: String::new(),
         };
     }
     let _ = child.kill();

@@ -13,6 +13,7 @@ use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
 use crate::error::PanicReport;
 use crate::hub;
 use crate::process::current::Identity;
+use crate::process::early;
 use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
 use crate::process::registry::{self, ProcessWorker};
@@ -120,7 +121,8 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
         )));
     }
     hello.check().map_err(Answer::Mismatch)?;
-    take_stdio(hello.stdio, fds).map_err(|error| failed("set up stdin, stdout and stderr", error))?;
+    let stdio_failed = |error| failed("set up stdin, stdout and stderr", error);
+    let stderr = take_stdio(hello.stdio, fds).map_err(stdio_failed)?;
 
     let directory = hello.directory.make().map_err(|error| failed("make a private directory", error))?;
     let (server, name) = sys::with_env("TMPDIR", directory.path(), || {
@@ -137,15 +139,20 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
     if boot.token != hello.token {
         return Err(Answer::Failed("somebody else connected to it".to_owned()));
     }
+    if let Some(stderr) = stderr {
+        early::settle(hello.early, stderr).map_err(stdio_failed)?;
+    }
     Ok(boot)
 }
 
-fn take_stdio(which: [bool; 3], fds: Vec<OwnedFd>) -> io::Result<()> {
+/// Gives stderr, whose turn comes later.
+fn take_stdio(which: [bool; 3], fds: Vec<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     // What a test harness printed so far goes where its stdout went, not into the worker's.
     let _ = io::stdout().flush();
     let mut fds = fds.into_iter();
     let [stdin, stdout, stderr] = which.map(|given| if given { fds.next() } else { None });
-    sys::set_stdio(stdin, stdout, stderr)
+    sys::set_stdio(stdin, stdout, None)?;
+    Ok(stderr)
 }
 
 fn watch_lifeline(lifeline: Arc<OwnedFd>, directory: PathBuf) -> io::Result<()> {

@@ -37,10 +37,12 @@ pub(crate) struct Hello {
     pub(crate) registry: u64,
     pub(crate) directory: Candidates,
     pub(crate) stdio: [bool; 3],
+    /// Which file its stderr is until it has its worker; see `early`.
+    pub(crate) early: (u64, u64),
 }
 
 impl Hello {
-    pub(crate) fn new(token: [u8; 16], directory: &Candidates, stdio: [bool; 3]) -> io::Result<Hello> {
+    pub(crate) fn new(token: [u8; 16], directory: &Candidates, stdio: [bool; 3], early: (u64, u64)) -> io::Result<Hello> {
         Ok(Hello {
             version: WIRE_VERSION,
             token,
@@ -48,6 +50,7 @@ impl Hello {
             registry: registry::fingerprint(),
             directory: directory.clone(),
             stdio,
+            early,
         })
     }
 

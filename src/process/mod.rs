@@ -18,6 +18,7 @@ mod child;
 mod collect;
 mod current;
 mod directory;
+mod early;
 mod entry;
 mod exit;
 mod handle;

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{ExitReason, PanicReport, SpawnError};
 use crate::process::child::EXIT_PANIC;
 use crate::process::directory::Candidates;
+use crate::process::early::Early;
 use crate::process::handle::{Life, Process, Running, unsaid};
 use crate::process::handshake::{self, Answer, Boot, Hello, Report};
 use crate::process::reaper;
@@ -32,6 +33,8 @@ pub(crate) struct Start {
     limit: Limit,
     /// The last panic that it told of.
     panicked: Option<PanicReport>,
+    /// Until it has a stderr of its own.
+    early: Option<Early>,
     /// Where its server may be, as long as the start may fail.
     directory: Option<Candidates>,
 }
@@ -55,7 +58,7 @@ impl Limit {
 }
 
 impl Start {
-    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit, directory: Candidates) -> Start {
+    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit, directory: Candidates, early: Early) -> Start {
         Start {
             pid,
             name,
@@ -63,12 +66,14 @@ impl Start {
             lifeline: Some(lifeline),
             limit,
             panicked: None,
+            early: Some(early),
             directory: Some(directory),
         }
     }
 
     pub(crate) fn tell(&mut self, hello: &Hello, fds: &[OwnedFd]) -> Result<(), SpawnError> {
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let stderr = self.early.iter().map(Early::real);
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).chain(stderr).collect();
         match handshake::tell(self.lifeline(), hello, &fds) {
             Ok(()) => Ok(()),
             // A child that is gone already is told better by its status.
@@ -91,15 +96,20 @@ impl Start {
     }
 
     fn hear_any(&mut self) -> Result<Answer, SpawnError> {
-        let waited = self.pidfd().wait_or_readable(self.lifeline(), self.limit.deadline);
-        match waited.map_err(SpawnError::io("wait for the new process"))? {
+        match self.wait()? {
             Waited::Timeout => {
                 let deadline = self.limit.timeout;
                 let (name, pid) = self.who();
-                Err(SpawnError::Timeout { name, pid, deadline })
+                let stderr = self.stderr();
+                Err(SpawnError::Timeout {
+                    name,
+                    pid,
+                    deadline,
+                    stderr,
+                })
             }
             Waited::Ended => Err(self.ended()),
-            Waited::Readable => match handshake::hear(self.lifeline()) {
+            Waited::Readable | Waited::Other => match handshake::hear(self.lifeline()) {
                 Ok(Some((answer, _))) => Ok(answer),
                 Ok(None) => Err(self.ended()),
                 Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
@@ -108,9 +118,37 @@ impl Start {
         }
     }
 
+    /// Waits for all but its stderr, which is passed on meanwhile.
+    fn wait(&mut self) -> Result<Waited, SpawnError> {
+        loop {
+            let early = self.early.as_ref().expect("a start that is not finished looks after stderr");
+            let waited = self
+                .pidfd()
+                .wait_or_readable(self.lifeline(), early.interest(), self.limit.deadline);
+            match waited.map_err(SpawnError::io("wait for the new process"))? {
+                Waited::Other => self.pass_on(),
+                waited => return Ok(waited),
+            }
+        }
+    }
+
+    fn pass_on(&mut self) {
+        if let Some(early) = &mut self.early {
+            early.pass_on();
+        }
+    }
+
+    fn stderr(&mut self) -> String {
+        self.early.as_mut().map(Early::tail).unwrap_or_default()
+    }
+
     pub(crate) fn hear_ready(&mut self) -> Result<String, SpawnError> {
         match self.hear()? {
-            Answer::Ready(server) => Ok(server),
+            Answer::Ready(server) => {
+                // Before the child writes to the real one: so all of it stays in order.
+                self.pass_on();
+                Ok(server)
+            }
             answer => Err(self.refused(answer)),
         }
     }
@@ -122,12 +160,12 @@ impl Start {
         }
     }
 
-    fn refused(&self, answer: Answer) -> SpawnError {
+    fn refused(&mut self, answer: Answer) -> SpawnError {
         let (name, pid) = self.who();
         match answer {
             Answer::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
             Answer::BadValue(message) => SpawnError::Decode { name, pid, message },
-            Answer::Failed(message) => SpawnError::Protocol { name, pid, message },
+            Answer::Failed(message) => SpawnError::Failed { name, pid, message },
             Answer::Ready(_) | Answer::Started | Answer::Panicked { .. } => self.protocol("it answered out of turn".to_owned()),
         }
     }
@@ -176,27 +214,33 @@ impl Start {
         (self.name.clone(), self.pid)
     }
 
-    fn protocol(&self, message: String) -> SpawnError {
+    fn protocol(&mut self, message: String) -> SpawnError {
         let (name, pid) = self.who();
-        SpawnError::Protocol { name, pid, message }
+        let stderr = self.stderr();
+        SpawnError::Protocol {
+            name,
+            pid,
+            message,
+            stderr,
+        }
     }
 
     /// The child closed its end, or is gone: waits for its status, which is the better answer.
     fn ended(&mut self) -> SpawnError {
-        let (name, pid) = self.who();
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
         // One that closed the lifeline but lives on gets no second chance.
         if !matches!(pidfd.wait_end(Instant::now() + Duration::from_millis(200)), Ok(true)) {
             pidfd.kill();
             reap(&pidfd);
-            let message = "it closed its lifeline".to_owned();
-            return SpawnError::Protocol { name, pid, message };
+            return self.protocol("it closed its lifeline".to_owned());
         }
         let reason = match (reap(&pidfd), self.panicked.take()) {
             (Status::Exited(EXIT_PANIC) | Status::Signaled { signal: 6, .. }, Some(report)) => ExitReason::Panicked(Box::new(report)),
             (status, _) => unsaid(status),
         };
-        SpawnError::Died { name, pid, reason }
+        let (name, pid) = self.who();
+        let stderr = self.stderr();
+        SpawnError::Died { name, pid, reason, stderr }
     }
 
     /// Hands the child over to the reaper.
@@ -212,6 +256,9 @@ impl Start {
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
         // It removed the directory itself, when the parent had connected.
         self.directory = None;
+        if let Some(early) = self.early.take() {
+            early.leave();
+        }
         let life = Life::new(pidfd, lifeline, reports);
         let running = Arc::new(Running::new(id, self.pid, self.name.clone(), daemon, life));
         if let Err(source) = reaper::watch(running.clone()) {

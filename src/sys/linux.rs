@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Instant;
 
+use super::streams::Interest;
+
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
@@ -340,15 +342,25 @@ impl Pidfd {
         poll_until(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(deadline))
     }
 
-    /// Waits for the end of the process, or for something to read on `socket`, until `deadline`.
-    pub(crate) fn wait_or_readable(&self, socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<Waited> {
-        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN), PollFd::new(&self.0, PollFlags::IN)];
-        if !poll_until(&mut fds, Some(deadline))? {
+    /// Waits for the end of the process, for something to read on `socket`, or for `other`, until `deadline`.
+    pub(crate) fn wait_or_readable(&self, socket: BorrowedFd<'_>, other: Option<Interest<'_>>, deadline: Instant) -> io::Result<Waited> {
+        let mut fds = [
+            PollFd::from_borrowed_fd(socket, PollFlags::IN),
+            PollFd::new(&self.0, PollFlags::IN),
+            other.unwrap_or(Interest::Read(socket)).poll(),
+        ];
+        if !poll_until(&mut fds[..2 + usize::from(other.is_some())], Some(deadline))? {
             return Ok(Waited::Timeout);
         }
         // Something readable comes first: a process that answered and then died has answered.
-        let ended = !fds[0].revents().contains(PollFlags::IN) && !fds[1].revents().is_empty();
-        Ok(if ended { Waited::Ended } else { Waited::Readable })
+        Ok(match fds.each_ref().map(|fd| !fd.revents().is_empty()) {
+            _ if fds[0].revents().contains(PollFlags::IN) => Waited::Readable,
+            [_, true, _] => Waited::Ended,
+            [true, ..] => Waited::Readable,
+            // What never rests must not keep us from seeing the time.
+            _ if deadline <= Instant::now() => Waited::Timeout,
+            _ => Waited::Other,
+        })
     }
 }
 
@@ -372,6 +384,7 @@ pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> i
 pub(crate) enum Waited {
     Readable,
     Ended,
+    Other,
     Timeout,
 }
 

@@ -1,10 +1,10 @@
-//! Pipes that are read without waiting in the read itself.
+//! Pipes and streams that are read and written without waiting in the call itself.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 
 use super::linux::{Pidfd, poll_until, retry};
@@ -27,6 +27,57 @@ pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<u
     } else {
         Err(io::ErrorKind::WouldBlock.into())
     }
+}
+
+/// So many bytes go into a pipe at once, or wait together.
+pub(crate) const PIPE_ATOMIC: usize = 4096;
+
+/// Writes at most [`PIPE_ATOMIC`] bytes, if that does not wait; else `None`.
+pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<usize>> {
+    if !wait_writable(fd, Instant::now()) {
+        return Ok(None);
+    }
+    match retry(|| rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOMIC)])) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Waits until a write is taken, or fails; whether that came before the deadline.
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
+    poll_until(&mut [Interest::Write(fd).poll()], Some(deadline)).unwrap_or(true)
+}
+
+/// Waits for it without limit.
+pub(crate) fn wait_for(interest: Interest<'_>) {
+    // An error comes back from the call that this one precedes.
+    let _ = retry(|| poll(&mut [interest.poll()], None));
+}
+
+/// Something to wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Interest<'a> {
+    Read(BorrowedFd<'a>),
+    Write(BorrowedFd<'a>),
+}
+
+impl<'a> Interest<'a> {
+    pub(super) fn poll(self) -> PollFd<'a> {
+        match self {
+            Interest::Read(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
+            Interest::Write(fd) => PollFd::from_borrowed_fd(fd, PollFlags::OUT),
+        }
+    }
+}
+
+/// Which file stderr is; `None` if it is closed.
+pub(crate) fn stderr_identity() -> Option<(u64, u64)> {
+    file_identity(rustix::stdio::stderr()).ok()
+}
+
+pub(crate) fn file_identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 impl Pidfd {

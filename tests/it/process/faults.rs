@@ -142,7 +142,7 @@ fn a_child_that_names_a_server_that_is_none_is_no_child() {
 #[offspring::test(timeout = "30s")]
 fn a_refusal_of_the_child_is_told_as_it_is() {
     // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`.
-    for (text, kind) in [("\\001", "BinaryMismatch"), ("\\002", "Protocol"), ("\\003", "Decode")] {
+    for (text, kind) in [("\\001", "BinaryMismatch"), ("\\002", "Failed"), ("\\003", "Decode")] {
         let outcome = outcome(&format!("printf '{text}\\002no' >&0; exec sleep 1000"), LONG);
         assert!(outcome.kind == kind && outcome.text.ends_with(": no"), "{}", outcome.debug);
     }
@@ -236,7 +236,7 @@ fn nothing_secret_stands_in_arguments_and_environment() {
 #[offspring::worker]
 fn start_a_late_child(directory: PathBuf) {
     let text = format!(
-        "echo ready >&2; while kill -0 {}; do sleep 0.01; done 2>/dev/null\n'{}' \"$@\" >&2\necho $? >'{}'",
+        "echo ready >&2; while kill -0 {}; do sleep 0.01; done 2>/dev/null\n'{}' \"$@\" >/dev/null\necho $? >'{}'",
         std::process::id(),
         std::env::current_exe().unwrap().display(),
         directory.join("code").display()

@@ -103,7 +103,7 @@ fn without_descriptors_a_start_is_an_error_and_works_again_later() {
     assert!(errors.len() > 5, "the scene is set: {errors:?}");
     for error in &errors {
         assert!(
-            error.starts_with("Io {") || error.starts_with("Protocol {") || error.starts_with("join: Output"),
+            error.starts_with("Io {") || error.starts_with("Failed {") || error.starts_with("join: Output"),
             "{error}"
         );
     }

@@ -5,6 +5,7 @@ mod stage;
 
 mod arguments;
 mod descriptors;
+mod early;
 mod end;
 mod exit;
 mod family;
