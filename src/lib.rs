@@ -95,6 +95,7 @@ mod process;
 mod queue;
 mod region;
 mod ring;
+pub mod shared;
 mod sys;
 mod wire;
 

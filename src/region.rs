@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::os::fd::AsFd;
+use std::sync::atomic::{
+    AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 use ipc_channel::ipc::IpcSharedMemory;
 
+use crate::sys::{self, Mapping};
 use crate::wire;
 
 /// One mapping of shared memory. It ends with the last process that maps it.
@@ -13,10 +17,12 @@ pub(crate) struct Region {
     base: *mut u8,
     length: usize,
     memory: IpcSharedMemory,
+    /// What `base` points into, if it is not `memory`'s own mapping.
+    _mapping: Option<Mapping>,
 }
 
-// SAFETY: the mapping belongs to `memory`, which is `Send + Sync`, and lives as long as it does; all
-// access goes through the methods below, which use atomics or copies bounded by `length`.
+// SAFETY: the mapping belongs to `memory` or to `_mapping`, which are `Send + Sync`, and lives as long as they do;
+// all access goes through the methods below, which use atomics or copies bounded by `length`, or are `unsafe`.
 unsafe impl Send for Region {}
 // SAFETY: as above; what two threads may do at once to the same bytes is argued at `read` and `write`.
 unsafe impl Sync for Region {}
@@ -33,7 +39,27 @@ impl Region {
         // that the other process may write lives on.
         let bytes = unsafe { memory.deref_mut() };
         let (base, length) = (bytes.as_mut_ptr(), bytes.len());
-        Region { base, length, memory }
+        Region {
+            base,
+            length,
+            memory,
+            _mapping: None,
+        }
+    }
+
+    /// A new region of zeroes that nobody can cut, and all of whose pages are there: no access to it fails.
+    pub(crate) fn sealed(length: usize) -> io::Result<Region> {
+        let file = sys::sealed_memory(length)?;
+        let mapping = Mapping::new(&file, length)?;
+        let mark: [u8; 32] = sys::random()?;
+        let memory = wire::memory_from(&mark)?;
+        sys::replace_marked(&mark, file.as_fd())?;
+        Ok(Region {
+            base: mapping.base(),
+            length,
+            memory,
+            _mapping: Some(mapping),
+        })
     }
 
     /// The same memory, to be sent to another process.
@@ -54,6 +80,65 @@ impl Region {
         // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as
         // `self`, and nobody in either process reaches the bytes of a word except as this atomic.
         unsafe { AtomicU64::from_ptr(self.base.add(offset).cast()) }
+    }
+
+    /// The number at this offset, which every process may change at any time.
+    pub(crate) fn number<A: Number>(&self, offset: usize) -> &A {
+        let size = size_of::<A>();
+        assert!(
+            offset % size == 0 && offset.checked_add(size).is_some_and(|end| end <= self.length),
+            "a number outside of its region"
+        );
+        // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as `self`, and
+        // any bits are a value of an atomic integer.
+        unsafe { &*self.base.add(offset).cast::<A>() }
+    }
+
+    /// Copies bytes out while others may write them: what is copied may be old or new, in whole words.
+    pub(crate) fn load(&self, offset: usize, bytes: &mut [u8]) {
+        let mut at = offset;
+        for part in pieces(offset, bytes.len()) {
+            let (begin, size) = (at - offset, part);
+            let to = &mut bytes[begin..begin + size];
+            match size {
+                8 => to.copy_from_slice(&self.number::<AtomicU64>(at).load(Ordering::Relaxed).to_ne_bytes()),
+                4 => to.copy_from_slice(&self.number::<AtomicU32>(at).load(Ordering::Relaxed).to_ne_bytes()),
+                2 => to.copy_from_slice(&self.number::<AtomicU16>(at).load(Ordering::Relaxed).to_ne_bytes()),
+                _ => to[0] = self.number::<AtomicU8>(at).load(Ordering::Relaxed),
+            }
+            at += size;
+        }
+    }
+
+    /// Copies bytes in while others may read them; see [`load`](Region::load).
+    pub(crate) fn store(&self, offset: usize, bytes: &[u8]) {
+        let mut rest = bytes;
+        let mut at = offset;
+        for size in pieces(offset, bytes.len()) {
+            let (part, behind) = rest.split_at(size);
+            match *part {
+                [a] => self.number::<AtomicU8>(at).store(a, Ordering::Relaxed),
+                [a, b] => self.number::<AtomicU16>(at).store(u16::from_ne_bytes([a, b]), Ordering::Relaxed),
+                [a, b, c, d] => self
+                    .number::<AtomicU32>(at)
+                    .store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
+                [a, b, c, d, e, f, g, h] => self
+                    .number::<AtomicU64>(at)
+                    .store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Ordering::Relaxed),
+                _ => unreachable!("pieces are words"),
+            }
+            (rest, at) = (behind, at + size);
+        }
+    }
+
+    /// The address of this part.
+    pub(crate) fn address(&self, offset: usize, length: usize) -> *mut u8 {
+        assert!(
+            offset.checked_add(length).is_some_and(|end| end <= self.length),
+            "a part outside of its region"
+        );
+        // SAFETY: in bounds, checked above.
+        unsafe { self.base.add(offset) }
     }
 
     /// Copies bytes out.
@@ -78,6 +163,33 @@ impl Region {
         // byte to one writer at a time; see `read` for who may look meanwhile.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset), bytes.len()) }
     }
+}
+
+/// An atomic integer.
+///
+/// # Safety
+///
+/// Any bytes are a value of it.
+pub(crate) unsafe trait Number {}
+
+macro_rules! numbers {
+    ($($number:ident)+) => {$(
+        // SAFETY: an atomic integer has the layout of its integer, of which any bytes are a value.
+        unsafe impl Number for $number {}
+    )+};
+}
+
+numbers! { AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize }
+
+/// The sizes of the aligned words that a part consists of.
+fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
+    let mut at = offset;
+    let end = offset.saturating_add(length);
+    std::iter::from_fn(move || {
+        let size = [8, 4, 2, 1].into_iter().find(|size| at % size == 0 && at + size <= end)?;
+        at += size;
+        Some(size)
+    })
 }
 
 impl fmt::Debug for Region {

@@ -6,5 +6,6 @@ mod support;
 mod channel;
 mod process;
 mod queue;
+mod shared;
 mod storm;
 mod tidy;

@@ -1,0 +1,117 @@
+//! A part of a region, as it is held and sent.
+
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::CreateError;
+use crate::region::Region;
+use crate::wire::{self, WireHandle};
+
+/// Bytes of a region that others may hold as well.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) region: Arc<Region>,
+    pub(super) offset: usize,
+    pub(super) length: usize,
+}
+
+/// A part as it is written into a value.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    index: u32,
+    offset: u64,
+    length: u64,
+    kind: u64,
+}
+
+impl Part {
+    /// New memory of zeroes for so many things of this size.
+    pub(super) fn zeroed(count: usize, size: usize) -> Result<Part, CreateError> {
+        // A length that no integer holds is more than there is.
+        let length = count.saturating_mul(size);
+        // There is no mapping of nothing.
+        let region = Region::sealed(length.max(1)).map_err(CreateError::io("make shared memory"))?;
+        Ok(Part {
+            region: Arc::new(region),
+            offset: 0,
+            length,
+        })
+    }
+
+    pub(super) fn address(&self) -> *mut u8 {
+        self.region.address(self.offset, self.length)
+    }
+
+    /// The part of this part with those things of this size.
+    ///
+    /// # Panics
+    ///
+    /// If they are not all in it.
+    pub(super) fn slice(&self, range: impl RangeBounds<usize>, size: usize) -> Part {
+        let range = bounds(range, self.length / size);
+        Part {
+            region: self.region.clone(),
+            offset: self.offset + range.start * size,
+            length: range.len() * size,
+        }
+    }
+
+    /// `kind` says what it holds, as far as two processes of one program can tell.
+    pub(super) fn serialize<S: Serializer>(&self, kind: u64, serializer: S) -> Result<S::Ok, S::Error> {
+        wire::may_note().map_err(wire::explain::<S::Error>)?;
+        let memory = self.region.share();
+        let memory = memory.map_err(|error| wire::explain::<S::Error>(&format!("could not share memory: {error}")))?;
+        let index = wire::note(WireHandle::Memory(memory)).map_err(wire::explain::<S::Error>)?;
+        Token {
+            index,
+            offset: self.offset as u64,
+            length: self.length as u64,
+            kind,
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(kind: u64, size: usize, deserializer: D) -> Result<Part, D::Error> {
+        let token = Token::deserialize(deserializer)?;
+        let WireHandle::Memory(memory) = wire::claim(token.index).map_err(wire::explain_de::<D::Error>)? else {
+            return Err(wire::explain_de("the handle of shared memory came with another thing"));
+        };
+        if token.kind != kind {
+            return Err(wire::explain_de("the shared memory holds another type"));
+        }
+        let region = Region::adopt(memory);
+        let part = usize::try_from(token.offset).ok().zip(usize::try_from(token.length).ok());
+        let part = part.filter(|&(offset, length)| {
+            let whole = size == 0 || (offset % size == 0 && length % size == 0);
+            whole && offset.checked_add(length).is_some_and(|end| end <= region.len())
+        });
+        let (offset, length) = part.ok_or_else(|| wire::explain_de::<D::Error>("the shared memory is smaller than its handle says"))?;
+        Ok(Part {
+            region: Arc::new(region),
+            offset,
+            length,
+        })
+    }
+}
+
+/// The indices that a range means, out of so many.
+///
+/// # Panics
+///
+/// If it reaches beyond them, as slices do.
+fn bounds(range: impl RangeBounds<usize>, count: usize) -> Range<usize> {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&last) => last.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => count,
+    };
+    assert!(start <= end && end <= count, "range {start}..{end} of {count} shared elements");
+    start..end
+}

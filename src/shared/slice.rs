@@ -1,0 +1,300 @@
+//! Shared numbers that every process may read and write.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeBounds;
+use std::sync::atomic;
+
+use bytemuck::Pod;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::CreateError;
+use crate::shared::memory::Part;
+use crate::wire;
+
+/// A slice of plain data in memory that processes share. Dropping the last handle of it in any process frees it.
+///
+/// Every holder may read and write every element at any time; nobody waits. An element of 1, 2, 4 or 8 bytes is
+/// always read as somebody wrote it; a larger one may be read while another process has written half of it. No call
+/// orders its access with those to other elements: that is what queues, joins, locks and
+/// [atomics](SharedSlice::atomics) are for.
+///
+/// A clone is another handle of the same memory; [`to_vec`](SharedSlice::to_vec) copies.
+///
+/// ```
+/// use offspring::shared::SharedSlice;
+///
+/// #[offspring::worker]
+/// fn double(numbers: SharedSlice<u32>) {
+///     for n in 0..numbers.len() {
+///         numbers.set(n, numbers.get(n).unwrap() * 2);
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let numbers = SharedSlice::from_slice(&[1, 2, 3])?;
+///     double::spawn(numbers.slice(1..))?.join()?; // no copy: the child writes to the same memory
+///     assert_eq!(numbers.to_vec(), [1, 4, 6]);
+///     Ok(())
+/// }
+/// ```
+#[must_use]
+pub struct SharedSlice<T> {
+    part: Part,
+    element: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Pod> SharedSlice<T> {
+    const SIZE: usize = {
+        assert!(size_of::<T>() > 0, "elements without a size cannot be shared");
+        assert!(align_of::<T>() <= 4096, "shared memory is aligned to a page");
+        size_of::<T>()
+    };
+
+    /// New memory with so many elements, all of them zero.
+    ///
+    /// # Errors
+    ///
+    /// If that much memory, or a descriptor, cannot be had.
+    pub fn zeroed(len: usize) -> Result<SharedSlice<T>, CreateError> {
+        Part::zeroed(len, Self::SIZE).map(SharedSlice::new)
+    }
+
+    /// New memory with a copy of these elements.
+    ///
+    /// # Errors
+    ///
+    /// As [`zeroed`](SharedSlice::zeroed).
+    pub fn from_slice(elements: &[T]) -> Result<SharedSlice<T>, CreateError> {
+        let mut slice = SharedSlice::zeroed(elements.len())?;
+        // SAFETY: nobody else has the memory yet.
+        unsafe { slice.as_mut_slice() }.copy_from_slice(elements);
+        Ok(slice)
+    }
+
+    fn new(part: Part) -> SharedSlice<T> {
+        SharedSlice {
+            part,
+            element: PhantomData,
+        }
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.part.length / Self::SIZE
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.part.length == 0
+    }
+
+    /// The element at this index, or `None` beyond the end.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<T> {
+        (index < self.len()).then(|| {
+            let mut element = T::zeroed();
+            let offset = self.part.offset + index * Self::SIZE;
+            self.part.region.load(offset, bytemuck::bytes_of_mut(&mut element));
+            element
+        })
+    }
+
+    /// Replaces the element at this index.
+    ///
+    /// # Panics
+    ///
+    /// If the index is beyond the end.
+    pub fn set(&self, index: usize, element: T) {
+        assert!(index < self.len(), "index {index} of {} shared elements", self.len());
+        let offset = self.part.offset + index * Self::SIZE;
+        self.part.region.store(offset, bytemuck::bytes_of(&element));
+    }
+
+    /// Copies the elements from `start` on into `elements`.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn read(&self, start: usize, elements: &mut [T]) {
+        let part = self.slice(start..start.saturating_add(elements.len())).part;
+        part.region.load(part.offset, bytemuck::cast_slice_mut(elements));
+    }
+
+    /// Replaces the elements from `start` on by a copy of `elements`.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn write(&self, start: usize, elements: &[T]) {
+        let part = self.slice(start..start.saturating_add(elements.len())).part;
+        part.region.store(part.offset, bytemuck::cast_slice(elements));
+    }
+
+    /// Replaces every element.
+    pub fn fill(&self, element: T) {
+        (0..self.len()).for_each(|index| self.set(index, element));
+    }
+
+    /// A copy of all elements.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<T> {
+        let mut elements = vec![T::zeroed(); self.len()];
+        self.read(0, &mut elements);
+        elements
+    }
+
+    /// A copy of each element, one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// A handle of a part of the elements: the same memory.
+    ///
+    /// # Panics
+    ///
+    /// If the range reaches beyond the end.
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> SharedSlice<T> {
+        SharedSlice::new(self.part.slice(range, Self::SIZE))
+    }
+
+    /// The elements as a slice, for code that wants one. See also `sync::RwLock`, which gives it
+    /// without `unsafe`.
+    ///
+    /// ```
+    /// use offspring::shared::SharedSlice;
+    ///
+    /// let numbers = SharedSlice::from_slice(&[3, 1, 2])?;
+    /// // SAFETY: nobody else has a handle.
+    /// assert_eq!(unsafe { numbers.as_slice() }.iter().max(), Some(&3));
+    /// # Ok::<(), offspring::CreateError>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// As long as the slice is used, nobody may write to these elements, in any process.
+    #[must_use]
+    pub unsafe fn as_slice(&self) -> &[T] {
+        // SAFETY: the part is in bounds and lives as long as `self`; it is aligned, since a region begins on a page
+        // and a part at a multiple of the element's size; any bytes are a `T`, and the caller excludes writers.
+        unsafe { std::slice::from_raw_parts(self.part.address().cast(), self.len()) }
+    }
+
+    /// The elements as a slice to write to, for code that wants one. See also `sync::Mutex`, which
+    /// gives it without `unsafe`.
+    ///
+    /// # Safety
+    ///
+    /// As long as the slice is used, nobody else may read or write these elements, in any process or through
+    /// another handle in this one.
+    #[must_use]
+    pub unsafe fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: as above, and the caller excludes all others.
+        unsafe { std::slice::from_raw_parts_mut(self.part.address().cast(), self.len()) }
+    }
+}
+
+macro_rules! atomics {
+    ($($integer:ident $atomic:ident)+) => {$(
+        impl SharedSlice<$integer> {
+            /// The elements as atomics.
+            ///
+            /// ```
+            /// use offspring::shared::SharedSlice;
+            /// use std::sync::atomic::Ordering;
+            ///
+            #[doc = concat!("let counts = SharedSlice::<", stringify!($integer), ">::zeroed(10)?;")]
+            /// counts.atomics()[3].fetch_add(1, Ordering::Relaxed);
+            /// assert_eq!(counts.get(3), Some(1));
+            /// # Ok::<(), offspring::CreateError>(())
+            /// ```
+            #[must_use]
+            pub fn atomics(&self) -> &[atomic::$atomic] {
+                // SAFETY: in bounds and aligned (see `as_slice`), any bytes are a value, and all safe access to
+                // these bytes is atomic.
+                unsafe { std::slice::from_raw_parts(self.part.address().cast(), self.len()) }
+            }
+        }
+    )+};
+}
+
+atomics! { u32 AtomicU32 u64 AtomicU64 i32 AtomicI32 i64 AtomicI64 usize AtomicUsize isize AtomicIsize }
+
+impl<T> Clone for SharedSlice<T> {
+    fn clone(&self) -> SharedSlice<T> {
+        SharedSlice {
+            part: self.part.clone(),
+            element: PhantomData,
+        }
+    }
+}
+
+impl<T: Pod> fmt::Debug for SharedSlice<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSlice")
+            .field("element", &std::any::type_name::<T>())
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+impl<T: Pod> Serialize for SharedSlice<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.part.serialize(kind::<T>(), serializer)
+    }
+}
+
+impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Part::deserialize(kind::<T>(), Self::SIZE, deserializer).map(SharedSlice::new)
+    }
+}
+
+fn kind<T>() -> u64 {
+    wire::fingerprint(std::any::type_name::<SharedSlice<T>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_of_its_own_type_only() {
+        let numbers = SharedSlice::from_slice(&[1u32, 2]).unwrap();
+        let encoded = wire::encode(&numbers).unwrap();
+        let error = wire::decode::<SharedSlice<f32>>(&encoded.bytes, encoded.handles).unwrap_err();
+        assert!(error.to_string().contains("another type"), "{error}");
+    }
+
+    #[test]
+    fn a_handle_of_more_than_the_memory_is_refused() {
+        let numbers = SharedSlice::from_slice(&[1u32, 2]).unwrap();
+        let mut larger = numbers.clone();
+        larger.part.length = 4096;
+        let encoded = wire::encode(&larger).unwrap();
+        let error = wire::decode::<SharedSlice<u32>>(&encoded.bytes, encoded.handles).unwrap_err();
+        assert!(error.to_string().contains("smaller"), "{error}");
+    }
+
+    #[test]
+    fn elements_of_all_sizes_at_all_places() {
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[repr(C)]
+        struct Odd([u8; 7]);
+        // SAFETY: bytes only.
+        unsafe impl bytemuck::Zeroable for Odd {}
+        // SAFETY: bytes only.
+        unsafe impl Pod for Odd {}
+        let odd: Vec<Odd> = (0..50).map(|n| Odd([n, 1, 2, 3, 4, 5, n])).collect();
+        let shared = SharedSlice::from_slice(&odd).unwrap();
+        assert_eq!(shared.to_vec(), odd);
+        assert!(shared.iter().eq(odd.iter().copied()));
+        shared.slice(9..).set(2, Odd([9; 7]));
+        assert_eq!(shared.get(11), Some(Odd([9; 7])));
+        assert_eq!((shared.get(10), shared.get(12)), (Some(odd[10]), Some(odd[12])));
+        assert_eq!(shared.get(50), None);
+    }
+}
