@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use offspring::{Builder, ExitReason, KillCause, Process, SpawnError, Stdio};
 
-use super::stage::{Census, FOREVER, answer};
+use super::stage::{Census, FOREVER, answer, descriptors};
 use crate::support::eventually;
 
 /// Prints lines in two halves each, so that a careless reader would tear them.
@@ -183,13 +183,16 @@ fn stdin_cannot_be_prefixed() {
 
 #[offspring::worker]
 fn show_many() -> (Census, Census) {
-    let run = || prefixed("one").spawn(print_halves::new(3)).unwrap().join().unwrap();
-    run();
-    // The relay hears of the end of a pipe at its own pace.
-    let quiet = |census: &Census| Census::take() == *census;
+    let pipes = || descriptors().iter().filter(|one| one.ends_with("pipe")).count();
+    let at_first = pipes();
+    let run = |times: u32| {
+        (0..times).for_each(|_| prefixed("one").spawn(print_halves::new(3)).unwrap().join().unwrap());
+        // The relay hears of the end of a pipe at its own pace.
+        eventually("every pipe is closed", || pipes() == at_first);
+    };
+    run(1);
     let before = Census::take();
-    (0..50).for_each(|_| run());
-    eventually("every pipe is closed", || quiet(&before));
+    run(50);
     (before, Census::take())
 }
 
