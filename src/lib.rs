@@ -167,6 +167,11 @@ pub use process::{
 };
 pub use queue::{Delivery, JoinableIter, JoinableQueue, Queue, QueueIter};
 
+/// What only Unix systems know of a process.
+pub mod unix {
+    pub use crate::process::unix::{BuilderExt, Resource, UNLIMITED};
+}
+
 /// Not public API: what the macros reach.
 #[doc(hidden)]
 pub mod __private {

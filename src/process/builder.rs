@@ -22,7 +22,7 @@ use crate::process::registry::{self, ProcessWorker};
 use crate::process::start::{Limit, Start};
 use crate::process::stdio::{Pipes, Stdio};
 use crate::process::{exit, reaper};
-use crate::sys::{self, Pidfd};
+use crate::sys::{self, Pidfd, Setup};
 use crate::wire::{self, Failure, Packet};
 
 /// How long a child may take until its worker runs.
@@ -69,6 +69,7 @@ pub struct Builder {
     start_timeout: Option<Duration>,
     program: Option<OsString>,
     generation: u32,
+    pub(super) setup: Setup,
 }
 
 #[derive(Debug)]
@@ -320,6 +321,7 @@ impl Builder {
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }
+        self.setup.apply_to(&mut command);
         let child = spawn_command(&mut command)?;
         // Else the parent would hold the child's end of the lifeline open.
         drop(command);
@@ -334,7 +336,14 @@ impl Builder {
 }
 
 fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
-    command.spawn().map_err(|source| match source.kind() {
+    let source = match command.spawn() {
+        Ok(child) => return Ok(child),
+        Err(source) => source,
+    };
+    if let Some((act, source)) = sys::failed_step(&source) {
+        return Err(SpawnError::Io { act, source });
+    }
+    Err(match source.kind() {
         io::ErrorKind::InvalidInput => SpawnError::InvalidOption {
             option: "an argument, environment variable, program or current_dir",
             problem: format!("cannot be passed to a process: {source}"),

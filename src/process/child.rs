@@ -124,12 +124,17 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
     let stdio_failed = |error| failed("set up stdin, stdout and stderr", error);
     let stderr = take_stdio(hello.stdio, fds).map_err(stdio_failed)?;
 
-    let directory = hello.directory.make().map_err(|error| failed("make a private directory", error))?;
-    let (server, name) = sys::with_env("TMPDIR", directory.path(), || {
-        wire::no_panic("ipc-channel", IpcOneShotServer::<Boot>::new)
-    })
-    .and_then(|server| server)
-    .map_err(|error| failed("make a server socket", error))?;
+    // Reachable for its user only, and for him, whatever mask the process was given.
+    let (directory, (server, name)) = sys::with_umask(0o077, || {
+        let directory = hello.directory.make().map_err(|error| failed("make a private directory", error))?;
+        let server = sys::with_env("TMPDIR", directory.path(), || {
+            wire::no_panic("ipc-channel", IpcOneShotServer::<Boot>::new)
+        });
+        let server = server
+            .and_then(|server| server)
+            .map_err(|error| failed("make a server socket", error))?;
+        Ok((directory, server))
+    })?;
     // Before `accept`, which waits without a limit: from here on the end of the parent is our end.
     watch_lifeline(lifeline.clone(), directory.path().to_owned()).map_err(|error| failed("start a thread", error))?;
     answer(&Answer::Ready(name));

@@ -28,6 +28,7 @@ mod registry;
 mod relay;
 mod start;
 mod stdio;
+pub(crate) mod unix;
 
 pub use builder::Builder;
 pub use collect::Output;

@@ -11,11 +11,15 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
+mod setup;
+#[cfg(target_os = "linux")]
 mod streams;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "linux")]
 pub(crate) use memory::*;
+#[cfg(target_os = "linux")]
+pub(crate) use setup::*;
 #[cfg(target_os = "linux")]
 pub(crate) use streams::*;
 

@@ -18,3 +18,4 @@ mod race;
 mod signals;
 mod start;
 mod stdio;
+mod unix;

@@ -1,0 +1,178 @@
+//! What only Unix systems know of a process.
+
+use std::ffi::OsStr;
+use std::io;
+
+use crate::process::builder::Builder;
+use crate::sys::{self, Group, Hook};
+
+/// No limit, for [`rlimit`](BuilderExt::rlimit).
+pub const UNLIMITED: u64 = u64::MAX;
+
+/// A resource that the system limits for each process, or for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Resource {
+    /// Bytes of memory that it maps (`RLIMIT_AS`). An allocation beyond it fails, which ends most programs.
+    AddressSpace,
+    /// Bytes of a core dump (`RLIMIT_CORE`); 0 for none.
+    Core,
+    /// Seconds that it computes (`RLIMIT_CPU`). SIGXCPU at the first limit, SIGKILL at the second.
+    Cpu,
+    /// Bytes of its heap and data (`RLIMIT_DATA`).
+    Data,
+    /// Bytes of a file that it writes (`RLIMIT_FSIZE`).
+    FileSize,
+    /// Bytes that it locks in memory (`RLIMIT_MEMLOCK`).
+    LockedMemory,
+    /// One more than the highest descriptor (`RLIMIT_NOFILE`). A worker needs about 16.
+    OpenFiles,
+    /// Processes and threads of its user (`RLIMIT_NPROC`).
+    Processes,
+    /// Bytes of the main thread's stack (`RLIMIT_STACK`).
+    Stack,
+}
+
+impl Resource {
+    fn known(self) -> sys::Resource {
+        match self {
+            Resource::AddressSpace => sys::Resource::As,
+            Resource::Core => sys::Resource::Core,
+            Resource::Cpu => sys::Resource::Cpu,
+            Resource::Data => sys::Resource::Data,
+            Resource::FileSize => sys::Resource::Fsize,
+            Resource::LockedMemory => sys::Resource::Memlock,
+            Resource::OpenFiles => sys::Resource::Nofile,
+            Resource::Processes => sys::Resource::Nproc,
+            Resource::Stack => sys::Resource::Stack,
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Builder {}
+}
+
+/// What a [`Builder`] can say of a child on Unix systems, in the words of
+/// [`CommandExt`](std::os::unix::process::CommandExt).
+///
+/// All of it happens in the new process before it executes this program, in this order: session, umask, nice value,
+/// limits, groups, group id, user id, hooks. So limits may be raised, and then rights given up. What the system
+/// refuses is [`SpawnError::Io`](crate::SpawnError::Io), which names the step. All but `arg0` and `process_group` makes
+/// the start slower, the more memory this process has: it takes a fork in place of `posix_spawn`.
+///
+/// ```
+/// use offspring::Builder;
+/// use offspring::unix::{BuilderExt, Resource};
+///
+/// #[offspring::worker]
+/// fn careful() -> String {
+///     std::fs::read_to_string("/proc/self/limits").unwrap()
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let builder = Builder::new().nice(5).umask(0o077).rlimit(Resource::OpenFiles, 64, 64);
+///     let limits = builder.spawn(careful::new())?.join()?;
+///     assert!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains(" 64 ")));
+///     Ok(())
+/// }
+/// ```
+pub trait BuilderExt: sealed::Sealed {
+    /// The user that the child runs as. Default: the parent's.
+    ///
+    /// When root gives up its rights, the child has no supplementary groups, unless [`groups`](BuilderExt::groups) names
+    /// some; its group id stays, unless [`gid`](BuilderExt::gid) names another. The user must be able to execute the
+    /// program's file, and to write into `TMPDIR`, `/tmp`, `/dev/shm` or `/var/tmp` (for a moment).
+    fn uid(self, id: u32) -> Self;
+
+    /// The group that the child runs as. Default: the parent's.
+    fn gid(self, id: u32) -> Self;
+
+    /// The supplementary groups of the child. Default: the parent's, or none: see [`uid`](BuilderExt::uid).
+    fn groups(self, groups: impl Into<Vec<u32>>) -> Self;
+
+    /// The process group of the child; 0 for one of its own. Default: the parent's, so that Ctrl-C ends the whole family.
+    /// The child dies with its parent nevertheless. Takes back [`new_session`](BuilderExt::new_session).
+    fn process_group(self, group: i32) -> Self;
+
+    /// Makes the child the leader of a new session, without a terminal, and of a new process group. Default: the
+    /// parent's. Takes back [`process_group`](BuilderExt::process_group).
+    fn new_session(self) -> Self;
+
+    /// Limits a resource: the first limit is the one that holds, the second is how far the child itself may raise it.
+    /// [`UNLIMITED`] for none. Default: the parent's limits.
+    fn rlimit(self, resource: Resource, soft: u64, hard: u64) -> Self;
+
+    /// Adds to the nice value: more means less of the processors. Default: 0. Less than 0 needs rights.
+    fn nice(self, increment: i32) -> Self;
+
+    /// Which rights files do not get that the child makes, such as `0o077`. Default: the parent's mask.
+    fn umask(self, mask: u32) -> Self;
+
+    /// What the child has for its own name as its first argument, for `ps` too. Default: the parent's.
+    fn arg0(self, argument: impl AsRef<OsStr>) -> Self;
+
+    /// Runs `hook` in the new process before it executes this program, after all else. May be called several times.
+    ///
+    /// # Safety
+    ///
+    /// As for [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec): in this moment the process is a
+    /// copy of one thread of its parent, so `hook` may only make calls that are allowed in a signal handler; it must not
+    /// allocate, nor take a lock. While it runs, [`spawn`](Builder::spawn) waits, without a limit.
+    unsafe fn pre_exec(self, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Self;
+}
+
+impl BuilderExt for Builder {
+    fn uid(mut self, id: u32) -> Builder {
+        self.setup.uid = Some(id);
+        self
+    }
+
+    fn gid(mut self, id: u32) -> Builder {
+        self.setup.gid = Some(id);
+        self
+    }
+
+    fn groups(mut self, groups: impl Into<Vec<u32>>) -> Builder {
+        self.setup.groups = Some(groups.into());
+        self
+    }
+
+    fn process_group(mut self, group: i32) -> Builder {
+        self.setup.group = Group::Of(group);
+        self
+    }
+
+    fn new_session(mut self) -> Builder {
+        self.setup.group = Group::NewSession;
+        self
+    }
+
+    fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Builder {
+        self.setup.limits.push((resource.known(), sys::limit(soft, hard)));
+        self
+    }
+
+    fn nice(mut self, increment: i32) -> Builder {
+        self.setup.nice = Some(increment);
+        self
+    }
+
+    fn umask(mut self, mask: u32) -> Builder {
+        self.setup.umask = Some(mask);
+        self
+    }
+
+    fn arg0(mut self, argument: impl AsRef<OsStr>) -> Builder {
+        self.setup.arg0 = Some(argument.as_ref().to_owned());
+        self
+    }
+
+    unsafe fn pre_exec(mut self, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Builder {
+        // SAFETY: the caller promises what `Hook::new` asks for.
+        self.setup.hooks.push(unsafe { Hook::new(hook) });
+        self
+    }
+}

@@ -1,0 +1,190 @@
+//! What a new process changes of itself between fork and exec, where only few calls are allowed: none of these
+//! allocates or locks.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+pub(crate) use rustix::process::Resource;
+use rustix::process::Rlimit;
+
+/// Applied in the order of the fields: what needs the parent's rights comes before they are given up.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) arg0: Option<OsString>,
+    pub(crate) group: Group,
+    pub(crate) umask: Option<u32>,
+    pub(crate) nice: Option<i32>,
+    pub(crate) limits: Vec<(Resource, Rlimit)>,
+    pub(crate) groups: Option<Vec<u32>>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) hooks: Vec<Hook>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Group {
+    #[default]
+    Parents,
+    Of(i32),
+    NewSession,
+}
+
+/// Code of the user that runs between fork and exec.
+pub(crate) struct Hook(Box<dyn FnMut() -> io::Result<()> + Send + Sync>);
+
+impl Hook {
+    /// # Safety
+    ///
+    /// `hook` does nothing that is forbidden between fork and exec.
+    pub(crate) unsafe fn new(hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Hook {
+        Hook(Box::new(hook))
+    }
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+impl Setup {
+    pub(crate) fn apply_to(mut self, command: &mut Command) {
+        if let Some(arg0) = self.arg0.take() {
+            command.arg0(arg0);
+        }
+        // As all above, it needs no fork: std uses `posix_spawn`.
+        if let Group::Of(group) = self.group {
+            command.process_group(group);
+        }
+        if self.needs_fork() {
+            // SAFETY: `run` makes system calls only, besides hooks, whose maker promised the same.
+            unsafe { command.pre_exec(move || self.run()) };
+        }
+    }
+
+    fn needs_fork(&self) -> bool {
+        matches!(self.group, Group::NewSession)
+            || self.umask.is_some()
+            || self.nice.is_some()
+            || !self.limits.is_empty()
+            || self.changes_identity()
+            || !self.hooks.is_empty()
+    }
+
+    fn changes_identity(&self) -> bool {
+        self.groups.is_some() || self.gid.is_some() || self.uid.is_some()
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        if let Group::NewSession = self.group {
+            Step::Session.mark(rustix::process::setsid())?;
+        }
+        if let Some(mask) = self.umask {
+            rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
+        }
+        if let Some(increment) = self.nice {
+            Step::Nice.mark(rustix::process::nice(increment))?;
+        }
+        for (resource, limit) in &self.limits {
+            Step::Limit.mark(rustix::process::setrlimit(*resource, *limit))?;
+        }
+        self.change_identity()?;
+        for hook in &mut self.hooks {
+            if let Err(error) = (hook.0)() {
+                let number = error.raw_os_error().unwrap_or(libc::EINVAL);
+                // To free it might need a lock that a thread held which is not in this process.
+                std::mem::forget(error);
+                return Err(Step::Hook.error(number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups, group, user: each needs the rights that the next one may take away.
+    fn change_identity(&self) -> io::Result<()> {
+        // As std does it: who leaves root does not keep its groups.
+        let leaves_root = self.uid.is_some() && rustix::process::geteuid().is_root();
+        if let Some(groups) = self.groups.as_deref().or(leaves_root.then_some(&[])) {
+            // SAFETY: the list is as long as is said.
+            Step::Groups.check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
+        }
+        if let Some(gid) = self.gid {
+            // SAFETY: a number. The process has one thread here.
+            Step::Gid.check(unsafe { libc::setgid(gid) })?;
+        }
+        if let Some(uid) = self.uid {
+            // SAFETY: as above.
+            Step::Uid.check(unsafe { libc::setuid(uid) })?;
+        }
+        Ok(())
+    }
+}
+
+/// What failed: it rides on the error number, all that comes to the parent.
+#[derive(Clone, Copy)]
+enum Step {
+    Session = 1,
+    Nice,
+    Limit,
+    Groups,
+    Gid,
+    Uid,
+    Hook,
+}
+
+/// Above every error number.
+const STEP_SHIFT: u32 = 16;
+
+impl Step {
+    fn error(self, number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number | (self as i32) << STEP_SHIFT)
+    }
+
+    fn mark<R>(self, result: rustix::io::Result<R>) -> io::Result<()> {
+        result.map(drop).map_err(|error| self.error(error.raw_os_error()))
+    }
+
+    fn check(self, result: i32) -> io::Result<()> {
+        if result == 0 {
+            return Ok(());
+        }
+        Err(self.error(io::Error::last_os_error().raw_os_error().unwrap_or(0)))
+    }
+}
+
+/// What a start of a process could not do, and why: `None` if it was no step of a [`Setup`].
+pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)> {
+    let number = error.raw_os_error()?;
+    let act = match number >> STEP_SHIFT {
+        1 => "make a session for the new process",
+        2 => "change the nice value of the new process",
+        3 => "limit the resources of the new process",
+        4 => "set the groups of the new process",
+        5 => "set the group id of the new process",
+        6 => "set the user id of the new process",
+        7 => "run a `pre_exec` hook in the new process",
+        _ => return None,
+    };
+    Some((act, io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1))))
+}
+
+/// A limit of a resource; the highest number is none.
+pub(crate) fn limit(soft: u64, hard: u64) -> Rlimit {
+    let known = |limit| (limit != u64::MAX).then_some(limit);
+    Rlimit {
+        current: known(soft),
+        maximum: known(hard),
+    }
+}
+
+/// Runs `call` with another mask for the rights of new files. It is the whole process's: for a new child only, where
+/// nobody else makes files.
+pub(crate) fn with_umask<R>(mask: u32, call: impl FnOnce() -> R) -> R {
+    let before = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
+    let result = call();
+    rustix::process::umask(before);
+    result
+}
