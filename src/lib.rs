@@ -101,9 +101,9 @@ mod wire;
 
 pub use channel::{Receiver, ReceiverIter, Sender, channel};
 pub use error::{
-    CreateError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError, JoinTimeoutError, KillCause,
-    PanicReport, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError, RecvTimeoutError, SendError,
-    SendTimeoutError, SpawnError, TaskDoneError, TryGetError, TryPutError, TryRecvError,
+    CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError,
+    JoinTimeoutError, KillCause, PanicReport, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError,
+    RecvTimeoutError, SendError, SendTimeoutError, SpawnError, TaskDoneError, TryGetError, TryPutError, TryRecvError,
 };
 /// Registers a type as a worker; see [`ProcessWorker`] for an example.
 ///
@@ -165,7 +165,7 @@ pub use process::{
     Builder, ChildProcess, CurrentProcess, Output, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init,
     parent,
 };
-pub use queue::{Delivery, JoinableIter, JoinableQueue, Queue, QueueIter};
+pub use queue::{DeadCause, DeadLetter, Delivery, JoinableIter, JoinableQueue, Queue, QueueBuilder, QueueIter};
 
 /// What only Unix systems know of a process.
 pub mod unix {

@@ -28,6 +28,8 @@ use crate::region::Region;
 pub(crate) const CAPACITY: usize = 128 << 10;
 /// The longest payload of one entry: several fit, so one entry never has to wait for an empty ring.
 pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
+/// No more entries are in it at once.
+pub(crate) const ENTRIES_MAX: usize = CAPACITY / HEADER as usize;
 /// Bytes of a region that one ring takes.
 pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
 

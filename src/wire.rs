@@ -234,10 +234,20 @@ impl Packet {
         Some(Packet { body, handles })
     }
 
-    pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
-        match self.body {
-            Body::Inline(bytes) => decode(&bytes, self.handles),
-            Body::Memory(memory) => decode(&memory, self.handles),
+    pub(crate) fn decode<T: DeserializeOwned>(mut self) -> Result<T, DecodeError> {
+        self.decode_here()
+    }
+
+    /// Decodes it and keeps the bytes; the handles are spent.
+    pub(crate) fn decode_here<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
+        let handles = std::mem::take(&mut self.handles);
+        decode(self.body(), handles)
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        match &self.body {
+            Body::Inline(bytes) => bytes,
+            Body::Memory(memory) => memory,
         }
     }
 }

@@ -42,8 +42,8 @@ mod queue;
 pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
 pub use queue::{
-    GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
-    TryPutError,
+    DeadLetterError, GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
+    TaskDoneError, TryGetError, TryPutError,
 };
 
 /// A value could not be turned into bytes.
@@ -77,6 +77,16 @@ impl DecodeError {
             type_name: std::any::type_name::<T>(),
             message: message.into(),
         }
+    }
+
+    /// An error that another process had with this type.
+    pub(crate) fn elsewhere(type_name: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        DecodeError { type_name, message }
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 }
 

@@ -205,6 +205,24 @@ pub enum TaskDoneError {
     Disconnected,
 }
 
+/// Why a dead letter cannot be seen, redelivered or discarded.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeadLetterError {
+    /// Dead letters stay in the process that made the queue, and this is another.
+    #[error("dead letters are seen only in the process that made the queue")]
+    NotOwner,
+    /// The queue was closed, and takes nothing any more.
+    #[error("redelivering a dead letter into a closed queue")]
+    Closed,
+    /// It was redelivered or discarded before, or dropped since too many came after it.
+    #[error("the dead letter is not there any more")]
+    Gone,
+    /// The system has no memory or no descriptor for a second copy; the letter stays.
+    #[error("no memory or no descriptor is left for the dead letter")]
+    NoMemory,
+}
+
 /// A handle cannot be used in this process.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]

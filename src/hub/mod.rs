@@ -27,7 +27,7 @@ mod service;
 mod session;
 
 pub(crate) use page::Peer;
-pub(crate) use service::{Attachment, Resource, Serviced, announce, hub_id, is_local, owner_exits, publish, resolve, ticket};
+pub(crate) use service::{Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish, resolve, ticket};
 pub(crate) use session::{DOWN_RING, REGION_BYTES, Session, TakesParcels, UP_RING, word};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};

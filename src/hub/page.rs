@@ -15,9 +15,11 @@ use crate::wire::{self, Failure, Packet};
 const HUB_SLEEPS: usize = 0;
 const CLIENT_SLEEPS: usize = 128;
 const PARCELS_READ: usize = 256;
-const PAGE_BYTES: usize = 384;
+const BELLS_READ: usize = 264;
+const HUB_PARCELS_READ: usize = 384;
+const PAGE_BYTES: usize = 512;
 
-/// A flag for each side, and how many parcels the client has read.
+/// A flag for each side, and how many messages it has read.
 #[derive(Debug)]
 pub(crate) struct Page(Region);
 
@@ -70,6 +72,23 @@ impl Page {
         self.0.atomic(PARCELS_READ).load(Ordering::SeqCst)
     }
 
+    pub(crate) fn bell_read(&self) {
+        self.0.atomic(BELLS_READ).fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn bells_read(&self) -> u64 {
+        self.0.atomic(BELLS_READ).load(Ordering::SeqCst)
+    }
+
+    /// The hub has read a parcel.
+    fn hub_parcel_read(&self) {
+        self.0.atomic(HUB_PARCELS_READ).fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn hub_parcels_read(&self) -> u64 {
+        self.0.atomic(HUB_PARCELS_READ).load(Ordering::SeqCst)
+    }
+
     fn claim_client(&self) -> bool {
         claim(self.0.atomic(CLIENT_SLEEPS))
     }
@@ -77,6 +96,9 @@ impl Page {
 
 /// Parcels under way to one client: with bodies of at most [`PARCEL_INLINE`] they fit its socket's buffer.
 const PARCELS_MAX: u64 = 32;
+/// Doorbells under way to one client. One that sleeps has read all of them but one; another, that says it sleeps
+/// and reads nothing, gets no more, since the hub would wait for it when its socket is full.
+const BELLS_MAX: u64 = 32;
 /// Longer bodies of parcels travel as shared memory.
 const PARCEL_INLINE: usize = 1 << 10;
 
@@ -86,6 +108,7 @@ pub(crate) struct Peer {
     pub(crate) page: Page,
     down: Mutex<IpcSender<Down>>,
     parcels: AtomicU64,
+    bells: AtomicU64,
 }
 
 impl Peer {
@@ -94,6 +117,7 @@ impl Peer {
             page,
             down: Mutex::new(down),
             parcels: AtomicU64::new(0),
+            bells: AtomicU64::new(0),
         }
     }
 
@@ -106,8 +130,20 @@ impl Peer {
     pub(crate) fn ring(&self) {
         if self.page.claim_client() {
             let down = sys::lock(&self.down);
-            let _ = wire::ring(&down, Down::Bell);
+            // Counted under the lock, so that no two threads send the last one. A client that claims to have read
+            // more than was sent gets none either.
+            let under_way = self.bells.load(Ordering::Relaxed).checked_sub(self.page.bells_read());
+            if under_way.is_some_and(|under_way| under_way < BELLS_MAX) {
+                self.bells.fetch_add(1, Ordering::Relaxed);
+                let _ = wire::ring(&down, Down::Bell);
+            }
         }
+    }
+
+    /// A parcel from the client was read: it may wait to send the next.
+    pub(crate) fn parcel_arrived(&self) {
+        self.page.hub_parcel_read();
+        self.ring();
     }
 
     /// Sends a parcel ahead of the ring entry that means it: its id, or `None` if too many are unread.

@@ -135,6 +135,15 @@ pub(crate) fn resolve(number: u64) -> Option<Arc<dyn Resource>> {
     lock(&RESOURCES).as_ref()?.get(&number)?.upgrade()
 }
 
+/// Makes the service look at the regions: something in them waits for a moment that it does not know of.
+pub(crate) fn nudge() {
+    let Some(hub) = HUB.get() else { return };
+    if hub.asleep.swap(false, Ordering::SeqCst) {
+        // The receiver lives as long as this process.
+        let _ = wire::send(&lock(&hub.wake), Up::Bell);
+    }
+}
+
 /// Tells all resources that this process is at its end.
 pub(crate) fn owner_exits() {
     let resources: Vec<_> = lock(&RESOURCES)
@@ -366,6 +375,7 @@ impl Service {
                     .get_mut(&number)
                     .ok_or("its parcel is for nobody")?
                     .parcel(packet);
+                session.peer.parcel_arrived();
             }
             Up::Ticket { number, receiver } => {
                 let resource = session.attachments.get(&number).ok_or("its ticket is for nobody")?.resource();

@@ -37,11 +37,22 @@ pub(crate) const fn word(index: usize) -> usize {
 pub(crate) struct Session {
     hub: HubId,
     page: Page,
-    up: Mutex<IpcSender<Up>>,
+    up: Mutex<UpChannel>,
     down: Line<Down>,
     next_number: AtomicU32,
     parcels: Mutex<HashMap<u32, Weak<dyn TakesParcels>>>,
 }
+
+#[derive(Debug)]
+struct UpChannel {
+    channel: IpcSender<Up>,
+    /// Parcels that were sent over it.
+    parcels: u64,
+}
+
+/// Parcels that the hub has not read; so many fit its socket's buffer, and with more a sender would wait for a hub
+/// that is stopped, past its deadline.
+const PARCELS_MAX: u64 = 4;
 
 /// An attachment that parcels are for.
 pub(crate) trait TakesParcels: std::fmt::Debug + Send + Sync {
@@ -71,7 +82,7 @@ impl Session {
         let session = Arc::new(Session {
             hub,
             page,
-            up: Mutex::new(up),
+            up: Mutex::new(UpChannel { channel: up, parcels: 0 }),
             down: Line::new(down),
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
@@ -99,8 +110,15 @@ impl Session {
         let _ = self.send(Up::Detach { number });
     }
 
-    pub(crate) fn send_parcel(&self, number: u32, packet: Packet) -> Result<(), Failure> {
-        self.send(Up::Parcel { number, packet })
+    /// Sends a parcel, if there is one and not too many are unread; whether it is sent.
+    pub(crate) fn send_parcel(&self, number: u32, parcel: &mut Option<Packet>) -> Result<bool, Failure> {
+        let mut up = lock(&self.up);
+        let room = up.parcels.wrapping_sub(self.page.hub_parcels_read()) < PARCELS_MAX;
+        if let (true, Some(packet)) = (room, parcel.take_if(|_| room)) {
+            up.parcels += 1;
+            wire::send(&up.channel, Up::Parcel { number, packet })?;
+        }
+        Ok(parcel.is_none())
     }
 
     /// A ticket for a handle of this attachment that goes on to another process.
@@ -115,12 +133,12 @@ impl Session {
     }
 
     fn send(&self, message: Up) -> Result<(), Failure> {
-        wire::send(&lock(&self.up), message)
+        wire::send(&lock(&self.up).channel, message)
     }
 
     /// Wakes the hub if it sleeps.
     pub(crate) fn ring(&self) {
-        if self.page.claim_hub() && wire::ring(&lock(&self.up), Up::Bell).is_err() {
+        if self.page.claim_hub() && wire::ring(&lock(&self.up).channel, Up::Bell).is_err() {
             self.down.set_gone();
         }
     }
@@ -151,7 +169,10 @@ impl Side<Down> for Session {
 
     fn message(&self, message: Down) -> bool {
         match message {
-            Down::Bell => true,
+            Down::Bell => {
+                self.page.bell_read();
+                true
+            }
             Down::Parcel { number, id, packet } => {
                 let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
                 if let Some(to) = to {

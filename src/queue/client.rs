@@ -47,6 +47,10 @@ pub(super) struct Remote {
     pub(super) has_got: bool,
     /// Reused for each entry.
     pub(super) entry: Vec<u8>,
+    /// It asked that what is in the queue be dropped, and was not told yet of how many.
+    pub(super) discards: bool,
+    /// When it was last granted room.
+    pub(super) granted: Instant,
     /// Something changed in its region since it was last rung.
     pub(super) changed: bool,
 }

@@ -14,11 +14,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
+use serde::de::DeserializeOwned;
+
+use crate::error::DecodeError;
+use crate::queue::builder::Limits;
 use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
+use crate::queue::dead::{DeadCause, DeadLetters};
 use crate::queue::layout::Word;
 use crate::sys;
-use crate::wire::Packet;
+use crate::wire::{self, Packet};
 
 /// An item as it lies in the queue.
 #[derive(Debug)]
@@ -32,6 +37,24 @@ pub(crate) struct Item {
 pub(crate) enum Payload {
     Bytes(Bytes),
     Parcel(Packet),
+}
+
+impl Payload {
+    /// A second one, unless memory or descriptors are short.
+    pub(crate) fn try_clone(&self) -> Option<Payload> {
+        match self {
+            Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
+            Payload::Parcel(packet) => packet.try_clone().map(Payload::Parcel),
+        }
+    }
+
+    /// Decodes it; the bytes stay, handles in it are spent.
+    pub(crate) fn decode<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
+        match self {
+            Payload::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
+            Payload::Parcel(packet) => packet.decode_here(),
+        }
+    }
 }
 
 /// Which ends of a wait there are besides what was waited for.
@@ -50,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) capacity: Option<usize>,
     pub(crate) joinable: bool,
     pub(crate) fingerprint: u64,
+    /// The type of the items.
+    pub(crate) item: &'static str,
     /// Under which the hub knows it; set once, right after it is made.
     pub(crate) number: AtomicU64,
     pub(super) handles: AtomicUsize,
@@ -60,9 +85,13 @@ pub(crate) struct Core {
     pub(super) done: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     pub(super) closed: bool,
+    /// What is in it, or still comes, is dropped.
+    pub(super) discards: bool,
+    pub(super) max_deliveries: u32,
+    pub(super) dead: DeadLetters,
     /// The owner's process is at its end: it waits for its children, and uses the queue no more.
     pub(super) exiting: bool,
     pub(super) store: VecDeque<Item>,
@@ -77,6 +106,8 @@ pub(super) struct State {
     pub(super) next_remote: u64,
     /// Who is served next: 0 is the local side, the others follow.
     pub(super) turn: u64,
+    /// When the service thread looks again by itself.
+    pub(super) look: Option<Instant>,
 }
 
 /// The owner's own threads.
@@ -98,14 +129,15 @@ pub(super) struct Local {
 }
 
 impl Core {
-    pub(crate) fn new(capacity: Option<usize>, joinable: bool, fingerprint: u64) -> Core {
+    pub(crate) fn new(limits: Limits, joinable: bool, item: &'static str) -> Core {
         Core {
-            capacity,
+            capacity: limits.capacity,
             joinable,
-            fingerprint,
+            fingerprint: wire::fingerprint(item),
+            item,
             number: AtomicU64::new(0),
             handles: AtomicUsize::new(0),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State::new(limits)),
             items: Condvar::new(),
             room: Condvar::new(),
             done: Condvar::new(),
@@ -147,7 +179,8 @@ impl Core {
                 break Some(Over::Timeout);
             }
             if std::mem::replace(&mut told, true) {
-                state = sys::wait(&self.room, state, deadline);
+                let until = deadline.into_iter().chain(self.next_look(&state)).min();
+                state = sys::wait(&self.room, state, until);
             } else {
                 // Consumers are told to ring when they take something; then one more look, for what they
                 // took before they could know.
@@ -166,6 +199,7 @@ impl Core {
         }
         state.store.push_back(Item { payload, attempts: 0 });
         self.settle(&mut state);
+        self.watch(&mut state);
         Ok(())
     }
 
@@ -195,6 +229,7 @@ impl Core {
         state.local.getters -= 1;
         let outcome = outcome.and_then(|item| if self.joinable { state.lease(item) } else { Ok((item, 0)) });
         self.settle(&mut state);
+        self.watch(&mut state);
         outcome
     }
 
@@ -208,6 +243,7 @@ impl Core {
                 state.give_back(item);
             }
             self.settle(&mut state);
+            self.watch(&mut state);
         }
     }
 
@@ -226,6 +262,17 @@ impl Core {
         self.drain_all(&mut state);
         state.closed = true;
         self.settle(&mut state);
+    }
+
+    /// Closes it, and drops what nobody has got; how many that were.
+    pub(crate) fn close_now(&self) -> usize {
+        let mut state = self.lock();
+        self.drain_all(&mut state);
+        state.closed = true;
+        state.discards = true;
+        let dropped = self.discard_all(&mut state);
+        self.settle(&mut state);
+        dropped
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -288,18 +335,33 @@ impl Core {
 }
 
 impl State {
+    fn new(limits: Limits) -> State {
+        State {
+            closed: false,
+            discards: false,
+            max_deliveries: limits.max_deliveries,
+            dead: DeadLetters::new(limits.max_dead_letters),
+            exiting: false,
+            store: VecDeque::new(),
+            unfinished: 0,
+            tickets: 0,
+            shared: false,
+            local: Local::default(),
+            remotes: BTreeMap::new(),
+            next_remote: 0,
+            turn: 0,
+            look: None,
+        }
+    }
+
     /// Items that were put and not taken.
     pub(super) fn len(&self) -> usize {
         self.store.len() + self.local.ready.len() + self.remotes.values().map(|remote| remote.sent.len()).sum::<usize>()
     }
 
     /// Leases an item to a local thread; without memory for a second one it stays the next item.
-    fn lease(&mut self, item: Item) -> Result<(Item, u64), Over> {
-        let copy = match &item.payload {
-            Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
-            Payload::Parcel(packet) => packet.try_clone().map(Payload::Parcel),
-        };
-        let Some(payload) = copy else {
+    pub(super) fn lease(&mut self, item: Item) -> Result<(Item, u64), Over> {
+        let Some(payload) = item.payload.try_clone() else {
             self.store.push_front(item);
             return Err(Over::NoMemory);
         };
@@ -310,9 +372,14 @@ impl State {
         Ok((Item { payload, attempts }, lease))
     }
 
-    /// An item that was taken and not finished is the next one again.
+    /// An item that was taken and not finished is the next one again, if it was not delivered too often.
     pub(super) fn give_back(&mut self, mut item: Item) {
-        item.attempts += 1;
-        self.store.push_front(item);
+        if item.attempts + 1 >= self.max_deliveries {
+            self.unfinished -= 1;
+            self.bury(item, DeadCause::Deliveries);
+        } else {
+            item.attempts += 1;
+            self.store.push_front(item);
+        }
     }
 }

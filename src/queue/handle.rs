@@ -10,12 +10,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DecodeError, EncodeError, GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError,
-    TaskDoneError, TryGetError, TryPutError,
+    CreateError, DeadLetterError, DecodeError, EncodeError, GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError,
+    QueueJoinError, TaskDoneError, TryGetError, TryPutError,
 };
 use crate::hub::{self, HubId, Resource, Up};
+use crate::queue::builder::Limits;
 use crate::queue::bytes::Bytes;
 use crate::queue::core::{Core, Over, Payload};
+use crate::queue::dead::DeadLetter;
 use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken};
 use crate::ring;
 use crate::sys;
@@ -80,6 +82,22 @@ impl<T> From<PutEnd<T>> for PutTimeoutError<T> {
 pub(crate) enum GetEnd {
     Empty,
     Failed(GetError),
+}
+
+impl From<RemoteEnd> for GetEnd {
+    fn from(end: RemoteEnd) -> Self {
+        GetEnd::Failed(match end {
+            RemoteEnd::Over(Over::Timeout) => return GetEnd::Empty,
+            RemoteEnd::Over(Over::Closed) => GetError::Closed,
+            RemoteEnd::Over(Over::Abandoned(_)) => GetError::Abandoned,
+            RemoteEnd::Over(Over::NoMemory) => GetError::Handle(HandleError::Io {
+                act: "map the item",
+                message: "no memory or no descriptor is left".to_owned(),
+            }),
+            RemoteEnd::Gone => GetError::Disconnected,
+            RemoteEnd::Handle(error) => GetError::Handle(error),
+        })
+    }
 }
 
 impl From<GetEnd> for GetError {
@@ -149,9 +167,16 @@ pub(crate) struct Remote {
     resource: u64,
     fingerprint: u64,
     joinable: bool,
-    /// Keeps the owner aware of this handle until the attachment does.
-    ticket: Mutex<Option<IpcSender<Up>>>,
+    link: Mutex<Link>,
     attached: OnceLock<Arc<Attached>>,
+}
+
+/// What there is before the owner has accepted the attachment.
+#[derive(Default)]
+struct Link {
+    /// Keeps the owner aware of this handle until the attachment does.
+    ticket: Option<IpcSender<Up>>,
+    opened: Option<Arc<Attached>>,
 }
 
 impl Remote {
@@ -159,15 +184,22 @@ impl Remote {
         if let Some(attached) = self.attached.get() {
             return Ok(attached);
         }
-        let mut ticket = sys::lock(&self.ticket);
-        if let Some(attached) = self.attached.get() {
-            return Ok(attached);
-        }
-        let held = ticket.as_ref().ok_or(RemoteEnd::Gone)?;
-        let attached = Attached::open(self.hub, self.resource, self.fingerprint, self.joinable, held)?;
+        // Opened under the lock, waited for without it: each thread has a deadline of its own.
+        let attached = self.open()?;
         attached.wait_attached(deadline)?;
         let attached = self.attached.get_or_init(|| attached);
-        *ticket = None;
+        *sys::lock(&self.link) = Link::default();
+        Ok(attached)
+    }
+
+    fn open(&self) -> Result<Arc<Attached>, RemoteEnd> {
+        let mut link = sys::lock(&self.link);
+        if let Some(attached) = self.attached.get().or(link.opened.as_ref()) {
+            return Ok(attached.clone());
+        }
+        let held = link.ticket.as_ref().ok_or(RemoteEnd::Gone)?;
+        let attached = Attached::open(self.hub, self.resource, self.fingerprint, self.joinable, held)?;
+        link.opened = Some(attached.clone());
         Ok(attached)
     }
 }
@@ -187,11 +219,11 @@ fn fingerprint<T>() -> u64 {
 }
 
 impl Handle {
-    pub(crate) fn new<T>(capacity: Option<usize>, joinable: bool) -> Result<Handle, CreateError> {
-        if capacity == Some(0) {
+    pub(crate) fn new<T>(limits: Limits, joinable: bool) -> Result<Handle, CreateError> {
+        if limits.capacity == Some(0) {
             return Err(CreateError::ZeroCapacity);
         }
-        let core = Arc::new(Core::new(capacity, joinable, fingerprint::<T>()));
+        let core = Arc::new(Core::new(limits, joinable, std::any::type_name::<T>()));
         let resource: Arc<dyn Resource> = core.clone();
         core.number.store(hub::publish(&resource), Ordering::Relaxed);
         Ok(Handle::Local(Local::new(core)))
@@ -244,7 +276,7 @@ impl Handle {
                 local.0.put(payload, deadline).map_err(|(_, over)| RemoteEnd::Over(over))
             }
             Handle::Remote(remote) => {
-                let outgoing = packet.map_or(Outgoing::Bytes(bytes), |packet| Outgoing::Parcel(Some(packet)));
+                let outgoing = Outgoing::item(bytes, packet);
                 // Attaching takes the owner's answer, also for a `try_put`.
                 remote.attached(if now { None } else { deadline }).and_then(|attached| {
                     if now {
@@ -263,24 +295,27 @@ impl Handle {
 
     pub(crate) fn get<T: DeserializeOwned>(&self, limit: Limit) -> Result<Got<T>, GetEnd> {
         let now = matches!(limit, Limit::Now);
-        let taken = self.take(limit.deadline(), now).map_err(|end| match end {
-            RemoteEnd::Over(Over::Timeout) => GetEnd::Empty,
-            RemoteEnd::Over(Over::Closed) => GetEnd::Failed(GetError::Closed),
-            RemoteEnd::Over(Over::Abandoned(_)) => GetEnd::Failed(GetError::Abandoned),
-            RemoteEnd::Over(Over::NoMemory) => GetEnd::Failed(GetError::Handle(HandleError::Io {
-                act: "map the item",
-                message: "no memory or no descriptor is left".to_owned(),
-            })),
-            RemoteEnd::Gone => GetEnd::Failed(GetError::Disconnected),
-            RemoteEnd::Handle(error) => GetEnd::Failed(GetError::Handle(error)),
-        })?;
+        let taken = self.take(limit.deadline(), now).map_err(GetEnd::from)?;
+        self.decode(taken).map_err(|error| GetEnd::Failed(GetError::Decode(error)))
+    }
+
+    pub(super) fn decode<T: DeserializeOwned>(&self, mut taken: Taken) -> Result<Got<T>, DecodeError> {
         let (lease, attempts) = (taken.lease, taken.attempts);
-        match taken.decode::<T>() {
+        match taken.payload.decode::<T>() {
             Ok(value) => Ok(Got { value, lease, attempts }),
             Err(error) => {
-                // Nobody can do anything with it, so a `join` must not wait for it.
-                self.end_lease(lease, true);
-                Err(GetEnd::Failed(GetError::Decode(error)))
+                // If the owner is gone, so are its dead letters.
+                let _ = match self {
+                    Handle::Local(local) => {
+                        local.0.undecodable(taken.payload, attempts, lease, error.clone());
+                        Ok(())
+                    }
+                    Handle::Remote(remote) => match remote.attached.get() {
+                        Some(attached) => attached.undecodable(taken, remote.joinable, &error),
+                        None => Ok(()),
+                    },
+                };
+                Err(error)
             }
         }
     }
@@ -349,6 +384,21 @@ impl Handle {
                 // A queue whose owner is gone is closed.
                 let _ = remote.attached(None).and_then(|attached| attached.close());
             }
+        }
+    }
+
+    /// Closes the queue and drops what is in it; how many items that were.
+    pub(crate) fn close_now(&self) -> usize {
+        match self {
+            Handle::Local(local) => local.0.close_now(),
+            Handle::Remote(remote) => remote.attached(None).and_then(|attached| attached.close_now()).unwrap_or(0),
+        }
+    }
+
+    pub(crate) fn dead_letters<T>(&self) -> Result<Vec<DeadLetter<T>>, DeadLetterError> {
+        match self {
+            Handle::Local(local) => Ok(local.0.dead_letters()),
+            Handle::Remote(_) => Err(DeadLetterError::NotOwner),
         }
     }
 
@@ -446,7 +496,10 @@ impl Handle {
             resource: token.resource,
             fingerprint: token.fingerprint,
             joinable,
-            ticket: Mutex::new(Some(ticket.to())),
+            link: Mutex::new(Link {
+                ticket: Some(ticket.to()),
+                opened: None,
+            }),
             attached: OnceLock::new(),
         })))
     }
@@ -470,13 +523,4 @@ struct Token {
     fingerprint: u64,
     joinable: bool,
     index: u32,
-}
-
-impl Taken {
-    fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
-        match self.payload {
-            Payload::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
-            Payload::Parcel(packet) => packet.decode(),
-        }
-    }
 }

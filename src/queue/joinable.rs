@@ -8,9 +8,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, GetError, GetTimeoutError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
-    TryPutError,
+    CreateError, DeadLetterError, GetError, GetTimeoutError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
+    TaskDoneError, TryGetError, TryPutError,
 };
+use crate::queue::builder::QueueBuilder;
+use crate::queue::dead::DeadLetter;
 use crate::queue::delivery::Delivery;
 use crate::queue::handle::{Got, Handle, JoinEnd, Limit};
 
@@ -66,7 +68,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`CreateError`] if the system refuses what it needs.
     pub fn unbounded() -> Result<JoinableQueue<T>, CreateError> {
-        Handle::new::<T>(None, true).map(JoinableQueue::from_handle)
+        JoinableQueue::builder().build()
     }
 
     /// A queue that holds at most `capacity` items that nobody has got, in all its buffers together, owned
@@ -76,11 +78,12 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`CreateError::ZeroCapacity`], or as [`unbounded`](JoinableQueue::unbounded).
     pub fn bounded(capacity: usize) -> Result<JoinableQueue<T>, CreateError> {
-        Handle::new::<T>(Some(capacity), true).map(JoinableQueue::from_handle)
+        JoinableQueue::builder().capacity(capacity).build()
     }
 
-    fn from_handle(handle: Handle) -> JoinableQueue<T> {
-        JoinableQueue { handle, item: PhantomData }
+    /// A queue with options, owned by this process.
+    pub fn builder() -> QueueBuilder<JoinableQueue<T>> {
+        QueueBuilder::new()
     }
 
     fn delivery(&self, got: Got<T>) -> Delivery<T> {
@@ -154,6 +157,10 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
 }
 
 impl<T> JoinableQueue<T> {
+    pub(crate) fn from_handle(handle: Handle) -> JoinableQueue<T> {
+        JoinableQueue { handle, item: PhantomData }
+    }
+
     /// Waits until every item that was put before is done. Returns at once if none is unfinished.
     ///
     /// # Errors
@@ -196,6 +203,25 @@ impl<T> JoinableQueue<T> {
     /// [`GetError::Closed`]. Closing twice changes nothing.
     pub fn close(&self) {
         self.handle.close();
+    }
+
+    /// Ends the queue for all processes and drops the items that nobody has got: how many that were. What is
+    /// delivered and not done stays with its consumer; if it comes back, it is dropped too.
+    pub fn close_now(&self) -> usize {
+        self.handle.close_now()
+    }
+
+    /// The items that nobody gets any more, oldest first: those that did not decode, and those that were delivered
+    /// [`max_deliveries`](QueueBuilder::max_deliveries) times and never done. Each can be read, redelivered or discarded.
+    ///
+    /// They are kept in the process that made the queue, and seen there only: a dead letter is for whoever is in
+    /// charge of the queue, not for its consumers.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadLetterError::NotOwner`] in any other process.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter<T>>, DeadLetterError> {
+        self.handle.dead_letters()
     }
 
     /// Whether the queue was closed, or its owner is gone.

@@ -32,6 +32,8 @@ pub(crate) enum Word {
     Joined,
     /// Hub: items that are not done.
     Unfinished,
+    /// Both: items that were dropped because the client asked for it, and that it has not been told of.
+    Dropped,
 }
 
 pub(crate) const ATTACHED: u64 = 1;
@@ -101,13 +103,36 @@ pub(crate) enum Tag {
     Ask = 6,
     /// Say when all items are done.
     Join = 7,
+    /// As `Close`, and drop what nobody has got.
+    Discard = 8,
+    /// This lease's item does not decode: its number and the error.
+    BadLease = 9,
+    /// An item that was taken from a plain queue does not decode: how often it had been taken before, and the
+    /// error. It came ahead as a parcel.
+    Bad = 10,
 }
 
 impl Tag {
+    const ALL: [Tag; 10] = [
+        Tag::Put,
+        Tag::Parcel,
+        Tag::Done,
+        Tag::Back,
+        Tag::Close,
+        Tag::Ask,
+        Tag::Join,
+        Tag::Discard,
+        Tag::BadLease,
+        Tag::Bad,
+    ];
+
+    /// Whether a parcel came ahead of the entry.
+    pub(crate) fn has_parcel(self) -> bool {
+        matches!(self, Tag::Parcel | Tag::Bad)
+    }
+
     pub(crate) fn from(word: u32) -> Option<Tag> {
-        [Tag::Put, Tag::Parcel, Tag::Done, Tag::Back, Tag::Close, Tag::Ask, Tag::Join]
-            .into_iter()
-            .find(|&tag| tag as u32 == word & 0xff)
+        Tag::ALL.into_iter().find(|&tag| tag as u32 == word & 0xff)
     }
 
     pub(crate) fn with(self, attempts: u32) -> u32 {

@@ -1,17 +1,22 @@
 //! Queues that many processes put into and get from.
 
+mod builder;
 mod bytes;
 mod client;
 mod core;
+mod dead;
 mod delivery;
 mod handle;
 mod joinable;
 mod layout;
 mod plain;
 mod remote;
+mod report;
 mod service;
 mod settle;
 
+pub use builder::QueueBuilder;
+pub use dead::{DeadCause, DeadLetter};
 pub use delivery::Delivery;
 pub use joinable::{JoinableIter, JoinableQueue};
 pub use plain::{Queue, QueueIter};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{CreateError, GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
+use crate::error::{CreateError, DeadLetterError, GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
+use crate::queue::builder::QueueBuilder;
+use crate::queue::dead::DeadLetter;
 use crate::queue::handle::{Handle, Limit};
 
 /// A first-in, first-out queue that any number of processes put into and get from.
@@ -67,7 +69,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`CreateError`] if the system refuses what it needs.
     pub fn unbounded() -> Result<Queue<T>, CreateError> {
-        Handle::new::<T>(None, false).map(Queue::from_handle)
+        Queue::builder().build()
     }
 
     /// A queue that holds at most `capacity` items, in all its buffers together, owned by this process.
@@ -76,11 +78,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`CreateError::ZeroCapacity`], or as [`unbounded`](Queue::unbounded).
     pub fn bounded(capacity: usize) -> Result<Queue<T>, CreateError> {
-        Handle::new::<T>(Some(capacity), false).map(Queue::from_handle)
+        Queue::builder().capacity(capacity).build()
     }
 
-    fn from_handle(handle: Handle) -> Queue<T> {
-        Queue { handle, item: PhantomData }
+    /// A queue with options, owned by this process.
+    pub fn builder() -> QueueBuilder<Queue<T>> {
+        QueueBuilder::new()
     }
 
     /// Puts an item at the end; waits while the queue is full. When it returns, the item is safe from the
@@ -150,10 +153,32 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 }
 
 impl<T> Queue<T> {
+    pub(crate) fn from_handle(handle: Handle) -> Queue<T> {
+        Queue { handle, item: PhantomData }
+    }
+
     /// Ends the queue for all processes: puts fail from now on, gets give what is still in it, then
     /// [`GetError::Closed`]. Closing twice changes nothing.
     pub fn close(&self) {
         self.handle.close();
+    }
+
+    /// Ends the queue for all processes and drops the items that nobody has got: how many that were.
+    pub fn close_now(&self) -> usize {
+        self.handle.close_now()
+    }
+
+    /// The items that nobody gets any more, oldest first: those that did not decode. Each can be
+    /// read, redelivered or discarded.
+    ///
+    /// They are kept in the process that made the queue, and seen there only: a dead letter is for whoever is in
+    /// charge of the queue, not for its consumers.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadLetterError::NotOwner`] in any other process.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter<T>>, DeadLetterError> {
+        self.handle.dead_letters()
     }
 
     /// Whether the queue was closed, or its owner is gone.

@@ -213,19 +213,24 @@ impl Attached {
             let abandoned = Flag::Abandoned.is_in(self.flags());
             return abandoned.then_some(Err(RemoteEnd::Over(Over::Abandoned(0))));
         }
+        let outcome = self.write(outgoing);
+        if bounded && !matches!(outcome, Some(Ok(()))) {
+            self.word(Word::Credit).fetch_add(1, Ordering::SeqCst);
+        }
+        outcome
+    }
+
+    /// Writes an entry if there is room now.
+    pub(super) fn write(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
         let mut outbox = lock(&self.outbox);
-        let pushed = match outgoing {
-            Outgoing::Bytes(bytes) => outbox.entries.push(Tag::Put as u32, bytes),
+        let pushed = match &mut outgoing.parcel {
+            None => outbox.entries.push(outgoing.tag as u32, outgoing.bytes),
             // The parcel ahead of its entry, under one lock, so that both come in one order.
-            Outgoing::Parcel(packet) => match outbox.entries.has_room(0) {
-                Ok(true) => match packet.take().map(|packet| self.session.send_parcel(self.number, packet)) {
-                    Some(Ok(())) | None => outbox.entries.push(Tag::Parcel as u32, &[]),
-                    Some(Err(failure)) => {
-                        if bounded {
-                            self.word(Word::Credit).fetch_add(1, Ordering::SeqCst);
-                        }
-                        return Some(Err(failure.into()));
-                    }
+            parcel => match outbox.entries.has_room(outgoing.bytes.len()) {
+                Ok(true) => match self.session.send_parcel(self.number, parcel) {
+                    Ok(true) => outbox.entries.push(outgoing.tag as u32, outgoing.bytes),
+                    Ok(false) => Ok(false),
+                    Err(failure) => return Some(Err(failure.into())),
                 },
                 other => other,
             },
@@ -236,14 +241,9 @@ impl Attached {
                 self.session.ring();
                 Some(Ok(()))
             }
-            Ok(false) => {
-                if bounded {
-                    self.word(Word::Credit).fetch_add(1, Ordering::SeqCst);
-                }
-                None
-            }
+            Ok(false) => None,
             // Only the owner writes there; it is not to be trusted any more.
-            Err(_) => Some(Err(RemoteEnd::Gone)),
+            Err(Corrupt) => Some(Err(RemoteEnd::Gone)),
         }
     }
 
@@ -394,7 +394,7 @@ impl Attached {
         // Of two threads the later number may be written first: its answer covers the other's, whose own
         // entries stand before both.
         let question = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        self.entry(Tag::Ask, question)?;
+        self.entry(Tag::Ask, question, deadline)?;
         self.session.wait(deadline, || {
             (self.word(Word::Answered).load(Ordering::SeqCst) >= question).then_some(())
         })?;
@@ -402,33 +402,35 @@ impl Attached {
     }
 
     /// Writes an entry that is no item; waits for room in the ring.
-    fn entry(&self, tag: Tag, number: u64) -> Result<(), RemoteEnd> {
-        let attempt = || {
-            if self.session.is_gone() {
-                return Some(Err(RemoteEnd::Gone));
-            }
-            match lock(&self.outbox).entries.push(tag as u32, &number.to_le_bytes()) {
-                Ok(true) => Some(Ok(())),
-                Ok(false) => None,
-                Err(_) => Some(Err(RemoteEnd::Gone)),
-            }
+    fn entry(&self, tag: Tag, number: u64, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        self.write_or_wait(Outgoing::entry(tag, &number.to_le_bytes()), deadline)
+    }
+
+    pub(super) fn write_or_wait(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        let mut attempt = || match self.session.is_gone() {
+            true => Some(Err(RemoteEnd::Gone)),
+            false => self.write(&mut outgoing),
         };
-        let outcome = match attempt() {
-            Some(outcome) => outcome,
-            None => {
-                let _waiting = Waiting::new(self.word(Word::Putters));
-                self.session.ring();
-                self.session.wait(None, attempt)?
-            }
-        };
+        if let Some(outcome) = attempt() {
+            return outcome;
+        }
+        let _waiting = Waiting::new(self.word(Word::Putters));
         self.session.ring();
-        outcome
+        self.session.wait(deadline, attempt)?
     }
 
     pub(crate) fn close(&self) -> Result<(), RemoteEnd> {
-        self.entry(Tag::Close, 0)?;
+        self.entry(Tag::Close, 0, None)?;
         // Who puts after `close` returned is refused, so the owner has to know.
         self.ask(None)
+    }
+
+    /// Closes the queue and drops what is in it; how many items that were.
+    pub(crate) fn close_now(&self) -> Result<usize, RemoteEnd> {
+        self.entry(Tag::Discard, 0, None)?;
+        self.ask(None)?;
+        let dropped = self.word(Word::Dropped).swap(0, Ordering::SeqCst);
+        Ok(usize::try_from(dropped).unwrap_or(usize::MAX))
     }
 
     pub(crate) fn is_closed(&self) -> Result<bool, RemoteEnd> {
@@ -443,7 +445,7 @@ impl Attached {
 
     pub(crate) fn join(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
         let join = self.joins.fetch_add(1, Ordering::SeqCst) + 1;
-        self.entry(Tag::Join, join)?;
+        self.entry(Tag::Join, join, deadline)?;
         // The owner has read the question, so the flag is no older than it.
         self.ask(deadline)?;
         self.session.wait(deadline, || {
@@ -459,7 +461,7 @@ impl Attached {
     }
 
     pub(crate) fn end_lease(&self, lease: u64, done: bool) -> Result<(), RemoteEnd> {
-        self.entry(if done { Tag::Done } else { Tag::Back }, lease)
+        self.entry(if done { Tag::Done } else { Tag::Back }, lease, None)
     }
 
     pub(crate) fn detach_lease(&self, lease: u64) {
@@ -487,11 +489,35 @@ impl Drop for Attached {
     }
 }
 
-/// What is to be put: bytes that fit a ring entry, or a parcel (taken once it is sent).
+/// An entry to be written.
 #[derive(Debug)]
-pub(crate) enum Outgoing<'a> {
-    Bytes(&'a [u8]),
-    Parcel(Option<Packet>),
+pub(crate) struct Outgoing<'a> {
+    tag: Tag,
+    bytes: &'a [u8],
+    /// What goes ahead of it; taken once it is sent.
+    parcel: Option<Packet>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn entry(tag: Tag, bytes: &'a [u8]) -> Outgoing<'a> {
+        Outgoing { tag, bytes, parcel: None }
+    }
+
+    pub(super) fn parcel(tag: Tag, bytes: &'a [u8], packet: Packet) -> Outgoing<'a> {
+        Outgoing {
+            tag,
+            bytes,
+            parcel: Some(packet),
+        }
+    }
+
+    /// An item: bytes that fit a ring entry, or a parcel.
+    pub(crate) fn item(bytes: &'a [u8], packet: Option<Packet>) -> Outgoing<'a> {
+        match packet {
+            None => Outgoing::entry(Tag::Put, bytes),
+            Some(packet) => Outgoing::parcel(Tag::Parcel, &[], packet),
+        }
+    }
 }
 
 /// A receiving end in an item would be lost with a consumer that dies before it took the item.

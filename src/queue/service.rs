@@ -10,8 +10,9 @@ use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
 use crate::queue::core::{Core, Item, Payload, State};
 use crate::queue::layout::{self, Tag, Word};
+use crate::queue::report;
 use crate::region::Region;
-use crate::ring::Corrupt;
+use crate::ring::{self, Corrupt};
 use crate::wire::Packet;
 
 /// Entries that are drained from one outbox before others have a turn.
@@ -22,8 +23,15 @@ impl Core {
     pub(super) fn drain_all(&self, state: &mut State) {
         let keys: Vec<u64> = state.remotes.keys().copied().collect();
         for key in keys {
+            self.drain_whole(state, key);
+        }
+    }
+
+    /// Does all that one client's outbox says now, and not for ever what it goes on to say.
+    fn drain_whole(&self, state: &mut State, key: u64) {
+        for _ in 0..=ring::ENTRIES_MAX / DRAIN_MAX {
             // A corrupt client is ended by the service thread, which finds the same.
-            while let Ok(true) = self.drain(state, key) {}
+            let Ok(true) = self.drain(state, key) else { return };
         }
     }
 
@@ -45,7 +53,7 @@ impl Core {
             let here = !remote.parcels.is_empty();
             let popped = remote
                 .outbox
-                .pop_if(&mut payload, |tag, _| here || Tag::from(tag) != Some(Tag::Parcel))?;
+                .pop_if(&mut payload, |tag, _| here || !Tag::from(tag).is_some_and(Tag::has_parcel))?;
             let Some(tag) = popped else { break };
             busy = true;
             self.entry(state, remote, Tag::from(tag).ok_or(Corrupt)?, &payload)?;
@@ -83,6 +91,15 @@ impl Core {
                 }
             }
             Tag::Close => state.closed = true,
+            Tag::Discard => {
+                state.closed = true;
+                state.discards = true;
+                remote.discards = true;
+            }
+            Tag::BadLease | Tag::Bad => {
+                remote.look(self.joinable)?;
+                report::bury(state, remote, tag, payload, self.item)?;
+            }
             Tag::Ask => remote.ask = remote.ask.max(layout::number(payload)?),
             Tag::Join => remote.join = remote.join.max(layout::number(payload)?),
         }
@@ -92,7 +109,7 @@ impl Core {
     /// A client's session or handle ended: what it held goes to the others.
     pub(super) fn end(&self, key: u64) {
         let mut state = self.lock();
-        while let Ok(true) = self.drain(&mut state, key) {}
+        self.drain_whole(&mut state, key);
         let Some(mut remote) = state.remotes.remove(&key) else { return };
         // Untaken first to the front, then in front of those the ones that were taken earlier.
         let untaken = remote
@@ -142,6 +159,8 @@ impl Resource for Core {
             has_put: false,
             has_got: false,
             entry: Vec::new(),
+            discards: false,
+            granted: Instant::now(),
             changed: false,
         };
         remote.set(Word::Status, if accepted { layout::ATTACHED } else { layout::OTHER_TYPE });
@@ -193,7 +212,8 @@ impl Attachment for Client {
         if busy || asked || waits {
             core.settle(&mut state);
         }
-        Ok(match core.next_look(&state) {
+        state.look = core.next_look(&state);
+        Ok(match state.look {
             _ if busy => Serviced::Busy,
             Some(at) => Serviced::Again(at),
             None => Serviced::Idle,

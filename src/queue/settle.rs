@@ -3,6 +3,7 @@
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use crate::hub;
 use crate::queue::client::Remote;
 use crate::queue::core::{Core, Over, State};
 use crate::queue::layout::{self, Flag, Word};
@@ -11,6 +12,8 @@ use crate::queue::layout::{self, Flag, Word};
 /// busy: others may have them. Shorter pauses do not count, since a later item that was handed to
 /// another client in between would overtake them.
 const STALLED: Duration = Duration::from_millis(2);
+/// A client that waits, and leaves for this long what it waits for, is stopped: others may have it.
+const STOPPED: Duration = Duration::from_millis(20);
 
 impl Core {
     pub(super) fn free(&self, state: &State) -> usize {
@@ -23,8 +26,9 @@ impl Core {
     pub(super) fn reclaim(&self, state: &mut State) -> bool {
         for remote in state.remotes.values_mut() {
             if remote.credits > 0 {
-                // What its threads wait for is left to it.
-                let putters = remote.word(Word::Putters);
+                // What its threads wait for is left to it, unless it is stopped.
+                let stopped = remote.granted.elapsed() >= STOPPED;
+                let putters = if stopped { 0 } else { remote.word(Word::Putters) };
                 let before = layout::word(&remote.region, Word::Credit)
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| Some(credit.min(putters)))
                     .unwrap_or_default();
@@ -39,6 +43,10 @@ impl Core {
     pub(super) fn over(&self, state: &State, asker: Option<u64>) -> Option<Over> {
         if !state.store.is_empty() || (asker.is_none() && !state.local.ready.is_empty()) {
             return None;
+        }
+        if state.discards {
+            // What comes back is dropped.
+            return Some(Over::Closed);
         }
         // Items that others have and that may come back. One that waits here for more does not count: it
         // would never give them back by itself, and two of those would wait for each other.
@@ -62,6 +70,9 @@ impl Core {
 
     /// Gives items and room to those who wait, and tells everybody what changed for them.
     pub(super) fn settle(&self, state: &mut State) {
+        if state.discards {
+            self.discard_all(state);
+        }
         self.settle_items(state);
         self.settle_room(state);
         if state.local.getters > 0 && (!state.local.ready.is_empty() || self.over(state, None).is_some()) {
@@ -135,17 +146,47 @@ impl Core {
         state.local.getters > state.local.ready.len() || state.remotes.values().any(|remote| remote.wants_items() > 0)
     }
 
-    /// When to look again for items that a client keeps without taking them; `None` if nobody wants them.
+    /// When to look again for items and room that a client keeps without using them; `None` if nobody wants them.
     pub(super) fn next_look(&self, state: &State) -> Option<Instant> {
-        if !state.store.is_empty() || !Core::is_wanted(state) {
-            return None;
+        let wanted = state.store.is_empty() && Core::is_wanted(state);
+        let items = state.remotes.values().filter(|remote| wanted && !remote.sent.is_empty());
+        let items = items.map(|remote| remote.moved + if remote.surplus() > 0 { STALLED } else { STOPPED });
+        let wanted = self.capacity.is_some() && self.is_room_wanted(state) && self.free(state) == 0;
+        let room = state.remotes.values().filter(|remote| wanted && remote.credits > 0);
+        items.chain(room.map(|remote| remote.granted + STOPPED)).min()
+    }
+
+    /// Sees to it that the service thread looks again when it is time; for the owner's own threads.
+    pub(super) fn watch(&self, state: &mut State) {
+        if let Some(at) = self.next_look(state) {
+            if state.look.is_none_or(|look| at < look) {
+                state.look = Some(at);
+                hub::nudge();
+            }
         }
-        state
-            .remotes
-            .values()
-            .filter(|remote| remote.surplus() > 0)
-            .map(|remote| remote.moved + STALLED)
-            .min()
+    }
+
+    fn is_room_wanted(&self, state: &State) -> bool {
+        state.local.putters > 0 || state.remotes.values().any(Remote::wants_room)
+    }
+
+    /// Drops all that nobody has got; how many items that were.
+    pub(super) fn discard_all(&self, state: &mut State) -> usize {
+        let mut dropped = state.store.len() + state.local.ready.len();
+        state.store.clear();
+        state.local.ready.clear();
+        for remote in state.remotes.values_mut().filter(|remote| !remote.sent.is_empty()) {
+            // A corrupt client is ended by the service thread, which finds the same.
+            dropped += remote.recall(0, self.joinable).map_or(0, |items| items.len());
+        }
+        if self.joinable {
+            state.unfinished -= dropped;
+        }
+        if let Some(asker) = state.remotes.values_mut().find(|remote| remote.discards) {
+            asker.discards = false;
+            layout::word(&asker.region, Word::Dropped).fetch_add(dropped as u64, Ordering::SeqCst);
+        }
+        dropped
     }
 
     /// Hands the stored items out, one after the other in turn.
@@ -207,16 +248,28 @@ impl Core {
         // Somebody who does not want to wait gets what there is.
         let hurry = state.local.hurry || state.remotes.values().any(|remote| remote.ask > remote.word(Word::Answered));
         let now = Instant::now();
-        let busy = |remote: &&mut Remote| hurry || now.saturating_duration_since(remote.moved) >= STALLED;
-        let victims = state.remotes.values_mut().filter(|remote| remote.surplus() > 0);
-        let Some(victim) = victims.filter(busy).max_by_key(|remote| remote.surplus()) else {
+        let to_spare = |remote: &Remote| {
+            let still = now.saturating_duration_since(remote.moved);
+            if still >= STOPPED {
+                remote.sent.len()
+            } else if hurry || still >= STALLED {
+                remote.surplus().div_ceil(2)
+            } else {
+                0
+            }
+        };
+        let Some(victim) = state.remotes.values_mut().max_by_key(|remote| to_spare(remote)) else {
             return false;
         };
         // Fresh, not as it was at the last look: it may have taken them by now.
-        if victim.look(self.joinable).is_err() || victim.surplus() == 0 {
+        if to_spare(victim) == 0 || victim.look(self.joinable).is_err() {
             return false;
         }
-        let keep = victim.sent.len() - victim.surplus().div_ceil(2);
+        let spare = to_spare(victim);
+        if spare == 0 {
+            return false;
+        }
+        let keep = victim.sent.len() - spare;
         let Ok(items) = victim.recall(keep, self.joinable) else {
             return false;
         };
@@ -232,8 +285,7 @@ impl Core {
             return;
         }
         let mut free = self.free(state);
-        let wanted = state.local.putters > 0 || state.remotes.values().any(Remote::wants_room);
-        if free == 0 && wanted && self.reclaim(state) {
+        if free == 0 && self.is_room_wanted(state) && self.reclaim(state) {
             free = self.free(state);
         }
         // To each that waits its share of what is free: more than it waits for, so that it need not wait for
@@ -252,6 +304,7 @@ impl Core {
             layout::word(&remote.region, Word::Credit).fetch_add(share as u64, Ordering::SeqCst);
             remote.credits += share;
             remote.changed |= share > 0;
+            remote.granted = Instant::now();
             free -= share;
         }
     }

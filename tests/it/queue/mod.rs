@@ -1,6 +1,7 @@
 //! Queues between real processes.
 
 mod bounds;
+mod dead;
 mod ends;
 mod fairness;
 mod handles;
