@@ -107,7 +107,7 @@ pub enum GetError {
     /// The process that made the queue has ended, and the queue with it.
     #[error("getting from a queue whose owner process has ended")]
     Disconnected,
-    /// An item came that is none of the expected type. It counts as taken; the next one is not touched.
+    /// An item came that is none of the expected type. It is kept as a dead letter; the next one is not touched.
     #[error("getting an item that does not decode")]
     Decode(#[source] DecodeError),
     /// The handle cannot be used in this process.

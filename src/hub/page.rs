@@ -169,3 +169,33 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_says_it_sleeps_and_reads_nothing_is_not_waited_for() {
+        let (down, unread) = ipc_channel::ipc::channel().unwrap();
+        let peer = Peer::new(Page::new().unwrap(), down);
+        for _ in 0..10_000 {
+            peer.page.arm_client();
+            peer.ring();
+        }
+        // The first ones are there, and hearing them makes way for more.
+        assert!(matches!(wire::recv(&unread, None), Ok(Down::Bell)));
+        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX);
+        peer.page.bell_read();
+        peer.ring();
+        peer.page.arm_client();
+        peer.ring();
+        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX + 1);
+        // One that lies is left alone.
+        for _ in 0..1000 {
+            peer.page.bell_read();
+        }
+        peer.page.arm_client();
+        peer.ring();
+        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX + 1);
+    }
+}

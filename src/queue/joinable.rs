@@ -22,7 +22,13 @@ use crate::queue::handle::{Got, Handle, JoinEnd, Limit};
 /// This is a handle, as [`Queue`](crate::Queue) is; dropping one changes nothing for the others. What is
 /// got is a [`Delivery`]: until its [`task_done`](Delivery::task_done) the item is leased to this process,
 /// and goes to another consumer if the delivery is dropped, its thread panics, or the process dies. So an
-/// item is worked on at least once, and `join` never waits for a dead consumer. (When a queue is closed,
+/// item is worked on at least once, and `join` never waits for a dead consumer.
+///
+/// An item that kills its consumers does not go round for ever: after
+/// [`max_deliveries`](QueueBuilder::max_deliveries) (default 5) it is a [dead letter](JoinableQueue::dead_letters),
+/// as is one that does not decode. Dead letters count as done for `join`: it waits for what consumers can still do.
+///
+/// (When a queue is closed,
 /// threads of one process that share it may see the end while another of them still holds a delivery; if
 /// that one gives it back, somebody has to `get` again.)
 ///
@@ -125,7 +131,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// # Errors
     ///
     /// [`GetError::Closed`] or [`GetError::Abandoned`] at the end of the queue; owner gone; or an item that does not decode, which
-    /// counts as done.
+    /// is kept as a dead letter ([`dead_letters`](JoinableQueue::dead_letters)) and counts as done.
     pub fn get(&self) -> Result<Delivery<T>, GetError> {
         Ok(self.delivery(self.handle.get(Limit::Forever)?))
     }
@@ -150,7 +156,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     }
 
     /// Deliveries until the end of the queue, as [`get`](JoinableQueue::get) gives them. The iterator also
-    /// ends when the owner is gone. An item that does not decode is logged and passed over.
+    /// ends when the owner is gone. An item that does not decode is logged and passed over: it is a dead letter now.
     pub fn iter(&self) -> JoinableIter<'_, T> {
         JoinableIter { queue: self }
     }
@@ -161,7 +167,7 @@ impl<T> JoinableQueue<T> {
         JoinableQueue { handle, item: PhantomData }
     }
 
-    /// Waits until every item that was put before is done. Returns at once if none is unfinished.
+    /// Waits until every item that was put before is done, or a dead letter. Returns at once if none is unfinished.
     ///
     /// # Errors
     ///
@@ -230,7 +236,8 @@ impl<T> JoinableQueue<T> {
         self.handle.is_closed()
     }
 
-    /// How many items were put and not taken, in all buffers; 0 if the owner is gone.
+    /// How many items were put and not taken, in all buffers; 0 if the owner is gone. In the owner's process it is
+    /// exact; elsewhere it is what the owner answered, and may have changed on the way.
     #[must_use]
     pub fn len(&self) -> usize {
         self.handle.len()

@@ -18,7 +18,8 @@ use crate::queue::handle::{Handle, Limit};
 /// changes nothing for the others. The queue lives in the process that made it: when that process ends,
 /// every handle elsewhere reports `Disconnected`.
 ///
-/// Each item is got once. An item whose `put` returned is not lost when the process that put it dies, nor
+/// Each item is got once; one that does not decode is an error to that `get`, and kept as a
+/// [dead letter](Queue::dead_letters). An item whose `put` returned is not lost when the process that put it dies, nor
 /// when a process dies that it was sent to but that had not taken it. The order of the items of one
 /// producer is kept.
 ///
@@ -121,7 +122,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     ///
     /// [`GetError::Closed`] or [`GetError::Abandoned`] at the end of the queue; owner gone; or an item that does not decode, which
-    /// counts as taken.
+    /// is kept as a dead letter ([`dead_letters`](Queue::dead_letters)).
     pub fn get(&self) -> Result<T, GetError> {
         Ok(self.handle.get(Limit::Forever)?.value)
     }
@@ -146,7 +147,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     /// Items until the end of the queue, as [`get`](Queue::get) gives them. The iterator also ends when
-    /// the owner is gone. An item that does not decode is logged and passed over: use `get` to see it.
+    /// the owner is gone. An item that does not decode is logged and passed over: it is a dead letter now.
     pub fn iter(&self) -> QueueIter<'_, T> {
         QueueIter { queue: self }
     }
@@ -187,7 +188,8 @@ impl<T> Queue<T> {
         self.handle.is_closed()
     }
 
-    /// How many items were put and not taken, in all buffers; 0 if the owner is gone.
+    /// How many items were put and not taken, in all buffers; 0 if the owner is gone. In the owner's process it is
+    /// exact; elsewhere it is what the owner answered, and may have changed on the way.
     #[must_use]
     pub fn len(&self) -> usize {
         self.handle.len()

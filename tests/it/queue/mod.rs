@@ -7,6 +7,7 @@ mod fairness;
 mod handles;
 mod joinable;
 mod order;
+mod stopped;
 mod values;
 
 use std::time::Duration;

@@ -1,0 +1,241 @@
+//! Processes that are stopped, in the middle of anything: nobody else waits for them past his deadline.
+
+use std::time::{Duration, Instant};
+
+use offspring::{JoinableQueue, Process, Queue};
+use serde::{Deserialize, Serialize};
+
+use super::{collect, produce};
+use crate::support::eventually;
+
+/// Stops a process, and kills it in the end.
+struct Stopped<T: serde::de::DeserializeOwned>(Process<T>);
+
+impl<T: serde::de::DeserializeOwned> Stopped<T> {
+    fn new(process: Process<T>) -> Stopped<T> {
+        signal(&process, "-STOP");
+        let stat = format!("/proc/{}/stat", process.pid());
+        eventually("it is stopped", || {
+            let stat = std::fs::read_to_string(&stat).unwrap();
+            stat.rsplit(") ").next().unwrap().starts_with('T')
+        });
+        Stopped(process)
+    }
+
+    fn resume(&self) {
+        signal(&self.0, "-CONT");
+    }
+}
+
+impl<T: serde::de::DeserializeOwned> Drop for Stopped<T> {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+fn signal<T>(process: &Process<T>, signal: &str) {
+    let done = std::process::Command::new("kill")
+        .args([signal, &process.pid().to_string()])
+        .status();
+    assert!(done.unwrap().success());
+}
+
+/// That it took its time, and hardly more; a busy machine adds some.
+fn takes<R>(time: Duration, call: impl FnOnce() -> R) -> R {
+    let before = Instant::now();
+    let result = call();
+    let took = before.elapsed();
+    assert!(took >= time, "only {took:?}");
+    assert!(took < time + Duration::from_millis(150), "{took:?}");
+    result
+}
+
+const TIME: Duration = Duration::from_millis(100);
+
+#[derive(Serialize, Deserialize)]
+struct Handles {
+    small: Queue<u64>,
+    large: Queue<Vec<u8>>,
+    jobs: JoinableQueue<u64>,
+    fresh: Queue<u64>,
+}
+
+#[offspring::worker]
+fn own(handles: Queue<Handles>) {
+    let all = Handles {
+        small: Queue::bounded(3).unwrap(),
+        large: Queue::unbounded().unwrap(),
+        jobs: JoinableQueue::unbounded().unwrap(),
+        fresh: Queue::unbounded().unwrap(),
+    };
+    // One who might put, so that nobody waits for it in vain.
+    let _fresh = all.fresh.clone();
+    handles.put(all).expect("the test reads");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn stopped_owner(attach: bool) -> (Stopped<()>, Handles) {
+    let handles = Queue::unbounded().unwrap();
+    let owner = own::spawn(handles.clone()).unwrap();
+    let all = handles.get().unwrap();
+    if attach {
+        assert!(all.small.is_empty() && all.large.is_empty());
+        assert!(all.jobs.is_empty());
+    }
+    (Stopped::new(owner), all)
+}
+
+#[offspring::test(timeout = "60s")]
+fn every_timeout_holds_while_the_owner_is_stopped() {
+    let (_owner, all) = stopped_owner(true);
+    takes(TIME, || assert!(all.small.get_timeout(TIME).unwrap_err().is_timeout()));
+    takes(TIME, || assert!(all.jobs.get_timeout(TIME).unwrap_err().is_timeout()));
+    all.jobs.put(1).unwrap();
+    takes(TIME, || assert!(all.jobs.join_timeout(TIME).unwrap_err().is_timeout()));
+    // What it gets without asking is what it was granted before; then it is full.
+    let error = (0..).find_map(|n| {
+        let before = Instant::now();
+        all.small.put_timeout(n, TIME).err().map(|error| (before.elapsed(), error))
+    });
+    let (took, error) = error.unwrap();
+    assert!(error.is_timeout() && took < TIME + Duration::from_millis(150), "{took:?}");
+    // Rings that are full, and channels that are.
+    for size in [1000, 30_000, 32_760, 50_000, 1 << 20] {
+        let error = (0..100_000).find_map(|_| {
+            let before = Instant::now();
+            let outcome = all.large.put_timeout(vec![1; size], TIME);
+            assert!(
+                before.elapsed() < TIME + Duration::from_millis(150),
+                "{size}: {:?}",
+                before.elapsed()
+            );
+            outcome.err()
+        });
+        assert!(error.expect("it gets full").is_timeout());
+        takes(TIME, || assert!(all.large.get_timeout(TIME).unwrap_err().is_timeout()));
+    }
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_thread_that_attaches_holds_up_no_other_threads_deadline() {
+    let (owner, all) = stopped_owner(false);
+    let queue = &all.fresh;
+    std::thread::scope(|scope| {
+        let patient = scope.spawn(|| queue.get_timeout(Duration::from_secs(20)));
+        std::thread::sleep(Duration::from_millis(20));
+        takes(TIME, || assert!(queue.get_timeout(TIME).unwrap_err().is_timeout()));
+        takes(TIME, || assert!(queue.clone().put_timeout(1, TIME).unwrap_err().is_timeout()));
+        assert!(!patient.is_finished());
+        owner.resume();
+        queue.put(5).unwrap();
+        assert_eq!(patient.join().unwrap().unwrap(), 5);
+    });
+}
+
+#[offspring::test(timeout = "30s")]
+fn an_item_handed_to_a_consumer_that_is_stopped_goes_to_another() {
+    let queue = Queue::unbounded().unwrap();
+    let consumers: Vec<_> = (0..2).map(|_| collect::spawn(queue.clone()).unwrap()).collect();
+    let mut consumers = consumers.into_iter();
+    for n in 0..100 {
+        queue.put(n).unwrap();
+    }
+    eventually("both wait for more", || queue.is_empty());
+    let stopped = Stopped::new(consumers.next().unwrap());
+    for n in 100..110 {
+        queue.put(n).unwrap();
+        // In the end the owner's thread waits for none of them, and none waits in vain.
+        let before = Instant::now();
+        eventually("the other has taken it", || queue.is_empty());
+        assert!(before.elapsed() < Duration::from_secs(1));
+    }
+    queue.close();
+    let others = consumers.next().unwrap().join().unwrap();
+    assert!(others.ends_with(&(100..110).collect::<Vec<_>>()), "{others:?}");
+    stopped.resume();
+    let first = stopped.0.join_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(first.len() + others.len(), 110);
+}
+
+#[offspring::test(timeout = "30s")]
+fn room_granted_to_a_producer_that_is_stopped_goes_to_another() {
+    let queue = Queue::bounded(1).unwrap();
+    let producer = produce::spawn(queue.clone(), 0..1000).unwrap();
+    assert_eq!(queue.get().unwrap(), 0);
+    // It waits for room nearly all of the time, and so it is stopped while it waits.
+    let stopped = Stopped::new(producer);
+    std::thread::sleep(Duration::from_millis(30));
+    let mut got = Vec::new();
+    for n in 10_000..10_020 {
+        while let Ok(item) = queue.try_get() {
+            got.push(item);
+        }
+        queue.put_timeout(n, Duration::from_secs(5)).expect("the room is not kept");
+    }
+    stopped.resume();
+    queue.get_timeout(Duration::from_secs(5)).unwrap();
+}
+
+#[offspring::worker]
+fn drink(queue: Queue<Vec<u8>>) -> usize {
+    queue.iter().count()
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_flood_at_a_stopped_consumer_blocks_nobody() {
+    for (size, count) in [(1, 50_000), (2000, 5_000), (40_000, 500)] {
+        let queue = Queue::unbounded().unwrap();
+        let stopped = drink::spawn(queue.clone()).unwrap();
+        let other = drink::spawn(queue.clone()).unwrap();
+        for _ in 0..100 {
+            queue.put(vec![0; size]).unwrap();
+        }
+        eventually("both wait for more", || queue.is_empty());
+        let stopped = Stopped::new(stopped);
+        for _ in 0..count {
+            let before = Instant::now();
+            queue.put(vec![0; size]).unwrap();
+            assert!(
+                before.elapsed() < Duration::from_secs(1),
+                "{size}: a put took {:?}",
+                before.elapsed()
+            );
+        }
+        eventually("the other has them all", || queue.is_empty());
+        queue.close();
+        stopped.resume();
+        let all = stopped.0.join_timeout(Duration::from_secs(10)).unwrap() + other.join().unwrap();
+        assert_eq!(all, 100 + count, "{size}");
+    }
+}
+
+#[offspring::worker]
+fn flood(queue: Queue<u64>) {
+    for n in 0.. {
+        if queue.put(n).is_err() {
+            return;
+        }
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_producer_that_never_pauses_holds_up_none_of_the_owners_calls() {
+    let queue = Queue::unbounded().unwrap();
+    let producers: Vec<_> = (0..2).map(|_| flood::spawn(queue.clone()).unwrap()).collect();
+    for n in 0..50 {
+        let before = Instant::now();
+        assert!(!queue.is_closed());
+        if n > 0 {
+            queue.try_get().unwrap();
+        } else {
+            queue.get().unwrap();
+        }
+        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    }
+    queue.close_now();
+    for producer in producers {
+        producer.join().unwrap();
+    }
+}
