@@ -76,6 +76,11 @@
 //! blocking call wakes when the process that it waits for dies, and has a `_timeout` form. What a dead process had
 //! taken from a [`JoinableQueue`] and not finished goes to another.
 //!
+//! A process is ended by [`stop`](Process::stop), which the worker can answer, [`terminate`](Process::terminate) (SIGTERM)
+//! or [`kill`](Process::kill) (SIGKILL); and by the end of its parent, unless it was [detached](Process::detach). Ctrl-C at
+//! a terminal reaches parent and children at once: children do nothing, so that the parent decides, and end with it if it
+//! ends. A worker that wants SIGINT sets a handler of its own; programs that a worker starts see it as usual.
+//!
 //! # When not to use a process
 //!
 //! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on shared data, threads

@@ -282,6 +282,8 @@ pub enum KillCause {
     Terminate,
     /// [`Process::kill`](crate::Process::kill) was called.
     Kill,
+    /// [`Process::stop`](crate::Process::stop) was called, and the process ran on after its grace.
+    Stop,
     /// The program ended, and the process was a daemon.
     Exit,
 }
@@ -291,6 +293,7 @@ impl fmt::Display for KillCause {
         f.write_str(match self {
             KillCause::Terminate => "terminate",
             KillCause::Kill => "kill",
+            KillCause::Stop => "stop, after its grace",
             KillCause::Exit => "a daemon, at the end of the program",
         })
     }

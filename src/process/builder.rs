@@ -12,7 +12,7 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
 
 use crate::error::{ExitReason, SpawnError};
 use crate::hub;
-use crate::process::current::{self, Identity, ParentProcess};
+use crate::process::current::{self, Identity};
 use crate::process::directory::Candidates;
 use crate::process::early::Early;
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
@@ -69,6 +69,7 @@ pub struct Builder {
     start_timeout: Option<Duration>,
     program: Option<OsString>,
     generation: u32,
+    detached: bool,
     pub(super) setup: Setup,
 }
 
@@ -96,6 +97,13 @@ impl Builder {
     /// waited for. Default: what this process itself is, as in Python; `false` for the program.
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = Some(daemon);
+        self
+    }
+
+    /// Whether the process outlives this one; see [`Process::detach`]. At the end of the program it is neither stopped
+    /// nor waited for, daemon or not. Default: `false`.
+    pub fn detached(mut self, detached: bool) -> Builder {
+        self.detached = detached;
         self
     }
 
@@ -213,6 +221,7 @@ impl Builder {
         let limit = Limit::of(self.start_timeout.unwrap_or(START_TIMEOUT));
         let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
         let directory = Candidates::new().map_err(SpawnError::io("get random bytes"))?;
+        let detached = self.detached;
         let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
 
         let (mut start, hello_fds, early, pipes) = self.exec(&identity.name, entry, limit, &directory)?;
@@ -232,7 +241,11 @@ impl Builder {
         };
         start.send_boot(server, boot)?;
         start.hear_started()?;
-        start.finish(daemon, reports, pipes)
+        let process = start.finish(daemon, reports, pipes)?;
+        if detached {
+            process.running.detach();
+        }
+        Ok(process)
     }
 
     fn identity(&self, registered: &'static str) -> Result<Identity, SpawnError> {
@@ -260,10 +273,7 @@ impl Builder {
             daemon: self.daemon.unwrap_or(parent.is_daemon()),
             depth: depth + 1,
             generation: self.generation,
-            parent: Some(ParentProcess {
-                name: parent.name().to_owned(),
-                pid: process::id(),
-            }),
+            parent: Some((parent.name().to_owned(), process::id())),
         })
     }
 

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
@@ -16,6 +15,7 @@ use crate::process::current::Identity;
 use crate::process::early;
 use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
+use crate::process::lifeline;
 use crate::process::registry::{self, ProcessWorker};
 use crate::sys;
 use crate::wire::{self, Carried, Failure, Packet};
@@ -24,8 +24,6 @@ use crate::wire::{self, Carried, Failure, Packet};
 pub(crate) const EXIT_PANIC: i32 = 101;
 /// The exit code of a child whose start failed after it said why over the lifeline.
 const EXIT_START: i32 = 70;
-/// The exit code of a child whose parent is gone. Nobody is left to see it.
-const EXIT_ORPHAN: i32 = 71;
 
 /// How `run` ended.
 #[derive(Debug)]
@@ -136,7 +134,7 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
         Ok((directory, server))
     })?;
     // Before `accept`, which waits without a limit: from here on the end of the parent is our end.
-    watch_lifeline(lifeline.clone(), directory.path().to_owned()).map_err(|error| failed("start a thread", error))?;
+    lifeline::watch(lifeline.clone(), directory.path().to_owned()).map_err(|error| failed("start a thread", error))?;
     answer(&Answer::Ready(name));
     let (_, boot) = wire::no_panic("ipc-channel", || server.accept())
         .and_then(|boot| boot.map_err(io::Error::other))
@@ -158,15 +156,6 @@ fn take_stdio(which: [bool; 3], fds: Vec<OwnedFd>) -> io::Result<Option<OwnedFd>
     let [stdin, stdout, stderr] = which.map(|given| if given { fds.next() } else { None });
     sys::set_stdio(stdin, stdout, None)?;
     Ok(stderr)
-}
-
-fn watch_lifeline(lifeline: Arc<OwnedFd>, directory: PathBuf) -> io::Result<()> {
-    sys::service_thread("offspring-lifeline", move || {
-        while sys::recv_packet(lifeline.as_fd(), handshake::PACKET_MAX).is_ok_and(|(bytes, _)| !bytes.is_empty()) {}
-        // It is there only if the parent died in the middle of the start.
-        let _ = std::fs::remove_dir_all(&directory);
-        sys::exit_now(EXIT_ORPHAN)
-    })
 }
 
 const MESSAGE_MAX: usize = 8 << 10;

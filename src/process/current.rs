@@ -1,9 +1,11 @@
 //! Who this process is.
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::lifeline;
 use crate::sys;
 
 /// What a process knows of itself; the child's comes with its start.
@@ -13,7 +15,8 @@ pub(crate) struct Identity {
     pub(crate) daemon: bool,
     pub(crate) depth: u32,
     pub(crate) generation: u32,
-    pub(crate) parent: Option<ParentProcess>,
+    /// Name and pid.
+    pub(crate) parent: Option<(String, u32)>,
 }
 
 impl Identity {
@@ -76,11 +79,52 @@ impl CurrentProcess {
     }
 }
 
-/// The process that started this one. Copied facts: `Drop` does nothing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+impl CurrentProcess {
+    /// Whether the parent asked it to stop: [`Process::stop`](crate::Process::stop). Never true in the program itself.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        lifeline::is_stopping()
+    }
+
+    /// Waits until it is asked to stop; in the program itself for ever.
+    pub fn wait_stopping(&self) {
+        lifeline::wait_stopping(None);
+    }
+
+    /// Waits at most this long until it is asked to stop; whether it was. In a loop, a pause between rounds that a stop
+    /// cuts short.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// #[offspring::worker]
+    /// fn tick() -> u32 {
+    ///     let mut ticks = 0;
+    ///     while !offspring::current().wait_stopping_timeout(Duration::from_millis(1)) {
+    ///         ticks += 1;
+    ///     }
+    ///     ticks
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let process = tick::spawn()?;
+    ///     process.stop(Duration::from_secs(5));
+    ///     process.join()?;
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn wait_stopping_timeout(&self, timeout: Duration) -> bool {
+        lifeline::wait_stopping(Instant::now().checked_add(timeout))
+    }
+}
+
+/// The process that started this one. `Drop` does nothing.
+#[derive(Clone, Debug)]
 pub struct ParentProcess {
-    pub(crate) name: String,
-    pub(crate) pid: u32,
+    name: String,
+    pid: u32,
 }
 
 impl ParentProcess {
@@ -95,6 +139,24 @@ impl ParentProcess {
     pub fn pid(&self) -> u32 {
         self.pid
     }
+
+    /// Whether it still runs. A process that was not [detached](crate::Process::detach) ends with its parent, so only a
+    /// detached one ever sees `false`.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !lifeline::is_orphaned()
+    }
+
+    /// Waits for its end. A process that was not [detached](crate::Process::detach) ends at that moment itself.
+    pub fn join(&self) {
+        lifeline::wait_orphaned(None);
+    }
+
+    /// Waits at most this long for its end; whether it came.
+    #[must_use]
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        lifeline::wait_orphaned(Instant::now().checked_add(timeout))
+    }
 }
 
 /// The process that runs this code.
@@ -108,5 +170,6 @@ pub fn current() -> CurrentProcess {
 /// The process that started this one; `None` in the program itself.
 #[must_use]
 pub fn parent() -> Option<ParentProcess> {
-    IDENTITY.get().and_then(|identity| identity.parent.clone())
+    let (name, pid) = IDENTITY.get()?.parent.clone()?;
+    Some(ParentProcess { name, pid })
 }

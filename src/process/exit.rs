@@ -1,13 +1,14 @@
 //! The end of the program: daemons are stopped, the others waited for, as Python does.
 
 use std::process;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::error::KillCause;
 use crate::process::current;
 use crate::process::entry::{Entry, entry};
+use crate::process::handle::Running;
 use crate::process::{reaper, relay};
 use crate::sys;
 
@@ -38,7 +39,7 @@ extern "C" fn at_exit() {
         return;
     }
     EXITING.store(true, Ordering::SeqCst);
-    let daemons: Vec<_> = reaper::running().into_iter().filter(|child| child.daemon || is_harness()).collect();
+    let daemons: Vec<_> = children().filter(|child| child.daemon || is_harness()).collect();
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);
     }
@@ -49,7 +50,7 @@ extern "C" fn at_exit() {
             daemon.wait(None);
         }
     }
-    let others = reaper::running();
+    let others: Vec<_> = children().collect();
     if !others.is_empty() {
         // They may wait for an item that only this process could have put.
         reaper::announce_exit();
@@ -58,6 +59,10 @@ extern "C" fn at_exit() {
         child.wait(None);
     }
     relay::finish();
+}
+
+fn children() -> impl Iterator<Item = Arc<Running>> {
+    reaper::running().into_iter().filter(|child| !child.is_detached())
 }
 
 /// Whether this is a test harness itself. It waits for nobody: what a failed test left running would keep

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
 use crate::process::child::EXIT_PANIC;
-use crate::process::handshake::{self, Answer, Report};
+use crate::process::handshake::{self, Answer, Order, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
+use crate::process::stop::Stop;
 use crate::sys::{self, Pidfd, Status};
 use crate::wire::{self, Failure, Packet};
 
@@ -24,6 +26,7 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
+    pub(super) detached: AtomicBool,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -44,6 +47,7 @@ pub(crate) struct Life {
     reports: IpcReceiver<Report>,
     terminated: Option<KillCause>,
     killed: Option<KillCause>,
+    pub(super) stop: Option<Stop>,
 }
 
 impl Life {
@@ -54,7 +58,23 @@ impl Life {
             reports,
             terminated: None,
             killed: None,
+            stop: None,
         }
+    }
+
+    /// The few orders fit the socket's buffer, and a child that has ended needs none.
+    pub(super) fn tell(&self, order: Order) {
+        let _ = handshake::tell(self.lifeline.as_fd(), &order, &[]);
+    }
+
+    pub(super) fn terminate(&mut self, cause: KillCause) {
+        self.terminated.get_or_insert(cause);
+        self.pidfd.terminate();
+    }
+
+    pub(super) fn kill(&mut self, cause: KillCause) {
+        self.killed.get_or_insert(cause);
+        self.pidfd.kill();
     }
 }
 
@@ -73,6 +93,7 @@ impl Running {
             pid,
             name,
             daemon,
+            detached: AtomicBool::new(false),
             state: Mutex::new(State::Running(life)),
             ended: Condvar::new(),
         }
@@ -85,8 +106,13 @@ impl Running {
 
     /// Calls `act` with the pidfd, if the child was not seen to end yet.
     pub(crate) fn with_pidfd<R>(&self, act: impl FnOnce(&Pidfd) -> R) -> Option<R> {
-        match &*self.state() {
-            State::Running(life) => Some(act(&life.pidfd)),
+        self.with_life(|life| act(&life.pidfd))
+    }
+
+    /// Calls `act` with what is held of the child, if it was not seen to end yet. It cannot be reaped meanwhile.
+    pub(super) fn with_life<R>(&self, act: impl FnOnce(&mut Life) -> R) -> Option<R> {
+        match &mut *self.state() {
+            State::Running(life) => Some(act(life)),
             State::Ended { .. } => None,
         }
     }
@@ -100,17 +126,11 @@ impl Running {
     }
 
     pub(crate) fn terminate(&self, cause: KillCause) {
-        if let State::Running(life) = &mut *self.state() {
-            life.terminated.get_or_insert(cause);
-            life.pidfd.terminate();
-        }
+        self.with_life(|life| life.terminate(cause));
     }
 
     pub(crate) fn kill(&self, cause: KillCause) {
-        if let State::Running(life) = &mut *self.state() {
-            life.killed.get_or_insert(cause);
-            life.pidfd.kill();
-        }
+        self.with_life(|life| life.kill(cause));
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -219,7 +239,7 @@ pub(crate) fn unsaid(status: Status) -> ExitReason {
 /// A running child whose worker returns `T`.
 ///
 /// Dropping it does nothing to the child: it runs on, is reaped when it ends, and at the end of the
-/// program is waited for, or stopped if it is a daemon (as in Python). All methods run in the process
+/// program is waited for, or stopped if it is a daemon (as in Python), or left alone if it was detached. All methods run in the process
 /// that started the child, from any thread.
 #[must_use = "dropping it leaves the child running; `join` waits for it"]
 pub struct Process<T> {
@@ -352,17 +372,6 @@ impl<T> Process<T> {
         }
     }
 
-    /// Asks the process to end (SIGTERM, then SIGCONT for a stopped one). It may handle or ignore that.
-    /// Does nothing if it has ended. Queues that it uses keep every item.
-    pub fn terminate(&self) {
-        self.running.terminate(KillCause::Terminate);
-    }
-
-    /// Ends the process at once (SIGKILL). Does nothing if it has ended. Queues that it uses keep every item.
-    pub fn kill(&self) {
-        self.running.kill(KillCause::Kill);
-    }
-
     /// The writing end of the child's stdin, once, if the builder asked for [`Stdio::piped`](crate::Stdio::piped).
     pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
         self.pipes.stdin.take()
@@ -423,6 +432,7 @@ impl ChildProcess {
 pub fn active_children() -> Vec<ChildProcess> {
     reaper::running()
         .into_iter()
+        .filter(|running| !running.is_detached())
         .map(|running| ChildProcess {
             name: running.name.clone(),
             pid: running.pid,

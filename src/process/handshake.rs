@@ -68,6 +68,15 @@ impl Hello {
     }
 }
 
+/// Parent to child, over the lifeline, while its worker runs: each at most once.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Come to an end.
+    Stop,
+    /// Live on when the lifeline ends.
+    Detach,
+}
+
 /// Child to parent, over the lifeline.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {

@@ -23,11 +23,13 @@ mod entry;
 mod exit;
 mod handle;
 mod handshake;
+mod lifeline;
 mod reaper;
 mod registry;
 mod relay;
 mod start;
 mod stdio;
+mod stop;
 pub(crate) mod unix;
 
 pub use builder::Builder;

@@ -3,10 +3,12 @@
 //! It sleeps on the pidfds of all children, so it wakes only when one ends, and never asks for a child
 //! that is not ours (`waitpid(-1)` would take the host program's own).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 
 use crate::hub;
 use crate::process::handle::Running;
@@ -17,6 +19,9 @@ struct Reaper {
     pid: u32,
     endings: Endings,
     children: Mutex<BTreeMap<u64, Arc<Running>>>,
+    /// When to look after a child that was asked to stop.
+    reminders: Mutex<BTreeSet<(Instant, u64)>>,
+    exiting: AtomicBool,
 }
 
 static REAPER: OnceLock<Reaper> = OnceLock::new();
@@ -29,9 +34,12 @@ impl Reaper {
 
     fn run(&self) {
         loop {
-            for id in self.endings.wait() {
+            let next = sys::lock(&self.reminders).first().map(|&(at, _)| at);
+            for id in self.endings.wait(next) {
                 if id == Endings::WAKE {
-                    hub::owner_exits();
+                    if self.exiting.swap(false, Ordering::SeqCst) {
+                        hub::owner_exits();
+                    }
                     continue;
                 }
                 let Some(child) = self.children().get(&id).cloned() else { continue };
@@ -41,7 +49,22 @@ impl Reaper {
                 self.children().remove(&id);
                 child.end(status);
             }
+            self.look_after(Instant::now());
         }
+    }
+
+    fn look_after(&self, now: Instant) {
+        while let Some(id) = self.due(now) {
+            let again = self.children().get(&id).cloned().and_then(|child| child.escalate(now));
+            sys::lock(&self.reminders).extend(again.map(|at| (at, id)));
+        }
+    }
+
+    fn due(&self, now: Instant) -> Option<u64> {
+        let mut reminders = sys::lock(&self.reminders);
+        let first = reminders.first().copied().filter(|(at, _)| *at <= now)?;
+        reminders.remove(&first);
+        Some(first.1)
     }
 }
 
@@ -62,6 +85,8 @@ pub(crate) fn start() -> io::Result<()> {
         pid: process::id(),
         endings: Endings::new()?,
         children: Mutex::new(BTreeMap::new()),
+        reminders: Mutex::new(BTreeSet::new()),
+        exiting: AtomicBool::new(false),
     };
     sys::service_thread("offspring-reaper", || REAPER.wait().run())?;
     let _ = REAPER.set(reaper);
@@ -72,8 +97,16 @@ pub(crate) fn start() -> io::Result<()> {
 /// process has no thread-locals any more, and ipc-channel needs them.
 pub(crate) fn announce_exit() {
     if let Some(reaper) = REAPER.get() {
+        reaper.exiting.store(true, Ordering::SeqCst);
         reaper.endings.wake();
     }
+}
+
+/// Has the reaper look after a child then.
+pub(crate) fn remind(at: Instant, id: u64) {
+    let reaper = REAPER.wait();
+    sys::lock(&reaper.reminders).insert((at, id));
+    reaper.endings.wake();
 }
 
 /// Hands a child over. [`start`] was called before.

@@ -134,7 +134,7 @@ impl Relay {
     fn run(&self) {
         let mut lines: BTreeMap<u64, Lines> = BTreeMap::new();
         loop {
-            for id in self.readable.wait() {
+            for id in self.readable.wait(None) {
                 if id != Endings::WAKE {
                     self.turn(id, &mut lines, false);
                     continue;

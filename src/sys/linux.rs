@@ -57,7 +57,24 @@ pub(crate) fn reset_signals() {
             }
         }
     }
+    shrug_off_interrupts();
     set_signal_mask(false);
+}
+
+/// Makes SIGINT do nothing, unless somebody handles it: a terminal sends it to the whole family, and the parent
+/// decides what it means. By a handler, since a signal that is ignored stays so in programs that this one starts.
+fn shrug_off_interrupts() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: reads a disposition into plain data, and sets one whose fields are all given; the handler does nothing,
+    // which is safe at any moment.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGINT, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_DFL {
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+        }
+    }
 }
 
 /// Closes shared memory of another process that came here through exec: ipc-channel's copies of a handle
@@ -367,16 +384,18 @@ impl Pidfd {
 /// Whether something happened before the deadline.
 pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     retry(|| {
-        let timeout = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
+        let timeout = deadline.map(time_left);
         poll(fds, timeout.as_ref())
     })
     .map(|ready| ready > 0)
+}
+
+fn time_left(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Timespec {
+        tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
+        tv_nsec: left.subsec_nanos().into(),
+    }
 }
 
 /// What [`Pidfd::wait_or_readable`] saw.
@@ -424,10 +443,14 @@ impl Endings {
         let _ = epoll::delete(&self.epoll, what);
     }
 
-    /// Sleeps until some have ended, or have something to read.
-    pub(crate) fn wait(&self) -> Vec<u64> {
+    /// Sleeps until some have ended, or have something to read, or until `deadline`.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Vec<u64> {
         let mut events = Vec::with_capacity(64);
-        match retry(|| epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None)) {
+        let wait = || {
+            let timeout = deadline.map(time_left);
+            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())
+        };
+        match retry(wait) {
             Ok(_) => events.iter().map(|event| event.data.u64()).collect(),
             Err(_) => Vec::new(),
         }

@@ -5,6 +5,7 @@ mod stage;
 
 mod arguments;
 mod descriptors;
+mod detach;
 mod early;
 mod end;
 mod exit;
@@ -18,4 +19,6 @@ mod race;
 mod signals;
 mod start;
 mod stdio;
+mod stop;
+mod terminal;
 mod unix;

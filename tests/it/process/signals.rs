@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use offspring::{Builder, ExitReason, KillCause, Process, Stdio};
 
 use super::stage::{FOREVER, Lines, answer, sleeper, state_of};
-use crate::support::{eventually, is_running};
+use crate::support::eventually;
 
 const TERMINATED: ExitReason = ExitReason::Killed {
     cause: KillCause::Terminate,
@@ -188,34 +188,4 @@ fn signal_in_a_namespace() -> Option<bool> {
 fn no_signal_reaches_a_stranger_with_the_pid_of_an_ended_child() {
     let outcome = signal_in_a_namespace::spawn().unwrap().join().unwrap();
     assert_ne!(outcome, Some(false));
-}
-
-#[offspring::worker]
-fn start_and_sleep() {
-    let child = sleeper::spawn().unwrap();
-    println!("{}", child.pid());
-    child.join().unwrap();
-}
-
-/// As a terminal does it: the whole foreground group gets SIGINT.
-#[offspring::worker]
-fn lead_a_group(children: usize) {
-    // SAFETY: makes this process the leader of a group of its own.
-    assert_eq!(unsafe { libc::setpgid(0, 0) }, 0);
-    let children: Vec<_> = (0..children).map(|_| start_and_sleep::spawn().unwrap()).collect();
-    for child in &children {
-        println!("{}", child.pid());
-    }
-    std::thread::sleep(FOREVER);
-}
-
-#[offspring::test(timeout = "20s")]
-fn ctrl_c_ends_the_whole_family() {
-    let mut leader = Builder::new().stdout(Stdio::piped()).spawn(lead_a_group::new(4)).unwrap();
-    let mut lines = Lines::of(&mut leader);
-    let pids = [0; 8].map(|_| lines.pid());
-    // SAFETY: the group is that of a child which has not ended.
-    unsafe { libc::kill(-(leader.pid() as i32), libc::SIGINT) };
-    assert!(matches!(reason_of(&leader), ExitReason::Signaled { signal: libc::SIGINT, .. }));
-    eventually("all descendants are gone", || !pids.iter().any(|&pid| is_running(pid)));
 }

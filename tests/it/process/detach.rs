@@ -1,0 +1,154 @@
+//! Children that outlive their parent, and what they know of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use offspring::{Builder, ExitReason, GetError, JoinableQueue, Stdio, active_children, parent};
+
+use super::stage::{Lines, children_of};
+use crate::support::{eventually, is_running};
+
+/// Tells in a file what it sees, before and after the end of its parent, and how a queue of it ends.
+#[offspring::worker]
+fn outlive(file: PathBuf, queue: JoinableQueue<u32>) {
+    let parent = parent().unwrap();
+    let before = (parent.is_alive(), parent.join_timeout(Duration::from_millis(10)));
+    queue.get().unwrap().task_done();
+    println!("{}", std::process::id());
+    parent.join();
+    let after = (parent.is_alive(), parent.join_timeout(Duration::ZERO));
+    let end = matches!(queue.get(), Err(GetError::Disconnected));
+    let next = fs::File::create(file.with_extension("new")).and_then(|mut new| {
+        use std::io::Write;
+        write!(new, "{before:?} {after:?} {end}")
+    });
+    next.unwrap();
+    fs::rename(file.with_extension("new"), file).unwrap();
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Way {
+    ByHandle,
+    ByBuilder,
+    AsDaemon,
+}
+
+/// Starts the above, and is killed or ends.
+#[offspring::worker]
+fn let_go(file: PathBuf, way: Way, returns: bool) {
+    let queue = JoinableQueue::unbounded().unwrap();
+    let builder = Builder::new().daemon(way == Way::AsDaemon).detached(way != Way::ByHandle);
+    let child = builder.spawn(outlive::new(file, queue.clone())).unwrap();
+    let pid = child.pid();
+    if way == Way::ByHandle {
+        child.detach();
+    }
+    assert!(!active_children().iter().any(|child| child.pid() == pid));
+    queue.put(1).unwrap();
+    queue.join().unwrap();
+    if !returns {
+        std::thread::sleep(super::stage::FOREVER);
+    }
+}
+
+fn told_in(file: &Path) -> String {
+    eventually("the child tells", || file.exists());
+    fs::read_to_string(file).unwrap()
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_detached_child_outlives_its_parent_and_sees_it_end() {
+    for way in [Way::ByHandle, Way::ByBuilder, Way::AsDaemon] {
+        for returns in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("told");
+            let builder = Builder::new().stdout(Stdio::piped());
+            let mut parent = builder.spawn(let_go::new(file.clone(), way, returns)).unwrap();
+            let pid = Lines::of(&mut parent).pid();
+            if !returns {
+                assert!(!file.exists() && is_running(pid));
+                parent.kill();
+            }
+            assert_eq!(parent.join().is_ok(), returns);
+            assert_eq!(told_in(&file), "(true, false) (false, true) true", "{way:?} {returns}");
+            eventually("it ends by itself", || !is_running(pid));
+        }
+    }
+}
+
+/// Detaches a child and is gone at the next instant.
+#[offspring::worker]
+fn let_go_and_die(file: PathBuf) {
+    let child = write_after_parent::spawn(file).unwrap();
+    child.detach();
+    // SAFETY: always allowed.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+}
+
+/// It has told of a panic that its parent never reads: the system then drops the connection.
+#[offspring::worker]
+fn write_after_parent(file: PathBuf) {
+    std::panic::catch_unwind(|| panic!("caught")).unwrap_err();
+    parent().unwrap().join();
+    fs::write(file, "alive").unwrap();
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_child_is_free_as_soon_as_detach_returns() {
+    let directory = tempfile::tempdir().unwrap();
+    for n in 0..20 {
+        let file = directory.path().join(n.to_string());
+        let parent = Builder::new()
+            .stderr(Stdio::null())
+            .spawn(let_go_and_die::new(file.clone()))
+            .unwrap();
+        parent.join().unwrap_err();
+        eventually("the child writes", || file.exists());
+    }
+}
+
+#[offspring::worker]
+fn wait_for_stdin() -> u32 {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+    5
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_detached_child_can_be_joined_and_killed_while_its_parent_lives() {
+    let builder = || Builder::new().detached(true).stdin(Stdio::piped());
+    let mut child = builder().spawn(wait_for_stdin::new()).unwrap();
+    drop(child.take_stdin());
+    assert_eq!(child.join().unwrap(), 5);
+    let child = builder().spawn(wait_for_stdin::new()).unwrap();
+    child.kill();
+    assert_eq!(child.join().unwrap_err().reason().and_then(ExitReason::code), Some(-libc::SIGKILL));
+}
+
+/// Detaches a child that ends at once, and gives whether a zombie is left.
+#[offspring::worker]
+fn detach_what_ends() -> bool {
+    let mut child = Builder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap();
+    let stdin = child.take_stdin();
+    child.detach();
+    drop(stdin);
+    eventually("it is reaped", || children_of(std::process::id()).is_empty());
+    true
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_detached_child_leaves_no_zombie() {
+    assert!(detach_what_ends::spawn().unwrap().join().unwrap());
+}
+
+/// Gives whether its parent seems alive, and the answer to a wait.
+#[offspring::worker]
+fn ask_for_parent() -> (bool, bool) {
+    let parent = parent().unwrap();
+    (parent.is_alive(), parent.join_timeout(Duration::from_millis(20)))
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_parent_that_lives_is_seen_alive() {
+    assert_eq!(ask_for_parent::spawn().unwrap().join().unwrap(), (true, false));
+}
