@@ -40,6 +40,7 @@
 //! - A **[`Queue`]** or **[`JoinableQueue`]** is shared by any number of processes. It lives in the process that made
 //!   it; handles travel in worker fields, items and messages. Nothing in it is lost when a process that uses it dies.
 //! - A **[`channel`]** has many senders and one receiver, a **[`pipe`]** two ends that both send and receive.
+//! - **[`wait_any`]**, or a [`Selector`], waits for the first of many processes, receivers and connections.
 //! - **Children never outlive their parent**, however it ends. At its normal end daemons are stopped and the others
 //!   are waited for.
 //!
@@ -100,15 +101,17 @@ mod process;
 mod queue;
 mod region;
 mod ring;
+mod select;
 pub mod shared;
 mod sys;
+mod watch;
 mod wire;
 
 pub use channel::{Receiver, ReceiverIter, Sender, channel};
 pub use error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError,
     JoinTimeoutError, KillCause, PanicReport, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError,
-    RecvTimeoutError, SendError, SendTimeoutError, SpawnError, TaskDoneError, TryGetError, TryPutError, TryRecvError,
+    RecvTimeoutError, SendError, SendTimeoutError, SpawnError, TaskDoneError, TryGetError, TryPutError, TryRecvError, WaitError,
 };
 /// Registers a type as a worker; see [`ProcessWorker`] for an example.
 ///
@@ -171,6 +174,7 @@ pub use process::{
     parent,
 };
 pub use queue::{DeadCause, DeadLetter, Delivery, JoinableIter, JoinableQueue, Queue, QueueBuilder, QueueIter};
+pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_any_timeout};
 
 /// What only Unix systems know of a process.
 pub mod unix {

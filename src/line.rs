@@ -8,9 +8,16 @@
 //!
 //! No wake-up is lost: a thread waits as a follower only if it looked while there was a leader, and a
 //! leader says that this side sleeps before anybody can look.
+//!
+//! Who waits for many things at once, or without a thread, is a *waiter* (see [`watch`](crate::watch)): a follower
+//! that is woken by its waker. Where no thread leads, it leaves the line armed, this side's flag as well as the watch
+//! on the socket, and goes. The watch reads nothing: the waiter hears the line out when it looks again. A thread that
+//! takes the lead takes over what was armed, and wakes the waiters when it leaves: they look, and arm it again.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::IpcReceiver;
@@ -18,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::sys::{self, lock};
+use crate::watch::{Seat, Waiter, Waiters};
 use crate::wire::{self, Failure};
 
 /// How a wait ended without what it waited for.
@@ -48,11 +56,23 @@ pub(crate) trait Side<M> {
 
 #[derive(Debug)]
 pub(crate) struct Line<M> {
+    /// First, so that the watch ends before its socket is closed.
+    waiters: Watch,
     messages: Mutex<IpcReceiver<M>>,
     lead: Mutex<Lead>,
     changed: Condvar,
     gone: AtomicBool,
     spin: Spin,
+}
+
+/// Closes with the line.
+#[derive(Debug)]
+struct Watch(Arc<Waiters>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// So many doorbells may lie unread; some hundred fit.
@@ -62,14 +82,17 @@ const UNREAD_MAX: usize = 32;
 struct Lead {
     /// Whether a thread leads.
     taken: bool,
+    /// Whether a waiter left this side's flag set; nobody leads then.
+    armed: bool,
     /// Doorbells that were rung, or claimed by somebody who may have died before ringing, and not read. Unread
     /// ones must not pile up: then ringing would block.
     unread: usize,
 }
 
-impl<M: DeserializeOwned + Serialize> Line<M> {
+impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     pub(crate) fn new(messages: IpcReceiver<M>) -> Line<M> {
         Line {
+            waiters: Watch(Waiters::of(wire::socket(&messages))),
             messages: Mutex::new(messages),
             lead: Mutex::new(Lead::default()),
             changed: Condvar::new(),
@@ -88,9 +111,58 @@ impl<M: DeserializeOwned + Serialize> Line<M> {
         self.gone.store(true, Ordering::SeqCst);
     }
 
-    /// Takes the channel out, for another process; nobody waits then, since this takes the line.
+    /// Takes the channel out, for another process; no thread waits then, since this takes the line. Waiters are woken.
     pub(crate) fn into_inner(self) -> IpcReceiver<M> {
-        self.messages.into_inner().unwrap_or_else(PoisonError::into_inner)
+        // The watch ends first.
+        let Line { waiters, messages, .. } = self;
+        drop(waiters);
+        messages.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back what waiters left armed, before [`into_inner`](Line::into_inner).
+    pub(crate) fn disarm(&self, side: &impl Side<M>) {
+        if std::mem::take(&mut lock(&self.lead).armed) {
+            side.disarm();
+        }
+    }
+
+    /// A seat for [`poll`](Line::poll).
+    pub(crate) fn sit(&self) -> io::Result<Waiter> {
+        self.waiters.0.sit()
+    }
+
+    /// As [`wait`](Line::wait), but does not sleep: if `ready` gives nothing, the waker on the seat is woken when that may
+    /// change.
+    pub(crate) fn poll<R>(&self, side: &impl Side<M>, seat: Seat<'_>, mut ready: impl FnMut() -> Option<R>) -> Poll<Result<R, WaitEnd>> {
+        if let Some(result) = ready() {
+            return Poll::Ready(Ok(result));
+        }
+        if self.waiters.0.is_rung() {
+            match self.wait(side, Some(Instant::now()), &mut ready) {
+                Err(WaitEnd::Timeout) => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+        let Some((waiter, waker)) = seat else {
+            return if self.is_gone() {
+                Poll::Ready(Err(WaitEnd::Gone))
+            } else {
+                Poll::Pending
+            };
+        };
+        let mut lead = lock(&self.lead);
+        waiter.set(waker);
+        // A thread that leads wakes the waiters when it leaves.
+        if !lead.taken {
+            if !lead.armed {
+                lead.armed = true;
+                side.arm();
+            }
+            self.waiters.0.arm();
+        }
+        drop(lead);
+        let outcome = ready().map(Ok).or_else(|| self.is_gone().then(|| ready().ok_or(WaitEnd::Gone)));
+        outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Waits until `ready` gives something. It is called often, and must be quick. When the other side is
@@ -122,6 +194,9 @@ impl<M: DeserializeOwned + Serialize> Line<M> {
                 continue;
             }
             lead.taken = true;
+            if std::mem::take(&mut lead.armed) {
+                lead.unread += side.disarm();
+            }
             if lead.unread >= UNREAD_MAX {
                 while !self.is_gone() && self.receive(side, Some(Instant::now())) != Received::Nothing {}
                 lead.unread = 0;
@@ -142,9 +217,12 @@ impl<M: DeserializeOwned + Serialize> Line<M> {
             lead.unread = (lead.unread + side.disarm()).saturating_sub(usize::from(rung));
             lead.taken = false;
             self.changed.notify_all();
+            drop(lead);
+            self.waiters.0.wake();
             if let Some(outcome) = outcome {
                 return outcome;
             }
+            lead = lock(&self.lead);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Two-way connections: two channels, crossed.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
 use crate::sys;
+use crate::watch::Target;
 use crate::wire;
 
 /// Makes a two-way connection: the first end sends `A` and receives `B`, the second the other way round.
@@ -133,6 +134,11 @@ impl<A, B> Connection<A, B> {
 
     fn sender(&self) -> Option<Sender<A>> {
         sys::lock(&self.sender).clone()
+    }
+
+    /// For a selector; `None` if it was moved away.
+    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
+        self.receiver.target()
     }
 
     /// Whether `recv` would return at once, with a message or with the end; waits at most this long for

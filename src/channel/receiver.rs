@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use crate::line::{Line, Side, WaitEnd, claim};
 use crate::region::Region;
 use crate::ring;
 use crate::sys::lock;
+use crate::watch::{Seat, Target, Waiter};
 use crate::wire::{self, Packet, WireHandle};
 
 /// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this
@@ -165,6 +167,17 @@ impl Side<Inward> for ReceiverShared {
     }
 }
 
+impl Target for ReceiverShared {
+    fn sit(&self) -> io::Result<Waiter> {
+        self.line.sit()
+    }
+
+    fn is_ready(&self, seat: Seat<'_>) -> bool {
+        let has_next = || lock(&self.sources).has_next().then_some(());
+        self.line.poll(self, seat, has_next).is_ready()
+    }
+}
+
 impl<T: DeserializeOwned> Receiver<T> {
     /// Receives the next message; waits until there is one. The messages of one sending process come in
     /// their order.
@@ -234,6 +247,11 @@ impl<T> Receiver<T> {
 
     pub(super) fn shared(&self) -> Result<Arc<ReceiverShared>, RecvError> {
         lock(&self.shared).clone().ok_or(RecvError::Moved)
+    }
+
+    /// For a selector; `None` if it was moved away.
+    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
+        self.shared().ok().map(|shared| shared as Arc<dyn Target>)
     }
 
     /// Whether `recv` would return at once, with a message or with the end; waits at most this long for
@@ -315,6 +333,7 @@ impl<T> Serialize for Receiver<T> {
                 return Err(wire::explain(message));
             }
         };
+        shared.line.disarm(&shared);
         let end = Token::new::<T>(WireHandle::Receiver(shared.line.into_inner().to_opaque())).map_err(wire::explain::<S::Error>)?;
         ReceiverToken { rings, end }.serialize(serializer)
     }

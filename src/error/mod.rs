@@ -38,6 +38,7 @@ macro_rules! debug_without_item_around {
 mod channel;
 mod process;
 mod queue;
+mod select;
 
 pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
@@ -45,6 +46,7 @@ pub use queue::{
     DeadLetterError, GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
     TaskDoneError, TryGetError, TryPutError,
 };
+pub use select::WaitError;
 
 /// A value could not be turned into bytes.
 #[derive(Clone, Debug, Error)]

@@ -1,6 +1,7 @@
 //! A child as its parent sees it.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,7 @@ use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::process::stop::Stop;
 use crate::sys::{self, Pidfd, Status};
+use crate::watch::{Seat, Target, Waiter, Waiters};
 use crate::wire::{self, Failure, Packet};
 
 /// A child that was started, until nobody holds it and it has been reaped.
@@ -29,6 +31,7 @@ pub(crate) struct Running {
     pub(super) detached: AtomicBool,
     state: Mutex<State>,
     ended: Condvar,
+    waiters: Arc<Waiters>,
 }
 
 #[derive(Debug)]
@@ -96,6 +99,7 @@ impl Running {
             detached: AtomicBool::new(false),
             state: Mutex::new(State::Running(life)),
             ended: Condvar::new(),
+            waiters: Waiters::new(),
         }
     }
 
@@ -147,6 +151,7 @@ impl Running {
         }
         drop(state);
         self.ended.notify_all();
+        self.waiters.wake();
     }
 
     /// Waits for the end, until `deadline` if there is one. Whether it ended.
@@ -165,6 +170,21 @@ impl Running {
             }
             state = sys::wait(&self.ended, state, deadline);
         }
+    }
+}
+
+impl Target for Running {
+    fn sit(&self) -> io::Result<Waiter> {
+        self.waiters.sit()
+    }
+
+    fn is_ready(&self, seat: Seat<'_>) -> bool {
+        let state = self.state();
+        if let (State::Running(_), Some((waiter, waker))) = (&*state, seat) {
+            // Under the lock, so that the end comes before the look or after the waker.
+            waiter.set(waker);
+        }
+        matches!(*state, State::Ended { .. })
     }
 }
 
@@ -339,6 +359,11 @@ impl<T: DeserializeOwned> Process<T> {
 }
 
 impl<T> Process<T> {
+    /// For a selector.
+    pub(crate) fn target(&self) -> Arc<dyn Target> {
+        self.running.clone()
+    }
+
     /// Whether the process still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {

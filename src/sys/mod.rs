@@ -1,7 +1,7 @@
 //! The few things that std lacks: pidfds, signal masks, the inherited socket, the exit hook.
 //!
 //! With the shared memory of [`region`](crate::region) the only home of `unsafe`. Another platform is
-//! another file beside `linux.rs` with the same functions.
+//! another file beside `linux.rs` and `readiness.rs` with the same functions.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,6 +11,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
+mod readiness;
+#[cfg(target_os = "linux")]
 mod setup;
 #[cfg(target_os = "linux")]
 mod streams;
@@ -18,6 +20,8 @@ mod streams;
 pub(crate) use linux::*;
 #[cfg(target_os = "linux")]
 pub(crate) use memory::*;
+#[cfg(target_os = "linux")]
+pub(crate) use readiness::*;
 #[cfg(target_os = "linux")]
 pub(crate) use setup::*;
 #[cfg(target_os = "linux")]

@@ -6,6 +6,7 @@ mod support;
 mod channel;
 mod process;
 mod queue;
+mod select;
 mod shared;
 mod storm;
 mod tidy;

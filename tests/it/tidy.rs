@@ -10,12 +10,14 @@ const LAYERS: &[&[&str]] = &[
     &["wire"],
     &["region"],
     &["ring"],
+    &["watch"],
     &["line"],
     &["hub"],
     &["process"],
     &["shared"],
     &["queue", "channel"],
     &["pipe"],
+    &["select"],
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -1,0 +1,318 @@
+//! Waiting without a thread: who wants to be told of a thing, and the one thread that tells of lines.
+//!
+//! What can be waited for has [`Waiters`]. One who waits takes a seat there ([`Waiter`]), and leaves a
+//! [`Waker`] on it each time that he has looked in vain; he is woken once, and looks again. Whoever changes the
+//! thing wakes all that left one, under no lock.
+//!
+//! A line changes by what another process does: all that this one gets of it is a packet on a socket. So the
+//! sockets of lines that somebody waits for are watched by one service thread, started by the first such wait.
+//! It reads nothing and looks at nothing: it wakes. A socket is watched from the first seat to the last, and
+//! armed only after a look in vain, so a line that is told, or that nobody waits for, costs nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::RawFd;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::task::Waker;
+
+use crate::sys::{self, Readiness, lock};
+use crate::wire;
+
+/// Those who want to be told of one thing.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    list: Mutex<List>,
+    /// Whether a seat has a waker on it, for those who change things often.
+    any: AtomicBool,
+    /// Of the line that this is about.
+    socket: Option<RawFd>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    next: u64,
+    seats: BTreeMap<u64, Option<Waker>>,
+    watched: Option<Watched>,
+    closed: bool,
+}
+
+/// How the service knows the socket.
+#[derive(Debug)]
+struct Watched {
+    key: u64,
+    armed: bool,
+}
+
+impl Waiters {
+    /// For what this process itself changes.
+    pub(crate) fn new() -> Arc<Waiters> {
+        Waiters::of(None)
+    }
+
+    /// For the line with this socket; it calls [`close`](Waiters::close) before it closes that.
+    pub(crate) fn of(socket: Option<RawFd>) -> Arc<Waiters> {
+        Arc::new(Waiters {
+            list: Mutex::new(List::default()),
+            any: AtomicBool::new(false),
+            socket,
+        })
+    }
+
+    /// Takes a seat.
+    pub(crate) fn sit(self: &Arc<Waiters>) -> io::Result<Waiter> {
+        let mut list = lock(&self.list);
+        if let (Some(socket), None, false) = (self.socket, &list.watched, list.closed) {
+            list.watched = Some(Watched {
+                key: Service::started()?.watch(socket, self)?,
+                armed: false,
+            });
+        }
+        let seat = list.next;
+        list.next += 1;
+        list.seats.insert(seat, None);
+        Ok(Waiter {
+            waiters: self.clone(),
+            seat,
+        })
+    }
+
+    /// Wakes all that left a waker. The caller holds no lock: what it runs may be an executor's.
+    pub(crate) fn wake(&self) {
+        if !self.any.load(Ordering::SeqCst) {
+            return;
+        }
+        let wakers = {
+            let mut list = lock(&self.list);
+            self.any.store(false, Ordering::SeqCst);
+            list.wakers()
+        };
+        wake_all(wakers);
+    }
+
+    /// The line's socket has something to read.
+    fn told(&self) {
+        let wakers = {
+            let mut list = lock(&self.list);
+            if let Some(watched) = &mut list.watched {
+                watched.armed = false;
+            }
+            self.any.store(false, Ordering::SeqCst);
+            list.wakers()
+        };
+        wake_all(wakers);
+    }
+
+    /// From now on, until it has happened once, a packet or the end of the line wakes.
+    pub(crate) fn arm(&self) {
+        let mut list = lock(&self.list);
+        if let (Some(socket), Some(watched)) = (self.socket, &mut list.watched) {
+            if !std::mem::replace(&mut watched.armed, true) {
+                Service::get().readiness.arm(socket, watched.key);
+            }
+        }
+    }
+
+    /// Whether the line has something to hear.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.socket.is_some_and(sys::has_packet)
+    }
+
+    /// The thing is no more. Wakes, so that each finds out.
+    pub(crate) fn close(&self) {
+        let mut list = lock(&self.list);
+        list.closed = true;
+        self.unwatch(&mut list);
+        let wakers = list.wakers();
+        drop(list);
+        wake_all(wakers);
+    }
+
+    fn unwatch(&self, list: &mut List) {
+        if let (Some(socket), Some(watched)) = (self.socket, list.watched.take()) {
+            Service::get().forget(socket, watched.key);
+        }
+    }
+}
+
+impl List {
+    fn wakers(&mut self) -> Vec<Waker> {
+        self.seats.values_mut().filter_map(Option::take).collect()
+    }
+}
+
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        // A mistake in one executor must not keep the news from the others.
+        if let Err(error) = wire::survive("waker", || waker.wake()) {
+            log::error!(target: "offspring::watch", "{error}");
+        }
+    }
+}
+
+/// A seat among the [`Waiters`] of one thing. Dropping it gives the seat up, and with the last one the watch.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    waiters: Arc<Waiters>,
+    seat: u64,
+}
+
+impl Waiter {
+    /// Has this waker woken by the next change. Who calls it looks afterwards, once more.
+    pub(crate) fn set(&self, waker: &Waker) {
+        let mut list = lock(&self.waiters.list);
+        let Some(seat) = list.seats.get_mut(&self.seat) else { return };
+        let same = seat.as_ref().is_some_and(|before| before.will_wake(waker));
+        let before = if same { None } else { seat.replace(waker.clone()) };
+        self.waiters.any.store(true, Ordering::SeqCst);
+        drop(list);
+        // A waker's end is an executor's code too.
+        drop(before);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut list = lock(&self.waiters.list);
+        let waker = list.seats.remove(&self.seat);
+        if list.seats.is_empty() {
+            self.waiters.unwatch(&mut list);
+        }
+        drop(list);
+        drop(waker);
+    }
+}
+
+/// Something that a selector waits for.
+pub(crate) trait Target: Send + Sync {
+    fn sit(&self) -> io::Result<Waiter>;
+
+    /// Whether an operation on it would end at once. If not, the waker on the seat is woken when that may change.
+    fn is_ready(&self, seat: Seat<'_>) -> bool;
+}
+
+/// Where a look in vain leaves a waker; `None` just looks.
+pub(crate) type Seat<'a> = Option<(&'a Waiter, &'a Waker)>;
+
+/// The thread that tells.
+#[derive(Debug)]
+struct Service {
+    /// The process that it runs in.
+    pid: u32,
+    readiness: Readiness,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    all: HashMap<u64, Weak<Waiters>>,
+}
+
+static SERVICE: OnceLock<Service> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+
+impl Service {
+    fn started() -> io::Result<&'static Service> {
+        let _one_at_a_time = lock(&STARTING);
+        if let Some(service) = SERVICE.get() {
+            if service.pid == process::id() {
+                return Ok(service);
+            }
+            return Err(io::Error::other(
+                "this process is a fork of one that waits for many things; only that one can",
+            ));
+        }
+        let readiness = Readiness::new()?;
+        sys::service_thread("offspring-watch", || Service::get().run())?;
+        Ok(SERVICE.get_or_init(|| Service {
+            pid: process::id(),
+            readiness,
+            table: Mutex::default(),
+        }))
+    }
+
+    /// Once something is watched, or about to be.
+    fn get() -> &'static Service {
+        SERVICE.wait()
+    }
+
+    fn run(&self) {
+        loop {
+            for key in self.readiness.wait() {
+                let waiters = lock(&self.table).all.get(&key).and_then(Weak::upgrade);
+                if let Some(waiters) = waiters {
+                    waiters.told();
+                }
+            }
+        }
+    }
+
+    fn watch(&self, socket: RawFd, waiters: &Arc<Waiters>) -> io::Result<u64> {
+        let mut table = lock(&self.table);
+        let key = table.next;
+        self.readiness.add(socket, key)?;
+        table.next += 1;
+        table.all.insert(key, Arc::downgrade(waiters));
+        Ok(key)
+    }
+
+    fn forget(&self, socket: RawFd, key: u64) {
+        self.readiness.forget(socket);
+        lock(&self.table).all.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("an executor's mistake");
+        }
+    }
+
+    #[test]
+    fn each_waker_is_woken_once_and_none_of_a_seat_that_was_given_up() {
+        let waiters = Waiters::new();
+        let (stays, leaves, silent) = (waiters.sit().unwrap(), waiters.sit().unwrap(), waiters.sit().unwrap());
+        let counts: [Arc<Count>; 2] = Default::default();
+        stays.set(&counts[0].clone().into());
+        stays.set(&counts[0].clone().into());
+        leaves.set(&counts[1].clone().into());
+        drop(leaves);
+        waiters.wake();
+        waiters.wake();
+        assert_eq!(counts.each_ref().map(|count| count.0.load(Ordering::SeqCst)), [1, 0]);
+        // Nobody holds a waker that is not needed any more.
+        assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
+        drop((stays, silent));
+    }
+
+    #[test]
+    fn a_waker_that_panics_does_not_keep_the_news_from_the_others() {
+        let waiters = Waiters::new();
+        let (first, second) = (waiters.sit().unwrap(), waiters.sit().unwrap());
+        let count = Arc::new(Count::default());
+        first.set(&Arc::new(Panics).into());
+        second.set(&count.clone().into());
+        waiters.wake();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+}
