@@ -64,7 +64,7 @@ impl Region {
 
     /// The same memory, to be sent to another process.
     pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
-        wire::no_panic("shared memory", || self.memory.clone())
+        wire::memory_again(&self.memory)
     }
 
     pub(crate) fn len(&self) -> usize {

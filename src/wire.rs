@@ -44,7 +44,7 @@ impl WireHandle {
         match self {
             WireHandle::Sender(sender) => Some(WireHandle::Sender(sender.clone())),
             WireHandle::Receiver(_) => None,
-            WireHandle::Memory(memory) => clone_memory(memory).map(WireHandle::Memory),
+            WireHandle::Memory(memory) => memory_again(memory).ok().map(WireHandle::Memory),
         }
     }
 }
@@ -230,7 +230,7 @@ impl Packet {
         let handles = self.handles.iter().map(WireHandle::try_clone).collect::<Option<Vec<_>>>()?;
         let body = match &self.body {
             Body::Inline(bytes) => Body::Inline(bytes.clone()),
-            Body::Memory(memory) => Body::Memory(clone_memory(memory)?),
+            Body::Memory(memory) => Body::Memory(memory_again(memory).ok()?),
         };
         Some(Packet { body, handles })
     }
@@ -277,10 +277,9 @@ pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<IpcSharedMemory> {
     no_panic("shared memory", || IpcSharedMemory::from_bytes(bytes))
 }
 
-/// A second mapping of the same memory; `None` where ipc-channel would panic.
-fn clone_memory(memory: &IpcSharedMemory) -> Option<IpcSharedMemory> {
-    sys::probe_shared_memory(0).ok()?;
-    no_panic("shared memory", || memory.clone()).ok()
+/// A second mapping of the same memory; an `Err` where ipc-channel would panic.
+pub(crate) fn memory_again(memory: &IpcSharedMemory) -> io::Result<IpcSharedMemory> {
+    sys::close_on_exec(|| no_panic("shared memory", || memory.clone()))?
 }
 
 /// Zeroed shared memory; an `Err` where ipc-channel would panic.

@@ -71,6 +71,7 @@ pub struct Builder {
     generation: u32,
     detached: bool,
     pub(super) setup: Setup,
+    pub(super) keeps_descriptors: bool,
 }
 
 #[derive(Debug)]
@@ -224,9 +225,10 @@ impl Builder {
         let detached = self.detached;
         let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
 
+        let keeps_descriptors = self.keeps_descriptors;
         let (mut start, hello_fds, early, pipes) = self.exec(&identity.name, entry, limit, &directory)?;
         let stdio = [true, matches!(entry, Entry::Test(_)), true];
-        let hello = Hello::new(token, &directory, stdio, early).map_err(SpawnError::io("read this program's image"))?;
+        let hello = Hello::new(token, &directory, stdio, early, keeps_descriptors).map_err(SpawnError::io("read this program's image"))?;
         start.tell(&hello, &hello_fds)?;
         drop(hello_fds);
         let server = start.hear_ready()?;
@@ -327,7 +329,7 @@ impl Builder {
                 Change::Clear => command.env_clear(),
             };
         }
-        command.env(CHILD_VARIABLE, "1");
+        command.env(CHILD_VARIABLE, name);
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }

@@ -17,7 +17,7 @@ use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
 use crate::process::lifeline;
 use crate::process::registry::{self, ProcessWorker};
-use crate::sys;
+use crate::sys::{self, Keep};
 use crate::wire::{self, Carried, Failure, Packet};
 
 /// The exit code of a worker that panicked: Rust's own.
@@ -71,7 +71,6 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
     };
     report_panics(&lifeline);
     sys::reset_signals();
-    sys::close_inherited_memory();
     let boot = match receive_boot(&lifeline, &answer) {
         Ok(boot) => boot,
         Err(reason) => fail(reason),
@@ -119,6 +118,11 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
         )));
     }
     hello.check().map_err(Answer::Mismatch)?;
+    sys::close_inherited(if hello.keeps_descriptors {
+        Keep::AllButMemory
+    } else {
+        Keep::Nothing
+    });
     let stdio_failed = |error| failed("set up stdin, stdout and stderr", error);
     let stderr = take_stdio(hello.stdio, fds).map_err(stdio_failed)?;
 

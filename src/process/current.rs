@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::process::lifeline;
-use crate::sys;
 
 /// What a process knows of itself; the child's comes with its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,9 +33,6 @@ impl Identity {
 static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
 
 pub(crate) fn set(identity: Identity) {
-    if identity.depth > 0 {
-        sys::set_process_name(&identity.name);
-    }
     let _ = IDENTITY.set(Arc::new(identity));
 }
 

@@ -10,7 +10,7 @@ use crate::process::child;
 use crate::process::current::{self, Identity};
 use crate::sys;
 
-/// Set for a new child; removed before its worker runs.
+/// Set for a new child, to its name; removed before its worker runs.
 pub(crate) const CHILD_VARIABLE: &str = "OFFSPRING_CHILD";
 
 /// How a copy of this program gets to `init`.
@@ -59,7 +59,10 @@ fn enter(entry: Entry) {
     // The variable alone may have come here through a program in between; the lifeline is for a child only.
     // Not told by the parent's pid: a child whose parent has died meanwhile must not become a main program,
     // and a wrapper may stand between the two.
-    if std::env::var_os(CHILD_VARIABLE).is_some() && sys::stdin_is_packet_socket() {
+    let name = std::env::var_os(CHILD_VARIABLE).filter(|_| sys::stdin_is_packet_socket());
+    if let Some(name) = name {
+        // Before all else: until now the system calls it `exe`, as the link was that was executed.
+        sys::set_process_name(&name.to_string_lossy());
         sys::remove_env(CHILD_VARIABLE);
         child::become_child(|identity, entry| {
             current::set(identity);

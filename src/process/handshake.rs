@@ -39,10 +39,18 @@ pub(crate) struct Hello {
     pub(crate) stdio: [bool; 3],
     /// Which file its stderr is until it has its worker; see `early`.
     pub(crate) early: (u64, u64),
+    /// Whether the child keeps what it got through exec.
+    pub(crate) keeps_descriptors: bool,
 }
 
 impl Hello {
-    pub(crate) fn new(token: [u8; 16], directory: &Candidates, stdio: [bool; 3], early: (u64, u64)) -> io::Result<Hello> {
+    pub(crate) fn new(
+        token: [u8; 16],
+        directory: &Candidates,
+        stdio: [bool; 3],
+        early: (u64, u64),
+        keeps_descriptors: bool,
+    ) -> io::Result<Hello> {
         Ok(Hello {
             version: WIRE_VERSION,
             token,
@@ -51,6 +59,7 @@ impl Hello {
             directory: directory.clone(),
             stdio,
             early,
+            keeps_descriptors,
         })
     }
 

@@ -114,6 +114,12 @@ pub trait BuilderExt: sealed::Sealed {
     /// What the child has for its own name as its first argument, for `ps` too. Default: the parent's.
     fn arg0(self, argument: impl AsRef<OsStr>) -> Self;
 
+    /// Whether the child keeps open what this process has open without the flag close-on-exec: what Rust opens has the
+    /// flag, what a library in another language opens may not, nor what the program itself was started with. Default:
+    /// `false`, so it keeps nothing but stdin, stdout and stderr, as in Python. They are closed when `main` reaches
+    /// [`init`](crate::init).
+    fn inherit_descriptors(self, inherit: bool) -> Self;
+
     /// Runs `hook` in the new process before it executes this program, after all else. May be called several times.
     ///
     /// # Safety
@@ -167,6 +173,11 @@ impl BuilderExt for Builder {
 
     fn arg0(mut self, argument: impl AsRef<OsStr>) -> Builder {
         self.setup.arg0 = Some(argument.as_ref().to_owned());
+        self
+    }
+
+    fn inherit_descriptors(mut self, inherit: bool) -> Builder {
+        self.keeps_descriptors = inherit;
         self
     }
 

@@ -1,6 +1,6 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -77,34 +77,6 @@ fn shrug_off_interrupts() {
     }
 }
 
-/// Closes shared memory of another process that came here through exec: ipc-channel's copies of a handle
-/// (one for each sending) are not close-on-exec. Called before this process has any of its own.
-pub(crate) fn close_inherited_memory() {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
-    let inherited: Vec<RawFd> = entries
-        .flatten()
-        .filter(|entry| {
-            let target = std::fs::read_link(entry.path());
-            target.is_ok_and(|target| {
-                target
-                    .as_os_str()
-                    .as_encoded_bytes()
-                    .starts_with(b"/memfd:/ipc-channel-shared-memory.")
-            })
-        })
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    for fd in inherited {
-        // SAFETY: what this process opens itself is close-on-exec, so a descriptor that is not came from
-        // the parent, and no value in this process owns it.
-        unsafe {
-            if libc::fcntl(fd, libc::F_GETFD) == 0 {
-                libc::close(fd);
-            }
-        }
-    }
-}
-
 /// Ends the process at once: no exit hooks, no destructors, no flush.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` is always allowed.
@@ -143,7 +115,8 @@ pub(crate) fn with_env<R>(name: &str, value: &Path, call: impl FnOnce() -> R) ->
 
 /// The name that `ps` and `top` show; the system keeps 15 bytes.
 pub(crate) fn set_process_name(name: &str) {
-    let short: Vec<u8> = name.bytes().filter(|&byte| byte != 0).take(15).collect();
+    let end = (0..=name.len().min(15)).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
+    let short = &name[..end];
     // The process's name is its main thread's, and a test runs on another. Only a label: a system that
     // refuses it loses nothing.
     let _ = std::fs::write("/proc/self/comm", short);

@@ -16,7 +16,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::sys::with_signals_blocked;
 
-/// The name of ipc-channel's memory: what this process inherits of it is closed by `close_inherited_memory`.
+/// The name of ipc-channel's memory: what this process inherits of it is closed by `close_inherited`.
 const NAME: &str = "/ipc-channel-shared-memory.offspring";
 const LINK: &str = "/memfd:/ipc-channel-shared-memory.";
 /// Smaller memory is tried without looking how much is left.

@@ -7,6 +7,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 #[cfg(target_os = "linux")]
+mod descriptors;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -16,6 +18,8 @@ mod readiness;
 mod setup;
 #[cfg(target_os = "linux")]
 mod streams;
+#[cfg(target_os = "linux")]
+pub(crate) use descriptors::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "linux")]

@@ -2,13 +2,17 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::sync::Barrier;
 use std::time::Duration;
 
 use ipc_channel::ipc::IpcSharedMemory;
-use offspring::{Builder, SpawnError, Stdio};
+use offspring::shared::SharedBytes;
+use offspring::unix::BuilderExt;
+use offspring::{Builder, Queue, SpawnError, Stdio};
 
-use super::stage::{Census, answer, descriptors, script, sleeper};
+use super::stage::{Census, FOREVER, answer, descriptors, script, sleeper};
+use crate::support::eventually;
 
 #[offspring::worker]
 fn list_descriptors(_ballast: String) -> Vec<String> {
@@ -87,6 +91,61 @@ fn what_the_parent_has_open_is_not_open_in_the_child() {
     assert!(high >= 200);
     let is_his = |descriptor: &String| descriptor.starts_with(&format!("{high} ")) || descriptor.contains("memfd");
     assert!(!of_child.iter().any(is_his), "{of_child:?}");
+}
+
+/// Opens what crosses an exec, as a library of another language may do, and gives what its children have of it: by
+/// default, where it is asked for, and what a program has that it starts itself.
+#[offspring::worker]
+fn open_for_everybody() -> [bool; 3] {
+    let socket = UnixDatagram::unbound().unwrap();
+    // SAFETY: a new descriptor, owned by nobody else.
+    let inheritable = unsafe { OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD, 200)) };
+    let has = |of_child: Vec<String>| of_child.iter().any(|one| one.starts_with(&format!("{} ", inheritable.as_raw_fd())));
+    let child = |builder: Builder| has(builder.spawn(list_descriptors::new(String::new())).unwrap().join().unwrap());
+    let output = Command::new("ls").arg("/proc/self/fd").output().unwrap();
+    let program = String::from_utf8(output.stdout).unwrap();
+    [
+        child(Builder::new()),
+        child(Builder::new().inherit_descriptors(true)),
+        program.lines().any(|line| line == inheritable.as_raw_fd().to_string()),
+    ]
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_child_keeps_what_its_parent_left_open_only_if_asked_to() {
+    assert_eq!(open_for_everybody::spawn().unwrap().join().unwrap(), [false, true, true]);
+}
+
+/// Holds shared memory of three kinds, a handle of it in a queue too, and gives how much of it a program sees.
+#[offspring::worker]
+fn hold_memory() -> (usize, usize) {
+    let (bytes, items) = (SharedBytes::copy_from(b"bytes").unwrap(), Queue::unbounded().unwrap());
+    let child = Builder::new().spawn(get_and_wait::new(items.clone())).unwrap();
+    for _ in 0..5 {
+        items.put((bytes.clone(), vec![1; 300_000])).unwrap();
+    }
+    eventually("the child has one", || items.len() < 5);
+    let output = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    child.kill();
+    let memory = |descriptors: &str| descriptors.matches("memfd:").count();
+    (
+        memory(&descriptors().join("\n")),
+        memory(&String::from_utf8(output.stdout).unwrap()),
+    )
+}
+
+#[offspring::worker]
+fn get_and_wait(items: Queue<(SharedBytes, Vec<u8>)>) {
+    let item = items.get().unwrap();
+    std::thread::sleep(FOREVER);
+    drop(item);
+}
+
+#[offspring::test(timeout = "20s")]
+fn programs_do_not_get_memory_of_queues() {
+    let (here, there) = hold_memory::spawn().unwrap().join().unwrap();
+    assert!(here > 0, "the scene is set");
+    assert_eq!(there, 0);
 }
 
 /// What is different after 200 children of several kinds.

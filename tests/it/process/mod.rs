@@ -14,6 +14,7 @@ mod faults;
 mod image;
 mod join;
 mod limits;
+mod names;
 mod output;
 mod race;
 mod signals;

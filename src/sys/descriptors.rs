@@ -1,0 +1,63 @@
+//! What crosses an exec although nobody meant it to.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// How the system shows a descriptor of ipc-channel's shared memory.
+const MEMORY: &[u8] = b"/memfd:/ipc-channel-shared-memory.";
+
+/// What a new child may keep of the descriptors that came to it through exec, besides stdin, stdout and stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Nothing: its parent did not mean to give them, as far as anybody can tell.
+    Nothing,
+    /// What the parent's program opened. Memory of ipc-channel is never meant.
+    AllButMemory,
+}
+
+/// Closes descriptors that this process did not open itself. Called in a new child, before its worker comes.
+pub(crate) fn close_inherited(keep: Keep) {
+    for fd in inheritable().filter(|&fd| keep == Keep::Nothing || is_memory(fd)) {
+        // SAFETY: what Rust opens is close-on-exec from its first moment on, and so is what `init` opened here. So
+        // this one came through exec, and no value in this process owns it.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Runs `copy`, which makes a descriptor of ipc-channel's memory, and sees to it that programs started from now on do
+/// not get it. ipc-channel makes copies (its own, when it sends, too: but these are gone with the message) so that they
+/// cross an exec, and does not tell their numbers.
+pub(crate) fn close_on_exec<R>(copy: impl FnOnce() -> R) -> io::Result<R> {
+    // An `Err` where ipc-channel would panic. Its descriptor will mostly get the same number, the lowest that is free.
+    let likely = rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?.as_raw_fd();
+    let made = copy();
+    if !(is_inheritable(likely) && is_memory(likely)) {
+        inheritable().filter(|&fd| is_memory(fd)).for_each(set_close_on_exec);
+    } else {
+        set_close_on_exec(likely);
+    }
+    Ok(made)
+}
+
+fn set_close_on_exec(fd: RawFd) {
+    // SAFETY: changes a flag only. The number is that of memory, as was seen just now; if it is another thread's new
+    // file meanwhile, that one has the flag already.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// All that would cross an exec. Collected first: the descriptor of the directory is among them.
+fn inheritable() -> impl Iterator<Item = RawFd> {
+    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().collect();
+    let numbers = entries.into_iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|&fd| fd > 2 && is_inheritable(fd))
+}
+
+fn is_inheritable(fd: RawFd) -> bool {
+    // SAFETY: reads a flag; a number that is no descriptor is an error.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
+}
+
+fn is_memory(fd: RawFd) -> bool {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+    link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(MEMORY))
+}
