@@ -17,7 +17,7 @@ use crate::process::handshake::{self, Answer, Order, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::process::stop::Stop;
-use crate::sys::{self, Pidfd, Status};
+use crate::sys::{self, Pidfd, Status, Tree};
 use crate::watch::{Seat, Target, Waiter, Waiters};
 use crate::wire::{self, Failure, Packet};
 
@@ -78,6 +78,16 @@ impl Life {
     pub(super) fn kill(&mut self, cause: KillCause) {
         self.killed.get_or_insert(cause);
         self.pidfd.kill();
+    }
+
+    pub(super) fn terminate_tree(&mut self, pid: u32) {
+        self.terminated.get_or_insert(KillCause::Terminate);
+        Tree::suspend(&self.pidfd, pid).terminate();
+    }
+
+    pub(super) fn kill_tree(&mut self, pid: u32) {
+        self.killed.get_or_insert(KillCause::Kill);
+        Tree::suspend(&self.pidfd, pid).kill();
     }
 }
 

@@ -135,6 +135,43 @@ impl<T> Process<T> {
         self.running.kill(KillCause::Kill);
     }
 
+    /// As [`terminate`](Process::terminate), for the process and all its descendants: also programs that its worker
+    /// started, which `terminate` leaves running as orphans. (Children of this crate end with their parent anyway, at
+    /// once; here they are asked.)
+    ///
+    /// Every process is found that is a descendant at the time of the call, or is started by one during it: all are
+    /// suspended for the moment, generation by generation, before the first gets its signal. No other process ever gets
+    /// one, also when pids are given anew. Not found is what has left the family before, since its own parent had ended;
+    /// and what runs as another user may be beyond our rights. Needs `/proc`, and a
+    /// descriptor for each process; takes milliseconds.
+    pub fn terminate_tree(&self) {
+        self.running.with_life(|life| life.terminate_tree(self.running.pid));
+    }
+
+    /// As [`kill`](Process::kill), for the process and all its descendants: also programs that its worker started, and
+    /// children that it [detached](Process::detach). The guarantee is that of
+    /// [`terminate_tree`](Process::terminate_tree).
+    ///
+    /// ```
+    /// use std::process::Command;
+    ///
+    /// #[offspring::worker]
+    /// fn run_a_program() {
+    ///     Command::new("sleep").arg("1000").status().unwrap();
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let process = run_a_program::spawn()?;
+    ///     process.kill_tree(); // also `sleep`
+    ///     assert!(process.join().is_err());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn kill_tree(&self) {
+        self.running.with_life(|life| life.kill_tree(self.running.pid));
+    }
+
     /// Lets go of the process: it outlives this one, and the end of the program neither stops it nor waits for it.
     ///
     /// It holds also if this process is killed right after the call. While both live, the end of the process is still

@@ -306,7 +306,7 @@ impl Pidfd {
         self.signal(Signal::KILL);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         // The only failure is that it has ended already, which is what was wanted.
         let _ = pidfd_send_signal(&self.0, signal);
     }

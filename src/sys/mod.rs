@@ -19,6 +19,8 @@ mod setup;
 #[cfg(target_os = "linux")]
 mod streams;
 #[cfg(target_os = "linux")]
+mod tree;
+#[cfg(target_os = "linux")]
 pub(crate) use descriptors::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
@@ -30,6 +32,8 @@ pub(crate) use readiness::*;
 pub(crate) use setup::*;
 #[cfg(target_os = "linux")]
 pub(crate) use streams::*;
+#[cfg(target_os = "linux")]
+pub(crate) use tree::*;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("offspring runs on Linux only for now; other systems get a file of their own beside src/sys/linux.rs");

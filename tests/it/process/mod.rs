@@ -22,4 +22,5 @@ mod start;
 mod stdio;
 mod stop;
 mod terminal;
+mod tree;
 mod unix;

@@ -156,6 +156,9 @@ fn signal_after_the_end() -> bool {
         let recycled = stranger.id() == child.pid();
         child.terminate();
         child.kill();
+        child.terminate_tree();
+        child.kill_tree();
+        child.stop(Duration::ZERO);
         // The first deadly signal decides how it ends, and its status tells which one that was.
         // SAFETY: a child that was not waited for.
         unsafe { libc::kill(stranger.id() as i32, libc::SIGUSR1) };
