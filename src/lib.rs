@@ -82,6 +82,11 @@
 //! a terminal reaches parent and children at once: children do nothing, so that the parent decides, and end with it if it
 //! ends. A worker that wants SIGINT sets a handler of its own; programs that a worker starts see it as usual.
 //!
+//! # Tasks
+//!
+//! With the feature `async` what one can wait for can be awaited too, on any executor: `Process::join_async`,
+//! `Receiver::recv_async`. No wait costs a thread, and a future can be dropped at any time without loss.
+//!
 //! # When not to use a process
 //!
 //! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on shared data, threads
@@ -92,6 +97,8 @@
 //!
 //! Linux 5.4 and later. What is specific to it stands in one module; other systems are refused at compile time for now.
 
+#[cfg(feature = "async")]
+mod awaiting;
 mod channel;
 mod error;
 mod hub;

@@ -136,6 +136,11 @@ impl<A, B> Connection<A, B> {
         sys::lock(&self.sender).clone()
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn receiver(&self) -> &Receiver<B> {
+        &self.receiver
+    }
+
     /// For a selector; `None` if it was moved away.
     pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
         self.receiver.target()

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod awaiting;
 mod channel;
 mod process;
 mod queue;

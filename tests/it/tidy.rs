@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["shared"],
     &["queue", "channel"],
     &["pipe"],
-    &["select"],
+    &["select", "awaiting"],
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
