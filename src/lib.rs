@@ -101,6 +101,7 @@
 mod awaiting;
 mod channel;
 mod error;
+mod fail;
 mod hub;
 mod line;
 mod pipe;
@@ -117,7 +118,7 @@ mod wire;
 pub use channel::{Receiver, ReceiverIter, Sender, channel};
 pub use error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError,
-    JoinTimeoutError, KillCause, PanicReport, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError,
+    JoinTimeoutError, KillCause, PanicReport, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError,
     RecvTimeoutError, SendError, SendTimeoutError, SpawnError, TaskDoneError, TryGetError, TryPutError, TryRecvError, WaitError,
 };
 /// Registers a type as a worker; see [`ProcessWorker`] for an example.
@@ -180,7 +181,9 @@ pub use process::{
     Builder, ChildProcess, CurrentProcess, Output, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init,
     parent,
 };
-pub use queue::{DeadCause, DeadLetter, Delivery, JoinableIter, JoinableQueue, Queue, QueueBuilder, QueueIter};
+pub use queue::{
+    DeadCause, DeadLetter, Delivery, JoinableBatches, JoinableIter, JoinableQueue, Queue, QueueBatches, QueueBuilder, QueueIter,
+};
 pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_any_timeout};
 
 /// What only Unix systems know of a process.
@@ -191,6 +194,8 @@ pub mod unix {
 /// Not public API: what the macros reach.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "failpoints")]
+    pub use crate::fail::{MISTAKES, POINTS};
     pub use crate::process::{Registration, enter_test, with_deadline};
     pub use inventory;
     pub use serde;

@@ -24,6 +24,7 @@ use ipc_channel::ipc::IpcReceiver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::fail;
 use crate::sys::{self, lock};
 use crate::watch::{Seat, Waiter, Waiters};
 use crate::wire::{self, Failure};
@@ -202,12 +203,14 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
                 lead.unread = 0;
             }
             side.arm();
+            fail::point("line.armed");
             let mut outcome = ready().map(Ok).or(self.is_gone().then_some(Err(WaitEnd::Gone)));
             let mut rung = false;
             if outcome.is_none() {
                 drop(lead);
                 // Also after the deadline: what the other side said before it is heard.
                 let received = self.receive(side, deadline);
+                fail::point("line.woken");
                 rung = received == Received::Bell;
                 if received == Received::Nothing {
                     outcome = Some(ready().ok_or(WaitEnd::Timeout));

@@ -22,6 +22,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::fail;
 use crate::region::Region;
 
 /// Bytes of data in one ring.
@@ -127,9 +128,15 @@ impl Producer {
         let mut header = [0; HEADER as usize];
         header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         header[4..].copy_from_slice(&tag.to_le_bytes());
+        let next = (self.tail + size) & POSITION;
+        if fail::mistake("ring.commit-first") {
+            self.place.tail().store(next, Ordering::Release);
+            fail::point("ring.written");
+        }
         self.place.write(self.tail, &header);
         self.place.write(self.tail + HEADER, payload);
-        self.tail = (self.tail + size) & POSITION;
+        fail::point("ring.written");
+        self.tail = next;
         self.place.tail().store(self.tail, Ordering::Release);
         Ok(true)
     }
@@ -180,7 +187,9 @@ impl Producer {
         // A consumer can win against it once for every entry; one that wins more often is none of ours.
         for _ in 0..=CAPACITY {
             let word = self.place.head().load(Ordering::Acquire);
-            self.note_head(word)?;
+            if !fail::mistake("ring.recall-unseen") {
+                self.note_head(word)?;
+            }
             let head = self.seen;
             let shut = ((word >> EPOCH_SHIFT) | 1) << EPOCH_SHIFT;
             // The order matters: shut, move the tail, open. A consumer that sees the new epoch sees the
@@ -191,6 +200,7 @@ impl Producer {
                 .compare_exchange(word, shut | head, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
             {
+                fail::point("ring.shut");
                 self.place.tail().store(head, Ordering::Release);
                 let open = shut.wrapping_add(1 << EPOCH_SHIFT);
                 self.place.head().store(open | head, Ordering::Release);
@@ -271,6 +281,7 @@ impl Consumer {
             if !accept(tag, payload) {
                 return Ok(None);
             }
+            fail::point("ring.copied");
             let next = (word & !POSITION) | ((head + entry_size(length)) & POSITION);
             if self
                 .place

@@ -43,7 +43,7 @@ mod select;
 pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
 pub use queue::{
-    DeadLetterError, GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
+    DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
     TaskDoneError, TryGetError, TryPutError,
 };
 pub use select::WaitError;

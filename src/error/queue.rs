@@ -1,5 +1,8 @@
 //! Errors of queues.
 
+use std::collections::VecDeque;
+use std::fmt;
+
 use thiserror::Error;
 
 use super::{DecodeError, EncodeError};
@@ -35,6 +38,62 @@ impl<T> PutError<T> {
             | PutError::Encode(item, _)
             | PutError::Handle(item, _) => item,
         }
+    }
+}
+
+impl<T> PutError<T> {
+    /// The item, and the error without it.
+    pub(crate) fn split(self) -> (T, PutError<()>) {
+        match self {
+            PutError::Closed(item) => (item, PutError::Closed(())),
+            PutError::Abandoned(item) => (item, PutError::Abandoned(())),
+            PutError::Disconnected(item) => (item, PutError::Disconnected(())),
+            PutError::Encode(item, error) => (item, PutError::Encode((), error)),
+            PutError::Handle(item, error) => (item, PutError::Handle((), error)),
+        }
+    }
+}
+
+/// Why `put_all` did not take all items. Those that it did not take come back: see [`PutAllError::into_rest`].
+#[derive(Error)]
+#[error("putting many items: it ended after {put}")]
+pub struct PutAllError<I: Iterator> {
+    put: usize,
+    #[source]
+    cause: PutTimeoutError<()>,
+    pulled: VecDeque<I::Item>,
+    rest: I,
+}
+
+impl<I: Iterator> PutAllError<I> {
+    pub(crate) fn new(put: usize, cause: PutTimeoutError<()>, pulled: VecDeque<I::Item>, rest: I) -> PutAllError<I> {
+        PutAllError { put, cause, pulled, rest }
+    }
+
+    /// How many items were put.
+    #[must_use]
+    pub fn put(&self) -> usize {
+        self.put
+    }
+
+    /// Why the next one was not.
+    #[must_use]
+    pub fn cause(&self) -> &PutTimeoutError<()> {
+        &self.cause
+    }
+
+    /// The items that were not put, beginning with the one that failed.
+    pub fn into_rest(self) -> impl Iterator<Item = I::Item> {
+        self.pulled.into_iter().chain(self.rest)
+    }
+}
+
+impl<I: Iterator> fmt::Debug for PutAllError<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PutAllError")
+            .field("put", &self.put)
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
     }
 }
 

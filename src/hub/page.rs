@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
 
+use crate::fail;
 use crate::hub::Down;
 use crate::line::claim;
 use crate::region::Region;
@@ -129,6 +130,10 @@ impl Peer {
     /// Wakes the client if it sleeps. Its death is not told here: the service learns of it.
     pub(crate) fn ring(&self) {
         if self.page.claim_client() {
+            fail::point("hub.rings");
+            if fail::mistake("hub.no-bell") {
+                return;
+            }
             let down = sys::lock(&self.down);
             // Counted under the lock, so that no two threads send the last one. A client that claims to have read
             // more than was sent gets none either.

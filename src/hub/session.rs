@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcSender};
 
+use crate::fail;
 use crate::hub::page::Page;
 use crate::hub::{Down, HubId, Up};
 use crate::line::{Line, Side, WaitEnd};
@@ -79,6 +80,7 @@ impl Session {
             down: down_in_hub,
         };
         wire::send(ticket, open)?;
+        fail::point("session.open");
         let session = Arc::new(Session {
             hub,
             page,
@@ -96,6 +98,7 @@ impl Session {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let region = region.share().map_err(Failure::Io)?;
         self.send(Up::Attach { number, resource, region })?;
+        fail::point("session.attach");
         Ok(number)
     }
 
@@ -117,6 +120,7 @@ impl Session {
         if let (true, Some(packet)) = (room, parcel.take_if(|_| room)) {
             up.parcels += 1;
             wire::send(&up.channel, Up::Parcel { number, packet })?;
+            fail::point("put.parcel");
         }
         Ok(parcel.is_none())
     }
@@ -138,8 +142,11 @@ impl Session {
 
     /// Wakes the hub if it sleeps.
     pub(crate) fn ring(&self) {
-        if self.page.claim_hub() && wire::ring(&lock(&self.up).channel, Up::Bell).is_err() {
-            self.down.set_gone();
+        if self.page.claim_hub() {
+            fail::point("bell.claimed");
+            if !fail::mistake("line.no-bell") && wire::ring(&lock(&self.up).channel, Up::Bell).is_err() {
+                self.down.set_gone();
+            }
         }
     }
 
@@ -178,6 +185,7 @@ impl Side<Down> for Session {
                 if let Some(to) = to {
                     to.parcel(id, packet);
                 }
+                fail::point("parcel.read");
                 self.page.parcel_read();
                 self.ring();
                 false

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::fail;
 use crate::hub::Peer;
 use crate::queue::core::{Item, Payload};
 use crate::queue::layout::{self, Tag, Word};
@@ -166,6 +167,7 @@ impl Remote {
         if !pushed {
             return Err(item);
         }
+        fail::point("hub.pushed");
         self.next_lease += 1;
         self.changed = true;
         if self.sent.is_empty() {

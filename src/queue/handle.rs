@@ -3,135 +3,25 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipc_channel::ipc::IpcSender;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DeadLetterError, DecodeError, EncodeError, GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError,
-    QueueJoinError, TaskDoneError, TryGetError, TryPutError,
+    CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError, QueueJoinError, TaskDoneError,
 };
 use crate::hub::{self, HubId, Resource, Up};
 use crate::queue::builder::Limits;
 use crate::queue::bytes::Bytes;
 use crate::queue::core::{Core, Over, Payload};
 use crate::queue::dead::DeadLetter;
+use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
 use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken};
 use crate::ring;
 use crate::sys;
 use crate::wire::{self, Packet, WireHandle};
-
-/// How long an operation may wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Limit {
-    Forever,
-    /// Not for others; a queue of another process is still asked.
-    Now,
-    Within(Duration),
-}
-
-impl Limit {
-    fn deadline(self) -> Option<Instant> {
-        match self {
-            Limit::Forever => None,
-            Limit::Now => Some(Instant::now()),
-            // A deadline that the clock cannot express is none.
-            Limit::Within(timeout) => Instant::now().checked_add(timeout),
-        }
-    }
-}
-
-/// Why an operation ended without what was asked for. Of the three forms each names the first in its own
-/// word, or cannot meet it: a wait without a limit does not run out of time.
-#[derive(Debug)]
-pub(crate) enum PutEnd<T> {
-    Full(T),
-    Failed(PutError<T>),
-}
-
-impl<T> From<PutEnd<T>> for PutError<T> {
-    fn from(end: PutEnd<T>) -> Self {
-        match end {
-            PutEnd::Failed(error) => error,
-            PutEnd::Full(item) => PutError::Disconnected(item),
-        }
-    }
-}
-
-impl<T> From<PutEnd<T>> for TryPutError<T> {
-    fn from(end: PutEnd<T>) -> Self {
-        match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => TryPutError::Full(item),
-        }
-    }
-}
-
-impl<T> From<PutEnd<T>> for PutTimeoutError<T> {
-    fn from(end: PutEnd<T>) -> Self {
-        match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => PutTimeoutError::Timeout(item),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum GetEnd {
-    Empty,
-    Failed(GetError),
-}
-
-impl From<RemoteEnd> for GetEnd {
-    fn from(end: RemoteEnd) -> Self {
-        GetEnd::Failed(match end {
-            RemoteEnd::Over(Over::Timeout) => return GetEnd::Empty,
-            RemoteEnd::Over(Over::Closed) => GetError::Closed,
-            RemoteEnd::Over(Over::Abandoned(_)) => GetError::Abandoned,
-            RemoteEnd::Over(Over::NoMemory) => GetError::Handle(HandleError::Io {
-                act: "map the item",
-                message: "no memory or no descriptor is left".to_owned(),
-            }),
-            RemoteEnd::Gone => GetError::Disconnected,
-            RemoteEnd::Handle(error) => GetError::Handle(error),
-        })
-    }
-}
-
-impl From<GetEnd> for GetError {
-    fn from(end: GetEnd) -> Self {
-        match end {
-            GetEnd::Failed(error) => error,
-            GetEnd::Empty => GetError::Disconnected,
-        }
-    }
-}
-
-impl From<GetEnd> for TryGetError {
-    fn from(end: GetEnd) -> Self {
-        match end {
-            GetEnd::Failed(error) => error.into(),
-            GetEnd::Empty => TryGetError::Empty,
-        }
-    }
-}
-
-impl From<GetEnd> for GetTimeoutError {
-    fn from(end: GetEnd) -> Self {
-        match end {
-            GetEnd::Failed(error) => error.into(),
-            GetEnd::Empty => GetTimeoutError::Timeout,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum JoinEnd {
-    Timeout,
-    Failed(QueueJoinError),
-}
 
 /// An item that was taken and decoded.
 pub(crate) struct Got<T> {
@@ -149,6 +39,10 @@ pub(crate) enum Handle {
 pub(crate) struct Local(Arc<Core>);
 
 impl Local {
+    pub(super) fn core(&self) -> &Core {
+        &self.0
+    }
+
     fn new(core: Arc<Core>) -> Local {
         core.handle(true);
         Local(core)
@@ -180,7 +74,7 @@ struct Link {
 }
 
 impl Remote {
-    fn attached(&self, deadline: Option<Instant>) -> Result<&Arc<Attached>, RemoteEnd> {
+    pub(super) fn attached(&self, deadline: Option<Instant>) -> Result<&Arc<Attached>, RemoteEnd> {
         if let Some(attached) = self.attached.get() {
             return Ok(attached);
         }
@@ -248,11 +142,7 @@ impl Handle {
         SCRATCH.set(bytes);
         outcome.map_err(|refused| match refused {
             Refused::Encode(error) => PutEnd::Failed(PutError::Encode(item, error)),
-            Refused::End(RemoteEnd::Over(Over::Closed)) => PutEnd::Failed(PutError::Closed(item)),
-            Refused::End(RemoteEnd::Over(Over::Abandoned(_))) => PutEnd::Failed(PutError::Abandoned(item)),
-            Refused::End(RemoteEnd::Over(_)) => PutEnd::Full(item),
-            Refused::End(RemoteEnd::Gone) => PutEnd::Failed(PutError::Disconnected(item)),
-            Refused::End(RemoteEnd::Handle(error)) => PutEnd::Failed(PutError::Handle(item, error)),
+            Refused::End(end) => PutEnd::of(item, end),
         })
     }
 
@@ -294,8 +184,7 @@ impl Handle {
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, limit: Limit) -> Result<Got<T>, GetEnd> {
-        let now = matches!(limit, Limit::Now);
-        let taken = self.take(limit.deadline(), now).map_err(GetEnd::from)?;
+        let taken = self.take(limit, 1).map_err(GetEnd::from)?;
         self.decode(taken).map_err(|error| GetEnd::Failed(GetError::Decode(error)))
     }
 
@@ -320,19 +209,22 @@ impl Handle {
         }
     }
 
-    fn take(&self, deadline: Option<Instant>, now: bool) -> Result<Taken, RemoteEnd> {
+    /// The next item; `most` says how many the caller can use at once.
+    pub(super) fn take(&self, limit: Limit, most: usize) -> Result<Taken, RemoteEnd> {
         match self {
             Handle::Local(local) => {
-                let (item, lease) = local.0.get(deadline).map_err(RemoteEnd::Over)?;
+                let (item, lease) = local.0.get(limit.deadline()).map_err(RemoteEnd::Over)?;
                 Ok(Taken {
                     payload: item.payload,
                     lease,
                     attempts: item.attempts,
                 })
             }
+            // Attaching takes the owner's answer, also for a `try_get`.
+            Handle::Remote(remote) if matches!(limit, Limit::Now) => remote.attached(None)?.try_get(most),
             Handle::Remote(remote) => {
-                let attached = remote.attached(if now { None } else { deadline })?;
-                if now { attached.try_get() } else { attached.get(deadline) }
+                let deadline = limit.deadline();
+                remote.attached(deadline)?.get(deadline, most)
             }
         }
     }

@@ -8,13 +8,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DeadLetterError, GetError, GetTimeoutError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
+    CreateError, DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
     TaskDoneError, TryGetError, TryPutError,
 };
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead::DeadLetter;
 use crate::queue::delivery::Delivery;
-use crate::queue::handle::{Got, Handle, JoinEnd, Limit};
+use crate::queue::ends::{JoinEnd, Limit};
+use crate::queue::handle::{Got, Handle};
 
 /// A queue whose items count until their consumer says that they are done: [`join`](JoinableQueue::join)
 /// waits for that.
@@ -126,6 +127,26 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
         self.handle.put(item, Limit::Within(timeout)).map_err(PutTimeoutError::from)
     }
 
+    /// Puts all items of an iterator, in batches; waits while the queue is full. Faster than one by one. Up to 64
+    /// items are pulled from the iterator before they are put, so one that itself waits is better put from item by item.
+    ///
+    /// # Errors
+    ///
+    /// [`PutAllError`], with what [`put`](JoinableQueue::put) said of an item; that one and all behind it come back, those
+    /// before it are put.
+    pub fn put_all<I: IntoIterator<Item = T>>(&self, items: I) -> Result<(), PutAllError<I::IntoIter>> {
+        self.handle.put_all(items.into_iter(), Limit::Forever)
+    }
+
+    /// As [`put_all`](JoinableQueue::put_all), but waits at most this long in all.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_all`](JoinableQueue::put_all), and with [`PutTimeoutError::Timeout`] as the cause if the queue stayed full.
+    pub fn put_all_timeout<I: IntoIterator<Item = T>>(&self, items: I, timeout: Duration) -> Result<(), PutAllError<I::IntoIter>> {
+        self.handle.put_all(items.into_iter(), Limit::Within(timeout))
+    }
+
     /// Gets the first item; waits while the queue is empty.
     ///
     /// # Errors
@@ -153,6 +174,43 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// [`GetTimeoutError::Timeout`], or as [`get`](JoinableQueue::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<Delivery<T>, GetTimeoutError> {
         Ok(self.delivery(self.handle.get(Limit::Within(timeout))?))
+    }
+
+    /// Gets at most `max` items, and at least one: waits while the queue is empty, then takes what is there at once.
+    /// Faster than one by one. A `max` of 0 counts as 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](JoinableQueue::get). An item that does not decode is the error only if no other came with it; else it
+    /// is logged and passed over.
+    pub fn get_many(&self, max: usize) -> Result<Vec<Delivery<T>>, GetError> {
+        let got = self.handle.get_many(max, Limit::Forever)?;
+        Ok(got.into_iter().map(|got| self.delivery(got)).collect())
+    }
+
+    /// As [`get_many`](JoinableQueue::get_many), if there is an item.
+    ///
+    /// # Errors
+    ///
+    /// [`TryGetError::Empty`], or as [`get_many`](JoinableQueue::get_many).
+    pub fn try_get_many(&self, max: usize) -> Result<Vec<Delivery<T>>, TryGetError> {
+        let got = self.handle.get_many(max, Limit::Now)?;
+        Ok(got.into_iter().map(|got| self.delivery(got)).collect())
+    }
+
+    /// As [`get_many`](JoinableQueue::get_many), but waits at most this long for the first item.
+    ///
+    /// # Errors
+    ///
+    /// [`GetTimeoutError::Timeout`], or as [`get_many`](JoinableQueue::get_many).
+    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<Delivery<T>>, GetTimeoutError> {
+        let got = self.handle.get_many(max, Limit::Within(timeout))?;
+        Ok(got.into_iter().map(|got| self.delivery(got)).collect())
+    }
+
+    /// Batches of at most `max` items until the end of the queue, as [`get_many`](JoinableQueue::get_many) gives them.
+    pub fn batches(&self, max: usize) -> JoinableBatches<'_, T> {
+        JoinableBatches { queue: self, max }
     }
 
     /// Deliveries until the end of the queue, as [`get`](JoinableQueue::get) gives them. The iterator also
@@ -317,5 +375,26 @@ impl<'a, T: Serialize + DeserializeOwned> IntoIterator for &'a JoinableQueue<T> 
 
     fn into_iter(self) -> JoinableIter<'a, T> {
         self.iter()
+    }
+}
+
+/// Batches of a [`JoinableQueue`], from [`JoinableQueue::batches`]. Dropping it leaves the rest in the queue.
+#[derive(Debug)]
+pub struct JoinableBatches<'a, T> {
+    queue: &'a JoinableQueue<T>,
+    max: usize,
+}
+
+impl<T: Serialize + DeserializeOwned> Iterator for JoinableBatches<'_, T> {
+    type Item = Vec<Delivery<T>>;
+
+    fn next(&mut self) -> Option<Vec<Delivery<T>>> {
+        loop {
+            match self.queue.get_many(self.max) {
+                Ok(batch) => return Some(batch),
+                Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
+                Err(_) => return None,
+            }
+        }
     }
 }

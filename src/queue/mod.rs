@@ -1,11 +1,13 @@
 //! Queues that many processes put into and get from.
 
+mod batch;
 mod builder;
 mod bytes;
 mod client;
 mod core;
 mod dead;
 mod delivery;
+mod ends;
 mod handle;
 mod joinable;
 mod layout;
@@ -18,5 +20,5 @@ mod settle;
 pub use builder::QueueBuilder;
 pub use dead::{DeadCause, DeadLetter};
 pub use delivery::Delivery;
-pub use joinable::{JoinableIter, JoinableQueue};
-pub use plain::{Queue, QueueIter};
+pub use joinable::{JoinableBatches, JoinableIter, JoinableQueue};
+pub use plain::{Queue, QueueBatches, QueueIter};

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ipc_channel::ipc::IpcSender;
 
 use crate::error::HandleError;
+use crate::fail;
 use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
 use crate::line::WaitEnd;
 use crate::queue::bytes::Bytes;
@@ -75,22 +76,22 @@ pub(crate) struct Attached {
     number: u32,
     region: Arc<Region>,
     joinable: bool,
-    outbox: Mutex<Outbox>,
-    inbox: Mutex<Inbox>,
+    pub(super) outbox: Mutex<Outbox>,
+    pub(super) inbox: Mutex<Inbox>,
     asked: AtomicU64,
     joins: AtomicU64,
     detached: Mutex<VecDeque<u64>>,
 }
 
 #[derive(Debug)]
-struct Outbox {
-    entries: Producer,
+pub(super) struct Outbox {
+    pub(super) entries: Producer,
     puts: u32,
     pulse: wire::Pulse,
 }
 
 #[derive(Debug)]
-struct Inbox {
+pub(super) struct Inbox {
     entries: Consumer,
     parcels: BTreeMap<u64, Packet>,
     buffer: Vec<u8>,
@@ -98,19 +99,28 @@ struct Inbox {
 
 static ATTACHED: Mutex<Option<HashMap<(HubId, u64), Weak<Attached>>>> = Mutex::new(None);
 
-/// Counts a waiting thread in a word of the region.
-struct Waiting<'a>(&'a AtomicU64);
+/// Counts a waiting thread in a word of the region; as many, if it can use as much at once.
+struct Waiting<'a> {
+    word: &'a AtomicU64,
+    count: u64,
+}
 
 impl<'a> Waiting<'a> {
     fn new(word: &'a AtomicU64) -> Waiting<'a> {
-        word.fetch_add(1, Ordering::SeqCst);
-        Waiting(word)
+        Waiting::many(word, 1)
+    }
+
+    fn many(word: &'a AtomicU64, count: usize) -> Waiting<'a> {
+        // More are never pushed at once, and a word that everybody adds to must not overflow.
+        let count = count.min(1024) as u64;
+        word.fetch_add(count, Ordering::SeqCst);
+        Waiting { word, count }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.word.fetch_sub(self.count, Ordering::SeqCst);
     }
 }
 
@@ -173,11 +183,11 @@ impl Attached {
         }
     }
 
-    fn word(&self, word: Word) -> &AtomicU64 {
+    pub(super) fn word(&self, word: Word) -> &AtomicU64 {
         layout::word(&self.region, word)
     }
 
-    fn flags(&self) -> u64 {
+    pub(super) fn flags(&self) -> u64 {
         self.word(Word::Flags).load(Ordering::SeqCst)
     }
 
@@ -213,6 +223,7 @@ impl Attached {
             let abandoned = Flag::Abandoned.is_in(self.flags());
             return abandoned.then_some(Err(RemoteEnd::Over(Over::Abandoned(0))));
         }
+        fail::point("put.credit");
         let outcome = self.write(outgoing);
         if bounded && !matches!(outcome, Some(Ok(()))) {
             self.word(Word::Credit).fetch_add(1, Ordering::SeqCst);
@@ -236,9 +247,11 @@ impl Attached {
             },
         };
         drop(outbox);
+        fail::point("put.entry");
         match pushed {
             Ok(true) => {
                 self.session.ring();
+                fail::point("put.rung");
                 Some(Ok(()))
             }
             Ok(false) => None,
@@ -263,6 +276,7 @@ impl Attached {
             return outcome;
         }
         let _waiting = Waiting::new(self.word(Word::Putters));
+        fail::point("put.waits");
         self.session.ring();
         self.session.wait(deadline, || self.attempt(&mut outgoing))?
     }
@@ -288,16 +302,27 @@ impl Attached {
             // Only the owner writes there; it is not to be trusted any more.
             Err(Corrupt) => return Some(Err(RemoteEnd::Gone)),
         };
+        fail::point("get.taken");
+        self.tell_room();
+        Some(Ok(taken))
+    }
+
+    /// Wakes the owner if somebody waits for the room of what was taken.
+    pub(super) fn tell_room(&self) {
         if self.capacity().is_some() {
             fence(Ordering::SeqCst);
             if Flag::TellRoom.is_in(self.flags()) {
                 self.session.ring();
             }
         }
-        Some(Ok(taken))
     }
 
-    fn pop(&self, inbox: &mut Inbox) -> Result<Option<Taken>, Corrupt> {
+    /// Wakes the owner for what was written.
+    pub(super) fn ring(&self) {
+        self.session.ring();
+    }
+
+    pub(super) fn pop(&self, inbox: &mut Inbox) -> Result<Option<Taken>, Corrupt> {
         let Inbox { entries, parcels, buffer } = inbox;
         let skip = if self.joinable { 8 } else { 0 };
         // Taken is what can be handed over at once: an entry whose parcel is on its way stays the owner's.
@@ -330,11 +355,12 @@ impl Attached {
         !lock(&self.inbox).entries.is_empty()
     }
 
-    pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<Taken, RemoteEnd> {
+    pub(crate) fn get(&self, deadline: Option<Instant>, most: usize) -> Result<Taken, RemoteEnd> {
         if let Some(outcome) = self.take() {
             return outcome;
         }
-        let _waiting = Waiting::new(self.word(Word::Getters));
+        let _waiting = Waiting::many(self.word(Word::Getters), most);
+        fail::point("get.waits");
         self.session.ring();
         loop {
             let outcome = self.session.wait(deadline, || {
@@ -357,11 +383,11 @@ impl Attached {
     }
 
     /// Takes an item if the queue has one; its owner is asked. Waits for the owner's answer only.
-    pub(crate) fn try_get(&self) -> Result<Taken, RemoteEnd> {
+    pub(crate) fn try_get(&self, most: usize) -> Result<Taken, RemoteEnd> {
         if let Some(outcome) = self.take() {
             return outcome;
         }
-        let _waiting = Waiting::new(self.word(Word::Getters));
+        let _waiting = Waiting::many(self.word(Word::Getters), most);
         self.ask(None)?;
         if let Some(outcome) = self.take() {
             return outcome;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::fail;
 use crate::hub::{Attachment, Peer, Resource, Serviced};
 use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
@@ -109,17 +110,23 @@ impl Core {
     /// A client's session or handle ended: what it held goes to the others.
     pub(super) fn end(&self, key: u64) {
         let mut state = self.lock();
-        self.drain_whole(&mut state, key);
+        if !fail::mistake("end.no-drain") {
+            self.drain_whole(&mut state, key);
+        }
         let Some(mut remote) = state.remotes.remove(&key) else { return };
         // Untaken first to the front, then in front of those the ones that were taken earlier.
         let untaken = remote
             .recall(0, self.joinable)
             .unwrap_or_else(|Corrupt| std::mem::take(&mut remote.sent).into_iter().map(|sent| sent.item).collect());
-        for item in untaken.into_iter().rev() {
-            state.store.push_front(item);
+        if !fail::mistake("end.keep-untaken") {
+            for item in untaken.into_iter().rev() {
+                state.store.push_front(item);
+            }
         }
-        for (_, item) in std::mem::take(&mut remote.leases).into_iter().rev() {
-            state.give_back(item);
+        if !fail::mistake("end.keep-leases") {
+            for (_, item) in std::mem::take(&mut remote.leases).into_iter().rev() {
+                state.give_back(item);
+            }
         }
         self.settle(&mut state);
     }
@@ -197,6 +204,7 @@ impl Attachment for Client {
         let core = &*self.core;
         let mut state = core.lock();
         let busy = core.drain(&mut state, self.key)?;
+        fail::point("hub.drained");
         let Some(remote) = state.remotes.get(&self.key) else {
             return Ok(Serviced::Idle);
         };
@@ -211,6 +219,7 @@ impl Attachment for Client {
             .is_some_and(|remote| remote.wants_items() > 0 || remote.wants_room());
         if busy || asked || waits {
             core.settle(&mut state);
+            fail::point("hub.settled");
         }
         state.look = core.next_look(&state);
         Ok(match state.look {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use crate::fail;
 use crate::hub;
 use crate::queue::client::Remote;
 use crate::queue::core::{Core, Over, State};
@@ -148,6 +149,9 @@ impl Core {
 
     /// When to look again for items and room that a client keeps without using them; `None` if nobody wants them.
     pub(super) fn next_look(&self, state: &State) -> Option<Instant> {
+        if fail::mistake("settle.no-look") {
+            return None;
+        }
         let wanted = state.store.is_empty() && Core::is_wanted(state);
         let items = state.remotes.values().filter(|remote| wanted && !remote.sent.is_empty());
         let items = items.map(|remote| remote.moved + if remote.surplus() > 0 { STALLED } else { STOPPED });
@@ -302,7 +306,9 @@ impl Core {
             let share = free.div_ceil(parties).min(free);
             let Some(remote) = state.remotes.get_mut(&key) else { continue };
             layout::word(&remote.region, Word::Credit).fetch_add(share as u64, Ordering::SeqCst);
-            remote.credits += share;
+            if !fail::mistake("settle.lost-room") {
+                remote.credits += share;
+            }
             remote.changed |= share > 0;
             remote.granted = Instant::now();
             free -= share;

@@ -5,6 +5,8 @@ mod support;
 
 mod awaiting;
 mod channel;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod process;
 mod queue;
 mod select;

@@ -69,13 +69,13 @@ fn read(path: &Path) -> Vec<(u8, u64)> {
 
 /// Items of all sizes: mostly small, some that do not fit a ring.
 #[derive(Serialize, Deserialize)]
-struct Item {
+pub(crate) struct Item {
     id: u64,
     body: Vec<u8>,
 }
 
 impl Item {
-    fn new(id: u64) -> Item {
+    pub(crate) fn new(id: u64) -> Item {
         let size = match id % 200 {
             0 => 100_000,
             n if n % 20 == 0 => 5_000,
@@ -93,7 +93,7 @@ impl Item {
 }
 
 #[offspring::worker]
-fn put(queue: Queue<Item>, history: PathBuf, number: u64) {
+pub(crate) fn put(queue: Queue<Item>, history: PathBuf, number: u64) {
     let mut history = History::open(&history);
     for n in 0.. {
         let id = number << 32 | n;
@@ -104,7 +104,7 @@ fn put(queue: Queue<Item>, history: PathBuf, number: u64) {
 }
 
 #[offspring::worker]
-fn get(queue: Queue<Item>, history: PathBuf) {
+pub(crate) fn get(queue: Queue<Item>, history: PathBuf) {
     let mut history = History::open(&history);
     for item in &queue {
         history.note(b'g', item.id);
@@ -113,7 +113,7 @@ fn get(queue: Queue<Item>, history: PathBuf) {
 }
 
 #[offspring::worker]
-fn put_jobs(jobs: JoinableQueue<Item>, history: PathBuf, number: u64) {
+pub(crate) fn put_jobs(jobs: JoinableQueue<Item>, history: PathBuf, number: u64) {
     let mut history = History::open(&history);
     for n in 0.. {
         let id = number << 32 | n;
@@ -124,7 +124,7 @@ fn put_jobs(jobs: JoinableQueue<Item>, history: PathBuf, number: u64) {
 }
 
 #[offspring::worker]
-fn work(jobs: JoinableQueue<Item>, history: PathBuf) {
+pub(crate) fn work(jobs: JoinableQueue<Item>, history: PathBuf) {
     let mut history = History::open(&history);
     for job in &jobs {
         history.note(b'g', job.id);
@@ -135,13 +135,13 @@ fn work(jobs: JoinableQueue<Item>, history: PathBuf) {
 
 /// What became of each item.
 #[derive(Default)]
-struct Fate {
+pub(crate) struct Fate {
     invoked: bool,
-    put: bool,
+    pub(crate) put: bool,
     got: usize,
 }
 
-fn fates(histories: &[PathBuf]) -> HashMap<u64, Fate> {
+pub(crate) fn fates(histories: &[PathBuf]) -> HashMap<u64, Fate> {
     let mut fates: HashMap<u64, Fate> = HashMap::new();
     for path in histories {
         for (what, id) in read(path) {
@@ -157,16 +157,16 @@ fn fates(histories: &[PathBuf]) -> HashMap<u64, Fate> {
 }
 
 /// Keeps two producers and two consumers running, and kills one after the other.
-struct Storm {
+pub(crate) struct Storm {
     directory: tempfile::TempDir,
     random: Random,
-    histories: Vec<PathBuf>,
-    running: Vec<(bool, Process<()>)>,
-    killed_consumers: usize,
+    pub(crate) histories: Vec<PathBuf>,
+    pub(crate) running: Vec<(bool, Process<()>)>,
+    pub(crate) killed_consumers: usize,
 }
 
 impl Storm {
-    fn new() -> Storm {
+    pub(crate) fn new() -> Storm {
         Storm {
             directory: tempfile::tempdir().unwrap(),
             random: Random::new(),
@@ -176,7 +176,7 @@ impl Storm {
         }
     }
 
-    fn history(&mut self) -> PathBuf {
+    pub(crate) fn history(&mut self) -> PathBuf {
         let path = self.directory.path().join(self.histories.len().to_string());
         History::open(&path);
         self.histories.push(path.clone());
@@ -213,6 +213,10 @@ impl Storm {
             let _ = process.join();
             self.killed_consumers += usize::from(!producer);
         }
+        self.stop_producers();
+    }
+
+    pub(crate) fn stop_producers(&mut self) {
         let running = std::mem::take(&mut self.running);
         let (producers, consumers): (Vec<_>, Vec<_>) = running.into_iter().partition(|(producer, _)| *producer);
         self.running = consumers;
@@ -229,6 +233,50 @@ impl Storm {
                 .expect("a consumer ends with its closed queue");
         }
     }
+
+    /// Nothing is lost but what was in the hands of a killed consumer, and nothing comes twice.
+    pub(crate) fn check_queue(&mut self, queue: &Queue<Item>) {
+        queue.close();
+        self.finish();
+        let mut lost = Vec::new();
+        let fates = fates(&self.histories);
+        for (&id, fate) in &fates {
+            assert!(fate.invoked, "{id:x} was never put");
+            assert!(fate.got <= 1, "{id:x} was got {} times", fate.got);
+            if fate.put && fate.got == 0 {
+                lost.push(id);
+            }
+        }
+        println!(
+            "{} items, {} in the hands of {} killed consumers",
+            fates.len(),
+            lost.len(),
+            self.killed_consumers
+        );
+        // A consumer that is killed between `get` and its note has been handed the item: one each at most.
+        assert!(lost.len() <= self.killed_consumers, "lost: {lost:x?}");
+    }
+
+    /// Everything is done, and only what a killed consumer had is done twice.
+    pub(crate) fn check_jobs(&mut self, jobs: &JoinableQueue<Item>) {
+        jobs.join_timeout(Duration::from_secs(60))
+            .expect("the consumers that are left finish everything");
+        jobs.close();
+        self.finish();
+        let mut again = 0;
+        let fates = fates(&self.histories);
+        for (&id, fate) in &fates {
+            assert!(fate.invoked, "{id:x} was never put");
+            assert!(!fate.put || fate.got >= 1, "{id:x} was lost");
+            again += fate.got.saturating_sub(1);
+        }
+        println!(
+            "{} items, {again} delivered again after {} killed consumers",
+            fates.len(),
+            self.killed_consumers
+        );
+        assert!(again <= self.killed_consumers, "{again} items were delivered again");
+    }
 }
 
 #[offspring::test(timeout = "1200s")]
@@ -242,25 +290,7 @@ fn a_queue_loses_nothing_in_a_storm_of_kills() {
             Builder::new().spawn(get::new(queue.clone(), history)).unwrap()
         }
     });
-    queue.close();
-    storm.finish();
-    let mut lost = Vec::new();
-    let fates = fates(&storm.histories);
-    for (&id, fate) in &fates {
-        assert!(fate.invoked, "{id:x} was never put");
-        assert!(fate.got <= 1, "{id:x} was got {} times", fate.got);
-        if fate.put && fate.got == 0 {
-            lost.push(id);
-        }
-    }
-    println!(
-        "{} items, {} in the hands of {} killed consumers",
-        fates.len(),
-        lost.len(),
-        storm.killed_consumers
-    );
-    // A consumer that is killed between `get` and its note has been handed the item: one each at most.
-    assert!(lost.len() <= storm.killed_consumers, "lost: {lost:x?}");
+    storm.check_queue(&queue);
 }
 
 #[offspring::test(timeout = "1200s")]
@@ -274,21 +304,5 @@ fn a_joinable_queue_finishes_everything_in_a_storm_of_kills() {
             Builder::new().spawn(work::new(jobs.clone(), history)).unwrap()
         }
     });
-    jobs.join_timeout(Duration::from_secs(60))
-        .expect("the consumers that are left finish everything");
-    jobs.close();
-    storm.finish();
-    let mut again = 0;
-    let fates = fates(&storm.histories);
-    for (&id, fate) in &fates {
-        assert!(fate.invoked, "{id:x} was never put");
-        assert!(!fate.put || fate.got >= 1, "{id:x} was lost");
-        again += fate.got.saturating_sub(1);
-    }
-    println!(
-        "{} items, {again} delivered again after {} killed consumers",
-        fates.len(),
-        storm.killed_consumers
-    );
-    assert!(again <= storm.killed_consumers, "{again} items were delivered again");
+    storm.check_jobs(&jobs);
 }

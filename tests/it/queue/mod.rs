@@ -1,5 +1,6 @@
 //! Queues between real processes.
 
+mod batch;
 mod bounds;
 mod dead;
 mod ends;

@@ -40,13 +40,16 @@ fn signal<T>(process: &Process<T>, signal: &str) {
     assert!(done.unwrap().success());
 }
 
-/// That it took its time, and hardly more; a busy machine adds some.
+/// A busy machine adds some.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// That it took its time, and not much more.
 fn takes<R>(time: Duration, call: impl FnOnce() -> R) -> R {
     let before = Instant::now();
     let result = call();
     let took = before.elapsed();
     assert!(took >= time, "only {took:?}");
-    assert!(took < time + Duration::from_millis(150), "{took:?}");
+    assert!(took < time + SLACK, "{took:?}");
     result
 }
 
@@ -100,17 +103,13 @@ fn every_timeout_holds_while_the_owner_is_stopped() {
         all.small.put_timeout(n, TIME).err().map(|error| (before.elapsed(), error))
     });
     let (took, error) = error.unwrap();
-    assert!(error.is_timeout() && took < TIME + Duration::from_millis(150), "{took:?}");
+    assert!(error.is_timeout() && took < TIME + SLACK, "{took:?}");
     // Rings that are full, and channels that are.
     for size in [1000, 30_000, 32_760, 50_000, 1 << 20] {
         let error = (0..100_000).find_map(|_| {
             let before = Instant::now();
             let outcome = all.large.put_timeout(vec![1; size], TIME);
-            assert!(
-                before.elapsed() < TIME + Duration::from_millis(150),
-                "{size}: {:?}",
-                before.elapsed()
-            );
+            assert!(before.elapsed() < TIME + SLACK, "{size}: {:?}", before.elapsed());
             outcome.err()
         });
         assert!(error.expect("it gets full").is_timeout());
