@@ -41,6 +41,7 @@
 //!   it; handles travel in worker fields, items and messages. Nothing in it is lost when a process that uses it dies.
 //! - A **[`channel`]** has many senders and one receiver, a **[`pipe`]** two ends that both send and receive.
 //! - **[`wait_any`]**, or a [`Selector`], waits for the first of many processes, receivers and connections.
+//! - An **[actor]** keeps a state in a process, and handles calls and casts from all others one at a time.
 //! - **Children never outlive their parent**, however it ends. At its normal end daemons are stopped and the others
 //!   are waited for.
 //!
@@ -97,6 +98,7 @@
 //!
 //! Linux 5.4 and later. What is specific to it stands in one module; other systems are refused at compile time for now.
 
+pub mod actor;
 #[cfg(feature = "async")]
 mod awaiting;
 mod channel;

@@ -244,6 +244,14 @@ impl<T: Serialize> Sender<T> {
 }
 
 impl<T> Sender<T> {
+    /// The same end, for those who know that its messages are of another type than is written here.
+    pub(crate) fn retype<U>(self) -> Sender<U> {
+        Sender {
+            shared: self.shared,
+            message: PhantomData,
+        }
+    }
+
     pub(super) fn new(outward: IpcSender<Inward>) -> Sender<T> {
         Sender {
             shared: Arc::new(SenderShared {

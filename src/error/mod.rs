@@ -35,11 +35,13 @@ macro_rules! debug_without_item_around {
     )+};
 }
 
+mod actor;
 mod channel;
 mod process;
 mod queue;
 mod select;
 
+pub use actor::{CallError, CastError, DownReason, LookupError, StartError};
 pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
 pub use queue::{

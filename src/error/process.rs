@@ -176,7 +176,7 @@ impl fmt::Display for Tail<'_> {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ExitReason {
     /// `run` returned, and its output arrived.
@@ -275,7 +275,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 /// What this program did to end a process of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum KillCause {
     /// [`Process::terminate`](crate::Process::terminate) was called.

@@ -18,6 +18,7 @@ use crate::process::early::Early;
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
 use crate::process::handshake::{self, Boot, Hello};
+use crate::process::heirloom;
 use crate::process::registry::{self, ProcessWorker};
 use crate::process::start::{Limit, Start};
 use crate::process::stdio::{Pipes, Stdio};
@@ -240,6 +241,7 @@ impl Builder {
             entry: entry.clone(),
             value,
             reports: reports_in_child,
+            heirloom: heirloom::make(),
         };
         start.send_boot(server, boot)?;
         start.hear_started()?;

@@ -15,6 +15,7 @@ use crate::process::current::Identity;
 use crate::process::early;
 use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
+use crate::process::heirloom;
 use crate::process::lifeline;
 use crate::process::registry::{self, ProcessWorker};
 use crate::sys::{self, Keep};
@@ -79,6 +80,7 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         fail(Answer::Mismatch(format!("worker `{}` is not registered in it", boot.worker)));
     };
     settle(boot.identity, boot.entry);
+    heirloom::receive(boot.heirloom);
     let reports = boot.reports;
     let finished = match run(boot.value, &|| answer(&Answer::Started)) {
         Ok(finished) => finished,

@@ -125,6 +125,7 @@ pub(crate) struct Boot {
     /// Holds one message: the worker's value, with what it carries.
     pub(crate) value: ipc_channel::ipc::OpaqueIpcReceiver,
     pub(crate) reports: IpcSender<Report>,
+    pub(crate) heirloom: Option<Packet>,
 }
 
 /// Child to parent, when `run` has ended. One for each process, so that it fits the buffer and sending

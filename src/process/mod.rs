@@ -23,6 +23,7 @@ mod entry;
 mod exit;
 mod handle;
 mod handshake;
+mod heirloom;
 mod lifeline;
 mod reaper;
 mod registry;
@@ -39,6 +40,7 @@ pub use entry::init;
 #[doc(hidden)]
 pub use entry::{enter_test, with_deadline};
 pub use handle::{ChildProcess, Process, active_children};
+pub(crate) use heirloom::{bequeath, take as take_heirloom};
 #[doc(hidden)]
 pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};

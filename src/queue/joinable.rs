@@ -225,6 +225,11 @@ impl<T> JoinableQueue<T> {
         JoinableQueue { handle, item: PhantomData }
     }
 
+    /// The same queue, for those who know that its items are of another type than is written here.
+    pub(crate) fn retype<U>(self) -> JoinableQueue<U> {
+        JoinableQueue::from_handle(self.handle)
+    }
+
     /// Waits until every item that was put before is done, or a dead letter. Returns at once if none is unfinished.
     ///
     /// # Errors

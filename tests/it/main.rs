@@ -3,6 +3,7 @@
 
 mod support;
 
+mod actor;
 mod awaiting;
 mod channel;
 #[cfg(feature = "failpoints")]

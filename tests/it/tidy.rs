@@ -19,6 +19,8 @@ const LAYERS: &[&[&str]] = &[
     &["queue", "channel"],
     &["pipe"],
     &["select", "awaiting"],
+    &["actor"],
+    &["supervisor"],
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

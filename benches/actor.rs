@@ -1,0 +1,181 @@
+//! Actors beside what they stand on: a call beside a pipe's round trip, casts beside a queue of the mailbox's size, a restart
+//! beside a spawn.
+//!
+//! `cargo bench --bench actor [-- ROUNDS]`: the two take turns, several rounds (default 5); the table gives medians and
+//! their ratio. Figures of different runs do not compare.
+
+use std::time::Instant;
+
+use offspring::actor::{Actor, Builder, Context, spawn};
+use offspring::{Connection, JoinableQueue};
+use serde::{Deserialize, Serialize};
+
+const ROUND_TRIPS: u64 = 50_000;
+const CASTS: u64 = 300_000;
+const SPAWNS: u64 = 50;
+
+struct Adder(u64);
+
+#[derive(Serialize, Deserialize)]
+enum Message {
+    Add(u64),
+    Echo(u64),
+}
+
+impl Actor for Adder {
+    type Args = ();
+    type Message = Message;
+    type Reply = u64;
+
+    fn start((): (), _: &Context<Adder>) -> Result<Adder, Box<dyn std::error::Error>> {
+        Ok(Adder(0))
+    }
+
+    fn handle(&mut self, message: Message) -> u64 {
+        match message {
+            Message::Add(n) => {
+                self.0 += n;
+                self.0
+            }
+            Message::Echo(n) => n,
+        }
+    }
+}
+
+offspring::register_actor!(Adder);
+
+#[offspring::worker]
+fn echo(connection: Connection<u64, u64>) {
+    while let Ok(n) = connection.recv() {
+        connection.send(n).expect("the parent listens");
+    }
+}
+
+#[offspring::worker]
+fn sum(queue: JoinableQueue<u64>) -> u64 {
+    let mut sum = 0;
+    for n in &queue {
+        sum += *n;
+        n.task_done();
+    }
+    sum
+}
+
+#[offspring::worker]
+fn one() -> u64 {
+    1
+}
+
+/// Microseconds each.
+fn each(count: u64, since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() / count as f64 * 1e6
+}
+
+fn call() -> f64 {
+    let adder = spawn::<Adder>(()).unwrap();
+    adder.call(Message::Echo(0)).unwrap();
+    let since = Instant::now();
+    (0..ROUND_TRIPS).for_each(|n| assert_eq!(adder.call(Message::Echo(n)).unwrap(), n));
+    each(ROUND_TRIPS, since)
+}
+
+fn pipe() -> f64 {
+    let (ours, theirs) = offspring::pipe().unwrap();
+    let process = echo::spawn(theirs).unwrap();
+    ours.send(0).unwrap();
+    ours.recv().unwrap();
+    let since = Instant::now();
+    (0..ROUND_TRIPS).for_each(|n| {
+        ours.send(n).unwrap();
+        assert_eq!(ours.recv().unwrap(), n);
+    });
+    let each = each(ROUND_TRIPS, since);
+    drop(ours);
+    process.join().unwrap();
+    each
+}
+
+fn casts(capacity: usize) -> f64 {
+    let adder = Builder::new().mailbox(capacity).spawn::<Adder>(()).unwrap();
+    let since = Instant::now();
+    (0..CASTS).for_each(|n| adder.cast(Message::Add(n)).unwrap());
+    assert_eq!(adder.call(Message::Add(0)).unwrap(), CASTS * (CASTS - 1) / 2);
+    each(CASTS, since)
+}
+
+fn puts(capacity: usize) -> f64 {
+    let queue = JoinableQueue::bounded(capacity).unwrap();
+    let process = sum::spawn(queue.clone()).unwrap();
+    let since = Instant::now();
+    (0..CASTS).for_each(|n| queue.put(n).unwrap());
+    queue.join().unwrap();
+    let each = each(CASTS, since);
+    queue.close();
+    assert_eq!(process.join().unwrap(), CASTS * (CASTS - 1) / 2);
+    each
+}
+
+fn spawns() -> f64 {
+    let since = Instant::now();
+    (0..SPAWNS).for_each(|_| assert_eq!(one::spawn().unwrap().join().unwrap(), 1));
+    each(SPAWNS, since)
+}
+
+fn starts() -> f64 {
+    let since = Instant::now();
+    (0..SPAWNS).for_each(|_| {
+        let adder = spawn::<Adder>(()).unwrap();
+        assert_eq!(adder.call(Message::Echo(1)).unwrap(), 1);
+        adder.kill();
+    });
+    each(SPAWNS, since)
+}
+
+struct Row {
+    name: &'static str,
+    actor: fn() -> f64,
+    beside: fn() -> f64,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        name: "call / pipe's round trip",
+        actor: call,
+        beside: pipe,
+    },
+    Row {
+        name: "cast / put, mailbox of 64",
+        actor: || casts(64),
+        beside: || puts(64),
+    },
+    Row {
+        name: "cast / put, mailbox of 4096",
+        actor: || casts(4096),
+        beside: || puts(4096),
+    },
+    Row {
+        name: "start and kill / spawn and join",
+        actor: starts,
+        beside: spawns,
+    },
+];
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+#[offspring::main]
+fn main() {
+    let rounds: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    println!("{:<40} {:>12} {:>12} {:>8}", "us each", "actor", "beside", "ratio");
+    for row in ROWS {
+        let (mut actor, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            actor.push((row.actor)());
+            beside.push((row.beside)());
+        }
+        let (actor, beside) = (median(actor), median(beside));
+        println!("{:<40} {actor:>12.2} {beside:>12.2} {:>8.2}", row.name, actor / beside);
+    }
+}

@@ -1,0 +1,105 @@
+//! Links: two that die together.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::actor::address::ActorRef;
+use crate::actor::behaviour::{Actor, Inner};
+use crate::actor::letters::{Ending, Release, Request};
+use crate::channel::{Receiver, Sender, channel};
+use crate::error::{CallError, RecvError};
+use crate::sys;
+
+/// The exit code of a process that ends because an actor died that it was linked to.
+const EXIT_LINKED: i32 = 72;
+
+/// The actor that this process is, to be stopped by those that it is linked to.
+static OWN: OnceLock<Arc<Inner>> = OnceLock::new();
+
+pub(super) fn be_actor(own: Arc<Inner>) {
+    let _ = OWN.set(own);
+}
+
+/// Two that die together: from [`ActorRef::link`].
+///
+/// Dropping it unlinks them, unless the thread panics. A process that ends without dropping it counts as one that died, however
+/// it ended.
+#[must_use = "dropping it unlinks"]
+pub struct Bond {
+    release: Sender<Release>,
+    open: Arc<AtomicBool>,
+}
+
+impl<A: Actor> ActorRef<A> {
+    /// Links this process and the incarnation of the actor that is up now: when the actor ends otherwise than as it was meant to,
+    /// this process ends too (an actor by [`DownReason::Failed`](crate::actor::DownReason::Failed), another process with exit
+    /// code 72); when this process ends without dropping the [`Bond`], the actor fails.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](ActorRef::call); [`CallError::Down`] if it is down already: nothing happens to this process then.
+    pub fn link(&self) -> Result<Bond, CallError> {
+        let monitor = self.monitor()?;
+        let (release, bond) = channel().map_err(|error| self.link.io(error))?;
+        let partner = crate::process::current().name().to_owned();
+        let deadline = super::call::after(self.timeout());
+        let session = self.link.session(deadline)?.ok_or_else(|| CallError::Timeout {
+            actor: self.name().to_owned(),
+            after: self.timeout(),
+        })?;
+        session
+            .door
+            .send(Request::Bind { partner, bond })
+            .map_err(|error| self.link.io(error))?;
+        let open = Arc::new(AtomicBool::new(true));
+        let watched = open.clone();
+        sys::service_thread("offspring-link", move || {
+            let down = monitor.wait();
+            if watched.load(Ordering::SeqCst) && !down.reason.is_normal() {
+                die_with(&format!("actor `{}`, to which it is linked, {}", down.actor, down.reason));
+            }
+        })
+        .map_err(|error| self.link.io(error))?;
+        Ok(Bond { release, open })
+    }
+}
+
+fn die_with(why: &str) {
+    match OWN.get() {
+        Some(own) => own.end(Ending::Failed(why.to_owned())),
+        None => {
+            eprintln!("offspring: process `{}` ends, since {why}", crate::process::current().name());
+            std::process::exit(EXIT_LINKED);
+        }
+    }
+}
+
+/// In the actor: ends it when its partner is gone without a word.
+pub(super) fn watch(partner: String, bond: Receiver<Release>, own: Arc<Inner>) {
+    let thread = sys::service_thread("offspring-link", move || {
+        if let Err(RecvError::Disconnected) = bond.recv() {
+            own.end(Ending::Failed(format!("process `{partner}`, to which it is linked, died")));
+        }
+    });
+    if let Err(error) = thread {
+        log::error!(target: "offspring::actor", "a link is not watched, for want of a thread: {error}");
+    }
+}
+
+impl Drop for Bond {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.open.store(false, Ordering::SeqCst);
+            // An actor that is gone does not need to know.
+            let _ = self.release.send(Release);
+        }
+    }
+}
+
+impl fmt::Debug for Bond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bond").finish_non_exhaustive()
+    }
+}

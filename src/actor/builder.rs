@@ -1,0 +1,262 @@
+//! Starting an actor, and owning it.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::actor::address::{ActorRef, TIMEOUT};
+use crate::actor::behaviour::Actor;
+use crate::actor::desk;
+use crate::actor::keeper::{self, Post};
+use crate::actor::link::Way;
+use crate::actor::names;
+use crate::actor::plan::Plan;
+use crate::error::{DownReason, StartError};
+use crate::process::Builder as ProcessBuilder;
+
+/// How long a stop may take before the actor is killed: OTP's default.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// Starts an actor with the defaults of [`Builder`].
+///
+/// # Errors
+///
+/// See [`StartError`]; nothing is left behind then.
+pub fn spawn<A: Actor>(args: A::Args) -> Result<Owned<ActorRef<A>>, StartError> {
+    Builder::new().spawn(args)
+}
+
+/// How an actor is started: name, mailbox, limits, and the options of its process.
+///
+/// Dropping it starts nothing.
+///
+/// ```
+/// # use offspring::actor::{Actor, Context};
+/// # struct Echo;
+/// # impl Actor for Echo {
+/// #     type Args = ();
+/// #     type Message = String;
+/// #     type Reply = String;
+/// #     fn start(_: (), _: &Context<Echo>) -> Result<Echo, Box<dyn std::error::Error>> {
+/// #         Ok(Echo)
+/// #     }
+/// #     fn handle(&mut self, message: String) -> String {
+/// #         message
+/// #     }
+/// # }
+/// # offspring::register_actor!(Echo);
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let echo = offspring::actor::Builder::new().name("echo").mailbox(8).spawn::<Echo>(())?;
+///     assert_eq!(echo.call("hello".to_owned())?, "hello");
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "must eventually spawn an actor"]
+pub struct Builder {
+    name: Option<String>,
+    registered: bool,
+    grace: Option<Duration>,
+    plan: Plan,
+}
+
+impl Builder {
+    /// The defaults, each stated at its method.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The actor's name, for messages and errors, and its process's. Default: the type and a number, such as `Counter-1`.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// As [`name`](Builder::name), and makes the actor known by it in the whole tree: see [`find`](crate::actor::find).
+    pub fn register(mut self, name: impl Into<String>) -> Builder {
+        self.registered = true;
+        self.name(name)
+    }
+
+    /// How many messages may lie in the mailbox. Default: 64. When it is full, a cast waits.
+    pub fn mailbox(mut self, messages: usize) -> Builder {
+        self.plan.mailbox = messages;
+        self
+    }
+
+    /// How often a cast is handled again when the actor died while it handled it. Default: 0, never: it may be what kills the
+    /// actor. With `n`, it is handled at most `n + 1` times, and its handling must bear to be begun twice.
+    pub fn redeliver(mut self, times: u32) -> Builder {
+        self.plan.redeliver = times;
+        self
+    }
+
+    /// How long `start` may take, after the process runs; then it is killed. Default: 10 s.
+    pub fn start_timeout(mut self, timeout: Duration) -> Builder {
+        self.plan.start_timeout = timeout;
+        self
+    }
+
+    /// How long the actor may give no sign of life before it is killed as [hung](DownReason::Hung). A message that takes longer to
+    /// handle counts as that. Default: no limit.
+    pub fn heartbeat(mut self, limit: Duration) -> Builder {
+        self.plan.heartbeat = Some(limit.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// How long the owner waits for an orderly stop, before it kills. Default: 5 s.
+    pub fn grace(mut self, grace: Duration) -> Builder {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Options of the actor's process: environment, arguments, directory, stdio. Called for each incarnation.
+    pub fn process(mut self, configure: impl Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static) -> Builder {
+        self.plan.configure = Some(Arc::new(configure));
+        self
+    }
+
+    /// Starts an actor, and waits until its state is built. When it dies, it is not started again: that is what
+    /// supervisors are for.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left behind then.
+    pub fn spawn<A: Actor>(self, args: A::Args) -> Result<Owned<ActorRef<A>>, StartError> {
+        let grace = self.grace.unwrap_or(GRACE);
+        let registered = self.registered;
+        let (post, address) = self.open::<A>()?;
+        let end = Box::new(move |post: &Arc<Post>, generation, reason| {
+            names::forget(post, registered);
+            desk::close_post(post, generation, reason);
+        });
+        if let Err(error) = keeper::launch(&post, &address, args, &self.plan, end) {
+            names::forget(&post, registered);
+            desk::remove_post(&post);
+            return Err(error);
+        }
+        Ok(Owned {
+            handle: address,
+            keeper: Keeper { post, grace },
+        })
+    }
+
+    /// An actor that has not been launched yet, and its address.
+    pub(crate) fn open<A: Actor>(&self) -> Result<(Arc<Post>, ActorRef<A>), StartError> {
+        let name = self.name.clone().unwrap_or_else(default_name::<A>);
+        let post = desk::open_post(&name, self.plan.mailbox).map_err(|source| StartError::Create {
+            actor: name.clone(),
+            source,
+        })?;
+        let address = ActorRef::new(post.key, &name, Way::Here(post.clone()), TIMEOUT);
+        if self.registered {
+            if let Err(error) = names::register(&address) {
+                desk::remove_post(&post);
+                return Err(error);
+            }
+        }
+        Ok((post, address))
+    }
+}
+
+/// `Counter-1` of `app::Counter`.
+fn default_name<A>() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let whole = std::any::type_name::<A>();
+    let plain = whole.split('<').next().unwrap_or(whole);
+    let short = plain.rsplit("::").next().unwrap_or(plain);
+    format!("{short}-{}", COUNT.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+/// An actor that this process has started, as its owner: derefs to its address.
+///
+/// Dropping it stops the actor, after what its mailbox holds; what does not stop within the grace (5 s) is killed. Addresses do
+/// nothing of that: they can be cloned off and dropped freely.
+#[must_use = "dropping it stops the actor"]
+pub struct Owned<H> {
+    handle: H,
+    keeper: Keeper,
+}
+
+struct Keeper {
+    post: Arc<Post>,
+    grace: Duration,
+}
+
+impl Keeper {
+    fn stop(&self) -> DownReason {
+        self.post.ask_to_stop(true);
+        if !self.post.wait_end(Instant::now().checked_add(self.grace)) {
+            self.post.kill();
+            self.post.wait_end(None);
+        }
+        self.post.previous().unwrap_or(DownReason::Shutdown)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<H> Owned<H> {
+    /// Stops the actor, after what its mailbox holds now, and waits for its end; it is killed after the
+    /// [grace](Builder::grace). How it ended, also if that was before.
+    pub fn stop(&self) -> DownReason {
+        self.keeper.stop()
+    }
+
+    /// Kills the actor's process at once (SIGKILL), and waits for its end. No stop hook runs.
+    pub fn kill(&self) -> DownReason {
+        self.keeper.post.kill();
+        self.keeper.post.wait_end(None);
+        self.keeper.post.previous().unwrap_or(DownReason::Shutdown)
+    }
+
+    /// Whether its process runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.keeper.post.is_running()
+    }
+
+    /// The pid of its process, while that runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.keeper.post.pid()
+    }
+
+    /// The address alone, to be given to others.
+    #[must_use]
+    pub fn address(&self) -> H
+    where
+        H: Clone,
+    {
+        self.handle.clone()
+    }
+
+    /// The same actor behind a typed handle.
+    pub fn typed<T: From<H>>(self) -> Owned<T> {
+        Owned {
+            handle: T::from(self.handle),
+            keeper: self.keeper,
+        }
+    }
+}
+
+impl<H> Deref for Owned<H> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        &self.handle
+    }
+}
+
+impl<H: fmt::Debug> fmt::Debug for Owned<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Owned").field(&self.handle).finish()
+    }
+}

@@ -1,0 +1,330 @@
+//! An actor's process.
+//!
+//! Two threads bring messages to the state, one at a time: the main thread direct calls and what the keeper says, the
+//! other one what lies in the mailbox. So a call needs no hop inside the process, and a cast is taken out of the mailbox only when its
+//! turn has come.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::actor::address::ActorRef;
+use crate::actor::behaviour::{Actor, Context, Inner};
+use crate::actor::bond;
+use crate::actor::call::{be_actor, handling};
+use crate::actor::letters::{Answer, Blob, Caller, Chain, Ending, Erased, Header, Letter, Report, Request};
+use crate::actor::turn::Turn;
+use crate::channel::{Receiver, Sender};
+use crate::error::{DownReason, GetError, PutTimeoutError, RecvError, SendError, SendTimeoutError};
+use crate::process::{ProcessWorker, Worker};
+use crate::queue::{Delivery, JoinableQueue};
+use crate::sys::{self, lock};
+
+/// A client that does not take its answers for this long gets no more.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A call through the mailbox may come in before its session was opened on the other way.
+const OPENING: Duration = Duration::from_secs(5);
+/// How often one that waits for the mailbox to be drained looks whether that was given up.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// The worker that runs an actor: what `register_actor!` registers.
+///
+/// Made by those who start actors; there is nothing in it for others.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct ActorProcess<A: Actor> {
+    pub(crate) generation: u64,
+    pub(crate) previous: Option<DownReason>,
+    pub(crate) checkpoint: Option<Blob>,
+    pub(crate) args: A::Args,
+    pub(crate) inbound: Receiver<Request<A::Message, A::Reply>>,
+    /// To itself.
+    pub(crate) door: Sender<Request<A::Message, A::Reply>>,
+    pub(crate) mailbox: JoinableQueue<Erased>,
+    pub(crate) reports: Sender<Report>,
+    pub(crate) address: ActorRef<A>,
+    pub(crate) redeliver: u32,
+}
+
+impl<A: Actor> fmt::Debug for ActorProcess<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActorProcess")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A: Actor> Worker for ActorProcess<A> {}
+
+impl<A: Actor> ProcessWorker for ActorProcess<A> {
+    type Output = Outcome;
+
+    fn run(self) -> Outcome {
+        let context = Context {
+            inner: Arc::new(Inner {
+                generation: self.generation,
+                previous: self.previous,
+                checkpoint: self.checkpoint,
+                ending: Mutex::new(None),
+                door: self.door.retype(),
+            }),
+            address: self.address,
+        };
+        bond::be_actor(context.inner.clone());
+        be_actor(Caller {
+            key: context.address.link.key,
+            name: context.name().to_owned(),
+        });
+        let state = match handling(Vec::new(), || A::start(self.args, &context)) {
+            Ok(state) => state,
+            Err(error) => {
+                let error = error.to_string();
+                // A keeper that is gone takes this process along.
+                let _ = self.reports.send(Report::Started(Err(error.clone())));
+                return Outcome(Ending::Failed(error));
+            }
+        };
+        let incarnation = Arc::new(Incarnation {
+            turn: Turn::new(Seat { actor: state, over: false }),
+            context,
+            reports: self.reports,
+            sessions: Mutex::default(),
+            opened: Condvar::new(),
+            drained: Mutex::default(),
+            progress: Condvar::new(),
+            panic: Mutex::default(),
+            redeliver: self.redeliver,
+            mailbox: self.mailbox.retype(),
+        });
+        incarnation.report_checkpoint(&incarnation.turn.enter().actor);
+        let _ = incarnation.reports.send(Report::Started(Ok(())));
+        let other = incarnation.clone();
+        let thread = std::thread::Builder::new().name("offspring-casts".to_owned());
+        if let Err(error) = thread.spawn(move || other.take_casts()) {
+            return Outcome(Ending::Failed(format!("could not start a thread: {error}")));
+        }
+        Outcome(incarnation.take_requests(&self.inbound))
+    }
+}
+
+/// How an actor's process ended by itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome(pub(crate) Ending);
+
+struct Seat<A> {
+    actor: A,
+    /// Nothing more is handled.
+    over: bool,
+}
+
+struct Incarnation<A: Actor> {
+    turn: Turn<Seat<A>>,
+    context: Context<A>,
+    reports: Sender<Report>,
+    sessions: Mutex<HashMap<u64, Sender<Answer<A::Reply>>>>,
+    opened: Condvar,
+    /// Whether the marker came out of the mailbox that `drain` puts.
+    drained: Mutex<bool>,
+    progress: Condvar,
+    /// Of the other thread, for the main one to pass on.
+    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+    redeliver: u32,
+    mailbox: JoinableQueue<Letter<A::Message>>,
+}
+
+impl<A: Actor> Incarnation<A> {
+    fn take_requests(&self, inbound: &Receiver<Request<A::Message, A::Reply>>) -> Ending {
+        loop {
+            match inbound.recv() {
+                Ok(Request::Call { header, chain, message }) => self.call(header, chain, message),
+                Ok(Request::Open { session, answers }) => {
+                    lock(&self.sessions).insert(session, answers);
+                    self.opened.notify_all();
+                }
+                Ok(Request::Close { session }) => {
+                    lock(&self.sessions).remove(&session);
+                }
+                Ok(Request::Bind { partner, bond }) => bond::watch(partner, bond, self.context.inner.clone()),
+                Ok(Request::Stop { drain }) => {
+                    if drain {
+                        self.drain();
+                    }
+                    lock(&self.context.inner.ending).get_or_insert(Ending::Shutdown);
+                }
+                Ok(Request::Ping(number)) => {
+                    // The answer says that messages are handled, so it takes its turn.
+                    drop(self.turn.enter());
+                    let _ = self.reports.send(Report::Pong(number));
+                }
+                Ok(Request::Wake) => {}
+                Err(RecvError::Decode(error)) => self.refuse(Header::heard(), &error.to_string()),
+                // This process holds a sender itself, so this is the system's refusal.
+                Err(error) => return self.finish(Ending::Failed(error.to_string())),
+            }
+            if let Some(panic) = lock(&self.panic).take() {
+                resume_unwind(panic);
+            }
+            let ending = lock(&self.context.inner.ending).clone();
+            if let Some(ending) = ending {
+                return self.finish(ending);
+            }
+        }
+    }
+
+    fn finish(&self, ending: Ending) -> Ending {
+        let mut seat = self.turn.enter();
+        if let Some(panic) = lock(&self.panic).take() {
+            resume_unwind(panic);
+        }
+        seat.over = true;
+        seat.actor.stop(&ending.clone().into());
+        self.report_checkpoint(&seat.actor);
+        ending
+    }
+
+    /// Waits until all is handled that the mailbox holds now.
+    fn drain(&self) {
+        // The question makes the keeper collect what other processes have put before; the marker comes after that.
+        let _ = self.mailbox.len();
+        let generation = self.context.inner.generation;
+        let mut marker = Some(Letter::Marker { generation });
+        let mut drained = lock(&self.drained);
+        while !*drained && lock(&self.context.inner.ending).is_none() && lock(&self.panic).is_none() {
+            drop(drained);
+            if let Some(letter) = marker.take() {
+                // A full mailbox has room when one of its letters is handled.
+                marker = match self.mailbox.put_timeout(letter, DRAIN_STEP) {
+                    Ok(()) => None,
+                    Err(PutTimeoutError::Timeout(letter)) => Some(letter),
+                    // The keeper has closed it: nobody waits for what is in it.
+                    Err(_) => return,
+                };
+            }
+            drained = lock(&self.drained);
+            if !*drained && marker.is_none() {
+                drained = sys::wait(&self.progress, drained, Some(Instant::now() + DRAIN_STEP));
+            }
+        }
+    }
+
+    fn take_casts(&self) {
+        loop {
+            match self.mailbox.get() {
+                Ok(letter) => {
+                    if !self.take_letter(letter) {
+                        return;
+                    }
+                }
+                Err(GetError::Decode(error)) => self.refuse(Header::heard(), &error.to_string()),
+                // The actor is stopped for good, or its keeper ends.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Handles it when its turn has come; whether there may be another one after it.
+    fn take_letter(&self, letter: Delivery<Letter<A::Message>>) -> bool {
+        let mut seat = self.turn.enter();
+        if seat.over {
+            // The letter goes back to the mailbox: the next incarnation has it.
+            return false;
+        }
+        // Handled once at most, unless the next incarnation may have it again.
+        let again = letter.attempt() <= self.redeliver;
+        let letter = letter.into_inner();
+        if !again {
+            let _ = self.mailbox.task_done();
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| match letter {
+            Letter::Marker { generation } => {
+                *lock(&self.drained) |= generation == self.context.inner.generation;
+                self.progress.notify_all();
+            }
+            Letter::Cast(message) => {
+                self.handle(&mut seat.actor, Vec::new(), message);
+            }
+            Letter::Call {
+                header,
+                generation,
+                chain,
+                message,
+            } => {
+                // Of another incarnation nobody waits for the reply.
+                if generation == self.context.inner.generation {
+                    let reply = self.handle(&mut seat.actor, chain, message);
+                    self.answer_when_open(header, reply);
+                }
+            }
+        }));
+        if let Err(panic) = outcome {
+            // The main thread ends the process with it.
+            seat.over = true;
+            *lock(&self.panic) = Some(panic);
+            let _ = self.context.inner.door.send(Request::Wake);
+            return false;
+        }
+        if again {
+            let _ = self.mailbox.task_done();
+        }
+        seat.over = lock(&self.context.inner.ending).is_some();
+        !seat.over
+    }
+
+    fn call(&self, header: Header, chain: Chain, message: A::Message) {
+        let mut seat = self.turn.enter();
+        if !seat.over {
+            let reply = self.handle(&mut seat.actor, chain, message);
+            self.answer(header, Ok(reply));
+        }
+    }
+
+    fn handle(&self, actor: &mut A, chain: Chain, message: A::Message) -> A::Reply {
+        let reply = handling(chain, || actor.handle(message));
+        self.report_checkpoint(actor);
+        reply
+    }
+
+    fn report_checkpoint(&self, actor: &A) {
+        if let Some(checkpoint) = actor.checkpoint() {
+            let _ = self.reports.send(Report::Checkpoint(checkpoint.0));
+        }
+    }
+
+    fn answer_when_open(&self, header: Header, reply: A::Reply) {
+        let deadline = Instant::now() + OPENING;
+        let mut sessions = lock(&self.sessions);
+        while !sessions.contains_key(&header.session) && Instant::now() < deadline {
+            sessions = sys::wait(&self.opened, sessions, Some(deadline));
+        }
+        drop(sessions);
+        self.answer(header, Ok(reply));
+    }
+
+    fn refuse(&self, header: Option<Header>, message: &str) {
+        match header {
+            Some(header) => self.answer(header, Err(message.to_owned())),
+            None => log::error!(target: "offspring::actor", "a message was passed over: {message}"),
+        }
+    }
+
+    fn answer(&self, header: Header, reply: Result<A::Reply, String>) {
+        let session = lock(&self.sessions).get(&header.session).cloned();
+        // A client that has closed its session waits for nothing.
+        let Some(session) = session else { return };
+        let end = match session.send_timeout(Answer { header, reply }, PATIENCE) {
+            Err(SendTimeoutError::Failed(SendError::Encode(_, error))) => {
+                let reply = Err(error.to_string());
+                session.send_timeout(Answer { header, reply }, PATIENCE)
+            }
+            end => end,
+        };
+        if let Err(error) = end {
+            log::debug!(target: "offspring::actor", "a client takes no answers any more: {error}");
+            lock(&self.sessions).remove(&header.session);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Actors: processes with a state, that handle messages one at a time.
+//!
+//! The words are OTP's. An [`Actor`] is started with arguments, and its state is built and stays in a process of its own.
+//! Whoever has its [`ActorRef`] *calls* it (and waits for the reply) or *casts* to it (and goes on). A
+//! supervisor starts it again when it dies; its address stays the same.
+//!
+//! **When not to use one.** An actor is for what must be apart: because it can crash, must be killed, leaks, or belongs to
+//! many processes. Code is not organized by actors, but by modules and functions: a call costs microseconds and copies its
+//! message, and a process takes milliseconds to start.
+//!
+//! ```text
+//!  client process                 keeper (who started it)            actor's process
+//!  ActorRef -> link --- call ------------------------------------->  requests -> state
+//!                   <-- reply -------------------------------------
+//!                   --- cast ---> mailbox (survives the actor) ---->  letters -> state
+//!                   <-- news ---- desk, posts  <---- reports -------
+//! ```
+
+mod address;
+mod behaviour;
+mod bond;
+mod builder;
+mod call;
+mod desk;
+mod incarnation;
+mod keeper;
+mod letters;
+mod link;
+mod monitor;
+mod names;
+mod plan;
+mod session;
+mod turn;
+
+pub use address::ActorRef;
+pub use behaviour::{Actor, Checkpoint, Context};
+pub use bond::Bond;
+pub use builder::{Builder, Owned, spawn};
+pub use call::PendingReply;
+pub use incarnation::{ActorProcess, Outcome};
+pub use monitor::{Down, Monitor};
+pub use names::find;
+
+pub use crate::error::{CallError, CastError, DownReason, LookupError, StartError};
+
+/// Registers actor types, so that their processes can be started: what `#[offspring::actor]` does by itself.
+///
+/// Stands where an item may stand. See [`Actor`](crate::actor::Actor) for an example.
+#[macro_export]
+macro_rules! register_actor {
+    ($($actor:ty),+ $(,)?) => {
+        $($crate::__private::inventory::submit! {
+            $crate::__private::Registration::of::<$crate::actor::ActorProcess<$actor>>(::core::file!(), ::core::line!())
+        })+
+    };
+}

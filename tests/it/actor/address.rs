@@ -1,0 +1,216 @@
+//! Addresses in other processes, names, monitors, links, cycles.
+
+use std::time::Instant;
+
+use offspring::actor::{ActorRef, Builder, CallError, DownReason, LookupError, StartError, find, spawn};
+use offspring::{ExitReason, Queue};
+
+use super::{Counter, LONG, Message, Reply, SHORT, Setup};
+use crate::support::eventually;
+
+#[offspring::worker]
+fn use_it(counter: ActorRef<Counter>) -> (u64, u64, String) {
+    counter.cast(Message::Add(5)).expect("the actor lives");
+    let number = counter.call(Message::Add(1)).expect("the actor lives").number();
+    let generation = counter.generation().expect("the actor lives");
+    (number, generation, counter.name().to_owned())
+}
+
+#[offspring::test(timeout = "20s")]
+fn an_address_works_from_another_process() {
+    let counter = Builder::new().name("counter").spawn::<Counter>(Setup::default()).unwrap();
+    let process = use_it::spawn(counter.address()).unwrap();
+    assert_eq!(process.join().unwrap(), (6, 0, "counter".to_owned()));
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(6));
+}
+
+#[offspring::worker]
+fn pass_on(counter: ActorRef<Counter>) -> (u64, u64, String) {
+    use_it::spawn(counter).expect("a process").join().expect("it returns")
+}
+
+#[offspring::test(timeout = "20s")]
+fn an_address_travels_on_and_comes_home() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    assert_eq!(pass_on::spawn(counter.address()).unwrap().join().unwrap().0, 6);
+    // In a message of another actor, which asks in turn.
+    let other = spawn::<Counter>(Setup::default()).unwrap();
+    let asked = other.call(Message::Ask(counter.address(), Box::new(Message::Get))).unwrap();
+    assert_eq!(asked, Reply::Number(6));
+    // Home again.
+    let queue = Queue::unbounded().unwrap();
+    queue.put(counter.address()).unwrap();
+    let home: ActorRef<Counter> = queue.get().unwrap();
+    assert_eq!(home, counter.address());
+    assert_eq!(home.call(Message::Get).unwrap(), Reply::Number(6));
+}
+
+#[offspring::worker]
+fn look_up(name: String) -> Result<u64, String> {
+    let counter: ActorRef<Counter> = find(&name).map_err(|error| error.to_string())?;
+    Ok(counter.call(Message::Get).map_err(|error| error.to_string())?.number())
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_registered_name_is_found_in_the_whole_tree() {
+    let setup = || Setup {
+        value: 42,
+        ..Setup::default()
+    };
+    let counter = Builder::new().register("the counter").spawn::<Counter>(setup()).unwrap();
+    assert_eq!(look_up::spawn("the counter".to_owned()).unwrap().join().unwrap(), Ok(42));
+    assert_eq!(find::<Counter>("the counter").unwrap(), counter.address());
+    assert!(matches!(
+        Builder::new().register("the counter").spawn::<Counter>(setup()),
+        Err(StartError::NameTaken { .. })
+    ));
+    counter.stop();
+    eventually("the name is free", || {
+        matches!(find::<Counter>("the counter"), Err(LookupError::NotFound { .. }))
+    });
+    assert!(look_up::spawn("the counter".to_owned()).unwrap().join().unwrap().is_err());
+}
+
+#[offspring::worker]
+fn keep_registered(name: String, ready: Queue<()>) {
+    let _counter = Builder::new().register(name).spawn::<Counter>(Setup::default()).expect("it starts");
+    ready.put(()).expect("the test lives");
+    std::thread::sleep(LONG * 10);
+}
+
+#[offspring::test(timeout = "30s")]
+fn the_name_of_one_whose_keeper_was_killed_is_free() {
+    let _any = spawn::<Counter>(Setup::default()).unwrap();
+    let ready = Queue::unbounded().unwrap();
+    let keeper = keep_registered::spawn("kept".to_owned(), ready.clone()).unwrap();
+    ready.get().unwrap();
+    let counter = find::<Counter>("kept").unwrap();
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
+    keeper.kill();
+    assert!(keeper.join().is_err());
+    let since = Instant::now();
+    // The actor ends with its keeper, a moment later.
+    let error = loop {
+        if let Err(error) = counter.call(Message::Get) {
+            break error;
+        }
+    };
+    assert_eq!(error.down_reason(), Some(&DownReason::OwnerGone), "{error}");
+    assert!(since.elapsed().as_secs() < 2);
+    assert!(matches!(find::<Counter>("kept"), Err(LookupError::NotFound { .. })));
+    let _again = Builder::new().register("kept").spawn::<Counter>(Setup::default()).unwrap();
+    assert!(find::<Counter>("kept").is_ok());
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_monitor_tells_the_end_once_also_of_one_that_is_dead() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let monitor = counter.monitor().unwrap();
+    assert!(monitor.wait_timeout(SHORT).is_none());
+    counter.cast(Message::Panic("enough".to_owned())).unwrap();
+    let down = monitor.wait();
+    let DownReason::Died(ExitReason::Panicked(report)) = &down.reason else {
+        panic!("{down:?}")
+    };
+    assert_eq!(report.message, "enough");
+    assert!(
+        report.location.as_deref().is_some_and(|place| place.contains("actor")),
+        "{report:?}"
+    );
+    assert_eq!((down.generation, down.restarts), (0, false));
+    assert_eq!(counter.monitor().unwrap().wait(), down);
+}
+
+#[offspring::worker]
+fn watch(counter: ActorRef<Counter>, ready: Queue<()>) -> String {
+    let monitor = counter.monitor().expect("it lives");
+    ready.put(()).expect("the test lives");
+    monitor.wait().reason.to_string()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_monitor_of_another_process_tells_it_too() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let ready = Queue::unbounded().unwrap();
+    let watcher = watch::spawn(counter.address(), ready.clone()).unwrap();
+    ready.get().unwrap();
+    counter.kill();
+    assert!(watcher.join().unwrap().contains("SIGKILL"));
+}
+
+#[offspring::worker]
+fn be_linked(counter: ActorRef<Counter>, ready: Queue<()>, end: Queue<()>) {
+    let bond = counter.link().expect("it lives");
+    ready.put(()).expect("the test lives");
+    let _ = end.get();
+    drop(bond);
+}
+
+#[offspring::test(timeout = "30s")]
+fn linked_processes_die_together() {
+    let linked = |counter: ActorRef<Counter>| {
+        let (ready, end) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+        let process = be_linked::spawn(counter, ready.clone(), end.clone()).unwrap();
+        ready.get().unwrap();
+        (process, end)
+    };
+    // The actor dies: so does the process.
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let (process, _end) = linked(counter.address());
+    counter.kill();
+    assert!(process.join().is_err());
+    assert_eq!(process.exit_status(), Some(ExitReason::Exited(72)));
+    // The process dies: so does the actor.
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let (process, _end) = linked(counter.address());
+    let monitor = counter.monitor().unwrap();
+    process.kill();
+    assert!(matches!(monitor.wait().reason, DownReason::Failed(_)));
+    // In peace nothing happens to the other.
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let (process, end) = linked(counter.address());
+    end.close();
+    process.join().unwrap();
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
+    let (process, end) = linked(counter.address());
+    counter.stop();
+    assert!(process.join_timeout(SHORT).unwrap_err().is_timeout());
+    end.close();
+    process.join().unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_call_to_itself_is_an_error() {
+    let counter = Builder::new().name("narcissus").spawn::<Counter>(Setup::default()).unwrap();
+    let since = Instant::now();
+    let text = counter.call(Message::CallSelf).unwrap().text();
+    assert_eq!(text, "the call would never return: narcissus -> narcissus");
+    counter.cast(Message::Add(1)).unwrap();
+    assert!(counter.call(Message::CallSelf).unwrap().text().contains("narcissus"));
+    assert!(since.elapsed() < LONG / 4);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_circle_of_calls_is_an_error() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| Builder::new().name(name).spawn::<Counter>(Setup::default()).unwrap());
+    let since = Instant::now();
+    let ask_a = Message::Ask(a.address(), Box::new(Message::Get));
+    let ask_c = Message::Ask(c.address(), Box::new(ask_a));
+    let ask_b = Message::Ask(b.address(), Box::new(ask_c));
+    assert_eq!(a.call(ask_b).unwrap().text(), "the call would never return: a -> b -> c -> a");
+    assert!(since.elapsed() < LONG / 4, "not by the timeout");
+    assert!(matches!(a.call(Message::Get), Ok(Reply::Number(0))));
+}
+
+#[offspring::test(timeout = "20s")]
+fn an_address_does_not_decode_as_that_of_another_type() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let (sender, receiver) = offspring::channel::<Wrapped<ActorRef<Counter>>>().unwrap();
+    sender.send(Wrapped(counter.address())).unwrap();
+    assert_eq!(receiver.recv().unwrap().0, counter.address());
+    counter.stop();
+    assert!(matches!(counter.call(Message::Get), Err(CallError::Down { .. })));
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Wrapped<T>(T);

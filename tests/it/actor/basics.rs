@@ -1,0 +1,233 @@
+//! Start, call, cast, stop.
+
+use std::time::{Duration, Instant};
+
+use offspring::actor::{Builder, CallError, CastError, DownReason, StartError, spawn};
+use offspring::{ExitReason, Queue};
+
+use super::{Counter, Fault, LONG, Message, Reply, SHORT, Setup};
+use crate::support::{eventually, is_running, open_fds};
+
+fn counter() -> offspring::actor::Owned<offspring::actor::ActorRef<Counter>> {
+    spawn::<Counter>(Setup::default()).unwrap()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_call_gives_the_reply_and_a_cast_goes_on() {
+    let counter = counter();
+    assert_eq!(counter.call(Message::Add(3)).unwrap(), Reply::Number(3));
+    counter.cast(Message::Add(4)).unwrap();
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(7));
+    assert_ne!(counter.call(Message::Pid).unwrap().number(), u64::from(std::process::id()));
+    assert_eq!(counter.stop(), DownReason::Shutdown);
+}
+
+#[offspring::test(timeout = "20s")]
+fn the_stop_hook_runs_with_the_reason_after_what_lies_in_the_mailbox() {
+    let stopped = Queue::unbounded().unwrap();
+    let setup = Setup {
+        stopped: Some(stopped.clone()),
+        ..Setup::default()
+    };
+    let counter = spawn::<Counter>(setup.clone()).unwrap();
+    let (sender, values) = offspring::channel().unwrap();
+    (0..50).for_each(|_| counter.cast(Message::Add(1)).unwrap());
+    counter.cast(Message::Send(sender)).unwrap();
+    drop(counter);
+    assert_eq!(values.recv().unwrap(), 50, "dropping the owner stops the actor after its mail");
+    assert_eq!(stopped.get().unwrap(), DownReason::Shutdown.to_string());
+
+    let counter = spawn::<Counter>(setup.clone()).unwrap();
+    counter.call(Message::Stop).unwrap();
+    assert_eq!(stopped.get().unwrap(), DownReason::Normal.to_string());
+    assert_eq!(counter.stop(), DownReason::Normal);
+
+    let counter = spawn::<Counter>(setup).unwrap();
+    counter.cast(Message::Fail("no more".to_owned())).unwrap();
+    assert_eq!(stopped.get().unwrap(), "failed: no more");
+    assert_eq!(counter.stop(), DownReason::Failed("no more".to_owned()));
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_start_that_fails_says_why_and_leaves_nothing() {
+    let start = |fault| {
+        let setup = Setup {
+            fault: Some(fault),
+            ..Setup::default()
+        };
+        Builder::new()
+            .name("unlucky")
+            .start_timeout(if matches!(fault, Fault::Hang) { SHORT * 3 } else { LONG })
+            .spawn::<Counter>(setup)
+            .unwrap_err()
+    };
+    let error = start(Fault::Error);
+    assert_eq!(error.to_string(), "actor `unlucky` did not start: it failed: it shall not start");
+    let StartError::Down { reason, .. } = start(Fault::Panic) else {
+        panic!("not told as down")
+    };
+    let DownReason::Died(ExitReason::Panicked(report)) = reason else {
+        panic!("not told as a panic: {reason}")
+    };
+    assert_eq!(report.message, "it panics in its start");
+    assert!(matches!(start(Fault::Hang), StartError::Timeout { .. }));
+    let children = offspring::active_children();
+    assert!(children.iter().all(|child| child.name() != "unlucky"), "{children:?}");
+}
+
+#[offspring::test(timeout = "20s")]
+fn what_cannot_be_asked_for_is_refused_before_a_process_starts() {
+    assert!(matches!(
+        Builder::new().mailbox(0).spawn::<Counter>(Setup::default()),
+        Err(StartError::Create { .. })
+    ));
+    assert!(matches!(
+        Builder::new().name("").spawn::<Counter>(Setup::default()),
+        Err(StartError::Spawn { .. })
+    ));
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_call_has_a_timeout_and_its_late_reply_is_nobodys() {
+    let counter = counter();
+    let since = Instant::now();
+    let error = counter.call_timeout(Message::Sleep(SHORT * 4), SHORT).unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(since.elapsed() >= SHORT && since.elapsed() < SHORT * 3);
+    assert_eq!(counter.call(Message::Text("next".to_owned())).unwrap().text(), "next");
+    let patient = counter.with_timeout(Duration::ZERO);
+    assert!(matches!(
+        patient.call(Message::Get),
+        Err(CallError::Timeout { .. }) | Ok(Reply::Number(0))
+    ));
+    assert_eq!(counter.timeout(), Duration::from_secs(5), "OTP's default");
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_full_mailbox_holds_casts_back() {
+    let counter = Builder::new().mailbox(4).spawn::<Counter>(Setup::default()).unwrap();
+    let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
+    holds.get().unwrap();
+    let taken = (0..20).take_while(|_| counter.try_cast(Message::Add(1)).is_ok()).count();
+    // One may be in the hands of the process, and waits for its turn.
+    assert!((4..=5).contains(&taken), "{taken} casts were taken");
+    let since = Instant::now();
+    let error = counter.cast_timeout(Message::Add(1), SHORT).unwrap_err();
+    assert!(error.is_full() && since.elapsed() >= SHORT);
+    assert!(matches!(error.into_inner(), Message::Add(1)));
+    free.close();
+    assert_eq!(counter.call(Message::Get).unwrap().number(), taken as u64);
+}
+
+#[offspring::test(timeout = "20s")]
+fn the_owners_word_passes_a_full_mailbox() {
+    let counter = Builder::new().mailbox(1).grace(SHORT).spawn::<Counter>(Setup::default()).unwrap();
+    counter.cast(Message::Sleep(LONG)).unwrap();
+    while counter.try_cast(Message::Sleep(LONG)).is_ok() {}
+    let since = Instant::now();
+    assert!(matches!(
+        counter.stop(),
+        DownReason::Died(ExitReason::Killed { .. } | ExitReason::Signaled { .. })
+    ));
+    assert!(since.elapsed() < LONG / 2, "it was killed after its grace");
+}
+
+#[offspring::test(timeout = "20s")]
+fn what_does_not_cross_is_an_error_of_that_call_only() {
+    let counter = counter();
+    let error = counter.call(Message::Unencodable).unwrap_err();
+    assert!(matches!(&error, CallError::Refused { .. }), "{error}");
+    assert_eq!(counter.call(Message::Add(1)).unwrap().number(), 1);
+    // Through the mailbox, too.
+    counter.cast(Message::Add(1)).unwrap();
+    assert!(matches!(counter.call(Message::Unencodable), Err(CallError::Refused { .. })));
+    assert_eq!(counter.call(Message::Get).unwrap().number(), 2);
+}
+
+#[offspring::test(timeout = "30s")]
+fn large_messages_and_replies_cross() {
+    let counter = counter();
+    let text = "x".repeat(3 << 20);
+    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+    counter.cast(Message::Text(text.clone())).unwrap();
+    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+}
+
+#[offspring::test(timeout = "30s")]
+fn threads_of_one_process_get_their_own_replies() {
+    let counter = counter();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let counter = counter.address();
+            scope.spawn(move || {
+                for n in 0..200 {
+                    let text = format!("{thread} {n}");
+                    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+                    if n % 10 == 0 {
+                        counter.cast(Message::Add(1)).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(counter.call(Message::Get).unwrap().number(), 160);
+}
+
+/// Runs a future to its end, as any executor would.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_call_is_a_future_too() {
+    let counter = counter();
+    let calls: Vec<_> = (0..50).map(|n| counter.call_async(Message::Text(n.to_string()))).collect();
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(block_on(call).unwrap().text(), n.to_string());
+    }
+    let sleeps = counter.call_async(Message::Sleep(LONG));
+    counter.kill();
+    assert!(matches!(block_on(sleeps), Err(CallError::Down { .. })));
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_stopped_actor_is_down_for_everybody() {
+    let counter = counter();
+    let address = counter.address();
+    let pid = counter.pid().unwrap();
+    counter.stop();
+    assert!(!counter.is_alive() && counter.pid().is_none());
+    eventually("its process is gone", || !is_running(pid));
+    let error = address.call(Message::Get).unwrap_err();
+    assert_eq!(error.down_reason(), Some(&DownReason::Shutdown), "{error}");
+    let error = address.cast(Message::Get).unwrap_err();
+    assert!(matches!(&error, CastError::Down(_, DownReason::Shutdown)), "{error}");
+}
+
+#[offspring::test(timeout = "60s")]
+fn actors_leave_no_descriptors() {
+    let one = || {
+        let counter = counter();
+        counter.call(Message::Add(1)).unwrap();
+        counter.cast(Message::Add(1)).unwrap();
+        counter.stop();
+    };
+    (0..3).for_each(|_| one());
+    let before = open_fds();
+    (0..20).for_each(|_| one());
+    eventually("no descriptor is left", || open_fds() <= before + 2);
+}

@@ -1,0 +1,169 @@
+//! Actors in processes of their own, written by hand: what the macro writes is tested in `macros`.
+
+mod address;
+mod basics;
+mod death;
+mod order;
+
+use std::time::Duration;
+
+use offspring::actor::{Actor, Checkpoint, Context, DownReason};
+use offspring::{Queue, Sender};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const LONG: Duration = Duration::from_secs(10);
+
+/// Counts, and does what tests ask for.
+pub(crate) struct Counter {
+    value: u64,
+    context: Context<Counter>,
+    stopped: Option<Queue<String>>,
+    saves: bool,
+}
+
+#[derive(Clone, Serialize, Deserialize, Default)]
+pub(crate) struct Setup {
+    pub(crate) value: u64,
+    /// Where the stop hook writes the reason.
+    pub(crate) stopped: Option<Queue<String>>,
+    /// Whether each value is kept for the next incarnation.
+    pub(crate) saves: bool,
+    /// `start` gives this error, or panics, or hangs.
+    pub(crate) fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Fault {
+    Error,
+    Panic,
+    Hang,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Message {
+    Add(u64),
+    Get,
+    Pid,
+    Generation,
+    Previous,
+    Sleep(Duration),
+    /// Says so, and then waits until somebody closes the queue.
+    Hold(Queue<()>, Queue<()>),
+    Panic(String),
+    Abort,
+    Stop,
+    Fail(String),
+    CallSelf,
+    Ask(offspring::actor::ActorRef<Counter>, Box<Message>),
+    Send(Sender<u64>),
+    Unencodable,
+    Text(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Done,
+    Number(u64),
+    Text(String),
+    #[serde(skip)]
+    Unencodable,
+}
+
+impl Reply {
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Reply::Number(n) => n,
+            other => panic!("a number was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn text(self) -> String {
+        match self {
+            Reply::Text(text) => text,
+            other => panic!("a text was expected, not {other:?}"),
+        }
+    }
+}
+
+impl Actor for Counter {
+    type Args = Setup;
+    type Message = Message;
+    type Reply = Reply;
+
+    fn start(setup: Setup, context: &Context<Counter>) -> Result<Counter, Box<dyn std::error::Error>> {
+        match setup.fault {
+            None => {}
+            Some(Fault::Error) => return Err("it shall not start".into()),
+            Some(Fault::Panic) => panic!("it panics in its start"),
+            Some(Fault::Hang) => std::thread::sleep(Duration::from_secs(3600)),
+        }
+        let value = context.checkpoint()?.unwrap_or(setup.value);
+        Ok(Counter {
+            value,
+            context: context.clone(),
+            stopped: setup.stopped,
+            saves: setup.saves,
+        })
+    }
+
+    fn handle(&mut self, message: Message) -> Reply {
+        match message {
+            Message::Add(n) => {
+                self.value += n;
+                Reply::Number(self.value)
+            }
+            Message::Get => Reply::Number(self.value),
+            Message::Pid => Reply::Number(u64::from(std::process::id())),
+            Message::Generation => Reply::Number(self.context.generation()),
+            Message::Previous => Reply::Text(self.context.previous().map_or_else(String::new, ToString::to_string)),
+            Message::Sleep(time) => {
+                std::thread::sleep(time);
+                Reply::Done
+            }
+            Message::Hold(holds, free) => {
+                holds.put(()).expect("the test lives");
+                let _ = free.get();
+                Reply::Done
+            }
+            Message::Panic(text) => panic!("{text}"),
+            Message::Abort => std::process::abort(),
+            Message::Stop => {
+                self.context.stop();
+                Reply::Done
+            }
+            Message::Fail(error) => {
+                self.context.fail(error);
+                Reply::Done
+            }
+            Message::CallSelf => Reply::Text(
+                self.context
+                    .address()
+                    .call(Message::Get)
+                    .map_or_else(|error| error.to_string(), |_| "it called itself".to_owned()),
+            ),
+            Message::Ask(other, message) => match other.call(*message) {
+                Ok(reply) => reply,
+                Err(error) => Reply::Text(error.to_string()),
+            },
+            Message::Send(sender) => {
+                sender.send(self.value).expect("the test listens");
+                Reply::Done
+            }
+            Message::Unencodable => Reply::Unencodable,
+            Message::Text(text) => Reply::Text(text),
+        }
+    }
+
+    fn stop(&mut self, reason: &DownReason) {
+        if let Some(stopped) = &self.stopped {
+            stopped.put(reason.to_string()).expect("the test lives");
+        }
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        self.saves.then(|| Checkpoint::new(&self.value).expect("a number encodes"))
+    }
+}
+
+offspring::register_actor!(Counter);
