@@ -123,6 +123,26 @@ def payload(size, count):
     return figure
 
 
+def swallow_items(queue, done, count):
+    for _ in range(count):
+        queue.get()
+    done.put(0)
+
+
+def items(size, count):
+    queue, done = mp.Queue(8), mp.Queue()
+    process = mp.Process(target=swallow_items, args=(queue, done, count))
+    process.start()
+    data = b"\7" * size
+    since = time.perf_counter()
+    for _ in range(count):
+        queue.put(data)
+    done.get()
+    figure = rate(size * count, since) / 1e3
+    process.join()
+    return figure
+
+
 def spawn():
     since = time.perf_counter()
     for _ in range(SPAWNS):
@@ -145,5 +165,6 @@ if __name__ == "__main__":
         "pipe": pipe,
         "mib": lambda: payload(1 << 20, 200),
         "mib64": lambda: payload(64 << 20, 4),
+        "mib_items": lambda: items(1 << 20, 200),
         "spawn": spawn,
     }[sys.argv[1]]())

@@ -1,6 +1,6 @@
 //! The same work done by offspring, by raw ipc-channel and by Python's multiprocessing, side by side.
 //!
-//! `cargo bench --bench compare [-- ROUNDS]`: the systems take turns, several rounds (default 5); the table gives
+//! `cargo bench --bench compare [-- ROUNDS [NAME]]`: the systems take turns, several rounds (default 5); only rows with NAME in their names, if there is one. The table gives
 //! medians, and how many times Python's and raw ipc-channel's figure ours is. The machine's noise is in all columns
 //! alike; figures of different runs do not compare. Without `python3` its column is empty.
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcReceiver, IpcSender};
-use offspring::{Builder, Connection, JoinableQueue, Process, Queue};
+use offspring::{Builder, Bytes, Connection, JoinableQueue, Process, Queue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -61,6 +61,21 @@ fn echo_pipe(connection: Connection<u64, u64>) {
 fn swallow(connection: Connection<u64, Vec<u8>>, count: u64) {
     let bytes: usize = (0..count).map(|_| connection.recv().expect("there are enough").len()).sum();
     connection.send(bytes as u64).expect("the parent listens");
+}
+
+#[offspring::worker]
+fn swallow_bytes(connection: Connection<u64, Bytes>, count: u64) {
+    let mut buffer = Vec::new();
+    let bytes: usize = (0..count)
+        .map(|_| connection.recv_bytes_into(&mut buffer).expect("there are enough"))
+        .sum();
+    connection.send(bytes as u64).expect("the parent listens");
+}
+
+#[offspring::worker]
+fn swallow_items(queue: Queue<Vec<u8>>, done: Queue<u64>, count: u64) {
+    let bytes: usize = (0..count).map(|_| queue.get().expect("there are enough").len()).sum();
+    done.put(bytes as u64).expect("the parent listens");
 }
 
 #[offspring::worker]
@@ -170,6 +185,30 @@ fn payload(size: usize, count: u64) -> f64 {
     let since = Instant::now();
     (0..count).for_each(|_| ours.send(payload.clone()).unwrap());
     assert_eq!(ours.recv().unwrap(), size as u64 * count);
+    let rate = rate(size as u64 * count, since) / 1e3;
+    join(&process);
+    rate
+}
+
+fn payload_bytes(size: usize, count: u64) -> f64 {
+    let (ours, theirs) = offspring::pipe::<Bytes, u64>().unwrap();
+    let process = swallow_bytes::spawn(theirs, count).unwrap();
+    let payload = vec![7u8; size];
+    let since = Instant::now();
+    (0..count).for_each(|_| ours.send_bytes(&payload).unwrap());
+    assert_eq!(ours.recv().unwrap(), size as u64 * count);
+    let rate = rate(size as u64 * count, since) / 1e3;
+    join(&process);
+    rate
+}
+
+fn payload_items(size: usize, count: u64) -> f64 {
+    let (queue, done) = (Queue::bounded(8).unwrap(), Queue::unbounded().unwrap());
+    let process = swallow_items::spawn(queue.clone(), done.clone(), count).unwrap();
+    let payload = vec![7u8; size];
+    let since = Instant::now();
+    (0..count).for_each(|_| queue.put(payload.clone()).unwrap());
+    assert_eq!(done.get().unwrap(), size as u64 * count);
     let rate = rate(size as u64 * count, since) / 1e3;
     join(&process);
     rate
@@ -297,6 +336,30 @@ const ROWS: &[Row] = &[
         python: "mib64",
     },
     Row {
+        name: "bytes, 1 MiB each",
+        unit: "GB/s",
+        time: false,
+        ours: || payload_bytes(1 << 20, 500),
+        raw: Some(|| raw_payload(1 << 20, 500)),
+        python: "mib",
+    },
+    Row {
+        name: "bytes, 64 MiB each",
+        unit: "GB/s",
+        time: false,
+        ours: || payload_bytes(64 << 20, 8),
+        raw: Some(|| raw_payload(64 << 20, 8)),
+        python: "mib64",
+    },
+    Row {
+        name: "queue, 1 MiB items",
+        unit: "GB/s",
+        time: false,
+        ours: || payload_items(1 << 20, 500),
+        raw: None,
+        python: "mib_items",
+    },
+    Row {
         name: "spawn, value, join",
         unit: "ms",
         time: true,
@@ -318,7 +381,11 @@ fn main() {
         "{:<24} {:>9} {:>10} {:>10} {:>10} {:>9} {:>9}",
         "", "", "offspring", "raw ipc", "Python", "x raw", "x Python"
     );
-    for row in ROWS {
+    let only: Option<String> = std::env::args().skip(1).find(|argument| argument.starts_with(char::is_alphabetic));
+    for row in ROWS
+        .iter()
+        .filter(|row| only.as_ref().is_none_or(|only| row.name.contains(only.as_str())))
+    {
         let (mut ours, mut raw, mut python_figures) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             ours.push((row.ours)());

@@ -102,8 +102,11 @@ pub mod actor;
 #[cfg(feature = "async")]
 mod awaiting;
 mod channel;
+mod codec;
+mod descriptor;
 mod error;
 mod fail;
+mod guard;
 mod hub;
 mod line;
 mod pipe;
@@ -117,7 +120,7 @@ mod sys;
 mod watch;
 mod wire;
 
-pub use channel::{Receiver, ReceiverIter, Sender, channel};
+pub use channel::{Bytes, Receiver, ReceiverIter, Sender, channel};
 pub use error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError,
     JoinTimeoutError, KillCause, PanicReport, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError,
@@ -192,6 +195,7 @@ pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_a
 pub mod unix {
     pub use crate::process::unix::{BuilderExt, Resource, UNLIMITED};
 }
+pub use wire::{message_limit, set_message_limit};
 
 /// Not public API: what the macros reach.
 #[doc(hidden)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::channel::{Receiver, Sender, channel};
+use crate::channel::{Bytes, Receiver, Sender, channel};
 use crate::error::{CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
 use crate::sys;
 use crate::watch::Target;
@@ -121,6 +121,55 @@ impl<A, B: DeserializeOwned> Connection<A, B> {
     /// [`RecvTimeoutError::Timeout`], or as [`recv`](Connection::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<B, RecvTimeoutError> {
         self.receiver.recv_timeout(timeout)
+    }
+}
+
+impl<B> Connection<Bytes, B> {
+    /// Sends a copy of these bytes; see [`Sender::send_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Connection::send), without the message.
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError<()>> {
+        self.sender().ok_or(SendError::Moved(()))?.send_bytes(bytes)
+    }
+
+    /// As [`send_bytes`](Connection::send_bytes), but waits at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_timeout`](Connection::send_timeout), without the message.
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+        self.sender().ok_or(SendError::Moved(()))?.send_bytes_timeout(bytes, timeout)
+    }
+}
+
+impl<A> Connection<A, Bytes> {
+    /// Receives the next message as plain bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Connection::recv).
+    pub fn recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
+        self.receiver.recv_bytes()
+    }
+
+    /// Receives the next message into `buffer`; see [`Receiver::recv_bytes_into`].
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Connection::recv); `buffer` is empty then.
+    pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.receiver.recv_bytes_into(buffer)
+    }
+
+    /// As [`recv_bytes_into`](Connection::recv_bytes_into); waits at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_timeout`](Connection::recv_timeout); `buffer` is empty then.
+    pub fn recv_bytes_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvTimeoutError> {
+        self.receiver.recv_bytes_into_timeout(buffer, timeout)
     }
 }
 

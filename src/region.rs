@@ -8,9 +8,15 @@ use std::sync::atomic::{
 };
 
 use ipc_channel::ipc::IpcSharedMemory;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::descriptor;
+use crate::guard::no_panic;
 use crate::sys::{self, Mapping};
-use crate::wire;
+
+mod reader;
+
+pub(crate) use reader::Reader;
 
 /// One mapping of shared memory. It ends with the last process that maps it.
 pub(crate) struct Region {
@@ -30,7 +36,12 @@ unsafe impl Sync for Region {}
 impl Region {
     /// A new region of zeroes.
     pub(crate) fn new(length: usize) -> io::Result<Region> {
-        wire::memory_zeroed(length).map(Region::adopt)
+        memory_zeroed(length).map(Region::adopt)
+    }
+
+    /// The same, of which no page exists before somebody writes to it.
+    pub(crate) fn sparse(length: usize) -> io::Result<Region> {
+        descriptor::sparse_memory(length).map(Region::adopt)
     }
 
     /// A region that another process made.
@@ -52,7 +63,7 @@ impl Region {
         let file = sys::sealed_memory(length)?;
         let mapping = Mapping::new(&file, length)?;
         let mark: [u8; 32] = sys::random()?;
-        let memory = wire::memory_from(&mark)?;
+        let memory = memory_from(&mark)?;
         sys::replace_marked(&mark, file.as_fd())?;
         Ok(Region {
             base: mapping.base(),
@@ -64,7 +75,12 @@ impl Region {
 
     /// The same memory, to be sent to another process.
     pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
-        wire::memory_again(&self.memory)
+        memory_again(&self.memory)
+    }
+
+    /// A second mapping of the same memory.
+    pub(crate) fn try_clone(&self) -> io::Result<Region> {
+        memory_again(&self.memory).map(Region::adopt)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -153,6 +169,42 @@ impl Region {
         unsafe { std::ptr::copy_nonoverlapping(self.base.add(offset), bytes.as_mut_ptr(), bytes.len()) }
     }
 
+    /// Copies bytes out, behind what `bytes` holds.
+    pub(crate) fn read_behind(&self, offset: usize, count: usize, bytes: &mut Vec<u8>) {
+        assert!(
+            offset.checked_add(count).is_some_and(|end| end <= self.length),
+            "a read outside of its region"
+        );
+        bytes.reserve(count);
+        let length = bytes.len();
+        // SAFETY: in bounds (checked above), into room that was reserved, which is no part of the mapping; `count`
+        // bytes there are initialised by the copy. Who may write meanwhile is as in `read`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.base.add(offset), bytes.as_mut_ptr().add(length), count);
+            bytes.set_len(length + count);
+        }
+    }
+
+    /// A reader of some of it.
+    pub(crate) fn reader(&self, offset: usize, length: usize) -> Reader<'_> {
+        assert!(
+            offset.checked_add(length).is_some_and(|end| end <= self.length),
+            "a reader outside of its region"
+        );
+        Reader::new(self, offset, length)
+    }
+
+    /// Gives the memory of whole pages there back to the system; they read as zeroes then.
+    pub(crate) fn forget(&self, offset: usize, length: usize) {
+        assert!(
+            offset.checked_add(length).is_some_and(|end| end <= self.length),
+            "outside of its region"
+        );
+        // SAFETY: in bounds (checked above); the bytes become zeroes, in all mappings, as if somebody had written them.
+        // If the system refuses, they stay, and so does the memory.
+        unsafe { libc::madvise(self.base.add(offset).cast(), length, libc::MADV_REMOVE) };
+    }
+
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(
@@ -192,8 +244,38 @@ fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Inside of messages of ipc-channel: the same memory goes along.
+impl Serialize for Region {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.memory.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Region {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IpcSharedMemory::deserialize(deserializer).map(Region::adopt)
+    }
+}
+
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Region").field("length", &self.length).finish_non_exhaustive()
     }
+}
+
+/// Shared memory with a copy of `bytes`; an `Err` where ipc-channel would panic.
+pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<IpcSharedMemory> {
+    sys::probe_shared_memory(bytes.len())?;
+    no_panic("shared memory", || IpcSharedMemory::from_bytes(bytes))
+}
+
+/// A second mapping of the same memory; an `Err` where ipc-channel would panic.
+pub(crate) fn memory_again(memory: &IpcSharedMemory) -> io::Result<IpcSharedMemory> {
+    sys::close_on_exec(|| no_panic("shared memory", || memory.clone()))?
+}
+
+/// Zeroed shared memory; an `Err` where ipc-channel would panic.
+fn memory_zeroed(length: usize) -> io::Result<IpcSharedMemory> {
+    sys::probe_shared_memory(length)?;
+    no_panic("shared memory", || IpcSharedMemory::from_byte(0, length))
 }

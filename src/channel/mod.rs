@@ -1,58 +1,49 @@
 //! One-way channels: many senders, one receiver, no hub between.
 //!
-//! Each process that sends has a byte ring of its own to the receiver, so what was sent survives the
-//! sender's death. The receiver's end of one ipc-channel is where all of them ring, join with a new ring, and
-//! hand over parcels (values with handles, or too large for a ring). The way back is one ipc-channel for
-//! each ring, for a sender that waits for room.
+//! Each process that sends shares a region with the receiver: a byte ring, and behind it a heap for what is too
+//! long for a ring entry. So what was sent survives the sender's death. The receiver's end of one ipc-channel is
+//! where all of them ring, and join with a new region. Values with handles, and what is too long for the
+//! heap, are parcels: they travel over an ipc-channel of their sender's own, whose end also tells that it is
+//! gone. The way back is one ipc-channel for each ring, for a sender that waits for room.
 
-use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory};
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CreateError;
-use crate::ring::RING_BYTES;
 use crate::wire::{self, Packet, WireHandle};
 
+mod bytes;
+mod heap;
+mod layout;
 mod receiver;
 mod sender;
+mod source;
+mod spill;
 
+pub use bytes::Bytes;
 pub use receiver::{Receiver, ReceiverIter};
 pub use sender::Sender;
 
 /// To a receiver.
 #[derive(Debug, Serialize, Deserialize)]
 enum Inward {
-    /// A process sends from now on through this ring.
-    Join {
-        source: u64,
-        region: IpcSharedMemory,
-        back: IpcSender<Bell>,
-    },
-    /// The next entry of this ring that says so means this.
-    Parcel {
-        source: u64,
-        packet: Packet,
-    },
+    /// A process sends from now on through this region.
+    Join(Joining),
     Bell,
+}
+
+/// What a receiver has of a process that sends.
+#[derive(Debug, Serialize, Deserialize)]
+struct Joining {
+    region: IpcSharedMemory,
+    back: IpcSender<Bell>,
+    parcels: IpcReceiver<Packet>,
 }
 
 /// Back to a sender: there is room.
 #[derive(Debug, Serialize, Deserialize)]
 struct Bell;
-
-const LINE: usize = 128;
-/// Receiver: it sleeps.
-const READER_SLEEPS: usize = RING_BYTES;
-/// Sender: it waits for room.
-const WRITER_SLEEPS: usize = RING_BYTES + LINE;
-/// Sender: it is done; nothing follows.
-const DONE: usize = RING_BYTES + 2 * LINE;
-/// Receiver: so many parcels were taken.
-const PARCELS_TAKEN: usize = RING_BYTES + 3 * LINE;
-const REGION_BYTES: usize = RING_BYTES + 4 * LINE;
-
-const VALUE: u32 = 0;
-const PARCEL: u32 = 1;
 
 /// Parcels of one sender that the receiver has not taken.
 const PARCELS_MAX: u64 = 8;
@@ -128,6 +119,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use super::layout::READER_SLEEPS;
     use super::*;
     use crate::line::claim;
     use crate::sys::lock;
@@ -145,6 +137,7 @@ mod tests {
         std::thread::spawn(move || receiver.iter().for_each(|n| seen.send(n).unwrap()));
         let flag = |source: usize| {
             lock(&shared.sources).all[source]
+                .link
                 .region
                 .atomic(READER_SLEEPS)
                 .load(Ordering::SeqCst)
@@ -153,7 +146,7 @@ mod tests {
             std::thread::yield_now();
         }
         // It claims the bell, and never rings.
-        assert!(claim(lock(&shared.sources).all[0].region.atomic(READER_SLEEPS)));
+        assert!(claim(lock(&shared.sources).all[0].link.region.atomic(READER_SLEEPS)));
         for n in 10..50 {
             other.send(n).unwrap();
             assert_eq!(seen_here.recv_timeout(Duration::from_secs(10)), Ok(n));

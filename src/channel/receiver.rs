@@ -1,25 +1,25 @@
 //! The receiving end: one bell for all, a ring for each process that sends.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
+use ipc_channel::ipc::IpcReceiver;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Bell, DONE, Inward, PARCEL, PARCELS_TAKEN, READER_SLEEPS, REGION_BYTES, Token, VALUE, WRITER_SLEEPS};
+use super::bytes::Bytes;
+use super::layout::READER_SLEEPS;
+use super::source::{Arrived, IDLE, Source};
+use super::{Inward, Joining, Token};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
-use crate::line::{Line, Side, WaitEnd, claim};
-use crate::region::Region;
-use crate::ring;
+use crate::line::{Line, Side, WaitEnd};
 use crate::sys::lock;
 use crate::watch::{Seat, Target, Waiter};
-use crate::wire::{self, Packet, WireHandle};
+use crate::wire::{self, WireHandle};
 
 /// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this
 /// one reports [`RecvError::Moved`].
@@ -35,115 +35,99 @@ pub struct Receiver<T> {
 pub(super) struct ReceiverShared {
     line: Line<Inward>,
     pub(super) sources: Mutex<Sources>,
+    /// Whether there may be idle memory to give back, or a sender's end to look for: nearly always not.
+    chores: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sources {
     pub(super) all: Vec<Source>,
     /// Whose turn it is.
     turn: usize,
-    /// Parcels that came ahead of their entries.
-    parcels: HashMap<u64, VecDeque<Packet>>,
     buffer: Vec<u8>,
-}
-
-/// The ring of one process that sends.
-#[derive(Debug)]
-pub(super) struct Source {
-    number: u64,
-    pub(super) region: Arc<Region>,
-    back: IpcSender<Bell>,
-    entries: ring::Consumer,
-    corrupt: bool,
-}
-
-enum Arrived {
-    Bytes(Vec<u8>),
-    Parcel(Packet),
+    /// When the ends of senders were last looked for.
+    looked: Instant,
 }
 
 impl Sources {
-    fn join(&mut self, number: u64, region: IpcSharedMemory, back: IpcSender<Bell>) {
-        let region = Arc::new(Region::adopt(region));
-        if region.len() < REGION_BYTES {
-            return;
+    fn new() -> Sources {
+        Sources {
+            all: Vec::new(),
+            turn: 0,
+            buffer: Vec::new(),
+            looked: Instant::now(),
         }
-        // Armed like the others, so that `disarm` counts it right.
-        region.atomic(READER_SLEEPS).store(1, Ordering::SeqCst);
-        self.all.push(Source {
-            number,
-            entries: ring::Consumer::new(region.clone(), 0),
-            region,
-            back,
-            corrupt: false,
-        });
+    }
+
+    fn join(&mut self, source: Option<Source>) {
+        // However many come and go, what is held is of those that live.
+        self.look_for_ends();
+        self.all.extend(source);
+    }
+
+    /// A sender that is killed does not say that it is done.
+    fn look_for_ends(&mut self) {
+        self.looked = Instant::now();
+        self.all.iter_mut().for_each(Source::look_for_end);
+        self.all.retain(|source| !source.is_finished());
     }
 
     /// The next message of any source, in turn.
     fn next(&mut self) -> Option<Arrived> {
-        self.all.retain(|source| {
-            let keep = !source.is_finished();
-            if !keep {
-                self.parcels.remove(&source.number);
-            }
-            keep
-        });
+        self.all.retain(|source| !source.is_finished());
         for _ in 0..self.all.len() {
             self.turn = (self.turn + 1) % self.all.len();
-            let source = &mut self.all[self.turn];
-            let parcels = self.parcels.entry(source.number).or_default();
-            // A parcel was sent before its entry was written: if it is not here yet, it is about to be read.
-            let here = !parcels.is_empty();
-            match source.entries.pop_if(&mut self.buffer, |tag, _| here || tag != PARCEL) {
-                Ok(Some(VALUE)) => {
-                    source.tell_room();
-                    return Some(Arrived::Bytes(self.buffer.clone()));
-                }
-                Ok(Some(PARCEL)) => {
-                    source.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
-                    source.tell_room();
-                    return parcels.pop_front().map(Arrived::Parcel);
-                }
-                Ok(None) => {}
-                Ok(Some(_)) | Err(ring::Corrupt) => {
-                    log::error!(target: "offspring::channel", "a sender wrote what no sender writes; it is not heard any more");
-                    source.corrupt = true;
-                }
+            if let Some(arrived) = self.all[self.turn].next(&mut self.buffer) {
+                return Some(arrived);
             }
         }
         None
     }
 
     fn has_next(&self) -> bool {
-        self.all.iter().any(|source| !source.entries.is_empty())
+        self.all.iter().any(Source::has_next)
     }
-}
 
-impl Source {
-    fn tell_room(&self) {
-        if claim(self.region.atomic(WRITER_SLEEPS)) {
-            // A sender that is gone waits for nothing.
-            let _ = wire::ring(&self.back, Bell);
+    /// Gives back memory that was idle for long, and looks for senders that are gone; when there will be more to do.
+    fn do_chores(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.looked) >= IDLE {
+            self.look_for_ends();
         }
-    }
-
-    /// Nothing will come from it any more.
-    fn is_finished(&self) -> bool {
-        self.corrupt || (self.region.atomic(DONE).load(Ordering::Acquire) == 1 && self.entries.is_empty())
+        self.all.iter_mut().for_each(|source| source.give_back(now));
+        self.all.iter().filter_map(Source::idle_at).min()
     }
 }
 
 impl ReceiverShared {
-    /// The next message, and what came with it.
+    /// The next message.
     fn wait(&self, deadline: Option<Instant>) -> Result<Arrived, WaitEnd> {
-        self.line.wait(self, deadline, || lock(&self.sources).next())
+        loop {
+            let chores = self
+                .chores
+                .load(Ordering::Relaxed)
+                .then(|| lock(&self.sources).do_chores())
+                .flatten();
+            self.chores.store(chores.is_some(), Ordering::Relaxed);
+            let until = deadline.into_iter().chain(chores).min();
+            let arrived = self.line.wait(self, until, || lock(&self.sources).next());
+            match arrived {
+                Err(WaitEnd::Timeout) if until != deadline => {}
+                _ => {
+                    if matches!(arrived, Ok(Arrived::Large(_))) {
+                        self.chores.store(true, Ordering::Relaxed);
+                    }
+                    return arrived;
+                }
+            }
+        }
     }
 }
 
 impl Side<Inward> for ReceiverShared {
     fn arm(&self) {
         for source in &lock(&self.sources).all {
-            source.region.atomic(READER_SLEEPS).store(1, Ordering::Relaxed);
+            source.link.region.atomic(READER_SLEEPS).store(1, Ordering::Relaxed);
         }
         fence(Ordering::SeqCst);
     }
@@ -152,7 +136,7 @@ impl Side<Inward> for ReceiverShared {
         lock(&self.sources)
             .all
             .iter()
-            .filter(|source| source.region.atomic(READER_SLEEPS).swap(0, Ordering::Relaxed) == 0)
+            .filter(|source| source.link.region.atomic(READER_SLEEPS).swap(0, Ordering::Relaxed) == 0)
             .count()
     }
 
@@ -160,8 +144,7 @@ impl Side<Inward> for ReceiverShared {
         let mut sources = lock(&self.sources);
         match message {
             Inward::Bell => return true,
-            Inward::Parcel { source, packet } => sources.parcels.entry(source).or_default().push_back(packet),
-            Inward::Join { source, region, back } => sources.join(source, region, back),
+            Inward::Join(joining) => sources.join(Source::new(joining)),
         }
         false
     }
@@ -217,14 +200,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        let shared = self.shared()?;
-        match shared.wait(deadline) {
-            Ok(Arrived::Bytes(bytes)) => wire::decode(&bytes, Vec::new()),
-            Ok(Arrived::Parcel(packet)) => packet.decode(),
-            Err(WaitEnd::Timeout) => return Err(RecvTimeoutError::Timeout),
-            Err(WaitEnd::Gone) => return Err(RecvError::Disconnected.into()),
-        }
-        .map_err(|error| RecvError::Decode(error).into())
+        Ok(self.take(deadline)?.decode()?)
     }
 
     /// Messages until every sender is gone. One that does not decode is logged and passed over: use
@@ -234,12 +210,61 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 }
 
+impl Receiver<Bytes> {
+    /// Receives the next message as plain bytes; see [`recv`](Receiver::recv).
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Receiver::recv).
+    pub fn recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
+        self.recv().map(Bytes::into)
+    }
+
+    /// Receives the next message into `buffer`, in place of what it holds; how many bytes they are. One that is used
+    /// again and again saves the memory of each message.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Receiver::recv); `buffer` is empty then.
+    pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.recv_bytes_until(buffer, None).map_err(|end| match end {
+            RecvTimeoutError::Failed(error) => error,
+            RecvTimeoutError::Timeout => RecvError::Disconnected,
+        })
+    }
+
+    /// As [`recv_bytes_into`](Receiver::recv_bytes_into); waits at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_timeout`](Receiver::recv_timeout); `buffer` is empty then.
+    pub fn recv_bytes_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvTimeoutError> {
+        // A deadline that the clock cannot express is none.
+        self.recv_bytes_until(buffer, Instant::now().checked_add(timeout))
+    }
+
+    fn recv_bytes_until(&self, buffer: &mut Vec<u8>, deadline: Option<Instant>) -> Result<usize, RecvTimeoutError> {
+        buffer.clear();
+        let received = self.take(deadline)?.bytes_into(buffer).inspect_err(|_| buffer.clear());
+        Ok(received?)
+    }
+}
+
 impl<T> Receiver<T> {
+    /// The next message, not decoded.
+    fn take(&self, deadline: Option<Instant>) -> Result<Arrived, RecvTimeoutError> {
+        self.shared()?.wait(deadline).map_err(|end| match end {
+            WaitEnd::Timeout => RecvTimeoutError::Timeout,
+            WaitEnd::Gone => RecvError::Disconnected.into(),
+        })
+    }
+
     pub(super) fn new(inward: IpcReceiver<Inward>) -> Receiver<T> {
         Receiver {
             shared: Mutex::new(Some(Arc::new(ReceiverShared {
                 line: Line::new(inward),
-                sources: Mutex::new(Sources::default()),
+                sources: Mutex::new(Sources::new()),
+                chores: AtomicBool::new(false),
             }))),
             message: PhantomData,
         }
@@ -287,27 +312,43 @@ struct ReceiverToken {
 
 #[derive(Serialize, Deserialize)]
 struct RingToken {
-    source: u64,
     region: u32,
     back: u32,
+    parcels: u32,
+    touched: u64,
 }
 
+/// What a source shares needs so many handles.
+const HANDLES: usize = 3;
+
 impl ReceiverShared {
-    /// Notes the rings of a receiver that goes to another process.
-    fn note_rings(&self) -> Result<Vec<RingToken>, &'static str> {
-        let sources = lock(&self.sources);
-        if sources.parcels.values().any(|parcels| !parcels.is_empty()) {
+    /// Whether its rings can go to another process with it.
+    fn may_move(&self) -> Result<(), &'static str> {
+        let mut sources = lock(&self.sources);
+        sources.look_for_ends();
+        if sources.all.iter().any(Source::has_early_parcels) {
             return Err("a receiver that has a large message half received cannot be moved: receive it first");
         }
-        let rings = sources.all.iter().map(|source| {
-            let region = source.region.share().map_err(|_| "no shared memory for the receiver's rings")?;
-            Ok(RingToken {
-                source: source.number,
+        wire::may_note_all(sources.all.len() * HANDLES + 1)
+    }
+
+    /// Notes the rings, and the receiving end itself.
+    fn note<T>(self) -> Result<ReceiverToken, String> {
+        self.line.disarm(&self);
+        let text = |error: &dyn fmt::Display| format!("could not share the ring of a sender: {error}");
+        let sources = self.sources.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut rings = Vec::new();
+        for source in sources.all {
+            let (region, back, touched) = source.share().map_err(|error| text(&error))?;
+            rings.push(RingToken {
                 region: wire::note(WireHandle::Memory(region))?,
-                back: wire::note(WireHandle::Sender(source.back.clone().to_opaque()))?,
-            })
-        });
-        rings.collect()
+                back: wire::note(WireHandle::Sender(back.to_opaque()))?,
+                parcels: wire::note(WireHandle::Receiver(source.into_parcels().to_opaque()))?,
+                touched: touched as u64,
+            });
+        }
+        let end = Token::new::<T>(WireHandle::Receiver(self.line.into_inner().to_opaque()))?;
+        Ok(ReceiverToken { rings, end })
     }
 }
 
@@ -326,39 +367,41 @@ impl<T> Serialize for Receiver<T> {
                 ));
             }
         };
-        let rings = match shared.note_rings().and_then(|rings| wire::may_note().map(|()| rings)) {
-            Ok(rings) => rings,
-            Err(message) => {
-                *slot = Some(Arc::new(shared));
-                return Err(wire::explain(message));
-            }
+        if let Err(message) = shared.may_move() {
+            *slot = Some(Arc::new(shared));
+            return Err(wire::explain(message));
+        }
+        let token = shared.note::<T>().map_err(|message| wire::explain::<S::Error>(&message))?;
+        token.serialize(serializer)
+    }
+}
+
+impl RingToken {
+    fn claim(self) -> Result<Option<Source>, &'static str> {
+        let handles = (wire::claim(self.region)?, wire::claim(self.back)?, wire::claim(self.parcels)?);
+        let (WireHandle::Memory(region), WireHandle::Sender(back), WireHandle::Receiver(parcels)) = handles else {
+            return Err("a receiver's ring came with another thing");
         };
-        shared.line.disarm(&shared);
-        let end = Token::new::<T>(WireHandle::Receiver(shared.line.into_inner().to_opaque())).map_err(wire::explain::<S::Error>)?;
-        ReceiverToken { rings, end }.serialize(serializer)
+        let joining = Joining {
+            region,
+            back: back.to(),
+            parcels: parcels.to(),
+        };
+        Ok(Source::moved(joining, usize::try_from(self.touched).unwrap_or(usize::MAX)))
     }
 }
 
 impl<'de, T> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let token = ReceiverToken::deserialize(deserializer)?;
-        let mut rings = Vec::new();
-        for ring in token.rings {
-            let region = wire::claim(ring.region).map_err(wire::explain_de::<D::Error>)?;
-            let back = wire::claim(ring.back).map_err(wire::explain_de::<D::Error>)?;
-            let (WireHandle::Memory(region), WireHandle::Sender(back)) = (region, back) else {
-                return Err(wire::explain_de("a receiver's ring came with another thing"));
-            };
-            rings.push((ring.source, region, back.to()));
-        }
+        let sources: Result<Vec<_>, _> = token.rings.into_iter().map(RingToken::claim).collect();
+        let sources = sources.map_err(wire::explain_de::<D::Error>)?;
         let WireHandle::Receiver(inward) = token.end.claim::<T>().map_err(wire::explain_de::<D::Error>)? else {
             return Err(wire::explain_de("a receiver came with another thing"));
         };
         let receiver = Receiver::new(inward.to());
         if let Ok(shared) = receiver.shared() {
-            for (source, region, back) in rings {
-                lock(&shared.sources).join(source, region, back);
-            }
+            lock(&shared.sources).all.extend(sources.into_iter().flatten());
         }
         Ok(receiver)
     }

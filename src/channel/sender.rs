@@ -1,5 +1,6 @@
 //! The sending end: a ring for each process that sends.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -10,16 +11,18 @@ use std::time::{Duration, Instant};
 use ipc_channel::ipc::{self, IpcSender};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{
-    Bell, DONE, Inward, PARCEL, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, READER_SLEEPS, REGION_BYTES, Token, VALUE, WRITER_SLEEPS,
-};
-use crate::error::{SendError, SendTimeoutError};
+use super::bytes::{Borrowed, Bytes};
+use super::heap::{Block, Heap};
+use super::layout::{self, DONE, LARGE, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS};
+use super::spill::{Finished, Message};
+use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
+use crate::error::{EncodeError, SendError, SendTimeoutError};
 use crate::hub;
 use crate::line::{Line, Side, WaitEnd, claim};
 use crate::region::Region;
 use crate::ring;
-use crate::sys::{self, lock};
-use crate::wire::{self, Failure, Packet, WireHandle};
+use crate::sys::lock;
+use crate::wire::{self, Encoded, Failure, Packet, WireHandle};
 
 /// The sending end of a [`channel`](crate::channel()). Clones share it; sent to another process, it stays usable here too.
 ///
@@ -39,10 +42,12 @@ pub(super) struct SenderShared {
 
 /// This process's ring to the receiver.
 #[derive(Debug)]
-struct Outgoing {
-    source: u64,
+pub(super) struct Outgoing {
     region: Arc<Region>,
+    pub(super) heap: Arc<Heap>,
     back: Line<Bell>,
+    /// Its end tells the receiver that this process is gone.
+    parcels: Mutex<IpcSender<Packet>>,
     entries: Mutex<Entries>,
 }
 
@@ -69,6 +74,11 @@ impl Side<Bell> for Outgoing {
 }
 
 impl Outgoing {
+    /// A block of the heap; waits for room.
+    pub(super) fn wait_for_block(&self, length: usize, deadline: Option<Instant>) -> Result<Block, SendEnd> {
+        Ok(self.back.wait(self, deadline, || self.heap.allocate(length))?)
+    }
+
     /// Whether the receiver has left entries for a while: it may be slow, or dead.
     fn is_suspicious(&self) -> bool {
         let mut entries = lock(&self.entries);
@@ -82,10 +92,46 @@ impl Drop for Outgoing {
     }
 }
 
-enum SendEnd {
+/// Why a message was not sent.
+#[derive(Debug)]
+pub(super) enum SendEnd {
     Timeout,
     Disconnected,
+    Encode(EncodeError),
     Io(io::Error),
+}
+
+impl From<WaitEnd> for SendEnd {
+    fn from(end: WaitEnd) -> Self {
+        match end {
+            WaitEnd::Timeout => SendEnd::Timeout,
+            WaitEnd::Gone => SendEnd::Disconnected,
+        }
+    }
+}
+
+impl SendEnd {
+    fn with<T>(self, message: T) -> SendTimeoutError<T> {
+        match self {
+            SendEnd::Timeout => SendTimeoutError::Timeout(message),
+            SendEnd::Disconnected => SendError::Disconnected(message).into(),
+            SendEnd::Encode(error) => SendError::Encode(message, error).into(),
+            SendEnd::Io(error) => SendError::Io(message, error).into(),
+        }
+    }
+}
+
+/// What is to be sent, as it stands in the ring.
+enum Entry<'a> {
+    Value(&'a [u8]),
+    /// Taken once it is sent, as the next.
+    Large(Option<(Block, usize)>),
+    Parcel(Option<Packet>),
+}
+
+thread_local! {
+    /// Messages are encoded here, so that a small one costs no allocation.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl From<Failure> for SendEnd {
@@ -99,26 +145,24 @@ impl From<Failure> for SendEnd {
 }
 
 impl SenderShared {
-    fn tell(&self, message: Inward) -> Result<(), Failure> {
-        wire::send(&lock(&self.outward), message)
-    }
-
-    fn ring(&self) -> Result<Arc<Outgoing>, SendEnd> {
+    fn ring(&self, deadline: Option<Instant>) -> Result<Arc<Outgoing>, SendEnd> {
         let mut ring = lock(&self.ring);
         if let Some(ring) = &*ring {
             return Ok(ring.clone());
         }
-        let region = Arc::new(Region::new(REGION_BYTES).map_err(SendEnd::Io)?);
-        let source = u64::from_le_bytes(sys::random().map_err(SendEnd::Io)?);
+        let region = layout::region().map_err(SendEnd::Io)?;
         let (back, bells) = ipc::channel().map_err(SendEnd::Io)?;
-        self.tell(Inward::Join {
-            source,
+        let (parcels, parcels_there) = ipc::channel().map_err(SendEnd::Io)?;
+        let joining = Joining {
             region: region.share().map_err(SendEnd::Io)?,
             back,
-        })?;
+            parcels: parcels_there,
+        };
+        wire::send_until(&lock(&self.outward), Inward::Join(joining), deadline)?;
         let outgoing = Arc::new(Outgoing {
-            source,
+            heap: Arc::new(Heap::new(region.clone())),
             back: Line::new(bells),
+            parcels: Mutex::new(parcels),
             entries: Mutex::new(Entries {
                 producer: ring::Producer::new(region.clone(), 0),
                 parcels: 0,
@@ -130,54 +174,62 @@ impl SenderShared {
         Ok(outgoing)
     }
 
-    fn send(&self, bytes: &[u8], mut packet: Option<Packet>, deadline: Option<Instant>) -> Result<(), SendEnd> {
-        let ring = self.ring()?;
-        if ring.is_suspicious() && ring.back.check(&*ring) {
-            return Err(SendEnd::Disconnected);
+    /// Encodes a message, and sends it.
+    fn send<V: ?Sized + Serialize>(&self, value: &V, deadline: Option<Instant>) -> Result<(), SendEnd> {
+        let ring = self.ring(deadline)?;
+        let mut bytes = SCRATCH.take();
+        bytes.clear();
+        let mut message = Message::new(&ring, deadline);
+        let outcome = match wire::encode_spilling(value, &mut bytes, ring::ENTRY_MAX, &mut message) {
+            Err(error) => Err(SendEnd::Encode(error)),
+            Ok((spilled, handles)) => {
+                // Handles are under way from here on, whatever becomes of the message.
+                let announce = !handles.is_empty();
+                let sent = SenderShared::entry(&bytes, spilled, handles, message).and_then(|entry| self.send_entry(&ring, entry, deadline));
+                if announce {
+                    hub::announce();
+                }
+                sent
+            }
+        };
+        if matches!(outcome, Err(SendEnd::Encode(_))) {
+            hub::announce();
         }
-        ring.back
-            .wait(&*ring, deadline, || self.attempt(&ring, bytes, &mut packet))
-            .unwrap_or_else(|end| {
-                Err(match end {
-                    WaitEnd::Timeout => SendEnd::Timeout,
-                    WaitEnd::Gone => SendEnd::Disconnected,
-                })
-            })
+        SCRATCH.set(bytes);
+        outcome
     }
 
-    fn attempt(&self, ring: &Outgoing, bytes: &[u8], packet: &mut Option<Packet>) -> Option<Result<(), SendEnd>> {
+    fn entry<'b>(bytes: &'b [u8], spilled: usize, handles: Vec<WireHandle>, message: Message<'_>) -> Result<Entry<'b>, SendEnd> {
+        if spilled == 0 && handles.is_empty() {
+            return Ok(Entry::Value(bytes));
+        }
+        let packet = if spilled == 0 {
+            let bytes = bytes.to_vec();
+            Packet::new(Encoded { bytes, handles }).map_err(SendEnd::Io)?
+        } else {
+            match message.finish(handles)? {
+                Finished::Block(block, length) => return Ok(Entry::Large(Some((block, length)))),
+                Finished::Parcel(packet) => packet,
+            }
+        };
+        Ok(Entry::Parcel(Some(packet.with_inline_limit(PARCEL_INLINE).map_err(SendEnd::Io)?)))
+    }
+
+    fn send_entry(&self, ring: &Outgoing, mut entry: Entry<'_>, deadline: Option<Instant>) -> Result<(), SendEnd> {
+        if ring.is_suspicious() && ring.back.check(ring) {
+            return Err(SendEnd::Disconnected);
+        }
+        ring.back.wait(ring, deadline, || self.attempt(ring, &mut entry))?
+    }
+
+    fn attempt(&self, ring: &Outgoing, entry: &mut Entry<'_>) -> Option<Result<(), SendEnd>> {
         if ring.back.is_gone() {
             return Some(Err(SendEnd::Disconnected));
         }
-        let mut entries = lock(&ring.entries);
-        let pushed = if packet.is_none() {
-            entries.producer.push(VALUE, bytes)
-        } else {
-            let taken = ring.region.atomic(PARCELS_TAKEN).load(Ordering::SeqCst);
-            if entries.parcels.saturating_sub(taken) >= PARCELS_MAX {
-                return None;
-            }
-            match entries.producer.has_room(0) {
-                // Under one lock, so that parcels and their entries come in one order.
-                Ok(true) => {
-                    let packet = packet.take().expect("checked above");
-                    if let Err(failure) = self.tell(Inward::Parcel {
-                        source: ring.source,
-                        packet,
-                    }) {
-                        return Some(Err(failure.into()));
-                    }
-                    entries.parcels += 1;
-                    entries.producer.push(PARCEL, &[])
-                }
-                other => other,
-            }
-        };
-        drop(entries);
-        match pushed {
+        match ring.push(entry) {
             Ok(true) => {}
             Ok(false) => return None,
-            Err(ring::Corrupt) => return Some(Err(SendEnd::Disconnected)),
+            Err(end) => return Some(Err(end)),
         }
         if claim(ring.region.atomic(READER_SLEEPS)) {
             if let Err(failure) = wire::ring(&lock(&self.outward), Inward::Bell) {
@@ -186,6 +238,44 @@ impl SenderShared {
             }
         }
         Some(Ok(()))
+    }
+}
+
+impl Outgoing {
+    /// Writes the entry, if there is room for it now.
+    fn push(&self, entry: &mut Entry<'_>) -> Result<bool, SendEnd> {
+        // One lock around a parcel and its entry, so that both come in one order.
+        let mut entries = lock(&self.entries);
+        let pushed = match entry {
+            Entry::Value(bytes) => entries.producer.push(VALUE, bytes),
+            Entry::Large(message) => {
+                let (block, length) = message.take().expect("it is pushed once");
+                let pushed = entries
+                    .producer
+                    .push(LARGE, &layout::large_entry(block.slot, block.offset(), length));
+                match pushed {
+                    Ok(true) => block.hand_over(),
+                    _ => *message = Some((block, length)),
+                }
+                pushed
+            }
+            Entry::Parcel(packet) => {
+                let taken = self.region.atomic(PARCELS_TAKEN).load(Ordering::SeqCst);
+                if entries.parcels.saturating_sub(taken) >= PARCELS_MAX {
+                    return Ok(false);
+                }
+                match entries.producer.has_room(0) {
+                    Ok(true) => {
+                        let packet = packet.take().expect("it is pushed once");
+                        wire::send(&lock(&self.parcels), packet)?;
+                        entries.parcels += 1;
+                        entries.producer.push(PARCEL, &[])
+                    }
+                    other => other,
+                }
+            }
+        };
+        pushed.map_err(|ring::Corrupt| SendEnd::Disconnected)
     }
 }
 
@@ -215,31 +305,32 @@ impl<T: Serialize> Sender<T> {
     }
 
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        let encoded = match wire::encode(&message) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                // Handles that were encoded before the error are under way to nobody.
-                hub::announce();
-                return Err(SendError::Encode(message, error).into());
-            }
-        };
-        let announce = !encoded.handles.is_empty();
-        let sent = if announce || encoded.bytes.len() > ring::ENTRY_MAX {
-            Packet::new(encoded)
-                .and_then(|packet| packet.with_inline_limit(PARCEL_INLINE))
-                .map_err(SendEnd::Io)
-                .and_then(|packet| self.shared.send(&[], Some(packet), deadline))
-        } else {
-            self.shared.send(&encoded.bytes, None, deadline)
-        };
-        if announce {
-            hub::announce();
-        }
-        sent.map_err(|end| match end {
-            SendEnd::Timeout => SendTimeoutError::Timeout(message),
-            SendEnd::Disconnected => SendError::Disconnected(message).into(),
-            SendEnd::Io(error) => SendError::Io(message, error).into(),
+        self.shared.send(&message, deadline).map_err(|end| end.with(message))
+    }
+}
+
+impl Sender<Bytes> {
+    /// Sends a copy of these bytes, as [`send`](Sender::send) sends [`Bytes`]: they are copied once, to where the receiver
+    /// copies them from.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Sender::send), without the message.
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError<()>> {
+        self.shared.send(&Borrowed(bytes), None).map_err(|end| match end.with(()) {
+            SendTimeoutError::Failed(error) => error,
+            SendTimeoutError::Timeout(()) => SendError::Disconnected(()),
         })
+    }
+
+    /// As [`send_bytes`](Sender::send_bytes), but waits at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_timeout`](Sender::send_timeout), without the message.
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.shared.send(&Borrowed(bytes), deadline).map_err(|end| end.with(()))
     }
 }
 

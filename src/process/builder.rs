@@ -416,7 +416,7 @@ fn default_name(registered: &str) -> String {
 /// already, and an error comes before any process is started.
 fn send_value<W: ProcessWorker>(worker: &W) -> Result<OpaqueIpcReceiver, SpawnError> {
     let (sender, receiver): (IpcSender<Packet>, IpcReceiver<Packet>) = ipc::channel().map_err(SpawnError::io("make a channel"))?;
-    let encoded = wire::encode(worker);
+    let encoded = wire::encode_with_strays(worker);
     let encoded = match encoded {
         Ok(encoded) => encoded,
         Err(error) => {

@@ -171,7 +171,7 @@ impl<T> DeadLetter<T> {
     pub fn bytes(&self) -> Vec<u8> {
         match &*sys::lock(&self.letter.payload) {
             Payload::Bytes(bytes) => bytes.as_slice().to_vec(),
-            Payload::Parcel(packet) => packet.body().to_vec(),
+            Payload::Parcel(packet) => packet.bytes(),
         }
     }
 

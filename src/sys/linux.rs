@@ -129,6 +129,42 @@ pub(crate) fn probe_shared_memory(length: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Shared memory of this length, of which no page exists before somebody writes to it. It never shrinks: whoever maps
+/// it can touch all of it.
+pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < length as u64) {
+        // Asking for more would be a deadly signal.
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+    let memory = rustix::fs::memfd_create(SPARSE_NAME, flags)?;
+    rustix::fs::ftruncate(&memory, length as u64)?;
+    rustix::fs::fcntl_add_seals(
+        &memory,
+        rustix::fs::SealFlags::SHRINK | rustix::fs::SealFlags::GROW | rustix::fs::SealFlags::SEAL,
+    )?;
+    Ok(memory)
+}
+
+/// As ipc-channel names its own, for `close_inherited`.
+const SPARSE_NAME: &str = "/ipc-channel-shared-memory.sparse";
+
+/// A second descriptor for a socket of this number, which somebody else keeps open meanwhile.
+pub(crate) fn duplicate_socket(number: std::os::fd::RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the caller holds the socket that has this number; were it another one by now, the system or the check
+    // below refuses it, and nothing but a second descriptor was made and closed.
+    let original = unsafe { BorrowedFd::borrow_raw(number) };
+    let socket = rustix::io::fcntl_dupfd_cloexec(original, 3)?;
+    rustix::net::sockopt::socket_type(&socket)?;
+    Ok(socket)
+}
+
+/// Waits until most of a socket's buffer is free, or its other end gone; whether it was before the deadline.
+pub(crate) fn wait_for_room(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    poll_until(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], deadline)
+}
+
 /// Random bytes that nobody can guess.
 pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];

@@ -6,6 +6,9 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+mod types;
+pub(crate) use types::{same_type, type_id_of, with_slice};
+
 #[cfg(target_os = "linux")]
 mod descriptors;
 #[cfg(target_os = "linux")]

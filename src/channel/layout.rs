@@ -1,0 +1,65 @@
+//! What stands where in the region that one sender shares with the receiver.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::region::Region;
+use crate::ring::RING_BYTES;
+
+const LINE: usize = 128;
+/// Receiver: it sleeps.
+pub(super) const READER_SLEEPS: usize = RING_BYTES;
+/// Sender: it waits for room.
+pub(super) const WRITER_SLEEPS: usize = RING_BYTES + LINE;
+/// Sender: it is done; nothing follows.
+pub(super) const DONE: usize = RING_BYTES + 2 * LINE;
+/// Receiver: so many parcels were taken.
+pub(super) const PARCELS_TAKEN: usize = RING_BYTES + 3 * LINE;
+/// Both: which slots of the heap are in use, and whether its memory is being given back.
+pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
+/// The heap begins here, on a page of its own; the words before it are all that must be there.
+pub(super) const HEAP_START: usize = (RING_BYTES + 5 * LINE).next_multiple_of(4096);
+
+/// The longest heap that can be had is taken: where a limit forbids much address space, large messages
+/// travel in memory of their own.
+const HEAP_BYTES: [usize; 3] = [256 << 20, 16 << 20, 0];
+
+pub(super) fn region() -> io::Result<Arc<Region>> {
+    let mut last = None;
+    for heap in HEAP_BYTES {
+        match Region::sparse(HEAP_START + heap) {
+            Ok(region) => return Ok(Arc::new(region)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::OutOfMemory.into()))
+}
+
+/// An entry whose bytes are the message.
+pub(super) const VALUE: u32 = 0;
+/// An entry that means the next parcel.
+pub(super) const PARCEL: u32 = 1;
+/// An entry that says where in the heap the message lies: slot, offset and length.
+pub(super) const LARGE: u32 = 2;
+
+pub(super) fn large_entry(slot: usize, offset: usize, length: usize) -> [u8; 24] {
+    let mut entry = [0; 24];
+    for (part, number) in entry.chunks_exact_mut(8).zip([slot, offset, length]) {
+        part.copy_from_slice(&(number as u64).to_le_bytes());
+    }
+    entry
+}
+
+/// Slot, offset and length of a large entry that lies in the heap of this region.
+pub(super) fn large_of(entry: &[u8], region: &Region) -> Option<(usize, usize, usize)> {
+    let number = |part: &[u8]| {
+        part.try_into()
+            .ok()
+            .and_then(|bytes| usize::try_from(u64::from_le_bytes(bytes)).ok())
+    };
+    let (slot, rest) = entry.split_at_checked(8)?;
+    let (offset, length) = rest.split_at_checked(8)?;
+    let (slot, offset, length) = (number(slot)?, number(offset)?, number(length)?);
+    let inside = offset >= HEAP_START && offset.checked_add(length).is_some_and(|end| end <= region.len());
+    (slot < super::heap::SLOTS && inside).then_some((slot, offset, length))
+}

@@ -1,0 +1,420 @@
+//! A value becomes bytes.
+
+use serde::Serialize;
+use serde::ser::{self, Serializer};
+
+use super::number::{self, LONGEST};
+use super::plain;
+use super::{DEEP, DEPTH_MAX, Error, Result};
+
+/// Where the bytes of a value go that is longer than its buffer.
+pub(crate) trait Spill {
+    /// So many bytes will have come in all, at least.
+    fn reserve(&mut self, total: usize);
+
+    fn write(&mut self, bytes: &[u8]);
+}
+
+pub(crate) struct Encoder<'a> {
+    front: &'a mut Vec<u8>,
+    /// What `front` held before.
+    start: usize,
+    /// `front` may grow up to here.
+    ceiling: usize,
+    spill: Option<&'a mut dyn Spill>,
+    spilled: usize,
+    limit: usize,
+    depth: u32,
+    raw: bool,
+}
+
+impl<'a> Encoder<'a> {
+    /// Writes behind what `front` holds, at most `limit` bytes.
+    pub(crate) fn new(front: &'a mut Vec<u8>, limit: usize) -> Encoder<'a> {
+        let start = front.len();
+        Encoder {
+            start,
+            ceiling: start.saturating_add(limit),
+            front,
+            spill: None,
+            spilled: 0,
+            limit,
+            depth: 0,
+            raw: false,
+        }
+    }
+
+    /// Once there are more than so many bytes, all of them go there.
+    pub(crate) fn spill_above(mut self, bytes: usize, spill: &'a mut dyn Spill) -> Encoder<'a> {
+        self.ceiling = self.start + bytes.min(self.limit);
+        self.spill = Some(spill);
+        self
+    }
+
+    /// Raw handles of ipc-channel may be encoded: the value goes out with ipc-channel's own next message.
+    pub(crate) fn allow_raw(mut self) -> Encoder<'a> {
+        self.raw = true;
+        self
+    }
+
+    /// Encodes the value; how many bytes were spilled, all of them if any.
+    pub(crate) fn encode<T: ?Sized + Serialize>(mut self, value: &T) -> Result<usize> {
+        self.part(value)?;
+        if self.spilled > 0 {
+            self.flush();
+        }
+        Ok(self.spilled)
+    }
+
+    #[inline]
+    fn part<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<()> {
+        if !self.raw && is_raw(std::any::type_name::<T>()) {
+            return Err(Error::new(RAW));
+        }
+        value.serialize(&mut *self)
+    }
+
+    #[inline]
+    fn push(&mut self, byte: u8) -> Result<()> {
+        if self.front.len() >= self.ceiling {
+            self.make_room(1)?;
+        }
+        self.front.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn extend(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > self.ceiling - self.front.len() && self.make_room(bytes.len())? == Room::Beyond {
+            self.spill_one(bytes);
+            return Ok(());
+        }
+        self.front.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// For so many more bytes, in `front` if they fit.
+    #[cold]
+    fn make_room(&mut self, more: usize) -> Result<Room> {
+        let total = (self.spilled + self.front.len() - self.start).saturating_add(more);
+        if total > self.limit || self.spill.is_none() {
+            return Err(ser::Error::custom(format_args!(
+                "it takes more than the {} bytes that are allowed",
+                self.limit
+            )));
+        }
+        self.flush();
+        Ok(if more > self.ceiling - self.start {
+            Room::Beyond
+        } else {
+            Room::Front
+        })
+    }
+
+    fn flush(&mut self) {
+        if let Some(spill) = &mut self.spill {
+            spill.write(&self.front[self.start..]);
+            self.spilled += self.front.len() - self.start;
+            self.front.truncate(self.start);
+        }
+    }
+
+    fn spill_one(&mut self, bytes: &[u8]) {
+        if let Some(spill) = &mut self.spill {
+            spill.write(bytes);
+            self.spilled += bytes.len();
+        }
+    }
+
+    #[inline]
+    fn number(&mut self, number: u64) -> Result<()> {
+        if number < 0x80 {
+            return self.push(number as u8);
+        }
+        let mut buffer = [0; LONGEST];
+        let length = number::write(number, &mut buffer);
+        self.extend(&buffer[..length])
+    }
+
+    fn wide(&mut self, number: u128) -> Result<()> {
+        let mut buffer = [0; LONGEST];
+        let length = number::write_wide(number, &mut buffer);
+        self.extend(&buffer[..length])
+    }
+
+    /// So many bytes follow.
+    #[inline]
+    fn expect(&mut self, bytes: usize) {
+        if bytes <= self.ceiling - self.front.len() {
+            // The length of a user's iterator may be any.
+            self.front.reserve(bytes.min(1 << 26));
+        } else if let Some(spill) = &mut self.spill {
+            let total = (self.spilled + self.front.len() - self.start).saturating_add(bytes);
+            if total <= self.limit {
+                spill.reserve(total);
+            }
+        }
+    }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.number(bytes.len() as u64)?;
+        self.expect(bytes.len());
+        self.extend(bytes)
+    }
+
+    #[inline]
+    fn enter(&mut self) -> Result<&mut Self> {
+        if self.depth == DEPTH_MAX {
+            return Err(Error::new(DEEP));
+        }
+        self.depth += 1;
+        Ok(self)
+    }
+
+    #[inline]
+    fn leave(&mut self) {
+        self.depth -= 1;
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Room {
+    Front,
+    /// Not even an empty `front` is large enough.
+    Beyond,
+}
+
+const UNCOUNTED: &str = "a sequence or map does not say how many elements it has: collect it first";
+const RAW: &str = "it holds a raw handle of ipc-channel, which crosses in a worker's fields only: use offspring's channel, pipe or queue, or a type of its own for shared memory";
+
+/// Whether this is one of ipc-channel's handles, which note themselves for the next message that this thread sends.
+#[inline(always)]
+fn is_raw(name: &str) -> bool {
+    // The compiler knows the name: for nearly all types nothing is left of this.
+    name.starts_with(RAW_NAMES) || (WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) && is_raw_inside(name))
+}
+
+const RAW_NAMES: &str = "ipc_channel::ipc::";
+const WRAPPERS: [&str; 5] = ["&", "mut ", "alloc::boxed::Box<", "alloc::sync::Arc<", "alloc::rc::Rc<"];
+
+#[cold]
+fn is_raw_inside(mut name: &str) -> bool {
+    while let Some(inside) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+        name = inside;
+    }
+    name.starts_with(RAW_NAMES)
+}
+
+macro_rules! numbers {
+    ($($method:ident $type:ty => $write:ident $convert:expr;)+) => {$(
+        #[inline]
+        fn $method(self, value: $type) -> Result<()> {
+            self.$write($convert(value))
+        }
+    )+};
+}
+
+impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = Inside<'a, 'e>;
+    type SerializeTuple = Inside<'a, 'e>;
+    type SerializeTupleStruct = Inside<'a, 'e>;
+    type SerializeTupleVariant = Inside<'a, 'e>;
+    type SerializeMap = Inside<'a, 'e>;
+    type SerializeStruct = Inside<'a, 'e>;
+    type SerializeStructVariant = Inside<'a, 'e>;
+
+    numbers! {
+        serialize_bool bool => push u8::from;
+        serialize_u8 u8 => push u8::from;
+        serialize_u16 u16 => number u64::from;
+        serialize_u32 u32 => number u64::from;
+        serialize_u64 u64 => number u64::from;
+        serialize_u128 u128 => wide u128::from;
+        serialize_i8 i8 => push |value| value as u8;
+        serialize_i16 i16 => number |value| number::zigzag(i64::from(value));
+        serialize_i32 i32 => number |value| number::zigzag(i64::from(value));
+        serialize_i64 i64 => number number::zigzag;
+        serialize_i128 i128 => wide number::zigzag_wide;
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn serialize_f32(self, value: f32) -> Result<()> {
+        self.extend(&value.to_le_bytes())
+    }
+
+    #[inline]
+    fn serialize_f64(self, value: f64) -> Result<()> {
+        self.extend(&value.to_le_bytes())
+    }
+
+    fn serialize_char(self, value: char) -> Result<()> {
+        self.bytes(value.encode_utf8(&mut [0; 4]).as_bytes())
+    }
+
+    #[inline]
+    fn serialize_str(self, value: &str) -> Result<()> {
+        self.bytes(value.as_bytes())
+    }
+
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Result<()> {
+        self.bytes(value)
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<()> {
+        self.push(0)
+    }
+
+    #[inline]
+    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Result<()> {
+        self.push(1)?;
+        let inside = self.enter()?;
+        inside.part(value)?;
+        inside.leave();
+        Ok(())
+    }
+
+    fn serialize_unit(self) -> Result<()> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Result<()> {
+        self.number(u64::from(index))
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: ?Sized + Serialize>(self, _: &'static str, value: &T) -> Result<()> {
+        let inside = self.enter()?;
+        inside.part(value)?;
+        inside.leave();
+        Ok(())
+    }
+
+    fn serialize_newtype_variant<T: ?Sized + Serialize>(self, _: &'static str, index: u32, _: &'static str, value: &T) -> Result<()> {
+        self.number(u64::from(index))?;
+        let inside = self.enter()?;
+        inside.part(value)?;
+        inside.leave();
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_seq(self, count: Option<usize>) -> Result<Inside<'a, 'e>> {
+        self.number(count.ok_or(Error::new(UNCOUNTED))? as u64)?;
+        Ok(Inside(self.enter()?))
+    }
+
+    #[inline]
+    fn serialize_tuple(self, _: usize) -> Result<Inside<'a, 'e>> {
+        Ok(Inside(self.enter()?))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
+        Ok(Inside(self.enter()?))
+    }
+
+    fn serialize_tuple_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
+        self.number(u64::from(index))?;
+        Ok(Inside(self.enter()?))
+    }
+
+    fn serialize_map(self, count: Option<usize>) -> Result<Inside<'a, 'e>> {
+        self.serialize_seq(count)
+    }
+
+    #[inline]
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
+        Ok(Inside(self.enter()?))
+    }
+
+    fn serialize_struct_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
+        self.number(u64::from(index))?;
+        Ok(Inside(self.enter()?))
+    }
+
+    #[inline]
+    fn collect_seq<I>(self, elements: I) -> Result<()>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        let block = plain::with_block(&elements, |count, bytes| {
+            self.number(count as u64)?;
+            self.expect(bytes.len());
+            self.extend(bytes)
+        });
+        if let Some(outcome) = block {
+            return outcome;
+        }
+        let mut elements = elements.into_iter();
+        let count = match elements.size_hint() {
+            (low, Some(high)) if low == high => low,
+            _ => return Err(Error::new(UNCOUNTED)),
+        };
+        let mut inside = self.serialize_seq(Some(count))?;
+        elements.try_for_each(|element| ser::SerializeSeq::serialize_element(&mut inside, &element))?;
+        ser::SerializeSeq::end(inside)
+    }
+}
+
+/// The inside of a container.
+pub(crate) struct Inside<'a, 'e>(&'e mut Encoder<'a>);
+
+macro_rules! containers {
+    ($($trait:ident $method:ident$(($key:ty))?;)+) => {$(
+        impl ser::$trait for Inside<'_, '_> {
+            type Ok = ();
+            type Error = Error;
+
+            #[inline]
+            fn $method<T: ?Sized + Serialize>(&mut self, $(_: $key,)? value: &T) -> Result<()> {
+                self.0.part(value)
+            }
+
+            #[inline]
+            fn end(self) -> Result<()> {
+                self.0.leave();
+                Ok(())
+            }
+        }
+    )+};
+}
+
+containers! {
+    SerializeSeq serialize_element;
+    SerializeTuple serialize_element;
+    SerializeTupleStruct serialize_field;
+    SerializeTupleVariant serialize_field;
+    SerializeStruct serialize_field(&'static str);
+    SerializeStructVariant serialize_field(&'static str);
+}
+
+impl ser::SerializeMap for Inside<'_, '_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_key<T: ?Sized + Serialize>(&mut self, key: &T) -> Result<()> {
+        self.0.part(key)
+    }
+
+    fn serialize_value<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<()> {
+        self.0.part(value)
+    }
+
+    fn end(self) -> Result<()> {
+        self.0.leave();
+        Ok(())
+    }
+}

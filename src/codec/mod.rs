@@ -1,0 +1,60 @@
+//! Values as bytes: postcard's format, with three things that postcard leaves out.
+//!
+//! - Bytes move in blocks: `serialize_bytes` is one copy, and so are the elements of a `Vec<u8>`, `Vec<f32>` or
+//!   `Vec<f64>`, which serde hands over one by one. What is longer than the buffer goes straight to where
+//!   it will lie ([`Spill`]).
+//! - A decoder reads from private bytes or from memory that another process may still write ([`Input`]): no
+//!   reference to such memory exists, it only copies out, each byte once.
+//! - Limits: of length, of nesting, and of what a hostile length may make it allocate or run through.
+
+mod decode;
+mod encode;
+mod number;
+mod plain;
+
+use std::borrow::Cow;
+use std::fmt;
+
+pub(crate) use decode::{Decoder, Input, Slice};
+pub(crate) use encode::{Encoder, Spill};
+
+/// Containers inside each other. Deeper ones could overflow the stack of the thread that decodes them.
+const DEPTH_MAX: u32 = 256;
+
+/// Why a value does not encode or decode.
+#[derive(Debug)]
+pub(crate) struct Error(Cow<'static, str>);
+
+type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) const fn new(message: &'static str) -> Error {
+        Error(Cow::Borrowed(message))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl serde::ser::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Error(Cow::Owned(message.to_string()))
+    }
+}
+
+impl serde::de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Error(Cow::Owned(message.to_string()))
+    }
+}
+
+const DEEP: &str = "it is nested more than 256 deep";
+const SHORT: &str = "the bytes end too early";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! Descriptors of ipc-channel's objects, which it does not show, and objects of it around descriptors of ours.
+//!
+//! Out: an object's `Debug` names its descriptor; what is found is checked to be a socket, and a test checks
+//! that it is the right one. In: a message in ipc-channel's own format, written to a channel that has just been
+//! made. Both hold for the one version that Cargo.toml pins.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use ipc_channel::ipc::{self, IpcSharedMemory};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::guard::no_panic;
+use crate::sys;
+
+/// A second descriptor for the socket of a sender or receiver.
+pub(crate) fn socket_of(end: &impl fmt::Debug) -> io::Result<OwnedFd> {
+    let text = format!("{end:?}");
+    let number = text
+        .split_once("fd: ")
+        .map(|(_, rest)| rest.trim_start_matches(|c: char| !c.is_ascii_digit()))
+        .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next())
+        .and_then(|number| number.parse().ok());
+    sys::duplicate_socket(number.ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?)
+}
+
+/// The object of ipc-channel that a message with nothing but one descriptor decodes to.
+fn adopt<T: DeserializeOwned + Serialize>(descriptor: &OwnedFd) -> io::Result<T> {
+    let (sender, receiver) = ipc::channel::<T>()?;
+    let socket = socket_of(&sender.to_opaque())?;
+    // Its length with this header, its length without, and the index of the first descriptor.
+    let mut message = Vec::with_capacity(2 * size_of::<usize>() + 1);
+    message.extend_from_slice(&(2 * size_of::<usize>() + 1).to_ne_bytes());
+    message.extend_from_slice(&1usize.to_ne_bytes());
+    message.push(0);
+    sys::send_packet(socket.as_fd(), &message, &[descriptor.as_fd()])?;
+    no_panic("ipc-channel", || receiver.try_recv())?.map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Shared memory of this length, of which no page exists before somebody writes to it.
+pub(crate) fn sparse_memory(length: usize) -> io::Result<IpcSharedMemory> {
+    adopt(&sys::sparse_memory(length)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_the_one_of_its_end() {
+        let (sender, receiver) = ipc::channel::<u8>().unwrap();
+        let out = socket_of(&sender.to_opaque()).unwrap();
+        let receiver = receiver.to_opaque();
+        let received = socket_of(&receiver).unwrap();
+        sys::send_packet(out.as_fd(), b"through", &[]).unwrap();
+        assert_eq!(sys::recv_packet(received.as_fd(), 100).unwrap().0, b"through");
+    }
+
+    #[test]
+    fn sparse_memory_is_as_long_as_asked_and_empty() {
+        let memory = sparse_memory(1 << 30).unwrap();
+        assert_eq!(memory.len(), 1 << 30);
+        assert_eq!((memory[0], memory[(1 << 30) - 1]), (0, 0));
+    }
+}

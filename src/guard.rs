@@ -1,0 +1,45 @@
+//! Panics that become errors: ipc-channel panics where it should give an error, and services outlive mistakes.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    /// Whether this thread is inside of [`no_panic`].
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The text of a panic's payload.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without text".to_owned())
+}
+
+/// Runs a call of ipc-channel that panics where it should give an error. Nobody hears of the panic: it is an
+/// error value, and neither the program's nor the worker's own.
+pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
+    with_quiet(true, || survive(what, call))
+}
+
+/// Runs what should not panic, where a mistake of ours must not end a service.
+pub(crate) fn survive<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
+}
+
+pub(crate) fn with_quiet<R>(quiet: bool, call: impl FnOnce() -> R) -> R {
+    let outer = QUIET.replace(quiet);
+    let result = call();
+    QUIET.set(outer);
+    result
+}
+
+/// For panic hooks: whether the panic that runs on this thread is about to become an error value. Where panics
+/// abort it becomes none, and its message is the last word of the process.
+pub(crate) fn is_quiet() -> bool {
+    // A thread that is ending may have lost its thread-locals.
+    !cfg!(panic = "abort") && QUIET.try_with(Cell::get).unwrap_or(false)
+}

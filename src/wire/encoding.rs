@@ -1,0 +1,189 @@
+//! Values to bytes and back, with the handles in them.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, Decoder, Encoder, Input, Slice, Spill};
+use crate::error::{DecodeError, EncodeError};
+use crate::guard::panic_text;
+use crate::region::Reader;
+use crate::wire::{HANDLES_MAX, WireHandle, strays};
+
+/// An encoded value.
+#[derive(Debug, Default)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) handles: Vec<WireHandle>,
+}
+
+thread_local! {
+    /// Handles noted by the encoding that runs on this thread, if one does.
+    static NOTED: RefCell<Option<Vec<WireHandle>>> = const { RefCell::new(None) };
+    /// Handles that the decoding on this thread may claim.
+    static CLAIMABLE: RefCell<Vec<Option<WireHandle>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes a handle along with the value that is being encoded, and gives its index.
+pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
+    may_note()?;
+    NOTED.with_borrow_mut(|noted| {
+        let noted = noted.as_mut().ok_or(OUTSIDE)?;
+        noted.push(handle);
+        Ok((noted.len() - 1) as u32)
+    })
+}
+
+/// Whether [`note`] would take one more.
+pub(crate) fn may_note() -> Result<(), &'static str> {
+    may_note_all(1)
+}
+
+/// Whether [`note`] would take so many more.
+pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
+    NOTED.with_borrow(|noted| match noted {
+        None => Err(OUTSIDE),
+        Some(noted) if noted.len() + count > HANDLES_MAX => Err(TOO_MANY),
+        Some(_) => Ok(()),
+    })
+}
+
+const OUTSIDE: &str = "a handle of offspring crosses only inside worker fields, outputs, queue items and messages of offspring";
+const TOO_MANY: &str = "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
+
+/// Takes the handle with this index out of the message that is being decoded.
+pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
+    CLAIMABLE.with_borrow_mut(|claimable| {
+        claimable
+            .get_mut(index as usize)
+            .and_then(Option::take)
+            .ok_or("the handle that belongs here did not arrive with the value")
+    })
+}
+
+/// The error of a handle that does not encode.
+pub(crate) fn explain<E: serde::ser::Error>(message: &str) -> E {
+    E::custom(message)
+}
+
+/// As [`explain`], for decoding.
+pub(crate) fn explain_de<E: serde::de::Error>(message: &str) -> E {
+    E::custom(message)
+}
+
+static LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
+
+/// The most bytes that one value may take when this process sends or receives it: 2 GiB if nobody has
+/// called [`set_message_limit`].
+#[must_use]
+pub fn message_limit() -> usize {
+    LIMIT.load(Ordering::Relaxed)
+}
+
+/// Sets how many bytes one value (a message, a queue item, a worker, an output) may take when this process sends or
+/// receives it; the default is 2 GiB. It counts the encoded value, from this call on, for all threads.
+///
+/// A larger value is an error of the call that sends it. One that comes from a process with a higher limit is an
+/// error of the call that receives it, before memory is taken for it.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// offspring::set_message_limit(1 << 20);
+/// let queue = offspring::Queue::unbounded()?;
+/// assert!(queue.put(vec![0u8; 2 << 20]).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub fn set_message_limit(bytes: usize) {
+    LIMIT.store(bytes, Ordering::Relaxed);
+}
+
+fn run<T: Serialize + ?Sized>(value: &T, encoder: Encoder<'_>) -> Result<(usize, Vec<WireHandle>), EncodeError> {
+    strays::encoded();
+    // Nested encodings (a `Serialize` that itself puts into a queue) each have a list of their own.
+    let outer = NOTED.with(|noted| noted.replace(Some(Vec::new())));
+    let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
+    let noted = NOTED.with(|noted| noted.replace(outer)).unwrap_or_default();
+    let error = match outcome {
+        Ok(Ok(spilled)) => return Ok((spilled, noted)),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => format!("its Serialize panicked: {}", panic_text(&*panic)),
+    };
+    Err(EncodeError::new::<T>(error))
+}
+
+/// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
+pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
+    let start = bytes.len();
+    match run(value, Encoder::new(bytes, message_limit())) {
+        Ok((_, handles)) => Ok(handles),
+        Err(error) => {
+            bytes.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+/// Encodes into `bytes`, or, if there are more than `above`, all of it into `spill`; how many went there.
+pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+    above: usize,
+    spill: &mut dyn Spill,
+) -> Result<(usize, Vec<WireHandle>), EncodeError> {
+    run(value, Encoder::new(bytes, message_limit()).spill_above(above, spill))
+}
+
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
+    let mut bytes = Vec::new();
+    let handles = encode_into(value, &mut bytes)?;
+    Ok(Encoded { bytes, handles })
+}
+
+/// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
+pub(crate) fn encode_with_strays<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
+    let mut bytes = Vec::new();
+    let (_, handles) = run(value, Encoder::new(&mut bytes, message_limit()).allow_raw())?;
+    Ok(Encoded { bytes, handles })
+}
+
+/// Decodes a whole value: bytes that are left over are an error too.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<WireHandle>) -> Result<T, DecodeError> {
+    decode_with(Slice(bytes), handles, |decoder| T::deserialize(decoder))
+}
+
+/// The same from memory that another process may still write.
+pub(crate) fn decode_shared<T: DeserializeOwned>(reader: Reader<'_>, handles: Vec<WireHandle>) -> Result<T, DecodeError> {
+    decode_with(reader, handles, |decoder| T::deserialize(decoder))
+}
+
+pub(crate) fn decode_with<'de, R, I: Input<'de>>(
+    input: I,
+    handles: Vec<WireHandle>,
+    read: impl FnOnce(&mut Decoder<I>) -> Result<R, codec::Error>,
+) -> Result<R, DecodeError> {
+    if input.left() > message_limit() {
+        let (length, limit) = (input.left(), message_limit());
+        return Err(DecodeError::new::<R>(format!("it takes {length} bytes, and {limit} are allowed")));
+    }
+    // Nearly every value has none, and then there is nothing to set up, unless one is decoded inside another.
+    let plain = handles.is_empty() && CLAIMABLE.with_borrow(Vec::is_empty);
+    let outer = (!plain).then(|| CLAIMABLE.replace(handles.into_iter().map(Some).collect()));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut decoder = Decoder::new(input);
+        read(&mut decoder).map(|value| (value, decoder.left()))
+    }));
+    if let Some(outer) = outer {
+        CLAIMABLE.replace(outer);
+    }
+    match outcome {
+        Ok(Ok((value, 0))) => Ok(value),
+        Ok(Ok((_, left))) => Err(DecodeError::new::<R>(format!("{left} bytes are left over"))),
+        Ok(Err(error)) => Err(DecodeError::new::<R>(error.to_string())),
+        Err(panic) => Err(DecodeError::new::<R>(format!("its Deserialize panicked: {}", panic_text(&*panic)))),
+    }
+}

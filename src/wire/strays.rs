@@ -1,0 +1,33 @@
+//! Raw handles of ipc-channel inside a user's value.
+//!
+//! They note themselves in ipc-channel's thread-locals, and ride on whatever this thread sends next. The codec refuses
+//! them where they cannot work; those that hide in a type with a `Serialize` of its own must still not end up in
+//! a stranger's hands.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+use ipc_channel::ipc::IpcSender;
+
+use crate::guard::no_panic;
+
+thread_local! {
+    /// Whether a value of the user was encoded on this thread since the last message from it.
+    static ENCODED: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(super) fn encoded() {
+    ENCODED.set(true);
+}
+
+/// Sends what hides to a receiver that is gone, which takes it along into nothing.
+pub(crate) fn drop_strays() {
+    if !ENCODED.replace(false) {
+        return;
+    }
+    static NOWHERE: OnceLock<Option<IpcSender<()>>> = OnceLock::new();
+    let nowhere = NOWHERE.get_or_init(|| ipc_channel::ipc::channel().ok().map(|(sender, _)| sender));
+    if let Some(nowhere) = nowhere {
+        let _ = no_panic("ipc-channel", || nowhere.send(()));
+    }
+}
