@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
@@ -129,29 +130,32 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
     let stderr = take_stdio(hello.stdio, fds).map_err(stdio_failed)?;
 
     // Reachable for its user only, and for him, whatever mask the process was given.
-    let (directory, (server, name)) = sys::with_umask(0o077, || {
-        let directory = hello.directory.make().map_err(|error| failed("make a private directory", error))?;
-        let server = sys::with_env("TMPDIR", directory.path(), || {
-            wire::no_panic("ipc-channel", IpcOneShotServer::<Boot>::new)
-        });
-        let server = server
-            .and_then(|server| server)
-            .map_err(|error| failed("make a server socket", error))?;
-        Ok((directory, server))
-    })?;
+    let server = |directory: &Path| {
+        let server = || wire::no_panic("ipc-channel", IpcOneShotServer::new);
+        let server = sys::with_env("TMPDIR", directory, server).and_then(|server| server);
+        // ipc-channel's panic does not say why there is no room; a directory in that place would.
+        server.or_else(|error| std::fs::create_dir(directory.join("room")).and(Err(error)))
+    };
+    let (directory, (server, name)) = sys::with_umask(0o077, || hello.directory.make(server))
+        .map_err(|error| failed("make a server socket in a directory for temporary files", error))?;
     // Before `accept`, which waits without a limit: from here on the end of the parent is our end.
     lifeline::watch(lifeline.clone(), directory.path().to_owned()).map_err(|error| failed("start a thread", error))?;
     answer(&Answer::Ready(name));
-    let (_, boot) = wire::no_panic("ipc-channel", || server.accept())
-        .and_then(|boot| boot.map_err(io::Error::other))
-        .map_err(|error| failed("receive the worker", error))?;
-    if boot.token != hello.token {
-        return Err(Answer::Failed("somebody else connected to it".to_owned()));
-    }
+    let boot = accept(server, &hello.token).map_err(|error| failed("receive the worker", error))?;
     if let Some(stderr) = stderr {
         early::settle(hello.early, stderr).map_err(stdio_failed)?;
     }
     Ok(boot)
+}
+
+/// Believes only who knows the token: whoever reaches the server could connect first.
+fn accept(server: IpcOneShotServer<Boot>, token: &[u8; 16]) -> io::Result<Boot> {
+    let (_, boot) = wire::no_panic("ipc-channel", || server.accept())?.map_err(io::Error::other)?;
+    if boot.token == *token {
+        Ok(boot)
+    } else {
+        Err(io::Error::other("somebody else connected to it"))
+    }
 }
 
 /// Gives stderr, whose turn comes later.
@@ -267,4 +271,38 @@ fn cut(mut text: String, limit: usize) -> String {
         text.push_str(" [cut]");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_channel::ipc::{IpcReceiver, IpcSender, channel};
+
+    use super::*;
+
+    fn boot(token: [u8; 16]) -> Boot {
+        let (_, value): (IpcSender<()>, IpcReceiver<()>) = channel().unwrap();
+        Boot {
+            token,
+            worker: "worker".to_owned(),
+            identity: Identity::of_main(),
+            entry: Entry::Main,
+            value: value.to_opaque(),
+            reports: channel().unwrap().0,
+            heirloom: None,
+        }
+    }
+
+    #[test]
+    fn only_who_knows_the_token_is_believed() {
+        let (right, mut wrong) = ([7; 16], [7; 16]);
+        wrong[15] = 8;
+        for (sent, believed) in [(right, true), (wrong, false), ([0; 16], false)] {
+            let (server, name) = IpcOneShotServer::new().unwrap();
+            let client = std::thread::spawn(move || IpcSender::connect(name).unwrap().send(boot(sent)).unwrap());
+            let accepted = accept(server, &right);
+            client.join().unwrap();
+            assert_eq!(accepted.is_ok(), believed);
+            assert!(believed || accepted.unwrap_err().to_string().contains("somebody else"));
+        }
+    }
 }

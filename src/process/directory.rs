@@ -29,13 +29,15 @@ impl Candidates {
         Ok(Candidates(paths.filter(fits).collect()))
     }
 
-    /// Makes the first that can be made; in the child.
-    pub(crate) fn make(&self) -> io::Result<PrivateDirectory> {
+    /// Makes the first that can be made, and has room for what `fill` puts there; in the child.
+    pub(crate) fn make<R>(&self, fill: impl Fn(&Path) -> io::Result<R>) -> io::Result<(PrivateDirectory, R)> {
         let mut last = io::Error::other("no directory for temporary files");
         for path in &self.0 {
             // mkdir never follows a link and never takes a directory that is there.
-            match fs::DirBuilder::new().mode(0o700).create(path) {
-                Ok(()) => return Ok(PrivateDirectory(path.clone())),
+            let made = fs::DirBuilder::new().mode(0o700).create(path);
+            let made = made.map(|()| PrivateDirectory(path.clone()));
+            match made.and_then(|directory| Ok((fill(directory.path())?, directory))) {
+                Ok((content, directory)) => return Ok((directory, content)),
                 Err(error) => last = error,
             }
         }
