@@ -116,6 +116,7 @@ mod region;
 mod ring;
 mod select;
 pub mod shared;
+pub mod sync;
 mod sys;
 mod watch;
 mod wire;

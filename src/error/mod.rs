@@ -40,6 +40,7 @@ mod channel;
 mod process;
 mod queue;
 mod select;
+mod sync;
 
 pub use actor::{CallError, CastError, DownReason, LookupError, StartError};
 pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
@@ -49,6 +50,10 @@ pub use queue::{
     TaskDoneError, TryGetError, TryPutError,
 };
 pub use select::WaitError;
+pub use sync::{
+    BarrierError, BarrierTimeoutError, LockError, LockTimeoutError, PoisonError, ReleaseError, SyncError, TimeoutError, TryError,
+    TryLockError,
+};
 
 /// A value could not be turned into bytes.
 #[derive(Clone, Debug, Error)]

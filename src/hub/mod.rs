@@ -26,9 +26,9 @@ mod page;
 mod service;
 mod session;
 
-pub(crate) use page::Peer;
+pub(crate) use page::{OWNER, Peer, SESSIONS_MAX};
 pub(crate) use service::{Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish, resolve, ticket};
-pub(crate) use session::{DOWN_RING, REGION_BYTES, Session, TakesParcels, UP_RING, word};
+pub(crate) use session::{DOWN_RING, OwnerGone, REGION_BYTES, Session, TakesParcels, UP_RING, word};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
@@ -47,12 +47,14 @@ pub(crate) enum Up {
         up: IpcReceiver<Up>,
         down: IpcSender<Down>,
     },
-    /// Uses this resource from now on, through this region.
+    /// Uses this resource from now on; through this region, unless it brings its own.
     Attach {
         number: u32,
         resource: u64,
-        region: IpcSharedMemory,
+        region: Option<IpcSharedMemory>,
     },
+    /// To be held as long as the session: its other end tells the client of the end of the hub's process.
+    Leash { sender: IpcSender<Up> },
     /// A value too large for the ring, or one with handles: the next ring entry that says so means it.
     Parcel { number: u32, packet: Packet },
     /// The receiving end of a ticket for a handle that this client sends on.

@@ -18,7 +18,9 @@ const CLIENT_SLEEPS: usize = 128;
 const PARCELS_READ: usize = 256;
 const BELLS_READ: usize = 264;
 const HUB_PARCELS_READ: usize = 384;
-const PAGE_BYTES: usize = 512;
+const NUMBER: usize = 512;
+const ATTACHED: usize = 640;
+const PAGE_BYTES: usize = 768;
 
 /// A flag for each side, and how many messages it has read.
 #[derive(Debug)]
@@ -69,6 +71,20 @@ impl Page {
         self.0.atomic(PARCELS_READ).fetch_add(1, Ordering::SeqCst);
     }
 
+    /// The number of this session, which no other has as long as it lasts; 0 if there are too many.
+    pub(crate) fn number(&self) -> u32 {
+        self.0.atomic(NUMBER).load(Ordering::SeqCst) as u32
+    }
+
+    /// How many attachments the hub has made.
+    pub(crate) fn attached(&self) -> u64 {
+        self.0.atomic(ATTACHED).load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn attached_one_more(&self) {
+        self.0.atomic(ATTACHED).fetch_add(1, Ordering::SeqCst);
+    }
+
     fn parcels_read(&self) -> u64 {
         self.0.atomic(PARCELS_READ).load(Ordering::SeqCst)
     }
@@ -103,19 +119,47 @@ const BELLS_MAX: u64 = 32;
 /// Longer bodies of parcels travel as shared memory.
 const PARCEL_INLINE: usize = 1 << 10;
 
+/// The number of the hub's own process among its sessions.
+pub(crate) const OWNER: u32 = 1;
+/// Numbers are smaller.
+pub(crate) const SESSIONS_MAX: usize = 4096;
+
+/// Which numbers are taken.
+static NUMBERS: Mutex<[bool; SESSIONS_MAX]> = Mutex::new([false; SESSIONS_MAX]);
+
+fn take_number() -> u32 {
+    let mut numbers = sys::lock(&NUMBERS);
+    let free = (OWNER as usize + 1..SESSIONS_MAX).find(|&number| !numbers[number]);
+    free.map_or(0, |number| {
+        numbers[number] = true;
+        number as u32
+    })
+}
+
 /// A client as the hub sees it. Used by the service thread and by the owner's own threads.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) page: Page,
+    /// Its session's number; free again when nobody holds the peer. 0 if there are too many.
+    pub(crate) number: u32,
     down: Mutex<IpcSender<Down>>,
     parcels: AtomicU64,
     bells: AtomicU64,
 }
 
+impl Drop for Peer {
+    fn drop(&mut self) {
+        sys::lock(&NUMBERS)[self.number as usize] = false;
+    }
+}
+
 impl Peer {
     pub(crate) fn new(page: Page, down: IpcSender<Down>) -> Peer {
+        let number = take_number();
+        page.0.atomic(NUMBER).store(number.into(), Ordering::SeqCst);
         Peer {
             page,
+            number,
             down: Mutex::new(down),
             parcels: AtomicU64::new(0),
             bells: AtomicU64::new(0),

@@ -14,7 +14,7 @@ use ipc_channel::ipc::{self, IpcMessage, IpcReceiver, IpcReceiverSet, IpcSelecti
 
 use crate::fail;
 use crate::hub::page::Page;
-use crate::hub::{Down, HubId, Peer, REGION_BYTES, Up};
+use crate::hub::{Down, HubId, Peer, Session, Up};
 use crate::region::Region;
 use crate::ring::Corrupt;
 use crate::sys::{self, lock};
@@ -25,8 +25,8 @@ pub(crate) trait Resource: Send + Sync {
     /// A handle of it is under way (`+1`), or has arrived or was lost (`-1`).
     fn tickets(&self, change: isize);
 
-    /// A client uses it through this region from now on.
-    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Arc<Region>) -> Box<dyn Attachment>;
+    /// A client uses it from now on, through this region, if it sent one.
+    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Option<Arc<Region>>) -> Result<Box<dyn Attachment>, &'static str>;
 
     /// This process is at its end, and waits for its children: its own handles count no more.
     fn owner_exits(&self);
@@ -44,6 +44,11 @@ pub(crate) trait Attachment: Send {
     fn parcel(&mut self, packet: Packet);
 
     fn resource(&self) -> Arc<dyn Resource>;
+
+    /// The client's last handle is gone, not the client. Whether it holds nothing more, and this can go too.
+    fn detached(&mut self) -> bool {
+        true
+    }
 }
 
 /// What an attachment had to do.
@@ -73,7 +78,14 @@ struct Hub {
     id: HubId,
     wake: Mutex<IpcSender<Up>>,
     asleep: AtomicBool,
-    incoming: Mutex<Vec<(IpcReceiver<Up>, Arc<dyn Resource>)>>,
+    incoming: Mutex<Vec<(IpcReceiver<Up>, Incoming)>>,
+}
+
+/// What the service is to watch.
+enum Incoming {
+    Ticket(Arc<dyn Resource>),
+    /// The end of another hub's process, for this process's session with it.
+    Leash(Weak<Session>),
 }
 
 static HUB: OnceLock<Hub> = OnceLock::new();
@@ -164,7 +176,15 @@ pub(crate) fn ticket(resource: Arc<dyn Resource>) -> io::Result<IpcSender<Up>> {
     let hub = hub()?;
     let (sender, receiver) = ipc::channel()?;
     resource.tickets(1);
-    lock(&hub.incoming).push((receiver, resource));
+    lock(&hub.incoming).push((receiver, Incoming::Ticket(resource)));
+    Ok(sender)
+}
+
+/// A leash for a session with another hub: when nobody holds it any more, that hub is gone. See [`announce`].
+pub(crate) fn leash(session: Weak<Session>) -> io::Result<IpcSender<Up>> {
+    let hub = hub()?;
+    let (sender, receiver) = ipc::channel()?;
+    lock(&hub.incoming).push((receiver, Incoming::Leash(session)));
     Ok(sender)
 }
 
@@ -184,6 +204,7 @@ pub(crate) fn announce() {
 enum Member {
     Wake,
     Ticket(Arc<dyn Resource>),
+    Leash(Weak<Session>),
     Session,
     /// A session that ended before its channel did: what it still says is not heard.
     Deaf,
@@ -192,6 +213,8 @@ enum Member {
 struct SessionState {
     peer: Arc<Peer>,
     attachments: HashMap<u32, Box<dyn Attachment>>,
+    /// Held, so that the client sees when it ends.
+    leash: Option<IpcSender<Up>>,
 }
 
 impl SessionState {
@@ -282,8 +305,11 @@ impl Service {
 
     fn adopt_tickets(&mut self) {
         let incoming = std::mem::take(&mut *lock(&self.hub.incoming));
-        for (receiver, resource) in incoming {
-            self.adopt_ticket(receiver, resource);
+        for (receiver, incoming) in incoming {
+            match incoming {
+                Incoming::Ticket(resource) => self.adopt_ticket(receiver, resource),
+                Incoming::Leash(session) => self.adopt_leash(receiver, session),
+            }
         }
     }
 
@@ -296,6 +322,15 @@ impl Service {
                 log::error!(target: "offspring::hub", "could not watch a handle that is under way: {error}");
                 resource.tickets(-1);
             }
+        }
+    }
+
+    fn adopt_leash(&mut self, receiver: IpcReceiver<Up>, session: Weak<Session>) {
+        match self.set.add(receiver) {
+            Ok(id) => {
+                self.members.insert(id, Member::Leash(session));
+            }
+            Err(error) => log::error!(target: "offspring::hub", "could not watch another process: {error}"),
         }
     }
 
@@ -324,6 +359,11 @@ impl Service {
     fn closed(&mut self, id: u64) {
         match self.members.remove(&id) {
             Some(Member::Ticket(resource)) => resource.tickets(-1),
+            Some(Member::Leash(session)) => {
+                if let Some(session) = session.upgrade() {
+                    session.owner_gone();
+                }
+            }
             Some(Member::Session) => {
                 // First what it put before it died, then its leases end.
                 if let Some(mut session) = self.sessions.remove(&id) {
@@ -356,7 +396,8 @@ impl Service {
                 self.members.insert(id, Member::Session);
                 let peer = Arc::new(Peer::new(page, down));
                 let attachments = HashMap::new();
-                self.sessions.insert(id, SessionState { peer, attachments });
+                let leash = None;
+                self.sessions.insert(id, SessionState { peer, attachments, leash });
             }
             Err(error) => log::error!(target: "offspring::hub", "could not watch a new session: {error}"),
         }
@@ -371,14 +412,14 @@ impl Service {
                 if session.attachments.len() == ATTACHMENTS_MAX || session.attachments.contains_key(&number) {
                     return Err("it attached too much");
                 }
-                let region = Arc::new(Region::adopt(region));
-                if region.len() < REGION_BYTES {
-                    return Err("its region is too small");
-                }
+                let region = region.map(|region| Arc::new(Region::adopt(region)));
                 fail::point("hub.attach");
-                let attachment = resource.attach(session.peer.clone(), number, region);
+                let attachment = resource.attach(session.peer.clone(), number, region)?;
                 session.attachments.insert(number, attachment);
+                session.peer.page.attached_one_more();
+                session.peer.ring();
             }
+            Up::Leash { sender } => session.leash = Some(sender),
             Up::Parcel { number, packet } => {
                 session
                     .attachments
@@ -395,6 +436,10 @@ impl Service {
             Up::Detach { number } => {
                 let mut attachment = session.attachments.remove(&number).ok_or("it detached what is not there")?;
                 last_looks(|| attachment.service());
+                if !attachment.detached() {
+                    // Under its old number, which comes only once: until the session ends.
+                    session.attachments.insert(number, attachment);
+                }
             }
             Up::Open { .. } => return Err("it opened a session twice"),
         }

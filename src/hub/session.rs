@@ -10,7 +10,7 @@ use ipc_channel::ipc::{self, IpcSender};
 
 use crate::fail;
 use crate::hub::page::Page;
-use crate::hub::{Down, HubId, Up};
+use crate::hub::{Down, HubId, Up, service};
 use crate::line::{Line, Side, WaitEnd};
 use crate::region::Region;
 use crate::ring::RING_BYTES;
@@ -40,8 +40,22 @@ pub(crate) struct Session {
     page: Page,
     up: Mutex<UpChannel>,
     down: Line<Down>,
+    /// The number of the next attachment; changed while `up` is locked, so that they are sent in order.
     next_number: AtomicU32,
     parcels: Mutex<HashMap<u32, Weak<dyn TakesParcels>>>,
+    /// Who wants to know of the owner's end, and whether it is watched.
+    watchers: Mutex<Watchers>,
+}
+
+#[derive(Debug, Default)]
+struct Watchers {
+    watched: bool,
+    of: HashMap<u32, Weak<dyn OwnerGone>>,
+}
+
+/// An attachment whose waits do not end by themselves when the owner's process does.
+pub(crate) trait OwnerGone: std::fmt::Debug + Send + Sync {
+    fn owner_gone(&self);
 }
 
 #[derive(Debug)]
@@ -88,18 +102,55 @@ impl Session {
             down: Line::new(down),
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
+            watchers: Mutex::default(),
         });
         sessions.insert(hub, Arc::downgrade(&session));
         Ok(session)
     }
 
     /// Attaches a resource: its number in this session. The hub says in a word of the region that it did.
-    pub(crate) fn attach(&self, resource: u64, region: &Region) -> Result<u32, Failure> {
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let region = region.share().map_err(Failure::Io)?;
-        self.send(Up::Attach { number, resource, region })?;
+    pub(crate) fn attach(&self, resource: u64, region: Option<&Region>) -> Result<u32, Failure> {
+        let region = region.map(Region::share).transpose().map_err(Failure::Io)?;
+        let up = lock(&self.up);
+        let number = self.next_number.load(Ordering::Relaxed);
+        wire::send(&up.channel, Up::Attach { number, resource, region })?;
+        self.next_number.store(number + 1, Ordering::Relaxed);
+        drop(up);
         fail::point("session.attach");
         Ok(number)
+    }
+
+    /// Waits until the hub has made this attachment; gives the session's number.
+    pub(crate) fn wait_attached(&self, number: u32, deadline: Option<Instant>) -> Result<u32, WaitEnd> {
+        self.wait(deadline, || (self.page.attached() > number.into()).then(|| self.page.number()))
+    }
+
+    /// From now on this one is told of the end of the owner's process, also if that has ended already.
+    pub(crate) fn watch(self: &Arc<Self>, number: u32, watcher: Weak<dyn OwnerGone>) -> Result<(), Failure> {
+        let mut watchers = lock(&self.watchers);
+        if watchers.watched {
+            let gone = self.is_gone().then(|| watcher.upgrade()).flatten();
+            watchers.of.insert(number, watcher);
+            drop(watchers);
+            // It came too late to be told by `owner_gone`, which says so before it looks whom to tell.
+            gone.into_iter().for_each(|watcher| watcher.owner_gone());
+            return Ok(());
+        }
+        watchers.of.insert(number, watcher);
+        let sender = service::leash(Arc::downgrade(self)).map_err(Failure::Io)?;
+        self.send(Up::Leash { sender })?;
+        service::announce();
+        watchers.watched = true;
+        Ok(())
+    }
+
+    /// The owner's process has ended, or has ended this session.
+    pub(super) fn owner_gone(&self) {
+        self.down.set_gone();
+        let watchers = std::mem::take(&mut lock(&self.watchers).of);
+        for watcher in watchers.values().filter_map(Weak::upgrade) {
+            watcher.owner_gone();
+        }
     }
 
     /// From now on parcels for this number go there.
@@ -109,6 +160,7 @@ impl Session {
 
     pub(crate) fn detach(&self, number: u32) {
         lock(&self.parcels).remove(&number);
+        lock(&self.watchers).of.remove(&number);
         // If the hub is gone there is nothing to detach from.
         let _ = self.send(Up::Detach { number });
     }

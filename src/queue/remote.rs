@@ -142,7 +142,7 @@ impl Attached {
         let session = Session::with(hub, ticket)?;
         let region = Arc::new(Region::new(REGION_BYTES).map_err(Failure::Io)?);
         layout::word(&region, Word::Fingerprint).store(fingerprint, Ordering::SeqCst);
-        let number = session.attach(resource, &region)?;
+        let number = session.attach(resource, Some(&region))?;
         let attached = Arc::new(Attached {
             outbox: Mutex::new(Outbox {
                 entries: layout::outbox_writer(&region),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::fail;
-use crate::hub::{Attachment, Peer, Resource, Serviced};
+use crate::hub::{Attachment, Peer, REGION_BYTES, Resource, Serviced};
 use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
 use crate::queue::core::{Core, Item, Payload, State};
@@ -140,7 +140,10 @@ impl Resource for Core {
         self.settle(&mut state);
     }
 
-    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Arc<Region>) -> Box<dyn Attachment> {
+    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Option<Arc<Region>>) -> Result<Box<dyn Attachment>, &'static str> {
+        let region = region
+            .filter(|region| region.len() >= REGION_BYTES)
+            .ok_or("its region is too small")?;
         let mut state = self.lock();
         state.next_remote += 1;
         let key = state.next_remote;
@@ -179,7 +182,7 @@ impl Resource for Core {
             remote.peer.ring();
         }
         drop(state);
-        Box::new(Client { core: self, key })
+        Ok(Box::new(Client { core: self, key }))
     }
 
     fn owner_exits(&self) {

@@ -95,7 +95,7 @@ fn kind<A>() -> u64 {
 
 /// A flag that processes share. Dropping the last handle of it in any process frees it.
 ///
-/// To wait for a flag, use a `sync::Event`. A clone is another handle of the same flag.
+/// To wait for a flag, use a [`sync::Event`](crate::sync::Event). A clone is another handle of the same flag.
 ///
 /// ```
 /// use offspring::shared::AtomicBool;

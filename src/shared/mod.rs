@@ -8,8 +8,8 @@
 //! it does not need the process that made it. It is all there from the beginning, so that memory which cannot be
 //! had is an error when it is made, and never a signal when it is used.
 //!
-//! Nothing here waits. For data that must change as a whole, put it into a `sync::Mutex` or
-//! `sync::RwLock`: these hold their value in shared memory as well, and give `&mut` to it.
+//! Nothing here waits. For data that must change as a whole, put it into a [`sync::Mutex`](crate::sync::Mutex) or
+//! [`sync::RwLock`](crate::sync::RwLock): these hold their value in shared memory as well, and give `&mut` to it.
 //!
 //! ```
 //! use offspring::shared::SharedSlice;

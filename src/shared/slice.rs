@@ -161,7 +161,7 @@ impl<T: Pod> SharedSlice<T> {
         SharedSlice::new(self.part.slice(range, Self::SIZE))
     }
 
-    /// The elements as a slice, for code that wants one. See also `sync::RwLock`, which gives it
+    /// The elements as a slice, for code that wants one. See also [`RwLock`](crate::sync::RwLock), which gives it
     /// without `unsafe`.
     ///
     /// ```
@@ -183,7 +183,7 @@ impl<T: Pod> SharedSlice<T> {
         unsafe { std::slice::from_raw_parts(self.part.address().cast(), self.len()) }
     }
 
-    /// The elements as a slice to write to, for code that wants one. See also `sync::Mutex`, which
+    /// The elements as a slice to write to, for code that wants one. See also [`Mutex`](crate::sync::Mutex), which
     /// gives it without `unsafe`.
     ///
     /// # Safety

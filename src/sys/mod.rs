@@ -12,6 +12,8 @@ pub(crate) use types::{same_type, type_id_of, with_slice};
 #[cfg(target_os = "linux")]
 mod descriptors;
 #[cfg(target_os = "linux")]
+mod futex;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -25,6 +27,8 @@ mod streams;
 mod tree;
 #[cfg(target_os = "linux")]
 pub(crate) use descriptors::*;
+#[cfg(target_os = "linux")]
+pub(crate) use futex::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "linux")]

@@ -13,4 +13,5 @@ mod queue;
 mod select;
 mod shared;
 mod storm;
+mod sync;
 mod tidy;

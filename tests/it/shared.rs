@@ -164,6 +164,12 @@ fn take(work: Queue<(SharedBytes, SharedSlice<u64>)>) {
 
 #[offspring::test(timeout = "60s")]
 fn handles_travel_in_queue_items_and_leave_nothing_behind() {
+    send_around::spawn().unwrap().join().unwrap();
+}
+
+/// In a process where no other test opens anything.
+#[offspring::worker]
+fn send_around() {
     let work = Queue::unbounded().unwrap();
     let taker = take::spawn(work.clone()).unwrap();
     let round = |len: usize| {

@@ -1,0 +1,33 @@
+//! Sleeping on a word of shared memory until somebody in any process wakes its sleepers.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Instant;
+
+use rustix::event::Timespec;
+use rustix::io::Errno;
+use rustix::thread::futex::{Flags, wait, wake};
+
+/// Sleeps while the word is `expected`, until somebody wakes this thread or the deadline passes; may also wake for
+/// no reason. Whether it was anything but the deadline.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> bool {
+    let timeout = deadline.map(|deadline| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        Timespec {
+            tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        }
+    });
+    // Not private: the sleepers of one word are in several processes.
+    !matches!(wait(word, Flags::empty(), expected, timeout.as_ref()), Err(Errno::TIMEDOUT))
+}
+
+/// Wakes one thread that sleeps on the word.
+pub(crate) fn futex_wake_one(word: &AtomicU32) {
+    // It fails only for what is no word.
+    let _ = wake(word, Flags::empty(), 1);
+}
+
+/// Wakes all threads that sleep on the word.
+pub(crate) fn futex_wake_all(word: &AtomicU32) {
+    let _ = wake(word, Flags::empty(), i32::MAX as u32);
+}
