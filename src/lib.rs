@@ -101,6 +101,7 @@
 pub mod actor;
 #[cfg(feature = "async")]
 mod awaiting;
+mod bytes;
 mod channel;
 mod codec;
 mod descriptor;

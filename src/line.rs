@@ -15,8 +15,8 @@
 //! takes the lead takes over what was armed, and wakes the waiters when it leaves: they look, and arm it again.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -37,10 +37,11 @@ pub(crate) enum WaitEnd {
     Gone,
 }
 
-/// Whether the side that this flag belongs to sleeps, and nobody has rung yet: then the caller must.
+/// Whether the side that this flag belongs to sleeps, and nobody has rung yet: then the caller must. What that
+/// side waits for must have been written sequentially consistent (as `publish` of a ring does).
+#[inline]
 pub(crate) fn claim(flag: &AtomicU64) -> bool {
-    fence(Ordering::SeqCst);
-    flag.load(Ordering::Relaxed) == 1 && flag.swap(0, Ordering::Relaxed) == 1
+    flag.load(Ordering::SeqCst) == 1 && flag.swap(0, Ordering::SeqCst) == 1
 }
 
 /// What a line has to know of its user.
@@ -264,10 +265,32 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     }
 }
 
+/// Lets others run, if that does not take long: the other side of a ring may wait for this processor. On a machine that
+/// is busy with other things each turn would go to those, so after a long one there is a long pause.
+pub(crate) fn give_way() {
+    /// No one of our own runs for longer without a reason to sleep.
+    const LONG: Duration = Duration::from_millis(1);
+    const PAUSE: u32 = 100;
+    static START: OnceLock<Instant> = OnceLock::new();
+    static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+    let start = *START.get_or_init(Instant::now);
+    let before = start.elapsed();
+    if (before.as_nanos() as u64) < CROWDED_UNTIL.load(Ordering::Relaxed) {
+        return;
+    }
+    std::thread::yield_now();
+    let after = start.elapsed();
+    let took = after - before;
+    if took >= LONG {
+        CROWDED_UNTIL.store((after + took * PAUSE).as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
 /// Looking for a moment before sleeping, while that has paid lately. A wake-up from sleep takes about 50 us when
 /// the other core slept too; what a busy peer writes comes within one.
 #[derive(Debug)]
-struct Spin {
+pub(crate) struct Spin {
     /// Below 0: so many waits to sleep through at once before the next try.
     luck: AtomicI32,
 }
@@ -275,11 +298,13 @@ struct Spin {
 impl Spin {
     /// Longer is not worth a core.
     const LIMIT: Duration = Duration::from_micros(20);
+    /// A peer that runs answers within this.
+    const ALONE: Duration = Duration::from_micros(2);
     /// Waits that sleep at once after a spin that did not pay.
     const PAUSE: i32 = 16;
     const BEST: i32 = 4;
 
-    fn new() -> Spin {
+    pub(crate) fn new() -> Spin {
         // With one processor the other side cannot run while this one spins.
         let alone = std::thread::available_parallelism().map_or(1, usize::from) == 1;
         Spin {
@@ -287,7 +312,7 @@ impl Spin {
         }
     }
 
-    fn run<R>(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
+    pub(crate) fn run<R>(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
         let luck = self.luck.load(Ordering::Relaxed);
         if luck < 0 {
             if luck > i32::MIN {
@@ -299,13 +324,21 @@ impl Spin {
         if deadline.is_some_and(|deadline| deadline <= start) {
             return None;
         }
-        while start.elapsed() < Spin::LIMIT {
+        loop {
             for _ in 0..32 {
                 if let Some(result) = ready() {
                     self.luck.store((luck + 1).min(Spin::BEST), Ordering::Relaxed);
                     return Some(result);
                 }
                 std::hint::spin_loop();
+            }
+            let elapsed = start.elapsed();
+            if elapsed >= Spin::LIMIT {
+                break;
+            }
+            if elapsed >= Spin::ALONE {
+                // The one that it waits for may wait for this processor.
+                give_way();
             }
         }
         // One miss among many hits costs one spin; misses in a row cost a spin in every PAUSE waits.

@@ -22,6 +22,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::bytes::{self, Bytes};
 use crate::fail;
 use crate::region::Region;
 
@@ -75,25 +76,55 @@ impl Place {
         self.region.atomic(self.offset + HEAD)
     }
 
+    /// A word of the data. Entries start at words and are padded to words, so none crosses the end.
+    #[inline]
+    fn word(&self, position: u64) -> &AtomicU64 {
+        self.region.atomic(self.offset + DATA + position as usize % CAPACITY)
+    }
+
+    #[inline]
     fn write(&self, position: u64, bytes: &[u8]) {
+        if bytes.len() > bytes::INLINE {
+            return self.write_long(position, bytes);
+        }
+        for (index, chunk) in bytes.chunks(8).enumerate() {
+            self.word(position + index as u64 * 8).store(bytes::word(chunk), Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn read(&self, position: u64, length: usize) -> Bytes {
+        if length > bytes::INLINE {
+            return Bytes::Heap(self.read_long(position, length));
+        }
+        Bytes::from_words(length, |index| self.word(position + index as u64 * 8).load(Ordering::Relaxed))
+    }
+
+    fn write_long(&self, position: u64, bytes: &[u8]) {
         let start = position as usize % CAPACITY;
         let first = bytes.len().min(CAPACITY - start);
         self.region.write(self.offset + DATA + start, &bytes[..first]);
         self.region.write(self.offset + DATA, &bytes[first..]);
     }
 
-    fn read(&self, position: u64, bytes: &mut [u8]) {
+    fn read_long(&self, position: u64, length: usize) -> Box<[u8]> {
+        let mut bytes = vec![0; length].into_boxed_slice();
         let start = position as usize % CAPACITY;
-        let first = bytes.len().min(CAPACITY - start);
-        let (front, back) = bytes.split_at_mut(first);
+        let (front, back) = bytes.split_at_mut(length.min(CAPACITY - start));
         self.region.read(self.offset + DATA + start, front);
         self.region.read(self.offset + DATA, back);
+        bytes
     }
 }
 
 /// How far `from` is behind `to`.
 fn distance(from: u64, to: u64) -> u64 {
     to.wrapping_sub(from) & POSITION
+}
+
+/// Whether `position` is not before `mark`, of two that are not far apart.
+pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
+    distance(mark, position) <= POSITION / 2
 }
 
 /// The writing side.
@@ -119,26 +150,41 @@ impl Producer {
     }
 
     /// Writes one entry; `Ok(false)` if there is no room for it now.
+    #[inline]
     pub(crate) fn push(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
+        let written = self.write(tag, payload)?;
+        if written {
+            self.publish();
+        }
+        Ok(written)
+    }
+
+    /// Writes one entry that is not there until [`publish`](Self::publish); `Ok(false)` if there is no room for it now.
+    #[inline]
+    pub(crate) fn write(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
         assert!(payload.len() <= ENTRY_MAX, "an entry of {} bytes", payload.len());
         let size = entry_size(payload.len());
         if self.room() < size && !self.has_room(payload.len())? {
             return Ok(false);
         }
-        let mut header = [0; HEADER as usize];
-        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        header[4..].copy_from_slice(&tag.to_le_bytes());
         let next = (self.tail + size) & POSITION;
         if fail::mistake("ring.commit-first") {
-            self.place.tail().store(next, Ordering::Release);
+            self.place.tail().store(next, Ordering::SeqCst);
             fail::point("ring.written");
         }
-        self.place.write(self.tail, &header);
+        let header = u64::from(tag) << 32 | payload.len() as u64;
+        self.place.word(self.tail).store(header, Ordering::Relaxed);
         self.place.write(self.tail + HEADER, payload);
         fail::point("ring.written");
         self.tail = next;
-        self.place.tail().store(self.tail, Ordering::Release);
         Ok(true)
+    }
+
+    /// All that was written is there from now on. Sequentially consistent: who then finds the other side's sleep
+    /// flag down need not ring, since the other side looks here again after raising it.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        self.place.tail().store(self.tail, Ordering::SeqCst);
     }
 
     /// Whether an entry of this length would fit now.
@@ -163,7 +209,7 @@ impl Producer {
 
     /// Looks how far the consumer has come, for [`is_taken`](Self::is_taken).
     pub(crate) fn look(&mut self) -> Result<(), Corrupt> {
-        self.note_head(self.place.head().load(Ordering::Acquire))
+        self.note_head(self.place.head().load(Ordering::SeqCst))
     }
 
     fn note_head(&mut self, word: u64) -> Result<(), Corrupt> {
@@ -201,9 +247,9 @@ impl Producer {
                 .is_ok()
             {
                 fail::point("ring.shut");
-                self.place.tail().store(head, Ordering::Release);
+                self.place.tail().store(head, Ordering::SeqCst);
                 let open = shut.wrapping_add(1 << EPOCH_SHIFT);
-                self.place.head().store(open | head, Ordering::Release);
+                self.place.head().store(open | head, Ordering::SeqCst);
                 return Ok(());
             }
         }
@@ -213,6 +259,22 @@ impl Producer {
     /// After [`recall`](Self::recall): writes on from where the consumer stands.
     pub(crate) fn resume(&mut self) {
         self.tail = self.seen;
+    }
+}
+
+/// An entry in front, as the consumer found it. It is not taken yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Front {
+    pub(crate) tag: u32,
+    length: usize,
+    /// `head` at that time, with its epoch.
+    word: u64,
+}
+
+impl Front {
+    /// Where it stands; two entries that were both taken never stood at one place.
+    pub(crate) fn position(&self) -> u64 {
+        self.word & POSITION
     }
 }
 
@@ -235,64 +297,72 @@ impl Consumer {
         }
     }
 
-    /// Copies the next entry into `payload` and takes it; its tag, or `None` if there is none.
-    #[cfg(test)]
-    pub(crate) fn pop(&mut self, payload: &mut Vec<u8>) -> Result<Option<u32>, Corrupt> {
-        self.pop_if(payload, |_, _| true)
-    }
-
-    /// Copies the next entry into `payload`, and takes it if `accept` agrees to its tag and payload; `None`
-    /// if it does not, or if there is no entry.
-    pub(crate) fn pop_if(&mut self, payload: &mut Vec<u8>, mut accept: impl FnMut(u32, &[u8]) -> bool) -> Result<Option<u32>, Corrupt> {
+    /// The entry in front.
+    #[inline]
+    pub(crate) fn front(&mut self) -> Result<Option<Front>, Corrupt> {
         // What races with it is a recall now and then; a head that never stays is not the peer's work.
         for _ in 0..CAPACITY {
             // The head first: a tail that is newer than the epoch is harmless, an older one is not.
             let word = self.place.head().load(Ordering::Acquire);
             let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
             if epoch != self.seen_epoch || head == self.seen {
-                self.seen = self.place.tail().load(Ordering::Acquire);
+                self.seen = self.place.tail().load(Ordering::SeqCst);
                 self.seen_epoch = epoch;
             }
-            let tail = self.seen;
             let shut = epoch & 1 == 1;
-            if shut || head == tail {
+            if shut || head == self.seen {
                 return Ok(None);
             }
-            let raced = || self.place.head().load(Ordering::Acquire) != word;
-            let available = distance(head, tail);
-            if tail > POSITION || available > CAPACITY as u64 || available < HEADER {
-                if raced() {
-                    continue;
+            let available = distance(head, self.seen);
+            if head % 8 == 0 && self.seen <= POSITION && available <= CAPACITY as u64 && available >= HEADER {
+                let header = self.place.word(head).load(Ordering::Relaxed);
+                let length = (header & u64::from(u32::MAX)) as usize;
+                if length <= ENTRY_MAX && entry_size(length) <= available {
+                    let tag = (header >> 32) as u32;
+                    return Ok(Some(Front { tag, length, word }));
                 }
+            }
+            if self.place.head().load(Ordering::Acquire) == word {
                 return Err(Corrupt);
-            }
-            let mut header = [0; HEADER as usize];
-            self.place.read(head, &mut header);
-            let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            let tag = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-            if length > ENTRY_MAX || entry_size(length) > available {
-                if raced() {
-                    continue;
-                }
-                return Err(Corrupt);
-            }
-            payload.resize(length, 0);
-            self.place.read(head + HEADER, payload);
-            if !accept(tag, payload) {
-                return Ok(None);
-            }
-            fail::point("ring.copied");
-            let next = (word & !POSITION) | ((head + entry_size(length)) & POSITION);
-            if self
-                .place
-                .head()
-                .compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
-            {
-                return Ok(Some(tag));
             }
         }
         Err(Corrupt)
+    }
+
+    /// A copy of its payload; worth nothing unless [`take`](Self::take) then takes the entry.
+    #[inline]
+    pub(crate) fn read(&self, front: &Front) -> Bytes {
+        self.place.read(front.position() + HEADER, front.length)
+    }
+
+    /// Takes the entry; `false` if it was recalled meanwhile.
+    #[inline]
+    pub(crate) fn take(&mut self, front: &Front) -> bool {
+        fail::point("ring.copied");
+        let next = (front.word & !POSITION) | ((front.word + entry_size(front.length)) & POSITION);
+        self.place
+            .head()
+            .compare_exchange(front.word, next, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// As [`take`](Self::take), in a ring from which nobody recalls.
+    #[inline]
+    pub(crate) fn take_sole(&mut self, front: &Front) {
+        let next = (front.position() + entry_size(front.length)) & POSITION;
+        self.place.head().store(next, Ordering::Release);
+    }
+
+    /// Takes the next entry: its tag and payload.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Result<Option<(u32, Bytes)>, Corrupt> {
+        while let Some(front) = self.front()? {
+            let payload = self.read(&front);
+            if self.take(&front) {
+                return Ok(Some((front.tag, payload)));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -305,6 +375,12 @@ impl Consumer {
 mod tests {
     use super::*;
 
+    /// Takes the next entry: its tag and payload.
+    fn pop(consumer: &mut Consumer) -> Option<(u32, Vec<u8>)> {
+        let popped = consumer.pop().unwrap();
+        popped.map(|(tag, payload)| (tag, payload.as_slice().to_vec()))
+    }
+
     fn ring() -> (Arc<Region>, Producer, Consumer) {
         let region = Arc::new(Region::new(RING_BYTES).unwrap());
         (region.clone(), Producer::new(region.clone(), 0), Consumer::new(region, 0))
@@ -313,16 +389,15 @@ mod tests {
     #[test]
     fn entries_come_in_order_around_the_end() {
         let (_region, mut producer, mut consumer) = ring();
-        let (mut sent, mut got, mut payload) = (0u32, 0u32, Vec::new());
+        let (mut sent, mut got) = (0u32, 0u32);
         while got < 20_000 {
             let entry = vec![sent as u8; (sent as usize * 37) % 3000];
             if producer.push(sent, &entry).unwrap() {
                 sent += 1;
                 continue;
             }
-            while let Some(tag) = consumer.pop(&mut payload).unwrap() {
-                assert_eq!(tag, got);
-                assert_eq!(payload, vec![got as u8; (got as usize * 37) % 3000]);
+            while let Some(entry) = pop(&mut consumer) {
+                assert_eq!(entry, (got, vec![got as u8; (got as usize * 37) % 3000]));
                 got += 1;
             }
         }
@@ -335,13 +410,11 @@ mod tests {
         region.atomic(TAIL).store(start, Ordering::Relaxed);
         region.atomic(HEAD).store(start, Ordering::Relaxed);
         (producer.tail, producer.seen) = (start, start);
-        let mut payload = Vec::new();
         for n in 0..5000u32 {
             let at = producer.position();
             assert!(producer.push(n, &[n as u8; 100]).unwrap());
             assert!(!producer.is_taken(at));
-            assert_eq!(consumer.pop(&mut payload), Ok(Some(n)));
-            assert_eq!(payload, [n as u8; 100]);
+            assert_eq!(pop(&mut consumer), Some((n, vec![n as u8; 100])));
             producer.look().unwrap();
             assert!(producer.is_taken(at));
         }
@@ -350,7 +423,6 @@ mod tests {
     #[test]
     fn a_recall_gives_back_exactly_what_was_not_taken() {
         let (_region, mut producer, mut consumer) = ring();
-        let mut payload = Vec::new();
         let places: Vec<u64> = (0..10)
             .map(|n| {
                 let at = producer.position();
@@ -359,16 +431,15 @@ mod tests {
             })
             .collect();
         for _ in 0..3 {
-            consumer.pop(&mut payload).unwrap();
+            pop(&mut consumer);
         }
         producer.recall().unwrap();
         let taken: Vec<bool> = places.iter().map(|&at| producer.is_taken(at)).collect();
         assert_eq!(taken, [true, true, true, false, false, false, false, false, false, false]);
         producer.resume();
-        assert_eq!(consumer.pop(&mut payload), Ok(None));
+        assert_eq!(pop(&mut consumer), None);
         assert!(producer.push(77, b"new").unwrap());
-        assert_eq!(consumer.pop(&mut payload), Ok(Some(77)));
-        assert_eq!(payload, b"new");
+        assert_eq!(pop(&mut consumer), Some((77, b"new".to_vec())));
     }
 
     #[test]
@@ -377,9 +448,9 @@ mod tests {
         let total = 200_000u32;
         let taken = std::thread::scope(|scope| {
             let reader = scope.spawn(move || {
-                let (mut seen, mut payload) = (Vec::new(), Vec::new());
+                let mut seen = Vec::new();
                 while seen.last() != Some(&total) {
-                    if let Some(tag) = consumer.pop(&mut payload).unwrap() {
+                    if let Some((tag, payload)) = pop(&mut consumer) {
                         assert_eq!(payload, tag.to_le_bytes());
                         seen.push(tag);
                     }
@@ -436,12 +507,9 @@ mod tests {
             let word = [TAIL, HEAD, DATA, DATA + 64][(random() % 4) as usize];
             let value = if random() % 2 == 0 { random() } else { random() % 4096 };
             region.atomic(word).store(value, Ordering::Relaxed);
-            let mut payload = Vec::new();
             for _ in 0..100 {
-                if !matches!(consumer.pop(&mut payload), Ok(Some(_))) {
-                    break;
-                }
-                assert!(payload.len() <= ENTRY_MAX);
+                let Ok(Some((_, payload))) = consumer.pop() else { break };
+                assert!(payload.as_slice().len() <= ENTRY_MAX);
             }
             let _ = producer.look();
             let _ = producer.push(1, b"x");

@@ -44,7 +44,6 @@ pub(super) struct Sources {
     pub(super) all: Vec<Source>,
     /// Whose turn it is.
     turn: usize,
-    buffer: Vec<u8>,
     /// When the ends of senders were last looked for.
     looked: Instant,
 }
@@ -54,7 +53,6 @@ impl Sources {
         Sources {
             all: Vec::new(),
             turn: 0,
-            buffer: Vec::new(),
             looked: Instant::now(),
         }
     }
@@ -77,7 +75,7 @@ impl Sources {
         self.all.retain(|source| !source.is_finished());
         for _ in 0..self.all.len() {
             self.turn = (self.turn + 1) % self.all.len();
-            if let Some(arrived) = self.all[self.turn].next(&mut self.buffer) {
+            if let Some(arrived) = self.all[self.turn].next() {
                 return Some(arrived);
             }
         }

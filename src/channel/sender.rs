@@ -1,6 +1,6 @@
 //! The sending end: a ring for each process that sends.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -131,7 +131,7 @@ enum Entry<'a> {
 
 thread_local! {
     /// Messages are encoded here, so that a small one costs no allocation.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl From<Failure> for SendEnd {
@@ -177,7 +177,7 @@ impl SenderShared {
     /// Encodes a message, and sends it.
     fn send<V: ?Sized + Serialize>(&self, value: &V, deadline: Option<Instant>) -> Result<(), SendEnd> {
         let ring = self.ring(deadline)?;
-        let mut bytes = SCRATCH.take();
+        let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
         let mut message = Message::new(&ring, deadline);
         let outcome = match wire::encode_spilling(value, &mut bytes, ring::ENTRY_MAX, &mut message) {
@@ -195,7 +195,7 @@ impl SenderShared {
         if matches!(outcome, Err(SendEnd::Encode(_))) {
             hub::announce();
         }
-        SCRATCH.set(bytes);
+        SCRATCH.with(|scratch| scratch.set(bytes));
         outcome
     }
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::heap;
 use super::layout::{self, DONE, HEAP_START, LARGE, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS};
 use super::{Bell, Joining};
+use crate::bytes::Bytes;
 use crate::codec::Slice;
 use crate::error::RecvError;
 use crate::line::claim;
@@ -57,7 +58,7 @@ pub(super) struct Source {
 /// A message that was taken, and not decoded.
 #[derive(Debug)]
 pub(super) enum Arrived {
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
     Large(Large),
     Parcel(Packet),
     /// The system refused the descriptors that it came with.
@@ -83,7 +84,7 @@ impl Drop for Large {
 impl Arrived {
     pub(super) fn decode<T: DeserializeOwned>(self) -> Result<T, RecvError> {
         match self {
-            Arrived::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
+            Arrived::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
             Arrived::Large(large) => wire::decode_shared(large.reader(), Vec::new()),
             Arrived::Parcel(packet) => packet.decode(),
             Arrived::Lost(error) => return Err(RecvError::Io(error)),
@@ -94,7 +95,7 @@ impl Arrived {
     /// Appends the bytes that were sent as one value; how many they are.
     pub(super) fn bytes_into(self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
         match self {
-            Arrived::Bytes(bytes) => wire::decode_with(Slice(&bytes), Vec::new(), |decoder| decoder.bytes_into(to)),
+            Arrived::Bytes(bytes) => wire::decode_with(Slice(bytes.as_slice()), Vec::new(), |decoder| decoder.bytes_into(to)),
             Arrived::Large(large) => wire::decode_with(large.reader(), Vec::new(), |decoder| decoder.bytes_into(to)),
             Arrived::Parcel(packet) => packet.bytes_into(to),
             Arrived::Lost(error) => return Err(RecvError::Io(error)),
@@ -173,15 +174,15 @@ impl Source {
     }
 
     /// The next message, if there is one.
-    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Option<Arrived> {
-        match self.entries.pop_if(buffer, |_, _| true) {
+    pub(super) fn next(&mut self) -> Option<Arrived> {
+        match self.entries.pop() {
             Ok(None) => None,
-            Ok(Some(VALUE)) => {
+            Ok(Some((VALUE, bytes))) => {
                 self.link.tell_room();
-                Some(Arrived::Bytes(buffer.clone()))
+                Some(Arrived::Bytes(bytes))
             }
-            Ok(Some(LARGE)) => self.large(buffer).map(Arrived::Large).or_else(|| self.distrust()),
-            Ok(Some(PARCEL)) => self.parcel(),
+            Ok(Some((LARGE, entry))) => self.large(entry.as_slice()).map(Arrived::Large).or_else(|| self.distrust()),
+            Ok(Some((PARCEL, _))) => self.parcel(),
             Ok(Some(_)) | Err(ring::Corrupt) => self.distrust(),
         }
     }

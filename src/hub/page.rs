@@ -173,6 +173,8 @@ impl Peer {
 
     /// Wakes the client if it sleeps. Its death is not told here: the service learns of it.
     pub(crate) fn ring(&self) {
+        // What the client is told of was not all written sequentially consistent.
+        fence(Ordering::SeqCst);
         if self.page.claim_client() {
             fail::point("hub.rings");
             if fail::mistake("hub.no-bell") {

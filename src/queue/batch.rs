@@ -7,9 +7,9 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bytes::Bytes;
 use crate::error::{GetError, PutAllError};
 use crate::hub;
-use crate::queue::bytes::Bytes;
 use crate::queue::core::{Core, Item, Payload};
 use crate::queue::ends::{GetEnd, Limit, PutEnd};
 use crate::queue::handle::{Got, Handle};
@@ -35,7 +35,7 @@ impl Batch {
     fn push<T: Serialize>(&mut self, item: &T) -> bool {
         let start = self.bytes.len();
         let plain = match wire::encode_into(item, &mut self.bytes) {
-            Ok(handles) if handles.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX - 16,
+            Ok(handles) if handles.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
             // These are under way to nobody.
             Ok(_) => {
                 hub::announce();
@@ -245,6 +245,8 @@ impl Attached {
             taken.push(item);
         }
         drop(inbox);
-        self.tell_room();
+        if let Some(last) = taken.last() {
+            self.tell_room(last);
+        }
     }
 }

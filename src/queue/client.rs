@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::fail;
 use crate::hub::Peer;
 use crate::queue::core::{Item, Payload};
-use crate::queue::layout::{self, Tag, Word};
+use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
-use crate::ring::{Consumer, Corrupt, Producer};
+use crate::ring::{self, Consumer, Corrupt, Producer};
 use crate::wire::Packet;
 
 /// What a client takes in this time may lie in its inbox ahead of it.
@@ -29,9 +29,8 @@ pub(super) struct Remote {
     pub(super) inbox: Producer,
     /// In the inbox, oldest first.
     pub(super) sent: VecDeque<Sent>,
-    /// Taken and not done, by number.
+    /// Taken and not done, by where in the inbox it stood: that is the lease's number.
     pub(super) leases: BTreeMap<u64, Item>,
-    pub(super) next_lease: u64,
     /// Parcels that arrived ahead of their ring entries.
     pub(super) parcels: VecDeque<Packet>,
     /// Room granted and not used yet.
@@ -46,8 +45,6 @@ pub(super) struct Remote {
     pub(super) join: u64,
     pub(super) has_put: bool,
     pub(super) has_got: bool,
-    /// Reused for each entry.
-    pub(super) entry: Vec<u8>,
     /// It asked that what is in the queue be dropped, and was not told yet of how many.
     pub(super) discards: bool,
     /// When it was last granted room.
@@ -59,7 +56,6 @@ pub(super) struct Remote {
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) position: u64,
-    pub(super) lease: u64,
     pub(super) item: Item,
 }
 
@@ -88,6 +84,25 @@ impl Remote {
         self.sent.len().saturating_sub(waiting)
     }
 
+    /// Whether it takes items so fast that waking others for one is a waste.
+    pub(super) fn is_fast(&self) -> bool {
+        self.ahead >= FAST && !self.sent.is_empty()
+    }
+
+    /// Asks it to tell when it takes the item behind which there is room for so many; whether it may have taken that
+    /// one before it could know.
+    pub(super) fn tell_at(&mut self, batch: usize) -> bool {
+        let index = if self.is_fast() {
+            batch.min(self.sent.len()).saturating_sub(1)
+        } else {
+            0
+        };
+        let at = self.sent.get(index).map_or_else(|| self.inbox.position(), |sent| sent.position);
+        let told = Flag::TellRoom.is_in(self.word(Word::Flags));
+        let before = layout::word(&self.region, Word::TellAt).swap(at, Ordering::SeqCst);
+        !told || !ring::is_at_or_behind(at, before)
+    }
+
     pub(super) fn wants_room(&self) -> bool {
         self.word(Word::Putters) > self.word(Word::Credit)
     }
@@ -100,7 +115,7 @@ impl Remote {
             let Some(sent) = self.sent.pop_front() else { break };
             self.has_got = true;
             if joinable {
-                self.leases.insert(sent.lease, sent.item);
+                self.leases.insert(sent.position, sent.item);
             }
         }
         let taken = before - self.sent.len();
@@ -139,41 +154,31 @@ impl Remote {
         })
     }
 
-    /// Puts an item into the inbox; gives it back if there is no room now.
-    pub(super) fn push(&mut self, item: Item, joinable: bool) -> Result<(), Item> {
-        let lease = self.next_lease;
+    /// Writes an item into the inbox, where it is after `publish`; gives it back if there is no room now.
+    pub(super) fn push(&mut self, item: Item) -> Result<(), Item> {
         let position = self.inbox.position();
-        let mut entry = std::mem::take(&mut self.entry);
-        entry.clear();
-        if joinable {
-            entry.extend_from_slice(&lease.to_le_bytes());
-        }
         // A client whose words are corrupt gets nothing; `service` finds out and ends it.
         let pushed = match &item.payload {
-            Payload::Bytes(bytes) => {
-                entry.extend_from_slice(bytes.as_slice());
-                self.inbox.push(Tag::Put.with(item.attempts), &entry).unwrap_or(false)
-            }
+            Payload::Bytes(bytes) => self.inbox.write(Tag::Put.with(item.attempts), bytes.as_slice()).unwrap_or(false),
             // The parcel first, and only if its entry will find room.
-            Payload::Parcel(packet) if self.inbox.has_room(entry.len() + 8).unwrap_or(false) => {
-                self.peer.send_parcel(self.number, packet).is_some_and(|id| {
-                    entry.extend_from_slice(&id.to_le_bytes());
-                    self.inbox.push(Tag::Parcel.with(item.attempts), &entry).unwrap_or(false)
+            Payload::Parcel(packet) if self.inbox.has_room(8).unwrap_or(false) => {
+                let id = self.peer.send_parcel(self.number, packet);
+                id.is_some_and(|id| {
+                    let tag = Tag::Parcel.with(item.attempts);
+                    self.inbox.write(tag, &id.to_le_bytes()).unwrap_or(false)
                 })
             }
             Payload::Parcel(_) => false,
         };
-        self.entry = entry;
         if !pushed {
             return Err(item);
         }
         fail::point("hub.pushed");
-        self.next_lease += 1;
         self.changed = true;
         if self.sent.is_empty() {
             self.moved = Instant::now();
         }
-        self.sent.push_back(Sent { position, lease, item });
+        self.sent.push_back(Sent { position, item });
         Ok(())
     }
 
@@ -189,13 +194,14 @@ impl Remote {
         for item in items {
             // Behind one that finds no place the others would overtake it.
             if failed.is_empty() {
-                if let Err(item) = self.push(item, joinable) {
+                if let Err(item) = self.push(item) {
                     failed.push_back(item);
                 }
             } else {
                 failed.push_back(item);
             }
         }
+        self.inbox.publish();
         failed.extend(back);
         Ok(failed)
     }

@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 
+use crate::bytes::Bytes;
 use crate::error::DecodeError;
 use crate::queue::builder::Limits;
-use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
 use crate::queue::dead::{DeadCause, DeadLetters};
 use crate::queue::layout::Word;
@@ -36,7 +36,7 @@ pub(crate) struct Item {
 #[derive(Debug)]
 pub(crate) enum Payload {
     Bytes(Bytes),
-    Parcel(Packet),
+    Parcel(Box<Packet>),
 }
 
 impl Payload {
@@ -44,7 +44,7 @@ impl Payload {
     pub(crate) fn try_clone(&self) -> Option<Payload> {
         match self {
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
-            Payload::Parcel(packet) => packet.try_clone().map(Payload::Parcel),
+            Payload::Parcel(packet) => packet.try_clone().map(|packet| Payload::Parcel(Box::new(packet))),
         }
     }
 
@@ -108,6 +108,8 @@ pub(super) struct State {
     pub(super) turn: u64,
     /// When the service thread looks again by itself.
     pub(super) look: Option<Instant>,
+    /// Since when room is kept back from those who wait for it, until it is worth waking them.
+    pub(super) withheld: Option<Instant>,
 }
 
 /// The owner's own threads.
@@ -343,6 +345,7 @@ impl State {
             dead: DeadLetters::new(limits.max_dead_letters),
             exiting: false,
             store: VecDeque::new(),
+            withheld: None,
             unfinished: 0,
             tickets: 0,
             shared: false,

@@ -1,5 +1,6 @@
 //! One handle for both kinds of queue, in the owner's process and in others.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -9,12 +10,12 @@ use ipc_channel::ipc::IpcSender;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bytes::Bytes;
 use crate::error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError, QueueJoinError, TaskDoneError,
 };
 use crate::hub::{self, HubId, Resource, Up};
 use crate::queue::builder::Limits;
-use crate::queue::bytes::Bytes;
 use crate::queue::core::{Core, Over, Payload};
 use crate::queue::dead::DeadLetter;
 use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
@@ -92,7 +93,7 @@ impl Remote {
             return Ok(attached.clone());
         }
         let held = link.ticket.as_ref().ok_or(RemoteEnd::Gone)?;
-        let attached = Attached::open(self.hub, self.resource, self.fingerprint, self.joinable, held)?;
+        let attached = Attached::open(self.hub, self.resource, self.fingerprint, held)?;
         link.opened = Some(attached.clone());
         Ok(attached)
     }
@@ -124,7 +125,7 @@ impl Handle {
     }
 
     pub(crate) fn put<T: Serialize>(&self, item: T, limit: Limit) -> Result<(), PutEnd<T>> {
-        let mut bytes = SCRATCH.take();
+        let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
         let outcome = match wire::encode_into(&item, &mut bytes) {
             Err(error) => Err(Refused::Encode(error)),
@@ -138,8 +139,10 @@ impl Handle {
             hub::announce();
         }
         // An item of a gigabyte must not keep its buffer for ever.
-        bytes.shrink_to(ring::ENTRY_MAX);
-        SCRATCH.set(bytes);
+        if bytes.capacity() > 2 * ring::ENTRY_MAX {
+            bytes.shrink_to(ring::ENTRY_MAX);
+        }
+        SCRATCH.with(|scratch| scratch.set(bytes));
         outcome.map_err(|refused| match refused {
             Refused::Encode(error) => PutEnd::Failed(PutError::Encode(item, error)),
             Refused::End(end) => PutEnd::of(item, end),
@@ -153,8 +156,13 @@ impl Handle {
                 message: error.to_string(),
             }))
         };
+        if let (Handle::Remote(remote), true, false) = (self, handles.is_empty() && bytes.len() <= ring::ENTRY_MAX, now) {
+            if let Some(attached) = remote.attached.get() {
+                return attached.put(Outgoing::item(bytes, None), deadline).map_err(Refused::End);
+            }
+        }
         let announce = !handles.is_empty();
-        let packet = if announce || bytes.len() > ring::ENTRY_MAX - 16 {
+        let packet = if announce || bytes.len() > ring::ENTRY_MAX {
             let bytes = std::mem::take(bytes);
             Some(Packet::new(wire::Encoded { bytes, handles }).map_err(no_memory)?)
         } else {
@@ -162,7 +170,7 @@ impl Handle {
         };
         let outcome = match self {
             Handle::Local(local) => {
-                let payload = packet.map_or_else(|| Payload::Bytes(Bytes::new(bytes)), Payload::Parcel);
+                let payload = packet.map_or_else(|| Payload::Bytes(Bytes::new(bytes)), |packet| Payload::Parcel(Box::new(packet)));
                 local.0.put(payload, deadline).map_err(|(_, over)| RemoteEnd::Over(over))
             }
             Handle::Remote(remote) => {
@@ -399,7 +407,7 @@ impl Handle {
 
 thread_local! {
     /// Items are encoded here, so that a small one costs no allocation.
-    static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 enum Refused {

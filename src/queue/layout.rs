@@ -34,6 +34,8 @@ pub(crate) enum Word {
     Unfinished,
     /// Both: items that were dropped because the client asked for it, and that it has not been told of.
     Dropped,
+    /// Hub: where in the inbox the entry stands whose taking it wants to hear of.
+    TellAt,
 }
 
 pub(crate) const ATTACHED: u64 = 1;
@@ -45,7 +47,7 @@ pub(crate) enum Flag {
     Closed = 1,
     /// Gets that find the inbox empty are at the end.
     Over = 2,
-    /// Somebody waits for room: the hub wants to know when an item is taken.
+    /// Somebody waits for room: the hub wants to know when the item at [`Word::TellAt`], or a later one, is taken.
     TellRoom = 4,
     /// Puts that find no room and joins wait in vain: nobody is left who could take items.
     Abandoned = 8,
@@ -89,9 +91,9 @@ pub(crate) fn inbox_reader(region: &Arc<Region>) -> Consumer {
 /// What a ring entry is. Down only the first two; then the upper bits count earlier attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
-    /// An item; down, in a joinable queue, behind the number of its lease.
+    /// An item.
     Put = 1,
-    /// An item that came ahead as a parcel.
+    /// An item that comes as a parcel; down, the parcel's number.
     Parcel = 2,
     /// This lease is done.
     Done = 3,

@@ -2,7 +2,6 @@
 
 mod batch;
 mod builder;
-mod bytes;
 mod client;
 mod core;
 mod dead;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
@@ -12,11 +12,10 @@ use crate::error::HandleError;
 use crate::fail;
 use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
 use crate::line::WaitEnd;
-use crate::queue::bytes::Bytes;
 use crate::queue::core::{Over, Payload};
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
-use crate::ring::{Consumer, Corrupt, Producer};
+use crate::ring::{self, Consumer, Corrupt, Producer};
 use crate::sys::lock;
 use crate::wire::{self, Failure, Packet, WireHandle};
 
@@ -65,6 +64,7 @@ impl From<Failure> for RemoteEnd {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) payload: Payload,
+    /// Where in the inbox it stood.
     pub(crate) lease: u64,
     pub(crate) attempts: u32,
 }
@@ -75,8 +75,8 @@ pub(crate) struct Attached {
     session: Arc<Session>,
     number: u32,
     region: Arc<Region>,
-    joinable: bool,
     pub(super) outbox: Mutex<Outbox>,
+    puts: AtomicU32,
     pub(super) inbox: Mutex<Inbox>,
     asked: AtomicU64,
     joins: AtomicU64,
@@ -86,7 +86,6 @@ pub(crate) struct Attached {
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) entries: Producer,
-    puts: u32,
     pulse: wire::Pulse,
 }
 
@@ -94,7 +93,6 @@ pub(super) struct Outbox {
 pub(super) struct Inbox {
     entries: Consumer,
     parcels: BTreeMap<u64, Packet>,
-    buffer: Vec<u8>,
 }
 
 static ATTACHED: Mutex<Option<HashMap<(HubId, u64), Weak<Attached>>>> = Mutex::new(None);
@@ -126,13 +124,7 @@ impl Drop for Waiting<'_> {
 
 impl Attached {
     /// The attachment of this process to that queue; made over the ticket if there is none.
-    pub(crate) fn open(
-        hub: HubId,
-        resource: u64,
-        fingerprint: u64,
-        joinable: bool,
-        ticket: &IpcSender<Up>,
-    ) -> Result<Arc<Attached>, RemoteEnd> {
+    pub(crate) fn open(hub: HubId, resource: u64, fingerprint: u64, ticket: &IpcSender<Up>) -> Result<Arc<Attached>, RemoteEnd> {
         let mut all = lock(&ATTACHED);
         let all = all.get_or_insert_default();
         if let Some(attached) = all.get(&(hub, resource)).and_then(Weak::upgrade) {
@@ -146,17 +138,15 @@ impl Attached {
         let attached = Arc::new(Attached {
             outbox: Mutex::new(Outbox {
                 entries: layout::outbox_writer(&region),
-                puts: 0,
                 pulse: wire::Pulse::new(),
             }),
             inbox: Mutex::new(Inbox {
                 entries: layout::inbox_reader(&region),
                 parcels: BTreeMap::new(),
-                buffer: Vec::new(),
             }),
+            puts: AtomicU32::new(0),
             number,
             region,
-            joinable,
             asked: AtomicU64::new(0),
             joins: AtomicU64::new(0),
             detached: Mutex::new(VecDeque::new()),
@@ -262,10 +252,15 @@ impl Attached {
 
     /// Whether the owner has left entries for a while: it may be slow, or dead.
     fn is_suspicious(&self) -> bool {
-        let mut outbox = lock(&self.outbox);
-        outbox.puts = outbox.puts.wrapping_add(1);
+        // Two threads may count one put: it is only a measure.
+        let puts = self.puts.load(Ordering::Relaxed).wrapping_add(1);
+        self.puts.store(puts, Ordering::Relaxed);
         // Not at each put: the look at the owner's side costs more than the put.
-        outbox.puts % 64 == 0 && outbox.entries.is_backed_up().unwrap_or(true) && outbox.pulse.is_due()
+        if puts % 64 != 0 {
+            return false;
+        }
+        let mut outbox = lock(&self.outbox);
+        outbox.entries.is_backed_up().unwrap_or(true) && outbox.pulse.is_due()
     }
 
     pub(crate) fn put(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
@@ -303,17 +298,15 @@ impl Attached {
             Err(Corrupt) => return Some(Err(RemoteEnd::Gone)),
         };
         fail::point("get.taken");
-        self.tell_room();
+        self.tell_room(&taken);
         Some(Ok(taken))
     }
 
-    /// Wakes the owner if somebody waits for the room of what was taken.
-    pub(super) fn tell_room(&self) {
-        if self.capacity().is_some() {
-            fence(Ordering::SeqCst);
-            if Flag::TellRoom.is_in(self.flags()) {
-                self.session.ring();
-            }
+    /// Wakes the owner if somebody waits for the room of what was taken, and of what was taken before it.
+    pub(super) fn tell_room(&self, taken: &Taken) {
+        // The entry was taken sequentially consistent: either this sees the flag, or who raised it sees the place free.
+        if Flag::TellRoom.is_in(self.flags()) && ring::is_at_or_behind(taken.lease, self.word(Word::TellAt).load(Ordering::SeqCst)) {
+            self.session.ring();
         }
     }
 
@@ -323,31 +316,37 @@ impl Attached {
     }
 
     pub(super) fn pop(&self, inbox: &mut Inbox) -> Result<Option<Taken>, Corrupt> {
-        let Inbox { entries, parcels, buffer } = inbox;
-        let skip = if self.joinable { 8 } else { 0 };
-        // Taken is what can be handed over at once: an entry whose parcel is on its way stays the owner's.
-        let popped = entries.pop_if(buffer, |tag, payload| match Tag::from(tag) {
-            Some(Tag::Parcel) => parcel_id(payload, skip).is_none_or(|id| parcels.contains_key(&id)),
-            _ => true,
-        })?;
-        let Some(tag) = popped else { return Ok(None) };
-        let lease = if self.joinable {
-            layout::number(buffer.get(..8).ok_or(Corrupt)?)?
-        } else {
-            0
-        };
-        let payload = match Tag::from(tag) {
-            Some(Tag::Put) => Payload::Bytes(Bytes::new(&buffer[skip..])),
-            Some(Tag::Parcel) => {
-                let id = parcel_id(buffer, skip).ok_or(Corrupt)?;
-                // Parcels of entries that were recalled are older; nothing will mean them.
-                *parcels = parcels.split_off(&id);
-                Payload::Parcel(parcels.remove(&id).ok_or(Corrupt)?)
+        let Inbox { entries, parcels } = inbox;
+        while let Some(front) = entries.front()? {
+            let bytes = entries.read(&front);
+            let parcel = match Tag::from(front.tag) {
+                // A recalled entry's bytes may be torn; but only a taken one's count.
+                Some(Tag::Parcel) => Some(layout::number(bytes.as_slice()).unwrap_or(u64::MAX)),
+                _ => None,
+            };
+            if parcel.is_some_and(|id| id != u64::MAX && !parcels.contains_key(&id)) {
+                // Taken is what can be handed over at once: an entry whose parcel is on its way stays the owner's.
+                return Ok(None);
             }
-            _ => return Err(Corrupt),
-        };
-        let attempts = Tag::attempts(tag);
-        Ok(Some(Taken { payload, lease, attempts }))
+            if !entries.take(&front) {
+                continue;
+            }
+            let payload = match (Tag::from(front.tag), parcel) {
+                (Some(Tag::Put), _) => Payload::Bytes(bytes),
+                (Some(Tag::Parcel), Some(id)) => {
+                    // Parcels of entries that were recalled are older; nothing will mean them.
+                    *parcels = parcels.split_off(&id);
+                    Payload::Parcel(Box::new(parcels.remove(&id).ok_or(Corrupt)?))
+                }
+                _ => return Err(Corrupt),
+            };
+            return Ok(Some(Taken {
+                payload,
+                lease: front.position(),
+                attempts: Tag::attempts(front.tag),
+            }));
+        }
+        Ok(None)
     }
 
     /// Whether the next item lies here and only its parcel is on the way.
@@ -497,10 +496,6 @@ impl Attached {
     pub(crate) fn detached(&self) -> Option<u64> {
         lock(&self.detached).pop_front()
     }
-}
-
-fn parcel_id(payload: &[u8], skip: usize) -> Option<u64> {
-    payload.get(skip..).and_then(|id| layout::number(id).ok())
 }
 
 impl TakesParcels for Attached {

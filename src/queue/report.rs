@@ -26,7 +26,7 @@ impl Attached {
             return self.write_or_wait(Outgoing::entry(Tag::BadLease, &[&taken.lease.to_le_bytes(), text].concat()), None);
         }
         let packet = match taken.payload {
-            Payload::Parcel(packet) => packet,
+            Payload::Parcel(packet) => *packet,
             Payload::Bytes(bytes) => {
                 let (bytes, handles) = (bytes.as_slice().to_vec(), Vec::new());
                 Packet::new(Encoded { bytes, handles }).map_err(Failure::Io)?
@@ -46,7 +46,7 @@ pub(super) fn bury(state: &mut State, remote: &mut Remote, tag: Tag, payload: &[
         state.unfinished -= 1;
         item
     } else {
-        let payload = Payload::Parcel(remote.parcels.pop_front().ok_or(Corrupt)?);
+        let payload = Payload::Parcel(Box::new(remote.parcels.pop_front().ok_or(Corrupt)?));
         let attempts = front.try_into().map(u32::from_le_bytes).map_err(|_| Corrupt)?;
         Item { payload, attempts }
     };

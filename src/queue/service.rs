@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::bytes::Bytes;
 use crate::fail;
 use crate::hub::{Attachment, Peer, REGION_BYTES, Resource, Serviced};
-use crate::queue::bytes::Bytes;
 use crate::queue::client::Remote;
 use crate::queue::core::{Core, Item, Payload, State};
 use crate::queue::layout::{self, Tag, Word};
@@ -48,18 +48,18 @@ impl Core {
 
     pub(super) fn drain_remote(&self, state: &mut State, remote: &mut Remote) -> Result<bool, Corrupt> {
         let mut busy = remote.look(self.joinable)?;
-        let mut payload = std::mem::take(&mut remote.entry);
         for _ in 0..DRAIN_MAX {
-            // A parcel was sent before its entry was written: if it is not here yet, it is about to be read.
-            let here = !remote.parcels.is_empty();
-            let popped = remote
-                .outbox
-                .pop_if(&mut payload, |tag, _| here || !Tag::from(tag).is_some_and(Tag::has_parcel))?;
-            let Some(tag) = popped else { break };
+            let Some(front) = remote.outbox.front()? else { break };
+            let tag = Tag::from(front.tag).ok_or(Corrupt)?;
+            if tag.has_parcel() && remote.parcels.is_empty() {
+                // It was sent before its entry was written: it is about to be read.
+                break;
+            }
+            let payload = remote.outbox.read(&front);
+            remote.outbox.take_sole(&front);
             busy = true;
-            self.entry(state, remote, Tag::from(tag).ok_or(Corrupt)?, &payload)?;
+            self.entry(state, remote, tag, payload)?;
         }
-        remote.entry = payload;
         if busy && remote.word(Word::Putters) > 0 {
             // It may wait for room in the ring itself.
             remote.changed = true;
@@ -67,12 +67,12 @@ impl Core {
         Ok(busy)
     }
 
-    pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: &[u8]) -> Result<(), Corrupt> {
+    pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: Bytes) -> Result<(), Corrupt> {
         match tag {
             Tag::Put | Tag::Parcel => {
                 let payload = match tag {
-                    Tag::Parcel => Payload::Parcel(remote.parcels.pop_front().ok_or(Corrupt)?),
-                    _ => Payload::Bytes(Bytes::new(payload)),
+                    Tag::Parcel => Payload::Parcel(Box::new(remote.parcels.pop_front().ok_or(Corrupt)?)),
+                    _ => Payload::Bytes(payload),
                 };
                 remote.has_put = true;
                 remote.credits = remote.credits.saturating_sub(1);
@@ -84,7 +84,7 @@ impl Core {
             Tag::Done | Tag::Back => {
                 // The entry behind the last one that was taken may have come while this one was on its way.
                 remote.look(self.joinable)?;
-                let item = remote.leases.remove(&layout::number(payload)?).ok_or(Corrupt)?;
+                let item = remote.leases.remove(&layout::number(payload.as_slice())?).ok_or(Corrupt)?;
                 if tag == Tag::Done {
                     state.unfinished -= 1;
                 } else {
@@ -99,10 +99,10 @@ impl Core {
             }
             Tag::BadLease | Tag::Bad => {
                 remote.look(self.joinable)?;
-                report::bury(state, remote, tag, payload, self.item)?;
+                report::bury(state, remote, tag, payload.as_slice(), self.item)?;
             }
-            Tag::Ask => remote.ask = remote.ask.max(layout::number(payload)?),
-            Tag::Join => remote.join = remote.join.max(layout::number(payload)?),
+            Tag::Ask => remote.ask = remote.ask.max(layout::number(payload.as_slice())?),
+            Tag::Join => remote.join = remote.join.max(layout::number(payload.as_slice())?),
         }
         Ok(())
     }
@@ -157,7 +157,6 @@ impl Resource for Core {
             region,
             sent: VecDeque::new(),
             leases: BTreeMap::new(),
-            next_lease: 0,
             parcels: VecDeque::new(),
             credits: 0,
             ahead: 1,
@@ -168,7 +167,6 @@ impl Resource for Core {
             join: 0,
             has_put: false,
             has_got: false,
-            entry: Vec::new(),
             discards: false,
             granted: Instant::now(),
             changed: false,

@@ -16,6 +16,10 @@ const STALLED: Duration = Duration::from_millis(2);
 /// A client that waits, and leaves for this long what it waits for, is stopped: others may have it.
 const STOPPED: Duration = Duration::from_millis(20);
 
+/// Those who wait for room wait at most so much longer for more of it, while a fast consumer makes it: with one
+/// item a wake-up, wake-ups would be all that happens.
+const WITHHELD: Duration = Duration::from_millis(1);
+
 impl Core {
     pub(super) fn free(&self, state: &State) -> usize {
         let Some(capacity) = self.capacity else { return usize::MAX };
@@ -80,13 +84,15 @@ impl Core {
             self.items.notify_all();
         }
         let taken_care_of = self.has_taker(state, None);
-        if state.local.putters > 0 && (state.closed || self.free(state) > 0 || !taken_care_of) {
+        if state.local.putters > 0 && (state.closed || (self.free(state) > 0 && state.withheld.is_none()) || !taken_care_of) {
             self.room.notify_all();
         }
         if state.local.joiners > 0 && (state.unfinished == 0 || !taken_care_of) {
             self.done.notify_all();
         }
         let waiting_for_room = self.capacity.is_some() && (state.local.putters > 0 || state.remotes.values().any(Remote::wants_room));
+        // How many items must be taken until the room is worth a wake-up.
+        let batch = self.capacity.map_or(1, |capacity| (capacity / 2).saturating_sub(self.free(state)));
         let mut newly_told = false;
         let keys: Vec<u64> = state.remotes.keys().copied().collect();
         let (length, unfinished, closed) = (state.len(), state.unfinished, state.closed);
@@ -96,7 +102,7 @@ impl Core {
             let joins = remote.join > remote.word(Word::Joined);
             let abandoned = (joins || remote.word(Word::Putters) > 0) && !self.has_taker(state, Some(key));
             let Some(remote) = state.remotes.get_mut(&key) else { continue };
-            newly_told |= waiting_for_room && !Flag::TellRoom.is_in(remote.word(Word::Flags));
+            newly_told |= waiting_for_room && remote.tell_at(batch);
             let flags =
                 Flag::Closed.bit(closed) | Flag::Over.bit(over) | Flag::TellRoom.bit(waiting_for_room) | Flag::Abandoned.bit(abandoned);
             layout::word(&remote.region, Word::Unfinished).store(unfinished as u64, Ordering::SeqCst);
@@ -147,7 +153,8 @@ impl Core {
         state.local.getters > state.local.ready.len() || state.remotes.values().any(|remote| remote.wants_items() > 0)
     }
 
-    /// When to look again for items and room that a client keeps without using them; `None` if nobody wants them.
+    /// When to look again for items and room that a client keeps without using them, if anybody wants them, and for room
+    /// that is kept back.
     pub(super) fn next_look(&self, state: &State) -> Option<Instant> {
         if fail::mistake("settle.no-look") {
             return None;
@@ -157,7 +164,8 @@ impl Core {
         let items = items.map(|remote| remote.moved + if remote.surplus() > 0 { STALLED } else { STOPPED });
         let wanted = self.capacity.is_some() && self.is_room_wanted(state) && self.free(state) == 0;
         let room = state.remotes.values().filter(|remote| wanted && remote.credits > 0);
-        items.chain(room.map(|remote| remote.granted + STOPPED)).min()
+        let withheld = state.withheld.map(|since| since + WITHHELD);
+        items.chain(room.map(|remote| remote.granted + STOPPED)).chain(withheld).min()
     }
 
     /// Sees to it that the service thread looks again when it is time; for the owner's own threads.
@@ -234,11 +242,14 @@ impl Core {
             let mut pushed = 0;
             while pushed < count {
                 let Some(item) = state.store.pop_front() else { break };
-                if let Err(item) = remote.push(item, self.joinable) {
+                if let Err(item) = remote.push(item) {
                     state.store.push_front(item);
                     break;
                 }
                 pushed += 1;
+            }
+            if pushed > 0 {
+                remote.inbox.publish();
             }
             misses = if pushed > 0 { 0 } else { misses + 1 };
         }
@@ -284,14 +295,28 @@ impl Core {
         found
     }
 
+    /// Whether those who wait for room should get more of it at once, a moment later.
+    fn withholds(&self, state: &mut State, free: usize) -> bool {
+        let half = self.capacity.unwrap_or(usize::MAX) / 2;
+        if free >= half || !state.remotes.values().any(Remote::is_fast) {
+            return false;
+        }
+        state.withheld.get_or_insert_with(Instant::now).elapsed() < WITHHELD
+    }
+
     pub(super) fn settle_room(&self, state: &mut State) {
         if self.capacity.is_none() {
             return;
         }
         let mut free = self.free(state);
-        if free == 0 && self.is_room_wanted(state) && self.reclaim(state) {
+        let wanted = self.is_room_wanted(state);
+        if free == 0 && wanted && self.reclaim(state) {
             free = self.free(state);
         }
+        if wanted && self.withholds(state, free) {
+            return;
+        }
+        state.withheld = None;
         // To each that waits its share of what is free: more than it waits for, so that it need not wait for
         // each item. What it leaves unused is taken back when another waits (`reclaim`).
         // Each client's word is read once: it changes while this looks.

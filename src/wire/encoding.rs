@@ -1,6 +1,6 @@
 //! Values to bytes and back, with the handles in them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,19 +21,30 @@ pub(crate) struct Encoded {
 }
 
 thread_local! {
-    /// Handles noted by the encoding that runs on this thread, if one does.
-    static NOTED: RefCell<Option<Vec<WireHandle>>> = const { RefCell::new(None) };
+    static NOTED: Noted = const {
+        Noted {
+            encoding: Cell::new(false),
+            handles: RefCell::new(Vec::new()),
+        }
+    };
     /// Handles that the decoding on this thread may claim.
     static CLAIMABLE: RefCell<Vec<Option<WireHandle>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the encoding that runs on a thread takes along.
+struct Noted {
+    /// Whether one runs.
+    encoding: Cell<bool>,
+    handles: RefCell<Vec<WireHandle>>,
 }
 
 /// Takes a handle along with the value that is being encoded, and gives its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     may_note()?;
-    NOTED.with_borrow_mut(|noted| {
-        let noted = noted.as_mut().ok_or(OUTSIDE)?;
-        noted.push(handle);
-        Ok((noted.len() - 1) as u32)
+    NOTED.with(|noted| {
+        let mut handles = noted.handles.borrow_mut();
+        handles.push(handle);
+        Ok((handles.len() - 1) as u32)
     })
 }
 
@@ -44,10 +55,14 @@ pub(crate) fn may_note() -> Result<(), &'static str> {
 
 /// Whether [`note`] would take so many more.
 pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
-    NOTED.with_borrow(|noted| match noted {
-        None => Err(OUTSIDE),
-        Some(noted) if noted.len() + count > HANDLES_MAX => Err(TOO_MANY),
-        Some(_) => Ok(()),
+    NOTED.with(|noted| {
+        if !noted.encoding.get() {
+            Err(OUTSIDE)
+        } else if noted.handles.borrow().len() + count > HANDLES_MAX {
+            Err(TOO_MANY)
+        } else {
+            Ok(())
+        }
     })
 }
 
@@ -104,12 +119,16 @@ pub fn set_message_limit(bytes: usize) {
 
 fn run<T: Serialize + ?Sized>(value: &T, encoder: Encoder<'_>) -> Result<(usize, Vec<WireHandle>), EncodeError> {
     strays::encoded();
-    // Nested encodings (a `Serialize` that itself puts into a queue) each have a list of their own.
-    let outer = NOTED.with(|noted| noted.replace(Some(Vec::new())));
-    let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
-    let noted = NOTED.with(|noted| noted.replace(outer)).unwrap_or_default();
+    let (outcome, handles) = NOTED.with(|noted| {
+        // Nested encodings (a `Serialize` that itself puts into a queue) each have a list of their own.
+        let outer = noted.encoding.replace(true).then(|| noted.handles.take());
+        let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
+        noted.encoding.set(outer.is_some());
+        let handles = std::mem::replace(&mut *noted.handles.borrow_mut(), outer.unwrap_or_default());
+        (outcome, handles)
+    });
     let error = match outcome {
-        Ok(Ok(spilled)) => return Ok((spilled, noted)),
+        Ok(Ok(spilled)) => return Ok((spilled, handles)),
         Ok(Err(error)) => error.to_string(),
         Err(panic) => format!("its Serialize panicked: {}", panic_text(&*panic)),
     };

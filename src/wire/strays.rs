@@ -17,7 +17,8 @@ thread_local! {
 }
 
 pub(super) fn encoded() {
-    ENCODED.set(true);
+    // `with`, and not the shorter `set`: that is a function call, and this is done for each item.
+    ENCODED.with(|encoded| encoded.set(true));
 }
 
 /// Sends what hides to a receiver that is gone, which takes it along into nothing.

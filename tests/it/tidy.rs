@@ -8,6 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["fail"],
     &["error"],
     &["sys"],
+    &["bytes"],
     &["codec", "guard"],
     &["descriptor"],
     &["region"],
