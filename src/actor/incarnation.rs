@@ -58,8 +58,10 @@ impl<A: Actor> fmt::Debug for ActorProcess<A> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<A: Actor> Worker for ActorProcess<A> {}
 
+#[diagnostic::do_not_recommend]
 impl<A: Actor> ProcessWorker for ActorProcess<A> {
     type Output = Outcome;
 
