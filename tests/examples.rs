@@ -57,6 +57,11 @@ fn pipe() {
 }
 
 #[test]
+fn async_main() {
+    example("async_main").run().printed("168 primes below 1000, 1229 below 10000\n");
+}
+
+#[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
     for entry in fs::read_dir(sources()).expect("the examples are there") {

@@ -1,0 +1,77 @@
+//! A program that waits costs nothing: none of its threads wakes up.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use offspring::{Builder, JoinableQueue, Process, Queue, Stdio};
+
+use super::stage::{children_of, sleeper};
+use crate::support::eventually;
+
+#[offspring::worker]
+fn wait_for_items(jobs: JoinableQueue<u32>, items: Queue<u32>) {
+    std::thread::spawn(move || jobs.get());
+    let _ = items.get();
+}
+
+/// How often each thread of these processes went to sleep, without the thread that asks.
+fn sleeps(pids: &[u32]) -> BTreeMap<String, u64> {
+    // SAFETY: no pointers are involved.
+    let own = unsafe { libc::gettid() }.to_string();
+    let tasks = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).unwrap());
+    tasks
+        .map(|task| task.unwrap().path())
+        .filter(|task| !task.ends_with(&own))
+        .filter_map(|task| {
+            let status = fs::read_to_string(task.join("status")).ok()?;
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            let name = fs::read_to_string(task.join("comm")).ok()?;
+            Some((format!("{} {}", task.display(), name.trim()), count.trim().parse().unwrap()))
+        })
+        .collect()
+}
+
+/// Children of several kinds, queues, and a thread that waits for each thing that can be waited for. Gives those
+/// threads that woke up within a second.
+#[offspring::worker]
+fn wait_for_everything() -> Vec<String> {
+    let (jobs, items): (JoinableQueue<u32>, Queue<u32>) = (JoinableQueue::bounded(4).unwrap(), Queue::unbounded().unwrap());
+    let children = [
+        sleeper::spawn().unwrap(),
+        Builder::new().stdout(Stdio::prefixed()).spawn(sleeper::new()).unwrap(),
+        wait_for_items::spawn(jobs.clone(), items.clone()).unwrap(),
+    ];
+    let joined = Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    let (_, receiver) = offspring::channel::<u32>().unwrap();
+    std::thread::spawn(move || joined.join());
+    std::thread::spawn(move || receiver.recv());
+    let own = Queue::<u32>::unbounded().unwrap();
+    std::thread::spawn(move || own.get());
+    let waiting = jobs.clone();
+    jobs.put(1).unwrap();
+    std::thread::spawn(move || waiting.join());
+
+    let mut pids = children_of(std::process::id());
+    assert_eq!(pids.len(), 4);
+    pids.push(std::process::id());
+    eventually("all have gone to sleep", || {
+        let before = sleeps(&pids);
+        std::thread::sleep(Duration::from_millis(200));
+        sleeps(&pids) == before
+    });
+    let before = sleeps(&pids);
+    std::thread::sleep(Duration::from_secs(1));
+    let after = sleeps(&pids);
+    children.iter().for_each(Process::kill);
+    after
+        .into_iter()
+        .filter(|(task, count)| before.get(task) != Some(count))
+        .map(|(task, _)| task)
+        .collect()
+}
+
+#[offspring::test(timeout = "30s")]
+fn nobody_wakes_up_while_nothing_happens() {
+    assert_eq!(wait_for_everything::spawn().unwrap().join().unwrap(), Vec::<String>::new());
+}
