@@ -109,8 +109,10 @@ mod error;
 mod fail;
 mod guard;
 mod hub;
+mod lane;
 mod line;
 mod pipe;
+mod pool;
 mod process;
 mod queue;
 mod region;
@@ -125,8 +127,9 @@ mod wire;
 pub use channel::{Bytes, Receiver, ReceiverIter, Sender, channel};
 pub use error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError,
-    JoinTimeoutError, KillCause, PanicReport, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError,
-    RecvTimeoutError, SendError, SendTimeoutError, SpawnError, TaskDoneError, TryGetError, TryPutError, TryRecvError, WaitError,
+    JoinTimeoutError, KillCause, PanicReport, PoolError, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
+    RecvError, RecvTimeoutError, SendError, SendTimeoutError, ShutdownError, SpawnError, SubmitError, TaskDoneError, TaskError,
+    TaskTimeoutError, TryGetError, TryPutError, TryRecvError, WaitError,
 };
 /// Registers a type as a worker; see [`ProcessWorker`] for an example.
 ///
@@ -184,6 +187,10 @@ pub use offspring_macros::test;
 /// ```
 pub use offspring_macros::worker;
 pub use pipe::{Connection, pipe};
+pub use pool::{
+    InitializerOutput, Map, MapUnordered, Pool, PoolBuilder, PoolEvent, PoolEvents, PoolStats, Scope, Task, TaskOptions, WorkerStats,
+    set_worker_state, with_worker_state,
+};
 pub use process::{
     Builder, ChildProcess, CurrentProcess, Output, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init,
     parent,

@@ -48,7 +48,8 @@ const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Corrupt;
 
-fn entry_size(payload: usize) -> u64 {
+/// Bytes of the ring that an entry takes.
+pub(crate) fn entry_size(payload: usize) -> u64 {
     (HEADER + payload as u64).next_multiple_of(8)
 }
 
@@ -109,11 +110,16 @@ impl Place {
 
     fn read_long(&self, position: u64, length: usize) -> Box<[u8]> {
         let mut bytes = vec![0; length].into_boxed_slice();
+        self.read_into(position, &mut bytes);
+        bytes
+    }
+
+    fn read_into(&self, position: u64, bytes: &mut [u8]) {
         let start = position as usize % CAPACITY;
-        let (front, back) = bytes.split_at_mut(length.min(CAPACITY - start));
+        let middle = bytes.len().min(CAPACITY - start);
+        let (front, back) = bytes.split_at_mut(middle);
         self.region.read(self.offset + DATA + start, front);
         self.region.read(self.offset + DATA, back);
-        bytes
     }
 }
 
@@ -365,10 +371,51 @@ impl Consumer {
         Ok(None)
     }
 
+    /// Copies all entries that are there, and takes them: for [`entries`]. Only of a producer that never recalls.
+    pub(crate) fn take_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Corrupt> {
+        let word = self.place.head().load(Ordering::Acquire);
+        let tail = self.place.tail().load(Ordering::Acquire);
+        let available = distance(word, tail);
+        if tail > POSITION || available > CAPACITY as u64 {
+            return Err(Corrupt);
+        }
+        bytes.resize(available as usize, 0);
+        self.place.read_into(word & POSITION, bytes);
+        self.place.head().store((word & !POSITION) | tail, Ordering::Release);
+        Ok(())
+    }
+
+    /// Bytes of entries that are there.
+    pub(crate) fn waiting(&self) -> u64 {
+        let head = self.place.head().load(Ordering::Acquire);
+        distance(head, self.place.tail().load(Ordering::Acquire))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         let head = self.place.head().load(Ordering::Acquire);
         self.place.tail().load(Ordering::Acquire) == head & POSITION
     }
+}
+
+/// The tags and payloads of entries that [`Consumer::take_all`] copied.
+pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]), Corrupt>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let entry = split_entry(rest);
+        rest = entry.map_or(&[][..], |(_, _, rest)| rest);
+        Some(entry.map(|(tag, payload, _)| (tag, payload)).ok_or(Corrupt))
+    })
+}
+
+fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+    let (header, body) = bytes.split_first_chunk::<{ HEADER as usize }>()?;
+    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    let tag = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    let size = entry_size(length) as usize;
+    (length <= ENTRY_MAX && size <= bytes.len()).then(|| (tag, &body[..length], &bytes[size..]))
 }
 
 #[cfg(test)]
@@ -401,6 +448,31 @@ mod tests {
                 got += 1;
             }
         }
+    }
+
+    #[test]
+    fn all_that_is_there_is_taken_at_once() {
+        let (region, mut producer, mut consumer) = ring();
+        let mut bytes = Vec::new();
+        let mut next = 0u32;
+        for round in 0..200u32 {
+            let count = round % 50;
+            for n in 0..count {
+                assert!(producer.push(next + n, &vec![n as u8; (n as usize * 97) % 2000]).unwrap());
+            }
+            consumer.take_all(&mut bytes).unwrap();
+            let tags: Vec<u32> = entries(&bytes).map(|entry| entry.unwrap().0).collect();
+            assert_eq!(tags, (next..next + count).collect::<Vec<_>>());
+            assert!(entries(&bytes).all(|entry| entry.unwrap().1.iter().all(|&byte| byte < 50)));
+            next += count;
+            assert_eq!(consumer.waiting(), 0);
+        }
+        assert!(producer.push(1, b"entry").unwrap());
+        consumer.take_all(&mut bytes).unwrap();
+        bytes[0] = 200;
+        assert!(entries(&bytes).any(|entry| entry.is_err()));
+        region.atomic(TAIL).store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(consumer.take_all(&mut bytes), Err(Corrupt));
     }
 
     #[test]

@@ -37,6 +37,7 @@ macro_rules! debug_without_item_around {
 
 mod actor;
 mod channel;
+mod pool;
 mod process;
 mod queue;
 mod select;
@@ -44,6 +45,7 @@ mod sync;
 
 pub use actor::{CallError, CastError, DownReason, LookupError, StartError};
 pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
+pub use pool::{PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
 pub use queue::{
     DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,

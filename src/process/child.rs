@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
@@ -180,6 +180,8 @@ struct Panics {
     lifeline: Arc<OwnedFd>,
     runner: ThreadId,
     told: AtomicU32,
+    /// Whether those on the thread that runs the worker are caught, and told by who catches them.
+    caught: AtomicBool,
     /// The last one on the thread that runs the worker, and whether it was told.
     last: Mutex<Option<(PanicReport, bool)>>,
 }
@@ -195,6 +197,7 @@ fn report_panics(lifeline: &Arc<OwnedFd>) {
         lifeline: lifeline.clone(),
         runner: std::thread::current().id(),
         told: AtomicU32::new(0),
+        caught: AtomicBool::new(false),
         last: Mutex::new(None),
     });
     let before = std::panic::take_hook();
@@ -224,11 +227,13 @@ const CONSEQUENCES: [&str; 2] = ["panic in a destructor during cleanup", "panic 
 
 fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
     let message = wire::panic_text(info.payload());
+    let in_run = std::thread::current().id() == panics.runner;
     if CONSEQUENCES.contains(&message.as_str()) {
+        tell_cause(panics);
         return;
     }
-    let in_run = std::thread::current().id() == panics.runner;
-    let within = panics.told.fetch_add(1, Ordering::Relaxed) < PANICS_MAX;
+    let caught = in_run && panics.caught.load(Ordering::Relaxed) && cfg!(panic = "unwind");
+    let within = !caught && panics.told.fetch_add(1, Ordering::Relaxed) < PANICS_MAX;
     if !within && !in_run {
         return;
     }
@@ -246,6 +251,34 @@ fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
     };
     if in_run {
         *sys::lock(&panics.last) = Some((report, told));
+    }
+}
+
+/// A panic that was to be caught ends the process after all.
+fn tell_cause(panics: &Panics) {
+    if let Some((report, told)) = &mut *sys::lock(&panics.last) {
+        if !*told {
+            let report = report.clone();
+            *told = handshake::tell(panics.lifeline.as_fd(), &Answer::Panicked { in_run: true, report }, &[]).is_ok();
+        }
+    }
+}
+
+/// From now on panics on this thread are caught by a caller who asks [`caught_panic`] for them: the parent is told
+/// only of those that end the process.
+pub(crate) fn catch_panics() {
+    if let Some(panics) = PANICS.get() {
+        panics.caught.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The report of a panic that was just caught on the thread that runs the worker.
+pub(crate) fn caught_panic(message: String) -> PanicReport {
+    let last = PANICS.get().and_then(|panics| sys::lock(&panics.last).take());
+    let message = cut(message, MESSAGE_MAX);
+    match last {
+        Some((report, _)) if report.message == message => report,
+        _ => PanicReport::new(message, None, thread_name(), None),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::KillCause;
+use crate::hub;
 use crate::process::current;
 use crate::process::entry::{Entry, entry};
 use crate::process::handle::Running;
@@ -31,12 +32,52 @@ pub(crate) fn install() {
     });
 }
 
+/// Something that has work to finish before the program ends.
+pub(crate) trait AtExit: Send + Sync {
+    /// Takes nothing more, and finishes. Called by the reaper; must not wait.
+    fn finish(&self);
+    /// Waits until it has finished; only locks and condition variables, see `at_exit`.
+    fn wait(&self);
+}
+
+static FINISHERS: Mutex<Vec<Weak<dyn AtExit>>> = Mutex::new(Vec::new());
+
+/// At the normal end of the program `finisher` is waited for, if it is still there: before daemons are stopped, and
+/// while processes can still be started.
+pub(crate) fn finish_before_exit(finisher: &Arc<dyn AtExit>) {
+    let mut finishers = sys::lock(&FINISHERS);
+    finishers.retain(|other| other.strong_count() > 0);
+    finishers.push(Arc::downgrade(finisher));
+}
+
+fn finishers() -> Vec<Arc<dyn AtExit>> {
+    sys::lock(&FINISHERS).iter().filter_map(Weak::upgrade).collect()
+}
+
+/// What the reaper does when the program's end wakes it.
+pub(crate) fn reaper_woke() {
+    if is_exiting() {
+        hub::owner_exits();
+    } else {
+        finishers().iter().for_each(|finisher| finisher.finish());
+    }
+}
+
 /// Runs on the thread that ends the program, after its thread-locals are gone: so only signals and
 /// waits here, nothing of ipc-channel. Reaper and hub still run: children may need a queue of ours to end.
 extern "C" fn at_exit() {
     if PARENT.get() != Some(&process::id()) {
         // A copy that host code forked: the children are not its own, and no reaper runs in it.
         return;
+    }
+    let finishers = if is_harness() { Vec::new() } else { finishers() };
+    if !finishers.is_empty() {
+        reaper::announce_exit();
+    }
+    for finisher in finishers {
+        finisher.wait();
+        // Its destructor may need what this thread has lost already.
+        std::mem::forget(finisher);
     }
     EXITING.store(true, Ordering::SeqCst);
     let daemons: Vec<_> = children().filter(|child| child.daemon || is_harness()).collect();

@@ -31,6 +31,7 @@ mod relay;
 mod start;
 mod stdio;
 mod stop;
+mod task;
 pub(crate) mod unix;
 
 pub use builder::Builder;
@@ -39,9 +40,12 @@ pub use current::{CurrentProcess, ParentProcess, current, parent};
 pub use entry::init;
 #[doc(hidden)]
 pub use entry::{enter_test, with_deadline};
+pub(crate) use exit::{AtExit, finish_before_exit};
 pub use handle::{ChildProcess, Process, active_children};
 pub(crate) use heirloom::{bequeath, take as take_heirloom};
 #[doc(hidden)]
 pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};
+pub(crate) use registry::{find_number, number};
 pub use stdio::Stdio;
+pub(crate) use task::{Mishap, Performed, catch_panics};

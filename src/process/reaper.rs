@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
-use crate::hub;
+use crate::process::exit;
 use crate::process::handle::Running;
 use crate::sys::{self, Endings};
 
@@ -38,7 +38,7 @@ impl Reaper {
             for id in self.endings.wait(next) {
                 if id == Endings::WAKE {
                     if self.exiting.swap(false, Ordering::SeqCst) {
-                        hub::owner_exits();
+                        exit::reaper_woke();
                     }
                     continue;
                 }
@@ -93,7 +93,7 @@ pub(crate) fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the hub that this process is at its end. The reaper does it, since the thread that ends the
+/// Tells the hub, or those that finish first, that this process is at its end. The reaper does it, since the thread that ends the
 /// process has no thread-locals any more, and ipc-channel needs them.
 pub(crate) fn announce_exit() {
     if let Some(reaper) = REAPER.get() {

@@ -12,6 +12,7 @@ use crate::error::SpawnError;
 use crate::process::builder::Builder;
 use crate::process::child::{self, Finished};
 use crate::process::handle::Process;
+use crate::process::task::{self, Perform};
 use crate::wire;
 
 /// A type that is registered as a worker. Derive it; see [`ProcessWorker`].
@@ -94,6 +95,7 @@ pub struct Registration {
     type_id: fn() -> TypeId,
     layout: (usize, usize),
     run: Run,
+    perform: Perform,
     file: &'static str,
     line: u32,
 }
@@ -109,6 +111,7 @@ impl Registration {
             type_id: TypeId::of::<W>,
             layout: (size_of::<W>(), align_of::<W>()),
             run: child::run::<W>,
+            perform: task::perform::<W>,
             file,
             line,
         }
@@ -161,6 +164,8 @@ macro_rules! register {
 
 struct Registry {
     by_name: HashMap<&'static str, &'static Registration>,
+    /// In one order in all processes of the program: a worker's place here is its number.
+    names: Vec<&'static str>,
     duplicate: Option<(&'static str, String, String)>,
     fingerprint: u64,
 }
@@ -185,8 +190,11 @@ fn registry() -> &'static Registry {
                 Some(_) => {}
             }
         }
+        let mut names: Vec<&'static str> = by_name.keys().copied().collect();
+        names.sort_unstable();
         Registry {
             by_name,
+            names,
             duplicate,
             fingerprint,
         }
@@ -219,4 +227,21 @@ pub(crate) fn check<W: ProcessWorker>() -> Result<&'static str, SpawnError> {
 /// How to run the worker of this name.
 pub(crate) fn find(name: &str) -> Option<Run> {
     registry().by_name.get(name).map(|registration| registration.run)
+}
+
+/// The number of a worker in this program, for [`find_number`] in another process of it.
+pub(crate) fn number<W: ProcessWorker>() -> Result<u32, SpawnError> {
+    let name = check::<W>()?;
+    let number = registry()
+        .names
+        .binary_search(&name)
+        .map_err(|_| SpawnError::NotRegistered { worker: name })?;
+    Ok(number as u32)
+}
+
+/// How to perform the worker of this number as a task.
+pub(crate) fn find_number(number: u32) -> Option<Perform> {
+    let registry = registry();
+    let name = registry.names.get(number as usize)?;
+    registry.by_name.get(name).map(|registration| registration.perform)
 }

@@ -472,3 +472,10 @@ pub(crate) fn service_thread(name: &str, body: impl FnOnce() + Send + 'static) -
     // The new thread inherits the mask of the one that starts it.
     with_signals_blocked(|| std::thread::Builder::new().name(name.to_owned()).spawn(body)).map(drop)
 }
+
+/// Bytes of memory that a process has in use (resident); `None` if it is gone.
+pub(crate) fn resident_memory(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

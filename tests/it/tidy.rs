@@ -19,9 +19,9 @@ const LAYERS: &[&[&str]] = &[
     &["hub"],
     &["process"],
     &["shared", "sync"],
-    &["queue", "channel"],
+    &["queue", "channel", "lane"],
     &["pipe"],
-    &["select", "awaiting"],
+    &["select", "awaiting", "pool"],
     &["actor"],
     &["supervisor"],
 ];

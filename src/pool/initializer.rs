@@ -1,0 +1,187 @@
+//! What a worker does before its first task, and what it keeps for all of them.
+
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{EncodeError, PoolError};
+use crate::hub;
+use crate::lane::{Drained, Outcome};
+use crate::pool::batch::needs_parcel;
+use crate::pool::state::Live;
+use crate::process::{Mishap, ProcessWorker};
+use crate::sys::lock;
+use crate::wire::{self, Encoded, Packet, WireHandle};
+
+/// What an initializer of a [`Pool`](crate::Pool) may return: nothing, or a `Result` whose error says why the worker
+/// cannot be used.
+pub trait InitializerOutput {
+    /// Whether the worker is ready.
+    ///
+    /// # Errors
+    ///
+    /// What the initializer said, as text.
+    fn into_result(self) -> Result<(), String>;
+}
+
+impl InitializerOutput for () {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Display> InitializerOutput for Result<(), E> {
+    fn into_result(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+thread_local! {
+    /// Of the thread that performs tasks.
+    static STATE: RefCell<HashMap<TypeId, Box<dyn Any>>> = RefCell::new(HashMap::new());
+}
+
+/// Keeps a value in this worker of a pool, for the tasks that come: one of each type. Called by an initializer, or by
+/// any task. Gives the one that was there before.
+///
+/// It belongs to the thread that runs the tasks; when the worker is replaced, its initializer makes a new one.
+///
+/// ```
+/// use offspring::{Pool, set_worker_state, with_worker_state};
+/// struct Dictionary(Vec<String>);
+///
+/// #[offspring::worker]
+/// fn load(words: Vec<String>) {
+///     set_worker_state(Dictionary(words));
+/// }
+///
+/// #[offspring::worker]
+/// fn knows(word: String) -> bool {
+///     with_worker_state(|dictionary: &mut Dictionary| dictionary.0.contains(&word)).expect("the initializer has run")
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::builder().workers(2).initializer(load::new(vec!["tree".to_owned()])).build()?;
+///     assert!(pool.run(knows::new("tree".to_owned()))?);
+///     assert!(!pool.run(knows::new("bush".to_owned()))?);
+///     Ok(())
+/// }
+/// ```
+pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
+    let before = STATE.with_borrow_mut(|states| states.insert(TypeId::of::<S>(), Box::new(state)));
+    before.and_then(|before| before.downcast().ok()).map(|before| *before)
+}
+
+/// Calls `act` with the value that [`set_worker_state`] keeps; `None` if there is none of this type, or `act` of another
+/// call has it.
+pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option<R> {
+    // Taken out meanwhile: so `act` may use states of other types.
+    let mut state = STATE
+        .with_borrow_mut(|states| states.remove(&TypeId::of::<S>()))?
+        .downcast::<S>()
+        .ok()?;
+    let result = act(&mut state);
+    STATE.with_borrow_mut(|states| {
+        states.entry(TypeId::of::<S>()).or_insert(state);
+    });
+    Some(result)
+}
+
+/// An initializer, encoded once for all workers.
+pub(super) struct Initializer {
+    number: u32,
+    value: Value,
+    decode: fn(&[u8], Vec<WireHandle>) -> Result<(), String>,
+}
+
+enum Value {
+    Bytes(Vec<u8>),
+    Parcel(Mutex<Packet>),
+}
+
+impl Initializer {
+    pub(super) fn new<W: ProcessWorker<Output: InitializerOutput>>(number: u32, worker: &W) -> Result<Initializer, PoolError> {
+        let encoded = wire::encode(worker);
+        hub::announce();
+        let encoded = encoded.map_err(PoolError::Encode)?;
+        let value = if needs_parcel(&encoded) {
+            Value::Parcel(Mutex::new(parcel::<W>(encoded)?))
+        } else {
+            Value::Bytes(encoded.bytes)
+        };
+        let decode = |bytes: &[u8], handles| match wire::decode::<W::Output>(bytes, handles) {
+            Ok(output) => output.into_result(),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(Initializer { number, value, decode })
+    }
+
+    /// Runs it in a worker, and waits for its end.
+    pub(super) fn run(&self, live: &Live) -> Result<(), PoolError> {
+        self.attempt(live).map_err(|message| PoolError::Initializer {
+            worker: live.process.name().to_owned(),
+            pid: live.process.pid(),
+            message,
+        })
+    }
+
+    fn attempt(&self, live: &Live) -> Result<(), String> {
+        let front: &Arc<_> = &live.front;
+        match &self.value {
+            Value::Bytes(bytes) => drop(front.push(self.number, bytes)),
+            Value::Parcel(packet) => {
+                let packet = lock(packet).try_clone().ok_or("no memory or descriptors for its value")?;
+                // A process that has ended already says so below.
+                let _ = front.push_parcel(self.number, packet);
+            }
+        }
+        front.ring();
+        let mut drained = Drained::default();
+        loop {
+            front.wait(false, None);
+            let ended = front.has_ended();
+            front.drain(&mut drained).map_err(|_| "it wrote what no worker writes")?;
+            let mut result = None;
+            let told = drained.for_each(|outcome| match outcome {
+                Outcome::Output(bytes) => result = Some((self.decode)(bytes, Vec::new())),
+                Outcome::Parcel(packet) => result = Some(packet.open(self.decode)),
+                Outcome::Mishap(mishap) => result = Some(Err(said(mishap))),
+                Outcome::Begun => {}
+            });
+            told.map_err(|_| "it wrote what no worker writes")?;
+            match result {
+                Some(result) => return result,
+                None if ended => return Err(live.process.exit_status().map_or_else(String::new, |reason| format!("it {reason}"))),
+                None => {}
+            }
+        }
+    }
+}
+
+fn parcel<W>(encoded: Encoded) -> Result<Packet, PoolError> {
+    let packet = Packet::new(encoded).map_err(|source| PoolError::Io {
+        act: "make memory for the initializer",
+        source,
+    })?;
+    if packet.try_clone().is_none() {
+        let message = "it holds something that exists once, and each worker needs its own";
+        return Err(PoolError::Encode(EncodeError::new::<W>(message)));
+    }
+    Ok(packet)
+}
+
+fn said(mishap: Mishap) -> String {
+    match mishap {
+        Mishap::Panicked(report) => format!("it panicked at {report}"),
+        Mishap::BadValue(message) | Mishap::BadOutput(message) => message,
+    }
+}
+
+impl fmt::Debug for Initializer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Initializer").field("number", &self.number).finish_non_exhaustive()
+    }
+}

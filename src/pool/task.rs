@@ -1,0 +1,177 @@
+//! One submitted task, as its submitter sees it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{TaskError, TaskTimeoutError};
+use crate::pool::batch::{Cancelled, Chunk, Left, Other, Outcomes, Sink};
+use crate::pool::shared::Shared;
+use crate::sys::{self, lock};
+use crate::wire;
+
+/// A task that was submitted to a [`Pool`](crate::Pool) and gives a `T`.
+///
+/// Dropping it changes nothing for the task: it runs, and its output is thrown away. [`cancel`](Task::cancel) ends it.
+#[must_use = "dropping it leaves the task to run; `join` waits for its output"]
+pub struct Task<T> {
+    shared: Arc<Shared>,
+    name: &'static str,
+    sink: Arc<One>,
+    output: PhantomData<fn() -> T>,
+}
+
+/// Where one task's outcome goes.
+#[derive(Debug, Default)]
+pub(super) struct One {
+    outcome: Mutex<OneOutcome>,
+    ended: Condvar,
+    cancelled: Cancelled,
+}
+
+#[derive(Debug, Default)]
+enum OneOutcome {
+    #[default]
+    Awaited,
+    Here(Chunk),
+    Taken,
+}
+
+impl Sink for One {
+    fn deliver(&self, chunk: Chunk) {
+        *lock(&self.outcome) = OneOutcome::Here(chunk);
+        self.ended.notify_all();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+}
+
+impl One {
+    fn wait(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, OneOutcome>> {
+        let mut outcome = lock(&self.outcome);
+        while matches!(*outcome, OneOutcome::Awaited) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+            outcome = sys::wait(&self.ended, outcome, deadline);
+        }
+        Some(outcome)
+    }
+
+    /// Waits for its end, and gives the error that it ended with if nobody has taken that.
+    pub(super) fn wait_error(&self) -> Option<TaskError> {
+        match &*self.wait(None)? {
+            OneOutcome::Here(chunk) => chunk.error().cloned(),
+            OneOutcome::Awaited | OneOutcome::Taken => None,
+        }
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancelled.set();
+    }
+}
+
+impl<T: DeserializeOwned> Task<T> {
+    /// Waits for the task's end, and gives its output.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError`] says why there is none. The other tasks of the pool are not touched by it.
+    pub fn join(self) -> Result<T, TaskError> {
+        match self.join_until(None) {
+            Ok(output) => Ok(output),
+            Err(TaskTimeoutError::Failed(error)) => Err(error),
+            Err(TaskTimeoutError::Timeout { .. }) => unreachable!("a wait without a deadline ended at its deadline"),
+        }
+    }
+
+    /// Waits at most this long for the task's end. A task that has not ended is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskTimeoutError::Timeout`], or as [`join`](Task::join); [`TaskError::Taken`] after an earlier call took the
+    /// output.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<T, TaskTimeoutError> {
+        self.join_until(Some(timeout))
+    }
+
+    fn join_until(&self, timeout: Option<Duration>) -> Result<T, TaskTimeoutError> {
+        // A deadline that the clock cannot express is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let task = self.name;
+        let Some(mut outcome) = self.sink.wait(deadline) else {
+            let after = timeout.unwrap_or_default();
+            return Err(TaskTimeoutError::Timeout { task, after });
+        };
+        let OneOutcome::Here(chunk) = std::mem::replace(&mut *outcome, OneOutcome::Taken) else {
+            return Err(TaskError::Taken { task }.into());
+        };
+        // Decoding runs code of the user.
+        drop(outcome);
+        let mut outcomes = chunk.into_outcomes();
+        let left = outcomes.next().ok_or(TaskError::Taken { task })?;
+        Ok(decode(task, left, &outcomes)?)
+    }
+}
+
+/// The output of one task.
+pub(super) fn decode<T: DeserializeOwned>(task: &'static str, left: Left, outcomes: &Outcomes) -> Result<T, TaskError> {
+    let decoded = match left {
+        Left::Output(range) => wire::decode(outcomes.bytes(range), Vec::new()),
+        Left::Other(Other::Parcel(packet)) => packet.decode(),
+        Left::Other(Other::Failed(error)) => return Err(error),
+    };
+    decoded.map_err(|source| TaskError::Decode { task, source })
+}
+
+impl<T> Task<T> {
+    pub(super) fn new(shared: Arc<Shared>, name: &'static str, sink: Arc<One>) -> Task<T> {
+        Task {
+            shared,
+            name,
+            sink,
+            output: PhantomData,
+        }
+    }
+
+    /// Whether it has ended: [`join`](Task::join) would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !matches!(*lock(&self.sink.outcome), OneOutcome::Awaited)
+    }
+
+    /// Ends the task: one that waits is not begun, one that runs is ended by killing its process, which is replaced.
+    /// Then it ends with [`TaskError::Cancelled`]; if its output was on the way already, with that.
+    pub fn cancel(&self) {
+        if !self.is_finished() {
+            self.sink.cancel();
+            let sink: Arc<dyn Sink> = self.sink.clone();
+            self.shared.withdraw(&sink, true);
+        }
+    }
+
+    /// The pid of the process that it runs in; `None` while it waits, and when it has ended.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let is_its = |sink: &Arc<dyn Sink>| std::ptr::addr_eq(Arc::as_ptr(sink), Arc::as_ptr(&self.sink));
+        self.shared.look(|state| {
+            let mut slots = state.slots.iter();
+            let slot = slots.find(|slot| slot.running().is_some_and(|piece| is_its(&piece.batch.sink)))?;
+            slot.worker.as_ref().map(|worker| worker.process.pid())
+        })
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("name", &self.name)
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! Pools, over the checklist of crashes, limits and ends.
+
+mod basics;
+mod crashes;
+mod limits;
