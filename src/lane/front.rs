@@ -110,6 +110,12 @@ impl Front {
         lock(&self.tasks).position()
     }
 
+    /// Whether the task that stands here was begun.
+    pub(crate) fn is_begun(&self, position: u64) -> bool {
+        let mut tasks = lock(&self.tasks);
+        tasks.look().is_ok() && tasks.is_taken(position)
+    }
+
     /// Takes back what was not begun, and calls `each` for every position with whether it was begun.
     pub(crate) fn recall(&self, positions: impl IntoIterator<Item = u64>, mut each: impl FnMut(bool)) -> Result<(), Corrupt> {
         let mut tasks = lock(&self.tasks);

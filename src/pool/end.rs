@@ -11,13 +11,13 @@ use crate::pool::state::{After, Live, Phase, Slot, State, Status, Verdict};
 impl Slot {
     /// Until when its task may run.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let timeout = self.running().filter(|_| self.verdict.is_none())?.batch.kind.timeout?;
+        let timeout = self.first().filter(|_| self.verdict.is_none())?.batch.kind.timeout?;
         self.moved.checked_add(timeout)
     }
 
     /// Its task was begun, so what was kept in case it would not be can go.
     pub(super) fn forget_parcel(&self) {
-        if let Some(piece) = self.running().filter(|piece| piece.batch.kind.retries == 0) {
+        if let Some(piece) = self.first().filter(|piece| piece.batch.kind.retries == 0) {
             piece.batch.forget_parcel();
         }
     }
@@ -35,7 +35,7 @@ impl State {
     /// So many of a slot's tasks have told their end.
     pub(super) fn end_tasks(&mut self, index: usize, count: u64) -> Vec<Piece> {
         let slot = &mut self.slots[index];
-        let (span, kind) = (slot.moved.elapsed(), slot.running().map(|piece| piece.batch.kind.number));
+        let (span, kind) = (slot.moved.elapsed(), slot.first().map(|piece| piece.batch.kind.number));
         if count == 0 {
             return Vec::new();
         }
@@ -84,7 +84,8 @@ impl State {
         }
         let over = self.is_finishing() && self.queue.is_empty();
         let slot = &mut self.slots[index];
-        if over || slot.worn || slot.surplus {
+        let used_up = max_tasks.is_some_and(|most| slot.used >= most);
+        if over || used_up || slot.worn || slot.surplus {
             slot.status = Status::Quitting;
             if let Some(worker) = &slot.worker {
                 worker.front.quit();

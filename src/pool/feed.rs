@@ -117,7 +117,7 @@ impl State {
             .filter(|&index| self.slots[index].count > 1 && !self.slots[index].has_parcel())
             .max_by_key(|&index| self.slots[index].count)?;
         let slot = &self.slots[victim];
-        let kind = slot.running()?.batch.kind.number;
+        let kind = slot.first()?.batch.kind.number;
         let ahead = (slot.count - 1) as f64 * self.paces.get(&kind).copied().unwrap_or(0.0);
         let stuck = slot.moved.elapsed() >= STUCK;
         if ahead < WORTH && !stuck {

@@ -217,7 +217,6 @@ impl Keeper {
         self.shared.change(|state, after| {
             state.check_timeout(self.index, now);
             let slot = &mut state.slots[self.index];
-            slot.worn |= settings.max_tasks.is_some_and(|most| slot.used >= most);
             if settings.max_memory.is_some() && now.duration_since(slot.weighed) >= WEIGH_EVERY {
                 slot.weighed = now;
                 let weight = sys::resident_memory(live.process.pid());

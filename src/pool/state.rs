@@ -229,9 +229,16 @@ impl Slot {
         Ok(back)
     }
 
+    /// The task that runs, or will next.
+    pub(super) fn first(&self) -> Option<&Piece> {
+        self.given.front().map(|given| &given.piece)
+    }
+
     /// The task that runs, if one does.
     pub(super) fn running(&self) -> Option<&Piece> {
-        self.given.front().map(|given| &given.piece)
+        let (first, worker) = (self.given.front()?, self.worker.as_ref()?);
+        let position = first.positions().next()?;
+        (position == ALREADY_BEGUN || worker.front.is_begun(position)).then_some(&first.piece)
     }
 
     /// Whether its first task travels as a parcel; then nothing is given on top, and nothing recalled.

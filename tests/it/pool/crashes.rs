@@ -51,7 +51,10 @@ impl Fault {
 fn kill_self(how: &str) {
     let pid = std::process::id();
     let signal = if how == "fast" { "KILL" } else { how };
-    let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
+    // The first SIGSEGV only takes away the handler that Rust has for stack overflows.
+    for _ in 0..2 {
+        let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
+    }
     std::thread::sleep(Duration::from_secs(100));
 }
 

@@ -131,14 +131,16 @@ fn an_initializer_prepares_each_worker() {
 
 #[offspring::test(timeout = "60s")]
 fn an_initializer_that_fails_ends_the_pool_once() {
-    match Pool::builder().workers(3).initializer(prepare::new(String::new())).build() {
+    let named = || offspring::active_children().iter().any(|child| child.name().starts_with("failing"));
+    let builder = Pool::builder().workers(3).name("failing");
+    match builder.initializer(prepare::new(String::new())).build() {
         Err(PoolError::Initializer { message, worker, .. }) => {
             assert_eq!(message, "nothing to say");
-            assert!(worker.starts_with("pool-"));
+            assert!(worker.starts_with("failing-"));
         }
         other => panic!("{other:?}"),
     }
-    assert!(offspring::active_children().is_empty());
+    assert!(!named());
 }
 
 #[offspring::worker]
