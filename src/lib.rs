@@ -39,6 +39,7 @@
 //! - A **[`Process`]** is a running child: [`join`](Process::join) gives the output, or says how the process ended.
 //! - A **[`Queue`]** or **[`JoinableQueue`]** is shared by any number of processes. It lives in the process that made
 //!   it; handles travel in worker fields, items and messages. Nothing in it is lost when a process that uses it dies.
+//! - A **[`Pool`]** runs tasks, which are worker values as well, on processes that it replaces when they die.
 //! - A **[`channel`]** has many senders and one receiver, a **[`pipe`]** two ends that both send and receive.
 //! - **[`wait_any`]**, or a [`Selector`], waits for the first of many processes, receivers and connections.
 //! - An **[actor]** keeps a state in a process, and handles calls and casts from all others one at a time.

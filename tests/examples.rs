@@ -62,6 +62,52 @@ fn async_main() {
 }
 
 #[test]
+fn pool_crash() {
+    let run = example("pool_crash").run();
+    let expected = "60 / 1 = 60\n60 / 2 = 30\n60 / 0: task `pool_crash::divide` panicked in process `pool-N` (pid ...) at \
+        examples/pool_crash.rs:10:14: attempt to divide by zero\n60 / 3 = 20\n60 / 13: task `pool_crash::divide` is lost with its \
+        process `pool-N` (pid ...), which ended by signal 6 (SIGABRT)\n60 / 4 = 15\n60 / 99: task `pool_crash::divide` did not end \
+        within 500ms; its process `pool-N` (pid ...) was killed\n60 / 5 = 12\nprocesses that were replaced: 2\n";
+    let printed = run.stdout().replace("pool-0", "pool-N").replace("pool-1", "pool-N");
+    // Whether a core is written is the machine's choice.
+    assert_eq!(printed.replace(", core dumped", ""), expected, "{}", run.stderr());
+    assert_eq!(run.code(), Some(0));
+}
+
+#[test]
+fn checksums_of_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("b")).expect("a folder");
+    let large: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+    for (name, content) in [("a", &b"123456789"[..]), ("b/empty", b""), ("b/large", &large)] {
+        fs::write(folder.path().join(name), content).expect("a file");
+    }
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let expected = format!(
+        "cbf43926  {}\n00000000  {}\ndf5b4358  {}\n",
+        path("a"),
+        path("b/empty"),
+        path("b/large")
+    );
+    example("checksum").args([folder.path()]).run().printed(&expected);
+    let nothing = tempfile::tempdir().expect("a folder");
+    example("checksum").args([nothing.path()]).run().printed("");
+}
+
+#[test]
+fn ctrl_c_ends_a_pool_without_a_word() {
+    let corpus = Corpus::new();
+    let sparse = corpus.endless();
+    let running = example("wordcount").in_a_group().args(["--workers", "2"]).args([&sparse]).start();
+    let _ = running.worker_with(&sparse);
+    // As the terminal does: to all of them.
+    let group = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a pid");
+    rustix::process::kill_process_group(group, Signal::INT).expect("it is there");
+    let run = running.end();
+    assert_eq!((run.code(), run.stdout(), run.stderr()), (None, "", ""));
+}
+
+#[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
     for entry in fs::read_dir(sources()).expect("the examples are there") {
@@ -458,6 +504,12 @@ fn newest_source(name: &str) -> SystemTime {
 impl Example {
     fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Example {
         self.command.args(arguments);
+        self
+    }
+
+    /// With its workers in a process group of its own, as a shell starts it.
+    fn in_a_group(mut self) -> Example {
+        std::os::unix::process::CommandExt::process_group(&mut self.command, 0);
         self
     }
 

@@ -1,7 +1,7 @@
 //! What happens in a pool, for those who want to watch.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -125,10 +125,7 @@ pub struct PoolEvents {
 impl PoolEvents {
     /// The next event if there is one; waits at most this long. `None` at the end of the pool as well.
     pub fn next_timeout(&self, timeout: Duration) -> Option<PoolEvent> {
-        self.next_or(|events| match events.recv_timeout(timeout) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        })
+        self.next_or(|events| events.recv_timeout(timeout).ok())
     }
 
     fn next_or(&self, wait: impl FnOnce(&Receiver<PoolEvent>) -> Option<PoolEvent>) -> Option<PoolEvent> {

@@ -2,4 +2,5 @@
 
 mod basics;
 mod crashes;
+mod ends;
 mod limits;
