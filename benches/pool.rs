@@ -1,6 +1,6 @@
 //! The same work done by a pool of offspring, by Python's Pool and ProcessPoolExecutor, and by procspawn's pool.
 //!
-//! `cargo bench --bench pool [-- ROUNDS]`: the systems take turns, several rounds (default 5); the table gives medians.
+//! `cargo bench --bench pool [-- ROUNDS ROW]`: the systems take turns, several rounds (default 5); the table gives medians.
 //! The machine's noise is in all columns alike; figures of different runs do not compare. Without `python3` its
 //! columns are empty. Python's Pool has no figure for a killed worker: its task never ends.
 
@@ -11,7 +11,7 @@ use offspring::Pool;
 
 const MAPPED: u64 = 3_000_000;
 const SUBMITTED: u64 = 200_000;
-const FEW: u64 = 20_000;
+const FEW: u64 = 3_000;
 const BUSY_TASKS: u64 = 200;
 const BUSY: Duration = Duration::from_millis(5);
 const WORKERS: usize = 2;
@@ -131,8 +131,11 @@ mod other {
     pub(super) fn submit() -> f64 {
         let pool = pool();
         let since = Instant::now();
-        let tasks: Vec<_> = (0..FEW).map(|n| procspawn::spawn!(in pool, (n) || n + 1)).collect();
-        tasks.into_iter().for_each(|task| assert!(task.join().is_ok()));
+        // Each task that waits costs it descriptors.
+        for _ in 0..FEW / 100 {
+            let tasks: Vec<_> = (0..100).map(|n: u64| procspawn::spawn!(in pool, (n) || n + 1)).collect();
+            tasks.into_iter().for_each(|task| assert!(task.join().is_ok()));
+        }
         rate(FEW, since)
     }
 
@@ -201,7 +204,11 @@ fn rows() -> Vec<Row> {
 fn main() {
     procspawn::init();
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
-    let rows = rows();
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| argument.parse::<u32>().is_err() && !argument.starts_with('-'));
+    let mut rows = rows();
+    rows.retain(|row| only.as_ref().is_none_or(|only| row.name.contains(only.as_str())));
     let mut samples: Vec<[Vec<f64>; 4]> = rows.iter().map(|_| Default::default()).collect();
     for _ in 0..rounds {
         for (row, samples) in rows.iter().zip(&mut samples) {

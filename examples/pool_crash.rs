@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Err(error) => println!("60 / {divisor}: {}", without_pid(&error.to_string())),
         }
     }
-    println!("processes that were replaced: {}", pool.stats().restarts);
+    println!("tasks that failed: {}", pool.stats().failed);
     Ok(())
 }
 

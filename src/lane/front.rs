@@ -234,18 +234,23 @@ impl Drained {
         Ok((ended, begun))
     }
 
-    /// Calls `each` for every outcome; stops at what no back writes.
+    /// Calls `each` for every outcome; one that no back writes is a mishap, and an error at the end.
     pub(crate) fn for_each(&mut self, mut each: impl FnMut(Outcome<'_>)) -> Result<(), Corrupt> {
+        let mut sound = Ok(());
         for entry in ring::entries(&self.bytes) {
             let (tag, payload) = entry?;
-            each(match tag {
-                tag::OUTPUT => Outcome::Output(payload),
-                tag::PARCEL => Outcome::Parcel(self.parcels.pop_front().ok_or(Corrupt)?),
-                tag::MISHAP => Outcome::Mishap(wire::decode(payload, Vec::new()).map_err(|_| Corrupt)?),
-                tag::BEGUN => Outcome::Begun,
-                _ => return Err(Corrupt),
-            });
+            let outcome = match tag {
+                tag::OUTPUT => Some(Outcome::Output(payload)),
+                tag::PARCEL => self.parcels.pop_front().map(Outcome::Parcel),
+                tag::MISHAP => wire::decode(payload, Vec::new()).ok().map(Outcome::Mishap),
+                tag::BEGUN => Some(Outcome::Begun),
+                _ => None,
+            };
+            each(outcome.unwrap_or_else(|| {
+                sound = Err(Corrupt);
+                Outcome::Mishap(Mishap::BadOutput("its process wrote what no worker writes".to_owned()))
+            }));
         }
-        Ok(())
+        sound
     }
 }

@@ -166,12 +166,19 @@ impl Piece {
     }
 
     /// An empty chunk for the outcomes from its first task on.
-    pub(super) fn chunk(&self) -> Chunk {
+    fn chunk(&self) -> Chunk {
         Chunk {
             first: self.batch.first + u64::from(self.from),
             bytes: Vec::new(),
             items: Vec::new(),
         }
+    }
+
+    /// With an empty chunk for its outcomes.
+    pub(super) fn into_chunk(self) -> (Piece, Chunk) {
+        let mut chunk = self.chunk();
+        chunk.items.reserve_exact(self.len() as usize);
+        (self, chunk)
     }
 
     /// All its tasks failed for this reason.

@@ -169,22 +169,14 @@ impl Keeper {
 
     fn deliver(&self, pieces: Vec<Piece>, drained: &mut Drained, live: &Live) -> Result<(), Corrupt> {
         let worker: Arc<str> = live.process.name().into();
-        let mut pieces = pieces.into_iter();
-        let mut current: Option<(Piece, Chunk)> = None;
+        let (mut pieces, mut chunks) = (pieces.into_iter(), Vec::new());
+        let mut current = pieces.next().map(Piece::into_chunk);
         let (mut done, mut errors) = (0u64, Vec::new());
-        drained.for_each(|outcome| {
-            if matches!(outcome, Outcome::Begun) {
-                return;
-            }
-            if current.is_none() {
-                current = pieces.next().map(|piece| {
-                    let chunk = piece.chunk();
-                    (piece, chunk)
-                });
-            }
-            // More outcomes than tasks: it is found out by `for_each`'s caller only if they are malformed; else ignored.
+        let sound = drained.for_each(|outcome| {
+            // There are as many outcomes as tasks, unless the worker made some up.
             let Some((piece, chunk)) = &mut current else { return };
             match outcome {
+                Outcome::Begun => return,
                 Outcome::Output(bytes) => chunk.push_output(bytes),
                 Outcome::Parcel(packet) => chunk.push_other(Other::Parcel(packet)),
                 Outcome::Mishap(mishap) => {
@@ -192,22 +184,25 @@ impl Keeper {
                     errors.push(error.clone());
                     chunk.push_other(Other::Failed(error));
                 }
-                Outcome::Begun => {}
             }
             if chunk.len() == piece.len() {
-                if let Some((piece, chunk)) = current.take() {
-                    done += chunk.len();
-                    piece.batch.sink.deliver(chunk);
-                }
+                done += chunk.len();
+                chunks.extend(current.take());
+                current = pieces.next().map(Piece::into_chunk);
             }
-        })?;
+        });
+        // Counted before anybody can see the outcome.
         let failed = errors.len() as u64;
         self.shared.totals.done.fetch_add(done - failed, Ordering::Relaxed);
         self.shared.totals.failed.fetch_add(failed, Ordering::Relaxed);
-        self.shared
-            .events
-            .tell(errors.into_iter().map(|error| PoolEvent::TaskFailed { error }).collect());
-        Ok(())
+        if failed > 0 {
+            let events = errors.into_iter().map(|error| PoolEvent::TaskFailed { error });
+            self.shared.events.tell(events.collect());
+        }
+        for (piece, chunk) in chunks {
+            piece.batch.sink.deliver(chunk);
+        }
+        sound
     }
 
     /// What there is to do besides outcomes. When to look again.
