@@ -11,9 +11,9 @@ use crate::hub;
 use crate::lane::{Drained, Outcome};
 use crate::pool::batch::needs_parcel;
 use crate::pool::state::Live;
-use crate::process::{Mishap, ProcessWorker};
+use crate::process::{self, Mishap, ProcessWorker};
 use crate::sys::lock;
-use crate::wire::{self, Encoded, Packet, WireHandle};
+use crate::wire::{self, Encoded, Packet};
 
 /// What an initializer of a [`Pool`](crate::Pool) may return: nothing, or a `Result` whose error says why the worker
 /// cannot be used.
@@ -94,7 +94,7 @@ pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option
 pub(super) struct Initializer {
     number: u32,
     value: Value,
-    decode: fn(&[u8], Vec<WireHandle>) -> Result<(), String>,
+    decode: fn(process::Value<'_>) -> Result<(), String>,
 }
 
 enum Value {
@@ -112,7 +112,7 @@ impl Initializer {
         } else {
             Value::Bytes(encoded.bytes)
         };
-        let decode = |bytes: &[u8], handles| match wire::decode::<W::Output>(bytes, handles) {
+        let decode = |value: process::Value<'_>| match value.decode::<W::Output>() {
             Ok(output) => output.into_result(),
             Err(error) => Err(error.to_string()),
         };
@@ -146,8 +146,8 @@ impl Initializer {
             front.drain(&mut drained).map_err(|_| "it wrote what no worker writes")?;
             let mut result = None;
             let told = drained.for_each(|outcome| match outcome {
-                Outcome::Output(bytes) => result = Some((self.decode)(bytes, Vec::new())),
-                Outcome::Parcel(packet) => result = Some(packet.open(self.decode)),
+                Outcome::Output(bytes) => result = Some((self.decode)(process::Value::Bytes(bytes))),
+                Outcome::Parcel(packet) => result = Some((self.decode)(process::Value::Parcel(packet))),
                 Outcome::Mishap(mishap) => result = Some(Err(said(mishap))),
                 Outcome::Begun => {}
             });

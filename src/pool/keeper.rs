@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{ExitReason, PoolError, TaskError};
 use crate::lane::{self, Drained, Outcome};
-use crate::pool::batch::{Chunk, Other, Piece};
+use crate::pool::batch::{Other, Piece};
 use crate::pool::events::PoolEvent;
 use crate::pool::shared::Shared;
 use crate::pool::state::{Live, Phase, State, Status};

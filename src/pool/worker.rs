@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Back;
-use crate::process::{self, Mishap, Performed, ProcessWorker, Registration, Worker};
+use crate::process::{self, Mishap, Performed, ProcessWorker, Registration, Value, Worker};
 
 /// What runs in a pool's worker process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,10 +28,10 @@ impl ProcessWorker for Bench {
         let (mut value, mut output) = (Vec::new(), Vec::new());
         while let Some(given) = lane.next(&mut value) {
             output.clear();
-            let performed = match (process::find_number(given.kind), given.parcel) {
-                (None, _) => Performed::Mishap(Mishap::BadValue(format!("no worker has the number {}", given.kind))),
-                (Some(perform), None) => perform(&value, Vec::new(), &mut output),
-                (Some(perform), Some(parcel)) => parcel.open(|bytes, handles| perform(bytes, handles, &mut output)),
+            let given_value = given.parcel.map_or(Value::Bytes(&value), Value::Parcel);
+            let performed = match process::find_number(given.kind) {
+                Some(perform) => perform(given_value, &mut output),
+                None => Performed::Mishap(Mishap::BadValue(format!("no worker has the number {}", given.kind))),
             };
             match performed {
                 Performed::Returned(handles) => lane.answer(&output, handles),

@@ -48,4 +48,4 @@ pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};
 pub(crate) use registry::{find_number, number};
 pub use stdio::Stdio;
-pub(crate) use task::{Mishap, Performed, catch_panics};
+pub(crate) use task::{Mishap, Performed, Value, catch_panics};

@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::PanicReport;
+use crate::error::{DecodeError, PanicReport};
 use crate::hub;
 use crate::process::child;
 use crate::process::registry::ProcessWorker;
-use crate::wire::{self, WireHandle};
+use crate::wire::{self, Packet, WireHandle};
 
 pub(crate) use crate::process::child::catch_panics;
 
@@ -30,11 +31,27 @@ pub(crate) enum Mishap {
     BadOutput(String),
 }
 
-/// Rebuilds a worker, runs it, and encodes its output.
-pub(crate) type Perform = fn(&[u8], Vec<WireHandle>, &mut Vec<u8>) -> Performed;
+/// A value as it arrived.
+#[derive(Debug)]
+pub(crate) enum Value<'a> {
+    Bytes(&'a [u8]),
+    Parcel(Packet),
+}
 
-pub(crate) fn perform<W: ProcessWorker>(value: &[u8], handles: Vec<WireHandle>, output: &mut Vec<u8>) -> Performed {
-    let worker = match wire::decode::<W>(value, handles) {
+impl Value<'_> {
+    pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
+        match self {
+            Value::Bytes(bytes) => wire::decode(bytes, Vec::new()),
+            Value::Parcel(packet) => packet.decode(),
+        }
+    }
+}
+
+/// Rebuilds a worker, runs it, and encodes its output.
+pub(crate) type Perform = fn(Value<'_>, &mut Vec<u8>) -> Performed;
+
+pub(crate) fn perform<W: ProcessWorker>(value: Value<'_>, output: &mut Vec<u8>) -> Performed {
+    let worker = match value.decode::<W>() {
         Ok(worker) => worker,
         Err(error) => return Performed::Mishap(Mishap::BadValue(error.to_string())),
     };
