@@ -381,7 +381,8 @@ impl Consumer {
         }
         bytes.resize(available as usize, 0);
         self.place.read_into(word & POSITION, bytes);
-        self.place.head().store((word & !POSITION) | tail, Ordering::Release);
+        // Sequentially consistent, as `publish`: the producer may wait for room.
+        self.place.head().store((word & !POSITION) | tail, Ordering::SeqCst);
         Ok(())
     }
 

@@ -12,10 +12,11 @@ use super::{
     ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING,
     Up, tag,
 };
+use crate::bytes::Bytes;
 use crate::line::{Line, Side};
 use crate::process::Mishap;
 use crate::region::Region;
-use crate::ring::{self, Consumer, Producer};
+use crate::ring::{self, Consumer, Corrupt, Producer};
 use crate::sys::lock;
 use crate::wire::{self, Encoded, Packet, WireHandle};
 
@@ -36,7 +37,8 @@ struct Parts {
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) kind: u32,
-    /// `None`: the value's bytes are in the buffer that was given to [`Bench::next`].
+    pub(crate) bytes: Bytes,
+    /// Instead of the bytes.
     pub(crate) parcel: Option<Packet>,
 }
 
@@ -116,7 +118,7 @@ impl Side<Down> for Shared {
 impl Shared {
     fn ring_if(&self, state: u64) {
         let flag = self.region.atomic(FRONT_SLEEPS);
-        if flag.load(Ordering::Relaxed) == state && flag.compare_exchange(state, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+        if flag.load(Ordering::SeqCst) == state && flag.compare_exchange(state, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             // A front that is gone has ended this process by its lifeline.
             let _ = wire::ring(&self.to_front, Up::Bell);
         }
@@ -125,25 +127,29 @@ impl Shared {
 
 impl Bench {
     /// Begins the next task; waits until there is one. `None` at the end.
-    pub(crate) fn next(&mut self, value: &mut Vec<u8>) -> Option<Given> {
+    pub(crate) fn next(&mut self) -> Option<Given> {
         let (tasks, shared) = (&mut self.tasks, &self.shared);
-        let mut pop = || {
-            let here = |tag: u32| tag & PARCEL_BIT == 0 || !lock(&shared.parcels).is_empty();
-            tasks.pop_if(value, |tag, _| here(tag)).transpose()
-        };
+        let mut begin = || begin(tasks, shared).transpose();
         // Mostly one is there, and there is nothing to set up.
-        let popped = match pop() {
-            Some(popped) => popped,
-            None => shared.line.wait(shared, None, pop).ok()?,
+        let begun = match begin() {
+            Some(begun) => begun,
+            None => shared.line.wait(shared, None, begin).ok()?,
         };
-        let tag = popped.ok().filter(|&tag| tag != QUIT)?;
+        let (tag, bytes) = begun.ok().filter(|&(tag, _)| tag != QUIT)?;
         if tag & PARCEL_BIT == 0 {
-            return Some(Given { kind: tag, parcel: None });
+            return Some(Given {
+                kind: tag,
+                bytes,
+                parcel: None,
+            });
         }
         let parcel = lock(&shared.parcels).pop_front();
         self.push(tag::BEGUN, &[]);
-        let kind = tag & !PARCEL_BIT;
-        Some(Given { kind, parcel })
+        Some(Given {
+            kind: tag & !PARCEL_BIT,
+            bytes,
+            parcel,
+        })
     }
 
     /// The task that was begun last returned this.
@@ -196,7 +202,6 @@ impl Bench {
         if push().is_none() {
             let _ = shared.line.wait(shared, None, push);
         }
-        fence(Ordering::SeqCst);
         shared.ring_if(ASLEEP);
         self.unsaid += payload.len() + 16;
         if self.unsaid >= NAP_BYTES {
@@ -204,6 +209,20 @@ impl Bench {
             shared.ring_if(NAPPING);
         }
     }
+}
+
+/// Takes the next task, if it is there with all that belongs to it.
+fn begin(tasks: &mut Consumer, shared: &Shared) -> Result<Option<(u32, Bytes)>, Corrupt> {
+    while let Some(front) = tasks.front()? {
+        if front.tag & PARCEL_BIT != 0 && lock(&shared.parcels).is_empty() {
+            return Ok(None);
+        }
+        let bytes = tasks.read(&front);
+        if tasks.take(&front) {
+            return Ok(Some((front.tag, bytes)));
+        }
+    }
+    Ok(None)
 }
 
 /// As it is written into a value.

@@ -75,9 +75,13 @@ impl Front {
         self.region.share()
     }
 
-    /// Gives a task, for [`ring`](Front::ring) to tell; `Ok(false)` if there is no room for it now.
-    pub(crate) fn push(&self, kind: u32, value: &[u8]) -> Result<bool, Corrupt> {
-        lock(&self.tasks).push(kind, value)
+    /// Gives tasks of a kind while there is room, for [`ring`](Front::ring) to tell; how many.
+    pub(crate) fn push<'a>(&self, kind: u32, values: impl Iterator<Item = &'a [u8]>) -> u64 {
+        let mut tasks = lock(&self.tasks);
+        // A back that scribbled over its ring gets nothing; who drains it finds out.
+        let given = values.take_while(|value| tasks.write(kind, value).unwrap_or(false)).count();
+        tasks.publish();
+        given as u64
     }
 
     /// Gives a task as a parcel. Only to a back that has nothing to do: then nothing of it is ever recalled.

@@ -139,10 +139,7 @@ fn give_piece(front: &crate::lane::Front, piece: &mut Piece, share: u64) -> Opti
         front.push_parcel(kind, packet).ok()?;
         return Some(piece.split(1));
     }
-    let mut count = 0;
-    // A worker that scribbled over its ring gets nothing; its keeper finds out.
-    while count < share.min(piece.len()) && front.push(kind, piece.batch.value(piece.from + count as u32)).unwrap_or(false) {
-        count += 1;
-    }
+    let last = piece.from + share.min(piece.len()) as u32;
+    let count = front.push(kind, (piece.from..last).map(|index| piece.batch.value(index)));
     (count > 0).then(|| piece.split(count))
 }

@@ -131,7 +131,7 @@ impl Initializer {
     fn attempt(&self, live: &Live) -> Result<(), String> {
         let front: &Arc<_> = &live.front;
         match &self.value {
-            Value::Bytes(bytes) => drop(front.push(self.number, bytes)),
+            Value::Bytes(bytes) => drop(front.push(self.number, std::iter::once(&bytes[..]))),
             Value::Parcel(packet) => {
                 let packet = lock(packet).try_clone().ok_or("no memory or descriptors for its value")?;
                 // A process that has ended already says so below.

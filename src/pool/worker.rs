@@ -25,29 +25,24 @@ impl ProcessWorker for Bench {
     fn run(self) {
         let Some(mut lane) = self.lane.open() else { return };
         process::catch_panics();
-        let (mut value, mut output) = (Vec::new(), Vec::new());
-        while let Some(given) = lane.next(&mut value) {
+        let mut output = Vec::new();
+        while let Some(given) = lane.next() {
             output.clear();
-            let given_value = given.parcel.map_or(Value::Bytes(&value), Value::Parcel);
+            let value = given.parcel.map_or(Value::Bytes(given.bytes.as_slice()), Value::Parcel);
             let performed = match process::find_number(given.kind) {
-                Some(perform) => perform(given_value, &mut output),
+                Some(perform) => perform(value, &mut output),
                 None => Performed::Mishap(Mishap::BadValue(format!("no worker has the number {}", given.kind))),
             };
             match performed {
                 Performed::Returned(handles) => lane.answer(&output, handles),
                 Performed::Mishap(mishap) => lane.mishap(&mishap),
             }
-            // One large value must not be held for ever.
-            shrink(&mut value);
-            shrink(&mut output);
+            // One large output must not be held for ever.
+            if output.capacity() > KEPT {
+                output = Vec::new();
+            }
         }
     }
 }
 
 const KEPT: usize = 1 << 20;
-
-fn shrink(buffer: &mut Vec<u8>) {
-    if buffer.capacity() > KEPT {
-        *buffer = Vec::new();
-    }
-}
