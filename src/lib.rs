@@ -120,6 +120,7 @@ mod region;
 mod ring;
 mod select;
 pub mod shared;
+mod shared_fd;
 pub mod sync;
 mod sys;
 mod watch;
@@ -201,9 +202,10 @@ pub use queue::{
 };
 pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_any_timeout};
 
-/// What only Unix systems know of a process.
+/// What only Unix systems know: of a process, and descriptors in values.
 pub mod unix {
     pub use crate::process::unix::{BuilderExt, Resource, UNLIMITED};
+    pub use crate::shared_fd::SharedFd;
 }
 pub use wire::{message_limit, set_message_limit};
 

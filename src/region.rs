@@ -185,6 +185,18 @@ impl Region {
         }
     }
 
+    /// Copies bytes out in parts, each with its place among them.
+    pub(crate) fn copy_to(&self, offset: usize, length: usize, mut write: impl FnMut(usize, &[u8])) {
+        let mut part = vec![0; length.min(1 << 20)];
+        let mut at = 0;
+        while at < length {
+            let now = part.len().min(length - at);
+            self.read(offset + at, &mut part[..now]);
+            write(at, &part[..now]);
+            at += now;
+        }
+    }
+
     /// A reader of some of it.
     pub(crate) fn reader(&self, offset: usize, length: usize) -> Reader<'_> {
         assert!(

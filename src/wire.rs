@@ -24,6 +24,7 @@ use crate::region::memory_again;
 use crate::sys;
 
 mod encoding;
+mod own;
 mod packet;
 mod strays;
 
@@ -33,6 +34,7 @@ pub(crate) use encoding::{
     may_note, may_note_all, note,
 };
 pub use encoding::{message_limit, set_message_limit};
+pub(crate) use own::OwnMemory;
 pub(crate) use packet::{Carried, Packet};
 pub(crate) use strays::drop_strays;
 

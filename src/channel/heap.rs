@@ -108,15 +108,8 @@ impl Block {
     }
 
     /// Copies what was written here to another place.
-    pub(super) fn copy_to(&self, length: usize, mut write: impl FnMut(usize, &[u8])) {
-        let mut part = vec![0; length.min(1 << 20)];
-        let mut at = 0;
-        while at < length {
-            let now = part.len().min(length - at);
-            self.heap.region.read(self.place.start + at, &mut part[..now]);
-            write(at, &part[..now]);
-            at += now;
-        }
+    pub(super) fn copy_to(&self, length: usize, write: impl FnMut(usize, &[u8])) {
+        self.heap.region.copy_to(self.place.start, length, write);
     }
 
     /// The receiver frees it from now on.

@@ -6,8 +6,7 @@ use std::time::Instant;
 use super::heap::Block;
 use super::sender::{Outgoing, SendEnd};
 use crate::codec::Spill;
-use crate::region::Region;
-use crate::wire::{self, Packet, WireHandle};
+use crate::wire::{OwnMemory, Packet, WireHandle};
 
 /// Where it lies, and how long it is so far.
 pub(super) struct Message<'a> {
@@ -22,7 +21,7 @@ enum Place {
     None,
     Heap(Block),
     /// In memory that goes away with the message: it is too long for the heap, or grew where no room was left.
-    Own(Region),
+    Own(OwnMemory),
     /// There is no room for it, or no memory; the rest is only counted.
     Lost(SendEnd),
 }
@@ -39,7 +38,7 @@ impl<'a> Message<'a> {
 
     fn begin(&self, total: usize) -> Place {
         if total > self.ring.heap.longest() {
-            return Message::own();
+            return Place::Own(self.own(total));
         }
         match self.ring.wait_for_block(total, self.deadline) {
             Ok(block) => Place::Heap(block),
@@ -47,37 +46,38 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn own() -> Place {
-        // As long as a message may be: pages exist once they are written.
-        Region::sparse(wire::message_limit()).map_or_else(|error| Place::Lost(SendEnd::Io(error)), Place::Own)
+    fn own(&self, total: usize) -> OwnMemory {
+        let mut own = OwnMemory::default();
+        own.reserve(total);
+        if let Place::Heap(block) = &self.place {
+            block.copy_to(self.length, |_, bytes| own.write(bytes));
+        }
+        own
     }
 
     /// To a longer place. It does not wait: two that each hold a part of the heap would wait for each other.
     fn grow(&self, block: &Block, total: usize) -> Place {
         let wanted = total.max(block.capacity() * 2).min(self.ring.heap.longest());
         let longer = (total <= wanted).then(|| self.ring.heap.allocate(wanted)).flatten();
-        let place = longer.map_or_else(Message::own, Place::Heap);
-        match &place {
-            Place::Heap(longer) => block.copy_to(self.length, |at, bytes| longer.write(at, bytes)),
-            Place::Own(region) => block.copy_to(self.length, |at, bytes| region.write(at, bytes)),
-            Place::None | Place::Lost(_) => {}
+        match longer {
+            Some(longer) => {
+                block.copy_to(self.length, |at, bytes| longer.write(at, bytes));
+                Place::Heap(longer)
+            }
+            None => Place::Own(self.own(total)),
         }
-        place
     }
 
     /// What goes into the ring for it: a block and its length, or a parcel.
     pub(super) fn finish(self, handles: Vec<WireHandle>) -> Result<Finished, SendEnd> {
-        match self.place {
-            Place::Heap(block) if handles.is_empty() => Ok(Finished::Block(block, self.length)),
-            Place::Heap(block) => {
-                let region = Region::sparse(self.length).map_err(SendEnd::Io)?;
-                block.copy_to(self.length, |at, bytes| region.write(at, bytes));
-                Ok(Finished::Parcel(Packet::of_region(region, self.length, handles)))
-            }
-            Place::Own(region) => Ok(Finished::Parcel(Packet::of_region(region, self.length, handles))),
-            Place::Lost(end) => Err(end),
-            Place::None => Err(SendEnd::Io(std::io::Error::other("nothing was written"))),
-        }
+        let own = match self.place {
+            Place::Heap(block) if handles.is_empty() => return Ok(Finished::Block(block, self.length)),
+            Place::Heap(_) => self.own(self.length),
+            Place::Own(own) => own,
+            Place::Lost(end) => return Err(end),
+            Place::None => OwnMemory::default(),
+        };
+        own.into_packet(handles).map(Finished::Parcel).map_err(SendEnd::Io)
     }
 }
 
@@ -97,9 +97,9 @@ impl Spill for Message<'_> {
 
     fn write(&mut self, bytes: &[u8]) {
         self.reserve(self.length + bytes.len());
-        match &self.place {
+        match &mut self.place {
             Place::Heap(block) => block.write(self.length, bytes),
-            Place::Own(region) => region.write(self.length, bytes),
+            Place::Own(own) => own.write(bytes),
             Place::None | Place::Lost(_) => {}
         }
         self.length += bytes.len();

@@ -22,7 +22,7 @@ use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
 use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken};
 use crate::ring;
 use crate::sys;
-use crate::wire::{self, Packet, WireHandle};
+use crate::wire::{self, OwnMemory, Packet, WireHandle};
 
 /// An item that was taken and decoded.
 pub(crate) struct Got<T> {
@@ -127,20 +127,18 @@ impl Handle {
     pub(crate) fn put<T: Serialize>(&self, item: T, limit: Limit) -> Result<(), PutEnd<T>> {
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
-        let outcome = match wire::encode_into(&item, &mut bytes) {
+        let mut memory = OwnMemory::default();
+        let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
             Err(error) => Err(Refused::Encode(error)),
-            Ok(handles) => match remote::refuses(&handles) {
+            Ok((spilled, handles)) => match remote::refuses(&handles) {
                 Some(message) => Err(Refused::Encode(EncodeError::new::<T>(message))),
-                None => self.put_encoded(&mut bytes, handles, limit.deadline(), matches!(limit, Limit::Now)),
+                None => packet_of(&mut bytes, (spilled > 0).then_some(memory), handles)
+                    .and_then(|packet| self.put_encoded(&bytes, packet, limit.deadline(), matches!(limit, Limit::Now))),
             },
         };
         if outcome.is_err() {
             // Handles in what was refused are under way to nobody.
             hub::announce();
-        }
-        // An item of a gigabyte must not keep its buffer for ever.
-        if bytes.capacity() > 2 * ring::ENTRY_MAX {
-            bytes.shrink_to(ring::ENTRY_MAX);
         }
         SCRATCH.with(|scratch| scratch.set(bytes));
         outcome.map_err(|refused| match refused {
@@ -149,25 +147,13 @@ impl Handle {
         })
     }
 
-    fn put_encoded(&self, bytes: &mut Vec<u8>, handles: Vec<WireHandle>, deadline: Option<Instant>, now: bool) -> Result<(), Refused> {
-        let no_memory = |error: std::io::Error| {
-            Refused::End(RemoteEnd::Handle(HandleError::Io {
-                act: "make shared memory for the item",
-                message: error.to_string(),
-            }))
-        };
-        if let (Handle::Remote(remote), true, false) = (self, handles.is_empty() && bytes.len() <= ring::ENTRY_MAX, now) {
+    fn put_encoded(&self, bytes: &[u8], packet: Option<Packet>, deadline: Option<Instant>, now: bool) -> Result<(), Refused> {
+        if let (Handle::Remote(remote), None, false) = (self, &packet, now) {
             if let Some(attached) = remote.attached.get() {
                 return attached.put(Outgoing::item(bytes, None), deadline).map_err(Refused::End);
             }
         }
-        let announce = !handles.is_empty();
-        let packet = if announce || bytes.len() > ring::ENTRY_MAX {
-            let bytes = std::mem::take(bytes);
-            Some(Packet::new(wire::Encoded { bytes, handles }).map_err(no_memory)?)
-        } else {
-            None
-        };
+        let announce = packet.as_ref().is_some_and(Packet::has_handles);
         let outcome = match self {
             Handle::Local(local) => {
                 let payload = packet.map_or_else(|| Payload::Bytes(Bytes::new(bytes)), |packet| Payload::Parcel(Box::new(packet)));
@@ -408,6 +394,24 @@ impl Handle {
 thread_local! {
     /// Items are encoded here, so that a small one costs no allocation.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What does not go into a ring: a long item, or one with handles.
+fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>) -> Result<Option<Packet>, Refused> {
+    let packet = match memory {
+        Some(memory) => memory.into_packet(handles),
+        None if handles.is_empty() => return Ok(None),
+        None => {
+            let bytes = std::mem::take(bytes);
+            Packet::new(wire::Encoded { bytes, handles })
+        }
+    };
+    packet.map(Some).map_err(|error| {
+        Refused::End(RemoteEnd::Handle(HandleError::Io {
+            act: "make shared memory for the item",
+            message: error.to_string(),
+        }))
+    })
 }
 
 enum Refused {

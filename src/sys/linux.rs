@@ -247,6 +247,21 @@ pub(crate) fn recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(V
     Ok((bytes, fds))
 }
 
+/// A descriptor that lies in the buffer of a socket, and stays there.
+pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut bytes = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags))?;
+    let mut descriptors = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptor = descriptors.next().and_then(|mut descriptors| descriptors.next());
+    descriptor.ok_or_else(|| io::Error::other("no descriptor is left for it"))
+}
+
 /// As [`recv_packet`], without descriptors, and without waiting for a packet.
 pub(crate) fn try_recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; limit];

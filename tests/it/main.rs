@@ -8,6 +8,7 @@ mod awaiting;
 mod channel;
 #[cfg(feature = "failpoints")]
 mod failpoint;
+mod payload;
 mod pool;
 mod process;
 mod queue;

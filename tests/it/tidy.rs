@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["descriptor"],
     &["region"],
     &["wire"],
+    &["shared_fd"],
     &["ring"],
     &["watch"],
     &["line"],
