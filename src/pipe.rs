@@ -69,7 +69,7 @@ pub struct Connection<A, B> {
 }
 
 impl<A: Serialize, B> Connection<A, B> {
-    /// Sends a message; waits while the other end's buffer (128 KiB, or 8 large messages) is full.
+    /// Sends a message; waits while the other end's buffer (128 KiB; of messages over 32 KiB, 8 or 129 MiB) is full.
     ///
     /// # Errors
     ///

@@ -177,6 +177,9 @@ impl Region {
         );
         bytes.reserve(count);
         let length = bytes.len();
+        if count >= HUGE {
+            sys::expect_much(bytes.spare_capacity_mut());
+        }
         // SAFETY: in bounds (checked above), into room that was reserved, which is no part of the mapping; `count`
         // bytes there are initialised by the copy. Who may write meanwhile is as in `read`.
         unsafe {
@@ -206,6 +209,14 @@ impl Region {
         Reader::new(self, offset, length)
     }
 
+    /// Makes the pages there exist before they are written.
+    pub(crate) fn populate(&self, start: usize, end: usize) {
+        assert!(start <= end && end <= self.length, "outside of its region");
+        // SAFETY: in bounds (checked above); nothing changes but that pages exist. A system that cannot do it (before Linux
+        // 5.14) makes them when they are written.
+        unsafe { libc::madvise(self.base.add(start).cast(), end - start, libc::MADV_POPULATE_WRITE) };
+    }
+
     /// Gives the memory of whole pages there back to the system; they read as zeroes then.
     pub(crate) fn forget(&self, offset: usize, length: usize) {
         assert!(
@@ -228,6 +239,9 @@ impl Region {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset), bytes.len()) }
     }
 }
+
+/// From so many bytes on the memory for a copy is asked for in large pages.
+const HUGE: usize = 8 << 20;
 
 /// An atomic integer.
 ///

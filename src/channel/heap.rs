@@ -23,15 +23,25 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Heap {
     region: Arc<Region>,
+    places: Mutex<Places>,
+}
+
+#[derive(Debug)]
+struct Places {
     /// Where the block of each slot lies, if its bit is set.
-    places: Mutex<[Range<usize>; SLOTS]>,
+    slots: [Range<usize>; SLOTS],
+    /// The end of the highest block that there ever was.
+    touched: usize,
 }
 
 impl Heap {
     pub(super) fn new(region: Arc<Region>) -> Heap {
         Heap {
             region,
-            places: Mutex::new(std::array::from_fn(|_| 0..0)),
+            places: Mutex::new(Places {
+                slots: std::array::from_fn(|_| 0..0),
+                touched: HEAP_START,
+            }),
         }
     }
 
@@ -50,12 +60,19 @@ impl Heap {
                 return None;
             }
             let slot = (0..SLOTS).find(|slot| used & (1 << slot) == 0)?;
-            let taken = (0..SLOTS).filter(|slot| used & (1 << slot) != 0).map(|slot| places[slot].clone());
+            let taken = (0..SLOTS)
+                .filter(|slot| used & (1 << slot) != 0)
+                .map(|slot| places.slots[slot].clone());
             let place = lowest_gap(taken.collect(), HEAP_START..self.region.len(), length)?;
             // The receiver may have cleared other bits since.
             match word.compare_exchange(used, used | (1 << slot), Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => {
-                    places[slot] = place.clone();
+                    places.slots[slot] = place.clone();
+                    if place.end > places.touched {
+                        // Many at once are had for half of what they cost one by one.
+                        self.region.populate(places.touched.max(place.start), place.end);
+                        places.touched = place.end;
+                    }
                     return Some(Block {
                         heap: self.clone(),
                         slot,

@@ -20,9 +20,10 @@ pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
 /// The heap begins here, on a page of its own; the words before it are all that must be there.
 pub(super) const HEAP_START: usize = (RING_BYTES + 5 * LINE).next_multiple_of(4096);
 
-/// The longest heap that can be had is taken: where a limit forbids much address space, large messages
-/// travel in memory of their own.
-const HEAP_BYTES: [usize; 3] = [256 << 20, 16 << 20, 0];
+/// Two messages of 64 MiB: while one is read the next is written, and more would only touch more memory. The longest
+/// heap that can be had is taken: where a limit forbids much address space, large messages travel in memory of
+/// their own.
+const HEAP_BYTES: [usize; 3] = [129 << 20, 16 << 20, 0];
 
 pub(super) fn region() -> io::Result<Arc<Region>> {
     let mut last = None;

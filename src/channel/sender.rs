@@ -76,6 +76,14 @@ impl Side<Bell> for Outgoing {
 impl Outgoing {
     /// A block of the heap; waits for room.
     pub(super) fn wait_for_block(&self, length: usize, deadline: Option<Instant>) -> Result<Block, SendEnd> {
+        if let Some(block) = self.heap.allocate(length) {
+            return Ok(block);
+        }
+        // A receiver that is busy frees one block after the other. To be woken for each would cost both sides more
+        // than the copy: a moment later there is room for several. A bell is asked for only after that.
+        let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        std::thread::sleep(left.map_or(nap, |left| nap.min(left)));
         Ok(self.back.wait(self, deadline, || self.heap.allocate(length))?)
     }
 
@@ -91,6 +99,8 @@ impl Drop for Outgoing {
         self.region.atomic(DONE).store(1, Ordering::Release);
     }
 }
+
+const NAP_MAX: Duration = Duration::from_millis(1);
 
 /// Why a message was not sent.
 #[derive(Debug)]
@@ -280,7 +290,7 @@ impl Outgoing {
 }
 
 impl<T: Serialize> Sender<T> {
-    /// Sends a message; waits while the receiver's buffer (128 KiB, or 8 large messages) is full.
+    /// Sends a message; waits while the receiver's buffer (128 KiB; of messages over 32 KiB, 8 or 129 MiB) is full.
     ///
     /// "Sent" means that the receiver gets it even if this process dies; not that it has been received.
     ///

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
@@ -117,6 +118,16 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
     // open. It is replaced in one step, by one of the same kind, and its owner never looks what is behind it.
     let replaced = unsafe { libc::dup3(file.as_raw_fd(), found, libc::O_CLOEXEC) };
     if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// All of this will be written: whole large pages of it are had at once, if the system has them.
+pub(crate) fn expect_much(bytes: &mut [MaybeUninit<u8>]) {
+    const LARGE: usize = 2 << 20;
+    let skip = bytes.as_ptr().align_offset(LARGE);
+    let Some(inside) = bytes.get_mut(skip..) else { return };
+    // SAFETY: memory of this process, of which whole pages inside of the slice are named; only how it is provided
+    // changes, not what it holds.
+    unsafe { libc::madvise(inside.as_mut_ptr().cast(), inside.len() / LARGE * LARGE, libc::MADV_HUGEPAGE) };
 }
 
 /// A mapping of shared memory.

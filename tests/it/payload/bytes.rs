@@ -13,7 +13,7 @@ fn bytes_of_every_size_go_into_a_buffer_that_is_used_again() {
     let (ours, theirs) = pipe().unwrap();
     let process = echo_bytes::spawn(theirs).unwrap();
     let mut buffer = b"old".to_vec();
-    // 130 MiB are too long for the heap.
+    // 70 MiB are too long for the heap.
     for size in [
         0,
         1,
@@ -155,7 +155,7 @@ fn receive_too_much(receiver: Receiver<Vec<u8>>) {
 fn what_is_over_the_receivers_limit_is_an_error_of_that_message_only() {
     let (sender, receiver) = channel().unwrap();
     sender.send(vec![1; 2 << 20]).unwrap();
-    sender.send(vec![1; 130 << 20]).unwrap();
+    sender.send(vec![1; 70 << 20]).unwrap();
     sender.send(vec![7]).unwrap();
     receive_too_much::spawn(receiver).unwrap().join().unwrap();
 }
