@@ -325,6 +325,28 @@ mod tests {
         }
     }
 
+    /// What is answered to this first message.
+    fn answer_to(first: &[u8]) -> String {
+        let (parent, child) = sys::packet_pair().unwrap();
+        sys::send_packet(parent.as_fd(), first, &[]).unwrap();
+        match receive_boot(&Arc::new(child), &|_| panic!("nothing is to be answered yet")) {
+            Err(Answer::Mismatch(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_parent_of_another_version_is_refused_before_anything_is_done() {
+        let directory = crate::process::directory::Candidates::new().unwrap();
+        let mut hello = Hello::new([7; 16], &directory, [false; 3], (0, 0), false).unwrap();
+        hello.version += 1;
+        let bytes = wire::encode(&hello).unwrap().bytes;
+        assert!(answer_to(&bytes).contains("speaks version"));
+        // What comes later in the message may be anything in another version.
+        let cut = answer_to(&bytes[..bytes.len() / 2]);
+        assert!(cut.contains("not understood"), "{cut}");
+    }
+
     #[test]
     fn only_who_knows_the_token_is_believed() {
         let (right, mut wrong) = ([7; 16], [7; 16]);

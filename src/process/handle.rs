@@ -269,8 +269,30 @@ pub(crate) fn unsaid(status: Status) -> ExitReason {
 /// A running child whose worker returns `T`.
 ///
 /// Dropping it does nothing to the child: it runs on, is reaped when it ends, and at the end of the
-/// program is waited for, or stopped if it is a daemon (as in Python), or left alone if it was detached. All methods run in the process
-/// that started the child, from any thread.
+/// program is waited for, or stopped if it is a daemon (as in Python), or left alone if it was detached. All methods
+/// run in the process that started the child, from any thread.
+///
+/// # States
+///
+/// While it starts there is no handle: [`spawn`](crate::Builder::spawn) returns when the worker runs, or with an error
+/// and without a process. After that it runs, and then it has ended, for ever:
+///
+/// | | while it runs | when `run` has returned | when it ended otherwise |
+/// | --- | --- | --- | --- |
+/// | [`join`](Process::join) | waits | the output | [`JoinError::Ended`] |
+/// | [`join_timeout`](Process::join_timeout) | waits, then [`Timeout`](JoinTimeoutError::Timeout) | the output | [`JoinError::Ended`] |
+/// | [`is_alive`](Process::is_alive) | `true` | `false` | `false` |
+/// | [`exit_status`](Process::exit_status) | `None` | [`Returned`](ExitReason::Returned) | why it ended |
+/// | [`stop`](Process::stop), [`terminate`](Process::terminate), [`kill`](Process::kill), `.._tree` | do it | do nothing | do nothing |
+/// | [`detach`](Process::detach) | lets go of it | does nothing | does nothing |
+/// | [`take_stdin`](Process::take_stdin), `.._stdout`, `.._stderr` | the pipe, once | the pipe, once | the pipe, once |
+/// | [`active_children`] | lists it, unless detached | does not | does not |
+/// | [`Selector`](crate::Selector), [`wait_any`](crate::wait_any) | wait | it is ready | it is ready |
+/// | drop | it runs on | frees the output | nothing |
+/// | end of the program | waits; a daemon is stopped, a detached one left alone | nothing | nothing |
+///
+/// A process that is suspended (SIGSTOP) runs: only its end ends a wait. `run` has returned when its output is here: a
+/// process that dies between the two has ended otherwise, unless the output was already sent.
 #[must_use = "dropping it leaves the child running; `join` waits for it"]
 pub struct Process<T> {
     pub(super) running: Arc<Running>,

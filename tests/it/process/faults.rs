@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, Stdio};
+use offspring::{Builder, JoinError, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{Census, answer, script};
@@ -230,6 +230,32 @@ fn nothing_secret_stands_in_arguments_and_environment() {
     assert!(text.contains("OFFSPRING_CHILD="), "{text}");
     let long_number = |word: &str| word.len() >= 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     assert!(!text.split(|c: char| !c.is_alphanumeric()).any(long_number), "{text}");
+}
+
+/// Writes nonsense to all the sockets that it has, also those that are none of its business, and returns.
+#[offspring::worker]
+fn speak_nonsense(length: usize) -> u32 {
+    let bytes: Vec<u8> = (0..length).map(|n| (n * 7) as u8).collect();
+    for fd in 3..64 {
+        // Not so much that its own report would wait for room.
+        for _ in 0..if length > 1000 { 1 } else { 3 } {
+            // SAFETY: at worst no descriptor, or no socket: an error.
+            unsafe { libc::send(fd, bytes.as_ptr().cast(), length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        }
+    }
+    9
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_child_that_speaks_nonsense_while_it_runs_harms_only_itself() {
+    for length in [1, 2, 7, 8, 9, 16, 24, 100, 4096, 32 << 10, (32 << 10) + 1, 100_000] {
+        let child = speak_nonsense::spawn(length).unwrap();
+        match child.join() {
+            Ok(output) => assert_eq!(output, 9),
+            Err(error) => assert!(matches!(error, JoinError::Output { .. } | JoinError::Ended { .. }), "{error:?}"),
+        }
+        assert_eq!(answer::spawn().unwrap().join().unwrap(), 42, "{length}");
+    }
 }
 
 /// Starts a child whose program waits until this process is gone, and then goes on as the child.

@@ -154,7 +154,8 @@ fn another_user_cannot_look_into_a_start() {
     }
 }
 
-/// Limits hold for others than root: the tests about them, and those about starts, once more as such a user.
+/// Limits hold for others than root: the tests about them, and those about starts, once more as such a user, who has
+/// few descriptors as well.
 #[offspring::test(timeout = "120s")]
 fn another_user_than_root_can_start_processes() {
     if !is_root() {
@@ -162,17 +163,12 @@ fn another_user_than_root_can_start_processes() {
         return;
     }
     let (_directory, copy, temporary) = public_copy();
-    let mut tests = Command::new(&copy);
-    tests.args([
-        "process::limits",
-        "process::start",
-        "process::stdio",
-        "process::descriptors",
-        "--test-threads=2",
-    ]);
+    let mut tests = Command::new("sh");
+    tests.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(&copy);
+    tests.args(["process::limits", "process::start", "--test-threads=2"]);
     tests.uid(NOBODY).gid(NOBODY).current_dir("/").env("TMPDIR", &temporary);
     let output = tests.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("0 failed"), "{text}");
-    assert!(text.lines().filter(|line| line.ends_with(" ... ok")).count() > 30, "{text}");
+    assert!(text.lines().filter(|line| line.ends_with(" ... ok")).count() > 15, "{text}");
 }

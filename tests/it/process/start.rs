@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use offspring::{Builder, Connection, ExitReason, Process, ProcessWorker, SpawnError, Stdio, Worker, active_children, pipe};
 use serde::{Deserialize, Serialize};
@@ -276,6 +277,24 @@ fn options_that_cannot_be_used_are_named() {
             Err(error @ SpawnError::InvalidOption { .. }) => assert!(error.to_string().contains(expected), "{error} for {shown}"),
             other => panic!("{other:?} for {shown}"),
         }
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn absurd_options_are_errors_or_harmless() {
+    let never_ready = Builder::new().start_timeout(Duration::ZERO).spawn(answer::new()).unwrap_err();
+    assert!(matches!(never_ready, SpawnError::Timeout { .. }), "{never_ready:?}");
+    let patient = Builder::new().start_timeout(Duration::MAX).generation(u32::MAX);
+    assert_eq!(patient.spawn(answer::new()).unwrap().join().unwrap(), 42);
+    // More than the system passes on.
+    for builder in [
+        Builder::new().env("LONG", "x".repeat(10_000_000)),
+        Builder::new().current_dir("x".repeat(10_000)),
+        Builder::new().program("x".repeat(10_000)),
+        Builder::new().program(""),
+    ] {
+        let error = builder.spawn(answer::new()).unwrap_err();
+        assert!(matches!(error, SpawnError::Io { .. }), "{error:?}");
     }
 }
 
