@@ -89,6 +89,11 @@
 //! With the feature `async` what one can wait for can be awaited too, on any executor: `Process::join_async`,
 //! `Receiver::recv_async`. No wait costs a thread, and a future can be dropped at any time without loss.
 //!
+//! # Logs
+//!
+//! What children log with the `log` crate is handed to the program's own logger, with the key-values `process` and `pid`, at
+//! the program's level and through its filters: see [`Builder::logs`]. Nothing is lost with a process that dies.
+//!
 //! # When not to use a process
 //!
 //! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on shared data, threads
@@ -112,6 +117,7 @@ mod guard;
 mod hub;
 mod lane;
 mod line;
+mod logs;
 mod pipe;
 mod pool;
 mod process;
@@ -194,8 +200,8 @@ pub use pool::{
     set_worker_state, with_worker_state,
 };
 pub use process::{
-    Builder, ChildProcess, CurrentProcess, Output, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children, current, init,
-    parent,
+    Builder, ChildProcess, CurrentProcess, Forwarding, Output, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children,
+    current, init, parent,
 };
 pub use queue::{
     DeadCause, DeadLetter, Delivery, JoinableBatches, JoinableIter, JoinableQueue, Queue, QueueBatches, QueueBuilder, QueueIter,

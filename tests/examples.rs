@@ -62,6 +62,28 @@ fn async_main() {
 }
 
 #[test]
+fn logging() {
+    let run = example("logging").run();
+    // Without the time, and without pids.
+    let line = |line: &str| {
+        let line = line.split_once(' ').map_or(line, |(_, line)| line);
+        line.split(" pid=").next().unwrap_or(line).to_owned()
+    };
+    let lines: Vec<String> = run.stderr().lines().map(line).collect();
+    for (name, loaves) in [("anna", 2), ("ben", 3)] {
+        let ours: Vec<&String> = lines.iter().filter(|line| line.contains(name)).collect();
+        let mut expected: Vec<String> = (1..=loaves)
+            .map(|loaf| format!("INFO  logging] in the oven loaf={loaf} process={name}"))
+            .collect();
+        expected.extend((loaves > 2).then(|| format!("WARN  logging] out of flour process={name}")));
+        expected.push(format!("INFO  logging] {name} has baked {loaves}"));
+        assert_eq!(ours.len(), expected.len(), "{lines:?}");
+        assert!(ours.iter().zip(&expected).all(|(line, expected)| *line == expected), "{lines:?}");
+    }
+    assert_eq!(run.code(), Some(0));
+}
+
+#[test]
 fn pool_crash() {
     let run = example("pool_crash").run();
     let expected = "60 / 1 = 60\n60 / 2 = 30\n60 / 0: task `pool_crash::divide` panicked in process `pool-N` (pid ...) at \

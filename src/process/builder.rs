@@ -12,6 +12,7 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
 
 use crate::error::{ExitReason, SpawnError};
 use crate::hub;
+use crate::process::companion::{self, Forwarding, Heir};
 use crate::process::current::{self, Identity};
 use crate::process::directory::Candidates;
 use crate::process::early::Early;
@@ -71,6 +72,7 @@ pub struct Builder {
     program: Option<OsString>,
     generation: u32,
     detached: bool,
+    logs: Forwarding,
     pub(super) setup: Setup,
     pub(super) keeps_descriptors: bool,
 }
@@ -106,6 +108,19 @@ impl Builder {
     /// nor waited for, daemon or not. Default: `false`.
     pub fn detached(mut self, detached: bool) -> Builder {
         self.detached = detached;
+        self
+    }
+
+    /// Where the records go that the child logs with the `log` crate. Default: [`Forwarding::Parent`].
+    ///
+    /// The parent's level and filters count, also when they change later. Records carry the key-values `process` and
+    /// `pid`. What a child logged before its end is with the logger when [`join`](Process::join) returns, however it ended; records that
+    /// come faster than the parent's logger takes them are dropped, and their number is logged.
+    ///
+    /// The child's own logger is set already when its worker runs: a worker that sets one itself wants
+    /// [`Forwarding::Off`].
+    pub fn logs(mut self, logs: Forwarding) -> Builder {
+        self.logs = logs;
         self
     }
 
@@ -227,6 +242,7 @@ impl Builder {
         let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
 
         let keeps_descriptors = self.keeps_descriptors;
+        let logs = self.logs;
         let (mut start, hello_fds, early, pipes) = self.exec(&identity.name, entry, limit, &directory)?;
         let stdio = [true, matches!(entry, Entry::Test(_)), true];
         let hello = Hello::new(token, &directory, stdio, early, keeps_descriptors).map_err(SpawnError::io("read this program's image"))?;
@@ -234,6 +250,10 @@ impl Builder {
         drop(hello_fds);
         let server = start.hear_ready()?;
         let daemon = identity.daemon;
+        let companion = companion::prepare(&Heir {
+            name: &identity.name,
+            logs,
+        });
         let boot = Boot {
             token,
             worker: registered.to_owned(),
@@ -242,6 +262,7 @@ impl Builder {
             value,
             reports: reports_in_child,
             heirloom: heirloom::make(),
+            companion,
         };
         start.send_boot(server, boot)?;
         start.hear_started()?;

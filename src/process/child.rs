@@ -12,6 +12,7 @@ use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
 
 use crate::error::PanicReport;
 use crate::hub;
+use crate::process::companion;
 use crate::process::current::Identity;
 use crate::process::early;
 use crate::process::entry::Entry;
@@ -82,6 +83,7 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
     };
     settle(boot.identity, boot.entry);
     heirloom::receive(boot.heirloom);
+    companion::receive(boot.companion);
     let reports = boot.reports;
     let finished = match run(boot.value, &|| answer(&Answer::Started)) {
         Ok(finished) => finished,
@@ -322,6 +324,7 @@ mod tests {
             value: value.to_opaque(),
             reports: channel().unwrap().0,
             heirloom: None,
+            companion: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::hub;
 use crate::process::current;
 use crate::process::entry::{Entry, entry};
 use crate::process::handle::Running;
-use crate::process::{reaper, relay};
+use crate::process::{companion, reaper, relay};
 use crate::sys;
 
 /// How long a daemon may take to end after SIGTERM, before SIGKILL.
@@ -100,6 +100,7 @@ extern "C" fn at_exit() {
         child.wait(None);
     }
     relay::finish();
+    companion::finish();
 }
 
 fn children() -> impl Iterator<Item = Arc<Running>> {

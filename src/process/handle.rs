@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
 use crate::process::child::EXIT_PANIC;
+use crate::process::companion;
 use crate::process::handshake::{self, Answer, Order, Report};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
@@ -343,6 +344,7 @@ impl<T: DeserializeOwned> Process<T> {
         let ended = running.wait(deadline);
         if ended {
             self.pipes.settle(deadline);
+            companion::settle(deadline);
         }
         let Some(mut state) = running.wait_state(deadline) else {
             let after = timeout.unwrap_or_default();

@@ -126,6 +126,7 @@ pub(crate) struct Boot {
     pub(crate) value: ipc_channel::ipc::OpaqueIpcReceiver,
     pub(crate) reports: IpcSender<Report>,
     pub(crate) heirloom: Option<Packet>,
+    pub(crate) companion: Option<Packet>,
 }
 
 /// Child to parent, when `run` has ended. One for each process, so that it fits the buffer and sending

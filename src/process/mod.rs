@@ -16,6 +16,7 @@
 mod builder;
 mod child;
 mod collect;
+mod companion;
 mod current;
 mod directory;
 mod early;
@@ -36,6 +37,8 @@ pub(crate) mod unix;
 
 pub use builder::Builder;
 pub use collect::Output;
+pub use companion::Forwarding;
+pub(crate) use companion::{Companion, Heir};
 pub use current::{CurrentProcess, ParentProcess, current, parent};
 pub use entry::init;
 #[doc(hidden)]

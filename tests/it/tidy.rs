@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["process"],
     &["shared", "sync"],
     &["queue", "channel", "lane"],
-    &["pipe"],
+    &["pipe", "logs"],
     &["select", "awaiting", "pool"],
     &["actor"],
     &["supervisor"],

@@ -1,0 +1,41 @@
+//! Children log with the `log` crate, and the program's own logger shows it: here env_logger, untouched.
+//!
+//! `RUST_LOG=debug cargo run --example logging` shows more: the program's filter counts in its children.
+
+use log::{debug, info, warn};
+use offspring::{Builder, ProcessWorker, Worker};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Worker)]
+struct Baker {
+    loaves: u32,
+}
+
+impl ProcessWorker for Baker {
+    type Output = u32;
+
+    fn run(self) -> u32 {
+        for loaf in 1..=self.loaves {
+            debug!("kneading loaf {loaf}");
+            info!(loaf; "in the oven");
+        }
+        if self.loaves > 2 {
+            warn!("out of flour");
+        }
+        self.loaves
+    }
+}
+
+#[offspring::main]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let bakers = [("anna", 2), ("ben", 3)];
+    let bakers = bakers.map(|(name, loaves)| Builder::new().name(name).spawn(Baker { loaves }));
+    for baker in bakers {
+        let baker = baker?;
+        let loaves = baker.join()?;
+        // What the child logged stands above this line: `join` waits for it.
+        info!("{} has baked {loaves}", baker.name());
+    }
+    Ok(())
+}

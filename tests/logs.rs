@@ -1,0 +1,232 @@
+//! Records of children, in the logger of this program. A test binary of its own, since it has one logger.
+
+use std::sync::{Mutex, Once};
+use std::time::Duration;
+
+use log::{Level, LevelFilter};
+use offspring::{Builder, Forwarding, JoinError, Queue, Stdio};
+
+#[derive(Clone, Debug)]
+struct Seen {
+    level: Level,
+    target: String,
+    text: String,
+    module: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+    values: Vec<(String, String)>,
+}
+
+impl Seen {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.values.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+}
+
+static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());
+/// Held by a test to make the logger wait.
+static SLOW: Mutex<()> = Mutex::new(());
+/// Tests that change the level, or look at what all children log, take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+struct Collector;
+
+struct Values<'a>(&'a mut Vec<(String, String)>);
+
+impl<'kvs> log::kv::VisitSource<'kvs> for Values<'_> {
+    fn visit_pair(&mut self, key: log::kv::Key<'kvs>, value: log::kv::Value<'kvs>) -> Result<(), log::kv::Error> {
+        self.0.push((key.to_string(), value.to_string()));
+        Ok(())
+    }
+}
+
+impl log::Log for Collector {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() != "muted"
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.target() == "slow" {
+            drop(SLOW.lock().unwrap());
+        }
+        let mut values = Vec::new();
+        record.key_values().visit(&mut Values(&mut values)).unwrap();
+        SEEN.lock().unwrap().push(Seen {
+            level: record.level(),
+            target: record.target().to_owned(),
+            text: record.args().to_string(),
+            module: record.module_path().map(str::to_owned),
+            file: record.file().map(str::to_owned),
+            line: record.line(),
+            values,
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| log::set_logger(&Collector).unwrap());
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    log::set_max_level(LevelFilter::Info);
+    turn
+}
+
+fn seen_of(process: &str) -> Vec<Seen> {
+    let seen = SEEN.lock().unwrap();
+    seen.iter().filter(|seen| seen.value("process") == Some(process)).cloned().collect()
+}
+
+#[offspring::worker]
+fn speak() {
+    log::warn!(target: "shop", colour = "red", count = 3; "sold {} of them", 3);
+    log::info!(target: "muted", "nobody hears this");
+    log::debug!("too fine");
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_record_arrives_whole_with_its_origin() {
+    let _turn = turn();
+    let process = Builder::new().name("speaker").spawn(speak::new()).unwrap();
+    process.join().unwrap();
+    let seen = seen_of("speaker");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let record = &seen[0];
+    assert_eq!(
+        (record.level, record.target.as_str(), record.text.as_str()),
+        (Level::Warn, "shop", "sold 3 of them")
+    );
+    assert_eq!((record.value("colour"), record.value("count")), (Some("red"), Some("3")));
+    assert_eq!(record.value("pid"), Some(process.pid().to_string().as_str()));
+    assert_eq!(record.module.as_deref(), Some("logs"));
+    assert!(record.file.as_deref().unwrap().ends_with("logs.rs") && record.line.is_some());
+}
+
+#[offspring::worker]
+fn count_and_die(how: String) {
+    for n in 0..500 {
+        log::info!("{n}");
+    }
+    match how.as_str() {
+        "exit" => std::process::exit(3),
+        "panic" => panic!("on purpose"),
+        "abort" => std::process::abort(),
+        _ => {
+            let pid = rustix::process::getpid();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+}
+
+#[offspring::test(timeout = "60s")]
+fn nothing_that_was_logged_is_lost_with_the_process() {
+    let _turn = turn();
+    for how in ["exit", "panic", "abort", "kill"] {
+        let process = Builder::new()
+            .name(how)
+            .stderr(Stdio::null())
+            .spawn(count_and_die::new(how.to_owned()))
+            .unwrap();
+        assert!(matches!(process.join(), Err(JoinError::Ended { .. })));
+        let texts: Vec<String> = seen_of(how).into_iter().map(|seen| seen.text).collect();
+        assert_eq!(texts, (0..500).map(|n| n.to_string()).collect::<Vec<_>>(), "after {how}");
+    }
+}
+
+#[offspring::worker]
+fn chatter(over: Queue<()>) {
+    while over.try_get().is_err() {
+        log::debug!("chatter");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn the_level_is_the_parents_also_when_it_changes() {
+    let _turn = turn();
+    let over = Queue::unbounded().unwrap();
+    let process = Builder::new().name("chatter").spawn(chatter::new(over.clone())).unwrap();
+    let followed = |level, more: bool| {
+        log::set_max_level(level);
+        let mut last = seen_of("chatter").len();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            assert!(std::time::Instant::now() < deadline, "it does not follow to {level}");
+            std::thread::sleep(Duration::from_millis(100));
+            let now = seen_of("chatter").len();
+            if (now > last) == more {
+                return now;
+            }
+            last = now;
+        }
+    };
+    assert_eq!(seen_of("chatter").len(), 0);
+    followed(LevelFilter::Debug, true);
+    followed(LevelFilter::Info, false);
+    over.put(()).unwrap();
+    process.join().unwrap();
+}
+
+#[offspring::worker]
+fn flood(count: u64) {
+    for n in 0..count {
+        log::info!(target: "slow", "{n}: {}", "x".repeat(100));
+    }
+}
+
+#[offspring::test(timeout = "60s")]
+fn records_that_come_too_fast_are_counted_and_nobody_waits() {
+    let _turn = turn();
+    const COUNT: u64 = 20_000;
+    let held = SLOW.lock().unwrap();
+    let process = Builder::new().name("flood").spawn(flood::new(COUNT)).unwrap();
+    // It ends although nobody takes its records.
+    offspring::wait_any(&[&process]).unwrap();
+    drop(held);
+    process.join().unwrap();
+    let seen = seen_of("flood").len() as u64;
+    let told = SEEN
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|seen| seen.target == "offspring::logs")
+        .cloned()
+        .collect::<Vec<_>>();
+    let dropped = told.iter().map(|seen| seen.text.split(' ').next().unwrap().parse::<u64>().unwrap());
+    assert!(seen > 100 && seen < COUNT, "{seen}");
+    assert_eq!(seen + dropped.sum::<u64>(), COUNT);
+}
+
+#[offspring::worker]
+fn has_logger() -> bool {
+    log::warn!("into stderr");
+    log::max_level() != LevelFilter::Off
+}
+
+#[offspring::test(timeout = "30s")]
+fn records_go_where_they_are_sent() {
+    let _turn = turn();
+    let off = Builder::new().name("off").logs(Forwarding::Off).spawn(has_logger::new()).unwrap();
+    assert!(!off.join().unwrap());
+    let mut builder = Builder::new().name("to-stderr").logs(Forwarding::Stderr);
+    builder = builder.stderr(Stdio::piped());
+    let mut process = builder.spawn(has_logger::new()).unwrap();
+    let output = process.join_with_output();
+    assert!(output.result.unwrap());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.trim_end(), format!("[WARN logs to-stderr:{}] into stderr", process.pid()));
+    assert!(seen_of("off").is_empty() && seen_of("to-stderr").is_empty());
+}
+
+#[offspring::worker]
+fn parent_of_a_speaker() {
+    Builder::new().name("inner").spawn(speak::new()).unwrap().join().unwrap();
+}
+
+#[offspring::test(timeout = "30s")]
+fn grandchildren_are_heard_with_their_own_name() {
+    let _turn = turn();
+    parent_of_a_speaker::spawn().unwrap().join().unwrap();
+    assert_eq!(seen_of("inner").len(), 1);
+}
