@@ -111,7 +111,7 @@ fn inner_family() {
     }
 }
 
-#[offspring::test(timeout = "20s")]
+#[offspring::test(timeout = "60s")]
 fn ctrl_c_is_one_clean_end_of_the_whole_family() {
     let mut terminal = Terminal::run("process::terminal::inner_family");
     let pids = terminal.pids(8);
