@@ -318,7 +318,11 @@ impl Core {
     pub(super) fn has_taker(&self, state: &State, asker: Option<u64>) -> bool {
         let own = match asker.and_then(|key| state.remotes.get(&key)) {
             None => state.local.has_got,
-            Some(remote) => remote.has_got || (self.local_handles(state) > 0 && (state.local.has_got || state.local.putters == 0)),
+            Some(remote) => {
+                remote.has_got
+                    || remote.word(Word::Getters) > 0
+                    || (self.local_handles(state) > 0 && (state.local.has_got || state.local.putters == 0))
+            }
         };
         if !state.shared || state.tickets > 0 || own {
             return true;

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use offspring::{PutTimeoutError, Queue, TryGetError, TryPutError};
 
-use super::{SHORT, collect};
+use super::{SHORT, collect, produce};
+use crate::support::eventually;
 
 #[offspring::test(timeout = "20s")]
 fn a_full_queue_refuses_and_then_takes() {
@@ -93,4 +94,40 @@ fn room_that_a_producer_left_unused_goes_to_the_next() {
     assert!(queue.is_full());
     assert!(queue.try_put(9).unwrap_err().is_full());
     other.kill();
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_bound_holds_over_all_buffers_together() {
+    let queue = Queue::bounded(8).unwrap();
+    let producers: Vec<_> = (0..3)
+        .map(|p| produce::spawn(queue.clone(), p * 10_000..(p + 1) * 10_000).unwrap())
+        .collect();
+    let consumers: Vec<_> = (0..2).map(|_| sip::spawn(queue.clone()).unwrap()).collect();
+    let mut got = 0;
+    // Whatever is asked meanwhile, and whoever gets: no more than eight are anywhere.
+    while got < 1000 {
+        let length = queue.len();
+        assert!(length <= 8, "{length} items");
+        got += usize::from(queue.try_get().is_ok());
+    }
+    // Nobody takes any more: then it is full, and to the last place.
+    for consumer in consumers {
+        consumer.kill();
+        let _ = consumer.join();
+    }
+    eventually("it is full", || queue.is_full());
+    std::thread::sleep(SHORT);
+    assert_eq!(queue.len(), 8);
+    assert!(queue.try_put(0).unwrap_err().is_full());
+    queue.close_now();
+    for producer in producers {
+        assert!(producer.join().is_err(), "it panics where it finds the queue closed");
+    }
+}
+
+#[offspring::worker]
+fn sip(queue: Queue<u64>) {
+    for _ in &queue {
+        std::thread::sleep(Duration::from_micros(300));
+    }
 }

@@ -1,10 +1,11 @@
 //! A slow or stopped consumer keeps nothing from others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offspring::{JoinableQueue, Queue};
 
 use super::{SHORT, consume};
+use crate::support::eventually;
 
 #[offspring::worker]
 fn hoard(jobs: JoinableQueue<u64>, told: Queue<u64>) {
@@ -55,4 +56,40 @@ fn a_consumer_that_is_stopped_does_not_stop_the_others() {
     stopped.kill();
     jobs.join().unwrap();
     assert!(done.len() >= 100);
+}
+
+#[offspring::worker]
+fn work_at_a_pace(jobs: JoinableQueue<u64>, ready: Queue<u64>, pause: Duration) -> u64 {
+    ready.put(0).expect("somebody reads");
+    let mut done = 0;
+    for job in &jobs {
+        std::thread::sleep(pause);
+        job.task_done();
+        done += 1;
+    }
+    done
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_slow_consumer_holds_one_item_and_a_fast_one_the_rest() {
+    const PAUSE: Duration = Duration::from_millis(30);
+    let (jobs, ready) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let slow = work_at_a_pace::spawn(jobs.clone(), ready.clone(), PAUSE).unwrap();
+    let fast = work_at_a_pace::spawn(jobs.clone(), ready.clone(), Duration::ZERO).unwrap();
+    (ready.get().unwrap(), ready.get().unwrap());
+    let before = Instant::now();
+    for round in 0..20 {
+        jobs.put_all(0..200).unwrap();
+        // Nothing that is untaken stays with the slow one: while it works on its item, the fast one ends the rest.
+        eventually("all are taken", || jobs.is_empty());
+        if round % 5 == 4 {
+            jobs.join().unwrap();
+        }
+    }
+    jobs.join().unwrap();
+    let most = before.elapsed().as_millis() / PAUSE.as_millis() + 2;
+    jobs.close();
+    let (slow, fast) = (slow.join().unwrap(), fast.join().unwrap());
+    assert_eq!(slow + fast, 4000);
+    assert!(u128::from(slow) <= most, "{slow} items at {PAUSE:?} each, of at most {most}");
 }

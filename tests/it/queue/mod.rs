@@ -4,6 +4,7 @@ mod batch;
 mod bounds;
 mod dead;
 mod ends;
+mod endure;
 mod fairness;
 mod handles;
 mod joinable;
