@@ -107,6 +107,7 @@
 pub mod actor;
 #[cfg(feature = "async")]
 mod awaiting;
+mod bell;
 mod bytes;
 mod channel;
 mod codec;

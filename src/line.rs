@@ -37,13 +37,6 @@ pub(crate) enum WaitEnd {
     Gone,
 }
 
-/// Whether the side that this flag belongs to sleeps, and nobody has rung yet: then the caller must. What that
-/// side waits for must have been written sequentially consistent (as `publish` of a ring does).
-#[inline]
-pub(crate) fn claim(flag: &AtomicU64) -> bool {
-    flag.load(Ordering::SeqCst) == 1 && flag.swap(0, Ordering::SeqCst) == 1
-}
-
 /// What a line has to know of its user.
 pub(crate) trait Side<M> {
     /// Says to the other side, in shared memory, that this one sleeps; then a full fence.

@@ -20,11 +20,11 @@
 //! what cannot be is [`Corrupt`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::bytes::{self, Bytes};
 use crate::fail;
-use crate::region::Region;
+use crate::region::{AtomicU64, Region};
 
 /// Bytes of data in one ring.
 pub(crate) const CAPACITY: usize = 128 << 10;

@@ -121,7 +121,7 @@ mod tests {
 
     use super::layout::READER_SLEEPS;
     use super::*;
-    use crate::line::claim;
+    use crate::bell::claim;
     use crate::sys::lock;
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::bytes::Bytes;
 use super::layout::READER_SLEEPS;
 use super::source::{Arrived, IDLE, Source};
 use super::{Inward, Joining, Token};
+use crate::bell;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::line::{Line, Side, WaitEnd};
 use crate::sys::lock;
@@ -125,16 +126,15 @@ impl ReceiverShared {
 impl Side<Inward> for ReceiverShared {
     fn arm(&self) {
         for source in &lock(&self.sources).all {
-            source.link.region.atomic(READER_SLEEPS).store(1, Ordering::Relaxed);
+            bell::arm(source.link.region.atomic(READER_SLEEPS));
         }
-        fence(Ordering::SeqCst);
     }
 
     fn disarm(&self) -> usize {
         lock(&self.sources)
             .all
             .iter()
-            .filter(|source| source.link.region.atomic(READER_SLEEPS).swap(0, Ordering::Relaxed) == 0)
+            .filter(|source| bell::disarm(source.link.region.atomic(READER_SLEEPS)))
             .count()
     }
 

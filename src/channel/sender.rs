@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,10 @@ use super::heap::{Block, Heap};
 use super::layout::{self, DONE, LARGE, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS};
 use super::spill::{Finished, Message};
 use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
+use crate::bell::{self, claim};
 use crate::error::{EncodeError, SendError, SendTimeoutError};
 use crate::hub;
-use crate::line::{Line, Side, WaitEnd, claim};
+use crate::line::{Line, Side, WaitEnd};
 use crate::region::Region;
 use crate::ring;
 use crate::sys::lock;
@@ -60,12 +61,11 @@ struct Entries {
 
 impl Side<Bell> for Outgoing {
     fn arm(&self) {
-        self.region.atomic(WRITER_SLEEPS).store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        bell::arm(self.region.atomic(WRITER_SLEEPS));
     }
 
     fn disarm(&self) -> usize {
-        usize::from(self.region.atomic(WRITER_SLEEPS).swap(0, Ordering::Relaxed) == 0)
+        usize::from(bell::disarm(self.region.atomic(WRITER_SLEEPS)))
     }
 
     fn message(&self, _: Bell) -> bool {

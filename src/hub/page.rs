@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
 
+use crate::bell;
 use crate::fail;
 use crate::hub::Down;
-use crate::line::claim;
+
 use crate::region::Region;
 use crate::sys;
 use crate::wire::{self, Failure, Packet};
@@ -40,14 +41,8 @@ impl Page {
         self.0.share()
     }
 
-    /// Says that this side sleeps. What it waits for must be looked at once more afterwards.
-    fn arm(&self, flag: usize) {
-        self.0.atomic(flag).store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
     pub(crate) fn arm_hub(&self) {
-        self.arm(HUB_SLEEPS);
+        bell::arm(self.0.atomic(HUB_SLEEPS));
     }
 
     pub(crate) fn disarm_hub(&self) {
@@ -55,16 +50,16 @@ impl Page {
     }
 
     pub(crate) fn claim_hub(&self) -> bool {
-        claim(self.0.atomic(HUB_SLEEPS))
+        bell::claim(self.0.atomic(HUB_SLEEPS))
     }
 
     pub(crate) fn arm_client(&self) {
-        self.arm(CLIENT_SLEEPS);
+        bell::arm(self.0.atomic(CLIENT_SLEEPS));
     }
 
     /// Says that the client is awake; whether somebody has rung, or is about to.
     pub(crate) fn disarm_client(&self) -> bool {
-        self.0.atomic(CLIENT_SLEEPS).swap(0, Ordering::Relaxed) == 0
+        bell::disarm(self.0.atomic(CLIENT_SLEEPS))
     }
 
     pub(crate) fn parcel_read(&self) {
@@ -107,7 +102,7 @@ impl Page {
     }
 
     fn claim_client(&self) -> bool {
-        claim(self.0.atomic(CLIENT_SLEEPS))
+        bell::claim(self.0.atomic(CLIENT_SLEEPS))
     }
 }
 

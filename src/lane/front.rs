@@ -11,7 +11,8 @@ use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use super::{
     ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING, Up, tag,
 };
-use crate::line::{Line, Side, claim};
+use crate::bell::claim;
+use crate::line::{Line, Side};
 use crate::process::Mishap;
 use crate::region::Region;
 use crate::ring::{self, CAPACITY, Consumer, Corrupt, Producer};

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["region"],
     &["wire"],
     &["shared_fd"],
+    &["bell"],
     &["ring"],
     &["watch"],
     &["line"],

@@ -1,0 +1,262 @@
+//! The ring and the doorbells, in every order in which two processes can run, with a death at every step. The code is
+//! the library's own; only the memory under it is the explorer's.
+
+#![allow(dead_code, unreachable_pub)]
+
+mod explore;
+mod memory;
+
+/// What the library's files find where its own modules are.
+#[path = "../../src/bell.rs"]
+mod bell;
+#[path = "../../src/bytes.rs"]
+mod bytes;
+#[path = "../../src/ring.rs"]
+mod ring;
+mod region {
+    pub(crate) use crate::memory::{AtomicU64, Region, fence};
+}
+mod fail {
+    pub(crate) use crate::explore::mistake;
+    pub(crate) fn point(_: &str) {}
+}
+
+use std::sync::{Arc, Mutex};
+
+use explore::{Bounds, Found, Threads, explore};
+use memory::{AtomicU64, Region};
+use ring::{Consumer, ENTRY_MAX, Producer, RING_BYTES};
+
+type Log<T> = Arc<Mutex<Vec<T>>>;
+
+fn log<T>() -> Log<T> {
+    Arc::default()
+}
+
+fn note<T>(log: &Log<T>, entry: T) {
+    log.lock().unwrap().push(entry);
+}
+
+fn taken<T>(log: &Log<T>) -> Vec<T> {
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+fn region() -> Arc<Region> {
+    // Behind the ring a word for each side: whether it sleeps.
+    Arc::new(Region::new(RING_BYTES + 256).unwrap())
+}
+
+fn sleeps(region: &Region) -> &AtomicU64 {
+    region.atomic(RING_BYTES)
+}
+
+/// Of 5 bytes it is one word, of 40 it is copied in two halves.
+fn payload(tag: u32, length: usize) -> Vec<u8> {
+    vec![tag as u8; length]
+}
+
+/// Takes the next entry, which must be whole.
+fn pop(consumer: &mut Consumer) -> Option<u32> {
+    let (tag, bytes) = consumer.pop().expect("no side writes what is corrupt")?;
+    assert!(bytes.as_slice().iter().all(|&byte| byte == tag as u8), "an entry was torn");
+    Some(tag)
+}
+
+/// One side puts `count` entries, the other takes what it finds, and in the end the rest.
+fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
+    explore(bounds, move || {
+        let (region, put, got) = (region(), log(), log());
+        let mut producer = Producer::new(region.clone(), 0);
+        let mut consumer = Consumer::new(region, 0);
+        let (put_here, got_here, kept) = (put.clone(), got.clone(), Arc::new(Mutex::new(None)));
+        let keep = kept.clone();
+        let threads: Threads = vec![
+            Box::new(move || {
+                for tag in 1..=count {
+                    if producer.push(tag, &payload(tag, length)).unwrap() {
+                        note(&put_here, tag);
+                    }
+                }
+            }),
+            Box::new(move || {
+                for _ in 0..count {
+                    let found = pop(&mut consumer);
+                    got_here.lock().unwrap().extend(found);
+                }
+                *keep.lock().unwrap() = Some(consumer);
+            }),
+        ];
+        let check = move |died| {
+            let mut got = taken(&got);
+            let mut consumer = kept.lock().unwrap().take().expect("the consumer lives");
+            got.extend(std::iter::from_fn(|| pop(&mut consumer)));
+            let put = taken(&put);
+            // One more may be there whole: its producer died before it could say so.
+            assert!(got.starts_with(&put), "put {put:?}, got {got:?}");
+            assert!(got.len() <= put.len() + usize::from(died), "put {put:?}, got {got:?}");
+        };
+        (threads, Box::new(check))
+    })
+}
+
+/// The producer takes back what the consumer has not taken, and puts it again with something new in front.
+fn recall(bounds: Bounds, length: usize) -> Found {
+    explore(bounds, move || {
+        let (region, got, kept) = (region(), log(), Arc::new(Mutex::new(None)));
+        let mut producer = Producer::new(region.clone(), 0);
+        let mut consumer = Consumer::new(region.clone(), 0);
+        let (got_here, keep) = (got.clone(), kept.clone());
+        let threads: Threads = vec![
+            Box::new(move || {
+                let mut sent = Vec::new();
+                for tag in 1..=2 {
+                    sent.push((producer.position(), tag));
+                    assert!(producer.push(tag, &payload(tag, length)).unwrap());
+                }
+                producer.recall().unwrap();
+                let back: Vec<u32> = sent
+                    .iter()
+                    .filter(|&&(at, _)| !producer.is_taken(at))
+                    .map(|&(_, tag)| tag)
+                    .collect();
+                producer.resume();
+                let mut sent: Vec<(u64, u32)> = Vec::new();
+                for tag in [9].into_iter().chain(back) {
+                    sent.push((producer.position(), tag));
+                    assert!(producer.push(tag, &payload(tag, length)).unwrap());
+                }
+                *keep.lock().unwrap() = Some((producer, sent));
+            }),
+            Box::new(move || {
+                for _ in 0..3 {
+                    let found = pop(&mut consumer);
+                    got_here.lock().unwrap().extend(found);
+                }
+            }),
+        ];
+        let check = move |died| {
+            let mut got = taken(&got);
+            let (mut producer, sent) = kept.lock().unwrap().take().expect("the producer lives");
+            producer.recall().unwrap();
+            let back = sent.iter().filter(|&&(at, _)| !producer.is_taken(at)).map(|&(_, tag)| tag);
+            got.extend(back);
+            drop(region);
+            // A consumer that died may have taken one that nobody saw.
+            got.sort_unstable();
+            assert!(got.windows(2).all(|two| two[0] != two[1]), "one came twice: {got:?}");
+            assert!(got.len() == 3 || (died && got.len() == 2), "in the end there are {got:?}");
+        };
+        (threads, Box::new(check))
+    })
+}
+
+/// A consumer that sleeps when it finds nothing, and a producer that wakes it. Nobody looks at the clock.
+fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
+    explore(bounds, move || {
+        let (region, got) = (region(), log());
+        let mut producer = Producer::new(region.clone(), 0);
+        let mut consumer = Consumer::new(region.clone(), 0);
+        let (here, there, got_here) = (region.clone(), region.clone(), got.clone());
+        let threads: Threads = vec![
+            Box::new(move || {
+                for tag in 1..=count {
+                    let claimed = look_first && bell::claim(sleeps(&here));
+                    assert!(producer.push(tag, &payload(tag, 5)).unwrap());
+                    if claimed || (!look_first && bell::claim(sleeps(&here))) {
+                        explore::ring(1);
+                    }
+                }
+            }),
+            Box::new(move || {
+                let mut wanted = 1;
+                while wanted <= count {
+                    if let Some(tag) = pop(&mut consumer) {
+                        assert_eq!(tag, wanted);
+                        note(&got_here, tag);
+                        wanted += 1;
+                        continue;
+                    }
+                    bell::arm(sleeps(&there));
+                    if consumer.is_empty() {
+                        explore::hear();
+                    }
+                    bell::disarm(sleeps(&there));
+                }
+            }),
+        ];
+        let check = move |_| {
+            drop(region);
+            assert!(taken(&got).into_iter().eq(1..=count));
+        };
+        (threads, Box::new(check))
+    })
+}
+
+/// So many interruptions; with `OFFSPRING_MODEL_MORE` more, so that most of it is every order there is.
+fn few(interruptions: usize) -> Bounds {
+    let more = std::env::var("OFFSPRING_MODEL_MORE").map_or(0, |more| more.parse().expect("OFFSPRING_MODEL_MORE is a number"));
+    Bounds {
+        interruptions: interruptions + more,
+        victim: None,
+        buffers: true,
+        mistake: "",
+    }
+}
+
+fn holds(what: &str, found: Found) {
+    println!("{what}: {} runs", found.runs);
+    assert!(found.bad.is_none(), "{what}: {:?} in run {}", found.bad, found.runs);
+    assert!(found.runs > 100, "{what}: hardly anything was tried");
+}
+
+fn breaks(what: &str, found: Found) {
+    println!("{what}: found in run {}: {:?}", found.runs, found.bad);
+    assert!(found.bad.is_some(), "{what}: not found in {} runs", found.runs);
+}
+
+#[test]
+fn entries_come_whole_and_in_order_wherever_the_producer_dies() {
+    let dies = |bounds| Bounds { victim: Some(0), ..bounds };
+    holds("put and take", put_and_take(few(4), 2, 5));
+    holds("put and take, longer", put_and_take(few(3), 2, 40));
+    holds("a producer dies", put_and_take(dies(few(3)), 2, 5));
+    holds("a producer dies, longer", put_and_take(dies(few(2)), 2, 40));
+}
+
+#[test]
+fn a_full_ring_overwrites_nothing_that_is_not_taken() {
+    holds("a full ring", put_and_take(few(2), 5, ENTRY_MAX));
+}
+
+#[test]
+fn a_recall_gives_back_exactly_what_was_not_taken_wherever_the_consumer_dies() {
+    for length in [5, 40] {
+        holds("recall", recall(few(2), length));
+        let dies = Bounds { victim: Some(1), ..few(2) };
+        holds("a consumer dies", recall(dies, length));
+    }
+}
+
+#[test]
+fn nobody_sleeps_for_ever() {
+    holds("sleep and wake", sleep_and_wake(few(4), 1, false));
+    holds("sleep and wake twice", sleep_and_wake(few(3), 2, false));
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let with = |mistake| Bounds { mistake, ..few(3) };
+    // The two key stores of a put in the other order.
+    breaks("the tail before the entry", put_and_take(with("ring.commit-first"), 2, 5));
+    let dies = Bounds {
+        victim: Some(0),
+        ..with("ring.commit-first")
+    };
+    breaks("the tail before the entry, and a death", put_and_take(dies, 2, 5));
+    breaks("a recall that does not see what was taken", recall(with("ring.recall-unseen"), 5));
+    breaks("looking for a sleeper before putting", sleep_and_wake(few(3), 2, true));
+    breaks(
+        "a flag that is raised without a fence",
+        sleep_and_wake(with("bell.relaxed"), 2, false),
+    );
+}
