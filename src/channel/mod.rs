@@ -15,6 +15,8 @@ use crate::wire::{self, Packet, WireHandle};
 
 mod bytes;
 mod heap;
+#[cfg(test)]
+mod hostile;
 mod layout;
 mod receiver;
 mod sender;
