@@ -209,6 +209,13 @@ pub use queue::{
 };
 pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_any_timeout};
 
+pub use process::Backend;
+
+/// For tests of programs that use this crate.
+pub mod testing {
+    pub use crate::process::testing::assert_no_children;
+}
+
 /// What only Unix systems know: of a process, and descriptors in values.
 pub mod unix {
     pub use crate::process::unix::{BuilderExt, Resource, UNLIMITED};

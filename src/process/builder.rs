@@ -20,10 +20,11 @@ use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
 use crate::process::handshake::{self, Boot, Hello};
 use crate::process::heirloom;
+use crate::process::inline::{self, Backend};
 use crate::process::registry::{self, ProcessWorker};
 use crate::process::start::{Limit, Start};
 use crate::process::stdio::{Pipes, Stdio};
-use crate::process::{exit, reaper};
+use crate::process::{child, exit, reaper};
 use crate::sys::{self, Pidfd, Setup};
 use crate::wire::{self, Failure, Packet};
 
@@ -75,6 +76,7 @@ pub struct Builder {
     logs: Forwarding,
     pub(super) setup: Setup,
     pub(super) keeps_descriptors: bool,
+    backend: Option<Backend>,
 }
 
 #[derive(Debug)]
@@ -209,6 +211,29 @@ impl Builder {
         self
     }
 
+    /// What the worker runs in. Default: what the environment variable `OFFSPRING_BACKEND` says, `process` or `inline`;
+    /// without it a process.
+    ///
+    /// ```
+    /// use offspring::{Backend, Builder};
+    ///
+    /// #[offspring::worker]
+    /// fn whose_process() -> (String, u32) {
+    ///     (offspring::current().name().to_owned(), std::process::id())
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let here = Builder::new().name("bob").backend(Backend::Inline).spawn(whose_process::new())?;
+    ///     assert_eq!(here.join()?, ("bob".to_owned(), std::process::id()));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn backend(mut self, backend: Backend) -> Builder {
+        self.backend = Some(backend);
+        self
+    }
+
     /// Starts a process that runs `worker`, and waits until it does.
     ///
     /// # Errors
@@ -235,6 +260,10 @@ impl Builder {
         reaper::start().map_err(SpawnError::io("start the reaper thread"))?;
         exit::install();
 
+        if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
+            let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
+            return inline::spawn(identity, child::run::<W>, value, timeout);
+        }
         let limit = Limit::of(self.start_timeout.unwrap_or(START_TIMEOUT));
         let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
         let directory = Candidates::new().map_err(SpawnError::io("get random bytes"))?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
-use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
+use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender, OpaqueIpcReceiver};
 
 use crate::error::PanicReport;
 use crate::hub;
@@ -18,6 +18,7 @@ use crate::process::early;
 use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
 use crate::process::heirloom;
+use crate::process::inline;
 use crate::process::lifeline;
 use crate::process::registry::{self, ProcessWorker};
 use crate::sys::{self, Keep};
@@ -90,25 +91,31 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         Err(message) => fail(Answer::BadValue(message)),
     };
     let code = match finished {
-        Finished::Returned(packet) => {
-            if let Err(Failure::Io(error)) = wire::send(&reports, Report::Returned(packet)) {
-                let _ = wire::send(&reports, Report::Unsendable(format!("it could not be sent: {error}")));
-            }
-            0
-        }
-        Finished::Unsendable(message) => {
-            // A parent that is gone does not want it.
-            let _ = wire::send(&reports, Report::Unsendable(message));
-            0
-        }
         Finished::Panicked(message) => {
-            if let Some(report) = untold_panic(cut(message, MESSAGE_MAX)) {
+            if let Some(report) = untold_panic(cut_message(message)) {
                 answer(&Answer::Panicked { in_run: true, report });
             }
             EXIT_PANIC
         }
+        finished => {
+            report(&reports, finished);
+            0
+        }
     };
     std::process::exit(code)
+}
+
+/// Sends what `run` returned; a panic is no return. A parent that is gone does not want it.
+pub(crate) fn report(reports: &IpcSender<Report>, finished: Finished) {
+    let unsendable = match finished {
+        Finished::Returned(packet) => match wire::send(reports, Report::Returned(packet)) {
+            Err(Failure::Io(error)) => format!("it could not be sent: {error}"),
+            _ => return,
+        },
+        Finished::Unsendable(message) => message,
+        Finished::Panicked(_) => return,
+    };
+    let _ = wire::send(reports, Report::Unsendable(unsendable));
 }
 
 fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boot, Answer> {
@@ -207,7 +214,7 @@ fn report_panics(lifeline: &Arc<OwnedFd>) {
         if wire::is_quiet() {
             return;
         }
-        if let Some(panics) = PANICS.get() {
+        if let Some(panics) = PANICS.get().filter(|_| !inline::note_panic(info)) {
             tell_panic(panics, info);
         }
         before(info);
@@ -219,6 +226,7 @@ pub(crate) fn hide_contained_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if !wire::is_quiet() {
+            inline::note_panic(info);
             before(info);
         }
     }));
@@ -239,14 +247,7 @@ fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
     if !within && !in_run {
         return;
     }
-    let backtrace = std::backtrace::Backtrace::capture();
-    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| cut(backtrace.to_string(), BACKTRACE_MAX));
-    let report = PanicReport::new(
-        cut(message, MESSAGE_MAX),
-        info.location().map(ToString::to_string),
-        thread_name(),
-        backtrace,
-    );
+    let report = panic_report(info);
     let told = within && {
         let report = report.clone();
         handshake::tell(panics.lifeline.as_fd(), &Answer::Panicked { in_run, report }, &[]).is_ok()
@@ -276,12 +277,32 @@ pub(crate) fn catch_panics() {
 
 /// The report of a panic that was just caught on the thread that runs the worker.
 pub(crate) fn caught_panic(message: String) -> PanicReport {
-    let last = PANICS.get().and_then(|panics| sys::lock(&panics.last).take());
-    let message = cut(message, MESSAGE_MAX);
-    match last {
-        Some((report, _)) if report.message == message => report,
-        _ => PanicReport::new(message, None, thread_name(), None),
+    let of_process = || Some(sys::lock(&PANICS.get()?.last).take()?.0);
+    let message = cut_message(message);
+    match inline::take_panic().or_else(of_process) {
+        Some(report) if report.message == message => report,
+        _ => bare_report(message),
     }
+}
+
+pub(crate) fn panic_report(info: &PanicHookInfo<'_>) -> PanicReport {
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| cut(backtrace.to_string(), BACKTRACE_MAX));
+    PanicReport::new(
+        cut_message(wire::panic_text(info.payload())),
+        info.location().map(ToString::to_string),
+        thread_name(),
+        backtrace,
+    )
+}
+
+/// Of a panic whose place nobody saw.
+pub(crate) fn bare_report(message: String) -> PanicReport {
+    PanicReport::new(cut_message(message), None, thread_name(), None)
+}
+
+pub(crate) fn cut_message(message: String) -> String {
+    cut(message, MESSAGE_MAX)
 }
 
 /// What is still to be told of the panic that ended `run`. The hook has told it, with the place, unless it
@@ -291,7 +312,7 @@ fn untold_panic(message: String) -> Option<PanicReport> {
     let last = PANICS.get().and_then(|panics| sys::lock(&panics.last).take());
     match last {
         Some((report, told)) if report.message == message => (!told).then_some(report),
-        _ => Some(PanicReport::new(message, None, thread_name(), None)),
+        _ => Some(bare_report(message)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::lifeline;
+use crate::process::{inline, lifeline};
 
 /// What a process knows of itself; the child's comes with its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +34,11 @@ static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
 
 pub(crate) fn set(identity: Identity) {
     let _ = IDENTITY.set(Arc::new(identity));
+}
+
+/// Of the worker on this thread, or of this process.
+fn identity() -> Option<Arc<Identity>> {
+    inline::identity().or_else(|| IDENTITY.get().cloned())
 }
 
 /// The process that runs this code. Copied facts: `Drop` does nothing.
@@ -79,12 +84,12 @@ impl CurrentProcess {
     /// Whether the parent asked it to stop: [`Process::stop`](crate::Process::stop). Never true in the program itself.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        lifeline::is_stopping()
+        inline::asked().map_or_else(lifeline::is_stopping, |asked| asked.is_stopping())
     }
 
     /// Waits until it is asked to stop; in the program itself for ever.
     pub fn wait_stopping(&self) {
-        lifeline::wait_stopping(None);
+        wait_stopping(None);
     }
 
     /// Waits at most this long until it is asked to stop; whether it was. In a loop, a pause between rounds that a stop
@@ -112,7 +117,14 @@ impl CurrentProcess {
     /// ```
     #[must_use]
     pub fn wait_stopping_timeout(&self, timeout: Duration) -> bool {
-        lifeline::wait_stopping(Instant::now().checked_add(timeout))
+        wait_stopping(Instant::now().checked_add(timeout))
+    }
+}
+
+fn wait_stopping(deadline: Option<Instant>) -> bool {
+    match inline::asked() {
+        Some(asked) => asked.wait_stopping(deadline),
+        None => lifeline::wait_stopping(deadline),
     }
 }
 
@@ -159,13 +171,13 @@ impl ParentProcess {
 #[must_use]
 pub fn current() -> CurrentProcess {
     CurrentProcess {
-        identity: IDENTITY.get().cloned().unwrap_or_else(|| Arc::new(Identity::of_main())),
+        identity: identity().unwrap_or_else(|| Arc::new(Identity::of_main())),
     }
 }
 
 /// The process that started this one; `None` in the program itself.
 #[must_use]
 pub fn parent() -> Option<ParentProcess> {
-    let (name, pid) = IDENTITY.get()?.parent.clone()?;
+    let (name, pid) = identity()?.parent.clone()?;
     Some(ParentProcess { name, pid })
 }

@@ -104,7 +104,9 @@ extern "C" fn at_exit() {
 }
 
 fn children() -> impl Iterator<Item = Arc<Running>> {
-    reaper::running().into_iter().filter(|child| !child.is_detached())
+    let of_ours = |child: &Arc<Running>| !child.is_detached() && !(child.is_on_thread() && (child.daemon || is_harness()));
+    // A thread that nobody waits for ends with the program.
+    reaper::running().into_iter().filter(of_ours)
 }
 
 /// Whether this is a test harness itself. It waits for nobody: what a failed test left running would keep

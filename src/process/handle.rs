@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::IpcReceiver;
@@ -15,6 +16,7 @@ use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicRepo
 use crate::process::child::EXIT_PANIC;
 use crate::process::companion;
 use crate::process::handshake::{self, Answer, Order, Report};
+use crate::process::inline::{Backend, OnThread};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::process::stop::Stop;
@@ -29,6 +31,8 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
+    pub(super) started_by: ThreadId,
+    is_on_thread: bool,
     pub(super) detached: AtomicBool,
     state: Mutex<State>,
     ended: Condvar,
@@ -38,6 +42,7 @@ pub(crate) struct Running {
 #[derive(Debug)]
 enum State {
     Running(Life),
+    OnThread(OnThread),
     Ended { reason: ExitReason, output: Output },
 }
 
@@ -101,16 +106,38 @@ enum Output {
 }
 
 impl Running {
-    pub(crate) fn new(id: u64, pid: u32, name: String, daemon: bool, life: Life) -> Running {
+    pub(crate) fn new(pid: u32, name: String, daemon: bool, life: Life) -> Running {
+        Running::in_state(pid, name, daemon, State::Running(life))
+    }
+
+    pub(crate) fn on_thread(pid: u32, name: String, daemon: bool, thread: OnThread) -> Running {
+        Running::in_state(pid, name, daemon, State::OnThread(thread))
+    }
+
+    fn in_state(pid: u32, name: String, daemon: bool, state: State) -> Running {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Running {
-            id,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             pid,
             name,
             daemon,
+            started_by: thread::current().id(),
+            is_on_thread: matches!(state, State::OnThread(_)),
             detached: AtomicBool::new(false),
-            state: Mutex::new(State::Running(life)),
+            state: Mutex::new(state),
             ended: Condvar::new(),
             waiters: Waiters::new(),
+        }
+    }
+
+    /// Whether it is a worker on a thread of this process.
+    pub(crate) fn is_on_thread(&self) -> bool {
+        self.is_on_thread
+    }
+
+    pub(super) fn ask_thread_to_stop(&self) {
+        if let State::OnThread(thread) = &*self.state() {
+            thread.asked.stop();
         }
     }
 
@@ -128,7 +155,7 @@ impl Running {
     pub(super) fn with_life<R>(&self, act: impl FnOnce(&mut Life) -> R) -> Option<R> {
         match &mut *self.state() {
             State::Running(life) => Some(act(life)),
-            State::Ended { .. } => None,
+            State::OnThread(_) | State::Ended { .. } => None,
         }
     }
 
@@ -136,7 +163,7 @@ impl Running {
     pub(crate) fn pidfd(&self) -> Option<Arc<Pidfd>> {
         match &*self.state() {
             State::Running(life) => Some(life.pidfd.clone()),
-            State::Ended { .. } => None,
+            State::OnThread(_) | State::Ended { .. } => None,
         }
     }
 
@@ -149,7 +176,7 @@ impl Running {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(*self.state(), State::Running(_))
+        !matches!(*self.state(), State::Ended { .. })
     }
 
     /// Called once, by the reaper, with the status it took.
@@ -161,6 +188,27 @@ impl Running {
             *state = State::Ended { reason, output };
         }
         drop(state);
+        self.tell_end();
+    }
+
+    /// Called once, by the worker's thread at its end.
+    pub(crate) fn end_on_thread(&self, panic: Option<PanicReport>) {
+        let mut state = self.state();
+        if let State::OnThread(thread) = &*state {
+            let mut told = Told {
+                panic_in_run: panic,
+                ..Told::default()
+            };
+            told.hear(&thread.reports);
+            let code = if told.panic_in_run.is_some() { EXIT_PANIC } else { 0 };
+            let (reason, output) = told.judge(Status::Exited(code), None, None);
+            *state = State::Ended { reason, output };
+        }
+        drop(state);
+        self.tell_end();
+    }
+
+    fn tell_end(&self) {
         self.ended.notify_all();
         self.waiters.wake();
     }
@@ -191,7 +239,7 @@ impl Target for Running {
 
     fn is_ready(&self, seat: Seat<'_>) -> bool {
         let state = self.state();
-        if let (State::Running(_), Some((waiter, waker))) = (&*state, seat) {
+        if let (State::Running(_) | State::OnThread(_), Some((waiter, waker))) = (&*state, seat) {
             // Under the lock, so that the end comes before the look or after the waker.
             waiter.set(waker);
         }
@@ -220,13 +268,17 @@ impl Told {
                 _ => {}
             }
         }
-        match wire::recv(&life.reports, Some(Instant::now())) {
-            Ok(Report::Returned(packet)) => told.returned = Some(Output::Here(packet)),
-            Ok(Report::Unsendable(message)) => told.returned = Some(Output::Lost(message)),
-            Err(Failure::Disconnected | Failure::Timeout) => {}
-            Err(Failure::Io(error)) => told.broken = Some(format!("it could not be received: {error}")),
-        }
+        told.hear(&life.reports);
         told
+    }
+
+    fn hear(&mut self, reports: &IpcReceiver<Report>) {
+        match wire::recv(reports, Some(Instant::now())) {
+            Ok(Report::Returned(packet)) => self.returned = Some(Output::Here(packet)),
+            Ok(Report::Unsendable(message)) => self.returned = Some(Output::Lost(message)),
+            Err(Failure::Disconnected | Failure::Timeout) => {}
+            Err(Failure::Io(error)) => self.broken = Some(format!("it could not be received: {error}")),
+        }
     }
 
     fn judge(mut self, status: Status, terminated: Option<KillCause>, killed: Option<KillCause>) -> (ExitReason, Output) {
@@ -410,6 +462,16 @@ impl<T> Process<T> {
         self.running.pid
     }
 
+    /// Whether it is a process, or a thread of this one: then nothing here can end it.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        if self.running.is_on_thread() {
+            Backend::Inline
+        } else {
+            Backend::Process
+        }
+    }
+
     /// The process's name: [`Builder::name`](crate::Builder::name), or the worker's with a number.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -426,7 +488,7 @@ impl<T> Process<T> {
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitReason> {
         match &*self.running.state() {
-            State::Running(_) => None,
+            State::Running(_) | State::OnThread(_) => None,
             State::Ended { reason, .. } => Some(reason.clone()),
         }
     }

@@ -25,6 +25,7 @@ mod exit;
 mod handle;
 mod handshake;
 mod heirloom;
+mod inline;
 mod lifeline;
 mod reaper;
 mod registry;
@@ -33,6 +34,7 @@ mod start;
 mod stdio;
 mod stop;
 mod task;
+pub(crate) mod testing;
 pub(crate) mod unix;
 
 pub use builder::Builder;
@@ -46,6 +48,8 @@ pub use entry::{enter_test, with_deadline};
 pub(crate) use exit::{AtExit, finish_before_exit};
 pub use handle::{ChildProcess, Process, active_children};
 pub(crate) use heirloom::{bequeath, take as take_heirloom};
+pub use inline::Backend;
+pub(crate) use inline::is_inline;
 #[doc(hidden)]
 pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};

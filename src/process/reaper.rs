@@ -121,6 +121,16 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
     })
 }
 
+/// Counts a worker on a thread among the children. [`start`] was called before.
+pub(crate) fn adopt(child: Arc<Running>) {
+    REAPER.wait().children().insert(child.id, child);
+}
+
+/// It is at its end.
+pub(crate) fn release(id: u64) {
+    REAPER.wait().children().remove(&id);
+}
+
 /// All that run, in the order of their start.
 pub(crate) fn running() -> Vec<Arc<Running>> {
     REAPER

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
@@ -250,8 +249,6 @@ impl Start {
         reports: IpcReceiver<Report>,
         pipes: Pipes,
     ) -> Result<Process<T>, SpawnError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let lifeline = self.lifeline.take().expect("a start that is not finished holds its lifeline");
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
         // It removed the directory itself, when the parent had connected.
@@ -260,7 +257,7 @@ impl Start {
             early.leave();
         }
         let life = Life::new(pidfd, lifeline, reports);
-        let running = Arc::new(Running::new(id, self.pid, self.name.clone(), daemon, life));
+        let running = Arc::new(Running::new(self.pid, self.name.clone(), daemon, life));
         if let Err(source) = reaper::watch(running.clone()) {
             running.with_pidfd(|pidfd| {
                 pidfd.kill();

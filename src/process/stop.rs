@@ -65,6 +65,7 @@ impl Life {
 
 impl Running {
     fn stop(&self, grace: Duration) {
+        self.ask_thread_to_stop();
         if let Some(due) = self.with_life(|life| life.stop(grace)).flatten() {
             reaper::remind(due, self.id);
         }

@@ -101,6 +101,8 @@ pub(super) struct State {
     pub(super) tickets: usize,
     /// Whether any other process ever held a handle.
     pub(super) shared: bool,
+    /// Whether a worker on a thread of this process got a handle: then one that waits here says nothing of the others.
+    pub(super) inline: bool,
     pub(super) local: Local,
     pub(super) remotes: BTreeMap<u64, Remote>,
     pub(super) next_remote: u64,
@@ -324,7 +326,7 @@ impl Core {
                     || (self.local_handles(state) > 0 && (state.local.has_got || state.local.putters == 0))
             }
         };
-        if !state.shared || state.tickets > 0 || own {
+        if !state.shared || state.inline || state.tickets > 0 || own {
             return true;
         }
         // One that only puts, and waits for room itself, takes nothing. That it says so does not mean that it
@@ -353,6 +355,7 @@ impl State {
             unfinished: 0,
             tickets: 0,
             shared: false,
+            inline: false,
             local: Local::default(),
             remotes: BTreeMap::new(),
             next_remote: 0,

@@ -15,6 +15,7 @@ use crate::error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError, QueueJoinError, TaskDoneError,
 };
 use crate::hub::{self, HubId, Resource, Up};
+use crate::process;
 use crate::queue::builder::Limits;
 use crate::queue::core::{Core, Over, Payload};
 use crate::queue::dead::DeadLetter;
@@ -375,6 +376,9 @@ impl Handle {
             // It came home.
             let resource = hub::resolve(token.resource).and_then(|resource| resource.as_any().downcast::<Core>().ok());
             let core = resource.ok_or_else(|| wire::explain_de::<D::Error>("the queue does not exist any more"))?;
+            if process::is_inline() {
+                core.lock().inline = true;
+            }
             return Ok(Handle::Local(Local::new(core)));
         }
         Ok(Handle::Remote(Arc::new(Remote {

@@ -67,7 +67,7 @@ impl Core {
         }
         // Nobody is left who could put: another process held a handle once, none is under way, and whoever
         // still holds one has never put, and waits for an item itself.
-        let local_idle = self.local_handles(state) == 0 || (state.local.getters > 0 && !state.local.has_put);
+        let local_idle = self.local_handles(state) == 0 || (state.local.getters > 0 && !state.local.has_put && !state.inline);
         let idle = |remote: &Remote| remote.word(Word::Getters) > 0 && !remote.has_put;
         let abandoned = state.shared && state.tickets == 0 && local_idle && state.remotes.values().all(idle);
         abandoned.then_some(Over::Abandoned(0))
