@@ -43,6 +43,8 @@
 //! - A **[`channel`]** has many senders and one receiver, a **[`pipe`]** two ends that both send and receive.
 //! - **[`wait_any`]**, or a [`Selector`], waits for the first of many processes, receivers and connections.
 //! - An **[actor]** keeps a state in a process, and handles calls and casts from all others one at a time.
+//! - **Locks, permits, events and barriers** between processes are in [`sync`], memory that they share in [`shared`]: what
+//!   a process held when it was killed goes to the next.
 //! - **Children never outlive their parent**, however it ends. At its normal end daemons are stopped and the others
 //!   are waited for.
 //!

@@ -130,6 +130,22 @@ fn ctrl_c_ends_a_pool_without_a_word() {
 }
 
 #[test]
+fn shared_counter() {
+    example("shared_counter").run().printed(
+        "three processes counted to 30000\n\
+         it died with the lock, which is free again; the value may be half changed: 40000\n",
+    );
+}
+
+#[test]
+fn shared_array() {
+    // The means are those of numpy for the same matrix.
+    example("shared_array")
+        .run()
+        .printed("the sums are the same: true\nmean of the first and the last place: 0.12 10.11\ncentered in place: true\n");
+}
+
+#[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
     for entry in fs::read_dir(sources()).expect("the examples are there") {

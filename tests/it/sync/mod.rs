@@ -8,3 +8,4 @@ mod mutex;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod storm;

@@ -1,0 +1,188 @@
+//! Locks and shared memory beside Python's.
+//!
+//! `cargo bench --bench sync [-- ROUNDS]`: the two take turns, several rounds (default 5); the table gives medians, and how
+//! many times Python's figure ours is. Without `python3` its column is empty.
+
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use offspring::shared::{AtomicU64, SharedSlice};
+use offspring::sync::{Event, Mutex, RwLock, Semaphore};
+use offspring::{Process, Queue};
+use serde::{Deserialize, Serialize};
+
+const PAIRS: u64 = 20_000_000;
+const INCREMENTS: u64 = 5_000_000;
+const GIB: usize = 1 << 30;
+
+/// What another process holds as well while it is timed.
+#[derive(Clone, Serialize, Deserialize)]
+enum Held {
+    Mutex(Mutex<u64>),
+    Semaphore(Semaphore),
+    RwLock(RwLock<u64>),
+}
+
+#[offspring::worker]
+fn keep(held: Held, end: Event) {
+    let _ = end.wait();
+    drop(held);
+}
+
+fn million_a_second(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64() / 1e6
+}
+
+/// Times `work` while another process holds a handle too.
+fn shared(held: Held, work: impl Fn()) -> f64 {
+    let end = Event::new().unwrap();
+    let child = keep::spawn(held, end.clone()).unwrap();
+    let start = Instant::now();
+    (0..PAIRS).for_each(|_| work());
+    let elapsed = start.elapsed();
+    end.set();
+    child.join().unwrap();
+    million_a_second(PAIRS, elapsed)
+}
+
+fn mutex() -> f64 {
+    let mutex = Mutex::new(0).unwrap();
+    shared(Held::Mutex(mutex.clone()), || *black_box(&mutex).lock().unwrap() += 1)
+}
+
+fn semaphore() -> f64 {
+    let semaphore = Semaphore::new(1).unwrap();
+    shared(Held::Semaphore(semaphore.clone()), || {
+        drop(black_box(&semaphore).acquire().unwrap())
+    })
+}
+
+fn rwlock() -> f64 {
+    let lock = RwLock::new(0).unwrap();
+    shared(Held::RwLock(lock.clone()), || {
+        black_box(*black_box(&lock).read().unwrap());
+    })
+}
+
+#[offspring::worker]
+fn increment(value: Mutex<u64>, ready: Semaphore, start: Event) {
+    ready.acquire().unwrap().forget();
+    start.wait().unwrap();
+    (0..INCREMENTS).for_each(|_| *value.lock().unwrap() += 1);
+}
+
+#[offspring::worker]
+fn add(value: AtomicU64, ready: Semaphore, start: Event) {
+    ready.acquire().unwrap().forget();
+    start.wait().unwrap();
+    (0..INCREMENTS).for_each(|_| {
+        value.fetch_add(1, Ordering::Relaxed);
+    });
+}
+
+/// Two processes count together.
+fn together(spawn: impl Fn(Semaphore, Event) -> Process<()>) -> f64 {
+    let (ready, start) = (Semaphore::new(2).unwrap(), Event::new().unwrap());
+    let children = [(); 2].map(|()| spawn(ready.clone(), start.clone()));
+    while ready.available() > 0 {
+        std::thread::yield_now();
+    }
+    let began = Instant::now();
+    start.set();
+    children.into_iter().for_each(|child| child.join().unwrap());
+    million_a_second(2 * INCREMENTS, began.elapsed())
+}
+
+fn counter() -> f64 {
+    let value = Mutex::new(0).unwrap();
+    let figure = together(|ready, start| increment::spawn(value.clone(), ready, start).unwrap());
+    assert_eq!(*value.lock().unwrap(), 2 * INCREMENTS);
+    figure
+}
+
+fn atomic() -> f64 {
+    let value = AtomicU64::new(0).unwrap();
+    let figure = together(|ready, start| add::spawn(value.clone(), ready, start).unwrap());
+    assert_eq!(value.load(Ordering::Relaxed), 2 * INCREMENTS);
+    figure
+}
+
+#[offspring::worker]
+fn look(memories: Queue<SharedSlice<u8>>, answers: Queue<u8>) {
+    for memory in &memories {
+        answers.put(memory.get(0).unwrap() + memory.get(GIB - 1).unwrap()).unwrap();
+    }
+}
+
+/// Shared memory of the whole system, in MiB.
+fn shared_memory() -> i64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Shmem:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse::<i64>().unwrap_or(0) >> 10
+}
+
+/// From sending a gibibyte to the answer of the child that has looked at its ends.
+fn share() -> f64 {
+    let (memories, answers) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let child = look::spawn(memories.clone(), answers.clone()).unwrap();
+    let before = shared_memory();
+    let memory = SharedSlice::<u8>::zeroed(GIB).unwrap();
+    memory.set(0, 3);
+    memory.set(GIB - 1, 4);
+    let made = shared_memory();
+    let began = Instant::now();
+    memories.put(memory.clone()).unwrap();
+    assert_eq!(answers.get().unwrap(), 7);
+    let elapsed = began.elapsed();
+    println!(
+        "1 GiB: memory grew by {} MiB when it was made, by {} MiB when it was shared",
+        made - before,
+        shared_memory() - made
+    );
+    memories.close();
+    child.join().unwrap();
+    elapsed.as_secs_f64() * 1e3
+}
+
+fn python(what: &str) -> Option<f64> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/sync.py");
+    let output = Command::new("python3").args([script, what]).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Name, unit, ours, Python's word for it.
+type Row = (&'static str, &'static str, fn() -> f64, &'static str);
+
+const ROWS: &[Row] = &[
+    ("mutex, free: lock and unlock", "M pairs/s", mutex, "lock"),
+    ("semaphore, free: acquire and release", "M pairs/s", semaphore, "semaphore"),
+    ("read-write lock, free: read and unlock", "M pairs/s", rwlock, "lock"),
+    ("counter under a mutex, 2 processes", "M/s", counter, "counter"),
+    ("atomic counter, 2 processes", "M/s", atomic, "counter"),
+    ("1 GiB to a child", "ms", share, "share"),
+];
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[offspring::main]
+fn main() {
+    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    let mut figures = vec![(Vec::new(), Vec::new()); ROWS.len()];
+    for _ in 0..rounds {
+        for ((_, _, work, word), (ours, theirs)) in ROWS.iter().zip(&mut figures) {
+            ours.push(work());
+            theirs.extend(python(word));
+        }
+    }
+    println!("{:<40} {:>12} {:>12} {:>8}", "", "offspring", "Python", "times");
+    for ((name, unit, _, _), (ours, theirs)) in ROWS.iter().zip(figures) {
+        let (ours, theirs) = (median(ours), median(theirs));
+        let times = if *unit == "ms" { theirs / ours } else { ours / theirs };
+        println!("{:<40} {ours:>12.3} {theirs:>12.3} {times:>8.1}  {unit}", name);
+    }
+}

@@ -1,0 +1,325 @@
+//! A storm of kills: processes take and release everything at once, and die at random instants. The others find every
+//! lock free or poisoned, every permit back, and every notification at one who waits.
+//!
+//! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40), `OFFSPRING_STORM_SEED` repeats one.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use offspring::shared::{AtomicBool, AtomicU64};
+use offspring::sync::{
+    Barrier, BarrierError, BarrierTimeoutError, Condvar, Encoded, Event, LockError, Mutex, ReentrantMutex, RwLock, Semaphore,
+};
+use offspring::{Process, ProcessWorker, Worker};
+use serde::{Deserialize, Serialize};
+
+/// Whatever takes longer hangs.
+const LONG: Duration = Duration::from_secs(20);
+const PERMITS: u32 = 2;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn sleep(&mut self, micros: u64) {
+        std::thread::sleep(Duration::from_micros(self.below(micros)));
+    }
+}
+
+fn random() -> Random {
+    let seed = std::env::var("OFFSPRING_STORM_SEED").map_or_else(
+        |_| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1,
+        |seed| seed.parse().expect("OFFSPRING_STORM_SEED is a number"),
+    );
+    println!("OFFSPRING_STORM_SEED={seed}");
+    Random(seed)
+}
+
+fn kills() -> u64 {
+    std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| kills.parse().expect("OFFSPRING_STORM_KILLS is a number"))
+}
+
+/// Everything that can be held.
+#[derive(Clone, Serialize, Deserialize, Worker)]
+struct Stage {
+    pair: Mutex<[u64; 2]>,
+    list: Mutex<Vec<u64>, Encoded>,
+    table: RwLock<[u64; 2]>,
+    deep: ReentrantMutex<[u64; 2]>,
+    permits: Semaphore,
+    stock: Mutex<u64>,
+    changed: Condvar,
+    gate: Event,
+    /// Pairs that were seen half changed, which is to be seen behind poison only.
+    torn: AtomicU64,
+    seed: u64,
+}
+
+/// The pair, changed in two steps, with time to die between them.
+fn change(pair: &mut [u64; 2], random: &mut Random) {
+    pair[0] += 1;
+    for _ in 0..random.below(200) {
+        std::hint::spin_loop();
+    }
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    pair[1] += 1;
+}
+
+impl Stage {
+    fn new() -> Stage {
+        Stage {
+            pair: Mutex::new([0; 2]).unwrap(),
+            list: Mutex::encoded(vec![0]).unwrap(),
+            table: RwLock::new([0; 2]).unwrap(),
+            deep: ReentrantMutex::new([0; 2]).unwrap(),
+            permits: Semaphore::new(PERMITS).unwrap(),
+            stock: Mutex::new(0).unwrap(),
+            changed: Condvar::new().unwrap(),
+            gate: Event::new().unwrap(),
+            torn: AtomicU64::new(0).unwrap(),
+            seed: 1,
+        }
+    }
+
+    fn use_pair(&self, random: &mut Random) {
+        match self.pair.lock_timeout(LONG) {
+            Ok(mut pair) => {
+                assert_eq!(pair[0], pair[1], "torn, and not poisoned");
+                change(&mut pair, random);
+            }
+            Err(error) => {
+                let mut pair = error.into_guard().expect("the lock of a dead process is free");
+                self.torn.fetch_add(u64::from(pair[0] != pair[1]), Ordering::Relaxed);
+                pair[1] = pair[0];
+                self.pair.clear_poison();
+            }
+        }
+    }
+
+    fn use_list(&self, random: &mut Random) {
+        let mut list = match self.list.lock_timeout(LONG) {
+            Ok(list) => list,
+            Err(error) => {
+                self.list.clear_poison();
+                error.into_guard().expect("the lock of a dead process is free")
+            }
+        };
+        // The old value or the new one, also behind poison.
+        assert!(list.iter().all(|&n| n == list[0]), "torn: {list:?}");
+        let next = list[0] + 1;
+        *list = vec![next; 1 + random.below(300) as usize];
+    }
+
+    fn use_table(&self, random: &mut Random) {
+        if random.below(3) > 0 {
+            match self.table.read_timeout(LONG) {
+                Ok(table) => assert_eq!(table[0], table[1], "torn, and not poisoned"),
+                Err(error) => drop(error.into_guard().expect("a dead process keeps no reader out")),
+            }
+            return;
+        }
+        match self.table.write_timeout(LONG) {
+            Ok(mut table) => {
+                assert_eq!(table[0], table[1], "torn, and not poisoned");
+                change(&mut table, random);
+            }
+            Err(error) => {
+                let mut table = error.into_guard().expect("a dead process keeps no writer out");
+                table[1] = table[0];
+                self.table.clear_poison();
+            }
+        }
+    }
+
+    fn use_deep(&self, random: &mut Random) {
+        match self.deep.lock_timeout(LONG) {
+            Ok(outer) => {
+                let inner = self.deep.lock().expect("this thread has it");
+                let mut pair = inner.get();
+                assert_eq!(pair[0], pair[1], "torn, and not poisoned");
+                change(&mut pair, random);
+                inner.set([pair[0], 0]);
+                inner.set(pair);
+                drop(outer);
+            }
+            Err(error) => {
+                let guard = error.into_guard().expect("the lock of a dead process is free");
+                guard.set([guard.get()[0]; 2]);
+                self.deep.clear_poison();
+            }
+        }
+    }
+
+    fn use_permits(&self, random: &mut Random) {
+        let permit = self.permits.acquire_timeout(LONG).expect("the permits of the dead return");
+        for _ in 0..random.below(200) {
+            std::hint::spin_loop();
+        }
+        drop(permit);
+    }
+
+    fn use_something(&self, random: &mut Random) {
+        match random.below(6) {
+            0 => self.use_pair(random),
+            1 => self.use_list(random),
+            2 => self.use_table(random),
+            3 => self.use_deep(random),
+            4 => self.use_permits(random),
+            _ if random.below(2) == 0 => self.gate.set(),
+            _ => self.gate.clear(),
+        }
+    }
+
+    /// Takes from the stock, for ever; without a timeout that would hide a lost notification.
+    fn consume(&self) {
+        loop {
+            let stock = self.stock.lock().or_else(LockError::into_guard).expect("the owner lives");
+            let waited = self.changed.wait_while(stock, |stock| *stock == 0);
+            let mut stock = waited.or_else(LockError::into_guard).expect("the owner lives");
+            // Behind poison it goes on without having looked.
+            *stock = stock.saturating_sub(1);
+            self.stock.clear_poison();
+        }
+    }
+
+    /// Brings something, and waits until it is taken.
+    fn feed(&self) {
+        let lock = || {
+            let stock = self.stock.lock_timeout(LONG);
+            stock
+                .or_else(|error| error.into_guard())
+                .expect("the lock of a dead process is free")
+        };
+        for _ in 0..3 {
+            *lock() += 1;
+            self.changed.notify_one();
+        }
+        let deadline = Instant::now() + LONG;
+        while *lock() > 0 {
+            assert!(Instant::now() < deadline, "a notification was lost: {:?}", self.changed);
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
+impl ProcessWorker for Stage {
+    type Output = ();
+
+    fn run(self) {
+        let mut random = Random(self.seed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.consume());
+            loop {
+                self.use_something(&mut random);
+            }
+        });
+    }
+}
+
+#[offspring::test(timeout = "3600s")]
+fn locks_survive_a_storm_of_kills() {
+    let mut random = random();
+    let stage = Stage::new();
+    let spawn = |random: &mut Random| -> Process<()> {
+        let mut stage = stage.clone();
+        stage.seed = random.below(u64::MAX) | 1;
+        stage.spawn().unwrap()
+    };
+    let mut running: Vec<_> = (0..3).map(|_| spawn(&mut random)).collect();
+    let mut longest = [Duration::ZERO; 6];
+    for _ in 0..kills() {
+        random.sleep(3000);
+        let victim = running.swap_remove(random.below(3) as usize);
+        assert!(victim.is_alive(), "{:?}", victim.join());
+        if random.below(4) == 0 {
+            std::process::Command::new("kill")
+                .args(["-STOP", &victim.pid().to_string()])
+                .status()
+                .unwrap();
+            random.sleep(2000);
+        }
+        victim.kill();
+        for (kind, longest) in longest.iter_mut().enumerate() {
+            let start = Instant::now();
+            match kind {
+                0 => stage.use_pair(&mut random),
+                1 => stage.use_list(&mut random),
+                2 => stage.use_table(&mut random),
+                3 => stage.use_deep(&mut random),
+                4 => stage.use_permits(&mut random),
+                _ => stage.feed(),
+            }
+            *longest = start.elapsed().max(*longest);
+        }
+        victim.join().unwrap_err();
+        running.push(spawn(&mut random));
+    }
+    for process in running {
+        process.kill();
+        process.join().unwrap_err();
+    }
+    let all = (0..PERMITS).map(|_| stage.permits.acquire_timeout(LONG).expect("all permits are back"));
+    drop(all.collect::<Vec<_>>());
+    assert_eq!(stage.permits.available(), PERMITS);
+    for _ in 0..10 {
+        stage.use_pair(&mut random);
+        stage.use_list(&mut random);
+        stage.use_table(&mut random);
+        stage.use_deep(&mut random);
+    }
+    let rounds = stage.pair.lock().unwrap()[0];
+    let torn = stage.torn.load(Ordering::Relaxed);
+    println!(
+        "{} kills, {rounds} changes of the pair, {torn} torn; longest wait for each after a kill: {longest:?}",
+        kills()
+    );
+}
+
+#[offspring::worker]
+fn meet(barrier: Barrier, stop: AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if let Err(BarrierError::Failed(error)) = barrier.wait() {
+            panic!("{error}");
+        }
+    }
+}
+
+#[offspring::test(timeout = "3600s")]
+fn a_barrier_never_hangs_in_a_storm_of_kills() {
+    let mut random = random();
+    let (barrier, stop) = (Barrier::new(3).unwrap(), AtomicBool::new(false).unwrap());
+    let spawn = || meet::spawn(barrier.clone(), stop.clone()).unwrap();
+    let mut running = vec![spawn(), spawn()];
+    let mut passed = 0u64;
+    for _ in 0..kills() {
+        let until = Instant::now() + Duration::from_micros(random.below(3000));
+        while Instant::now() < until {
+            barrier.wait_timeout(LONG).expect("nobody dies now");
+            passed += 1;
+        }
+        let victim = running.swap_remove(random.below(2) as usize);
+        victim.kill();
+        loop {
+            match barrier.wait_timeout(LONG) {
+                Ok(_) => passed += 1,
+                Err(BarrierTimeoutError::Failed(BarrierError::Broken)) => break,
+                Err(error) => panic!("{error}: {barrier:?}"),
+            }
+        }
+        victim.join().unwrap_err();
+        running.push(spawn());
+        barrier.reset();
+    }
+    stop.store(true, Ordering::Relaxed);
+    barrier.abort();
+    for process in running {
+        process.join_timeout(LONG).unwrap();
+    }
+    println!("{} kills, {passed} rounds", kills());
+}
