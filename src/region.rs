@@ -98,6 +98,7 @@ impl Region {
     }
 
     /// The number at this offset, which every process may change at any time.
+    #[inline]
     pub(crate) fn number<A: Number>(&self, offset: usize) -> &A {
         let size = size_of::<A>();
         assert!(
@@ -147,6 +148,7 @@ impl Region {
     }
 
     /// The address of this part.
+    #[inline]
     pub(crate) fn address(&self, offset: usize, length: usize) -> *mut u8 {
         assert!(
             offset.checked_add(length).is_some_and(|end| end <= self.length),

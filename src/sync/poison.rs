@@ -10,6 +10,7 @@ const POISON: usize = 4;
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
 
+#[inline]
 fn flag(region: &Region) -> &AtomicU32 {
     region.number(POISON)
 }
