@@ -263,7 +263,7 @@ impl Service {
                 let now = Instant::now();
                 if now.saturating_duration_since(heard) >= HEAR_EVERY {
                     heard = now;
-                    if let Ok(events) = self.set.try_select() {
+                    if let Some(events) = self.hear(|set| set.try_select().ok()) {
                         self.handle(events);
                     }
                 }
@@ -280,8 +280,8 @@ impl Service {
             if lock(&self.hub.incoming).is_empty() {
                 events = match serviced {
                     Serviced::Busy => None,
-                    Serviced::Again(at) => self.set.try_select_timeout(at.saturating_duration_since(Instant::now())).ok(),
-                    Serviced::Idle => self.set.select().ok(),
+                    Serviced::Again(at) => self.hear(|set| set.try_select_timeout(at.saturating_duration_since(Instant::now())).ok()),
+                    Serviced::Idle => self.hear(|set| set.select().ok()),
                 };
             }
             self.hub.asleep.store(false, Ordering::SeqCst);
@@ -290,6 +290,14 @@ impl Service {
             }
             self.handle(events.unwrap_or_default());
         }
+    }
+
+    /// Receives. A packet that no ipc-channel has sent makes ipc-channel panic; that must not end the hub for all.
+    fn hear(&mut self, select: impl FnOnce(&mut IpcReceiverSet) -> Option<Vec<IpcSelectionResult>>) -> Option<Vec<IpcSelectionResult>> {
+        wire::no_panic("ipc-channel", || select(&mut self.set)).unwrap_or_else(|error| {
+            log::error!(target: "offspring::hub", "a client sent what is no message: {error}");
+            None
+        })
     }
 
     /// Looks at every region.
