@@ -9,7 +9,6 @@ use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
 use crate::bell;
 use crate::fail;
 use crate::hub::Down;
-
 use crate::region::Region;
 use crate::sys;
 use crate::wire::{self, Failure, Packet};

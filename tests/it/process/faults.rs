@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, JoinError, Stdio};
+use offspring::{Builder, JoinError, Queue, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{Census, answer, script};
@@ -234,7 +234,9 @@ fn nothing_secret_stands_in_arguments_and_environment() {
 
 /// Writes nonsense to all the sockets that it has, also those that are none of its business, and returns.
 #[offspring::worker]
-fn speak_nonsense(length: usize) -> u32 {
+fn speak_nonsense(queue: Queue<usize>, length: usize) -> u32 {
+    // So that one of them leads to the hub of the parent.
+    queue.put(length).unwrap();
     let bytes: Vec<u8> = (0..length).map(|n| (n * 7) as u8).collect();
     for fd in 3..64 {
         // Not so much that its own report would wait for room.
@@ -248,14 +250,24 @@ fn speak_nonsense(length: usize) -> u32 {
 
 #[offspring::test(timeout = "60s")]
 fn a_child_that_speaks_nonsense_while_it_runs_harms_only_itself() {
+    let queue = Queue::unbounded().unwrap();
     for length in [1, 2, 7, 8, 9, 16, 24, 100, 4096, 32 << 10, (32 << 10) + 1, 100_000] {
-        let child = speak_nonsense::spawn(length).unwrap();
+        let child = speak_nonsense::spawn(queue.clone(), length).unwrap();
+        assert_eq!(queue.get().unwrap(), length);
         match child.join() {
             Ok(output) => assert_eq!(output, 9),
             Err(error) => assert!(matches!(error, JoinError::Output { .. } | JoinError::Ended { .. }), "{error:?}"),
         }
         assert_eq!(answer::spawn().unwrap().join().unwrap(), 42, "{length}");
+        let polite = put::spawn(queue.clone(), length + 1).unwrap();
+        assert_eq!(queue.get().unwrap(), length + 1);
+        polite.join().unwrap();
     }
+}
+
+#[offspring::worker]
+fn put(queue: Queue<usize>, number: usize) {
+    queue.put(number).unwrap();
 }
 
 /// Starts a child whose program waits until this process is gone, and then goes on as the child.

@@ -1,6 +1,7 @@
 //! Which program a child is: the parent's own image, or an error. And what guards against fork bombs.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,6 +11,7 @@ use offspring::{Builder, ProcessWorker, SpawnError, Worker};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{answer, binary, inner_program, is_inner, script, sleeper};
+use crate::support::eventually;
 
 /// Runs an inner program to its end, from a copy of this binary that it may do anything with.
 #[track_caller]
@@ -29,7 +31,15 @@ fn passes(program: &mut Command) {
 }
 
 fn finish(program: &mut Command) -> Output {
-    program.output().unwrap()
+    let mut output = None;
+    // A process that another test is about to start may still hold the copy open for writing.
+    eventually("nobody writes the program", || {
+        let started = program.output();
+        let busy = matches!(&started, Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy);
+        output = (!busy).then_some(started);
+        !busy
+    });
+    output.unwrap().unwrap()
 }
 
 fn own_file() -> std::path::PathBuf {
