@@ -2,7 +2,8 @@
 //!
 //! The program itself keeps the names. Each process gets the way to it from its parent, as soon as there is one.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,9 +16,10 @@ use crate::actor::keeper::Post;
 use crate::actor::letters::{DeskRequest, Entry};
 use crate::channel::{Sender, channel};
 use crate::error::{LookupError, StartError};
-use crate::process::{self, current};
+use crate::process::{Companion, Heir, current};
 use crate::queue::Queue;
-use crate::wire::{self, Encoded};
+use crate::sys::lock;
+use crate::wire::{self, Encoded, Packet};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -27,16 +29,34 @@ fn root() -> Option<Queue<DeskRequest>> {
     if current().depth() == 0 {
         return desk::own_desk().ok();
     }
-    ROOT.get_or_init(process::take_heirloom).clone()
+    ROOT.get_or_init(|| {
+        let root = lock(&INHERITED).take()?.decode();
+        root.inspect_err(|error| log::error!(target: "offspring::actor", "the way to the names did not arrive: {error}"))
+            .ok()
+    })
+    .clone()
+}
+
+static PASSES_ON: AtomicBool = AtomicBool::new(false);
+static INHERITED: Mutex<Option<Packet>> = Mutex::new(None);
+
+inventory::submit! {
+    Companion {
+        name: "names",
+        prepare,
+        receive: |packet| *lock(&INHERITED) = Some(packet),
+        settle: |_| {},
+    }
 }
 
 /// From now on, children of this process know where names are kept.
 pub(super) fn pass_on() {
-    process::bequeath(give);
+    PASSES_ON.store(true, Ordering::SeqCst);
 }
 
-fn give() -> Option<Encoded> {
-    root().and_then(|root| wire::encode(&root).ok())
+fn prepare(_: &Heir<'_>) -> Option<Encoded> {
+    let root = PASSES_ON.load(Ordering::SeqCst).then(root)??;
+    wire::encode(&root).ok()
 }
 
 fn ask<T: Serialize + DeserializeOwned>(question: impl FnOnce(Sender<T>) -> DeskRequest) -> Result<T, String> {

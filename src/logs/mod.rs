@@ -36,6 +36,7 @@ enum Outlet {
 
 inventory::submit! {
     Companion {
+        name: "logs",
         prepare,
         receive,
         settle: forwarder::settle,

@@ -19,7 +19,6 @@ use crate::process::early::Early;
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
 use crate::process::handshake::{self, Boot, Hello};
-use crate::process::heirloom;
 use crate::process::inline::{self, Backend};
 use crate::process::registry::{self, ProcessWorker};
 use crate::process::start::{Limit, Start};
@@ -279,7 +278,7 @@ impl Builder {
         drop(hello_fds);
         let server = start.hear_ready()?;
         let daemon = identity.daemon;
-        let companion = companion::prepare(&Heir {
+        let belongings = companion::prepare(&Heir {
             name: &identity.name,
             logs,
         });
@@ -290,8 +289,7 @@ impl Builder {
             entry: entry.clone(),
             value,
             reports: reports_in_child,
-            heirloom: heirloom::make(),
-            companion,
+            belongings,
         };
         start.send_boot(server, boot)?;
         start.hear_started()?;

@@ -17,7 +17,6 @@ use crate::process::current::Identity;
 use crate::process::early;
 use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
-use crate::process::heirloom;
 use crate::process::inline;
 use crate::process::lifeline;
 use crate::process::registry::{self, ProcessWorker};
@@ -83,8 +82,7 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         fail(Answer::Mismatch(format!("worker `{}` is not registered in it", boot.worker)));
     };
     settle(boot.identity, boot.entry);
-    heirloom::receive(boot.heirloom);
-    companion::receive(boot.companion);
+    companion::receive(boot.belongings);
     let reports = boot.reports;
     let finished = match run(boot.value, &|| answer(&Answer::Started)) {
         Ok(finished) => finished,
@@ -344,8 +342,7 @@ mod tests {
             entry: Entry::Main,
             value: value.to_opaque(),
             reports: channel().unwrap().0,
-            heirloom: None,
-            companion: None,
+            belongings: companion::Belongings::default(),
         }
     }
 

@@ -1,6 +1,8 @@
-//! What a layer above does for each child: the records of its logs take their way from here.
+//! What layers above do for each child: names of actors and records of logs take their way from here.
 
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::hub;
 use crate::wire::{self, Encoded, Packet};
@@ -28,6 +30,8 @@ pub(crate) struct Heir<'a> {
 
 /// Found by being registered, so that this layer need not know who it is.
 pub(crate) struct Companion {
+    /// Under which parent and child agree; no two have one.
+    pub(crate) name: &'static str,
     /// In the parent: a value for the child. Without it the child starts all the same.
     pub(crate) prepare: fn(&Heir<'_>) -> Option<Encoded>,
     /// In the child, before its worker runs.
@@ -39,30 +43,38 @@ pub(crate) struct Companion {
 
 inventory::collect!(Companion);
 
+/// What a child gets besides its worker.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Belongings(Vec<(String, Packet)>);
+
 /// How long the end of the program waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-fn companion() -> Option<&'static Companion> {
-    inventory::iter::<Companion>().next()
+fn companions() -> impl Iterator<Item = &'static Companion> {
+    inventory::iter::<Companion>()
 }
 
-pub(super) fn prepare(heir: &Heir<'_>) -> Option<Packet> {
-    let encoded = (companion()?.prepare)(heir)?;
-    hub::announce();
-    wire::drop_strays();
-    Packet::new(encoded).ok()
+pub(super) fn prepare(heir: &Heir<'_>) -> Belongings {
+    let belongings = companions().filter_map(|companion| {
+        let encoded = (companion.prepare)(heir)?;
+        // The child is one of those that the value's handles are under way to.
+        hub::announce();
+        wire::drop_strays();
+        Some((companion.name.to_owned(), Packet::new(encoded).ok()?))
+    });
+    Belongings(belongings.collect())
 }
 
-pub(super) fn receive(packet: Option<Packet>) {
-    if let (Some(companion), Some(packet)) = (companion(), packet) {
-        (companion.receive)(packet);
+pub(super) fn receive(belongings: Belongings) {
+    for (name, packet) in belongings.0 {
+        if let Some(companion) = companions().find(|companion| companion.name == name) {
+            (companion.receive)(packet);
+        }
     }
 }
 
 pub(super) fn settle(deadline: Option<Instant>) {
-    if let Some(companion) = companion() {
-        (companion.settle)(deadline);
-    }
+    companions().for_each(|companion| (companion.settle)(deadline));
 }
 
 pub(super) fn finish() {

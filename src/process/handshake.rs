@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PanicReport;
+use crate::process::companion::Belongings;
 use crate::process::current::Identity;
 use crate::process::directory::Candidates;
 use crate::process::entry::Entry;
@@ -125,8 +126,7 @@ pub(crate) struct Boot {
     /// Holds one message: the worker's value, with what it carries.
     pub(crate) value: ipc_channel::ipc::OpaqueIpcReceiver,
     pub(crate) reports: IpcSender<Report>,
-    pub(crate) heirloom: Option<Packet>,
-    pub(crate) companion: Option<Packet>,
+    pub(crate) belongings: Belongings,
 }
 
 /// Child to parent, when `run` has ended. One for each process, so that it fits the buffer and sending

@@ -24,7 +24,6 @@ mod entry;
 mod exit;
 mod handle;
 mod handshake;
-mod heirloom;
 mod inline;
 mod lifeline;
 mod reaper;
@@ -47,7 +46,6 @@ pub use entry::init;
 pub use entry::{enter_test, with_deadline};
 pub(crate) use exit::{AtExit, finish_before_exit};
 pub use handle::{ChildProcess, Process, active_children};
-pub(crate) use heirloom::{bequeath, take as take_heirloom};
 pub use inline::Backend;
 pub(crate) use inline::is_inline;
 #[doc(hidden)]
