@@ -4,8 +4,11 @@
 //! `cargo bench --bench actor [-- ROUNDS]`: the two take turns, several rounds (default 5); the table gives medians and
 //! their ratio. Figures of different runs do not compare.
 
+mod figures;
+
 use std::time::Instant;
 
+use figures::own_median;
 use offspring::actor::{Actor, Builder, Context, spawn};
 use offspring::{Connection, JoinableQueue};
 use serde::{Deserialize, Serialize};
@@ -160,11 +163,6 @@ const ROWS: &[Row] = &[
     },
 ];
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 #[offspring::main]
 fn main() {
     let rounds: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
@@ -175,7 +173,7 @@ fn main() {
             actor.push((row.actor)());
             beside.push((row.beside)());
         }
-        let (actor, beside) = (median(actor), median(beside));
+        let (actor, beside) = (own_median(actor), own_median(beside));
         println!("{:<40} {actor:>12.2} {beside:>12.2} {:>8.2}", row.name, actor / beside);
     }
 }

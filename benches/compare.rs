@@ -4,9 +4,11 @@
 //! medians, and how many times Python's and raw ipc-channel's figure ours is. The machine's noise is in all columns
 //! alike; figures of different runs do not compare. Without `python3` its column is empty.
 
-use std::process::Command;
+mod figures;
+
 use std::time::Instant;
 
+use figures::{median, own_median};
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcReceiver, IpcSender};
 use offspring::{Builder, Bytes, Connection, JoinableQueue, Process, Queue};
 use serde::Serialize;
@@ -258,16 +260,6 @@ fn raw_payload(size: usize, count: u64) -> f64 {
     rate
 }
 
-fn python(what: &str) -> Option<f64> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compare.py");
-    let output = Command::new("python3")
-        .args([script, what])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
-}
-
 struct Row {
     name: &'static str,
     unit: &'static str,
@@ -369,11 +361,6 @@ const ROWS: &[Row] = &[
     },
 ];
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 #[offspring::main]
 fn main() {
     let rounds: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
@@ -390,13 +377,12 @@ fn main() {
         for _ in 0..rounds {
             ours.push((row.ours)());
             raw.extend(row.raw.map(|raw| raw()));
-            python_figures.extend(python(row.python));
+            python_figures.extend(figures::python("compare.py", &[row.python]));
         }
-        let ours = median(ours);
-        let other = |figures: Vec<f64>| (!figures.is_empty()).then(|| median(figures));
+        let ours = own_median(ours);
         let times = |figure: f64| if row.time { figure / ours } else { ours / figure };
         let show = |figure: Option<f64>, digits: usize| figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"));
-        let (raw, python) = (other(raw), other(python_figures));
+        let (raw, python) = (median(raw), median(python_figures));
         println!(
             "{:<24} {:>9} {:>10} {:>10} {:>10} {:>9} {:>9}",
             row.name,

@@ -4,6 +4,8 @@
 //! The machine's noise is in all columns alike; figures of different runs do not compare. Without `python3` its
 //! columns are empty. Python's Pool has no figure for a killed worker: its task never ends.
 
+mod figures;
+
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -155,12 +157,6 @@ mod other {
     }
 }
 
-fn python(system: &str, what: &str) -> Option<f64> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/pool.py");
-    let output = Command::new("python3").args([script, system, what]).output().ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
-}
-
 type Measure = Box<dyn Fn() -> Option<f64>>;
 
 struct Row {
@@ -170,7 +166,9 @@ struct Row {
 
 fn rows() -> Vec<Row> {
     let ours = |measure: fn() -> f64| -> Option<Measure> { Some(Box::new(move || Some(measure()))) };
-    let theirs = |system: &'static str, what: &'static str| -> Option<Measure> { Some(Box::new(move || python(system, what))) };
+    let theirs = |system: &'static str, what: &'static str| -> Option<Measure> {
+        Some(Box::new(move || figures::python("pool.py", &[system, what])))
+    };
     let row = |name, columns| Row { name, columns };
     vec![
         row(
@@ -221,8 +219,8 @@ fn main() {
         "{:32}{:>12}{:>12}{:>12}{:>12}{:>10}",
         "", "offspring", "Pool", "Executor", "procspawn", "to Pool"
     );
-    for (row, samples) in rows.iter().zip(&mut samples) {
-        let medians = samples.each_mut().map(|samples| median(samples));
+    for (row, samples) in rows.iter().zip(samples) {
+        let medians = samples.map(figures::median);
         let figures: String = medians
             .iter()
             .map(|figure| figure.map_or_else(|| format!("{:>12}", ""), |f| format!("{f:>12.4}")))
@@ -232,9 +230,4 @@ fn main() {
             .map_or_else(String::new, |(ours, pool)| format!("{:>9.1}x", ours / pool));
         println!("{:32}{figures}{times}", row.name);
     }
-}
-
-fn median(samples: &mut [f64]) -> Option<f64> {
-    samples.sort_unstable_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied()
 }

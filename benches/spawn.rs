@@ -4,11 +4,14 @@
 //! one run, and how many times the bare process's figure ours is. The bare one writes its value into a pipe, before any
 //! library has done anything, and exits: fork, exec, exit and wait, no less is possible.
 
+mod figures;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use figures::{median, own_median};
 use offspring::{Builder, Process};
 
 const STARTS: u64 = 100;
@@ -182,11 +185,6 @@ const ROWS: &[Row] = &[
     },
 ];
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 fn main() {
     if let Ok(what) = std::env::var(BARE) {
         be_bare(&what);
@@ -207,10 +205,9 @@ fn main() {
             bare.extend(row.bare.map(|measure| measure()));
             procspawn.extend(row.procspawn.map(|measure| measure()));
         }
-        let ours = median(ours);
-        let other = |figures: Vec<f64>| (!figures.is_empty()).then(|| median(figures));
+        let ours = own_median(ours);
         let show = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"));
-        let (bare, procspawn) = (other(bare), other(procspawn));
+        let (bare, procspawn) = (median(bare), median(procspawn));
         println!(
             "{:<34} {:>5} {:>10} {:>10} {:>10} {:>7}",
             row.name,

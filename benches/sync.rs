@@ -3,11 +3,13 @@
 //! `cargo bench --bench sync [-- ROUNDS]`: the two take turns, several rounds (default 5); the table gives medians, and how
 //! many times Python's figure ours is. Without `python3` its column is empty.
 
+mod figures;
+
 use std::hint::black_box;
-use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use figures::{median, own_median};
 use offspring::shared::{AtomicU64, SharedSlice};
 use offspring::sync::{Event, Mutex, RwLock, Semaphore};
 use offspring::{Process, Queue};
@@ -146,12 +148,6 @@ fn share() -> f64 {
     elapsed.as_secs_f64() * 1e3
 }
 
-fn python(what: &str) -> Option<f64> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/sync.py");
-    let output = Command::new("python3").args([script, what]).output().ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
-}
-
 /// Name, unit, ours, Python's word for it.
 type Row = (&'static str, &'static str, fn() -> f64, &'static str);
 
@@ -164,11 +160,6 @@ const ROWS: &[Row] = &[
     ("1 GiB to a child", "ms", share, "share"),
 ];
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 #[offspring::main]
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
@@ -176,12 +167,12 @@ fn main() {
     for _ in 0..rounds {
         for ((_, _, work, word), (ours, theirs)) in ROWS.iter().zip(&mut figures) {
             ours.push(work());
-            theirs.extend(python(word));
+            theirs.extend(figures::python("sync.py", &[word]));
         }
     }
     println!("{:<40} {:>12} {:>12} {:>8}", "", "offspring", "Python", "times");
     for ((name, unit, _, _), (ours, theirs)) in ROWS.iter().zip(figures) {
-        let (ours, theirs) = (median(ours), median(theirs));
+        let (ours, theirs) = (own_median(ours), median(theirs).unwrap_or(f64::NAN));
         let times = if *unit == "ms" { theirs / ours } else { ours / theirs };
         println!("{:<40} {ours:>12.3} {theirs:>12.3} {times:>8.1}  {unit}", name);
     }

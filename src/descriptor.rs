@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use ipc_channel::ipc::{self, IpcSharedMemory};
 use serde::Serialize;
@@ -15,15 +15,19 @@ use serde::de::DeserializeOwned;
 use crate::guard::no_panic;
 use crate::sys;
 
-/// A second descriptor for the socket of a sender or receiver.
-pub(crate) fn socket_of(end: &impl fmt::Debug) -> io::Result<OwnedFd> {
+/// The number of the socket of a sender or receiver, as long as that lives; `None` if `Debug` does not show it.
+pub(crate) fn number_of(end: &impl fmt::Debug) -> Option<RawFd> {
     let text = format!("{end:?}");
-    let number = text
-        .split_once("fd: ")
-        .map(|(_, rest)| rest.trim_start_matches(|c: char| !c.is_ascii_digit()))
-        .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next())
-        .and_then(|number| number.parse().ok());
-    sys::duplicate_socket(number.ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?)
+    let (_, rest) = text.split_once("fd: ")?;
+    let rest = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let number = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    sys::is_packet_socket(number).then_some(number)
+}
+
+/// A second descriptor for it.
+pub(crate) fn socket_of(end: &impl fmt::Debug) -> io::Result<OwnedFd> {
+    let number = number_of(end).ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
+    sys::duplicate_socket(number)
 }
 
 /// The object of ipc-channel that a message with nothing but one descriptor decodes to.
@@ -47,6 +51,19 @@ pub(crate) fn sparse_memory(length: usize) -> io::Result<IpcSharedMemory> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_socket_of_a_receiver_has_a_packet_when_the_receiver_has_a_message() {
+        let (sender, receiver) = ipc_channel::ipc::channel::<u8>().unwrap();
+        let socket = number_of(&receiver).expect("Debug shows the socket");
+        assert!(!sys::has_packet(socket));
+        sender.send(1).unwrap();
+        assert!(sys::has_packet(socket));
+        receiver.recv().unwrap();
+        assert!(!sys::has_packet(socket));
+        drop(sender);
+        assert!(sys::has_packet(socket), "the end is something to read");
+    }
 
     #[test]
     fn a_socket_is_the_one_of_its_end() {

@@ -24,6 +24,7 @@ use ipc_channel::ipc::IpcReceiver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::descriptor;
 use crate::fail;
 use crate::sys::{self, lock};
 use crate::watch::{Seat, Waiter, Waiters};
@@ -87,7 +88,7 @@ struct Lead {
 impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     pub(crate) fn new(messages: IpcReceiver<M>) -> Line<M> {
         Line {
-            waiters: Watch(Waiters::of(wire::socket(&messages))),
+            waiters: Watch(Waiters::of(descriptor::number_of(&messages))),
             messages: Mutex::new(messages),
             lead: Mutex::new(Lead::default()),
             changed: Condvar::new(),

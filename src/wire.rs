@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender};
@@ -177,15 +177,6 @@ where
     }
 }
 
-/// The number of the socket that a receiver reads. ipc-channel keeps it to itself, except in `Debug`; where that
-/// shows none, the receiver cannot be waited for together with others.
-pub(crate) fn socket<M: std::fmt::Debug>(receiver: &IpcReceiver<M>) -> Option<RawFd> {
-    let text = format!("{receiver:?}");
-    let (_, number) = text.split_once("fd: Cell { value: ")?;
-    let number = number.split_once(' ')?.0.parse().ok()?;
-    sys::is_packet_socket(number).then_some(number)
-}
-
 /// FNV-1a over a text: the fingerprint of a type's name in a header.
 pub(crate) fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -248,19 +239,6 @@ mod tests {
         let error = encode_into(&("some text", Panics), &mut bytes).unwrap_err();
         assert!(error.to_string().contains("oh"), "{error}");
         assert_eq!(bytes, [9]);
-    }
-
-    #[test]
-    fn the_socket_of_a_receiver_has_a_packet_when_the_receiver_has_a_message() {
-        let (sender, receiver) = ipc_channel::ipc::channel::<u8>().unwrap();
-        let socket = socket(&receiver).expect("Debug shows the socket");
-        assert!(!sys::has_packet(socket));
-        sender.send(1).unwrap();
-        assert!(sys::has_packet(socket));
-        receiver.recv().unwrap();
-        assert!(!sys::has_packet(socket));
-        drop(sender);
-        assert!(sys::has_packet(socket), "the end is something to read");
     }
 
     #[test]

@@ -237,11 +237,11 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_u128(number::read_wide(&mut self.input)?)
+        visitor.visit_u128(number::read_wide(&mut self.input, 128)?)
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_i128(number::unzigzag_wide(number::read_wide(&mut self.input)?))
+        visitor.visit_i128(number::unzigzag_wide(number::read_wide(&mut self.input, 128)?))
     }
 
     #[inline]

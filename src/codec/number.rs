@@ -6,61 +6,42 @@ use crate::codec::Input;
 /// The most bytes that one takes.
 pub(super) const LONGEST: usize = 19;
 
-/// Writes the number into `buffer`; how many bytes it took.
-#[inline]
-pub(super) fn write(mut number: u64, buffer: &mut [u8; LONGEST]) -> usize {
-    let mut length = 0;
-    while number > 0x7f {
-        buffer[length] = number as u8 | 0x80;
-        number >>= 7;
-        length += 1;
-    }
-    buffer[length] = number as u8;
-    length + 1
+macro_rules! numbers {
+    ($number:ty, $write:ident, $read:ident) => {
+        /// Writes the number into `buffer`; how many bytes it took.
+        #[inline]
+        pub(super) fn $write(mut number: $number, buffer: &mut [u8; LONGEST]) -> usize {
+            let mut length = 0;
+            while number > 0x7f {
+                buffer[length] = number as u8 | 0x80;
+                number >>= 7;
+                length += 1;
+            }
+            buffer[length] = number as u8;
+            length + 1
+        }
+
+        /// Reads a number of so many bits.
+        #[inline]
+        pub(super) fn $read<'de>(input: &mut impl Input<'de>, bits: u32) -> Result<$number> {
+            let mut number: $number = 0;
+            for shift in (0..bits).step_by(7) {
+                let byte = input.byte().ok_or(Error::new(SHORT))?;
+                if shift + 7 > bits && u32::from(byte) >> (bits - shift) != 0 {
+                    break;
+                }
+                number |= <$number>::from(byte & 0x7f) << shift;
+                if byte & 0x80 == 0 {
+                    return Ok(number);
+                }
+            }
+            Err(Error::new("a number is too large"))
+        }
+    };
 }
 
-pub(super) fn write_wide(mut number: u128, buffer: &mut [u8; LONGEST]) -> usize {
-    let mut length = 0;
-    while number > 0x7f {
-        buffer[length] = number as u8 | 0x80;
-        number >>= 7;
-        length += 1;
-    }
-    buffer[length] = number as u8;
-    length + 1
-}
-
-/// Reads a number of so many bits.
-#[inline]
-pub(super) fn read<'de>(input: &mut impl Input<'de>, bits: u32) -> Result<u64> {
-    let mut number = 0u64;
-    for shift in (0..bits).step_by(7) {
-        let byte = input.byte().ok_or(Error::new(SHORT))?;
-        if shift + 7 > bits && u32::from(byte) >> (bits - shift) != 0 {
-            break;
-        }
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(number);
-        }
-    }
-    Err(Error::new("a number is too large"))
-}
-
-pub(super) fn read_wide<'de>(input: &mut impl Input<'de>) -> Result<u128> {
-    let mut number = 0u128;
-    for shift in (0..128).step_by(7) {
-        let byte = input.byte().ok_or(Error::new(SHORT))?;
-        if shift + 7 > 128 && byte >> (128 - shift) != 0 {
-            break;
-        }
-        number |= u128::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(number);
-        }
-    }
-    Err(Error::new("a number is too large"))
-}
+numbers!(u64, write, read);
+numbers!(u128, write_wide, read_wide);
 
 pub(super) fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64

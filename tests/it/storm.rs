@@ -8,34 +8,12 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use offspring::{Builder, JoinableQueue, Process, Queue};
 use serde::{Deserialize, Serialize};
 
-struct Random(u64);
-
-impl Random {
-    fn new() -> Random {
-        let seed = std::env::var("OFFSPRING_STORM_SEED").map_or_else(
-            |_| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1,
-            |seed| seed.parse().expect("OFFSPRING_STORM_SEED is a number"),
-        );
-        println!("OFFSPRING_STORM_SEED={seed}");
-        Random(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-fn kills() -> usize {
-    std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| kills.parse().expect("OFFSPRING_STORM_KILLS is a number"))
-}
+use crate::support::{Random, storm_kills};
 
 /// What one process did.
 struct History(File);
@@ -169,7 +147,7 @@ impl Storm {
     pub(crate) fn new() -> Storm {
         Storm {
             directory: tempfile::tempdir().unwrap(),
-            random: Random::new(),
+            random: Random::of_storm(),
             histories: Vec::new(),
             running: Vec::new(),
             killed_consumers: 0,
@@ -184,7 +162,7 @@ impl Storm {
     }
 
     fn rage(&mut self, mut spawn: impl FnMut(bool, PathBuf, u64) -> Process<()>) {
-        for n in 0..kills() + 4 {
+        for n in 0..storm_kills() + 4 {
             let producer = match self.running.iter().filter(|(producer, _)| *producer).count() {
                 0 => true,
                 1 if self.running.len() < 3 => n % 2 == 0,
@@ -192,7 +170,7 @@ impl Storm {
                 _ => false,
             };
             let history = self.history();
-            let process = spawn(producer, history, n as u64);
+            let process = spawn(producer, history, n);
             self.running.push((producer, process));
             if self.running.len() < 4 {
                 continue;

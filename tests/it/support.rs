@@ -1,6 +1,6 @@
 //! What tests share.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Waits for an event that no call waits for, such as the end of a process that is not ours.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -23,4 +23,39 @@ pub(crate) fn is_running(pid: u32) -> bool {
             .next()
             .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
     })
+}
+
+/// Numbers that look random, the same for the same seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed | 1)
+    }
+
+    /// `OFFSPRING_STORM_SEED`, or another one each time, which is printed.
+    pub(crate) fn of_storm() -> Random {
+        let seed = std::env::var("OFFSPRING_STORM_SEED").map_or_else(
+            |_| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1,
+            |seed| seed.parse().expect("OFFSPRING_STORM_SEED is a number"),
+        );
+        println!("OFFSPRING_STORM_SEED={seed}");
+        Random::new(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    pub(crate) fn sleep(&mut self, micros: u64) {
+        std::thread::sleep(Duration::from_micros(self.below(micros)));
+    }
+}
+
+/// How many processes a storm kills.
+pub(crate) fn storm_kills() -> u64 {
+    std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| kills.parse().expect("OFFSPRING_STORM_KILLS is a number"))
 }

@@ -4,7 +4,7 @@
 //! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40), `OFFSPRING_STORM_SEED` repeats one.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use offspring::shared::{AtomicBool, AtomicU64};
 use offspring::sync::{
@@ -13,37 +13,11 @@ use offspring::sync::{
 use offspring::{Process, ProcessWorker, Worker};
 use serde::{Deserialize, Serialize};
 
+use crate::support::{Random, storm_kills};
+
 /// Whatever takes longer hangs.
 const LONG: Duration = Duration::from_secs(20);
 const PERMITS: u32 = 2;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    fn sleep(&mut self, micros: u64) {
-        std::thread::sleep(Duration::from_micros(self.below(micros)));
-    }
-}
-
-fn random() -> Random {
-    let seed = std::env::var("OFFSPRING_STORM_SEED").map_or_else(
-        |_| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1,
-        |seed| seed.parse().expect("OFFSPRING_STORM_SEED is a number"),
-    );
-    println!("OFFSPRING_STORM_SEED={seed}");
-    Random(seed)
-}
-
-fn kills() -> u64 {
-    std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| kills.parse().expect("OFFSPRING_STORM_KILLS is a number"))
-}
 
 /// Everything that can be held.
 #[derive(Clone, Serialize, Deserialize, Worker)]
@@ -212,7 +186,7 @@ impl ProcessWorker for Stage {
     type Output = ();
 
     fn run(self) {
-        let mut random = Random(self.seed);
+        let mut random = Random::new(self.seed);
         std::thread::scope(|scope| {
             scope.spawn(|| self.consume());
             loop {
@@ -223,8 +197,8 @@ impl ProcessWorker for Stage {
 }
 
 #[offspring::test(timeout = "3600s")]
-fn locks_survive_a_storm_of_kills() {
-    let mut random = random();
+fn locks_survive_a_storm_of_storm_kills() {
+    let mut random = Random::of_storm();
     let stage = Stage::new();
     let spawn = |random: &mut Random| -> Process<()> {
         let mut stage = stage.clone();
@@ -233,7 +207,7 @@ fn locks_survive_a_storm_of_kills() {
     };
     let mut running: Vec<_> = (0..3).map(|_| spawn(&mut random)).collect();
     let mut longest = [Duration::ZERO; 6];
-    for _ in 0..kills() {
+    for _ in 0..storm_kills() {
         random.sleep(3000);
         let victim = running.swap_remove(random.below(3) as usize);
         assert!(victim.is_alive(), "{:?}", victim.join());
@@ -277,7 +251,7 @@ fn locks_survive_a_storm_of_kills() {
     let torn = stage.torn.load(Ordering::Relaxed);
     println!(
         "{} kills, {rounds} changes of the pair, {torn} torn; longest wait for each after a kill: {longest:?}",
-        kills()
+        storm_kills()
     );
 }
 
@@ -291,13 +265,13 @@ fn meet(barrier: Barrier, stop: AtomicBool) {
 }
 
 #[offspring::test(timeout = "3600s")]
-fn a_barrier_never_hangs_in_a_storm_of_kills() {
-    let mut random = random();
+fn a_barrier_never_hangs_in_a_storm_of_storm_kills() {
+    let mut random = Random::of_storm();
     let (barrier, stop) = (Barrier::new(3).unwrap(), AtomicBool::new(false).unwrap());
     let spawn = || meet::spawn(barrier.clone(), stop.clone()).unwrap();
     let mut running = vec![spawn(), spawn()];
     let mut passed = 0u64;
-    for _ in 0..kills() {
+    for _ in 0..storm_kills() {
         let until = Instant::now() + Duration::from_micros(random.below(3000));
         while Instant::now() < until {
             barrier.wait_timeout(LONG).expect("nobody dies now");
@@ -321,5 +295,5 @@ fn a_barrier_never_hangs_in_a_storm_of_kills() {
     for process in running {
         process.join_timeout(LONG).unwrap();
     }
-    println!("{} kills, {passed} rounds", kills());
+    println!("{} kills, {passed} rounds", storm_kills());
 }

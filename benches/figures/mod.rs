@@ -1,0 +1,25 @@
+//! What the benches share.
+
+// Each bench uses some of it.
+#![allow(dead_code)]
+
+use std::process::Command;
+
+/// The middle one; `None` if there are none.
+pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
+}
+
+/// Of our own, which are always there.
+pub(crate) fn own_median(figures: Vec<f64>) -> f64 {
+    median(figures).expect("there is at least one round")
+}
+
+/// What a script of this folder prints; `None` without `python3`, or if the script fails.
+pub(crate) fn python(script: &str, arguments: &[&str]) -> Option<f64> {
+    let script = format!("{}/benches/{script}", env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3").arg(script).args(arguments).output().ok()?;
+    let output = output.status.success().then_some(output.stdout)?;
+    String::from_utf8(output).ok()?.trim().parse().ok()
+}
