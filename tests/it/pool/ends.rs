@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use offspring::{Pool, Sender, SubmitError, Task, TaskError};
 
-use crate::support::{eventually, is_running};
+use crate::support::{Random, eventually, is_running};
 
 #[offspring::worker]
 fn sleep_for(time: Duration) -> u64 {
@@ -184,7 +184,10 @@ fn a_map_takes_no_more_inputs_than_its_window_and_ends_when_it_is_dropped() {
             slow.cancel();
             first
         });
-        eventually("two run", || pool.stats().workers.iter().all(|worker| worker.task.is_some()));
+        eventually("two run", || {
+            let workers = pool.stats().workers;
+            workers.len() == 2 && workers.iter().all(|worker| worker.task.is_some())
+        });
         let victim = pool.pids()[0];
         let _ = Command::new("kill").args(["-KILL", &victim.to_string()]).status();
         let victim = pool.pids().into_iter().find(|&pid| pid != victim);
@@ -267,19 +270,8 @@ fn note(file: &Path, what: &str, id: u64) {
     file.write_all(format!("{what} {id}\n").as_bytes()).unwrap();
 }
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 fn one_history(seed: u64) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("chronicle");
     let pool = Pool::builder()
