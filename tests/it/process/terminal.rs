@@ -88,10 +88,12 @@ fn do_not_echo(terminal: &File) {
 
 /// Makes the program the leader of a session of its own, whose terminal is its stdin.
 fn lead_session(command: &mut Command) -> &mut Command {
-    // SAFETY: between fork and exec two system calls are made, and nothing else.
+    // SAFETY: between fork and exec three system calls are made, and nothing else.
     unsafe {
         command.pre_exec(|| {
             libc::setsid();
+            // A shell starts what is in its background with Ctrl-C ignored, and these tests may be.
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
             libc::ioctl(0, libc::TIOCSCTTY, 0);
             Ok(())
         })
