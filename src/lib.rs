@@ -106,6 +106,9 @@
 //!
 //! Linux 5.4 and later. What is specific to it stands in one module; other systems are refused at compile time for now.
 
+// On docs.rs, so that what needs a feature says so.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod actor;
 #[cfg(feature = "async")]
 mod awaiting;
