@@ -135,6 +135,7 @@ pub mod shared;
 mod shared_fd;
 pub mod sync;
 mod sys;
+mod tree;
 mod watch;
 mod wire;
 
@@ -211,8 +212,10 @@ pub use process::{
 };
 pub use queue::{
     DeadCause, DeadLetter, Delivery, JoinableBatches, JoinableIter, JoinableQueue, Queue, QueueBatches, QueueBuilder, QueueIter,
+    QueueStatus,
 };
 pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_any_timeout};
+pub use tree::{ProcessInfo, ProcessState, ProcessTree, tree};
 
 pub use process::Backend;
 

@@ -97,6 +97,23 @@ fn pool_crash() {
 }
 
 #[test]
+fn top() {
+    let run = example("top").run();
+    assert_eq!((run.code(), run.stderr()), (Some(0), ""));
+    // No terminal, so all rounds are there, and nothing that moves a cursor.
+    assert!(!run.stdout().contains('\x1b'));
+    let rounds: Vec<&str> = run.stdout().split("process ").skip(1).collect();
+    assert_eq!(rounds.len(), 8, "{}", run.stdout());
+    for round in rounds {
+        let mut lines = round.lines().skip(1);
+        for start in ["main  ", "├─ anna  ", "├─ ben  ", "└─ carla  ", "", "queue  ", "u32  "] {
+            assert!(lines.next().is_some_and(|line| line.starts_with(start)), "{start}: {round}");
+        }
+        assert_eq!(round.matches("count_primes (daemon)").count(), 3);
+    }
+}
+
+#[test]
 fn checksums_of_a_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("b")).expect("a folder");

@@ -27,7 +27,9 @@ mod service;
 mod session;
 
 pub(crate) use page::{OWNER, Peer, SESSIONS_MAX};
-pub(crate) use service::{Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish, resolve, ticket};
+pub(crate) use service::{
+    Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish, resolve, resources, ticket,
+};
 pub(crate) use session::{DOWN_RING, OwnerGone, REGION_BYTES, Session, TakesParcels, UP_RING, word};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};

@@ -19,6 +19,7 @@ const PARCELS_READ: usize = 256;
 const BELLS_READ: usize = 264;
 const HUB_PARCELS_READ: usize = 384;
 const NUMBER: usize = 512;
+const PID: usize = 520;
 const ATTACHED: usize = 640;
 const PAGE_BYTES: usize = 768;
 
@@ -28,7 +29,14 @@ pub(crate) struct Page(Region);
 
 impl Page {
     pub(crate) fn new() -> io::Result<Page> {
-        Region::new(PAGE_BYTES).map(Page)
+        let page = Region::new(PAGE_BYTES).map(Page)?;
+        page.0.atomic(PID).store(std::process::id().into(), Ordering::SeqCst);
+        Ok(page)
+    }
+
+    /// The client's, as it says itself: to be shown, and to be used for nothing else.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.atomic(PID).load(Ordering::SeqCst) as u32
     }
 
     pub(crate) fn adopt(memory: IpcSharedMemory) -> Option<Page> {

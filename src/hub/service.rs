@@ -149,6 +149,19 @@ pub(crate) fn resolve(number: u64) -> Option<Arc<dyn Resource>> {
     lock(&RESOURCES).as_ref()?.get(&number)?.upgrade()
 }
 
+/// All that this process has published and somebody holds.
+pub(crate) fn resources() -> Vec<Arc<dyn Resource>> {
+    let resources = lock(&RESOURCES);
+    let mut numbered: Vec<_> = resources
+        .iter()
+        .flatten()
+        .filter_map(|(n, resource)| Some((*n, resource.upgrade()?)))
+        .collect();
+    drop(resources);
+    numbered.sort_by_key(|(number, _)| *number);
+    numbered.into_iter().map(|(_, resource)| resource).collect()
+}
+
 /// Makes the service look at the regions: something in them waits for a moment that it does not know of.
 pub(crate) fn nudge() {
     let Some(hub) = HUB.get() else { return };

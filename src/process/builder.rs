@@ -261,7 +261,7 @@ impl Builder {
 
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
             let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
-            return inline::spawn(identity, child::run::<W>, value, timeout);
+            return inline::spawn(identity, registered, child::run::<W>, value, timeout);
         }
         let limit = Limit::of(self.start_timeout.unwrap_or(START_TIMEOUT));
         let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
@@ -277,7 +277,6 @@ impl Builder {
         start.tell(&hello, &hello_fds)?;
         drop(hello_fds);
         let server = start.hear_ready()?;
-        let daemon = identity.daemon;
         let belongings = companion::prepare(&Heir {
             name: &identity.name,
             logs,
@@ -285,7 +284,7 @@ impl Builder {
         let boot = Boot {
             token,
             worker: registered.to_owned(),
-            identity,
+            identity: identity.clone(),
             entry: entry.clone(),
             value,
             reports: reports_in_child,
@@ -293,7 +292,7 @@ impl Builder {
         };
         start.send_boot(server, boot)?;
         start.hear_started()?;
-        let process = start.finish(daemon, reports, pipes)?;
+        let process = start.finish(&identity, registered, reports, pipes)?;
         if detached {
             process.running.detach();
         }

@@ -175,6 +175,13 @@ pub fn current() -> CurrentProcess {
     }
 }
 
+/// This process itself, whatever runs on this thread.
+pub(crate) fn this_process() -> CurrentProcess {
+    CurrentProcess {
+        identity: IDENTITY.get().cloned().unwrap_or_else(|| Arc::new(Identity::of_main())),
+    }
+}
+
 /// The process that started this one; `None` in the program itself.
 #[must_use]
 pub fn parent() -> Option<ParentProcess> {

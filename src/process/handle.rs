@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
 use crate::process::child::EXIT_PANIC;
 use crate::process::companion;
+use crate::process::current::Identity;
 use crate::process::handshake::{self, Answer, Order, Report};
 use crate::process::inline::{Backend, OnThread};
 use crate::process::reaper;
@@ -31,6 +32,9 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
+    /// The name under which its worker is registered.
+    pub(crate) worker: &'static str,
+    pub(crate) generation: u32,
     pub(super) started_by: ThreadId,
     is_on_thread: bool,
     pub(super) detached: AtomicBool,
@@ -106,21 +110,23 @@ enum Output {
 }
 
 impl Running {
-    pub(crate) fn new(pid: u32, name: String, daemon: bool, life: Life) -> Running {
-        Running::in_state(pid, name, daemon, State::Running(life))
+    pub(crate) fn new(pid: u32, identity: &Identity, worker: &'static str, life: Life) -> Running {
+        Running::in_state(pid, identity, worker, State::Running(life))
     }
 
-    pub(crate) fn on_thread(pid: u32, name: String, daemon: bool, thread: OnThread) -> Running {
-        Running::in_state(pid, name, daemon, State::OnThread(thread))
+    pub(crate) fn on_thread(identity: &Identity, worker: &'static str, thread: OnThread) -> Running {
+        Running::in_state(std::process::id(), identity, worker, State::OnThread(thread))
     }
 
-    fn in_state(pid: u32, name: String, daemon: bool, state: State) -> Running {
+    fn in_state(pid: u32, identity: &Identity, worker: &'static str, state: State) -> Running {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Running {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             pid,
-            name,
-            daemon,
+            name: identity.name.clone(),
+            daemon: identity.daemon,
+            worker,
+            generation: identity.generation,
             started_by: thread::current().id(),
             is_on_thread: matches!(state, State::OnThread(_)),
             detached: AtomicBool::new(false),

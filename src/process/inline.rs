@@ -152,6 +152,7 @@ type Started = mpsc::SyncSender<Result<(), String>>;
 
 pub(crate) fn spawn<T: DeserializeOwned>(
     identity: Identity,
+    worker: &'static str,
     run: Run,
     value: OpaqueIpcReceiver,
     timeout: Duration,
@@ -160,9 +161,8 @@ pub(crate) fn spawn<T: DeserializeOwned>(
     let asked = Arc::new(Asked::default());
     let (name, pid) = (identity.name.clone(), std::process::id());
     let running = Running::on_thread(
-        pid,
-        name.clone(),
-        identity.daemon,
+        &identity,
+        worker,
         OnThread {
             asked: asked.clone(),
             reports,

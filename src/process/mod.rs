@@ -40,14 +40,17 @@ pub use builder::Builder;
 pub use collect::Output;
 pub use companion::Forwarding;
 pub(crate) use companion::{Companion, Heir};
+pub(crate) use current::this_process;
 pub use current::{CurrentProcess, ParentProcess, current, parent};
 pub use entry::init;
 #[doc(hidden)]
 pub use entry::{enter_test, with_deadline};
 pub(crate) use exit::{AtExit, finish_before_exit};
+pub(crate) use handle::Running;
 pub use handle::{ChildProcess, Process, active_children};
 pub use inline::Backend;
 pub(crate) use inline::is_inline;
+pub(crate) use reaper::running;
 #[doc(hidden)]
 pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, PanicReport, SpawnError};
 use crate::process::child::EXIT_PANIC;
+use crate::process::current::Identity;
 use crate::process::directory::Candidates;
 use crate::process::early::Early;
 use crate::process::handle::{Life, Process, Running, unsaid};
@@ -245,7 +246,8 @@ impl Start {
     /// Hands the child over to the reaper.
     pub(crate) fn finish<T: DeserializeOwned>(
         mut self,
-        daemon: bool,
+        identity: &Identity,
+        worker: &'static str,
         reports: IpcReceiver<Report>,
         pipes: Pipes,
     ) -> Result<Process<T>, SpawnError> {
@@ -257,7 +259,7 @@ impl Start {
             early.leave();
         }
         let life = Life::new(pidfd, lifeline, reports);
-        let running = Arc::new(Running::new(self.pid, self.name.clone(), daemon, life));
+        let running = Arc::new(Running::new(self.pid, identity, worker, life));
         if let Err(source) = reaper::watch(running.clone()) {
             running.with_pidfd(|pidfd| {
                 pidfd.kill();

@@ -46,6 +46,10 @@ impl DeadLetters {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.letters.len()
+    }
+
     pub(super) fn push(&mut self, item: Item, cause: DeadCause) {
         let Item { payload, attempts } = item;
         self.letters.push_back((

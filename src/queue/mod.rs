@@ -15,9 +15,12 @@ mod remote;
 mod report;
 mod service;
 mod settle;
+mod status;
 
 pub use builder::QueueBuilder;
 pub use dead::{DeadCause, DeadLetter};
 pub use delivery::Delivery;
 pub use joinable::{JoinableBatches, JoinableIter, JoinableQueue};
 pub use plain::{Queue, QueueBatches, QueueIter};
+pub use status::QueueStatus;
+pub(crate) use status::statuses;

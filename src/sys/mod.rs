@@ -24,6 +24,8 @@ mod setup;
 #[cfg(target_os = "linux")]
 mod streams;
 #[cfg(target_os = "linux")]
+mod survey;
+#[cfg(target_os = "linux")]
 mod tree;
 #[cfg(target_os = "linux")]
 pub(crate) use descriptors::*;
@@ -39,6 +41,8 @@ pub(crate) use readiness::*;
 pub(crate) use setup::*;
 #[cfg(target_os = "linux")]
 pub(crate) use streams::*;
+#[cfg(target_os = "linux")]
+pub(crate) use survey::*;
 #[cfg(target_os = "linux")]
 pub(crate) use tree::*;
 

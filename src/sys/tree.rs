@@ -105,7 +105,7 @@ fn stands_still(pid: i32) -> bool {
     })
 }
 
-fn processes() -> impl Iterator<Item = i32> {
+pub(super) fn processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -116,7 +116,7 @@ fn parent_of(pid: i32) -> Option<i32> {
 }
 
 /// The n-th field behind the name, which may hold anything.
-fn field(stat: &str, n: usize) -> Option<&str> {
+pub(super) fn field(stat: &str, n: usize) -> Option<&str> {
     stat.rsplit_once(") ")?.1.split(' ').nth(n)
 }
 

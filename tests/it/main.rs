@@ -17,3 +17,4 @@ mod shared;
 mod storm;
 mod sync;
 mod tidy;
+mod tree;

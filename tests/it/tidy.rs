@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["select", "awaiting", "pool"],
     &["actor"],
     &["supervisor"],
+    &["tree"],
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
