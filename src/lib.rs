@@ -42,9 +42,10 @@
 //! - A **[`Pool`]** runs tasks, which are worker values as well, on processes that it replaces when they die.
 //! - A **[`channel`]** has many senders and one receiver, a **[`pipe`]** two ends that both send and receive.
 //! - **[`wait_any`]**, or a [`Selector`], waits for the first of many processes, receivers and connections.
-//! - An **[actor]** keeps a state in a process, and handles calls and casts from all others one at a time.
 //! - **Locks, permits, events and barriers** between processes are in [`sync`], memory that they share in [`shared`]: what
 //!   a process held when it was killed goes to the next.
+//! - An **[actor]** keeps a state in a process, and handles calls and casts from all others one at a time; a
+//!   [`Supervisor`] starts it again when it dies.
 //! - **Children never outlive their parent**, however it ends. At its normal end daemons are stopped and the others
 //!   are waited for.
 //!
@@ -133,12 +134,14 @@ mod ring;
 mod select;
 pub mod shared;
 mod shared_fd;
+pub mod supervisor;
 pub mod sync;
 mod sys;
 mod tree;
 mod watch;
 mod wire;
 
+pub use actor::{Actor, ActorRef};
 pub use channel::{Bytes, Receiver, ReceiverIter, Sender, channel};
 pub use error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError,
@@ -151,6 +154,46 @@ pub use error::{
 /// Registers it under its path; `#[offspring(name = "...")]` beside the derive gives another name. A type with
 /// generic parameters is not registered by the derive: name each instance with [`register!`].
 pub use offspring_macros::Worker;
+/// Makes an actor of a type: the methods of its `impl` block become messages, and those of a typed handle.
+///
+/// Messages are the methods that are `pub` and take `self`; the handle's wait for the reply, and `#[cast]` ones do not.
+/// `start` builds the state in the new process; its visibility is that of `CounterHandle`, `CounterMessage` and
+/// `CounterReply`, which stand beside the type.
+///
+/// ```
+/// struct Counter {
+///     value: u64,
+/// }
+///
+/// #[offspring::actor]
+/// impl Counter {
+///     fn start(value: u64) -> Self {
+///         Counter { value }
+///     }
+///
+///     /// The value now.
+///     pub fn get(&self) -> u64 {
+///         self.value
+///     }
+///
+///     #[cast]
+///     pub fn add(&mut self, n: u64) {
+///         self.value += n;
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Counter::spawn(10)?;
+///     counter.add(5)?; // goes on
+///     assert_eq!(counter.get()?, 15); // waits for the reply
+///     Ok(())
+/// }
+/// ```
+///
+/// A `start` may be fallible, and take a [`&Context<Self>`](crate::actor::Context) last. The hooks
+/// [`stop`](crate::actor::Actor::stop) and [`checkpoint`](crate::actor::Actor::checkpoint) are written as methods of these names.
+pub use offspring_macros::actor;
 /// Runs [`init`] before the rest of `main`, and before the runtime of a `#[tokio::main]` below it.
 ///
 /// ```
@@ -231,9 +274,12 @@ pub mod unix {
 }
 pub use wire::{message_limit, set_message_limit};
 
+pub use supervisor::Supervisor;
+
 /// Not public API: what the macros reach.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::actor::foreign_reply;
     #[cfg(feature = "failpoints")]
     pub use crate::fail::{MISTAKES, POINTS};
     pub use crate::process::{Registration, enter_test, with_deadline};

@@ -163,6 +163,19 @@ fn shared_array() {
 }
 
 #[test]
+fn manager() {
+    let printed = "{\"0.25\": \"none\", \"1\": \"one\", \"2\": \"two\"}\n[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]\n";
+    example("manager").run().printed(printed);
+}
+
+#[test]
+fn kv() {
+    let run = example("kv").args(["3", "60"]).run();
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert_eq!(run.stdout(), "180 keys written and read back, 180 in the store, 1 restart\n");
+}
+
+#[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
     for entry in fs::read_dir(sources()).expect("the examples are there") {

@@ -22,7 +22,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    fn new(args: &Args, attribute: &str, known: &[Key]) -> Verdict {
+    pub(crate) fn new(args: &Args, attribute: &str, known: &[Key]) -> Verdict {
         let mut errors = Errors::default();
         let options = Options::read(args, attribute, known, &mut errors);
         Verdict {
@@ -40,7 +40,7 @@ impl Verdict {
     }
 
     /// Notes a broken rule of the item.
-    fn refuse(&mut self, at: impl ToTokens, message: impl Display) {
+    pub(crate) fn refuse(&mut self, at: impl ToTokens, message: impl Display) {
         self.sound = false;
         self.errors.at(at, message);
     }
@@ -169,14 +169,14 @@ fn argument(verdict: &mut Verdict, typed: &PatType) {
 
 /// Whether a type crosses to the child or back.
 #[derive(Clone, Copy)]
-enum Direction {
+pub(crate) enum Direction {
     In,
     Out,
 }
 
 /// Refuses what in `ty` cannot cross, as far as it can be seen without knowing the types. The rest
 /// is serde's to say.
-fn fits(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
+pub(crate) fn fits(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
     Crossing { verdict, direction }.visit_type(ty);
 }
 

@@ -4,6 +4,7 @@
 
 use proc_macro::TokenStream;
 
+mod actor;
 mod check;
 mod expand;
 mod options;
@@ -98,6 +99,47 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
     };
     let verdict = check::worker(&function);
     verdict.report(expand::worker(&function, &verdict)).into()
+}
+
+/// Makes an actor of a type: the methods of its `impl` block become messages, and those of a typed handle.
+///
+/// ```text
+/// #[offspring::actor]
+/// impl Counter {
+///     fn start(value: u64) -> Self { .. }
+///     pub fn get(&self) -> u64 { .. }
+///     #[cast]
+///     pub fn add(&mut self, n: u64) { .. }
+/// }
+///
+/// let counter = Counter::spawn(10)?;  // Owned<CounterHandle>
+/// counter.add(5)?;
+/// assert_eq!(counter.get()?, 15);
+/// ```
+///
+/// The block stays as it is. Beside it are generated, with the visibility of `start`,
+///
+/// - `enum CounterMessage` and `enum CounterReply`, with a variant for each message;
+/// - `impl Actor for Counter`, with the arguments of `start` as a tuple, and its registration;
+/// - `struct CounterHandle`, an address with a method for each message: `get` waits for the reply, `get_async` is a
+///   future, and a cast goes on;
+/// - `Counter::spawn`, with the arguments of `start`.
+///
+/// Messages are the methods that are `pub` and take `&self` or `&mut self`; others are helpers. `start` returns `Self` or a
+/// `Result`, and may take a `&Context<Self>` last. `stop(&mut self, reason: &DownReason)` and `checkpoint(&self) -> Option<Checkpoint>`
+/// are the hooks of their names. Docs, `#[cfg]`, `#[deprecated]` and `#[allow]` are carried over.
+///
+/// # Arguments
+///
+/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`.
+///
+/// # Refused
+///
+/// Generic types, a block without `start`, messages that borrow, are generic, `async` or `unsafe`, a `#[cast]` that returns
+/// something, and names that the handle has itself.
+#[proc_macro_attribute]
+pub fn actor(args: TokenStream, item: TokenStream) -> TokenStream {
+    actor::actor(args.into(), item.into()).into()
 }
 
 /// Starts `main` with `offspring::init()`, which in a child process runs the worker and does not

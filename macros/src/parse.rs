@@ -36,7 +36,7 @@ impl Parse for Pair {
 /// kept.
 pub(crate) type Args = syn::Result<Vec<Pair>>;
 
-fn pairs(input: ParseStream<'_>) -> syn::Result<Vec<Pair>> {
+pub(crate) fn pairs(input: ParseStream<'_>) -> syn::Result<Vec<Pair>> {
     Ok(Punctuated::<Pair, Token![,]>::parse_terminated(input)?.into_iter().collect())
 }
 

@@ -17,7 +17,7 @@ use crate::error::{CallError, CastError, DownReason, PutError, PutTimeoutError};
 use crate::wire;
 
 /// How long a call waits for its reply, and a cast for room: OTP's default.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The address of an actor: cheap to clone, to be sent in worker fields, queue items and messages.
 ///
@@ -230,7 +230,7 @@ impl<A: Actor> ActorRef<A> {
             })
     }
 
-    pub(super) fn entry(&self) -> Result<Entry, String> {
+    pub(crate) fn entry(&self) -> Result<Entry, String> {
         let desk = match &self.link.way {
             Way::Here(_) => desk::own_desk().map_err(|error| error.to_string())?,
             Way::There(desk) => desk.clone(),
@@ -244,7 +244,7 @@ impl<A: Actor> ActorRef<A> {
     }
 
     /// The address that an entry stands for; `None` if it is of another type.
-    pub(super) fn from_entry(entry: Entry, timeout: Duration) -> Option<ActorRef<A>> {
+    pub(crate) fn from_entry(entry: Entry, timeout: Duration) -> Option<ActorRef<A>> {
         if entry.fingerprint != fingerprint::<A>() {
             return None;
         }

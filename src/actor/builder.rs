@@ -162,6 +162,18 @@ impl Builder {
     }
 }
 
+impl Builder {
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The actor will not be launched again.
+    pub(crate) fn close(&self, post: &Post, reason: DownReason) {
+        names::forget(post, self.registered);
+        desk::close_post(post, post.generation(), reason);
+    }
+}
+
 /// `Counter-1` of `app::Counter`.
 fn default_name<A>() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);

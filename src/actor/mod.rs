@@ -41,7 +41,22 @@ pub use incarnation::{ActorProcess, Outcome};
 pub use monitor::{Down, Monitor};
 pub use names::find;
 
+pub(crate) use address::TIMEOUT;
+pub(crate) use keeper::{Post, launch};
+pub(crate) use letters::{Entry, Status};
+pub(crate) use plan::Plan;
+
 pub use crate::error::{CallError, CastError, DownReason, LookupError, StartError};
+
+/// Not public API: a reply that is none to the message of a generated method.
+#[doc(hidden)]
+#[must_use]
+pub fn foreign_reply(actor: &str) -> CallError {
+    CallError::Refused {
+        actor: actor.to_owned(),
+        message: "its reply is that to another message".to_owned(),
+    }
+}
 
 /// Registers actor types, so that their processes can be started: what `#[offspring::actor]` does by itself.
 ///

@@ -248,3 +248,46 @@ pub enum LookupError {
         message: String,
     },
 }
+
+/// Why a supervisor did not do what it was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SupervisorError {
+    /// A child did not start.
+    #[error("child `{id}` did not start")]
+    Start {
+        /// Its id.
+        id: String,
+        /// Why not.
+        #[source]
+        source: Box<StartError>,
+    },
+    /// Two children with one id.
+    #[error("there is a child with the id `{id}` already")]
+    DuplicateId {
+        /// The id.
+        id: String,
+    },
+    /// There is no such child.
+    #[error("there is no child with the id `{id}`")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+    /// The child is up, or about to be.
+    #[error("child `{id}` is not stopped")]
+    Running {
+        /// The id.
+        id: String,
+    },
+    /// The supervisor has ended.
+    #[error("the supervisor has ended")]
+    Ended,
+    /// The system refused something that it needs.
+    #[error("the supervisor was not started")]
+    Create {
+        /// What.
+        #[source]
+        source: CreateError,
+    },
+}

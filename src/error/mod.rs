@@ -43,7 +43,7 @@ mod queue;
 mod select;
 mod sync;
 
-pub use actor::{CallError, CastError, DownReason, LookupError, StartError};
+pub use actor::{CallError, CastError, DownReason, LookupError, StartError, SupervisorError};
 pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
 pub use pool::{PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
@@ -56,6 +56,12 @@ pub use sync::{
     BarrierError, BarrierTimeoutError, LockError, LockTimeoutError, PoisonError, ReleaseError, SyncError, TimeoutError, TryError,
     TryLockError,
 };
+
+/// An error with its causes, as one text.
+pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
 
 /// A value could not be turned into bytes.
 #[derive(Clone, Debug, Error)]

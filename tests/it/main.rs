@@ -15,6 +15,7 @@ mod queue;
 mod select;
 mod shared;
 mod storm;
+mod supervisor;
 mod sync;
 mod tidy;
 mod tree;

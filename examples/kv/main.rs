@@ -1,0 +1,56 @@
+//! A key-value store over TCP: an actor for each shard, under a supervisor; threads that serve connections; clients in processes of
+//! their own. One shard is killed while the clients go on.
+//!
+//! `cargo run --release --example kv [-- CLIENTS KEYS]`
+
+use std::error::Error;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use offspring::supervisor::{Backoff, ChildSpec, Strategy, Supervisor};
+
+mod client;
+mod server;
+mod shard;
+
+use shard::{Shard, ShardHandle};
+
+const SHARDS: usize = 3;
+
+#[offspring::main]
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
+    let clients = arguments.next().transpose()?.unwrap_or(3);
+    let keys = arguments.next().transpose()?.unwrap_or(200);
+
+    let names = (0..SHARDS).map(|n| format!("shard {n}"));
+    let supervisor = Supervisor::builder()
+        .strategy(Strategy::OneForOne)
+        .intensity(10)
+        .backoff(Backoff::exponential(Duration::from_millis(10), Duration::from_secs(1)))
+        .children(names.clone().map(|name| ChildSpec::actor::<Shard>(name, ())))
+        .start()?;
+    let shards: Vec<ShardHandle> = names
+        .filter_map(|name| supervisor.actor::<Shard>(&name))
+        .map(ShardHandle::from)
+        .collect();
+
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    server::serve(listener, shards.clone());
+
+    let clients: Vec<_> = (0..clients)
+        .map(|number| client::run::spawn(address.clone(), number, keys))
+        .collect::<Result<_, _>>()?;
+    // In the middle of it one shard dies, as by a bug of its own.
+    shards[1].crash()?;
+    let mut written = 0;
+    for client in clients {
+        written += client.join()??;
+    }
+    let stored = shards.iter().map(ShardHandle::len).sum::<Result<usize, _>>()?;
+    let restarts: u64 = supervisor.children().iter().map(|child| child.restarts).sum();
+    println!("{written} keys written and read back, {stored} in the store, {restarts} restart");
+    supervisor.stop();
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! A part of the keys, in a process of its own.
+
+use std::collections::HashMap;
+use std::error::Error;
+
+use offspring::actor::{Checkpoint, Context};
+
+pub(crate) struct Shard {
+    entries: HashMap<String, String>,
+    changed: bool,
+}
+
+#[offspring::actor]
+impl Shard {
+    /// Begins with what the incarnation before it had.
+    pub(crate) fn start(context: &Context<Self>) -> Result<Self, Box<dyn Error>> {
+        let entries = context.checkpoint()?.unwrap_or_default();
+        let changed = false;
+        Ok(Shard { entries, changed })
+    }
+
+    /// Sets a key; when this returns, the entry survives the death of the shard.
+    pub fn set(&mut self, key: String, value: String) {
+        self.entries.insert(key, value);
+        self.changed = true;
+    }
+
+    pub fn get(&self, key: String) -> Option<String> {
+        self.entries.get(&key).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// For the demonstration.
+    #[cast]
+    pub fn crash(&mut self) {
+        std::process::abort();
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        // The whole of it, which is fine for hundreds of entries; a real store writes a log.
+        self.changed.then(|| Checkpoint::new(&self.entries).ok()).flatten()
+    }
+}

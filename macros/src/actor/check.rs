@@ -1,0 +1,180 @@
+//! The rules of `#[offspring::actor]`.
+
+use syn::visit::{self, Visit};
+use syn::{FnArg, ImplItemFn, Pat, ReturnType, Safety, Visibility};
+
+use super::parse::{Block, Role, arguments, is_cast, is_context, variant};
+use crate::check::{Direction, Verdict, fits};
+use crate::options::Key;
+
+/// Methods that the handle has itself, or through the address that it derefs to.
+const RESERVED: [&str; 21] = [
+    "address",
+    "call",
+    "call_async",
+    "call_timeout",
+    "cast",
+    "cast_timeout",
+    "clone",
+    "deref",
+    "eq",
+    "generation",
+    "hash",
+    "is_alive",
+    "kill",
+    "link",
+    "monitor",
+    "name",
+    "pid",
+    "spawn",
+    "timeout",
+    "try_cast",
+    "with_timeout",
+];
+
+pub(crate) fn block(block: &Block) -> Verdict {
+    let mut verdict = Verdict::new(&block.args, "#[offspring::actor]", &[Key::Crate]);
+    let item = &block.item;
+    if block.name.is_none() {
+        verdict.refuse(&item.self_ty, "an actor is a type of its own: a struct or an enum of this crate");
+    }
+    if !item.generics.params.is_empty() {
+        verdict.refuse(
+            &item.generics,
+            "a generic actor cannot be registered, its instances are not known: \
+             write `impl Actor` by hand and `offspring::register_actor!` each instance",
+        );
+    }
+    match block.method(Role::Start) {
+        Some(start) => self::start(&mut verdict, start),
+        None => verdict.refuse(
+            &item.self_ty,
+            "an actor's state is built in its process: add `fn start(..) -> Self`, or `-> Result<Self, E>`",
+        ),
+    }
+    let mut variants: Vec<String> = Vec::new();
+    for (role, method) in block.messages() {
+        message(&mut verdict, role, method);
+        let variant = variant(&method.sig.ident).to_string();
+        if variants.contains(&variant) {
+            verdict.refuse(
+                &method.sig.ident,
+                format!("two methods would be the message `{variant}`: rename one"),
+            );
+        }
+        variants.push(variant);
+    }
+    verdict
+}
+
+fn start(verdict: &mut Verdict, start: &ImplItemFn) {
+    let sig = &start.sig;
+    if let Some(receiver) = sig.receiver() {
+        verdict.refuse(receiver, "`start` builds the state, so there is no `self` yet");
+    }
+    if matches!(sig.output, ReturnType::Default) {
+        verdict.refuse(&sig.ident, "`start` returns the state: `-> Self`, or `-> Result<Self, E>`");
+    }
+    plain(verdict, start, "`start`");
+    let arguments = arguments(start);
+    let count = arguments.len();
+    for (place, (_, ty)) in arguments.into_iter().enumerate() {
+        if !(place + 1 == count && is_context(ty)) {
+            crosses(verdict, Direction::In, ty);
+        }
+    }
+}
+
+fn message(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
+    let sig = &method.sig;
+    let name = sig.ident.to_string();
+    if RESERVED.contains(&name.as_str()) {
+        verdict.refuse(
+            &sig.ident,
+            format!("the handle of an actor has a method `{name}` of its own: give this one another name"),
+        );
+    }
+    if name.ends_with("_async") {
+        verdict.refuse(
+            &sig.ident,
+            "the handle has a method of this ending for each call, that gives a future: give this one another name",
+        );
+    }
+    if role == Role::Cast {
+        cast(verdict, method);
+    }
+    match sig.receiver() {
+        Some(receiver) if !matches!(receiver.kind, syn::ReceiverKind::Reference(..)) => verdict.refuse(
+            receiver,
+            "a message cannot take the state away: take `&mut self`, and end the actor with `Context::stop`",
+        ),
+        _ => {}
+    }
+    plain(verdict, method, "a message");
+    for (_, ty) in arguments(method) {
+        crosses(verdict, Direction::In, ty);
+    }
+    if let ReturnType::Type(_, ty) = &sig.output {
+        crosses(verdict, Direction::Out, ty);
+    }
+}
+
+fn cast(verdict: &mut Verdict, method: &ImplItemFn) {
+    let sig = &method.sig;
+    if let ReturnType::Type(_, output) = &sig.output {
+        verdict.refuse(output, "nobody waits for what a cast returns: remove the type, or `#[cast]`");
+    }
+    if sig.receiver().is_none() {
+        verdict.refuse(&sig.ident, "a message is handled by the state: take `&mut self`");
+    }
+    if matches!(method.vis, Visibility::Inherited) {
+        let attr = method.attrs.iter().find(|attr| is_cast(attr));
+        verdict.refuse(attr, "only methods that are `pub` are messages: add `pub`, or remove `#[cast]`");
+    }
+}
+
+/// What no method can be that is called from another process.
+fn plain(verdict: &mut Verdict, method: &ImplItemFn, what: &str) {
+    let sig = &method.sig;
+    if let Some(asyncness) = &sig.asyncness {
+        verdict.refuse(
+            asyncness,
+            format!("{what} is handled by a plain function: remove `async` (the handle has an async form of each call)"),
+        );
+    }
+    if let Safety::Unsafe(unsafety) = &sig.safety {
+        verdict.refuse(unsafety, format!("anybody may send it, so {what} cannot be `unsafe`"));
+    }
+    if !sig.generics.params.is_empty() {
+        verdict.refuse(
+            &sig.generics,
+            format!("{what} is one type in all processes, and cannot be generic: name the types"),
+        );
+    }
+    for input in &sig.inputs {
+        if let FnArg::Typed(typed) = input {
+            if !matches!(&*typed.pat, Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none()) {
+                verdict.refuse(
+                    &typed.pat,
+                    "an argument becomes a field of the message: give it a plain name and take it apart in the body",
+                );
+            }
+        }
+    }
+}
+
+fn crosses(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
+    struct FindsSelf(bool);
+    impl<'ast> Visit<'ast> for FindsSelf {
+        fn visit_path(&mut self, path: &'ast syn::Path) {
+            self.0 |= path.is_ident("Self");
+            visit::visit_path(self, path);
+        }
+    }
+    fits(verdict, direction, ty);
+    let mut finds = FindsSelf(false);
+    finds.visit_type(ty);
+    if finds.0 {
+        verdict.refuse(ty, "in a message `Self` would be another type: name the actor's type");
+    }
+}

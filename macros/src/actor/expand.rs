@@ -1,0 +1,300 @@
+//! What is generated. Nothing here can fail.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, format_ident, quote};
+use syn::{Attribute, Ident, ImplItem, ImplItemFn, ReturnType, Type, parse_quote};
+
+use super::parse::{Block, Role, arguments, is_cast, is_context, is_fallible, variant};
+use crate::check::Verdict;
+
+/// The names of what is generated beside the type.
+struct Names<'a> {
+    actor: &'a Ident,
+    message: Ident,
+    reply: Ident,
+    handle: Ident,
+}
+
+pub(crate) fn block(block: &Block, verdict: &Verdict) -> TokenStream {
+    let mut plain = block.item.clone();
+    // Here `pub` says that a method is a message, also in a program, where nothing is reachable.
+    plain.attrs.push(parse_quote!(#[allow(unreachable_pub)]));
+    for item in &mut plain.items {
+        if let ImplItem::Fn(method) = item {
+            method.attrs.retain(|attr| !is_cast(attr));
+        }
+    }
+    let (Some(actor), Some(start), true) = (&block.name, block.method(Role::Start), verdict.sound) else {
+        return plain.into_token_stream();
+    };
+    let names = Names {
+        actor,
+        message: format_ident!("{actor}Message"),
+        reply: format_ident!("{actor}Reply"),
+        handle: format_ident!("{actor}Handle"),
+    };
+    let enums = enums(block, verdict, &names, start);
+    let actor_impl = actor_impl(block, verdict, &names, start);
+    let handle = handle(block, verdict, &names, start);
+    quote!(#plain #enums #actor_impl #handle)
+}
+
+fn output(method: &ImplItemFn) -> Type {
+    match &method.sig.output {
+        ReturnType::Default => parse_quote!(()),
+        ReturnType::Type(_, ty) => Type::clone(ty),
+    }
+}
+
+/// Those that hold for a method in whatever it becomes.
+fn conditions(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
+    method.attrs.iter().filter(|attr| attr.path().is_ident("cfg"))
+}
+
+/// Those that a user of the method is to see on the handle's.
+fn carried(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
+    const CARRIED: [&str; 4] = ["doc", "cfg", "deprecated", "allow"];
+    method
+        .attrs
+        .iter()
+        .filter(|attr| CARRIED.iter().any(|name| attr.path().is_ident(name)))
+}
+
+fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn) -> TokenStream {
+    let krate = &verdict.options.krate;
+    let serde = quote!(#krate::__private::serde);
+    let serde_path = serde.to_string();
+    let vis = &start.vis;
+    let Names { actor, message, reply, .. } = names;
+    let messages = block.messages().map(|(_, method)| {
+        let conditions = conditions(method);
+        let variant = variant(&method.sig.ident);
+        let (arguments, types): (Vec<_>, Vec<_>) = arguments(method).into_iter().unzip();
+        let docs = format!(" [`{actor}::{}`].", method.sig.ident);
+        let field_docs = arguments.iter().map(|argument| format!(" The argument `{argument}`."));
+        quote!(#(#conditions)* #[doc = #docs] #variant { #(#[doc = #field_docs] #arguments: #types,)* })
+    });
+    let replies = block.messages().map(|(_, method)| {
+        let conditions = conditions(method);
+        let variant = variant(&method.sig.ident);
+        let output = output(method);
+        let docs = format!(" Of [`{actor}::{}`].", method.sig.ident);
+        quote!(#(#conditions)* #[doc = #docs] #variant(#output))
+    });
+    let message_docs = format!(" What [`{actor}`] can be asked.");
+    let reply_docs = format!(" What [`{actor}`] answers.");
+    quote! {
+        #[doc = #message_docs]
+        #[derive(#serde::Serialize, #serde::Deserialize)]
+        #[serde(crate = #serde_path)]
+        #[allow(clippy::large_enum_variant)]
+        #vis enum #message { #(#messages,)* }
+
+        #[doc = #reply_docs]
+        #[derive(#serde::Serialize, #serde::Deserialize)]
+        #[serde(crate = #serde_path)]
+        #[allow(clippy::large_enum_variant)]
+        #vis enum #reply { #(#replies,)* }
+    }
+}
+
+/// The arguments of `start` that cross, and whether it takes the context behind them.
+fn start_arguments(start: &ImplItemFn) -> (Vec<(Ident, &Type)>, bool) {
+    let mut arguments = arguments(start);
+    let context = arguments.last().is_some_and(|(_, ty)| is_context(ty));
+    if context {
+        arguments.pop();
+    }
+    (arguments, context)
+}
+
+fn actor_impl(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn) -> TokenStream {
+    let krate = &verdict.options.krate;
+    let Names { actor, message, reply, .. } = names;
+    let (arguments, with_context) = start_arguments(start);
+    let (start_names, start_types): (Vec<_>, Vec<_>) = arguments.into_iter().unzip();
+    let context = with_context.then(|| quote!(context));
+    let started = quote!(#actor::start(#(#start_names,)* #context));
+    let started = if is_fallible(&start.sig.output) {
+        quote!(#started.map_err(::core::convert::Into::into))
+    } else {
+        quote!(::core::result::Result::Ok(#started))
+    };
+    let arms = block.messages().map(|(_, method)| {
+        let conditions = conditions(method);
+        let (name, variant) = (&method.sig.ident, variant(&method.sig.ident));
+        let names: Vec<_> = crate::actor::parse::arguments(method).into_iter().map(|(name, _)| name).collect();
+        quote!(#(#conditions)* #message::#variant { #(#names),* } => #reply::#variant(#actor::#name(self, #(#names),*)))
+    });
+    let stop = block.method(Role::Stop).map(|_| {
+        quote! {
+            fn stop(&mut self, reason: &#krate::actor::DownReason) {
+                #actor::stop(self, reason);
+            }
+        }
+    });
+    let checkpoint = block.method(Role::Checkpoint).map(|_| {
+        quote! {
+            fn checkpoint(&self) -> ::core::option::Option<#krate::actor::Checkpoint> {
+                #actor::checkpoint(self)
+            }
+        }
+    });
+    quote! {
+        #[automatically_derived]
+        #[allow(deprecated)]
+        impl #krate::actor::Actor for #actor {
+            type Args = (#(#start_types,)*);
+            type Message = #message;
+            type Reply = #reply;
+
+            #[allow(unused_variables)]
+            fn start((#(#start_names,)*): Self::Args, context: &#krate::actor::Context<Self>)
+                -> ::core::result::Result<Self, ::std::boxed::Box<dyn ::std::error::Error>>
+            {
+                #started
+            }
+
+            #[allow(clippy::unit_arg)]
+            fn handle(&mut self, message: #message) -> #reply {
+                match message { #(#arms,)* }
+            }
+
+            #stop
+            #checkpoint
+        }
+
+        #krate::register_actor!(#actor);
+    }
+}
+
+fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn) -> TokenStream {
+    let krate = &verdict.options.krate;
+    let Names { actor, handle, .. } = names;
+    let vis = &start.vis;
+    let serde = quote!(#krate::__private::serde);
+    let serde_path = serde.to_string();
+    let docs = format!(
+        " The address of a [`{actor}`], with its methods: an [`ActorRef`]({}::actor::ActorRef).\n\n Dropping it does nothing to the actor.",
+        krate.to_token_stream().to_string().replace(' ', "")
+    );
+    let methods = block.messages().map(|(role, method)| match role {
+        Role::Cast => cast(verdict, names, method),
+        _ => call(verdict, names, method),
+    });
+    let (arguments, _) = start_arguments(start);
+    let (start_names, start_types): (Vec<_>, Vec<_>) = arguments.into_iter().unzip();
+    let start_docs = carried(start);
+    quote! {
+        #[doc = #docs]
+        #[derive(#serde::Serialize, #serde::Deserialize)]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug, ::core::cmp::PartialEq, ::core::cmp::Eq, ::core::hash::Hash)]
+        #[serde(crate = #serde_path)]
+        #vis struct #handle(#krate::actor::ActorRef<#actor>);
+
+        #[allow(dead_code, deprecated, unreachable_pub, clippy::too_many_arguments)]
+        impl #handle {
+            #(#methods)*
+
+            /// The same handle with another patience for calls and casts.
+            #[must_use]
+            #vis fn with_timeout(&self, timeout: ::core::time::Duration) -> Self {
+                Self(self.0.with_timeout(timeout))
+            }
+        }
+
+        #[allow(dead_code, deprecated, unreachable_pub, clippy::too_many_arguments)]
+        impl #actor {
+            #(#start_docs)*
+            ///
+            /// Starts the actor in a process of its own.
+            ///
+            /// # Errors
+            ///
+            /// Says why it did not start.
+            #vis fn spawn(#(#start_names: #start_types),*)
+                -> ::core::result::Result<#krate::actor::Owned<#handle>, #krate::actor::StartError>
+            {
+                let owned = #krate::actor::spawn::<#actor>((#(#start_names,)*))?;
+                ::core::result::Result::Ok(owned.typed())
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::convert::From<#krate::actor::ActorRef<#actor>> for #handle {
+            fn from(address: #krate::actor::ActorRef<#actor>) -> Self {
+                Self(address)
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::ops::Deref for #handle {
+            type Target = #krate::actor::ActorRef<#actor>;
+
+            fn deref(&self) -> &Self::Target {
+                &self.0
+            }
+        }
+    }
+}
+
+fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStream {
+    let krate = &verdict.options.krate;
+    let Names { message, reply, .. } = names;
+    let (vis, name, variant) = (&method.vis, &method.sig.ident, variant(&method.sig.ident));
+    let name_async = format_ident!("{}_async", name);
+    let (arguments, types): (Vec<_>, Vec<_>) = arguments(method).into_iter().unzip();
+    let output = output(method);
+    let docs: Vec<_> = carried(method).collect();
+    let conditions = conditions(method);
+    let async_docs = format!(" As [`{name}`](Self::{name}), as a future for any executor.");
+    let unpack = quote! {
+        #[allow(unreachable_patterns)]
+        match reply {
+            #reply::#variant(output) => ::core::result::Result::Ok(output),
+            _ => ::core::result::Result::Err(#krate::__private::foreign_reply(self.0.name())),
+        }
+    };
+    quote! {
+        #(#docs)*
+        ///
+        /// # Errors
+        ///
+        /// Says why there is no reply.
+        #vis fn #name(&self, #(#arguments: #types),*) -> ::core::result::Result<#output, #krate::actor::CallError> {
+            let reply = self.0.call(#message::#variant { #(#arguments),* })?;
+            #unpack
+        }
+
+        #(#conditions)*
+        #[doc = #async_docs]
+        ///
+        /// # Errors
+        ///
+        /// Says why there is no reply.
+        #vis async fn #name_async(&self, #(#arguments: #types),*) -> ::core::result::Result<#output, #krate::actor::CallError> {
+            let reply = self.0.call_async(#message::#variant { #(#arguments),* }).await?;
+            #unpack
+        }
+    }
+}
+
+fn cast(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStream {
+    let krate = &verdict.options.krate;
+    let message = &names.message;
+    let (vis, name, variant) = (&method.vis, &method.sig.ident, variant(&method.sig.ident));
+    let (arguments, types): (Vec<_>, Vec<_>) = arguments(method).into_iter().unzip();
+    let docs = carried(method);
+    quote! {
+        #(#docs)*
+        ///
+        /// Does not wait until it is done.
+        ///
+        /// # Errors
+        ///
+        /// Says why it was not taken; the message comes back.
+        #vis fn #name(&self, #(#arguments: #types),*) -> ::core::result::Result<(), #krate::actor::CastError<#message>> {
+            self.0.cast(#message::#variant { #(#arguments),* })
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Making a supervisor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{CreateError, SupervisorError};
+use crate::supervisor::engine::{self, Engine, Shared};
+use crate::supervisor::handle::Supervisor;
+use crate::supervisor::spec::ChildSpec;
+use crate::supervisor::strategy::{Backoff, Strategy};
+
+/// OTP's defaults.
+const INTENSITY: usize = 1;
+const PERIOD: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) strategy: Strategy,
+    pub(super) intensity: usize,
+    pub(super) period: Duration,
+    pub(super) backoff: Backoff,
+}
+
+/// A supervisor to be: its strategy, its limits, and its children in the order of their start.
+///
+/// Dropping it starts nothing.
+#[derive(Debug)]
+#[must_use = "must be started, or be the child of a supervisor that is"]
+pub struct Builder {
+    plan: Plan,
+    specs: Vec<ChildSpec>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            plan: Plan {
+                strategy: Strategy::default(),
+                intensity: INTENSITY,
+                period: PERIOD,
+                backoff: Backoff::NONE,
+            },
+            specs: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Which children are started again when one ends. Default: [`Strategy::OneForOne`].
+    pub fn strategy(mut self, strategy: Strategy) -> Builder {
+        self.plan.strategy = strategy;
+        self
+    }
+
+    /// How many restarts there may be within the [`period`](Builder::period); with one more the supervisor gives up: it stops all
+    /// children, and ends. Default: 1.
+    pub fn intensity(mut self, restarts: usize) -> Builder {
+        self.plan.intensity = restarts;
+        self
+    }
+
+    /// The time for the [`intensity`](Builder::intensity). Default: 5 s.
+    pub fn period(mut self, period: Duration) -> Builder {
+        self.plan.period = period;
+        self
+    }
+
+    /// The pauses before restarts. Default: [`Backoff::NONE`].
+    pub fn backoff(mut self, backoff: Backoff) -> Builder {
+        self.plan.backoff = backoff;
+        self
+    }
+
+    /// Adds a child behind those that it has.
+    pub fn child(mut self, spec: ChildSpec) -> Builder {
+        self.specs.push(spec);
+        self
+    }
+
+    /// Adds several.
+    pub fn children(mut self, specs: impl IntoIterator<Item = ChildSpec>) -> Builder {
+        self.specs.extend(specs);
+        self
+    }
+
+    pub(super) fn into_parts(self) -> (Plan, Vec<ChildSpec>) {
+        (self.plan, self.specs)
+    }
+
+    /// Starts the children in order, each when the one before it is up, and then supervises them on a thread of this
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Start`] if one does not start: those before it are stopped again, last first.
+    /// [`SupervisorError::DuplicateId`] before any is started.
+    pub fn start(self) -> Result<Supervisor, SupervisorError> {
+        let (plan, specs) = self.into_parts();
+        let shared = Arc::<Shared>::default();
+        let mut engine = Engine::new(plan, Vec::new(), shared.clone());
+        specs.into_iter().try_for_each(|spec| engine.add(spec))?;
+        if let Err(error) = engine.start_all() {
+            engine::close(&mut engine.into_slots());
+            return Err(error);
+        }
+        let outbox = engine.outbox();
+        engine::start_thread(engine, |mut slots, _| engine::close(&mut slots)).map_err(|source| SupervisorError::Create {
+            source: CreateError::Io {
+                act: "start a thread",
+                source,
+            },
+        })?;
+        Ok(Supervisor::new(outbox, shared))
+    }
+}

@@ -1,0 +1,198 @@
+//! A running supervisor.
+
+use std::fmt;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use crate::actor::{Actor, ActorRef, TIMEOUT};
+use crate::error::SupervisorError;
+use crate::process::current;
+use crate::supervisor::builder::Builder;
+use crate::supervisor::engine::{Engine, Message, Shared};
+use crate::supervisor::events::{ChildInfo, Events, SupervisorEnd};
+use crate::supervisor::spec::ChildSpec;
+use crate::sys;
+
+/// Keeps children running: starts them in order, starts them again when they end, stops them in reverse order.
+///
+/// Dropping it stops the children, last first, each as its [`Shutdown`](crate::supervisor::Shutdown) says, and waits for that. It lives in the
+/// process that started it; when that is killed, its children end too.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
+/// # use offspring::actor::{Actor, Context};
+/// # struct Store;
+/// # impl Actor for Store {
+/// #     type Args = u64;
+/// #     type Message = ();
+/// #     type Reply = u32;
+/// #     fn start(_: u64, _: &Context<Store>) -> Result<Store, Box<dyn std::error::Error>> {
+/// #         Ok(Store)
+/// #     }
+/// #     fn handle(&mut self, (): ()) -> u32 {
+/// #         std::process::id()
+/// #     }
+/// # }
+/// # offspring::register_actor!(Store);
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder()
+///         .strategy(Strategy::OneForOne)
+///         .intensity(3)
+///         .child(ChildSpec::actor::<Store>("store", 7))
+///         .start()?;
+///     let store = supervisor.actor::<Store>("store").expect("it is there");
+///     let first = store.call(())?;
+/// #   let monitor = store.monitor()?;
+///     kill(first); // whoever does that
+/// #   assert!(monitor.wait().restarts);
+///     assert_ne!(store.call(())?, first); // the same address, another process
+///     supervisor.stop();
+///     Ok(())
+/// }
+/// # fn kill(pid: u32) {
+/// #     std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+/// # }
+/// ```
+#[must_use = "dropping it stops the children"]
+pub struct Supervisor {
+    outbox: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Supervisor {
+    /// A supervisor without children, with the defaults of [`Builder`].
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(super) fn new(outbox: mpsc::Sender<Message>, shared: Arc<Shared>) -> Supervisor {
+        Supervisor { outbox, shared }
+    }
+
+    /// The children, in the order of their start.
+    #[must_use]
+    pub fn children(&self) -> Vec<ChildInfo> {
+        self.shared.children()
+    }
+
+    /// The address of the actor with this id; of one under a nested supervisor, by `"supervisor/actor"`. It stays the same through
+    /// restarts. `None` if there is no such actor, or it is of another type, or is down for good.
+    #[must_use]
+    pub fn actor<A: Actor>(&self, id: &str) -> Option<ActorRef<A>> {
+        ActorRef::from_entry(self.shared.entry(id)?, TIMEOUT)
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events(self.shared.listen())
+    }
+
+    /// Starts one more child, behind the others.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Start`] if it does not start: it is forgotten then. [`SupervisorError::DuplicateId`],
+    /// [`SupervisorError::Ended`].
+    pub fn start_child(&self, spec: ChildSpec) -> Result<(), SupervisorError> {
+        self.ask(move |engine| engine.start_child(spec))
+    }
+
+    /// Stops a child, and keeps it for [`restart_child`](Supervisor::restart_child); a temporary one is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::NotFound`], [`SupervisorError::Ended`].
+    pub fn terminate_child(&self, id: &str) -> Result<(), SupervisorError> {
+        let id = id.to_owned();
+        self.ask(move |engine| engine.terminate_child(&id))
+    }
+
+    /// Starts a child that is stopped. An actor that was down for good gets a new address.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Running`] if it is not stopped, [`SupervisorError::Start`], [`SupervisorError::NotFound`],
+    /// [`SupervisorError::Ended`].
+    pub fn restart_child(&self, id: &str) -> Result<(), SupervisorError> {
+        let id = id.to_owned();
+        self.ask(move |engine| engine.restart_child(&id))
+    }
+
+    /// Forgets a child that is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Running`] if it is not stopped, [`SupervisorError::NotFound`], [`SupervisorError::Ended`].
+    pub fn delete_child(&self, id: &str) -> Result<(), SupervisorError> {
+        let id = id.to_owned();
+        self.ask(move |engine| engine.delete_child(&id))
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut Engine) -> Result<T, SupervisorError> + Send + 'static,
+    ) -> Result<T, SupervisorError> {
+        let (reply, replied) = mpsc::channel();
+        let request = Message::Request(Box::new(move |engine| {
+            let _ = reply.send(request(engine));
+        }));
+        // One that has ended drops what it was asked, and so the way back.
+        self.outbox.send(request).map_err(|_| SupervisorError::Ended)?;
+        replied.recv().unwrap_or(Err(SupervisorError::Ended))
+    }
+
+    /// Stops all children, last first, and waits for that. How the supervisor ended, also if that was before.
+    pub fn stop(&self) -> SupervisorEnd {
+        let _ = self.outbox.send(Message::Stop);
+        self.wait()
+    }
+
+    /// Waits until the supervisor has ended: it was stopped, or gave up.
+    #[must_use]
+    pub fn wait(&self) -> SupervisorEnd {
+        self.shared.wait_end(None).unwrap_or(SupervisorEnd::Stopped)
+    }
+
+    /// Waits at most this long for the supervisor's end; `None` if it still works.
+    #[must_use]
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<SupervisorEnd> {
+        self.shared.wait_end_within(timeout)
+    }
+
+    /// Supervises until this process is [asked to stop](crate::CurrentProcess::is_stopping): what a worker calls that is a
+    /// supervisor in a process of its own.
+    ///
+    /// # Panics
+    ///
+    /// When it gives up: so the process fails, and its own supervisor does what its strategy says.
+    pub fn run(self) {
+        if current().depth() > 0 {
+            let outbox = self.outbox.clone();
+            // Without a thread it ends by the signal that follows.
+            let _ = sys::service_thread("offspring-stop", move || {
+                current().wait_stopping();
+                let _ = outbox.send(Message::Stop);
+            });
+        }
+        if let end @ SupervisorEnd::GaveUp { .. } = self.wait() {
+            panic!("the supervisor gave up: {end}");
+        }
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("children", &self.children())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! Supervisors over real processes and kill -9. The names in `otp` are those of OTP's own suite.
+
+mod model;
+mod nested;
+mod otp;
+mod restarts;
+
+use std::time::Duration;
+
+use offspring::actor::{Actor, Context, DownReason};
+use offspring::supervisor::{Builder, ChildInfo, ChildSpec, ChildState, Restart, Supervisor};
+use offspring::{ActorRef, Queue};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const LONG: Duration = Duration::from_secs(10);
+
+/// Writes down when it starts and stops; ends as it is told.
+pub(crate) struct Child {
+    name: String,
+    log: Queue<String>,
+    context: Context<Child>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    name: String,
+    log: Queue<String>,
+    /// Its start fails when there is something in it.
+    faults: Queue<()>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Order {
+    Pid,
+    Normal,
+    Shutdown,
+    Abnormal,
+    Hang,
+}
+
+impl Actor for Child {
+    type Args = Setup;
+    type Message = Order;
+    type Reply = u32;
+
+    fn start(setup: Setup, context: &Context<Child>) -> Result<Child, Box<dyn std::error::Error>> {
+        if setup.faults.try_get().is_ok() {
+            return Err("it was told to fail".into());
+        }
+        setup.log.put(format!("start {}", setup.name))?;
+        Ok(Child {
+            name: setup.name,
+            log: setup.log,
+            context: context.clone(),
+        })
+    }
+
+    fn handle(&mut self, order: Order) -> u32 {
+        match order {
+            Order::Pid | Order::Shutdown => {}
+            Order::Normal => self.context.stop(),
+            Order::Abnormal => self.context.fail("it was told to"),
+            Order::Hang => std::thread::sleep(LONG * 100),
+        }
+        std::process::id()
+    }
+
+    fn stop(&mut self, _: &DownReason) {
+        self.log.put(format!("stop {}", self.name)).expect("the test lives");
+    }
+}
+
+offspring::register_actor!(Child);
+
+/// A queue that this process has put into, so that it is not abandoned while all children are down.
+pub(crate) fn kept_queue<T: Serialize + serde::de::DeserializeOwned>(item: T) -> Queue<T> {
+    let queue = Queue::unbounded().unwrap();
+    queue.put(item).unwrap();
+    queue.get().unwrap();
+    queue
+}
+
+/// What the children of one test write down, and their faults.
+pub(crate) struct Stage {
+    pub(crate) log: Queue<String>,
+    pub(crate) faults: Queue<()>,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Stage {
+        Stage {
+            log: kept_queue(String::new()),
+            faults: Queue::unbounded().unwrap(),
+        }
+    }
+
+    pub(crate) fn setup(&self, name: &str) -> Setup {
+        Setup {
+            name: name.to_owned(),
+            log: self.log.clone(),
+            faults: self.faults.clone(),
+        }
+    }
+
+    pub(crate) fn child(&self, name: &str) -> ChildSpec {
+        ChildSpec::actor::<Child>(name, self.setup(name))
+    }
+
+    pub(crate) fn builder(&self, names: &[&str]) -> Builder {
+        Supervisor::builder().children(names.iter().map(|name| self.child(name)))
+    }
+
+    /// What was written down since the last look; waits for as many lines.
+    pub(crate) fn lines(&self, count: usize) -> Vec<String> {
+        let lines = (0..count).map(|_| self.log.get_timeout(LONG).unwrap_or_else(|_| "nothing".to_owned()));
+        lines.collect()
+    }
+
+    pub(crate) fn wrote(&self, lines: &[&str]) {
+        assert_eq!(self.lines(lines.len()), lines);
+    }
+
+    pub(crate) fn wrote_nothing(&self) {
+        assert!(self.log.try_get().is_err());
+    }
+}
+
+pub(crate) fn child(supervisor: &Supervisor, id: &str) -> ActorRef<Child> {
+    supervisor.actor(id).unwrap_or_else(|| panic!("no actor {id}"))
+}
+
+pub(crate) fn info(supervisor: &Supervisor, id: &str) -> Option<ChildInfo> {
+    supervisor.children().into_iter().find(|child| child.id == id)
+}
+
+pub(crate) fn pid(supervisor: &Supervisor, id: &str) -> u32 {
+    info(supervisor, id)
+        .and_then(|child| child.pid)
+        .unwrap_or_else(|| panic!("no process {id}"))
+}
+
+/// SIGKILL from outside, to a child that the test knows to run.
+pub(crate) fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Waits until the child is in this state after so many restarts.
+pub(crate) fn until(supervisor: &Supervisor, id: &str, state: ChildState, restarts: u64) -> ChildInfo {
+    let mut last = None;
+    crate::support::eventually(&format!("{id} is {state:?} after {restarts} restarts"), || {
+        last = info(supervisor, id).filter(|child| child.state == state && child.restarts == restarts);
+        last.is_some()
+    });
+    last.unwrap()
+}
+
+pub(crate) fn gone(supervisor: &Supervisor, id: &str) {
+    crate::support::eventually(&format!("{id} is forgotten"), || info(supervisor, id).is_none());
+}
+
+/// Ends a child in this way; a call may be an error, since the child ends.
+pub(crate) fn end(supervisor: &Supervisor, id: &str, order: Order) {
+    match order {
+        Order::Shutdown => {
+            child(supervisor, id).stop().unwrap();
+        }
+        order => {
+            let _ = child(supervisor, id).call(order);
+        }
+    }
+}
+
+pub(crate) fn spec(stage: &Stage, name: &str, restart: Restart) -> ChildSpec {
+    stage.child(name).restart(restart)
+}

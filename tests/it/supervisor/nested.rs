@@ -1,0 +1,124 @@
+//! Supervisors under supervisors, in one process and in others.
+
+use std::time::Duration;
+
+use offspring::actor::{Builder, DownReason, find};
+use offspring::supervisor::{ChildSpec, ChildState, Restart, Shutdown, Supervisor, SupervisorEnd, SupervisorError};
+use offspring::{ActorRef, ProcessWorker, Queue, Worker};
+use serde::{Deserialize, Serialize};
+
+use super::{Child, LONG, Order, Stage, kill, pid, until};
+use crate::support::{eventually, is_running};
+
+#[offspring::test(timeout = "20s")]
+fn tree() {
+    let stage = Stage::new();
+    let inner = ChildSpec::supervisor("inner", stage.builder(&["b", "c"]));
+    let supervisor = stage.builder(&["a"]).child(inner).child(stage.child("d")).start().unwrap();
+    stage.wrote(&["start a", "start b", "start c", "start d"]);
+    let b: ActorRef<Child> = supervisor.actor("inner/b").unwrap();
+    let first = b.call(Order::Pid).unwrap();
+    assert!(supervisor.actor::<Child>("inner/a").is_none() && supervisor.actor::<Child>("b").is_none());
+    kill(first);
+    stage.wrote(&["start b"]);
+    while b.call(Order::Pid).is_err() {}
+    assert_ne!(b.call(Order::Pid).unwrap(), first);
+    supervisor.stop();
+    stage.wrote(&["stop d", "stop c", "stop b", "stop a"]);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_nested_supervisor_that_gives_up_is_started_again_and_addresses_stay() {
+    let stage = Stage::new();
+    let inner = ChildSpec::supervisor("inner", stage.builder(&["b", "c"]).intensity(0));
+    let supervisor = Supervisor::builder().child(inner).start().unwrap();
+    stage.wrote(&["start b", "start c"]);
+    let b: ActorRef<Child> = supervisor.actor("inner/b").unwrap();
+    let c: ActorRef<Child> = supervisor.actor("inner/c").unwrap();
+    let before = (b.call(Order::Pid).unwrap(), c.call(Order::Pid).unwrap());
+    kill(before.0);
+    stage.wrote(&["stop c", "start b", "start c"]);
+    let inner = until(&supervisor, "inner", ChildState::Up, 1);
+    assert!(matches!(inner.last_end, Some(DownReason::GaveUp(_))));
+    while b.call(Order::Pid).is_err() {}
+    let after = (b.call(Order::Pid).unwrap(), c.call(Order::Pid).unwrap());
+    assert!(after.0 != before.0 && after.1 != before.1);
+    // Once more is too much for the outer one.
+    kill(after.1);
+    until_up_or_end(&supervisor, 2);
+    let SupervisorEnd::GaveUp { id, reason, .. } = supervisor.wait() else {
+        panic!("it did not give up")
+    };
+    assert_eq!(id, "inner");
+    assert!(matches!(reason, DownReason::GaveUp(_)));
+    assert!(matches!(b.call(Order::Pid).unwrap_err().down_reason(), Some(DownReason::Shutdown)));
+}
+
+fn until_up_or_end(supervisor: &Supervisor, restarts: u64) {
+    eventually("it is up again or has ended", || {
+        let up = super::info(supervisor, "inner").is_some_and(|child| child.state == ChildState::Up && child.restarts == restarts);
+        up || supervisor.wait_timeout(Duration::ZERO).is_some()
+    });
+}
+
+#[offspring::test(timeout = "20s")]
+fn two_children_of_one_id_are_refused() {
+    let stage = Stage::new();
+    assert!(matches!(
+        stage.builder(&["a", "a"]).start(),
+        Err(SupervisorError::DuplicateId { .. })
+    ));
+    let inner = ChildSpec::supervisor("inner", stage.builder(&["b", "b"]));
+    assert!(matches!(
+        Supervisor::builder().child(inner).start(),
+        Err(SupervisorError::Start { .. })
+    ));
+    stage.wrote_nothing();
+}
+
+/// A supervisor in a process of its own.
+#[derive(Clone, Serialize, Deserialize, Worker)]
+struct Branch {
+    setup: super::Setup,
+    pids: Queue<u32>,
+}
+
+impl ProcessWorker for Branch {
+    type Output = ();
+
+    fn run(self) {
+        let leaf = ChildSpec::actor_with::<Child>("leaf", Builder::new().register("the leaf"), self.setup);
+        let supervisor = Supervisor::builder().intensity(0).child(leaf).start().expect("it starts");
+        let leaf: ActorRef<Child> = supervisor.actor("leaf").expect("it is there");
+        self.pids.put(leaf.call(Order::Pid).expect("it lives")).expect("the test lives");
+        supervisor.run();
+    }
+}
+
+#[offspring::test(timeout = "40s")]
+fn a_supervisor_in_a_process_of_its_own() {
+    let stage = Stage::new();
+    let pids = super::kept_queue(0);
+    let branch = Branch {
+        setup: stage.setup("leaf"),
+        pids: pids.clone(),
+    };
+    let spec = ChildSpec::worker("branch", branch)
+        .restart(Restart::Permanent)
+        .shutdown(Shutdown::Timeout(LONG));
+    let supervisor = Supervisor::builder().intensity(5).child(spec).start().unwrap();
+    let leaf = pids.get_timeout(LONG).unwrap();
+    // Found from here, through two processes.
+    assert_eq!(find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(), leaf);
+    // It is killed: all below it is gone at once, and started again.
+    kill(pid(&supervisor, "branch"));
+    eventually("the leaf is gone", || !is_running(leaf));
+    let leaf = pids.get_timeout(LONG).unwrap();
+    // It gives up: the same.
+    kill(leaf);
+    until(&supervisor, "branch", ChildState::Up, 2);
+    let leaf = pids.get_timeout(LONG).unwrap();
+    assert_eq!(find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(), leaf);
+    supervisor.stop();
+    stage.wrote(&["start leaf", "start leaf", "start leaf", "stop leaf"]);
+}

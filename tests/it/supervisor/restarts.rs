@@ -1,0 +1,236 @@
+//! What survives a restart, and what the next incarnation knows.
+
+use std::time::{Duration, Instant};
+
+use offspring::actor::{Builder, CallError, DownReason};
+use offspring::supervisor::{Backoff, Birth, ChildSpec, ChildState, Event, Heart, Restart, Shutdown, Supervisor};
+use offspring::{ActorRef, Queue};
+
+use super::{LONG, info, kill, pid, until};
+use crate::actor::{Counter, Message, Reply, Setup};
+
+fn supervised(builder: Builder, setup: Setup) -> (Supervisor, ActorRef<Counter>) {
+    let supervisor = Supervisor::builder()
+        .intensity(100)
+        .child(ChildSpec::actor_with::<Counter>("counter", builder.name("counter"), setup))
+        .start()
+        .unwrap();
+    let counter = supervisor.actor("counter").unwrap();
+    (supervisor, counter)
+}
+
+#[offspring::test(timeout = "30s")]
+fn the_address_survives_and_the_generation_counts() {
+    let (supervisor, counter) = supervised(Builder::new(), Setup::default());
+    for generation in 0..4 {
+        assert_eq!(counter.call(Message::Generation).unwrap().number(), generation);
+        assert_eq!(counter.generation().unwrap(), generation);
+        let monitor = counter.monitor().unwrap();
+        kill(pid(&supervisor, "counter"));
+        let down = monitor.wait();
+        assert!(down.restarts && down.generation == generation, "{down:?}");
+    }
+    assert!(counter.call(Message::Previous).unwrap().text().contains("SIGKILL"));
+    supervisor.stop();
+    assert!(matches!(counter.call(Message::Get), Err(CallError::Down { .. })));
+}
+
+#[offspring::worker]
+fn calls_on(counter: ActorRef<Counter>, ready: Queue<()>) -> (u64, u64) {
+    let (mut replies, mut restarts) = (0, 0);
+    ready.put(()).expect("the test lives");
+    loop {
+        match counter.call(Message::Add(1)) {
+            Ok(_) => replies += 1,
+            Err(CallError::Restarted { .. }) => restarts += 1,
+            Err(CallError::Down { .. }) => return (replies, restarts),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_client_of_another_process_goes_on_through_restarts() {
+    let (supervisor, counter) = supervised(Builder::new(), Setup::default());
+    let ready = Queue::unbounded().unwrap();
+    let client = calls_on::spawn(counter.clone(), ready.clone()).unwrap();
+    ready.get().unwrap();
+    for restarts in 0..10 {
+        // It is called in each incarnation.
+        let called = || counter.call(Message::Get).is_ok_and(|reply| reply.number() > 10);
+        crate::support::eventually("it is called", called);
+        kill(pid(&supervisor, "counter"));
+        until(&supervisor, "counter", ChildState::Up, restarts + 1);
+    }
+    supervisor.stop();
+    let (replies, restarts) = client.join().unwrap();
+    assert!(
+        replies > 100 && (1..=10).contains(&restarts),
+        "{replies} replies, {restarts} restarts"
+    );
+}
+
+#[offspring::test(timeout = "60s")]
+fn casts_not_yet_taken_survive_and_the_one_in_hand_does_not() {
+    for redeliver in [0, 1] {
+        let (supervisor, counter) = supervised(Builder::new().redeliver(redeliver), Setup::default());
+        let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+        counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
+        (0..40).for_each(|_| counter.cast(Message::Add(1)).unwrap());
+        holds.get_timeout(LONG).unwrap();
+        kill(pid(&supervisor, "counter"));
+        if redeliver == 1 {
+            holds.get_timeout(LONG).expect("the one in hand comes again");
+        }
+        free.close();
+        crate::support::eventually("the casts were handled", || {
+            counter.call(Message::Get).is_ok_and(|reply| reply.number() == 40)
+        });
+        assert!(holds.try_get().is_err(), "it came too often");
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn the_last_checkpoint_is_what_a_reply_has_shown() {
+    let setup = Setup {
+        saves: true,
+        ..Setup::default()
+    };
+    let (supervisor, counter) = supervised(Builder::new(), setup);
+    for n in 1..=20 {
+        assert_eq!(counter.call(Message::Add(1)).unwrap(), Reply::Number(n));
+        if n % 4 == 0 {
+            kill(pid(&supervisor, "counter"));
+            until(&supervisor, "counter", ChildState::Up, n / 4);
+        }
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_hung_actor_is_killed_and_started_again() {
+    let (supervisor, counter) = supervised(Builder::new().heartbeat(Duration::from_millis(200)), Setup::default());
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(info(&supervisor, "counter").unwrap().restarts, 0, "an idle one is not hung");
+    let error = counter.call(Message::Sleep(LONG * 10)).unwrap_err();
+    let Some(DownReason::Hung { limit }) = error.down_reason() else {
+        panic!("{error}")
+    };
+    assert_eq!(*limit, Duration::from_millis(200));
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
+}
+
+#[offspring::test(timeout = "30s")]
+fn restarts_back_off() {
+    let supervisor = Supervisor::builder()
+        .intensity(10)
+        .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_millis(400)))
+        .child(ChildSpec::actor::<Counter>("counter", Setup::default()))
+        .start()
+        .unwrap();
+    let mut events = supervisor.events();
+    let counter: ActorRef<Counter> = supervisor.actor("counter").unwrap();
+    for restarts in 1..=4 {
+        let since = Instant::now();
+        kill(pid(&supervisor, "counter"));
+        // A call waits for the restart.
+        while counter.call(Message::Get).is_err() {}
+        until(&supervisor, "counter", ChildState::Up, restarts);
+        let least = Duration::from_millis(100 << (restarts - 1)).min(Duration::from_millis(400)) / 2;
+        assert!(since.elapsed() >= least, "{:?}", since.elapsed());
+    }
+    supervisor.stop();
+    assert_eq!(events.by_ref().filter(|event| matches!(event, Event::Restarting { .. })).count(), 4);
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize, offspring::Worker)]
+struct Ticker {
+    ticks: Queue<String>,
+    previous: String,
+    heart: Option<Heart>,
+}
+
+impl offspring::ProcessWorker for Ticker {
+    type Output = ();
+
+    fn run(self) {
+        self.ticks
+            .put(format!("{} {}", std::process::id(), self.previous))
+            .expect("the test lives");
+        // Beats for a while, and then hangs, if it has a heart.
+        for _ in 0..20 {
+            if let Some(heart) = &self.heart {
+                heart.beat();
+            }
+            if offspring::current().wait_stopping_timeout(Duration::from_millis(20)) {
+                self.ticks.put("asked to stop".to_owned()).expect("the test lives");
+                return;
+            }
+        }
+        std::thread::sleep(LONG * 10);
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_plain_worker_is_supervised_as_well() {
+    let ticks = super::kept_queue(String::new());
+    let queue = ticks.clone();
+    let ticker = move |birth: &Birth| Ticker {
+        ticks: queue.clone(),
+        previous: birth.previous().map_or_else(String::new, ToString::to_string),
+        heart: birth.heart(),
+    };
+    let spec = ChildSpec::worker_with("ticker", ticker.clone());
+    let supervisor = Supervisor::builder().child(spec).start().unwrap();
+    let first = ticks.get_timeout(LONG).unwrap();
+    assert_eq!(first, format!("{} ", pid(&supervisor, "ticker")));
+    kill(pid(&supervisor, "ticker"));
+    let second = ticks.get_timeout(LONG).unwrap();
+    assert!(second.contains("SIGKILL"), "{second}");
+    supervisor.stop();
+    assert_eq!(ticks.get_timeout(LONG).unwrap(), "asked to stop");
+
+    // It has a heart now, and stops beating.
+    let spec = ChildSpec::worker_with("ticker", ticker)
+        .heartbeat(Duration::from_millis(300))
+        .shutdown(Shutdown::Kill);
+    let supervisor = Supervisor::builder().child(spec).start().unwrap();
+    ticks.get_timeout(LONG).unwrap();
+    let second = ticks.get_timeout(LONG).unwrap();
+    assert!(second.contains("no sign of life"), "{second}");
+    supervisor.stop();
+}
+
+#[offspring::worker]
+fn returns() {}
+
+#[offspring::test(timeout = "20s")]
+fn a_worker_that_returns_has_ended_as_it_was_meant_to() {
+    let spec = ChildSpec::worker_with("returns", |_| returns::new()).restart(Restart::Transient);
+    let supervisor = Supervisor::builder().child(spec).start().unwrap();
+    let child = until(&supervisor, "returns", ChildState::Stopped, 0);
+    assert_eq!(child.last_end, Some(DownReason::Normal));
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_closure_that_panics_is_a_start_that_failed() {
+    let spec = ChildSpec::worker_with("panics", |_: &Birth| -> returns { panic!("no worker today") });
+    let error = Supervisor::builder().child(spec).start().unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("no worker today"), "{source}");
+}
+
+#[offspring::test(timeout = "120s")]
+fn restarts_leave_no_descriptors() {
+    let (supervisor, counter) = supervised(Builder::new(), Setup::default());
+    let mut restarts = 0;
+    let mut restart = || {
+        restarts += 1;
+        kill(pid(&supervisor, "counter"));
+        until(&supervisor, "counter", ChildState::Up, restarts);
+        while counter.call(Message::Add(1)).is_err() {}
+    };
+    (0..3).for_each(|_| restart());
+    let before = crate::support::open_fds();
+    (0..30).for_each(|_| restart());
+    crate::support::eventually("no descriptor is left", || crate::support::open_fds() <= before + 4);
+}
