@@ -1,0 +1,6 @@
+#[offspring::actor]
+struct Counter(u64);
+
+fn main() {
+    let _ = Counter(0).0;
+}
