@@ -1,7 +1,7 @@
 //! Actors beside what they stand on: a call beside a pipe's round trip, casts beside a queue of the mailbox's size, a restart
 //! beside a spawn.
 //!
-//! `cargo bench --bench actor [-- ROUNDS]`: the two take turns, several rounds (default 5); the table gives medians and
+//! `cargo bench --bench actor [-- ROUNDS PART-OF-A-NAME]`: the two take turns, several rounds (default 5); the table gives medians and
 //! their ratio. Figures of different runs do not compare.
 
 mod figures;
@@ -9,7 +9,8 @@ mod figures;
 use std::time::Instant;
 
 use figures::own_median;
-use offspring::actor::{Actor, Builder, Context, spawn};
+use offspring::actor::{Actor, ActorRef, Builder, Context, spawn};
+use offspring::supervisor::{ChildSpec, Supervisor};
 use offspring::{Connection, JoinableQueue};
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,33 @@ fn starts() -> f64 {
     each(SPAWNS, since)
 }
 
+/// From the kill of a supervised actor to the first reply of the next incarnation.
+fn restarts() -> f64 {
+    let supervisor = Supervisor::builder()
+        .intensity(usize::MAX)
+        .child(ChildSpec::actor::<Adder>("adder", ()))
+        .start()
+        .unwrap();
+    let adder: ActorRef<Adder> = supervisor.actor("adder").unwrap();
+    let mut all = std::time::Duration::ZERO;
+    for restarts in 0..SPAWNS {
+        // Its pid is known only after the restart was published, a moment after the reply.
+        let pid = loop {
+            match &supervisor.children()[0] {
+                child if child.restarts == restarts && child.pid.is_some() => break child.pid.unwrap(),
+                _ => std::thread::yield_now(),
+            }
+        };
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        let since = Instant::now();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        while adder.call(Message::Echo(1)).is_err() {}
+        all += since.elapsed();
+    }
+    supervisor.stop();
+    all.as_secs_f64() / SPAWNS as f64 * 1e6
+}
+
 struct Row {
     name: &'static str,
     actor: fn() -> f64,
@@ -161,13 +189,24 @@ const ROWS: &[Row] = &[
         actor: starts,
         beside: spawns,
     },
+    Row {
+        name: "kill to next reply / spawn and join",
+        actor: restarts,
+        beside: spawns,
+    },
 ];
 
 #[offspring::main]
 fn main() {
     let rounds: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| ROWS.iter().any(|row| row.name.contains(argument.as_str())));
     println!("{:<40} {:>12} {:>12} {:>8}", "us each", "actor", "beside", "ratio");
-    for row in ROWS {
+    for row in ROWS
+        .iter()
+        .filter(|row| only.as_ref().is_none_or(|only| row.name.contains(only.as_str())))
+    {
         let (mut actor, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             actor.push((row.actor)());

@@ -213,7 +213,7 @@ impl<A: Actor> ActorRef<A> {
         self.link.check_cycle_now()?;
         let monitor = self.monitor()?;
         match &self.link.way {
-            Way::Here(post) => post.ask_to_stop(true),
+            Way::Here(post) => post.ask_to_stop_soon(),
             Way::There(desk) => {
                 let number = self.link.key.number;
                 if desk.put(DeskRequest::Stop { number }).is_err() {

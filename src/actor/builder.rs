@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::actor::address::{ActorRef, TIMEOUT};
 use crate::actor::behaviour::Actor;
 use crate::actor::desk;
-use crate::actor::keeper::{self, Post};
+use crate::actor::keeper::Post;
+use crate::actor::launch::launch;
 use crate::actor::link::Way;
 use crate::actor::names;
 use crate::actor::plan::Plan;
@@ -133,7 +134,7 @@ impl Builder {
             names::forget(post, registered);
             desk::close_post(post, generation, reason);
         });
-        if let Err(error) = keeper::launch(&post, &address, args, &self.plan, end) {
+        if let Err(error) = launch(&post, &address, args, &self.plan, end) {
             names::forget(&post, registered);
             desk::remove_post(&post);
             return Err(error);
@@ -200,8 +201,9 @@ struct Keeper {
 
 impl Keeper {
     fn stop(&self) -> DownReason {
-        self.post.ask_to_stop(true);
-        if !self.post.wait_end(Instant::now().checked_add(self.grace)) {
+        let deadline = Instant::now().checked_add(self.grace);
+        self.post.ask_to_stop(true, deadline);
+        if !self.post.wait_end(deadline) {
             self.post.kill();
             self.post.wait_end(None);
         }

@@ -101,10 +101,15 @@ fn serve(requests: &Queue<DeskRequest>) {
 fn answer(request: DeskRequest, names: &mut HashMap<String, Entry>) {
     match request {
         DeskRequest::Nothing => {}
-        DeskRequest::Attach { number, client, news } => attach(number, client, news),
+        DeskRequest::Attach {
+            number,
+            client,
+            news,
+            mailbox,
+        } => attach(number, client, news, mailbox),
         DeskRequest::Stop { number } => {
             if let Some(post) = post(number) {
-                post.ask_to_stop(true);
+                post.ask_to_stop_soon();
             }
         }
         DeskRequest::Register { name, entry, done } => {
@@ -125,7 +130,7 @@ fn answer(request: DeskRequest, names: &mut HashMap<String, Entry>) {
     }
 }
 
-fn attach(number: u64, client: u64, news: Sender<News>) {
+fn attach(number: u64, client: u64, news: Sender<News>, mailbox: bool) {
     let Some(post) = post(number) else {
         let owner = own_number();
         let status = Status::Down {
@@ -137,5 +142,5 @@ fn attach(number: u64, client: u64, news: Sender<News>) {
         let _ = news.send_timeout(News { key, status, mailbox }, PATIENCE);
         return;
     };
-    post.subscribe_there(client, news);
+    post.subscribe_there(client, news, mailbox);
 }

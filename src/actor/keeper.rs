@@ -8,14 +8,11 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use crate::actor::address::ActorRef;
-use crate::actor::behaviour::Actor;
-use crate::actor::incarnation::{ActorProcess, Outcome};
-use crate::actor::letters::{ActorKey, Blob, Control, Erased, News, Report, Request, Status};
+use crate::actor::incarnation::Outcome;
+use crate::actor::letters::{ActorKey, Blob, Control, Erased, News, Status};
 use crate::actor::link::Peer;
-use crate::actor::plan::Plan;
-use crate::channel::{Receiver, Sender, channel};
-use crate::error::{CreateError, DownReason, ExitReason, JoinError, RecvTimeoutError, StartError};
+use crate::channel::Sender;
+use crate::error::{CreateError, DownReason};
 use crate::process::Process;
 use crate::queue::JoinableQueue;
 use crate::sys::{self, lock};
@@ -45,12 +42,32 @@ struct State {
     checkpoint: Option<Blob>,
 }
 
+impl State {
+    fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
 #[derive(Clone, Debug)]
-struct Running {
-    process: Arc<Process<Outcome>>,
-    door: Sender<Control>,
+pub(super) struct Running {
+    pub(super) process: Arc<Process<Outcome>>,
+    pub(super) door: Sender<Control>,
     /// It missed this limit, and was killed for it.
     hung: Option<Duration>,
+}
+
+impl Running {
+    pub(super) fn new(process: Arc<Process<Outcome>>, door: Sender<Control>) -> Running {
+        let hung = None;
+        Running { process, door, hung }
+    }
+}
+
+/// What an incarnation is told of those before it.
+pub(super) struct Before {
+    pub(super) generation: u64,
+    pub(super) previous: Option<DownReason>,
+    pub(super) checkpoint: Option<Blob>,
 }
 
 enum Subscriber {
@@ -88,11 +105,11 @@ impl Post {
         lock(&self.state)
     }
 
-    fn news(&self, status: Status, first: bool) -> News {
+    fn news(&self, status: Status, mailbox: bool) -> News {
         News {
             key: self.key,
             status,
-            mailbox: first.then(|| self.mailbox.clone()),
+            mailbox: mailbox.then(|| self.mailbox.clone()),
         }
     }
 
@@ -104,19 +121,28 @@ impl Post {
         peer.news(self.news(status, true));
     }
 
-    pub(super) fn subscribe_there(&self, client: u64, news: Sender<News>) {
+    pub(super) fn subscribe_there(&self, client: u64, news: Sender<News>, mailbox: bool) {
         let mut subscribers = lock(&self.subscribers);
         subscribers.retain(|subscriber| !matches!(subscriber, Subscriber::There { client: old, .. } if *old == client));
         let status = self.state().status.clone();
-        if news.send_timeout(self.news(status, true), NEWS_PATIENCE).is_ok() {
+        if news.send_timeout(self.news(status, mailbox), NEWS_PATIENCE).is_ok() {
             subscribers.push(Subscriber::There { client, news });
         }
     }
 
     /// From now on this is how the actor is; all who asked are told, in the order of the changes.
     pub(crate) fn publish(&self, status: Status) {
+        self.publish_if(status, |_| true);
+    }
+
+    fn publish_if(&self, status: Status, holds: impl FnOnce(&State) -> bool) {
         let mut subscribers = lock(&self.subscribers);
-        self.state().status = status.clone();
+        let mut state = self.state();
+        if !holds(&state) {
+            return;
+        }
+        state.status = status.clone();
+        drop(state);
         if matches!(status, Status::Down { .. }) {
             // What lies there ends here, such as senders that others wait on.
             let lost = self.mailbox.close_now();
@@ -130,6 +156,12 @@ impl Post {
         });
     }
 
+    /// It is up, unless it has ended already: what is known of its end must not be followed by this.
+    pub(super) fn publish_up(&self, generation: u64, door: Sender<Erased>) {
+        let status = Status::Up { generation, door };
+        self.publish_if(status, State::runs);
+    }
+
     /// Which incarnation was launched last: 0 for the first.
     pub(crate) fn generation(&self) -> u64 {
         self.state().launches.saturating_sub(1)
@@ -140,7 +172,7 @@ impl Post {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.state().running.is_some()
+        self.state().runs()
     }
 
     /// How the last incarnation ended.
@@ -148,13 +180,20 @@ impl Post {
         self.state().previous.clone()
     }
 
-    /// Asks the incarnation to stop; with `drain`, after what its mailbox holds now.
-    pub(crate) fn ask_to_stop(&self, drain: bool) {
+    /// Asks the incarnation to stop; with `drain`, after what its mailbox holds now. Waits until `deadline` for room to ask in: who
+    /// takes nothing until then will be killed for that, by who waits for its end.
+    pub(crate) fn ask_to_stop(&self, drain: bool, deadline: Option<Instant>) {
         let door = self.state().running.as_ref().map(|running| running.door.clone());
         if let Some(door) = door {
-            // One that takes nothing at all will be killed for that, by who waits for its end.
-            let _ = door.send_timeout(Control::Stop { drain }, NEWS_PATIENCE);
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            // One that is gone needs not be asked.
+            let _ = door.send_timeout(Control::Stop { drain }, left);
         }
+    }
+
+    /// As [`ask_to_stop`](Post::ask_to_stop), for who must not wait.
+    pub(crate) fn ask_to_stop_soon(&self) {
+        self.ask_to_stop(true, Instant::now().checked_add(NEWS_PATIENCE));
     }
 
     pub(crate) fn kill(&self) {
@@ -163,7 +202,31 @@ impl Post {
         }
     }
 
-    fn kill_hung(&self, limit: Duration) {
+    /// One more is launched.
+    pub(super) fn next_incarnation(&self) -> Before {
+        let mut state = self.state();
+        state.launches += 1;
+        Before {
+            generation: state.launches - 1,
+            previous: state.previous.clone(),
+            checkpoint: state.checkpoint.clone(),
+        }
+    }
+
+    pub(super) fn runs(&self, running: Option<Running>) {
+        self.state().running = running;
+    }
+
+    pub(super) fn keep_checkpoint(&self, checkpoint: Blob) {
+        self.state().checkpoint = Some(checkpoint);
+    }
+
+    /// The limit that it missed and was killed for.
+    pub(super) fn hung(&self) -> Option<Duration> {
+        self.state().running.as_ref().and_then(|running| running.hung)
+    }
+
+    pub(super) fn kill_hung(&self, limit: Duration) {
         if let Some(running) = &mut self.state().running {
             running.hung = Some(limit);
             running.process.kill();
@@ -173,7 +236,7 @@ impl Post {
     /// Waits until no incarnation runs; whether that came in time.
     pub(crate) fn wait_end(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state();
-        while state.running.is_some() {
+        while state.runs() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return false;
             }
@@ -182,163 +245,18 @@ impl Post {
         true
     }
 
-    fn ended(self: &Arc<Post>, generation: u64, reason: DownReason, on_end: OnEnd) {
+    /// How an incarnation ended that was not up.
+    pub(super) fn ended_by(&self, reason: &DownReason) {
+        self.state().previous = Some(reason.clone());
+    }
+
+    pub(super) fn ended(self: &Arc<Post>, generation: u64, reason: DownReason, on_end: OnEnd) {
         let mut state = self.state();
         state.running = None;
         state.previous = Some(reason.clone());
         drop(state);
         self.changed.notify_all();
         on_end(self, generation, reason);
-    }
-}
-
-/// Starts the next incarnation, and waits until its state is built.
-pub(crate) fn launch<A: Actor>(
-    post: &Arc<Post>,
-    address: &ActorRef<A>,
-    args: A::Args,
-    plan: &Plan,
-    on_end: OnEnd,
-) -> Result<(), StartError> {
-    let create = |source| StartError::Create {
-        actor: post.name.clone(),
-        source,
-    };
-    let (door, inbound) = channel::<Request<A::Message, A::Reply>>().map_err(create)?;
-    let (reports, heard) = channel::<Report>().map_err(create)?;
-    let (generation, previous, checkpoint) = {
-        let mut state = post.state();
-        state.launches += 1;
-        (state.launches - 1, state.previous.clone(), state.checkpoint.clone())
-    };
-    let worker = ActorProcess::<A> {
-        generation,
-        previous,
-        checkpoint,
-        args,
-        inbound,
-        door: door.clone(),
-        mailbox: post.mailbox.clone(),
-        reports,
-        address: address.clone(),
-        redeliver: plan.redeliver,
-    };
-    let process = plan
-        .process(&post.name, generation)
-        .spawn(worker)
-        .map_err(|source| StartError::Spawn {
-            actor: post.name.clone(),
-            source,
-        })?;
-    let process = Arc::new(process);
-    if let Err(error) = wait_started(post, &process, &heard, plan.start_timeout) {
-        if let StartError::Down { reason, .. } = &error {
-            post.state().previous = Some(reason.clone());
-        }
-        return Err(error);
-    }
-    let running = Running {
-        process: process.clone(),
-        door: door.clone().retype(),
-        hung: None,
-    };
-    post.state().running = Some(running.clone());
-    let keeper = post.clone();
-    let heartbeat = plan.heartbeat;
-    let thread = sys::service_thread("offspring-keeper", move || {
-        hear(&keeper, &running, &heard, heartbeat);
-        let reason = reason(&keeper, &running.process);
-        keeper.ended(generation, reason, on_end);
-    });
-    if let Err(source) = thread {
-        process.kill();
-        post.state().running = None;
-        let act = "start a thread";
-        return Err(create(CreateError::Io { act, source }));
-    }
-    post.publish(Status::Up {
-        generation,
-        door: door.retype(),
-    });
-    Ok(())
-}
-
-fn wait_started(post: &Post, process: &Process<Outcome>, heard: &Receiver<Report>, limit: Duration) -> Result<(), StartError> {
-    let actor = || post.name.clone();
-    let deadline = Instant::now().checked_add(limit);
-    loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        match heard.recv_timeout(left) {
-            Ok(Report::Started(Ok(()))) => return Ok(()),
-            Ok(Report::Started(Err(error))) => {
-                // It ends by itself; a restart must not find its name in use.
-                let _ = process.join();
-                let reason = DownReason::Failed(error);
-                return Err(StartError::Down { actor: actor(), reason });
-            }
-            Ok(Report::Checkpoint(checkpoint)) => post.state().checkpoint = Some(checkpoint),
-            Ok(Report::Pong(_)) => {}
-            Err(RecvTimeoutError::Timeout) => {
-                process.kill();
-                let _ = process.join();
-                let after = limit;
-                return Err(StartError::Timeout { actor: actor(), after });
-            }
-            Err(RecvTimeoutError::Failed(_)) => {
-                let reason = end_of(process);
-                return Err(StartError::Down { actor: actor(), reason });
-            }
-        }
-    }
-}
-
-/// Hears an incarnation until it is gone.
-fn hear(post: &Post, running: &Running, heard: &Receiver<Report>, heartbeat: Option<Duration>) {
-    // When it was asked for a sign of life that it has not given.
-    let mut asked: Option<Instant> = None;
-    let mut number = 0;
-    loop {
-        // In between it is left alone: two questions within a limit find what has hung for that long.
-        let left = heartbeat.map_or(Duration::MAX, |limit| {
-            asked.map_or(limit / 2, |asked| (asked + limit).saturating_duration_since(Instant::now()))
-        });
-        match heard.recv_timeout(left) {
-            Ok(Report::Checkpoint(checkpoint)) => post.state().checkpoint = Some(checkpoint),
-            Ok(Report::Pong(_) | Report::Started(_)) => {}
-            Err(RecvTimeoutError::Timeout) => {
-                match (asked, heartbeat) {
-                    (Some(_), Some(limit)) => post.kill_hung(limit),
-                    _ => {
-                        number += 1;
-                        // If there is no room for the question, there is no answer either.
-                        let _ = running.door.send_timeout(Control::Ping(number), Duration::ZERO);
-                    }
-                }
-                asked = Some(Instant::now());
-                continue;
-            }
-            Err(RecvTimeoutError::Failed(crate::error::RecvError::Decode(_))) => {}
-            Err(RecvTimeoutError::Failed(_)) => return,
-        }
-        asked = None;
-    }
-}
-
-fn reason(post: &Post, process: &Process<Outcome>) -> DownReason {
-    let reason = end_of(process);
-    let hung = post.state().running.as_ref().and_then(|running| running.hung);
-    match (hung, &reason) {
-        (Some(limit), DownReason::Died(ExitReason::Killed { .. } | ExitReason::Signaled { .. })) => DownReason::Hung { limit },
-        _ => reason,
-    }
-}
-
-/// How the process ended; waits for that.
-fn end_of(process: &Process<Outcome>) -> DownReason {
-    match process.join() {
-        Ok(Outcome(ending)) => ending.into(),
-        Err(JoinError::Ended { reason, .. }) => DownReason::Died(reason),
-        Err(error) => DownReason::Failed(error.to_string()),
     }
 }
 

@@ -214,6 +214,8 @@ pub(crate) enum DeskRequest {
         number: u64,
         client: u64,
         news: Sender<News>,
+        /// Whether it needs the way to the mailbox.
+        mailbox: bool,
     },
     Stop {
         number: u64,

@@ -23,6 +23,8 @@ use crate::sys::{self, lock};
 
 /// How often one that waits for news asks whether the keeper is still there.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// When it asks for news once more: a process that was stopped for long may have missed some.
+const MISSED: Duration = Duration::from_secs(10);
 
 /// A link without its types: what news reach.
 pub(super) trait Peer: Any + Send + Sync {
@@ -50,7 +52,8 @@ pub(super) struct Link<M, R> {
 }
 
 struct State<M, R> {
-    asked: bool,
+    /// For news.
+    asked: Option<Instant>,
     status: Option<Status>,
     session: Option<Arc<Session<M, R>>>,
     ended: Ended,
@@ -112,7 +115,7 @@ impl<M: Send + 'static, R: Send + 'static> Link<M, R> {
             way,
             mailbox: OnceLock::new(),
             state: Mutex::new(State {
-                asked: false,
+                asked: None,
                 status: None,
                 session: None,
                 ended: Ended::new(),
@@ -199,11 +202,19 @@ where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
 {
-    /// Asks the keeper how the actor is, unless that was done before. The link's lock is not held while it asks.
+    /// Asks the keeper how the actor is, unless that was done before.
     fn attach(self: &Arc<Self>) -> Result<(), CallError> {
-        if std::mem::replace(&mut self.state().asked, true) {
+        let mut state = self.state();
+        if state.asked.is_some() {
             return Ok(());
         }
+        state.asked = Some(Instant::now());
+        drop(state);
+        self.ask()
+    }
+
+    /// The link's lock is not held while it asks.
+    fn ask(self: &Arc<Self>) -> Result<(), CallError> {
         match &self.way {
             Way::Here(post) => {
                 let peer: Arc<dyn Peer> = self.clone();
@@ -213,8 +224,15 @@ where
             Way::There(desk) => {
                 let news = news_way().map_err(|error| self.io(error))?;
                 let (number, client) = (self.key.number, own_number());
-                desk.put(DeskRequest::Attach { number, client, news }).map_err(|error| {
-                    self.state().asked = false;
+                let mailbox = self.mailbox.get().is_none();
+                desk.put(DeskRequest::Attach {
+                    number,
+                    client,
+                    news,
+                    mailbox,
+                })
+                .map_err(|error| {
+                    self.state().asked = None;
                     if desk.is_closed() {
                         self.down(DownReason::OwnerGone)
                     } else {
@@ -250,8 +268,15 @@ where
             if now.elapsed() < ASK_AGAIN {
                 continue;
             }
+            let missed = state.asked.is_some_and(|asked| asked.elapsed() >= MISSED);
+            if missed {
+                state.asked = Some(Instant::now());
+            }
             drop(state);
             let gone = desk.is_closed();
+            if missed && !gone {
+                self.ask()?;
+            }
             state = self.state();
             if gone && !matches!(state.status, Some(Status::Down { .. })) {
                 let generation = state.ended.back().map_or(0, |ended| ended.0 + 1);

@@ -24,6 +24,7 @@ mod call;
 mod desk;
 mod incarnation;
 mod keeper;
+mod launch;
 mod letters;
 mod link;
 mod monitor;
@@ -42,7 +43,8 @@ pub use monitor::{Down, Monitor};
 pub use names::find;
 
 pub(crate) use address::TIMEOUT;
-pub(crate) use keeper::{Post, launch};
+pub(crate) use keeper::Post;
+pub(crate) use launch::launch;
 pub(crate) use letters::{Entry, Status};
 pub(crate) use plan::Plan;
 

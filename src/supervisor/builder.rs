@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{CreateError, SupervisorError};
-use crate::supervisor::engine::{self, Engine, Shared};
+use crate::error::SupervisorError;
+use crate::supervisor::engine::{Engine, Fate};
 use crate::supervisor::handle::Supervisor;
+use crate::supervisor::slot::Slot;
 use crate::supervisor::spec::ChildSpec;
 use crate::supervisor::strategy::{Backoff, Strategy};
+use crate::supervisor::view::View;
 
 /// OTP's defaults.
 const INTENSITY: usize = 1;
@@ -96,20 +98,10 @@ impl Builder {
     /// [`SupervisorError::DuplicateId`] before any is started.
     pub fn start(self) -> Result<Supervisor, SupervisorError> {
         let (plan, specs) = self.into_parts();
-        let shared = Arc::<Shared>::default();
-        let mut engine = Engine::new(plan, Vec::new(), shared.clone());
+        let view = Arc::<View>::default();
+        let mut engine = Engine::new(plan, Fate::Down, Vec::new(), view.clone());
         specs.into_iter().try_for_each(|spec| engine.add(spec))?;
-        if let Err(error) = engine.start_all() {
-            engine::close(&mut engine.into_slots());
-            return Err(error);
-        }
-        let outbox = engine.outbox();
-        engine::start_thread(engine, |mut slots, _| engine::close(&mut slots)).map_err(|source| SupervisorError::Create {
-            source: CreateError::Io {
-                act: "start a thread",
-                source,
-            },
-        })?;
-        Ok(Supervisor::new(outbox, shared))
+        let outbox = engine.launch(|slots| slots.into_iter().for_each(Slot::forget), drop)?;
+        Ok(Supervisor::new(outbox, view))
     }
 }

@@ -34,7 +34,7 @@ pub(super) trait Child: Send {
     }
 
     /// Its children, if it is a supervisor.
-    fn nested(&self) -> Option<Arc<super::engine::Shared>> {
+    fn nested(&self) -> Option<Arc<super::view::View>> {
         None
     }
 }
@@ -74,7 +74,7 @@ where
         };
         if shutdown != Shutdown::Kill {
             // Not after its mail: what it has not handled is there for its next incarnation.
-            post.ask_to_stop(false);
+            post.ask_to_stop(false, deadline);
         }
         if !post.wait_end(deadline) {
             post.kill();
@@ -101,6 +101,15 @@ where
 
     fn entry(&self) -> Option<Entry> {
         self.post.as_ref().and_then(|(_, address)| address.entry().ok())
+    }
+}
+
+impl<A: Actor> Drop for ActorChild<A> {
+    /// Nothing runs unsupervised, whatever ended the supervisor.
+    fn drop(&mut self) {
+        if let Some((post, _)) = &self.post {
+            post.kill();
+        }
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::actor::{Actor, ActorRef, TIMEOUT};
 use crate::error::SupervisorError;
 use crate::process::current;
 use crate::supervisor::builder::Builder;
-use crate::supervisor::engine::{Engine, Message, Shared};
+use crate::supervisor::engine::{Engine, Message};
 use crate::supervisor::events::{ChildInfo, Events, SupervisorEnd};
 use crate::supervisor::spec::ChildSpec;
+use crate::supervisor::view::View;
 use crate::sys;
 
 /// Keeps children running: starts them in order, starts them again when they end, stops them in reverse order.
@@ -58,7 +59,7 @@ use crate::sys;
 #[must_use = "dropping it stops the children"]
 pub struct Supervisor {
     outbox: mpsc::Sender<Message>,
-    shared: Arc<Shared>,
+    view: Arc<View>,
 }
 
 impl Supervisor {
@@ -67,27 +68,34 @@ impl Supervisor {
         Builder::default()
     }
 
-    pub(super) fn new(outbox: mpsc::Sender<Message>, shared: Arc<Shared>) -> Supervisor {
-        Supervisor { outbox, shared }
+    pub(super) fn new(outbox: mpsc::Sender<Message>, view: Arc<View>) -> Supervisor {
+        Supervisor { outbox, view }
     }
 
     /// The children, in the order of their start.
     #[must_use]
     pub fn children(&self) -> Vec<ChildInfo> {
-        self.shared.children()
+        self.view.children()
+    }
+
+    /// The children of the nested supervisor with this id; of one below that, by `"supervisor/supervisor"`. `None` if there is no such
+    /// supervisor in this process.
+    #[must_use]
+    pub fn children_of(&self, id: &str) -> Option<Vec<ChildInfo>> {
+        self.view.children_of(id)
     }
 
     /// The address of the actor with this id; of one under a nested supervisor, by `"supervisor/actor"`. It stays the same through
     /// restarts. `None` if there is no such actor, or it is of another type, or is down for good.
     #[must_use]
     pub fn actor<A: Actor>(&self, id: &str) -> Option<ActorRef<A>> {
-        ActorRef::from_entry(self.shared.entry(id)?, TIMEOUT)
+        ActorRef::from_entry(self.view.entry(id)?, TIMEOUT)
     }
 
     /// What happens from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events(self.shared.listen())
+        Events(self.view.listen())
     }
 
     /// Starts one more child, behind the others.
@@ -137,7 +145,10 @@ impl Supervisor {
     ) -> Result<T, SupervisorError> {
         let (reply, replied) = mpsc::channel();
         let request = Message::Request(Box::new(move |engine| {
-            let _ = reply.send(request(engine));
+            let result = request(engine);
+            // Who has the answer sees what it did.
+            engine.publish();
+            let _ = reply.send(result);
         }));
         // One that has ended drops what it was asked, and so the way back.
         self.outbox.send(request).map_err(|_| SupervisorError::Ended)?;
@@ -153,13 +164,13 @@ impl Supervisor {
     /// Waits until the supervisor has ended: it was stopped, or gave up.
     #[must_use]
     pub fn wait(&self) -> SupervisorEnd {
-        self.shared.wait_end(None).unwrap_or(SupervisorEnd::Stopped)
+        self.view.wait_end(None).unwrap_or(SupervisorEnd::Stopped)
     }
 
     /// Waits at most this long for the supervisor's end; `None` if it still works.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<SupervisorEnd> {
-        self.shared.wait_end_within(timeout)
+        self.view.wait_end(Instant::now().checked_add(timeout))
     }
 
     /// Supervises until this process is [asked to stop](crate::CurrentProcess::is_stopping): what a worker calls that is a

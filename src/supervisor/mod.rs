@@ -14,8 +14,13 @@ mod engine;
 mod events;
 mod handle;
 mod heart;
+mod nested;
+mod requests;
+mod restart;
+mod slot;
 mod spec;
 mod strategy;
+mod view;
 
 pub use builder::Builder;
 pub use events::{ChildInfo, ChildState, Event, Events, SupervisorEnd};

@@ -8,7 +8,7 @@ use crate::check::{Direction, Verdict, fits};
 use crate::options::Key;
 
 /// Methods that the handle has itself, or through the address that it derefs to.
-const RESERVED: [&str; 21] = [
+const RESERVED: [&str; 24] = [
     "address",
     "call",
     "call_async",
@@ -20,6 +20,7 @@ const RESERVED: [&str; 21] = [
     "eq",
     "generation",
     "hash",
+    "into",
     "is_alive",
     "kill",
     "link",
@@ -29,6 +30,8 @@ const RESERVED: [&str; 21] = [
     "spawn",
     "timeout",
     "try_cast",
+    "try_into",
+    "typed",
     "with_timeout",
 ];
 
@@ -52,6 +55,9 @@ pub(crate) fn block(block: &Block) -> Verdict {
             "an actor's state is built in its process: add `fn start(..) -> Self`, or `-> Result<Self, E>`",
         ),
     }
+    for (role, method) in block.methods() {
+        hook(&mut verdict, role, method);
+    }
     let mut variants: Vec<String> = Vec::new();
     for (role, method) in block.messages() {
         message(&mut verdict, role, method);
@@ -65,6 +71,31 @@ pub(crate) fn block(block: &Block) -> Verdict {
         variants.push(variant);
     }
     verdict
+}
+
+/// What the process itself calls, by a name and a form that are fixed.
+fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
+    let form = match role {
+        Role::Start => "fn start(..) -> Self",
+        Role::Stop => "fn stop(&mut self, reason: &DownReason)",
+        Role::Checkpoint => "fn checkpoint(&self) -> Option<Checkpoint>",
+        Role::Call | Role::Cast | Role::Helper => return,
+    };
+    let sig = &method.sig;
+    let name = &sig.ident;
+    if let Some(attr) = method.attrs.iter().find(|attr| is_cast(attr)) {
+        verdict.refuse(
+            attr,
+            format!("`{name}` is a hook, not a message: remove `#[cast]`, or give it another name"),
+        );
+    }
+    let count = usize::from(role == Role::Stop);
+    if role != Role::Start && (sig.receiver().is_none() || arguments(method).len() != count) {
+        verdict.refuse(
+            name,
+            format!("`{name}` is a hook, which is written `{form}`: give a message another name"),
+        );
+    }
 }
 
 fn start(verdict: &mut Verdict, start: &ImplItemFn) {

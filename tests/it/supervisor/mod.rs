@@ -1,8 +1,10 @@
 //! Supervisors over real processes and kill -9. The names in `otp` are those of OTP's own suite.
 
+mod dynamic;
 mod model;
 mod nested;
 mod otp;
+mod races;
 mod restarts;
 
 use std::time::Duration;
@@ -25,8 +27,15 @@ pub(crate) struct Child {
 pub(crate) struct Setup {
     name: String,
     log: Queue<String>,
-    /// Its start fails when there is something in it.
-    faults: Queue<()>,
+    /// Its start fails by what there is in it.
+    faults: Queue<Fault>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Fault {
+    Error,
+    Abort,
+    Hang,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -44,8 +53,11 @@ impl Actor for Child {
     type Reply = u32;
 
     fn start(setup: Setup, context: &Context<Child>) -> Result<Child, Box<dyn std::error::Error>> {
-        if setup.faults.try_get().is_ok() {
-            return Err("it was told to fail".into());
+        match setup.faults.try_get() {
+            Ok(Fault::Error) => return Err("it was told to fail".into()),
+            Ok(Fault::Abort) => std::process::abort(),
+            Ok(Fault::Hang) => std::thread::sleep(LONG * 100),
+            Err(_) => {}
         }
         setup.log.put(format!("start {}", setup.name))?;
         Ok(Child {
@@ -83,7 +95,7 @@ pub(crate) fn kept_queue<T: Serialize + serde::de::DeserializeOwned>(item: T) ->
 /// What the children of one test write down, and their faults.
 pub(crate) struct Stage {
     pub(crate) log: Queue<String>,
-    pub(crate) faults: Queue<()>,
+    pub(crate) faults: Queue<Fault>,
 }
 
 impl Stage {

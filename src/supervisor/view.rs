@@ -1,0 +1,103 @@
+//! What others see of a supervisor, while its thread works: nobody holds it for long.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Instant;
+
+use crate::actor::Entry;
+use crate::supervisor::events::{ChildInfo, Event, SupervisorEnd};
+use crate::supervisor::slot::Slot;
+use crate::sys::{self, lock};
+
+#[derive(Default)]
+pub(crate) struct View {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Seen {
+    children: Vec<ChildInfo>,
+    entries: HashMap<String, Entry>,
+    nested: HashMap<String, Arc<View>>,
+    end: Option<SupervisorEnd>,
+    listeners: Vec<mpsc::Sender<Event>>,
+}
+
+impl View {
+    pub(super) fn children(&self) -> Vec<ChildInfo> {
+        lock(&self.seen).children.clone()
+    }
+
+    /// The children of the supervisor at `path`.
+    pub(super) fn children_of(&self, path: &str) -> Option<Vec<ChildInfo>> {
+        self.below(path).map(|nested| nested.children())
+    }
+
+    fn below(&self, path: &str) -> Option<Arc<View>> {
+        let seen = lock(&self.seen);
+        if let Some(nested) = seen.nested.get(path) {
+            return Some(nested.clone());
+        }
+        let (first, rest) = path.split_once('/')?;
+        let nested = seen.nested.get(first).cloned();
+        drop(seen);
+        nested?.below(rest)
+    }
+
+    /// The actor at `path`: its id, after those of the supervisors above it.
+    pub(super) fn entry(&self, path: &str) -> Option<Entry> {
+        if let Some(entry) = lock(&self.seen).entries.get(path) {
+            return Some(entry.clone());
+        }
+        let (above, id) = path.rsplit_once('/')?;
+        self.below(above)?.entry(id)
+    }
+
+    pub(super) fn listen(&self) -> mpsc::Receiver<Event> {
+        let (sender, receiver) = mpsc::channel();
+        let mut seen = lock(&self.seen);
+        if seen.end.is_none() {
+            seen.listeners.push(sender);
+        }
+        receiver
+    }
+
+    pub(super) fn wait_end(&self, deadline: Option<Instant>) -> Option<SupervisorEnd> {
+        let mut seen = lock(&self.seen);
+        loop {
+            if seen.end.is_some() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return seen.end.clone();
+            }
+            seen = sys::wait(&self.changed, seen, deadline);
+        }
+    }
+
+    pub(super) fn tell(&self, event: &Event) {
+        lock(&self.seen).listeners.retain(|listener| listener.send(event.clone()).is_ok());
+    }
+
+    /// Makes known how the children are.
+    pub(super) fn publish(&self, slots: &[Slot]) {
+        let children = slots.iter().map(Slot::info).collect();
+        let entries = slots.iter().filter_map(|slot| Some((slot.id.clone(), slot.child.entry()?)));
+        let nested = slots.iter().filter_map(|slot| Some((slot.id.clone(), slot.child.nested()?)));
+        let (entries, nested) = (entries.collect(), nested.collect());
+        let mut seen = lock(&self.seen);
+        (seen.children, seen.entries, seen.nested) = (children, entries, nested);
+    }
+
+    /// It works, perhaps not for the first time.
+    pub(super) fn open(&self) {
+        lock(&self.seen).end = None;
+    }
+
+    /// It has ended, unless it had before. Its listeners learn that after all that happened.
+    pub(super) fn close(&self, end: SupervisorEnd) {
+        let mut seen = lock(&self.seen);
+        seen.end.get_or_insert(end);
+        seen.listeners.clear();
+        drop(seen);
+        self.changed.notify_all();
+    }
+}

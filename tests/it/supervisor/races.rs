@@ -1,0 +1,181 @@
+//! Ends at inconvenient moments: in a start, in a stop, of the supervisor, of several at once.
+
+use std::time::{Duration, Instant};
+
+use offspring::actor::{Builder, CallError, DownReason};
+use offspring::supervisor::{Birth, ChildSpec, ChildState, Event, Restart, Shutdown, Supervisor, SupervisorEnd, SupervisorError};
+
+use super::{Child, Fault, LONG, Order, Stage, child, kill, pid, until};
+use crate::support::is_running;
+
+/// Other tests have children too.
+fn none_named(names: &[&str]) -> bool {
+    offspring::active_children().iter().all(|child| !names.contains(&child.name()))
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_child_that_dies_in_its_start_did_not_start() {
+    let stage = Stage::new();
+    stage.faults.put(Fault::Abort).unwrap();
+    let Err(SupervisorError::Start { source, .. }) = stage.builder(&["a"]).start() else {
+        panic!("it started")
+    };
+    assert!(source.to_string().contains("SIGABRT"), "{source}");
+    // In a restart it is tried again, and counts.
+    let supervisor = stage.builder(&["a"]).intensity(2).start().unwrap();
+    let mut events = supervisor.events();
+    let address = child(&supervisor, "a");
+    stage.faults.put(Fault::Abort).unwrap();
+    kill(pid(&supervisor, "a"));
+    until(&supervisor, "a", ChildState::Up, 1);
+    assert_eq!(address.call(Order::Pid).unwrap(), pid(&supervisor, "a"));
+    let seen = std::iter::from_fn(|| events.next_timeout(Duration::ZERO));
+    assert_eq!(seen.filter(|event| matches!(event, Event::StartFailed { .. })).count(), 1);
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_start_that_hangs_is_bounded_and_escalates() {
+    let stage = Stage::new();
+    let limit = Duration::from_millis(300);
+    let builder = Builder::new().name("sluggish").start_timeout(limit);
+    let supervisor = Supervisor::builder()
+        .child(ChildSpec::actor_with::<Child>("a", builder, stage.setup("a")))
+        .start()
+        .unwrap();
+    let address = child(&supervisor, "a");
+    (0..9).for_each(|_| stage.faults.put(Fault::Hang).unwrap());
+    let since = Instant::now();
+    kill(pid(&supervisor, "a"));
+    let SupervisorEnd::GaveUp { reason, .. } = supervisor.wait() else {
+        panic!("it did not give up")
+    };
+    assert!(reason.to_string().contains("did not start within"), "{reason}");
+    assert!(since.elapsed() >= limit && since.elapsed() < LONG / 2);
+    assert!(matches!(address.call(Order::Pid), Err(CallError::Down { .. })));
+    assert!(none_named(&["sluggish"]));
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_stop_in_the_middle_of_restarts_leaves_nothing() {
+    for round in 0..12 {
+        let stage = Stage::new();
+        let supervisor = stage
+            .builder(&["restless a", "restless b", "restless c"])
+            .intensity(100)
+            .start()
+            .unwrap();
+        let b = child(&supervisor, "restless b");
+        for id in ["restless a", "restless b", "restless c"] {
+            kill(pid(&supervisor, id));
+        }
+        // Sometimes before, sometimes after one of them is up again.
+        std::thread::sleep(Duration::from_millis(round));
+        assert_eq!(supervisor.stop(), SupervisorEnd::Stopped);
+        assert!(none_named(&["restless a", "restless b", "restless c"]));
+        assert!(
+            supervisor
+                .children()
+                .iter()
+                .all(|child| child.state == ChildState::Stopped && child.pid.is_none())
+        );
+        assert!(matches!(b.call(Order::Pid), Err(CallError::Down { .. })));
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn who_calls_a_stopped_child_learns_it_before_all_are_stopped() {
+    let stage = Stage::new();
+    let slow = Shutdown::Timeout(Duration::from_secs(2));
+    let supervisor = Supervisor::builder()
+        .child(stage.child("slow").shutdown(slow))
+        .child(stage.child("quick").shutdown(Shutdown::Kill))
+        .start()
+        .unwrap();
+    let busy = |id| {
+        let address = child(&supervisor, id);
+        std::thread::spawn(move || {
+            let since = Instant::now();
+            (address.call_timeout(Order::Hang, LONG).unwrap_err(), since.elapsed())
+        })
+    };
+    let (slow, quick) = (busy("slow"), busy("quick"));
+    std::thread::sleep(Duration::from_millis(100));
+    supervisor.stop();
+    let (error, after) = quick.join().unwrap();
+    assert_eq!(error.down_reason(), Some(&DownReason::Shutdown), "{error}");
+    assert!(after < Duration::from_millis(1500), "{after:?}");
+    assert!(slow.join().unwrap().1 >= Duration::from_secs(2));
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_nested_supervisor_that_came_back_is_stopped_with_its_children() {
+    for _ in 0..8 {
+        let stage = Stage::new();
+        let inner = ChildSpec::supervisor("inner", stage.builder(&["a", "b"]).intensity(0));
+        let supervisor = Supervisor::builder().intensity(9).child(inner).start().unwrap();
+        for restarts in 1..=2 {
+            let children = supervisor.children_of("inner").unwrap();
+            kill(children[0].pid.unwrap());
+            until(&supervisor, "inner", ChildState::Up, restarts);
+        }
+        let pids: Vec<_> = supervisor
+            .children_of("inner")
+            .unwrap()
+            .into_iter()
+            .map(|child| child.pid.unwrap())
+            .collect();
+        assert_eq!(supervisor.stop(), SupervisorEnd::Stopped);
+        assert!(!pids.into_iter().any(is_running));
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_call_in_flight_says_that_its_actor_is_being_restarted() {
+    let stage = Stage::new();
+    let supervisor = stage.builder(&["a"]).start().unwrap();
+    let address = child(&supervisor, "a");
+    let process = pid(&supervisor, "a");
+    let call = std::thread::spawn(move || (address.call_timeout(Order::Hang, LONG), address));
+    std::thread::sleep(Duration::from_millis(100));
+    let since = Instant::now();
+    kill(process);
+    let (result, address) = call.join().unwrap();
+    assert!(since.elapsed() < Duration::from_secs(1), "at once");
+    assert!(
+        matches!(
+            result,
+            Err(CallError::Restarted {
+                reason: DownReason::Died(_),
+                ..
+            })
+        ),
+        "{result:?}"
+    );
+    assert_ne!(address.call(Order::Pid).unwrap(), process);
+}
+
+/// A worker whose maker panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[offspring::worker]
+fn returns() {}
+
+#[offspring::test(timeout = "30s")]
+fn a_closure_that_panics_when_it_is_dropped_does_not_take_the_supervisor_along() {
+    let bomb = Bomb;
+    let spec = ChildSpec::worker_with("bomb", move |_: &Birth| {
+        let _ = &bomb;
+        returns::new()
+    });
+    let stage = Stage::new();
+    let supervisor = stage.builder(&["a"]).child(spec.restart(Restart::Temporary)).start().unwrap();
+    super::gone(&supervisor, "bomb");
+    assert_eq!(child(&supervisor, "a").call(Order::Pid).unwrap(), pid(&supervisor, "a"));
+    assert_eq!(supervisor.stop(), SupervisorEnd::Stopped);
+}

@@ -1,0 +1,14 @@
+struct Counter(u64);
+
+#[offspring::actor]
+impl Counter {
+    fn start() -> Self {
+        Counter(0)
+    }
+
+    pub fn get_async(&self) -> u64 {
+        self.0
+    }
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+struct Counter(u64);
+
+#[offspring::actor(mailbox = "8")]
+impl Counter {
+    fn start() -> Self {
+        Counter(0)
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0
+    }
+}
+
+fn main() {}
