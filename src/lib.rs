@@ -121,6 +121,7 @@ mod descriptor;
 mod error;
 mod fail;
 mod guard;
+pub mod guide;
 mod hub;
 mod lane;
 mod line;

@@ -95,19 +95,27 @@ impl Forwarder {
         }
     }
 
+    fn handled(&self) {
+        self.tell_dropped();
+        *lock(&self.handled) += 1;
+        self.progress.notify_all();
+    }
+
     fn run(&self, received: &Receiver<Message>) {
         loop {
             match received.recv() {
                 Ok(Message::Ask) => {}
                 Ok(Message::Record(record)) => {
                     forward(&record);
-                    self.tell_dropped();
-                    *lock(&self.handled) += 1;
-                    self.progress.notify_all();
+                    self.handled();
                 }
                 // This process holds a sender itself.
                 Err(RecvError::Disconnected | RecvError::Moved) => return,
-                Err(error) => log::error!(target: "offspring::logs", "a record did not arrive: {error}"),
+                Err(error) => {
+                    log::error!(target: "offspring::logs", "a record did not arrive: {error}");
+                    // It was counted as sent.
+                    self.handled();
+                }
             }
             self.look_at_level();
         }

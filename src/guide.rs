@@ -1,0 +1,7 @@
+//! Guides: text only, whose programs are compiled and run with the tests.
+
+#[doc = include_str!("../docs/python.md")]
+pub mod python {}
+
+#[doc = include_str!("../docs/gotchas.md")]
+pub mod gotchas {}
