@@ -5,10 +5,10 @@ pub(crate) const INLINE: usize = 24;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Bytes {
-    /// Behind `length` the data are anything.
+    /// In words, so that they stay in registers from one memory to the other. What is behind `length` are anything.
     Inline {
         length: u8,
-        data: [u8; INLINE],
+        data: [u64; INLINE / 8],
     },
     Heap(Box<[u8]>),
 }
@@ -23,24 +23,19 @@ impl Bytes {
 
     /// At most [`INLINE`] bytes, out of as many whole words as hold them.
     #[inline]
-    pub(crate) fn from_words(length: usize, mut word: impl FnMut(usize) -> u64) -> Bytes {
-        let mut data = [0; INLINE];
-        for (index, bytes) in data.chunks_exact_mut(8).enumerate() {
-            if index * 8 >= length {
-                break;
-            }
-            bytes.copy_from_slice(&word(index).to_le_bytes());
-        }
+    pub(crate) fn from_words(length: usize, word: impl Fn(usize) -> u64) -> Bytes {
+        // As they lie in memory: the first byte first.
+        let word = |index| if index * 8 < length { u64::to_le(word(index)) } else { 0 };
         Bytes::Inline {
             length: length as u8,
-            data,
+            data: [word(0), word(1), word(2)],
         }
     }
 
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Bytes::Inline { length, data } => &data[..usize::from(*length)],
+            Bytes::Inline { length, data } => &bytemuck::cast_slice(data)[..usize::from(*length)],
             Bytes::Heap(bytes) => bytes,
         }
     }

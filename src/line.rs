@@ -98,6 +98,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     }
 
     /// Whether the other side is known to be gone.
+    #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
     }

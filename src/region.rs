@@ -87,6 +87,7 @@ impl Region {
     }
 
     /// The word at this offset.
+    #[inline]
     pub(crate) fn atomic(&self, offset: usize) -> &AtomicU64 {
         assert!(
             offset % 8 == 0 && offset.checked_add(8).is_some_and(|end| end <= self.length),

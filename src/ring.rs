@@ -49,6 +49,7 @@ const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
 pub(crate) struct Corrupt;
 
 /// Bytes of the ring that an entry takes.
+#[inline]
 pub(crate) fn entry_size(payload: usize) -> u64 {
     (HEADER + payload as u64).next_multiple_of(8)
 }
@@ -69,10 +70,12 @@ impl Place {
         Place { region, offset }
     }
 
+    #[inline]
     fn tail(&self) -> &AtomicU64 {
         self.region.atomic(self.offset + TAIL)
     }
 
+    #[inline]
     fn head(&self) -> &AtomicU64 {
         self.region.atomic(self.offset + HEAD)
     }
@@ -124,11 +127,13 @@ impl Place {
 }
 
 /// How far `from` is behind `to`.
+#[inline]
 fn distance(from: u64, to: u64) -> u64 {
     to.wrapping_sub(from) & POSITION
 }
 
 /// Whether `position` is not before `mark`, of two that are not far apart.
+#[inline]
 pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
     distance(mark, position) <= POSITION / 2
 }
@@ -151,6 +156,7 @@ impl Producer {
         }
     }
 
+    #[inline]
     fn room(&self) -> u64 {
         CAPACITY as u64 - distance(self.seen, self.tail)
     }
@@ -209,6 +215,7 @@ impl Producer {
     }
 
     /// Where the next entry will stand.
+    #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.tail
     }

@@ -30,6 +30,7 @@ pub(crate) struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Writes behind what `front` holds, at most `limit` bytes.
+    #[inline]
     pub(crate) fn new(front: &'a mut Vec<u8>, limit: usize) -> Encoder<'a> {
         let start = front.len();
         Encoder {
@@ -44,21 +45,28 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Once there are more than so many bytes, all of them go there.
-    pub(crate) fn spill_above(mut self, bytes: usize, spill: &'a mut dyn Spill) -> Encoder<'a> {
-        self.ceiling = self.start + bytes.min(self.limit);
-        self.spill = Some(spill);
-        self
+    /// The same, but once there are more than `above`, all of them go to `spill`.
+    #[inline]
+    pub(crate) fn spilling(front: &'a mut Vec<u8>, limit: usize, above: usize, spill: &'a mut dyn Spill) -> Encoder<'a> {
+        Encoder {
+            ceiling: front.len() + above.min(limit),
+            spill: Some(spill),
+            ..Encoder::new(front, limit)
+        }
     }
 
-    /// Raw handles of ipc-channel may be encoded: the value goes out with ipc-channel's own next message.
-    pub(crate) fn allow_raw(mut self) -> Encoder<'a> {
-        self.raw = true;
-        self
+    /// As [`new`](Self::new), and raw handles of ipc-channel may be encoded: the value goes out with ipc-channel's own next
+    /// message.
+    pub(crate) fn raw(front: &'a mut Vec<u8>, limit: usize) -> Encoder<'a> {
+        Encoder {
+            raw: true,
+            ..Encoder::new(front, limit)
+        }
     }
 
     /// Encodes the value; how many bytes were spilled, all of them if any.
-    pub(crate) fn encode<T: ?Sized + Serialize>(mut self, value: &T) -> Result<usize> {
+    #[inline]
+    pub(crate) fn encode<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<usize> {
         self.part(value)?;
         if self.spilled > 0 {
             self.flush();

@@ -173,10 +173,7 @@ fn long_values_spill_whole_and_short_ones_not_at_all() {
     for length in [0, 1, 90, 95, 96, 97, 98, 99, 100, 101, 5000, 100_000] {
         let value = (vec![1u8; length], "text", vec![1.5f64; length / 3], length as u64);
         let (mut front, mut spill) = (vec![9], Heap::default());
-        let spilled = Encoder::new(&mut front, usize::MAX)
-            .spill_above(100, &mut spill)
-            .encode(&value)
-            .unwrap();
+        let spilled = Encoder::spilling(&mut front, usize::MAX, 100, &mut spill).encode(&value).unwrap();
         let whole = postcard::to_stdvec(&value).unwrap();
         assert_eq!(spilled > 0, whole.len() > 100);
         assert_eq!(if spilled > 0 { &spill.0[..] } else { &front[1..] }, whole);
@@ -189,8 +186,10 @@ fn the_limit_is_exact() {
     for spills in [false, true] {
         for limit in [0, 3, 4, 5, 1000] {
             let (mut front, mut spill) = (vec![7; 3], Heap::default());
-            let encoder = Encoder::new(&mut front, limit);
-            let encoder = if spills { encoder.spill_above(2, &mut spill) } else { encoder };
+            let mut encoder = match spills {
+                true => Encoder::spilling(&mut front, limit, 2, &mut spill),
+                false => Encoder::new(&mut front, limit),
+            };
             let outcome = encoder.encode("abc");
             assert_eq!(outcome.is_ok(), limit >= 4, "{limit} {spills} {outcome:?}");
         }

@@ -56,6 +56,7 @@ impl Page {
         self.0.atomic(HUB_SLEEPS).store(0, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn claim_hub(&self) -> bool {
         bell::claim(self.0.atomic(HUB_SLEEPS))
     }

@@ -193,12 +193,18 @@ impl Session {
     }
 
     /// Wakes the hub if it sleeps.
+    #[inline]
     pub(crate) fn ring(&self) {
         if self.page.claim_hub() {
-            fail::point("bell.claimed");
-            if !fail::mistake("line.no-bell") && wire::ring(&lock(&self.up).channel, Up::Bell).is_err() {
-                self.down.set_gone();
-            }
+            self.send_bell();
+        }
+    }
+
+    #[cold]
+    fn send_bell(&self) {
+        fail::point("bell.claimed");
+        if !fail::mistake("line.no-bell") && wire::ring(&lock(&self.up).channel, Up::Bell).is_err() {
+            self.down.set_gone();
         }
     }
 
@@ -207,6 +213,7 @@ impl Session {
         self.down.check(self)
     }
 
+    #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.down.is_gone()
     }

@@ -121,7 +121,7 @@ impl Handle {
                     .map(|()| local.core().put_more(batch, done + 1))
                     .map_err(|(_, over)| RemoteEnd::Over(over)),
                 Handle::Remote(remote) => remote.attached(deadline).and_then(|attached| {
-                    attached.put(Outgoing::item(batch.item(done), None), deadline)?;
+                    attached.put(&mut Outgoing::item(batch.item(done), None), deadline)?;
                     attached.put_more(batch, done + 1)
                 }),
             };

@@ -17,6 +17,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
+    #[inline]
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
             Limit::Forever => None,

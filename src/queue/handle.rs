@@ -100,6 +100,28 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// Attaching takes the owner's answer, also for what is not to wait.
+    #[inline]
+    fn attached_for(&self, now: bool, deadline: Option<Instant>) -> Result<&Arc<Attached>, RemoteEnd> {
+        match self.attached.get() {
+            Some(attached) => Ok(attached),
+            None => self.attached(if now { None } else { deadline }),
+        }
+    }
+
+    #[inline]
+    fn put(&self, outgoing: &mut Outgoing<'_>, limit: Limit, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+        let now = matches!(limit, Limit::Now);
+        let attached = self.attached_for(now, deadline)?;
+        if now {
+            attached.try_put(outgoing)
+        } else {
+            attached.put(outgoing, deadline)
+        }
+    }
+}
+
 impl Clone for Handle {
     fn clone(&self) -> Handle {
         match self {
@@ -130,52 +152,45 @@ impl Handle {
         bytes.clear();
         let mut memory = OwnMemory::default();
         let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
+            Ok((0, handles)) if handles.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
+            Ok((spilled, handles)) => self.put_packet(&mut bytes, (spilled > 0).then_some(memory), handles, limit),
             Err(error) => Err(Refused::Encode(error)),
-            Ok((spilled, handles)) => match remote::refuses(&handles) {
-                Some(message) => Err(Refused::Encode(EncodeError::new::<T>(message))),
-                None => packet_of(&mut bytes, (spilled > 0).then_some(memory), handles)
-                    .and_then(|packet| self.put_encoded(&bytes, packet, limit.deadline(), matches!(limit, Limit::Now))),
-            },
         };
-        if outcome.is_err() {
-            // Handles in what was refused are under way to nobody.
-            hub::announce();
-        }
         SCRATCH.with(|scratch| scratch.set(bytes));
-        outcome.map_err(|refused| match refused {
-            Refused::Encode(error) => PutEnd::Failed(PutError::Encode(item, error)),
-            Refused::End(end) => PutEnd::of(item, end),
-        })
+        outcome.map_err(|refused| refused.with(item))
     }
 
-    fn put_encoded(&self, bytes: &[u8], packet: Option<Packet>, deadline: Option<Instant>, now: bool) -> Result<(), Refused> {
-        if let (Handle::Remote(remote), None, false) = (self, &packet, now) {
-            if let Some(attached) = remote.attached.get() {
-                return attached.put(Outgoing::item(bytes, None), deadline).map_err(Refused::End);
-            }
-        }
-        let announce = packet.as_ref().is_some_and(Packet::has_handles);
-        let outcome = match self {
+    #[inline]
+    fn put_bytes(&self, bytes: &[u8], limit: Limit) -> Result<(), RemoteEnd> {
+        let deadline = limit.deadline();
+        match self {
             Handle::Local(local) => {
-                let payload = packet.map_or_else(|| Payload::Bytes(Bytes::new(bytes)), |packet| Payload::Parcel(Box::new(packet)));
-                local.0.put(payload, deadline).map_err(|(_, over)| RemoteEnd::Over(over))
+                let put = local.0.put(Payload::Bytes(Bytes::new(bytes)), deadline);
+                put.map_err(|(_, over)| RemoteEnd::Over(over))
             }
-            Handle::Remote(remote) => {
-                let outgoing = Outgoing::item(bytes, packet);
-                // Attaching takes the owner's answer, also for a `try_put`.
-                remote.attached(if now { None } else { deadline }).and_then(|attached| {
-                    if now {
-                        attached.try_put(outgoing)
-                    } else {
-                        attached.put(outgoing, deadline)
-                    }
-                })
-            }
-        };
-        if announce {
-            hub::announce();
+            Handle::Remote(remote) => remote.put(&mut Outgoing::item(bytes, None), limit, deadline),
         }
-        outcome.map_err(Refused::End)
+    }
+
+    /// Puts what does not go into a ring: a long item, or one with handles.
+    fn put_packet(&self, bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>, limit: Limit) -> Result<(), Refused> {
+        let outcome = match remote::refuses(&handles) {
+            Some(message) => Err(Refused::Receiver(message)),
+            None => packet_of(bytes, memory, handles).and_then(|packet| {
+                let deadline = limit.deadline();
+                let put = match self {
+                    Handle::Local(local) => local
+                        .0
+                        .put(Payload::Parcel(Box::new(packet)), deadline)
+                        .map_err(|(_, over)| RemoteEnd::Over(over)),
+                    Handle::Remote(remote) => remote.put(&mut Outgoing::item(&[], Some(packet)), limit, deadline),
+                };
+                put.map_err(Refused::End)
+            }),
+        };
+        // Handles in it are under way, or, if it was refused, to nobody.
+        hub::announce();
+        outcome
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, limit: Limit) -> Result<Got<T>, GetEnd> {
@@ -205,6 +220,7 @@ impl Handle {
     }
 
     /// The next item; `most` says how many the caller can use at once.
+    #[inline]
     pub(super) fn take(&self, limit: Limit, most: usize) -> Result<Taken, RemoteEnd> {
         match self {
             Handle::Local(local) => {
@@ -215,11 +231,14 @@ impl Handle {
                     attempts: item.attempts,
                 })
             }
-            // Attaching takes the owner's answer, also for a `try_get`.
-            Handle::Remote(remote) if matches!(limit, Limit::Now) => remote.attached(None)?.try_get(most),
             Handle::Remote(remote) => {
-                let deadline = limit.deadline();
-                remote.attached(deadline)?.get(deadline, most)
+                let (deadline, now) = (limit.deadline(), matches!(limit, Limit::Now));
+                let attached = remote.attached_for(now, deadline)?;
+                if now {
+                    attached.try_get(most)
+                } else {
+                    attached.get(deadline, most)
+                }
             }
         }
     }
@@ -400,17 +419,16 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// What does not go into a ring: a long item, or one with handles.
-fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>) -> Result<Option<Packet>, Refused> {
+/// A long item, or one with handles.
+fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>) -> Result<Packet, Refused> {
     let packet = match memory {
         Some(memory) => memory.into_packet(handles),
-        None if handles.is_empty() => return Ok(None),
         None => {
             let bytes = std::mem::take(bytes);
             Packet::new(wire::Encoded { bytes, handles })
         }
     };
-    packet.map(Some).map_err(|error| {
+    packet.map_err(|error| {
         Refused::End(RemoteEnd::Handle(HandleError::Io {
             act: "make shared memory for the item",
             message: error.to_string(),
@@ -420,7 +438,23 @@ fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHa
 
 enum Refused {
     Encode(EncodeError),
+    Receiver(&'static str),
     End(RemoteEnd),
+}
+
+impl Refused {
+    #[cold]
+    fn with<T>(self, item: T) -> PutEnd<T> {
+        match self {
+            Refused::Encode(error) => {
+                // Handles that were encoded already are under way to nobody.
+                hub::announce();
+                PutEnd::Failed(PutError::Encode(item, error))
+            }
+            Refused::Receiver(message) => PutEnd::Failed(PutError::Encode(item, EncodeError::new::<T>(message))),
+            Refused::End(end) => PutEnd::of(item, end),
+        }
+    }
 }
 
 /// A handle as it is written into a value.

@@ -58,11 +58,13 @@ impl Flag {
         if set { self as u64 } else { 0 }
     }
 
+    #[inline]
     pub(crate) fn is_in(self, flags: u64) -> bool {
         flags & self as u64 != 0
     }
 }
 
+#[inline]
 pub(crate) fn word(region: &Region, word: Word) -> &AtomicU64 {
     region.atomic(hub::word(word as usize))
 }

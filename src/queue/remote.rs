@@ -173,14 +173,17 @@ impl Attached {
         }
     }
 
+    #[inline]
     pub(super) fn word(&self, word: Word) -> &AtomicU64 {
         layout::word(&self.region, word)
     }
 
+    #[inline]
     pub(super) fn flags(&self) -> u64 {
         self.word(Word::Flags).load(Ordering::SeqCst)
     }
 
+    #[inline]
     pub(crate) fn capacity(&self) -> Option<usize> {
         match self.word(Word::Capacity).load(Ordering::SeqCst) {
             0 => None,
@@ -193,6 +196,7 @@ impl Attached {
         self.session.ticket(self.number)
     }
 
+    #[inline]
     fn take_credit(&self) -> bool {
         let credit = self.word(Word::Credit);
         credit
@@ -201,6 +205,7 @@ impl Attached {
     }
 
     /// Puts if there is room now.
+    #[inline]
     fn attempt(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
         if self.session.is_gone() {
             return Some(Err(RemoteEnd::Gone));
@@ -222,6 +227,7 @@ impl Attached {
     }
 
     /// Writes an entry if there is room now.
+    #[inline]
     pub(super) fn write(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
         let mut outbox = lock(&self.outbox);
         let pushed = match &mut outgoing.parcel {
@@ -251,6 +257,7 @@ impl Attached {
     }
 
     /// Whether the owner has left entries for a while: it may be slow, or dead.
+    #[inline]
     fn is_suspicious(&self) -> bool {
         // Two threads may count one put: it is only a measure.
         let puts = self.puts.load(Ordering::Relaxed).wrapping_add(1);
@@ -263,34 +270,40 @@ impl Attached {
         outbox.entries.is_backed_up().unwrap_or(true) && outbox.pulse.is_due()
     }
 
-    pub(crate) fn put(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+    #[inline]
+    pub(crate) fn put(&self, outgoing: &mut Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
         if self.is_suspicious() && self.session.check() {
             return Err(RemoteEnd::Gone);
         }
-        if let Some(outcome) = self.attempt(&mut outgoing) {
-            return outcome;
+        match self.attempt(outgoing) {
+            Some(outcome) => outcome,
+            None => self.wait_for_room(outgoing, deadline),
         }
+    }
+
+    fn wait_for_room(&self, outgoing: &mut Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
         let _waiting = Waiting::new(self.word(Word::Putters));
         fail::point("put.waits");
         self.session.ring();
-        self.session.wait(deadline, || self.attempt(&mut outgoing))?
+        self.session.wait(deadline, || self.attempt(outgoing))?
     }
 
     /// Puts if the queue has room; its owner is asked. Waits for the owner's answer only.
-    pub(crate) fn try_put(&self, mut outgoing: Outgoing<'_>) -> Result<(), RemoteEnd> {
-        if let Some(outcome) = self.attempt(&mut outgoing) {
+    pub(crate) fn try_put(&self, outgoing: &mut Outgoing<'_>) -> Result<(), RemoteEnd> {
+        if let Some(outcome) = self.attempt(outgoing) {
             return outcome;
         }
         let _waiting = Waiting::new(self.word(Word::Putters));
         if self.capacity().is_none() {
             self.session.ring();
-            return self.session.wait(None, || self.attempt(&mut outgoing))?;
+            return self.session.wait(None, || self.attempt(outgoing))?;
         }
         self.ask(None)?;
-        self.attempt(&mut outgoing).unwrap_or(Err(RemoteEnd::Over(Over::Timeout)))
+        self.attempt(outgoing).unwrap_or(Err(RemoteEnd::Over(Over::Timeout)))
     }
 
     /// Takes the next item, if it is here.
+    #[inline]
     fn take(&self) -> Option<Result<Taken, RemoteEnd>> {
         let taken = match self.pop(&mut lock(&self.inbox)) {
             Ok(taken) => taken?,
@@ -303,6 +316,7 @@ impl Attached {
     }
 
     /// Wakes the owner if somebody waits for the room of what was taken, and of what was taken before it.
+    #[inline]
     pub(super) fn tell_room(&self, taken: &Taken) {
         // The entry was taken sequentially consistent: either this sees the flag, or who raised it sees the place free.
         if Flag::TellRoom.is_in(self.flags()) && ring::is_at_or_behind(taken.lease, self.word(Word::TellAt).load(Ordering::SeqCst)) {
@@ -315,6 +329,7 @@ impl Attached {
         self.session.ring();
     }
 
+    #[inline]
     pub(super) fn pop(&self, inbox: &mut Inbox) -> Result<Option<Taken>, Corrupt> {
         let Inbox { entries, parcels } = inbox;
         while let Some(front) = entries.front()? {
@@ -354,10 +369,15 @@ impl Attached {
         !lock(&self.inbox).entries.is_empty()
     }
 
+    #[inline]
     pub(crate) fn get(&self, deadline: Option<Instant>, most: usize) -> Result<Taken, RemoteEnd> {
-        if let Some(outcome) = self.take() {
-            return outcome;
+        match self.take() {
+            Some(outcome) => outcome,
+            None => self.wait_for_item(deadline, most),
         }
+    }
+
+    fn wait_for_item(&self, deadline: Option<Instant>, most: usize) -> Result<Taken, RemoteEnd> {
         let _waiting = Waiting::many(self.word(Word::Getters), most);
         fail::point("get.waits");
         self.session.ring();

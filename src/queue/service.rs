@@ -58,7 +58,11 @@ impl Core {
             let payload = remote.outbox.read(&front);
             remote.outbox.take_sole(&front);
             busy = true;
-            self.entry(state, remote, tag, payload)?;
+            if tag == Tag::Put {
+                self.store(state, remote, Payload::Bytes(payload));
+            } else {
+                self.entry(state, remote, tag, payload)?;
+            }
         }
         if busy && remote.word(Word::Putters) > 0 {
             // It may wait for room in the ring itself.
@@ -67,19 +71,22 @@ impl Core {
         Ok(busy)
     }
 
+    #[inline]
+    fn store(&self, state: &mut State, remote: &mut Remote, payload: Payload) {
+        remote.has_put = true;
+        remote.credits = remote.credits.saturating_sub(1);
+        if self.joinable {
+            state.unfinished += 1;
+        }
+        state.store.push_back(Item { payload, attempts: 0 });
+    }
+
     pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: Bytes) -> Result<(), Corrupt> {
         match tag {
-            Tag::Put | Tag::Parcel => {
-                let payload = match tag {
-                    Tag::Parcel => Payload::Parcel(Box::new(remote.parcels.pop_front().ok_or(Corrupt)?)),
-                    _ => Payload::Bytes(payload),
-                };
-                remote.has_put = true;
-                remote.credits = remote.credits.saturating_sub(1);
-                if self.joinable {
-                    state.unfinished += 1;
-                }
-                state.store.push_back(Item { payload, attempts: 0 });
+            Tag::Put => self.store(state, remote, Payload::Bytes(payload)),
+            Tag::Parcel => {
+                let packet = remote.parcels.pop_front().ok_or(Corrupt)?;
+                self.store(state, remote, Payload::Parcel(Box::new(packet)));
             }
             Tag::Done | Tag::Back => {
                 // The entry behind the last one that was taken may have come while this one was on its way.

@@ -50,6 +50,7 @@ pub(crate) use tree::*;
 compile_error!("offspring runs on Linux only for now; other systems get a file of their own beside src/sys/linux.rs");
 
 /// Locks what no user code runs under: what is behind a poisoned lock is still whole.
+#[inline]
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -38,6 +38,24 @@ struct Noted {
     handles: RefCell<Vec<WireHandle>>,
 }
 
+impl Noted {
+    /// The list of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
+    #[inline]
+    fn begin(&self) -> Option<Vec<WireHandle>> {
+        self.encoding.replace(true).then(|| self.handles.take())
+    }
+
+    #[inline]
+    fn end(&self, outer: Option<Vec<WireHandle>>) -> Vec<WireHandle> {
+        self.encoding.set(outer.is_some());
+        // Nearly every value has none.
+        if outer.is_none() && self.handles.borrow().is_empty() {
+            return Vec::new();
+        }
+        self.handles.replace(outer.unwrap_or_default())
+    }
+}
+
 /// Takes a handle along with the value that is being encoded, and gives its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     may_note()?;
@@ -93,6 +111,7 @@ static LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
 
 /// The most bytes that one value may take when this process sends or receives it: 2 GiB if nobody has
 /// called [`set_message_limit`].
+#[inline]
 #[must_use]
 pub fn message_limit() -> usize {
     LIMIT.load(Ordering::Relaxed)
@@ -117,22 +136,17 @@ pub fn set_message_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
-fn run<T: Serialize + ?Sized>(value: &T, encoder: Encoder<'_>) -> Result<(usize, Vec<WireHandle>), EncodeError> {
+#[inline]
+fn run<T: Serialize + ?Sized>(value: &T, mut encoder: Encoder<'_>) -> Result<(usize, Vec<WireHandle>), EncodeError> {
     strays::encoded();
-    let (outcome, handles) = NOTED.with(|noted| {
-        // Nested encodings (a `Serialize` that itself puts into a queue) each have a list of their own.
-        let outer = noted.encoding.replace(true).then(|| noted.handles.take());
-        let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
-        noted.encoding.set(outer.is_some());
-        let handles = std::mem::replace(&mut *noted.handles.borrow_mut(), outer.unwrap_or_default());
-        (outcome, handles)
-    });
-    let error = match outcome {
-        Ok(Ok(spilled)) => return Ok((spilled, handles)),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => format!("its Serialize panicked: {}", panic_text(&*panic)),
-    };
-    Err(EncodeError::new::<T>(error))
+    let outer = NOTED.with(Noted::begin);
+    let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
+    let handles = NOTED.with(|noted| noted.end(outer));
+    match outcome {
+        Ok(Ok(spilled)) => Ok((spilled, handles)),
+        Ok(Err(error)) => Err(EncodeError::new::<T>(error.to_string())),
+        Err(panic) => Err(EncodeError::new::<T>(format!("its Serialize panicked: {}", panic_text(&*panic)))),
+    }
 }
 
 /// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
@@ -148,13 +162,14 @@ pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>)
 }
 
 /// Encodes into `bytes`, or, if there are more than `above`, all of it into `spill`; how many went there.
+#[inline]
 pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     value: &T,
     bytes: &mut Vec<u8>,
     above: usize,
     spill: &mut dyn Spill,
 ) -> Result<(usize, Vec<WireHandle>), EncodeError> {
-    run(value, Encoder::new(bytes, message_limit()).spill_above(above, spill))
+    run(value, Encoder::spilling(bytes, message_limit(), above, spill))
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
@@ -166,7 +181,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, Encode
 /// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
 pub(crate) fn encode_with_strays<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let mut bytes = Vec::new();
-    let (_, handles) = run(value, Encoder::new(&mut bytes, message_limit()).allow_raw())?;
+    let (_, handles) = run(value, Encoder::raw(&mut bytes, message_limit()))?;
     Ok(Encoded { bytes, handles })
 }
 

@@ -67,10 +67,6 @@ impl Packet {
         Some(Packet { body, handles })
     }
 
-    pub(crate) fn has_handles(&self) -> bool {
-        !self.handles.is_empty()
-    }
-
     /// A value that was encoded there, in so many bytes.
     pub(crate) fn of_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Packet {
         Packet {

@@ -16,6 +16,7 @@ thread_local! {
     static ENCODED: Cell<bool> = const { Cell::new(false) };
 }
 
+#[inline]
 pub(super) fn encoded() {
     // `with`, and not the shorter `set`: that is a function call, and this is done for each item.
     ENCODED.with(|encoded| encoded.set(true));
