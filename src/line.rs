@@ -288,11 +288,14 @@ pub(crate) fn give_way() {
 pub(crate) struct Spin {
     /// Below 0: so many waits to sleep through at once before the next try.
     luck: AtomicI32,
+    /// Looks between two looks at the clock.
+    looks: u32,
 }
 
 impl Spin {
-    /// Longer is not worth a core.
-    const LIMIT: Duration = Duration::from_micros(20);
+    /// Two wake-ups: what a peer does that must be woken itself comes within this. With a shorter limit three processes
+    /// that hand something on in a circle all sleep, since each waits for a wake-up of another, and never stop doing so.
+    const LIMIT: Duration = Duration::from_micros(100);
     /// A peer that runs answers within this.
     const ALONE: Duration = Duration::from_micros(2);
     /// Waits that sleep at once after a spin that did not pay.
@@ -300,10 +303,20 @@ impl Spin {
     const BEST: i32 = 4;
 
     pub(crate) fn new() -> Spin {
+        Spin::with_looks(32)
+    }
+
+    /// For one whose look takes longer than a look at the clock.
+    pub(crate) fn of_long_looks() -> Spin {
+        Spin::with_looks(1)
+    }
+
+    fn with_looks(looks: u32) -> Spin {
         // With one processor the other side cannot run while this one spins.
         let alone = std::thread::available_parallelism().map_or(1, usize::from) == 1;
         Spin {
             luck: AtomicI32::new(if alone { i32::MIN } else { 0 }),
+            looks,
         }
     }
 
@@ -320,7 +333,7 @@ impl Spin {
             return None;
         }
         loop {
-            for _ in 0..32 {
+            for _ in 0..self.looks {
                 if let Some(result) = ready() {
                     self.luck.store((luck + 1).min(Spin::BEST), Ordering::Relaxed);
                     return Some(result);

@@ -267,9 +267,12 @@ struct Service {
 impl Service {
     fn run(mut self) {
         let mut heard = Instant::now();
+        let spin = line::Spin::of_long_looks();
         loop {
             self.adopt_tickets();
-            if self.service() == Serviced::Busy {
+            // Clients in the middle of an exchange write again at once.
+            let mut look = || (self.service() == Serviced::Busy).then_some(());
+            if look().or_else(|| spin.run(None, &mut look)).is_some() {
                 // Those who write need a processor too: on two of them, a hub that looks again at once finds an
                 // entry or two each time, at the price of both sides' cache lines.
                 line::give_way();
