@@ -1,4 +1,9 @@
-//! **Multiprocessing for Rust: typed worker processes, queues and pipes, out of one binary.**
+//! **Multiprocessing for Rust: typed worker processes, queues, pools and supervised actors, out of one binary; nothing hangs and nothing is
+//! lost when one of them is killed.**
+//!
+//! # A first program
+//!
+//! A producer here, a consumer in a process of its own:
 //!
 //! ```
 //! use offspring::{Builder, JoinableQueue, ProcessWorker, Worker};
@@ -31,33 +36,30 @@
 //! }
 //! ```
 //!
+//! In `Cargo.toml` stand `offspring`, and `serde` with its feature `derive`. If you know Python's `multiprocessing`, begin with the
+//! [guide for those who come from there](guide::python).
+//!
 //! # The model
 //!
 //! - A **worker** is a value that runs in a process of its own: a type with [`ProcessWorker`], or a function with
-//!   [`#[offspring::worker]`](macro@worker). The same program is started again; it finds the worker by its
-//!   registered name, receives the value, runs it, and sends back what it returns.
-//! - A **[`Process`]** is a running child: [`join`](Process::join) gives the output, or says how the process ended.
-//! - A **[`Queue`]** or **[`JoinableQueue`]** is shared by any number of processes. It lives in the process that made
-//!   it; handles travel in worker fields, items and messages. Nothing in it is lost when a process that uses it dies.
-//! - A **[`Pool`]** runs tasks, which are worker values as well, on processes that it replaces when they die.
-//! - A **[`channel`]** has many senders and one receiver, a **[`pipe`]** two ends that both send and receive.
-//! - **[`wait_any`]**, or a [`Selector`], waits for the first of many processes, receivers and connections.
-//! - **Locks, permits, events and barriers** between processes are in [`sync`], memory that they share in [`shared`]: what
-//!   a process held when it was killed goes to the next.
-//! - An **[actor]** keeps a state in a process, and handles calls and casts from all others one at a time; a
-//!   [`Supervisor`] starts it again when it dies.
-//! - **Children never outlive their parent**, however it ends. At its normal end daemons are stopped and the others
-//!   are waited for.
+//!   [`#[offspring::worker]`](macro@worker). The same program is started again; it finds the worker by its registered name, receives the
+//!   value, runs it, and sends back what it returns.
+//! - A **[`Process`]** is a running child: [`join`](Process::join) gives the output, or says how the process ended. Children never outlive
+//!   their parent, however that ends.
+//! - **Handles travel.** Queues, channels, locks, shared memory and addresses of actors are put into worker fields, items and messages; they mean the same thing in each process.
+//! - **A shared thing lives in the process that made it**, and what another process holds of it is lent: when that process dies, items go to
+//!   others, locks are free again, barriers break.
+//! - **No call waits for the dead.** Each one that blocks wakes when what it waits for dies, and has a `_timeout` form.
 //!
-//! # Starting children
+//! # Starting a child
 //!
-//! A child is this program started again, so `main` must reach [`init`] before anything else: put
-//! [`#[offspring::main]`](macro@main) on it (above `#[tokio::main]`, if you have one). In tests, use
-//! [`#[offspring::test]`](macro@test) in place of `#[test]`. A program without `init` gets
-//! [`SpawnError::NotInitialized`] from its first spawn, never a fork bomb.
+//! A child is this program started again, so `main` must reach [`init`] before anything else: put [`#[offspring::main]`](macro@main) on it
+//! (above `#[tokio::main]`, if you have one). In tests, use [`#[offspring::test]`](macro@test) in place of `#[test]`. A program without it
+//! gets [`SpawnError::NotInitialized`] from its first spawn, never a fork bomb.
 //!
 //! ```
 //! use std::time::Duration;
+//! use offspring::Builder;
 //!
 //! #[offspring::worker]
 //! fn clock(ticks: u32, interval: Duration) -> u32 {
@@ -72,36 +74,185 @@
 //!     let interval = Duration::from_millis(1);
 //!     assert_eq!(clock(2, interval), 2); // here
 //!     assert_eq!(clock::spawn(2, interval)?.join()?, 2); // in a child
+//!     let child = Builder::new().name("clock").env("TZ", "UTC").spawn(clock::new(2, interval))?;
+//!     assert_eq!(child.join()?, 2);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Builder`] has what `std::process::Command` has, and more: names, daemons, [stdin, stdout and stderr](Stdio), limits and users
+//! ([`unix::BuilderExt`]), and [workers on threads](Backend::Inline) for debuggers. What children log with the `log` crate arrives at the program's
+//! logger, with the child's name and pid, through the program's filters ([`Builder::logs`]). [`tree`] shows what runs.
+//!
+//! # Sharing
+//!
+//! | | between | what it is for |
+//! | --- | --- | --- |
+//! | [`Queue`], [`JoinableQueue`] | any number of processes | items, each for one of them; the second counts what is not done, and survives its consumers |
+//! | [`channel`] | many senders, one receiver | messages in order, large ones too |
+//! | [`pipe`] | two ends | messages both ways |
+//! | [`sync`] | any number | locks around values, semaphores, events, barriers |
+//! | [`shared`] | any number | memory and atomics without a copy |
+//!
+//! [`wait_any`], or a [`Selector`], waits for the first of many processes, receivers and connections.
+//!
+//! ```
+//! use offspring::{Queue, Sender};
+//! use offspring::sync::Mutex;
+//!
+//! #[offspring::worker]
+//! fn measure(words: Queue<String>, longest: Mutex<usize>, done: Sender<String>) {
+//!     for word in &words {
+//!         let mut longest = longest.lock().unwrap();
+//!         *longest = word.len().max(*longest);
+//!         done.send(word).unwrap();
+//!     }
+//! }
+//!
+//! #[offspring::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (words, longest) = (Queue::bounded(8)?, Mutex::new(0)?);
+//!     let (done, finished) = offspring::channel()?;
+//!     let children = [1, 2].map(|_| measure::spawn(words.clone(), longest.clone(), done.clone()));
+//!     for word in ["one", "three", "seven"] {
+//!         words.put(word.to_owned())?;
+//!     }
+//!     words.close(); // so that the loops end
+//!     drop(done); // so that this one does
+//!     assert_eq!(finished.iter().count(), 3);
+//!     for child in children {
+//!         child?.join()?;
+//!     }
+//!     assert_eq!(*longest.lock().unwrap(), 5);
 //!     Ok(())
 //! }
 //! ```
 //!
 //! # When a child dies
 //!
-//! [`Process::join`] tells it with an [`ExitReason`]: a panic comes with its message, place and backtrace. Every
-//! blocking call wakes when the process that it waits for dies, and has a `_timeout` form. What a dead process had
-//! taken from a [`JoinableQueue`] and not finished goes to another.
+//! [`Process::join`] tells it with an [`ExitReason`]; a panic comes with its message, place and backtrace.
 //!
-//! A process is ended by [`stop`](Process::stop), which the worker can answer, [`terminate`](Process::terminate) (SIGTERM)
-//! or [`kill`](Process::kill) (SIGKILL); and by the end of its parent, unless it was [detached](Process::detach). Ctrl-C at
-//! a terminal reaches parent and children at once: children do nothing, so that the parent decides, and end with it if it
-//! ends. A worker that wants SIGINT sets a handler of its own; programs that a worker starts see it as usual.
+//! ```
+//! use offspring::{ExitReason, JoinableQueue};
 //!
-//! # Tasks
+//! #[offspring::worker]
+//! fn divide(jobs: JoinableQueue<u32>) {
+//!     let job = jobs.get().unwrap();
+//!     println!("{}", 12 / *job);
+//!     job.task_done();
+//! }
 //!
-//! With the feature `async` what one can wait for can be awaited too, on any executor: `Process::join_async`,
-//! `Receiver::recv_async`. No wait costs a thread, and a future can be dropped at any time without loss.
+//! #[offspring::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let jobs = JoinableQueue::unbounded()?;
+//!     jobs.put(0)?;
+//!     let error = divide::spawn(jobs.clone())?.join().unwrap_err();
+//!     let Some(ExitReason::Panicked(panic)) = error.reason() else { panic!("{error}") };
+//!     assert_eq!(panic.message, "attempt to divide by zero");
 //!
-//! # Logs
+//!     // The job was not done, so it is there again.
+//!     let job = jobs.get()?;
+//!     assert_eq!((*job, job.attempt()), (0, 2));
+//!     job.task_done();
+//!     Ok(())
+//! }
+//! ```
 //!
-//! What children log with the `log` crate is handed to the program's own logger, with the key-values `process` and `pid`, at
-//! the program's level and through its filters: see [`Builder::logs`]. Nothing is lost with a process that dies.
+//! A process is ended by [`stop`](Process::stop), which the worker can answer, [`terminate`](Process::terminate) (SIGTERM) or
+//! [`kill`](Process::kill) (SIGKILL); and by the end of its parent, unless it was [detached](Process::detach). At the normal end of the
+//! program daemons are stopped and the others are waited for. Ctrl-C at a terminal reaches parent and children at once: children do
+//! nothing, so that the parent decides, and end with it if it ends.
 //!
-//! # When not to use a process
+//! # Pools
 //!
-//! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on shared data, threads
-//! (or rayon) are simpler and faster. Use processes where a crash, a leak, a `kill` or a limit must stay contained, or
-//! for code that may not share a process with other code.
+//! A [`Pool`] runs tasks, which are worker values as well, on processes that it replaces when they die. A task that panics, crashes, takes too
+//! long or is cancelled costs exactly itself.
+//!
+//! ```
+//! use offspring::{Pool, TaskError};
+//!
+//! #[offspring::worker]
+//! fn divide(a: u32, b: u32) -> u32 {
+//!     match b {
+//!         13 => std::process::abort(),
+//!         b => a / b,
+//!     }
+//! }
+//!
+//! #[offspring::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pool = Pool::new(2)?;
+//!     let quotients: Vec<_> = pool.map([1, 0, 13, 4], |b| divide::new(12, b)).collect();
+//!     assert!(matches!(quotients[0], Ok(12)));
+//!     assert!(matches!(quotients[1], Err(TaskError::Panicked { .. })));
+//!     assert!(matches!(quotients[2], Err(TaskError::Died { .. })));
+//!     assert!(matches!(quotients[3], Ok(3)));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Actors
+//!
+//! An [actor] keeps a state in a process, and handles the calls and casts of all others one at a time. A [`Supervisor`] starts it again when
+//! it dies; its address stays the same.
+//!
+//! ```
+//! use offspring::Supervisor;
+//! use offspring::supervisor::ChildSpec;
+//!
+//! struct Counter {
+//!     value: u64,
+//! }
+//!
+//! #[offspring::actor]
+//! impl Counter {
+//!     fn start(value: u64) -> Self {
+//!         Counter { value }
+//!     }
+//!
+//!     pub fn add(&mut self, n: u64) -> u64 {
+//!         self.value = self.value.checked_add(n).expect("there is room");
+//!         self.value
+//!     }
+//! }
+//!
+//! #[offspring::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let supervisor = Supervisor::builder().child(ChildSpec::actor::<Counter>("counter", (10,))).start()?;
+//!     let counter: CounterHandle = supervisor.actor::<Counter>("counter").expect("it is a child").into();
+//!     assert_eq!(counter.add(5)?, 15);
+//!
+//!     assert!(counter.add(u64::MAX).is_err()); // it panicked: whoever called learns of it
+//!     assert_eq!(counter.add(1)?, 11); // and it begins anew, at the same address
+//!     supervisor.stop();
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What may cross, and what it costs
+//!
+//! Whatever serde can encode, and all handles of this crate. In place: files and sockets as [`unix::SharedFd`]. Receiving ends cross in worker
+//! fields and messages, not in queue items.
+//!
+//! | | on two cores, roughly |
+//! | --- | --- |
+//! | start of a process | a few milliseconds, a few megabytes |
+//! | an item through a queue | 0.2 µs of processor time if many are under way, 20 to 90 µs if each waits for the one before |
+//! | a large message of a channel | two copies of its bytes |
+//! | shared memory, an atomic, a free lock | as between threads |
+//!
+//! Encoding is a copy, without names of fields: both ends are the same program. Values of more than [`message_limit`] are refused.
+//!
+//! With the feature `async` what one can wait for can be awaited too, on any executor: `Process::join_async`, `Receiver::recv_async`. No wait
+//! costs a thread, and a future can be dropped at any time without loss.
+//!
+//! # When (not) to use a process
+//!
+//! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on shared data, threads (or rayon) are simpler
+//! and faster. Use processes where a crash, a leak, a `kill` or a limit must stay contained, for code that may not share a process with other
+//! code (a library with one global state, another user, other limits), and for what must be ended at any time, which no thread can be.
+//!
+//! What surprises people is on [a page of its own](guide::gotchas).
 //!
 //! # Platforms
 //!
