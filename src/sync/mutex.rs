@@ -238,7 +238,8 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
     ///
     /// [`LockError::Poisoned`] with the guard if a holder panicked or died; [`LockError::Failed`] if the process that
     /// made the mutex has ended, or if this thread holds the lock already.
-    #[inline]
+    // Always: its result is large, and through memory it would cost more than the lock.
+    #[inline(always)]
     pub fn lock(&self) -> Result<MutexGuard<'_, T, S>, LockError<MutexGuard<'_, T, S>>> {
         let guard = self.acquire(None).map_err(NoSession::of_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
@@ -278,7 +279,7 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, T, S>, NoSession> {
         let me = self.object.me(deadline)?;
         word::lock(self.object.word(WORD), me, deadline)?;
@@ -292,7 +293,7 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn open(&self, me: u32) -> Result<MutexGuard<'_, T, S>, NoSession> {
         match S::open(self.place()) {
             Ok(view) => Ok(MutexGuard {
