@@ -1,6 +1,7 @@
 """The workloads of compare.rs in Python's multiprocessing: prints one figure."""
 
 import multiprocessing as mp
+import os
 import sys
 import time
 
@@ -41,6 +42,11 @@ def swallow(connection, count):
     for _ in range(count):
         connection.recv_bytes()
     connection.send(0)
+
+
+def wait(started, end):
+    started.release()
+    end.wait()
 
 
 def value(queue):
@@ -143,6 +149,44 @@ def items(size, count):
     return figure
 
 
+def own_memory(process):
+    with open(f"/proc/{process.pid}/smaps_rollup") as lines:
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+def memory():
+    started, end = mp.Semaphore(0), mp.Event()
+    processes = [mp.Process(target=wait, args=(started, end)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        started.acquire()
+    figure = sum(map(own_memory, processes)) / len(processes)
+    end.set()
+    for process in processes:
+        process.join()
+    return figure
+
+
+def descriptors():
+    def count():
+        return len(os.listdir("/proc/self/fd"))
+
+    # What the first process brings with it once is not counted.
+    first = mp.Process(target=value, args=(mp.SimpleQueue(),))
+    first.start(), first.join()
+    started, end = mp.Semaphore(0), mp.Event()
+    before = count()
+    processes = [mp.Process(target=wait, args=(started, end)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    figure = (count() - before) / len(processes)
+    end.set()
+    for process in processes:
+        process.join()
+    return figure
+
+
 def spawn():
     since = time.perf_counter()
     for _ in range(SPAWNS):
@@ -167,4 +211,6 @@ if __name__ == "__main__":
         "mib64": lambda: payload(64 << 20, 4),
         "mib_items": lambda: items(1 << 20, 200),
         "spawn": spawn,
+        "memory": memory,
+        "descriptors": descriptors,
     }[sys.argv[1]]())

@@ -1,0 +1,44 @@
+//! How all are measured.
+
+use std::fs;
+use std::time::Instant;
+
+use offspring::Process;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const ROUND_TRIPS: u64 = 20_000;
+
+pub(crate) fn join<T: Serialize + DeserializeOwned>(process: &Process<T>) -> T {
+    process.join().expect("a process of the benchmark returns")
+}
+
+/// Millions a second.
+pub(crate) fn rate(count: u64, since: Instant) -> f64 {
+    count as f64 / since.elapsed().as_secs_f64() / 1e6
+}
+
+/// Microseconds each.
+pub(crate) fn each(count: u64, since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() / count as f64 * 1e6
+}
+
+/// Microseconds for each turn, after one to warm up.
+pub(crate) fn round_trips(mut turn: impl FnMut(u64)) -> f64 {
+    turn(0);
+    let since = Instant::now();
+    (0..ROUND_TRIPS).for_each(turn);
+    each(ROUND_TRIPS, since)
+}
+
+/// MiB that a process shares with no other.
+pub(crate) fn own_memory(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
+    let private = text.lines().filter(|line| line.starts_with("Private_"));
+    let kib = private.map(|line| line.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok()));
+    kib.map(|kib| kib.expect("a number")).sum::<f64>() / 1024.0
+}
+
+pub(crate) fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc is there").count()
+}
