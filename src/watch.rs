@@ -13,19 +13,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::RawFd;
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 
 use crate::sys::{self, Readiness, lock};
 use crate::wire;
 
-/// Those who want to be told of one thing.
-#[derive(Debug)]
+/// Those who want to be told of one thing. By default, of something that this process itself changes.
+#[derive(Debug, Default)]
 pub(crate) struct Waiters {
     list: Mutex<List>,
-    /// Whether a seat has a waker on it, for those who change things often.
-    any: AtomicBool,
+    /// So many seats have a waker on them, for those who change things often. Changed under the list's lock.
+    awaited: AtomicUsize,
     /// Of the line that this is about.
     socket: Option<RawFd>,
 }
@@ -46,16 +46,11 @@ struct Watched {
 }
 
 impl Waiters {
-    /// For what this process itself changes.
-    pub(crate) fn new() -> Arc<Waiters> {
-        Waiters::of(None)
-    }
-
-    /// For the line with this socket; it calls [`close`](Waiters::close) before it closes that.
+    /// Of a line with this socket; it calls [`close`](Waiters::close) before it closes that.
     pub(crate) fn of(socket: Option<RawFd>) -> Arc<Waiters> {
         Arc::new(Waiters {
             list: Mutex::new(List::default()),
-            any: AtomicBool::new(false),
+            awaited: AtomicUsize::new(0),
             socket,
         })
     }
@@ -75,20 +70,26 @@ impl Waiters {
         Ok(Waiter {
             waiters: self.clone(),
             seat,
+            _with: None,
         })
+    }
+
+    /// Whether somebody left a waker.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst) > 0
     }
 
     /// Wakes all that left a waker. The caller holds no lock: what it runs may be an executor's.
     pub(crate) fn wake(&self) {
-        if !self.any.load(Ordering::SeqCst) {
-            return;
+        if self.is_awaited() {
+            let wakers = self.wakers(&mut lock(&self.list));
+            wake_all(wakers);
         }
-        let wakers = {
-            let mut list = lock(&self.list);
-            self.any.store(false, Ordering::SeqCst);
-            list.wakers()
-        };
-        wake_all(wakers);
+    }
+
+    fn wakers(&self, list: &mut List) -> Vec<Waker> {
+        self.awaited.store(0, Ordering::SeqCst);
+        list.seats.values_mut().filter_map(Option::take).collect()
     }
 
     /// The line's socket has something to read.
@@ -98,8 +99,7 @@ impl Waiters {
             if let Some(watched) = &mut list.watched {
                 watched.armed = false;
             }
-            self.any.store(false, Ordering::SeqCst);
-            list.wakers()
+            self.wakers(&mut list)
         };
         wake_all(wakers);
     }
@@ -124,7 +124,7 @@ impl Waiters {
         let mut list = lock(&self.list);
         list.closed = true;
         self.unwatch(&mut list);
-        let wakers = list.wakers();
+        let wakers = self.wakers(&mut list);
         drop(list);
         wake_all(wakers);
     }
@@ -133,12 +133,6 @@ impl Waiters {
         if let (Some(socket), Some(watched)) = (self.socket, list.watched.take()) {
             Service::get().forget(socket, watched.key);
         }
-    }
-}
-
-impl List {
-    fn wakers(&mut self) -> Vec<Waker> {
-        self.seats.values_mut().filter_map(Option::take).collect()
     }
 }
 
@@ -156,16 +150,31 @@ fn wake_all(wakers: Vec<Waker>) {
 pub(crate) struct Waiter {
     waiters: Arc<Waiters>,
     seat: u64,
+    _with: Option<Box<dyn Held>>,
 }
 
+/// What lasts as long as a seat.
+pub(crate) trait Held: std::fmt::Debug + Send + Sync {}
+
 impl Waiter {
+    /// The same seat, which ends what it holds when it is given up.
+    pub(crate) fn with(mut self, held: impl Held + 'static) -> Waiter {
+        self._with = Some(Box::new(held));
+        self
+    }
+
     /// Has this waker woken by the next change. Who calls it looks afterwards, once more.
     pub(crate) fn set(&self, waker: &Waker) {
         let mut list = lock(&self.waiters.list);
         let Some(seat) = list.seats.get_mut(&self.seat) else { return };
-        let same = seat.as_ref().is_some_and(|before| before.will_wake(waker));
-        let before = if same { None } else { seat.replace(waker.clone()) };
-        self.waiters.any.store(true, Ordering::SeqCst);
+        let before = match seat {
+            Some(before) if before.will_wake(waker) => None,
+            Some(_) => seat.replace(waker.clone()),
+            None => {
+                self.waiters.awaited.fetch_add(1, Ordering::SeqCst);
+                seat.replace(waker.clone())
+            }
+        };
         drop(list);
         // A waker's end is an executor's code too.
         drop(before);
@@ -175,7 +184,10 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut list = lock(&self.waiters.list);
-        let waker = list.seats.remove(&self.seat);
+        let waker = list.seats.remove(&self.seat).flatten();
+        if waker.is_some() {
+            self.waiters.awaited.fetch_sub(1, Ordering::SeqCst);
+        }
         if list.seats.is_empty() {
             self.waiters.unwatch(&mut list);
         }
@@ -266,7 +278,6 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
     use super::*;
@@ -290,7 +301,7 @@ mod tests {
 
     #[test]
     fn each_waker_is_woken_once_and_none_of_a_seat_that_was_given_up() {
-        let waiters = Waiters::new();
+        let waiters = Arc::<Waiters>::default();
         let (stays, leaves, silent) = (waiters.sit().unwrap(), waiters.sit().unwrap(), waiters.sit().unwrap());
         let counts: [Arc<Count>; 2] = Default::default();
         stays.set(&counts[0].clone().into());
@@ -307,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_waker_that_panics_does_not_keep_the_news_from_the_others() {
-        let waiters = Waiters::new();
+        let waiters = Arc::<Waiters>::default();
         let (first, second) = (waiters.sit().unwrap(), waiters.sit().unwrap());
         let count = Arc::new(Count::default());
         first.set(&Arc::new(Panics).into());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::Poll;
 use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcSender};
@@ -15,6 +16,7 @@ use crate::line::{Line, Side, WaitEnd};
 use crate::region::Region;
 use crate::ring::RING_BYTES;
 use crate::sys::lock;
+use crate::watch::{Seat, Waiter};
 use crate::wire::{self, Failure, Packet};
 
 /// Words behind the two rings of a region, each on a cache line of its own.
@@ -221,6 +223,18 @@ impl Session {
     /// Waits until `ready` gives something; see [`Line::wait`].
     pub(crate) fn wait<R>(&self, deadline: Option<Instant>, ready: impl FnMut() -> Option<R>) -> Result<R, WaitEnd> {
         self.down.wait(self, deadline, ready)
+    }
+}
+
+impl Session {
+    /// A seat for [`poll`](Session::poll).
+    pub(crate) fn sit(&self) -> io::Result<Waiter> {
+        self.down.sit()
+    }
+
+    /// Looks, and does not wait; see [`Line::poll`].
+    pub(crate) fn poll<R>(&self, seat: Seat<'_>, ready: impl FnMut() -> Option<R>) -> Poll<Result<R, WaitEnd>> {
+        self.down.poll(self, seat, ready)
     }
 }
 

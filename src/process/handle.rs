@@ -132,7 +132,7 @@ impl Running {
             detached: AtomicBool::new(false),
             state: Mutex::new(state),
             ended: Condvar::new(),
-            waiters: Waiters::new(),
+            waiters: Arc::default(),
         }
     }
 

@@ -72,16 +72,20 @@ impl Remote {
         }
     }
 
-    /// Threads that wait for an item that is not in the inbox yet.
+    /// Threads, tasks and selectors that wait for an item.
+    pub(super) fn waiting(&self) -> usize {
+        let waiting = self.word(Word::Getters).saturating_add(self.word(Word::Tasks));
+        usize::try_from(waiting).unwrap_or(usize::MAX)
+    }
+
+    /// Those of them whose item is not in the inbox yet.
     pub(super) fn wants_items(&self) -> usize {
-        let waiting = usize::try_from(self.word(Word::Getters)).unwrap_or(usize::MAX).min(AHEAD_MAX);
-        waiting.saturating_sub(self.sent.len())
+        self.waiting().min(AHEAD_MAX).saturating_sub(self.sent.len())
     }
 
     /// Items in the inbox that no thread waits for.
     pub(super) fn surplus(&self) -> usize {
-        let waiting = usize::try_from(self.word(Word::Getters)).unwrap_or(usize::MAX);
-        self.sent.len().saturating_sub(waiting)
+        self.sent.len().saturating_sub(self.waiting())
     }
 
     /// Whether it takes items so fast that waking others for one is a waste.

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
@@ -22,7 +22,8 @@ use crate::queue::builder::Limits;
 use crate::queue::client::Remote;
 use crate::queue::dead::{DeadCause, DeadLetters};
 use crate::queue::layout::Word;
-use crate::sys;
+use crate::queue::tasks::{Locked, Tasks};
+
 use crate::wire::{self, Packet};
 
 /// An item as it lies in the queue.
@@ -130,6 +131,18 @@ pub(super) struct Local {
     pub(super) next_lease: u64,
     pub(super) has_put: bool,
     pub(super) has_got: bool,
+    pub(super) tasks: Tasks,
+}
+
+impl Local {
+    /// Whether anybody waits for an item that is not kept for him.
+    pub(super) fn wants_items(&self) -> bool {
+        self.getters > self.ready.len() || self.tasks.items.is_awaited()
+    }
+
+    pub(super) fn wants_room(&self) -> bool {
+        self.putters > 0 || self.tasks.room.is_awaited()
+    }
 }
 
 impl Core {
@@ -148,9 +161,9 @@ impl Core {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> Locked<'_> {
         // No user code runs under this lock.
-        sys::lock(&self.state)
+        Locked::new(&self.state)
     }
 
     /// A handle in this process came (`true`) or went.
@@ -169,22 +182,15 @@ impl Core {
         state.local.putters += 1;
         let mut told = false;
         let over = loop {
-            self.drain_all(&mut state);
-            if state.closed {
-                break Some(Over::Closed);
-            }
-            if self.free(&state) > 0 || self.reclaim(&mut state) {
-                break None;
-            }
-            if !self.has_taker(&state, None) {
-                break Some(Over::Abandoned(state.len()));
+            if let Some(outcome) = self.look_for_room(&mut state) {
+                break outcome.err();
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break Some(Over::Timeout);
             }
             if std::mem::replace(&mut told, true) {
                 let until = deadline.into_iter().chain(self.next_look(&state)).min();
-                state = sys::wait(&self.room, state, until);
+                state = state.wait(&self.room, until);
             } else {
                 // Consumers are told to ring when they take something; then one more look, for what they
                 // took before they could know.
@@ -197,14 +203,31 @@ impl Core {
             self.settle(&mut state);
             return Err((payload, over));
         }
+        self.store(&mut state, payload);
+        Ok(())
+    }
+
+    /// Whether there is room, or will be none any more; `None` if it has to be waited for.
+    pub(super) fn look_for_room(&self, state: &mut State) -> Option<Result<(), Over>> {
+        self.drain_all(state);
+        if state.closed {
+            return Some(Err(Over::Closed));
+        }
+        if self.free(state) > 0 || self.reclaim(state) {
+            return Some(Ok(()));
+        }
+        (!self.has_taker(state, None)).then(|| Err(Over::Abandoned(state.len())))
+    }
+
+    /// Stores an item that there is room for.
+    pub(super) fn store(&self, state: &mut State, payload: Payload) {
         state.local.has_put = true;
         if self.joinable {
             state.unfinished += 1;
         }
         state.store.push_back(Item { payload, attempts: 0 });
-        self.settle(&mut state);
-        self.watch(&mut state);
-        Ok(())
+        self.settle(state);
+        self.watch(state);
     }
 
     /// An item, and the number of its lease.
@@ -214,27 +237,33 @@ impl Core {
         state.local.getters += 1;
         let outcome = loop {
             let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
-            self.drain_all(&mut state);
-            state.local.hurry = late;
-            self.settle(&mut state);
-            state.local.hurry = false;
-            if let Some(item) = state.local.ready.pop_front() {
-                break Ok(item);
-            }
-            if let Some(over) = self.over(&state, None) {
-                break Err(over);
+            if let Some(outcome) = self.look_for_item(&mut state, late) {
+                break outcome;
             }
             if late {
                 break Err(Over::Timeout);
             }
             let until = deadline.into_iter().chain(self.next_look(&state)).min();
-            state = sys::wait(&self.items, state, until);
+            state = state.wait(&self.items, until);
         };
         state.local.getters -= 1;
         let outcome = outcome.and_then(|item| if self.joinable { state.lease(item) } else { Ok((item, 0)) });
         self.settle(&mut state);
         self.watch(&mut state);
         outcome
+    }
+
+    /// An item for a getter that is counted, or the end; `None` if it has to be waited for.
+    pub(super) fn look_for_item(&self, state: &mut State, hurry: bool) -> Option<Result<Item, Over>> {
+        self.drain_all(state);
+        state.local.hurry = hurry;
+        self.settle(state);
+        state.local.hurry = false;
+        let item = state.local.ready.pop_front().map(Ok);
+        if item.is_some() {
+            state.local.tasks.taken();
+        }
+        item.or_else(|| self.over(state, None).map(Err))
     }
 
     /// A local lease ends: done, or given back.
@@ -296,22 +325,27 @@ impl Core {
         let mut state = self.lock();
         state.local.joiners += 1;
         let outcome = loop {
-            self.drain_all(&mut state);
-            if state.unfinished == 0 {
-                break Ok(());
-            }
-            if !self.has_taker(&state, None) {
-                break Err(Over::Abandoned(state.unfinished));
+            if let Some(outcome) = self.look_for_end(&mut state) {
+                break outcome;
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break Err(Over::Timeout);
             }
             self.settle(&mut state);
-            state = sys::wait(&self.done, state, deadline);
+            state = state.wait(&self.done, deadline);
         };
         state.local.joiners -= 1;
         self.settle(&mut state);
         outcome
+    }
+
+    /// Whether all items are done, or never will be; `None` if it has to be waited for.
+    pub(super) fn look_for_end(&self, state: &mut State) -> Option<Result<(), Over>> {
+        self.drain_all(state);
+        if state.unfinished == 0 {
+            return Some(Ok(()));
+        }
+        (!self.has_taker(state, None)).then(|| Err(Over::Abandoned(state.unfinished)))
     }
 
     /// Whether anybody may still take items, while `asker` (`None` is the local side) waits for that. As long

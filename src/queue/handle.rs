@@ -23,6 +23,7 @@ use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
 use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken};
 use crate::ring;
 use crate::sys;
+use crate::watch::Target;
 use crate::wire::{self, OwnMemory, Packet, WireHandle};
 
 /// An item that was taken and decoded.
@@ -216,6 +217,14 @@ impl Handle {
                 };
                 Err(error)
             }
+        }
+    }
+
+    /// For a selector; `None` if it cannot be reached, which `get` says at once.
+    pub(super) fn target(&self) -> Option<Arc<dyn Target>> {
+        match self {
+            Handle::Local(local) => Some(local.0.clone()),
+            Handle::Remote(remote) => remote.open().ok().map(|attached| attached as Arc<dyn Target>),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -16,6 +17,7 @@ use crate::queue::dead::DeadLetter;
 use crate::queue::delivery::Delivery;
 use crate::queue::ends::{JoinEnd, Limit};
 use crate::queue::handle::{Got, Handle};
+use crate::watch::Target;
 
 /// A queue whose items count until their consumer says that they are done: [`join`](JoinableQueue::join)
 /// waits for that.
@@ -331,6 +333,13 @@ impl<T> Clone for JoinableQueue<T> {
             handle: self.handle.clone(),
             item: PhantomData,
         }
+    }
+}
+
+impl<T> JoinableQueue<T> {
+    /// For a selector; `None` if it cannot be reached, which `get` says at once.
+    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
+        self.handle.target()
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Word {
     Dropped,
     /// Hub: where in the inbox the entry stands whose taking it wants to hear of.
     TellAt,
+    /// Client: so many of its tasks and selectors want an item.
+    Tasks,
 }
 
 pub(crate) const ATTACHED: u64 = 1;

@@ -16,6 +16,7 @@ mod report;
 mod service;
 mod settle;
 mod status;
+mod tasks;
 
 pub use builder::QueueBuilder;
 pub use dead::{DeadCause, DeadLetter};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ use crate::queue::builder::QueueBuilder;
 use crate::queue::dead::DeadLetter;
 use crate::queue::ends::Limit;
 use crate::queue::handle::Handle;
+use crate::watch::Target;
 
 /// A first-in, first-out queue that any number of processes put into and get from.
 ///
@@ -280,6 +282,13 @@ impl<T> Clone for Queue<T> {
             handle: self.handle.clone(),
             item: PhantomData,
         }
+    }
+}
+
+impl<T> Queue<T> {
+    /// For a selector; `None` if it cannot be reached, which `get` says at once.
+    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
+        self.handle.target()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
 use crate::line::WaitEnd;
 use crate::queue::core::{Over, Payload};
 use crate::queue::layout::{self, Flag, Tag, Word};
+use crate::queue::tasks::Wants;
 use crate::region::Region;
 use crate::ring::{self, Consumer, Corrupt, Producer};
 use crate::sys::lock;
@@ -176,6 +177,24 @@ impl Attached {
     #[inline]
     pub(super) fn word(&self, word: Word) -> &AtomicU64 {
         layout::word(&self.region, word)
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// While it lasts, a task or selector wants an item.
+    pub(super) fn wants(&self) -> Wants {
+        Wants::new(self.region.clone())
+    }
+
+    /// Whether `get` would not wait: an item is here, the queue is at its end, or the owner has refused it.
+    pub(super) fn has_next(&self) -> bool {
+        match self.word(Word::Status).load(Ordering::SeqCst) {
+            0 => false,
+            layout::ATTACHED => Flag::Over.is_in(self.flags()) || !lock(&self.inbox).entries.is_empty(),
+            _ => true,
+        }
     }
 
     #[inline]

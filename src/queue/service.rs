@@ -225,6 +225,8 @@ impl Attachment for Client {
             .remotes
             .get(&self.key)
             .is_some_and(|remote| remote.wants_items() > 0 || remote.wants_room());
+        // The owner's threads that wait look for themselves.
+        let waits = waits || state.local.tasks.items.is_awaited() || state.local.tasks.room.is_awaited();
         if busy || asked || waits {
             core.settle(&mut state);
             fail::point("hub.settled");

@@ -12,7 +12,7 @@ use crate::queue::layout::{self, Flag, Word};
 /// A client that has taken nothing for this long, with items ahead of it that it does not wait for, is
 /// busy: others may have them. Shorter pauses do not count, since a later item that was handed to
 /// another client in between would overtake them.
-const STALLED: Duration = Duration::from_millis(2);
+pub(super) const STALLED: Duration = Duration::from_millis(2);
 /// A client that waits, and leaves for this long what it waits for, is stopped: others may have it.
 const STOPPED: Duration = Duration::from_millis(20);
 
@@ -55,10 +55,12 @@ impl Core {
         }
         // Items that others have and that may come back. One that waits here for more does not count: it
         // would never give them back by itself, and two of those would wait for each other.
-        let others_hold = state.remotes.iter().any(|(&key, remote)| {
-            Some(key) != asker && (!remote.sent.is_empty() || !remote.leases.is_empty()) && remote.word(Word::Getters) == 0
-        });
-        let local_holds = asker.is_some() && !state.local.leases.is_empty() && state.local.getters == 0;
+        let others_hold = state
+            .remotes
+            .iter()
+            .any(|(&key, remote)| Some(key) != asker && (!remote.sent.is_empty() || !remote.leases.is_empty()) && remote.waiting() == 0);
+        let local_waits = state.local.getters > 0 || state.local.tasks.items.is_awaited();
+        let local_holds = asker.is_some() && !state.local.leases.is_empty() && !local_waits;
         if others_hold || local_holds {
             return None;
         }
@@ -68,8 +70,15 @@ impl Core {
         // Nobody is left who could put: another process held a handle once, none is under way, and whoever
         // still holds one has never put, and waits for an item itself.
         let local_idle = self.local_handles(state) == 0 || (state.local.getters > 0 && !state.local.has_put && !state.inline);
-        let idle = |remote: &Remote| remote.word(Word::Getters) > 0 && !remote.has_put;
-        let abandoned = state.shared && state.tickets == 0 && local_idle && state.remotes.values().all(idle);
+        let waits = |key: u64, remote: &Remote| {
+            if asker == Some(key) {
+                remote.waiting() > 0
+            } else {
+                remote.word(Word::Getters) > 0
+            }
+        };
+        let all_idle = state.remotes.iter().all(|(&key, remote)| waits(key, remote) && !remote.has_put);
+        let abandoned = state.shared && state.tickets == 0 && local_idle && all_idle;
         abandoned.then_some(Over::Abandoned(0))
     }
 
@@ -83,14 +92,20 @@ impl Core {
         if state.local.getters > 0 && (!state.local.ready.is_empty() || self.over(state, None).is_some()) {
             self.items.notify_all();
         }
+        if state.local.tasks.items.is_awaited() && (!state.store.is_empty() || self.over_for_tasks(state).is_some()) {
+            state.local.tasks.tell_item();
+        }
         let taken_care_of = self.has_taker(state, None);
-        if state.local.putters > 0 && (state.closed || (self.free(state) > 0 && state.withheld.is_none()) || !taken_care_of) {
+        if state.local.wants_room() && (state.closed || (self.free(state) > 0 && state.withheld.is_none()) || !taken_care_of) {
             self.room.notify_all();
+            state.local.tasks.room.ring();
         }
-        if state.local.joiners > 0 && (state.unfinished == 0 || !taken_care_of) {
+        let joined = state.local.joiners > 0 || state.local.tasks.done.is_awaited();
+        if joined && (state.unfinished == 0 || !taken_care_of) {
             self.done.notify_all();
+            state.local.tasks.done.ring();
         }
-        let waiting_for_room = self.capacity.is_some() && (state.local.putters > 0 || state.remotes.values().any(Remote::wants_room));
+        let waiting_for_room = self.capacity.is_some() && self.is_room_wanted(state);
         // How many items must be taken until the room is worth a wake-up.
         let batch = self.capacity.map_or(1, |capacity| (capacity / 2).saturating_sub(self.free(state)));
         let mut newly_told = false;
@@ -98,7 +113,7 @@ impl Core {
         let (length, unfinished, closed) = (state.len(), state.unfinished, state.closed);
         for key in keys {
             let Some(remote) = state.remotes.get(&key) else { continue };
-            let over = remote.word(Word::Getters) > 0 && self.over(state, Some(key)).is_some();
+            let over = remote.waiting() > 0 && self.over(state, Some(key)).is_some();
             let joins = remote.join > remote.word(Word::Joined);
             let abandoned = (joins || remote.word(Word::Putters) > 0) && !self.has_taker(state, Some(key));
             let Some(remote) = state.remotes.get_mut(&key) else { continue };
@@ -150,7 +165,7 @@ impl Core {
 
     /// Whether anybody waits for an item that is not on its way to him.
     pub(super) fn is_wanted(state: &State) -> bool {
-        state.local.getters > state.local.ready.len() || state.remotes.values().any(|remote| remote.wants_items() > 0)
+        state.local.wants_items() || state.remotes.values().any(|remote| remote.wants_items() > 0)
     }
 
     /// When to look again for items and room that a client keeps without using them, if anybody wants them, and for room
@@ -165,7 +180,10 @@ impl Core {
         let wanted = self.capacity.is_some() && self.is_room_wanted(state) && self.free(state) == 0;
         let room = state.remotes.values().filter(|remote| wanted && remote.credits > 0);
         let withheld = state.withheld.map(|since| since + WITHHELD);
-        items.chain(room.map(|remote| remote.granted + STOPPED)).chain(withheld).min()
+        let wanted = !state.store.is_empty() && Core::is_wanted(state);
+        let kept = state.local.tasks.kept_until().filter(|&until| wanted && until > Instant::now());
+        let room = room.map(|remote| remote.granted + STOPPED);
+        items.chain(kept).chain(room).chain(withheld).min()
     }
 
     /// Sees to it that the service thread looks again when it is time; for the owner's own threads.
@@ -179,7 +197,7 @@ impl Core {
     }
 
     fn is_room_wanted(&self, state: &State) -> bool {
-        state.local.putters > 0 || state.remotes.values().any(Remote::wants_room)
+        state.local.wants_room() || state.remotes.values().any(Remote::wants_room)
     }
 
     /// Drops all that nobody has got; how many items that were.
@@ -204,6 +222,7 @@ impl Core {
     /// Hands the stored items out, one after the other in turn.
     pub(super) fn hand_out(&self, state: &mut State) {
         let mut misses = 0;
+        let kept = usize::from(state.local.tasks.keep_one());
         // Everybody had a turn, and one whose turn it was may have gone.
         while !state.store.is_empty() && misses < state.remotes.len() + 2 {
             let turn = state.turn;
@@ -220,14 +239,15 @@ impl Core {
             }
             let next = state.remotes.range(turn + 1..).next().map_or(0, |(&key, _)| key);
             state.turn = next;
-            let local_waits = usize::from(state.local.getters > state.local.ready.len());
+            let local_waits = usize::from(state.local.wants_items());
             let others = state
                 .remotes
                 .iter()
                 .filter(|&(&key, remote)| key != turn && remote.wants_items() > 0)
                 .count();
             // No more than a fair share while others wait for the same items.
-            let share = state.store.len().div_ceil(1 + local_waits + others);
+            let free = state.store.len().saturating_sub(kept);
+            let share = free.div_ceil(1 + local_waits + others).min(free);
             let Some(remote) = state.remotes.get_mut(&turn) else {
                 misses += 1;
                 continue;
@@ -326,7 +346,7 @@ impl Core {
             .filter(|(_, remote)| remote.wants_room())
             .map(|(&key, _)| key)
             .collect();
-        let parties = waiting.len() + state.local.putters.min(1);
+        let parties = waiting.len() + usize::from(state.local.wants_room());
         for key in waiting {
             let share = free.div_ceil(parties).min(free);
             let Some(remote) = state.remotes.get_mut(&key) else { continue };

@@ -9,6 +9,7 @@ use crate::channel::Receiver;
 use crate::error::WaitError;
 use crate::pipe::Connection;
 use crate::process::Process;
+use crate::queue::{JoinableQueue, Queue};
 use crate::watch::Target;
 
 mod completed;
@@ -24,10 +25,12 @@ pub use selector::Selector;
 /// | [`Process`] | it has ended | [`join`](Process::join) |
 /// | [`Receiver`] | a message is here, or every sender is gone | [`try_recv`](Receiver::try_recv) |
 /// | [`Connection`] | a message is here, or the other end is gone | [`try_recv`](Connection::try_recv) |
+/// | [`Queue`], [`JoinableQueue`] | an item is here, or none will come any more | [`try_get`](Queue::try_get) |
 ///
 /// Ready is a state, not an event: it lasts until what is there was taken, and an end lasts for ever. When several
 /// threads take from one source, another may be faster; so use the `try_` forms. One that was moved to another
-/// process is ready, since it will say so at once.
+/// process is ready, since it will say so at once. A queue keeps no item for who waits like this: between being ready
+/// and `try_get` the item may go to another.
 ///
 /// Implemented for these types, and for references to them. Other crates cannot implement it.
 pub trait Waitable: sealed::Waitable {}
@@ -40,7 +43,7 @@ mod sealed {
     }
 }
 
-/// A source, or `None` for what was moved away.
+/// A source, or `None` for what can say at once that it is none: it was moved away, or its owner is gone.
 pub struct Watched(Option<Arc<dyn Target>>);
 
 impl fmt::Debug for Watched {
@@ -65,6 +68,20 @@ impl<T> sealed::Waitable for Receiver<T> {
 
 impl<A, B> Waitable for Connection<A, B> {}
 impl<A, B> sealed::Waitable for Connection<A, B> {
+    fn watched(&self) -> Watched {
+        Watched(self.target())
+    }
+}
+
+impl<T> Waitable for Queue<T> {}
+impl<T> sealed::Waitable for Queue<T> {
+    fn watched(&self) -> Watched {
+        Watched(self.target())
+    }
+}
+
+impl<T> Waitable for JoinableQueue<T> {}
+impl<T> sealed::Waitable for JoinableQueue<T> {
     fn watched(&self) -> Watched {
         Watched(self.target())
     }

@@ -12,7 +12,8 @@ use crate::error::WaitError;
 use crate::sys::{self, lock};
 use crate::watch::{Target, Waiter};
 
-/// Waits for many things at once: processes that end, receivers and connections that have a message, in any mixture.
+/// Waits for many things at once: processes that end, receivers, connections and queues that have something, in any
+/// mixture.
 ///
 /// Dropping it ends the waiting and nothing else. It keeps nothing alive: a source that is dropped, or moved to
 /// another process, while it is here counts as ready until it is [`remove`](Selector::remove)d.

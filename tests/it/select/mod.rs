@@ -3,6 +3,7 @@
 mod any;
 mod idle;
 mod many;
+mod queues;
 mod storm;
 
 use std::time::Duration;
