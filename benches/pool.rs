@@ -200,6 +200,8 @@ fn rows() -> Vec<Row> {
 
 #[offspring::main]
 fn main() {
+    // SAFETY: the functions that are spawned are this program's own, at the same place in each copy of it.
+    unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     let only = std::env::args()

@@ -62,7 +62,7 @@ struct Shared {
 }
 
 /// A napping front is rung after so many bytes of outcomes.
-const NAP_BYTES: usize = 16 << 10;
+const NAP_BYTES: usize = 32 << 10;
 
 impl Back {
     pub(super) fn new(memory: IpcSharedMemory, line: IpcReceiver<Down>, to_front: IpcSender<Up>) -> Back {

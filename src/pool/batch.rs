@@ -269,7 +269,8 @@ pub(super) struct Outcomes {
 pub(super) enum Left {
     /// Where in [`Outcomes::bytes`].
     Output(Range<usize>),
-    Other(Other),
+    /// In a box, since it is large and rare.
+    Other(Box<Other>),
 }
 
 impl Outcomes {
@@ -280,7 +281,7 @@ impl Outcomes {
                 self.at += length as usize;
                 Left::Output(start..self.at)
             }
-            Item::Other(other) => Left::Other(*other),
+            Item::Other(other) => Left::Other(other),
         })
     }
 

@@ -14,6 +14,8 @@ use crate::pool::state::{After, State, Status};
 const AHEAD: f64 = 2e6;
 /// Tasks in one ring.
 const MOST: u64 = 4096;
+/// The smallest share is so much less than a worker may have.
+const SHARES: u64 = 16;
 /// From this on, a task waits in the queue and not in a ring behind another one.
 const LONG: f64 = 20e6;
 /// A worker whose task has run for so long gets none on top.
@@ -84,8 +86,9 @@ impl State {
     fn give(&mut self, index: usize, target: u64, max_tasks: Option<u64>, after: &mut After) -> bool {
         let active = self.slots.iter().filter(|slot| slot.status == Status::Active).count().max(1) as u64;
         let slot = &mut self.slots[index];
-        // Shares that get smaller: so all end at about the same time.
-        let share = self.queued.div_ceil(2 * active).min(target - slot.count.min(target)).max(1);
+        // Shares that get smaller, so that all end at about the same time; but not by single tiny tasks.
+        let share = self.queued.div_ceil(2 * active).max(target / SHARES);
+        let share = share.min(target - slot.count.min(target)).max(1);
         let share = share.min(max_tasks.map_or(u64::MAX, |most| most - slot.used));
         let Some(worker) = slot.worker.clone() else { return false };
         let Some(mut piece) = self.queue.pop_front() else { return false };

@@ -21,15 +21,36 @@ use crate::wire::{self, Encoded, Packet};
 /// Where the outcomes of a map go.
 #[derive(Debug, Default)]
 struct Gather {
-    chunks: Mutex<BTreeMap<u64, Chunk>>,
+    chunks: Mutex<Chunks>,
     arrived: Condvar,
     cancelled: Cancelled,
 }
 
+#[derive(Debug, Default)]
+struct Chunks {
+    here: BTreeMap<u64, Chunk>,
+    awaited: Awaited,
+}
+
+/// What the one who takes outputs sleeps for: waking him for another one, or nobody, costs as much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Awaited {
+    #[default]
+    Nothing,
+    Any,
+    First(u64),
+}
+
 impl Sink for Gather {
     fn deliver(&self, chunk: Chunk) {
-        lock(&self.chunks).insert(chunk.first, chunk);
-        self.arrived.notify_all();
+        let mut chunks = lock(&self.chunks);
+        let first = chunk.first;
+        chunks.here.insert(first, chunk);
+        if [Awaited::Any, Awaited::First(first)].contains(&chunks.awaited) {
+            chunks.awaited = Awaited::Nothing;
+            drop(chunks);
+            self.arrived.notify_all();
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -43,18 +64,19 @@ impl Gather {
         let mut chunks = lock(&self.chunks);
         loop {
             let found = match first {
-                Some(first) => chunks.remove(&first),
-                None => chunks.pop_first().map(|(_, chunk)| chunk),
+                Some(first) => chunks.here.remove(&first),
+                None => chunks.here.pop_first().map(|(_, chunk)| chunk),
             };
-            match found {
-                Some(chunk) => return chunk,
-                None => chunks = sys::wait(&self.arrived, chunks, None),
+            if let Some(chunk) = found {
+                return chunk;
             }
+            chunks.awaited = first.map_or(Awaited::Any, Awaited::First);
+            chunks = sys::wait(&self.arrived, chunks, None);
         }
     }
 
     fn is_here(&self, first: Option<u64>) -> bool {
-        let chunks = lock(&self.chunks);
+        let chunks = &lock(&self.chunks).here;
         first.map_or(!chunks.is_empty(), |first| chunks.contains_key(&first))
     }
 }
@@ -62,7 +84,7 @@ impl Gather {
 /// Inputs that wait for each worker, at least: so one long task does not stop those behind it at once.
 const WAITING: u64 = 16;
 /// Tasks that are made before the pool gets them.
-const BATCH: u64 = 512;
+const BATCH: u64 = 1024;
 
 /// Both kinds of map.
 struct Stream<'p, I, F, W> {

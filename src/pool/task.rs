@@ -35,15 +35,25 @@ pub(super) struct One {
 #[derive(Debug, Default)]
 enum OneOutcome {
     #[default]
+    Unknown,
+    /// Not here, and somebody sleeps until it is: waking nobody costs a system call too.
     Awaited,
     Here(Chunk),
     Taken,
 }
 
+impl OneOutcome {
+    fn is_open(&self) -> bool {
+        matches!(self, OneOutcome::Unknown | OneOutcome::Awaited)
+    }
+}
+
 impl Sink for One {
     fn deliver(&self, chunk: Chunk) {
-        *lock(&self.outcome) = OneOutcome::Here(chunk);
-        self.ended.notify_all();
+        let before = std::mem::replace(&mut *lock(&self.outcome), OneOutcome::Here(chunk));
+        if matches!(before, OneOutcome::Awaited) {
+            self.ended.notify_all();
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -54,10 +64,11 @@ impl Sink for One {
 impl One {
     fn wait(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, OneOutcome>> {
         let mut outcome = lock(&self.outcome);
-        while matches!(*outcome, OneOutcome::Awaited) {
+        while outcome.is_open() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return None;
             }
+            *outcome = OneOutcome::Awaited;
             outcome = sys::wait(&self.ended, outcome, deadline);
         }
         Some(outcome)
@@ -67,7 +78,7 @@ impl One {
     pub(super) fn wait_error(&self) -> Option<TaskError> {
         match &*self.wait(None)? {
             OneOutcome::Here(chunk) => chunk.error().cloned(),
-            OneOutcome::Awaited | OneOutcome::Taken => None,
+            OneOutcome::Unknown | OneOutcome::Awaited | OneOutcome::Taken => None,
         }
     }
 
@@ -123,8 +134,10 @@ impl<T: DeserializeOwned> Task<T> {
 pub(super) fn decode<T: DeserializeOwned>(task: &'static str, left: Left, outcomes: &Outcomes) -> Result<T, TaskError> {
     let decoded = match left {
         Left::Output(range) => wire::decode(outcomes.bytes(range), Vec::new()),
-        Left::Other(Other::Parcel(packet)) => packet.decode(),
-        Left::Other(Other::Failed(error)) => return Err(error),
+        Left::Other(other) => match *other {
+            Other::Parcel(packet) => packet.decode(),
+            Other::Failed(error) => return Err(error),
+        },
     };
     decoded.map_err(|source| TaskError::Decode { task, source })
 }
@@ -142,7 +155,7 @@ impl<T> Task<T> {
     /// Whether it has ended: [`join`](Task::join) would not wait.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        !matches!(*lock(&self.sink.outcome), OneOutcome::Awaited)
+        !lock(&self.sink.outcome).is_open()
     }
 
     /// Ends the task: one that waits is not begun, one that runs is ended by killing its process, which is replaced.

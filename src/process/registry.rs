@@ -164,8 +164,9 @@ macro_rules! register {
 
 struct Registry {
     by_name: HashMap<&'static str, &'static Registration>,
-    /// In one order in all processes of the program: a worker's place here is its number.
-    names: Vec<&'static str>,
+    /// In the order of their names, which is the same in all processes of the program: a worker's place here is its
+    /// number.
+    numbered: Vec<(&'static str, &'static Registration)>,
     duplicate: Option<(&'static str, String, String)>,
     fingerprint: u64,
 }
@@ -190,11 +191,11 @@ fn registry() -> &'static Registry {
                 Some(_) => {}
             }
         }
-        let mut names: Vec<&'static str> = by_name.keys().copied().collect();
-        names.sort_unstable();
+        let mut numbered: Vec<(&'static str, &'static Registration)> = by_name.iter().map(|(name, worker)| (*name, *worker)).collect();
+        numbered.sort_unstable_by_key(|&(name, _)| name);
         Registry {
             by_name,
-            names,
+            numbered,
             duplicate,
             fingerprint,
         }
@@ -232,16 +233,14 @@ pub(crate) fn find(name: &str) -> Option<Run> {
 /// The number of a worker in this program, for [`find_number`] in another process of it.
 pub(crate) fn number<W: ProcessWorker>() -> Result<u32, SpawnError> {
     let name = check::<W>()?;
-    let number = registry()
-        .names
-        .binary_search(&name)
-        .map_err(|_| SpawnError::NotRegistered { worker: name })?;
-    Ok(number as u32)
+    let number = registry().numbered.binary_search_by_key(&name, |&(name, _)| name);
+    number
+        .map(|number| number as u32)
+        .map_err(|_| SpawnError::NotRegistered { worker: name })
 }
 
 /// How to perform the worker of this number as a task.
 pub(crate) fn find_number(number: u32) -> Option<Perform> {
-    let registry = registry();
-    let name = registry.names.get(number as usize)?;
-    registry.by_name.get(name).map(|registration| registration.perform)
+    let (_, registration) = registry().numbered.get(number as usize)?;
+    Some(registration.perform)
 }
