@@ -86,7 +86,8 @@ impl<T: Pod> ReentrantMutex<T> {
     /// [`LockError::Poisoned`] with the guard if a holder panicked or died; [`LockError::Failed`] if the process that
     /// made the mutex has ended.
     pub fn lock(&self) -> Result<ReentrantMutexGuard<'_, T>, LockError<ReentrantMutexGuard<'_, T>>> {
-        let guard = self.acquire(None).map_err(NoSession::of_lock)?;
+        let me = self.object.me(None).map_err(NoSession::of_lock)?;
+        let guard = self.acquire(me, None).map_err(NoSession::of_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -96,7 +97,9 @@ impl<T: Pod> ReentrantMutex<T> {
     ///
     /// [`TryLockError::WouldBlock`] if one does; else as [`lock`](ReentrantMutex::lock).
     pub fn try_lock(&self) -> Result<ReentrantMutexGuard<'_, T>, TryLockError<ReentrantMutexGuard<'_, T>>> {
-        let guard = self.acquire(Some(Instant::now())).map_err(NoSession::of_try_lock)?;
+        // Past deadlines are not waited for; the answer to the first use is, since the owner's hub gives it at once.
+        let me = self.object.me(None).map_err(NoSession::of_try_lock)?;
+        let guard = self.acquire(me, Some(Instant::now())).map_err(NoSession::of_try_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -107,14 +110,13 @@ impl<T: Pod> ReentrantMutex<T> {
     /// [`LockTimeoutError::Timeout`] if the time is over; else as [`lock`](ReentrantMutex::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ReentrantMutexGuard<'_, T>, LockTimeoutError<ReentrantMutexGuard<'_, T>>> {
         // A deadline that the clock cannot express is none.
-        let guard = self
-            .acquire(Instant::now().checked_add(timeout))
-            .map_err(NoSession::of_lock_timeout)?;
+        let deadline = Instant::now().checked_add(timeout);
+        let me = self.object.me(deadline).map_err(NoSession::of_lock_timeout)?;
+        let guard = self.acquire(me, deadline).map_err(NoSession::of_lock_timeout)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    fn acquire(&self, deadline: Option<Instant>) -> Result<ReentrantMutexGuard<'_, T>, NoSession> {
-        let me = self.object.me(None)?;
+    fn acquire(&self, me: u32, deadline: Option<Instant>) -> Result<ReentrantMutexGuard<'_, T>, NoSession> {
         let depth = self.object.word(DEPTH);
         match word::lock(self.object.word(WORD), me, deadline) {
             Ok(()) => depth.store(1, Ordering::Relaxed),

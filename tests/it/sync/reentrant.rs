@@ -1,8 +1,12 @@
 //! Locking again what one holds.
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use offspring::sync::{Event, LockError, ReentrantMutex, TryLockError};
+use offspring::{Process, Sender, channel, wait_any};
+
+use crate::support::eventually;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -51,4 +55,36 @@ fn it_is_free_when_all_guards_are_dropped() {
     lock.clear_poison();
     assert_eq!(lock.lock().unwrap().get(), 6);
     assert!(!lock.is_locked());
+}
+
+#[offspring::worker]
+fn own(to: Sender<ReentrantMutex<u64>>) {
+    to.send(ReentrantMutex::new(7).unwrap()).expect("the test receives");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn signal(process: &Process<()>, signal: &str) {
+    let sent = Command::new("kill").args([signal, &process.pid().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_timeout_holds_on_first_use_while_the_owner_is_stopped() {
+    let (to, locks) = channel().unwrap();
+    let owner = own::spawn(to).unwrap();
+    // It is here, and not decoded: this process uses it for the first time after its owner was stopped.
+    wait_any(&[&locks]).unwrap();
+    signal(&owner, "-STOP");
+    let stat = format!("/proc/{}/stat", owner.pid());
+    eventually("it is stopped", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
+    let lock = locks.recv().unwrap();
+    let start = Instant::now();
+    assert!(lock.lock_timeout(Duration::from_millis(50)).unwrap_err().is_timeout());
+    assert!(start.elapsed() < Duration::from_secs(10));
+    signal(&owner, "-CONT");
+    assert_eq!(lock.try_lock().unwrap().get(), 7);
+    assert_eq!(lock.lock_timeout(LONG).unwrap().get(), 7);
+    owner.kill();
 }
