@@ -78,6 +78,12 @@ impl Remote {
         usize::try_from(waiting).unwrap_or(usize::MAX)
     }
 
+    /// Whether it has items that may come back: done with, or not taken. One that waits as a thread takes what
+    /// lies in its inbox at once; a selector may be busy, then it is recalled.
+    pub(super) fn holds_back(&self) -> bool {
+        (!self.sent.is_empty() && self.word(Word::Getters) == 0) || (!self.leases.is_empty() && self.waiting() == 0)
+    }
+
     /// Those of them whose item is not in the inbox yet.
     pub(super) fn wants_items(&self) -> usize {
         self.waiting().min(AHEAD_MAX).saturating_sub(self.sent.len())

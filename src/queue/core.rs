@@ -23,7 +23,6 @@ use crate::queue::client::Remote;
 use crate::queue::dead::{DeadCause, DeadLetters};
 use crate::queue::layout::Word;
 use crate::queue::tasks::{Locked, Tasks};
-
 use crate::wire::{self, Packet};
 
 /// An item as it lies in the queue.
@@ -356,7 +355,7 @@ impl Core {
             None => state.local.has_got,
             Some(remote) => {
                 remote.has_got
-                    || remote.word(Word::Getters) > 0
+                    || remote.waiting() > 0
                     || (self.local_handles(state) > 0 && (state.local.has_got || state.local.putters == 0))
             }
         };

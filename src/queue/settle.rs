@@ -55,10 +55,7 @@ impl Core {
         }
         // Items that others have and that may come back. One that waits here for more does not count: it
         // would never give them back by itself, and two of those would wait for each other.
-        let others_hold = state
-            .remotes
-            .iter()
-            .any(|(&key, remote)| Some(key) != asker && (!remote.sent.is_empty() || !remote.leases.is_empty()) && remote.waiting() == 0);
+        let others_hold = state.remotes.iter().any(|(&key, remote)| Some(key) != asker && remote.holds_back());
         let local_waits = state.local.getters > 0 || state.local.tasks.items.is_awaited();
         let local_holds = asker.is_some() && !state.local.leases.is_empty() && !local_waits;
         if others_hold || local_holds {

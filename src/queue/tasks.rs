@@ -189,12 +189,15 @@ impl Held for Wants {}
 
 impl Target for Attached {
     fn sit(&self) -> io::Result<Waiter> {
-        let waiter = self.session().sit()?.with(self.wants());
-        self.session().ring();
-        Ok(waiter)
+        Ok(self.session().sit()?.with(self.wants()))
     }
 
     fn is_ready(&self, seat: Seat<'_>) -> bool {
-        self.session().poll(seat, || self.has_next().then_some(())).is_ready()
+        let ready = self.session().poll(seat, || self.has_next().then_some(())).is_ready();
+        if !ready && seat.is_some() {
+            // As each wait of a thread: the owner may not know that there is a seat, or that all it sent was taken.
+            self.session().ring();
+        }
+        ready
     }
 }

@@ -7,19 +7,21 @@ use offspring::{ExitReason, Process, Receiver, Selector, Sender, TryRecvError, a
 
 use super::{LONG, random, shuffle, sleeper};
 
-const PROCESSES: usize = 200;
-const RECEIVERS: usize = 1000;
+pub(super) const PROCESSES: usize = 200;
+pub(super) const RECEIVERS: usize = 1000;
 
-fn sleepers() -> Vec<Process<()>> {
+pub(super) fn sleepers() -> Vec<Process<()>> {
     (0..PROCESSES).map(|_| sleeper::spawn().unwrap()).collect()
+}
+
+pub(super) fn kill(pids: &[u32]) {
+    let killed = Command::new("kill").arg("-9").args(pids.iter().map(u32::to_string)).status();
+    assert!(killed.unwrap().success());
 }
 
 fn kill_in_any_order(mut pids: Vec<u32>) {
     shuffle(&mut pids);
-    for pids in pids.chunks(7) {
-        let killed = Command::new("kill").arg("-9").args(pids.iter().map(u32::to_string)).status();
-        assert!(killed.unwrap().success());
-    }
+    pids.chunks(7).for_each(kill);
 }
 
 #[offspring::test(timeout = "120s")]
@@ -63,7 +65,7 @@ fn processes_are_joined_in_the_order_of_their_end() {
 }
 
 /// The usual limit of 1,024 descriptors is too low for a thousand channels.
-fn raise_the_limit_of_descriptors() {
+pub(super) fn raise_the_limit_of_descriptors() {
     let pid = std::process::id().to_string();
     // Where it is high enough, or cannot be raised, the test itself says so.
     let _ = Command::new("prlimit").args(["--pid", &pid, "--nofile=16384:"]).status();

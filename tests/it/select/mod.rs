@@ -1,7 +1,9 @@
 //! Waiting for many things at once.
 
 mod any;
+mod crowd;
 mod idle;
+mod jobs;
 mod many;
 mod queues;
 mod storm;

@@ -180,3 +180,41 @@ fn a_selector_that_is_busy_keeps_no_item_from_others() {
     assert_eq!(queue.get().unwrap(), 2);
     process.kill();
 }
+
+#[offspring::test(timeout = "30s")]
+fn a_queue_is_not_at_its_end_while_an_item_lies_with_a_busy_selector() {
+    let queue = Queue::unbounded().unwrap();
+    let (ready, told) = channel().unwrap();
+    let process = dawdle::spawn(queue.clone(), ready).unwrap();
+    queue.put(1).unwrap();
+    told.recv().unwrap();
+    queue.close();
+    assert_eq!(queue.get_timeout(Duration::from_secs(10)).unwrap(), 1);
+    assert!(matches!(queue.get(), Err(GetError::Closed)));
+    process.kill();
+}
+
+/// Selects for each item anew, until the queue is closed.
+#[offspring::worker]
+fn sum(queue: Queue<u64>) -> u64 {
+    let selector = Selector::new();
+    selector.add(&queue).unwrap();
+    let mut sum = 0;
+    while selector.ready().is_some() {
+        match queue.try_get() {
+            Ok(n) => sum += n,
+            Err(error) if error.is_empty() => {}
+            Err(_) => break,
+        }
+    }
+    sum
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_selector_of_another_process_gets_all_that_was_put_before() {
+    let queue = Queue::unbounded().unwrap();
+    (0..2000).for_each(|n| queue.put(n).unwrap());
+    queue.close();
+    let process = sum::spawn(queue).unwrap();
+    assert_eq!(process.join().unwrap(), 1999 * 1000);
+}
