@@ -397,6 +397,8 @@ pub use offspring_macros::test;
 /// ```
 pub use offspring_macros::worker;
 pub use pipe::{Connection, pipe};
+#[cfg(feature = "async")]
+pub use pool::TaskFuture;
 pub use pool::{
     InitializerOutput, Map, MapUnordered, Pool, PoolBuilder, PoolEvent, PoolEvents, PoolStats, Scope, Task, TaskOptions, WorkerStats,
     set_worker_state, with_worker_state,

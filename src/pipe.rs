@@ -181,7 +181,7 @@ impl<A, B> Connection<A, B> {
         }
     }
 
-    fn sender(&self) -> Option<Sender<A>> {
+    pub(crate) fn sender(&self) -> Option<Sender<A>> {
         sys::lock(&self.sender).clone()
     }
 

@@ -15,6 +15,8 @@ use std::os::fd::RawFd;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+#[cfg(feature = "async")]
+use std::task::Poll;
 use std::task::Waker;
 
 use crate::sys::{self, Readiness, lock};
@@ -136,7 +138,8 @@ impl Waiters {
     }
 }
 
-fn wake_all(wakers: Vec<Waker>) {
+/// Wakes all; the caller holds no lock.
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         // A mistake in one executor must not keep the news from the others.
         if let Err(error) = wire::survive("waker", || waker.wake()) {
@@ -194,6 +197,37 @@ impl Drop for Waiter {
         drop(list);
         drop(waker);
     }
+}
+
+/// Awaits what `look` gives. It is called with a seat once it has given nothing without one: most waits are over before
+/// they begin.
+#[cfg(feature = "async")]
+pub(crate) async fn until<R>(sit: impl Fn() -> io::Result<Waiter>, mut look: impl FnMut(Seat<'_>) -> Poll<R>) -> io::Result<R> {
+    let mut waiter = None;
+    std::future::poll_fn(|context| {
+        if waiter.is_none() {
+            if let Poll::Ready(result) = look(None) {
+                return Poll::Ready(Ok(result));
+            }
+            waiter = Some(sit()?);
+        }
+        look(waiter.as_ref().map(|waiter| (waiter, context.waker()))).map(Ok)
+    })
+    .await
+}
+
+/// Lets other tasks run. For one that was told, and then found that another was faster.
+#[cfg(feature = "async")]
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Something that a selector waits for.

@@ -1,11 +1,13 @@
 //! Awaiting messages.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ready, yield_now};
+use super::ready;
 use crate::channel::Receiver;
-use crate::error::{RecvError, TryRecvError};
+use crate::error::{RecvError, SendError, TryRecvError};
 use crate::pipe::Connection;
+use crate::watch::yield_now;
 
 impl<T: DeserializeOwned> Receiver<T> {
     /// As [`recv`](Receiver::recv), for tasks: needs the feature `async`, and works with every executor.
@@ -60,5 +62,21 @@ impl<A, B: DeserializeOwned> Connection<A, B> {
     /// As [`recv`](Connection::recv).
     pub async fn recv_async(&self) -> Result<B, RecvError> {
         self.receiver().recv_async().await
+    }
+}
+
+impl<A: Serialize, B> Connection<A, B> {
+    /// As [`send`](Connection::send), for tasks: needs the feature `async`, and works with every executor.
+    ///
+    /// A future that is dropped before it is done has sent nothing, and drops the message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Connection::send).
+    pub async fn send_async(&self, message: A) -> Result<(), SendError<A>> {
+        match self.sender() {
+            Some(sender) => sender.send_async(message).await,
+            None => Err(SendError::Moved(message)),
+        }
     }
 }

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::CreateError;
 use crate::wire::{self, Packet, WireHandle};
 
+#[cfg(feature = "async")]
+mod awaited;
 mod bytes;
 mod heap;
 #[cfg(test)]

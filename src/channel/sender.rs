@@ -46,7 +46,7 @@ pub(super) struct SenderShared {
 pub(super) struct Outgoing {
     region: Arc<Region>,
     pub(super) heap: Arc<Heap>,
-    back: Line<Bell>,
+    pub(super) back: Line<Bell>,
     /// Its end tells the receiver that this process is gone.
     parcels: Mutex<IpcSender<Packet>>,
     entries: Mutex<Entries>,
@@ -88,7 +88,7 @@ impl Outgoing {
     }
 
     /// Whether the receiver has left entries for a while: it may be slow, or dead.
-    fn is_suspicious(&self) -> bool {
+    pub(super) fn is_suspicious(&self) -> bool {
         let mut entries = lock(&self.entries);
         entries.producer.is_backed_up().unwrap_or(true) && entries.pulse.is_due()
     }
@@ -121,7 +121,7 @@ impl From<WaitEnd> for SendEnd {
 }
 
 impl SendEnd {
-    fn with<T>(self, message: T) -> SendTimeoutError<T> {
+    pub(super) fn with<T>(self, message: T) -> SendTimeoutError<T> {
         match self {
             SendEnd::Timeout => SendTimeoutError::Timeout(message),
             SendEnd::Disconnected => SendError::Disconnected(message).into(),
@@ -132,7 +132,7 @@ impl SendEnd {
 }
 
 /// What is to be sent, as it stands in the ring.
-enum Entry<'a> {
+pub(super) enum Entry<'a> {
     Value(&'a [u8]),
     /// Taken once it is sent, as the next.
     Large(Option<(Block, usize)>),
@@ -155,7 +155,7 @@ impl From<Failure> for SendEnd {
 }
 
 impl SenderShared {
-    fn ring(&self, deadline: Option<Instant>) -> Result<Arc<Outgoing>, SendEnd> {
+    pub(super) fn ring(&self, deadline: Option<Instant>) -> Result<Arc<Outgoing>, SendEnd> {
         let mut ring = lock(&self.ring);
         if let Some(ring) = &*ring {
             return Ok(ring.clone());
@@ -209,7 +209,7 @@ impl SenderShared {
         outcome
     }
 
-    fn entry<'b>(bytes: &'b [u8], spilled: usize, handles: Vec<WireHandle>, message: Message<'_>) -> Result<Entry<'b>, SendEnd> {
+    pub(super) fn entry<'b>(bytes: &'b [u8], spilled: usize, handles: Vec<WireHandle>, message: Message<'_>) -> Result<Entry<'b>, SendEnd> {
         if spilled == 0 && handles.is_empty() {
             return Ok(Entry::Value(bytes));
         }
@@ -232,7 +232,7 @@ impl SenderShared {
         ring.back.wait(ring, deadline, || self.attempt(ring, &mut entry))?
     }
 
-    fn attempt(&self, ring: &Outgoing, entry: &mut Entry<'_>) -> Option<Result<(), SendEnd>> {
+    pub(super) fn attempt(&self, ring: &Outgoing, entry: &mut Entry<'_>) -> Option<Result<(), SendEnd>> {
         if ring.back.is_gone() {
             return Some(Err(SendEnd::Disconnected));
         }

@@ -11,6 +11,8 @@ use crate::wire::{OwnMemory, Packet, WireHandle};
 /// Where it lies, and how long it is so far.
 pub(super) struct Message<'a> {
     ring: &'a Arc<Outgoing>,
+    /// Whether it waits for a place in the heap; else it has memory of its own if there is none.
+    waits: bool,
     deadline: Option<Instant>,
     place: Place,
     length: usize,
@@ -30,15 +32,28 @@ impl<'a> Message<'a> {
     pub(super) fn new(ring: &'a Arc<Outgoing>, deadline: Option<Instant>) -> Message<'a> {
         Message {
             ring,
+            waits: true,
             deadline,
             place: Place::None,
             length: 0,
         }
     }
 
+    #[cfg(feature = "async")]
+    pub(super) fn at_once(ring: &'a Arc<Outgoing>) -> Message<'a> {
+        Message {
+            waits: false,
+            ..Message::new(ring, None)
+        }
+    }
+
     fn begin(&self, total: usize) -> Place {
         if total > self.ring.heap.longest() {
             return Place::Own(self.own(total));
+        }
+        if !self.waits {
+            let block = self.ring.heap.allocate(total);
+            return block.map_or_else(|| Place::Own(self.own(total)), Place::Heap);
         }
         match self.ring.wait_for_block(total, self.deadline) {
             Ok(block) => Place::Heap(block),

@@ -34,3 +34,5 @@ pub use map::{Map, MapUnordered};
 pub use scope::Scope;
 pub use stats::{PoolStats, WorkerStats};
 pub use task::Task;
+#[cfg(feature = "async")]
+pub use task::TaskFuture;

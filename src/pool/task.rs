@@ -2,7 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+#[cfg(feature = "async")]
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::Waker;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -11,6 +16,7 @@ use crate::error::{TaskError, TaskTimeoutError};
 use crate::pool::batch::{Cancelled, Chunk, Left, Other, Outcomes, Sink};
 use crate::pool::shared::Shared;
 use crate::sys::{self, lock};
+use crate::watch;
 use crate::wire;
 
 /// A task that was submitted to a [`Pool`](crate::Pool) and gives a `T`.
@@ -36,23 +42,35 @@ pub(super) struct One {
 enum OneOutcome {
     #[default]
     Unknown,
-    /// Not here, and somebody sleeps until it is: waking nobody costs a system call too.
-    Awaited,
+    /// Not here, and somebody waits until it is, asleep or with a waker: waking nobody costs a system call too.
+    Awaited(Vec<Waker>),
     Here(Chunk),
     Taken,
 }
 
 impl OneOutcome {
     fn is_open(&self) -> bool {
-        matches!(self, OneOutcome::Unknown | OneOutcome::Awaited)
+        matches!(self, OneOutcome::Unknown | OneOutcome::Awaited(_))
+    }
+
+    /// Somebody waits; gives the wakers of those who do not sleep. Called while it is open.
+    fn awaited(&mut self) -> &mut Vec<Waker> {
+        if !matches!(self, OneOutcome::Awaited(_)) {
+            *self = OneOutcome::Awaited(Vec::new());
+        }
+        match self {
+            OneOutcome::Awaited(wakers) => wakers,
+            _ => unreachable!("it was set above"),
+        }
     }
 }
 
 impl Sink for One {
     fn deliver(&self, chunk: Chunk) {
         let before = std::mem::replace(&mut *lock(&self.outcome), OneOutcome::Here(chunk));
-        if matches!(before, OneOutcome::Awaited) {
+        if let OneOutcome::Awaited(wakers) = before {
             self.ended.notify_all();
+            watch::wake_all(wakers);
         }
     }
 
@@ -68,7 +86,7 @@ impl One {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return None;
             }
-            *outcome = OneOutcome::Awaited;
+            outcome.awaited();
             outcome = sys::wait(&self.ended, outcome, deadline);
         }
         Some(outcome)
@@ -78,7 +96,7 @@ impl One {
     pub(super) fn wait_error(&self) -> Option<TaskError> {
         match &*self.wait(None)? {
             OneOutcome::Here(chunk) => chunk.error().cloned(),
-            OneOutcome::Unknown | OneOutcome::Awaited | OneOutcome::Taken => None,
+            OneOutcome::Unknown | OneOutcome::Awaited(_) | OneOutcome::Taken => None,
         }
     }
 
@@ -115,18 +133,96 @@ impl<T: DeserializeOwned> Task<T> {
         // A deadline that the clock cannot express is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let task = self.name;
-        let Some(mut outcome) = self.sink.wait(deadline) else {
+        let Some(outcome) = self.sink.wait(deadline) else {
             let after = timeout.unwrap_or_default();
             return Err(TaskTimeoutError::Timeout { task, after });
         };
+        Ok(self.take(outcome)?)
+    }
+
+    fn take(&self, mut outcome: MutexGuard<'_, OneOutcome>) -> Result<T, TaskError> {
+        let task = self.name;
         let OneOutcome::Here(chunk) = std::mem::replace(&mut *outcome, OneOutcome::Taken) else {
-            return Err(TaskError::Taken { task }.into());
+            return Err(TaskError::Taken { task });
         };
         // Decoding runs code of the user.
         drop(outcome);
         let mut outcomes = chunk.into_outcomes();
         let left = outcomes.next().ok_or(TaskError::Taken { task })?;
-        Ok(decode(task, left, &outcomes)?)
+        decode(task, left, &outcomes)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<T: DeserializeOwned> Task<T> {
+    /// As [`join`](Task::join), for async tasks: needs the feature `async`, and works with every executor. Awaiting the
+    /// task itself does the same.
+    ///
+    /// Dropping the future changes nothing: the task runs on, and can be awaited again.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Task::join); [`TaskError::Taken`] after an earlier call took the output.
+    ///
+    /// ```
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// #[offspring::main]
+    /// #[tokio::main(flavor = "current_thread")]
+    /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(2)?;
+    ///     let (three, four) = (pool.submit(square::new(3))?, pool.submit(square::new(4))?);
+    ///     let (nine, sixteen) = tokio::join!(three, four.join_async());
+    ///     assert_eq!(nine? + sixteen?, 25);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn join_async(&self) -> Result<T, TaskError> {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Result<T, TaskError>> {
+        let mut outcome = lock(&self.sink.outcome);
+        if !outcome.is_open() {
+            return Poll::Ready(self.take(outcome));
+        }
+        let wakers = outcome.awaited();
+        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// The end of a [`Task`], from awaiting it; needs the feature `async`.
+///
+/// Dropping it is dropping the task: it runs, and its output is thrown away.
+#[cfg(feature = "async")]
+#[derive(Debug)]
+#[must_use = "it does nothing unless it is awaited"]
+pub struct TaskFuture<T>(Task<T>);
+
+#[cfg(feature = "async")]
+impl<T: DeserializeOwned> Future for TaskFuture<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<T: DeserializeOwned> IntoFuture for Task<T> {
+    type Output = Result<T, TaskError>;
+    type IntoFuture = TaskFuture<T>;
+
+    fn into_future(self) -> TaskFuture<T> {
+        TaskFuture(self)
     }
 }
 

@@ -122,6 +122,8 @@ pub(super) struct Local {
     pub(super) joiners: usize,
     /// A getter is at its deadline.
     pub(super) hurry: bool,
+    /// Futures that wait for an item. None is kept for one of them: it may not be polled soon.
+    pub(super) futures: usize,
     /// Items for getters that were told.
     pub(super) ready: VecDeque<Item>,
     pub(super) leases: HashMap<u64, Item>,
@@ -202,7 +204,7 @@ impl Core {
             self.settle(&mut state);
             return Err((payload, over));
         }
-        self.store(&mut state, payload);
+        self.put_in(&mut state, payload);
         Ok(())
     }
 
@@ -219,7 +221,7 @@ impl Core {
     }
 
     /// Stores an item that there is room for.
-    pub(super) fn store(&self, state: &mut State, payload: Payload) {
+    pub(super) fn put_in(&self, state: &mut State, payload: Payload) {
         state.local.has_put = true;
         if self.joinable {
             state.unfinished += 1;
@@ -246,9 +248,14 @@ impl Core {
             state = state.wait(&self.items, until);
         };
         state.local.getters -= 1;
+        self.hand_over(&mut state, outcome)
+    }
+
+    /// What a getter is given that is not counted any more.
+    pub(super) fn hand_over(&self, state: &mut State, outcome: Result<Item, Over>) -> Result<(Item, u64), Over> {
         let outcome = outcome.and_then(|item| if self.joinable { state.lease(item) } else { Ok((item, 0)) });
-        self.settle(&mut state);
-        self.watch(&mut state);
+        self.settle(state);
+        self.watch(state);
         outcome
     }
 

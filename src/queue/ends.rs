@@ -141,3 +141,14 @@ pub(crate) enum JoinEnd {
     Timeout,
     Failed(QueueJoinError),
 }
+
+impl From<RemoteEnd> for JoinEnd {
+    fn from(end: RemoteEnd) -> Self {
+        JoinEnd::Failed(match end {
+            RemoteEnd::Over(Over::Timeout) => return JoinEnd::Timeout,
+            RemoteEnd::Over(Over::Abandoned(unfinished)) => QueueJoinError::Abandoned { unfinished },
+            RemoteEnd::Over(Over::Closed | Over::NoMemory) | RemoteEnd::Gone => QueueJoinError::Disconnected,
+            RemoteEnd::Handle(error) => QueueJoinError::Handle(error),
+        })
+    }
+}

@@ -11,13 +11,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bytes::Bytes;
-use crate::error::{
-    CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError, QueueJoinError, TaskDoneError,
-};
+use crate::error::{CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError, TaskDoneError};
 use crate::hub::{self, HubId, Resource, Up};
 use crate::process;
 use crate::queue::builder::Limits;
-use crate::queue::core::{Core, Over, Payload};
+use crate::queue::core::{Core, Payload};
 use crate::queue::dead::DeadLetter;
 use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
 use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken};
@@ -43,6 +41,11 @@ pub(crate) struct Local(Arc<Core>);
 
 impl Local {
     pub(super) fn core(&self) -> &Core {
+        &self.0
+    }
+
+    #[cfg(feature = "async")]
+    pub(super) fn shared(&self) -> &Arc<Core> {
         &self.0
     }
 
@@ -89,7 +92,12 @@ impl Remote {
         Ok(attached)
     }
 
-    fn open(&self) -> Result<Arc<Attached>, RemoteEnd> {
+    #[cfg(feature = "async")]
+    pub(super) fn peek(&self) -> Option<&Arc<Attached>> {
+        self.attached.get()
+    }
+
+    pub(super) fn open(&self) -> Result<Arc<Attached>, RemoteEnd> {
         let mut link = sys::lock(&self.link);
         if let Some(attached) = self.attached.get().or(link.opened.as_ref()) {
             return Ok(attached.clone());
@@ -344,12 +352,7 @@ impl Handle {
             Handle::Local(local) => local.0.join(deadline).map_err(RemoteEnd::Over),
             Handle::Remote(remote) => remote.attached(deadline).and_then(|attached| attached.join(deadline)),
         };
-        outcome.map_err(|end| match end {
-            RemoteEnd::Over(Over::Timeout) => JoinEnd::Timeout,
-            RemoteEnd::Over(Over::Abandoned(unfinished)) => JoinEnd::Failed(QueueJoinError::Abandoned { unfinished }),
-            RemoteEnd::Over(Over::Closed | Over::NoMemory) | RemoteEnd::Gone => JoinEnd::Failed(QueueJoinError::Disconnected),
-            RemoteEnd::Handle(error) => JoinEnd::Failed(QueueJoinError::Handle(error)),
-        })
+        outcome.map_err(JoinEnd::from)
     }
 
     pub(crate) fn fmt<T>(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -429,7 +432,7 @@ thread_local! {
 }
 
 /// A long item, or one with handles.
-fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>) -> Result<Packet, Refused> {
+pub(super) fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>) -> Result<Packet, Refused> {
     let packet = match memory {
         Some(memory) => memory.into_packet(handles),
         None => {
@@ -445,7 +448,7 @@ fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHa
     })
 }
 
-enum Refused {
+pub(super) enum Refused {
     Encode(EncodeError),
     Receiver(&'static str),
     End(RemoteEnd),
@@ -453,7 +456,7 @@ enum Refused {
 
 impl Refused {
     #[cold]
-    fn with<T>(self, item: T) -> PutEnd<T> {
+    pub(super) fn with<T>(self, item: T) -> PutEnd<T> {
         match self {
             Refused::Encode(error) => {
                 // Handles that were encoded already are under way to nobody.

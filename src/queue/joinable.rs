@@ -66,7 +66,7 @@ use crate::watch::Target;
 /// }
 /// ```
 pub struct JoinableQueue<T> {
-    handle: Handle,
+    pub(super) handle: Handle,
     item: PhantomData<fn(T) -> T>,
 }
 
@@ -95,7 +95,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
         QueueBuilder::new()
     }
 
-    fn delivery(&self, got: Got<T>) -> Delivery<T> {
+    pub(super) fn delivery(&self, got: Got<T>) -> Delivery<T> {
         Delivery::new(got.value, self.handle.clone(), got.lease, got.attempts)
     }
 

@@ -1,5 +1,7 @@
 //! Queues that many processes put into and get from.
 
+#[cfg(feature = "async")]
+mod awaited;
 mod batch;
 mod builder;
 mod client;

@@ -64,7 +64,7 @@ use crate::watch::Target;
 /// }
 /// ```
 pub struct Queue<T> {
-    handle: Handle,
+    pub(super) handle: Handle,
     item: PhantomData<fn(T) -> T>,
 }
 

@@ -99,13 +99,13 @@ pub(super) struct Inbox {
 static ATTACHED: Mutex<Option<HashMap<(HubId, u64), Weak<Attached>>>> = Mutex::new(None);
 
 /// Counts a waiting thread in a word of the region; as many, if it can use as much at once.
-struct Waiting<'a> {
+pub(super) struct Waiting<'a> {
     word: &'a AtomicU64,
     count: u64,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(word: &'a AtomicU64) -> Waiting<'a> {
+    pub(super) fn new(word: &'a AtomicU64) -> Waiting<'a> {
         Waiting::many(word, 1)
     }
 
@@ -161,17 +161,19 @@ impl Attached {
 
     /// Waits until the owner has accepted the attachment.
     pub(crate) fn wait_attached(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
-        let status = self.session.wait(deadline, || {
-            let status = self.word(Word::Status).load(Ordering::SeqCst);
-            (status != 0).then_some(status)
-        })?;
-        match status {
+        match self.session.wait(deadline, || self.status())? {
             layout::ATTACHED => Ok(()),
             layout::OTHER_TYPE => Err(RemoteEnd::Handle(HandleError::Refused(
                 "the queue holds items of another type".to_owned(),
             ))),
             _ => Err(RemoteEnd::Gone),
         }
+    }
+
+    /// What the owner has said to the attachment.
+    pub(super) fn status(&self) -> Option<u64> {
+        let status = self.word(Word::Status).load(Ordering::SeqCst);
+        (status != 0).then_some(status)
     }
 
     #[inline]
@@ -190,10 +192,10 @@ impl Attached {
 
     /// Whether `get` would not wait: an item is here, the queue is at its end, or the owner has refused it.
     pub(super) fn has_next(&self) -> bool {
-        match self.word(Word::Status).load(Ordering::SeqCst) {
-            0 => false,
-            layout::ATTACHED => Flag::Over.is_in(self.flags()) || !lock(&self.inbox).entries.is_empty(),
-            _ => true,
+        match self.status() {
+            None => false,
+            Some(layout::ATTACHED) => Flag::Over.is_in(self.flags()) || self.awaits_parcel(),
+            Some(_) => true,
         }
     }
 
@@ -225,7 +227,7 @@ impl Attached {
 
     /// Puts if there is room now.
     #[inline]
-    fn attempt(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
+    pub(super) fn attempt(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
         if self.session.is_gone() {
             return Some(Err(RemoteEnd::Gone));
         }
@@ -277,7 +279,7 @@ impl Attached {
 
     /// Whether the owner has left entries for a while: it may be slow, or dead.
     #[inline]
-    fn is_suspicious(&self) -> bool {
+    pub(super) fn is_suspicious(&self) -> bool {
         // Two threads may count one put: it is only a measure.
         let puts = self.puts.load(Ordering::Relaxed).wrapping_add(1);
         self.puts.store(puts, Ordering::Relaxed);
@@ -323,7 +325,7 @@ impl Attached {
 
     /// Takes the next item, if it is here.
     #[inline]
-    fn take(&self) -> Option<Result<Taken, RemoteEnd>> {
+    pub(super) fn take(&self) -> Option<Result<Taken, RemoteEnd>> {
         let taken = match self.pop(&mut lock(&self.inbox)) {
             Ok(taken) => taken?,
             // Only the owner writes there; it is not to be trusted any more.
@@ -384,7 +386,7 @@ impl Attached {
     }
 
     /// Whether the next item lies here and only its parcel is on the way.
-    fn awaits_parcel(&self) -> bool {
+    pub(super) fn awaits_parcel(&self) -> bool {
         !lock(&self.inbox).entries.is_empty()
     }
 
@@ -445,7 +447,7 @@ impl Attached {
     }
 
     /// Which end it is that the flag `Over` tells.
-    fn over(&self) -> Over {
+    pub(super) fn over(&self) -> Over {
         if Flag::Closed.is_in(self.flags()) {
             Over::Closed
         } else {
@@ -457,12 +459,20 @@ impl Attached {
     fn ask(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
         // Of two threads the later number may be written first: its answer covers the other's, whose own
         // entries stand before both.
-        let question = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let question = self.next_question();
         self.entry(Tag::Ask, question, deadline)?;
         self.session.wait(deadline, || {
             (self.word(Word::Answered).load(Ordering::SeqCst) >= question).then_some(())
         })?;
         Ok(())
+    }
+
+    pub(super) fn next_question(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(super) fn next_join(&self) -> u64 {
+        self.joins.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// Writes an entry that is no item; waits for room in the ring.
@@ -471,16 +481,20 @@ impl Attached {
     }
 
     pub(super) fn write_or_wait(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
-        let mut attempt = || match self.session.is_gone() {
-            true => Some(Err(RemoteEnd::Gone)),
-            false => self.write(&mut outgoing),
-        };
-        if let Some(outcome) = attempt() {
+        if let Some(outcome) = self.attempt_entry(&mut outgoing) {
             return outcome;
         }
         let _waiting = Waiting::new(self.word(Word::Putters));
         self.session.ring();
-        self.session.wait(deadline, attempt)?
+        self.session.wait(deadline, || self.attempt_entry(&mut outgoing))?
+    }
+
+    /// Writes an entry that needs no room in the queue, if there is room in the ring now.
+    pub(super) fn attempt_entry(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
+        match self.session.is_gone() {
+            true => Some(Err(RemoteEnd::Gone)),
+            false => self.write(outgoing),
+        }
     }
 
     pub(crate) fn close(&self) -> Result<(), RemoteEnd> {
@@ -508,20 +522,23 @@ impl Attached {
     }
 
     pub(crate) fn join(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
-        let join = self.joins.fetch_add(1, Ordering::SeqCst) + 1;
+        let join = self.next_join();
         self.entry(Tag::Join, join, deadline)?;
         // The owner has read the question, so the flag is no older than it.
         self.ask(deadline)?;
-        self.session.wait(deadline, || {
-            if self.word(Word::Joined).load(Ordering::SeqCst) >= join {
-                Some(Ok(()))
-            } else if Flag::Abandoned.is_in(self.flags()) {
-                let unfinished = self.word(Word::Unfinished).load(Ordering::SeqCst);
-                Some(Err(RemoteEnd::Over(Over::Abandoned(unfinished as usize))))
-            } else {
-                None
-            }
-        })?
+        self.session.wait(deadline, || self.joined(join))?
+    }
+
+    /// How a join that the owner has read has ended.
+    pub(super) fn joined(&self, join: u64) -> Option<Result<(), RemoteEnd>> {
+        if self.word(Word::Joined).load(Ordering::SeqCst) >= join {
+            Some(Ok(()))
+        } else if Flag::Abandoned.is_in(self.flags()) {
+            let unfinished = self.word(Word::Unfinished).load(Ordering::SeqCst);
+            Some(Err(RemoteEnd::Over(Over::Abandoned(unfinished as usize))))
+        } else {
+            None
+        }
     }
 
     pub(crate) fn end_lease(&self, lease: u64, done: bool) -> Result<(), RemoteEnd> {

@@ -66,7 +66,8 @@ impl Core {
         }
         // Nobody is left who could put: another process held a handle once, none is under way, and whoever
         // still holds one has never put, and waits for an item itself.
-        let local_idle = self.local_handles(state) == 0 || (state.local.getters > 0 && !state.local.has_put && !state.inline);
+        let waits_here = state.local.getters + state.local.futures > 0;
+        let local_idle = self.local_handles(state) == 0 || (waits_here && !state.local.has_put && !state.inline);
         let waits = |key: u64, remote: &Remote| {
             if asker == Some(key) {
                 remote.waiting() > 0

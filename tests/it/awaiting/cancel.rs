@@ -1,15 +1,11 @@
-//! Futures that are dropped: `OFFSPRING_RACE_ROUNDS` says how many, in hundreds (default 10).
+//! Futures that are dropped.
 
 use std::fs;
 use std::time::Duration;
 
 use offspring::{Process, Receiver, Sender, channel};
 
-use super::sleeper;
-
-fn rounds() -> u64 {
-    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")) * 100
-}
+use super::{moment, rounds, sleeper};
 
 /// With pauses of all lengths, so that messages come before, while and after they are awaited.
 #[offspring::worker]
@@ -25,17 +21,6 @@ fn watched() -> usize {
     let entries = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
     let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
     texts.map(|text| text.lines().filter(|line| line.starts_with("tfd:")).count()).sum()
-}
-
-/// The runtime's clock knows only milliseconds, in which many messages come: every other moment is a few turns.
-async fn moment(n: u64) {
-    if n % 2 == 0 {
-        tokio::time::sleep(Duration::from_micros(n % 500)).await;
-    } else {
-        for _ in 0..n % 20 {
-            tokio::task::yield_now().await;
-        }
-    }
 }
 
 async fn receive_with_timeouts(receiver: &Receiver<u64>, other: &Receiver<u64>, process: &Process<()>, upto: u64) -> u64 {

@@ -1,8 +1,11 @@
-//! Awaiting, on two executors.
+//! Awaiting, on three executors.
 
 mod cancel;
 mod channel;
+mod pool;
 mod process;
+mod queue;
+mod send;
 
 use std::future::Future;
 use std::time::Duration;
@@ -21,5 +24,21 @@ fn on_tokio<T>(future: impl Future<Output = T>) -> T {
 fn sleeper() {
     loop {
         std::thread::park();
+    }
+}
+
+/// So many futures are dropped, or not: `OFFSPRING_RACE_ROUNDS` in hundreds (default 10).
+fn rounds() -> u64 {
+    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")) * 100
+}
+
+/// The runtime's clock knows only milliseconds, in which many messages come: every other moment is a few turns.
+async fn moment(n: u64) {
+    if n % 2 == 0 {
+        tokio::time::sleep(Duration::from_micros(n % 500)).await;
+    } else {
+        for _ in 0..n % 20 {
+            tokio::task::yield_now().await;
+        }
     }
 }
