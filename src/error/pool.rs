@@ -286,6 +286,9 @@ pub enum SubmitError<W> {
     /// Its type is not registered, or the registry is broken.
     #[error("submitting a task that no process would find")]
     Unknown(W, #[source] SpawnError),
+    /// As many tasks as [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) allows have not ended.
+    #[error("submitting to a pool that is full")]
+    Full(W),
     /// The pool takes no more tasks.
     #[error("submitting to a pool that was shut down")]
     Closed(W),
@@ -303,6 +306,7 @@ impl<W> SubmitError<W> {
         match self {
             SubmitError::Encode(task, _)
             | SubmitError::Unknown(task, _)
+            | SubmitError::Full(task)
             | SubmitError::Closed(task)
             | SubmitError::Broken(task, _)
             | SubmitError::Io(task, _) => task,
@@ -321,5 +325,5 @@ pub struct ShutdownError {
 }
 
 debug_without_item! {
-    SubmitError { Encode + cause, Unknown + cause, Closed, Broken + cause, Io + cause }
+    SubmitError { Encode + cause, Unknown + cause, Full, Closed, Broken + cause, Io + cause }
 }

@@ -51,6 +51,7 @@ pub(super) struct Settings {
     pub(super) restart_limit: u32,
     pub(super) backoff: Duration,
     pub(super) spares: usize,
+    pub(super) max_unfinished: Option<u64>,
 }
 
 /// So many workers are a mistake.
@@ -70,6 +71,7 @@ impl PoolBuilder {
             restart_limit: 5,
             backoff: Duration::from_millis(10),
             spares: 0,
+            max_unfinished: None,
         };
         PoolBuilder {
             settings,
@@ -152,6 +154,14 @@ impl PoolBuilder {
         self
     }
 
+    /// How many tasks of the pool may not have ended: while there are as many, [`submit`](Pool::submit) waits, and
+    /// [`try_submit`](Pool::try_submit) refuses. Default: as many as memory holds, so that submitting never waits. A map is
+    /// not held up by it, since it has a [window](crate::Map::window); but its tasks count.
+    pub fn max_unfinished(mut self, tasks: u64) -> PoolBuilder {
+        self.settings.max_unfinished = Some(tasks);
+        self
+    }
+
     /// Starts the workers, and waits until all are ready.
     ///
     /// # Errors
@@ -186,6 +196,9 @@ impl Settings {
         }
         if self.max_tasks == Some(0) {
             return invalid("max_tasks_per_worker", "is 0: use at least 1".to_owned());
+        }
+        if self.max_unfinished == Some(0) {
+            return invalid("max_unfinished", "is 0: use at least 1".to_owned());
         }
         Ok(())
     }

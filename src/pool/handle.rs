@@ -11,7 +11,7 @@ use crate::pool::builder::{PoolBuilder, check_workers};
 use crate::pool::events::PoolEvents;
 use crate::pool::map::{Map, MapUnordered};
 use crate::pool::scope::Scope;
-use crate::pool::shared::{Refused, Shared};
+use crate::pool::shared::{Refused, Shared, When};
 use crate::pool::state::{Phase, Status};
 use crate::pool::stats::PoolStats;
 use crate::pool::task::{One, Task};
@@ -126,8 +126,8 @@ impl Pool {
 
     /// Submits a task: any registered worker value. Handles (queues, senders, connections) may be in it.
     ///
-    /// Does not wait: tasks wait in this process until a worker takes them. Use [`map`](Pool::map) for inputs that are
-    /// too many to lie in memory.
+    /// Does not wait, unless the pool has a [bound](PoolBuilder::max_unfinished) and is full: tasks wait in this process until
+    /// a worker takes them. Use [`map`](Pool::map) for inputs that are too many to lie in memory.
     ///
     /// # Errors
     ///
@@ -136,14 +136,22 @@ impl Pool {
         self.submit_with(worker, TaskOptions::new())
     }
 
+    /// As [`submit`](Pool::submit), but never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError::Full`] if the pool is; else as [`submit`](Pool::submit).
+    pub fn try_submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
+        self.submit_to(worker, TaskOptions::new(), Arc::default(), When::Now)
+    }
+
     /// As [`submit`](Pool::submit), with options for this task.
     ///
     /// # Errors
     ///
     /// As [`submit`](Pool::submit).
     pub fn submit_with<W: ProcessWorker>(&self, worker: W, options: TaskOptions) -> Result<Task<W::Output>, SubmitError<W>> {
-        let sink = Arc::new(One::default());
-        self.submit_to(worker, options, sink)
+        self.submit_to(worker, options, Arc::default(), When::Room)
     }
 
     pub(super) fn submit_to<W: ProcessWorker>(
@@ -151,6 +159,7 @@ impl Pool {
         worker: W,
         options: TaskOptions,
         sink: Arc<One>,
+        when: When,
     ) -> Result<Task<W::Output>, SubmitError<W>> {
         let mut kind = match self.kind::<W>() {
             Ok(kind) => kind,
@@ -169,8 +178,9 @@ impl Pool {
             Ok(batch) => batch,
             Err(error) => return Err(SubmitError::Io(worker, error)),
         };
-        match self.shared.submit(batch) {
+        match self.shared.submit(batch, when) {
             Ok(_) => Ok(Task::new(self.shared.clone(), kind.name, sink)),
+            Err(Refused::Full) => Err(SubmitError::Full(worker)),
             Err(Refused::Closed) => Err(SubmitError::Closed(worker)),
             Err(Refused::Broken(cause)) => Err(SubmitError::Broken(worker, cause)),
         }
@@ -195,7 +205,8 @@ impl Pool {
         match self.submit(worker) {
             Ok(task) => task.join(),
             Err(SubmitError::Encode(_, source)) => Err(TaskError::Unsendable { task, source }),
-            Err(SubmitError::Closed(_)) => Err(TaskError::Stopped { task }),
+            // It waits, and is not told that.
+            Err(SubmitError::Full(_) | SubmitError::Closed(_)) => Err(TaskError::Stopped { task }),
             Err(SubmitError::Broken(_, cause)) => Err(TaskError::Broken { task, cause }),
             Err(SubmitError::Unknown(_, error)) => {
                 let source = EncodeError::new::<W>(error.to_string());

@@ -6,13 +6,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::error::{EncodeError, TaskError};
+use crate::error::{EncodeError, TaskError, TaskTimeoutError};
 use crate::hub;
 use crate::pool::batch::{Batch, Cancelled, Chunk, Kind, Outcomes, Sink, needs_parcel};
 use crate::pool::handle::Pool;
-use crate::pool::shared::Refused;
+use crate::pool::shared::{Refused, When};
 use crate::pool::task;
 use crate::process::ProcessWorker;
 use crate::sys::{self, lock};
@@ -59,19 +59,21 @@ impl Sink for Gather {
 }
 
 impl Gather {
-    /// The chunk that begins here; or any, if the order does not matter.
-    fn wait(&self, first: Option<u64>) -> Chunk {
+    /// The chunk that begins here; or any, if the order does not matter. `None` if there is none at the deadline.
+    fn wait(&self, first: Option<u64>, deadline: Option<Instant>) -> Option<Chunk> {
         let mut chunks = lock(&self.chunks);
         loop {
             let found = match first {
                 Some(first) => chunks.here.remove(&first),
                 None => chunks.here.pop_first().map(|(_, chunk)| chunk),
             };
-            if let Some(chunk) = found {
-                return chunk;
+            let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if found.is_some() || late {
+                chunks.awaited = Awaited::Nothing;
+                return found;
             }
             chunks.awaited = first.map_or(Awaited::Any, Awaited::First);
-            chunks = sys::wait(&self.arrived, chunks, None);
+            chunks = sys::wait(&self.arrived, chunks, deadline);
         }
     }
 
@@ -80,6 +82,10 @@ impl Gather {
         first.map_or(!chunks.is_empty(), |first| chunks.contains_key(&first))
     }
 }
+
+/// No output came in time.
+#[derive(Debug)]
+struct Late;
 
 /// Inputs that wait for each worker, at least: so one long task does not stop those behind it at once.
 const WAITING: u64 = 16;
@@ -143,10 +149,25 @@ where
     }
 
     fn next(&mut self) -> Option<Result<W::Output, TaskError>> {
+        self.next_until(None).expect("a wait without a deadline ended at its deadline")
+    }
+
+    fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
+        // A deadline that the clock cannot express is none.
+        match self.next_until(Instant::now().checked_add(timeout)) {
+            Ok(next) => next.map(|output| output.map_err(TaskTimeoutError::from)),
+            Err(Late) => Some(Err(TaskTimeoutError::Timeout {
+                task: self.kind.name,
+                after: timeout,
+            })),
+        }
+    }
+
+    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Result<W::Output, TaskError>>, Late> {
         loop {
             if let Some(current) = &mut self.current {
                 if let Some(left) = current.next() {
-                    return Some(task::decode(self.kind.name, left, current));
+                    return Ok(Some(task::decode(self.kind.name, left, current)));
                 }
                 self.current = None;
             }
@@ -154,10 +175,10 @@ where
             if self.taken == self.given {
                 match self.panic.take() {
                     Some(panic) => resume_unwind(panic),
-                    None => return None,
+                    None => return Ok(None),
                 }
             }
-            let chunk = self.gather.wait(self.expected());
+            let chunk = self.gather.wait(self.expected(), deadline).ok_or(Late)?;
             self.taken += chunk.len();
             self.current = Some(chunk.into_outcomes());
         }
@@ -246,9 +267,9 @@ where
     fn submit(&mut self, batch: Batch) {
         let (first, count, task) = (self.given, u64::from(batch.len()), self.kind.name);
         self.given += count;
-        if let Err(refused) = self.pool.shared.submit(batch) {
+        if let Err(refused) = self.pool.shared.submit(batch, When::Unbounded) {
             let error = match refused {
-                Refused::Closed => TaskError::Stopped { task },
+                Refused::Full | Refused::Closed => TaskError::Stopped { task },
                 Refused::Broken(cause) => TaskError::Broken { task, cause },
             };
             for index in first..first + count {
@@ -326,6 +347,16 @@ macro_rules! map_type {
             pub fn retries(mut self, retries: u32) -> Self {
                 self.stream.kind.retries = retries;
                 self
+            }
+
+            /// As `next`, but waits at most this long for an output (and as long as the inputs take): `None` at the end. After a
+            /// timeout nothing is lost, and the next call goes on.
+            ///
+            /// # Errors
+            ///
+            /// [`TaskTimeoutError::Timeout`], or what `next` gives as [`TaskTimeoutError::Failed`].
+            pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
+                self.stream.next_timeout(timeout)
             }
 
             /// Ends it: what was not begun is not, and what runs is ended by killing its process. (Dropping it lets what runs

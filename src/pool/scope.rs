@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use crate::error::{SubmitError, TaskError};
 use crate::pool::batch::Sink;
 use crate::pool::handle::{Pool, TaskOptions};
+use crate::pool::shared::When;
 use crate::pool::task::{One, Task};
 use crate::process::ProcessWorker;
 use crate::sys::lock;
@@ -32,7 +33,7 @@ impl<'p> Scope<'p> {
     /// As [`Pool::submit`].
     pub fn submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
         let sink = Arc::new(One::default());
-        let task = self.pool.submit_to(worker, TaskOptions::new(), sink.clone())?;
+        let task = self.pool.submit_to(worker, TaskOptions::new(), sink.clone(), When::Room)?;
         lock(&self.tasks).push(sink);
         Ok(task)
     }

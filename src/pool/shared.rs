@@ -30,9 +30,21 @@ pub(super) struct Totals {
     pub(super) failed: AtomicU64,
 }
 
+/// When a task is taken, if the pool has a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Always.
+    Unbounded,
+    /// If the pool is not full.
+    Now,
+    /// As soon as it is not full.
+    Room,
+}
+
 /// Why tasks are not taken.
 #[derive(Debug)]
 pub(super) enum Refused {
+    Full,
     Closed,
     Broken(Arc<PoolError>),
 }
@@ -55,7 +67,13 @@ impl Shared {
     /// Changes the state, and then does what follows from it, without the lock.
     pub(super) fn change<R>(&self, act: impl FnOnce(&mut State, &mut After) -> R) -> R {
         let mut after = After::default();
-        let result = act(&mut lock(&self.state), &mut after);
+        let mut state = lock(&self.state);
+        let result = act(&mut state, &mut after);
+        let has_room = state.submitters > 0 && !state.is_full(self.settings.max_unfinished);
+        drop(state);
+        if has_room {
+            self.changed.notify_all();
+        }
         self.carry_out(after);
         result
     }
@@ -90,19 +108,38 @@ impl Shared {
         }
     }
 
-    pub(super) fn submit(&self, batch: Batch) -> Result<Arc<Batch>, Refused> {
+    pub(super) fn submit(&self, batch: Batch, when: When) -> Result<(), Refused> {
         let batch = Arc::new(batch);
-        let piece = Piece::whole(batch.clone());
-        self.change(|state, after| {
-            match &state.phase {
-                Phase::Building | Phase::Open => {}
-                Phase::Closing | Phase::Stopped => return Err(Refused::Closed),
-                Phase::Broken(cause) => return Err(Refused::Broken(cause.clone())),
+        let most = self.settings.max_unfinished.filter(|_| when != When::Unbounded);
+        loop {
+            let outcome = self.change(|state, after| {
+                match &state.phase {
+                    Phase::Building | Phase::Open => {}
+                    Phase::Closing | Phase::Stopped => return Err(Refused::Closed),
+                    Phase::Broken(cause) => return Err(Refused::Broken(cause.clone())),
+                }
+                if state.is_full(most) {
+                    return Err(Refused::Full);
+                }
+                state.enqueue(Piece::whole(batch.clone()));
+                state.feed(self.settings.max_tasks, after);
+                Ok(())
+            });
+            match outcome {
+                Err(Refused::Full) if when == When::Room => self.wait_for_room(),
+                outcome => return outcome,
             }
-            state.enqueue(piece);
-            state.feed(self.settings.max_tasks, after);
-            Ok(batch)
-        })
+        }
+    }
+
+    /// Until the pool is not full, or takes nothing any more.
+    fn wait_for_room(&self) {
+        let mut state = lock(&self.state);
+        state.submitters += 1;
+        while matches!(state.phase, Phase::Building | Phase::Open) && state.is_full(self.settings.max_unfinished) {
+            state = sys::wait(&self.changed, state, None);
+        }
+        state.submitters -= 1;
     }
 
     pub(super) fn withdraw(&self, sink: &Arc<dyn Sink>, kill: bool) {

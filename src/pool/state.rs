@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) want: usize,
     /// Starts that failed, and workers that ended of themselves with nothing to do, since a task ended well.
     pub(super) failures: u32,
+    /// Threads that wait until the pool is not full.
+    pub(super) submitters: usize,
     /// Threads that look after a slot.
     pub(super) keepers: usize,
     /// How long tasks of a kind take, in nanoseconds: measured, the recent ones counting more.
@@ -275,6 +277,7 @@ impl State {
             phase: Phase::Building,
             want,
             failures: 0,
+            submitters: 0,
             keepers: 0,
             paces: HashMap::new(),
         }
@@ -307,6 +310,10 @@ impl State {
     /// Tasks that have not ended.
     pub(super) fn unfinished(&self) -> u64 {
         self.queued + self.slots.iter().map(|slot| slot.count).sum::<u64>()
+    }
+
+    pub(super) fn is_full(&self, most: Option<u64>) -> bool {
+        most.is_some_and(|most| self.unfinished() >= most)
     }
 
     pub(super) fn is_finishing(&self) -> bool {

@@ -18,7 +18,8 @@ use crate::queue::builder::Limits;
 use crate::queue::core::{Core, Payload};
 use crate::queue::dead::DeadLetter;
 use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
-use crate::queue::remote::{self, Attached, Outgoing, RemoteEnd, Taken};
+use crate::queue::outgoing::{Outgoing, refuses};
+use crate::queue::remote::{Attached, RemoteEnd, Taken};
 use crate::ring;
 use crate::sys;
 use crate::watch::Target;
@@ -183,7 +184,7 @@ impl Handle {
 
     /// Puts what does not go into a ring: a long item, or one with handles.
     fn put_packet(&self, bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>, limit: Limit) -> Result<(), Refused> {
-        let outcome = match remote::refuses(&handles) {
+        let outcome = match refuses(&handles) {
             Some(message) => Err(Refused::Receiver(message)),
             None => packet_of(bytes, memory, handles).and_then(|packet| {
                 let deadline = limit.deadline();

@@ -12,6 +12,7 @@ mod ends;
 mod handle;
 mod joinable;
 mod layout;
+mod outgoing;
 mod plain;
 mod remote;
 mod report;

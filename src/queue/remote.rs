@@ -14,11 +14,12 @@ use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
 use crate::line::WaitEnd;
 use crate::queue::core::{Over, Payload};
 use crate::queue::layout::{self, Flag, Tag, Word};
+use crate::queue::outgoing::Outgoing;
 use crate::queue::tasks::Wants;
 use crate::region::Region;
 use crate::ring::{self, Consumer, Corrupt, Producer};
 use crate::sys::lock;
-use crate::wire::{self, Failure, Packet, WireHandle};
+use crate::wire::{self, Failure, Packet};
 
 /// How an operation on a queue of another process failed.
 #[derive(Debug)]
@@ -564,42 +565,4 @@ impl Drop for Attached {
     fn drop(&mut self) {
         self.session.detach(self.number);
     }
-}
-
-/// An entry to be written.
-#[derive(Debug)]
-pub(crate) struct Outgoing<'a> {
-    tag: Tag,
-    bytes: &'a [u8],
-    /// What goes ahead of it; taken once it is sent.
-    parcel: Option<Packet>,
-}
-
-impl<'a> Outgoing<'a> {
-    pub(super) fn entry(tag: Tag, bytes: &'a [u8]) -> Outgoing<'a> {
-        Outgoing { tag, bytes, parcel: None }
-    }
-
-    pub(super) fn parcel(tag: Tag, bytes: &'a [u8], packet: Packet) -> Outgoing<'a> {
-        Outgoing {
-            tag,
-            bytes,
-            parcel: Some(packet),
-        }
-    }
-
-    /// An item: bytes that fit a ring entry, or a parcel.
-    pub(crate) fn item(bytes: &'a [u8], packet: Option<Packet>) -> Outgoing<'a> {
-        match packet {
-            None => Outgoing::entry(Tag::Put, bytes),
-            Some(packet) => Outgoing::parcel(Tag::Parcel, &[], packet),
-        }
-    }
-}
-
-/// A receiving end in an item would be lost with a consumer that dies before it took the item.
-pub(crate) fn refuses(handles: &[WireHandle]) -> Option<&'static str> {
-    handles.iter().any(|handle| matches!(handle, WireHandle::Receiver(_))).then_some(
-        "it holds a receiving end, which exists once and would be lost with a consumer that dies: send it over a channel or pipe, or in a worker's field",
-    )
 }

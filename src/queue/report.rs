@@ -5,7 +5,8 @@ use crate::queue::client::Remote;
 use crate::queue::core::{Item, Payload, State};
 use crate::queue::dead::DeadCause;
 use crate::queue::layout::{self, Tag};
-use crate::queue::remote::{Attached, Outgoing, RemoteEnd, Taken};
+use crate::queue::outgoing::Outgoing;
+use crate::queue::remote::{Attached, RemoteEnd, Taken};
 use crate::ring::Corrupt;
 use crate::wire::{Encoded, Failure, Packet};
 

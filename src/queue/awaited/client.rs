@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use super::unwatched;
 use crate::queue::handle::Remote;
 use crate::queue::layout::{Flag, Tag, Word};
-use crate::queue::remote::{Attached, Outgoing, RemoteEnd, Taken, Waiting};
+use crate::queue::outgoing::Outgoing;
+use crate::queue::remote::{Attached, RemoteEnd, Taken, Waiting};
 use crate::watch;
 
 impl Remote {

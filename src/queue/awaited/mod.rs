@@ -21,8 +21,9 @@ use crate::queue::delivery::Delivery;
 use crate::queue::ends::{GetEnd, JoinEnd};
 use crate::queue::handle::{Got, Handle, Refused, packet_of};
 use crate::queue::joinable::JoinableQueue;
+use crate::queue::outgoing::{Outgoing, refuses};
 use crate::queue::plain::Queue;
-use crate::queue::remote::{Outgoing, RemoteEnd, Taken, refuses};
+use crate::queue::remote::{RemoteEnd, Taken};
 use crate::ring;
 use crate::wire::{self, OwnMemory, Packet};
 

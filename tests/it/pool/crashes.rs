@@ -29,7 +29,7 @@ const FAULTS: [Fault; 6] = [
 
 impl Fault {
     /// Goes wrong; whether by an error.
-    fn strike(self) -> bool {
+    pub(super) fn strike(self) -> bool {
         match self {
             Fault::None => {}
             Fault::Error => return true,
@@ -60,13 +60,13 @@ fn kill_self(how: &str) {
 
 /// A value that goes wrong where it is told to: only in a pool's worker when it is decoded, and the other way about.
 #[derive(Clone, Copy, Debug)]
-struct Mine {
-    fault: Fault,
-    stage: Stage,
+pub(super) struct Mine {
+    pub(super) fault: Fault,
+    pub(super) stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Stage {
+pub(super) enum Stage {
     EncodeValue,
     DecodeValue,
     Run,
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for Mine {
 }
 
 #[derive(Serialize, Deserialize, Worker)]
-struct Carry(Mine);
+pub(super) struct Carry(pub(super) Mine);
 
 impl ProcessWorker for Carry {
     type Output = Result<Mine, String>;
@@ -113,7 +113,7 @@ impl ProcessWorker for Carry {
 }
 
 #[offspring::worker]
-fn double(n: u64) -> u64 {
+pub(super) fn double(n: u64) -> u64 {
     n * 2
 }
 
@@ -141,7 +141,7 @@ fn expect(stage: Stage, fault: Fault, result: Result<Result<Mine, String>, TaskE
     }
 }
 
-fn is_signal(reason: &ExitReason, number: i32) -> bool {
+pub(super) fn is_signal(reason: &ExitReason, number: i32) -> bool {
     matches!(reason, ExitReason::Signaled { signal, .. } if *signal == number)
 }
 

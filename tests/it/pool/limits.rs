@@ -179,12 +179,105 @@ fn an_initializer_that_fails_later_ends_in_an_error() {
 }
 
 #[offspring::test(timeout = "60s")]
+fn a_full_pool_makes_those_who_submit_wait() {
+    let pool = Pool::builder().workers(2).max_unfinished(3).build().unwrap();
+    let mut tasks: Vec<_> = (0..3)
+        .map(|_| pool.submit(sleep_for::new(Duration::from_secs(100))).unwrap())
+        .collect();
+    let refused = pool.try_submit(sleep_for::new(Duration::ZERO)).unwrap_err();
+    assert!(matches!(refused, SubmitError::Full(_)), "{refused}");
+    // A map is not held up.
+    let mut map = pool.map(0..10, |_| sleep_for::new(Duration::ZERO));
+    assert!(map.next_timeout(Duration::from_millis(10)).unwrap().unwrap_err().is_timeout());
+    drop(map);
+    std::thread::scope(|scope| {
+        let submitting = scope.spawn(|| pool.submit(sleep_for::new(Duration::ZERO)).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!submitting.is_finished());
+        tasks.pop().unwrap().cancel();
+        let fourth = submitting.join().unwrap();
+        tasks.pop().unwrap().cancel();
+        fourth.join().unwrap();
+    });
+    tasks.pop().unwrap().cancel();
+    // However many submit, there are never more.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let _runs = pool.submit(sleep_for::new(Duration::ZERO)).unwrap();
+                    let stats = pool.stats();
+                    assert!(stats.queued + stats.running <= 3, "{stats:?}");
+                }
+            });
+        }
+    });
+}
+
+/// Submits without an end to a pool that breaks meanwhile.
+#[offspring::test(timeout = "60s")]
+fn who_waits_to_submit_to_a_pool_that_gives_up_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let mark = directory.path().join("mark");
+    let pool = Pool::builder()
+        .workers(1)
+        .max_unfinished(1)
+        .initializer(crash_if_there::new(mark.clone()))
+        .restart_limit(1)
+        .restart_backoff(Duration::from_millis(1))
+        .build()
+        .unwrap();
+    let first = pool.submit(sleep_for::new(Duration::from_secs(100))).unwrap();
+    std::fs::write(&mark, "").unwrap();
+    std::thread::scope(|scope| {
+        let submitting = scope.spawn(|| {
+            loop {
+                // One may be taken between the end of the first and the pool's.
+                match pool.submit(sleep_for::new(Duration::ZERO)) {
+                    Ok(_) => {}
+                    Err(error) => return error,
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        first.cancel();
+        let error = submitting.join().unwrap();
+        assert!(matches!(error, SubmitError::Broken(..)), "{error}");
+    });
+}
+
+#[offspring::test(timeout = "60s")]
+fn next_of_a_map_waits_no_longer_than_it_is_told() {
+    let pool = Pool::new(2).unwrap();
+    let times = [300, 0, 300, 0].map(Duration::from_millis);
+    let mut map = pool.map(times, sleep_for::new);
+    let mut unordered = Vec::new();
+    let mut waited = 0;
+    while let Some(next) = map.next_timeout(Duration::from_millis(20)) {
+        match next {
+            Ok(output) => unordered.push(output),
+            Err(error) => {
+                assert!(error.is_timeout(), "{error}");
+                waited += 1;
+            }
+        }
+    }
+    assert_eq!(unordered.len(), 4);
+    assert!(waited > 3, "{waited}");
+    assert!(map.next_timeout(Duration::MAX).is_none());
+    let mut map = pool.map_unordered(times, sleep_for::new);
+    map.next_timeout(Duration::from_millis(250)).unwrap().unwrap();
+    assert_eq!(map.count(), 3);
+}
+
+#[offspring::test(timeout = "60s")]
 fn senseless_options_are_refused() {
     assert!(matches!(Pool::new(0), Err(PoolError::InvalidOption { option: "workers", .. })));
     assert!(Pool::new(usize::MAX).is_err());
     assert!(Pool::builder().workers(1).name("").build().is_err());
     assert!(Pool::builder().workers(1).name("a\0b").build().is_err());
     assert!(Pool::builder().workers(1).max_tasks_per_worker(0).build().is_err());
+    assert!(Pool::builder().workers(1).max_unfinished(0).build().is_err());
 }
 
 #[offspring::test(timeout = "60s")]

@@ -4,3 +4,4 @@ mod basics;
 mod crashes;
 mod ends;
 mod limits;
+mod program;
