@@ -94,7 +94,7 @@
 //! | [`sync`] | any number | locks around values, semaphores, events, barriers |
 //! | [`shared`] | any number | memory and atomics without a copy |
 //!
-//! [`wait_any`], or a [`Selector`], waits for the first of many processes, receivers and connections.
+//! [`wait_any`], or a [`Selector`], waits for the first of many processes, receivers, connections and queues.
 //!
 //! ```
 //! use offspring::{Queue, Sender};
