@@ -351,7 +351,7 @@ impl Core {
         if state.unfinished == 0 {
             return Some(Ok(()));
         }
-        (!self.has_taker(state, None)).then(|| Err(Over::Abandoned(state.unfinished)))
+        (!self.has_taker(state, None)).then_some(Err(Over::Abandoned(state.unfinished)))
     }
 
     /// Whether anybody may still take items, while `asker` (`None` is the local side) waits for that. As long
