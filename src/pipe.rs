@@ -63,6 +63,28 @@ where
 ///
 /// Dropping it tells the other end, which receives what was sent before and then reports
 /// [`RecvError::Disconnected`]. Sending and receiving from different threads at once is fine.
+///
+/// ```
+/// use offspring::Connection;
+///
+/// #[offspring::worker]
+/// fn count(words: Connection<usize, String>) {
+///     while let Ok(word) = words.recv() {
+///         words.send(word.len()).unwrap();
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let (here, there) = offspring::pipe::<String, usize>()?;
+///     let child = count::spawn(there)?;
+///     here.send("seven".to_owned())?;
+///     assert_eq!(here.recv()?, 5);
+///     drop(here); // the child's `recv` says so
+///     child.join()?;
+///     Ok(())
+/// }
+/// ```
 pub struct Connection<A, B> {
     sender: Mutex<Option<Sender<A>>>,
     receiver: Receiver<B>,

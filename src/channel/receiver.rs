@@ -27,6 +27,26 @@ use crate::wire::{self, WireHandle};
 ///
 /// Dropping it tells the senders, whose next `send` reports [`SendError::Disconnected`](crate::SendError::Disconnected); what was sent
 /// and not received is lost.
+///
+/// ```
+/// #[offspring::worker]
+/// fn sum(numbers: offspring::Receiver<u32>) -> u32 {
+///     numbers.iter().sum() // until every sender is gone
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let (sender, receiver) = offspring::channel()?;
+///     assert!(receiver.try_recv().is_err_and(|error| error.is_empty()));
+///     let child = sum::spawn(receiver)?; // moved there
+///     for n in 1..=4 {
+///         sender.send(n)?;
+///     }
+///     drop(sender);
+///     assert_eq!(child.join()?, 10);
+///     Ok(())
+/// }
+/// ```
 pub struct Receiver<T> {
     shared: Mutex<Option<Arc<ReceiverShared>>>,
     message: PhantomData<fn() -> T>,
@@ -406,6 +426,17 @@ impl<'de, T> Deserialize<'de> for Receiver<T> {
 }
 
 /// The messages of a [`Receiver`], from [`Receiver::iter`]. Dropping it leaves the rest to be received.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = offspring::channel()?;
+/// (1..=3).try_for_each(|n| sender.send(n))?;
+/// assert_eq!(receiver.iter().take(2).collect::<Vec<u32>>(), [1, 2]);
+/// assert_eq!(receiver.recv()?, 3); // the rest is still there
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ReceiverIter<'a, T> {
     receiver: &'a Receiver<T>,

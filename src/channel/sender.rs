@@ -29,6 +29,27 @@ use crate::wire::{self, Encoded, Failure, Packet, WireHandle};
 ///
 /// Dropping it changes nothing for what was sent. When every sender is gone and all is received, the
 /// receiver reports [`RecvError::Disconnected`](crate::RecvError::Disconnected).
+///
+/// ```
+/// #[offspring::worker]
+/// fn tell(to: offspring::Sender<u32>, n: u32) {
+///     to.send(n).unwrap();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let (sender, receiver) = offspring::channel()?;
+///     let children = [1, 2].map(|n| tell::spawn(sender.clone(), n));
+///     drop(sender); // the children have clones of their own
+///     let mut told: Vec<u32> = receiver.iter().collect();
+///     told.sort_unstable();
+///     assert_eq!(told, [1, 2]);
+///     for child in children {
+///         child?.join()?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Sender<T> {
     pub(super) shared: Arc<SenderShared>,
     message: PhantomData<fn(T)>,

@@ -7,6 +7,16 @@ use thiserror::Error;
 use super::{DecodeError, EncodeError};
 
 /// Why a message was not sent. It comes back: see [`SendError::into_inner`].
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = offspring::channel()?;
+/// drop(receiver);
+/// assert_eq!(sender.send(7).unwrap_err().into_inner(), 7);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum SendError<T> {
@@ -36,6 +46,18 @@ impl<T> SendError<T> {
 }
 
 /// Why `send_timeout` did not send a message.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = offspring::channel()?;
+/// drop(receiver);
+/// let error = sender.send_timeout(7, std::time::Duration::from_secs(1)).unwrap_err();
+/// assert!(!error.is_timeout()); // nobody is there, so it does not wait
+/// assert_eq!(error.into_inner(), 7);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum SendTimeoutError<T> {
@@ -64,6 +86,18 @@ impl<T> SendTimeoutError<T> {
 }
 
 /// Why no message was received.
+///
+/// ```
+/// use offspring::RecvError;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = offspring::channel::<u32>()?;
+/// drop(sender);
+/// assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecvError {
@@ -82,6 +116,15 @@ pub enum RecvError {
 }
 
 /// Why `try_recv` gave no message.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (_sender, receiver) = offspring::channel::<u32>()?;
+/// assert!(receiver.try_recv().unwrap_err().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TryRecvError {
@@ -102,6 +145,15 @@ impl TryRecvError {
 }
 
 /// Why `recv_timeout` gave no message.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (_sender, receiver) = offspring::channel::<u32>()?;
+/// assert!(receiver.recv_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecvTimeoutError {

@@ -108,6 +108,15 @@ impl DecodeError {
 }
 
 /// A shared object could not be made.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let nothing = offspring::Queue::<u32>::bounded(0);
+/// assert!(matches!(nothing, Err(offspring::CreateError::ZeroCapacity)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CreateError {

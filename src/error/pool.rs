@@ -9,6 +9,23 @@ use thiserror::Error;
 use super::{DecodeError, EncodeError, ExitReason, PanicReport, SpawnError};
 
 /// Why a pool was not made, or gave up.
+///
+/// ```
+/// use offspring::{Pool, PoolError};
+///
+/// #[offspring::worker]
+/// fn fail() -> Result<(), String> {
+///     Err("no dictionary".to_owned())
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let error = Pool::builder().workers(1).initializer(fail::new()).build().unwrap_err();
+///     assert!(matches!(error, PoolError::Initializer { .. }));
+///     assert!(error.to_string().ends_with("no dictionary"));
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PoolError {
@@ -64,6 +81,24 @@ pub enum PoolError {
 }
 
 /// Why there is no output of a task.
+///
+/// ```
+/// use offspring::{Pool, TaskError};
+///
+/// #[offspring::worker]
+/// fn fail() {
+///     panic!("on purpose");
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(1)?;
+///     let error = pool.run(fail::new()).unwrap_err();
+///     assert!(matches!(error, TaskError::Panicked { .. }));
+///     assert!(error.task().ends_with("fail") && error.pid().is_some());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -252,6 +287,24 @@ impl TaskError {
 }
 
 /// Why [`Task::join_timeout`](crate::Task::join_timeout) gave no output.
+///
+/// ```
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn rest() {
+///     std::thread::sleep(std::time::Duration::from_secs(1000));
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(1)?;
+///     let task = pool.submit(rest::new())?;
+///     assert!(task.join_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
+///     task.cancel();
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum TaskTimeoutError {

@@ -10,6 +10,25 @@ use thiserror::Error;
 use super::EncodeError;
 
 /// Why a process was not started. Nothing of it is left behind: no child, no zombie, no file.
+///
+/// ```
+/// use offspring::{Builder, SpawnError};
+///
+/// #[offspring::worker]
+/// fn rest() {
+///     offspring::current().wait_stopping();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let nowhere = Builder::new().current_dir("/there/is/no/such/place").spawn(rest::new());
+///     match nowhere {
+///         Err(SpawnError::Io { act, .. }) => println!("could not {act}"),
+///         other => panic!("{other:?}"),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -176,6 +195,24 @@ impl fmt::Display for Tail<'_> {
 }
 
 /// How a process ended.
+///
+/// ```
+/// use offspring::ExitReason;
+///
+/// #[offspring::worker]
+/// fn leave(code: i32) {
+///     std::process::exit(code);
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let child = leave::spawn(3)?;
+///     assert!(child.join().is_err());
+///     assert_eq!(child.exit_status(), Some(ExitReason::Exited(3)));
+///     assert_eq!(ExitReason::Exited(3).to_string(), "exited with code 3");
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ExitReason {
@@ -275,6 +312,24 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 /// What this program did to end a process of its own.
+///
+/// ```
+/// use offspring::{ExitReason, KillCause};
+///
+/// #[offspring::worker]
+/// fn rest() {
+///     offspring::current().wait_stopping();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let child = rest::spawn()?;
+///     child.kill();
+///     let error = child.join().unwrap_err();
+///     assert!(matches!(error.reason(), Some(ExitReason::Killed { cause: KillCause::Kill, signal: 9 })));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum KillCause {
@@ -300,6 +355,24 @@ impl fmt::Display for KillCause {
 }
 
 /// A panic of another process, as text.
+///
+/// ```
+/// use offspring::ExitReason;
+///
+/// #[offspring::worker]
+/// fn fail() {
+///     panic!("no more {}", 7);
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let error = fail::spawn()?.join().unwrap_err();
+///     let Some(ExitReason::Panicked(report)) = error.reason() else { panic!("{error}") };
+///     assert_eq!(report.message, "no more 7");
+///     assert!(report.location.is_some());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PanicReport {
@@ -332,6 +405,26 @@ impl fmt::Display for PanicReport {
 }
 
 /// Why there is no output of a process.
+///
+/// ```
+/// use offspring::JoinError;
+///
+/// #[offspring::worker]
+/// fn rest() {
+///     std::thread::sleep(std::time::Duration::from_secs(1000));
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let child = rest::spawn()?;
+///     child.terminate();
+///     match child.join() {
+///         Err(JoinError::Ended { pid, reason, .. }) => assert_eq!((pid, reason.code()), (child.pid(), Some(-15))),
+///         other => panic!("{other:?}"),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum JoinError {
@@ -377,6 +470,22 @@ impl JoinError {
 }
 
 /// Why [`Process::join_timeout`](crate::Process::join_timeout) gave no output.
+///
+/// ```
+/// #[offspring::worker]
+/// fn rest() {
+///     offspring::current().wait_stopping();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let child = rest::spawn()?;
+///     let error = child.join_timeout(std::time::Duration::from_millis(1)).unwrap_err();
+///     assert!(error.is_timeout());
+///     child.kill();
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum JoinTimeoutError {

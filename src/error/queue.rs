@@ -8,6 +8,17 @@ use thiserror::Error;
 use super::{DecodeError, EncodeError};
 
 /// Why a queue did not take an item. The item comes back: see [`PutError::into_inner`].
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = offspring::Queue::unbounded()?;
+/// queue.close();
+/// let error = queue.put(7).unwrap_err();
+/// assert_eq!(error.into_inner(), 7); // nothing is lost
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum PutError<T> {
@@ -55,6 +66,17 @@ impl<T> PutError<T> {
 }
 
 /// Why `put_all` did not take all items. Those that it did not take come back: see [`PutAllError::into_rest`].
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = offspring::Queue::bounded(2)?;
+/// let error = queue.put_all_timeout(1..=5, std::time::Duration::from_millis(1)).unwrap_err();
+/// assert_eq!(error.put(), 2);
+/// assert_eq!(error.into_rest().collect::<Vec<i32>>(), [3, 4, 5]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[error("putting many items: it ended after {put}")]
 pub struct PutAllError<I: Iterator> {
@@ -98,6 +120,18 @@ impl<I: Iterator> fmt::Debug for PutAllError<I> {
 }
 
 /// Why `try_put` did not take an item.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = offspring::Queue::bounded(1)?;
+/// queue.put(1)?;
+/// let error = queue.try_put(2).unwrap_err();
+/// assert!(error.is_full());
+/// assert_eq!(error.into_inner(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum TryPutError<T> {
@@ -126,6 +160,17 @@ impl<T> TryPutError<T> {
 }
 
 /// Why `put_timeout` did not take an item.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = offspring::Queue::bounded(1)?;
+/// queue.put(1)?;
+/// let error = queue.put_timeout(2, std::time::Duration::from_millis(1)).unwrap_err();
+/// assert!(error.is_timeout());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum PutTimeoutError<T> {
@@ -154,6 +199,18 @@ impl<T> PutTimeoutError<T> {
 }
 
 /// Why a queue gave no item.
+///
+/// ```
+/// use offspring::{GetError, Queue};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = Queue::<u32>::unbounded()?;
+/// queue.close();
+/// assert!(matches!(queue.get(), Err(GetError::Closed)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum GetError {
@@ -175,6 +232,15 @@ pub enum GetError {
 }
 
 /// Why `try_get` gave no item.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = offspring::Queue::<u32>::unbounded()?;
+/// assert!(queue.try_get().unwrap_err().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum TryGetError {
@@ -195,6 +261,15 @@ impl TryGetError {
 }
 
 /// Why `get_timeout` gave no item.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = offspring::Queue::<u32>::unbounded()?;
+/// assert!(queue.get_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum GetTimeoutError {
@@ -215,6 +290,24 @@ impl GetTimeoutError {
 }
 
 /// Why `JoinableQueue::join` cannot tell that all items are done.
+///
+/// ```
+/// use offspring::{JoinableQueue, QueueJoinError};
+///
+/// #[offspring::worker]
+/// fn take(jobs: JoinableQueue<u32>) {
+///     drop(jobs.get());
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let jobs = JoinableQueue::unbounded()?;
+///     jobs.put(1)?;
+///     take::spawn(jobs.clone())?.join()?; // nobody is left who could do it
+///     assert!(matches!(jobs.join(), Err(QueueJoinError::Abandoned { unfinished: 1, .. })));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum QueueJoinError {
@@ -233,6 +326,16 @@ pub enum QueueJoinError {
 }
 
 /// Why `JoinableQueue::join_timeout` cannot tell that all items are done.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = offspring::JoinableQueue::unbounded()?;
+/// jobs.put(1)?;
+/// assert!(jobs.join_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum QueueJoinTimeoutError {
@@ -253,6 +356,17 @@ impl QueueJoinTimeoutError {
 }
 
 /// Why `JoinableQueue::task_done` changed nothing.
+///
+/// ```
+/// use offspring::{JoinableQueue, TaskDoneError};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = JoinableQueue::<u32>::unbounded()?;
+/// assert_eq!(jobs.task_done(), Err(TaskDoneError::TooMany));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskDoneError {
@@ -265,6 +379,22 @@ pub enum TaskDoneError {
 }
 
 /// Why a dead letter cannot be seen, redelivered or discarded.
+///
+/// ```
+/// use offspring::{DeadLetterError, JoinableQueue};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = JoinableQueue::builder().max_deliveries(1).build()?;
+/// jobs.put(1)?;
+/// drop(jobs.get()?);
+/// let letters = [jobs.dead_letters()?, jobs.dead_letters()?].map(|mut letters| letters.remove(0));
+/// let [one, same] = letters;
+/// one.discard()?;
+/// assert_eq!(same.discard(), Err(DeadLetterError::Gone));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadLetterError {

@@ -5,6 +5,14 @@ use std::io;
 use thiserror::Error;
 
 /// Many things could not be waited for together.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// assert!(matches!(offspring::wait_any(&[]), Err(offspring::WaitError::Nothing)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WaitError {

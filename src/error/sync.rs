@@ -7,6 +7,19 @@ use thiserror::Error;
 use crate::error::{DecodeError, HandleError};
 
 /// Why a shared object cannot be used.
+///
+/// ```
+/// use offspring::sync::{LockError, Mutex, SyncError};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mutex = Mutex::new(1u32)?;
+/// let guard = mutex.lock().unwrap();
+/// assert!(matches!(mutex.lock().map(drop), Err(LockError::Failed(SyncError::Deadlock))));
+/// drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum SyncError {
@@ -25,6 +38,18 @@ pub enum SyncError {
 }
 
 /// Why a `try_` form did not do what was asked.
+///
+/// ```
+/// use offspring::sync::{Semaphore, TryError};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let permits = Semaphore::new(1)?;
+/// let _permit = permits.acquire()?;
+/// assert!(matches!(permits.try_acquire(), Err(TryError::WouldBlock)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum TryError {
@@ -37,6 +62,18 @@ pub enum TryError {
 }
 
 /// Why a `_timeout` form did not do what was asked.
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::sync::{Event, TimeoutError};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let event = Event::new()?;
+/// assert!(matches!(event.wait_timeout(Duration::from_millis(1)), Err(TimeoutError::Timeout)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum TimeoutError {
@@ -49,6 +86,17 @@ pub enum TimeoutError {
 }
 
 /// Why permits were not given back.
+///
+/// ```
+/// use offspring::sync::{ReleaseError, Semaphore};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let permits = Semaphore::new(1)?;
+/// assert!(matches!(permits.release(), Err(ReleaseError::TooMany)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
@@ -61,6 +109,18 @@ pub enum ReleaseError {
 }
 
 /// Why a barrier did not let through.
+///
+/// ```
+/// use offspring::sync::{Barrier, BarrierError};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let barrier = Barrier::new(2)?;
+/// barrier.abort();
+/// assert!(matches!(barrier.wait(), Err(BarrierError::Broken)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum BarrierError {
@@ -73,6 +133,20 @@ pub enum BarrierError {
 }
 
 /// Why a barrier did not let through in time.
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::sync::{Barrier, BarrierTimeoutError};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let barrier = Barrier::new(2)?;
+/// let alone = barrier.wait_timeout(Duration::from_millis(1));
+/// assert!(matches!(alone, Err(BarrierTimeoutError::Timeout)));
+/// assert!(barrier.is_broken());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum BarrierTimeoutError {
@@ -87,6 +161,31 @@ pub enum BarrierTimeoutError {
 /// The lock was taken, but who held it before died or panicked while it did: the value may be half changed.
 ///
 /// As [`std::sync::PoisonError`], which cannot tell of the two.
+///
+/// ```
+/// use offspring::sync::{LockError, Mutex};
+///
+/// #[offspring::worker]
+/// fn die_with_the_lock(total: Mutex<u32>) {
+///     let mut total = total.lock().unwrap();
+///     *total += 1;
+///     std::process::abort();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let total = Mutex::new(7)?;
+///     assert!(die_with_the_lock::spawn(total.clone())?.join().is_err());
+///     match total.lock() {
+///         Err(LockError::Poisoned(poison)) => {
+///             assert!(poison.holder_died());
+///             assert_eq!(*poison.into_inner(), 8);
+///         }
+///         _ => unreachable!(),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Error)]
 #[error("locking what was held by {}", if *.died { "a process that died" } else { "a thread that panicked" })]
 pub struct PoisonError<G> {
@@ -134,6 +233,26 @@ impl<G> fmt::Debug for PoisonError<G> {
 }
 
 /// Why `lock` gave no guard, or one to a value that may be half changed.
+///
+/// ```
+/// use offspring::sync::Mutex;
+///
+/// #[offspring::worker]
+/// fn die_with_the_lock(total: Mutex<u32>) {
+///     let mut total = total.lock().unwrap();
+///     *total += 1;
+///     std::process::abort();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let total = Mutex::new(7)?;
+///     assert!(die_with_the_lock::spawn(total.clone())?.join().is_err());
+///     let value = *total.lock().or_else(|error| error.into_guard()).unwrap(); // in spite of it
+///     assert_eq!(value, 8);
+///     Ok(())
+/// }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum LockError<G> {
@@ -146,6 +265,23 @@ pub enum LockError<G> {
 }
 
 /// Why `try_lock` gave no guard, or one to a value that may be half changed.
+///
+/// ```
+/// use offspring::sync::{Mutex, TryLockError};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mutex = Mutex::new(1u32)?;
+/// let guard = mutex.lock().unwrap();
+/// let other = std::thread::scope(|scope| {
+///     let other = scope.spawn(|| matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)));
+///     other.join().unwrap()
+/// });
+/// assert!(other);
+/// drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum TryLockError<G> {
@@ -161,6 +297,24 @@ pub enum TryLockError<G> {
 }
 
 /// Why `lock_timeout` gave no guard, or one to a value that may be half changed.
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::sync::Mutex;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mutex = Mutex::new(1u32)?;
+/// let guard = mutex.lock().unwrap();
+/// let other = std::thread::scope(|scope| {
+///     let other = scope.spawn(|| mutex.lock_timeout(Duration::from_millis(1)).is_err_and(|error| error.is_timeout()));
+///     other.join().unwrap()
+/// });
+/// assert!(other);
+/// drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum LockTimeoutError<G> {

@@ -9,6 +9,24 @@ use crate::error::{ExitReason, PoolError, TaskError};
 use crate::sys::lock;
 
 /// Something that happened in a [`Pool`](crate::Pool).
+///
+/// ```
+/// use offspring::{Pool, PoolEvent};
+///
+/// #[offspring::worker]
+/// fn fail() {
+///     panic!("on purpose");
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(1)?;
+///     let mut events = pool.events();
+///     assert!(pool.run(fail::new()).is_err());
+///     assert!(events.any(|event| matches!(event, PoolEvent::TaskFailed { .. })));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PoolEvent {

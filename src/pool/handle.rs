@@ -53,6 +53,24 @@ pub struct Pool {
 }
 
 /// How one task is run, where it differs from the pool's defaults. `Drop` does nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::{Pool, TaskOptions};
+///
+/// #[offspring::worker]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(1)?;
+///     let options = TaskOptions::new().timeout(Duration::from_secs(10)).retries(2);
+///     assert_eq!(pool.submit_with(square::new(12), options)?.join()?, 144);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskOptions {
     timeout: Option<Duration>,

@@ -77,6 +77,31 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
 
 /// Calls `act` with the value that [`set_worker_state`] keeps; `None` if there is none of this type, or `act` of another
 /// call has it.
+///
+/// ```
+/// use offspring::{Pool, set_worker_state, with_worker_state};
+///
+/// #[offspring::worker]
+/// fn begin() {
+///     set_worker_state(0u64);
+/// }
+///
+/// #[offspring::worker]
+/// fn next() -> u64 {
+///     with_worker_state(|count: &mut u64| {
+///         *count += 1;
+///         *count
+///     })
+///     .expect("`begin` has run")
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::builder().workers(1).initializer(begin::new()).build()?;
+///     assert_eq!((pool.run(next::new())?, pool.run(next::new())?), (1, 2)); // the same process
+///     Ok(())
+/// }
+/// ```
 pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option<R> {
     // Taken out meanwhile: so `act` may use states of other types.
     let mut state = STATE

@@ -12,6 +12,28 @@ use crate::sys::lock;
 
 /// Where [`Pool::scope`] lets its body submit tasks. Dropping it, as a panic of the body does, cancels those that have
 /// not ended.
+///
+/// ```
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(2)?;
+///     let (mut a, mut b) = (0, 0);
+///     pool.scope(|scope| -> Result<(), Box<dyn std::error::Error>> {
+///         let (one, two) = (scope.submit(square::new(3))?, scope.submit(square::new(4))?);
+///         (a, b) = (one.join()?, two.join()?);
+///         Ok(())
+///     })??;
+///     assert_eq!(a + b, 25);
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Scope<'p> {
     pool: &'p Pool,

@@ -9,6 +9,24 @@ use crate::pool::state::{Slot, Status};
 use crate::sys;
 
 /// What a [`Pool`](crate::Pool) does at a moment, and has done. Copied facts: `Drop` does nothing.
+///
+/// ```
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(2)?;
+///     pool.run(square::new(3))?;
+///     let stats = pool.stats();
+///     assert_eq!((stats.done, stats.failed, stats.workers.len()), (1, 0, 2));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {

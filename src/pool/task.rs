@@ -22,6 +22,25 @@ use crate::wire;
 /// A task that was submitted to a [`Pool`](crate::Pool) and gives a `T`.
 ///
 /// Dropping it changes nothing for the task: it runs, and its output is thrown away. [`cancel`](Task::cancel) ends it.
+///
+/// ```
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(1)?;
+///     let task = pool.submit(square::new(12))?;
+///     let other = pool.submit(square::new(3))?;
+///     other.cancel(); // or it was faster
+///     assert_eq!(task.join()?, 144);
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping it leaves the task to run; `join` waits for its output"]
 pub struct Task<T> {
     shared: Arc<Shared>,

@@ -8,6 +8,24 @@ use crate::hub;
 use crate::wire::{self, Encoded, Packet};
 
 /// Where the records go that a child logs with the `log` crate.
+///
+/// ```
+/// use offspring::{Builder, Forwarding};
+///
+/// #[offspring::worker]
+/// fn logs() -> bool {
+///     log::log_enabled!(log::Level::Warn)
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     log::set_max_level(log::LevelFilter::Info); // as a logger of this program does
+///     assert!(logs::spawn()?.join()?);
+///     let quiet = Builder::new().logs(Forwarding::Off).spawn(logs::new())?;
+///     assert!(!quiet.join()?);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Forwarding {

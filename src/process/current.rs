@@ -42,6 +42,16 @@ fn identity() -> Option<Arc<Identity>> {
 }
 
 /// The process that runs this code. Copied facts: `Drop` does nothing.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let me = offspring::current();
+/// assert_eq!((me.name(), me.depth(), me.is_daemon()), ("main", 0, false));
+/// assert_eq!(me.pid(), std::process::id());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct CurrentProcess {
     identity: Arc<Identity>,
@@ -129,6 +139,20 @@ fn wait_stopping(deadline: Option<Instant>) -> bool {
 }
 
 /// The process that started this one. `Drop` does nothing.
+///
+/// ```
+/// #[offspring::worker]
+/// fn parent_pid() -> Option<u32> {
+///     offspring::parent().map(|parent| parent.pid())
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert!(offspring::parent().is_none()); // this is the program itself
+///     assert_eq!(parent_pid::spawn()?.join()?, Some(std::process::id()));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ParentProcess {
     name: String,

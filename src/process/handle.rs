@@ -18,7 +18,6 @@ use crate::process::companion;
 use crate::process::current::Identity;
 use crate::process::handshake::{self, Answer, Order, Report};
 use crate::process::inline::{Backend, OnThread};
-use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::process::stop::Stop;
 use crate::sys::{self, Pidfd, Status, Tree};
@@ -345,13 +344,34 @@ pub(crate) fn unsaid(status: Status) -> ExitReason {
 /// | [`stop`](Process::stop), [`terminate`](Process::terminate), [`kill`](Process::kill), `.._tree` | do it | do nothing | do nothing |
 /// | [`detach`](Process::detach) | lets go of it | does nothing | does nothing |
 /// | [`take_stdin`](Process::take_stdin), `.._stdout`, `.._stderr` | the pipe, once | the pipe, once | the pipe, once |
-/// | [`active_children`] | lists it, unless detached | does not | does not |
+/// | [`active_children`](crate::active_children) | lists it, unless detached | does not | does not |
 /// | [`Selector`](crate::Selector), [`wait_any`](crate::wait_any) | wait | it is ready | it is ready |
 /// | drop | it runs on | frees the output | nothing |
 /// | end of the program | waits; a daemon is stopped, a detached one left alone | nothing | nothing |
 ///
 /// A process that is suspended (SIGSTOP) runs: only its end ends a wait. `run` has returned when its output is here: a
 /// process that dies between the two has ended otherwise, unless the output was already sent.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// #[offspring::worker]
+/// fn rest() -> String {
+///     offspring::current().wait_stopping();
+///     "rested".to_owned()
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let child = rest::spawn()?;
+///     assert!(child.is_alive() && child.exit_status().is_none());
+///     assert!(child.join_timeout(Duration::from_millis(1)).is_err()); // it runs on
+///     child.stop(Duration::from_secs(10));
+///     assert_eq!(child.join()?, "rested");
+///     assert!(child.exit_status().is_some_and(|reason| reason.is_success()));
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping it leaves the child running; `join` waits for it"]
 pub struct Process<T> {
     pub(super) running: Arc<Running>,
@@ -524,46 +544,4 @@ impl<T> fmt::Debug for Process<T> {
             .field("exit_status", &self.exit_status())
             .finish()
     }
-}
-
-/// A running child of this process, without its type. Copied facts: `Drop` does nothing.
-#[derive(Clone, Debug)]
-pub struct ChildProcess {
-    name: String,
-    pid: u32,
-    daemon: bool,
-}
-
-impl ChildProcess {
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its pid.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Whether it is a daemon.
-    #[must_use]
-    pub fn is_daemon(&self) -> bool {
-        self.daemon
-    }
-}
-
-/// The children of this process that run now, in the order of their start.
-#[must_use]
-pub fn active_children() -> Vec<ChildProcess> {
-    reaper::running()
-        .into_iter()
-        .filter(|running| !running.is_detached())
-        .map(|running| ChildProcess {
-            name: running.name.clone(),
-            pid: running.pid,
-            daemon: running.daemon,
-        })
-        .collect()
 }

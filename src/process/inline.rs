@@ -31,6 +31,23 @@ const VARIABLE: &str = "OFFSPRING_BACKEND";
 const STACK: usize = 8 << 20;
 
 /// What a worker runs in.
+///
+/// ```
+/// use offspring::{Backend, Builder};
+///
+/// #[offspring::worker]
+/// fn pid() -> u32 {
+///     std::process::id()
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let worker = Builder::new().backend(Backend::Inline).spawn(pid::new())?;
+///     assert_eq!(worker.backend(), Backend::Inline);
+///     assert_eq!(worker.join()?, std::process::id());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {

@@ -15,6 +15,7 @@
 
 mod builder;
 mod child;
+mod children;
 mod collect;
 mod companion;
 mod current;
@@ -37,6 +38,7 @@ pub(crate) mod testing;
 pub(crate) mod unix;
 
 pub use builder::Builder;
+pub use children::{ChildProcess, active_children};
 pub use collect::Output;
 pub use companion::Forwarding;
 pub(crate) use companion::{Companion, Heir};
@@ -46,8 +48,8 @@ pub use entry::init;
 #[doc(hidden)]
 pub use entry::{enter_test, with_deadline};
 pub(crate) use exit::{AtExit, finish_before_exit};
+pub use handle::Process;
 pub(crate) use handle::Running;
-pub use handle::{ChildProcess, Process, active_children};
 pub use inline::Backend;
 pub(crate) use inline::is_inline;
 pub(crate) use reaper::running;

@@ -14,6 +14,26 @@ use crate::sys;
 ///
 /// The default is [`null`](Stdio::null) for stdin, since two processes that read one terminal take each
 /// other's input, and [`inherit`](Stdio::inherit) for the others.
+///
+/// ```
+/// use std::io::Write;
+/// use offspring::{Builder, Stdio};
+///
+/// #[offspring::worker]
+/// fn shout() {
+///     let mut line = String::new();
+///     std::io::stdin().read_line(&mut line).unwrap();
+///     print!("{}", line.to_uppercase());
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let mut child = Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn(shout::new())?;
+///     child.take_stdin().expect("it is a pipe").write_all(b"hello\n")?;
+///     assert_eq!(child.join_with_output().stdout, b"HELLO\n");
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Stdio(Kind);
 

@@ -12,6 +12,19 @@ use crate::queue::core::{Core, Item, Payload, State};
 use crate::sys;
 
 /// Why an item became a dead letter.
+///
+/// ```
+/// use offspring::{DeadCause, JoinableQueue};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = JoinableQueue::builder().max_deliveries(1).build()?;
+/// jobs.put(1u32)?;
+/// drop(jobs.get()?);
+/// assert!(matches!(jobs.dead_letters()?[0].cause(), DeadCause::Deliveries));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DeadCause {
@@ -146,6 +159,23 @@ impl Core {
 ///
 /// This is a look at it: dropping it leaves the letter with the queue. [`redeliver`](DeadLetter::redeliver) and
 /// [`discard`](DeadLetter::discard) take it away from there.
+///
+/// ```
+/// use offspring::JoinableQueue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = JoinableQueue::builder().max_deliveries(1).build()?;
+/// jobs.put("cursed".to_owned())?;
+/// drop(jobs.get()?); // given up, and nobody gets it again
+/// for letter in jobs.dead_letters()? {
+///     assert_eq!((letter.decode()?, letter.attempts()), ("cursed".to_owned(), 1));
+///     letter.redeliver()?;
+/// }
+/// assert_eq!(jobs.get()?.into_inner(), "cursed");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping it leaves the letter with the queue: redeliver it, or discard it"]
 pub struct DeadLetter<T> {
     core: Arc<Core>,

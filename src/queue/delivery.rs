@@ -9,6 +9,22 @@ use crate::queue::handle::Handle;
 ///
 /// Dropping it without [`task_done`](Delivery::task_done), also by a panic, gives the item back: it is
 /// the next one that anybody gets. The same happens when this process dies.
+///
+/// ```
+/// use offspring::JoinableQueue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = JoinableQueue::unbounded()?;
+/// jobs.put("sweep".to_owned())?;
+/// drop(jobs.get()?); // not done: it comes again
+/// let job = jobs.get()?;
+/// assert_eq!((job.as_str(), job.attempt()), ("sweep", 2));
+/// job.task_done();
+/// jobs.join()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping it gives the item back; call `task_done` when the work is done"]
 pub struct Delivery<T> {
     /// `None` only while it is being dropped.

@@ -364,6 +364,24 @@ impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
 
 /// The deliveries of a [`JoinableQueue`], from [`JoinableQueue::iter`]. Dropping it leaves the rest in
 /// the queue.
+///
+/// ```
+/// use offspring::JoinableQueue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = JoinableQueue::unbounded()?;
+/// queue.put_all(1..=10)?;
+/// queue.close();
+/// let mut seen = 0;
+/// for job in &queue {
+///     seen += *job;
+///     job.task_done();
+/// }
+/// assert_eq!(seen, 55);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct JoinableIter<'a, T> {
     queue: &'a JoinableQueue<T>,
@@ -393,6 +411,25 @@ impl<'a, T: Serialize + DeserializeOwned> IntoIterator for &'a JoinableQueue<T> 
 }
 
 /// Batches of a [`JoinableQueue`], from [`JoinableQueue::batches`]. Dropping it leaves the rest in the queue.
+///
+/// ```
+/// use offspring::JoinableQueue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = JoinableQueue::unbounded()?;
+/// queue.put_all(1..=10)?;
+/// queue.close();
+/// let mut total = 0;
+/// for batch in queue.batches(4) {
+///     let sum: u32 = batch.iter().map(|job| **job).sum();
+///     batch.into_iter().for_each(offspring::Delivery::task_done);
+///     total += sum;
+/// }
+/// assert_eq!(total, 55);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct JoinableBatches<'a, T> {
     queue: &'a JoinableQueue<T>,

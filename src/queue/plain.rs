@@ -312,6 +312,23 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
 }
 
 /// The items of a [`Queue`], from [`Queue::iter`]. Dropping it leaves the rest in the queue.
+///
+/// ```
+/// use offspring::Queue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = Queue::unbounded()?;
+/// queue.put_all(1..=10)?;
+/// queue.close();
+/// let mut seen = 0;
+/// for job in &queue {
+///     seen += job;
+/// }
+/// assert_eq!(seen, 55);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct QueueIter<'a, T> {
     queue: &'a Queue<T>,
@@ -341,6 +358,24 @@ impl<'a, T: Serialize + DeserializeOwned> IntoIterator for &'a Queue<T> {
 }
 
 /// Batches of a [`Queue`], from [`Queue::batches`]. Dropping it leaves the rest in the queue.
+///
+/// ```
+/// use offspring::Queue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = Queue::unbounded()?;
+/// queue.put_all(1..=10)?;
+/// queue.close();
+/// let mut total = 0;
+/// for batch in queue.batches(4) {
+///     let sum: u32 = batch.into_iter().sum();
+///     total += sum;
+/// }
+/// assert_eq!(total, 55);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct QueueBatches<'a, T> {
     queue: &'a Queue<T>,

@@ -33,6 +33,20 @@ pub use selector::Selector;
 /// and `try_get` the item may go to another.
 ///
 /// Implemented for these types, and for references to them. Other crates cannot implement it.
+///
+/// ```
+/// use offspring::Waitable;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, numbers) = offspring::channel::<u32>()?;
+/// let (_here, words) = offspring::pipe::<String, String>()?;
+/// let sources: [&dyn Waitable; 2] = [&words, &numbers];
+/// sender.send(7)?;
+/// assert_eq!(offspring::wait_any(&sources)?, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Waitable: sealed::Waitable {}
 
 mod sealed {
@@ -138,6 +152,21 @@ pub fn wait_any(sources: &[&dyn Waitable]) -> Result<usize, WaitError> {
 /// # Errors
 ///
 /// As [`wait_any`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = offspring::channel()?;
+/// let moment = Duration::from_millis(1);
+/// assert_eq!(offspring::wait_any_timeout(&[&receiver], moment)?, None);
+/// sender.send(7)?;
+/// assert_eq!(offspring::wait_any_timeout(&[&receiver], moment)?, Some(0));
+/// assert_eq!(receiver.try_recv()?, 7);
+/// # Ok(())
+/// # }
+/// ```
 pub fn wait_any_timeout(sources: &[&dyn Waitable], timeout: Duration) -> Result<Option<usize>, WaitError> {
     // A deadline that the clock cannot express is none.
     wait_until(sources, Instant::now().checked_add(timeout))

@@ -85,6 +85,19 @@ pub struct Barrier {
 }
 
 /// That all have come.
+///
+/// ```
+/// use offspring::sync::Barrier;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let barrier = Barrier::new(1)?;
+/// let result = barrier.wait()?;
+/// assert!(result.is_leader());
+/// assert_eq!(result.index(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     index: u32,

@@ -149,6 +149,20 @@ pub struct Condvar {
 }
 
 /// Whether a wait ended because its time was over.
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::sync::{Condvar, Mutex};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (ready, changed) = (Mutex::new(0u32)?, Condvar::new()?);
+/// let guard = ready.lock().unwrap();
+/// let (_guard, result) = changed.wait_timeout_while(guard, Duration::from_millis(1), |ready| *ready == 0).unwrap();
+/// assert!(result.timed_out());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 

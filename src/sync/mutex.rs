@@ -104,6 +104,21 @@ pub struct Mutex<T: ?Sized, S = InPlace> {
 }
 
 /// Has the lock, until it is dropped.
+///
+/// ```
+/// use offspring::sync::Mutex;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = Mutex::encoded(vec!["anna".to_owned()])?;
+/// let mut guard = names.lock().unwrap();
+/// guard.push("ben".to_owned());
+/// guard.commit()?; // from here on it survives this process
+/// drop(guard);
+/// assert_eq!(names.lock().unwrap().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct MutexGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
     mutex: &'a Mutex<T, S>,

@@ -81,6 +81,20 @@ pub struct Semaphore {
 }
 
 /// One permit of a [`Semaphore`]. Dropping it gives it back.
+///
+/// ```
+/// use offspring::sync::Semaphore;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let permits = Semaphore::new(2)?;
+/// let permit = permits.acquire()?;
+/// assert_eq!(permits.available(), 1);
+/// drop(permit);
+/// assert_eq!(permits.available(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the permit is given back at once if it is not kept"]
 #[derive(Debug)]
 pub struct Permit<'a> {

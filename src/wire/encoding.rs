@@ -111,6 +111,14 @@ static LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
 
 /// The most bytes that one value may take when this process sends or receives it: 2 GiB if nobody has
 /// called [`set_message_limit`].
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// assert!(offspring::message_limit() >= 1 << 20);
+/// # Ok(())
+/// # }
+/// ```
 #[inline]
 #[must_use]
 pub fn message_limit() -> usize {
