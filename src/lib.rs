@@ -271,6 +271,8 @@ mod codec;
 mod descriptor;
 mod error;
 mod fail;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 pub mod guide;
 mod hub;

@@ -10,35 +10,15 @@ use ipc_channel::ipc::{self, IpcSender};
 use super::layout::{self, HEAP, HEAP_START, LARGE, PARCEL, PARCELS_TAKEN, VALUE};
 use super::{Inward, Joining, channel};
 use crate::error::RecvTimeoutError;
+use crate::fuzz::Random;
 use crate::region::Region;
 use crate::ring::{self, RING_BYTES};
 use crate::sys::lock;
 use crate::wire::{Encoded, Packet};
 
-/// The same numbers each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.below(most)).map(|_| self.below(256) as u8).collect()
-    }
-
-    /// Numbers that are near a limit, or any.
-    fn number(&mut self) -> u64 {
-        match self.below(4) {
-            0 => self.below(10),
-            1 => (HEAP_START as u64).wrapping_add(self.below(64)).wrapping_sub(32),
-            2 => u64::MAX - self.below(1 << 20),
-            _ => self.below(u64::MAX),
-        }
-    }
+/// Numbers that are near a limit, or any.
+fn number(random: &mut Random) -> u64 {
+    random.number(HEAP_START as u64)
 }
 
 /// The ends that a hostile sender holds.
@@ -70,7 +50,7 @@ impl Hostile {
         match random.below(7) {
             0 => drop(self.entries.push(VALUE, &random.bytes(100))),
             1 => {
-                let numbers: Vec<u8> = (0..3).flat_map(|_| random.number().to_le_bytes()).collect();
+                let numbers: Vec<u8> = (0..3).flat_map(|_| number(random).to_le_bytes()).collect();
                 drop(self.entries.push(LARGE, &numbers));
             }
             2 => {
@@ -100,7 +80,7 @@ impl Hostile {
             }
             _ => {
                 let word = [HEAP, PARCELS_TAKEN, 0, 128, RING_BYTES + 2 * 128][random.below(5) as usize];
-                self.region.atomic(word).store(random.number(), Ordering::SeqCst);
+                self.region.atomic(word).store(number(random), Ordering::SeqCst);
             }
         }
     }
@@ -108,7 +88,7 @@ impl Hostile {
 
 #[test]
 fn whatever_a_sender_writes_the_others_are_heard() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new();
     let (honest, receiver) = channel::<(u32, Vec<u8>)>().unwrap();
     let marked = |n: u32| (n, vec![0x5a; if n % 3 == 0 { 40_000 } else { 40 }]);
     for round in 0..150 {

@@ -26,6 +26,8 @@ mod page;
 mod service;
 mod session;
 
+#[cfg(test)]
+pub(crate) use page::Page;
 pub(crate) use page::{OWNER, Peer, SESSIONS_MAX};
 pub(crate) use service::{
     Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish, resolve, resources, ticket,

@@ -132,6 +132,16 @@ impl Remote {
     }
 }
 
+#[cfg(test)]
+impl Handle {
+    pub(super) fn core(&self) -> &Arc<Core> {
+        match self {
+            Handle::Local(local) => &local.0,
+            Handle::Remote(_) => panic!("it belongs to another process"),
+        }
+    }
+}
+
 impl Clone for Handle {
     fn clone(&self) -> Handle {
         match self {

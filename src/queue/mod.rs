@@ -10,6 +10,8 @@ mod dead;
 mod delivery;
 mod ends;
 mod handle;
+#[cfg(test)]
+mod hostile;
 mod joinable;
 mod layout;
 mod outgoing;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first; a file imports from its own layer and lower ones. Those in one line do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["fail"],
+    &["fail", "fuzz"],
     &["error"],
     &["sys"],
     &["bytes"],

@@ -1,0 +1,188 @@
+//! A client that writes anything at all into its region and over its channels: the hub ends its session in the worst case,
+//! and always serves the others.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+
+use super::builder::Limits;
+use super::ends::Limit;
+use super::handle::Handle;
+use super::layout::{self, Word};
+use crate::fuzz::Random;
+use crate::hub::{self, Down, Page, REGION_BYTES, Up};
+use crate::region::Region;
+use crate::ring::{self, CAPACITY, RING_BYTES};
+use crate::wire::{Encoded, Packet};
+
+/// The ends that a hostile client holds.
+struct Hostile {
+    page: Page,
+    up: IpcSender<Up>,
+    region: Arc<Region>,
+    outbox: ring::Producer,
+    _ticket: IpcSender<Up>,
+    _down: IpcReceiver<Down>,
+}
+
+impl Hostile {
+    /// A session as any client opens it, and an attachment to this queue.
+    fn open(handle: &Handle) -> Hostile {
+        let core = handle.core();
+        let ticket = hub::ticket(core.clone()).unwrap();
+        let page = Page::new().unwrap();
+        let (up, up_in_hub) = ipc::channel().unwrap();
+        let (down_in_hub, down) = ipc::channel().unwrap();
+        let region = Arc::new(Region::new(REGION_BYTES).unwrap());
+        let open = Up::Open {
+            page: page.share().unwrap(),
+            up: up_in_hub,
+            down: down_in_hub,
+        };
+        ticket.send(open).unwrap();
+        layout::word(&region, Word::Fingerprint).store(core.fingerprint, Ordering::SeqCst);
+        let attach = Up::Attach {
+            number: 0,
+            resource: core.number.load(Ordering::SeqCst),
+            region: Some(region.share().unwrap()),
+        };
+        up.send(attach).unwrap();
+        hub::announce();
+        Hostile {
+            page,
+            up,
+            outbox: layout::outbox_writer(&region),
+            region,
+            _ticket: ticket,
+            _down: down,
+        }
+    }
+
+    /// Of kinds 0 to 5: the first mostly have no consequence, with the last a session ends at once.
+    fn act(&mut self, random: &mut Random, kinds: u64) {
+        match random.below(kinds) {
+            // Entries of every kind, also of kinds that there are not, with what does not belong to them.
+            0 => {
+                let payload = match random.below(2) {
+                    0 => random.number(10).to_le_bytes().to_vec(),
+                    _ => random.bytes(40),
+                };
+                drop(self.outbox.push(random.below(11) as u32, &payload));
+                drop(self.page.claim_hub().then(|| self.up.send(Up::Bell)));
+            }
+            // Words, those of the rings not yet.
+            1 => {
+                let words = REGION_BYTES as u64 - 2 * RING_BYTES as u64;
+                let at = 2 * RING_BYTES as u64 + random.below(words / 8) * 8;
+                self.region
+                    .atomic(at as usize)
+                    .store(random.number(CAPACITY as u64), Ordering::SeqCst);
+            }
+            2 => {
+                let place = random.below(2 * RING_BYTES as u64 - 200) as usize;
+                self.region.write(place, &random.bytes(200));
+            }
+            3 => {
+                let at = RING_BYTES as u64 * random.below(2) + 128 * random.below(2);
+                self.region
+                    .atomic(at as usize)
+                    .store(random.number(CAPACITY as u64), Ordering::SeqCst);
+            }
+            4 => self.send(random),
+            // No message of a session at all.
+            _ => {
+                let garbage = self.up.clone().to_opaque().to::<Vec<u8>>();
+                drop(garbage.send(random.bytes(60)));
+            }
+        }
+    }
+
+    /// A message that a session knows, where it has no place.
+    fn send(&self, random: &mut Random) {
+        let number = random.below(3) as u32;
+        let bytes = random.bytes(60);
+        let packet = Packet::new(Encoded {
+            bytes,
+            handles: Vec::new(),
+        });
+        let message = match random.below(6) {
+            0 => Up::Parcel {
+                number,
+                packet: packet.unwrap(),
+            },
+            1 => Up::Ticket {
+                number,
+                receiver: ipc::channel().unwrap().1,
+            },
+            2 => Up::Detach { number },
+            3 => Up::Attach {
+                number,
+                resource: random.below(4),
+                region: Some(
+                    Region::new(1 + random.below(2 * REGION_BYTES as u64) as usize)
+                        .unwrap()
+                        .share()
+                        .unwrap(),
+                ),
+            },
+            4 => Up::Leash {
+                sender: ipc::channel().unwrap().0,
+            },
+            _ => Up::Bell,
+        };
+        // It may have been thrown out by now.
+        drop(self.up.send(message));
+    }
+}
+
+/// The owner puts until it gets what it put, or finds the queue closed. Some of it, and other things, may have gone to the
+/// hostile one or come from it.
+fn serve(handle: &Handle, round: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !handle.is_closed() {
+        assert!(Instant::now() < deadline, "round {round}: the owner is not served");
+        // It may be full of what the hostile one put.
+        let _ = handle.put(round, Limit::Within(Duration::from_millis(100)));
+        // What the hostile one put may be no number.
+        if let Ok(got) = handle.get::<u64>(Limit::Within(Duration::from_millis(100))) {
+            handle.end_lease(got.lease, true);
+            if got.value == round {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_a_client_writes_the_others_are_served() {
+    let mut random = Random::new();
+    for round in 0..600 {
+        let limits = Limits {
+            capacity: [None, Some(1), Some(8)][random.below(3) as usize],
+            ..Limits::capacity(None)
+        };
+        let handle = Handle::new::<u64>(limits, random.below(2) == 0).unwrap();
+        let mut hostile = Hostile::open(&handle);
+        let kinds = 1 + random.below(6);
+        for _ in 0..random.below(30) {
+            hostile.act(&mut random, kinds);
+            // The owner goes on meanwhile.
+            if random.below(4) == 0 {
+                let _ = handle.put(round, Limit::Now);
+                let _ = handle.get::<u64>(Limit::Within(Duration::from_micros(100)));
+            }
+        }
+        drop(hostile);
+        // It may have closed the queue, as every handle may.
+        serve(&handle, round);
+        // The hub itself is well: a queue that the hostile one knew nothing of.
+        let other = Handle::new::<u64>(Limits::capacity(None), false).unwrap();
+        let ticket = hub::ticket(other.core().clone()).unwrap();
+        drop(ticket);
+        hub::announce();
+        serve(&other, round);
+        assert!(!other.is_closed());
+    }
+}
