@@ -342,6 +342,7 @@ const HANDLES: usize = 3;
 impl ReceiverShared {
     /// Whether its rings can go to another process with it.
     fn may_move(&self) -> Result<(), &'static str> {
+        wire::may_move()?;
         let mut sources = lock(&self.sources);
         sources.look_for_ends();
         if sources.all.iter().any(Source::has_early_parcels) {

@@ -35,7 +35,7 @@ impl Batch {
     /// Whether it takes the item: none that is large, holds handles or does not encode.
     fn push<T: Serialize>(&mut self, item: &T) -> bool {
         let start = self.bytes.len();
-        let plain = match wire::encode_into(item, &mut self.bytes) {
+        let plain = match wire::encode_item_into(item, &mut self.bytes) {
             Ok(handles) if handles.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
             // These are under way to nobody.
             Ok(_) => {

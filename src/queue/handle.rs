@@ -18,7 +18,7 @@ use crate::queue::builder::Limits;
 use crate::queue::core::{Core, Payload};
 use crate::queue::dead::DeadLetter;
 use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
-use crate::queue::outgoing::{Outgoing, refuses};
+use crate::queue::outgoing::Outgoing;
 use crate::queue::remote::{Attached, RemoteEnd, Taken};
 use crate::ring;
 use crate::sys;
@@ -171,7 +171,7 @@ impl Handle {
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
         let mut memory = OwnMemory::default();
-        let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
+        let outcome = match wire::encode_item(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
             Ok((0, handles)) if handles.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
             Ok((spilled, handles)) => self.put_packet(&mut bytes, (spilled > 0).then_some(memory), handles, limit),
             Err(error) => Err(Refused::Encode(error)),
@@ -194,20 +194,17 @@ impl Handle {
 
     /// Puts what does not go into a ring: a long item, or one with handles.
     fn put_packet(&self, bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>, limit: Limit) -> Result<(), Refused> {
-        let outcome = match refuses(&handles) {
-            Some(message) => Err(Refused::Receiver(message)),
-            None => packet_of(bytes, memory, handles).and_then(|packet| {
-                let deadline = limit.deadline();
-                let put = match self {
-                    Handle::Local(local) => local
-                        .0
-                        .put(Payload::Parcel(Box::new(packet)), deadline)
-                        .map_err(|(_, over)| RemoteEnd::Over(over)),
-                    Handle::Remote(remote) => remote.put(&mut Outgoing::item(&[], Some(packet)), limit, deadline),
-                };
-                put.map_err(Refused::End)
-            }),
-        };
+        let outcome = packet_of(bytes, memory, handles).and_then(|packet| {
+            let deadline = limit.deadline();
+            let put = match self {
+                Handle::Local(local) => local
+                    .0
+                    .put(Payload::Parcel(Box::new(packet)), deadline)
+                    .map_err(|(_, over)| RemoteEnd::Over(over)),
+                Handle::Remote(remote) => remote.put(&mut Outgoing::item(&[], Some(packet)), limit, deadline),
+            };
+            put.map_err(Refused::End)
+        });
         // Handles in it are under way, or, if it was refused, to nobody.
         hub::announce();
         outcome
@@ -461,7 +458,6 @@ pub(super) fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles:
 
 pub(super) enum Refused {
     Encode(EncodeError),
-    Receiver(&'static str),
     End(RemoteEnd),
 }
 
@@ -474,7 +470,6 @@ impl Refused {
                 hub::announce();
                 PutEnd::Failed(PutError::Encode(item, error))
             }
-            Refused::Receiver(message) => PutEnd::Failed(PutError::Encode(item, EncodeError::new::<T>(message))),
             Refused::End(end) => PutEnd::of(item, end),
         }
     }

@@ -1,7 +1,7 @@
 //! What a client writes into its outbox.
 
 use crate::queue::layout::Tag;
-use crate::wire::{Packet, WireHandle};
+use crate::wire::Packet;
 
 /// An entry to be written.
 #[derive(Debug)]
@@ -32,11 +32,4 @@ impl<'a> Outgoing<'a> {
             Some(packet) => Outgoing::parcel(Tag::Parcel, &[], packet),
         }
     }
-}
-
-/// A receiving end in an item would be lost with a consumer that dies before it took the item.
-pub(crate) fn refuses(handles: &[WireHandle]) -> Option<&'static str> {
-    handles.iter().any(|handle| matches!(handle, WireHandle::Receiver(_))).then_some(
-        "it holds a receiving end, which exists once and would be lost with a consumer that dies: send it over a channel or pipe, or in a worker's field",
-    )
 }

@@ -24,6 +24,7 @@ thread_local! {
     static NOTED: Noted = const {
         Noted {
             encoding: Cell::new(false),
+            moves: Cell::new(true),
             handles: RefCell::new(Vec::new()),
         }
     };
@@ -35,18 +36,21 @@ thread_local! {
 struct Noted {
     /// Whether one runs.
     encoding: Cell<bool>,
+    /// Whether what exists only once may go.
+    moves: Cell<bool>,
     handles: RefCell<Vec<WireHandle>>,
 }
 
 impl Noted {
-    /// The list of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
+    /// The state of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
     #[inline]
-    fn begin(&self) -> Option<Vec<WireHandle>> {
-        self.encoding.replace(true).then(|| self.handles.take())
+    fn begin(&self, moves: bool) -> (bool, Option<Vec<WireHandle>>) {
+        (self.moves.replace(moves), self.encoding.replace(true).then(|| self.handles.take()))
     }
 
     #[inline]
-    fn end(&self, outer: Option<Vec<WireHandle>>) -> Vec<WireHandle> {
+    fn end(&self, (moves, outer): (bool, Option<Vec<WireHandle>>)) -> Vec<WireHandle> {
+        self.moves.set(moves);
         self.encoding.set(outer.is_some());
         // Nearly every value has none.
         if outer.is_none() && self.handles.borrow().is_empty() {
@@ -84,6 +88,13 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
     })
 }
 
+/// Whether what exists only once may go with the value that is being encoded. To be asked before it is taken from where it is.
+pub(crate) fn may_move() -> Result<(), &'static str> {
+    NOTED.with(|noted| noted.moves.get().then_some(()).ok_or(ONCE))
+}
+
+const ONCE: &str = "an item cannot hold a receiving end, which exists once and would be lost with a consumer that dies: send it over a \
+                    channel or pipe, or in a worker's field";
 const OUTSIDE: &str = "a handle of offspring crosses only inside worker fields, outputs, queue items and messages of offspring";
 const TOO_MANY: &str = "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
 
@@ -145,9 +156,9 @@ pub fn set_message_limit(bytes: usize) {
 }
 
 #[inline]
-fn run<T: Serialize + ?Sized>(value: &T, mut encoder: Encoder<'_>) -> Result<(usize, Vec<WireHandle>), EncodeError> {
+fn run<T: Serialize + ?Sized>(value: &T, moves: bool, mut encoder: Encoder<'_>) -> Result<(usize, Vec<WireHandle>), EncodeError> {
     strays::encoded();
-    let outer = NOTED.with(Noted::begin);
+    let outer = NOTED.with(|noted| noted.begin(moves));
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
     let handles = NOTED.with(|noted| noted.end(outer));
     match outcome {
@@ -159,8 +170,17 @@ fn run<T: Serialize + ?Sized>(value: &T, mut encoder: Encoder<'_>) -> Result<(us
 
 /// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
 pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
+    encode_behind(value, true, bytes)
+}
+
+/// As [`encode_into`], for an item that may be delivered again: it takes along nothing that exists only once.
+pub(crate) fn encode_item_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
+    encode_behind(value, false, bytes)
+}
+
+fn encode_behind<T: Serialize + ?Sized>(value: &T, moves: bool, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
     let start = bytes.len();
-    match run(value, Encoder::new(bytes, message_limit())) {
+    match run(value, moves, Encoder::new(bytes, message_limit())) {
         Ok((_, handles)) => Ok(handles),
         Err(error) => {
             bytes.truncate(start);
@@ -177,7 +197,18 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     above: usize,
     spill: &mut dyn Spill,
 ) -> Result<(usize, Vec<WireHandle>), EncodeError> {
-    run(value, Encoder::spilling(bytes, message_limit(), above, spill))
+    run(value, true, Encoder::spilling(bytes, message_limit(), above, spill))
+}
+
+/// As [`encode_spilling`], for an item that may be delivered again: it takes along nothing that exists only once.
+#[inline]
+pub(crate) fn encode_item<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+    above: usize,
+    spill: &mut dyn Spill,
+) -> Result<(usize, Vec<WireHandle>), EncodeError> {
+    run(value, false, Encoder::spilling(bytes, message_limit(), above, spill))
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
@@ -189,7 +220,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, Encode
 /// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
 pub(crate) fn encode_with_strays<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let mut bytes = Vec::new();
-    let (_, handles) = run(value, Encoder::raw(&mut bytes, message_limit()))?;
+    let (_, handles) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
     Ok(Encoded { bytes, handles })
 }
 

@@ -21,7 +21,7 @@ use crate::queue::delivery::Delivery;
 use crate::queue::ends::{GetEnd, JoinEnd};
 use crate::queue::handle::{Got, Handle, Refused, packet_of};
 use crate::queue::joinable::JoinableQueue;
-use crate::queue::outgoing::{Outgoing, refuses};
+use crate::queue::outgoing::Outgoing;
 use crate::queue::plain::Queue;
 use crate::queue::remote::{RemoteEnd, Taken};
 use crate::ring;
@@ -85,14 +85,11 @@ fn payload(bytes: &[u8], packet: Option<Packet>) -> Payload {
 /// Once, before the first wait: an item may hold what can be moved only once.
 fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<Option<Packet>, Refused> {
     let mut memory = OwnMemory::default();
-    let (spilled, handles) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory).map_err(Refused::Encode)?;
+    let (spilled, handles) = wire::encode_item(item, bytes, ring::ENTRY_MAX, &mut memory).map_err(Refused::Encode)?;
     if spilled == 0 && handles.is_empty() {
         return Ok(None);
     }
-    let packet = match refuses(&handles) {
-        Some(message) => Err(Refused::Receiver(message)),
-        None => packet_of(bytes, (spilled > 0).then_some(memory), handles).map(Some),
-    };
+    let packet = packet_of(bytes, (spilled > 0).then_some(memory), handles).map(Some);
     // Handles in it are under way, or, if it was refused, to nobody.
     hub::announce();
     packet
