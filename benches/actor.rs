@@ -201,6 +201,7 @@ fn main() {
     let rounds: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     let only = std::env::args()
         .skip(1)
+        .filter(|argument| argument.parse::<usize>().is_err())
         .find(|argument| ROWS.iter().any(|row| row.name.contains(argument.as_str())));
     println!("{:<40} {:>12} {:>12} {:>8}", "us each", "actor", "beside", "ratio");
     for row in ROWS

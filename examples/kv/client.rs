@@ -13,7 +13,8 @@ fn talk(address: &str, number: usize, keys: usize) -> io::Result<usize> {
     let mut requests = TcpStream::connect(address)?;
     let mut replies = BufReader::new(requests.try_clone()?);
     let mut ask = |line: String| {
-        writeln!(requests, "{line}")?;
+        // One write: a line in two packets would wait for the answer to the first.
+        requests.write_all(format!("{line}\n").as_bytes())?;
         let mut reply = String::new();
         replies.read_line(&mut reply)?;
         Ok::<_, io::Error>(reply.trim_end().to_owned())

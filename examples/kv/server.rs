@@ -23,7 +23,8 @@ fn connection(stream: TcpStream, shards: &[ShardHandle]) -> io::Result<()> {
     let mut replies = stream.try_clone()?;
     for line in BufReader::new(stream).lines() {
         let reply = answer(&line?, shards);
-        writeln!(replies, "{reply}")?;
+        // One write: a line in two packets would wait for the answer to the first.
+        replies.write_all(format!("{reply}\n").as_bytes())?;
     }
     Ok(())
 }

@@ -33,12 +33,6 @@ impl Shard {
         self.entries.len()
     }
 
-    /// For the demonstration.
-    #[cast]
-    pub fn crash(&mut self) {
-        std::process::abort();
-    }
-
     fn checkpoint(&self) -> Option<Checkpoint> {
         // The whole of it, which is fine for hundreds of entries; a real store writes a log.
         self.changed.then(|| Checkpoint::new(&self.entries).ok()).flatten()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::actor::behaviour::Actor;
-use crate::actor::call::{PendingReply, after};
+use crate::actor::call::after;
 use crate::actor::desk;
 use crate::actor::letters::{ActorKey, DeskRequest, Entry, Letter, Status, own_number};
 use crate::actor::link::{Link, Way, end_of};
@@ -86,8 +86,16 @@ impl<A: Actor> ActorRef<A> {
         self.link.call(message, timeout)
     }
 
-    /// As [`call`](ActorRef::call), as a future for any executor. The call starts at once, on a thread beside.
-    pub fn call_async(&self, message: A::Message) -> PendingReply<A::Reply> {
+    /// As [`call`](ActorRef::call), for tasks: needs the feature `async`, and works with every executor. The call begins when
+    /// the future is polled, and costs no thread.
+    ///
+    /// Dropping the future gives up the reply; the actor may handle the message all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](ActorRef::call).
+    #[cfg(feature = "async")]
+    pub fn call_async(&self, message: A::Message) -> impl Future<Output = Result<A::Reply, CallError>> + Send + use<A> {
         self.link.call_async(message, self.timeout)
     }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
@@ -135,6 +136,8 @@ pub(crate) struct Inner {
     pub(crate) checkpoint: Option<Blob>,
     /// Asked for by the actor itself.
     pub(crate) ending: Mutex<Option<Ending>>,
+    /// Whether there is something to look for between two messages: an ending, a panic.
+    pub(crate) news: AtomicBool,
     /// To this very process.
     pub(crate) door: Sender<Control>,
 }
@@ -189,8 +192,14 @@ impl<A: Actor> Context<A> {
 }
 
 impl Inner {
-    pub(crate) fn end(&self, ending: Ending) {
+    /// The first one counts.
+    pub(crate) fn set_ending(&self, ending: Ending) {
         lock(&self.ending).get_or_insert(ending);
+        self.news.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn end(&self, ending: Ending) {
+        self.set_ending(ending);
         // The way to itself is closed only if its receiver is gone, and with it the actor.
         let _ = self.door.send(Control::Wake);
     }

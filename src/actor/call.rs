@@ -1,20 +1,16 @@
 //! A call: from the message to the reply, or to the reason why there is none.
 
 use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::letters::{Caller, Chain, Letter, Request};
-use crate::actor::link::Link;
+use crate::actor::letters::{Caller, Chain, Letter, Request, Status};
+use crate::actor::link::{Ended, Link, end_of};
 use crate::actor::session::{Outcome, Session};
 use crate::error::{CallError, DownReason, PutError, PutTimeoutError, SendError, SendTimeoutError};
-use crate::sys::{self, lock};
 
 /// Calls of one process that go around the mailbox at once; more wait in it, so that it bounds them.
 const DIRECT_MAX: usize = 16;
@@ -46,7 +42,7 @@ pub(super) fn handling<T>(chain: Chain, handle: impl FnOnce() -> T) -> T {
 }
 
 /// Who waits for what this thread does, and last this actor itself. Empty on a thread that handles no message.
-fn in_line() -> Chain {
+pub(super) fn in_line() -> Chain {
     HANDLING.with_borrow(|waiting| match waiting {
         None => Vec::new(),
         Some(waiting) => waiting.iter().chain(ACTOR.get()).cloned().collect(),
@@ -73,7 +69,7 @@ where
         };
         let (header, others) = session.register();
         let unhandled = self.unhandled();
-        let sent = if unhandled.is_some() || others >= DIRECT_MAX {
+        let sent = if self.goes_by_mailbox(unhandled, others) {
             let generation = session.generation;
             let letter = Letter::Call {
                 header,
@@ -89,43 +85,60 @@ where
             Ok(()) => session.wait(header, deadline),
             Err(end) => {
                 session.forget(header);
-                match end {
-                    SendEnd::Timeout => Outcome::Timeout,
-                    SendEnd::Gone => Outcome::Gone,
-                    SendEnd::Failed(error) => return Err(error),
-                }
+                end.outcome()?
             }
         };
-        match outcome {
+        self.conclude(outcome, unhandled, timeout)
+            .unwrap_or_else(|| Err(self.lost(&session, deadline, timeout)))
+    }
+
+    /// A call does not overtake this process's casts, and a process has not more than some calls around the mailbox.
+    pub(super) fn goes_by_mailbox(&self, unhandled: Option<u64>, others: usize) -> bool {
+        unhandled.is_some() || others >= DIRECT_MAX
+    }
+
+    /// What the caller gets; `None` if the incarnation is gone, and its keeper must be asked.
+    pub(super) fn conclude(&self, outcome: Outcome<R>, unhandled: Option<u64>, timeout: Duration) -> Option<Result<R, CallError>> {
+        let actor = || self.name.clone();
+        Some(match outcome {
             Outcome::Reply(reply) => {
-                if let Some(sent) = unhandled {
-                    self.note_handled(sent);
-                }
+                unhandled.into_iter().for_each(|sent| self.note_handled(sent));
                 Ok(reply)
             }
-            Outcome::Refused(message) => Err(CallError::Refused {
-                actor: self.name.clone(),
-                message,
-            }),
-            Outcome::Undecodable(source) => Err(CallError::Decode {
-                actor: self.name.clone(),
-                source,
-            }),
+            Outcome::Refused(message) => Err(CallError::Refused { actor: actor(), message }),
+            Outcome::Undecodable(source) => Err(CallError::Decode { actor: actor(), source }),
             Outcome::Timeout => Err(self.late(timeout)),
-            Outcome::Gone => Err(self.lost(&session, deadline, timeout)),
-        }
+            Outcome::Gone => return None,
+        })
     }
 
     /// Why there will be no answer from an incarnation that is gone.
     fn lost(self: &Arc<Self>, session: &Session<M, R>, deadline: Instant, timeout: Duration) -> CallError {
-        let deadline = deadline.max(Instant::now() + LAST_WORD);
-        match self.ended(session.generation, deadline) {
+        let generation = session.generation;
+        match self.wait(Self::last_word(deadline), |status, ended| {
+            self.end_of_call(generation, status, ended)
+        }) {
             Ok(Some(error)) | Err(error) => error,
             Ok(None) => self.late(timeout),
         }
     }
 
-    fn late(&self, after: Duration) -> CallError {
+    pub(super) fn last_word(deadline: Instant) -> Instant {
+        deadline.max(Instant::now() + LAST_WORD)
+    }
+
+    /// The error for callers of an incarnation that is gone, as soon as its keeper has said why.
+    pub(super) fn end_of_call(&self, called: u64, status: &Status, ended: &Ended) -> Option<CallError> {
+        match status {
+            Status::Down { reason, .. } => Some(self.down(reason.clone())),
+            _ => end_of(ended, called).map(|(_, reason)| CallError::Restarted {
+                actor: self.name.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    pub(super) fn late(&self, after: Duration) -> CallError {
         CallError::Timeout {
             actor: self.name.clone(),
             after,
@@ -137,7 +150,7 @@ where
         self.check_cycle(&in_line())
     }
 
-    fn check_cycle(&self, chain: &[Caller]) -> Result<(), CallError> {
+    pub(super) fn check_cycle(&self, chain: &[Caller]) -> Result<(), CallError> {
         let Some(first) = chain.iter().position(|caller| caller.key == self.key) else {
             return Ok(());
         };
@@ -147,95 +160,69 @@ where
     }
 
     fn send(&self, session: &Session<M, R>, request: Request<M, R>, deadline: Instant) -> Result<(), SendEnd> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        session.door.send_timeout(request, left).map_err(|error| match error {
-            SendTimeoutError::Timeout(_) => SendEnd::Timeout,
-            SendTimeoutError::Failed(SendError::Disconnected(_) | SendError::Moved(_)) => SendEnd::Gone,
-            SendTimeoutError::Failed(SendError::Encode(_, source)) => SendEnd::Failed(CallError::Encode {
+        match self.try_send(session, request, deadline)? {
+            None => Ok(()),
+            Some(_) => Err(SendEnd::Timeout),
+        }
+    }
+
+    /// Gives the request back if there was no room for it until then.
+    pub(super) fn try_send(
+        &self,
+        session: &Session<M, R>,
+        request: Request<M, R>,
+        deadline: Instant,
+    ) -> Result<Option<Request<M, R>>, SendEnd> {
+        match session.door.send_until(request, Some(deadline)) {
+            Ok(()) => Ok(None),
+            Err(SendTimeoutError::Timeout(request)) => Ok(Some(request)),
+            Err(SendTimeoutError::Failed(SendError::Disconnected(_) | SendError::Moved(_))) => Err(SendEnd::Gone),
+            Err(SendTimeoutError::Failed(SendError::Encode(_, source))) => Err(SendEnd::Failed(CallError::Encode {
                 actor: self.name.clone(),
                 source,
-            }),
-            SendTimeoutError::Failed(error) => SendEnd::Failed(self.io(error)),
-        })
+            })),
+            Err(SendTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
+        }
     }
 
     fn post(self: &Arc<Self>, letter: Letter<M>, deadline: Instant) -> Result<(), SendEnd> {
-        let mailbox = self.mailbox(deadline).map_err(SendEnd::Failed)?.ok_or(SendEnd::Timeout)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        mailbox.put_timeout(letter, left).map_err(|error| match error {
-            PutTimeoutError::Timeout(_) => SendEnd::Timeout,
-            PutTimeoutError::Failed(PutError::Closed(_)) => SendEnd::Gone,
-            PutTimeoutError::Failed(PutError::Disconnected(_)) => SendEnd::Failed(self.down(DownReason::OwnerGone)),
-            PutTimeoutError::Failed(PutError::Encode(_, source)) => SendEnd::Failed(CallError::Encode {
-                actor: self.name.clone(),
-                source,
-            }),
-            PutTimeoutError::Failed(error) => SendEnd::Failed(self.io(error)),
-        })
+        self.mailbox(deadline).map_err(SendEnd::Failed)?.ok_or(SendEnd::Timeout)?;
+        match self.try_post(letter, deadline)? {
+            None => Ok(()),
+            Some(_) => Err(SendEnd::Timeout),
+        }
     }
 
-    pub(super) fn call_async(self: &Arc<Self>, message: M, timeout: Duration) -> PendingReply<R> {
-        let waiting = HANDLING.with_borrow(Clone::clone);
-        let slot = Arc::new(Mutex::new(Slot { reply: None, waker: None }));
-        let (link, theirs) = (self.clone(), slot.clone());
-        let started = sys::service_thread("offspring-call", move || {
-            let reply = match waiting {
-                Some(waiting) => handling(waiting, || link.call(message, timeout)),
-                None => link.call(message, timeout),
-            };
-            let mut slot = lock(&theirs);
-            slot.reply = Some(reply);
-            let waker = slot.waker.take();
-            drop(slot);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        });
-        if let Err(error) = started {
-            lock(&slot).reply = Some(Err(self.io(error)));
+    /// Gives the letter back if there was no room for it until then. The mailbox is known.
+    pub(super) fn try_post(&self, letter: Letter<M>, deadline: Instant) -> Result<Option<Letter<M>>, SendEnd> {
+        let mailbox = self.known_mailbox().ok_or(SendEnd::Timeout)?;
+        match mailbox.put_timeout(letter, deadline.saturating_duration_since(Instant::now())) {
+            Ok(()) => Ok(None),
+            Err(PutTimeoutError::Timeout(letter)) => Ok(Some(letter)),
+            Err(PutTimeoutError::Failed(PutError::Closed(_))) => Err(SendEnd::Gone),
+            Err(PutTimeoutError::Failed(PutError::Disconnected(_))) => Err(SendEnd::Failed(self.down(DownReason::OwnerGone))),
+            Err(PutTimeoutError::Failed(PutError::Encode(_, source))) => Err(SendEnd::Failed(CallError::Encode {
+                actor: self.name.clone(),
+                source,
+            })),
+            Err(PutTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
         }
-        PendingReply { slot }
     }
 }
 
 /// Why a call did not get on its way.
-enum SendEnd {
+pub(super) enum SendEnd {
     Timeout,
     Gone,
     Failed(CallError),
 }
 
-struct Slot<R> {
-    reply: Option<Result<R, CallError>>,
-    waker: Option<Waker>,
-}
-
-/// The reply of a call that runs beside the caller: a future, for any executor.
-///
-/// Dropping it lets the call run on; its reply is dropped. The call runs from its making on, polled or not.
-#[must_use = "futures do nothing unless polled; this one has made its call, but its reply is lost"]
-pub struct PendingReply<R> {
-    slot: Arc<Mutex<Slot<R>>>,
-}
-
-impl<R> Future for PendingReply<R> {
-    type Output = Result<R, CallError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut slot = lock(&self.slot);
-        match slot.reply.take() {
-            Some(reply) => Poll::Ready(reply),
-            None => {
-                slot.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+impl SendEnd {
+    pub(super) fn outcome<R>(self) -> Result<Outcome<R>, CallError> {
+        match self {
+            SendEnd::Timeout => Ok(Outcome::Timeout),
+            SendEnd::Gone => Ok(Outcome::Gone),
+            SendEnd::Failed(error) => Err(error),
         }
-    }
-}
-
-impl<R> std::fmt::Debug for PendingReply<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let here = lock(&self.slot).reply.is_some();
-        f.debug_struct("PendingReply").field("here", &here).finish_non_exhaustive()
     }
 }

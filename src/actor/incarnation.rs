@@ -4,9 +4,10 @@
 //! other one what lies in the mailbox. So a call needs no hop inside the process, and a cast is taken out of the mailbox only when its
 //! turn has come.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,7 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
                 previous: self.previous,
                 checkpoint: self.checkpoint,
                 ending: Mutex::new(None),
+                news: AtomicBool::new(false),
                 door: self.door.retype(),
             }),
             address: self.address,
@@ -127,7 +129,7 @@ struct Incarnation<A: Actor> {
     turn: Turn<Seat<A>>,
     context: Context<A>,
     reports: Sender<Report>,
-    sessions: Mutex<HashMap<u64, Sender<Answer<A::Reply>>>>,
+    sessions: Mutex<BTreeMap<u64, Sender<Answer<A::Reply>>>>,
     opened: Condvar,
     /// Whether the marker came out of the mailbox that `drain` puts.
     drained: Mutex<bool>,
@@ -155,7 +157,7 @@ impl<A: Actor> Incarnation<A> {
                     if drain {
                         self.drain();
                     }
-                    lock(&self.context.inner.ending).get_or_insert(Ending::Shutdown);
+                    self.context.inner.set_ending(Ending::Shutdown);
                 }
                 Ok(Request::Ping(number)) => {
                     // The answer says that messages are handled, so it takes its turn.
@@ -167,14 +169,21 @@ impl<A: Actor> Incarnation<A> {
                 // This process holds a sender itself, so this is the system's refusal.
                 Err(error) => return self.finish(Ending::Failed(error.to_string())),
             }
-            if let Some(panic) = lock(&self.panic).take() {
-                resume_unwind(panic);
-            }
-            let ending = lock(&self.context.inner.ending).clone();
-            if let Some(ending) = ending {
+            if let Some(ending) = self.ending() {
                 return self.finish(ending);
             }
         }
+    }
+
+    /// Whether it is to end. Passes on a panic of the other thread.
+    fn ending(&self) -> Option<Ending> {
+        if !self.context.inner.news.load(Ordering::Acquire) {
+            return None;
+        }
+        if let Some(panic) = lock(&self.panic).take() {
+            resume_unwind(panic);
+        }
+        lock(&self.context.inner.ending).clone()
     }
 
     fn finish(&self, ending: Ending) -> Ending {
@@ -266,6 +275,7 @@ impl<A: Actor> Incarnation<A> {
             // The main thread ends the process with it.
             seat.over = true;
             *lock(&self.panic) = Some(panic);
+            self.context.inner.news.store(true, Ordering::Release);
             let _ = self.context.inner.door.send(Request::Wake);
             return false;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::actor::incarnation::Outcome;
 use crate::actor::letters::{ActorKey, Blob, Control, Erased, News, Status};
-use crate::actor::link::Peer;
+use crate::actor::peers::Peer;
 use crate::channel::Sender;
 use crate::error::{CreateError, DownReason};
 use crate::process::Process;

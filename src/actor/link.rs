@@ -3,33 +3,29 @@
 //! All addresses of one actor in one process share a link. It learns how the actor is from the keeper: directly
 //! in the keeper's own process, elsewhere by news, which one thread of the process receives for all links.
 
-use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::keeper::Post;
-use crate::actor::letters::{ActorKey, DeskRequest, Letter, News, Status, own_number};
+use crate::actor::letters::{ActorKey, DeskRequest, Erased, Letter, News, Status, own_number};
+use crate::actor::peers::{self, Peer};
 use crate::actor::session::{OpenEnd, Session};
-use crate::channel::{Receiver, Sender, channel};
-use crate::error::{CallError, CreateError, DownReason};
+use crate::channel::Sender;
+use crate::error::{CallError, DownReason};
 use crate::queue::{JoinableQueue, Queue};
 use crate::sys::{self, lock};
+use crate::watch::Waiters;
 
 /// How often one that waits for news asks whether the keeper is still there.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// When it asks for news once more: a process that was stopped for long may have missed some.
 const MISSED: Duration = Duration::from_secs(10);
-
-/// A link without its types: what news reach.
-pub(super) trait Peer: Any + Send + Sync {
-    fn news(&self, news: News);
-}
 
 /// Where the keeper is.
 #[derive(Clone, Debug)]
@@ -45,6 +41,8 @@ pub(super) struct Link<M, R> {
     mailbox: OnceLock<JoinableQueue<Letter<M>>>,
     state: Mutex<State<M, R>>,
     changed: Condvar,
+    /// Tasks that wait.
+    told: Arc<Waiters>,
     /// Casts of this process that lie in the mailbox, or were handled.
     sent: AtomicU64,
     /// So many of them were handled for sure.
@@ -59,6 +57,19 @@ struct State<M, R> {
     ended: Ended,
 }
 
+/// For tasks.
+#[cfg(feature = "async")]
+impl<M, R> Link<M, R> {
+    pub(super) fn told(&self) -> &Arc<Waiters> {
+        &self.told
+    }
+
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Status, &Ended) -> Option<T>) -> Option<T> {
+        let state = self.state();
+        state.status.as_ref().and_then(|status| look(status, &state.ended))
+    }
+}
+
 /// The last incarnations that ended, oldest first, and why.
 pub(super) type Ended = VecDeque<(u64, DownReason)>;
 
@@ -70,46 +81,10 @@ pub(super) fn end_of(ended: &Ended, generation: u64) -> Option<&(u64, DownReason
     ended.iter().find(|(ended, _)| *ended >= generation)
 }
 
-fn peers() -> &'static Mutex<HashMap<ActorKey, Weak<dyn Peer>>> {
-    static PEERS: OnceLock<Mutex<HashMap<ActorKey, Weak<dyn Peer>>>> = OnceLock::new();
-    PEERS.get_or_init(Mutex::default)
-}
-
-/// Where keepers of other processes send this one their news.
-fn news_way() -> Result<Sender<News>, CreateError> {
-    static WAY: Mutex<Option<Sender<News>>> = Mutex::new(None);
-    let mut way = lock(&WAY);
-    if let Some(way) = &*way {
-        return Ok(way.clone());
-    }
-    let (sender, receiver) = channel()?;
-    sys::service_thread("offspring-news", move || spread(&receiver)).map_err(CreateError::io("start a thread"))?;
-    *way = Some(sender.clone());
-    Ok(sender)
-}
-
-/// Never ends, since this process holds a sender itself.
-fn spread(receiver: &Receiver<News>) {
-    for news in receiver {
-        let peer = lock(peers()).get(&news.key).and_then(Weak::upgrade);
-        if let Some(peer) = peer {
-            peer.news(news);
-        }
-    }
-}
-
 impl<M: Send + 'static, R: Send + 'static> Link<M, R> {
     /// The link of this process to the actor; made if there is none.
     pub(super) fn of(key: ActorKey, name: &str, way: Way) -> Arc<Link<M, R>> {
-        let mut peers = lock(peers());
-        if let Some(peer) = peers.get(&key).and_then(Weak::upgrade) {
-            let any: Arc<dyn Any + Send + Sync> = peer;
-            if let Ok(link) = any.downcast() {
-                return link;
-            }
-        }
-        peers.retain(|_, peer| peer.strong_count() > 0);
-        let link = Arc::new(Link {
+        peers::get_or_make(key, || Link {
             key,
             name: name.to_owned(),
             way,
@@ -121,12 +96,10 @@ impl<M: Send + 'static, R: Send + 'static> Link<M, R> {
                 ended: Ended::new(),
             }),
             changed: Condvar::new(),
+            told: Arc::default(),
             sent: AtomicU64::new(0),
             handled: AtomicU64::new(0),
-        });
-        let peer: Arc<dyn Peer> = link.clone();
-        peers.insert(key, Arc::downgrade(&peer));
-        link
+        })
     }
 }
 
@@ -135,16 +108,14 @@ impl<M: Send + 'static, R: Send + 'static> Peer for Link<M, R> {
         if let Some(mailbox) = news.mailbox {
             let _ = self.mailbox.set(mailbox.retype());
         }
-        let mut state = self.state();
-        state.take(news.status);
-        drop(state);
-        self.changed.notify_all();
+        self.take(news.status);
     }
 }
 
 impl<M, R> State<M, R> {
-    fn take(&mut self, status: Status) {
-        match &status {
+    /// Gives the session back with an incarnation that has ended.
+    fn take(&mut self, status: Status) -> Option<Arc<Session<M, R>>> {
+        let session = match &status {
             Status::Restarting { generation, reason } | Status::Down { generation, reason } => {
                 // Told twice of the same end: first that it will be restarted, then that it will not.
                 if self.ended.back().is_none_or(|(last, _)| last < generation) {
@@ -153,15 +124,24 @@ impl<M, R> State<M, R> {
                 if self.ended.len() > ENDED_MAX {
                     self.ended.pop_front();
                 }
-                self.session = None;
+                self.session.take()
             }
-            Status::Starting | Status::Up { .. } => {}
-        }
+            Status::Starting | Status::Up { .. } => None,
+        };
         self.status = Some(status);
+        session
     }
 }
 
 impl<M, R> Link<M, R> {
+    fn take(&self, status: Status) {
+        let session = self.state().take(status);
+        // Its end sends a word, which is not for under the lock.
+        drop(session);
+        self.changed.notify_all();
+        self.told.wake();
+    }
+
     fn state(&self) -> MutexGuard<'_, State<M, R>> {
         lock(&self.state)
     }
@@ -203,7 +183,7 @@ where
     R: Serialize + DeserializeOwned + Send + 'static,
 {
     /// Asks the keeper how the actor is, unless that was done before.
-    fn attach(self: &Arc<Self>) -> Result<(), CallError> {
+    pub(super) fn attach(self: &Arc<Self>) -> Result<(), CallError> {
         let mut state = self.state();
         if state.asked.is_some() {
             return Ok(());
@@ -222,7 +202,7 @@ where
                 Ok(())
             }
             Way::There(desk) => {
-                let news = news_way().map_err(|error| self.io(error))?;
+                let news = peers::news_way().map_err(|error| self.io(error))?;
                 let (number, client) = (self.key.number, own_number());
                 let mailbox = self.mailbox.get().is_none();
                 desk.put(DeskRequest::Attach {
@@ -260,50 +240,54 @@ where
             if deadline <= now {
                 return Ok(None);
             }
-            let Way::There(desk) = &self.way else {
+            if matches!(self.way, Way::Here(_)) {
                 state = sys::wait(&self.changed, state, Some(deadline));
                 continue;
-            };
+            }
             state = sys::wait(&self.changed, state, Some(deadline.min(now + ASK_AGAIN)));
-            if now.elapsed() < ASK_AGAIN {
-                continue;
-            }
-            let missed = state.asked.is_some_and(|asked| asked.elapsed() >= MISSED);
-            if missed {
-                state.asked = Some(Instant::now());
-            }
-            drop(state);
-            let gone = desk.is_closed();
-            if missed && !gone {
-                self.ask()?;
-            }
-            state = self.state();
-            if gone && !matches!(state.status, Some(Status::Down { .. })) {
-                let generation = state.ended.back().map_or(0, |ended| ended.0 + 1);
-                let reason = DownReason::OwnerGone;
-                state.take(Status::Down { generation, reason });
-                self.changed.notify_all();
+            if now.elapsed() >= ASK_AGAIN {
+                drop(state);
+                self.look_for_keeper()?;
+                state = self.state();
             }
         }
     }
 
+    /// For one that waits in vain: the keeper may be gone, or its news were missed.
+    pub(super) fn look_for_keeper(self: &Arc<Self>) -> Result<(), CallError> {
+        let Way::There(desk) = &self.way else { return Ok(()) };
+        if desk.is_closed() {
+            let generation = {
+                let state = self.state();
+                if matches!(state.status, Some(Status::Down { .. })) {
+                    return Ok(());
+                }
+                state.ended.back().map_or(0, |ended| ended.0 + 1)
+            };
+            let reason = DownReason::OwnerGone;
+            self.take(Status::Down { generation, reason });
+            return Ok(());
+        }
+        let mut state = self.state();
+        if state.asked.is_some_and(|asked| asked.elapsed() >= MISSED) {
+            state.asked = Some(Instant::now());
+            drop(state);
+            self.ask()?;
+        }
+        Ok(())
+    }
+
     /// The session with the incarnation that is up; waits for one while the actor is restarted.
     pub(super) fn session(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<M, R>>>, CallError> {
-        if let Some(session) = &self.state().session {
-            return Ok(Some(session.clone()));
+        if let Some(session) = self.own_session() {
+            return Ok(Some(session));
         }
         let mut after = None;
         loop {
-            let up = self.wait(deadline, |status, _| match status {
-                Status::Up { generation, door } if after.is_none_or(|after| *generation > after) => Some(Ok((*generation, door.clone()))),
-                Status::Down { reason, .. } => Some(Err(reason.clone())),
-                _ => None,
-            })?;
-            let (generation, door) = match up {
-                None => return Ok(None),
-                Some(Err(reason)) => return Err(self.down(reason)),
-                Some(Ok(up)) => up,
+            let Some(up) = self.wait(deadline, |status, _| self.up(status, after))? else {
+                return Ok(None);
             };
+            let (generation, door) = up?;
             // Not under the lock: the actor may be slow to take it, and news must still come in.
             match Session::open(generation, door.retype(), deadline) {
                 Ok(session) => return Ok(Some(self.settle_session(session))),
@@ -315,29 +299,33 @@ where
         }
     }
 
+    pub(super) fn own_session(&self) -> Option<Arc<Session<M, R>>> {
+        self.state().session.clone()
+    }
+
+    /// The incarnation that is up, if it is one after that; an error if there will be none.
+    pub(super) fn up(&self, status: &Status, after: Option<u64>) -> Option<Result<(u64, Sender<Erased>), CallError>> {
+        match status {
+            Status::Up { generation, door } if after.is_none_or(|after| *generation > after) => Some(Ok((*generation, door.clone()))),
+            Status::Down { reason, .. } => Some(Err(self.down(reason.clone()))),
+            _ => None,
+        }
+    }
+
     /// Of two threads that open one, the first makes it everybody's.
-    fn settle_session(&self, session: Session<M, R>) -> Arc<Session<M, R>> {
+    pub(super) fn settle_session(&self, session: Session<M, R>) -> Arc<Session<M, R>> {
+        let session = Arc::new(session);
         let mut state = self.state();
         if let Some(first) = &state.session {
-            return first.clone();
+            let first = first.clone();
+            drop(state);
+            return first;
         }
-        let session = Arc::new(session);
         let up = matches!(&state.status, Some(Status::Up { generation, .. }) if *generation == session.generation);
         if up {
             state.session = Some(session.clone());
         }
         session
-    }
-
-    /// The incarnation that was called is gone: the error for its callers, as soon as its keeper has said why.
-    pub(super) fn ended(self: &Arc<Self>, called: u64, deadline: Instant) -> Result<Option<CallError>, CallError> {
-        self.wait(deadline, |status, ended| match status {
-            Status::Down { reason, .. } => Some(self.down(reason.clone())),
-            _ => end_of(ended, called).map(|(_, reason)| CallError::Restarted {
-                actor: self.name.clone(),
-                reason: reason.clone(),
-            }),
-        })
     }
 
     pub(super) fn mailbox(self: &Arc<Self>, deadline: Instant) -> Result<Option<&JoinableQueue<Letter<M>>>, CallError> {
@@ -346,6 +334,10 @@ where
         }
         self.wait(deadline, |_, _| self.mailbox.get().is_some().then_some(()))?;
         Ok(self.mailbox.get())
+    }
+
+    pub(super) fn known_mailbox(&self) -> Option<&JoinableQueue<Letter<M>>> {
+        self.mailbox.get()
     }
 }
 

@@ -21,6 +21,8 @@ mod behaviour;
 mod bond;
 mod builder;
 mod call;
+#[cfg(feature = "async")]
+mod call_async;
 mod desk;
 mod incarnation;
 mod keeper;
@@ -29,15 +31,17 @@ mod letters;
 mod link;
 mod monitor;
 mod names;
+mod peers;
 mod plan;
 mod session;
+#[cfg(feature = "async")]
+mod timer;
 mod turn;
 
 pub use address::ActorRef;
 pub use behaviour::{Actor, Checkpoint, Context};
 pub use bond::Bond;
 pub use builder::{Builder, Owned, spawn};
-pub use call::PendingReply;
 pub use incarnation::{ActorProcess, Outcome};
 pub use monitor::{Down, Monitor};
 pub use names::find;

@@ -4,9 +4,9 @@
 //! over, and when it has its own, another one leads. There is no thread of its own, so an answer wakes the one that
 //! waits for it and nobody else, as over a pipe.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -14,8 +14,13 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::letters::{Answer, Header, Request, own_number};
 use crate::channel::{Receiver, Sender, channel};
+#[cfg(feature = "async")]
+use crate::error::TryRecvError;
 use crate::error::{DecodeError, RecvError, RecvTimeoutError, SendTimeoutError};
 use crate::sys::{self, lock};
+#[cfg(feature = "async")]
+use crate::watch::Target;
+use crate::watch::Waiters;
 
 /// What a call came to.
 pub(super) enum Outcome<R> {
@@ -35,6 +40,8 @@ pub(super) struct Session<M, R> {
     answers: Receiver<Answer<R>>,
     board: Mutex<Board<R>>,
     changed: Condvar,
+    /// Tasks that wait, for what threads receive for them.
+    told: Arc<Waiters>,
 }
 
 struct Board<R> {
@@ -42,7 +49,24 @@ struct Board<R> {
     leads: bool,
     gone: bool,
     /// `None` while it waits.
-    calls: HashMap<u64, Option<Outcome<R>>>,
+    calls: BTreeMap<u64, Option<Outcome<R>>>,
+}
+
+impl<R> Board<R> {
+    /// What a call came to, if that is known; then it is no more.
+    fn take(&mut self, header: Header) -> Option<Outcome<R>> {
+        let outcome = self.calls.get_mut(&header.call).and_then(Option::take);
+        let outcome = outcome.or_else(|| self.gone.then_some(Outcome::Gone))?;
+        self.calls.remove(&header.call);
+        Some(outcome)
+    }
+}
+
+/// What one who received for all got.
+enum Led<R> {
+    Own(Outcome<R>),
+    Other,
+    Nothing,
 }
 
 impl<M: Serialize, R: Serialize + DeserializeOwned> Session<M, R> {
@@ -70,9 +94,10 @@ impl<M: Serialize, R: Serialize + DeserializeOwned> Session<M, R> {
                 next_call: 0,
                 leads: false,
                 gone: false,
-                calls: HashMap::new(),
+                calls: BTreeMap::new(),
             }),
             changed: Condvar::new(),
+            told: Arc::default(),
         })
     }
 }
@@ -111,13 +136,8 @@ impl<M, R: DeserializeOwned> Session<M, R> {
     pub(super) fn wait(&self, header: Header, deadline: Instant) -> Outcome<R> {
         let mut board = self.board();
         loop {
-            if let Some(outcome) = board.calls.get_mut(&header.call).and_then(Option::take) {
-                board.calls.remove(&header.call);
+            if let Some(outcome) = board.take(header) {
                 return outcome;
-            }
-            if board.gone {
-                board.calls.remove(&header.call);
-                return Outcome::Gone;
             }
             if board.leads {
                 if deadline <= Instant::now() {
@@ -127,46 +147,108 @@ impl<M, R: DeserializeOwned> Session<M, R> {
                 board = sys::wait(&self.changed, board, Some(deadline));
                 continue;
             }
-            board.leads = true;
-            drop(board);
-            let received = self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-            board = self.board();
-            board.leads = false;
-            let end = self.settle(&mut board, header, received);
-            if board.calls.len() > 1 || end.is_none() {
-                self.changed.notify_all();
+            let led = self.lead(board, header, |answers| match answers.recv_until(Some(deadline)) {
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Failed(error)) => Some(Err(error)),
+                Ok(answer) => Some(Ok(answer)),
+            });
+            board = match led {
+                Led::Own(outcome) => return outcome,
+                Led::Other => self.board(),
+                Led::Nothing => {
+                    self.forget(header);
+                    return Outcome::Timeout;
+                }
+            };
+        }
+    }
+
+    /// Receives once, for all; nobody else does meanwhile.
+    fn lead(
+        &self,
+        mut board: MutexGuard<'_, Board<R>>,
+        own: Header,
+        receive: impl FnOnce(&Receiver<Answer<R>>) -> Option<Result<Answer<R>, RecvError>>,
+    ) -> Led<R> {
+        board.leads = true;
+        drop(board);
+        let received = receive(&self.answers);
+        let mut board = self.board();
+        board.leads = false;
+        let led = received.map_or(Led::Nothing, |received| settle(&mut board, own, received));
+        if matches!(led, Led::Own(_)) {
+            board.calls.remove(&own.call);
+        }
+        let others = !board.calls.is_empty();
+        drop(board);
+        if others {
+            self.changed.notify_all();
+            self.told.wake();
+        }
+        led
+    }
+}
+
+#[cfg(feature = "async")]
+impl<M, R: DeserializeOwned> Session<M, R> {
+    /// As [`wait`](Session::wait), without waiting. Who gets `None` is told by [`told`](Session::told) of what a thread receives for it, and
+    /// by [`target`](Session::target) of what nobody has received.
+    pub(super) fn try_wait(&self, header: Header) -> Option<Outcome<R>> {
+        loop {
+            let mut board = self.board();
+            if let Some(outcome) = board.take(header) {
+                return Some(outcome);
             }
-            if let Some(outcome) = end {
-                board.calls.remove(&header.call);
-                return outcome;
+            if board.leads {
+                return None;
+            }
+            let led = self.lead(board, header, |answers| match answers.try_recv() {
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Failed(error)) => Some(Err(error)),
+                Ok(answer) => Some(Ok(answer)),
+            });
+            match led {
+                Led::Own(outcome) => return Some(outcome),
+                Led::Other => {}
+                Led::Nothing => return None,
             }
         }
     }
 
-    /// What was received goes to whom it belongs; the outcome of `own`, if it is that.
-    fn settle(&self, board: &mut Board<R>, own: Header, received: Result<Answer<R>, RecvTimeoutError>) -> Option<Outcome<R>> {
-        let (header, outcome) = match received {
-            Ok(Answer { header, reply: Ok(reply) }) => (header, Outcome::Reply(reply)),
-            Ok(Answer {
-                header,
-                reply: Err(message),
-            }) => (header, Outcome::Refused(message)),
-            Err(RecvTimeoutError::Timeout) => return Some(Outcome::Timeout),
-            Err(RecvTimeoutError::Failed(RecvError::Decode(error))) => (Header::heard()?, Outcome::Undecodable(error)),
-            Err(RecvTimeoutError::Failed(_)) => {
-                board.gone = true;
-                return None;
-            }
-        };
-        if header == own {
-            return Some(outcome);
-        }
-        // An answer that nobody waits for came too late.
-        if let Some(call) = board.calls.get_mut(&header.call) {
-            *call = Some(outcome);
-        }
-        None
+    pub(super) fn told(&self) -> &Arc<Waiters> {
+        &self.told
     }
+
+    pub(super) fn target(&self) -> Option<Arc<dyn Target>> {
+        self.answers.target()
+    }
+}
+
+/// What was received goes to whom it belongs.
+fn settle<R>(board: &mut Board<R>, own: Header, received: Result<Answer<R>, RecvError>) -> Led<R> {
+    let (header, outcome) = match received {
+        Ok(Answer { header, reply: Ok(reply) }) => (header, Outcome::Reply(reply)),
+        Ok(Answer {
+            header,
+            reply: Err(message),
+        }) => (header, Outcome::Refused(message)),
+        Err(RecvError::Decode(error)) => match Header::heard() {
+            Some(header) => (header, Outcome::Undecodable(error)),
+            None => return Led::Other,
+        },
+        Err(_) => {
+            board.gone = true;
+            return Led::Other;
+        }
+    };
+    if header == own {
+        return Led::Own(outcome);
+    }
+    // An answer that nobody waits for came too late.
+    if let Some(call) = board.calls.get_mut(&header.call) {
+        *call = Some(outcome);
+    }
+    Led::Other
 }
 
 impl<M, R> Drop for Session<M, R> {

@@ -217,7 +217,7 @@ impl<T: DeserializeOwned> Receiver<T> {
         self.recv_until(Instant::now().checked_add(timeout))
     }
 
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+    pub(crate) fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         Ok(self.take(deadline)?.decode()?)
     }
 

@@ -335,7 +335,7 @@ impl<T: Serialize> Sender<T> {
         self.send_until(message, Instant::now().checked_add(timeout))
     }
 
-    fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+    pub(crate) fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         self.shared.send(&message, deadline).map_err(|end| end.with(message))
     }
 }

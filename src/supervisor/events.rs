@@ -1,7 +1,6 @@
 //! What a supervisor tells.
 
 use std::fmt;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::error::DownReason;
@@ -53,25 +52,8 @@ pub enum Event {
         /// How it ended.
         reason: DownReason,
     },
-}
-
-/// The events of a supervisor from now on, until its end. Dropping it ends the telling.
-#[derive(Debug)]
-pub struct Events(pub(super) mpsc::Receiver<Event>);
-
-impl Iterator for Events {
-    type Item = Event;
-
-    fn next(&mut self) -> Option<Event> {
-        self.0.recv().ok()
-    }
-}
-
-impl Events {
-    /// The next event; waits at most this long. `None` then, and after the supervisor's end.
-    pub fn next_timeout(&mut self, timeout: Duration) -> Option<Event> {
-        self.0.recv_timeout(timeout).ok()
-    }
+    /// The listener was slow, and so many events were left out here.
+    Missed(u64),
 }
 
 /// How a supervisor ended.

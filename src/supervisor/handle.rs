@@ -9,7 +9,8 @@ use crate::error::SupervisorError;
 use crate::process::current;
 use crate::supervisor::builder::Builder;
 use crate::supervisor::engine::{Engine, Message};
-use crate::supervisor::events::{ChildInfo, Events, SupervisorEnd};
+use crate::supervisor::events::{ChildInfo, SupervisorEnd};
+use crate::supervisor::feed::Events;
 use crate::supervisor::spec::ChildSpec;
 use crate::supervisor::view::View;
 use crate::sys;
@@ -95,7 +96,7 @@ impl Supervisor {
     /// What happens from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events(self.view.listen())
+        self.view.listen()
     }
 
     /// Starts one more child, behind the others.

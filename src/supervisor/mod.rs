@@ -12,6 +12,7 @@ mod builder;
 mod child;
 mod engine;
 mod events;
+mod feed;
 mod handle;
 mod heart;
 mod nested;
@@ -23,7 +24,8 @@ mod strategy;
 mod view;
 
 pub use builder::Builder;
-pub use events::{ChildInfo, ChildState, Event, Events, SupervisorEnd};
+pub use events::{ChildInfo, ChildState, Event, SupervisorEnd};
+pub use feed::Events;
 pub use handle::Supervisor;
 pub use heart::{Birth, Heart};
 pub use spec::{ChildKind, ChildSpec};

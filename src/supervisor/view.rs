@@ -1,11 +1,12 @@
 //! What others see of a supervisor, while its thread works: nobody holds it for long.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use crate::actor::Entry;
 use crate::supervisor::events::{ChildInfo, Event, SupervisorEnd};
+use crate::supervisor::feed::{Events, Listener, feed};
 use crate::supervisor::slot::Slot;
 use crate::sys::{self, lock};
 
@@ -21,7 +22,7 @@ struct Seen {
     entries: HashMap<String, Entry>,
     nested: HashMap<String, Arc<View>>,
     end: Option<SupervisorEnd>,
-    listeners: Vec<mpsc::Sender<Event>>,
+    listeners: Vec<Listener>,
 }
 
 impl View {
@@ -54,13 +55,13 @@ impl View {
         self.below(above)?.entry(id)
     }
 
-    pub(super) fn listen(&self) -> mpsc::Receiver<Event> {
-        let (sender, receiver) = mpsc::channel();
+    pub(super) fn listen(&self) -> Events {
+        let (listener, events) = feed();
         let mut seen = lock(&self.seen);
         if seen.end.is_none() {
-            seen.listeners.push(sender);
+            seen.listeners.push(listener);
         }
-        receiver
+        events
     }
 
     pub(super) fn wait_end(&self, deadline: Option<Instant>) -> Option<SupervisorEnd> {
@@ -74,7 +75,7 @@ impl View {
     }
 
     pub(super) fn tell(&self, event: &Event) {
-        lock(&self.seen).listeners.retain(|listener| listener.send(event.clone()).is_ok());
+        lock(&self.seen).listeners.retain(|listener| listener.tell(event));
     }
 
     /// Makes known how the children are.

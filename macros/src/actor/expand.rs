@@ -242,12 +242,9 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
     let krate = &verdict.options.krate;
     let Names { message, reply, .. } = names;
     let (vis, name, variant) = (&method.vis, &method.sig.ident, variant(&method.sig.ident));
-    let name_async = format_ident!("{}_async", name);
     let (arguments, types): (Vec<_>, Vec<_>) = arguments(method).into_iter().unzip();
     let output = output(method);
-    let docs: Vec<_> = carried(method).collect();
-    let conditions = conditions(method);
-    let async_docs = format!(" As [`{name}`](Self::{name}), as a future for any executor.");
+    let docs = carried(method);
     let unpack = quote! {
         #[allow(unreachable_patterns)]
         match reply {
@@ -255,6 +252,28 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
             _ => ::core::result::Result::Err(#krate::__private::foreign_reply(self.0.name())),
         }
     };
+    let awaited = cfg!(feature = "async").then(|| {
+        let name_async = format_ident!("{}_async", name);
+        let docs = format!(" As [`{name}`](Self::{name}), for tasks: works with every executor.");
+        let carried = method
+            .attrs
+            .iter()
+            .filter(|attr| ["cfg", "deprecated", "allow"].iter().any(|name| attr.path().is_ident(name)));
+        quote! {
+            #(#carried)*
+            #[doc = #docs]
+            ///
+            /// Dropping the future gives up the reply.
+            ///
+            /// # Errors
+            ///
+            /// Says why there is no reply.
+            #vis async fn #name_async(&self, #(#arguments: #types),*) -> ::core::result::Result<#output, #krate::actor::CallError> {
+                let reply = self.0.call_async(#message::#variant { #(#arguments),* }).await?;
+                #unpack
+            }
+        }
+    });
     quote! {
         #(#docs)*
         ///
@@ -266,16 +285,7 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
             #unpack
         }
 
-        #(#conditions)*
-        #[doc = #async_docs]
-        ///
-        /// # Errors
-        ///
-        /// Says why there is no reply.
-        #vis async fn #name_async(&self, #(#arguments: #types),*) -> ::core::result::Result<#output, #krate::actor::CallError> {
-            let reply = self.0.call_async(#message::#variant { #(#arguments),* }).await?;
-            #unpack
-        }
+        #awaited
     }
 }
 

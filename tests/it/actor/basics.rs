@@ -174,36 +174,6 @@ fn threads_of_one_process_get_their_own_replies() {
     assert_eq!(counter.call(Message::Get).unwrap().number(), 160);
 }
 
-/// Runs a future to its end, as any executor would.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-            std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-#[offspring::test(timeout = "20s")]
-fn a_call_is_a_future_too() {
-    let counter = counter();
-    let calls: Vec<_> = (0..50).map(|n| counter.call_async(Message::Text(n.to_string()))).collect();
-    for (n, call) in calls.into_iter().enumerate() {
-        assert_eq!(block_on(call).unwrap().text(), n.to_string());
-    }
-    let sleeps = counter.call_async(Message::Sleep(LONG));
-    counter.kill();
-    assert!(matches!(block_on(sleeps), Err(CallError::Down { .. })));
-}
-
 #[offspring::test(timeout = "20s")]
 fn a_stopped_actor_is_down_for_everybody() {
     let counter = counter();

@@ -1,8 +1,10 @@
-//! Actors in processes of their own, written by hand: what the macro writes is tested in `macros`.
+//! Actors in processes of their own, written by hand; one that the macro writes is in `generated`.
 
 mod address;
+mod awaited;
 mod basics;
 mod death;
+mod generated;
 mod order;
 
 use std::time::Duration;

@@ -1,0 +1,226 @@
+//! Calls of tasks: the steps of a call, each looked at again when something has changed, with no thread a call.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::actor::call::{SendEnd, after, in_line};
+use crate::actor::letters::{Chain, Header, Letter, Request, Status};
+use crate::actor::link::{ASK_AGAIN, Ended, Link};
+use crate::actor::session::{OpenEnd, Outcome, Session};
+use crate::actor::timer::Alarm;
+use crate::error::CallError;
+use crate::watch::Waiters;
+
+/// How long one that found no room waits at first, and at most, before it tries again.
+const NO_ROOM: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// Waits until `look` finds something; it is asked at each change, and every now and then. `None` at the deadline.
+async fn until<T>(told: &Arc<Waiters>, deadline: Instant, mut look: impl FnMut() -> Option<T>) -> std::io::Result<Option<T>> {
+    let waiter = told.sit()?;
+    let mut alarm = Alarm::default();
+    let found = poll_fn(|context| {
+        waiter.set(context.waker());
+        if let Some(found) = look() {
+            return Poll::Ready(Some(found));
+        }
+        let now = Instant::now();
+        if deadline <= now {
+            return Poll::Ready(None);
+        }
+        alarm.set(deadline.min(now + ASK_AGAIN), context.waker());
+        Poll::Pending
+    });
+    Ok(found.await)
+}
+
+/// Lets some time pass, more each time; whether there is any left.
+async fn pass(pause: &mut Duration, deadline: Instant) -> bool {
+    let due = deadline.min(Instant::now() + *pause);
+    *pause = (*pause * 2).min(NO_ROOM.1);
+    let mut alarm = Alarm::default();
+    poll_fn(|context| {
+        if due <= Instant::now() {
+            return Poll::Ready(());
+        }
+        alarm.set(due, context.waker());
+        Poll::Pending
+    })
+    .await;
+    Instant::now() < deadline
+}
+
+/// A call whose answer somebody waits for. Dropped, nobody does.
+struct Waiting<'a, M, R> {
+    session: &'a Session<M, R>,
+    header: Header,
+}
+
+impl<M, R> Drop for Waiting<'_, M, R> {
+    fn drop(&mut self) {
+        self.session.forget(self.header);
+    }
+}
+
+impl<M, R> Link<M, R>
+where
+    M: Serialize + DeserializeOwned + Send + 'static,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    /// As `call`. What this thread handles is looked at now, all else when the future is polled.
+    pub(super) fn call_async(
+        self: &Arc<Self>,
+        message: M,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<R, CallError>> + Send + use<M, R> {
+        let link = self.clone();
+        let chain = in_line();
+        async move {
+            link.check_cycle(&chain)?;
+            let deadline = after(timeout);
+            let Some(session) = link.session_async(deadline).await? else {
+                return Err(link.late(timeout));
+            };
+            let unhandled = link.unhandled();
+            let outcome = link.outcome_async(&session, unhandled, chain, message, deadline).await?;
+            match link.conclude(outcome, unhandled, timeout) {
+                Some(result) => result,
+                None => link.lost_async(session.generation, deadline, timeout).await,
+            }
+        }
+    }
+
+    async fn outcome_async(
+        self: &Arc<Self>,
+        session: &Session<M, R>,
+        unhandled: Option<u64>,
+        chain: Chain,
+        message: M,
+        deadline: Instant,
+    ) -> Result<Outcome<R>, CallError> {
+        let (header, others) = session.register();
+        let waiting = Waiting { session, header };
+        let sent = if self.goes_by_mailbox(unhandled, others) {
+            let generation = session.generation;
+            let letter = Letter::Call {
+                header,
+                generation,
+                chain,
+                message,
+            };
+            self.post_async(letter, deadline).await
+        } else {
+            self.send_async(session, Request::Call { header, chain, message }, deadline).await
+        };
+        match sent {
+            Ok(()) => session.answer_async(waiting.header, deadline).await.map_err(|error| self.io(error)),
+            Err(end) => end.outcome(),
+        }
+    }
+
+    async fn send_async(&self, session: &Session<M, R>, mut request: Request<M, R>, deadline: Instant) -> Result<(), SendEnd> {
+        let mut pause = NO_ROOM.0;
+        while let Some(back) = self.try_send(session, request, Instant::now())? {
+            request = back;
+            if !pass(&mut pause, deadline).await {
+                return Err(SendEnd::Timeout);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_async(self: &Arc<Self>, mut letter: Letter<M>, deadline: Instant) -> Result<(), SendEnd> {
+        let known = self.wait_async(deadline, |_, _| self.known_mailbox().map(|_| ())).await;
+        known.map_err(SendEnd::Failed)?.ok_or(SendEnd::Timeout)?;
+        let mut pause = NO_ROOM.0;
+        while let Some(back) = self.try_post(letter, Instant::now())? {
+            letter = back;
+            if !pass(&mut pause, deadline).await {
+                return Err(SendEnd::Timeout);
+            }
+        }
+        Ok(())
+    }
+
+    async fn lost_async(self: &Arc<Self>, called: u64, deadline: Instant, timeout: Duration) -> Result<R, CallError> {
+        let deadline = Self::last_word(deadline);
+        match self
+            .wait_async(deadline, |status, ended| self.end_of_call(called, status, ended))
+            .await
+        {
+            Ok(Some(error)) | Err(error) => Err(error),
+            Ok(None) => Err(self.late(timeout)),
+        }
+    }
+
+    /// As `wait`.
+    async fn wait_async<T>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        mut look: impl FnMut(&Status, &Ended) -> Option<T>,
+    ) -> Result<Option<T>, CallError> {
+        self.attach()?;
+        let mut looked = Instant::now();
+        let found = until(self.told(), deadline, || {
+            if looked.elapsed() >= ASK_AGAIN {
+                looked = Instant::now();
+                if let Err(error) = self.look_for_keeper() {
+                    return Some(Err(error));
+                }
+            }
+            self.look(&mut look).map(Ok)
+        });
+        found.await.map_err(|error| self.io(error))?.transpose()
+    }
+
+    /// As `session`.
+    async fn session_async(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<M, R>>>, CallError> {
+        if let Some(session) = self.own_session() {
+            return Ok(Some(session));
+        }
+        let mut after = None;
+        let mut pause = NO_ROOM.0;
+        loop {
+            let up = self.wait_async(deadline, |status, _| self.up(status, after)).await?;
+            let Some(up) = up else { return Ok(None) };
+            let (generation, door) = up?;
+            match Session::open(generation, door.retype(), Instant::now()) {
+                Ok(session) => return Ok(Some(self.settle_session(session))),
+                Err(OpenEnd::Timeout) => {
+                    if !pass(&mut pause, deadline).await {
+                        return Ok(None);
+                    }
+                }
+                Err(OpenEnd::Gone) => after = Some(generation),
+                Err(OpenEnd::Io(message)) => return Err(self.io(message)),
+            }
+        }
+    }
+}
+
+impl<M, R: DeserializeOwned> Session<M, R> {
+    /// As `wait`.
+    async fn answer_async(&self, header: Header, deadline: Instant) -> std::io::Result<Outcome<R>> {
+        let target = self.target();
+        let told = until(self.told(), deadline, || self.try_wait(header));
+        // Told by threads that lead; by the line itself when there are none.
+        let waiter = target.as_ref().map(|target| target.sit()).transpose()?;
+        let mut told = std::pin::pin!(told);
+        let outcome = poll_fn(|context| {
+            if let Poll::Ready(outcome) = told.as_mut().poll(context) {
+                return Poll::Ready(outcome);
+            }
+            let seat = waiter.as_ref().map(|waiter| (waiter, context.waker()));
+            if target.as_ref().is_some_and(|target| target.is_ready(seat)) {
+                // Something came in between: for this call, or for that of a thread that is about to take it.
+                context.waker().wake_by_ref();
+            }
+            Poll::Pending
+        });
+        Ok(outcome.await?.unwrap_or(Outcome::Timeout))
+    }
+}
