@@ -4,12 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::actor::address::ActorRef;
 use crate::actor::behaviour::{Actor, Inner};
 use crate::actor::letters::{Ending, Release, Request};
+use crate::actor::link::{Link, end_of};
 use crate::channel::{Receiver, Sender, channel};
-use crate::error::{CallError, RecvError};
+use crate::error::{CallError, DownReason, RecvError};
 use crate::sys;
 
 /// The exit code of a process that ends because an actor died that it was linked to.
@@ -30,6 +35,8 @@ pub(super) fn be_actor(own: Arc<Inner>) {
 pub struct Bond {
     release: Sender<Release>,
     open: Arc<AtomicBool>,
+    /// Has who watches the actor look again.
+    nudge: Box<dyn Fn() + Send + Sync>,
 }
 
 impl<A: Actor> ActorRef<A> {
@@ -41,7 +48,6 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// As [`call`](ActorRef::call); [`CallError::Down`] if it is down already: nothing happens to this process then.
     pub fn link(&self) -> Result<Bond, CallError> {
-        let monitor = self.monitor()?;
         let (release, bond) = channel().map_err(|error| self.link.io(error))?;
         let partner = crate::process::current().name().to_owned();
         let deadline = super::call::after(self.timeout());
@@ -49,20 +55,40 @@ impl<A: Actor> ActorRef<A> {
             actor: self.name().to_owned(),
             after: self.timeout(),
         })?;
-        session
-            .door
-            .send(Request::Bind { partner, bond })
-            .map_err(|error| self.link.io(error))?;
+        let (generation, bind) = (session.generation, Request::Bind { partner, bond });
+        session.door.send_until(bind, Some(deadline)).map_err(|error| self.link.io(error))?;
         let open = Arc::new(AtomicBool::new(true));
-        let watched = open.clone();
+        let (link, watched) = (self.link.clone(), open.clone());
         sys::service_thread("offspring-link", move || {
-            let down = monitor.wait();
-            if watched.load(Ordering::SeqCst) && !down.reason.is_normal() {
-                die_with(&format!("actor `{}`, to which it is linked, {}", down.actor, down.reason));
+            if let Some(reason) = wait_for_end(&link, generation, &watched) {
+                die_with(&format!("actor `{}`, to which it is linked, {reason}", link.name));
             }
         })
         .map_err(|error| self.link.io(error))?;
-        Ok(Bond { release, open })
+        let link = self.link.clone();
+        let nudge = Box::new(move || link.nudge());
+        Ok(Bond { release, open, nudge })
+    }
+}
+
+/// Waits until the incarnation ends otherwise than it was meant to; `None` if it does not, or the bond is dissolved before.
+fn wait_for_end<M, R>(link: &Arc<Link<M, R>>, generation: u64, open: &AtomicBool) -> Option<DownReason>
+where
+    M: Serialize + DeserializeOwned + Send + 'static,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    loop {
+        let ended = link.wait(super::call::after(Duration::MAX), |_, ended| {
+            if !open.load(Ordering::SeqCst) {
+                return Some(None);
+            }
+            end_of(ended, generation).map(|(_, reason)| Some(reason.clone()))
+        });
+        match ended {
+            Ok(Some(reason)) => return reason.filter(|reason| !reason.is_normal()),
+            Ok(None) => {}
+            Err(_) => return Some(DownReason::OwnerGone),
+        }
     }
 }
 
@@ -92,6 +118,7 @@ impl Drop for Bond {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.open.store(false, Ordering::SeqCst);
+            (self.nudge)();
             // An actor that is gone does not need to know.
             let _ = self.release.send(Release);
         }

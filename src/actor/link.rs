@@ -146,6 +146,12 @@ impl<M, R> Link<M, R> {
         lock(&self.state)
     }
 
+    /// Has those who wait look again, at what is theirs.
+    pub(super) fn nudge(&self) {
+        drop(self.state());
+        self.changed.notify_all();
+    }
+
     pub(super) fn down(&self, reason: DownReason) -> CallError {
         CallError::Down {
             actor: self.name.clone(),

@@ -180,6 +180,21 @@ fn linked_processes_die_together() {
 }
 
 #[offspring::test(timeout = "20s")]
+fn a_link_that_is_dissolved_leaves_no_thread() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    let watchers = || {
+        let names = threads().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "offspring-link").count()
+    };
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let bonds: Vec<_> = (0..10).map(|_| counter.link().unwrap()).collect();
+    drop(bonds);
+    // A test beside this one may have a link for a moment.
+    eventually("their threads are gone", || watchers() <= 2);
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
+}
+
+#[offspring::test(timeout = "20s")]
 fn a_call_to_itself_is_an_error() {
     let counter = Builder::new().name("narcissus").spawn::<Counter>(Setup::default()).unwrap();
     let since = Instant::now();
