@@ -1,9 +1,22 @@
 //! The cases of OTP's suite about children that come and go: its `simple_one_for_one` is a supervisor whose children are
 //! started one by one.
 
-use offspring::supervisor::{ChildState, Restart, Strategy, Supervisor, SupervisorEnd, SupervisorError};
+use offspring::supervisor::{ChildSpec, ChildState, Restart, Strategy, Supervisor, SupervisorEnd, SupervisorError};
 
 use super::{Fault, Order, Stage, child, end, gone, info, kill, pid, spec, until};
+
+#[offspring::test(timeout = "30s")]
+fn child_specs() {
+    let stage = Stage::new();
+    let spec = format!("{:?}", stage.child("a"));
+    assert!(
+        spec.contains("Actor") && spec.contains("Permanent") && spec.contains("Timeout(5s)"),
+        "{spec}"
+    );
+    let supervisor = ChildSpec::supervisor("s", Supervisor::builder());
+    assert!(format!("{supervisor:?}").contains("Infinity"));
+    assert!(format!("{:?}", Supervisor::builder()).contains("intensity: 1, period: 5s"));
+}
 
 #[offspring::test(timeout = "30s")]
 fn simple_one_for_one() {

@@ -1,11 +1,11 @@
 //! Supervisors over real processes and kill -9. The names in `otp` are those of OTP's own suite.
 
 mod dynamic;
-mod model;
 mod nested;
 mod otp;
 mod races;
 mod restarts;
+mod storm;
 
 use std::time::Duration;
 
