@@ -3,12 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::actor::behaviour::Actor;
-use crate::actor::call::after;
+use crate::actor::call::{after, put_until};
 use crate::actor::desk;
 use crate::actor::letters::{ActorKey, DeskRequest, Entry, Letter, Status, own_number};
 use crate::actor::link::{Link, Way, end_of};
@@ -132,8 +132,7 @@ impl<A: Actor> ActorRef<A> {
             Err(CallError::Down { reason, .. }) => return Err(CastError::Down(message, reason)),
             Err(error) => return Err(CastError::Io(message, error.to_string())),
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        match mailbox.put_timeout(Letter::Cast(message), left) {
+        match put_until(mailbox, Letter::Cast(message), deadline) {
             Ok(()) => {
                 self.link.note_cast();
                 Ok(())

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use crate::actor::letters::{Caller, Chain, Letter, Request, Status};
 use crate::actor::link::{Ended, Link, end_of};
 use crate::actor::session::{Outcome, Session};
-use crate::error::{CallError, DownReason, PutError, PutTimeoutError, SendError, SendTimeoutError};
+use crate::error::{CallError, DownReason, PutError, PutTimeoutError, SendError, SendTimeoutError, TryPutError};
+use crate::queue::JoinableQueue;
 
 /// Calls of one process that go around the mailbox at once; more wait in it, so that it bounds them.
 const DIRECT_MAX: usize = 16;
@@ -196,7 +197,7 @@ where
     /// Gives the letter back if there was no room for it until then. The mailbox is known.
     pub(super) fn try_post(&self, letter: Letter<M>, deadline: Instant) -> Result<Option<Letter<M>>, SendEnd> {
         let mailbox = self.known_mailbox().ok_or(SendEnd::Timeout)?;
-        match mailbox.put_timeout(letter, deadline.saturating_duration_since(Instant::now())) {
+        match put_until(mailbox, letter, deadline) {
             Ok(()) => Ok(None),
             Err(PutTimeoutError::Timeout(letter)) => Ok(Some(letter)),
             Err(PutTimeoutError::Failed(PutError::Closed(_))) => Err(SendEnd::Gone),
@@ -208,6 +209,22 @@ where
             Err(PutTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
         }
     }
+}
+
+/// With a deadline that is over, the mailbox's keeper is asked whether there is room, and nothing else is waited for.
+pub(super) fn put_until<M: Serialize + DeserializeOwned + Send + 'static>(
+    mailbox: &JoinableQueue<Letter<M>>,
+    letter: Letter<M>,
+    deadline: Instant,
+) -> Result<(), PutTimeoutError<Letter<M>>> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        return mailbox.put_timeout(letter, left);
+    }
+    mailbox.try_put(letter).map_err(|error| match error {
+        TryPutError::Full(letter) => PutTimeoutError::Timeout(letter),
+        TryPutError::Failed(error) => PutTimeoutError::Failed(error),
+    })
 }
 
 /// Why a call did not get on its way.

@@ -120,6 +120,26 @@ fn a_full_mailbox_holds_casts_back() {
     assert_eq!(counter.call(Message::Get).unwrap().number(), taken as u64);
 }
 
+#[offspring::worker]
+fn casts_without_waiting(counter: offspring::ActorRef<Counter>, count: u64) -> bool {
+    (0..count).all(|_| counter.try_cast(Message::Add(1)).is_ok())
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
+    let counter = Builder::new().mailbox(16).spawn::<Counter>(Setup::default()).unwrap();
+    let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
+    holds.get().unwrap();
+    // Two processes, one after the other: room that the first was granted and has not used is there for the second.
+    for _ in 0..2 {
+        assert!(casts_without_waiting::spawn(counter.address(), 7).unwrap().join().unwrap());
+    }
+    assert!(!casts_without_waiting::spawn(counter.address(), 7).unwrap().join().unwrap());
+    free.close();
+    assert!(counter.call(Message::Get).unwrap().number() >= 16);
+}
+
 #[offspring::test(timeout = "20s")]
 fn the_owners_word_passes_a_full_mailbox() {
     let counter = Builder::new().mailbox(1).grace(SHORT).spawn::<Counter>(Setup::default()).unwrap();
