@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
-use ipc_channel::ipc::{self, IpcSharedMemory};
+use ipc_channel::ipc::{self, IpcSharedMemory, OpaqueIpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -43,6 +43,15 @@ fn adopt<T: DeserializeOwned + Serialize>(descriptor: &OwnedFd) -> io::Result<T>
     no_panic("ipc-channel", || receiver.try_recv())?.map_err(|error| io::Error::other(error.to_string()))
 }
 
+/// The receiving end of a channel whose socket came from elsewhere: a fresh one, with this socket in place of its own.
+pub(crate) fn receiver_around(socket: OwnedFd) -> io::Result<OpaqueIpcReceiver> {
+    let (_, receiver) = ipc::channel::<()>()?;
+    let receiver = receiver.to_opaque();
+    let number = number_of(&receiver).ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
+    sys::replace(number, socket)?;
+    Ok(receiver)
+}
+
 /// Shared memory of this length, of which no page exists before somebody writes to it.
 pub(crate) fn sparse_memory(length: usize) -> io::Result<IpcSharedMemory> {
     adopt(&sys::sparse_memory(length)?)
@@ -73,6 +82,20 @@ mod tests {
         let received = socket_of(&receiver).unwrap();
         sys::send_packet(out.as_fd(), b"through", &[]).unwrap();
         assert_eq!(sys::recv_packet(received.as_fd(), 100).unwrap().0, b"through");
+    }
+
+    #[test]
+    fn a_receiver_around_a_socket_receives_what_is_sent_to_that() {
+        let (sender, receiver) = ipc::channel::<u32>().unwrap();
+        sender.send(7).unwrap();
+        let socket = socket_of(&receiver).unwrap();
+        drop(receiver);
+        let receiver: ipc::IpcReceiver<u32> = receiver_around(socket).unwrap().to();
+        assert_eq!(receiver.try_recv().unwrap(), 7);
+        sender.send(8).unwrap();
+        assert_eq!(receiver.try_recv().unwrap(), 8);
+        drop(receiver);
+        assert!(sender.send(9).is_err(), "no other descriptor of it is left");
     }
 
     #[test]

@@ -142,6 +142,7 @@ pub(crate) fn send_with_strays<M: Serialize>(sender: &IpcSender<M>, message: M) 
             .map_err(Failure::Io)?
             .map_err(Failure::from)
     })
+    .inspect(|()| strays::sent())
 }
 
 /// Runs `call` on another thread, and waits for it.

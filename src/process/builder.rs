@@ -2,23 +2,24 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{self, Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
+use ipc_channel::ipc::{self, IpcSender};
+use serde::de::DeserializeOwned;
 
+use crate::descriptor;
 use crate::error::{ExitReason, SpawnError};
 use crate::hub;
 use crate::process::companion::{self, Forwarding, Heir};
 use crate::process::current::{self, Identity};
-use crate::process::directory::Candidates;
 use crate::process::early::Early;
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
-use crate::process::handshake::{self, Boot, Hello};
+use crate::process::handshake::{Hello, WIRE_VERSION};
 use crate::process::inline::{self, Backend};
 use crate::process::registry::{self, ProcessWorker};
 use crate::process::start::{Limit, Start};
@@ -253,46 +254,61 @@ impl Builder {
                 problem: "cannot be prefixed: only stdout and stderr can".to_owned(),
             });
         }
-        let value = send_value(&worker)?;
-        drop(worker);
         // A service of this process that must outlive the child, so it comes first.
         reaper::start().map_err(SpawnError::io("start the reaper thread"))?;
         exit::install();
-
+        let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
+        let (sender, channel) = ipc::channel().map_err(SpawnError::io("make a channel"))?;
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
-            let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
-            return inline::spawn(identity, registered, child::run::<W>, value, timeout);
+            send_value(worker, &sender)?;
+            return inline::spawn(identity, registered, child::run::<W>, channel.to_opaque(), timeout);
         }
-        let limit = Limit::of(self.start_timeout.unwrap_or(START_TIMEOUT));
-        let (reports_in_child, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
-        let directory = Candidates::new().map_err(SpawnError::io("get random bytes"))?;
-        let detached = self.detached;
-        let token = sys::random().map_err(SpawnError::io("get random bytes"))?;
+        let limit = Limit::of(timeout);
+        let has_belongings = companion::prepare(
+            &Heir {
+                name: &identity.name,
+                logs: self.logs,
+            },
+            &sender,
+        );
+        let has_belongings = has_belongings.map_err(SpawnError::io("send what belongs to the new process"))?;
+        send_value(worker, &sender)?;
+        drop(sender);
+        let channel = descriptor::socket_of(&channel).map_err(SpawnError::io("make a channel"))?;
+        self.start(registered, identity, entry, limit, &channel, has_belongings)
+    }
 
-        let keeps_descriptors = self.keeps_descriptors;
-        let logs = self.logs;
-        let (mut start, hello_fds, early, pipes) = self.exec(&identity.name, entry, limit, &directory)?;
-        let stdio = [true, matches!(entry, Entry::Test(_)), true];
-        let hello = Hello::new(token, &directory, stdio, early, keeps_descriptors).map_err(SpawnError::io("read this program's image"))?;
-        start.tell(&hello, &hello_fds)?;
-        drop(hello_fds);
-        let server = start.hear_ready()?;
-        let belongings = companion::prepare(&Heir {
-            name: &identity.name,
-            logs,
-        });
-        let boot = Boot {
-            token,
-            worker: registered.to_owned(),
+    fn start<T: DeserializeOwned>(
+        self,
+        worker: &'static str,
+        identity: Identity,
+        entry: &Entry,
+        limit: Limit,
+        channel: &OwnedFd,
+        has_belongings: bool,
+    ) -> Result<Process<T>, SpawnError> {
+        let (detached, keeps_descriptors) = (self.detached, self.keeps_descriptors);
+        let lives = (!detached).then(sys::pipe).transpose();
+        let (theirs, life) = lives.map_err(SpawnError::io("make a pipe"))?.unzip();
+        let (mut start, stdio, early, pipes) = self.exec(&identity.name, entry, limit)?;
+        let hello = Hello {
+            version: WIRE_VERSION,
+            image: sys::image_identity().map_err(SpawnError::io("read this program's image"))?,
+            registry: registry::fingerprint(),
+            worker: worker.to_owned(),
             identity: identity.clone(),
             entry: entry.clone(),
-            value,
-            reports: reports_in_child,
-            belongings,
+            stdio: [true, matches!(entry, Entry::Test(_)), true],
+            early,
+            keeps_descriptors,
+            detached,
+            has_belongings,
         };
-        start.send_boot(server, boot)?;
+        let after: Vec<BorrowedFd<'_>> = [Some(channel), theirs.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
+        start.tell(&hello, &stdio, &after)?;
+        drop((stdio, theirs));
         start.hear_started()?;
-        let process = start.finish(&identity, registered, reports, pipes)?;
+        let process = start.finish(&identity, worker, life, pipes)?;
         if detached {
             process.running.detach();
         }
@@ -329,13 +345,7 @@ impl Builder {
     }
 
     /// Starts the image. Gives the descriptors that follow over the lifeline.
-    fn exec(
-        self,
-        name: &str,
-        entry: &Entry,
-        limit: Limit,
-        directory: &Candidates,
-    ) -> Result<(Start, Vec<OwnedFd>, (u64, u64), Pipes), SpawnError> {
+    fn exec(self, name: &str, entry: &Entry, limit: Limit) -> Result<(Start, Vec<OwnedFd>, (u64, u64), Pipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let open = |stdio: Stdio, which| stdio.open(which, name).map_err(stdio_error());
         let (stdin, stdin_end) = open(self.stdin.unwrap_or_else(Stdio::null), 0)?;
@@ -391,7 +401,7 @@ impl Builder {
             Err(source) => return Err(lost(name, child, source)),
         };
         let pipes = Pipes::new(stdin_end, stdout_end, stderr_end);
-        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, directory.clone(), early);
+        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, early);
         Ok((start, later, early_identity, pipes))
     }
 }
@@ -458,13 +468,11 @@ fn default_name(registered: &str) -> String {
     format!("{short}-{}", COUNT.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
-/// Puts the worker's value into a channel of its own, whose reading end then travels: so raw handles of
-/// ipc-channel inside it, which cross only in the message that their encoding precedes, are with it
-/// already, and an error comes before any process is started.
-fn send_value<W: ProcessWorker>(worker: &W) -> Result<OpaqueIpcReceiver, SpawnError> {
-    let (sender, receiver): (IpcSender<Packet>, IpcReceiver<Packet>) = ipc::channel().map_err(SpawnError::io("make a channel"))?;
-    let encoded = wire::encode_with_strays(worker);
-    let encoded = match encoded {
+/// Puts the worker's value into a channel, whose reading end then travels: so raw handles of ipc-channel inside it,
+/// which cross only in the message that their encoding precedes, are with it already, and an error comes before any
+/// process is started.
+fn send_value<W: ProcessWorker>(worker: W, channel: &IpcSender<Packet>) -> Result<(), SpawnError> {
+    let encoded = match wire::encode_with_strays(&worker) {
         Ok(encoded) => encoded,
         Err(error) => {
             // Raw handles that were encoded before the error must not ride on this thread's next message.
@@ -480,7 +488,7 @@ fn send_value<W: ProcessWorker>(worker: &W) -> Result<OpaqueIpcReceiver, SpawnEr
             source,
         }
     })?;
-    wire::send_with_strays(&sender, packet).map_err(|failure| SpawnError::Io {
+    wire::send_with_strays(channel, packet).map_err(|failure| SpawnError::Io {
         act: "send the worker",
         source: match failure {
             Failure::Io(error) => error,
@@ -488,5 +496,5 @@ fn send_value<W: ProcessWorker>(worker: &W) -> Result<OpaqueIpcReceiver, SpawnEr
         },
     })?;
     hub::announce();
-    Ok(receiver.to_opaque())
+    Ok(())
 }

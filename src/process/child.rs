@@ -3,12 +3,11 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
-use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender, OpaqueIpcReceiver};
+use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 
 use crate::error::PanicReport;
 use crate::hub;
@@ -16,12 +15,12 @@ use crate::process::companion;
 use crate::process::current::Identity;
 use crate::process::early;
 use crate::process::entry::Entry;
-use crate::process::handshake::{self, Answer, Boot, Hello, Report, WIRE_VERSION};
+use crate::process::handshake::{self, Answer, Hello, WIRE_VERSION};
 use crate::process::inline;
 use crate::process::lifeline;
 use crate::process::registry::{self, ProcessWorker};
 use crate::sys::{self, Keep};
-use crate::wire::{self, Carried, Failure, Packet};
+use crate::wire::{self, Carried, Packet};
 
 /// The exit code of a worker that panicked: Rust's own.
 pub(crate) const EXIT_PANIC: i32 = 101;
@@ -74,19 +73,9 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
     };
     report_panics(&lifeline);
     sys::reset_signals();
-    let boot = match receive_boot(&lifeline, &answer) {
-        Ok(boot) => boot,
-        Err(reason) => fail(reason),
-    };
-    let Some(run) = registry::find(&boot.worker) else {
-        fail(Answer::Mismatch(format!("worker `{}` is not registered in it", boot.worker)));
-    };
-    settle(boot.identity, boot.entry);
-    companion::receive(boot.belongings);
-    let reports = boot.reports;
-    let finished = match run(boot.value, &|| answer(&Answer::Started)) {
+    let finished = match work(&lifeline, settle, &answer) {
         Ok(finished) => finished,
-        Err(message) => fail(Answer::BadValue(message)),
+        Err(reason) => fail(reason),
     };
     let code = match finished {
         Finished::Panicked(message) => {
@@ -95,29 +84,40 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
             }
             EXIT_PANIC
         }
-        finished => {
-            report(&reports, finished);
+        Finished::Unsendable(message) => {
+            answer(&Answer::Unsendable(cut_message(message)));
+            0
+        }
+        Finished::Returned(packet) => {
+            if let Err(error) = handshake::tell_output(lifeline.as_fd(), packet) {
+                answer(&Answer::Unsendable(format!("it could not be sent: {error}")));
+            }
             0
         }
     };
     std::process::exit(code)
 }
 
-/// Sends what `run` returned; a panic is no return. A parent that is gone does not want it.
-pub(crate) fn report(reports: &IpcSender<Report>, finished: Finished) {
-    let unsendable = match finished {
-        Finished::Returned(packet) => match wire::send(reports, Report::Returned(packet)) {
-            Err(Failure::Io(error)) => format!("it could not be sent: {error}"),
-            _ => return,
-        },
-        Finished::Unsendable(message) => message,
-        Finished::Panicked(_) => return,
+/// Receives the worker and runs it. The `Err` says why there is none.
+fn work(lifeline: &Arc<OwnedFd>, settle: impl FnOnce(Identity, Entry), answer: &dyn Fn(&Answer)) -> Result<Finished, Answer> {
+    let (hello, channel) = arrive(lifeline)?;
+    let run =
+        registry::find(&hello.worker).ok_or_else(|| Answer::Mismatch(format!("worker `{}` is not registered in it", hello.worker)))?;
+    settle(hello.identity, hello.entry);
+    let value = if hello.has_belongings {
+        companion::receive(channel).map_err(|error| failed("receive what belongs to it", error))?
+    } else {
+        channel
     };
-    let _ = wire::send(reports, Report::Unsendable(unsendable));
+    run(value, &|| answer(&Answer::Started)).map_err(Answer::BadValue)
 }
 
-fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boot, Answer> {
-    let failed = |act: &str, error: io::Error| Answer::Failed(format!("could not {act}: {error}"));
+fn failed(act: &str, error: io::Error) -> Answer {
+    Answer::Failed(format!("could not {act}: {error}"))
+}
+
+/// Takes what lies ready for this process; gives the channel with its worker.
+fn arrive(lifeline: &Arc<OwnedFd>) -> Result<(Hello, OpaqueIpcReceiver), Answer> {
     let (hello, fds) = handshake::hear::<Hello>(lifeline.as_fd())
         .map_err(|error| Answer::Mismatch(format!("the first message is not understood: {error}")))?
         .ok_or_else(|| Answer::Failed("the parent is gone".to_owned()))?;
@@ -128,51 +128,29 @@ fn receive_boot(lifeline: &Arc<OwnedFd>, answer: &dyn Fn(&Answer)) -> Result<Boo
         )));
     }
     hello.check().map_err(Answer::Mismatch)?;
+    let mut fds = fds.into_iter();
+    let stdio = hello.stdio.map(|given| if given { fds.next() } else { None });
+    let (channel, life) = (fds.next(), fds.next());
+    if life.is_none() && !hello.detached {
+        return Err(Answer::Failed("no descriptors were free for what its parent gave it".to_owned()));
+    }
+    // From here on the end of the parent is our end.
+    lifeline::hold(lifeline.clone(), life).map_err(|error| failed("tie its life to its parent's", error))?;
     sys::close_inherited(if hello.keeps_descriptors {
         Keep::AllButMemory
     } else {
         Keep::Nothing
     });
-    let stdio_failed = |error| failed("set up stdin, stdout and stderr", error);
-    let stderr = take_stdio(hello.stdio, fds).map_err(stdio_failed)?;
-
-    // Reachable for its user only, and for him, whatever mask the process was given.
-    let server = |directory: &Path| {
-        let server = || wire::no_panic("ipc-channel", IpcOneShotServer::new);
-        let server = sys::with_env("TMPDIR", directory, server).and_then(|server| server);
-        // ipc-channel's panic does not say why there is no room; a directory in that place would.
-        server.or_else(|error| std::fs::create_dir(directory.join("room")).and(Err(error)))
-    };
-    let (directory, (server, name)) = sys::with_umask(0o077, || hello.directory.make(server))
-        .map_err(|error| failed("make a server socket in a directory for temporary files", error))?;
-    // Before `accept`, which waits without a limit: from here on the end of the parent is our end.
-    lifeline::watch(lifeline.clone(), directory.path().to_owned()).map_err(|error| failed("start a thread", error))?;
-    answer(&Answer::Ready(name));
-    let boot = accept(server, &hello.token).map_err(|error| failed("receive the worker", error))?;
-    if let Some(stderr) = stderr {
-        early::settle(hello.early, stderr).map_err(stdio_failed)?;
-    }
-    Ok(boot)
+    take_stdio(lifeline, hello.early, stdio).map_err(|error| failed("set up stdin, stdout and stderr", error))?;
+    let channel = handshake::channel_around(channel).map_err(|error| failed("make a channel", error))?;
+    Ok((hello, channel))
 }
 
-/// Believes only who knows the token: whoever reaches the server could connect first.
-fn accept(server: IpcOneShotServer<Boot>, token: &[u8; 16]) -> io::Result<Boot> {
-    let (_, boot) = wire::no_panic("ipc-channel", || server.accept())?.map_err(io::Error::other)?;
-    if boot.token == *token {
-        Ok(boot)
-    } else {
-        Err(io::Error::other("somebody else connected to it"))
-    }
-}
-
-/// Gives stderr, whose turn comes later.
-fn take_stdio(which: [bool; 3], fds: Vec<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+fn take_stdio(lifeline: &OwnedFd, early: (u64, u64), [stdin, stdout, stderr]: [Option<OwnedFd>; 3]) -> io::Result<()> {
     // What a test harness printed so far goes where its stdout went, not into the worker's.
     let _ = io::stdout().flush();
-    let mut fds = fds.into_iter();
-    let [stdin, stdout, stderr] = which.map(|given| if given { fds.next() } else { None });
     sys::set_stdio(stdin, stdout, None)?;
-    Ok(stderr)
+    stderr.map_or(Ok(()), |stderr| early::settle(lifeline.as_fd(), early, stderr))
 }
 
 const MESSAGE_MAX: usize = 8 << 10;
@@ -329,28 +307,13 @@ fn cut(mut text: String, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ipc_channel::ipc::{IpcReceiver, IpcSender, channel};
-
     use super::*;
-
-    fn boot(token: [u8; 16]) -> Boot {
-        let (_, value): (IpcSender<()>, IpcReceiver<()>) = channel().unwrap();
-        Boot {
-            token,
-            worker: "worker".to_owned(),
-            identity: Identity::of_main(),
-            entry: Entry::Main,
-            value: value.to_opaque(),
-            reports: channel().unwrap().0,
-            belongings: companion::Belongings::default(),
-        }
-    }
 
     /// What is answered to this first message.
     fn answer_to(first: &[u8]) -> String {
         let (parent, child) = sys::packet_pair().unwrap();
         sys::send_packet(parent.as_fd(), first, &[]).unwrap();
-        match receive_boot(&Arc::new(child), &|_| panic!("nothing is to be answered yet")) {
+        match arrive(&Arc::new(child)) {
             Err(Answer::Mismatch(message)) => message,
             other => panic!("{other:?}"),
         }
@@ -358,27 +321,23 @@ mod tests {
 
     #[test]
     fn a_parent_of_another_version_is_refused_before_anything_is_done() {
-        let directory = crate::process::directory::Candidates::new().unwrap();
-        let mut hello = Hello::new([7; 16], &directory, [false; 3], (0, 0), false).unwrap();
-        hello.version += 1;
+        let hello = Hello {
+            version: WIRE_VERSION + 1,
+            image: sys::image_identity().unwrap(),
+            registry: registry::fingerprint(),
+            worker: "worker".to_owned(),
+            identity: Identity::of_main(),
+            entry: Entry::Main,
+            stdio: [false; 3],
+            early: (0, 0),
+            keeps_descriptors: false,
+            detached: true,
+            has_belongings: false,
+        };
         let bytes = wire::encode(&hello).unwrap().bytes;
         assert!(answer_to(&bytes).contains("speaks version"));
         // What comes later in the message may be anything in another version.
         let cut = answer_to(&bytes[..bytes.len() / 2]);
         assert!(cut.contains("not understood"), "{cut}");
-    }
-
-    #[test]
-    fn only_who_knows_the_token_is_believed() {
-        let (right, mut wrong) = ([7; 16], [7; 16]);
-        wrong[15] = 8;
-        for (sent, believed) in [(right, true), (wrong, false), ([0; 16], false)] {
-            let (server, name) = IpcOneShotServer::new().unwrap();
-            let client = std::thread::spawn(move || IpcSender::connect(name).unwrap().send(boot(sent)).unwrap());
-            let accepted = accept(server, &right);
-            client.join().unwrap();
-            assert_eq!(accepted.is_ok(), believed);
-            assert!(believed || accepted.unwrap_err().to_string().contains("somebody else"));
-        }
     }
 }

@@ -1,11 +1,13 @@
 //! What layers above do for each child: names of actors and records of logs take their way from here.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use ipc_channel::ipc::{IpcReceiver, IpcSender, OpaqueIpcReceiver};
 use serde::{Deserialize, Serialize};
 
 use crate::hub;
-use crate::wire::{self, Encoded, Packet};
+use crate::wire::{self, Encoded, Failure, Packet};
 
 /// Where the records go that a child logs with the `log` crate.
 ///
@@ -62,8 +64,8 @@ pub(crate) struct Companion {
 inventory::collect!(Companion);
 
 /// What a child gets besides its worker.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Belongings(Vec<(String, Packet)>);
+#[derive(Debug, Serialize, Deserialize)]
+struct Belongings(Vec<(String, Packet)>);
 
 /// How long the end of the program waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -72,23 +74,39 @@ fn companions() -> impl Iterator<Item = &'static Companion> {
     inventory::iter::<Companion>()
 }
 
-pub(super) fn prepare(heir: &Heir<'_>) -> Belongings {
+/// Puts into the channel of a new child what it gets; whether there is anything.
+pub(super) fn prepare<T>(heir: &Heir<'_>, channel: &IpcSender<T>) -> io::Result<bool>
+where
+    T: Serialize,
+{
     let belongings = companions().filter_map(|companion| {
         let encoded = (companion.prepare)(heir)?;
-        // The child is one of those that the value's handles are under way to.
-        hub::announce();
-        wire::drop_strays();
         Some((companion.name.to_owned(), Packet::new(encoded).ok()?))
     });
-    Belongings(belongings.collect())
+    let belongings = Belongings(belongings.collect());
+    if belongings.0.is_empty() {
+        return Ok(false);
+    }
+    let sent = wire::send(&channel.clone().to_opaque().to(), belongings);
+    // The child is one of those that the handles in it are under way to.
+    hub::announce();
+    match sent {
+        Ok(()) => Ok(true),
+        Err(Failure::Io(error)) => Err(error),
+        Err(other) => Err(io::Error::other(format!("{other:?}"))),
+    }
 }
 
-pub(super) fn receive(belongings: Belongings) {
+/// In the child; gives the channel back.
+pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
+    let channel: IpcReceiver<Belongings> = channel.to();
+    let belongings = wire::recv(&channel, None).map_err(|failure| io::Error::other(format!("{failure:?}")))?;
     for (name, packet) in belongings.0 {
         if let Some(companion) = companions().find(|companion| companion.name == name) {
             (companion.receive)(packet);
         }
     }
+    Ok(channel.to_opaque())
 }
 
 pub(super) fn settle(deadline: Option<Instant>) {

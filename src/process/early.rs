@@ -3,11 +3,15 @@
 //! Until it has received its worker, its stderr is a pipe to the parent, which passes everything on at once and
 //! remembers the end for the error of a start that fails. Then the child puts the real stderr in that place. A pipe,
 //! and not a file in memory that is read afterwards: so nothing is late, and nothing is lost with the parent.
+//!
+//! All must be passed on before the child writes to the real one. Mostly there is nothing, and nobody waits: the pipe is empty, and
+//! the parent, which says [`Order::Hold`] *before* it takes anything out, has said nothing. Else the child waits for it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::process::handshake::{self, Answer, Order};
 use crate::sys;
 
 /// How much an error tells of it.
@@ -27,6 +31,8 @@ pub(crate) struct Early {
     tail: Vec<u8>,
     /// Nobody can write any more.
     ended: bool,
+    /// Whether the child knows that something was written.
+    held: bool,
 }
 
 impl Early {
@@ -40,6 +46,7 @@ impl Early {
             pending: Vec::new(),
             tail: Vec::new(),
             ended: false,
+            held: false,
         };
         Ok((early, theirs))
     }
@@ -56,6 +63,16 @@ impl Early {
             (true, false) => Some(sys::Interest::Read(self.from.as_fd())),
             (true, true) => None,
         }
+    }
+
+    /// As [`pass_on`](Early::pass_on), while the child may be about to change to the real one.
+    pub(crate) fn pass_on_for(&mut self, lifeline: BorrowedFd<'_>) {
+        if !self.held && sys::has_unread(self.from.as_fd()) {
+            self.held = true;
+            // A child that is gone writes nothing.
+            let _ = handshake::tell(lifeline, &Order::Hold, &[]);
+        }
+        self.pass_on();
     }
 
     /// Passes on, without waiting, all that is there now, as far as it is taken.
@@ -119,9 +136,14 @@ impl Early {
 }
 
 /// In the child: puts the real stderr in its place, unless a wrapper has put something else there.
-pub(crate) fn settle(pipe: (u64, u64), real: OwnedFd) -> io::Result<()> {
-    if sys::stderr_identity() == Some(pipe) {
-        sys::set_stdio(None, None, Some(real))?;
+pub(crate) fn settle(lifeline: BorrowedFd<'_>, pipe: (u64, u64), real: OwnedFd) -> io::Result<()> {
+    if sys::stderr_identity() != Some(pipe) {
+        return Ok(());
     }
-    Ok(())
+    // In this order: what is not in the pipe any more was announced before.
+    if sys::stderr_has_unread() || handshake::hear_now::<Order>(lifeline).is_ok() {
+        handshake::tell(lifeline, &Answer::Early, &[])?;
+        while !matches!(handshake::hear(lifeline)?, Some((Order::GoOn, _)) | None) {}
+    }
+    sys::set_stdio(None, None, Some(real))
 }

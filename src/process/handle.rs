@@ -9,20 +9,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::IpcReceiver;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
-use crate::process::child::EXIT_PANIC;
+use crate::process::child::{self, Finished};
 use crate::process::companion;
 use crate::process::current::Identity;
-use crate::process::handshake::{self, Answer, Order, Report};
+use crate::process::handshake::{self, Order};
 use crate::process::inline::{Backend, OnThread};
+use crate::process::reaper;
 use crate::process::stdio::Pipes;
 use crate::process::stop::Stop;
-use crate::sys::{self, Pidfd, Status, Tree};
+use crate::process::told::{Output, Told};
+use crate::sys::{self, Pidfd, Tree};
 use crate::watch::{Seat, Target, Waiter, Waiters};
-use crate::wire::{self, Failure, Packet};
+use crate::wire;
 
 /// A child that was started, until nobody holds it and it has been reaped.
 #[derive(Debug)]
@@ -54,29 +55,44 @@ enum State {
 pub(crate) struct Life {
     /// Shared with a [`Process::join_with_output`] that waits for it.
     pidfd: Arc<Pidfd>,
-    /// Its closing is the child's end. Over it come the child's panics.
+    /// Over it come the child's panics, and what its worker returned.
     lifeline: OwnedFd,
-    reports: IpcReceiver<Report>,
+    /// Its closing is the child's end; `None` if that was detached from its start on.
+    life: Option<OwnedFd>,
     terminated: Option<KillCause>,
     killed: Option<KillCause>,
     pub(super) stop: Option<Stop>,
+    /// Whether a thread that joins watches for its end, in place of the reaper.
+    joined: bool,
 }
 
 impl Life {
-    pub(crate) fn new(pidfd: Pidfd, lifeline: OwnedFd, reports: IpcReceiver<Report>) -> Life {
+    pub(crate) fn new(pidfd: Pidfd, lifeline: OwnedFd, life: Option<OwnedFd>) -> Life {
         Life {
             pidfd: Arc::new(pidfd),
             lifeline,
-            reports,
+            life,
             terminated: None,
             killed: None,
             stop: None,
+            joined: false,
         }
     }
 
-    /// The few orders fit the socket's buffer, and a child that has ended needs none.
-    pub(super) fn tell(&self, order: Order) {
-        let _ = handshake::tell(self.lifeline.as_fd(), &order, &[]);
+    /// It fits the socket's buffer, and a child that has ended needs none.
+    pub(super) fn ask_to_stop(&self) {
+        let _ = handshake::tell(self.lifeline.as_fd(), &Order::Stop, &[]);
+    }
+
+    /// The buffer of the child's own socket then holds its life too.
+    pub(super) fn detach(&self) {
+        let Some(life) = &self.life else { return };
+        match handshake::tell(self.lifeline.as_fd(), &Order::Detach, &[life.as_fd()]) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                log::error!(target: "offspring::process", "a process could not be detached: {error}");
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn terminate(&mut self, cause: KillCause) {
@@ -98,14 +114,6 @@ impl Life {
         self.killed.get_or_insert(KillCause::Kill);
         Tree::suspend(&self.pidfd, pid).kill();
     }
-}
-
-#[derive(Debug)]
-enum Output {
-    None,
-    Here(Packet),
-    Lost(String),
-    Taken,
 }
 
 impl Running {
@@ -184,32 +192,64 @@ impl Running {
         !matches!(*self.state(), State::Ended { .. })
     }
 
-    /// Called once, by the reaper, with the status it took.
-    pub(crate) fn end(&self, status: Status) {
+    /// Takes the status of the process, if it has ended; called by whoever sees that: the reaper, or a thread that joins.
+    pub(crate) fn reap(&self) {
         let mut state = self.state();
-        if let State::Running(life) = &*state {
-            let told = Told::drain(life);
-            let (reason, output) = told.judge(status, life.terminated, life.killed);
-            *state = State::Ended { reason, output };
-        }
+        let State::Running(life) = &*state else { return };
+        // Under the lock: a status can be taken once.
+        let Some(status) = life.pidfd.reap() else { return };
+        // Before anybody learns of the end: who joined it does not find it among the running.
+        reaper::forget(self.id, &life.pidfd);
+        let told = Told::drain(life.lifeline.as_fd());
+        let (reason, output) = told.judge(status, life.terminated, life.killed);
+        *state = State::Ended { reason, output };
         drop(state);
         self.tell_end();
     }
 
-    /// Called once, by the worker's thread at its end.
-    pub(crate) fn end_on_thread(&self, panic: Option<PanicReport>) {
-        let mut state = self.state();
-        if let State::OnThread(thread) = &*state {
-            let mut told = Told {
-                panic_in_run: panic,
-                ..Told::default()
-            };
-            told.hear(&thread.reports);
-            let code = if told.panic_in_run.is_some() { EXIT_PANIC } else { 0 };
-            let (reason, output) = told.judge(Status::Exited(code), None, None);
-            *state = State::Ended { reason, output };
+    /// As [`wait`](Running::wait), by looking itself, if nobody else does: so an end wakes the thread that waits for it, and not the
+    /// reaper first. Not for a thread that has lost its thread-locals.
+    fn join(&self, deadline: Option<Instant>) -> bool {
+        if let Some(pidfd) = self.take_watch() {
+            // An error is no memory to wait with.
+            let ended = pidfd.wait_or_any(&[], deadline).is_ok_and(|ended| ended.is_some());
+            if ended {
+                self.reap();
+            }
+            self.give_watch_back();
         }
-        drop(state);
+        self.wait(deadline)
+    }
+
+    /// The pidfd, if the reaper watched it until now.
+    fn take_watch(&self) -> Option<Arc<Pidfd>> {
+        self.with_life(|life| {
+            (!std::mem::replace(&mut life.joined, true)).then(|| {
+                reaper::leave_alone(self.id, &life.pidfd);
+                life.pidfd.clone()
+            })
+        })
+        .flatten()
+    }
+
+    fn give_watch_back(&self) {
+        self.with_life(|life| {
+            life.joined = false;
+            reaper::watch_again(self.id, &life.pidfd);
+        });
+    }
+
+    /// Called once, by the worker's thread at its end.
+    pub(crate) fn end_on_thread(&self, finished: Finished, panic: Option<PanicReport>) {
+        let (reason, output) = match finished {
+            Finished::Returned(packet) => (ExitReason::Returned, Output::Here(packet)),
+            Finished::Unsendable(message) => (ExitReason::Returned, Output::Lost(message)),
+            Finished::Panicked(message) => {
+                let report = panic.unwrap_or_else(|| child::bare_report(message));
+                (ExitReason::Panicked(Box::new(report)), Output::None)
+            }
+        };
+        *self.state() = State::Ended { reason, output };
         self.tell_end();
     }
 
@@ -249,78 +289,6 @@ impl Target for Running {
             waiter.set(waker);
         }
         matches!(*state, State::Ended { .. })
-    }
-}
-
-/// What a child said before it ended.
-#[derive(Default)]
-struct Told {
-    returned: Option<Output>,
-    panic_in_run: Option<PanicReport>,
-    panic_elsewhere: Option<PanicReport>,
-    /// Why there is no output, though there was one.
-    broken: Option<String>,
-}
-
-impl Told {
-    /// The child is dead, so what it sent is all here: nothing is waited for.
-    fn drain(life: &Life) -> Told {
-        let mut told = Told::default();
-        while let Some(answer) = handshake::hear_now(life.lifeline.as_fd()) {
-            match answer {
-                Answer::Panicked { in_run: true, report } => told.panic_in_run = Some(report),
-                Answer::Panicked { in_run: false, report } => told.panic_elsewhere = Some(report),
-                _ => {}
-            }
-        }
-        told.hear(&life.reports);
-        told
-    }
-
-    fn hear(&mut self, reports: &IpcReceiver<Report>) {
-        match wire::recv(reports, Some(Instant::now())) {
-            Ok(Report::Returned(packet)) => self.returned = Some(Output::Here(packet)),
-            Ok(Report::Unsendable(message)) => self.returned = Some(Output::Lost(message)),
-            Err(Failure::Disconnected | Failure::Timeout) => {}
-            Err(Failure::Io(error)) => self.broken = Some(format!("it could not be received: {error}")),
-        }
-    }
-
-    fn judge(mut self, status: Status, terminated: Option<KillCause>, killed: Option<KillCause>) -> (ExitReason, Output) {
-        if let Some(output) = self.returned.take() {
-            return (ExitReason::Returned, output);
-        }
-        let reason = match (status, terminated, killed) {
-            (Status::Signaled { signal: signal @ 9, .. }, _, Some(cause))
-            | (Status::Signaled { signal: signal @ 15, .. }, Some(cause), _) => ExitReason::Killed { cause, signal },
-            // A panic that was caught is only the reason if the process ended as panics end it.
-            (Status::Exited(EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => self.panicked(),
-            (Status::Signaled { signal: 6, .. }, ..) if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() => self.panicked(),
-            (Status::Exited(0), ..) if self.broken.is_some() => {
-                return (ExitReason::Returned, Output::Lost(self.broken.unwrap_or_default()));
-            }
-            (status, ..) => unsaid(status),
-        };
-        (reason, Output::None)
-    }
-
-    fn panicked(self) -> ExitReason {
-        let report = match (self.panic_in_run, self.panic_elsewhere) {
-            // A panic of another thread that `run` passed on: the other thread knows the place.
-            (Some(run), Some(elsewhere)) if run.location.is_none() && run.message == elsewhere.message => elsewhere,
-            (Some(report), _) | (None, Some(report)) => report,
-            (None, None) => return ExitReason::Unknown,
-        };
-        ExitReason::Panicked(Box::new(report))
-    }
-}
-
-/// The reason, for a child that said nothing of it.
-pub(crate) fn unsaid(status: Status) -> ExitReason {
-    match status {
-        Status::Exited(code) => ExitReason::Exited(code),
-        Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
-        Status::Unknown => ExitReason::Unknown,
     }
 }
 
@@ -419,7 +387,7 @@ impl<T: DeserializeOwned> Process<T> {
         let (name, pid) = (running.name.clone(), running.pid);
         // A deadline that the clock cannot express is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let ended = running.wait(deadline);
+        let ended = running.join(deadline);
         if ended {
             self.pipes.settle(deadline);
             companion::settle(deadline);

@@ -1,69 +1,58 @@
-//! What parent and child say to each other before the worker runs.
+//! What parent and child say to each other.
 //!
-//! The lifeline is a packet socket that the child gets as stdin and takes away from there at once. The
-//! parent's end stays open as long as the parent lives: its end is the child's end. Over it go the
-//! token and the fingerprint down, and the name of the child's ipc-channel server up; later the panics of
-//! the child, since a panic may be ipc-channel's own. The child is the
-//! server, since `IpcOneShotServer::accept` waits without a limit: in the child the lifeline ends it, and
-//! the parent waits for lifeline, pidfd and deadline together.
+//! The lifeline is a packet socket that the child gets as stdin and takes away from there at once. All that a child needs lies
+//! in it before the child is up: one packet with plain data, and descriptors: its stdio, and the end of a channel
+//! with its worker's value. So a start is one way there and one back, neither waits for the other without a limit, and there is
+//! nothing that a stranger could connect to. Later go over it the panics of the child, since a panic may be
+//! ipc-channel's own, and what its worker returned.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender};
+use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::descriptor;
 use crate::error::PanicReport;
-use crate::process::companion::Belongings;
 use crate::process::current::Identity;
-use crate::process::directory::Candidates;
 use crate::process::entry::Entry;
 use crate::process::registry;
 use crate::sys;
-use crate::wire::{self, Packet};
+use crate::wire::{self, Encoded, Failure, Packet};
 
 /// One number for everything that is said here and over sessions.
 pub(crate) const WIRE_VERSION: u32 = 1;
 
 /// The longest packet on a lifeline: a panic with its backtrace.
 pub(crate) const PACKET_MAX: usize = 32 << 10;
+/// An output of more bytes goes by a channel: with a handful of panics it fits the lifeline's buffer, which nobody reads before
+/// the end.
+const OUTPUT_MAX: usize = 16 << 10;
 
-/// Parent to child, first of all. With it come the descriptors that `stdio` names, in this order.
+/// Parent to child, first of all. With it come the descriptors that `stdio` names, in this order, then the channel of the
+/// worker's value, and the life of the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) version: u32,
-    pub(crate) token: [u8; 16],
     pub(crate) image: [u64; 4],
     pub(crate) registry: u64,
-    pub(crate) directory: Candidates,
+    pub(crate) worker: String,
+    pub(crate) identity: Identity,
+    pub(crate) entry: Entry,
     pub(crate) stdio: [bool; 3],
     /// Which file its stderr is until it has its worker; see `early`.
     pub(crate) early: (u64, u64),
     /// Whether the child keeps what it got through exec.
     pub(crate) keeps_descriptors: bool,
+    /// Whether it outlives its parent: then there is no life.
+    pub(crate) detached: bool,
+    /// Whether there are belongings in the channel, before the value.
+    pub(crate) has_belongings: bool,
 }
 
 impl Hello {
-    pub(crate) fn new(
-        token: [u8; 16],
-        directory: &Candidates,
-        stdio: [bool; 3],
-        early: (u64, u64),
-        keeps_descriptors: bool,
-    ) -> io::Result<Hello> {
-        Ok(Hello {
-            version: WIRE_VERSION,
-            token,
-            image: sys::image_identity()?,
-            registry: registry::fingerprint(),
-            directory: directory.clone(),
-            stdio,
-            early,
-            keeps_descriptors,
-        })
-    }
-
     /// Whether the process that reads this runs the program that wrote it; if not, what differs.
     pub(crate) fn check(&self) -> Result<(), String> {
         let image = sys::image_identity().map_err(|error| format!("its own image cannot be read: {error}"))?;
@@ -78,20 +67,24 @@ impl Hello {
     }
 }
 
-/// Parent to child, over the lifeline, while its worker runs: each at most once.
+/// Parent to child, over the lifeline: each at most once.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// The early stderr has something that must be passed on before the child writes to its own.
+    Hold,
+    /// It is passed on.
+    GoOn,
     /// Come to an end.
     Stop,
-    /// Live on when the lifeline ends.
+    /// Live on when the parent ends. With it comes the end of the life whose closing would be the child's death.
     Detach,
 }
 
 /// Child to parent, over the lifeline.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Same program; connect to this server.
-    Ready(String),
+    /// Something was written to the early stderr: pass it on, and say when.
+    Early,
     /// Not the same program.
     Mismatch(String),
     /// The start failed in the child.
@@ -102,6 +95,12 @@ pub(crate) enum Answer {
     Started,
     /// At any time, also while `run` runs: at most a handful, which fit the buffer.
     Panicked { in_run: bool, report: PanicReport },
+    /// What `run` returned.
+    Returned(Vec<u8>),
+    /// The same, in the channel whose end comes with this.
+    Parcel,
+    /// `run` returned what does not encode, or cannot be sent.
+    Unsendable(String),
 }
 
 impl Answer {
@@ -116,30 +115,40 @@ impl Answer {
     }
 }
 
-/// Parent to child, over the child's server.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Boot {
-    pub(crate) token: [u8; 16],
-    pub(crate) worker: String,
-    pub(crate) identity: Identity,
-    pub(crate) entry: Entry,
-    /// Holds one message: the worker's value, with what it carries.
-    pub(crate) value: ipc_channel::ipc::OpaqueIpcReceiver,
-    pub(crate) reports: IpcSender<Report>,
-    pub(crate) belongings: Belongings,
+/// Sends what `run` returned.
+pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Packet) -> io::Result<()> {
+    match packet.into_plain(OUTPUT_MAX) {
+        Ok(bytes) => tell(socket, &Answer::Returned(bytes), &[]),
+        Err(packet) => {
+            let (sender, receiver) = ipc_channel::ipc::channel()?;
+            match wire::send(&sender, packet) {
+                Ok(()) => {}
+                Err(Failure::Io(error)) => return Err(error),
+                Err(other) => return Err(io::Error::other(format!("{other:?}"))),
+            }
+            tell(socket, &Answer::Parcel, &[descriptor::socket_of(&receiver)?.as_fd()])
+        }
+    }
 }
 
-/// Child to parent, when `run` has ended. One for each process, so that it fits the buffer and sending
-/// never blocks.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Report {
-    Returned(Packet),
-    /// `run` returned what does not encode.
-    Unsendable(String),
+/// Takes what [`tell_output`] has sent with an [`Answer::Parcel`].
+pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Packet> {
+    let socket = fds
+        .into_iter()
+        .next()
+        .ok_or_else(|| io::Error::other("no descriptor was free for it"))?;
+    let receiver: IpcReceiver<Packet> = descriptor::receiver_around(socket)?.to();
+    wire::recv(&receiver, Some(Instant::now())).map_err(|failure| match failure {
+        Failure::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    })
 }
 
-pub(crate) fn reports() -> io::Result<(IpcSender<Report>, IpcReceiver<Report>)> {
-    ipc_channel::ipc::channel()
+pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Packet> {
+    Packet::new(Encoded {
+        bytes,
+        handles: Vec::new(),
+    })
 }
 
 pub(crate) fn tell<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -148,8 +157,16 @@ pub(crate) fn tell<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[Bor
 }
 
 /// `None` is the end of the stream.
-pub(crate) fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<std::os::fd::OwnedFd>)>> {
-    let (bytes, fds) = sys::recv_packet(socket, PACKET_MAX)?;
+pub(crate) fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    understand(sys::recv_packet(socket, PACKET_MAX)?)
+}
+
+/// As [`hear`], for what is there already; `WouldBlock` if nothing is.
+pub(crate) fn hear_now<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    understand(sys::try_recv_packet(socket, PACKET_MAX)?)
+}
+
+fn understand<M: DeserializeOwned>((bytes, fds): (Vec<u8>, Vec<OwnedFd>)) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -157,8 +174,13 @@ pub(crate) fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Op
     Ok(Some((message, fds)))
 }
 
-/// As [`hear`], for what is there already; `None` if nothing is.
-pub(crate) fn hear_now<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<M> {
-    let bytes = sys::try_recv_packet(socket, PACKET_MAX).ok()?;
+/// What the parent wants next: it stays there.
+pub(crate) fn next_order(socket: BorrowedFd<'_>) -> Option<Order> {
+    let bytes = sys::peek_packet::<16>(socket)?;
     wire::decode(&bytes, Vec::new()).ok()
+}
+
+/// The end of a channel that came as a descriptor.
+pub(crate) fn channel_around(socket: Option<OwnedFd>) -> io::Result<OpaqueIpcReceiver> {
+    descriptor::receiver_around(socket.ok_or_else(|| io::Error::other("no descriptor was free for it"))?)
 }

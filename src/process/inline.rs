@@ -12,14 +12,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, OpaqueIpcReceiver};
+use ipc_channel::ipc::OpaqueIpcReceiver;
 use serde::de::DeserializeOwned;
 
 use crate::error::{PanicReport, SpawnError};
 use crate::process::child::{self, Finished};
 use crate::process::current::Identity;
 use crate::process::handle::{Process, Running};
-use crate::process::handshake::{self, Report};
 use crate::process::reaper;
 use crate::process::registry::Run;
 use crate::process::stdio::Pipes;
@@ -119,7 +118,6 @@ impl Asked {
 #[derive(Debug)]
 pub(crate) struct OnThread {
     pub(crate) asked: Arc<Asked>,
-    pub(crate) reports: IpcReceiver<Report>,
 }
 
 /// What the worker's own thread knows.
@@ -174,17 +172,9 @@ pub(crate) fn spawn<T: DeserializeOwned>(
     value: OpaqueIpcReceiver,
     timeout: Duration,
 ) -> Result<Process<T>, SpawnError> {
-    let (reports_of_thread, reports) = handshake::reports().map_err(SpawnError::io("make a channel"))?;
     let asked = Arc::new(Asked::default());
     let (name, pid) = (identity.name.clone(), std::process::id());
-    let running = Running::on_thread(
-        &identity,
-        worker,
-        OnThread {
-            asked: asked.clone(),
-            reports,
-        },
-    );
+    let running = Running::on_thread(&identity, worker, OnThread { asked: asked.clone() });
     let running = Arc::new(running);
     let (started, start) = mpsc::sync_channel(1);
     let here = Here {
@@ -193,7 +183,7 @@ pub(crate) fn spawn<T: DeserializeOwned>(
         panic: None,
     };
     let on_thread = running.clone();
-    let body = move || work(here, run, value, &reports_of_thread, &on_thread, &started);
+    let body = move || work(here, run, value, &on_thread, &started);
     let thread = thread::Builder::new().name(name.clone()).stack_size(STACK).spawn(body);
     thread.map_err(SpawnError::io("start a thread"))?;
     match start.recv_timeout(timeout) {
@@ -212,7 +202,7 @@ pub(crate) fn spawn<T: DeserializeOwned>(
 }
 
 /// The whole life of the thread.
-fn work(here: Here, run: Run, value: OpaqueIpcReceiver, reports: &IpcSender<Report>, running: &Arc<Running>, started: &Started) {
+fn work(here: Here, run: Run, value: OpaqueIpcReceiver, running: &Arc<Running>, started: &Started) {
     HERE.set(Some(here));
     let finished = run(value, &|| {
         // Known before `spawn` returns.
@@ -220,22 +210,19 @@ fn work(here: Here, run: Run, value: OpaqueIpcReceiver, reports: &IpcSender<Repo
         let _ = started.send(Ok(()));
     });
     let last = HERE.take().and_then(|here| here.panic);
-    let panic = match finished {
+    let finished = match finished {
         // It never ran, and nobody holds it.
         Err(message) => {
             let _ = started.send(Err(message));
             return;
         }
-        Ok(Finished::Panicked(message)) => {
-            // One that was caught before is not it.
-            let last = last.filter(|report| report.message == child::cut_message(message.clone()));
-            Some(last.unwrap_or_else(|| child::bare_report(message)))
-        }
-        Ok(finished) => {
-            child::report(reports, finished);
-            None
-        }
+        Ok(finished) => finished,
+    };
+    let panic = match &finished {
+        // One that was caught before is not it.
+        Finished::Panicked(message) => last.filter(|report| report.message == child::cut_message(message.clone())),
+        _ => None,
     };
     reaper::release(running.id);
-    running.end_on_thread(panic);
+    running.end_on_thread(finished, panic);
 }

@@ -1,104 +1,116 @@
 //! The child's end of the lifeline: what the parent asks for, and the parent's end.
+//!
+//! No thread waits for either. The parent holds the writing end of a pipe, the *life* of the child: when it is gone, the system
+//! kills the child. What the parent asks for stays in the socket's buffer, where whoever wants to know looks.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 use std::time::Instant;
 
 use crate::process::handshake::{self, Order};
 use crate::sys;
 
-/// The exit code of a child whose parent is gone. Nobody is left to see it.
+/// The exit code of a child whose parent is gone before it had the chance to hold its life. Nobody is left to see it.
 const EXIT_ORPHAN: i32 = 71;
 
 #[derive(Debug)]
-struct Heard {
+struct Lifeline {
+    socket: Arc<OwnedFd>,
     stopping: AtomicBool,
-    detached: AtomicBool,
-    orphaned: AtomicBool,
-    /// Held while one of them changes.
-    changing: Mutex<()>,
-    changed: Condvar,
+    /// One at a time looks and takes.
+    looking: Mutex<()>,
+    /// Open as long as this process lives; `None` if it was detached from its start on.
+    _life: Option<OwnedFd>,
 }
 
-static HEARD: Heard = Heard {
-    stopping: AtomicBool::new(false),
-    detached: AtomicBool::new(false),
-    orphaned: AtomicBool::new(false),
-    changing: Mutex::new(()),
-    changed: Condvar::new(),
-};
+static LIFELINE: OnceLock<Lifeline> = OnceLock::new();
 
-impl Heard {
-    fn set(&self, flag: &AtomicBool) {
-        let _changing = sys::lock(&self.changing);
-        flag.store(true, Ordering::Release);
-        self.changed.notify_all();
+/// From now on the end of the parent is the end of this process, unless the parent lets go of it.
+pub(crate) fn hold(socket: Arc<OwnedFd>, life: Option<OwnedFd>) -> io::Result<()> {
+    if let Some(life) = &life {
+        sys::die_with(life.as_fd(), EXIT_ORPHAN)?;
+    }
+    let lifeline = Lifeline {
+        socket,
+        stopping: AtomicBool::new(false),
+        looking: Mutex::new(()),
+        _life: life,
+    };
+    LIFELINE.set(lifeline).map_err(|_| io::Error::other("it is held already"))
+}
+
+impl Lifeline {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire) || self.look()
     }
 
-    /// Whether it came before the deadline.
-    fn wait(&self, flag: &AtomicBool, deadline: Option<Instant>) -> bool {
-        let mut changing = sys::lock(&self.changing);
-        while !flag.load(Ordering::Acquire) {
+    /// Orders that matter stay in the buffer: so all who wait for them wake, and what comes with [`Order::Detach`] is not
+    /// lost. That one is the last.
+    fn look(&self) -> bool {
+        let _one_at_a_time = sys::lock(&self.looking);
+        loop {
+            match handshake::next_order(self.socket.as_fd()) {
+                Some(Order::Stop) => {
+                    self.stopping.store(true, Ordering::Release);
+                    return true;
+                }
+                Some(Order::Detach) | None => return false,
+                // Of the start, and late.
+                Some(Order::Hold | Order::GoOn) => drop(handshake::hear_now::<Order>(self.socket.as_fd())),
+            }
+        }
+    }
+
+    fn wait_stopping(&self, deadline: Option<Instant>) -> bool {
+        while !self.is_stopping() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return false;
             }
-            changing = sys::wait(&self.changed, changing, deadline);
+            if sys::is_at_end(self.socket.as_fd()) {
+                // The order could have come before the end.
+                return self.is_stopping() || sleep_until(deadline);
+            }
+            sys::wait_readable(self.socket.as_fd(), deadline);
         }
         true
     }
 }
 
+/// Nobody is left who could ask. Not woken in vain.
+fn sleep_until(deadline: Option<Instant>) -> bool {
+    loop {
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(left) if left.is_zero() => return false,
+            Some(left) => thread::sleep(left),
+        }
+    }
+}
+
 /// Whether the parent asked this process to stop.
 pub(crate) fn is_stopping() -> bool {
-    HEARD.stopping.load(Ordering::Acquire)
+    LIFELINE.get().is_some_and(Lifeline::is_stopping)
 }
 
 /// Waits for that.
 pub(crate) fn wait_stopping(deadline: Option<Instant>) -> bool {
-    HEARD.wait(&HEARD.stopping, deadline)
+    LIFELINE
+        .get()
+        .map_or_else(|| sleep_until(deadline), |lifeline| lifeline.wait_stopping(deadline))
 }
 
 /// Whether the parent has ended, and this process was let go before.
 pub(crate) fn is_orphaned() -> bool {
-    HEARD.orphaned.load(Ordering::Acquire)
+    LIFELINE.get().is_some_and(|lifeline| sys::is_at_end(lifeline.socket.as_fd()))
 }
 
 /// Waits for that.
 pub(crate) fn wait_orphaned(deadline: Option<Instant>) -> bool {
-    HEARD.wait(&HEARD.orphaned, deadline)
-}
-
-/// From now on the end of the parent is the end of this process, unless the parent lets go of it. `directory` is what
-/// is left of a start in whose middle the parent died.
-pub(crate) fn watch(lifeline: Arc<OwnedFd>, directory: PathBuf) -> io::Result<()> {
-    sys::service_thread("offspring-lifeline", move || {
-        while let Some(order) = next_order(&lifeline) {
-            match order {
-                Order::Stop => HEARD.set(&HEARD.stopping),
-                Order::Detach => HEARD.set(&HEARD.detached),
-            }
-        }
-        if !HEARD.detached.load(Ordering::Acquire) {
-            let _ = std::fs::remove_dir_all(&directory);
-            sys::exit_now(EXIT_ORPHAN)
-        }
-        HEARD.set(&HEARD.orphaned);
-    })
-}
-
-/// `None` when the parent is gone.
-fn next_order(lifeline: &OwnedFd) -> Option<Order> {
-    loop {
-        match handshake::hear(lifeline.as_fd()) {
-            Ok(order) => return order.map(|(order, _)| order),
-            // The parent is gone and has not read all that we said. What it said before is still to be heard.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            // Nothing that this version knows.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-            Err(_) => return None,
-        }
-    }
+    LIFELINE.get().map_or_else(
+        || sleep_until(deadline),
+        |lifeline| sys::wait_at_end(lifeline.socket.as_fd(), deadline),
+    )
 }

@@ -1,16 +1,17 @@
 //! Processes: registry, entry, handshake, start, end.
 //!
 //! ```text
-//!   parent                                child (the same image, started again)
-//!   builder  --- exec, lifeline=stdin -->  entry::init
-//!   handshake -- Hello (token, image) -->  handshake: same program? make a server
-//!             <-- Ready (server name) ---
-//!             --- Boot over ipc-channel ->  child: token, worker, value
-//!             <-- Started ---------------
-//!   handle, reaper                         run
-//!             <-- Panicked (lifeline) ----
-//!             <-- Report (output) --------
-//!             <-- exit status (pidfd) ----
+//!   parent                                      child (the same image, started again)
+//!   value into a channel
+//!   builder  --- exec, lifeline=stdin ------->
+//!   handshake -- Hello: image, worker,
+//!                stdio, the channel, a life -->  entry::init
+//!                                               same program? take the descriptors, decode the value
+//!             <-- Started -------------------
+//!   handle, reaper                              run
+//!             <-- Panicked ------------------
+//!             <-- Returned (output) ---------
+//!             <-- exit status (pidfd) -------
 //! ```
 
 mod builder;
@@ -19,7 +20,6 @@ mod children;
 mod collect;
 mod companion;
 mod current;
-mod directory;
 mod early;
 mod entry;
 mod exit;
@@ -35,6 +35,7 @@ mod stdio;
 mod stop;
 mod task;
 pub(crate) mod testing;
+mod told;
 pub(crate) mod unix;
 
 pub use builder::Builder;

@@ -1,7 +1,8 @@
-//! One thread takes the status of every child, and nobody else does.
+//! One thread takes the status of every child that nobody joins just then.
 //!
 //! It sleeps on the pidfds of all children, so it wakes only when one ends, and never asks for a child
-//! that is not ours (`waitpid(-1)` would take the host program's own).
+//! that is not ours (`waitpid(-1)` would take the host program's own). A thread that joins a child sleeps on the pidfd itself
+//! meanwhile: the way over this one would be one more wake-up. Who of the two sees the end takes the status, under the child's lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use crate::process::exit;
 use crate::process::handle::Running;
-use crate::sys::{self, Endings};
+use crate::sys::{self, Endings, Pidfd};
 
 struct Reaper {
     /// The process that it runs in.
@@ -32,6 +33,11 @@ impl Reaper {
         sys::lock(&self.children)
     }
 
+    /// Without the lock, which is the last that a child takes.
+    fn child(&self, id: u64) -> Option<Arc<Running>> {
+        self.children().get(&id).cloned()
+    }
+
     fn run(&self) {
         loop {
             let next = sys::lock(&self.reminders).first().map(|&(at, _)| at);
@@ -42,12 +48,9 @@ impl Reaper {
                     }
                     continue;
                 }
-                let Some(child) = self.children().get(&id).cloned() else { continue };
-                let status = child.with_pidfd(|pidfd| pidfd.reap().inspect(|_| self.endings.forget(pidfd)));
-                let Some(status) = status.flatten() else { continue };
-                // Removed before anybody learns of the end: who joined it does not find it among the running.
-                self.children().remove(&id);
-                child.end(status);
+                if let Some(child) = self.child(id) {
+                    child.reap();
+                }
             }
             self.look_after(Instant::now());
         }
@@ -55,7 +58,7 @@ impl Reaper {
 
     fn look_after(&self, now: Instant) {
         while let Some(id) = self.due(now) {
-            let again = self.children().get(&id).cloned().and_then(|child| child.escalate(now));
+            let again = self.child(id).and_then(|child| child.escalate(now));
             sys::lock(&self.reminders).extend(again.map(|at| (at, id)));
         }
     }
@@ -119,6 +122,23 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
     watched.inspect_err(|_| {
         reaper.children().remove(&id);
     })
+}
+
+/// Its status is taken.
+pub(crate) fn forget(id: u64, pidfd: &Pidfd) {
+    let reaper = REAPER.wait();
+    reaper.endings.forget(pidfd);
+    reaper.children().remove(&id);
+}
+
+/// A thread watches for its end itself.
+pub(crate) fn leave_alone(id: u64, pidfd: &Pidfd) {
+    REAPER.wait().endings.pause(pidfd, id);
+}
+
+/// And does not any more.
+pub(crate) fn watch_again(id: u64, pidfd: &Pidfd) {
+    REAPER.wait().endings.resume(pidfd, id);
 }
 
 /// Counts a worker on a thread among the children. [`start`] was called before.

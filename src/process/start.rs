@@ -1,27 +1,23 @@
 //! A child between its exec and the moment in which its worker runs.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender};
 use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, PanicReport, SpawnError};
 use crate::process::child::EXIT_PANIC;
 use crate::process::current::Identity;
-use crate::process::directory::Candidates;
 use crate::process::early::Early;
-use crate::process::handle::{Life, Process, Running, unsaid};
-use crate::process::handshake::{self, Answer, Boot, Hello, Report};
+use crate::process::handle::{Life, Process, Running};
+use crate::process::handshake::{self, Answer, Hello, Order};
 use crate::process::reaper;
 use crate::process::stdio::Pipes;
+use crate::process::told::unsaid;
 use crate::sys::{Pidfd, Status, Waited};
-use crate::wire::{self, Failure};
+use crate::wire::Failure;
 
 /// A child on its way. Dropped before [`finish`](Start::finish), it is killed and reaped.
 pub(crate) struct Start {
@@ -35,8 +31,6 @@ pub(crate) struct Start {
     panicked: Option<PanicReport>,
     /// Until it has a stderr of its own.
     early: Option<Early>,
-    /// Where its server may be, as long as the start may fail.
-    directory: Option<Candidates>,
 }
 
 /// Until when the child must be ready.
@@ -58,7 +52,7 @@ impl Limit {
 }
 
 impl Start {
-    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit, directory: Candidates, early: Early) -> Start {
+    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit, early: Early) -> Start {
         Start {
             pid,
             name,
@@ -67,13 +61,14 @@ impl Start {
             limit,
             panicked: None,
             early: Some(early),
-            directory: Some(directory),
         }
     }
 
-    pub(crate) fn tell(&mut self, hello: &Hello, fds: &[OwnedFd]) -> Result<(), SpawnError> {
+    /// Says all that the child needs; `before` and `after` go around its stderr.
+    pub(crate) fn tell(&mut self, hello: &Hello, before: &[OwnedFd], after: &[BorrowedFd<'_>]) -> Result<(), SpawnError> {
         let stderr = self.early.iter().map(Early::real);
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).chain(stderr).collect();
+        let after = after.iter().copied();
+        let fds: Vec<BorrowedFd<'_>> = before.iter().map(AsFd::as_fd).chain(stderr).chain(after).collect();
         match handshake::tell(self.lifeline(), hello, &fds) {
             Ok(()) => Ok(()),
             // A child that is gone already is told better by its status.
@@ -133,8 +128,8 @@ impl Start {
     }
 
     fn pass_on(&mut self) {
-        if let Some(early) = &mut self.early {
-            early.pass_on();
+        if let (Some(early), Some(lifeline)) = (&mut self.early, &self.lifeline) {
+            early.pass_on_for(lifeline.as_fd());
         }
     }
 
@@ -142,19 +137,16 @@ impl Start {
         self.early.as_mut().map(Early::tail).unwrap_or_default()
     }
 
-    pub(crate) fn hear_ready(&mut self) -> Result<String, SpawnError> {
-        match self.hear()? {
-            Answer::Ready(server) => {
-                // Before the child writes to the real one: so all of it stays in order.
-                self.pass_on();
-                Ok(server)
-            }
-            answer => Err(self.refused(answer)),
-        }
-    }
-
     pub(crate) fn hear_started(&mut self) -> Result<(), SpawnError> {
-        match self.hear()? {
+        let mut answer = self.hear()?;
+        if matches!(answer, Answer::Early) {
+            // Before the child writes to the real one: so all of it stays in order.
+            self.pass_on();
+            // If it is gone, the next look tells.
+            let _ = handshake::tell(self.lifeline(), &Order::GoOn, &[]);
+            answer = self.hear()?;
+        }
+        match answer {
             Answer::Started => Ok(()),
             answer => Err(self.refused(answer)),
         }
@@ -166,36 +158,7 @@ impl Start {
             Answer::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
             Answer::BadValue(message) => SpawnError::Decode { name, pid, message },
             Answer::Failed(message) => SpawnError::Failed { name, pid, message },
-            Answer::Ready(_) | Answer::Started | Answer::Panicked { .. } => self.protocol("it answered out of turn".to_owned()),
-        }
-    }
-
-    pub(crate) fn send_boot(&mut self, server: String, boot: Boot) -> Result<(), SpawnError> {
-        let is_its_own = self.directory.as_ref().is_some_and(|directory| directory.hold(Path::new(&server)));
-        if server.contains('\0') || !is_its_own {
-            return Err(self.protocol("it named a server that is none".to_owned()));
-        }
-        let sent = match fs::metadata(&server) {
-            Ok(file) if file.file_type().is_socket() => wire::no_panic("ipc-channel", || IpcSender::connect(server))
-                .and_then(|sender| sender)
-                .map_err(Failure::from)
-                .and_then(|sender| wire::send(&sender, boot)),
-            // Not tried: ipc-channel keeps a descriptor for each name that it cannot connect to.
-            _ => Err(Failure::Disconnected),
-        };
-        match sent {
-            Ok(()) => Ok(()),
-            Err(Failure::Io(source)) if source.kind() != io::ErrorKind::ConnectionRefused && source.kind() != io::ErrorKind::NotFound => {
-                Err(SpawnError::Io {
-                    act: "send the worker to the new process",
-                    source,
-                })
-            }
-            // The server is gone: what its process says, or its status, tells more.
-            Err(_) => Err(match self.hear() {
-                Ok(answer) => self.refused(answer),
-                Err(error) => error,
-            }),
+            _ => self.protocol("it answered out of turn".to_owned()),
         }
     }
 
@@ -243,22 +206,20 @@ impl Start {
         SpawnError::Died { name, pid, reason, stderr }
     }
 
-    /// Hands the child over to the reaper.
+    /// Hands the child over to the reaper. `life` is what it ends with.
     pub(crate) fn finish<T: DeserializeOwned>(
         mut self,
         identity: &Identity,
         worker: &'static str,
-        reports: IpcReceiver<Report>,
+        life: Option<OwnedFd>,
         pipes: Pipes,
     ) -> Result<Process<T>, SpawnError> {
         let lifeline = self.lifeline.take().expect("a start that is not finished holds its lifeline");
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
-        // It removed the directory itself, when the parent had connected.
-        self.directory = None;
         if let Some(early) = self.early.take() {
             early.leave();
         }
-        let life = Life::new(pidfd, lifeline, reports);
+        let life = Life::new(pidfd, lifeline, life);
         let running = Arc::new(Running::new(self.pid, identity, worker, life));
         if let Err(source) = reaper::watch(running.clone()) {
             running.with_pidfd(|pidfd| {
@@ -279,10 +240,6 @@ impl Drop for Start {
         if let Some(pidfd) = self.pidfd.take() {
             pidfd.kill();
             reap(&pidfd);
-        }
-        // Now nobody makes anything in there any more.
-        if let Some(directory) = &self.directory {
-            directory.remove();
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::KillCause;
 use crate::process::handle::{Life, Process, Running};
-use crate::process::handshake::Order;
 use crate::process::reaper;
 
 /// What comes next for a child that was asked to stop and still runs.
@@ -30,7 +29,7 @@ impl Life {
         let due = Instant::now().checked_add(grace);
         match &mut self.stop {
             None => {
-                self.tell(Order::Stop);
+                self.ask_to_stop();
                 self.stop = Some(Stop {
                     grace,
                     next: Next::Terminate,
@@ -78,7 +77,7 @@ impl Running {
 
     pub(crate) fn detach(&self) {
         self.detached.store(true, Ordering::SeqCst);
-        self.with_life(|life| life.tell(Order::Detach));
+        self.with_life(|life| life.detach());
     }
 
     /// Whether it was let go: then nobody waits for it.

@@ -84,7 +84,7 @@ pub trait BuilderExt: sealed::Sealed {
     ///
     /// When root gives up its rights, the child has no supplementary groups, unless [`groups`](BuilderExt::groups) names
     /// some; its group id stays, unless [`gid`](BuilderExt::gid) names another. The user must be able to execute the
-    /// program's file, and to write into `TMPDIR`, `/tmp`, `/dev/shm` or `/var/tmp` (for a moment).
+    /// program's file.
     fn uid(self, id: u32) -> Self;
 
     /// The group that the child runs as. Default: the parent's.

@@ -3,7 +3,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Instant;
 
@@ -99,27 +98,17 @@ pub(crate) fn remove_env(name: &str) {
     unsafe { std::env::remove_var(name) };
 }
 
-/// Runs `call` while an environment variable has another value. Same place and argument as [`remove_env`].
-pub(crate) fn with_env<R>(name: &str, value: &Path, call: impl FnOnce() -> R) -> R {
-    let before = std::env::var_os(name);
-    // SAFETY: see `remove_env`.
-    unsafe { std::env::set_var(name, value) };
-    let result = call();
-    match before {
-        // SAFETY: see `remove_env`.
-        Some(before) => unsafe { std::env::set_var(name, before) },
-        None => remove_env(name),
-    }
-    result
-}
-
 /// The name that `ps` and `top` show; the system keeps 15 bytes.
 pub(crate) fn set_process_name(name: &str) {
     let end = (0..=name.len().min(15)).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
     let short = &name[..end];
     // The process's name is its main thread's, and a test runs on another. Only a label: a system that
     // refuses it loses nothing.
-    let _ = std::fs::write("/proc/self/comm", short);
+    if rustix::thread::gettid() == rustix::process::getpid() {
+        let _ = std::ffi::CString::new(short).map(|short| rustix::thread::set_name(&short));
+    } else {
+        let _ = std::fs::write("/proc/self/comm", short);
+    }
 }
 
 /// An `Err` if shared memory of this length cannot be made: ipc-channel panics then.
@@ -204,9 +193,12 @@ pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
+/// The most descriptors in one packet.
+const PACKET_FDS: usize = 6;
+
 /// Sends one packet, with descriptors. Never blocks: the few packets of a start fit the buffer.
 pub(crate) fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("too many descriptors in one packet"));
@@ -228,10 +220,24 @@ pub(crate) fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedF
 
 /// Receives one packet of at most `limit` bytes; an empty one is the end of the stream.
 pub(crate) fn recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    recv_packet_with(socket, limit, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// As [`recv_packet`], without waiting for a packet.
+pub(crate) fn try_recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    recv_packet_with(socket, limit, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+}
+
+fn recv_packet_with(socket: BorrowedFd<'_>, limit: usize, flags: RecvFlags) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; limit + 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC))?;
+    let mut receive = || retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags));
+    let received = match receive() {
+        // The other side is gone and has not read all that was said to it. What it said before is still here.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive()?,
+        received => received?,
+    };
     let fds = ancillary
         .drain()
         .filter_map(|message| match message {
@@ -247,6 +253,13 @@ pub(crate) fn recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(V
     Ok((bytes, fds))
 }
 
+/// The begin of the next packet, which stays there; `None` if there is none, or the stream is at its end.
+pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let mut bytes = [0; N];
+    let (_, count) = retry(|| recv(socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::PEEK)).ok()?;
+    (count > 0).then(|| bytes[..count].to_vec())
+}
+
 /// A descriptor that lies in the buffer of a socket, and stays there.
 pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut bytes = [0; 8];
@@ -260,17 +273,6 @@ pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     });
     let descriptor = descriptors.next().and_then(|mut descriptors| descriptors.next());
     descriptor.ok_or_else(|| io::Error::other("no descriptor is left for it"))
-}
-
-/// As [`recv_packet`], without descriptors, and without waiting for a packet.
-pub(crate) fn try_recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; limit];
-    let (_, received) = retry(|| recv(socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC))?;
-    if received > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
-    }
-    bytes.truncate(received);
-    Ok(bytes)
 }
 
 pub(super) fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> io::Result<R> {
@@ -460,6 +462,18 @@ impl Endings {
     pub(crate) fn watch(&self, what: impl AsFd, key: u64) -> io::Result<()> {
         let key = epoll::EventData::new_u64(key);
         Ok(epoll::add(&self.epoll, what, key, epoll::EventFlags::IN)?)
+    }
+
+    /// Says nothing of it until [`resume`](Endings::resume).
+    pub(crate) fn pause(&self, what: impl AsFd, key: u64) {
+        // It fails only for what is not watched.
+        let _ = epoll::modify(&self.epoll, what, epoll::EventData::new_u64(key), epoll::EventFlags::empty());
+    }
+
+    /// Tells of it again; at once, if it has ended meanwhile.
+    pub(crate) fn resume(&self, what: impl AsFd, key: u64) {
+        // As above.
+        let _ = epoll::modify(&self.epoll, what, epoll::EventData::new_u64(key), epoll::EventFlags::IN);
     }
 
     pub(crate) fn forget(&self, what: impl AsFd) {

@@ -14,6 +14,8 @@ mod descriptors;
 #[cfg(target_os = "linux")]
 mod futex;
 #[cfg(target_os = "linux")]
+mod life;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -31,6 +33,8 @@ mod tree;
 pub(crate) use descriptors::*;
 #[cfg(target_os = "linux")]
 pub(crate) use futex::*;
+#[cfg(target_os = "linux")]
+pub(crate) use life::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "linux")]

@@ -179,12 +179,3 @@ pub(crate) fn limit(soft: u64, hard: u64) -> Rlimit {
         maximum: known(hard),
     }
 }
-
-/// Runs `call` with another mask for the rights of new files. It is the whole process's: for a new child only, where
-/// nobody else makes files.
-pub(crate) fn with_umask<R>(mask: u32, call: impl FnOnce() -> R) -> R {
-    let before = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
-    let result = call();
-    rustix::process::umask(before);
-    result
-}

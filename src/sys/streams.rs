@@ -29,6 +29,11 @@ pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<u
     }
 }
 
+/// Whether a pipe holds something that nobody has read; of either end.
+pub(crate) fn has_unread(pipe: BorrowedFd<'_>) -> bool {
+    rustix::io::ioctl_fionread(pipe).is_ok_and(|count| count > 0)
+}
+
 /// So many bytes go into a pipe at once, or wait together.
 pub(crate) const PIPE_ATOMIC: usize = 4096;
 
@@ -73,6 +78,11 @@ impl<'a> Interest<'a> {
 /// Which file stderr is; `None` if it is closed.
 pub(crate) fn stderr_identity() -> Option<(u64, u64)> {
     file_identity(rustix::stdio::stderr()).ok()
+}
+
+/// Whether stderr is a pipe with something that nobody has read.
+pub(crate) fn stderr_has_unread() -> bool {
+    has_unread(rustix::stdio::stderr())
 }
 
 pub(crate) fn file_identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {

@@ -67,6 +67,17 @@ impl Packet {
         Some(Packet { body, handles })
     }
 
+    /// Its bytes, if there are at most `limit`, and nothing else is in it.
+    pub(crate) fn into_plain(self, limit: usize) -> Result<Vec<u8>, Packet> {
+        match self.body {
+            Body::Inline(bytes) if bytes.len() <= limit && self.handles.is_empty() => Ok(bytes),
+            body => Err(Packet {
+                body,
+                handles: self.handles,
+            }),
+        }
+    }
+
     /// A value that was encoded there, in so many bytes.
     pub(crate) fn of_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Packet {
         Packet {

@@ -22,13 +22,19 @@ pub(super) fn encoded() {
     ENCODED.with(|encoded| encoded.set(true));
 }
 
+/// A message of this thread has gone out, and all of them with it.
+pub(super) fn sent() {
+    ENCODED.set(false);
+}
+
 /// Sends what hides to a receiver that is gone, which takes it along into nothing.
 pub(crate) fn drop_strays() {
+    static NOWHERE: OnceLock<Option<IpcSender<()>>> = OnceLock::new();
+    // Made with the first message, not with the first of these: so that what a process has open does not depend on it.
+    let nowhere = NOWHERE.get_or_init(|| ipc_channel::ipc::channel().ok().map(|(sender, _)| sender));
     if !ENCODED.replace(false) {
         return;
     }
-    static NOWHERE: OnceLock<Option<IpcSender<()>>> = OnceLock::new();
-    let nowhere = NOWHERE.get_or_init(|| ipc_channel::ipc::channel().ok().map(|(sender, _)| sender));
     if let Some(nowhere) = nowhere {
         let _ = no_panic("ipc-channel", || nowhere.send(()));
     }

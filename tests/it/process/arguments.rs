@@ -67,10 +67,20 @@ fn back(text: String) -> String {
     text
 }
 
-/// Around the sizes at which the way changes: in the message, as shared memory, and far beyond.
+/// Around the sizes at which the way changes: over the lifeline, in a message, as shared memory, and far beyond.
 #[offspring::test(timeout = "20s")]
 fn arguments_and_outputs_of_every_size_arrive_whole() {
-    for size in [0, 1, (32 << 10) - 3, (32 << 10) - 2, 212_448, 1 << 20, 50 << 20] {
+    for size in [
+        0,
+        1,
+        (16 << 10) - 2,
+        (16 << 10) - 1,
+        (32 << 10) - 3,
+        (32 << 10) - 2,
+        212_448,
+        1 << 20,
+        50 << 20,
+    ] {
         let text: String = "0123456789ab\n".chars().cycle().take(size).collect();
         assert!(back::spawn(text.clone()).unwrap().join().unwrap() == text, "{size}");
     }
@@ -108,17 +118,15 @@ impl ProcessWorker for Refuses {
 #[offspring::worker]
 fn start_what_does_not_encode() -> Result<Vec<String>, String> {
     answer::spawn().unwrap().join().unwrap();
+    let refuses = |how, raw, own| Refuses { raw, own, how }.spawn().unwrap_err();
+    // What it takes to let go of raw handles is made once.
+    refuses(Refusal::Error, None, None);
     let mut errors = Vec::new();
     for how in [Refusal::Error, Refusal::Panic] {
         let before = Census::take();
         let (raw, raw_receiver) = ipc::channel().unwrap();
         let (own, own_receiver) = channel().unwrap();
-        let worker = Refuses {
-            raw: Some(raw),
-            own: Some(own),
-            how,
-        };
-        let error = worker.spawn().unwrap_err();
+        let error = refuses(how, Some(raw), Some(own));
         // A handle that was left over would travel with this one.
         let next = answer::spawn().unwrap();
         match raw_receiver.try_recv() {

@@ -1,111 +1,67 @@
-//! Somebody else reaches for a start: as the same user, who can but is not believed, and as another, who cannot.
+//! Others on the machine: there is nothing of a start that they could reach, and they can start processes themselves.
 
-use std::collections::HashSet;
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::IpcSender;
 use offspring::Builder;
 
-use super::stage::{answer, binary, inner_program, is_inner};
-use crate::support::is_running;
+use super::stage::binary;
 
 /// A user that nobody is.
 const NOBODY: u32 = 45_679;
 
-fn entries(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path()))
-}
+/// Notes what is made in a directory, however short it is there.
+struct Notes(i32);
 
-/// The servers of starts that are under way.
-fn servers() -> impl Iterator<Item = PathBuf> {
-    let directories = entries(std::env::temp_dir()).filter(|path| path.to_string_lossy().contains("offspring-"));
-    directories
-        .flat_map(entries)
-        .map(|path| path.join("socket"))
-        .filter(|path| path.exists())
-}
+impl Notes {
+    fn of(directory: &Path) -> Notes {
+        let path = CString::new(directory.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a text that ends with a NUL.
+        let notes = unsafe { Notes(libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC)) };
+        // SAFETY: as above.
+        assert!(unsafe { libc::inotify_add_watch(notes.0, path.as_ptr(), libc::IN_CREATE | libc::IN_MOVED_TO) } >= 0);
+        notes
+    }
 
-/// Connects once to each server, and says nonsense or nothing. It keeps the connections.
-fn connect(speaks: bool, enough: &AtomicBool) {
-    let (mut connections, mut known) = (Vec::new(), HashSet::new());
-    while !enough.load(Ordering::Relaxed) {
-        for server in servers().filter(|server| known.insert(server.clone())) {
-            // The server may be gone by now, or served by the right one.
-            let Ok(sender) = IpcSender::<Vec<u8>>::connect(server.to_str().unwrap().to_owned()) else {
-                continue;
-            };
-            if speaks {
-                let _ = sender.send(vec![7; 100]);
-            }
-            connections.push(sender);
-        }
+    /// All names so far, in one text.
+    fn text(&self) -> String {
+        let mut bytes = vec![0; 64 << 10];
+        // SAFETY: a place of the length that is given.
+        let count = unsafe { libc::read(self.0, bytes.as_mut_ptr().cast(), bytes.len()) };
+        String::from_utf8_lossy(&bytes[..count.max(0) as usize]).into_owned()
     }
 }
 
-/// Starts children until some have met the one above first.
+/// What is made in the directory for temporary files while children start, and then by hand.
 #[offspring::worker]
-fn start_beside_a_rogue(speaks: bool) -> Vec<String> {
-    let enough = Arc::new(AtomicBool::new(false));
-    let rogue = {
-        let enough = enough.clone();
-        std::thread::spawn(move || connect(speaks, &enough))
-    };
-    let mut outcomes = Vec::new();
-    let began = Instant::now();
-    while outcomes.iter().filter(|outcome: &&String| *outcome != "Ok(42)").count() < 3 && began.elapsed() < Duration::from_secs(20) {
-        let builder = Builder::new().start_timeout(Duration::from_millis(500));
-        outcomes.push(match builder.spawn(answer::new()) {
-            Ok(child) => format!("{:?}", child.join()),
-            Err(error) => format!("{error:?}"),
-        });
+fn start_under_eyes() -> (String, String) {
+    let notes = Notes::of(&std::env::temp_dir());
+    for text in ["x".repeat(10), "x".repeat(100_000)] {
+        (0..5).for_each(|_| assert_eq!(echo::spawn(text.clone()).unwrap().join().unwrap(), text));
     }
-    enough.store(true, Ordering::Relaxed);
-    rogue.join().unwrap();
-    outcomes
+    let by_starts = notes.text();
+    fs::write(std::env::temp_dir().join("by hand"), "").unwrap();
+    (by_starts, notes.text())
 }
 
-#[offspring::test(timeout = "60s")]
-fn who_connects_first_and_is_none_of_us_is_found_out() {
-    for (speaks, kinds) in [(true, ["Failed", "Failed"]), (false, ["Timeout", "Failed"])] {
-        let directory = tempfile::tempdir().unwrap();
-        let stage = Builder::new()
-            .env("TMPDIR", directory.path())
-            .spawn(start_beside_a_rogue::new(speaks));
-        let outcomes = stage.unwrap().join().unwrap();
-        let (right, wrong): (Vec<_>, Vec<_>) = outcomes.iter().partition(|outcome| *outcome == "Ok(42)");
-        assert!(wrong.len() >= 3, "the rogue came too late each time of {}", right.len());
-        for outcome in wrong {
-            assert!(kinds.iter().any(|kind| outcome.starts_with(kind)), "{outcome}");
-        }
-    }
+#[offspring::worker]
+fn echo(text: String) -> String {
+    text
 }
 
-/// Looks into the directories of starts, as another user: says how many it saw, and how many it could look into.
-#[offspring::test]
-#[ignore = "run by `another_user_cannot_look_into_a_start`"]
-fn inner_spy() {
-    if is_inner() {
-        let (mut seen, mut opened) = (0, 0);
-        let began = Instant::now();
-        while seen < 50 && began.elapsed() < Duration::from_secs(15) {
-            for path in entries(std::env::temp_dir()).filter(|path| path.to_string_lossy().contains("offspring-")) {
-                match fs::read_dir(path) {
-                    Ok(_) => opened += 1,
-                    Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => seen += 1,
-                    Err(_) => {}
-                }
-            }
-        }
-        println!("\nsaw some: {}, looked into: {opened}", seen > 0);
-    }
+/// So no directory for temporary files is needed, and nobody can find a socket of a start there.
+#[offspring::test(timeout = "30s")]
+fn a_start_makes_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Builder::new().env("TMPDIR", directory.path()).spawn(start_under_eyes::new());
+    let (by_starts, by_hand) = stage.unwrap().join().unwrap();
+    assert_eq!(by_starts, "");
+    assert!(by_hand.contains("by hand"), "{by_hand}");
 }
 
 fn is_root() -> bool {
@@ -123,35 +79,6 @@ fn public_copy() -> (tempfile::TempDir, PathBuf, PathBuf) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
     (directory, copy, temporary)
-}
-
-/// Starts children with this mask while the process with this pid runs.
-#[offspring::worker]
-fn start_under_eyes(mask: u32, spy: u32) {
-    // SAFETY: always allowed.
-    unsafe { libc::umask(mask) };
-    while is_running(spy) {
-        answer::spawn().unwrap().join().unwrap();
-    }
-}
-
-#[offspring::test(timeout = "60s")]
-fn another_user_cannot_look_into_a_start() {
-    if !is_root() {
-        println!("skipped: only root can become somebody else");
-        return;
-    }
-    let (_directory, copy, temporary) = public_copy();
-    for mask in [0o000, 0o002, 0o022] {
-        let mut spy = inner_program(&copy, "process::rogue::inner_spy");
-        spy.uid(NOBODY).gid(NOBODY).current_dir("/").env("TMPDIR", &temporary);
-        let spy = spy.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let stage = Builder::new().env("TMPDIR", &temporary);
-        stage.spawn(start_under_eyes::new(mask, spy.id())).unwrap().join().unwrap();
-        let output = spy.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("saw some: true, looked into: 0"), "{text}");
-    }
 }
 
 /// Limits hold for others than root: the tests about them, and those about starts, once more as such a user, who has

@@ -1,4 +1,4 @@
-//! No room for the one file that a start makes.
+//! A start makes no file: it needs no room anywhere.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -83,13 +83,9 @@ fn a_full_tmpdir_does_no_harm() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn without_any_room_a_start_is_an_error_that_says_so() {
+fn without_any_room_processes_start_all_the_same() {
     let places = ["/tmp", "/dev/shm", "/var/tmp"].map(Path::new);
     if let Some(outcomes) = outcomes(&places, Path::new("/tmp")) {
-        let (full, enough) = outcomes.split_at(3);
-        for outcome in full {
-            assert!(outcome.starts_with("Failed {") && outcome.contains("No space left"), "{outcome}");
-        }
-        assert_eq!(enough, ["Ok(42)"; 3]);
+        assert_eq!(outcomes, ["Ok(42)"; 6]);
     }
 }

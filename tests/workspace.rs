@@ -1,0 +1,72 @@
+//! A program as users have them, in `tests/workspace`: workers of a crate that the program depends on, in every profile, and its tests
+//! under `cargo test` and nextest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What `app` prints, whatever it was built with.
+const PRINTED: &str = "5050 3 90 16\n";
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workspace")
+}
+
+/// Cargo in that workspace. Its results go beside those of this one, so that they are there the next time.
+fn cargo(arguments: &[&str]) -> Command {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("workspace");
+    let mut command = Command::new(env!("CARGO"));
+    // What the outer runner said to this test is none of the inner one's.
+    for name in std::env::vars_os().map(|(name, _)| name) {
+        let text = name.to_string_lossy();
+        if text.starts_with("NEXTEST") || (text.starts_with("CARGO_") && text != "CARGO_HOME") {
+            command.env_remove(&name);
+        }
+    }
+    command.args(arguments).current_dir(workspace()).env("CARGO_TARGET_DIR", target);
+    command
+}
+
+/// What it prints, if it succeeds.
+#[track_caller]
+fn output(mut command: Command) -> String {
+    let output = command.output().expect("cargo is there");
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
+    stdout + &stderr
+}
+
+const TESTS: [&str; 6] = ["test", "--locked", "--package", "app", "--test", "children"];
+
+/// In one test, since each would wait for the other's directory.
+#[test]
+fn workers_of_a_dependency_work_in_every_profile_and_under_every_runner() {
+    for profile in ["dev", "fat"] {
+        let printed = output(cargo(&["run", "--locked", "--quiet", "--package", "app", "--profile", profile]));
+        assert_eq!(printed, PRINTED, "{profile}");
+    }
+    let tests = output(cargo(&TESTS));
+    assert!(tests.contains("4 passed; 0 failed"), "{tests}");
+    one_process_a_test();
+    if Command::new("cargo-nextest").arg("--version").output().is_ok() {
+        let tests = output(cargo(&["nextest", "run", "--locked", "--no-fail-fast", "--package", "app"]));
+        assert!(tests.contains("4 passed"), "{tests}");
+    } else {
+        eprintln!("skipped: cargo-nextest is not installed, so only what it does was done");
+    }
+}
+
+/// What nextest does: it asks for the names of all tests, and runs each in a process of its own.
+fn one_process_a_test() {
+    let mut list = cargo(&TESTS);
+    list.args(["--", "--list", "--format", "terse"]);
+    let listed = output(list);
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    assert_eq!(names.len(), 4, "{listed}");
+    for name in names {
+        let mut test = cargo(&TESTS);
+        test.args(["--", "--exact", name, "--nocapture"]);
+        test.env("NEXTEST", "1").env("NEXTEST_EXECUTION_MODE", "process-per-test");
+        let ran = output(test);
+        assert!(ran.contains("1 passed; 0 failed"), "{name}: {ran}");
+    }
+}
