@@ -15,6 +15,11 @@ impl Slot {
         self.moved.checked_add(timeout)
     }
 
+    /// Whether its worker has nothing, and was not told to end.
+    pub(super) fn is_idle(&self) -> bool {
+        self.count == 0 && matches!(self.status, Status::Active | Status::Spare)
+    }
+
     /// Its task was begun, so what was kept in case it would not be can go.
     pub(super) fn forget_parcel(&self) {
         if let Some(piece) = self.first().filter(|piece| piece.batch.kind.retries == 0) {
@@ -70,15 +75,14 @@ impl State {
 
     /// Finds something to do for a worker that has nothing: work of others, or its end. When to look again.
     pub(super) fn employ(&mut self, index: usize, max_tasks: Option<u64>, after: &mut After) -> Option<Instant> {
-        let is_idle = |slot: &Slot| slot.count == 0 && matches!(slot.status, Status::Active | Status::Spare);
-        if !is_idle(&self.slots[index]) {
+        if !self.slots[index].is_idle() {
             return None;
         }
         let fit = |slot: &Slot| slot.status == Status::Active && !slot.worn && !slot.surplus;
         if fit(&self.slots[index]) && self.queue.is_empty() {
             let again = self.steal(index);
             self.feed(max_tasks, after);
-            if again.is_some() || !is_idle(&self.slots[index]) {
+            if again.is_some() || !self.slots[index].is_idle() {
                 return again;
             }
         }
@@ -153,6 +157,15 @@ impl State {
             (piece, error)
         });
         after.failed.extend(errors);
+    }
+
+    /// A keeper leaves. What it took back from its worker after the pool was over is in the queue, and nobody looks there.
+    pub(super) fn clear_up(&mut self, after: &mut After) {
+        if self.is_over() {
+            let pieces = self.queue.drain(..).collect();
+            self.queued = 0;
+            self.take_back(pieces, after);
+        }
     }
 
     /// What becomes of a task when the pool is over.

@@ -45,7 +45,9 @@ impl State {
     /// Gives tasks to workers while there are both.
     pub(super) fn feed(&mut self, max_tasks: Option<u64>, after: &mut After) {
         loop {
-            let Some(next) = self.queue.front() else { return };
+            let Some(next) = self.queue.front() else {
+                return self.let_idle_go(after);
+            };
             let task = next.batch.kind.name;
             if next.batch.sink.is_cancelled() {
                 self.drop_next(TaskError::Cancelled { task }, after);
@@ -62,6 +64,16 @@ impl State {
             if !self.give(index, target, max_tasks, after) {
                 return;
             }
+        }
+    }
+
+    /// Nothing waits any more. Workers that have nothing wait for that, if the pool finishes: spares, for one.
+    fn let_idle_go(&self, after: &mut After) {
+        if self.is_finishing() {
+            let idle = self.slots.iter().filter(|slot| slot.is_idle());
+            after
+                .pokes
+                .extend(idle.filter_map(|slot| Some(slot.worker.as_ref()?.front.clone())));
         }
     }
 

@@ -57,6 +57,8 @@ impl Keeper {
                 Next::Leave => break,
             }
         }
+        // Told before the pool is seen to be at its end.
+        self.shared.change(State::clear_up);
         self.shared.change(|state, _| {
             state.slots[self.index].status = Status::Vacant;
             state.keepers -= 1;
