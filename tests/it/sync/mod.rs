@@ -1,6 +1,7 @@
 //! Locks and signals between processes: what they exclude, and what a death leaves behind.
 
 mod barrier;
+mod calls;
 mod condvar;
 mod death;
 mod event;
