@@ -193,7 +193,7 @@
 //!
 //! # Actors
 //!
-//! An [actor] keeps a state in a process, and handles the calls and casts of all others one at a time. A [`Supervisor`] starts it again when
+//! An [actor](mod@actor) keeps a state in a process, and handles the calls and casts of all others one at a time. A [`Supervisor`] starts it again when
 //! it dies; its address stays the same.
 //!
 //! ```

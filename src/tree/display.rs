@@ -12,9 +12,10 @@ impl fmt::Display for ProcessTree {
         let mut table = Table::new(["process", "pid", "state", "up", "cpu", "memory", "worker"], 1);
         draw(&mut table, &self.root, "", "");
         table.fmt(f)?;
-        if !self.queues.is_empty() {
+        let queues: Vec<&QueueStatus> = self.queues.iter().filter(|queue| !is_inner(queue)).collect();
+        if !queues.is_empty() {
             let mut table = Table::new(["queue", "items", "bound", "not done", "dead", "holders"], 1);
-            self.queues.iter().for_each(|queue| table.row(row_of_queue(queue)));
+            queues.into_iter().for_each(|queue| table.row(row_of_queue(queue)));
             write!(f, "\n\n{table}")?;
         }
         Ok(())
@@ -71,16 +72,28 @@ fn row_of_process(process: &ProcessInfo, branch: &str) -> [String; 7] {
 
 /// The worker, and what is unusual.
 fn about(process: &ProcessInfo) -> String {
-    let worker = process.worker().map(short_type);
+    let worker = process.worker().map(short_type).map(|worker| {
+        let actor = worker.strip_prefix("ActorProcess<").and_then(|name| name.strip_suffix('>'));
+        actor.map_or(worker.clone(), |actor| format!("{actor} (actor)"))
+    });
     let restarts = process.generation().filter(|&generation| generation > 0);
     let words = [
         worker,
         process.is_program().then(|| "(program)".to_owned()),
         (process.is_daemon() == Some(true)).then(|| "(daemon)".to_owned()),
         process.is_detached().then(|| "(detached)".to_owned()),
-        restarts.map(|restarts| format!("(started again {restarts} times)")),
+        restarts.map(|restarts| format!("(restarts: {restarts})")),
     ];
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// A queue of this crate's own that says nothing to users. (The mailbox of an actor is one too, and does.)
+fn is_inner(queue: &QueueStatus) -> bool {
+    queue.item().starts_with("offspring::") && !is_mailbox(queue)
+}
+
+fn is_mailbox(queue: &QueueStatus) -> bool {
+    queue.item() == "offspring::actor::letters::Erased"
 }
 
 fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
@@ -88,7 +101,11 @@ fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
     holders.extend((queue.under_way() > 0).then(|| format!("({} under way)", queue.under_way())));
     holders.extend(queue.is_closed().then(|| "(closed)".to_owned()));
     [
-        short_type(queue.item()),
+        if is_mailbox(queue) {
+            "(mailbox)".to_owned()
+        } else {
+            short_type(queue.item())
+        },
         queue.len().to_string(),
         queue.capacity().map_or_else(|| "none".to_owned(), |capacity| capacity.to_string()),
         queue.unfinished().map_or_else(String::new, |unfinished| unfinished.to_string()),

@@ -244,3 +244,26 @@ fn snapshots_while_processes_come_and_go() {
     });
     assert!(seen.len() > 2, "{seen:?}");
 }
+
+struct Shelf;
+
+#[offspring::actor]
+impl Shelf {
+    fn start() -> Self {
+        Shelf
+    }
+
+    pub fn worker_pid(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn actors_are_shown_by_their_own_type_and_what_serves_them_is_not() {
+    let shelf = Shelf::spawn().unwrap();
+    let (pid, drawn) = (shelf.worker_pid().unwrap(), tree().to_string());
+    let lines = |text: &str| drawn.lines().filter(|line| line.contains(text)).collect::<Vec<_>>();
+    assert!(lines("Shelf (actor)").iter().any(|line| line.contains(&pid.to_string())), "{drawn}");
+    assert!(lines("(mailbox)").iter().any(|line| line.contains(&pid.to_string())), "{drawn}");
+    assert!(!drawn.contains("Desk") && !drawn.contains("Erased"), "{drawn}");
+}
