@@ -243,8 +243,9 @@
 //!
 //! Encoding is a copy, without names of fields: both ends are the same program. Values of more than [`message_limit`] are refused.
 //!
-//! With the feature `async` what one can wait for can be awaited too, on any executor: `Process::join_async`, `Receiver::recv_async`, `ActorRef::call_async`. No wait
-//! costs a thread, and a future can be dropped at any time without loss.
+//! With the feature `async` what one can wait for can be awaited too, on any executor: `Process::join_async`, `Receiver::recv_async`,
+//! `Queue::get_async`, `ActorRef::call_async`, and a [`Task`] as it is. No wait costs a thread, and a future can be dropped at any time
+//! without loss.
 //!
 //! # When (not) to use a process
 //!
