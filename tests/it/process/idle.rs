@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use offspring::{Builder, JoinableQueue, Process, Queue, Stdio};
+use offspring::{Builder, JoinableQueue, Pool, Process, Queue, Stdio};
 
 use super::stage::{children_of, sleeper};
+use crate::actor::{Counter, Message, Setup};
 use crate::support::eventually;
+
+#[offspring::worker]
+fn double(n: u64) -> u64 {
+    2 * n
+}
 
 #[offspring::worker]
 fn wait_for_items(jobs: JoinableQueue<u32>, items: Queue<u32>) {
@@ -32,7 +38,7 @@ fn sleeps(pids: &[u32]) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Children of several kinds, queues, and a thread that waits for each thing that can be waited for. Gives those
+/// Children of several kinds, queues, a pool, an actor, and a thread that waits for each thing that can be waited for. Gives those
 /// threads that woke up within a second.
 #[offspring::worker]
 fn wait_for_everything() -> Vec<String> {
@@ -51,9 +57,14 @@ fn wait_for_everything() -> Vec<String> {
     let waiting = jobs.clone();
     jobs.put(1).unwrap();
     std::thread::spawn(move || waiting.join());
+    // Both were busy a moment ago.
+    let pool = Pool::builder().workers(2).spares(1).build().unwrap();
+    assert!(pool.map(0..2000, double::new).all(|doubled| doubled.is_ok()));
+    let counter = offspring::actor::spawn::<Counter>(Setup::default()).unwrap();
+    (0..100).for_each(|n| drop(counter.call(Message::Add(n)).unwrap()));
 
     let mut pids = children_of(std::process::id());
-    assert_eq!(pids.len(), 4);
+    assert_eq!(pids.len(), 4 + 3 + 1);
     pids.push(std::process::id());
     eventually("all have gone to sleep", || {
         let before = sleeps(&pids);
@@ -64,6 +75,7 @@ fn wait_for_everything() -> Vec<String> {
     std::thread::sleep(Duration::from_secs(1));
     let after = sleeps(&pids);
     children.iter().for_each(Process::kill);
+    drop((pool, counter));
     after
         .into_iter()
         .filter(|(task, count)| before.get(task) != Some(count))
