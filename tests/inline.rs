@@ -277,3 +277,24 @@ fn a_child_that_is_left_behind_fails_the_test() {
     let _left = Builder::new().name("left").spawn(sleep_for_ever::new()).unwrap();
     offspring::testing::assert_no_children();
 }
+
+/// What a pool says in a program whose workers are threads.
+#[offspring::worker]
+fn build_pool() -> Result<usize, String> {
+    offspring::Pool::new(1)
+        .map(|pool| pool.workers())
+        .map_err(|error| error.to_string())
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_pool_has_no_inline_workers_and_says_so() {
+    let build = |backend| {
+        Builder::new()
+            .env("OFFSPRING_BACKEND", backend)
+            .backend(Backend::Process)
+            .spawn(build_pool::new())
+    };
+    assert_eq!(build("process").unwrap().join().unwrap(), Ok(1));
+    let error = build("inline").unwrap().join().unwrap().unwrap_err();
+    assert!(error.contains("OFFSPRING_BACKEND") && error.contains("cannot be ended"), "{error}");
+}

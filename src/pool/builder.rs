@@ -7,7 +7,7 @@ use crate::error::PoolError;
 use crate::pool::handle::Pool;
 use crate::pool::initializer::{Initializer, InitializerOutput};
 use crate::pool::shared::Shared;
-use crate::process::{self, AtExit, ProcessWorker};
+use crate::process::{self, AtExit, Backend, ProcessWorker};
 
 /// How a [`Pool`] is made: workers, initializer, limits. Dropping it does nothing; [`build`](PoolBuilder::build) uses it up.
 ///
@@ -188,6 +188,10 @@ impl Settings {
     fn check(&self) -> Result<(), PoolError> {
         let invalid = |option, problem: String| Err(PoolError::InvalidOption { option, problem });
         check_workers(self.workers)?;
+        if matches!(Backend::of_program(), Ok(Backend::Inline)) {
+            let problem = "is `inline`: a pool ends workers, and a thread cannot be ended".to_owned();
+            return invalid("the environment variable `OFFSPRING_BACKEND`", problem);
+        }
         if self.spares > WORKERS_MAX {
             return invalid("spares", format!("is {}: use at most {WORKERS_MAX}", self.spares));
         }

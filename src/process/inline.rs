@@ -63,6 +63,7 @@ pub enum Backend {
     /// - Environment, arguments, directory, stdin, stdout, stderr and limits are the program's: what a builder says of
     ///   them is ignored, and `take_stdout` gives `None`.
     /// - A crash, an exit, or a panic under `panic = "abort"`, ends the whole program.
+    /// - A [`Pool`](crate::Pool) has no such workers: building one is an error where `OFFSPRING_BACKEND` is `inline`.
     /// - Who shares a queue with it shares its process: what a queue does when a process dies cannot be seen.
     Inline,
 }
