@@ -1,6 +1,6 @@
 //! A storm of kills: producers and consumers die at random instants while a queue works, and their
 //! histories are checked afterwards. Each process appends what it does to a file of its own, one `write`
-//! a record, so that a kill cannot tear it.
+//! a record, of which none crosses a page: so a kill cannot tear it.
 //!
 //! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40), `OFFSPRING_STORM_SEED` repeats one.
 
@@ -14,6 +14,9 @@ use offspring::{Builder, JoinableQueue, Process, Queue};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{Random, storm_kills};
+
+/// The bytes of a record.
+const RECORD: usize = 16;
 
 /// What one process did.
 struct History(File);
@@ -30,18 +33,18 @@ impl History {
     }
 
     fn note(&mut self, what: u8, id: u64) {
-        let mut record = [what; 9];
-        record[1..].copy_from_slice(&id.to_le_bytes());
+        let mut record = [what; RECORD];
+        record[8..].copy_from_slice(&id.to_le_bytes());
         self.0.write_all(&record).expect("there is room for the history");
     }
 }
 
 fn read(path: &Path) -> Vec<(u8, u64)> {
     let bytes = fs::read(path).expect("each process opened its history");
-    assert_eq!(bytes.len() % 9, 0, "a record was torn");
+    assert_eq!(bytes.len() % RECORD, 0, "a record was torn");
     bytes
-        .chunks(9)
-        .map(|record| (record[0], u64::from_le_bytes(record[1..].try_into().unwrap())))
+        .chunks(RECORD)
+        .map(|record| (record[0], u64::from_le_bytes(record[8..].try_into().unwrap())))
         .collect()
 }
 
