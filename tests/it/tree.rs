@@ -91,7 +91,7 @@ fn time_and_load_grow() {
     eventually("it has worked", || time(busy.pid()) > before + Duration::from_millis(50));
     let all = tree();
     let [busy_now, idle_now] = [&busy, &idle].map(|process| all.find(process.pid()).unwrap());
-    assert!(busy_now.user_time() > idle_now.cpu_time());
+    assert!(busy_now.cpu_time() > idle_now.cpu_time() && busy_now.user_time() <= busy_now.cpu_time());
     assert!(busy_now.uptime() >= Duration::from_millis(50));
     busy.stop(FOREVER);
     busy.join().unwrap();
