@@ -125,8 +125,9 @@ impl Engine {
             Some(Message::Stop) => self.end = Some(SupervisorEnd::Stopped),
             None => {}
         }
-        self.start_due();
+        // First: who has a reply of the next incarnation must not see the pid of the one before.
         self.publish();
+        self.start_due();
     }
 
     fn start_all(&mut self) -> Result<(), SupervisorError> {

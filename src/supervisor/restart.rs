@@ -113,6 +113,7 @@ impl Engine {
             };
             let keys = self.pending.remove(next).keys;
             self.start_group(keys);
+            self.publish();
         }
     }
 

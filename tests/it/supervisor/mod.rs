@@ -145,10 +145,15 @@ pub(crate) fn info(supervisor: &Supervisor, id: &str) -> Option<ChildInfo> {
     supervisor.children().into_iter().find(|child| child.id == id)
 }
 
+/// Of a child that is up, or about to be.
 pub(crate) fn pid(supervisor: &Supervisor, id: &str) -> u32 {
-    info(supervisor, id)
-        .and_then(|child| child.pid)
-        .unwrap_or_else(|| panic!("no process {id}"))
+    let mut pid = None;
+    crate::support::eventually(&format!("{id} is up"), || {
+        let up = info(supervisor, id).filter(|child| child.state == ChildState::Up);
+        pid = up.and_then(|child| child.pid);
+        pid.is_some()
+    });
+    pid.unwrap()
 }
 
 /// SIGKILL from outside, to a child that the test knows to run.
