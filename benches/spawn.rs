@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use figures::{median, own_median};
+use figures::{OWN, median, memory, open_descriptors, own_median};
 use offspring::{Builder, Process};
 
 const STARTS: u64 = 100;
@@ -85,21 +85,7 @@ fn at_once<P>(start: impl Fn() -> P, join: impl Fn(P) -> u64) -> f64 {
     })
 }
 
-/// Sum of the lines of this name in `smaps_rollup`, in KiB.
-fn memory(pid: u32, names: &[&str]) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
-    let line = |name: &&str| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(*name))
-            .expect("the system counts it");
-        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number")
-    };
-    names.iter().map(line).sum()
-}
-
 const ALL: &[&str] = &["Rss:"];
-const OWN: &[&str] = &["Private_Dirty:", "Private_Clean:"];
 
 fn memory_of_worker(names: &[&str]) -> f64 {
     let process = start_waiting();
@@ -121,12 +107,11 @@ fn memory_of_bare(names: &[&str]) -> f64 {
 
 /// Descriptors that this process needs for each child of ours.
 fn descriptors() -> f64 {
-    let open = || fs::read_dir("/proc/self/fd").expect("/proc is there").count();
     value::spawn().expect("it starts").join().expect("it returns");
-    let before = open();
+    let before = open_descriptors();
     let all: Vec<_> = (0..16).map(|_| start_waiting()).collect();
     // One of each is the pipe that this benchmark asks for.
-    let each = (open() - before) as f64 / 16.0 - 1.0;
+    let each = (open_descriptors() - before) as f64 / 16.0 - 1.0;
     for one in all {
         join_waiting(one);
     }

@@ -48,7 +48,7 @@ pub(crate) fn receiver_around(socket: OwnedFd) -> io::Result<OpaqueIpcReceiver> 
     let (_, receiver) = ipc::channel::<()>()?;
     let receiver = receiver.to_opaque();
     let number = number_of(&receiver).ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
-    sys::replace(number, socket)?;
+    sys::replace(number, socket.as_fd())?;
     Ok(receiver)
 }
 

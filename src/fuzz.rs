@@ -4,7 +4,12 @@ pub(crate) struct Random(u64);
 
 impl Random {
     pub(crate) fn new() -> Random {
-        Random(0x9e37_79b9_7f4a_7c15)
+        Random::of(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// Others for another seed, which is not 0.
+    pub(crate) fn of(seed: u64) -> Random {
+        Random(seed)
     }
 
     pub(crate) fn below(&mut self, limit: u64) -> u64 {

@@ -429,6 +429,7 @@ fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::Random;
 
     /// Takes the next entry: its tag and payload.
     fn pop(consumer: &mut Consumer) -> Option<(u32, Vec<u8>)> {
@@ -572,13 +573,8 @@ mod tests {
 
     #[test]
     fn hostile_words_are_corrupt_and_nothing_worse() {
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        let mut random = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
+        let mut random = Random::new();
+        let mut random = || random.below(u64::MAX);
         for _ in 0..2000 {
             let (region, mut producer, mut consumer) = ring();
             for n in 0..5 {

@@ -1,6 +1,5 @@
 //! How all are measured.
 
-use std::fs;
 use std::time::Instant;
 
 use offspring::Process;
@@ -29,16 +28,4 @@ pub(crate) fn round_trips(mut turn: impl FnMut(u64)) -> f64 {
     let since = Instant::now();
     (0..ROUND_TRIPS).for_each(turn);
     each(ROUND_TRIPS, since)
-}
-
-/// MiB that a process shares with no other.
-pub(crate) fn own_memory(pid: u32) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
-    let private = text.lines().filter(|line| line.starts_with("Private_"));
-    let kib = private.map(|line| line.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok()));
-    kib.map(|kib| kib.expect("a number")).sum::<f64>() / 1024.0
-}
-
-pub(crate) fn open_descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").expect("/proc is there").count()
 }

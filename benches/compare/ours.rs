@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use offspring::{Builder, Bytes, Connection, JoinableQueue, Queue};
 
-use crate::measure::{each, join, open_descriptors, own_memory, rate, round_trips};
+use crate::figures::{OWN, memory as memory_of, open_descriptors};
+use crate::measure::{each, join, rate, round_trips};
 
 /// Descriptors and memory are taken for each of so many.
 const WORKERS: usize = 8;
@@ -185,7 +186,7 @@ fn waiting(measure: impl FnOnce(&[u32]) -> f64) -> f64 {
 
 /// MiB that belong to one worker alone.
 pub(crate) fn memory() -> f64 {
-    waiting(|pids| pids.iter().copied().map(own_memory).sum::<f64>() / WORKERS as f64)
+    waiting(|pids| pids.iter().map(|&pid| memory_of(pid, OWN)).sum::<f64>() / WORKERS as f64 / 1024.0)
 }
 
 /// Descriptors that the main program holds for each worker with a queue.

@@ -3,6 +3,7 @@
 // Each bench uses some of it.
 #![allow(dead_code)]
 
+use std::fs;
 use std::process::Command;
 
 /// The middle one; `None` if there are none.
@@ -22,4 +23,25 @@ pub(crate) fn python(script: &str, arguments: &[&str]) -> Option<f64> {
     let output = Command::new("python3").arg(script).args(arguments).output().ok()?;
     let output = output.status.success().then_some(output.stdout)?;
     String::from_utf8(output).ok()?.trim().parse().ok()
+}
+
+/// Sum of the lines of these names in a process's `smaps_rollup`, in KiB.
+pub(crate) fn memory(pid: u32, names: &[&str]) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
+    let line = |name: &&str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(*name))
+            .expect("the system counts it");
+        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number")
+    };
+    names.iter().map(line).sum()
+}
+
+/// The lines of memory that a process shares with no other.
+pub(crate) const OWN: &[&str] = &["Private_Dirty:", "Private_Clean:"];
+
+/// How many descriptors this process has open.
+pub(crate) fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc is there").count()
 }

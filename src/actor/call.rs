@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::letters::{Caller, Chain, Letter, Request, Status};
+use crate::actor::letters::{Caller, Chain, Header, Letter, Request, Status};
 use crate::actor::link::{Ended, Link, end_of};
 use crate::actor::session::{Outcome, Session};
 use crate::error::{CallError, DownReason, PutError, PutTimeoutError, SendError, SendTimeoutError, TryPutError};
@@ -17,6 +17,12 @@ use crate::queue::JoinableQueue;
 const DIRECT_MAX: usize = 16;
 /// How long one that lost its incarnation waits for the keeper's word, when its own time is up.
 const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// The way that a call takes.
+pub(super) enum Route<M, R> {
+    Mailbox(Letter<M>),
+    Direct(Request<M, R>),
+}
 
 /// The actor that this process is.
 static ACTOR: OnceLock<Caller> = OnceLock::new();
@@ -70,17 +76,9 @@ where
         };
         let (header, others) = session.register();
         let unhandled = self.unhandled();
-        let sent = if self.goes_by_mailbox(unhandled, others) {
-            let generation = session.generation;
-            let letter = Letter::Call {
-                header,
-                generation,
-                chain,
-                message,
-            };
-            self.post(letter, deadline)
-        } else {
-            self.send(&session, Request::Call { header, chain, message }, deadline)
+        let sent = match self.route(session.generation, header, unhandled, others, chain, message) {
+            Route::Mailbox(letter) => self.post(letter, deadline),
+            Route::Direct(request) => self.send(&session, request, deadline),
         };
         let outcome = match sent {
             Ok(()) => session.wait(header, deadline),
@@ -94,8 +92,25 @@ where
     }
 
     /// A call does not overtake this process's casts, and a process has not more than some calls around the mailbox.
-    pub(super) fn goes_by_mailbox(&self, unhandled: Option<u64>, others: usize) -> bool {
-        unhandled.is_some() || others >= DIRECT_MAX
+    pub(super) fn route(
+        &self,
+        generation: u64,
+        header: Header,
+        unhandled: Option<u64>,
+        others: usize,
+        chain: Chain,
+        message: M,
+    ) -> Route<M, R> {
+        if unhandled.is_some() || others >= DIRECT_MAX {
+            Route::Mailbox(Letter::Call {
+                header,
+                generation,
+                chain,
+                message,
+            })
+        } else {
+            Route::Direct(Request::Call { header, chain, message })
+        }
     }
 
     /// What the caller gets; `None` if the incarnation is gone, and its keeper must be asked.

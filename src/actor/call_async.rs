@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::call::{SendEnd, after, in_line};
+use crate::actor::call::{Route, SendEnd, after, in_line};
 use crate::actor::letters::{Chain, Header, Letter, Request, Status};
 use crate::actor::link::{ASK_AGAIN, Ended, Link};
 use crate::actor::session::{OpenEnd, Outcome, Session};
@@ -104,17 +104,9 @@ where
     ) -> Result<Outcome<R>, CallError> {
         let (header, others) = session.register();
         let waiting = Waiting { session, header };
-        let sent = if self.goes_by_mailbox(unhandled, others) {
-            let generation = session.generation;
-            let letter = Letter::Call {
-                header,
-                generation,
-                chain,
-                message,
-            };
-            self.post_async(letter, deadline).await
-        } else {
-            self.send_async(session, Request::Call { header, chain, message }, deadline).await
+        let sent = match self.route(session.generation, header, unhandled, others, chain, message) {
+            Route::Mailbox(letter) => self.post_async(letter, deadline).await,
+            Route::Direct(request) => self.send_async(session, request, deadline).await,
         };
         match sent {
             Ok(()) => session.answer_async(waiting.header, deadline).await.map_err(|error| self.io(error)),

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::fuzz::Random;
 
 fn encode<T: ?Sized + Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -39,13 +40,9 @@ struct Numbers {
 }
 
 /// The same numbers each time.
-fn random(mut state: u64) -> impl FnMut(u64) -> u64 {
-    move |below| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    }
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut random = Random::of(seed);
+    move |below| random.below(below)
 }
 
 fn shape(random: &mut impl FnMut(u64) -> u64, deep: u32) -> Shape {

@@ -248,14 +248,7 @@ impl Handle {
     #[inline]
     pub(super) fn take(&self, limit: Limit, most: usize) -> Result<Taken, RemoteEnd> {
         match self {
-            Handle::Local(local) => {
-                let (item, lease) = local.0.get(limit.deadline()).map_err(RemoteEnd::Over)?;
-                Ok(Taken {
-                    payload: item.payload,
-                    lease,
-                    attempts: item.attempts,
-                })
-            }
+            Handle::Local(local) => local.0.get(limit.deadline()).map(Taken::from).map_err(RemoteEnd::Over),
             Handle::Remote(remote) => {
                 let (deadline, now) = (limit.deadline(), matches!(limit, Limit::Now));
                 let attached = remote.attached_for(now, deadline)?;

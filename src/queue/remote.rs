@@ -12,7 +12,7 @@ use crate::error::HandleError;
 use crate::fail;
 use crate::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
 use crate::line::WaitEnd;
-use crate::queue::core::{Over, Payload};
+use crate::queue::core::{Item, Over, Payload};
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::queue::outgoing::Outgoing;
 use crate::queue::tasks::Wants;
@@ -36,6 +36,17 @@ impl fmt::Display for RemoteEnd {
             RemoteEnd::Over(over) => write!(f, "{over:?}"),
             RemoteEnd::Gone => f.write_str("it has ended"),
             RemoteEnd::Handle(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Out of the owner's own state, with its lease.
+impl From<(Item, u64)> for Taken {
+    fn from((item, lease): (Item, u64)) -> Taken {
+        Taken {
+            payload: item.payload,
+            lease,
+            attempts: item.attempts,
         }
     }
 }

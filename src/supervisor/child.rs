@@ -125,7 +125,6 @@ pub(super) struct WorkerChild<F, T> {
 
 pub(super) struct WorkerProcess<T> {
     process: Process<T>,
-    hung: Mutex<bool>,
     ended: Mutex<bool>,
     changed: Condvar,
 }
@@ -138,17 +137,13 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> WorkerProcess<
                 match beats.recv_timeout(limit) {
                     Ok(Beat) => {}
                     Err(RecvTimeoutError::Timeout) => {
-                        *lock(&self.hung) = true;
                         self.process.kill();
-                        break;
+                        let _ = self.process.join();
+                        return DownReason::Hung { limit };
                     }
                     // It has dropped its heart, or died.
                     Err(RecvTimeoutError::Failed(_)) => break,
                 }
-            }
-            if *lock(&self.hung) {
-                let _ = self.process.join();
-                return DownReason::Hung { limit };
             }
         }
         match self.process.join() {
@@ -177,7 +172,6 @@ where
             .map_err(|source| StartError::Spawn { actor: actor(), source })?;
         let running = Arc::new(WorkerProcess {
             process,
-            hung: Mutex::new(false),
             ended: Mutex::new(false),
             changed: Condvar::new(),
         });

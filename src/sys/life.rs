@@ -1,7 +1,7 @@
 //! The end of one process as the end of another, without a thread that waits for it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
@@ -50,12 +50,4 @@ pub(crate) fn wait_at_end(end: BorrowedFd<'_>, deadline: Option<Instant>) -> boo
 /// Waits for something to read on this socket, or its end; whether something came before the deadline.
 pub(crate) fn wait_readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
     poll_until(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], deadline).unwrap_or(false)
-}
-
-/// Puts a descriptor of ours in the place of this number, which belongs to an object that lives and has not been used.
-pub(crate) fn replace(number: std::os::fd::RawFd, ours: OwnedFd) -> io::Result<()> {
-    // SAFETY: the caller holds the object whose descriptor this is, and which knows nothing but the number: in one step it
-    // gets another of the same kind. `ours` closes only its own number.
-    let replaced = unsafe { libc::dup3(ours.as_fd().as_raw_fd(), number, libc::O_CLOEXEC) };
-    if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

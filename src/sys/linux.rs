@@ -1,6 +1,6 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
@@ -140,13 +140,22 @@ pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
 const SPARSE_NAME: &str = "/ipc-channel-shared-memory.sparse";
 
 /// A second descriptor for a socket of this number, which somebody else keeps open meanwhile.
-pub(crate) fn duplicate_socket(number: std::os::fd::RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn duplicate_socket(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the caller holds the socket that has this number; were it another one by now, the system or the check
     // below refuses it, and nothing but a second descriptor was made and closed.
     let original = unsafe { BorrowedFd::borrow_raw(number) };
     let socket = rustix::io::fcntl_dupfd_cloexec(original, 3)?;
     rustix::net::sockopt::socket_type(&socket)?;
     Ok(socket)
+}
+
+/// Puts a second descriptor of `ours` in the place of this number, which belongs to an object that the caller holds, of the same
+/// kind, and that has not been used.
+pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the owner of that number knows nothing but the number, and in one step it gets another descriptor of the same
+    // kind; `ours` stays as it is.
+    let replaced = unsafe { libc::dup3(ours.as_raw_fd(), number, libc::O_CLOEXEC) };
+    if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Waits until most of a socket's buffer is free, or its other end gone; whether it was before the deadline.

@@ -15,7 +15,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_sea
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
-use crate::sys::with_signals_blocked;
+use crate::sys::{replace, with_signals_blocked};
 
 /// The name of ipc-channel's memory: what this process inherits of it is closed by `close_inherited`.
 const NAME: &str = "/ipc-channel-shared-memory.offspring";
@@ -114,10 +114,8 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
             .find(|&fd| is_marked(fd))
             .ok_or_else(|| io::Error::other("the memory's descriptor is not among this process's"))?
     };
-    // SAFETY: the mark is unique, so this is the descriptor of memory that the caller holds, and that stays
-    // open. It is replaced in one step, by one of the same kind, and its owner never looks what is behind it.
-    let replaced = unsafe { libc::dup3(file.as_raw_fd(), found, libc::O_CLOEXEC) };
-    if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // The mark is unique, so this is the descriptor of memory that the caller holds, and that stays open.
+    replace(found, file)
 }
 
 /// All of this will be written: whole large pages of it are had at once, if the system has them.

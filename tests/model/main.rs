@@ -11,6 +11,8 @@ mod memory;
 mod bell;
 #[path = "../../src/bytes.rs"]
 mod bytes;
+#[path = "../../src/fuzz.rs"]
+mod fuzz;
 #[path = "../../src/ring.rs"]
 mod ring;
 mod region {

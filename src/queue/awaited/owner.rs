@@ -49,12 +49,7 @@ impl Core {
                 watch::until(sit, |seat| self.poll_get(seat)).await.map_err(unwatched)?
             }
         };
-        let (item, lease) = outcome.map_err(RemoteEnd::Over)?;
-        Ok(Taken {
-            payload: item.payload,
-            lease,
-            attempts: item.attempts,
-        })
+        outcome.map(Taken::from).map_err(RemoteEnd::Over)
     }
 
     fn poll_get(&self, seat: Seat<'_>) -> Poll<Result<(Item, u64), Over>> {
