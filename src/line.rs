@@ -24,11 +24,10 @@ use ipc_channel::ipc::IpcReceiver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::descriptor;
 use crate::fail;
 use crate::sys::{self, lock};
 use crate::watch::{Seat, Waiter, Waiters};
-use crate::wire::{self, Failure};
+use crate::wire::{Failure, Inlet};
 
 /// How a wait ended without what it waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +53,7 @@ pub(crate) trait Side<M> {
 pub(crate) struct Line<M> {
     /// First, so that the watch ends before its socket is closed.
     waiters: Watch,
-    messages: Mutex<IpcReceiver<M>>,
+    messages: Mutex<Inlet<M>>,
     lead: Mutex<Lead>,
     changed: Condvar,
     gone: AtomicBool,
@@ -87,8 +86,9 @@ struct Lead {
 
 impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     pub(crate) fn new(messages: IpcReceiver<M>) -> Line<M> {
+        let messages = Inlet::new(messages);
         Line {
-            waiters: Watch(Waiters::of(descriptor::number_of(&messages))),
+            waiters: Watch(Waiters::of(messages.socket())),
             messages: Mutex::new(messages),
             lead: Mutex::new(Lead::default()),
             changed: Condvar::new(),
@@ -113,7 +113,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
         // The watch ends first.
         let Line { waiters, messages, .. } = self;
         drop(waiters);
-        messages.into_inner().unwrap_or_else(PoisonError::into_inner)
+        messages.into_inner().unwrap_or_else(PoisonError::into_inner).into_inner()
     }
 
     /// Takes back what waiters left armed, before [`into_inner`](Line::into_inner).
@@ -243,7 +243,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
 
     /// Sleeps for one message.
     fn receive(&self, side: &impl Side<M>, deadline: Option<Instant>) -> Received {
-        match wire::recv(&lock(&self.messages), deadline) {
+        match lock(&self.messages).recv(deadline) {
             Ok(message) => {
                 if side.message(message) {
                     Received::Bell
@@ -252,6 +252,12 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
                 }
             }
             Err(Failure::Timeout) => Received::Nothing,
+            // Many may write here; who wrote this is not known, and must not silence the others, nor keep this one beyond its time.
+            Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                log::error!(target: "offspring::line", "another process sent what it must not: {error}");
+                let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+                if over { Received::Nothing } else { Received::Other }
+            }
             Err(Failure::Disconnected | Failure::Io(_)) => {
                 self.set_gone();
                 Received::Other

@@ -14,8 +14,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use ipc_channel::IpcError;
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender};
-use ipc_channel::{IpcError, TryRecvError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,7 @@ use crate::region::memory_again;
 use crate::sys;
 
 mod encoding;
+mod inlet;
 mod own;
 mod packet;
 mod strays;
@@ -34,6 +35,9 @@ pub(crate) use encoding::{
     encode_with_strays, explain, explain_de, may_move, may_note, may_note_all, note,
 };
 pub use encoding::{message_limit, set_message_limit};
+pub(crate) use inlet::Inlet;
+#[cfg(test)]
+pub(crate) use inlet::hostile;
 pub(crate) use own::OwnMemory;
 pub(crate) use packet::{Carried, Packet};
 pub(crate) use strays::drop_strays;
@@ -153,29 +157,12 @@ pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> 
     })
 }
 
-/// Receives one message, until `deadline` if there is one.
-pub(crate) fn recv<M>(receiver: &IpcReceiver<M>, deadline: Option<Instant>) -> Result<M, Failure>
+/// Receives one message, until `deadline` if there is one; see [`Inlet::recv`].
+pub(crate) fn recv<M>(receiver: IpcReceiver<M>, deadline: Option<Instant>) -> Result<M, Failure>
 where
-    M: DeserializeOwned + Serialize,
+    M: DeserializeOwned + Serialize + fmt::Debug,
 {
-    loop {
-        let outcome = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-            None => no_panic("ipc-channel", || receiver.recv().map_err(TryRecvError::IpcError)),
-            Some(Duration::ZERO) => no_panic("ipc-channel", || receiver.try_recv()),
-            // ipc-channel cuts to whole milliseconds, and takes what does not fit its integer for no limit.
-            Some(left) => {
-                let left = left.min(Duration::from_secs(3600)) + Duration::from_micros(999);
-                no_panic("ipc-channel", || receiver.try_recv_timeout(left))
-            }
-        };
-        match outcome.map_err(Failure::Io)? {
-            Ok(message) => return Ok(message),
-            Err(TryRecvError::Empty) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => return Err(Failure::Timeout),
-            Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::IpcError(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(TryRecvError::IpcError(error)) => return Err(error.into()),
-        }
-    }
+    Inlet::new(receiver).recv(deadline)
 }
 
 /// FNV-1a over a text: the fingerprint of a type's name in a header.

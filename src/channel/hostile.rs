@@ -14,7 +14,7 @@ use crate::fuzz::Random;
 use crate::region::Region;
 use crate::ring::{self, RING_BYTES};
 use crate::sys::lock;
-use crate::wire::{Encoded, Packet};
+use crate::wire::{Encoded, Packet, hostile};
 
 /// Numbers that are near a limit, or any.
 fn number(random: &mut Random) -> u64 {
@@ -26,6 +26,7 @@ struct Hostile {
     region: Arc<Region>,
     entries: ring::Producer,
     parcels: IpcSender<Packet>,
+    outward: IpcSender<Inward>,
 }
 
 impl Hostile {
@@ -43,11 +44,12 @@ impl Hostile {
             entries: ring::Producer::new(region.clone(), 0),
             region,
             parcels,
+            outward: outward.clone(),
         }
     }
 
     fn act(&mut self, random: &mut Random) {
-        match random.below(7) {
+        match random.below(9) {
             0 => drop(self.entries.push(VALUE, &random.bytes(100))),
             1 => {
                 let numbers: Vec<u8> = (0..3).flat_map(|_| number(random).to_le_bytes()).collect();
@@ -72,8 +74,11 @@ impl Hostile {
                     drop(self.entries.push(PARCEL, &[]));
                 }
             }
-            5 => {
-                // No packet at all.
+            5 => drop(hostile::send(&self.parcels, random.below(hostile::KINDS))),
+            // Where all senders ring; short ones, since a full socket would hold up the honest one's bell.
+            6 => drop(hostile::send(&self.outward, random.below(hostile::LONG))),
+            7 => {
+                // A message of another kind.
                 let garbage = self.parcels.clone().to_opaque().to::<Vec<u8>>();
                 garbage.send(random.bytes(40)).unwrap();
                 drop(self.entries.push(PARCEL, &[]));
@@ -107,5 +112,7 @@ fn whatever_a_sender_writes_the_others_are_heard() {
                 Err(RecvTimeoutError::Timeout) => panic!("round {round}: nothing came"),
             }
         }
+        // A receiver that finds enough in its rings does not hear who rings; this one has found nothing.
+        while !matches!(receiver.try_recv(), Err(error) if error.is_empty()) {}
     }
 }

@@ -19,7 +19,7 @@ use crate::error::RecvError;
 use crate::region::{Reader, Region};
 use crate::ring;
 use crate::sys::lock;
-use crate::wire::{self, Failure, Packet};
+use crate::wire::{self, Failure, Inlet, Packet};
 
 /// Memory of large messages that nobody has used for so long goes back to the system, once the receiver waits.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl Link {
 pub(super) struct Source {
     pub(super) link: Arc<Link>,
     entries: ring::Consumer,
-    parcels: IpcReceiver<Packet>,
+    parcels: Inlet<Packet>,
     /// Parcels that were read before their entries, in the look for the sender's end.
     early: VecDeque<Packet>,
     /// It wrote what no sender writes, or is gone: nothing more will be read, or come.
@@ -130,7 +130,7 @@ impl Source {
                 region,
                 back: Mutex::new(joining.back),
             }),
-            parcels: joining.parcels,
+            parcels: Inlet::new(joining.parcels),
             early: VecDeque::new(),
             corrupt: false,
             gone: false,
@@ -145,7 +145,7 @@ impl Source {
     }
 
     pub(super) fn into_parcels(self) -> IpcReceiver<Packet> {
-        self.parcels
+        self.parcels.into_inner()
     }
 
     pub(super) fn has_early_parcels(&self) -> bool {
@@ -165,7 +165,7 @@ impl Source {
     /// Looks whether the process has ended.
     pub(super) fn look_for_end(&mut self) {
         while !self.gone {
-            match wire::recv(&self.parcels, Some(Instant::now())) {
+            match self.parcels.recv(Some(Instant::now())) {
                 Ok(packet) => self.early.push_back(packet),
                 Err(Failure::Timeout) => return,
                 Err(Failure::Disconnected | Failure::Io(_)) => self.gone = true,
@@ -210,7 +210,7 @@ impl Source {
         let packet = match self.early.pop_front() {
             Some(packet) => Ok(packet),
             // It was sent before its entry was written, so it is here.
-            None => wire::recv(&self.parcels, Some(Instant::now())),
+            None => self.parcels.recv(Some(Instant::now())),
         };
         self.link.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
         self.link.tell_room();

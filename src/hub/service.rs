@@ -1,16 +1,16 @@
 //! The hub's own thread: sessions, tickets, attachments.
 //!
 //! It never waits for a client: what it sends is counted (see `page`), and a client that writes what no
-//! client of ours writes loses its session. It sleeps in `IpcReceiverSet::select` when no region has
-//! anything to do.
+//! client of ours writes loses its session. It sleeps in its poller when no region has anything to do.
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{self, IpcMessage, IpcReceiver, IpcReceiverSet, IpcSelectionResult, IpcSender};
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 
 use crate::fail;
 use crate::hub::page::Page;
@@ -18,8 +18,8 @@ use crate::hub::{Down, HubId, Peer, Session, Up};
 use crate::line;
 use crate::region::Region;
 use crate::ring::Corrupt;
-use crate::sys::{self, lock};
-use crate::wire::{self, Packet};
+use crate::sys::{self, Poller, lock};
+use crate::wire::{self, Failure, Inlet, Packet};
 
 /// A shared object of this process.
 pub(crate) trait Resource: Send + Sync {
@@ -77,7 +77,7 @@ impl Serviced {
 
 struct Hub {
     id: HubId,
-    wake: Mutex<IpcSender<Up>>,
+    poller: Poller,
     asleep: AtomicBool,
     incoming: Mutex<Vec<(IpcReceiver<Up>, Incoming)>>,
 }
@@ -87,6 +87,14 @@ enum Incoming {
     Ticket(Arc<dyn Resource>),
     /// The end of another hub's process, for this process's session with it.
     Leash(Weak<Session>),
+}
+
+impl Hub {
+    fn wake(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            self.poller.wake();
+        }
+    }
 }
 
 static HUB: OnceLock<Hub> = OnceLock::new();
@@ -103,22 +111,20 @@ fn hub() -> io::Result<&'static Hub> {
     if let Some(hub) = HUB.get() {
         return Ok(hub);
     }
-    let (wake, waked) = ipc::channel()?;
-    let mut set = IpcReceiverSet::new()?;
-    let wake_id = set.add(waked)?;
+    let poller = Poller::new()?;
     let id = sys::random()?;
     sys::service_thread("offspring-hub", move || {
         Service {
             hub: HUB.wait(),
-            set,
-            members: HashMap::from([(wake_id, Member::Wake)]),
+            next: 0,
+            members: HashMap::new(),
             sessions: HashMap::new(),
         }
         .run();
     })?;
     Ok(HUB.get_or_init(|| Hub {
         id,
-        wake: Mutex::new(wake),
+        poller,
         asleep: AtomicBool::new(false),
         incoming: Mutex::new(Vec::new()),
     }))
@@ -164,10 +170,8 @@ pub(crate) fn resources() -> Vec<Arc<dyn Resource>> {
 
 /// Makes the service look at the regions: something in them waits for a moment that it does not know of.
 pub(crate) fn nudge() {
-    let Some(hub) = HUB.get() else { return };
-    if hub.asleep.swap(false, Ordering::SeqCst) {
-        // The receiver lives as long as this process.
-        let _ = wire::send(&lock(&hub.wake), Up::Bell);
+    if let Some(hub) = HUB.get() {
+        hub.wake();
     }
 }
 
@@ -209,19 +213,20 @@ pub(crate) fn announce() {
         return;
     }
     fence(Ordering::SeqCst);
-    if hub.asleep.swap(false, Ordering::SeqCst) {
-        // The receiver lives as long as this process.
-        let _ = wire::send(&lock(&hub.wake), Up::Bell);
-    }
+    hub.wake();
 }
 
-enum Member {
-    Wake,
+/// Who speaks to the hub, and where.
+struct Member {
+    inlet: Inlet<Up>,
+    socket: RawFd,
+    role: Role,
+}
+
+enum Role {
     Ticket(Arc<dyn Resource>),
     Leash(Weak<Session>),
     Session,
-    /// A session that ended before its channel did: what it still says is not heard.
-    Deaf,
 }
 
 struct SessionState {
@@ -244,6 +249,9 @@ impl SessionState {
 /// How often a busy hub asks for messages: a system call that nearly always finds none.
 const HEAR_EVERY: Duration = Duration::from_micros(100);
 
+/// So many messages of one member are heard before the others get their turn; more are there at the next look.
+const HEAR_MAX: usize = 64;
+
 /// Hears what a client said before it ended, and not for ever what one goes on to say.
 fn last_looks(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
     if fail::mistake("end.no-drain") {
@@ -259,7 +267,8 @@ const ATTACHMENTS_MAX: usize = 4096;
 
 struct Service {
     hub: &'static Hub,
-    set: IpcReceiverSet,
+    /// The id of the next member.
+    next: u64,
     members: HashMap<u64, Member>,
     sessions: HashMap<u64, SessionState>,
 }
@@ -279,9 +288,7 @@ impl Service {
                 let now = Instant::now();
                 if now.saturating_duration_since(heard) >= HEAR_EVERY {
                     heard = now;
-                    if let Some(events) = self.hear(|set| set.try_select().ok()) {
-                        self.handle(events);
-                    }
+                    self.hear(Some(now));
                 }
                 continue;
             }
@@ -291,29 +298,47 @@ impl Service {
             }
             fence(Ordering::SeqCst);
             // Once more, now that whoever comes later rings.
-            let mut events = None;
             let serviced = self.service();
-            if lock(&self.hub.incoming).is_empty() {
-                events = match serviced {
-                    Serviced::Busy => None,
-                    Serviced::Again(at) => self.hear(|set| set.try_select_timeout(at.saturating_duration_since(Instant::now())).ok()),
-                    Serviced::Idle => self.hear(|set| set.select().ok()),
-                };
-            }
+            let until = match serviced {
+                _ if !lock(&self.hub.incoming).is_empty() => Some(Instant::now()),
+                Serviced::Busy => Some(Instant::now()),
+                Serviced::Again(at) => Some(at),
+                Serviced::Idle => None,
+            };
+            let told = self.hub.poller.wait(until);
             self.hub.asleep.store(false, Ordering::SeqCst);
             for session in self.sessions.values() {
                 session.peer.page.disarm_hub();
             }
-            self.handle(events.unwrap_or_default());
+            self.hear_all(told);
         }
     }
 
-    /// Receives. A packet that no ipc-channel has sent makes ipc-channel panic; that must not end the hub for all.
-    fn hear(&mut self, select: impl FnOnce(&mut IpcReceiverSet) -> Option<Vec<IpcSelectionResult>>) -> Option<Vec<IpcSelectionResult>> {
-        wire::no_panic("ipc-channel", || select(&mut self.set)).unwrap_or_else(|error| {
-            log::error!(target: "offspring::hub", "a client sent what is no message: {error}");
-            None
-        })
+    /// Hears who has something to say, until `deadline` if there is one.
+    fn hear(&mut self, deadline: Option<Instant>) {
+        let told = self.hub.poller.wait(deadline);
+        self.hear_all(told);
+    }
+
+    fn hear_all(&mut self, told: Vec<u64>) {
+        for id in told.into_iter().filter(|&id| id != Poller::WAKE) {
+            // A mistake of ours with one client must not end the hub for all.
+            if let Err(error) = wire::survive("hub", || self.hear_one(id)) {
+                log::error!(target: "offspring::hub", "{error}");
+            }
+        }
+    }
+
+    fn hear_one(&mut self, id: u64) {
+        for _ in 0..HEAR_MAX {
+            let Some(member) = self.members.get(&id) else { return };
+            match member.inlet.recv(Some(Instant::now())) {
+                Ok(message) => self.message(id, message),
+                Err(Failure::Timeout) => return,
+                Err(Failure::Disconnected) => return self.closed(id),
+                Err(Failure::Io(error)) => return self.expel(id, &error.to_string()),
+            }
+        }
     }
 
     /// Looks at every region.
@@ -334,12 +359,12 @@ impl Service {
         all
     }
 
-    /// Ends the session of a client that does not keep to the protocol.
+    /// Ends what a client has here that does not keep to the protocol.
     fn expel(&mut self, id: u64, why: &str) {
-        if self.sessions.remove(&id).is_some() {
-            log::error!(target: "offspring::hub", "a client lost its session: {why}");
-            self.members.insert(id, Member::Deaf);
-        }
+        log::error!(target: "offspring::hub", "a client lost its session: {why}");
+        // Its regions are not looked at any more.
+        drop(self.sessions.remove(&id));
+        self.closed(id);
     }
 
     fn adopt_tickets(&mut self) {
@@ -347,82 +372,63 @@ impl Service {
         for (receiver, incoming) in incoming {
             match incoming {
                 Incoming::Ticket(resource) => self.adopt_ticket(receiver, resource),
-                Incoming::Leash(session) => self.adopt_leash(receiver, session),
+                Incoming::Leash(session) => drop(self.adopt(receiver, Role::Leash(session))),
             }
         }
     }
 
     fn adopt_ticket(&mut self, receiver: IpcReceiver<Up>, resource: Arc<dyn Resource>) {
-        match self.set.add(receiver) {
-            Ok(id) => {
-                self.members.insert(id, Member::Ticket(resource));
-            }
-            Err(error) => {
-                log::error!(target: "offspring::hub", "could not watch a handle that is under way: {error}");
-                resource.tickets(-1);
-            }
+        if self.adopt(receiver, Role::Ticket(resource.clone())).is_none() {
+            resource.tickets(-1);
         }
     }
 
-    fn adopt_leash(&mut self, receiver: IpcReceiver<Up>, session: Weak<Session>) {
-        match self.set.add(receiver) {
-            Ok(id) => {
-                self.members.insert(id, Member::Leash(session));
-            }
-            Err(error) => log::error!(target: "offspring::hub", "could not watch another process: {error}"),
+    /// Hears one more from now on; its id.
+    fn adopt(&mut self, receiver: IpcReceiver<Up>, role: Role) -> Option<u64> {
+        let inlet = Inlet::new(receiver);
+        let socket = inlet.socket()?;
+        if let Err(error) = self.hub.poller.watch_socket(socket, self.next) {
+            log::error!(target: "offspring::hub", "could not watch one more channel: {error}");
+            return None;
         }
-    }
-
-    fn handle(&mut self, events: Vec<IpcSelectionResult>) {
-        for event in events {
-            // A mistake of ours with one client must not end the hub for all.
-            if let Err(error) = wire::survive("hub", || self.handle_one(event)) {
-                log::error!(target: "offspring::hub", "{error}");
-            }
-        }
-    }
-
-    fn handle_one(&mut self, event: IpcSelectionResult) {
-        match event {
-            IpcSelectionResult::ChannelClosed(id) => self.closed(id),
-            IpcSelectionResult::MessageReceived(id, message) => {
-                let message = wire::no_panic("ipc-channel", || IpcMessage::to::<Up>(message));
-                match message {
-                    Ok(Ok(message)) => self.message(id, message),
-                    _ => self.expel(id, "its message does not decode"),
-                }
-            }
-        }
+        let id = self.next;
+        self.next += 1;
+        self.members.insert(id, Member { inlet, socket, role });
+        Some(id)
     }
 
     fn closed(&mut self, id: u64) {
-        match self.members.remove(&id) {
-            Some(Member::Ticket(resource)) => resource.tickets(-1),
-            Some(Member::Leash(session)) => {
+        let Some(Member { inlet, socket, role }) = self.members.remove(&id) else {
+            return;
+        };
+        self.hub.poller.forget_socket(socket);
+        drop(inlet);
+        match role {
+            Role::Ticket(resource) => resource.tickets(-1),
+            Role::Leash(session) => {
                 if let Some(session) = session.upgrade() {
                     session.owner_gone();
                 }
             }
-            Some(Member::Session) => {
+            Role::Session => {
                 // First what it put before it died, then its leases end.
                 if let Some(mut session) = self.sessions.remove(&id) {
                     fail::point("hub.ends");
                     last_looks(|| session.service());
                 }
             }
-            Some(Member::Wake | Member::Deaf) | None => {}
         }
     }
 
     fn message(&mut self, id: u64, message: Up) {
-        match (self.members.get(&id), message) {
-            (Some(Member::Ticket(_)), Up::Open { page, up, down }) => self.open(page, up, down),
-            (Some(Member::Session), message) => {
+        match (self.members.get(&id).map(|member| &member.role), message) {
+            (Some(Role::Ticket(_)), Up::Open { page, up, down }) => self.open(page, up, down),
+            (Some(Role::Session), message) => {
                 if let Err(why) = self.session_message(id, message) {
                     self.expel(id, why);
                 }
             }
-            // The wake-up of our own, and what nobody may say there.
+            // What nobody may say there.
             _ => {}
         }
     }
@@ -430,15 +436,11 @@ impl Service {
     fn open(&mut self, page: ipc::IpcSharedMemory, up: IpcReceiver<Up>, down: IpcSender<Down>) {
         // Dropping `down` tells the client that there is no session.
         let Some(page) = Page::adopt(page) else { return };
-        match self.set.add(up) {
-            Ok(id) => {
-                self.members.insert(id, Member::Session);
-                let peer = Arc::new(Peer::new(page, down));
-                let attachments = HashMap::new();
-                let leash = None;
-                self.sessions.insert(id, SessionState { peer, attachments, leash });
-            }
-            Err(error) => log::error!(target: "offspring::hub", "could not watch a new session: {error}"),
+        if let Some(id) = self.adopt(up, Role::Session) {
+            let peer = Arc::new(Peer::new(page, down));
+            let attachments = HashMap::new();
+            let leash = None;
+            self.sessions.insert(id, SessionState { peer, attachments, leash });
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) enum Finished {
 /// Receives the worker, calls `started`, runs it. The `Err` says why there is no worker.
 pub(crate) fn run<W: ProcessWorker>(value: OpaqueIpcReceiver, started: &dyn Fn()) -> Result<Finished, String> {
     let value: IpcReceiver<Carried<W>> = value.to();
-    let Carried(worker) = wire::recv(&value, None).map_err(|failure| format!("it did not arrive: {failure:?}"))?;
+    let Carried(worker) = wire::recv(value, None).map_err(|failure| format!("it did not arrive: {failure:?}"))?;
     let worker = worker.map_err(|error| error.to_string())?;
     started();
     Ok(match catch_unwind(AssertUnwindSafe(|| worker.run())) {

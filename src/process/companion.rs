@@ -3,11 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, OpaqueIpcReceiver};
+use ipc_channel::ipc::{IpcSender, OpaqueIpcReceiver};
 use serde::{Deserialize, Serialize};
 
 use crate::hub;
-use crate::wire::{self, Encoded, Failure, Packet};
+use crate::wire::{self, Encoded, Failure, Inlet, Packet};
 
 /// Where the records go that a child logs with the `log` crate.
 ///
@@ -99,14 +99,14 @@ where
 
 /// In the child; gives the channel back.
 pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
-    let channel: IpcReceiver<Belongings> = channel.to();
-    let belongings = wire::recv(&channel, None).map_err(|failure| io::Error::other(format!("{failure:?}")))?;
+    let channel: Inlet<Belongings> = Inlet::new(channel.to());
+    let belongings = channel.recv(None).map_err(|failure| io::Error::other(format!("{failure:?}")))?;
     for (name, packet) in belongings.0 {
         if let Some(companion) = companions().find(|companion| companion.name == name) {
             (companion.receive)(packet);
         }
     }
-    Ok(channel.to_opaque())
+    Ok(channel.into_inner().to_opaque())
 }
 
 pub(super) fn settle(deadline: Option<Instant>) {

@@ -138,7 +138,7 @@ pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Packet> {
         .next()
         .ok_or_else(|| io::Error::other("no descriptor was free for it"))?;
     let receiver: IpcReceiver<Packet> = descriptor::receiver_around(socket)?.to();
-    wire::recv(&receiver, Some(Instant::now())).map_err(|failure| match failure {
+    wire::recv(receiver, Some(Instant::now())).map_err(|failure| match failure {
         Failure::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
     })

@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use crate::process::exit;
 use crate::process::handle::Running;
-use crate::sys::{self, Endings, Pidfd};
+use crate::sys::{self, Pidfd, Poller};
 
 struct Reaper {
     /// The process that it runs in.
     pid: u32,
-    endings: Endings,
+    endings: Poller,
     children: Mutex<BTreeMap<u64, Arc<Running>>>,
     /// When to look after a child that was asked to stop.
     reminders: Mutex<BTreeSet<(Instant, u64)>>,
@@ -42,7 +42,7 @@ impl Reaper {
         loop {
             let next = sys::lock(&self.reminders).first().map(|&(at, _)| at);
             for id in self.endings.wait(next) {
-                if id == Endings::WAKE {
+                if id == Poller::WAKE {
                     if self.exiting.swap(false, Ordering::SeqCst) {
                         exit::reaper_woke();
                     }
@@ -86,7 +86,7 @@ pub(crate) fn start() -> io::Result<()> {
     }
     let reaper = Reaper {
         pid: process::id(),
-        endings: Endings::new()?,
+        endings: Poller::new()?,
         children: Mutex::new(BTreeMap::new()),
         reminders: Mutex::new(BTreeSet::new()),
         exiting: AtomicBool::new(false),

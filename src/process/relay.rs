@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, Endings};
+use crate::sys::{self, Poller};
 
 /// A longer line is shown in pieces.
 const LINE_MAX: usize = 64 << 10;
@@ -46,7 +46,7 @@ pub(crate) struct Stream {
 struct Relay {
     /// The process that it runs in.
     pid: u32,
-    readable: Endings,
+    readable: Poller,
     streams: Mutex<BTreeMap<u64, Arc<Stream>>>,
     /// Those whose child has ended.
     due: Mutex<Vec<u64>>,
@@ -66,7 +66,7 @@ fn start() -> io::Result<&'static Relay> {
     }
     let relay = Relay {
         pid: process::id(),
-        readable: Endings::new()?,
+        readable: Poller::new()?,
         streams: Mutex::default(),
         due: Mutex::default(),
     };
@@ -135,7 +135,7 @@ impl Relay {
         let mut lines: BTreeMap<u64, Lines> = BTreeMap::new();
         loop {
             for id in self.readable.wait(None) {
-                if id != Endings::WAKE {
+                if id != Poller::WAKE {
                     self.turn(id, &mut lines, false);
                     continue;
                 }

@@ -15,7 +15,7 @@ use crate::fuzz::Random;
 use crate::hub::{self, Down, Page, REGION_BYTES, Up};
 use crate::region::Region;
 use crate::ring::{self, CAPACITY, RING_BYTES};
-use crate::wire::{Encoded, Packet};
+use crate::wire::{self, Encoded, Packet};
 
 /// The ends that a hostile client holds.
 struct Hostile {
@@ -23,7 +23,7 @@ struct Hostile {
     up: IpcSender<Up>,
     region: Arc<Region>,
     outbox: ring::Producer,
-    _ticket: IpcSender<Up>,
+    ticket: IpcSender<Up>,
     _down: IpcReceiver<Down>,
 }
 
@@ -55,12 +55,12 @@ impl Hostile {
             up,
             outbox: layout::outbox_writer(&region),
             region,
-            _ticket: ticket,
+            ticket,
             _down: down,
         }
     }
 
-    /// Of kinds 0 to 5: the first mostly have no consequence, with the last a session ends at once.
+    /// Of kinds 0 to 6: the first mostly have no consequence, with the last a session ends at once.
     fn act(&mut self, random: &mut Random, kinds: u64) {
         match random.below(kinds) {
             // Entries of every kind, also of kinds that there are not, with what does not belong to them.
@@ -91,6 +91,11 @@ impl Hostile {
                     .store(random.number(CAPACITY as u64), Ordering::SeqCst);
             }
             4 => self.send(random),
+            5 => {
+                let kind = random.below(wire::hostile::KINDS);
+                let to = [&self.up, &self.ticket][random.below(2) as usize];
+                drop(wire::hostile::send(to, kind));
+            }
             // No message of a session at all.
             _ => {
                 let garbage = self.up.clone().to_opaque().to::<Vec<u8>>();
@@ -165,7 +170,7 @@ fn whatever_a_client_writes_the_others_are_served() {
         };
         let handle = Handle::new::<u64>(limits, random.below(2) == 0).unwrap();
         let mut hostile = Hostile::open(&handle);
-        let kinds = 1 + random.below(6);
+        let kinds = 1 + random.below(7);
         for _ in 0..random.below(30) {
             hostile.act(&mut random, kinds);
             // The owner goes on meanwhile.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::streams::Interest;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType, recv, recvmsg, sendmsg, socketpair,
@@ -425,7 +425,7 @@ pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> i
     .map(|ready| ready > 0)
 }
 
-fn time_left(deadline: Instant) -> Timespec {
+pub(super) fn time_left(deadline: Instant) -> Timespec {
     let left = deadline.saturating_duration_since(Instant::now());
     Timespec {
         tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
@@ -440,68 +440,6 @@ pub(crate) enum Waited {
     Ended,
     Other,
     Timeout,
-}
-
-/// Tells which of many processes have ended, or which of many pipes have something to read.
-#[derive(Debug)]
-pub(crate) struct Endings {
-    epoll: OwnedFd,
-    wake: OwnedFd,
-}
-
-impl Endings {
-    /// What [`wait`](Endings::wait) gives after [`wake`](Endings::wake); no process has this key.
-    pub(crate) const WAKE: u64 = u64::MAX;
-
-    pub(crate) fn new() -> io::Result<Endings> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &wake, epoll::EventData::new_u64(Endings::WAKE), edge)?;
-        Ok(Endings { epoll, wake })
-    }
-
-    /// Wakes the one that waits.
-    pub(crate) fn wake(&self) {
-        // It fails only if nobody has looked for 2^64 times, and then it is due anyway.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-    }
-
-    /// Watches one more process, or pipe; from any thread, also while another waits.
-    pub(crate) fn watch(&self, what: impl AsFd, key: u64) -> io::Result<()> {
-        let key = epoll::EventData::new_u64(key);
-        Ok(epoll::add(&self.epoll, what, key, epoll::EventFlags::IN)?)
-    }
-
-    /// Says nothing of it until [`resume`](Endings::resume).
-    pub(crate) fn pause(&self, what: impl AsFd, key: u64) {
-        // It fails only for what is not watched.
-        let _ = epoll::modify(&self.epoll, what, epoll::EventData::new_u64(key), epoll::EventFlags::empty());
-    }
-
-    /// Tells of it again; at once, if it has ended meanwhile.
-    pub(crate) fn resume(&self, what: impl AsFd, key: u64) {
-        // As above.
-        let _ = epoll::modify(&self.epoll, what, epoll::EventData::new_u64(key), epoll::EventFlags::IN);
-    }
-
-    pub(crate) fn forget(&self, what: impl AsFd) {
-        // It was watched; closing it would end that as well.
-        let _ = epoll::delete(&self.epoll, what);
-    }
-
-    /// Sleeps until some have ended, or have something to read, or until `deadline`.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Vec<u64> {
-        let mut events = Vec::with_capacity(64);
-        let wait = || {
-            let timeout = deadline.map(time_left);
-            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())
-        };
-        match retry(wait) {
-            Ok(_) => events.iter().map(|event| event.data.u64()).collect(),
-            Err(_) => Vec::new(),
-        }
-    }
 }
 
 /// Starts a thread of our own: it blocks all signals from its first instruction on, so it never runs

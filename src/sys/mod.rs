@@ -20,6 +20,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
+mod poller;
+#[cfg(target_os = "linux")]
 mod readiness;
 #[cfg(target_os = "linux")]
 mod setup;
@@ -39,6 +41,8 @@ pub(crate) use life::*;
 pub(crate) use linux::*;
 #[cfg(target_os = "linux")]
 pub(crate) use memory::*;
+#[cfg(target_os = "linux")]
+pub(crate) use poller::*;
 #[cfg(target_os = "linux")]
 pub(crate) use readiness::*;
 #[cfg(target_os = "linux")]

@@ -1,12 +1,15 @@
-//! Which of many sockets has something to read (epoll).
+//! Sockets that belong to receivers which do not lend them out: what lies in them, and which of many has something (epoll).
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketType, recv, sockopt};
 
-use crate::sys::retry;
+use super::linux::{poll_until, retry};
 
 /// Tells once for each [`arm`](Readiness::arm) that a socket has something to read, or is at its end.
 ///
@@ -57,13 +60,61 @@ pub(crate) fn has_packet(socket: RawFd) -> bool {
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// What comes next on a packet socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A packet of so many bytes, and its first two words, if it has them.
+    Packet(usize, [usize; 2]),
+    /// The other end is closed, and all that was said is read.
+    End,
+    /// Nothing before the deadline.
+    Nothing,
+}
+
+/// Waits for the next packet, which stays there; until `deadline` if there is one.
+pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Result<Next> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    loop {
+        let mut words = [0usize; 2];
+        // Without a deadline the look itself waits.
+        let look = if deadline.is_some() { flags | RecvFlags::DONTWAIT } else { flags };
+        match recv(borrow(socket), bytemuck::bytes_of_mut(&mut words), look) {
+            Ok((_, 0)) if !is_at_end(socket)? => return Ok(Next::Packet(0, words)),
+            Ok((_, 0)) => return Ok(Next::End),
+            Ok((_, length)) => return Ok(Next::Packet(length, words)),
+            Err(Errno::AGAIN) => {
+                let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+                if over || !poll_until(&mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::IN)], deadline)? {
+                    return Ok(Next::Nothing);
+                }
+            }
+            // The other side is gone and has not read all that was said to it. What it said before is still here.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tells the end from an empty packet, which read alike.
+fn is_at_end(socket: RawFd) -> io::Result<bool> {
+    let socket = borrow(socket);
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+    poll_until(&mut polled, Some(Instant::now()))
+}
+
+/// Takes the next packet away, unread.
+pub(crate) fn discard_packet(socket: RawFd) {
+    // Descriptors that come with it are closed by the system, since no room is given for them.
+    let _ = retry(|| recv(borrow(socket), &mut [0u8; 1][..], RecvFlags::DONTWAIT));
+}
+
 /// Whether this is the number of a packet socket.
 pub(crate) fn is_packet_socket(socket: RawFd) -> bool {
     socket >= 0 && sockopt::socket_type(borrow(socket)).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
-fn borrow<'a>(socket: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: not -1: it was taken from an open receiver. That receiver lives, as its line closes the watch
-    // before it; and the calls above neither close nor keep it.
+pub(super) fn borrow<'a>(socket: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: not -1: it was taken from an open receiver. That receiver lives: its line closes the watch before it, the hub
+    // forgets it before it drops it, an inlet looks for it while it has it; and no call here closes or keeps it.
     unsafe { BorrowedFd::borrow_raw(socket) }
 }
