@@ -304,10 +304,33 @@ pub use error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, ShutdownError, SpawnError, SubmitError, TaskDoneError, TaskError,
     TaskTimeoutError, TryGetError, TryPutError, TryRecvError, WaitError,
 };
-/// Registers a type as a worker; see [`ProcessWorker`] for an example.
+/// Registers a type as a worker; what it runs says [`ProcessWorker`].
 ///
 /// Registers it under its path; `#[offspring(name = "...")]` beside the derive gives another name. A type with
 /// generic parameters is not registered by the derive: name each instance with [`register!`].
+///
+/// ```
+/// use offspring::{ProcessWorker, Worker};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Worker)]
+/// struct Length {
+///     text: String,
+/// }
+///
+/// impl ProcessWorker for Length {
+///     type Output = usize;
+///     fn run(self) -> usize {
+///         self.text.len()
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert_eq!(Length { text: "tree".to_owned() }.spawn()?.join()?, 4);
+///     Ok(())
+/// }
+/// ```
 pub use offspring_macros::Worker;
 /// Makes an actor of a type: the methods of its `impl` block become messages, and those of a typed handle.
 ///

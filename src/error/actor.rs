@@ -9,6 +9,38 @@ use thiserror::Error;
 use super::{CreateError, DecodeError, EncodeError, ExitReason, SpawnError};
 
 /// Why an actor, or another child of a supervisor, is down.
+///
+/// ```
+/// use offspring::ExitReason;
+/// use offspring::actor::DownReason;
+///
+/// struct Counter {
+///     value: u64,
+/// }
+///
+/// #[offspring::actor]
+/// impl Counter {
+///     fn start(value: u64) -> Self {
+///         Counter { value }
+///     }
+///
+///     pub fn add(&mut self, n: u64) -> u64 {
+///         self.value = self.value.checked_add(n).expect("there is room");
+///         self.value
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Counter::spawn(u64::MAX)?;
+///     let error = counter.add(1).unwrap_err();
+///     match error.down_reason() {
+///         Some(DownReason::Died(ExitReason::Panicked(panic))) => assert_eq!(panic.message, "there is room"),
+///         other => panic!("{other:?}"),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DownReason {
@@ -54,6 +86,38 @@ impl fmt::Display for DownReason {
 }
 
 /// Why a call has no reply.
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::actor::CallError;
+///
+/// struct Sleeper;
+///
+/// #[offspring::actor]
+/// impl Sleeper {
+///     fn start() -> Self {
+///         Sleeper
+///     }
+///
+///     pub fn sleep(&mut self, time: Duration) {
+///         std::thread::sleep(time);
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let sleeper = Sleeper::spawn()?;
+///     let impatient = sleeper.with_timeout(Duration::from_millis(1));
+///     match impatient.sleep(Duration::from_millis(300)) {
+///         Err(CallError::Timeout { .. }) => {} // it sleeps on, and may be asked again
+///         Err(CallError::Restarted { .. }) => panic!("a supervised one: call it again, if twice does no harm"),
+///         Err(error) => return Err(error.into()), // it is down for good, or the message was bad
+///         Ok(()) => panic!("so fast"),
+///     }
+///     sleeper.sleep(Duration::ZERO)?;
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -141,6 +205,37 @@ impl CallError {
 }
 
 /// Why a cast was not taken. The message comes back: see [`CastError::into_inner`].
+///
+/// ```
+/// use offspring::actor::CastError;
+///
+/// struct Log;
+///
+/// #[offspring::actor]
+/// impl Log {
+///     fn start() -> Self {
+///         Log
+///     }
+///
+///     #[cast]
+///     pub fn line(&mut self, text: String) {
+///         println!("{text}");
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let log = Log::spawn()?;
+///     log.line("hello".to_owned())?;
+///     log.stop();
+///     match log.line("too late".to_owned()) {
+///         Err(CastError::Full(_)) => println!("it does not keep up: try again later"),
+///         Err(CastError::Down(LogMessage::Line { text }, reason)) => println!("`{text}` was not logged: the log {reason}"),
+///         other => panic!("{other:?}"),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum CastError<M> {
@@ -178,6 +273,31 @@ debug_without_item! {
 }
 
 /// Why an actor was not started. Nothing of it is left behind.
+///
+/// ```
+/// use offspring::actor::{DownReason, StartError};
+///
+/// struct Dictionary(String);
+///
+/// #[offspring::actor]
+/// impl Dictionary {
+///     fn start(file: String) -> Result<Self, String> {
+///         std::fs::read_to_string(&file).map(Dictionary).map_err(|error| format!("{file}: {error}"))
+///     }
+///
+///     pub fn knows(&self, word: String) -> bool {
+///         self.0.contains(&word)
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() {
+///     match Dictionary::spawn("/no/such/file".to_owned()) {
+///         Err(StartError::Down { reason: DownReason::Failed(error), .. }) => assert!(error.starts_with("/no/such/file: ")),
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -224,6 +344,35 @@ pub enum StartError {
 }
 
 /// Why an actor was not found by its name.
+///
+/// ```
+/// use offspring::actor::{self, Builder, LookupError};
+///
+/// struct Counter {
+///     value: u64,
+/// }
+///
+/// #[offspring::actor]
+/// impl Counter {
+///     fn start(value: u64) -> Self {
+///         Counter { value }
+///     }
+///
+///     pub fn add(&mut self, n: u64) -> u64 {
+///         self.value = self.value.checked_add(n).expect("there is room");
+///         self.value
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert!(matches!(actor::find::<Counter>("visits"), Err(LookupError::NotFound { .. }))); // not yet
+///     let _visits = Builder::new().register("visits").spawn::<Counter>((0,))?;
+///     let visits: CounterHandle = actor::find::<Counter>("visits")?.into();
+///     assert_eq!(visits.add(1)?, 1);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum LookupError {
@@ -250,6 +399,38 @@ pub enum LookupError {
 }
 
 /// Why a supervisor did not do what it was asked.
+///
+/// ```
+/// use offspring::Supervisor;
+/// use offspring::supervisor::{ChildSpec, SupervisorError};
+///
+/// struct Counter {
+///     value: u64,
+/// }
+///
+/// #[offspring::actor]
+/// impl Counter {
+///     fn start(value: u64) -> Self {
+///         Counter { value }
+///     }
+///
+///     pub fn add(&mut self, n: u64) -> u64 {
+///         self.value = self.value.checked_add(n).expect("there is room");
+///         self.value
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().child(ChildSpec::actor::<Counter>("visits", (0,))).start()?;
+///     match supervisor.start_child(ChildSpec::actor::<Counter>("visits", (100,))) {
+///         Err(SupervisorError::DuplicateId { id }) => assert_eq!(id, "visits"), // what was there runs on
+///         other => panic!("{other:?}"),
+///     }
+///     supervisor.stop();
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SupervisorError {

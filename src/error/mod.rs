@@ -64,6 +64,25 @@ pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
 }
 
 /// A value could not be turned into bytes.
+///
+/// ```
+/// use std::ffi::OsString;
+/// use std::os::unix::ffi::OsStringExt;
+/// use std::path::PathBuf;
+/// use offspring::{PutError, Queue};
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let files = Queue::unbounded()?;
+/// let strange = PathBuf::from(OsString::from_vec(vec![0xff])); // serde takes paths of valid UTF-8 only
+/// match files.put(strange) {
+///     Err(PutError::Encode(path, error)) => eprintln!("left out {}: {error}", path.display()),
+///     other => panic!("{other:?}"),
+/// }
+/// files.put(PathBuf::from("plain"))?; // the queue is as it was
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[error("`{type_name}` does not encode: {message}")]
 pub struct EncodeError {
@@ -81,6 +100,36 @@ impl EncodeError {
 }
 
 /// Bytes that arrived are not a value of the expected type.
+///
+/// ```
+/// use offspring::RecvError;
+/// use serde::{Deserialize, Serialize};
+///
+/// /// At most 100: its `Deserialize` sees to it.
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// #[serde(try_from = "u8")]
+/// struct Percent(u8);
+///
+/// impl TryFrom<u8> for Percent {
+///     type Error = String;
+///     fn try_from(n: u8) -> Result<Self, String> {
+///         if n <= 100 { Ok(Percent(n)) } else { Err(format!("{n} is more than 100")) }
+///     }
+/// }
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = offspring::channel()?;
+/// sender.send(Percent(250))?;
+/// sender.send(Percent(50))?;
+/// match receiver.recv() {
+///     Err(RecvError::Decode(error)) => assert!(error.to_string().ends_with("250 is more than 100")),
+///     other => panic!("{other:?}"),
+/// }
+/// assert_eq!(receiver.recv()?, Percent(50)); // a bad message costs itself only
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[error("received bytes are no `{type_name}`: {message}")]
 pub struct DecodeError {

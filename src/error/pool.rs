@@ -330,6 +330,29 @@ impl TaskTimeoutError {
 }
 
 /// Why a task was not submitted. It comes back: see [`SubmitError::into_inner`].
+///
+/// ```
+/// use offspring::{Pool, SubmitError};
+///
+/// #[offspring::worker]
+/// fn rest() {
+///     std::thread::sleep(std::time::Duration::from_secs(1000));
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::builder().workers(1).max_unfinished(1).build()?;
+///     let first = pool.submit(rest::new())?;
+///     match pool.try_submit(rest::new()) {
+///         Err(SubmitError::Full(task)) => drop(task), // or keep it for later
+///         other => panic!("{other:?}"),
+///     }
+///     first.cancel();
+///     assert!(first.join().is_err());
+///     pool.try_submit(rest::new())?.cancel(); // there is room again
+///     Ok(())
+/// }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum SubmitError<W> {
@@ -368,6 +391,26 @@ impl<W> SubmitError<W> {
 }
 
 /// A shutdown that could not finish everything.
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn rest() {
+///     std::thread::sleep(Duration::from_secs(1000));
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(1)?;
+///     let tasks = [pool.submit(rest::new())?, pool.submit(rest::new())?];
+///     let error = pool.shutdown(Duration::from_millis(1)).unwrap_err();
+///     assert_eq!(error.dropped, 2);
+///     assert!(tasks.iter().all(|task| task.is_finished()));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("the pool was stopped after {grace:?} with {dropped} tasks that had not ended")]
 pub struct ShutdownError {

@@ -413,6 +413,34 @@ pub enum DeadLetterError {
 }
 
 /// A handle cannot be used in this process.
+///
+/// ```
+/// use std::fs::File;
+/// use offspring::{Builder, HandleError, PutError, Queue};
+/// use offspring::unix::{BuilderExt, Resource};
+///
+/// #[offspring::worker]
+/// fn greedy(found: Queue<String>) {
+///     let files: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect(); // all that it may open
+///     let item = match found.put("tree".to_owned()) {
+///         Err(PutError::Handle(item, HandleError::Io { act, message })) => {
+///             eprintln!("could not {act}: {message}");
+///             item
+///         }
+///         other => panic!("{other:?}"),
+///     };
+///     drop(files);
+///     found.put(item).unwrap(); // the handle is as good as before
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let found = Queue::unbounded()?;
+///     Builder::new().rlimit(Resource::OpenFiles, 64, 64).spawn(greedy::new(found.clone()))?.join()?;
+///     assert_eq!(found.get()?, "tree");
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum HandleError {

@@ -133,6 +133,31 @@ impl Reader {
 /// Dropping it stops the stream.
 ///
 /// Up to 1,024 events wait for the reader; what comes on top is left out, and counted by a [`PoolEvent::Missed`].
+///
+/// ```
+/// use std::time::Duration;
+/// use offspring::{Pool, PoolEvent};
+///
+/// #[offspring::worker]
+/// fn crash() {
+///     std::process::abort();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(1)?;
+///     let events = pool.events();
+///     assert!(pool.run(crash::new()).is_err());
+///     while let Some(event) = events.next_timeout(Duration::from_secs(10)) {
+///         match event {
+///             PoolEvent::WorkerEnded { worker, reason, .. } => println!("{worker} {reason}"),
+///             PoolEvent::WorkerStarted { .. } => break, // in its place
+///             _ => {}
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "events that nobody reads are left out"]
 pub struct PoolEvents {

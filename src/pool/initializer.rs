@@ -17,6 +17,23 @@ use crate::wire::{self, Encoded, Packet};
 
 /// What an initializer of a [`Pool`](crate::Pool) may return: nothing, or a `Result` whose error says why the worker
 /// cannot be used.
+///
+/// ```
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn begin(dictionary: String) -> Result<(), String> {
+///     let text = std::fs::read_to_string(&dictionary).map_err(|error| format!("{dictionary}: {error}"))?;
+///     offspring::set_worker_state(text);
+///     Ok(())
+/// }
+///
+/// #[offspring::main]
+/// fn main() {
+///     let error = Pool::builder().initializer(begin::new("/no/such/file".to_owned())).build().unwrap_err();
+///     assert!(error.to_string().contains("/no/such/file: No such file"));
+/// }
+/// ```
 pub trait InitializerOutput {
     /// Whether the worker is ready.
     ///

@@ -421,6 +421,26 @@ map_type! {
     /// Dropping it takes no more inputs; tasks that were not begun are not, and those that run end by themselves, unheard.
     /// A task that fails is an `Err` at its place, and the iteration goes on behind it. A panic of the inputs is passed on
     /// when the outputs before it have been.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(2)?;
+    ///     let mut squares = pool.map(1.., square::new).window(8).task_timeout(Duration::from_secs(10));
+    ///     assert_eq!(squares.next().unwrap()?, 1);
+    ///     assert_eq!(squares.next_timeout(Duration::from_secs(10)).unwrap()?, 4);
+    ///     drop(squares); // there would be more for ever
+    ///     Ok(())
+    /// }
+    /// ```
     Map, in order: true
 }
 
@@ -430,5 +450,28 @@ map_type! {
     /// Dropping it takes no more inputs; tasks that were not begun are not, and those that run end by themselves, unheard.
     /// A task that fails is an `Err`, and the iteration goes on. A panic of the inputs is passed on when the outputs before
     /// it have been.
+    ///
+    /// ```
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(2)?;
+    ///     let mut sum = 0;
+    ///     for square in pool.map_unordered(1..=3, square::new) {
+    ///         match square {
+    ///             Ok(square) => sum += square, // whichever comes first
+    ///             Err(error) => eprintln!("left out: {error}"),
+    ///         }
+    ///     }
+    ///     assert_eq!(sum, 14);
+    ///     Ok(())
+    /// }
+    /// ```
     MapUnordered, in order: false
 }

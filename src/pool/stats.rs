@@ -45,6 +45,25 @@ pub struct PoolStats {
 }
 
 /// One worker of a [`Pool`](crate::Pool). Copied facts: `Drop` does nothing.
+///
+/// ```
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(2)?;
+///     pool.run(square::new(3))?;
+///     for worker in pool.stats().workers {
+///         println!("{}: {} tasks, busy {:.0} %, {:?} bytes", worker.name, worker.done, worker.busy * 100.0, worker.memory);
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WorkerStats {

@@ -221,6 +221,27 @@ impl<T: DeserializeOwned> Task<T> {
 /// The end of a [`Task`], from awaiting it; needs the feature `async`.
 ///
 /// Dropping it is dropping the task: it runs, and its output is thrown away.
+///
+/// ```
+/// use offspring::Pool;
+///
+/// #[offspring::worker]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// async fn sum(pool: &Pool) -> Result<u64, Box<dyn std::error::Error>> {
+///     let (three, four) = (pool.submit(square::new(3))?, pool.submit(square::new(4))?); // both run now
+///     Ok(three.await? + four.await?)
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new(2)?;
+///     assert_eq!(pollster::block_on(sum(&pool))?, 25); // or any other executor
+///     Ok(())
+/// }
+/// ```
 #[cfg(feature = "async")]
 #[derive(Debug)]
 #[must_use = "it does nothing unless it is awaited"]

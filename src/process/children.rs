@@ -3,6 +3,22 @@
 use crate::process::reaper;
 
 /// A running child of this process, without its type. Copied facts: `Drop` does nothing.
+///
+/// ```
+/// #[offspring::worker]
+/// fn rest() {
+///     offspring::current().wait_stopping();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let _daemon = offspring::Builder::new().daemon(true).name("bob").spawn(rest::new())?;
+///     for child in offspring::active_children() {
+///         println!("{} (pid {}){}", child.name(), child.pid(), if child.is_daemon() { ", a daemon" } else { "" });
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChildProcess {
     name: String,

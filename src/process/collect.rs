@@ -14,6 +14,26 @@ use crate::sys;
 const LAST_MAX: usize = 1 << 20;
 
 /// What a process printed, and what it returned. Bytes only: `Drop` does nothing else.
+///
+/// ```
+/// use offspring::{Builder, Stdio};
+///
+/// #[offspring::worker]
+/// fn check(line: String) {
+///     println!("checking {line}");
+///     panic!("no colon in it");
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let mut process = Builder::new().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn(check::new("abc".to_owned()))?;
+///     let output = process.join_with_output();
+///     assert_eq!(output.stdout, b"checking abc\n"); // what it printed is here, however it ended
+///     assert!(String::from_utf8_lossy(&output.stderr).contains("no colon in it"));
+///     assert!(output.result.is_err());
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Output<T> {

@@ -192,6 +192,20 @@ impl ParentProcess {
 }
 
 /// The process that runs this code.
+///
+/// ```
+/// #[offspring::worker]
+/// fn name() -> String {
+///     offspring::current().name().to_owned()
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert_eq!(offspring::current().name(), "main");
+///     assert_eq!(offspring::Builder::new().name("bob").spawn(name::new())?.join()?, "bob");
+///     Ok(())
+/// }
+/// ```
 #[must_use]
 pub fn current() -> CurrentProcess {
     CurrentProcess {
@@ -207,6 +221,20 @@ pub(crate) fn this_process() -> CurrentProcess {
 }
 
 /// The process that started this one; `None` in the program itself.
+///
+/// ```
+/// #[offspring::worker]
+/// fn whose_child() -> String {
+///     offspring::parent().expect("it was started").name().to_owned()
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert!(offspring::parent().is_none());
+///     assert_eq!(whose_child::spawn()?.join()?, "main");
+///     Ok(())
+/// }
+/// ```
 #[must_use]
 pub fn parent() -> Option<ParentProcess> {
     let (name, pid) = identity()?.parent.clone()?;

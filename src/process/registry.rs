@@ -19,6 +19,30 @@ use crate::wire;
 ///
 /// `#[derive(Worker)]` registers a type that has no generic parameters, under its path. A generic type
 /// derives it too, and registers each instance that is spawned: `offspring::register!(Sum<f32>);`.
+///
+/// ```
+/// use offspring::{ProcessWorker, Worker};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Worker)]
+/// #[offspring(name = "greeter")] // default: the path of the type
+/// struct Greet {
+///     whom: String,
+/// }
+///
+/// impl ProcessWorker for Greet {
+///     type Output = String;
+///     fn run(self) -> String {
+///         format!("hello {}", self.whom)
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert_eq!(Greet { whom: "bob".to_owned() }.spawn()?.join()?, "hello bob");
+///     Ok(())
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not registered as a worker",
     label = "not a registered worker",

@@ -7,9 +7,43 @@ use crate::process::builder::Builder;
 use crate::sys::{self, Group, Hook};
 
 /// No limit, for [`rlimit`](BuilderExt::rlimit).
+///
+/// ```
+/// use offspring::Builder;
+/// use offspring::unix::{BuilderExt, Resource, UNLIMITED};
+///
+/// #[offspring::worker]
+/// fn work() {}
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     // SIGXCPU after 60 seconds of computing, which the child may raise as far as it likes.
+///     Builder::new().rlimit(Resource::Cpu, 60, UNLIMITED).spawn(work::new())?.join()?;
+///     Ok(())
+/// }
+/// ```
 pub const UNLIMITED: u64 = u64::MAX;
 
 /// A resource that the system limits for each process, or for the user.
+///
+/// ```
+/// use std::process::Command;
+/// use offspring::Builder;
+/// use offspring::unix::{BuilderExt, Resource};
+///
+/// #[offspring::worker]
+/// fn shell_limit() -> String {
+///     let shell = Command::new("sh").args(["-c", "ulimit -n"]).output().unwrap();
+///     String::from_utf8(shell.stdout).unwrap()
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let child = Builder::new().rlimit(Resource::OpenFiles, 64, 64).spawn(shell_limit::new())?;
+///     assert_eq!(child.join()?, "64\n"); // what it starts inherits it
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {

@@ -42,6 +42,24 @@ pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCom
 
 /// Processes in the order of their end, from [`as_completed`]. Dropping it drops those that have not ended yet, which
 /// run on.
+///
+/// ```
+/// #[offspring::worker]
+/// fn double(n: u64) -> u64 {
+///     n * 2
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let processes = [double::spawn(1)?, double::spawn(2)?];
+///     let completed = offspring::as_completed(processes);
+///     assert_eq!(completed.len(), 2); // so many have not ended yet, or nobody asked
+///     for (process, output) in completed {
+///         println!("{} gave {}", process.name(), output?);
+///     }
+///     Ok(())
+/// }
+/// ```
 #[must_use = "an iterator joins nothing until it is asked"]
 pub struct AsCompleted<T> {
     selector: Selector,

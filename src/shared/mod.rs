@@ -41,7 +41,32 @@ mod slice;
 
 pub use atomics::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize};
 /// Plain data: any bits are a value, and there is no padding. `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]`
-/// on a `#[repr(C)]` struct makes it so.
+/// on a `#[repr(C)]` struct makes it so (with `bytemuck` in `Cargo.toml`, and its feature `derive`).
+///
+/// ```
+/// use offspring::sync::Mutex;
+///
+/// #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+/// #[repr(C)]
+/// struct Point {
+///     x: f64,
+///     y: f64,
+/// }
+///
+/// #[offspring::worker]
+/// fn mirror(point: Mutex<Point>) {
+///     let mut point = point.lock().unwrap();
+///     *point = Point { x: point.y, y: point.x };
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let point = Mutex::new(Point { x: 1.0, y: 2.0 })?;
+///     mirror::spawn(point.clone())?.join()?;
+///     assert_eq!(*point.lock().unwrap(), Point { x: 2.0, y: 1.0 });
+///     Ok(())
+/// }
+/// ```
 pub use bytemuck::Pod;
 pub use bytes::SharedBytes;
 pub use slice::SharedSlice;

@@ -55,6 +55,23 @@ pub struct ReentrantMutex<T> {
 }
 
 /// Has the lock, until it is dropped and all other guards of this thread are.
+///
+/// ```
+/// use offspring::sync::ReentrantMutex;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let total = ReentrantMutex::new(1)?;
+/// let guard = total.lock().unwrap();
+/// let again = total.lock().unwrap(); // the same thread
+/// again.update(|n| n + 1);
+/// drop(again);
+/// assert!(total.is_locked()); // by the first
+/// assert_eq!(guard.get(), 2);
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct ReentrantMutexGuard<'a, T: Pod> {
     mutex: &'a ReentrantMutex<T>,

@@ -96,6 +96,20 @@ pub struct RwLock<T: ?Sized, S = InPlace> {
 }
 
 /// Reads, until it is dropped.
+///
+/// ```
+/// use offspring::sync::RwLock;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let prices = RwLock::from_slice(&[3.0, 4.0])?;
+/// let (one, other) = (prices.read().unwrap(), prices.read().unwrap()); // many read at once
+/// assert_eq!(one[0] + other[1], 7.0);
+/// assert!(prices.try_write().is_err());
+/// # drop((one, other));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct RwLockReadGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
     lock: &'a RwLock<T, S>,
@@ -105,6 +119,20 @@ pub struct RwLockReadGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
 }
 
 /// Writes, until it is dropped.
+///
+/// ```
+/// use offspring::sync::RwLock;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let prices = RwLock::from_slice(&[3.0, 4.0])?;
+/// let mut all = prices.write().unwrap();
+/// all.iter_mut().for_each(|price| *price *= 2.0);
+/// drop(all); // now others may read
+/// assert_eq!(prices.read().unwrap()[1], 8.0);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct RwLockWriteGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
     lock: &'a RwLock<T, S>,

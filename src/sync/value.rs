@@ -28,6 +28,26 @@ pub struct Place<'a> {
 }
 
 /// How a value lies in a lock: [`InPlace`] or [`Encoded`].
+///
+/// ```
+/// use offspring::sync::{LockError, Mutex, Storage, SyncError};
+///
+/// /// Takes a mutex of either kind.
+/// fn add<S: Storage<u64>>(total: &Mutex<u64, S>, n: u64) -> Result<(), SyncError> {
+///     let mut total = total.lock().or_else(LockError::into_guard)?;
+///     *total += n;
+///     Ok(())
+/// }
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (in_place, encoded) = (Mutex::new(1)?, Mutex::encoded(1)?);
+/// add(&in_place, 2)?;
+/// add(&encoded, 2)?;
+/// assert_eq!((*in_place.lock().unwrap(), *encoded.lock().unwrap()), (3, 3));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Storage<T: ?Sized>: sealed::Sealed + 'static {
     /// What a guard holds.
     #[doc(hidden)]
@@ -59,11 +79,46 @@ mod sealed {
 }
 
 /// Plain data: a guard refers to the shared memory itself. The way of [`Mutex::new`](crate::sync::Mutex::new).
+///
+/// ```
+/// use offspring::sync::{InPlace, Mutex};
+///
+/// struct Totals {
+///     bytes: Mutex<u64>, // the same as `Mutex<u64, InPlace>`
+///     files: Mutex<[u32], InPlace>,
+/// }
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let totals = Totals { bytes: Mutex::new(0)?, files: Mutex::zeroed(3)? };
+/// *totals.bytes.lock().unwrap() += 100;
+/// totals.files.lock().unwrap()[1] += 1;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum InPlace {}
 
 /// Any value that serde can encode: a guard holds a copy, and writes it back when it was changed. The way of
 /// [`Mutex::encoded`](crate::sync::Mutex::encoded).
+///
+/// ```
+/// use std::collections::HashMap;
+/// use offspring::sync::{Encoded, Mutex};
+///
+/// #[offspring::worker]
+/// fn count(words: Mutex<HashMap<String, u32>, Encoded>) {
+///     *words.lock().unwrap().entry("tree".to_owned()).or_default() += 1;
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let words = Mutex::encoded(HashMap::new())?;
+///     count::spawn(words.clone())?.join()?;
+///     assert_eq!(words.lock().unwrap()["tree"], 1);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Encoded {}
 

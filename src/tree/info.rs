@@ -8,6 +8,24 @@ use crate::process::{self, Backend, Running};
 use crate::sys::{self, Stat};
 
 /// What a process does at the moment.
+///
+/// ```
+/// use offspring::ProcessState;
+///
+/// #[offspring::worker]
+/// fn rest() {
+///     offspring::current().wait_stopping();
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let _daemon = offspring::Builder::new().daemon(true).spawn(rest::new())?;
+///     let tree = offspring::tree();
+///     let suspended = tree.processes().filter(|process| process.state() == ProcessState::Stopped);
+///     assert_eq!(suspended.count(), 0); // nobody has sent a SIGSTOP
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ProcessState {
@@ -41,6 +59,23 @@ impl ProcessState {
 /// A process at one moment; in a [`ProcessTree`](crate::ProcessTree). Copied facts: `Drop` does nothing.
 ///
 /// What is `None` only the parent of that process knows: of a grandchild there is what the system tells.
+///
+/// ```
+/// # #[offspring::main]
+/// # fn main() {
+/// let tree = offspring::tree();
+/// for process in tree.processes() {
+///     println!(
+///         "{} (pid {}): {}, {} KiB, {:?} of processor time",
+///         process.name(),
+///         process.pid(),
+///         process.state(),
+///         process.memory() >> 10,
+///         process.cpu_time(),
+///     );
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProcessInfo {
     pid: u32,

@@ -21,6 +21,22 @@ use crate::sys::Stat;
 ///
 /// Copied facts: `Drop` does nothing, and a process may be gone when its facts are read. `{}` draws it; all that is drawn is
 /// in methods as well. It can be sent, so that a worker can show what only it knows, such as the names of its own children.
+///
+/// ```
+/// use offspring::Queue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let words = Queue::bounded(8)?;
+/// words.put("tree".to_owned())?;
+/// let tree = offspring::tree();
+/// assert_eq!(tree.root().pid(), std::process::id());
+/// assert_eq!(tree.processes().count(), 1); // nothing was started
+/// let queue = tree.queues().last().expect("there is one");
+/// assert_eq!((queue.len(), queue.capacity()), (1, Some(8)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct ProcessTree {

@@ -6,6 +6,7 @@ mod support;
 mod actor;
 mod awaiting;
 mod channel;
+mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoint;
 mod payload;

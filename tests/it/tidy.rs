@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["tree"],
 ];
 
-fn sources() -> Vec<(PathBuf, String)> {
+pub fn sources() -> Vec<(PathBuf, String)> {
     fn visit(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -48,7 +48,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 /// `queue` of `src/queue/core.rs`, `wire` of `src/wire.rs`.
-fn layer_name(path: &Path) -> String {
+pub fn layer_name(path: &Path) -> String {
     let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     inside
         .components()
