@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["tree"],
 ];
 
-pub fn sources() -> Vec<(PathBuf, String)> {
+pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     fn visit(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -48,7 +48,7 @@ pub fn sources() -> Vec<(PathBuf, String)> {
 }
 
 /// `queue` of `src/queue/core.rs`, `wire` of `src/wire.rs`.
-pub fn layer_name(path: &Path) -> String {
+pub(crate) fn layer_name(path: &Path) -> String {
     let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     inside
         .components()
