@@ -38,6 +38,10 @@ pub(super) struct Engine {
     pub(super) fate: Fate,
     pub(super) intensity: Intensity,
     pub(super) slots: Vec<Slot>,
+    /// Keys below it are of the children that it began with.
+    added: u64,
+    /// Of those, who is not among the children any more, and comes back with the supervisor when that is started again.
+    spent: Vec<Slot>,
     pub(super) pending: Vec<Pending>,
     pub(super) next_key: u64,
     pub(super) view: Arc<View>,
@@ -49,13 +53,16 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(plan: Plan, fate: Fate, slots: Vec<Slot>, view: Arc<View>) -> Engine {
         let (outbox, inbox) = mpsc::channel();
-        view.open();
+        view.open(outbox.clone());
+        let next_key = slots.iter().map(|slot| slot.key + 1).max().unwrap_or(0);
         Engine {
             plan,
             fate,
             intensity: Intensity::new(plan.intensity, plan.period),
-            next_key: slots.iter().map(|slot| slot.key + 1).max().unwrap_or(0),
+            next_key,
             slots,
+            added: next_key,
+            spent: Vec::new(),
             pending: Vec::new(),
             view,
             end: None,
@@ -103,14 +110,42 @@ impl Engine {
     fn work(mut self, up: impl FnOnce()) -> Result<(Vec<Slot>, SupervisorEnd), (Vec<Slot>, SupervisorError)> {
         match self.start_all() {
             Ok(()) => up(),
-            Err(error) => return Err((self.slots, error)),
+            Err(error) => return Err((self.leave(), error)),
         }
         while self.end.is_none() {
             self.turn();
         }
         self.stop_all();
         let end = self.end.take().unwrap_or(SupervisorEnd::Stopped);
-        Ok((self.slots, end))
+        Ok((self.leave(), end))
+    }
+
+    /// What comes back when it is started again: the children that it began with, as OTP's `init` would name them.
+    fn leave(mut self) -> Vec<Slot> {
+        self.slots.append(&mut self.spent);
+        if self.fate == Fate::Open {
+            let added = self.added;
+            let (mut own, others): (Vec<_>, Vec<_>) = self.slots.into_iter().partition(|slot| slot.key < added);
+            others.into_iter().for_each(Slot::forget);
+            own.sort_by_key(|slot| slot.key);
+            return own;
+        }
+        self.slots
+    }
+
+    /// Whether it is started with the supervisor, should that be started again.
+    fn comes_back(&self, slot: &Slot) -> bool {
+        self.fate == Fate::Open && slot.key < self.added
+    }
+
+    /// Forgets a child that is down.
+    pub(super) fn discard(&mut self, place: usize) {
+        let slot = self.slots.remove(place);
+        if self.comes_back(&slot) {
+            self.spent.push(slot);
+        } else {
+            slot.forget();
+        }
     }
 
     fn turn(&mut self) {
@@ -154,10 +189,12 @@ impl Engine {
     }
 
     pub(super) fn last_word(&mut self, place: usize, reason: &DownReason) {
+        let comes_back = self.comes_back(&self.slots[place]);
         let child = &mut self.slots[place].child;
-        match self.fate {
-            Fate::Down => child.is_down(reason),
-            Fate::Open => child.will_restart(reason),
+        if comes_back {
+            child.will_restart(reason);
+        } else {
+            child.is_down(reason);
         }
     }
 

@@ -99,24 +99,37 @@ impl Supervisor {
         self.view.listen()
     }
 
-    /// Starts one more child, behind the others.
+    /// Starts one more child, behind the others. As in OTP, [`Builder::child`] is for those that a supervisor always has: what is added to
+    /// a running one is lost with it.
     ///
     /// # Errors
     ///
     /// [`SupervisorError::Start`] if it does not start: it is forgotten then. [`SupervisorError::DuplicateId`],
     /// [`SupervisorError::Ended`].
     pub fn start_child(&self, spec: ChildSpec) -> Result<(), SupervisorError> {
-        self.ask(move |engine| engine.start_child(spec))
+        ask(&self.outbox, move |engine| engine.start_child(spec))
     }
 
-    /// Stops a child, and keeps it for [`restart_child`](Supervisor::restart_child); a temporary one is forgotten.
+    /// As [`start_child`](Supervisor::start_child), under the nested supervisor with this id; under one below that, by
+    /// `"supervisor/supervisor"`. When that supervisor is started again, it starts the children that it was built with anew, also those
+    /// that had ended or were deleted; what was added is gone, and clients of such an actor learn that it is down.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_child`](Supervisor::start_child); [`SupervisorError::NotFound`] if there is no such supervisor in this process.
+    pub fn start_child_of(&self, id: &str, spec: ChildSpec) -> Result<(), SupervisorError> {
+        ask(&self.view.outbox_of(id)?, move |engine| engine.start_child(spec))
+    }
+
+    /// Stops a child, and keeps it for [`restart_child`](Supervisor::restart_child); a temporary one is forgotten. A child of a nested
+    /// supervisor is `"supervisor/child"`, here and in the calls below.
     ///
     /// # Errors
     ///
     /// [`SupervisorError::NotFound`], [`SupervisorError::Ended`].
     pub fn terminate_child(&self, id: &str) -> Result<(), SupervisorError> {
-        let id = id.to_owned();
-        self.ask(move |engine| engine.terminate_child(&id))
+        let (way, id) = self.view.way(id)?;
+        ask(&way, move |engine| engine.terminate_child(&id))
     }
 
     /// Starts a child that is stopped. An actor that was down for good gets a new address.
@@ -126,8 +139,8 @@ impl Supervisor {
     /// [`SupervisorError::Running`] if it is not stopped, [`SupervisorError::Start`], [`SupervisorError::NotFound`],
     /// [`SupervisorError::Ended`].
     pub fn restart_child(&self, id: &str) -> Result<(), SupervisorError> {
-        let id = id.to_owned();
-        self.ask(move |engine| engine.restart_child(&id))
+        let (way, id) = self.view.way(id)?;
+        ask(&way, move |engine| engine.restart_child(&id))
     }
 
     /// Forgets a child that is stopped.
@@ -136,24 +149,8 @@ impl Supervisor {
     ///
     /// [`SupervisorError::Running`] if it is not stopped, [`SupervisorError::NotFound`], [`SupervisorError::Ended`].
     pub fn delete_child(&self, id: &str) -> Result<(), SupervisorError> {
-        let id = id.to_owned();
-        self.ask(move |engine| engine.delete_child(&id))
-    }
-
-    fn ask<T: Send + 'static>(
-        &self,
-        request: impl FnOnce(&mut Engine) -> Result<T, SupervisorError> + Send + 'static,
-    ) -> Result<T, SupervisorError> {
-        let (reply, replied) = mpsc::channel();
-        let request = Message::Request(Box::new(move |engine| {
-            let result = request(engine);
-            // Who has the answer sees what it did.
-            engine.publish();
-            let _ = reply.send(result);
-        }));
-        // One that has ended drops what it was asked, and so the way back.
-        self.outbox.send(request).map_err(|_| SupervisorError::Ended)?;
-        replied.recv().unwrap_or(Err(SupervisorError::Ended))
+        let (way, id) = self.view.way(id)?;
+        ask(&way, move |engine| engine.delete_child(&id))
     }
 
     /// Stops all children, last first, and waits for that. How the supervisor ended, also if that was before.
@@ -193,6 +190,22 @@ impl Supervisor {
             panic!("the supervisor gave up: {end}");
         }
     }
+}
+
+fn ask<T: Send + 'static>(
+    way: &mpsc::Sender<Message>,
+    request: impl FnOnce(&mut Engine) -> Result<T, SupervisorError> + Send + 'static,
+) -> Result<T, SupervisorError> {
+    let (reply, replied) = mpsc::channel();
+    let request = Message::Request(Box::new(move |engine| {
+        let result = request(engine);
+        // Who has the answer sees what it did.
+        engine.publish();
+        let _ = reply.send(result);
+    }));
+    // One that has ended drops what it was asked, and so the way back.
+    way.send(request).map_err(|_| SupervisorError::Ended)?;
+    replied.recv().unwrap_or(Err(SupervisorError::Ended))
 }
 
 impl Drop for Supervisor {

@@ -60,14 +60,14 @@ impl Engine {
         self.stop(place);
         self.slots[place].child.is_down(&DownReason::Shutdown);
         if self.slots[place].restart == Restart::Temporary {
-            self.slots.remove(place).forget();
+            self.discard(place);
         }
         Ok(())
     }
 
     pub(super) fn delete_child(&mut self, id: &str) -> Result<(), SupervisorError> {
         let place = self.find_stopped(id)?;
-        self.slots.remove(place).forget();
+        self.discard(place);
         Ok(())
     }
 }

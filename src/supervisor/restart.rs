@@ -28,7 +28,7 @@ impl Engine {
         if !slot.restart.applies(&reason) {
             slot.child.is_down(&reason);
             if slot.restart == Restart::Temporary {
-                self.slots.remove(place).forget();
+                self.discard(place);
             }
             return;
         }
@@ -73,9 +73,8 @@ impl Engine {
                 self.stop(place);
             }
             if self.slots[place].restart == Restart::Temporary {
-                let mut slot = self.slots.remove(place);
-                slot.child.is_down(&DownReason::Shutdown);
-                slot.forget();
+                self.slots[place].child.is_down(&DownReason::Shutdown);
+                self.discard(place);
                 continue;
             }
             let slot = &mut self.slots[place];

@@ -87,7 +87,8 @@ impl ChildSpec {
     }
 
     /// A supervisor in this process. When it gives up, that is its end, by
-    /// [`DownReason::GaveUp`](crate::actor::DownReason::GaveUp); started again, it starts its children again, whose addresses stay the same.
+    /// [`DownReason::GaveUp`](crate::actor::DownReason::GaveUp); started again, it starts the children of its builder anew, whose addresses stay
+    /// the same. What was [added](crate::supervisor::Supervisor::start_child_of) since is lost, as in OTP.
     ///
     /// A supervisor in a process of its own is a worker that [runs](crate::supervisor::Supervisor::run) one.
     pub fn supervisor(id: impl Into<String>, builder: Builder) -> ChildSpec {

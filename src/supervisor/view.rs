@@ -1,10 +1,12 @@
 //! What others see of a supervisor, while its thread works: nobody holds it for long.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Instant;
 
 use crate::actor::Entry;
+use crate::error::SupervisorError;
+use crate::supervisor::engine::Message;
 use crate::supervisor::events::{ChildInfo, Event, SupervisorEnd};
 use crate::supervisor::feed::{Events, Listener, feed};
 use crate::supervisor::slot::Slot;
@@ -22,6 +24,8 @@ struct Seen {
     entries: HashMap<String, Entry>,
     nested: HashMap<String, Arc<View>>,
     end: Option<SupervisorEnd>,
+    /// To its thread, while it works.
+    outbox: Option<mpsc::Sender<Message>>,
     listeners: Vec<Listener>,
 }
 
@@ -88,9 +92,30 @@ impl View {
         (seen.children, seen.entries, seen.nested) = (children, entries, nested);
     }
 
+    /// Whom to ask for the child at `path`, and its id there.
+    pub(super) fn way(&self, path: &str) -> Result<(mpsc::Sender<Message>, String), SupervisorError> {
+        let own = |seen: &Seen| seen.children.iter().any(|child| child.id == path);
+        match path.rsplit_once('/').filter(|_| !own(&lock(&self.seen))) {
+            None => Ok((self.outbox()?, path.to_owned())),
+            Some((above, id)) => Ok((self.outbox_of(above)?, id.to_owned())),
+        }
+    }
+
+    /// To the supervisor at `path`.
+    pub(super) fn outbox_of(&self, path: &str) -> Result<mpsc::Sender<Message>, SupervisorError> {
+        let below = self.below(path).ok_or_else(|| SupervisorError::NotFound { id: path.to_owned() })?;
+        below.outbox()
+    }
+
+    fn outbox(&self) -> Result<mpsc::Sender<Message>, SupervisorError> {
+        lock(&self.seen).outbox.clone().ok_or(SupervisorError::Ended)
+    }
+
     /// It works, perhaps not for the first time.
-    pub(super) fn open(&self) {
-        lock(&self.seen).end = None;
+    pub(super) fn open(&self, outbox: mpsc::Sender<Message>) {
+        let mut seen = lock(&self.seen);
+        seen.end = None;
+        seen.outbox = Some(outbox);
     }
 
     /// It has ended, unless it had before. Its listeners learn that after all that happened.
@@ -98,6 +123,7 @@ impl View {
         let mut seen = lock(&self.seen);
         seen.end.get_or_insert(end);
         seen.listeners.clear();
+        seen.outbox = None;
         drop(seen);
         self.changed.notify_all();
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use offspring::actor::{Builder, DownReason, find};
+use offspring::actor::{Builder, CallError, DownReason, find};
 use offspring::supervisor::{ChildSpec, ChildState, Restart, Shutdown, Supervisor, SupervisorEnd, SupervisorError};
 use offspring::{ActorRef, ProcessWorker, Queue, Worker};
 use serde::{Deserialize, Serialize};
 
-use super::{Child, LONG, Order, Stage, kill, pid, until};
+use super::{Child, LONG, Order, Stage, kill, pid, spec, until};
 use crate::support::{eventually, is_running};
 
 #[offspring::test(timeout = "20s")]
@@ -25,6 +25,42 @@ fn tree() {
     assert_ne!(b.call(Order::Pid).unwrap(), first);
     supervisor.stop();
     stage.wrote(&["stop d", "stop c", "stop b", "stop a"]);
+}
+
+/// The part of OTP's case about children that were added: they are lost when their supervisor is started again, which has the children of
+/// its own specification, also those that were gone.
+#[offspring::test(timeout = "30s")]
+fn tree_with_children_that_were_added() {
+    let stage = Stage::new();
+    let inner = stage
+        .builder(&["a", "b"])
+        .child(spec(&stage, "once", Restart::Temporary))
+        .intensity(0);
+    let supervisor = Supervisor::builder().child(ChildSpec::supervisor("inner", inner)).start().unwrap();
+    supervisor.start_child_of("inner", stage.child("late")).unwrap();
+    let error = supervisor.start_child_of("inner/none", stage.child("late")).unwrap_err();
+    assert!(matches!(error, SupervisorError::NotFound { .. }));
+    supervisor.terminate_child("inner/once").unwrap();
+    supervisor.terminate_child("inner/b").unwrap();
+    supervisor.delete_child("inner/b").unwrap();
+    assert!(matches!(supervisor.restart_child("inner/b"), Err(SupervisorError::NotFound { .. })));
+    let ids = || supervisor.children_of("inner").unwrap().into_iter().map(|child| child.id);
+    assert_eq!(ids().collect::<Vec<_>>(), ["a", "late"]);
+    stage.wrote(&["start a", "start b", "start once", "start late", "stop once", "stop b"]);
+    let (a, late): (ActorRef<Child>, ActorRef<Child>) = (supervisor.actor("inner/a").unwrap(), supervisor.actor("inner/late").unwrap());
+    kill(a.call(Order::Pid).unwrap());
+    stage.wrote(&["stop late", "start a", "start b", "start once"]);
+    until(&supervisor, "inner", ChildState::Up, 1);
+    assert_eq!(ids().collect::<Vec<_>>(), ["a", "b", "once"]);
+    while a.call(Order::Pid).is_err() {}
+    assert!(matches!(late.call(Order::Pid), Err(CallError::Down { .. })));
+    assert!(supervisor.actor::<Child>("inner/late").is_none());
+    assert!(supervisor.actor::<Child>("inner/once").unwrap().call(Order::Pid).is_ok());
+    supervisor.stop();
+    assert!(matches!(
+        supervisor.start_child_of("inner", stage.child("late")),
+        Err(SupervisorError::Ended)
+    ));
 }
 
 #[offspring::test(timeout = "20s")]
