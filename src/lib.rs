@@ -278,6 +278,7 @@ mod guard;
 pub mod guide;
 mod hub;
 mod lane;
+mod limit;
 mod line;
 mod logs;
 mod pipe;

@@ -15,6 +15,7 @@ use crate::actor::letters::{Ending, Release, Request};
 use crate::actor::link::{Link, end_of};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CallError, DownReason, RecvError};
+use crate::limit::Limit;
 use crate::sys;
 
 /// The exit code of a process that ends because an actor died that it was linked to.
@@ -50,13 +51,13 @@ impl<A: Actor> ActorRef<A> {
     pub fn link(&self) -> Result<Bond, CallError> {
         let (release, bond) = channel().map_err(|error| self.link.io(error))?;
         let partner = crate::process::current().name().to_owned();
-        let deadline = super::call::after(self.timeout());
-        let session = self.link.session(deadline)?.ok_or_else(|| CallError::Timeout {
+        let limit = Limit::after(self.timeout());
+        let session = self.link.session(limit.instant())?.ok_or_else(|| CallError::Timeout {
             actor: self.name().to_owned(),
             after: self.timeout(),
         })?;
         let (generation, bind) = (session.generation, Request::Bind { partner, bond });
-        session.door.send_until(bind, Some(deadline)).map_err(|error| self.link.io(error))?;
+        session.door.send_within(bind, &limit).map_err(|error| self.link.io(error))?;
         let open = Arc::new(AtomicBool::new(true));
         let (link, watched) = (self.link.clone(), open.clone());
         sys::service_thread("offspring-link", move || {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::actor::board::Outcome;
 use crate::actor::letters::{Caller, Chain, Header, Letter, Request, Status};
 use crate::actor::link::{Ended, Link, end_of};
-use crate::actor::session::{Outcome, Session};
+use crate::actor::session::Session;
 use crate::error::{CallError, DownReason, PutError, PutTimeoutError, SendError, SendTimeoutError, TryPutError};
+use crate::limit::Limit;
 use crate::queue::JoinableQueue;
 
 /// Calls of one process that go around the mailbox at once; more wait in it, so that it bounds them.
@@ -58,8 +60,7 @@ pub(super) fn in_line() -> Chain {
 
 /// A deadline; one that the clock cannot express is far away.
 pub(super) fn after(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400 * 365))
+    Limit::after(timeout).instant()
 }
 
 impl<M, R> Link<M, R>
@@ -70,25 +71,27 @@ where
     pub(super) fn call(self: &Arc<Self>, message: M, timeout: Duration) -> Result<R, CallError> {
         let chain = in_line();
         self.check_cycle(&chain)?;
-        let deadline = after(timeout);
-        let Some(session) = self.session(deadline)? else {
-            return Err(self.late(timeout));
+        // The clock is asked on the way, if nothing has to be waited for before: the actor works meanwhile.
+        let limit = Limit::after(timeout);
+        let session = match self.own_session() {
+            Some(session) => session,
+            None => self.session(limit.instant())?.ok_or_else(|| self.late(timeout))?,
         };
         let (header, others) = session.register();
         let unhandled = self.unhandled();
         let sent = match self.route(session.generation, header, unhandled, others, chain, message) {
-            Route::Mailbox(letter) => self.post(letter, deadline),
-            Route::Direct(request) => self.send(&session, request, deadline),
+            Route::Mailbox(letter) => self.post(letter, limit.instant()),
+            Route::Direct(request) => self.send(&session, request, &limit),
         };
         let outcome = match sent {
-            Ok(()) => session.wait(header, deadline),
+            Ok(()) => session.wait(header.call, &limit),
             Err(end) => {
-                session.forget(header);
+                session.forget(header.call);
                 end.outcome()?
             }
         };
         self.conclude(outcome, unhandled, timeout)
-            .unwrap_or_else(|| Err(self.lost(&session, deadline, timeout)))
+            .unwrap_or_else(|| Err(self.lost(&session, limit.instant(), timeout)))
     }
 
     /// A call does not overtake this process's casts, and a process has not more than some calls around the mailbox.
@@ -108,8 +111,10 @@ where
                 chain,
                 message,
             })
+        } else if chain.is_empty() {
+            Route::Direct(Request::Call(header, message))
         } else {
-            Route::Direct(Request::Call { header, chain, message })
+            Route::Direct(Request::CallInLine(header, chain, message))
         }
     }
 
@@ -175,8 +180,8 @@ where
         Err(CallError::Cycle { path: path.join(" -> ") })
     }
 
-    fn send(&self, session: &Session<M, R>, request: Request<M, R>, deadline: Instant) -> Result<(), SendEnd> {
-        match self.try_send(session, request, deadline)? {
+    fn send(&self, session: &Session<M, R>, request: Request<M, R>, limit: &Limit) -> Result<(), SendEnd> {
+        match self.try_send(session, request, limit)? {
             None => Ok(()),
             Some(_) => Err(SendEnd::Timeout),
         }
@@ -187,9 +192,9 @@ where
         &self,
         session: &Session<M, R>,
         request: Request<M, R>,
-        deadline: Instant,
+        limit: &Limit,
     ) -> Result<Option<Request<M, R>>, SendEnd> {
-        match session.door.send_until(request, Some(deadline)) {
+        match session.door.send_within(request, limit) {
             Ok(()) => Ok(None),
             Err(SendTimeoutError::Timeout(request)) => Ok(Some(request)),
             Err(SendTimeoutError::Failed(SendError::Disconnected(_) | SendError::Moved(_))) => Err(SendEnd::Gone),

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::actor::board::Outcome;
 use crate::actor::call::{Route, SendEnd, after, in_line};
-use crate::actor::letters::{Chain, Header, Letter, Request, Status};
+use crate::actor::letters::{CallNumber, Chain, Letter, Request, Status};
 use crate::actor::link::{ASK_AGAIN, Ended, Link};
-use crate::actor::session::{OpenEnd, Outcome, Session};
+use crate::actor::session::{OpenEnd, Session};
 use crate::actor::timer::Alarm;
 use crate::error::CallError;
+use crate::limit::Limit;
 use crate::watch::Waiters;
 
 /// How long one that found no room waits at first, and at most, before it tries again.
@@ -57,12 +59,12 @@ async fn pass(pause: &mut Duration, deadline: Instant) -> bool {
 /// A call whose answer somebody waits for. Dropped, nobody does.
 struct Waiting<'a, M, R> {
     session: &'a Session<M, R>,
-    header: Header,
+    call: CallNumber,
 }
 
 impl<M, R> Drop for Waiting<'_, M, R> {
     fn drop(&mut self) {
-        self.session.forget(self.header);
+        self.session.forget(self.call);
     }
 }
 
@@ -103,20 +105,21 @@ where
         deadline: Instant,
     ) -> Result<Outcome<R>, CallError> {
         let (header, others) = session.register();
-        let waiting = Waiting { session, header };
+        let call = header.call;
+        let waiting = Waiting { session, call };
         let sent = match self.route(session.generation, header, unhandled, others, chain, message) {
             Route::Mailbox(letter) => self.post_async(letter, deadline).await,
             Route::Direct(request) => self.send_async(session, request, deadline).await,
         };
         match sent {
-            Ok(()) => session.answer_async(waiting.header, deadline).await.map_err(|error| self.io(error)),
+            Ok(()) => session.answer_async(waiting.call, deadline).await.map_err(|error| self.io(error)),
             Err(end) => end.outcome(),
         }
     }
 
     async fn send_async(&self, session: &Session<M, R>, mut request: Request<M, R>, deadline: Instant) -> Result<(), SendEnd> {
         let mut pause = NO_ROOM.0;
-        while let Some(back) = self.try_send(session, request, Instant::now())? {
+        while let Some(back) = self.try_send(session, request, &Limit::at(Some(Instant::now())))? {
             request = back;
             if !pass(&mut pause, deadline).await {
                 return Err(SendEnd::Timeout);
@@ -196,9 +199,9 @@ where
 
 impl<M, R: DeserializeOwned> Session<M, R> {
     /// As `wait`.
-    async fn answer_async(&self, header: Header, deadline: Instant) -> std::io::Result<Outcome<R>> {
+    async fn answer_async(&self, call: CallNumber, deadline: Instant) -> std::io::Result<Outcome<R>> {
         let target = self.target();
-        let told = until(self.told(), deadline, || self.try_wait(header));
+        let told = until(self.told(), deadline, || self.try_wait(call));
         // Told by threads that lead; by the line itself when there are none.
         let waiter = target.as_ref().map(|target| target.sit()).transpose()?;
         let mut told = std::pin::pin!(told);

@@ -4,7 +4,6 @@
 //! other one what lies in the mailbox. So a call needs no hop inside the process, and a cast is taken out of the mailbox only when its
 //! turn has come.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,18 +16,15 @@ use crate::actor::address::ActorRef;
 use crate::actor::behaviour::{Actor, Context, Inner};
 use crate::actor::bond;
 use crate::actor::call::{be_actor, handling};
-use crate::actor::letters::{Answer, Blob, Caller, Chain, Ending, Erased, Header, Letter, Report, Request};
+use crate::actor::clients::Clients;
+use crate::actor::letters::{Blob, Caller, Chain, Ending, Erased, Header, Letter, Report, Request};
 use crate::actor::turn::Turn;
 use crate::channel::{Receiver, Sender};
-use crate::error::{DownReason, GetError, PutTimeoutError, RecvError, SendError, SendTimeoutError};
+use crate::error::{DownReason, GetError, PutTimeoutError, RecvError};
 use crate::process::{ProcessWorker, Worker};
 use crate::queue::{Delivery, JoinableQueue};
 use crate::sys::{self, lock};
 
-/// A client that does not take its answers for this long gets no more.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// A call through the mailbox may come in before its session was opened on the other way.
-const OPENING: Duration = Duration::from_secs(5);
 /// How often one that waits for the mailbox to be drained looks whether that was given up.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
@@ -96,8 +92,7 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
             turn: Turn::new(Seat { actor: state, over: false }),
             context,
             reports: self.reports,
-            sessions: Mutex::default(),
-            opened: Condvar::new(),
+            clients: Clients::new(),
             drained: Mutex::default(),
             progress: Condvar::new(),
             panic: Mutex::default(),
@@ -129,8 +124,7 @@ struct Incarnation<A: Actor> {
     turn: Turn<Seat<A>>,
     context: Context<A>,
     reports: Sender<Report>,
-    sessions: Mutex<BTreeMap<u64, Sender<Answer<A::Reply>>>>,
-    opened: Condvar,
+    clients: Clients<A::Reply>,
     /// Whether the marker came out of the mailbox that `drain` puts.
     drained: Mutex<bool>,
     progress: Condvar,
@@ -144,14 +138,10 @@ impl<A: Actor> Incarnation<A> {
     fn take_requests(&self, inbound: &Receiver<Request<A::Message, A::Reply>>) -> Ending {
         loop {
             match inbound.recv() {
-                Ok(Request::Call { header, chain, message }) => self.call(header, chain, message),
-                Ok(Request::Open { session, answers }) => {
-                    lock(&self.sessions).insert(session, answers);
-                    self.opened.notify_all();
-                }
-                Ok(Request::Close { session }) => {
-                    lock(&self.sessions).remove(&session);
-                }
+                Ok(Request::Call(header, message)) => self.call(header, Vec::new(), message),
+                Ok(Request::CallInLine(header, chain, message)) => self.call(header, chain, message),
+                Ok(Request::Open { session, answers }) => self.clients.open(session, answers),
+                Ok(Request::Close { session }) => self.clients.close(session),
                 Ok(Request::Bind { partner, bond }) => bond::watch(partner, bond, self.context.inner.clone()),
                 Ok(Request::Stop { drain }) => {
                     if drain {
@@ -267,7 +257,7 @@ impl<A: Actor> Incarnation<A> {
                 // Of another incarnation nobody waits for the reply.
                 if generation == self.context.inner.generation {
                     let reply = self.handle(&mut seat.actor, chain, message);
-                    self.answer_when_open(header, reply);
+                    self.clients.answer_letter(header, Ok(reply));
                 }
             }
         }));
@@ -290,7 +280,7 @@ impl<A: Actor> Incarnation<A> {
         let mut seat = self.turn.enter();
         if !seat.over {
             let reply = self.handle(&mut seat.actor, chain, message);
-            self.answer(header, Ok(reply));
+            self.clients.answer(header, Ok(reply));
         }
     }
 
@@ -306,37 +296,10 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
-    fn answer_when_open(&self, header: Header, reply: A::Reply) {
-        let deadline = Instant::now() + OPENING;
-        let mut sessions = lock(&self.sessions);
-        while !sessions.contains_key(&header.session) && Instant::now() < deadline {
-            sessions = sys::wait(&self.opened, sessions, Some(deadline));
-        }
-        drop(sessions);
-        self.answer(header, Ok(reply));
-    }
-
     fn refuse(&self, header: Option<Header>, message: &str) {
         match header {
-            Some(header) => self.answer(header, Err(message.to_owned())),
+            Some(header) => self.clients.answer(header, Err(message.to_owned())),
             None => log::error!(target: "offspring::actor", "a message was passed over: {message}"),
-        }
-    }
-
-    fn answer(&self, header: Header, reply: Result<A::Reply, String>) {
-        let session = lock(&self.sessions).get(&header.session).cloned();
-        // A client that has closed its session waits for nothing.
-        let Some(session) = session else { return };
-        let end = match session.send_timeout(Answer { header, reply }, PATIENCE) {
-            Err(SendTimeoutError::Failed(SendError::Encode(_, error))) => {
-                let reply = Err(error.to_string());
-                session.send_timeout(Answer { header, reply }, PATIENCE)
-            }
-            end => end,
-        };
-        if let Err(error) = end {
-            log::debug!(target: "offspring::actor", "a client takes no answers any more: {error}");
-            lock(&self.sessions).remove(&header.session);
         }
     }
 }

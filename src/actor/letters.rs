@@ -54,11 +54,9 @@ pub(crate) enum Request<M, R> {
     Close {
         session: u64,
     },
-    Call {
-        header: Header,
-        chain: Chain,
-        message: M,
-    },
+    /// Nobody waits for the one that calls: so it is mostly, and an empty chain would take longer than all else to decode.
+    Call(Header, M),
+    CallInLine(Header, Chain, M),
     /// When the other end is gone without a word, this actor is to end too.
     Bind {
         partner: String,
@@ -112,20 +110,25 @@ impl<M> Letter<M> {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound(serialize = "R: Serialize", deserialize = "R: Deserialize<'de>"))]
 pub(crate) struct Answer<R> {
-    pub(crate) header: Header,
+    pub(crate) call: CallNumber,
     pub(crate) reply: Result<R, String>,
 }
 
-/// Which call it is. It notes itself when it is decoded, so that a message whose rest does not decode can still be
+/// Whose call it is, and which. It notes itself when it is decoded, so that a message whose rest does not decode can still be
 /// answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) session: u64,
-    pub(crate) call: u64,
+    pub(crate) call: CallNumber,
 }
+
+/// Which call of its session it is; notes itself as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallNumber(pub(crate) u64);
 
 thread_local! {
     static HEARD: Cell<Option<Header>> = const { Cell::new(None) };
+    static HEARD_CALL: Cell<Option<CallNumber>> = const { Cell::new(None) };
 }
 
 impl Header {
@@ -135,16 +138,41 @@ impl Header {
     }
 }
 
-impl Serialize for Header {
+impl CallNumber {
+    /// The last one that was decoded on this thread; once.
+    pub(crate) fn heard() -> Option<CallNumber> {
+        HEARD_CALL.take()
+    }
+}
+
+impl Serialize for CallNumber {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.session, self.call).serialize(serializer)
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for CallNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let call = CallNumber(u64::deserialize(deserializer)?);
+        HEARD_CALL.set(Some(call));
+        Ok(call)
+    }
+}
+
+impl Serialize for Header {
+    /// A session's number is random: as a number of variable length it would take ten bytes and as many steps.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (f64::from_bits(self.session), self.call).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (session, call) = Deserialize::deserialize(deserializer)?;
-        let header = Header { session, call };
+        let (session, call): (f64, _) = Deserialize::deserialize(deserializer)?;
+        let header = Header {
+            session: session.to_bits(),
+            call,
+        };
         HEARD.set(Some(header));
         Ok(header)
     }

@@ -18,11 +18,13 @@
 
 mod address;
 mod behaviour;
+mod board;
 mod bond;
 mod builder;
 mod call;
 #[cfg(feature = "async")]
 mod call_async;
+mod clients;
 mod desk;
 mod incarnation;
 mod keeper;

@@ -4,7 +4,6 @@
 //! over, and when it has its own, another one leads. There is no thread of its own, so an answer wakes the one that
 //! waits for it and nobody else, as over a pipe.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -12,26 +11,17 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::letters::{Answer, Header, Request, own_number};
+use crate::actor::board::{Board, Led, Outcome};
+use crate::actor::letters::{Answer, CallNumber, Header, Request, own_number};
 use crate::channel::{Receiver, Sender, channel};
 #[cfg(feature = "async")]
 use crate::error::TryRecvError;
-use crate::error::{DecodeError, RecvError, RecvTimeoutError, SendTimeoutError};
+use crate::error::{RecvError, RecvTimeoutError, SendTimeoutError};
+use crate::limit::Limit;
 use crate::sys::{self, lock};
 #[cfg(feature = "async")]
 use crate::watch::Target;
 use crate::watch::Waiters;
-
-/// What a call came to.
-pub(super) enum Outcome<R> {
-    Reply(R),
-    /// The actor could not.
-    Refused(String),
-    Undecodable(DecodeError),
-    Timeout,
-    /// The incarnation is gone.
-    Gone,
-}
 
 pub(super) struct Session<M, R> {
     pub(super) generation: u64,
@@ -42,31 +32,6 @@ pub(super) struct Session<M, R> {
     changed: Condvar,
     /// Tasks that wait, for what threads receive for them.
     told: Arc<Waiters>,
-}
-
-struct Board<R> {
-    next_call: u64,
-    leads: bool,
-    gone: bool,
-    /// `None` while it waits.
-    calls: BTreeMap<u64, Option<Outcome<R>>>,
-}
-
-impl<R> Board<R> {
-    /// What a call came to, if that is known; then it is no more.
-    fn take(&mut self, header: Header) -> Option<Outcome<R>> {
-        let outcome = self.calls.get_mut(&header.call).and_then(Option::take);
-        let outcome = outcome.or_else(|| self.gone.then_some(Outcome::Gone))?;
-        self.calls.remove(&header.call);
-        Some(outcome)
-    }
-}
-
-/// What one who received for all got.
-enum Led<R> {
-    Own(Outcome<R>),
-    Other,
-    Nothing,
 }
 
 impl<M: Serialize, R: Serialize + DeserializeOwned> Session<M, R> {
@@ -90,12 +55,7 @@ impl<M: Serialize, R: Serialize + DeserializeOwned> Session<M, R> {
             number,
             door,
             answers,
-            board: Mutex::new(Board {
-                next_call: 0,
-                leads: false,
-                gone: false,
-                calls: BTreeMap::new(),
-            }),
+            board: Mutex::new(Board::new()),
             changed: Condvar::new(),
             told: Arc::default(),
         })
@@ -116,38 +76,35 @@ impl<M, R> Session<M, R> {
 
     /// A new call, and how many others there are.
     pub(super) fn register(&self) -> (Header, usize) {
-        let mut board = self.board();
-        let call = board.next_call;
-        board.next_call += 1;
-        let others = board.calls.len();
-        board.calls.insert(call, None);
+        let (call, others) = self.board().register();
         let session = self.number;
         (Header { session, call }, others)
     }
 
     /// Nobody waits for it any more.
-    pub(super) fn forget(&self, header: Header) {
-        self.board().calls.remove(&header.call);
+    pub(super) fn forget(&self, call: CallNumber) {
+        self.board().forget(call);
     }
 }
 
 impl<M, R: DeserializeOwned> Session<M, R> {
     /// Waits for the answer to a registered call.
-    pub(super) fn wait(&self, header: Header, deadline: Instant) -> Outcome<R> {
+    pub(super) fn wait(&self, call: CallNumber, limit: &Limit) -> Outcome<R> {
         let mut board = self.board();
         loop {
-            if let Some(outcome) = board.take(header) {
+            if let Some(outcome) = board.take(call) {
                 return outcome;
             }
             if board.leads {
-                if deadline <= Instant::now() {
-                    board.calls.remove(&header.call);
+                let deadline = limit.deadline();
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    board.forget(call);
                     return Outcome::Timeout;
                 }
-                board = sys::wait(&self.changed, board, Some(deadline));
+                board = sys::wait(&self.changed, board, deadline);
                 continue;
             }
-            let led = self.lead(board, header, |answers| match answers.recv_until(Some(deadline)) {
+            let led = self.lead(board, call, |answers| match answers.recv_until(limit.deadline()) {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Failed(error)) => Some(Err(error)),
                 Ok(answer) => Some(Ok(answer)),
@@ -156,7 +113,7 @@ impl<M, R: DeserializeOwned> Session<M, R> {
                 Led::Own(outcome) => return outcome,
                 Led::Other => self.board(),
                 Led::Nothing => {
-                    self.forget(header);
+                    self.forget(call);
                     return Outcome::Timeout;
                 }
             };
@@ -167,7 +124,7 @@ impl<M, R: DeserializeOwned> Session<M, R> {
     fn lead(
         &self,
         mut board: MutexGuard<'_, Board<R>>,
-        own: Header,
+        own: CallNumber,
         receive: impl FnOnce(&Receiver<Answer<R>>) -> Option<Result<Answer<R>, RecvError>>,
     ) -> Led<R> {
         board.leads = true;
@@ -175,11 +132,8 @@ impl<M, R: DeserializeOwned> Session<M, R> {
         let received = receive(&self.answers);
         let mut board = self.board();
         board.leads = false;
-        let led = received.map_or(Led::Nothing, |received| settle(&mut board, own, received));
-        if matches!(led, Led::Own(_)) {
-            board.calls.remove(&own.call);
-        }
-        let others = !board.calls.is_empty();
+        let led = received.map_or(Led::Nothing, |received| board.settle(own, received));
+        let others = !board.is_empty();
         drop(board);
         if others {
             self.changed.notify_all();
@@ -193,16 +147,16 @@ impl<M, R: DeserializeOwned> Session<M, R> {
 impl<M, R: DeserializeOwned> Session<M, R> {
     /// As [`wait`](Session::wait), without waiting. Who gets `None` is told by [`told`](Session::told) of what a thread receives for it, and
     /// by [`target`](Session::target) of what nobody has received.
-    pub(super) fn try_wait(&self, header: Header) -> Option<Outcome<R>> {
+    pub(super) fn try_wait(&self, call: CallNumber) -> Option<Outcome<R>> {
         loop {
             let mut board = self.board();
-            if let Some(outcome) = board.take(header) {
+            if let Some(outcome) = board.take(call) {
                 return Some(outcome);
             }
             if board.leads {
                 return None;
             }
-            let led = self.lead(board, header, |answers| match answers.try_recv() {
+            let led = self.lead(board, call, |answers| match answers.try_recv() {
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Failed(error)) => Some(Err(error)),
                 Ok(answer) => Some(Ok(answer)),
@@ -222,33 +176,6 @@ impl<M, R: DeserializeOwned> Session<M, R> {
     pub(super) fn target(&self) -> Option<Arc<dyn Target>> {
         self.answers.target()
     }
-}
-
-/// What was received goes to whom it belongs.
-fn settle<R>(board: &mut Board<R>, own: Header, received: Result<Answer<R>, RecvError>) -> Led<R> {
-    let (header, outcome) = match received {
-        Ok(Answer { header, reply: Ok(reply) }) => (header, Outcome::Reply(reply)),
-        Ok(Answer {
-            header,
-            reply: Err(message),
-        }) => (header, Outcome::Refused(message)),
-        Err(RecvError::Decode(error)) => match Header::heard() {
-            Some(header) => (header, Outcome::Undecodable(error)),
-            None => return Led::Other,
-        },
-        Err(_) => {
-            board.gone = true;
-            return Led::Other;
-        }
-    };
-    if header == own {
-        return Led::Own(outcome);
-    }
-    // An answer that nobody waits for came too late.
-    if let Some(call) = board.calls.get_mut(&header.call) {
-        *call = Some(outcome);
-    }
-    Led::Other
 }
 
 impl<M, R> Drop for Session<M, R> {

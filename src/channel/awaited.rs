@@ -10,6 +10,7 @@ use super::sender::{Entry, Outgoing, SendEnd, Sender, SenderShared};
 use super::spill::Message;
 use crate::error::{SendError, SendTimeoutError};
 use crate::hub;
+use crate::limit::Limit;
 use crate::ring;
 use crate::watch;
 use crate::wire;
@@ -78,7 +79,7 @@ impl SenderShared {
     /// that is looked at again when other tasks had their turn.
     async fn ring_async(&self) -> Result<Arc<Outgoing>, SendEnd> {
         loop {
-            match self.ring(Some(Instant::now())) {
+            match self.ring(&Limit::at(Some(Instant::now()))) {
                 Err(SendEnd::Timeout) => watch::yield_now().await,
                 outcome => return outcome,
             }

@@ -19,6 +19,7 @@ use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
 use crate::bell::{self, claim};
 use crate::error::{EncodeError, SendError, SendTimeoutError};
 use crate::hub;
+use crate::limit::Limit;
 use crate::line::{Line, Side, WaitEnd};
 use crate::region::Region;
 use crate::ring;
@@ -96,13 +97,14 @@ impl Side<Bell> for Outgoing {
 
 impl Outgoing {
     /// A block of the heap; waits for room.
-    pub(super) fn wait_for_block(&self, length: usize, deadline: Option<Instant>) -> Result<Block, SendEnd> {
+    pub(super) fn wait_for_block(&self, length: usize, limit: &Limit) -> Result<Block, SendEnd> {
         if let Some(block) = self.heap.allocate(length) {
             return Ok(block);
         }
         // A receiver that is busy frees one block after the other. To be woken for each would cost both sides more
         // than the copy: a moment later there is room for several. A bell is asked for only after that.
         let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
+        let deadline = limit.deadline();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         std::thread::sleep(left.map_or(nap, |left| nap.min(left)));
         Ok(self.back.wait(self, deadline, || self.heap.allocate(length))?)
@@ -176,7 +178,7 @@ impl From<Failure> for SendEnd {
 }
 
 impl SenderShared {
-    pub(super) fn ring(&self, deadline: Option<Instant>) -> Result<Arc<Outgoing>, SendEnd> {
+    pub(super) fn ring(&self, limit: &Limit) -> Result<Arc<Outgoing>, SendEnd> {
         let mut ring = lock(&self.ring);
         if let Some(ring) = &*ring {
             return Ok(ring.clone());
@@ -189,7 +191,7 @@ impl SenderShared {
             back,
             parcels: parcels_there,
         };
-        wire::send_until(&lock(&self.outward), Inward::Join(joining), deadline)?;
+        wire::send_until(&lock(&self.outward), Inward::Join(joining), limit.deadline())?;
         let outgoing = Arc::new(Outgoing {
             heap: Arc::new(Heap::new(region.clone())),
             back: Line::new(bells),
@@ -206,17 +208,17 @@ impl SenderShared {
     }
 
     /// Encodes a message, and sends it.
-    fn send<V: ?Sized + Serialize>(&self, value: &V, deadline: Option<Instant>) -> Result<(), SendEnd> {
-        let ring = self.ring(deadline)?;
+    fn send<V: ?Sized + Serialize>(&self, value: &V, limit: &Limit) -> Result<(), SendEnd> {
+        let ring = self.ring(limit)?;
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
-        let mut message = Message::new(&ring, deadline);
+        let mut message = Message::new(&ring, limit);
         let outcome = match wire::encode_spilling(value, &mut bytes, ring::ENTRY_MAX, &mut message) {
             Err(error) => Err(SendEnd::Encode(error)),
             Ok((spilled, handles)) => {
                 // Handles are under way from here on, whatever becomes of the message.
                 let announce = !handles.is_empty();
-                let sent = SenderShared::entry(&bytes, spilled, handles, message).and_then(|entry| self.send_entry(&ring, entry, deadline));
+                let sent = SenderShared::entry(&bytes, spilled, handles, message).and_then(|entry| self.send_entry(&ring, entry, limit));
                 if announce {
                     hub::announce();
                 }
@@ -246,11 +248,14 @@ impl SenderShared {
         Ok(Entry::Parcel(Some(packet.with_inline_limit(PARCEL_INLINE).map_err(SendEnd::Io)?)))
     }
 
-    fn send_entry(&self, ring: &Outgoing, mut entry: Entry<'_>, deadline: Option<Instant>) -> Result<(), SendEnd> {
+    fn send_entry(&self, ring: &Outgoing, mut entry: Entry<'_>, limit: &Limit) -> Result<(), SendEnd> {
         if ring.is_suspicious() && ring.back.check(ring) {
             return Err(SendEnd::Disconnected);
         }
-        ring.back.wait(ring, deadline, || self.attempt(ring, &mut entry))?
+        if let Some(sent) = self.attempt(ring, &mut entry) {
+            return sent;
+        }
+        ring.back.wait(ring, limit.deadline(), || self.attempt(ring, &mut entry))?
     }
 
     pub(super) fn attempt(&self, ring: &Outgoing, entry: &mut Entry<'_>) -> Option<Result<(), SendEnd>> {
@@ -319,7 +324,7 @@ impl<T: Serialize> Sender<T> {
     ///
     /// [`SendError`]: the receiver is gone, or the message does not encode; it comes back with the error.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.send_until(message, None).map_err(|end| match end {
+        self.send_within(message, &Limit::never()).map_err(|end| match end {
             SendTimeoutError::Failed(error) => error,
             SendTimeoutError::Timeout(message) => SendError::Disconnected(message),
         })
@@ -331,12 +336,11 @@ impl<T: Serialize> Sender<T> {
     ///
     /// [`SendTimeoutError::Timeout`], or as [`send`](Sender::send).
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        // A deadline that the clock cannot express is none.
-        self.send_until(message, Instant::now().checked_add(timeout))
+        self.send_within(message, &Limit::after(timeout))
     }
 
-    pub(crate) fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        self.shared.send(&message, deadline).map_err(|end| end.with(message))
+    pub(crate) fn send_within(&self, message: T, limit: &Limit) -> Result<(), SendTimeoutError<T>> {
+        self.shared.send(&message, limit).map_err(|end| end.with(message))
     }
 }
 
@@ -348,10 +352,12 @@ impl Sender<Bytes> {
     ///
     /// As [`send`](Sender::send), without the message.
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError<()>> {
-        self.shared.send(&Borrowed(bytes), None).map_err(|end| match end.with(()) {
-            SendTimeoutError::Failed(error) => error,
-            SendTimeoutError::Timeout(()) => SendError::Disconnected(()),
-        })
+        self.shared
+            .send(&Borrowed(bytes), &Limit::never())
+            .map_err(|end| match end.with(()) {
+                SendTimeoutError::Failed(error) => error,
+                SendTimeoutError::Timeout(()) => SendError::Disconnected(()),
+            })
     }
 
     /// As [`send_bytes`](Sender::send_bytes), but waits at most this long.
@@ -360,8 +366,8 @@ impl Sender<Bytes> {
     ///
     /// As [`send_timeout`](Sender::send_timeout), without the message.
     pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendTimeoutError<()>> {
-        let deadline = Instant::now().checked_add(timeout);
-        self.shared.send(&Borrowed(bytes), deadline).map_err(|end| end.with(()))
+        let limit = Limit::after(timeout);
+        self.shared.send(&Borrowed(bytes), &limit).map_err(|end| end.with(()))
     }
 }
 

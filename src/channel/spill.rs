@@ -1,19 +1,18 @@
 //! A long message, while it is encoded: it is written where the receiver will read it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::heap::Block;
 use super::sender::{Outgoing, SendEnd};
 use crate::codec::Spill;
+use crate::limit::Limit;
 use crate::wire::{OwnMemory, Packet, WireHandle};
 
 /// Where it lies, and how long it is so far.
 pub(super) struct Message<'a> {
     ring: &'a Arc<Outgoing>,
-    /// Whether it waits for a place in the heap; else it has memory of its own if there is none.
-    waits: bool,
-    deadline: Option<Instant>,
+    /// How long it waits for a place in the heap; not at all: it has memory of its own if there is none.
+    limit: Option<&'a Limit>,
     place: Place,
     length: usize,
 }
@@ -29,11 +28,10 @@ enum Place {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn new(ring: &'a Arc<Outgoing>, deadline: Option<Instant>) -> Message<'a> {
+    pub(super) fn new(ring: &'a Arc<Outgoing>, limit: &'a Limit) -> Message<'a> {
         Message {
             ring,
-            waits: true,
-            deadline,
+            limit: Some(limit),
             place: Place::None,
             length: 0,
         }
@@ -42,8 +40,10 @@ impl<'a> Message<'a> {
     #[cfg(feature = "async")]
     pub(super) fn at_once(ring: &'a Arc<Outgoing>) -> Message<'a> {
         Message {
-            waits: false,
-            ..Message::new(ring, None)
+            ring,
+            limit: None,
+            place: Place::None,
+            length: 0,
         }
     }
 
@@ -51,11 +51,11 @@ impl<'a> Message<'a> {
         if total > self.ring.heap.longest() {
             return Place::Own(self.own(total));
         }
-        if !self.waits {
+        let Some(limit) = self.limit else {
             let block = self.ring.heap.allocate(total);
             return block.map_or_else(|| Place::Own(self.own(total)), Place::Heap);
-        }
-        match self.ring.wait_for_block(total, self.deadline) {
+        };
+        match self.ring.wait_for_block(total, limit) {
             Ok(block) => Place::Heap(block),
             Err(end) => Place::Lost(end),
         }

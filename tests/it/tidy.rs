@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["region"],
     &["wire"],
     &["shared_fd"],
-    &["bell"],
+    &["bell", "limit"],
     &["ring"],
     &["watch"],
     &["line"],
