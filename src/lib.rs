@@ -231,8 +231,8 @@
 //!
 //! # What may cross, and what it costs
 //!
-//! Whatever serde can encode, and all handles of this crate. In place: files and sockets as [`unix::SharedFd`]. Receiving ends cross in worker
-//! fields and messages, not in queue items.
+//! Whatever serde can encode, and all handles of this crate. In place: files and sockets as [`unix::SharedFd`]. Receiving ends exist
+//! once: they move, and come back if they are not sent.
 //!
 //! | | on two cores, roughly |
 //! | --- | --- |

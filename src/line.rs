@@ -16,11 +16,11 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::IpcReceiver;
+use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -108,19 +108,21 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
         self.gone.store(true, Ordering::SeqCst);
     }
 
-    /// Takes the channel out, for another process; no thread waits then, since this takes the line. Waiters are woken.
-    pub(crate) fn into_inner(self) -> IpcReceiver<M> {
-        // The watch ends first.
-        let Line { waiters, messages, .. } = self;
-        drop(waiters);
-        messages.into_inner().unwrap_or_else(PoisonError::into_inner).into_inner()
+    /// A second descriptor for its channel, for another process that goes on with it.
+    pub(crate) fn share(&self) -> io::Result<OpaqueIpcReceiver> {
+        lock(&self.messages).share()
     }
 
-    /// Takes back what waiters left armed, before [`into_inner`](Line::into_inner).
+    /// Takes back what waiters left armed, before another process goes on.
     pub(crate) fn disarm(&self, side: &impl Side<M>) {
         if std::mem::take(&mut lock(&self.lead).armed) {
             side.disarm();
         }
+    }
+
+    /// Has the waiters look again.
+    pub(crate) fn wake(&self) {
+        self.waiters.0.wake();
     }
 
     /// A seat for [`poll`](Line::poll).

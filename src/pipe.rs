@@ -1,6 +1,7 @@
 //! Two-way connections: two channels, crossed.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ where
 }
 
 /// One end of a [`pipe`]: sends `A`, receives `B`. It exists once: sent to another process, it is moved,
-/// and this one reports `Moved`.
+/// and this one reports `Moved`. What could not be sent or put comes back with the error, as it was.
 ///
 /// Dropping it tells the other end, which receives what was sent before and then reports
 /// [`RecvError::Disconnected`]. Sending and receiving from different threads at once is fine.
@@ -86,8 +87,10 @@ where
 /// }
 /// ```
 pub struct Connection<A, B> {
-    sender: Mutex<Option<Sender<A>>>,
+    /// Of messages `A`: without the type it can be put back by whoever does not know it.
+    sender: Arc<Mutex<Option<Sender<()>>>>,
     receiver: Receiver<B>,
+    sends: PhantomData<fn(A)>,
 }
 
 impl<A: Serialize, B> Connection<A, B> {
@@ -198,13 +201,14 @@ impl<A> Connection<A, Bytes> {
 impl<A, B> Connection<A, B> {
     fn new(sender: Sender<A>, receiver: Receiver<B>) -> Connection<A, B> {
         Connection {
-            sender: Mutex::new(Some(sender)),
+            sender: Arc::new(Mutex::new(Some(sender.retype()))),
             receiver,
+            sends: PhantomData,
         }
     }
 
     pub(crate) fn sender(&self) -> Option<Sender<A>> {
-        sys::lock(&self.sender).clone()
+        sys::lock(&self.sender).clone().map(Sender::retype)
     }
 
     #[cfg(feature = "async")]
@@ -239,14 +243,22 @@ impl<A, B> fmt::Debug for Connection<A, B> {
 
 impl<A, B> Serialize for Connection<A, B> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sender = sys::lock(&self.sender);
         // Taken, not shared: the other end must see the end of this connection where it goes.
-        let Some(moved) = sender.take() else {
+        let Some(moved) = sys::lock(&self.sender).take() else {
             return Err(wire::explain("the connection was moved to another process before"));
         };
-        (&moved, &self.receiver)
-            .serialize(serializer)
-            .inspect_err(|_| *sender = Some(moved))
+        let (back, stays) = (self.sender.clone(), moved.clone());
+        let stay = move || *sys::lock(&back) = Some(stays);
+        match (moved.retype::<A>(), &self.receiver).serialize(serializer) {
+            Ok(serialized) => {
+                wire::leave(stay);
+                Ok(serialized)
+            }
+            Err(error) => {
+                stay();
+                Err(error)
+            }
+        }
     }
 }
 

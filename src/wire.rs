@@ -31,8 +31,8 @@ mod strays;
 
 pub(crate) use crate::guard::{is_quiet, no_panic, panic_text, survive};
 pub(crate) use encoding::{
-    Encoded, claim, decode, decode_shared, decode_with, encode, encode_into, encode_item, encode_item_into, encode_spilling,
-    encode_with_strays, explain, explain_de, may_move, may_note, may_note_all, note,
+    Encoded, Left, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into, encode_item_into, encode_spilling,
+    encode_with_strays, explain, explain_de, leave, may_move, may_note, may_note_all, note,
 };
 pub use encoding::{message_limit, set_message_limit};
 pub(crate) use inlet::Inlet;
@@ -62,6 +62,19 @@ impl WireHandle {
             WireHandle::Memory(memory) => memory_again(memory).ok().map(WireHandle::Memory),
         }
     }
+
+    /// The same, also of a receiver, unless descriptors are short. Whoever calls it sees to it that only one of them is decoded.
+    pub(crate) fn again(&self) -> Option<WireHandle> {
+        match self {
+            WireHandle::Receiver(receiver) => receiver_again(receiver).ok().map(WireHandle::Receiver),
+            other => other.try_clone(),
+        }
+    }
+}
+
+/// A second descriptor for the socket of a receiver, as a receiver.
+pub(crate) fn receiver_again(receiver: &impl fmt::Debug) -> io::Result<OpaqueIpcReceiver> {
+    descriptor::receiver_around(descriptor::socket_of(receiver)?)
 }
 
 /// Says yes at most every few milliseconds: when to ask whether the other side still lives.

@@ -112,7 +112,7 @@ impl Checkpoint {
     ///
     /// [`EncodeError`] if it does not encode, or if there are handles in it: they would not survive.
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Checkpoint, EncodeError> {
-        let encoded = wire::encode(value)?;
+        let encoded = wire::encode_copy(value)?;
         if encoded.handles.is_empty() {
             Ok(Checkpoint(Blob(encoded.bytes)))
         } else {

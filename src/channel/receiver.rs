@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::watch::{Seat, Target, Waiter};
 use crate::wire::{self, WireHandle};
 
 /// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this
-/// one reports [`RecvError::Moved`].
+/// one reports [`RecvError::Moved`]. What could not be sent or put comes back with the error, and receives on.
 ///
 /// Dropping it tells the senders, whose next `send` reports [`SendError::Disconnected`](crate::SendError::Disconnected); what was sent
 /// and not received is lost.
@@ -48,7 +48,7 @@ use crate::wire::{self, WireHandle};
 /// }
 /// ```
 pub struct Receiver<T> {
-    shared: Mutex<Option<Arc<ReceiverShared>>>,
+    shared: Arc<Mutex<Option<Arc<ReceiverShared>>>>,
     message: PhantomData<fn() -> T>,
 }
 
@@ -58,6 +58,8 @@ pub(super) struct ReceiverShared {
     pub(super) sources: Mutex<Sources>,
     /// Whether there may be idle memory to give back, or a sender's end to look for: nearly always not.
     chores: AtomicBool,
+    /// It is under way to another process, and may come back: a selector that watches it must not hear it out.
+    leaves: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -174,6 +176,16 @@ impl Target for ReceiverShared {
     }
 
     fn is_ready(&self, seat: Seat<'_>) -> bool {
+        fence(Ordering::SeqCst);
+        if self.leaves.load(Ordering::SeqCst) {
+            if let Some((waiter, waker)) = seat {
+                waiter.set(waker);
+            }
+            // It stays, or it is gone: either wakes.
+            if self.leaves.load(Ordering::SeqCst) {
+                return false;
+            }
+        }
         let has_next = || lock(&self.sources).has_next().then_some(());
         self.line.poll(self, seat, has_next).is_ready()
     }
@@ -279,11 +291,12 @@ impl<T> Receiver<T> {
 
     pub(super) fn new(inward: IpcReceiver<Inward>) -> Receiver<T> {
         Receiver {
-            shared: Mutex::new(Some(Arc::new(ReceiverShared {
+            shared: Arc::new(Mutex::new(Some(Arc::new(ReceiverShared {
                 line: Line::new(inward),
                 sources: Mutex::new(Sources::new()),
                 chores: AtomicBool::new(false),
-            }))),
+                leaves: AtomicBool::new(false),
+            })))),
             message: PhantomData,
         }
     }
@@ -351,22 +364,40 @@ impl ReceiverShared {
         wire::may_note_all(sources.all.len() * HANDLES + 1)
     }
 
+    /// What goes to another process, while nobody hears this one.
+    fn leave<T>(self: &Arc<Self>) -> Result<ReceiverToken, String> {
+        // First this, then the count: a selector takes its share, then looks.
+        self.leaves.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let token = if Arc::strong_count(self) > 1 {
+            Err("a receiver that another thread uses cannot be moved to another process".to_owned())
+        } else {
+            self.may_move().map_err(str::to_owned).and_then(|()| self.note::<T>())
+        };
+        token.inspect_err(|_| self.stay())
+    }
+
+    /// It did not go.
+    fn stay(&self) {
+        self.leaves.store(false, Ordering::SeqCst);
+        self.line.wake();
+    }
+
     /// Notes the rings, and the receiving end itself.
-    fn note<T>(self) -> Result<ReceiverToken, String> {
-        self.line.disarm(&self);
-        let text = |error: &dyn fmt::Display| format!("could not share the ring of a sender: {error}");
-        let sources = self.sources.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn note<T>(&self) -> Result<ReceiverToken, String> {
+        self.line.disarm(self);
+        let text = |error: io::Error| format!("could not share what a receiver has: {error}");
         let mut rings = Vec::new();
-        for source in sources.all {
-            let (region, back, touched) = source.share().map_err(|error| text(&error))?;
+        for source in &lock(&self.sources).all {
+            let (region, back, parcels, touched) = source.share().map_err(text)?;
             rings.push(RingToken {
                 region: wire::note(WireHandle::Memory(region))?,
                 back: wire::note(WireHandle::Sender(back.to_opaque()))?,
-                parcels: wire::note(WireHandle::Receiver(source.into_parcels().to_opaque()))?,
+                parcels: wire::note(WireHandle::Receiver(parcels))?,
                 touched: touched as u64,
             });
         }
-        let end = Token::new::<T>(WireHandle::Receiver(self.line.into_inner().to_opaque()))?;
+        let end = Token::new::<T>(WireHandle::Receiver(self.line.share().map_err(text)?))?;
         Ok(ReceiverToken { rings, end })
     }
 }
@@ -375,22 +406,16 @@ impl<T> Serialize for Receiver<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut slot = lock(&self.shared);
         let shared = slot
-            .take()
+            .as_ref()
             .ok_or_else(|| wire::explain::<S::Error>("the receiver was moved to another process before"))?;
-        let shared = match Arc::try_unwrap(shared) {
-            Ok(shared) => shared,
-            Err(shared) => {
-                *slot = Some(shared);
-                return Err(wire::explain(
-                    "a receiver that another thread uses cannot be moved to another process",
-                ));
+        let token = shared.leave::<T>().map_err(|message| wire::explain::<S::Error>(&message))?;
+        let (back, shared) = (self.shared.clone(), slot.take());
+        wire::leave(move || {
+            if let Some(shared) = &shared {
+                shared.stay();
             }
-        };
-        if let Err(message) = shared.may_move() {
-            *slot = Some(Arc::new(shared));
-            return Err(wire::explain(message));
-        }
-        let token = shared.note::<T>().map_err(|message| wire::explain::<S::Error>(&message))?;
+            *lock(&back) = shared;
+        });
         token.serialize(serializer)
     }
 }

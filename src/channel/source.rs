@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
+use ipc_channel::ipc::{IpcSender, IpcSharedMemory, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 
 use super::heap;
@@ -139,13 +139,10 @@ impl Source {
         })
     }
 
-    /// What another process needs to go on with it.
-    pub(super) fn share(&self) -> io::Result<(IpcSharedMemory, IpcSender<Bell>, usize)> {
-        Ok((self.link.region.share()?, lock(&self.link.back).clone(), self.touched))
-    }
-
-    pub(super) fn into_parcels(self) -> IpcReceiver<Packet> {
-        self.parcels.into_inner()
+    /// What another process needs to go on with it: the region, the way back, the parcels, and how far the heap was touched.
+    pub(super) fn share(&self) -> io::Result<(IpcSharedMemory, IpcSender<Bell>, OpaqueIpcReceiver, usize)> {
+        let back = lock(&self.link.back).clone();
+        Ok((self.link.region.share()?, back, self.parcels.share()?, self.touched))
     }
 
     pub(super) fn has_early_parcels(&self) -> bool {

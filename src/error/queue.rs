@@ -407,6 +407,9 @@ pub enum DeadLetterError {
     /// It was redelivered or discarded before, or dropped since too many came after it.
     #[error("the dead letter is not there any more")]
     Gone,
+    /// It held the end of a channel or pipe, which exists once and went with the consumer that had it; the letter stays.
+    #[error("the dead letter's receiving ends went with the consumer that had it: only its bytes are left")]
+    Spent,
     /// The system has no memory or no descriptor for a second copy; the letter stays.
     #[error("no memory or no descriptor is left for the dead letter")]
     NoMemory,

@@ -210,7 +210,7 @@ impl Peer {
         {
             return None;
         }
-        let packet = packet.try_clone()?.with_inline_limit(PARCEL_INLINE).ok()?;
+        let packet = packet.again()?.with_inline_limit(PARCEL_INLINE).ok()?;
         // Under the queue's lock and so one at a time for one number; ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
         match self.send(Down::Parcel { number, id, packet }) {

@@ -146,7 +146,7 @@ enum Value {
 
 impl Initializer {
     pub(super) fn new<W: ProcessWorker<Output: InitializerOutput>>(number: u32, worker: &W) -> Result<Initializer, PoolError> {
-        let encoded = wire::encode(worker);
+        let encoded = wire::encode_copy(worker);
         hub::announce();
         let encoded = encoded.map_err(PoolError::Encode)?;
         let value = if needs_parcel(&encoded) {

@@ -36,9 +36,10 @@ impl Batch {
     fn push<T: Serialize>(&mut self, item: &T) -> bool {
         let start = self.bytes.len();
         let plain = match wire::encode_item_into(item, &mut self.bytes) {
-            Ok(handles) if handles.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
+            Ok((handles, _none)) if handles.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
             // These are under way to nobody.
-            Ok(_) => {
+            Ok((_, left)) => {
+                left.stay();
                 hub::announce();
                 false
             }

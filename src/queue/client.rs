@@ -122,9 +122,10 @@ impl Remote {
         self.inbox.look()?;
         let before = self.sent.len();
         while self.sent.front().is_some_and(|sent| self.inbox.is_taken(sent.position)) {
-            let Some(sent) = self.sent.pop_front() else { break };
+            let Some(mut sent) = self.sent.pop_front() else { break };
             self.has_got = true;
             if joinable {
+                sent.item.payload.spend();
                 self.leases.insert(sent.position, sent.item);
             }
         }

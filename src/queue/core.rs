@@ -40,12 +40,33 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// A second one, unless memory or descriptors are short.
+    /// A second one, unless memory or descriptors are short, or it holds what exists only once.
     pub(crate) fn try_clone(&self) -> Option<Payload> {
         match self {
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
             Payload::Parcel(packet) => packet.try_clone().map(|packet| Payload::Parcel(Box::new(packet))),
         }
+    }
+
+    /// One to be decoded; what stays here is spent if it held what exists only once. `None` if memory or descriptors are short.
+    pub(crate) fn deliver(&mut self) -> Option<Payload> {
+        let delivered = match self {
+            Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
+            Payload::Parcel(packet) => Payload::Parcel(Box::new(packet.again()?)),
+        };
+        self.spend();
+        Some(delivered)
+    }
+
+    pub(crate) fn spend(&mut self) {
+        if let Payload::Parcel(packet) = self {
+            packet.spend();
+        }
+    }
+
+    /// Whether it was delivered, and cannot be again.
+    pub(crate) fn is_spent(&self) -> bool {
+        matches!(self, Payload::Parcel(packet) if packet.is_spent())
     }
 
     /// Decodes it; the bytes stay, handles in it are spent.
@@ -410,8 +431,8 @@ impl State {
     }
 
     /// Leases an item to a local thread; without memory for a second one it stays the next item.
-    pub(super) fn lease(&mut self, item: Item) -> Result<(Item, u64), Over> {
-        let Some(payload) = item.payload.try_clone() else {
+    pub(super) fn lease(&mut self, mut item: Item) -> Result<(Item, u64), Over> {
+        let Some(payload) = item.payload.deliver() else {
             self.store.push_front(item);
             return Err(Over::NoMemory);
         };
@@ -424,7 +445,10 @@ impl State {
 
     /// An item that was taken and not finished is the next one again, if it was not delivered too often.
     pub(super) fn give_back(&mut self, mut item: Item) {
-        if item.attempts + 1 >= self.max_deliveries {
+        if item.payload.is_spent() {
+            self.unfinished -= 1;
+            self.bury(item, DeadCause::Spent);
+        } else if item.attempts + 1 >= self.max_deliveries {
             self.unfinished -= 1;
             self.bury(item, DeadCause::Deliveries);
         } else {

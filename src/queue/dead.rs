@@ -30,6 +30,8 @@ use crate::sys;
 pub enum DeadCause {
     /// It was delivered as often as it may be, and never done.
     Deliveries,
+    /// It was delivered and not done, and held the end of a channel or pipe, which went with whoever had it.
+    Spent,
     /// It is no value of the queue's item type: the error of the `get` that met it.
     Decode(DecodeError),
 }
@@ -97,6 +99,10 @@ impl State {
             return Err(DeadLetterError::Closed);
         }
         let letter = self.dead.take(number).ok_or(DeadLetterError::Gone)?;
+        if sys::lock(&letter.payload).is_spent() {
+            self.dead.letters.push_front((number, letter));
+            return Err(DeadLetterError::Spent);
+        }
         let payload = match Arc::try_unwrap(letter) {
             Ok(letter) => letter.payload.into_inner().unwrap_or_else(PoisonError::into_inner),
             // Somebody else has it in his hands.
@@ -191,7 +197,12 @@ impl<T: DeserializeOwned> DeadLetter<T> {
     ///
     /// [`DecodeError`] if the bytes are no `T`, or if handles in it are spent.
     pub fn decode(&self) -> Result<T, DecodeError> {
-        let copy = sys::lock(&self.letter.payload).try_clone();
+        let payload = sys::lock(&self.letter.payload);
+        if payload.is_spent() {
+            return Err(DecodeError::new::<T>(DeadLetterError::Spent.to_string()));
+        }
+        let copy = payload.try_clone();
+        drop(payload);
         match copy {
             Some(mut payload) => payload.decode(),
             None => Err(DecodeError::new::<T>("no memory or no descriptor is left for a copy")),

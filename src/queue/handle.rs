@@ -171,9 +171,15 @@ impl Handle {
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
         let mut memory = OwnMemory::default();
-        let outcome = match wire::encode_item(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
-            Ok((0, handles)) if handles.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
-            Ok((spilled, handles)) => self.put_packet(&mut bytes, (spilled > 0).then_some(memory), handles, limit),
+        let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
+            Ok((0, (handles, _none))) if handles.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
+            Ok((spilled, (handles, left))) => {
+                let put = self.put_packet(&mut bytes, (spilled > 0).then_some(memory), handles, limit);
+                if put.is_err() {
+                    left.stay();
+                }
+                put
+            }
             Err(error) => Err(Refused::Encode(error)),
         };
         SCRATCH.with(|scratch| scratch.set(bytes));

@@ -29,7 +29,8 @@ use crate::watch::Target;
 ///
 /// An item that kills its consumers does not go round for ever: after
 /// [`max_deliveries`](QueueBuilder::max_deliveries) (default 5) it is a [dead letter](JoinableQueue::dead_letters),
-/// as is one that does not decode. Dead letters count as done for `join`: it waits for what consumers can still do.
+/// as is one that does not decode, and one that was not done and held a [`Receiver`](crate::Receiver) or
+/// [`Connection`](crate::Connection): that exists once, and ended with whoever had it. Dead letters count as done for `join`: it waits for what consumers can still do.
 ///
 /// (When a queue is closed,
 /// threads of one process that share it may see the end while another of them still holds a delivery; if

@@ -345,6 +345,10 @@ impl Attached {
         };
         fail::point("get.taken");
         self.tell_room(&taken);
+        if matches!(taken.payload, Payload::Parcel(_)) {
+            // The owner holds its handles as well, until it sees this.
+            self.session.ring();
+        }
         Some(Ok(taken))
     }
 

@@ -26,6 +26,7 @@ thread_local! {
             encoding: Cell::new(false),
             moves: Cell::new(true),
             handles: RefCell::new(Vec::new()),
+            left: RefCell::new(Left(Vec::new())),
         }
     };
     /// Handles that the decoding on this thread may claim.
@@ -39,24 +40,50 @@ struct Noted {
     /// Whether what exists only once may go.
     moves: Cell<bool>,
     handles: RefCell<Vec<WireHandle>>,
+    /// Of the encoding that runs, or that was the last.
+    left: RefCell<Left>,
+}
+
+/// What the encoding that runs on a thread found there, if it runs inside of another: a `Serialize` may itself put into a queue.
+type Outer = Option<(Vec<WireHandle>, Left)>;
+
+/// What left its handle with an encoded value, since it exists only once. Dropping this lets it go.
+#[must_use]
+pub(crate) struct Left(Vec<Box<dyn FnOnce() + Send>>);
+
+impl Left {
+    /// The value goes nowhere: all is again where it was.
+    pub(crate) fn stay(self) {
+        self.0.into_iter().rev().for_each(|stay| stay());
+    }
+}
+
+impl std::fmt::Debug for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Left").field(&self.0.len()).finish()
+    }
 }
 
 impl Noted {
-    /// The state of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
     #[inline]
-    fn begin(&self, moves: bool) -> (bool, Option<Vec<WireHandle>>) {
-        (self.moves.replace(moves), self.encoding.replace(true).then(|| self.handles.take()))
+    fn begin(&self, moves: bool) -> (bool, Outer) {
+        let outer = self
+            .encoding
+            .replace(true)
+            .then(|| (self.handles.take(), self.left.replace(Left(Vec::new()))));
+        (self.moves.replace(moves), outer)
     }
 
     #[inline]
-    fn end(&self, (moves, outer): (bool, Option<Vec<WireHandle>>)) -> Vec<WireHandle> {
+    fn end(&self, (moves, outer): (bool, Outer)) -> Encoding {
         self.moves.set(moves);
         self.encoding.set(outer.is_some());
         // Nearly every value has none.
         if outer.is_none() && self.handles.borrow().is_empty() {
-            return Vec::new();
+            return (Vec::new(), Left(Vec::new()));
         }
-        self.handles.replace(outer.unwrap_or_default())
+        let (handles, left) = outer.unwrap_or((Vec::new(), Left(Vec::new())));
+        (self.handles.replace(handles), self.left.replace(left))
     }
 }
 
@@ -68,6 +95,11 @@ pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
         handles.push(handle);
         Ok((handles.len() - 1) as u32)
     })
+}
+
+/// Has `stay` called if the value that is being encoded is not sent: something left its handle with it.
+pub(crate) fn leave(stay: impl FnOnce() + Send + 'static) {
+    NOTED.with(|noted| noted.left.borrow_mut().0.push(Box::new(stay)));
 }
 
 /// Whether [`note`] would take one more.
@@ -93,8 +125,7 @@ pub(crate) fn may_move() -> Result<(), &'static str> {
     NOTED.with(|noted| noted.moves.get().then_some(()).ok_or(ONCE))
 }
 
-const ONCE: &str = "an item cannot hold a receiving end, which exists once and would be lost with a consumer that dies: send it over a \
-                    channel or pipe, or in a worker's field";
+const ONCE: &str = "a receiving end exists once, and this value may be needed more often";
 const OUTSIDE: &str = "a handle of offspring crosses only inside worker fields, outputs, queue items and messages of offspring";
 const TOO_MANY: &str = "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
 
@@ -155,33 +186,38 @@ pub fn set_message_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
+/// The handles of an encoded value, and what left with it.
+pub(crate) type Encoding = (Vec<WireHandle>, Left);
+
 #[inline]
-fn run<T: Serialize + ?Sized>(value: &T, moves: bool, mut encoder: Encoder<'_>) -> Result<(usize, Vec<WireHandle>), EncodeError> {
+fn run<T: Serialize + ?Sized>(value: &T, moves: bool, mut encoder: Encoder<'_>) -> Result<(usize, Encoding), EncodeError> {
     strays::encoded();
     let outer = NOTED.with(|noted| noted.begin(moves));
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
-    let handles = NOTED.with(|noted| noted.end(outer));
-    match outcome {
-        Ok(Ok(spilled)) => Ok((spilled, handles)),
-        Ok(Err(error)) => Err(EncodeError::new::<T>(error.to_string())),
-        Err(panic) => Err(EncodeError::new::<T>(format!("its Serialize panicked: {}", panic_text(&*panic)))),
-    }
+    let (handles, left) = NOTED.with(|noted| noted.end(outer));
+    let error = match outcome {
+        Ok(Ok(spilled)) => return Ok((spilled, (handles, left))),
+        Ok(Err(error)) => EncodeError::new::<T>(error.to_string()),
+        Err(panic) => EncodeError::new::<T>(format!("its Serialize panicked: {}", panic_text(&*panic))),
+    };
+    left.stay();
+    Err(error)
 }
 
 /// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
 pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
+    encode_behind(value, true, bytes).map(|(handles, _gone)| handles)
+}
+
+/// As [`encode_into`], of what may not be sent after all.
+pub(crate) fn encode_item_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
     encode_behind(value, true, bytes)
 }
 
-/// As [`encode_into`], for an item that may be delivered again: it takes along nothing that exists only once.
-pub(crate) fn encode_item_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
-    encode_behind(value, false, bytes)
-}
-
-fn encode_behind<T: Serialize + ?Sized>(value: &T, moves: bool, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
+fn encode_behind<T: Serialize + ?Sized>(value: &T, moves: bool, bytes: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
     let start = bytes.len();
     match run(value, moves, Encoder::new(bytes, message_limit())) {
-        Ok((_, handles)) => Ok(handles),
+        Ok((_, encoding)) => Ok(encoding),
         Err(error) => {
             bytes.truncate(start);
             Err(error)
@@ -196,19 +232,8 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     bytes: &mut Vec<u8>,
     above: usize,
     spill: &mut dyn Spill,
-) -> Result<(usize, Vec<WireHandle>), EncodeError> {
+) -> Result<(usize, Encoding), EncodeError> {
     run(value, true, Encoder::spilling(bytes, message_limit(), above, spill))
-}
-
-/// As [`encode_spilling`], for an item that may be delivered again: it takes along nothing that exists only once.
-#[inline]
-pub(crate) fn encode_item<T: Serialize + ?Sized>(
-    value: &T,
-    bytes: &mut Vec<u8>,
-    above: usize,
-    spill: &mut dyn Spill,
-) -> Result<(usize, Vec<WireHandle>), EncodeError> {
-    run(value, false, Encoder::spilling(bytes, message_limit(), above, spill))
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
@@ -217,10 +242,17 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, Encode
     Ok(Encoded { bytes, handles })
 }
 
+/// As [`encode`], of what stays here, or is sent several times: it takes along nothing that exists only once.
+pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
+    let mut bytes = Vec::new();
+    let (handles, _none) = encode_behind(value, false, &mut bytes)?;
+    Ok(Encoded { bytes, handles })
+}
+
 /// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
 pub(crate) fn encode_with_strays<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let mut bytes = Vec::new();
-    let (_, handles) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
+    let (_, (handles, _gone)) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
     Ok(Encoded { bytes, handles })
 }
 

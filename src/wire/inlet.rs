@@ -9,11 +9,11 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-use ipc_channel::ipc::IpcReceiver;
+use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Failure, no_panic};
+use super::{Failure, no_panic, receiver_again};
 use crate::descriptor;
 use crate::sys::{self, Next};
 
@@ -49,9 +49,17 @@ impl<M> Inlet<M> {
         self.socket
     }
 
-    /// The receiver itself, to be sent on.
+    /// The receiver itself.
     pub(crate) fn into_inner(self) -> IpcReceiver<M> {
         self.receiver
+    }
+
+    /// A second one for it, to be sent on. Only one of them is to receive.
+    pub(crate) fn share(&self) -> io::Result<OpaqueIpcReceiver>
+    where
+        M: fmt::Debug,
+    {
+        receiver_again(&self.receiver)
     }
 }
 

@@ -19,6 +19,9 @@ pub(crate) const INLINE_MAX: usize = 32 << 10;
 pub(crate) struct Packet {
     body: Body,
     handles: Vec<WireHandle>,
+    /// Its handles went elsewhere; only its bytes are left.
+    #[serde(skip)]
+    spent: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +47,7 @@ impl Packet {
         Ok(Packet {
             body,
             handles: encoded.handles,
+            spent: false,
         })
     }
 
@@ -59,22 +63,40 @@ impl Packet {
 
     /// A second one, unless it holds something that exists once, or memory or descriptors are short.
     pub(crate) fn try_clone(&self) -> Option<Packet> {
-        let handles = self.handles.iter().map(WireHandle::try_clone).collect::<Option<Vec<_>>>()?;
+        self.with_handles(self.handles.iter().map(WireHandle::try_clone).collect::<Option<Vec<_>>>()?)
+    }
+
+    /// A second one for another process that may not take it, see [`WireHandle::again`].
+    pub(crate) fn again(&self) -> Option<Packet> {
+        self.with_handles(self.handles.iter().map(WireHandle::again).collect::<Option<Vec<_>>>()?)
+    }
+
+    fn with_handles(&self, handles: Vec<WireHandle>) -> Option<Packet> {
         let body = match &self.body {
             Body::Inline(bytes) => Body::Inline(bytes.clone()),
             Body::Memory(memory, length) => Body::Memory(memory.try_clone().ok()?, *length),
         };
-        Some(Packet { body, handles })
+        let spent = false;
+        Some(Packet { body, handles, spent })
+    }
+
+    /// It was delivered: if it holds what exists only once, that is elsewhere now.
+    pub(crate) fn spend(&mut self) {
+        if self.handles.iter().any(|handle| matches!(handle, WireHandle::Receiver(_))) {
+            self.handles.clear();
+            self.spent = true;
+        }
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent
     }
 
     /// Its bytes, if there are at most `limit`, and nothing else is in it.
     pub(crate) fn into_plain(self, limit: usize) -> Result<Vec<u8>, Packet> {
         match self.body {
             Body::Inline(bytes) if bytes.len() <= limit && self.handles.is_empty() => Ok(bytes),
-            body => Err(Packet {
-                body,
-                handles: self.handles,
-            }),
+            body => Err(Packet { body, ..self }),
         }
     }
 
@@ -83,6 +105,7 @@ impl Packet {
         Packet {
             body: Body::Memory(region, length as u64),
             handles,
+            spent: false,
         }
     }
 

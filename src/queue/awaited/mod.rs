@@ -25,7 +25,7 @@ use crate::queue::outgoing::Outgoing;
 use crate::queue::plain::Queue;
 use crate::queue::remote::{RemoteEnd, Taken};
 use crate::ring;
-use crate::wire::{self, OwnMemory, Packet};
+use crate::wire::{self, Left, OwnMemory, Packet};
 
 fn unwatched(error: io::Error) -> RemoteEnd {
     RemoteEnd::Handle(HandleError::Io {
@@ -50,7 +50,13 @@ impl Handle {
     async fn put_async<T: Serialize>(&self, item: T) -> Result<(), PutError<T>> {
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {
-            Ok(packet) => self.put_encoded_async(&bytes, packet).await.map_err(Refused::End),
+            Ok((packet, left)) => {
+                let put = self.put_encoded_async(&bytes, packet).await.map_err(Refused::End);
+                if put.is_err() {
+                    left.stay();
+                }
+                put
+            }
             Err(refused) => Err(refused),
         };
         put.map_err(|refused| refused.with(item).into())
@@ -83,16 +89,22 @@ fn payload(bytes: &[u8], packet: Option<Packet>) -> Payload {
 }
 
 /// Once, before the first wait: an item may hold what can be moved only once.
-fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<Option<Packet>, Refused> {
+fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<(Option<Packet>, Left), Refused> {
     let mut memory = OwnMemory::default();
-    let (spilled, handles) = wire::encode_item(item, bytes, ring::ENTRY_MAX, &mut memory).map_err(Refused::Encode)?;
+    let (spilled, (handles, left)) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory).map_err(Refused::Encode)?;
     if spilled == 0 && handles.is_empty() {
-        return Ok(None);
+        return Ok((None, left));
     }
-    let packet = packet_of(bytes, (spilled > 0).then_some(memory), handles).map(Some);
+    let packet = packet_of(bytes, (spilled > 0).then_some(memory), handles);
     // Handles in it are under way, or, if it was refused, to nobody.
     hub::announce();
-    packet
+    match packet {
+        Ok(packet) => Ok((Some(packet), left)),
+        Err(refused) => {
+            left.stay();
+            Err(refused)
+        }
+    }
 }
 
 impl<T: Serialize + DeserializeOwned> Queue<T> {

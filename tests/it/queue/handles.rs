@@ -1,6 +1,6 @@
 //! Handles that travel.
 
-use offspring::{JoinableQueue, PutError, Queue};
+use offspring::Queue;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -56,33 +56,6 @@ fn a_child_hands_the_queue_on_to_its_own_child() {
     let queue = Queue::unbounded().unwrap();
     forward::spawn(queue.clone(), 3).unwrap().join().unwrap();
     assert!(queue.iter().eq([3, 2, 1, 0]));
-}
-
-#[offspring::test(timeout = "20s")]
-fn receiving_ends_are_refused_as_items() {
-    let queue = Queue::unbounded().unwrap();
-    let (sender, receiver) = offspring::channel::<u8>().unwrap();
-    sender.send(1).unwrap();
-    let error = queue.put(receiver).unwrap_err();
-    let PutError::Encode(receiver, cause) = error else {
-        panic!("{error:?}")
-    };
-    assert!(cause.to_string().contains("exists once"), "{cause}");
-    // It comes back as it was, however it is put, with what was sent to it.
-    let receiver = queue.try_put(receiver).unwrap_err().into_inner();
-    let receiver = futures_executor::block_on(queue.put_async(receiver)).unwrap_err().into_inner();
-    let error = queue.put_all([receiver]).unwrap_err();
-    let receiver = error.into_rest().next().unwrap();
-    sender.send(2).unwrap();
-    assert_eq!((receiver.recv().unwrap(), receiver.recv().unwrap()), (1, 2));
-    assert!(queue.is_empty());
-
-    let queue = JoinableQueue::unbounded().unwrap();
-    let (near, far) = offspring::pipe::<u8, u8>().unwrap();
-    let (number, near) = queue.put((7u8, near)).unwrap_err().into_inner();
-    near.send(number).unwrap();
-    far.send(far.recv().unwrap() + 1).unwrap();
-    assert_eq!(near.recv().unwrap(), 8);
 }
 
 #[offspring::test(timeout = "20s")]

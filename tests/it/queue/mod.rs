@@ -9,6 +9,7 @@ mod fairness;
 mod handles;
 mod joinable;
 mod order;
+mod receiving;
 mod stopped;
 mod values;
 

@@ -1,10 +1,10 @@
 //! A few things: what is ready when, and what is said of it.
 
-use std::os::unix::ffi::OsStringExt;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use offspring::{Connection, RecvError, Selector, TryRecvError, WaitError, channel, pipe, wait_any, wait_any_timeout};
+use offspring::{Connection, Receiver, RecvError, Selector, TryRecvError, WaitError, channel, pipe, wait_any, wait_any_timeout};
+use serde::{Deserialize, Serialize};
 
 use super::{LONG, SHORT, relay, sleeper};
 
@@ -155,17 +155,49 @@ fn a_receiver_that_is_moved_or_dropped_is_ready_and_wakes() {
     process.join().unwrap();
 }
 
+/// A receiver of which somebody keeps a share while it is sent, as a user's own `Serialize` can.
+struct Shared(Arc<Receiver<u64>>);
+
+impl Serialize for Shared {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Shared {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Receiver::deserialize(deserializer).map(|receiver| Shared(Arc::new(receiver)))
+    }
+}
+
 #[offspring::test(timeout = "20s")]
 fn what_was_moved_before_is_ready() {
     let (_sender, receiver) = channel::<u64>().unwrap();
     let (carry, _carried) = channel().unwrap();
-    // The receiver is encoded before the path, which is no text and cannot be.
-    let path = std::path::PathBuf::from(std::ffi::OsString::from_vec(vec![0xff]));
-    let (receiver, _) = carry.send((receiver, path)).unwrap_err().into_inner();
+    let receiver = Arc::new(receiver);
+    carry.send(Shared(receiver.clone())).unwrap();
     assert!(matches!(receiver.try_recv(), Err(TryRecvError::Failed(RecvError::Moved))));
-    assert_eq!(wait_any(&[&receiver]).unwrap(), 0);
+    assert_eq!(wait_any(&[&*receiver]).unwrap(), 0);
     let selector = Selector::new();
-    assert_eq!(Some(selector.add(&receiver).unwrap()), selector.ready());
+    assert_eq!(Some(selector.add(&*receiver).unwrap()), selector.ready());
+}
+
+#[offspring::test(timeout = "20s")]
+fn what_is_watched_and_could_not_be_sent_is_watched_on() {
+    let (sender, receiver) = channel::<u64>().unwrap();
+    let (carry, carried) = channel().unwrap();
+    drop(carried);
+    let selector = Selector::new();
+    let key = selector.add(&receiver).unwrap();
+    assert_eq!(selector.ready_timeout(SHORT), None);
+    let mut item = receiver;
+    for n in 0..100 {
+        item = carry.send(item).unwrap_err().into_inner();
+        assert_eq!(selector.ready_timeout(Duration::from_millis(1)), None);
+        sender.send(n).unwrap();
+        assert_eq!(selector.ready(), Some(key));
+        assert_eq!(item.recv().unwrap(), n);
+    }
 }
 
 #[offspring::worker]
