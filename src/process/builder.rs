@@ -2,19 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{self, Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ipc_channel::ipc::{self, IpcSender};
 use serde::de::DeserializeOwned;
 
-use crate::descriptor;
 use crate::error::{ExitReason, SpawnError};
-use crate::hub;
-use crate::process::companion::{self, Forwarding, Heir};
+use crate::process::companion::{Forwarding, Heir};
 use crate::process::current::{self, Identity};
 use crate::process::early::Early;
 use crate::process::entry::{self, CHILD_VARIABLE, Entry};
@@ -23,10 +20,10 @@ use crate::process::handshake::{Hello, WIRE_VERSION};
 use crate::process::inline::{self, Backend};
 use crate::process::registry::{self, ProcessWorker};
 use crate::process::start::{Limit, Start};
-use crate::process::stdio::{Pipes, Stdio};
+use crate::process::stdio::{End, Pipes, Stdio};
+use crate::process::value::{self, Sent};
 use crate::process::{child, exit, reaper};
 use crate::sys::{self, Pidfd, Setup};
-use crate::wire::{self, Failure, Packet};
 
 /// How long a child may take until its worker runs.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -258,24 +255,17 @@ impl Builder {
         reaper::start().map_err(SpawnError::io("start the reaper thread"))?;
         exit::install();
         let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
-        let (sender, channel) = ipc::channel().map_err(SpawnError::io("make a channel"))?;
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
-            send_value(worker, &sender)?;
-            return inline::spawn(identity, registered, child::run::<W>, channel.to_opaque(), timeout);
+            let value = value::send_here(worker)?;
+            return inline::spawn(identity, registered, child::run::<W>, value, timeout);
         }
         let limit = Limit::of(timeout);
-        let has_belongings = companion::prepare(
-            &Heir {
-                name: &identity.name,
-                logs: self.logs,
-            },
-            &sender,
-        );
-        let has_belongings = has_belongings.map_err(SpawnError::io("send what belongs to the new process"))?;
-        send_value(worker, &sender)?;
-        drop(sender);
-        let channel = descriptor::socket_of(&channel).map_err(SpawnError::io("make a channel"))?;
-        self.start(registered, identity, entry, limit, &channel, has_belongings)
+        let heir = Heir {
+            name: &identity.name,
+            logs: self.logs,
+        };
+        let value = value::send(worker, &heir)?;
+        self.start(registered, identity, entry, limit, value)
     }
 
     fn start<T: DeserializeOwned>(
@@ -284,29 +274,37 @@ impl Builder {
         identity: Identity,
         entry: &Entry,
         limit: Limit,
-        channel: &OwnedFd,
-        has_belongings: bool,
+        value: Sent,
     ) -> Result<Process<T>, SpawnError> {
         let (detached, keeps_descriptors) = (self.detached, self.keeps_descriptors);
+        let (value, channel, has_belongings) = match value {
+            Sent::Bytes(bytes) => (Some(bytes), None, false),
+            Sent::Channel { end, has_belongings } => (None, Some(end), has_belongings),
+        };
+        let image = match self.program {
+            // It is this image that is executed.
+            None => None,
+            Some(_) => Some(sys::image_identity().map_err(SpawnError::io("read this program's image"))?),
+        };
         let lives = (!detached).then(sys::pipe).transpose();
         let (theirs, life) = lives.map_err(SpawnError::io("make a pipe"))?.unzip();
-        let (mut start, stdio, early, pipes) = self.exec(&identity.name, entry, limit)?;
+        let (mut start, early, stdio, pipes) = self.exec(&identity.name, entry, limit)?;
         let hello = Hello {
             version: WIRE_VERSION,
-            image: sys::image_identity().map_err(SpawnError::io("read this program's image"))?,
+            image,
             registry: registry::fingerprint(),
             worker: worker.to_owned(),
             identity: identity.clone(),
             entry: entry.clone(),
-            stdio: [true, matches!(entry, Entry::Test(_)), true],
+            stdio: [stdio[0].is_some(), stdio[1].is_some(), true],
             early,
             keeps_descriptors,
             detached,
             has_belongings,
+            value,
         };
-        let after: Vec<BorrowedFd<'_>> = [Some(channel), theirs.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
-        start.tell(&hello, &stdio, &after)?;
-        drop((stdio, theirs));
+        start.tell(&hello, &stdio, &[channel.as_ref(), theirs.as_ref()])?;
+        drop((stdio, channel, theirs));
         start.hear_started()?;
         let process = start.finish(&identity, worker, life, pipes)?;
         if detached {
@@ -344,15 +342,19 @@ impl Builder {
         })
     }
 
-    /// Starts the image. Gives the descriptors that follow over the lifeline.
-    fn exec(self, name: &str, entry: &Entry, limit: Limit) -> Result<(Start, Vec<OwnedFd>, (u64, u64), Pipes), SpawnError> {
+    /// Starts the image. Gives also which file its stderr is, and what becomes its stdin and stdout later.
+    fn exec(self, name: &str, entry: &Entry, limit: Limit) -> Result<(Start, (u64, u64), [Option<OwnedFd>; 2], Pipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let open = |stdio: Stdio, which| stdio.open(which, name).map_err(stdio_error());
-        let (stdin, stdin_end) = open(self.stdin.unwrap_or_else(Stdio::null), 0)?;
+        // Without one it is empty.
+        let (stdin, stdin_end) = match self.stdin.filter(|stdin| !stdin.is_null()) {
+            Some(stdin) => open(stdin, 0).map(|(stdin, end)| (Some(stdin), end))?,
+            None => (None, End::None),
+        };
         let (stdout, stdout_end) = open(self.stdout.unwrap_or_else(Stdio::inherit), 1)?;
         let (stderr, stderr_end) = open(self.stderr.unwrap_or_else(Stdio::inherit), 2)?;
         let (lifeline, theirs) = sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
-        let mut later = vec![stdin];
+        let mut later = [stdin, None];
 
         let mut command = self.program.map_or_else(sys::this_program, Command::new);
         // No hook runs between fork and exec, so std can use the fast and safe `posix_spawn`.
@@ -375,7 +377,7 @@ impl Builder {
                     "--quiet",
                 ]);
                 command.stdout(process::Stdio::null());
-                later.push(stdout);
+                later[1] = Some(stdout);
             }
         }
         for change in self.environment {
@@ -402,7 +404,7 @@ impl Builder {
         };
         let pipes = Pipes::new(stdin_end, stdout_end, stderr_end);
         let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, early);
-        Ok((start, later, early_identity, pipes))
+        Ok((start, early_identity, later, pipes))
     }
 }
 
@@ -466,35 +468,4 @@ fn default_name(registered: &str) -> String {
     let plain = registered.split('<').next().unwrap_or(registered);
     let short = plain.rsplit("::").next().unwrap_or(plain);
     format!("{short}-{}", COUNT.fetch_add(1, Ordering::Relaxed) + 1)
-}
-
-/// Puts the worker's value into a channel, whose reading end then travels: so raw handles of ipc-channel inside it,
-/// which cross only in the message that their encoding precedes, are with it already, and an error comes before any
-/// process is started.
-fn send_value<W: ProcessWorker>(worker: W, channel: &IpcSender<Packet>) -> Result<(), SpawnError> {
-    let encoded = match wire::encode_with_strays(&worker) {
-        Ok(encoded) => encoded,
-        Err(error) => {
-            // Raw handles that were encoded before the error must not ride on this thread's next message.
-            wire::drop_strays();
-            hub::announce();
-            return Err(SpawnError::Encode(error));
-        }
-    };
-    let packet = Packet::new(encoded).map_err(|source| {
-        wire::drop_strays();
-        SpawnError::Io {
-            act: "make shared memory for the worker",
-            source,
-        }
-    })?;
-    wire::send_with_strays(channel, packet).map_err(|failure| SpawnError::Io {
-        act: "send the worker",
-        source: match failure {
-            Failure::Io(error) => error,
-            other => io::Error::other(format!("{other:?}")),
-        },
-    })?;
-    hub::announce();
-    Ok(())
 }

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
-use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
-
 use crate::error::PanicReport;
 use crate::hub;
 use crate::process::companion;
@@ -19,8 +17,9 @@ use crate::process::handshake::{self, Answer, Hello, WIRE_VERSION};
 use crate::process::inline;
 use crate::process::lifeline;
 use crate::process::registry::{self, ProcessWorker};
+use crate::process::value::Arrived;
 use crate::sys::{self, Keep};
-use crate::wire::{self, Carried, Packet};
+use crate::wire::{self, Packet};
 
 /// The exit code of a worker that panicked: Rust's own.
 pub(crate) const EXIT_PANIC: i32 = 101;
@@ -36,10 +35,8 @@ pub(crate) enum Finished {
 }
 
 /// Receives the worker, calls `started`, runs it. The `Err` says why there is no worker.
-pub(crate) fn run<W: ProcessWorker>(value: OpaqueIpcReceiver, started: &dyn Fn()) -> Result<Finished, String> {
-    let value: IpcReceiver<Carried<W>> = value.to();
-    let Carried(worker) = wire::recv(value, None).map_err(|failure| format!("it did not arrive: {failure:?}"))?;
-    let worker = worker.map_err(|error| error.to_string())?;
+pub(crate) fn run<W: ProcessWorker>(value: Arrived, started: &dyn Fn()) -> Result<Finished, String> {
+    let worker: W = value.take()?;
     started();
     Ok(match catch_unwind(AssertUnwindSafe(|| worker.run())) {
         Err(panic) => Finished::Panicked(wire::panic_text(&*panic)),
@@ -100,14 +97,15 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
 
 /// Receives the worker and runs it. The `Err` says why there is none.
 fn work(lifeline: &Arc<OwnedFd>, settle: impl FnOnce(Identity, Entry), answer: &dyn Fn(&Answer)) -> Result<Finished, Answer> {
-    let (hello, channel) = arrive(lifeline)?;
+    let (hello, value) = arrive(lifeline)?;
     let run =
         registry::find(&hello.worker).ok_or_else(|| Answer::Mismatch(format!("worker `{}` is not registered in it", hello.worker)))?;
     settle(hello.identity, hello.entry);
-    let value = if hello.has_belongings {
-        companion::receive(channel).map_err(|error| failed("receive what belongs to it", error))?
-    } else {
-        channel
+    let value = match value {
+        Arrived::Channel(channel) if hello.has_belongings => {
+            Arrived::Channel(companion::receive(channel).map_err(|error| failed("receive what belongs to it", error))?)
+        }
+        value => value,
     };
     run(value, &|| answer(&Answer::Started)).map_err(Answer::BadValue)
 }
@@ -116,9 +114,9 @@ fn failed(act: &str, error: io::Error) -> Answer {
     Answer::Failed(format!("could not {act}: {error}"))
 }
 
-/// Takes what lies ready for this process; gives the channel with its worker.
-fn arrive(lifeline: &Arc<OwnedFd>) -> Result<(Hello, OpaqueIpcReceiver), Answer> {
-    let (hello, fds) = handshake::hear::<Hello>(lifeline.as_fd())
+/// Takes what lies ready for this process; gives its worker's value.
+fn arrive(lifeline: &Arc<OwnedFd>) -> Result<(Hello, Arrived), Answer> {
+    let (mut hello, fds) = handshake::hear::<Hello>(lifeline.as_fd())
         .map_err(|error| Answer::Mismatch(format!("the first message is not understood: {error}")))?
         .ok_or_else(|| Answer::Failed("the parent is gone".to_owned()))?;
     if hello.version != WIRE_VERSION {
@@ -130,7 +128,9 @@ fn arrive(lifeline: &Arc<OwnedFd>) -> Result<(Hello, OpaqueIpcReceiver), Answer>
     hello.check().map_err(Answer::Mismatch)?;
     let mut fds = fds.into_iter();
     let stdio = hello.stdio.map(|given| if given { fds.next() } else { None });
-    let (channel, life) = (fds.next(), fds.next());
+    let value = hello.value.take();
+    let channel = if value.is_none() { fds.next() } else { None };
+    let life = fds.next();
     if life.is_none() && !hello.detached {
         return Err(Answer::Failed("no descriptors were free for what its parent gave it".to_owned()));
     }
@@ -142,8 +142,11 @@ fn arrive(lifeline: &Arc<OwnedFd>) -> Result<(Hello, OpaqueIpcReceiver), Answer>
         Keep::Nothing
     });
     take_stdio(lifeline, hello.early, stdio).map_err(|error| failed("set up stdin, stdout and stderr", error))?;
-    let channel = handshake::channel_around(channel).map_err(|error| failed("make a channel", error))?;
-    Ok((hello, channel))
+    let value = match value {
+        Some(bytes) => Arrived::Bytes(bytes),
+        None => Arrived::Channel(handshake::channel_around(channel).map_err(|error| failed("make a channel", error))?),
+    };
+    Ok((hello, value))
 }
 
 fn take_stdio(lifeline: &OwnedFd, early: (u64, u64), [stdin, stdout, stderr]: [Option<OwnedFd>; 3]) -> io::Result<()> {
@@ -323,7 +326,7 @@ mod tests {
     fn a_parent_of_another_version_is_refused_before_anything_is_done() {
         let hello = Hello {
             version: WIRE_VERSION + 1,
-            image: sys::image_identity().unwrap(),
+            image: Some(sys::image_identity().unwrap()),
             registry: registry::fingerprint(),
             worker: "worker".to_owned(),
             identity: Identity::of_main(),
@@ -333,6 +336,7 @@ mod tests {
             keeps_descriptors: false,
             detached: true,
             has_belongings: false,
+            value: None,
         };
         let bytes = wire::encode(&hello).unwrap().bytes;
         assert!(answer_to(&bytes).contains("speaks version"));

@@ -65,7 +65,7 @@ inventory::collect!(Companion);
 
 /// What a child gets besides its worker.
 #[derive(Debug, Serialize, Deserialize)]
-struct Belongings(Vec<(String, Packet)>);
+pub(super) struct Belongings(Vec<(String, Packet)>);
 
 /// How long the end of the program waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,26 +74,27 @@ fn companions() -> impl Iterator<Item = &'static Companion> {
     inventory::iter::<Companion>()
 }
 
-/// Puts into the channel of a new child what it gets; whether there is anything.
-pub(super) fn prepare<T>(heir: &Heir<'_>, channel: &IpcSender<T>) -> io::Result<bool>
-where
-    T: Serialize,
-{
+/// What a new child gets, if anything.
+pub(super) fn belongings(heir: &Heir<'_>) -> Option<Belongings> {
     let belongings = companions().filter_map(|companion| {
         let encoded = (companion.prepare)(heir)?;
         Some((companion.name.to_owned(), Packet::new(encoded).ok()?))
     });
-    let belongings = Belongings(belongings.collect());
-    if belongings.0.is_empty() {
-        return Ok(false);
-    }
-    let sent = wire::send(&channel.clone().to_opaque().to(), belongings);
-    // The child is one of those that the handles in it are under way to.
-    hub::announce();
-    match sent {
-        Ok(()) => Ok(true),
-        Err(Failure::Io(error)) => Err(error),
-        Err(other) => Err(io::Error::other(format!("{other:?}"))),
+    let belongings: Vec<_> = belongings.collect();
+    (!belongings.is_empty()).then_some(Belongings(belongings))
+}
+
+impl Belongings {
+    /// Puts it into the channel of the child.
+    pub(super) fn send<T: Serialize>(self, channel: &IpcSender<T>) -> io::Result<()> {
+        let sent = wire::send(&channel.clone().to_opaque().to(), self);
+        // The child is one of those that the handles in it are under way to.
+        hub::announce();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Failure::Io(error)) => Err(error),
+            Err(other) => Err(io::Error::other(format!("{other:?}"))),
+        }
     }
 }
 

@@ -197,9 +197,11 @@ impl Running {
         let mut state = self.state();
         let State::Running(life) = &*state else { return };
         // Under the lock: a status can be taken once.
-        let Some(status) = life.pidfd.reap() else { return };
-        // Before anybody learns of the end: who joined it does not find it among the running.
+        let Some(status) = life.pidfd.status() else { return };
+        // Before anybody learns of the end: who joined it does not find it among the running. And before the status is taken: that
+        // would wake the reaper in vain.
         reaper::forget(self.id, &life.pidfd);
+        life.pidfd.reap();
         let told = Told::drain(life.lifeline.as_fd());
         let (reason, output) = told.judge(status, life.terminated, life.killed);
         *state = State::Ended { reason, output };

@@ -1,8 +1,8 @@
 //! What parent and child say to each other.
 //!
 //! The lifeline is a packet socket that the child gets as stdin and takes away from there at once. All that a child needs lies
-//! in it before the child is up: one packet with plain data, and descriptors: its stdio, and the end of a channel
-//! with its worker's value. So a start is one way there and one back, neither waits for the other without a limit, and there is
+//! in it before the child is up: one packet with plain data, its worker's value if that is short, and descriptors: its stdio,
+//! and the end of a channel with a value that is not. So a start is one way there and one back, neither waits for the other without a limit, and there is
 //! nothing that a stranger could connect to. Later go over it the panics of the child, since a panic may be
 //! ipc-channel's own, and what its worker returned.
 
@@ -32,11 +32,12 @@ pub(crate) const PACKET_MAX: usize = 32 << 10;
 const OUTPUT_MAX: usize = 16 << 10;
 
 /// Parent to child, first of all. With it come the descriptors that `stdio` names, in this order, then the channel of the
-/// worker's value, and the life of the child.
+/// worker's value if there is one, and the life of the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) version: u32,
-    pub(crate) image: [u64; 4],
+    /// Of the program that must run; `None` if no other was started.
+    pub(crate) image: Option<[u64; 4]>,
     pub(crate) registry: u64,
     pub(crate) worker: String,
     pub(crate) identity: Identity,
@@ -50,17 +51,20 @@ pub(crate) struct Hello {
     pub(crate) detached: bool,
     /// Whether there are belongings in the channel, before the value.
     pub(crate) has_belongings: bool,
+    /// The worker's value; `None` if it is in the channel.
+    pub(crate) value: Option<Vec<u8>>,
 }
 
 impl Hello {
     /// Whether the process that reads this runs the program that wrote it; if not, what differs.
     pub(crate) fn check(&self) -> Result<(), String> {
+        let Some(meant) = self.image else { return Ok(()) };
         let image = sys::image_identity().map_err(|error| format!("its own image cannot be read: {error}"))?;
-        if image == self.image {
+        if image == meant {
             return Ok(());
         }
         // Another file may be a copy of the same program: the length and the workers tell.
-        if image[2] != self.image[2] || registry::fingerprint() != self.registry {
+        if image[2] != meant[2] || registry::fingerprint() != self.registry {
             return Err("another executable, or another build, was started".to_owned());
         }
         Ok(())

@@ -12,7 +12,6 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::OpaqueIpcReceiver;
 use serde::de::DeserializeOwned;
 
 use crate::error::{PanicReport, SpawnError};
@@ -22,6 +21,7 @@ use crate::process::handle::{Process, Running};
 use crate::process::reaper;
 use crate::process::registry::Run;
 use crate::process::stdio::Pipes;
+use crate::process::value::Arrived;
 use crate::sys;
 
 /// The variable that chooses for a whole program.
@@ -170,7 +170,7 @@ pub(crate) fn spawn<T: DeserializeOwned>(
     identity: Identity,
     worker: &'static str,
     run: Run,
-    value: OpaqueIpcReceiver,
+    value: Arrived,
     timeout: Duration,
 ) -> Result<Process<T>, SpawnError> {
     let asked = Arc::new(Asked::default());
@@ -203,7 +203,7 @@ pub(crate) fn spawn<T: DeserializeOwned>(
 }
 
 /// The whole life of the thread.
-fn work(here: Here, run: Run, value: OpaqueIpcReceiver, running: &Arc<Running>, started: &Started) {
+fn work(here: Here, run: Run, value: Arrived, running: &Arc<Running>, started: &Started) {
     HERE.set(Some(here));
     let finished = run(value, &|| {
         // Known before `spawn` returns.

@@ -37,6 +37,7 @@ mod task;
 pub(crate) mod testing;
 mod told;
 pub(crate) mod unix;
+mod value;
 
 pub use builder::Builder;
 pub use children::{ChildProcess, active_children};

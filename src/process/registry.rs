@@ -4,7 +4,6 @@ use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use ipc_channel::ipc::OpaqueIpcReceiver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +12,7 @@ use crate::process::builder::Builder;
 use crate::process::child::{self, Finished};
 use crate::process::handle::Process;
 use crate::process::task::{self, Perform};
+use crate::process::value::Arrived;
 use crate::wire;
 
 /// A type that is registered as a worker. Derive it; see [`ProcessWorker`].
@@ -110,7 +110,7 @@ pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
 }
 
 /// Receives a worker's value, reports that it did, and runs it.
-pub(crate) type Run = fn(OpaqueIpcReceiver, &dyn Fn()) -> Result<Finished, String>;
+pub(crate) type Run = fn(Arrived, &dyn Fn()) -> Result<Finished, String>;
 
 /// Not public API: what `register!` submits.
 #[derive(Debug)]
@@ -251,7 +251,10 @@ pub(crate) fn check<W: ProcessWorker>() -> Result<&'static str, SpawnError> {
 
 /// How to run the worker of this name.
 pub(crate) fn find(name: &str) -> Option<Run> {
-    registry().by_name.get(name).map(|registration| registration.run)
+    // Once in a process, so nothing is gained by the map.
+    let mut all = inventory::iter::<Registration>.into_iter();
+    all.find(|registration| (registration.name)() == name)
+        .map(|registration| registration.run)
 }
 
 /// The number of a worker in this program, for [`find_number`] in another process of it.

@@ -65,10 +65,11 @@ impl Start {
     }
 
     /// Says all that the child needs; `before` and `after` go around its stderr.
-    pub(crate) fn tell(&mut self, hello: &Hello, before: &[OwnedFd], after: &[BorrowedFd<'_>]) -> Result<(), SpawnError> {
+    pub(crate) fn tell(&mut self, hello: &Hello, before: &[Option<OwnedFd>], after: &[Option<&OwnedFd>]) -> Result<(), SpawnError> {
+        let before = before.iter().flatten().map(AsFd::as_fd);
         let stderr = self.early.iter().map(Early::real);
-        let after = after.iter().copied();
-        let fds: Vec<BorrowedFd<'_>> = before.iter().map(AsFd::as_fd).chain(stderr).chain(after).collect();
+        let after = after.iter().flatten().map(|fd| fd.as_fd());
+        let fds: Vec<BorrowedFd<'_>> = before.chain(stderr).chain(after).collect();
         match handshake::tell(self.lifeline(), hello, &fds) {
             Ok(()) => Ok(()),
             // A child that is gone already is told better by its status.

@@ -114,6 +114,10 @@ impl Stdio {
         Stdio(Kind::Prefixed)
     }
 
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.0, Kind::Null)
+    }
+
     pub(crate) fn is_prefixed(&self) -> bool {
         matches!(self.0, Kind::Prefixed)
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 /// How the system shows a descriptor of ipc-channel's shared memory.
 const MEMORY: &[u8] = b"/memfd:/ipc-channel-shared-memory.";
@@ -45,11 +46,43 @@ fn set_close_on_exec(fd: RawFd) {
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
-/// All that would cross an exec. Collected first: the descriptor of the directory is among them.
+/// All that would cross an exec, besides stdin, stdout and stderr.
 fn inheritable() -> impl Iterator<Item = RawFd> {
-    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().collect();
-    let numbers = entries.into_iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter(|&fd| fd > 2 && is_inheritable(fd))
+    let low = low();
+    let all = if has_only(low.len()) { low } else { listed() };
+    all.into_iter().filter(|&fd| fd > 2 && is_inheritable(fd))
+}
+
+/// So many numbers are looked at without a list.
+const LOW: RawFd = 256;
+
+/// The open ones with low numbers, mostly all that there are. The directory takes much longer, above all in a new process.
+fn low() -> Vec<RawFd> {
+    let mut asked: [libc::pollfd; LOW as usize] = std::array::from_fn(|fd| libc::pollfd {
+        fd: fd as RawFd,
+        events: 0,
+        revents: 0,
+    });
+    // SAFETY: the array is as long as is said; numbers that are not open are marked.
+    let answered = unsafe { libc::poll(asked.as_mut_ptr(), LOW as libc::nfds_t, 0) };
+    // A limit may be lower than that, or a signal may have come.
+    let known = if answered < 0 { &[][..] } else { &asked[..] };
+    known
+        .iter()
+        .filter(|one| one.revents & libc::POLLNVAL == 0)
+        .map(|one| one.fd)
+        .collect()
+}
+
+/// Whether so many are open in all; a system before Linux 6.2 does not tell.
+fn has_only(count: usize) -> bool {
+    std::fs::metadata("/proc/self/fd").is_ok_and(|directory| directory.size() == count as u64)
+}
+
+/// Collected first: the descriptor of the directory is among them.
+fn listed() -> Vec<RawFd> {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn is_inheritable(fd: RawFd) -> bool {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::linux::{exit_now, poll_until};
+use super::linux::{exit_now, is_ready, poll_until};
 
 /// What the system's interface calls it; `libc` has no name for it.
 const F_SETSIG: libc::c_int = 10;
@@ -38,7 +38,7 @@ pub(crate) fn die_with(pipe: BorrowedFd<'_>, code: i32) -> io::Result<()> {
 
 /// Whether the other side is gone: of a pipe all who could write, of a socket its other end.
 pub(crate) fn is_at_end(end: BorrowedFd<'_>) -> bool {
-    wait_at_end(end, Some(Instant::now()))
+    is_ready(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())]).unwrap_or(false)
 }
 
 /// Waits for that; whether it came before the deadline.

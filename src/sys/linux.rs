@@ -10,8 +10,8 @@ use super::streams::Interest;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, recv, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -238,7 +238,15 @@ pub(crate) fn try_recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Resul
 }
 
 fn recv_packet_with(socket: BorrowedFd<'_>, limit: usize, flags: RecvFlags) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = vec![0; limit + 1];
+    // Nearly all are short, and memory for the longest would be the most that a new process touches.
+    let mut waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0);
+    if waiting == 0 {
+        match retry(|| recv(socket, &mut [0; 0][..], (flags & RecvFlags::DONTWAIT) | RecvFlags::PEEK)) {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
+            _ => waiting = rustix::io::ioctl_fionread(socket).unwrap_or(limit as u64),
+        }
+    }
+    let mut bytes = vec![0; limit.min(waiting as usize) + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut receive = || retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags));
@@ -269,6 +277,24 @@ pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<
     (count > 0).then(|| bytes[..count].to_vec())
 }
 
+/// Takes the first packet out of the buffer of a socket, unless any descriptor is with it; whether it did.
+pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
+    let look = |flags| {
+        let (mut nothing, mut no_space) = ([], RecvAncillaryBuffer::default());
+        retry(|| {
+            recvmsg(
+                socket,
+                &mut [IoSliceMut::new(&mut nothing)],
+                &mut no_space,
+                flags | RecvFlags::DONTWAIT,
+            )
+        })
+    };
+    // Without room for them, the system says that they are cut off.
+    let is_plain = look(RecvFlags::PEEK).is_ok_and(|packet| !packet.flags.contains(ReturnFlags::CTRUNC));
+    is_plain && look(RecvFlags::empty()).is_ok()
+}
+
 /// A descriptor that lies in the buffer of a socket, and stays there.
 pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut bytes = [0; 8];
@@ -296,7 +322,7 @@ pub(super) fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> io::R
 /// Takes the inherited socket away from stdin, and puts `stdin` there (or nothing to read).
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    let null = std::fs::File::open("/dev/null")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(socket)
 }
@@ -375,7 +401,16 @@ impl Pidfd {
 
     /// Takes the status of the ended process; `None` if it still runs.
     pub(crate) fn reap(&self) -> Option<Status> {
-        match retry(|| waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)) {
+        self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    /// As [`reap`](Pidfd::reap), and leaves it there.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
+    fn ask(&self, how: WaitIdOptions) -> Option<Status> {
+        match retry(|| waitid(WaitId::PidFd(self.0.as_fd()), how)) {
             Ok(None) => None,
             Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Status::Exited(code),
@@ -423,6 +458,12 @@ pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> i
         poll(fds, timeout.as_ref())
     })
     .map(|ready| ready > 0)
+}
+
+/// Whether there is something now.
+pub(super) fn is_ready(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
+    // Without a look at the clock, which in a new process is code and data that nothing has touched yet.
+    retry(|| poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))).map(|ready| ready > 0)
 }
 
 pub(super) fn time_left(deadline: Instant) -> Timespec {
