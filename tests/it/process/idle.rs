@@ -87,3 +87,32 @@ fn wait_for_everything() -> Vec<String> {
 fn nobody_wakes_up_while_nothing_happens() {
     assert_eq!(wait_for_everything::spawn().unwrap().join().unwrap(), Vec::<String>::new());
 }
+
+#[offspring::worker]
+fn nap() {
+    std::thread::sleep(Duration::from_millis(30));
+}
+
+/// How often the reaper woke up while children were joined.
+#[offspring::worker]
+fn join_many(count: u64) -> u64 {
+    nap::spawn().unwrap().join().unwrap();
+    let reaper = || -> u64 {
+        let all = sleeps(&[std::process::id()]);
+        all.iter()
+            .find(|(thread, _)| thread.ends_with("offspring-reape"))
+            .map_or(0, |(_, count)| *count)
+    };
+    let before = reaper();
+    assert!(before > 0);
+    (0..count).for_each(|_| nap::spawn().unwrap().join().unwrap());
+    reaper() - before
+}
+
+#[offspring::test(timeout = "60s")]
+fn an_end_wakes_the_thread_that_joins_and_no_other() {
+    let count = 20;
+    let woken = join_many::spawn(count).unwrap().join().unwrap();
+    // Where the machine is busy, a child may have ended before it was joined.
+    assert!(woken < count / 2, "{woken} times for {count} joins");
+}
