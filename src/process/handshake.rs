@@ -188,3 +188,95 @@ pub(crate) fn next_order(socket: BorrowedFd<'_>) -> Option<Order> {
 pub(crate) fn channel_around(socket: Option<OwnedFd>) -> io::Result<OpaqueIpcReceiver> {
     descriptor::receiver_around(socket.ok_or_else(|| io::Error::other("no descriptor was free for it"))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fuzz::Random;
+
+    fn frames() -> Vec<Vec<u8>> {
+        let hello = Hello {
+            version: WIRE_VERSION,
+            image: Some([1, 2, 3, 4]),
+            registry: 5,
+            worker: "worker".to_owned(),
+            identity: Identity::of_main(),
+            entry: Entry::Test("test".to_owned()),
+            stdio: [true; 3],
+            early: (6, 7),
+            keeps_descriptors: false,
+            detached: false,
+            has_belongings: false,
+            value: Some(vec![8; 100]),
+        };
+        let report = PanicReport::new("message".to_owned(), Some("place".to_owned()), None, Some("backtrace".to_owned()));
+        let answers = [
+            Answer::Mismatch("another".to_owned()),
+            Answer::Panicked { in_run: true, report },
+            Answer::Returned(vec![9; 100]),
+        ];
+        let mut frames = vec![wire::encode(&hello).unwrap().bytes, wire::encode(&Order::Stop).unwrap().bytes];
+        frames.extend(answers.iter().map(|answer| wire::encode(answer).unwrap().bytes));
+        frames
+    }
+
+    fn mutate(mut frame: Vec<u8>, random: &mut Random) -> Vec<u8> {
+        for _ in 0..=random.below(4) {
+            let at = random.below(frame.len().max(1) as u64) as usize;
+            match random.below(4) {
+                0 => frame.truncate(at),
+                1 => frame.splice(at..at, random.bytes(16)).for_each(drop),
+                // The longest length that a frame can say.
+                2 => frame
+                    .splice(at..at, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])
+                    .for_each(drop),
+                _ => frame.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.below(256) as u8),
+            }
+        }
+        frame
+    }
+
+    /// `OFFSPRING_MUTATIONS` says how many (default 50,000).
+    #[test]
+    fn changed_packets_are_messages_or_errors() {
+        let count = std::env::var("OFFSPRING_MUTATIONS").map_or(50_000, |count| count.parse().expect("OFFSPRING_MUTATIONS is a number"));
+        let (frames, mut random, mut errors) = (frames(), Random::new(), 0);
+        for round in 0..count {
+            let frame = mutate(frames[round % frames.len()].clone(), &mut random);
+            // Each as what it is not, too.
+            errors += usize::from(understand::<Hello>((frame.clone(), Vec::new())).is_err());
+            errors += usize::from(understand::<Answer>((frame.clone(), Vec::new())).is_err());
+            errors += usize::from(understand::<Order>((frame, Vec::new())).is_err());
+        }
+        assert!(errors > count, "{errors}");
+    }
+
+    #[test]
+    fn packets_of_every_length_are_received_whole_or_refused() {
+        let (parent, child) = sys::packet_pair().unwrap();
+        for length in [1, 2, 100, PACKET_MAX - 1, PACKET_MAX, PACKET_MAX + 1, 3 * PACKET_MAX] {
+            // Two wait, so that the length of all is not the length of one.
+            let packets = [vec![1; length], vec![2; 10]];
+            packets
+                .iter()
+                .for_each(|packet| sys::send_packet(parent.as_fd(), packet, &[]).unwrap());
+            let first = sys::recv_packet(child.as_fd(), PACKET_MAX);
+            match first {
+                Ok((bytes, _)) => assert!(bytes == packets[0] && length <= PACKET_MAX, "{length}"),
+                Err(error) => assert!(length > PACKET_MAX, "{length}: {error}"),
+            }
+            assert_eq!(sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, packets[1]);
+        }
+        let nothing = sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            sys::send_packet(parent.as_fd(), b"late", &[]).unwrap();
+        });
+        assert_eq!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, b"late");
+        late.join().unwrap();
+        assert!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0.is_empty(), "the end");
+    }
+}

@@ -122,6 +122,42 @@ fn no_file_outgrows_its_reader() {
     }
 }
 
+/// The file and the name of each test that the list of faults names.
+fn listed_tests(list: &str) -> Vec<(String, String)> {
+    let names = list
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    let names = names.filter_map(|name| name.rsplit_once("::"));
+    names
+        .map(|(place, test)| match place.ends_with(".rs") {
+            true => (place.to_owned(), test.to_owned()),
+            false => (format!("tests/it/process/{place}.rs"), test.to_owned()),
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_in_the_list_of_faults_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = fs::read_to_string(root.join("tests/it/process/CHECKLIST.md")).unwrap();
+    let tests = listed_tests(&list);
+    assert!(tests.len() > 60, "{}", tests.len());
+    for (file, test) in tests {
+        let text = fs::read_to_string(root.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let head = text.split(&format!("fn {test}()")).next().unwrap_or_default();
+        let attribute = head.trim_end().lines().next_back().unwrap_or_default().trim();
+        assert!(
+            head.len() < text.len() && (attribute.starts_with("#[offspring::test") || attribute == "#[test]"),
+            "{file} has no test `{test}`"
+        );
+    }
+    let rows = list
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| fault") && !line.starts_with("| ---"));
+    assert!(rows.clone().all(|row| row.contains("::")), "a fault without a test");
+}
+
 #[test]
 fn the_changelog_has_this_version_and_so_has_the_macro_crate() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, JoinError, KillCause, Process};
+use offspring::{Builder, ExitReason, JoinError, KillCause, Process, Queue};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{FOREVER, sleeper};
@@ -273,5 +273,22 @@ fn a_child_that_was_stopped_tells_who_did_it() {
         assert_eq!(reason.code(), Some(code));
         assert!(!child.is_alive());
         assert!(offspring::active_children().iter().all(|other| other.name() != child.name()));
+    }
+}
+
+#[offspring::worker]
+fn put_and_end(items: Queue<u32>, way: Way) {
+    (0..10_000).for_each(|item| items.put(item).unwrap());
+    end(way);
+}
+
+/// Nothing of it is on its way in memory of the process that ends.
+#[offspring::test(timeout = "30s")]
+fn what_was_put_before_a_process_ended_arrives_however_it_ends() {
+    for way in [Way::Return, Way::Exit(0), Way::ExitNow(3), Way::Panic, Way::Signal(libc::SIGKILL)] {
+        let items = Queue::unbounded().unwrap();
+        // How it ends is told elsewhere.
+        let _ = put_and_end::spawn(items.clone(), way).unwrap().join();
+        (0..10_000).for_each(|item| assert_eq!(items.get_timeout(Duration::from_secs(5)).unwrap(), item, "{way:?}"));
     }
 }

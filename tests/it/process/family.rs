@@ -90,6 +90,27 @@ fn a_stopped_child_ends_as_soon_as_it_is_continued_without_a_parent() {
     gone_within(SOON, &[grandchild]);
 }
 
+#[offspring::test(timeout = "20s")]
+fn a_child_that_is_stopped_ends_with_its_parent_and_need_not_be_continued() {
+    for daemon in [false, true] {
+        let (parent, grandchild) = parent_and_grandchild(Habit::IgnoresSignals, daemon);
+        stop_process(grandchild);
+        parent.kill();
+        parent.join().unwrap_err();
+        gone_within(SOON, &[grandchild]);
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_whole_chain_that_is_stopped_ends_with_its_root() {
+    let mut root = Builder::new().stdout(Stdio::piped()).spawn(chain::new(4)).unwrap();
+    let mut lines = Lines::of(&mut root);
+    let pids = [0; 4].map(|_| lines.pid());
+    pids[1..].iter().for_each(|&pid| stop_process(pid));
+    root.kill();
+    gone_within(2 * SOON, &pids);
+}
+
 /// Prints its pid, and keeps a chain of descendants of this length.
 #[offspring::worker]
 fn chain(length: u32) {

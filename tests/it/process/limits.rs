@@ -43,10 +43,10 @@ fn limit(resource: libc::__rlimit_resource_t, value: Option<usize>) {
 
 /// Starts a child with one descriptor more each time, until it starts. Gives the errors on the way.
 #[offspring::worker]
-fn start_with_few_descriptors() -> (Vec<String>, Census, Census) {
+fn start_with_few_descriptors(length: usize) -> (Vec<String>, Census, Census) {
     let child = || {
         let builder = Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        builder.spawn(reversed::new("x".repeat(100_000)))
+        builder.spawn(reversed::new("x".repeat(length)))
     };
     child().unwrap().join().unwrap();
     // The reaper lets go of the last output a moment after it told of it.
@@ -64,10 +64,10 @@ fn start_with_few_descriptors() -> (Vec<String>, Census, Census) {
     while joins < 5 {
         match child() {
             Ok(child) => {
-                // The output is large, too.
+                // The output is as long.
                 match child.join() {
                     Ok(text) => {
-                        assert_eq!(text.len(), 100_000);
+                        assert_eq!(text.len(), length);
                         joins += 1;
                     }
                     Err(error) => errors.push(format!("join: {error:?}")),
@@ -91,9 +91,14 @@ fn reversed(text: String) -> String {
 
 #[offspring::test(timeout = "30s")]
 fn without_descriptors_a_start_is_an_error_and_works_again_later() {
+    // In memory of its own, and in the first message.
+    [100_000, 10].into_iter().for_each(sweep_descriptors);
+}
+
+fn sweep_descriptors(length: usize) {
     let directory = tempfile::tempdir().unwrap();
     let stage = Builder::new().env("TMPDIR", directory.path()).stderr(Stdio::piped());
-    let mut stage = stage.spawn(start_with_few_descriptors::new()).unwrap();
+    let mut stage = stage.spawn(start_with_few_descriptors::new(length)).unwrap();
     let mut printed = String::new();
     stage.take_stderr().unwrap().read_to_string(&mut printed).unwrap();
     let (errors, before, after) = stage.join().unwrap();
