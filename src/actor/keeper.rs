@@ -46,6 +46,15 @@ impl State {
     fn runs(&self) -> bool {
         self.running.is_some()
     }
+
+    /// Whether nobody has said yet what becomes of the actor after this incarnation.
+    fn is_open(&self, generation: u64) -> bool {
+        match self.status {
+            Status::Up { generation: up, .. } => up == generation,
+            Status::Starting => self.launches == generation + 1,
+            Status::Restarting { .. } | Status::Down { .. } => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -143,6 +152,7 @@ impl Post {
         }
         state.status = status.clone();
         drop(state);
+        self.changed.notify_all();
         if matches!(status, Status::Down { .. }) {
             // What lies there ends here, such as senders that others wait on.
             let lost = self.mailbox.close_now();
@@ -154,6 +164,18 @@ impl Post {
             Subscriber::Here(peer) => peer.upgrade().inspect(|peer| peer.news(self.news(status.clone(), false))).is_some(),
             Subscriber::There { news, .. } => news.send_timeout(self.news(status.clone(), false), NEWS_PATIENCE).is_ok(),
         });
+    }
+
+    /// The incarnation has ended, and there is to be another. So clients are told if nobody has said better within `patience`: who
+    /// decides may be busy for long.
+    pub(crate) fn restarts_unless_told(&self, generation: u64, reason: DownReason, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.state();
+        while state.is_open(generation) && Instant::now() < deadline {
+            state = sys::wait(&self.changed, state, Some(deadline));
+        }
+        drop(state);
+        self.publish_if(Status::Restarting { generation, reason }, |state| state.is_open(generation));
     }
 
     /// It is up, unless it has ended already: what is known of its end must not be followed by this.

@@ -129,7 +129,7 @@ pub enum CallError {
         /// How long was waited.
         after: Duration,
     },
-    /// The actor died before it replied, and is started again. It may have handled the message.
+    /// The actor died before it replied, and is started again, unless its supervisor gives up. It may have handled the message.
     #[error("actor `{actor}` is being restarted, since it {reason}")]
     Restarted {
         /// Name of the actor.

@@ -7,15 +7,18 @@ use crate::actor::{self, Actor, ActorRef, Entry, Plan, Post, Status};
 use crate::error::{CreateError, DownReason, JoinError, RecvTimeoutError, StartError};
 use crate::process::{Process, ProcessWorker};
 use crate::supervisor::heart::{Beat, Birth, Heart};
-use crate::supervisor::strategy::Shutdown;
+use crate::supervisor::strategy::{Restart, Shutdown};
 use crate::sys::{self, lock};
+
+/// A supervisor that starts or stops another child says nothing of this one. For so long clients of an incarnation that died wait for its word.
+const WORD: Duration = Duration::from_millis(20);
 
 /// Called when what was started has ended, once for each start that succeeded.
 pub(super) type OnEnd = Box<dyn FnOnce(DownReason) + Send>;
 
 pub(super) trait Child: Send {
-    /// Starts it, and waits until it is up.
-    fn start(&mut self, on_end: OnEnd) -> Result<(), StartError>;
+    /// Starts it, and waits until it is up. By `restart` it is known, before the supervisor says so, whether it will be started again.
+    fn start(&mut self, restart: Restart, on_end: OnEnd) -> Result<(), StartError>;
 
     /// Stops it, and waits for its end. What is down already stays so.
     fn stop(&mut self, shutdown: Shutdown);
@@ -56,13 +59,19 @@ impl<A: Actor> Child for ActorChild<A>
 where
     A::Args: Clone + Send,
 {
-    fn start(&mut self, on_end: OnEnd) -> Result<(), StartError> {
+    fn start(&mut self, restart: Restart, on_end: OnEnd) -> Result<(), StartError> {
         if self.post.is_none() {
             self.post = Some(self.builder.open::<A>()?);
         }
         let (post, address) = self.post.as_ref().expect("made above");
-        let end = Box::new(move |_: &Arc<Post>, _, reason| on_end(reason));
-        actor::launch(post, address, self.args.clone(), self.plan(), end)
+        let end = move |post: &Arc<Post>, generation, reason: DownReason| {
+            let again = restart.applies(&reason).then(|| reason.clone());
+            on_end(reason);
+            if let Some(reason) = again {
+                post.restarts_unless_told(generation, reason, WORD);
+            }
+        };
+        actor::launch(post, address, self.args.clone(), self.plan(), Box::new(end))
     }
 
     fn stop(&mut self, shutdown: Shutdown) {
@@ -159,7 +168,7 @@ where
     F: Fn(&Birth) -> W + Send,
     W: ProcessWorker,
 {
-    fn start(&mut self, on_end: OnEnd) -> Result<(), StartError> {
+    fn start(&mut self, _: Restart, on_end: OnEnd) -> Result<(), StartError> {
         let actor = || self.name.clone();
         let (heart, beats) = Heart::pair(self.heartbeat).map_err(|source| StartError::Create { actor: actor(), source })?;
         let birth = Birth::new(self.starts, lock(&self.previous).clone(), heart);

@@ -207,7 +207,7 @@ impl Engine {
             let _ = outbox.send(Message::Ended { key, launch, reason });
         });
         // What makes a worker is the user's, and must not take the supervisor along.
-        let started = catch_unwind(AssertUnwindSafe(|| slot.child.start(on_end)));
+        let started = catch_unwind(AssertUnwindSafe(|| slot.child.start(slot.restart, on_end)));
         let started = started.unwrap_or_else(|panic| {
             let reason = DownReason::Failed(format!("making it panicked: {}", guard::panic_text(&*panic)));
             let actor = slot.id.clone();

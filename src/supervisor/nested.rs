@@ -9,7 +9,7 @@ use crate::supervisor::child::{Child, OnEnd};
 use crate::supervisor::engine::{Engine, Fate, Message};
 use crate::supervisor::events::SupervisorEnd;
 use crate::supervisor::slot::Slot;
-use crate::supervisor::strategy::Shutdown;
+use crate::supervisor::strategy::{Restart, Shutdown};
 use crate::supervisor::view::View;
 use crate::sys::lock;
 
@@ -68,7 +68,7 @@ impl NestedChild {
 }
 
 impl Child for NestedChild {
-    fn start(&mut self, on_end: OnEnd) -> Result<(), StartError> {
+    fn start(&mut self, _: Restart, on_end: OnEnd) -> Result<(), StartError> {
         self.launch(on_end).map_err(|error| StartError::Down {
             actor: "a supervisor".to_owned(),
             reason: DownReason::Failed(chain_text(&error)),

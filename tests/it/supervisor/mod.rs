@@ -6,6 +6,7 @@ mod otp;
 mod races;
 mod restarts;
 mod storm;
+mod storm_nested;
 
 use std::time::Duration;
 
@@ -18,8 +19,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(10);
 
 /// Writes down when it starts and stops; ends as it is told.
 pub(crate) struct Child {
-    name: String,
-    log: Queue<String>,
+    setup: Setup,
     context: Context<Child>,
 }
 
@@ -29,6 +29,14 @@ pub(crate) struct Setup {
     log: Queue<String>,
     /// Its start fails by what there is in it.
     faults: Queue<Fault>,
+}
+
+impl Setup {
+    /// What one process has put comes before what another one puts later only once the queue's owner has it: the question makes sure of that.
+    fn write(&self, what: &str) {
+        self.log.put(format!("{what} {}", self.name)).expect("the test lives");
+        let _ = self.log.len();
+    }
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -59,12 +67,9 @@ impl Actor for Child {
             Ok(Fault::Hang) => std::thread::sleep(LONG * 100),
             Err(_) => {}
         }
-        setup.log.put(format!("start {}", setup.name))?;
-        Ok(Child {
-            name: setup.name,
-            log: setup.log,
-            context: context.clone(),
-        })
+        setup.write("start");
+        let context = context.clone();
+        Ok(Child { setup, context })
     }
 
     fn handle(&mut self, order: Order) -> u32 {
@@ -78,7 +83,7 @@ impl Actor for Child {
     }
 
     fn stop(&mut self, _: &DownReason) {
-        self.log.put(format!("stop {}", self.name)).expect("the test lives");
+        self.setup.write("stop");
     }
 }
 

@@ -154,6 +154,31 @@ fn a_call_in_flight_says_that_its_actor_is_being_restarted() {
     assert_ne!(address.call(Order::Pid).unwrap(), process);
 }
 
+#[offspring::test(timeout = "40s")]
+fn a_call_in_flight_ends_at_once_also_while_the_supervisor_starts_another_child() {
+    let stage = Stage::new();
+    let supervisor = std::sync::Arc::new(stage.builder(&["a"]).start().unwrap());
+    let (address, process) = (child(&supervisor, "a"), pid(&supervisor, "a"));
+    let call = std::thread::spawn(move || (address.call_timeout(Order::Hang, LONG), address));
+    stage.faults.put(Fault::Hang).unwrap();
+    let limit = Duration::from_secs(3);
+    let late = ChildSpec::actor_with::<Child>("late", Builder::new().start_timeout(limit), stage.setup("late"));
+    let asked = supervisor.clone();
+    let start = std::thread::spawn(move || asked.start_child(late));
+    crate::support::eventually("it starts", || stage.faults.is_empty());
+    kill(process);
+    let (result, address) = call.join().unwrap();
+    assert!(!start.is_finished(), "the supervisor is busy still");
+    let Err(CallError::Restarted { reason, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert!(matches!(reason, DownReason::Died(_)));
+    assert!(start.join().unwrap().is_err());
+    // A call that comes meanwhile waits for the restart.
+    assert_ne!(address.call(Order::Pid).unwrap(), process);
+    until(&supervisor, "a", ChildState::Up, 1);
+}
+
 /// A worker whose maker panics when it is dropped.
 struct Bomb;
 

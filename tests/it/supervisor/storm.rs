@@ -4,23 +4,23 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::supervisor::{ChildState, Restart, Strategy, Supervisor};
+use offspring::supervisor::{ChildInfo, ChildKind, ChildState, Restart, Strategy, Supervisor};
 
 use super::{Order, Stage, child, end, info, kill, pid, spec};
 use crate::support::{Random, storm_kills};
 
 /// A child as it should be.
 #[derive(Clone, Debug, PartialEq)]
-struct Expected {
-    id: String,
-    restart: Restart,
-    up: bool,
-    restarts: u64,
-    pid: u32,
+pub(super) struct Expected {
+    pub(super) id: String,
+    pub(super) restart: Restart,
+    pub(super) up: bool,
+    pub(super) restarts: u64,
+    pub(super) pid: u32,
 }
 
 /// What the strategy makes of the end of the child in `place`. A pid of 0 says that there must be a new one.
-fn predict(strategy: Strategy, children: &mut Vec<Expected>, place: usize, normal: bool) {
+pub(super) fn predict(strategy: Strategy, children: &mut Vec<Expected>, place: usize, normal: bool) {
     let restart = children[place].restart;
     let again = match restart {
         Restart::Permanent => true,
@@ -51,12 +51,11 @@ fn predict(strategy: Strategy, children: &mut Vec<Expected>, place: usize, norma
     });
 }
 
-fn settled(supervisor: &Supervisor, expected: &[Expected]) -> bool {
-    let children = supervisor.children();
+pub(super) fn settled(children: &[ChildInfo], expected: &[Expected]) -> bool {
     children.len() == expected.len()
         && children.iter().zip(expected).all(|(child, expected)| {
             let state = if expected.up { ChildState::Up } else { ChildState::Stopped };
-            let pid = match (expected.up, expected.pid) {
+            let pid = match (expected.up && child.kind == ChildKind::Actor, expected.pid) {
                 (false, _) => child.pid.is_none(),
                 (true, 0) => child.pid.is_some(),
                 (true, same) => child.pid == Some(same),
@@ -114,7 +113,7 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
         }
         predict(strategy, &mut expected, place, normal);
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !settled(&supervisor, &expected) {
+        while !settled(&supervisor.children(), &expected) {
             assert!(
                 Instant::now() < deadline,
                 "round {rounds}: `{id}` ended (normal: {normal})\nexpected {expected:#?}\nfound {:#?}",
