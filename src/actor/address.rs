@@ -29,6 +29,39 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// message may have been handled. A cast that was taken into the mailbox survives the death of its sender, and of the actor, until
 /// it is handled; the one that is being handled when the actor dies is not handled again, unless
 /// [`Builder::redeliver`](crate::actor::Builder::redeliver) asks for it.
+///
+/// ```
+/// use offspring::actor::{ActorRef, spawn};
+///
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::worker]
+/// fn visitor(counter: CounterHandle) -> u64 {
+///     counter.add(2).expect("it lives")
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = spawn::<Counter>((1,))?;
+///     let address: ActorRef<Counter> = counter.address();
+///     let here = CounterHandle::from(address.clone()); // with the methods of `impl Counter`
+///     let elsewhere = visitor::spawn(here.clone())?; // in another process
+///     assert_eq!(elsewhere.join()?, 3);
+///     assert_eq!(here.add(0)?, 3);
+///     drop(counter); // its owner stops it; addresses know
+///     assert!(address.monitor()?.wait().reason.is_normal());
+///     assert!(here.add(1).is_err());
+///     Ok(())
+/// }
+/// ```
 pub struct ActorRef<A: Actor> {
     pub(super) link: Arc<Link<A::Message, A::Reply>>,
     timeout: Duration,

@@ -102,6 +102,43 @@ pub trait Actor: Sized + Send + 'static {
 }
 
 /// A value for the next incarnation of an actor: see [`Actor::checkpoint`]. Plain data: `Drop` does nothing.
+///
+/// ```
+/// use offspring::actor::{Checkpoint, Context};
+/// use offspring::supervisor::{ChildSpec, Supervisor};
+///
+/// struct Tally(u64);
+///
+/// #[offspring::actor]
+/// impl Tally {
+///     fn start(context: &Context<Self>) -> Result<Self, Box<dyn std::error::Error>> {
+///         Ok(Tally(context.checkpoint()?.unwrap_or(0)))
+///     }
+///
+///     fn checkpoint(&self) -> Option<Checkpoint> {
+///         Checkpoint::new(&self.0).ok()
+///     }
+///
+///     pub fn count(&mut self) -> u64 {
+///         self.0 += 1;
+///         self.0
+///     }
+///
+///     pub fn crash(&self) {
+///         std::process::abort();
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().child(ChildSpec::actor::<Tally>("tally", ())).start()?;
+///     let tally = TallyHandle::from(supervisor.actor("tally").expect("it is there"));
+///     assert_eq!(tally.count()?, 1);
+///     assert!(tally.crash().is_err());
+///     assert_eq!(tally.count()?, 2); // another process, which knows how far the first one came
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoint(pub(crate) Blob);
 
@@ -124,6 +161,41 @@ impl Checkpoint {
 /// What an actor knows of itself: given to [`Actor::start`], to be kept in the state if it is needed later.
 ///
 /// Clones share it; dropping one does nothing.
+///
+/// ```
+/// use offspring::actor::{Context, DownReason};
+///
+/// struct Job {
+///     left: u32,
+///     context: Context<Job>,
+/// }
+///
+/// #[offspring::actor]
+/// impl Job {
+///     fn start(steps: u32, context: &Context<Self>) -> Self {
+///         Job { left: steps, context: context.clone() }
+///     }
+///
+///     /// Whether it was the last one.
+///     pub fn step(&mut self) -> bool {
+///         self.left -= 1;
+///         if self.left == 0 {
+///             self.context.stop(); // after this message
+///         }
+///         self.left == 0
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let job = Job::spawn(2)?;
+///     let monitor = job.monitor()?;
+///     assert!(!job.step()?);
+///     assert!(job.step()?); // the last one
+///     assert_eq!(monitor.wait().reason, DownReason::Normal);
+///     Ok(())
+/// }
+/// ```
 pub struct Context<A: Actor> {
     pub(crate) inner: Arc<Inner>,
     pub(crate) address: ActorRef<A>,

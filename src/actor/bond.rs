@@ -32,6 +32,35 @@ pub(super) fn be_actor(own: Arc<Inner>) {
 ///
 /// Dropping it unlinks them, unless the thread panics. A process that ends without dropping it counts as one that died, however
 /// it ended.
+///
+/// ```
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::worker]
+/// fn dependent(counter: CounterHandle) {
+///     let _bond = counter.link().expect("it lives");
+///     counter.add(1).expect("it lives");
+///     std::thread::park(); // ends with the actor
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Counter::spawn(1)?;
+///     let client = dependent::spawn(CounterHandle::from(counter.address()))?;
+///     while counter.add(0)? < 2 {} // until it is linked
+///     counter.kill();
+///     assert_eq!(client.join().unwrap_err().reason().and_then(|reason| reason.code()), Some(72));
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping it unlinks"]
 pub struct Bond {
     release: Sender<Release>,

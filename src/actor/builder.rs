@@ -25,6 +25,27 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// See [`StartError`]; nothing is left behind then.
+///
+/// ```
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = offspring::actor::spawn::<Counter>((40,))?.typed::<CounterHandle>();
+///     assert_eq!(counter.add(2)?, 42);
+///     // The same: `Counter::spawn(40)`, which the macro has made.
+///     Ok(())
+/// }
+/// ```
 pub fn spawn<A: Actor>(args: A::Args) -> Result<Owned<ActorRef<A>>, StartError> {
     Builder::new().spawn(args)
 }
@@ -188,6 +209,30 @@ fn default_name<A>() -> String {
 ///
 /// Dropping it stops the actor, after what its mailbox holds; what does not stop within the grace (5 s) is killed. Addresses do
 /// nothing of that: they can be cloned off and dropped freely.
+///
+/// ```
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Counter::spawn(1)?;
+///     assert!(counter.is_alive() && counter.pid().is_some());
+///     let address = counter.address();
+///     assert_eq!(address.add(1)?, 2);
+///     assert!(counter.stop().is_normal()); // as dropping it would
+///     assert!(!counter.is_alive() && address.add(1).is_err());
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping it stops the actor"]
 pub struct Owned<H> {
     handle: H,

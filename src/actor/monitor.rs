@@ -7,6 +7,32 @@ use crate::actor::call::after;
 use crate::error::DownReason;
 
 /// The end of one incarnation of an actor. Plain facts: `Drop` does nothing.
+///
+/// ```
+/// use offspring::actor::DownReason;
+///
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Counter::spawn(u64::MAX)?;
+///     let monitor = counter.monitor()?;
+///     let _ = counter.add(1); // there is no room
+///     let down = monitor.wait();
+///     assert!(matches!(down.reason, DownReason::Died(_)) && !down.restarts);
+///     assert_eq!(down.generation, 0);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Down {
@@ -21,6 +47,33 @@ pub struct Down {
 }
 
 /// A watch on one incarnation of an actor, from [`ActorRef::monitor`](crate::actor::ActorRef::monitor). Dropping it ends the watch.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use offspring::actor::DownReason;
+///
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Counter::spawn(1)?;
+///     let monitor = counter.monitor()?;
+///     assert!(monitor.wait_timeout(Duration::ZERO).is_none()); // it lives
+///     counter.stop();
+///     assert_eq!(monitor.wait().reason, DownReason::Shutdown);
+///     Ok(())
+/// }
+/// ```
 #[must_use = "it tells something only to those who wait"]
 pub struct Monitor {
     actor: String,

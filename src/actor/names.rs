@@ -71,6 +71,35 @@ fn ask<T: Serialize + DeserializeOwned>(question: impl FnOnce(Sender<T>) -> Desk
 /// # Errors
 ///
 /// [`LookupError`]: there is none of this name, or it is of another type, or nobody answers.
+///
+/// ```
+/// use offspring::actor::{Builder, find};
+///
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::worker]
+/// fn guest() -> u64 {
+///     let counter = find::<Counter>("visitors").expect("it is there");
+///     CounterHandle::from(counter).add(1).expect("it lives")
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Builder::new().register("visitors").spawn::<Counter>((0,))?;
+///     assert_eq!(guest::spawn()?.join()?, 1); // a process that was told nothing
+///     counter.stop();
+///     assert!(find::<Counter>("visitors").is_err());
+///     Ok(())
+/// }
+/// ```
 pub fn find<A: Actor>(name: &str) -> Result<ActorRef<A>, LookupError> {
     let entry = look_up(name).map_err(|message| LookupError::Unreachable { message })?;
     let name = name.to_owned();

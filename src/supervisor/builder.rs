@@ -26,6 +26,29 @@ pub(super) struct Plan {
 /// A supervisor to be: its strategy, its limits, and its children in the order of their start.
 ///
 /// Dropping it starts nothing.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
+///
+/// # #[offspring::worker]
+/// # fn serve() {
+/// #     offspring::current().wait_stopping();
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder()
+///         .strategy(Strategy::RestForOne)
+///         .intensity(3)
+///         .period(Duration::from_secs(10))
+///         .child(ChildSpec::worker_with("first", |_| serve::new()))
+///         .child(ChildSpec::worker_with("second", |_| serve::new()))
+///         .start()?; // both are up
+///     supervisor.stop(); // the second one first
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "must be started, or be the child of a supervisor that is"]
 pub struct Builder {

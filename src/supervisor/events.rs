@@ -7,6 +7,28 @@ use crate::error::DownReason;
 use crate::supervisor::spec::ChildKind;
 
 /// Something that happened under a supervisor.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, Event, Restart, Supervisor};
+///
+/// #[offspring::worker]
+/// fn greet() {
+///     println!("hello");
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().start()?;
+///     let mut events = supervisor.events();
+///     let hello = ChildSpec::worker_with("hello", |_| greet::new()).restart(Restart::Temporary);
+///     supervisor.start_child(hello)?;
+///     assert!(matches!(events.next(), Some(Event::Started { id, restarts: 0, .. }) if id == "hello"));
+///     match events.next() {
+///         Some(Event::Ended { id, reason }) => println!("{id} {reason}"), // hello stopped
+///         other => panic!("{other:?}"),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -57,6 +79,24 @@ pub enum Event {
 }
 
 /// How a supervisor ended.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, Supervisor, SupervisorEnd};
+///
+/// #[offspring::worker]
+/// fn fail() {
+///     std::process::exit(1);
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().intensity(2).child(ChildSpec::worker_with("broken", |_| fail::new())).start()?;
+///     match supervisor.wait() {
+///         SupervisorEnd::GaveUp { id, intensity, .. } => assert_eq!((id.as_str(), intensity), ("broken", 2)),
+///         end => panic!("{end}"),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SupervisorEnd {
@@ -93,6 +133,23 @@ impl fmt::Display for SupervisorEnd {
 }
 
 /// How a child is.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, ChildState, Supervisor};
+///
+/// # #[offspring::worker]
+/// # fn serve() {
+/// #     offspring::current().wait_stopping();
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().child(ChildSpec::worker_with("server", |_| serve::new())).start()?;
+///     assert_eq!(supervisor.children()[0].state, ChildState::Up);
+///     supervisor.terminate_child("server")?;
+///     assert_eq!(supervisor.children()[0].state, ChildState::Stopped);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChildState {
@@ -105,7 +162,25 @@ pub enum ChildState {
 }
 
 /// A child of a supervisor as it was at one moment. Copied facts: `Drop` does nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, Supervisor};
+///
+/// # #[offspring::worker]
+/// # fn serve() {
+/// #     offspring::current().wait_stopping();
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().child(ChildSpec::worker_with("server", |_| serve::new())).start()?;
+///     for child in supervisor.children() {
+///         println!("{}: {:?}, pid {:?}, started again {} times", child.id, child.state, child.pid, child.restarts);
+///         assert!(child.last_end.is_none());
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChildInfo {
     /// Its id.
@@ -120,4 +195,19 @@ pub struct ChildInfo {
     pub restarts: u64,
     /// How it ended the last time.
     pub last_end: Option<DownReason>,
+}
+
+impl fmt::Debug for ChildInfo {
+    /// The last end in one line: a panic's report has pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last_end = self.last_end.as_ref().map(|end| end.to_string());
+        f.debug_struct("ChildInfo")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("state", &self.state)
+            .field("pid", &self.pid)
+            .field("restarts", &self.restarts)
+            .field("last_end", &last_end)
+            .finish()
+    }
 }

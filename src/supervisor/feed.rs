@@ -17,6 +17,26 @@ pub(super) struct Listener {
 }
 
 /// The events of a supervisor from now on, until its end; up to 1024 wait to be read. Dropping it ends the telling.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, Supervisor};
+///
+/// # #[offspring::worker]
+/// # fn serve() {
+/// #     offspring::current().wait_stopping();
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().start()?;
+///     let events = supervisor.events();
+///     supervisor.start_child(ChildSpec::worker_with("server", |_| serve::new()))?;
+///     supervisor.stop();
+///     for event in events {
+///         println!("{event:?}"); // it was started, and stopped; then the events end
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Events {
     events: Receiver<Event>,

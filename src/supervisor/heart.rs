@@ -12,6 +12,29 @@ use crate::sys::lock;
 /// What a supervised worker may know of its start: given to the closure of
 /// [`ChildSpec::worker_with`](crate::supervisor::ChildSpec::worker_with), to be put into the worker's fields. Plain facts: `Drop`
 /// does nothing.
+///
+/// ```
+/// use offspring::supervisor::{Birth, ChildSpec, Supervisor};
+/// use offspring::{Sender, channel};
+///
+/// #[offspring::worker]
+/// fn careful(generation: u64, told: Sender<String>) {
+///     let how = if generation == 0 { "in full" } else { "with care" };
+///     told.send(how.to_owned()).expect("the supervisor reads");
+///     assert!(generation > 0, "the first one crashes");
+///     offspring::current().wait_stopping();
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let (told, tells) = channel()?;
+///     let spec = ChildSpec::worker_with("careful", move |birth: &Birth| careful::new(birth.generation(), told.clone()));
+///     let supervisor = Supervisor::builder().child(spec).start()?;
+///     assert_eq!(tells.recv()?, "in full");
+///     assert_eq!(tells.recv()?, "with care"); // once more, after it had crashed
+///     supervisor.stop();
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Birth {
     generation: u64,
@@ -53,6 +76,27 @@ pub(super) struct Beat;
 /// By which a worker says that it is not stuck; it travels in the worker's fields.
 ///
 /// Dropping it, in all its clones, ends the watch: a worker that has dropped its heart is not killed for its silence.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use offspring::supervisor::{ChildSpec, Heart, Supervisor};
+///
+/// #[offspring::worker]
+/// fn steady(heart: Heart) {
+///     while !offspring::current().is_stopping() {
+///         heart.beat(); // if this does not come for 5 s, it is killed and started again
+///         std::thread::sleep(Duration::from_millis(20));
+///     }
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let spec = ChildSpec::worker_with("steady", |birth| steady::new(birth.heart().expect("it is watched")));
+///     let supervisor = Supervisor::builder().child(spec.heartbeat(Duration::from_secs(5))).start()?;
+///     supervisor.stop();
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Heart {
     beats: Sender<Beat>,

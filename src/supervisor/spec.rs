@@ -16,6 +16,23 @@ use crate::supervisor::strategy::{Restart, Shutdown};
 const SHUTDOWN: Shutdown = Shutdown::Timeout(Duration::from_secs(5));
 
 /// What kind of child it is.
+///
+/// ```
+/// use offspring::supervisor::{ChildKind, ChildSpec, Supervisor};
+///
+/// # #[offspring::worker]
+/// # fn serve() {
+/// #     offspring::current().wait_stopping();
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let nested = Supervisor::builder().child(ChildSpec::worker_with("server", |_| serve::new()));
+///     let supervisor = Supervisor::builder().child(ChildSpec::supervisor("servers", nested)).start()?;
+///     assert_eq!(supervisor.children()[0].kind, ChildKind::Supervisor);
+///     assert_eq!(supervisor.children_of("servers").expect("it is there")[0].kind, ChildKind::Worker);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChildKind {
@@ -30,6 +47,34 @@ pub enum ChildKind {
 /// A child of a supervisor: how to start it, when to start it again, how to stop it.
 ///
 /// Dropping it starts nothing.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use offspring::supervisor::{ChildSpec, Restart, Shutdown, Supervisor};
+///
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = ChildSpec::actor::<Counter>("counter", (7,))
+///         .restart(Restart::Transient)
+///         .shutdown(Shutdown::Timeout(Duration::from_secs(1)));
+///     let supervisor = Supervisor::builder().child(counter).start()?;
+///     let counter = CounterHandle::from(supervisor.actor("counter").expect("it is there"));
+///     assert_eq!(counter.add(1)?, 8);
+///     Ok(())
+/// }
+/// ```
 #[must_use = "must be given to a supervisor"]
 pub struct ChildSpec {
     pub(super) id: String,

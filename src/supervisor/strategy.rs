@@ -7,6 +7,36 @@ use crate::error::DownReason;
 use crate::sys;
 
 /// Which children are started again when one of them ends.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
+///
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder()
+///         .strategy(Strategy::OneForAll)
+///         .child(ChildSpec::actor::<Counter>("a", (u64::MAX,)))
+///         .child(ChildSpec::actor::<Counter>("b", (1,)))
+///         .start()?;
+///     let [a, b] = ["a", "b"].map(|id| CounterHandle::from(supervisor.actor(id).expect("it is there")));
+///     let end = b.monitor()?;
+///     assert!(a.add(1).is_err()); // it panics
+///     assert!(end.wait().restarts); // and the other one goes with it
+///     assert_eq!(b.add(1)?, 2);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// That one: for children that do not know each other. The default.
@@ -30,6 +60,23 @@ impl Strategy {
 }
 
 /// When a child is started again.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, ChildState, Restart, Supervisor};
+///
+/// #[offspring::worker]
+/// fn job() {}
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let once = |restart| ChildSpec::worker_with("once", |_| job::new()).restart(restart);
+///     let supervisor = Supervisor::builder().child(once(Restart::Transient)).start()?;
+///     while supervisor.children()[0].state != ChildState::Stopped {} // it has returned, and is kept
+///     supervisor.delete_child("once")?;
+///     supervisor.start_child(once(Restart::Temporary))?;
+///     while !supervisor.children().is_empty() {} // it has returned, and is forgotten
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
     /// Always, however it ended. The default.
@@ -52,6 +99,26 @@ impl Restart {
 }
 
 /// How a child is stopped.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use offspring::supervisor::{ChildSpec, Shutdown, Supervisor};
+///
+/// # #[offspring::worker]
+/// # fn serve() {
+/// #     offspring::current().wait_stopping();
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder()
+///         .child(ChildSpec::worker_with("polite", |_| serve::new()).shutdown(Shutdown::Timeout(Duration::from_secs(1))))
+///         .child(ChildSpec::worker_with("stateless", |_| serve::new()).shutdown(Shutdown::Kill))
+///         .start()?;
+///     supervisor.stop(); // one is killed, the other asked
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// It is killed at once: OTP's `brutal_kill`.
@@ -93,6 +160,26 @@ impl Intensity {
 }
 
 /// How long a supervisor waits before it starts a child again: longer with each restart in a row.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use offspring::supervisor::{Backoff, ChildSpec, Event, Supervisor};
+///
+/// #[offspring::worker]
+/// fn fail() {
+///     std::thread::sleep(Duration::from_millis(50));
+///     std::process::exit(1);
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pauses = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(1));
+///     let supervisor = Supervisor::builder().intensity(1).backoff(pauses).child(ChildSpec::worker_with("broken", |_| fail::new())).start()?;
+///     let mut events = supervisor.events();
+///     assert!(events.any(|event| matches!(event, Event::Restarting { after, .. } if !after.is_zero())));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
