@@ -31,8 +31,8 @@ mod strays;
 
 pub(crate) use crate::guard::{is_quiet, no_panic, panic_text, survive};
 pub(crate) use encoding::{
-    Encoded, Left, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into, encode_item_into, encode_spilling,
-    encode_with_strays, explain, explain_de, leave, may_move, may_note, may_note_all, note,
+    Along, Encoded, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into, encode_spilling, encode_with_strays,
+    explain, explain_de, leave, may_move, may_note, may_note_all, note,
 };
 pub use encoding::{message_limit, set_message_limit};
 pub(crate) use inlet::Inlet;

@@ -13,7 +13,7 @@ use crate::hub;
 use crate::limit::Limit;
 use crate::ring;
 use crate::watch;
-use crate::wire::{self, Left};
+use crate::wire::{self, Along};
 
 impl<T: Serialize> Sender<T> {
     /// As [`send`](Sender::send), for tasks: needs the feature `async`, and works with every executor.
@@ -52,10 +52,10 @@ impl<T: Serialize> Sender<T> {
             Err(end) => Err(end),
             Ok(ring) => match encode(&ring, &message, &mut bytes) {
                 Err(end) => Err(end),
-                Ok((entry, left)) => {
+                Ok((entry, along)) => {
                     let sent = self.shared.send_entry_async(&ring, entry).await;
                     if sent.is_err() {
-                        left.stay();
+                        along.stay();
                     }
                     sent
                 }
@@ -69,16 +69,16 @@ impl<T: Serialize> Sender<T> {
 }
 
 /// Once, before the first wait: a message may hold what can be moved only once. It finds room without waiting.
-fn encode<'b, T: Serialize>(ring: &Arc<Outgoing>, message: &T, bytes: &'b mut Vec<u8>) -> Result<(Entry<'b>, Left), SendEnd> {
+fn encode<'b, T: Serialize>(ring: &Arc<Outgoing>, message: &T, bytes: &'b mut Vec<u8>) -> Result<(Entry<'b>, Along), SendEnd> {
     let mut place = Message::at_once(ring);
     let encoded = wire::encode_spilling(message, bytes, ring::ENTRY_MAX, &mut place).map_err(SendEnd::Encode);
     // Handles are under way from here on, whatever becomes of the message.
     hub::announce();
-    let (spilled, (handles, left)) = encoded?;
-    match SenderShared::entry(bytes, spilled, handles, place) {
-        Ok(entry) => Ok((entry, left)),
+    let (spilled, mut along) = encoded?;
+    match SenderShared::entry(bytes, spilled, along.take_handles(), place) {
+        Ok(entry) => Ok((entry, along)),
         Err(end) => {
-            left.stay();
+            along.stay();
             Err(end)
         }
     }

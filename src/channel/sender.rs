@@ -215,15 +215,16 @@ impl SenderShared {
         let mut message = Message::new(&ring, limit);
         let outcome = match wire::encode_spilling(value, &mut bytes, ring::ENTRY_MAX, &mut message) {
             Err(error) => Err(SendEnd::Encode(error)),
-            Ok((spilled, (handles, left))) => {
+            Ok((spilled, mut along)) => {
                 // Handles are under way from here on, whatever becomes of the message.
-                let announce = !handles.is_empty();
-                let sent = SenderShared::entry(&bytes, spilled, handles, message).and_then(|entry| self.send_entry(&ring, entry, limit));
+                let announce = !along.is_empty();
+                let sent = SenderShared::entry(&bytes, spilled, along.take_handles(), message)
+                    .and_then(|entry| self.send_entry(&ring, entry, limit));
                 if announce {
                     hub::announce();
                 }
                 if sent.is_err() {
-                    left.stay();
+                    along.stay();
                 }
                 sent
             }

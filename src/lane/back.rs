@@ -18,7 +18,7 @@ use crate::process::Mishap;
 use crate::region::Region;
 use crate::ring::{self, Consumer, Corrupt, Producer};
 use crate::sys::lock;
-use crate::wire::{self, Encoded, Packet, WireHandle};
+use crate::wire::{self, Along, Encoded, Packet, WireHandle};
 
 /// A back that travels to its process as a value; there [`open`](Back::open) begins.
 #[derive(Debug)]
@@ -153,13 +153,13 @@ impl Bench {
     }
 
     /// The task that was begun last returned this.
-    pub(crate) fn answer(&mut self, output: &[u8], handles: Vec<WireHandle>) {
-        if handles.is_empty() && output.len() <= ring::ENTRY_MAX {
+    pub(crate) fn answer(&mut self, output: &[u8], mut along: Along) {
+        if along.is_empty() && output.len() <= ring::ENTRY_MAX {
             return self.push(tag::OUTPUT, output);
         }
         let encoded = Encoded {
             bytes: output.to_vec(),
-            handles,
+            handles: along.take_handles(),
         };
         let sent = Packet::new(encoded).and_then(|packet| self.send_parcel(packet));
         match sent {

@@ -231,8 +231,8 @@ where
             return self.fail_next(error.clone());
         }
         let start = batch.bytes.len();
-        let handles = match wire::encode_into(worker, &mut batch.bytes) {
-            Ok(handles) => handles,
+        let mut along = match wire::encode_into(worker, &mut batch.bytes) {
+            Ok(along) => along,
             Err(error) => {
                 hub::announce();
                 self.hand_over(batch);
@@ -240,13 +240,13 @@ where
             }
         };
         let length = batch.bytes.len() - start;
-        if handles.is_empty() && length <= crate::ring::ENTRY_MAX {
+        if along.is_empty() && length <= crate::ring::ENTRY_MAX {
             batch.ends.push(batch.bytes.len() as u32);
             return;
         }
         let encoded = Encoded {
             bytes: batch.bytes.split_off(start),
-            handles,
+            handles: along.take_handles(),
         };
         debug_assert!(needs_parcel(&encoded));
         hub::announce();

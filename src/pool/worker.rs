@@ -31,10 +31,10 @@ impl ProcessWorker for Bench {
             let value = given.parcel.map_or(Value::Bytes(given.bytes.as_slice()), Value::Parcel);
             let performed = match process::find_number(given.kind) {
                 Some(perform) => perform(value, &mut output),
-                None => Performed::Mishap(Mishap::BadValue(format!("no worker has the number {}", given.kind))),
+                None => Performed::mishap(Mishap::BadValue(format!("no worker has the number {}", given.kind))),
             };
             match performed {
-                Performed::Returned(handles) => lane.answer(&output, handles),
+                Performed::Returned(along) => lane.answer(&output, along),
                 Performed::Mishap(mishap) => lane.mishap(&mishap),
             }
             // One large output must not be held for ever.

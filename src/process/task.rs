@@ -9,16 +9,24 @@ use crate::error::{DecodeError, PanicReport};
 use crate::hub;
 use crate::process::child;
 use crate::process::registry::ProcessWorker;
-use crate::wire::{self, Packet, WireHandle};
+use crate::wire::{self, Along, Packet};
 
 pub(crate) use crate::process::child::catch_panics;
 
 /// What came of a task.
 #[derive(Debug)]
 pub(crate) enum Performed {
-    /// Its output was encoded behind what the buffer held; these handles go with it.
-    Returned(Vec<WireHandle>),
-    Mishap(Mishap),
+    /// Its output was encoded behind what the buffer held; this goes with it.
+    Returned(Along),
+    /// Boxed, since nearly all tasks return, and what they return is to be small.
+    Mishap(Box<Mishap>),
+}
+
+impl Performed {
+    #[cold]
+    pub(crate) fn mishap(mishap: Mishap) -> Performed {
+        Performed::Mishap(Box::new(mishap))
+    }
 }
 
 /// How a task ended without an output, in a process that goes on.
@@ -53,18 +61,18 @@ pub(crate) type Perform = fn(Value<'_>, &mut Vec<u8>) -> Performed;
 pub(crate) fn perform<W: ProcessWorker>(value: Value<'_>, output: &mut Vec<u8>) -> Performed {
     let worker = match value.decode::<W>() {
         Ok(worker) => worker,
-        Err(error) => return Performed::Mishap(Mishap::BadValue(error.to_string())),
+        Err(error) => return Performed::mishap(Mishap::BadValue(error.to_string())),
     };
     // What is dropped on the way out is the task's too: so the encoding is inside.
     let run = || wire::encode_into(&worker.run(), output);
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(handles)) => {
-            if !handles.is_empty() {
+        Ok(Ok(along)) => {
+            if !along.is_empty() {
                 hub::announce();
             }
-            Performed::Returned(handles)
+            Performed::Returned(along)
         }
-        Ok(Err(error)) => Performed::Mishap(Mishap::BadOutput(error.to_string())),
-        Err(panic) => Performed::Mishap(Mishap::Panicked(child::caught_panic(wire::panic_text(&*panic)))),
+        Ok(Err(error)) => Performed::mishap(Mishap::BadOutput(error.to_string())),
+        Err(panic) => Performed::mishap(Mishap::Panicked(child::caught_panic(wire::panic_text(&*panic)))),
     }
 }

@@ -35,11 +35,11 @@ impl Batch {
     /// Whether it takes the item: none that is large, holds handles or does not encode.
     fn push<T: Serialize>(&mut self, item: &T) -> bool {
         let start = self.bytes.len();
-        let plain = match wire::encode_item_into(item, &mut self.bytes) {
-            Ok((handles, _none)) if handles.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
+        let plain = match wire::encode_into(item, &mut self.bytes) {
+            Ok(along) if along.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
             // These are under way to nobody.
-            Ok((_, left)) => {
-                left.stay();
+            Ok(along) => {
+                along.stay();
                 hub::announce();
                 false
             }

@@ -172,11 +172,11 @@ impl Handle {
         bytes.clear();
         let mut memory = OwnMemory::default();
         let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
-            Ok((0, (handles, _none))) if handles.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
-            Ok((spilled, (handles, left))) => {
-                let put = self.put_packet(&mut bytes, (spilled > 0).then_some(memory), handles, limit);
+            Ok((0, along)) if along.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
+            Ok((spilled, mut along)) => {
+                let put = self.put_packet(&mut bytes, (spilled > 0).then_some(memory), along.take_handles(), limit);
                 if put.is_err() {
-                    left.stay();
+                    along.stay();
                 }
                 put
             }

@@ -25,12 +25,51 @@ thread_local! {
         Noted {
             encoding: Cell::new(false),
             moves: Cell::new(true),
-            handles: RefCell::new(Vec::new()),
-            left: RefCell::new(Left(Vec::new())),
+            along: RefCell::new(Along(None)),
         }
     };
     /// Handles that the decoding on this thread may claim.
     static CLAIMABLE: RefCell<Vec<Option<WireHandle>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What goes along with a value's bytes. Nearly every value has nothing, and that must cost nothing: it is one word.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Along(Option<Box<Baggage>>);
+
+#[derive(Default)]
+struct Baggage {
+    handles: Vec<WireHandle>,
+    /// What exists only once has left its handle; these put it back.
+    left: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Along {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn take_handles(&mut self) -> Vec<WireHandle> {
+        self.0
+            .as_mut()
+            .map_or_else(Vec::new, |baggage| std::mem::take(&mut baggage.handles))
+    }
+
+    /// The value goes nowhere: what left its handle is there again. Dropping this lets it go.
+    pub(crate) fn stay(self) {
+        let left = self.0.map_or_else(Vec::new, |baggage| baggage.left);
+        left.into_iter().rev().for_each(|stay| stay());
+    }
+}
+
+impl std::fmt::Debug for Baggage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Baggage")
+            .field("handles", &self.handles)
+            .field("left", &self.left.len())
+            .finish()
+    }
 }
 
 /// What the encoding that runs on a thread takes along.
@@ -39,67 +78,42 @@ struct Noted {
     encoding: Cell<bool>,
     /// Whether what exists only once may go.
     moves: Cell<bool>,
-    handles: RefCell<Vec<WireHandle>>,
-    /// Of the encoding that runs, or that was the last.
-    left: RefCell<Left>,
-}
-
-/// What the encoding that runs on a thread found there, if it runs inside of another: a `Serialize` may itself put into a queue.
-type Outer = Option<(Vec<WireHandle>, Left)>;
-
-/// What left its handle with an encoded value, since it exists only once. Dropping this lets it go.
-#[must_use]
-pub(crate) struct Left(Vec<Box<dyn FnOnce() + Send>>);
-
-impl Left {
-    /// The value goes nowhere: all is again where it was.
-    pub(crate) fn stay(self) {
-        self.0.into_iter().rev().for_each(|stay| stay());
-    }
-}
-
-impl std::fmt::Debug for Left {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Left").field(&self.0.len()).finish()
-    }
+    along: RefCell<Along>,
 }
 
 impl Noted {
+    /// The state of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
     #[inline]
-    fn begin(&self, moves: bool) -> (bool, Outer) {
-        let outer = self
-            .encoding
-            .replace(true)
-            .then(|| (self.handles.take(), self.left.replace(Left(Vec::new()))));
-        (self.moves.replace(moves), outer)
+    fn begin(&self, moves: bool) -> (bool, Option<Along>) {
+        (self.moves.replace(moves), self.encoding.replace(true).then(|| self.along.take()))
     }
 
     #[inline]
-    fn end(&self, (moves, outer): (bool, Outer)) -> Encoding {
+    fn end(&self, (moves, outer): (bool, Option<Along>)) -> Along {
         self.moves.set(moves);
         self.encoding.set(outer.is_some());
-        // Nearly every value has none.
-        if outer.is_none() && self.handles.borrow().is_empty() {
-            return (Vec::new(), Left(Vec::new()));
-        }
-        let (handles, left) = outer.unwrap_or((Vec::new(), Left(Vec::new())));
-        (self.handles.replace(handles), self.left.replace(left))
+        self.along.replace(outer.unwrap_or_default())
+    }
+
+    fn with_baggage<R>(&self, change: impl FnOnce(&mut Baggage) -> R) -> R {
+        change(self.along.borrow_mut().0.get_or_insert_default())
     }
 }
 
 /// Takes a handle along with the value that is being encoded, and gives its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     may_note()?;
-    NOTED.with(|noted| {
-        let mut handles = noted.handles.borrow_mut();
-        handles.push(handle);
-        Ok((handles.len() - 1) as u32)
-    })
+    Ok(NOTED.with(|noted| {
+        noted.with_baggage(|baggage| {
+            baggage.handles.push(handle);
+            (baggage.handles.len() - 1) as u32
+        })
+    }))
 }
 
-/// Has `stay` called if the value that is being encoded is not sent: something left its handle with it.
+/// Has `stay` called if the value that is being encoded is not sent: something left its handle with it, that [`note`] took.
 pub(crate) fn leave(stay: impl FnOnce() + Send + 'static) {
-    NOTED.with(|noted| noted.left.borrow_mut().0.push(Box::new(stay)));
+    NOTED.with(|noted| noted.with_baggage(|baggage| baggage.left.push(Box::new(stay))));
 }
 
 /// Whether [`note`] would take one more.
@@ -112,7 +126,7 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
     NOTED.with(|noted| {
         if !noted.encoding.get() {
             Err(OUTSIDE)
-        } else if noted.handles.borrow().len() + count > HANDLES_MAX {
+        } else if noted.along.borrow().0.as_ref().map_or(0, |baggage| baggage.handles.len()) + count > HANDLES_MAX {
             Err(TOO_MANY)
         } else {
             Ok(())
@@ -186,38 +200,39 @@ pub fn set_message_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
-/// The handles of an encoded value, and what left with it.
-pub(crate) type Encoding = (Vec<WireHandle>, Left);
-
 #[inline]
-fn run<T: Serialize + ?Sized>(value: &T, moves: bool, mut encoder: Encoder<'_>) -> Result<(usize, Encoding), EncodeError> {
+fn run<T: Serialize + ?Sized>(value: &T, moves: bool, mut encoder: Encoder<'_>) -> Result<(usize, Along), EncodeError> {
     strays::encoded();
     let outer = NOTED.with(|noted| noted.begin(moves));
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
-    let (handles, left) = NOTED.with(|noted| noted.end(outer));
-    let error = match outcome {
-        Ok(Ok(spilled)) => return Ok((spilled, (handles, left))),
-        Ok(Err(error)) => EncodeError::new::<T>(error.to_string()),
-        Err(panic) => EncodeError::new::<T>(format!("its Serialize panicked: {}", panic_text(&*panic))),
-    };
-    left.stay();
-    Err(error)
+    let along = NOTED.with(|noted| noted.end(outer));
+    match outcome {
+        Ok(Ok(spilled)) => Ok((spilled, along)),
+        Ok(Err(error)) => Err(unencoded::<T>(along, &error)),
+        Err(panic) => Err(unencoded::<T>(
+            along,
+            &format_args!("its Serialize panicked: {}", panic_text(&*panic)),
+        )),
+    }
+}
+
+#[cold]
+fn unencoded<T: ?Sized>(along: Along, why: &dyn std::fmt::Display) -> EncodeError {
+    along.stay();
+    EncodeError::new::<T>(why.to_string())
 }
 
 /// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
-pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<WireHandle>, EncodeError> {
-    encode_behind(value, true, bytes).map(|(handles, _gone)| handles)
-}
-
-/// As [`encode_into`], of what may not be sent after all.
-pub(crate) fn encode_item_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
+#[inline]
+pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Along, EncodeError> {
     encode_behind(value, true, bytes)
 }
 
-fn encode_behind<T: Serialize + ?Sized>(value: &T, moves: bool, bytes: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
+#[inline]
+fn encode_behind<T: Serialize + ?Sized>(value: &T, moves: bool, bytes: &mut Vec<u8>) -> Result<Along, EncodeError> {
     let start = bytes.len();
     match run(value, moves, Encoder::new(bytes, message_limit())) {
-        Ok((_, encoding)) => Ok(encoding),
+        Ok((_, along)) => Ok(along),
         Err(error) => {
             bytes.truncate(start);
             Err(error)
@@ -232,27 +247,28 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     bytes: &mut Vec<u8>,
     above: usize,
     spill: &mut dyn Spill,
-) -> Result<(usize, Encoding), EncodeError> {
+) -> Result<(usize, Along), EncodeError> {
     run(value, true, Encoder::spilling(bytes, message_limit(), above, spill))
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let mut bytes = Vec::new();
-    let handles = encode_into(value, &mut bytes)?;
+    let handles = encode_into(value, &mut bytes)?.take_handles();
     Ok(Encoded { bytes, handles })
 }
 
 /// As [`encode`], of what stays here, or is sent several times: it takes along nothing that exists only once.
 pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let mut bytes = Vec::new();
-    let (handles, _none) = encode_behind(value, false, &mut bytes)?;
+    let handles = encode_behind(value, false, &mut bytes)?.take_handles();
     Ok(Encoded { bytes, handles })
 }
 
 /// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
 pub(crate) fn encode_with_strays<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let mut bytes = Vec::new();
-    let (_, (handles, _gone)) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
+    let (_, mut along) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
+    let handles = along.take_handles();
     Ok(Encoded { bytes, handles })
 }
 

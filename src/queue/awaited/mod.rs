@@ -25,7 +25,7 @@ use crate::queue::outgoing::Outgoing;
 use crate::queue::plain::Queue;
 use crate::queue::remote::{RemoteEnd, Taken};
 use crate::ring;
-use crate::wire::{self, Left, OwnMemory, Packet};
+use crate::wire::{self, Along, OwnMemory, Packet};
 
 fn unwatched(error: io::Error) -> RemoteEnd {
     RemoteEnd::Handle(HandleError::Io {
@@ -50,10 +50,10 @@ impl Handle {
     async fn put_async<T: Serialize>(&self, item: T) -> Result<(), PutError<T>> {
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {
-            Ok((packet, left)) => {
+            Ok((packet, along)) => {
                 let put = self.put_encoded_async(&bytes, packet).await.map_err(Refused::End);
                 if put.is_err() {
-                    left.stay();
+                    along.stay();
                 }
                 put
             }
@@ -89,19 +89,19 @@ fn payload(bytes: &[u8], packet: Option<Packet>) -> Payload {
 }
 
 /// Once, before the first wait: an item may hold what can be moved only once.
-fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<(Option<Packet>, Left), Refused> {
+fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<(Option<Packet>, Along), Refused> {
     let mut memory = OwnMemory::default();
-    let (spilled, (handles, left)) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory).map_err(Refused::Encode)?;
-    if spilled == 0 && handles.is_empty() {
-        return Ok((None, left));
+    let (spilled, mut along) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory).map_err(Refused::Encode)?;
+    if spilled == 0 && along.is_empty() {
+        return Ok((None, along));
     }
-    let packet = packet_of(bytes, (spilled > 0).then_some(memory), handles);
+    let packet = packet_of(bytes, (spilled > 0).then_some(memory), along.take_handles());
     // Handles in it are under way, or, if it was refused, to nobody.
     hub::announce();
     match packet {
-        Ok(packet) => Ok((Some(packet), left)),
+        Ok(packet) => Ok((Some(packet), along)),
         Err(refused) => {
-            left.stay();
+            along.stay();
             Err(refused)
         }
     }
