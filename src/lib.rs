@@ -218,8 +218,10 @@
 //!
 //! #[offspring::main]
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let supervisor = Supervisor::builder().child(ChildSpec::actor::<Counter>("counter", (10,))).start()?;
-//!     let counter: CounterHandle = supervisor.actor::<Counter>("counter").expect("it is a child").into();
+//!     let spec = ChildSpec::actor::<Counter>("counter", (10,));
+//!     let supervisor = Supervisor::builder().child(spec).start()?;
+//!     let counter = supervisor.actor::<Counter>("counter").expect("it is a child");
+//!     let counter = CounterHandle::from(counter);
 //!     assert_eq!(counter.add(5)?, 15);
 //!
 //!     assert!(counter.add(u64::MAX).is_err()); // it panicked: whoever called learns of it
@@ -297,6 +299,7 @@ mod tree;
 mod watch;
 mod wire;
 
+#[doc(inline)]
 pub use actor::{Actor, ActorRef};
 pub use channel::{Bytes, Receiver, ReceiverIter, Sender, channel};
 pub use error::{
@@ -455,6 +458,7 @@ pub mod unix {
 }
 pub use wire::{message_limit, set_message_limit};
 
+#[doc(inline)]
 pub use supervisor::Supervisor;
 
 /// Not public API: what the macros reach.

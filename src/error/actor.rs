@@ -118,7 +118,7 @@ impl fmt::Display for DownReason {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// There was no reply in time. The actor may still handle the message, or have handled it.
@@ -298,7 +298,7 @@ debug_without_item! {
 ///     }
 /// }
 /// ```
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Its process was not started.
@@ -373,7 +373,7 @@ pub enum StartError {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum LookupError {
     /// No actor of the tree has this name.
@@ -431,7 +431,7 @@ pub enum LookupError {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum SupervisorError {
     /// A child did not start.
@@ -471,4 +471,11 @@ pub enum SupervisorError {
         #[source]
         source: CreateError,
     },
+}
+
+debug_with_text! {
+    CallError { Timeout, Restarted, Down, Cycle, Encode, Decode, Refused, Io }
+    StartError { Spawn, Create, Down, Timeout, NameTaken }
+    LookupError { NotFound, OtherType, Unreachable }
+    SupervisorError { Start, DuplicateId, NotFound, Running, Ended, Create }
 }

@@ -35,6 +35,21 @@ macro_rules! debug_without_item_around {
     )+};
 }
 
+/// `Debug` as the name of the case and its text with all causes: that is what `main` and `unwrap` print, and the text says what
+/// to do.
+macro_rules! debug_with_text {
+    ($($error:ident { $($variant:ident),+ })+) => {$(
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let variant = match self {
+                    $($error::$variant { .. } => stringify!($variant),)+
+                };
+                write!(f, "{variant}: {}", crate::error::chain_text(self))
+            }
+        }
+    )+};
+}
+
 mod actor;
 mod channel;
 mod pool;

@@ -26,7 +26,7 @@ use super::{DecodeError, EncodeError, ExitReason, PanicReport, SpawnError};
 ///     Ok(())
 /// }
 /// ```
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum PoolError {
     /// An option of the [`PoolBuilder`](crate::PoolBuilder) cannot be used.
@@ -99,7 +99,7 @@ pub enum PoolError {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum TaskError {
     /// It panicked. Its worker goes on.
@@ -422,4 +422,9 @@ pub struct ShutdownError {
 
 debug_without_item! {
     SubmitError { Encode + cause, Unknown + cause, Full, Closed, Broken + cause, Io + cause }
+}
+
+debug_with_text! {
+    PoolError { InvalidOption, Spawn, Initializer, Ended, Encode, Io }
+    TaskError { Panicked, Died, SetAside, TimedOut, Cancelled, Value, Output, Decode, Lost, Unsendable, Stopped, Broken, Taken }
 }

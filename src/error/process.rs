@@ -29,7 +29,7 @@ use super::EncodeError;
 ///     Ok(())
 /// }
 /// ```
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum SpawnError {
     /// [`init`](crate::init) did not run in this process, so a child of it would run `main` again.
@@ -425,7 +425,7 @@ impl fmt::Display for PanicReport {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// The process ended without returning from `run`.
@@ -510,4 +510,9 @@ impl JoinTimeoutError {
     pub fn is_timeout(&self) -> bool {
         matches!(self, JoinTimeoutError::Timeout { .. })
     }
+}
+
+debug_with_text! {
+    SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Io }
+    JoinError { Ended, Output, Taken }
 }

@@ -10,7 +10,7 @@ use std::thread::ThreadId;
 use crate::error::PanicReport;
 use crate::hub;
 use crate::process::companion;
-use crate::process::current::Identity;
+use crate::process::current::{self, Identity};
 use crate::process::early;
 use crate::process::entry::Entry;
 use crate::process::handshake::{self, Answer, Hello, WIRE_VERSION};
@@ -195,9 +195,16 @@ fn report_panics(lifeline: &Arc<OwnedFd>) {
         }
         if let Some(panics) = PANICS.get().filter(|_| !inline::note_panic(info)) {
             tell_panic(panics, info);
+            say_who_panics();
         }
         before(info);
     }));
+}
+
+/// Rust's own line says `thread 'main'` of the main thread of any process.
+fn say_who_panics() {
+    let me = current::this_process();
+    let _ = writeln!(io::stderr(), "in process `{}` (pid {}):", me.name(), me.pid());
 }
 
 /// The same for a program: ipc-channel's panics that we turn into errors are not printed.

@@ -90,7 +90,8 @@ pub trait Worker: Sized + 'static {
     note = "write `impl offspring::ProcessWorker for {Self} {{ type Output = ..; fn run(self) -> Self::Output {{ .. }} }}`"
 )]
 pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
-    /// What `run` returns; it is sent back to the process that joins.
+    /// What `run` returns; it is sent back to the process that joins. An error in it crosses as well, so it is a type with
+    /// serde's traits, or a text: `Result<u64, String>`, not `io::Result<u64>`.
     type Output: Serialize + DeserializeOwned + 'static;
 
     /// Runs in the new process, on its main thread (under a test harness, on the thread of the test).

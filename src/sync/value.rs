@@ -48,6 +48,12 @@ pub struct Place<'a> {
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{T}` cannot lie in a lock in this way",
+    label = "not a value that lies in a lock so",
+    note = "without a second parameter a lock is `InPlace`, for plain data (`Pod`) such as numbers, and arrays and structs of them",
+    note = "for any value that serde can encode: `Mutex::encoded(value)`, of the type `Mutex<T, Encoded>`"
+)]
 pub trait Storage<T: ?Sized>: sealed::Sealed + 'static {
     /// What a guard holds.
     #[doc(hidden)]
@@ -131,6 +137,7 @@ unsafe impl<T: ?Sized + Send> Send for Spot<T> {}
 // SAFETY: it gives `&T` only by `&`.
 unsafe impl<T: ?Sized + Sync> Sync for Spot<T> {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Pod> Storage<T> for InPlace {
     type View = Spot<T>;
 
@@ -158,6 +165,7 @@ impl<T: Pod> Storage<T> for InPlace {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Pod> Storage<[T]> for InPlace {
     type View = Spot<[T]>;
 

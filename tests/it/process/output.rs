@@ -252,3 +252,35 @@ fn join_with_output_closes_stdin_and_keeps_what_it_read() {
     ));
     assert!(child.join_with_output().stdout.is_empty(), "given once");
 }
+
+#[offspring::worker]
+fn panic_on_purpose() {
+    panic!("on purpose");
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_panic_says_in_which_process_it_is() {
+    let mut child = Builder::new()
+        .name("bob")
+        .stderr(Stdio::piped())
+        .spawn(panic_on_purpose::new())
+        .unwrap();
+    let output = child.join_with_output();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with(&format!("in process `bob` (pid {}):\n", child.pid())), "{text}");
+    assert!(text.contains("on purpose"), "{text}");
+    let debug = format!("{:?}", output.result.unwrap_err());
+    assert!(
+        debug.starts_with("Ended: process `bob`") && debug.ends_with("on purpose"),
+        "{debug}"
+    );
+}
+
+#[test]
+fn what_a_main_without_init_prints_says_what_is_missing() {
+    let debug = format!("{:?}", SpawnError::NotInitialized);
+    assert!(
+        debug.starts_with("NotInitialized: ") && debug.contains("#[offspring::main]"),
+        "{debug}"
+    );
+}
