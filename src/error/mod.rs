@@ -44,7 +44,7 @@ macro_rules! debug_with_text {
                 let variant = match self {
                     $($error::$variant { .. } => stringify!($variant),)+
                 };
-                write!(f, "{variant}: {}", crate::error::chain_text(self))
+                write!(f, "{variant} ({})", crate::error::chain_text(self))
             }
         }
     )+};

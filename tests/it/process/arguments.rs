@@ -276,7 +276,7 @@ fn wait_for_stdin() {
 fn too_many_raw_handles_are_an_error_and_go_nowhere() {
     let stage = Builder::new().stderr(Stdio::null()).spawn(start_with_raw_handles::new(70));
     let (error, left) = stage.unwrap().join().unwrap();
-    assert!(error.starts_with("Io {") || error.starts_with("Encode("), "{error}");
+    assert!(error.starts_with("Io (") || error.starts_with("Encode ("), "{error}");
     assert_eq!(left, 0);
 }
 

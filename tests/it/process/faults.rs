@@ -63,14 +63,14 @@ const LONG: Duration = Duration::from_secs(15);
 #[offspring::test(timeout = "30s")]
 fn a_child_that_ends_before_it_is_ready_has_died() {
     for (text, reason) in [
-        ("exit 7", "Exited(7)"),
-        ("exit 0", "Exited(0)"),
-        ("kill -SEGV $$", "Signaled { signal: 11"),
-        ("kill -ABRT $$", "Signaled { signal: 6"),
-        ("kill -KILL $$", "Signaled { signal: 9"),
+        ("exit 7", "exited with code 7"),
+        ("exit 0", "exited with code 0"),
+        ("kill -SEGV $$", "ended by signal 11"),
+        ("kill -ABRT $$", "ended by signal 6"),
+        ("kill -KILL $$", "ended by signal 9"),
         // Its own child holds all that it inherited, the lifeline too.
-        ("sleep 5 & exit 9", "Exited(9)"),
-        ("exec /nowhere/at/all", "Exited(127)"),
+        ("sleep 5 & exit 9", "exited with code 9"),
+        ("exec /nowhere/at/all", "exited with code 127"),
     ] {
         let outcome = outcome(text, LONG);
         assert!(

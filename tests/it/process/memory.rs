@@ -109,12 +109,12 @@ fn with_too_little_memory_a_start_is_an_error_in_time() {
     let outcomes = start_with_little_memory::spawn().unwrap().join().unwrap();
     assert!(outcomes.iter().any(|(_, outcome, _)| outcome == "Ok(42)"), "{outcomes:?}");
     for (megabytes, outcome, took) in &outcomes {
-        let expected = ["Ok(42)", "Died {", "Failed {", "Io {", "Err(Ended"];
+        let expected = ["Ok(42)", "Died (", "Failed (", "Io (", "Err(Ended"];
         assert!(expected.iter().any(|start| outcome.starts_with(start)), "{megabytes}: {outcome}");
         assert!(*took < Duration::from_secs(5), "{megabytes}: {outcome} {took:?}");
     }
     assert!(
-        outcomes[0].1.starts_with("Died {") || outcomes[0].1.starts_with("Io {"),
+        outcomes[0].1.starts_with("Died (") || outcomes[0].1.starts_with("Io ("),
         "{outcomes:?}"
     );
 }

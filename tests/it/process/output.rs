@@ -271,7 +271,7 @@ fn a_panic_says_in_which_process_it_is() {
     assert!(text.contains("on purpose"), "{text}");
     let debug = format!("{:?}", output.result.unwrap_err());
     assert!(
-        debug.starts_with("Ended: process `bob`") && debug.ends_with("on purpose"),
+        debug.starts_with("Ended (process `bob`") && debug.ends_with("on purpose)"),
         "{debug}"
     );
 }
@@ -280,7 +280,7 @@ fn a_panic_says_in_which_process_it_is() {
 fn what_a_main_without_init_prints_says_what_is_missing() {
     let debug = format!("{:?}", SpawnError::NotInitialized);
     assert!(
-        debug.starts_with("NotInitialized: ") && debug.contains("#[offspring::main]"),
+        debug.starts_with("NotInitialized (") && debug.contains("#[offspring::main]"),
         "{debug}"
     );
 }
