@@ -18,6 +18,8 @@ pub(crate) struct Verdict {
     /// Whether the item obeys the rules. If it does not, its full expansion would add errors that
     /// nobody can act on. A mistake in the arguments leaves it sound.
     pub(crate) sound: bool,
+    /// Whether all that is wrong is a name: then the rest can be expanded, so that no use of it is a second error.
+    pub(crate) misnamed: bool,
     errors: Errors,
 }
 
@@ -29,6 +31,7 @@ impl Verdict {
             options,
             output: parse_quote!(()),
             sound: true,
+            misnamed: false,
             errors,
         }
     }
@@ -42,6 +45,12 @@ impl Verdict {
     /// Notes a broken rule of the item.
     pub(crate) fn refuse(&mut self, at: impl ToTokens, message: impl Display) {
         self.sound = false;
+        self.errors.at(at, message);
+    }
+
+    /// Notes a name that cannot be.
+    pub(crate) fn misname(&mut self, at: impl ToTokens, message: impl Display) {
+        self.misnamed = true;
         self.errors.at(at, message);
     }
 }

@@ -8,10 +8,9 @@ use crate::check::{Direction, Verdict, fits};
 use crate::options::Key;
 
 /// Methods that the handle has itself, or through the address that it derefs to.
-const RESERVED: [&str; 24] = [
+const RESERVED: [&str; 23] = [
     "address",
     "call",
-    "call_async",
     "call_timeout",
     "cast",
     "cast_timeout",
@@ -120,12 +119,11 @@ fn message(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
     let sig = &method.sig;
     let name = sig.ident.to_string();
     if RESERVED.contains(&name.as_str()) {
-        verdict.refuse(
+        verdict.misname(
             &sig.ident,
             format!("the handle of an actor has a method `{name}` of its own: give this one another name"),
         );
-    }
-    if name.ends_with("_async") {
+    } else if name.ends_with("_async") {
         verdict.refuse(
             &sig.ident,
             "the handle has a method of this ending for each call, that gives a future: give this one another name",

@@ -185,6 +185,49 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
     let (arguments, _) = start_arguments(start);
     let (start_names, start_types): (Vec<_>, Vec<_>) = arguments.into_iter().unzip();
     let start_docs = carried(start);
+    let has = |name: &str| block.messages().any(|(_, method)| method.sig.ident == name);
+    let address = quote!(#krate::actor::ActorRef<#actor>);
+    // With a name that cannot be, it is the handle itself that is owned: so its method is found first, and its use is no second error.
+    let (owned, started, target, inside) = if verdict.misnamed {
+        let owned = quote!(#krate::actor::Owned<#address>);
+        (
+            quote!(#handle),
+            quote!(::core::unreachable!()),
+            owned,
+            quote!(::core::unreachable!()),
+        )
+    } else {
+        let started = quote! {
+            let owned = #krate::actor::spawn::<#actor>((#(#start_names,)*))?;
+            ::core::result::Result::Ok(owned.typed())
+        };
+        (quote!(#krate::actor::Owned<#handle>), started, address.clone(), quote!(&self.0))
+    };
+    let with_timeout = (!has("with_timeout")).then(|| {
+        quote! {
+            /// The same handle with another patience for calls and casts.
+            #[must_use]
+            #vis fn with_timeout(&self, timeout: ::core::time::Duration) -> Self {
+                Self(self.0.with_timeout(timeout))
+            }
+        }
+    });
+    let spawn = (!has("spawn")).then(|| {
+        quote! {
+            #(#start_docs)*
+            ///
+            /// Starts the actor in a process of its own.
+            ///
+            /// # Errors
+            ///
+            /// Says why it did not start.
+            #vis fn spawn(#(#start_names: #start_types),*)
+                -> ::core::result::Result<#owned, #krate::actor::StartError>
+            {
+                #started
+            }
+        }
+    });
     quote! {
         #[doc = #docs]
         #[derive(#serde::Serialize, #serde::Deserialize)]
@@ -195,29 +238,12 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
         #[allow(dead_code, deprecated, unreachable_pub, clippy::too_many_arguments)]
         impl #handle {
             #(#methods)*
-
-            /// The same handle with another patience for calls and casts.
-            #[must_use]
-            #vis fn with_timeout(&self, timeout: ::core::time::Duration) -> Self {
-                Self(self.0.with_timeout(timeout))
-            }
+            #with_timeout
         }
 
-        #[allow(dead_code, deprecated, unreachable_pub, clippy::too_many_arguments)]
+        #[allow(dead_code, deprecated, unreachable_pub, unused_variables, clippy::too_many_arguments)]
         impl #actor {
-            #(#start_docs)*
-            ///
-            /// Starts the actor in a process of its own.
-            ///
-            /// # Errors
-            ///
-            /// Says why it did not start.
-            #vis fn spawn(#(#start_names: #start_types),*)
-                -> ::core::result::Result<#krate::actor::Owned<#handle>, #krate::actor::StartError>
-            {
-                let owned = #krate::actor::spawn::<#actor>((#(#start_names,)*))?;
-                ::core::result::Result::Ok(owned.typed())
-            }
+            #spawn
         }
 
         #[automatically_derived]
@@ -229,10 +255,10 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
 
         #[automatically_derived]
         impl ::core::ops::Deref for #handle {
-            type Target = #krate::actor::ActorRef<#actor>;
+            type Target = #target;
 
             fn deref(&self) -> &Self::Target {
-                &self.0
+                #inside
             }
         }
     }
