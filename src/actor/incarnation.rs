@@ -5,10 +5,8 @@
 //! turn has come.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,17 +14,12 @@ use crate::actor::address::ActorRef;
 use crate::actor::behaviour::{Actor, Context, Inner};
 use crate::actor::bond;
 use crate::actor::call::{be_actor, handling};
-use crate::actor::clients::Clients;
-use crate::actor::letters::{Blob, Caller, Chain, Ending, Erased, Header, Letter, Report, Request};
-use crate::actor::turn::Turn;
+use crate::actor::letters::{Blob, Caller, Ending, Erased, Report, Request};
+use crate::actor::serve::Incarnation;
 use crate::channel::{Receiver, Sender};
-use crate::error::{DownReason, GetError, PutTimeoutError, RecvError};
+use crate::error::DownReason;
 use crate::process::{ProcessWorker, Worker};
-use crate::queue::{Delivery, JoinableQueue};
-use crate::sys::{self, lock};
-
-/// How often one that waits for the mailbox to be drained looks whether that was given up.
-const DRAIN_STEP: Duration = Duration::from_millis(20);
+use crate::queue::JoinableQueue;
 
 /// The worker that runs an actor: what `register_actor!` registers.
 ///
@@ -88,19 +81,9 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
                 return Outcome(Ending::Failed(error));
             }
         };
-        let incarnation = Arc::new(Incarnation {
-            turn: Turn::new(Seat { actor: state, over: false }),
-            context,
-            reports: self.reports,
-            clients: Clients::new(),
-            drained: Mutex::default(),
-            progress: Condvar::new(),
-            panic: Mutex::default(),
-            redeliver: self.redeliver,
-            mailbox: self.mailbox.retype(),
-        });
-        incarnation.report_checkpoint(&incarnation.turn.enter().actor);
-        let _ = incarnation.reports.send(Report::Started(Ok(())));
+        let incarnation = Incarnation::new(state, context, self.reports, self.mailbox.retype(), self.redeliver);
+        let incarnation = Arc::new(incarnation);
+        incarnation.has_started();
         let other = incarnation.clone();
         let thread = std::thread::Builder::new().name("offspring-casts".to_owned());
         if let Err(error) = thread.spawn(move || other.take_casts()) {
@@ -113,193 +96,3 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
 /// How an actor's process ended by itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome(pub(crate) Ending);
-
-struct Seat<A> {
-    actor: A,
-    /// Nothing more is handled.
-    over: bool,
-}
-
-struct Incarnation<A: Actor> {
-    turn: Turn<Seat<A>>,
-    context: Context<A>,
-    reports: Sender<Report>,
-    clients: Clients<A::Reply>,
-    /// Whether the marker came out of the mailbox that `drain` puts.
-    drained: Mutex<bool>,
-    progress: Condvar,
-    /// Of the other thread, for the main one to pass on.
-    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
-    redeliver: u32,
-    mailbox: JoinableQueue<Letter<A::Message>>,
-}
-
-impl<A: Actor> Incarnation<A> {
-    fn take_requests(&self, inbound: &Receiver<Request<A::Message, A::Reply>>) -> Ending {
-        loop {
-            match inbound.recv() {
-                Ok(Request::Call(header, message)) => self.call(header, Vec::new(), message),
-                Ok(Request::CallInLine(header, chain, message)) => self.call(header, chain, message),
-                Ok(Request::Open { session, answers }) => self.clients.open(session, answers),
-                Ok(Request::Close { session }) => self.clients.close(session),
-                Ok(Request::Bind { partner, bond }) => bond::watch(partner, bond, self.context.inner.clone()),
-                Ok(Request::Stop { drain }) => {
-                    if drain {
-                        self.drain();
-                    }
-                    self.context.inner.set_ending(Ending::Shutdown);
-                }
-                Ok(Request::Ping(number)) => {
-                    // The answer says that messages are handled, so it takes its turn.
-                    drop(self.turn.enter());
-                    let _ = self.reports.send(Report::Pong(number));
-                }
-                Ok(Request::Wake) => {}
-                Err(RecvError::Decode(error)) => self.refuse(Header::heard(), &error.to_string()),
-                // This process holds a sender itself, so this is the system's refusal.
-                Err(error) => return self.finish(Ending::Failed(error.to_string())),
-            }
-            if let Some(ending) = self.ending() {
-                return self.finish(ending);
-            }
-        }
-    }
-
-    /// Whether it is to end. Passes on a panic of the other thread.
-    fn ending(&self) -> Option<Ending> {
-        if !self.context.inner.news.load(Ordering::Acquire) {
-            return None;
-        }
-        if let Some(panic) = lock(&self.panic).take() {
-            resume_unwind(panic);
-        }
-        lock(&self.context.inner.ending).clone()
-    }
-
-    fn finish(&self, ending: Ending) -> Ending {
-        let mut seat = self.turn.enter();
-        if let Some(panic) = lock(&self.panic).take() {
-            resume_unwind(panic);
-        }
-        seat.over = true;
-        seat.actor.stop(&ending.clone().into());
-        self.report_checkpoint(&seat.actor);
-        ending
-    }
-
-    /// Waits until all is handled that the mailbox holds now.
-    fn drain(&self) {
-        // The question makes the keeper collect what other processes have put before; the marker comes after that.
-        let _ = self.mailbox.len();
-        let generation = self.context.inner.generation;
-        let mut marker = Some(Letter::Marker { generation });
-        let mut drained = lock(&self.drained);
-        while !*drained && lock(&self.context.inner.ending).is_none() && lock(&self.panic).is_none() {
-            drop(drained);
-            if let Some(letter) = marker.take() {
-                // A full mailbox has room when one of its letters is handled.
-                marker = match self.mailbox.put_timeout(letter, DRAIN_STEP) {
-                    Ok(()) => None,
-                    Err(PutTimeoutError::Timeout(letter)) => Some(letter),
-                    // The keeper has closed it: nobody waits for what is in it.
-                    Err(_) => return,
-                };
-            }
-            drained = lock(&self.drained);
-            if !*drained && marker.is_none() {
-                drained = sys::wait(&self.progress, drained, Some(Instant::now() + DRAIN_STEP));
-            }
-        }
-    }
-
-    fn take_casts(&self) {
-        loop {
-            match self.mailbox.get() {
-                Ok(letter) => {
-                    if !self.take_letter(letter) {
-                        return;
-                    }
-                }
-                Err(GetError::Decode(error)) => self.refuse(Header::heard(), &error.to_string()),
-                // The actor is stopped for good, or its keeper ends.
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Handles it when its turn has come; whether there may be another one after it.
-    fn take_letter(&self, letter: Delivery<Letter<A::Message>>) -> bool {
-        let mut seat = self.turn.enter();
-        if seat.over {
-            // The letter goes back to the mailbox: the next incarnation has it.
-            return false;
-        }
-        // Handled once at most, unless the next incarnation may have it again.
-        let again = letter.attempt() <= self.redeliver;
-        let letter = letter.into_inner();
-        if !again {
-            let _ = self.mailbox.task_done();
-        }
-        let outcome = catch_unwind(AssertUnwindSafe(|| match letter {
-            Letter::Marker { generation } => {
-                *lock(&self.drained) |= generation == self.context.inner.generation;
-                self.progress.notify_all();
-            }
-            Letter::Cast(message) => {
-                self.handle(&mut seat.actor, Vec::new(), message);
-            }
-            Letter::Call {
-                header,
-                generation,
-                chain,
-                message,
-            } => {
-                // Of another incarnation nobody waits for the reply.
-                if generation == self.context.inner.generation {
-                    let reply = self.handle(&mut seat.actor, chain, message);
-                    self.clients.answer_letter(header, Ok(reply));
-                }
-            }
-        }));
-        if let Err(panic) = outcome {
-            // The main thread ends the process with it.
-            seat.over = true;
-            *lock(&self.panic) = Some(panic);
-            self.context.inner.news.store(true, Ordering::Release);
-            let _ = self.context.inner.door.send(Request::Wake);
-            return false;
-        }
-        if again {
-            let _ = self.mailbox.task_done();
-        }
-        seat.over = lock(&self.context.inner.ending).is_some();
-        !seat.over
-    }
-
-    fn call(&self, header: Header, chain: Chain, message: A::Message) {
-        let mut seat = self.turn.enter();
-        if !seat.over {
-            let reply = self.handle(&mut seat.actor, chain, message);
-            self.clients.answer(header, Ok(reply));
-        }
-    }
-
-    fn handle(&self, actor: &mut A, chain: Chain, message: A::Message) -> A::Reply {
-        let reply = handling(chain, || actor.handle(message));
-        self.report_checkpoint(actor);
-        reply
-    }
-
-    fn report_checkpoint(&self, actor: &A) {
-        if let Some(checkpoint) = actor.checkpoint() {
-            let _ = self.reports.send(Report::Checkpoint(checkpoint.0));
-        }
-    }
-
-    fn refuse(&self, header: Option<Header>, message: &str) {
-        match header {
-            Some(header) => self.clients.answer(header, Err(message.to_owned())),
-            None => log::error!(target: "offspring::actor", "a message was passed over: {message}"),
-        }
-    }
-}

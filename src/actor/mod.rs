@@ -35,6 +35,8 @@ mod monitor;
 mod names;
 mod peers;
 mod plan;
+mod reach;
+mod serve;
 mod session;
 #[cfg(feature = "async")]
 mod timer;
