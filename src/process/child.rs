@@ -126,14 +126,16 @@ fn arrive(lifeline: &Arc<OwnedFd>) -> Result<(Hello, Arrived), Answer> {
         )));
     }
     hello.check().map_err(Answer::Mismatch)?;
+    let given = hello.stdio.iter().filter(|given| **given).count();
+    // Those for which no number was free are missing at the end.
+    if fds.len() != given + usize::from(hello.value.is_none()) + usize::from(!hello.detached) {
+        return Err(Answer::Failed("no descriptors were free for what its parent gave it".to_owned()));
+    }
     let mut fds = fds.into_iter();
     let stdio = hello.stdio.map(|given| if given { fds.next() } else { None });
     let value = hello.value.take();
     let channel = if value.is_none() { fds.next() } else { None };
     let life = fds.next();
-    if life.is_none() && !hello.detached {
-        return Err(Answer::Failed("no descriptors were free for what its parent gave it".to_owned()));
-    }
     // From here on the end of the parent is our end.
     lifeline::hold(lifeline.clone(), life).map_err(|error| failed("tie its life to its parent's", error))?;
     sys::close_inherited(if hello.keeps_descriptors {

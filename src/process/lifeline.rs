@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
@@ -19,7 +18,8 @@ const EXIT_ORPHAN: i32 = 71;
 #[derive(Debug)]
 struct Lifeline {
     socket: Arc<OwnedFd>,
-    stopping: AtomicBool,
+    /// Whether the parent asked for the end; unknown until an order tells that this is the last word.
+    stopping: OnceLock<bool>,
     /// One at a time looks and takes.
     looking: Mutex<()>,
     /// Open as long as this process lives; `None` if it was detached from its start on.
@@ -35,7 +35,7 @@ pub(crate) fn hold(socket: Arc<OwnedFd>, life: Option<OwnedFd>) -> io::Result<()
     }
     let lifeline = Lifeline {
         socket,
-        stopping: AtomicBool::new(false),
+        stopping: OnceLock::new(),
         looking: Mutex::new(()),
         _life: life,
     };
@@ -43,8 +43,13 @@ pub(crate) fn hold(socket: Arc<OwnedFd>, life: Option<OwnedFd>) -> io::Result<()
 }
 
 impl Lifeline {
+    /// One short call of the system while nothing was ordered, and none afterwards. It must be one: whoever hears of the order from
+    /// the parent, on any way, is to see it, and memory that both share would cost every start more than these looks cost.
     fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire) || self.look()
+        match self.stopping.get() {
+            Some(&stopping) => stopping,
+            None => sys::has_unread(self.socket.as_fd()) && self.look(),
+        }
     }
 
     /// Orders that matter stay in the buffer: so all who wait for them wake, and what comes with [`Order::Detach`] is not
@@ -53,11 +58,9 @@ impl Lifeline {
         let _one_at_a_time = sys::lock(&self.looking);
         loop {
             match handshake::next_order(self.socket.as_fd()) {
-                Some(Order::Stop) => {
-                    self.stopping.store(true, Ordering::Release);
-                    return true;
-                }
-                Some(Order::Detach) | None => return false,
+                Some(Order::Stop) => return *self.stopping.get_or_init(|| true),
+                Some(Order::Detach) => return *self.stopping.get_or_init(|| false),
+                None => return false,
                 // Of the start, and late.
                 Some(Order::Hold | Order::GoOn) => drop(handshake::hear_now::<Order>(self.socket.as_fd())),
             }
@@ -68,6 +71,10 @@ impl Lifeline {
         while !self.is_stopping() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return false;
+            }
+            if self.stopping.get().is_some() {
+                // Let go: that order stays in the buffer, and no other comes.
+                return sleep_until(deadline);
             }
             if sys::is_at_end(self.socket.as_fd()) {
                 // The order could have come before the end.

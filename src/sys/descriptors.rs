@@ -18,7 +18,13 @@ pub(crate) enum Keep {
 
 /// Closes descriptors that this process did not open itself. Called in a new child, before its worker comes.
 pub(crate) fn close_inherited(keep: Keep) {
-    for fd in inheritable().filter(|&fd| keep == Keep::Nothing || is_memory(fd)) {
+    let low = low();
+    // No other thread opens or closes any meanwhile.
+    let all = if has_only(low.len()) { low } else { listed() };
+    for fd in all
+        .into_iter()
+        .filter(|&fd| is_inheritable(fd) && (keep == Keep::Nothing || is_memory(fd)))
+    {
         // SAFETY: what Rust opens is close-on-exec from its first moment on, and so is what `init` opened here. So
         // this one came through exec, and no value in this process owns it.
         unsafe { libc::close(fd) };
@@ -33,7 +39,8 @@ pub(crate) fn close_on_exec<R>(copy: impl FnOnce() -> R) -> io::Result<R> {
     let likely = rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?.as_raw_fd();
     let made = copy();
     if !(is_inheritable(likely) && is_memory(likely)) {
-        inheritable().filter(|&fd| is_memory(fd)).for_each(set_close_on_exec);
+        let all = listed().into_iter();
+        all.filter(|&fd| is_inheritable(fd) && is_memory(fd)).for_each(set_close_on_exec);
     } else {
         set_close_on_exec(likely);
     }
@@ -44,13 +51,6 @@ fn set_close_on_exec(fd: RawFd) {
     // SAFETY: changes a flag only. The number is that of memory, as was seen just now; if it is another thread's new
     // file meanwhile, that one has the flag already.
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-}
-
-/// All that would cross an exec, besides stdin, stdout and stderr.
-fn inheritable() -> impl Iterator<Item = RawFd> {
-    let low = low();
-    let all = if has_only(low.len()) { low } else { listed() };
-    all.into_iter().filter(|&fd| fd > 2 && is_inheritable(fd))
 }
 
 /// So many numbers are looked at without a list.
@@ -85,9 +85,10 @@ fn listed() -> Vec<RawFd> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Whether it would cross an exec, and is not stdin, stdout or stderr.
 fn is_inheritable(fd: RawFd) -> bool {
     // SAFETY: reads a flag; a number that is no descriptor is an error.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
+    fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }
 
 fn is_memory(fd: RawFd) -> bool {

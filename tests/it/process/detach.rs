@@ -1,10 +1,12 @@
 //! Children that outlive their parent, and what they know of it.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use offspring::{Builder, ExitReason, GetError, JoinableQueue, Stdio, active_children, parent};
+use offspring::unix::{BuilderExt, Resource};
+use offspring::{Builder, ExitReason, GetError, JoinableQueue, Queue, Stdio, active_children, parent};
 
 use super::stage::{Lines, children_of};
 use crate::support::{eventually, is_running};
@@ -151,4 +153,64 @@ fn ask_for_parent() -> (bool, bool) {
 #[offspring::test(timeout = "20s")]
 fn a_parent_that_lives_is_seen_alive() {
     assert_eq!(ask_for_parent::spawn().unwrap().join().unwrap(), (true, false));
+}
+
+/// How much processor time it takes to wait for an order that cannot come any more.
+#[offspring::worker]
+fn wait_in_vain(begin: Queue<()>, cost: Queue<Duration>) {
+    begin.get().unwrap();
+    let before = processor_time();
+    assert!(!offspring::current().wait_stopping_timeout(Duration::from_millis(500)));
+    assert!(!offspring::current().is_stopping());
+    cost.put(processor_time() - before).unwrap();
+}
+
+/// Of this process.
+fn processor_time() -> Duration {
+    // SAFETY: the struct is written before it is read.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        assert_eq!(libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time), 0);
+        time
+    };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_detached_child_that_waits_for_an_order_sleeps() {
+    let (begin, cost) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    wait_in_vain::spawn(begin.clone(), cost.clone()).unwrap().detach();
+    begin.put(()).unwrap();
+    let cost = cost.get_timeout(Duration::from_secs(10)).unwrap();
+    assert!(cost < Duration::from_millis(100), "{cost:?}");
+}
+
+/// Gives what it reads.
+#[offspring::worker]
+fn repeat_stdin() -> String {
+    print!("to stdout");
+    eprint!("to stderr");
+    std::io::read_to_string(std::io::stdin()).unwrap()
+}
+
+/// With one descriptor more each time, until it starts: then it has all that it was given.
+#[offspring::test(timeout = "30s")]
+fn a_detached_child_without_descriptors_is_an_error_too() {
+    let mut errors = Vec::new();
+    for most in 3..40 {
+        let builder = Builder::new().detached(true).rlimit(Resource::OpenFiles, most, most);
+        let builder = builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match builder.spawn(repeat_stdin::new()) {
+            Err(error) => errors.push(format!("{most}: {error}")),
+            Ok(mut child) => {
+                child.take_stdin().unwrap().write_all(b"text").unwrap();
+                let output = child.join_with_output();
+                let printed = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+                assert_eq!(output.result.unwrap(), "text", "{most}");
+                assert_eq!(printed, ["to stdout", "to stderr"], "{most}");
+                break;
+            }
+        }
+    }
+    assert!(errors.len() > 1, "{errors:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, GetTimeoutError, JoinableQueue, KillCause, Process, Stdio};
+use offspring::{Builder, ExitReason, GetTimeoutError, JoinableQueue, KillCause, Process, Queue, Stdio};
 
 use super::signals::stop_process;
 use super::stage::{FOREVER, Lines, sleeper};
@@ -212,4 +212,29 @@ fn a_stop_goes_on_while_the_parent_waits_at_its_end() {
     let began = Instant::now();
     parent.join().unwrap();
     assert!(began.elapsed() < 2 * SHORT + SLACK, "{:?}", began.elapsed());
+}
+
+/// Whether it was asked to stop, each time that it hears something.
+#[offspring::worker]
+fn answer_whether_asked(questions: Queue<()>, answers: Queue<bool>) {
+    while questions.get().is_ok() {
+        answers.put(offspring::current().is_stopping()).unwrap();
+    }
+}
+
+/// The order is there before anything that the parent says after it, on whatever way.
+#[offspring::test(timeout = "30s")]
+fn who_hears_of_an_order_sees_it() {
+    for _ in 0..20 {
+        let (questions, answers) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+        let child = answer_whether_asked::spawn(questions.clone(), answers.clone()).unwrap();
+        let ask = || {
+            questions.put(()).unwrap();
+            answers.get_timeout(Duration::from_secs(5)).unwrap()
+        };
+        assert_eq!([ask(), ask()], [false; 2]);
+        child.stop(Duration::MAX);
+        assert_eq!([ask(), ask()], [true; 2]);
+        child.kill();
+    }
 }
