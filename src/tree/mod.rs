@@ -75,6 +75,29 @@ impl ProcessTree {
 
 /// Looks at this process, all its descendants (workers, and programs that they started), and the queues that it has made.
 ///
+/// Nobody is asked: of other processes it shows what the system tells, and of its own children what was said at their start. What
+/// only another process knows is not in it: the queues which that one has made, and the names and workers of its children. A process
+/// that is to show those gives its own tree, which can be sent as any value:
+///
+/// ```
+/// use offspring::{JoinableQueue, ProcessTree};
+///
+/// #[offspring::worker]
+/// fn look() -> ProcessTree {
+///     let jobs = JoinableQueue::unbounded().unwrap();
+///     jobs.put(7).unwrap();
+///     offspring::tree()
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let its = look::spawn()?.join()?;
+///     assert_eq!(its.queues()[0].len(), 1);
+///     assert!(offspring::tree().queues().is_empty()); // it is not this process's
+///     Ok(())
+/// }
+/// ```
+///
 /// Waits for nobody. It reads a few lines of each process from the system: some tens of microseconds for each process on the
 /// machine, and for each descendant more if it has much memory.
 ///
