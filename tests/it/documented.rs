@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::tidy::{layer_name, sources};
 
-/// Modules whose items have no examples yet.
-const LATER: [&str; 2] = ["actor", "supervisor"];
+/// Written only where an actor is implemented by hand.
+const WITHOUT: [&str; 3] = ["ActorProcess", "Outcome", "register_actor"];
 
 #[test]
 fn every_public_item_has_an_example() {
@@ -14,7 +14,7 @@ fn every_public_item_has_an_example() {
     assert!(public.len() > 150, "only {} items were found", public.len());
     let without: Vec<_> = public
         .difference(&shown)
-        .filter(|(module, _)| !LATER.contains(&module.as_str()))
+        .filter(|(_, name)| !WITHOUT.contains(&name.as_str()))
         .collect();
     assert!(without.is_empty(), "without an example: {without:?}");
 }
