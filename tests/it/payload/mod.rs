@@ -3,6 +3,7 @@
 mod bytes;
 mod death;
 mod handles;
+mod huge;
 
 use offspring::{Bytes, Connection};
 
