@@ -28,7 +28,7 @@ pub(super) struct Remote {
     pub(super) outbox: Consumer,
     pub(super) inbox: Producer,
     /// In the inbox, oldest first.
-    pub(super) sent: VecDeque<Sent>,
+    pub(super) sent: Outstanding,
     /// Taken and not done, by where in the inbox it stood: that is the lease's number.
     pub(super) leases: BTreeMap<u64, Item>,
     /// Parcels that arrived ahead of their ring entries.
@@ -53,10 +53,41 @@ pub(super) struct Remote {
     pub(super) changed: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct Sent {
-    pub(super) position: u64,
-    pub(super) item: Item,
+/// Items and where in the inbox each stands. Side by side: to build a pair of them costs more than to move both.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    positions: VecDeque<u64>,
+    items: VecDeque<Item>,
+}
+
+impl Outstanding {
+    #[inline]
+    fn push(&mut self, position: u64, item: Item) {
+        self.positions.push_back(position);
+        self.items.push_back(item);
+    }
+
+    fn pop(&mut self) -> Option<(u64, Item)> {
+        Some((self.positions.pop_front()?, self.items.pop_front()?))
+    }
+
+    fn position(&self, index: usize) -> Option<u64> {
+        self.positions.get(index).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// All items; none is outstanding any more.
+    pub(super) fn take_all(&mut self) -> VecDeque<Item> {
+        self.positions.clear();
+        std::mem::take(&mut self.items)
+    }
 }
 
 impl Remote {
@@ -107,7 +138,7 @@ impl Remote {
         } else {
             0
         };
-        let at = self.sent.get(index).map_or_else(|| self.inbox.position(), |sent| sent.position);
+        let at = self.sent.position(index).unwrap_or_else(|| self.inbox.position());
         let told = Flag::TellRoom.is_in(self.word(Word::Flags));
         let before = layout::word(&self.region, Word::TellAt).swap(at, Ordering::SeqCst);
         !told || !ring::is_at_or_behind(at, before)
@@ -121,12 +152,12 @@ impl Remote {
     pub(super) fn look(&mut self, joinable: bool) -> Result<bool, Corrupt> {
         self.inbox.look()?;
         let before = self.sent.len();
-        while self.sent.front().is_some_and(|sent| self.inbox.is_taken(sent.position)) {
-            let Some(mut sent) = self.sent.pop_front() else { break };
+        while self.sent.position(0).is_some_and(|position| self.inbox.is_taken(position)) {
+            let Some((position, mut item)) = self.sent.pop() else { break };
             self.has_got = true;
             if joinable {
-                sent.item.payload.spend();
-                self.leases.insert(sent.position, sent.item);
+                item.payload.spend();
+                self.leases.insert(position, item);
             }
         }
         let taken = before - self.sent.len();
@@ -189,7 +220,7 @@ impl Remote {
         if self.sent.is_empty() {
             self.moved = Instant::now();
         }
-        self.sent.push_back(Sent { position, item });
+        self.sent.push(position, item);
         Ok(())
     }
 
@@ -199,7 +230,7 @@ impl Remote {
         self.look(joinable)?;
         self.inbox.resume();
         self.changed = true;
-        let mut items: VecDeque<Item> = std::mem::take(&mut self.sent).into_iter().map(|sent| sent.item).collect();
+        let mut items = self.sent.take_all();
         let back = items.split_off(keep.min(items.len()));
         let mut failed = VecDeque::new();
         for item in items {

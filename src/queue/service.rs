@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::bytes::Bytes;
 use crate::fail;
 use crate::hub::{Attachment, Peer, REGION_BYTES, Resource, Serviced};
-use crate::queue::client::Remote;
+use crate::queue::client::{Outstanding, Remote};
 use crate::queue::core::{Core, Item, Payload, State};
 use crate::queue::layout::{self, Tag, Word};
 use crate::queue::report;
@@ -123,9 +123,7 @@ impl Core {
         }
         let Some(mut remote) = state.remotes.remove(&key) else { return };
         // Untaken first to the front, then in front of those the ones that were taken earlier.
-        let untaken = remote
-            .recall(0, self.joinable)
-            .unwrap_or_else(|Corrupt| std::mem::take(&mut remote.sent).into_iter().map(|sent| sent.item).collect());
+        let untaken = remote.recall(0, self.joinable).unwrap_or_else(|Corrupt| remote.sent.take_all());
         if !fail::mistake("end.keep-untaken") {
             for item in untaken.into_iter().rev() {
                 state.store.push_front(item);
@@ -163,7 +161,7 @@ impl Resource for Core {
             outbox: layout::outbox_reader(&region),
             inbox: layout::inbox_writer(&region),
             region,
-            sent: VecDeque::new(),
+            sent: Outstanding::default(),
             leases: BTreeMap::new(),
             parcels: VecDeque::new(),
             credits: 0,
