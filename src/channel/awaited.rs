@@ -52,13 +52,7 @@ impl<T: Serialize> Sender<T> {
             Err(end) => Err(end),
             Ok(ring) => match encode(&ring, &message, &mut bytes) {
                 Err(end) => Err(end),
-                Ok((entry, along)) => {
-                    let sent = self.shared.send_entry_async(&ring, entry).await;
-                    if sent.is_err() {
-                        along.stay();
-                    }
-                    sent
-                }
+                Ok((entry, along)) => along.settle(self.shared.send_entry_async(&ring, entry).await),
             },
         };
         sent.map_err(|end| match end.with(message) {
@@ -77,10 +71,7 @@ fn encode<'b, T: Serialize>(ring: &Arc<Outgoing>, message: &T, bytes: &'b mut Ve
     let (spilled, mut along) = encoded?;
     match SenderShared::entry(bytes, spilled, along.take_handles(), place) {
         Ok(entry) => Ok((entry, along)),
-        Err(end) => {
-            along.stay();
-            Err(end)
-        }
+        Err(end) => along.settle(Err(end)),
     }
 }
 

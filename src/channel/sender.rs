@@ -223,10 +223,7 @@ impl SenderShared {
                 if announce {
                     hub::announce();
                 }
-                if sent.is_err() {
-                    along.stay();
-                }
-                sent
+                along.settle(sent)
             }
         };
         if matches!(outcome, Err(SendEnd::Encode(_))) {

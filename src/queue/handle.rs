@@ -175,10 +175,7 @@ impl Handle {
             Ok((0, along)) if along.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
             Ok((spilled, mut along)) => {
                 let put = self.put_packet(&mut bytes, (spilled > 0).then_some(memory), along.take_handles(), limit);
-                if put.is_err() {
-                    along.stay();
-                }
-                put
+                along.settle(put)
             }
             Err(error) => Err(Refused::Encode(error)),
         };

@@ -56,7 +56,15 @@ impl Along {
             .map_or_else(Vec::new, |baggage| std::mem::take(&mut baggage.handles))
     }
 
-    /// The value goes nowhere: what left its handle is there again. Dropping this lets it go.
+    /// What came of sending the value: after an error it goes nowhere, and what left its handle is there again.
+    pub(crate) fn settle<R, E>(self, sent: Result<R, E>) -> Result<R, E> {
+        if sent.is_err() {
+            self.stay();
+        }
+        sent
+    }
+
+    /// The value goes nowhere. Dropping this lets it go.
     pub(crate) fn stay(self) {
         let left = self.0.map_or_else(Vec::new, |baggage| baggage.left);
         left.into_iter().rev().for_each(|stay| stay());

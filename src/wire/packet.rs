@@ -165,13 +165,13 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
     }
 }
 
-/// ipc-channel asks it of what is received; what is sent is a [`Packet`].
 impl<T> std::fmt::Debug for Carried<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Carried").finish_non_exhaustive()
     }
 }
 
+/// ipc-channel asks it of what is received; what is sent is a [`Packet`].
 impl<T> Serialize for Carried<T> {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("send the packet"))

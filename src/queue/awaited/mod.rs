@@ -50,13 +50,7 @@ impl Handle {
     async fn put_async<T: Serialize>(&self, item: T) -> Result<(), PutError<T>> {
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {
-            Ok((packet, along)) => {
-                let put = self.put_encoded_async(&bytes, packet).await.map_err(Refused::End);
-                if put.is_err() {
-                    along.stay();
-                }
-                put
-            }
+            Ok((packet, along)) => along.settle(self.put_encoded_async(&bytes, packet).await.map_err(Refused::End)),
             Err(refused) => Err(refused),
         };
         put.map_err(|refused| refused.with(item).into())
@@ -100,10 +94,7 @@ fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<(Option<Packet>
     hub::announce();
     match packet {
         Ok(packet) => Ok((Some(packet), along)),
-        Err(refused) => {
-            along.stay();
-            Err(refused)
-        }
+        Err(refused) => along.settle(Err(refused)),
     }
 }
 
