@@ -108,6 +108,16 @@ pub(crate) enum Failure {
     Io(io::Error),
 }
 
+impl Failure {
+    /// For those to whom any of them is an error of the system.
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Failure::Io(error) => error,
+            other => io::Error::other(format!("{other:?}")),
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

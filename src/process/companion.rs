@@ -90,11 +90,7 @@ impl Belongings {
         let sent = wire::send(&channel.clone().to_opaque().to(), self);
         // The child is one of those that the handles in it are under way to.
         hub::announce();
-        match sent {
-            Ok(()) => Ok(()),
-            Err(Failure::Io(error)) => Err(error),
-            Err(other) => Err(io::Error::other(format!("{other:?}"))),
-        }
+        sent.map_err(Failure::into_io)
     }
 }
 

@@ -125,11 +125,7 @@ pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Packet) -> io::Result<
         Ok(bytes) => tell(socket, &Answer::Returned(bytes), &[]),
         Err(packet) => {
             let (sender, receiver) = ipc_channel::ipc::channel()?;
-            match wire::send(&sender, packet) {
-                Ok(()) => {}
-                Err(Failure::Io(error)) => return Err(error),
-                Err(other) => return Err(io::Error::other(format!("{other:?}"))),
-            }
+            wire::send(&sender, packet).map_err(Failure::into_io)?;
             tell(socket, &Answer::Parcel, &[descriptor::socket_of(&receiver)?.as_fd()])
         }
     }
@@ -142,10 +138,7 @@ pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Packet> {
         .next()
         .ok_or_else(|| io::Error::other("no descriptor was free for it"))?;
     let receiver: IpcReceiver<Packet> = descriptor::receiver_around(socket)?.to();
-    wire::recv(receiver, Some(Instant::now())).map_err(|failure| match failure {
-        Failure::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
-    })
+    wire::recv(receiver, Some(Instant::now())).map_err(Failure::into_io)
 }
 
 pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Packet> {

@@ -4,7 +4,6 @@
 //! end travels: so raw handles of ipc-channel inside it, which cross only in the message that their encoding precedes,
 //! are with it already. Either way an error comes before any process is started.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard};
 
@@ -16,7 +15,7 @@ use crate::hub;
 use crate::process::companion::{self, Heir};
 use crate::process::registry::ProcessWorker;
 use crate::sys;
-use crate::wire::{self, Carried, Encoded, Failure, Packet};
+use crate::wire::{self, Carried, Encoded, Packet};
 
 /// A longer value goes through a channel: with names and arguments this fits the first message.
 const IN_HELLO_MAX: usize = 8 << 10;
@@ -129,10 +128,7 @@ fn put(encoded: Encoded, channel: &IpcSender<Packet>) -> Result<(), SpawnError> 
     })?;
     wire::send_with_strays(channel, packet).map_err(|failure| SpawnError::Io {
         act: "send the worker",
-        source: match failure {
-            Failure::Io(error) => error,
-            other => io::Error::other(format!("{other:?}")),
-        },
+        source: failure.into_io(),
     })?;
     hub::announce();
     Ok(())
