@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -219,7 +218,6 @@ pub(crate) fn announce() {
 /// Who speaks to the hub, and where.
 struct Member {
     inlet: Inlet<Up>,
-    socket: RawFd,
     role: Role,
 }
 
@@ -288,7 +286,8 @@ impl Service {
                 let now = Instant::now();
                 if now.saturating_duration_since(heard) >= HEAR_EVERY {
                     heard = now;
-                    self.hear(Some(now));
+                    let told = self.hub.poller.wait(Some(now));
+                    self.hear(told);
                 }
                 continue;
             }
@@ -300,27 +299,21 @@ impl Service {
             // Once more, now that whoever comes later rings.
             let serviced = self.service();
             let until = match serviced {
-                _ if !lock(&self.hub.incoming).is_empty() => Some(Instant::now()),
-                Serviced::Busy => Some(Instant::now()),
-                Serviced::Again(at) => Some(at),
-                Serviced::Idle => None,
+                Serviced::Again(at) if lock(&self.hub.incoming).is_empty() => Some(at),
+                Serviced::Idle if lock(&self.hub.incoming).is_empty() => None,
+                _ => Some(Instant::now()),
             };
             let told = self.hub.poller.wait(until);
             self.hub.asleep.store(false, Ordering::SeqCst);
             for session in self.sessions.values() {
                 session.peer.page.disarm_hub();
             }
-            self.hear_all(told);
+            self.hear(told);
         }
     }
 
-    /// Hears who has something to say, until `deadline` if there is one.
-    fn hear(&mut self, deadline: Option<Instant>) {
-        let told = self.hub.poller.wait(deadline);
-        self.hear_all(told);
-    }
-
-    fn hear_all(&mut self, told: Vec<u64>) {
+    /// Hears who has something to say.
+    fn hear(&mut self, told: Vec<u64>) {
         for id in told.into_iter().filter(|&id| id != Poller::WAKE) {
             // A mistake of ours with one client must not end the hub for all.
             if let Err(error) = wire::survive("hub", || self.hear_one(id)) {
@@ -393,15 +386,17 @@ impl Service {
         }
         let id = self.next;
         self.next += 1;
-        self.members.insert(id, Member { inlet, socket, role });
+        self.members.insert(id, Member { inlet, role });
         Some(id)
     }
 
     fn closed(&mut self, id: u64) {
-        let Some(Member { inlet, socket, role }) = self.members.remove(&id) else {
+        let Some(Member { inlet, role }) = self.members.remove(&id) else {
             return;
         };
-        self.hub.poller.forget_socket(socket);
+        if let Some(socket) = inlet.socket() {
+            self.hub.poller.forget_socket(socket);
+        }
         drop(inlet);
         match role {
             Role::Ticket(resource) => resource.tickets(-1),

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketType, recv, sockopt};
 
-use super::linux::{poll_until, retry};
+use super::linux::{is_ready, poll_until, retry};
 
 /// Tells once for each [`arm`](Readiness::arm) that a socket has something to read, or is at its end.
 ///
@@ -97,9 +97,7 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
 
 /// Tells the end from an empty packet, which read alike.
 fn is_at_end(socket: RawFd) -> io::Result<bool> {
-    let socket = borrow(socket);
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
-    poll_until(&mut polled, Some(Instant::now()))
+    is_ready(&mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::RDHUP)])
 }
 
 /// Takes the next packet away, unread.
