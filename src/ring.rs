@@ -48,6 +48,12 @@ const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Corrupt;
 
+/// The position so many bytes behind another.
+#[inline]
+pub(crate) fn behind(position: u64, bytes: usize) -> u64 {
+    (position + bytes as u64) & POSITION
+}
+
 /// Bytes of the ring that an entry takes.
 #[inline]
 pub(crate) fn entry_size(payload: usize) -> u64 {
@@ -128,7 +134,7 @@ impl Place {
 
 /// How far `from` is behind `to`.
 #[inline]
-fn distance(from: u64, to: u64) -> u64 {
+pub(crate) fn distance(from: u64, to: u64) -> u64 {
     to.wrapping_sub(from) & POSITION
 }
 
@@ -184,8 +190,7 @@ impl Producer {
             self.place.tail().store(next, Ordering::SeqCst);
             fail::point("ring.written");
         }
-        let header = u64::from(tag) << 32 | payload.len() as u64;
-        self.place.word(self.tail).store(header, Ordering::Relaxed);
+        self.place.word(self.tail).store(header(tag, payload.len()), Ordering::Relaxed);
         self.place.write(self.tail + HEADER, payload);
         fail::point("ring.written");
         self.tail = next;
@@ -197,6 +202,22 @@ impl Producer {
     #[inline]
     pub(crate) fn publish(&mut self) {
         self.place.tail().store(self.tail, Ordering::SeqCst);
+    }
+
+    /// Writes whole entries that there is [room](Self::room_for) for; they are not there until [`publish`](Self::publish).
+    pub(crate) fn write_entries(&mut self, entries: &[u8]) {
+        assert!(entries.len() as u64 <= self.room(), "entries without room");
+        self.place.write_long(self.tail, entries);
+        fail::point("ring.written");
+        self.tail = (self.tail + entries.len() as u64) & POSITION;
+    }
+
+    /// Bytes that there is room for. Looks how far the consumer has come only if it is not enough.
+    pub(crate) fn room_for(&mut self, wanted: usize) -> Result<usize, Corrupt> {
+        if self.room() < wanted as u64 {
+            self.look()?;
+        }
+        Ok(self.room() as usize)
     }
 
     /// Whether an entry of this length would fit now.
@@ -218,6 +239,11 @@ impl Producer {
     #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.tail
+    }
+
+    /// Where the consumer stood at the last look.
+    pub(crate) fn taken_to(&self) -> u64 {
+        self.seen
     }
 
     /// Looks how far the consumer has come, for [`is_taken`](Self::is_taken).
@@ -328,10 +354,8 @@ impl Consumer {
             }
             let available = distance(head, self.seen);
             if head % 8 == 0 && self.seen <= POSITION && available <= CAPACITY as u64 && available >= HEADER {
-                let header = self.place.word(head).load(Ordering::Relaxed);
-                let length = (header & u64::from(u32::MAX)) as usize;
+                let (tag, length) = split_header(self.place.word(head).load(Ordering::Relaxed));
                 if length <= ENTRY_MAX && entry_size(length) <= available {
-                    let tag = (header >> 32) as u32;
                     return Ok(Some(Front { tag, length, word }));
                 }
             }
@@ -378,6 +402,51 @@ impl Consumer {
         Ok(None)
     }
 
+    /// Copies entries with this tag from the front, as many as there are but `most`, behind `bytes`, and takes them: how
+    /// many. What was copied are whole entries. Only of a producer that never recalls.
+    pub(crate) fn take_run(&mut self, tag: u32, most: usize, bytes: &mut Vec<u8>) -> Result<usize, Corrupt> {
+        let head = self.place.head().load(Ordering::Acquire) & POSITION;
+        let tail = self.place.tail().load(Ordering::Acquire);
+        let available = distance(head, tail);
+        if head % 8 != 0 || tail > POSITION || available > CAPACITY as u64 {
+            return Err(Corrupt);
+        }
+        // For `front`, whose look may be older than what is taken here.
+        self.seen = tail;
+        let (mut end, mut count) = (0, 0);
+        while count < most && end < available {
+            let (found, length) = split_header(self.place.word(head + end).load(Ordering::Relaxed));
+            if length > ENTRY_MAX || end + entry_size(length) > available {
+                return Err(Corrupt);
+            }
+            if found != tag {
+                break;
+            }
+            (end, count) = (end + entry_size(length), count + 1);
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        let start = bytes.len();
+        bytes.resize(start + end as usize, 0);
+        self.place.read_into(head, &mut bytes[start..]);
+        // Once more, now that nobody else can write them.
+        let mut rest = &bytes[start..];
+        for _ in 0..count {
+            let (found, _, behind) = split_entry(rest).ok_or(Corrupt)?;
+            if found != tag {
+                return Err(Corrupt);
+            }
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            return Err(Corrupt);
+        }
+        // Sequentially consistent, as `publish`: the producer may wait for room.
+        self.place.head().store((head + end) & POSITION, Ordering::SeqCst);
+        Ok(count)
+    }
+
     /// Copies all entries that are there, and takes them: for [`entries`]. Only of a producer that never recalls.
     pub(crate) fn take_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Corrupt> {
         let word = self.place.head().load(Ordering::Acquire);
@@ -405,6 +474,20 @@ impl Consumer {
     }
 }
 
+/// The payload of the first of entries that are whole.
+#[inline]
+pub(crate) fn payload_at(entries: &[u8]) -> &[u8] {
+    let (_, payload, _) = split_entry(entries).expect("whole entries");
+    payload
+}
+
+/// Adds an entry to others.
+pub(crate) fn write_entry(entries: &mut Vec<u8>, tag: u32, payload: &[u8]) {
+    entries.extend_from_slice(&header(tag, payload.len()).to_le_bytes());
+    entries.extend_from_slice(payload);
+    entries.resize(entries.len().next_multiple_of(8), 0);
+}
+
 /// The tags and payloads of entries that [`Consumer::take_all`] copied.
 pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]), Corrupt>> {
     let mut rest = bytes;
@@ -418,10 +501,21 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]),
     })
 }
 
+#[inline]
+fn header(tag: u32, length: usize) -> u64 {
+    u64::from(tag) << 32 | length as u64
+}
+
+/// Tag and length.
+#[inline]
+fn split_header(header: u64) -> (u32, usize) {
+    ((header >> 32) as u32, (header & u64::from(u32::MAX)) as usize)
+}
+
+#[inline]
 fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (header, body) = bytes.split_first_chunk::<{ HEADER as usize }>()?;
-    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-    let tag = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    let (tag, length) = split_header(u64::from_le_bytes(*header));
     let size = entry_size(length) as usize;
     (length <= ENTRY_MAX && size <= bytes.len()).then(|| (tag, &body[..length], &bytes[size..]))
 }
@@ -482,6 +576,44 @@ mod tests {
         assert!(entries(&bytes).any(|entry| entry.is_err()));
         region.atomic(TAIL).store(u64::MAX, Ordering::Relaxed);
         assert_eq!(consumer.take_all(&mut bytes), Err(Corrupt));
+    }
+
+    #[test]
+    fn entries_of_one_kind_go_from_ring_to_ring_as_they_are() {
+        let (_first, mut producer, mut between) = ring();
+        let (_second, mut onward, mut consumer) = ring();
+        let mut random = Random::new();
+        let (mut sent, mut got) = (0u32, 0u32);
+        let payload = |n: u32| vec![n as u8; (n as usize * 37) % 300];
+        let tag = |n: u32| if n % 17 == 0 { 2 } else { 1 };
+        let mut bytes = Vec::new();
+        while got < 20_000 {
+            for _ in 0..random.below(100) {
+                sent += u32::from(producer.push(tag(sent), &payload(sent)).unwrap());
+            }
+            let most = random.below(50) as usize;
+            bytes.clear();
+            let count = between.take_run(1, most, &mut bytes).unwrap();
+            assert!(count <= most);
+            assert_eq!(entries(&bytes).filter(Result::is_ok).count(), count);
+            if onward.room_for(bytes.len()).unwrap() >= bytes.len() {
+                onward.write_entries(&bytes);
+                onward.publish();
+            } else {
+                panic!("the consumer below takes all");
+            }
+            if count < most {
+                // What stopped it is of the other kind, and comes by itself.
+                if let Some((found, bytes)) = between.pop().unwrap() {
+                    assert_eq!(found, 2);
+                    assert!(onward.push(found, bytes.as_slice()).unwrap());
+                }
+            }
+            while let Some(entry) = pop(&mut consumer) {
+                assert_eq!(entry, (tag(got), payload(got)));
+                got += 1;
+            }
+        }
     }
 
     #[test]
@@ -578,11 +710,15 @@ mod tests {
         for _ in 0..2000 {
             let (region, mut producer, mut consumer) = ring();
             for n in 0..5 {
-                producer.push(n, &[0xff; 50]).unwrap();
+                producer.push(n.max(2), &[0xff; 50]).unwrap();
             }
             let word = [TAIL, HEAD, DATA, DATA + 64][(random() % 4) as usize];
             let value = if random() % 2 == 0 { random() } else { random() % 4096 };
             region.atomic(word).store(value, Ordering::Relaxed);
+            let mut run = Vec::new();
+            if let (true, Ok(count)) = (random() % 2 == 0, consumer.take_run(2, 10, &mut run)) {
+                assert_eq!(entries(&run).map_while(Result::ok).filter(|&(tag, _)| tag == 2).count(), count);
+            }
             for _ in 0..100 {
                 let Ok(Some((_, payload))) = consumer.pop() else { break };
                 assert!(payload.as_slice().len() <= ENTRY_MAX);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::fail;
 use crate::hub::Peer;
 use crate::queue::core::{Item, Payload};
+use crate::queue::items::{self, Items};
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::region::Region;
 use crate::ring::{self, Consumer, Corrupt, Producer};
@@ -16,6 +17,8 @@ use crate::wire::Packet;
 /// What a client takes in this time may lie in its inbox ahead of it.
 const AHEAD: Duration = Duration::from_micros(200);
 const AHEAD_MAX: usize = 1024;
+/// With less room in the inbox than this it is looked how far the client has come.
+const AHEAD_ROOM: usize = ring::CAPACITY / 2;
 /// From this pace on its inbox is filled before it is empty.
 const FAST: usize = 8;
 
@@ -53,40 +56,51 @@ pub(super) struct Remote {
     pub(super) changed: bool,
 }
 
-/// Items and where in the inbox each stands. Side by side: to build a pair of them costs more than to move both.
+/// Items and where in the inbox they stand: one behind the other.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
-    positions: VecDeque<u64>,
-    items: VecDeque<Item>,
+    items: Items,
+    /// Where the first one stands.
+    start: u64,
 }
 
 impl Outstanding {
-    #[inline]
-    fn push(&mut self, position: u64, item: Item) {
-        self.positions.push_back(position);
-        self.items.push_back(item);
+    /// The first of them, if it lies before `end`, and where it stood.
+    fn pop_before(&mut self, end: u64) -> Option<(u64, Item)> {
+        if self.items.is_empty() || ring::is_at_or_behind(self.start, end) {
+            return None;
+        }
+        let item = self.items.pop_front()?;
+        let position = self.start;
+        self.start = ring::behind(position, items::entry_size(&item));
+        Some((position, item))
     }
 
-    fn pop(&mut self) -> Option<(u64, Item)> {
-        Some((self.positions.pop_front()?, self.items.pop_front()?))
+    /// Drops those that lie before `end`.
+    fn skip_to(&mut self, end: u64) -> Result<(), Corrupt> {
+        if !self.items.is_empty() {
+            self.items.skip(ring::distance(self.start, end) as usize)?;
+            self.start = end;
+        }
+        Ok(())
     }
 
     fn position(&self, index: usize) -> Option<u64> {
-        self.positions.get(index).copied()
+        (index < self.items.len()).then(|| ring::behind(self.start, self.items.offset(index)))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.positions.len()
+        self.items.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.positions.is_empty()
+        self.items.is_empty()
     }
 
     /// All items; none is outstanding any more.
     pub(super) fn take_all(&mut self) -> VecDeque<Item> {
-        self.positions.clear();
-        std::mem::take(&mut self.items)
+        let mut items = std::mem::take(&mut self.items);
+        std::iter::from_fn(|| items.pop_front()).collect()
     }
 }
 
@@ -151,17 +165,18 @@ impl Remote {
     /// Notes what the client has taken; whether there was anything.
     pub(super) fn look(&mut self, joinable: bool) -> Result<bool, Corrupt> {
         self.inbox.look()?;
-        let before = self.sent.len();
-        while self.sent.position(0).is_some_and(|position| self.inbox.is_taken(position)) {
-            let Some((position, mut item)) = self.sent.pop() else { break };
-            self.has_got = true;
-            if joinable {
+        let (before, end) = (self.sent.len(), self.inbox.taken_to());
+        if joinable {
+            while let Some((position, mut item)) = self.sent.pop_before(end) {
                 item.payload.spend();
                 self.leases.insert(position, item);
             }
+        } else {
+            self.sent.skip_to(end)?;
         }
         let taken = before - self.sent.len();
         if taken > 0 {
+            self.has_got = true;
             self.taken += taken;
             self.moved = Instant::now();
         }
@@ -196,8 +211,48 @@ impl Remote {
         })
     }
 
+    /// Moves up to so many of these items into the inbox; how many found room there.
+    pub(super) fn push_from(&mut self, store: &mut Items, count: usize) -> usize {
+        let mut pushed = 0;
+        while pushed < count {
+            let room = self.inbox.room_for(AHEAD_ROOM).unwrap_or(0);
+            if let Some((run, moved)) = store.front_run(count - pushed, room) {
+                if moved == 0 {
+                    break;
+                }
+                let (position, bytes) = (self.inbox.position(), run.len());
+                self.inbox.write_entries(run);
+                self.note_pushed(position);
+                self.sent.items.push_entries(run, moved);
+                store.skip_run(bytes, moved);
+                pushed += moved;
+            } else {
+                let Some(item) = store.pop_front() else { break };
+                if let Err(item) = self.push(item) {
+                    store.push_front(item);
+                    break;
+                }
+                pushed += 1;
+            }
+        }
+        if pushed > 0 {
+            self.inbox.publish();
+        }
+        pushed
+    }
+
+    /// Something was written at this place of the inbox.
+    fn note_pushed(&mut self, position: u64) {
+        fail::point("hub.pushed");
+        self.changed = true;
+        if self.sent.is_empty() {
+            self.moved = Instant::now();
+            self.sent.start = position;
+        }
+    }
+
     /// Writes an item into the inbox, where it is after `publish`; gives it back if there is no room now.
-    pub(super) fn push(&mut self, item: Item) -> Result<(), Item> {
+    fn push(&mut self, item: Item) -> Result<(), Item> {
         let position = self.inbox.position();
         // A client whose words are corrupt gets nothing; `service` finds out and ends it.
         let pushed = match &item.payload {
@@ -215,12 +270,8 @@ impl Remote {
         if !pushed {
             return Err(item);
         }
-        fail::point("hub.pushed");
-        self.changed = true;
-        if self.sent.is_empty() {
-            self.moved = Instant::now();
-        }
-        self.sent.push(position, item);
+        self.note_pushed(position);
+        self.sent.items.push_back(item);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use crate::error::DecodeError;
 use crate::queue::builder::Limits;
 use crate::queue::client::Remote;
 use crate::queue::dead::{DeadCause, DeadLetters};
+use crate::queue::items::Items;
 use crate::queue::layout::Word;
 use crate::queue::tasks::{Locked, Tasks};
 use crate::wire::{self, Packet};
@@ -115,7 +116,7 @@ pub(super) struct State {
     pub(super) dead: DeadLetters,
     /// The owner's process is at its end: it waits for its children, and uses the queue no more.
     pub(super) exiting: bool,
-    pub(super) store: VecDeque<Item>,
+    pub(super) store: Items,
     /// Items put and not done; counts in a joinable queue only.
     pub(super) unfinished: usize,
     /// Handles under way to another process.
@@ -411,7 +412,7 @@ impl State {
             max_deliveries: limits.max_deliveries,
             dead: DeadLetters::new(limits.max_dead_letters),
             exiting: false,
-            store: VecDeque::new(),
+            store: Items::default(),
             withheld: None,
             unfinished: 0,
             tickets: 0,

@@ -12,6 +12,7 @@ mod ends;
 mod handle;
 #[cfg(test)]
 mod hostile;
+mod items;
 mod joinable;
 mod layout;
 mod outgoing;

@@ -257,18 +257,7 @@ impl Core {
                 misses += 1;
                 continue;
             }
-            let mut pushed = 0;
-            while pushed < count {
-                let Some(item) = state.store.pop_front() else { break };
-                if let Err(item) = remote.push(item) {
-                    state.store.push_front(item);
-                    break;
-                }
-                pushed += 1;
-            }
-            if pushed > 0 {
-                remote.inbox.publish();
-            }
+            let pushed = remote.push_from(&mut state.store, count);
             misses = if pushed > 0 { 0 } else { misses + 1 };
         }
     }
