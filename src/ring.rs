@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   words (each alone on its cache line)         data, a power of two of bytes
-//!   tail: written by the producer                entry = header (8 bytes) + payload, padded to 8
-//!   head: written by the consumer                header = length u32 | tag u32
+//!   tail: written by the producer                entry = header (4 bytes) + payload, padded to 8
+//!   head: written by the consumer                header = length u16, tag u16
 //! ```
 //!
 //! `tail` and `head` count bytes since the start. The producer writes an entry behind `tail`, then
@@ -31,7 +31,7 @@ pub(crate) const CAPACITY: usize = 128 << 10;
 /// The longest payload of one entry: several fit, so one entry never has to wait for an empty ring.
 pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
 /// No more entries are in it at once.
-pub(crate) const ENTRIES_MAX: usize = CAPACITY / HEADER as usize;
+pub(crate) const ENTRIES_MAX: usize = CAPACITY / WORD as usize;
 /// Bytes of a region that one ring takes.
 pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
 
@@ -40,7 +40,11 @@ const TAIL: usize = 0;
 const HEAD: usize = LINE;
 const DATA: usize = 2 * LINE;
 
-const HEADER: u64 = 8;
+/// Entries begin at words, so a small one is one word: what travels between two processors is cache lines, and the fewer
+/// the better.
+const WORD: u64 = 8;
+/// The first word's other half is the first bytes of the payload.
+const HEADER: usize = 4;
 const EPOCH_SHIFT: u32 = 48;
 const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
 
@@ -57,7 +61,7 @@ pub(crate) fn behind(position: u64, bytes: usize) -> u64 {
 /// Bytes of the ring that an entry takes.
 #[inline]
 pub(crate) fn entry_size(payload: usize) -> u64 {
-    (HEADER + payload as u64).next_multiple_of(8)
+    ((HEADER + payload) as u64).next_multiple_of(WORD)
 }
 
 /// Where a ring lies in its region.
@@ -92,25 +96,43 @@ impl Place {
         self.region.atomic(self.offset + DATA + position as usize % CAPACITY)
     }
 
+    /// The word there as it lies in memory: the first byte lowest.
     #[inline]
-    fn write(&self, position: u64, bytes: &[u8]) {
-        if bytes.len() > bytes::INLINE {
-            return self.write_long(position, bytes);
+    fn load(&self, position: u64) -> u64 {
+        u64::from_le(self.word(position).load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn store(&self, position: u64, word: u64) {
+        self.word(position).store(word.to_le(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn write(&self, position: u64, tag: u32, payload: &[u8]) {
+        let (first, rest) = payload.split_at(payload.len().min(HEADER));
+        self.store(position, header(tag, payload.len()) | bytes::word(first) << 32);
+        if payload.len() > bytes::INLINE {
+            return self.write_words(position + WORD, rest);
         }
-        for (index, chunk) in bytes.chunks(8).enumerate() {
-            self.word(position + index as u64 * 8).store(bytes::word(chunk), Ordering::Relaxed);
+        for (index, chunk) in rest.chunks(8).enumerate() {
+            self.store(position + WORD + index as u64 * WORD, bytes::word(chunk));
         }
     }
 
+    /// The payload of the entry there.
     #[inline]
     fn read(&self, position: u64, length: usize) -> Bytes {
         if length > bytes::INLINE {
             return Bytes::Heap(self.read_long(position, length));
         }
-        Bytes::from_words(length, |index| self.word(position + index as u64 * 8).load(Ordering::Relaxed))
+        Bytes::from_words(length, |index| {
+            let (at, begun) = (position + index as u64 * WORD, index * 8 + HEADER);
+            let high = if begun < length { self.load(at + WORD) << 32 } else { 0 };
+            self.load(at) >> 32 | high
+        })
     }
 
-    fn write_long(&self, position: u64, bytes: &[u8]) {
+    fn write_words(&self, position: u64, bytes: &[u8]) {
         let start = position as usize % CAPACITY;
         let first = bytes.len().min(CAPACITY - start);
         self.region.write(self.offset + DATA + start, &bytes[..first]);
@@ -119,7 +141,9 @@ impl Place {
 
     fn read_long(&self, position: u64, length: usize) -> Box<[u8]> {
         let mut bytes = vec![0; length].into_boxed_slice();
-        self.read_into(position, &mut bytes);
+        let (first, rest) = bytes.split_at_mut(HEADER);
+        first.copy_from_slice(&self.load(position).to_le_bytes()[HEADER..]);
+        self.read_into(position + WORD, rest);
         bytes
     }
 
@@ -180,7 +204,11 @@ impl Producer {
     /// Writes one entry that is not there until [`publish`](Self::publish); `Ok(false)` if there is no room for it now.
     #[inline]
     pub(crate) fn write(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
-        assert!(payload.len() <= ENTRY_MAX, "an entry of {} bytes", payload.len());
+        assert!(
+            payload.len() <= ENTRY_MAX && tag <= TAG_MAX,
+            "an entry of {} bytes, {tag}",
+            payload.len()
+        );
         let size = entry_size(payload.len());
         if self.room() < size && !self.has_room(payload.len())? {
             return Ok(false);
@@ -190,8 +218,7 @@ impl Producer {
             self.place.tail().store(next, Ordering::SeqCst);
             fail::point("ring.written");
         }
-        self.place.word(self.tail).store(header(tag, payload.len()), Ordering::Relaxed);
-        self.place.write(self.tail + HEADER, payload);
+        self.place.write(self.tail, tag, payload);
         fail::point("ring.written");
         self.tail = next;
         Ok(true)
@@ -207,7 +234,7 @@ impl Producer {
     /// Writes whole entries that there is [room](Self::room_for) for; they are not there until [`publish`](Self::publish).
     pub(crate) fn write_entries(&mut self, entries: &[u8]) {
         assert!(entries.len() as u64 <= self.room(), "entries without room");
-        self.place.write_long(self.tail, entries);
+        self.place.write_words(self.tail, entries);
         fail::point("ring.written");
         self.tail = (self.tail + entries.len() as u64) & POSITION;
     }
@@ -353,8 +380,8 @@ impl Consumer {
                 return Ok(None);
             }
             let available = distance(head, self.seen);
-            if head % 8 == 0 && self.seen <= POSITION && available <= CAPACITY as u64 && available >= HEADER {
-                let (tag, length) = split_header(self.place.word(head).load(Ordering::Relaxed));
+            if head % 8 == 0 && self.seen <= POSITION && available <= CAPACITY as u64 && available >= WORD {
+                let (tag, length) = split_header(self.place.load(head));
                 if length <= ENTRY_MAX && entry_size(length) <= available {
                     return Ok(Some(Front { tag, length, word }));
                 }
@@ -369,7 +396,7 @@ impl Consumer {
     /// A copy of its payload; worth nothing unless [`take`](Self::take) then takes the entry.
     #[inline]
     pub(crate) fn read(&self, front: &Front) -> Bytes {
-        self.place.read(front.position() + HEADER, front.length)
+        self.place.read(front.position(), front.length)
     }
 
     /// Takes the entry; `false` if it was recalled meanwhile.
@@ -415,7 +442,7 @@ impl Consumer {
         self.seen = tail;
         let (mut end, mut count) = (0, 0);
         while count < most && end < available {
-            let (found, length) = split_header(self.place.word(head + end).load(Ordering::Relaxed));
+            let (found, length) = split_header(self.place.load(head + end));
             if length > ENTRY_MAX || end + entry_size(length) > available {
                 return Err(Corrupt);
             }
@@ -483,7 +510,7 @@ pub(crate) fn payload_at(entries: &[u8]) -> &[u8] {
 
 /// Adds an entry to others.
 pub(crate) fn write_entry(entries: &mut Vec<u8>, tag: u32, payload: &[u8]) {
-    entries.extend_from_slice(&header(tag, payload.len()).to_le_bytes());
+    entries.extend_from_slice(&header(tag, payload.len()).to_le_bytes()[..HEADER]);
     entries.extend_from_slice(payload);
     entries.resize(entries.len().next_multiple_of(8), 0);
 }
@@ -501,23 +528,26 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]),
     })
 }
 
+const TAG_MAX: u32 = u16::MAX as u32;
+const _: () = assert!(ENTRY_MAX <= u16::MAX as usize);
+
+/// The lower half of an entry's first word.
 #[inline]
 fn header(tag: u32, length: usize) -> u64 {
-    u64::from(tag) << 32 | length as u64
+    u64::from(tag) << 16 | length as u64
 }
 
 /// Tag and length.
 #[inline]
-fn split_header(header: u64) -> (u32, usize) {
-    ((header >> 32) as u32, (header & u64::from(u32::MAX)) as usize)
+fn split_header(word: u64) -> (u32, usize) {
+    ((word >> 16) as u32 & TAG_MAX, word as usize & usize::from(u16::MAX))
 }
 
 #[inline]
 fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
-    let (header, body) = bytes.split_first_chunk::<{ HEADER as usize }>()?;
-    let (tag, length) = split_header(u64::from_le_bytes(*header));
+    let (tag, length) = split_header(u64::from_le_bytes(*bytes.first_chunk()?));
     let size = entry_size(length) as usize;
-    (length <= ENTRY_MAX && size <= bytes.len()).then(|| (tag, &body[..length], &bytes[size..]))
+    (length <= ENTRY_MAX && size <= bytes.len()).then(|| (tag, &bytes[HEADER..HEADER + length], &bytes[size..]))
 }
 
 #[cfg(test)]
@@ -664,8 +694,9 @@ mod tests {
                 let mut seen = Vec::new();
                 while seen.last() != Some(&total) {
                     if let Some((tag, payload)) = pop(&mut consumer) {
-                        assert_eq!(payload, tag.to_le_bytes());
-                        seen.push(tag);
+                        let number = u32::from_le_bytes(payload.try_into().unwrap());
+                        assert_eq!(tag, number % 1000);
+                        seen.push(number);
                     }
                 }
                 seen
@@ -678,21 +709,21 @@ mod tests {
                 while pending.front().is_some_and(|&(at, _)| producer.is_taken(at)) {
                     pending.pop_front();
                 }
-                if let Some(&tag) = backlog.front() {
+                if let Some(&number) = backlog.front() {
                     let at = producer.position();
-                    if producer.push(tag, &tag.to_le_bytes()).unwrap() {
+                    if producer.push(number % 1000, &number.to_le_bytes()).unwrap() {
                         backlog.pop_front();
-                        pending.push_back((at, tag));
+                        pending.push_back((at, number));
                     }
                 }
                 next += 1;
                 if next % 7 == 0 && backlog.len() > 1 {
                     producer.recall().unwrap();
-                    while let Some((at, tag)) = pending.pop_back() {
+                    while let Some((at, number)) = pending.pop_back() {
                         if producer.is_taken(at) {
                             break;
                         }
-                        backlog.push_front(tag);
+                        backlog.push_front(number);
                     }
                     pending.clear();
                     producer.resume();

@@ -78,6 +78,7 @@ impl Front {
 
     /// Gives tasks of a kind while there is room, for [`ring`](Front::ring) to tell; how many.
     pub(crate) fn push<'a>(&self, kind: u32, values: impl Iterator<Item = &'a [u8]>) -> u64 {
+        assert!(kind < QUIT, "a program has fewer than {QUIT} workers");
         let mut tasks = lock(&self.tasks);
         // A back that scribbled over its ring gets nothing; who drains it finds out.
         let given = values.take_while(|value| tasks.write(kind, value).unwrap_or(false)).count();

@@ -63,7 +63,7 @@ const PARCELS_MAX: u64 = 8;
 const PARCEL_INLINE: usize = 1 << 10;
 
 /// Down, in a tag: the value comes as a parcel.
-const PARCEL_BIT: u32 = 1 << 31;
+const PARCEL_BIT: u32 = 1 << 15;
 /// Down: nothing follows, end.
 const QUIT: u32 = PARCEL_BIT - 1;
 

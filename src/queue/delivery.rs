@@ -67,7 +67,8 @@ impl<T> Delivery<T> {
         self.value.take().expect("a delivery holds its item until it is taken apart")
     }
 
-    /// Which attempt at the item this is: 1 if nobody had it before.
+    /// Which attempt at the item this is: 1 if nobody had it before. From 4096 on, outside of the owner's process, it stays
+    /// there.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.lease.attempt

@@ -10,6 +10,8 @@ use crate::ring::{self, Corrupt};
 
 /// A run that is longer is not added to.
 const RUN_MAX: usize = 64 << 10;
+/// No more memory is kept for the next run while there are no items.
+const SPARE_MAX: usize = 32 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Items {
@@ -210,7 +212,7 @@ impl Items {
     /// Takes out a run that nothing is left of.
     fn close_run(&mut self, pop: fn(&mut VecDeque<Part>) -> Option<Part>) {
         if let Some(Part::Run(mut run)) = pop(&mut self.parts) {
-            if run.bytes.capacity() <= 2 * RUN_MAX {
+            if run.bytes.capacity() <= SPARE_MAX {
                 run.bytes.clear();
                 self.spare = run.bytes;
             }

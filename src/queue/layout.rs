@@ -92,6 +92,9 @@ pub(crate) fn inbox_reader(region: &Arc<Region>) -> Consumer {
     Consumer::new(region.clone(), hub::DOWN_RING)
 }
 
+/// A client is told of no more earlier attempts at an item: so many go into a ring entry's tag.
+const ATTEMPTS_MAX: u32 = (1 << 12) - 1;
+
 /// What a ring entry is. Down only the first two; then the upper bits count earlier attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
@@ -138,14 +141,14 @@ impl Tag {
     }
 
     pub(crate) fn from(word: u32) -> Option<Tag> {
-        Tag::ALL.into_iter().find(|&tag| tag as u32 == word & 0xff)
+        Tag::ALL.into_iter().find(|&tag| tag as u32 == word & 0xf)
     }
 
     pub(crate) fn with(self, attempts: u32) -> u32 {
-        self as u32 | attempts.min((1 << 24) - 1) << 8
+        self as u32 | attempts.min(ATTEMPTS_MAX) << 4
     }
 
     pub(crate) fn attempts(word: u32) -> u32 {
-        word >> 8
+        word >> 4
     }
 }
