@@ -35,6 +35,8 @@ pub(crate) enum WaitEnd {
     Timeout,
     /// The other side is gone.
     Gone,
+    /// This process has no descriptors left for what the other side says. It stays there, for a later wait.
+    Starved,
 }
 
 /// What a line has to know of its user.
@@ -69,6 +71,9 @@ impl Drop for Watch {
         self.0.close();
     }
 }
+
+/// A wait without descriptors ends after so long.
+const STARVED: Duration = Duration::from_millis(10);
 
 /// So many doorbells may lie unread; some hundred fit.
 const UNREAD_MAX: usize = 32;
@@ -197,7 +202,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
                 lead.unread += side.disarm();
             }
             if lead.unread >= UNREAD_MAX {
-                while !self.is_gone() && self.receive(side, Some(Instant::now())) != Received::Nothing {}
+                let now = Some(Instant::now());
+                while !self.is_gone() && !matches!(self.receive(side, now), Received::Nothing | Received::Starved) {}
                 lead.unread = 0;
             }
             side.arm();
@@ -212,6 +218,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
                 rung = received == Received::Bell;
                 if received == Received::Nothing {
                     outcome = Some(ready().ok_or(WaitEnd::Timeout));
+                } else if received == Received::Starved {
+                    outcome = Some(ready().ok_or(WaitEnd::Starved));
                 }
                 lead = lock(&self.lead);
             }
@@ -254,6 +262,12 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
                 }
             }
             Err(Failure::Timeout) => Received::Nothing,
+            Err(Failure::Starved) => {
+                // Nothing tells when one is free again: so that who asks again and again does not do only that.
+                let left = deadline.map_or(STARVED, |deadline| deadline.saturating_duration_since(Instant::now()));
+                std::thread::sleep(left.min(STARVED));
+                Received::Starved
+            }
             // Many may write here; who wrote this is not known, and must not silence the others, nor keep this one beyond its time.
             Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 log::error!(target: "offspring::line", "another process sent what it must not: {error}");
@@ -370,4 +384,6 @@ enum Received {
     Other,
     /// Until the deadline.
     Nothing,
+    /// There is one, and no descriptors are left for it.
+    Starved,
 }

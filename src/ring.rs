@@ -418,7 +418,7 @@ impl Consumer {
     }
 
     /// Takes the next entry: its tag and payload.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn pop(&mut self) -> Result<Option<(u32, Bytes)>, Corrupt> {
         while let Some(front) = self.front()? {
             let payload = self.read(&front);

@@ -105,7 +105,14 @@ pub(crate) enum Failure {
     Disconnected,
     /// Nothing came in time.
     Timeout,
+    /// This process has no descriptors left for what came with the message, which stays where it is.
+    Starved,
     Io(io::Error),
+}
+
+/// What the system says when a process has no descriptors left.
+pub(crate) fn starved() -> io::Error {
+    io::Error::from_raw_os_error(libc::EMFILE)
 }
 
 impl Failure {
@@ -113,7 +120,9 @@ impl Failure {
     pub(crate) fn into_io(self) -> io::Error {
         match self {
             Failure::Io(error) => error,
-            other => io::Error::other(format!("{other:?}")),
+            Failure::Starved => starved(),
+            Failure::Timeout => io::ErrorKind::TimedOut.into(),
+            Failure::Disconnected => io::Error::other("the other side is gone"),
         }
     }
 }

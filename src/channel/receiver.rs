@@ -286,6 +286,7 @@ impl<T> Receiver<T> {
         self.shared()?.wait(deadline).map_err(|end| match end {
             WaitEnd::Timeout => RecvTimeoutError::Timeout,
             WaitEnd::Gone => RecvError::Disconnected.into(),
+            WaitEnd::Starved => RecvError::Io(wire::starved()).into(),
         })
     }
 

@@ -139,6 +139,7 @@ impl From<WaitEnd> for SendEnd {
         match end {
             WaitEnd::Timeout => SendEnd::Timeout,
             WaitEnd::Gone => SendEnd::Disconnected,
+            WaitEnd::Starved => SendEnd::Io(wire::starved()),
         }
     }
 }
@@ -172,6 +173,7 @@ impl From<Failure> for SendEnd {
         match failure {
             Failure::Disconnected => SendEnd::Disconnected,
             Failure::Timeout => SendEnd::Timeout,
+            Failure::Starved => SendEnd::Io(wire::starved()),
             Failure::Io(error) => SendEnd::Io(error),
         }
     }

@@ -164,7 +164,7 @@ impl Source {
         while !self.gone {
             match self.parcels.recv(Some(Instant::now())) {
                 Ok(packet) => self.early.push_back(packet),
-                Err(Failure::Timeout) => return,
+                Err(Failure::Timeout | Failure::Starved) => return,
                 Err(Failure::Disconnected | Failure::Io(_)) => self.gone = true,
             }
         }
@@ -172,15 +172,24 @@ impl Source {
 
     /// The next message, if there is one.
     pub(super) fn next(&mut self) -> Option<Arrived> {
-        match self.entries.pop() {
-            Ok(None) => None,
-            Ok(Some((VALUE, bytes))) => {
+        let front = match self.entries.front() {
+            Ok(Some(front)) => front,
+            Ok(None) => return None,
+            Err(ring::Corrupt) => return self.distrust(),
+        };
+        if front.tag == PARCEL {
+            return self.parcel(&front);
+        }
+        let entry = self.entries.read(&front);
+        // Nobody recalls from this ring.
+        self.entries.take(&front);
+        match front.tag {
+            VALUE => {
                 self.link.tell_room();
-                Some(Arrived::Bytes(bytes))
+                Some(Arrived::Bytes(entry))
             }
-            Ok(Some((LARGE, entry))) => self.large(entry.as_slice()).map(Arrived::Large).or_else(|| self.distrust()),
-            Ok(Some((PARCEL, _))) => self.parcel(),
-            Ok(Some(_)) | Err(ring::Corrupt) => self.distrust(),
+            LARGE => self.large(entry.as_slice()).map(Arrived::Large).or_else(|| self.distrust()),
+            _ => self.distrust(),
         }
     }
 
@@ -203,18 +212,23 @@ impl Source {
         })
     }
 
-    fn parcel(&mut self) -> Option<Arrived> {
+    fn parcel(&mut self, front: &ring::Front) -> Option<Arrived> {
         let packet = match self.early.pop_front() {
             Some(packet) => Ok(packet),
             // It was sent before its entry was written, so it is here.
             None => self.parcels.recv(Some(Instant::now())),
         };
+        if matches!(packet, Err(Failure::Starved)) {
+            // It is still there, and so is its entry.
+            return Some(Arrived::Lost(wire::starved()));
+        }
+        self.entries.take(front);
         self.link.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
         self.link.tell_room();
         match packet {
             Ok(packet) => Some(Arrived::Parcel(packet)),
             Err(Failure::Io(error)) => Some(Arrived::Lost(error)),
-            Err(Failure::Timeout | Failure::Disconnected) => self.distrust(),
+            Err(Failure::Timeout | Failure::Disconnected | Failure::Starved) => self.distrust(),
         }
     }
 

@@ -118,6 +118,7 @@ fn hub() -> io::Result<&'static Hub> {
             next: 0,
             members: HashMap::new(),
             sessions: HashMap::new(),
+            put_off: Vec::new(),
         }
         .run();
     })?;
@@ -247,6 +248,9 @@ impl SessionState {
 /// How often a busy hub asks for messages: a system call that nearly always finds none.
 const HEAR_EVERY: Duration = Duration::from_micros(100);
 
+/// How long a member is not heard for whose message this process has no descriptors.
+const PUT_OFF: Duration = Duration::from_millis(20);
+
 /// So many messages of one member are heard before the others get their turn; more are there at the next look.
 const HEAR_MAX: usize = 64;
 
@@ -269,6 +273,8 @@ struct Service {
     next: u64,
     members: HashMap<u64, Member>,
     sessions: HashMap<u64, SessionState>,
+    /// Members whose next message cannot be read yet, each until when.
+    put_off: Vec<(Instant, u64)>,
 }
 
 impl Service {
@@ -277,6 +283,7 @@ impl Service {
         let spin = line::Spin::of_long_looks();
         loop {
             self.adopt_tickets();
+            self.hear_those_put_off();
             // Clients in the middle of an exchange write again at once.
             let mut look = || (self.service() == Serviced::Busy).then_some(());
             if look().or_else(|| spin.run(None, &mut look)).is_some() {
@@ -303,7 +310,8 @@ impl Service {
                 Serviced::Idle if lock(&self.hub.incoming).is_empty() => None,
                 _ => Some(Instant::now()),
             };
-            let told = self.hub.poller.wait(until);
+            let put_off = self.put_off.first().map(|&(until, _)| until);
+            let told = self.hub.poller.wait(until.into_iter().chain(put_off).min());
             self.hub.asleep.store(false, Ordering::SeqCst);
             for session in self.sessions.values() {
                 session.peer.page.disarm_hub();
@@ -322,12 +330,35 @@ impl Service {
         }
     }
 
+    /// This process has no descriptors for what a member sends: it is heard later. Until then the poller is to say nothing of it,
+    /// and it would say at once that there is something to read.
+    fn put_off(&mut self, id: u64) {
+        log::warn!(target: "offspring::hub", "a client waits: this process has no descriptors left");
+        if let Some(socket) = self.members.get(&id).and_then(|member| member.inlet.socket()) {
+            self.hub.poller.forget_socket(socket);
+            self.put_off.push((Instant::now() + PUT_OFF, id));
+        }
+    }
+
+    fn hear_those_put_off(&mut self) {
+        let now = Instant::now();
+        while self.put_off.first().is_some_and(|&(until, _)| until <= now) {
+            let (_, id) = self.put_off.remove(0);
+            let socket = self.members.get(&id).and_then(|member| member.inlet.socket());
+            let watched = socket.map(|socket| self.hub.poller.watch_socket(socket, id));
+            if let Some(Err(error)) = watched {
+                self.expel(id, &error.to_string());
+            }
+        }
+    }
+
     fn hear_one(&mut self, id: u64) {
         for _ in 0..HEAR_MAX {
             let Some(member) = self.members.get(&id) else { return };
             match member.inlet.recv(Some(Instant::now())) {
                 Ok(message) => self.message(id, message),
                 Err(Failure::Timeout) => return,
+                Err(Failure::Starved) => return self.put_off(id),
                 Err(Failure::Disconnected) => return self.closed(id),
                 Err(Failure::Io(error)) => return self.expel(id, &error.to_string()),
             }

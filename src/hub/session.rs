@@ -185,8 +185,7 @@ impl Session {
         match self.send(Up::Ticket { number, receiver }) {
             // The next process finds out by itself that the hub is gone.
             Ok(()) | Err(Failure::Disconnected) => Ok(sender),
-            Err(Failure::Io(error)) => Err(error),
-            Err(Failure::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+            Err(failure) => Err(failure.into_io()),
         }
     }
 

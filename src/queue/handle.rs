@@ -98,6 +98,21 @@ impl Remote {
         self.attached.get()
     }
 
+    /// A ticket for a process that the handle goes on to. Waits for nobody: the owner may be stopped.
+    fn ticket(&self) -> Result<IpcSender<Up>, String> {
+        let link = sys::lock(&self.link);
+        let Some(attached) = self.attached.get() else {
+            // One ticket for two: the owner counts a handle under way until neither has it.
+            let held = link.ticket.as_ref().ok_or_else(|| RemoteEnd::Gone.to_string())?;
+            return wire::no_panic("ipc-channel", || held.clone()).map_err(|error| error.to_string());
+        };
+        drop(link);
+        // On a thread of its own: what this one sends in the middle of an encoding would take along raw
+        // handles of ipc-channel that were encoded before.
+        let ticket = wire::beside(|| attached.ticket().map_err(|error| error.to_string()));
+        ticket.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
     pub(super) fn open(&self) -> Result<Arc<Attached>, RemoteEnd> {
         let mut link = sys::lock(&self.link);
         if let Some(attached) = self.attached.get().or(link.opened.as_ref()) {
@@ -377,14 +392,9 @@ impl Handle {
                 (hub, core.number.load(Ordering::Relaxed), core.fingerprint, core.joinable, ticket)
             }
             Handle::Remote(remote) => {
-                // On a thread of its own: what this one sends in the middle of an encoding would take along raw
-                // handles of ipc-channel that were encoded before.
-                let ticket = wire::beside(|| {
-                    let attached = remote.attached(None).map_err(|end| end.to_string())?;
-                    attached.ticket().map_err(|error| error.to_string())
-                });
-                let ticket = ticket.unwrap_or_else(|error| Err(error.to_string()));
-                let ticket = ticket.map_err(|error| fail("could not get a handle to send from the queue's owner", &error))?;
+                let ticket = remote
+                    .ticket()
+                    .map_err(|error| fail("could not get a handle to send from the queue's owner", &error))?;
                 (remote.hub, remote.resource, remote.fingerprint, remote.joinable, ticket)
             }
         };

@@ -56,6 +56,7 @@ impl From<WaitEnd> for RemoteEnd {
         match end {
             WaitEnd::Timeout => RemoteEnd::Over(Over::Timeout),
             WaitEnd::Gone => RemoteEnd::Gone,
+            WaitEnd::Starved => Failure::Starved.into(),
         }
     }
 }
@@ -65,9 +66,9 @@ impl From<Failure> for RemoteEnd {
         match failure {
             Failure::Disconnected => RemoteEnd::Gone,
             Failure::Timeout => RemoteEnd::Over(Over::Timeout),
-            Failure::Io(error) => RemoteEnd::Handle(HandleError::Io {
+            failure => RemoteEnd::Handle(HandleError::Io {
                 act: "reach the queue's owner",
-                message: error.to_string(),
+                message: failure.into_io().to_string(),
             }),
         }
     }

@@ -150,6 +150,10 @@ impl From<WaitEnd> for NoSession {
         match end {
             WaitEnd::Timeout => NoSession::Timeout,
             WaitEnd::Gone => NoSession::Failed(SyncError::Disconnected),
+            WaitEnd::Starved => NoSession::Failed(SyncError::Handle(HandleError::Io {
+                act: "reach its owner",
+                message: wire::starved().to_string(),
+            })),
         }
     }
 }
@@ -267,7 +271,7 @@ impl<K: Kind> Object<K> {
             Ok(()) => {}
             Err(Failure::Disconnected) => K::gone(&object.region),
             Err(Failure::Timeout) => return Err(wire::explain_de("its owner does not answer")),
-            Err(Failure::Io(error)) => return Err(wire::explain_de(&format!("could not reach its owner: {error}"))),
+            Err(failure) => return Err(wire::explain_de(&format!("could not reach its owner: {}", failure.into_io()))),
         }
         let weak: Weak<Object<K>> = Arc::downgrade(&object);
         known.insert(key, weak);

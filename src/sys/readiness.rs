@@ -1,13 +1,14 @@
 //! Sockets that belong to receivers which do not lend them out: what lies in them, and which of many has something (epoll).
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SocketType, recv, sockopt};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recv, recvmsg, sockopt};
 
 use super::linux::{is_ready, poll_until, retry};
 
@@ -98,6 +99,21 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
 /// Tells the end from an empty packet, which read alike.
 fn is_at_end(socket: RawFd) -> io::Result<bool> {
     is_ready(&mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::RDHUP)])
+}
+
+/// ipc-channel sends no more with one packet.
+const PACKET_DESCRIPTORS_MAX: usize = 64;
+
+/// Whether this process has room for the descriptors that come with the next packet, which stays there: it gets them for
+/// a moment. Without room they would be lost, and the packet with them.
+pub(crate) fn has_room_for_descriptors(socket: RawFd) -> bool {
+    let mut nothing = [0; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_DESCRIPTORS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let peeked = retry(|| recvmsg(borrow(socket), &mut [IoSliceMut::new(&mut nothing)], &mut ancillary, flags));
+    // What else is wrong with it is found when it is read.
+    peeked.map_or(true, |packet| !packet.flags.contains(ReturnFlags::CTRUNC))
 }
 
 /// Takes the next packet away, unread.

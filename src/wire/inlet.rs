@@ -66,13 +66,19 @@ impl<M> Inlet<M> {
 impl<M: DeserializeOwned + Serialize> Inlet<M> {
     /// Receives one message, until `deadline` if there is one.
     ///
-    /// What is no message is taken away, and an error of the kind `InvalidData`; the next one may be one.
+    /// One whose descriptors this process has no room for stays: [`Failure::Starved`]. What is no message is taken away, and an error of the kind `InvalidData`; the next one may be one.
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<M, Failure> {
         let socket = self.socket.ok_or(Failure::Disconnected)?;
         match sys::next_packet(socket, deadline)? {
             Next::Nothing => Err(Failure::Timeout),
             Next::End => Err(Failure::Disconnected),
-            Next::Packet(length, words) if is_message(length, words) => self.take(),
+            Next::Packet(length, words) if is_message(length, words) => {
+                // ipc-channel would take the message, lose what does not fit, and call it one that does not decode.
+                if !sys::has_room_for_descriptors(socket) {
+                    return Err(Failure::Starved);
+                }
+                self.take()
+            }
             Next::Packet(..) => {
                 sys::discard_packet(socket);
                 let error = io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message");

@@ -10,6 +10,7 @@ mod handles;
 mod joinable;
 mod order;
 mod receiving;
+mod starved;
 mod stopped;
 mod values;
 

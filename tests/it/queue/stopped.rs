@@ -133,6 +133,23 @@ fn a_thread_that_attaches_holds_up_no_other_threads_deadline() {
     });
 }
 
+#[offspring::worker]
+fn put_one(queue: Queue<u64>) {
+    queue.put(5).expect("its owner lives");
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_handle_that_was_never_used_goes_on_while_its_owner_is_stopped() {
+    let (owner, all) = stopped_owner(false);
+    let handles = Queue::unbounded().unwrap();
+    takes(Duration::ZERO, || handles.put_timeout(all.fresh.clone(), TIME).unwrap());
+    let child = takes(Duration::ZERO, || put_one::spawn(all.fresh).unwrap());
+    owner.resume();
+    // All that is left is what went on.
+    assert_eq!(handles.get().unwrap().get_timeout(Duration::from_secs(10)).unwrap(), 5);
+    child.join().unwrap();
+}
+
 #[offspring::test(timeout = "30s")]
 fn an_item_handed_to_a_consumer_that_is_stopped_goes_to_another() {
     let queue = Queue::unbounded().unwrap();

@@ -1,0 +1,131 @@
+//! Processes without descriptors, in the middle of anything: their calls say so, and nothing is lost.
+
+use std::fs::File;
+use std::time::Duration;
+
+use offspring::sync::Event;
+use offspring::unix::{BuilderExt, Resource};
+use offspring::{Builder, JoinableQueue, Queue, Receiver, Sender, channel};
+
+use super::SHORT;
+
+const LONG: Duration = Duration::from_secs(10);
+
+/// All descriptors that are left.
+fn hoard() -> Vec<File> {
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
+fn with_few_descriptors() -> Builder {
+    Builder::new().rlimit(Resource::OpenFiles, 64, 64)
+}
+
+/// An error with its causes.
+fn text(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What a wait without descriptors says, and what comes afterwards.
+#[offspring::worker]
+fn hear(receiver: Receiver<u64>, count: u64) -> (String, Vec<u64>) {
+    let hoard = hoard();
+    let error = receiver.recv_timeout(LONG).unwrap_err();
+    drop(hoard);
+    let heard = (0..count).map(|_| receiver.recv_timeout(LONG).unwrap()).collect();
+    (text(&error), heard)
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_receiver_without_descriptors_says_so_and_hears_all_later() {
+    let (sender, receiver) = channel().unwrap();
+    (0..4).for_each(|n| sender.send(n).unwrap());
+    let child = with_few_descriptors().spawn(hear::new(receiver, 4)).unwrap();
+    let (error, heard) = child.join().unwrap();
+    assert!(error.contains("Too many open files"), "{error}");
+    assert_eq!(heard, [0, 1, 2, 3]);
+}
+
+/// The same for messages with handles, of a sender that is known.
+#[offspring::worker]
+fn hear_handles(receiver: Receiver<Sender<u64>>) -> String {
+    receiver.recv().unwrap().send(0).unwrap();
+    let hoard = hoard();
+    let error = receiver.recv_timeout(LONG).unwrap_err();
+    drop(hoard);
+    receiver.recv().unwrap().send(1).unwrap();
+    text(&error)
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_message_with_handles_stays_until_there_are_descriptors_for_them() {
+    let (sender, receiver) = channel().unwrap();
+    let (answers, answered) = channel().unwrap();
+    sender.send(answers.clone()).unwrap();
+    let child = with_few_descriptors().spawn(hear_handles::new(receiver)).unwrap();
+    assert_eq!(answered.recv_timeout(LONG).unwrap(), 0);
+    sender.send(answers).unwrap();
+    let error = child.join().unwrap();
+    assert!(error.contains("Too many open files"), "{error}");
+    assert_eq!(answered.recv_timeout(LONG).unwrap(), 1);
+}
+
+/// What gets and puts say without descriptors, of items with handles; then what was put is got.
+#[offspring::worker]
+fn work(jobs: JoinableQueue<(u64, Queue<u64>)>, ready: Event) -> (String, Vec<u64>) {
+    jobs.get().unwrap().task_done();
+    let hoard = hoard();
+    ready.set();
+    let error = jobs.get_timeout(LONG).unwrap_err();
+    drop(hoard);
+    let got = |_| {
+        let job = jobs.get_timeout(LONG).unwrap();
+        let number = job.0;
+        job.task_done();
+        number
+    };
+    (text(&error), (1..4).map(got).collect())
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_client_without_descriptors_keeps_its_session() {
+    let (jobs, ready, inner) = (
+        JoinableQueue::unbounded().unwrap(),
+        Event::new().unwrap(),
+        Queue::unbounded().unwrap(),
+    );
+    jobs.put((0, inner.clone())).unwrap();
+    let child = with_few_descriptors().spawn(work::new(jobs.clone(), ready.clone())).unwrap();
+    ready.wait().unwrap();
+    (1..4).for_each(|n| jobs.put((n, inner.clone())).unwrap());
+    let (error, got) = child.join().unwrap();
+    assert!(error.contains("Too many open files"), "{error}");
+    assert_eq!(got, [1, 2, 3]);
+    jobs.join_timeout(LONG).unwrap();
+}
+
+#[offspring::worker]
+fn put_when_told(queue: Queue<u64>, go: Event) {
+    go.wait().unwrap();
+    queue.put_timeout(7, LONG).unwrap();
+}
+
+/// Its client opens its first session while it has no descriptors for that.
+#[offspring::worker]
+fn own() -> (bool, u64) {
+    let (queue, go) = (Queue::unbounded().unwrap(), Event::new().unwrap());
+    let child = put_when_told::spawn(queue.clone(), go.clone()).unwrap();
+    let hoard = hoard();
+    go.set();
+    let waited = queue.get_timeout(SHORT).is_err_and(|error| error.is_timeout());
+    drop(hoard);
+    let got = queue.get_timeout(LONG).unwrap();
+    child.join().unwrap();
+    (waited, got)
+}
+
+#[offspring::test(timeout = "60s")]
+fn an_owner_without_descriptors_hears_its_clients_later() {
+    let owner = with_few_descriptors().spawn(own::new()).unwrap();
+    assert_eq!(owner.join().unwrap(), (true, 7));
+}
