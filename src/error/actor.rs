@@ -449,6 +449,15 @@ pub enum SupervisorError {
         /// The id.
         id: String,
     },
+    /// An id with a `/`, which stands between the ids in the path of a nested child.
+    #[error("a child cannot have the id `{id}`: `/` stands between the ids of nested supervisors, use another character")]
+    InvalidId {
+        /// The id.
+        id: String,
+    },
+    /// A period of 0, within which nothing ever happens, so that there would be no limit.
+    #[error("a period of 0 limits no restarts: use a longer one, or `intensity(usize::MAX)` for restarts without limit")]
+    ZeroPeriod,
     /// There is no such child.
     #[error("there is no child with the id `{id}`")]
     NotFound {
@@ -477,5 +486,5 @@ debug_with_text! {
     CallError { Timeout, Restarted, Down, Cycle, Encode, Decode, Refused, Io }
     StartError { Spawn, Create, Down, Timeout, NameTaken }
     LookupError { NotFound, OtherType, Unreachable }
-    SupervisorError { Start, DuplicateId, NotFound, Running, Ended, Create }
+    SupervisorError { Start, DuplicateId, InvalidId, ZeroPeriod, NotFound, Running, Ended, Create }
 }

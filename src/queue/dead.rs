@@ -21,7 +21,9 @@ use crate::sys;
 /// let jobs = JoinableQueue::builder().max_deliveries(1).build()?;
 /// jobs.put(1u32)?;
 /// drop(jobs.get()?);
-/// assert!(matches!(jobs.dead_letters()?[0].cause(), DeadCause::Deliveries));
+/// let cause = jobs.dead_letters()?[0].cause().clone();
+/// assert!(matches!(cause, DeadCause::Deliveries));
+/// assert_eq!(cause.to_string(), "it was delivered as often as it may be, and never done");
 /// # Ok(())
 /// # }
 /// ```
@@ -34,6 +36,16 @@ pub enum DeadCause {
     Spent,
     /// It is no value of the queue's item type: the error of the `get` that met it.
     Decode(DecodeError),
+}
+
+impl fmt::Display for DeadCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeadCause::Deliveries => f.write_str("it was delivered as often as it may be, and never done"),
+            DeadCause::Spent => f.write_str("it was delivered, and what it held exists only once"),
+            DeadCause::Decode(error) => error.fmt(f),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -272,7 +272,8 @@ impl<T> JoinableQueue<T> {
     }
 
     /// Ends the queue for all processes: puts fail from now on, gets give what is still in it, then
-    /// [`GetError::Closed`]. Closing twice changes nothing.
+    /// [`GetError::Closed`]. Closing twice changes nothing. In another process than the owner's it waits for the owner's
+    /// answer, as long as that lives: so no put succeeds after it.
     pub fn close(&self) {
         self.handle.close();
     }
@@ -296,7 +297,8 @@ impl<T> JoinableQueue<T> {
         self.handle.dead_letters()
     }
 
-    /// Whether the queue was closed, or its owner is gone.
+    /// Whether the queue was closed, or its owner is gone. In another process than the owner's it waits for the owner's
+    /// answer, as `len` does.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.handle.is_closed()

@@ -23,6 +23,15 @@ pub(super) struct Plan {
     pub(super) backoff: Backoff,
 }
 
+impl Plan {
+    pub(super) fn check(&self) -> Result<(), SupervisorError> {
+        if self.period.is_zero() {
+            return Err(SupervisorError::ZeroPeriod);
+        }
+        Ok(())
+    }
+}
+
 /// A supervisor to be: its strategy, its limits, and its children in the order of their start.
 ///
 /// Dropping it starts nothing.
@@ -84,7 +93,7 @@ impl Builder {
         self
     }
 
-    /// The time for the [`intensity`](Builder::intensity). Default: 5 s.
+    /// The time for the [`intensity`](Builder::intensity), more than 0. Default: 5 s.
     pub fn period(mut self, period: Duration) -> Builder {
         self.plan.period = period;
         self
@@ -118,9 +127,10 @@ impl Builder {
     /// # Errors
     ///
     /// [`SupervisorError::Start`] if one does not start: those before it are stopped again, last first.
-    /// [`SupervisorError::DuplicateId`] before any is started.
+    /// [`SupervisorError::DuplicateId`], [`SupervisorError::InvalidId`] or [`SupervisorError::ZeroPeriod`] before any is started.
     pub fn start(self) -> Result<Supervisor, SupervisorError> {
         let (plan, specs) = self.into_parts();
+        plan.check()?;
         let view = Arc::<View>::default();
         let mut engine = Engine::new(plan, Fate::Down, Vec::new(), view.clone());
         specs.into_iter().try_for_each(|spec| engine.add(spec))?;

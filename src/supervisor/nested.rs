@@ -8,6 +8,7 @@ use crate::supervisor::builder::{Builder, Plan};
 use crate::supervisor::child::{Child, OnEnd};
 use crate::supervisor::engine::{Engine, Fate, Message};
 use crate::supervisor::events::SupervisorEnd;
+use crate::supervisor::requests::check_id;
 use crate::supervisor::slot::Slot;
 use crate::supervisor::strategy::{Restart, Shutdown};
 use crate::supervisor::view::View;
@@ -19,22 +20,17 @@ pub(super) struct NestedChild {
     /// The children, while it does not run.
     home: Arc<Mutex<Option<Vec<Slot>>>>,
     running: Option<mpsc::Sender<Message>>,
-    /// An id that two of the children have.
-    twice: Option<String>,
 }
 
 impl NestedChild {
     pub(super) fn new(builder: Builder) -> NestedChild {
         let (plan, specs) = builder.into_parts();
-        let mut ids = HashSet::new();
-        let twice = specs.iter().find(|spec| !ids.insert(spec.id.clone())).map(|spec| spec.id.clone());
         let slots = specs.into_iter().zip(0..).map(|(spec, key)| Slot::new(key, spec)).collect();
         NestedChild {
             plan,
             view: Arc::default(),
             home: Arc::new(Mutex::new(Some(slots))),
             running: None,
-            twice,
         }
     }
 
@@ -44,10 +40,21 @@ impl NestedChild {
         }
     }
 
-    fn launch(&mut self, on_end: OnEnd) -> Result<(), SupervisorError> {
-        if let Some(id) = self.twice.clone() {
-            return Err(SupervisorError::DuplicateId { id });
+    /// What its builder could not refuse, since it is started only now.
+    fn check(&self) -> Result<(), SupervisorError> {
+        self.plan.check()?;
+        let mut ids = HashSet::new();
+        for slot in lock(&self.home).iter().flatten() {
+            check_id(&slot.id)?;
+            if !ids.insert(&slot.id) {
+                return Err(SupervisorError::DuplicateId { id: slot.id.clone() });
+            }
         }
+        Ok(())
+    }
+
+    fn launch(&mut self, on_end: OnEnd) -> Result<(), SupervisorError> {
+        self.check()?;
         self.running = None;
         // They are not there only if the thread that had them ended by a panic.
         let slots = lock(&self.home).take().ok_or(SupervisorError::Ended)?;

@@ -7,6 +7,14 @@ use crate::supervisor::slot::Slot;
 use crate::supervisor::spec::ChildSpec;
 use crate::supervisor::strategy::Restart;
 
+/// Whether a path can name it.
+pub(super) fn check_id(id: &str) -> Result<(), SupervisorError> {
+    if id.contains('/') {
+        return Err(SupervisorError::InvalidId { id: id.to_owned() });
+    }
+    Ok(())
+}
+
 impl Engine {
     fn find(&self, id: &str) -> Result<usize, SupervisorError> {
         let place = self.slots.iter().position(|slot| slot.id == id);
@@ -22,6 +30,7 @@ impl Engine {
     }
 
     pub(super) fn add(&mut self, spec: ChildSpec) -> Result<(), SupervisorError> {
+        check_id(&spec.id)?;
         if self.slots.iter().any(|slot| slot.id == spec.id) {
             return Err(SupervisorError::DuplicateId { id: spec.id });
         }

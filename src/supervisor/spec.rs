@@ -165,7 +165,8 @@ impl ChildSpec {
         self
     }
 
-    /// How long it may give no sign of life, before it is killed and counts as hung. Default: no limit. An actor gives it by
+    /// How long it may give no sign of life, before it is killed and counts as hung; looked at now and
+    /// then, so it may take up to twice as long. At least 1 ms. Default: no limit. An actor gives it by
     /// itself, between messages; a worker by its [`Heart`](crate::supervisor::Heart).
     pub fn heartbeat(mut self, limit: Duration) -> ChildSpec {
         self.heartbeat = Some(limit.max(Duration::from_millis(1)));

@@ -110,6 +110,11 @@ fn two_children_of_one_id_are_refused() {
         Supervisor::builder().child(inner).start(),
         Err(SupervisorError::Start { .. })
     ));
+    let slash = ChildSpec::supervisor("inner", stage.builder(&["b/c"]));
+    let error = Supervisor::builder().child(slash).start().unwrap_err();
+    assert!(format!("{error:?}").contains("use another character"), "{error:?}");
+    let error = stage.builder(&["a"]).period(Duration::ZERO).start().unwrap_err();
+    assert!(matches!(error, SupervisorError::ZeroPeriod));
     stage.wrote_nothing();
 }
 

@@ -82,6 +82,10 @@ fn child_adm() {
         supervisor.start_child(stage.child("a")),
         Err(SupervisorError::DuplicateId { .. })
     ));
+    assert!(matches!(
+        supervisor.start_child(stage.child("a/b")),
+        Err(SupervisorError::InvalidId { .. })
+    ));
     assert!(matches!(supervisor.restart_child("a"), Err(SupervisorError::Running { .. })));
     assert!(matches!(supervisor.delete_child("a"), Err(SupervisorError::Running { .. })));
     assert!(matches!(supervisor.terminate_child("b"), Err(SupervisorError::NotFound { .. })));
