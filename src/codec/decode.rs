@@ -87,7 +87,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
 
     #[inline]
     fn byte(&mut self) -> Result<u8> {
-        self.input.byte().ok_or(Error::new(SHORT))
+        self.input.byte().ok_or_else(|| Error::new(SHORT))
     }
 
     #[inline]
@@ -112,7 +112,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         usize::try_from(length)
             .ok()
             .filter(|&length| length <= self.input.left())
-            .ok_or(Error::new(SHORT))
+            .ok_or_else(|| Error::new(SHORT))
     }
 
     #[inline]
@@ -137,16 +137,16 @@ impl<'de, I: Input<'de>> Decoder<I> {
         let count = self.number(64)?;
         let left = self.input.left();
         let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size_of::<E>()));
-        let length = length.filter(|&length| length <= left).ok_or(Error::new(SHORT))?;
-        const OTHER: Error = Error::new("a sequence is not of its own type");
+        let length = length.filter(|&length| length <= left).ok_or_else(|| Error::new(SHORT))?;
+        const OTHER: &str = "a sequence is not of its own type";
         if size_of::<E>() == 1 {
             let mut bytes = Vec::new();
             self.input.append(length, &mut bytes);
-            return sys::same_type::<Vec<u8>, R>(bytes).map_err(|_| OTHER);
+            return sys::same_type::<Vec<u8>, R>(bytes).map_err(|_| Error::new(OTHER));
         }
         let mut elements = vec![E::zeroed(); length / size_of::<E>()];
         self.input.fill(bytemuck::cast_slice_mut(&mut elements));
-        sys::same_type::<Vec<E>, R>(elements).map_err(|_| OTHER)
+        sys::same_type::<Vec<E>, R>(elements).map_err(|_| Error::new(OTHER))
     }
 
     #[inline]
@@ -161,7 +161,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         usize::try_from(count)
             .ok()
             .filter(|&count| count <= self.input.left().max(EMPTY_ELEMENTS_MAX))
-            .ok_or(Error::new(SHORT))
+            .ok_or_else(|| Error::new(SHORT))
     }
 
     #[inline]
@@ -257,7 +257,7 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let length = self.length()?;
         let mut bytes = [0; 4];
-        let bytes = bytes.get_mut(..length).ok_or(Error::new(NO_CHARACTER))?;
+        let bytes = bytes.get_mut(..length).ok_or_else(|| Error::new(NO_CHARACTER))?;
         if !self.input.fill(bytes) {
             return Err(Error::new(SHORT));
         }
@@ -302,10 +302,12 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
         }
     }
 
+    #[inline]
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         visitor.visit_unit()
     }
 
+    #[inline]
     fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value> {
         visitor.visit_unit()
     }
@@ -335,10 +337,12 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
         self.inside(|decoder| visitor.visit_seq(Elements { decoder, left }))
     }
 
+    #[inline]
     fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, count: usize, visitor: V) -> Result<V::Value> {
         self.deserialize_tuple(count, visitor)
     }
 
+    #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let left = self.count()?;
         self.inside(|decoder| visitor.visit_map(Elements { decoder, left }))
@@ -411,18 +415,22 @@ impl<'de, I: Input<'de>> de::EnumAccess<'de> for Variant<'_, I> {
 impl<'de, I: Input<'de>> de::VariantAccess<'de> for Variant<'_, I> {
     type Error = Error;
 
+    #[inline]
     fn unit_variant(self) -> Result<()> {
         Ok(())
     }
 
+    #[inline]
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value> {
         seed.deserialize(self.0)
     }
 
+    #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value> {
         self.0.deserialize_tuple(count, visitor)
     }
 
+    #[inline]
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value> {
         self.0.deserialize_tuple(fields.len(), visitor)
     }

@@ -136,9 +136,14 @@ impl<'a> Encoder<'a> {
 
     #[inline]
     fn number(&mut self, number: u64) -> Result<()> {
-        if number < 0x80 {
-            return self.push(number as u8);
+        if number > 0x7f {
+            self.long_number(number)
+        } else {
+            self.push(number as u8)
         }
+    }
+
+    fn long_number(&mut self, number: u64) -> Result<()> {
         let mut buffer = [0; LONGEST];
         let length = number::write(number, &mut buffer);
         self.extend(&buffer[..length])
@@ -290,14 +295,17 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         Ok(())
     }
 
+    #[inline]
     fn serialize_unit(self) -> Result<()> {
         Ok(())
     }
 
+    #[inline]
     fn serialize_unit_struct(self, _: &'static str) -> Result<()> {
         Ok(())
     }
 
+    #[inline]
     fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Result<()> {
         self.number(u64::from(index))
     }
@@ -310,6 +318,7 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         Ok(())
     }
 
+    #[inline]
     fn serialize_newtype_variant<T: ?Sized + Serialize>(self, _: &'static str, index: u32, _: &'static str, value: &T) -> Result<()> {
         self.number(u64::from(index))?;
         let inside = self.enter()?;
@@ -320,7 +329,7 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
 
     #[inline]
     fn serialize_seq(self, count: Option<usize>) -> Result<Inside<'a, 'e>> {
-        self.number(count.ok_or(Error::new(UNCOUNTED))? as u64)?;
+        self.number(count.ok_or_else(|| Error::new(UNCOUNTED))? as u64)?;
         Ok(Inside(self.enter()?))
     }
 
@@ -329,15 +338,18 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         Ok(Inside(self.enter()?))
     }
 
+    #[inline]
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
         Ok(Inside(self.enter()?))
     }
 
+    #[inline]
     fn serialize_tuple_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
         self.number(u64::from(index))?;
         Ok(Inside(self.enter()?))
     }
 
+    #[inline]
     fn serialize_map(self, count: Option<usize>) -> Result<Inside<'a, 'e>> {
         self.serialize_seq(count)
     }
@@ -347,6 +359,7 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         Ok(Inside(self.enter()?))
     }
 
+    #[inline]
     fn serialize_struct_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
         self.number(u64::from(index))?;
         Ok(Inside(self.enter()?))

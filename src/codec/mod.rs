@@ -21,15 +21,16 @@ pub(crate) use encode::{Encoder, Spill};
 /// Containers inside each other. Deeper ones could overflow the stack of the thread that decodes them.
 const DEPTH_MAX: u32 = 256;
 
-/// Why a value does not encode or decode.
+/// Why a value does not encode or decode. One word, so that the results of all the small steps stay in registers.
 #[derive(Debug)]
-pub(crate) struct Error(Cow<'static, str>);
+pub(crate) struct Error(Box<Cow<'static, str>>);
 
 type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(crate) const fn new(message: &'static str) -> Error {
-        Error(Cow::Borrowed(message))
+    #[cold]
+    pub(crate) fn new(message: &'static str) -> Error {
+        Error(Box::new(Cow::Borrowed(message)))
     }
 }
 
@@ -43,13 +44,13 @@ impl std::error::Error for Error {}
 
 impl serde::ser::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Error(Cow::Owned(message.to_string()))
+        Error(Box::new(Cow::Owned(message.to_string())))
     }
 }
 
 impl serde::de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Error(Cow::Owned(message.to_string()))
+        Error(Box::new(Cow::Owned(message.to_string())))
     }
 }
 

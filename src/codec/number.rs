@@ -26,7 +26,7 @@ macro_rules! numbers {
         pub(super) fn $read<'de>(input: &mut impl Input<'de>, bits: u32) -> Result<$number> {
             let mut number: $number = 0;
             for shift in (0..bits).step_by(7) {
-                let byte = input.byte().ok_or(Error::new(SHORT))?;
+                let byte = input.byte().ok_or_else(|| Error::new(SHORT))?;
                 if shift + 7 > bits && u32::from(byte) >> (bits - shift) != 0 {
                     break;
                 }
