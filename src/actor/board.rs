@@ -43,16 +43,20 @@ impl<R> Board<R> {
 
     /// A new call, and how many others there are.
     pub(super) fn register(&mut self) -> (CallNumber, usize) {
-        let call = self.next;
-        self.next = CallNumber(call.0 + 1);
+        let mut call = self.next;
+        // Numbers come again, and a call may wait for days.
+        while self.calls.get_mut(call).is_some() {
+            call = call.next();
+        }
+        self.next = call.next();
         let others = self.calls.len();
-        self.calls.insert(call.0);
+        self.calls.insert(call);
         (call, others)
     }
 
     /// Nobody waits for it any more.
     pub(super) fn forget(&mut self, call: CallNumber) {
-        self.calls.remove(call.0);
+        self.calls.remove(call);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -61,7 +65,7 @@ impl<R> Board<R> {
 
     /// What a call came to, if that is known; then it is no more.
     pub(super) fn take(&mut self, call: CallNumber) -> Option<Outcome<R>> {
-        let outcome = self.calls.get_mut(call.0).and_then(Option::take);
+        let outcome = self.calls.get_mut(call).and_then(Option::take);
         let outcome = outcome.or_else(|| self.gone.then_some(Outcome::Gone))?;
         self.forget(call);
         Some(outcome)
@@ -86,7 +90,7 @@ impl<R> Board<R> {
             return Led::Own(outcome);
         }
         // An answer that nobody waits for came too late.
-        if let Some(waits) = self.calls.get_mut(call.0) {
+        if let Some(waits) = self.calls.get_mut(call) {
             *waits = Some(outcome);
         }
         Led::Other
@@ -95,8 +99,8 @@ impl<R> Board<R> {
 
 /// The calls that are out, and what they came to; `None` while they wait. Mostly there is one, which costs no tree.
 struct Calls<R> {
-    one: Option<(u64, Option<Outcome<R>>)>,
-    more: BTreeMap<u64, Option<Outcome<R>>>,
+    one: Option<(CallNumber, Option<Outcome<R>>)>,
+    more: BTreeMap<CallNumber, Option<Outcome<R>>>,
 }
 
 impl<R> Calls<R> {
@@ -111,7 +115,7 @@ impl<R> Calls<R> {
         usize::from(self.one.is_some()) + self.more.len()
     }
 
-    fn insert(&mut self, call: u64) {
+    fn insert(&mut self, call: CallNumber) {
         if self.one.is_none() {
             self.one = Some((call, None));
         } else {
@@ -119,17 +123,32 @@ impl<R> Calls<R> {
         }
     }
 
-    fn get_mut(&mut self, call: u64) -> Option<&mut Option<Outcome<R>>> {
+    fn get_mut(&mut self, call: CallNumber) -> Option<&mut Option<Outcome<R>>> {
         match &mut self.one {
             Some((one, outcome)) if *one == call => Some(outcome),
             _ => self.more.get_mut(&call),
         }
     }
 
-    fn remove(&mut self, call: u64) {
+    fn remove(&mut self, call: CallNumber) {
         match &self.one {
             Some((one, _)) if *one == call => self.one = None,
             _ => drop(self.more.remove(&call)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_out_is_not_given_again() {
+        let mut board = Board::<()>::new();
+        let (long, _) = board.register();
+        board.next = CallNumber(u32::MAX);
+        let (last, _) = board.register();
+        assert_eq!((long, last), (CallNumber(0), CallNumber(u32::MAX)));
+        assert_eq!(board.register(), (CallNumber(1), 2));
     }
 }

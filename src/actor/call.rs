@@ -43,7 +43,7 @@ pub(super) fn handling<T>(chain: Chain, handle: impl FnOnce() -> T) -> T {
     struct Restore(Option<Chain>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            HANDLING.set(self.0.take());
+            HANDLING.with(|handling| handling.replace(self.0.take()));
         }
     }
     let _restore = Restore(HANDLING.replace(Some(chain)));

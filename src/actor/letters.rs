@@ -122,9 +122,9 @@ pub(crate) struct Header {
     pub(crate) call: CallNumber,
 }
 
-/// Which call of its session it is; notes itself as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CallNumber(pub(crate) u64);
+/// Which call of its session it is; notes itself as well. After four billion they come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallNumber(pub(crate) u32);
 
 thread_local! {
     static HEARD: Cell<Option<Header>> = const { Cell::new(None) };
@@ -139,6 +139,10 @@ impl Header {
 }
 
 impl CallNumber {
+    pub(crate) fn next(self) -> CallNumber {
+        CallNumber(self.0.wrapping_add(1))
+    }
+
     /// The last one that was decoded on this thread; once.
     pub(crate) fn heard() -> Option<CallNumber> {
         HEARD_CALL.take()
@@ -146,15 +150,16 @@ impl CallNumber {
 }
 
 impl Serialize for CallNumber {
+    /// Of fixed width, as the session's: a number of variable length takes a step for each byte.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(self.0)
+        serializer.serialize_f32(f32::from_bits(self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for CallNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let call = CallNumber(u64::deserialize(deserializer)?);
-        HEARD_CALL.set(Some(call));
+        let call = CallNumber(f32::deserialize(deserializer)?.to_bits());
+        HEARD_CALL.with(|heard| heard.set(Some(call)));
         Ok(call)
     }
 }
@@ -173,7 +178,7 @@ impl<'de> Deserialize<'de> for Header {
             session: session.to_bits(),
             call,
         };
-        HEARD.set(Some(header));
+        HEARD.with(|heard| heard.set(Some(header)));
         Ok(header)
     }
 }
