@@ -83,6 +83,13 @@ pub(crate) fn runs_this_image(pid: u32) -> bool {
     file(&pid.to_string()).is_some_and(|image| file("self") == Some(image))
 }
 
+/// The time since some moment, to a few milliseconds: it was counted by the system at its last tick, so nothing is measured.
+#[inline]
+pub(crate) fn rough_time() -> Duration {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
