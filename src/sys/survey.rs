@@ -86,7 +86,12 @@ pub(crate) fn runs_this_image(pid: u32) -> bool {
 /// The time since some moment, to a few milliseconds: it was counted by the system at its last tick, so nothing is measured.
 #[inline]
 pub(crate) fn rough_time() -> Duration {
-    let time = clock_gettime(ClockId::MonotonicCoarse);
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // By the C library, since Valgrind hides from a program the place where rustix looks for this function.
+    // SAFETY: `time` is what it writes to, and outlives the call.
+    if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) } != 0 {
+        unreachable!("Linux has had this clock since 2.6.32");
+    }
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
