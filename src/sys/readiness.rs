@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recv, recvmsg, sockopt};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketType, recv, recvmsg, sockopt};
 
 use super::linux::{is_ready, poll_until, retry};
 
@@ -64,12 +64,23 @@ pub(crate) fn has_packet(socket: RawFd) -> bool {
 /// What comes next on a packet socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// A packet of so many bytes, and its first two words, if it has them.
-    Packet(usize, [usize; 2]),
+    /// A packet of so many bytes, its first two words, if it has them, and what comes of its descriptors.
+    Packet(usize, [usize; 2], Descriptors),
     /// The other end is closed, and all that was said is read.
     End,
     /// Nothing before the deadline.
     Nothing,
+}
+
+/// What comes of the descriptors of a packet when ipc-channel takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Descriptors {
+    /// It gets all of them.
+    Fit,
+    /// This process has no room for some.
+    Starved,
+    /// They are more than ipc-channel sends or takes.
+    TooMany,
 }
 
 /// Waits for the next packet, which stays there; until `deadline` if there is one.
@@ -79,10 +90,19 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
         let mut words = [0usize; 2];
         // Without a deadline the look itself waits.
         let look = if deadline.is_some() { flags | RecvFlags::DONTWAIT } else { flags };
-        match recv(borrow(socket), bytemuck::bytes_of_mut(&mut words), look) {
-            Ok((_, 0)) if !is_at_end(socket)? => return Ok(Next::Packet(0, words)),
-            Ok((_, 0)) => return Ok(Next::End),
-            Ok((_, length)) => return Ok(Next::Packet(length, words)),
+        let mut bytes = [IoSliceMut::new(bytemuck::bytes_of_mut(&mut words))];
+        match recvmsg(borrow(socket), &mut bytes, &mut RecvAncillaryBuffer::default(), look) {
+            Ok(packet) if packet.bytes == 0 && is_at_end(socket)? => return Ok(Next::End),
+            Ok(packet) => {
+                // Without room for them, the system says that they are cut off.
+                let has_descriptors = packet.flags.contains(ReturnFlags::CTRUNC);
+                let descriptors = if has_descriptors {
+                    try_descriptors(socket)
+                } else {
+                    Descriptors::Fit
+                };
+                return Ok(Next::Packet(packet.bytes, words, descriptors));
+            }
             Err(Errno::AGAIN) => {
                 let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
                 if over || !poll_until(&mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::IN)], deadline)? {
@@ -102,18 +122,29 @@ fn is_at_end(socket: RawFd) -> io::Result<bool> {
 }
 
 /// ipc-channel sends no more with one packet.
-const PACKET_DESCRIPTORS_MAX: usize = 64;
+const IPC_CHANNEL_DESCRIPTORS_MAX: usize = 64;
+/// The system sends no more with one packet (`SCM_MAX_FD`).
+const PACKET_DESCRIPTORS_MAX: usize = 253;
 
-/// Whether this process has room for the descriptors that come with the next packet, which stays there: it gets them for
-/// a moment. Without room they would be lost, and the packet with them.
-pub(crate) fn has_room_for_descriptors(socket: RawFd) -> bool {
+/// Takes the descriptors of the next packet for a moment; it stays there, and they with it.
+fn try_descriptors(socket: RawFd) -> Descriptors {
     let mut nothing = [0; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let peeked = retry(|| recvmsg(borrow(socket), &mut [IoSliceMut::new(&mut nothing)], &mut ancillary, flags));
-    // What else is wrong with it is found when it is read.
-    peeked.map_or(true, |packet| !packet.flags.contains(ReturnFlags::CTRUNC))
+    let taken = ancillary.drain().map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => descriptors.count(),
+        _ => 0,
+    });
+    if taken.sum::<usize>() > IPC_CHANNEL_DESCRIPTORS_MAX {
+        return Descriptors::TooMany;
+    }
+    match peeked {
+        Ok(packet) if packet.flags.contains(ReturnFlags::CTRUNC) => Descriptors::Starved,
+        // What else is wrong with it is found when it is read.
+        _ => Descriptors::Fit,
+    }
 }
 
 /// Takes the next packet away, unread.

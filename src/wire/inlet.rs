@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, no_panic, receiver_again};
 use crate::descriptor;
-use crate::sys::{self, Next};
+use crate::sys::{self, Descriptors, Next};
 
 /// The receiving end of a channel.
 #[derive(Debug)]
@@ -66,19 +66,16 @@ impl<M> Inlet<M> {
 impl<M: DeserializeOwned + Serialize> Inlet<M> {
     /// Receives one message, until `deadline` if there is one.
     ///
-    /// One whose descriptors this process has no room for stays: [`Failure::Starved`]. What is no message is taken away, and an error of the kind `InvalidData`; the next one may be one.
+    /// One whose descriptors this process has no room for stays: [`Failure::Starved`]. What is no message is taken away,
+    /// and an error of the kind `InvalidData`; the next one may be one.
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<M, Failure> {
         let socket = self.socket.ok_or(Failure::Disconnected)?;
         match sys::next_packet(socket, deadline)? {
             Next::Nothing => Err(Failure::Timeout),
             Next::End => Err(Failure::Disconnected),
-            Next::Packet(length, words) if is_message(length, words) => {
-                // ipc-channel would take the message, lose what does not fit, and call it one that does not decode.
-                if !sys::has_room_for_descriptors(socket) {
-                    return Err(Failure::Starved);
-                }
-                self.take()
-            }
+            Next::Packet(length, words, Descriptors::Fit) if is_message(length, words) => self.take(),
+            // ipc-channel would take the message, lose what does not fit, and call it one that does not decode.
+            Next::Packet(length, words, Descriptors::Starved) if is_message(length, words) => Err(Failure::Starved),
             Next::Packet(..) => {
                 sys::discard_packet(socket);
                 let error = io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message");
@@ -109,7 +106,7 @@ pub(crate) mod hostile {
     /// From this one on they are long.
     pub(crate) const LONG: u64 = 11;
 
-    fn packet(length: usize, total: usize, body: &[u8]) -> Vec<u8> {
+    pub(super) fn packet(length: usize, total: usize, body: &[u8]) -> Vec<u8> {
         [&length.to_ne_bytes(), &total.to_ne_bytes(), body].concat()
     }
 
@@ -149,9 +146,13 @@ pub(crate) mod hostile {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
-    use ipc_channel::ipc;
+    use ipc_channel::ipc::{self, IpcSender};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
     use super::*;
 
@@ -174,6 +175,36 @@ mod tests {
                 drop(sender);
                 assert!(matches!(inlet.recv(None), Err(Failure::Disconnected)), "{kind}");
             }
+        }
+    }
+
+    /// Sends a whole message and a descriptor so many times with it, as [`sys::send_packet`] does not.
+    fn send_with(to: &IpcSender<u8>, message: u8, count: usize) {
+        let socket = descriptor::socket_of(to).unwrap();
+        // Of sockets that a message does not claim ipc-channel makes a panic.
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let descriptors = vec![file.as_fd(); count];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let bytes = hostile::packet(17, 1, &[message]);
+        rustix::net::sendmsg(&socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::DONTWAIT).unwrap();
+    }
+
+    #[test]
+    fn more_descriptors_than_ipc_channel_takes_make_a_message_none() {
+        let (sender, receiver) = ipc::channel().unwrap();
+        let inlet = Inlet::new(receiver);
+        for count in [1, 64, 65, 253] {
+            send_with(&sender, 8, count);
+            sender.send(9).unwrap();
+            let got = inlet.recv(Some(Instant::now()));
+            match &got {
+                Ok(8) => assert!(count <= 64, "{count}"),
+                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => assert!(count > 64, "{count}"),
+                _ => panic!("{count}: {got:?}"),
+            }
+            assert!(matches!(inlet.recv(Some(Instant::now())), Ok(9)), "{count}");
         }
     }
 
