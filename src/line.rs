@@ -39,6 +39,16 @@ pub(crate) enum WaitEnd {
     Starved,
 }
 
+impl From<WaitEnd> for Failure {
+    fn from(end: WaitEnd) -> Failure {
+        match end {
+            WaitEnd::Timeout => Failure::Timeout,
+            WaitEnd::Gone => Failure::Disconnected,
+            WaitEnd::Starved => Failure::Starved,
+        }
+    }
+}
+
 /// What a line has to know of its user.
 pub(crate) trait Side<M> {
     /// Says to the other side, in shared memory, that this one sleeps; then a full fence.

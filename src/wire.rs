@@ -110,17 +110,13 @@ pub(crate) enum Failure {
     Io(io::Error),
 }
 
-/// What the system says when a process has no descriptors left.
-pub(crate) fn starved() -> io::Error {
-    io::Error::from_raw_os_error(libc::EMFILE)
-}
-
 impl Failure {
     /// For those to whom any of them is an error of the system.
     pub(crate) fn into_io(self) -> io::Error {
         match self {
             Failure::Io(error) => error,
-            Failure::Starved => starved(),
+            // What the system says when a process has no descriptors left.
+            Failure::Starved => io::Error::from_raw_os_error(libc::EMFILE),
             Failure::Timeout => io::ErrorKind::TimedOut.into(),
             Failure::Disconnected => io::Error::other("the other side is gone"),
         }

@@ -20,7 +20,7 @@ use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::line::{Line, Side, WaitEnd};
 use crate::sys::lock;
 use crate::watch::{Seat, Target, Waiter};
-use crate::wire::{self, WireHandle};
+use crate::wire::{self, Failure, WireHandle};
 
 /// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this
 /// one reports [`RecvError::Moved`]. What could not be sent or put comes back with the error, and receives on.
@@ -286,7 +286,7 @@ impl<T> Receiver<T> {
         self.shared()?.wait(deadline).map_err(|end| match end {
             WaitEnd::Timeout => RecvTimeoutError::Timeout,
             WaitEnd::Gone => RecvError::Disconnected.into(),
-            WaitEnd::Starved => RecvError::Io(wire::starved()).into(),
+            WaitEnd::Starved => RecvError::Io(Failure::Starved.into_io()).into(),
         })
     }
 

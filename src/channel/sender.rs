@@ -137,11 +137,7 @@ pub(super) enum SendEnd {
 
 impl From<WaitEnd> for SendEnd {
     fn from(end: WaitEnd) -> Self {
-        match end {
-            WaitEnd::Timeout => SendEnd::Timeout,
-            WaitEnd::Gone => SendEnd::Disconnected,
-            WaitEnd::Starved => SendEnd::Io(wire::starved()),
-        }
+        Failure::from(end).into()
     }
 }
 
@@ -174,8 +170,7 @@ impl From<Failure> for SendEnd {
         match failure {
             Failure::Disconnected => SendEnd::Disconnected,
             Failure::Timeout => SendEnd::Timeout,
-            Failure::Starved => SendEnd::Io(wire::starved()),
-            Failure::Io(error) => SendEnd::Io(error),
+            failure => SendEnd::Io(failure.into_io()),
         }
     }
 }

@@ -220,7 +220,7 @@ impl Source {
         };
         if matches!(packet, Err(Failure::Starved)) {
             // It is still there, and so is its entry.
-            return Some(Arrived::Lost(wire::starved()));
+            return Some(Arrived::Lost(Failure::Starved.into_io()));
         }
         self.entries.take(front);
         self.link.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);

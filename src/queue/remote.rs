@@ -53,11 +53,7 @@ impl From<(Item, u64)> for Taken {
 
 impl From<WaitEnd> for RemoteEnd {
     fn from(end: WaitEnd) -> Self {
-        match end {
-            WaitEnd::Timeout => RemoteEnd::Over(Over::Timeout),
-            WaitEnd::Gone => RemoteEnd::Gone,
-            WaitEnd::Starved => Failure::Starved.into(),
-        }
+        Failure::from(end).into()
     }
 }
 

@@ -147,12 +147,12 @@ impl NoSession {
 
 impl From<WaitEnd> for NoSession {
     fn from(end: WaitEnd) -> NoSession {
-        match end {
-            WaitEnd::Timeout => NoSession::Timeout,
-            WaitEnd::Gone => NoSession::Failed(SyncError::Disconnected),
-            WaitEnd::Starved => NoSession::Failed(SyncError::Handle(HandleError::Io {
+        match Failure::from(end) {
+            Failure::Timeout => NoSession::Timeout,
+            Failure::Disconnected => NoSession::Failed(SyncError::Disconnected),
+            failure => NoSession::Failed(SyncError::Handle(HandleError::Io {
                 act: "reach its owner",
-                message: wire::starved().to_string(),
+                message: failure.into_io().to_string(),
             })),
         }
     }
