@@ -432,12 +432,8 @@ impl Consumer {
     /// Copies entries with this tag from the front, as many as there are but `most`, behind `bytes`, and takes them: how
     /// many. What was copied are whole entries. Only of a producer that never recalls.
     pub(crate) fn take_run(&mut self, tag: u32, most: usize, bytes: &mut Vec<u8>) -> Result<usize, Corrupt> {
-        let head = self.place.head().load(Ordering::Acquire) & POSITION;
-        let tail = self.place.tail().load(Ordering::Acquire);
+        let (head, tail) = self.span()?;
         let available = distance(head, tail);
-        if head % 8 != 0 || tail > POSITION || available > CAPACITY as u64 {
-            return Err(Corrupt);
-        }
         // For `front`, whose look may be older than what is taken here.
         self.seen = tail;
         let (mut end, mut count) = (0, 0);
@@ -458,15 +454,10 @@ impl Consumer {
         bytes.resize(start + end as usize, 0);
         self.place.read_into(head, &mut bytes[start..]);
         // Once more, now that nobody else can write them.
-        let mut rest = &bytes[start..];
-        for _ in 0..count {
-            let (found, _, behind) = split_entry(rest).ok_or(Corrupt)?;
-            if found != tag {
-                return Err(Corrupt);
-            }
-            rest = behind;
-        }
-        if !rest.is_empty() {
+        let copied: Option<usize> = entries(&bytes[start..])
+            .map(|entry| matches!(entry, Ok((found, _)) if found == tag).then_some(1))
+            .sum();
+        if copied != Some(count) {
             return Err(Corrupt);
         }
         // Sequentially consistent, as `publish`: the producer may wait for room.
@@ -476,17 +467,23 @@ impl Consumer {
 
     /// Copies all entries that are there, and takes them: for [`entries`]. Only of a producer that never recalls.
     pub(crate) fn take_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Corrupt> {
-        let word = self.place.head().load(Ordering::Acquire);
-        let tail = self.place.tail().load(Ordering::Acquire);
-        let available = distance(word, tail);
-        if tail > POSITION || available > CAPACITY as u64 {
-            return Err(Corrupt);
-        }
-        bytes.resize(available as usize, 0);
-        self.place.read_into(word & POSITION, bytes);
+        let (head, tail) = self.span()?;
+        bytes.resize(distance(head, tail) as usize, 0);
+        self.place.read_into(head, bytes);
         // Sequentially consistent, as `publish`: the producer may wait for room.
-        self.place.head().store((word & !POSITION) | tail, Ordering::SeqCst);
+        self.place.head().store(tail, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// From where to where entries are there, of a producer that never recalls: so there is no epoch.
+    fn span(&self) -> Result<(u64, u64), Corrupt> {
+        let head = self.place.head().load(Ordering::Acquire) & POSITION;
+        let tail = self.place.tail().load(Ordering::Acquire);
+        if head % WORD == 0 && tail <= POSITION && distance(head, tail) <= CAPACITY as u64 {
+            Ok((head, tail))
+        } else {
+            Err(Corrupt)
+        }
     }
 
     /// Bytes of entries that are there.
