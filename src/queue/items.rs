@@ -101,21 +101,20 @@ impl Items {
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Item> {
-        let item = match self.parts.front_mut()? {
-            Part::Run(run) => {
+        let item = match self.parts.pop_front()? {
+            Part::One(item) => item,
+            Part::Run(mut run) => {
                 let item = run.pop();
-                if run.count == 0 {
-                    self.close_run(VecDeque::pop_front);
+                if run.count > 0 {
+                    self.parts.push_front(Part::Run(run));
+                } else {
+                    self.keep_memory(run);
                 }
-                Some(item)
+                item
             }
-            Part::One(_) => match self.parts.pop_front()? {
-                Part::One(item) => Some(item),
-                Part::Run(_) => None,
-            },
         };
         self.count -= 1;
-        item
+        Some(item)
     }
 
     /// Adds the entries that `take` writes behind the bytes that it is given; it says how many.
@@ -165,17 +164,19 @@ impl Items {
     /// Drops the items whose entries take these bytes of a ring.
     pub(super) fn skip(&mut self, mut bytes: usize) -> Result<(), Corrupt> {
         while bytes > 0 {
-            let (size, count) = match self.parts.front().ok_or(Corrupt)? {
-                Part::Run(run) => run.front(usize::MAX, bytes),
-                Part::One(item) => (entry_size(item), 1),
-            };
-            if count == 0 || size > bytes {
-                return Err(Corrupt);
-            }
-            bytes -= size;
-            match self.parts.front() {
-                Some(Part::Run(_)) => self.skip_run(size, count),
-                _ => drop(self.pop_front()),
+            match self.parts.front().ok_or(Corrupt)? {
+                Part::Run(run) => {
+                    let (size, count) = run.front(usize::MAX, bytes);
+                    if count == 0 {
+                        return Err(Corrupt);
+                    }
+                    bytes -= size;
+                    self.skip_run(size, count);
+                }
+                Part::One(item) => {
+                    bytes = bytes.checked_sub(entry_size(item)).ok_or(Corrupt)?;
+                    self.pop_front();
+                }
             }
         }
         Ok(())
@@ -211,11 +212,15 @@ impl Items {
 
     /// Takes out a run that nothing is left of.
     fn close_run(&mut self, pop: fn(&mut VecDeque<Part>) -> Option<Part>) {
-        if let Some(Part::Run(mut run)) = pop(&mut self.parts) {
-            if run.bytes.capacity() <= SPARE_MAX {
-                run.bytes.clear();
-                self.spare = run.bytes;
-            }
+        if let Some(Part::Run(run)) = pop(&mut self.parts) {
+            self.keep_memory(run);
+        }
+    }
+
+    fn keep_memory(&mut self, mut run: Run) {
+        if run.bytes.capacity() <= SPARE_MAX {
+            run.bytes.clear();
+            self.spare = run.bytes;
         }
     }
 }
