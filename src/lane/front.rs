@@ -54,6 +54,12 @@ pub(crate) enum Outcome<'a> {
     Begun,
 }
 
+/// The tag of tasks of this kind; from [`QUIT`] on tags mean other things.
+fn task_tag(kind: u32) -> u32 {
+    assert!(kind < QUIT, "a program has fewer than {QUIT} workers");
+    kind
+}
+
 impl Front {
     pub(super) fn new(to_back: IpcSender<Down>, line: IpcReceiver<Up>, to_self: IpcSender<Up>) -> io::Result<Front> {
         let region = Arc::new(Region::new(REGION_BYTES)?);
@@ -78,20 +84,21 @@ impl Front {
 
     /// Gives tasks of a kind while there is room, for [`ring`](Front::ring) to tell; how many.
     pub(crate) fn push<'a>(&self, kind: u32, values: impl Iterator<Item = &'a [u8]>) -> u64 {
-        assert!(kind < QUIT, "a program has fewer than {QUIT} workers");
+        let tag = task_tag(kind);
         let mut tasks = lock(&self.tasks);
         // A back that scribbled over its ring gets nothing; who drains it finds out.
-        let given = values.take_while(|value| tasks.write(kind, value).unwrap_or(false)).count();
+        let given = values.take_while(|value| tasks.write(tag, value).unwrap_or(false)).count();
         tasks.publish();
         given as u64
     }
 
     /// Gives a task as a parcel. Only to a back that has nothing to do: then nothing of it is ever recalled.
     pub(crate) fn push_parcel(&self, kind: u32, packet: Packet) -> io::Result<()> {
+        let tag = task_tag(kind) | PARCEL_BIT;
         let packet = packet.with_inline_limit(PARCEL_INLINE)?;
         // The parcel first: who sees its entry finds it in the channel.
         wire::send(&lock(&self.to_back), Down::Parcel(packet)).map_err(|failure| io::Error::other(format!("{failure:?}")))?;
-        match lock(&self.tasks).push(kind | PARCEL_BIT, &[]) {
+        match lock(&self.tasks).push(tag, &[]) {
             Ok(true) => Ok(()),
             _ => Err(io::Error::other("the ring of an idle worker has no room")),
         }
