@@ -4,6 +4,8 @@ use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
+use offspring::sync::Event;
+use offspring::unix::{BuilderExt, Resource};
 use offspring::{Builder, Forwarding, JoinError, Queue, Stdio};
 
 #[derive(Clone, Debug)]
@@ -229,4 +231,37 @@ fn grandchildren_are_heard_with_their_own_name() {
     let _turn = turn();
     parent_of_a_speaker::spawn().unwrap().join().unwrap();
     assert_eq!(seen_of("inner").len(), 1);
+}
+
+#[offspring::worker]
+fn put(queue: Queue<u64>, go: Event) {
+    go.wait().unwrap();
+    queue.put(7).unwrap();
+}
+
+/// Its client comes while it has no descriptors for a session.
+#[offspring::worker]
+fn own() -> u64 {
+    let (queue, go) = (Queue::unbounded().unwrap(), Event::new().unwrap());
+    let child = put::spawn(queue.clone(), go.clone()).unwrap();
+    let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    go.set();
+    assert!(queue.get_timeout(Duration::from_millis(300)).is_err());
+    drop(hoard);
+    let got = queue.get().unwrap();
+    child.join().unwrap();
+    got
+}
+
+#[offspring::test(timeout = "60s")]
+fn an_owner_without_descriptors_says_so_once() {
+    let _turn = turn();
+    let builder = Builder::new().logs(Forwarding::Stderr).rlimit(Resource::OpenFiles, 64, 64);
+    let mut owner = builder.stderr(Stdio::piped()).spawn(own::new()).unwrap();
+    let output = owner.join_with_output();
+    assert_eq!(output.result.unwrap(), 7);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let said = stderr.matches("no descriptors left").count();
+    // Once more if the session itself found some of them not free yet.
+    assert!((1..=2).contains(&said), "{stderr}");
 }

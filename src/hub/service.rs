@@ -220,6 +220,8 @@ pub(crate) fn announce() {
 struct Member {
     inlet: Inlet<Up>,
     role: Role,
+    /// Whether it was put off and not heard since.
+    starved: bool,
 }
 
 enum Role {
@@ -330,11 +332,15 @@ impl Service {
         }
     }
 
-    /// This process has no descriptors for what a member sends: it is heard later. Until then the poller is to say nothing of it,
-    /// and it would say at once that there is something to read.
+    /// This process has no descriptors for what a member sends: it is heard later. Until then it is out of the poller, which
+    /// would say again and again that there is something to read. [`Poller::pause`] would not do: a paused member that has ended
+    /// is still told of (HUP), and the hub would do nothing else.
     fn put_off(&mut self, id: u64) {
-        log::warn!(target: "offspring::hub", "a client waits: this process has no descriptors left");
-        if let Some(socket) = self.members.get(&id).and_then(|member| member.inlet.socket()) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if !std::mem::replace(&mut member.starved, true) {
+            log::warn!(target: "offspring::hub", "a client waits: this process has no descriptors left");
+        }
+        if let Some(socket) = member.inlet.socket() {
             self.hub.poller.forget_socket(socket);
             self.put_off.push((Instant::now() + PUT_OFF, id));
         }
@@ -354,9 +360,12 @@ impl Service {
 
     fn hear_one(&mut self, id: u64) {
         for _ in 0..HEAR_MAX {
-            let Some(member) = self.members.get(&id) else { return };
+            let Some(member) = self.members.get_mut(&id) else { return };
             match member.inlet.recv(Some(Instant::now())) {
-                Ok(message) => self.message(id, message),
+                Ok(message) => {
+                    member.starved = false;
+                    self.message(id, message);
+                }
                 Err(Failure::Timeout) => return,
                 Err(Failure::Starved) => return self.put_off(id),
                 Err(Failure::Disconnected) => return self.closed(id),
@@ -417,12 +426,13 @@ impl Service {
         }
         let id = self.next;
         self.next += 1;
-        self.members.insert(id, Member { inlet, role });
+        let starved = false;
+        self.members.insert(id, Member { inlet, role, starved });
         Some(id)
     }
 
     fn closed(&mut self, id: u64) {
-        let Some(Member { inlet, role }) = self.members.remove(&id) else {
+        let Some(Member { inlet, role, .. }) = self.members.remove(&id) else {
             return;
         };
         if let Some(socket) = inlet.socket() {
