@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::address::ActorRef;
-use crate::actor::letters::{Blob, Control, Ending};
+use crate::actor::letters::{Blob, Ending, Request};
 use crate::channel::Sender;
 use crate::error::{DecodeError, DownReason, EncodeError};
 use crate::sys::lock;
@@ -211,7 +211,7 @@ pub(crate) struct Inner {
     /// Whether there is something to look for between two messages: an ending, a panic.
     pub(crate) news: AtomicBool,
     /// To this very process.
-    pub(crate) door: Sender<Control>,
+    pub(crate) door: Sender<Request>,
 }
 
 impl<A: Actor> Context<A> {
@@ -273,7 +273,7 @@ impl Inner {
     pub(crate) fn end(&self, ending: Ending) {
         self.set_ending(ending);
         // The way to itself is closed only if its receiver is gone, and with it the actor.
-        let _ = self.door.send(Control::Wake);
+        let _ = self.door.send(Request::Wake);
     }
 }
 

@@ -7,24 +7,17 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::board::Outcome;
-use crate::actor::letters::{Caller, Chain, Header, Letter, Request, Status};
+use crate::actor::board::{CallId, Outcome};
+use crate::actor::letters::{CallNumber, Caller, Chain, Direct, Header, Letter, Status};
 use crate::actor::link::{Ended, Link, end_of};
-use crate::actor::session::Session;
-use crate::error::{CallError, DownReason, PutError, PutTimeoutError, SendError, SendTimeoutError, TryPutError};
+use crate::actor::session::{Call, Session};
+use crate::channel;
+use crate::error::{CallError, DownReason, PutError, PutTimeoutError, TryPutError};
 use crate::limit::Limit;
 use crate::queue::JoinableQueue;
 
-/// Calls of one process that go around the mailbox at once; more wait in it, so that it bounds them.
-const DIRECT_MAX: usize = 16;
 /// How long one that lost its incarnation waits for the keeper's word, when its own time is up.
 const LAST_WORD: Duration = Duration::from_millis(500);
-
-/// The way that a call takes.
-pub(super) enum Route<M, R> {
-    Mailbox(Letter<M>),
-    Direct(Request<M, R>),
-}
 
 /// The actor that this process is.
 static ACTOR: OnceLock<Caller> = OnceLock::new();
@@ -77,45 +70,22 @@ where
             Some(session) => session,
             None => self.session(limit.instant())?.ok_or_else(|| self.late(timeout))?,
         };
-        let (header, others) = session.register();
+        // A call does not overtake this process's casts.
         let unhandled = self.unhandled();
-        let sent = match self.route(session.generation, header, unhandled, others, chain, message) {
-            Route::Mailbox(letter) => self.post(letter, limit.instant()),
-            Route::Direct(request) => self.send(&session, request, &limit),
+        let mut call = session.begin(unhandled.is_none());
+        let sent = match call.id {
+            CallId::Direct(place) => self.send_leading(&session, &mut call, place, &chain, &message, &limit),
+            CallId::Letter(number) => self.post(session.letter(number, chain, message), limit.instant()),
         };
         let outcome = match sent {
-            Ok(()) => session.wait(header.call, &limit),
+            Ok(()) => session.wait(call, &limit),
             Err(end) => {
-                session.forget(header.call);
+                session.cancel(call);
                 end.outcome()?
             }
         };
         self.conclude(outcome, unhandled, timeout)
             .unwrap_or_else(|| Err(self.lost(&session, limit.instant(), timeout)))
-    }
-
-    /// A call does not overtake this process's casts, and a process has not more than some calls around the mailbox.
-    pub(super) fn route(
-        &self,
-        generation: u64,
-        header: Header,
-        unhandled: Option<u64>,
-        others: usize,
-        chain: Chain,
-        message: M,
-    ) -> Route<M, R> {
-        if unhandled.is_some() || others >= DIRECT_MAX {
-            Route::Mailbox(Letter::Call {
-                header,
-                generation,
-                chain,
-                message,
-            })
-        } else if chain.is_empty() {
-            Route::Direct(Request::Call(header, message))
-        } else {
-            Route::Direct(Request::CallInLine(header, chain, message))
-        }
     }
 
     /// What the caller gets; `None` if the incarnation is gone, and its keeper must be asked.
@@ -134,7 +104,7 @@ where
     }
 
     /// Why there will be no answer from an incarnation that is gone.
-    fn lost(self: &Arc<Self>, session: &Session<M, R>, deadline: Instant, timeout: Duration) -> CallError {
+    fn lost(self: &Arc<Self>, session: &Session<R>, deadline: Instant, timeout: Duration) -> CallError {
         let generation = session.generation;
         match self.wait(Self::last_word(deadline), |status, ended| {
             self.end_of_call(generation, status, ended)
@@ -180,30 +150,42 @@ where
         Err(CallError::Cycle { path: path.join(" -> ") })
     }
 
-    fn send(&self, session: &Session<M, R>, request: Request<M, R>, limit: &Limit) -> Result<(), SendEnd> {
-        match self.try_send(session, request, limit)? {
-            None => Ok(()),
-            Some(_) => Err(SendEnd::Timeout),
+    /// Sends a call whose thread may lead. The answers of others must not wait for room with it.
+    fn send_leading(
+        &self,
+        session: &Session<R>,
+        call: &mut Call,
+        place: usize,
+        chain: &Chain,
+        message: &M,
+        limit: &Limit,
+    ) -> Result<(), SendEnd> {
+        if call.leads {
+            match self.send(session, place, chain, message, &Limit::after(Duration::ZERO)) {
+                Err(SendEnd::Timeout) => session.give_up_lead(call),
+                sent => return sent,
+            }
         }
+        self.send(session, place, chain, message, limit)
     }
 
-    /// Gives the request back if there was no room for it until then.
-    pub(super) fn try_send(
-        &self,
-        session: &Session<M, R>,
-        request: Request<M, R>,
-        limit: &Limit,
-    ) -> Result<Option<Request<M, R>>, SendEnd> {
-        match session.door.send_within(request, limit) {
-            Ok(()) => Ok(None),
-            Err(SendTimeoutError::Timeout(request)) => Ok(Some(request)),
-            Err(SendTimeoutError::Failed(SendError::Disconnected(_) | SendError::Moved(_))) => Err(SendEnd::Gone),
-            Err(SendTimeoutError::Failed(SendError::Encode(_, source))) => Err(SendEnd::Failed(CallError::Encode {
+    pub(super) fn send(&self, session: &Session<R>, place: usize, chain: &Chain, message: &M, limit: &Limit) -> Result<(), SendEnd> {
+        let special = !chain.is_empty();
+        let direct = Direct { place, special };
+        let sent = if special {
+            session.send(direct, &(chain, message), limit)
+        } else {
+            session.send(direct, message, limit)
+        };
+        sent.map_err(|end| match end {
+            channel::SendEnd::Timeout => SendEnd::Timeout,
+            channel::SendEnd::Disconnected => SendEnd::Gone,
+            channel::SendEnd::Encode(source) => SendEnd::Failed(CallError::Encode {
                 actor: self.name.clone(),
                 source,
-            })),
-            Err(SendTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
-        }
+            }),
+            channel::SendEnd::Io(error) => SendEnd::Failed(self.io(error)),
+        })
     }
 
     fn post(self: &Arc<Self>, letter: Letter<M>, deadline: Instant) -> Result<(), SendEnd> {
@@ -227,6 +209,20 @@ where
                 source,
             })),
             Err(PutTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
+        }
+    }
+}
+
+impl<R> Session<R> {
+    pub(super) fn letter<M>(&self, call: CallNumber, chain: Chain, message: M) -> Letter<M> {
+        Letter::Call {
+            header: Header {
+                session: self.number,
+                call,
+            },
+            generation: self.generation,
+            chain,
+            message,
         }
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::board::Outcome;
-use crate::actor::call::{Route, SendEnd, after, in_line};
-use crate::actor::letters::{CallNumber, Chain, Letter, Request, Status};
+use crate::actor::board::{CallId, Outcome};
+use crate::actor::call::{SendEnd, after, in_line};
+use crate::actor::letters::{Chain, Letter, Status};
 use crate::actor::link::{Ended, Link};
 use crate::actor::reach::ASK_AGAIN;
 use crate::actor::session::{OpenEnd, Session};
@@ -58,14 +58,19 @@ async fn pass(pause: &mut Duration, deadline: Instant) -> bool {
 }
 
 /// A call whose answer somebody waits for. Dropped, nobody does.
-struct Waiting<'a, M, R> {
-    session: &'a Session<M, R>,
-    call: CallNumber,
+struct Waiting<'a, R: DeserializeOwned> {
+    session: &'a Session<R>,
+    call: CallId,
+    sent: bool,
+    /// It has come to something, so that it is no more.
+    over: bool,
 }
 
-impl<M, R> Drop for Waiting<'_, M, R> {
+impl<R: DeserializeOwned> Drop for Waiting<'_, R> {
     fn drop(&mut self) {
-        self.session.forget(self.call);
+        if !self.over {
+            self.session.forget(self.call, self.sent);
+        }
     }
 }
 
@@ -99,34 +104,42 @@ where
 
     async fn outcome_async(
         self: &Arc<Self>,
-        session: &Session<M, R>,
+        session: &Session<R>,
         unhandled: Option<u64>,
         chain: Chain,
         message: M,
         deadline: Instant,
     ) -> Result<Outcome<R>, CallError> {
-        let (header, others) = session.register();
-        let call = header.call;
-        let waiting = Waiting { session, call };
-        let sent = match self.route(session.generation, header, unhandled, others, chain, message) {
-            Route::Mailbox(letter) => self.post_async(letter, deadline).await,
-            Route::Direct(request) => self.send_async(session, request, deadline).await,
+        let call = session.register(unhandled.is_none());
+        let mut waiting = Waiting {
+            session,
+            call,
+            sent: false,
+            over: false,
+        };
+        let sent = match call {
+            CallId::Direct(place) => self.send_async(session, place, chain, message, deadline).await,
+            CallId::Letter(number) => self.post_async(session.letter(number, chain, message), deadline).await,
         };
         match sent {
-            Ok(()) => session.answer_async(waiting.call, deadline).await.map_err(|error| self.io(error)),
+            Ok(()) => {
+                waiting.sent = true;
+                let answer = session.answer_async(call, deadline).await.map_err(|error| self.io(error))?;
+                waiting.over = answer.is_some();
+                Ok(answer.unwrap_or(Outcome::Timeout))
+            }
             Err(end) => end.outcome(),
         }
     }
 
-    async fn send_async(&self, session: &Session<M, R>, mut request: Request<M, R>, deadline: Instant) -> Result<(), SendEnd> {
+    async fn send_async(&self, session: &Session<R>, place: usize, chain: Chain, message: M, deadline: Instant) -> Result<(), SendEnd> {
         let mut pause = NO_ROOM.0;
-        while let Some(back) = self.try_send(session, request, &Limit::at(Some(Instant::now())))? {
-            request = back;
-            if !pass(&mut pause, deadline).await {
-                return Err(SendEnd::Timeout);
+        loop {
+            match self.send(session, place, &chain, &message, &Limit::after(Duration::ZERO)) {
+                Err(SendEnd::Timeout) if pass(&mut pause, deadline).await => {}
+                sent => return sent,
             }
         }
-        Ok(())
     }
 
     async fn post_async(self: &Arc<Self>, mut letter: Letter<M>, deadline: Instant) -> Result<(), SendEnd> {
@@ -174,7 +187,7 @@ where
     }
 
     /// As `session`.
-    async fn session_async(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<M, R>>>, CallError> {
+    async fn session_async(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<R>>>, CallError> {
         if let Some(session) = self.own_session() {
             return Ok(Some(session));
         }
@@ -184,7 +197,7 @@ where
             let up = self.wait_async(deadline, |status, _| self.up(status, after)).await?;
             let Some(up) = up else { return Ok(None) };
             let (generation, door) = up?;
-            match Session::open(generation, door.retype(), Instant::now()) {
+            match Session::open(generation, &door, Instant::now()) {
                 Ok(session) => return Ok(Some(self.settle_session(session))),
                 Err(OpenEnd::Timeout) => {
                     if !pass(&mut pause, deadline).await {
@@ -198,9 +211,9 @@ where
     }
 }
 
-impl<M, R: DeserializeOwned> Session<M, R> {
-    /// As `wait`.
-    async fn answer_async(&self, call: CallNumber, deadline: Instant) -> std::io::Result<Outcome<R>> {
+impl<R: DeserializeOwned> Session<R> {
+    /// As `wait`; `None` at the deadline.
+    async fn answer_async(&self, call: CallId, deadline: Instant) -> std::io::Result<Option<Outcome<R>>> {
         let target = self.target();
         let told = until(self.told(), deadline, || self.try_wait(call));
         // Told by threads that lead; by the line itself when there are none.
@@ -217,6 +230,6 @@ impl<M, R: DeserializeOwned> Session<M, R> {
             }
             Poll::Pending
         });
-        Ok(outcome.await?.unwrap_or(Outcome::Timeout))
+        outcome.await
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::actor::letters::{Answer, Header};
-use crate::channel::Sender;
+use crate::actor::letters::{Answer, Direct, Header};
+use crate::channel::{SendEnd, Sender};
 use crate::error::{SendError, SendTimeoutError};
+use crate::limit::Limit;
 use crate::sys::lock;
 
 /// A client that does not take its answers for this long gets no more.
@@ -17,7 +18,63 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A call through the mailbox may come in before its session was opened on the other way. So long its answer is kept.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// The sessions by their numbers.
+/// The sessions by the rings that their calls come from: of the main thread, which alone hears those.
+pub(super) struct Doors<R>(BTreeMap<u64, Door<R>>);
+
+struct Door<R> {
+    session: u64,
+    answers: Sender<Answer<R>>,
+}
+
+impl<R: Serialize> Doors<R> {
+    pub(super) fn new() -> Doors<R> {
+        Doors(BTreeMap::new())
+    }
+
+    /// Opens a session; `sources` are those that may still send, in order, and the sessions of others are at an end.
+    pub(super) fn open(&mut self, source: u64, session: u64, answers: Sender<Answer<R>>, sources: &[u64], clients: &Clients<R>) {
+        self.0.retain(|of, door| {
+            let lives = sources.binary_search(of).is_ok();
+            if !lives {
+                clients.close(door.session);
+            }
+            lives
+        });
+        clients.open(session, answers.clone());
+        self.0.insert(source, Door { session, answers });
+    }
+
+    pub(super) fn close(&mut self, source: u64, clients: &Clients<R>) {
+        if let Some(door) = self.0.remove(&source) {
+            clients.close(door.session);
+        }
+    }
+
+    /// Answers a direct call. A client that has closed its session waits for nothing.
+    pub(super) fn answer(&mut self, source: u64, place: usize, reply: Result<R, String>, clients: &Clients<R>) {
+        let Some(door) = self.0.get(&source) else { return };
+        let send_refusal = |text: &str| {
+            let refusal = Direct { place, special: true };
+            door.answers.send_marked(refusal.mark(), text, &Limit::after(PATIENCE))
+        };
+        let sent = match reply {
+            Ok(reply) => {
+                let answer = Direct { place, special: false };
+                match door.answers.send_marked(answer.mark(), &reply, &Limit::after(PATIENCE)) {
+                    Err(SendEnd::Encode(error)) => send_refusal(&error.to_string()),
+                    sent => sent,
+                }
+            }
+            Err(text) => send_refusal(&text),
+        };
+        if let Err(end) = sent {
+            log::debug!(target: "offspring::actor", "a client takes no answers any more: {end:?}");
+            self.close(source, clients);
+        }
+    }
+}
+
+/// The sessions by their numbers, which are in letters.
 pub(super) struct Clients<R>(Mutex<BTreeMap<u64, Client<R>>>);
 
 enum Client<R> {
@@ -31,42 +88,33 @@ impl<R: Serialize> Clients<R> {
         Clients(Mutex::default())
     }
 
-    pub(super) fn open(&self, session: u64, answers: Sender<Answer<R>>) {
+    fn open(&self, session: u64, answers: Sender<Answer<R>>) {
         let before = lock(&self.0).insert(session, Client::Open(answers.clone()));
         if let Some(Client::Early(_, early)) = before {
             early.into_iter().for_each(|answer| self.send(session, &answers, answer));
         }
     }
 
-    pub(super) fn close(&self, session: u64) {
+    fn close(&self, session: u64) {
         lock(&self.0).remove(&session);
     }
 
-    /// Answers a direct call. A client that has closed its session waits for nothing.
-    pub(super) fn answer(&self, header: Header, reply: Result<R, String>) {
-        let answers = match lock(&self.0).get(&header.session) {
-            Some(Client::Open(answers)) => answers.clone(),
-            _ => return,
-        };
-        let call = header.call;
-        self.send(header.session, &answers, Answer { call, reply });
-    }
-
     /// Answers a call that came through the mailbox. Waits for no opening: who reads it may wait for the turn of who answers.
-    pub(super) fn answer_letter(&self, header: Header, reply: Result<R, String>) {
+    pub(super) fn answer(&self, header: Header, reply: Result<R, String>) {
+        let answer = Answer { call: header.call, reply };
         let mut clients = lock(&self.0);
-        if let Some(Client::Open(_)) = clients.get(&header.session) {
+        if let Some(Client::Open(answers)) = clients.get(&header.session) {
+            let answers = answers.clone();
             drop(clients);
-            return self.answer(header, reply);
+            return self.send(header.session, &answers, answer);
         }
         let now = Instant::now();
         clients.retain(|_, client| !matches!(client, Client::Early(since, _) if now - *since > OPENING));
-        let call = header.call;
         match clients.entry(header.session) {
-            Entry::Vacant(place) => drop(place.insert(Client::Early(now, vec![Answer { call, reply }]))),
+            Entry::Vacant(place) => drop(place.insert(Client::Early(now, vec![answer]))),
             Entry::Occupied(mut place) => {
                 if let Client::Early(_, early) = place.get_mut() {
-                    early.push(Answer { call, reply });
+                    early.push(answer);
                 }
             }
         }
@@ -97,25 +145,46 @@ mod tests {
     #[test]
     fn an_answer_that_is_early_waits_for_its_session() {
         let clients = Clients::<u64>::new();
+        let mut doors = Doors::new();
         let (sender, answers) = channel::<Answer<u64>>().unwrap();
         let header = |call| Header {
             session: 7,
             call: CallNumber(call),
         };
-        clients.answer_letter(header(1), Ok(10));
-        clients.answer_letter(header(2), Ok(20));
-        clients.open(7, sender);
-        clients.answer_letter(header(3), Ok(30));
-        clients.answer(header(4), Ok(40));
+        clients.answer(header(1), Ok(10));
+        clients.answer(header(2), Ok(20));
+        doors.open(0, 7, sender, &[0], &clients);
+        clients.answer(header(3), Ok(30));
         let got: Vec<_> = answers
             .iter()
-            .take(4)
+            .take(3)
             .map(|answer| (answer.call.0, answer.reply.unwrap()))
             .collect();
-        assert_eq!(got, [(1, 10), (2, 20), (3, 30), (4, 40)]);
-        // Of a direct call the session was open before, so this one is closed.
-        clients.close(7);
-        clients.answer(header(5), Ok(50));
-        assert!(answers.try_recv().is_err());
+        assert_eq!(got, [(1, 10), (2, 20), (3, 30)]);
+    }
+
+    #[test]
+    fn direct_calls_are_answered_where_they_came_from() {
+        let clients = Clients::<u64>::new();
+        let mut doors = Doors::new();
+        let [(one, ones), (other, others)] = [(); 2].map(|()| channel::<Answer<u64>>().unwrap());
+        doors.open(4, 7, one, &[4], &clients);
+        doors.open(5, 8, other, &[4, 5], &clients);
+        doors.answer(4, 3, Ok(40), &clients);
+        doors.answer(5, 0, Err("no".to_owned()), &clients);
+        let arrived = ones.take(None).unwrap();
+        let place = |place, special| Some(Direct { place, special });
+        assert_eq!(Direct::of(arrived.mark), place(3, false));
+        assert_eq!(arrived.decode::<u64>().unwrap(), 40);
+        let arrived = others.take(None).unwrap();
+        assert_eq!(Direct::of(arrived.mark), place(0, true));
+        assert_eq!(arrived.decode::<String>().unwrap(), "no");
+        // What is closed is not answered, and a ring that has ended takes its session along.
+        doors.close(4, &clients);
+        doors.answer(4, 3, Ok(41), &clients);
+        let (third, _answers) = channel().unwrap();
+        doors.open(6, 9, third, &[6], &clients);
+        assert!(ones.try_recv().is_err() && others.try_recv().is_err());
+        assert_eq!(lock(&clients.0).keys().copied().collect::<Vec<_>>(), [9]);
     }
 }

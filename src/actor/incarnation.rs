@@ -31,9 +31,9 @@ pub struct ActorProcess<A: Actor> {
     pub(crate) previous: Option<DownReason>,
     pub(crate) checkpoint: Option<Blob>,
     pub(crate) args: A::Args,
-    pub(crate) inbound: Receiver<Request<A::Message, A::Reply>>,
+    pub(crate) inbound: Receiver<Request>,
     /// To itself.
-    pub(crate) door: Sender<Request<A::Message, A::Reply>>,
+    pub(crate) door: Sender<Request>,
     pub(crate) mailbox: JoinableQueue<Erased>,
     pub(crate) reports: Sender<Report>,
     pub(crate) address: ActorRef<A>,
@@ -63,7 +63,7 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
                 checkpoint: self.checkpoint,
                 ending: Mutex::new(None),
                 news: AtomicBool::new(false),
-                door: self.door.retype(),
+                door: self.door,
             }),
             address: self.address,
         };

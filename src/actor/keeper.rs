@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use crate::actor::incarnation::Outcome;
-use crate::actor::letters::{ActorKey, Blob, Control, Erased, News, Status};
+use crate::actor::letters::{ActorKey, Blob, Erased, News, Request, Status};
 use crate::actor::peers::Peer;
 use crate::channel::Sender;
 use crate::error::{CreateError, DownReason};
@@ -60,13 +60,13 @@ impl State {
 #[derive(Clone, Debug)]
 pub(super) struct Running {
     pub(super) process: Arc<Process<Outcome>>,
-    pub(super) door: Sender<Control>,
+    pub(super) door: Sender<Request>,
     /// It missed this limit, and was killed for it.
     hung: Option<Duration>,
 }
 
 impl Running {
-    pub(super) fn new(process: Arc<Process<Outcome>>, door: Sender<Control>) -> Running {
+    pub(super) fn new(process: Arc<Process<Outcome>>, door: Sender<Request>) -> Running {
         let hung = None;
         Running { process, door, hung }
     }
@@ -209,7 +209,7 @@ impl Post {
         if let Some(door) = door {
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             // One that is gone needs not be asked.
-            let _ = door.send_timeout(Control::Stop { drain }, left);
+            let _ = door.send_timeout(Request::Stop { drain }, left);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::actor::address::ActorRef;
 use crate::actor::behaviour::Actor;
 use crate::actor::incarnation::{ActorProcess, Outcome};
 use crate::actor::keeper::{OnEnd, Post, Running};
-use crate::actor::letters::{Control, Report, Request};
+use crate::actor::letters::{Report, Request};
 use crate::actor::plan::Plan;
 use crate::channel::{Receiver, channel};
 use crate::error::{CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvTimeoutError, StartError};
@@ -26,7 +26,7 @@ pub(crate) fn launch<A: Actor>(
         actor: post.name.clone(),
         source,
     };
-    let (door, inbound) = channel::<Request<A::Message, A::Reply>>().map_err(create)?;
+    let (door, inbound) = channel::<Request>().map_err(create)?;
     let (reports, heard) = channel::<Report>().map_err(create)?;
     let before = post.next_incarnation();
     let generation = before.generation;
@@ -48,7 +48,7 @@ pub(crate) fn launch<A: Actor>(
         source,
     })?;
     wait_started(post, &process, &heard, plan.start_timeout)?;
-    let running = Running::new(process, door.clone().retype());
+    let running = Running::new(process, door.clone());
     post.runs(Some(running.clone()));
     keep(post, generation, running, heard, plan.heartbeat, on_end).map_err(|source| {
         let act = "start a thread";
@@ -124,7 +124,7 @@ fn hear(post: &Post, running: &Running, heard: &Receiver<Report>, heartbeat: Opt
                     _ => {
                         number += 1;
                         // If there is no room for the question, there is no answer either.
-                        let _ = running.door.send_timeout(Control::Ping(number), Duration::ZERO);
+                        let _ = running.door.send_timeout(Request::Ping(number), Duration::ZERO);
                     }
                 }
                 asked = Some(Instant::now());

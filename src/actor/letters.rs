@@ -1,7 +1,7 @@
 //! What actors, their clients and their keeper say to each other.
 //!
 //! A client calls the actor's process directly, over a channel that each incarnation has of its own
-//! ([`Request`], [`Answer`]). What must survive an incarnation goes through its keeper: casts lie in the mailbox
+//! ([`Direct`], [`Request`]). What must survive an incarnation goes through its keeper: casts lie in the mailbox
 //! ([`Letter`]), and clients learn of restarts by [`News`] that they ask the keeper's desk for.
 
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::cell::Cell;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::channel::{Receiver, Sender};
+use crate::channel::{Mark, Receiver, Sender};
 use crate::error::{DecodeError, DownReason};
 use crate::queue::JoinableQueue;
 use crate::sys;
@@ -42,21 +42,46 @@ pub(crate) struct Caller {
     pub(crate) name: String,
 }
 
+/// The mark of a direct call, and of its answer. All else about it is where it comes from and goes to: what is sent is the
+/// message, and the reply, as over a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Direct {
+    /// Which of its session's it is.
+    pub(crate) place: usize,
+    /// Of a call: the [`Chain`] of its caller comes before the message. Of an answer: it is a refusal, a text.
+    pub(crate) special: bool,
+}
+
+impl Direct {
+    /// So many places there are.
+    pub(crate) const PLACES: usize = Direct::SPECIAL as usize - 1;
+    const SPECIAL: u16 = 1 << 13;
+
+    pub(crate) fn mark(self) -> Mark {
+        Mark(self.place as u16 + 1 + if self.special { Direct::SPECIAL } else { 0 })
+    }
+
+    /// `None` if the message is none of these: it says itself what it is.
+    pub(crate) fn of(Mark(mark): Mark) -> Option<Direct> {
+        let place = usize::from(mark % Direct::SPECIAL).checked_sub(1)?;
+        let special = mark & Direct::SPECIAL != 0;
+        Some(Direct { place, special })
+    }
+}
+
+const _: () = assert!(Direct::SPECIAL <= Mark::MAX / 2 + 1);
+
 /// From a client, or from the keeper, to an incarnation.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(bound(serialize = "M: Serialize", deserialize = "M: Deserialize<'de>"))]
-pub(crate) enum Request<M, R> {
-    /// From now on this session gets its answers there.
+pub(crate) enum Request {
+    /// From now on this session gets its answers there. It has the ring to itself that this comes from.
     Open {
         session: u64,
-        answers: Sender<Answer<R>>,
+        answers: Sender<Erased>,
     },
     Close {
         session: u64,
     },
-    /// Nobody waits for the one that calls: so it is mostly, and an empty chain would take longer than all else to decode.
-    Call(Header, M),
-    CallInLine(Header, Chain, M),
     /// When the other end is gone without a word, this actor is to end too.
     Bind {
         partner: String,
@@ -71,9 +96,6 @@ pub(crate) enum Request<M, R> {
     /// Look whether there is something to do.
     Wake,
 }
-
-/// What the keeper sends of it does not depend on the types of messages and replies.
-pub(crate) type Control = Request<(), ()>;
 
 /// A bond is dissolved in peace.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,6 +129,7 @@ impl<M> Letter<M> {
     }
 }
 
+/// To a call that came through the mailbox.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound(serialize = "R: Serialize", deserialize = "R: Deserialize<'de>"))]
 pub(crate) struct Answer<R> {
@@ -114,7 +137,7 @@ pub(crate) struct Answer<R> {
     pub(crate) reply: Result<R, String>,
 }
 
-/// Whose call it is, and which. It notes itself when it is decoded, so that a message whose rest does not decode can still be
+/// Whose call through the mailbox it is, and which. It notes itself when it is decoded, so that a message whose rest does not decode can still be
 /// answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -122,9 +145,9 @@ pub(crate) struct Header {
     pub(crate) call: CallNumber,
 }
 
-/// Which call of its session it is; notes itself as well. After four billion they come again.
+/// Which of its session's calls through the mailbox it is; notes itself as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CallNumber(pub(crate) u32);
+pub(crate) struct CallNumber(pub(crate) u64);
 
 thread_local! {
     static HEARD: Cell<Option<Header>> = const { Cell::new(None) };
@@ -139,10 +162,6 @@ impl Header {
 }
 
 impl CallNumber {
-    pub(crate) fn next(self) -> CallNumber {
-        CallNumber(self.0.wrapping_add(1))
-    }
-
     /// The last one that was decoded on this thread; once.
     pub(crate) fn heard() -> Option<CallNumber> {
         HEARD_CALL.take()
@@ -150,34 +169,29 @@ impl CallNumber {
 }
 
 impl Serialize for CallNumber {
-    /// Of fixed width, as the session's: a number of variable length takes a step for each byte.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f32(f32::from_bits(self.0))
+        self.0.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for CallNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let call = CallNumber(f32::deserialize(deserializer)?.to_bits());
+        let call = CallNumber(u64::deserialize(deserializer)?);
         HEARD_CALL.with(|heard| heard.set(Some(call)));
         Ok(call)
     }
 }
 
 impl Serialize for Header {
-    /// A session's number is random: as a number of variable length it would take ten bytes and as many steps.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (f64::from_bits(self.session), self.call).serialize(serializer)
+        (self.session, self.call).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (session, call): (f64, _) = Deserialize::deserialize(deserializer)?;
-        let header = Header {
-            session: session.to_bits(),
-            call,
-        };
+        let (session, call) = Deserialize::deserialize(deserializer)?;
+        let header = Header { session, call };
         HEARD.with(|heard| heard.set(Some(header)));
         Ok(header)
     }

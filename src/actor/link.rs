@@ -30,7 +30,7 @@ pub(super) struct Link<M, R> {
     pub(super) name: String,
     pub(super) way: Way,
     pub(super) mailbox: OnceLock<JoinableQueue<Letter<M>>>,
-    pub(super) state: Mutex<State<M, R>>,
+    pub(super) state: Mutex<State<R>>,
     pub(super) changed: Condvar,
     /// Tasks that wait.
     told: Arc<Waiters>,
@@ -40,11 +40,11 @@ pub(super) struct Link<M, R> {
     handled: AtomicU64,
 }
 
-pub(super) struct State<M, R> {
+pub(super) struct State<R> {
     /// For news.
     pub(super) asked: Option<Instant>,
     pub(super) status: Option<Status>,
-    pub(super) session: Option<Arc<Session<M, R>>>,
+    pub(super) session: Option<Arc<Session<R>>>,
     pub(super) ended: Ended,
 }
 
@@ -103,9 +103,9 @@ impl<M: Send + 'static, R: Send + 'static> Peer for Link<M, R> {
     }
 }
 
-impl<M, R> State<M, R> {
+impl<R> State<R> {
     /// Gives the session back with an incarnation that has ended.
-    fn take(&mut self, status: Status) -> Option<Arc<Session<M, R>>> {
+    fn take(&mut self, status: Status) -> Option<Arc<Session<R>>> {
         let session = match &status {
             Status::Restarting { generation, reason } | Status::Down { generation, reason } => {
                 // Told twice of the same end: first that it will be restarted, then that it will not.
@@ -134,7 +134,7 @@ impl<M, R> Link<M, R> {
         self.told.wake();
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State<M, R>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State<R>> {
         lock(&self.state)
     }
 

@@ -121,7 +121,7 @@ where
     }
 
     /// The session with the incarnation that is up; waits for one while the actor is restarted.
-    pub(super) fn session(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<M, R>>>, CallError> {
+    pub(super) fn session(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<R>>>, CallError> {
         if let Some(session) = self.own_session() {
             return Ok(Some(session));
         }
@@ -132,7 +132,7 @@ where
             };
             let (generation, door) = up?;
             // Not under the lock: the actor may be slow to take it, and news must still come in.
-            match Session::open(generation, door.retype(), deadline) {
+            match Session::open(generation, &door, deadline) {
                 Ok(session) => return Ok(Some(self.settle_session(session))),
                 Err(OpenEnd::Timeout) => return Ok(None),
                 // The news of its end is on the way.
@@ -142,7 +142,7 @@ where
         }
     }
 
-    pub(super) fn own_session(&self) -> Option<Arc<Session<M, R>>> {
+    pub(super) fn own_session(&self) -> Option<Arc<Session<R>>> {
         self.state().session.clone()
     }
 
@@ -156,7 +156,7 @@ where
     }
 
     /// Of two threads that open one, the first makes it everybody's.
-    pub(super) fn settle_session(&self, session: Session<M, R>) -> Arc<Session<M, R>> {
+    pub(super) fn settle_session(&self, session: Session<R>) -> Arc<Session<R>> {
         let session = Arc::new(session);
         let mut state = self.state();
         if let Some(first) = &state.session {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use crate::actor::behaviour::{Actor, Context};
 use crate::actor::bond;
 use crate::actor::call::handling;
-use crate::actor::clients::Clients;
-use crate::actor::letters::{Chain, Ending, Header, Letter, Report, Request};
+use crate::actor::clients::{Clients, Doors};
+use crate::actor::letters::{Chain, Direct, Ending, Header, Letter, Report, Request};
 use crate::actor::turn::Turn;
 use crate::channel::{Receiver, Sender};
-use crate::error::{GetError, PutTimeoutError, RecvError};
+use crate::error::{GetError, PutTimeoutError, RecvError, RecvTimeoutError};
 use crate::queue::{Delivery, JoinableQueue};
 use crate::sys::{self, lock};
 
@@ -67,34 +67,62 @@ impl<A: Actor> Incarnation<A> {
     }
 
     /// The main thread: until the actor ends.
-    pub(super) fn take_requests(&self, inbound: &Receiver<Request<A::Message, A::Reply>>) -> Ending {
+    pub(super) fn take_requests(&self, inbound: &Receiver<Request>) -> Ending {
+        let mut doors = Doors::new();
         loop {
-            match inbound.recv() {
-                Ok(Request::Call(header, message)) => self.call(header, Vec::new(), message),
-                Ok(Request::CallInLine(header, chain, message)) => self.call(header, chain, message),
-                Ok(Request::Open { session, answers }) => self.clients.open(session, answers),
-                Ok(Request::Close { session }) => self.clients.close(session),
-                Ok(Request::Bind { partner, bond }) => bond::watch(partner, bond, self.context.inner.clone()),
-                Ok(Request::Stop { drain }) => {
-                    if drain {
-                        self.drain();
-                    }
-                    self.context.inner.set_ending(Ending::Shutdown);
-                }
-                Ok(Request::Ping(number)) => {
-                    // The answer says that messages are handled, so it takes its turn.
-                    drop(self.turn.enter());
-                    let _ = self.reports.send(Report::Pong(number));
-                }
-                Ok(Request::Wake) => {}
-                Err(RecvError::Decode(error)) => self.refuse(Header::heard(), &error.to_string()),
-                // This process holds a sender itself, so this is the system's refusal.
-                Err(error) => return self.finish(Ending::Failed(error.to_string())),
+            if let Err(error) = self.take_request(inbound, &mut doors) {
+                return self.finish(Ending::Failed(error.to_string()));
             }
             if let Some(ending) = self.ending() {
                 return self.finish(ending);
             }
         }
+    }
+
+    /// An error is the system's refusal: this process holds a sender itself.
+    fn take_request(&self, inbound: &Receiver<Request>, doors: &mut Doors<A::Reply>) -> Result<(), RecvTimeoutError> {
+        let arrived = inbound.take(None)?;
+        let source = arrived.source;
+        if let Some(direct) = Direct::of(arrived.mark) {
+            let decoded = if direct.special {
+                arrived.decode::<(Chain, A::Message)>()
+            } else {
+                arrived.decode().map(|message| (Chain::new(), message))
+            };
+            let mut seat = self.turn.enter();
+            if seat.over {
+                return Ok(());
+            }
+            let reply = match decoded {
+                Ok((chain, message)) => Ok(self.handle(&mut seat.actor, chain, message)),
+                Err(RecvError::Decode(error)) => Err(error.to_string()),
+                Err(error) => return Err(error.into()),
+            };
+            doors.answer(source, direct.place, reply, &self.clients);
+            return Ok(());
+        }
+        match arrived.decode() {
+            Ok(Request::Open { session, answers }) => {
+                doors.open(source, session, answers.retype(), &inbound.sources(), &self.clients);
+            }
+            Ok(Request::Close { .. }) => doors.close(source, &self.clients),
+            Ok(Request::Bind { partner, bond }) => bond::watch(partner, bond, self.context.inner.clone()),
+            Ok(Request::Stop { drain }) => {
+                if drain {
+                    self.drain();
+                }
+                self.context.inner.set_ending(Ending::Shutdown);
+            }
+            Ok(Request::Ping(number)) => {
+                // The answer says that messages are handled, so it takes its turn.
+                drop(self.turn.enter());
+                let _ = self.reports.send(Report::Pong(number));
+            }
+            Ok(Request::Wake) => {}
+            Err(RecvError::Decode(error)) => log::error!(target: "offspring::actor", "a request was passed over: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Whether it is to end. Passes on a panic of the other thread.
@@ -190,7 +218,7 @@ impl<A: Actor> Incarnation<A> {
                 // Of another incarnation nobody waits for the reply.
                 if generation == self.context.inner.generation {
                     let reply = self.handle(&mut seat.actor, chain, message);
-                    self.clients.answer_letter(header, Ok(reply));
+                    self.clients.answer(header, Ok(reply));
                 }
             }
         }));
@@ -207,14 +235,6 @@ impl<A: Actor> Incarnation<A> {
         }
         seat.over = lock(&self.context.inner.ending).is_some();
         !seat.over
-    }
-
-    fn call(&self, header: Header, chain: Chain, message: A::Message) {
-        let mut seat = self.turn.enter();
-        if !seat.over {
-            let reply = self.handle(&mut seat.actor, chain, message);
-            self.clients.answer(header, Ok(reply));
-        }
     }
 
     fn handle(&self, actor: &mut A, chain: Chain, message: A::Message) -> A::Reply {

@@ -11,22 +11,20 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::board::{Board, Led, Outcome};
-use crate::actor::letters::{Answer, CallNumber, Header, Request, own_number};
-use crate::channel::{Receiver, Sender, channel};
-#[cfg(feature = "async")]
-use crate::error::TryRecvError;
-use crate::error::{RecvError, RecvTimeoutError, SendTimeoutError};
+use crate::actor::board::{Board, CallId, Led, Outcome, Received};
+use crate::actor::letters::{Answer, CallNumber, Direct, Erased, Request, own_number};
+use crate::channel::{Arrived, Receiver, SendEnd, Sender, channel};
+use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError};
 use crate::limit::Limit;
 use crate::sys::{self, lock};
 #[cfg(feature = "async")]
 use crate::watch::Target;
 use crate::watch::Waiters;
 
-pub(super) struct Session<M, R> {
+pub(super) struct Session<R> {
     pub(super) generation: u64,
     pub(super) number: u64,
-    pub(super) door: Sender<Request<M, R>>,
+    door: Sender<Request>,
     answers: Receiver<Answer<R>>,
     board: Mutex<Board<R>>,
     changed: Condvar,
@@ -34,20 +32,22 @@ pub(super) struct Session<M, R> {
     told: Arc<Waiters>,
 }
 
-impl<M: Serialize, R: Serialize + DeserializeOwned> Session<M, R> {
+impl<R: Serialize + DeserializeOwned> Session<R> {
     /// Says to the incarnation where its answers go. `None` if it is gone, or does not take it in time.
-    pub(super) fn open(generation: u64, door: Sender<Request<M, R>>, deadline: Instant) -> Result<Session<M, R>, OpenEnd> {
+    pub(super) fn open(generation: u64, door: &Sender<Erased>, deadline: Instant) -> Result<Session<R>, OpenEnd> {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
         let number = own_number().wrapping_add(SESSIONS.fetch_add(1, Ordering::Relaxed));
-        let (to_us, answers) = channel().map_err(|error| OpenEnd::Io(error.to_string()))?;
+        let (to_us, answers) = channel::<Answer<R>>().map_err(|error| OpenEnd::Io(error.to_string()))?;
+        // The incarnation knows the session by the ring that its calls come from.
+        let door = door.separate().retype::<Request>();
         let open = Request::Open {
             session: number,
-            answers: to_us,
+            answers: to_us.retype(),
         };
         match door.send_timeout(open, deadline.saturating_duration_since(Instant::now())) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(_)) => return Err(OpenEnd::Timeout),
-            Err(SendTimeoutError::Failed(crate::error::SendError::Disconnected(_))) => return Err(OpenEnd::Gone),
+            Err(SendTimeoutError::Failed(SendError::Disconnected(_))) => return Err(OpenEnd::Gone),
             Err(error) => return Err(OpenEnd::Io(error.to_string())),
         }
         Ok(Session {
@@ -69,85 +69,165 @@ pub(super) enum OpenEnd {
     Io(String),
 }
 
-impl<M, R> Session<M, R> {
+/// A call of a thread that is going to wait.
+pub(super) struct Call {
+    pub(super) id: CallId,
+    /// Whether this thread receives, for all.
+    pub(super) leads: bool,
+}
+
+impl<R> Session<R> {
+    pub(super) fn door(&self) -> &Sender<Request> {
+        &self.door
+    }
+
     fn board(&self) -> MutexGuard<'_, Board<R>> {
         lock(&self.board)
     }
 
-    /// A new call, and how many others there are.
-    pub(super) fn register(&self) -> (Header, usize) {
-        let (call, others) = self.board().register();
-        let session = self.number;
-        (Header { session, call }, others)
+    /// A new call. One that is alone leads from here on: it must not wait for anything but its answer.
+    pub(super) fn begin(&self, direct: bool) -> Call {
+        let mut board = self.board();
+        let id = board.register(direct);
+        let leads = matches!(id, CallId::Direct(_)) && board.waiting() == 1;
+        board.leads |= leads;
+        Call { id, leads }
     }
 
-    /// Nobody waits for it any more.
-    pub(super) fn forget(&self, call: CallNumber) {
-        self.board().forget(call);
+    /// Leaves the lead to others.
+    pub(super) fn give_up_lead(&self, call: &mut Call) {
+        if std::mem::take(&mut call.leads) {
+            self.board().leads = false;
+            self.tell();
+        }
+    }
+
+    /// The call did not get on its way.
+    pub(super) fn cancel(&self, mut call: Call) {
+        self.board().cancel(call.id);
+        self.give_up_lead(&mut call);
+    }
+
+    /// Has all who wait look again.
+    fn tell(&self) {
+        self.changed.notify_all();
+        self.told.wake();
+    }
+
+    /// Sends what the marked message of a direct call is.
+    pub(super) fn send<V: Serialize>(&self, direct: Direct, message: &V, limit: &Limit) -> Result<(), SendEnd> {
+        self.door.send_marked(direct.mark(), message, limit)
     }
 }
 
-impl<M, R: DeserializeOwned> Session<M, R> {
-    /// Waits for the answer to a registered call.
-    pub(super) fn wait(&self, call: CallNumber, limit: &Limit) -> Outcome<R> {
-        let mut board = self.board();
+impl<R: DeserializeOwned> Session<R> {
+    /// Waits for the answer to a call that is on its way.
+    pub(super) fn wait(&self, mut call: Call, limit: &Limit) -> Outcome<R> {
         loop {
-            if let Some(outcome) = board.take(call) {
-                return outcome;
-            }
-            if board.leads {
-                let deadline = limit.deadline();
-                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                    board.forget(call);
-                    return Outcome::Timeout;
+            if !call.leads {
+                if let Some(outcome) = self.follow(&mut call, limit) {
+                    return outcome;
                 }
-                board = sys::wait(&self.changed, board, deadline);
-                continue;
             }
-            let led = self.lead(board, call, |answers| match answers.recv_until(limit.deadline()) {
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Failed(error)) => Some(Err(error)),
-                Ok(answer) => Some(Ok(answer)),
-            });
-            board = match led {
+            call.leads = false;
+            let received = self.received(self.answers.take(limit.deadline()));
+            match self.settle(call.id, received) {
                 Led::Own(outcome) => return outcome,
-                Led::Other => self.board(),
+                Led::Other => {}
                 Led::Nothing => {
-                    self.forget(call);
+                    self.board().leave(call.id);
                     return Outcome::Timeout;
                 }
-            };
+            }
         }
     }
 
-    /// Receives once, for all; nobody else does meanwhile.
-    fn lead(
-        &self,
-        mut board: MutexGuard<'_, Board<R>>,
-        own: CallNumber,
-        receive: impl FnOnce(&Receiver<Answer<R>>) -> Option<Result<Answer<R>, RecvError>>,
-    ) -> Led<R> {
-        board.leads = true;
-        drop(board);
-        let received = receive(&self.answers);
+    /// Waits until another thread has received the answer, or there is none that receives; then this one leads.
+    fn follow(&self, call: &mut Call, limit: &Limit) -> Option<Outcome<R>> {
+        let mut board = self.board();
+        loop {
+            let outcome = board.take(call.id);
+            if outcome.is_some() {
+                return outcome;
+            }
+            if !board.leads {
+                board.leads = true;
+                call.leads = true;
+                return None;
+            }
+            let deadline = limit.deadline();
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                board.leave(call.id);
+                return Some(Outcome::Timeout);
+            }
+            board = sys::wait(&self.changed, board, deadline);
+        }
+    }
+
+    /// What who led received goes to whom it belongs, and another one may lead.
+    fn settle(&self, own: CallId, received: Received<R>) -> Led<R> {
         let mut board = self.board();
         board.leads = false;
-        let led = received.map_or(Led::Nothing, |received| board.settle(own, received));
-        let others = !board.is_empty();
+        let led = board.settle(own, received);
+        let others = board.waiting() > usize::from(!matches!(led, Led::Own(_)));
         drop(board);
         if others {
-            self.changed.notify_all();
-            self.told.wake();
+            self.tell();
         }
         led
+    }
+
+    fn received(&self, taken: Result<Arrived, RecvTimeoutError>) -> Received<R> {
+        match taken {
+            Ok(arrived) => answer(arrived),
+            Err(RecvTimeoutError::Timeout) => Received::Timeout,
+            Err(RecvTimeoutError::Failed(_)) => Received::Gone,
+        }
+    }
+}
+
+/// Which call was answered, and how.
+fn answer<R: DeserializeOwned>(arrived: Arrived) -> Received<R> {
+    let direct = Direct::of(arrived.mark);
+    let decoded = match direct {
+        None => arrived
+            .decode::<Answer<R>>()
+            .map(|Answer { call, reply }| (CallId::Letter(call), reply.map_or_else(Outcome::Refused, Outcome::Reply))),
+        Some(Direct { place, special: false }) => arrived.decode().map(|reply| (CallId::Direct(place), Outcome::Reply(reply))),
+        Some(Direct { place, special: true }) => arrived.decode().map(|text| (CallId::Direct(place), Outcome::Refused(text))),
+    };
+    match decoded {
+        Ok((call, outcome)) => Received::Answer(call, outcome),
+        Err(RecvError::Decode(error)) => {
+            let call = direct.map(|direct| CallId::Direct(direct.place));
+            match call.or_else(|| CallNumber::heard().map(CallId::Letter)) {
+                Some(call) => Received::Answer(call, Outcome::Undecodable(error)),
+                None => Received::Stray,
+            }
+        }
+        Err(_) => Received::Gone,
     }
 }
 
 #[cfg(feature = "async")]
-impl<M, R: DeserializeOwned> Session<M, R> {
+impl<R: DeserializeOwned> Session<R> {
+    /// A new call of a task.
+    pub(super) fn register(&self, direct: bool) -> CallId {
+        self.board().register(direct)
+    }
+
+    /// The task waits no more for this call, which is on its way or not.
+    pub(super) fn forget(&self, call: CallId, sent: bool) {
+        if sent {
+            self.board().leave(call)
+        } else {
+            self.board().cancel(call)
+        }
+    }
+
     /// As [`wait`](Session::wait), without waiting. Who gets `None` is told by [`told`](Session::told) of what a thread receives for it, and
     /// by [`target`](Session::target) of what nobody has received.
-    pub(super) fn try_wait(&self, call: CallNumber) -> Option<Outcome<R>> {
+    pub(super) fn try_wait(&self, call: CallId) -> Option<Outcome<R>> {
         loop {
             let mut board = self.board();
             if let Some(outcome) = board.take(call) {
@@ -156,12 +236,10 @@ impl<M, R: DeserializeOwned> Session<M, R> {
             if board.leads {
                 return None;
             }
-            let led = self.lead(board, call, |answers| match answers.try_recv() {
-                Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Failed(error)) => Some(Err(error)),
-                Ok(answer) => Some(Ok(answer)),
-            });
-            match led {
+            board.leads = true;
+            drop(board);
+            let received = self.received(self.answers.take(Some(Instant::now())));
+            match self.settle(call, received) {
                 Led::Own(outcome) => return Some(outcome),
                 Led::Other => {}
                 Led::Nothing => return None,
@@ -178,15 +256,15 @@ impl<M, R: DeserializeOwned> Session<M, R> {
     }
 }
 
-impl<M, R> Drop for Session<M, R> {
+impl<R> Drop for Session<R> {
     fn drop(&mut self) {
-        let close: Request<(), ()> = Request::Close { session: self.number };
-        // An actor that does not listen now keeps the way to us until it answers the next time.
-        let _ = self.door.clone().retype().send_timeout(close, Duration::ZERO);
+        let close = Request::Close { session: self.number };
+        // An actor that does not listen now keeps the way to us until it hears that the ring has ended.
+        let _ = self.door.send_timeout(close, Duration::ZERO);
     }
 }
 
-impl<M, R> std::fmt::Debug for Session<M, R> {
+impl<R> std::fmt::Debug for Session<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("generation", &self.generation)

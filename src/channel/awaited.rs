@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::layout::Mark;
 use super::sender::{Entry, Outgoing, SendEnd, Sender, SenderShared};
 use super::spill::Message;
 use crate::error::{SendError, SendTimeoutError};
@@ -69,8 +70,14 @@ fn encode<'b, T: Serialize>(ring: &Arc<Outgoing>, message: &T, bytes: &'b mut Ve
     // Handles are under way from here on, whatever becomes of the message.
     hub::announce();
     let (spilled, mut along) = encoded?;
-    match SenderShared::entry(bytes, spilled, along.take_handles(), place) {
-        Ok(entry) => Ok((entry, along)),
+    match SenderShared::body(bytes, spilled, along.take_handles(), place) {
+        Ok(body) => Ok((
+            Entry {
+                mark: Mark::default(),
+                body,
+            },
+            along,
+        )),
         Err(end) => along.settle(Err(end)),
     }
 }

@@ -43,6 +43,29 @@ pub(super) const PARCEL: u32 = 1;
 /// An entry that says where in the heap the message lies: slot, offset and length.
 pub(super) const LARGE: u32 = 2;
 
+const KIND_BITS: u32 = 2;
+
+/// The tag of an entry of this kind, whose message has this mark.
+#[inline]
+pub(super) fn tag(kind: u32, mark: Mark) -> u32 {
+    kind | u32::from(mark.0) << KIND_BITS
+}
+
+/// Kind and mark.
+#[inline]
+pub(super) fn split_tag(tag: u32) -> (u32, Mark) {
+    (tag & ((1 << KIND_BITS) - 1), Mark((tag >> KIND_BITS) as u16))
+}
+
+/// A small number that goes with a message, outside of its bytes: at most [`Mark::MAX`]. What is sent by the public calls
+/// has 0, and who receives by them does not see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark(pub(crate) u16);
+
+impl Mark {
+    pub(crate) const MAX: u16 = u16::MAX >> KIND_BITS;
+}
+
 pub(super) fn large_entry(slot: usize, offset: usize, length: usize) -> [u8; 24] {
     let mut entry = [0; 24];
     for (part, number) in entry.chunks_exact_mut(8).zip([slot, offset, length]) {

@@ -29,6 +29,10 @@ pub use bytes::Bytes;
 pub use receiver::{Receiver, ReceiverIter};
 pub use sender::Sender;
 
+pub(crate) use layout::Mark;
+pub(crate) use sender::SendEnd;
+pub(crate) use source::Arrived;
+
 /// To a receiver.
 #[derive(Debug, Serialize, Deserialize)]
 enum Inward {

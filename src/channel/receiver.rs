@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bytes::Bytes;
 use super::layout::READER_SLEEPS;
-use super::source::{Arrived, IDLE, Source};
+use super::source::{Arrived, Body, IDLE, Source};
 use super::{Inward, Joining, Token};
 use crate::bell;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
@@ -65,6 +65,8 @@ pub(super) struct ReceiverShared {
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) all: Vec<Source>,
+    /// There were so many.
+    count: u64,
     /// Whose turn it is.
     turn: usize,
     /// When the ends of senders were last looked for.
@@ -75,6 +77,7 @@ impl Sources {
     fn new() -> Sources {
         Sources {
             all: Vec::new(),
+            count: 0,
             turn: 0,
             looked: Instant::now(),
         }
@@ -83,7 +86,13 @@ impl Sources {
     fn join(&mut self, source: Option<Source>) {
         // However many come and go, what is held is of those that live.
         self.look_for_ends();
-        self.all.extend(source);
+        source.into_iter().for_each(|source| self.add(source));
+    }
+
+    fn add(&mut self, mut source: Source) {
+        source.number = self.count;
+        self.count += 1;
+        self.all.push(source);
     }
 
     /// A sender that is killed does not say that it is done.
@@ -135,7 +144,7 @@ impl ReceiverShared {
             match arrived {
                 Err(WaitEnd::Timeout) if until != deadline => {}
                 _ => {
-                    if matches!(arrived, Ok(Arrived::Large(_))) {
+                    if arrived.as_ref().is_ok_and(|arrived| matches!(arrived.body, Body::Large(_))) {
                         self.chores.store(true, Ordering::Relaxed);
                     }
                     return arrived;
@@ -282,7 +291,7 @@ impl Receiver<Bytes> {
 
 impl<T> Receiver<T> {
     /// The next message, not decoded.
-    fn take(&self, deadline: Option<Instant>) -> Result<Arrived, RecvTimeoutError> {
+    pub(crate) fn take(&self, deadline: Option<Instant>) -> Result<Arrived, RecvTimeoutError> {
         self.shared()?.wait(deadline).map_err(|end| match end {
             WaitEnd::Timeout => RecvTimeoutError::Timeout,
             WaitEnd::Gone => RecvError::Disconnected.into(),
@@ -300,6 +309,14 @@ impl<T> Receiver<T> {
             })))),
             message: PhantomData,
         }
+    }
+
+    /// Those from which more may come, [by their numbers](Arrived::source); in ascending order.
+    pub(crate) fn sources(&self) -> Vec<u64> {
+        self.shared().map_or_else(
+            |_| Vec::new(),
+            |shared| lock(&shared.sources).all.iter().map(|source| source.number).collect(),
+        )
     }
 
     pub(super) fn shared(&self) -> Result<Arc<ReceiverShared>, RecvError> {
@@ -446,7 +463,8 @@ impl<'de, T> Deserialize<'de> for Receiver<T> {
         };
         let receiver = Receiver::new(inward.to());
         if let Ok(shared) = receiver.shared() {
-            lock(&shared.sources).all.extend(sources.into_iter().flatten());
+            let mut all = lock(&shared.sources);
+            sources.into_iter().flatten().for_each(|source| all.add(source));
         }
         Ok(receiver)
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bytes::{Borrowed, Bytes};
 use super::heap::{Block, Heap};
-use super::layout::{self, DONE, LARGE, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS};
+use super::layout::{self, DONE, LARGE, Mark, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS, tag};
 use super::spill::{Finished, Message};
 use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
 use crate::bell::{self, claim};
@@ -128,7 +128,7 @@ const NAP_MAX: Duration = Duration::from_millis(1);
 
 /// Why a message was not sent.
 #[derive(Debug)]
-pub(super) enum SendEnd {
+pub(crate) enum SendEnd {
     Timeout,
     Disconnected,
     Encode(EncodeError),
@@ -142,7 +142,7 @@ impl From<WaitEnd> for SendEnd {
 }
 
 impl SendEnd {
-    pub(super) fn with<T>(self, message: T) -> SendTimeoutError<T> {
+    pub(crate) fn with<T>(self, message: T) -> SendTimeoutError<T> {
         match self {
             SendEnd::Timeout => SendTimeoutError::Timeout(message),
             SendEnd::Disconnected => SendError::Disconnected(message).into(),
@@ -153,7 +153,12 @@ impl SendEnd {
 }
 
 /// What is to be sent, as it stands in the ring.
-pub(super) enum Entry<'a> {
+pub(super) struct Entry<'a> {
+    pub(super) mark: Mark,
+    pub(super) body: Body<'a>,
+}
+
+pub(super) enum Body<'a> {
     Value(&'a [u8]),
     /// Taken once it is sent, as the next.
     Large(Option<(Block, usize)>),
@@ -206,7 +211,7 @@ impl SenderShared {
     }
 
     /// Encodes a message, and sends it.
-    fn send<V: ?Sized + Serialize>(&self, value: &V, limit: &Limit) -> Result<(), SendEnd> {
+    fn send<V: ?Sized + Serialize>(&self, mark: Mark, value: &V, limit: &Limit) -> Result<(), SendEnd> {
         let ring = self.ring(limit)?;
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
@@ -216,8 +221,8 @@ impl SenderShared {
             Ok((spilled, mut along)) => {
                 // Handles are under way from here on, whatever becomes of the message.
                 let announce = !along.is_empty();
-                let sent = SenderShared::entry(&bytes, spilled, along.take_handles(), message)
-                    .and_then(|entry| self.send_entry(&ring, entry, limit));
+                let sent = SenderShared::body(&bytes, spilled, along.take_handles(), message)
+                    .and_then(|body| self.send_entry(&ring, Entry { mark, body }, limit));
                 if announce {
                     hub::announce();
                 }
@@ -231,20 +236,20 @@ impl SenderShared {
         outcome
     }
 
-    pub(super) fn entry<'b>(bytes: &'b [u8], spilled: usize, handles: Vec<WireHandle>, message: Message<'_>) -> Result<Entry<'b>, SendEnd> {
+    pub(super) fn body<'b>(bytes: &'b [u8], spilled: usize, handles: Vec<WireHandle>, message: Message<'_>) -> Result<Body<'b>, SendEnd> {
         if spilled == 0 && handles.is_empty() {
-            return Ok(Entry::Value(bytes));
+            return Ok(Body::Value(bytes));
         }
         let packet = if spilled == 0 {
             let bytes = bytes.to_vec();
             Packet::new(Encoded { bytes, handles }).map_err(SendEnd::Io)?
         } else {
             match message.finish(handles)? {
-                Finished::Block(block, length) => return Ok(Entry::Large(Some((block, length)))),
+                Finished::Block(block, length) => return Ok(Body::Large(Some((block, length)))),
                 Finished::Parcel(packet) => packet,
             }
         };
-        Ok(Entry::Parcel(Some(packet.with_inline_limit(PARCEL_INLINE).map_err(SendEnd::Io)?)))
+        Ok(Body::Parcel(Some(packet.with_inline_limit(PARCEL_INLINE).map_err(SendEnd::Io)?)))
     }
 
     fn send_entry(&self, ring: &Outgoing, mut entry: Entry<'_>, limit: &Limit) -> Result<(), SendEnd> {
@@ -281,20 +286,21 @@ impl Outgoing {
     fn push(&self, entry: &mut Entry<'_>) -> Result<bool, SendEnd> {
         // One lock around a parcel and its entry, so that both come in one order.
         let mut entries = lock(&self.entries);
-        let pushed = match entry {
-            Entry::Value(bytes) => entries.producer.push(VALUE, bytes),
-            Entry::Large(message) => {
+        let mark = entry.mark;
+        let pushed = match &mut entry.body {
+            Body::Value(bytes) => entries.producer.push(tag(VALUE, mark), bytes),
+            Body::Large(message) => {
                 let (block, length) = message.take().expect("it is pushed once");
                 let pushed = entries
                     .producer
-                    .push(LARGE, &layout::large_entry(block.slot, block.offset(), length));
+                    .push(tag(LARGE, mark), &layout::large_entry(block.slot, block.offset(), length));
                 match pushed {
                     Ok(true) => block.hand_over(),
                     _ => *message = Some((block, length)),
                 }
                 pushed
             }
-            Entry::Parcel(packet) => {
+            Body::Parcel(packet) => {
                 let taken = self.region.atomic(PARCELS_TAKEN).load(Ordering::SeqCst);
                 if entries.parcels.saturating_sub(taken) >= PARCELS_MAX {
                     return Ok(false);
@@ -304,7 +310,7 @@ impl Outgoing {
                         let packet = packet.take().expect("it is pushed once");
                         wire::send(&lock(&self.parcels), packet)?;
                         entries.parcels += 1;
-                        entries.producer.push(PARCEL, &[])
+                        entries.producer.push(tag(PARCEL, mark), &[])
                     }
                     other => other,
                 }
@@ -339,7 +345,14 @@ impl<T: Serialize> Sender<T> {
     }
 
     pub(crate) fn send_within(&self, message: T, limit: &Limit) -> Result<(), SendTimeoutError<T>> {
-        self.shared.send(&message, limit).map_err(|end| end.with(message))
+        self.shared.send(Mark::default(), &message, limit).map_err(|end| end.with(message))
+    }
+}
+
+impl<T> Sender<T> {
+    /// Sends a message of any type, which its mark tells the receiver.
+    pub(crate) fn send_marked<V: ?Sized + Serialize>(&self, mark: Mark, message: &V, limit: &Limit) -> Result<(), SendEnd> {
+        self.shared.send(mark, message, limit)
     }
 }
 
@@ -352,7 +365,7 @@ impl Sender<Bytes> {
     /// As [`send`](Sender::send), without the message.
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError<()>> {
         self.shared
-            .send(&Borrowed(bytes), &Limit::never())
+            .send(Mark::default(), &Borrowed(bytes), &Limit::never())
             .map_err(|end| match end.with(()) {
                 SendTimeoutError::Failed(error) => error,
                 SendTimeoutError::Timeout(()) => SendError::Disconnected(()),
@@ -366,7 +379,9 @@ impl Sender<Bytes> {
     /// As [`send_timeout`](Sender::send_timeout), without the message.
     pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendTimeoutError<()>> {
         let limit = Limit::after(timeout);
-        self.shared.send(&Borrowed(bytes), &limit).map_err(|end| end.with(()))
+        self.shared
+            .send(Mark::default(), &Borrowed(bytes), &limit)
+            .map_err(|end| end.with(()))
     }
 }
 
@@ -377,6 +392,11 @@ impl<T> Sender<T> {
             shared: self.shared,
             message: PhantomData,
         }
+    }
+
+    /// The same end with a ring of its own: its messages are of another [source](super::source::Arrived::source) than this one's.
+    pub(crate) fn separate(&self) -> Sender<T> {
+        Sender::new(lock(&self.shared.outward).clone())
     }
 
     pub(super) fn new(outward: IpcSender<Inward>) -> Sender<T> {

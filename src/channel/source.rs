@@ -10,7 +10,7 @@ use ipc_channel::ipc::{IpcSender, IpcSharedMemory, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 
 use super::heap;
-use super::layout::{self, DONE, HEAP_START, LARGE, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS};
+use super::layout::{self, DONE, HEAP_START, LARGE, Mark, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS};
 use super::{Bell, Joining};
 use crate::bell::claim;
 use crate::bytes::Bytes;
@@ -42,6 +42,8 @@ impl Link {
 
 #[derive(Debug)]
 pub(super) struct Source {
+    /// Its receiver gives each a number.
+    pub(super) number: u64,
     pub(super) link: Arc<Link>,
     entries: ring::Consumer,
     parcels: Inlet<Packet>,
@@ -57,7 +59,15 @@ pub(super) struct Source {
 
 /// A message that was taken, and not decoded.
 #[derive(Debug)]
-pub(super) enum Arrived {
+pub(crate) struct Arrived {
+    /// Which of the rings it came from; each has another number, also one after the other.
+    pub(crate) source: u64,
+    pub(crate) mark: Mark,
+    pub(super) body: Body,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
     Bytes(Bytes),
     Large(Large),
     Parcel(Packet),
@@ -82,23 +92,23 @@ impl Drop for Large {
 }
 
 impl Arrived {
-    pub(super) fn decode<T: DeserializeOwned>(self) -> Result<T, RecvError> {
-        match self {
-            Arrived::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
-            Arrived::Large(large) => wire::decode_shared(large.reader(), Vec::new()),
-            Arrived::Parcel(packet) => packet.decode(),
-            Arrived::Lost(error) => return Err(RecvError::Io(error)),
+    pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, RecvError> {
+        match self.body {
+            Body::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
+            Body::Large(large) => wire::decode_shared(large.reader(), Vec::new()),
+            Body::Parcel(packet) => packet.decode(),
+            Body::Lost(error) => return Err(RecvError::Io(error)),
         }
         .map_err(RecvError::Decode)
     }
 
     /// Appends the bytes that were sent as one value; how many they are.
     pub(super) fn bytes_into(self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
-        match self {
-            Arrived::Bytes(bytes) => wire::decode_with(Slice(bytes.as_slice()), Vec::new(), |decoder| decoder.bytes_into(to)),
-            Arrived::Large(large) => wire::decode_with(large.reader(), Vec::new(), |decoder| decoder.bytes_into(to)),
-            Arrived::Parcel(packet) => packet.bytes_into(to),
-            Arrived::Lost(error) => return Err(RecvError::Io(error)),
+        match self.body {
+            Body::Bytes(bytes) => wire::decode_with(Slice(bytes.as_slice()), Vec::new(), |decoder| decoder.bytes_into(to)),
+            Body::Large(large) => wire::decode_with(large.reader(), Vec::new(), |decoder| decoder.bytes_into(to)),
+            Body::Parcel(packet) => packet.bytes_into(to),
+            Body::Lost(error) => return Err(RecvError::Io(error)),
         }
         .map_err(RecvError::Decode)
     }
@@ -125,6 +135,7 @@ impl Source {
         // Armed like the others, so that `disarm` counts it right.
         region.atomic(READER_SLEEPS).store(1, Ordering::SeqCst);
         Some(Source {
+            number: 0,
             entries: ring::Consumer::new(region.clone(), 0),
             link: Arc::new(Link {
                 region,
@@ -177,23 +188,33 @@ impl Source {
             Ok(None) => return None,
             Err(ring::Corrupt) => return self.distrust(),
         };
-        if front.tag == PARCEL {
-            return self.parcel(&front);
+        let (kind, mark) = layout::split_tag(front.tag);
+        let body = self.take(kind, &front)?;
+        Some(Arrived {
+            source: self.number,
+            mark,
+            body,
+        })
+    }
+
+    fn take(&mut self, kind: u32, front: &ring::Front) -> Option<Body> {
+        if kind == PARCEL {
+            return self.parcel(front);
         }
-        let entry = self.entries.read(&front);
+        let entry = self.entries.read(front);
         // Nobody recalls from this ring.
-        self.entries.take(&front);
-        match front.tag {
+        self.entries.take(front);
+        match kind {
             VALUE => {
                 self.link.tell_room();
-                Some(Arrived::Bytes(entry))
+                Some(Body::Bytes(entry))
             }
-            LARGE => self.large(entry.as_slice()).map(Arrived::Large).or_else(|| self.distrust()),
+            LARGE => self.large(entry.as_slice()).map(Body::Large).or_else(|| self.distrust()),
             _ => self.distrust(),
         }
     }
 
-    fn distrust(&mut self) -> Option<Arrived> {
+    fn distrust<R>(&mut self) -> Option<R> {
         log::error!(target: "offspring::channel", "a sender wrote what no sender writes; it is not heard any more");
         self.corrupt = true;
         None
@@ -212,7 +233,7 @@ impl Source {
         })
     }
 
-    fn parcel(&mut self, front: &ring::Front) -> Option<Arrived> {
+    fn parcel(&mut self, front: &ring::Front) -> Option<Body> {
         let packet = match self.early.pop_front() {
             Some(packet) => Ok(packet),
             // It was sent before its entry was written, so it is here.
@@ -220,14 +241,14 @@ impl Source {
         };
         if matches!(packet, Err(Failure::Starved)) {
             // It is still there, and so is its entry.
-            return Some(Arrived::Lost(Failure::Starved.into_io()));
+            return Some(Body::Lost(Failure::Starved.into_io()));
         }
         self.entries.take(front);
         self.link.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
         self.link.tell_room();
         match packet {
-            Ok(packet) => Some(Arrived::Parcel(packet)),
-            Err(Failure::Io(error)) => Some(Arrived::Lost(error)),
+            Ok(packet) => Some(Body::Parcel(packet)),
+            Err(Failure::Io(error)) => Some(Body::Lost(error)),
             Err(Failure::Timeout | Failure::Disconnected | Failure::Starved) => self.distrust(),
         }
     }
