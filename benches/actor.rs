@@ -6,7 +6,7 @@
 
 mod figures;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use figures::own_median;
 use offspring::actor::{Actor, ActorRef, Builder, Context, spawn};
@@ -15,6 +15,8 @@ use offspring::{Connection, JoinableQueue};
 use serde::{Deserialize, Serialize};
 
 const ROUND_TRIPS: u64 = 50_000;
+/// The system may start both sides on one processor, and needs some 30 ms to find out that another one is idle.
+const WARM_UP: Duration = Duration::from_millis(100);
 const CASTS: u64 = 300_000;
 const SPAWNS: u64 = 50;
 
@@ -75,25 +77,29 @@ fn each(count: u64, since: Instant) -> f64 {
     since.elapsed().as_secs_f64() / count as f64 * 1e6
 }
 
+/// Microseconds for each round trip, once both sides are well on their way.
+fn round_trips(round_trip: impl Fn(u64) -> u64) -> f64 {
+    let begin = Instant::now();
+    while begin.elapsed() < WARM_UP {
+        round_trip(0);
+    }
+    let since = Instant::now();
+    (0..ROUND_TRIPS).for_each(|n| assert_eq!(round_trip(n), n));
+    each(ROUND_TRIPS, since)
+}
+
 fn call() -> f64 {
     let adder = spawn::<Adder>(()).unwrap();
-    adder.call(Message::Echo(0)).unwrap();
-    let since = Instant::now();
-    (0..ROUND_TRIPS).for_each(|n| assert_eq!(adder.call(Message::Echo(n)).unwrap(), n));
-    each(ROUND_TRIPS, since)
+    round_trips(|n| adder.call(Message::Echo(n)).unwrap())
 }
 
 fn pipe() -> f64 {
     let (ours, theirs) = offspring::pipe().unwrap();
     let process = echo::spawn(theirs).unwrap();
-    ours.send(0).unwrap();
-    ours.recv().unwrap();
-    let since = Instant::now();
-    (0..ROUND_TRIPS).for_each(|n| {
+    let each = round_trips(|n| {
         ours.send(n).unwrap();
-        assert_eq!(ours.recv().unwrap(), n);
+        ours.recv().unwrap()
     });
-    let each = each(ROUND_TRIPS, since);
     drop(ours);
     process.join().unwrap();
     each
@@ -143,7 +149,7 @@ fn restarts() -> f64 {
         .start()
         .unwrap();
     let adder: ActorRef<Adder> = supervisor.actor("adder").unwrap();
-    let mut all = std::time::Duration::ZERO;
+    let mut all = Duration::ZERO;
     for restarts in 0..SPAWNS {
         // Its pid is known only after the restart was published, a moment after the reply.
         let pid = loop {
