@@ -1,6 +1,7 @@
 //! Actors in processes of their own, written by hand; one that the macro writes is in `generated`.
 
 mod address;
+mod answers;
 mod awaited;
 mod basics;
 mod death;
@@ -47,6 +48,7 @@ pub(crate) enum Message {
     Add(u64),
     Get,
     Pid,
+    Descriptors,
     Generation,
     Previous,
     Sleep(Duration),
@@ -117,6 +119,7 @@ impl Actor for Counter {
             }
             Message::Get => Reply::Number(self.value),
             Message::Pid => Reply::Number(u64::from(std::process::id())),
+            Message::Descriptors => Reply::Number(crate::support::open_fds() as u64),
             Message::Generation => Reply::Number(self.context.generation()),
             Message::Previous => Reply::Text(self.context.previous().map_or_else(String::new, ToString::to_string)),
             Message::Sleep(time) => {

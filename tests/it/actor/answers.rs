@@ -1,0 +1,91 @@
+//! Whose answer it is.
+
+use std::time::Duration;
+
+use offspring::Queue;
+use offspring::actor::{ActorRef, CallError, spawn};
+
+use super::{Counter, LONG, Message, Reply, Setup};
+
+/// An actor that handles nothing until it is let go.
+struct Held {
+    counter: ActorRef<Counter>,
+    free: Queue<()>,
+    caller: std::thread::JoinHandle<Result<Reply, CallError>>,
+}
+
+impl Held {
+    fn new(counter: ActorRef<Counter>) -> Held {
+        let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+        let (patient, message) = (counter.with_timeout(LONG), Message::Hold(holds.clone(), free.clone()));
+        let caller = std::thread::spawn(move || patient.call(message));
+        holds.get().unwrap();
+        Held { counter, free, caller }
+    }
+
+    /// Calls that nobody waits for any more when they are handled.
+    fn leave(&self, message: &Message, count: u64) {
+        for _ in 0..count {
+            let call = self.counter.call_timeout(message.clone(), Duration::from_millis(1));
+            assert!(matches!(call, Err(CallError::Timeout { .. })), "{call:?}");
+        }
+    }
+
+    fn let_go(self) {
+        self.free.close();
+        self.caller.join().unwrap().unwrap();
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn an_answer_that_comes_too_late_is_nobody_elses() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    for round in 0..3 {
+        let held = Held::new(counter.address());
+        held.leave(&Message::Text("late".to_owned()), 40);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let counter = counter.with_timeout(LONG);
+                scope.spawn(move || {
+                    for n in 0..200 {
+                        let text = format!("{round} {thread} {n}");
+                        assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+                    }
+                });
+            }
+            held.let_go();
+        });
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn calls_that_were_given_up_are_handled_before_later_ones() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let held = Held::new(counter.address());
+    held.leave(&Message::Add(1), 40);
+    held.let_go();
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(40));
+}
+
+#[offspring::worker]
+fn call_and_stay(counter: ActorRef<Counter>, called: Queue<u64>) {
+    let descriptors = counter.call(Message::Descriptors).expect("the actor lives").number();
+    called.put(descriptors).expect("the test lives");
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+#[offspring::test(timeout = "60s")]
+fn clients_that_were_killed_leave_nothing_in_the_actor() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let called = Queue::unbounded().unwrap();
+    let client = || {
+        let client = call_and_stay::spawn(counter.address(), called.clone()).unwrap();
+        let descriptors = called.get().unwrap();
+        client.kill();
+        assert!(client.join().is_err());
+        descriptors
+    };
+    let all: Vec<u64> = (0..12).map(|_| client()).collect();
+    // What the last one left is found by the next one that comes.
+    assert!(all.iter().skip(2).all(|descriptors| *descriptors <= all[1]), "{all:?}");
+}
