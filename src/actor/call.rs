@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::actor::board::{CallId, Outcome};
 use crate::actor::letters::{CallNumber, Caller, Chain, Direct, Header, Letter, Status};
 use crate::actor::link::{Ended, Link, end_of};
-use crate::actor::session::{Call, Session};
+use crate::actor::session::Session;
 use crate::channel;
 use crate::error::{CallError, DownReason, PutError, PutTimeoutError, TryPutError};
 use crate::limit::Limit;
@@ -72,9 +72,9 @@ where
         };
         // A call does not overtake this process's casts.
         let unhandled = self.unhandled();
-        let mut call = session.begin(unhandled.is_none());
-        let sent = match call.id {
-            CallId::Direct(place) => self.send_leading(&session, &mut call, place, &chain, &message, &limit),
+        let call = session.register(unhandled.is_none());
+        let sent = match call {
+            CallId::Direct(place) => self.send(&session, place, &chain, &message, &limit),
             CallId::Letter(number) => self.post(session.letter(number, chain, message), limit.instant()),
         };
         let outcome = match sent {
@@ -148,25 +148,6 @@ where
         let names = chain[first..].iter().map(|caller| caller.name.as_str());
         let path: Vec<&str> = names.chain([self.name.as_str()]).collect();
         Err(CallError::Cycle { path: path.join(" -> ") })
-    }
-
-    /// Sends a call whose thread may lead. The answers of others must not wait for room with it.
-    fn send_leading(
-        &self,
-        session: &Session<R>,
-        call: &mut Call,
-        place: usize,
-        chain: &Chain,
-        message: &M,
-        limit: &Limit,
-    ) -> Result<(), SendEnd> {
-        if call.leads {
-            match self.send(session, place, chain, message, &Limit::after(Duration::ZERO)) {
-                Err(SendEnd::Timeout) => session.give_up_lead(call),
-                sent => return sent,
-            }
-        }
-        self.send(session, place, chain, message, limit)
     }
 
     pub(super) fn send(&self, session: &Session<R>, place: usize, chain: &Chain, message: &M, limit: &Limit) -> Result<(), SendEnd> {

@@ -68,8 +68,10 @@ struct Waiting<'a, R: DeserializeOwned> {
 
 impl<R: DeserializeOwned> Drop for Waiting<'_, R> {
     fn drop(&mut self) {
-        if !self.over {
-            self.session.forget(self.call, self.sent);
+        match (self.over, self.sent) {
+            (true, _) => {}
+            (false, true) => self.session.leave(self.call),
+            (false, false) => self.session.cancel(self.call),
         }
     }
 }

@@ -69,13 +69,6 @@ pub(super) enum OpenEnd {
     Io(String),
 }
 
-/// A call of a thread that is going to wait.
-pub(super) struct Call {
-    pub(super) id: CallId,
-    /// Whether this thread receives, for all.
-    pub(super) leads: bool,
-}
-
 impl<R> Session<R> {
     pub(super) fn door(&self) -> &Sender<Request> {
         &self.door
@@ -85,36 +78,22 @@ impl<R> Session<R> {
         lock(&self.board)
     }
 
-    /// A new call. One that is alone leads from here on: it must not wait for anything but its answer.
-    pub(super) fn begin(&self, direct: bool) -> Call {
-        let mut board = self.board();
-        let id = board.register(direct);
-        let leads = matches!(id, CallId::Direct(_)) && board.waiting() == 1;
-        board.leads |= leads;
-        Call { id, leads }
-    }
-
-    /// Leaves the lead to others.
-    pub(super) fn give_up_lead(&self, call: &mut Call) {
-        if std::mem::take(&mut call.leads) {
-            self.board().leads = false;
-            self.tell();
-        }
+    /// A new call.
+    pub(super) fn register(&self, direct: bool) -> CallId {
+        self.board().register(direct)
     }
 
     /// The call did not get on its way.
-    pub(super) fn cancel(&self, mut call: Call) {
-        self.board().cancel(call.id);
-        self.give_up_lead(&mut call);
+    pub(super) fn cancel(&self, call: CallId) {
+        self.board().cancel(call);
     }
 
-    /// Has all who wait look again.
-    fn tell(&self) {
-        self.changed.notify_all();
-        self.told.wake();
+    /// Nobody waits any more for this call, which is on its way.
+    pub(super) fn leave(&self, call: CallId) {
+        self.board().leave(call);
     }
 
-    /// Sends what the marked message of a direct call is.
+    /// Sends a direct call.
     pub(super) fn send<V: Serialize>(&self, direct: Direct, message: &V, limit: &Limit) -> Result<(), SendEnd> {
         self.door.send_marked(direct.mark(), message, limit)
     }
@@ -122,20 +101,17 @@ impl<R> Session<R> {
 
 impl<R: DeserializeOwned> Session<R> {
     /// Waits for the answer to a call that is on its way.
-    pub(super) fn wait(&self, mut call: Call, limit: &Limit) -> Outcome<R> {
+    pub(super) fn wait(&self, call: CallId, limit: &Limit) -> Outcome<R> {
         loop {
-            if !call.leads {
-                if let Some(outcome) = self.follow(&mut call, limit) {
-                    return outcome;
-                }
+            if let Some(outcome) = self.follow(call, limit) {
+                return outcome;
             }
-            call.leads = false;
-            let received = self.received(self.answers.take(limit.deadline()));
-            match self.settle(call.id, received) {
+            let received = received(self.answers.take(limit.deadline()));
+            match self.settle(call, received) {
                 Led::Own(outcome) => return outcome,
                 Led::Other => {}
                 Led::Nothing => {
-                    self.board().leave(call.id);
+                    self.leave(call);
                     return Outcome::Timeout;
                 }
             }
@@ -143,21 +119,20 @@ impl<R: DeserializeOwned> Session<R> {
     }
 
     /// Waits until another thread has received the answer, or there is none that receives; then this one leads.
-    fn follow(&self, call: &mut Call, limit: &Limit) -> Option<Outcome<R>> {
+    fn follow(&self, call: CallId, limit: &Limit) -> Option<Outcome<R>> {
         let mut board = self.board();
         loop {
-            let outcome = board.take(call.id);
+            let outcome = board.take(call);
             if outcome.is_some() {
                 return outcome;
             }
             if !board.leads {
                 board.leads = true;
-                call.leads = true;
                 return None;
             }
             let deadline = limit.deadline();
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                board.leave(call.id);
+                board.leave(call);
                 return Some(Outcome::Timeout);
             }
             board = sys::wait(&self.changed, board, deadline);
@@ -172,22 +147,20 @@ impl<R: DeserializeOwned> Session<R> {
         let others = board.waiting() > usize::from(!matches!(led, Led::Own(_)));
         drop(board);
         if others {
-            self.tell();
+            self.changed.notify_all();
+            self.told.wake();
         }
         led
-    }
-
-    fn received(&self, taken: Result<Arrived, RecvTimeoutError>) -> Received<R> {
-        match taken {
-            Ok(arrived) => answer(arrived),
-            Err(RecvTimeoutError::Timeout) => Received::Timeout,
-            Err(RecvTimeoutError::Failed(_)) => Received::Gone,
-        }
     }
 }
 
 /// Which call was answered, and how.
-fn answer<R: DeserializeOwned>(arrived: Arrived) -> Received<R> {
+fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Received<R> {
+    let arrived = match taken {
+        Ok(arrived) => arrived,
+        Err(RecvTimeoutError::Timeout) => return Received::Timeout,
+        Err(RecvTimeoutError::Failed(_)) => return Received::Gone,
+    };
     let direct = Direct::of(arrived.mark);
     let decoded = match direct {
         None => arrived
@@ -211,20 +184,6 @@ fn answer<R: DeserializeOwned>(arrived: Arrived) -> Received<R> {
 
 #[cfg(feature = "async")]
 impl<R: DeserializeOwned> Session<R> {
-    /// A new call of a task.
-    pub(super) fn register(&self, direct: bool) -> CallId {
-        self.board().register(direct)
-    }
-
-    /// The task waits no more for this call, which is on its way or not.
-    pub(super) fn forget(&self, call: CallId, sent: bool) {
-        if sent {
-            self.board().leave(call)
-        } else {
-            self.board().cancel(call)
-        }
-    }
-
     /// As [`wait`](Session::wait), without waiting. Who gets `None` is told by [`told`](Session::told) of what a thread receives for it, and
     /// by [`target`](Session::target) of what nobody has received.
     pub(super) fn try_wait(&self, call: CallId) -> Option<Outcome<R>> {
@@ -238,7 +197,7 @@ impl<R: DeserializeOwned> Session<R> {
             }
             board.leads = true;
             drop(board);
-            let received = self.received(self.answers.take(Some(Instant::now())));
+            let received = received(self.answers.take(Some(Instant::now())));
             match self.settle(call, received) {
                 Led::Own(outcome) => return Some(outcome),
                 Led::Other => {}
