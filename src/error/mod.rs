@@ -185,7 +185,7 @@ impl DecodeError {
 #[non_exhaustive]
 pub enum CreateError {
     /// A capacity of 0 holds nothing.
-    #[error("a capacity of 0 holds nothing: use at least 1, or the unbounded form")]
+    #[error("a capacity of 0 holds nothing: use at least 1 (`unbounded` makes a queue without a bound)")]
     ZeroCapacity,
     /// The system refused something that it needs.
     #[error("could not {act}")]

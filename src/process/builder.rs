@@ -323,16 +323,18 @@ impl Builder {
         if depth >= limit {
             return Err(SpawnError::TooDeep { depth });
         }
-        let name = match &self.name {
-            Some(name) if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') => {
-                return Err(SpawnError::InvalidOption {
-                    option: "name",
-                    problem: format!("has {} bytes: use 1 to {NAME_MAX}, without NUL", name.len()),
-                });
-            }
-            Some(name) => name.clone(),
-            None => default_name(registered),
+        let name = self.name.clone().unwrap_or_else(|| default_name(registered));
+        let wrong = match name.len() {
+            0 => Some("is empty".to_owned()),
+            length if length > NAME_MAX => Some(format!("has {length} bytes")),
+            _ => name.contains('\0').then(|| "has a NUL in it".to_owned()),
         };
+        if let Some(wrong) = wrong {
+            return Err(SpawnError::InvalidOption {
+                option: "name",
+                problem: format!("{wrong}: use 1 to {NAME_MAX} bytes without NUL"),
+            });
+        }
         Ok(Identity {
             name,
             daemon: self.daemon.unwrap_or(parent.is_daemon()),

@@ -124,10 +124,13 @@ impl fmt::Display for SupervisorEnd {
                 reason,
                 intensity,
                 period,
-            } => write!(
-                f,
-                "more than {intensity} restarts within {period:?}, the last since child `{id}` {reason}"
-            ),
+            } => {
+                let restarts = if *intensity == 1 { "restart" } else { "restarts" };
+                write!(
+                    f,
+                    "more than {intensity} {restarts} within {period:?}, the last since child `{id}` {reason}"
+                )
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ pub use events::{ChildInfo, ChildState, Event, SupervisorEnd};
 pub use feed::Events;
 pub use handle::Supervisor;
 pub use heart::{Birth, Heart};
-pub use spec::{ChildKind, ChildSpec};
+pub use spec::{ChildKind, ChildSpec, Restartable};
 pub use strategy::{Backoff, Restart, Shutdown, Strategy};
 
 pub use crate::error::SupervisorError;

@@ -15,6 +15,47 @@ use crate::supervisor::strategy::{Restart, Shutdown};
 /// OTP's default for all but supervisors.
 const SHUTDOWN: Shutdown = Shutdown::Timeout(Duration::from_secs(5));
 
+/// A worker of which each start can run a clone: every one that is `Clone`.
+///
+/// ```
+/// use offspring::ProcessWorker;
+/// use offspring::supervisor::{ChildSpec, Restartable, Supervisor};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Serialize, Deserialize, offspring::Worker)]
+/// struct Serve {
+///     port: u16,
+/// }
+///
+/// impl ProcessWorker for Serve {
+///     type Output = ();
+///     fn run(self) {
+///         offspring::current().wait_stopping();
+///     }
+/// }
+///
+/// fn twice(worker: impl ProcessWorker + Restartable + Send) -> [ChildSpec; 2] {
+///     [ChildSpec::worker("a", worker.clone()), ChildSpec::worker("b", worker)]
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let [a, b] = twice(Serve { port: 80 });
+///     let supervisor = Supervisor::builder().child(a).child(b).start()?;
+///     assert_eq!(supervisor.children().len(), 2);
+///     Ok(())
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a supervisor cannot start `{Self}` again: it is not `Clone`",
+    label = "not `Clone`",
+    note = "put `#[derive(Clone)]` on the worker's type, or make a new one for each start: `ChildSpec::worker_with(id, |_| ..)`"
+)]
+pub trait Restartable: Clone {}
+
+#[diagnostic::do_not_recommend]
+impl<W: Clone> Restartable for W {}
+
 /// What kind of child it is.
 ///
 /// ```
@@ -111,7 +152,8 @@ impl ChildSpec {
     }
 
     /// A plain worker: each start runs a clone. That `run` returns counts as an end as it was meant to.
-    pub fn worker<W: ProcessWorker + Clone + Send>(id: impl Into<String>, worker: W) -> ChildSpec {
+    /// One that is not `Clone`, as most that are functions, takes [`worker_with`](ChildSpec::worker_with).
+    pub fn worker<W: ProcessWorker + Restartable + Send>(id: impl Into<String>, worker: W) -> ChildSpec {
         ChildSpec::worker_with(id, move |_| worker.clone())
     }
 
