@@ -98,6 +98,25 @@ impl Pulse {
     }
 }
 
+/// A loop that has no call to give an error to, and goes on when the system has what it refuses now: nothing tells when.
+#[derive(Debug, Default)]
+pub(crate) struct Retry {
+    told: bool,
+}
+
+impl Retry {
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    /// Before the next try.
+    pub(crate) fn pause(&mut self, error: &dyn std::error::Error) {
+        if !std::mem::replace(&mut self.told, true) {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            log::warn!(target: "offspring::wire", "{error}{cause}; it is tried again and again");
+        }
+        std::thread::sleep(Retry::PAUSE);
+    }
+}
+
 /// How a message failed to go out or come in.
 #[derive(Debug)]
 pub(crate) enum Failure {

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::actor::letters::{Answer, Direct, Header};
-use crate::channel::{SendEnd, Sender};
-use crate::error::{SendError, SendTimeoutError};
+use crate::channel::{Mark, SendEnd, Sender};
+use crate::error::is_starved;
 use crate::limit::Limit;
 use crate::sys::lock;
+use crate::wire::Retry;
 
 /// A client that does not take its answers for this long gets no more.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,23 +54,29 @@ impl<R: Serialize> Doors<R> {
     /// Answers a direct call. A client that has closed its session waits for nothing.
     pub(super) fn answer(&mut self, source: u64, place: usize, reply: Result<R, String>, clients: &Clients<R>) {
         let Some(door) = self.0.get(&source) else { return };
-        let send_refusal = |text: &str| {
-            let refusal = Direct { place, special: true };
-            door.answers.send_marked(refusal.mark(), text, &Limit::after(PATIENCE))
-        };
-        let sent = match reply {
-            Ok(reply) => {
-                let answer = Direct { place, special: false };
-                match door.answers.send_marked(answer.mark(), &reply, &Limit::after(PATIENCE)) {
-                    Err(SendEnd::Encode(error)) => send_refusal(&error.to_string()),
-                    sent => sent,
-                }
-            }
-            Err(text) => send_refusal(&text),
+        let (answer, refusal) = (Direct { place, special: false }, Direct { place, special: true });
+        let sent = match &reply {
+            Ok(reply) => match deliver(&door.answers, answer.mark(), reply) {
+                Err(SendEnd::Encode(error)) => deliver(&door.answers, refusal.mark(), &error.to_string()),
+                sent => sent,
+            },
+            Err(text) => deliver(&door.answers, refusal.mark(), text),
         };
         if let Err(end) = sent {
             log::debug!(target: "offspring::actor", "a client takes no answers any more: {end:?}");
             self.close(source, clients);
+        }
+    }
+}
+
+/// Sends an answer. The first one to a client needs descriptors for its ring: without any left it waits for them, too.
+fn deliver<R, V: Serialize>(answers: &Sender<Answer<R>>, mark: Mark, answer: &V) -> Result<(), SendEnd> {
+    let limit = Limit::after(PATIENCE);
+    let mut retry = Retry::default();
+    loop {
+        match answers.send_marked(mark, answer, &limit) {
+            Err(SendEnd::Io(error)) if is_starved(&error) && Instant::now() < limit.instant() => retry.pause(&error),
+            sent => return sent,
         }
     }
 }
@@ -91,7 +98,7 @@ impl<R: Serialize> Clients<R> {
     fn open(&self, session: u64, answers: Sender<Answer<R>>) {
         let before = lock(&self.0).insert(session, Client::Open(answers.clone()));
         if let Some(Client::Early(_, early)) = before {
-            early.into_iter().for_each(|answer| self.send(session, &answers, answer));
+            early.iter().for_each(|answer| self.send(session, &answers, answer));
         }
     }
 
@@ -106,7 +113,7 @@ impl<R: Serialize> Clients<R> {
         if let Some(Client::Open(answers)) = clients.get(&header.session) {
             let answers = answers.clone();
             drop(clients);
-            return self.send(header.session, &answers, answer);
+            return self.send(header.session, &answers, &answer);
         }
         let now = Instant::now();
         clients.retain(|_, client| !matches!(client, Client::Early(since, _) if now - *since > OPENING));
@@ -120,17 +127,16 @@ impl<R: Serialize> Clients<R> {
         }
     }
 
-    fn send(&self, session: u64, answers: &Sender<Answer<R>>, answer: Answer<R>) {
-        let call = answer.call;
-        let end = match answers.send_timeout(answer, PATIENCE) {
-            Err(SendTimeoutError::Failed(SendError::Encode(_, error))) => {
-                let reply = Err(error.to_string());
-                answers.send_timeout(Answer { call, reply }, PATIENCE)
+    fn send(&self, session: u64, answers: &Sender<Answer<R>>, answer: &Answer<R>) {
+        let sent = match deliver(answers, Mark::default(), answer) {
+            Err(SendEnd::Encode(error)) => {
+                let (call, reply) = (answer.call, Err(error.to_string()));
+                deliver(answers, Mark::default(), &Answer::<R> { call, reply })
             }
-            end => end,
+            sent => sent,
         };
-        if let Err(error) = end {
-            log::debug!(target: "offspring::actor", "a client takes no answers any more: {error}");
+        if let Err(end) = sent {
+            log::debug!(target: "offspring::actor", "a client takes no answers any more: {end:?}");
             self.close(session);
         }
     }

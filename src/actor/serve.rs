@@ -12,9 +12,10 @@ use crate::actor::clients::{Clients, Doors};
 use crate::actor::letters::{Chain, Direct, Ending, Header, Letter, Report, Request};
 use crate::actor::turn::Turn;
 use crate::channel::{Receiver, Sender};
-use crate::error::{GetError, PutTimeoutError, RecvError, RecvTimeoutError};
+use crate::error::{GetError, HandleError, PutTimeoutError, RecvError, RecvTimeoutError};
 use crate::queue::{Delivery, JoinableQueue};
 use crate::sys::{self, lock};
+use crate::wire::Retry;
 
 /// How often one that waits for the mailbox to be drained looks whether that was given up.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
@@ -69,9 +70,14 @@ impl<A: Actor> Incarnation<A> {
     /// The main thread: until the actor ends.
     pub(super) fn take_requests(&self, inbound: &Receiver<Request>) -> Ending {
         let mut doors = Doors::new();
+        let mut retry = Retry::default();
         loop {
-            if let Err(error) = self.take_request(inbound, &mut doors) {
-                return self.finish(Ending::Failed(error.to_string()));
+            match self.take_request(inbound, &mut doors) {
+                Ok(()) => retry = Retry::default(),
+                // What does not fit into this process now stays where it is.
+                Err(RecvTimeoutError::Failed(error @ RecvError::Io(_))) => retry.pause(&error),
+                // This process holds a sender itself, so this is no end of the others.
+                Err(error) => return self.finish(Ending::Failed(error.to_string())),
             }
             if let Some(ending) = self.ending() {
                 return self.finish(ending);
@@ -79,7 +85,6 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
-    /// An error is the system's refusal: this process holds a sender itself.
     fn take_request(&self, inbound: &Receiver<Request>, doors: &mut Doors<A::Reply>) -> Result<(), RecvTimeoutError> {
         let arrived = inbound.take(None)?;
         let source = arrived.source;
@@ -95,8 +100,8 @@ impl<A: Actor> Incarnation<A> {
             }
             let reply = match decoded {
                 Ok((chain, message)) => Ok(self.handle(&mut seat.actor, chain, message)),
-                Err(RecvError::Decode(error)) => Err(error.to_string()),
-                Err(error) => return Err(error.into()),
+                Err(error) if error.is_starved() => return Err(error.into()),
+                Err(error) => Err(error.to_string()),
             };
             doors.answer(source, direct.place, reply, &self.clients);
             return Ok(());
@@ -174,14 +179,17 @@ impl<A: Actor> Incarnation<A> {
 
     /// The other thread.
     pub(super) fn take_casts(&self) {
+        let mut retry = Retry::default();
         loop {
             match self.mailbox.get() {
                 Ok(letter) => {
+                    retry = Retry::default();
                     if !self.take_letter(letter) {
                         return;
                     }
                 }
                 Err(GetError::Decode(error)) => self.refuse(Header::heard(), &error.to_string()),
+                Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
                 // The actor is stopped for good, or its keeper ends.
                 Err(_) => return,
             }

@@ -20,7 +20,7 @@ use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::line::{Line, Side, WaitEnd};
 use crate::sys::lock;
 use crate::watch::{Seat, Target, Waiter};
-use crate::wire::{self, Failure, WireHandle};
+use crate::wire::{self, Failure, Retry, WireHandle};
 
 /// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this
 /// one reports [`RecvError::Moved`]. What could not be sent or put comes back with the error, and receives on.
@@ -242,8 +242,8 @@ impl<T: DeserializeOwned> Receiver<T> {
         Ok(self.take(deadline)?.decode()?)
     }
 
-    /// Messages until every sender is gone. One that does not decode is logged and passed over: use
-    /// [`recv`](Receiver::recv) to see it.
+    /// Messages until every sender is gone. One that does not decode is logged and passed over, and while this process has no
+    /// descriptors left for what comes, that is logged and waited for: use [`recv`](Receiver::recv) to see it.
     pub fn iter(&self) -> ReceiverIter<'_, T> {
         ReceiverIter { receiver: self }
     }
@@ -491,11 +491,13 @@ impl<T: DeserializeOwned> Iterator for ReceiverIter<'_, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
+        let mut retry = Retry::default();
         loop {
             match self.receiver.recv() {
                 Ok(message) => return Some(message),
                 Err(RecvError::Decode(error)) => log::error!(target: "offspring::channel", "a message was passed over: {error}"),
-                Err(_) => return None,
+                Err(error @ RecvError::Io(_)) => retry.pause(&error),
+                Err(RecvError::Disconnected | RecvError::Moved) => return None,
             }
         }
     }

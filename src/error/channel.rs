@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{DecodeError, EncodeError};
+use super::{DecodeError, EncodeError, is_starved};
 
 /// Why a message was not sent. It comes back: see [`SendError::into_inner`].
 ///
@@ -113,6 +113,13 @@ pub enum RecvError {
     /// The system refused.
     #[error("could not receive a message")]
     Io(#[source] io::Error),
+}
+
+impl RecvError {
+    /// Whether the message is still there: this process has no descriptors left for what comes with it.
+    pub(crate) fn is_starved(&self) -> bool {
+        matches!(self, RecvError::Io(error) if is_starved(error))
+    }
 }
 
 /// Why `try_recv` gave no message.

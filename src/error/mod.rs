@@ -72,6 +72,11 @@ pub use sync::{
     TryLockError,
 };
 
+/// Whether the system says that this process has no descriptors left.
+pub(crate) fn is_starved(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMFILE)
+}
+
 /// An error with its causes, as one text.
 pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());

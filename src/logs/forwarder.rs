@@ -111,6 +111,8 @@ impl Forwarder {
                 }
                 // This process holds a sender itself.
                 Err(RecvError::Disconnected | RecvError::Moved) => return,
+                // It comes when there are descriptors for it.
+                Err(error) if error.is_starved() => {}
                 Err(error) => {
                     log::error!(target: "offspring::logs", "a record did not arrive: {error}");
                     // It was counted as sent.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::{GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, TryGetError, TryPutError};
 use crate::queue::core::Over;
 use crate::queue::remote::RemoteEnd;
+use crate::wire::Retry;
 
 /// How long an operation may wait.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,19 @@ impl<T> From<PutEnd<T>> for PutTimeoutError<T> {
 pub(crate) enum GetEnd {
     Empty,
     Failed(GetError),
+}
+
+/// What an iterator gives: it ends with the queue only, and cannot tell of other errors.
+pub(super) fn until_the_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
+    let mut retry = Retry::default();
+    loop {
+        match get() {
+            Ok(got) => return Some(got),
+            Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
+            Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
+            Err(_) => return None,
+        }
+    }
 }
 
 impl From<RemoteEnd> for GetEnd {

@@ -15,7 +15,7 @@ use crate::error::{
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead::DeadLetter;
 use crate::queue::delivery::Delivery;
-use crate::queue::ends::{JoinEnd, Limit};
+use crate::queue::ends::{JoinEnd, Limit, until_the_end};
 use crate::queue::handle::{Got, Handle};
 use crate::watch::Target;
 
@@ -218,6 +218,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
 
     /// Deliveries until the end of the queue, as [`get`](JoinableQueue::get) gives them. The iterator also
     /// ends when the owner is gone. An item that does not decode is logged and passed over: it is a dead letter now.
+    /// While this process has no descriptors left for what comes, that is logged and waited for.
     pub fn iter(&self) -> JoinableIter<'_, T> {
         JoinableIter { queue: self }
     }
@@ -394,13 +395,7 @@ impl<T: Serialize + DeserializeOwned> Iterator for JoinableIter<'_, T> {
     type Item = Delivery<T>;
 
     fn next(&mut self) -> Option<Delivery<T>> {
-        loop {
-            match self.queue.get() {
-                Ok(delivery) => return Some(delivery),
-                Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
-                Err(_) => return None,
-            }
-        }
+        until_the_end(|| self.queue.get())
     }
 }
 
@@ -443,12 +438,6 @@ impl<T: Serialize + DeserializeOwned> Iterator for JoinableBatches<'_, T> {
     type Item = Vec<Delivery<T>>;
 
     fn next(&mut self) -> Option<Vec<Delivery<T>>> {
-        loop {
-            match self.queue.get_many(self.max) {
-                Ok(batch) => return Some(batch),
-                Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
-                Err(_) => return None,
-            }
-        }
+        until_the_end(|| self.queue.get_many(self.max))
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{
 };
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead::DeadLetter;
-use crate::queue::ends::Limit;
+use crate::queue::ends::{Limit, until_the_end};
 use crate::queue::handle::Handle;
 use crate::watch::Target;
 
@@ -210,6 +210,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// Items until the end of the queue, as [`get`](Queue::get) gives them. The iterator also ends when
     /// the owner is gone. An item that does not decode is logged and passed over: it is a dead letter now.
+    /// While this process has no descriptors left for what comes, that is logged and waited for.
     pub fn iter(&self) -> QueueIter<'_, T> {
         QueueIter { queue: self }
     }
@@ -340,13 +341,7 @@ impl<T: Serialize + DeserializeOwned> Iterator for QueueIter<'_, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
-        loop {
-            match self.queue.get() {
-                Ok(item) => return Some(item),
-                Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
-                Err(_) => return None,
-            }
-        }
+        until_the_end(|| self.queue.get())
     }
 }
 
@@ -388,12 +383,6 @@ impl<T: Serialize + DeserializeOwned> Iterator for QueueBatches<'_, T> {
     type Item = Vec<T>;
 
     fn next(&mut self) -> Option<Vec<T>> {
-        loop {
-            match self.queue.get_many(self.max) {
-                Ok(batch) => return Some(batch),
-                Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
-                Err(_) => return None,
-            }
-        }
+        until_the_end(|| self.queue.get_many(self.max))
     }
 }

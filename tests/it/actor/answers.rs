@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use offspring::Queue;
-use offspring::actor::{ActorRef, CallError, spawn};
+use offspring::actor::{ActorRef, Builder, CallError, spawn};
+use offspring::unix::{BuilderExt, Resource};
 
-use super::{Counter, LONG, Message, Reply, Setup};
+use super::{Counter, LONG, Message, Reply, SHORT, Setup};
 
 /// An actor that handles nothing until it is let go.
 struct Held {
@@ -88,4 +89,23 @@ fn clients_that_were_killed_leave_nothing_in_the_actor() {
     let all: Vec<u64> = (0..12).map(|_| client()).collect();
     // What the last one left is found by the next one that comes.
     assert!(all.iter().skip(2).all(|descriptors| *descriptors <= all[1]), "{all:?}");
+}
+
+#[offspring::test(timeout = "60s")]
+fn an_actor_without_descriptors_lives_on_and_handles_all_later() {
+    let few = |process: offspring::Builder| process.rlimit(Resource::OpenFiles, 80, 80);
+    let counter = Builder::new().process(few).spawn::<Counter>(Setup::default()).unwrap();
+    let patient = counter.with_timeout(LONG);
+    let (values, heard) = offspring::channel().unwrap();
+    for round in 1..=2 {
+        assert_eq!(patient.call(Message::Hoard(SHORT * 2)).unwrap(), Reply::Done);
+        // Both come with a handle, one directly, one through the mailbox.
+        assert_eq!(patient.call(Message::Send(values.clone())).unwrap(), Reply::Done);
+        assert_eq!(patient.call(Message::Hoard(SHORT * 2)).unwrap(), Reply::Done);
+        patient.cast(Message::Send(values.clone())).unwrap();
+        assert_eq!(patient.call(Message::Add(1)).unwrap(), Reply::Number(round));
+    }
+    let heard: Vec<u64> = (0..4).map(|_| heard.recv_timeout(LONG).unwrap()).collect();
+    assert_eq!(heard, [0, 0, 1, 1]);
+    assert_eq!(counter.call(Message::Generation).unwrap(), Reply::Number(0));
 }

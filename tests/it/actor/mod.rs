@@ -49,6 +49,8 @@ pub(crate) enum Message {
     Get,
     Pid,
     Descriptors,
+    /// Takes all descriptors that are left, for so long.
+    Hoard(Duration),
     Generation,
     Previous,
     Sleep(Duration),
@@ -120,6 +122,14 @@ impl Actor for Counter {
             Message::Get => Reply::Number(self.value),
             Message::Pid => Reply::Number(u64::from(std::process::id())),
             Message::Descriptors => Reply::Number(crate::support::open_fds() as u64),
+            Message::Hoard(time) => {
+                let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+                std::thread::spawn(move || {
+                    std::thread::sleep(time);
+                    drop(files);
+                });
+                Reply::Done
+            }
             Message::Generation => Reply::Number(self.context.generation()),
             Message::Previous => Reply::Text(self.context.previous().map_or_else(String::new, ToString::to_string)),
             Message::Sleep(time) => {

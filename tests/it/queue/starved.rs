@@ -104,6 +104,46 @@ fn a_client_without_descriptors_keeps_its_session() {
     jobs.join_timeout(LONG).unwrap();
 }
 
+/// Loops over a receiver and over a queue, both with handles in what comes, while there are no descriptors for a while.
+#[offspring::worker]
+fn loop_over(receiver: Receiver<(u64, Queue<u64>)>, jobs: JoinableQueue<(u64, Queue<u64>)>, ready: Event) -> (Vec<u64>, Vec<u64>) {
+    assert_eq!(receiver.recv().unwrap().0, 0);
+    jobs.get().unwrap().task_done();
+    let hoard = hoard();
+    ready.set();
+    std::thread::scope(|scope| {
+        let heard = scope.spawn(|| receiver.iter().map(|(n, _)| n).collect());
+        let got = scope.spawn(|| {
+            let batches = jobs.batches(2).flatten();
+            batches.map(|job| (job.0, job.task_done()).0).collect()
+        });
+        // Time for both to find out that they have none.
+        std::thread::sleep(SHORT * 2);
+        drop(hoard);
+        (heard.join().unwrap(), got.join().unwrap())
+    })
+}
+
+#[offspring::test(timeout = "60s")]
+fn loops_do_not_end_for_want_of_descriptors() {
+    let (sender, receiver) = channel().unwrap();
+    let (jobs, inner) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let ready = Event::new().unwrap();
+    sender.send((0, inner.clone())).unwrap();
+    jobs.put((0, inner.clone())).unwrap();
+    let worker = loop_over::new(receiver, jobs.clone(), ready.clone());
+    let child = with_few_descriptors().spawn(worker).unwrap();
+    ready.wait().unwrap();
+    for n in 1..4 {
+        sender.send((n, inner.clone())).unwrap();
+        jobs.put((n, inner.clone())).unwrap();
+    }
+    drop(sender);
+    jobs.close();
+    let (heard, got) = child.join().unwrap();
+    assert_eq!((heard, got), (vec![1, 2, 3], vec![1, 2, 3]));
+}
+
 #[offspring::worker]
 fn put_when_told(queue: Queue<u64>, go: Event) {
     go.wait().unwrap();
