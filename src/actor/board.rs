@@ -34,6 +34,8 @@ pub(super) struct Board<R> {
     gone: bool,
     /// So many wait.
     waiting: usize,
+    /// So many places are left.
+    left: usize,
     places: Vec<Place<R>>,
     letters: BTreeMap<CallNumber, Option<Outcome<R>>>,
     /// So many calls went through the mailbox.
@@ -55,14 +57,18 @@ pub(super) enum Received<R> {
     /// It belongs to nobody.
     Stray,
     Timeout,
+    /// This process has no descriptors left for it. It stays.
+    Starved,
     Gone,
 }
 
 /// What that is to the one who received it.
 pub(super) enum Led<R> {
     Own(Outcome<R>),
-    Other,
+    /// With what nobody wants, to be dropped without the board's lock: that may be a call.
+    Other(Option<Outcome<R>>),
     Nothing,
+    Starved,
 }
 
 impl<R> Board<R> {
@@ -71,6 +77,7 @@ impl<R> Board<R> {
             leads: false,
             gone: false,
             waiting: 0,
+            left: 0,
             places: Vec::new(),
             letters: BTreeMap::new(),
             posted: 0,
@@ -106,80 +113,88 @@ impl<R> Board<R> {
         self.waiting
     }
 
-    /// The call did not get on its way.
+    /// Direct calls whose answers will come, and that nobody waits for.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The call did not get on its way, or its answer was received.
     pub(super) fn cancel(&mut self, call: CallId) {
-        self.end(call, Place::Free);
-    }
-
-    /// Nobody waits for its answer any more.
-    pub(super) fn leave(&mut self, call: CallId) {
-        let left = match call {
-            CallId::Direct(place) if matches!(self.places[place], Place::Waits) => Place::Left,
-            _ => Place::Free,
-        };
-        self.end(call, left);
-    }
-
-    fn end(&mut self, call: CallId, left: Place<R>) {
         self.waiting -= 1;
         match call {
-            CallId::Direct(place) => self.places[place] = left,
+            CallId::Direct(place) => self.places[place] = Place::Free,
             CallId::Letter(number) => drop(self.letters.remove(&number)),
+        }
+    }
+
+    /// Nobody waits for its answer any more. One that was there already is given back, to be dropped without the board's lock.
+    pub(super) fn leave(&mut self, call: CallId) -> Option<Outcome<R>> {
+        self.waiting -= 1;
+        match call {
+            CallId::Direct(place) => match std::mem::replace(&mut self.places[place], Place::Free) {
+                Place::Given(outcome) => Some(outcome),
+                Place::Waits => {
+                    self.places[place] = Place::Left;
+                    self.left += 1;
+                    None
+                }
+                Place::Free | Place::Left => None,
+            },
+            CallId::Letter(number) => self.letters.remove(&number).flatten(),
         }
     }
 
     /// What a call came to, if that is known; then it is no more.
     pub(super) fn take(&mut self, call: CallId) -> Option<Outcome<R>> {
         let given = match call {
-            CallId::Direct(place) => match &mut self.places[place] {
-                given @ Place::Given(_) => match std::mem::replace(given, Place::Free) {
-                    Place::Given(outcome) => Some(outcome),
-                    _ => None,
-                },
-                _ => None,
-            },
-            CallId::Letter(number) => self.letters.get_mut(&number).and_then(Option::take),
+            CallId::Direct(place) => matches!(self.places[place], Place::Given(_)),
+            CallId::Letter(number) => matches!(self.letters.get(&number), Some(Some(_))),
         };
-        let outcome = given.or_else(|| self.gone.then_some(Outcome::Gone))?;
-        self.leave(call);
-        Some(outcome)
+        (given || self.gone).then(|| self.leave(call).unwrap_or(Outcome::Gone))
     }
 
     /// What the thread of this call received goes to whom it belongs.
-    pub(super) fn settle(&mut self, own: CallId, received: Received<R>) -> Led<R> {
+    pub(super) fn settle(&mut self, own: Option<CallId>, received: Received<R>) -> Led<R> {
         match received {
-            Received::Answer(call, outcome) if call == own => {
-                self.cancel(own);
+            Received::Answer(call, outcome) if Some(call) == own => {
+                self.cancel(call);
                 Led::Own(outcome)
             }
-            Received::Answer(call, outcome) => {
-                self.give(call, outcome);
-                Led::Other
-            }
-            Received::Stray => Led::Other,
+            Received::Answer(call, outcome) => Led::Other(self.give(call, outcome)),
+            Received::Stray => Led::Other(None),
             Received::Timeout => Led::Nothing,
+            Received::Starved => Led::Starved,
             Received::Gone => {
                 self.gone = true;
-                Led::Other
+                Led::Other(None)
             }
         }
     }
 
-    fn give(&mut self, call: CallId, outcome: Outcome<R>) {
+    /// Gives it to who waits for it; back if nobody does.
+    fn give(&mut self, call: CallId, outcome: Outcome<R>) -> Option<Outcome<R>> {
         match call {
             CallId::Direct(place) => match self.places.get_mut(place) {
                 Some(place @ Place::Waits) => *place = Place::Given(outcome),
-                Some(place @ Place::Left) => *place = Place::Free,
-                // The actor answered twice, or what was not asked.
-                _ => {}
-            },
-            // One that nobody waits for came too late.
-            CallId::Letter(number) => {
-                if let Some(waits) = self.letters.get_mut(&number) {
-                    *waits = Some(outcome);
+                Some(place @ Place::Left) => {
+                    *place = Place::Free;
+                    self.left -= 1;
+                    return Some(outcome);
                 }
-            }
+                // The actor answered twice, or what was not asked.
+                _ => return Some(outcome),
+            },
+            CallId::Letter(number) => match self.letters.get_mut(&number) {
+                Some(waits @ None) => *waits = Some(outcome),
+                // It came too late.
+                _ => return Some(outcome),
+            },
         }
+        None
     }
 }
 
@@ -198,10 +213,11 @@ mod tests {
         board.leave(left);
         let own = board.register(true);
         assert_eq!((left, own), (CallId::Direct(0), CallId::Direct(1)));
-        assert!(matches!(board.settle(own, reply(left)), Led::Other));
-        assert!(board.take(left).is_none());
+        assert_eq!(board.left(), 1);
+        assert!(matches!(board.settle(Some(own), reply(left)), Led::Other(Some(_))));
+        assert!(board.take(left).is_none() && board.left() == 0);
         assert_eq!(board.register(true), CallId::Direct(0));
-        assert!(matches!(board.settle(own, reply(own)), Led::Own(Outcome::Reply(7))));
+        assert!(matches!(board.settle(Some(own), reply(own)), Led::Own(Outcome::Reply(7))));
         assert_eq!(board.register(true), CallId::Direct(1));
         assert_eq!(board.waiting(), 2);
     }
@@ -217,7 +233,7 @@ mod tests {
         board.cancel(direct[5]);
         assert_eq!(board.register(true), direct[3]);
         assert_eq!(board.register(false), CallId::Letter(CallNumber(1)));
-        assert!(matches!(board.settle(direct[0], reply(letter)), Led::Other));
+        assert!(matches!(board.settle(Some(direct[0]), reply(letter)), Led::Other(None)));
         assert!(matches!(board.take(letter), Some(Outcome::Reply(7))));
         assert_eq!(board.waiting(), DIRECT_MAX);
     }
@@ -243,10 +259,10 @@ mod tests {
         let mut board = Board::<u32>::new();
         let own = board.register(true);
         for call in [CallId::Direct(1), CallId::Direct(200), CallId::Letter(CallNumber(5))] {
-            assert!(matches!(board.settle(own, reply(call)), Led::Other));
+            assert!(matches!(board.settle(Some(own), reply(call)), Led::Other(Some(_))));
         }
         assert!(board.take(own).is_none());
-        board.settle(own, Received::Gone);
+        board.settle(None, Received::Gone);
         assert!(matches!(board.take(own), Some(Outcome::Gone)));
         assert_eq!(board.waiting(), 0);
     }

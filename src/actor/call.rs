@@ -84,8 +84,10 @@ where
                 end.outcome()?
             }
         };
-        self.conclude(outcome, unhandled, timeout)
-            .unwrap_or_else(|| Err(self.lost(&session, limit.instant(), timeout)))
+        self.conclude(outcome, unhandled, timeout).unwrap_or_else(|| {
+            self.drop_session(&session);
+            Err(self.lost(&session, limit.instant(), timeout))
+        })
     }
 
     /// What the caller gets; `None` if the incarnation is gone, and its keeper must be asked.

@@ -99,7 +99,10 @@ where
             let outcome = link.outcome_async(&session, unhandled, chain, message, deadline).await?;
             match link.conclude(outcome, unhandled, timeout) {
                 Some(result) => result,
-                None => link.lost_async(session.generation, deadline, timeout).await,
+                None => {
+                    link.drop_session(&session);
+                    link.lost_async(session.generation, deadline, timeout).await
+                }
             }
         }
     }

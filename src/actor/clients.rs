@@ -42,13 +42,14 @@ impl<R: Serialize> Doors<R> {
             lives
         });
         clients.open(session, answers.clone());
-        self.0.insert(source, Door { session, answers });
+        if let Some(before) = self.0.insert(source, Door { session, answers }) {
+            clients.close(before.session);
+        }
     }
 
-    pub(super) fn close(&mut self, source: u64, clients: &Clients<R>) {
-        if let Some(door) = self.0.remove(&source) {
-            clients.close(door.session);
-        }
+    pub(super) fn close(&mut self, session: u64, clients: &Clients<R>) {
+        self.0.retain(|_, door| door.session != session);
+        clients.close(session);
     }
 
     /// Answers a direct call. A client that has closed its session waits for nothing.
@@ -64,7 +65,8 @@ impl<R: Serialize> Doors<R> {
         };
         if let Err(end) = sent {
             log::debug!(target: "offspring::actor", "a client takes no answers any more: {end:?}");
-            self.close(source, clients);
+            let session = door.session;
+            self.close(session, clients);
         }
     }
 }
@@ -98,7 +100,8 @@ impl<R: Serialize> Clients<R> {
     fn open(&self, session: u64, answers: Sender<Answer<R>>) {
         let before = lock(&self.0).insert(session, Client::Open(answers.clone()));
         if let Some(Client::Early(_, early)) = before {
-            early.iter().for_each(|answer| self.send(session, &answers, answer));
+            // One that cannot be sent is not: the client finds the way closed when it calls directly.
+            early.iter().for_each(|answer| drop(self.send(session, &answers, answer)));
         }
     }
 
@@ -107,7 +110,8 @@ impl<R: Serialize> Clients<R> {
     }
 
     /// Answers a call that came through the mailbox. Waits for no opening: who reads it may wait for the turn of who answers.
-    pub(super) fn answer(&self, header: Header, reply: Result<R, String>) {
+    /// An error if the session is to be closed.
+    pub(super) fn answer(&self, header: Header, reply: Result<R, String>) -> Result<(), SendEnd> {
         let answer = Answer { call: header.call, reply };
         let mut clients = lock(&self.0);
         if let Some(Client::Open(answers)) = clients.get(&header.session) {
@@ -125,9 +129,10 @@ impl<R: Serialize> Clients<R> {
                 }
             }
         }
+        Ok(())
     }
 
-    fn send(&self, session: u64, answers: &Sender<Answer<R>>, answer: &Answer<R>) {
+    fn send(&self, session: u64, answers: &Sender<Answer<R>>, answer: &Answer<R>) -> Result<(), SendEnd> {
         let sent = match deliver(answers, Mark::default(), answer) {
             Err(SendEnd::Encode(error)) => {
                 let (call, reply) = (answer.call, Err(error.to_string()));
@@ -135,10 +140,10 @@ impl<R: Serialize> Clients<R> {
             }
             sent => sent,
         };
-        if let Err(end) = sent {
+        sent.inspect_err(|end| {
             log::debug!(target: "offspring::actor", "a client takes no answers any more: {end:?}");
             self.close(session);
-        }
+        })
     }
 }
 
@@ -157,10 +162,10 @@ mod tests {
             session: 7,
             call: CallNumber(call),
         };
-        clients.answer(header(1), Ok(10));
-        clients.answer(header(2), Ok(20));
+        clients.answer(header(1), Ok(10)).unwrap();
+        clients.answer(header(2), Ok(20)).unwrap();
         doors.open(0, 7, sender, &[0], &clients);
-        clients.answer(header(3), Ok(30));
+        clients.answer(header(3), Ok(30)).unwrap();
         let got: Vec<_> = answers
             .iter()
             .take(3)
@@ -186,9 +191,12 @@ mod tests {
         assert_eq!(Direct::of(arrived.mark), place(0, true));
         assert_eq!(arrived.decode::<String>().unwrap(), "no");
         // What is closed is not answered, and a ring that has ended takes its session along.
-        doors.close(4, &clients);
+        doors.close(7, &clients);
         doors.answer(4, 3, Ok(41), &clients);
         let (third, _answers) = channel().unwrap();
+        // A ring has one session: the first one that it opens ends with the second.
+        doors.open(5, 10, third.clone(), &[4, 5], &clients);
+        assert_eq!(lock(&clients.0).keys().copied().collect::<Vec<_>>(), [10]);
         doors.open(6, 9, third, &[6], &clients);
         assert!(ones.try_recv().is_err() && others.try_recv().is_err());
         assert_eq!(lock(&clients.0).keys().copied().collect::<Vec<_>>(), [9]);

@@ -142,8 +142,23 @@ where
         }
     }
 
+    /// The session that is open. One that gets no answers any more is no longer.
     pub(super) fn own_session(&self) -> Option<Arc<Session<R>>> {
-        self.state().session.clone()
+        let session = self.state().session.clone()?;
+        if session.is_sound() {
+            return Some(session);
+        }
+        self.drop_session(&session);
+        None
+    }
+
+    /// The next call opens another one.
+    pub(super) fn drop_session(&self, session: &Arc<Session<R>>) {
+        let mut state = self.state();
+        let own = state.session.take_if(|own| Arc::ptr_eq(own, session));
+        // Its end sends a word, which is not for under the lock.
+        drop(state);
+        drop(own);
     }
 
     /// The incarnation that is up, if it is one after that; an error if there will be none.

@@ -110,7 +110,7 @@ impl<A: Actor> Incarnation<A> {
             Ok(Request::Open { session, answers }) => {
                 doors.open(source, session, answers.retype(), &inbound.sources(), &self.clients);
             }
-            Ok(Request::Close { .. }) => doors.close(source, &self.clients),
+            Ok(Request::Close { session }) => doors.close(session, &self.clients),
             Ok(Request::Bind { partner, bond }) => bond::watch(partner, bond, self.context.inner.clone()),
             Ok(Request::Stop { drain }) => {
                 if drain {
@@ -184,6 +184,8 @@ impl<A: Actor> Incarnation<A> {
             match self.mailbox.get() {
                 Ok(letter) => {
                     retry = Retry::default();
+                    // It is not for one that does not decode, later.
+                    let _ = Header::heard();
                     if !self.take_letter(letter) {
                         return;
                     }
@@ -226,7 +228,7 @@ impl<A: Actor> Incarnation<A> {
                 // Of another incarnation nobody waits for the reply.
                 if generation == self.context.inner.generation {
                     let reply = self.handle(&mut seat.actor, chain, message);
-                    self.clients.answer(header, Ok(reply));
+                    self.answer_letter(header, Ok(reply));
                 }
             }
         }));
@@ -257,9 +259,17 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
+    fn answer_letter(&self, header: Header, reply: Result<A::Reply, String>) {
+        if self.clients.answer(header, reply).is_err() {
+            // The main thread has the way to that client as well. While it waits for this thread's turn, no room comes.
+            let close = Request::Close { session: header.session };
+            let _ = self.context.inner.door.send_timeout(close, Duration::ZERO);
+        }
+    }
+
     fn refuse(&self, header: Option<Header>, message: &str) {
         match header {
-            Some(header) => self.clients.answer(header, Err(message.to_owned())),
+            Some(header) => self.answer_letter(header, Err(message.to_owned())),
             None => log::error!(target: "offspring::actor", "a message was passed over: {message}"),
         }
     }

@@ -4,7 +4,7 @@
 //! over, and when it has its own, another one leads. There is no thread of its own, so an answer wakes the one that
 //! waits for it and nobody else, as over a pipe.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::sys::{self, lock};
 #[cfg(feature = "async")]
 use crate::watch::Target;
 use crate::watch::Waiters;
+use crate::wire::{Failure, Retry};
 
 pub(super) struct Session<R> {
     pub(super) generation: u64,
@@ -27,6 +28,8 @@ pub(super) struct Session<R> {
     door: Sender<Request>,
     answers: Receiver<Answer<R>>,
     board: Mutex<Board<R>>,
+    /// As the board says it.
+    left: AtomicUsize,
     changed: Condvar,
     /// Tasks that wait, for what threads receive for them.
     told: Arc<Waiters>,
@@ -56,6 +59,7 @@ impl<R: Serialize + DeserializeOwned> Session<R> {
             door,
             answers,
             board: Mutex::new(Board::new()),
+            left: AtomicUsize::new(0),
             changed: Condvar::new(),
             told: Arc::default(),
         })
@@ -90,7 +94,11 @@ impl<R> Session<R> {
 
     /// Nobody waits any more for this call, which is on its way.
     pub(super) fn leave(&self, call: CallId) {
-        self.board().leave(call);
+        let mut board = self.board();
+        let unwanted = board.leave(call);
+        self.left.store(board.left(), Ordering::Relaxed);
+        drop(board);
+        drop(unwanted);
     }
 
     /// Sends a direct call.
@@ -102,20 +110,43 @@ impl<R> Session<R> {
 impl<R: DeserializeOwned> Session<R> {
     /// Waits for the answer to a call that is on its way.
     pub(super) fn wait(&self, call: CallId, limit: &Limit) -> Outcome<R> {
+        let mut retry = Retry::default();
         loop {
             if let Some(outcome) = self.follow(call, limit) {
                 return outcome;
             }
             let received = received(self.answers.take(limit.deadline()));
-            match self.settle(call, received) {
+            match self.settle(Some(call), received) {
                 Led::Own(outcome) => return outcome,
-                Led::Other => {}
-                Led::Nothing => {
+                Led::Other(_) => {}
+                Led::Starved if Instant::now() < limit.instant() => retry.pause(&Failure::Starved.into_io()),
+                Led::Nothing | Led::Starved => {
                     self.leave(call);
                     return Outcome::Timeout;
                 }
             }
         }
+    }
+
+    /// Whether calls still get answers here. The actor closes a session whose client takes none, and one with calls that were
+    /// left may not have taken them: those are taken now.
+    pub(super) fn is_sound(&self) -> bool {
+        while self.left.load(Ordering::Relaxed) > 0 {
+            let mut board = self.board();
+            if board.is_gone() {
+                return false;
+            }
+            if board.leads {
+                break;
+            }
+            board.leads = true;
+            drop(board);
+            let received = received(self.answers.take(Some(Instant::now())));
+            if let Led::Nothing | Led::Starved = self.settle(None, received) {
+                break;
+            }
+        }
+        true
     }
 
     /// Waits until another thread has received the answer, or there is none that receives; then this one leads.
@@ -132,7 +163,8 @@ impl<R: DeserializeOwned> Session<R> {
             }
             let deadline = limit.deadline();
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                board.leave(call);
+                drop(board);
+                self.leave(call);
                 return Some(Outcome::Timeout);
             }
             board = sys::wait(&self.changed, board, deadline);
@@ -140,10 +172,14 @@ impl<R: DeserializeOwned> Session<R> {
     }
 
     /// What who led received goes to whom it belongs, and another one may lead.
-    fn settle(&self, own: CallId, received: Received<R>) -> Led<R> {
+    fn settle(&self, own: Option<CallId>, received: Received<R>) -> Led<R> {
         let mut board = self.board();
         board.leads = false;
+        let left = board.left();
         let led = board.settle(own, received);
+        if board.left() != left {
+            self.left.store(board.left(), Ordering::Relaxed);
+        }
         let others = board.waiting() > usize::from(!matches!(led, Led::Own(_)));
         drop(board);
         if others {
@@ -159,9 +195,12 @@ fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Re
     let arrived = match taken {
         Ok(arrived) => arrived,
         Err(RecvTimeoutError::Timeout) => return Received::Timeout,
+        Err(RecvTimeoutError::Failed(error)) if error.is_starved() => return Received::Starved,
         Err(RecvTimeoutError::Failed(_)) => return Received::Gone,
     };
     let direct = Direct::of(arrived.mark);
+    // Of another one before.
+    let _ = CallNumber::heard();
     let decoded = match direct {
         None => arrived
             .decode::<Answer<R>>()
@@ -171,14 +210,18 @@ fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Re
     };
     match decoded {
         Ok((call, outcome)) => Received::Answer(call, outcome),
-        Err(RecvError::Decode(error)) => {
+        Err(error) if error.is_starved() => Received::Starved,
+        Err(error) => {
             let call = direct.map(|direct| CallId::Direct(direct.place));
-            match call.or_else(|| CallNumber::heard().map(CallId::Letter)) {
-                Some(call) => Received::Answer(call, Outcome::Undecodable(error)),
-                None => Received::Stray,
-            }
+            let Some(call) = call.or_else(|| CallNumber::heard().map(CallId::Letter)) else {
+                return Received::Stray;
+            };
+            let outcome = match error {
+                RecvError::Decode(error) => Outcome::Undecodable(error),
+                error => Outcome::Refused(error.to_string()),
+            };
+            Received::Answer(call, outcome)
         }
-        Err(_) => Received::Gone,
     }
 }
 
@@ -198,10 +241,10 @@ impl<R: DeserializeOwned> Session<R> {
             board.leads = true;
             drop(board);
             let received = received(self.answers.take(Some(Instant::now())));
-            match self.settle(call, received) {
+            match self.settle(Some(call), received) {
                 Led::Own(outcome) => return Some(outcome),
-                Led::Other => {}
-                Led::Nothing => return None,
+                Led::Other(_) => {}
+                Led::Nothing | Led::Starved => return None,
             }
         }
     }

@@ -69,6 +69,24 @@ fn calls_that_were_given_up_are_handled_before_later_ones() {
 }
 
 #[offspring::worker]
+fn get(counter: ActorRef<Counter>) -> u64 {
+    counter.with_timeout(LONG).call(Message::Get).expect("the actor lives").number()
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_client_that_took_no_answers_for_long_gets_the_next_ones() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    for round in 0..2 {
+        let held = Held::new(counter.address());
+        held.leave(&Message::Text("x".repeat(20_000)), 30);
+        held.let_go();
+        // The actor comes to it when it has given this process up, whose ring is full of answers.
+        assert_eq!(get::spawn(counter.address()).unwrap().join().unwrap(), round);
+        assert_eq!(counter.call(Message::Add(1)).unwrap(), Reply::Number(round + 1));
+    }
+}
+
+#[offspring::worker]
 fn call_and_stay(counter: ActorRef<Counter>, called: Queue<u64>) {
     let descriptors = counter.call(Message::Descriptors).expect("the actor lives").number();
     called.put(descriptors).expect("the test lives");
