@@ -78,7 +78,7 @@ fn a_client_that_took_no_answers_for_long_gets_the_next_ones() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     for round in 0..2 {
         let held = Held::new(counter.address());
-        held.leave(&Message::Text("x".repeat(20_000)), 30);
+        held.leave(&Message::Long(20_000), 30);
         held.let_go();
         // The actor comes to it when it has given this process up, whose ring is full of answers.
         assert_eq!(get::spawn(counter.address()).unwrap().join().unwrap(), round);

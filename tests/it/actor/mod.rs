@@ -65,6 +65,8 @@ pub(crate) enum Message {
     Send(Sender<u64>),
     Unencodable,
     Text(String),
+    /// A text of this length.
+    Long(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,6 +169,7 @@ impl Actor for Counter {
             }
             Message::Unencodable => Reply::Unencodable,
             Message::Text(text) => Reply::Text(text),
+            Message::Long(length) => Reply::Text("x".repeat(length)),
         }
     }
 
