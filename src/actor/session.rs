@@ -180,7 +180,8 @@ impl<R: DeserializeOwned> Session<R> {
         if board.left() != left {
             self.left.store(board.left(), Ordering::Relaxed);
         }
-        let others = board.waiting() > usize::from(!matches!(led, Led::Own(_)));
+        let own_waits = own.is_some() && !matches!(led, Led::Own(_));
+        let others = board.waiting() > usize::from(own_waits);
         drop(board);
         if others {
             self.changed.notify_all();

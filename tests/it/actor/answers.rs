@@ -59,6 +59,26 @@ fn an_answer_that_comes_too_late_is_nobody_elses() {
     }
 }
 
+/// Each that begins takes what the other one left, and receives for the other one meanwhile.
+#[offspring::test(timeout = "60s")]
+fn two_that_give_up_now_and_then_lose_no_answers() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let counter = counter.with_timeout(LONG);
+            scope.spawn(move || {
+                for n in 0..1000 {
+                    if n % 3 == thread {
+                        let _ = counter.call_timeout(Message::Get, Duration::ZERO);
+                    }
+                    let text = format!("{thread} {n}");
+                    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+                }
+            });
+        }
+    });
+}
+
 #[offspring::test(timeout = "30s")]
 fn calls_that_were_given_up_are_handled_before_later_ones() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
