@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use crate::actor::address::ActorRef;
 use crate::actor::letters::{Blob, Ending, Request};
 use crate::channel::Sender;
-use crate::error::{DecodeError, DownReason, EncodeError};
+use crate::error::{DecodeError, DownReason, EncodeError, SendError, is_starved};
 use crate::sys::lock;
 use crate::wire;
+use crate::wire::Retry;
 
 /// A process with a state, that handles messages one at a time: OTP's `gen_server`.
 ///
@@ -272,8 +273,19 @@ impl Inner {
 
     pub(crate) fn end(&self, ending: Ending) {
         self.set_ending(ending);
-        // The way to itself is closed only if its receiver is gone, and with it the actor.
-        let _ = self.door.send(Request::Wake);
+        self.wake();
+    }
+
+    /// Has the main thread look at what there is to do. The first time needs descriptors, and goes on when there are some.
+    pub(crate) fn wake(&self) {
+        let mut retry = Retry::default();
+        loop {
+            match self.door.send(Request::Wake) {
+                Err(SendError::Io(_, error)) if is_starved(&error) => retry.pause(&error),
+                // The way to itself is closed only if its receiver is gone, and with it the actor.
+                _ => return,
+            }
+        }
     }
 }
 

@@ -237,7 +237,7 @@ impl<A: Actor> Incarnation<A> {
             seat.over = true;
             *lock(&self.panic) = Some(panic);
             self.context.inner.news.store(true, Ordering::Release);
-            let _ = self.context.inner.door.send(Request::Wake);
+            self.context.inner.wake();
             return false;
         }
         if again {

@@ -63,6 +63,8 @@ pub(crate) enum Message {
     CallSelf,
     Ask(offspring::actor::ActorRef<Counter>, Box<Message>),
     Send(Sender<u64>),
+    /// Counts it, and does nothing with it.
+    Take(Sender<u64>),
     Unencodable,
     Text(String),
     /// A text of this length.
@@ -166,6 +168,10 @@ impl Actor for Counter {
             Message::Send(sender) => {
                 sender.send(self.value).expect("the test listens");
                 Reply::Done
+            }
+            Message::Take(_) => {
+                self.value += 1;
+                Reply::Number(self.value)
             }
             Message::Unencodable => Reply::Unencodable,
             Message::Text(text) => Reply::Text(text),

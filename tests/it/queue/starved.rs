@@ -1,6 +1,7 @@
 //! Processes without descriptors, in the middle of anything: their calls say so, and nothing is lost.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use offspring::sync::Event;
@@ -8,6 +9,7 @@ use offspring::unix::{BuilderExt, Resource};
 use offspring::{Builder, JoinableQueue, Queue, Receiver, Sender, channel};
 
 use super::SHORT;
+use crate::support::eventually;
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -144,23 +146,27 @@ fn loops_do_not_end_for_want_of_descriptors() {
     assert_eq!((heard, got), (vec![1, 2, 3], vec![1, 2, 3]));
 }
 
+/// Told by a file, since an event would open the session.
 #[offspring::worker]
-fn put_when_told(queue: Queue<u64>, go: Event) {
-    go.wait().unwrap();
+fn put_when_told(queue: Queue<u64>, go: PathBuf) {
+    eventually("it is told", || go.exists());
     queue.put_timeout(7, LONG).unwrap();
 }
 
 /// Its client opens its first session while it has no descriptors for that.
 #[offspring::worker]
 fn own() -> (bool, u64) {
-    let (queue, go) = (Queue::unbounded().unwrap(), Event::new().unwrap());
+    let queue = Queue::unbounded().unwrap();
+    let go = std::env::temp_dir().join(format!("offspring-starved-{}", std::process::id()));
     let child = put_when_told::spawn(queue.clone(), go.clone()).unwrap();
-    let hoard = hoard();
-    go.set();
+    let mut hoard = hoard();
+    hoard.pop();
+    hoard.push(File::create(&go).unwrap());
     let waited = queue.get_timeout(SHORT).is_err_and(|error| error.is_timeout());
     drop(hoard);
     let got = queue.get_timeout(LONG).unwrap();
     child.join().unwrap();
+    std::fs::remove_file(go).unwrap();
     (waited, got)
 }
 
