@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor;
+use crate::error::chain_text;
 use crate::region::memory_again;
 use crate::sys;
 
@@ -110,8 +111,7 @@ impl Retry {
     /// Before the next try.
     pub(crate) fn pause(&mut self, error: &dyn std::error::Error) {
         if !std::mem::replace(&mut self.told, true) {
-            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            log::warn!(target: "offspring::wire", "{error}{cause}; it is tried again and again");
+            log::warn!(target: "offspring::wire", "{}; it is tried again and again", chain_text(error));
         }
         std::thread::sleep(Retry::PAUSE);
     }

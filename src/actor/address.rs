@@ -26,8 +26,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// **What becomes of messages.** The casts of one process are handled in the order in which it sent them, its calls after the
 /// casts before them. Calls have a way of their own: one that timed out may be handled after what was sent later, and so may
-/// one of more than 16 that wait at once. A call is handled at most once; when the actor dies before it replied, the call is an error at once, and the
-/// message may have been handled. A cast that was taken into the mailbox survives the death of its sender, and of the actor, until
+/// one of more than 16 that wait at once. A call is handled at most once; when the actor dies before it replied, the call
+/// is an error at once, and the message may have been handled. A cast that was taken into the mailbox survives the death of its sender, and of the actor, until
 /// it is handled; the one that is being handled when the actor dies is not handled again, unless
 /// [`Builder::redeliver`](crate::actor::Builder::redeliver) asks for it.
 ///

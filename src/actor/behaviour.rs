@@ -13,8 +13,7 @@ use crate::actor::letters::{Blob, Ending, Request};
 use crate::channel::Sender;
 use crate::error::{DecodeError, DownReason, EncodeError, SendError, is_starved};
 use crate::sys::lock;
-use crate::wire;
-use crate::wire::Retry;
+use crate::wire::{self, Retry};
 
 /// A process with a state, that handles messages one at a time: OTP's `gen_server`.
 ///

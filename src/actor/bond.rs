@@ -86,7 +86,7 @@ impl<A: Actor> ActorRef<A> {
             after: self.timeout(),
         })?;
         let (generation, bind) = (session.generation, Request::Bind { partner, bond });
-        session.door().send_within(bind, &limit).map_err(|error| self.link.io(error))?;
+        session.door.send_within(bind, &limit).map_err(|error| self.link.io(error))?;
         let open = Arc::new(AtomicBool::new(true));
         let (link, watched) = (self.link.clone(), open.clone());
         sys::service_thread("offspring-link", move || {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::board::{CallId, Outcome};
-use crate::actor::letters::{CallNumber, Caller, Chain, Direct, Header, Letter, Status};
+use crate::actor::letters::{Caller, Chain, Direct, Letter, Status};
 use crate::actor::link::{Ended, Link, end_of};
 use crate::actor::session::Session;
 use crate::channel;
@@ -36,7 +36,7 @@ pub(super) fn handling<T>(chain: Chain, handle: impl FnOnce() -> T) -> T {
     struct Restore(Option<Chain>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            HANDLING.with(|handling| handling.replace(self.0.take()));
+            HANDLING.set(self.0.take());
         }
     }
     let _restore = Restore(HANDLING.replace(Some(chain)));
@@ -192,20 +192,6 @@ where
                 source,
             })),
             Err(PutTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
-        }
-    }
-}
-
-impl<R> Session<R> {
-    pub(super) fn letter<M>(&self, call: CallNumber, chain: Chain, message: M) -> Letter<M> {
-        Letter::Call {
-            header: Header {
-                session: self.number,
-                call,
-            },
-            generation: self.generation,
-            chain,
-            message,
         }
     }
 }

@@ -61,17 +61,22 @@ async fn pass(pause: &mut Duration, deadline: Instant) -> bool {
 struct Waiting<'a, R: DeserializeOwned> {
     session: &'a Session<R>,
     call: CallId,
-    sent: bool,
+    stage: Stage,
+}
+
+enum Stage {
+    Unsent,
+    Sent,
     /// It has come to something, so that it is no more.
-    over: bool,
+    Over,
 }
 
 impl<R: DeserializeOwned> Drop for Waiting<'_, R> {
     fn drop(&mut self) {
-        match (self.over, self.sent) {
-            (true, _) => {}
-            (false, true) => self.session.leave(self.call),
-            (false, false) => self.session.cancel(self.call),
+        match self.stage {
+            Stage::Unsent => self.session.cancel(self.call),
+            Stage::Sent => self.session.leave(self.call),
+            Stage::Over => {}
         }
     }
 }
@@ -116,21 +121,19 @@ where
         deadline: Instant,
     ) -> Result<Outcome<R>, CallError> {
         let call = session.register(unhandled.is_none());
-        let mut waiting = Waiting {
-            session,
-            call,
-            sent: false,
-            over: false,
-        };
+        let stage = Stage::Unsent;
+        let mut waiting = Waiting { session, call, stage };
         let sent = match call {
             CallId::Direct(place) => self.send_async(session, place, chain, message, deadline).await,
             CallId::Letter(number) => self.post_async(session.letter(number, chain, message), deadline).await,
         };
         match sent {
             Ok(()) => {
-                waiting.sent = true;
+                waiting.stage = Stage::Sent;
                 let answer = session.answer_async(call, deadline).await.map_err(|error| self.io(error))?;
-                waiting.over = answer.is_some();
+                if answer.is_some() {
+                    waiting.stage = Stage::Over;
+                }
                 Ok(answer.unwrap_or(Outcome::Timeout))
             }
             Err(end) => end.outcome(),

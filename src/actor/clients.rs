@@ -41,9 +41,12 @@ impl<R: Serialize> Doors<R> {
             }
             lives
         });
-        clients.open(session, answers.clone());
-        if let Some(before) = self.0.insert(source, Door { session, answers }) {
+        // A ring has one session.
+        if let Some(before) = self.0.remove(&source) {
             clients.close(before.session);
+        }
+        if clients.open(session, answers.clone()).is_ok() {
+            self.0.insert(source, Door { session, answers });
         }
     }
 
@@ -97,11 +100,12 @@ impl<R: Serialize> Clients<R> {
         Clients(Mutex::default())
     }
 
-    fn open(&self, session: u64, answers: Sender<Answer<R>>) {
+    /// An error if it is closed again, since the client does not take what waited for it.
+    fn open(&self, session: u64, answers: Sender<Answer<R>>) -> Result<(), SendEnd> {
         let before = lock(&self.0).insert(session, Client::Open(answers.clone()));
-        if let Some(Client::Early(_, early)) = before {
-            // One that cannot be sent is not: the client finds the way closed when it calls directly.
-            early.iter().for_each(|answer| drop(self.send(session, &answers, answer)));
+        match before {
+            Some(Client::Early(_, early)) => early.iter().try_for_each(|answer| self.send(session, &answers, answer)),
+            _ => Ok(()),
         }
     }
 

@@ -137,16 +137,16 @@ pub(crate) struct Answer<R> {
     pub(crate) reply: Result<R, String>,
 }
 
-/// Whose call through the mailbox it is, and which. It notes itself when it is decoded, so that a message whose rest does not decode can still be
-/// answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose call through the mailbox it is, and which. It notes itself when it is decoded, so that a message whose rest does
+/// not decode can still be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Header {
     pub(crate) session: u64,
     pub(crate) call: CallNumber,
 }
 
 /// Which of its session's calls through the mailbox it is; notes itself as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct CallNumber(pub(crate) u64);
 
 thread_local! {
@@ -168,23 +168,11 @@ impl CallNumber {
     }
 }
 
-impl Serialize for CallNumber {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
 impl<'de> Deserialize<'de> for CallNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let call = CallNumber(u64::deserialize(deserializer)?);
-        HEARD_CALL.with(|heard| heard.set(Some(call)));
+        HEARD_CALL.set(Some(call));
         Ok(call)
-    }
-}
-
-impl Serialize for Header {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.session, self.call).serialize(serializer)
     }
 }
 
@@ -192,7 +180,7 @@ impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (session, call) = Deserialize::deserialize(deserializer)?;
         let header = Header { session, call };
-        HEARD.with(|heard| heard.set(Some(header)));
+        HEARD.set(Some(header));
         Ok(header)
     }
 }

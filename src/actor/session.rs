@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::board::{Board, CallId, Led, Outcome, Received};
-use crate::actor::letters::{Answer, CallNumber, Direct, Erased, Request, own_number};
+use crate::actor::letters::{Answer, CallNumber, Chain, Direct, Erased, Header, Letter, Request, own_number};
 use crate::channel::{Arrived, Receiver, SendEnd, Sender, channel};
 use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError};
 use crate::limit::Limit;
@@ -24,11 +24,11 @@ use crate::wire::{Failure, Retry};
 
 pub(super) struct Session<R> {
     pub(super) generation: u64,
-    pub(super) number: u64,
-    door: Sender<Request>,
+    number: u64,
+    pub(super) door: Sender<Request>,
     answers: Receiver<Answer<R>>,
     board: Mutex<Board<R>>,
-    /// As the board says it.
+    /// As the board says it, for each call to look at without the lock.
     left: AtomicUsize,
     changed: Condvar,
     /// Tasks that wait, for what threads receive for them.
@@ -74,10 +74,6 @@ pub(super) enum OpenEnd {
 }
 
 impl<R> Session<R> {
-    pub(super) fn door(&self) -> &Sender<Request> {
-        &self.door
-    }
-
     fn board(&self) -> MutexGuard<'_, Board<R>> {
         lock(&self.board)
     }
@@ -99,6 +95,17 @@ impl<R> Session<R> {
         self.left.store(board.left(), Ordering::Relaxed);
         drop(board);
         drop(unwanted);
+    }
+
+    /// A call that goes through the mailbox.
+    pub(super) fn letter<M>(&self, call: CallNumber, chain: Chain, message: M) -> Letter<M> {
+        let session = self.number;
+        Letter::Call {
+            header: Header { session, call },
+            generation: self.generation,
+            chain,
+            message,
+        }
     }
 
     /// Sends a direct call.
@@ -132,21 +139,25 @@ impl<R: DeserializeOwned> Session<R> {
     /// left may not have taken them: those are taken now.
     pub(super) fn is_sound(&self) -> bool {
         while self.left.load(Ordering::Relaxed) > 0 {
-            let mut board = self.board();
+            let board = self.board();
             if board.is_gone() {
                 return false;
             }
             if board.leads {
                 break;
             }
-            board.leads = true;
-            drop(board);
-            let received = received(self.answers.take(Some(Instant::now())));
-            if let Led::Nothing | Led::Starved = self.settle(None, received) {
+            if let Led::Nothing | Led::Starved = self.receive_now(board, None) {
                 break;
             }
         }
         true
+    }
+
+    /// Receives what is there, for all.
+    fn receive_now(&self, mut board: MutexGuard<'_, Board<R>>, own: Option<CallId>) -> Led<R> {
+        board.leads = true;
+        drop(board);
+        self.settle(own, received(self.answers.take(Some(Instant::now()))))
     }
 
     /// Waits until another thread has received the answer, or there is none that receives; then this one leads.
@@ -175,11 +186,8 @@ impl<R: DeserializeOwned> Session<R> {
     fn settle(&self, own: Option<CallId>, received: Received<R>) -> Led<R> {
         let mut board = self.board();
         board.leads = false;
-        let left = board.left();
         let led = board.settle(own, received);
-        if board.left() != left {
-            self.left.store(board.left(), Ordering::Relaxed);
-        }
+        self.left.store(board.left(), Ordering::Relaxed);
         let own_waits = own.is_some() && !matches!(led, Led::Own(_));
         let others = board.waiting() > usize::from(own_waits);
         drop(board);
@@ -239,10 +247,7 @@ impl<R: DeserializeOwned> Session<R> {
             if board.leads {
                 return None;
             }
-            board.leads = true;
-            drop(board);
-            let received = received(self.answers.take(Some(Instant::now())));
-            match self.settle(Some(call), received) {
+            match self.receive_now(board, Some(call)) {
                 Led::Own(outcome) => return Some(outcome),
                 Led::Other(_) => {}
                 Led::Nothing | Led::Starved => return None,
