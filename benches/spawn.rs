@@ -27,21 +27,31 @@ fn value() -> u64 {
 /// Returns when its stdin ends.
 #[offspring::worker]
 fn wait() -> u64 {
-    std::io::stdin().read_to_end(&mut Vec::new()).expect("stdin is a pipe");
+    std::io::stdin()
+        .read_to_end(&mut Vec::new())
+        .expect("stdin is a pipe");
     7
 }
 
 /// The bare process.
 fn be_bare(what: &str) -> ! {
     if what == "wait" {
-        std::io::stdin().read_to_end(&mut Vec::new()).expect("stdin is a pipe");
+        std::io::stdin()
+            .read_to_end(&mut Vec::new())
+            .expect("stdin is a pipe");
     }
-    std::io::stdout().write_all(&7u64.to_le_bytes()).expect("stdout is a pipe");
+    std::io::stdout()
+        .write_all(&7u64.to_le_bytes())
+        .expect("stdout is a pipe");
     std::process::exit(0)
 }
 
 fn start_bare(what: &str) -> Child {
-    let stdin = if what == "wait" { Stdio::piped() } else { Stdio::null() };
+    let stdin = if what == "wait" {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    };
     let mut command = Command::new("/proc/self/exe");
     command.env(BARE, what).stdin(stdin).stdout(Stdio::piped());
     command.spawn().expect("this program can be started")
@@ -58,7 +68,9 @@ fn join_bare(mut child: Child) -> u64 {
 
 fn start_waiting() -> Process<u64> {
     let builder = Builder::new().stdin(offspring::Stdio::piped());
-    builder.spawn(wait::new()).expect("this program can be started")
+    builder
+        .spawn(wait::new())
+        .expect("this program can be started")
 }
 
 fn join_waiting(mut process: Process<u64>) -> u64 {
@@ -74,7 +86,9 @@ fn each(count: u64, work: impl FnOnce()) -> f64 {
 }
 
 fn one_by_one(start_and_join: impl Fn() -> u64) -> f64 {
-    each(STARTS, || (0..STARTS).for_each(|_| assert_eq!(start_and_join(), 7)))
+    each(STARTS, || {
+        (0..STARTS).for_each(|_| assert_eq!(start_and_join(), 7))
+    })
 }
 
 /// All are started before the first is joined.
@@ -97,7 +111,9 @@ fn memory_of_worker(names: &[&str]) -> f64 {
 fn memory_of_bare(names: &[&str]) -> f64 {
     let child = start_bare("wait");
     // It is idle once it sleeps in its read.
-    while !fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| stat.contains(") S ")) {
+    while !fs::read_to_string(format!("/proc/{}/stat", child.id()))
+        .is_ok_and(|stat| stat.contains(") S "))
+    {
         std::thread::yield_now();
     }
     let memory = memory(child.id(), names);
@@ -107,7 +123,10 @@ fn memory_of_bare(names: &[&str]) -> f64 {
 
 /// Descriptors that this process needs for each child of ours.
 fn descriptors() -> f64 {
-    value::spawn().expect("it starts").join().expect("it returns");
+    value::spawn()
+        .expect("it starts")
+        .join()
+        .expect("it returns");
     let before = open_descriptors();
     let all: Vec<_> = (0..16).map(|_| start_waiting()).collect();
     // One of each is the pipe that this benchmark asks for.
@@ -136,7 +155,14 @@ const ROWS: &[Row] = &[
     Row {
         name: "start, value, join",
         unit: "ms",
-        ours: || one_by_one(|| value::spawn().expect("it starts").join().expect("it returns")),
+        ours: || {
+            one_by_one(|| {
+                value::spawn()
+                    .expect("it starts")
+                    .join()
+                    .expect("it returns")
+            })
+        },
         bare: Some(|| one_by_one(|| join_bare(start_bare("value")))),
         procspawn: Some(|| one_by_one(procspawn_one)),
     },
@@ -145,7 +171,12 @@ const ROWS: &[Row] = &[
         unit: "ms",
         ours: || at_once(start_waiting, join_waiting),
         bare: Some(|| at_once(|| start_bare("wait"), join_bare)),
-        procspawn: Some(|| at_once(|| procspawn::spawn((), |()| 7), |handle| handle.join().expect("it returns"))),
+        procspawn: Some(|| {
+            at_once(
+                || procspawn::spawn((), |()| 7),
+                |handle| handle.join().expect("it returns"),
+            )
+        }),
     },
     Row {
         name: "memory of an idle one, shared too",
@@ -178,7 +209,10 @@ fn main() {
     // SAFETY: the function that is spawned is this program's own, at the same place in each copy of it.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
-    let rounds: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(9);
+    let rounds: usize = std::env::args()
+        .skip(1)
+        .find_map(|argument| argument.parse().ok())
+        .unwrap_or(9);
     println!(
         "{:<34} {:>5} {:>10} {:>10} {:>10} {:>7}",
         "", "", "offspring", "bare", "procspawn", "x bare"
@@ -191,7 +225,9 @@ fn main() {
             procspawn.extend(row.procspawn.map(|measure| measure()));
         }
         let ours = own_median(ours);
-        let show = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"));
+        let show = |figure: Option<f64>| {
+            figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"))
+        };
         let (bare, procspawn) = (median(bare), median(procspawn));
         println!(
             "{:<34} {:>5} {:>10} {:>10} {:>10} {:>7}",

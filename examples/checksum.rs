@@ -17,16 +17,18 @@ fn checksum(path: OsString) -> Result<u32, String> {
 }
 
 fn crc32(path: &Path) -> io::Result<u32> {
-    let table: [u32; 256] = std::array::from_fn(|byte| (0..8).fold(byte as u32, |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1))));
+    let table: [u32; 256] = std::array::from_fn(|byte| {
+        (0..8).fold(byte as u32, |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
+    });
     let mut file = File::open(path)?;
     let (mut buffer, mut crc) = (vec![0; 1 << 16], u32::MAX);
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(!crc),
             length => {
-                crc = buffer[..length]
-                    .iter()
-                    .fold(crc, |crc, byte| (crc >> 8) ^ table[usize::from(crc as u8 ^ byte)])
+                crc = buffer[..length].iter().fold(crc, |crc, byte| {
+                    (crc >> 8) ^ table[usize::from(crc as u8 ^ byte)]
+                })
             }
         }
     }
@@ -50,14 +52,19 @@ fn files(folder: PathBuf) -> io::Result<Vec<PathBuf>> {
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let folder = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from("."), PathBuf::from);
     let files = files(folder)?;
     let pool = Pool::builder().name("checksum").build()?;
     let checksums = pool.map(&files, |path| checksum::new(path.as_os_str().to_owned()));
     let mut failed = 0;
     // A map knows how many are left, so the bar does; it hides itself if stderr is no terminal.
     for (path, checksum) in files.iter().zip(checksums.progress()) {
-        match checksum.map_err(|error| error.to_string()).and_then(|checksum| checksum) {
+        match checksum
+            .map_err(|error| error.to_string())
+            .and_then(|checksum| checksum)
+        {
             Ok(checksum) => println!("{checksum:08x}  {}", path.display()),
             Err(error) => {
                 failed += 1;

@@ -41,7 +41,9 @@ impl Manager {
 fn f(manager: ManagerHandle) {
     let entries = [("1", "one"), ("2", "two"), ("0.25", "none")];
     for (key, value) in entries {
-        manager.set(key.to_owned(), value.to_owned()).expect("the manager lives");
+        manager
+            .set(key.to_owned(), value.to_owned())
+            .expect("the manager lives");
     }
     manager.reverse().expect("the manager lives");
 }

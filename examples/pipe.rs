@@ -17,7 +17,9 @@ impl ProcessWorker for Adder {
     fn run(self) {
         // Ends when the main program drops its end.
         while let Ok((a, b)) = self.connection.recv() {
-            self.connection.send(a + b).expect("the main program waits for the sum");
+            self.connection
+                .send(a + b)
+                .expect("the main program waits for the sum");
         }
         println!("the adder is done");
     }

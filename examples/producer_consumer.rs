@@ -25,7 +25,9 @@ impl ProcessWorker for Consumer {
 fn main() -> Result<(), Box<dyn Error>> {
     // A bound keeps the producer from running far ahead of the consumer.
     let jobs = JoinableQueue::bounded(2)?;
-    let _consumer = Builder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
+    let _consumer = Builder::new()
+        .daemon(true)
+        .spawn(Consumer { jobs: jobs.clone() })?;
     for n in 1..=5 {
         jobs.put(n)?;
     }

@@ -16,7 +16,8 @@ const PROCESSES: usize = 2;
 #[offspring::worker]
 fn sums(matrix: RwLock<[f64]>, rows: Range<usize>) -> Vec<f64> {
     let guard = matrix.read().expect("nobody dies");
-    let view = ArrayView2::from_shape((ROWS, COLUMNS), &guard).expect("the lock holds the whole matrix");
+    let view =
+        ArrayView2::from_shape((ROWS, COLUMNS), &guard).expect("the lock holds the whole matrix");
     view.slice(s![rows, ..]).sum_axis(Axis(0)).to_vec()
 }
 
@@ -24,7 +25,8 @@ fn sums(matrix: RwLock<[f64]>, rows: Range<usize>) -> Vec<f64> {
 #[offspring::worker]
 fn center(matrix: RwLock<[f64]>, means: Vec<f64>) {
     let mut guard = matrix.write().expect("nobody dies");
-    let mut view = ArrayViewMut2::from_shape((ROWS, COLUMNS), &mut guard).expect("the lock holds the whole matrix");
+    let mut view = ArrayViewMut2::from_shape((ROWS, COLUMNS), &mut guard)
+        .expect("the lock holds the whole matrix");
     view -= &Array1::from(means);
 }
 
@@ -56,7 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let matrix = RwLock::from_slice(data.as_slice().ok_or("it lies in one piece")?)?;
 
     let start = Instant::now();
-    let children = parts().map(|rows| sums::spawn(matrix.clone(), rows)).collect::<Result<_, _>>()?;
+    let children = parts()
+        .map(|rows| sums::spawn(matrix.clone(), rows))
+        .collect::<Result<_, _>>()?;
     let shared = total(children)?;
     let time_shared = start.elapsed();
 
@@ -71,11 +75,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the sums are the same: {}", shared == sent);
 
     let means = shared / ROWS as f64;
-    println!("mean of the first and the last place: {:.2} {:.2}", means[0], means[COLUMNS - 1]);
+    println!(
+        "mean of the first and the last place: {:.2} {:.2}",
+        means[0],
+        means[COLUMNS - 1]
+    );
     center::spawn(matrix.clone(), means.to_vec())?.join()?;
     let guard = matrix.read().map_err(|error| error.to_string())?;
     let view = ArrayView2::from_shape((ROWS, COLUMNS), &guard)?;
     let rest = view.mean_axis(Axis(0)).ok_or("it has rows")?;
-    println!("centered in place: {}", rest.iter().all(|mean| mean.abs() < 1e-9));
+    println!(
+        "centered in place: {}",
+        rest.iter().all(|mean| mean.abs() < 1e-9)
+    );
     Ok(())
 }

@@ -40,7 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for counter in counters {
         counter.join()?;
     }
-    println!("three processes counted to {}", *total.lock().map_err(|error| error.to_string())?);
+    println!(
+        "three processes counted to {}",
+        *total.lock().map_err(|error| error.to_string())?
+    );
 
     let victim = spawn(true)?;
     assert!(victim.join().is_err());

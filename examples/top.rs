@@ -13,7 +13,8 @@ const ROUNDS: u32 = 8;
 #[offspring::worker]
 fn count_primes(limits: JoinableQueue<u32>) {
     for limit in &limits {
-        let primes = (2..*limit).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0));
+        let primes =
+            (2..*limit).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0));
         std::hint::black_box(primes.count());
         sleep(Duration::from_millis(20));
         limit.task_done();
@@ -45,7 +46,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn loads(before: &(Instant, ProcessTree), now: &(Instant, ProcessTree)) -> Vec<(String, f64)> {
     let time = (now.0 - before.0).as_secs_f64();
     let load = |process: &offspring::ProcessInfo| {
-        let earlier = before.1.find(process.pid()).map_or(Duration::ZERO, |earlier| earlier.cpu_time());
+        let earlier = before
+            .1
+            .find(process.pid())
+            .map_or(Duration::ZERO, |earlier| earlier.cpu_time());
         let used = process.cpu_time().saturating_sub(earlier);
         (process.name().to_owned(), used.as_secs_f64() / time)
     };

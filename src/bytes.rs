@@ -25,7 +25,13 @@ impl Bytes {
     #[inline]
     pub(crate) fn from_words(length: usize, word: impl Fn(usize) -> u64) -> Bytes {
         // As they lie in memory: the first byte first.
-        let word = |index| if index * 8 < length { u64::to_le(word(index)) } else { 0 };
+        let word = |index| {
+            if index * 8 < length {
+                u64::to_le(word(index))
+            } else {
+                0
+            }
+        };
         Bytes::Inline {
             length: length as u8,
             data: [word(0), word(1), word(2)],
@@ -51,9 +57,13 @@ pub(crate) fn word(bytes: &[u8]) -> u64 {
     if let (Some(front), Some(back)) = (front, back) {
         // They overlap where there are fewer than eight.
         let shift = (bytes.len() - 4) * 8;
-        return u64::from(u32::from_le_bytes(*front)) | u64::from(u32::from_le_bytes(*back)) << shift;
+        return u64::from(u32::from_le_bytes(*front))
+            | u64::from(u32::from_le_bytes(*back)) << shift;
     }
-    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 #[cfg(test)]

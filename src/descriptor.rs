@@ -20,13 +20,18 @@ pub(crate) fn number_of(end: &impl fmt::Debug) -> Option<RawFd> {
     let text = format!("{end:?}");
     let (_, rest) = text.split_once("fd: ")?;
     let rest = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let number = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    let number = rest
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()?;
     sys::is_packet_socket(number).then_some(number)
 }
 
 /// A second descriptor for it.
 pub(crate) fn socket_of(end: &impl fmt::Debug) -> io::Result<OwnedFd> {
-    let number = number_of(end).ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
+    let number = number_of(end)
+        .ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
     sys::duplicate_socket(number)
 }
 
@@ -40,14 +45,16 @@ fn adopt<T: DeserializeOwned + Serialize>(descriptor: &OwnedFd) -> io::Result<T>
     message.extend_from_slice(&1usize.to_ne_bytes());
     message.push(0);
     sys::send_packet(socket.as_fd(), &message, &[descriptor.as_fd()])?;
-    no_panic("ipc-channel", || receiver.try_recv())?.map_err(|error| io::Error::other(error.to_string()))
+    no_panic("ipc-channel", || receiver.try_recv())?
+        .map_err(|error| io::Error::other(error.to_string()))
 }
 
 /// The receiving end of a channel whose socket came from elsewhere: a fresh one, with this socket in place of its own.
 pub(crate) fn receiver_around(socket: OwnedFd) -> io::Result<OpaqueIpcReceiver> {
     let (_, receiver) = ipc::channel::<()>()?;
     let receiver = receiver.to_opaque();
-    let number = number_of(&receiver).ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
+    let number = number_of(&receiver)
+        .ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
     sys::replace(number, socket.as_fd())?;
     Ok(receiver)
 }
@@ -81,7 +88,10 @@ mod tests {
         let receiver = receiver.to_opaque();
         let received = socket_of(&receiver).unwrap();
         sys::send_packet(out.as_fd(), b"through", &[]).unwrap();
-        assert_eq!(sys::recv_packet(received.as_fd(), 100).unwrap().0, b"through");
+        assert_eq!(
+            sys::recv_packet(received.as_fd(), 100).unwrap().0,
+            b"through"
+        );
     }
 
     #[test]

@@ -64,12 +64,16 @@ mod armed {
         Some((name.to_owned(), AtomicI64::new(count.parse().ok()?)))
     });
 
-    static MISTAKE: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("OFFSPRING_MISTAKE").ok());
+    static MISTAKE: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("OFFSPRING_MISTAKE").ok());
 
     pub(crate) fn point(name: &str) {
         if let Some((armed, left)) = &*POINT {
             if armed == name && left.fetch_sub(1, Ordering::SeqCst) == 1 {
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::KILL,
+                );
             }
         }
     }

@@ -20,7 +20,9 @@ impl Random {
     }
 
     pub(crate) fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.below(most)).map(|_| self.below(256) as u8).collect()
+        (0..self.below(most))
+            .map(|_| self.below(256) as u8)
+            .collect()
     }
 
     /// Small, near `limit`, at the end of the range, or any.

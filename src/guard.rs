@@ -27,7 +27,8 @@ pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R>
 
 /// Runs what should not panic, where a mistake of ours must not end a service.
 pub(crate) fn survive<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
+    catch_unwind(AssertUnwindSafe(call))
+        .map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
 }
 
 pub(crate) fn with_quiet<R>(quiet: bool, call: impl FnOnce() -> R) -> R {

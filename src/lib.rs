@@ -303,9 +303,10 @@ mod wire;
 pub use actor::{Actor, ActorRef};
 pub use channel::{Bytes, Receiver, ReceiverIter, Sender, channel};
 pub use error::{
-    CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError, HandleError, JoinError,
-    JoinTimeoutError, KillCause, PanicReport, PoolError, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
-    RecvError, RecvTimeoutError, SendError, SendTimeoutError, ShutdownError, SpawnError, SubmitError, TaskDoneError, TaskError,
+    CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError,
+    HandleError, JoinError, JoinTimeoutError, KillCause, PanicReport, PoolError, PutAllError,
+    PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError, RecvTimeoutError,
+    SendError, SendTimeoutError, ShutdownError, SpawnError, SubmitError, TaskDoneError, TaskError,
     TaskTimeoutError, TryGetError, TryPutError, TryRecvError, WaitError,
 };
 /// Registers a type as a worker; what it runs says [`ProcessWorker`].
@@ -430,16 +431,16 @@ pub use pipe::{Connection, pipe};
 #[cfg(feature = "async")]
 pub use pool::TaskFuture;
 pub use pool::{
-    InitializerOutput, Map, MapUnordered, Pool, PoolBuilder, PoolEvent, PoolEvents, PoolStats, Scope, Task, TaskOptions, WorkerStats,
-    set_worker_state, with_worker_state,
+    InitializerOutput, Map, MapUnordered, Pool, PoolBuilder, PoolEvent, PoolEvents, PoolStats,
+    Scope, Task, TaskOptions, WorkerStats, set_worker_state, with_worker_state,
 };
 pub use process::{
-    Builder, ChildProcess, CurrentProcess, Forwarding, Output, ParentProcess, Process, ProcessWorker, Stdio, Worker, active_children,
-    current, init, parent,
+    Builder, ChildProcess, CurrentProcess, Forwarding, Output, ParentProcess, Process,
+    ProcessWorker, Stdio, Worker, active_children, current, init, parent,
 };
 pub use queue::{
-    DeadCause, DeadLetter, Delivery, JoinableBatches, JoinableIter, JoinableQueue, Queue, QueueBatches, QueueBuilder, QueueIter,
-    QueueStatus,
+    DeadCause, DeadLetter, Delivery, JoinableBatches, JoinableIter, JoinableQueue, Queue,
+    QueueBatches, QueueBuilder, QueueIter, QueueStatus,
 };
 pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_any_timeout};
 pub use tree::{ProcessInfo, ProcessState, ProcessTree, tree};

@@ -33,7 +33,10 @@ impl Limit {
 
     /// Counted from the first time that this is asked.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let fresh = || self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let fresh = || {
+            self.timeout
+                .and_then(|timeout| Instant::now().checked_add(timeout))
+        };
         *self.deadline.get_or_init(fresh)
     }
 

@@ -147,7 +147,12 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
 
     /// As [`wait`](Line::wait), but does not sleep: if `ready` gives nothing, the waker on the seat is woken when that may
     /// change.
-    pub(crate) fn poll<R>(&self, side: &impl Side<M>, seat: Seat<'_>, mut ready: impl FnMut() -> Option<R>) -> Poll<Result<R, WaitEnd>> {
+    pub(crate) fn poll<R>(
+        &self,
+        side: &impl Side<M>,
+        seat: Seat<'_>,
+        mut ready: impl FnMut() -> Option<R>,
+    ) -> Poll<Result<R, WaitEnd>> {
         if let Some(result) = ready() {
             return Poll::Ready(Ok(result));
         }
@@ -175,7 +180,9 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
             self.waiters.0.arm();
         }
         drop(lead);
-        let outcome = ready().map(Ok).or_else(|| self.is_gone().then(|| ready().ok_or(WaitEnd::Gone)));
+        let outcome = ready()
+            .map(Ok)
+            .or_else(|| self.is_gone().then(|| ready().ok_or(WaitEnd::Gone)));
         outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -213,12 +220,19 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
             }
             if lead.unread >= UNREAD_MAX {
                 let now = Some(Instant::now());
-                while !self.is_gone() && !matches!(self.receive(side, now), Received::Nothing | Received::Starved) {}
+                while !self.is_gone()
+                    && !matches!(
+                        self.receive(side, now),
+                        Received::Nothing | Received::Starved
+                    )
+                {}
                 lead.unread = 0;
             }
             side.arm();
             fail::point("line.armed");
-            let mut outcome = ready().map(Ok).or(self.is_gone().then_some(Err(WaitEnd::Gone)));
+            let mut outcome = ready()
+                .map(Ok)
+                .or(self.is_gone().then_some(Err(WaitEnd::Gone)));
             let mut rung = false;
             if outcome.is_none() {
                 drop(lead);
@@ -274,7 +288,9 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
             Err(Failure::Timeout) => Received::Nothing,
             Err(Failure::Starved) => {
                 // Nothing tells when one is free again: so that who asks again and again does not do only that.
-                let left = deadline.map_or(STARVED, |deadline| deadline.saturating_duration_since(Instant::now()));
+                let left = deadline.map_or(STARVED, |deadline| {
+                    deadline.saturating_duration_since(Instant::now())
+                });
                 std::thread::sleep(left.min(STARVED));
                 Received::Starved
             }
@@ -282,7 +298,11 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
             Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 log::error!(target: "offspring::line", "another process sent what it must not: {error}");
                 let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
-                if over { Received::Nothing } else { Received::Other }
+                if over {
+                    Received::Nothing
+                } else {
+                    Received::Other
+                }
             }
             Err(Failure::Disconnected | Failure::Io(_)) => {
                 self.set_gone();
@@ -352,7 +372,11 @@ impl Spin {
         }
     }
 
-    pub(crate) fn run<R>(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> Option<R>) -> Option<R> {
+    pub(crate) fn run<R>(
+        &self,
+        deadline: Option<Instant>,
+        ready: &mut impl FnMut() -> Option<R>,
+    ) -> Option<R> {
         let luck = self.luck.load(Ordering::Relaxed);
         if luck < 0 {
             if luck > i32::MIN {
@@ -367,7 +391,8 @@ impl Spin {
         loop {
             for _ in 0..self.looks {
                 if let Some(result) = ready() {
-                    self.luck.store((luck + 1).min(Spin::BEST), Ordering::Relaxed);
+                    self.luck
+                        .store((luck + 1).min(Spin::BEST), Ordering::Relaxed);
                     return Some(result);
                 }
                 std::hint::spin_loop();

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::channel::{Bytes, Receiver, Sender, channel};
-use crate::error::{CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
+use crate::error::{
+    CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError,
+};
 use crate::sys;
 use crate::watch::Target;
 use crate::wire;
@@ -56,7 +58,10 @@ where
 {
     let (to_second, from_first) = channel()?;
     let (to_first, from_second) = channel()?;
-    Ok((Connection::new(to_second, from_second), Connection::new(to_first, from_first)))
+    Ok((
+        Connection::new(to_second, from_second),
+        Connection::new(to_first, from_first),
+    ))
 }
 
 /// One end of a [`pipe`]: sends `A`, receives `B`. It exists once: sent to another process, it is moved,
@@ -164,8 +169,14 @@ impl<B> Connection<Bytes, B> {
     /// # Errors
     ///
     /// As [`send_timeout`](Connection::send_timeout), without the message.
-    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendTimeoutError<()>> {
-        self.sender().ok_or(SendError::Moved(()))?.send_bytes_timeout(bytes, timeout)
+    pub fn send_bytes_timeout(
+        &self,
+        bytes: &[u8],
+        timeout: Duration,
+    ) -> Result<(), SendTimeoutError<()>> {
+        self.sender()
+            .ok_or(SendError::Moved(()))?
+            .send_bytes_timeout(bytes, timeout)
     }
 }
 
@@ -193,7 +204,11 @@ impl<A> Connection<A, Bytes> {
     /// # Errors
     ///
     /// As [`recv_timeout`](Connection::recv_timeout); `buffer` is empty then.
-    pub fn recv_bytes_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvTimeoutError> {
+    pub fn recv_bytes_into_timeout(
+        &self,
+        buffer: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError> {
         self.receiver.recv_bytes_into_timeout(buffer, timeout)
     }
 }
@@ -245,7 +260,9 @@ impl<A, B> Serialize for Connection<A, B> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Taken, not shared: the other end must see the end of this connection where it goes.
         let Some(moved) = sys::lock(&self.sender).take() else {
-            return Err(wire::explain("the connection was moved to another process before"));
+            return Err(wire::explain(
+                "the connection was moved to another process before",
+            ));
         };
         let (back, stays) = (self.sender.clone(), moved.clone());
         let stay = move || *sys::lock(&back) = Some(stays);

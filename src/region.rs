@@ -3,7 +3,10 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
+    AtomicUsize, Ordering,
+};
 pub(crate) use std::sync::atomic::{AtomicU64, fence};
 
 use ipc_channel::ipc::IpcSharedMemory;
@@ -103,7 +106,10 @@ impl Region {
     pub(crate) fn number<A: Number>(&self, offset: usize) -> &A {
         let size = size_of::<A>();
         assert!(
-            offset % size == 0 && offset.checked_add(size).is_some_and(|end| end <= self.length),
+            offset % size == 0
+                && offset
+                    .checked_add(size)
+                    .is_some_and(|end| end <= self.length),
             "a number outside of its region"
         );
         // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as `self`, and
@@ -118,9 +124,24 @@ impl Region {
             let (begin, size) = (at - offset, part);
             let to = &mut bytes[begin..begin + size];
             match size {
-                8 => to.copy_from_slice(&self.number::<AtomicU64>(at).load(Ordering::Relaxed).to_ne_bytes()),
-                4 => to.copy_from_slice(&self.number::<AtomicU32>(at).load(Ordering::Relaxed).to_ne_bytes()),
-                2 => to.copy_from_slice(&self.number::<AtomicU16>(at).load(Ordering::Relaxed).to_ne_bytes()),
+                8 => to.copy_from_slice(
+                    &self
+                        .number::<AtomicU64>(at)
+                        .load(Ordering::Relaxed)
+                        .to_ne_bytes(),
+                ),
+                4 => to.copy_from_slice(
+                    &self
+                        .number::<AtomicU32>(at)
+                        .load(Ordering::Relaxed)
+                        .to_ne_bytes(),
+                ),
+                2 => to.copy_from_slice(
+                    &self
+                        .number::<AtomicU16>(at)
+                        .load(Ordering::Relaxed)
+                        .to_ne_bytes(),
+                ),
                 _ => to[0] = self.number::<AtomicU8>(at).load(Ordering::Relaxed),
             }
             at += size;
@@ -135,13 +156,16 @@ impl Region {
             let (part, behind) = rest.split_at(size);
             match *part {
                 [a] => self.number::<AtomicU8>(at).store(a, Ordering::Relaxed),
-                [a, b] => self.number::<AtomicU16>(at).store(u16::from_ne_bytes([a, b]), Ordering::Relaxed),
+                [a, b] => self
+                    .number::<AtomicU16>(at)
+                    .store(u16::from_ne_bytes([a, b]), Ordering::Relaxed),
                 [a, b, c, d] => self
                     .number::<AtomicU32>(at)
                     .store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
-                [a, b, c, d, e, f, g, h] => self
-                    .number::<AtomicU64>(at)
-                    .store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Ordering::Relaxed),
+                [a, b, c, d, e, f, g, h] => self.number::<AtomicU64>(at).store(
+                    u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+                    Ordering::Relaxed,
+                ),
                 _ => unreachable!("pieces are words"),
             }
             (rest, at) = (behind, at + size);
@@ -152,7 +176,9 @@ impl Region {
     #[inline]
     pub(crate) fn address(&self, offset: usize, length: usize) -> *mut u8 {
         assert!(
-            offset.checked_add(length).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length),
             "a part outside of its region"
         );
         // SAFETY: in bounds, checked above.
@@ -162,7 +188,9 @@ impl Region {
     /// Copies bytes out.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
         assert!(
-            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.length),
             "a read outside of its region"
         );
         // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring lets nobody
@@ -174,7 +202,9 @@ impl Region {
     /// Copies bytes out, behind what `bytes` holds.
     pub(crate) fn read_behind(&self, offset: usize, count: usize, bytes: &mut Vec<u8>) {
         assert!(
-            offset.checked_add(count).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(count)
+                .is_some_and(|end| end <= self.length),
             "a read outside of its region"
         );
         bytes.reserve(count);
@@ -191,7 +221,12 @@ impl Region {
     }
 
     /// Copies bytes out in parts, each with its place among them.
-    pub(crate) fn copy_to(&self, offset: usize, length: usize, mut write: impl FnMut(usize, &[u8])) {
+    pub(crate) fn copy_to(
+        &self,
+        offset: usize,
+        length: usize,
+        mut write: impl FnMut(usize, &[u8]),
+    ) {
         let mut part = vec![0; length.min(1 << 20)];
         let mut at = 0;
         while at < length {
@@ -205,7 +240,9 @@ impl Region {
     /// A reader of some of it.
     pub(crate) fn reader(&self, offset: usize, length: usize) -> Reader<'_> {
         assert!(
-            offset.checked_add(length).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length),
             "a reader outside of its region"
         );
         Reader::new(self, offset, length)
@@ -216,13 +253,21 @@ impl Region {
         assert!(start <= end && end <= self.length, "outside of its region");
         // SAFETY: in bounds (checked above); nothing changes but that pages exist. A system that cannot do it (before Linux
         // 5.14) makes them when they are written.
-        unsafe { libc::madvise(self.base.add(start).cast(), end - start, libc::MADV_POPULATE_WRITE) };
+        unsafe {
+            libc::madvise(
+                self.base.add(start).cast(),
+                end - start,
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
     }
 
     /// Gives the memory of whole pages there back to the system; they read as zeroes then.
     pub(crate) fn forget(&self, offset: usize, length: usize) {
         assert!(
-            offset.checked_add(length).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length),
             "outside of its region"
         );
         // SAFETY: in bounds (checked above); the bytes become zeroes, in all mappings, as if somebody had written them.
@@ -233,7 +278,9 @@ impl Region {
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(
-            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.length),
             "a write outside of its region"
         );
         // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring gives each
@@ -280,7 +327,9 @@ fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
     let mut at = offset;
     let end = offset.saturating_add(length);
     std::iter::from_fn(move || {
-        let size = [8, 4, 2, 1].into_iter().find(|size| at % size == 0 && at + size <= end)?;
+        let size = [8, 4, 2, 1]
+            .into_iter()
+            .find(|size| at % size == 0 && at + size <= end)?;
         at += size;
         Some(size)
     })
@@ -301,7 +350,9 @@ impl<'de> Deserialize<'de> for Region {
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Region").field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Region")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 

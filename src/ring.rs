@@ -93,7 +93,8 @@ impl Place {
     /// A word of the data. Entries start at words and are padded to words, so none crosses the end.
     #[inline]
     fn word(&self, position: u64) -> &AtomicU64 {
-        self.region.atomic(self.offset + DATA + position as usize % CAPACITY)
+        self.region
+            .atomic(self.offset + DATA + position as usize % CAPACITY)
     }
 
     /// The word there as it lies in memory: the first byte lowest.
@@ -110,7 +111,10 @@ impl Place {
     #[inline]
     fn write(&self, position: u64, tag: u32, payload: &[u8]) {
         let (first, rest) = payload.split_at(payload.len().min(HEADER));
-        self.store(position, header(tag, payload.len()) | bytes::word(first) << 32);
+        self.store(
+            position,
+            header(tag, payload.len()) | bytes::word(first) << 32,
+        );
         if payload.len() > bytes::INLINE {
             return self.write_words(position + WORD, rest);
         }
@@ -127,7 +131,11 @@ impl Place {
         }
         Bytes::from_words(length, |index| {
             let (at, begun) = (position + index as u64 * WORD, index * 8 + HEADER);
-            let high = if begun < length { self.load(at + WORD) << 32 } else { 0 };
+            let high = if begun < length {
+                self.load(at + WORD) << 32
+            } else {
+                0
+            };
             self.load(at) >> 32 | high
         })
     }
@@ -135,7 +143,8 @@ impl Place {
     fn write_words(&self, position: u64, bytes: &[u8]) {
         let start = position as usize % CAPACITY;
         let first = bytes.len().min(CAPACITY - start);
-        self.region.write(self.offset + DATA + start, &bytes[..first]);
+        self.region
+            .write(self.offset + DATA + start, &bytes[..first]);
         self.region.write(self.offset + DATA, &bytes[first..]);
     }
 
@@ -380,7 +389,11 @@ impl Consumer {
                 return Ok(None);
             }
             let available = distance(head, self.seen);
-            if head % 8 == 0 && self.seen <= POSITION && available <= CAPACITY as u64 && available >= WORD {
+            if head % 8 == 0
+                && self.seen <= POSITION
+                && available <= CAPACITY as u64
+                && available >= WORD
+            {
                 let (tag, length) = split_header(self.place.load(head));
                 if length <= ENTRY_MAX && entry_size(length) <= available {
                     return Ok(Some(Front { tag, length, word }));
@@ -431,7 +444,12 @@ impl Consumer {
 
     /// Copies entries with this tag from the front, as many as there are but `most`, behind `bytes`, and takes them: how
     /// many. What was copied are whole entries. Only of a producer that never recalls.
-    pub(crate) fn take_run(&mut self, tag: u32, most: usize, bytes: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    pub(crate) fn take_run(
+        &mut self,
+        tag: u32,
+        most: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<usize, Corrupt> {
         let (head, tail) = self.span()?;
         let available = distance(head, tail);
         // For `front`, whose look may be older than what is taken here.
@@ -461,7 +479,9 @@ impl Consumer {
             return Err(Corrupt);
         }
         // Sequentially consistent, as `publish`: the producer may wait for room.
-        self.place.head().store((head + end) & POSITION, Ordering::SeqCst);
+        self.place
+            .head()
+            .store((head + end) & POSITION, Ordering::SeqCst);
         Ok(count)
     }
 
@@ -537,14 +557,18 @@ fn header(tag: u32, length: usize) -> u64 {
 /// Tag and length.
 #[inline]
 fn split_header(word: u64) -> (u32, usize) {
-    ((word >> 16) as u32 & TAG_MAX, word as usize & usize::from(u16::MAX))
+    (
+        (word >> 16) as u32 & TAG_MAX,
+        word as usize & usize::from(u16::MAX),
+    )
 }
 
 #[inline]
 fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (tag, length) = split_header(u64::from_le_bytes(*bytes.first_chunk()?));
     let size = entry_size(length) as usize;
-    (length <= ENTRY_MAX && size <= bytes.len()).then(|| (tag, &bytes[HEADER..HEADER + length], &bytes[size..]))
+    (length <= ENTRY_MAX && size <= bytes.len())
+        .then(|| (tag, &bytes[HEADER..HEADER + length], &bytes[size..]))
 }
 
 #[cfg(test)]
@@ -560,7 +584,11 @@ mod tests {
 
     fn ring() -> (Arc<Region>, Producer, Consumer) {
         let region = Arc::new(Region::new(RING_BYTES).unwrap());
-        (region.clone(), Producer::new(region.clone(), 0), Consumer::new(region, 0))
+        (
+            region.clone(),
+            Producer::new(region.clone(), 0),
+            Consumer::new(region, 0),
+        )
     }
 
     #[test]
@@ -588,7 +616,11 @@ mod tests {
         for round in 0..200u32 {
             let count = round % 50;
             for n in 0..count {
-                assert!(producer.push(next + n, &vec![n as u8; (n as usize * 97) % 2000]).unwrap());
+                assert!(
+                    producer
+                        .push(next + n, &vec![n as u8; (n as usize * 97) % 2000])
+                        .unwrap()
+                );
             }
             consumer.take_all(&mut bytes).unwrap();
             let tags: Vec<u32> = entries(&bytes).map(|entry| entry.unwrap().0).collect();
@@ -675,7 +707,12 @@ mod tests {
         }
         producer.recall().unwrap();
         let taken: Vec<bool> = places.iter().map(|&at| producer.is_taken(at)).collect();
-        assert_eq!(taken, [true, true, true, false, false, false, false, false, false, false]);
+        assert_eq!(
+            taken,
+            [
+                true, true, true, false, false, false, false, false, false, false
+            ]
+        );
         producer.resume();
         assert_eq!(pop(&mut consumer), None);
         assert!(producer.push(77, b"new").unwrap());
@@ -703,7 +740,10 @@ mod tests {
             let mut backlog: std::collections::VecDeque<u32> = (1..=total).collect();
             while !(backlog.is_empty() && pending.is_empty()) {
                 producer.look().unwrap();
-                while pending.front().is_some_and(|&(at, _)| producer.is_taken(at)) {
+                while pending
+                    .front()
+                    .is_some_and(|&(at, _)| producer.is_taken(at))
+                {
                     pending.pop_front();
                 }
                 if let Some(&number) = backlog.front() {
@@ -741,14 +781,26 @@ mod tests {
                 producer.push(n.max(2), &[0xff; 50]).unwrap();
             }
             let word = [TAIL, HEAD, DATA, DATA + 64][(random() % 4) as usize];
-            let value = if random() % 2 == 0 { random() } else { random() % 4096 };
+            let value = if random() % 2 == 0 {
+                random()
+            } else {
+                random() % 4096
+            };
             region.atomic(word).store(value, Ordering::Relaxed);
             let mut run = Vec::new();
             if let (true, Ok(count)) = (random() % 2 == 0, consumer.take_run(2, 10, &mut run)) {
-                assert_eq!(entries(&run).map_while(Result::ok).filter(|&(tag, _)| tag == 2).count(), count);
+                assert_eq!(
+                    entries(&run)
+                        .map_while(Result::ok)
+                        .filter(|&(tag, _)| tag == 2)
+                        .count(),
+                    count
+                );
             }
             for _ in 0..100 {
-                let Ok(Some((_, payload))) = consumer.pop() else { break };
+                let Ok(Some((_, payload))) = consumer.pop() else {
+                    break;
+                };
                 assert!(payload.as_slice().len() <= ENTRY_MAX);
             }
             let _ = producer.look();

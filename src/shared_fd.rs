@@ -100,8 +100,12 @@ impl Serialize for SharedFd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
         let envelope = self.envelope();
-        let envelope = envelope.map_err(|error| wire::explain::<S::Error>(&format!("could not send a descriptor: {error}")))?;
-        wire::note(envelope).map_err(wire::explain::<S::Error>)?.serialize(serializer)
+        let envelope = envelope.map_err(|error| {
+            wire::explain::<S::Error>(&format!("could not send a descriptor: {error}"))
+        })?;
+        wire::note(envelope)
+            .map_err(wire::explain::<S::Error>)?
+            .serialize(serializer)
     }
 }
 
@@ -109,6 +113,7 @@ impl<'de> Deserialize<'de> for SharedFd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let index = u32::deserialize(deserializer)?;
         let envelope = wire::claim(index).map_err(wire::explain_de::<D::Error>)?;
-        SharedFd::open(envelope).map_err(|error| wire::explain_de(&format!("a descriptor did not arrive: {error}")))
+        SharedFd::open(envelope)
+            .map_err(|error| wire::explain_de(&format!("a descriptor did not arrive: {error}")))
     }
 }

@@ -169,7 +169,9 @@ impl Waiter {
     /// Has this waker woken by the next change. Who calls it looks afterwards, once more.
     pub(crate) fn set(&self, waker: &Waker) {
         let mut list = lock(&self.waiters.list);
-        let Some(seat) = list.seats.get_mut(&self.seat) else { return };
+        let Some(seat) = list.seats.get_mut(&self.seat) else {
+            return;
+        };
         let before = match seat {
             Some(before) if before.will_wake(waker) => None,
             Some(_) => seat.replace(waker.clone()),
@@ -202,7 +204,10 @@ impl Drop for Waiter {
 /// Awaits what `look` gives. It is called with a seat once it has given nothing without one: most waits are over before
 /// they begin.
 #[cfg(feature = "async")]
-pub(crate) async fn until<R>(sit: impl Fn() -> io::Result<Waiter>, mut look: impl FnMut(Seat<'_>) -> Poll<R>) -> io::Result<R> {
+pub(crate) async fn until<R>(
+    sit: impl Fn() -> io::Result<Waiter>,
+    mut look: impl FnMut(Seat<'_>) -> Poll<R>,
+) -> io::Result<R> {
     let mut waiter = None;
     std::future::poll_fn(|context| {
         if waiter.is_none() {
@@ -336,7 +341,11 @@ mod tests {
     #[test]
     fn each_waker_is_woken_once_and_none_of_a_seat_that_was_given_up() {
         let waiters = Arc::<Waiters>::default();
-        let (stays, leaves, silent) = (waiters.sit().unwrap(), waiters.sit().unwrap(), waiters.sit().unwrap());
+        let (stays, leaves, silent) = (
+            waiters.sit().unwrap(),
+            waiters.sit().unwrap(),
+            waiters.sit().unwrap(),
+        );
         let counts: [Arc<Count>; 2] = Default::default();
         stays.set(&counts[0].clone().into());
         stays.set(&counts[0].clone().into());
@@ -344,7 +353,12 @@ mod tests {
         drop(leaves);
         waiters.wake();
         waiters.wake();
-        assert_eq!(counts.each_ref().map(|count| count.0.load(Ordering::SeqCst)), [1, 0]);
+        assert_eq!(
+            counts
+                .each_ref()
+                .map(|count| count.0.load(Ordering::SeqCst)),
+            [1, 0]
+        );
         // Nobody holds a waker that is not needed any more.
         assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
         drop((stays, silent));

@@ -15,7 +15,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender};
+use ipc_channel::ipc::{
+    IpcReceiver, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +34,9 @@ mod strays;
 
 pub(crate) use crate::guard::{is_quiet, no_panic, panic_text, survive};
 pub(crate) use encoding::{
-    Along, Encoded, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into, encode_spilling, encode_with_strays,
-    explain, explain_de, leave, may_move, may_note, may_note_all, note,
+    Along, Encoded, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into,
+    encode_spilling, encode_with_strays, explain, explain_de, leave, may_move, may_note,
+    may_note_all, note,
 };
 pub use encoding::{message_limit, set_message_limit};
 pub(crate) use inlet::Inlet;
@@ -67,7 +70,9 @@ impl WireHandle {
     /// The same, also of a receiver, unless descriptors are short. Whoever calls it sees to it that only one of them is decoded.
     pub(crate) fn again(&self) -> Option<WireHandle> {
         match self {
-            WireHandle::Receiver(receiver) => receiver_again(receiver).ok().map(WireHandle::Receiver),
+            WireHandle::Receiver(receiver) => {
+                receiver_again(receiver).ok().map(WireHandle::Receiver)
+            }
             other => other.try_clone(),
         }
     }
@@ -145,7 +150,9 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => Failure::Disconnected,
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected => Failure::Disconnected,
             _ => Failure::Io(error),
         }
     }
@@ -156,7 +163,9 @@ impl From<IpcError> for Failure {
         match error {
             IpcError::Disconnected => Failure::Disconnected,
             IpcError::Io(error) => error.into(),
-            IpcError::SerializationError(error) => Failure::Io(io::Error::new(io::ErrorKind::InvalidData, error)),
+            IpcError::SerializationError(error) => {
+                Failure::Io(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
         }
     }
 }
@@ -168,7 +177,11 @@ pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<()
 }
 
 /// As [`send`], once there is ample room in the receiver's buffer.
-pub(crate) fn send_until<M: Serialize + fmt::Debug>(sender: &IpcSender<M>, message: M, deadline: Option<Instant>) -> Result<(), Failure> {
+pub(crate) fn send_until<M: Serialize + fmt::Debug>(
+    sender: &IpcSender<M>,
+    message: M,
+    deadline: Option<Instant>,
+) -> Result<(), Failure> {
     let socket = descriptor::socket_of(sender)?;
     if !sys::wait_for_room(socket.as_fd(), deadline)? {
         return Err(Failure::Timeout);
@@ -186,7 +199,10 @@ pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), F
 }
 
 /// As [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
-pub(crate) fn send_with_strays<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<(), Failure> {
+pub(crate) fn send_with_strays<M: Serialize>(
+    sender: &IpcSender<M>,
+    message: M,
+) -> Result<(), Failure> {
     // ipc-channel never retries EINTR, and a message with handles cannot be sent twice.
     sys::with_signals_blocked(|| {
         no_panic("ipc-channel", || sender.send(message))
@@ -200,7 +216,9 @@ pub(crate) fn send_with_strays<M: Serialize>(sender: &IpcSender<M>, message: M) 
 pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, call)?;
-        thread.join().map_err(|panic| io::Error::other(panic_text(&*panic)))
+        thread
+            .join()
+            .map_err(|panic| io::Error::other(panic_text(&*panic)))
     })
 }
 
@@ -227,7 +245,8 @@ mod tests {
     fn values_come_back_whole() {
         let value = (7u64, "text".to_owned(), vec![1u8, 2, 3], Some(-1i32));
         let encoded = encode(&value).unwrap();
-        let back: (u64, String, Vec<u8>, Option<i32>) = decode(&encoded.bytes, encoded.handles).unwrap();
+        let back: (u64, String, Vec<u8>, Option<i32>) =
+            decode(&encoded.bytes, encoded.handles).unwrap();
         assert_eq!(back, value);
     }
 
@@ -240,10 +259,16 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_a_value_or_an_error() {
-        let value = (vec!["a".to_owned(), "bc".to_owned()], Some(vec![1u32, 2, 3]), 'x');
+        let value = (
+            vec!["a".to_owned(), "bc".to_owned()],
+            Some(vec![1u32, 2, 3]),
+            'x',
+        );
         let bytes = encode(&value).unwrap().bytes;
         for cut in 0..bytes.len() {
-            assert!(decode::<(Vec<String>, Option<Vec<u32>>, char)>(&bytes[..cut], Vec::new()).is_err());
+            assert!(
+                decode::<(Vec<String>, Option<Vec<u32>>, char)>(&bytes[..cut], Vec::new()).is_err()
+            );
         }
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();

@@ -38,7 +38,9 @@ fn clock_worker() {
 
 #[test]
 fn daemon() {
-    example("daemon").run().printed("Starting!\nthe main program ends\nEnding!\n");
+    example("daemon")
+        .run()
+        .printed("Starting!\nthe main program ends\nEnding!\n");
     example("daemon")
         .args(["--daemon"])
         .run()
@@ -47,18 +49,23 @@ fn daemon() {
 
 #[test]
 fn producer_consumer() {
-    let consumed = "consumed 1\nconsumed 2\nconsumed 3\nconsumed 4\nconsumed 5\nall jobs are done\n";
+    let consumed =
+        "consumed 1\nconsumed 2\nconsumed 3\nconsumed 4\nconsumed 5\nall jobs are done\n";
     example("producer_consumer").run().printed(consumed);
 }
 
 #[test]
 fn pipe() {
-    example("pipe").run().printed("3 + 4 = 7\n20 + 22 = 42\nthe adder is done\n");
+    example("pipe")
+        .run()
+        .printed("3 + 4 = 7\n20 + 22 = 42\nthe adder is done\n");
 }
 
 #[test]
 fn async_main() {
-    example("async_main").run().printed("168 primes below 1000, 1229 below 10000\n");
+    example("async_main")
+        .run()
+        .printed("168 primes below 1000, 1229 below 10000\n");
 }
 
 #[test]
@@ -75,10 +82,16 @@ fn logging() {
         let mut expected: Vec<String> = (1..=loaves)
             .map(|loaf| format!("INFO  logging] in the oven loaf={loaf} process={name}"))
             .collect();
-        expected.extend((loaves > 2).then(|| format!("WARN  logging] out of flour process={name}")));
+        expected
+            .extend((loaves > 2).then(|| format!("WARN  logging] out of flour process={name}")));
         expected.push(format!("INFO  logging] {name} has baked {loaves}"));
         assert_eq!(ours.len(), expected.len(), "{lines:?}");
-        assert!(ours.iter().zip(&expected).all(|(line, expected)| *line == expected), "{lines:?}");
+        assert!(
+            ours.iter()
+                .zip(&expected)
+                .all(|(line, expected)| *line == expected),
+            "{lines:?}"
+        );
     }
     assert_eq!(run.code(), Some(0));
 }
@@ -90,9 +103,17 @@ fn pool_crash() {
         examples/pool_crash.rs:10:14: attempt to divide by zero\n60 / 3 = 20\n60 / 13: task `pool_crash::divide` is lost with its \
         process `pool-N` (pid ...), which ended by signal 6 (SIGABRT)\n60 / 4 = 15\n60 / 99: task `pool_crash::divide` did not end \
         within 500ms; its process `pool-N` (pid ...) was killed\n60 / 5 = 12\ntasks that failed: 3\n";
-    let printed = run.stdout().replace("pool-0", "pool-N").replace("pool-1", "pool-N");
+    let printed = run
+        .stdout()
+        .replace("pool-0", "pool-N")
+        .replace("pool-1", "pool-N");
     // Whether a core is written is the machine's choice.
-    assert_eq!(printed.replace(", core dumped", ""), expected, "{}", run.stderr());
+    assert_eq!(
+        printed.replace(", core dumped", ""),
+        expected,
+        "{}",
+        run.stderr()
+    );
     assert_eq!(run.code(), Some(0));
 }
 
@@ -106,8 +127,19 @@ fn top() {
     assert_eq!(rounds.len(), 8, "{}", run.stdout());
     for round in rounds {
         let mut lines = round.lines().skip(1);
-        for start in ["main  ", "├─ anna  ", "├─ ben  ", "└─ carla  ", "", "queue  ", "u32  "] {
-            assert!(lines.next().is_some_and(|line| line.starts_with(start)), "{start}: {round}");
+        for start in [
+            "main  ",
+            "├─ anna  ",
+            "├─ ben  ",
+            "└─ carla  ",
+            "",
+            "queue  ",
+            "u32  ",
+        ] {
+            assert!(
+                lines.next().is_some_and(|line| line.starts_with(start)),
+                "{start}: {round}"
+            );
         }
         assert_eq!(round.matches("count_primes (daemon)").count(), 3);
     }
@@ -118,7 +150,11 @@ fn checksums_of_a_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("b")).expect("a folder");
     let large: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
-    for (name, content) in [("a", &b"123456789"[..]), ("b/empty", b""), ("b/large", &large)] {
+    for (name, content) in [
+        ("a", &b"123456789"[..]),
+        ("b/empty", b""),
+        ("b/large", &large),
+    ] {
         fs::write(folder.path().join(name), content).expect("a file");
     }
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -128,7 +164,10 @@ fn checksums_of_a_folder() {
         path("b/empty"),
         path("b/large")
     );
-    example("checksum").args([folder.path()]).run().printed(&expected);
+    example("checksum")
+        .args([folder.path()])
+        .run()
+        .printed(&expected);
     let nothing = tempfile::tempdir().expect("a folder");
     example("checksum").args([nothing.path()]).run().printed("");
 }
@@ -137,10 +176,17 @@ fn checksums_of_a_folder() {
 fn ctrl_c_ends_a_pool_without_a_word() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
-    let running = example("wordcount").in_a_group().args(["--workers", "2"]).args([&sparse]).start();
+    let running = example("wordcount")
+        .in_a_group()
+        .args(["--workers", "2"])
+        .args([&sparse])
+        .start();
     let _ = running.worker_with(&sparse);
     // As the terminal does: to all of them.
-    let group = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a pid");
+    let group = i32::try_from(running.pid())
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a pid");
     rustix::process::kill_process_group(group, Signal::INT).expect("it is there");
     let run = running.end();
     assert_eq!((run.code(), run.stdout(), run.stderr()), (None, "", ""));
@@ -164,7 +210,8 @@ fn shared_array() {
 
 #[test]
 fn manager() {
-    let printed = "{\"0.25\": \"none\", \"1\": \"one\", \"2\": \"two\"}\n[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]\n";
+    let printed =
+        "{\"0.25\": \"none\", \"1\": \"one\", \"2\": \"two\"}\n[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]\n";
     example("manager").run().printed(printed);
 }
 
@@ -172,7 +219,10 @@ fn manager() {
 fn kv() {
     let run = example("kv").args(["3", "60"]).run();
     assert_eq!(run.code(), Some(0), "{}", run.stderr());
-    assert_eq!(run.stdout(), "180 keys written and read back, 180 in the store, 1 restart\n");
+    assert_eq!(
+        run.stdout(),
+        "180 keys written and read back, 180 in the store, 1 restart\n"
+    );
 }
 
 #[test]
@@ -180,8 +230,13 @@ fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
     for entry in fs::read_dir(sources()).expect("the examples are there") {
         let path = entry.expect("the folder is readable").path();
-        let is_example = path.extension() == Some(OsStr::new("rs")) || path.join("main.rs").exists();
-        let name = path.file_stem().expect("a file has a name").display().to_string();
+        let is_example =
+            path.extension() == Some(OsStr::new("rs")) || path.join("main.rs").exists();
+        let name = path
+            .file_stem()
+            .expect("a file has a name")
+            .display()
+            .to_string();
         assert!(
             !is_example || tests.contains(&format!("example(\"{name}\")")),
             "no test runs the example `{name}`"
@@ -193,12 +248,18 @@ fn every_example_has_a_test() {
 fn wordcount_counts_as_one_process_does() {
     let corpus = Corpus::new();
     let expected = corpus.table(100_000);
-    corpus.wordcount(["--top", "100000", "--plain"]).counted(&expected);
+    corpus
+        .wordcount(["--top", "100000", "--plain"])
+        .counted(&expected);
     for workers in ["1", "2", "5"] {
-        corpus.wordcount(["--top", "100000", "--workers", workers]).counted(&expected);
+        corpus
+            .wordcount(["--top", "100000", "--workers", workers])
+            .counted(&expected);
     }
     corpus.wordcount(["--top", "3"]).counted(&corpus.table(3));
-    corpus.wordcount(["--top", "3", "--plain"]).counted(&corpus.table(3));
+    corpus
+        .wordcount(["--top", "3", "--plain"])
+        .counted(&corpus.table(3));
 }
 
 #[test]
@@ -235,7 +296,11 @@ fn wordcount_of_nothing() {
     // The repository changes while it is worked on, so only that it is found.
     let repository = example("wordcount").run();
     assert_eq!((repository.code(), repository.stderr()), (Some(0), ""));
-    assert!(!repository.stdout().contains("       0  files"), "{}", repository.stdout());
+    assert!(
+        !repository.stdout().contains("       0  files"),
+        "{}",
+        repository.stdout()
+    );
 }
 
 #[test]
@@ -247,10 +312,22 @@ fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
     let unreadable = Path::new("/proc/self/mem");
     let endless = Path::new("/dev/zero");
     let mut problems = [
-        format!("wordcount: {}: No such file or directory (os error 2)\n", missing.display()),
-        format!("wordcount: {}: No such file or directory (os error 2)\n", dangling.display()),
-        format!("wordcount: {}: Input/output error (os error 5)\n", unreadable.display()),
-        format!("wordcount: {}: is neither a file nor a folder\n", endless.display()),
+        format!(
+            "wordcount: {}: No such file or directory (os error 2)\n",
+            missing.display()
+        ),
+        format!(
+            "wordcount: {}: No such file or directory (os error 2)\n",
+            dangling.display()
+        ),
+        format!(
+            "wordcount: {}: Input/output error (os error 5)\n",
+            unreadable.display()
+        ),
+        format!(
+            "wordcount: {}: is neither a file nor a folder\n",
+            endless.display()
+        ),
     ];
     problems.sort();
     for mode in [&["--plain"][..], &["--workers", "2"]] {
@@ -266,8 +343,19 @@ fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
 fn wordcount_tells_how_it_is_used() {
     let help = example("wordcount").args(["--help"]).run();
     assert_eq!((help.code(), help.stderr()), (Some(0), ""));
-    for option in ["Usage: wordcount", "--workers N", "--plain", "--top N", "--help", "Exit code"] {
-        assert!(help.stdout().contains(option), "{option} is not in:\n{}", help.stdout());
+    for option in [
+        "Usage: wordcount",
+        "--workers N",
+        "--plain",
+        "--top N",
+        "--help",
+        "Exit code",
+    ] {
+        assert!(
+            help.stdout().contains(option),
+            "{option} is not in:\n{}",
+            help.stdout()
+        );
     }
     for (wrong, problem) in [
         (&["--wrong"][..], "unknown option --wrong"),
@@ -288,11 +376,19 @@ fn wordcount_into_a_closed_stdout() {
     for arguments in [
         &["--help".as_ref()][..],
         &[root],
-        &["--plain".as_ref(), "--top".as_ref(), "100000".as_ref(), root],
+        &[
+            "--plain".as_ref(),
+            "--top".as_ref(),
+            "100000".as_ref(),
+            root,
+        ],
     ] {
         let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
         drop(reader);
-        let run = example("wordcount").args(arguments).stdout(writer.into()).run();
+        let run = example("wordcount")
+            .args(arguments)
+            .stdout(writer.into())
+            .run();
         assert_eq!((run.code(), run.stderr()), (Some(0), ""), "{arguments:?}");
     }
 }
@@ -301,7 +397,10 @@ fn wordcount_into_a_closed_stdout() {
 fn wordcount_survives_the_death_of_workers() {
     let corpus = Corpus::large();
     for workers in ["1", "2"] {
-        let running = example("wordcount").args(["--workers", workers]).args([corpus.root()]).start();
+        let running = example("wordcount")
+            .args(["--workers", workers])
+            .args([corpus.root()])
+            .start();
         let mut killed = Vec::new();
         // Fewer than may die at one file.
         for _ in 0..2 {
@@ -325,7 +424,10 @@ fn wordcount_survives_the_death_of_workers() {
 fn wordcount_gives_up_a_file_at_which_workers_die() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
-    let running = example("wordcount").args(["--workers", "1"]).args([corpus.root(), &sparse]).start();
+    let running = example("wordcount")
+        .args(["--workers", "1"])
+        .args([corpus.root(), &sparse])
+        .start();
     for _ in 0..3 {
         let worker = running.worker_with(&sparse);
         kill(worker);
@@ -333,7 +435,10 @@ fn wordcount_gives_up_a_file_at_which_workers_die() {
     }
     let run = running.end();
     assert_eq!(run.code(), Some(1), "{}", run.stderr());
-    let verdict = format!("wordcount: {}: 3 workers died while they counted it\n", sparse.display());
+    let verdict = format!(
+        "wordcount: {}: 3 workers died while they counted it\n",
+        sparse.display()
+    );
     assert!(run.stderr().ends_with(&verdict), "{}", run.stderr());
     assert!(run.stderr().contains("SIGKILL"), "{}", run.stderr());
     assert_eq!(run.stdout_without_time(), corpus.table(20));
@@ -343,7 +448,10 @@ fn wordcount_gives_up_a_file_at_which_workers_die() {
 fn wordcount_leaves_no_worker_when_it_is_killed() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
-    let running = example("wordcount").args(["--workers", "2"]).args([corpus.root(), &sparse]).start();
+    let running = example("wordcount")
+        .args(["--workers", "2"])
+        .args([corpus.root(), &sparse])
+        .start();
     // One of them may be in the middle of its start: it must not take itself for the program.
     eventually("two workers run", || running.workers().len() == 2);
     kill(running.pid());
@@ -375,9 +483,15 @@ impl Corpus {
         corpus.counted("cut character.txt", b"abc\xc3");
         corpus.counted("empty", b"");
         corpus.counted("apostrophe at the end", b"end'");
-        corpus.counted("late binary", &[b"early ".repeat(2_000), b"\0late".to_vec()].concat());
+        corpus.counted(
+            "late binary",
+            &[b"early ".repeat(2_000), b"\0late".to_vec()].concat(),
+        );
         corpus.counted("folder/in folder/deep", b"deep, deeper");
-        corpus.write(OsStr::from_bytes(b"folder/name \xff.txt"), b"the name is not UTF-8");
+        corpus.write(
+            OsStr::from_bytes(b"folder/name \xff.txt"),
+            b"the name is not UTF-8",
+        );
         corpus.expect(b"the name is not UTF-8");
         corpus.files += 1;
 
@@ -459,7 +573,10 @@ impl Corpus {
     fn expect(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text).to_lowercase();
         let runs = text.split(|c: char| !c.is_alphanumeric() && c != '\'');
-        for word in runs.flat_map(|run| run.split("''")).map(|word| word.trim_matches('\'')) {
+        for word in runs
+            .flat_map(|run| run.split("''"))
+            .map(|word| word.trim_matches('\''))
+        {
             if !word.is_empty() {
                 let kept = word.chars().take(256).collect();
                 *self.words.entry(kept).or_default() += 1;
@@ -472,7 +589,10 @@ impl Corpus {
     }
 
     fn wordcount<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Ended {
-        example("wordcount").args(arguments).args([self.root()]).run()
+        example("wordcount")
+            .args(arguments)
+            .args([self.root()])
+            .run()
     }
 }
 
@@ -513,7 +633,12 @@ impl Random {
             let rare = self.below(5_000);
             let number = self.below(rare + 1);
             let space = [" ", ", ", ".\n", " '", "' "][self.below(5) as usize];
-            write!(text, "{}{number}{space}", ["Word", "w'", "é"][self.below(3) as usize]).expect("a string grows");
+            write!(
+                text,
+                "{}{number}{space}",
+                ["Word", "w'", "é"][self.below(3) as usize]
+            )
+            .expect("a string grows");
         }
         text
     }
@@ -533,7 +658,10 @@ struct Example {
 fn example(name: &'static str) -> Example {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let test = std::env::current_exe().expect("this test knows its program");
-    let profile = test.ancestors().nth(2).expect("the test is in <profile>/deps");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("the test is in <profile>/deps");
     let program = profile.join("examples").join(name);
     let hint = "`cargo test` builds it, and so does `cargo build --examples` (with the options of the test run)";
     let built = fs::metadata(&program).and_then(|metadata| metadata.modified());
@@ -544,10 +672,17 @@ fn example(name: &'static str) -> Example {
         program.display()
     );
 
-    let mark = format!("{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    let mark = format!(
+        "{}-{}",
+        std::process::id(),
+        RUNS.fetch_add(1, Ordering::Relaxed)
+    );
     let mut command = Command::new(program);
     command.env(MARK, &mark).env_remove("RUST_BACKTRACE");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     Example {
         name,
         command,
@@ -558,7 +693,9 @@ fn example(name: &'static str) -> Example {
 fn newest_source(name: &str) -> SystemTime {
     let folder = sources().join(name);
     let files: Vec<PathBuf> = match fs::read_dir(&folder) {
-        Ok(entries) => entries.map(|entry| entry.expect("the folder is readable").path()).collect(),
+        Ok(entries) => entries
+            .map(|entry| entry.expect("the folder is readable").path())
+            .collect(),
         Err(_) => vec![folder.with_extension("rs")],
     };
     let modified = files.iter().map(|file| {
@@ -588,7 +725,10 @@ impl Example {
 
     fn start(mut self) -> Running {
         let start = Instant::now();
-        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         // The command may hold our end of a pipe open.
         drop(self.command);
         Running {
@@ -652,7 +792,10 @@ impl Running {
     }
 
     fn workers(&self) -> Vec<u32> {
-        self.processes().into_iter().filter(|&pid| pid != self.pid).collect()
+        self.processes()
+            .into_iter()
+            .filter(|&pid| pid != self.pid)
+            .collect()
     }
 
     /// One that has this file open, or one in this folder.
@@ -660,7 +803,9 @@ impl Running {
         let mut found = None;
         eventually("a worker opened the file", || {
             let has_it_open = |&pid: &u32| {
-                let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+                let files = fs::read_dir(format!("/proc/{pid}/fd"))
+                    .into_iter()
+                    .flatten();
                 files
                     .flatten()
                     .any(|file| fs::read_link(file.path()).is_ok_and(|file| file.starts_with(path)))
@@ -693,7 +838,9 @@ impl Running {
         });
         let name = self.name;
         let Some(status) = status else {
-            panic!("`{name}` did not end within {DEADLINE:?}; stdout:\n{stdout}\nstderr:\n{stderr}");
+            panic!(
+                "`{name}` did not end within {DEADLINE:?}; stdout:\n{stdout}\nstderr:\n{stderr}"
+            );
         };
         assert!(
             left.is_empty(),
@@ -732,7 +879,10 @@ impl Drop for Running {
 }
 
 fn kill(pid: u32) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a pid");
     // It may have ended meanwhile.
     let _ = kill_process(pid, Signal::KILL);
 }
@@ -770,14 +920,22 @@ impl Ended {
     #[track_caller]
     fn printed(&self, stdout: &str) {
         let name = self.name;
-        assert_eq!((self.code(), self.stderr()), (Some(0), ""), "`{name}`: exit code and stderr");
+        assert_eq!(
+            (self.code(), self.stderr()),
+            (Some(0), ""),
+            "`{name}`: exit code and stderr"
+        );
         assert_eq!(self.stdout(), stdout, "`{name}`: stdout");
     }
 
     /// As `printed`, but for the last line.
     #[track_caller]
     fn counted(&self, table: &str) {
-        assert_eq!((self.code(), self.stderr()), (Some(0), ""), "exit code and stderr");
+        assert_eq!(
+            (self.code(), self.stderr()),
+            (Some(0), ""),
+            "exit code and stderr"
+        );
         assert_eq!(self.stdout_without_time(), table);
     }
 
@@ -785,7 +943,11 @@ impl Ended {
     fn stdout_without_time(&self) -> &str {
         let lines = self.stdout.trim_end_matches('\n');
         let last = lines.rfind('\n').map_or(0, |end| end + 1);
-        assert!(lines[last..].ends_with("  seconds"), "the last line of:\n{}", self.stdout);
+        assert!(
+            lines[last..].ends_with("  seconds"),
+            "the last line of:\n{}",
+            self.stdout
+        );
         &self.stdout[..last]
     }
 }

@@ -21,7 +21,10 @@ struct Seen {
 
 impl Seen {
     fn value(&self, key: &str) -> Option<&str> {
-        self.values.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.values
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -36,7 +39,11 @@ struct Collector;
 struct Values<'a>(&'a mut Vec<(String, String)>);
 
 impl<'kvs> log::kv::VisitSource<'kvs> for Values<'_> {
-    fn visit_pair(&mut self, key: log::kv::Key<'kvs>, value: log::kv::Value<'kvs>) -> Result<(), log::kv::Error> {
+    fn visit_pair(
+        &mut self,
+        key: log::kv::Key<'kvs>,
+        value: log::kv::Value<'kvs>,
+    ) -> Result<(), log::kv::Error> {
         self.0.push((key.to_string(), value.to_string()));
         Ok(())
     }
@@ -70,14 +77,19 @@ impl log::Log for Collector {
 fn turn() -> std::sync::MutexGuard<'static, ()> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| log::set_logger(&Collector).unwrap());
-    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     log::set_max_level(LevelFilter::Info);
     turn
 }
 
 fn seen_of(process: &str) -> Vec<Seen> {
     let seen = SEEN.lock().unwrap();
-    seen.iter().filter(|seen| seen.value("process") == Some(process)).cloned().collect()
+    seen.iter()
+        .filter(|seen| seen.value("process") == Some(process))
+        .cloned()
+        .collect()
 }
 
 #[offspring::worker]
@@ -99,8 +111,14 @@ fn a_record_arrives_whole_with_its_origin() {
         (record.level, record.target.as_str(), record.text.as_str()),
         (Level::Warn, "shop", "sold 3 of them")
     );
-    assert_eq!((record.value("colour"), record.value("count")), (Some("red"), Some("3")));
-    assert_eq!(record.value("pid"), Some(process.pid().to_string().as_str()));
+    assert_eq!(
+        (record.value("colour"), record.value("count")),
+        (Some("red"), Some("3"))
+    );
+    assert_eq!(
+        record.value("pid"),
+        Some(process.pid().to_string().as_str())
+    );
     assert_eq!(record.module.as_deref(), Some("logs"));
     assert!(record.file.as_deref().unwrap().ends_with("logs.rs") && record.line.is_some());
 }
@@ -132,7 +150,11 @@ fn nothing_that_was_logged_is_lost_with_the_process() {
             .unwrap();
         assert!(matches!(process.join(), Err(JoinError::Ended { .. })));
         let texts: Vec<String> = seen_of(how).into_iter().map(|seen| seen.text).collect();
-        assert_eq!(texts, (0..500).map(|n| n.to_string()).collect::<Vec<_>>(), "after {how}");
+        assert_eq!(
+            texts,
+            (0..500).map(|n| n.to_string()).collect::<Vec<_>>(),
+            "after {how}"
+        );
     }
 }
 
@@ -148,13 +170,19 @@ fn chatter(over: Queue<()>) {
 fn the_level_is_the_parents_also_when_it_changes() {
     let _turn = turn();
     let over = Queue::unbounded().unwrap();
-    let process = Builder::new().name("chatter").spawn(chatter::new(over.clone())).unwrap();
+    let process = Builder::new()
+        .name("chatter")
+        .spawn(chatter::new(over.clone()))
+        .unwrap();
     let followed = |level, more: bool| {
         log::set_max_level(level);
         let mut last = seen_of("chatter").len();
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         loop {
-            assert!(std::time::Instant::now() < deadline, "it does not follow to {level}");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "it does not follow to {level}"
+            );
             std::thread::sleep(Duration::from_millis(100));
             let now = seen_of("chatter").len();
             if (now > last) == more {
@@ -182,7 +210,10 @@ fn records_that_come_too_fast_are_counted_and_nobody_waits() {
     let _turn = turn();
     const COUNT: u64 = 20_000;
     let held = SLOW.lock().unwrap();
-    let process = Builder::new().name("flood").spawn(flood::new(COUNT)).unwrap();
+    let process = Builder::new()
+        .name("flood")
+        .spawn(flood::new(COUNT))
+        .unwrap();
     // It ends although nobody takes its records.
     offspring::wait_any(&[&process]).unwrap();
     drop(held);
@@ -195,7 +226,9 @@ fn records_that_come_too_fast_are_counted_and_nobody_waits() {
         .filter(|seen| seen.target == "offspring::logs")
         .cloned()
         .collect::<Vec<_>>();
-    let dropped = told.iter().map(|seen| seen.text.split(' ').next().unwrap().parse::<u64>().unwrap());
+    let dropped = told
+        .iter()
+        .map(|seen| seen.text.split(' ').next().unwrap().parse::<u64>().unwrap());
     assert!(seen > 100 && seen < COUNT, "{seen}");
     assert_eq!(seen + dropped.sum::<u64>(), COUNT);
 }
@@ -209,7 +242,11 @@ fn has_logger() -> bool {
 #[offspring::test(timeout = "30s")]
 fn records_go_where_they_are_sent() {
     let _turn = turn();
-    let off = Builder::new().name("off").logs(Forwarding::Off).spawn(has_logger::new()).unwrap();
+    let off = Builder::new()
+        .name("off")
+        .logs(Forwarding::Off)
+        .spawn(has_logger::new())
+        .unwrap();
     assert!(!off.join().unwrap());
     let mut builder = Builder::new().name("to-stderr").logs(Forwarding::Stderr);
     builder = builder.stderr(Stdio::piped());
@@ -217,13 +254,21 @@ fn records_go_where_they_are_sent() {
     let output = process.join_with_output();
     assert!(output.result.unwrap());
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr.trim_end(), format!("[WARN logs to-stderr:{}] into stderr", process.pid()));
+    assert_eq!(
+        stderr.trim_end(),
+        format!("[WARN logs to-stderr:{}] into stderr", process.pid())
+    );
     assert!(seen_of("off").is_empty() && seen_of("to-stderr").is_empty());
 }
 
 #[offspring::worker]
 fn parent_of_a_speaker() {
-    Builder::new().name("inner").spawn(speak::new()).unwrap().join().unwrap();
+    Builder::new()
+        .name("inner")
+        .spawn(speak::new())
+        .unwrap()
+        .join()
+        .unwrap();
 }
 
 #[offspring::test(timeout = "30s")]
@@ -256,7 +301,9 @@ fn own() -> u64 {
 #[offspring::test(timeout = "60s")]
 fn an_owner_without_descriptors_says_so_once() {
     let _turn = turn();
-    let builder = Builder::new().logs(Forwarding::Stderr).rlimit(Resource::OpenFiles, 64, 64);
+    let builder = Builder::new()
+        .logs(Forwarding::Stderr)
+        .rlimit(Resource::OpenFiles, 64, 64);
     let mut owner = builder.stderr(Stdio::piped()).spawn(own::new()).unwrap();
     let output = owner.join_with_output();
     assert_eq!(output.result.unwrap(), 7);

@@ -22,7 +22,10 @@ fn cargo(arguments: &[&str]) -> Command {
             command.env_remove(&name);
         }
     }
-    command.args(arguments).current_dir(workspace()).env("CARGO_TARGET_DIR", target);
+    command
+        .args(arguments)
+        .current_dir(workspace())
+        .env("CARGO_TARGET_DIR", target);
     command
 }
 
@@ -30,8 +33,13 @@ fn cargo(arguments: &[&str]) -> Command {
 #[track_caller]
 fn output(mut command: Command) -> String {
     let output = command.output().expect("cargo is there");
-    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
-    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
+    let [stdout, stderr] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{stdout}\n{stderr}",
+        output.status
+    );
     stdout + &stderr
 }
 
@@ -41,14 +49,33 @@ const TESTS: [&str; 6] = ["test", "--locked", "--package", "app", "--test", "chi
 #[test]
 fn workers_of_a_dependency_work_in_every_profile_and_under_every_runner() {
     for profile in ["dev", "fat"] {
-        let printed = output(cargo(&["run", "--locked", "--quiet", "--package", "app", "--profile", profile]));
+        let printed = output(cargo(&[
+            "run",
+            "--locked",
+            "--quiet",
+            "--package",
+            "app",
+            "--profile",
+            profile,
+        ]));
         assert_eq!(printed, PRINTED, "{profile}");
     }
     let tests = output(cargo(&TESTS));
     assert!(tests.contains("4 passed; 0 failed"), "{tests}");
     one_process_a_test();
-    if Command::new("cargo-nextest").arg("--version").output().is_ok() {
-        let tests = output(cargo(&["nextest", "run", "--locked", "--no-fail-fast", "--package", "app"]));
+    if Command::new("cargo-nextest")
+        .arg("--version")
+        .output()
+        .is_ok()
+    {
+        let tests = output(cargo(&[
+            "nextest",
+            "run",
+            "--locked",
+            "--no-fail-fast",
+            "--package",
+            "app",
+        ]));
         assert!(tests.contains("4 passed"), "{tests}");
     } else {
         eprintln!("skipped: cargo-nextest is not installed, so only what it does was done");
@@ -60,12 +87,16 @@ fn one_process_a_test() {
     let mut list = cargo(&TESTS);
     list.args(["--", "--list", "--format", "terse"]);
     let listed = output(list);
-    let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let names: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .collect();
     assert_eq!(names.len(), 4, "{listed}");
     for name in names {
         let mut test = cargo(&TESTS);
         test.args(["--", "--exact", name, "--nocapture"]);
-        test.env("NEXTEST", "1").env("NEXTEST_EXECUTION_MODE", "process-per-test");
+        test.env("NEXTEST", "1")
+            .env("NEXTEST_EXECUTION_MODE", "process-per-test");
         let ran = output(test);
         assert!(ran.contains("1 passed; 0 failed"), "{name}: {ran}");
     }

@@ -37,7 +37,10 @@ pub(crate) fn svg(rows: &[Bars]) -> String {
     );
     for (index, (name, colour)) in OTHERS.iter().enumerate() {
         let at = 16.0 + 210.0 * index as f64;
-        let _ = writeln!(svg, "<rect x=\"{at}\" y=\"32\" width=\"12\" height=\"12\" fill=\"{colour}\"/>");
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{at}\" y=\"32\" width=\"12\" height=\"12\" fill=\"{colour}\"/>"
+        );
         let _ = writeln!(svg, "<text x=\"{}\" y=\"42\">than {name}</text>", at + 18.0);
     }
     for times in [0.1, 1.0, 10.0, 100.0, 1000.0] {
@@ -65,13 +68,22 @@ pub(crate) fn svg(rows: &[Bars]) -> String {
         );
         for (lane, (times, (_, colour))) in row.times.iter().zip(OTHERS).enumerate() {
             let Some(times) = times else { continue };
-            let (y, from, to) = (top + lane as f64 * (BAR + 2.0), x(1.0).min(x(*times)), x(1.0).max(x(*times)));
+            let (y, from, to) = (
+                top + lane as f64 * (BAR + 2.0),
+                x(1.0).min(x(*times)),
+                x(1.0).max(x(*times)),
+            );
             let width = (to - from).max(1.0);
             let _ = writeln!(
                 svg,
                 "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>"
             );
-            let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">{times:.1}</text>", to + 4.0, y + 10.0);
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{}\">{times:.1}</text>",
+                to + 4.0,
+                y + 10.0
+            );
         }
     }
     svg + "</svg>\n"

@@ -33,7 +33,13 @@ struct Row {
     python: &'static str,
 }
 
-const fn row(name: &'static str, unit: &'static str, ours: Measure, raw: Option<Measure>, python: &'static str) -> Row {
+const fn row(
+    name: &'static str,
+    unit: &'static str,
+    ours: Measure,
+    raw: Option<Measure>,
+    python: &'static str,
+) -> Row {
     Row {
         name,
         unit,
@@ -63,9 +69,27 @@ const ROWS: &[Row] = &[
         None,
         "bounded",
     ),
-    row("joinable queue, 4 to 4", "M items/s", ours::jobs, None, "jobs"),
-    less(row("round trip, queue pair", "us", ours::queue_pair, Some(raw::pipe), "queue_pair")),
-    less(row("round trip, pipe", "us", ours::pipe, Some(raw::pipe), "pipe")),
+    row(
+        "joinable queue, 4 to 4",
+        "M items/s",
+        ours::jobs,
+        None,
+        "jobs",
+    ),
+    less(row(
+        "round trip, queue pair",
+        "us",
+        ours::queue_pair,
+        Some(raw::pipe),
+        "queue_pair",
+    )),
+    less(row(
+        "round trip, pipe",
+        "us",
+        ours::pipe,
+        Some(raw::pipe),
+        "pipe",
+    )),
     row(
         "pipe, 1 MiB values",
         "GB/s",
@@ -94,7 +118,13 @@ const ROWS: &[Row] = &[
         Some(|| raw::payload(64 * MIB, 16)),
         "mib64",
     ),
-    row("queue, 1 MiB items", "GB/s", || ours::items(MIB, 500), None, "mib_items"),
+    row(
+        "queue, 1 MiB items",
+        "GB/s",
+        || ours::items(MIB, 500),
+        None,
+        "mib_items",
+    ),
     less(row(
         "spawn, value, join *",
         "ms",
@@ -102,8 +132,20 @@ const ROWS: &[Row] = &[
         Some(raw::procspawn_spawns),
         "spawn",
     )),
-    less(row("memory of a worker", "MiB", ours::memory, None, "memory")),
-    less(row("descriptors a worker", "each", ours::descriptors, None, "descriptors")),
+    less(row(
+        "memory of a worker",
+        "MiB",
+        ours::memory,
+        None,
+        "memory",
+    )),
+    less(row(
+        "descriptors a worker",
+        "each",
+        ours::descriptors,
+        None,
+        "descriptors",
+    )),
 ];
 
 /// Measures a row in several rounds, prints it, and gives its ratios.
@@ -115,8 +157,16 @@ fn compare(row: &Row, rounds: usize) -> Bars {
         python.extend(figures::python("compare.py", &[row.python]));
     }
     let ours = own_median(ours);
-    let times = |figure: f64| if row.less { figure / ours } else { ours / figure };
-    let show = |figure: Option<f64>, digits: usize| figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"));
+    let times = |figure: f64| {
+        if row.less {
+            figure / ours
+        } else {
+            ours / figure
+        }
+    };
+    let show = |figure: Option<f64>, digits: usize| {
+        figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
+    };
     let (raw, python) = (median(raw), median(python));
     let ratios = [python.map(times), raw.map(times)];
     println!(
@@ -140,18 +190,31 @@ fn main() {
     // SAFETY: the functions that are spawned are this program's own, at the same place in each copy of it.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
-    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let chart = arguments.iter().position(|argument| argument == "--chart").map(|at| {
-        let file = arguments.drain(at..).nth(1);
-        file.expect("--chart is followed by the name of a file")
-    });
-    let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(5);
-    let name = arguments.iter().find(|argument| argument.parse::<usize>().is_err());
+    let mut arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let chart = arguments
+        .iter()
+        .position(|argument| argument == "--chart")
+        .map(|at| {
+            let file = arguments.drain(at..).nth(1);
+            file.expect("--chart is followed by the name of a file")
+        });
+    let rounds = arguments
+        .iter()
+        .find_map(|argument| argument.parse().ok())
+        .unwrap_or(5);
+    let name = arguments
+        .iter()
+        .find(|argument| argument.parse::<usize>().is_err());
     println!(
         "{:<24} {:>9} {:>10} {:>10} {:>10} {:>9} {:>9}",
         "", "", "offspring", "raw ipc", "Python", "x raw", "x Python"
     );
-    let rows = ROWS.iter().filter(|row| name.is_none_or(|name| row.name.contains(name.as_str())));
+    let rows = ROWS
+        .iter()
+        .filter(|row| name.is_none_or(|name| row.name.contains(name.as_str())));
     let bars: Vec<Bars> = rows.map(|row| compare(row, rounds)).collect();
     println!("* beside procspawn, which leaves all but starts to raw ipc-channel");
     if let Some(file) = chart {

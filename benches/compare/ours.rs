@@ -20,7 +20,9 @@ fn produce(queue: Queue<u64>, start: Queue<()>, count: u64) {
 
 #[offspring::worker]
 fn consume(queue: Queue<u64>, count: u64) -> u64 {
-    (0..count).map(|_| queue.get().expect("there are enough")).sum()
+    (0..count)
+        .map(|_| queue.get().expect("there are enough"))
+        .sum()
 }
 
 #[offspring::worker]
@@ -52,7 +54,9 @@ fn echo_pipe(connection: Connection<u64, u64>) {
 
 #[offspring::worker]
 fn swallow(connection: Connection<u64, Vec<u8>>, count: u64) {
-    let bytes: usize = (0..count).map(|_| connection.recv().expect("there are enough").len()).sum();
+    let bytes: usize = (0..count)
+        .map(|_| connection.recv().expect("there are enough").len())
+        .sum();
     connection.send(bytes as u64).expect("the parent listens");
 }
 
@@ -60,14 +64,20 @@ fn swallow(connection: Connection<u64, Vec<u8>>, count: u64) {
 fn swallow_bytes(connection: Connection<u64, Bytes>, count: u64) {
     let mut buffer = Vec::new();
     let bytes: usize = (0..count)
-        .map(|_| connection.recv_bytes_into(&mut buffer).expect("there are enough"))
+        .map(|_| {
+            connection
+                .recv_bytes_into(&mut buffer)
+                .expect("there are enough")
+        })
         .sum();
     connection.send(bytes as u64).expect("the parent listens");
 }
 
 #[offspring::worker]
 fn swallow_items(queue: Queue<Vec<u8>>, done: Queue<u64>, count: u64) {
-    let bytes: usize = (0..count).map(|_| queue.get().expect("there are enough").len()).sum();
+    let bytes: usize = (0..count)
+        .map(|_| queue.get().expect("there are enough").len())
+        .sum();
     done.put(bytes as u64).expect("the parent listens");
 }
 
@@ -89,9 +99,17 @@ pub(crate) fn queue(queue: Queue<u64>, count: u64) -> f64 {
 }
 
 pub(crate) fn jobs() -> f64 {
-    let (jobs, start) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let (jobs, start) = (
+        JoinableQueue::unbounded().unwrap(),
+        Queue::unbounded().unwrap(),
+    );
     let workers: Vec<_> = (0..4)
-        .map(|_| Builder::new().daemon(true).spawn(work::new(jobs.clone())).unwrap())
+        .map(|_| {
+            Builder::new()
+                .daemon(true)
+                .spawn(work::new(jobs.clone()))
+                .unwrap()
+        })
         .collect();
     let producers: Vec<_> = (0..4)
         .map(|_| produce_jobs::spawn(jobs.clone(), start.clone(), JOBS / 4).unwrap())
@@ -136,7 +154,9 @@ pub(crate) fn values(size: usize, count: u64) -> f64 {
     // A message is moved into the call, so there are as many before the clock runs.
     let payloads: Vec<_> = (0..count).map(|_| vec![7u8; size]).collect();
     let since = Instant::now();
-    payloads.into_iter().for_each(|payload| ours.send(payload).unwrap());
+    payloads
+        .into_iter()
+        .for_each(|payload| ours.send(payload).unwrap());
     assert_eq!(ours.recv().unwrap(), size as u64 * count);
     let rate = rate(size as u64 * count, since) / 1e3;
     join(&process);
@@ -160,7 +180,9 @@ pub(crate) fn items(size: usize, count: u64) -> f64 {
     let process = swallow_items::spawn(queue.clone(), done.clone(), count).unwrap();
     let payloads: Vec<_> = (0..count).map(|_| vec![7u8; size]).collect();
     let since = Instant::now();
-    payloads.into_iter().for_each(|payload| queue.put(payload).unwrap());
+    payloads
+        .into_iter()
+        .for_each(|payload| queue.put(payload).unwrap());
     assert_eq!(done.get().unwrap(), size as u64 * count);
     let rate = rate(size as u64 * count, since) / 1e3;
     join(&process);
@@ -176,17 +198,23 @@ pub(crate) fn spawns() -> f64 {
 /// Workers that wait for an item, and what is to be known of them.
 fn waiting(measure: impl FnOnce(&[u32]) -> f64) -> f64 {
     let queue = Queue::unbounded().unwrap();
-    let workers: Vec<_> = (0..WORKERS).map(|_| consume::spawn(queue.clone(), 1).unwrap()).collect();
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| consume::spawn(queue.clone(), 1).unwrap())
+        .collect();
     let pids: Vec<u32> = workers.iter().map(offspring::Process::pid).collect();
     let figure = measure(&pids);
     (0..WORKERS).for_each(|_| queue.put(1).unwrap());
-    workers.iter().for_each(|worker| assert_eq!(join(worker), 1));
+    workers
+        .iter()
+        .for_each(|worker| assert_eq!(join(worker), 1));
     figure
 }
 
 /// MiB that belong to one worker alone.
 pub(crate) fn memory() -> f64 {
-    waiting(|pids| pids.iter().map(|&pid| memory_of(pid, OWN)).sum::<f64>() / WORKERS as f64 / 1024.0)
+    waiting(|pids| {
+        pids.iter().map(|&pid| memory_of(pid, OWN)).sum::<f64>() / WORKERS as f64 / 1024.0
+    })
 }
 
 /// Descriptors that the main program holds for each worker with a queue.

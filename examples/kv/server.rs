@@ -33,7 +33,8 @@ fn answer(line: &str, shards: &[ShardHandle]) -> String {
     let mut words = line.splitn(3, ' ');
     let reply = match (words.next(), words.next(), words.next()) {
         (Some("SET"), Some(key), Some(value)) => {
-            again(|| shard(shards, key).set(key.to_owned(), value.to_owned())).map(|()| "OK".to_owned())
+            again(|| shard(shards, key).set(key.to_owned(), value.to_owned()))
+                .map(|()| "OK".to_owned())
         }
         (Some("GET"), Some(key), None) => again(|| shard(shards, key).get(key.to_owned()))
             .map(|value| value.map_or_else(|| "NONE".to_owned(), |value| format!("VALUE {value}"))),

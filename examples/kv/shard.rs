@@ -35,6 +35,8 @@ impl Shard {
 
     fn checkpoint(&self) -> Option<Checkpoint> {
         // The whole of it, which is fine for hundreds of entries; a real store writes a log.
-        self.changed.then(|| Checkpoint::new(&self.entries).ok()).flatten()
+        self.changed
+            .then(|| Checkpoint::new(&self.entries).ok())
+            .flatten()
     }
 }

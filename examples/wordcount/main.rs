@@ -37,7 +37,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Found { files, problems } = files::find(&options.paths);
     let mut totals = Totals::new(problems);
     // Hides itself if stderr is no terminal.
-    let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} files, {eta} left")?);
+    let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} files, {eta} left",
+    )?);
     if options.plain {
         for file in &files {
             totals.add(file, count::file(file));

@@ -62,16 +62,23 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request
                 }
             }
             Some("--top") => options.top = number("--top", arguments.next())?,
-            Some(unknown) if unknown.starts_with('-') => return Err(format!("unknown option {unknown}")),
+            Some(unknown) if unknown.starts_with('-') => {
+                return Err(format!("unknown option {unknown}"));
+            }
             _ => options.paths.push(argument.into()),
         }
     }
     if options.paths.is_empty() {
         // Where this program was built; it may be elsewhere by now.
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        options
-            .paths
-            .push(if repository.is_dir() { repository } else { Path::new(".") }.to_owned());
+        options.paths.push(
+            if repository.is_dir() {
+                repository
+            } else {
+                Path::new(".")
+            }
+            .to_owned(),
+        );
     }
     Ok(Request::Count(options))
 }

@@ -33,7 +33,9 @@ impl Totals {
                 }
             }
             Outcome::Binary => self.binary += 1,
-            Outcome::Failed(problem) => self.problems.push(format!("{}: {problem}", file.path().display())),
+            Outcome::Failed(problem) => self
+                .problems
+                .push(format!("{}: {problem}", file.path().display())),
         }
     }
 

@@ -18,7 +18,12 @@ fn count_file(file: File) -> Outcome {
     count::file(&file)
 }
 
-pub(crate) fn count(files: &[File], workers: usize, totals: &mut Totals, bar: &ProgressBar) -> Result<(), Box<dyn Error>> {
+pub(crate) fn count(
+    files: &[File],
+    workers: usize,
+    totals: &mut Totals,
+    bar: &ProgressBar,
+) -> Result<(), Box<dyn Error>> {
     if files.is_empty() {
         return Ok(());
     }
@@ -37,7 +42,9 @@ pub(crate) fn count(files: &[File], workers: usize, totals: &mut Totals, bar: &P
 fn failed(error: &TaskError, bar: &ProgressBar) -> Outcome {
     bar.suspend(|| complain(&error.to_string()));
     match error {
-        TaskError::SetAside { crashes, .. } => Outcome::Failed(format!("{crashes} workers died while they counted it")),
+        TaskError::SetAside { crashes, .. } => {
+            Outcome::Failed(format!("{crashes} workers died while they counted it"))
+        }
         error => Outcome::Failed(error.to_string()),
     }
 }

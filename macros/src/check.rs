@@ -5,7 +5,10 @@ use std::fmt::Display;
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Data, FnArg, Lifetime, Pat, PatType, ReturnType, Safety, TypeImplTrait, TypeReference, parse_quote};
+use syn::{
+    Attribute, Data, FnArg, Lifetime, Pat, PatType, ReturnType, Safety, TypeImplTrait,
+    TypeReference, parse_quote,
+};
 
 use crate::options::{Errors, Key, Options};
 use crate::parse::{self, Args, Function, Type};
@@ -66,7 +69,11 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
              own the data, as in `String`, `Vec<T>` or `Arc<T>`",
         );
     }
-    let name = if item.is_concrete() { None } else { verdict.options.name.take() };
+    let name = if item.is_concrete() {
+        None
+    } else {
+        verdict.options.name.take()
+    };
     if let Some(name) = name {
         verdict.errors.at(
             name,
@@ -79,7 +86,11 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
         Data::Enum(data) => {
             let fields = data.variants.iter().flat_map(|variant| &variant.fields);
             let of_fields = fields.flat_map(|field| &field.attrs);
-            data.variants.iter().flat_map(|variant| &variant.attrs).chain(of_fields).collect()
+            data.variants
+                .iter()
+                .flat_map(|variant| &variant.attrs)
+                .chain(of_fields)
+                .collect()
         }
         Data::Union(data) => {
             let message = "a union cannot cross to another process: write a struct or an enum";
@@ -87,7 +98,10 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
             Vec::new()
         }
     };
-    for attr in attrs_within.into_iter().filter(|attr| parse::is_option(attr)) {
+    for attr in attrs_within
+        .into_iter()
+        .filter(|attr| parse::is_option(attr))
+    {
         let message = "`#[offspring(..)]` describes the whole worker: put it on the type";
         verdict.errors.at(attr, message);
     }
@@ -96,9 +110,14 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
 
 /// The rules of `#[offspring::worker]`.
 pub(crate) fn worker(function: &Function) -> Verdict {
-    let mut verdict = Verdict::new(&function.args, "#[offspring::worker]", &[Key::Name, Key::Crate]);
+    let mut verdict = Verdict::new(
+        &function.args,
+        "#[offspring::worker]",
+        &[Key::Name, Key::Crate],
+    );
     let sig = &function.sig;
-    let is_generic = sig.generics.type_params().next().is_some() || sig.generics.const_params().next().is_some();
+    let is_generic =
+        sig.generics.type_params().next().is_some() || sig.generics.const_params().next().is_some();
     if let ReturnType::Type(_, output) = &sig.output {
         fits(&mut verdict, Direction::Out, output);
         // The type `!` cannot be named here, and a call that does not return is of any type.
@@ -146,7 +165,8 @@ pub(crate) fn worker(function: &Function) -> Verdict {
     for lifetime in sig.generics.lifetimes() {
         // One that is used makes a type borrow, and that was refused with the type to take instead.
         if verdict.sound {
-            let message = "arguments cross to another process and cannot borrow: remove this lifetime";
+            let message =
+                "arguments cross to another process and cannot borrow: remove this lifetime";
             verdict.refuse(lifetime, message);
         }
     }
@@ -212,7 +232,9 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
         let owned = owned(&reference.elem);
         match (reference.mutability, self.direction) {
-            (Some(_), Direction::In) => self.refuse_borrow(reference, &format!("{owned} and return what it became")),
+            (Some(_), Direction::In) => {
+                self.refuse_borrow(reference, &format!("{owned} and return what it became"))
+            }
             _ => self.refuse_borrow(reference, &owned),
         }
     }
@@ -227,7 +249,9 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
         let message = match self.direction {
             Direction::In => "an `impl Trait` argument makes the function generic: name the type",
-            Direction::Out => "the parent must know the type that it decodes: name it in place of `impl Trait`",
+            Direction::Out => {
+                "the parent must know the type that it decodes: name it in place of `impl Trait`"
+            }
         };
         self.verdict.refuse(ty, message);
     }
@@ -235,7 +259,11 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     // What a function pointer takes does not cross.
     fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
 
-    fn visit_parenthesized_generic_arguments(&mut self, _: &'ast syn::ParenthesizedGenericArguments) {}
+    fn visit_parenthesized_generic_arguments(
+        &mut self,
+        _: &'ast syn::ParenthesizedGenericArguments,
+    ) {
+    }
 
     fn visit_generic_argument(&mut self, argument: &'ast syn::GenericArgument) {
         // The expressions in constants hold lifetimes of labels at most.
@@ -292,7 +320,11 @@ pub(crate) fn main(function: &Function) -> Verdict {
 
 /// The rules of `#[offspring::test]`.
 pub(crate) fn test(function: &Function) -> Verdict {
-    let mut verdict = Verdict::new(&function.args, "#[offspring::test]", &[Key::Timeout, Key::Crate]);
+    let mut verdict = Verdict::new(
+        &function.args,
+        "#[offspring::test]",
+        &[Key::Timeout, Key::Crate],
+    );
     let sig = &function.sig;
     let second = function.attrs.iter().find(|attr| parse::makes_a_test(attr));
     if let Some(attr) = second {
@@ -306,10 +338,18 @@ pub(crate) fn test(function: &Function) -> Verdict {
         verdict.refuse(attr, message);
     }
     if !sig.inputs.is_empty() {
-        verdict.refuse(&sig.inputs, "a test has no arguments: make the values in the body");
+        verdict.refuse(
+            &sig.inputs,
+            "a test has no arguments: make the values in the body",
+        );
     }
     if second.is_none() {
-        entry(&mut verdict, function, "a test", "#[tokio::main(flavor = \"current_thread\")]");
+        entry(
+            &mut verdict,
+            function,
+            "a test",
+            "#[tokio::main(flavor = \"current_thread\")]",
+        );
     }
     verdict
 }
@@ -318,10 +358,16 @@ pub(crate) fn test(function: &Function) -> Verdict {
 fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) {
     let sig = &function.sig;
     if !sig.generics.params.is_empty() {
-        verdict.refuse(&sig.generics, format!("{what} cannot be generic: name the types in the body"));
+        verdict.refuse(
+            &sig.generics,
+            format!("{what} cannot be generic: name the types in the body"),
+        );
     }
     if let Some(constness) = &sig.constness {
-        verdict.refuse(constness, format!("{what} runs processes, which no `const fn` can: remove `const`"));
+        verdict.refuse(
+            constness,
+            format!("{what} runs processes, which no `const fn` can: remove `const`"),
+        );
     }
     if let (Some(asyncness), false) = (&sig.asyncness, function.has_foreign_attribute()) {
         verdict.refuse(
@@ -361,7 +407,9 @@ mod tests {
     }
 
     fn of_worker(args: TokenStream, item: TokenStream) -> Vec<String> {
-        errors(&worker(&Function::parse("worker", args, item).ok().unwrap()))
+        errors(&worker(
+            &Function::parse("worker", args, item).ok().unwrap(),
+        ))
     }
 
     #[test]

@@ -66,7 +66,12 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn read(args: &Args, attribute: &str, known: &[Key], errors: &mut Errors) -> Options {
+    pub(crate) fn read(
+        args: &Args,
+        attribute: &str,
+        known: &[Key],
+        errors: &mut Errors,
+    ) -> Options {
         let mut options = Options {
             krate: parse_quote!(::offspring),
             name: None,
@@ -83,7 +88,10 @@ impl Options {
             let Some(known_key) = known.iter().find(|known| key == known.name()) else {
                 let usage: Vec<&str> = known.iter().map(|known| known.usage()).collect();
                 let usage = usage.join(" and ");
-                errors.at(key, format!("unknown argument `{key}`: `{attribute}` takes {usage}"));
+                errors.at(
+                    key,
+                    format!("unknown argument `{key}`: `{attribute}` takes {usage}"),
+                );
                 continue;
             };
             if pairs[..place].iter().any(|earlier| earlier.key == *key) {
@@ -109,7 +117,9 @@ fn krate(value: &Expr) -> Result<Path, String> {
         Expr::Path(path) if path.qself.is_none() => Some(path.path.clone()),
         value => text(value).and_then(|text| text.parse_with(Path::parse_mod_style).ok()),
     };
-    path.ok_or_else(|| "write the path to `offspring`, as in `crate = ::facade::offspring`".to_owned())
+    path.ok_or_else(|| {
+        "write the path to `offspring`, as in `crate = ::facade::offspring`".to_owned()
+    })
 }
 
 /// The bytes a name may have: it is sent in every handshake and printed in errors.
@@ -119,9 +129,15 @@ fn name(value: &Expr) -> Result<LitStr, String> {
     let name = text(value).ok_or("a name is a string literal: `name = \"stable.name\"`")?;
     let text = name.value();
     if text.is_empty() {
-        Err("a name cannot be empty: leave `name` out to register by the path of the type".to_owned())
+        Err(
+            "a name cannot be empty: leave `name` out to register by the path of the type"
+                .to_owned(),
+        )
     } else if text.len() > LONGEST_NAME {
-        Err(format!("a name has at most {LONGEST_NAME} bytes, this one has {}", text.len()))
+        Err(format!(
+            "a name has at most {LONGEST_NAME} bytes, this one has {}",
+            text.len()
+        ))
     } else if text.chars().any(char::is_control) {
         Err("a name is shown to people: remove the control characters".to_owned())
     } else {
@@ -133,14 +149,20 @@ fn timeout(value: &Expr) -> Result<Duration, String> {
     match text(value).and_then(|text| parse::duration(&text.value())) {
         Some(Duration::ZERO) => Err("a timeout of zero leaves the test no time".to_owned()),
         Some(timeout) => Ok(timeout),
-        None => Err("a timeout is a whole number with its unit: `\"500ms\"`, `\"10s\"` or `\"2m\"`".to_owned()),
+        None => Err(
+            "a timeout is a whole number with its unit: `\"500ms\"`, `\"10s\"` or `\"2m\"`"
+                .to_owned(),
+        ),
     }
 }
 
 /// The string in `value`, also if a `macro_rules!` put it there.
 fn text(value: &Expr) -> Option<&LitStr> {
     match ungrouped(value) {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text),
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) => Some(text),
         _ => None,
     }
 }
@@ -162,7 +184,10 @@ mod tests {
         assert!(error("").contains("empty"));
         assert_eq!(error(&"n".repeat(200)), "");
         assert!(error(&"n".repeat(201)).contains("has 201"));
-        assert!(error(&"ä".repeat(101)).contains("has 202"), "bytes count, not characters");
+        assert!(
+            error(&"ä".repeat(101)).contains("has 202"),
+            "bytes count, not characters"
+        );
         assert!(error("a\nb").contains("control"));
         assert_eq!(error("größe 2"), "");
     }

@@ -8,7 +8,10 @@ use quote::format_ident;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, DeriveInput, Expr, ExprLit, FnArg, Ident, Lit, Meta, Pat, Signature, Token, Visibility, braced, token};
+use syn::{
+    Attribute, DeriveInput, Expr, ExprLit, FnArg, Ident, Lit, Meta, Pat, Signature, Token,
+    Visibility, braced, token,
+};
 
 /// One `key = value` among the arguments of an attribute.
 pub(crate) struct Pair {
@@ -37,7 +40,9 @@ impl Parse for Pair {
 pub(crate) type Args = syn::Result<Vec<Pair>>;
 
 pub(crate) fn pairs(input: ParseStream<'_>) -> syn::Result<Vec<Pair>> {
-    Ok(Punctuated::<Pair, Token![,]>::parse_terminated(input)?.into_iter().collect())
+    Ok(Punctuated::<Pair, Token![,]>::parse_terminated(input)?
+        .into_iter()
+        .collect())
 }
 
 /// A type under `#[derive(Worker)]`.
@@ -100,7 +105,11 @@ pub(crate) struct Argument<'a> {
 
 impl Function {
     /// Reads `item`, or gives it back as it was written, with the error.
-    pub(crate) fn parse(attribute: &str, args: TokenStream, item: TokenStream) -> Result<Function, TokenStream> {
+    pub(crate) fn parse(
+        attribute: &str,
+        args: TokenStream,
+        item: TokenStream,
+    ) -> Result<Function, TokenStream> {
         match syn::parse2::<Function>(item.clone()) {
             Ok(mut function) => {
                 function.args = syn::parse::Parser::parse2(pairs, args);
@@ -116,20 +125,24 @@ impl Function {
 
     /// The arguments, without a `self`.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = Argument<'_>> {
-        self.sig.inputs.iter().enumerate().filter_map(|(place, input)| match input {
-            FnArg::Receiver(_) => None,
-            FnArg::Typed(typed) => {
-                let name = match &*typed.pat {
-                    Pat::Ident(pat) => pat.ident.clone(),
-                    _ => format_ident!("argument_{place}"),
-                };
-                Some(Argument {
-                    attrs: &typed.attrs,
-                    name,
-                    ty: &typed.ty,
-                })
-            }
-        })
+        self.sig
+            .inputs
+            .iter()
+            .enumerate()
+            .filter_map(|(place, input)| match input {
+                FnArg::Receiver(_) => None,
+                FnArg::Typed(typed) => {
+                    let name = match &*typed.pat {
+                        Pat::Ident(pat) => pat.ident.clone(),
+                        _ => format_ident!("argument_{place}"),
+                    };
+                    Some(Argument {
+                        attrs: &typed.attrs,
+                        name,
+                        ty: &typed.ty,
+                    })
+                }
+            })
     }
 
     /// Whether an attribute is left that rustc does not know: it may start a runtime, and may run
@@ -162,7 +175,10 @@ impl Parse for Function {
 
 /// Whether this makes a test of its function, as `#[test]` and `#[tokio::test]` do.
 pub(crate) fn makes_a_test(attr: &Attribute) -> bool {
-    attr.path().segments.last().is_some_and(|last| last.ident == "test")
+    attr.path()
+        .segments
+        .last()
+        .is_some_and(|last| last.ident == "test")
 }
 
 /// Whether this may stay on a function whose body was replaced, because it is no macro that reads
@@ -205,9 +221,17 @@ pub(crate) fn is_known_to_rustc(attr: &Attribute) -> bool {
 ///
 /// The rest is left out, since an example that is documented twice is also run twice.
 pub(crate) fn summary(attrs: &[Attribute]) -> String {
-    let docs = attrs.iter().filter_map(doc_text).collect::<Vec<_>>().join("\n");
-    let mut lines = docs.lines().skip_while(|line| line.trim().is_empty()).peekable();
-    let is_code = |line: &str| line.trim_start().starts_with("```") || line.trim_start().starts_with("~~~");
+    let docs = attrs
+        .iter()
+        .filter_map(doc_text)
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut lines = docs
+        .lines()
+        .skip_while(|line| line.trim().is_empty())
+        .peekable();
+    let is_code =
+        |line: &str| line.trim_start().starts_with("```") || line.trim_start().starts_with("~~~");
     if lines.peek().is_some_and(|first| first.starts_with("     ")) {
         return String::new();
     }
@@ -230,7 +254,10 @@ pub(crate) fn summary(attrs: &[Attribute]) -> String {
 fn doc_text(attr: &Attribute) -> Option<String> {
     match &attr.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(text),
+                ..
+            }) => Some(text.value()),
             _ => None,
         },
         _ => None,
@@ -266,11 +293,17 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_duration() {
-        for text in ["", "10", "s", "-1s", "+1s", "1.5s", "10 s", " 10s", "10S", "1h", "1s2ms", "١s"] {
+        for text in [
+            "", "10", "s", "-1s", "+1s", "1.5s", "10 s", " 10s", "10S", "1h", "1s2ms", "١s",
+        ] {
             assert_eq!(duration(text), None, "{text:?}");
         }
         assert_eq!(duration("18446744073709551616s"), None, "more than a u64");
-        assert_eq!(duration("18446744073709551615m"), None, "more seconds than a u64");
+        assert_eq!(
+            duration("18446744073709551615m"),
+            None,
+            "more seconds than a u64"
+        );
     }
 
     #[test]
@@ -284,7 +317,10 @@ mod tests {
             parse_quote!(#[doc = ""]),
             parse_quote!(#[doc = " Details.\n\n [more]: crate::more"]),
         ];
-        assert_eq!(summary(&attrs), " Ticks, see [`clock`]\n and [more].\n\n [more]: crate::more");
+        assert_eq!(
+            summary(&attrs),
+            " Ticks, see [`clock`]\n and [more].\n\n [more]: crate::more"
+        );
     }
 
     #[test]
@@ -302,7 +338,9 @@ mod tests {
         assert!(known(parse_quote!(#[should_panic(expected = "x")])));
         assert!(known(parse_quote!(#[doc = " text"])));
         assert!(known(parse_quote!(#[clippy::msrv = "1.86"])));
-        assert!(!known(parse_quote!(#[tokio::main(flavor = "current_thread")])));
+        assert!(!known(
+            parse_quote!(#[tokio::main(flavor = "current_thread")])
+        ));
         assert!(!known(parse_quote!(#[main])));
         assert!(makes_a_test(&parse_quote!(#[test])));
         assert!(makes_a_test(&parse_quote!(#[tokio::test])));
@@ -318,12 +356,22 @@ mod tests {
                 some future syntax
             }
         );
-        let function = Function::parse("worker", quote!(name = "f", crate = crate), item).ok().unwrap();
-        let names: Vec<String> = function.arguments().map(|argument| argument.name.to_string()).collect();
+        let function = Function::parse("worker", quote!(name = "f", crate = crate), item)
+            .ok()
+            .unwrap();
+        let names: Vec<String> = function
+            .arguments()
+            .map(|argument| argument.name.to_string())
+            .collect();
         assert_eq!(names, ["a", "argument_1"]);
         assert_eq!(function.inner_attrs.len(), 1);
         assert_eq!(function.body.to_string(), "some future syntax");
-        let keys: Vec<String> = function.args.unwrap().iter().map(|pair| pair.key.to_string()).collect();
+        let keys: Vec<String> = function
+            .args
+            .unwrap()
+            .iter()
+            .map(|pair| pair.key.to_string())
+            .collect();
         assert_eq!(keys, ["name", "crate"]);
     }
 

@@ -116,7 +116,11 @@ impl<A: Actor> ActorRef<A> {
     /// # Errors
     ///
     /// As [`call`](ActorRef::call).
-    pub fn call_timeout(&self, message: A::Message, timeout: Duration) -> Result<A::Reply, CallError> {
+    pub fn call_timeout(
+        &self,
+        message: A::Message,
+        timeout: Duration,
+    ) -> Result<A::Reply, CallError> {
         self.link.call(message, timeout)
     }
 
@@ -129,7 +133,10 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// As [`call`](ActorRef::call).
     #[cfg(feature = "async")]
-    pub fn call_async(&self, message: A::Message) -> impl Future<Output = Result<A::Reply, CallError>> + Send + use<A> {
+    pub fn call_async(
+        &self,
+        message: A::Message,
+    ) -> impl Future<Output = Result<A::Reply, CallError>> + Send + use<A> {
         self.link.call_async(message, self.timeout)
     }
 
@@ -157,7 +164,11 @@ impl<A: Actor> ActorRef<A> {
     /// # Errors
     ///
     /// As [`cast`](ActorRef::cast).
-    pub fn cast_timeout(&self, message: A::Message, timeout: Duration) -> Result<(), CastError<A::Message>> {
+    pub fn cast_timeout(
+        &self,
+        message: A::Message,
+        timeout: Duration,
+    ) -> Result<(), CastError<A::Message>> {
         let deadline = after(timeout);
         // To learn where the mailbox is takes its time once, also for a `try_cast`.
         let mailbox = match self.link.mailbox(after(timeout.max(TIMEOUT))) {
@@ -183,12 +194,19 @@ impl<A: Actor> ActorRef<A> {
                     Status::Down { reason, .. } => Some(reason.clone()),
                     _ => None,
                 });
-                CastError::Down(letter.into_message(), reason.ok().flatten().unwrap_or(DownReason::OwnerGone))
+                CastError::Down(
+                    letter.into_message(),
+                    reason.ok().flatten().unwrap_or(DownReason::OwnerGone),
+                )
             }
-            PutError::Disconnected(letter) => CastError::Down(letter.into_message(), DownReason::OwnerGone),
+            PutError::Disconnected(letter) => {
+                CastError::Down(letter.into_message(), DownReason::OwnerGone)
+            }
             PutError::Abandoned(letter) => CastError::Full(letter.into_message()),
             PutError::Encode(letter, error) => CastError::Encode(letter.into_message(), error),
-            PutError::Handle(letter, error) => CastError::Io(letter.into_message(), error.to_string()),
+            PutError::Handle(letter, error) => {
+                CastError::Io(letter.into_message(), error.to_string())
+            }
         }
     }
 
@@ -199,10 +217,14 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// [`CallError::Down`] if the process that kept the actor is gone, [`CallError::Timeout`] if it does not answer.
     pub fn generation(&self) -> Result<u64, CallError> {
-        let known = self.link.wait(after(self.timeout), |status, ended| match status {
-            Status::Starting => Some(ended.back().map_or(0, |(generation, _)| generation + 1)),
-            Status::Up { generation, .. } | Status::Restarting { generation, .. } | Status::Down { generation, .. } => Some(*generation),
-        })?;
+        let known = self
+            .link
+            .wait(after(self.timeout), |status, ended| match status {
+                Status::Starting => Some(ended.back().map_or(0, |(generation, _)| generation + 1)),
+                Status::Up { generation, .. }
+                | Status::Restarting { generation, .. }
+                | Status::Down { generation, .. } => Some(*generation),
+            })?;
         known.ok_or_else(|| CallError::Timeout {
             actor: self.name().to_owned(),
             after: self.timeout,
@@ -289,7 +311,9 @@ impl<A: Actor> ActorRef<A> {
         if entry.fingerprint != fingerprint::<A>() {
             return None;
         }
-        let here = (entry.key.owner == own_number()).then(|| desk::post(entry.key.number)).flatten();
+        let here = (entry.key.owner == own_number())
+            .then(|| desk::post(entry.key.number))
+            .flatten();
         let way = here.map_or(Way::There(entry.desk), Way::Here);
         Some(ActorRef::new(entry.key, &entry.name, way, timeout))
     }
@@ -330,7 +354,9 @@ impl<A: Actor> std::hash::Hash for ActorRef<A> {
 
 impl<A: Actor> Serialize for ActorRef<A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let entry = self.entry().map_err(|error| wire::explain::<S::Error>(&error))?;
+        let entry = self
+            .entry()
+            .map_err(|error| wire::explain::<S::Error>(&error))?;
         (self.timeout, entry).serialize(serializer)
     }
 }
@@ -338,6 +364,7 @@ impl<A: Actor> Serialize for ActorRef<A> {
 impl<'de, A: Actor> Deserialize<'de> for ActorRef<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (timeout, entry) = Deserialize::deserialize(deserializer)?;
-        ActorRef::from_entry(entry, timeout).ok_or_else(|| wire::explain_de("the address is of an actor of another type"))
+        ActorRef::from_entry(entry, timeout)
+            .ok_or_else(|| wire::explain_de("the address is of an actor of another type"))
     }
 }

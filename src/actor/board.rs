@@ -99,7 +99,10 @@ impl<R> Board<R> {
     }
 
     fn free_place(&mut self) -> Option<usize> {
-        let free = self.places.iter().position(|place| matches!(place, Place::Free));
+        let free = self
+            .places
+            .iter()
+            .position(|place| matches!(place, Place::Free));
         free.or_else(|| {
             let next = self.places.len();
             (next < Direct::PLACES).then(|| {
@@ -135,15 +138,17 @@ impl<R> Board<R> {
     pub(super) fn leave(&mut self, call: CallId) -> Option<Outcome<R>> {
         self.waiting -= 1;
         match call {
-            CallId::Direct(place) => match std::mem::replace(&mut self.places[place], Place::Free) {
-                Place::Given(outcome) => Some(outcome),
-                Place::Waits => {
-                    self.places[place] = Place::Left;
-                    self.left += 1;
-                    None
+            CallId::Direct(place) => {
+                match std::mem::replace(&mut self.places[place], Place::Free) {
+                    Place::Given(outcome) => Some(outcome),
+                    Place::Waits => {
+                        self.places[place] = Place::Left;
+                        self.left += 1;
+                        None
+                    }
+                    Place::Free | Place::Left => None,
                 }
-                Place::Free | Place::Left => None,
-            },
+            }
             CallId::Letter(number) => self.letters.remove(&number).flatten(),
         }
     }
@@ -214,10 +219,16 @@ mod tests {
         let own = board.register(true);
         assert_eq!((left, own), (CallId::Direct(0), CallId::Direct(1)));
         assert_eq!(board.left(), 1);
-        assert!(matches!(board.settle(Some(own), reply(left)), Led::Other(Some(_))));
+        assert!(matches!(
+            board.settle(Some(own), reply(left)),
+            Led::Other(Some(_))
+        ));
         assert!(board.take(left).is_none() && board.left() == 0);
         assert_eq!(board.register(true), CallId::Direct(0));
-        assert!(matches!(board.settle(Some(own), reply(own)), Led::Own(Outcome::Reply(7))));
+        assert!(matches!(
+            board.settle(Some(own), reply(own)),
+            Led::Own(Outcome::Reply(7))
+        ));
         assert_eq!(board.register(true), CallId::Direct(1));
         assert_eq!(board.waiting(), 2);
     }
@@ -233,7 +244,10 @@ mod tests {
         board.cancel(direct[5]);
         assert_eq!(board.register(true), direct[3]);
         assert_eq!(board.register(false), CallId::Letter(CallNumber(1)));
-        assert!(matches!(board.settle(Some(direct[0]), reply(letter)), Led::Other(None)));
+        assert!(matches!(
+            board.settle(Some(direct[0]), reply(letter)),
+            Led::Other(None)
+        ));
         assert!(matches!(board.take(letter), Some(Outcome::Reply(7))));
         assert_eq!(board.waiting(), DIRECT_MAX);
     }
@@ -258,8 +272,15 @@ mod tests {
     fn answers_that_nobody_asked_for_change_nothing() {
         let mut board = Board::<u32>::new();
         let own = board.register(true);
-        for call in [CallId::Direct(1), CallId::Direct(200), CallId::Letter(CallNumber(5))] {
-            assert!(matches!(board.settle(Some(own), reply(call)), Led::Other(Some(_))));
+        for call in [
+            CallId::Direct(1),
+            CallId::Direct(200),
+            CallId::Letter(CallNumber(5)),
+        ] {
+            assert!(matches!(
+                board.settle(Some(own), reply(call)),
+                Led::Other(Some(_))
+            ));
         }
         assert!(board.take(own).is_none());
         board.settle(None, Received::Gone);

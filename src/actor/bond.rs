@@ -81,28 +81,45 @@ impl<A: Actor> ActorRef<A> {
         let (release, bond) = channel().map_err(|error| self.link.io(error))?;
         let partner = crate::process::current().name().to_owned();
         let limit = Limit::after(self.timeout());
-        let session = self.link.session(limit.instant())?.ok_or_else(|| CallError::Timeout {
-            actor: self.name().to_owned(),
-            after: self.timeout(),
-        })?;
+        let session = self
+            .link
+            .session(limit.instant())?
+            .ok_or_else(|| CallError::Timeout {
+                actor: self.name().to_owned(),
+                after: self.timeout(),
+            })?;
         let (generation, bind) = (session.generation, Request::Bind { partner, bond });
-        session.door.send_within(bind, &limit).map_err(|error| self.link.io(error))?;
+        session
+            .door
+            .send_within(bind, &limit)
+            .map_err(|error| self.link.io(error))?;
         let open = Arc::new(AtomicBool::new(true));
         let (link, watched) = (self.link.clone(), open.clone());
         sys::service_thread("offspring-link", move || {
             if let Some(reason) = wait_for_end(&link, generation, &watched) {
-                die_with(&format!("actor `{}`, to which it is linked, {reason}", link.name));
+                die_with(&format!(
+                    "actor `{}`, to which it is linked, {reason}",
+                    link.name
+                ));
             }
         })
         .map_err(|error| self.link.io(error))?;
         let link = self.link.clone();
         let nudge = Box::new(move || link.nudge());
-        Ok(Bond { release, open, nudge })
+        Ok(Bond {
+            release,
+            open,
+            nudge,
+        })
     }
 }
 
 /// Waits until the incarnation ends otherwise than it was meant to; `None` if it does not, or the bond is dissolved before.
-fn wait_for_end<M, R>(link: &Arc<Link<M, R>>, generation: u64, open: &AtomicBool) -> Option<DownReason>
+fn wait_for_end<M, R>(
+    link: &Arc<Link<M, R>>,
+    generation: u64,
+    open: &AtomicBool,
+) -> Option<DownReason>
 where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
@@ -126,7 +143,10 @@ fn die_with(why: &str) {
     match OWN.get() {
         Some(own) => own.end(Ending::Failed(why.to_owned())),
         None => {
-            eprintln!("offspring: process `{}` ends, since {why}", crate::process::current().name());
+            eprintln!(
+                "offspring: process `{}` ends, since {why}",
+                crate::process::current().name()
+            );
             std::process::exit(EXIT_LINKED);
         }
     }
@@ -136,7 +156,9 @@ fn die_with(why: &str) {
 pub(super) fn watch(partner: String, bond: Receiver<Release>, own: Arc<Inner>) {
     let thread = sys::service_thread("offspring-link", move || {
         if let Err(RecvError::Disconnected) = bond.recv() {
-            own.end(Ending::Failed(format!("process `{partner}`, to which it is linked, died")));
+            own.end(Ending::Failed(format!(
+                "process `{partner}`, to which it is linked, died"
+            )));
         }
     });
     if let Err(error) = thread {

@@ -136,7 +136,10 @@ impl Builder {
     }
 
     /// Options of the actor's process: environment, arguments, directory, stdio. Called for each incarnation.
-    pub fn process(mut self, configure: impl Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static) -> Builder {
+    pub fn process(
+        mut self,
+        configure: impl Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static,
+    ) -> Builder {
         self.plan.configure = Some(Arc::new(configure));
         self
     }
@@ -169,10 +172,11 @@ impl Builder {
     /// An actor that has not been launched yet, and its address.
     pub(crate) fn open<A: Actor>(&self) -> Result<(Arc<Post>, ActorRef<A>), StartError> {
         let name = self.name.clone().unwrap_or_else(default_name::<A>);
-        let post = desk::open_post(&name, self.plan.mailbox).map_err(|source| StartError::Create {
-            actor: name.clone(),
-            source,
-        })?;
+        let post =
+            desk::open_post(&name, self.plan.mailbox).map_err(|source| StartError::Create {
+                actor: name.clone(),
+                source,
+            })?;
         let address = ActorRef::new(post.key, &name, Way::Here(post.clone()), TIMEOUT);
         if self.registered {
             if let Err(error) = names::register(&address) {

@@ -68,14 +68,18 @@ where
         let limit = Limit::after(timeout);
         let session = match self.own_session() {
             Some(session) => session,
-            None => self.session(limit.instant())?.ok_or_else(|| self.late(timeout))?,
+            None => self
+                .session(limit.instant())?
+                .ok_or_else(|| self.late(timeout))?,
         };
         // A call does not overtake this process's casts.
         let unhandled = self.unhandled();
         let call = session.register(unhandled.is_none());
         let sent = match call {
             CallId::Direct(place) => self.send(&session, place, &chain, &message, &limit),
-            CallId::Letter(number) => self.post(session.letter(number, chain, message), limit.instant()),
+            CallId::Letter(number) => {
+                self.post(session.letter(number, chain, message), limit.instant())
+            }
         };
         let outcome = match sent {
             Ok(()) => session.wait(call, &limit),
@@ -84,29 +88,48 @@ where
                 end.outcome()?
             }
         };
-        self.conclude(outcome, unhandled, timeout).unwrap_or_else(|| {
-            self.drop_session(&session);
-            Err(self.lost(&session, limit.instant(), timeout))
-        })
+        self.conclude(outcome, unhandled, timeout)
+            .unwrap_or_else(|| {
+                self.drop_session(&session);
+                Err(self.lost(&session, limit.instant(), timeout))
+            })
     }
 
     /// What the caller gets; `None` if the incarnation is gone, and its keeper must be asked.
-    pub(super) fn conclude(&self, outcome: Outcome<R>, unhandled: Option<u64>, timeout: Duration) -> Option<Result<R, CallError>> {
+    pub(super) fn conclude(
+        &self,
+        outcome: Outcome<R>,
+        unhandled: Option<u64>,
+        timeout: Duration,
+    ) -> Option<Result<R, CallError>> {
         let actor = || self.name.clone();
         Some(match outcome {
             Outcome::Reply(reply) => {
-                unhandled.into_iter().for_each(|sent| self.note_handled(sent));
+                unhandled
+                    .into_iter()
+                    .for_each(|sent| self.note_handled(sent));
                 Ok(reply)
             }
-            Outcome::Refused(message) => Err(CallError::Refused { actor: actor(), message }),
-            Outcome::Undecodable(source) => Err(CallError::Decode { actor: actor(), source }),
+            Outcome::Refused(message) => Err(CallError::Refused {
+                actor: actor(),
+                message,
+            }),
+            Outcome::Undecodable(source) => Err(CallError::Decode {
+                actor: actor(),
+                source,
+            }),
             Outcome::Timeout => Err(self.late(timeout)),
             Outcome::Gone => return None,
         })
     }
 
     /// Why there will be no answer from an incarnation that is gone.
-    fn lost(self: &Arc<Self>, session: &Session<R>, deadline: Instant, timeout: Duration) -> CallError {
+    fn lost(
+        self: &Arc<Self>,
+        session: &Session<R>,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> CallError {
         let generation = session.generation;
         match self.wait(Self::last_word(deadline), |status, ended| {
             self.end_of_call(generation, status, ended)
@@ -121,7 +144,12 @@ where
     }
 
     /// The error for callers of an incarnation that is gone, as soon as its keeper has said why.
-    pub(super) fn end_of_call(&self, called: u64, status: &Status, ended: &Ended) -> Option<CallError> {
+    pub(super) fn end_of_call(
+        &self,
+        called: u64,
+        status: &Status,
+        ended: &Ended,
+    ) -> Option<CallError> {
         match status {
             Status::Down { reason, .. } => Some(self.down(reason.clone())),
             _ => end_of(ended, called).map(|(_, reason)| CallError::Restarted {
@@ -149,10 +177,19 @@ where
         };
         let names = chain[first..].iter().map(|caller| caller.name.as_str());
         let path: Vec<&str> = names.chain([self.name.as_str()]).collect();
-        Err(CallError::Cycle { path: path.join(" -> ") })
+        Err(CallError::Cycle {
+            path: path.join(" -> "),
+        })
     }
 
-    pub(super) fn send(&self, session: &Session<R>, place: usize, chain: &Chain, message: &M, limit: &Limit) -> Result<(), SendEnd> {
+    pub(super) fn send(
+        &self,
+        session: &Session<R>,
+        place: usize,
+        chain: &Chain,
+        message: &M,
+        limit: &Limit,
+    ) -> Result<(), SendEnd> {
         let special = !chain.is_empty();
         let direct = Direct { place, special };
         let sent = if special {
@@ -172,7 +209,9 @@ where
     }
 
     fn post(self: &Arc<Self>, letter: Letter<M>, deadline: Instant) -> Result<(), SendEnd> {
-        self.mailbox(deadline).map_err(SendEnd::Failed)?.ok_or(SendEnd::Timeout)?;
+        self.mailbox(deadline)
+            .map_err(SendEnd::Failed)?
+            .ok_or(SendEnd::Timeout)?;
         match self.try_post(letter, deadline)? {
             None => Ok(()),
             Some(_) => Err(SendEnd::Timeout),
@@ -180,17 +219,25 @@ where
     }
 
     /// Gives the letter back if there was no room for it until then. The mailbox is known.
-    pub(super) fn try_post(&self, letter: Letter<M>, deadline: Instant) -> Result<Option<Letter<M>>, SendEnd> {
+    pub(super) fn try_post(
+        &self,
+        letter: Letter<M>,
+        deadline: Instant,
+    ) -> Result<Option<Letter<M>>, SendEnd> {
         let mailbox = self.known_mailbox().ok_or(SendEnd::Timeout)?;
         match put_until(mailbox, letter, deadline) {
             Ok(()) => Ok(None),
             Err(PutTimeoutError::Timeout(letter)) => Ok(Some(letter)),
             Err(PutTimeoutError::Failed(PutError::Closed(_))) => Err(SendEnd::Gone),
-            Err(PutTimeoutError::Failed(PutError::Disconnected(_))) => Err(SendEnd::Failed(self.down(DownReason::OwnerGone))),
-            Err(PutTimeoutError::Failed(PutError::Encode(_, source))) => Err(SendEnd::Failed(CallError::Encode {
-                actor: self.name.clone(),
-                source,
-            })),
+            Err(PutTimeoutError::Failed(PutError::Disconnected(_))) => {
+                Err(SendEnd::Failed(self.down(DownReason::OwnerGone)))
+            }
+            Err(PutTimeoutError::Failed(PutError::Encode(_, source))) => {
+                Err(SendEnd::Failed(CallError::Encode {
+                    actor: self.name.clone(),
+                    source,
+                }))
+            }
             Err(PutTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
         }
     }

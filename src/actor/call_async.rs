@@ -23,7 +23,11 @@ use crate::watch::Waiters;
 const NO_ROOM: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// Waits until `look` finds something; it is asked at each change, and every now and then. `None` at the deadline.
-async fn until<T>(told: &Arc<Waiters>, deadline: Instant, mut look: impl FnMut() -> Option<T>) -> std::io::Result<Option<T>> {
+async fn until<T>(
+    told: &Arc<Waiters>,
+    deadline: Instant,
+    mut look: impl FnMut() -> Option<T>,
+) -> std::io::Result<Option<T>> {
     let waiter = told.sit()?;
     let mut alarm = Alarm::default();
     let found = poll_fn(|context| {
@@ -101,7 +105,9 @@ where
                 return Err(link.late(timeout));
             };
             let unhandled = link.unhandled();
-            let outcome = link.outcome_async(&session, unhandled, chain, message, deadline).await?;
+            let outcome = link
+                .outcome_async(&session, unhandled, chain, message, deadline)
+                .await?;
             match link.conclude(outcome, unhandled, timeout) {
                 Some(result) => result,
                 None => {
@@ -122,15 +128,28 @@ where
     ) -> Result<Outcome<R>, CallError> {
         let call = session.register(unhandled.is_none());
         let stage = Stage::Unsent;
-        let mut waiting = Waiting { session, call, stage };
+        let mut waiting = Waiting {
+            session,
+            call,
+            stage,
+        };
         let sent = match call {
-            CallId::Direct(place) => self.send_async(session, place, chain, message, deadline).await,
-            CallId::Letter(number) => self.post_async(session.letter(number, chain, message), deadline).await,
+            CallId::Direct(place) => {
+                self.send_async(session, place, chain, message, deadline)
+                    .await
+            }
+            CallId::Letter(number) => {
+                self.post_async(session.letter(number, chain, message), deadline)
+                    .await
+            }
         };
         match sent {
             Ok(()) => {
                 waiting.stage = Stage::Sent;
-                let answer = session.answer_async(call, deadline).await.map_err(|error| self.io(error))?;
+                let answer = session
+                    .answer_async(call, deadline)
+                    .await
+                    .map_err(|error| self.io(error))?;
                 if answer.is_some() {
                     waiting.stage = Stage::Over;
                 }
@@ -140,18 +159,37 @@ where
         }
     }
 
-    async fn send_async(&self, session: &Session<R>, place: usize, chain: Chain, message: M, deadline: Instant) -> Result<(), SendEnd> {
+    async fn send_async(
+        &self,
+        session: &Session<R>,
+        place: usize,
+        chain: Chain,
+        message: M,
+        deadline: Instant,
+    ) -> Result<(), SendEnd> {
         let mut pause = NO_ROOM.0;
         loop {
-            match self.send(session, place, &chain, &message, &Limit::after(Duration::ZERO)) {
+            match self.send(
+                session,
+                place,
+                &chain,
+                &message,
+                &Limit::after(Duration::ZERO),
+            ) {
                 Err(SendEnd::Timeout) if pass(&mut pause, deadline).await => {}
                 sent => return sent,
             }
         }
     }
 
-    async fn post_async(self: &Arc<Self>, mut letter: Letter<M>, deadline: Instant) -> Result<(), SendEnd> {
-        let known = self.wait_async(deadline, |_, _| self.known_mailbox().map(|_| ())).await;
+    async fn post_async(
+        self: &Arc<Self>,
+        mut letter: Letter<M>,
+        deadline: Instant,
+    ) -> Result<(), SendEnd> {
+        let known = self
+            .wait_async(deadline, |_, _| self.known_mailbox().map(|_| ()))
+            .await;
         known.map_err(SendEnd::Failed)?.ok_or(SendEnd::Timeout)?;
         let mut pause = NO_ROOM.0;
         while let Some(back) = self.try_post(letter, Instant::now())? {
@@ -163,10 +201,17 @@ where
         Ok(())
     }
 
-    async fn lost_async(self: &Arc<Self>, called: u64, deadline: Instant, timeout: Duration) -> Result<R, CallError> {
+    async fn lost_async(
+        self: &Arc<Self>,
+        called: u64,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<R, CallError> {
         let deadline = Self::last_word(deadline);
         match self
-            .wait_async(deadline, |status, ended| self.end_of_call(called, status, ended))
+            .wait_async(deadline, |status, ended| {
+                self.end_of_call(called, status, ended)
+            })
             .await
         {
             Ok(Some(error)) | Err(error) => Err(error),
@@ -195,14 +240,19 @@ where
     }
 
     /// As `session`.
-    async fn session_async(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<R>>>, CallError> {
+    async fn session_async(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Session<R>>>, CallError> {
         if let Some(session) = self.own_session() {
             return Ok(Some(session));
         }
         let mut after = None;
         let mut pause = NO_ROOM.0;
         loop {
-            let up = self.wait_async(deadline, |status, _| self.up(status, after)).await?;
+            let up = self
+                .wait_async(deadline, |status, _| self.up(status, after))
+                .await?;
             let Some(up) = up else { return Ok(None) };
             let (generation, door) = up?;
             match Session::open(generation, &door, Instant::now()) {
@@ -221,7 +271,11 @@ where
 
 impl<R: DeserializeOwned> Session<R> {
     /// As `wait`; `None` at the deadline.
-    async fn answer_async(&self, call: CallId, deadline: Instant) -> std::io::Result<Option<Outcome<R>>> {
+    async fn answer_async(
+        &self,
+        call: CallId,
+        deadline: Instant,
+    ) -> std::io::Result<Option<Outcome<R>>> {
         let target = self.target();
         let told = until(self.told(), deadline, || self.try_wait(call));
         // Told by threads that lead; by the line itself when there are none.

@@ -33,7 +33,14 @@ impl<R: Serialize> Doors<R> {
     }
 
     /// Opens a session; `sources` are those that may still send, in order, and the sessions of others are at an end.
-    pub(super) fn open(&mut self, source: u64, session: u64, answers: Sender<Answer<R>>, sources: &[u64], clients: &Clients<R>) {
+    pub(super) fn open(
+        &mut self,
+        source: u64,
+        session: u64,
+        answers: Sender<Answer<R>>,
+        sources: &[u64],
+        clients: &Clients<R>,
+    ) {
         self.0.retain(|of, door| {
             let lives = sources.binary_search(of).is_ok();
             if !lives {
@@ -56,12 +63,31 @@ impl<R: Serialize> Doors<R> {
     }
 
     /// Answers a direct call. A client that has closed its session waits for nothing.
-    pub(super) fn answer(&mut self, source: u64, place: usize, reply: Result<R, String>, clients: &Clients<R>) {
-        let Some(door) = self.0.get(&source) else { return };
-        let (answer, refusal) = (Direct { place, special: false }, Direct { place, special: true });
+    pub(super) fn answer(
+        &mut self,
+        source: u64,
+        place: usize,
+        reply: Result<R, String>,
+        clients: &Clients<R>,
+    ) {
+        let Some(door) = self.0.get(&source) else {
+            return;
+        };
+        let (answer, refusal) = (
+            Direct {
+                place,
+                special: false,
+            },
+            Direct {
+                place,
+                special: true,
+            },
+        );
         let sent = match &reply {
             Ok(reply) => match deliver(&door.answers, answer.mark(), reply) {
-                Err(SendEnd::Encode(error)) => deliver(&door.answers, refusal.mark(), &error.to_string()),
+                Err(SendEnd::Encode(error)) => {
+                    deliver(&door.answers, refusal.mark(), &error.to_string())
+                }
                 sent => sent,
             },
             Err(text) => deliver(&door.answers, refusal.mark(), text),
@@ -75,12 +101,18 @@ impl<R: Serialize> Doors<R> {
 }
 
 /// Sends an answer. The first one to a client needs descriptors for its ring: without any left it waits for them, too.
-fn deliver<R, V: Serialize>(answers: &Sender<Answer<R>>, mark: Mark, answer: &V) -> Result<(), SendEnd> {
+fn deliver<R, V: Serialize>(
+    answers: &Sender<Answer<R>>,
+    mark: Mark,
+    answer: &V,
+) -> Result<(), SendEnd> {
     let limit = Limit::after(PATIENCE);
     let mut retry = Retry::default();
     loop {
         match answers.send_marked(mark, answer, &limit) {
-            Err(SendEnd::Io(error)) if is_starved(&error) && Instant::now() < limit.instant() => retry.pause(&error),
+            Err(SendEnd::Io(error)) if is_starved(&error) && Instant::now() < limit.instant() => {
+                retry.pause(&error)
+            }
             sent => return sent,
         }
     }
@@ -104,7 +136,9 @@ impl<R: Serialize> Clients<R> {
     fn open(&self, session: u64, answers: Sender<Answer<R>>) -> Result<(), SendEnd> {
         let before = lock(&self.0).insert(session, Client::Open(answers.clone()));
         match before {
-            Some(Client::Early(_, early)) => early.iter().try_for_each(|answer| self.send(session, &answers, answer)),
+            Some(Client::Early(_, early)) => early
+                .iter()
+                .try_for_each(|answer| self.send(session, &answers, answer)),
             _ => Ok(()),
         }
     }
@@ -116,7 +150,10 @@ impl<R: Serialize> Clients<R> {
     /// Answers a call that came through the mailbox. Waits for no opening: who reads it may wait for the turn of who answers.
     /// An error if the session is to be closed.
     pub(super) fn answer(&self, header: Header, reply: Result<R, String>) -> Result<(), SendEnd> {
-        let answer = Answer { call: header.call, reply };
+        let answer = Answer {
+            call: header.call,
+            reply,
+        };
         let mut clients = lock(&self.0);
         if let Some(Client::Open(answers)) = clients.get(&header.session) {
             let answers = answers.clone();
@@ -124,7 +161,9 @@ impl<R: Serialize> Clients<R> {
             return self.send(header.session, &answers, &answer);
         }
         let now = Instant::now();
-        clients.retain(|_, client| !matches!(client, Client::Early(since, _) if now - *since > OPENING));
+        clients.retain(
+            |_, client| !matches!(client, Client::Early(since, _) if now - *since > OPENING),
+        );
         match clients.entry(header.session) {
             Entry::Vacant(place) => drop(place.insert(Client::Early(now, vec![answer]))),
             Entry::Occupied(mut place) => {
@@ -136,7 +175,12 @@ impl<R: Serialize> Clients<R> {
         Ok(())
     }
 
-    fn send(&self, session: u64, answers: &Sender<Answer<R>>, answer: &Answer<R>) -> Result<(), SendEnd> {
+    fn send(
+        &self,
+        session: u64,
+        answers: &Sender<Answer<R>>,
+        answer: &Answer<R>,
+    ) -> Result<(), SendEnd> {
         let sent = match deliver(answers, Mark::default(), answer) {
             Err(SendEnd::Encode(error)) => {
                 let (call, reply) = (answer.call, Err(error.to_string()));

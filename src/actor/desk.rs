@@ -80,7 +80,8 @@ pub(super) fn own_desk() -> Result<Queue<DeskRequest>, CreateError> {
     // A process that never puts would look idle to the queue, and the queue abandoned when its last client goes.
     let _ = queue.put(DeskRequest::Nothing);
     let requests = queue.clone();
-    sys::service_thread("offspring-actors", move || serve(&requests)).map_err(CreateError::io("start a thread"))?;
+    sys::service_thread("offspring-actors", move || serve(&requests))
+        .map_err(CreateError::io("start a thread"))?;
     *desk = Some(queue.clone());
     names::pass_on();
     Ok(queue)
@@ -91,7 +92,9 @@ fn serve(requests: &Queue<DeskRequest>) {
     loop {
         match requests.get() {
             Ok(request) => answer(request, &mut names),
-            Err(GetError::Decode(error)) => log::error!(target: "offspring::actor", "a request was passed over: {error}"),
+            Err(GetError::Decode(error)) => {
+                log::error!(target: "offspring::actor", "a request was passed over: {error}")
+            }
             // The program ends.
             Err(_) => return,
         }
@@ -139,7 +142,14 @@ fn attach(number: u64, client: u64, news: Sender<News>, mailbox: bool) {
         };
         let key = ActorKey { owner, number };
         let mailbox = None;
-        let _ = news.send_timeout(News { key, status, mailbox }, PATIENCE);
+        let _ = news.send_timeout(
+            News {
+                key,
+                status,
+                mailbox,
+            },
+            PATIENCE,
+        );
         return;
     };
     post.subscribe_there(client, news, mailbox);

@@ -81,7 +81,13 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
                 return Outcome(Ending::Failed(error));
             }
         };
-        let incarnation = Incarnation::new(state, context, self.reports, self.mailbox.retype(), self.redeliver);
+        let incarnation = Incarnation::new(
+            state,
+            context,
+            self.reports,
+            self.mailbox.retype(),
+            self.redeliver,
+        );
         let incarnation = Arc::new(incarnation);
         incarnation.has_started();
         let other = incarnation.clone();

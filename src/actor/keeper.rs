@@ -68,7 +68,11 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn new(process: Arc<Process<Outcome>>, door: Sender<Request>) -> Running {
         let hung = None;
-        Running { process, door, hung }
+        Running {
+            process,
+            door,
+            hung,
+        }
     }
 }
 
@@ -124,7 +128,9 @@ impl Post {
 
     pub(super) fn subscribe_here(&self, peer: &Arc<dyn Peer>) {
         let mut subscribers = lock(&self.subscribers);
-        subscribers.retain(|subscriber| !matches!(subscriber, Subscriber::Here(peer) if peer.strong_count() == 0));
+        subscribers.retain(
+            |subscriber| !matches!(subscriber, Subscriber::Here(peer) if peer.strong_count() == 0),
+        );
         subscribers.push(Subscriber::Here(Arc::downgrade(peer)));
         let status = self.state().status.clone();
         peer.news(self.news(status, true));
@@ -134,7 +140,10 @@ impl Post {
         let mut subscribers = lock(&self.subscribers);
         subscribers.retain(|subscriber| !matches!(subscriber, Subscriber::There { client: old, .. } if *old == client));
         let status = self.state().status.clone();
-        if news.send_timeout(self.news(status, mailbox), NEWS_PATIENCE).is_ok() {
+        if news
+            .send_timeout(self.news(status, mailbox), NEWS_PATIENCE)
+            .is_ok()
+        {
             subscribers.push(Subscriber::There { client, news });
         }
     }
@@ -161,21 +170,33 @@ impl Post {
             }
         }
         subscribers.retain(|subscriber| match subscriber {
-            Subscriber::Here(peer) => peer.upgrade().inspect(|peer| peer.news(self.news(status.clone(), false))).is_some(),
-            Subscriber::There { news, .. } => news.send_timeout(self.news(status.clone(), false), NEWS_PATIENCE).is_ok(),
+            Subscriber::Here(peer) => peer
+                .upgrade()
+                .inspect(|peer| peer.news(self.news(status.clone(), false)))
+                .is_some(),
+            Subscriber::There { news, .. } => news
+                .send_timeout(self.news(status.clone(), false), NEWS_PATIENCE)
+                .is_ok(),
         });
     }
 
     /// The incarnation has ended, and there is to be another. So clients are told if nobody has said better within `patience`: who
     /// decides may be busy for long.
-    pub(crate) fn restarts_unless_told(&self, generation: u64, reason: DownReason, patience: Duration) {
+    pub(crate) fn restarts_unless_told(
+        &self,
+        generation: u64,
+        reason: DownReason,
+        patience: Duration,
+    ) {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
         while state.is_open(generation) && Instant::now() < deadline {
             state = sys::wait(&self.changed, state, Some(deadline));
         }
         drop(state);
-        self.publish_if(Status::Restarting { generation, reason }, |state| state.is_open(generation));
+        self.publish_if(Status::Restarting { generation, reason }, |state| {
+            state.is_open(generation)
+        });
     }
 
     /// It is up, unless it has ended already: what is known of its end must not be followed by this.
@@ -190,7 +211,10 @@ impl Post {
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.state().running.as_ref().map(|running| running.process.pid())
+        self.state()
+            .running
+            .as_ref()
+            .map(|running| running.process.pid())
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -205,9 +229,15 @@ impl Post {
     /// Asks the incarnation to stop; with `drain`, after what its mailbox holds now. Waits until `deadline` for room to ask in: who
     /// takes nothing until then will be killed for that, by who waits for its end.
     pub(crate) fn ask_to_stop(&self, drain: bool, deadline: Option<Instant>) {
-        let door = self.state().running.as_ref().map(|running| running.door.clone());
+        let door = self
+            .state()
+            .running
+            .as_ref()
+            .map(|running| running.door.clone());
         if let Some(door) = door {
-            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
             // One that is gone needs not be asked.
             let _ = door.send_timeout(Request::Stop { drain }, left);
         }
@@ -245,7 +275,10 @@ impl Post {
 
     /// The limit that it missed and was killed for.
     pub(super) fn hung(&self) -> Option<Duration> {
-        self.state().running.as_ref().and_then(|running| running.hung)
+        self.state()
+            .running
+            .as_ref()
+            .and_then(|running| running.hung)
     }
 
     pub(super) fn kill_hung(&self, limit: Duration) {

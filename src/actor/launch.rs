@@ -10,7 +10,9 @@ use crate::actor::keeper::{OnEnd, Post, Running};
 use crate::actor::letters::{Report, Request};
 use crate::actor::plan::Plan;
 use crate::channel::{Receiver, channel};
-use crate::error::{CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvTimeoutError, StartError};
+use crate::error::{
+    CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvTimeoutError, StartError,
+};
 use crate::process::Process;
 use crate::sys;
 
@@ -80,11 +82,18 @@ fn keep(
 }
 
 /// Waits until its state is built. One that does not come so far has ended when this returns: a restart must not find its name in use.
-fn wait_started(post: &Post, process: &Process<Outcome>, heard: &Receiver<Report>, limit: Duration) -> Result<(), StartError> {
+fn wait_started(
+    post: &Post,
+    process: &Process<Outcome>,
+    heard: &Receiver<Report>,
+    limit: Duration,
+) -> Result<(), StartError> {
     let actor = || post.name.clone();
     let deadline = Instant::now().checked_add(limit);
     let reason = loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map_or(Duration::MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
         match heard.recv_timeout(left) {
             Ok(Report::Started(Ok(()))) => return Ok(()),
             Ok(Report::Started(Err(error))) => {
@@ -96,13 +105,19 @@ fn wait_started(post: &Post, process: &Process<Outcome>, heard: &Receiver<Report
             Err(RecvTimeoutError::Timeout) => {
                 end_by(process, deadline);
                 let after = limit;
-                return Err(StartError::Timeout { actor: actor(), after });
+                return Err(StartError::Timeout {
+                    actor: actor(),
+                    after,
+                });
             }
             Err(RecvTimeoutError::Failed(_)) => break end_by(process, deadline),
         }
     };
     post.ended_by(&reason);
-    Err(StartError::Down { actor: actor(), reason })
+    Err(StartError::Down {
+        actor: actor(),
+        reason,
+    })
 }
 
 /// Hears an incarnation until it is gone.
@@ -113,7 +128,9 @@ fn hear(post: &Post, running: &Running, heard: &Receiver<Report>, heartbeat: Opt
     loop {
         // In between it is left alone: two questions within a limit find what has hung for that long.
         let left = heartbeat.map_or(Duration::MAX, |limit| {
-            asked.map_or(limit / 2, |asked| (asked + limit).saturating_duration_since(Instant::now()))
+            asked.map_or(limit / 2, |asked| {
+                (asked + limit).saturating_duration_since(Instant::now())
+            })
         });
         match heard.recv_timeout(left) {
             Ok(Report::Checkpoint(checkpoint)) => post.keep_checkpoint(checkpoint),
@@ -124,7 +141,9 @@ fn hear(post: &Post, running: &Running, heard: &Receiver<Report>, heartbeat: Opt
                     _ => {
                         number += 1;
                         // If there is no room for the question, there is no answer either.
-                        let _ = running.door.send_timeout(Request::Ping(number), Duration::ZERO);
+                        let _ = running
+                            .door
+                            .send_timeout(Request::Ping(number), Duration::ZERO);
                     }
                 }
                 asked = Some(Instant::now());
@@ -141,11 +160,16 @@ fn hear(post: &Post, running: &Running, heard: &Receiver<Report>, heartbeat: Opt
 fn reason(post: &Post, process: &Process<Outcome>, heartbeat: Option<Duration>) -> DownReason {
     let deadline = heartbeat.and_then(|limit| Instant::now().checked_add(limit));
     let reason = end_within(process, deadline).unwrap_or_else(|| {
-        heartbeat.into_iter().for_each(|limit| post.kill_hung(limit));
+        heartbeat
+            .into_iter()
+            .for_each(|limit| post.kill_hung(limit));
         end_of(process)
     });
     match (post.hung(), &reason) {
-        (Some(limit), DownReason::Died(ExitReason::Killed { .. } | ExitReason::Signaled { .. })) => DownReason::Hung { limit },
+        (
+            Some(limit),
+            DownReason::Died(ExitReason::Killed { .. } | ExitReason::Signaled { .. }),
+        ) => DownReason::Hung { limit },
         _ => reason,
     }
 }
@@ -169,11 +193,15 @@ fn end_of(process: &Process<Outcome>) -> DownReason {
 
 /// How the process ended, if it does until then.
 fn end_within(process: &Process<Outcome>, deadline: Option<Instant>) -> Option<DownReason> {
-    let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+    let left = deadline.map_or(Duration::MAX, |deadline| {
+        deadline.saturating_duration_since(Instant::now())
+    });
     match process.join_timeout(left) {
         Ok(Outcome(ending)) => Some(ending.into()),
         Err(error) if error.is_timeout() => None,
-        Err(JoinTimeoutError::Failed(JoinError::Ended { reason, .. })) => Some(DownReason::Died(reason)),
+        Err(JoinTimeoutError::Failed(JoinError::Ended { reason, .. })) => {
+            Some(DownReason::Died(reason))
+        }
         Err(error) => Some(DownReason::Failed(error.to_string())),
     }
 }

@@ -26,7 +26,9 @@ pub(crate) struct ActorKey {
 /// A number that no other process has.
 pub(crate) fn own_number() -> u64 {
     static NUMBER: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *NUMBER.get_or_init(|| sys::random().map_or_else(|_| u64::from(std::process::id()), u64::from_le_bytes))
+    *NUMBER.get_or_init(|| {
+        sys::random().map_or_else(|_| u64::from(std::process::id()), u64::from_le_bytes)
+    })
 }
 
 /// In place of a message's type, where it is not known.

@@ -57,7 +57,10 @@ impl<M, R> Link<M, R> {
 
     pub(super) fn look<T>(&self, look: impl FnOnce(&Status, &Ended) -> Option<T>) -> Option<T> {
         let state = self.state();
-        state.status.as_ref().and_then(|status| look(status, &state.ended))
+        state
+            .status
+            .as_ref()
+            .and_then(|status| look(status, &state.ended))
     }
 }
 

@@ -81,7 +81,10 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn new(actor: &str, look: impl Fn(Instant) -> Option<Down> + Send + Sync + 'static) -> Monitor {
+    pub(super) fn new(
+        actor: &str,
+        look: impl Fn(Instant) -> Option<Down> + Send + Sync + 'static,
+    ) -> Monitor {
         Monitor {
             actor: actor.to_owned(),
             look: Box::new(look),
@@ -107,6 +110,8 @@ impl Monitor {
 
 impl fmt::Debug for Monitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor").field("actor", &self.actor).finish_non_exhaustive()
+        f.debug_struct("Monitor")
+            .field("actor", &self.actor)
+            .finish_non_exhaustive()
     }
 }

@@ -59,11 +59,16 @@ fn prepare(_: &Heir<'_>) -> Option<Encoded> {
     wire::encode(&root).ok()
 }
 
-fn ask<T: Serialize + DeserializeOwned>(question: impl FnOnce(Sender<T>) -> DeskRequest) -> Result<T, String> {
+fn ask<T: Serialize + DeserializeOwned>(
+    question: impl FnOnce(Sender<T>) -> DeskRequest,
+) -> Result<T, String> {
     let root = root().ok_or("this process was started before the program had any actor")?;
     let (sender, answer) = channel().map_err(|error| error.to_string())?;
-    root.put(question(sender)).map_err(|error| error.to_string())?;
-    answer.recv_timeout(PATIENCE).map_err(|error| error.to_string())
+    root.put(question(sender))
+        .map_err(|error| error.to_string())?;
+    answer
+        .recv_timeout(PATIENCE)
+        .map_err(|error| error.to_string())
 }
 
 /// Finds an actor by the name that [`Builder::register`](crate::actor::Builder::register) gave it, from any process of the tree.

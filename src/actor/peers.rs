@@ -43,7 +43,8 @@ pub(super) fn news_way() -> Result<Sender<News>, CreateError> {
         return Ok(way.clone());
     }
     let (sender, receiver) = channel()?;
-    sys::service_thread("offspring-news", move || spread(&receiver)).map_err(CreateError::io("start a thread"))?;
+    sys::service_thread("offspring-news", move || spread(&receiver))
+        .map_err(CreateError::io("start a thread"))?;
     *way = Some(sender.clone());
     Ok(sender)
 }

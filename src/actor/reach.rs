@@ -75,7 +75,10 @@ where
         self.attach()?;
         let mut state = self.state();
         loop {
-            let found = state.status.as_ref().and_then(|status| look(status, &state.ended));
+            let found = state
+                .status
+                .as_ref()
+                .and_then(|status| look(status, &state.ended));
             if found.is_some() {
                 return Ok(found);
             }
@@ -98,7 +101,9 @@ where
 
     /// For one that waits in vain: the keeper may be gone, or its news were missed.
     pub(super) fn look_for_keeper(self: &Arc<Self>) -> Result<(), CallError> {
-        let Way::There(desk) = &self.way else { return Ok(()) };
+        let Way::There(desk) = &self.way else {
+            return Ok(());
+        };
         if desk.is_closed() {
             let generation = {
                 let state = self.state();
@@ -121,7 +126,10 @@ where
     }
 
     /// The session with the incarnation that is up; waits for one while the actor is restarted.
-    pub(super) fn session(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Session<R>>>, CallError> {
+    pub(super) fn session(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Session<R>>>, CallError> {
         if let Some(session) = self.own_session() {
             return Ok(Some(session));
         }
@@ -162,9 +170,15 @@ where
     }
 
     /// The incarnation that is up, if it is one after that; an error if there will be none.
-    pub(super) fn up(&self, status: &Status, after: Option<u64>) -> Option<Result<(u64, Sender<Erased>), CallError>> {
+    pub(super) fn up(
+        &self,
+        status: &Status,
+        after: Option<u64>,
+    ) -> Option<Result<(u64, Sender<Erased>), CallError>> {
         match status {
-            Status::Up { generation, door } if after.is_none_or(|after| *generation > after) => Some(Ok((*generation, door.clone()))),
+            Status::Up { generation, door } if after.is_none_or(|after| *generation > after) => {
+                Some(Ok((*generation, door.clone())))
+            }
             Status::Down { reason, .. } => Some(Err(self.down(reason.clone()))),
             _ => None,
         }
@@ -186,7 +200,10 @@ where
         session
     }
 
-    pub(super) fn mailbox(self: &Arc<Self>, deadline: Instant) -> Result<Option<&JoinableQueue<Letter<M>>>, CallError> {
+    pub(super) fn mailbox(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Result<Option<&JoinableQueue<Letter<M>>>, CallError> {
         if let Some(mailbox) = self.mailbox.get() {
             return Ok(Some(mailbox));
         }

@@ -85,7 +85,11 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
-    fn take_request(&self, inbound: &Receiver<Request>, doors: &mut Doors<A::Reply>) -> Result<(), RecvTimeoutError> {
+    fn take_request(
+        &self,
+        inbound: &Receiver<Request>,
+        doors: &mut Doors<A::Reply>,
+    ) -> Result<(), RecvTimeoutError> {
         let arrived = inbound.take(None)?;
         let source = arrived.source;
         if let Some(direct) = Direct::of(arrived.mark) {
@@ -108,10 +112,18 @@ impl<A: Actor> Incarnation<A> {
         }
         match arrived.decode() {
             Ok(Request::Open { session, answers }) => {
-                doors.open(source, session, answers.retype(), &inbound.sources(), &self.clients);
+                doors.open(
+                    source,
+                    session,
+                    answers.retype(),
+                    &inbound.sources(),
+                    &self.clients,
+                );
             }
             Ok(Request::Close { session }) => doors.close(session, &self.clients),
-            Ok(Request::Bind { partner, bond }) => bond::watch(partner, bond, self.context.inner.clone()),
+            Ok(Request::Bind { partner, bond }) => {
+                bond::watch(partner, bond, self.context.inner.clone())
+            }
             Ok(Request::Stop { drain }) => {
                 if drain {
                     self.drain();
@@ -124,7 +136,9 @@ impl<A: Actor> Incarnation<A> {
                 let _ = self.reports.send(Report::Pong(number));
             }
             Ok(Request::Wake) => {}
-            Err(RecvError::Decode(error)) => log::error!(target: "offspring::actor", "a request was passed over: {error}"),
+            Err(RecvError::Decode(error)) => {
+                log::error!(target: "offspring::actor", "a request was passed over: {error}")
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -159,7 +173,8 @@ impl<A: Actor> Incarnation<A> {
         let generation = self.context.inner.generation;
         let mut marker = Some(Letter::Marker { generation });
         let mut drained = lock(&self.drained);
-        while !*drained && lock(&self.context.inner.ending).is_none() && lock(&self.panic).is_none() {
+        while !*drained && lock(&self.context.inner.ending).is_none() && lock(&self.panic).is_none()
+        {
             drop(drained);
             if let Some(letter) = marker.take() {
                 // A full mailbox has room when one of its letters is handled.
@@ -262,7 +277,9 @@ impl<A: Actor> Incarnation<A> {
     fn answer_letter(&self, header: Header, reply: Result<A::Reply, String>) {
         if self.clients.answer(header, reply).is_err() {
             // The main thread has the way to that client as well. While it waits for this thread's turn, no room comes.
-            let close = Request::Close { session: header.session };
+            let close = Request::Close {
+                session: header.session,
+            };
             let _ = self.context.inner.door.send_timeout(close, Duration::ZERO);
         }
     }

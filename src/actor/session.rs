@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::board::{Board, CallId, Led, Outcome, Received};
-use crate::actor::letters::{Answer, CallNumber, Chain, Direct, Erased, Header, Letter, Request, own_number};
+use crate::actor::letters::{
+    Answer, CallNumber, Chain, Direct, Erased, Header, Letter, Request, own_number,
+};
 use crate::channel::{Arrived, Receiver, SendEnd, Sender, channel};
 use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError};
 use crate::limit::Limit;
@@ -37,10 +39,15 @@ pub(super) struct Session<R> {
 
 impl<R: Serialize + DeserializeOwned> Session<R> {
     /// Says to the incarnation where its answers go. `None` if it is gone, or does not take it in time.
-    pub(super) fn open(generation: u64, door: &Sender<Erased>, deadline: Instant) -> Result<Session<R>, OpenEnd> {
+    pub(super) fn open(
+        generation: u64,
+        door: &Sender<Erased>,
+        deadline: Instant,
+    ) -> Result<Session<R>, OpenEnd> {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
         let number = own_number().wrapping_add(SESSIONS.fetch_add(1, Ordering::Relaxed));
-        let (to_us, answers) = channel::<Answer<R>>().map_err(|error| OpenEnd::Io(error.to_string()))?;
+        let (to_us, answers) =
+            channel::<Answer<R>>().map_err(|error| OpenEnd::Io(error.to_string()))?;
         // The incarnation knows the session by the ring that its calls come from.
         let door = door.separate().retype::<Request>();
         let open = Request::Open {
@@ -109,7 +116,12 @@ impl<R> Session<R> {
     }
 
     /// Sends a direct call.
-    pub(super) fn send<V: Serialize>(&self, direct: Direct, message: &V, limit: &Limit) -> Result<(), SendEnd> {
+    pub(super) fn send<V: Serialize>(
+        &self,
+        direct: Direct,
+        message: &V,
+        limit: &Limit,
+    ) -> Result<(), SendEnd> {
         self.door.send_marked(direct.mark(), message, limit)
     }
 }
@@ -126,7 +138,9 @@ impl<R: DeserializeOwned> Session<R> {
             match self.settle(Some(call), received) {
                 Led::Own(outcome) => return outcome,
                 Led::Other(_) => {}
-                Led::Starved if Instant::now() < limit.instant() => retry.pause(&Failure::Starved.into_io()),
+                Led::Starved if Instant::now() < limit.instant() => {
+                    retry.pause(&Failure::Starved.into_io())
+                }
                 Led::Nothing | Led::Starved => {
                     self.leave(call);
                     return Outcome::Timeout;
@@ -211,11 +225,24 @@ fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Re
     // Of another one before.
     let _ = CallNumber::heard();
     let decoded = match direct {
-        None => arrived
-            .decode::<Answer<R>>()
-            .map(|Answer { call, reply }| (CallId::Letter(call), reply.map_or_else(Outcome::Refused, Outcome::Reply))),
-        Some(Direct { place, special: false }) => arrived.decode().map(|reply| (CallId::Direct(place), Outcome::Reply(reply))),
-        Some(Direct { place, special: true }) => arrived.decode().map(|text| (CallId::Direct(place), Outcome::Refused(text))),
+        None => arrived.decode::<Answer<R>>().map(|Answer { call, reply }| {
+            (
+                CallId::Letter(call),
+                reply.map_or_else(Outcome::Refused, Outcome::Reply),
+            )
+        }),
+        Some(Direct {
+            place,
+            special: false,
+        }) => arrived
+            .decode()
+            .map(|reply| (CallId::Direct(place), Outcome::Reply(reply))),
+        Some(Direct {
+            place,
+            special: true,
+        }) => arrived
+            .decode()
+            .map(|text| (CallId::Direct(place), Outcome::Refused(text))),
     };
     match decoded {
         Ok((call, outcome)) => Received::Answer(call, outcome),
@@ -266,7 +293,9 @@ impl<R: DeserializeOwned> Session<R> {
 
 impl<R> Drop for Session<R> {
     fn drop(&mut self) {
-        let close = Request::Close { session: self.number };
+        let close = Request::Close {
+            session: self.number,
+        };
         // An actor that does not listen now keeps the way to us until it hears that the ring has ended.
         let _ = self.door.send_timeout(close, Duration::ZERO);
     }

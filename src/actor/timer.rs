@@ -38,7 +38,10 @@ impl Alarm {
         let key = (at, alarms.next);
         alarms.next += 1;
         alarms.all.insert(key, waker.clone());
-        let first = alarms.all.first_key_value().is_some_and(|(first, _)| *first == key);
+        let first = alarms
+            .all
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == key);
         drop(alarms);
         self.0 = Some(key);
         if first {
@@ -104,11 +107,18 @@ mod tests {
             alarm.set(at(*n), &Arc::new(Tell(*n, sender.clone())).into());
         }
         // Set again, it comes only then; dropped, never.
-        alarms[1].1.set(at(5), &Arc::new(Tell(1, sender.clone())).into());
+        alarms[1]
+            .1
+            .set(at(5), &Arc::new(Tell(1, sender.clone())).into());
         alarms.remove(2);
         drop(sender);
         let order: Vec<_> = woken.iter().collect();
         assert_eq!(order.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [3, 4, 1]);
-        assert!(order.iter().zip([3, 4, 5]).all(|((_, when), due)| *when >= at(due)));
+        assert!(
+            order
+                .iter()
+                .zip([3, 4, 5])
+                .all(|((_, when), due)| *when >= at(due))
+        );
     }
 }

@@ -14,6 +14,12 @@ mod process;
 
 /// Waits until an operation on it would end at once.
 async fn ready(target: &dyn Target) -> io::Result<()> {
-    let look = |seat: Seat<'_>| if target.is_ready(seat) { Poll::Ready(()) } else { Poll::Pending };
+    let look = |seat: Seat<'_>| {
+        if target.is_ready(seat) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    };
     watch::until(|| target.sit(), look).await
 }

@@ -31,7 +31,9 @@ impl<T: DeserializeOwned> Process<T> {
     /// }
     /// ```
     pub async fn join_async(&self) -> Result<T, JoinError> {
-        ready(&*self.target()).await.expect("a process has no channel to be watched");
+        ready(&*self.target())
+            .await
+            .expect("a process has no channel to be watched");
         self.join()
     }
 }

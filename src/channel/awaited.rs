@@ -53,7 +53,9 @@ impl<T: Serialize> Sender<T> {
             Err(end) => Err(end),
             Ok(ring) => match encode(&ring, &message, &mut bytes) {
                 Err(end) => Err(end),
-                Ok((entry, along)) => along.settle(self.shared.send_entry_async(&ring, entry).await),
+                Ok((entry, along)) => {
+                    along.settle(self.shared.send_entry_async(&ring, entry).await)
+                }
             },
         };
         sent.map_err(|end| match end.with(message) {
@@ -64,9 +66,14 @@ impl<T: Serialize> Sender<T> {
 }
 
 /// Once, before the first wait: a message may hold what can be moved only once. It finds room without waiting.
-fn encode<'b, T: Serialize>(ring: &Arc<Outgoing>, message: &T, bytes: &'b mut Vec<u8>) -> Result<(Entry<'b>, Along), SendEnd> {
+fn encode<'b, T: Serialize>(
+    ring: &Arc<Outgoing>,
+    message: &T,
+    bytes: &'b mut Vec<u8>,
+) -> Result<(Entry<'b>, Along), SendEnd> {
     let mut place = Message::at_once(ring);
-    let encoded = wire::encode_spilling(message, bytes, ring::ENTRY_MAX, &mut place).map_err(SendEnd::Encode);
+    let encoded =
+        wire::encode_spilling(message, bytes, ring::ENTRY_MAX, &mut place).map_err(SendEnd::Encode);
     // Handles are under way from here on, whatever becomes of the message.
     hub::announce();
     let (spilled, mut along) = encoded?;
@@ -98,10 +105,15 @@ impl SenderShared {
         if ring.is_suspicious() && ring.back.check(ring) {
             return Err(SendEnd::Disconnected);
         }
-        let look = |seat: watch::Seat<'_>| match ring.back.poll(ring, seat, || self.attempt(ring, &mut entry)) {
+        let look = |seat: watch::Seat<'_>| match ring
+            .back
+            .poll(ring, seat, || self.attempt(ring, &mut entry))
+        {
             Poll::Ready(outcome) => Poll::Ready(outcome.unwrap_or_else(|end| Err(end.into()))),
             Poll::Pending => Poll::Pending,
         };
-        watch::until(|| ring.back.sit(), look).await.map_err(SendEnd::Io)?
+        watch::until(|| ring.back.sit(), look)
+            .await
+            .map_err(SendEnd::Io)?
     }
 }

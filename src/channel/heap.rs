@@ -65,12 +65,18 @@ impl Heap {
                 .map(|slot| places.slots[slot].clone());
             let place = lowest_gap(taken.collect(), HEAP_START..self.region.len(), length)?;
             // The receiver may have cleared other bits since.
-            match word.compare_exchange(used, used | (1 << slot), Ordering::SeqCst, Ordering::SeqCst) {
+            match word.compare_exchange(
+                used,
+                used | (1 << slot),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            ) {
                 Ok(_) => {
                     places.slots[slot] = place.clone();
                     if place.end > places.touched {
                         // Many at once are had for half of what they cost one by one.
-                        self.region.populate(places.touched.max(place.start), place.end);
+                        self.region
+                            .populate(places.touched.max(place.start), place.end);
                         places.touched = place.end;
                     }
                     return Some(Block {
@@ -87,7 +93,11 @@ impl Heap {
 }
 
 /// The lowest place of whole pages for so many bytes between those that are taken.
-fn lowest_gap(mut taken: Vec<Range<usize>>, within: Range<usize>, length: usize) -> Option<Range<usize>> {
+fn lowest_gap(
+    mut taken: Vec<Range<usize>>,
+    within: Range<usize>,
+    length: usize,
+) -> Option<Range<usize>> {
     let length = length.checked_next_multiple_of(PAGE)?;
     taken.sort_by_key(|place| place.start);
     let mut start = within.start;
@@ -120,7 +130,10 @@ impl Block {
     }
 
     pub(super) fn write(&self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.capacity(), "a write outside of its block");
+        assert!(
+            at + bytes.len() <= self.capacity(),
+            "a write outside of its block"
+        );
         self.heap.region.write(self.place.start + at, bytes);
     }
 
@@ -145,14 +158,19 @@ impl Drop for Block {
 
 /// Either side: what lies in this slot is not needed any more.
 pub(super) fn free(region: &Region, slot: usize) {
-    region.atomic(HEAP).fetch_and(!(1 << slot), Ordering::SeqCst);
+    region
+        .atomic(HEAP)
+        .fetch_and(!(1 << slot), Ordering::SeqCst);
 }
 
 /// The receiver: returns the memory of the heap's first bytes to the system, if nothing lies there. The sender must
 /// be told of the room: it may have found the heap shut.
 pub(super) fn give_back(region: &Region, touched: usize) -> bool {
     let word = region.atomic(HEAP);
-    if word.compare_exchange(0, SHUT, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+    if word
+        .compare_exchange(0, SHUT, Ordering::SeqCst, Ordering::SeqCst)
+        .is_err()
+    {
         return false;
     }
     region.forget(HEAP_START, touched.min(region.len() - HEAP_START));
@@ -173,8 +191,14 @@ mod tests {
     fn gaps_are_found_from_below() {
         let gap = |taken: &[Range<usize>], length| lowest_gap(taken.to_vec(), 0..10 * PAGE, length);
         assert_eq!(gap(&[], 1), Some(0..PAGE));
-        assert_eq!(gap(&[0..PAGE, 2 * PAGE..3 * PAGE], PAGE), Some(PAGE..2 * PAGE));
-        assert_eq!(gap(&[2 * PAGE..3 * PAGE, 0..PAGE], PAGE + 1), Some(3 * PAGE..5 * PAGE));
+        assert_eq!(
+            gap(&[0..PAGE, 2 * PAGE..3 * PAGE], PAGE),
+            Some(PAGE..2 * PAGE)
+        );
+        assert_eq!(
+            gap(&[2 * PAGE..3 * PAGE, 0..PAGE], PAGE + 1),
+            Some(3 * PAGE..5 * PAGE)
+        );
         assert_eq!(gap(&[PAGE..5 * PAGE, 5 * PAGE..10 * PAGE], 2 * PAGE), None);
         assert_eq!(gap(&[], usize::MAX), None);
     }
@@ -182,7 +206,9 @@ mod tests {
     #[test]
     fn blocks_do_not_overlap_and_come_back() {
         let heap = heap();
-        let mut blocks: Vec<Block> = (0..SLOTS).map(|n| heap.allocate(n * 10_000 + 1).unwrap()).collect();
+        let mut blocks: Vec<Block> = (0..SLOTS)
+            .map(|n| heap.allocate(n * 10_000 + 1).unwrap())
+            .collect();
         assert!(heap.allocate(1).is_none(), "there are no more slots");
         let mut places: Vec<_> = blocks.iter().map(|block| block.place.clone()).collect();
         places.sort_by_key(|place| place.start);

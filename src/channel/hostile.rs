@@ -62,7 +62,10 @@ impl Hostile {
                 let entry = layout::large_entry(random.below(8) as usize, HEAP_START, length);
                 drop(self.entries.push(LARGE, &entry));
             }
-            3 => drop(self.entries.push(random.below(300) as u32, &random.bytes(50))),
+            3 => drop(
+                self.entries
+                    .push(random.below(300) as u32, &random.bytes(50)),
+            ),
             4 => {
                 let bytes = random.bytes(60);
                 let packet = Packet::new(Encoded {
@@ -84,8 +87,11 @@ impl Hostile {
                 drop(self.entries.push(PARCEL, &[]));
             }
             _ => {
-                let word = [HEAP, PARCELS_TAKEN, 0, 128, RING_BYTES + 2 * 128][random.below(5) as usize];
-                self.region.atomic(word).store(number(random), Ordering::SeqCst);
+                let word =
+                    [HEAP, PARCELS_TAKEN, 0, 128, RING_BYTES + 2 * 128][random.below(5) as usize];
+                self.region
+                    .atomic(word)
+                    .store(number(random), Ordering::SeqCst);
             }
         }
     }

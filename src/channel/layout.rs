@@ -54,7 +54,10 @@ pub(super) fn tag(kind: u32, mark: Mark) -> u32 {
 /// Kind and mark.
 #[inline]
 pub(super) fn split_tag(tag: u32) -> (u32, Mark) {
-    (tag & ((1 << KIND_BITS) - 1), Mark((tag >> KIND_BITS) as u16))
+    (
+        tag & ((1 << KIND_BITS) - 1),
+        Mark((tag >> KIND_BITS) as u16),
+    )
 }
 
 /// A small number that goes with a message, outside of its bytes: at most [`Mark::MAX`]. What is sent by the public calls
@@ -84,6 +87,9 @@ pub(super) fn large_of(entry: &[u8], region: &Region) -> Option<(usize, usize, u
     let (slot, rest) = entry.split_at_checked(8)?;
     let (offset, length) = rest.split_at_checked(8)?;
     let (slot, offset, length) = (number(slot)?, number(offset)?, number(length)?);
-    let inside = offset >= HEAP_START && offset.checked_add(length).is_some_and(|end| end <= region.len());
+    let inside = offset >= HEAP_START
+        && offset
+            .checked_add(length)
+            .is_some_and(|end| end <= region.len());
     (slot < super::heap::SLOTS && inside).then_some((slot, offset, length))
 }

@@ -154,7 +154,12 @@ mod tests {
             std::thread::yield_now();
         }
         // It claims the bell, and never rings.
-        assert!(claim(lock(&shared.sources).all[0].link.region.atomic(READER_SLEEPS)));
+        assert!(claim(
+            lock(&shared.sources).all[0]
+                .link
+                .region
+                .atomic(READER_SLEEPS)
+        ));
         for n in 10..50 {
             other.send(n).unwrap();
             assert_eq!(seen_here.recv_timeout(Duration::from_secs(10)), Ok(n));

@@ -144,7 +144,10 @@ impl ReceiverShared {
             match arrived {
                 Err(WaitEnd::Timeout) if until != deadline => {}
                 _ => {
-                    if arrived.as_ref().is_ok_and(|arrived| matches!(arrived.body, Body::Large(_))) {
+                    if arrived
+                        .as_ref()
+                        .is_ok_and(|arrived| matches!(arrived.body, Body::Large(_)))
+                    {
                         self.chores.store(true, Ordering::Relaxed);
                     }
                     return arrived;
@@ -222,10 +225,11 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// [`TryRecvError::Empty`], or as [`recv`](Receiver::recv).
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         // Even without waiting it reads what senders said: a new one may have joined.
-        self.recv_until(Some(Instant::now())).map_err(|end| match end {
-            RecvTimeoutError::Timeout => TryRecvError::Empty,
-            RecvTimeoutError::Failed(error) => TryRecvError::Failed(error),
-        })
+        self.recv_until(Some(Instant::now()))
+            .map_err(|end| match end {
+                RecvTimeoutError::Timeout => TryRecvError::Empty,
+                RecvTimeoutError::Failed(error) => TryRecvError::Failed(error),
+            })
     }
 
     /// Receives the next message; waits at most this long.
@@ -266,10 +270,11 @@ impl Receiver<Bytes> {
     ///
     /// As [`recv`](Receiver::recv); `buffer` is empty then.
     pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_bytes_until(buffer, None).map_err(|end| match end {
-            RecvTimeoutError::Failed(error) => error,
-            RecvTimeoutError::Timeout => RecvError::Disconnected,
-        })
+        self.recv_bytes_until(buffer, None)
+            .map_err(|end| match end {
+                RecvTimeoutError::Failed(error) => error,
+                RecvTimeoutError::Timeout => RecvError::Disconnected,
+            })
     }
 
     /// As [`recv_bytes_into`](Receiver::recv_bytes_into); waits at most this long.
@@ -277,14 +282,25 @@ impl Receiver<Bytes> {
     /// # Errors
     ///
     /// As [`recv_timeout`](Receiver::recv_timeout); `buffer` is empty then.
-    pub fn recv_bytes_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvTimeoutError> {
+    pub fn recv_bytes_into_timeout(
+        &self,
+        buffer: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError> {
         // A deadline that the clock cannot express is none.
         self.recv_bytes_until(buffer, Instant::now().checked_add(timeout))
     }
 
-    fn recv_bytes_until(&self, buffer: &mut Vec<u8>, deadline: Option<Instant>) -> Result<usize, RecvTimeoutError> {
+    fn recv_bytes_until(
+        &self,
+        buffer: &mut Vec<u8>,
+        deadline: Option<Instant>,
+    ) -> Result<usize, RecvTimeoutError> {
         buffer.clear();
-        let received = self.take(deadline)?.bytes_into(buffer).inspect_err(|_| buffer.clear());
+        let received = self
+            .take(deadline)?
+            .bytes_into(buffer)
+            .inspect_err(|_| buffer.clear());
         Ok(received?)
     }
 }
@@ -315,7 +331,13 @@ impl<T> Receiver<T> {
     pub(crate) fn sources(&self) -> Vec<u64> {
         self.shared().map_or_else(
             |_| Vec::new(),
-            |shared| lock(&shared.sources).all.iter().map(|source| source.number).collect(),
+            |shared| {
+                lock(&shared.sources)
+                    .all
+                    .iter()
+                    .map(|source| source.number)
+                    .collect()
+            },
         )
     }
 
@@ -337,9 +359,9 @@ impl<T> Receiver<T> {
     pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
         let shared = self.shared()?;
         let deadline = Instant::now().checked_add(timeout);
-        let there = shared
-            .line
-            .wait(&*shared, deadline, || lock(&shared.sources).has_next().then_some(()));
+        let there = shared.line.wait(&*shared, deadline, || {
+            lock(&shared.sources).has_next().then_some(())
+        });
         Ok(there != Err(WaitEnd::Timeout))
     }
 }
@@ -377,7 +399,9 @@ impl ReceiverShared {
         let mut sources = lock(&self.sources);
         sources.look_for_ends();
         if sources.all.iter().any(Source::has_early_parcels) {
-            return Err("a receiver that has a large message half received cannot be moved: receive it first");
+            return Err(
+                "a receiver that has a large message half received cannot be moved: receive it first",
+            );
         }
         wire::may_note_all(sources.all.len() * HANDLES + 1)
     }
@@ -390,7 +414,9 @@ impl ReceiverShared {
         let token = if Arc::strong_count(self) > 1 {
             Err("a receiver that another thread uses cannot be moved to another process".to_owned())
         } else {
-            self.may_move().map_err(str::to_owned).and_then(|()| self.note::<T>())
+            self.may_move()
+                .map_err(str::to_owned)
+                .and_then(|()| self.note::<T>())
         };
         token.inspect_err(|_| self.stay())
     }
@@ -423,10 +449,12 @@ impl ReceiverShared {
 impl<T> Serialize for Receiver<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut slot = lock(&self.shared);
-        let shared = slot
-            .as_ref()
-            .ok_or_else(|| wire::explain::<S::Error>("the receiver was moved to another process before"))?;
-        let token = shared.leave::<T>().map_err(|message| wire::explain::<S::Error>(&message))?;
+        let shared = slot.as_ref().ok_or_else(|| {
+            wire::explain::<S::Error>("the receiver was moved to another process before")
+        })?;
+        let token = shared
+            .leave::<T>()
+            .map_err(|message| wire::explain::<S::Error>(&message))?;
         let (back, shared) = (self.shared.clone(), slot.take());
         wire::leave(move || {
             if let Some(shared) = &shared {
@@ -440,8 +468,14 @@ impl<T> Serialize for Receiver<T> {
 
 impl RingToken {
     fn claim(self) -> Result<Option<Source>, &'static str> {
-        let handles = (wire::claim(self.region)?, wire::claim(self.back)?, wire::claim(self.parcels)?);
-        let (WireHandle::Memory(region), WireHandle::Sender(back), WireHandle::Receiver(parcels)) = handles else {
+        let handles = (
+            wire::claim(self.region)?,
+            wire::claim(self.back)?,
+            wire::claim(self.parcels)?,
+        );
+        let (WireHandle::Memory(region), WireHandle::Sender(back), WireHandle::Receiver(parcels)) =
+            handles
+        else {
             return Err("a receiver's ring came with another thing");
         };
         let joining = Joining {
@@ -449,7 +483,10 @@ impl RingToken {
             back: back.to(),
             parcels: parcels.to(),
         };
-        Ok(Source::moved(joining, usize::try_from(self.touched).unwrap_or(usize::MAX)))
+        Ok(Source::moved(
+            joining,
+            usize::try_from(self.touched).unwrap_or(usize::MAX),
+        ))
     }
 }
 
@@ -458,13 +495,20 @@ impl<'de, T> Deserialize<'de> for Receiver<T> {
         let token = ReceiverToken::deserialize(deserializer)?;
         let sources: Result<Vec<_>, _> = token.rings.into_iter().map(RingToken::claim).collect();
         let sources = sources.map_err(wire::explain_de::<D::Error>)?;
-        let WireHandle::Receiver(inward) = token.end.claim::<T>().map_err(wire::explain_de::<D::Error>)? else {
+        let WireHandle::Receiver(inward) = token
+            .end
+            .claim::<T>()
+            .map_err(wire::explain_de::<D::Error>)?
+        else {
             return Err(wire::explain_de("a receiver came with another thing"));
         };
         let receiver = Receiver::new(inward.to());
         if let Ok(shared) = receiver.shared() {
             let mut all = lock(&shared.sources);
-            sources.into_iter().flatten().for_each(|source| all.add(source));
+            sources
+                .into_iter()
+                .flatten()
+                .for_each(|source| all.add(source));
         }
         Ok(receiver)
     }
@@ -495,7 +539,9 @@ impl<T: DeserializeOwned> Iterator for ReceiverIter<'_, T> {
         loop {
             match self.receiver.recv() {
                 Ok(message) => return Some(message),
-                Err(RecvError::Decode(error)) => log::error!(target: "offspring::channel", "a message was passed over: {error}"),
+                Err(RecvError::Decode(error)) => {
+                    log::error!(target: "offspring::channel", "a message was passed over: {error}")
+                }
                 Err(error @ RecvError::Io(_)) => retry.pause(&error),
                 Err(RecvError::Disconnected | RecvError::Moved) => return None,
             }

@@ -13,7 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bytes::{Borrowed, Bytes};
 use super::heap::{Block, Heap};
-use super::layout::{self, DONE, LARGE, Mark, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS, tag};
+use super::layout::{
+    self, DONE, LARGE, Mark, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS, tag,
+};
 use super::spill::{Finished, Message};
 use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
 use crate::bell::{self, claim};
@@ -107,7 +109,9 @@ impl Outgoing {
         let deadline = limit.deadline();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         std::thread::sleep(left.map_or(nap, |left| nap.min(left)));
-        Ok(self.back.wait(self, deadline, || self.heap.allocate(length))?)
+        Ok(self
+            .back
+            .wait(self, deadline, || self.heap.allocate(length))?)
     }
 
     /// Whether the receiver has left entries for a while: it may be slow, or dead.
@@ -194,7 +198,11 @@ impl SenderShared {
             back,
             parcels: parcels_there,
         };
-        wire::send_until(&lock(&self.outward), Inward::Join(joining), limit.deadline())?;
+        wire::send_until(
+            &lock(&self.outward),
+            Inward::Join(joining),
+            limit.deadline(),
+        )?;
         let outgoing = Arc::new(Outgoing {
             heap: Arc::new(Heap::new(region.clone())),
             back: Line::new(bells),
@@ -211,12 +219,18 @@ impl SenderShared {
     }
 
     /// Encodes a message, and sends it.
-    fn send<V: ?Sized + Serialize>(&self, mark: Mark, value: &V, limit: &Limit) -> Result<(), SendEnd> {
+    fn send<V: ?Sized + Serialize>(
+        &self,
+        mark: Mark,
+        value: &V,
+        limit: &Limit,
+    ) -> Result<(), SendEnd> {
         let ring = self.ring(limit)?;
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
         let mut message = Message::new(&ring, limit);
-        let outcome = match wire::encode_spilling(value, &mut bytes, ring::ENTRY_MAX, &mut message) {
+        let outcome = match wire::encode_spilling(value, &mut bytes, ring::ENTRY_MAX, &mut message)
+        {
             Err(error) => Err(SendEnd::Encode(error)),
             Ok((spilled, mut along)) => {
                 // Handles are under way from here on, whatever becomes of the message.
@@ -236,7 +250,12 @@ impl SenderShared {
         outcome
     }
 
-    pub(super) fn body<'b>(bytes: &'b [u8], spilled: usize, handles: Vec<WireHandle>, message: Message<'_>) -> Result<Body<'b>, SendEnd> {
+    pub(super) fn body<'b>(
+        bytes: &'b [u8],
+        spilled: usize,
+        handles: Vec<WireHandle>,
+        message: Message<'_>,
+    ) -> Result<Body<'b>, SendEnd> {
         if spilled == 0 && handles.is_empty() {
             return Ok(Body::Value(bytes));
         }
@@ -249,20 +268,34 @@ impl SenderShared {
                 Finished::Parcel(packet) => packet,
             }
         };
-        Ok(Body::Parcel(Some(packet.with_inline_limit(PARCEL_INLINE).map_err(SendEnd::Io)?)))
+        Ok(Body::Parcel(Some(
+            packet
+                .with_inline_limit(PARCEL_INLINE)
+                .map_err(SendEnd::Io)?,
+        )))
     }
 
-    fn send_entry(&self, ring: &Outgoing, mut entry: Entry<'_>, limit: &Limit) -> Result<(), SendEnd> {
+    fn send_entry(
+        &self,
+        ring: &Outgoing,
+        mut entry: Entry<'_>,
+        limit: &Limit,
+    ) -> Result<(), SendEnd> {
         if ring.is_suspicious() && ring.back.check(ring) {
             return Err(SendEnd::Disconnected);
         }
         if let Some(sent) = self.attempt(ring, &mut entry) {
             return sent;
         }
-        ring.back.wait(ring, limit.deadline(), || self.attempt(ring, &mut entry))?
+        ring.back
+            .wait(ring, limit.deadline(), || self.attempt(ring, &mut entry))?
     }
 
-    pub(super) fn attempt(&self, ring: &Outgoing, entry: &mut Entry<'_>) -> Option<Result<(), SendEnd>> {
+    pub(super) fn attempt(
+        &self,
+        ring: &Outgoing,
+        entry: &mut Entry<'_>,
+    ) -> Option<Result<(), SendEnd>> {
         if ring.back.is_gone() {
             return Some(Err(SendEnd::Disconnected));
         }
@@ -291,9 +324,10 @@ impl Outgoing {
             Body::Value(bytes) => entries.producer.push(tag(VALUE, mark), bytes),
             Body::Large(message) => {
                 let (block, length) = message.take().expect("it is pushed once");
-                let pushed = entries
-                    .producer
-                    .push(tag(LARGE, mark), &layout::large_entry(block.slot, block.offset(), length));
+                let pushed = entries.producer.push(
+                    tag(LARGE, mark),
+                    &layout::large_entry(block.slot, block.offset(), length),
+                );
                 match pushed {
                     Ok(true) => block.hand_over(),
                     _ => *message = Some((block, length)),
@@ -329,10 +363,11 @@ impl<T: Serialize> Sender<T> {
     ///
     /// [`SendError`]: the receiver is gone, or the message does not encode; it comes back with the error.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.send_within(message, &Limit::never()).map_err(|end| match end {
-            SendTimeoutError::Failed(error) => error,
-            SendTimeoutError::Timeout(message) => SendError::Disconnected(message),
-        })
+        self.send_within(message, &Limit::never())
+            .map_err(|end| match end {
+                SendTimeoutError::Failed(error) => error,
+                SendTimeoutError::Timeout(message) => SendError::Disconnected(message),
+            })
     }
 
     /// As [`send`](Sender::send), but waits at most this long.
@@ -345,13 +380,20 @@ impl<T: Serialize> Sender<T> {
     }
 
     pub(crate) fn send_within(&self, message: T, limit: &Limit) -> Result<(), SendTimeoutError<T>> {
-        self.shared.send(Mark::default(), &message, limit).map_err(|end| end.with(message))
+        self.shared
+            .send(Mark::default(), &message, limit)
+            .map_err(|end| end.with(message))
     }
 }
 
 impl<T> Sender<T> {
     /// Sends a message of any type, which its mark tells the receiver.
-    pub(crate) fn send_marked<V: ?Sized + Serialize>(&self, mark: Mark, message: &V, limit: &Limit) -> Result<(), SendEnd> {
+    pub(crate) fn send_marked<V: ?Sized + Serialize>(
+        &self,
+        mark: Mark,
+        message: &V,
+        limit: &Limit,
+    ) -> Result<(), SendEnd> {
         self.shared.send(mark, message, limit)
     }
 }
@@ -377,7 +419,11 @@ impl Sender<Bytes> {
     /// # Errors
     ///
     /// As [`send_timeout`](Sender::send_timeout), without the message.
-    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+    pub fn send_bytes_timeout(
+        &self,
+        bytes: &[u8],
+        timeout: Duration,
+    ) -> Result<(), SendTimeoutError<()>> {
         let limit = Limit::after(timeout);
         self.shared
             .send(Mark::default(), &Borrowed(bytes), &limit)

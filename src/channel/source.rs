@@ -10,7 +10,9 @@ use ipc_channel::ipc::{IpcSender, IpcSharedMemory, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 
 use super::heap;
-use super::layout::{self, DONE, HEAP_START, LARGE, Mark, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS};
+use super::layout::{
+    self, DONE, HEAP_START, LARGE, Mark, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS,
+};
 use super::{Bell, Joining};
 use crate::bell::claim;
 use crate::bytes::Bytes;
@@ -105,8 +107,14 @@ impl Arrived {
     /// Appends the bytes that were sent as one value; how many they are.
     pub(super) fn bytes_into(self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
         match self.body {
-            Body::Bytes(bytes) => wire::decode_with(Slice(bytes.as_slice()), Vec::new(), |decoder| decoder.bytes_into(to)),
-            Body::Large(large) => wire::decode_with(large.reader(), Vec::new(), |decoder| decoder.bytes_into(to)),
+            Body::Bytes(bytes) => {
+                wire::decode_with(Slice(bytes.as_slice()), Vec::new(), |decoder| {
+                    decoder.bytes_into(to)
+                })
+            }
+            Body::Large(large) => {
+                wire::decode_with(large.reader(), Vec::new(), |decoder| decoder.bytes_into(to))
+            }
             Body::Parcel(packet) => packet.bytes_into(to),
             Body::Lost(error) => return Err(RecvError::Io(error)),
         }
@@ -151,9 +159,16 @@ impl Source {
     }
 
     /// What another process needs to go on with it: the region, the way back, the parcels, and how far the heap was touched.
-    pub(super) fn share(&self) -> io::Result<(IpcSharedMemory, IpcSender<Bell>, OpaqueIpcReceiver, usize)> {
+    pub(super) fn share(
+        &self,
+    ) -> io::Result<(IpcSharedMemory, IpcSender<Bell>, OpaqueIpcReceiver, usize)> {
         let back = lock(&self.link.back).clone();
-        Ok((self.link.region.share()?, back, self.parcels.share()?, self.touched))
+        Ok((
+            self.link.region.share()?,
+            back,
+            self.parcels.share()?,
+            self.touched,
+        ))
     }
 
     pub(super) fn has_early_parcels(&self) -> bool {
@@ -209,7 +224,10 @@ impl Source {
                 self.link.tell_room();
                 Some(Body::Bytes(entry))
             }
-            LARGE => self.large(entry.as_slice()).map(Body::Large).or_else(|| self.distrust()),
+            LARGE => self
+                .large(entry.as_slice())
+                .map(Body::Large)
+                .or_else(|| self.distrust()),
             _ => self.distrust(),
         }
     }
@@ -244,7 +262,10 @@ impl Source {
             return Some(Body::Lost(Failure::Starved.into_io()));
         }
         self.entries.take(front);
-        self.link.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
+        self.link
+            .region
+            .atomic(PARCELS_TAKEN)
+            .fetch_add(1, Ordering::SeqCst);
         self.link.tell_room();
         match packet {
             Ok(packet) => Some(Body::Parcel(packet)),

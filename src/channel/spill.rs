@@ -72,8 +72,12 @@ impl<'a> Message<'a> {
 
     /// To a longer place. It does not wait: two that each hold a part of the heap would wait for each other.
     fn grow(&self, block: &Block, total: usize) -> Place {
-        let wanted = total.max(block.capacity() * 2).min(self.ring.heap.longest());
-        let longer = (total <= wanted).then(|| self.ring.heap.allocate(wanted)).flatten();
+        let wanted = total
+            .max(block.capacity() * 2)
+            .min(self.ring.heap.longest());
+        let longer = (total <= wanted)
+            .then(|| self.ring.heap.allocate(wanted))
+            .flatten();
         match longer {
             Some(longer) => {
                 block.copy_to(self.length, |at, bytes| longer.write(at, bytes));
@@ -86,13 +90,17 @@ impl<'a> Message<'a> {
     /// What goes into the ring for it: a block and its length, or a parcel.
     pub(super) fn finish(self, handles: Vec<WireHandle>) -> Result<Finished, SendEnd> {
         let own = match self.place {
-            Place::Heap(block) if handles.is_empty() => return Ok(Finished::Block(block, self.length)),
+            Place::Heap(block) if handles.is_empty() => {
+                return Ok(Finished::Block(block, self.length));
+            }
             Place::Heap(_) => self.own(self.length),
             Place::Own(own) => own,
             Place::Lost(end) => return Err(end),
             Place::None => OwnMemory::default(),
         };
-        own.into_packet(handles).map(Finished::Parcel).map_err(SendEnd::Io)
+        own.into_packet(handles)
+            .map(Finished::Parcel)
+            .map_err(SendEnd::Io)
     }
 }
 

@@ -40,7 +40,9 @@ impl<'de> Input<'de> for Slice<'de> {
 
     #[inline]
     fn append(&mut self, count: usize, bytes: &mut Vec<u8>) -> bool {
-        self.borrow(count).map(|taken| bytes.extend_from_slice(taken)).is_some()
+        self.borrow(count)
+            .map(|taken| bytes.extend_from_slice(taken))
+            .is_some()
     }
 
     #[inline]
@@ -136,8 +138,12 @@ impl<'de, I: Input<'de>> Decoder<I> {
     fn block<E: plain::Element, R>(&mut self) -> Result<R> {
         let count = self.number(64)?;
         let left = self.input.left();
-        let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size_of::<E>()));
-        let length = length.filter(|&length| length <= left).ok_or_else(|| Error::new(SHORT))?;
+        let length = usize::try_from(count)
+            .ok()
+            .and_then(|count| count.checked_mul(size_of::<E>()));
+        let length = length
+            .filter(|&length| length <= left)
+            .ok_or_else(|| Error::new(SHORT))?;
         const OTHER: &str = "a sequence is not of its own type";
         if size_of::<E>() == 1 {
             let mut bytes = Vec::new();
@@ -241,7 +247,10 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_i128(number::unzigzag_wide(number::read_wide(&mut self.input, 128)?))
+        visitor.visit_i128(number::unzigzag_wide(number::read_wide(
+            &mut self.input,
+            128,
+        )?))
     }
 
     #[inline]
@@ -257,11 +266,15 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let length = self.length()?;
         let mut bytes = [0; 4];
-        let bytes = bytes.get_mut(..length).ok_or_else(|| Error::new(NO_CHARACTER))?;
+        let bytes = bytes
+            .get_mut(..length)
+            .ok_or_else(|| Error::new(NO_CHARACTER))?;
         if !self.input.fill(bytes) {
             return Err(Error::new(SHORT));
         }
-        let mut characters = std::str::from_utf8(bytes).map_err(|_| Error::new(NO_TEXT))?.chars();
+        let mut characters = std::str::from_utf8(bytes)
+            .map_err(|_| Error::new(NO_TEXT))?
+            .chars();
         match (characters.next(), characters.next()) {
             (Some(character), None) => visitor.visit_char(character),
             _ => Err(Error::new(NO_CHARACTER)),
@@ -308,12 +321,20 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     #[inline]
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value> {
         visitor.visit_unit()
     }
 
     #[inline]
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value> {
         self.inside(|inside| visitor.visit_newtype_struct(inside))
     }
 
@@ -338,7 +359,12 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     #[inline]
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, count: usize, visitor: V) -> Result<V::Value> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        count: usize,
+        visitor: V,
+    ) -> Result<V::Value> {
         self.deserialize_tuple(count, visitor)
     }
 
@@ -349,12 +375,22 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     #[inline]
-    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, fields: &'static [&'static str], visitor: V) -> Result<V::Value> {
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
         self.deserialize_tuple(fields.len(), visitor)
     }
 
     #[inline]
-    fn deserialize_enum<V: Visitor<'de>>(self, _: &'static str, _: &'static [&'static str], visitor: V) -> Result<V::Value> {
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
         self.inside(|decoder| visitor.visit_enum(Variant(decoder)))
     }
 }
@@ -431,7 +467,11 @@ impl<'de, I: Input<'de>> de::VariantAccess<'de> for Variant<'_, I> {
     }
 
     #[inline]
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
         self.0.deserialize_tuple(fields.len(), visitor)
     }
 }

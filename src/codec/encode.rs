@@ -47,7 +47,12 @@ impl<'a> Encoder<'a> {
 
     /// The same, but once there are more than `above`, all of them go to `spill`.
     #[inline]
-    pub(crate) fn spilling(front: &'a mut Vec<u8>, limit: usize, above: usize, spill: &'a mut dyn Spill) -> Encoder<'a> {
+    pub(crate) fn spilling(
+        front: &'a mut Vec<u8>,
+        limit: usize,
+        above: usize,
+        spill: &'a mut dyn Spill,
+    ) -> Encoder<'a> {
         Encoder {
             ceiling: front.len() + above.min(limit),
             spill: Some(spill),
@@ -93,7 +98,9 @@ impl<'a> Encoder<'a> {
 
     #[inline]
     fn extend(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.len() > self.ceiling - self.front.len() && self.make_room(bytes.len())? == Room::Beyond {
+        if bytes.len() > self.ceiling - self.front.len()
+            && self.make_room(bytes.len())? == Room::Beyond
+        {
             self.spill_one(bytes);
             return Ok(());
         }
@@ -205,15 +212,25 @@ const RAW: &str = "it holds a raw handle of ipc-channel, which crosses in a work
 #[inline(always)]
 fn is_raw(name: &str) -> bool {
     // The compiler knows the name: for nearly all types nothing is left of this.
-    name.starts_with(RAW_NAMES) || (WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) && is_raw_inside(name))
+    name.starts_with(RAW_NAMES)
+        || (WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) && is_raw_inside(name))
 }
 
 const RAW_NAMES: &str = "ipc_channel::ipc::";
-const WRAPPERS: [&str; 5] = ["&", "mut ", "alloc::boxed::Box<", "alloc::sync::Arc<", "alloc::rc::Rc<"];
+const WRAPPERS: [&str; 5] = [
+    "&",
+    "mut ",
+    "alloc::boxed::Box<",
+    "alloc::sync::Arc<",
+    "alloc::rc::Rc<",
+];
 
 #[cold]
 fn is_raw_inside(mut name: &str) -> bool {
-    while let Some(inside) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+    while let Some(inside) = WRAPPERS
+        .iter()
+        .find_map(|wrapper| name.strip_prefix(wrapper))
+    {
         name = inside;
     }
     name.starts_with(RAW_NAMES)
@@ -311,7 +328,11 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_newtype_struct<T: ?Sized + Serialize>(self, _: &'static str, value: &T) -> Result<()> {
+    fn serialize_newtype_struct<T: ?Sized + Serialize>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<()> {
         let inside = self.enter()?;
         inside.part(value)?;
         inside.leave();
@@ -319,7 +340,13 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_newtype_variant<T: ?Sized + Serialize>(self, _: &'static str, index: u32, _: &'static str, value: &T) -> Result<()> {
+    fn serialize_newtype_variant<T: ?Sized + Serialize>(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<()> {
         self.number(u64::from(index))?;
         let inside = self.enter()?;
         inside.part(value)?;
@@ -344,7 +371,13 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_tuple_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Inside<'a, 'e>> {
         self.number(u64::from(index))?;
         Ok(Inside(self.enter()?))
     }
@@ -360,7 +393,13 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_struct_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Inside<'a, 'e>> {
         self.number(u64::from(index))?;
         Ok(Inside(self.enter()?))
     }
@@ -385,7 +424,8 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
             _ => return Err(Error::new(UNCOUNTED)),
         };
         let mut inside = self.serialize_seq(Some(count))?;
-        elements.try_for_each(|element| ser::SerializeSeq::serialize_element(&mut inside, &element))?;
+        elements
+            .try_for_each(|element| ser::SerializeSeq::serialize_element(&mut inside, &element))?;
         ser::SerializeSeq::end(inside)
     }
 }

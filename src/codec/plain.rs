@@ -25,10 +25,15 @@ pub(super) fn with_block<I, R>(elements: &I, with: impl FnOnce(usize, &[u8]) -> 
     if !SAME_ORDER {
         return None;
     }
-    if let Some(result) = sys::with_slice(elements, |numbers: &[f64]| with(numbers.len(), bytemuck::cast_slice(numbers))) {
+    if let Some(result) = sys::with_slice(elements, |numbers: &[f64]| {
+        with(numbers.len(), bytemuck::cast_slice(numbers))
+    }) {
         return result;
     }
-    sys::with_slice(elements, |numbers: &[f32]| with(numbers.len(), bytemuck::cast_slice(numbers))).flatten()
+    sys::with_slice(elements, |numbers: &[f32]| {
+        with(numbers.len(), bytemuck::cast_slice(numbers))
+    })
+    .flatten()
 }
 
 /// An element that has a visitor worth knowing.
@@ -52,10 +57,13 @@ elements! { u8 f32 f64 }
 /// Whether `V` is the visitor of serde's `Vec` of these elements, and of no other type that gives one as well.
 #[inline]
 pub(super) fn is_visitor_of<'de, E: Element, V: Visitor<'de>>() -> bool {
-    (SAME_ORDER || size_of::<E>() == 1) && sys::type_id_of::<V::Value>() == TypeId::of::<Vec<E>>() && {
-        let visitor = E::visitor().get_or_init(|| Vec::<E>::deserialize(Probe).err().and_then(|found| found.0));
-        *visitor == Some(sys::type_id_of::<V>())
-    }
+    (SAME_ORDER || size_of::<E>() == 1)
+        && sys::type_id_of::<V::Value>() == TypeId::of::<Vec<E>>()
+        && {
+            let visitor = E::visitor()
+                .get_or_init(|| Vec::<E>::deserialize(Probe).err().and_then(|found| found.0));
+            *visitor == Some(sys::type_id_of::<V>())
+        }
 }
 
 /// Deserializes nothing, and tells which visitor it met.

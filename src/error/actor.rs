@@ -77,7 +77,9 @@ impl fmt::Display for DownReason {
             DownReason::Normal => f.write_str("stopped"),
             DownReason::Shutdown => f.write_str("was asked to stop"),
             DownReason::Failed(error) => write!(f, "failed: {error}"),
-            DownReason::Hung { limit } => write!(f, "gave no sign of life for {limit:?} and was killed"),
+            DownReason::Hung { limit } => {
+                write!(f, "gave no sign of life for {limit:?} and was killed")
+            }
             DownReason::Died(reason) => write!(f, "died: its process {reason}"),
             DownReason::GaveUp(error) => write!(f, "gave up: {error}"),
             DownReason::OwnerGone => f.write_str("is gone with the process that kept it"),
@@ -257,7 +259,10 @@ impl<M> CastError<M> {
     /// The message that was not taken.
     pub fn into_inner(self) -> M {
         match self {
-            CastError::Full(message) | CastError::Down(message, _) | CastError::Encode(message, _) | CastError::Io(message, _) => message,
+            CastError::Full(message)
+            | CastError::Down(message, _)
+            | CastError::Encode(message, _)
+            | CastError::Io(message, _) => message,
         }
     }
 
@@ -450,13 +455,17 @@ pub enum SupervisorError {
         id: String,
     },
     /// An id with a `/`, which stands between the ids in the path of a nested child.
-    #[error("a child cannot have the id `{id}`: `/` stands between the ids of nested supervisors, use another character")]
+    #[error(
+        "a child cannot have the id `{id}`: `/` stands between the ids of nested supervisors, use another character"
+    )]
     InvalidId {
         /// The id.
         id: String,
     },
     /// A period of 0, within which nothing ever happens, so that there would be no limit.
-    #[error("a period of 0 limits no restarts: use a longer one, or `intensity(usize::MAX)` for restarts without limit")]
+    #[error(
+        "a period of 0 limits no restarts: use a longer one, or `intensity(usize::MAX)` for restarts without limit"
+    )]
     ZeroPeriod,
     /// There is no such child.
     #[error("there is no child with the id `{id}`")]

@@ -38,9 +38,10 @@ impl<T> SendError<T> {
     /// The message that was not sent.
     pub fn into_inner(self) -> T {
         match self {
-            SendError::Disconnected(message) | SendError::Encode(message, _) | SendError::Moved(message) | SendError::Io(message, _) => {
-                message
-            }
+            SendError::Disconnected(message)
+            | SendError::Encode(message, _)
+            | SendError::Moved(message)
+            | SendError::Io(message, _) => message,
         }
     }
 }

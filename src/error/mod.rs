@@ -63,13 +63,14 @@ pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryR
 pub use pool::{PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
 pub use queue::{
-    DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
-    TaskDoneError, TryGetError, TryPutError,
+    DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError,
+    PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
+    TryPutError,
 };
 pub use select::WaitError;
 pub use sync::{
-    BarrierError, BarrierTimeoutError, LockError, LockTimeoutError, PoisonError, ReleaseError, SyncError, TimeoutError, TryError,
-    TryLockError,
+    BarrierError, BarrierTimeoutError, LockError, LockTimeoutError, PoisonError, ReleaseError,
+    SyncError, TimeoutError, TryError, TryLockError,
 };
 
 /// Whether the system says that this process has no descriptors left.
@@ -190,7 +191,9 @@ impl DecodeError {
 #[non_exhaustive]
 pub enum CreateError {
     /// A capacity of 0 holds nothing.
-    #[error("a capacity of 0 holds nothing: use at least 1 (`unbounded` makes a queue without a bound)")]
+    #[error(
+        "a capacity of 0 holds nothing: use at least 1 (`unbounded` makes a queue without a bound)"
+    )]
     ZeroCapacity,
     /// The system refused something that it needs.
     #[error("could not {act}")]

@@ -57,7 +57,9 @@ pub enum PoolError {
         message: String,
     },
     /// Workers ended again and again while they had nothing to do.
-    #[error("worker `{worker}` (pid {pid}) ended while it had nothing to do, as others before it: it {reason}")]
+    #[error(
+        "worker `{worker}` (pid {pid}) ended while it had nothing to do, as others before it: it {reason}"
+    )]
     Ended {
         /// Name of the worker process.
         worker: String,
@@ -127,7 +129,9 @@ pub enum TaskError {
         reason: ExitReason,
     },
     /// It was tried again, and ended its process each time.
-    #[error("task `{task}` is set aside: it ended {crashes} processes, the last one `{worker}` (pid {pid}), which {reason}")]
+    #[error(
+        "task `{task}` is set aside: it ended {crashes} processes, the last one `{worker}` (pid {pid}), which {reason}"
+    )]
     SetAside {
         /// Name of the task's worker type.
         task: &'static str,
@@ -141,7 +145,9 @@ pub enum TaskError {
         reason: ExitReason,
     },
     /// It ran longer than its limit; its process was killed and replaced.
-    #[error("task `{task}` did not end within {limit:?}; its process `{worker}` (pid {pid}) was killed")]
+    #[error(
+        "task `{task}` did not end within {limit:?}; its process `{worker}` (pid {pid}) was killed"
+    )]
     TimedOut {
         /// Name of the task's worker type.
         task: &'static str,

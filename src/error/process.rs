@@ -39,7 +39,9 @@ pub enum SpawnError {
     )]
     NotInitialized,
     /// The worker's type has no entry in the registry.
-    #[error("worker `{worker}` is not registered: add `offspring::register!({worker});` beside the type")]
+    #[error(
+        "worker `{worker}` is not registered: add `offspring::register!({worker});` beside the type"
+    )]
     NotRegistered {
         /// The type, or the name given to it.
         worker: &'static str,
@@ -65,7 +67,9 @@ pub enum SpawnError {
         problem: String,
     },
     /// Processes that start processes reached the depth limit: the last fuse against a fork bomb.
-    #[error("processes are nested {depth} deep: raise the limit with the environment variable `OFFSPRING_MAX_DEPTH` if that is meant")]
+    #[error(
+        "processes are nested {depth} deep: raise the limit with the environment variable `OFFSPRING_MAX_DEPTH` if that is meant"
+    )]
     TooDeep {
         /// How deep this process itself is (the program is 0).
         depth: u32,
@@ -166,7 +170,9 @@ impl SpawnError {
     #[must_use]
     pub fn stderr(&self) -> Option<&str> {
         match self {
-            SpawnError::Died { stderr, .. } | SpawnError::Timeout { stderr, .. } | SpawnError::Protocol { stderr, .. } => {
+            SpawnError::Died { stderr, .. }
+            | SpawnError::Timeout { stderr, .. }
+            | SpawnError::Protocol { stderr, .. } => {
                 Some(stderr.as_str()).filter(|text| !text.is_empty())
             }
             _ => None,
@@ -267,7 +273,10 @@ impl fmt::Display for ExitReason {
         match self {
             ExitReason::Returned => f.write_str("returned"),
             ExitReason::Exited(code) => write!(f, "exited with code {code}"),
-            ExitReason::Signaled { signal, core_dumped } => {
+            ExitReason::Signaled {
+                signal,
+                core_dumped,
+            } => {
                 write!(f, "ended by signal {signal}")?;
                 if let Some(name) = signal_name(*signal) {
                     write!(f, " ({name})")?;
@@ -387,7 +396,12 @@ pub struct PanicReport {
 }
 
 impl PanicReport {
-    pub(crate) fn new(message: String, location: Option<String>, thread: Option<String>, backtrace: Option<String>) -> Self {
+    pub(crate) fn new(
+        message: String,
+        location: Option<String>,
+        thread: Option<String>,
+        backtrace: Option<String>,
+    ) -> Self {
         PanicReport {
             message,
             location,

@@ -88,8 +88,18 @@ pub struct PutAllError<I: Iterator> {
 }
 
 impl<I: Iterator> PutAllError<I> {
-    pub(crate) fn new(put: usize, cause: PutTimeoutError<()>, pulled: VecDeque<I::Item>, rest: I) -> PutAllError<I> {
-        PutAllError { put, cause, pulled, rest }
+    pub(crate) fn new(
+        put: usize,
+        cause: PutTimeoutError<()>,
+        pulled: VecDeque<I::Item>,
+        rest: I,
+    ) -> PutAllError<I> {
+        PutAllError {
+            put,
+            cause,
+            pulled,
+            rest,
+        }
     }
 
     /// How many items were put.
@@ -371,7 +381,9 @@ impl QueueJoinTimeoutError {
 #[non_exhaustive]
 pub enum TaskDoneError {
     /// This process holds no item of the queue that is not done.
-    #[error("task_done() called too many times: this process took no item that is not done already")]
+    #[error(
+        "task_done() called too many times: this process took no item that is not done already"
+    )]
     TooMany,
     /// The process that made the queue has ended, and the queue with it.
     #[error("task_done() on a queue whose owner process has ended")]
@@ -408,7 +420,9 @@ pub enum DeadLetterError {
     #[error("the dead letter is not there any more")]
     Gone,
     /// It held the end of a channel or pipe, which exists once and went with the consumer that had it; the letter stays.
-    #[error("the dead letter's receiving ends went with the consumer that had it: only its bytes are left")]
+    #[error(
+        "the dead letter's receiving ends went with the consumer that had it: only its bytes are left"
+    )]
     Spent,
     /// The system has no memory or no descriptor for a second copy; the letter stays.
     #[error("no memory or no descriptor is left for the dead letter")]

@@ -30,9 +30,12 @@ mod session;
 pub(crate) use page::Page;
 pub(crate) use page::{OWNER, Peer, SESSIONS_MAX};
 pub(crate) use service::{
-    Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish, resolve, resources, ticket,
+    Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish,
+    resolve, resources, ticket,
 };
-pub(crate) use session::{DOWN_RING, OwnerGone, REGION_BYTES, Session, TakesParcels, UP_RING, word};
+pub(crate) use session::{
+    DOWN_RING, OwnerGone, REGION_BYTES, Session, TakesParcels, UP_RING, word,
+};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
@@ -62,7 +65,10 @@ pub(crate) enum Up {
     /// A value too large for the ring, or one with handles: the next ring entry that says so means it.
     Parcel { number: u32, packet: Packet },
     /// The receiving end of a ticket for a handle that this client sends on.
-    Ticket { number: u32, receiver: IpcReceiver<Up> },
+    Ticket {
+        number: u32,
+        receiver: IpcReceiver<Up>,
+    },
     /// The client's last handle of it is gone.
     Detach { number: u32 },
     /// Look at the regions.
@@ -73,7 +79,11 @@ pub(crate) enum Up {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Down {
     /// As [`Up::Parcel`]; the ring entry names it by its id, since an entry may be recalled.
-    Parcel { number: u32, id: u64, packet: Packet },
+    Parcel {
+        number: u32,
+        id: u64,
+        packet: Packet,
+    },
     /// Look at the regions.
     Bell,
 }

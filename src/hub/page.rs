@@ -30,7 +30,9 @@ pub(crate) struct Page(Region);
 impl Page {
     pub(crate) fn new() -> io::Result<Page> {
         let page = Region::new(PAGE_BYTES).map(Page)?;
-        page.0.atomic(PID).store(std::process::id().into(), Ordering::SeqCst);
+        page.0
+            .atomic(PID)
+            .store(std::process::id().into(), Ordering::SeqCst);
         Ok(page)
     }
 
@@ -102,7 +104,9 @@ impl Page {
 
     /// The hub has read a parcel.
     fn hub_parcel_read(&self) {
-        self.0.atomic(HUB_PARCELS_READ).fetch_add(1, Ordering::SeqCst);
+        self.0
+            .atomic(HUB_PARCELS_READ)
+            .fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn hub_parcels_read(&self) -> u64 {
@@ -186,7 +190,10 @@ impl Peer {
             let down = sys::lock(&self.down);
             // Counted under the lock, so that no two threads send the last one. A client that claims to have read
             // more than was sent gets none either.
-            let under_way = self.bells.load(Ordering::Relaxed).checked_sub(self.page.bells_read());
+            let under_way = self
+                .bells
+                .load(Ordering::Relaxed)
+                .checked_sub(self.page.bells_read());
             if under_way.is_some_and(|under_way| under_way < BELLS_MAX) {
                 self.bells.fetch_add(1, Ordering::Relaxed);
                 let _ = wire::ring(&down, Down::Bell);

@@ -26,7 +26,12 @@ pub(crate) trait Resource: Send + Sync {
     fn tickets(&self, change: isize);
 
     /// A client uses it from now on, through this region, if it sent one.
-    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Option<Arc<Region>>) -> Result<Box<dyn Attachment>, &'static str>;
+    fn attach(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        number: u32,
+        region: Option<Arc<Region>>,
+    ) -> Result<Box<dyn Attachment>, &'static str>;
 
     /// This process is at its end, and waits for its children: its own handles count no more.
     fn owner_exits(&self);
@@ -68,7 +73,9 @@ impl Serviced {
         match (self, other) {
             (Serviced::Busy, _) | (_, Serviced::Busy) => Serviced::Busy,
             (Serviced::Again(one), Serviced::Again(two)) => Serviced::Again(one.min(two)),
-            (Serviced::Again(at), Serviced::Idle) | (Serviced::Idle, Serviced::Again(at)) => Serviced::Again(at),
+            (Serviced::Again(at), Serviced::Idle) | (Serviced::Idle, Serviced::Again(at)) => {
+                Serviced::Again(at)
+            }
             (Serviced::Idle, Serviced::Idle) => Serviced::Idle,
         }
     }
@@ -262,7 +269,9 @@ fn last_looks(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
         return;
     }
     for _ in 0..64 {
-        let Ok(Serviced::Busy) = service() else { return };
+        let Ok(Serviced::Busy) = service() else {
+            return;
+        };
     }
 }
 
@@ -336,7 +345,9 @@ impl Service {
     /// would say again and again that there is something to read. [`Poller::pause`] would not do: a paused member that has ended
     /// is still told of (HUP), and the hub would do nothing else.
     fn put_off(&mut self, id: u64) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
         if !std::mem::replace(&mut member.starved, true) {
             log::warn!(target: "offspring::hub", "a client waits: this process has no descriptors left");
         }
@@ -350,7 +361,10 @@ impl Service {
         let now = Instant::now();
         while self.put_off.first().is_some_and(|&(until, _)| until <= now) {
             let (_, id) = self.put_off.remove(0);
-            let socket = self.members.get(&id).and_then(|member| member.inlet.socket());
+            let socket = self
+                .members
+                .get(&id)
+                .and_then(|member| member.inlet.socket());
             let watched = socket.map(|socket| self.hub.poller.watch_socket(socket, id));
             if let Some(Err(error)) = watched {
                 self.expel(id, &error.to_string());
@@ -360,7 +374,9 @@ impl Service {
 
     fn hear_one(&mut self, id: u64) {
         for _ in 0..HEAR_MAX {
-            let Some(member) = self.members.get_mut(&id) else { return };
+            let Some(member) = self.members.get_mut(&id) else {
+                return;
+            };
             match member.inlet.recv(Some(Instant::now())) {
                 Ok(message) => {
                     member.starved = false;
@@ -411,7 +427,10 @@ impl Service {
     }
 
     fn adopt_ticket(&mut self, receiver: IpcReceiver<Up>, resource: Arc<dyn Resource>) {
-        if self.adopt(receiver, Role::Ticket(resource.clone())).is_none() {
+        if self
+            .adopt(receiver, Role::Ticket(resource.clone()))
+            .is_none()
+        {
             resource.tickets(-1);
         }
     }
@@ -427,7 +446,14 @@ impl Service {
         let id = self.next;
         self.next += 1;
         let starved = false;
-        self.members.insert(id, Member { inlet, role, starved });
+        self.members.insert(
+            id,
+            Member {
+                inlet,
+                role,
+                starved,
+            },
+        );
         Some(id)
     }
 
@@ -471,22 +497,39 @@ impl Service {
 
     fn open(&mut self, page: ipc::IpcSharedMemory, up: IpcReceiver<Up>, down: IpcSender<Down>) {
         // Dropping `down` tells the client that there is no session.
-        let Some(page) = Page::adopt(page) else { return };
+        let Some(page) = Page::adopt(page) else {
+            return;
+        };
         if let Some(id) = self.adopt(up, Role::Session) {
             let peer = Arc::new(Peer::new(page, down));
             let attachments = HashMap::new();
             let leash = None;
-            self.sessions.insert(id, SessionState { peer, attachments, leash });
+            self.sessions.insert(
+                id,
+                SessionState {
+                    peer,
+                    attachments,
+                    leash,
+                },
+            );
         }
     }
 
     fn session_message(&mut self, id: u64, message: Up) -> Result<(), &'static str> {
-        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Ok(());
+        };
         match message {
             Up::Bell => {}
-            Up::Attach { number, resource, region } => {
+            Up::Attach {
+                number,
+                resource,
+                region,
+            } => {
                 let resource = resolve(resource).ok_or("it attached what is not there")?;
-                if session.attachments.len() == ATTACHMENTS_MAX || session.attachments.contains_key(&number) {
+                if session.attachments.len() == ATTACHMENTS_MAX
+                    || session.attachments.contains_key(&number)
+                {
                     return Err("it attached too much");
                 }
                 let region = region.map(|region| Arc::new(Region::adopt(region)));
@@ -506,12 +549,19 @@ impl Service {
                 session.peer.parcel_arrived();
             }
             Up::Ticket { number, receiver } => {
-                let resource = session.attachments.get(&number).ok_or("its ticket is for nobody")?.resource();
+                let resource = session
+                    .attachments
+                    .get(&number)
+                    .ok_or("its ticket is for nobody")?
+                    .resource();
                 resource.tickets(1);
                 self.adopt_ticket(receiver, resource);
             }
             Up::Detach { number } => {
-                let mut attachment = session.attachments.remove(&number).ok_or("it detached what is not there")?;
+                let mut attachment = session
+                    .attachments
+                    .remove(&number)
+                    .ok_or("it detached what is not there")?;
                 last_looks(|| attachment.service());
                 if !attachment.detached() {
                     // Under its old number, which comes only once: until the session ends.

@@ -100,7 +100,10 @@ impl Session {
         let session = Arc::new(Session {
             hub,
             page,
-            up: Mutex::new(UpChannel { channel: up, parcels: 0 }),
+            up: Mutex::new(UpChannel {
+                channel: up,
+                parcels: 0,
+            }),
             down: Line::new(down),
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
@@ -115,7 +118,14 @@ impl Session {
         let region = region.map(Region::share).transpose().map_err(Failure::Io)?;
         let up = lock(&self.up);
         let number = self.next_number.load(Ordering::Relaxed);
-        wire::send(&up.channel, Up::Attach { number, resource, region })?;
+        wire::send(
+            &up.channel,
+            Up::Attach {
+                number,
+                resource,
+                region,
+            },
+        )?;
         self.next_number.store(number + 1, Ordering::Relaxed);
         drop(up);
         fail::point("session.attach");
@@ -123,12 +133,22 @@ impl Session {
     }
 
     /// Waits until the hub has made this attachment; gives the session's number.
-    pub(crate) fn wait_attached(&self, number: u32, deadline: Option<Instant>) -> Result<u32, WaitEnd> {
-        self.wait(deadline, || (self.page.attached() > number.into()).then(|| self.page.number()))
+    pub(crate) fn wait_attached(
+        &self,
+        number: u32,
+        deadline: Option<Instant>,
+    ) -> Result<u32, WaitEnd> {
+        self.wait(deadline, || {
+            (self.page.attached() > number.into()).then(|| self.page.number())
+        })
     }
 
     /// From now on this one is told of the end of the owner's process, also if that has ended already.
-    pub(crate) fn watch(self: &Arc<Self>, number: u32, watcher: Weak<dyn OwnerGone>) -> Result<(), Failure> {
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        number: u32,
+        watcher: Weak<dyn OwnerGone>,
+    ) -> Result<(), Failure> {
         let mut watchers = lock(&self.watchers);
         if watchers.watched {
             let gone = self.is_gone().then(|| watcher.upgrade()).flatten();
@@ -168,7 +188,11 @@ impl Session {
     }
 
     /// Sends a parcel, if there is one and not too many are unread; whether it is sent.
-    pub(crate) fn send_parcel(&self, number: u32, parcel: &mut Option<Packet>) -> Result<bool, Failure> {
+    pub(crate) fn send_parcel(
+        &self,
+        number: u32,
+        parcel: &mut Option<Packet>,
+    ) -> Result<bool, Failure> {
         let mut up = lock(&self.up);
         let room = up.parcels.wrapping_sub(self.page.hub_parcels_read()) < PARCELS_MAX;
         if let (true, Some(packet)) = (room, parcel.take_if(|_| room)) {
@@ -204,7 +228,8 @@ impl Session {
     #[cold]
     fn send_bell(&self) {
         fail::point("bell.claimed");
-        if !fail::mistake("line.no-bell") && wire::ring(&lock(&self.up).channel, Up::Bell).is_err() {
+        if !fail::mistake("line.no-bell") && wire::ring(&lock(&self.up).channel, Up::Bell).is_err()
+        {
             self.down.set_gone();
         }
     }
@@ -220,7 +245,11 @@ impl Session {
     }
 
     /// Waits until `ready` gives something; see [`Line::wait`].
-    pub(crate) fn wait<R>(&self, deadline: Option<Instant>, ready: impl FnMut() -> Option<R>) -> Result<R, WaitEnd> {
+    pub(crate) fn wait<R>(
+        &self,
+        deadline: Option<Instant>,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Result<R, WaitEnd> {
         self.down.wait(self, deadline, ready)
     }
 }
@@ -232,7 +261,11 @@ impl Session {
     }
 
     /// Looks, and does not wait; see [`Line::poll`].
-    pub(crate) fn poll<R>(&self, seat: Seat<'_>, ready: impl FnMut() -> Option<R>) -> Poll<Result<R, WaitEnd>> {
+    pub(crate) fn poll<R>(
+        &self,
+        seat: Seat<'_>,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Poll<Result<R, WaitEnd>> {
         self.down.poll(self, seat, ready)
     }
 }
@@ -270,7 +303,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         if let Some(sessions) = lock(&SESSIONS).as_mut() {
             // A new session with the same hub may stand there already.
-            if sessions.get(&self.hub).is_some_and(|session| session.strong_count() == 0) {
+            if sessions
+                .get(&self.hub)
+                .is_some_and(|session| session.strong_count() == 0)
+            {
                 sessions.remove(&self.hub);
             }
         }

@@ -9,8 +9,8 @@ use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING,
-    Up, tag,
+    ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX,
+    PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING, Up, tag,
 };
 use crate::bytes::Bytes;
 use crate::line::{Line, Side};
@@ -65,9 +65,19 @@ struct Shared {
 const NAP_BYTES: usize = 32 << 10;
 
 impl Back {
-    pub(super) fn new(memory: IpcSharedMemory, line: IpcReceiver<Down>, to_front: IpcSender<Up>) -> Back {
-        let parts = Some(Parts { memory, line, to_front });
-        Back { parts: Mutex::new(parts) }
+    pub(super) fn new(
+        memory: IpcSharedMemory,
+        line: IpcReceiver<Down>,
+        to_front: IpcSender<Up>,
+    ) -> Back {
+        let parts = Some(Parts {
+            memory,
+            line,
+            to_front,
+        });
+        Back {
+            parts: Mutex::new(parts),
+        }
     }
 
     /// `None` if it was opened, or sent on, before; or is none.
@@ -118,7 +128,11 @@ impl Side<Down> for Shared {
 impl Shared {
     fn ring_if(&self, state: u64) {
         let flag = self.region.atomic(FRONT_SLEEPS);
-        if flag.load(Ordering::SeqCst) == state && flag.compare_exchange(state, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+        if flag.load(Ordering::SeqCst) == state
+            && flag
+                .compare_exchange(state, 0, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+        {
             // A front that is gone has ended this process by its lifeline.
             let _ = wire::ring(&self.to_front, Up::Bell);
         }
@@ -191,14 +205,20 @@ impl Bench {
         };
         // A front that is gone ends this process.
         let _ = shared.line.wait(shared, None, room);
-        wire::send(&shared.to_front, Up::Parcel(packet)).map_err(|failure| io::Error::other(format!("{failure:?}")))?;
+        wire::send(&shared.to_front, Up::Parcel(packet))
+            .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
         self.parcels += 1;
         Ok(())
     }
 
     fn push(&mut self, tag: u32, payload: &[u8]) {
         let (outcomes, shared) = (&mut self.outcomes, &self.shared);
-        let mut push = || outcomes.push(tag, payload).map(|pushed| pushed.then_some(())).transpose();
+        let mut push = || {
+            outcomes
+                .push(tag, payload)
+                .map(|pushed| pushed.then_some(()))
+                .transpose()
+        };
         if push().is_none() {
             let _ = shared.line.wait(shared, None, push);
         }
@@ -236,7 +256,8 @@ struct Token {
 impl Serialize for Back {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let parts = lock(&self.parts).take();
-        let parts = parts.ok_or_else(|| wire::explain::<S::Error>("the back of a lane was moved before"))?;
+        let parts = parts
+            .ok_or_else(|| wire::explain::<S::Error>("the back of a lane was moved before"))?;
         let note = |handle| wire::note(handle).map_err(wire::explain::<S::Error>);
         let token = Token {
             memory: note(WireHandle::Memory(parts.memory))?,
@@ -251,11 +272,19 @@ impl<'de> Deserialize<'de> for Back {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let token = Token::deserialize(deserializer)?;
         let claim = |index| wire::claim(index).map_err(wire::explain_de::<D::Error>);
-        match (claim(token.memory)?, claim(token.line)?, claim(token.to_front)?) {
-            (WireHandle::Memory(memory), WireHandle::Receiver(line), WireHandle::Sender(to_front)) => {
-                Ok(Back::new(memory, line.to(), to_front.to()))
-            }
-            _ => Err(wire::explain_de("the back of a lane came with another thing")),
+        match (
+            claim(token.memory)?,
+            claim(token.line)?,
+            claim(token.to_front)?,
+        ) {
+            (
+                WireHandle::Memory(memory),
+                WireHandle::Receiver(line),
+                WireHandle::Sender(to_front),
+            ) => Ok(Back::new(memory, line.to(), to_front.to())),
+            _ => Err(wire::explain_de(
+                "the back of a lane came with another thing",
+            )),
         }
     }
 }

@@ -9,7 +9,8 @@ use std::time::Instant;
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 
 use super::{
-    ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING, Up, tag,
+    ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN,
+    QUIT, REGION_BYTES, UP_RING, Up, tag,
 };
 use crate::bell::claim;
 use crate::line::{Line, Side};
@@ -61,7 +62,11 @@ fn task_tag(kind: u32) -> u32 {
 }
 
 impl Front {
-    pub(super) fn new(to_back: IpcSender<Down>, line: IpcReceiver<Up>, to_self: IpcSender<Up>) -> io::Result<Front> {
+    pub(super) fn new(
+        to_back: IpcSender<Down>,
+        line: IpcReceiver<Up>,
+        to_self: IpcSender<Up>,
+    ) -> io::Result<Front> {
         let region = Arc::new(Region::new(REGION_BYTES)?);
         Ok(Front {
             tasks: Mutex::new(Producer::new(region.clone(), 0)),
@@ -87,7 +92,9 @@ impl Front {
         let tag = task_tag(kind);
         let mut tasks = lock(&self.tasks);
         // A back that scribbled over its ring gets nothing; who drains it finds out.
-        let given = values.take_while(|value| tasks.write(tag, value).unwrap_or(false)).count();
+        let given = values
+            .take_while(|value| tasks.write(tag, value).unwrap_or(false))
+            .count();
         tasks.publish();
         given as u64
     }
@@ -97,7 +104,8 @@ impl Front {
         let tag = task_tag(kind) | PARCEL_BIT;
         let packet = packet.with_inline_limit(PARCEL_INLINE)?;
         // The parcel first: who sees its entry finds it in the channel.
-        wire::send(&lock(&self.to_back), Down::Parcel(packet)).map_err(|failure| io::Error::other(format!("{failure:?}")))?;
+        wire::send(&lock(&self.to_back), Down::Parcel(packet))
+            .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
         match lock(&self.tasks).push(tag, &[]) {
             Ok(true) => Ok(()),
             _ => Err(io::Error::other("the ring of an idle worker has no room")),
@@ -130,7 +138,11 @@ impl Front {
     }
 
     /// Takes back what was not begun, and calls `each` for every position with whether it was begun.
-    pub(crate) fn recall(&self, positions: impl IntoIterator<Item = u64>, mut each: impl FnMut(bool)) -> Result<(), Corrupt> {
+    pub(crate) fn recall(
+        &self,
+        positions: impl IntoIterator<Item = u64>,
+        mut each: impl FnMut(bool),
+    ) -> Result<(), Corrupt> {
         let mut tasks = lock(&self.tasks);
         tasks.recall()?;
         for position in positions {
@@ -146,8 +158,11 @@ impl Front {
     /// Waits for outcomes, a poke, or the back's end; a napping front, for many outcomes or a back that has
     /// nothing left to do. Until `deadline` if there is one.
     pub(crate) fn wait(&self, nap: bool, deadline: Option<Instant>) {
-        self.manner.store(if nap { NAPPING } else { ASLEEP }, Ordering::Relaxed);
-        let _ = self.line.wait(self, deadline, || self.is_due(nap).then_some(()));
+        self.manner
+            .store(if nap { NAPPING } else { ASLEEP }, Ordering::Relaxed);
+        let _ = self
+            .line
+            .wait(self, deadline, || self.is_due(nap).then_some(()));
         self.poked.store(false, Ordering::SeqCst);
     }
 
@@ -168,8 +183,12 @@ impl Front {
             .filter(|entry| matches!(entry, Ok((tag::PARCEL, _))))
             .count();
         for _ in 0..wanted {
-            drained.parcels.push_back(self.next_parcel().ok_or(Corrupt)?);
-            self.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
+            drained
+                .parcels
+                .push_back(self.next_parcel().ok_or(Corrupt)?);
+            self.region
+                .atomic(PARCELS_TAKEN)
+                .fetch_add(1, Ordering::SeqCst);
         }
         if !drained.bytes.is_empty() {
             // It may wait for room.
@@ -182,11 +201,15 @@ impl Front {
     /// does until that ends.
     fn next_parcel(&self) -> Option<Packet> {
         let next = || lock(&self.parcels).pop_front();
-        let found = self
-            .line
-            .wait(self, None, || next().map(Some).or_else(|| self.has_ended().then_some(None)));
+        let found = self.line.wait(self, None, || {
+            next()
+                .map(Some)
+                .or_else(|| self.has_ended().then_some(None))
+        });
         // What it sent before its end lies in the channel still.
-        found.ok()?.or_else(|| self.line.wait(self, Some(Instant::now()), next).ok())
+        found
+            .ok()?
+            .or_else(|| self.line.wait(self, Some(Instant::now()), next).ok())
     }
 
     /// Makes [`wait`](Front::wait) return.
@@ -212,7 +235,9 @@ impl Front {
 impl Side<Up> for Front {
     fn arm(&self) {
         let manner = self.manner.load(Ordering::Relaxed);
-        self.region.atomic(FRONT_SLEEPS).store(manner, Ordering::Relaxed);
+        self.region
+            .atomic(FRONT_SLEEPS)
+            .store(manner, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -261,7 +286,9 @@ impl Drained {
             };
             each(outcome.unwrap_or_else(|| {
                 sound = Err(Corrupt);
-                Outcome::Mishap(Mishap::BadOutput("its process wrote what no worker writes".to_owned()))
+                Outcome::Mishap(Mishap::BadOutput(
+                    "its process wrote what no worker writes".to_owned(),
+                ))
             }));
         }
         sound

@@ -55,13 +55,16 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
         handled: Mutex::new(0),
         progress: Condvar::new(),
     };
-    sys::service_thread("offspring-logs", move || FORWARDER.wait().run(&received)).map_err(CreateError::io("start a thread"))?;
+    sys::service_thread("offspring-logs", move || FORWARDER.wait().run(&received))
+        .map_err(CreateError::io("start a thread"))?;
     Ok(FORWARDER.get_or_init(|| forwarder))
 }
 
 /// Waits until all records are handled that children had sent by now; not for a logger that makes no progress.
 pub(super) fn settle(deadline: Option<Instant>) {
-    let Some(forwarder) = FORWARDER.get() else { return };
+    let Some(forwarder) = FORWARDER.get() else {
+        return;
+    };
     let sent = forwarder.sent.load(Ordering::SeqCst);
     let mut handled = lock(&forwarder.handled);
     let mut last = *handled;
@@ -126,5 +129,7 @@ impl Forwarder {
 
 fn forward(record: &Record) {
     // The user's logger: its panic must not silence all children.
-    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| record.log())));
+    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
+        || record.log(),
+    )));
 }

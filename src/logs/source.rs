@@ -52,9 +52,13 @@ impl Logger {
 
     /// Asks the parent to look at its level, now and then.
     fn ask(&self) {
-        let Outlet::Parent { records, .. } = &self.outlet else { return };
+        let Outlet::Parent { records, .. } = &self.outlet else {
+            return;
+        };
         // Another thread asks in this moment.
-        let Ok(mut asked) = self.asked.try_lock() else { return };
+        let Ok(mut asked) = self.asked.try_lock() else {
+            return;
+        };
         if asked.elapsed() >= ASK_EVERY {
             *asked = Instant::now();
             let _ = records.send_timeout(Message::Ask, Duration::ZERO);
@@ -63,7 +67,10 @@ impl Logger {
 
     fn send(&self, record: &log::Record<'_>) {
         let Outlet::Parent {
-            records, sent, dropped, ..
+            records,
+            sent,
+            dropped,
+            ..
         } = &self.outlet
         else {
             return self.print(record);
@@ -101,7 +108,10 @@ impl log::Log for Logger {
         if !self.wants(record.level()) {
             return self.ask_unless_sending();
         }
-        if SENDING.try_with(|sending| sending.replace(true)).unwrap_or(true) {
+        if SENDING
+            .try_with(|sending| sending.replace(true))
+            .unwrap_or(true)
+        {
             return self.print(record);
         }
         self.send(record);

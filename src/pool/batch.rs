@@ -51,7 +51,13 @@ enum Values {
 }
 
 impl Batch {
-    pub(super) fn of_bytes(kind: Kind, sink: Arc<dyn Sink>, first: u64, bytes: Vec<u8>, ends: Vec<u32>) -> Batch {
+    pub(super) fn of_bytes(
+        kind: Kind,
+        sink: Arc<dyn Sink>,
+        first: u64,
+        bytes: Vec<u8>,
+        ends: Vec<u32>,
+    ) -> Batch {
         Batch {
             kind,
             sink,
@@ -84,7 +90,9 @@ impl Batch {
     pub(super) fn value(&self, index: u32) -> &[u8] {
         match &self.values {
             Values::Bytes { bytes, ends } => {
-                let start = index.checked_sub(1).map_or(0, |before| ends[before as usize]);
+                let start = index
+                    .checked_sub(1)
+                    .map_or(0, |before| ends[before as usize]);
                 &bytes[start as usize..ends[index as usize] as usize]
             }
             Values::Parcel(_) => &[],
@@ -93,7 +101,9 @@ impl Batch {
 
     /// The parcel, to be sent; a second one stays here if there can be one.
     pub(super) fn take_parcel(&self) -> Option<Packet> {
-        let Values::Parcel(slot) = &self.values else { return None };
+        let Values::Parcel(slot) = &self.values else {
+            return None;
+        };
         let mut slot = lock(slot);
         let packet = slot.take()?;
         *slot = packet.try_clone();
@@ -185,7 +195,9 @@ impl Piece {
     pub(super) fn fail(&self, error: &TaskError) {
         let mut chunk = self.chunk();
         for _ in 0..self.len() {
-            chunk.items.push(Item::Other(Box::new(Other::Failed(error.clone()))));
+            chunk
+                .items
+                .push(Item::Other(Box::new(Other::Failed(error.clone()))));
         }
         self.batch.sink.deliver(chunk);
     }

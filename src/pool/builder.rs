@@ -98,7 +98,10 @@ impl PoolBuilder {
     /// If it returns an error, panics or ends its process, [`build`](PoolBuilder::build) says so; if that happens
     /// later, to a process that replaces another, it is tried again up to the [restart
     /// limit](PoolBuilder::restart_limit).
-    pub fn initializer<W: ProcessWorker<Output: InitializerOutput>>(mut self, worker: W) -> PoolBuilder {
+    pub fn initializer<W: ProcessWorker<Output: InitializerOutput>>(
+        mut self,
+        worker: W,
+    ) -> PoolBuilder {
         let number = process::number::<W>().map_err(|source| PoolError::Spawn {
             worker: self.settings.name.clone(),
             source,
@@ -189,14 +192,24 @@ impl Settings {
         let invalid = |option, problem: String| Err(PoolError::InvalidOption { option, problem });
         check_workers(self.workers)?;
         if matches!(Backend::of_program(), Ok(Backend::Inline)) {
-            let problem = "is `inline`: a pool ends workers, and a thread cannot be ended".to_owned();
+            let problem =
+                "is `inline`: a pool ends workers, and a thread cannot be ended".to_owned();
             return invalid("the environment variable `OFFSPRING_BACKEND`", problem);
         }
         if self.spares > WORKERS_MAX {
-            return invalid("spares", format!("is {}: use at most {WORKERS_MAX}", self.spares));
+            return invalid(
+                "spares",
+                format!("is {}: use at most {WORKERS_MAX}", self.spares),
+            );
         }
         if self.name.is_empty() || self.name.len() > NAME_MAX || self.name.contains('\0') {
-            return invalid("name", format!("has {} bytes: use 1 to {NAME_MAX}, without NUL", self.name.len()));
+            return invalid(
+                "name",
+                format!(
+                    "has {} bytes: use 1 to {NAME_MAX}, without NUL",
+                    self.name.len()
+                ),
+            );
         }
         if self.max_tasks == Some(0) {
             return invalid("max_tasks_per_worker", "is 0: use at least 1".to_owned());

@@ -11,7 +11,12 @@ use crate::pool::state::{After, Live, Phase, Slot, State, Status, Verdict};
 impl Slot {
     /// Until when its task may run.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let timeout = self.first().filter(|_| self.verdict.is_none())?.batch.kind.timeout?;
+        let timeout = self
+            .first()
+            .filter(|_| self.verdict.is_none())?
+            .batch
+            .kind
+            .timeout?;
         self.moved.checked_add(timeout)
     }
 
@@ -40,7 +45,10 @@ impl State {
     /// So many of a slot's tasks have told their end.
     pub(super) fn end_tasks(&mut self, index: usize, count: u64) -> Vec<Piece> {
         let slot = &mut self.slots[index];
-        let (span, kind) = (slot.moved.elapsed(), slot.first().map(|piece| piece.batch.kind.number));
+        let (span, kind) = (
+            slot.moved.elapsed(),
+            slot.first().map(|piece| piece.batch.kind.number),
+        );
         if count == 0 {
             return Vec::new();
         }
@@ -74,7 +82,12 @@ impl State {
     }
 
     /// Finds something to do for a worker that has nothing: work of others, or its end. When to look again.
-    pub(super) fn employ(&mut self, index: usize, max_tasks: Option<u64>, after: &mut After) -> Option<Instant> {
+    pub(super) fn employ(
+        &mut self,
+        index: usize,
+        max_tasks: Option<u64>,
+        after: &mut After,
+    ) -> Option<Instant> {
         if !self.slots[index].is_idle() {
             return None;
         }
@@ -102,13 +115,22 @@ impl State {
     }
 
     /// A slot's worker has ended, and told all that it had to tell. An error if the pool may be at fault.
-    pub(super) fn bury(&mut self, index: usize, live: &Live, reason: ExitReason, after: &mut After) -> Option<PoolError> {
+    pub(super) fn bury(
+        &mut self,
+        index: usize,
+        live: &Live,
+        reason: ExitReason,
+        after: &mut After,
+    ) -> Option<PoolError> {
         let slot = &mut self.slots[index];
         slot.note_progress();
         // A ring that makes no sense does not tell what was begun: then all of it counts as begun, since none may run twice.
         let back = slot.recall().unwrap_or_default();
         let begun: Vec<Piece> = slot.given.drain(..).map(|given| given.piece).collect();
-        let (verdict, expected) = (slot.verdict.take(), slot.status == Status::Quitting || slot.worn);
+        let (verdict, expected) = (
+            slot.verdict.take(),
+            slot.status == Status::Quitting || slot.worn,
+        );
         let (worker, pid) = (slot.name.clone(), live.process.pid());
         slot.count = 0;
         slot.worker = None;
@@ -205,7 +227,12 @@ impl State {
                 pid,
                 reason,
             },
-            None => TaskError::Died { task, worker, pid, reason },
+            None => TaskError::Died {
+                task,
+                worker,
+                pid,
+                reason,
+            },
         }
     }
 }
@@ -213,5 +240,8 @@ impl State {
 /// SIGKILL and SIGTERM are sent by somebody, who will not do it for ever; another end is a worker's own, and would
 /// come again.
 fn is_from_outside(reason: &ExitReason) -> bool {
-    matches!(reason, ExitReason::Killed { .. } | ExitReason::Signaled { signal: 9 | 15, .. })
+    matches!(
+        reason,
+        ExitReason::Killed { .. } | ExitReason::Signaled { signal: 9 | 15, .. }
+    )
 }

@@ -171,14 +171,19 @@ impl PoolEvents {
         self.next_or(|events| events.recv_timeout(timeout).ok())
     }
 
-    fn next_or(&self, wait: impl FnOnce(&Receiver<PoolEvent>) -> Option<PoolEvent>) -> Option<PoolEvent> {
+    fn next_or(
+        &self,
+        wait: impl FnOnce(&Receiver<PoolEvent>) -> Option<PoolEvent>,
+    ) -> Option<PoolEvent> {
         match self.events.try_recv() {
             Ok(event) => Some(event),
             // Those that lay here came before those that were missed.
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => match self.missed.swap(0, Ordering::Relaxed) {
-                0 => wait(&self.events),
-                missed => Some(PoolEvent::Missed(missed)),
-            },
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                match self.missed.swap(0, Ordering::Relaxed) {
+                    0 => wait(&self.events),
+                    missed => Some(PoolEvent::Missed(missed)),
+                }
+            }
         }
     }
 }

@@ -87,23 +87,48 @@ impl State {
     fn most_free(&self, is_parcel: bool, target: u64, max_tasks: Option<u64>) -> Option<usize> {
         let takes = |index: &usize| {
             let slot = &self.slots[*index];
-            let open = slot.status == Status::Active && !slot.worn && !slot.surplus && max_tasks.is_none_or(|most| slot.used < most);
-            let on_top = || !is_parcel && !slot.has_parcel() && slot.count < target && slot.moved.elapsed() < STALLED;
+            let open = slot.status == Status::Active
+                && !slot.worn
+                && !slot.surplus
+                && max_tasks.is_none_or(|most| slot.used < most);
+            let on_top = || {
+                !is_parcel
+                    && !slot.has_parcel()
+                    && slot.count < target
+                    && slot.moved.elapsed() < STALLED
+            };
             open && (slot.count == 0 || on_top())
         };
-        (0..self.slots.len()).filter(takes).min_by_key(|&index| self.slots[index].count)
+        (0..self.slots.len())
+            .filter(takes)
+            .min_by_key(|&index| self.slots[index].count)
     }
 
     /// Whether anything was given.
-    fn give(&mut self, index: usize, target: u64, max_tasks: Option<u64>, after: &mut After) -> bool {
-        let active = self.slots.iter().filter(|slot| slot.status == Status::Active).count().max(1) as u64;
+    fn give(
+        &mut self,
+        index: usize,
+        target: u64,
+        max_tasks: Option<u64>,
+        after: &mut After,
+    ) -> bool {
+        let active = self
+            .slots
+            .iter()
+            .filter(|slot| slot.status == Status::Active)
+            .count()
+            .max(1) as u64;
         let slot = &mut self.slots[index];
         // Shares that get smaller, so that all end at about the same time; but not by single tiny tasks.
         let share = self.queued.div_ceil(2 * active).max(target / SHARES);
         let share = share.min(target - slot.count.min(target)).max(1);
         let share = share.min(max_tasks.map_or(u64::MAX, |most| most - slot.used));
-        let Some(worker) = slot.worker.clone() else { return false };
-        let Some(mut piece) = self.queue.pop_front() else { return false };
+        let Some(worker) = slot.worker.clone() else {
+            return false;
+        };
+        let Some(mut piece) = self.queue.pop_front() else {
+            return false;
+        };
         let position = worker.front.position();
         let given = give_piece(&worker.front, &mut piece, share);
         let is_idle = slot.count == 0;
@@ -127,7 +152,8 @@ impl State {
     /// or says when to look again.
     pub(super) fn steal(&mut self, thief: usize) -> Option<Instant> {
         let open = |status: Status| status == Status::Active || status == Status::Quitting;
-        let others = (0..self.slots.len()).filter(|&index| index != thief && open(self.slots[index].status));
+        let others =
+            (0..self.slots.len()).filter(|&index| index != thief && open(self.slots[index].status));
         let victim = others
             .filter(|&index| self.slots[index].count > 1 && !self.slots[index].has_parcel())
             .max_by_key(|&index| self.slots[index].count)?;
@@ -155,6 +181,9 @@ fn give_piece(front: &crate::lane::Front, piece: &mut Piece, share: u64) -> Opti
         return Some(piece.split(1));
     }
     let last = piece.from + share.min(piece.len()) as u32;
-    let count = front.push(kind, (piece.from..last).map(|index| piece.batch.value(index)));
+    let count = front.push(
+        kind,
+        (piece.from..last).map(|index| piece.batch.value(index)),
+    );
     (count > 0).then(|| piece.split(count))
 }

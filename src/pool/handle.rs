@@ -124,7 +124,13 @@ impl Pool {
         self.shared.resize(workers)?;
         let ready = |state: &mut crate::pool::state::State| match &state.phase {
             Phase::Broken(cause) => Some(Err(cause.clone())),
-            _ if state.slots.iter().any(|slot| slot.status == Status::Starting) => None,
+            _ if state
+                .slots
+                .iter()
+                .any(|slot| slot.status == Status::Starting) =>
+            {
+                None
+            }
             _ => {
                 state.phase = Phase::Open;
                 Some(Ok(()))
@@ -136,10 +142,12 @@ impl Pool {
         self.shared.stop();
         self.shared.wait_ended(None);
         self.shared.forget_cause();
-        Err(Arc::try_unwrap(cause).unwrap_or_else(|cause| PoolError::Io {
-            act: "start the workers",
-            source: std::io::Error::other(cause.to_string()),
-        }))
+        Err(
+            Arc::try_unwrap(cause).unwrap_or_else(|cause| PoolError::Io {
+                act: "start the workers",
+                source: std::io::Error::other(cause.to_string()),
+            }),
+        )
     }
 
     /// Submits a task: any registered worker value. Handles (queues, senders, connections) may be in it.
@@ -159,7 +167,10 @@ impl Pool {
     /// # Errors
     ///
     /// [`SubmitError::Full`] if the pool is; else as [`submit`](Pool::submit).
-    pub fn try_submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
+    pub fn try_submit<W: ProcessWorker>(
+        &self,
+        worker: W,
+    ) -> Result<Task<W::Output>, SubmitError<W>> {
         self.submit_to(worker, TaskOptions::new(), Arc::default(), When::Now)
     }
 
@@ -168,7 +179,11 @@ impl Pool {
     /// # Errors
     ///
     /// As [`submit`](Pool::submit).
-    pub fn submit_with<W: ProcessWorker>(&self, worker: W, options: TaskOptions) -> Result<Task<W::Output>, SubmitError<W>> {
+    pub fn submit_with<W: ProcessWorker>(
+        &self,
+        worker: W,
+        options: TaskOptions,
+    ) -> Result<Task<W::Output>, SubmitError<W>> {
         self.submit_to(worker, options, Arc::default(), When::Room)
     }
 

@@ -89,7 +89,9 @@ thread_local! {
 /// ```
 pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
     let before = STATE.with_borrow_mut(|states| states.insert(TypeId::of::<S>(), Box::new(state)));
-    before.and_then(|before| before.downcast().ok()).map(|before| *before)
+    before
+        .and_then(|before| before.downcast().ok())
+        .map(|before| *before)
 }
 
 /// Calls `act` with the value that [`set_worker_state`] keeps; `None` if there is none of this type, or `act` of another
@@ -145,7 +147,10 @@ enum Value {
 }
 
 impl Initializer {
-    pub(super) fn new<W: ProcessWorker<Output: InitializerOutput>>(number: u32, worker: &W) -> Result<Initializer, PoolError> {
+    pub(super) fn new<W: ProcessWorker<Output: InitializerOutput>>(
+        number: u32,
+        worker: &W,
+    ) -> Result<Initializer, PoolError> {
         let encoded = wire::encode_copy(worker);
         hub::announce();
         let encoded = encoded.map_err(PoolError::Encode)?;
@@ -158,16 +163,21 @@ impl Initializer {
             Ok(output) => output.into_result(),
             Err(error) => Err(error.to_string()),
         };
-        Ok(Initializer { number, value, decode })
+        Ok(Initializer {
+            number,
+            value,
+            decode,
+        })
     }
 
     /// Runs it in a worker, and waits for its end.
     pub(super) fn run(&self, live: &Live) -> Result<(), PoolError> {
-        self.attempt(live).map_err(|message| PoolError::Initializer {
-            worker: live.process.name().to_owned(),
-            pid: live.process.pid(),
-            message,
-        })
+        self.attempt(live)
+            .map_err(|message| PoolError::Initializer {
+                worker: live.process.name().to_owned(),
+                pid: live.process.pid(),
+                message,
+            })
     }
 
     fn attempt(&self, live: &Live) -> Result<(), String> {
@@ -175,7 +185,9 @@ impl Initializer {
         match &self.value {
             Value::Bytes(bytes) => drop(front.push(self.number, std::iter::once(&bytes[..]))),
             Value::Parcel(packet) => {
-                let packet = lock(packet).try_clone().ok_or("no memory or descriptors for its value")?;
+                let packet = lock(packet)
+                    .try_clone()
+                    .ok_or("no memory or descriptors for its value")?;
                 // A process that has ended already says so below.
                 let _ = front.push_parcel(self.number, packet);
             }
@@ -185,18 +197,29 @@ impl Initializer {
         loop {
             front.wait(false, None);
             let ended = front.has_ended();
-            front.drain(&mut drained).map_err(|_| "it wrote what no worker writes")?;
+            front
+                .drain(&mut drained)
+                .map_err(|_| "it wrote what no worker writes")?;
             let mut result = None;
             let told = drained.for_each(|outcome| match outcome {
-                Outcome::Output(bytes) => result = Some((self.decode)(process::Value::Bytes(bytes))),
-                Outcome::Parcel(packet) => result = Some((self.decode)(process::Value::Parcel(packet))),
+                Outcome::Output(bytes) => {
+                    result = Some((self.decode)(process::Value::Bytes(bytes)))
+                }
+                Outcome::Parcel(packet) => {
+                    result = Some((self.decode)(process::Value::Parcel(packet)))
+                }
                 Outcome::Mishap(mishap) => result = Some(Err(said(mishap))),
                 Outcome::Begun => {}
             });
             told.map_err(|_| "it wrote what no worker writes")?;
             match result {
                 Some(result) => return result,
-                None if ended => return Err(live.process.exit_status().map_or_else(String::new, |reason| format!("it {reason}"))),
+                None if ended => {
+                    return Err(live
+                        .process
+                        .exit_status()
+                        .map_or_else(String::new, |reason| format!("it {reason}")));
+                }
                 None => {}
             }
         }
@@ -224,6 +247,8 @@ fn said(mishap: Mishap) -> String {
 
 impl fmt::Debug for Initializer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Initializer").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Initializer")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }

@@ -72,7 +72,9 @@ impl Keeper {
     /// A worker that is ready for tasks; `Err(None)` if the pool was stopped meanwhile.
     fn start_worker(&self) -> Result<Live, Option<PoolError>> {
         let settings = &self.shared.settings;
-        let name = self.shared.look(|state| state.slots[self.index].name.clone());
+        let name = self
+            .shared
+            .look(|state| state.slots[self.index].name.clone());
         let spawn_error = |source| PoolError::Spawn {
             worker: name.to_string(),
             source,
@@ -98,13 +100,23 @@ impl Keeper {
             live.process.kill();
         }
         if let Some(initializer) = &settings.initializer {
-            initializer.run(&live).inspect_err(|_| self.discard(&live))?;
+            initializer
+                .run(&live)
+                .inspect_err(|_| self.discard(&live))?;
         }
         self.shared.change(|state, after| {
-            let active = state.slots.iter().filter(|slot| slot.status == Status::Active).count();
+            let active = state
+                .slots
+                .iter()
+                .filter(|slot| slot.status == Status::Active)
+                .count();
             let want = state.want;
             let slot = &mut state.slots[self.index];
-            slot.status = if active < want { Status::Active } else { Status::Spare };
+            slot.status = if active < want {
+                Status::Active
+            } else {
+                Status::Spare
+            };
             slot.moved = Instant::now();
             (slot.started, slot.busy) = (slot.moved, Duration::ZERO);
             after.events.push(PoolEvent::WorkerStarted {
@@ -121,18 +133,23 @@ impl Keeper {
     fn discard(&self, live: &Live) {
         live.process.kill();
         let _ = live.process.join();
-        self.shared.change(|state, _| state.slots[self.index].worker = None);
+        self.shared
+            .change(|state, _| state.slots[self.index].worker = None);
     }
 
     /// Until the worker has ended, and all that it left is taken.
     fn serve(&self, live: &Live) {
         let front = &*live.front;
-        let (mut drained, mut nap, mut deadline) = (Drained::default(), false, Some(Instant::now()));
+        let (mut drained, mut nap, mut deadline) =
+            (Drained::default(), false, Some(Instant::now()));
         loop {
             let soon = nap.then(|| Instant::now() + NAP);
             front.wait(nap, [soon, deadline].into_iter().flatten().min());
             let ended = front.has_ended();
-            let taken = front.drain(&mut drained).ok().and_then(|()| self.settle(&mut drained, live).ok());
+            let taken = front
+                .drain(&mut drained)
+                .ok()
+                .and_then(|()| self.settle(&mut drained, live).ok());
             let Some(count) = taken else {
                 if ended {
                     return;
@@ -169,14 +186,21 @@ impl Keeper {
         Ok(count)
     }
 
-    fn deliver(&self, pieces: Vec<Piece>, drained: &mut Drained, live: &Live) -> Result<(), Corrupt> {
+    fn deliver(
+        &self,
+        pieces: Vec<Piece>,
+        drained: &mut Drained,
+        live: &Live,
+    ) -> Result<(), Corrupt> {
         let worker: Arc<str> = live.process.name().into();
         let (mut pieces, mut chunks) = (pieces.into_iter(), Vec::new());
         let mut current = pieces.next().map(Piece::into_chunk);
         let (mut done, mut errors) = (0u64, Vec::new());
         let sound = drained.for_each(|outcome| {
             // There are as many outcomes as tasks, unless the worker made some up.
-            let Some((piece, chunk)) = &mut current else { return };
+            let Some((piece, chunk)) = &mut current else {
+                return;
+            };
             match outcome {
                 Outcome::Begun => return,
                 Outcome::Output(bytes) => chunk.push_output(bytes),
@@ -195,10 +219,18 @@ impl Keeper {
         });
         // Counted before anybody can see the outcome.
         let failed = errors.len() as u64;
-        self.shared.totals.done.fetch_add(done - failed, Ordering::Relaxed);
-        self.shared.totals.failed.fetch_add(failed, Ordering::Relaxed);
+        self.shared
+            .totals
+            .done
+            .fetch_add(done - failed, Ordering::Relaxed);
+        self.shared
+            .totals
+            .failed
+            .fetch_add(failed, Ordering::Relaxed);
         if failed > 0 {
-            let events = errors.into_iter().map(|error| PoolEvent::TaskFailed { error });
+            let events = errors
+                .into_iter()
+                .map(|error| PoolEvent::TaskFailed { error });
             self.shared.events.tell(events.collect());
         }
         for (piece, chunk) in chunks {
@@ -225,18 +257,24 @@ impl Keeper {
             }
             state.feed(settings.max_tasks, after);
             let again = state.employ(self.index, settings.max_tasks, after);
-            [again, state.slots[self.index].deadline()].into_iter().flatten().min()
+            [again, state.slots[self.index].deadline()]
+                .into_iter()
+                .flatten()
+                .min()
         })
     }
 
     /// The worker has ended, and all its outcomes are taken.
     fn bury(&self, live: &Live) {
         let reason = live.process.exit_status().unwrap_or(ExitReason::Unknown);
-        let failure = self.shared.change(|state, after| state.bury(self.index, live, reason, after));
+        let failure = self
+            .shared
+            .change(|state, after| state.bury(self.index, live, reason, after));
         if let Some(error) = failure {
             self.note_failure(error);
         }
-        self.shared.change(|state, after| state.feed(self.shared.settings.max_tasks, after));
+        self.shared
+            .change(|state, after| state.feed(self.shared.settings.max_tasks, after));
     }
 
     fn note_failure(&self, error: PoolError) {
@@ -257,7 +295,8 @@ impl Keeper {
         } else {
             log::warn!(target: "offspring::pool", "{error}; it is tried again");
             let error = Arc::new(error);
-            self.shared.change(|_, after| after.events.push(PoolEvent::StartFailed { error }));
+            self.shared
+                .change(|_, after| after.events.push(PoolEvent::StartFailed { error }));
         }
     }
 
@@ -276,7 +315,9 @@ impl Keeper {
             slot.status = Status::Starting;
             Next::Restart(match state.failures {
                 0 => Duration::ZERO,
-                failures => (self.shared.settings.backoff * (1 << (failures - 1).min(10))).min(PAUSE_MAX),
+                failures => {
+                    (self.shared.settings.backoff * (1 << (failures - 1).min(10))).min(PAUSE_MAX)
+                }
             })
         })
     }
@@ -284,7 +325,9 @@ impl Keeper {
     /// Waits before the next start, or until the pool ends.
     fn pause(&self, pause: Duration) {
         if pause > Duration::ZERO {
-            let over = |state: &mut State| (!matches!(state.phase, Phase::Open | Phase::Building)).then_some(());
+            let over = |state: &mut State| {
+                (!matches!(state.phase, Phase::Open | Phase::Building)).then_some(())
+            };
             self.shared.wait(Some(Instant::now() + pause), over);
         }
     }

@@ -149,7 +149,8 @@ where
     }
 
     fn next(&mut self) -> Option<Result<W::Output, TaskError>> {
-        self.next_until(None).expect("a wait without a deadline ended at its deadline")
+        self.next_until(None)
+            .expect("a wait without a deadline ended at its deadline")
     }
 
     fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
@@ -163,7 +164,10 @@ where
         }
     }
 
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Result<W::Output, TaskError>>, Late> {
+    fn next_until(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Result<W::Output, TaskError>>, Late> {
         loop {
             if let Some(current) = &mut self.current {
                 if let Some(left) = current.next() {
@@ -190,7 +194,10 @@ where
 
     /// Takes inputs while there is room for them, but not longer than it takes until there is an output.
     fn fill(&mut self) {
-        let target = self.pool.shared.look(|state| state.target(self.kind.number));
+        let target = self
+            .pool
+            .shared
+            .look(|state| state.target(self.kind.number));
         let workers = self.pool.workers() as u64;
         let window = self.window.unwrap_or(workers * (2 * target).max(WAITING));
         loop {
@@ -207,11 +214,15 @@ where
     }
 
     fn make_batch(&mut self, count: u64) {
-        let Some(mut inputs) = self.inputs.take() else { return };
+        let Some(mut inputs) = self.inputs.take() else {
+            return;
+        };
         let mut batch = Growing::default();
         let all = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..count {
-                let Some(input) = inputs.next() else { return false };
+                let Some(input) = inputs.next() else {
+                    return false;
+                };
                 let worker = (self.make)(input);
                 self.add(&worker, &mut batch);
             }
@@ -252,7 +263,12 @@ where
         hub::announce();
         self.hand_over(batch);
         match Packet::new(encoded) {
-            Ok(packet) => self.submit(Batch::of_parcel(self.kind, self.gather.clone(), self.given, packet)),
+            Ok(packet) => self.submit(Batch::of_parcel(
+                self.kind,
+                self.gather.clone(),
+                self.given,
+                packet,
+            )),
             Err(error) => self.fail_next(EncodeError::new::<W>(error.to_string())),
         }
     }
@@ -260,7 +276,13 @@ where
     fn hand_over(&mut self, batch: &mut Growing) {
         if !batch.ends.is_empty() {
             let Growing { bytes, ends } = std::mem::take(batch);
-            self.submit(Batch::of_bytes(self.kind, self.gather.clone(), self.given, bytes, ends));
+            self.submit(Batch::of_bytes(
+                self.kind,
+                self.gather.clone(),
+                self.given,
+                bytes,
+                ends,
+            ));
         }
     }
 
@@ -280,15 +302,24 @@ where
 
     fn fail_next(&mut self, source: EncodeError) {
         let task = self.kind.name;
-        self.gather
-            .deliver(Chunk::failed(self.given, TaskError::Unsendable { task, source }));
+        self.gather.deliver(Chunk::failed(
+            self.given,
+            TaskError::Unsendable { task, source },
+        ));
         self.given += 1;
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let between = (self.given - self.taken) as usize + self.current.as_ref().map_or(0, Outcomes::len);
-        let (least, most) = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
-        (least.saturating_add(between), most.and_then(|most| most.checked_add(between)))
+        let between =
+            (self.given - self.taken) as usize + self.current.as_ref().map_or(0, Outcomes::len);
+        let (least, most) = self
+            .inputs
+            .as_ref()
+            .map_or((0, Some(0)), Iterator::size_hint);
+        (
+            least.saturating_add(between),
+            most.and_then(|most| most.checked_add(between)),
+        )
     }
 }
 

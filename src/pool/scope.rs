@@ -55,7 +55,9 @@ impl<'p> Scope<'p> {
     /// As [`Pool::submit`].
     pub fn submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
         let sink = Arc::new(One::default());
-        let task = self.pool.submit_to(worker, TaskOptions::new(), sink.clone(), When::Room)?;
+        let task = self
+            .pool
+            .submit_to(worker, TaskOptions::new(), sink.clone(), When::Room)?;
         lock(&self.tasks).push(sink);
         Ok(task)
     }

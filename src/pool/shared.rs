@@ -82,7 +82,9 @@ impl Shared {
         let failed: u64 = after.failed.iter().map(|(piece, _)| piece.len()).sum();
         self.totals.failed.fetch_add(failed, Ordering::Relaxed);
         if failed > 0 && self.events.is_watched() {
-            let errors = after.failed.iter().map(|(_, error)| PoolEvent::TaskFailed { error: error.clone() });
+            let errors = after.failed.iter().map(|(_, error)| PoolEvent::TaskFailed {
+                error: error.clone(),
+            });
             self.events.tell(errors.collect());
         }
         self.events.tell(after.carry_out());
@@ -95,7 +97,11 @@ impl Shared {
     }
 
     /// Waits until `ready` gives something, until `deadline` if there is one.
-    pub(super) fn wait<R>(&self, deadline: Option<Instant>, mut ready: impl FnMut(&mut State) -> Option<R>) -> Option<R> {
+    pub(super) fn wait<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut(&mut State) -> Option<R>,
+    ) -> Option<R> {
         let mut state: MutexGuard<'_, State> = lock(&self.state);
         loop {
             if let Some(result) = ready(&mut state) {
@@ -110,7 +116,10 @@ impl Shared {
 
     pub(super) fn submit(&self, batch: Batch, when: When) -> Result<(), Refused> {
         let batch = Arc::new(batch);
-        let most = self.settings.max_unfinished.filter(|_| when != When::Unbounded);
+        let most = self
+            .settings
+            .max_unfinished
+            .filter(|_| when != When::Unbounded);
         loop {
             let outcome = self.change(|state, after| {
                 match &state.phase {
@@ -136,7 +145,9 @@ impl Shared {
     fn wait_for_room(&self) {
         let mut state = lock(&self.state);
         state.submitters += 1;
-        while matches!(state.phase, Phase::Building | Phase::Open) && state.is_full(self.settings.max_unfinished) {
+        while matches!(state.phase, Phase::Building | Phase::Open)
+            && state.is_full(self.settings.max_unfinished)
+        {
             state = sys::wait(&self.changed, state, None);
         }
         state.submitters -= 1;
@@ -188,7 +199,9 @@ impl Shared {
                 cause: cause.clone(),
             });
             state.poke_all(after);
-            after.events.push(PoolEvent::Broken { error: cause.clone() });
+            after.events.push(PoolEvent::Broken {
+                error: cause.clone(),
+            });
         });
         self.notify();
     }
@@ -200,7 +213,8 @@ impl Shared {
 
     /// Waits until every worker has ended and every task is told its end.
     pub(super) fn wait_ended(&self, deadline: Option<Instant>) -> bool {
-        self.wait(deadline, |state| (state.keepers == 0).then_some(())).is_some()
+        self.wait(deadline, |state| (state.keepers == 0).then_some(()))
+            .is_some()
     }
 
     /// Makes it so many slots; their keepers start the workers.
@@ -237,7 +251,11 @@ impl State {
     /// Makes so many slots be in use; gives those that need a keeper.
     fn lay_out(&mut self, all: usize, name: &str) -> Vec<usize> {
         let is_used = |slot: &Slot| slot.status != Status::Vacant;
-        let mut used = self.slots.iter().filter(|slot| is_used(slot) && !slot.surplus).count();
+        let mut used = self
+            .slots
+            .iter()
+            .filter(|slot| is_used(slot) && !slot.surplus)
+            .count();
         // The first stay, so that names stay low; a slot that is about to go may stay as well.
         for slot in self
             .slots
@@ -249,7 +267,12 @@ impl State {
                 used += 1;
             }
         }
-        for slot in self.slots.iter_mut().rev().filter(|slot| is_used(slot) && !slot.surplus) {
+        for slot in self
+            .slots
+            .iter_mut()
+            .rev()
+            .filter(|slot| is_used(slot) && !slot.surplus)
+        {
             if used > all {
                 slot.surplus = true;
                 used -= 1;
@@ -292,6 +315,8 @@ impl AtExit for Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("name", &self.settings.name).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("name", &self.settings.name)
+            .finish_non_exhaustive()
     }
 }

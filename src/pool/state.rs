@@ -198,7 +198,9 @@ impl Slot {
         let mut pieces = Vec::new();
         self.count -= count.min(self.count);
         while count > 0 {
-            let Some(first) = self.given.front_mut() else { break };
+            let Some(first) = self.given.front_mut() else {
+                break;
+            };
             let piece = first.piece.split(count);
             count -= piece.len();
             if first.piece.len() == 0 {
@@ -211,10 +213,14 @@ impl Slot {
 
     /// Takes back what was not begun, in its order. What is left in `given` was begun.
     pub(super) fn recall(&mut self) -> Result<Vec<Piece>, Corrupt> {
-        let Some(worker) = &self.worker else { return Ok(Vec::new()) };
+        let Some(worker) = &self.worker else {
+            return Ok(Vec::new());
+        };
         let mut begun = 0;
         let positions = self.given.iter().flat_map(Given::positions);
-        worker.front.recall(positions, |is_begun| begun += u64::from(is_begun))?;
+        worker
+            .front
+            .recall(positions, |is_begun| begun += u64::from(is_begun))?;
         let kept = self.take_ended(begun);
         let back: Vec<Piece> = self.given.drain(..).map(|given| given.piece).collect();
         self.used -= self.count.min(self.used);
@@ -245,7 +251,9 @@ impl Slot {
 
     /// Whether its first task travels as a parcel; then nothing is given on top, and nothing recalled.
     pub(super) fn has_parcel(&self) -> bool {
-        self.given.front().is_some_and(|given| given.piece.batch.is_parcel())
+        self.given
+            .front()
+            .is_some_and(|given| given.piece.batch.is_parcel())
     }
 }
 
@@ -264,7 +272,8 @@ impl Given {
             }
             (index, here)
         });
-        all.filter(move |&(index, _)| index >= from).map(|(_, position)| position)
+        all.filter(move |&(index, _)| index >= from)
+            .map(|(_, position)| position)
     }
 }
 
@@ -297,7 +306,11 @@ impl State {
     }
 
     /// Takes everything that waits out of the queue, for this reason.
-    pub(super) fn drop_queue(&mut self, after: &mut After, error: impl Fn(&'static str) -> TaskError) {
+    pub(super) fn drop_queue(
+        &mut self,
+        after: &mut After,
+        error: impl Fn(&'static str) -> TaskError,
+    ) {
         self.queued = 0;
         after.failed.extend(
             self.queue
@@ -332,9 +345,12 @@ impl State {
 
     /// Makes spares active, where workers are missing.
     pub(super) fn promote(&mut self) {
-        let mut missing = self
-            .want
-            .saturating_sub(self.slots.iter().filter(|slot| slot.status == Status::Active).count());
+        let mut missing = self.want.saturating_sub(
+            self.slots
+                .iter()
+                .filter(|slot| slot.status == Status::Active)
+                .count(),
+        );
         for slot in &mut self.slots {
             if missing > 0 && slot.status == Status::Spare && !slot.surplus {
                 slot.status = Status::Active;
@@ -345,7 +361,8 @@ impl State {
 
     /// Takes all tasks of a sink out that were not begun; with `kill` those that run as well.
     pub(super) fn withdraw(&mut self, sink: &Arc<dyn Sink>, kill: bool, after: &mut After) {
-        let is_its = |piece: &Piece| std::ptr::addr_eq(Arc::as_ptr(&piece.batch.sink), Arc::as_ptr(sink));
+        let is_its =
+            |piece: &Piece| std::ptr::addr_eq(Arc::as_ptr(&piece.batch.sink), Arc::as_ptr(sink));
         let mut withdrawn = Vec::new();
         for piece in std::mem::take(&mut self.queue) {
             if is_its(&piece) {

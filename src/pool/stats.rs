@@ -86,10 +86,24 @@ pub struct WorkerStats {
 impl PoolStats {
     pub(super) fn take(shared: &Shared) -> PoolStats {
         let (queued, running, mut workers, restarts) = shared.look(|state| {
-            let slots = || state.slots.iter().filter(|slot| slot.status != Status::Vacant);
+            let slots = || {
+                state
+                    .slots
+                    .iter()
+                    .filter(|slot| slot.status != Status::Vacant)
+            };
             let running = slots().map(|slot| slot.count).sum();
-            let restarts = state.slots.iter().map(|slot| slot.starts.saturating_sub(1)).sum();
-            (state.queued, running, slots().map(WorkerStats::take).collect::<Vec<_>>(), restarts)
+            let restarts = state
+                .slots
+                .iter()
+                .map(|slot| slot.starts.saturating_sub(1))
+                .sum();
+            (
+                state.queued,
+                running,
+                slots().map(WorkerStats::take).collect::<Vec<_>>(),
+                restarts,
+            )
         });
         // Reading files, without the pool's lock.
         for worker in &mut workers {
@@ -108,7 +122,11 @@ impl PoolStats {
 
 impl WorkerStats {
     fn take(slot: &Slot) -> WorkerStats {
-        let now_busy = if slot.count > 0 { slot.moved.elapsed() } else { Duration::ZERO };
+        let now_busy = if slot.count > 0 {
+            slot.moved.elapsed()
+        } else {
+            Duration::ZERO
+        };
         let age = slot.started.elapsed().as_secs_f64();
         WorkerStats {
             name: slot.name.clone(),

@@ -134,7 +134,9 @@ impl<T: DeserializeOwned> Task<T> {
         match self.join_until(None) {
             Ok(output) => Ok(output),
             Err(TaskTimeoutError::Failed(error)) => Err(error),
-            Err(TaskTimeoutError::Timeout { .. }) => unreachable!("a wait without a deadline ended at its deadline"),
+            Err(TaskTimeoutError::Timeout { .. }) => {
+                unreachable!("a wait without a deadline ended at its deadline")
+            }
         }
     }
 
@@ -267,7 +269,11 @@ impl<T: DeserializeOwned> IntoFuture for Task<T> {
 }
 
 /// The output of one task.
-pub(super) fn decode<T: DeserializeOwned>(task: &'static str, left: Left, outcomes: &Outcomes) -> Result<T, TaskError> {
+pub(super) fn decode<T: DeserializeOwned>(
+    task: &'static str,
+    left: Left,
+    outcomes: &Outcomes,
+) -> Result<T, TaskError> {
     let decoded = match left {
         Left::Output(range) => wire::decode(outcomes.bytes(range), Vec::new()),
         Left::Other(other) => match *other {
@@ -307,10 +313,14 @@ impl<T> Task<T> {
     /// The pid of the process that it runs in; `None` while it waits, and when it has ended.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        let is_its = |sink: &Arc<dyn Sink>| std::ptr::addr_eq(Arc::as_ptr(sink), Arc::as_ptr(&self.sink));
+        let is_its =
+            |sink: &Arc<dyn Sink>| std::ptr::addr_eq(Arc::as_ptr(sink), Arc::as_ptr(&self.sink));
         self.shared.look(|state| {
             let mut slots = state.slots.iter();
-            let slot = slots.find(|slot| slot.running().is_some_and(|piece| is_its(&piece.batch.sink)))?;
+            let slot = slots.find(|slot| {
+                slot.running()
+                    .is_some_and(|piece| is_its(&piece.batch.sink))
+            })?;
             slot.worker.as_ref().map(|worker| worker.process.pid())
         })
     }

@@ -23,15 +23,22 @@ impl ProcessWorker for Bench {
     type Output = ();
 
     fn run(self) {
-        let Some(mut lane) = self.lane.open() else { return };
+        let Some(mut lane) = self.lane.open() else {
+            return;
+        };
         process::catch_panics();
         let mut output = Vec::new();
         while let Some(given) = lane.next() {
             output.clear();
-            let value = given.parcel.map_or(Value::Bytes(given.bytes.as_slice()), Value::Parcel);
+            let value = given
+                .parcel
+                .map_or(Value::Bytes(given.bytes.as_slice()), Value::Parcel);
             let performed = match process::find_number(given.kind) {
                 Some(perform) => perform(value, &mut output),
-                None => Performed::mishap(Mishap::BadValue(format!("no worker has the number {}", given.kind))),
+                None => Performed::mishap(Mishap::BadValue(format!(
+                    "no worker has the number {}",
+                    given.kind
+                ))),
             };
             match performed {
                 Performed::Returned(along) => lane.answer(&output, along),

@@ -125,19 +125,27 @@ impl Builder {
 
     /// Sets an environment variable of the child. Default: the parent's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Builder {
-        self.environment
-            .push(Change::Set(name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment.push(Change::Set(
+            name.as_ref().to_owned(),
+            value.as_ref().to_owned(),
+        ));
         self
     }
 
     /// Sets several.
-    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (N, V)>) -> Builder {
-        variables.into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Builder {
+        variables
+            .into_iter()
+            .fold(self, |builder, (name, value)| builder.env(name, value))
     }
 
     /// Removes an environment variable for the child.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Builder {
-        self.environment.push(Change::Remove(name.as_ref().to_owned()));
+        self.environment
+            .push(Change::Remove(name.as_ref().to_owned()));
         self
     }
 
@@ -151,14 +159,20 @@ impl Builder {
     /// the program. Under `#[offspring::test]` the test harness needs the arguments for itself: there the
     /// child does not get these.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Builder {
-        self.arguments.get_or_insert_default().push(argument.as_ref().to_owned());
+        self.arguments
+            .get_or_insert_default()
+            .push(argument.as_ref().to_owned());
         self
     }
 
     /// Adds arguments; an empty list means none.
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Builder {
         let list = self.arguments.get_or_insert_default();
-        list.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        list.extend(
+            arguments
+                .into_iter()
+                .map(|argument| argument.as_ref().to_owned()),
+        );
         self
     }
 
@@ -279,12 +293,17 @@ impl Builder {
         let (detached, keeps_descriptors) = (self.detached, self.keeps_descriptors);
         let (value, channel, has_belongings) = match value {
             Sent::Bytes(bytes) => (Some(bytes), None, false),
-            Sent::Channel { end, has_belongings } => (None, Some(end), has_belongings),
+            Sent::Channel {
+                end,
+                has_belongings,
+            } => (None, Some(end), has_belongings),
         };
         let image = match self.program {
             // It is this image that is executed.
             None => None,
-            Some(_) => Some(sys::image_identity().map_err(SpawnError::io("read this program's image"))?),
+            Some(_) => {
+                Some(sys::image_identity().map_err(SpawnError::io("read this program's image"))?)
+            }
         };
         let lives = (!detached).then(sys::pipe).transpose();
         let (theirs, life) = lives.map_err(SpawnError::io("make a pipe"))?.unzip();
@@ -323,7 +342,10 @@ impl Builder {
         if depth >= limit {
             return Err(SpawnError::TooDeep { depth });
         }
-        let name = self.name.clone().unwrap_or_else(|| default_name(registered));
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| default_name(registered));
         let wrong = match name.len() {
             0 => Some("is empty".to_owned()),
             length if length > NAME_MAX => Some(format!("has {length} bytes")),
@@ -345,7 +367,12 @@ impl Builder {
     }
 
     /// Starts the image. Gives also which file its stderr is, and what becomes its stdin and stdout later.
-    fn exec(self, name: &str, entry: &Entry, limit: Limit) -> Result<(Start, (u64, u64), [Option<OwnedFd>; 2], Pipes), SpawnError> {
+    fn exec(
+        self,
+        name: &str,
+        entry: &Entry,
+        limit: Limit,
+    ) -> Result<(Start, (u64, u64), [Option<OwnedFd>; 2], Pipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let open = |stdio: Stdio, which| stdio.open(which, name).map_err(stdio_error());
         // Without one it is empty.
@@ -355,7 +382,8 @@ impl Builder {
         };
         let (stdout, stdout_end) = open(self.stdout.unwrap_or_else(Stdio::inherit), 1)?;
         let (stderr, stderr_end) = open(self.stderr.unwrap_or_else(Stdio::inherit), 2)?;
-        let (lifeline, theirs) = sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
+        let (lifeline, theirs) =
+            sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
         let mut later = [stdin, None];
 
         let mut command = self.program.map_or_else(sys::this_program, Command::new);
@@ -365,7 +393,9 @@ impl Builder {
         command.stdin(theirs).stderr(early_stderr);
         match entry {
             Entry::Main => {
-                let arguments = self.arguments.unwrap_or_else(|| std::env::args_os().skip(1).collect());
+                let arguments = self
+                    .arguments
+                    .unwrap_or_else(|| std::env::args_os().skip(1).collect());
                 command.args(arguments).stdout(stdout);
             }
             Entry::Test(path) => {

@@ -35,7 +35,10 @@ pub(crate) enum Finished {
 }
 
 /// Receives the worker, calls `started`, runs it. The `Err` says why there is no worker.
-pub(crate) fn run<W: ProcessWorker>(value: Arrived, started: &dyn Fn()) -> Result<Finished, String> {
+pub(crate) fn run<W: ProcessWorker>(
+    value: Arrived,
+    started: &dyn Fn(),
+) -> Result<Finished, String> {
     let worker: W = value.take()?;
     started();
     Ok(match catch_unwind(AssertUnwindSafe(|| worker.run())) {
@@ -56,7 +59,9 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
     let lifeline = match sys::take_stdin() {
         Ok(lifeline) => Arc::new(lifeline),
         Err(error) => {
-            eprintln!("offspring: this process was started as a child, but its lifeline is missing: {error}");
+            eprintln!(
+                "offspring: this process was started as a child, but its lifeline is missing: {error}"
+            );
             std::process::exit(EXIT_START);
         }
     };
@@ -77,7 +82,10 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
     let code = match finished {
         Finished::Panicked(message) => {
             if let Some(report) = untold_panic(cut_message(message)) {
-                answer(&Answer::Panicked { in_run: true, report });
+                answer(&Answer::Panicked {
+                    in_run: true,
+                    report,
+                });
             }
             EXIT_PANIC
         }
@@ -87,7 +95,9 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
         }
         Finished::Returned(packet) => {
             if let Err(error) = handshake::tell_output(lifeline.as_fd(), packet) {
-                answer(&Answer::Unsendable(format!("it could not be sent: {error}")));
+                answer(&Answer::Unsendable(format!(
+                    "it could not be sent: {error}"
+                )));
             }
             0
         }
@@ -96,15 +106,21 @@ pub(crate) fn become_child(settle: impl FnOnce(Identity, Entry)) -> ! {
 }
 
 /// Receives the worker and runs it. The `Err` says why there is none.
-fn work(lifeline: &Arc<OwnedFd>, settle: impl FnOnce(Identity, Entry), answer: &dyn Fn(&Answer)) -> Result<Finished, Answer> {
+fn work(
+    lifeline: &Arc<OwnedFd>,
+    settle: impl FnOnce(Identity, Entry),
+    answer: &dyn Fn(&Answer),
+) -> Result<Finished, Answer> {
     let (hello, value) = arrive(lifeline)?;
-    let run =
-        registry::find(&hello.worker).ok_or_else(|| Answer::Mismatch(format!("worker `{}` is not registered in it", hello.worker)))?;
+    let run = registry::find(&hello.worker).ok_or_else(|| {
+        Answer::Mismatch(format!("worker `{}` is not registered in it", hello.worker))
+    })?;
     settle(hello.identity, hello.entry);
     let value = match value {
-        Arrived::Channel(channel) if hello.has_belongings => {
-            Arrived::Channel(companion::receive(channel).map_err(|error| failed("receive what belongs to it", error))?)
-        }
+        Arrived::Channel(channel) if hello.has_belongings => Arrived::Channel(
+            companion::receive(channel)
+                .map_err(|error| failed("receive what belongs to it", error))?,
+        ),
         value => value,
     };
     run(value, &|| answer(&Answer::Started)).map_err(Answer::BadValue)
@@ -129,33 +145,47 @@ fn arrive(lifeline: &Arc<OwnedFd>) -> Result<(Hello, Arrived), Answer> {
     let given = hello.stdio.iter().filter(|given| **given).count();
     // Those for which no number was free are missing at the end.
     if fds.len() != given + usize::from(hello.value.is_none()) + usize::from(!hello.detached) {
-        return Err(Answer::Failed("no descriptors were free for what its parent gave it".to_owned()));
+        return Err(Answer::Failed(
+            "no descriptors were free for what its parent gave it".to_owned(),
+        ));
     }
     let mut fds = fds.into_iter();
-    let stdio = hello.stdio.map(|given| if given { fds.next() } else { None });
+    let stdio = hello
+        .stdio
+        .map(|given| if given { fds.next() } else { None });
     let value = hello.value.take();
     let channel = if value.is_none() { fds.next() } else { None };
     let life = fds.next();
     // From here on the end of the parent is our end.
-    lifeline::hold(lifeline.clone(), life).map_err(|error| failed("tie its life to its parent's", error))?;
+    lifeline::hold(lifeline.clone(), life)
+        .map_err(|error| failed("tie its life to its parent's", error))?;
     sys::close_inherited(if hello.keeps_descriptors {
         Keep::AllButMemory
     } else {
         Keep::Nothing
     });
-    take_stdio(lifeline, hello.early, stdio).map_err(|error| failed("set up stdin, stdout and stderr", error))?;
+    take_stdio(lifeline, hello.early, stdio)
+        .map_err(|error| failed("set up stdin, stdout and stderr", error))?;
     let value = match value {
         Some(bytes) => Arrived::Bytes(bytes),
-        None => Arrived::Channel(handshake::channel_around(channel).map_err(|error| failed("make a channel", error))?),
+        None => Arrived::Channel(
+            handshake::channel_around(channel).map_err(|error| failed("make a channel", error))?,
+        ),
     };
     Ok((hello, value))
 }
 
-fn take_stdio(lifeline: &OwnedFd, early: (u64, u64), [stdin, stdout, stderr]: [Option<OwnedFd>; 3]) -> io::Result<()> {
+fn take_stdio(
+    lifeline: &OwnedFd,
+    early: (u64, u64),
+    [stdin, stdout, stderr]: [Option<OwnedFd>; 3],
+) -> io::Result<()> {
     // What a test harness printed so far goes where its stdout went, not into the worker's.
     let _ = io::stdout().flush();
     sys::set_stdio(stdin, stdout, None)?;
-    stderr.map_or(Ok(()), |stderr| early::settle(lifeline.as_fd(), early, stderr))
+    stderr.map_or(Ok(()), |stderr| {
+        early::settle(lifeline.as_fd(), early, stderr)
+    })
 }
 
 const MESSAGE_MAX: usize = 8 << 10;
@@ -206,7 +236,12 @@ fn report_panics(lifeline: &Arc<OwnedFd>) {
 /// Rust's own line says `thread 'main'` of the main thread of any process.
 fn say_who_panics() {
     let me = current::this_process();
-    let _ = writeln!(io::stderr(), "in process `{}` (pid {}):", me.name(), me.pid());
+    let _ = writeln!(
+        io::stderr(),
+        "in process `{}` (pid {}):",
+        me.name(),
+        me.pid()
+    );
 }
 
 /// The same for a program: ipc-channel's panics that we turn into errors are not printed.
@@ -221,7 +256,10 @@ pub(crate) fn hide_contained_panics() {
 }
 
 /// What Rust says when a panic cannot go on: that panic itself was told before, and says why.
-const CONSEQUENCES: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+const CONSEQUENCES: [&str; 2] = [
+    "panic in a destructor during cleanup",
+    "panic in a function that cannot unwind",
+];
 
 fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
     let message = wire::panic_text(info.payload());
@@ -238,7 +276,12 @@ fn tell_panic(panics: &Panics, info: &PanicHookInfo<'_>) {
     let report = panic_report(info);
     let told = within && {
         let report = report.clone();
-        handshake::tell(panics.lifeline.as_fd(), &Answer::Panicked { in_run, report }, &[]).is_ok()
+        handshake::tell(
+            panics.lifeline.as_fd(),
+            &Answer::Panicked { in_run, report },
+            &[],
+        )
+        .is_ok()
     };
     if in_run {
         *sys::lock(&panics.last) = Some((report, told));
@@ -250,7 +293,15 @@ fn tell_cause(panics: &Panics) {
     if let Some((report, told)) = &mut *sys::lock(&panics.last) {
         if !*told {
             let report = report.clone();
-            *told = handshake::tell(panics.lifeline.as_fd(), &Answer::Panicked { in_run: true, report }, &[]).is_ok();
+            *told = handshake::tell(
+                panics.lifeline.as_fd(),
+                &Answer::Panicked {
+                    in_run: true,
+                    report,
+                },
+                &[],
+            )
+            .is_ok();
         }
     }
 }
@@ -275,7 +326,8 @@ pub(crate) fn caught_panic(message: String) -> PanicReport {
 
 pub(crate) fn panic_report(info: &PanicHookInfo<'_>) -> PanicReport {
     let backtrace = std::backtrace::Backtrace::capture();
-    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| cut(backtrace.to_string(), BACKTRACE_MAX));
+    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured)
+        .then(|| cut(backtrace.to_string(), BACKTRACE_MAX));
     PanicReport::new(
         cut_message(wire::panic_text(info.payload())),
         info.location().map(ToString::to_string),
@@ -297,7 +349,9 @@ pub(crate) fn cut_message(message: String) -> String {
 /// came after too many others that were caught, or without a hook: then it was passed on from another
 /// thread, or the worker put a hook of its own in the way.
 fn untold_panic(message: String) -> Option<PanicReport> {
-    let last = PANICS.get().and_then(|panics| sys::lock(&panics.last).take());
+    let last = PANICS
+        .get()
+        .and_then(|panics| sys::lock(&panics.last).take());
     match last {
         Some((report, told)) if report.message == message => (!told).then_some(report),
         _ => Some(bare_report(message)),
@@ -305,12 +359,17 @@ fn untold_panic(message: String) -> Option<PanicReport> {
 }
 
 fn thread_name() -> Option<String> {
-    std::thread::current().name().map(|name| cut(name.to_owned(), THREAD_MAX))
+    std::thread::current()
+        .name()
+        .map(|name| cut(name.to_owned(), THREAD_MAX))
 }
 
 fn cut(mut text: String, limit: usize) -> String {
     if text.len() > limit {
-        let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        let end = (0..=limit)
+            .rev()
+            .find(|&end| text.is_char_boundary(end))
+            .unwrap_or(0);
         text.truncate(end);
         text.push_str(" [cut]");
     }

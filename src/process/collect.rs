@@ -81,16 +81,25 @@ impl<T: DeserializeOwned> Process<T> {
     /// # Errors
     ///
     /// [`JoinTimeoutError::Timeout`], and no other.
-    pub fn join_with_output_timeout(&mut self, timeout: Duration) -> Result<Output<T>, JoinTimeoutError> {
+    pub fn join_with_output_timeout(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Output<T>, JoinTimeoutError> {
         // A deadline that the clock cannot express is none.
         let deadline = Instant::now().checked_add(timeout);
         self.collect(deadline);
-        let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map_or(timeout, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
         let result = match self.join_timeout(left) {
             Ok(output) => Ok(output),
             Err(JoinTimeoutError::Failed(error)) => Err(error),
             Err(JoinTimeoutError::Timeout { name, pid, .. }) => {
-                return Err(JoinTimeoutError::Timeout { name, pid, after: timeout });
+                return Err(JoinTimeoutError::Timeout {
+                    name,
+                    pid,
+                    after: timeout,
+                });
             }
         };
         Ok(self.output(result))
@@ -98,7 +107,11 @@ impl<T: DeserializeOwned> Process<T> {
 
     fn output(&mut self, result: Result<T, JoinError>) -> Output<T> {
         let [stdout, stderr] = std::mem::take(&mut self.pipes.collected);
-        Output { stdout, stderr, result }
+        Output {
+            stdout,
+            stderr,
+            result,
+        }
     }
 }
 
@@ -116,7 +129,10 @@ impl<T> Process<T> {
             .into_iter()
             .flatten()
             .collect();
-            match pidfd.as_ref().map(|pidfd| pidfd.wait_or_any(&pipes, deadline)) {
+            match pidfd
+                .as_ref()
+                .map(|pidfd| pidfd.wait_or_any(&pipes, deadline))
+            {
                 Some(Ok(Some(false))) => self.read(0),
                 Some(Ok(Some(true))) | None => ended = true,
                 // No memory to wait with, or too late: the join says what comes of it.

@@ -97,7 +97,9 @@ impl Belongings {
 /// In the child; gives the channel back.
 pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
     let channel: Inlet<Belongings> = Inlet::new(channel.to());
-    let belongings = channel.recv(None).map_err(|failure| io::Error::other(format!("{failure:?}")))?;
+    let belongings = channel
+        .recv(None)
+        .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
     for (name, packet) in belongings.0 {
         if let Some(companion) = companions().find(|companion| companion.name == name) {
             (companion.receive)(packet);

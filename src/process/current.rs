@@ -216,7 +216,10 @@ pub fn current() -> CurrentProcess {
 /// This process itself, whatever runs on this thread.
 pub(crate) fn this_process() -> CurrentProcess {
     CurrentProcess {
-        identity: IDENTITY.get().cloned().unwrap_or_else(|| Arc::new(Identity::of_main())),
+        identity: IDENTITY
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Identity::of_main())),
     }
 }
 

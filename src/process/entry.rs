@@ -85,7 +85,11 @@ fn enter(entry: Entry) {
 /// # Panics
 ///
 /// If the body panics, with its panic, or if it does not end within `limit`.
-pub fn with_deadline<R: Send + 'static>(path: &'static str, limit: Duration, body: impl FnOnce() -> R + Send + 'static) -> R {
+pub fn with_deadline<R: Send + 'static>(
+    path: &'static str,
+    limit: Duration,
+    body: impl FnOnce() -> R + Send + 'static,
+) -> R {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name(path.to_owned())

@@ -51,7 +51,10 @@ pub(crate) fn finish_before_exit(finisher: &Arc<dyn AtExit>) {
 }
 
 fn finishers() -> Vec<Arc<dyn AtExit>> {
-    sys::lock(&FINISHERS).iter().filter_map(Weak::upgrade).collect()
+    sys::lock(&FINISHERS)
+        .iter()
+        .filter_map(Weak::upgrade)
+        .collect()
 }
 
 /// What the reaper does when the program's end wakes it.
@@ -70,7 +73,11 @@ extern "C" fn at_exit() {
         // A copy that host code forked: the children are not its own, and no reaper runs in it.
         return;
     }
-    let finishers = if is_harness() { Vec::new() } else { finishers() };
+    let finishers = if is_harness() {
+        Vec::new()
+    } else {
+        finishers()
+    };
     if !finishers.is_empty() {
         reaper::announce_exit();
     }
@@ -80,7 +87,9 @@ extern "C" fn at_exit() {
         std::mem::forget(finisher);
     }
     EXITING.store(true, Ordering::SeqCst);
-    let daemons: Vec<_> = children().filter(|child| child.daemon || is_harness()).collect();
+    let daemons: Vec<_> = children()
+        .filter(|child| child.daemon || is_harness())
+        .collect();
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);
     }
@@ -104,7 +113,9 @@ extern "C" fn at_exit() {
 }
 
 fn children() -> impl Iterator<Item = Arc<Running>> {
-    let of_ours = |child: &Arc<Running>| !child.is_detached() && !(child.is_on_thread() && (child.daemon || is_harness()));
+    let of_ours = |child: &Arc<Running>| {
+        !child.is_detached() && !(child.is_on_thread() && (child.daemon || is_harness()))
+    };
     // A thread that nobody waits for ends with the program.
     reaper::running().into_iter().filter(of_ours)
 }

@@ -121,8 +121,17 @@ impl Running {
         Running::in_state(pid, identity, worker, State::Running(life))
     }
 
-    pub(crate) fn on_thread(identity: &Identity, worker: &'static str, thread: OnThread) -> Running {
-        Running::in_state(std::process::id(), identity, worker, State::OnThread(thread))
+    pub(crate) fn on_thread(
+        identity: &Identity,
+        worker: &'static str,
+        thread: OnThread,
+    ) -> Running {
+        Running::in_state(
+            std::process::id(),
+            identity,
+            worker,
+            State::OnThread(thread),
+        )
     }
 
     fn in_state(pid: u32, identity: &Identity, worker: &'static str, state: State) -> Running {
@@ -195,9 +204,13 @@ impl Running {
     /// Takes the status of the process, if it has ended; called by whoever sees that: the reaper, or a thread that joins.
     pub(crate) fn reap(&self) {
         let mut state = self.state();
-        let State::Running(life) = &*state else { return };
+        let State::Running(life) = &*state else {
+            return;
+        };
         // Under the lock: a status can be taken once.
-        let Some(status) = life.pidfd.status() else { return };
+        let Some(status) = life.pidfd.status() else {
+            return;
+        };
         // Before anybody learns of the end: who joined it does not find it among the running. And before the status is taken: that
         // would wake the reaper in vain.
         reaper::forget(self.id, &life.pidfd);
@@ -214,7 +227,9 @@ impl Running {
     fn join(&self, deadline: Option<Instant>) -> bool {
         if let Some(pidfd) = self.take_watch() {
             // An error is no memory to wait with.
-            let ended = pidfd.wait_or_any(&[], deadline).is_ok_and(|ended| ended.is_some());
+            let ended = pidfd
+                .wait_or_any(&[], deadline)
+                .is_ok_and(|ended| ended.is_some());
             if ended {
                 self.reap();
             }
@@ -371,7 +386,9 @@ impl<T: DeserializeOwned> Process<T> {
         match self.join_until(None) {
             Ok(output) => Ok(output),
             Err(JoinTimeoutError::Failed(error)) => Err(error),
-            Err(JoinTimeoutError::Timeout { .. }) => unreachable!("a wait without a deadline ended at its deadline"),
+            Err(JoinTimeoutError::Timeout { .. }) => {
+                unreachable!("a wait without a deadline ended at its deadline")
+            }
         }
     }
 

@@ -58,8 +58,11 @@ pub(crate) struct Hello {
 impl Hello {
     /// Whether the process that reads this runs the program that wrote it; if not, what differs.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let Some(meant) = self.image else { return Ok(()) };
-        let image = sys::image_identity().map_err(|error| format!("its own image cannot be read: {error}"))?;
+        let Some(meant) = self.image else {
+            return Ok(());
+        };
+        let image = sys::image_identity()
+            .map_err(|error| format!("its own image cannot be read: {error}"))?;
         if image == meant {
             return Ok(());
         }
@@ -126,7 +129,11 @@ pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Packet) -> io::Result<
         Err(packet) => {
             let (sender, receiver) = ipc_channel::ipc::channel()?;
             wire::send(&sender, packet).map_err(Failure::into_io)?;
-            tell(socket, &Answer::Parcel, &[descriptor::socket_of(&receiver)?.as_fd()])
+            tell(
+                socket,
+                &Answer::Parcel,
+                &[descriptor::socket_of(&receiver)?.as_fd()],
+            )
         }
     }
 }
@@ -148,26 +155,37 @@ pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Packet> {
     })
 }
 
-pub(crate) fn tell<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn tell<M: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &M,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let encoded = wire::encode(message).map_err(io::Error::other)?;
     sys::send_packet(socket, &encoded.bytes, fds)
 }
 
 /// `None` is the end of the stream.
-pub(crate) fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+pub(crate) fn hear<M: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     understand(sys::recv_packet(socket, PACKET_MAX)?)
 }
 
 /// As [`hear`], for what is there already; `WouldBlock` if nothing is.
-pub(crate) fn hear_now<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+pub(crate) fn hear_now<M: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     understand(sys::try_recv_packet(socket, PACKET_MAX)?)
 }
 
-fn understand<M: DeserializeOwned>((bytes, fds): (Vec<u8>, Vec<OwnedFd>)) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+fn understand<M: DeserializeOwned>(
+    (bytes, fds): (Vec<u8>, Vec<OwnedFd>),
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let message = wire::decode(&bytes, Vec::new()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let message = wire::decode(&bytes, Vec::new())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(Some((message, fds)))
 }
 
@@ -179,7 +197,9 @@ pub(crate) fn next_order(socket: BorrowedFd<'_>) -> Option<Order> {
 
 /// The end of a channel that came as a descriptor.
 pub(crate) fn channel_around(socket: Option<OwnedFd>) -> io::Result<OpaqueIpcReceiver> {
-    descriptor::receiver_around(socket.ok_or_else(|| io::Error::other("no descriptor was free for it"))?)
+    descriptor::receiver_around(
+        socket.ok_or_else(|| io::Error::other("no descriptor was free for it"))?,
+    )
 }
 
 #[cfg(test)]
@@ -204,14 +224,29 @@ mod tests {
             has_belongings: false,
             value: Some(vec![8; 100]),
         };
-        let report = PanicReport::new("message".to_owned(), Some("place".to_owned()), None, Some("backtrace".to_owned()));
+        let report = PanicReport::new(
+            "message".to_owned(),
+            Some("place".to_owned()),
+            None,
+            Some("backtrace".to_owned()),
+        );
         let answers = [
             Answer::Mismatch("another".to_owned()),
-            Answer::Panicked { in_run: true, report },
+            Answer::Panicked {
+                in_run: true,
+                report,
+            },
             Answer::Returned(vec![9; 100]),
         ];
-        let mut frames = vec![wire::encode(&hello).unwrap().bytes, wire::encode(&Order::Stop).unwrap().bytes];
-        frames.extend(answers.iter().map(|answer| wire::encode(answer).unwrap().bytes));
+        let mut frames = vec![
+            wire::encode(&hello).unwrap().bytes,
+            wire::encode(&Order::Stop).unwrap().bytes,
+        ];
+        frames.extend(
+            answers
+                .iter()
+                .map(|answer| wire::encode(answer).unwrap().bytes),
+        );
         frames
     }
 
@@ -223,9 +258,16 @@ mod tests {
                 1 => frame.splice(at..at, random.bytes(16)).for_each(drop),
                 // The longest length that a frame can say.
                 2 => frame
-                    .splice(at..at, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])
+                    .splice(
+                        at..at,
+                        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+                    )
                     .for_each(drop),
-                _ => frame.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.below(256) as u8),
+                _ => frame
+                    .iter_mut()
+                    .skip(at)
+                    .take(1)
+                    .for_each(|byte| *byte = random.below(256) as u8),
             }
         }
         frame
@@ -234,7 +276,9 @@ mod tests {
     /// `OFFSPRING_MUTATIONS` says how many (default 50,000).
     #[test]
     fn changed_packets_are_messages_or_errors() {
-        let count = std::env::var("OFFSPRING_MUTATIONS").map_or(50_000, |count| count.parse().expect("OFFSPRING_MUTATIONS is a number"));
+        let count = std::env::var("OFFSPRING_MUTATIONS").map_or(50_000, |count| {
+            count.parse().expect("OFFSPRING_MUTATIONS is a number")
+        });
         let (frames, mut random, mut errors) = (frames(), Random::new(), 0);
         for round in 0..count {
             let frame = mutate(frames[round % frames.len()].clone(), &mut random);
@@ -249,7 +293,15 @@ mod tests {
     #[test]
     fn packets_of_every_length_are_received_whole_or_refused() {
         let (parent, child) = sys::packet_pair().unwrap();
-        for length in [1, 2, 100, PACKET_MAX - 1, PACKET_MAX, PACKET_MAX + 1, 3 * PACKET_MAX] {
+        for length in [
+            1,
+            2,
+            100,
+            PACKET_MAX - 1,
+            PACKET_MAX,
+            PACKET_MAX + 1,
+            3 * PACKET_MAX,
+        ] {
             // Two wait, so that the length of all is not the length of one.
             let packets = [vec![1; length], vec![2; 10]];
             packets
@@ -260,7 +312,10 @@ mod tests {
                 Ok((bytes, _)) => assert!(bytes == packets[0] && length <= PACKET_MAX, "{length}"),
                 Err(error) => assert!(length > PACKET_MAX, "{length}: {error}"),
             }
-            assert_eq!(sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, packets[1]);
+            assert_eq!(
+                sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap().0,
+                packets[1]
+            );
         }
         let nothing = sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
@@ -268,8 +323,17 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             sys::send_packet(parent.as_fd(), b"late", &[]).unwrap();
         });
-        assert_eq!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, b"late");
+        assert_eq!(
+            sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0,
+            b"late"
+        );
         late.join().unwrap();
-        assert!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0.is_empty(), "the end");
+        assert!(
+            sys::recv_packet(child.as_fd(), PACKET_MAX)
+                .unwrap()
+                .0
+                .is_empty(),
+            "the end"
+        );
     }
 }

@@ -135,7 +135,11 @@ thread_local! {
 /// Asks what this thread knows; `None` if no worker runs on it.
 fn here<R>(ask: impl FnOnce(&mut Here) -> R) -> Option<R> {
     // A thread that is about to end, or a panic in between, knows nothing.
-    let asked = HERE.try_with(|here| here.try_borrow_mut().ok().and_then(|mut here| here.as_mut().map(ask)));
+    let asked = HERE.try_with(|here| {
+        here.try_borrow_mut()
+            .ok()
+            .and_then(|mut here| here.as_mut().map(ask))
+    });
     asked.ok().flatten()
 }
 
@@ -175,7 +179,13 @@ pub(crate) fn spawn<T: DeserializeOwned>(
 ) -> Result<Process<T>, SpawnError> {
     let asked = Arc::new(Asked::default());
     let (name, pid) = (identity.name.clone(), std::process::id());
-    let running = Running::on_thread(&identity, worker, OnThread { asked: asked.clone() });
+    let running = Running::on_thread(
+        &identity,
+        worker,
+        OnThread {
+            asked: asked.clone(),
+        },
+    );
     let running = Arc::new(running);
     let (started, start) = mpsc::sync_channel(1);
     let here = Here {
@@ -185,7 +195,10 @@ pub(crate) fn spawn<T: DeserializeOwned>(
     };
     let on_thread = running.clone();
     let body = move || work(here, run, value, &on_thread, &started);
-    let thread = thread::Builder::new().name(name.clone()).stack_size(STACK).spawn(body);
+    let thread = thread::Builder::new()
+        .name(name.clone())
+        .stack_size(STACK)
+        .spawn(body);
     thread.map_err(SpawnError::io("start a thread"))?;
     match start.recv_timeout(timeout) {
         Ok(Ok(())) => Ok(Process::new(running, Pipes::default())),
@@ -193,7 +206,10 @@ pub(crate) fn spawn<T: DeserializeOwned>(
         // A thread cannot be killed: it goes on, unseen.
         Err(RecvTimeoutError::Timeout) => Err(SpawnError::Io {
             act: "run the worker on a thread",
-            source: io::Error::new(io::ErrorKind::TimedOut, format!("its value was not rebuilt within {timeout:?}")),
+            source: io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("its value was not rebuilt within {timeout:?}"),
+            ),
         }),
         Err(RecvTimeoutError::Disconnected) => Err(SpawnError::Io {
             act: "run the worker on a thread",
@@ -221,7 +237,9 @@ fn work(here: Here, run: Run, value: Arrived, running: &Arc<Running>, started: &
     };
     let panic = match &finished {
         // One that was caught before is not it.
-        Finished::Panicked(message) => last.filter(|report| report.message == child::cut_message(message.clone())),
+        Finished::Panicked(message) => {
+            last.filter(|report| report.message == child::cut_message(message.clone()))
+        }
         _ => None,
     };
     reaper::release(running.id);

@@ -39,7 +39,9 @@ pub(crate) fn hold(socket: Arc<OwnedFd>, life: Option<OwnedFd>) -> io::Result<()
         looking: Mutex::new(()),
         _life: life,
     };
-    LIFELINE.set(lifeline).map_err(|_| io::Error::other("it is held already"))
+    LIFELINE
+        .set(lifeline)
+        .map_err(|_| io::Error::other("it is held already"))
 }
 
 impl Lifeline {
@@ -62,7 +64,9 @@ impl Lifeline {
                 Some(Order::Detach) => return *self.stopping.get_or_init(|| false),
                 None => return false,
                 // Of the start, and late.
-                Some(Order::Hold | Order::GoOn) => drop(handshake::hear_now::<Order>(self.socket.as_fd())),
+                Some(Order::Hold | Order::GoOn) => {
+                    drop(handshake::hear_now::<Order>(self.socket.as_fd()))
+                }
             }
         }
     }
@@ -104,14 +108,17 @@ pub(crate) fn is_stopping() -> bool {
 
 /// Waits for that.
 pub(crate) fn wait_stopping(deadline: Option<Instant>) -> bool {
-    LIFELINE
-        .get()
-        .map_or_else(|| sleep_until(deadline), |lifeline| lifeline.wait_stopping(deadline))
+    LIFELINE.get().map_or_else(
+        || sleep_until(deadline),
+        |lifeline| lifeline.wait_stopping(deadline),
+    )
 }
 
 /// Whether the parent has ended, and this process was let go before.
 pub(crate) fn is_orphaned() -> bool {
-    LIFELINE.get().is_some_and(|lifeline| sys::is_at_end(lifeline.socket.as_fd()))
+    LIFELINE
+        .get()
+        .is_some_and(|lifeline| sys::is_at_end(lifeline.socket.as_fd()))
 }
 
 /// Waits for that.

@@ -118,7 +118,9 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
     let id = child.id;
     // Known before it is watched: its end may come at once.
     reaper.children().insert(id, child.clone());
-    let watched = child.with_pidfd(|pidfd| reaper.endings.watch(pidfd, id)).unwrap_or(Ok(()));
+    let watched = child
+        .with_pidfd(|pidfd| reaper.endings.watch(pidfd, id))
+        .unwrap_or(Ok(()));
     watched.inspect_err(|_| {
         reaper.children().remove(&id);
     })

@@ -201,7 +201,11 @@ fn registry() -> &'static Registry {
     REGISTRY.get_or_init(|| {
         let mut by_name: HashMap<&'static str, &'static Registration> = HashMap::new();
         let mut duplicate = None;
-        let mut fingerprint = wire::fingerprint(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")));
+        let mut fingerprint = wire::fingerprint(concat!(
+            env!("CARGO_PKG_NAME"),
+            " ",
+            env!("CARGO_PKG_VERSION")
+        ));
         for registration in inventory::iter::<Registration> {
             let name = (registration.name)();
             match by_name.insert(name, registration) {
@@ -216,7 +220,10 @@ fn registry() -> &'static Registry {
                 Some(_) => {}
             }
         }
-        let mut numbered: Vec<(&'static str, &'static Registration)> = by_name.iter().map(|(name, worker)| (*name, *worker)).collect();
+        let mut numbered: Vec<(&'static str, &'static Registration)> = by_name
+            .iter()
+            .map(|(name, worker)| (*name, *worker))
+            .collect();
         numbered.sort_unstable_by_key(|&(name, _)| name);
         Registry {
             by_name,
@@ -261,7 +268,9 @@ pub(crate) fn find(name: &str) -> Option<Run> {
 /// The number of a worker in this program, for [`find_number`] in another process of it.
 pub(crate) fn number<W: ProcessWorker>() -> Result<u32, SpawnError> {
     let name = check::<W>()?;
-    let number = registry().numbered.binary_search_by_key(&name, |&(name, _)| name);
+    let number = registry()
+        .numbered
+        .binary_search_by_key(&name, |&(name, _)| name);
     number
         .map(|number| number as u32)
         .map_err(|_| SpawnError::NotRegistered { worker: name })

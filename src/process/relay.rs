@@ -61,7 +61,9 @@ fn start() -> io::Result<&'static Relay> {
         return if relay.pid == process::id() {
             Ok(relay)
         } else {
-            Err(io::Error::other("this process is a fork of one that shows its children's lines"))
+            Err(io::Error::other(
+                "this process is a fork of one that shows its children's lines",
+            ))
         };
     }
     let relay = Relay {

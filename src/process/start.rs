@@ -52,7 +52,14 @@ impl Limit {
 }
 
 impl Start {
-    pub(crate) fn new(pid: u32, name: String, pidfd: Pidfd, lifeline: OwnedFd, limit: Limit, early: Early) -> Start {
+    pub(crate) fn new(
+        pid: u32,
+        name: String,
+        pidfd: Pidfd,
+        lifeline: OwnedFd,
+        limit: Limit,
+        early: Early,
+    ) -> Start {
         Start {
             pid,
             name,
@@ -65,7 +72,12 @@ impl Start {
     }
 
     /// Says all that the child needs; `before` and `after` go around its stderr.
-    pub(crate) fn tell(&mut self, hello: &Hello, before: &[Option<OwnedFd>], after: &[Option<&OwnedFd>]) -> Result<(), SpawnError> {
+    pub(crate) fn tell(
+        &mut self,
+        hello: &Hello,
+        before: &[Option<OwnedFd>],
+        after: &[Option<&OwnedFd>],
+    ) -> Result<(), SpawnError> {
         let before = before.iter().flatten().map(AsFd::as_fd);
         let stderr = self.early.iter().map(Early::real);
         let after = after.iter().flatten().map(|fd| fd.as_fd());
@@ -73,7 +85,14 @@ impl Start {
         match handshake::tell(self.lifeline(), hello, &fds) {
             Ok(()) => Ok(()),
             // A child that is gone already is told better by its status.
-            Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
+            Err(error)
+                if matches!(
+                    Failure::from(io::Error::from(error.kind())),
+                    Failure::Disconnected
+                ) =>
+            {
+                Err(self.ended())
+            }
             Err(source) => Err(SpawnError::Io {
                 act: "speak to the new process",
                 source,
@@ -108,7 +127,14 @@ impl Start {
             Waited::Readable | Waited::Other => match handshake::hear(self.lifeline()) {
                 Ok(Some((answer, _))) => Ok(answer),
                 Ok(None) => Err(self.ended()),
-                Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Disconnected) => Err(self.ended()),
+                Err(error)
+                    if matches!(
+                        Failure::from(io::Error::from(error.kind())),
+                        Failure::Disconnected
+                    ) =>
+                {
+                    Err(self.ended())
+                }
                 Err(error) => Err(self.protocol(format!("its answer is not understood: {error}"))),
             },
         }
@@ -117,10 +143,15 @@ impl Start {
     /// Waits for all but its stderr, which is passed on meanwhile.
     fn wait(&mut self) -> Result<Waited, SpawnError> {
         loop {
-            let early = self.early.as_ref().expect("a start that is not finished looks after stderr");
-            let waited = self
-                .pidfd()
-                .wait_or_readable(self.lifeline(), early.interest(), self.limit.deadline);
+            let early = self
+                .early
+                .as_ref()
+                .expect("a start that is not finished looks after stderr");
+            let waited = self.pidfd().wait_or_readable(
+                self.lifeline(),
+                early.interest(),
+                self.limit.deadline,
+            );
             match waited.map_err(SpawnError::io("wait for the new process"))? {
                 Waited::Other => self.pass_on(),
                 waited => return Ok(waited),
@@ -164,7 +195,9 @@ impl Start {
     }
 
     fn pidfd(&self) -> &Pidfd {
-        self.pidfd.as_ref().expect("a start that is not finished holds its child")
+        self.pidfd
+            .as_ref()
+            .expect("a start that is not finished holds its child")
     }
 
     fn lifeline(&self) -> BorrowedFd<'_> {
@@ -191,20 +224,33 @@ impl Start {
 
     /// The child closed its end, or is gone: waits for its status, which is the better answer.
     fn ended(&mut self) -> SpawnError {
-        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
+        let pidfd = self
+            .pidfd
+            .take()
+            .expect("a start that is not finished holds its child");
         // One that closed the lifeline but lives on gets no second chance.
-        if !matches!(pidfd.wait_end(Instant::now() + Duration::from_millis(200)), Ok(true)) {
+        if !matches!(
+            pidfd.wait_end(Instant::now() + Duration::from_millis(200)),
+            Ok(true)
+        ) {
             pidfd.kill();
             reap(&pidfd);
             return self.protocol("it closed its lifeline".to_owned());
         }
         let reason = match (reap(&pidfd), self.panicked.take()) {
-            (Status::Exited(EXIT_PANIC) | Status::Signaled { signal: 6, .. }, Some(report)) => ExitReason::Panicked(Box::new(report)),
+            (Status::Exited(EXIT_PANIC) | Status::Signaled { signal: 6, .. }, Some(report)) => {
+                ExitReason::Panicked(Box::new(report))
+            }
             (status, _) => unsaid(status),
         };
         let (name, pid) = self.who();
         let stderr = self.stderr();
-        SpawnError::Died { name, pid, reason, stderr }
+        SpawnError::Died {
+            name,
+            pid,
+            reason,
+            stderr,
+        }
     }
 
     /// Hands the child over to the reaper. `life` is what it ends with.
@@ -215,8 +261,14 @@ impl Start {
         life: Option<OwnedFd>,
         pipes: Pipes,
     ) -> Result<Process<T>, SpawnError> {
-        let lifeline = self.lifeline.take().expect("a start that is not finished holds its lifeline");
-        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
+        let lifeline = self
+            .lifeline
+            .take()
+            .expect("a start that is not finished holds its lifeline");
+        let pidfd = self
+            .pidfd
+            .take()
+            .expect("a start that is not finished holds its child");
         if let Some(early) = self.early.take() {
             early.leave();
         }

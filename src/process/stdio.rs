@@ -138,7 +138,11 @@ impl Stdio {
             }
             Kind::Prefixed => {
                 let (read, write) = sys::pipe()?;
-                let place = if which == 1 { Place::Stdout } else { Place::Stderr };
+                let place = if which == 1 {
+                    Place::Stdout
+                } else {
+                    Place::Stderr
+                };
                 Ok((write, End::Shown(relay::show(name, read, place)?)))
             }
             Kind::File(file) => Ok((file.try_clone()?, End::None)),
@@ -147,7 +151,11 @@ impl Stdio {
 }
 
 fn null() -> io::Result<OwnedFd> {
-    Ok(File::options().read(true).write(true).open("/dev/null")?.into())
+    Ok(File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?
+        .into())
 }
 
 impl From<File> for Stdio {

@@ -46,7 +46,10 @@ impl Life {
     }
 
     fn escalate(&mut self, now: Instant) -> Option<Instant> {
-        let stop = self.stop.as_mut().filter(|stop| stop.due.is_some_and(|due| due <= now))?;
+        let stop = self
+            .stop
+            .as_mut()
+            .filter(|stop| stop.due.is_some_and(|due| due <= now))?;
         let step = stop.next;
         (stop.next, stop.due) = match step {
             Next::Terminate => (Next::Kill, now.checked_add(stop.grace)),
@@ -145,7 +148,8 @@ impl<T> Process<T> {
     /// and what runs as another user may be beyond our rights. Needs `/proc`, and a
     /// descriptor for each process; takes milliseconds.
     pub fn terminate_tree(&self) {
-        self.running.with_life(|life| life.terminate_tree(self.running.pid));
+        self.running
+            .with_life(|life| life.terminate_tree(self.running.pid));
     }
 
     /// As [`kill`](Process::kill), for the process and all its descendants: also programs that its worker started, and
@@ -169,7 +173,8 @@ impl<T> Process<T> {
     /// }
     /// ```
     pub fn kill_tree(&self) {
-        self.running.with_life(|life| life.kill_tree(self.running.pid));
+        self.running
+            .with_life(|life| life.kill_tree(self.running.pid));
     }
 
     /// Lets go of the process: it outlives this one, and the end of the program neither stops it nor waits for it.

@@ -73,6 +73,8 @@ pub(crate) fn perform<W: ProcessWorker>(value: Value<'_>, output: &mut Vec<u8>) 
             Performed::Returned(along)
         }
         Ok(Err(error)) => Performed::mishap(Mishap::BadOutput(error.to_string())),
-        Err(panic) => Performed::mishap(Mishap::Panicked(child::caught_panic(wire::panic_text(&*panic)))),
+        Err(panic) => Performed::mishap(Mishap::Panicked(child::caught_panic(wire::panic_text(
+            &*panic,
+        )))),
     }
 }

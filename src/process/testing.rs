@@ -34,8 +34,14 @@ pub fn assert_no_children() {
     let (own, deadline) = (thread::current().id(), Instant::now() + PATIENCE);
     let left: Vec<String> = reaper::running()
         .into_iter()
-        .filter(|child| child.started_by == own && !child.is_detached() && !child.wait(Some(deadline)))
+        .filter(|child| {
+            child.started_by == own && !child.is_detached() && !child.wait(Some(deadline))
+        })
         .map(|child| format!("`{}` (pid {})", child.name, child.pid))
         .collect();
-    assert!(left.is_empty(), "this test leaves processes behind: {}", left.join(", "));
+    assert!(
+        left.is_empty(),
+        "this test leaves processes behind: {}",
+        left.join(", ")
+    );
 }

@@ -44,8 +44,14 @@ impl Told {
 
     fn take(&mut self, answer: Answer, fds: Vec<OwnedFd>) {
         let output = match answer {
-            Answer::Panicked { in_run: true, report } => return self.panic_in_run = Some(report),
-            Answer::Panicked { in_run: false, report } => return self.panic_elsewhere = Some(report),
+            Answer::Panicked {
+                in_run: true,
+                report,
+            } => return self.panic_in_run = Some(report),
+            Answer::Panicked {
+                in_run: false,
+                report,
+            } => return self.panic_elsewhere = Some(report),
             Answer::Returned(bytes) => handshake::of_bytes(bytes),
             Answer::Parcel => handshake::open_parcel(fds),
             Answer::Unsendable(message) => return self.returned = Some(Output::Lost(message)),
@@ -57,18 +63,45 @@ impl Told {
         }
     }
 
-    pub(super) fn judge(mut self, status: Status, terminated: Option<KillCause>, killed: Option<KillCause>) -> (ExitReason, Output) {
+    pub(super) fn judge(
+        mut self,
+        status: Status,
+        terminated: Option<KillCause>,
+        killed: Option<KillCause>,
+    ) -> (ExitReason, Output) {
         if let Some(output) = self.returned.take() {
             return (ExitReason::Returned, output);
         }
         let reason = match (status, terminated, killed) {
-            (Status::Signaled { signal: signal @ 9, .. }, _, Some(cause))
-            | (Status::Signaled { signal: signal @ 15, .. }, Some(cause), _) => ExitReason::Killed { cause, signal },
+            (
+                Status::Signaled {
+                    signal: signal @ 9, ..
+                },
+                _,
+                Some(cause),
+            )
+            | (
+                Status::Signaled {
+                    signal: signal @ 15,
+                    ..
+                },
+                Some(cause),
+                _,
+            ) => ExitReason::Killed { cause, signal },
             // A panic that was caught is only the reason if the process ended as panics end it.
-            (Status::Exited(EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => self.panicked(),
-            (Status::Signaled { signal: 6, .. }, ..) if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() => self.panicked(),
+            (Status::Exited(EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => {
+                self.panicked()
+            }
+            (Status::Signaled { signal: 6, .. }, ..)
+                if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() =>
+            {
+                self.panicked()
+            }
             (Status::Exited(0), ..) if self.broken.is_some() => {
-                return (ExitReason::Returned, Output::Lost(self.broken.unwrap_or_default()));
+                return (
+                    ExitReason::Returned,
+                    Output::Lost(self.broken.unwrap_or_default()),
+                );
             }
             (status, ..) => unsaid(status),
         };
@@ -78,7 +111,11 @@ impl Told {
     fn panicked(self) -> ExitReason {
         let report = match (self.panic_in_run, self.panic_elsewhere) {
             // A panic of another thread that `run` passed on: the other thread knows the place.
-            (Some(run), Some(elsewhere)) if run.location.is_none() && run.message == elsewhere.message => elsewhere,
+            (Some(run), Some(elsewhere))
+                if run.location.is_none() && run.message == elsewhere.message =>
+            {
+                elsewhere
+            }
             (Some(report), _) | (None, Some(report)) => report,
             (None, None) => return ExitReason::Unknown,
         };
@@ -90,7 +127,13 @@ impl Told {
 pub(crate) fn unsaid(status: Status) -> ExitReason {
     match status {
         Status::Exited(code) => ExitReason::Exited(code),
-        Status::Signaled { signal, core_dumped } => ExitReason::Signaled { signal, core_dumped },
+        Status::Signaled {
+            signal,
+            core_dumped,
+        } => ExitReason::Signaled {
+            signal,
+            core_dumped,
+        },
         Status::Unknown => ExitReason::Unknown,
     }
 }

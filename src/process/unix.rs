@@ -191,7 +191,9 @@ impl BuilderExt for Builder {
     }
 
     fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Builder {
-        self.setup.limits.push((resource.known(), sys::limit(soft, hard)));
+        self.setup
+            .limits
+            .push((resource.known(), sys::limit(soft, hard)));
         self
     }
 
@@ -215,7 +217,10 @@ impl BuilderExt for Builder {
         self
     }
 
-    unsafe fn pre_exec(mut self, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Builder {
+    unsafe fn pre_exec(
+        mut self,
+        hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Builder {
         // SAFETY: the caller promises what `Hook::new` asks for.
         self.setup.hooks.push(unsafe { Hook::new(hook) });
         self

@@ -42,7 +42,8 @@ pub(crate) enum Arrived {
 type Channel = (IpcSender<Packet>, OwnedFd);
 
 fn channel() -> Result<Channel, SpawnError> {
-    let made = ipc::channel::<Packet>().and_then(|(sender, receiver)| Ok((sender, descriptor::socket_of(&receiver)?)));
+    let made = ipc::channel::<Packet>()
+        .and_then(|(sender, receiver)| Ok((sender, descriptor::socket_of(&receiver)?)));
     made.map_err(SpawnError::io("make a channel"))
 }
 
@@ -83,12 +84,18 @@ pub(super) fn send<W: ProcessWorker>(worker: W, heir: &Heir<'_>) -> Result<Sent,
         let bytes = encoded.bytes.clone();
         return Ok(match sift(encoded)? {
             None => Sent::Bytes(bytes),
-            Some(end) => Sent::Channel { end, has_belongings },
+            Some(end) => Sent::Channel {
+                end,
+                has_belongings,
+            },
         });
     }
     let (sender, end) = own.map_or_else(|| channel().inspect_err(|_| wire::drop_strays()), Ok)?;
     put(encoded, &sender)?;
-    Ok(Sent::Channel { end, has_belongings })
+    Ok(Sent::Channel {
+        end,
+        has_belongings,
+    })
 }
 
 /// Encodes it for a thread of this process.
@@ -141,7 +148,8 @@ impl Arrived {
             Arrived::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
             Arrived::Channel(channel) => {
                 let channel: IpcReceiver<Carried<W>> = channel.to();
-                let carried = wire::recv(channel, None).map_err(|failure| format!("it did not arrive: {failure:?}"))?;
+                let carried = wire::recv(channel, None)
+                    .map_err(|failure| format!("it did not arrive: {failure:?}"))?;
                 carried.0
             }
         };

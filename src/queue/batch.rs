@@ -95,7 +95,11 @@ impl Handle {
             put += done;
             pulled.drain(..done);
             let mut cause = end.map(|end| PutEnd::of((), end));
-            let next = if cause.is_none() { pulled.pop_front() } else { None };
+            let next = if cause.is_none() {
+                pulled.pop_front()
+            } else {
+                None
+            };
             if let Some(item) = next {
                 match self.put(item, limit) {
                     Ok(()) => put += 1,
@@ -137,7 +141,11 @@ impl Handle {
 
     /// At least one, if there is no error, and at most `most`. An item that does not decode is the error only if
     /// there is no other.
-    pub(crate) fn get_many<T: DeserializeOwned>(&self, most: usize, limit: Limit) -> Result<Vec<Got<T>>, GetEnd> {
+    pub(crate) fn get_many<T: DeserializeOwned>(
+        &self,
+        most: usize,
+        limit: Limit,
+    ) -> Result<Vec<Got<T>>, GetEnd> {
         let mut got = Vec::new();
         let mut bad = None;
         for taken in self.take_many(most.max(1), limit)? {
@@ -174,7 +182,10 @@ impl Core {
         let to = batch.len().min(from.saturating_add(room));
         for index in from..to {
             let payload = Payload::Bytes(Bytes::new(batch.item(index)));
-            state.store.push_back(Item { payload, attempts: 0 });
+            state.store.push_back(Item {
+                payload,
+                attempts: 0,
+            });
         }
         if self.joinable {
             state.unfinished += to - from;
@@ -193,10 +204,22 @@ impl Core {
         self.drain_all(&mut state);
         self.settle(&mut state);
         for _ in 0..most {
-            let Some(item) = state.store.pop_front() else { break };
-            let leased = if self.joinable { state.lease(item) } else { Ok((item, 0)) };
-            let Ok((Item { payload, attempts }, lease)) = leased else { break };
-            taken.push(Taken { payload, lease, attempts });
+            let Some(item) = state.store.pop_front() else {
+                break;
+            };
+            let leased = if self.joinable {
+                state.lease(item)
+            } else {
+                Ok((item, 0))
+            };
+            let Ok((Item { payload, attempts }, lease)) = leased else {
+                break;
+            };
+            taken.push(Taken {
+                payload,
+                lease,
+                attempts,
+            });
         }
         self.settle(&mut state);
         self.watch(&mut state);
@@ -219,12 +242,15 @@ impl Attached {
         let mut pushed = Ok(true);
         let mut done = 0;
         while done < room && pushed == Ok(true) {
-            pushed = outbox.entries.push(Tag::Put as u32, batch.item(from + done));
+            pushed = outbox
+                .entries
+                .push(Tag::Put as u32, batch.item(from + done));
             done += usize::from(pushed == Ok(true));
         }
         drop(outbox);
         if self.capacity().is_some() {
-            self.word(Word::Credit).fetch_add((room - done) as u64, Ordering::SeqCst);
+            self.word(Word::Credit)
+                .fetch_add((room - done) as u64, Ordering::SeqCst);
         }
         self.ring();
         pushed.map(|_| done).map_err(|_| RemoteEnd::Gone)
@@ -232,9 +258,11 @@ impl Attached {
 
     fn take_credits(&self, most: usize) -> usize {
         let take = |credit: u64| credit.min(most as u64);
-        let before = self
-            .word(Word::Credit)
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| Some(credit - take(credit)));
+        let before =
+            self.word(Word::Credit)
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| {
+                    Some(credit - take(credit))
+                });
         before.map_or(0, |before| take(before) as usize)
     }
 
@@ -243,7 +271,9 @@ impl Attached {
         let mut inbox = lock(&self.inbox);
         for _ in 0..most {
             // A corrupt inbox is the next call's error; what is here is whole.
-            let Ok(Some(item)) = self.pop(&mut inbox) else { break };
+            let Ok(Some(item)) = self.pop(&mut inbox) else {
+                break;
+            };
             taken.push(item);
         }
         drop(inbox);

@@ -106,6 +106,8 @@ impl<T> QueueBuilder<JoinableQueue<T>> {
 
 impl<Q> fmt::Debug for QueueBuilder<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueBuilder").field("limits", &self.limits).finish()
+        f.debug_struct("QueueBuilder")
+            .field("limits", &self.limits)
+            .finish()
     }
 }

@@ -119,19 +119,24 @@ impl Remote {
 
     /// Threads, tasks and selectors that wait for an item.
     pub(super) fn waiting(&self) -> usize {
-        let waiting = self.word(Word::Getters).saturating_add(self.word(Word::Tasks));
+        let waiting = self
+            .word(Word::Getters)
+            .saturating_add(self.word(Word::Tasks));
         usize::try_from(waiting).unwrap_or(usize::MAX)
     }
 
     /// Whether it has items that may come back: done with, or not taken. One that waits as a thread takes what
     /// lies in its inbox at once; a selector may be busy, then it is recalled.
     pub(super) fn holds_back(&self) -> bool {
-        (!self.sent.is_empty() && self.word(Word::Getters) == 0) || (!self.leases.is_empty() && self.waiting() == 0)
+        (!self.sent.is_empty() && self.word(Word::Getters) == 0)
+            || (!self.leases.is_empty() && self.waiting() == 0)
     }
 
     /// Those of them whose item is not in the inbox yet.
     pub(super) fn wants_items(&self) -> usize {
-        self.waiting().min(AHEAD_MAX).saturating_sub(self.sent.len())
+        self.waiting()
+            .min(AHEAD_MAX)
+            .saturating_sub(self.sent.len())
     }
 
     /// Items in the inbox that no thread waits for.
@@ -152,7 +157,10 @@ impl Remote {
         } else {
             0
         };
-        let at = self.sent.position(index).unwrap_or_else(|| self.inbox.position());
+        let at = self
+            .sent
+            .position(index)
+            .unwrap_or_else(|| self.inbox.position());
         let told = Flag::TellRoom.is_in(self.word(Word::Flags));
         let before = layout::word(&self.region, Word::TellAt).swap(at, Ordering::SeqCst);
         !told || !ring::is_at_or_behind(at, before)
@@ -256,7 +264,10 @@ impl Remote {
         let position = self.inbox.position();
         // A client whose words are corrupt gets nothing; `service` finds out and ends it.
         let pushed = match &item.payload {
-            Payload::Bytes(bytes) => self.inbox.write(Tag::Put.with(item.attempts), bytes.as_slice()).unwrap_or(false),
+            Payload::Bytes(bytes) => self
+                .inbox
+                .write(Tag::Put.with(item.attempts), bytes.as_slice())
+                .unwrap_or(false),
             // The parcel first, and only if its entry will find room.
             Payload::Parcel(packet) if self.inbox.has_room(8).unwrap_or(false) => {
                 let id = self.peer.send_parcel(self.number, packet);
@@ -276,7 +287,11 @@ impl Remote {
     }
 
     /// Takes back what lies in the inbox, except the oldest `keep`.
-    pub(super) fn recall(&mut self, keep: usize, joinable: bool) -> Result<VecDeque<Item>, Corrupt> {
+    pub(super) fn recall(
+        &mut self,
+        keep: usize,
+        joinable: bool,
+    ) -> Result<VecDeque<Item>, Corrupt> {
         self.inbox.recall()?;
         self.look(joinable)?;
         self.inbox.resume();

@@ -45,7 +45,9 @@ impl Payload {
     pub(crate) fn try_clone(&self) -> Option<Payload> {
         match self {
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
-            Payload::Parcel(packet) => packet.try_clone().map(|packet| Payload::Parcel(Box::new(packet))),
+            Payload::Parcel(packet) => packet
+                .try_clone()
+                .map(|packet| Payload::Parcel(Box::new(packet))),
         }
     }
 
@@ -200,7 +202,11 @@ impl Core {
         }
     }
 
-    pub(crate) fn put(&self, payload: Payload, deadline: Option<Instant>) -> Result<(), (Payload, Over)> {
+    pub(crate) fn put(
+        &self,
+        payload: Payload,
+        deadline: Option<Instant>,
+    ) -> Result<(), (Payload, Over)> {
         let mut state = self.lock();
         state.local.putters += 1;
         let mut told = false;
@@ -248,7 +254,10 @@ impl Core {
         if self.joinable {
             state.unfinished += 1;
         }
-        state.store.push_back(Item { payload, attempts: 0 });
+        state.store.push_back(Item {
+            payload,
+            attempts: 0,
+        });
         self.settle(state);
         self.watch(state);
     }
@@ -274,15 +283,29 @@ impl Core {
     }
 
     /// What a getter is given that is not counted any more.
-    pub(super) fn hand_over(&self, state: &mut State, outcome: Result<Item, Over>) -> Result<(Item, u64), Over> {
-        let outcome = outcome.and_then(|item| if self.joinable { state.lease(item) } else { Ok((item, 0)) });
+    pub(super) fn hand_over(
+        &self,
+        state: &mut State,
+        outcome: Result<Item, Over>,
+    ) -> Result<(Item, u64), Over> {
+        let outcome = outcome.and_then(|item| {
+            if self.joinable {
+                state.lease(item)
+            } else {
+                Ok((item, 0))
+            }
+        });
         self.settle(state);
         self.watch(state);
         outcome
     }
 
     /// An item for a getter that is counted, or the end; `None` if it has to be waited for.
-    pub(super) fn look_for_item(&self, state: &mut State, hurry: bool) -> Option<Result<Item, Over>> {
+    pub(super) fn look_for_item(
+        &self,
+        state: &mut State,
+        hurry: bool,
+    ) -> Option<Result<Item, Over>> {
         self.drain_all(state);
         state.local.hurry = hurry;
         self.settle(state);
@@ -385,7 +408,8 @@ impl Core {
             Some(remote) => {
                 remote.has_got
                     || remote.waiting() > 0
-                    || (self.local_handles(state) > 0 && (state.local.has_got || state.local.putters == 0))
+                    || (self.local_handles(state) > 0
+                        && (state.local.has_got || state.local.putters == 0))
             }
         };
         if !state.shared || state.inline || state.tickets > 0 || own {
@@ -400,7 +424,11 @@ impl Core {
 
     /// Handles in this process; none count while it ends.
     pub(super) fn local_handles(&self, state: &State) -> usize {
-        if state.exiting { 0 } else { self.handles.load(Ordering::SeqCst) }
+        if state.exiting {
+            0
+        } else {
+            self.handles.load(Ordering::SeqCst)
+        }
     }
 }
 
@@ -428,7 +456,13 @@ impl State {
 
     /// Items that were put and not taken.
     pub(super) fn len(&self) -> usize {
-        self.store.len() + self.local.ready.len() + self.remotes.values().map(|remote| remote.sent.len()).sum::<usize>()
+        self.store.len()
+            + self.local.ready.len()
+            + self
+                .remotes
+                .values()
+                .map(|remote| remote.sent.len())
+                .sum::<usize>()
     }
 
     /// Leases an item to a local thread; without memory for a second one it stays the next item.

@@ -41,7 +41,9 @@ pub enum DeadCause {
 impl fmt::Display for DeadCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DeadCause::Deliveries => f.write_str("it was delivered as often as it may be, and never done"),
+            DeadCause::Deliveries => {
+                f.write_str("it was delivered as often as it may be, and never done")
+            }
             DeadCause::Spent => f.write_str("it was delivered, and what it held exists only once"),
             DeadCause::Decode(error) => error.fmt(f),
         }
@@ -94,7 +96,10 @@ impl DeadLetters {
     }
 
     fn take(&mut self, number: u64) -> Option<Arc<Letter>> {
-        let index = self.letters.iter().position(|(other, _)| *other == number)?;
+        let index = self
+            .letters
+            .iter()
+            .position(|(other, _)| *other == number)?;
         self.letters.remove(index).map(|(_, letter)| letter)
     }
 }
@@ -116,7 +121,10 @@ impl State {
             return Err(DeadLetterError::Spent);
         }
         let payload = match Arc::try_unwrap(letter) {
-            Ok(letter) => letter.payload.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Ok(letter) => letter
+                .payload
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
             // Somebody else has it in his hands.
             Err(letter) => {
                 let copy = sys::lock(&letter.payload).try_clone();
@@ -128,14 +136,23 @@ impl State {
             }
         };
         self.unfinished += usize::from(joinable);
-        self.store.push_back(Item { payload, attempts: 0 });
+        self.store.push_back(Item {
+            payload,
+            attempts: 0,
+        });
         Ok(())
     }
 }
 
 impl Core {
     /// An item that the owner's own thread could not decode.
-    pub(super) fn undecodable(&self, payload: Payload, attempts: u32, lease: u64, error: DecodeError) {
+    pub(super) fn undecodable(
+        &self,
+        payload: Payload,
+        attempts: u32,
+        lease: u64,
+        error: DecodeError,
+    ) {
         let mut state = self.lock();
         let item = if self.joinable {
             state.local.leases.remove(&lease)
@@ -152,12 +169,16 @@ impl Core {
     pub(super) fn dead_letters<T>(self: &Arc<Core>) -> Vec<DeadLetter<T>> {
         let mut state = self.lock();
         self.drain_all(&mut state);
-        let letters = state.dead.letters.iter().map(|(number, letter)| DeadLetter {
-            core: self.clone(),
-            number: *number,
-            letter: letter.clone(),
-            item: PhantomData,
-        });
+        let letters = state
+            .dead
+            .letters
+            .iter()
+            .map(|(number, letter)| DeadLetter {
+                core: self.clone(),
+                number: *number,
+                letter: letter.clone(),
+                item: PhantomData,
+            });
         letters.collect()
     }
 
@@ -169,7 +190,11 @@ impl Core {
     }
 
     fn discard(&self, number: u64) -> Result<(), DeadLetterError> {
-        self.lock().dead.take(number).map(drop).ok_or(DeadLetterError::Gone)
+        self.lock()
+            .dead
+            .take(number)
+            .map(drop)
+            .ok_or(DeadLetterError::Gone)
     }
 }
 
@@ -217,7 +242,9 @@ impl<T: DeserializeOwned> DeadLetter<T> {
         drop(payload);
         match copy {
             Some(mut payload) => payload.decode(),
-            None => Err(DecodeError::new::<T>("no memory or no descriptor is left for a copy")),
+            None => Err(DecodeError::new::<T>(
+                "no memory or no descriptor is left for a copy",
+            )),
         }
     }
 }
@@ -251,7 +278,12 @@ impl<T> DeadLetter<T> {
     ///
     /// [`DeadLetterError::Closed`], or [`DeadLetterError::Gone`] if it was redelivered or discarded before.
     pub fn redeliver(self) -> Result<(), DeadLetterError> {
-        let DeadLetter { core, number, letter, .. } = self;
+        let DeadLetter {
+            core,
+            number,
+            letter,
+            ..
+        } = self;
         drop(letter);
         core.redeliver(number)
     }

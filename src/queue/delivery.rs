@@ -64,7 +64,9 @@ impl<T> Delivery<T> {
     pub fn into_inner(mut self) -> T {
         self.lease.open = false;
         self.lease.handle.detach_lease(self.lease.number);
-        self.value.take().expect("a delivery holds its item until it is taken apart")
+        self.value
+            .take()
+            .expect("a delivery holds its item until it is taken apart")
     }
 
     /// Which attempt at the item this is: 1 if nobody had it before. From 4096 on, outside of the owner's process, it stays
@@ -79,7 +81,9 @@ impl<T> Deref for Delivery<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.value.as_ref().expect("a delivery holds its item until it is taken apart")
+        self.value
+            .as_ref()
+            .expect("a delivery holds its item until it is taken apart")
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, TryGetError, TryPutError};
+use crate::error::{
+    GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, TryGetError,
+    TryPutError,
+};
 use crate::queue::core::Over;
 use crate::queue::remote::RemoteEnd;
 use crate::wire::Retry;
@@ -100,7 +103,9 @@ pub(super) fn until_the_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> 
     loop {
         match get() {
             Ok(got) => return Some(got),
-            Err(GetError::Decode(error)) => log::error!(target: "offspring::queue", "an item was passed over: {error}"),
+            Err(GetError::Decode(error)) => {
+                log::error!(target: "offspring::queue", "an item was passed over: {error}")
+            }
             Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
             Err(_) => return None,
         }
@@ -160,8 +165,12 @@ impl From<RemoteEnd> for JoinEnd {
     fn from(end: RemoteEnd) -> Self {
         JoinEnd::Failed(match end {
             RemoteEnd::Over(Over::Timeout) => return JoinEnd::Timeout,
-            RemoteEnd::Over(Over::Abandoned(unfinished)) => QueueJoinError::Abandoned { unfinished },
-            RemoteEnd::Over(Over::Closed | Over::NoMemory) | RemoteEnd::Gone => QueueJoinError::Disconnected,
+            RemoteEnd::Over(Over::Abandoned(unfinished)) => {
+                QueueJoinError::Abandoned { unfinished }
+            }
+            RemoteEnd::Over(Over::Closed | Over::NoMemory) | RemoteEnd::Gone => {
+                QueueJoinError::Disconnected
+            }
             RemoteEnd::Handle(error) => QueueJoinError::Handle(error),
         })
     }

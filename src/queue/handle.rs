@@ -11,7 +11,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bytes::Bytes;
-use crate::error::{CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError, TaskDoneError};
+use crate::error::{
+    CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError,
+    TaskDoneError,
+};
 use crate::hub::{self, HubId, Resource, Up};
 use crate::process;
 use crate::queue::builder::Limits;
@@ -103,8 +106,12 @@ impl Remote {
         let link = sys::lock(&self.link);
         let Some(attached) = self.attached.get() else {
             // One ticket for two: the owner counts a handle under way until neither has it.
-            let held = link.ticket.as_ref().ok_or_else(|| RemoteEnd::Gone.to_string())?;
-            return wire::no_panic("ipc-channel", || held.clone()).map_err(|error| error.to_string());
+            let held = link
+                .ticket
+                .as_ref()
+                .ok_or_else(|| RemoteEnd::Gone.to_string())?;
+            return wire::no_panic("ipc-channel", || held.clone())
+                .map_err(|error| error.to_string());
         };
         drop(link);
         // On a thread of its own: what this one sends in the middle of an encoding would take along raw
@@ -128,7 +135,11 @@ impl Remote {
 impl Remote {
     /// Attaching takes the owner's answer, also for what is not to wait.
     #[inline]
-    fn attached_for(&self, now: bool, deadline: Option<Instant>) -> Result<&Arc<Attached>, RemoteEnd> {
+    fn attached_for(
+        &self,
+        now: bool,
+        deadline: Option<Instant>,
+    ) -> Result<&Arc<Attached>, RemoteEnd> {
         match self.attached.get() {
             Some(attached) => Ok(attached),
             None => self.attached(if now { None } else { deadline }),
@@ -136,7 +147,12 @@ impl Remote {
     }
 
     #[inline]
-    fn put(&self, outgoing: &mut Outgoing<'_>, limit: Limit, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+    fn put(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        limit: Limit,
+        deadline: Option<Instant>,
+    ) -> Result<(), RemoteEnd> {
         let now = matches!(limit, Limit::Now);
         let attached = self.attached_for(now, deadline)?;
         if now {
@@ -178,7 +194,8 @@ impl Handle {
         }
         let core = Arc::new(Core::new(limits, joinable, std::any::type_name::<T>()));
         let resource: Arc<dyn Resource> = core.clone();
-        core.number.store(hub::publish(&resource), Ordering::Relaxed);
+        core.number
+            .store(hub::publish(&resource), Ordering::Relaxed);
         Ok(Handle::Local(Local::new(core)))
     }
 
@@ -187,9 +204,16 @@ impl Handle {
         bytes.clear();
         let mut memory = OwnMemory::default();
         let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
-            Ok((0, along)) if along.is_empty() => self.put_bytes(&bytes, limit).map_err(Refused::End),
+            Ok((0, along)) if along.is_empty() => {
+                self.put_bytes(&bytes, limit).map_err(Refused::End)
+            }
             Ok((spilled, mut along)) => {
-                let put = self.put_packet(&mut bytes, (spilled > 0).then_some(memory), along.take_handles(), limit);
+                let put = self.put_packet(
+                    &mut bytes,
+                    (spilled > 0).then_some(memory),
+                    along.take_handles(),
+                    limit,
+                );
                 along.settle(put)
             }
             Err(error) => Err(Refused::Encode(error)),
@@ -211,7 +235,13 @@ impl Handle {
     }
 
     /// Puts what does not go into a ring: a long item, or one with handles.
-    fn put_packet(&self, bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>, limit: Limit) -> Result<(), Refused> {
+    fn put_packet(
+        &self,
+        bytes: &mut Vec<u8>,
+        memory: Option<OwnMemory>,
+        handles: Vec<WireHandle>,
+        limit: Limit,
+    ) -> Result<(), Refused> {
         let outcome = packet_of(bytes, memory, handles).and_then(|packet| {
             let deadline = limit.deadline();
             let put = match self {
@@ -219,7 +249,9 @@ impl Handle {
                     .0
                     .put(Payload::Parcel(Box::new(packet)), deadline)
                     .map_err(|(_, over)| RemoteEnd::Over(over)),
-                Handle::Remote(remote) => remote.put(&mut Outgoing::item(&[], Some(packet)), limit, deadline),
+                Handle::Remote(remote) => {
+                    remote.put(&mut Outgoing::item(&[], Some(packet)), limit, deadline)
+                }
             };
             put.map_err(Refused::End)
         });
@@ -230,18 +262,28 @@ impl Handle {
 
     pub(crate) fn get<T: DeserializeOwned>(&self, limit: Limit) -> Result<Got<T>, GetEnd> {
         let taken = self.take(limit, 1).map_err(GetEnd::from)?;
-        self.decode(taken).map_err(|error| GetEnd::Failed(GetError::Decode(error)))
+        self.decode(taken)
+            .map_err(|error| GetEnd::Failed(GetError::Decode(error)))
     }
 
-    pub(super) fn decode<T: DeserializeOwned>(&self, mut taken: Taken) -> Result<Got<T>, DecodeError> {
+    pub(super) fn decode<T: DeserializeOwned>(
+        &self,
+        mut taken: Taken,
+    ) -> Result<Got<T>, DecodeError> {
         let (lease, attempts) = (taken.lease, taken.attempts);
         match taken.payload.decode::<T>() {
-            Ok(value) => Ok(Got { value, lease, attempts }),
+            Ok(value) => Ok(Got {
+                value,
+                lease,
+                attempts,
+            }),
             Err(error) => {
                 // If the owner is gone, so are its dead letters.
                 let _ = match self {
                     Handle::Local(local) => {
-                        local.0.undecodable(taken.payload, attempts, lease, error.clone());
+                        local
+                            .0
+                            .undecodable(taken.payload, attempts, lease, error.clone());
                         Ok(())
                     }
                     Handle::Remote(remote) => match remote.attached.get() {
@@ -258,7 +300,10 @@ impl Handle {
     pub(super) fn target(&self) -> Option<Arc<dyn Target>> {
         match self {
             Handle::Local(local) => Some(local.0.clone()),
-            Handle::Remote(remote) => remote.open().ok().map(|attached| attached as Arc<dyn Target>),
+            Handle::Remote(remote) => remote
+                .open()
+                .ok()
+                .map(|attached| attached as Arc<dyn Target>),
         }
     }
 
@@ -266,7 +311,11 @@ impl Handle {
     #[inline]
     pub(super) fn take(&self, limit: Limit, most: usize) -> Result<Taken, RemoteEnd> {
         match self {
-            Handle::Local(local) => local.0.get(limit.deadline()).map(Taken::from).map_err(RemoteEnd::Over),
+            Handle::Local(local) => local
+                .0
+                .get(limit.deadline())
+                .map(Taken::from)
+                .map_err(RemoteEnd::Over),
             Handle::Remote(remote) => {
                 let (deadline, now) = (limit.deadline(), matches!(limit, Limit::Now));
                 let attached = remote.attached_for(now, deadline)?;
@@ -314,7 +363,9 @@ impl Handle {
             Handle::Remote(remote) => {
                 let attached = remote.attached.get().ok_or(TaskDoneError::TooMany)?;
                 let lease = attached.detached().ok_or(TaskDoneError::TooMany)?;
-                attached.end_lease(lease, true).map_err(|_| TaskDoneError::Disconnected)
+                attached
+                    .end_lease(lease, true)
+                    .map_err(|_| TaskDoneError::Disconnected)
             }
         }
     }
@@ -333,7 +384,10 @@ impl Handle {
     pub(crate) fn close_now(&self) -> usize {
         match self {
             Handle::Local(local) => local.0.close_now(),
-            Handle::Remote(remote) => remote.attached(None).and_then(|attached| attached.close_now()).unwrap_or(0),
+            Handle::Remote(remote) => remote
+                .attached(None)
+                .and_then(|attached| attached.close_now())
+                .unwrap_or(0),
         }
     }
 
@@ -347,21 +401,30 @@ impl Handle {
     pub(crate) fn is_closed(&self) -> bool {
         match self {
             Handle::Local(local) => local.0.is_closed(),
-            Handle::Remote(remote) => remote.attached(None).and_then(|attached| attached.is_closed()).unwrap_or(true),
+            Handle::Remote(remote) => remote
+                .attached(None)
+                .and_then(|attached| attached.is_closed())
+                .unwrap_or(true),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         match self {
             Handle::Local(local) => local.0.len(),
-            Handle::Remote(remote) => remote.attached(None).and_then(|attached| attached.len()).unwrap_or(0),
+            Handle::Remote(remote) => remote
+                .attached(None)
+                .and_then(|attached| attached.len())
+                .unwrap_or(0),
         }
     }
 
     pub(crate) fn capacity(&self) -> Option<usize> {
         match self {
             Handle::Local(local) => local.0.capacity,
-            Handle::Remote(remote) => remote.attached(None).ok().and_then(|attached| attached.capacity()),
+            Handle::Remote(remote) => remote
+                .attached(None)
+                .ok()
+                .and_then(|attached| attached.capacity()),
         }
     }
 
@@ -369,7 +432,9 @@ impl Handle {
         let deadline = limit.deadline();
         let outcome = match self {
             Handle::Local(local) => local.0.join(deadline).map_err(RemoteEnd::Over),
-            Handle::Remote(remote) => remote.attached(deadline).and_then(|attached| attached.join(deadline)),
+            Handle::Remote(remote) => remote
+                .attached(deadline)
+                .and_then(|attached| attached.join(deadline)),
         };
         outcome.map_err(JoinEnd::from)
     }
@@ -382,23 +447,42 @@ impl Handle {
     }
 
     pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fail = |act: &str, error: &dyn fmt::Display| wire::explain::<S::Error>(&format!("{act}: {error}"));
+        let fail = |act: &str, error: &dyn fmt::Display| {
+            wire::explain::<S::Error>(&format!("{act}: {error}"))
+        };
         wire::may_note().map_err(wire::explain::<S::Error>)?;
         let (hub, resource, fingerprint, joinable, ticket) = match self {
             Handle::Local(local) => {
                 let core = &local.0;
                 let hub = hub::hub_id().map_err(|error| fail("could not start the hub", &error))?;
-                let ticket = hub::ticket(core.clone()).map_err(|error| fail("could not make a handle to send", &error))?;
-                (hub, core.number.load(Ordering::Relaxed), core.fingerprint, core.joinable, ticket)
+                let ticket = hub::ticket(core.clone())
+                    .map_err(|error| fail("could not make a handle to send", &error))?;
+                (
+                    hub,
+                    core.number.load(Ordering::Relaxed),
+                    core.fingerprint,
+                    core.joinable,
+                    ticket,
+                )
             }
             Handle::Remote(remote) => {
-                let ticket = remote
-                    .ticket()
-                    .map_err(|error| fail("could not get a handle to send from the queue's owner", &error))?;
-                (remote.hub, remote.resource, remote.fingerprint, remote.joinable, ticket)
+                let ticket = remote.ticket().map_err(|error| {
+                    fail(
+                        "could not get a handle to send from the queue's owner",
+                        &error,
+                    )
+                })?;
+                (
+                    remote.hub,
+                    remote.resource,
+                    remote.fingerprint,
+                    remote.joinable,
+                    ticket,
+                )
             }
         };
-        let index = wire::note(WireHandle::Sender(ticket.to_opaque())).map_err(wire::explain::<S::Error>)?;
+        let index = wire::note(WireHandle::Sender(ticket.to_opaque()))
+            .map_err(wire::explain::<S::Error>)?;
         Token {
             hub,
             resource,
@@ -409,9 +493,14 @@ impl Handle {
         .serialize(serializer)
     }
 
-    pub(crate) fn deserialize<'de, T, D: Deserializer<'de>>(joinable: bool, deserializer: D) -> Result<Handle, D::Error> {
+    pub(crate) fn deserialize<'de, T, D: Deserializer<'de>>(
+        joinable: bool,
+        deserializer: D,
+    ) -> Result<Handle, D::Error> {
         let token = Token::deserialize(deserializer)?;
-        let WireHandle::Sender(ticket) = wire::claim(token.index).map_err(wire::explain_de::<D::Error>)? else {
+        let WireHandle::Sender(ticket) =
+            wire::claim(token.index).map_err(wire::explain_de::<D::Error>)?
+        else {
             return Err(wire::explain_de("a queue's handle came with another thing"));
         };
         if token.fingerprint != fingerprint::<T>() || token.joinable != joinable {
@@ -419,8 +508,10 @@ impl Handle {
         }
         if hub::is_local(token.hub) {
             // It came home.
-            let resource = hub::resolve(token.resource).and_then(|resource| resource.as_any().downcast::<Core>().ok());
-            let core = resource.ok_or_else(|| wire::explain_de::<D::Error>("the queue does not exist any more"))?;
+            let resource = hub::resolve(token.resource)
+                .and_then(|resource| resource.as_any().downcast::<Core>().ok());
+            let core = resource
+                .ok_or_else(|| wire::explain_de::<D::Error>("the queue does not exist any more"))?;
             if process::is_inline() {
                 core.lock().inline = true;
             }
@@ -446,7 +537,11 @@ thread_local! {
 }
 
 /// A long item, or one with handles.
-pub(super) fn packet_of(bytes: &mut Vec<u8>, memory: Option<OwnMemory>, handles: Vec<WireHandle>) -> Result<Packet, Refused> {
+pub(super) fn packet_of(
+    bytes: &mut Vec<u8>,
+    memory: Option<OwnMemory>,
+    handles: Vec<WireHandle>,
+) -> Result<Packet, Refused> {
     let packet = match memory {
         Some(memory) => memory.into_packet(handles),
         None => {

@@ -147,7 +147,10 @@ impl Hostile {
 fn serve(handle: &Handle, round: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !handle.is_closed() {
-        assert!(Instant::now() < deadline, "round {round}: the owner is not served");
+        assert!(
+            Instant::now() < deadline,
+            "round {round}: the owner is not served"
+        );
         // It may be full of what the hostile one put.
         let _ = handle.put(round, Limit::Within(Duration::from_millis(100)));
         // What the hostile one put may be no number.

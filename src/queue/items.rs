@@ -66,7 +66,10 @@ impl Run {
         let payload = Payload::Bytes(Bytes::new(payload));
         self.start += size;
         self.count -= 1;
-        Item { payload, attempts: 0 }
+        Item {
+            payload,
+            attempts: 0,
+        }
     }
 }
 
@@ -118,7 +121,10 @@ impl Items {
     }
 
     /// Adds the entries that `take` writes behind the bytes that it is given; it says how many.
-    pub(super) fn push_run(&mut self, take: impl FnOnce(&mut Vec<u8>) -> Result<usize, Corrupt>) -> Result<usize, Corrupt> {
+    pub(super) fn push_run(
+        &mut self,
+        take: impl FnOnce(&mut Vec<u8>) -> Result<usize, Corrupt>,
+    ) -> Result<usize, Corrupt> {
         let run = self.open_run();
         let before = run.bytes.len();
         let taken = take(&mut run.bytes);
@@ -144,7 +150,9 @@ impl Items {
 
     /// The entries in front, if items there are such: at most `most` of them and `room` bytes, and how many they are.
     pub(super) fn front_run(&self, most: usize, room: usize) -> Option<(&[u8], usize)> {
-        let Some(Part::Run(run)) = self.parts.front() else { return None };
+        let Some(Part::Run(run)) = self.parts.front() else {
+            return None;
+        };
         let (end, count) = run.front(most, room);
         Some((&run.entries()[..end], count))
     }
@@ -202,7 +210,11 @@ impl Items {
     fn open_run(&mut self) -> &mut Run {
         if !matches!(self.parts.back(), Some(Part::Run(run)) if run.bytes.len() < RUN_MAX) {
             let bytes = std::mem::take(&mut self.spare);
-            self.parts.push_back(Part::Run(Run { bytes, start: 0, count: 0 }));
+            self.parts.push_back(Part::Run(Run {
+                bytes,
+                start: 0,
+                count: 0,
+            }));
         }
         match self.parts.back_mut() {
             Some(Part::Run(run)) => run,
@@ -248,7 +260,9 @@ mod tests {
     }
 
     fn number(item: &Item) -> u32 {
-        let Payload::Bytes(bytes) = &item.payload else { panic!("no bytes") };
+        let Payload::Bytes(bytes) = &item.payload else {
+            panic!("no bytes")
+        };
         u32::from_le_bytes(bytes.as_slice()[..4].try_into().unwrap())
     }
 
@@ -329,7 +343,10 @@ mod tests {
                     None => assert_eq!(first, next),
                 },
             }
-            assert_eq!((items.len(), items.is_empty()), ((next - first) as usize, first == next));
+            assert_eq!(
+                (items.len(), items.is_empty()),
+                ((next - first) as usize, first == next)
+            );
         }
     }
 

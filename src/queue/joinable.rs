@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError,
-    TaskDoneError, TryGetError, TryPutError,
+    CreateError, DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError,
+    PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
+    TryPutError,
 };
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead::DeadLetter;
@@ -108,7 +109,9 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// [`PutError`]: closed, owner gone, full with nobody left to take an item, or the item does not encode; it
     /// comes back with the error.
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
-        self.handle.put(item, Limit::Forever).map_err(PutError::from)
+        self.handle
+            .put(item, Limit::Forever)
+            .map_err(PutError::from)
     }
 
     /// Puts an item if the queue is not full. In another process than the owner's it waits for the owner's
@@ -127,7 +130,9 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`PutTimeoutError::Timeout`], or as [`put`](JoinableQueue::put).
     pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
-        self.handle.put(item, Limit::Within(timeout)).map_err(PutTimeoutError::from)
+        self.handle
+            .put(item, Limit::Within(timeout))
+            .map_err(PutTimeoutError::from)
     }
 
     /// Puts all items of an iterator, in batches; waits while the queue is full. Faster than one by one. Up to 64
@@ -137,7 +142,10 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// [`PutAllError`], with what [`put`](JoinableQueue::put) said of an item; that one and all behind it come back, those
     /// before it are put.
-    pub fn put_all<I: IntoIterator<Item = T>>(&self, items: I) -> Result<(), PutAllError<I::IntoIter>> {
+    pub fn put_all<I: IntoIterator<Item = T>>(
+        &self,
+        items: I,
+    ) -> Result<(), PutAllError<I::IntoIter>> {
         self.handle.put_all(items.into_iter(), Limit::Forever)
     }
 
@@ -146,8 +154,13 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// # Errors
     ///
     /// As [`put_all`](JoinableQueue::put_all), and with [`PutTimeoutError::Timeout`] as the cause if the queue stayed full.
-    pub fn put_all_timeout<I: IntoIterator<Item = T>>(&self, items: I, timeout: Duration) -> Result<(), PutAllError<I::IntoIter>> {
-        self.handle.put_all(items.into_iter(), Limit::Within(timeout))
+    pub fn put_all_timeout<I: IntoIterator<Item = T>>(
+        &self,
+        items: I,
+        timeout: Duration,
+    ) -> Result<(), PutAllError<I::IntoIter>> {
+        self.handle
+            .put_all(items.into_iter(), Limit::Within(timeout))
     }
 
     /// Gets the first item; waits while the queue is empty.
@@ -206,7 +219,11 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// # Errors
     ///
     /// [`GetTimeoutError::Timeout`], or as [`get_many`](JoinableQueue::get_many).
-    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<Delivery<T>>, GetTimeoutError> {
+    pub fn get_many_timeout(
+        &self,
+        max: usize,
+        timeout: Duration,
+    ) -> Result<Vec<Delivery<T>>, GetTimeoutError> {
         let got = self.handle.get_many(max, Limit::Within(timeout))?;
         Ok(got.into_iter().map(|got| self.delivery(got)).collect())
     }
@@ -226,7 +243,10 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
 
 impl<T> JoinableQueue<T> {
     pub(crate) fn from_handle(handle: Handle) -> JoinableQueue<T> {
-        JoinableQueue { handle, item: PhantomData }
+        JoinableQueue {
+            handle,
+            item: PhantomData,
+        }
     }
 
     /// The same queue, for those who know that its items are of another type than is written here.
@@ -321,7 +341,8 @@ impl<T> JoinableQueue<T> {
     /// Whether a `try_put` would find it full, if nobody takes an item meanwhile.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+        self.capacity()
+            .is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// The most untaken items that it holds; `None` for no limit.
@@ -362,7 +383,10 @@ impl<T> Serialize for JoinableQueue<T> {
 impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let handle = Handle::deserialize::<T, D>(true, deserializer)?;
-        Ok(JoinableQueue { handle, item: PhantomData })
+        Ok(JoinableQueue {
+            handle,
+            item: PhantomData,
+        })
     }
 }
 

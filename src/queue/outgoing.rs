@@ -14,7 +14,11 @@ pub(crate) struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     pub(super) fn entry(tag: Tag, bytes: &'a [u8]) -> Outgoing<'a> {
-        Outgoing { tag, bytes, parcel: None }
+        Outgoing {
+            tag,
+            bytes,
+            parcel: None,
+        }
     }
 
     pub(super) fn parcel(tag: Tag, bytes: &'a [u8], packet: Packet) -> Outgoing<'a> {

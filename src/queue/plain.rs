@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError, PutTimeoutError, TryGetError, TryPutError,
+    CreateError, DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError,
+    PutTimeoutError, TryGetError, TryPutError,
 };
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead::DeadLetter;
@@ -100,7 +101,9 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// [`PutError`]: closed, owner gone, full with nobody left to take an item, or the item does not encode; it
     /// comes back with the error.
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
-        self.handle.put(item, Limit::Forever).map_err(PutError::from)
+        self.handle
+            .put(item, Limit::Forever)
+            .map_err(PutError::from)
     }
 
     /// Puts an item if the queue is not full. In another process than the owner's it waits for the owner's
@@ -119,7 +122,9 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`PutTimeoutError::Timeout`], or as [`put`](Queue::put).
     pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
-        self.handle.put(item, Limit::Within(timeout)).map_err(PutTimeoutError::from)
+        self.handle
+            .put(item, Limit::Within(timeout))
+            .map_err(PutTimeoutError::from)
     }
 
     /// Puts all items of an iterator, in batches; waits while the queue is full. Faster than one by one. Up to 64
@@ -129,7 +134,10 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// [`PutAllError`], with what [`put`](Queue::put) said of an item; that one and all behind it come back, those
     /// before it are put.
-    pub fn put_all<I: IntoIterator<Item = T>>(&self, items: I) -> Result<(), PutAllError<I::IntoIter>> {
+    pub fn put_all<I: IntoIterator<Item = T>>(
+        &self,
+        items: I,
+    ) -> Result<(), PutAllError<I::IntoIter>> {
         self.handle.put_all(items.into_iter(), Limit::Forever)
     }
 
@@ -138,8 +146,13 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     ///
     /// As [`put_all`](Queue::put_all), and with [`PutTimeoutError::Timeout`] as the cause if the queue stayed full.
-    pub fn put_all_timeout<I: IntoIterator<Item = T>>(&self, items: I, timeout: Duration) -> Result<(), PutAllError<I::IntoIter>> {
-        self.handle.put_all(items.into_iter(), Limit::Within(timeout))
+    pub fn put_all_timeout<I: IntoIterator<Item = T>>(
+        &self,
+        items: I,
+        timeout: Duration,
+    ) -> Result<(), PutAllError<I::IntoIter>> {
+        self.handle
+            .put_all(items.into_iter(), Limit::Within(timeout))
     }
 
     /// Gets the first item; waits while the queue is empty.
@@ -198,7 +211,11 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     ///
     /// [`GetTimeoutError::Timeout`], or as [`get_many`](Queue::get_many).
-    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>, GetTimeoutError> {
+    pub fn get_many_timeout(
+        &self,
+        max: usize,
+        timeout: Duration,
+    ) -> Result<Vec<T>, GetTimeoutError> {
         let got = self.handle.get_many(max, Limit::Within(timeout))?;
         Ok(got.into_iter().map(|got| got.value).collect())
     }
@@ -218,7 +235,10 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn from_handle(handle: Handle) -> Queue<T> {
-        Queue { handle, item: PhantomData }
+        Queue {
+            handle,
+            item: PhantomData,
+        }
     }
 
     /// Ends the queue for all processes: puts fail from now on, gets give what is still in it, then
@@ -269,7 +289,8 @@ impl<T> Queue<T> {
     /// Whether a `try_put` would find it full, if nobody takes an item meanwhile.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+        self.capacity()
+            .is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// The most items that it holds; `None` for no limit.
@@ -310,7 +331,10 @@ impl<T> Serialize for Queue<T> {
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let handle = Handle::deserialize::<T, D>(false, deserializer)?;
-        Ok(Queue { handle, item: PhantomData })
+        Ok(Queue {
+            handle,
+            item: PhantomData,
+        })
     }
 }
 

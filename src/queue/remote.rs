@@ -134,7 +134,12 @@ impl Drop for Waiting<'_> {
 
 impl Attached {
     /// The attachment of this process to that queue; made over the ticket if there is none.
-    pub(crate) fn open(hub: HubId, resource: u64, fingerprint: u64, ticket: &IpcSender<Up>) -> Result<Arc<Attached>, RemoteEnd> {
+    pub(crate) fn open(
+        hub: HubId,
+        resource: u64,
+        fingerprint: u64,
+        ticket: &IpcSender<Up>,
+    ) -> Result<Arc<Attached>, RemoteEnd> {
         let mut all = lock(&ATTACHED);
         let all = all.get_or_insert_default();
         if let Some(attached) = all.get(&(hub, resource)).and_then(Weak::upgrade) {
@@ -230,7 +235,9 @@ impl Attached {
     fn take_credit(&self) -> bool {
         let credit = self.word(Word::Credit);
         credit
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| credit.checked_sub(1))
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| {
+                credit.checked_sub(1)
+            })
             .is_ok()
     }
 
@@ -301,7 +308,11 @@ impl Attached {
     }
 
     #[inline]
-    pub(crate) fn put(&self, outgoing: &mut Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+    pub(crate) fn put(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<(), RemoteEnd> {
         if self.is_suspicious() && self.session.check() {
             return Err(RemoteEnd::Gone);
         }
@@ -311,7 +322,11 @@ impl Attached {
         }
     }
 
-    fn wait_for_room(&self, outgoing: &mut Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+    fn wait_for_room(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<(), RemoteEnd> {
         let _waiting = Waiting::new(self.word(Word::Putters));
         fail::point("put.waits");
         self.session.ring();
@@ -329,7 +344,8 @@ impl Attached {
             return self.session.wait(None, || self.attempt(outgoing))?;
         }
         self.ask(None)?;
-        self.attempt(outgoing).unwrap_or(Err(RemoteEnd::Over(Over::Timeout)))
+        self.attempt(outgoing)
+            .unwrap_or(Err(RemoteEnd::Over(Over::Timeout)))
     }
 
     /// Takes the next item, if it is here.
@@ -353,7 +369,9 @@ impl Attached {
     #[inline]
     pub(super) fn tell_room(&self, taken: &Taken) {
         // The entry was taken sequentially consistent: either this sees the flag, or who raised it sees the place free.
-        if Flag::TellRoom.is_in(self.flags()) && ring::is_at_or_behind(taken.lease, self.word(Word::TellAt).load(Ordering::SeqCst)) {
+        if Flag::TellRoom.is_in(self.flags())
+            && ring::is_at_or_behind(taken.lease, self.word(Word::TellAt).load(Ordering::SeqCst))
+        {
             self.session.ring();
         }
     }
@@ -417,9 +435,9 @@ impl Attached {
         self.session.ring();
         loop {
             let outcome = self.session.wait(deadline, || {
-                self.take()
-                    .map(Some)
-                    .or_else(|| (Flag::Over.is_in(self.flags()) && !self.awaits_parcel()).then_some(None))
+                self.take().map(Some).or_else(|| {
+                    (Flag::Over.is_in(self.flags()) && !self.awaits_parcel()).then_some(None)
+                })
             })?;
             if let Some(outcome) = outcome {
                 return outcome;
@@ -456,7 +474,11 @@ impl Attached {
             }
         }
         let over = Flag::Over.is_in(self.flags());
-        Err(RemoteEnd::Over(if over { self.over() } else { Over::Timeout }))
+        Err(RemoteEnd::Over(if over {
+            self.over()
+        } else {
+            Over::Timeout
+        }))
     }
 
     /// Which end it is that the flag `Over` tells.
@@ -493,17 +515,25 @@ impl Attached {
         self.write_or_wait(Outgoing::entry(tag, &number.to_le_bytes()), deadline)
     }
 
-    pub(super) fn write_or_wait(&self, mut outgoing: Outgoing<'_>, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
+    pub(super) fn write_or_wait(
+        &self,
+        mut outgoing: Outgoing<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<(), RemoteEnd> {
         if let Some(outcome) = self.attempt_entry(&mut outgoing) {
             return outcome;
         }
         let _waiting = Waiting::new(self.word(Word::Putters));
         self.session.ring();
-        self.session.wait(deadline, || self.attempt_entry(&mut outgoing))?
+        self.session
+            .wait(deadline, || self.attempt_entry(&mut outgoing))?
     }
 
     /// Writes an entry that needs no room in the queue, if there is room in the ring now.
-    pub(super) fn attempt_entry(&self, outgoing: &mut Outgoing<'_>) -> Option<Result<(), RemoteEnd>> {
+    pub(super) fn attempt_entry(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+    ) -> Option<Result<(), RemoteEnd>> {
         match self.session.is_gone() {
             true => Some(Err(RemoteEnd::Gone)),
             false => self.write(outgoing),

@@ -32,7 +32,9 @@ impl Core {
     fn drain_whole(&self, state: &mut State, key: u64) {
         for _ in 0..=ring::ENTRIES_MAX / DRAIN_MAX {
             // A corrupt client is ended by the service thread, which finds the same.
-            let Ok(true) = self.drain(state, key) else { return };
+            let Ok(true) = self.drain(state, key) else {
+                return;
+            };
         }
     }
 
@@ -46,19 +48,27 @@ impl Core {
         outcome
     }
 
-    pub(super) fn drain_remote(&self, state: &mut State, remote: &mut Remote) -> Result<bool, Corrupt> {
+    pub(super) fn drain_remote(
+        &self,
+        state: &mut State,
+        remote: &mut Remote,
+    ) -> Result<bool, Corrupt> {
         let mut busy = remote.look(self.joinable)?;
         let mut left = DRAIN_MAX;
         while left > 0 {
             // Nearly all are items, and behind each other.
-            let put = state.store.push_run(|bytes| remote.outbox.take_run(Tag::Put as u32, left, bytes))?;
+            let put = state
+                .store
+                .push_run(|bytes| remote.outbox.take_run(Tag::Put as u32, left, bytes))?;
             if put > 0 {
                 self.note_put(state, remote, put);
                 busy = true;
                 left -= put;
                 continue;
             }
-            let Some(front) = remote.outbox.front()? else { break };
+            let Some(front) = remote.outbox.front()? else {
+                break;
+            };
             let tag = Tag::from(front.tag).ok_or(Corrupt)?;
             if tag.has_parcel() && remote.parcels.is_empty() {
                 // It was sent before its entry was written: it is about to be read.
@@ -88,10 +98,19 @@ impl Core {
 
     fn store(&self, state: &mut State, remote: &mut Remote, payload: Payload) {
         self.note_put(state, remote, 1);
-        state.store.push_back(Item { payload, attempts: 0 });
+        state.store.push_back(Item {
+            payload,
+            attempts: 0,
+        });
     }
 
-    pub(super) fn entry(&self, state: &mut State, remote: &mut Remote, tag: Tag, payload: Bytes) -> Result<(), Corrupt> {
+    pub(super) fn entry(
+        &self,
+        state: &mut State,
+        remote: &mut Remote,
+        tag: Tag,
+        payload: Bytes,
+    ) -> Result<(), Corrupt> {
         match tag {
             Tag::Put => self.store(state, remote, Payload::Bytes(payload)),
             Tag::Parcel => {
@@ -101,7 +120,10 @@ impl Core {
             Tag::Done | Tag::Back => {
                 // The entry behind the last one that was taken may have come while this one was on its way.
                 remote.look(self.joinable)?;
-                let item = remote.leases.remove(&layout::number(payload.as_slice())?).ok_or(Corrupt)?;
+                let item = remote
+                    .leases
+                    .remove(&layout::number(payload.as_slice())?)
+                    .ok_or(Corrupt)?;
                 if tag == Tag::Done {
                     state.unfinished -= 1;
                 } else {
@@ -130,9 +152,13 @@ impl Core {
         if !fail::mistake("end.no-drain") {
             self.drain_whole(&mut state, key);
         }
-        let Some(mut remote) = state.remotes.remove(&key) else { return };
+        let Some(mut remote) = state.remotes.remove(&key) else {
+            return;
+        };
         // Untaken first to the front, then in front of those the ones that were taken earlier.
-        let untaken = remote.recall(0, self.joinable).unwrap_or_else(|Corrupt| remote.sent.take_all());
+        let untaken = remote
+            .recall(0, self.joinable)
+            .unwrap_or_else(|Corrupt| remote.sent.take_all());
         if !fail::mistake("end.keep-untaken") {
             for item in untaken.into_iter().rev() {
                 state.store.push_front(item);
@@ -155,15 +181,24 @@ impl Resource for Core {
         self.settle(&mut state);
     }
 
-    fn attach(self: Arc<Self>, peer: Arc<Peer>, number: u32, region: Option<Arc<Region>>) -> Result<Box<dyn Attachment>, &'static str> {
+    fn attach(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        number: u32,
+        region: Option<Arc<Region>>,
+    ) -> Result<Box<dyn Attachment>, &'static str> {
         let region = region
             .filter(|region| region.len() >= REGION_BYTES)
             .ok_or("its region is too small")?;
         let mut state = self.lock();
         state.next_remote += 1;
         let key = state.next_remote;
-        layout::word(&region, Word::Capacity).store(self.capacity.map_or(0, |capacity| capacity as u64), Ordering::SeqCst);
-        let accepted = layout::word(&region, Word::Fingerprint).load(Ordering::SeqCst) == self.fingerprint;
+        layout::word(&region, Word::Capacity).store(
+            self.capacity.map_or(0, |capacity| capacity as u64),
+            Ordering::SeqCst,
+        );
+        let accepted =
+            layout::word(&region, Word::Fingerprint).load(Ordering::SeqCst) == self.fingerprint;
         let mut remote = Remote {
             peer,
             number,
@@ -186,7 +221,14 @@ impl Resource for Core {
             granted: Instant::now(),
             changed: false,
         };
-        remote.set(Word::Status, if accepted { layout::ATTACHED } else { layout::OTHER_TYPE });
+        remote.set(
+            Word::Status,
+            if accepted {
+                layout::ATTACHED
+            } else {
+                layout::OTHER_TYPE
+            },
+        );
         state.shared = true;
         if accepted {
             state.remotes.insert(key, remote);
@@ -224,7 +266,8 @@ impl Attachment for Client {
         let Some(remote) = state.remotes.get(&self.key) else {
             return Ok(Serviced::Idle);
         };
-        let asked = remote.ask > remote.word(Word::Answered) || remote.join > remote.word(Word::Joined);
+        let asked =
+            remote.ask > remote.word(Word::Answered) || remote.join > remote.word(Word::Joined);
         if asked {
             // What others put before this client asked must be in the answer.
             core.drain_all(&mut state);
@@ -234,7 +277,8 @@ impl Attachment for Client {
             .get(&self.key)
             .is_some_and(|remote| remote.wants_items() > 0 || remote.wants_room());
         // The owner's threads that wait look for themselves.
-        let waits = waits || state.local.tasks.items.is_awaited() || state.local.tasks.room.is_awaited();
+        let waits =
+            waits || state.local.tasks.items.is_awaited() || state.local.tasks.room.is_awaited();
         if busy || asked || waits {
             core.settle(&mut state);
             fail::point("hub.settled");

@@ -22,7 +22,9 @@ const WITHHELD: Duration = Duration::from_millis(1);
 
 impl Core {
     pub(super) fn free(&self, state: &State) -> usize {
-        let Some(capacity) = self.capacity else { return usize::MAX };
+        let Some(capacity) = self.capacity else {
+            return usize::MAX;
+        };
         let granted: usize = state.remotes.values().map(|remote| remote.credits).sum();
         capacity.saturating_sub(state.len() + granted)
     }
@@ -33,9 +35,15 @@ impl Core {
             if remote.credits > 0 {
                 // What its threads wait for is left to it, unless it is stopped.
                 let stopped = remote.granted.elapsed() >= STOPPED;
-                let putters = if stopped { 0 } else { remote.word(Word::Putters) };
+                let putters = if stopped {
+                    0
+                } else {
+                    remote.word(Word::Putters)
+                };
                 let before = layout::word(&remote.region, Word::Credit)
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| Some(credit.min(putters)))
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| {
+                        Some(credit.min(putters))
+                    })
                     .unwrap_or_default();
                 let back = usize::try_from(before.saturating_sub(putters)).unwrap_or(usize::MAX);
                 remote.credits = remote.credits.saturating_sub(back);
@@ -55,7 +63,10 @@ impl Core {
         }
         // Items that others have and that may come back. One that waits here for more does not count: it
         // would never give them back by itself, and two of those would wait for each other.
-        let others_hold = state.remotes.iter().any(|(&key, remote)| Some(key) != asker && remote.holds_back());
+        let others_hold = state
+            .remotes
+            .iter()
+            .any(|(&key, remote)| Some(key) != asker && remote.holds_back());
         let local_waits = state.local.getters > 0 || state.local.tasks.items.is_awaited();
         let local_holds = asker.is_some() && !state.local.leases.is_empty() && !local_waits;
         if others_hold || local_holds {
@@ -67,7 +78,8 @@ impl Core {
         // Nobody is left who could put: another process held a handle once, none is under way, and whoever
         // still holds one has never put, and waits for an item itself.
         let waits_here = state.local.getters + state.local.futures > 0;
-        let local_idle = self.local_handles(state) == 0 || (waits_here && !state.local.has_put && !state.inline);
+        let local_idle =
+            self.local_handles(state) == 0 || (waits_here && !state.local.has_put && !state.inline);
         let waits = |key: u64, remote: &Remote| {
             if asker == Some(key) {
                 remote.waiting() > 0
@@ -75,7 +87,10 @@ impl Core {
                 remote.word(Word::Getters) > 0
             }
         };
-        let all_idle = state.remotes.iter().all(|(&key, remote)| waits(key, remote) && !remote.has_put);
+        let all_idle = state
+            .remotes
+            .iter()
+            .all(|(&key, remote)| waits(key, remote) && !remote.has_put);
         let abandoned = state.shared && state.tickets == 0 && local_idle && all_idle;
         abandoned.then_some(Over::Abandoned(0))
     }
@@ -87,14 +102,22 @@ impl Core {
         }
         self.settle_items(state);
         self.settle_room(state);
-        if state.local.getters > 0 && (!state.local.ready.is_empty() || self.over(state, None).is_some()) {
+        if state.local.getters > 0
+            && (!state.local.ready.is_empty() || self.over(state, None).is_some())
+        {
             self.items.notify_all();
         }
-        if state.local.tasks.items.is_awaited() && (!state.store.is_empty() || self.over_for_tasks(state).is_some()) {
+        if state.local.tasks.items.is_awaited()
+            && (!state.store.is_empty() || self.over_for_tasks(state).is_some())
+        {
             state.local.tasks.tell_item();
         }
         let taken_care_of = self.has_taker(state, None);
-        if state.local.wants_room() && (state.closed || (self.free(state) > 0 && state.withheld.is_none()) || !taken_care_of) {
+        if state.local.wants_room()
+            && (state.closed
+                || (self.free(state) > 0 && state.withheld.is_none())
+                || !taken_care_of)
+        {
             self.room.notify_all();
             state.local.tasks.room.ring();
         }
@@ -105,20 +128,30 @@ impl Core {
         }
         let waiting_for_room = self.capacity.is_some() && self.is_room_wanted(state);
         // How many items must be taken until the room is worth a wake-up.
-        let batch = self.capacity.map_or(1, |capacity| (capacity / 2).saturating_sub(self.free(state)));
+        let batch = self.capacity.map_or(1, |capacity| {
+            (capacity / 2).saturating_sub(self.free(state))
+        });
         let mut newly_told = false;
         let keys: Vec<u64> = state.remotes.keys().copied().collect();
         let (length, unfinished, closed) = (state.len(), state.unfinished, state.closed);
         for key in keys {
-            let Some(remote) = state.remotes.get(&key) else { continue };
+            let Some(remote) = state.remotes.get(&key) else {
+                continue;
+            };
             let over = remote.waiting() > 0 && self.over(state, Some(key)).is_some();
             let joins = remote.join > remote.word(Word::Joined);
-            let abandoned = (joins || remote.word(Word::Putters) > 0) && !self.has_taker(state, Some(key));
-            let Some(remote) = state.remotes.get_mut(&key) else { continue };
+            let abandoned =
+                (joins || remote.word(Word::Putters) > 0) && !self.has_taker(state, Some(key));
+            let Some(remote) = state.remotes.get_mut(&key) else {
+                continue;
+            };
             newly_told |= waiting_for_room && remote.tell_at(batch);
-            let flags =
-                Flag::Closed.bit(closed) | Flag::Over.bit(over) | Flag::TellRoom.bit(waiting_for_room) | Flag::Abandoned.bit(abandoned);
-            layout::word(&remote.region, Word::Unfinished).store(unfinished as u64, Ordering::SeqCst);
+            let flags = Flag::Closed.bit(closed)
+                | Flag::Over.bit(over)
+                | Flag::TellRoom.bit(waiting_for_room)
+                | Flag::Abandoned.bit(abandoned);
+            layout::word(&remote.region, Word::Unfinished)
+                .store(unfinished as u64, Ordering::SeqCst);
             remote.set(Word::Flags, flags);
             if remote.ask > remote.word(Word::Answered) {
                 layout::word(&remote.region, Word::Length).store(length as u64, Ordering::SeqCst);
@@ -150,7 +183,9 @@ impl Core {
     pub(super) fn settle_items(&self, state: &mut State) {
         // A getter that gave up leaves its item to the others.
         while state.local.ready.len() > state.local.getters {
-            let Some(item) = state.local.ready.pop_back() else { break };
+            let Some(item) = state.local.ready.pop_back() else {
+                break;
+            };
             state.store.push_front(item);
         }
         loop {
@@ -163,7 +198,11 @@ impl Core {
 
     /// Whether anybody waits for an item that is not on its way to him.
     pub(super) fn is_wanted(state: &State) -> bool {
-        state.local.wants_items() || state.remotes.values().any(|remote| remote.wants_items() > 0)
+        state.local.wants_items()
+            || state
+                .remotes
+                .values()
+                .any(|remote| remote.wants_items() > 0)
     }
 
     /// When to look again for items and room that a client keeps without using them, if anybody wants them, and for room
@@ -173,13 +212,30 @@ impl Core {
             return None;
         }
         let wanted = state.store.is_empty() && Core::is_wanted(state);
-        let items = state.remotes.values().filter(|remote| wanted && !remote.sent.is_empty());
-        let items = items.map(|remote| remote.moved + if remote.surplus() > 0 { STALLED } else { STOPPED });
+        let items = state
+            .remotes
+            .values()
+            .filter(|remote| wanted && !remote.sent.is_empty());
+        let items = items.map(|remote| {
+            remote.moved
+                + if remote.surplus() > 0 {
+                    STALLED
+                } else {
+                    STOPPED
+                }
+        });
         let wanted = self.capacity.is_some() && self.is_room_wanted(state) && self.free(state) == 0;
-        let room = state.remotes.values().filter(|remote| wanted && remote.credits > 0);
+        let room = state
+            .remotes
+            .values()
+            .filter(|remote| wanted && remote.credits > 0);
         let withheld = state.withheld.map(|since| since + WITHHELD);
         let wanted = !state.store.is_empty() && Core::is_wanted(state);
-        let kept = state.local.tasks.kept_until().filter(|&until| wanted && until > Instant::now());
+        let kept = state
+            .local
+            .tasks
+            .kept_until()
+            .filter(|&until| wanted && until > Instant::now());
         let room = room.map(|remote| remote.granted + STOPPED);
         items.chain(kept).chain(room).chain(withheld).min()
     }
@@ -203,9 +259,15 @@ impl Core {
         let mut dropped = state.store.len() + state.local.ready.len();
         state.store.clear();
         state.local.ready.clear();
-        for remote in state.remotes.values_mut().filter(|remote| !remote.sent.is_empty()) {
+        for remote in state
+            .remotes
+            .values_mut()
+            .filter(|remote| !remote.sent.is_empty())
+        {
             // A corrupt client is ended by the service thread, which finds the same.
-            dropped += remote.recall(0, self.joinable).map_or(0, |items| items.len());
+            dropped += remote
+                .recall(0, self.joinable)
+                .map_or(0, |items| items.len());
         }
         if self.joinable {
             state.unfinished -= dropped;
@@ -235,7 +297,11 @@ impl Core {
                 state.turn = state.remotes.keys().next().copied().unwrap_or(0);
                 continue;
             }
-            let next = state.remotes.range(turn + 1..).next().map_or(0, |(&key, _)| key);
+            let next = state
+                .remotes
+                .range(turn + 1..)
+                .next()
+                .map_or(0, |(&key, _)| key);
             state.turn = next;
             let local_waits = usize::from(state.local.wants_items());
             let others = state
@@ -252,7 +318,11 @@ impl Core {
             };
             // Ahead of a client that does not wait only while nobody waits.
             let idle = remote.wants_items() == 0 && local_waits + others > 0;
-            let count = if idle { 0 } else { remote.appetite().min(share) };
+            let count = if idle {
+                0
+            } else {
+                remote.appetite().min(share)
+            };
             if count == 0 {
                 misses += 1;
                 continue;
@@ -268,7 +338,11 @@ impl Core {
             return false;
         }
         // Somebody who does not want to wait gets what there is.
-        let hurry = state.local.hurry || state.remotes.values().any(|remote| remote.ask > remote.word(Word::Answered));
+        let hurry = state.local.hurry
+            || state
+                .remotes
+                .values()
+                .any(|remote| remote.ask > remote.word(Word::Answered));
         let now = Instant::now();
         let to_spare = |remote: &Remote| {
             let still = now.saturating_duration_since(remote.moved);
@@ -280,7 +354,11 @@ impl Core {
                 0
             }
         };
-        let Some(victim) = state.remotes.values_mut().max_by_key(|remote| to_spare(remote)) else {
+        let Some(victim) = state
+            .remotes
+            .values_mut()
+            .max_by_key(|remote| to_spare(remote))
+        else {
             return false;
         };
         // Fresh, not as it was at the last look: it may have taken them by now.
@@ -336,7 +414,9 @@ impl Core {
         let parties = waiting.len() + usize::from(state.local.wants_room());
         for key in waiting {
             let share = free.div_ceil(parties).min(free);
-            let Some(remote) = state.remotes.get_mut(&key) else { continue };
+            let Some(remote) = state.remotes.get_mut(&key) else {
+                continue;
+            };
             layout::word(&remote.region, Word::Credit).fetch_add(share as u64, Ordering::SeqCst);
             if !fail::mistake("settle.lost-room") {
                 remote.credits += share;

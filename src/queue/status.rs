@@ -108,7 +108,11 @@ impl QueueStatus {
 
 fn holders(core: &Core, state: &State) -> Vec<u32> {
     let own = (core.local_handles(state) > 0).then(std::process::id);
-    let mut others: Vec<u32> = state.remotes.values().map(|remote| remote.peer.page.pid()).collect();
+    let mut others: Vec<u32> = state
+        .remotes
+        .values()
+        .map(|remote| remote.peer.page.pid())
+        .collect();
     others.sort_unstable();
     others.dedup();
     own.into_iter().chain(others).collect()
@@ -117,6 +121,8 @@ fn holders(core: &Core, state: &State) -> Vec<u32> {
 /// In the order in which they were made.
 pub(crate) fn statuses() -> Vec<QueueStatus> {
     let resources = hub::resources().into_iter();
-    let queues = resources.filter_map(|resource| Arc::<dyn Any + Send + Sync>::downcast::<Core>(resource.as_any()).ok());
+    let queues = resources.filter_map(|resource| {
+        Arc::<dyn Any + Send + Sync>::downcast::<Core>(resource.as_any()).ok()
+    });
     queues.map(|core| QueueStatus::of(&core)).collect()
 }

@@ -72,7 +72,10 @@ impl Tasks {
 
     /// Whether the next item is not for other processes.
     pub(super) fn keep_one(&self) -> bool {
-        self.items.is_awaited() || self.kept_until().is_some_and(|until| until > Instant::now())
+        self.items.is_awaited()
+            || self
+                .kept_until()
+                .is_some_and(|until| until > Instant::now())
     }
 
     fn take(&mut self) -> [Option<Arc<Waiters>>; 3] {
@@ -117,19 +120,25 @@ impl Deref for Locked<'_> {
     type Target = State;
 
     fn deref(&self) -> &State {
-        self.state.as_ref().expect("it is locked until it is dropped")
+        self.state
+            .as_ref()
+            .expect("it is locked until it is dropped")
     }
 }
 
 impl DerefMut for Locked<'_> {
     fn deref_mut(&mut self) -> &mut State {
-        self.state.as_mut().expect("it is locked until it is dropped")
+        self.state
+            .as_mut()
+            .expect("it is locked until it is dropped")
     }
 }
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let Some(mut state) = self.state.take() else { return };
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
         if state.local.tasks.is_rung() {
             let told = state.local.tasks.take();
             drop(state);
@@ -193,7 +202,10 @@ impl Target for Attached {
     }
 
     fn is_ready(&self, seat: Seat<'_>) -> bool {
-        let ready = self.session().poll(seat, || self.has_next().then_some(())).is_ready();
+        let ready = self
+            .session()
+            .poll(seat, || self.has_next().then_some(()))
+            .is_ready();
         if !ready && seat.is_some() {
             // As each wait of a thread: the owner may not know that there is a seat, or that all it sent was taken.
             self.session().ring();

@@ -33,11 +33,16 @@ use crate::process::Process;
 pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCompleted<T> {
     let selector = Selector::new();
     let processes = processes.into_iter().map(|process| {
-        let key = selector.add(&process).expect("a process has no channel to be watched");
+        let key = selector
+            .add(&process)
+            .expect("a process has no channel to be watched");
         (key, process)
     });
     let processes = processes.collect();
-    AsCompleted { selector, processes }
+    AsCompleted {
+        selector,
+        processes,
+    }
 }
 
 /// Processes in the order of their end, from [`as_completed`]. Dropping it drops those that have not ended yet, which
@@ -86,6 +91,8 @@ impl<T: DeserializeOwned> ExactSizeIterator for AsCompleted<T> {}
 
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsCompleted").field("processes", &self.processes.len()).finish()
+        f.debug_struct("AsCompleted")
+            .field("processes", &self.processes.len())
+            .finish()
     }
 }

@@ -167,19 +167,30 @@ pub fn wait_any(sources: &[&dyn Waitable]) -> Result<usize, WaitError> {
 /// # Ok(())
 /// # }
 /// ```
-pub fn wait_any_timeout(sources: &[&dyn Waitable], timeout: Duration) -> Result<Option<usize>, WaitError> {
+pub fn wait_any_timeout(
+    sources: &[&dyn Waitable],
+    timeout: Duration,
+) -> Result<Option<usize>, WaitError> {
     // A deadline that the clock cannot express is none.
     wait_until(sources, Instant::now().checked_add(timeout))
 }
 
-fn wait_until(sources: &[&dyn Waitable], deadline: Option<Instant>) -> Result<Option<usize>, WaitError> {
+fn wait_until(
+    sources: &[&dyn Waitable],
+    deadline: Option<Instant>,
+) -> Result<Option<usize>, WaitError> {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     if sources.is_empty() {
         return Err(WaitError::Nothing);
     }
     let first = TURN.fetch_add(1, Ordering::Relaxed) % sources.len();
     let in_turn = || (first..sources.len()).chain(0..first);
-    let look = |index: &usize| sources[*index].watched().0.is_none_or(|source| source.is_ready(None));
+    let look = |index: &usize| {
+        sources[*index]
+            .watched()
+            .0
+            .is_none_or(|source| source.is_ready(None))
+    };
     if let Some(index) = in_turn().find(look) {
         return Ok(Some(index));
     }

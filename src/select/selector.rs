@@ -93,7 +93,9 @@ struct Bell {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        let Some(shared) = self.shared.upgrade() else { return };
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
         let mut state = lock(&shared.state);
         if let Some(entry) = state.entries.get(&self.key).cloned() {
             shared.enqueue(&mut state, &entry);
@@ -114,7 +116,9 @@ impl Entry {
     /// Called under no lock.
     fn is_ready(&self) -> bool {
         let source = self.source.as_ref().and_then(Weak::upgrade);
-        source.is_none_or(|source| source.is_ready(self.waiter.as_ref().map(|waiter| (waiter, &self.waker))))
+        source.is_none_or(|source| {
+            source.is_ready(self.waiter.as_ref().map(|waiter| (waiter, &self.waker)))
+        })
     }
 }
 
@@ -122,7 +126,9 @@ impl Selector {
     /// An empty selector.
     #[must_use]
     pub fn new() -> Selector {
-        Selector { shared: Arc::default() }
+        Selector {
+            shared: Arc::default(),
+        }
     }
 
     /// Waits for this one too, from now on: its key, which this selector has never given before.
@@ -132,7 +138,11 @@ impl Selector {
     /// [`WaitError::Io`] if the system does not let a channel be watched: no descriptor or no memory is left.
     pub fn add(&self, source: &(impl Waitable + ?Sized)) -> Result<usize, WaitError> {
         let source = source.watched().0;
-        let waiter = source.as_ref().map(|source| source.sit()).transpose().map_err(WaitError::Io)?;
+        let waiter = source
+            .as_ref()
+            .map(|source| source.sit())
+            .transpose()
+            .map_err(WaitError::Io)?;
         let mut state = lock(&self.shared.state);
         let key = state.next;
         state.next += 1;
@@ -218,7 +228,9 @@ impl Selector {
         for _ in 0..=self.len() {
             let mut state = lock(&self.shared.state);
             let key = state.queue.pop_front()?;
-            let Some(entry) = state.entries.get(&key).cloned() else { continue };
+            let Some(entry) = state.entries.get(&key).cloned() else {
+                continue;
+            };
             entry.queued.store(false, Ordering::Relaxed);
             drop(state);
             if self.look(&entry) {
@@ -231,7 +243,10 @@ impl Selector {
     /// Looks at all: one may have become ready, and its waker still be on its way.
     fn any(&self) -> Option<usize> {
         let entries: Vec<_> = lock(&self.shared.state).entries.values().cloned().collect();
-        entries.iter().find(|entry| self.look(entry)).map(|entry| entry.key)
+        entries
+            .iter()
+            .find(|entry| self.look(entry))
+            .map(|entry| entry.key)
     }
 
     /// Whether it is ready; then it will be looked at again.
@@ -256,6 +271,8 @@ impl Default for Selector {
 
 impl fmt::Debug for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Selector").field("sources", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Selector")
+            .field("sources", &self.len())
+            .finish_non_exhaustive()
     }
 }

@@ -85,7 +85,9 @@ fn single<E: serde::de::Error>(part: Part, size: usize) -> Result<Part, E> {
     if part.length == size {
         Ok(part)
     } else {
-        Err(wire::explain_de("the shared memory holds more or less than one number"))
+        Err(wire::explain_de(
+            "the shared memory holds more or less than one number",
+        ))
     }
 }
 

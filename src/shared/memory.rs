@@ -32,7 +32,8 @@ impl Part {
         // A length that no integer holds is more than there is.
         let length = count.saturating_mul(size);
         // There is no mapping of nothing.
-        let region = Region::sealed(length.max(1)).map_err(CreateError::io("make shared memory"))?;
+        let region =
+            Region::sealed(length.max(1)).map_err(CreateError::io("make shared memory"))?;
         Ok(Part {
             region: Arc::new(region),
             offset: 0,
@@ -59,10 +60,16 @@ impl Part {
     }
 
     /// `kind` says what it holds, as far as two processes of one program can tell.
-    pub(super) fn serialize<S: Serializer>(&self, kind: u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        &self,
+        kind: u64,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
         let memory = self.region.share();
-        let memory = memory.map_err(|error| wire::explain::<S::Error>(&format!("could not share memory: {error}")))?;
+        let memory = memory.map_err(|error| {
+            wire::explain::<S::Error>(&format!("could not share memory: {error}"))
+        })?;
         let index = wire::note(WireHandle::Memory(memory)).map_err(wire::explain::<S::Error>)?;
         Token {
             index,
@@ -73,21 +80,36 @@ impl Part {
         .serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(kind: u64, size: usize, deserializer: D) -> Result<Part, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        kind: u64,
+        size: usize,
+        deserializer: D,
+    ) -> Result<Part, D::Error> {
         let token = Token::deserialize(deserializer)?;
-        let WireHandle::Memory(memory) = wire::claim(token.index).map_err(wire::explain_de::<D::Error>)? else {
-            return Err(wire::explain_de("the handle of shared memory came with another thing"));
+        let WireHandle::Memory(memory) =
+            wire::claim(token.index).map_err(wire::explain_de::<D::Error>)?
+        else {
+            return Err(wire::explain_de(
+                "the handle of shared memory came with another thing",
+            ));
         };
         if token.kind != kind {
             return Err(wire::explain_de("the shared memory holds another type"));
         }
         let region = Region::adopt(memory);
-        let part = usize::try_from(token.offset).ok().zip(usize::try_from(token.length).ok());
+        let part = usize::try_from(token.offset)
+            .ok()
+            .zip(usize::try_from(token.length).ok());
         let part = part.filter(|&(offset, length)| {
             let whole = size == 0 || (offset % size == 0 && length % size == 0);
-            whole && offset.checked_add(length).is_some_and(|end| end <= region.len())
+            whole
+                && offset
+                    .checked_add(length)
+                    .is_some_and(|end| end <= region.len())
         });
-        let (offset, length) = part.ok_or_else(|| wire::explain_de::<D::Error>("the shared memory is smaller than its handle says"))?;
+        let (offset, length) = part.ok_or_else(|| {
+            wire::explain_de::<D::Error>("the shared memory is smaller than its handle says")
+        })?;
         Ok(Part {
             region: Arc::new(region),
             offset,
@@ -112,6 +134,9 @@ fn bounds(range: impl RangeBounds<usize>, count: usize) -> Range<usize> {
         Bound::Excluded(&end) => end,
         Bound::Unbounded => count,
     };
-    assert!(start <= end && end <= count, "range {start}..{end} of {count} shared elements");
+    assert!(
+        start <= end && end <= count,
+        "range {start}..{end} of {count} shared elements"
+    );
     start..end
 }

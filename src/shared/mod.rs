@@ -39,7 +39,9 @@ mod bytes;
 mod memory;
 mod slice;
 
-pub use atomics::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize};
+pub use atomics::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize,
+};
 /// Plain data: any bits are a value, and there is no padding. `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]`
 /// on a `#[repr(C)]` struct makes it so (with `bytemuck` in `Cargo.toml`, and its feature `derive`).
 ///

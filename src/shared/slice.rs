@@ -47,8 +47,14 @@ pub struct SharedSlice<T> {
 
 impl<T: Pod> SharedSlice<T> {
     const SIZE: usize = {
-        assert!(size_of::<T>() > 0, "elements without a size cannot be shared");
-        assert!(align_of::<T>() <= 4096, "shared memory is aligned to a page");
+        assert!(
+            size_of::<T>() > 0,
+            "elements without a size cannot be shared"
+        );
+        assert!(
+            align_of::<T>() <= 4096,
+            "shared memory is aligned to a page"
+        );
         size_of::<T>()
     };
 
@@ -98,7 +104,9 @@ impl<T: Pod> SharedSlice<T> {
         (index < self.len()).then(|| {
             let mut element = T::zeroed();
             let offset = self.part.offset + index * Self::SIZE;
-            self.part.region.load(offset, bytemuck::bytes_of_mut(&mut element));
+            self.part
+                .region
+                .load(offset, bytemuck::bytes_of_mut(&mut element));
             element
         })
     }
@@ -109,7 +117,11 @@ impl<T: Pod> SharedSlice<T> {
     ///
     /// If the index is beyond the end.
     pub fn set(&self, index: usize, element: T) {
-        assert!(index < self.len(), "index {index} of {} shared elements", self.len());
+        assert!(
+            index < self.len(),
+            "index {index} of {} shared elements",
+            self.len()
+        );
         let offset = self.part.offset + index * Self::SIZE;
         self.part.region.store(offset, bytemuck::bytes_of(&element));
     }
@@ -121,7 +133,8 @@ impl<T: Pod> SharedSlice<T> {
     /// If there are not so many.
     pub fn read(&self, start: usize, elements: &mut [T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
-        part.region.load(part.offset, bytemuck::cast_slice_mut(elements));
+        part.region
+            .load(part.offset, bytemuck::cast_slice_mut(elements));
     }
 
     /// Replaces the elements from `start` on by a copy of `elements`.
@@ -131,7 +144,8 @@ impl<T: Pod> SharedSlice<T> {
     /// If there are not so many.
     pub fn write(&self, start: usize, elements: &[T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
-        part.region.store(part.offset, bytemuck::cast_slice(elements));
+        part.region
+            .store(part.offset, bytemuck::cast_slice(elements));
     }
 
     /// Replaces every element.
@@ -294,7 +308,10 @@ mod tests {
         assert!(shared.iter().eq(odd.iter().copied()));
         shared.slice(9..).set(2, Odd([9; 7]));
         assert_eq!(shared.get(11), Some(Odd([9; 7])));
-        assert_eq!((shared.get(10), shared.get(12)), (Some(odd[10]), Some(odd[12])));
+        assert_eq!(
+            (shared.get(10), shared.get(12)),
+            (Some(odd[10]), Some(odd[12]))
+        );
         assert_eq!(shared.get(50), None);
     }
 }

@@ -109,7 +109,9 @@ where
     }
 
     fn entry(&self) -> Option<Entry> {
-        self.post.as_ref().and_then(|(_, address)| address.entry().ok())
+        self.post
+            .as_ref()
+            .and_then(|(_, address)| address.entry().ok())
     }
 }
 
@@ -170,15 +172,19 @@ where
 {
     fn start(&mut self, _: Restart, on_end: OnEnd) -> Result<(), StartError> {
         let actor = || self.name.clone();
-        let (heart, beats) = Heart::pair(self.heartbeat).map_err(|source| StartError::Create { actor: actor(), source })?;
+        let (heart, beats) = Heart::pair(self.heartbeat).map_err(|source| StartError::Create {
+            actor: actor(),
+            source,
+        })?;
         let birth = Birth::new(self.starts, lock(&self.previous).clone(), heart);
         let worker = (self.make)(&birth);
         drop(birth);
         let builder = Plan::default().process(&self.name, self.starts);
         self.starts += 1;
-        let process = builder
-            .spawn(worker)
-            .map_err(|source| StartError::Spawn { actor: actor(), source })?;
+        let process = builder.spawn(worker).map_err(|source| StartError::Spawn {
+            actor: actor(),
+            source,
+        })?;
         let running = Arc::new(WorkerProcess {
             process,
             ended: Mutex::new(false),
@@ -197,14 +203,19 @@ where
             running.process.kill();
             let act = "start a thread";
             let source = CreateError::Io { act, source };
-            return Err(StartError::Create { actor: actor(), source });
+            return Err(StartError::Create {
+                actor: actor(),
+                source,
+            });
         }
         self.running = Some(running);
         Ok(())
     }
 
     fn stop(&mut self, shutdown: Shutdown) {
-        let Some(running) = self.running.take() else { return };
+        let Some(running) = self.running.take() else {
+            return;
+        };
         match shutdown {
             Shutdown::Kill => running.process.kill(),
             // Asked first, SIGTERM in the middle, SIGKILL at the end.
@@ -222,7 +233,10 @@ where
     fn is_down(&mut self, _: &DownReason) {}
 
     fn pid(&self) -> Option<u32> {
-        let running = self.running.as_ref().filter(|running| !*lock(&running.ended));
+        let running = self
+            .running
+            .as_ref()
+            .filter(|running| !*lock(&running.ended));
         running.map(|running| running.process.pid())
     }
 }

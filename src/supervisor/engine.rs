@@ -19,7 +19,11 @@ use crate::supervisor::strategy::Intensity;
 use crate::supervisor::view::View;
 
 pub(super) enum Message {
-    Ended { key: u64, launch: u64, reason: DownReason },
+    Ended {
+        key: u64,
+        launch: u64,
+        reason: DownReason,
+    },
     Request(Box<dyn FnOnce(&mut Engine) + Send>),
     Stop,
 }
@@ -104,10 +108,16 @@ impl Engine {
             let source = CreateError::Io { act, source };
             SupervisorError::Create { source }
         })?;
-        started.recv().unwrap_or(Err(SupervisorError::Ended)).map(|()| outbox)
+        started
+            .recv()
+            .unwrap_or(Err(SupervisorError::Ended))
+            .map(|()| outbox)
     }
 
-    fn work(mut self, up: impl FnOnce()) -> Result<(Vec<Slot>, SupervisorEnd), (Vec<Slot>, SupervisorError)> {
+    fn work(
+        mut self,
+        up: impl FnOnce(),
+    ) -> Result<(Vec<Slot>, SupervisorEnd), (Vec<Slot>, SupervisorError)> {
         match self.start_all() {
             Ok(()) => up(),
             Err(error) => return Err((self.leave(), error)),
@@ -125,7 +135,8 @@ impl Engine {
         self.slots.append(&mut self.spent);
         if self.fate == Fate::Open {
             let added = self.added;
-            let (mut own, others): (Vec<_>, Vec<_>) = self.slots.into_iter().partition(|slot| slot.key < added);
+            let (mut own, others): (Vec<_>, Vec<_>) =
+                self.slots.into_iter().partition(|slot| slot.key < added);
             others.into_iter().for_each(Slot::forget);
             own.sort_by_key(|slot| slot.key);
             return own;
@@ -155,7 +166,11 @@ impl Engine {
             Some(left) => self.inbox.recv_timeout(left).ok(),
         };
         match message {
-            Some(Message::Ended { key, launch, reason }) => self.ended(key, launch, reason),
+            Some(Message::Ended {
+                key,
+                launch,
+                reason,
+            }) => self.ended(key, launch, reason),
             Some(Message::Request(request)) => request(self),
             Some(Message::Stop) => self.end = Some(SupervisorEnd::Stopped),
             None => {}
@@ -204,12 +219,19 @@ impl Engine {
         let (key, launch, outbox) = (slot.key, slot.launch, self.outbox.clone());
         let on_end: OnEnd = Box::new(move |reason| {
             // A supervisor that has ended has stopped its children itself.
-            let _ = outbox.send(Message::Ended { key, launch, reason });
+            let _ = outbox.send(Message::Ended {
+                key,
+                launch,
+                reason,
+            });
         });
         // What makes a worker is the user's, and must not take the supervisor along.
         let started = catch_unwind(AssertUnwindSafe(|| slot.child.start(slot.restart, on_end)));
         let started = started.unwrap_or_else(|panic| {
-            let reason = DownReason::Failed(format!("making it panicked: {}", guard::panic_text(&*panic)));
+            let reason = DownReason::Failed(format!(
+                "making it panicked: {}",
+                guard::panic_text(&*panic)
+            ));
             let actor = slot.id.clone();
             Err(StartError::Down { actor, reason })
         });

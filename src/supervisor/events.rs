@@ -125,7 +125,11 @@ impl fmt::Display for SupervisorEnd {
                 intensity,
                 period,
             } => {
-                let restarts = if *intensity == 1 { "restart" } else { "restarts" };
+                let restarts = if *intensity == 1 {
+                    "restart"
+                } else {
+                    "restarts"
+                };
                 write!(
                     f,
                     "more than {intensity} {restarts} within {period:?}, the last since child `{id}` {reason}"

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::time::Duration;
 
 use crate::supervisor::events::Event;
@@ -73,14 +75,19 @@ impl Events {
         self.next_or(|events| events.recv_timeout(timeout))
     }
 
-    fn next_or(&self, wait: impl FnOnce(&Receiver<Event>) -> Result<Event, RecvTimeoutError>) -> Option<Event> {
+    fn next_or(
+        &self,
+        wait: impl FnOnce(&Receiver<Event>) -> Result<Event, RecvTimeoutError>,
+    ) -> Option<Event> {
         match self.events.try_recv() {
             Ok(event) => Some(event),
             // Those that lay here came before those that were missed.
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => match self.missed.swap(0, Ordering::Relaxed) {
-                0 => wait(&self.events).ok(),
-                missed => Some(Event::Missed(missed)),
-            },
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                match self.missed.swap(0, Ordering::Relaxed) {
+                    0 => wait(&self.events).ok(),
+                    missed => Some(Event::Missed(missed)),
+                }
+            }
         }
     }
 }
@@ -102,7 +109,14 @@ mod tests {
         let (listener, mut events) = feed();
         let event = Event::Stopped { id: "a".to_owned() };
         (0..WAITING + 3).for_each(|_| assert!(listener.tell(&event)));
-        assert_eq!(events.by_ref().take(WAITING).filter(|seen| *seen == event).count(), WAITING);
+        assert_eq!(
+            events
+                .by_ref()
+                .take(WAITING)
+                .filter(|seen| *seen == event)
+                .count(),
+            WAITING
+        );
         assert_eq!(events.next(), Some(Event::Missed(3)));
         assert_eq!(events.next_timeout(Duration::ZERO), None);
         drop(events);

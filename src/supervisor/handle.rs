@@ -118,7 +118,9 @@ impl Supervisor {
     ///
     /// As [`start_child`](Supervisor::start_child); [`SupervisorError::NotFound`] if there is no such supervisor in this process.
     pub fn start_child_of(&self, id: &str, spec: ChildSpec) -> Result<(), SupervisorError> {
-        ask(&self.view.outbox_of(id)?, move |engine| engine.start_child(spec))
+        ask(&self.view.outbox_of(id)?, move |engine| {
+            engine.start_child(spec)
+        })
     }
 
     /// Stops a child, and keeps it for [`restart_child`](Supervisor::restart_child); a temporary one is forgotten. A child of a nested

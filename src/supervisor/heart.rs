@@ -43,7 +43,11 @@ pub struct Birth {
 }
 
 impl Birth {
-    pub(super) fn new(generation: u64, previous: Option<DownReason>, heart: Option<Heart>) -> Birth {
+    pub(super) fn new(
+        generation: u64,
+        previous: Option<DownReason>,
+        heart: Option<Heart>,
+    ) -> Birth {
         Birth {
             generation,
             previous,
@@ -106,8 +110,12 @@ pub struct Heart {
 }
 
 impl Heart {
-    pub(super) fn pair(limit: Option<Duration>) -> Result<(Option<Heart>, Option<Receiver<Beat>>), CreateError> {
-        let Some(limit) = limit else { return Ok((None, None)) };
+    pub(super) fn pair(
+        limit: Option<Duration>,
+    ) -> Result<(Option<Heart>, Option<Receiver<Beat>>), CreateError> {
+        let Some(limit) = limit else {
+            return Ok((None, None));
+        };
         let (beats, heard) = channel()?;
         let last = Mutex::new(None);
         Ok((Some(Heart { beats, limit, last }), Some(heard)))

@@ -25,7 +25,11 @@ pub(super) struct NestedChild {
 impl NestedChild {
     pub(super) fn new(builder: Builder) -> NestedChild {
         let (plan, specs) = builder.into_parts();
-        let slots = specs.into_iter().zip(0..).map(|(spec, key)| Slot::new(key, spec)).collect();
+        let slots = specs
+            .into_iter()
+            .zip(0..)
+            .map(|(spec, key)| Slot::new(key, spec))
+            .collect();
         NestedChild {
             plan,
             view: Arc::default(),
@@ -47,7 +51,9 @@ impl NestedChild {
         for slot in lock(&self.home).iter().flatten() {
             check_id(&slot.id)?;
             if !ids.insert(&slot.id) {
-                return Err(SupervisorError::DuplicateId { id: slot.id.clone() });
+                return Err(SupervisorError::DuplicateId {
+                    id: slot.id.clone(),
+                });
             }
         }
         Ok(())
@@ -83,7 +89,9 @@ impl Child for NestedChild {
     }
 
     fn stop(&mut self, _: Shutdown) {
-        let Some(running) = self.running.take() else { return };
+        let Some(running) = self.running.take() else {
+            return;
+        };
         // One that has given up in this moment does not hear it, and ends all the same.
         let _ = running.send(Message::Stop);
         self.view.wait_end(None);

@@ -42,7 +42,8 @@ impl Engine {
     pub(super) fn start_child(&mut self, spec: ChildSpec) -> Result<(), SupervisorError> {
         self.add(spec)?;
         let place = self.slots.len() - 1;
-        self.start_asked(place).inspect_err(|_| self.slots.remove(place).forget())
+        self.start_asked(place)
+            .inspect_err(|_| self.slots.remove(place).forget())
     }
 
     pub(super) fn restart_child(&mut self, id: &str) -> Result<(), SupervisorError> {
@@ -54,7 +55,8 @@ impl Engine {
     fn start_asked(&mut self, place: usize) -> Result<(), SupervisorError> {
         self.start(place).map_err(|source| {
             let slot = &mut self.slots[place];
-            slot.child.is_down(&DownReason::Failed(crate::error::chain_text(&source)));
+            slot.child
+                .is_down(&DownReason::Failed(crate::error::chain_text(&source)));
             let (id, source) = (slot.id.clone(), Box::new(source));
             SupervisorError::Start { id, source }
         })

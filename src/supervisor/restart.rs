@@ -90,7 +90,9 @@ impl Engine {
     }
 
     fn postpone(&mut self, keys: Vec<u64>, failed: u64) {
-        let Some(place) = self.place(failed) else { return };
+        let Some(place) = self.place(failed) else {
+            return;
+        };
         let slot = &mut self.slots[place];
         let pause = self.plan.backoff.pause(slot.row);
         slot.row = slot.row.saturating_add(1);
@@ -99,7 +101,8 @@ impl Engine {
             self.view.tell(&Event::Restarting { id, after: pause });
         }
         // A group that was still to be started is part of this one.
-        self.pending.retain(|pending| !pending.keys.iter().any(|key| keys.contains(key)));
+        self.pending
+            .retain(|pending| !pending.keys.iter().any(|key| keys.contains(key)));
         let due = Instant::now() + pause;
         self.pending.push(Pending { keys, due });
     }
@@ -120,12 +123,19 @@ impl Engine {
     /// [`Strategy::OneForAll`] those before it go down with it.
     fn start_group(&mut self, mut keys: Vec<u64>) {
         for count in 0..keys.len() {
-            let Some(place) = self.place(keys[count]) else { continue };
-            let Err(error) = self.start(place) else { continue };
+            let Some(place) = self.place(keys[count]) else {
+                continue;
+            };
+            let Err(error) = self.start(place) else {
+                continue;
+            };
             let reason = DownReason::Failed(chain_text(&error));
             self.slots[place].last = Some(reason.clone());
             if self.plan.strategy == Strategy::OneForAll {
-                keys[..count].iter().rev().for_each(|&before| self.take_down(before));
+                keys[..count]
+                    .iter()
+                    .rev()
+                    .for_each(|&before| self.take_down(before));
             } else {
                 keys.drain(..count);
             }

@@ -137,7 +137,11 @@ impl ChildSpec {
     }
 
     /// An actor with options of its own.
-    pub fn actor_with<A: Actor>(id: impl Into<String>, builder: actor::Builder, args: A::Args) -> ChildSpec
+    pub fn actor_with<A: Actor>(
+        id: impl Into<String>,
+        builder: actor::Builder,
+        args: A::Args,
+    ) -> ChildSpec
     where
         A::Args: Clone + Send,
     {
@@ -147,18 +151,28 @@ impl ChildSpec {
                 None => builder,
             };
             let post = None;
-            Box::new(ActorChild::<A> { builder, args, post })
+            Box::new(ActorChild::<A> {
+                builder,
+                args,
+                post,
+            })
         })
     }
 
     /// A plain worker: each start runs a clone. That `run` returns counts as an end as it was meant to.
     /// One that is not `Clone`, as most that are functions, takes [`worker_with`](ChildSpec::worker_with).
-    pub fn worker<W: ProcessWorker + Restartable + Send>(id: impl Into<String>, worker: W) -> ChildSpec {
+    pub fn worker<W: ProcessWorker + Restartable + Send>(
+        id: impl Into<String>,
+        worker: W,
+    ) -> ChildSpec {
         ChildSpec::worker_with(id, move |_| worker.clone())
     }
 
     /// A plain worker that is made anew for each start, in this process, and may know how its predecessor ended.
-    pub fn worker_with<W: ProcessWorker>(id: impl Into<String>, make: impl Fn(&Birth) -> W + Send + 'static) -> ChildSpec {
+    pub fn worker_with<W: ProcessWorker>(
+        id: impl Into<String>,
+        make: impl Fn(&Birth) -> W + Send + 'static,
+    ) -> ChildSpec {
         let id = id.into();
         let name = id.clone();
         ChildSpec::new(id, ChildKind::Worker, move |heartbeat| {
@@ -179,11 +193,17 @@ impl ChildSpec {
     ///
     /// A supervisor in a process of its own is a worker that [runs](crate::supervisor::Supervisor::run) one.
     pub fn supervisor(id: impl Into<String>, builder: Builder) -> ChildSpec {
-        let spec = ChildSpec::new(id.into(), ChildKind::Supervisor, move |_| Box::new(NestedChild::new(builder)));
+        let spec = ChildSpec::new(id.into(), ChildKind::Supervisor, move |_| {
+            Box::new(NestedChild::new(builder))
+        });
         spec.shutdown(Shutdown::Infinity)
     }
 
-    fn new(id: String, kind: ChildKind, make: impl FnOnce(Option<Duration>) -> Box<dyn Child> + Send + 'static) -> ChildSpec {
+    fn new(
+        id: String,
+        kind: ChildKind,
+        make: impl FnOnce(Option<Duration>) -> Box<dyn Child> + Send + 'static,
+    ) -> ChildSpec {
         ChildSpec {
             id,
             kind,

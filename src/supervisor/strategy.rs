@@ -150,7 +150,8 @@ impl Intensity {
     pub(super) fn allows(&mut self, now: Instant) -> bool {
         let period = self.period;
         self.restarts.push_back(now);
-        self.restarts.retain(|&restart| now.saturating_duration_since(restart) <= period);
+        self.restarts
+            .retain(|&restart| now.saturating_duration_since(restart) <= period);
         self.restarts.len() <= self.limit
     }
 
@@ -250,7 +251,10 @@ mod tests {
                 .saturating_mul(1 << others.min(20))
                 .min(Duration::from_secs(2));
             let pause = backoff.pause(others);
-            assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
+            assert!(
+                pause >= whole / 2 && pause <= whole,
+                "{pause:?} of {whole:?}"
+            );
         }
         assert_eq!(Backoff::NONE.pause(5), Duration::ZERO);
     }

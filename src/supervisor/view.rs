@@ -79,21 +79,30 @@ impl View {
     }
 
     pub(super) fn tell(&self, event: &Event) {
-        lock(&self.seen).listeners.retain(|listener| listener.tell(event));
+        lock(&self.seen)
+            .listeners
+            .retain(|listener| listener.tell(event));
     }
 
     /// Makes known how the children are.
     pub(super) fn publish(&self, slots: &[Slot]) {
         let children = slots.iter().map(Slot::info).collect();
-        let entries = slots.iter().filter_map(|slot| Some((slot.id.clone(), slot.child.entry()?)));
-        let nested = slots.iter().filter_map(|slot| Some((slot.id.clone(), slot.child.nested()?)));
+        let entries = slots
+            .iter()
+            .filter_map(|slot| Some((slot.id.clone(), slot.child.entry()?)));
+        let nested = slots
+            .iter()
+            .filter_map(|slot| Some((slot.id.clone(), slot.child.nested()?)));
         let (entries, nested) = (entries.collect(), nested.collect());
         let mut seen = lock(&self.seen);
         (seen.children, seen.entries, seen.nested) = (children, entries, nested);
     }
 
     /// Whom to ask for the child at `path`, and its id there.
-    pub(super) fn way(&self, path: &str) -> Result<(mpsc::Sender<Message>, String), SupervisorError> {
+    pub(super) fn way(
+        &self,
+        path: &str,
+    ) -> Result<(mpsc::Sender<Message>, String), SupervisorError> {
         let own = |seen: &Seen| seen.children.iter().any(|child| child.id == path);
         match path.rsplit_once('/').filter(|_| !own(&lock(&self.seen))) {
             None => Ok((self.outbox()?, path.to_owned())),
@@ -103,12 +112,17 @@ impl View {
 
     /// To the supervisor at `path`.
     pub(super) fn outbox_of(&self, path: &str) -> Result<mpsc::Sender<Message>, SupervisorError> {
-        let below = self.below(path).ok_or_else(|| SupervisorError::NotFound { id: path.to_owned() })?;
+        let below = self.below(path).ok_or_else(|| SupervisorError::NotFound {
+            id: path.to_owned(),
+        })?;
         below.outbox()
     }
 
     fn outbox(&self) -> Result<mpsc::Sender<Message>, SupervisorError> {
-        lock(&self.seen).outbox.clone().ok_or(SupervisorError::Ended)
+        lock(&self.seen)
+            .outbox
+            .clone()
+            .ok_or(SupervisorError::Ended)
     }
 
     /// It works, perhaps not for the first time.

@@ -31,7 +31,9 @@ impl Kind for Parties {
 
     fn ended(region: &Region, dead: u32, patient: bool) -> bool {
         Latch::inherit(region, dead, patient).is_some_and(|latch| {
-            region.number::<AtomicU32>(BROKEN).store(1, Ordering::Relaxed);
+            region
+                .number::<AtomicU32>(BROKEN)
+                .store(1, Ordering::Relaxed);
             latch.clear_and_wake(dead);
             true
         })
@@ -171,7 +173,9 @@ impl Barrier {
             return Err(CreateError::ZeroCapacity);
         }
         let object = Object::new(BEHIND, fingerprint(), |region| {
-            region.number::<AtomicU32>(PARTIES).store(parties, Ordering::Relaxed);
+            region
+                .number::<AtomicU32>(PARTIES)
+                .store(parties, Ordering::Relaxed);
         })?;
         Ok(Barrier { object })
     }
@@ -208,7 +212,10 @@ impl Barrier {
     /// # Errors
     ///
     /// [`BarrierTimeoutError::Timeout`] if the time is over; else as [`wait`](Barrier::wait).
-    pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, BarrierTimeoutError> {
+    pub fn wait_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<BarrierWaitResult, BarrierTimeoutError> {
         // A deadline that the clock cannot express is none.
         self.wait_until(Instant::now().checked_add(timeout), || ())
             .map_err(|end| match end {
@@ -271,10 +278,16 @@ impl Barrier {
         resets.store(if reset { others | bit } else { others }, Ordering::Relaxed);
         self.object.word(ARRIVED).store(0, Ordering::Relaxed);
         // Last: with this store it has happened.
-        self.object.word(GENERATION).store(generation.wrapping_add(1), Ordering::Relaxed);
+        self.object
+            .word(GENERATION)
+            .store(generation.wrapping_add(1), Ordering::Relaxed);
     }
 
-    fn wait_until(&self, deadline: Option<Instant>, action: impl FnOnce()) -> Result<BarrierWaitResult, End> {
+    fn wait_until(
+        &self,
+        deadline: Option<Instant>,
+        action: impl FnOnce(),
+    ) -> Result<BarrierWaitResult, End> {
         let mut latch = self.latch(deadline)?;
         // All have come, and the leader does its work: this thread belongs to the next ones.
         while self.number(ARRIVED) >= self.number(PARTIES) && !self.is_broken() {
@@ -284,10 +297,15 @@ impl Barrier {
             return Err(End::Broken);
         }
         let (generation, index) = (self.number(GENERATION), self.number(ARRIVED));
-        self.object.word(ARRIVED).store(index + 1, Ordering::Relaxed);
+        self.object
+            .word(ARRIVED)
+            .store(index + 1, Ordering::Relaxed);
         if index + 1 < self.number(PARTIES) {
             self.wait_for_others(latch, generation, deadline)?;
-            return Ok(BarrierWaitResult { index, is_leader: false });
+            return Ok(BarrierWaitResult {
+                index,
+                is_leader: false,
+            });
         }
         drop(latch);
         let breaks_it = BreaksIt(self);
@@ -299,16 +317,32 @@ impl Barrier {
         }
         self.end_generation(false);
         latch.release(true);
-        Ok(BarrierWaitResult { index, is_leader: true })
+        Ok(BarrierWaitResult {
+            index,
+            is_leader: true,
+        })
     }
 
-    fn wait_for_others<'a>(&'a self, mut latch: Latch<'a>, generation: u32, deadline: Option<Instant>) -> Result<(), End> {
+    fn wait_for_others<'a>(
+        &'a self,
+        mut latch: Latch<'a>,
+        generation: u32,
+        deadline: Option<Instant>,
+    ) -> Result<(), End> {
         loop {
             let slept = latch.sleep(deadline);
             let time_is_over = matches!(slept, Err(Miss::Timeout));
-            latch = if time_is_over { self.latch(None)? } else { slept? };
+            latch = if time_is_over {
+                self.latch(None)?
+            } else {
+                slept?
+            };
             if self.number(GENERATION) != generation {
-                let resets = self.object.region.number::<AtomicU64>(RESETS).load(Ordering::Relaxed);
+                let resets = self
+                    .object
+                    .region
+                    .number::<AtomicU64>(RESETS)
+                    .load(Ordering::Relaxed);
                 let was_reset = resets & (1 << (generation % 64)) != 0;
                 return if was_reset { Err(End::Broken) } else { Ok(()) };
             }

@@ -63,7 +63,9 @@ fn slots(region: &Region) -> impl Iterator<Item = Slot<'_>> {
 
 /// Under the latch: notifies the oldest who wait; gives their words, which are to be woken afterwards.
 fn notify(region: &Region, count: usize) -> Vec<&AtomicU32> {
-    let mut waiting: Vec<_> = slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING).collect();
+    let mut waiting: Vec<_> = slots(region)
+        .filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING)
+        .collect();
     waiting.sort_by_key(|slot| slot.number.load(Ordering::Relaxed));
     waiting.truncate(count);
     for slot in &waiting {
@@ -88,7 +90,9 @@ impl Kind for Slots {
             slot.state.store(FREE, Ordering::Relaxed);
         }
         notify(region, lost);
-        let used = slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) != FREE).count();
+        let used = slots(region)
+            .filter(|slot| slot.state.load(Ordering::Relaxed) != FREE)
+            .count();
         active(region).store(used as u32, Ordering::Relaxed);
         latch.wake();
         // The dead one may have notified others, and not have woken them.
@@ -107,7 +111,10 @@ impl Kind for Slots {
     }
 
     fn holds(region: &Region, session: u32) -> bool {
-        slots(region).any(|slot| slot.state.load(Ordering::Relaxed) != FREE && slot.session.load(Ordering::Relaxed) == session)
+        slots(region).any(|slot| {
+            slot.state.load(Ordering::Relaxed) != FREE
+                && slot.session.load(Ordering::Relaxed) == session
+        })
     }
 }
 
@@ -193,7 +200,10 @@ impl Condvar {
     /// # Errors
     ///
     /// As [`Mutex::lock`](crate::sync::Mutex::lock). If it cannot wait, the mutex stays unlocked.
-    pub fn wait<'a, T: ?Sized, S: Storage<T>>(&self, guard: MutexGuard<'a, T, S>) -> Waited<MutexGuard<'a, T, S>> {
+    pub fn wait<'a, T: ?Sized, S: Storage<T>>(
+        &self,
+        guard: MutexGuard<'a, T, S>,
+    ) -> Waited<MutexGuard<'a, T, S>> {
         self.wait_until(guard, None)
             .map(|(guard, _)| guard)
             .map_err(|error| error.map(|(guard, _)| guard))
@@ -263,8 +273,12 @@ impl Condvar {
             return 0;
         }
         // Fails only if nobody is there any more to be notified.
-        let Ok(me) = self.object.me(None) else { return 0 };
-        let Ok(latch) = Latch::take(region, me, None) else { return 0 };
+        let Ok(me) = self.object.me(None) else {
+            return 0;
+        };
+        let Ok(latch) = Latch::take(region, me, None) else {
+            return 0;
+        };
         let notified = notify(region, count);
         drop(latch);
         for state in &notified {
@@ -301,7 +315,8 @@ impl Condvar {
 
     fn enter(&self, me: u32) -> Result<Slot<'_>, SyncError> {
         let region = &self.object.region;
-        let latch = Latch::take(region, me, None).map_err(|miss| NoSession::from(miss).of_forever())?;
+        let latch =
+            Latch::take(region, me, None).map_err(|miss| NoSession::from(miss).of_forever())?;
         let slot = slots(region)
             .find(|slot| slot.state.load(Ordering::Relaxed) == FREE)
             .ok_or_else(|| {
@@ -309,7 +324,8 @@ impl Condvar {
                 SyncError::Handle(HandleError::Refused(refused))
             })?;
         let next: &AtomicU64 = region.number(NEXT);
-        slot.number.store(next.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        slot.number
+            .store(next.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         slot.session.store(word::session(me), Ordering::Relaxed);
         // Last: a slot that is not free has an owner, whoever dies.
         slot.state.store(WAITING, Ordering::Release);
@@ -320,7 +336,8 @@ impl Condvar {
 
     fn sleep(&self, slot: &Slot<'_>, deadline: Option<Instant>) {
         // The owner's end may have passed this slot by before it waited.
-        while slot.state.load(Ordering::Acquire) == WAITING && !latch::is_gone(&self.object.region) {
+        while slot.state.load(Ordering::Acquire) == WAITING && !latch::is_gone(&self.object.region)
+        {
             if !futex_wait(slot.state, WAITING, deadline) {
                 break;
             }
@@ -330,7 +347,8 @@ impl Condvar {
     /// Frees the slot; whether it was notified, also if that was after the time was over.
     fn leave(&self, me: u32, slot: &Slot<'_>) -> Result<bool, SyncError> {
         let region = &self.object.region;
-        let latch = Latch::take(region, me, None).map_err(|miss| NoSession::from(miss).of_forever())?;
+        let latch =
+            Latch::take(region, me, None).map_err(|miss| NoSession::from(miss).of_forever())?;
         let notified = slot.state.swap(FREE, Ordering::Acquire) == NOTIFIED;
         active(region).fetch_sub(1, Ordering::Release);
         drop(latch);
@@ -341,7 +359,10 @@ impl Condvar {
 impl fmt::Debug for Condvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Condvar")
-            .field("waiting", &active(&self.object.region).load(Ordering::Relaxed))
+            .field(
+                "waiting",
+                &active(&self.object.region).load(Ordering::Relaxed),
+            )
             .finish_non_exhaustive()
     }
 }

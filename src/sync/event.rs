@@ -90,7 +90,8 @@ impl Event {
     /// Sets it: everybody who waits goes on, and whoever waits later does not wait. Does nothing if it is set.
     pub fn set(&self) {
         let word = self.object.word(WORD);
-        let set = |seen: u32| (seen & SET == 0).then(|| (seen.wrapping_add(ROUND) | SET) & !WAITERS);
+        let set =
+            |seen: u32| (seen & SET == 0).then(|| (seen.wrapping_add(ROUND) | SET) & !WAITERS);
         if let Ok(before) = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, set) {
             if before & WAITERS != 0 {
                 futex_wake_all(word);
@@ -149,7 +150,12 @@ impl Event {
                 return Err(TimeoutError::Timeout);
             }
             if seen & WAITERS == 0 {
-                let marked = word.compare_exchange(seen, seen | WAITERS, Ordering::Acquire, Ordering::Acquire);
+                let marked = word.compare_exchange(
+                    seen,
+                    seen | WAITERS,
+                    Ordering::Acquire,
+                    Ordering::Acquire,
+                );
                 seen = marked.map_or_else(|now| now, |before| before | WAITERS);
                 continue;
             }
@@ -161,7 +167,9 @@ impl Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("set", &self.is_set()).finish_non_exhaustive()
+        f.debug_struct("Event")
+            .field("set", &self.is_set())
+            .finish_non_exhaustive()
     }
 }
 

@@ -43,7 +43,11 @@ pub(super) struct Latch<'a> {
 }
 
 impl<'a> Latch<'a> {
-    pub(super) fn take(region: &'a Region, me: u32, deadline: Option<Instant>) -> Result<Latch<'a>, Miss> {
+    pub(super) fn take(
+        region: &'a Region,
+        me: u32,
+        deadline: Option<Instant>,
+    ) -> Result<Latch<'a>, Miss> {
         word::lock(region.number(LATCH), me, deadline)?;
         Ok(Latch { region, me })
     }
@@ -81,7 +85,9 @@ impl<'a> Latch<'a> {
         let all = (1..SESSIONS_MAX as u32).fold(0u32, |all, session| {
             all.wrapping_add(self.record(session, field).load(Ordering::Relaxed))
         });
-        self.region.number::<AtomicU32>(sum).store(all, Ordering::Relaxed);
+        self.region
+            .number::<AtomicU32>(sum)
+            .store(all, Ordering::Relaxed);
     }
 
     /// Clears what all objects have in a record, and wakes everybody, when a session has died.
@@ -109,7 +115,8 @@ impl<'a> Latch<'a> {
         // Who has slept must say that it does not any more, also when its time is over. The latch is held for moments;
         // if its holder is stopped just then, the count stays too high, which costs others a call, but no wake-up.
         let deadline = deadline.map(|deadline| deadline.max(Instant::now()) + GRACE);
-        let latch = Latch::take(region, me, deadline).inspect_err(|_| futex_wake_one(region.number(TURN)))?;
+        let latch = Latch::take(region, me, deadline)
+            .inspect_err(|_| futex_wake_one(region.number(TURN)))?;
         latch.add(word::session(me), ASLEEP, SLEEPERS, -1);
         if in_time || region.number::<AtomicU32>(TURN).load(Ordering::Relaxed) != turn {
             return Ok(latch);
@@ -144,7 +151,9 @@ pub(super) fn record(region: &Region, session: u32, field: usize) -> &AtomicU32 
 }
 
 fn next_turn(region: &Region) {
-    region.number::<AtomicU32>(TURN).fetch_add(1, Ordering::Relaxed);
+    region
+        .number::<AtomicU32>(TURN)
+        .fetch_add(1, Ordering::Relaxed);
 }
 
 fn wake_everybody(region: &Region) {

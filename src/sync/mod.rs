@@ -33,8 +33,8 @@ mod value;
 mod word;
 
 pub use crate::error::{
-    BarrierError, BarrierTimeoutError, LockError, LockTimeoutError, PoisonError, ReleaseError, SyncError, TimeoutError, TryError,
-    TryLockError,
+    BarrierError, BarrierTimeoutError, LockError, LockTimeoutError, PoisonError, ReleaseError,
+    SyncError, TimeoutError, TryError, TryLockError,
 };
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};

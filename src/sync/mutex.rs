@@ -10,7 +10,9 @@ use bytemuck::Pod;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TryLockError};
+use crate::error::{
+    CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TryLockError,
+};
 use crate::region::Region;
 use crate::sync::object::{Kind, NoSession, Object};
 use crate::sync::value::{self, Encoded, InPlace, Place, Storage, value_room};
@@ -161,7 +163,10 @@ impl<T: Pod> Mutex<[T]> {
     ///
     /// If that much memory, or a descriptor, cannot be had.
     pub fn zeroed(len: usize) -> Result<Mutex<[T]>, CreateError> {
-        assert!(size_of::<T>() > 0, "elements without a size cannot be shared");
+        assert!(
+            size_of::<T>() > 0,
+            "elements without a size cannot be shared"
+        );
         Mutex::make(len.saturating_mul(size_of::<T>()), align_of::<T>(), |_| ())
     }
 
@@ -172,7 +177,9 @@ impl<T: Pod> Mutex<[T]> {
     /// As [`zeroed`](Mutex::zeroed).
     pub fn from_slice(elements: &[T]) -> Result<Mutex<[T]>, CreateError> {
         let bytes = bytemuck::cast_slice(elements);
-        Mutex::make(bytes.len(), align_of::<T>(), |region| region.store(VALUE, bytes))
+        Mutex::make(bytes.len(), align_of::<T>(), |region| {
+            region.store(VALUE, bytes)
+        })
     }
 }
 
@@ -197,14 +204,27 @@ impl<T: Serialize + DeserializeOwned + 'static> Mutex<T, Encoded> {
         let (bytes, length) = value_room(&value, capacity)?;
         Mutex::make(length, 1, |region| {
             // There is room: that is what the length was made for.
-            let _ = value::write(Place { region, offset: VALUE }, &bytes);
+            let _ = value::write(
+                Place {
+                    region,
+                    offset: VALUE,
+                },
+                &bytes,
+            );
         })
     }
 }
 
 impl<T: ?Sized, S> Mutex<T, S> {
-    fn make(length: usize, align: usize, set_up: impl FnOnce(&Region)) -> Result<Mutex<T, S>, CreateError> {
-        assert!(align <= VALUE, "values in locks are aligned to {VALUE} bytes at most");
+    fn make(
+        length: usize,
+        align: usize,
+        set_up: impl FnOnce(&Region),
+    ) -> Result<Mutex<T, S>, CreateError> {
+        assert!(
+            align <= VALUE,
+            "values in locks are aligned to {VALUE} bytes at most"
+        );
         let object = Object::new(length.saturating_add(VALUE), Self::fingerprint(), set_up)?;
         Ok(Mutex {
             object,
@@ -278,7 +298,10 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
                 NoSession::Timeout
             })
         });
-        Ok(poison::check(&self.object.region, taken.map_err(NoSession::of_try_lock)?)?)
+        Ok(poison::check(
+            &self.object.region,
+            taken.map_err(NoSession::of_try_lock)?,
+        )?)
     }
 
     /// Takes the lock; waits as long as another holds it, and at most so long.
@@ -286,7 +309,10 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
     /// # Errors
     ///
     /// [`LockTimeoutError::Timeout`] if the time is over; else as [`lock`](Mutex::lock).
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T, S>, LockTimeoutError<MutexGuard<'_, T, S>>> {
+    pub fn lock_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<MutexGuard<'_, T, S>, LockTimeoutError<MutexGuard<'_, T, S>>> {
         // A deadline that the clock cannot express is none.
         let guard = self
             .acquire(Instant::now().checked_add(timeout))

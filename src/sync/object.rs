@@ -14,8 +14,12 @@ use std::time::Instant;
 use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError};
-use crate::hub::{self, Attachment, HubId, OWNER, OwnerGone, Peer, Resource, Serviced, Session, Up};
+use crate::error::{
+    CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError,
+};
+use crate::hub::{
+    self, Attachment, HubId, OWNER, OwnerGone, Peer, Resource, Serviced, Session, Up,
+};
 use crate::line::WaitEnd;
 use crate::region::Region;
 use crate::ring::Corrupt;
@@ -68,7 +72,11 @@ struct Client {
 
 impl<K: Kind> Object<K> {
     /// A new object in memory of this length, set up before anybody else sees it.
-    pub(super) fn new(length: usize, fingerprint: u64, set_up: impl FnOnce(&Region)) -> Result<Arc<Object<K>>, CreateError> {
+    pub(super) fn new(
+        length: usize,
+        fingerprint: u64,
+        set_up: impl FnOnce(&Region),
+    ) -> Result<Arc<Object<K>>, CreateError> {
         let region = Region::sealed(length).map_err(CreateError::io("make shared memory"))?;
         set_up(&region);
         let number = AtomicU64::new(0);
@@ -165,7 +173,9 @@ impl Client {
         let (session, number) = self.attached.get().ok_or_else(gone)?;
         let found = session.wait_attached(*number, deadline)?;
         if found == 0 {
-            let refused = HandleError::Refused("more processes share its objects than it can count".to_owned());
+            let refused = HandleError::Refused(
+                "more processes share its objects than it can count".to_owned(),
+            );
             return Err(NoSession::Failed(SyncError::Handle(refused)));
         }
         self.session.store(found, Ordering::Relaxed);
@@ -189,8 +199,13 @@ struct Token {
 }
 
 impl<K: Kind> Object<K> {
-    pub(super) fn serialize<S: Serializer>(self: &Arc<Self>, serializer: S) -> Result<S::Ok, S::Error> {
-        let fail = |act: &str, error: &dyn fmt::Display| wire::explain::<S::Error>(&format!("{act}: {error}"));
+    pub(super) fn serialize<S: Serializer>(
+        self: &Arc<Self>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let fail = |act: &str, error: &dyn fmt::Display| {
+            wire::explain::<S::Error>(&format!("{act}: {error}"))
+        };
         wire::may_note().map_err(wire::explain::<S::Error>)?;
         let memory = self.region.share();
         let memory = memory.map_err(|error| fail("could not share memory", &error))?;
@@ -199,18 +214,23 @@ impl<K: Kind> Object<K> {
         let (hub, resource, ticket) = match &self.side {
             Side::Owner { number } => {
                 let hub = hub::hub_id().map_err(|error| fail("could not start the hub", &error))?;
-                let ticket = hub::ticket(self.clone()).map_err(|error| fail("could not make a handle to send", &error))?;
+                let ticket = hub::ticket(self.clone())
+                    .map_err(|error| fail("could not make a handle to send", &error))?;
                 (hub, number.load(Ordering::Relaxed), ticket)
             }
             Side::Client(client) => {
                 // On a thread of its own: what this one sends in the middle of an encoding would take along raw
                 // handles of ipc-channel that were encoded before.
                 let ticket = wire::beside(|| match client.attached.get() {
-                    Some((session, number)) => session.ticket(*number).map_err(|error| error.to_string()),
+                    Some((session, number)) => {
+                        session.ticket(*number).map_err(|error| error.to_string())
+                    }
                     None => Err(SyncError::Disconnected.to_string()),
                 });
                 let ticket = ticket.unwrap_or_else(|error| Err(error.to_string()));
-                let ticket = ticket.map_err(|error| fail("could not get a handle to send from its owner", &error))?;
+                let ticket = ticket.map_err(|error| {
+                    fail("could not get a handle to send from its owner", &error)
+                })?;
                 (client.hub, client.resource, ticket)
             }
         };
@@ -218,7 +238,8 @@ impl<K: Kind> Object<K> {
             hub,
             resource,
             fingerprint: self.fingerprint,
-            ticket: wire::note(WireHandle::Sender(ticket.to_opaque())).map_err(wire::explain::<S::Error>)?,
+            ticket: wire::note(WireHandle::Sender(ticket.to_opaque()))
+                .map_err(wire::explain::<S::Error>)?,
             memory,
         }
         .serialize(serializer)
@@ -241,14 +262,17 @@ impl<K: Kind> Object<K> {
         }
         if hub::is_local(token.hub) {
             // It came home.
-            let object = hub::resolve(token.resource).and_then(|resource| resource.as_any().downcast().ok());
+            let object =
+                hub::resolve(token.resource).and_then(|resource| resource.as_any().downcast().ok());
             return object.ok_or_else(|| wire::explain_de("it does not exist any more"));
         }
         let mut known = lock(&KNOWN);
         let known = known.get_or_insert_default();
         let key = (token.hub, token.resource);
         if let Some(object) = known.get(&key).and_then(Weak::upgrade) {
-            return object.downcast().map_err(|_| wire::explain_de("the handle is of another kind"));
+            return object
+                .downcast()
+                .map_err(|_| wire::explain_de("the handle is of another kind"));
         }
         known.retain(|_, object| object.strong_count() > 0);
         let region = Region::adopt(memory);
@@ -271,7 +295,12 @@ impl<K: Kind> Object<K> {
             Ok(()) => {}
             Err(Failure::Disconnected) => K::gone(&object.region),
             Err(Failure::Timeout) => return Err(wire::explain_de("its owner does not answer")),
-            Err(failure) => return Err(wire::explain_de(&format!("could not reach its owner: {}", failure.into_io()))),
+            Err(failure) => {
+                return Err(wire::explain_de(&format!(
+                    "could not reach its owner: {}",
+                    failure.into_io()
+                )));
+            }
         }
         let weak: Weak<Object<K>> = Arc::downgrade(&object);
         known.insert(key, weak);
@@ -280,7 +309,9 @@ impl<K: Kind> Object<K> {
 
     /// Attaches at once, and not on first use: so the owner learns of the death of every process that has a handle.
     fn meet_owner(self: &Arc<Self>, ticket: IpcSender<Up>) -> Result<(), Failure> {
-        let Side::Client(client) = &self.side else { return Ok(()) };
+        let Side::Client(client) = &self.side else {
+            return Ok(());
+        };
         let session = Session::with(client.hub, &ticket)?;
         let number = session.attach(client.resource, None)?;
         *lock(&client.ticket) = Some(ticket);
@@ -313,7 +344,12 @@ impl<K: Kind> Resource for Object<K> {
     // Whoever is under way holds the object; nobody counts.
     fn tickets(&self, _: isize) {}
 
-    fn attach(self: Arc<Self>, peer: Arc<Peer>, _: u32, _: Option<Arc<Region>>) -> Result<Box<dyn Attachment>, &'static str> {
+    fn attach(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        _: u32,
+        _: Option<Arc<Region>>,
+    ) -> Result<Box<dyn Attachment>, &'static str> {
         Ok(Box::new(Attached {
             object: self,
             peer,
@@ -360,7 +396,10 @@ impl<K: Kind> Attachment for Attached<K> {
 impl<K: Kind> Drop for Attached<K> {
     fn drop(&mut self) {
         let dead = self.peer.number;
-        if self.is_done.load(Ordering::Relaxed) || dead == 0 || K::ended(&self.object.region, dead, false) {
+        if self.is_done.load(Ordering::Relaxed)
+            || dead == 0
+            || K::ended(&self.object.region, dead, false)
+        {
             return;
         }
         // A process that is stopped, or does not keep to the rules, has what is needed. The number of the dead one is

@@ -102,7 +102,9 @@ impl<T: Pod> ReentrantMutex<T> {
     ///
     /// [`LockError::Poisoned`] with the guard if a holder panicked or died; [`LockError::Failed`] if the process that
     /// made the mutex has ended.
-    pub fn lock(&self) -> Result<ReentrantMutexGuard<'_, T>, LockError<ReentrantMutexGuard<'_, T>>> {
+    pub fn lock(
+        &self,
+    ) -> Result<ReentrantMutexGuard<'_, T>, LockError<ReentrantMutexGuard<'_, T>>> {
         let me = self.object.me(None).map_err(NoSession::of_lock)?;
         let guard = self.acquire(me, None).map_err(NoSession::of_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
@@ -113,10 +115,14 @@ impl<T: Pod> ReentrantMutex<T> {
     /// # Errors
     ///
     /// [`TryLockError::WouldBlock`] if one does; else as [`lock`](ReentrantMutex::lock).
-    pub fn try_lock(&self) -> Result<ReentrantMutexGuard<'_, T>, TryLockError<ReentrantMutexGuard<'_, T>>> {
+    pub fn try_lock(
+        &self,
+    ) -> Result<ReentrantMutexGuard<'_, T>, TryLockError<ReentrantMutexGuard<'_, T>>> {
         // Past deadlines are not waited for; the answer to the first use is, since the owner's hub gives it at once.
         let me = self.object.me(None).map_err(NoSession::of_try_lock)?;
-        let guard = self.acquire(me, Some(Instant::now())).map_err(NoSession::of_try_lock)?;
+        let guard = self
+            .acquire(me, Some(Instant::now()))
+            .map_err(NoSession::of_try_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -125,21 +131,36 @@ impl<T: Pod> ReentrantMutex<T> {
     /// # Errors
     ///
     /// [`LockTimeoutError::Timeout`] if the time is over; else as [`lock`](ReentrantMutex::lock).
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<ReentrantMutexGuard<'_, T>, LockTimeoutError<ReentrantMutexGuard<'_, T>>> {
+    pub fn lock_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<ReentrantMutexGuard<'_, T>, LockTimeoutError<ReentrantMutexGuard<'_, T>>> {
         // A deadline that the clock cannot express is none.
         let deadline = Instant::now().checked_add(timeout);
-        let me = self.object.me(deadline).map_err(NoSession::of_lock_timeout)?;
-        let guard = self.acquire(me, deadline).map_err(NoSession::of_lock_timeout)?;
+        let me = self
+            .object
+            .me(deadline)
+            .map_err(NoSession::of_lock_timeout)?;
+        let guard = self
+            .acquire(me, deadline)
+            .map_err(NoSession::of_lock_timeout)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    fn acquire(&self, me: u32, deadline: Option<Instant>) -> Result<ReentrantMutexGuard<'_, T>, NoSession> {
+    fn acquire(
+        &self,
+        me: u32,
+        deadline: Option<Instant>,
+    ) -> Result<ReentrantMutexGuard<'_, T>, NoSession> {
         let depth = self.object.word(DEPTH);
         match word::lock(self.object.word(WORD), me, deadline) {
             Ok(()) => depth.store(1, Ordering::Relaxed),
             Err(Miss::Deadlock) => {
                 let deeper = depth.load(Ordering::Relaxed).checked_add(1);
-                depth.store(deeper.ok_or(NoSession::Failed(SyncError::Deadlock))?, Ordering::Relaxed);
+                depth.store(
+                    deeper.ok_or(NoSession::Failed(SyncError::Deadlock))?,
+                    Ordering::Relaxed,
+                );
             }
             Err(miss) => return Err(miss.into()),
         }
@@ -176,13 +197,19 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
     #[must_use]
     pub fn get(&self) -> T {
         let mut value = T::zeroed();
-        self.mutex.object.region.load(VALUE, bytemuck::bytes_of_mut(&mut value));
+        self.mutex
+            .object
+            .region
+            .load(VALUE, bytemuck::bytes_of_mut(&mut value));
         value
     }
 
     /// Replaces the value.
     pub fn set(&self, value: T) {
-        self.mutex.object.region.store(VALUE, bytemuck::bytes_of(&value));
+        self.mutex
+            .object
+            .region
+            .store(VALUE, bytemuck::bytes_of(&value));
     }
 
     /// Replaces the value by what `change` makes of it, and gives that.

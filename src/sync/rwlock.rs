@@ -11,7 +11,9 @@ use bytemuck::Pod;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TryLockError};
+use crate::error::{
+    CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TryLockError,
+};
 use crate::region::Region;
 use crate::sync::latch::{self, BEHIND, Latch};
 use crate::sync::object::{Kind, NoSession, Object};
@@ -59,7 +61,8 @@ impl Kind for Access {
 
     fn holds(region: &Region, session: u32) -> bool {
         let writer = region.number::<AtomicU32>(WRITER).load(Ordering::Relaxed);
-        word::session(writer) == session || latch::record(region, session, READ).load(Ordering::Relaxed) > 0
+        word::session(writer) == session
+            || latch::record(region, session, READ).load(Ordering::Relaxed) > 0
     }
 }
 
@@ -167,7 +170,10 @@ impl<T: Pod> RwLock<[T]> {
     ///
     /// If that much memory, or a descriptor, cannot be had.
     pub fn zeroed(len: usize) -> Result<RwLock<[T]>, CreateError> {
-        assert!(size_of::<T>() > 0, "elements without a size cannot be shared");
+        assert!(
+            size_of::<T>() > 0,
+            "elements without a size cannot be shared"
+        );
         RwLock::make(len.saturating_mul(size_of::<T>()), align_of::<T>(), |_| ())
     }
 
@@ -178,7 +184,9 @@ impl<T: Pod> RwLock<[T]> {
     /// As [`zeroed`](RwLock::zeroed).
     pub fn from_slice(elements: &[T]) -> Result<RwLock<[T]>, CreateError> {
         let bytes = bytemuck::cast_slice(elements);
-        RwLock::make(bytes.len(), align_of::<T>(), |region| region.store(VALUE, bytes))
+        RwLock::make(bytes.len(), align_of::<T>(), |region| {
+            region.store(VALUE, bytes)
+        })
     }
 }
 
@@ -202,14 +210,27 @@ impl<T: Serialize + DeserializeOwned + 'static> RwLock<T, Encoded> {
         let (bytes, length) = value_room(&value, capacity)?;
         RwLock::make(length, 1, |region| {
             // There is room: that is what the length was made for.
-            let _ = value::write(Place { region, offset: VALUE }, &bytes);
+            let _ = value::write(
+                Place {
+                    region,
+                    offset: VALUE,
+                },
+                &bytes,
+            );
         })
     }
 }
 
 impl<T: ?Sized, S> RwLock<T, S> {
-    fn make(length: usize, align: usize, set_up: impl FnOnce(&Region)) -> Result<RwLock<T, S>, CreateError> {
-        assert!(align <= 64, "values in locks are aligned to 64 bytes at most");
+    fn make(
+        length: usize,
+        align: usize,
+        set_up: impl FnOnce(&Region),
+    ) -> Result<RwLock<T, S>, CreateError> {
+        assert!(
+            align <= 64,
+            "values in locks are aligned to 64 bytes at most"
+        );
         let object = Object::new(length.saturating_add(VALUE), Self::fingerprint(), set_up)?;
         Ok(RwLock {
             object,
@@ -237,7 +258,12 @@ impl<T: ?Sized, S> RwLock<T, S> {
     }
 
     /// Waits for the latch, and with it until `busy` is over. Gives the latch, and this thread.
-    fn wait(&self, limit: Limit, write: bool, busy: impl Fn(&Self) -> bool) -> Result<(Latch<'_>, u32), NoSession> {
+    fn wait(
+        &self,
+        limit: Limit,
+        write: bool,
+        busy: impl Fn(&Self) -> bool,
+    ) -> Result<(Latch<'_>, u32), NoSession> {
         let deadline = limit.deadline();
         let me = self.object.me(deadline)?;
         let mut latch = Latch::take(&self.object.region, me, deadline)?;
@@ -305,7 +331,9 @@ impl Limit {
 
 impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     fn read_within(&self, limit: Limit) -> Result<RwLockReadGuard<'_, T, S>, NoSession> {
-        let (latch, me) = self.wait(limit, false, |lock| lock.number(WRITER) != 0 || lock.number(WANTING) > 0)?;
+        let (latch, me) = self.wait(limit, false, |lock| {
+            lock.number(WRITER) != 0 || lock.number(WANTING) > 0
+        })?;
         latch.add(word::session(me), READ, READERS, 1);
         drop(latch);
         match S::open(self.place()) {
@@ -323,7 +351,9 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     }
 
     fn write_within(&self, limit: Limit) -> Result<RwLockWriteGuard<'_, T, S>, NoSession> {
-        let (latch, me) = self.wait(limit, true, |lock| lock.number(WRITER) != 0 || lock.number(READERS) > 0)?;
+        let (latch, me) = self.wait(limit, true, |lock| {
+            lock.number(WRITER) != 0 || lock.number(READERS) > 0
+        })?;
         self.object.word(WRITER).store(me, Ordering::Relaxed);
         drop(latch);
         match S::open(self.place()) {
@@ -374,7 +404,9 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// [`LockError::Poisoned`] with the guard if a writer panicked or died; [`LockError::Failed`] if the process that
     /// made the lock has ended, or if this thread writes already.
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T, S>, LockError<RwLockReadGuard<'_, T, S>>> {
-        let guard = self.read_within(Limit::Forever).map_err(NoSession::of_lock)?;
+        let guard = self
+            .read_within(Limit::Forever)
+            .map_err(NoSession::of_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -383,8 +415,12 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// # Errors
     ///
     /// As [`read`](RwLock::read).
-    pub fn write(&self) -> Result<RwLockWriteGuard<'_, T, S>, LockError<RwLockWriteGuard<'_, T, S>>> {
-        let guard = self.write_within(Limit::Forever).map_err(NoSession::of_lock)?;
+    pub fn write(
+        &self,
+    ) -> Result<RwLockWriteGuard<'_, T, S>, LockError<RwLockWriteGuard<'_, T, S>>> {
+        let guard = self
+            .write_within(Limit::Forever)
+            .map_err(NoSession::of_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -393,8 +429,12 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// # Errors
     ///
     /// [`TryLockError::WouldBlock`] if somebody does; else as [`read`](RwLock::read).
-    pub fn try_read(&self) -> Result<RwLockReadGuard<'_, T, S>, TryLockError<RwLockReadGuard<'_, T, S>>> {
-        let guard = self.read_within(Limit::Now).map_err(NoSession::of_try_lock)?;
+    pub fn try_read(
+        &self,
+    ) -> Result<RwLockReadGuard<'_, T, S>, TryLockError<RwLockReadGuard<'_, T, S>>> {
+        let guard = self
+            .read_within(Limit::Now)
+            .map_err(NoSession::of_try_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -403,8 +443,12 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// # Errors
     ///
     /// As [`try_read`](RwLock::try_read).
-    pub fn try_write(&self) -> Result<RwLockWriteGuard<'_, T, S>, TryLockError<RwLockWriteGuard<'_, T, S>>> {
-        let guard = self.write_within(Limit::Now).map_err(NoSession::of_try_lock)?;
+    pub fn try_write(
+        &self,
+    ) -> Result<RwLockWriteGuard<'_, T, S>, TryLockError<RwLockWriteGuard<'_, T, S>>> {
+        let guard = self
+            .write_within(Limit::Now)
+            .map_err(NoSession::of_try_lock)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -413,8 +457,13 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// # Errors
     ///
     /// [`LockTimeoutError::Timeout`] if the time is over; else as [`read`](RwLock::read).
-    pub fn read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard<'_, T, S>, LockTimeoutError<RwLockReadGuard<'_, T, S>>> {
-        let guard = self.read_within(Limit::within(timeout)).map_err(NoSession::of_lock_timeout)?;
+    pub fn read_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<RwLockReadGuard<'_, T, S>, LockTimeoutError<RwLockReadGuard<'_, T, S>>> {
+        let guard = self
+            .read_within(Limit::within(timeout))
+            .map_err(NoSession::of_lock_timeout)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -423,8 +472,13 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// # Errors
     ///
     /// As [`read_timeout`](RwLock::read_timeout).
-    pub fn write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard<'_, T, S>, LockTimeoutError<RwLockWriteGuard<'_, T, S>>> {
-        let guard = self.write_within(Limit::within(timeout)).map_err(NoSession::of_lock_timeout)?;
+    pub fn write_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<RwLockWriteGuard<'_, T, S>, LockTimeoutError<RwLockWriteGuard<'_, T, S>>> {
+        let guard = self
+            .write_within(Limit::within(timeout))
+            .map_err(NoSession::of_lock_timeout)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 }

@@ -113,7 +113,9 @@ impl Semaphore {
             return Err(CreateError::ZeroCapacity);
         }
         let object = Object::new(BEHIND, fingerprint(), |region| {
-            region.number::<AtomicU32>(PERMITS).store(permits, Ordering::Relaxed);
+            region
+                .number::<AtomicU32>(PERMITS)
+                .store(permits, Ordering::Relaxed);
         })?;
         Ok(Semaphore { object })
     }
@@ -180,7 +182,9 @@ impl Semaphore {
     #[must_use]
     pub fn available(&self) -> u32 {
         let taken = |word| self.object.word(word).load(Ordering::Relaxed);
-        self.permits().saturating_sub(taken(HELD)).saturating_sub(taken(FORGOTTEN))
+        self.permits()
+            .saturating_sub(taken(HELD))
+            .saturating_sub(taken(FORGOTTEN))
     }
 
     /// How many permits it was made with.
@@ -223,7 +227,9 @@ impl Semaphore {
     /// Takes this process's name from a permit that it holds: it is everybody's, or nobody's.
     fn give(&self, forget: bool) {
         // Fails only if there is no semaphore any more.
-        let Ok(session) = self.object.session(None) else { return };
+        let Ok(session) = self.object.session(None) else {
+            return;
+        };
         let Ok(latch) = self.latch(None) else { return };
         latch.add(session, MINE, HELD, -1);
         if forget {

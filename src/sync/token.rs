@@ -21,7 +21,10 @@ struct Numbers {
     next: u32,
 }
 
-static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { free: Vec::new(), next: 1 });
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
+    free: Vec::new(),
+    next: 1,
+});
 
 /// The number of this thread; no other thread of the process has it as long as this one lives.
 #[inline]
@@ -63,7 +66,9 @@ mod tests {
     fn threads_have_numbers_of_their_own_that_are_used_again() {
         let mine = number();
         assert_eq!(mine, number());
-        let others: Vec<u32> = (0..3).map(|_| std::thread::spawn(number).join().unwrap()).collect();
+        let others: Vec<u32> = (0..3)
+            .map(|_| std::thread::spawn(number).join().unwrap())
+            .collect();
         assert!(others.iter().all(|&other| other != mine && other > 0));
     }
 }

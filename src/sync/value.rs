@@ -146,7 +146,9 @@ impl<T: Pod> Storage<T> for InPlace {
     }
 
     fn open(place: Place<'_>) -> Result<Spot<T>, DecodeError> {
-        Ok(Spot(place.region.address(place.offset, size_of::<T>()).cast()))
+        Ok(Spot(
+            place.region.address(place.offset, size_of::<T>()).cast(),
+        ))
     }
 
     fn get(view: &Spot<T>) -> &T {
@@ -176,7 +178,10 @@ impl<T: Pod> Storage<[T]> for InPlace {
     fn open(place: Place<'_>) -> Result<Spot<[T]>, DecodeError> {
         let length = place.region.len() - place.offset;
         let address = place.region.address(place.offset, length).cast();
-        Ok(Spot(std::ptr::slice_from_raw_parts_mut(address, length / size_of::<T>())))
+        Ok(Spot(std::ptr::slice_from_raw_parts_mut(
+            address,
+            length / size_of::<T>(),
+        )))
     }
 
     fn get(view: &Spot<[T]>) -> &[T] {
@@ -216,13 +221,19 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
     fn open(place: Place<'_>) -> Result<Decoded<T>, DecodeError> {
         let current = current(place).load(Ordering::Relaxed);
         let capacity = capacity(place);
-        let length = usize::try_from(current & !SECOND).ok().filter(|&length| length <= capacity);
-        let length = length.ok_or_else(|| DecodeError::new::<T>("its length is beyond its memory"))?;
+        let length = usize::try_from(current & !SECOND)
+            .ok()
+            .filter(|&length| length <= capacity);
+        let length =
+            length.ok_or_else(|| DecodeError::new::<T>("its length is beyond its memory"))?;
         let mut bytes = vec![0; length];
         let second = if current & SECOND == 0 { 0 } else { capacity };
         place.region.load(place.offset + second, &mut bytes);
         let value = wire::decode(&bytes, Vec::new())?;
-        Ok(Decoded { value, changed: false })
+        Ok(Decoded {
+            value,
+            changed: false,
+        })
     }
 
     fn get(view: &Decoded<T>) -> &T {
@@ -236,7 +247,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
 
     fn close(place: Place<'_>, view: &mut Decoded<T>) -> Result<(), EncodeError> {
         if view.changed {
-            write(place, &encode(&view.value)?).map_err(|message| EncodeError::new::<T>(message))?;
+            write(place, &encode(&view.value)?)
+                .map_err(|message| EncodeError::new::<T>(message))?;
             view.changed = false;
         }
         Ok(())
@@ -249,15 +261,22 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
     if encoded.handles.is_empty() {
         Ok(encoded.bytes)
     } else {
-        Err(EncodeError::new::<T>("handles cannot lie in a lock: send them over a queue"))
+        Err(EncodeError::new::<T>(
+            "handles cannot lie in a lock: send them over a queue",
+        ))
     }
 }
 
 /// The bytes of a new value, and how much memory two copies of it and its successors take; `capacity` 0 leaves that
 /// to us.
-pub(super) fn value_room<T: Serialize>(value: &T, capacity: usize) -> Result<(Vec<u8>, usize), CreateError> {
+pub(super) fn value_room<T: Serialize>(
+    value: &T,
+    capacity: usize,
+) -> Result<(Vec<u8>, usize), CreateError> {
     let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);
-    let bytes = encode(value).map_err(failed).map_err(CreateError::io("encode the value"))?;
+    let bytes = encode(value)
+        .map_err(failed)
+        .map_err(CreateError::io("encode the value"))?;
     let capacity = if capacity == 0 {
         (2 * bytes.len()).max(ENCODED_MIN)
     } else {
@@ -269,7 +288,11 @@ pub(super) fn value_room<T: Serialize>(value: &T, capacity: usize) -> Result<(Ve
 /// What a guard that has written does at its end: puts back the value, unless its thread panics, and poisons the lock
 /// if that is not the value that was meant.
 #[inline]
-pub(super) fn put_back<T: ?Sized, S: Storage<T>>(place: Place<'_>, view: &mut S::View, was_panicking: bool) {
+pub(super) fn put_back<T: ?Sized, S: Storage<T>>(
+    place: Place<'_>,
+    view: &mut S::View,
+    was_panicking: bool,
+) {
     if std::thread::panicking() && !was_panicking {
         poison::by_panic(place.region);
     } else if let Err(error) = S::close(place, view) {
@@ -283,7 +306,10 @@ pub(super) fn put_back<T: ?Sized, S: Storage<T>>(place: Place<'_>, view: &mut S:
 pub(super) fn write(place: Place<'_>, bytes: &[u8]) -> Result<(), String> {
     let capacity = capacity(place);
     if bytes.len() > capacity {
-        return Err(format!("its {} bytes are more than the lock's {capacity}", bytes.len()));
+        return Err(format!(
+            "its {} bytes are more than the lock's {capacity}",
+            bytes.len()
+        ));
     }
     let current = current(place);
     let second = current.load(Ordering::Relaxed) & SECOND == 0;

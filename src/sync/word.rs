@@ -96,7 +96,8 @@ fn repaired(seen: u32, dead: u32) -> Option<u32> {
 /// Takes the lock if it is free.
 #[inline]
 pub(super) fn try_lock(word: &AtomicU32, me: u32) -> bool {
-    word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
+        .is_ok()
 }
 
 /// Takes the lock; waits until the deadline, if there is one.
@@ -118,14 +119,18 @@ fn lock_contended(word: &AtomicU32, me: u32, deadline: Option<Instant>) -> Resul
     let mut slept = false;
     loop {
         match step(seen, me, slept) {
-            Step::Take(new) => match word.compare_exchange_weak(seen, new, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(now) => seen = now,
-            },
-            Step::Mark(new) => match word.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => seen = new,
-                Err(now) => seen = now,
-            },
+            Step::Take(new) => {
+                match word.compare_exchange_weak(seen, new, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => return Ok(()),
+                    Err(now) => seen = now,
+                }
+            }
+            Step::Mark(new) => {
+                match word.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => seen = new,
+                    Err(now) => seen = now,
+                }
+            }
             Step::Sleep => {
                 if !futex_wait(word, seen, deadline) {
                     // Nobody woke it, so nobody's wake-up is lost with it. The word keeps its mark.
@@ -156,7 +161,9 @@ fn spin(word: &AtomicU32) -> u32 {
 /// Releases the lock; whether it was held by `me`.
 #[inline]
 pub(super) fn unlock(word: &AtomicU32, me: u32) -> bool {
-    word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok() || unlock_contended(word, me)
+    word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed)
+        .is_ok()
+        || unlock_contended(word, me)
 }
 
 #[cold]

@@ -36,11 +36,13 @@ pub(crate) fn close_inherited(keep: Keep) {
 /// cross an exec, and does not tell their numbers.
 pub(crate) fn close_on_exec<R>(copy: impl FnOnce() -> R) -> io::Result<R> {
     // An `Err` where ipc-channel would panic. Its descriptor will mostly get the same number, the lowest that is free.
-    let likely = rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?.as_raw_fd();
+    let likely =
+        rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?.as_raw_fd();
     let made = copy();
     if !(is_inheritable(likely) && is_memory(likely)) {
         let all = listed().into_iter();
-        all.filter(|&fd| is_inheritable(fd) && is_memory(fd)).for_each(set_close_on_exec);
+        all.filter(|&fd| is_inheritable(fd) && is_memory(fd))
+            .for_each(set_close_on_exec);
     } else {
         set_close_on_exec(likely);
     }
@@ -81,8 +83,13 @@ fn has_only(count: usize) -> bool {
 
 /// Collected first: the descriptor of the directory is among them.
 fn listed() -> Vec<RawFd> {
-    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let entries = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Whether it would cross an exec, and is not stdin, stdout or stderr.

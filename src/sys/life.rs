@@ -44,10 +44,18 @@ pub(crate) fn is_at_end(end: BorrowedFd<'_>) -> bool {
 /// Waits for that; whether it came before the deadline.
 pub(crate) fn wait_at_end(end: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
     // The end is told to all who ask for nothing.
-    poll_until(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())], deadline).unwrap_or(false)
+    poll_until(
+        &mut [PollFd::from_borrowed_fd(end, PollFlags::empty())],
+        deadline,
+    )
+    .unwrap_or(false)
 }
 
 /// Waits for something to read on this socket, or its end; whether something came before the deadline.
 pub(crate) fn wait_readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
-    poll_until(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], deadline).unwrap_or(false)
+    poll_until(
+        &mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)],
+        deadline,
+    )
+    .unwrap_or(false)
 }

@@ -10,10 +10,13 @@ use super::streams::Interest;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
+    sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
 /// Runs `call` with all signals blocked on this thread, for calls that cannot be retried on EINTR.
 pub(crate) fn with_signals_blocked<R>(call: impl FnOnce() -> R) -> R {
@@ -51,7 +54,9 @@ pub(crate) fn reset_signals() {
         // installed in this process stays. Numbers that the system does not let one ask for are an error.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            if libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN {
+            if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
+                && action.sa_sigaction == libc::SIG_IGN
+            {
                 libc::signal(signal, libc::SIG_DFL);
             }
         }
@@ -68,7 +73,9 @@ fn shrug_off_interrupts() {
     // which is safe at any moment.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGINT, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_DFL {
+        if libc::sigaction(libc::SIGINT, std::ptr::null(), &mut action) == 0
+            && action.sa_sigaction == libc::SIG_DFL
+        {
             action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
             action.sa_flags = libc::SA_RESTART;
             libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
@@ -100,7 +107,10 @@ pub(crate) fn remove_env(name: &str) {
 
 /// The name that `ps` and `top` show; the system keeps 15 bytes.
 pub(crate) fn set_process_name(name: &str) {
-    let end = (0..=name.len().min(15)).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=name.len().min(15))
+        .rev()
+        .find(|&end| name.is_char_boundary(end))
+        .unwrap_or(0);
     let short = &name[..end];
     // The process's name is its main thread's, and a test runs on another. Only a label: a system that
     // refuses it loses nothing.
@@ -155,12 +165,19 @@ pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the owner of that number knows nothing but the number, and in one step it gets another descriptor of the same
     // kind; `ours` stays as it is.
     let replaced = unsafe { libc::dup3(ours.as_raw_fd(), number, libc::O_CLOEXEC) };
-    if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if replaced < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits until most of a socket's buffer is free, or its other end gone; whether it was before the deadline.
 pub(crate) fn wait_for_room(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
-    poll_until(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], deadline)
+    poll_until(
+        &mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)],
+        deadline,
+    )
 }
 
 /// Random bytes that nobody can guess.
@@ -168,7 +185,9 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;
     while filled < N {
-        filled += retry(|| rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()))?;
+        filled += retry(|| {
+            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+        })?;
     }
     Ok(bytes)
 }
@@ -178,7 +197,8 @@ pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
 
 /// Whether stdin is a packet socket, as a child's is.
 pub(crate) fn stdin_is_packet_socket() -> bool {
-    rustix::net::sockopt::socket_type(rustix::stdio::stdin()).is_ok_and(|kind| kind == SocketType::SEQPACKET)
+    rustix::net::sockopt::socket_type(rustix::stdio::stdin())
+        .is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
 /// The command that starts the running image again, also after its file was deleted or replaced.
@@ -194,19 +214,33 @@ pub(crate) fn this_program() -> Command {
 /// What tells one executable file from another.
 pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
     let file = std::fs::metadata("/proc/self/exe")?;
-    Ok([file.dev(), file.ino(), file.len(), file.mtime_nsec() as u64 ^ file.mtime() as u64])
+    Ok([
+        file.dev(),
+        file.ino(),
+        file.len(),
+        file.mtime_nsec() as u64 ^ file.mtime() as u64,
+    ])
 }
 
 /// A connected pair of packet sockets, both close-on-exec.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 /// The most descriptors in one packet.
 const PACKET_FDS: usize = 6;
 
 /// Sends one packet, with descriptors. Never blocks: the few packets of a start fit the buffer.
-pub(crate) fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send_packet(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -228,20 +262,36 @@ pub(crate) fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedF
 }
 
 /// Receives one packet of at most `limit` bytes; an empty one is the end of the stream.
-pub(crate) fn recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(crate) fn recv_packet(
+    socket: BorrowedFd<'_>,
+    limit: usize,
+) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     recv_packet_with(socket, limit, RecvFlags::CMSG_CLOEXEC)
 }
 
 /// As [`recv_packet`], without waiting for a packet.
-pub(crate) fn try_recv_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(crate) fn try_recv_packet(
+    socket: BorrowedFd<'_>,
+    limit: usize,
+) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     recv_packet_with(socket, limit, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
 }
 
-fn recv_packet_with(socket: BorrowedFd<'_>, limit: usize, flags: RecvFlags) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+fn recv_packet_with(
+    socket: BorrowedFd<'_>,
+    limit: usize,
+    flags: RecvFlags,
+) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     // Nearly all are short, and memory for the longest would be the most that a new process touches.
     let mut waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0);
     if waiting == 0 {
-        match retry(|| recv(socket, &mut [0; 0][..], (flags & RecvFlags::DONTWAIT) | RecvFlags::PEEK)) {
+        match retry(|| {
+            recv(
+                socket,
+                &mut [0; 0][..],
+                (flags & RecvFlags::DONTWAIT) | RecvFlags::PEEK,
+            )
+        }) {
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
             _ => waiting = rustix::io::ioctl_fionread(socket).unwrap_or(limit as u64),
         }
@@ -249,7 +299,16 @@ fn recv_packet_with(socket: BorrowedFd<'_>, limit: usize, flags: RecvFlags) -> i
     let mut bytes = vec![0; limit.min(waiting as usize) + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut receive = || retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags));
+    let mut receive = || {
+        retry(|| {
+            recvmsg(
+                socket,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut ancillary,
+                flags,
+            )
+        })
+    };
     let received = match receive() {
         // The other side is gone and has not read all that was said to it. What it said before is still here.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive()?,
@@ -264,7 +323,10 @@ fn recv_packet_with(socket: BorrowedFd<'_>, limit: usize, flags: RecvFlags) -> i
         .flatten()
         .collect();
     if received.bytes > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a packet is too long",
+        ));
     }
     bytes.truncate(received.bytes);
     Ok((bytes, fds))
@@ -273,7 +335,14 @@ fn recv_packet_with(socket: BorrowedFd<'_>, limit: usize, flags: RecvFlags) -> i
 /// The begin of the next packet, which stays there; `None` if there is none, or the stream is at its end.
 pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let mut bytes = [0; N];
-    let (_, count) = retry(|| recv(socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::PEEK)).ok()?;
+    let (_, count) = retry(|| {
+        recv(
+            socket,
+            &mut bytes[..],
+            RecvFlags::DONTWAIT | RecvFlags::PEEK,
+        )
+    })
+    .ok()?;
     (count > 0).then(|| bytes[..count].to_vec())
 }
 
@@ -291,7 +360,8 @@ pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
         })
     };
     // Without room for them, the system says that they are cut off.
-    let is_plain = look(RecvFlags::PEEK).is_ok_and(|packet| !packet.flags.contains(ReturnFlags::CTRUNC));
+    let is_plain =
+        look(RecvFlags::PEEK).is_ok_and(|packet| !packet.flags.contains(ReturnFlags::CTRUNC));
     is_plain && look(RecvFlags::empty()).is_ok()
 }
 
@@ -301,12 +371,21 @@ pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags))?;
+    retry(|| {
+        recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            flags,
+        )
+    })?;
     let mut descriptors = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    let descriptor = descriptors.next().and_then(|mut descriptors| descriptors.next());
+    let descriptor = descriptors
+        .next()
+        .and_then(|mut descriptors| descriptors.next());
     descriptor.ok_or_else(|| io::Error::other("no descriptor is left for it"))
 }
 
@@ -322,13 +401,20 @@ pub(super) fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> io::R
 /// Takes the inherited socket away from stdin, and puts `stdin` there (or nothing to read).
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(socket)
 }
 
 /// Puts descriptors in the places of stdin, stdout and stderr.
-pub(crate) fn set_stdio(stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> io::Result<()> {
+pub(crate) fn set_stdio(
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+) -> io::Result<()> {
     if let Some(fd) = stdin {
         rustix::stdio::dup2_stdin(fd)?;
     }
@@ -430,7 +516,12 @@ impl Pidfd {
     }
 
     /// Waits for the end of the process, for something to read on `socket`, or for `other`, until `deadline`.
-    pub(crate) fn wait_or_readable(&self, socket: BorrowedFd<'_>, other: Option<Interest<'_>>, deadline: Instant) -> io::Result<Waited> {
+    pub(crate) fn wait_or_readable(
+        &self,
+        socket: BorrowedFd<'_>,
+        other: Option<Interest<'_>>,
+        deadline: Instant,
+    ) -> io::Result<Waited> {
         let mut fds = [
             PollFd::from_borrowed_fd(socket, PollFlags::IN),
             PollFd::new(&self.0, PollFlags::IN),
@@ -463,7 +554,16 @@ pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> i
 /// Whether there is something now.
 pub(super) fn is_ready(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
     // Without a look at the clock, which in a new process is code and data that nothing has touched yet.
-    retry(|| poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))).map(|ready| ready > 0)
+    retry(|| {
+        poll(
+            fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+    })
+    .map(|ready| ready > 0)
 }
 
 pub(super) fn time_left(deadline: Instant) -> Timespec {
@@ -487,7 +587,12 @@ pub(crate) enum Waited {
 /// anybody's handler.
 pub(crate) fn service_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // The new thread inherits the mask of the one that starts it.
-    with_signals_blocked(|| std::thread::Builder::new().name(name.to_owned()).spawn(body)).map(drop)
+    with_signals_blocked(|| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+    })
+    .map(drop)
 }
 
 /// Bytes of memory that a process has in use (resident); `None` if it is gone.

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
@@ -30,7 +32,10 @@ pub(crate) fn sealed_memory(length: usize) -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     // Beyond this limit there would be a signal before the error.
-    if getrlimit(Resource::Fsize).current.is_some_and(|limit| length > limit) {
+    if getrlimit(Resource::Fsize)
+        .current
+        .is_some_and(|limit| length > limit)
+    {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let file = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -60,11 +65,21 @@ fn left_in_group(line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (root, limit, usage) = match fields.next()? {
         "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        "memory" => (
+            "/sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+        ),
         _ => return None,
     };
     let group = format!("{root}{}", fields.next()?);
-    let number = |directory: &str, name: &str| fs::read_to_string(format!("{directory}/{name}")).ok()?.trim().parse::<u64>().ok();
+    let number = |directory: &str, name: &str| {
+        fs::read_to_string(format!("{directory}/{name}"))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     let mut directory = group.trim_end_matches('/');
     let mut least = None;
     while directory.starts_with(root) {
@@ -84,7 +99,9 @@ fn cached_files(group: &str) -> u64 {
         let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
         lines.find(|(key, _)| *key == name)?.1.parse::<u64>().ok()
     };
-    let both = |prefix: &str| Some(value(&format!("{prefix}inactive_file"))? + value(&format!("{prefix}active_file"))?);
+    let both = |prefix: &str| {
+        Some(value(&format!("{prefix}inactive_file"))? + value(&format!("{prefix}active_file"))?)
+    };
     both("total_").or_else(|| both("")).unwrap_or(0)
 }
 
@@ -97,7 +114,11 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
     let near = file.as_raw_fd() + 1;
     let is_marked = |fd: i32| {
         let link = fs::read_link(format!("/proc/self/fd/{fd}"));
-        if !link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(LINK.as_bytes())) {
+        if !link.is_ok_and(|link| {
+            link.as_os_str()
+                .as_encoded_bytes()
+                .starts_with(LINK.as_bytes())
+        }) {
             return false;
         }
         // Through a descriptor of our own: another thread may close that one at any time.
@@ -112,7 +133,9 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
         fs::read_dir("/proc/self/fd")?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .find(|&fd| is_marked(fd))
-            .ok_or_else(|| io::Error::other("the memory's descriptor is not among this process's"))?
+            .ok_or_else(|| {
+                io::Error::other("the memory's descriptor is not among this process's")
+            })?
     };
     // The mark is unique, so this is the descriptor of memory that the caller holds, and that stays open.
     replace(found, file)
@@ -122,10 +145,18 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
 pub(crate) fn expect_much(bytes: &mut [MaybeUninit<u8>]) {
     const LARGE: usize = 2 << 20;
     let skip = bytes.as_ptr().align_offset(LARGE);
-    let Some(inside) = bytes.get_mut(skip..) else { return };
+    let Some(inside) = bytes.get_mut(skip..) else {
+        return;
+    };
     // SAFETY: memory of this process, of which whole pages inside of the slice are named; only how it is provided
     // changes, not what it holds.
-    unsafe { libc::madvise(inside.as_mut_ptr().cast(), inside.len() / LARGE * LARGE, libc::MADV_HUGEPAGE) };
+    unsafe {
+        libc::madvise(
+            inside.as_mut_ptr().cast(),
+            inside.len() / LARGE * LARGE,
+            libc::MADV_HUGEPAGE,
+        )
+    };
 }
 
 /// A mapping of shared memory.
@@ -144,7 +175,16 @@ impl Mapping {
     pub(crate) fn new(file: &OwnedFd, length: usize) -> io::Result<Mapping> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at a place that the system chooses touches nothing that exists.
-        let base = unsafe { mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file.as_fd(), 0)? };
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                MapFlags::SHARED,
+                file.as_fd(),
+                0,
+            )?
+        };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { base, length })
     }
@@ -168,7 +208,10 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_an_error() {
         for length in [usize::MAX, isize::MAX as usize, 1 << 46] {
-            assert_eq!(sealed_memory(length).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+            assert_eq!(
+                sealed_memory(length).unwrap_err().kind(),
+                io::ErrorKind::OutOfMemory
+            );
         }
     }
 

@@ -55,7 +55,9 @@ pub(crate) use survey::*;
 pub(crate) use tree::*;
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("offspring runs on Linux only for now; other systems get a file of their own beside src/sys/linux.rs");
+compile_error!(
+    "offspring runs on Linux only for now; other systems get a file of their own beside src/sys/linux.rs"
+);
 
 /// Locks what no user code runs under: what is behind a poisoned lock is still whole.
 #[inline]
@@ -64,12 +66,21 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Waits on a condition variable, until `deadline` if there is one; for the same locks as [`lock`].
-pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> MutexGuard<'a, T> {
+pub(crate) fn wait<'a, T>(
+    condition: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> MutexGuard<'a, T> {
     match deadline {
-        None => condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        None => condition
+            .wait(guard)
+            .unwrap_or_else(PoisonError::into_inner),
         Some(deadline) => {
             let left = deadline.saturating_duration_since(Instant::now());
-            condition.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
+            condition
+                .wait_timeout(guard, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0
         }
     }
 }

@@ -43,13 +43,23 @@ impl Poller {
     /// Says nothing of it until [`resume`](Poller::resume).
     pub(crate) fn pause(&self, what: impl AsFd, key: u64) {
         // It fails only for what is not watched.
-        let _ = epoll::modify(&self.epoll, what, epoll::EventData::new_u64(key), epoll::EventFlags::empty());
+        let _ = epoll::modify(
+            &self.epoll,
+            what,
+            epoll::EventData::new_u64(key),
+            epoll::EventFlags::empty(),
+        );
     }
 
     /// Tells of it again; at once, if it has ended meanwhile.
     pub(crate) fn resume(&self, what: impl AsFd, key: u64) {
         // As above.
-        let _ = epoll::modify(&self.epoll, what, epoll::EventData::new_u64(key), epoll::EventFlags::IN);
+        let _ = epoll::modify(
+            &self.epoll,
+            what,
+            epoll::EventData::new_u64(key),
+            epoll::EventFlags::IN,
+        );
     }
 
     /// As [`watch`](Poller::watch), for a socket of which only the number is known; its end is something to read.
@@ -71,7 +81,11 @@ impl Poller {
         let mut events = Vec::with_capacity(64);
         let wait = || {
             let timeout = deadline.map(time_left);
-            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())
+            epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            )
         };
         match retry(wait) {
             Ok(_) => events.iter().map(|event| event.data.u64()).collect(),

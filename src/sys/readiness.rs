@@ -8,7 +8,10 @@ use std::time::Instant;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketType, recv, recvmsg, sockopt};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketType, recv, recvmsg,
+    sockopt,
+};
 
 use super::linux::{is_ready, poll_until, retry};
 
@@ -25,7 +28,12 @@ impl Readiness {
 
     /// Takes a socket in, not armed. Its owner lets it be forgotten before he closes it.
     pub(crate) fn add(&self, socket: RawFd, key: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.0, borrow(socket), EventData::new_u64(key), EventFlags::ONESHOT)?)
+        Ok(epoll::add(
+            &self.0,
+            borrow(socket),
+            EventData::new_u64(key),
+            EventFlags::ONESHOT,
+        )?)
     }
 
     /// Tells when there is something to read; at once, if there is.
@@ -57,7 +65,13 @@ impl Readiness {
 /// Whether a packet, or the end, can be read there now.
 pub(crate) fn has_packet(socket: RawFd) -> bool {
     let mut byte = [0];
-    let peeked = retry(|| recv(borrow(socket), &mut byte[..], RecvFlags::DONTWAIT | RecvFlags::PEEK));
+    let peeked = retry(|| {
+        recv(
+            borrow(socket),
+            &mut byte[..],
+            RecvFlags::DONTWAIT | RecvFlags::PEEK,
+        )
+    });
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
@@ -89,9 +103,18 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
     loop {
         let mut words = [0usize; 2];
         // Without a deadline the look itself waits.
-        let look = if deadline.is_some() { flags | RecvFlags::DONTWAIT } else { flags };
+        let look = if deadline.is_some() {
+            flags | RecvFlags::DONTWAIT
+        } else {
+            flags
+        };
         let mut bytes = [IoSliceMut::new(bytemuck::bytes_of_mut(&mut words))];
-        match recvmsg(borrow(socket), &mut bytes, &mut RecvAncillaryBuffer::default(), look) {
+        match recvmsg(
+            borrow(socket),
+            &mut bytes,
+            &mut RecvAncillaryBuffer::default(),
+            look,
+        ) {
             Ok(packet) if packet.bytes == 0 && is_at_end(socket)? => return Ok(Next::End),
             Ok(packet) => {
                 // Without room for them, the system says that they are cut off.
@@ -105,7 +128,12 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
             }
             Err(Errno::AGAIN) => {
                 let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
-                if over || !poll_until(&mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::IN)], deadline)? {
+                if over
+                    || !poll_until(
+                        &mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::IN)],
+                        deadline,
+                    )?
+                {
                     return Ok(Next::Nothing);
                 }
             }
@@ -132,7 +160,14 @@ fn try_descriptors(socket: RawFd) -> Descriptors {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let peeked = retry(|| recvmsg(borrow(socket), &mut [IoSliceMut::new(&mut nothing)], &mut ancillary, flags));
+    let peeked = retry(|| {
+        recvmsg(
+            borrow(socket),
+            &mut [IoSliceMut::new(&mut nothing)],
+            &mut ancillary,
+            flags,
+        )
+    });
     let taken = ancillary.drain().map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => descriptors.count(),
         _ => 0,
@@ -155,7 +190,8 @@ pub(crate) fn discard_packet(socket: RawFd) {
 
 /// Whether this is the number of a packet socket.
 pub(crate) fn is_packet_socket(socket: RawFd) -> bool {
-    socket >= 0 && sockopt::socket_type(borrow(socket)).is_ok_and(|kind| kind == SocketType::SEQPACKET)
+    socket >= 0
+        && sockopt::socket_type(borrow(socket)).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
 pub(super) fn borrow<'a>(socket: RawFd) -> BorrowedFd<'a> {

@@ -144,7 +144,9 @@ impl Step {
     }
 
     fn mark<R>(self, result: rustix::io::Result<R>) -> io::Result<()> {
-        result.map(drop).map_err(|error| self.error(error.raw_os_error()))
+        result
+            .map(drop)
+            .map_err(|error| self.error(error.raw_os_error()))
     }
 
     fn check(self, result: i32) -> io::Result<()> {
@@ -168,7 +170,10 @@ pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)
         7 => "run a `pre_exec` hook in the new process",
         _ => return None,
     };
-    Some((act, io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1))))
+    Some((
+        act,
+        io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1)),
+    ))
 }
 
 /// A limit of a resource; the highest number is none.

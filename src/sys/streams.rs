@@ -22,7 +22,10 @@ pub(crate) fn read_some(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<us
 
 /// As [`read_some`], for an end that somebody else may want to wait on, and of which we are the only reader.
 pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    if poll_until(&mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)], Some(Instant::now()))? {
+    if poll_until(
+        &mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)],
+        Some(Instant::now()),
+    )? {
         read_some(pipe, bytes)
     } else {
         Err(io::ErrorKind::WouldBlock.into())
@@ -93,9 +96,17 @@ pub(crate) fn file_identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
 impl Pidfd {
     /// Waits until there is something to read on one of `pipes`, or the process ends. Whether it ended: `None`
     /// at the deadline.
-    pub(crate) fn wait_or_any(&self, pipes: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Option<bool>> {
+    pub(crate) fn wait_or_any(
+        &self,
+        pipes: &[BorrowedFd<'_>],
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<bool>> {
         let mut fds = vec![PollFd::new(self, PollFlags::IN)];
-        fds.extend(pipes.iter().map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)));
+        fds.extend(
+            pipes
+                .iter()
+                .map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)),
+        );
         let some = poll_until(&mut fds, deadline)?;
         Ok(some.then(|| !fds[0].revents().is_empty()))
     }

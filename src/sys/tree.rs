@@ -34,9 +34,15 @@ impl<'a> Tree<'a> {
 
     fn find_more(&mut self, root: i32) -> bool {
         let found = processes().filter(|pid| *pid != root && !self.descendants.contains_key(pid));
-        let found: Vec<(i32, Pidfd)> = found.filter_map(|pid| Some((pid, self.child(root, pid)?))).collect();
-        found.iter().for_each(|(_, process)| process.signal(Signal::STOP));
-        found.iter().for_each(|(pid, process)| await_standstill(process, *pid));
+        let found: Vec<(i32, Pidfd)> = found
+            .filter_map(|pid| Some((pid, self.child(root, pid)?)))
+            .collect();
+        found
+            .iter()
+            .for_each(|(_, process)| process.signal(Signal::STOP));
+        found
+            .iter()
+            .for_each(|(pid, process)| await_standstill(process, *pid));
         let any = !found.is_empty();
         self.descendants.extend(found);
         any
@@ -53,7 +59,11 @@ impl<'a> Tree<'a> {
     }
 
     fn parent(&self, root: i32, pid: i32) -> Option<&Pidfd> {
-        if pid == root { Some(self.root) } else { self.descendants.get(&pid) }
+        if pid == root {
+            Some(self.root)
+        } else {
+            self.descendants.get(&pid)
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -75,7 +85,9 @@ impl<'a> Tree<'a> {
 
 impl Pidfd {
     fn of_any(pid: i32) -> Option<Pidfd> {
-        pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok().map(Pidfd)
+        pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty())
+            .ok()
+            .map(Pidfd)
     }
 
     fn has_ended(&self) -> bool {

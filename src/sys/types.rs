@@ -41,7 +41,10 @@ pub(crate) fn same_type<T: 'static, U>(value: T) -> Result<U, T> {
 
 /// Calls `with` with the slice that this is a reference to, of a vector or the slice itself.
 #[inline]
-pub(crate) fn with_slice<I, T: 'static, R>(elements: &I, with: impl FnOnce(&[T]) -> R) -> Option<R> {
+pub(crate) fn with_slice<I, T: 'static, R>(
+    elements: &I,
+    with: impl FnOnce(&[T]) -> R,
+) -> Option<R> {
     let id = type_id_of::<I>();
     let elements = std::ptr::from_ref(elements);
     if id == TypeId::of::<&Vec<T>>() {
@@ -62,8 +65,14 @@ mod tests {
     #[test]
     fn slices_are_seen_through_references_only() {
         let vector = vec![1u8, 2];
-        assert_eq!(with_slice(&&vector, |bytes: &[u8]| bytes.to_vec()), Some(vec![1, 2]));
-        assert_eq!(with_slice(&&vector[1..], |bytes: &[u8]| bytes.to_vec()), Some(vec![2]));
+        assert_eq!(
+            with_slice(&&vector, |bytes: &[u8]| bytes.to_vec()),
+            Some(vec![1, 2])
+        );
+        assert_eq!(
+            with_slice(&&vector[1..], |bytes: &[u8]| bytes.to_vec()),
+            Some(vec![2])
+        );
         assert_eq!(with_slice(&&vector, |bytes: &[i8]| bytes.len()), None);
         assert_eq!(with_slice(&vector, |bytes: &[u8]| bytes.len()), None);
     }

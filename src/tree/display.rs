@@ -9,13 +9,25 @@ use crate::queue::QueueStatus;
 
 impl fmt::Display for ProcessTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(["process", "pid", "state", "up", "cpu", "memory", "worker"], 1);
+        let mut table = Table::new(
+            ["process", "pid", "state", "up", "cpu", "memory", "worker"],
+            1,
+        );
         draw(&mut table, &self.root, "", "");
         table.fmt(f)?;
-        let queues: Vec<&QueueStatus> = self.queues.iter().filter(|queue| !is_inner(queue)).collect();
+        let queues: Vec<&QueueStatus> = self
+            .queues
+            .iter()
+            .filter(|queue| !is_inner(queue))
+            .collect();
         if !queues.is_empty() {
-            let mut table = Table::new(["queue", "items", "bound", "not done", "dead", "holders"], 1);
-            queues.into_iter().for_each(|queue| table.row(row_of_queue(queue)));
+            let mut table = Table::new(
+                ["queue", "items", "bound", "not done", "dead", "holders"],
+                1,
+            );
+            queues
+                .into_iter()
+                .for_each(|queue| table.row(row_of_queue(queue)));
             write!(f, "\n\n{table}")?;
         }
         Ok(())
@@ -40,8 +52,17 @@ fn draw(table: &mut Table<7>, process: &ProcessInfo, first: &str, rest: &str) {
     table.row(row_of_process(process, first));
     let last = process.children().len().saturating_sub(1);
     for (n, child) in process.children().iter().enumerate() {
-        let (branch, below) = if n == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        draw(table, child, &format!("{rest}{branch}"), &format!("{rest}{below}"));
+        let (branch, below) = if n == last {
+            ("└─ ", "   ")
+        } else {
+            ("├─ ", "│  ")
+        };
+        draw(
+            table,
+            child,
+            &format!("{rest}{branch}"),
+            &format!("{rest}{below}"),
+        );
     }
 }
 
@@ -73,7 +94,9 @@ fn row_of_process(process: &ProcessInfo, branch: &str) -> [String; 7] {
 /// The worker, and what is unusual.
 fn about(process: &ProcessInfo) -> String {
     let worker = process.worker().map(short_type).map(|worker| {
-        let actor = worker.strip_prefix("ActorProcess<").and_then(|name| name.strip_suffix('>'));
+        let actor = worker
+            .strip_prefix("ActorProcess<")
+            .and_then(|name| name.strip_suffix('>'));
         actor.map_or(worker.clone(), |actor| format!("{actor} (actor)"))
     });
     let restarts = process.generation().filter(|&generation| generation > 0);
@@ -107,8 +130,12 @@ fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
             short_type(queue.item())
         },
         queue.len().to_string(),
-        queue.capacity().map_or_else(|| "none".to_owned(), |capacity| capacity.to_string()),
-        queue.unfinished().map_or_else(String::new, |unfinished| unfinished.to_string()),
+        queue
+            .capacity()
+            .map_or_else(|| "none".to_owned(), |capacity| capacity.to_string()),
+        queue
+            .unfinished()
+            .map_or_else(String::new, |unfinished| unfinished.to_string()),
         queue.dead_letters().to_string(),
         holders.join(" "),
     ]
@@ -136,7 +163,13 @@ impl<const N: usize> Table<N> {
 
 impl<const N: usize> fmt::Display for Table<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: [usize; N] = std::array::from_fn(width);
         for (n, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
@@ -157,7 +190,9 @@ impl<const N: usize> fmt::Display for Table<N> {
 
 /// A name may hold what moves a terminal's cursor.
 fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    name.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 /// Types without their paths: `Sum<f32>` of `app::Sum<f32>`.
@@ -210,7 +245,10 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(62)), "1m02s");
         assert_eq!(duration(Duration::from_secs(3 * 3600 + 5 * 60)), "3h05m");
         assert_eq!(duration(Duration::from_secs(50 * 3600)), "2d02h");
-        assert_eq!((bytes(1_572_864), bytes(3 << 30)), ("1.5 MiB".to_owned(), "3.0 GiB".to_owned()));
+        assert_eq!(
+            (bytes(1_572_864), bytes(3 << 30)),
+            ("1.5 MiB".to_owned(), "3.0 GiB".to_owned())
+        );
         assert_eq!(printable("a\x1b[2J"), "a?[2J");
     }
 

@@ -109,13 +109,19 @@ impl ProcessInfo {
         ProcessInfo {
             pid,
             name: stat.map_or_else(String::new, |stat| stat.name.clone()),
-            kind: if sys::runs_this_image(pid) { Kind::Process } else { Kind::Program },
+            kind: if sys::runs_this_image(pid) {
+                Kind::Process
+            } else {
+                Kind::Program
+            },
             state: stat.map_or(ProcessState::Unknown, |stat| ProcessState::of(stat.state)),
             worker: None,
             daemon: None,
             detached: false,
             generation: None,
-            uptime: stat.map_or(Duration::ZERO, |stat| sys::since_boot().saturating_sub(stat.started)),
+            uptime: stat.map_or(Duration::ZERO, |stat| {
+                sys::since_boot().saturating_sub(stat.started)
+            }),
             user_time: stat.map_or(Duration::ZERO, |stat| stat.user),
             system_time: stat.map_or(Duration::ZERO, |stat| stat.system),
             memory: stat.map_or(0, |stat| stat.resident),
@@ -139,7 +145,11 @@ impl ProcessInfo {
     pub(super) fn of_child(self, child: &Running) -> ProcessInfo {
         ProcessInfo {
             name: child.name.clone(),
-            kind: if child.is_on_thread() { Kind::Thread } else { Kind::Process },
+            kind: if child.is_on_thread() {
+                Kind::Thread
+            } else {
+                Kind::Process
+            },
             worker: Some(child.worker.to_owned()),
             daemon: Some(child.daemon),
             detached: child.is_detached(),

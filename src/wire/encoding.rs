@@ -93,7 +93,10 @@ impl Noted {
     /// The state of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
     #[inline]
     fn begin(&self, moves: bool) -> (bool, Option<Along>) {
-        (self.moves.replace(moves), self.encoding.replace(true).then(|| self.along.take()))
+        (
+            self.moves.replace(moves),
+            self.encoding.replace(true).then(|| self.along.take()),
+        )
     }
 
     #[inline]
@@ -134,7 +137,15 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
     NOTED.with(|noted| {
         if !noted.encoding.get() {
             Err(OUTSIDE)
-        } else if noted.along.borrow().0.as_ref().map_or(0, |baggage| baggage.handles.len()) + count > HANDLES_MAX {
+        } else if noted
+            .along
+            .borrow()
+            .0
+            .as_ref()
+            .map_or(0, |baggage| baggage.handles.len())
+            + count
+            > HANDLES_MAX
+        {
             Err(TOO_MANY)
         } else {
             Ok(())
@@ -149,7 +160,8 @@ pub(crate) fn may_move() -> Result<(), &'static str> {
 
 const ONCE: &str = "a receiving end exists once, and this value may be needed more often";
 const OUTSIDE: &str = "a handle of offspring crosses only inside worker fields, outputs, queue items and messages of offspring";
-const TOO_MANY: &str = "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
+const TOO_MANY: &str =
+    "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
 
 /// Takes the handle with this index out of the message that is being decoded.
 pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
@@ -209,7 +221,11 @@ pub fn set_message_limit(bytes: usize) {
 }
 
 #[inline]
-fn run<T: Serialize + ?Sized>(value: &T, moves: bool, mut encoder: Encoder<'_>) -> Result<(usize, Along), EncodeError> {
+fn run<T: Serialize + ?Sized>(
+    value: &T,
+    moves: bool,
+    mut encoder: Encoder<'_>,
+) -> Result<(usize, Along), EncodeError> {
     strays::encoded();
     let outer = NOTED.with(|noted| noted.begin(moves));
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
@@ -232,12 +248,19 @@ fn unencoded<T: ?Sized>(along: Along, why: &dyn std::fmt::Display) -> EncodeErro
 
 /// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
 #[inline]
-pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Along, EncodeError> {
+pub(crate) fn encode_into<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<Along, EncodeError> {
     encode_behind(value, true, bytes)
 }
 
 #[inline]
-fn encode_behind<T: Serialize + ?Sized>(value: &T, moves: bool, bytes: &mut Vec<u8>) -> Result<Along, EncodeError> {
+fn encode_behind<T: Serialize + ?Sized>(
+    value: &T,
+    moves: bool,
+    bytes: &mut Vec<u8>,
+) -> Result<Along, EncodeError> {
     let start = bytes.len();
     match run(value, moves, Encoder::new(bytes, message_limit())) {
         Ok((_, along)) => Ok(along),
@@ -256,7 +279,11 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     above: usize,
     spill: &mut dyn Spill,
 ) -> Result<(usize, Along), EncodeError> {
-    run(value, true, Encoder::spilling(bytes, message_limit(), above, spill))
+    run(
+        value,
+        true,
+        Encoder::spilling(bytes, message_limit(), above, spill),
+    )
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
@@ -281,12 +308,18 @@ pub(crate) fn encode_with_strays<T: Serialize + ?Sized>(value: &T) -> Result<Enc
 }
 
 /// Decodes a whole value: bytes that are left over are an error too.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<WireHandle>) -> Result<T, DecodeError> {
+pub(crate) fn decode<T: DeserializeOwned>(
+    bytes: &[u8],
+    handles: Vec<WireHandle>,
+) -> Result<T, DecodeError> {
     decode_with(Slice(bytes), handles, |decoder| T::deserialize(decoder))
 }
 
 /// The same from memory that another process may still write.
-pub(crate) fn decode_shared<T: DeserializeOwned>(reader: Reader<'_>, handles: Vec<WireHandle>) -> Result<T, DecodeError> {
+pub(crate) fn decode_shared<T: DeserializeOwned>(
+    reader: Reader<'_>,
+    handles: Vec<WireHandle>,
+) -> Result<T, DecodeError> {
     decode_with(reader, handles, |decoder| T::deserialize(decoder))
 }
 
@@ -297,7 +330,9 @@ pub(crate) fn decode_with<'de, R, I: Input<'de>>(
 ) -> Result<R, DecodeError> {
     if input.left() > message_limit() {
         let (length, limit) = (input.left(), message_limit());
-        return Err(DecodeError::new::<R>(format!("it takes {length} bytes, and {limit} are allowed")));
+        return Err(DecodeError::new::<R>(format!(
+            "it takes {length} bytes, and {limit} are allowed"
+        )));
     }
     // Nearly every value has none, and then there is nothing to set up, unless one is decoded inside another.
     let plain = handles.is_empty() && CLAIMABLE.with_borrow(Vec::is_empty);
@@ -313,6 +348,9 @@ pub(crate) fn decode_with<'de, R, I: Input<'de>>(
         Ok(Ok((value, 0))) => Ok(value),
         Ok(Ok((_, left))) => Err(DecodeError::new::<R>(format!("{left} bytes are left over"))),
         Ok(Err(error)) => Err(DecodeError::new::<R>(error.to_string())),
-        Err(panic) => Err(DecodeError::new::<R>(format!("its Deserialize panicked: {}", panic_text(&*panic)))),
+        Err(panic) => Err(DecodeError::new::<R>(format!(
+            "its Deserialize panicked: {}",
+            panic_text(&*panic)
+        ))),
     }
 }

@@ -73,12 +73,17 @@ impl<M: DeserializeOwned + Serialize> Inlet<M> {
         match sys::next_packet(socket, deadline)? {
             Next::Nothing => Err(Failure::Timeout),
             Next::End => Err(Failure::Disconnected),
-            Next::Packet(length, words, Descriptors::Fit) if is_message(length, words) => self.take(),
+            Next::Packet(length, words, Descriptors::Fit) if is_message(length, words) => {
+                self.take()
+            }
             // ipc-channel would take the message, lose what does not fit, and call it one that does not decode.
-            Next::Packet(length, words, Descriptors::Starved) if is_message(length, words) => Err(Failure::Starved),
+            Next::Packet(length, words, Descriptors::Starved) if is_message(length, words) => {
+                Err(Failure::Starved)
+            }
             Next::Packet(..) => {
                 sys::discard_packet(socket);
-                let error = io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message");
+                let error =
+                    io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message");
                 Err(Failure::Io(error))
             }
         }
@@ -128,7 +133,10 @@ pub(crate) mod hostile {
             9 => (packet(24, 3, &body), None),
             // Whole, and nothing that decodes.
             10 => (packet(24, 8, &[255; 8]), None),
-            _ => (packet(PACKET_MAX + 1, PACKET_MAX - 15, &vec![0; PACKET_MAX - 15]), None),
+            _ => (
+                packet(PACKET_MAX + 1, PACKET_MAX - 15, &vec![0; PACKET_MAX - 15]),
+                None,
+            ),
         }
     }
 
@@ -139,7 +147,10 @@ pub(crate) mod hostile {
     {
         let socket = descriptor::socket_of(to)?;
         let (bytes, descriptor) = garbage(kind);
-        let descriptors: Vec<_> = descriptor.iter().map(|descriptor| descriptor.as_fd()).collect();
+        let descriptors: Vec<_> = descriptor
+            .iter()
+            .map(|descriptor| descriptor.as_fd())
+            .collect();
         sys::send_packet(socket.as_fd(), &bytes, &descriptors)
     }
 }
@@ -170,10 +181,19 @@ mod tests {
                     matches!(&got, Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData),
                     "{kind}: {got:?}"
                 );
-                assert!(matches!(inlet.recv(deadline()), Ok(text) if text == "after it"), "{kind}");
-                assert!(matches!(inlet.recv(Some(Instant::now())), Err(Failure::Timeout)), "{kind}");
+                assert!(
+                    matches!(inlet.recv(deadline()), Ok(text) if text == "after it"),
+                    "{kind}"
+                );
+                assert!(
+                    matches!(inlet.recv(Some(Instant::now())), Err(Failure::Timeout)),
+                    "{kind}"
+                );
                 drop(sender);
-                assert!(matches!(inlet.recv(None), Err(Failure::Disconnected)), "{kind}");
+                assert!(
+                    matches!(inlet.recv(None), Err(Failure::Disconnected)),
+                    "{kind}"
+                );
             }
         }
     }
@@ -188,7 +208,13 @@ mod tests {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
         let bytes = hostile::packet(17, 1, &[message]);
-        rustix::net::sendmsg(&socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::DONTWAIT).unwrap();
+        rustix::net::sendmsg(
+            &socket,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::DONTWAIT,
+        )
+        .unwrap();
     }
 
     #[test]
@@ -201,7 +227,9 @@ mod tests {
             let got = inlet.recv(Some(Instant::now()));
             match &got {
                 Ok(8) => assert!(count <= 64, "{count}"),
-                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => assert!(count > 64, "{count}"),
+                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    assert!(count > 64, "{count}")
+                }
                 _ => panic!("{count}: {got:?}"),
             }
             assert!(matches!(inlet.recv(Some(Instant::now())), Ok(9)), "{count}");
@@ -214,7 +242,10 @@ mod tests {
         let inlet = Inlet::new(receiver);
         let before = Instant::now();
         let limit = Duration::from_millis(20);
-        assert!(matches!(inlet.recv(Some(before + limit)), Err(Failure::Timeout)));
+        assert!(matches!(
+            inlet.recv(Some(before + limit)),
+            Err(Failure::Timeout)
+        ));
         assert!(before.elapsed() >= limit);
         for deadline in [None, Some(before + Duration::from_secs(60))] {
             std::thread::scope(|scope| {
@@ -229,7 +260,9 @@ mod tests {
     #[test]
     fn what_was_said_before_an_end_is_heard_also_when_the_other_side_left_something_unread() {
         let (near, far) = sys::packet_pair().unwrap();
-        let receiver: IpcReceiver<u8> = descriptor::receiver_around(near.try_clone().unwrap()).unwrap().to();
+        let receiver: IpcReceiver<u8> = descriptor::receiver_around(near.try_clone().unwrap())
+            .unwrap()
+            .to();
         let inlet = Inlet::new(receiver);
         let message = [&17usize.to_ne_bytes()[..], &1usize.to_ne_bytes(), &[9]].concat();
         sys::send_packet(std::os::fd::AsFd::as_fd(&far), &message, &[]).unwrap();

@@ -33,7 +33,10 @@ enum Body {
 
 impl Body {
     fn memory(bytes: &[u8]) -> io::Result<Body> {
-        Ok(Body::Memory(Region::adopt(memory_from(bytes)?), bytes.len() as u64))
+        Ok(Body::Memory(
+            Region::adopt(memory_from(bytes)?),
+            bytes.len() as u64,
+        ))
     }
 }
 
@@ -63,12 +66,22 @@ impl Packet {
 
     /// A second one, unless it holds something that exists once, or memory or descriptors are short.
     pub(crate) fn try_clone(&self) -> Option<Packet> {
-        self.with_handles(self.handles.iter().map(WireHandle::try_clone).collect::<Option<Vec<_>>>()?)
+        self.with_handles(
+            self.handles
+                .iter()
+                .map(WireHandle::try_clone)
+                .collect::<Option<Vec<_>>>()?,
+        )
     }
 
     /// A second one for another process that may not take it, see [`WireHandle::again`].
     pub(crate) fn again(&self) -> Option<Packet> {
-        self.with_handles(self.handles.iter().map(WireHandle::again).collect::<Option<Vec<_>>>()?)
+        self.with_handles(
+            self.handles
+                .iter()
+                .map(WireHandle::again)
+                .collect::<Option<Vec<_>>>()?,
+        )
     }
 
     fn with_handles(&self, handles: Vec<WireHandle>) -> Option<Packet> {
@@ -77,12 +90,20 @@ impl Packet {
             Body::Memory(memory, length) => Body::Memory(memory.try_clone().ok()?, *length),
         };
         let spent = false;
-        Some(Packet { body, handles, spent })
+        Some(Packet {
+            body,
+            handles,
+            spent,
+        })
     }
 
     /// It was delivered: if it holds what exists only once, that is elsewhere now.
     pub(crate) fn spend(&mut self) {
-        if self.handles.iter().any(|handle| matches!(handle, WireHandle::Receiver(_))) {
+        if self
+            .handles
+            .iter()
+            .any(|handle| matches!(handle, WireHandle::Receiver(_)))
+        {
             self.handles.clear();
             self.spent = true;
         }
@@ -139,10 +160,14 @@ impl Packet {
     /// Appends the bytes that were encoded as one value; how many they are.
     pub(crate) fn bytes_into(self, bytes: &mut Vec<u8>) -> Result<usize, DecodeError> {
         match self.body {
-            Body::Inline(body) => decode_with(Slice(&body), self.handles, |decoder| decoder.bytes_into(bytes)),
-            Body::Memory(memory, length) => decode_with(reader::<Vec<u8>>(&memory, length)?, self.handles, |decoder| {
+            Body::Inline(body) => decode_with(Slice(&body), self.handles, |decoder| {
                 decoder.bytes_into(bytes)
             }),
+            Body::Memory(memory, length) => decode_with(
+                reader::<Vec<u8>>(&memory, length)?,
+                self.handles,
+                |decoder| decoder.bytes_into(bytes),
+            ),
         }
     }
 }
@@ -161,7 +186,8 @@ pub(crate) struct Carried<T>(pub(crate) Result<T, DecodeError>);
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The user's code: its panics are no secret.
-        Packet::deserialize(deserializer).map(|packet| Carried(with_quiet(false, || packet.decode())))
+        Packet::deserialize(deserializer)
+            .map(|packet| Carried(with_quiet(false, || packet.decode())))
     }
 }
 

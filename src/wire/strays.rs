@@ -31,7 +31,8 @@ pub(super) fn sent() {
 pub(crate) fn drop_strays() {
     static NOWHERE: OnceLock<Option<IpcSender<()>>> = OnceLock::new();
     // Made with the first message, not with the first of these: so that what a process has open does not depend on it.
-    let nowhere = NOWHERE.get_or_init(|| ipc_channel::ipc::channel().ok().map(|(sender, _)| sender));
+    let nowhere =
+        NOWHERE.get_or_init(|| ipc_channel::ipc::channel().ok().map(|(sender, _)| sender));
     if !ENCODED.replace(false) {
         return;
     }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Connection, Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel, pipe};
+use offspring::{
+    Connection, Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel,
+    pipe,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{eventually, open_fds};
@@ -37,7 +40,10 @@ fn messages_come_in_order_and_then_the_end() {
     let process = count::spawn(sender, 0..20_000).unwrap();
     assert!(receiver.iter().eq(0..20_000));
     assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
-    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Failed(RecvError::Disconnected))));
+    assert!(matches!(
+        receiver.try_recv(),
+        Err(TryRecvError::Failed(RecvError::Disconnected))
+    ));
     process.join().unwrap();
 }
 
@@ -99,7 +105,10 @@ fn senders_of_many_processes_share_one_receiver() {
     let mut total = 0;
     for n in &receiver {
         let source = (n / 1000) as usize;
-        assert!(last[source].is_none_or(|last| last < n), "the order of one sender was lost");
+        assert!(
+            last[source].is_none_or(|last| last < n),
+            "the order of one sender was lost"
+        );
         last[source] = Some(n);
         total += 1;
     }
@@ -165,7 +174,10 @@ fn a_full_channel_times_out_and_wakes_when_the_receiver_dies() {
     std::thread::scope(|scope| {
         let blocked = scope.spawn(|| sender.send(vec![1; 1000]));
         process.kill();
-        assert!(matches!(blocked.join().unwrap(), Err(SendError::Disconnected(_))));
+        assert!(matches!(
+            blocked.join().unwrap(),
+            Err(SendError::Disconnected(_))
+        ));
     });
 }
 
@@ -174,7 +186,10 @@ fn receiving_times_out() {
     let (sender, receiver) = channel::<u8>().unwrap();
     assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
     let before = Instant::now();
-    assert!(matches!(receiver.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout)));
+    assert!(matches!(
+        receiver.recv_timeout(SHORT),
+        Err(RecvTimeoutError::Timeout)
+    ));
     assert!(before.elapsed() >= SHORT);
     assert!(!receiver.poll(Duration::ZERO).unwrap());
     sender.send(5).unwrap();
@@ -193,7 +208,10 @@ fn a_pipe_carries_messages_of_every_size_both_ways() {
     for size in sizes {
         let message = vec![size as u8; size];
         ours.send(message.clone()).unwrap();
-        assert!(ours.recv().unwrap() == message, "{size} bytes came back changed");
+        assert!(
+            ours.recv().unwrap() == message,
+            "{size} bytes came back changed"
+        );
     }
     drop(ours);
     assert_eq!(process.join().unwrap(), sizes.len() as u64);
@@ -254,7 +272,9 @@ fn raw_handles(
     queue: offspring::Queue<String>,
 ) {
     let text = receiver.recv().expect("the test sends");
-    sender.send(format!("{text} there")).expect("the test receives");
+    sender
+        .send(format!("{text} there"))
+        .expect("the test receives");
     queue.put("and back".to_owned()).expect("the test reads");
 }
 

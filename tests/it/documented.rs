@@ -22,33 +22,62 @@ fn every_public_item_has_an_example() {
 /// What `lib.rs` and the public modules give out, with the module that has it.
 fn public() -> BTreeSet<(String, String)> {
     let sources = sources();
-    let text_of = |file: &str| sources.iter().find(|(path, _)| path.ends_with(file)).map(|(_, text)| text.as_str());
-    let root = text_of("src/lib.rs").unwrap().split("#[doc(hidden)]").next().unwrap();
+    let text_of = |file: &str| {
+        sources
+            .iter()
+            .find(|(path, _)| path.ends_with(file))
+            .map(|(_, text)| text.as_str())
+    };
+    let root = text_of("src/lib.rs")
+        .unwrap()
+        .split("#[doc(hidden)]")
+        .next()
+        .unwrap();
     let mut names = exports(root, "lib");
-    for module in root.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
-        names.extend(text_of(&format!("src/{module}/mod.rs")).map_or_else(Vec::new, |text| exports(text, module)));
+    for module in root
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+    {
+        names.extend(
+            text_of(&format!("src/{module}/mod.rs"))
+                .map_or_else(Vec::new, |text| exports(text, module)),
+        );
     }
     // Macros are given out where they are written.
-    names.extend([("process", "register"), ("actor", "register_actor")].map(|(module, name)| (module.to_owned(), name.to_owned())));
+    names.extend(
+        [("process", "register"), ("actor", "register_actor")]
+            .map(|(module, name)| (module.to_owned(), name.to_owned())),
+    );
     names.into_iter().collect()
 }
 
 /// `("queue", "Queue")` and `("queue", "Delivery")` of `pub use queue::{Queue, Delivery};` in `lib.rs`.
 fn exports(text: &str, module: &str) -> Vec<(String, String)> {
-    let uses = text.split("pub use ").skip(1).map(|rest| rest.split(';').next().unwrap());
+    let uses = text
+        .split("pub use ")
+        .skip(1)
+        .map(|rest| rest.split(';').next().unwrap());
     uses.flat_map(|path| {
         let path: String = path.split_whitespace().collect();
         let (from, names) = path
             .rsplit_once("::{")
             .or_else(|| path.rsplit_once("::"))
             .unwrap_or((module, &path));
-        let home = match from.strip_prefix("crate::").map_or(from, |path| path.split("::").next().unwrap()) {
+        let home = match from
+            .strip_prefix("crate::")
+            .map_or(from, |path| path.split("::").next().unwrap())
+        {
             "offspring_macros" => "lib",
             _ if module != "lib" && !from.starts_with("crate::") => module,
             home => home.split("::").next().unwrap(),
         };
-        let names = names.trim_end_matches('}').split(',').filter(|name| !name.is_empty());
-        names.map(|name| (home.to_owned(), name.to_owned())).collect::<Vec<_>>()
+        let names = names
+            .trim_end_matches('}')
+            .split(',')
+            .filter(|name| !name.is_empty());
+        names
+            .map(|name| (home.to_owned(), name.to_owned()))
+            .collect::<Vec<_>>()
     })
     .collect()
 }
@@ -61,7 +90,12 @@ fn shown() -> BTreeSet<(String, String)> {
         shown.extend(
             documented(&text)
                 .filter(|(documentation, _)| documentation.contains("```"))
-                .flat_map(|(_, line)| names(line).into_iter().map(|name| (module.clone(), name)).collect::<Vec<_>>()),
+                .flat_map(|(_, line)| {
+                    names(line)
+                        .into_iter()
+                        .map(|name| (module.clone(), name))
+                        .collect::<Vec<_>>()
+                }),
         );
     }
     shown

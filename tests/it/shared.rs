@@ -47,7 +47,10 @@ fn double(points: SharedSlice<Point>, number: SharedSlice<f32>, count: AtomicU64
 #[offspring::test(timeout = "60s")]
 fn a_child_changes_what_the_parent_sees() {
     let numbers = SharedSlice::from_slice(&[1, 2, 3, 4, 5]).unwrap();
-    prefix_sums::spawn(numbers.slice(1..4)).unwrap().join().unwrap();
+    prefix_sums::spawn(numbers.slice(1..4))
+        .unwrap()
+        .join()
+        .unwrap();
     assert_eq!(numbers.to_vec(), [1, 2, 5, 9, 5]);
 
     let points = SharedSlice::from_slice(&[Point { x: 1.0, y: 2.0 }; 3]).unwrap();
@@ -107,7 +110,11 @@ fn memory_that_cannot_be_had_is_an_error() {
 
 #[offspring::worker]
 fn limited(resource: u8, limit: u64) -> Result<(), String> {
-    let resource = if resource == 0 { Resource::Fsize } else { Resource::As };
+    let resource = if resource == 0 {
+        Resource::Fsize
+    } else {
+        Resource::As
+    };
     let before = rustix::process::getrlimit(resource);
     let low = Rlimit {
         current: Some(limit),
@@ -136,7 +143,10 @@ fn make(text: String) -> (SharedBytes, SharedSlice<u32>) {
 
 #[offspring::test(timeout = "60s")]
 fn memory_outlives_the_process_that_made_it() {
-    let (bytes, numbers) = make::spawn("made elsewhere".to_owned()).unwrap().join().unwrap();
+    let (bytes, numbers) = make::spawn("made elsewhere".to_owned())
+        .unwrap()
+        .join()
+        .unwrap();
     assert_eq!(&*bytes, b"made elsewhere");
     assert_eq!(numbers.to_vec(), [1, 2, 3]);
     // And a third process gets it from this one.
@@ -176,7 +186,9 @@ fn send_around() {
         let bytes = SharedBytes::build(len, |_| ()).unwrap();
         let lengths = SharedSlice::zeroed(1).unwrap();
         work.put((bytes, lengths.clone())).unwrap();
-        eventually("the length is written", || lengths.get(0) == Some(len as u64));
+        eventually("the length is written", || {
+            lengths.get(0) == Some(len as u64)
+        });
     };
     round(5);
     let before = open_fds();
@@ -197,7 +209,10 @@ fn hold_for_ever(numbers: SharedSlice<u64>) {
 /// Shared memory of the whole system, in bytes.
 fn shared_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("Shmem:")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Shmem:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
@@ -209,10 +224,15 @@ fn memory_goes_with_its_last_handle_even_if_that_is_killed() {
     let child = hold_for_ever::spawn(numbers.clone()).unwrap();
     eventually("the child has the memory", || numbers.get(0) == Some(1));
     drop(numbers);
-    assert!(shared_memory() > before + BYTES / 2, "the child's handle keeps it");
+    assert!(
+        shared_memory() > before + BYTES / 2,
+        "the child's handle keeps it"
+    );
     child.kill();
     child.join().unwrap_err();
-    eventually("the memory is free", || shared_memory() < before + BYTES / 2);
+    eventually("the memory is free", || {
+        shared_memory() < before + BYTES / 2
+    });
 }
 
 #[test]
@@ -222,5 +242,8 @@ fn bytes_are_cut_without_a_copy() {
     assert_eq!(&*part, b"34");
     assert_eq!(part.as_ptr(), bytes[3..].as_ptr());
     assert_eq!(bytes.slice(1..9).cast::<u64>(), None);
-    assert_eq!(bytes.slice(..8).cast::<u64>(), Some(&[u64::from_ne_bytes(*b"01234567")][..]));
+    assert_eq!(
+        bytes.slice(..8).cast::<u64>(),
+        Some(&[u64::from_ne_bytes(*b"01234567")][..])
+    );
 }

@@ -35,7 +35,9 @@ impl History {
     fn note(&mut self, what: u8, id: u64) {
         let mut record = [what; RECORD];
         record[8..].copy_from_slice(&id.to_le_bytes());
-        self.0.write_all(&record).expect("there is room for the history");
+        self.0
+            .write_all(&record)
+            .expect("there is room for the history");
     }
 }
 
@@ -44,7 +46,12 @@ fn read(path: &Path) -> Vec<(u8, u64)> {
     assert_eq!(bytes.len() % RECORD, 0, "a record was torn");
     bytes
         .chunks(RECORD)
-        .map(|record| (record[0], u64::from_le_bytes(record[8..].try_into().unwrap())))
+        .map(|record| {
+            (
+                record[0],
+                u64::from_le_bytes(record[8..].try_into().unwrap()),
+            )
+        })
         .collect()
 }
 
@@ -69,7 +76,10 @@ impl Item {
     }
 
     fn check(&self) {
-        assert!(self.body.iter().all(|&byte| byte == self.id as u8), "an item was torn");
+        assert!(
+            self.body.iter().all(|&byte| byte == self.id as u8),
+            "an item was torn"
+        );
     }
 }
 
@@ -166,7 +176,12 @@ impl Storm {
 
     fn rage(&mut self, mut spawn: impl FnMut(bool, PathBuf, u64) -> Process<()>) {
         for n in 0..storm_kills() + 4 {
-            let producer = match self.running.iter().filter(|(producer, _)| *producer).count() {
+            let producer = match self
+                .running
+                .iter()
+                .filter(|(producer, _)| *producer)
+                .count()
+            {
                 0 => true,
                 1 if self.running.len() < 3 => n % 2 == 0,
                 1 => true,
@@ -199,7 +214,8 @@ impl Storm {
 
     pub(crate) fn stop_producers(&mut self) {
         let running = std::mem::take(&mut self.running);
-        let (producers, consumers): (Vec<_>, Vec<_>) = running.into_iter().partition(|(producer, _)| *producer);
+        let (producers, consumers): (Vec<_>, Vec<_>) =
+            running.into_iter().partition(|(producer, _)| *producer);
         self.running = consumers;
         for (_, process) in producers {
             process.kill();
@@ -256,7 +272,10 @@ impl Storm {
             fates.len(),
             self.killed_consumers
         );
-        assert!(again <= self.killed_consumers, "{again} items were delivered again");
+        assert!(
+            again <= self.killed_consumers,
+            "{again} items were delivered again"
+        );
     }
 }
 
@@ -266,9 +285,13 @@ fn a_queue_loses_nothing_in_a_storm_of_kills() {
     let mut storm = Storm::new();
     storm.rage(|producer, history, number| {
         if producer {
-            Builder::new().spawn(put::new(queue.clone(), history, number)).unwrap()
+            Builder::new()
+                .spawn(put::new(queue.clone(), history, number))
+                .unwrap()
         } else {
-            Builder::new().spawn(get::new(queue.clone(), history)).unwrap()
+            Builder::new()
+                .spawn(get::new(queue.clone(), history))
+                .unwrap()
         }
     });
     storm.check_queue(&queue);
@@ -280,9 +303,13 @@ fn a_joinable_queue_finishes_everything_in_a_storm_of_kills() {
     let mut storm = Storm::new();
     storm.rage(|producer, history, number| {
         if producer {
-            Builder::new().spawn(put_jobs::new(jobs.clone(), history, number)).unwrap()
+            Builder::new()
+                .spawn(put_jobs::new(jobs.clone(), history, number))
+                .unwrap()
         } else {
-            Builder::new().spawn(work::new(jobs.clone(), history)).unwrap()
+            Builder::new()
+                .spawn(work::new(jobs.clone(), history))
+                .unwrap()
         }
     });
     storm.check_jobs(&jobs);

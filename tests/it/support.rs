@@ -13,7 +13,10 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Descriptors that this process has open.
 pub(crate) fn open_fds() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("/proc is there").count() - 1
+    std::fs::read_dir("/proc/self/fd")
+        .expect("/proc is there")
+        .count()
+        - 1
 }
 
 /// Whether a process of this pid exists and is no zombie.
@@ -36,7 +39,13 @@ impl Random {
     /// `OFFSPRING_STORM_SEED`, or another one each time, which is printed.
     pub(crate) fn of_storm() -> Random {
         let seed = std::env::var("OFFSPRING_STORM_SEED").map_or_else(
-            |_| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1,
+            |_| {
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap()
+                    .as_nanos() as u64
+                    | 1
+            },
             |seed| seed.parse().expect("OFFSPRING_STORM_SEED is a number"),
         );
         println!("OFFSPRING_STORM_SEED={seed}");
@@ -57,5 +66,7 @@ impl Random {
 
 /// How many processes a storm kills.
 pub(crate) fn storm_kills() -> u64 {
-    std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| kills.parse().expect("OFFSPRING_STORM_KILLS is a number"))
+    std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| {
+        kills.parse().expect("OFFSPRING_STORM_KILLS is a number")
+    })
 }

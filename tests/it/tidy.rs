@@ -42,14 +42,19 @@ pub(crate) fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    visit(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
     assert!(found.len() > 10);
     found
 }
 
 /// `queue` of `src/queue/core.rs`, `wire` of `src/wire.rs`.
 pub(crate) fn layer_name(path: &Path) -> String {
-    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let inside = path
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap();
     inside
         .components()
         .next()
@@ -75,10 +80,18 @@ fn files_import_only_from_lower_layers() {
         if own == "lib" {
             continue;
         }
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (number, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             for import in line.split("crate::").skip(1) {
-                let name: String = import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                let public = name.chars().next().is_some_and(char::is_uppercase) || name == "__private";
+                let name: String = import
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                let public =
+                    name.chars().next().is_some_and(char::is_uppercase) || name == "__private";
                 if public || name == own {
                     continue;
                 }
@@ -102,10 +115,18 @@ fn unsafe_code_stands_where_memory_is() {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap();
             // A hook of the user before exec is his promise, which is only passed on.
-            if path.ends_with("process/unix.rs") && (code.contains("unsafe fn pre_exec") || code.contains("unsafe { Hook::new(hook) }")) {
+            if path.ends_with("process/unix.rs")
+                && (code.contains("unsafe fn pre_exec")
+                    || code.contains("unsafe { Hook::new(hook) }"))
+            {
                 continue;
             }
-            assert!(!code.contains("unsafe"), "{}:{}: unsafe code", path.display(), number + 1);
+            assert!(
+                !code.contains("unsafe"),
+                "{}:{}: unsafe code",
+                path.display(),
+                number + 1
+            );
         }
     }
 }
@@ -113,7 +134,12 @@ fn unsafe_code_stands_where_memory_is() {
 #[test]
 fn no_file_outgrows_its_reader() {
     for (path, text) in sources() {
-        let lines = text.split("#[cfg(test)]\nmod tests").next().unwrap().lines().count();
+        let lines = text
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap()
+            .lines()
+            .count();
         assert!(
             lines <= 600,
             "{} has {lines} lines without its tests: split it by idea",
@@ -144,18 +170,31 @@ fn every_test_in_the_list_of_faults_is_there() {
     let tests = listed_tests(&list);
     assert!(tests.len() > 60, "{}", tests.len());
     for (file, test) in tests {
-        let text = fs::read_to_string(root.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let head = text.split(&format!("fn {test}()")).next().unwrap_or_default();
-        let attribute = head.trim_end().lines().next_back().unwrap_or_default().trim();
+        let text =
+            fs::read_to_string(root.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let head = text
+            .split(&format!("fn {test}()"))
+            .next()
+            .unwrap_or_default();
+        let attribute = head
+            .trim_end()
+            .lines()
+            .next_back()
+            .unwrap_or_default()
+            .trim();
         assert!(
-            head.len() < text.len() && (attribute.starts_with("#[offspring::test") || attribute == "#[test]"),
+            head.len() < text.len()
+                && (attribute.starts_with("#[offspring::test") || attribute == "#[test]"),
             "{file} has no test `{test}`"
         );
     }
-    let rows = list
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| fault") && !line.starts_with("| ---"));
-    assert!(rows.clone().all(|row| row.contains("::")), "a fault without a test");
+    let rows = list.lines().filter(|line| {
+        line.starts_with("| ") && !line.starts_with("| fault") && !line.starts_with("| ---")
+    });
+    assert!(
+        rows.clone().all(|row| row.contains("::")),
+        "a fault without a test"
+    );
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use offspring::{Backend, Builder, JoinableQueue, Process, ProcessInfo, ProcessState, ProcessTree, Queue, QueueStatus, tree};
+use offspring::{
+    Backend, Builder, JoinableQueue, Process, ProcessInfo, ProcessState, ProcessTree, Queue,
+    QueueStatus, tree,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::support::eventually;
@@ -27,7 +30,10 @@ fn spin() {
 /// Says that it runs, with the pid of its last descendant.
 #[offspring::worker]
 fn parent(ready: Queue<u32>) {
-    let _child = Builder::new().name("a grandchild of a long name").spawn(rest::new()).unwrap();
+    let _child = Builder::new()
+        .name("a grandchild of a long name")
+        .spawn(rest::new())
+        .unwrap();
     let mut program = Command::new("sleep").arg("1000").spawn().unwrap();
     ready.put(program.id()).unwrap();
     program.wait().unwrap();
@@ -35,7 +41,11 @@ fn parent(ready: Queue<u32>) {
 
 #[offspring::worker]
 fn look() -> ProcessTree {
-    let _child = Builder::new().name("below").daemon(true).spawn(rest::new()).unwrap();
+    let _child = Builder::new()
+        .name("below")
+        .daemon(true)
+        .spawn(rest::new())
+        .unwrap();
     tree()
 }
 
@@ -54,16 +64,27 @@ fn signal(pid: u32, signal: i32) {
 
 #[offspring::test(timeout = "30s")]
 fn a_child_is_there_with_what_its_builder_said() {
-    let child = start(Builder::new().name("a name of more than 15 bytes").generation(3));
+    let child = start(
+        Builder::new()
+            .name("a name of more than 15 bytes")
+            .generation(3),
+    );
     let all = tree();
     let info = all.find(child.pid()).unwrap();
     assert_eq!(info.name(), "a name of more than 15 bytes");
     assert_eq!((info.is_daemon(), info.generation()), (Some(true), Some(3)));
     assert!(info.worker().unwrap().ends_with("tree::rest"), "{info:?}");
     assert!(!info.is_program() && !info.is_detached() && info.backend() == Backend::Process);
-    assert!(info.memory() > 100_000 && info.proportional_memory().unwrap() > 0 && info.threads() > 0);
+    assert!(
+        info.memory() > 100_000 && info.proportional_memory().unwrap() > 0 && info.threads() > 0
+    );
     assert!(info.uptime() < Duration::from_secs(20));
-    assert!(all.root().children().iter().any(|other| other.pid() == child.pid()));
+    assert!(
+        all.root()
+            .children()
+            .iter()
+            .any(|other| other.pid() == child.pid())
+    );
     assert_eq!(all.root().pid(), std::process::id());
     assert_eq!(all.root().name(), offspring::current().name());
     child.kill();
@@ -74,11 +95,17 @@ fn a_child_is_there_with_what_its_builder_said() {
 #[offspring::test(timeout = "30s")]
 fn states_follow_what_a_process_does() {
     let child = start(Builder::new());
-    eventually("it waits", || state(child.pid()) == Some(ProcessState::Sleeping));
+    eventually("it waits", || {
+        state(child.pid()) == Some(ProcessState::Sleeping)
+    });
     signal(child.pid(), libc::SIGSTOP);
-    eventually("it is suspended", || state(child.pid()) == Some(ProcessState::Stopped));
+    eventually("it is suspended", || {
+        state(child.pid()) == Some(ProcessState::Stopped)
+    });
     signal(child.pid(), libc::SIGCONT);
-    eventually("it waits again", || state(child.pid()) == Some(ProcessState::Sleeping));
+    eventually("it waits again", || {
+        state(child.pid()) == Some(ProcessState::Sleeping)
+    });
     child.stop(FOREVER);
     child.join().unwrap();
 }
@@ -88,10 +115,14 @@ fn time_and_load_grow() {
     let (busy, idle) = (spin::spawn().unwrap(), start(Builder::new()));
     let time = |pid: u32| tree().find(pid).unwrap().cpu_time();
     let before = time(busy.pid());
-    eventually("it has worked", || time(busy.pid()) > before + Duration::from_millis(50));
+    eventually("it has worked", || {
+        time(busy.pid()) > before + Duration::from_millis(50)
+    });
     let all = tree();
     let [busy_now, idle_now] = [&busy, &idle].map(|process| all.find(process.pid()).unwrap());
-    assert!(busy_now.cpu_time() > idle_now.cpu_time() && busy_now.user_time() <= busy_now.cpu_time());
+    assert!(
+        busy_now.cpu_time() > idle_now.cpu_time() && busy_now.user_time() <= busy_now.cpu_time()
+    );
     assert!(busy_now.uptime() >= Duration::from_millis(50));
     busy.stop(FOREVER);
     busy.join().unwrap();
@@ -114,12 +145,19 @@ fn grandchildren_and_programs_are_below_their_parents() {
     // The system keeps 15 bytes, and nobody here has heard of it.
     assert_eq!(grandchild.name(), "a grandchild of");
     assert_eq!(
-        (grandchild.worker(), grandchild.is_daemon(), grandchild.is_program()),
+        (
+            grandchild.worker(),
+            grandchild.is_daemon(),
+            grandchild.is_program()
+        ),
         (None, None, false)
     );
     assert_eq!((program.name(), program.is_program()), ("sleep", true));
     let drawn = all.to_string();
-    assert!(drawn.contains("├─ a grandchild of") && drawn.contains("└─ sleep"), "{drawn}");
+    assert!(
+        drawn.contains("├─ a grandchild of") && drawn.contains("└─ sleep"),
+        "{drawn}"
+    );
     child.kill_tree();
     child.join().unwrap_err();
 }
@@ -143,7 +181,12 @@ fn workers_on_threads_are_below_their_process() {
         .spawn(rest::new())
         .unwrap();
     let all = tree();
-    let info = all.root().children().iter().find(|child| child.name() == "on a thread").unwrap();
+    let info = all
+        .root()
+        .children()
+        .iter()
+        .find(|child| child.name() == "on a thread")
+        .unwrap();
     assert_eq!(
         (info.backend(), info.pid(), info.memory()),
         (Backend::Inline, std::process::id(), 0)
@@ -151,7 +194,11 @@ fn workers_on_threads_are_below_their_process() {
     assert_eq!(all.find(info.pid()).unwrap().backend(), Backend::Process);
     child.stop(FOREVER);
     child.join().unwrap();
-    assert!(!tree().processes().any(|process| process.name() == "on a thread"));
+    assert!(
+        !tree()
+            .processes()
+            .any(|process| process.name() == "on a thread")
+    );
 }
 
 /// So that a test finds its own queues.
@@ -171,22 +218,34 @@ fn eat(apples: JoinableQueue<Apple>, eaten: Queue<()>) {
 
 fn queue(item: &str) -> QueueStatus {
     let all = tree();
-    let found = all.queues().iter().find(|queue| queue.item().ends_with(item));
+    let found = all
+        .queues()
+        .iter()
+        .find(|queue| queue.item().ends_with(item));
     found.unwrap_or_else(|| panic!("{all}")).clone()
 }
 
 #[offspring::test(timeout = "30s")]
 fn queues_tell_what_they_hold_and_who_holds_them() {
-    let (apples, eaten) = (JoinableQueue::bounded(5).unwrap(), Queue::unbounded().unwrap());
+    let (apples, eaten) = (
+        JoinableQueue::bounded(5).unwrap(),
+        Queue::unbounded().unwrap(),
+    );
     (0..3).for_each(|n| apples.put(Apple(n)).unwrap());
     let before = queue("tree::Apple");
-    assert_eq!((before.len(), before.capacity(), before.unfinished()), (3, Some(5), Some(3)));
+    assert_eq!(
+        (before.len(), before.capacity(), before.unfinished()),
+        (3, Some(5), Some(3))
+    );
     assert_eq!(before.holders(), [std::process::id()]);
 
     let child = eat::spawn(apples.clone(), eaten.clone()).unwrap();
     eaten.get().unwrap();
     let status = queue("tree::Apple");
-    assert_eq!((status.len(), status.unfinished(), status.dead_letters()), (2, Some(3), 0));
+    assert_eq!(
+        (status.len(), status.unfinished(), status.dead_letters()),
+        (2, Some(3), 0)
+    );
     assert_eq!(status.holders(), [std::process::id(), child.pid()]);
     assert!(!status.is_closed() && !status.is_empty());
 
@@ -199,16 +258,25 @@ fn queues_tell_what_they_hold_and_who_holds_them() {
     assert!(queue("tree::Apple").is_closed());
     drop(apples);
     eventually("it is gone", || {
-        !tree().queues().iter().any(|queue| queue.item().ends_with("tree::Apple"))
+        !tree()
+            .queues()
+            .iter()
+            .any(|queue| queue.item().ends_with("tree::Apple"))
     });
 }
 
 #[offspring::test(timeout = "30s")]
 fn handles_under_way_are_counted() {
-    let (pears, letters) = (Queue::<Pear>::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let (pears, letters) = (
+        Queue::<Pear>::unbounded().unwrap(),
+        Queue::unbounded().unwrap(),
+    );
     letters.put(pears.clone()).unwrap();
     let status = queue("tree::Pear");
-    assert_eq!((status.under_way(), status.capacity(), status.unfinished()), (1, None, None));
+    assert_eq!(
+        (status.under_way(), status.capacity(), status.unfinished()),
+        (1, None, None)
+    );
     drop(letters);
     eventually("the handle was lost with the queue that it lay in", || {
         queue("tree::Pear").under_way() == 0
@@ -237,7 +305,11 @@ fn snapshots_while_processes_come_and_go() {
                 .map(ProcessInfo::pid)
                 .collect();
             assert_eq!(pids[0], std::process::id());
-            assert_eq!(pids.iter().collect::<HashSet<_>>().len(), pids.len(), "{all}");
+            assert_eq!(
+                pids.iter().collect::<HashSet<_>>().len(),
+                pids.len(),
+                "{all}"
+            );
             assert!(all.to_string().lines().count() > pids.len());
             seen.extend(pids);
         }
@@ -262,8 +334,26 @@ impl Shelf {
 fn actors_are_shown_by_their_own_type_and_what_serves_them_is_not() {
     let shelf = Shelf::spawn().unwrap();
     let (pid, drawn) = (shelf.worker_pid().unwrap(), tree().to_string());
-    let lines = |text: &str| drawn.lines().filter(|line| line.contains(text)).collect::<Vec<_>>();
-    assert!(lines("Shelf (actor)").iter().any(|line| line.contains(&pid.to_string())), "{drawn}");
-    assert!(lines("(mailbox)").iter().any(|line| line.contains(&pid.to_string())), "{drawn}");
-    assert!(!drawn.contains("Desk") && !drawn.contains("Erased"), "{drawn}");
+    let lines = |text: &str| {
+        drawn
+            .lines()
+            .filter(|line| line.contains(text))
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        lines("Shelf (actor)")
+            .iter()
+            .any(|line| line.contains(&pid.to_string())),
+        "{drawn}"
+    );
+    assert!(
+        lines("(mailbox)")
+            .iter()
+            .any(|line| line.contains(&pid.to_string())),
+        "{drawn}"
+    );
+    assert!(
+        !drawn.contains("Desk") && !drawn.contains("Erased"),
+        "{drawn}"
+    );
 }

@@ -73,14 +73,16 @@ fn with_self<R>(call: impl FnOnce(&Run, usize) -> R) -> Option<R> {
 
 impl State {
     fn choices(&self) -> Vec<Choice> {
-        let able = |thread: &Thread| !thread.ended && !thread.dead && (!thread.waits || thread.bells > 0);
+        let able =
+            |thread: &Thread| !thread.ended && !thread.dead && (!thread.waits || thread.bells > 0);
         let me_able = able(&self.threads[self.current]);
         let bound = me_able && self.interruptions >= self.bounds.interruptions;
         let mut choices = Vec::new();
         if me_able {
             choices.push(Choice::Run(self.current));
         }
-        let others = (0..self.threads.len()).filter(|&index| index != self.current && !bound && able(&self.threads[index]));
+        let others = (0..self.threads.len())
+            .filter(|&index| index != self.current && !bound && able(&self.threads[index]));
         choices.extend(others.map(Choice::Run));
         if let (Some(victim), false) = (self.bounds.victim, self.killed) {
             if victim == self.current && able(&self.threads[victim]) {
@@ -108,8 +110,15 @@ impl State {
     fn settle(&mut self, me: usize, places: &[usize]) {
         for other in (0..self.threads.len()).filter(|&other| other != me) {
             // Both are one place, or some that lie side by side.
-            let touches = |store: &Store| match (places.first(), places.last(), store.first(), store.last()) {
-                (Some(from), Some(to), Some((first, _)), Some((last, _))) => first <= to && from <= last,
+            let touches = |store: &Store| match (
+                places.first(),
+                places.last(),
+                store.first(),
+                store.last(),
+            ) {
+                (Some(from), Some(to), Some((first, _)), Some((last, _))) => {
+                    first <= to && from <= last
+                }
                 _ => false,
             };
             let buffer = self.threads[other].buffer.iter();
@@ -126,7 +135,12 @@ impl State {
     }
 
     fn flush(&mut self, thread: usize) {
-        for (address, value) in self.threads[thread].buffer.pop_front().into_iter().flatten() {
+        for (address, value) in self.threads[thread]
+            .buffer
+            .pop_front()
+            .into_iter()
+            .flatten()
+        {
             cell(address).store(value, Ordering::SeqCst);
         }
     }
@@ -149,7 +163,10 @@ impl State {
                     self.killed = true;
                 }
                 None => {
-                    self.stuck = self.threads.iter().any(|thread| !thread.ended && !thread.dead);
+                    self.stuck = self
+                        .threads
+                        .iter()
+                        .any(|thread| !thread.ended && !thread.dead);
                     self.current = usize::MAX;
                     return;
                 }
@@ -165,7 +182,9 @@ fn cell(address: usize) -> &'static Cell {
 
 impl Run {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Lets the script decide, and goes on when it is this thread's turn.
@@ -176,7 +195,11 @@ impl Run {
         self.wait_for_turn(state, me)
     }
 
-    fn wait_for_turn<'a>(&self, mut state: MutexGuard<'a, State>, me: usize) -> MutexGuard<'a, State> {
+    fn wait_for_turn<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        me: usize,
+    ) -> MutexGuard<'a, State> {
         loop {
             if state.threads[me].dead || state.stuck {
                 drop(state);
@@ -219,7 +242,12 @@ pub(crate) fn mistake(name: &str) -> bool {
 }
 
 fn visible(state: &State, me: usize, address: usize) -> u64 {
-    let own = state.threads[me].buffer.iter().flatten().rev().find(|(other, _)| *other == address);
+    let own = state.threads[me]
+        .buffer
+        .iter()
+        .flatten()
+        .rev()
+        .find(|(other, _)| *other == address);
     own.map_or_else(|| cell(address).load(Ordering::SeqCst), |(_, value)| *value)
 }
 
@@ -228,10 +256,18 @@ pub(crate) fn load(addresses: &[usize]) -> Vec<u64> {
     let values = with_self(|run, me| {
         let mut state = run.step(me);
         state.settle(me, addresses);
-        addresses.iter().map(|&address| visible(&state, me, address)).collect()
+        addresses
+            .iter()
+            .map(|&address| visible(&state, me, address))
+            .collect()
     });
     // Outside of a run: before it, and after it.
-    values.unwrap_or_else(|| addresses.iter().map(|&address| cell(address).load(Ordering::SeqCst)).collect())
+    values.unwrap_or_else(|| {
+        addresses
+            .iter()
+            .map(|&address| cell(address).load(Ordering::SeqCst))
+            .collect()
+    })
 }
 
 pub(crate) fn store(values: Store, order: Ordering) {
@@ -275,7 +311,10 @@ pub(crate) struct Found {
 
 /// Runs the threads in every order within the bounds, until a run goes wrong: somebody panics or waits for ever, or
 /// the check, which is told whether somebody died, does.
-pub(crate) fn explore(bounds: Bounds, mut setup: impl FnMut() -> (Threads, Box<dyn FnOnce(bool)>)) -> Found {
+pub(crate) fn explore(
+    bounds: Bounds,
+    mut setup: impl FnMut() -> (Threads, Box<dyn FnOnce(bool)>),
+) -> Found {
     let mut script: Vec<(usize, usize)> = Vec::new();
     let mut runs = 0;
     loop {
@@ -286,7 +325,10 @@ pub(crate) fn explore(bounds: Bounds, mut setup: impl FnMut() -> (Threads, Box<d
             return Found { runs, bad };
         }
         script = left;
-        while script.last().is_some_and(|&(chosen, count)| chosen + 1 == count) {
+        while script
+            .last()
+            .is_some_and(|&(chosen, count)| chosen + 1 == count)
+        {
             script.pop();
         }
         match script.last_mut() {
@@ -313,7 +355,10 @@ fn run_once(
     });
     let mut bad = None;
     std::thread::scope(|scope| {
-        let all: Vec<_> = (0..).zip(threads).map(|(me, body)| (me, body, run.clone())).collect();
+        let all: Vec<_> = (0..)
+            .zip(threads)
+            .map(|(me, body)| (me, body, run.clone()))
+            .collect();
         let all: Vec<_> = all
             .into_iter()
             .map(|(me, body, run)| {
@@ -325,11 +370,17 @@ fn run_once(
                     }));
                     SELF.set(None);
                     run.end(me);
-                    outcome.err().filter(|panic| !panic.is::<Dead>()).map(|panic| text(&*panic))
+                    outcome
+                        .err()
+                        .filter(|panic| !panic.is::<Dead>())
+                        .map(|panic| text(&*panic))
                 })
             })
             .collect();
-        bad = all.into_iter().filter_map(|thread| thread.join().unwrap()).next();
+        bad = all
+            .into_iter()
+            .filter_map(|thread| thread.join().unwrap())
+            .next();
     });
     let mut state = run.lock();
     if state.stuck {
@@ -343,7 +394,10 @@ fn run_once(
     let (script, killed) = (std::mem::take(&mut state.script), state.killed);
     drop(state);
     let checked = catch_unwind(AssertUnwindSafe(|| bad.is_none().then(|| check(killed))));
-    (script, bad.or_else(|| checked.err().map(|panic| text(&*panic))))
+    (
+        script,
+        bad.or_else(|| checked.err().map(|panic| text(&*panic))),
+    )
 }
 
 fn text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -38,7 +38,10 @@ pub(crate) fn block(block: &Block) -> Verdict {
     let mut verdict = Verdict::new(&block.args, "#[offspring::actor]", &[Key::Crate]);
     let item = &block.item;
     if block.name.is_none() {
-        verdict.refuse(&item.self_ty, "an actor is a type of its own: a struct or an enum of this crate");
+        verdict.refuse(
+            &item.self_ty,
+            "an actor is a type of its own: a struct or an enum of this crate",
+        );
     }
     if !item.generics.params.is_empty() {
         verdict.refuse(
@@ -100,10 +103,16 @@ fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
 fn start(verdict: &mut Verdict, start: &ImplItemFn) {
     let sig = &start.sig;
     if let Some(receiver) = sig.receiver() {
-        verdict.refuse(receiver, "`start` builds the state, so there is no `self` yet");
+        verdict.refuse(
+            receiver,
+            "`start` builds the state, so there is no `self` yet",
+        );
     }
     if matches!(sig.output, ReturnType::Default) {
-        verdict.refuse(&sig.ident, "`start` returns the state: `-> Self`, or `-> Result<Self, E>`");
+        verdict.refuse(
+            &sig.ident,
+            "`start` returns the state: `-> Self`, or `-> Result<Self, E>`",
+        );
     }
     plain(verdict, start, "`start`");
     let arguments = arguments(start);
@@ -151,14 +160,23 @@ fn message(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
 fn cast(verdict: &mut Verdict, method: &ImplItemFn) {
     let sig = &method.sig;
     if let ReturnType::Type(_, output) = &sig.output {
-        verdict.refuse(output, "nobody waits for what a cast returns: remove the type, or `#[cast]`");
+        verdict.refuse(
+            output,
+            "nobody waits for what a cast returns: remove the type, or `#[cast]`",
+        );
     }
     if sig.receiver().is_none() {
-        verdict.refuse(&sig.ident, "a message is handled by the state: take `&mut self`");
+        verdict.refuse(
+            &sig.ident,
+            "a message is handled by the state: take `&mut self`",
+        );
     }
     if matches!(method.vis, Visibility::Inherited) {
         let attr = method.attrs.iter().find(|attr| is_cast(attr));
-        verdict.refuse(attr, "only methods that are `pub` are messages: add `pub`, or remove `#[cast]`");
+        verdict.refuse(
+            attr,
+            "only methods that are `pub` are messages: add `pub`, or remove `#[cast]`",
+        );
     }
 }
 
@@ -172,7 +190,10 @@ fn plain(verdict: &mut Verdict, method: &ImplItemFn, what: &str) {
         );
     }
     if let Safety::Unsafe(unsafety) = &sig.safety {
-        verdict.refuse(unsafety, format!("anybody may send it, so {what} cannot be `unsafe`"));
+        verdict.refuse(
+            unsafety,
+            format!("anybody may send it, so {what} cannot be `unsafe`"),
+        );
     }
     if !sig.generics.params.is_empty() {
         verdict.refuse(
@@ -182,7 +203,8 @@ fn plain(verdict: &mut Verdict, method: &ImplItemFn, what: &str) {
     }
     for input in &sig.inputs {
         if let FnArg::Typed(typed) = input {
-            if !matches!(&*typed.pat, Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none()) {
+            if !matches!(&*typed.pat, Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none())
+            {
                 verdict.refuse(
                     &typed.pat,
                     "an argument becomes a field of the message: give it a plain name and take it apart in the body",
@@ -204,6 +226,9 @@ fn crosses(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
     let mut finds = FindsSelf(false);
     finds.visit_type(ty);
     if finds.0 {
-        verdict.refuse(ty, "in a message `Self` would be another type: name the actor's type");
+        verdict.refuse(
+            ty,
+            "in a message `Self` would be another type: name the actor's type",
+        );
     }
 }

@@ -24,7 +24,8 @@ pub(crate) fn block(block: &Block, verdict: &Verdict) -> TokenStream {
             method.attrs.retain(|attr| !is_cast(attr));
         }
     }
-    let (Some(actor), Some(start), true) = (&block.name, block.method(Role::Start), verdict.sound) else {
+    let (Some(actor), Some(start), true) = (&block.name, block.method(Role::Start), verdict.sound)
+    else {
         return plain.into_token_stream();
     };
     let names = Names {
@@ -48,7 +49,10 @@ fn output(method: &ImplItemFn) -> Type {
 
 /// Those that hold for a method in whatever it becomes.
 fn conditions(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
-    method.attrs.iter().filter(|attr| attr.path().is_ident("cfg"))
+    method
+        .attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident("cfg"))
 }
 
 /// Those that a user of the method is to see on the handle's.
@@ -65,7 +69,12 @@ fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn
     let serde = quote!(#krate::__private::serde);
     let serde_path = serde.to_string();
     let vis = &start.vis;
-    let Names { actor, message, reply, .. } = names;
+    let Names {
+        actor,
+        message,
+        reply,
+        ..
+    } = names;
     let messages = block.messages().map(|(_, method)| {
         let conditions = conditions(method);
         let variant = variant(&method.sig.ident);
@@ -108,9 +117,19 @@ fn start_arguments(start: &ImplItemFn) -> (Vec<(Ident, &Type)>, bool) {
     (arguments, context)
 }
 
-fn actor_impl(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn) -> TokenStream {
+fn actor_impl(
+    block: &Block,
+    verdict: &Verdict,
+    names: &Names<'_>,
+    start: &ImplItemFn,
+) -> TokenStream {
     let krate = &verdict.options.krate;
-    let Names { actor, message, reply, .. } = names;
+    let Names {
+        actor,
+        message,
+        reply,
+        ..
+    } = names;
     let (arguments, with_context) = start_arguments(start);
     let (start_names, start_types): (Vec<_>, Vec<_>) = arguments.into_iter().unzip();
     let context = with_context.then(|| quote!(context));
@@ -201,7 +220,12 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
             let owned = #krate::actor::spawn::<#actor>((#(#start_names,)*))?;
             ::core::result::Result::Ok(owned.typed())
         };
-        (quote!(#krate::actor::Owned<#handle>), started, address.clone(), quote!(&self.0))
+        (
+            quote!(#krate::actor::Owned<#handle>),
+            started,
+            address.clone(),
+            quote!(&self.0),
+        )
     };
     let with_timeout = (!has("with_timeout")).then(|| {
         quote! {

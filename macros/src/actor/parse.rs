@@ -2,7 +2,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::format_ident;
-use syn::{Attribute, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, ReturnType, Type, Visibility};
+use syn::{
+    Attribute, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, ReturnType, Type, Visibility,
+};
 
 use crate::parse::{Args, pairs};
 
@@ -33,15 +35,18 @@ impl Block {
             let error = syn::Error::new(Span::call_site(), message).into_compile_error();
             TokenStream::from_iter([item.clone(), error])
         };
-        let block: ItemImpl = syn::parse2(item.clone())
-            .map_err(|_| refuse("`#[offspring::actor]` goes on the `impl` block with the methods of the actor"))?;
+        let block: ItemImpl = syn::parse2(item.clone()).map_err(|_| {
+            refuse("`#[offspring::actor]` goes on the `impl` block with the methods of the actor")
+        })?;
         if block.trait_.is_some() {
             return Err(refuse(
                 "`#[offspring::actor]` writes the `impl Actor` itself: put it on the type's own `impl` block",
             ));
         }
         let name = match &*block.self_ty {
-            Type::Path(path) if path.qself.is_none() => path.path.segments.last().map(|last| last.ident.clone()),
+            Type::Path(path) if path.qself.is_none() => {
+                path.path.segments.last().map(|last| last.ident.clone())
+            }
             _ => None,
         };
         Ok(Block {
@@ -59,11 +64,14 @@ impl Block {
     }
 
     pub(crate) fn method(&self, wanted: Role) -> Option<&ImplItemFn> {
-        self.methods().find(|(role, _)| *role == wanted).map(|(_, method)| method)
+        self.methods()
+            .find(|(role, _)| *role == wanted)
+            .map(|(_, method)| method)
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = (Role, &ImplItemFn)> {
-        self.methods().filter(|(role, _)| matches!(role, Role::Call | Role::Cast))
+        self.methods()
+            .filter(|(role, _)| matches!(role, Role::Call | Role::Cast))
     }
 }
 
@@ -73,7 +81,9 @@ fn role(method: &ImplItemFn) -> Role {
         "stop" => Role::Stop,
         "checkpoint" => Role::Checkpoint,
         _ if method.attrs.iter().any(is_cast) => Role::Cast,
-        _ if matches!(method.vis, Visibility::Inherited) || method.sig.receiver().is_none() => Role::Helper,
+        _ if matches!(method.vis, Visibility::Inherited) || method.sig.receiver().is_none() => {
+            Role::Helper
+        }
         _ => Role::Call,
     }
 }
@@ -85,31 +95,50 @@ pub(crate) fn is_cast(attr: &Attribute) -> bool {
 
 /// The arguments without `self`: their names, invented for patterns, and types.
 pub(crate) fn arguments(method: &ImplItemFn) -> Vec<(Ident, &Type)> {
-    let typed = method.sig.inputs.iter().enumerate().filter_map(|(place, input)| match input {
-        FnArg::Receiver(_) => None,
-        FnArg::Typed(typed) => {
-            let name = match &*typed.pat {
-                Pat::Ident(pat) => pat.ident.clone(),
-                _ => format_ident!("argument_{place}"),
-            };
-            Some((name, &*typed.ty))
-        }
-    });
+    let typed = method
+        .sig
+        .inputs
+        .iter()
+        .enumerate()
+        .filter_map(|(place, input)| match input {
+            FnArg::Receiver(_) => None,
+            FnArg::Typed(typed) => {
+                let name = match &*typed.pat {
+                    Pat::Ident(pat) => pat.ident.clone(),
+                    _ => format_ident!("argument_{place}"),
+                };
+                Some((name, &*typed.ty))
+            }
+        });
     typed.collect()
 }
 
 /// Whether this is `&Context<Self>`, which `start` may take last.
 pub(crate) fn is_context(ty: &Type) -> bool {
-    let Type::Reference(reference) = ty else { return false };
-    let Type::Path(path) = &*reference.elem else { return false };
-    path.path.segments.last().is_some_and(|last| last.ident == "Context")
+    let Type::Reference(reference) = ty else {
+        return false;
+    };
+    let Type::Path(path) = &*reference.elem else {
+        return false;
+    };
+    path.path
+        .segments
+        .last()
+        .is_some_and(|last| last.ident == "Context")
 }
 
 /// Whether a function gives a `Result`.
 pub(crate) fn is_fallible(output: &ReturnType) -> bool {
-    let ReturnType::Type(_, ty) = output else { return false };
-    let Type::Path(path) = &**ty else { return false };
-    path.path.segments.last().is_some_and(|last| last.ident == "Result")
+    let ReturnType::Type(_, ty) = output else {
+        return false;
+    };
+    let Type::Path(path) = &**ty else {
+        return false;
+    };
+    path.path
+        .segments
+        .last()
+        .is_some_and(|last| last.ident == "Result")
 }
 
 /// `set_all` as a variant: `SetAll`.
@@ -120,9 +149,9 @@ pub(crate) fn variant(name: &Ident) -> Ident {
         .split('_')
         .map(|word| {
             let mut letters = word.chars();
-            letters
-                .next()
-                .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+            letters.next().map_or_else(String::new, |first| {
+                first.to_uppercase().chain(letters).collect()
+            })
         })
         .collect();
     // A name of digits and underscores alone is none.

@@ -48,7 +48,11 @@ impl Attached {
         }
         let _waiting = Waiting::new(self.word(Word::Getters));
         loop {
-            let ready = || self.take().map(Some).or_else(|| self.is_over().then_some(None));
+            let ready = || {
+                self.take()
+                    .map(Some)
+                    .or_else(|| self.is_over().then_some(None))
+            };
             if let Some(outcome) = self.until(ready).await? {
                 return outcome;
             }

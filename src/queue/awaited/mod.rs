@@ -50,16 +50,30 @@ impl Handle {
     async fn put_async<T: Serialize>(&self, item: T) -> Result<(), PutError<T>> {
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {
-            Ok((packet, along)) => along.settle(self.put_encoded_async(&bytes, packet).await.map_err(Refused::End)),
+            Ok((packet, along)) => along.settle(
+                self.put_encoded_async(&bytes, packet)
+                    .await
+                    .map_err(Refused::End),
+            ),
             Err(refused) => Err(refused),
         };
         put.map_err(|refused| refused.with(item).into())
     }
 
-    async fn put_encoded_async(&self, bytes: &[u8], packet: Option<Packet>) -> Result<(), RemoteEnd> {
+    async fn put_encoded_async(
+        &self,
+        bytes: &[u8],
+        packet: Option<Packet>,
+    ) -> Result<(), RemoteEnd> {
         match self {
             Handle::Local(local) => local.shared().put_async(payload(bytes, packet)).await,
-            Handle::Remote(remote) => remote.attached_async().await?.put_async(Outgoing::item(bytes, packet)).await,
+            Handle::Remote(remote) => {
+                remote
+                    .attached_async()
+                    .await?
+                    .put_async(Outgoing::item(bytes, packet))
+                    .await
+            }
         }
     }
 
@@ -79,13 +93,17 @@ impl Handle {
 }
 
 fn payload(bytes: &[u8], packet: Option<Packet>) -> Payload {
-    packet.map_or_else(|| Payload::Bytes(Bytes::new(bytes)), |packet| Payload::Parcel(Box::new(packet)))
+    packet.map_or_else(
+        || Payload::Bytes(Bytes::new(bytes)),
+        |packet| Payload::Parcel(Box::new(packet)),
+    )
 }
 
 /// Once, before the first wait: an item may hold what can be moved only once.
 fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<(Option<Packet>, Along), Refused> {
     let mut memory = OwnMemory::default();
-    let (spilled, mut along) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory).map_err(Refused::Encode)?;
+    let (spilled, mut along) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory)
+        .map_err(Refused::Encode)?;
     if spilled == 0 && along.is_empty() {
         return Ok((None, along));
     }

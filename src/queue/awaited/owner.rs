@@ -46,7 +46,9 @@ impl Core {
             Poll::Pending => {
                 let _counted = Counted::new(self, |local| &mut local.futures);
                 let sit = || self.lock().local.tasks.items.sit();
-                watch::until(sit, |seat| self.poll_get(seat)).await.map_err(unwatched)?
+                watch::until(sit, |seat| self.poll_get(seat))
+                    .await
+                    .map_err(unwatched)?
             }
         };
         outcome.map(Taken::from).map_err(RemoteEnd::Over)

@@ -53,7 +53,9 @@ fn me(thread: usize) -> u32 {
 }
 
 fn sleepers(state: &State) -> Vec<usize> {
-    (0..THREADS).filter(|&thread| state.at[thread] == At::Asleep).collect()
+    (0..THREADS)
+        .filter(|&thread| state.at[thread] == At::Asleep)
+        .collect()
 }
 
 /// All states that may follow.
@@ -104,7 +106,9 @@ fn moves(state: &State, thread: usize) -> Vec<State> {
         At::Begin => vec![with(word, At::Reads(false))],
         At::Reads(slept) => vec![with(word, At::Seen(word, slept))],
         At::Seen(seen, slept) => match step(seen, me, slept) {
-            Step::Take(_) | Step::Mark(_) if word != seen => vec![with(word, At::Seen(word, slept))],
+            Step::Take(_) | Step::Mark(_) if word != seen => {
+                vec![with(word, At::Seen(word, slept))]
+            }
             Step::Take(new) => vec![with(new, At::Holds)],
             Step::Mark(new) => vec![with(new, At::Seen(new, slept))],
             Step::Sleep => vec![with(word, At::FallAsleep(seen))],
@@ -148,10 +152,16 @@ fn released_once(mut state: State, thread: usize) -> State {
 
 fn check(state: &State) {
     let holds = |at: &At| matches!(at, At::Holds | At::Releasing | At::ReleasesFrom(_));
-    let holders: Vec<_> = (0..THREADS).filter(|&thread| holds(&state.at[thread])).collect();
+    let holders: Vec<_> = (0..THREADS)
+        .filter(|&thread| holds(&state.at[thread]))
+        .collect();
     assert!(holders.len() <= 1, "two hold it: {state:?}");
     for &thread in &holders {
-        assert_eq!(state.word & HOLDER, me(thread), "the word names another: {state:?}");
+        assert_eq!(
+            state.word & HOLDER,
+            me(thread),
+            "the word names another: {state:?}"
+        );
     }
 }
 

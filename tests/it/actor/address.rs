@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use offspring::actor::{ActorRef, Builder, CallError, DownReason, LookupError, StartError, find, spawn};
+use offspring::actor::{
+    ActorRef, Builder, CallError, DownReason, LookupError, StartError, find, spawn,
+};
 use offspring::{ExitReason, Queue};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
@@ -11,14 +13,20 @@ use crate::support::eventually;
 #[offspring::worker]
 fn use_it(counter: ActorRef<Counter>) -> (u64, u64, String) {
     counter.cast(Message::Add(5)).expect("the actor lives");
-    let number = counter.call(Message::Add(1)).expect("the actor lives").number();
+    let number = counter
+        .call(Message::Add(1))
+        .expect("the actor lives")
+        .number();
     let generation = counter.generation().expect("the actor lives");
     (number, generation, counter.name().to_owned())
 }
 
 #[offspring::test(timeout = "20s")]
 fn an_address_works_from_another_process() {
-    let counter = Builder::new().name("counter").spawn::<Counter>(Setup::default()).unwrap();
+    let counter = Builder::new()
+        .name("counter")
+        .spawn::<Counter>(Setup::default())
+        .unwrap();
     let process = use_it::spawn(counter.address()).unwrap();
     assert_eq!(process.join().unwrap(), (6, 0, "counter".to_owned()));
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(6));
@@ -26,16 +34,24 @@ fn an_address_works_from_another_process() {
 
 #[offspring::worker]
 fn pass_on(counter: ActorRef<Counter>) -> (u64, u64, String) {
-    use_it::spawn(counter).expect("a process").join().expect("it returns")
+    use_it::spawn(counter)
+        .expect("a process")
+        .join()
+        .expect("it returns")
 }
 
 #[offspring::test(timeout = "20s")]
 fn an_address_travels_on_and_comes_home() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
-    assert_eq!(pass_on::spawn(counter.address()).unwrap().join().unwrap().0, 6);
+    assert_eq!(
+        pass_on::spawn(counter.address()).unwrap().join().unwrap().0,
+        6
+    );
     // In a message of another actor, which asks in turn.
     let other = spawn::<Counter>(Setup::default()).unwrap();
-    let asked = other.call(Message::Ask(counter.address(), Box::new(Message::Get))).unwrap();
+    let asked = other
+        .call(Message::Ask(counter.address(), Box::new(Message::Get)))
+        .unwrap();
     assert_eq!(asked, Reply::Number(6));
     // Home again.
     let queue = Queue::unbounded().unwrap();
@@ -48,7 +64,10 @@ fn an_address_travels_on_and_comes_home() {
 #[offspring::worker]
 fn look_up(name: String) -> Result<u64, String> {
     let counter: ActorRef<Counter> = find(&name).map_err(|error| error.to_string())?;
-    Ok(counter.call(Message::Get).map_err(|error| error.to_string())?.number())
+    Ok(counter
+        .call(Message::Get)
+        .map_err(|error| error.to_string())?
+        .number())
 }
 
 #[offspring::test(timeout = "20s")]
@@ -57,23 +76,46 @@ fn a_registered_name_is_found_in_the_whole_tree() {
         value: 42,
         ..Setup::default()
     };
-    let counter = Builder::new().register("the counter").spawn::<Counter>(setup()).unwrap();
-    assert_eq!(look_up::spawn("the counter".to_owned()).unwrap().join().unwrap(), Ok(42));
+    let counter = Builder::new()
+        .register("the counter")
+        .spawn::<Counter>(setup())
+        .unwrap();
+    assert_eq!(
+        look_up::spawn("the counter".to_owned())
+            .unwrap()
+            .join()
+            .unwrap(),
+        Ok(42)
+    );
     assert_eq!(find::<Counter>("the counter").unwrap(), counter.address());
     assert!(matches!(
-        Builder::new().register("the counter").spawn::<Counter>(setup()),
+        Builder::new()
+            .register("the counter")
+            .spawn::<Counter>(setup()),
         Err(StartError::NameTaken { .. })
     ));
     counter.stop();
     eventually("the name is free", || {
-        matches!(find::<Counter>("the counter"), Err(LookupError::NotFound { .. }))
+        matches!(
+            find::<Counter>("the counter"),
+            Err(LookupError::NotFound { .. })
+        )
     });
-    assert!(look_up::spawn("the counter".to_owned()).unwrap().join().unwrap().is_err());
+    assert!(
+        look_up::spawn("the counter".to_owned())
+            .unwrap()
+            .join()
+            .unwrap()
+            .is_err()
+    );
 }
 
 #[offspring::worker]
 fn keep_registered(name: String, ready: Queue<()>) {
-    let _counter = Builder::new().register(name).spawn::<Counter>(Setup::default()).expect("it starts");
+    let _counter = Builder::new()
+        .register(name)
+        .spawn::<Counter>(Setup::default())
+        .expect("it starts");
     ready.put(()).expect("the test lives");
     std::thread::sleep(LONG * 10);
 }
@@ -97,8 +139,14 @@ fn the_name_of_one_whose_keeper_was_killed_is_free() {
     };
     assert_eq!(error.down_reason(), Some(&DownReason::OwnerGone), "{error}");
     assert!(since.elapsed().as_secs() < 2);
-    assert!(matches!(find::<Counter>("kept"), Err(LookupError::NotFound { .. })));
-    let _again = Builder::new().register("kept").spawn::<Counter>(Setup::default()).unwrap();
+    assert!(matches!(
+        find::<Counter>("kept"),
+        Err(LookupError::NotFound { .. })
+    ));
+    let _again = Builder::new()
+        .register("kept")
+        .spawn::<Counter>(Setup::default())
+        .unwrap();
     assert!(find::<Counter>("kept").is_ok());
 }
 
@@ -114,7 +162,10 @@ fn a_monitor_tells_the_end_once_also_of_one_that_is_dead() {
     };
     assert_eq!(report.message, "enough");
     assert!(
-        report.location.as_deref().is_some_and(|place| place.contains("actor")),
+        report
+            .location
+            .as_deref()
+            .is_some_and(|place| place.contains("actor")),
         "{report:?}"
     );
     assert_eq!((down.generation, down.restarts), (0, false));
@@ -181,9 +232,14 @@ fn linked_processes_die_together() {
 
 #[offspring::test(timeout = "20s")]
 fn a_link_that_is_dissolved_leaves_no_thread() {
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    let threads = || {
+        std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(Result::ok)
+    };
     let watchers = || {
-        let names = threads().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        let names =
+            threads().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
         names.filter(|name| name.trim() == "offspring-link").count()
     };
     let counter = spawn::<Counter>(Setup::default()).unwrap();
@@ -196,23 +252,40 @@ fn a_link_that_is_dissolved_leaves_no_thread() {
 
 #[offspring::test(timeout = "20s")]
 fn a_call_to_itself_is_an_error() {
-    let counter = Builder::new().name("narcissus").spawn::<Counter>(Setup::default()).unwrap();
+    let counter = Builder::new()
+        .name("narcissus")
+        .spawn::<Counter>(Setup::default())
+        .unwrap();
     let since = Instant::now();
     let text = counter.call(Message::CallSelf).unwrap().text();
     assert_eq!(text, "the call would never return: narcissus -> narcissus");
     counter.cast(Message::Add(1)).unwrap();
-    assert!(counter.call(Message::CallSelf).unwrap().text().contains("narcissus"));
+    assert!(
+        counter
+            .call(Message::CallSelf)
+            .unwrap()
+            .text()
+            .contains("narcissus")
+    );
     assert!(since.elapsed() < LONG / 4);
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_circle_of_calls_is_an_error() {
-    let [a, b, c] = ["a", "b", "c"].map(|name| Builder::new().name(name).spawn::<Counter>(Setup::default()).unwrap());
+    let [a, b, c] = ["a", "b", "c"].map(|name| {
+        Builder::new()
+            .name(name)
+            .spawn::<Counter>(Setup::default())
+            .unwrap()
+    });
     let since = Instant::now();
     let ask_a = Message::Ask(a.address(), Box::new(Message::Get));
     let ask_c = Message::Ask(c.address(), Box::new(ask_a));
     let ask_b = Message::Ask(b.address(), Box::new(ask_c));
-    assert_eq!(a.call(ask_b).unwrap().text(), "the call would never return: a -> b -> c -> a");
+    assert_eq!(
+        a.call(ask_b).unwrap().text(),
+        "the call would never return: a -> b -> c -> a"
+    );
     assert!(since.elapsed() < LONG / 4, "not by the timeout");
     assert!(matches!(a.call(Message::Get), Ok(Reply::Number(0))));
 }
@@ -224,7 +297,10 @@ fn an_address_does_not_decode_as_that_of_another_type() {
     sender.send(Wrapped(counter.address())).unwrap();
     assert_eq!(receiver.recv().unwrap().0, counter.address());
     counter.stop();
-    assert!(matches!(counter.call(Message::Get), Err(CallError::Down { .. })));
+    assert!(matches!(
+        counter.call(Message::Get),
+        Err(CallError::Down { .. })
+    ));
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

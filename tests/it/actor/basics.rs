@@ -18,7 +18,10 @@ fn a_call_gives_the_reply_and_a_cast_goes_on() {
     assert_eq!(counter.call(Message::Add(3)).unwrap(), Reply::Number(3));
     counter.cast(Message::Add(4)).unwrap();
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(7));
-    assert_ne!(counter.call(Message::Pid).unwrap().number(), u64::from(std::process::id()));
+    assert_ne!(
+        counter.call(Message::Pid).unwrap().number(),
+        u64::from(std::process::id())
+    );
     assert_eq!(counter.stop(), DownReason::Shutdown);
 }
 
@@ -34,7 +37,11 @@ fn the_stop_hook_runs_with_the_reason_after_what_lies_in_the_mailbox() {
     (0..50).for_each(|_| counter.cast(Message::Add(1)).unwrap());
     counter.cast(Message::Send(sender)).unwrap();
     drop(counter);
-    assert_eq!(values.recv().unwrap(), 50, "dropping the owner stops the actor after its mail");
+    assert_eq!(
+        values.recv().unwrap(),
+        50,
+        "dropping the owner stops the actor after its mail"
+    );
     assert_eq!(stopped.get().unwrap(), DownReason::Shutdown.to_string());
 
     let counter = spawn::<Counter>(setup.clone()).unwrap();
@@ -57,12 +64,19 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
         };
         Builder::new()
             .name("unlucky")
-            .start_timeout(if matches!(fault, Fault::Hang) { SHORT * 3 } else { LONG })
+            .start_timeout(if matches!(fault, Fault::Hang) {
+                SHORT * 3
+            } else {
+                LONG
+            })
             .spawn::<Counter>(setup)
             .unwrap_err()
     };
     let error = start(Fault::Error);
-    assert_eq!(error.to_string(), "actor `unlucky` did not start: it failed: it shall not start");
+    assert_eq!(
+        error.to_string(),
+        "actor `unlucky` did not start: it failed: it shall not start"
+    );
     let StartError::Down { reason, .. } = start(Fault::Panic) else {
         panic!("not told as down")
     };
@@ -72,7 +86,10 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
     assert_eq!(report.message, "it panics in its start");
     assert!(matches!(start(Fault::Hang), StartError::Timeout { .. }));
     let children = offspring::active_children();
-    assert!(children.iter().all(|child| child.name() != "unlucky"), "{children:?}");
+    assert!(
+        children.iter().all(|child| child.name() != "unlucky"),
+        "{children:?}"
+    );
 }
 
 #[offspring::test(timeout = "20s")]
@@ -91,10 +108,18 @@ fn what_cannot_be_asked_for_is_refused_before_a_process_starts() {
 fn a_call_has_a_timeout_and_its_late_reply_is_nobodys() {
     let counter = counter();
     let since = Instant::now();
-    let error = counter.call_timeout(Message::Sleep(SHORT * 4), SHORT).unwrap_err();
+    let error = counter
+        .call_timeout(Message::Sleep(SHORT * 4), SHORT)
+        .unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert!(since.elapsed() >= SHORT && since.elapsed() < SHORT * 3);
-    assert_eq!(counter.call(Message::Text("next".to_owned())).unwrap().text(), "next");
+    assert_eq!(
+        counter
+            .call(Message::Text("next".to_owned()))
+            .unwrap()
+            .text(),
+        "next"
+    );
     let patient = counter.with_timeout(Duration::ZERO);
     assert!(matches!(
         patient.call(Message::Get),
@@ -105,11 +130,18 @@ fn a_call_has_a_timeout_and_its_late_reply_is_nobodys() {
 
 #[offspring::test(timeout = "20s")]
 fn a_full_mailbox_holds_casts_back() {
-    let counter = Builder::new().mailbox(4).spawn::<Counter>(Setup::default()).unwrap();
+    let counter = Builder::new()
+        .mailbox(4)
+        .spawn::<Counter>(Setup::default())
+        .unwrap();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
-    counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
+    counter
+        .cast(Message::Hold(holds.clone(), free.clone()))
+        .unwrap();
     holds.get().unwrap();
-    let taken = (0..20).take_while(|_| counter.try_cast(Message::Add(1)).is_ok()).count();
+    let taken = (0..20)
+        .take_while(|_| counter.try_cast(Message::Add(1)).is_ok())
+        .count();
     // One may be in the hands of the process, and waits for its turn.
     assert!((4..=5).contains(&taken), "{taken} casts were taken");
     let since = Instant::now();
@@ -127,22 +159,41 @@ fn casts_without_waiting(counter: offspring::ActorRef<Counter>, count: u64) -> b
 
 #[offspring::test(timeout = "20s")]
 fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
-    let counter = Builder::new().mailbox(16).spawn::<Counter>(Setup::default()).unwrap();
+    let counter = Builder::new()
+        .mailbox(16)
+        .spawn::<Counter>(Setup::default())
+        .unwrap();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
-    counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
+    counter
+        .cast(Message::Hold(holds.clone(), free.clone()))
+        .unwrap();
     holds.get().unwrap();
     // Two processes, one after the other: room that the first was granted and has not used is there for the second.
     for _ in 0..2 {
-        assert!(casts_without_waiting::spawn(counter.address(), 7).unwrap().join().unwrap());
+        assert!(
+            casts_without_waiting::spawn(counter.address(), 7)
+                .unwrap()
+                .join()
+                .unwrap()
+        );
     }
-    assert!(!casts_without_waiting::spawn(counter.address(), 7).unwrap().join().unwrap());
+    assert!(
+        !casts_without_waiting::spawn(counter.address(), 7)
+            .unwrap()
+            .join()
+            .unwrap()
+    );
     free.close();
     assert!(counter.call(Message::Get).unwrap().number() >= 16);
 }
 
 #[offspring::test(timeout = "20s")]
 fn the_owners_word_passes_a_full_mailbox() {
-    let counter = Builder::new().mailbox(1).grace(SHORT).spawn::<Counter>(Setup::default()).unwrap();
+    let counter = Builder::new()
+        .mailbox(1)
+        .grace(SHORT)
+        .spawn::<Counter>(Setup::default())
+        .unwrap();
     counter.cast(Message::Sleep(LONG)).unwrap();
     while counter.try_cast(Message::Sleep(LONG)).is_ok() {}
     let since = Instant::now();
@@ -161,7 +212,10 @@ fn what_does_not_cross_is_an_error_of_that_call_only() {
     assert_eq!(counter.call(Message::Add(1)).unwrap().number(), 1);
     // Through the mailbox, too.
     counter.cast(Message::Add(1)).unwrap();
-    assert!(matches!(counter.call(Message::Unencodable), Err(CallError::Refused { .. })));
+    assert!(matches!(
+        counter.call(Message::Unencodable),
+        Err(CallError::Refused { .. })
+    ));
     assert_eq!(counter.call(Message::Get).unwrap().number(), 2);
 }
 
@@ -169,9 +223,15 @@ fn what_does_not_cross_is_an_error_of_that_call_only() {
 fn large_messages_and_replies_cross() {
     let counter = counter();
     let text = "x".repeat(3 << 20);
-    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+    assert_eq!(
+        counter.call(Message::Text(text.clone())).unwrap().text(),
+        text
+    );
     counter.cast(Message::Text(text.clone())).unwrap();
-    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+    assert_eq!(
+        counter.call(Message::Text(text.clone())).unwrap().text(),
+        text
+    );
 }
 
 #[offspring::test(timeout = "30s")]
@@ -183,7 +243,10 @@ fn threads_of_one_process_get_their_own_replies() {
             scope.spawn(move || {
                 for n in 0..200 {
                     let text = format!("{thread} {n}");
-                    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
+                    assert_eq!(
+                        counter.call(Message::Text(text.clone())).unwrap().text(),
+                        text
+                    );
                     if n % 10 == 0 {
                         counter.cast(Message::Add(1)).unwrap();
                     }
@@ -205,7 +268,10 @@ fn a_stopped_actor_is_down_for_everybody() {
     let error = address.call(Message::Get).unwrap_err();
     assert_eq!(error.down_reason(), Some(&DownReason::Shutdown), "{error}");
     let error = address.cast(Message::Get).unwrap_err();
-    assert!(matches!(&error, CastError::Down(_, DownReason::Shutdown)), "{error}");
+    assert!(
+        matches!(&error, CastError::Down(_, DownReason::Shutdown)),
+        "{error}"
+    );
 }
 
 #[offspring::test(timeout = "60s")]

@@ -101,7 +101,10 @@ impl Actor for Counter {
     type Message = Message;
     type Reply = Reply;
 
-    fn start(setup: Setup, context: &Context<Counter>) -> Result<Counter, Box<dyn std::error::Error>> {
+    fn start(
+        setup: Setup,
+        context: &Context<Counter>,
+    ) -> Result<Counter, Box<dyn std::error::Error>> {
         match setup.fault {
             None => {}
             Some(Fault::Error) => return Err("it shall not start".into()),
@@ -127,7 +130,8 @@ impl Actor for Counter {
             Message::Pid => Reply::Number(u64::from(std::process::id())),
             Message::Descriptors => Reply::Number(crate::support::open_fds() as u64),
             Message::Hoard(time) => {
-                let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+                let files: Vec<_> =
+                    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
                 std::thread::spawn(move || {
                     std::thread::sleep(time);
                     drop(files);
@@ -135,7 +139,11 @@ impl Actor for Counter {
                 Reply::Done
             }
             Message::Generation => Reply::Number(self.context.generation()),
-            Message::Previous => Reply::Text(self.context.previous().map_or_else(String::new, ToString::to_string)),
+            Message::Previous => Reply::Text(
+                self.context
+                    .previous()
+                    .map_or_else(String::new, ToString::to_string),
+            ),
             Message::Sleep(time) => {
                 std::thread::sleep(time);
                 Reply::Done
@@ -186,7 +194,8 @@ impl Actor for Counter {
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {
-        self.saves.then(|| Checkpoint::new(&self.value).expect("a number encodes"))
+        self.saves
+            .then(|| Checkpoint::new(&self.value).expect("a number encodes"))
     }
 }
 

@@ -10,7 +10,9 @@ use super::on_tokio;
 fn switchboard(senders: Receiver<Sender<u64>>, numbers: Receiver<u64>) {
     let senders: Vec<_> = senders.iter().collect();
     for n in &numbers {
-        senders[n as usize % senders.len()].send(n).expect("the test receives");
+        senders[n as usize % senders.len()]
+            .send(n)
+            .expect("the test receives");
     }
 }
 
@@ -26,7 +28,10 @@ fn a_thousand_tasks() {
     let (orders, numbers) = channel().unwrap();
     let process = switchboard::spawn(senders, numbers).unwrap();
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let tasks = tokio::task::LocalSet::new();
     let all = tasks.run_until(async {
         let tasks: Vec<_> = (0..1000)
@@ -141,7 +146,10 @@ fn another_executor_does_as_well() {
         for n in 0..500 {
             assert_eq!(receiver.recv_async().await.unwrap(), n);
         }
-        assert!(matches!(receiver.recv_async().await, Err(RecvError::Disconnected)));
+        assert!(matches!(
+            receiver.recv_async().await,
+            Err(RecvError::Disconnected)
+        ));
         process.join_async().await.unwrap();
     });
 }

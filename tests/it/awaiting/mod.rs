@@ -15,8 +15,15 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Runs it on one thread of tokio, with a deadline.
 fn on_tokio<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LONG, future).await.expect("it ends in time") })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(LONG, future)
+            .await
+            .expect("it ends in time")
+    })
 }
 
 /// Waits for nothing that ever comes.
@@ -29,7 +36,9 @@ fn sleeper() {
 
 /// So many futures are dropped, or not: `OFFSPRING_RACE_ROUNDS` in hundreds (default 10).
 fn rounds() -> u64 {
-    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")) * 100
+    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| {
+        rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")
+    }) * 100
 }
 
 /// The runtime's clock knows only milliseconds, in which many messages come: every other moment is a few turns.

@@ -12,7 +12,10 @@ const SIZE: usize = 300_000;
 #[offspring::worker]
 fn send_for_ever(sender: Sender<Bytes>) {
     for n in 0.. {
-        if sender.send_bytes(&pattern(SIZE + n as usize % 7, n)).is_err() {
+        if sender
+            .send_bytes(&pattern(SIZE + n as usize % 7, n))
+            .is_err()
+        {
             return;
         }
     }
@@ -26,7 +29,10 @@ fn signal<T>(process: &Process<T>, signal: &str) {
 }
 
 fn check(bytes: &Bytes, n: u64) {
-    assert!(bytes[..] == pattern(SIZE + n as usize % 7, n)[..], "message {n} is torn");
+    assert!(
+        bytes[..] == pattern(SIZE + n as usize % 7, n)[..],
+        "message {n} is torn"
+    );
 }
 
 #[offspring::test(timeout = "120s")]
@@ -71,7 +77,10 @@ fn a_stopped_sender_holds_up_neither_timeouts_nor_other_senders() {
                     assert!(end.is_timeout(), "{end:?}");
                     let took = before.elapsed();
                     // A busy machine adds some.
-                    assert!(took >= timeout && took < timeout + Duration::from_secs(1), "{took:?}");
+                    assert!(
+                        took >= timeout && took < timeout + Duration::from_secs(1),
+                        "{took:?}"
+                    );
                     break;
                 }
             }
@@ -110,7 +119,10 @@ fn a_stopped_receiver_holds_up_no_timeout_and_its_death_is_noticed() {
             break before.elapsed();
         }
     };
-    assert!(took >= timeout && took < timeout + Duration::from_secs(1), "{took:?}");
+    assert!(
+        took >= timeout && took < timeout + Duration::from_secs(1),
+        "{took:?}"
+    );
     std::thread::scope(|scope| {
         let blocked = scope.spawn(|| sender.send_bytes(&message));
         process.kill();
@@ -120,7 +132,9 @@ fn a_stopped_receiver_holds_up_no_timeout_and_its_death_is_noticed() {
 
 #[offspring::worker]
 fn send_once_and_park(sender: Sender<Bytes>) {
-    sender.send_bytes(&pattern(SIZE, 0)).expect("the test receives");
+    sender
+        .send_bytes(&pattern(SIZE, 0))
+        .expect("the test receives");
     loop {
         std::thread::park();
     }

@@ -53,7 +53,9 @@ fn kill_self(how: &str) {
     let signal = if how == "fast" { "KILL" } else { how };
     // The first SIGSEGV only takes away the handler that Rust has for stack overflows.
     for _ in 0..2 {
-        let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
+        let _ = Command::new("kill")
+            .args([format!("-{signal}"), pid.to_string()])
+            .status();
     }
     std::thread::sleep(Duration::from_secs(100));
 }
@@ -80,7 +82,11 @@ fn in_worker() -> bool {
 
 impl Serialize for Mine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let due = if in_worker() { Stage::EncodeOutput } else { Stage::EncodeValue };
+        let due = if in_worker() {
+            Stage::EncodeOutput
+        } else {
+            Stage::EncodeValue
+        };
         if self.stage == due && self.fault.strike() {
             return Err(serde::ser::Error::custom("struck"));
         }
@@ -91,7 +97,11 @@ impl Serialize for Mine {
 impl<'de> Deserialize<'de> for Mine {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (fault, stage) = Deserialize::deserialize(deserializer)?;
-        let due = if in_worker() { Stage::DecodeValue } else { Stage::DecodeOutput };
+        let due = if in_worker() {
+            Stage::DecodeValue
+        } else {
+            Stage::DecodeOutput
+        };
         if stage == due && Fault::strike(fault) {
             return Err(serde::de::Error::custom("struck"));
         }
@@ -120,7 +130,10 @@ pub(super) fn double(n: u64) -> u64 {
 /// The faults that this process survives at a stage.
 fn faults(stage: Stage) -> Vec<Fault> {
     let here = matches!(stage, Stage::EncodeValue | Stage::DecodeOutput);
-    FAULTS.into_iter().filter(|fault| !here || !fault.ends_process()).collect()
+    FAULTS
+        .into_iter()
+        .filter(|fault| !here || !fault.ends_process())
+        .collect()
 }
 
 fn expect(stage: Stage, fault: Fault, result: Result<Result<Mine, String>, TaskError>) {
@@ -130,13 +143,23 @@ fn expect(stage: Stage, fault: Fault, result: Result<Result<Mine, String>, TaskE
         (_, Fault::None, Ok(Ok(_))) => {}
         (Stage::EncodeValue, _, Err(TaskError::Unsendable { .. })) => {}
         (Stage::DecodeValue, Fault::Error | Fault::Panic, Err(TaskError::Value { .. })) => {}
-        (Stage::Run, Fault::Panic, Err(TaskError::Panicked { report, .. })) => assert_eq!(report.message, "struck", "{case}"),
+        (Stage::Run, Fault::Panic, Err(TaskError::Panicked { report, .. })) => {
+            assert_eq!(report.message, "struck", "{case}")
+        }
         (Stage::EncodeOutput, Fault::Error | Fault::Panic, Err(TaskError::Output { .. })) => {}
         (Stage::DecodeOutput, Fault::Error | Fault::Panic, Err(TaskError::Decode { .. })) => {}
-        (_, Fault::Exit, Err(TaskError::Died { reason, .. })) => assert_eq!(reason, ExitReason::Exited(42), "{case}"),
-        (_, Fault::FastExit, Err(TaskError::Died { reason, .. })) => assert!(is_signal(&reason, 9), "{case}"),
-        (_, Fault::Segfault, Err(TaskError::Died { reason, .. })) => assert!(is_signal(&reason, 11), "{case}"),
-        (_, Fault::Abort, Err(TaskError::Died { reason, .. })) => assert!(is_signal(&reason, 6), "{case}"),
+        (_, Fault::Exit, Err(TaskError::Died { reason, .. })) => {
+            assert_eq!(reason, ExitReason::Exited(42), "{case}")
+        }
+        (_, Fault::FastExit, Err(TaskError::Died { reason, .. })) => {
+            assert!(is_signal(&reason, 9), "{case}")
+        }
+        (_, Fault::Segfault, Err(TaskError::Died { reason, .. })) => {
+            assert!(is_signal(&reason, 11), "{case}")
+        }
+        (_, Fault::Abort, Err(TaskError::Died { reason, .. })) => {
+            assert!(is_signal(&reason, 6), "{case}")
+        }
         _ => panic!("{case}"),
     }
 }
@@ -159,7 +182,11 @@ fn every_fault_at_every_stage_costs_its_own_task() {
     for stage in STAGES {
         for fault in faults(stage) {
             expect(stage, fault, pool.run(Carry(Mine { fault, stage })));
-            assert_eq!(pool.run(double::new(4)).unwrap(), 8, "after {stage:?} {fault:?}");
+            assert_eq!(
+                pool.run(double::new(4)).unwrap(),
+                8,
+                "after {stage:?} {fault:?}"
+            );
         }
     }
 }
@@ -204,20 +231,28 @@ fn sleep_for(time: Duration) -> u64 {
 }
 
 fn kill(pid: u32, signal: &str) {
-    let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
+    let _ = Command::new("kill")
+        .args([format!("-{signal}"), pid.to_string()])
+        .status();
 }
 
 #[offspring::test(timeout = "60s")]
 fn a_killed_worker_is_told_at_once() {
     let pool = Pool::new(2).unwrap();
-    let other = pool.submit(sleep_for::new(Duration::from_millis(500))).unwrap();
-    let task = pool.submit(sleep_for::new(Duration::from_secs(100))).unwrap();
+    let other = pool
+        .submit(sleep_for::new(Duration::from_millis(500)))
+        .unwrap();
+    let task = pool
+        .submit(sleep_for::new(Duration::from_secs(100)))
+        .unwrap();
     crate::support::eventually("it runs", || task.pid().is_some());
     let pid = task.pid().unwrap();
     kill(pid, "KILL");
     let killed = Instant::now();
     match task.join() {
-        Err(TaskError::Died { pid: told, reason, .. }) => {
+        Err(TaskError::Died {
+            pid: told, reason, ..
+        }) => {
             assert_eq!(told, pid);
             assert!(is_signal(&reason, 9), "{reason}");
         }
@@ -235,7 +270,11 @@ fn workers_killed_while_idle_cost_nothing() {
     for round in 0..20 {
         pool.pids().into_iter().for_each(|pid| kill(pid, "KILL"));
         let doubles: Vec<u64> = pool.map(0..50, double::new).map(Result::unwrap).collect();
-        assert_eq!(doubles, (0..50).map(|n| n * 2).collect::<Vec<_>>(), "round {round}");
+        assert_eq!(
+            doubles,
+            (0..50).map(|n| n * 2).collect::<Vec<_>>(),
+            "round {round}"
+        );
         crate::support::eventually("they are back", || pool.pids().len() == 2);
     }
 }
@@ -247,9 +286,16 @@ fn a_task_that_always_ends_its_process_is_set_aside() {
         std::process::abort();
     }
     let pool = Pool::builder().workers(2).retries(2).build().unwrap();
-    let others: Vec<_> = (0..100).map(|n| pool.submit(double::new(n)).unwrap()).collect();
+    let others: Vec<_> = (0..100)
+        .map(|n| pool.submit(double::new(n)).unwrap())
+        .collect();
     match pool.run(poison::new()) {
-        Err(TaskError::SetAside { crashes, task, reason, .. }) => {
+        Err(TaskError::SetAside {
+            crashes,
+            task,
+            reason,
+            ..
+        }) => {
             assert_eq!(crashes, 3);
             assert!(task.contains("poison"));
             assert!(is_signal(&reason, 6));
@@ -265,7 +311,9 @@ fn a_task_that_always_ends_its_process_is_set_aside() {
 fn a_retried_task_may_succeed() {
     #[offspring::worker]
     fn second_time(mark: std::path::PathBuf) -> u64 {
-        if std::fs::write(&mark, "first").is_ok() && std::fs::read_to_string(mark.with_extension("seen")).is_err() {
+        if std::fs::write(&mark, "first").is_ok()
+            && std::fs::read_to_string(mark.with_extension("seen")).is_err()
+        {
             std::fs::write(mark.with_extension("seen"), "seen").unwrap();
             std::process::abort();
         }
@@ -273,7 +321,11 @@ fn a_retried_task_may_succeed() {
     }
     let directory = tempfile::tempdir().unwrap();
     let pool = Pool::builder().workers(1).retries(1).build().unwrap();
-    assert_eq!(pool.run(second_time::new(directory.path().join("mark"))).unwrap(), 5);
+    assert_eq!(
+        pool.run(second_time::new(directory.path().join("mark")))
+            .unwrap(),
+        5
+    );
 }
 
 #[offspring::test(timeout = "60s")]
@@ -287,7 +339,10 @@ fn a_panic_before_an_abort_is_not_taken_for_its_cause() {
         std::process::abort();
     }
     let pool = Pool::new(1).unwrap();
-    assert!(matches!(pool.run(panics::new()), Err(TaskError::Panicked { .. })));
+    assert!(matches!(
+        pool.run(panics::new()),
+        Err(TaskError::Panicked { .. })
+    ));
     match pool.run(aborts::new()) {
         Err(TaskError::Died { reason, .. }) => assert!(is_signal(&reason, 6), "{reason:?}"),
         other => panic!("{other:?}"),

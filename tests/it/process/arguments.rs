@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use ipc_channel::{IpcError, TryRecvError};
-use offspring::{Builder, JoinError, ProcessWorker, Receiver, Sender, SpawnError, Stdio, Worker, channel};
+use offspring::{
+    Builder, JoinError, ProcessWorker, Receiver, Sender, SpawnError, Stdio, Worker, channel,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::stage::{Census, answer};
@@ -34,7 +36,10 @@ fn values_of_every_shape_arrive_equal() {
     let inner = Shapes {
         unit: (),
         option: None,
-        map: BTreeMap::from([(String::new(), vec![]), ("é".to_owned(), vec![i64::MIN, -1, i64::MAX])]),
+        map: BTreeMap::from([
+            (String::new(), vec![]),
+            ("é".to_owned(), vec![i64::MIN, -1, i64::MAX]),
+        ]),
         text: "a\0b\n".to_owned(),
         float: -0.5,
         big: u128::MAX,
@@ -82,7 +87,10 @@ fn arguments_and_outputs_of_every_size_arrive_whole() {
         50 << 20,
     ] {
         let text: String = "0123456789ab\n".chars().cycle().take(size).collect();
-        assert!(back::spawn(text.clone()).unwrap().join().unwrap() == text, "{size}");
+        assert!(
+            back::spawn(text.clone()).unwrap().join().unwrap() == text,
+            "{size}"
+        );
     }
 }
 
@@ -143,7 +151,10 @@ fn start_what_does_not_encode() -> Result<Vec<String>, String> {
         if after != before {
             return Err(format!("{before:?} became {after:?}"));
         }
-        errors.push(format!("{error}: {}", std::error::Error::source(&error).unwrap()));
+        errors.push(format!(
+            "{error}: {}",
+            std::error::Error::source(&error).unwrap()
+        ));
         if !matches!(error, SpawnError::Encode(_)) {
             return Err(format!("{error:?}"));
         }
@@ -155,9 +166,17 @@ fn start_what_does_not_encode() -> Result<Vec<String>, String> {
 fn a_worker_that_does_not_encode_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let stage = Builder::new().env("TMPDIR", directory.path());
-    let errors = stage.spawn(start_what_does_not_encode::new()).unwrap().join().unwrap().unwrap();
+    let errors = stage
+        .spawn(start_what_does_not_encode::new())
+        .unwrap()
+        .join()
+        .unwrap()
+        .unwrap();
     assert!(errors[0].contains("Refuses"), "{errors:?}");
-    assert!(errors[1].contains("Refuses") && errors[1].contains("dropped the pen"), "{errors:?}");
+    assert!(
+        errors[1].contains("Refuses") && errors[1].contains("dropped the pen"),
+        "{errors:?}"
+    );
 }
 
 /// Encodes, but does not decode.
@@ -184,7 +203,10 @@ fn a_worker_that_does_not_decode_says_so_to_its_parent() {
         let error = Undecodable { message }.spawn().unwrap_err();
         assert!(matches!(error, SpawnError::Decode { .. }), "{error:?}");
         assert!(error.to_string().contains("Undecodable"), "{error}");
-        assert!(error.to_string().contains("Deserialize panicked: "), "{error}");
+        assert!(
+            error.to_string().contains("Deserialize panicked: "),
+            "{error}"
+        );
     }
 }
 
@@ -258,11 +280,23 @@ fn a_worker_holds_raw_handles_of_ipc_channel() {
 /// Gives the error, and how many of the handles were left over and travelled with the next worker.
 #[offspring::worker]
 fn start_with_raw_handles(count: usize) -> (String, usize) {
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| ipc::channel::<usize>().unwrap()).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| ipc::channel::<usize>().unwrap()).unzip();
     let error = send_to_all_raw::spawn(senders).unwrap_err();
-    let next = Builder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap();
-    let is_dead = |receiver: &IpcReceiver<usize>| matches!(receiver.try_recv(), Err(TryRecvError::IpcError(IpcError::Disconnected)));
-    let left = receivers.iter().filter(|receiver| !is_dead(receiver)).count();
+    let next = Builder::new()
+        .stdin(Stdio::piped())
+        .spawn(wait_for_stdin::new())
+        .unwrap();
+    let is_dead = |receiver: &IpcReceiver<usize>| {
+        matches!(
+            receiver.try_recv(),
+            Err(TryRecvError::IpcError(IpcError::Disconnected))
+        )
+    };
+    let left = receivers
+        .iter()
+        .filter(|receiver| !is_dead(receiver))
+        .count();
     drop(next);
     (format!("{error:?}"), left)
 }
@@ -274,9 +308,14 @@ fn wait_for_stdin() {
 
 #[offspring::test(timeout = "20s")]
 fn too_many_raw_handles_are_an_error_and_go_nowhere() {
-    let stage = Builder::new().stderr(Stdio::null()).spawn(start_with_raw_handles::new(70));
+    let stage = Builder::new()
+        .stderr(Stdio::null())
+        .spawn(start_with_raw_handles::new(70));
     let (error, left) = stage.unwrap().join().unwrap();
-    assert!(error.starts_with("Io (") || error.starts_with("Encode ("), "{error}");
+    assert!(
+        error.starts_with("Io (") || error.starts_with("Encode ("),
+        "{error}"
+    );
     assert_eq!(left, 0);
 }
 
@@ -288,8 +327,15 @@ struct Output {
 
 #[offspring::worker]
 fn output_that_refuses(panics: bool) -> Output {
-    let how = Some(if panics { Refusal::Panic } else { Refusal::Error });
-    Output { how, text: String::new() }
+    let how = Some(if panics {
+        Refusal::Panic
+    } else {
+        Refusal::Error
+    });
+    Output {
+        how,
+        text: String::new(),
+    }
 }
 
 #[offspring::test(timeout = "20s")]

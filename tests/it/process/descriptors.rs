@@ -27,12 +27,20 @@ fn start_from_threads(threads: usize, each: usize) -> Vec<Vec<String>> {
     let ballast = &"x".repeat(100_000);
     let one = move || {
         begin.wait();
-        let children: Vec<_> = (0..each).map(|_| list_descriptors::spawn(ballast.clone()).unwrap()).collect();
-        children.into_iter().map(|child| child.join().unwrap()).collect::<Vec<_>>()
+        let children: Vec<_> = (0..each)
+            .map(|_| list_descriptors::spawn(ballast.clone()).unwrap())
+            .collect();
+        children
+            .into_iter()
+            .map(|child| child.join().unwrap())
+            .collect::<Vec<_>>()
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     })
 }
 
@@ -42,7 +50,10 @@ fn children_started_at_once_have_equal_descriptors() {
     assert_eq!(all.len(), 96);
     for one in &all {
         assert_eq!(one, &all[0]);
-        assert!(!one.iter().any(|descriptor| descriptor.contains("memfd")), "{one:?}");
+        assert!(
+            !one.iter().any(|descriptor| descriptor.contains("memfd")),
+            "{one:?}"
+        );
     }
 }
 
@@ -57,7 +68,10 @@ fn start_siblings() -> Vec<usize> {
     for child in &mut children {
         drop(child.take_stdin());
     }
-    children.into_iter().map(|child| child.join().unwrap()).collect()
+    children
+        .into_iter()
+        .map(|child| child.join().unwrap())
+        .collect()
 }
 
 #[offspring::worker]
@@ -78,10 +92,15 @@ fn descriptors_do_not_grow_with_the_number_of_siblings() {
 fn hold_things_open() -> (i32, Vec<String>) {
     let socket = UnixDatagram::unbound().unwrap();
     // SAFETY: a new descriptor, owned by nobody else.
-    let high = unsafe { OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 200)) };
+    let high = unsafe {
+        OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 200))
+    };
     let memory = IpcSharedMemory::from_bytes(b"mine");
     let _copy = memory.clone();
-    let of_child = list_descriptors::spawn(String::new()).unwrap().join().unwrap();
+    let of_child = list_descriptors::spawn(String::new())
+        .unwrap()
+        .join()
+        .unwrap();
     (high.as_raw_fd(), of_child)
 }
 
@@ -89,7 +108,9 @@ fn hold_things_open() -> (i32, Vec<String>) {
 fn what_the_parent_has_open_is_not_open_in_the_child() {
     let (high, of_child) = hold_things_open::spawn().unwrap().join().unwrap();
     assert!(high >= 200);
-    let is_his = |descriptor: &String| descriptor.starts_with(&format!("{high} ")) || descriptor.contains("memfd");
+    let is_his = |descriptor: &String| {
+        descriptor.starts_with(&format!("{high} ")) || descriptor.contains("memfd")
+    };
     assert!(!of_child.iter().any(is_his), "{of_child:?}");
 }
 
@@ -99,33 +120,57 @@ fn what_the_parent_has_open_is_not_open_in_the_child() {
 fn open_for_everybody() -> [bool; 3] {
     let socket = UnixDatagram::unbound().unwrap();
     // SAFETY: a new descriptor, owned by nobody else.
-    let inheritable = unsafe { OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD, 200)) };
-    let has = |of_child: Vec<String>| of_child.iter().any(|one| one.starts_with(&format!("{} ", inheritable.as_raw_fd())));
-    let child = |builder: Builder| has(builder.spawn(list_descriptors::new(String::new())).unwrap().join().unwrap());
+    let inheritable =
+        unsafe { OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD, 200)) };
+    let has = |of_child: Vec<String>| {
+        of_child
+            .iter()
+            .any(|one| one.starts_with(&format!("{} ", inheritable.as_raw_fd())))
+    };
+    let child = |builder: Builder| {
+        has(builder
+            .spawn(list_descriptors::new(String::new()))
+            .unwrap()
+            .join()
+            .unwrap())
+    };
     let output = Command::new("ls").arg("/proc/self/fd").output().unwrap();
     let program = String::from_utf8(output.stdout).unwrap();
     [
         child(Builder::new()),
         child(Builder::new().inherit_descriptors(true)),
-        program.lines().any(|line| line == inheritable.as_raw_fd().to_string()),
+        program
+            .lines()
+            .any(|line| line == inheritable.as_raw_fd().to_string()),
     ]
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_child_keeps_what_its_parent_left_open_only_if_asked_to() {
-    assert_eq!(open_for_everybody::spawn().unwrap().join().unwrap(), [false, true, true]);
+    assert_eq!(
+        open_for_everybody::spawn().unwrap().join().unwrap(),
+        [false, true, true]
+    );
 }
 
 /// Holds shared memory of three kinds, a handle of it in a queue too, and gives how much of it a program sees.
 #[offspring::worker]
 fn hold_memory() -> (usize, usize) {
-    let (bytes, items) = (SharedBytes::copy_from(b"bytes").unwrap(), Queue::unbounded().unwrap());
-    let child = Builder::new().spawn(get_and_wait::new(items.clone())).unwrap();
+    let (bytes, items) = (
+        SharedBytes::copy_from(b"bytes").unwrap(),
+        Queue::unbounded().unwrap(),
+    );
+    let child = Builder::new()
+        .spawn(get_and_wait::new(items.clone()))
+        .unwrap();
     for _ in 0..5 {
         items.put((bytes.clone(), vec![1; 300_000])).unwrap();
     }
     eventually("the child has one", || items.len() < 5);
-    let output = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let output = Command::new("ls")
+        .args(["-l", "/proc/self/fd"])
+        .output()
+        .unwrap();
     child.kill();
     let memory = |descriptors: &str| descriptors.matches("memfd:").count();
     (
@@ -170,7 +215,12 @@ fn start_and_join_many() -> (Census, Census) {
                 child.kill();
                 child.join().unwrap_err();
             }
-            2 => drop(large_output::spawn("x".repeat(50_000)).unwrap().join().unwrap()),
+            2 => drop(
+                large_output::spawn("x".repeat(50_000))
+                    .unwrap()
+                    .join()
+                    .unwrap(),
+            ),
             _ => assert_eq!(answer::spawn().unwrap().join().unwrap(), 42),
         }
     }
@@ -185,7 +235,9 @@ fn large_output(text: String) -> String {
 #[offspring::test(timeout = "30s")]
 fn two_hundred_children_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("TMPDIR", directory.path()).spawn(start_and_join_many::new());
+    let stage = Builder::new()
+        .env("TMPDIR", directory.path())
+        .spawn(start_and_join_many::new());
     let (before, after) = stage.unwrap().join().unwrap();
     assert_eq!(after, before);
 }
@@ -208,9 +260,16 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
     let before = Census::take();
     let mut errors = Vec::new();
     for _ in 0..10 {
-        let builder = || Builder::new().start_timeout(Duration::from_millis(20)).stdout(Stdio::piped());
+        let builder = || {
+            Builder::new()
+                .start_timeout(Duration::from_millis(20))
+                .stdout(Stdio::piped())
+        };
         let outcomes: [Result<_, SpawnError>; 6] = [
-            builder().program(&exits).start_timeout(Duration::from_secs(5)).spawn(answer::new()),
+            builder()
+                .program(&exits)
+                .start_timeout(Duration::from_secs(5))
+                .spawn(answer::new()),
             builder().program(&silent).spawn(answer::new()),
             builder()
                 .program(&garbage)
@@ -223,7 +282,10 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
                 .spawn(answer::new()),
             builder().name("").spawn(answer::new()),
         ];
-        errors = outcomes.into_iter().map(|outcome| format!("{:?}", outcome.unwrap_err())).collect();
+        errors = outcomes
+            .into_iter()
+            .map(|outcome| format!("{:?}", outcome.unwrap_err()))
+            .collect();
     }
     (before, Census::take(), errors)
 }
@@ -231,11 +293,20 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
 #[offspring::test(timeout = "30s")]
 fn starts_that_fail_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("TMPDIR", directory.path()).spawn(fail_to_start::new());
+    let stage = Builder::new()
+        .env("TMPDIR", directory.path())
+        .spawn(fail_to_start::new());
     let (before, after, errors) = stage.unwrap().join().unwrap();
     assert_eq!(after, before);
-    let kinds: Vec<_> = errors.iter().map(|error| error.split([' ', '(']).next().unwrap()).collect();
-    assert_eq!(kinds, ["Died", "Timeout", "Protocol", "Io", "Died", "InvalidOption"], "{errors:?}");
+    let kinds: Vec<_> = errors
+        .iter()
+        .map(|error| error.split([' ', '(']).next().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["Died", "Timeout", "Protocol", "Io", "Died", "InvalidOption"],
+        "{errors:?}"
+    );
 }
 
 /// Drops the handles of children that then end by themselves, and gives what is left once the last is gone.
@@ -255,7 +326,9 @@ fn drop_handles() -> (Census, Census) {
 #[offspring::test(timeout = "20s")]
 fn children_whose_handle_was_dropped_are_reaped() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("TMPDIR", directory.path()).spawn(drop_handles::new());
+    let stage = Builder::new()
+        .env("TMPDIR", directory.path())
+        .spawn(drop_handles::new());
     let (before, after) = stage.unwrap().join().unwrap();
     assert_eq!(after, before);
 }

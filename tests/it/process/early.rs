@@ -55,21 +55,36 @@ fn the_error_of_a_failed_start_tells_what_the_child_wrote() {
         let text = format!("echo 'libfoo.so: cannot be found' >&2; {end}");
         let outcome = start::spawn(text, timeout).unwrap().join().unwrap();
         assert_eq!(outcome.kind, kind, "{outcome:?}");
-        assert_eq!(outcome.told.as_deref(), Some("libfoo.so: cannot be found\n"), "{end}");
-        assert!(outcome.text.ends_with("\n    libfoo.so: cannot be found"), "{}", outcome.text);
+        assert_eq!(
+            outcome.told.as_deref(),
+            Some("libfoo.so: cannot be found\n"),
+            "{end}"
+        );
+        assert!(
+            outcome.text.ends_with("\n    libfoo.so: cannot be found"),
+            "{}",
+            outcome.text
+        );
         assert_eq!(outcome.written, "libfoo.so: cannot be found\n", "{end}");
     }
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_child_that_wrote_nothing_leaves_nothing_to_tell() {
-    let outcome = start::spawn("exit 3".to_owned(), LONG).unwrap().join().unwrap();
-    assert!(outcome.told.is_none() && !outcome.text.contains("stderr"), "{outcome:?}");
+    let outcome = start::spawn("exit 3".to_owned(), LONG)
+        .unwrap()
+        .join()
+        .unwrap();
+    assert!(
+        outcome.told.is_none() && !outcome.text.contains("stderr"),
+        "{outcome:?}"
+    );
 }
 
 #[offspring::test(timeout = "20s")]
 fn all_of_a_long_text_is_passed_on_and_its_end_is_told() {
-    let text = "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done >&2; exit 1".to_owned();
+    let text =
+        "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done >&2; exit 1".to_owned();
     let outcome = start::spawn(text, LONG).unwrap().join().unwrap();
     let expected: String = (0..30_000).map(|n| format!("line {n}\n")).collect();
     assert_eq!(outcome.written, expected);
@@ -88,7 +103,10 @@ fn all_of_a_long_text_is_passed_on_and_its_end_is_told() {
 fn a_flood_does_not_hide_the_deadline() {
     let started = Builder::new().spawn(start_flood::new()).unwrap();
     for (timed_out, took) in started.join().unwrap() {
-        assert!(timed_out && took < SHORT + Duration::from_secs(2), "{took:?}");
+        assert!(
+            timed_out && took < SHORT + Duration::from_secs(2),
+            "{took:?}"
+        );
     }
 }
 
@@ -96,10 +114,16 @@ fn a_flood_does_not_hide_the_deadline() {
 #[offspring::worker]
 fn start_flood() -> [(bool, Duration); 2] {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
-    let program = script(directory.path(), "exec yes a long line that nobody wants to read >&2");
+    let program = script(
+        directory.path(),
+        "exec yes a long line that nobody wants to read >&2",
+    );
     [Stdio::null(), Stdio::piped()].map(|stderr| {
         let began = Instant::now();
-        let builder = Builder::new().program(&program).start_timeout(SHORT).stderr(stderr);
+        let builder = Builder::new()
+            .program(&program)
+            .start_timeout(SHORT)
+            .stderr(stderr);
         let error = builder.spawn(answer::new()).unwrap_err();
         (matches!(error, SpawnError::Timeout { .. }), began.elapsed())
     })
@@ -120,11 +144,15 @@ fn run_behind(text: String) -> (String, String) {
         .replace("PROGRAM", &format!("'{}' \"$@\"", binary().display()))
         .replace("OTHER", other.to_str().unwrap());
     let stderr = fs::File::create(&log).unwrap();
-    let builder = Builder::new().program(script(directory.path(), &text)).stderr(stderr);
+    let builder = Builder::new()
+        .program(script(directory.path(), &text))
+        .stderr(stderr);
     assert_eq!(builder.spawn(write_own::new()).unwrap().join().unwrap(), 7);
     let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     // The thread that passes on for a wrapper may have one more line under way.
-    crate::support::eventually("all is passed on", || !text.contains("late") || read(log.clone()).contains("late"));
+    crate::support::eventually("all is passed on", || {
+        !text.contains("late") || read(log.clone()).contains("late")
+    });
     (read(log), read(other))
 }
 

@@ -21,7 +21,9 @@ enum Way {
 fn end_with_children(way: Way) -> u32 {
     let daemon = || Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
     let daemons = [daemon(), daemon(), daemon()];
-    daemons.iter().for_each(|daemon| println!("{}", daemon.pid()));
+    daemons
+        .iter()
+        .for_each(|daemon| println!("{}", daemon.pid()));
     for _ in 0..2 {
         // Not joined, and its handle is dropped: the end waits for it nevertheless.
         drop(
@@ -61,20 +63,30 @@ fn at_its_end_a_process_stops_daemons_and_waits_for_the_others() {
         let daemons = [0; 3].map(|_| lines.pid());
         assert_eq!(lines.next().as_deref(), Some("ending"));
 
-        crate::support::eventually("daemons are gone", || !daemons.iter().any(|&pid| is_running(pid)));
+        crate::support::eventually("daemons are gone", || {
+            !daemons.iter().any(|&pid| is_running(pid))
+        });
         // It waits for those that still run.
         assert!(
-            process.join_timeout(Duration::from_millis(100)).unwrap_err().is_timeout(),
+            process
+                .join_timeout(Duration::from_millis(100))
+                .unwrap_err()
+                .is_timeout(),
             "{way:?}"
         );
         drop(stdin);
-        assert_eq!((lines.next().as_deref(), lines.next().as_deref()), (Some("done"), Some("done")));
+        assert_eq!(
+            (lines.next().as_deref(), lines.next().as_deref()),
+            (Some("done"), Some("done"))
+        );
 
         let joined = process.join();
         match (way, process.exit_status().unwrap()) {
             (Way::Return, ExitReason::Returned) => assert_eq!(joined.unwrap(), 5),
             (Way::Exit | Way::ExitOfThread, ExitReason::Exited(6)) => {}
-            (Way::Panic, ExitReason::Panicked(report)) => assert_eq!(report.message, "with children"),
+            (Way::Panic, ExitReason::Panicked(report)) => {
+                assert_eq!(report.message, "with children")
+            }
             (_, reason) => panic!("{way:?}: {reason}"),
         }
     }
@@ -91,7 +103,13 @@ fn stubborn() {
 
 #[offspring::worker]
 fn keep_stubborn_daemons() {
-    let daemons = [0; 3].map(|_| Builder::new().daemon(true).stdout(Stdio::piped()).spawn(stubborn::new()).unwrap());
+    let daemons = [0; 3].map(|_| {
+        Builder::new()
+            .daemon(true)
+            .stdout(Stdio::piped())
+            .spawn(stubborn::new())
+            .unwrap()
+    });
     for mut daemon in daemons {
         println!("{}", Lines::of(&mut daemon).pid());
     }
@@ -99,13 +117,19 @@ fn keep_stubborn_daemons() {
 
 #[offspring::test(timeout = "20s")]
 fn daemons_that_do_not_stop_are_killed_after_five_seconds_together() {
-    let mut process = Builder::new().stdout(Stdio::piped()).spawn(keep_stubborn_daemons::new()).unwrap();
+    let mut process = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(keep_stubborn_daemons::new())
+        .unwrap();
     let mut lines = Lines::of(&mut process);
     let daemons = [0; 3].map(|_| lines.pid());
     let began = Instant::now();
     process.join().unwrap();
     let waited = began.elapsed();
-    assert!(waited > Duration::from_secs(4) && waited < Duration::from_secs(9), "{waited:?}");
+    assert!(
+        waited > Duration::from_secs(4) && waited < Duration::from_secs(9),
+        "{waited:?}"
+    );
     assert!(!daemons.iter().any(|&pid| is_running(pid)));
 }
 
@@ -124,7 +148,10 @@ fn start_at_exit() {
 
 #[offspring::test(timeout = "20s")]
 fn a_process_that_is_ending_starts_nothing() {
-    let mut process = Builder::new().stdout(Stdio::piped()).spawn(start_at_exit::new()).unwrap();
+    let mut process = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(start_at_exit::new())
+        .unwrap();
     assert_eq!(Lines::of(&mut process).next().as_deref(), Some("true"));
     process.join().unwrap();
 }
@@ -150,12 +177,22 @@ fn fork_beside_children() -> (i32, bool) {
     let daemon_lives = daemon
         .join_timeout(Duration::from_millis(100))
         .is_err_and(|error| error.is_timeout());
-    (if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }, daemon_lives)
+    (
+        if libc::WIFEXITED(status) {
+            libc::WEXITSTATUS(status)
+        } else {
+            -1
+        },
+        daemon_lives,
+    )
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_forked_copy_neither_stops_nor_starts_children() {
-    assert_eq!(fork_beside_children::spawn().unwrap().join().unwrap(), (33, true));
+    assert_eq!(
+        fork_beside_children::spawn().unwrap().join().unwrap(),
+        (33, true)
+    );
 }
 
 /// A fork of a process that has no children yet is as good as any other.
@@ -168,7 +205,11 @@ fn fork_before_children() -> i32 {
         // SAFETY: always allowed.
         unsafe { libc::alarm(10) };
         let joined = answer::spawn().map(|child| child.join().is_ok_and(|answer| answer == 42));
-        std::process::exit(if joined.is_ok_and(|joined| joined) { 33 } else { 34 });
+        std::process::exit(if joined.is_ok_and(|joined| joined) {
+            33
+        } else {
+            34
+        });
     }
     let mut status = 0;
     // SAFETY: a child of this process; `status` is a place for the answer.

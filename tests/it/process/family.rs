@@ -36,7 +36,10 @@ fn stay(habit: Habit) {
 
 #[offspring::worker]
 fn keep_a_child(habit: Habit, daemon: bool) {
-    let child = Builder::new().daemon(daemon).spawn(stay::new(habit)).unwrap();
+    let child = Builder::new()
+        .daemon(daemon)
+        .spawn(stay::new(habit))
+        .unwrap();
     child.join().unwrap();
 }
 
@@ -52,7 +55,9 @@ fn parent_and_grandchild(habit: Habit, daemon: bool) -> (Process<()>, u32) {
 #[track_caller]
 fn gone_within(limit: Duration, pids: &[u32]) {
     let began = Instant::now();
-    eventually("the process is gone", || !pids.iter().any(|&pid| is_running(pid)));
+    eventually("the process is gone", || {
+        !pids.iter().any(|&pid| is_running(pid))
+    });
     assert!(began.elapsed() < limit, "{:?}", began.elapsed());
 }
 
@@ -103,7 +108,10 @@ fn a_child_that_is_stopped_ends_with_its_parent_and_need_not_be_continued() {
 
 #[offspring::test(timeout = "20s")]
 fn a_whole_chain_that_is_stopped_ends_with_its_root() {
-    let mut root = Builder::new().stdout(Stdio::piped()).spawn(chain::new(4)).unwrap();
+    let mut root = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(chain::new(4))
+        .unwrap();
     let mut lines = Lines::of(&mut root);
     let pids = [0; 4].map(|_| lines.pid());
     pids[1..].iter().for_each(|&pid| stop_process(pid));
@@ -121,7 +129,10 @@ fn chain(length: u32) {
 
 #[offspring::test(timeout = "20s")]
 fn a_whole_chain_ends_with_its_root() {
-    let mut root = Builder::new().stdout(Stdio::piped()).spawn(chain::new(4)).unwrap();
+    let mut root = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(chain::new(4))
+        .unwrap();
     let mut lines = Lines::of(&mut root);
     let pids = [0; 4].map(|_| lines.pid());
     assert_eq!(pids[0], root.pid());
@@ -132,7 +143,12 @@ fn a_whole_chain_ends_with_its_root() {
 /// Starts a child on a thread that then ends.
 #[offspring::worker]
 fn start_on_a_thread() -> bool {
-    let child = std::thread::spawn(|| Builder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap());
+    let child = std::thread::spawn(|| {
+        Builder::new()
+            .stdin(Stdio::piped())
+            .spawn(wait_for_stdin::new())
+            .unwrap()
+    });
     let mut child = child.join().unwrap();
     let lives = child
         .join_timeout(Duration::from_millis(100))
@@ -161,7 +177,11 @@ fn a_dropped_handle_leaves_its_child_running() {
     let (stdin, mut lines) = (child.take_stdin(), Lines::of(&mut child));
     let pid = child.pid();
     drop(child);
-    assert!(offspring::active_children().iter().any(|child| child.pid() == pid));
+    assert!(
+        offspring::active_children()
+            .iter()
+            .any(|child| child.pid() == pid)
+    );
     drop(stdin);
     assert_eq!(lines.next().as_deref(), Some("ended"));
 }

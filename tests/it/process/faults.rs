@@ -51,8 +51,14 @@ fn start_script(text: String, timeout: Duration) -> Outcome {
 #[track_caller]
 fn outcome(text: &str, timeout: Duration) -> Outcome {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("TMPDIR", directory.path()).stderr(Stdio::null());
-    let outcome = stage.spawn(start_script::new(text.to_owned(), timeout)).unwrap().join().unwrap();
+    let stage = Builder::new()
+        .env("TMPDIR", directory.path())
+        .stderr(Stdio::null());
+    let outcome = stage
+        .spawn(start_script::new(text.to_owned(), timeout))
+        .unwrap()
+        .join()
+        .unwrap();
     assert_eq!(outcome.after, outcome.before, "{text}");
     assert!(outcome.text.contains("`odd`"), "{}", outcome.text);
     outcome
@@ -78,7 +84,11 @@ fn a_child_that_ends_before_it_is_ready_has_died() {
             "{text}: {}",
             outcome.debug
         );
-        assert!(outcome.took < Duration::from_secs(2), "{text}: {:?}", outcome.took);
+        assert!(
+            outcome.took < Duration::from_secs(2),
+            "{text}: {:?}",
+            outcome.took
+        );
     }
 }
 
@@ -119,16 +129,31 @@ fn a_child_that_answers_nonsense_is_killed_at_once() {
     ] {
         let outcome = outcome(&format!("{text}; exec sleep 1000"), LONG);
         assert_eq!(outcome.kind, "Protocol", "{text}: {}", outcome.debug);
-        assert!(outcome.took < Duration::from_secs(2), "{text}: {:?}", outcome.took);
+        assert!(
+            outcome.took < Duration::from_secs(2),
+            "{text}: {:?}",
+            outcome.took
+        );
     }
 }
 
 #[offspring::test(timeout = "30s")]
 fn a_refusal_of_the_child_is_told_as_it_is() {
     // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`.
-    for (text, kind) in [("\\001", "BinaryMismatch"), ("\\002", "Failed"), ("\\003", "Decode")] {
-        let outcome = outcome(&format!("printf '{text}\\002no' >&0; exec sleep 1000"), LONG);
-        assert!(outcome.kind == kind && outcome.text.ends_with(": no"), "{}", outcome.debug);
+    for (text, kind) in [
+        ("\\001", "BinaryMismatch"),
+        ("\\002", "Failed"),
+        ("\\003", "Decode"),
+    ] {
+        let outcome = outcome(
+            &format!("printf '{text}\\002no' >&0; exec sleep 1000"),
+            LONG,
+        );
+        assert!(
+            outcome.kind == kind && outcome.text.ends_with(": no"),
+            "{}",
+            outcome.debug
+        );
     }
 }
 
@@ -138,21 +163,27 @@ fn start_programs() -> Vec<Result<u32, String>> {
     let own = std::env::current_exe().unwrap();
     let copy = directory.path().join("copy");
     fs::copy(&own, &copy).unwrap();
-    let wrapper = script(directory.path(), &format!("exec nice '{}' \"$@\"", own.display()));
+    let wrapper = script(
+        directory.path(),
+        &format!("exec nice '{}' \"$@\"", own.display()),
+    );
     let forking = directory.path().join("forking");
     fs::create_dir(&forking).unwrap();
     let forking = script(&forking, &format!("'{}' \"$@\"; exit $?", copy.display()));
-    let start = |program: &std::path::Path| match Builder::new().program(program).spawn(answer::new()) {
-        Ok(child) => child.join().map_err(|error| error.to_string()),
-        Err(error) => Err(format!("{error:?}")),
-    };
+    let start =
+        |program: &std::path::Path| match Builder::new().program(program).spawn(answer::new()) {
+            Ok(child) => child.join().map_err(|error| error.to_string()),
+            Err(error) => Err(format!("{error:?}")),
+        };
     // The last is this program too, but not this build: its length is another one.
     let changed = directory.path().join("changed");
     fs::copy(&own, &changed).unwrap();
     let mut file = fs::File::options().append(true).open(&changed).unwrap();
     std::io::Write::write_all(&mut file, b"x").unwrap();
     drop(file);
-    [&own, &copy, &wrapper, &forking, &changed].map(|program| start(program)).to_vec()
+    [&own, &copy, &wrapper, &forking, &changed]
+        .map(|program| start(program))
+        .to_vec()
 }
 
 #[offspring::test(timeout = "30s")]
@@ -171,14 +202,20 @@ fn believe_an_impostor() -> String {
         directory.path(),
         "dd bs=65536 count=1 of=/dev/null 2>/dev/null; printf '\\004' >&0; exit 6",
     );
-    let process = Builder::new().program(program).spawn(answer::new()).unwrap();
+    let process = Builder::new()
+        .program(program)
+        .spawn(answer::new())
+        .unwrap();
     format!("{:?}", process.join().unwrap_err().reason())
 }
 
 /// Who chose the program gets what it does.
 #[offspring::test(timeout = "20s")]
 fn a_program_that_only_says_that_it_started_ends_as_it_ends() {
-    assert_eq!(believe_an_impostor::spawn().unwrap().join().unwrap(), "Some(Exited(6))");
+    assert_eq!(
+        believe_an_impostor::spawn().unwrap().join().unwrap(),
+        "Some(Exited(6))"
+    );
 }
 
 /// Where the secret of a start could be seen by others: command line and environment of a child.
@@ -191,7 +228,11 @@ fn look_at_a_start() -> String {
     );
     let log = directory.path().join("log");
     let stderr = fs::File::create(&log).unwrap();
-    Builder::new().program(program).stderr(stderr).spawn(answer::new()).unwrap_err();
+    Builder::new()
+        .program(program)
+        .stderr(stderr)
+        .spawn(answer::new())
+        .unwrap_err();
     fs::read_to_string(log).unwrap()
 }
 
@@ -199,8 +240,12 @@ fn look_at_a_start() -> String {
 fn nothing_secret_stands_in_arguments_and_environment() {
     let text = look_at_a_start::spawn().unwrap().join().unwrap();
     assert!(text.contains("OFFSPRING_CHILD="), "{text}");
-    let long_number = |word: &str| word.len() >= 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    assert!(!text.split(|c: char| !c.is_alphanumeric()).any(long_number), "{text}");
+    let long_number =
+        |word: &str| word.len() >= 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(
+        !text.split(|c: char| !c.is_alphanumeric()).any(long_number),
+        "{text}"
+    );
 }
 
 /// Writes nonsense to all the sockets that it has, also those that are none of its business, and returns.
@@ -213,7 +258,14 @@ fn speak_nonsense(queue: Queue<usize>, length: usize) -> u32 {
         // Not so much that its own report would wait for room.
         for _ in 0..if length > 1000 { 1 } else { 3 } {
             // SAFETY: at worst no descriptor, or no socket: an error.
-            unsafe { libc::send(fd, bytes.as_ptr().cast(), length, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+            unsafe {
+                libc::send(
+                    fd,
+                    bytes.as_ptr().cast(),
+                    length,
+                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                )
+            };
         }
     }
     9
@@ -222,12 +274,28 @@ fn speak_nonsense(queue: Queue<usize>, length: usize) -> u32 {
 #[offspring::test(timeout = "60s")]
 fn a_child_that_speaks_nonsense_while_it_runs_harms_only_itself() {
     let queue = Queue::unbounded().unwrap();
-    for length in [1, 2, 7, 8, 9, 16, 24, 100, 4096, 32 << 10, (32 << 10) + 1, 100_000] {
+    for length in [
+        1,
+        2,
+        7,
+        8,
+        9,
+        16,
+        24,
+        100,
+        4096,
+        32 << 10,
+        (32 << 10) + 1,
+        100_000,
+    ] {
         let child = speak_nonsense::spawn(queue.clone(), length).unwrap();
         assert_eq!(queue.get().unwrap(), length);
         match child.join() {
             Ok(output) => assert_eq!(output, 9),
-            Err(error) => assert!(matches!(error, JoinError::Output { .. } | JoinError::Ended { .. }), "{error:?}"),
+            Err(error) => assert!(
+                matches!(error, JoinError::Output { .. } | JoinError::Ended { .. }),
+                "{error:?}"
+            ),
         }
         assert_eq!(answer::spawn().unwrap().join().unwrap(), 42, "{length}");
         let polite = put::spawn(queue.clone(), length + 1).unwrap();
@@ -250,7 +318,10 @@ fn start_a_late_child(directory: PathBuf) {
         std::env::current_exe().unwrap().display(),
         directory.join("code").display()
     );
-    let error = Builder::new().program(script(&directory, &text)).spawn(answer::new()).unwrap_err();
+    let error = Builder::new()
+        .program(script(&directory, &text))
+        .spawn(answer::new())
+        .unwrap_err();
     panic!("{error}");
 }
 
@@ -258,8 +329,12 @@ fn start_a_late_child(directory: PathBuf) {
 #[offspring::test(timeout = "20s")]
 fn a_child_whose_parent_died_before_it_was_ready_is_no_main_program() {
     let directory = tempfile::tempdir().unwrap();
-    let builder = Builder::new().env("TMPDIR", directory.path()).stderr(Stdio::piped());
-    let mut stage = builder.spawn(start_a_late_child::new(directory.path().to_owned())).unwrap();
+    let builder = Builder::new()
+        .env("TMPDIR", directory.path())
+        .stderr(Stdio::piped());
+    let mut stage = builder
+        .spawn(start_a_late_child::new(directory.path().to_owned()))
+        .unwrap();
     let mut lines = BufReader::new(stage.take_stderr().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     stage.kill();

@@ -35,7 +35,8 @@ fn finish(program: &mut Command) -> Output {
     // A process that another test is about to start may still hold the copy open for writing.
     eventually("nobody writes the program", || {
         let started = program.output();
-        let busy = matches!(&started, Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy);
+        let busy =
+            matches!(&started, Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy);
         output = (!busy).then_some(started);
         !busy
     });
@@ -87,7 +88,10 @@ fn inner_run_by_the_loader() {
         let began = Instant::now();
         let error = answer::spawn().unwrap_err();
         assert!(
-            matches!(error, SpawnError::Died { .. } | SpawnError::BinaryMismatch { .. }),
+            matches!(
+                error,
+                SpawnError::Died { .. } | SpawnError::BinaryMismatch { .. }
+            ),
             "{error:?}"
         );
         assert!(began.elapsed() < Duration::from_secs(5));
@@ -104,7 +108,11 @@ fn a_program_that_the_loader_was_asked_to_run_gets_an_error_in_time() {
             Command::new(loader)
                 .arg(binary())
                 .args(inner.get_args())
-                .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))),
+                .envs(
+                    inner
+                        .get_envs()
+                        .filter_map(|(name, value)| Some((name, value?))),
+                ),
         );
     }
 }
@@ -117,7 +125,11 @@ fn inner_without_init() {
         return;
     }
     let log = std::env::var("OFFSPRING_TEST_LOG").unwrap();
-    let mut log = fs::File::options().append(true).create(true).open(log).unwrap();
+    let mut log = fs::File::options()
+        .append(true)
+        .create(true)
+        .open(log)
+        .unwrap();
     std::io::Write::write_all(&mut log, b"ran\n").unwrap();
     for _ in 0..3 {
         let error = answer::spawn().unwrap_err();
@@ -131,7 +143,10 @@ fn inner_without_init() {
 fn without_init_nothing_is_started() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
-    passes(inner_program(&binary(), "process::image::inner_without_init").env("OFFSPRING_TEST_LOG", &log));
+    passes(
+        inner_program(&binary(), "process::image::inner_without_init")
+            .env("OFFSPRING_TEST_LOG", &log),
+    );
     assert_eq!(fs::read_to_string(&log).unwrap(), "ran\n");
 }
 
@@ -139,12 +154,22 @@ fn without_init_nothing_is_started() {
 #[offspring::worker]
 fn start_what_never_inits(directory: std::path::PathBuf) -> String {
     let inner = inner_program(&binary(), "process::image::inner_without_init");
-    let arguments: Vec<_> = inner.get_args().map(|argument| argument.to_str().unwrap()).collect();
-    let text = format!("exec '{}' {} >/dev/null 2>&1", binary().display(), arguments.join(" "));
+    let arguments: Vec<_> = inner
+        .get_args()
+        .map(|argument| argument.to_str().unwrap())
+        .collect();
+    let text = format!(
+        "exec '{}' {} >/dev/null 2>&1",
+        binary().display(),
+        arguments.join(" ")
+    );
     let builder = Builder::new()
         .env("OFFSPRING_TEST_INNER", "1")
         .env("OFFSPRING_TEST_LOG", directory.join("log"));
-    let error = builder.program(script(&directory, &text)).spawn(answer::new()).unwrap_err();
+    let error = builder
+        .program(script(&directory, &text))
+        .spawn(answer::new())
+        .unwrap_err();
     format!("{error:?}: {error}")
 }
 
@@ -152,9 +177,18 @@ fn start_what_never_inits(directory: std::path::PathBuf) -> String {
 #[offspring::test(timeout = "20s")]
 fn a_child_that_never_reaches_init_starts_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let error = start_what_never_inits::spawn(directory.path().to_owned()).unwrap().join().unwrap();
-    assert!(error.starts_with("Died") && error.contains("offspring::init()"), "{error}");
-    assert_eq!(fs::read_to_string(directory.path().join("log")).unwrap(), "ran\n");
+    let error = start_what_never_inits::spawn(directory.path().to_owned())
+        .unwrap()
+        .join()
+        .unwrap();
+    assert!(
+        error.starts_with("Died") && error.contains("offspring::init()"),
+        "{error}"
+    );
+    assert_eq!(
+        fs::read_to_string(directory.path().join("log")).unwrap(),
+        "ran\n"
+    );
 }
 
 /// Workers whose names depend on the environment, so that this binary can have mistakes that a program has
@@ -191,12 +225,20 @@ worker_named_by_environment! { Two }
 fn inner_with_duplicates() {
     if is_inner() {
         for error in [One.spawn().unwrap_err(), answer::spawn().unwrap_err()] {
-            let SpawnError::DuplicateWorker { name, first, second } = &error else {
+            let SpawnError::DuplicateWorker {
+                name,
+                first,
+                second,
+            } = &error
+            else {
                 panic!("{error:?}")
             };
             assert_eq!(*name, "the same name");
             assert!(
-                first != second && [first, second].iter().all(|place| place.contains("process/image.rs:")),
+                first != second
+                    && [first, second]
+                        .iter()
+                        .all(|place| place.contains("process/image.rs:")),
                 "{error}"
             );
         }
@@ -205,14 +247,26 @@ fn inner_with_duplicates() {
 
 #[offspring::test(timeout = "20s")]
 fn two_workers_of_one_name_are_an_error_of_every_start() {
-    passes(inner_program(&binary(), "process::image::inner_with_duplicates").env("OFFSPRING_TEST_NAMES", "same"));
+    passes(
+        inner_program(&binary(), "process::image::inner_with_duplicates")
+            .env("OFFSPRING_TEST_NAMES", "same"),
+    );
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_the_child_does_not_know_is_named() {
-    let error = Builder::new().env("OFFSPRING_TEST_NAMES", "other").spawn(One).unwrap_err();
-    assert!(matches!(error, SpawnError::BinaryMismatch { .. }), "{error:?}");
-    assert!(error.to_string().contains("worker `One` is not registered"), "{error}");
+    let error = Builder::new()
+        .env("OFFSPRING_TEST_NAMES", "other")
+        .spawn(One)
+        .unwrap_err();
+    assert!(
+        matches!(error, SpawnError::BinaryMismatch { .. }),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("worker `One` is not registered"),
+        "{error}"
+    );
     One.spawn().unwrap().join().unwrap();
     Two.spawn().unwrap().join().unwrap();
 }
@@ -234,7 +288,10 @@ fn a_worker_that_is_not_registered_is_not_started() {
         matches!(error, SpawnError::NotRegistered { worker } if worker.ends_with("Unregistered")),
         "{error:?}"
     );
-    assert!(error.to_string().contains("offspring::register!("), "{error}");
+    assert!(
+        error.to_string().contains("offspring::register!("),
+        "{error}"
+    );
 }
 
 #[offspring::test]
@@ -248,5 +305,8 @@ fn inner_leave_a_child() {
 /// What a test leaves running, as one that failed in the middle does, must not keep the harness from its end.
 #[offspring::test(timeout = "20s")]
 fn a_test_harness_waits_for_no_child() {
-    passes(&mut inner_program(&binary(), "process::image::inner_leave_a_child"));
+    passes(&mut inner_program(
+        &binary(),
+        "process::image::inner_leave_a_child",
+    ));
 }

@@ -15,8 +15,17 @@ fn start_one() -> u32 {
 fn a_useless_tmpdir_does_no_harm() {
     let long = format!("/tmp/{}", "long/".repeat(40));
     // Not there; not to be written to, even by root; too long for a socket; no directory; relative; empty.
-    for directory in ["/nowhere/at/all", "/proc/self", long.as_str(), "/dev/null", "relative", ""] {
-        let stage = Builder::new().env("TMPDIR", directory).spawn(start_one::new());
+    for directory in [
+        "/nowhere/at/all",
+        "/proc/self",
+        long.as_str(),
+        "/dev/null",
+        "relative",
+        "",
+    ] {
+        let stage = Builder::new()
+            .env("TMPDIR", directory)
+            .spawn(start_one::new());
         assert_eq!(stage.unwrap().join().unwrap(), 42, "{directory}");
     }
 }
@@ -45,7 +54,10 @@ fn limit(resource: libc::__rlimit_resource_t, value: Option<usize>) {
 #[offspring::worker]
 fn start_with_few_descriptors(length: usize) -> (Vec<String>, Census, Census) {
     let child = || {
-        let builder = Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let builder = Builder::new()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         builder.spawn(reversed::new("x".repeat(length)))
     };
     child().unwrap().join().unwrap();
@@ -97,10 +109,18 @@ fn without_descriptors_a_start_is_an_error_and_works_again_later() {
 
 fn sweep_descriptors(length: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("TMPDIR", directory.path()).stderr(Stdio::piped());
-    let mut stage = stage.spawn(start_with_few_descriptors::new(length)).unwrap();
+    let stage = Builder::new()
+        .env("TMPDIR", directory.path())
+        .stderr(Stdio::piped());
+    let mut stage = stage
+        .spawn(start_with_few_descriptors::new(length))
+        .unwrap();
     let mut printed = String::new();
-    stage.take_stderr().unwrap().read_to_string(&mut printed).unwrap();
+    stage
+        .take_stderr()
+        .unwrap()
+        .read_to_string(&mut printed)
+        .unwrap();
     let (errors, before, after) = stage.join().unwrap();
     // ipc-channel panics where descriptors are short; nobody but us has to know.
     assert_eq!(printed, "");
@@ -108,7 +128,9 @@ fn sweep_descriptors(length: usize) {
     assert!(errors.len() > 5, "the scene is set: {errors:?}");
     for error in &errors {
         assert!(
-            error.starts_with("Io (") || error.starts_with("Failed (") || error.starts_with("join: Output"),
+            error.starts_with("Io (")
+                || error.starts_with("Failed (")
+                || error.starts_with("join: Output"),
             "{error}"
         );
     }
@@ -139,9 +161,14 @@ fn start_with_few_processes() -> Option<[String; 2]> {
 #[offspring::test(timeout = "20s")]
 fn without_processes_a_start_is_an_error_and_works_again_later() {
     // Only root can become somebody else.
-    let stage = Builder::new().env("TMPDIR", "/tmp").spawn(start_with_few_processes::new());
+    let stage = Builder::new()
+        .env("TMPDIR", "/tmp")
+        .spawn(start_with_few_processes::new());
     if let Some([refused, later]) = stage.unwrap().join().unwrap() {
-        assert!(refused.starts_with("Err(Io (") && refused.contains("os error 11"), "{refused}");
+        assert!(
+            refused.starts_with("Err(Io (") && refused.contains("os error 11"),
+            "{refused}"
+        );
         assert_eq!(later, "Ok(42)");
     }
 }

@@ -25,11 +25,24 @@ fn a_worker_whose_allocation_fails_is_told_to_have_aborted() {
     let mut child = builder.spawn(take_memory::new(2000)).unwrap();
     drop(child.take_stdin());
     let mut text = String::new();
-    child.take_stderr().unwrap().read_to_string(&mut text).unwrap();
-    assert!(text.contains("memory allocation of 1048576 bytes failed"), "{text}");
+    child
+        .take_stderr()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(
+        text.contains("memory allocation of 1048576 bytes failed"),
+        "{text}"
+    );
     let error = child.join().unwrap_err();
     assert!(
-        matches!(error.reason(), Some(ExitReason::Signaled { signal: libc::SIGABRT, .. })),
+        matches!(
+            error.reason(),
+            Some(ExitReason::Signaled {
+                signal: libc::SIGABRT,
+                ..
+            })
+        ),
         "{error}"
     );
 }
@@ -40,7 +53,10 @@ struct Group(PathBuf);
 impl Group {
     fn new(bytes: u64) -> std::io::Result<Group> {
         let name = format!("offspring-test-{}", std::process::id());
-        let (old, new) = (PathBuf::from("/sys/fs/cgroup/memory"), PathBuf::from("/sys/fs/cgroup"));
+        let (old, new) = (
+            PathBuf::from("/sys/fs/cgroup/memory"),
+            PathBuf::from("/sys/fs/cgroup"),
+        );
         let (place, limit) = if old.exists() {
             (old, "memory.limit_in_bytes")
         } else {
@@ -68,8 +84,12 @@ impl Drop for Group {
 /// The system kills it then, as it does when a whole machine has no memory left.
 #[offspring::test(timeout = "30s")]
 fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
-    let mut child = Builder::new().stdin(Stdio::piped()).spawn(take_memory::new(400)).unwrap();
-    let group = match Group::new(100 << 20).and_then(|group| group.add(child.pid()).map(|()| group)) {
+    let mut child = Builder::new()
+        .stdin(Stdio::piped())
+        .spawn(take_memory::new(400))
+        .unwrap();
+    let group = match Group::new(100 << 20).and_then(|group| group.add(child.pid()).map(|()| group))
+    {
         Ok(group) => group,
         Err(error) => {
             child.kill();
@@ -79,7 +99,11 @@ fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
     };
     child.take_stdin().unwrap().flush().unwrap();
     let error = child.join_timeout(Duration::from_secs(20)).unwrap_err();
-    assert_eq!(child.exit_status().unwrap().code(), Some(-libc::SIGKILL), "{error}");
+    assert_eq!(
+        child.exit_status().unwrap().code(),
+        Some(-libc::SIGKILL),
+        "{error}"
+    );
     assert!(error.to_string().contains("for want of memory"), "{error}");
     drop(group);
 }
@@ -89,9 +113,11 @@ fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
 fn start_with_little_memory() -> Vec<(u64, String, Duration)> {
     let start = |megabytes: u64| {
         let began = Instant::now();
-        let builder = Builder::new()
-            .stderr(Stdio::null())
-            .rlimit(Resource::AddressSpace, megabytes << 20, megabytes << 20);
+        let builder = Builder::new().stderr(Stdio::null()).rlimit(
+            Resource::AddressSpace,
+            megabytes << 20,
+            megabytes << 20,
+        );
         let outcome = match builder.spawn(answer::new()) {
             Ok(child) => format!("{:?}", child.join()),
             Err(error) => format!("{error:?}"),
@@ -107,11 +133,20 @@ fn start_with_little_memory() -> Vec<(u64, String, Duration)> {
 #[offspring::test(timeout = "60s")]
 fn with_too_little_memory_a_start_is_an_error_in_time() {
     let outcomes = start_with_little_memory::spawn().unwrap().join().unwrap();
-    assert!(outcomes.iter().any(|(_, outcome, _)| outcome == "Ok(42)"), "{outcomes:?}");
+    assert!(
+        outcomes.iter().any(|(_, outcome, _)| outcome == "Ok(42)"),
+        "{outcomes:?}"
+    );
     for (megabytes, outcome, took) in &outcomes {
         let expected = ["Ok(42)", "Died (", "Failed (", "Io (", "Err(Ended"];
-        assert!(expected.iter().any(|start| outcome.starts_with(start)), "{megabytes}: {outcome}");
-        assert!(*took < Duration::from_secs(5), "{megabytes}: {outcome} {took:?}");
+        assert!(
+            expected.iter().any(|start| outcome.starts_with(start)),
+            "{megabytes}: {outcome}"
+        );
+        assert!(
+            *took < Duration::from_secs(5),
+            "{megabytes}: {outcome} {took:?}"
+        );
     }
     assert!(
         outcomes[0].1.starts_with("Died (") || outcomes[0].1.starts_with("Io ("),

@@ -60,12 +60,19 @@ fn a_process_has_its_name_before_anything_else_happens() {
     // SAFETY: the call writes two descriptors, which nobody else owns.
     let (ours, theirs) = unsafe {
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-        assert_eq!(libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()), 0);
+        assert_eq!(
+            libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()),
+            0
+        );
         let own = |fd| <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd);
         (own(ends[0]), own(ends[1]))
     };
     let mut command = inner_program(&binary(), "process::names::inner_of_nobody");
-    let mut child = command.env("OFFSPRING_CHILD", "early bird").stdin(theirs).spawn().unwrap();
+    let mut child = command
+        .env("OFFSPRING_CHILD", "early bird")
+        .stdin(theirs)
+        .spawn()
+        .unwrap();
     eventually("it has its name", || comm(child.id()) == "early bird");
     drop((command, ours));
     // Its parent is gone, as far as it can tell.

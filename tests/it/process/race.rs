@@ -9,7 +9,9 @@ use super::stage::{Census, answer, sleeper};
 use crate::support::eventually;
 
 fn rounds() -> u32 {
-    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number"))
+    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| {
+        rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")
+    })
 }
 
 /// One life of one child. What it gives must be so whatever happens beside it.
@@ -22,7 +24,10 @@ fn live(kind: u32) {
                 scope.spawn(|| child.kill());
                 scope.spawn(|| child.terminate());
                 let reason = child.join().unwrap_err().reason().cloned();
-                assert!(matches!(reason, Some(ExitReason::Killed { .. })), "{reason:?}");
+                assert!(
+                    matches!(reason, Some(ExitReason::Killed { .. })),
+                    "{reason:?}"
+                );
             });
         }
         2 => drop(answer::spawn().unwrap()),
@@ -86,7 +91,14 @@ fn lives_on_many_threads_do_not_disturb_each_other() {
 fn multiply(deep: bool) {
     loop {
         let children: Vec<Process<()>> = (0..3)
-            .map(|n| if deep && n == 0 { multiply::spawn(false) } else { sleeper::spawn() }.unwrap())
+            .map(|n| {
+                if deep && n == 0 {
+                    multiply::spawn(false)
+                } else {
+                    sleeper::spawn()
+                }
+                .unwrap()
+            })
             .collect();
         children.iter().for_each(Process::kill);
     }
@@ -95,8 +107,13 @@ fn multiply(deep: bool) {
 /// Whether a process runs with this in its environment.
 fn anybody_has(mark: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let mut environments = processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
-    environments.any(|environment| environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()))
+    let mut environments =
+        processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
+    environments.any(|environment| {
+        environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == mark.as_bytes())
+    })
 }
 
 #[offspring::test(timeout = "600s")]
@@ -104,13 +121,21 @@ fn a_parent_killed_at_any_instant_leaves_nobody_behind() {
     for round in 0..2 * rounds() {
         let mark = format!("{}-{round}", std::process::id());
         let directory = tempfile::tempdir().unwrap();
-        let builder = Builder::new().env("OFFSPRING_TEST_MARK", &mark).env("TMPDIR", directory.path());
+        let builder = Builder::new()
+            .env("OFFSPRING_TEST_MARK", &mark)
+            .env("TMPDIR", directory.path());
         let stage = builder.spawn(multiply::new(true)).unwrap();
         // Another instant of a start each time, which takes some milliseconds.
         std::thread::sleep(Duration::from_micros(700) * (round % 40));
         stage.kill();
         stage.join().unwrap_err();
-        eventually("the whole family is gone", || !anybody_has(&format!("OFFSPRING_TEST_MARK={mark}")));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "directories of starts are left");
+        eventually("the whole family is gone", || {
+            !anybody_has(&format!("OFFSPRING_TEST_MARK={mark}"))
+        });
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            0,
+            "directories of starts are left"
+        );
     }
 }

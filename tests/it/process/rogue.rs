@@ -24,7 +24,11 @@ impl Notes {
         // SAFETY: a text that ends with a NUL.
         let notes = unsafe { Notes(libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC)) };
         // SAFETY: as above.
-        assert!(unsafe { libc::inotify_add_watch(notes.0, path.as_ptr(), libc::IN_CREATE | libc::IN_MOVED_TO) } >= 0);
+        assert!(
+            unsafe {
+                libc::inotify_add_watch(notes.0, path.as_ptr(), libc::IN_CREATE | libc::IN_MOVED_TO)
+            } >= 0
+        );
         notes
     }
 
@@ -58,7 +62,9 @@ fn echo(text: String) -> String {
 #[offspring::test(timeout = "30s")]
 fn a_start_makes_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("TMPDIR", directory.path()).spawn(start_under_eyes::new());
+    let stage = Builder::new()
+        .env("TMPDIR", directory.path())
+        .spawn(start_under_eyes::new());
     let (by_starts, by_hand) = stage.unwrap().join().unwrap();
     assert_eq!(by_starts, "");
     assert!(by_hand.contains("by hand"), "{by_hand}");
@@ -73,7 +79,9 @@ fn is_root() -> bool {
 fn public_copy() -> ([tempfile::TempDir; 2], PathBuf, PathBuf) {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     // On another file system than the binary, where there is one.
-    let elsewhere = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir_in("/tmp")).unwrap();
+    let elsewhere = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir_in("/tmp"))
+        .unwrap();
     let (copy, temporary) = (directory.path().join("copy"), elsewhere.path().join("t"));
     fs::copy(binary(), &copy).unwrap();
     fs::create_dir(&temporary).unwrap();
@@ -98,7 +106,9 @@ fn another_user_than_root_can_start_processes() {
     }
     let (_directories, copy, temporary) = public_copy();
     let mut tests = Command::new("sh");
-    tests.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(&copy);
+    tests
+        .args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""])
+        .arg(&copy);
     tests.args([
         "process::limits",
         "process::start",
@@ -107,9 +117,22 @@ fn another_user_than_root_can_start_processes() {
         "process::stop::",
     ]);
     tests.arg("--test-threads=2");
-    tests.uid(NOBODY).gid(NOBODY).current_dir("/").env("TMPDIR", &temporary);
+    tests
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .current_dir("/")
+        .env("TMPDIR", &temporary);
     let output = tests.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("0 failed"), "{text}");
-    assert!(text.lines().filter(|line| line.ends_with(" ... ok")).count() > 50, "{text}");
+    assert!(
+        output.status.success() && text.contains("0 failed"),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .filter(|line| line.ends_with(" ... ok"))
+            .count()
+            > 50,
+        "{text}"
+    );
 }

@@ -16,7 +16,15 @@ fn own_mounts() -> Result<(), String> {
     }
     let flags = libc::MS_REC | libc::MS_PRIVATE;
     // SAFETY: two texts that end with a NUL; null stands for what this kind of mount does not need.
-    match unsafe { libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), flags, std::ptr::null()) } {
+    match unsafe {
+        libc::mount(
+            c"none".as_ptr(),
+            c"/".as_ptr(),
+            std::ptr::null(),
+            flags,
+            std::ptr::null(),
+        )
+    } {
         0 => Ok(()),
         _ => refused("no private mounts"),
     }
@@ -24,7 +32,10 @@ fn own_mounts() -> Result<(), String> {
 
 /// Nothing but room for so many files, its own root among them.
 fn cover(place: &Path, files: u32) {
-    let (place, options) = (c_text(place), CString::new(format!("size=1m,nr_inodes={files}")).unwrap());
+    let (place, options) = (
+        c_text(place),
+        CString::new(format!("size=1m,nr_inodes={files}")).unwrap(),
+    );
     let kind = c"tmpfs".as_ptr();
     // SAFETY: texts that end with a NUL.
     let outcome = unsafe { libc::mount(kind, place.as_ptr(), kind, 0, options.as_ptr().cast()) };
@@ -33,7 +44,10 @@ fn cover(place: &Path, files: u32) {
 
 fn uncover(place: &Path) {
     // SAFETY: a text that ends with a NUL.
-    assert_eq!(unsafe { libc::umount2(c_text(place).as_ptr(), libc::MNT_DETACH) }, 0);
+    assert_eq!(
+        unsafe { libc::umount2(c_text(place).as_ptr(), libc::MNT_DETACH) },
+        0
+    );
 }
 
 fn c_text(path: &Path) -> CString {
@@ -51,7 +65,10 @@ fn start_in_little_room(places: Vec<PathBuf>) -> Result<Vec<(String, usize)>, St
             Ok(child) => format!("{:?}", child.join()),
             Err(error) => format!("{error:?}"),
         };
-        let left = places.iter().map(|place| std::fs::read_dir(place).unwrap().count()).sum();
+        let left = places
+            .iter()
+            .map(|place| std::fs::read_dir(place).unwrap().count())
+            .sum();
         places.iter().rev().for_each(|place| uncover(place));
         (outcome, left)
     };
@@ -61,7 +78,9 @@ fn start_in_little_room(places: Vec<PathBuf>) -> Result<Vec<(String, usize)>, St
 /// Gives the outcomes, unless this system allows no such scene.
 fn outcomes(places: &[&Path], directory: &Path) -> Option<Vec<String>> {
     let places = places.iter().map(|place| place.to_path_buf()).collect();
-    let stage = Builder::new().env("TMPDIR", directory).spawn(start_in_little_room::new(places));
+    let stage = Builder::new()
+        .env("TMPDIR", directory)
+        .spawn(start_in_little_room::new(places));
     match stage.unwrap().join().unwrap() {
         Ok(outcomes) => {
             assert!(outcomes.iter().all(|(_, left)| *left == 0), "{outcomes:?}");

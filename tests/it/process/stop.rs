@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, GetTimeoutError, JoinableQueue, KillCause, Process, Queue, Stdio};
+use offspring::{
+    Builder, ExitReason, GetTimeoutError, JoinableQueue, KillCause, Process, Queue, Stdio,
+};
 
 use super::signals::stop_process;
 use super::stage::{FOREVER, Lines, sleeper};
@@ -41,7 +43,10 @@ fn work_in_rounds() -> (bool, u64) {
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_looks_returns_what_it_has() {
-    let mut child = Builder::new().stdout(Stdio::piped()).spawn(work_in_rounds::new()).unwrap();
+    let mut child = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(work_in_rounds::new())
+        .unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.stop(PATIENT);
     let (before, rounds) = child.join_timeout(SLACK).unwrap();
@@ -68,7 +73,10 @@ fn wait_in_every_way() -> (bool, bool, Duration) {
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_waits_is_woken() {
-    let mut child = Builder::new().stdout(Stdio::piped()).spawn(wait_in_every_way::new()).unwrap();
+    let mut child = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(wait_in_every_way::new())
+        .unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.stop(PATIENT);
     let (early, late, waited) = child.join_timeout(SLACK).unwrap();
@@ -100,7 +108,10 @@ fn ignore_sigterm() {
 
 #[offspring::test(timeout = "20s")]
 fn after_another_grace_comes_sigkill() {
-    let mut child = Builder::new().stdout(Stdio::piped()).spawn(ignore_sigterm::new()).unwrap();
+    let mut child = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(ignore_sigterm::new())
+        .unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     let began = Instant::now();
     child.stop(SHORT);
@@ -132,7 +143,12 @@ fn many_stop_in_the_time_of_one() {
 
 #[offspring::test(timeout = "20s")]
 fn the_sooner_end_of_two_graces_counts() {
-    for graces in [[Duration::MAX, SHORT], [PATIENT, SHORT], [SHORT, PATIENT], [SHORT, Duration::MAX]] {
+    for graces in [
+        [Duration::MAX, SHORT],
+        [PATIENT, SHORT],
+        [SHORT, PATIENT],
+        [SHORT, Duration::MAX],
+    ] {
         let child = sleeper::spawn().unwrap();
         let began = Instant::now();
         graces.iter().for_each(|grace| child.stop(*grace));
@@ -184,9 +200,15 @@ fn take_one(jobs: JoinableQueue<u32>) {
 fn a_worker_that_waits_for_an_item_ends_after_the_grace_and_its_items_stay() {
     let jobs = JoinableQueue::unbounded().unwrap();
     jobs.put(7).unwrap();
-    let mut child = Builder::new().stdout(Stdio::piped()).spawn(take_one::new(jobs.clone())).unwrap();
+    let mut child = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(take_one::new(jobs.clone()))
+        .unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("took"));
-    assert!(matches!(jobs.get_timeout(SHORT), Err(GetTimeoutError::Timeout)));
+    assert!(matches!(
+        jobs.get_timeout(SHORT),
+        Err(GetTimeoutError::Timeout)
+    ));
     child.stop(SHORT);
     assert_eq!(reason_of(&child), stopped_by(libc::SIGTERM));
     assert_eq!(*jobs.get_timeout(SLACK).unwrap(), 7);
@@ -201,7 +223,10 @@ fn nobody_asks_the_program_itself() {
 /// Ends, with a child that has to be stopped against its will.
 #[offspring::worker]
 fn end_while_a_child_stops() {
-    let mut child = Builder::new().stdout(Stdio::piped()).spawn(ignore_sigterm::new()).unwrap();
+    let mut child = Builder::new()
+        .stdout(Stdio::piped())
+        .spawn(ignore_sigterm::new())
+        .unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.stop(SHORT);
 }

@@ -25,16 +25,28 @@ struct Terminal {
 impl Terminal {
     fn run(test: &str) -> Terminal {
         // Opened by name, so that no child of another test gets them.
-        let master = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+        let master = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/ptmx")
+            .unwrap();
         let mut name = [0; 64];
         // SAFETY: an open descriptor, and a place of the length that is given.
         unsafe {
             assert_eq!(libc::unlockpt(master.as_raw_fd()), 0);
-            assert_eq!(libc::ptsname_r(master.as_raw_fd(), name.as_mut_ptr().cast(), name.len()), 0);
+            assert_eq!(
+                libc::ptsname_r(master.as_raw_fd(), name.as_mut_ptr().cast(), name.len()),
+                0
+            );
         }
         let name = CStr::from_bytes_until_nul(&name).unwrap().to_str().unwrap();
         let mut options = File::options();
-        let slave = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
+        let slave = options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(name)
+            .unwrap();
         do_not_echo(&slave);
         let mut command = inner_program(&binary(), test);
         let end = || slave.try_clone().unwrap();
@@ -59,7 +71,9 @@ impl Terminal {
     }
 
     fn pids(&mut self, count: usize) -> Vec<u32> {
-        (0..count).map(|_| self.line("pid").parse().unwrap()).collect()
+        (0..count)
+            .map(|_| self.line("pid").parse().unwrap())
+            .collect()
     }
 
     fn interrupt(&mut self) {
@@ -70,7 +84,11 @@ impl Terminal {
     fn finish(mut self) -> (String, ExitStatus) {
         let mut text = String::new();
         // The system's word for the end is an error.
-        while self.screen.read_line(&mut text).is_ok_and(|count| count > 0) {}
+        while self
+            .screen
+            .read_line(&mut text)
+            .is_ok_and(|count| count > 0)
+        {}
         (text, self.program.wait().unwrap())
     }
 }
@@ -82,7 +100,10 @@ fn do_not_echo(terminal: &File) {
         let mut settings = std::mem::zeroed();
         assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &mut settings), 0);
         settings.c_lflag &= !libc::ECHO;
-        assert_eq!(libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &settings), 0);
+        assert_eq!(
+            libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &settings),
+            0
+        );
     }
 }
 
@@ -120,7 +141,8 @@ fn inner_family() {
     if is_inner() {
         // Behind what the harness has written without an end of line.
         println!();
-        let _children: Vec<Process<()>> = (0..4).map(|_| stay::spawn(false, true).unwrap()).collect();
+        let _children: Vec<Process<()>> =
+            (0..4).map(|_| stay::spawn(false, true).unwrap()).collect();
         std::thread::sleep(FOREVER);
     }
 }
@@ -163,7 +185,13 @@ fn inner_decider() {
         wait_for_interrupt();
         assert_eq!(own.join().unwrap(), "handled");
         // Neither a call that sleeps nor a process that waits has seen anything.
-        assert!(stay.is_alive() && asked.join_timeout(Duration::from_millis(200)).unwrap_err().is_timeout());
+        assert!(
+            stay.is_alive()
+                && asked
+                    .join_timeout(Duration::from_millis(200))
+                    .unwrap_err()
+                    .is_timeout()
+        );
         println!("deciding");
         asked.stop(FOREVER);
         assert_eq!(asked.join().unwrap(), 5);

@@ -46,7 +46,10 @@ fn a_producer_that_lives_keeps_the_queue_open_and_its_death_ends_it() {
     let holder = hold::spawn(queue.clone(), ready.clone()).unwrap();
     ready.get().unwrap();
     assert_eq!(queue.get().unwrap(), 7);
-    assert!(matches!(queue.get_timeout(SHORT), Err(GetTimeoutError::Timeout)));
+    assert!(matches!(
+        queue.get_timeout(SHORT),
+        Err(GetTimeoutError::Timeout)
+    ));
     holder.kill();
     assert!(matches!(queue.get(), Err(GetError::Abandoned)));
     // That was said of this moment only: with a new producer it goes on.
@@ -85,7 +88,10 @@ fn a_put_into_a_full_queue_is_told_when_the_last_consumer_is_gone() {
 
 #[offspring::worker]
 fn fill_up(queue: Queue<u64>) -> String {
-    (0..).find_map(|n| queue.put(n).err()).expect("it gets full").to_string()
+    (0..)
+        .find_map(|n| queue.put(n).err())
+        .expect("it gets full")
+        .to_string()
 }
 
 #[offspring::test(timeout = "20s")]
@@ -137,7 +143,10 @@ fn closing_gives_the_rest_and_then_ends() {
     assert_eq!(queue.get().unwrap(), 1);
     assert_eq!(queue.try_get().unwrap(), 2);
     assert!(matches!(queue.get(), Err(GetError::Closed)));
-    assert!(matches!(queue.try_get(), Err(TryGetError::Failed(GetError::Closed))));
+    assert!(matches!(
+        queue.try_get(),
+        Err(TryGetError::Failed(GetError::Closed))
+    ));
 }
 
 #[offspring::worker]
@@ -156,7 +165,11 @@ fn another_process_closes_it_for_all_behind_its_own_items() {
 }
 
 #[offspring::worker]
-fn use_of_the_parents(queue: Queue<u64>, jobs: JoinableQueue<u64>, report: offspring::Sender<String>) {
+fn use_of_the_parents(
+    queue: Queue<u64>,
+    jobs: JoinableQueue<u64>,
+    report: offspring::Sender<String>,
+) {
     queue.put(1).expect("the owner lives");
     let owner_gone = queue.get().unwrap_err();
     let put = loop {
@@ -166,7 +179,9 @@ fn use_of_the_parents(queue: Queue<u64>, jobs: JoinableQueue<u64>, report: offsp
         }
     };
     let join = jobs.join().unwrap_err();
-    report.send(format!("{owner_gone:?} {put:?} {join:?}")).expect("the test reads");
+    report
+        .send(format!("{owner_gone:?} {put:?} {join:?}"))
+        .expect("the test reads");
 }
 
 #[derive(Serialize, Deserialize)]
@@ -177,7 +192,10 @@ struct Handles {
 
 #[offspring::worker]
 fn own(handles: Queue<Handles>, told: Queue<u64>) {
-    let (queue, jobs) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
+    let (queue, jobs) = (
+        Queue::unbounded().unwrap(),
+        JoinableQueue::unbounded().unwrap(),
+    );
     jobs.put(1).unwrap();
     handles
         .put(Handles {
@@ -201,7 +219,10 @@ fn when_the_owner_dies_every_handle_says_so() {
     // The owner has got the item that the user put first, so the user waits in `get`.
     assert_eq!(told.get().unwrap(), 1);
     owner.kill();
-    assert_eq!(reports.recv().unwrap(), "Disconnected Disconnected(\"..\") Disconnected");
+    assert_eq!(
+        reports.recv().unwrap(),
+        "Disconnected Disconnected(\"..\") Disconnected"
+    );
     user.join().unwrap();
     assert!(matches!(queue.get(), Err(GetError::Disconnected)));
     assert!(queue.is_closed());

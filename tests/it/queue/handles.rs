@@ -12,7 +12,10 @@ struct Request {
 #[offspring::worker]
 fn serve(requests: Queue<Request>) {
     for request in &requests {
-        request.reply.put(request.number * 2).expect("the client waits");
+        request
+            .reply
+            .put(request.number * 2)
+            .expect("the client waits");
     }
 }
 
@@ -36,7 +39,10 @@ fn handles_travel_inside_items() {
 
 #[offspring::test(timeout = "20s")]
 fn a_handle_that_comes_home_is_the_queue_itself() {
-    let (queues, inner) = (Queue::unbounded().unwrap(), Queue::<u64>::unbounded().unwrap());
+    let (queues, inner) = (
+        Queue::unbounded().unwrap(),
+        Queue::<u64>::unbounded().unwrap(),
+    );
     queues.put(inner.clone()).unwrap();
     let home = queues.get().unwrap();
     home.put(4).unwrap();
@@ -95,5 +101,8 @@ fn a_handle_of_another_item_type_is_refused() {
 fn a_queue_is_debug() {
     let queue = Queue::<u64>::unbounded().unwrap();
     let text = format!("{queue:?}");
-    assert!(text.contains("u64") && text.contains("owner: true"), "{text}");
+    assert!(
+        text.contains("u64") && text.contains("owner: true"),
+        "{text}"
+    );
 }

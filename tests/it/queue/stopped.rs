@@ -93,14 +93,23 @@ fn stopped_owner(attach: bool) -> (Stopped<()>, Handles) {
 #[offspring::test(timeout = "60s")]
 fn every_timeout_holds_while_the_owner_is_stopped() {
     let (_owner, all) = stopped_owner(true);
-    takes(TIME, || assert!(all.small.get_timeout(TIME).unwrap_err().is_timeout()));
-    takes(TIME, || assert!(all.jobs.get_timeout(TIME).unwrap_err().is_timeout()));
+    takes(TIME, || {
+        assert!(all.small.get_timeout(TIME).unwrap_err().is_timeout())
+    });
+    takes(TIME, || {
+        assert!(all.jobs.get_timeout(TIME).unwrap_err().is_timeout())
+    });
     all.jobs.put(1).unwrap();
-    takes(TIME, || assert!(all.jobs.join_timeout(TIME).unwrap_err().is_timeout()));
+    takes(TIME, || {
+        assert!(all.jobs.join_timeout(TIME).unwrap_err().is_timeout())
+    });
     // What it gets without asking is what it was granted before; then it is full.
     let error = (0..).find_map(|n| {
         let before = Instant::now();
-        all.small.put_timeout(n, TIME).err().map(|error| (before.elapsed(), error))
+        all.small
+            .put_timeout(n, TIME)
+            .err()
+            .map(|error| (before.elapsed(), error))
     });
     let (took, error) = error.unwrap();
     assert!(error.is_timeout() && took < TIME + SLACK, "{took:?}");
@@ -109,11 +118,17 @@ fn every_timeout_holds_while_the_owner_is_stopped() {
         let error = (0..100_000).find_map(|_| {
             let before = Instant::now();
             let outcome = all.large.put_timeout(vec![1; size], TIME);
-            assert!(before.elapsed() < TIME + SLACK, "{size}: {:?}", before.elapsed());
+            assert!(
+                before.elapsed() < TIME + SLACK,
+                "{size}: {:?}",
+                before.elapsed()
+            );
             outcome.err()
         });
         assert!(error.expect("it gets full").is_timeout());
-        takes(TIME, || assert!(all.large.get_timeout(TIME).unwrap_err().is_timeout()));
+        takes(TIME, || {
+            assert!(all.large.get_timeout(TIME).unwrap_err().is_timeout())
+        });
     }
 }
 
@@ -124,8 +139,12 @@ fn a_thread_that_attaches_holds_up_no_other_threads_deadline() {
     std::thread::scope(|scope| {
         let patient = scope.spawn(|| queue.get_timeout(Duration::from_secs(20)));
         std::thread::sleep(Duration::from_millis(20));
-        takes(TIME, || assert!(queue.get_timeout(TIME).unwrap_err().is_timeout()));
-        takes(TIME, || assert!(queue.clone().put_timeout(1, TIME).unwrap_err().is_timeout()));
+        takes(TIME, || {
+            assert!(queue.get_timeout(TIME).unwrap_err().is_timeout())
+        });
+        takes(TIME, || {
+            assert!(queue.clone().put_timeout(1, TIME).unwrap_err().is_timeout())
+        });
         assert!(!patient.is_finished());
         owner.resume();
         queue.put(5).unwrap();
@@ -142,18 +161,29 @@ fn put_one(queue: Queue<u64>) {
 fn a_handle_that_was_never_used_goes_on_while_its_owner_is_stopped() {
     let (owner, all) = stopped_owner(false);
     let handles = Queue::unbounded().unwrap();
-    takes(Duration::ZERO, || handles.put_timeout(all.fresh.clone(), TIME).unwrap());
+    takes(Duration::ZERO, || {
+        handles.put_timeout(all.fresh.clone(), TIME).unwrap()
+    });
     let child = takes(Duration::ZERO, || put_one::spawn(all.fresh).unwrap());
     owner.resume();
     // All that is left is what went on.
-    assert_eq!(handles.get().unwrap().get_timeout(Duration::from_secs(10)).unwrap(), 5);
+    assert_eq!(
+        handles
+            .get()
+            .unwrap()
+            .get_timeout(Duration::from_secs(10))
+            .unwrap(),
+        5
+    );
     child.join().unwrap();
 }
 
 #[offspring::test(timeout = "30s")]
 fn an_item_handed_to_a_consumer_that_is_stopped_goes_to_another() {
     let queue = Queue::unbounded().unwrap();
-    let consumers: Vec<_> = (0..2).map(|_| collect::spawn(queue.clone()).unwrap()).collect();
+    let consumers: Vec<_> = (0..2)
+        .map(|_| collect::spawn(queue.clone()).unwrap())
+        .collect();
     let mut consumers = consumers.into_iter();
     for n in 0..100 {
         queue.put(n).unwrap();
@@ -169,7 +199,10 @@ fn an_item_handed_to_a_consumer_that_is_stopped_goes_to_another() {
     }
     queue.close();
     let others = consumers.next().unwrap().join().unwrap();
-    assert!(others.ends_with(&(100..110).collect::<Vec<_>>()), "{others:?}");
+    assert!(
+        others.ends_with(&(100..110).collect::<Vec<_>>()),
+        "{others:?}"
+    );
     stopped.resume();
     let first = stopped.0.join_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(first.len() + others.len(), 110);
@@ -188,7 +221,9 @@ fn room_granted_to_a_producer_that_is_stopped_goes_to_another() {
         while let Ok(item) = queue.try_get() {
             got.push(item);
         }
-        queue.put_timeout(n, Duration::from_secs(5)).expect("the room is not kept");
+        queue
+            .put_timeout(n, Duration::from_secs(5))
+            .expect("the room is not kept");
     }
     stopped.resume();
     queue.get_timeout(Duration::from_secs(5)).unwrap();
@@ -239,7 +274,9 @@ fn flood(queue: Queue<u64>) {
 #[offspring::test(timeout = "30s")]
 fn a_producer_that_never_pauses_holds_up_none_of_the_owners_calls() {
     let queue = Queue::unbounded().unwrap();
-    let producers: Vec<_> = (0..2).map(|_| flood::spawn(queue.clone()).unwrap()).collect();
+    let producers: Vec<_> = (0..2)
+        .map(|_| flood::spawn(queue.clone()).unwrap())
+        .collect();
     for n in 0..50 {
         let before = Instant::now();
         assert!(!queue.is_closed());
@@ -249,7 +286,11 @@ fn a_producer_that_never_pauses_holds_up_none_of_the_owners_calls() {
         } else if let Err(error) = queue.try_get() {
             assert!(matches!(error, TryGetError::Empty), "{error}");
         }
-        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+        assert!(
+            before.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            before.elapsed()
+        );
     }
     queue.close_now();
     for producer in producers {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use offspring::{GetError, Process, Queue, Receiver, Selector, Sender, TryGetError, TryRecvError, channel};
+use offspring::{
+    GetError, Process, Queue, Receiver, Selector, Sender, TryGetError, TryRecvError, channel,
+};
 
 use super::many::{PROCESSES, RECEIVERS, kill, raise_the_limit_of_descriptors, sleepers};
 use super::{LONG, random};
@@ -51,7 +53,10 @@ impl Source {
             Source::Queue(place, queue) => match queue.try_get() {
                 Err(TryGetError::Empty) => return News::Nothing,
                 Err(error) => {
-                    assert!(matches!(error, TryGetError::Failed(GetError::Abandoned)), "{error}");
+                    assert!(
+                        matches!(error, TryGetError::Failed(GetError::Abandoned)),
+                        "{error}"
+                    );
                     return News::End;
                 }
                 Ok(n) => (place, n),
@@ -74,7 +79,10 @@ fn crowd() {
     for place in 0..RECEIVERS as u64 {
         let (sender, receiver) = channel().unwrap();
         carry.send(sender).unwrap();
-        sources.insert(selector.add(&receiver).unwrap(), Source::Receiver(place, receiver));
+        sources.insert(
+            selector.add(&receiver).unwrap(),
+            Source::Receiver(place, receiver),
+        );
     }
     drop(carry);
     for (place, queue) in (RECEIVERS as u64..).zip(queues) {
@@ -96,7 +104,10 @@ fn crowd() {
             let key = selector.ready_timeout(LONG).expect("a message or an end");
             match sources[&key].look() {
                 News::Number(n) => {
-                    let index = expected.iter().position(|&other| other == n).expect("each comes once");
+                    let index = expected
+                        .iter()
+                        .position(|&other| other == n)
+                        .expect("each comes once");
                     expected.swap_remove(index);
                 }
                 News::Nothing => {}

@@ -12,7 +12,9 @@ use crate::support::{eventually, open_fds};
 fn watched() -> usize {
     let entries = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
     let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts.map(|text| text.lines().filter(|line| line.starts_with("tfd:")).count()).sum()
+    texts
+        .map(|text| text.lines().filter(|line| line.starts_with("tfd:")).count())
+        .sum()
 }
 
 fn threads() -> usize {
@@ -24,7 +26,9 @@ fn sleeps() -> u64 {
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
     let counts = texts.filter_map(|text| {
-        let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
     counts.sum()
@@ -49,7 +53,10 @@ fn leaves_nothing() {
     for round in 0..3 {
         let selector = Selector::new();
         selector.add(&process).unwrap();
-        let keys: Vec<_> = pairs.iter().map(|(_, receiver)| selector.add(receiver).unwrap()).collect();
+        let keys: Vec<_> = pairs
+            .iter()
+            .map(|(_, receiver)| selector.add(receiver).unwrap())
+            .collect();
         assert!(selector.ready().is_some());
         pairs
             .iter()
@@ -65,10 +72,13 @@ fn leaves_nothing() {
         drop(selector);
         assert_eq!(watched(), before.0 + 1);
         drop(other);
-        let sources: Vec<&dyn offspring::Waitable> = pairs.iter().map(|(_, receiver)| receiver as _).collect();
+        let sources: Vec<&dyn offspring::Waitable> =
+            pairs.iter().map(|(_, receiver)| receiver as _).collect();
         assert_eq!(wait_any_timeout(&sources, SHORT).unwrap(), None);
         assert_eq!((watched(), open_fds(), threads()), before);
-        pairs.iter().for_each(|(sender, _)| sender.send(round + 2).unwrap());
+        pairs
+            .iter()
+            .for_each(|(sender, _)| sender.send(round + 2).unwrap());
     }
 }
 

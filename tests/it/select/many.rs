@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::process::Command;
 
-use offspring::{ExitReason, Process, Receiver, Selector, Sender, TryRecvError, as_completed, channel};
+use offspring::{
+    ExitReason, Process, Receiver, Selector, Sender, TryRecvError, as_completed, channel,
+};
 
 use super::{LONG, random, shuffle, sleeper};
 
@@ -15,7 +17,10 @@ pub(super) fn sleepers() -> Vec<Process<()>> {
 }
 
 pub(super) fn kill(pids: &[u32]) {
-    let killed = Command::new("kill").arg("-9").args(pids.iter().map(u32::to_string)).status();
+    let killed = Command::new("kill")
+        .arg("-9")
+        .args(pids.iter().map(u32::to_string))
+        .status();
     assert!(killed.unwrap().success());
 }
 
@@ -39,7 +44,10 @@ fn of_two_hundred_processes_that_are_killed_each_is_told_once() {
             let process = processes.remove(&key).expect("each is told once");
             assert!(!process.is_alive());
             let reason = process.join().unwrap_err().reason().cloned();
-            assert!(matches!(reason, Some(ExitReason::Signaled { signal: 9, .. })), "{reason:?}");
+            assert!(
+                matches!(reason, Some(ExitReason::Signaled { signal: 9, .. })),
+                "{reason:?}"
+            );
             selector.remove(key);
         }
     });
@@ -68,7 +76,9 @@ fn processes_are_joined_in_the_order_of_their_end() {
 pub(super) fn raise_the_limit_of_descriptors() {
     let pid = std::process::id().to_string();
     // Where it is high enough, or cannot be raised, the test itself says so.
-    let _ = Command::new("prlimit").args(["--pid", &pid, "--nofile=16384:"]).status();
+    let _ = Command::new("prlimit")
+        .args(["--pid", &pid, "--nofile=16384:"])
+        .status();
 }
 
 /// Gets a thousand senders, and sends each number that it is given on the sender with that index.
@@ -76,7 +86,9 @@ pub(super) fn raise_the_limit_of_descriptors() {
 fn switchboard(senders: Receiver<Sender<u64>>, numbers: Receiver<u64>) {
     let senders: Vec<_> = senders.iter().collect();
     for n in &numbers {
-        senders[n as usize % RECEIVERS].send(n).expect("the test receives");
+        senders[n as usize % RECEIVERS]
+            .send(n)
+            .expect("the test receives");
     }
 }
 
@@ -97,8 +109,14 @@ fn a_thousand_receivers() {
     let process_key = selector.add(&process).unwrap();
     for round in 0..30 {
         // A few at random, some of them more than once, and sometimes all.
-        let count = if round % 10 == 9 { RECEIVERS as u64 } else { 1 + random() % 20 };
-        let mut expected: Vec<u64> = (0..count).map(|n| random() % RECEIVERS as u64 + RECEIVERS as u64 * n).collect();
+        let count = if round % 10 == 9 {
+            RECEIVERS as u64
+        } else {
+            1 + random() % 20
+        };
+        let mut expected: Vec<u64> = (0..count)
+            .map(|n| random() % RECEIVERS as u64 + RECEIVERS as u64 * n)
+            .collect();
         let sent = expected.clone();
         let mut received = Vec::new();
         std::thread::scope(|scope| {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use offspring::{GetError, JoinableQueue, Queue, Receiver, Selector, Sender, TryGetError, channel, wait_any, wait_any_timeout};
+use offspring::{
+    GetError, JoinableQueue, Queue, Receiver, Selector, Sender, TryGetError, channel, wait_any,
+    wait_any_timeout,
+};
 
 use super::{LONG, SHORT, sleeper};
 
@@ -38,7 +41,10 @@ fn a_queue_of_this_process_is_ready_with_an_item_and_at_its_end() {
     assert_eq!(selector.ready_timeout(SHORT), None);
     queue.close();
     assert_eq!(selector.ready(), Some(key));
-    assert!(matches!(queue.try_get(), Err(TryGetError::Failed(GetError::Closed))));
+    assert!(matches!(
+        queue.try_get(),
+        Err(TryGetError::Failed(GetError::Closed))
+    ));
 }
 
 #[offspring::test(timeout = "30s")]
@@ -54,12 +60,20 @@ fn a_queue_whose_producers_are_killed_is_at_its_end() {
         process.kill();
         assert_eq!(waiting.join().unwrap().unwrap(), 0);
     });
-    assert!(matches!(queue.try_get(), Err(TryGetError::Failed(GetError::Abandoned))));
+    assert!(matches!(
+        queue.try_get(),
+        Err(TryGetError::Failed(GetError::Abandoned))
+    ));
 }
 
 /// Forwards what comes from two queues and a channel until the queues are closed; how many came from each.
 #[offspring::worker]
-fn forward(plain: Queue<u64>, jobs: JoinableQueue<u64>, numbers: Receiver<u64>, to: Sender<u64>) -> [u64; 3] {
+fn forward(
+    plain: Queue<u64>,
+    jobs: JoinableQueue<u64>,
+    numbers: Receiver<u64>,
+    to: Sender<u64>,
+) -> [u64; 3] {
     let selector = Selector::new();
     let keys = [
         selector.add(&plain).unwrap(),
@@ -70,7 +84,9 @@ fn forward(plain: Queue<u64>, jobs: JoinableQueue<u64>, numbers: Receiver<u64>, 
     while let Some(key) = selector.ready() {
         let from = keys.iter().position(|&other| other == key).unwrap();
         let (n, empty) = match from {
-            0 => plain.try_get().map_or_else(|error| (None, error.is_empty()), |n| (Some(n), false)),
+            0 => plain
+                .try_get()
+                .map_or_else(|error| (None, error.is_empty()), |n| (Some(n), false)),
             1 => jobs.try_get().map_or_else(
                 |error| (None, error.is_empty()),
                 |job| {
@@ -97,7 +113,10 @@ fn forward(plain: Queue<u64>, jobs: JoinableQueue<u64>, numbers: Receiver<u64>, 
 
 #[offspring::test(timeout = "60s")]
 fn queues_of_another_process_are_waited_for_with_a_channel() {
-    let (plain, jobs) = (Queue::bounded(3).unwrap(), JoinableQueue::unbounded().unwrap());
+    let (plain, jobs) = (
+        Queue::bounded(3).unwrap(),
+        JoinableQueue::unbounded().unwrap(),
+    );
     let (numbers, from) = channel().unwrap();
     let (to, forwarded) = channel().unwrap();
     let process = forward::spawn(plain.clone(), jobs.clone(), from, to).unwrap();
@@ -149,7 +168,10 @@ fn a_queue_whose_owner_is_killed_is_ready() {
         process.kill();
         assert_eq!(waiting.join().unwrap().unwrap(), 1);
     });
-    assert!(matches!(queue.try_get(), Err(TryGetError::Failed(GetError::Disconnected))));
+    assert!(matches!(
+        queue.try_get(),
+        Err(TryGetError::Failed(GetError::Disconnected))
+    ));
     other.kill();
 }
 

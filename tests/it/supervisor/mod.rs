@@ -34,7 +34,9 @@ pub(crate) struct Setup {
 impl Setup {
     /// What one process has put comes before what another one puts later only once the queue's owner has it: the question makes sure of that.
     fn write(&self, what: &str) {
-        self.log.put(format!("{what} {}", self.name)).expect("the test lives");
+        self.log
+            .put(format!("{what} {}", self.name))
+            .expect("the test lives");
         let _ = self.log.len();
     }
 }
@@ -129,7 +131,11 @@ impl Stage {
 
     /// What was written down since the last look; waits for as many lines.
     pub(crate) fn lines(&self, count: usize) -> Vec<String> {
-        let lines = (0..count).map(|_| self.log.get_timeout(LONG).unwrap_or_else(|_| "nothing".to_owned()));
+        let lines = (0..count).map(|_| {
+            self.log
+                .get_timeout(LONG)
+                .unwrap_or_else(|_| "nothing".to_owned())
+        });
         lines.collect()
     }
 
@@ -143,11 +149,16 @@ impl Stage {
 }
 
 pub(crate) fn child(supervisor: &Supervisor, id: &str) -> ActorRef<Child> {
-    supervisor.actor(id).unwrap_or_else(|| panic!("no actor {id}"))
+    supervisor
+        .actor(id)
+        .unwrap_or_else(|| panic!("no actor {id}"))
 }
 
 pub(crate) fn info(supervisor: &Supervisor, id: &str) -> Option<ChildInfo> {
-    supervisor.children().into_iter().find(|child| child.id == id)
+    supervisor
+        .children()
+        .into_iter()
+        .find(|child| child.id == id)
 }
 
 /// Of a child that is up, or about to be.
@@ -168,17 +179,28 @@ pub(crate) fn kill(pid: u32) {
 }
 
 /// Waits until the child is in this state after so many restarts.
-pub(crate) fn until(supervisor: &Supervisor, id: &str, state: ChildState, restarts: u64) -> ChildInfo {
+pub(crate) fn until(
+    supervisor: &Supervisor,
+    id: &str,
+    state: ChildState,
+    restarts: u64,
+) -> ChildInfo {
     let mut last = None;
-    crate::support::eventually(&format!("{id} is {state:?} after {restarts} restarts"), || {
-        last = info(supervisor, id).filter(|child| child.state == state && child.restarts == restarts);
-        last.is_some()
-    });
+    crate::support::eventually(
+        &format!("{id} is {state:?} after {restarts} restarts"),
+        || {
+            last = info(supervisor, id)
+                .filter(|child| child.state == state && child.restarts == restarts);
+            last.is_some()
+        },
+    );
     last.unwrap()
 }
 
 pub(crate) fn gone(supervisor: &Supervisor, id: &str) {
-    crate::support::eventually(&format!("{id} is forgotten"), || info(supervisor, id).is_none());
+    crate::support::eventually(&format!("{id} is forgotten"), || {
+        info(supervisor, id).is_none()
+    });
 }
 
 /// Ends a child in this way; a call may be an error, since the child ends.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use offspring::actor::{Builder, CallError, DownReason, find};
-use offspring::supervisor::{ChildSpec, ChildState, Restart, Shutdown, Supervisor, SupervisorEnd, SupervisorError};
+use offspring::supervisor::{
+    ChildSpec, ChildState, Restart, Shutdown, Supervisor, SupervisorEnd, SupervisorError,
+};
 use offspring::{ActorRef, ProcessWorker, Queue, Worker};
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +16,18 @@ use crate::support::{eventually, is_running};
 fn tree() {
     let stage = Stage::new();
     let inner = ChildSpec::supervisor("inner", stage.builder(&["b", "c"]));
-    let supervisor = stage.builder(&["a"]).child(inner).child(stage.child("d")).start().unwrap();
+    let supervisor = stage
+        .builder(&["a"])
+        .child(inner)
+        .child(stage.child("d"))
+        .start()
+        .unwrap();
     stage.wrote(&["start a", "start b", "start c", "start d"]);
     let b: ActorRef<Child> = supervisor.actor("inner/b").unwrap();
     let first = b.call(Order::Pid).unwrap();
-    assert!(supervisor.actor::<Child>("inner/a").is_none() && supervisor.actor::<Child>("b").is_none());
+    assert!(
+        supervisor.actor::<Child>("inner/a").is_none() && supervisor.actor::<Child>("b").is_none()
+    );
     kill(first);
     stage.wrote(&["start b"]);
     while b.call(Order::Pid).is_err() {}
@@ -36,19 +45,38 @@ fn tree_with_children_that_were_added() {
         .builder(&["a", "b"])
         .child(spec(&stage, "once", Restart::Temporary))
         .intensity(0);
-    let supervisor = Supervisor::builder().child(ChildSpec::supervisor("inner", inner)).start().unwrap();
-    supervisor.start_child_of("inner", stage.child("late")).unwrap();
-    let error = supervisor.start_child_of("inner/none", stage.child("late")).unwrap_err();
+    let supervisor = Supervisor::builder()
+        .child(ChildSpec::supervisor("inner", inner))
+        .start()
+        .unwrap();
+    supervisor
+        .start_child_of("inner", stage.child("late"))
+        .unwrap();
+    let error = supervisor
+        .start_child_of("inner/none", stage.child("late"))
+        .unwrap_err();
     assert!(matches!(error, SupervisorError::NotFound { .. }));
     stage.wrote(&["start a", "start b", "start once", "start late"]);
     supervisor.terminate_child("inner/once").unwrap();
     supervisor.terminate_child("inner/b").unwrap();
     supervisor.delete_child("inner/b").unwrap();
-    assert!(matches!(supervisor.restart_child("inner/b"), Err(SupervisorError::NotFound { .. })));
-    let ids = || supervisor.children_of("inner").unwrap().into_iter().map(|child| child.id);
+    assert!(matches!(
+        supervisor.restart_child("inner/b"),
+        Err(SupervisorError::NotFound { .. })
+    ));
+    let ids = || {
+        supervisor
+            .children_of("inner")
+            .unwrap()
+            .into_iter()
+            .map(|child| child.id)
+    };
     assert_eq!(ids().collect::<Vec<_>>(), ["a", "late"]);
     stage.wrote(&["stop once", "stop b"]);
-    let (a, late): (ActorRef<Child>, ActorRef<Child>) = (supervisor.actor("inner/a").unwrap(), supervisor.actor("inner/late").unwrap());
+    let (a, late): (ActorRef<Child>, ActorRef<Child>) = (
+        supervisor.actor("inner/a").unwrap(),
+        supervisor.actor("inner/late").unwrap(),
+    );
     kill(a.call(Order::Pid).unwrap());
     stage.wrote(&["stop late", "start a", "start b", "start once"]);
     until(&supervisor, "inner", ChildState::Up, 1);
@@ -56,7 +84,13 @@ fn tree_with_children_that_were_added() {
     while a.call(Order::Pid).is_err() {}
     assert!(matches!(late.call(Order::Pid), Err(CallError::Down { .. })));
     assert!(supervisor.actor::<Child>("inner/late").is_none());
-    assert!(supervisor.actor::<Child>("inner/once").unwrap().call(Order::Pid).is_ok());
+    assert!(
+        supervisor
+            .actor::<Child>("inner/once")
+            .unwrap()
+            .call(Order::Pid)
+            .is_ok()
+    );
     supervisor.stop();
     assert!(matches!(
         supervisor.start_child_of("inner", stage.child("late")),
@@ -88,12 +122,16 @@ fn a_nested_supervisor_that_gives_up_is_started_again_and_addresses_stay() {
     };
     assert_eq!(id, "inner");
     assert!(matches!(reason, DownReason::GaveUp(_)));
-    assert!(matches!(b.call(Order::Pid).unwrap_err().down_reason(), Some(DownReason::Shutdown)));
+    assert!(matches!(
+        b.call(Order::Pid).unwrap_err().down_reason(),
+        Some(DownReason::Shutdown)
+    ));
 }
 
 fn until_up_or_end(supervisor: &Supervisor, restarts: u64) {
     eventually("it is up again or has ended", || {
-        let up = super::info(supervisor, "inner").is_some_and(|child| child.state == ChildState::Up && child.restarts == restarts);
+        let up = super::info(supervisor, "inner")
+            .is_some_and(|child| child.state == ChildState::Up && child.restarts == restarts);
         up || supervisor.wait_timeout(Duration::ZERO).is_some()
     });
 }
@@ -112,8 +150,15 @@ fn two_children_of_one_id_are_refused() {
     ));
     let slash = ChildSpec::supervisor("inner", stage.builder(&["b/c"]));
     let error = Supervisor::builder().child(slash).start().unwrap_err();
-    assert!(format!("{error:?}").contains("use another character"), "{error:?}");
-    let error = stage.builder(&["a"]).period(Duration::ZERO).start().unwrap_err();
+    assert!(
+        format!("{error:?}").contains("use another character"),
+        "{error:?}"
+    );
+    let error = stage
+        .builder(&["a"])
+        .period(Duration::ZERO)
+        .start()
+        .unwrap_err();
     assert!(matches!(error, SupervisorError::ZeroPeriod));
     stage.wrote_nothing();
 }
@@ -129,10 +174,17 @@ impl ProcessWorker for Branch {
     type Output = ();
 
     fn run(self) {
-        let leaf = ChildSpec::actor_with::<Child>("leaf", Builder::new().register("the leaf"), self.setup);
-        let supervisor = Supervisor::builder().intensity(0).child(leaf).start().expect("it starts");
+        let leaf =
+            ChildSpec::actor_with::<Child>("leaf", Builder::new().register("the leaf"), self.setup);
+        let supervisor = Supervisor::builder()
+            .intensity(0)
+            .child(leaf)
+            .start()
+            .expect("it starts");
         let leaf: ActorRef<Child> = supervisor.actor("leaf").expect("it is there");
-        self.pids.put(leaf.call(Order::Pid).expect("it lives")).expect("the test lives");
+        self.pids
+            .put(leaf.call(Order::Pid).expect("it lives"))
+            .expect("the test lives");
         supervisor.run();
     }
 }
@@ -148,10 +200,17 @@ fn a_supervisor_in_a_process_of_its_own() {
     let spec = ChildSpec::worker("branch", branch)
         .restart(Restart::Permanent)
         .shutdown(Shutdown::Timeout(LONG));
-    let supervisor = Supervisor::builder().intensity(5).child(spec).start().unwrap();
+    let supervisor = Supervisor::builder()
+        .intensity(5)
+        .child(spec)
+        .start()
+        .unwrap();
     let leaf = pids.get_timeout(LONG).unwrap();
     // Found from here, through two processes.
-    assert_eq!(find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(), leaf);
+    assert_eq!(
+        find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(),
+        leaf
+    );
     // It is killed: all below it is gone at once, and started again.
     kill(pid(&supervisor, "branch"));
     eventually("the leaf is gone", || !is_running(leaf));
@@ -160,7 +219,10 @@ fn a_supervisor_in_a_process_of_its_own() {
     kill(leaf);
     until(&supervisor, "branch", ChildState::Up, 2);
     let leaf = pids.get_timeout(LONG).unwrap();
-    assert_eq!(find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(), leaf);
+    assert_eq!(
+        find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(),
+        leaf
+    );
     supervisor.stop();
     stage.wrote(&["start leaf", "start leaf", "start leaf", "stop leaf"]);
 }

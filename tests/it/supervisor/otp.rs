@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use offspring::actor::DownReason;
-use offspring::supervisor::{ChildState, Event, Restart, Shutdown, Strategy, Supervisor, SupervisorEnd, SupervisorError};
+use offspring::supervisor::{
+    ChildState, Event, Restart, Shutdown, Strategy, Supervisor, SupervisorEnd, SupervisorError,
+};
 
 use super::{Fault, LONG, Order, Stage, child, end, gone, info, kill, pid, spec, until};
 
@@ -21,11 +23,17 @@ fn sup_start_fail() {
     let c = stage.setup("c");
     let faulty = super::Stage::new();
     faulty.faults.put(Fault::Error).unwrap();
-    let error = supervisor
-        .child(faulty.child("fails"))
-        .child(offspring::supervisor::ChildSpec::actor::<super::Child>("c", c));
+    let error =
+        supervisor
+            .child(faulty.child("fails"))
+            .child(offspring::supervisor::ChildSpec::actor::<super::Child>(
+                "c", c,
+            ));
     let error = error.start().unwrap_err();
-    assert!(matches!(&error, SupervisorError::Start { id, .. } if id == "fails"), "{error}");
+    assert!(
+        matches!(&error, SupervisorError::Start { id, .. } if id == "fails"),
+        "{error}"
+    );
     stage.wrote(&["start a", "start b", "stop b", "stop a"]);
     stage.wrote_nothing();
 }
@@ -52,7 +60,11 @@ fn sup_stop_timeout() {
         .unwrap();
     let hangs = child(&supervisor, "hangs");
     let process = pid(&supervisor, "hangs");
-    assert!(hangs.call_timeout(Order::Hang, Duration::from_millis(50)).is_err());
+    assert!(
+        hangs
+            .call_timeout(Order::Hang, Duration::from_millis(50))
+            .is_err()
+    );
     let since = Instant::now();
     supervisor.stop();
     assert!(since.elapsed() >= Duration::from_millis(300) && since.elapsed() < LONG / 2);
@@ -86,18 +98,33 @@ fn child_adm() {
         supervisor.start_child(stage.child("a/b")),
         Err(SupervisorError::InvalidId { .. })
     ));
-    assert!(matches!(supervisor.restart_child("a"), Err(SupervisorError::Running { .. })));
-    assert!(matches!(supervisor.delete_child("a"), Err(SupervisorError::Running { .. })));
-    assert!(matches!(supervisor.terminate_child("b"), Err(SupervisorError::NotFound { .. })));
+    assert!(matches!(
+        supervisor.restart_child("a"),
+        Err(SupervisorError::Running { .. })
+    ));
+    assert!(matches!(
+        supervisor.delete_child("a"),
+        Err(SupervisorError::Running { .. })
+    ));
+    assert!(matches!(
+        supervisor.terminate_child("b"),
+        Err(SupervisorError::NotFound { .. })
+    ));
     supervisor.terminate_child("a").unwrap();
     assert_eq!(info(&supervisor, "a").unwrap().state, ChildState::Stopped);
     supervisor.terminate_child("a").unwrap();
     supervisor.restart_child("a").unwrap();
-    assert_eq!(child(&supervisor, "a").call(Order::Pid).unwrap(), pid(&supervisor, "a"));
+    assert_eq!(
+        child(&supervisor, "a").call(Order::Pid).unwrap(),
+        pid(&supervisor, "a")
+    );
     supervisor.terminate_child("a").unwrap();
     supervisor.delete_child("a").unwrap();
     assert!(supervisor.children().is_empty());
-    assert!(matches!(supervisor.restart_child("a"), Err(SupervisorError::NotFound { .. })));
+    assert!(matches!(
+        supervisor.restart_child("a"),
+        Err(SupervisorError::NotFound { .. })
+    ));
     stage.faults.put(Fault::Error).unwrap();
     assert!(matches!(
         supervisor.start_child(stage.child("b")),
@@ -105,7 +132,10 @@ fn child_adm() {
     ));
     assert!(supervisor.children().is_empty());
     supervisor.stop();
-    assert!(matches!(supervisor.start_child(stage.child("c")), Err(SupervisorError::Ended)));
+    assert!(matches!(
+        supervisor.start_child(stage.child("c")),
+        Err(SupervisorError::Ended)
+    ));
 }
 
 /// What becomes of one child of this kind that ends so.
@@ -166,7 +196,12 @@ fn temporary_bystander() {
         kill(pid(&supervisor, "permanent"));
         until(&supervisor, "permanent", ChildState::Up, 1);
         gone(&supervisor, "temporary");
-        stage.wrote(&["start permanent", "start temporary", "stop temporary", "start permanent"]);
+        stage.wrote(&[
+            "start permanent",
+            "start temporary",
+            "stop temporary",
+            "start permanent",
+        ]);
     }
 }
 
@@ -178,14 +213,23 @@ fn one_for_one() {
     kill(pid(&supervisor, "b"));
     until(&supervisor, "b", ChildState::Up, 1);
     assert_eq!((pid(&supervisor, "a"), pid(&supervisor, "c")), (a, c));
-    let order: Vec<_> = supervisor.children().into_iter().map(|child| child.id).collect();
+    let order: Vec<_> = supervisor
+        .children()
+        .into_iter()
+        .map(|child| child.id)
+        .collect();
     assert_eq!(order, ["a", "b", "c"]);
     stage.wrote(&["start a", "start b", "start c", "start b"]);
 }
 
 fn escalates(strategy: Strategy, stopped: &[&str]) {
     let stage = Stage::new();
-    let supervisor = stage.builder(&["a", "b", "c"]).strategy(strategy).intensity(0).start().unwrap();
+    let supervisor = stage
+        .builder(&["a", "b", "c"])
+        .strategy(strategy)
+        .intensity(0)
+        .start()
+        .unwrap();
     let addresses = ["a", "b", "c"].map(|id| child(&supervisor, id));
     stage.wrote(&["start a", "start b", "start c"]);
     let mut events = supervisor.events();
@@ -197,11 +241,26 @@ fn escalates(strategy: Strategy, stopped: &[&str]) {
     assert!(matches!(reason, DownReason::Died(_)));
     stage.wrote(stopped);
     stage.wrote_nothing();
-    assert_eq!(events.by_ref().filter(|event| matches!(event, Event::GaveUp { .. })).count(), 1);
+    assert_eq!(
+        events
+            .by_ref()
+            .filter(|event| matches!(event, Event::GaveUp { .. }))
+            .count(),
+        1
+    );
     for address in addresses {
-        assert!(address.call(Order::Pid).unwrap_err().down_reason().is_some());
+        assert!(
+            address
+                .call(Order::Pid)
+                .unwrap_err()
+                .down_reason()
+                .is_some()
+        );
     }
-    assert!(matches!(supervisor.terminate_child("a"), Err(SupervisorError::Ended)));
+    assert!(matches!(
+        supervisor.terminate_child("a"),
+        Err(SupervisorError::Ended)
+    ));
 }
 
 #[offspring::test(timeout = "20s")]
@@ -212,7 +271,11 @@ fn one_for_one_escalation() {
 #[offspring::test(timeout = "20s")]
 fn one_for_all() {
     let stage = Stage::new();
-    let supervisor = stage.builder(&["a", "b", "c"]).strategy(Strategy::OneForAll).start().unwrap();
+    let supervisor = stage
+        .builder(&["a", "b", "c"])
+        .strategy(Strategy::OneForAll)
+        .start()
+        .unwrap();
     stage.wrote(&["start a", "start b", "start c"]);
     kill(pid(&supervisor, "b"));
     stage.wrote(&["stop c", "stop a", "start a", "start b", "start c"]);
@@ -250,14 +313,20 @@ fn another_fails(strategy: Strategy, expected: &[&str]) {
 fn one_for_all_other_child_fails_restart() {
     another_fails(
         Strategy::OneForAll,
-        &["stop c", "stop b", "start a", "stop a", "start a", "start b", "start c"],
+        &[
+            "stop c", "stop b", "start a", "stop a", "start a", "start b", "start c",
+        ],
     );
 }
 
 #[offspring::test(timeout = "20s")]
 fn rest_for_one() {
     let stage = Stage::new();
-    let supervisor = stage.builder(&["a", "b", "c"]).strategy(Strategy::RestForOne).start().unwrap();
+    let supervisor = stage
+        .builder(&["a", "b", "c"])
+        .strategy(Strategy::RestForOne)
+        .start()
+        .unwrap();
     stage.wrote(&["start a", "start b", "start c"]);
     let a = pid(&supervisor, "a");
     kill(pid(&supervisor, "b"));
@@ -274,7 +343,10 @@ fn rest_for_one_escalation() {
 #[offspring::test(timeout = "20s")]
 fn rest_for_one_other_child_fails_restart() {
     // The one before it stays up.
-    another_fails(Strategy::RestForOne, &["stop c", "stop b", "start a", "start b", "start c"]);
+    another_fails(
+        Strategy::RestForOne,
+        &["stop c", "stop b", "start a", "start b", "start c"],
+    );
 }
 
 #[offspring::test(timeout = "20s")]
@@ -300,6 +372,9 @@ fn count_and_which_children() {
         .collect();
     assert_eq!(
         states,
-        [("a".to_owned(), ChildState::Stopped, false), ("b".to_owned(), ChildState::Up, true)]
+        [
+            ("a".to_owned(), ChildState::Stopped, false),
+            ("b".to_owned(), ChildState::Up, true)
+        ]
     );
 }

@@ -3,14 +3,19 @@
 use std::time::{Duration, Instant};
 
 use offspring::actor::{Builder, CallError, DownReason};
-use offspring::supervisor::{Birth, ChildSpec, ChildState, Event, Restart, Shutdown, Supervisor, SupervisorEnd, SupervisorError};
+use offspring::supervisor::{
+    Birth, ChildSpec, ChildState, Event, Restart, Shutdown, Supervisor, SupervisorEnd,
+    SupervisorError,
+};
 
 use super::{Child, Fault, LONG, Order, Stage, child, kill, pid, until};
 use crate::support::is_running;
 
 /// Other tests have children too.
 fn none_named(names: &[&str]) -> bool {
-    offspring::active_children().iter().all(|child| !names.contains(&child.name()))
+    offspring::active_children()
+        .iter()
+        .all(|child| !names.contains(&child.name()))
 }
 
 #[offspring::test(timeout = "30s")]
@@ -30,7 +35,11 @@ fn a_child_that_dies_in_its_start_did_not_start() {
     until(&supervisor, "a", ChildState::Up, 1);
     assert_eq!(address.call(Order::Pid).unwrap(), pid(&supervisor, "a"));
     let seen = std::iter::from_fn(|| events.next_timeout(Duration::ZERO));
-    assert_eq!(seen.filter(|event| matches!(event, Event::StartFailed { .. })).count(), 1);
+    assert_eq!(
+        seen.filter(|event| matches!(event, Event::StartFailed { .. }))
+            .count(),
+        1
+    );
 }
 
 #[offspring::test(timeout = "30s")]
@@ -39,7 +48,11 @@ fn a_start_that_hangs_is_bounded_and_escalates() {
     let limit = Duration::from_millis(300);
     let builder = Builder::new().name("sluggish").start_timeout(limit);
     let supervisor = Supervisor::builder()
-        .child(ChildSpec::actor_with::<Child>("a", builder, stage.setup("a")))
+        .child(ChildSpec::actor_with::<Child>(
+            "a",
+            builder,
+            stage.setup("a"),
+        ))
         .start()
         .unwrap();
     let address = child(&supervisor, "a");
@@ -49,9 +62,15 @@ fn a_start_that_hangs_is_bounded_and_escalates() {
     let SupervisorEnd::GaveUp { reason, .. } = supervisor.wait() else {
         panic!("it did not give up")
     };
-    assert!(reason.to_string().contains("did not start within"), "{reason}");
+    assert!(
+        reason.to_string().contains("did not start within"),
+        "{reason}"
+    );
     assert!(since.elapsed() >= limit && since.elapsed() < LONG / 2);
-    assert!(matches!(address.call(Order::Pid), Err(CallError::Down { .. })));
+    assert!(matches!(
+        address.call(Order::Pid),
+        Err(CallError::Down { .. })
+    ));
     assert!(none_named(&["sluggish"]));
 }
 
@@ -95,7 +114,10 @@ fn who_calls_a_stopped_child_learns_it_before_all_are_stopped() {
         let address = child(&supervisor, id);
         std::thread::spawn(move || {
             let since = Instant::now();
-            (address.call_timeout(Order::Hang, LONG).unwrap_err(), since.elapsed())
+            (
+                address.call_timeout(Order::Hang, LONG).unwrap_err(),
+                since.elapsed(),
+            )
         })
     };
     let (slow, quick) = (busy("slow"), busy("quick"));
@@ -112,7 +134,11 @@ fn a_nested_supervisor_that_came_back_is_stopped_with_its_children() {
     for _ in 0..8 {
         let stage = Stage::new();
         let inner = ChildSpec::supervisor("inner", stage.builder(&["a", "b"]).intensity(0));
-        let supervisor = Supervisor::builder().intensity(9).child(inner).start().unwrap();
+        let supervisor = Supervisor::builder()
+            .intensity(9)
+            .child(inner)
+            .start()
+            .unwrap();
         for restarts in 1..=2 {
             let children = supervisor.children_of("inner").unwrap();
             kill(children[0].pid.unwrap());
@@ -162,7 +188,11 @@ fn a_call_in_flight_ends_at_once_also_while_the_supervisor_starts_another_child(
     let call = std::thread::spawn(move || (address.call_timeout(Order::Hang, LONG), address));
     stage.faults.put(Fault::Hang).unwrap();
     let limit = Duration::from_secs(3);
-    let late = ChildSpec::actor_with::<Child>("late", Builder::new().start_timeout(limit), stage.setup("late"));
+    let late = ChildSpec::actor_with::<Child>(
+        "late",
+        Builder::new().start_timeout(limit),
+        stage.setup("late"),
+    );
     let asked = supervisor.clone();
     let start = std::thread::spawn(move || asked.start_child(late));
     crate::support::eventually("it starts", || stage.faults.is_empty());
@@ -199,8 +229,15 @@ fn a_closure_that_panics_when_it_is_dropped_does_not_take_the_supervisor_along()
         returns::new()
     });
     let stage = Stage::new();
-    let supervisor = stage.builder(&["a"]).child(spec.restart(Restart::Temporary)).start().unwrap();
+    let supervisor = stage
+        .builder(&["a"])
+        .child(spec.restart(Restart::Temporary))
+        .start()
+        .unwrap();
     super::gone(&supervisor, "bomb");
-    assert_eq!(child(&supervisor, "a").call(Order::Pid).unwrap(), pid(&supervisor, "a"));
+    assert_eq!(
+        child(&supervisor, "a").call(Order::Pid).unwrap(),
+        pid(&supervisor, "a")
+    );
     assert_eq!(supervisor.stop(), SupervisorEnd::Stopped);
 }

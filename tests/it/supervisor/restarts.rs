@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use offspring::actor::{Builder, CallError, DownReason};
-use offspring::supervisor::{Backoff, Birth, ChildSpec, ChildState, Event, Heart, Restart, Shutdown, Supervisor};
+use offspring::supervisor::{
+    Backoff, Birth, ChildSpec, ChildState, Event, Heart, Restart, Shutdown, Supervisor,
+};
 use offspring::{ActorRef, Queue};
 
 use super::{LONG, info, kill, pid, until};
@@ -12,7 +14,11 @@ use crate::actor::{Counter, Message, Reply, Setup};
 fn supervised(builder: Builder, setup: Setup) -> (Supervisor, ActorRef<Counter>) {
     let supervisor = Supervisor::builder()
         .intensity(100)
-        .child(ChildSpec::actor_with::<Counter>("counter", builder.name("counter"), setup))
+        .child(ChildSpec::actor_with::<Counter>(
+            "counter",
+            builder.name("counter"),
+            setup,
+        ))
         .start()
         .unwrap();
     let counter = supervisor.actor("counter").unwrap();
@@ -23,16 +29,28 @@ fn supervised(builder: Builder, setup: Setup) -> (Supervisor, ActorRef<Counter>)
 fn the_address_survives_and_the_generation_counts() {
     let (supervisor, counter) = supervised(Builder::new(), Setup::default());
     for generation in 0..4 {
-        assert_eq!(counter.call(Message::Generation).unwrap().number(), generation);
+        assert_eq!(
+            counter.call(Message::Generation).unwrap().number(),
+            generation
+        );
         assert_eq!(counter.generation().unwrap(), generation);
         let monitor = counter.monitor().unwrap();
         kill(pid(&supervisor, "counter"));
         let down = monitor.wait();
         assert!(down.restarts && down.generation == generation, "{down:?}");
     }
-    assert!(counter.call(Message::Previous).unwrap().text().contains("SIGKILL"));
+    assert!(
+        counter
+            .call(Message::Previous)
+            .unwrap()
+            .text()
+            .contains("SIGKILL")
+    );
     supervisor.stop();
-    assert!(matches!(counter.call(Message::Get), Err(CallError::Down { .. })));
+    assert!(matches!(
+        counter.call(Message::Get),
+        Err(CallError::Down { .. })
+    ));
 }
 
 #[offspring::worker]
@@ -57,7 +75,11 @@ fn a_client_of_another_process_goes_on_through_restarts() {
     ready.get().unwrap();
     for restarts in 0..10 {
         // It is called in each incarnation.
-        let called = || counter.call(Message::Get).is_ok_and(|reply| reply.number() > 10);
+        let called = || {
+            counter
+                .call(Message::Get)
+                .is_ok_and(|reply| reply.number() > 10)
+        };
         crate::support::eventually("it is called", called);
         kill(pid(&supervisor, "counter"));
         until(&supervisor, "counter", ChildState::Up, restarts + 1);
@@ -73,18 +95,25 @@ fn a_client_of_another_process_goes_on_through_restarts() {
 #[offspring::test(timeout = "60s")]
 fn casts_not_yet_taken_survive_and_the_one_in_hand_does_not() {
     for redeliver in [0, 1] {
-        let (supervisor, counter) = supervised(Builder::new().redeliver(redeliver), Setup::default());
+        let (supervisor, counter) =
+            supervised(Builder::new().redeliver(redeliver), Setup::default());
         let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
-        counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
+        counter
+            .cast(Message::Hold(holds.clone(), free.clone()))
+            .unwrap();
         (0..40).for_each(|_| counter.cast(Message::Add(1)).unwrap());
         holds.get_timeout(LONG).unwrap();
         kill(pid(&supervisor, "counter"));
         if redeliver == 1 {
-            holds.get_timeout(LONG).expect("the one in hand comes again");
+            holds
+                .get_timeout(LONG)
+                .expect("the one in hand comes again");
         }
         free.close();
         crate::support::eventually("the casts were handled", || {
-            counter.call(Message::Get).is_ok_and(|reply| reply.number() == 40)
+            counter
+                .call(Message::Get)
+                .is_ok_and(|reply| reply.number() == 40)
         });
         assert!(holds.try_get().is_err(), "it came too often");
     }
@@ -108,9 +137,16 @@ fn the_last_checkpoint_is_what_a_reply_has_shown() {
 
 #[offspring::test(timeout = "30s")]
 fn a_hung_actor_is_killed_and_started_again() {
-    let (supervisor, counter) = supervised(Builder::new().heartbeat(Duration::from_millis(200)), Setup::default());
+    let (supervisor, counter) = supervised(
+        Builder::new().heartbeat(Duration::from_millis(200)),
+        Setup::default(),
+    );
     std::thread::sleep(Duration::from_millis(700));
-    assert_eq!(info(&supervisor, "counter").unwrap().restarts, 0, "an idle one is not hung");
+    assert_eq!(
+        info(&supervisor, "counter").unwrap().restarts,
+        0,
+        "an idle one is not hung"
+    );
     let error = counter.call(Message::Sleep(LONG * 10)).unwrap_err();
     let Some(DownReason::Hung { limit }) = error.down_reason() else {
         panic!("{error}")
@@ -123,7 +159,10 @@ fn a_hung_actor_is_killed_and_started_again() {
 fn restarts_back_off() {
     let supervisor = Supervisor::builder()
         .intensity(10)
-        .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_millis(400)))
+        .backoff(Backoff::exponential(
+            Duration::from_millis(100),
+            Duration::from_millis(400),
+        ))
         .child(ChildSpec::actor::<Counter>("counter", Setup::default()))
         .start()
         .unwrap();
@@ -135,11 +174,18 @@ fn restarts_back_off() {
         // A call waits for the restart.
         while counter.call(Message::Get).is_err() {}
         until(&supervisor, "counter", ChildState::Up, restarts);
-        let least = Duration::from_millis(100 << (restarts - 1)).min(Duration::from_millis(400)) / 2;
+        let least =
+            Duration::from_millis(100 << (restarts - 1)).min(Duration::from_millis(400)) / 2;
         assert!(since.elapsed() >= least, "{:?}", since.elapsed());
     }
     supervisor.stop();
-    assert_eq!(events.by_ref().filter(|event| matches!(event, Event::Restarting { .. })).count(), 4);
+    assert_eq!(
+        events
+            .by_ref()
+            .filter(|event| matches!(event, Event::Restarting { .. }))
+            .count(),
+        4
+    );
 }
 
 #[derive(Clone, serde::Serialize, serde::Deserialize, offspring::Worker)]
@@ -162,7 +208,9 @@ impl offspring::ProcessWorker for Ticker {
                 heart.beat();
             }
             if offspring::current().wait_stopping_timeout(Duration::from_millis(20)) {
-                self.ticks.put("asked to stop".to_owned()).expect("the test lives");
+                self.ticks
+                    .put("asked to stop".to_owned())
+                    .expect("the test lives");
                 return;
             }
         }
@@ -176,7 +224,9 @@ fn a_plain_worker_is_supervised_as_well() {
     let queue = ticks.clone();
     let ticker = move |birth: &Birth| Ticker {
         ticks: queue.clone(),
-        previous: birth.previous().map_or_else(String::new, ToString::to_string),
+        previous: birth
+            .previous()
+            .map_or_else(String::new, ToString::to_string),
         heart: birth.heart(),
     };
     let spec = ChildSpec::worker_with("ticker", ticker.clone());
@@ -213,7 +263,9 @@ fn a_worker_that_returns_has_ended_as_it_was_meant_to() {
 
 #[offspring::test(timeout = "20s")]
 fn a_closure_that_panics_is_a_start_that_failed() {
-    let spec = ChildSpec::worker_with("panics", |_: &Birth| -> returns { panic!("no worker today") });
+    let spec = ChildSpec::worker_with("panics", |_: &Birth| -> returns {
+        panic!("no worker today")
+    });
     let error = Supervisor::builder().child(spec).start().unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("no worker today"), "{source}");
@@ -232,5 +284,7 @@ fn restarts_leave_no_descriptors() {
     (0..3).for_each(|_| restart());
     let before = crate::support::open_fds();
     (0..30).for_each(|_| restart());
-    crate::support::eventually("no descriptor is left", || crate::support::open_fds() <= before + 4);
+    crate::support::eventually("no descriptor is left", || {
+        crate::support::open_fds() <= before + 4
+    });
 }

@@ -20,7 +20,12 @@ pub(super) struct Expected {
 }
 
 /// What the strategy makes of the end of the child in `place`. A pid of 0 says that there must be a new one.
-pub(super) fn predict(strategy: Strategy, children: &mut Vec<Expected>, place: usize, normal: bool) {
+pub(super) fn predict(
+    strategy: Strategy,
+    children: &mut Vec<Expected>,
+    place: usize,
+    normal: bool,
+) {
     let restart = children[place].restart;
     let again = match restart {
         Restart::Permanent => true,
@@ -54,13 +59,20 @@ pub(super) fn predict(strategy: Strategy, children: &mut Vec<Expected>, place: u
 pub(super) fn settled(children: &[ChildInfo], expected: &[Expected]) -> bool {
     children.len() == expected.len()
         && children.iter().zip(expected).all(|(child, expected)| {
-            let state = if expected.up { ChildState::Up } else { ChildState::Stopped };
+            let state = if expected.up {
+                ChildState::Up
+            } else {
+                ChildState::Stopped
+            };
             let pid = match (expected.up && child.kind == ChildKind::Actor, expected.pid) {
                 (false, _) => child.pid.is_none(),
                 (true, 0) => child.pid.is_some(),
                 (true, same) => child.pid == Some(same),
             };
-            child.id == expected.id && child.state == state && child.restarts == expected.restarts && pid
+            child.id == expected.id
+                && child.state == state
+                && child.restarts == expected.restarts
+                && pid
         })
 }
 
@@ -98,11 +110,17 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
     while rounds < kills {
         rounds += 1;
         // What has ended as it was meant to is asked for again, now and then.
-        if let Some(down) = expected.iter_mut().find(|child| !child.up).filter(|_| random.below(3) == 0) {
+        if let Some(down) = expected
+            .iter_mut()
+            .find(|child| !child.up)
+            .filter(|_| random.below(3) == 0)
+        {
             supervisor.restart_child(&down.id).unwrap();
             (down.up, down.pid) = (true, pid(&supervisor, &down.id));
         }
-        let up: Vec<usize> = (0..expected.len()).filter(|&place| expected[place].up).collect();
+        let up: Vec<usize> = (0..expected.len())
+            .filter(|&place| expected[place].up)
+            .collect();
         let place = up[usize::try_from(random.below(up.len() as u64)).unwrap()];
         let id = expected[place].id.clone();
         let normal = random.below(4) == 0;
@@ -122,7 +140,9 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
             std::thread::sleep(Duration::from_millis(1));
         }
         for expected in expected.iter_mut().filter(|expected| expected.up) {
-            let found = info(&supervisor, &expected.id).and_then(|child| child.pid).expect("it is up");
+            let found = info(&supervisor, &expected.id)
+                .and_then(|child| child.pid)
+                .expect("it is up");
             // What the supervisor says is what answers under the address.
             let mut answer = child(&supervisor, &expected.id).call(Order::Pid);
             while answer.is_err() {
@@ -139,7 +159,11 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
 #[offspring::test(timeout = "60m")]
 fn children_that_are_killed_at_random_are_as_the_model_says() {
     let mut random = Random::of_storm();
-    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
+    for strategy in [
+        Strategy::OneForOne,
+        Strategy::OneForAll,
+        Strategy::RestForOne,
+    ] {
         let kills = storm_kills() / 3;
         assert_eq!(storm(strategy, &mut random, kills), kills);
     }

@@ -13,17 +13,30 @@ use crate::support::eventually;
 const LONG: Duration = Duration::from_secs(20);
 
 #[offspring::worker]
-fn rounds(barrier: Barrier, places: SharedSlice<u32>, actions: AtomicU32, me: usize, count: u32) -> Vec<usize> {
+fn rounds(
+    barrier: Barrier,
+    places: SharedSlice<u32>,
+    actions: AtomicU32,
+    me: usize,
+    count: u32,
+) -> Vec<usize> {
     let mut indices = Vec::new();
     for round in 1..=count {
         places.set(me, round);
         let result = barrier
             .wait_then(|| {
-                assert!(places.iter().all(|place| place == round), "somebody is not here yet");
+                assert!(
+                    places.iter().all(|place| place == round),
+                    "somebody is not here yet"
+                );
                 actions.fetch_add(1, Ordering::SeqCst);
             })
             .unwrap();
-        assert_eq!(actions.load(Ordering::SeqCst), round, "the action came first, and once");
+        assert_eq!(
+            actions.load(Ordering::SeqCst),
+            round,
+            "the action came first, and once"
+        );
         indices.push(result.index());
         assert_eq!(result.is_leader(), result.index() + 1 == barrier.parties());
         barrier.wait().unwrap();
@@ -40,7 +53,9 @@ fn parties_go_in_lockstep() {
         AtomicU32::new(0).unwrap(),
     );
     let children: Vec<_> = (0..2)
-        .map(|me| rounds::spawn(barrier.clone(), places.clone(), actions.clone(), me, count).unwrap())
+        .map(|me| {
+            rounds::spawn(barrier.clone(), places.clone(), actions.clone(), me, count).unwrap()
+        })
         .collect();
     let mut all: Vec<Vec<usize>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (2..4)
@@ -49,19 +64,28 @@ fn parties_go_in_lockstep() {
                 scope.spawn(move || rounds(barrier, places, actions, me, count))
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     all.extend(children.into_iter().map(|child| child.join().unwrap()));
     for round in 0..count as usize {
         let indices: BTreeSet<usize> = all.iter().map(|indices| indices[round]).collect();
         assert!(indices.into_iter().eq(0..4), "round {round}");
     }
-    assert!(!barrier.is_broken(), "children that ended with all rounds done break nothing");
+    assert!(
+        !barrier.is_broken(),
+        "children that ended with all rounds done break nothing"
+    );
 }
 
 #[offspring::worker]
 fn wait(barrier: Barrier) -> Result<usize, String> {
-    barrier.wait().map(|result| result.index()).map_err(|error| error.to_string())
+    barrier
+        .wait()
+        .map(|result| result.index())
+        .map_err(|error| error.to_string())
 }
 
 #[offspring::test(timeout = "60s")]
@@ -108,7 +132,10 @@ fn a_barrier_of_one_and_one_whose_time_is_over() {
         Err(BarrierTimeoutError::Failed(BarrierError::Broken))
     ));
     let barrier = Barrier::new(1).unwrap();
-    catch_unwind(AssertUnwindSafe(|| barrier.wait_then(|| panic!("in the action")))).unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| {
+        barrier.wait_then(|| panic!("in the action"))
+    }))
+    .unwrap_err();
     assert!(barrier.is_broken());
 }
 

@@ -75,7 +75,13 @@ fn what_is_free_takes_no_call_of_the_system() {
     };
     all.event.set();
     for (call, through) in [(false, true), (true, false)] {
-        assert_eq!(comes_through::spawn(all.clone(), call).unwrap().join().unwrap(), through);
+        assert_eq!(
+            comes_through::spawn(all.clone(), call)
+                .unwrap()
+                .join()
+                .unwrap(),
+            through
+        );
     }
     assert_eq!(*all.mutex.lock().unwrap(), 2 * 1001);
 }

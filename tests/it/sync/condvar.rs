@@ -11,7 +11,12 @@ const LONG: Duration = Duration::from_secs(20);
 fn waiting(condvar: &Condvar) -> usize {
     let text = format!("{condvar:?}");
     let digits = text.split("waiting: ").nth(1).unwrap();
-    digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    digits
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap()
 }
 
 #[offspring::worker]
@@ -27,7 +32,9 @@ fn each_notification_wakes_so_many_and_no_more() {
     // First some that give up.
     for timeout in [Duration::ZERO, Duration::from_millis(10)] {
         let start = Instant::now();
-        let (guard, result) = condvar.wait_timeout(woken.lock().unwrap(), timeout).unwrap();
+        let (guard, result) = condvar
+            .wait_timeout(woken.lock().unwrap(), timeout)
+            .unwrap();
         assert!(result.timed_out() && start.elapsed() >= timeout);
         drop(guard);
     }
@@ -42,7 +49,10 @@ fn each_notification_wakes_so_many_and_no_more() {
             assert_eq!(condvar.notify(count), count);
             eventually("they are awake", || *woken.lock().unwrap() == sum);
             std::thread::sleep(Duration::from_millis(10));
-            assert_eq!((*woken.lock().unwrap(), waiting(&condvar)), (sum, 6 - sum as usize));
+            assert_eq!(
+                (*woken.lock().unwrap(), waiting(&condvar)),
+                (sum, 6 - sum as usize)
+            );
         }
         assert_eq!(condvar.notify_all(), 3);
     });
@@ -70,7 +80,9 @@ fn producers_and_consumers_lose_no_signal() {
             scope.spawn(|| {
                 for _ in 0..2000 {
                     let guard = stock.lock().unwrap();
-                    let (mut guard, result) = changed.wait_timeout_while(guard, LONG, |stock| *stock == 0).unwrap();
+                    let (mut guard, result) = changed
+                        .wait_timeout_while(guard, LONG, |stock| *stock == 0)
+                        .unwrap();
                     assert!(!result.timed_out(), "a signal was lost");
                     *guard -= 1;
                 }

@@ -62,7 +62,9 @@ fn the_permits_of_a_killed_process_return() {
     held.wait_timeout(LONG).unwrap();
     assert_eq!(semaphore.available(), 0);
     std::thread::scope(|scope| {
-        let waiters: Vec<_> = (0..3).map(|_| scope.spawn(|| semaphore.acquire_timeout(LONG).map(drop))).collect();
+        let waiters: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| semaphore.acquire_timeout(LONG).map(drop)))
+            .collect();
         std::thread::sleep(Duration::from_millis(5));
         child.kill();
         for waiter in waiters {
@@ -82,7 +84,10 @@ fn leak(lock: Mutex<u64>, semaphore: Semaphore) {
 #[offspring::test(timeout = "60s")]
 fn what_was_leaked_returns_when_its_process_ends() {
     let (lock, semaphore) = (Mutex::new(1).unwrap(), Semaphore::new(1).unwrap());
-    leak::spawn(lock.clone(), semaphore.clone()).unwrap().join().unwrap();
+    leak::spawn(lock.clone(), semaphore.clone())
+        .unwrap()
+        .join()
+        .unwrap();
     assert!(matches!(lock.lock(), Err(LockError::Poisoned(_))));
     drop(semaphore.acquire_timeout(LONG).unwrap());
 }

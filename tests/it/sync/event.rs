@@ -20,7 +20,9 @@ fn wait(event: Event, ready: Semaphore) -> bool {
 #[offspring::test(timeout = "60s")]
 fn everybody_who_waits_goes_on() {
     let (event, ready) = (Event::new().unwrap(), Semaphore::new(3).unwrap());
-    let children: Vec<_> = (0..3).map(|_| wait::spawn(event.clone(), ready.clone()).unwrap()).collect();
+    let children: Vec<_> = (0..3)
+        .map(|_| wait::spawn(event.clone(), ready.clone()).unwrap())
+        .collect();
     while ready.available() > 0 {
         std::thread::yield_now();
     }

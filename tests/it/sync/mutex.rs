@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use offspring::Queue;
-use offspring::sync::{Encoded, Event, LockError, LockTimeoutError, Mutex, SyncError, TryLockError};
+use offspring::sync::{
+    Encoded, Event, LockError, LockTimeoutError, Mutex, SyncError, TryLockError,
+};
 
 use crate::support::{eventually, open_fds};
 
@@ -23,7 +25,9 @@ fn count(total: Mutex<[u64; 2]>, rounds: u64) {
 #[offspring::test(timeout = "60s")]
 fn processes_and_threads_exclude_each_other() {
     let total = Mutex::new([0; 2]).unwrap();
-    let children: Vec<_> = (0..3).map(|_| count::spawn(total.clone(), 20_000).unwrap()).collect();
+    let children: Vec<_> = (0..3)
+        .map(|_| count::spawn(total.clone(), 20_000).unwrap())
+        .collect();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| count(total.clone(), 20_000));
@@ -46,12 +50,20 @@ fn hold(lock: Mutex<u64>, held: Event, release: Event) -> bool {
 
 #[offspring::test(timeout = "60s")]
 fn try_and_timeout_see_a_lock_of_another_process() {
-    let (lock, held, release) = (Mutex::new(1).unwrap(), Event::new().unwrap(), Event::new().unwrap());
+    let (lock, held, release) = (
+        Mutex::new(1).unwrap(),
+        Event::new().unwrap(),
+        Event::new().unwrap(),
+    );
     let child = hold::spawn(lock.clone(), held.clone(), release.clone()).unwrap();
     held.wait_timeout(LONG).unwrap();
     assert!(lock.is_locked());
     assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-    for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(30)] {
+    for timeout in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_millis(30),
+    ] {
         let start = Instant::now();
         let error = lock.lock_timeout(timeout).unwrap_err();
         assert!(error.is_timeout(), "{error}");
@@ -67,7 +79,10 @@ fn try_and_timeout_see_a_lock_of_another_process() {
 fn a_thread_does_not_wait_for_itself() {
     let lock = Mutex::new(1).unwrap();
     let guard = lock.lock().unwrap();
-    assert!(matches!(lock.lock(), Err(LockError::Failed(SyncError::Deadlock))));
+    assert!(matches!(
+        lock.lock(),
+        Err(LockError::Failed(SyncError::Deadlock))
+    ));
     assert!(matches!(
         lock.clone().lock_timeout(LONG),
         Err(LockTimeoutError::Failed(SyncError::Deadlock))
@@ -75,7 +90,10 @@ fn a_thread_does_not_wait_for_itself() {
     // Another thread does wait.
     let other = std::thread::scope(|scope| {
         scope
-            .spawn(|| lock.lock_timeout(Duration::from_millis(20)).is_err_and(|error| error.is_timeout()))
+            .spawn(|| {
+                lock.lock_timeout(Duration::from_millis(20))
+                    .is_err_and(|error| error.is_timeout())
+            })
             .join()
     });
     assert!(other.unwrap());
@@ -110,7 +128,12 @@ fn a_panic_poisons_until_somebody_clears_it() {
 #[offspring::worker]
 fn insert(words: Mutex<BTreeMap<String, Vec<u32>>, Encoded>, name: String) {
     for n in 0..100 {
-        words.lock().unwrap().entry(name.clone()).or_default().push(n);
+        words
+            .lock()
+            .unwrap()
+            .entry(name.clone())
+            .or_default()
+            .push(n);
     }
 }
 
@@ -124,7 +147,11 @@ fn an_encoded_value_is_everybodys() {
     }
     let words = words.lock().unwrap();
     assert_eq!(words.len(), 3);
-    assert!(words.values().all(|numbers| numbers.iter().copied().eq(0..100)));
+    assert!(
+        words
+            .values()
+            .all(|numbers| numbers.iter().copied().eq(0..100))
+    );
 }
 
 #[test]
@@ -156,7 +183,10 @@ fn a_slice_lies_in_place() {
     fill::spawn(numbers.clone(), 7).unwrap().join().unwrap();
     assert_eq!(*numbers.lock().unwrap(), [7; 1000]);
     assert!(Mutex::<[u64]>::zeroed(usize::MAX).is_err());
-    assert_eq!(Mutex::from_slice(&[1, 2, 3]).unwrap().lock().unwrap().len(), 3);
+    assert_eq!(
+        Mutex::from_slice(&[1, 2, 3]).unwrap().lock().unwrap().len(),
+        3
+    );
     assert!(Mutex::<[u8]>::zeroed(0).unwrap().lock().unwrap().is_empty());
 }
 
@@ -216,7 +246,10 @@ fn make_and_stay(out: Queue<Mutex<u64>>, end: Event) {
 #[offspring::test(timeout = "60s")]
 fn a_lock_ends_with_the_process_that_made_it() {
     let lock = make::spawn().unwrap().join().unwrap();
-    assert!(matches!(lock.lock(), Err(LockError::Failed(SyncError::Disconnected))));
+    assert!(matches!(
+        lock.lock(),
+        Err(LockError::Failed(SyncError::Disconnected))
+    ));
 
     let (out, end) = (Queue::unbounded().unwrap(), Event::new().unwrap());
     let owner = make_and_stay::spawn(out.clone(), end.clone()).unwrap();
@@ -224,13 +257,17 @@ fn a_lock_ends_with_the_process_that_made_it() {
     let guard = lock.lock().unwrap();
     std::thread::scope(|scope| {
         // One that waits for ever wakes up.
-        let waiter = scope.spawn(|| matches!(lock.lock(), Err(LockError::Failed(SyncError::Disconnected))));
+        let waiter =
+            scope.spawn(|| matches!(lock.lock(), Err(LockError::Failed(SyncError::Disconnected))));
         eventually("it waits", || format!("{lock:?}").contains("locked: true"));
         std::thread::sleep(Duration::from_millis(20));
         owner.kill();
         assert!(waiter.join().unwrap());
     });
     drop(guard);
-    assert!(matches!(lock.try_lock(), Err(TryLockError::Failed(SyncError::Disconnected))));
+    assert!(matches!(
+        lock.try_lock(),
+        Err(TryLockError::Failed(SyncError::Disconnected))
+    ));
     owner.join().unwrap_err();
 }

@@ -16,7 +16,10 @@ fn permits_come_and_go_and_are_bounded() {
     assert!(matches!(semaphore.try_acquire(), Err(TryError::WouldBlock)));
     for timeout in [Duration::ZERO, Duration::from_millis(20)] {
         let start = Instant::now();
-        assert!(matches!(semaphore.acquire_timeout(timeout), Err(TimeoutError::Timeout)));
+        assert!(matches!(
+            semaphore.acquire_timeout(timeout),
+            Err(TimeoutError::Timeout)
+        ));
         assert!(start.elapsed() >= timeout);
     }
     assert!(matches!(semaphore.release(), Err(ReleaseError::TooMany)));
@@ -52,11 +55,20 @@ fn never_more_are_inside_than_there_are_permits() {
         let threads: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| crowd(semaphore.clone(), inside.clone(), 5000)))
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).max()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .max()
     });
-    let there = children.into_iter().map(|child| child.join().unwrap()).max();
+    let there = children
+        .into_iter()
+        .map(|child| child.join().unwrap())
+        .max();
     assert!(here.max(there) <= Some(2), "{here:?} {there:?}");
-    assert_eq!((semaphore.available(), inside.load(Ordering::SeqCst)), (2, 0));
+    assert_eq!(
+        (semaphore.available(), inside.load(Ordering::SeqCst)),
+        (2, 0)
+    );
 }
 
 #[offspring::worker]
@@ -67,7 +79,10 @@ fn take_for_another(semaphore: Semaphore) {
 #[offspring::test(timeout = "60s")]
 fn one_process_takes_and_another_releases() {
     let semaphore = Semaphore::new(1).unwrap();
-    take_for_another::spawn(semaphore.clone()).unwrap().join().unwrap();
+    take_for_another::spawn(semaphore.clone())
+        .unwrap()
+        .join()
+        .unwrap();
     assert_eq!(semaphore.available(), 0);
     semaphore.release().unwrap();
     assert_eq!(semaphore.available(), 1);
