@@ -265,43 +265,25 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod actor;
-#[cfg(feature = "async")]
-mod awaiting;
-mod bell;
-mod bytes;
 mod channel;
-mod codec;
-mod descriptor;
 mod error;
-mod fail;
-#[cfg(test)]
-mod fuzz;
-mod guard;
+mod failpoints;
 pub mod guide;
-mod hub;
-mod lane;
-mod limit;
-mod line;
+mod ipc;
 mod logs;
-mod pipe;
 mod pool;
 mod process;
 mod queue;
-mod region;
-mod ring;
 mod select;
 pub mod shared;
-mod shared_fd;
 pub mod supervisor;
 pub mod sync;
 mod sys;
 mod tree;
-mod watch;
-mod wire;
 
 #[doc(inline)]
 pub use actor::{Actor, ActorRef};
-pub use channel::{Bytes, Receiver, ReceiverIter, Sender, channel};
+pub use channel::{Bytes, Connection, Receiver, ReceiverIter, Sender, channel, pipe};
 pub use error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError,
     HandleError, JoinError, JoinTimeoutError, KillCause, PanicReport, PoolError, PutAllError,
@@ -427,7 +409,6 @@ pub use offspring_macros::test;
 /// }
 /// ```
 pub use offspring_macros::worker;
-pub use pipe::{Connection, pipe};
 #[cfg(feature = "async")]
 pub use pool::TaskFuture;
 pub use pool::{
@@ -454,10 +435,10 @@ pub mod testing {
 
 /// What only Unix systems know: of a process, and descriptors in values.
 pub mod unix {
+    pub use crate::ipc::shared_fd::SharedFd;
     pub use crate::process::unix::{BuilderExt, Resource, UNLIMITED};
-    pub use crate::shared_fd::SharedFd;
 }
-pub use wire::{message_limit, set_message_limit};
+pub use ipc::wire::{message_limit, set_message_limit};
 
 #[doc(inline)]
 pub use supervisor::Supervisor;
@@ -467,7 +448,7 @@ pub use supervisor::Supervisor;
 pub mod __private {
     pub use crate::actor::foreign_reply;
     #[cfg(feature = "failpoints")]
-    pub use crate::fail::{MISTAKES, POINTS};
+    pub use crate::failpoints::{MISTAKES, POINTS};
     pub use crate::process::{Registration, enter_test, with_deadline};
     pub use inventory;
     pub use serde;

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::actor::behaviour::Actor;
-use crate::actor::call::{after, put_until};
-use crate::actor::desk;
-use crate::actor::letters::{ActorKey, DeskRequest, Entry, Letter, Status, own_number};
-use crate::actor::link::{Link, Way, end_of};
+use crate::actor::actor::Actor;
+use crate::actor::client::call::{after, put_until};
+use crate::actor::client::connection::{Link, Way, end_of};
+use crate::actor::host::directory;
 use crate::actor::monitor::{Down, Monitor};
+use crate::actor::protocol::{ActorKey, DeskRequest, Entry, Letter, Status, own_number};
 use crate::error::{CallError, CastError, DownReason, PutError, PutTimeoutError};
-use crate::wire;
+use crate::ipc::wire;
 
 /// How long a call waits for its reply, and a cast for room: OTP's default.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -295,7 +295,7 @@ impl<A: Actor> ActorRef<A> {
 
     pub(crate) fn entry(&self) -> Result<Entry, String> {
         let desk = match &self.link.way {
-            Way::Here(_) => desk::own_desk().map_err(|error| error.to_string())?,
+            Way::Here(_) => directory::own_desk().map_err(|error| error.to_string())?,
             Way::There(desk) => desk.clone(),
         };
         Ok(Entry {
@@ -312,7 +312,7 @@ impl<A: Actor> ActorRef<A> {
             return None;
         }
         let here = (entry.key.owner == own_number())
-            .then(|| desk::post(entry.key.number))
+            .then(|| directory::post(entry.key.number))
             .flatten();
         let way = here.map_or(Way::There(entry.desk), Way::Here);
         Some(ActorRef::new(entry.key, &entry.name, way, timeout))

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::actor::actor::Actor;
 use crate::actor::address::{ActorRef, TIMEOUT};
-use crate::actor::behaviour::Actor;
-use crate::actor::desk;
-use crate::actor::keeper::Post;
-use crate::actor::launch::launch;
-use crate::actor::link::Way;
+use crate::actor::client::connection::Way;
+use crate::actor::host::directory;
+use crate::actor::host::launch::launch;
+use crate::actor::host::options::Plan;
+use crate::actor::host::record::Post;
 use crate::actor::names;
-use crate::actor::plan::Plan;
 use crate::error::{DownReason, StartError};
 use crate::process::Builder as ProcessBuilder;
 
@@ -156,11 +156,11 @@ impl Builder {
         let (post, address) = self.open::<A>()?;
         let end = Box::new(move |post: &Arc<Post>, generation, reason| {
             names::forget(post, registered);
-            desk::close_post(post, generation, reason);
+            directory::close_post(post, generation, reason);
         });
         if let Err(error) = launch(&post, &address, args, &self.plan, end) {
             names::forget(&post, registered);
-            desk::remove_post(&post);
+            directory::remove_post(&post);
             return Err(error);
         }
         Ok(Owned {
@@ -172,15 +172,16 @@ impl Builder {
     /// An actor that has not been launched yet, and its address.
     pub(crate) fn open<A: Actor>(&self) -> Result<(Arc<Post>, ActorRef<A>), StartError> {
         let name = self.name.clone().unwrap_or_else(default_name::<A>);
-        let post =
-            desk::open_post(&name, self.plan.mailbox).map_err(|source| StartError::Create {
+        let post = directory::open_post(&name, self.plan.mailbox).map_err(|source| {
+            StartError::Create {
                 actor: name.clone(),
                 source,
-            })?;
+            }
+        })?;
         let address = ActorRef::new(post.key, &name, Way::Here(post.clone()), TIMEOUT);
         if self.registered {
             if let Err(error) = names::register(&address) {
-                desk::remove_post(&post);
+                directory::remove_post(&post);
                 return Err(error);
             }
         }
@@ -196,7 +197,7 @@ impl Builder {
     /// The actor will not be launched again.
     pub(crate) fn close(&self, post: &Post, reason: DownReason) {
         names::forget(post, self.registered);
-        desk::close_post(post, post.generation(), reason);
+        directory::close_post(post, post.generation(), reason);
     }
 }
 

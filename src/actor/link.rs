@@ -1,188 +1,187 @@
-//! An actor as one other process sees it: how it is, and what this process has sent there.
-//!
-//! All addresses of one actor in one process share a link. It learns how the actor is from the keeper: directly
-//! in the keeper's own process, elsewhere by news, which one thread of the process receives for all links.
+//! Links: two that die together.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::actor::keeper::Post;
-use crate::actor::letters::{ActorKey, DeskRequest, Letter, News, Status};
-use crate::actor::peers::{self, Peer};
-use crate::actor::session::Session;
-use crate::error::{CallError, DownReason};
-use crate::queue::{JoinableQueue, Queue};
-use crate::sys::lock;
-use crate::watch::Waiters;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// Where the keeper is.
-#[derive(Clone, Debug)]
-pub(super) enum Way {
-    Here(Arc<Post>),
-    There(Queue<DeskRequest>),
+use crate::actor::actor::{Actor, Inner};
+use crate::actor::address::ActorRef;
+use crate::actor::client::connection::{Link, end_of};
+use crate::actor::protocol::{Ending, Release, Request};
+use crate::channel::{Receiver, Sender, channel};
+use crate::error::{CallError, DownReason, RecvError};
+use crate::ipc::deadline::Limit;
+use crate::sys;
+
+/// The exit code of a process that ends because an actor died that it was linked to.
+const EXIT_LINKED: i32 = 72;
+
+/// The actor that this process is, to be stopped by those that it is linked to.
+static OWN: OnceLock<Arc<Inner>> = OnceLock::new();
+
+pub(super) fn be_actor(own: Arc<Inner>) {
+    let _ = OWN.set(own);
 }
 
-pub(super) struct Link<M, R> {
-    pub(super) key: ActorKey,
-    pub(super) name: String,
-    pub(super) way: Way,
-    pub(super) mailbox: OnceLock<JoinableQueue<Letter<M>>>,
-    pub(super) state: Mutex<State<R>>,
-    pub(super) changed: Condvar,
-    /// Tasks that wait.
-    told: Arc<Waiters>,
-    /// Casts of this process that lie in the mailbox, or were handled.
-    sent: AtomicU64,
-    /// So many of them were handled for sure.
-    handled: AtomicU64,
+/// Two that die together: from [`ActorRef::link`].
+///
+/// Dropping it unlinks them, unless the thread panics. A process that ends without dropping it counts as one that died, however
+/// it ended.
+///
+/// ```
+/// # struct Counter(u64);
+/// # #[offspring::actor]
+/// # impl Counter {
+/// #     fn start(value: u64) -> Self {
+/// #         Counter(value)
+/// #     }
+/// #     pub fn add(&mut self, n: u64) -> u64 {
+/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0
+/// #     }
+/// # }
+/// #[offspring::worker]
+/// fn dependent(counter: CounterHandle) {
+///     let _bond = counter.link().expect("it lives");
+///     counter.add(1).expect("it lives");
+///     std::thread::park(); // ends with the actor
+/// }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Counter::spawn(1)?;
+///     let client = dependent::spawn(CounterHandle::from(counter.address()))?;
+///     while counter.add(0)? < 2 {} // until it is linked
+///     counter.kill();
+///     assert_eq!(client.join().unwrap_err().reason().and_then(|reason| reason.code()), Some(72));
+///     Ok(())
+/// }
+/// ```
+#[must_use = "dropping it unlinks"]
+pub struct Bond {
+    release: Sender<Release>,
+    open: Arc<AtomicBool>,
+    /// Has who watches the actor look again.
+    nudge: Box<dyn Fn() + Send + Sync>,
 }
 
-pub(super) struct State<R> {
-    /// For news.
-    pub(super) asked: Option<Instant>,
-    pub(super) status: Option<Status>,
-    pub(super) session: Option<Arc<Session<R>>>,
-    pub(super) ended: Ended,
-}
-
-/// For tasks.
-#[cfg(feature = "async")]
-impl<M, R> Link<M, R> {
-    pub(super) fn told(&self) -> &Arc<Waiters> {
-        &self.told
-    }
-
-    pub(super) fn look<T>(&self, look: impl FnOnce(&Status, &Ended) -> Option<T>) -> Option<T> {
-        let state = self.state();
-        state
-            .status
-            .as_ref()
-            .and_then(|status| look(status, &state.ended))
-    }
-}
-
-/// The last incarnations that ended, oldest first, and why.
-pub(super) type Ended = VecDeque<(u64, DownReason)>;
-
-/// So many ends are remembered, for those who ask late.
-const ENDED_MAX: usize = 16;
-
-/// How the incarnation ended, or the first one after it of which is known.
-pub(super) fn end_of(ended: &Ended, generation: u64) -> Option<&(u64, DownReason)> {
-    ended.iter().find(|(ended, _)| *ended >= generation)
-}
-
-impl<M: Send + 'static, R: Send + 'static> Link<M, R> {
-    /// The link of this process to the actor; made if there is none.
-    pub(super) fn of(key: ActorKey, name: &str, way: Way) -> Arc<Link<M, R>> {
-        peers::get_or_make(key, || Link {
-            key,
-            name: name.to_owned(),
-            way,
-            mailbox: OnceLock::new(),
-            state: Mutex::new(State {
-                asked: None,
-                status: None,
-                session: None,
-                ended: Ended::new(),
-            }),
-            changed: Condvar::new(),
-            told: Arc::default(),
-            sent: AtomicU64::new(0),
-            handled: AtomicU64::new(0),
+impl<A: Actor> ActorRef<A> {
+    /// Links this process and the incarnation of the actor that is up now: when the actor ends otherwise than as it was meant to,
+    /// this process ends too (an actor by [`DownReason::Failed`](crate::actor::DownReason::Failed), another process with exit
+    /// code 72); when this process ends without dropping the [`Bond`], the actor fails.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](ActorRef::call); [`CallError::Down`] if it is down already: nothing happens to this process then.
+    pub fn link(&self) -> Result<Bond, CallError> {
+        let (release, bond) = channel().map_err(|error| self.link.io(error))?;
+        let partner = crate::process::current().name().to_owned();
+        let limit = Limit::after(self.timeout());
+        let session = self
+            .link
+            .session(limit.instant())?
+            .ok_or_else(|| CallError::Timeout {
+                actor: self.name().to_owned(),
+                after: self.timeout(),
+            })?;
+        let (generation, bind) = (session.generation, Request::Bind { partner, bond });
+        session
+            .door
+            .send_within(bind, &limit)
+            .map_err(|error| self.link.io(error))?;
+        let open = Arc::new(AtomicBool::new(true));
+        let (link, watched) = (self.link.clone(), open.clone());
+        sys::service_thread("offspring-link", move || {
+            if let Some(reason) = wait_for_end(&link, generation, &watched) {
+                die_with(&format!(
+                    "actor `{}`, to which it is linked, {reason}",
+                    link.name
+                ));
+            }
+        })
+        .map_err(|error| self.link.io(error))?;
+        let link = self.link.clone();
+        let nudge = Box::new(move || link.nudge());
+        Ok(Bond {
+            release,
+            open,
+            nudge,
         })
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Peer for Link<M, R> {
-    fn news(&self, news: News) {
-        if let Some(mailbox) = news.mailbox {
-            let _ = self.mailbox.set(mailbox.retype());
-        }
-        self.take(news.status);
-    }
-}
-
-impl<R> State<R> {
-    /// Gives the session back with an incarnation that has ended.
-    fn take(&mut self, status: Status) -> Option<Arc<Session<R>>> {
-        let session = match &status {
-            Status::Restarting { generation, reason } | Status::Down { generation, reason } => {
-                // Told twice of the same end: first that it will be restarted, then that it will not.
-                if self.ended.back().is_none_or(|(last, _)| last < generation) {
-                    self.ended.push_back((*generation, reason.clone()));
+/// Waits until the incarnation ends otherwise than it was meant to; `None` if it does not, or the bond is dissolved before.
+fn wait_for_end<M, R>(
+    link: &Arc<Link<M, R>>,
+    generation: u64,
+    open: &AtomicBool,
+) -> Option<DownReason>
+where
+    M: Serialize + DeserializeOwned + Send + 'static,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    loop {
+        let ended = link.wait(
+            crate::actor::client::call::after(Duration::MAX),
+            |_, ended| {
+                if !open.load(Ordering::SeqCst) {
+                    return Some(None);
                 }
-                if self.ended.len() > ENDED_MAX {
-                    self.ended.pop_front();
-                }
-                self.session.take()
-            }
-            Status::Starting | Status::Up { .. } => None,
-        };
-        self.status = Some(status);
-        session
+                end_of(ended, generation).map(|(_, reason)| Some(reason.clone()))
+            },
+        );
+        match ended {
+            Ok(Some(reason)) => return reason.filter(|reason| !reason.is_normal()),
+            Ok(None) => {}
+            Err(_) => return Some(DownReason::OwnerGone),
+        }
     }
 }
 
-impl<M, R> Link<M, R> {
-    /// This is how the actor is now.
-    pub(super) fn take(&self, status: Status) {
-        let session = self.state().take(status);
-        // Its end sends a word, which is not for under the lock.
-        drop(session);
-        self.changed.notify_all();
-        self.told.wake();
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State<R>> {
-        lock(&self.state)
-    }
-
-    /// Has those who wait look again, at what is theirs.
-    pub(super) fn nudge(&self) {
-        drop(self.state());
-        self.changed.notify_all();
-    }
-
-    pub(super) fn down(&self, reason: DownReason) -> CallError {
-        CallError::Down {
-            actor: self.name.clone(),
-            reason,
+fn die_with(why: &str) {
+    match OWN.get() {
+        Some(own) => own.end(Ending::Failed(why.to_owned())),
+        None => {
+            eprintln!(
+                "offspring: process `{}` ends, since {why}",
+                crate::process::current().name()
+            );
+            std::process::exit(EXIT_LINKED);
         }
-    }
-
-    pub(super) fn io(&self, message: impl fmt::Display) -> CallError {
-        CallError::Io {
-            actor: self.name.clone(),
-            message: message.to_string(),
-        }
-    }
-
-    /// A cast of this process lies in the mailbox now.
-    pub(super) fn note_cast(&self) {
-        self.sent.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// How many casts a call must not overtake, if there may be some in the mailbox.
-    pub(super) fn unhandled(&self) -> Option<u64> {
-        let sent = self.sent.load(Ordering::SeqCst);
-        (sent > self.handled.load(Ordering::SeqCst)).then_some(sent)
-    }
-
-    /// A call through the mailbox was answered: what lay there before it is handled.
-    pub(super) fn note_handled(&self, sent: u64) {
-        self.handled.fetch_max(sent, Ordering::SeqCst);
     }
 }
 
-impl<M, R> fmt::Debug for Link<M, R> {
+/// In the actor: ends it when its partner is gone without a word.
+pub(super) fn watch(partner: String, bond: Receiver<Release>, own: Arc<Inner>) {
+    let thread = sys::service_thread("offspring-link", move || {
+        if let Err(RecvError::Disconnected) = bond.recv() {
+            own.end(Ending::Failed(format!(
+                "process `{partner}`, to which it is linked, died"
+            )));
+        }
+    });
+    if let Err(error) = thread {
+        log::error!(target: "offspring::actor", "a link is not watched, for want of a thread: {error}");
+    }
+}
+
+impl Drop for Bond {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.open.store(false, Ordering::SeqCst);
+            (self.nudge)();
+            // An actor that is gone does not need to know.
+            let _ = self.release.send(Release);
+        }
+    }
+}
+
+impl fmt::Debug for Bond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
-            .field("key", &self.key)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Bond").finish_non_exhaustive()
     }
 }

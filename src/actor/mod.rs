@@ -16,45 +16,31 @@
 //!                   <-- news ---- desk, posts  <---- reports -------
 //! ```
 
+#[allow(clippy::module_inception)]
+mod actor;
 mod address;
-mod behaviour;
-mod board;
-mod bond;
 mod builder;
-mod call;
-#[cfg(feature = "async")]
-mod call_async;
-mod clients;
-mod desk;
-mod incarnation;
-mod keeper;
-mod launch;
-mod letters;
+mod client;
+mod host;
 mod link;
 mod monitor;
 mod names;
-mod peers;
-mod plan;
-mod reach;
-mod serve;
-mod session;
-#[cfg(feature = "async")]
-mod timer;
-mod turn;
+mod protocol;
+mod worker;
 
+pub use actor::{Actor, Checkpoint, Context};
 pub use address::ActorRef;
-pub use behaviour::{Actor, Checkpoint, Context};
-pub use bond::Bond;
 pub use builder::{Builder, Owned, spawn};
-pub use incarnation::{ActorProcess, Outcome};
+pub use link::Bond;
 pub use monitor::{Down, Monitor};
 pub use names::find;
+pub use worker::incarnation::{ActorProcess, Outcome};
 
 pub(crate) use address::TIMEOUT;
-pub(crate) use keeper::Post;
-pub(crate) use launch::launch;
-pub(crate) use letters::{Entry, Status};
-pub(crate) use plan::Plan;
+pub(crate) use host::launch::launch;
+pub(crate) use host::options::Plan;
+pub(crate) use host::record::Post;
+pub(crate) use protocol::{Entry, Status};
 
 pub use crate::error::{CallError, CastError, DownReason, LookupError, StartError};
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::actor::call::after;
+use crate::actor::client::call::after;
 use crate::error::DownReason;
 
 /// The end of one incarnation of an actor. Plain facts: `Drop` does nothing.

@@ -9,17 +9,17 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::actor::actor::Actor;
 use crate::actor::address::{ActorRef, TIMEOUT};
-use crate::actor::behaviour::Actor;
-use crate::actor::desk;
-use crate::actor::keeper::Post;
-use crate::actor::letters::{DeskRequest, Entry};
+use crate::actor::host::directory;
+use crate::actor::host::record::Post;
+use crate::actor::protocol::{DeskRequest, Entry};
 use crate::channel::{Sender, channel};
 use crate::error::{LookupError, StartError};
+use crate::ipc::wire::{self, Encoded, Packet};
 use crate::process::{Companion, Heir, current};
 use crate::queue::Queue;
 use crate::sys::lock;
-use crate::wire::{self, Encoded, Packet};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn root() -> Option<Queue<DeskRequest>> {
     static ROOT: OnceLock<Option<Queue<DeskRequest>>> = OnceLock::new();
     if current().depth() == 0 {
-        return desk::own_desk().ok();
+        return directory::own_desk().ok();
     }
     ROOT.get_or_init(|| {
         let root = lock(&INHERITED).take()?.decode();

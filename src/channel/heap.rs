@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::layout::{HEAP, HEAP_START};
-use crate::region::Region;
+use crate::ipc::region::Region;
 use crate::sys::lock;
 
 /// Messages that the receiver has not taken out, or that are being written.

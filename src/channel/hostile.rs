@@ -10,11 +10,11 @@ use ipc_channel::ipc::{self, IpcSender};
 use super::layout::{self, HEAP, HEAP_START, LARGE, PARCEL, PARCELS_TAKEN, VALUE};
 use super::{Inward, Joining, channel};
 use crate::error::RecvTimeoutError;
-use crate::fuzz::Random;
-use crate::region::Region;
-use crate::ring::{self, RING_BYTES};
+use crate::ipc::fuzz::Random;
+use crate::ipc::region::Region;
+use crate::ipc::ring::{self, RING_BYTES};
+use crate::ipc::wire::{Encoded, Packet, hostile};
 use crate::sys::lock;
-use crate::wire::{Encoded, Packet, hostile};
 
 /// Numbers that are near a limit, or any.
 fn number(random: &mut Random) -> u64 {

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::region::Region;
-use crate::ring::RING_BYTES;
+use crate::ipc::region::Region;
+use crate::ipc::ring::RING_BYTES;
 
 const LINE: usize = 128;
 /// Receiver: it sleeps.

@@ -11,21 +11,25 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CreateError;
-use crate::wire::{self, Packet, WireHandle};
+use crate::ipc::wire::{self, Packet, WireHandle};
 
 #[cfg(feature = "async")]
-mod awaited;
+mod async_ops;
 mod bytes;
 mod heap;
 #[cfg(test)]
 mod hostile;
 mod layout;
+mod pipe;
 mod receiver;
+#[cfg(feature = "async")]
+mod recv_async;
 mod sender;
 mod source;
 mod spill;
 
 pub use bytes::Bytes;
+pub use pipe::{Connection, pipe};
 pub use receiver::{Receiver, ReceiverIter};
 pub use sender::Sender;
 
@@ -129,7 +133,7 @@ mod tests {
 
     use super::layout::READER_SLEEPS;
     use super::*;
-    use crate::bell::claim;
+    use crate::ipc::doorbell::claim;
     use crate::sys::lock;
 
     #[test]

@@ -15,12 +15,12 @@ use super::bytes::Bytes;
 use super::layout::READER_SLEEPS;
 use super::source::{Arrived, Body, IDLE, Source};
 use super::{Inward, Joining, Token};
-use crate::bell;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
-use crate::line::{Line, Side, WaitEnd};
+use crate::ipc::doorbell;
+use crate::ipc::parking::{Line, Side, WaitEnd};
+use crate::ipc::reactor::{Seat, Target, Waiter};
+use crate::ipc::wire::{self, Failure, Retry, WireHandle};
 use crate::sys::lock;
-use crate::watch::{Seat, Target, Waiter};
-use crate::wire::{self, Failure, Retry, WireHandle};
 
 /// The receiving end of a [`channel`](crate::channel()). It exists once: sent to another process, it is moved, and this
 /// one reports [`RecvError::Moved`]. What could not be sent or put comes back with the error, and receives on.
@@ -160,7 +160,7 @@ impl ReceiverShared {
 impl Side<Inward> for ReceiverShared {
     fn arm(&self) {
         for source in &lock(&self.sources).all {
-            bell::arm(source.link.region.atomic(READER_SLEEPS));
+            doorbell::arm(source.link.region.atomic(READER_SLEEPS));
         }
     }
 
@@ -168,7 +168,7 @@ impl Side<Inward> for ReceiverShared {
         lock(&self.sources)
             .all
             .iter()
-            .filter(|source| bell::disarm(source.link.region.atomic(READER_SLEEPS)))
+            .filter(|source| doorbell::disarm(source.link.region.atomic(READER_SLEEPS)))
             .count()
     }
 

@@ -18,15 +18,15 @@ use super::layout::{
 };
 use super::spill::{Finished, Message};
 use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
-use crate::bell::{self, claim};
 use crate::error::{EncodeError, SendError, SendTimeoutError};
-use crate::hub;
-use crate::limit::Limit;
-use crate::line::{Line, Side, WaitEnd};
-use crate::region::Region;
-use crate::ring;
+use crate::ipc::deadline::Limit;
+use crate::ipc::doorbell::{self, claim};
+use crate::ipc::hub;
+use crate::ipc::parking::{Line, Side, WaitEnd};
+use crate::ipc::region::Region;
+use crate::ipc::ring;
+use crate::ipc::wire::{self, Encoded, Failure, Packet, WireHandle};
 use crate::sys::lock;
-use crate::wire::{self, Encoded, Failure, Packet, WireHandle};
 
 /// The sending end of a [`channel`](crate::channel()). Clones share it; sent to another process, it stays usable here too.
 ///
@@ -85,11 +85,11 @@ struct Entries {
 
 impl Side<Bell> for Outgoing {
     fn arm(&self) {
-        bell::arm(self.region.atomic(WRITER_SLEEPS));
+        doorbell::arm(self.region.atomic(WRITER_SLEEPS));
     }
 
     fn disarm(&self) -> usize {
-        usize::from(bell::disarm(self.region.atomic(WRITER_SLEEPS)))
+        usize::from(doorbell::disarm(self.region.atomic(WRITER_SLEEPS)))
     }
 
     fn message(&self, _: Bell) -> bool {

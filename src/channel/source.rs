@@ -14,14 +14,14 @@ use super::layout::{
     self, DONE, HEAP_START, LARGE, Mark, PARCEL, PARCELS_TAKEN, READER_SLEEPS, VALUE, WRITER_SLEEPS,
 };
 use super::{Bell, Joining};
-use crate::bell::claim;
-use crate::bytes::Bytes;
-use crate::codec::Slice;
 use crate::error::RecvError;
-use crate::region::{Reader, Region};
-use crate::ring;
+use crate::ipc::codec::Slice;
+use crate::ipc::doorbell::claim;
+use crate::ipc::region::{Reader, Region};
+use crate::ipc::ring;
+use crate::ipc::small_bytes::Bytes;
+use crate::ipc::wire::{self, Failure, Inlet, Packet};
 use crate::sys::lock;
-use crate::wire::{self, Failure, Inlet, Packet};
 
 /// Memory of large messages that nobody has used for so long goes back to the system, once the receiver waits.
 pub(super) const IDLE: Duration = Duration::from_secs(1);

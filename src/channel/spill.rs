@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::heap::Block;
 use super::sender::{Outgoing, SendEnd};
-use crate::codec::Spill;
-use crate::limit::Limit;
-use crate::wire::{OwnMemory, Packet, WireHandle};
+use crate::ipc::codec::Spill;
+use crate::ipc::deadline::Limit;
+use crate::ipc::wire::{OwnMemory, Packet, WireHandle};
 
 /// Where it lies, and how long it is so far.
 pub(super) struct Message<'a> {

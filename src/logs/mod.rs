@@ -14,9 +14,9 @@ mod source;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Sender;
+use crate::ipc::wire::{self, Encoded, Packet};
 use crate::process::{Companion, Forwarding, Heir};
 use crate::shared::AtomicU64;
-use crate::wire::{self, Encoded, Packet};
 
 /// What a child needs to log.
 #[derive(Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::TaskError;
+use crate::ipc::wire::{Encoded, Packet};
 use crate::sys::lock;
-use crate::wire::{Encoded, Packet};
 
 /// What tasks are called, and how they are run.
 #[derive(Clone, Copy, Debug)]
@@ -322,5 +322,5 @@ impl Cancelled {
 
 /// The value of a task as it will travel.
 pub(super) fn needs_parcel(encoded: &Encoded) -> bool {
-    !encoded.handles.is_empty() || encoded.bytes.len() > crate::ring::ENTRY_MAX
+    !encoded.handles.is_empty() || encoded.bytes.len() > crate::ipc::ring::ENTRY_MAX
 }

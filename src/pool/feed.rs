@@ -173,7 +173,7 @@ impl State {
 }
 
 /// Writes up to `share` tasks into a ring, and splits them off.
-fn give_piece(front: &crate::lane::Front, piece: &mut Piece, share: u64) -> Option<Piece> {
+fn give_piece(front: &crate::pool::link::Front, piece: &mut Piece, share: u64) -> Option<Piece> {
     let kind = piece.batch.kind.number;
     if piece.batch.is_parcel() {
         let packet = piece.batch.take_parcel()?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, PoolError, ShutdownError, SpawnError, SubmitError, TaskError};
-use crate::hub;
+use crate::ipc::hub;
+use crate::ipc::wire::{self, Encoded, Packet};
 use crate::pool::batch::{Batch, Kind, needs_parcel};
 use crate::pool::builder::{PoolBuilder, check_workers};
 use crate::pool::events::PoolEvents;
@@ -16,7 +17,6 @@ use crate::pool::state::{Phase, Status};
 use crate::pool::stats::PoolStats;
 use crate::pool::task::{One, Task};
 use crate::process::{self, ProcessWorker};
-use crate::wire::{self, Encoded, Packet};
 
 /// Worker processes that run tasks: any registered worker value, one after the other in each process.
 ///

@@ -7,13 +7,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{EncodeError, PoolError};
-use crate::hub;
-use crate::lane::{Drained, Outcome};
+use crate::ipc::hub;
+use crate::ipc::wire::{self, Encoded, Packet};
 use crate::pool::batch::needs_parcel;
+use crate::pool::link::{Drained, Outcome};
 use crate::pool::state::Live;
 use crate::process::{self, Mishap, ProcessWorker};
 use crate::sys::lock;
-use crate::wire::{self, Encoded, Packet};
 
 /// What an initializer of a [`Pool`](crate::Pool) may return: nothing, or a `Result` whose error says why the worker
 /// cannot be used.

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{ExitReason, PoolError, TaskError};
-use crate::lane::{self, Drained, Outcome};
+use crate::ipc::ring::Corrupt;
 use crate::pool::batch::{Other, Piece};
 use crate::pool::events::PoolEvent;
+use crate::pool::link::{self, Drained, Outcome};
 use crate::pool::shared::Shared;
 use crate::pool::state::{Live, Phase, State, Status};
 use crate::pool::worker::Bench;
 use crate::process::{Builder, Mishap};
-use crate::ring::Corrupt;
 use crate::sys;
 
 /// For one slot; [`State::keepers`] counts it already.
@@ -79,7 +79,7 @@ impl Keeper {
             worker: name.to_string(),
             source,
         };
-        let (front, lane) = lane::lane().map_err(|source| PoolError::Io {
+        let (front, lane) = link::lane().map_err(|source| PoolError::Io {
             act: "make a lane to a worker",
             source,
         })?;

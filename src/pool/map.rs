@@ -9,14 +9,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, TaskError, TaskTimeoutError};
-use crate::hub;
+use crate::ipc::hub;
+use crate::ipc::wire::{self, Encoded, Packet};
 use crate::pool::batch::{Batch, Cancelled, Chunk, Kind, Outcomes, Sink, needs_parcel};
 use crate::pool::handle::Pool;
 use crate::pool::shared::{Refused, When};
 use crate::pool::task;
 use crate::process::ProcessWorker;
 use crate::sys::{self, lock};
-use crate::wire::{self, Encoded, Packet};
 
 /// Where the outcomes of a map go.
 #[derive(Debug, Default)]
@@ -251,7 +251,7 @@ where
             }
         };
         let length = batch.bytes.len() - start;
-        if along.is_empty() && length <= crate::ring::ENTRY_MAX {
+        if along.is_empty() && length <= crate::ipc::ring::ENTRY_MAX {
             batch.ends.push(batch.bytes.len() as u32);
             return;
         }

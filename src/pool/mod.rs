@@ -18,6 +18,7 @@ mod feed;
 mod handle;
 mod initializer;
 mod keeper;
+mod link;
 mod map;
 mod scope;
 mod shared;

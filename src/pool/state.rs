@@ -18,12 +18,12 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use crate::error::{PoolError, TaskError};
-use crate::lane::Front;
+use crate::ipc::reactor::Waiter;
+use crate::ipc::ring::{self, Corrupt};
 use crate::pool::batch::{Piece, Sink};
 use crate::pool::events::PoolEvent;
+use crate::pool::link::Front;
 use crate::process::Process;
-use crate::ring::{self, Corrupt};
-use crate::watch::Waiter;
 
 #[derive(Debug)]
 pub(super) struct State {

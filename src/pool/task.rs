@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::{TaskError, TaskTimeoutError};
+use crate::ipc::reactor;
+use crate::ipc::wire;
 use crate::pool::batch::{Cancelled, Chunk, Left, Other, Outcomes, Sink};
 use crate::pool::shared::Shared;
 use crate::sys::{self, lock};
-use crate::watch;
-use crate::wire;
 
 /// A task that was submitted to a [`Pool`](crate::Pool) and gives a `T`.
 ///
@@ -89,7 +89,7 @@ impl Sink for One {
         let before = std::mem::replace(&mut *lock(&self.outcome), OneOutcome::Here(chunk));
         if let OneOutcome::Awaited(wakers) = before {
             self.ended.notify_all();
-            watch::wake_all(wakers);
+            reactor::wake_all(wakers);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lane::Back;
+use crate::pool::link::Back;
 use crate::process::{self, Mishap, Performed, ProcessWorker, Registration, Value, Worker};
 
 /// What runs in a pool's worker process.

@@ -11,18 +11,20 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, SpawnError};
-use crate::process::companion::{Forwarding, Heir};
+use crate::process::child::entry::{self, CHILD_VARIABLE, Entry};
+use crate::process::child::serve;
 use crate::process::current::{self, Identity};
-use crate::process::early::Early;
-use crate::process::entry::{self, CHILD_VARIABLE, Entry};
 use crate::process::handle::Process;
 use crate::process::handshake::{Hello, WIRE_VERSION};
 use crate::process::inline::{self, Backend};
+use crate::process::parent::early_stderr::Early;
+use crate::process::parent::exit;
+use crate::process::parent::reaper;
+use crate::process::parent::starting::{Limit, Start};
 use crate::process::registry::{self, ProcessWorker};
-use crate::process::start::{Limit, Start};
+use crate::process::spawn_hook::{Forwarding, Heir};
 use crate::process::stdio::{End, Pipes, Stdio};
 use crate::process::value::{self, Sent};
-use crate::process::{child, exit, reaper};
 use crate::sys::{self, Pidfd, Setup};
 
 /// How long a child may take until its worker runs.
@@ -271,7 +273,7 @@ impl Builder {
         let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
             let value = value::send_here(worker)?;
-            return inline::spawn(identity, registered, child::run::<W>, value, timeout);
+            return inline::spawn(identity, registered, serve::run::<W>, value, timeout);
         }
         let limit = Limit::of(timeout);
         let heir = Heir {

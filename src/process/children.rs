@@ -1,6 +1,6 @@
 //! The children of this process, as facts.
 
-use crate::process::reaper;
+use crate::process::parent::reaper;
 
 /// A running child of this process, without its type. Copied facts: `Drop` does nothing.
 ///

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::{inline, lifeline};
+use crate::process::child::lifeline;
+use crate::process::inline;
 
 /// What a process knows of itself; the child's comes with its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]

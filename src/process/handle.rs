@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
-use crate::process::child::{self, Finished};
-use crate::process::companion;
+use crate::ipc::reactor::{Seat, Target, Waiter, Waiters};
+use crate::ipc::wire;
+use crate::process::child::serve::{self, Finished};
 use crate::process::current::Identity;
 use crate::process::handshake::{self, Order};
 use crate::process::inline::{Backend, OnThread};
-use crate::process::reaper;
+use crate::process::parent::exit_report::{Output, Told};
+use crate::process::parent::reaper;
+use crate::process::parent::stop::Stop;
+use crate::process::spawn_hook;
 use crate::process::stdio::Pipes;
-use crate::process::stop::Stop;
-use crate::process::told::{Output, Told};
 use crate::sys::{self, Pidfd, Tree};
-use crate::watch::{Seat, Target, Waiter, Waiters};
-use crate::wire;
 
 /// A child that was started, until nobody holds it and it has been reaped.
 #[derive(Debug)]
@@ -262,7 +262,7 @@ impl Running {
             Finished::Returned(packet) => (ExitReason::Returned, Output::Here(packet)),
             Finished::Unsendable(message) => (ExitReason::Returned, Output::Lost(message)),
             Finished::Panicked(message) => {
-                let report = panic.unwrap_or_else(|| child::bare_report(message));
+                let report = panic.unwrap_or_else(|| serve::bare_report(message));
                 (ExitReason::Panicked(Box::new(report)), Output::None)
             }
         };
@@ -409,7 +409,7 @@ impl<T: DeserializeOwned> Process<T> {
         let ended = running.join(deadline);
         if ended {
             self.pipes.settle(deadline);
-            companion::settle(deadline);
+            spawn_hook::settle(deadline);
         }
         let Some(mut state) = running.wait_state(deadline) else {
             let after = timeout.unwrap_or_default();

@@ -14,13 +14,13 @@ use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::descriptor;
 use crate::error::PanicReport;
+use crate::ipc::ipc_fd;
+use crate::ipc::wire::{self, Encoded, Failure, Packet};
+use crate::process::child::entry::Entry;
 use crate::process::current::Identity;
-use crate::process::entry::Entry;
 use crate::process::registry;
 use crate::sys;
-use crate::wire::{self, Encoded, Failure, Packet};
 
 /// One number for everything that is said here and over sessions.
 pub(crate) const WIRE_VERSION: u32 = 1;
@@ -132,7 +132,7 @@ pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Packet) -> io::Result<
             tell(
                 socket,
                 &Answer::Parcel,
-                &[descriptor::socket_of(&receiver)?.as_fd()],
+                &[ipc_fd::socket_of(&receiver)?.as_fd()],
             )
         }
     }
@@ -144,7 +144,7 @@ pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Packet> {
         .into_iter()
         .next()
         .ok_or_else(|| io::Error::other("no descriptor was free for it"))?;
-    let receiver: IpcReceiver<Packet> = descriptor::receiver_around(socket)?.to();
+    let receiver: IpcReceiver<Packet> = ipc_fd::receiver_around(socket)?.to();
     wire::recv(receiver, Some(Instant::now())).map_err(Failure::into_io)
 }
 
@@ -197,7 +197,7 @@ pub(crate) fn next_order(socket: BorrowedFd<'_>) -> Option<Order> {
 
 /// The end of a channel that came as a descriptor.
 pub(crate) fn channel_around(socket: Option<OwnedFd>) -> io::Result<OpaqueIpcReceiver> {
-    descriptor::receiver_around(
+    ipc_fd::receiver_around(
         socket.ok_or_else(|| io::Error::other("no descriptor was free for it"))?,
     )
 }
@@ -207,7 +207,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fuzz::Random;
+    use crate::ipc::fuzz::Random;
 
     fn frames() -> Vec<Vec<u8>> {
         let hello = Hello {

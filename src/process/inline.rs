@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::{PanicReport, SpawnError};
-use crate::process::child::{self, Finished};
+use crate::process::child::serve::{self, Finished};
 use crate::process::current::Identity;
 use crate::process::handle::{Process, Running};
-use crate::process::reaper;
+use crate::process::parent::reaper;
 use crate::process::registry::Run;
 use crate::process::stdio::Pipes;
 use crate::process::value::Arrived;
@@ -158,7 +158,7 @@ pub(crate) fn asked() -> Option<Arc<Asked>> {
 
 /// Keeps a panic for who joins; whether a worker runs on this thread. For the panic hook.
 pub(crate) fn note_panic(info: &PanicHookInfo<'_>) -> bool {
-    let report = child::panic_report(info);
+    let report = serve::panic_report(info);
     here(|here| here.panic = Some(report)).is_some()
 }
 
@@ -238,7 +238,7 @@ fn work(here: Here, run: Run, value: Arrived, running: &Arc<Running>, started: &
     let panic = match &finished {
         // One that was caught before is not it.
         Finished::Panicked(message) => {
-            last.filter(|report| report.message == child::cut_message(message.clone()))
+            last.filter(|report| report.message == serve::cut_message(message.clone()))
         }
         _ => None,
     };

@@ -17,47 +17,41 @@
 mod builder;
 mod child;
 mod children;
-mod collect;
-mod companion;
 mod current;
-mod early;
-mod entry;
-mod exit;
 mod handle;
 mod handshake;
 mod inline;
-mod lifeline;
-mod reaper;
+#[cfg(feature = "async")]
+mod join_async;
+mod output;
+mod parent;
 mod registry;
-mod relay;
-mod start;
+mod spawn_hook;
 mod stdio;
-mod stop;
 mod task;
 pub(crate) mod testing;
-mod told;
 pub(crate) mod unix;
 mod value;
 
 pub use builder::Builder;
+pub use child::entry::init;
+#[doc(hidden)]
+pub use child::entry::{enter_test, with_deadline};
 pub use children::{ChildProcess, active_children};
-pub use collect::Output;
-pub use companion::Forwarding;
-pub(crate) use companion::{Companion, Heir};
 pub(crate) use current::this_process;
 pub use current::{CurrentProcess, ParentProcess, current, parent};
-pub use entry::init;
-#[doc(hidden)]
-pub use entry::{enter_test, with_deadline};
-pub(crate) use exit::{AtExit, finish_before_exit};
 pub use handle::Process;
 pub(crate) use handle::Running;
 pub use inline::Backend;
 pub(crate) use inline::is_inline;
-pub(crate) use reaper::running;
+pub use output::Output;
+pub(crate) use parent::exit::{AtExit, finish_before_exit};
+pub(crate) use parent::reaper::running;
 #[doc(hidden)]
 pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};
 pub(crate) use registry::{find_number, number};
+pub use spawn_hook::Forwarding;
+pub(crate) use spawn_hook::{Companion, Heir};
 pub use stdio::Stdio;
 pub(crate) use task::{Mishap, Performed, Value, catch_panics};

@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::SpawnError;
+use crate::ipc::wire;
 use crate::process::builder::Builder;
-use crate::process::child::{self, Finished};
+use crate::process::child::serve::{self, Finished};
 use crate::process::handle::Process;
 use crate::process::task::{self, Perform};
 use crate::process::value::Arrived;
-use crate::wire;
 
 /// A type that is registered as a worker. Derive it; see [`ProcessWorker`].
 ///
@@ -135,7 +135,7 @@ impl Registration {
             name: W::worker_name,
             type_id: TypeId::of::<W>,
             layout: (size_of::<W>(), align_of::<W>()),
-            run: child::run::<W>,
+            run: serve::run::<W>,
             perform: task::perform::<W>,
             file,
             line,

@@ -7,7 +7,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::process::relay::{self, Place, Stream};
+use crate::process::parent::relay::{self, Place, Stream};
 use crate::sys;
 
 /// What a child gets as stdin, stdout or stderr. Dropping one closes what it holds.

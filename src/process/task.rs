@@ -6,12 +6,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DecodeError, PanicReport};
-use crate::hub;
-use crate::process::child;
+use crate::ipc::hub;
+use crate::ipc::wire::{self, Along, Packet};
+use crate::process::child::serve;
 use crate::process::registry::ProcessWorker;
-use crate::wire::{self, Along, Packet};
 
-pub(crate) use crate::process::child::catch_panics;
+pub(crate) use crate::process::child::serve::catch_panics;
 
 /// What came of a task.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub(crate) fn perform<W: ProcessWorker>(value: Value<'_>, output: &mut Vec<u8>) 
             Performed::Returned(along)
         }
         Ok(Err(error)) => Performed::mishap(Mishap::BadOutput(error.to_string())),
-        Err(panic) => Performed::mishap(Mishap::Panicked(child::caught_panic(wire::panic_text(
+        Err(panic) => Performed::mishap(Mishap::Panicked(serve::caught_panic(wire::panic_text(
             &*panic,
         )))),
     }

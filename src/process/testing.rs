@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::process::reaper;
+use crate::process::parent::reaper;
 
 /// How long those may take that are ending.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -9,13 +9,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
 
-use crate::descriptor;
 use crate::error::SpawnError;
-use crate::hub;
-use crate::process::companion::{self, Heir};
+use crate::ipc::hub;
+use crate::ipc::ipc_fd;
+use crate::ipc::wire::{self, Carried, Encoded, Packet};
 use crate::process::registry::ProcessWorker;
+use crate::process::spawn_hook::{self, Heir};
 use crate::sys;
-use crate::wire::{self, Carried, Encoded, Packet};
 
 /// A longer value goes through a channel: with names and arguments this fits the first message.
 const IN_HELLO_MAX: usize = 8 << 10;
@@ -43,7 +43,7 @@ type Channel = (IpcSender<Packet>, OwnedFd);
 
 fn channel() -> Result<Channel, SpawnError> {
     let made = ipc::channel::<Packet>()
-        .and_then(|(sender, receiver)| Ok((sender, descriptor::socket_of(&receiver)?)));
+        .and_then(|(sender, receiver)| Ok((sender, ipc_fd::socket_of(&receiver)?)));
     made.map_err(SpawnError::io("make a channel"))
 }
 
@@ -107,7 +107,7 @@ pub(super) fn send_here<W: ProcessWorker>(worker: W) -> Result<Arrived, SpawnErr
 
 /// A channel with what belongs to the process, if there is anything.
 fn belongings(heir: &Heir<'_>) -> Result<Option<Channel>, SpawnError> {
-    let Some(belongings) = companion::belongings(heir) else {
+    let Some(belongings) = spawn_hook::belongings(heir) else {
         return Ok(None);
     };
     let own = channel()?;

@@ -7,18 +7,18 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bytes::Bytes;
 use crate::error::{GetError, PutAllError};
-use crate::hub;
-use crate::queue::core::{Core, Item, Payload};
-use crate::queue::ends::{GetEnd, Limit, PutEnd};
+use crate::ipc::hub;
+use crate::ipc::ring;
+use crate::ipc::small_bytes::Bytes;
+use crate::ipc::wire;
+use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
+use crate::queue::client::outgoing::Outgoing;
 use crate::queue::handle::{Got, Handle};
 use crate::queue::layout::{Flag, Tag, Word};
-use crate::queue::outgoing::Outgoing;
-use crate::queue::remote::{Attached, RemoteEnd, Taken};
-use crate::ring;
+use crate::queue::outcome::{GetEnd, Limit, PutEnd};
+use crate::queue::owner::state::{Core, Item, Payload};
 use crate::sys::lock;
-use crate::wire;
 
 /// So many items are pulled from an iterator before they are put: more gain nothing.
 const BATCH: usize = 64;

@@ -10,23 +10,23 @@ use ipc_channel::ipc::IpcSender;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::bytes::Bytes;
 use crate::error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError,
     TaskDoneError,
 };
-use crate::hub::{self, HubId, Resource, Up};
+use crate::ipc::hub::{self, HubId, Resource, Up};
+use crate::ipc::reactor::Target;
+use crate::ipc::ring;
+use crate::ipc::small_bytes::Bytes;
+use crate::ipc::wire::{self, OwnMemory, Packet, WireHandle};
 use crate::process;
 use crate::queue::builder::Limits;
-use crate::queue::core::{Core, Payload};
-use crate::queue::dead::DeadLetter;
-use crate::queue::ends::{GetEnd, JoinEnd, Limit, PutEnd};
-use crate::queue::outgoing::Outgoing;
-use crate::queue::remote::{Attached, RemoteEnd, Taken};
-use crate::ring;
+use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
+use crate::queue::client::outgoing::Outgoing;
+use crate::queue::dead_letter::DeadLetter;
+use crate::queue::outcome::{GetEnd, JoinEnd, Limit, PutEnd};
+use crate::queue::owner::state::{Core, Payload};
 use crate::sys;
-use crate::watch::Target;
-use crate::wire::{self, OwnMemory, Packet, WireHandle};
 
 /// An item that was taken and decoded.
 pub(crate) struct Got<T> {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 
 use super::builder::Limits;
-use super::ends::Limit;
 use super::handle::Handle;
 use super::layout::{self, Word};
-use crate::fuzz::Random;
-use crate::hub::{self, Down, Page, REGION_BYTES, Up};
-use crate::region::Region;
-use crate::ring::{self, CAPACITY, RING_BYTES};
-use crate::wire::{self, Encoded, Packet};
+use super::outcome::Limit;
+use crate::ipc::fuzz::Random;
+use crate::ipc::hub::{self, Down, Page, REGION_BYTES, Up};
+use crate::ipc::region::Region;
+use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
+use crate::ipc::wire::{self, Encoded, Packet};
 
 /// The ends that a hostile client holds.
 struct Hostile {

@@ -13,12 +13,12 @@ use crate::error::{
     PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
     TryPutError,
 };
+use crate::ipc::reactor::Target;
 use crate::queue::builder::QueueBuilder;
-use crate::queue::dead::DeadLetter;
+use crate::queue::dead_letter::DeadLetter;
 use crate::queue::delivery::Delivery;
-use crate::queue::ends::{JoinEnd, Limit, until_the_end};
 use crate::queue::handle::{Got, Handle};
-use crate::watch::Target;
+use crate::queue::outcome::{JoinEnd, Limit, until_the_end};
 
 /// A queue whose items count until their consumer says that they are done: [`join`](JoinableQueue::join)
 /// waits for that.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::hub;
-use crate::region::Region;
-use crate::ring::{Consumer, Corrupt, Producer};
+use crate::ipc::hub;
+use crate::ipc::region::Region;
+use crate::ipc::ring::{Consumer, Corrupt, Producer};
 
 /// A word of the region. Who writes it is said at each.
 #[derive(Clone, Copy, Debug)]

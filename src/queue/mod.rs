@@ -1,33 +1,28 @@
 //! Queues that many processes put into and get from.
 
 #[cfg(feature = "async")]
-mod awaited;
+mod async_ops;
 mod batch;
 mod builder;
 mod client;
-mod core;
-mod dead;
+mod dead_letter;
 mod delivery;
-mod ends;
 mod handle;
 #[cfg(test)]
 mod hostile;
-mod items;
 mod joinable;
 mod layout;
-mod outgoing;
-mod plain;
-mod remote;
+mod outcome;
+mod owner;
+#[allow(clippy::module_inception)]
+mod queue;
 mod report;
-mod service;
-mod settle;
 mod status;
-mod tasks;
 
 pub use builder::QueueBuilder;
-pub use dead::{DeadCause, DeadLetter};
+pub use dead_letter::{DeadCause, DeadLetter};
 pub use delivery::Delivery;
 pub use joinable::{JoinableBatches, JoinableIter, JoinableQueue};
-pub use plain::{Queue, QueueBatches, QueueIter};
+pub use queue::{Queue, QueueBatches, QueueIter};
 pub use status::QueueStatus;
 pub(crate) use status::statuses;

@@ -1,14 +1,14 @@
 //! An item that a client could not decode, on its way back to the owner, who keeps it as a dead letter.
 
 use crate::error::DecodeError;
-use crate::queue::client::Remote;
-use crate::queue::core::{Item, Payload, State};
-use crate::queue::dead::DeadCause;
+use crate::ipc::ring::Corrupt;
+use crate::ipc::wire::{Encoded, Failure, Packet};
+use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
+use crate::queue::client::outgoing::Outgoing;
+use crate::queue::dead_letter::DeadCause;
 use crate::queue::layout::{self, Tag};
-use crate::queue::outgoing::Outgoing;
-use crate::queue::remote::{Attached, RemoteEnd, Taken};
-use crate::ring::Corrupt;
-use crate::wire::{Encoded, Failure, Packet};
+use crate::queue::owner::client::Remote;
+use crate::queue::owner::state::{Item, Payload, State};
 
 /// More of an error's text nobody needs.
 const TEXT_MAX: usize = 1 << 10;

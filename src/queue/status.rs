@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hub;
-use crate::queue::core::{Core, State};
+use crate::ipc::hub;
+use crate::queue::owner::state::{Core, State};
 
 /// A queue of this process at one moment; in a [`ProcessTree`](crate::ProcessTree). Copied facts: `Drop` does nothing.
 ///

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::channel::Connection;
 use crate::channel::Receiver;
 use crate::error::WaitError;
-use crate::pipe::Connection;
+use crate::ipc::reactor::Target;
 use crate::process::Process;
 use crate::queue::{JoinableQueue, Queue};
-use crate::watch::Target;
 
 mod completed;
 mod selector;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::Waitable;
 use crate::error::WaitError;
+use crate::ipc::reactor::{Target, Waiter};
 use crate::sys::{self, lock};
-use crate::watch::{Target, Waiter};
 
 /// Waits for many things at once: processes that end, receivers, connections and queues that have something, in any
 /// mixture.

@@ -7,8 +7,8 @@ use std::sync::atomic::{self, AtomicU8, Ordering};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
+use crate::ipc::wire;
 use crate::shared::memory::Part;
-use crate::wire;
 
 macro_rules! shared_atomics {
     ($($atomic:ident $integer:ident)+) => {$(

@@ -7,8 +7,8 @@ use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
+use crate::ipc::wire;
 use crate::shared::memory::Part;
-use crate::wire;
 
 /// Bytes in memory that processes share and nobody writes any more: `&[u8]` without a copy. Dropping the last
 /// handle of it in any process frees it.

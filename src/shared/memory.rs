@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
-use crate::region::Region;
-use crate::wire::{self, WireHandle};
+use crate::ipc::region::Region;
+use crate::ipc::wire::{self, WireHandle};
 
 /// Bytes of a region that others may hold as well.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
+use crate::ipc::wire;
 use crate::shared::memory::Part;
-use crate::wire;
 
 /// A slice of plain data in memory that processes share. Dropping the last handle of it in any process frees it.
 ///

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::actor::{self, Actor, ActorRef, Entry, Plan, Post, Status};
 use crate::error::{CreateError, DownReason, JoinError, RecvTimeoutError, StartError};
 use crate::process::{Process, ProcessWorker};
-use crate::supervisor::heart::{Beat, Birth, Heart};
+use crate::supervisor::heartbeat::{Beat, Birth, Heart};
 use crate::supervisor::strategy::{Restart, Shutdown};
 use crate::sys::{self, lock};
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::error::{CreateError, DownReason, StartError, SupervisorError, chain_text};
-use crate::guard;
+use crate::ipc::catch;
 use crate::supervisor::builder::Plan;
 use crate::supervisor::child::OnEnd;
 use crate::supervisor::events::{ChildState, Event, SupervisorEnd};
@@ -230,7 +230,7 @@ impl Engine {
         let started = started.unwrap_or_else(|panic| {
             let reason = DownReason::Failed(format!(
                 "making it panicked: {}",
-                guard::panic_text(&*panic)
+                catch::panic_text(&*panic)
             ));
             let actor = slot.id.clone();
             Err(StartError::Down { actor, reason })

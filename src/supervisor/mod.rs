@@ -14,7 +14,7 @@ mod engine;
 mod events;
 mod feed;
 mod handle;
-mod heart;
+mod heartbeat;
 mod nested;
 mod requests;
 mod restart;
@@ -27,7 +27,7 @@ pub use builder::Builder;
 pub use events::{ChildInfo, ChildState, Event, SupervisorEnd};
 pub use feed::Events;
 pub use handle::Supervisor;
-pub use heart::{Birth, Heart};
+pub use heartbeat::{Birth, Heart};
 pub use spec::{ChildKind, ChildSpec, Restartable};
 pub use strategy::{Backoff, Restart, Shutdown, Strategy};
 

@@ -8,7 +8,7 @@ use crate::actor::{self, Actor};
 use crate::process::ProcessWorker;
 use crate::supervisor::builder::Builder;
 use crate::supervisor::child::{ActorChild, Child, WorkerChild};
-use crate::supervisor::heart::Birth;
+use crate::supervisor::heartbeat::Birth;
 use crate::supervisor::nested::NestedChild;
 use crate::supervisor::strategy::{Restart, Shutdown};
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{BarrierError, BarrierTimeoutError, CreateError, SyncError};
-use crate::region::Region;
+use crate::ipc::region::Region;
+use crate::ipc::wire;
 use crate::sync::latch::{self, BEHIND, Latch};
 use crate::sync::object::{Kind, NoSession, Object};
 use crate::sync::word::Miss;
-use crate::wire;
 
 const PARTIES: usize = 8;
 /// Grows when all have come, and at a reset; who came before is let through, or told.

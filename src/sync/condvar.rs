@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, HandleError, LockError, SyncError};
-use crate::region::Region;
+use crate::ipc::region::Region;
+use crate::ipc::wire;
 use crate::sync::MutexGuard;
 use crate::sync::latch::{self, Latch};
 use crate::sync::object::{Kind, NoSession, Object};
 use crate::sync::value::Storage;
 use crate::sync::word;
 use crate::sys::{futex_wait, futex_wake_all};
-use crate::wire;
 
 /// How many slots are not free.
 const ACTIVE: usize = 8;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, SyncError, TimeoutError};
-use crate::region::Region;
+use crate::ipc::region::Region;
+use crate::ipc::wire;
 use crate::sync::object::{Kind, Object};
 use crate::sys::{futex_wait, futex_wake_all};
-use crate::wire;
 
 const WORD: usize = 0;
 const LENGTH: usize = 64;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::SyncError;
-use crate::hub::SESSIONS_MAX;
-use crate::region::Region;
+use crate::ipc::hub::SESSIONS_MAX;
+use crate::ipc::region::Region;
 use crate::sync::object::NoSession;
 use crate::sync::word::{self, HUB, Miss};
 use crate::sys::{futex_wait, futex_wake_all, futex_wake_one};

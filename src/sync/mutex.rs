@@ -13,12 +13,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{
     CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TryLockError,
 };
-use crate::region::Region;
+use crate::ipc::region::Region;
+use crate::ipc::wire;
 use crate::sync::object::{Kind, NoSession, Object};
 use crate::sync::value::{self, Encoded, InPlace, Place, Storage, value_room};
 use crate::sync::{poison, word};
 use crate::sys::futex_wake_all;
-use crate::wire;
 
 pub(super) const WORD: usize = 0;
 /// On a cache line of its own, so that those who look at the word leave it alone.

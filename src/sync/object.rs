@@ -17,15 +17,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{
     CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError,
 };
-use crate::hub::{
+use crate::ipc::hub::{
     self, Attachment, HubId, OWNER, OwnerGone, Peer, Resource, Serviced, Session, Up,
 };
-use crate::line::WaitEnd;
-use crate::region::Region;
-use crate::ring::Corrupt;
+use crate::ipc::parking::WaitEnd;
+use crate::ipc::region::Region;
+use crate::ipc::ring::Corrupt;
+use crate::ipc::wire::{self, Failure, Packet, WireHandle};
 use crate::sync::{token, word};
 use crate::sys::lock;
-use crate::wire::{self, Failure, Packet, WireHandle};
 
 /// What sets one kind of object apart. The words are its own.
 pub(super) trait Kind: fmt::Debug + Send + Sync + 'static {

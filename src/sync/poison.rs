@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::PoisonError;
-use crate::region::Region;
+use crate::ipc::region::Region;
 
 /// Where it stands in the regions of all locks.
 const POISON: usize = 4;

@@ -10,11 +10,11 @@ use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, LockError, LockTimeoutError, SyncError, TryLockError};
+use crate::ipc::wire;
 use crate::sync::mutex::{Plain, VALUE, WORD};
 use crate::sync::object::{NoSession, Object};
 use crate::sync::word::Miss;
 use crate::sync::{poison, word};
-use crate::wire;
 
 /// How often the holder has locked; its own.
 const DEPTH: usize = 8;

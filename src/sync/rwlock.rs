@@ -14,13 +14,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{
     CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TryLockError,
 };
-use crate::region::Region;
+use crate::ipc::region::Region;
+use crate::ipc::wire;
 use crate::sync::latch::{self, BEHIND, Latch};
 use crate::sync::object::{Kind, NoSession, Object};
 use crate::sync::poison;
 use crate::sync::value::{self, Encoded, InPlace, Place, Storage, value_room};
 use crate::sync::word::{self, Miss};
-use crate::wire;
 
 /// Read locks that are held: the sum of the records.
 const READERS: usize = 8;

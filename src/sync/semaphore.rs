@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, ReleaseError, SyncError, TimeoutError, TryError};
-use crate::region::Region;
+use crate::ipc::region::Region;
+use crate::ipc::wire;
 use crate::sync::latch::{self, BEHIND, Latch};
 use crate::sync::object::{Kind, NoSession, Object};
-use crate::wire;
 
 /// All permits there are.
 const PERMITS: usize = 8;

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{CreateError, DecodeError, EncodeError};
-use crate::region::Region;
+use crate::ipc::region::Region;
+use crate::ipc::wire;
 use crate::sync::poison;
-use crate::wire;
 
 /// Where the word stands that says which of two copies is the value, in the regions of all locks.
 const CURRENT: usize = 32;

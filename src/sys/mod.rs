@@ -1,6 +1,6 @@
 //! The few things that std lacks: pidfds, signal masks, the inherited socket, the exit hook.
 //!
-//! With the shared memory of [`region`](crate::region) the only home of `unsafe`. Another platform is
+//! With the shared memory of [`region`](crate::ipc::region) the only home of `unsafe`. Another platform is
 //! another file beside `linux.rs` and `readiness.rs` with the same functions.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,49 +10,9 @@ mod types;
 pub(crate) use types::{same_type, type_id_of, with_slice};
 
 #[cfg(target_os = "linux")]
-mod descriptors;
-#[cfg(target_os = "linux")]
-mod futex;
-#[cfg(target_os = "linux")]
-mod life;
-#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-mod memory;
-#[cfg(target_os = "linux")]
-mod poller;
-#[cfg(target_os = "linux")]
-mod readiness;
-#[cfg(target_os = "linux")]
-mod setup;
-#[cfg(target_os = "linux")]
-mod streams;
-#[cfg(target_os = "linux")]
-mod survey;
-#[cfg(target_os = "linux")]
-mod tree;
-#[cfg(target_os = "linux")]
-pub(crate) use descriptors::*;
-#[cfg(target_os = "linux")]
-pub(crate) use futex::*;
-#[cfg(target_os = "linux")]
-pub(crate) use life::*;
-#[cfg(target_os = "linux")]
 pub(crate) use linux::*;
-#[cfg(target_os = "linux")]
-pub(crate) use memory::*;
-#[cfg(target_os = "linux")]
-pub(crate) use poller::*;
-#[cfg(target_os = "linux")]
-pub(crate) use readiness::*;
-#[cfg(target_os = "linux")]
-pub(crate) use setup::*;
-#[cfg(target_os = "linux")]
-pub(crate) use streams::*;
-#[cfg(target_os = "linux")]
-pub(crate) use survey::*;
-#[cfg(target_os = "linux")]
-pub(crate) use tree::*;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

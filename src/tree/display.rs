@@ -116,7 +116,7 @@ fn is_inner(queue: &QueueStatus) -> bool {
 }
 
 fn is_mailbox(queue: &QueueStatus) -> bool {
-    queue.item() == "offspring::actor::letters::Erased"
+    queue.item() == "offspring::actor::protocol::Erased"
 }
 
 fn row_of_queue(queue: &QueueStatus) -> [String; 6] {

@@ -86,7 +86,7 @@ fn exports(text: &str, module: &str) -> Vec<(String, String)> {
 fn shown() -> BTreeSet<(String, String)> {
     let mut shown = BTreeSet::new();
     for (path, text) in sources() {
-        let module = layer_name(&path);
+        let module = layer_name(&path).split("::").next().unwrap().to_owned();
         shown.extend(
             documented(&text)
                 .filter(|(documentation, _)| documentation.contains("```"))

@@ -9,6 +9,7 @@ mod channel;
 mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoint;
+mod imports;
 mod payload;
 mod pool;
 mod process;

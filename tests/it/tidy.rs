@@ -1,33 +1,40 @@
-//! The tree keeps its rules.
+//! The source tree keeps its rules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lowest first; a file imports from its own layer and lower ones. Those in one line do not know each other.
+use crate::imports::Imports;
+
+/// The layers, lowest first. A file imports from its own module and from lower layers; modules in one row do not
+/// import each other. A file of `ipc` is a layer of its own; elsewhere, a layer is a folder of `src`.
 const LAYERS: &[&[&str]] = &[
-    &["fail", "fuzz"],
-    &["error"],
+    &["failpoints", "error", "ipc::fuzz"],
     &["sys"],
-    &["bytes"],
-    &["codec", "guard"],
-    &["descriptor"],
-    &["region"],
-    &["wire"],
-    &["shared_fd"],
-    &["bell", "limit"],
-    &["ring"],
-    &["watch"],
-    &["line"],
-    &["hub"],
+    &["ipc::small_bytes"],
+    &["ipc::codec", "ipc::catch"],
+    &["ipc::ipc_fd"],
+    &["ipc::region"],
+    &["ipc::wire"],
+    &["ipc::shared_fd"],
+    &["ipc::doorbell", "ipc::deadline"],
+    &["ipc::ring"],
+    &["ipc::reactor"],
+    &["ipc::parking"],
+    &["ipc::hub"],
     &["process"],
     &["shared", "sync"],
-    &["queue", "channel", "lane"],
-    &["pipe", "logs"],
-    &["select", "awaiting", "pool"],
+    &["queue", "channel"],
+    &["logs", "pool", "select"],
     &["actor"],
     &["supervisor"],
     &["tree"],
 ];
+
+/// Modules with a longer circle that is still to be opened.
+const STILL_CIRCULAR: &[&str] = &["process", "queue", "actor", "pool", "supervisor"];
+
+/// More files than this must not import each other in a circle.
+const CIRCLE_MAX: usize = 3;
 
 pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     fn visit(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
@@ -50,20 +57,19 @@ pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// `queue` of `src/queue/core.rs`, `wire` of `src/wire.rs`.
+/// `queue` for `src/queue/delivery.rs`, `ipc::wire` for `src/ipc/wire/encoding.rs`.
 pub(crate) fn layer_name(path: &Path) -> String {
     let inside = path
         .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
         .unwrap();
-    inside
-        .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_str()
-        .unwrap()
-        .trim_end_matches(".rs")
-        .to_owned()
+    let inside = inside.with_extension("");
+    let names: Vec<&str> = inside.iter().map(|name| name.to_str().unwrap()).collect();
+    match names[..] {
+        ["ipc", "mod"] => "ipc".to_owned(),
+        ["ipc", file, ..] => format!("ipc::{file}"),
+        [module, ..] => module.to_owned(),
+        [] => unreachable!("a file has a name"),
+    }
 }
 
 fn layer(name: &str) -> usize {
@@ -77,7 +83,7 @@ fn layer(name: &str) -> usize {
 fn files_import_only_from_lower_layers() {
     for (path, text) in sources() {
         let own = layer_name(&path);
-        if own == "lib" {
+        if ["lib", "guide", "ipc"].contains(&own.as_str()) {
             continue;
         }
         for (number, line) in text
@@ -86,12 +92,16 @@ fn files_import_only_from_lower_layers() {
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
         {
             for import in line.split("crate::").skip(1) {
-                let name: String = import
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
-                let public =
-                    name.chars().next().is_some_and(char::is_uppercase) || name == "__private";
+                let mut names = import
+                    .split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+                    .next()
+                    .unwrap()
+                    .split("::");
+                let mut name = names.next().unwrap().to_owned();
+                if name == "ipc" {
+                    name = format!("ipc::{}", names.next().unwrap());
+                }
+                let public = name.starts_with(char::is_uppercase) || name == "__private";
                 if public || name == own {
                     continue;
                 }
@@ -107,9 +117,23 @@ fn files_import_only_from_lower_layers() {
 }
 
 #[test]
+fn no_circle_of_imports_has_more_than_a_few_files() {
+    let circles = Imports::of(&sources()).circles();
+    let long: Vec<_> = circles
+        .iter()
+        .filter(|circle| circle.len() > CIRCLE_MAX)
+        .filter(|circle| !STILL_CIRCULAR.contains(&circle[0].split('/').next().unwrap()))
+        .collect();
+    assert!(
+        long.is_empty(),
+        "files that import each other in a circle: {long:#?}"
+    );
+}
+
+#[test]
 fn unsafe_code_stands_where_memory_is() {
     for (path, text) in sources() {
-        if ["sys", "region", "shared", "sync"].contains(&layer_name(&path).as_str()) {
+        if ["sys", "ipc::region", "shared", "sync"].contains(&layer_name(&path).as_str()) {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
@@ -141,7 +165,7 @@ fn no_file_outgrows_its_reader() {
             .lines()
             .count();
         assert!(
-            lines <= 600,
+            lines <= 650,
             "{} has {lines} lines without its tests: split it by idea",
             path.display()
         );

@@ -4,21 +4,10 @@
 #![allow(dead_code, unreachable_pub)]
 
 mod explore;
+mod ipc;
 mod memory;
 
-/// What the library's files find where its own modules are.
-#[path = "../../src/bell.rs"]
-mod bell;
-#[path = "../../src/bytes.rs"]
-mod bytes;
-#[path = "../../src/fuzz.rs"]
-mod fuzz;
-#[path = "../../src/ring.rs"]
-mod ring;
-mod region {
-    pub(crate) use crate::memory::{AtomicU64, Region, fence};
-}
-mod fail {
+mod failpoints {
     pub(crate) use crate::explore::mistake;
     pub(crate) fn point(_: &str) {}
 }
@@ -26,6 +15,7 @@ mod fail {
 use std::sync::{Arc, Mutex};
 
 use explore::{Bounds, Found, Threads, explore};
+use ipc::{doorbell, ring};
 use memory::{AtomicU64, Region};
 use ring::{Consumer, ENTRY_MAX, Producer, RING_BYTES};
 
@@ -177,9 +167,9 @@ fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
         let threads: Threads = vec![
             Box::new(move || {
                 for tag in 1..=count {
-                    let claimed = look_first && bell::claim(sleeps(&here));
+                    let claimed = look_first && doorbell::claim(sleeps(&here));
                     assert!(producer.push(tag, &payload(tag, 5)).unwrap());
-                    if claimed || (!look_first && bell::claim(sleeps(&here))) {
+                    if claimed || (!look_first && doorbell::claim(sleeps(&here))) {
                         explore::ring(1);
                     }
                 }
@@ -193,11 +183,11 @@ fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
                         wanted += 1;
                         continue;
                     }
-                    bell::arm(sleeps(&there));
+                    doorbell::arm(sleeps(&there));
                     if consumer.is_empty() {
                         explore::hear();
                     }
-                    bell::disarm(sleeps(&there));
+                    doorbell::disarm(sleeps(&there));
                 }
             }),
         ];

@@ -23,12 +23,10 @@ impl Notes {
         let path = CString::new(directory.as_os_str().as_bytes()).unwrap();
         // SAFETY: a text that ends with a NUL.
         let notes = unsafe { Notes(libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC)) };
+        let events = libc::IN_CREATE | libc::IN_MOVED_TO;
         // SAFETY: as above.
-        assert!(
-            unsafe {
-                libc::inotify_add_watch(notes.0, path.as_ptr(), libc::IN_CREATE | libc::IN_MOVED_TO)
-            } >= 0
-        );
+        let watch = unsafe { libc::inotify_add_watch(notes.0, path.as_ptr(), events) };
+        assert!(watch >= 0);
         notes
     }
 

@@ -44,10 +44,8 @@ fn cover(place: &Path, files: u32) {
 
 fn uncover(place: &Path) {
     // SAFETY: a text that ends with a NUL.
-    assert_eq!(
-        unsafe { libc::umount2(c_text(place).as_ptr(), libc::MNT_DETACH) },
-        0
-    );
+    let outcome = unsafe { libc::umount2(c_text(place).as_ptr(), libc::MNT_DETACH) };
+    assert_eq!(outcome, 0);
 }
 
 fn c_text(path: &Path) -> CString {

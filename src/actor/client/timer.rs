@@ -1,0 +1,124 @@
+//! Alarms for tasks: a call ends in time, whatever the executor.
+//!
+//! One service thread for the process, started by the first alarm; it runs no user's code but wakers.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, Once};
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::ipc::catch;
+use crate::sys::{self, lock};
+
+static ALARMS: Mutex<Alarms> = Mutex::new(Alarms {
+    next: 0,
+    all: BTreeMap::new(),
+});
+static CHANGED: Condvar = Condvar::new();
+
+struct Alarms {
+    next: u64,
+    all: BTreeMap<(Instant, u64), Waker>,
+}
+
+/// Wakes one task at a time to be set. Dropping it takes that back.
+#[derive(Debug, Default)]
+pub(in crate::actor) struct Alarm(Option<(Instant, u64)>);
+
+impl Alarm {
+    pub(in crate::actor) fn set(&mut self, at: Instant, waker: &Waker) {
+        static STARTED: Once = Once::new();
+        STARTED.call_once(|| {
+            if let Err(error) = sys::service_thread("offspring-alarms", run) {
+                log::error!(target: "offspring::actor", "calls of tasks have no timeouts, for want of a thread: {error}");
+            }
+        });
+        let mut alarms = lock(&ALARMS);
+        let before = self.0.take().and_then(|key| alarms.all.remove(&key));
+        let key = (at, alarms.next);
+        alarms.next += 1;
+        alarms.all.insert(key, waker.clone());
+        let first = alarms
+            .all
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == key);
+        drop(alarms);
+        self.0 = Some(key);
+        if first {
+            CHANGED.notify_all();
+        }
+        // A waker's end is an executor's code.
+        drop(before);
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let waker = self.0.and_then(|key| lock(&ALARMS).all.remove(&key));
+        drop(waker);
+    }
+}
+
+fn run() {
+    let mut alarms = lock(&ALARMS);
+    loop {
+        let now = Instant::now();
+        match alarms.all.first_entry() {
+            Some(first) if first.key().0 <= now => {
+                let waker = first.remove();
+                drop(alarms);
+                if let Err(error) = catch::survive("waker", || waker.wake()) {
+                    log::error!(target: "offspring::actor", "{error}");
+                }
+                alarms = lock(&ALARMS);
+            }
+            first => {
+                let until = first.map(|first| first.key().0);
+                alarms = sys::wait(&CHANGED, alarms, until);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Tell(u32, Sender<(u32, Instant)>);
+
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            self.1.send((self.0, Instant::now())).unwrap();
+        }
+    }
+
+    #[test]
+    fn alarms_come_in_their_order_and_not_too_early() {
+        let (sender, woken) = channel();
+        let start = Instant::now();
+        let at = |n: u32| start + Duration::from_millis(50) * n;
+        let mut alarms: Vec<_> = [3, 1, 2, 4].map(|n| (n, Alarm::default())).into();
+        for (n, alarm) in &mut alarms {
+            alarm.set(at(*n), &Arc::new(Tell(*n, sender.clone())).into());
+        }
+        // Set again, it comes only then; dropped, never.
+        alarms[1]
+            .1
+            .set(at(5), &Arc::new(Tell(1, sender.clone())).into());
+        alarms.remove(2);
+        drop(sender);
+        let order: Vec<_> = woken.iter().collect();
+        assert_eq!(order.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [3, 4, 1]);
+        assert!(
+            order
+                .iter()
+                .zip([3, 4, 5])
+                .all(|((_, when), due)| *when >= at(due))
+        );
+    }
+}

@@ -1,0 +1,6 @@
+//! The process that started an actor, and outlives its incarnations.
+
+pub(super) mod directory;
+pub(super) mod launch;
+pub(super) mod options;
+pub(super) mod record;

@@ -1,0 +1,109 @@
+//! Sequences whose encoding is their own memory. serde hands their elements over one by one, and asks for them so:
+//! a nanosecond a byte, and much more without optimisation. Where a sequence is a slice of such elements, and
+//! where what asks for them is the visitor of serde's own `Vec`, they move as a block.
+
+use std::any::TypeId;
+use std::fmt;
+use std::sync::OnceLock;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::forward_to_deserialize_any;
+
+use crate::sys;
+
+/// Where numbers lie in memory as the format has them.
+const SAME_ORDER: bool = cfg!(target_endian = "little");
+
+/// Calls `with` with the elements and their bytes, if they are such a slice.
+#[inline]
+pub(in crate::ipc::codec) fn with_block<I, R>(
+    elements: &I,
+    with: impl FnOnce(usize, &[u8]) -> R,
+) -> Option<R> {
+    let mut with = Some(with);
+    let mut with = |count, bytes: &[u8]| with.take().map(|with| with(count, bytes));
+    if let Some(result) = sys::with_slice(elements, |bytes: &[u8]| with(bytes.len(), bytes)) {
+        return result;
+    }
+    if !SAME_ORDER {
+        return None;
+    }
+    if let Some(result) = sys::with_slice(elements, |numbers: &[f64]| {
+        with(numbers.len(), bytemuck::cast_slice(numbers))
+    }) {
+        return result;
+    }
+    sys::with_slice(elements, |numbers: &[f32]| {
+        with(numbers.len(), bytemuck::cast_slice(numbers))
+    })
+    .flatten()
+}
+
+/// An element that has a visitor worth knowing.
+pub(in crate::ipc::codec) trait Element:
+    bytemuck::Pod + for<'de> Deserialize<'de>
+{
+    fn visitor() -> &'static OnceLock<Option<TypeId>>;
+}
+
+macro_rules! elements {
+    ($($element:ident)+) => {$(
+        impl Element for $element {
+            fn visitor() -> &'static OnceLock<Option<TypeId>> {
+                static VISITOR: OnceLock<Option<TypeId>> = OnceLock::new();
+                &VISITOR
+            }
+        }
+    )+};
+}
+
+elements! { u8 f32 f64 }
+
+/// Whether `V` is the visitor of serde's `Vec` of these elements, and of no other type that gives one as well.
+#[inline]
+pub(in crate::ipc::codec) fn is_visitor_of<'de, E: Element, V: Visitor<'de>>() -> bool {
+    (SAME_ORDER || size_of::<E>() == 1)
+        && sys::type_id_of::<V::Value>() == TypeId::of::<Vec<E>>()
+        && {
+            let visitor = E::visitor()
+                .get_or_init(|| Vec::<E>::deserialize(Probe).err().and_then(|found| found.0));
+            *visitor == Some(sys::type_id_of::<V>())
+        }
+}
+
+/// Deserializes nothing, and tells which visitor it met.
+struct Probe;
+
+#[derive(Debug)]
+struct Found(Option<TypeId>);
+
+impl<'de> Deserializer<'de> for Probe {
+    type Error = Found;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Found> {
+        Err(Found(None))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Found> {
+        Err(Found(Some(sys::type_id_of::<V>())))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a probe")
+    }
+}
+
+impl std::error::Error for Found {}
+
+impl Error for Found {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Found(None)
+    }
+}

@@ -1,0 +1,276 @@
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::*;
+use crate::ipc::fuzz::Random;
+
+fn encode<T: ?Sized + Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Encoder::new(&mut bytes, usize::MAX).encode(value).unwrap();
+    bytes
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut decoder = Decoder::new(Slice(bytes));
+    T::deserialize(&mut decoder)
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Shape {
+    Nothing,
+    One(i8, u8),
+    Named {
+        text: String,
+        letter: char,
+        maybe: Option<Box<Shape>>,
+    },
+    Many(Vec<Shape>),
+    Wrapped(Numbers),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Numbers {
+    small: (i16, u16, i32, u32, i64, u64),
+    wide: (i128, u128),
+    real: (f32, f64),
+    lists: (Vec<u8>, Vec<f32>, Vec<f64>, Vec<i64>, Vec<bool>),
+    map: BTreeMap<String, u32>,
+}
+
+/// The same numbers each time.
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut random = Random::of(seed);
+    move |below| random.below(below)
+}
+
+fn shape(random: &mut impl FnMut(u64) -> u64, deep: u32) -> Shape {
+    match random(if deep == 0 { 2 } else { 5 }) {
+        0 => Shape::Nothing,
+        1 => Shape::One(random(256) as i8, random(256) as u8),
+        2 => Shape::Named {
+            text: (0..random(40))
+                .map(|_| char::from_u32(random(0xd800) as u32).unwrap())
+                .collect(),
+            letter: char::from_u32(0x1_0000 - 0x1000 + random(0x800) as u32).unwrap(),
+            maybe: (random(2) == 0).then(|| Box::new(shape(random, deep - 1))),
+        },
+        3 => Shape::Many((0..random(6)).map(|_| shape(random, deep - 1)).collect()),
+        _ => Shape::Wrapped(Numbers {
+            small: (
+                random(1 << 16) as i16,
+                random(1 << 16) as u16,
+                random(1 << 32) as i32,
+                random(1 << 32) as u32,
+                random(u64::MAX) as i64,
+                random(u64::MAX),
+            ),
+            wide: (
+                i128::from(random(u64::MAX)) - (1 << 63),
+                u128::from(random(u64::MAX)) << random(64),
+            ),
+            real: (random(1000) as f32 / 7.0, random(1000) as f64 / -7.0),
+            lists: (
+                (0..random(300)).map(|n| n as u8).collect(),
+                (0..random(9)).map(|n| n as f32).collect(),
+                (0..random(2000)).map(|n| n as f64).collect(),
+                (0..random(9)).map(|n| n as i64 - 4).collect(),
+                (0..random(9)).map(|n| n % 2 == 0).collect(),
+            ),
+            map: (0..random(5)).map(|n| (n.to_string(), n as u32)).collect(),
+        }),
+    }
+}
+
+#[test]
+fn values_come_back_and_look_as_postcard_writes_them() {
+    let mut random = random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..500 {
+        let value = shape(&mut random, 4);
+        let bytes = encode(&value);
+        assert_eq!(bytes, postcard::to_stdvec(&value).unwrap());
+        assert_eq!(decode::<Shape>(&bytes).unwrap(), value);
+    }
+}
+
+#[test]
+fn changed_cut_and_random_bytes_are_a_value_or_an_error() {
+    let mut random = random(7);
+    for _ in 0..4000 {
+        let mut bytes = encode(&shape(&mut random, 3));
+        for _ in 0..=random(3) {
+            let at = random(bytes.len() as u64) as usize;
+            bytes[at] = random(256) as u8;
+        }
+        bytes.truncate(random(bytes.len() as u64 + 1) as usize);
+        let _ = decode::<Shape>(&bytes);
+        let noise: Vec<u8> = (0..random(60)).map(|_| random(256) as u8).collect();
+        let _ = decode::<Shape>(&noise);
+        let _ = decode::<(Vec<u64>, String, Vec<()>)>(&noise);
+    }
+}
+
+#[test]
+fn extreme_numbers_come_back() {
+    let ends = (
+        u64::MAX,
+        i64::MIN,
+        i64::MAX,
+        u128::MAX,
+        i128::MIN,
+        u16::MAX,
+        i16::MIN,
+        (i8::MIN, u32::MAX, i32::MIN),
+    );
+    let bytes = encode(&ends);
+    assert_eq!(bytes, postcard::to_stdvec(&ends).unwrap());
+    assert_eq!(
+        decode::<(u64, i64, i64, u128, i128, u16, i16, (i8, u32, i32))>(&bytes).unwrap(),
+        ends
+    );
+    // One bit more than fits.
+    assert!(decode::<u16>(&[0xff, 0xff, 0x04]).is_err());
+    assert!(decode::<u64>(&[0xff; 10]).is_err());
+    assert!(decode::<u128>(&[0xff; 19]).is_err());
+}
+
+#[test]
+fn a_length_that_lies_allocates_nothing() {
+    let mut bytes = encode(&(1u64 << 60));
+    assert!(decode::<Vec<u8>>(&bytes).is_err());
+    assert!(decode::<String>(&bytes).is_err());
+    assert!(
+        decode::<Vec<()>>(&bytes).is_err(),
+        "it would count for years"
+    );
+    bytes.push(0);
+    assert!(decode::<BTreeMap<u8, u8>>(&bytes).is_err());
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Nested(Option<Box<Nested>>);
+
+#[test]
+fn too_deep_is_an_error_at_both_ends() {
+    let deep = (0..100).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
+    assert!(decode::<Nested>(&encode(&deep)).is_ok());
+    let deeper = (0..1000).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
+    assert!(
+        Encoder::new(&mut Vec::new(), usize::MAX)
+            .encode(&deeper)
+            .is_err()
+    );
+    assert!(decode::<Nested>(&[1; 100_000]).is_err());
+}
+
+#[derive(Default)]
+struct Heap(Vec<u8>, usize);
+
+impl Spill for Heap {
+    fn reserve(&mut self, total: usize) {
+        self.1 = self.1.max(total);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+#[test]
+fn long_values_spill_whole_and_short_ones_not_at_all() {
+    for length in [0, 1, 90, 95, 96, 97, 98, 99, 100, 101, 5000, 100_000] {
+        let value = (
+            vec![1u8; length],
+            "text",
+            vec![1.5f64; length / 3],
+            length as u64,
+        );
+        let (mut front, mut spill) = (vec![9], Heap::default());
+        let spilled = Encoder::spilling(&mut front, usize::MAX, 100, &mut spill)
+            .encode(&value)
+            .unwrap();
+        let whole = postcard::to_stdvec(&value).unwrap();
+        assert_eq!(spilled > 0, whole.len() > 100);
+        assert_eq!(
+            if spilled > 0 {
+                &spill.0[..]
+            } else {
+                &front[1..]
+            },
+            whole
+        );
+        assert!(spilled == 0 || (front == [9] && spilled == whole.len() && spill.1 <= whole.len()));
+    }
+}
+
+#[test]
+fn the_limit_is_exact() {
+    for spills in [false, true] {
+        for limit in [0, 3, 4, 5, 1000] {
+            let (mut front, mut spill) = (vec![7; 3], Heap::default());
+            let mut encoder = match spills {
+                true => Encoder::spilling(&mut front, limit, 2, &mut spill),
+                false => Encoder::new(&mut front, limit),
+            };
+            let outcome = encoder.encode("abc");
+            assert_eq!(outcome.is_ok(), limit >= 4, "{limit} {spills} {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn raw_handles_are_refused_before_they_note_themselves() {
+    let (sender, receiver) = ipc_channel::ipc::channel::<u8>().unwrap();
+    let value = (1u8, Box::new(sender), vec![Some(receiver)]);
+    assert!(
+        Encoder::new(&mut Vec::new(), usize::MAX)
+            .encode(&value)
+            .is_err()
+    );
+    assert!(
+        Encoder::new(&mut Vec::new(), usize::MAX)
+            .encode(&value.2)
+            .is_err()
+    );
+    value.1.send(5).unwrap();
+    assert_eq!(
+        value.2[0].as_ref().unwrap().recv().unwrap(),
+        5,
+        "it was moved out of the value"
+    );
+}
+
+#[test]
+fn a_visitor_of_its_own_for_bytes_is_asked() {
+    /// Bytes that are written as numbers and read in reverse.
+    #[derive(Debug, PartialEq)]
+    struct Reversed(Vec<u8>);
+    impl<'de> Deserialize<'de> for Reversed {
+        fn deserialize<D: serde::Deserializer<'de>>(
+            deserializer: D,
+        ) -> std::result::Result<Self, D::Error> {
+            struct Visitor;
+            impl<'de> serde::de::Visitor<'de> for Visitor {
+                type Value = Vec<u8>;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("numbers")
+                }
+                fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                    self,
+                    mut elements: A,
+                ) -> std::result::Result<Vec<u8>, A::Error> {
+                    let mut bytes = Vec::new();
+                    while let Some(number) = elements.next_element::<u64>()? {
+                        bytes.insert(0, number as u8);
+                    }
+                    Ok(bytes)
+                }
+            }
+            deserializer.deserialize_seq(Visitor).map(Reversed)
+        }
+    }
+    let bytes = encode(&vec![1u64, 2, 3]);
+    assert_eq!(decode::<Reversed>(&bytes).unwrap(), Reversed(vec![3, 2, 1]));
+    assert_eq!(decode::<Vec<u8>>(&bytes).unwrap(), [1, 2, 3]);
+}

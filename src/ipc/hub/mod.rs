@@ -1,0 +1,89 @@
+//! Sessions and leases: how a shared object of one process is used from others.
+//!
+//! ```text
+//!   owner process                              another process
+//!   resource (queue, ...)                      handle
+//!     ^ local threads, directly                  |
+//!     |                                          v
+//!   service thread  <== up: ipc-channel ====== session        one a process and hub
+//!     attachment    === down: ipc-channel ==>    attachment   one a resource
+//!          \______ region: rings and words ________/          data, crash-safe
+//! ```
+//!
+//! A shared object lives in the process that made it. A handle travels as a *ticket*: the sending end
+//! of a channel whose receiving end the hub holds. So the hub knows of every handle under way, and of
+//! one that was lost as well: its channel closes. The process that gets the handle opens one *session*
+//! with the hub, and *attaches* each object that it uses: a region of shared memory with two rings and
+//! a few words. What a session holds is a lease; when its process dies, its channel closes, and
+//! dropping the attachments ends the leases. There is no other recovery.
+//!
+//! Data and state are in the regions. Messages are doorbells: one is sent only to a side that said, in
+//! the session's page, that it sleeps, so at most one is under way in each direction and sending never
+//! blocks. The order is the same on both sides: *write, fence, look whether the other sleeps* against
+//! *say that one sleeps, fence, look again*.
+
+mod page;
+mod service;
+mod session;
+
+#[cfg(test)]
+pub(crate) use page::Page;
+pub(crate) use page::{OWNER, Peer, SESSIONS_MAX};
+pub(crate) use service::{
+    Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish,
+    resolve, resources, ticket,
+};
+pub(crate) use session::{
+    DOWN_RING, OwnerGone, REGION_BYTES, Session, TakesParcels, UP_RING, word,
+};
+
+use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
+use serde::{Deserialize, Serialize};
+
+use crate::ipc::wire::Packet;
+
+/// Names a hub among all processes, for all time.
+pub(crate) type HubId = [u8; 16];
+
+/// From a client to a hub; all but `Open` over the session's own channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Up {
+    /// The only message on a ticket: a process without a session opens one.
+    Open {
+        page: IpcSharedMemory,
+        up: IpcReceiver<Up>,
+        down: IpcSender<Down>,
+    },
+    /// Uses this resource from now on; through this region, unless it brings its own.
+    Attach {
+        number: u32,
+        resource: u64,
+        region: Option<IpcSharedMemory>,
+    },
+    /// To be held as long as the session: its other end tells the client of the end of the hub's process.
+    Leash { sender: IpcSender<Up> },
+    /// A value too large for the ring, or one with handles: the next ring entry that says so means it.
+    Parcel { number: u32, packet: Packet },
+    /// The receiving end of a ticket for a handle that this client sends on.
+    Ticket {
+        number: u32,
+        receiver: IpcReceiver<Up>,
+    },
+    /// The client's last handle of it is gone.
+    Detach { number: u32 },
+    /// Look at the regions.
+    Bell,
+}
+
+/// From a hub to a client.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Down {
+    /// As [`Up::Parcel`]; the ring entry names it by its id, since an entry may be recalled.
+    Parcel {
+        number: u32,
+        id: u64,
+        packet: Packet,
+    },
+    /// Look at the regions.
+    Bell,
+}

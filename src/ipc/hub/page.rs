@@ -1,0 +1,263 @@
+//! The page of a session: who sleeps; and the hub's way to a client.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
+
+use crate::failpoints;
+use crate::ipc::doorbell;
+use crate::ipc::hub::Down;
+use crate::ipc::region::Region;
+use crate::ipc::wire::{self, Failure, Packet};
+use crate::sys;
+
+const HUB_SLEEPS: usize = 0;
+const CLIENT_SLEEPS: usize = 128;
+const PARCELS_READ: usize = 256;
+const BELLS_READ: usize = 264;
+const HUB_PARCELS_READ: usize = 384;
+const NUMBER: usize = 512;
+const PID: usize = 520;
+const ATTACHED: usize = 640;
+const PAGE_BYTES: usize = 768;
+
+/// A flag for each side, and how many messages it has read.
+#[derive(Debug)]
+pub(crate) struct Page(Region);
+
+impl Page {
+    pub(crate) fn new() -> io::Result<Page> {
+        let page = Region::new(PAGE_BYTES).map(Page)?;
+        page.0
+            .atomic(PID)
+            .store(std::process::id().into(), Ordering::SeqCst);
+        Ok(page)
+    }
+
+    /// The client's, as it says itself: to be shown, and to be used for nothing else.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.atomic(PID).load(Ordering::SeqCst) as u32
+    }
+
+    pub(crate) fn adopt(memory: IpcSharedMemory) -> Option<Page> {
+        let region = Region::adopt(memory);
+        (region.len() >= PAGE_BYTES).then_some(Page(region))
+    }
+
+    pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
+        self.0.share()
+    }
+
+    pub(crate) fn arm_hub(&self) {
+        doorbell::arm(self.0.atomic(HUB_SLEEPS));
+    }
+
+    pub(crate) fn disarm_hub(&self) {
+        self.0.atomic(HUB_SLEEPS).store(0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn claim_hub(&self) -> bool {
+        doorbell::claim(self.0.atomic(HUB_SLEEPS))
+    }
+
+    pub(crate) fn arm_client(&self) {
+        doorbell::arm(self.0.atomic(CLIENT_SLEEPS));
+    }
+
+    /// Says that the client is awake; whether somebody has rung, or is about to.
+    pub(crate) fn disarm_client(&self) -> bool {
+        doorbell::disarm(self.0.atomic(CLIENT_SLEEPS))
+    }
+
+    pub(crate) fn parcel_read(&self) {
+        self.0.atomic(PARCELS_READ).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The number of this session, which no other has as long as it lasts; 0 if there are too many.
+    pub(crate) fn number(&self) -> u32 {
+        self.0.atomic(NUMBER).load(Ordering::SeqCst) as u32
+    }
+
+    /// How many attachments the hub has made.
+    pub(crate) fn attached(&self) -> u64 {
+        self.0.atomic(ATTACHED).load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn attached_one_more(&self) {
+        self.0.atomic(ATTACHED).fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn parcels_read(&self) -> u64 {
+        self.0.atomic(PARCELS_READ).load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn bell_read(&self) {
+        self.0.atomic(BELLS_READ).fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn bells_read(&self) -> u64 {
+        self.0.atomic(BELLS_READ).load(Ordering::SeqCst)
+    }
+
+    /// The hub has read a parcel.
+    fn hub_parcel_read(&self) {
+        self.0
+            .atomic(HUB_PARCELS_READ)
+            .fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn hub_parcels_read(&self) -> u64 {
+        self.0.atomic(HUB_PARCELS_READ).load(Ordering::SeqCst)
+    }
+
+    fn claim_client(&self) -> bool {
+        doorbell::claim(self.0.atomic(CLIENT_SLEEPS))
+    }
+}
+
+/// Parcels under way to one client: with bodies of at most [`PARCEL_INLINE`] they fit its socket's buffer.
+const PARCELS_MAX: u64 = 32;
+/// Doorbells under way to one client. One that sleeps has read all of them but one; another, that says it sleeps
+/// and reads nothing, gets no more, since the hub would wait for it when its socket is full.
+const BELLS_MAX: u64 = 32;
+/// Longer bodies of parcels travel as shared memory.
+const PARCEL_INLINE: usize = 1 << 10;
+
+/// The number of the hub's own process among its sessions.
+pub(crate) const OWNER: u32 = 1;
+/// Numbers are smaller.
+pub(crate) const SESSIONS_MAX: usize = 4096;
+
+/// Which numbers are taken.
+static NUMBERS: Mutex<[bool; SESSIONS_MAX]> = Mutex::new([false; SESSIONS_MAX]);
+
+fn take_number() -> u32 {
+    let mut numbers = sys::lock(&NUMBERS);
+    let free = (OWNER as usize + 1..SESSIONS_MAX).find(|&number| !numbers[number]);
+    free.map_or(0, |number| {
+        numbers[number] = true;
+        number as u32
+    })
+}
+
+/// A client as the hub sees it. Used by the service thread and by the owner's own threads.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) page: Page,
+    /// Its session's number; free again when nobody holds the peer. 0 if there are too many.
+    pub(crate) number: u32,
+    down: Mutex<IpcSender<Down>>,
+    parcels: AtomicU64,
+    bells: AtomicU64,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        sys::lock(&NUMBERS)[self.number as usize] = false;
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(page: Page, down: IpcSender<Down>) -> Peer {
+        let number = take_number();
+        page.0.atomic(NUMBER).store(number.into(), Ordering::SeqCst);
+        Peer {
+            page,
+            number,
+            down: Mutex::new(down),
+            parcels: AtomicU64::new(0),
+            bells: AtomicU64::new(0),
+        }
+    }
+
+    fn send(&self, message: Down) -> Result<(), Failure> {
+        let down = sys::lock(&self.down);
+        wire::send(&down, message)
+    }
+
+    /// Wakes the client if it sleeps. Its death is not told here: the service learns of it.
+    pub(crate) fn ring(&self) {
+        // What the client is told of was not all written sequentially consistent.
+        fence(Ordering::SeqCst);
+        if self.page.claim_client() {
+            failpoints::point("hub.rings");
+            if failpoints::mistake("hub.no-bell") {
+                return;
+            }
+            let down = sys::lock(&self.down);
+            // Counted under the lock, so that no two threads send the last one. A client that claims to have read
+            // more than was sent gets none either.
+            let under_way = self
+                .bells
+                .load(Ordering::Relaxed)
+                .checked_sub(self.page.bells_read());
+            if under_way.is_some_and(|under_way| under_way < BELLS_MAX) {
+                self.bells.fetch_add(1, Ordering::Relaxed);
+                let _ = wire::ring(&down, Down::Bell);
+            }
+        }
+    }
+
+    /// A parcel from the client was read: it may wait to send the next.
+    pub(crate) fn parcel_arrived(&self) {
+        self.page.hub_parcel_read();
+        self.ring();
+    }
+
+    /// Sends a parcel ahead of the ring entry that means it: its id, or `None` if too many are unread.
+    pub(crate) fn send_parcel(&self, number: u32, packet: &Packet) -> Option<u64> {
+        let sent = self.parcels.load(Ordering::SeqCst);
+        // A client that claims to have read more than was sent gets no more.
+        if sent
+            .checked_sub(self.page.parcels_read())
+            .is_none_or(|unread| unread >= PARCELS_MAX)
+        {
+            return None;
+        }
+        let packet = packet.again()?.with_inline_limit(PARCEL_INLINE).ok()?;
+        // Under the queue's lock and so one at a time for one number; ids only have to grow.
+        let id = self.parcels.fetch_add(1, Ordering::SeqCst);
+        match self.send(Down::Parcel { number, id, packet }) {
+            // A client that is gone keeps nothing: its leases end, and the value goes to another.
+            Ok(()) | Err(Failure::Disconnected) => Some(id),
+            Err(_) => {
+                self.parcels.fetch_sub(1, Ordering::SeqCst);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_says_it_sleeps_and_reads_nothing_is_not_waited_for() {
+        let (down, unread) = ipc_channel::ipc::channel().unwrap();
+        let unread = wire::Inlet::new(unread);
+        let peer = Peer::new(Page::new().unwrap(), down);
+        for _ in 0..10_000 {
+            peer.page.arm_client();
+            peer.ring();
+        }
+        // The first ones are there, and hearing them makes way for more.
+        assert!(matches!(unread.recv(None), Ok(Down::Bell)));
+        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX);
+        peer.page.bell_read();
+        peer.ring();
+        peer.page.arm_client();
+        peer.ring();
+        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX + 1);
+        // One that lies is left alone.
+        for _ in 0..1000 {
+            peer.page.bell_read();
+        }
+        peer.page.arm_client();
+        peer.ring();
+        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX + 1);
+    }
+}

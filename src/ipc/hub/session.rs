@@ -1,0 +1,315 @@
+//! A client's side: the session with a hub of another process.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Poll;
+use std::time::Instant;
+
+use ipc_channel::ipc::{self, IpcSender};
+
+use crate::failpoints;
+use crate::ipc::hub::page::Page;
+use crate::ipc::hub::{Down, HubId, Up, service};
+use crate::ipc::parking::{Line, Side, WaitEnd};
+use crate::ipc::reactor::{Seat, Waiter};
+use crate::ipc::region::Region;
+use crate::ipc::ring::RING_BYTES;
+use crate::ipc::wire::{self, Failure, Packet};
+use crate::sys::lock;
+
+/// Words behind the two rings of a region, each on a cache line of its own.
+const WORDS: usize = 16;
+const LINE: usize = 128;
+
+/// Offset of the ring from client to hub.
+pub(crate) const UP_RING: usize = 0;
+/// Offset of the ring from hub to client.
+pub(crate) const DOWN_RING: usize = RING_BYTES;
+pub(crate) const REGION_BYTES: usize = 2 * RING_BYTES + WORDS * LINE;
+
+/// Offset of a word.
+pub(crate) const fn word(index: usize) -> usize {
+    assert!(index < WORDS);
+    2 * RING_BYTES + index * LINE
+}
+
+/// A session; it ends with the last attachment that holds it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    hub: HubId,
+    page: Page,
+    up: Mutex<UpChannel>,
+    down: Line<Down>,
+    /// The number of the next attachment; changed while `up` is locked, so that they are sent in order.
+    next_number: AtomicU32,
+    parcels: Mutex<HashMap<u32, Weak<dyn TakesParcels>>>,
+    /// Who wants to know of the owner's end, and whether it is watched.
+    watchers: Mutex<Watchers>,
+}
+
+#[derive(Debug, Default)]
+struct Watchers {
+    watched: bool,
+    of: HashMap<u32, Weak<dyn OwnerGone>>,
+}
+
+/// An attachment whose waits do not end by themselves when the owner's process does.
+pub(crate) trait OwnerGone: std::fmt::Debug + Send + Sync {
+    fn owner_gone(&self);
+}
+
+#[derive(Debug)]
+struct UpChannel {
+    channel: IpcSender<Up>,
+    /// Parcels that were sent over it.
+    parcels: u64,
+}
+
+/// Parcels that the hub has not read; so many fit its socket's buffer, and with more a sender would wait for a hub
+/// that is stopped, past its deadline.
+const PARCELS_MAX: u64 = 4;
+
+/// An attachment that parcels are for.
+pub(crate) trait TakesParcels: std::fmt::Debug + Send + Sync {
+    fn parcel(&self, id: u64, packet: Packet);
+}
+
+static SESSIONS: Mutex<Option<HashMap<HubId, Weak<Session>>>> = Mutex::new(None);
+
+impl Session {
+    /// This process's session with that hub; opened over the ticket if there is none.
+    pub(crate) fn with(hub: HubId, ticket: &IpcSender<Up>) -> Result<Arc<Session>, Failure> {
+        let mut sessions = lock(&SESSIONS);
+        let sessions = sessions.get_or_insert_default();
+        if let Some(session) = sessions.get(&hub).and_then(Weak::upgrade) {
+            return Ok(session);
+        }
+        sessions.retain(|_, session| session.strong_count() > 0);
+        let page = Page::new().map_err(Failure::Io)?;
+        let (up, up_in_hub) = ipc::channel().map_err(Failure::Io)?;
+        let (down_in_hub, down) = ipc::channel().map_err(Failure::Io)?;
+        let open = Up::Open {
+            page: page.share().map_err(Failure::Io)?,
+            up: up_in_hub,
+            down: down_in_hub,
+        };
+        wire::send(ticket, open)?;
+        failpoints::point("session.open");
+        let session = Arc::new(Session {
+            hub,
+            page,
+            up: Mutex::new(UpChannel {
+                channel: up,
+                parcels: 0,
+            }),
+            down: Line::new(down),
+            next_number: AtomicU32::new(0),
+            parcels: Mutex::new(HashMap::new()),
+            watchers: Mutex::default(),
+        });
+        sessions.insert(hub, Arc::downgrade(&session));
+        Ok(session)
+    }
+
+    /// Attaches a resource: its number in this session. The hub says in a word of the region that it did.
+    pub(crate) fn attach(&self, resource: u64, region: Option<&Region>) -> Result<u32, Failure> {
+        let region = region.map(Region::share).transpose().map_err(Failure::Io)?;
+        let up = lock(&self.up);
+        let number = self.next_number.load(Ordering::Relaxed);
+        wire::send(
+            &up.channel,
+            Up::Attach {
+                number,
+                resource,
+                region,
+            },
+        )?;
+        self.next_number.store(number + 1, Ordering::Relaxed);
+        drop(up);
+        failpoints::point("session.attach");
+        Ok(number)
+    }
+
+    /// Waits until the hub has made this attachment; gives the session's number.
+    pub(crate) fn wait_attached(
+        &self,
+        number: u32,
+        deadline: Option<Instant>,
+    ) -> Result<u32, WaitEnd> {
+        self.wait(deadline, || {
+            (self.page.attached() > number.into()).then(|| self.page.number())
+        })
+    }
+
+    /// From now on this one is told of the end of the owner's process, also if that has ended already.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        number: u32,
+        watcher: Weak<dyn OwnerGone>,
+    ) -> Result<(), Failure> {
+        let mut watchers = lock(&self.watchers);
+        if watchers.watched {
+            let gone = self.is_gone().then(|| watcher.upgrade()).flatten();
+            watchers.of.insert(number, watcher);
+            drop(watchers);
+            // It came too late to be told by `owner_gone`, which says so before it looks whom to tell.
+            gone.into_iter().for_each(|watcher| watcher.owner_gone());
+            return Ok(());
+        }
+        watchers.of.insert(number, watcher);
+        let sender = service::leash(Arc::downgrade(self)).map_err(Failure::Io)?;
+        self.send(Up::Leash { sender })?;
+        service::announce();
+        watchers.watched = true;
+        Ok(())
+    }
+
+    /// The owner's process has ended, or has ended this session.
+    pub(in crate::ipc::hub) fn owner_gone(&self) {
+        self.down.set_gone();
+        let watchers = std::mem::take(&mut lock(&self.watchers).of);
+        for watcher in watchers.values().filter_map(Weak::upgrade) {
+            watcher.owner_gone();
+        }
+    }
+
+    /// From now on parcels for this number go there.
+    pub(crate) fn route(&self, number: u32, to: Weak<dyn TakesParcels>) {
+        lock(&self.parcels).insert(number, to);
+    }
+
+    pub(crate) fn detach(&self, number: u32) {
+        lock(&self.parcels).remove(&number);
+        lock(&self.watchers).of.remove(&number);
+        // If the hub is gone there is nothing to detach from.
+        let _ = self.send(Up::Detach { number });
+    }
+
+    /// Sends a parcel, if there is one and not too many are unread; whether it is sent.
+    pub(crate) fn send_parcel(
+        &self,
+        number: u32,
+        parcel: &mut Option<Packet>,
+    ) -> Result<bool, Failure> {
+        let mut up = lock(&self.up);
+        let room = up.parcels.wrapping_sub(self.page.hub_parcels_read()) < PARCELS_MAX;
+        if let (true, Some(packet)) = (room, parcel.take_if(|_| room)) {
+            up.parcels += 1;
+            wire::send(&up.channel, Up::Parcel { number, packet })?;
+            failpoints::point("put.parcel");
+        }
+        Ok(parcel.is_none())
+    }
+
+    /// A ticket for a handle of this attachment that goes on to another process.
+    pub(crate) fn ticket(&self, number: u32) -> io::Result<IpcSender<Up>> {
+        let (sender, receiver) = ipc::channel()?;
+        match self.send(Up::Ticket { number, receiver }) {
+            // The next process finds out by itself that the hub is gone.
+            Ok(()) | Err(Failure::Disconnected) => Ok(sender),
+            Err(failure) => Err(failure.into_io()),
+        }
+    }
+
+    fn send(&self, message: Up) -> Result<(), Failure> {
+        wire::send(&lock(&self.up).channel, message)
+    }
+
+    /// Wakes the hub if it sleeps.
+    #[inline]
+    pub(crate) fn ring(&self) {
+        if self.page.claim_hub() {
+            self.send_bell();
+        }
+    }
+
+    #[cold]
+    fn send_bell(&self) {
+        failpoints::point("bell.claimed");
+        if !failpoints::mistake("line.no-bell")
+            && wire::ring(&lock(&self.up).channel, Up::Bell).is_err()
+        {
+            self.down.set_gone();
+        }
+    }
+
+    /// Finds out whether the hub is gone; see [`Line::check`].
+    pub(crate) fn check(&self) -> bool {
+        self.down.check(self)
+    }
+
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.down.is_gone()
+    }
+
+    /// Waits until `ready` gives something; see [`Line::wait`].
+    pub(crate) fn wait<R>(
+        &self,
+        deadline: Option<Instant>,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Result<R, WaitEnd> {
+        self.down.wait(self, deadline, ready)
+    }
+}
+
+impl Session {
+    /// A seat for [`poll`](Session::poll).
+    pub(crate) fn sit(&self) -> io::Result<Waiter> {
+        self.down.sit()
+    }
+
+    /// Looks, and does not wait; see [`Line::poll`].
+    pub(crate) fn poll<R>(
+        &self,
+        seat: Seat<'_>,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Poll<Result<R, WaitEnd>> {
+        self.down.poll(self, seat, ready)
+    }
+}
+
+impl Side<Down> for Session {
+    fn arm(&self) {
+        self.page.arm_client();
+    }
+
+    fn disarm(&self) -> usize {
+        usize::from(self.page.disarm_client())
+    }
+
+    fn message(&self, message: Down) -> bool {
+        match message {
+            Down::Bell => {
+                self.page.bell_read();
+                true
+            }
+            Down::Parcel { number, id, packet } => {
+                let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
+                if let Some(to) = to {
+                    to.parcel(id, packet);
+                }
+                failpoints::point("parcel.read");
+                self.page.parcel_read();
+                self.ring();
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(sessions) = lock(&SESSIONS).as_mut() {
+            // A new session with the same hub may stand there already.
+            if sessions
+                .get(&self.hub)
+                .is_some_and(|session| session.strong_count() == 0)
+            {
+                sessions.remove(&self.hub);
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The engine: bytes, memory and wake-ups between processes. No user sees it.
+
+pub(crate) mod catch;
+pub(crate) mod codec;
+pub(crate) mod deadline;
+pub(crate) mod doorbell;
+#[cfg(test)]
+pub(crate) mod fuzz;
+pub(crate) mod hub;
+pub(crate) mod ipc_fd;
+pub(crate) mod parking;
+pub(crate) mod reactor;
+pub(crate) mod region;
+pub(crate) mod ring;
+pub(crate) mod shared_fd;
+pub(crate) mod small_bytes;
+pub(crate) mod wire;

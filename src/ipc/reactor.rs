@@ -1,0 +1,390 @@
+//! Waiting without a thread: who wants to be told of a thing, and the one thread that tells of lines.
+//!
+//! What can be waited for has [`Waiters`]. One who waits takes a seat there ([`Waiter`]), and leaves a
+//! [`Waker`] on it each time that he has looked in vain; he is woken once, and looks again. Whoever changes the
+//! thing wakes all that left one, under no lock.
+//!
+//! A line changes by what another process does: all that this one gets of it is a packet on a socket. So the
+//! sockets of lines that somebody waits for are watched by one service thread, started by the first such wait.
+//! It reads nothing and looks at nothing: it wakes. A socket is watched from the first seat to the last, and
+//! armed only after a look in vain, so a line that is told, or that nobody waits for, costs nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::RawFd;
+use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+#[cfg(feature = "async")]
+use std::task::Poll;
+use std::task::Waker;
+
+use crate::ipc::wire;
+use crate::sys::{self, Readiness, lock};
+
+/// Those who want to be told of one thing. By default, of something that this process itself changes.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    list: Mutex<List>,
+    /// So many seats have a waker on them, for those who change things often. Changed under the list's lock.
+    awaited: AtomicUsize,
+    /// Of the line that this is about.
+    socket: Option<RawFd>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    next: u64,
+    seats: BTreeMap<u64, Option<Waker>>,
+    watched: Option<Watched>,
+    closed: bool,
+}
+
+/// How the service knows the socket.
+#[derive(Debug)]
+struct Watched {
+    key: u64,
+    armed: bool,
+}
+
+impl Waiters {
+    /// Of a line with this socket; it calls [`close`](Waiters::close) before it closes that.
+    pub(crate) fn of(socket: Option<RawFd>) -> Arc<Waiters> {
+        Arc::new(Waiters {
+            list: Mutex::new(List::default()),
+            awaited: AtomicUsize::new(0),
+            socket,
+        })
+    }
+
+    /// Takes a seat.
+    pub(crate) fn sit(self: &Arc<Waiters>) -> io::Result<Waiter> {
+        let mut list = lock(&self.list);
+        if let (Some(socket), None, false) = (self.socket, &list.watched, list.closed) {
+            list.watched = Some(Watched {
+                key: Service::started()?.watch(socket, self)?,
+                armed: false,
+            });
+        }
+        let seat = list.next;
+        list.next += 1;
+        list.seats.insert(seat, None);
+        Ok(Waiter {
+            waiters: self.clone(),
+            seat,
+            _with: None,
+        })
+    }
+
+    /// Whether somebody left a waker.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst) > 0
+    }
+
+    /// Wakes all that left a waker. The caller holds no lock: what it runs may be an executor's.
+    pub(crate) fn wake(&self) {
+        if self.is_awaited() {
+            let wakers = self.wakers(&mut lock(&self.list));
+            wake_all(wakers);
+        }
+    }
+
+    fn wakers(&self, list: &mut List) -> Vec<Waker> {
+        self.awaited.store(0, Ordering::SeqCst);
+        list.seats.values_mut().filter_map(Option::take).collect()
+    }
+
+    /// The line's socket has something to read.
+    fn told(&self) {
+        let wakers = {
+            let mut list = lock(&self.list);
+            if let Some(watched) = &mut list.watched {
+                watched.armed = false;
+            }
+            self.wakers(&mut list)
+        };
+        wake_all(wakers);
+    }
+
+    /// From now on, until it has happened once, a packet or the end of the line wakes.
+    pub(crate) fn arm(&self) {
+        let mut list = lock(&self.list);
+        if let (Some(socket), Some(watched)) = (self.socket, &mut list.watched) {
+            if !std::mem::replace(&mut watched.armed, true) {
+                Service::get().readiness.arm(socket, watched.key);
+            }
+        }
+    }
+
+    /// Whether the line has something to hear.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.socket.is_some_and(sys::has_packet)
+    }
+
+    /// The thing is no more. Wakes, so that each finds out.
+    pub(crate) fn close(&self) {
+        let mut list = lock(&self.list);
+        list.closed = true;
+        self.unwatch(&mut list);
+        let wakers = self.wakers(&mut list);
+        drop(list);
+        wake_all(wakers);
+    }
+
+    fn unwatch(&self, list: &mut List) {
+        if let (Some(socket), Some(watched)) = (self.socket, list.watched.take()) {
+            Service::get().forget(socket, watched.key);
+        }
+    }
+}
+
+/// Wakes all; the caller holds no lock.
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        // A mistake in one executor must not keep the news from the others.
+        if let Err(error) = wire::survive("waker", || waker.wake()) {
+            log::error!(target: "offspring::watch", "{error}");
+        }
+    }
+}
+
+/// A seat among the [`Waiters`] of one thing. Dropping it gives the seat up, and with the last one the watch.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    waiters: Arc<Waiters>,
+    seat: u64,
+    _with: Option<Box<dyn Held>>,
+}
+
+/// What lasts as long as a seat.
+pub(crate) trait Held: std::fmt::Debug + Send + Sync {}
+
+impl Waiter {
+    /// The same seat, which ends what it holds when it is given up.
+    pub(crate) fn with(mut self, held: impl Held + 'static) -> Waiter {
+        self._with = Some(Box::new(held));
+        self
+    }
+
+    /// Has this waker woken by the next change. Who calls it looks afterwards, once more.
+    pub(crate) fn set(&self, waker: &Waker) {
+        let mut list = lock(&self.waiters.list);
+        let Some(seat) = list.seats.get_mut(&self.seat) else {
+            return;
+        };
+        let before = match seat {
+            Some(before) if before.will_wake(waker) => None,
+            Some(_) => seat.replace(waker.clone()),
+            None => {
+                self.waiters.awaited.fetch_add(1, Ordering::SeqCst);
+                seat.replace(waker.clone())
+            }
+        };
+        drop(list);
+        // A waker's end is an executor's code too.
+        drop(before);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut list = lock(&self.waiters.list);
+        let waker = list.seats.remove(&self.seat).flatten();
+        if waker.is_some() {
+            self.waiters.awaited.fetch_sub(1, Ordering::SeqCst);
+        }
+        if list.seats.is_empty() {
+            self.waiters.unwatch(&mut list);
+        }
+        drop(list);
+        drop(waker);
+    }
+}
+
+/// Awaits what `look` gives. It is called with a seat once it has given nothing without one: most waits are over before
+/// they begin.
+#[cfg(feature = "async")]
+pub(crate) async fn until<R>(
+    sit: impl Fn() -> io::Result<Waiter>,
+    mut look: impl FnMut(Seat<'_>) -> Poll<R>,
+) -> io::Result<R> {
+    let mut waiter = None;
+    std::future::poll_fn(|context| {
+        if waiter.is_none() {
+            if let Poll::Ready(result) = look(None) {
+                return Poll::Ready(Ok(result));
+            }
+            waiter = Some(sit()?);
+        }
+        look(waiter.as_ref().map(|waiter| (waiter, context.waker()))).map(Ok)
+    })
+    .await
+}
+
+/// Lets other tasks run. For one that was told, and then found that another was faster.
+#[cfg(feature = "async")]
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Something that a selector waits for.
+pub(crate) trait Target: Send + Sync {
+    fn sit(&self) -> io::Result<Waiter>;
+
+    /// Whether an operation on it would end at once. If not, the waker on the seat is woken when that may change.
+    fn is_ready(&self, seat: Seat<'_>) -> bool;
+}
+
+/// Where a look in vain leaves a waker; `None` just looks.
+pub(crate) type Seat<'a> = Option<(&'a Waiter, &'a Waker)>;
+
+/// The thread that tells.
+#[derive(Debug)]
+struct Service {
+    /// The process that it runs in.
+    pid: u32,
+    readiness: Readiness,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    all: HashMap<u64, Weak<Waiters>>,
+}
+
+static SERVICE: OnceLock<Service> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+
+impl Service {
+    fn started() -> io::Result<&'static Service> {
+        let _one_at_a_time = lock(&STARTING);
+        if let Some(service) = SERVICE.get() {
+            if service.pid == process::id() {
+                return Ok(service);
+            }
+            return Err(io::Error::other(
+                "this process is a fork of one that waits for many things; only that one can",
+            ));
+        }
+        let readiness = Readiness::new()?;
+        sys::service_thread("offspring-watch", || Service::get().run())?;
+        Ok(SERVICE.get_or_init(|| Service {
+            pid: process::id(),
+            readiness,
+            table: Mutex::default(),
+        }))
+    }
+
+    /// Once something is watched, or about to be.
+    fn get() -> &'static Service {
+        SERVICE.wait()
+    }
+
+    fn run(&self) {
+        loop {
+            for key in self.readiness.wait() {
+                let waiters = lock(&self.table).all.get(&key).and_then(Weak::upgrade);
+                if let Some(waiters) = waiters {
+                    waiters.told();
+                }
+            }
+        }
+    }
+
+    fn watch(&self, socket: RawFd, waiters: &Arc<Waiters>) -> io::Result<u64> {
+        let mut table = lock(&self.table);
+        let key = table.next;
+        self.readiness.add(socket, key)?;
+        table.next += 1;
+        table.all.insert(key, Arc::downgrade(waiters));
+        Ok(key)
+    }
+
+    fn forget(&self, socket: RawFd, key: u64) {
+        self.readiness.forget(socket);
+        lock(&self.table).all.remove(&key);
+    }
+}
+
+/// Waits until an operation on it would end at once.
+#[cfg(feature = "async")]
+pub(crate) async fn ready(target: &dyn Target) -> io::Result<()> {
+    let look = |seat: Seat<'_>| {
+        if target.is_ready(seat) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    };
+    until(|| target.sit(), look).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("an executor's mistake");
+        }
+    }
+
+    #[test]
+    fn each_waker_is_woken_once_and_none_of_a_seat_that_was_given_up() {
+        let waiters = Arc::<Waiters>::default();
+        let (stays, leaves, silent) = (
+            waiters.sit().unwrap(),
+            waiters.sit().unwrap(),
+            waiters.sit().unwrap(),
+        );
+        let counts: [Arc<Count>; 2] = Default::default();
+        stays.set(&counts[0].clone().into());
+        stays.set(&counts[0].clone().into());
+        leaves.set(&counts[1].clone().into());
+        drop(leaves);
+        waiters.wake();
+        waiters.wake();
+        assert_eq!(
+            counts
+                .each_ref()
+                .map(|count| count.0.load(Ordering::SeqCst)),
+            [1, 0]
+        );
+        // Nobody holds a waker that is not needed any more.
+        assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
+        drop((stays, silent));
+    }
+
+    #[test]
+    fn a_waker_that_panics_does_not_keep_the_news_from_the_others() {
+        let waiters = Arc::<Waiters>::default();
+        let (first, second) = (waiters.sit().unwrap(), waiters.sit().unwrap());
+        let count = Arc::new(Count::default());
+        first.set(&Arc::new(Panics).into());
+        second.set(&count.clone().into());
+        waiters.wake();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+}

@@ -1,0 +1,374 @@
+//! A region of memory that two processes map: words that both may touch, bytes that one writes.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{
+    AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
+    AtomicUsize, Ordering,
+};
+pub(crate) use std::sync::atomic::{AtomicU64, fence};
+
+use ipc_channel::ipc::IpcSharedMemory;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ipc::catch::no_panic;
+use crate::ipc::ipc_fd;
+use crate::sys::{self, Mapping};
+
+mod reader;
+
+pub(crate) use reader::Reader;
+
+/// One mapping of shared memory. It ends with the last process that maps it.
+pub(crate) struct Region {
+    base: *mut u8,
+    length: usize,
+    memory: IpcSharedMemory,
+    /// What `base` points into, if it is not `memory`'s own mapping.
+    _mapping: Option<Mapping>,
+}
+
+// SAFETY: the mapping belongs to `memory` or to `_mapping`, which are `Send + Sync`, and lives as long as they do;
+// all access goes through the methods below, which use atomics or copies bounded by `length`, or are `unsafe`.
+unsafe impl Send for Region {}
+// SAFETY: as above; what two threads may do at once to the same bytes is argued at `read` and `write`.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// A new region of zeroes.
+    pub(crate) fn new(length: usize) -> io::Result<Region> {
+        memory_zeroed(length).map(Region::adopt)
+    }
+
+    /// The same, of which no page exists before somebody writes to it.
+    pub(crate) fn sparse(length: usize) -> io::Result<Region> {
+        ipc_fd::sparse_memory(length).map(Region::adopt)
+    }
+
+    /// A region that another process made.
+    pub(crate) fn adopt(mut memory: IpcSharedMemory) -> Region {
+        // SAFETY: only the address is kept; the slice itself is not used again, so no `&mut` to bytes
+        // that the other process may write lives on.
+        let bytes = unsafe { memory.deref_mut() };
+        let (base, length) = (bytes.as_mut_ptr(), bytes.len());
+        Region {
+            base,
+            length,
+            memory,
+            _mapping: None,
+        }
+    }
+
+    /// A new region of zeroes that nobody can cut, and all of whose pages are there: no access to it fails.
+    pub(crate) fn sealed(length: usize) -> io::Result<Region> {
+        let file = sys::sealed_memory(length)?;
+        let mapping = Mapping::new(&file, length)?;
+        let mark: [u8; 32] = sys::random()?;
+        let memory = memory_from(&mark)?;
+        sys::replace_marked(&mark, file.as_fd())?;
+        Ok(Region {
+            base: mapping.base(),
+            length,
+            memory,
+            _mapping: Some(mapping),
+        })
+    }
+
+    /// The same memory, to be sent to another process.
+    pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
+        memory_again(&self.memory)
+    }
+
+    /// A second mapping of the same memory.
+    pub(crate) fn try_clone(&self) -> io::Result<Region> {
+        memory_again(&self.memory).map(Region::adopt)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The word at this offset.
+    #[inline]
+    pub(crate) fn atomic(&self, offset: usize) -> &AtomicU64 {
+        assert!(
+            offset % 8 == 0 && offset.checked_add(8).is_some_and(|end| end <= self.length),
+            "a word outside of its region"
+        );
+        // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as
+        // `self`, and nobody in either process reaches the bytes of a word except as this atomic.
+        unsafe { AtomicU64::from_ptr(self.base.add(offset).cast()) }
+    }
+
+    /// The number at this offset, which every process may change at any time.
+    #[inline]
+    pub(crate) fn number<A: Number>(&self, offset: usize) -> &A {
+        let size = size_of::<A>();
+        assert!(
+            offset % size == 0
+                && offset
+                    .checked_add(size)
+                    .is_some_and(|end| end <= self.length),
+            "a number outside of its region"
+        );
+        // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as `self`, and
+        // any bits are a value of an atomic integer.
+        unsafe { &*self.base.add(offset).cast::<A>() }
+    }
+
+    /// Copies bytes out while others may write them: what is copied may be old or new, in whole words.
+    pub(crate) fn load(&self, offset: usize, bytes: &mut [u8]) {
+        let mut at = offset;
+        for part in pieces(offset, bytes.len()) {
+            let (begin, size) = (at - offset, part);
+            let to = &mut bytes[begin..begin + size];
+            match size {
+                8 => to.copy_from_slice(
+                    &self
+                        .number::<AtomicU64>(at)
+                        .load(Ordering::Relaxed)
+                        .to_ne_bytes(),
+                ),
+                4 => to.copy_from_slice(
+                    &self
+                        .number::<AtomicU32>(at)
+                        .load(Ordering::Relaxed)
+                        .to_ne_bytes(),
+                ),
+                2 => to.copy_from_slice(
+                    &self
+                        .number::<AtomicU16>(at)
+                        .load(Ordering::Relaxed)
+                        .to_ne_bytes(),
+                ),
+                _ => to[0] = self.number::<AtomicU8>(at).load(Ordering::Relaxed),
+            }
+            at += size;
+        }
+    }
+
+    /// Copies bytes in while others may read them; see [`load`](Region::load).
+    pub(crate) fn store(&self, offset: usize, bytes: &[u8]) {
+        let mut rest = bytes;
+        let mut at = offset;
+        for size in pieces(offset, bytes.len()) {
+            let (part, behind) = rest.split_at(size);
+            match *part {
+                [a] => self.number::<AtomicU8>(at).store(a, Ordering::Relaxed),
+                [a, b] => self
+                    .number::<AtomicU16>(at)
+                    .store(u16::from_ne_bytes([a, b]), Ordering::Relaxed),
+                [a, b, c, d] => self
+                    .number::<AtomicU32>(at)
+                    .store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
+                [a, b, c, d, e, f, g, h] => self.number::<AtomicU64>(at).store(
+                    u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+                    Ordering::Relaxed,
+                ),
+                _ => unreachable!("pieces are words"),
+            }
+            (rest, at) = (behind, at + size);
+        }
+    }
+
+    /// The address of this part.
+    #[inline]
+    pub(crate) fn address(&self, offset: usize, length: usize) -> *mut u8 {
+        assert!(
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length),
+            "a part outside of its region"
+        );
+        // SAFETY: in bounds, checked above.
+        unsafe { self.base.add(offset) }
+    }
+
+    /// Copies bytes out.
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.length),
+            "a read outside of its region"
+        );
+        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring lets nobody
+        // write these bytes meanwhile, except a recall (or a hostile peer): the copy is then torn, and
+        // thrown away or checked before use; any bytes are valid `u8`.
+        unsafe { copy(self.base.add(offset), bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// Copies bytes out, behind what `bytes` holds.
+    pub(crate) fn read_behind(&self, offset: usize, count: usize, bytes: &mut Vec<u8>) {
+        assert!(
+            offset
+                .checked_add(count)
+                .is_some_and(|end| end <= self.length),
+            "a read outside of its region"
+        );
+        bytes.reserve(count);
+        let length = bytes.len();
+        if count >= HUGE {
+            sys::expect_much(bytes.spare_capacity_mut());
+        }
+        // SAFETY: in bounds (checked above), into room that was reserved, which is no part of the mapping; `count`
+        // bytes there are initialised by the copy. Who may write meanwhile is as in `read`.
+        unsafe {
+            copy(self.base.add(offset), bytes.as_mut_ptr().add(length), count);
+            bytes.set_len(length + count);
+        }
+    }
+
+    /// Copies bytes out in parts, each with its place among them.
+    pub(crate) fn copy_to(
+        &self,
+        offset: usize,
+        length: usize,
+        mut write: impl FnMut(usize, &[u8]),
+    ) {
+        let mut part = vec![0; length.min(1 << 20)];
+        let mut at = 0;
+        while at < length {
+            let now = part.len().min(length - at);
+            self.read(offset + at, &mut part[..now]);
+            write(at, &part[..now]);
+            at += now;
+        }
+    }
+
+    /// A reader of some of it.
+    pub(crate) fn reader(&self, offset: usize, length: usize) -> Reader<'_> {
+        assert!(
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length),
+            "a reader outside of its region"
+        );
+        Reader::new(self, offset, length)
+    }
+
+    /// Makes the pages there exist before they are written.
+    pub(crate) fn populate(&self, start: usize, end: usize) {
+        assert!(start <= end && end <= self.length, "outside of its region");
+        // SAFETY: in bounds (checked above); nothing changes but that pages exist. A system that cannot do it (before Linux
+        // 5.14) makes them when they are written.
+        unsafe {
+            libc::madvise(
+                self.base.add(start).cast(),
+                end - start,
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
+    }
+
+    /// Gives the memory of whole pages there back to the system; they read as zeroes then.
+    pub(crate) fn forget(&self, offset: usize, length: usize) {
+        assert!(
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length),
+            "outside of its region"
+        );
+        // SAFETY: in bounds (checked above); the bytes become zeroes, in all mappings, as if somebody had written them.
+        // If the system refuses, they stay, and so does the memory.
+        unsafe { libc::madvise(self.base.add(offset).cast(), length, libc::MADV_REMOVE) };
+    }
+
+    /// Copies bytes in.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.length),
+            "a write outside of its region"
+        );
+        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring gives each
+        // byte to one writer at a time; see `read` for who may look meanwhile.
+        unsafe { copy(bytes.as_ptr(), self.base.add(offset), bytes.len()) }
+    }
+}
+
+/// Copies in parts that the C library copies by vector instructions. Longer ones it leaves to `rep movsb`, which on some
+/// processors takes ten times as long if the cache lines that it writes are in the cache of another one.
+///
+/// # Safety
+///
+/// As `copy_nonoverlapping`.
+unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
+    const PART: usize = 2048;
+    for at in (0..count).step_by(PART) {
+        // SAFETY: a part of what the caller vouches for.
+        unsafe { std::ptr::copy_nonoverlapping(from.add(at), to.add(at), PART.min(count - at)) };
+    }
+}
+
+/// From so many bytes on the memory for a copy is asked for in large pages.
+const HUGE: usize = 8 << 20;
+
+/// An atomic integer.
+///
+/// # Safety
+///
+/// Any bytes are a value of it.
+pub(crate) unsafe trait Number {}
+
+macro_rules! numbers {
+    ($($number:ident)+) => {$(
+        // SAFETY: an atomic integer has the layout of its integer, of which any bytes are a value.
+        unsafe impl Number for $number {}
+    )+};
+}
+
+numbers! { AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize }
+
+/// The sizes of the aligned words that a part consists of.
+fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
+    let mut at = offset;
+    let end = offset.saturating_add(length);
+    std::iter::from_fn(move || {
+        let size = [8, 4, 2, 1]
+            .into_iter()
+            .find(|size| at % size == 0 && at + size <= end)?;
+        at += size;
+        Some(size)
+    })
+}
+
+/// Inside of messages of ipc-channel: the same memory goes along.
+impl Serialize for Region {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.memory.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Region {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IpcSharedMemory::deserialize(deserializer).map(Region::adopt)
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shared memory with a copy of `bytes`; an `Err` where ipc-channel would panic.
+pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<IpcSharedMemory> {
+    sys::probe_shared_memory(bytes.len())?;
+    no_panic("shared memory", || IpcSharedMemory::from_bytes(bytes))
+}
+
+/// A second mapping of the same memory; an `Err` where ipc-channel would panic.
+pub(crate) fn memory_again(memory: &IpcSharedMemory) -> io::Result<IpcSharedMemory> {
+    sys::close_on_exec(|| no_panic("shared memory", || memory.clone()))?
+}
+
+/// Zeroed shared memory; an `Err` where ipc-channel would panic.
+fn memory_zeroed(length: usize) -> io::Result<IpcSharedMemory> {
+    sys::probe_shared_memory(length)?;
+    no_panic("shared memory", || IpcSharedMemory::from_byte(0, length))
+}

@@ -1,0 +1,814 @@
+//! The byte ring in shared memory: one producer, one consumer, entries that are there whole or not at all.
+//!
+//! ```text
+//!   words (each alone on its cache line)         data, a power of two of bytes
+//!   tail: written by the producer                entry = header (4 bytes) + payload, padded to 8
+//!   head: written by the consumer                header = length u16, tag u16
+//! ```
+//!
+//! `tail` and `head` count bytes since the start. The producer writes an entry behind `tail`, then
+//! moves `tail` with one store (release): a producer that dies before the store has put nothing, one
+//! that dies after it has put the whole entry. The consumer copies the entry out, then moves `head`
+//! with one compare-and-swap: what `head` has passed is taken, everything else is not, whoever dies.
+//!
+//! Positions are 48 bits wide and wrap. `head` carries an epoch above them. A producer that wants
+//! entries back ([`Producer::recall`]) makes the epoch odd, moves `tail` back, and makes the epoch even
+//! again: a consumer takes nothing while it is odd, and one that was copying loses its
+//! compare-and-swap and throws its copy away, even if a new entry stands at the same place by then.
+//!
+//! Neither side trusts a word that the other writes: positions and lengths are checked at each use, and
+//! what cannot be is [`Corrupt`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::failpoints;
+use crate::ipc::region::{AtomicU64, Region};
+use crate::ipc::small_bytes::{self, Bytes};
+
+/// Bytes of data in one ring.
+pub(crate) const CAPACITY: usize = 128 << 10;
+/// The longest payload of one entry: several fit, so one entry never has to wait for an empty ring.
+pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
+/// No more entries are in it at once.
+pub(crate) const ENTRIES_MAX: usize = CAPACITY / WORD as usize;
+/// Bytes of a region that one ring takes.
+pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
+
+const LINE: usize = 128;
+const TAIL: usize = 0;
+const HEAD: usize = LINE;
+const DATA: usize = 2 * LINE;
+
+/// Entries begin at words, so a small one is one word: what travels between two processors is cache lines, and the fewer
+/// the better.
+const WORD: u64 = 8;
+/// The first word's other half is the first bytes of the payload.
+const HEADER: usize = 4;
+const EPOCH_SHIFT: u32 = 48;
+const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
+
+/// The other side wrote what no correct peer writes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Corrupt;
+
+/// The position so many bytes behind another.
+#[inline]
+pub(crate) fn behind(position: u64, bytes: usize) -> u64 {
+    (position + bytes as u64) & POSITION
+}
+
+/// Bytes of the ring that an entry takes.
+#[inline]
+pub(crate) fn entry_size(payload: usize) -> u64 {
+    ((HEADER + payload) as u64).next_multiple_of(WORD)
+}
+
+/// Where a ring lies in its region.
+#[derive(Clone, Debug)]
+struct Place {
+    region: Arc<Region>,
+    offset: usize,
+}
+
+impl Place {
+    fn new(region: Arc<Region>, offset: usize) -> Place {
+        assert!(
+            offset % LINE == 0 && offset + RING_BYTES <= region.len(),
+            "a ring outside of its region"
+        );
+        Place { region, offset }
+    }
+
+    #[inline]
+    fn tail(&self) -> &AtomicU64 {
+        self.region.atomic(self.offset + TAIL)
+    }
+
+    #[inline]
+    fn head(&self) -> &AtomicU64 {
+        self.region.atomic(self.offset + HEAD)
+    }
+
+    /// A word of the data. Entries start at words and are padded to words, so none crosses the end.
+    #[inline]
+    fn word(&self, position: u64) -> &AtomicU64 {
+        self.region
+            .atomic(self.offset + DATA + position as usize % CAPACITY)
+    }
+
+    /// The word there as it lies in memory: the first byte lowest.
+    #[inline]
+    fn load(&self, position: u64) -> u64 {
+        u64::from_le(self.word(position).load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn store(&self, position: u64, word: u64) {
+        self.word(position).store(word.to_le(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn write(&self, position: u64, tag: u32, payload: &[u8]) {
+        let (first, rest) = payload.split_at(payload.len().min(HEADER));
+        self.store(
+            position,
+            header(tag, payload.len()) | small_bytes::word(first) << 32,
+        );
+        if payload.len() > small_bytes::INLINE {
+            return self.write_words(position + WORD, rest);
+        }
+        for (index, chunk) in rest.chunks(8).enumerate() {
+            self.store(
+                position + WORD + index as u64 * WORD,
+                small_bytes::word(chunk),
+            );
+        }
+    }
+
+    /// The payload of the entry there.
+    #[inline]
+    fn read(&self, position: u64, length: usize) -> Bytes {
+        if length > small_bytes::INLINE {
+            return Bytes::Heap(self.read_long(position, length));
+        }
+        Bytes::from_words(length, |index| {
+            let (at, begun) = (position + index as u64 * WORD, index * 8 + HEADER);
+            let high = if begun < length {
+                self.load(at + WORD) << 32
+            } else {
+                0
+            };
+            self.load(at) >> 32 | high
+        })
+    }
+
+    fn write_words(&self, position: u64, bytes: &[u8]) {
+        let start = position as usize % CAPACITY;
+        let first = bytes.len().min(CAPACITY - start);
+        self.region
+            .write(self.offset + DATA + start, &bytes[..first]);
+        self.region.write(self.offset + DATA, &bytes[first..]);
+    }
+
+    fn read_long(&self, position: u64, length: usize) -> Box<[u8]> {
+        let mut bytes = vec![0; length].into_boxed_slice();
+        let (first, rest) = bytes.split_at_mut(HEADER);
+        first.copy_from_slice(&self.load(position).to_le_bytes()[HEADER..]);
+        self.read_into(position + WORD, rest);
+        bytes
+    }
+
+    fn read_into(&self, position: u64, bytes: &mut [u8]) {
+        let start = position as usize % CAPACITY;
+        let middle = bytes.len().min(CAPACITY - start);
+        let (front, back) = bytes.split_at_mut(middle);
+        self.region.read(self.offset + DATA + start, front);
+        self.region.read(self.offset + DATA, back);
+    }
+}
+
+/// How far `from` is behind `to`.
+#[inline]
+pub(crate) fn distance(from: u64, to: u64) -> u64 {
+    to.wrapping_sub(from) & POSITION
+}
+
+/// Whether `position` is not before `mark`, of two that are not far apart.
+#[inline]
+pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
+    distance(mark, position) <= POSITION / 2
+}
+
+/// The writing side.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    place: Place,
+    tail: u64,
+    /// `head` as last seen, without its epoch: it only moves on, so an old one is safe.
+    seen: u64,
+}
+
+impl Producer {
+    pub(crate) fn new(region: Arc<Region>, offset: usize) -> Producer {
+        Producer {
+            place: Place::new(region, offset),
+            tail: 0,
+            seen: 0,
+        }
+    }
+
+    #[inline]
+    fn room(&self) -> u64 {
+        CAPACITY as u64 - distance(self.seen, self.tail)
+    }
+
+    /// Writes one entry; `Ok(false)` if there is no room for it now.
+    #[inline]
+    pub(crate) fn push(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
+        let written = self.write(tag, payload)?;
+        if written {
+            self.publish();
+        }
+        Ok(written)
+    }
+
+    /// Writes one entry that is not there until [`publish`](Self::publish); `Ok(false)` if there is no room for it now.
+    #[inline]
+    pub(crate) fn write(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
+        assert!(
+            payload.len() <= ENTRY_MAX && tag <= TAG_MAX,
+            "an entry of {} bytes, {tag}",
+            payload.len()
+        );
+        let size = entry_size(payload.len());
+        if self.room() < size && !self.has_room(payload.len())? {
+            return Ok(false);
+        }
+        let next = (self.tail + size) & POSITION;
+        if failpoints::mistake("ring.commit-first") {
+            self.place.tail().store(next, Ordering::SeqCst);
+            failpoints::point("ring.written");
+        }
+        self.place.write(self.tail, tag, payload);
+        failpoints::point("ring.written");
+        self.tail = next;
+        Ok(true)
+    }
+
+    /// All that was written is there from now on. Sequentially consistent: who then finds the other side's sleep
+    /// flag down need not ring, since the other side looks here again after raising it.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        self.place.tail().store(self.tail, Ordering::SeqCst);
+    }
+
+    /// Writes whole entries that there is [room](Self::room_for) for; they are not there until [`publish`](Self::publish).
+    pub(crate) fn write_entries(&mut self, entries: &[u8]) {
+        assert!(entries.len() as u64 <= self.room(), "entries without room");
+        self.place.write_words(self.tail, entries);
+        failpoints::point("ring.written");
+        self.tail = (self.tail + entries.len() as u64) & POSITION;
+    }
+
+    /// Bytes that there is room for. Looks how far the consumer has come only if it is not enough.
+    pub(crate) fn room_for(&mut self, wanted: usize) -> Result<usize, Corrupt> {
+        if self.room() < wanted as u64 {
+            self.look()?;
+        }
+        Ok(self.room() as usize)
+    }
+
+    /// Whether an entry of this length would fit now.
+    pub(crate) fn has_room(&mut self, payload: usize) -> Result<bool, Corrupt> {
+        self.look()?;
+        Ok(self.room() >= entry_size(payload))
+    }
+
+    /// Whether entries were left at the last look at the consumer, which `push` takes now and then.
+    pub(crate) fn is_backed_up(&mut self) -> Result<bool, Corrupt> {
+        if self.seen == self.tail {
+            return Ok(false);
+        }
+        self.look()?;
+        Ok(self.seen != self.tail)
+    }
+
+    /// Where the next entry will stand.
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// Where the consumer stood at the last look.
+    pub(crate) fn taken_to(&self) -> u64 {
+        self.seen
+    }
+
+    /// Looks how far the consumer has come, for [`is_taken`](Self::is_taken).
+    pub(crate) fn look(&mut self) -> Result<(), Corrupt> {
+        self.note_head(self.place.head().load(Ordering::SeqCst))
+    }
+
+    fn note_head(&mut self, word: u64) -> Result<(), Corrupt> {
+        let head = word & POSITION;
+        if distance(head, self.tail) > distance(self.seen, self.tail) {
+            return Err(Corrupt);
+        }
+        self.seen = head;
+        Ok(())
+    }
+
+    /// Whether the entry that was pushed at `position` had been taken at the last look.
+    pub(crate) fn is_taken(&self, position: u64) -> bool {
+        distance(position, self.tail) > distance(self.seen, self.tail)
+    }
+
+    /// Takes back all that the consumer has not taken; afterwards [`is_taken`](Self::is_taken) is exact,
+    /// and entries that are not are the producer's again. The consumer must be woken: it may have found
+    /// the ring shut.
+    pub(crate) fn recall(&mut self) -> Result<(), Corrupt> {
+        // A consumer can win against it once for every entry; one that wins more often is none of ours.
+        for _ in 0..=CAPACITY {
+            let word = self.place.head().load(Ordering::Acquire);
+            if !failpoints::mistake("ring.recall-unseen") {
+                self.note_head(word)?;
+            }
+            let head = self.seen;
+            let shut = ((word >> EPOCH_SHIFT) | 1) << EPOCH_SHIFT;
+            // The order matters: shut, move the tail, open. A consumer that sees the new epoch sees the
+            // new tail as well; one that has the old epoch cannot take.
+            if self
+                .place
+                .head()
+                .compare_exchange(word, shut | head, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                failpoints::point("ring.shut");
+                self.place.tail().store(head, Ordering::SeqCst);
+                let open = shut.wrapping_add(1 << EPOCH_SHIFT);
+                self.place.head().store(open | head, Ordering::SeqCst);
+                return Ok(());
+            }
+        }
+        Err(Corrupt)
+    }
+
+    /// After [`recall`](Self::recall): writes on from where the consumer stands.
+    pub(crate) fn resume(&mut self) {
+        self.tail = self.seen;
+    }
+}
+
+/// An entry in front, as the consumer found it. It is not taken yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Front {
+    pub(crate) tag: u32,
+    length: usize,
+    /// `head` at that time, with its epoch.
+    word: u64,
+}
+
+impl Front {
+    /// Where it stands; two entries that were both taken never stood at one place.
+    pub(crate) fn position(&self) -> u64 {
+        self.word & POSITION
+    }
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    place: Place,
+    /// `tail` as last seen, and the epoch that it was seen in: good until it is reached or a recall moves
+    /// the epoch. So a busy producer's cache line is not fetched for each entry.
+    seen: u64,
+    seen_epoch: u64,
+}
+
+impl Consumer {
+    pub(crate) fn new(region: Arc<Region>, offset: usize) -> Consumer {
+        Consumer {
+            place: Place::new(region, offset),
+            seen: 0,
+            seen_epoch: u64::MAX,
+        }
+    }
+
+    /// The entry in front.
+    #[inline]
+    pub(crate) fn front(&mut self) -> Result<Option<Front>, Corrupt> {
+        // What races with it is a recall now and then; a head that never stays is not the peer's work.
+        for _ in 0..CAPACITY {
+            // The head first: a tail that is newer than the epoch is harmless, an older one is not.
+            let word = self.place.head().load(Ordering::Acquire);
+            let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
+            if epoch != self.seen_epoch || head == self.seen {
+                self.seen = self.place.tail().load(Ordering::SeqCst);
+                self.seen_epoch = epoch;
+            }
+            let shut = epoch & 1 == 1;
+            if shut || head == self.seen {
+                return Ok(None);
+            }
+            let available = distance(head, self.seen);
+            if head % 8 == 0
+                && self.seen <= POSITION
+                && available <= CAPACITY as u64
+                && available >= WORD
+            {
+                let (tag, length) = split_header(self.place.load(head));
+                if length <= ENTRY_MAX && entry_size(length) <= available {
+                    return Ok(Some(Front { tag, length, word }));
+                }
+            }
+            if self.place.head().load(Ordering::Acquire) == word {
+                return Err(Corrupt);
+            }
+        }
+        Err(Corrupt)
+    }
+
+    /// A copy of its payload; worth nothing unless [`take`](Self::take) then takes the entry.
+    #[inline]
+    pub(crate) fn read(&self, front: &Front) -> Bytes {
+        self.place.read(front.position(), front.length)
+    }
+
+    /// Takes the entry; `false` if it was recalled meanwhile.
+    #[inline]
+    pub(crate) fn take(&mut self, front: &Front) -> bool {
+        failpoints::point("ring.copied");
+        let next = (front.word & !POSITION) | ((front.word + entry_size(front.length)) & POSITION);
+        self.place
+            .head()
+            .compare_exchange(front.word, next, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// As [`take`](Self::take), in a ring from which nobody recalls.
+    #[inline]
+    pub(crate) fn take_sole(&mut self, front: &Front) {
+        let next = (front.position() + entry_size(front.length)) & POSITION;
+        self.place.head().store(next, Ordering::Release);
+    }
+
+    /// Takes the next entry: its tag and payload.
+    #[cfg(test)]
+    pub(crate) fn pop(&mut self) -> Result<Option<(u32, Bytes)>, Corrupt> {
+        while let Some(front) = self.front()? {
+            let payload = self.read(&front);
+            if self.take(&front) {
+                return Ok(Some((front.tag, payload)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies entries with this tag from the front, as many as there are but `most`, behind `bytes`, and takes them: how
+    /// many. What was copied are whole entries. Only of a producer that never recalls.
+    pub(crate) fn take_run(
+        &mut self,
+        tag: u32,
+        most: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<usize, Corrupt> {
+        let (head, tail) = self.span()?;
+        let available = distance(head, tail);
+        // For `front`, whose look may be older than what is taken here.
+        self.seen = tail;
+        let (mut end, mut count) = (0, 0);
+        while count < most && end < available {
+            let (found, length) = split_header(self.place.load(head + end));
+            if length > ENTRY_MAX || end + entry_size(length) > available {
+                return Err(Corrupt);
+            }
+            if found != tag {
+                break;
+            }
+            (end, count) = (end + entry_size(length), count + 1);
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        let start = bytes.len();
+        bytes.resize(start + end as usize, 0);
+        self.place.read_into(head, &mut bytes[start..]);
+        // Once more, now that nobody else can write them.
+        let copied: Option<usize> = entries(&bytes[start..])
+            .map(|entry| matches!(entry, Ok((found, _)) if found == tag).then_some(1))
+            .sum();
+        if copied != Some(count) {
+            return Err(Corrupt);
+        }
+        // Sequentially consistent, as `publish`: the producer may wait for room.
+        self.place
+            .head()
+            .store((head + end) & POSITION, Ordering::SeqCst);
+        Ok(count)
+    }
+
+    /// Copies all entries that are there, and takes them: for [`entries`]. Only of a producer that never recalls.
+    pub(crate) fn take_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Corrupt> {
+        let (head, tail) = self.span()?;
+        bytes.resize(distance(head, tail) as usize, 0);
+        self.place.read_into(head, bytes);
+        // Sequentially consistent, as `publish`: the producer may wait for room.
+        self.place.head().store(tail, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// From where to where entries are there, of a producer that never recalls: so there is no epoch.
+    fn span(&self) -> Result<(u64, u64), Corrupt> {
+        let head = self.place.head().load(Ordering::Acquire) & POSITION;
+        let tail = self.place.tail().load(Ordering::Acquire);
+        if head % WORD == 0 && tail <= POSITION && distance(head, tail) <= CAPACITY as u64 {
+            Ok((head, tail))
+        } else {
+            Err(Corrupt)
+        }
+    }
+
+    /// Bytes of entries that are there.
+    pub(crate) fn waiting(&self) -> u64 {
+        let head = self.place.head().load(Ordering::Acquire);
+        distance(head, self.place.tail().load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let head = self.place.head().load(Ordering::Acquire);
+        self.place.tail().load(Ordering::Acquire) == head & POSITION
+    }
+}
+
+/// The payload of the first of entries that are whole.
+#[inline]
+pub(crate) fn payload_at(entries: &[u8]) -> &[u8] {
+    let (_, payload, _) = split_entry(entries).expect("whole entries");
+    payload
+}
+
+/// Adds an entry to others.
+pub(crate) fn write_entry(entries: &mut Vec<u8>, tag: u32, payload: &[u8]) {
+    entries.extend_from_slice(&header(tag, payload.len()).to_le_bytes()[..HEADER]);
+    entries.extend_from_slice(payload);
+    entries.resize(entries.len().next_multiple_of(8), 0);
+}
+
+/// The tags and payloads of entries that [`Consumer::take_all`] copied.
+pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]), Corrupt>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let entry = split_entry(rest);
+        rest = entry.map_or(&[][..], |(_, _, rest)| rest);
+        Some(entry.map(|(tag, payload, _)| (tag, payload)).ok_or(Corrupt))
+    })
+}
+
+const TAG_MAX: u32 = u16::MAX as u32;
+const _: () = assert!(ENTRY_MAX <= u16::MAX as usize);
+
+/// The lower half of an entry's first word.
+#[inline]
+fn header(tag: u32, length: usize) -> u64 {
+    u64::from(tag) << 16 | length as u64
+}
+
+/// Tag and length.
+#[inline]
+fn split_header(word: u64) -> (u32, usize) {
+    (
+        (word >> 16) as u32 & TAG_MAX,
+        word as usize & usize::from(u16::MAX),
+    )
+}
+
+#[inline]
+fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+    let (tag, length) = split_header(u64::from_le_bytes(*bytes.first_chunk()?));
+    let size = entry_size(length) as usize;
+    (length <= ENTRY_MAX && size <= bytes.len())
+        .then(|| (tag, &bytes[HEADER..HEADER + length], &bytes[size..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::fuzz::Random;
+
+    /// Takes the next entry: its tag and payload.
+    fn pop(consumer: &mut Consumer) -> Option<(u32, Vec<u8>)> {
+        let popped = consumer.pop().unwrap();
+        popped.map(|(tag, payload)| (tag, payload.as_slice().to_vec()))
+    }
+
+    fn ring() -> (Arc<Region>, Producer, Consumer) {
+        let region = Arc::new(Region::new(RING_BYTES).unwrap());
+        (
+            region.clone(),
+            Producer::new(region.clone(), 0),
+            Consumer::new(region, 0),
+        )
+    }
+
+    #[test]
+    fn entries_come_in_order_around_the_end() {
+        let (_region, mut producer, mut consumer) = ring();
+        let (mut sent, mut got) = (0u32, 0u32);
+        while got < 20_000 {
+            let entry = vec![sent as u8; (sent as usize * 37) % 3000];
+            if producer.push(sent, &entry).unwrap() {
+                sent += 1;
+                continue;
+            }
+            while let Some(entry) = pop(&mut consumer) {
+                assert_eq!(entry, (got, vec![got as u8; (got as usize * 37) % 3000]));
+                got += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_is_there_is_taken_at_once() {
+        let (region, mut producer, mut consumer) = ring();
+        let mut bytes = Vec::new();
+        let mut next = 0u32;
+        for round in 0..200u32 {
+            let count = round % 50;
+            for n in 0..count {
+                assert!(
+                    producer
+                        .push(next + n, &vec![n as u8; (n as usize * 97) % 2000])
+                        .unwrap()
+                );
+            }
+            consumer.take_all(&mut bytes).unwrap();
+            let tags: Vec<u32> = entries(&bytes).map(|entry| entry.unwrap().0).collect();
+            assert_eq!(tags, (next..next + count).collect::<Vec<_>>());
+            assert!(entries(&bytes).all(|entry| entry.unwrap().1.iter().all(|&byte| byte < 50)));
+            next += count;
+            assert_eq!(consumer.waiting(), 0);
+        }
+        assert!(producer.push(1, b"entry").unwrap());
+        consumer.take_all(&mut bytes).unwrap();
+        bytes[0] = 200;
+        assert!(entries(&bytes).any(|entry| entry.is_err()));
+        region.atomic(TAIL).store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(consumer.take_all(&mut bytes), Err(Corrupt));
+    }
+
+    #[test]
+    fn entries_of_one_kind_go_from_ring_to_ring_as_they_are() {
+        let (_first, mut producer, mut between) = ring();
+        let (_second, mut onward, mut consumer) = ring();
+        let mut random = Random::new();
+        let (mut sent, mut got) = (0u32, 0u32);
+        let payload = |n: u32| vec![n as u8; (n as usize * 37) % 300];
+        let tag = |n: u32| if n % 17 == 0 { 2 } else { 1 };
+        let mut bytes = Vec::new();
+        while got < 20_000 {
+            for _ in 0..random.below(100) {
+                sent += u32::from(producer.push(tag(sent), &payload(sent)).unwrap());
+            }
+            let most = random.below(50) as usize;
+            bytes.clear();
+            let count = between.take_run(1, most, &mut bytes).unwrap();
+            assert!(count <= most);
+            assert_eq!(entries(&bytes).filter(Result::is_ok).count(), count);
+            if onward.room_for(bytes.len()).unwrap() >= bytes.len() {
+                onward.write_entries(&bytes);
+                onward.publish();
+            } else {
+                panic!("the consumer below takes all");
+            }
+            if count < most {
+                // What stopped it is of the other kind, and comes by itself.
+                if let Some((found, bytes)) = between.pop().unwrap() {
+                    assert_eq!(found, 2);
+                    assert!(onward.push(found, bytes.as_slice()).unwrap());
+                }
+            }
+            while let Some(entry) = pop(&mut consumer) {
+                assert_eq!(entry, (tag(got), payload(got)));
+                got += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn positions_wrap() {
+        let (region, mut producer, mut consumer) = ring();
+        let start = POSITION - 1015;
+        region.atomic(TAIL).store(start, Ordering::Relaxed);
+        region.atomic(HEAD).store(start, Ordering::Relaxed);
+        (producer.tail, producer.seen) = (start, start);
+        for n in 0..5000u32 {
+            let at = producer.position();
+            assert!(producer.push(n, &[n as u8; 100]).unwrap());
+            assert!(!producer.is_taken(at));
+            assert_eq!(pop(&mut consumer), Some((n, vec![n as u8; 100])));
+            producer.look().unwrap();
+            assert!(producer.is_taken(at));
+        }
+    }
+
+    #[test]
+    fn a_recall_gives_back_exactly_what_was_not_taken() {
+        let (_region, mut producer, mut consumer) = ring();
+        let places: Vec<u64> = (0..10)
+            .map(|n| {
+                let at = producer.position();
+                assert!(producer.push(n, b"entry").unwrap());
+                at
+            })
+            .collect();
+        for _ in 0..3 {
+            pop(&mut consumer);
+        }
+        producer.recall().unwrap();
+        let taken: Vec<bool> = places.iter().map(|&at| producer.is_taken(at)).collect();
+        assert_eq!(
+            taken,
+            [
+                true, true, true, false, false, false, false, false, false, false
+            ]
+        );
+        producer.resume();
+        assert_eq!(pop(&mut consumer), None);
+        assert!(producer.push(77, b"new").unwrap());
+        assert_eq!(pop(&mut consumer), Some((77, b"new".to_vec())));
+    }
+
+    #[test]
+    fn a_recall_races_with_a_consumer_and_nothing_is_taken_twice() {
+        let (_region, mut producer, mut consumer) = ring();
+        let total = 200_000u32;
+        let taken = std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut seen = Vec::new();
+                while seen.last() != Some(&total) {
+                    if let Some((tag, payload)) = pop(&mut consumer) {
+                        let number = u32::from_le_bytes(payload.try_into().unwrap());
+                        assert_eq!(tag, number % 1000);
+                        seen.push(number);
+                    }
+                }
+                seen
+            });
+            let mut pending = std::collections::VecDeque::new();
+            let mut next = 1;
+            let mut backlog: std::collections::VecDeque<u32> = (1..=total).collect();
+            while !(backlog.is_empty() && pending.is_empty()) {
+                producer.look().unwrap();
+                while pending
+                    .front()
+                    .is_some_and(|&(at, _)| producer.is_taken(at))
+                {
+                    pending.pop_front();
+                }
+                if let Some(&number) = backlog.front() {
+                    let at = producer.position();
+                    if producer.push(number % 1000, &number.to_le_bytes()).unwrap() {
+                        backlog.pop_front();
+                        pending.push_back((at, number));
+                    }
+                }
+                next += 1;
+                if next % 7 == 0 && backlog.len() > 1 {
+                    producer.recall().unwrap();
+                    while let Some((at, number)) = pending.pop_back() {
+                        if producer.is_taken(at) {
+                            break;
+                        }
+                        backlog.push_front(number);
+                    }
+                    pending.clear();
+                    producer.resume();
+                }
+            }
+            reader.join().unwrap()
+        });
+        assert_eq!(taken, (1..=total).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn hostile_words_are_corrupt_and_nothing_worse() {
+        let mut random = Random::new();
+        let mut random = || random.below(u64::MAX);
+        for _ in 0..2000 {
+            let (region, mut producer, mut consumer) = ring();
+            for n in 0..5 {
+                producer.push(n.max(2), &[0xff; 50]).unwrap();
+            }
+            let word = [TAIL, HEAD, DATA, DATA + 64][(random() % 4) as usize];
+            let value = if random() % 2 == 0 {
+                random()
+            } else {
+                random() % 4096
+            };
+            region.atomic(word).store(value, Ordering::Relaxed);
+            let mut run = Vec::new();
+            if let (true, Ok(count)) = (random() % 2 == 0, consumer.take_run(2, 10, &mut run)) {
+                assert_eq!(
+                    entries(&run)
+                        .map_while(Result::ok)
+                        .filter(|&(tag, _)| tag == 2)
+                        .count(),
+                    count
+                );
+            }
+            for _ in 0..100 {
+                let Ok(Some((_, payload))) = consumer.pop() else {
+                    break;
+                };
+                assert!(payload.as_slice().len() <= ENTRY_MAX);
+            }
+            let _ = producer.look();
+            let _ = producer.push(1, b"x");
+            let _ = producer.recall();
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Any descriptor, inside of values.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ipc_channel::ipc;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ipc::ipc_fd;
+use crate::ipc::wire::{self, WireHandle};
+use crate::sys;
+
+/// An open file, socket or other descriptor that can be a worker's field, a message, or a queue's item: where it arrives it
+/// is a descriptor of the same open file, close-on-exec.
+///
+/// Dropping it closes this process's descriptor. One that is under way stays open until its value is received, and is
+/// closed if that never happens; of an item that is delivered again, each consumer gets one of its own.
+///
+/// ```
+/// use std::fs::File;
+/// use std::io::{Read, Seek, Write};
+/// use offspring::unix::SharedFd;
+///
+/// #[offspring::worker]
+/// fn write(file: SharedFd) {
+///     let mut file = File::from(file.into_fd());
+///     file.write_all(b"from a child").expect("there is room");
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let mut file = tempfile::tempfile()?;
+///     write::spawn(SharedFd::new(file.try_clone()?))?.join()?;
+///     let mut text = String::new();
+///     file.rewind()?;
+///     file.read_to_string(&mut text)?;
+///     assert_eq!(text, "from a child");
+///     Ok(())
+/// }
+/// ```
+pub struct SharedFd(OwnedFd);
+
+impl SharedFd {
+    /// Takes the descriptor.
+    pub fn new(descriptor: impl Into<OwnedFd>) -> SharedFd {
+        SharedFd(descriptor.into())
+    }
+
+    /// The descriptor, for a type of its own such as [`File`](std::fs::File).
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
+    /// A socket in whose buffer the descriptor lies, to be looked at any number of times.
+    fn envelope(&self) -> io::Result<WireHandle> {
+        // ipc-channel sends only what it made: one end of a channel of its own, with our packet in it.
+        let (sender, receiver) = ipc::channel::<()>()?;
+        let back = ipc_fd::socket_of(&receiver)?;
+        sys::send_packet(back.as_fd(), b"fd", &[self.0.as_fd()])?;
+        Ok(WireHandle::Sender(sender.to_opaque()))
+    }
+
+    fn open(envelope: WireHandle) -> io::Result<SharedFd> {
+        let WireHandle::Sender(envelope) = envelope else {
+            return Err(io::Error::other("a descriptor came with another thing"));
+        };
+        let socket = ipc_fd::socket_of(&envelope)?;
+        let descriptor = sys::peek_descriptor(socket.as_fd())?;
+        Ok(SharedFd(descriptor))
+    }
+}
+
+impl From<SharedFd> for OwnedFd {
+    fn from(descriptor: SharedFd) -> OwnedFd {
+        descriptor.0
+    }
+}
+
+impl From<OwnedFd> for SharedFd {
+    fn from(descriptor: OwnedFd) -> SharedFd {
+        SharedFd(descriptor)
+    }
+}
+
+impl AsFd for SharedFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl fmt::Debug for SharedFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedFd").field(&self.0).finish()
+    }
+}
+
+impl Serialize for SharedFd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        wire::may_note().map_err(wire::explain::<S::Error>)?;
+        let envelope = self.envelope();
+        let envelope = envelope.map_err(|error| {
+            wire::explain::<S::Error>(&format!("could not send a descriptor: {error}"))
+        })?;
+        wire::note(envelope)
+            .map_err(wire::explain::<S::Error>)?
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedFd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        let envelope = wire::claim(index).map_err(wire::explain_de::<D::Error>)?;
+        SharedFd::open(envelope)
+            .map_err(|error| wire::explain_de(&format!("a descriptor did not arrive: {error}")))
+    }
+}

@@ -1,0 +1,274 @@
+//! Receiving without trust in who sends.
+//!
+//! ipc-channel believes what the header of a packet says: of one that is too short, or says that more will follow, it
+//! waits for the rest without a deadline, and a length out of nowhere ends the process. So each packet is looked at where
+//! it lies, and only one that is a whole message of its own (as all of ours are) is left to ipc-channel.
+
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Failure, no_panic, receiver_again};
+use crate::ipc::ipc_fd;
+use crate::sys::{self, Descriptors, Next};
+
+/// The receiving end of a channel.
+#[derive(Debug)]
+pub(crate) struct Inlet<M> {
+    receiver: IpcReceiver<M>,
+    /// `None` if what came as a receiver is none: nothing will ever come from it.
+    socket: Option<RawFd>,
+}
+
+/// A message of ours is far shorter, see [`INLINE_MAX`](super::packet::INLINE_MAX); ipc-channel has room for 212 KB.
+const PACKET_MAX: usize = 128 << 10;
+
+/// Whether ipc-channel finds a whole message in a packet of this length, which begins with its own length and that of what
+/// follows these two words.
+fn is_message(length: usize, words: [usize; 2]) -> bool {
+    let header = size_of_val(&words);
+    (header..=PACKET_MAX).contains(&length) && words == [length, length - header]
+}
+
+impl<M> Inlet<M> {
+    pub(crate) fn new(receiver: IpcReceiver<M>) -> Inlet<M>
+    where
+        M: fmt::Debug,
+    {
+        let socket = ipc_fd::number_of(&receiver);
+        Inlet { receiver, socket }
+    }
+
+    /// Its number, as long as this lives.
+    pub(crate) fn socket(&self) -> Option<RawFd> {
+        self.socket
+    }
+
+    /// The receiver itself.
+    pub(crate) fn into_inner(self) -> IpcReceiver<M> {
+        self.receiver
+    }
+
+    /// A second one for it, to be sent on. Only one of them is to receive.
+    pub(crate) fn share(&self) -> io::Result<OpaqueIpcReceiver>
+    where
+        M: fmt::Debug,
+    {
+        receiver_again(&self.receiver)
+    }
+}
+
+impl<M: DeserializeOwned + Serialize> Inlet<M> {
+    /// Receives one message, until `deadline` if there is one.
+    ///
+    /// One whose descriptors this process has no room for stays: [`Failure::Starved`]. What is no message is taken away,
+    /// and an error of the kind `InvalidData`; the next one may be one.
+    pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<M, Failure> {
+        let socket = self.socket.ok_or(Failure::Disconnected)?;
+        match sys::next_packet(socket, deadline)? {
+            Next::Nothing => Err(Failure::Timeout),
+            Next::End => Err(Failure::Disconnected),
+            Next::Packet(length, words, Descriptors::Fit) if is_message(length, words) => {
+                self.take()
+            }
+            // ipc-channel would take the message, lose what does not fit, and call it one that does not decode.
+            Next::Packet(length, words, Descriptors::Starved) if is_message(length, words) => {
+                Err(Failure::Starved)
+            }
+            Next::Packet(..) => {
+                sys::discard_packet(socket);
+                let error =
+                    io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message");
+                Err(Failure::Io(error))
+            }
+        }
+    }
+
+    /// The message that is there: so this does not wait, and no signal interrupts it.
+    fn take(&self) -> Result<M, Failure> {
+        no_panic("ipc-channel", || self.receiver.recv())?.map_err(Failure::from)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod hostile {
+    //! Packets that no ipc-channel sends.
+
+    use std::io;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use ipc_channel::ipc::IpcSender;
+
+    use super::*;
+
+    /// So many kinds there are.
+    pub(crate) const KINDS: u64 = 12;
+    /// From this one on they are long.
+    pub(crate) const LONG: u64 = 11;
+
+    pub(in crate::ipc::wire) fn packet(length: usize, total: usize, body: &[u8]) -> Vec<u8> {
+        [&length.to_ne_bytes(), &total.to_ne_bytes(), body].concat()
+    }
+
+    /// A packet of this kind, and a descriptor with it.
+    fn garbage(kind: u64) -> (Vec<u8>, Option<OwnedFd>) {
+        let socket = || Some(sys::packet_pair().unwrap().0);
+        let body = [7; 8];
+        match kind {
+            0 => (Vec::new(), None),
+            1 => (vec![1; 4], None),
+            2 => (vec![1; 15], None),
+            3 => (packet(1000, 8, &body), None),
+            4 => (packet(0, 0, &body), None),
+            // More is said to follow, by the socket that comes along, which stays silent; by none; and more than there is memory.
+            5 => (packet(24, 1 << 20, &body), socket()),
+            6 => (packet(24, 1 << 20, &body), None),
+            7 => (packet(24, 1 << 60, &body), socket()),
+            8 => (packet(24, usize::MAX, &body), None),
+            9 => (packet(24, 3, &body), None),
+            // Whole, and nothing that decodes.
+            10 => (packet(24, 8, &[255; 8]), None),
+            _ => (
+                packet(PACKET_MAX + 1, PACKET_MAX - 15, &vec![0; PACKET_MAX - 15]),
+                None,
+            ),
+        }
+    }
+
+    /// Sends a packet of this kind to a channel.
+    pub(crate) fn send<M>(to: &IpcSender<M>, kind: u64) -> io::Result<()>
+    where
+        M: Serialize + fmt::Debug,
+    {
+        let socket = ipc_fd::socket_of(to)?;
+        let (bytes, descriptor) = garbage(kind);
+        let descriptors: Vec<_> = descriptor
+            .iter()
+            .map(|descriptor| descriptor.as_fd())
+            .collect();
+        sys::send_packet(socket.as_fd(), &bytes, &descriptors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use ipc_channel::ipc::{self, IpcSender};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_message_is_an_error_and_the_next_message_comes() {
+        for kind in 0..hostile::KINDS {
+            for patience in [Duration::ZERO, Duration::from_secs(5)] {
+                let (sender, receiver) = ipc::channel::<String>().unwrap();
+                let inlet = Inlet::new(receiver);
+                hostile::send(&sender, kind).unwrap();
+                sender.send("after it".to_owned()).unwrap();
+                let deadline = || Some(Instant::now() + patience);
+                let got = inlet.recv(deadline());
+                assert!(
+                    matches!(&got, Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData),
+                    "{kind}: {got:?}"
+                );
+                assert!(
+                    matches!(inlet.recv(deadline()), Ok(text) if text == "after it"),
+                    "{kind}"
+                );
+                assert!(
+                    matches!(inlet.recv(Some(Instant::now())), Err(Failure::Timeout)),
+                    "{kind}"
+                );
+                drop(sender);
+                assert!(
+                    matches!(inlet.recv(None), Err(Failure::Disconnected)),
+                    "{kind}"
+                );
+            }
+        }
+    }
+
+    /// Sends a whole message and a descriptor so many times with it, as [`sys::send_packet`] does not.
+    fn send_with(to: &IpcSender<u8>, message: u8, count: usize) {
+        let socket = ipc_fd::socket_of(to).unwrap();
+        // Of sockets that a message does not claim ipc-channel makes a panic.
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let descriptors = vec![file.as_fd(); count];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let bytes = hostile::packet(17, 1, &[message]);
+        rustix::net::sendmsg(
+            &socket,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::DONTWAIT,
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn more_descriptors_than_ipc_channel_takes_make_a_message_none() {
+        let (sender, receiver) = ipc::channel().unwrap();
+        let inlet = Inlet::new(receiver);
+        for count in [1, 64, 65, 253] {
+            send_with(&sender, 8, count);
+            sender.send(9).unwrap();
+            let got = inlet.recv(Some(Instant::now()));
+            match &got {
+                Ok(8) => assert!(count <= 64, "{count}"),
+                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    assert!(count > 64, "{count}")
+                }
+                _ => panic!("{count}: {got:?}"),
+            }
+            assert!(matches!(inlet.recv(Some(Instant::now())), Ok(9)), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_message_the_end_or_the_deadline() {
+        let (sender, receiver) = ipc::channel::<u8>().unwrap();
+        let inlet = Inlet::new(receiver);
+        let before = Instant::now();
+        let limit = Duration::from_millis(20);
+        assert!(matches!(
+            inlet.recv(Some(before + limit)),
+            Err(Failure::Timeout)
+        ));
+        assert!(before.elapsed() >= limit);
+        for deadline in [None, Some(before + Duration::from_secs(60))] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| sender.send(3).unwrap());
+                assert!(matches!(inlet.recv(deadline), Ok(3)));
+            });
+        }
+        drop(sender);
+        assert!(matches!(inlet.recv(None), Err(Failure::Disconnected)));
+    }
+
+    #[test]
+    fn what_was_said_before_an_end_is_heard_also_when_the_other_side_left_something_unread() {
+        let (near, far) = sys::packet_pair().unwrap();
+        let receiver: IpcReceiver<u8> = ipc_fd::receiver_around(near.try_clone().unwrap())
+            .unwrap()
+            .to();
+        let inlet = Inlet::new(receiver);
+        let message = [&17usize.to_ne_bytes()[..], &1usize.to_ne_bytes(), &[9]].concat();
+        sys::send_packet(std::os::fd::AsFd::as_fd(&far), &message, &[]).unwrap();
+        sys::send_packet(std::os::fd::AsFd::as_fd(&near), b"never read", &[]).unwrap();
+        drop(far);
+        assert!(matches!(inlet.recv(None), Ok(9)));
+        assert!(matches!(inlet.recv(None), Err(Failure::Disconnected)));
+    }
+}

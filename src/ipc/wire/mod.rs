@@ -1,0 +1,310 @@
+//! What crosses a process border: the codec, handles inside values, and the rules for ipc-channel.
+//!
+//! A user's value becomes bytes ([`codec`](crate::ipc::codec)) plus a list of [`WireHandle`]s: our handle types note
+//! themselves while a value is encoded ([`note`]) and write only their index; decoding claims them
+//! back ([`claim`]). Values therefore never touch ipc-channel's own thread-locals, and a value whose
+//! encoding fails half-way leaves nothing behind.
+//!
+//! Every message stays one packet ([`packet::INLINE_MAX`]): above about 212 KB ipc-channel fragments, and a
+//! fragmented message can hang its sender and close the channel for everybody. Longer bodies travel
+//! as shared memory.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use ipc_channel::IpcError;
+use ipc_channel::ipc::{
+    IpcReceiver, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::chain_text;
+use crate::ipc::ipc_fd;
+use crate::ipc::region::memory_again;
+use crate::sys;
+
+mod checked_receiver;
+mod encoding;
+mod packet;
+mod raw_handles;
+mod shm_buffer;
+
+pub(crate) use crate::ipc::catch::{is_quiet, no_panic, panic_text, survive};
+pub(crate) use checked_receiver::Inlet;
+#[cfg(test)]
+pub(crate) use checked_receiver::hostile;
+pub(crate) use encoding::{
+    Along, Encoded, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into,
+    encode_spilling, encode_with_strays, explain, explain_de, leave, may_move, may_note,
+    may_note_all, note,
+};
+pub use encoding::{message_limit, set_message_limit};
+pub(crate) use packet::{Carried, Packet};
+pub(crate) use raw_handles::drop_strays;
+pub(crate) use shm_buffer::OwnMemory;
+
+/// Handles in one message. ipc-channel panics above 64, and the envelope needs some itself.
+pub(crate) const HANDLES_MAX: usize = 32;
+
+/// Something of the operating system inside a value.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum WireHandle {
+    Sender(OpaqueIpcSender),
+    Receiver(OpaqueIpcReceiver),
+    Memory(IpcSharedMemory),
+}
+
+impl WireHandle {
+    /// A second one of the same, where the system has such a thing: a receiver exists once.
+    pub(crate) fn try_clone(&self) -> Option<WireHandle> {
+        match self {
+            WireHandle::Sender(sender) => Some(WireHandle::Sender(sender.clone())),
+            WireHandle::Receiver(_) => None,
+            WireHandle::Memory(memory) => memory_again(memory).ok().map(WireHandle::Memory),
+        }
+    }
+
+    /// The same, also of a receiver, unless descriptors are short. Whoever calls it sees to it that only one of them is decoded.
+    pub(crate) fn again(&self) -> Option<WireHandle> {
+        match self {
+            WireHandle::Receiver(receiver) => {
+                receiver_again(receiver).ok().map(WireHandle::Receiver)
+            }
+            other => other.try_clone(),
+        }
+    }
+}
+
+/// A second descriptor for the socket of a receiver, as a receiver.
+pub(crate) fn receiver_again(receiver: &impl fmt::Debug) -> io::Result<OpaqueIpcReceiver> {
+    ipc_fd::receiver_around(ipc_fd::socket_of(receiver)?)
+}
+
+/// Says yes at most every few milliseconds: when to ask whether the other side still lives.
+#[derive(Debug)]
+pub(crate) struct Pulse(Duration);
+
+impl Pulse {
+    const EVERY: Duration = Duration::from_millis(5);
+
+    pub(crate) fn new() -> Pulse {
+        Pulse(sys::rough_time())
+    }
+
+    pub(crate) fn is_due(&mut self) -> bool {
+        let now = sys::rough_time();
+        let due = now.saturating_sub(self.0) >= Pulse::EVERY;
+        if due {
+            self.0 = now;
+        }
+        due
+    }
+}
+
+/// A loop that has no call to give an error to, and goes on when the system has what it refuses now: nothing tells when.
+#[derive(Debug, Default)]
+pub(crate) struct Retry {
+    told: bool,
+}
+
+impl Retry {
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    /// Before the next try.
+    pub(crate) fn pause(&mut self, error: &dyn std::error::Error) {
+        if !std::mem::replace(&mut self.told, true) {
+            log::warn!(target: "offspring::wire", "{}; it is tried again and again", chain_text(error));
+        }
+        std::thread::sleep(Retry::PAUSE);
+    }
+}
+
+/// How a message failed to go out or come in.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The other side is gone.
+    Disconnected,
+    /// Nothing came in time.
+    Timeout,
+    /// This process has no descriptors left for what came with the message, which stays where it is.
+    Starved,
+    Io(io::Error),
+}
+
+impl Failure {
+    /// For those to whom any of them is an error of the system.
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Failure::Io(error) => error,
+            // What the system says when a process has no descriptors left.
+            Failure::Starved => io::Error::from_raw_os_error(libc::EMFILE),
+            Failure::Timeout => io::ErrorKind::TimedOut.into(),
+            Failure::Disconnected => io::Error::other("the other side is gone"),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected => Failure::Disconnected,
+            _ => Failure::Io(error),
+        }
+    }
+}
+
+impl From<IpcError> for Failure {
+    fn from(error: IpcError) -> Self {
+        match error {
+            IpcError::Disconnected => Failure::Disconnected,
+            IpcError::Io(error) => error.into(),
+            IpcError::SerializationError(error) => {
+                Failure::Io(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+        }
+    }
+}
+
+/// Sends one message. It may block while the receiver's buffer is full, so callers count what they send.
+pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<(), Failure> {
+    drop_strays();
+    send_with_strays(sender, message)
+}
+
+/// As [`send`], once there is ample room in the receiver's buffer.
+pub(crate) fn send_until<M: Serialize + fmt::Debug>(
+    sender: &IpcSender<M>,
+    message: M,
+    deadline: Option<Instant>,
+) -> Result<(), Failure> {
+    let socket = ipc_fd::socket_of(sender)?;
+    if !sys::wait_for_room(socket.as_fd(), deadline)? {
+        return Err(Failure::Timeout);
+    }
+    send(sender, message)
+}
+
+/// Sends a doorbell: what never waits, since its sender knows that the last one was heard, needs no care for
+/// signals.
+pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), Failure> {
+    drop_strays();
+    no_panic("ipc-channel", || sender.send(bell))
+        .map_err(Failure::Io)?
+        .map_err(Failure::from)
+}
+
+/// As [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
+pub(crate) fn send_with_strays<M: Serialize>(
+    sender: &IpcSender<M>,
+    message: M,
+) -> Result<(), Failure> {
+    // ipc-channel never retries EINTR, and a message with handles cannot be sent twice.
+    sys::with_signals_blocked(|| {
+        no_panic("ipc-channel", || sender.send(message))
+            .map_err(Failure::Io)?
+            .map_err(Failure::from)
+    })
+    .inspect(|()| raw_handles::sent())
+}
+
+/// Runs `call` on another thread, and waits for it.
+pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, call)?;
+        thread
+            .join()
+            .map_err(|panic| io::Error::other(panic_text(&*panic)))
+    })
+}
+
+/// Receives one message, until `deadline` if there is one; see [`Inlet::recv`].
+pub(crate) fn recv<M>(receiver: IpcReceiver<M>, deadline: Option<Instant>) -> Result<M, Failure>
+where
+    M: DeserializeOwned + Serialize + fmt::Debug,
+{
+    Inlet::new(receiver).recv(deadline)
+}
+
+/// FNV-1a over a text: the fingerprint of a type's name in a header.
+pub(crate) fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_whole() {
+        let value = (7u64, "text".to_owned(), vec![1u8, 2, 3], Some(-1i32));
+        let encoded = encode(&value).unwrap();
+        let back: (u64, String, Vec<u8>, Option<i32>) =
+            decode(&encoded.bytes, encoded.handles).unwrap();
+        assert_eq!(back, value);
+    }
+
+    #[test]
+    fn bytes_left_over_are_an_error() {
+        let encoded = encode(&(1u8, 2u8)).unwrap();
+        let error = decode::<u8>(&encoded.bytes, Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("left over"), "{error}");
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_a_value_or_an_error() {
+        let value = (
+            vec!["a".to_owned(), "bc".to_owned()],
+            Some(vec![1u32, 2, 3]),
+            'x',
+        );
+        let bytes = encode(&value).unwrap().bytes;
+        for cut in 0..bytes.len() {
+            assert!(
+                decode::<(Vec<String>, Option<Vec<u32>>, char)>(&bytes[..cut], Vec::new()).is_err()
+            );
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = decode::<(Vec<String>, Option<Vec<u32>>, char)>(&bytes, Vec::new());
+        }
+    }
+
+    struct Refuses;
+    impl Serialize for Refuses {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(explain("no way"))
+        }
+    }
+
+    struct Panics;
+    impl Serialize for Panics {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("oh")
+        }
+    }
+
+    #[test]
+    fn failing_encodings_leave_the_buffer_as_it_was() {
+        let mut bytes = vec![9];
+        let error = encode_into(&("some text", Refuses), &mut bytes).unwrap_err();
+        assert!(error.to_string().contains("no way"), "{error}");
+        let error = encode_into(&("some text", Panics), &mut bytes).unwrap_err();
+        assert!(error.to_string().contains("oh"), "{error}");
+        assert_eq!(bytes, [9]);
+    }
+
+    #[test]
+    fn handles_outside_of_offspring_are_refused() {
+        let memory = crate::ipc::region::memory_from(b"x").unwrap();
+        assert!(note(WireHandle::Memory(memory)).is_err());
+        assert!(claim(0).is_err());
+    }
+}

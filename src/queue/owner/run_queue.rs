@@ -1,0 +1,364 @@
+//! Items in the order in which they are got. Those that came out of a ring stay the entries that they were, one behind the
+//! other, and go on into the next ring as they are: so a thousand of them are moved by one copy.
+
+use std::collections::VecDeque;
+
+use crate::ipc::ring::{self, Corrupt};
+use crate::ipc::small_bytes::Bytes;
+use crate::queue::layout::Tag;
+use crate::queue::owner::state::{Item, Payload};
+
+/// A run that is longer is not added to.
+const RUN_MAX: usize = 64 << 10;
+/// No more memory is kept for the next run while there are no items.
+const SPARE_MAX: usize = 32 << 10;
+
+#[derive(Debug, Default)]
+pub(in crate::queue) struct Items {
+    /// None is empty.
+    parts: VecDeque<Part>,
+    count: usize,
+    /// The memory of a run that nothing was left of, for the next one.
+    spare: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Run(Run),
+    /// One that was delivered before, or is a parcel.
+    One(Item),
+}
+
+/// Entries that were looked at when they came in: all of them whole, and items that nobody has had.
+#[derive(Debug, Default)]
+struct Run {
+    bytes: Vec<u8>,
+    /// Where the first one stands that is left.
+    start: usize,
+    count: usize,
+}
+
+impl Run {
+    fn entries(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// The bytes of the first entries: at most so many, and no more than `room` bytes. With their number.
+    fn front(&self, most: usize, room: usize) -> (usize, usize) {
+        let whole = self.bytes.len() - self.start;
+        if most >= self.count && room >= whole {
+            return (whole, self.count);
+        }
+        let (mut end, mut count) = (0, 0);
+        while count < most.min(self.count) {
+            let size = ring::entry_size(ring::payload_at(&self.entries()[end..]).len()) as usize;
+            if end + size > room {
+                break;
+            }
+            (end, count) = (end + size, count + 1);
+        }
+        (end, count)
+    }
+
+    fn pop(&mut self) -> Item {
+        let payload = ring::payload_at(self.entries());
+        let size = ring::entry_size(payload.len()) as usize;
+        let payload = Payload::Bytes(Bytes::new(payload));
+        self.start += size;
+        self.count -= 1;
+        Item {
+            payload,
+            attempts: 0,
+        }
+    }
+}
+
+impl Items {
+    pub(in crate::queue) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(in crate::queue) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(in crate::queue) fn clear(&mut self) {
+        *self = Items::default();
+    }
+
+    pub(in crate::queue) fn push_back(&mut self, item: Item) {
+        match &item.payload {
+            Payload::Bytes(bytes) if item.attempts == 0 => {
+                let run = self.open_run();
+                ring::write_entry(&mut run.bytes, Tag::Put as u32, bytes.as_slice());
+                run.count += 1;
+            }
+            _ => self.parts.push_back(Part::One(item)),
+        }
+        self.count += 1;
+    }
+
+    pub(in crate::queue) fn push_front(&mut self, item: Item) {
+        self.parts.push_front(Part::One(item));
+        self.count += 1;
+    }
+
+    pub(in crate::queue) fn pop_front(&mut self) -> Option<Item> {
+        let item = match self.parts.pop_front()? {
+            Part::One(item) => item,
+            Part::Run(mut run) => {
+                let item = run.pop();
+                if run.count > 0 {
+                    self.parts.push_front(Part::Run(run));
+                } else {
+                    self.keep_memory(run);
+                }
+                item
+            }
+        };
+        self.count -= 1;
+        Some(item)
+    }
+
+    /// Adds the entries that `take` writes behind the bytes that it is given; it says how many.
+    pub(in crate::queue) fn push_run(
+        &mut self,
+        take: impl FnOnce(&mut Vec<u8>) -> Result<usize, Corrupt>,
+    ) -> Result<usize, Corrupt> {
+        let run = self.open_run();
+        let before = run.bytes.len();
+        let taken = take(&mut run.bytes);
+        if taken.is_err() {
+            run.bytes.truncate(before);
+        }
+        run.count += taken.as_ref().unwrap_or(&0);
+        if run.count == 0 {
+            self.close_run(VecDeque::pop_back);
+        }
+        self.count += taken.as_ref().unwrap_or(&0);
+        taken
+    }
+
+    /// Adds entries that another has checked.
+    pub(in crate::queue) fn push_entries(&mut self, entries: &[u8], count: usize) {
+        // It cannot be corrupt: `entries` are whole.
+        let _ = self.push_run(|bytes| {
+            bytes.extend_from_slice(entries);
+            Ok(count)
+        });
+    }
+
+    /// The entries in front, if items there are such: at most `most` of them and `room` bytes, and how many they are.
+    pub(in crate::queue) fn front_run(&self, most: usize, room: usize) -> Option<(&[u8], usize)> {
+        let Some(Part::Run(run)) = self.parts.front() else {
+            return None;
+        };
+        let (end, count) = run.front(most, room);
+        Some((&run.entries()[..end], count))
+    }
+
+    /// Drops what [`front_run`](Items::front_run) has given.
+    pub(in crate::queue) fn skip_run(&mut self, bytes: usize, count: usize) {
+        if let Some(Part::Run(run)) = self.parts.front_mut() {
+            run.start += bytes;
+            run.count -= count;
+            self.count -= count;
+            if run.count == 0 {
+                self.close_run(VecDeque::pop_front);
+            }
+        }
+    }
+
+    /// Drops the items whose entries take these bytes of a ring.
+    pub(in crate::queue) fn skip(&mut self, mut bytes: usize) -> Result<(), Corrupt> {
+        while bytes > 0 {
+            match self.parts.front().ok_or(Corrupt)? {
+                Part::Run(run) => {
+                    let (size, count) = run.front(usize::MAX, bytes);
+                    if count == 0 {
+                        return Err(Corrupt);
+                    }
+                    bytes -= size;
+                    self.skip_run(size, count);
+                }
+                Part::One(item) => {
+                    bytes = bytes.checked_sub(entry_size(item)).ok_or(Corrupt)?;
+                    self.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes of a ring lie before the item with this index.
+    pub(in crate::queue) fn offset(&self, mut index: usize) -> usize {
+        let mut offset = 0;
+        for part in &self.parts {
+            if index == 0 {
+                break;
+            }
+            let (bytes, count) = match part {
+                Part::Run(run) => run.front(index, usize::MAX),
+                Part::One(item) => (entry_size(item), 1),
+            };
+            (offset, index) = (offset + bytes, index - count);
+        }
+        offset
+    }
+
+    /// A run at the end that can be added to.
+    fn open_run(&mut self) -> &mut Run {
+        if !matches!(self.parts.back(), Some(Part::Run(run)) if run.bytes.len() < RUN_MAX) {
+            let bytes = std::mem::take(&mut self.spare);
+            self.parts.push_back(Part::Run(Run {
+                bytes,
+                start: 0,
+                count: 0,
+            }));
+        }
+        match self.parts.back_mut() {
+            Some(Part::Run(run)) => run,
+            _ => unreachable!("one was pushed"),
+        }
+    }
+
+    /// Takes out a run that nothing is left of.
+    fn close_run(&mut self, pop: fn(&mut VecDeque<Part>) -> Option<Part>) {
+        if let Some(Part::Run(run)) = pop(&mut self.parts) {
+            self.keep_memory(run);
+        }
+    }
+
+    fn keep_memory(&mut self, mut run: Run) {
+        if run.bytes.capacity() <= SPARE_MAX {
+            run.bytes.clear();
+            self.spare = run.bytes;
+        }
+    }
+}
+
+/// What an item takes of a ring.
+pub(in crate::queue) fn entry_size(item: &Item) -> usize {
+    let length = match &item.payload {
+        Payload::Bytes(bytes) => bytes.as_slice().len(),
+        // Its number.
+        Payload::Parcel(_) => 8,
+    };
+    ring::entry_size(length) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::fuzz::Random;
+
+    fn item(number: u32, attempts: u32) -> Item {
+        // Of every length, so that entries are one word and many.
+        let bytes = number.to_le_bytes().repeat(number as usize % 23 + 1);
+        let payload = Payload::Bytes(Bytes::new(&bytes));
+        Item { payload, attempts }
+    }
+
+    fn number(item: &Item) -> u32 {
+        let Payload::Bytes(bytes) = &item.payload else {
+            panic!("no bytes")
+        };
+        u32::from_le_bytes(bytes.as_slice()[..4].try_into().unwrap())
+    }
+
+    /// The entries of so many items from `first` on, as a ring has them.
+    fn entries(first: u32, count: u32) -> Vec<u8> {
+        let mut entries = Vec::new();
+        for n in first..first + count {
+            let Payload::Bytes(bytes) = item(n, 0).payload else {
+                unreachable!()
+            };
+            ring::write_entry(&mut entries, Tag::Put as u32, bytes.as_slice());
+        }
+        entries
+    }
+
+    #[test]
+    fn whatever_way_items_come_and_go_their_order_is_kept() {
+        let mut random = Random::new();
+        let mut items = Items::default();
+        let (mut first, mut next) = (1_000_000u32, 1_000_000u32);
+        for _ in 0..20_000 {
+            match random.below(8) {
+                0 => {
+                    items.push_back(item(next, 0));
+                    next += 1;
+                }
+                1 => {
+                    items.push_back(item(next, 3));
+                    next += 1;
+                }
+                2 => {
+                    first -= 1;
+                    items.push_front(item(first, random.below(2) as u32));
+                }
+                3 => {
+                    let count = random.below(40) as u32;
+                    let run = entries(next, count);
+                    if random.below(2) == 0 {
+                        items.push_entries(&run, count as usize);
+                    } else {
+                        let taken = items.push_run(|bytes| {
+                            bytes.extend_from_slice(&run);
+                            Ok(count as usize)
+                        });
+                        assert_eq!(taken, Ok(count as usize));
+                    }
+                    next += count;
+                }
+                4 => {
+                    let (most, room) = (random.below(30) as usize, random.below(600) as usize);
+                    if let Some((run, count)) = items.front_run(most, room) {
+                        assert!(count <= most && run.len() <= room);
+                        assert_eq!(run, entries(first, count as u32));
+                        let bytes = run.len();
+                        items.skip_run(bytes, count);
+                        first += count as u32;
+                    }
+                }
+                5 => {
+                    let index = random.below(50).min(items.len() as u64);
+                    let bytes = items.offset(index as usize);
+                    assert_eq!(bytes, entries(first, index as u32).len());
+                    items.skip(bytes).unwrap();
+                    first += index as u32;
+                }
+                6 => assert_eq!(
+                    items.push_run(|bytes| {
+                        bytes.push(1);
+                        Err(Corrupt)
+                    }),
+                    Err(Corrupt)
+                ),
+                _ => match items.pop_front() {
+                    Some(item) => {
+                        assert_eq!(number(&item), first);
+                        first += 1;
+                    }
+                    None => assert_eq!(first, next),
+                },
+            }
+            assert_eq!(
+                (items.len(), items.is_empty()),
+                ((next - first) as usize, first == next)
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_that_end_inside_of_an_item_are_corrupt() {
+        let mut items = Items::default();
+        items.push_back(item(1, 0));
+        items.push_back(item(2, 1));
+        assert_eq!(items.skip(8), Err(Corrupt));
+        items.skip(items.offset(1)).unwrap();
+        assert_eq!(items.skip(8), Err(Corrupt));
+        items.skip(items.offset(1)).unwrap();
+        assert_eq!(items.skip(8), Err(Corrupt));
+    }
+}

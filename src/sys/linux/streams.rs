@@ -1,0 +1,119 @@
+//! Pipes and streams that are read and written without waiting in the call itself.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+
+use super::system::{Pidfd, poll_until, retry};
+
+/// From now on [`read_some`] does not wait. Holds for this end only, not for whoever writes.
+pub(crate) fn set_nonblocking(pipe: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(pipe)?;
+    Ok(rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?)
+}
+
+/// What is there to read: 0 at the end, `WouldBlock` if nothing is there.
+pub(crate) fn read_some(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    retry(|| rustix::io::read(pipe, &mut bytes[..]))
+}
+
+/// As [`read_some`], for an end that somebody else may want to wait on, and of which we are the only reader.
+pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    if poll_until(
+        &mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)],
+        Some(Instant::now()),
+    )? {
+        read_some(pipe, bytes)
+    } else {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Whether a pipe holds something that nobody has read; of either end.
+pub(crate) fn has_unread(pipe: BorrowedFd<'_>) -> bool {
+    rustix::io::ioctl_fionread(pipe).is_ok_and(|count| count > 0)
+}
+
+/// So many bytes go into a pipe at once, or wait together.
+pub(crate) const PIPE_ATOMIC: usize = 4096;
+
+/// Writes at most [`PIPE_ATOMIC`] bytes, if that does not wait; else `None`.
+pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<usize>> {
+    if !wait_writable(fd, Instant::now()) {
+        return Ok(None);
+    }
+    match retry(|| rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOMIC)])) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Waits until a write is taken, or fails; whether that came before the deadline.
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
+    poll_until(&mut [Interest::Write(fd).poll()], Some(deadline)).unwrap_or(true)
+}
+
+/// Waits for it without limit.
+pub(crate) fn wait_for(interest: Interest<'_>) {
+    // An error comes back from the call that this one precedes.
+    let _ = retry(|| poll(&mut [interest.poll()], None));
+}
+
+/// Something to wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Interest<'a> {
+    Read(BorrowedFd<'a>),
+    Write(BorrowedFd<'a>),
+}
+
+impl<'a> Interest<'a> {
+    pub(in crate::sys) fn poll(self) -> PollFd<'a> {
+        match self {
+            Interest::Read(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
+            Interest::Write(fd) => PollFd::from_borrowed_fd(fd, PollFlags::OUT),
+        }
+    }
+}
+
+/// Which file stderr is; `None` if it is closed.
+pub(crate) fn stderr_identity() -> Option<(u64, u64)> {
+    file_identity(rustix::stdio::stderr()).ok()
+}
+
+/// Whether stderr is a pipe with something that nobody has read.
+pub(crate) fn stderr_has_unread() -> bool {
+    has_unread(rustix::stdio::stderr())
+}
+
+pub(crate) fn file_identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+impl Pidfd {
+    /// Waits until there is something to read on one of `pipes`, or the process ends. Whether it ended: `None`
+    /// at the deadline.
+    pub(crate) fn wait_or_any(
+        &self,
+        pipes: &[BorrowedFd<'_>],
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<bool>> {
+        let mut fds = vec![PollFd::new(self, PollFlags::IN)];
+        fds.extend(
+            pipes
+                .iter()
+                .map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)),
+        );
+        let some = poll_until(&mut fds, deadline)?;
+        Ok(some.then(|| !fds[0].revents().is_empty()))
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,149 @@
+//! A process with all that it has started.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::system::Pidfd;
+
+/// How long one process may take until it stands still. It is a moment, unless it waits for a broken device.
+const STANDSTILL: Duration = Duration::from_millis(100);
+
+/// A process and its descendants, all suspended: so that nobody starts another, and nobody is given to another
+/// parent, before each was found. Each is held by a pidfd, so that no signal can reach a stranger.
+pub(crate) struct Tree<'a> {
+    root: &'a Pidfd,
+    descendants: HashMap<i32, Pidfd>,
+}
+
+impl<'a> Tree<'a> {
+    /// Of a child that nobody reaps meanwhile.
+    pub(crate) fn suspend(root: &'a Pidfd, pid: u32) -> Tree<'a> {
+        let mut tree = Tree {
+            root,
+            descendants: HashMap::new(),
+        };
+        root.signal(Signal::STOP);
+        await_standstill(root, pid as i32);
+        // A generation each time; the last round finds nobody.
+        while tree.find_more(pid as i32) {}
+        tree
+    }
+
+    fn find_more(&mut self, root: i32) -> bool {
+        let found = processes().filter(|pid| *pid != root && !self.descendants.contains_key(pid));
+        let found: Vec<(i32, Pidfd)> = found
+            .filter_map(|pid| Some((pid, self.child(root, pid)?)))
+            .collect();
+        found
+            .iter()
+            .for_each(|(_, process)| process.signal(Signal::STOP));
+        found
+            .iter()
+            .for_each(|(pid, process)| await_standstill(process, *pid));
+        let any = !found.is_empty();
+        self.descendants.extend(found);
+        any
+    }
+
+    /// The process, if its parent is one of us. A pid may become another's at any time, so first it is pinned: what
+    /// is read then, before the end of the one that is pinned, is about that one. The same for the parent.
+    fn child(&self, root: i32, pid: i32) -> Option<Pidfd> {
+        // Most are none of ours, and need no descriptor.
+        self.parent(root, parent_of(pid)?)?;
+        let process = Pidfd::of_any(pid)?;
+        let parent = self.parent(root, parent_of(pid)?)?;
+        (!process.has_ended() && !parent.has_ended()).then_some(process)
+    }
+
+    fn parent(&self, root: i32, pid: i32) -> Option<&Pidfd> {
+        if pid == root {
+            Some(self.root)
+        } else {
+            self.descendants.get(&pid)
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        for process in self.descendants.values().chain([self.root]) {
+            process.signal(signal);
+        }
+    }
+
+    /// SIGTERM for all, then all go on.
+    pub(crate) fn terminate(self) {
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
+    }
+
+    pub(crate) fn kill(self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+impl Pidfd {
+    fn of_any(pid: i32) -> Option<Pidfd> {
+        pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty())
+            .ok()
+            .map(Pidfd)
+    }
+
+    fn has_ended(&self) -> bool {
+        !matches!(self.wait_end(Instant::now()), Ok(false))
+    }
+}
+
+/// A signal works on a process when the process looks; until then it may go on, and fork. Nothing tells of that
+/// moment to anybody but its parent, so it is looked for.
+fn await_standstill(process: &Pidfd, pid: i32) {
+    let deadline = Instant::now() + STANDSTILL;
+    while !process.has_ended() && !stands_still(pid) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// Whether each thread is stopped, or has ended.
+fn stands_still(pid: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat"));
+        stat.ok()
+            .and_then(|stat| field(&stat, 0).map(|state| ["T", "t", "Z", "X"].contains(&state)))
+            .unwrap_or(true)
+    })
+}
+
+pub(in crate::sys) fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    field(&stat, 1)?.parse().ok()
+}
+
+/// The n-th field behind the name, which may hold anything.
+pub(in crate::sys) fn field(stat: &str, n: usize) -> Option<&str> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        assert_eq!(field("7 (a) b) R 3 4", 0), Some("R"));
+        assert_eq!(field("7 (a) b) R 3 4", 1), Some("3"));
+        assert_eq!(field("7 (a", 0), None);
+        assert_eq!(
+            parent_of(std::process::id() as i32),
+            Some(std::os::unix::process::parent_id() as i32)
+        );
+    }
+}
