@@ -15,7 +15,7 @@ use crate::actor::client::connection::{Link, end_of};
 use crate::actor::protocol::{Ending, Release, Request};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CallError, DownReason, RecvError};
-use crate::ipc::deadline::Limit;
+use crate::ipc::deadline::Deadline;
 use crate::sys;
 
 /// The exit code of a process that ends because an actor died that it was linked to.
@@ -80,7 +80,7 @@ impl<A: Actor> ActorRef<A> {
     pub fn link(&self) -> Result<Bond, CallError> {
         let (release, bond) = channel().map_err(|error| self.link.io(error))?;
         let partner = crate::process::current().name().to_owned();
-        let limit = Limit::after(self.timeout());
+        let limit = Deadline::after(self.timeout());
         let session = self
             .link
             .session(limit.instant())?

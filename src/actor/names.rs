@@ -16,7 +16,7 @@ use crate::actor::host::record::Post;
 use crate::actor::protocol::{DeskRequest, Entry};
 use crate::channel::{Sender, channel};
 use crate::error::{LookupError, StartError};
-use crate::ipc::wire::{self, Encoded, Packet};
+use crate::ipc::wire::{self, Encoded, Envelope};
 use crate::process::{Companion, Heir, current};
 use crate::queue::Queue;
 use crate::sys::lock;
@@ -38,7 +38,7 @@ fn root() -> Option<Queue<DeskRequest>> {
 }
 
 static PASSES_ON: AtomicBool = AtomicBool::new(false);
-static INHERITED: Mutex<Option<Packet>> = Mutex::new(None);
+static INHERITED: Mutex<Option<Envelope>> = Mutex::new(None);
 
 inventory::submit! {
     Companion {

@@ -10,11 +10,11 @@ use super::layout::Mark;
 use super::sender::{Entry, Outgoing, SendEnd, Sender, SenderShared};
 use super::spill::Message;
 use crate::error::{SendError, SendTimeoutError};
-use crate::ipc::deadline::Limit;
+use crate::ipc::deadline::Deadline;
 use crate::ipc::hub;
 use crate::ipc::reactor;
 use crate::ipc::ring;
-use crate::ipc::wire::{self, Along};
+use crate::ipc::wire::{self, SideData};
 
 impl<T: Serialize> Sender<T> {
     /// As [`send`](Sender::send), for tasks: needs the feature `async`, and works with every executor.
@@ -70,7 +70,7 @@ fn encode<'b, T: Serialize>(
     ring: &Arc<Outgoing>,
     message: &T,
     bytes: &'b mut Vec<u8>,
-) -> Result<(Entry<'b>, Along), SendEnd> {
+) -> Result<(Entry<'b>, SideData), SendEnd> {
     let mut place = Message::at_once(ring);
     let encoded =
         wire::encode_spilling(message, bytes, ring::ENTRY_MAX, &mut place).map_err(SendEnd::Encode);
@@ -94,7 +94,7 @@ impl SenderShared {
     /// that is looked at again when other tasks had their turn.
     async fn ring_async(&self) -> Result<Arc<Outgoing>, SendEnd> {
         loop {
-            match self.ring(&Limit::at(Some(Instant::now()))) {
+            match self.ring(&Deadline::at(Some(Instant::now()))) {
                 Err(SendEnd::Timeout) => reactor::yield_now().await,
                 outcome => return outcome,
             }
@@ -105,14 +105,14 @@ impl SenderShared {
         if ring.is_suspicious() && ring.back.check(ring) {
             return Err(SendEnd::Disconnected);
         }
-        let look = |seat: reactor::Seat<'_>| match ring
+        let look = |seat: reactor::Interest<'_>| match ring
             .back
             .poll(ring, seat, || self.attempt(ring, &mut entry))
         {
             Poll::Ready(outcome) => Poll::Ready(outcome.unwrap_or_else(|end| Err(end.into()))),
             Poll::Pending => Poll::Pending,
         };
-        reactor::until(|| ring.back.sit(), look)
+        reactor::until(|| ring.back.register(), look)
             .await
             .map_err(SendEnd::Io)?
     }

@@ -13,7 +13,7 @@ use crate::error::RecvTimeoutError;
 use crate::ipc::fuzz::Random;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, RING_BYTES};
-use crate::ipc::wire::{Encoded, Packet, hostile};
+use crate::ipc::wire::{Encoded, Envelope, hostile};
 use crate::sys::lock;
 
 /// Numbers that are near a limit, or any.
@@ -25,7 +25,7 @@ fn number(random: &mut Random) -> u64 {
 struct Hostile {
     region: Arc<Region>,
     entries: ring::Producer,
-    parcels: IpcSender<Packet>,
+    parcels: IpcSender<Envelope>,
     outward: IpcSender<Inward>,
 }
 
@@ -68,7 +68,7 @@ impl Hostile {
             ),
             4 => {
                 let bytes = random.bytes(60);
-                let packet = Packet::new(Encoded {
+                let packet = Envelope::new(Encoded {
                     bytes,
                     handles: Vec::new(),
                 });

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CreateError;
-use crate::ipc::wire::{self, Packet, WireHandle};
+use crate::ipc::wire::{self, Envelope, WireHandle};
 
 #[cfg(feature = "async")]
 mod async_ops;
@@ -50,7 +50,7 @@ enum Inward {
 struct Joining {
     region: IpcSharedMemory,
     back: IpcSender<Bell>,
-    parcels: IpcReceiver<Packet>,
+    parcels: IpcReceiver<Envelope>,
 }
 
 /// Back to a sender: there is room.

@@ -12,7 +12,7 @@ use crate::channel::{Bytes, Receiver, Sender, channel};
 use crate::error::{
     CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError,
 };
-use crate::ipc::reactor::Target;
+use crate::ipc::reactor::EventSource;
 use crate::ipc::wire;
 use crate::sys;
 
@@ -232,7 +232,7 @@ impl<A, B> Connection<A, B> {
     }
 
     /// For a selector; `None` if it was moved away.
-    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
+    pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
         self.receiver.target()
     }
 

@@ -17,8 +17,8 @@ use super::source::{Arrived, Body, IDLE, Source};
 use super::{Inward, Joining, Token};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::ipc::doorbell;
-use crate::ipc::parking::{Line, Side, WaitEnd};
-use crate::ipc::reactor::{Seat, Target, Waiter};
+use crate::ipc::parking::{SharedReceiver, SleepFlag, WaitEnd};
+use crate::ipc::reactor::{EventSource, Interest, WakerSlot};
 use crate::ipc::wire::{self, Failure, Retry, WireHandle};
 use crate::sys::lock;
 
@@ -54,7 +54,7 @@ pub struct Receiver<T> {
 
 #[derive(Debug)]
 pub(super) struct ReceiverShared {
-    line: Line<Inward>,
+    line: SharedReceiver<Inward>,
     pub(super) sources: Mutex<Sources>,
     /// Whether there may be idle memory to give back, or a sender's end to look for: nearly always not.
     chores: AtomicBool,
@@ -157,7 +157,7 @@ impl ReceiverShared {
     }
 }
 
-impl Side<Inward> for ReceiverShared {
+impl SleepFlag<Inward> for ReceiverShared {
     fn arm(&self) {
         for source in &lock(&self.sources).all {
             doorbell::arm(source.link.region.atomic(READER_SLEEPS));
@@ -182,12 +182,12 @@ impl Side<Inward> for ReceiverShared {
     }
 }
 
-impl Target for ReceiverShared {
-    fn sit(&self) -> io::Result<Waiter> {
-        self.line.sit()
+impl EventSource for ReceiverShared {
+    fn register(&self) -> io::Result<WakerSlot> {
+        self.line.register()
     }
 
-    fn is_ready(&self, seat: Seat<'_>) -> bool {
+    fn is_ready(&self, seat: Interest<'_>) -> bool {
         fence(Ordering::SeqCst);
         if self.leaves.load(Ordering::SeqCst) {
             if let Some((waiter, waker)) = seat {
@@ -318,7 +318,7 @@ impl<T> Receiver<T> {
     pub(super) fn new(inward: IpcReceiver<Inward>) -> Receiver<T> {
         Receiver {
             shared: Arc::new(Mutex::new(Some(Arc::new(ReceiverShared {
-                line: Line::new(inward),
+                line: SharedReceiver::new(inward),
                 sources: Mutex::new(Sources::new()),
                 chores: AtomicBool::new(false),
                 leaves: AtomicBool::new(false),
@@ -346,8 +346,10 @@ impl<T> Receiver<T> {
     }
 
     /// For a selector; `None` if it was moved away.
-    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
-        self.shared().ok().map(|shared| shared as Arc<dyn Target>)
+    pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
+        self.shared()
+            .ok()
+            .map(|shared| shared as Arc<dyn EventSource>)
     }
 
     /// Whether `recv` would return at once, with a message or with the end; waits at most this long for

@@ -19,13 +19,13 @@ use super::layout::{
 use super::spill::{Finished, Message};
 use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
 use crate::error::{EncodeError, SendError, SendTimeoutError};
-use crate::ipc::deadline::Limit;
+use crate::ipc::deadline::Deadline;
 use crate::ipc::doorbell::{self, claim};
 use crate::ipc::hub;
-use crate::ipc::parking::{Line, Side, WaitEnd};
+use crate::ipc::parking::{SharedReceiver, SleepFlag, WaitEnd};
 use crate::ipc::region::Region;
 use crate::ipc::ring;
-use crate::ipc::wire::{self, Encoded, Failure, Packet, WireHandle};
+use crate::ipc::wire::{self, Encoded, Envelope, Failure, WireHandle};
 use crate::sys::lock;
 
 /// The sending end of a [`channel`](crate::channel()). Clones share it; sent to another process, it stays usable here too.
@@ -70,9 +70,9 @@ pub(super) struct SenderShared {
 pub(super) struct Outgoing {
     region: Arc<Region>,
     pub(super) heap: Arc<Heap>,
-    pub(super) back: Line<Bell>,
+    pub(super) back: SharedReceiver<Bell>,
     /// Its end tells the receiver that this process is gone.
-    parcels: Mutex<IpcSender<Packet>>,
+    parcels: Mutex<IpcSender<Envelope>>,
     entries: Mutex<Entries>,
 }
 
@@ -83,7 +83,7 @@ struct Entries {
     pulse: wire::Pulse,
 }
 
-impl Side<Bell> for Outgoing {
+impl SleepFlag<Bell> for Outgoing {
     fn arm(&self) {
         doorbell::arm(self.region.atomic(WRITER_SLEEPS));
     }
@@ -99,7 +99,7 @@ impl Side<Bell> for Outgoing {
 
 impl Outgoing {
     /// A block of the heap; waits for room.
-    pub(super) fn wait_for_block(&self, length: usize, limit: &Limit) -> Result<Block, SendEnd> {
+    pub(super) fn wait_for_block(&self, length: usize, limit: &Deadline) -> Result<Block, SendEnd> {
         if let Some(block) = self.heap.allocate(length) {
             return Ok(block);
         }
@@ -166,7 +166,7 @@ pub(super) enum Body<'a> {
     Value(&'a [u8]),
     /// Taken once it is sent, as the next.
     Large(Option<(Block, usize)>),
-    Parcel(Option<Packet>),
+    Parcel(Option<Envelope>),
 }
 
 thread_local! {
@@ -185,7 +185,7 @@ impl From<Failure> for SendEnd {
 }
 
 impl SenderShared {
-    pub(super) fn ring(&self, limit: &Limit) -> Result<Arc<Outgoing>, SendEnd> {
+    pub(super) fn ring(&self, limit: &Deadline) -> Result<Arc<Outgoing>, SendEnd> {
         let mut ring = lock(&self.ring);
         if let Some(ring) = &*ring {
             return Ok(ring.clone());
@@ -205,7 +205,7 @@ impl SenderShared {
         )?;
         let outgoing = Arc::new(Outgoing {
             heap: Arc::new(Heap::new(region.clone())),
-            back: Line::new(bells),
+            back: SharedReceiver::new(bells),
             parcels: Mutex::new(parcels),
             entries: Mutex::new(Entries {
                 producer: ring::Producer::new(region.clone(), 0),
@@ -223,7 +223,7 @@ impl SenderShared {
         &self,
         mark: Mark,
         value: &V,
-        limit: &Limit,
+        limit: &Deadline,
     ) -> Result<(), SendEnd> {
         let ring = self.ring(limit)?;
         let mut bytes = SCRATCH.with(Cell::take);
@@ -261,7 +261,7 @@ impl SenderShared {
         }
         let packet = if spilled == 0 {
             let bytes = bytes.to_vec();
-            Packet::new(Encoded { bytes, handles }).map_err(SendEnd::Io)?
+            Envelope::new(Encoded { bytes, handles }).map_err(SendEnd::Io)?
         } else {
             match message.finish(handles)? {
                 Finished::Block(block, length) => return Ok(Body::Large(Some((block, length)))),
@@ -279,7 +279,7 @@ impl SenderShared {
         &self,
         ring: &Outgoing,
         mut entry: Entry<'_>,
-        limit: &Limit,
+        limit: &Deadline,
     ) -> Result<(), SendEnd> {
         if ring.is_suspicious() && ring.back.check(ring) {
             return Err(SendEnd::Disconnected);
@@ -363,7 +363,7 @@ impl<T: Serialize> Sender<T> {
     ///
     /// [`SendError`]: the receiver is gone, or the message does not encode; it comes back with the error.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.send_within(message, &Limit::never())
+        self.send_within(message, &Deadline::never())
             .map_err(|end| match end {
                 SendTimeoutError::Failed(error) => error,
                 SendTimeoutError::Timeout(message) => SendError::Disconnected(message),
@@ -376,10 +376,14 @@ impl<T: Serialize> Sender<T> {
     ///
     /// [`SendTimeoutError::Timeout`], or as [`send`](Sender::send).
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.send_within(message, &Limit::after(timeout))
+        self.send_within(message, &Deadline::after(timeout))
     }
 
-    pub(crate) fn send_within(&self, message: T, limit: &Limit) -> Result<(), SendTimeoutError<T>> {
+    pub(crate) fn send_within(
+        &self,
+        message: T,
+        limit: &Deadline,
+    ) -> Result<(), SendTimeoutError<T>> {
         self.shared
             .send(Mark::default(), &message, limit)
             .map_err(|end| end.with(message))
@@ -392,7 +396,7 @@ impl<T> Sender<T> {
         &self,
         mark: Mark,
         message: &V,
-        limit: &Limit,
+        limit: &Deadline,
     ) -> Result<(), SendEnd> {
         self.shared.send(mark, message, limit)
     }
@@ -407,7 +411,7 @@ impl Sender<Bytes> {
     /// As [`send`](Sender::send), without the message.
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError<()>> {
         self.shared
-            .send(Mark::default(), &Borrowed(bytes), &Limit::never())
+            .send(Mark::default(), &Borrowed(bytes), &Deadline::never())
             .map_err(|end| match end.with(()) {
                 SendTimeoutError::Failed(error) => error,
                 SendTimeoutError::Timeout(()) => SendError::Disconnected(()),
@@ -424,7 +428,7 @@ impl Sender<Bytes> {
         bytes: &[u8],
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<()>> {
-        let limit = Limit::after(timeout);
+        let limit = Deadline::after(timeout);
         self.shared
             .send(Mark::default(), &Borrowed(bytes), &limit)
             .map_err(|end| end.with(()))

@@ -19,8 +19,8 @@ use crate::ipc::codec::Slice;
 use crate::ipc::doorbell::claim;
 use crate::ipc::region::{Reader, Region};
 use crate::ipc::ring;
-use crate::ipc::small_bytes::Bytes;
-use crate::ipc::wire::{self, Failure, Inlet, Packet};
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
 use crate::sys::lock;
 
 /// Memory of large messages that nobody has used for so long goes back to the system, once the receiver waits.
@@ -48,9 +48,9 @@ pub(super) struct Source {
     pub(super) number: u64,
     pub(super) link: Arc<Link>,
     entries: ring::Consumer,
-    parcels: Inlet<Packet>,
+    parcels: CheckedReceiver<Envelope>,
     /// Parcels that were read before their entries, in the look for the sender's end.
-    early: VecDeque<Packet>,
+    early: VecDeque<Envelope>,
     /// It wrote what no sender writes, or is gone: nothing more will be read, or come.
     corrupt: bool,
     gone: bool,
@@ -70,9 +70,9 @@ pub(crate) struct Arrived {
 
 #[derive(Debug)]
 pub(super) enum Body {
-    Bytes(Bytes),
+    Bytes(SmallBytes),
     Large(Large),
-    Parcel(Packet),
+    Parcel(Envelope),
     /// The system refused the descriptors that it came with.
     Lost(io::Error),
 }
@@ -149,7 +149,7 @@ impl Source {
                 region,
                 back: Mutex::new(joining.back),
             }),
-            parcels: Inlet::new(joining.parcels),
+            parcels: CheckedReceiver::new(joining.parcels),
             early: VecDeque::new(),
             corrupt: false,
             gone: false,
@@ -212,7 +212,7 @@ impl Source {
         })
     }
 
-    fn take(&mut self, kind: u32, front: &ring::Front) -> Option<Body> {
+    fn take(&mut self, kind: u32, front: &ring::Peeked) -> Option<Body> {
         if kind == PARCEL {
             return self.parcel(front);
         }
@@ -251,7 +251,7 @@ impl Source {
         })
     }
 
-    fn parcel(&mut self, front: &ring::Front) -> Option<Body> {
+    fn parcel(&mut self, front: &ring::Peeked) -> Option<Body> {
         let packet = match self.early.pop_front() {
             Some(packet) => Ok(packet),
             // It was sent before its entry was written, so it is here.

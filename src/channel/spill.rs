@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::heap::Block;
 use super::sender::{Outgoing, SendEnd};
 use crate::ipc::codec::Spill;
-use crate::ipc::deadline::Limit;
-use crate::ipc::wire::{OwnMemory, Packet, WireHandle};
+use crate::ipc::deadline::Deadline;
+use crate::ipc::wire::{Envelope, ShmBuffer, WireHandle};
 
 /// Where it lies, and how long it is so far.
 pub(super) struct Message<'a> {
     ring: &'a Arc<Outgoing>,
     /// How long it waits for a place in the heap; not at all: it has memory of its own if there is none.
-    limit: Option<&'a Limit>,
+    limit: Option<&'a Deadline>,
     place: Place,
     length: usize,
 }
@@ -22,13 +22,13 @@ enum Place {
     None,
     Heap(Block),
     /// In memory that goes away with the message: it is too long for the heap, or grew where no room was left.
-    Own(OwnMemory),
+    Own(ShmBuffer),
     /// There is no room for it, or no memory; the rest is only counted.
     Lost(SendEnd),
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn new(ring: &'a Arc<Outgoing>, limit: &'a Limit) -> Message<'a> {
+    pub(super) fn new(ring: &'a Arc<Outgoing>, limit: &'a Deadline) -> Message<'a> {
         Message {
             ring,
             limit: Some(limit),
@@ -61,8 +61,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn own(&self, total: usize) -> OwnMemory {
-        let mut own = OwnMemory::default();
+    fn own(&self, total: usize) -> ShmBuffer {
+        let mut own = ShmBuffer::default();
         own.reserve(total);
         if let Place::Heap(block) = &self.place {
             block.copy_to(self.length, |_, bytes| own.write(bytes));
@@ -96,9 +96,9 @@ impl<'a> Message<'a> {
             Place::Heap(_) => self.own(self.length),
             Place::Own(own) => own,
             Place::Lost(end) => return Err(end),
-            Place::None => OwnMemory::default(),
+            Place::None => ShmBuffer::default(),
         };
-        own.into_packet(handles)
+        own.into_envelope(handles)
             .map(Finished::Parcel)
             .map_err(SendEnd::Io)
     }
@@ -106,7 +106,7 @@ impl<'a> Message<'a> {
 
 pub(super) enum Finished {
     Block(Block, usize),
-    Parcel(Packet),
+    Parcel(Envelope),
 }
 
 impl Spill for Message<'_> {

@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 const YEAR: Duration = Duration::from_secs(86_400 * 365);
 
 #[derive(Debug)]
-pub(crate) struct Limit {
+pub(crate) struct Deadline {
     timeout: Option<Duration>,
     /// Since the first question. `None` if the clock cannot express it: then it is never.
     deadline: OnceCell<Option<Instant>>,
 }
 
-impl Limit {
-    pub(crate) fn never() -> Limit {
-        Limit::at(None)
+impl Deadline {
+    pub(crate) fn never() -> Deadline {
+        Deadline::at(None)
     }
 
-    pub(crate) fn at(deadline: Option<Instant>) -> Limit {
-        Limit {
+    pub(crate) fn at(deadline: Option<Instant>) -> Deadline {
+        Deadline {
             timeout: None,
             deadline: OnceCell::from(deadline),
         }
     }
 
-    pub(crate) fn after(timeout: Duration) -> Limit {
-        Limit {
+    pub(crate) fn after(timeout: Duration) -> Deadline {
+        Deadline {
             timeout: Some(timeout),
             deadline: OnceCell::new(),
         }
@@ -52,12 +52,12 @@ mod tests {
 
     #[test]
     fn it_counts_from_the_first_question_and_stays() {
-        let limit = Limit::after(Duration::from_secs(10));
+        let limit = Deadline::after(Duration::from_secs(10));
         let before = Instant::now();
         let deadline = limit.deadline().unwrap();
         assert!(deadline >= before + Duration::from_secs(10));
         assert_eq!(limit.deadline(), Some(deadline));
-        assert_eq!(Limit::never().deadline(), None);
-        assert_eq!(Limit::after(Duration::MAX).deadline(), None);
+        assert_eq!(Deadline::never().deadline(), None);
+        assert_eq!(Deadline::after(Duration::MAX).deadline(), None);
     }
 }

@@ -25,8 +25,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::failpoints;
-use crate::ipc::reactor::{Seat, Waiter, Waiters};
-use crate::ipc::wire::{Failure, Inlet};
+use crate::ipc::reactor::{Interest, WakerSet, WakerSlot};
+use crate::ipc::wire::{CheckedReceiver, Failure};
 use crate::sys::{self, lock};
 
 /// How a wait ended without what it waited for.
@@ -50,7 +50,7 @@ impl From<WaitEnd> for Failure {
 }
 
 /// What a line has to know of its user.
-pub(crate) trait Side<M> {
+pub(crate) trait SleepFlag<M> {
     /// Says to the other side, in shared memory, that this one sleeps; then a full fence.
     fn arm(&self);
 
@@ -62,10 +62,10 @@ pub(crate) trait Side<M> {
 }
 
 #[derive(Debug)]
-pub(crate) struct Line<M> {
+pub(crate) struct SharedReceiver<M> {
     /// First, so that the watch ends before its socket is closed.
     waiters: Watch,
-    messages: Mutex<Inlet<M>>,
+    messages: Mutex<CheckedReceiver<M>>,
     lead: Mutex<Lead>,
     changed: Condvar,
     gone: AtomicBool,
@@ -74,7 +74,7 @@ pub(crate) struct Line<M> {
 
 /// Closes with the line.
 #[derive(Debug)]
-struct Watch(Arc<Waiters>);
+struct Watch(Arc<WakerSet>);
 
 impl Drop for Watch {
     fn drop(&mut self) {
@@ -99,11 +99,11 @@ struct Lead {
     unread: usize,
 }
 
-impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
-    pub(crate) fn new(messages: IpcReceiver<M>) -> Line<M> {
-        let messages = Inlet::new(messages);
-        Line {
-            waiters: Watch(Waiters::of(messages.socket())),
+impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
+    pub(crate) fn new(messages: IpcReceiver<M>) -> SharedReceiver<M> {
+        let messages = CheckedReceiver::new(messages);
+        SharedReceiver {
+            waiters: Watch(WakerSet::of(messages.socket())),
             messages: Mutex::new(messages),
             lead: Mutex::new(Lead::default()),
             changed: Condvar::new(),
@@ -129,7 +129,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     }
 
     /// Takes back what waiters left armed, before another process goes on.
-    pub(crate) fn disarm(&self, side: &impl Side<M>) {
+    pub(crate) fn disarm(&self, side: &impl SleepFlag<M>) {
         if std::mem::take(&mut lock(&self.lead).armed) {
             side.disarm();
         }
@@ -140,17 +140,17 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
         self.waiters.0.wake();
     }
 
-    /// A seat for [`poll`](Line::poll).
-    pub(crate) fn sit(&self) -> io::Result<Waiter> {
-        self.waiters.0.sit()
+    /// A seat for [`poll`](SharedReceiver::poll).
+    pub(crate) fn register(&self) -> io::Result<WakerSlot> {
+        self.waiters.0.register()
     }
 
-    /// As [`wait`](Line::wait), but does not sleep: if `ready` gives nothing, the waker on the seat is woken when that may
+    /// As [`wait`](SharedReceiver::wait), but does not sleep: if `ready` gives nothing, the waker on the seat is woken when that may
     /// change.
     pub(crate) fn poll<R>(
         &self,
-        side: &impl Side<M>,
-        seat: Seat<'_>,
+        side: &impl SleepFlag<M>,
+        seat: Interest<'_>,
         mut ready: impl FnMut() -> Option<R>,
     ) -> Poll<Result<R, WaitEnd>> {
         if let Some(result) = ready() {
@@ -190,7 +190,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     /// gone, `ready` is asked once more: what it left behind counts.
     pub(crate) fn wait<R>(
         &self,
-        side: &impl Side<M>,
+        side: &impl SleepFlag<M>,
         deadline: Option<Instant>,
         mut ready: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitEnd> {
@@ -261,7 +261,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
 
     /// Finds out whether the other side is gone, without waiting. For one that only writes: it sees the
     /// end of a reader that sleeps when it rings, but a reader that died awake is silent.
-    pub(crate) fn check(&self, side: &impl Side<M>) -> bool {
+    pub(crate) fn check(&self, side: &impl SleepFlag<M>) -> bool {
         self.wait(side, Some(Instant::now()), || None::<()>) == Err(WaitEnd::Gone)
     }
 
@@ -276,7 +276,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
     }
 
     /// Sleeps for one message.
-    fn receive(&self, side: &impl Side<M>, deadline: Option<Instant>) -> Received {
+    fn receive(&self, side: &impl SleepFlag<M>, deadline: Option<Instant>) -> Received {
         match lock(&self.messages).recv(deadline) {
             Ok(message) => {
                 if side.message(message) {
@@ -314,7 +314,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> Line<M> {
 
 /// Lets others run, if that does not take long: the other side of a ring may wait for this processor. On a machine that
 /// is busy with other things each turn would go to those, so after a long one there is a long pause.
-pub(crate) fn give_way() {
+pub(crate) fn snooze() {
     /// No one of our own runs for longer without a reason to sleep.
     const LONG: Duration = Duration::from_millis(1);
     const PAUSE: u32 = 100;
@@ -403,7 +403,7 @@ impl Spin {
             }
             if elapsed >= Spin::ALONE {
                 // The one that it waits for may wait for this processor.
-                give_way();
+                snooze();
             }
         }
         // One miss among many hits costs one spin; misses in a row cost a spin in every PAUSE waits.

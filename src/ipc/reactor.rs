@@ -1,6 +1,6 @@
 //! Waiting without a thread: who wants to be told of a thing, and the one thread that tells of lines.
 //!
-//! What can be waited for has [`Waiters`]. One who waits takes a seat there ([`Waiter`]), and leaves a
+//! What can be waited for has [`WakerSet`]. One who waits takes a seat there ([`WakerSlot`]), and leaves a
 //! [`Waker`] on it each time that he has looked in vain; he is woken once, and looks again. Whoever changes the
 //! thing wakes all that left one, under no lock.
 //!
@@ -24,7 +24,7 @@ use crate::sys::{self, Readiness, lock};
 
 /// Those who want to be told of one thing. By default, of something that this process itself changes.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
+pub(crate) struct WakerSet {
     list: Mutex<List>,
     /// So many seats have a waker on them, for those who change things often. Changed under the list's lock.
     awaited: AtomicUsize,
@@ -47,10 +47,10 @@ struct Watched {
     armed: bool,
 }
 
-impl Waiters {
-    /// Of a line with this socket; it calls [`close`](Waiters::close) before it closes that.
-    pub(crate) fn of(socket: Option<RawFd>) -> Arc<Waiters> {
-        Arc::new(Waiters {
+impl WakerSet {
+    /// Of a line with this socket; it calls [`close`](WakerSet::close) before it closes that.
+    pub(crate) fn of(socket: Option<RawFd>) -> Arc<WakerSet> {
+        Arc::new(WakerSet {
             list: Mutex::new(List::default()),
             awaited: AtomicUsize::new(0),
             socket,
@@ -58,7 +58,7 @@ impl Waiters {
     }
 
     /// Takes a seat.
-    pub(crate) fn sit(self: &Arc<Waiters>) -> io::Result<Waiter> {
+    pub(crate) fn register(self: &Arc<WakerSet>) -> io::Result<WakerSlot> {
         let mut list = lock(&self.list);
         if let (Some(socket), None, false) = (self.socket, &list.watched, list.closed) {
             list.watched = Some(Watched {
@@ -69,7 +69,7 @@ impl Waiters {
         let seat = list.next;
         list.next += 1;
         list.seats.insert(seat, None);
-        Ok(Waiter {
+        Ok(WakerSlot {
             waiters: self.clone(),
             seat,
             _with: None,
@@ -148,10 +148,10 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
     }
 }
 
-/// A seat among the [`Waiters`] of one thing. Dropping it gives the seat up, and with the last one the watch.
+/// A seat among the [`WakerSet`] of one thing. Dropping it gives the seat up, and with the last one the watch.
 #[derive(Debug)]
-pub(crate) struct Waiter {
-    waiters: Arc<Waiters>,
+pub(crate) struct WakerSlot {
+    waiters: Arc<WakerSet>,
     seat: u64,
     _with: Option<Box<dyn Held>>,
 }
@@ -159,9 +159,9 @@ pub(crate) struct Waiter {
 /// What lasts as long as a seat.
 pub(crate) trait Held: std::fmt::Debug + Send + Sync {}
 
-impl Waiter {
+impl WakerSlot {
     /// The same seat, which ends what it holds when it is given up.
-    pub(crate) fn with(mut self, held: impl Held + 'static) -> Waiter {
+    pub(crate) fn with(mut self, held: impl Held + 'static) -> WakerSlot {
         self._with = Some(Box::new(held));
         self
     }
@@ -186,7 +186,7 @@ impl Waiter {
     }
 }
 
-impl Drop for Waiter {
+impl Drop for WakerSlot {
     fn drop(&mut self) {
         let mut list = lock(&self.waiters.list);
         let waker = list.seats.remove(&self.seat).flatten();
@@ -205,8 +205,8 @@ impl Drop for Waiter {
 /// they begin.
 #[cfg(feature = "async")]
 pub(crate) async fn until<R>(
-    sit: impl Fn() -> io::Result<Waiter>,
-    mut look: impl FnMut(Seat<'_>) -> Poll<R>,
+    sit: impl Fn() -> io::Result<WakerSlot>,
+    mut look: impl FnMut(Interest<'_>) -> Poll<R>,
 ) -> io::Result<R> {
     let mut waiter = None;
     std::future::poll_fn(|context| {
@@ -236,15 +236,15 @@ pub(crate) async fn yield_now() {
 }
 
 /// Something that a selector waits for.
-pub(crate) trait Target: Send + Sync {
-    fn sit(&self) -> io::Result<Waiter>;
+pub(crate) trait EventSource: Send + Sync {
+    fn register(&self) -> io::Result<WakerSlot>;
 
     /// Whether an operation on it would end at once. If not, the waker on the seat is woken when that may change.
-    fn is_ready(&self, seat: Seat<'_>) -> bool;
+    fn is_ready(&self, seat: Interest<'_>) -> bool;
 }
 
 /// Where a look in vain leaves a waker; `None` just looks.
-pub(crate) type Seat<'a> = Option<(&'a Waiter, &'a Waker)>;
+pub(crate) type Interest<'a> = Option<(&'a WakerSlot, &'a Waker)>;
 
 /// The thread that tells.
 #[derive(Debug)]
@@ -258,7 +258,7 @@ struct Service {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    all: HashMap<u64, Weak<Waiters>>,
+    all: HashMap<u64, Weak<WakerSet>>,
 }
 
 static SERVICE: OnceLock<Service> = OnceLock::new();
@@ -300,7 +300,7 @@ impl Service {
         }
     }
 
-    fn watch(&self, socket: RawFd, waiters: &Arc<Waiters>) -> io::Result<u64> {
+    fn watch(&self, socket: RawFd, waiters: &Arc<WakerSet>) -> io::Result<u64> {
         let mut table = lock(&self.table);
         let key = table.next;
         self.readiness.add(socket, key)?;
@@ -317,15 +317,15 @@ impl Service {
 
 /// Waits until an operation on it would end at once.
 #[cfg(feature = "async")]
-pub(crate) async fn ready(target: &dyn Target) -> io::Result<()> {
-    let look = |seat: Seat<'_>| {
+pub(crate) async fn ready(target: &dyn EventSource) -> io::Result<()> {
+    let look = |seat: Interest<'_>| {
         if target.is_ready(seat) {
             std::task::Poll::Ready(())
         } else {
             std::task::Poll::Pending
         }
     };
-    until(|| target.sit(), look).await
+    until(|| target.register(), look).await
 }
 
 #[cfg(test)]
@@ -353,11 +353,11 @@ mod tests {
 
     #[test]
     fn each_waker_is_woken_once_and_none_of_a_seat_that_was_given_up() {
-        let waiters = Arc::<Waiters>::default();
+        let waiters = Arc::<WakerSet>::default();
         let (stays, leaves, silent) = (
-            waiters.sit().unwrap(),
-            waiters.sit().unwrap(),
-            waiters.sit().unwrap(),
+            waiters.register().unwrap(),
+            waiters.register().unwrap(),
+            waiters.register().unwrap(),
         );
         let counts: [Arc<Count>; 2] = Default::default();
         stays.set(&counts[0].clone().into());
@@ -379,8 +379,8 @@ mod tests {
 
     #[test]
     fn a_waker_that_panics_does_not_keep_the_news_from_the_others() {
-        let waiters = Arc::<Waiters>::default();
-        let (first, second) = (waiters.sit().unwrap(), waiters.sit().unwrap());
+        let waiters = Arc::<WakerSet>::default();
+        let (first, second) = (waiters.register().unwrap(), waiters.register().unwrap());
         let count = Arc::new(Count::default());
         first.set(&Arc::new(Panics).into());
         second.set(&count.clone().into());

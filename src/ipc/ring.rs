@@ -24,15 +24,15 @@ use std::sync::atomic::Ordering;
 
 use crate::failpoints;
 use crate::ipc::region::{AtomicU64, Region};
-use crate::ipc::small_bytes::{self, Bytes};
+use crate::ipc::small_bytes::{self, SmallBytes};
 
-/// Bytes of data in one ring.
+/// SmallBytes of data in one ring.
 pub(crate) const CAPACITY: usize = 128 << 10;
 /// The longest payload of one entry: several fit, so one entry never has to wait for an empty ring.
 pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
 /// No more entries are in it at once.
 pub(crate) const ENTRIES_MAX: usize = CAPACITY / WORD as usize;
-/// Bytes of a region that one ring takes.
+/// SmallBytes of a region that one ring takes.
 pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
 
 const LINE: usize = 128;
@@ -54,11 +54,11 @@ pub(crate) struct Corrupt;
 
 /// The position so many bytes behind another.
 #[inline]
-pub(crate) fn behind(position: u64, bytes: usize) -> u64 {
+pub(crate) fn advance(position: u64, bytes: usize) -> u64 {
     (position + bytes as u64) & POSITION
 }
 
-/// Bytes of the ring that an entry takes.
+/// SmallBytes of the ring that an entry takes.
 #[inline]
 pub(crate) fn entry_size(payload: usize) -> u64 {
     ((HEADER + payload) as u64).next_multiple_of(WORD)
@@ -128,11 +128,11 @@ impl Place {
 
     /// The payload of the entry there.
     #[inline]
-    fn read(&self, position: u64, length: usize) -> Bytes {
+    fn read(&self, position: u64, length: usize) -> SmallBytes {
         if length > small_bytes::INLINE {
-            return Bytes::Heap(self.read_long(position, length));
+            return SmallBytes::Heap(self.read_long(position, length));
         }
-        Bytes::from_words(length, |index| {
+        SmallBytes::from_words(length, |index| {
             let (at, begun) = (position + index as u64 * WORD, index * 8 + HEADER);
             let high = if begun < length {
                 self.load(at + WORD) << 32
@@ -251,7 +251,7 @@ impl Producer {
         self.tail = (self.tail + entries.len() as u64) & POSITION;
     }
 
-    /// Bytes that there is room for. Looks how far the consumer has come only if it is not enough.
+    /// SmallBytes that there is room for. Looks how far the consumer has come only if it is not enough.
     pub(crate) fn room_for(&mut self, wanted: usize) -> Result<usize, Corrupt> {
         if self.room() < wanted as u64 {
             self.look()?;
@@ -342,14 +342,14 @@ impl Producer {
 
 /// An entry in front, as the consumer found it. It is not taken yet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Front {
+pub(crate) struct Peeked {
     pub(crate) tag: u32,
     length: usize,
     /// `head` at that time, with its epoch.
     word: u64,
 }
 
-impl Front {
+impl Peeked {
     /// Where it stands; two entries that were both taken never stood at one place.
     pub(crate) fn position(&self) -> u64 {
         self.word & POSITION
@@ -377,7 +377,7 @@ impl Consumer {
 
     /// The entry in front.
     #[inline]
-    pub(crate) fn front(&mut self) -> Result<Option<Front>, Corrupt> {
+    pub(crate) fn front(&mut self) -> Result<Option<Peeked>, Corrupt> {
         // What races with it is a recall now and then; a head that never stays is not the peer's work.
         for _ in 0..CAPACITY {
             // The head first: a tail that is newer than the epoch is harmless, an older one is not.
@@ -399,7 +399,7 @@ impl Consumer {
             {
                 let (tag, length) = split_header(self.place.load(head));
                 if length <= ENTRY_MAX && entry_size(length) <= available {
-                    return Ok(Some(Front { tag, length, word }));
+                    return Ok(Some(Peeked { tag, length, word }));
                 }
             }
             if self.place.head().load(Ordering::Acquire) == word {
@@ -411,13 +411,13 @@ impl Consumer {
 
     /// A copy of its payload; worth nothing unless [`take`](Self::take) then takes the entry.
     #[inline]
-    pub(crate) fn read(&self, front: &Front) -> Bytes {
+    pub(crate) fn read(&self, front: &Peeked) -> SmallBytes {
         self.place.read(front.position(), front.length)
     }
 
     /// Takes the entry; `false` if it was recalled meanwhile.
     #[inline]
-    pub(crate) fn take(&mut self, front: &Front) -> bool {
+    pub(crate) fn take(&mut self, front: &Peeked) -> bool {
         failpoints::point("ring.copied");
         let next = (front.word & !POSITION) | ((front.word + entry_size(front.length)) & POSITION);
         self.place
@@ -428,14 +428,14 @@ impl Consumer {
 
     /// As [`take`](Self::take), in a ring from which nobody recalls.
     #[inline]
-    pub(crate) fn take_sole(&mut self, front: &Front) {
+    pub(crate) fn take_sole(&mut self, front: &Peeked) {
         let next = (front.position() + entry_size(front.length)) & POSITION;
         self.place.head().store(next, Ordering::Release);
     }
 
     /// Takes the next entry: its tag and payload.
     #[cfg(test)]
-    pub(crate) fn pop(&mut self) -> Result<Option<(u32, Bytes)>, Corrupt> {
+    pub(crate) fn pop(&mut self) -> Result<Option<(u32, SmallBytes)>, Corrupt> {
         while let Some(front) = self.front()? {
             let payload = self.read(&front);
             if self.take(&front) {
@@ -509,7 +509,7 @@ impl Consumer {
         }
     }
 
-    /// Bytes of entries that are there.
+    /// SmallBytes of entries that are there.
     pub(crate) fn waiting(&self) -> u64 {
         let head = self.place.head().load(Ordering::Acquire);
         distance(head, self.place.tail().load(Ordering::Acquire))

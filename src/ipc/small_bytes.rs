@@ -4,7 +4,7 @@
 pub(crate) const INLINE: usize = 24;
 
 #[derive(Clone, Debug)]
-pub(crate) enum Bytes {
+pub(crate) enum SmallBytes {
     /// In words, so that they stay in registers from one memory to the other. What is behind `length` are anything.
     Inline {
         length: u8,
@@ -13,17 +13,17 @@ pub(crate) enum Bytes {
     Heap(Box<[u8]>),
 }
 
-impl Bytes {
-    pub(crate) fn new(bytes: &[u8]) -> Bytes {
+impl SmallBytes {
+    pub(crate) fn new(bytes: &[u8]) -> SmallBytes {
         if bytes.len() > INLINE {
-            return Bytes::Heap(bytes.into());
+            return SmallBytes::Heap(bytes.into());
         }
-        Bytes::from_words(bytes.len(), |index| word(&bytes[index * 8..]))
+        SmallBytes::from_words(bytes.len(), |index| word(&bytes[index * 8..]))
     }
 
     /// At most [`INLINE`] bytes, out of as many whole words as hold them.
     #[inline]
-    pub(crate) fn from_words(length: usize, word: impl Fn(usize) -> u64) -> Bytes {
+    pub(crate) fn from_words(length: usize, word: impl Fn(usize) -> u64) -> SmallBytes {
         // As they lie in memory: the first byte first.
         let word = |index| {
             if index * 8 < length {
@@ -32,7 +32,7 @@ impl Bytes {
                 0
             }
         };
-        Bytes::Inline {
+        SmallBytes::Inline {
             length: length as u8,
             data: [word(0), word(1), word(2)],
         }
@@ -41,8 +41,10 @@ impl Bytes {
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Bytes::Inline { length, data } => &bytemuck::cast_slice(data)[..usize::from(*length)],
-            Bytes::Heap(bytes) => bytes,
+            SmallBytes::Inline { length, data } => {
+                &bytemuck::cast_slice(data)[..usize::from(*length)]
+            }
+            SmallBytes::Heap(bytes) => bytes,
         }
     }
 }
@@ -74,7 +76,7 @@ mod tests {
     fn bytes_of_every_length_come_back() {
         for length in 0..100 {
             let bytes: Vec<u8> = (1..=length).collect();
-            assert_eq!(Bytes::new(&bytes).as_slice(), bytes);
+            assert_eq!(SmallBytes::new(&bytes).as_slice(), bytes);
         }
     }
 }

@@ -14,7 +14,7 @@ mod source;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Sender;
-use crate::ipc::wire::{self, Encoded, Packet};
+use crate::ipc::wire::{self, Encoded, Envelope};
 use crate::process::{Companion, Forwarding, Heir};
 use crate::shared::AtomicU64;
 
@@ -56,7 +56,7 @@ fn prepare(heir: &Heir<'_>) -> Option<Encoded> {
     wire::encode(&outlet).ok()
 }
 
-fn receive(packet: Packet) {
+fn receive(packet: Envelope) {
     if let Ok(outlet) = packet.decode() {
         source::install(outlet);
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::TaskError;
-use crate::ipc::wire::{Encoded, Packet};
+use crate::ipc::wire::{Encoded, Envelope};
 use crate::sys::lock;
 
 /// What tasks are called, and how they are run.
@@ -47,7 +47,7 @@ enum Values {
         ends: Vec<u32>,
     },
     /// One task, too large for a ring or with handles in it.
-    Parcel(Mutex<Option<Packet>>),
+    Parcel(Mutex<Option<Envelope>>),
 }
 
 impl Batch {
@@ -66,7 +66,12 @@ impl Batch {
         }
     }
 
-    pub(super) fn of_parcel(kind: Kind, sink: Arc<dyn Sink>, first: u64, packet: Packet) -> Batch {
+    pub(super) fn of_parcel(
+        kind: Kind,
+        sink: Arc<dyn Sink>,
+        first: u64,
+        packet: Envelope,
+    ) -> Batch {
         Batch {
             kind,
             sink,
@@ -100,7 +105,7 @@ impl Batch {
     }
 
     /// The parcel, to be sent; a second one stays here if there can be one.
-    pub(super) fn take_parcel(&self) -> Option<Packet> {
+    pub(super) fn take_parcel(&self) -> Option<Envelope> {
         let Values::Parcel(slot) = &self.values else {
             return None;
         };
@@ -221,7 +226,7 @@ enum Item {
 
 #[derive(Debug)]
 pub(super) enum Other {
-    Parcel(Packet),
+    Parcel(Envelope),
     Failed(TaskError),
 }
 

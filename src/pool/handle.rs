@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, PoolError, ShutdownError, SpawnError, SubmitError, TaskError};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Encoded, Packet};
+use crate::ipc::wire::{self, Encoded, Envelope};
 use crate::pool::batch::{Batch, Kind, needs_parcel};
 use crate::pool::builder::{PoolBuilder, check_workers};
 use crate::pool::events::PoolEvents;
@@ -400,7 +400,7 @@ fn batch(kind: Kind, encoded: Encoded, sink: Arc<One>) -> std::io::Result<Batch>
         let ends = vec![encoded.bytes.len() as u32];
         return Ok(Batch::of_bytes(kind, sink, 0, encoded.bytes, ends));
     }
-    let packet = Packet::new(encoded);
+    let packet = Envelope::new(encoded);
     hub::announce();
     Ok(Batch::of_parcel(kind, sink, 0, packet?))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{EncodeError, PoolError};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Encoded, Packet};
+use crate::ipc::wire::{self, Encoded, Envelope};
 use crate::pool::batch::needs_parcel;
 use crate::pool::link::{Drained, Outcome};
 use crate::pool::state::Live;
@@ -143,7 +143,7 @@ pub(super) struct Initializer {
 
 enum Value {
     Bytes(Vec<u8>),
-    Parcel(Mutex<Packet>),
+    Parcel(Mutex<Envelope>),
 }
 
 impl Initializer {
@@ -226,8 +226,8 @@ impl Initializer {
     }
 }
 
-fn parcel<W>(encoded: Encoded) -> Result<Packet, PoolError> {
-    let packet = Packet::new(encoded).map_err(|source| PoolError::Io {
+fn parcel<W>(encoded: Encoded) -> Result<Envelope, PoolError> {
+    let packet = Envelope::new(encoded).map_err(|source| PoolError::Io {
         act: "make memory for the initializer",
         source,
     })?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, TaskError, TaskTimeoutError};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Encoded, Packet};
+use crate::ipc::wire::{self, Encoded, Envelope};
 use crate::pool::batch::{Batch, Cancelled, Chunk, Kind, Outcomes, Sink, needs_parcel};
 use crate::pool::handle::Pool;
 use crate::pool::shared::{Refused, When};
@@ -262,7 +262,7 @@ where
         debug_assert!(needs_parcel(&encoded));
         hub::announce();
         self.hand_over(batch);
-        match Packet::new(encoded) {
+        match Envelope::new(encoded) {
             Ok(packet) => self.submit(Batch::of_parcel(
                 self.kind,
                 self.gather.clone(),

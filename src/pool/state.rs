@@ -18,7 +18,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use crate::error::{PoolError, TaskError};
-use crate::ipc::reactor::Waiter;
+use crate::ipc::reactor::WakerSlot;
 use crate::ipc::ring::{self, Corrupt};
 use crate::pool::batch::{Piece, Sink};
 use crate::pool::events::PoolEvent;
@@ -103,7 +103,7 @@ pub(super) struct Live {
     pub(super) front: Arc<Front>,
     pub(super) process: Arc<Process<()>>,
     /// Keeps the front told of the process's end.
-    _seat: Arc<Waiter>,
+    _seat: Arc<WakerSlot>,
 }
 
 /// Tells a front that its process has ended.
@@ -118,7 +118,7 @@ impl Wake for EndBell {
 impl Live {
     pub(super) fn new(front: Front, process: Process<()>) -> io::Result<Live> {
         let front = Arc::new(front);
-        let seat = process.target().sit()?;
+        let seat = process.target().register()?;
         seat.set(&Arc::new(EndBell(front.clone())).into());
         // It may have ended before anybody sat there.
         if !process.is_alive() {

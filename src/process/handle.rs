@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport};
-use crate::ipc::reactor::{Seat, Target, Waiter, Waiters};
+use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
 use crate::ipc::wire;
 use crate::process::child::serve::{self, Finished};
 use crate::process::current::Identity;
@@ -40,7 +40,7 @@ pub(crate) struct Running {
     pub(super) detached: AtomicBool,
     state: Mutex<State>,
     ended: Condvar,
-    waiters: Arc<Waiters>,
+    waiters: Arc<WakerSet>,
 }
 
 #[derive(Debug)]
@@ -294,12 +294,12 @@ impl Running {
     }
 }
 
-impl Target for Running {
-    fn sit(&self) -> io::Result<Waiter> {
-        self.waiters.sit()
+impl EventSource for Running {
+    fn register(&self) -> io::Result<WakerSlot> {
+        self.waiters.register()
     }
 
-    fn is_ready(&self, seat: Seat<'_>) -> bool {
+    fn is_ready(&self, seat: Interest<'_>) -> bool {
         let state = self.state();
         if let (State::Running(_) | State::OnThread(_), Some((waiter, waker))) = (&*state, seat) {
             // Under the lock, so that the end comes before the look or after the waker.
@@ -459,7 +459,7 @@ impl<T: DeserializeOwned> Process<T> {
 
 impl<T> Process<T> {
     /// For a selector.
-    pub(crate) fn target(&self) -> Arc<dyn Target> {
+    pub(crate) fn target(&self) -> Arc<dyn EventSource> {
         self.running.clone()
     }
 

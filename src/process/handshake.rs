@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PanicReport;
 use crate::ipc::ipc_fd;
-use crate::ipc::wire::{self, Encoded, Failure, Packet};
+use crate::ipc::wire::{self, Encoded, Envelope, Failure};
 use crate::process::child::entry::Entry;
 use crate::process::current::Identity;
 use crate::process::registry;
@@ -123,7 +123,7 @@ impl Answer {
 }
 
 /// Sends what `run` returned.
-pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Packet) -> io::Result<()> {
+pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Envelope) -> io::Result<()> {
     match packet.into_plain(OUTPUT_MAX) {
         Ok(bytes) => tell(socket, &Answer::Returned(bytes), &[]),
         Err(packet) => {
@@ -139,17 +139,17 @@ pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Packet) -> io::Result<
 }
 
 /// Takes what [`tell_output`] has sent with an [`Answer::Parcel`].
-pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Packet> {
+pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
     let socket = fds
         .into_iter()
         .next()
         .ok_or_else(|| io::Error::other("no descriptor was free for it"))?;
-    let receiver: IpcReceiver<Packet> = ipc_fd::receiver_around(socket)?.to();
+    let receiver: IpcReceiver<Envelope> = ipc_fd::receiver_around(socket)?.to();
     wire::recv(receiver, Some(Instant::now())).map_err(Failure::into_io)
 }
 
-pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Packet> {
-    Packet::new(Encoded {
+pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Envelope> {
+    Envelope::new(Encoded {
         bytes,
         handles: Vec::new(),
     })

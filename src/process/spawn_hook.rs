@@ -7,7 +7,7 @@ use ipc_channel::ipc::{IpcSender, OpaqueIpcReceiver};
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Encoded, Failure, Inlet, Packet};
+use crate::ipc::wire::{self, CheckedReceiver, Encoded, Envelope, Failure};
 
 /// Where the records go that a child logs with the `log` crate.
 ///
@@ -55,7 +55,7 @@ pub(crate) struct Companion {
     /// In the parent: a value for the child. Without it the child starts all the same.
     pub(crate) prepare: fn(&Heir<'_>) -> Option<Encoded>,
     /// In the child, before its worker runs.
-    pub(crate) receive: fn(Packet),
+    pub(crate) receive: fn(Envelope),
     /// In the parent, after the end of a child: waits, until the deadline, for what it left behind. Also at the end of the
     /// program, when thread-locals are gone.
     pub(crate) settle: fn(Option<Instant>),
@@ -65,7 +65,7 @@ inventory::collect!(Companion);
 
 /// What a child gets besides its worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Belongings(Vec<(String, Packet)>);
+pub(super) struct Belongings(Vec<(String, Envelope)>);
 
 /// How long the end of the program waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ fn companions() -> impl Iterator<Item = &'static Companion> {
 pub(super) fn belongings(heir: &Heir<'_>) -> Option<Belongings> {
     let belongings = companions().filter_map(|companion| {
         let encoded = (companion.prepare)(heir)?;
-        Some((companion.name.to_owned(), Packet::new(encoded).ok()?))
+        Some((companion.name.to_owned(), Envelope::new(encoded).ok()?))
     });
     let belongings: Vec<_> = belongings.collect();
     (!belongings.is_empty()).then_some(Belongings(belongings))
@@ -96,7 +96,7 @@ impl Belongings {
 
 /// In the child; gives the channel back.
 pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
-    let channel: Inlet<Belongings> = Inlet::new(channel.to());
+    let channel: CheckedReceiver<Belongings> = CheckedReceiver::new(channel.to());
     let belongings = channel
         .recv(None)
         .map_err(|failure| io::Error::other(format!("{failure:?}")))?;

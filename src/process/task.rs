@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DecodeError, PanicReport};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Along, Packet};
+use crate::ipc::wire::{self, Envelope, SideData};
 use crate::process::child::serve;
 use crate::process::registry::ProcessWorker;
 
@@ -17,7 +17,7 @@ pub(crate) use crate::process::child::serve::catch_panics;
 #[derive(Debug)]
 pub(crate) enum Performed {
     /// Its output was encoded behind what the buffer held; this goes with it.
-    Returned(Along),
+    Returned(SideData),
     /// Boxed, since nearly all tasks return, and what they return is to be small.
     Mishap(Box<Mishap>),
 }
@@ -43,7 +43,7 @@ pub(crate) enum Mishap {
 #[derive(Debug)]
 pub(crate) enum Value<'a> {
     Bytes(&'a [u8]),
-    Parcel(Packet),
+    Parcel(Envelope),
 }
 
 impl Value<'_> {

@@ -12,7 +12,7 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
 use crate::error::SpawnError;
 use crate::ipc::hub;
 use crate::ipc::ipc_fd;
-use crate::ipc::wire::{self, Carried, Encoded, Packet};
+use crate::ipc::wire::{self, Carried, Encoded, Envelope};
 use crate::process::registry::ProcessWorker;
 use crate::process::spawn_hook::{self, Heir};
 use crate::sys;
@@ -39,10 +39,10 @@ pub(crate) enum Arrived {
 }
 
 /// Where a value goes in, and the end that travels.
-type Channel = (IpcSender<Packet>, OwnedFd);
+type Channel = (IpcSender<Envelope>, OwnedFd);
 
 fn channel() -> Result<Channel, SpawnError> {
-    let made = ipc::channel::<Packet>()
+    let made = ipc::channel::<Envelope>()
         .and_then(|(sender, receiver)| Ok((sender, ipc_fd::socket_of(&receiver)?)));
     made.map_err(SpawnError::io("make a channel"))
 }
@@ -61,7 +61,7 @@ fn sieve() -> Result<MutexGuard<'static, Option<Channel>>, SpawnError> {
 
 /// `None` if it came through the sieve, else the end of a channel that holds it with what rides on it.
 fn sift(encoded: Encoded) -> Result<Option<OwnedFd>, SpawnError> {
-    let mut sieve = sieve().inspect_err(|_| wire::drop_strays())?;
+    let mut sieve = sieve().inspect_err(|_| wire::drop_raw_handles())?;
     // Whatever fails below, nothing stays in it.
     let (sender, end) = sieve.take().expect("it was just made");
     put(encoded, &sender)?;
@@ -90,7 +90,8 @@ pub(super) fn send<W: ProcessWorker>(worker: W, heir: &Heir<'_>) -> Result<Sent,
             },
         });
     }
-    let (sender, end) = own.map_or_else(|| channel().inspect_err(|_| wire::drop_strays()), Ok)?;
+    let (sender, end) =
+        own.map_or_else(|| channel().inspect_err(|_| wire::drop_raw_handles()), Ok)?;
     put(encoded, &sender)?;
     Ok(Sent::Channel {
         end,
@@ -117,23 +118,23 @@ fn belongings(heir: &Heir<'_>) -> Result<Option<Channel>, SpawnError> {
 }
 
 fn encode<W: ProcessWorker>(worker: &W) -> Result<Encoded, SpawnError> {
-    wire::encode_with_strays(worker).map_err(|error| {
+    wire::encode_with_raw_handles(worker).map_err(|error| {
         // Raw handles that were encoded before the error must not ride on this thread's next message.
-        wire::drop_strays();
+        wire::drop_raw_handles();
         hub::announce();
         SpawnError::Encode(error)
     })
 }
 
-fn put(encoded: Encoded, channel: &IpcSender<Packet>) -> Result<(), SpawnError> {
-    let packet = Packet::new(encoded).map_err(|source| {
-        wire::drop_strays();
+fn put(encoded: Encoded, channel: &IpcSender<Envelope>) -> Result<(), SpawnError> {
+    let packet = Envelope::new(encoded).map_err(|source| {
+        wire::drop_raw_handles();
         SpawnError::Io {
             act: "make shared memory for the worker",
             source,
         }
     })?;
-    wire::send_with_strays(channel, packet).map_err(|failure| SpawnError::Io {
+    wire::send_with_raw_handles(channel, packet).map_err(|failure| SpawnError::Io {
         act: "send the worker",
         source: failure.into_io(),
     })?;

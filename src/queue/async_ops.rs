@@ -13,12 +13,12 @@ use serde::de::DeserializeOwned;
 use crate::error::{GetError, HandleError, PutError, QueueJoinError};
 use crate::ipc::hub;
 use crate::ipc::ring;
-use crate::ipc::small_bytes::Bytes;
-use crate::ipc::wire::{self, Along, OwnMemory, Packet};
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::{self, Envelope, ShmBuffer, SideData};
 use crate::queue::client::attachment::{RemoteEnd, Taken};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::delivery::Delivery;
-use crate::queue::handle::{Got, Handle, Refused, packet_of};
+use crate::queue::handle::{Got, Handle, Refused, envelope_of};
 use crate::queue::joinable::JoinableQueue;
 use crate::queue::outcome::{GetEnd, JoinEnd};
 use crate::queue::owner::state::Payload;
@@ -60,7 +60,7 @@ impl Handle {
     async fn put_encoded_async(
         &self,
         bytes: &[u8],
-        packet: Option<Packet>,
+        packet: Option<Envelope>,
     ) -> Result<(), RemoteEnd> {
         match self {
             Handle::Local(local) => local.shared().put_async(payload(bytes, packet)).await,
@@ -89,22 +89,25 @@ impl Handle {
     }
 }
 
-fn payload(bytes: &[u8], packet: Option<Packet>) -> Payload {
+fn payload(bytes: &[u8], packet: Option<Envelope>) -> Payload {
     packet.map_or_else(
-        || Payload::Bytes(Bytes::new(bytes)),
+        || Payload::Bytes(SmallBytes::new(bytes)),
         |packet| Payload::Parcel(Box::new(packet)),
     )
 }
 
 /// Once, before the first wait: an item may hold what can be moved only once.
-fn encode<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<(Option<Packet>, Along), Refused> {
-    let mut memory = OwnMemory::default();
+fn encode<T: Serialize>(
+    item: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(Option<Envelope>, SideData), Refused> {
+    let mut memory = ShmBuffer::default();
     let (spilled, mut along) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory)
         .map_err(Refused::Encode)?;
     if spilled == 0 && along.is_empty() {
         return Ok((None, along));
     }
-    let packet = packet_of(bytes, (spilled > 0).then_some(memory), along.take_handles());
+    let packet = envelope_of(bytes, (spilled > 0).then_some(memory), along.take_handles());
     // Handles in it are under way, or, if it was refused, to nobody.
     hub::announce();
     match packet {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{GetError, PutAllError};
 use crate::ipc::hub;
 use crate::ipc::ring;
-use crate::ipc::small_bytes::Bytes;
+use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire;
 use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
 use crate::queue::client::outgoing::Outgoing;
@@ -123,7 +123,7 @@ impl Handle {
             let outcome = match self {
                 Handle::Local(local) => local
                     .core()
-                    .put(Payload::Bytes(Bytes::new(batch.item(done))), deadline)
+                    .put(Payload::Bytes(SmallBytes::new(batch.item(done))), deadline)
                     .map(|()| local.core().put_more(batch, done + 1))
                     .map_err(|(_, over)| RemoteEnd::Over(over)),
                 Handle::Remote(remote) => remote.attached(deadline).and_then(|attached| {
@@ -181,7 +181,7 @@ impl Core {
         let room = if state.closed { 0 } else { self.free(&state) };
         let to = batch.len().min(from.saturating_add(room));
         for index in from..to {
-            let payload = Payload::Bytes(Bytes::new(batch.item(index)));
+            let payload = Payload::Bytes(SmallBytes::new(batch.item(index)));
             state.store.push_back(Item {
                 payload,
                 attempts: 0,

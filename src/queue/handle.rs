@@ -14,11 +14,11 @@ use crate::error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError,
     TaskDoneError,
 };
-use crate::ipc::hub::{self, HubId, Resource, Up};
-use crate::ipc::reactor::Target;
+use crate::ipc::hub::{self, HubId, Resource, ToHub};
+use crate::ipc::reactor::EventSource;
 use crate::ipc::ring;
-use crate::ipc::small_bytes::Bytes;
-use crate::ipc::wire::{self, OwnMemory, Packet, WireHandle};
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::{self, Envelope, ShmBuffer, WireHandle};
 use crate::process;
 use crate::queue::builder::Limits;
 use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
@@ -79,7 +79,7 @@ pub(crate) struct Remote {
 #[derive(Default)]
 struct Link {
     /// Keeps the owner aware of this handle until the attachment does.
-    ticket: Option<IpcSender<Up>>,
+    ticket: Option<IpcSender<ToHub>>,
     opened: Option<Arc<Attached>>,
 }
 
@@ -102,7 +102,7 @@ impl Remote {
     }
 
     /// A ticket for a process that the handle goes on to. Waits for nobody: the owner may be stopped.
-    fn ticket(&self) -> Result<IpcSender<Up>, String> {
+    fn ticket(&self) -> Result<IpcSender<ToHub>, String> {
         let link = sys::lock(&self.link);
         let Some(attached) = self.attached.get() else {
             // One ticket for two: the owner counts a handle under way until neither has it.
@@ -202,7 +202,7 @@ impl Handle {
     pub(crate) fn put<T: Serialize>(&self, item: T, limit: Limit) -> Result<(), PutEnd<T>> {
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
-        let mut memory = OwnMemory::default();
+        let mut memory = ShmBuffer::default();
         let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
             Ok((0, along)) if along.is_empty() => {
                 self.put_bytes(&bytes, limit).map_err(Refused::End)
@@ -227,7 +227,9 @@ impl Handle {
         let deadline = limit.deadline();
         match self {
             Handle::Local(local) => {
-                let put = local.0.put(Payload::Bytes(Bytes::new(bytes)), deadline);
+                let put = local
+                    .0
+                    .put(Payload::Bytes(SmallBytes::new(bytes)), deadline);
                 put.map_err(|(_, over)| RemoteEnd::Over(over))
             }
             Handle::Remote(remote) => remote.put(&mut Outgoing::item(bytes, None), limit, deadline),
@@ -238,11 +240,11 @@ impl Handle {
     fn put_packet(
         &self,
         bytes: &mut Vec<u8>,
-        memory: Option<OwnMemory>,
+        memory: Option<ShmBuffer>,
         handles: Vec<WireHandle>,
         limit: Limit,
     ) -> Result<(), Refused> {
-        let outcome = packet_of(bytes, memory, handles).and_then(|packet| {
+        let outcome = envelope_of(bytes, memory, handles).and_then(|packet| {
             let deadline = limit.deadline();
             let put = match self {
                 Handle::Local(local) => local
@@ -297,13 +299,13 @@ impl Handle {
     }
 
     /// For a selector; `None` if it cannot be reached, which `get` says at once.
-    pub(super) fn target(&self) -> Option<Arc<dyn Target>> {
+    pub(super) fn target(&self) -> Option<Arc<dyn EventSource>> {
         match self {
             Handle::Local(local) => Some(local.0.clone()),
             Handle::Remote(remote) => remote
                 .open()
                 .ok()
-                .map(|attached| attached as Arc<dyn Target>),
+                .map(|attached| attached as Arc<dyn EventSource>),
         }
     }
 
@@ -537,16 +539,16 @@ thread_local! {
 }
 
 /// A long item, or one with handles.
-pub(super) fn packet_of(
+pub(super) fn envelope_of(
     bytes: &mut Vec<u8>,
-    memory: Option<OwnMemory>,
+    memory: Option<ShmBuffer>,
     handles: Vec<WireHandle>,
-) -> Result<Packet, Refused> {
+) -> Result<Envelope, Refused> {
     let packet = match memory {
-        Some(memory) => memory.into_packet(handles),
+        Some(memory) => memory.into_envelope(handles),
         None => {
             let bytes = std::mem::take(bytes);
-            Packet::new(wire::Encoded { bytes, handles })
+            Envelope::new(wire::Encoded { bytes, handles })
         }
     };
     packet.map_err(|error| {

@@ -12,19 +12,19 @@ use super::handle::Handle;
 use super::layout::{self, Word};
 use super::outcome::Limit;
 use crate::ipc::fuzz::Random;
-use crate::ipc::hub::{self, Down, Page, REGION_BYTES, Up};
+use crate::ipc::hub::{self, Page, REGION_BYTES, ToClient, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
-use crate::ipc::wire::{self, Encoded, Packet};
+use crate::ipc::wire::{self, Encoded, Envelope};
 
 /// The ends that a hostile client holds.
 struct Hostile {
     page: Page,
-    up: IpcSender<Up>,
+    up: IpcSender<ToHub>,
     region: Arc<Region>,
     outbox: ring::Producer,
-    ticket: IpcSender<Up>,
-    _down: IpcReceiver<Down>,
+    ticket: IpcSender<ToHub>,
+    _down: IpcReceiver<ToClient>,
 }
 
 impl Hostile {
@@ -36,14 +36,14 @@ impl Hostile {
         let (up, up_in_hub) = ipc::channel().unwrap();
         let (down_in_hub, down) = ipc::channel().unwrap();
         let region = Arc::new(Region::new(REGION_BYTES).unwrap());
-        let open = Up::Open {
+        let open = ToHub::Open {
             page: page.share().unwrap(),
             up: up_in_hub,
             down: down_in_hub,
         };
         ticket.send(open).unwrap();
         layout::word(&region, Word::Fingerprint).store(core.fingerprint, Ordering::SeqCst);
-        let attach = Up::Attach {
+        let attach = ToHub::Attach {
             number: 0,
             resource: core.number.load(Ordering::SeqCst),
             region: Some(region.share().unwrap()),
@@ -70,7 +70,7 @@ impl Hostile {
                     _ => random.bytes(40),
                 };
                 drop(self.outbox.push(random.below(11) as u32, &payload));
-                drop(self.page.claim_hub().then(|| self.up.send(Up::Bell)));
+                drop(self.page.claim_hub().then(|| self.up.send(ToHub::Bell)));
             }
             // Words, those of the rings not yet.
             1 => {
@@ -108,21 +108,21 @@ impl Hostile {
     fn send(&self, random: &mut Random) {
         let number = random.below(3) as u32;
         let bytes = random.bytes(60);
-        let packet = Packet::new(Encoded {
+        let packet = Envelope::new(Encoded {
             bytes,
             handles: Vec::new(),
         });
         let message = match random.below(6) {
-            0 => Up::Parcel {
+            0 => ToHub::Parcel {
                 number,
                 packet: packet.unwrap(),
             },
-            1 => Up::Ticket {
+            1 => ToHub::Ticket {
                 number,
                 receiver: ipc::channel().unwrap().1,
             },
-            2 => Up::Detach { number },
-            3 => Up::Attach {
+            2 => ToHub::Detach { number },
+            3 => ToHub::Attach {
                 number,
                 resource: random.below(4),
                 region: Some(
@@ -132,10 +132,10 @@ impl Hostile {
                         .unwrap(),
                 ),
             },
-            4 => Up::Leash {
+            4 => ToHub::Leash {
                 sender: ipc::channel().unwrap().0,
             },
-            _ => Up::Bell,
+            _ => ToHub::Bell,
         };
         // It may have been thrown out by now.
         drop(self.up.send(message));

@@ -13,7 +13,7 @@ use crate::error::{
     PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
     TryPutError,
 };
-use crate::ipc::reactor::Target;
+use crate::ipc::reactor::EventSource;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead_letter::DeadLetter;
 use crate::queue::delivery::Delivery;
@@ -363,7 +363,7 @@ impl<T> Clone for JoinableQueue<T> {
 
 impl<T> JoinableQueue<T> {
     /// For a selector; `None` if it cannot be reached, which `get` says at once.
-    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
+    pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
         self.handle.target()
     }
 }

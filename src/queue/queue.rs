@@ -12,7 +12,7 @@ use crate::error::{
     CreateError, DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError,
     PutTimeoutError, TryGetError, TryPutError,
 };
-use crate::ipc::reactor::Target;
+use crate::ipc::reactor::EventSource;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead_letter::DeadLetter;
 use crate::queue::handle::Handle;
@@ -311,7 +311,7 @@ impl<T> Clone for Queue<T> {
 
 impl<T> Queue<T> {
     /// For a selector; `None` if it cannot be reached, which `get` says at once.
-    pub(crate) fn target(&self) -> Option<Arc<dyn Target>> {
+    pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
         self.handle.target()
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::channel::Connection;
 use crate::channel::Receiver;
 use crate::error::WaitError;
-use crate::ipc::reactor::Target;
+use crate::ipc::reactor::EventSource;
 use crate::process::Process;
 use crate::queue::{JoinableQueue, Queue};
 
@@ -58,7 +58,7 @@ mod sealed {
 }
 
 /// A source, or `None` for what can say at once that it is none: it was moved away, or its owner is gone.
-pub struct Watched(Option<Arc<dyn Target>>);
+pub struct Watched(Option<Arc<dyn EventSource>>);
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

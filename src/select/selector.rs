@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Waitable;
 use crate::error::WaitError;
-use crate::ipc::reactor::{Target, Waiter};
+use crate::ipc::reactor::{EventSource, WakerSlot};
 use crate::sys::{self, lock};
 
 /// Waits for many things at once: processes that end, receivers, connections and queues that have something, in any
@@ -78,8 +78,8 @@ struct State {
 struct Entry {
     key: usize,
     /// `None`: was moved away before it came here.
-    source: Option<Weak<dyn Target>>,
-    waiter: Option<Waiter>,
+    source: Option<Weak<dyn EventSource>>,
+    waiter: Option<WakerSlot>,
     waker: Waker,
     /// Whether it is in the queue; changed under the state's lock.
     queued: AtomicBool,
@@ -140,7 +140,7 @@ impl Selector {
         let source = source.watched().0;
         let waiter = source
             .as_ref()
-            .map(|source| source.sit())
+            .map(|source| source.register())
             .transpose()
             .map_err(WaitError::Io)?;
         let mut state = lock(&self.shared.state);

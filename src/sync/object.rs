@@ -18,12 +18,12 @@ use crate::error::{
     CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError,
 };
 use crate::ipc::hub::{
-    self, Attachment, HubId, OWNER, OwnerGone, Peer, Resource, Serviced, Session, Up,
+    self, Attachment, HubId, OWNER, OwnerGone, Peer, Resource, Serviced, Session, ToHub,
 };
 use crate::ipc::parking::WaitEnd;
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
-use crate::ipc::wire::{self, Failure, Packet, WireHandle};
+use crate::ipc::wire::{self, Envelope, Failure, WireHandle};
 use crate::sync::{token, word};
 use crate::sys::lock;
 
@@ -65,7 +65,7 @@ struct Client {
     /// `None` if the owner had ended before this process could attach.
     attached: OnceLock<(Arc<Session>, u32)>,
     /// Keeps the object alive until the attachment does.
-    ticket: Mutex<Option<IpcSender<Up>>>,
+    ticket: Mutex<Option<IpcSender<ToHub>>>,
     /// This process's session, once it is known.
     session: AtomicU32,
 }
@@ -308,7 +308,7 @@ impl<K: Kind> Object<K> {
     }
 
     /// Attaches at once, and not on first use: so the owner learns of the death of every process that has a handle.
-    fn meet_owner(self: &Arc<Self>, ticket: IpcSender<Up>) -> Result<(), Failure> {
+    fn meet_owner(self: &Arc<Self>, ticket: IpcSender<ToHub>) -> Result<(), Failure> {
         let Side::Client(client) = &self.side else {
             return Ok(());
         };
@@ -378,7 +378,7 @@ impl<K: Kind> Attachment for Attached<K> {
         Ok(Serviced::Idle)
     }
 
-    fn parcel(&mut self, _: Packet) {}
+    fn parcel(&mut self, _: Envelope) {}
 
     fn resource(&self) -> Arc<dyn Resource> {
         self.object.clone()

@@ -13,7 +13,7 @@ use crate::actor::client::session::Session;
 use crate::actor::protocol::{Caller, Chain, Direct, Letter, Status};
 use crate::channel;
 use crate::error::{CallError, DownReason, PutError, PutTimeoutError, TryPutError};
-use crate::ipc::deadline::Limit;
+use crate::ipc::deadline::Deadline;
 use crate::queue::JoinableQueue;
 
 /// How long one that lost its incarnation waits for the keeper's word, when its own time is up.
@@ -53,7 +53,7 @@ pub(in crate::actor) fn in_line() -> Chain {
 
 /// A deadline; one that the clock cannot express is far away.
 pub(in crate::actor) fn after(timeout: Duration) -> Instant {
-    Limit::after(timeout).instant()
+    Deadline::after(timeout).instant()
 }
 
 impl<M, R> Link<M, R>
@@ -69,7 +69,7 @@ where
         let chain = in_line();
         self.check_cycle(&chain)?;
         // The clock is asked on the way, if nothing has to be waited for before: the actor works meanwhile.
-        let limit = Limit::after(timeout);
+        let limit = Deadline::after(timeout);
         let session = match self.own_session() {
             Some(session) => session,
             None => self
@@ -192,7 +192,7 @@ where
         place: usize,
         chain: &Chain,
         message: &M,
-        limit: &Limit,
+        limit: &Deadline,
     ) -> Result<(), SendEnd> {
         let special = !chain.is_empty();
         let direct = Direct { place, special };

@@ -16,19 +16,19 @@ use crate::actor::client::session::{OpenEnd, Session};
 use crate::actor::client::timer::Alarm;
 use crate::actor::protocol::{Chain, Letter, Status};
 use crate::error::CallError;
-use crate::ipc::deadline::Limit;
-use crate::ipc::reactor::Waiters;
+use crate::ipc::deadline::Deadline;
+use crate::ipc::reactor::WakerSet;
 
 /// How long one that found no room waits at first, and at most, before it tries again.
 const NO_ROOM: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// Waits until `look` finds something; it is asked at each change, and every now and then. `None` at the deadline.
 async fn until<T>(
-    told: &Arc<Waiters>,
+    told: &Arc<WakerSet>,
     deadline: Instant,
     mut look: impl FnMut() -> Option<T>,
 ) -> std::io::Result<Option<T>> {
-    let waiter = told.sit()?;
+    let waiter = told.register()?;
     let mut alarm = Alarm::default();
     let found = poll_fn(|context| {
         waiter.set(context.waker());
@@ -174,7 +174,7 @@ where
                 place,
                 &chain,
                 &message,
-                &Limit::after(Duration::ZERO),
+                &Deadline::after(Duration::ZERO),
             ) {
                 Err(SendEnd::Timeout) if pass(&mut pause, deadline).await => {}
                 sent => return sent,
@@ -279,7 +279,10 @@ impl<R: DeserializeOwned> Session<R> {
         let target = self.target();
         let told = until(self.told(), deadline, || self.try_wait(call));
         // Told by threads that lead; by the line itself when there are none.
-        let waiter = target.as_ref().map(|target| target.sit()).transpose()?;
+        let waiter = target
+            .as_ref()
+            .map(|target| target.register())
+            .transpose()?;
         let mut told = std::pin::pin!(told);
         let outcome = poll_fn(|context| {
             if let Poll::Ready(outcome) = told.as_mut().poll(context) {

@@ -14,7 +14,7 @@ use crate::actor::client::session::Session;
 use crate::actor::host::record::Post;
 use crate::actor::protocol::{ActorKey, DeskRequest, Letter, News, Status};
 use crate::error::{CallError, DownReason};
-use crate::ipc::reactor::Waiters;
+use crate::ipc::reactor::WakerSet;
 use crate::queue::{JoinableQueue, Queue};
 use crate::sys::lock;
 
@@ -33,7 +33,7 @@ pub(in crate::actor) struct Link<M, R> {
     pub(in crate::actor) state: Mutex<State<R>>,
     pub(in crate::actor) changed: Condvar,
     /// Tasks that wait.
-    told: Arc<Waiters>,
+    told: Arc<WakerSet>,
     /// Casts of this process that lie in the mailbox, or were handled.
     sent: AtomicU64,
     /// So many of them were handled for sure.
@@ -51,7 +51,7 @@ pub(in crate::actor) struct State<R> {
 /// For tasks.
 #[cfg(feature = "async")]
 impl<M, R> Link<M, R> {
-    pub(in crate::actor) fn told(&self) -> &Arc<Waiters> {
+    pub(in crate::actor) fn told(&self) -> &Arc<WakerSet> {
         &self.told
     }
 

@@ -17,10 +17,10 @@ use crate::actor::protocol::{
 };
 use crate::channel::{Arrived, Receiver, SendEnd, Sender, channel};
 use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError};
-use crate::ipc::deadline::Limit;
+use crate::ipc::deadline::Deadline;
 #[cfg(feature = "async")]
-use crate::ipc::reactor::Target;
-use crate::ipc::reactor::Waiters;
+use crate::ipc::reactor::EventSource;
+use crate::ipc::reactor::WakerSet;
 use crate::ipc::wire::{Failure, Retry};
 use crate::sys::{self, lock};
 
@@ -34,7 +34,7 @@ pub(in crate::actor) struct Session<R> {
     left: AtomicUsize,
     changed: Condvar,
     /// Tasks that wait, for what threads receive for them.
-    told: Arc<Waiters>,
+    told: Arc<WakerSet>,
 }
 
 impl<R: Serialize + DeserializeOwned> Session<R> {
@@ -125,7 +125,7 @@ impl<R> Session<R> {
         &self,
         direct: Direct,
         message: &V,
-        limit: &Limit,
+        limit: &Deadline,
     ) -> Result<(), SendEnd> {
         self.door.send_marked(direct.mark(), message, limit)
     }
@@ -133,7 +133,7 @@ impl<R> Session<R> {
 
 impl<R: DeserializeOwned> Session<R> {
     /// Waits for the answer to a call that is on its way.
-    pub(in crate::actor) fn wait(&self, call: CallId, limit: &Limit) -> Outcome<R> {
+    pub(in crate::actor) fn wait(&self, call: CallId, limit: &Deadline) -> Outcome<R> {
         let mut retry = Retry::default();
         loop {
             if let Some(outcome) = self.follow(call, limit) {
@@ -180,7 +180,7 @@ impl<R: DeserializeOwned> Session<R> {
     }
 
     /// Waits until another thread has received the answer, or there is none that receives; then this one leads.
-    fn follow(&self, call: CallId, limit: &Limit) -> Option<Outcome<R>> {
+    fn follow(&self, call: CallId, limit: &Deadline) -> Option<Outcome<R>> {
         let mut board = self.board();
         loop {
             let outcome = board.take(call);
@@ -287,11 +287,11 @@ impl<R: DeserializeOwned> Session<R> {
         }
     }
 
-    pub(in crate::actor) fn told(&self) -> &Arc<Waiters> {
+    pub(in crate::actor) fn told(&self) -> &Arc<WakerSet> {
         &self.told
     }
 
-    pub(in crate::actor) fn target(&self) -> Option<Arc<dyn Target>> {
+    pub(in crate::actor) fn target(&self) -> Option<Arc<dyn EventSource>> {
         self.answers.target()
     }
 }

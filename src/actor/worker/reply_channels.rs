@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::actor::protocol::{Answer, Direct, Header};
 use crate::channel::{Mark, SendEnd, Sender};
 use crate::error::is_starved;
-use crate::ipc::deadline::Limit;
+use crate::ipc::deadline::Deadline;
 use crate::ipc::wire::Retry;
 use crate::sys::lock;
 
@@ -106,7 +106,7 @@ fn deliver<R, V: Serialize>(
     mark: Mark,
     answer: &V,
 ) -> Result<(), SendEnd> {
-    let limit = Limit::after(PATIENCE);
+    let limit = Deadline::after(PATIENCE);
     let mut retry = Retry::default();
     loop {
         match answers.send_marked(mark, answer, &limit) {

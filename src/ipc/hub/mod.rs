@@ -40,19 +40,19 @@ pub(crate) use session::{
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
-use crate::ipc::wire::Packet;
+use crate::ipc::wire::Envelope;
 
 /// Names a hub among all processes, for all time.
 pub(crate) type HubId = [u8; 16];
 
 /// From a client to a hub; all but `Open` over the session's own channel.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Up {
+pub(crate) enum ToHub {
     /// The only message on a ticket: a process without a session opens one.
     Open {
         page: IpcSharedMemory,
-        up: IpcReceiver<Up>,
-        down: IpcSender<Down>,
+        up: IpcReceiver<ToHub>,
+        down: IpcSender<ToClient>,
     },
     /// Uses this resource from now on; through this region, unless it brings its own.
     Attach {
@@ -61,13 +61,13 @@ pub(crate) enum Up {
         region: Option<IpcSharedMemory>,
     },
     /// To be held as long as the session: its other end tells the client of the end of the hub's process.
-    Leash { sender: IpcSender<Up> },
+    Leash { sender: IpcSender<ToHub> },
     /// A value too large for the ring, or one with handles: the next ring entry that says so means it.
-    Parcel { number: u32, packet: Packet },
+    Parcel { number: u32, packet: Envelope },
     /// The receiving end of a ticket for a handle that this client sends on.
     Ticket {
         number: u32,
-        receiver: IpcReceiver<Up>,
+        receiver: IpcReceiver<ToHub>,
     },
     /// The client's last handle of it is gone.
     Detach { number: u32 },
@@ -77,12 +77,12 @@ pub(crate) enum Up {
 
 /// From a hub to a client.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Down {
-    /// As [`Up::Parcel`]; the ring entry names it by its id, since an entry may be recalled.
+pub(crate) enum ToClient {
+    /// As [`ToHub::Parcel`]; the ring entry names it by its id, since an entry may be recalled.
     Parcel {
         number: u32,
         id: u64,
-        packet: Packet,
+        packet: Envelope,
     },
     /// Look at the regions.
     Bell,

@@ -8,9 +8,9 @@ use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
 
 use crate::failpoints;
 use crate::ipc::doorbell;
-use crate::ipc::hub::Down;
+use crate::ipc::hub::ToClient;
 use crate::ipc::region::Region;
-use crate::ipc::wire::{self, Failure, Packet};
+use crate::ipc::wire::{self, Envelope, Failure};
 use crate::sys;
 
 const HUB_SLEEPS: usize = 0;
@@ -149,7 +149,7 @@ pub(crate) struct Peer {
     pub(crate) page: Page,
     /// Its session's number; free again when nobody holds the peer. 0 if there are too many.
     pub(crate) number: u32,
-    down: Mutex<IpcSender<Down>>,
+    down: Mutex<IpcSender<ToClient>>,
     parcels: AtomicU64,
     bells: AtomicU64,
 }
@@ -161,7 +161,7 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(page: Page, down: IpcSender<Down>) -> Peer {
+    pub(crate) fn new(page: Page, down: IpcSender<ToClient>) -> Peer {
         let number = take_number();
         page.0.atomic(NUMBER).store(number.into(), Ordering::SeqCst);
         Peer {
@@ -173,7 +173,7 @@ impl Peer {
         }
     }
 
-    fn send(&self, message: Down) -> Result<(), Failure> {
+    fn send(&self, message: ToClient) -> Result<(), Failure> {
         let down = sys::lock(&self.down);
         wire::send(&down, message)
     }
@@ -196,7 +196,7 @@ impl Peer {
                 .checked_sub(self.page.bells_read());
             if under_way.is_some_and(|under_way| under_way < BELLS_MAX) {
                 self.bells.fetch_add(1, Ordering::Relaxed);
-                let _ = wire::ring(&down, Down::Bell);
+                let _ = wire::ring(&down, ToClient::Bell);
             }
         }
     }
@@ -208,7 +208,7 @@ impl Peer {
     }
 
     /// Sends a parcel ahead of the ring entry that means it: its id, or `None` if too many are unread.
-    pub(crate) fn send_parcel(&self, number: u32, packet: &Packet) -> Option<u64> {
+    pub(crate) fn send_parcel(&self, number: u32, packet: &Envelope) -> Option<u64> {
         let sent = self.parcels.load(Ordering::SeqCst);
         // A client that claims to have read more than was sent gets no more.
         if sent
@@ -220,7 +220,7 @@ impl Peer {
         let packet = packet.again()?.with_inline_limit(PARCEL_INLINE).ok()?;
         // Under the queue's lock and so one at a time for one number; ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
-        match self.send(Down::Parcel { number, id, packet }) {
+        match self.send(ToClient::Parcel { number, id, packet }) {
             // A client that is gone keeps nothing: its leases end, and the value goes to another.
             Ok(()) | Err(Failure::Disconnected) => Some(id),
             Err(_) => {
@@ -238,14 +238,14 @@ mod tests {
     #[test]
     fn a_client_that_says_it_sleeps_and_reads_nothing_is_not_waited_for() {
         let (down, unread) = ipc_channel::ipc::channel().unwrap();
-        let unread = wire::Inlet::new(unread);
+        let unread = wire::CheckedReceiver::new(unread);
         let peer = Peer::new(Page::new().unwrap(), down);
         for _ in 0..10_000 {
             peer.page.arm_client();
             peer.ring();
         }
         // The first ones are there, and hearing them makes way for more.
-        assert!(matches!(unread.recv(None), Ok(Down::Bell)));
+        assert!(matches!(unread.recv(None), Ok(ToClient::Bell)));
         assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX);
         peer.page.bell_read();
         peer.ring();

@@ -13,11 +13,11 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 
 use crate::failpoints;
 use crate::ipc::hub::page::Page;
-use crate::ipc::hub::{Down, HubId, Peer, Session, Up};
+use crate::ipc::hub::{HubId, Peer, Session, ToClient, ToHub};
 use crate::ipc::parking;
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
-use crate::ipc::wire::{self, Failure, Inlet, Packet};
+use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
 use crate::sys::{self, Poller, lock};
 
 /// A shared object of this process.
@@ -46,7 +46,7 @@ pub(crate) trait Attachment: Send {
     fn service(&mut self) -> Result<Serviced, Corrupt>;
 
     /// A parcel arrived.
-    fn parcel(&mut self, packet: Packet);
+    fn parcel(&mut self, packet: Envelope);
 
     fn resource(&self) -> Arc<dyn Resource>;
 
@@ -85,7 +85,7 @@ struct Hub {
     id: HubId,
     poller: Poller,
     asleep: AtomicBool,
-    incoming: Mutex<Vec<(IpcReceiver<Up>, Incoming)>>,
+    incoming: Mutex<Vec<(IpcReceiver<ToHub>, Incoming)>>,
 }
 
 /// What the service is to watch.
@@ -197,7 +197,7 @@ pub(crate) fn owner_exits() {
 /// A ticket for a resource of this process. The service is woken by [`announce`], which the caller calls
 /// once the ticket is on its way: a wake-up in the middle of an encoding would take along raw handles of
 /// ipc-channel that were encoded before it.
-pub(crate) fn ticket(resource: Arc<dyn Resource>) -> io::Result<IpcSender<Up>> {
+pub(crate) fn ticket(resource: Arc<dyn Resource>) -> io::Result<IpcSender<ToHub>> {
     let hub = hub()?;
     let (sender, receiver) = ipc::channel()?;
     resource.tickets(1);
@@ -206,7 +206,7 @@ pub(crate) fn ticket(resource: Arc<dyn Resource>) -> io::Result<IpcSender<Up>> {
 }
 
 /// A leash for a session with another hub: when nobody holds it any more, that hub is gone. See [`announce`].
-pub(crate) fn leash(session: Weak<Session>) -> io::Result<IpcSender<Up>> {
+pub(crate) fn leash(session: Weak<Session>) -> io::Result<IpcSender<ToHub>> {
     let hub = hub()?;
     let (sender, receiver) = ipc::channel()?;
     lock(&hub.incoming).push((receiver, Incoming::Leash(session)));
@@ -225,7 +225,7 @@ pub(crate) fn announce() {
 
 /// Who speaks to the hub, and where.
 struct Member {
-    inlet: Inlet<Up>,
+    inlet: CheckedReceiver<ToHub>,
     role: Role,
     /// Whether it was put off and not heard since.
     starved: bool,
@@ -241,7 +241,7 @@ struct SessionState {
     peer: Arc<Peer>,
     attachments: HashMap<u32, Box<dyn Attachment>>,
     /// Held, so that the client sees when it ends.
-    leash: Option<IpcSender<Up>>,
+    leash: Option<IpcSender<ToHub>>,
 }
 
 impl SessionState {
@@ -300,7 +300,7 @@ impl Service {
             if look().or_else(|| spin.run(None, &mut look)).is_some() {
                 // Those who write need a processor too: on two of them, a hub that looks again at once finds an
                 // entry or two each time, at the price of both sides' cache lines.
-                parking::give_way();
+                parking::snooze();
                 let now = Instant::now();
                 if now.saturating_duration_since(heard) >= HEAR_EVERY {
                     heard = now;
@@ -426,7 +426,7 @@ impl Service {
         }
     }
 
-    fn adopt_ticket(&mut self, receiver: IpcReceiver<Up>, resource: Arc<dyn Resource>) {
+    fn adopt_ticket(&mut self, receiver: IpcReceiver<ToHub>, resource: Arc<dyn Resource>) {
         if self
             .adopt(receiver, Role::Ticket(resource.clone()))
             .is_none()
@@ -436,8 +436,8 @@ impl Service {
     }
 
     /// Hears one more from now on; its id.
-    fn adopt(&mut self, receiver: IpcReceiver<Up>, role: Role) -> Option<u64> {
-        let inlet = Inlet::new(receiver);
+    fn adopt(&mut self, receiver: IpcReceiver<ToHub>, role: Role) -> Option<u64> {
+        let inlet = CheckedReceiver::new(receiver);
         let socket = inlet.socket()?;
         if let Err(error) = self.hub.poller.watch_socket(socket, self.next) {
             log::error!(target: "offspring::hub", "could not watch one more channel: {error}");
@@ -482,9 +482,9 @@ impl Service {
         }
     }
 
-    fn message(&mut self, id: u64, message: Up) {
+    fn message(&mut self, id: u64, message: ToHub) {
         match (self.members.get(&id).map(|member| &member.role), message) {
-            (Some(Role::Ticket(_)), Up::Open { page, up, down }) => self.open(page, up, down),
+            (Some(Role::Ticket(_)), ToHub::Open { page, up, down }) => self.open(page, up, down),
             (Some(Role::Session), message) => {
                 if let Err(why) = self.session_message(id, message) {
                     self.expel(id, why);
@@ -495,7 +495,12 @@ impl Service {
         }
     }
 
-    fn open(&mut self, page: ipc::IpcSharedMemory, up: IpcReceiver<Up>, down: IpcSender<Down>) {
+    fn open(
+        &mut self,
+        page: ipc::IpcSharedMemory,
+        up: IpcReceiver<ToHub>,
+        down: IpcSender<ToClient>,
+    ) {
         // Dropping `down` tells the client that there is no session.
         let Some(page) = Page::adopt(page) else {
             return;
@@ -515,13 +520,13 @@ impl Service {
         }
     }
 
-    fn session_message(&mut self, id: u64, message: Up) -> Result<(), &'static str> {
+    fn session_message(&mut self, id: u64, message: ToHub) -> Result<(), &'static str> {
         let Some(session) = self.sessions.get_mut(&id) else {
             return Ok(());
         };
         match message {
-            Up::Bell => {}
-            Up::Attach {
+            ToHub::Bell => {}
+            ToHub::Attach {
                 number,
                 resource,
                 region,
@@ -539,8 +544,8 @@ impl Service {
                 session.peer.page.attached_one_more();
                 session.peer.ring();
             }
-            Up::Leash { sender } => session.leash = Some(sender),
-            Up::Parcel { number, packet } => {
+            ToHub::Leash { sender } => session.leash = Some(sender),
+            ToHub::Parcel { number, packet } => {
                 session
                     .attachments
                     .get_mut(&number)
@@ -548,7 +553,7 @@ impl Service {
                     .parcel(packet);
                 session.peer.parcel_arrived();
             }
-            Up::Ticket { number, receiver } => {
+            ToHub::Ticket { number, receiver } => {
                 let resource = session
                     .attachments
                     .get(&number)
@@ -557,7 +562,7 @@ impl Service {
                 resource.tickets(1);
                 self.adopt_ticket(receiver, resource);
             }
-            Up::Detach { number } => {
+            ToHub::Detach { number } => {
                 let mut attachment = session
                     .attachments
                     .remove(&number)
@@ -568,7 +573,7 @@ impl Service {
                     session.attachments.insert(number, attachment);
                 }
             }
-            Up::Open { .. } => return Err("it opened a session twice"),
+            ToHub::Open { .. } => return Err("it opened a session twice"),
         }
         Ok(())
     }

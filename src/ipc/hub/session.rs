@@ -11,12 +11,12 @@ use ipc_channel::ipc::{self, IpcSender};
 
 use crate::failpoints;
 use crate::ipc::hub::page::Page;
-use crate::ipc::hub::{Down, HubId, Up, service};
-use crate::ipc::parking::{Line, Side, WaitEnd};
-use crate::ipc::reactor::{Seat, Waiter};
+use crate::ipc::hub::{HubId, ToClient, ToHub, service};
+use crate::ipc::parking::{SharedReceiver, SleepFlag, WaitEnd};
+use crate::ipc::reactor::{Interest, WakerSlot};
 use crate::ipc::region::Region;
 use crate::ipc::ring::RING_BYTES;
-use crate::ipc::wire::{self, Failure, Packet};
+use crate::ipc::wire::{self, Envelope, Failure};
 use crate::sys::lock;
 
 /// Words behind the two rings of a region, each on a cache line of its own.
@@ -41,7 +41,7 @@ pub(crate) struct Session {
     hub: HubId,
     page: Page,
     up: Mutex<UpChannel>,
-    down: Line<Down>,
+    down: SharedReceiver<ToClient>,
     /// The number of the next attachment; changed while `up` is locked, so that they are sent in order.
     next_number: AtomicU32,
     parcels: Mutex<HashMap<u32, Weak<dyn TakesParcels>>>,
@@ -62,7 +62,7 @@ pub(crate) trait OwnerGone: std::fmt::Debug + Send + Sync {
 
 #[derive(Debug)]
 struct UpChannel {
-    channel: IpcSender<Up>,
+    channel: IpcSender<ToHub>,
     /// Parcels that were sent over it.
     parcels: u64,
 }
@@ -73,14 +73,14 @@ const PARCELS_MAX: u64 = 4;
 
 /// An attachment that parcels are for.
 pub(crate) trait TakesParcels: std::fmt::Debug + Send + Sync {
-    fn parcel(&self, id: u64, packet: Packet);
+    fn parcel(&self, id: u64, packet: Envelope);
 }
 
 static SESSIONS: Mutex<Option<HashMap<HubId, Weak<Session>>>> = Mutex::new(None);
 
 impl Session {
     /// This process's session with that hub; opened over the ticket if there is none.
-    pub(crate) fn with(hub: HubId, ticket: &IpcSender<Up>) -> Result<Arc<Session>, Failure> {
+    pub(crate) fn with(hub: HubId, ticket: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
         let mut sessions = lock(&SESSIONS);
         let sessions = sessions.get_or_insert_default();
         if let Some(session) = sessions.get(&hub).and_then(Weak::upgrade) {
@@ -90,7 +90,7 @@ impl Session {
         let page = Page::new().map_err(Failure::Io)?;
         let (up, up_in_hub) = ipc::channel().map_err(Failure::Io)?;
         let (down_in_hub, down) = ipc::channel().map_err(Failure::Io)?;
-        let open = Up::Open {
+        let open = ToHub::Open {
             page: page.share().map_err(Failure::Io)?,
             up: up_in_hub,
             down: down_in_hub,
@@ -104,7 +104,7 @@ impl Session {
                 channel: up,
                 parcels: 0,
             }),
-            down: Line::new(down),
+            down: SharedReceiver::new(down),
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
             watchers: Mutex::default(),
@@ -120,7 +120,7 @@ impl Session {
         let number = self.next_number.load(Ordering::Relaxed);
         wire::send(
             &up.channel,
-            Up::Attach {
+            ToHub::Attach {
                 number,
                 resource,
                 region,
@@ -160,7 +160,7 @@ impl Session {
         }
         watchers.of.insert(number, watcher);
         let sender = service::leash(Arc::downgrade(self)).map_err(Failure::Io)?;
-        self.send(Up::Leash { sender })?;
+        self.send(ToHub::Leash { sender })?;
         service::announce();
         watchers.watched = true;
         Ok(())
@@ -184,36 +184,36 @@ impl Session {
         lock(&self.parcels).remove(&number);
         lock(&self.watchers).of.remove(&number);
         // If the hub is gone there is nothing to detach from.
-        let _ = self.send(Up::Detach { number });
+        let _ = self.send(ToHub::Detach { number });
     }
 
     /// Sends a parcel, if there is one and not too many are unread; whether it is sent.
     pub(crate) fn send_parcel(
         &self,
         number: u32,
-        parcel: &mut Option<Packet>,
+        parcel: &mut Option<Envelope>,
     ) -> Result<bool, Failure> {
         let mut up = lock(&self.up);
         let room = up.parcels.wrapping_sub(self.page.hub_parcels_read()) < PARCELS_MAX;
         if let (true, Some(packet)) = (room, parcel.take_if(|_| room)) {
             up.parcels += 1;
-            wire::send(&up.channel, Up::Parcel { number, packet })?;
+            wire::send(&up.channel, ToHub::Parcel { number, packet })?;
             failpoints::point("put.parcel");
         }
         Ok(parcel.is_none())
     }
 
     /// A ticket for a handle of this attachment that goes on to another process.
-    pub(crate) fn ticket(&self, number: u32) -> io::Result<IpcSender<Up>> {
+    pub(crate) fn ticket(&self, number: u32) -> io::Result<IpcSender<ToHub>> {
         let (sender, receiver) = ipc::channel()?;
-        match self.send(Up::Ticket { number, receiver }) {
+        match self.send(ToHub::Ticket { number, receiver }) {
             // The next process finds out by itself that the hub is gone.
             Ok(()) | Err(Failure::Disconnected) => Ok(sender),
             Err(failure) => Err(failure.into_io()),
         }
     }
 
-    fn send(&self, message: Up) -> Result<(), Failure> {
+    fn send(&self, message: ToHub) -> Result<(), Failure> {
         wire::send(&lock(&self.up).channel, message)
     }
 
@@ -229,13 +229,13 @@ impl Session {
     fn send_bell(&self) {
         failpoints::point("bell.claimed");
         if !failpoints::mistake("line.no-bell")
-            && wire::ring(&lock(&self.up).channel, Up::Bell).is_err()
+            && wire::ring(&lock(&self.up).channel, ToHub::Bell).is_err()
         {
             self.down.set_gone();
         }
     }
 
-    /// Finds out whether the hub is gone; see [`Line::check`].
+    /// Finds out whether the hub is gone; see [`SharedReceiver::check`].
     pub(crate) fn check(&self) -> bool {
         self.down.check(self)
     }
@@ -245,7 +245,7 @@ impl Session {
         self.down.is_gone()
     }
 
-    /// Waits until `ready` gives something; see [`Line::wait`].
+    /// Waits until `ready` gives something; see [`SharedReceiver::wait`].
     pub(crate) fn wait<R>(
         &self,
         deadline: Option<Instant>,
@@ -257,21 +257,21 @@ impl Session {
 
 impl Session {
     /// A seat for [`poll`](Session::poll).
-    pub(crate) fn sit(&self) -> io::Result<Waiter> {
-        self.down.sit()
+    pub(crate) fn register(&self) -> io::Result<WakerSlot> {
+        self.down.register()
     }
 
-    /// Looks, and does not wait; see [`Line::poll`].
+    /// Looks, and does not wait; see [`SharedReceiver::poll`].
     pub(crate) fn poll<R>(
         &self,
-        seat: Seat<'_>,
+        seat: Interest<'_>,
         ready: impl FnMut() -> Option<R>,
     ) -> Poll<Result<R, WaitEnd>> {
         self.down.poll(self, seat, ready)
     }
 }
 
-impl Side<Down> for Session {
+impl SleepFlag<ToClient> for Session {
     fn arm(&self) {
         self.page.arm_client();
     }
@@ -280,13 +280,13 @@ impl Side<Down> for Session {
         usize::from(self.page.disarm_client())
     }
 
-    fn message(&self, message: Down) -> bool {
+    fn message(&self, message: ToClient) -> bool {
         match message {
-            Down::Bell => {
+            ToClient::Bell => {
                 self.page.bell_read();
                 true
             }
-            Down::Parcel { number, id, packet } => {
+            ToClient::Parcel { number, id, packet } => {
                 let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
                 if let Some(to) = to {
                     to.parcel(id, packet);

@@ -19,7 +19,7 @@ use crate::sys::{self, Descriptors, Next};
 
 /// The receiving end of a channel.
 #[derive(Debug)]
-pub(crate) struct Inlet<M> {
+pub(crate) struct CheckedReceiver<M> {
     receiver: IpcReceiver<M>,
     /// `None` if what came as a receiver is none: nothing will ever come from it.
     socket: Option<RawFd>,
@@ -35,13 +35,13 @@ fn is_message(length: usize, words: [usize; 2]) -> bool {
     (header..=PACKET_MAX).contains(&length) && words == [length, length - header]
 }
 
-impl<M> Inlet<M> {
-    pub(crate) fn new(receiver: IpcReceiver<M>) -> Inlet<M>
+impl<M> CheckedReceiver<M> {
+    pub(crate) fn new(receiver: IpcReceiver<M>) -> CheckedReceiver<M>
     where
         M: fmt::Debug,
     {
         let socket = ipc_fd::number_of(&receiver);
-        Inlet { receiver, socket }
+        CheckedReceiver { receiver, socket }
     }
 
     /// Its number, as long as this lives.
@@ -63,7 +63,7 @@ impl<M> Inlet<M> {
     }
 }
 
-impl<M: DeserializeOwned + Serialize> Inlet<M> {
+impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
     /// Receives one message, until `deadline` if there is one.
     ///
     /// One whose descriptors this process has no room for stays: [`Failure::Starved`]. What is no message is taken away,
@@ -73,14 +73,14 @@ impl<M: DeserializeOwned + Serialize> Inlet<M> {
         match sys::next_packet(socket, deadline)? {
             Next::Nothing => Err(Failure::Timeout),
             Next::End => Err(Failure::Disconnected),
-            Next::Packet(length, words, Descriptors::Fit) if is_message(length, words) => {
+            Next::Envelope(length, words, Descriptors::Fit) if is_message(length, words) => {
                 self.take()
             }
             // ipc-channel would take the message, lose what does not fit, and call it one that does not decode.
-            Next::Packet(length, words, Descriptors::Starved) if is_message(length, words) => {
+            Next::Envelope(length, words, Descriptors::Starved) if is_message(length, words) => {
                 Err(Failure::Starved)
             }
-            Next::Packet(..) => {
+            Next::Envelope(..) => {
                 sys::discard_packet(socket);
                 let error =
                     io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message");
@@ -172,7 +172,7 @@ mod tests {
         for kind in 0..hostile::KINDS {
             for patience in [Duration::ZERO, Duration::from_secs(5)] {
                 let (sender, receiver) = ipc::channel::<String>().unwrap();
-                let inlet = Inlet::new(receiver);
+                let inlet = CheckedReceiver::new(receiver);
                 hostile::send(&sender, kind).unwrap();
                 sender.send("after it".to_owned()).unwrap();
                 let deadline = || Some(Instant::now() + patience);
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn more_descriptors_than_ipc_channel_takes_make_a_message_none() {
         let (sender, receiver) = ipc::channel().unwrap();
-        let inlet = Inlet::new(receiver);
+        let inlet = CheckedReceiver::new(receiver);
         for count in [1, 64, 65, 253] {
             send_with(&sender, 8, count);
             sender.send(9).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_wait_ends_with_a_message_the_end_or_the_deadline() {
         let (sender, receiver) = ipc::channel::<u8>().unwrap();
-        let inlet = Inlet::new(receiver);
+        let inlet = CheckedReceiver::new(receiver);
         let before = Instant::now();
         let limit = Duration::from_millis(20);
         assert!(matches!(
@@ -263,7 +263,7 @@ mod tests {
         let receiver: IpcReceiver<u8> = ipc_fd::receiver_around(near.try_clone().unwrap())
             .unwrap()
             .to();
-        let inlet = Inlet::new(receiver);
+        let inlet = CheckedReceiver::new(receiver);
         let message = [&17usize.to_ne_bytes()[..], &1usize.to_ne_bytes(), &[9]].concat();
         sys::send_packet(std::os::fd::AsFd::as_fd(&far), &message, &[]).unwrap();
         sys::send_packet(std::os::fd::AsFd::as_fd(&near), b"never read", &[]).unwrap();

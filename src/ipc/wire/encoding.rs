@@ -26,7 +26,7 @@ thread_local! {
         Noted {
             encoding: Cell::new(false),
             moves: Cell::new(true),
-            along: RefCell::new(Along(None)),
+            along: RefCell::new(SideData(None)),
         }
     };
     /// Handles that the decoding on this thread may claim.
@@ -36,16 +36,16 @@ thread_local! {
 /// What goes along with a value's bytes. Nearly every value has nothing, and that must cost nothing: it is one word.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct Along(Option<Box<Baggage>>);
+pub(crate) struct SideData(Option<Box<HandleSet>>);
 
 #[derive(Default)]
-struct Baggage {
+struct HandleSet {
     handles: Vec<WireHandle>,
     /// What exists only once has left its handle; these put it back.
     left: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-impl Along {
+impl SideData {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -72,9 +72,9 @@ impl Along {
     }
 }
 
-impl std::fmt::Debug for Baggage {
+impl std::fmt::Debug for HandleSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Baggage")
+        f.debug_struct("HandleSet")
             .field("handles", &self.handles)
             .field("left", &self.left.len())
             .finish()
@@ -87,13 +87,13 @@ struct Noted {
     encoding: Cell<bool>,
     /// Whether what exists only once may go.
     moves: Cell<bool>,
-    along: RefCell<Along>,
+    along: RefCell<SideData>,
 }
 
 impl Noted {
     /// The state of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
     #[inline]
-    fn begin(&self, moves: bool) -> (bool, Option<Along>) {
+    fn begin(&self, moves: bool) -> (bool, Option<SideData>) {
         (
             self.moves.replace(moves),
             self.encoding.replace(true).then(|| self.along.take()),
@@ -101,13 +101,13 @@ impl Noted {
     }
 
     #[inline]
-    fn end(&self, (moves, outer): (bool, Option<Along>)) -> Along {
+    fn end(&self, (moves, outer): (bool, Option<SideData>)) -> SideData {
         self.moves.set(moves);
         self.encoding.set(outer.is_some());
         self.along.replace(outer.unwrap_or_default())
     }
 
-    fn with_baggage<R>(&self, change: impl FnOnce(&mut Baggage) -> R) -> R {
+    fn with_baggage<R>(&self, change: impl FnOnce(&mut HandleSet) -> R) -> R {
         change(self.along.borrow_mut().0.get_or_insert_default())
     }
 }
@@ -226,7 +226,7 @@ fn run<T: Serialize + ?Sized>(
     value: &T,
     moves: bool,
     mut encoder: Encoder<'_>,
-) -> Result<(usize, Along), EncodeError> {
+) -> Result<(usize, SideData), EncodeError> {
     raw_handles::encoded();
     let outer = NOTED.with(|noted| noted.begin(moves));
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
@@ -242,7 +242,7 @@ fn run<T: Serialize + ?Sized>(
 }
 
 #[cold]
-fn unencoded<T: ?Sized>(along: Along, why: &dyn std::fmt::Display) -> EncodeError {
+fn unencoded<T: ?Sized>(along: SideData, why: &dyn std::fmt::Display) -> EncodeError {
     along.stay();
     EncodeError::new::<T>(why.to_string())
 }
@@ -252,7 +252,7 @@ fn unencoded<T: ?Sized>(along: Along, why: &dyn std::fmt::Display) -> EncodeErro
 pub(crate) fn encode_into<T: Serialize + ?Sized>(
     value: &T,
     bytes: &mut Vec<u8>,
-) -> Result<Along, EncodeError> {
+) -> Result<SideData, EncodeError> {
     encode_behind(value, true, bytes)
 }
 
@@ -261,7 +261,7 @@ fn encode_behind<T: Serialize + ?Sized>(
     value: &T,
     moves: bool,
     bytes: &mut Vec<u8>,
-) -> Result<Along, EncodeError> {
+) -> Result<SideData, EncodeError> {
     let start = bytes.len();
     match run(value, moves, Encoder::new(bytes, message_limit())) {
         Ok((_, along)) => Ok(along),
@@ -279,7 +279,7 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     bytes: &mut Vec<u8>,
     above: usize,
     spill: &mut dyn Spill,
-) -> Result<(usize, Along), EncodeError> {
+) -> Result<(usize, SideData), EncodeError> {
     run(
         value,
         true,
@@ -301,7 +301,9 @@ pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, E
 }
 
 /// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
-pub(crate) fn encode_with_strays<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
+pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
+    value: &T,
+) -> Result<Encoded, EncodeError> {
     let mut bytes = Vec::new();
     let (_, mut along) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
     let handles = along.take_handles();

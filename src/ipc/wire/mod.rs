@@ -28,23 +28,23 @@ use crate::sys;
 
 mod checked_receiver;
 mod encoding;
-mod packet;
+mod envelope;
 mod raw_handles;
 mod shm_buffer;
 
 pub(crate) use crate::ipc::catch::{is_quiet, no_panic, panic_text, survive};
-pub(crate) use checked_receiver::Inlet;
+pub(crate) use checked_receiver::CheckedReceiver;
 #[cfg(test)]
 pub(crate) use checked_receiver::hostile;
 pub(crate) use encoding::{
-    Along, Encoded, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into,
-    encode_spilling, encode_with_strays, explain, explain_de, leave, may_move, may_note,
+    Encoded, SideData, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into,
+    encode_spilling, encode_with_raw_handles, explain, explain_de, leave, may_move, may_note,
     may_note_all, note,
 };
 pub use encoding::{message_limit, set_message_limit};
-pub(crate) use packet::{Carried, Packet};
-pub(crate) use raw_handles::drop_strays;
-pub(crate) use shm_buffer::OwnMemory;
+pub(crate) use envelope::{Carried, Envelope};
+pub(crate) use raw_handles::drop_raw_handles;
+pub(crate) use shm_buffer::ShmBuffer;
 
 /// Handles in one message. ipc-channel panics above 64, and the envelope needs some itself.
 pub(crate) const HANDLES_MAX: usize = 32;
@@ -172,8 +172,8 @@ impl From<IpcError> for Failure {
 
 /// Sends one message. It may block while the receiver's buffer is full, so callers count what they send.
 pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<(), Failure> {
-    drop_strays();
-    send_with_strays(sender, message)
+    drop_raw_handles();
+    send_with_raw_handles(sender, message)
 }
 
 /// As [`send`], once there is ample room in the receiver's buffer.
@@ -192,14 +192,14 @@ pub(crate) fn send_until<M: Serialize + fmt::Debug>(
 /// Sends a doorbell: what never waits, since its sender knows that the last one was heard, needs no care for
 /// signals.
 pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), Failure> {
-    drop_strays();
+    drop_raw_handles();
     no_panic("ipc-channel", || sender.send(bell))
         .map_err(Failure::Io)?
         .map_err(Failure::from)
 }
 
 /// As [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
-pub(crate) fn send_with_strays<M: Serialize>(
+pub(crate) fn send_with_raw_handles<M: Serialize>(
     sender: &IpcSender<M>,
     message: M,
 ) -> Result<(), Failure> {
@@ -222,12 +222,12 @@ pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> 
     })
 }
 
-/// Receives one message, until `deadline` if there is one; see [`Inlet::recv`].
+/// Receives one message, until `deadline` if there is one; see [`CheckedReceiver::recv`].
 pub(crate) fn recv<M>(receiver: IpcReceiver<M>, deadline: Option<Instant>) -> Result<M, Failure>
 where
     M: DeserializeOwned + Serialize + fmt::Debug,
 {
-    Inlet::new(receiver).recv(deadline)
+    CheckedReceiver::new(receiver).recv(deadline)
 }
 
 /// FNV-1a over a text: the fingerprint of a type's name in a header.

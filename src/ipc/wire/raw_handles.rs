@@ -28,7 +28,7 @@ pub(in crate::ipc::wire) fn sent() {
 }
 
 /// Sends what hides to a receiver that is gone, which takes it along into nothing.
-pub(crate) fn drop_strays() {
+pub(crate) fn drop_raw_handles() {
     static NOWHERE: OnceLock<Option<IpcSender<()>>> = OnceLock::new();
     // Made with the first message, not with the first of these: so that what a process has open does not depend on it.
     let nowhere =

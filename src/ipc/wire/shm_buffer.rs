@@ -4,22 +4,22 @@ use std::io;
 
 use crate::ipc::codec::Spill;
 use crate::ipc::region::Region;
-use crate::ipc::wire::{Packet, WireHandle};
+use crate::ipc::wire::{Envelope, WireHandle};
 
 /// As long as what is known of the value, and twice that when it grows.
 #[derive(Debug, Default)]
-pub(crate) struct OwnMemory {
+pub(crate) struct ShmBuffer {
     region: Option<Region>,
     length: usize,
     failed: Option<io::Error>,
 }
 
-impl OwnMemory {
+impl ShmBuffer {
     /// The value, which takes this memory along.
-    pub(crate) fn into_packet(self, handles: Vec<WireHandle>) -> io::Result<Packet> {
+    pub(crate) fn into_envelope(self, handles: Vec<WireHandle>) -> io::Result<Envelope> {
         match (self.failed, self.region) {
             (Some(error), _) => Err(error),
-            (None, Some(region)) => Ok(Packet::of_region(region, self.length, handles)),
+            (None, Some(region)) => Ok(Envelope::of_region(region, self.length, handles)),
             (None, None) => Err(io::Error::other("nothing was written")),
         }
     }
@@ -33,7 +33,7 @@ impl OwnMemory {
     }
 }
 
-impl Spill for OwnMemory {
+impl Spill for ShmBuffer {
     fn reserve(&mut self, total: usize) {
         if self.failed.is_none()
             && self

@@ -26,20 +26,20 @@ use ipc_channel::ipc::{self, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::ring::RING_BYTES;
-use crate::ipc::wire::Packet;
+use crate::ipc::wire::Envelope;
 
 /// To the back.
 #[derive(Debug, Serialize, Deserialize)]
 enum Down {
     /// A value too large for the ring, or with handles: the next entry that says so means it.
-    Parcel(Packet),
+    Parcel(Envelope),
     Bell,
 }
 
 /// To the front.
 #[derive(Debug, Serialize, Deserialize)]
 enum Up {
-    Parcel(Packet),
+    Parcel(Envelope),
     Bell,
     /// From the front's own process.
     Poke,

@@ -13,10 +13,10 @@ use super::{
     QUIT, REGION_BYTES, UP_RING, Up, tag,
 };
 use crate::ipc::doorbell::claim;
-use crate::ipc::parking::{Line, Side};
+use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, Consumer, Corrupt, Producer};
-use crate::ipc::wire::{self, Packet};
+use crate::ipc::wire::{self, Envelope};
 use crate::process::Mishap;
 use crate::sys::lock;
 
@@ -26,10 +26,10 @@ pub(crate) struct Front {
     region: Arc<Region>,
     tasks: Mutex<Producer>,
     outcomes: Mutex<Consumer>,
-    line: Line<Up>,
+    line: SharedReceiver<Up>,
     to_back: Mutex<IpcSender<Down>>,
     to_self: Mutex<IpcSender<Up>>,
-    parcels: Mutex<VecDeque<Packet>>,
+    parcels: Mutex<VecDeque<Envelope>>,
     /// What [`FRONT_SLEEPS`] becomes while the front waits.
     manner: AtomicU64,
     poked: AtomicBool,
@@ -42,14 +42,14 @@ pub(crate) struct Front {
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
     bytes: Vec<u8>,
-    parcels: VecDeque<Packet>,
+    parcels: VecDeque<Envelope>,
 }
 
 /// What came of one task.
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
     Output(&'a [u8]),
-    Parcel(Packet),
+    Parcel(Envelope),
     Mishap(Mishap),
     /// None yet, but it was begun: told only of tasks that came as parcels.
     Begun,
@@ -72,7 +72,7 @@ impl Front {
             tasks: Mutex::new(Producer::new(region.clone(), 0)),
             outcomes: Mutex::new(Consumer::new(region.clone(), UP_RING)),
             region,
-            line: Line::new(line),
+            line: SharedReceiver::new(line),
             to_back: Mutex::new(to_back),
             to_self: Mutex::new(to_self),
             parcels: Mutex::new(VecDeque::new()),
@@ -100,7 +100,7 @@ impl Front {
     }
 
     /// Gives a task as a parcel. Only to a back that has nothing to do: then nothing of it is ever recalled.
-    pub(crate) fn push_parcel(&self, kind: u32, packet: Packet) -> io::Result<()> {
+    pub(crate) fn push_parcel(&self, kind: u32, packet: Envelope) -> io::Result<()> {
         let tag = task_tag(kind) | PARCEL_BIT;
         let packet = packet.with_inline_limit(PARCEL_INLINE)?;
         // The parcel first: who sees its entry finds it in the channel.
@@ -199,7 +199,7 @@ impl Front {
 
     /// The next parcel. It was sent before its entry was written, so this does not wait; for a back that lies, it
     /// does until that ends.
-    fn next_parcel(&self) -> Option<Packet> {
+    fn next_parcel(&self) -> Option<Envelope> {
         let next = || lock(&self.parcels).pop_front();
         let found = self.line.wait(self, None, || {
             next()
@@ -232,7 +232,7 @@ impl Front {
     }
 }
 
-impl Side<Up> for Front {
+impl SleepFlag<Up> for Front {
     fn arm(&self) {
         let manner = self.manner.load(Ordering::Relaxed);
         self.region

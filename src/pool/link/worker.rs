@@ -12,11 +12,11 @@ use super::{
     ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX,
     PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING, Up, tag,
 };
-use crate::ipc::parking::{Line, Side};
+use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
-use crate::ipc::small_bytes::Bytes;
-use crate::ipc::wire::{self, Along, Encoded, Packet, WireHandle};
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::{self, Encoded, Envelope, SideData, WireHandle};
 use crate::process::Mishap;
 use crate::sys::lock;
 
@@ -37,9 +37,9 @@ struct Parts {
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) kind: u32,
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: SmallBytes,
     /// Instead of the bytes.
-    pub(crate) parcel: Option<Packet>,
+    pub(crate) parcel: Option<Envelope>,
 }
 
 /// A back in its process.
@@ -48,7 +48,7 @@ pub(crate) struct Bench {
     tasks: Consumer,
     outcomes: Producer,
     parcels: u64,
-    /// Bytes answered since the front was last looked at while it napped.
+    /// SmallBytes answered since the front was last looked at while it napped.
     unsaid: usize,
     shared: Shared,
 }
@@ -56,9 +56,9 @@ pub(crate) struct Bench {
 #[derive(Debug)]
 struct Shared {
     region: Arc<Region>,
-    line: Line<Down>,
+    line: SharedReceiver<Down>,
     to_front: IpcSender<Up>,
-    parcels: Mutex<VecDeque<Packet>>,
+    parcels: Mutex<VecDeque<Envelope>>,
 }
 
 /// A napping front is rung after so many bytes of outcomes.
@@ -94,7 +94,7 @@ impl Back {
             unsaid: 0,
             shared: Shared {
                 region,
-                line: Line::new(parts.line),
+                line: SharedReceiver::new(parts.line),
                 to_front: parts.to_front,
                 parcels: Mutex::new(VecDeque::new()),
             },
@@ -102,7 +102,7 @@ impl Back {
     }
 }
 
-impl Side<Down> for Shared {
+impl SleepFlag<Down> for Shared {
     fn arm(&self) {
         self.region.atomic(BACK_SLEEPS).store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -167,7 +167,7 @@ impl Bench {
     }
 
     /// The task that was begun last returned this.
-    pub(crate) fn answer(&mut self, output: &[u8], mut along: Along) {
+    pub(crate) fn answer(&mut self, output: &[u8], mut along: SideData) {
         if along.is_empty() && output.len() <= ring::ENTRY_MAX {
             return self.push(tag::OUTPUT, output);
         }
@@ -175,7 +175,7 @@ impl Bench {
             bytes: output.to_vec(),
             handles: along.take_handles(),
         };
-        let sent = Packet::new(encoded).and_then(|packet| self.send_parcel(packet));
+        let sent = Envelope::new(encoded).and_then(|packet| self.send_parcel(packet));
         match sent {
             Ok(()) => self.push(tag::PARCEL, &[]),
             Err(error) => self.mishap(&Mishap::BadOutput(format!("it could not be sent: {error}"))),
@@ -196,7 +196,7 @@ impl Bench {
         self.push(tag::MISHAP, &bytes);
     }
 
-    fn send_parcel(&mut self, packet: Packet) -> io::Result<()> {
+    fn send_parcel(&mut self, packet: Envelope) -> io::Result<()> {
         let packet = packet.with_inline_limit(PARCEL_INLINE)?;
         let (shared, parcels) = (&self.shared, self.parcels);
         let room = || {
@@ -232,7 +232,7 @@ impl Bench {
 }
 
 /// Takes the next task, if it is there with all that belongs to it.
-fn begin(tasks: &mut Consumer, shared: &Shared) -> Result<Option<(u32, Bytes)>, Corrupt> {
+fn begin(tasks: &mut Consumer, shared: &Shared) -> Result<Option<(u32, SmallBytes)>, Corrupt> {
     while let Some(front) = tasks.front()? {
         if front.tag & PARCEL_BIT != 0 && lock(&shared.parcels).is_empty() {
             return Ok(None);

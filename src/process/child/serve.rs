@@ -9,7 +9,7 @@ use std::thread::ThreadId;
 
 use crate::error::PanicReport;
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Packet};
+use crate::ipc::wire::{self, Envelope};
 use crate::process::child::entry::Entry;
 use crate::process::child::lifeline;
 use crate::process::current::{self, Identity};
@@ -29,7 +29,7 @@ const EXIT_START: i32 = 70;
 /// How `run` ended.
 #[derive(Debug)]
 pub(crate) enum Finished {
-    Returned(Packet),
+    Returned(Envelope),
     Unsendable(String),
     Panicked(String),
 }
@@ -43,7 +43,7 @@ pub(crate) fn run<W: ProcessWorker>(
     started();
     Ok(match catch_unwind(AssertUnwindSafe(|| worker.run())) {
         Err(panic) => Finished::Panicked(wire::panic_text(&*panic)),
-        Ok(output) => match wire::encode(&output).map(Packet::new) {
+        Ok(output) => match wire::encode(&output).map(Envelope::new) {
             Ok(Ok(packet)) => {
                 hub::announce();
                 Finished::Returned(packet)

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::error::{ExitReason, KillCause, PanicReport};
-use crate::ipc::wire::Packet;
+use crate::ipc::wire::Envelope;
 use crate::process::child::serve::EXIT_PANIC;
 use crate::process::handshake::{self, Answer};
 use crate::sys::Status;
@@ -13,7 +13,7 @@ use crate::sys::Status;
 #[derive(Debug)]
 pub(in crate::process) enum Output {
     None,
-    Here(Packet),
+    Here(Envelope),
     Lost(String),
     Taken,
 }

@@ -25,8 +25,8 @@ impl Attached {
     /// Awaits what `ready` gives; it is called when this process was rung.
     async fn until<R>(&self, mut ready: impl FnMut() -> Option<R>) -> Result<R, RemoteEnd> {
         let session = self.session();
-        let sit = || session.sit();
-        let look = |seat: reactor::Seat<'_>| {
+        let sit = || session.register();
+        let look = |seat: reactor::Interest<'_>| {
             let outcome = session.poll(seat, &mut ready);
             if outcome.is_pending() && seat.is_some() {
                 // The owner may not know that this waits, or that all it sent was taken.

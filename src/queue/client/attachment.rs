@@ -10,11 +10,11 @@ use ipc_channel::ipc::IpcSender;
 
 use crate::error::HandleError;
 use crate::failpoints;
-use crate::ipc::hub::{HubId, REGION_BYTES, Session, TakesParcels, Up};
+use crate::ipc::hub::{HubId, REGION_BYTES, Session, TakesParcels, ToHub};
 use crate::ipc::parking::WaitEnd;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
-use crate::ipc::wire::{self, Failure, Packet};
+use crate::ipc::wire::{self, Envelope, Failure};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::queue::owner::state::{Item, Over, Payload};
@@ -102,7 +102,7 @@ pub(in crate::queue) struct Outbox {
 #[derive(Debug)]
 pub(in crate::queue) struct Inbox {
     entries: Consumer,
-    parcels: BTreeMap<u64, Packet>,
+    parcels: BTreeMap<u64, Envelope>,
 }
 
 static ATTACHED: Mutex<Option<HashMap<(HubId, u64), Weak<Attached>>>> = Mutex::new(None);
@@ -138,7 +138,7 @@ impl Attached {
         hub: HubId,
         resource: u64,
         fingerprint: u64,
-        ticket: &IpcSender<Up>,
+        ticket: &IpcSender<ToHub>,
     ) -> Result<Arc<Attached>, RemoteEnd> {
         let mut all = lock(&ATTACHED);
         let all = all.get_or_insert_default();
@@ -227,7 +227,7 @@ impl Attached {
     }
 
     /// Another handle's ticket, for a process that this one sends it to.
-    pub(crate) fn ticket(&self) -> std::io::Result<IpcSender<Up>> {
+    pub(crate) fn ticket(&self) -> std::io::Result<IpcSender<ToHub>> {
         self.session.ticket(self.number)
     }
 
@@ -604,7 +604,7 @@ impl Attached {
 }
 
 impl TakesParcels for Attached {
-    fn parcel(&self, id: u64, packet: Packet) {
+    fn parcel(&self, id: u64, packet: Envelope) {
         lock(&self.inbox).parcels.insert(id, packet);
     }
 }

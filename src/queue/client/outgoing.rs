@@ -1,6 +1,6 @@
 //! What a client writes into its outbox.
 
-use crate::ipc::wire::Packet;
+use crate::ipc::wire::Envelope;
 use crate::queue::layout::Tag;
 
 /// An entry to be written.
@@ -9,7 +9,7 @@ pub(crate) struct Outgoing<'a> {
     pub(in crate::queue) tag: Tag,
     pub(in crate::queue) bytes: &'a [u8],
     /// What goes ahead of it; taken once it is sent.
-    pub(in crate::queue) parcel: Option<Packet>,
+    pub(in crate::queue) parcel: Option<Envelope>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -21,7 +21,7 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    pub(in crate::queue) fn parcel(tag: Tag, bytes: &'a [u8], packet: Packet) -> Outgoing<'a> {
+    pub(in crate::queue) fn parcel(tag: Tag, bytes: &'a [u8], packet: Envelope) -> Outgoing<'a> {
         Outgoing {
             tag,
             bytes,
@@ -30,7 +30,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// An item: bytes that fit a ring entry, or a parcel.
-    pub(crate) fn item(bytes: &'a [u8], packet: Option<Packet>) -> Outgoing<'a> {
+    pub(crate) fn item(bytes: &'a [u8], packet: Option<Envelope>) -> Outgoing<'a> {
         match packet {
             None => Outgoing::entry(Tag::Put, bytes),
             Some(packet) => Outgoing::parcel(Tag::Parcel, &[], packet),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 
-use crate::ipc::reactor::{self, Seat};
+use crate::ipc::reactor::{self, Interest};
 use crate::queue::async_ops::unwatched;
 use crate::queue::client::attachment::{RemoteEnd, Taken};
 use crate::queue::owner::state::{Core, Item, Local, Over, Payload};
@@ -33,7 +33,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Leaves a waker after a look in vain.
-fn leave(seat: Seat<'_>) {
+fn leave(seat: Interest<'_>) {
     if let Some((waiter, waker)) = seat {
         waiter.set(waker);
     }
@@ -45,7 +45,7 @@ impl Core {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 let _counted = Counted::new(self, |local| &mut local.futures);
-                let sit = || self.lock().local.tasks.items.sit();
+                let sit = || self.lock().local.tasks.items.register();
                 reactor::until(sit, |seat| self.poll_get(seat))
                     .await
                     .map_err(unwatched)?
@@ -54,7 +54,7 @@ impl Core {
         outcome.map(Taken::from).map_err(RemoteEnd::Over)
     }
 
-    fn poll_get(&self, seat: Seat<'_>) -> Poll<Result<(Item, u64), Over>> {
+    fn poll_get(&self, seat: Interest<'_>) -> Poll<Result<(Item, u64), Over>> {
         let mut state = self.lock();
         state.local.has_got = true;
         state.local.getters += 1;
@@ -75,7 +75,7 @@ impl Core {
         let mut outcome = self.poll_put(&mut payload, None);
         if outcome.is_pending() {
             let _counted = Counted::new(self, |local| &mut local.putters);
-            let sit = || self.lock().local.tasks.room.sit();
+            let sit = || self.lock().local.tasks.room.register();
             outcome = reactor::until(sit, |seat| self.poll_put(&mut payload, seat))
                 .await
                 .map(Poll::Ready)
@@ -87,7 +87,11 @@ impl Core {
         }
     }
 
-    fn poll_put(&self, payload: &mut Option<Payload>, seat: Seat<'_>) -> Poll<Result<(), Over>> {
+    fn poll_put(
+        &self,
+        payload: &mut Option<Payload>,
+        seat: Interest<'_>,
+    ) -> Poll<Result<(), Over>> {
         let mut state = self.lock();
         let mut outcome = self.look_for_room(&mut state);
         if outcome.is_none() && seat.is_some() {
@@ -113,12 +117,12 @@ impl Core {
 
     pub(crate) async fn join_async(self: &Arc<Core>) -> Result<(), RemoteEnd> {
         let _counted = Counted::new(self, |local| &mut local.joiners);
-        let sit = || self.lock().local.tasks.done.sit();
+        let sit = || self.lock().local.tasks.done.register();
         let joined = reactor::until(sit, |seat| self.poll_end(seat)).await;
         joined.map_err(unwatched)?.map_err(RemoteEnd::Over)
     }
 
-    fn poll_end(&self, seat: Seat<'_>) -> Poll<Result<(), Over>> {
+    fn poll_end(&self, seat: Interest<'_>) -> Poll<Result<(), Over>> {
         let mut state = self.lock();
         let outcome: Option<Result<(), Over>> = self.look_for_end(&mut state);
         if outcome.is_none() {

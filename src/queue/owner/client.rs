@@ -9,7 +9,7 @@ use crate::failpoints;
 use crate::ipc::hub::Peer;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
-use crate::ipc::wire::Packet;
+use crate::ipc::wire::Envelope;
 use crate::queue::layout::{self, Flag, Tag, Word};
 use crate::queue::owner::run_queue::{self, Items};
 use crate::queue::owner::state::{Item, Payload};
@@ -35,7 +35,7 @@ pub(in crate::queue) struct Remote {
     /// Taken and not done, by where in the inbox it stood: that is the lease's number.
     pub(in crate::queue) leases: BTreeMap<u64, Item>,
     /// Parcels that arrived ahead of their ring entries.
-    pub(in crate::queue) parcels: VecDeque<Packet>,
+    pub(in crate::queue) parcels: VecDeque<Envelope>,
     /// Room granted and not used yet.
     pub(in crate::queue) credits: usize,
     /// How many items to send ahead, and when that was last measured.
@@ -72,7 +72,7 @@ impl Outstanding {
         }
         let item = self.items.pop_front()?;
         let position = self.start;
-        self.start = ring::behind(position, run_queue::entry_size(&item));
+        self.start = ring::advance(position, run_queue::entry_size(&item));
         Some((position, item))
     }
 
@@ -86,7 +86,7 @@ impl Outstanding {
     }
 
     fn position(&self, index: usize) -> Option<u64> {
-        (index < self.items.len()).then(|| ring::behind(self.start, self.items.offset(index)))
+        (index < self.items.len()).then(|| ring::advance(self.start, self.items.offset(index)))
     }
 
     pub(in crate::queue) fn len(&self) -> usize {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::ipc::ring::{self, Corrupt};
-use crate::ipc::small_bytes::Bytes;
+use crate::ipc::small_bytes::SmallBytes;
 use crate::queue::layout::Tag;
 use crate::queue::owner::state::{Item, Payload};
 
@@ -63,7 +63,7 @@ impl Run {
     fn pop(&mut self) -> Item {
         let payload = ring::payload_at(self.entries());
         let size = ring::entry_size(payload.len()) as usize;
-        let payload = Payload::Bytes(Bytes::new(payload));
+        let payload = Payload::Bytes(SmallBytes::new(payload));
         self.start += size;
         self.count -= 1;
         Item {
@@ -255,7 +255,7 @@ mod tests {
     fn item(number: u32, attempts: u32) -> Item {
         // Of every length, so that entries are one word and many.
         let bytes = number.to_le_bytes().repeat(number as usize % 23 + 1);
-        let payload = Payload::Bytes(Bytes::new(&bytes));
+        let payload = Payload::Bytes(SmallBytes::new(&bytes));
         Item { payload, attempts }
     }
 

@@ -9,8 +9,8 @@ use crate::failpoints;
 use crate::ipc::hub::{Attachment, Peer, REGION_BYTES, Resource, Serviced};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Corrupt};
-use crate::ipc::small_bytes::Bytes;
-use crate::ipc::wire::Packet;
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::Envelope;
 use crate::queue::layout::{self, Tag, Word};
 use crate::queue::owner::client::{Outstanding, Remote};
 use crate::queue::owner::state::{Core, Item, Payload, State};
@@ -109,7 +109,7 @@ impl Core {
         state: &mut State,
         remote: &mut Remote,
         tag: Tag,
-        payload: Bytes,
+        payload: SmallBytes,
     ) -> Result<(), Corrupt> {
         match tag {
             Tag::Put => self.store(state, remote, Payload::Bytes(payload)),
@@ -291,7 +291,7 @@ impl Attachment for Client {
         })
     }
 
-    fn parcel(&mut self, packet: Packet) {
+    fn parcel(&mut self, packet: Envelope) {
         if let Some(remote) = self.core.lock().remotes.get_mut(&self.key) {
             remote.parcels.push_back(packet);
         }

@@ -17,8 +17,8 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 
 use crate::error::DecodeError;
-use crate::ipc::small_bytes::Bytes;
-use crate::ipc::wire::{self, Packet};
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::{self, Envelope};
 use crate::queue::builder::Limits;
 use crate::queue::dead_letter::{DeadCause, DeadLetters};
 use crate::queue::layout::Word;
@@ -36,8 +36,8 @@ pub(crate) struct Item {
 
 #[derive(Debug)]
 pub(crate) enum Payload {
-    Bytes(Bytes),
-    Parcel(Box<Packet>),
+    Bytes(SmallBytes),
+    Parcel(Box<Envelope>),
 }
 
 impl Payload {

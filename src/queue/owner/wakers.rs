@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
-use crate::ipc::reactor::{Held, Seat, Target, Waiter, Waiters};
+use crate::ipc::reactor::{EventSource, Held, Interest, WakerSet, WakerSlot};
 use crate::ipc::region::Region;
 use crate::queue::client::attachment::Attached;
 use crate::queue::layout::{self, Word};
@@ -31,13 +31,13 @@ pub(in crate::queue) struct Tasks {
 /// Those who wait for one thing, and whether they are to be woken once the state is unlocked.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Bell {
-    waiters: Arc<Waiters>,
+    waiters: Arc<WakerSet>,
     rung: bool,
 }
 
 impl Bell {
-    pub(in crate::queue) fn sit(&self) -> io::Result<Waiter> {
-        self.waiters.sit()
+    pub(in crate::queue) fn register(&self) -> io::Result<WakerSlot> {
+        self.waiters.register()
     }
 
     pub(in crate::queue) fn is_awaited(&self) -> bool {
@@ -48,7 +48,7 @@ impl Bell {
         self.rung = self.is_awaited();
     }
 
-    fn take(&mut self) -> Option<Arc<Waiters>> {
+    fn take(&mut self) -> Option<Arc<WakerSet>> {
         std::mem::take(&mut self.rung).then(|| self.waiters.clone())
     }
 }
@@ -78,7 +78,7 @@ impl Tasks {
                 .is_some_and(|until| until > Instant::now())
     }
 
-    fn take(&mut self) -> [Option<Arc<Waiters>>; 3] {
+    fn take(&mut self) -> [Option<Arc<WakerSet>>; 3] {
         [self.items.take(), self.room.take(), self.done.take()]
     }
 
@@ -161,14 +161,14 @@ impl Core {
     }
 }
 
-impl Target for Core {
-    fn sit(&self) -> io::Result<Waiter> {
+impl EventSource for Core {
+    fn register(&self) -> io::Result<WakerSlot> {
         let mut state = self.lock();
         state.local.has_got = true;
-        state.local.tasks.items.sit()
+        state.local.tasks.items.register()
     }
 
-    fn is_ready(&self, seat: Seat<'_>) -> bool {
+    fn is_ready(&self, seat: Interest<'_>) -> bool {
         let mut state = self.lock();
         self.drain_all(&mut state);
         self.settle(&mut state);
@@ -200,12 +200,12 @@ impl Drop for Wants {
 
 impl Held for Wants {}
 
-impl Target for Attached {
-    fn sit(&self) -> io::Result<Waiter> {
-        Ok(self.session().sit()?.with(self.wants()))
+impl EventSource for Attached {
+    fn register(&self) -> io::Result<WakerSlot> {
+        Ok(self.session().register()?.with(self.wants()))
     }
 
-    fn is_ready(&self, seat: Seat<'_>) -> bool {
+    fn is_ready(&self, seat: Interest<'_>) -> bool {
         let ready = self
             .session()
             .poll(seat, || self.has_next().then_some(()))

@@ -16,7 +16,7 @@ pub(crate) const INLINE_MAX: usize = 32 << 10;
 
 /// A value as it travels in one message.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Packet {
+pub(crate) struct Envelope {
     body: Body,
     handles: Vec<WireHandle>,
     /// Its handles went elsewhere; only its bytes are left.
@@ -40,14 +40,14 @@ impl Body {
     }
 }
 
-impl Packet {
-    pub(crate) fn new(encoded: Encoded) -> io::Result<Packet> {
+impl Envelope {
+    pub(crate) fn new(encoded: Encoded) -> io::Result<Envelope> {
         let body = if encoded.bytes.len() <= INLINE_MAX {
             Body::Inline(encoded.bytes)
         } else {
             Body::memory(&encoded.bytes)?
         };
-        Ok(Packet {
+        Ok(Envelope {
             body,
             handles: encoded.handles,
             spent: false,
@@ -55,7 +55,7 @@ impl Packet {
     }
 
     /// The same with a body that is inline only up to `limit` bytes, so that many fit a socket's buffer.
-    pub(crate) fn with_inline_limit(mut self, limit: usize) -> io::Result<Packet> {
+    pub(crate) fn with_inline_limit(mut self, limit: usize) -> io::Result<Envelope> {
         if let Body::Inline(bytes) = &self.body {
             if bytes.len() > limit {
                 self.body = Body::memory(bytes)?;
@@ -65,7 +65,7 @@ impl Packet {
     }
 
     /// A second one, unless it holds something that exists once, or memory or descriptors are short.
-    pub(crate) fn try_clone(&self) -> Option<Packet> {
+    pub(crate) fn try_clone(&self) -> Option<Envelope> {
         self.with_handles(
             self.handles
                 .iter()
@@ -75,7 +75,7 @@ impl Packet {
     }
 
     /// A second one for another process that may not take it, see [`WireHandle::again`].
-    pub(crate) fn again(&self) -> Option<Packet> {
+    pub(crate) fn again(&self) -> Option<Envelope> {
         self.with_handles(
             self.handles
                 .iter()
@@ -84,13 +84,13 @@ impl Packet {
         )
     }
 
-    fn with_handles(&self, handles: Vec<WireHandle>) -> Option<Packet> {
+    fn with_handles(&self, handles: Vec<WireHandle>) -> Option<Envelope> {
         let body = match &self.body {
             Body::Inline(bytes) => Body::Inline(bytes.clone()),
             Body::Memory(memory, length) => Body::Memory(memory.try_clone().ok()?, *length),
         };
         let spent = false;
-        Some(Packet {
+        Some(Envelope {
             body,
             handles,
             spent,
@@ -114,16 +114,16 @@ impl Packet {
     }
 
     /// Its bytes, if there are at most `limit`, and nothing else is in it.
-    pub(crate) fn into_plain(self, limit: usize) -> Result<Vec<u8>, Packet> {
+    pub(crate) fn into_plain(self, limit: usize) -> Result<Vec<u8>, Envelope> {
         match self.body {
             Body::Inline(bytes) if bytes.len() <= limit && self.handles.is_empty() => Ok(bytes),
-            body => Err(Packet { body, ..self }),
+            body => Err(Envelope { body, ..self }),
         }
     }
 
     /// A value that was encoded there, in so many bytes.
-    pub(crate) fn of_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Packet {
-        Packet {
+    pub(crate) fn of_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Envelope {
+        Envelope {
             body: Body::Memory(region, length as u64),
             handles,
             spent: false,
@@ -179,14 +179,14 @@ fn reader<T>(memory: &Region, length: u64) -> Result<Reader<'_>, DecodeError> {
     }
 }
 
-/// A [`Packet`] that is decoded while its message is: there, and only there, raw handles of ipc-channel
+/// A [`Envelope`] that is decoded while its message is: there, and only there, raw handles of ipc-channel
 /// inside the value find their descriptors.
 pub(crate) struct Carried<T>(pub(crate) Result<T, DecodeError>);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The user's code: its panics are no secret.
-        Packet::deserialize(deserializer)
+        Envelope::deserialize(deserializer)
             .map(|packet| Carried(with_quiet(false, || packet.decode())))
     }
 }
@@ -197,7 +197,7 @@ impl<T> std::fmt::Debug for Carried<T> {
     }
 }
 
-/// ipc-channel asks it of what is received; what is sent is a [`Packet`].
+/// ipc-channel asks it of what is received; what is sent is a [`Envelope`].
 impl<T> Serialize for Carried<T> {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("send the packet"))
