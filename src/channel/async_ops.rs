@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
 use serde::Serialize;
 
@@ -94,7 +93,7 @@ impl SenderShared {
     /// that is looked at again when other tasks had their turn.
     async fn ring_async(&self) -> Result<Arc<Outgoing>, SendEnd> {
         loop {
-            match self.ring(&Deadline::at(Some(Instant::now()))) {
+            match self.ring(&Deadline::now()) {
                 Err(SendEnd::Timeout) => reactor::yield_now().await,
                 outcome => return outcome,
             }

@@ -16,8 +16,9 @@ use super::layout::READER_SLEEPS;
 use super::source::{Arrived, Body, IDLE, Source};
 use super::{Inward, Joining, Token};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::ipc::deadline::{Deadline, Elapsed, WaitEnd};
 use crate::ipc::doorbell;
-use crate::ipc::parking::{SharedReceiver, SleepFlag, WaitEnd};
+use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{EventSource, Interest, WakerSlot};
 use crate::ipc::wire::{self, Failure, Retry, WireHandle};
 use crate::sys::lock;
@@ -131,7 +132,7 @@ impl Sources {
 
 impl ReceiverShared {
     /// The next message.
-    fn wait(&self, deadline: Option<Instant>) -> Result<Arrived, WaitEnd> {
+    fn wait(&self, deadline: Option<Instant>) -> Result<Arrived, WaitEnd<Elapsed, Failure>> {
         loop {
             let chores = self
                 .chores
@@ -140,9 +141,11 @@ impl ReceiverShared {
                 .flatten();
             self.chores.store(chores.is_some(), Ordering::Relaxed);
             let until = deadline.into_iter().chain(chores).min();
-            let arrived = self.line.wait(self, until, || lock(&self.sources).next());
+            let arrived = self
+                .line
+                .wait(self, &Deadline::from(until), || lock(&self.sources).next());
             match arrived {
-                Err(WaitEnd::Timeout) if until != deadline => {}
+                Err(WaitEnd::Timeout(_)) if until != deadline => {}
                 _ => {
                     if arrived
                         .as_ref()
@@ -309,9 +312,9 @@ impl<T> Receiver<T> {
     /// The next message, not decoded.
     pub(crate) fn take(&self, deadline: Option<Instant>) -> Result<Arrived, RecvTimeoutError> {
         self.shared()?.wait(deadline).map_err(|end| match end {
-            WaitEnd::Timeout => RecvTimeoutError::Timeout,
-            WaitEnd::Gone => RecvError::Disconnected.into(),
-            WaitEnd::Starved => RecvError::Io(Failure::Starved.into_io()).into(),
+            WaitEnd::Timeout(Elapsed) => RecvTimeoutError::Timeout,
+            WaitEnd::Failed(Failure::Gone) => RecvError::Disconnected.into(),
+            WaitEnd::Failed(failure) => RecvError::Io(failure.into_io()).into(),
         })
     }
 
@@ -360,11 +363,10 @@ impl<T> Receiver<T> {
     /// [`RecvError::Moved`] if the end was moved away.
     pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
         let shared = self.shared()?;
-        let deadline = Instant::now().checked_add(timeout);
-        let there = shared.line.wait(&*shared, deadline, || {
+        let there = shared.line.wait(&*shared, &Deadline::after(timeout), || {
             lock(&shared.sources).has_next().then_some(())
         });
-        Ok(there != Err(WaitEnd::Timeout))
+        Ok(!matches!(there, Err(WaitEnd::Timeout(_))))
     }
 }
 

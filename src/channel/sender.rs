@@ -6,7 +6,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipc_channel::ipc::{self, IpcSender};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -19,10 +19,10 @@ use super::layout::{
 use super::spill::{Finished, Message};
 use super::{Bell, Inward, Joining, PARCEL_INLINE, PARCELS_MAX, Token};
 use crate::error::{EncodeError, SendError, SendTimeoutError};
-use crate::ipc::deadline::Deadline;
+use crate::ipc::deadline::{Deadline, Elapsed, WaitEnd};
 use crate::ipc::doorbell::{self, claim};
 use crate::ipc::hub;
-use crate::ipc::parking::{SharedReceiver, SleepFlag, WaitEnd};
+use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring;
 use crate::ipc::wire::{self, Encoded, Envelope, Failure, WireHandle};
@@ -106,12 +106,8 @@ impl Outgoing {
         // A receiver that is busy frees one block after the other. To be woken for each would cost both sides more
         // than the copy: a moment later there is room for several. A bell is asked for only after that.
         let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
-        let deadline = limit.deadline();
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        std::thread::sleep(left.map_or(nap, |left| nap.min(left)));
-        Ok(self
-            .back
-            .wait(self, deadline, || self.heap.allocate(length))?)
+        std::thread::sleep(limit.left().map_or(nap, |left| nap.min(left)));
+        Ok(self.back.wait(self, limit, || self.heap.allocate(length))?)
     }
 
     /// Whether the receiver has left entries for a while: it may be slow, or dead.
@@ -139,9 +135,12 @@ pub(crate) enum SendEnd {
     Io(io::Error),
 }
 
-impl From<WaitEnd> for SendEnd {
-    fn from(end: WaitEnd) -> Self {
-        Failure::from(end).into()
+impl From<WaitEnd<Elapsed, Failure>> for SendEnd {
+    fn from(end: WaitEnd<Elapsed, Failure>) -> Self {
+        match end {
+            WaitEnd::Timeout(Elapsed) => SendEnd::Timeout,
+            WaitEnd::Failed(failure) => failure.into(),
+        }
     }
 }
 
@@ -177,8 +176,7 @@ thread_local! {
 impl From<Failure> for SendEnd {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Disconnected => SendEnd::Disconnected,
-            Failure::Timeout => SendEnd::Timeout,
+            Failure::Gone => SendEnd::Disconnected,
             failure => SendEnd::Io(failure.into_io()),
         }
     }
@@ -198,11 +196,7 @@ impl SenderShared {
             back,
             parcels: parcels_there,
         };
-        wire::send_until(
-            &lock(&self.outward),
-            Inward::Join(joining),
-            limit.deadline(),
-        )?;
+        wire::send_within(&lock(&self.outward), Inward::Join(joining), limit)?;
         let outgoing = Arc::new(Outgoing {
             heap: Arc::new(Heap::new(region.clone())),
             back: SharedReceiver::new(bells),
@@ -288,7 +282,7 @@ impl SenderShared {
             return sent;
         }
         ring.back
-            .wait(ring, limit.deadline(), || self.attempt(ring, &mut entry))?
+            .wait(ring, limit, || self.attempt(ring, &mut entry))?
     }
 
     pub(super) fn attempt(

@@ -16,6 +16,7 @@ use super::layout::{
 use super::{Bell, Joining};
 use crate::error::RecvError;
 use crate::ipc::codec::Slice;
+use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::claim;
 use crate::ipc::region::{Reader, Region};
 use crate::ipc::ring;
@@ -188,10 +189,10 @@ impl Source {
     /// Looks whether the process has ended.
     pub(super) fn look_for_end(&mut self) {
         while !self.gone {
-            match self.parcels.recv(Some(Instant::now())) {
+            match self.parcels.recv(&Deadline::now()) {
                 Ok(packet) => self.early.push_back(packet),
-                Err(Failure::Timeout | Failure::Starved) => return,
-                Err(Failure::Disconnected | Failure::Io(_)) => self.gone = true,
+                Err(WaitEnd::Timeout(_) | WaitEnd::Failed(Failure::Starved)) => return,
+                Err(WaitEnd::Failed(Failure::Gone | Failure::Io(_))) => self.gone = true,
             }
         }
     }
@@ -255,9 +256,9 @@ impl Source {
         let packet = match self.early.pop_front() {
             Some(packet) => Ok(packet),
             // It was sent before its entry was written, so it is here.
-            None => self.parcels.recv(Some(Instant::now())),
+            None => self.parcels.recv(&Deadline::now()),
         };
-        if matches!(packet, Err(Failure::Starved)) {
+        if matches!(packet, Err(WaitEnd::Failed(Failure::Starved))) {
             // It is still there, and so is its entry.
             return Some(Body::Lost(Failure::Starved.into_io()));
         }
@@ -269,8 +270,8 @@ impl Source {
         self.link.tell_room();
         match packet {
             Ok(packet) => Some(Body::Parcel(packet)),
-            Err(Failure::Io(error)) => Some(Body::Lost(error)),
-            Err(Failure::Timeout | Failure::Disconnected | Failure::Starved) => self.distrust(),
+            Err(WaitEnd::Failed(Failure::Io(error))) => Some(Body::Lost(error)),
+            Err(_) => self.distrust(),
         }
     }
 

@@ -25,29 +25,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::failpoints;
+use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::reactor::{Interest, WakerSet, WakerSlot};
 use crate::ipc::wire::{CheckedReceiver, Failure};
 use crate::sys::{self, lock};
-
-/// How a wait ended without what it waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitEnd {
-    Timeout,
-    /// The other side is gone.
-    Gone,
-    /// This process has no descriptors left for what the other side says. It stays there, for a later wait.
-    Starved,
-}
-
-impl From<WaitEnd> for Failure {
-    fn from(end: WaitEnd) -> Failure {
-        match end {
-            WaitEnd::Timeout => Failure::Timeout,
-            WaitEnd::Gone => Failure::Disconnected,
-            WaitEnd::Starved => Failure::Starved,
-        }
-    }
-}
 
 /// What a line has to know of its user.
 pub(crate) trait SleepFlag<M> {
@@ -152,19 +133,20 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         side: &impl SleepFlag<M>,
         seat: Interest<'_>,
         mut ready: impl FnMut() -> Option<R>,
-    ) -> Poll<Result<R, WaitEnd>> {
+    ) -> Poll<Result<R, Failure>> {
         if let Some(result) = ready() {
             return Poll::Ready(Ok(result));
         }
         if self.waiters.0.is_rung() {
-            match self.wait(side, Some(Instant::now()), &mut ready) {
-                Err(WaitEnd::Timeout) => {}
-                outcome => return Poll::Ready(outcome),
+            match self.wait(side, &Deadline::now(), &mut ready) {
+                Ok(result) => return Poll::Ready(Ok(result)),
+                Err(WaitEnd::Failed(failure)) => return Poll::Ready(Err(failure)),
+                Err(WaitEnd::Timeout(_)) => {}
             }
         }
         let Some((waiter, waker)) = seat else {
             return if self.is_gone() {
-                Poll::Ready(Err(WaitEnd::Gone))
+                Poll::Ready(Err(Failure::Gone))
             } else {
                 Poll::Pending
             };
@@ -182,36 +164,37 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         drop(lead);
         let outcome = ready()
             .map(Ok)
-            .or_else(|| self.is_gone().then(|| ready().ok_or(WaitEnd::Gone)));
+            .or_else(|| self.is_gone().then(|| ready().ok_or(Failure::Gone)));
         outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Waits until `ready` gives something. It is called often, and must be quick. When the other side is
     /// gone, `ready` is asked once more: what it left behind counts.
-    pub(crate) fn wait<R>(
+    pub(crate) fn wait<R, L: TimeLimit>(
         &self,
         side: &impl SleepFlag<M>,
-        deadline: Option<Instant>,
+        limit: &L,
         mut ready: impl FnMut() -> Option<R>,
-    ) -> Result<R, WaitEnd> {
+    ) -> Waited<R, Failure, L> {
         if let Some(result) = ready() {
             return Ok(result);
         }
-        if let Some(result) = self.spin.run(deadline, &mut ready) {
+        if let Some(result) = self.spin.run(limit.deadline(), &mut ready) {
             return Ok(result);
         }
         let mut lead = lock(&self.lead);
         loop {
             if lead.taken {
-                let over = self.over(deadline);
+                let may_wait = match self.is_gone() {
+                    true => Err(Failure::Gone.into()),
+                    false => limit.check().map_err(WaitEnd::Timeout),
+                };
                 // There is a leader, so a change after this look is told.
                 if let Some(result) = ready() {
                     return Ok(result);
                 }
-                if let Some(end) = over {
-                    return Err(end);
-                }
-                lead = sys::wait(&self.changed, lead, deadline);
+                may_wait?;
+                lead = sys::wait(&self.changed, lead, limit.deadline());
                 continue;
             }
             lead.taken = true;
@@ -219,31 +202,33 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                 lead.unread += side.disarm();
             }
             if lead.unread >= UNREAD_MAX {
-                let now = Some(Instant::now());
+                let now = Deadline::now();
                 while !self.is_gone()
-                    && !matches!(
-                        self.receive(side, now),
-                        Received::Nothing | Received::Starved
-                    )
-                {}
+                    && matches!(self.receive(side, &now), Received::Bell | Received::Other)
+                {
+                }
                 lead.unread = 0;
             }
             side.arm();
             failpoints::point("line.armed");
             let mut outcome = ready()
                 .map(Ok)
-                .or(self.is_gone().then_some(Err(WaitEnd::Gone)));
+                .or_else(|| self.is_gone().then(|| Err(Failure::Gone.into())));
             let mut rung = false;
             if outcome.is_none() {
                 drop(lead);
                 // Also after the deadline: what the other side said before it is heard.
-                let received = self.receive(side, deadline);
+                let received = self.receive(side, limit);
                 failpoints::point("line.woken");
-                rung = received == Received::Bell;
-                if received == Received::Nothing {
-                    outcome = Some(ready().ok_or(WaitEnd::Timeout));
-                } else if received == Received::Starved {
-                    outcome = Some(ready().ok_or(WaitEnd::Starved));
+                match received {
+                    Received::Bell => rung = true,
+                    Received::Other => {}
+                    Received::Nothing(elapsed) => {
+                        outcome = Some(ready().ok_or(WaitEnd::Timeout(elapsed)));
+                    }
+                    Received::Starved => {
+                        outcome = Some(ready().ok_or(Failure::Starved.into()));
+                    }
                 }
                 lead = lock(&self.lead);
             }
@@ -262,22 +247,13 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
     /// Finds out whether the other side is gone, without waiting. For one that only writes: it sees the
     /// end of a reader that sleeps when it rings, but a reader that died awake is silent.
     pub(crate) fn check(&self, side: &impl SleepFlag<M>) -> bool {
-        self.wait(side, Some(Instant::now()), || None::<()>) == Err(WaitEnd::Gone)
-    }
-
-    fn over(&self, deadline: Option<Instant>) -> Option<WaitEnd> {
-        if self.is_gone() {
-            Some(WaitEnd::Gone)
-        } else if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            Some(WaitEnd::Timeout)
-        } else {
-            None
-        }
+        let checked = self.wait(side, &Deadline::now(), || None::<()>);
+        matches!(checked, Err(WaitEnd::Failed(Failure::Gone)))
     }
 
     /// Sleeps for one message.
-    fn receive(&self, side: &impl SleepFlag<M>, deadline: Option<Instant>) -> Received {
-        match lock(&self.messages).recv(deadline) {
+    fn receive<L: TimeLimit>(&self, side: &impl SleepFlag<M>, limit: &L) -> Received<L::Elapsed> {
+        match lock(&self.messages).recv(limit) {
             Ok(message) => {
                 if side.message(message) {
                     Received::Bell
@@ -285,26 +261,26 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                     Received::Other
                 }
             }
-            Err(Failure::Timeout) => Received::Nothing,
-            Err(Failure::Starved) => {
+            Err(WaitEnd::Timeout(elapsed)) => Received::Nothing(elapsed),
+            Err(WaitEnd::Failed(Failure::Starved)) => {
                 // Nothing tells when one is free again: so that who asks again and again does not do only that.
-                let left = deadline.map_or(STARVED, |deadline| {
+                let left = limit.deadline().map_or(STARVED, |deadline| {
                     deadline.saturating_duration_since(Instant::now())
                 });
                 std::thread::sleep(left.min(STARVED));
                 Received::Starved
             }
             // Many may write here; who wrote this is not known, and must not silence the others, nor keep this one beyond its time.
-            Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(WaitEnd::Failed(Failure::Io(error)))
+                if error.kind() == io::ErrorKind::InvalidData =>
+            {
                 log::error!(target: "offspring::line", "another process sent what it must not: {error}");
-                let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
-                if over {
-                    Received::Nothing
-                } else {
-                    Received::Other
+                match limit.check() {
+                    Ok(()) => Received::Other,
+                    Err(elapsed) => Received::Nothing(elapsed),
                 }
             }
-            Err(Failure::Disconnected | Failure::Io(_)) => {
+            Err(WaitEnd::Failed(Failure::Gone | Failure::Io(_))) => {
                 self.set_gone();
                 Received::Other
             }
@@ -413,12 +389,11 @@ impl Spin {
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Received {
+enum Received<E> {
     Bell,
     Other,
     /// Until the deadline.
-    Nothing,
+    Nothing(E),
     /// There is one, and no descriptors are left for it.
     Starved,
 }

@@ -8,13 +8,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
 
 use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PanicReport;
+use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::ipc_fd;
 use crate::ipc::wire::{self, Encoded, Envelope, Failure};
 use crate::process::child::entry::Entry;
@@ -145,7 +145,7 @@ pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
         .next()
         .ok_or_else(|| io::Error::other("no descriptor was free for it"))?;
     let receiver: IpcReceiver<Envelope> = ipc_fd::receiver_around(socket)?.to();
-    wire::recv(receiver, Some(Instant::now())).map_err(Failure::into_io)
+    wire::recv(receiver, &Deadline::now()).map_err(WaitEnd::into_io)
 }
 
 pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Envelope> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ipc_channel::ipc::{IpcSender, OpaqueIpcReceiver};
 use serde::{Deserialize, Serialize};
 
+use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
 use crate::ipc::wire::{self, CheckedReceiver, Encoded, Envelope, Failure};
 
@@ -98,8 +99,8 @@ impl Belongings {
 pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
     let channel: CheckedReceiver<Belongings> = CheckedReceiver::new(channel.to());
     let belongings = channel
-        .recv(None)
-        .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
+        .recv(&Forever)
+        .map_err(|end| end.into_failed().into_io())?;
     for (name, packet) in belongings.0 {
         if let Some(companion) = companions().find(|companion| companion.name == name) {
             (companion.receive)(packet);

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
 
 use crate::error::SpawnError;
+use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
 use crate::ipc::ipc_fd;
 use crate::ipc::wire::{self, Carried, Encoded, Envelope};
@@ -149,8 +150,8 @@ impl Arrived {
             Arrived::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
             Arrived::Channel(channel) => {
                 let channel: IpcReceiver<Carried<W>> = channel.to();
-                let carried = wire::recv(channel, None)
-                    .map_err(|failure| format!("it did not arrive: {failure:?}"))?;
+                let carried = wire::recv(channel, &Forever)
+                    .map_err(|end| format!("it did not arrive: {}", end.into_failed().into_io()))?;
                 carried.0
             }
         };

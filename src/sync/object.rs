@@ -17,10 +17,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{
     CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError,
 };
+use crate::ipc::deadline::{Deadline, Elapsed, WaitEnd};
 use crate::ipc::hub::{
     self, Attachment, HubId, OWNER, OwnerGone, Peer, Resource, Serviced, Session, ToHub,
 };
-use crate::ipc::parking::WaitEnd;
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
 use crate::ipc::wire::{self, Envelope, Failure, WireHandle};
@@ -153,12 +153,12 @@ impl NoSession {
     }
 }
 
-impl From<WaitEnd> for NoSession {
-    fn from(end: WaitEnd) -> NoSession {
-        match Failure::from(end) {
-            Failure::Timeout => NoSession::Timeout,
-            Failure::Disconnected => NoSession::Failed(SyncError::Disconnected),
-            failure => NoSession::Failed(SyncError::Handle(HandleError::Io {
+impl From<WaitEnd<Elapsed, Failure>> for NoSession {
+    fn from(end: WaitEnd<Elapsed, Failure>) -> NoSession {
+        match end {
+            WaitEnd::Timeout(Elapsed) => NoSession::Timeout,
+            WaitEnd::Failed(Failure::Gone) => NoSession::Failed(SyncError::Disconnected),
+            WaitEnd::Failed(failure) => NoSession::Failed(SyncError::Handle(HandleError::Io {
                 act: "reach its owner",
                 message: failure.into_io().to_string(),
             })),
@@ -171,7 +171,7 @@ impl Client {
     fn wait_session(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
         let gone = || NoSession::Failed(SyncError::Disconnected);
         let (session, number) = self.attached.get().ok_or_else(gone)?;
-        let found = session.wait_attached(*number, deadline)?;
+        let found = session.wait_attached(*number, &Deadline::from(deadline))?;
         if found == 0 {
             let refused = HandleError::Refused(
                 "more processes share its objects than it can count".to_owned(),
@@ -293,8 +293,7 @@ impl<K: Kind> Object<K> {
         });
         match object.meet_owner(ticket.to()) {
             Ok(()) => {}
-            Err(Failure::Disconnected) => K::gone(&object.region),
-            Err(Failure::Timeout) => return Err(wire::explain_de("its owner does not answer")),
+            Err(Failure::Gone) => K::gone(&object.region),
             Err(failure) => {
                 return Err(wire::explain_de(&format!(
                     "could not reach its owner: {}",

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 
 use crate::failpoints;
+use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::hub::page::Page;
 use crate::ipc::hub::{HubId, Peer, Session, ToClient, ToHub};
 use crate::ipc::parking;
@@ -377,15 +378,17 @@ impl Service {
             let Some(member) = self.members.get_mut(&id) else {
                 return;
             };
-            match member.inlet.recv(Some(Instant::now())) {
+            match member.inlet.recv(&Deadline::now()) {
                 Ok(message) => {
                     member.starved = false;
                     self.message(id, message);
                 }
-                Err(Failure::Timeout) => return,
-                Err(Failure::Starved) => return self.put_off(id),
-                Err(Failure::Disconnected) => return self.closed(id),
-                Err(Failure::Io(error)) => return self.expel(id, &error.to_string()),
+                Err(WaitEnd::Timeout(_)) => return,
+                Err(WaitEnd::Failed(Failure::Starved)) => return self.put_off(id),
+                Err(WaitEnd::Failed(Failure::Gone)) => return self.closed(id),
+                Err(WaitEnd::Failed(Failure::Io(error))) => {
+                    return self.expel(id, &error.to_string());
+                }
             }
         }
     }

@@ -5,14 +5,14 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
-use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcSender};
 
 use crate::failpoints;
+use crate::ipc::deadline::{TimeLimit, Waited};
 use crate::ipc::hub::page::Page;
 use crate::ipc::hub::{HubId, ToClient, ToHub, service};
-use crate::ipc::parking::{SharedReceiver, SleepFlag, WaitEnd};
+use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{Interest, WakerSlot};
 use crate::ipc::region::Region;
 use crate::ipc::ring::RING_BYTES;
@@ -133,12 +133,12 @@ impl Session {
     }
 
     /// Waits until the hub has made this attachment; gives the session's number.
-    pub(crate) fn wait_attached(
+    pub(crate) fn wait_attached<L: TimeLimit>(
         &self,
         number: u32,
-        deadline: Option<Instant>,
-    ) -> Result<u32, WaitEnd> {
-        self.wait(deadline, || {
+        limit: &L,
+    ) -> Waited<u32, Failure, L> {
+        self.wait(limit, || {
             (self.page.attached() > number.into()).then(|| self.page.number())
         })
     }
@@ -208,7 +208,7 @@ impl Session {
         let (sender, receiver) = ipc::channel()?;
         match self.send(ToHub::Ticket { number, receiver }) {
             // The next process finds out by itself that the hub is gone.
-            Ok(()) | Err(Failure::Disconnected) => Ok(sender),
+            Ok(()) | Err(Failure::Gone) => Ok(sender),
             Err(failure) => Err(failure.into_io()),
         }
     }
@@ -246,12 +246,12 @@ impl Session {
     }
 
     /// Waits until `ready` gives something; see [`SharedReceiver::wait`].
-    pub(crate) fn wait<R>(
+    pub(crate) fn wait<R, L: TimeLimit>(
         &self,
-        deadline: Option<Instant>,
+        limit: &L,
         ready: impl FnMut() -> Option<R>,
-    ) -> Result<R, WaitEnd> {
-        self.down.wait(self, deadline, ready)
+    ) -> Waited<R, Failure, L> {
+        self.down.wait(self, limit, ready)
     }
 }
 
@@ -266,7 +266,7 @@ impl Session {
         &self,
         seat: Interest<'_>,
         ready: impl FnMut() -> Option<R>,
-    ) -> Poll<Result<R, WaitEnd>> {
+    ) -> Poll<Result<R, Failure>> {
         self.down.poll(self, seat, ready)
     }
 }

@@ -7,13 +7,13 @@
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::time::Instant;
 
 use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, no_panic, receiver_again};
+use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::ipc::ipc_fd;
 use crate::sys::{self, Descriptors, Next};
 
@@ -64,23 +64,40 @@ impl<M> CheckedReceiver<M> {
 }
 
 impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
-    /// Receives one message, until `deadline` if there is one.
+    /// Receives one message; waits for it until `limit`.
     ///
-    /// One whose descriptors this process has no room for stays: [`Failure::Starved`]. What is no message is taken away,
-    /// and an error of the kind `InvalidData`; the next one may be one.
-    pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<M, Failure> {
-        let socket = self.socket.ok_or(Failure::Disconnected)?;
-        match sys::next_packet(socket, deadline)? {
-            Next::Nothing => Err(Failure::Timeout),
-            Next::End => Err(Failure::Disconnected),
-            Next::Envelope(length, words, Descriptors::Fit) if is_message(length, words) => {
-                self.take()
+    /// A message whose descriptors this process has no room for stays in the channel: [`Failure::Starved`]. A packet that
+    /// is no message is discarded, and returned as an error of the kind `InvalidData`; later messages can still be received.
+    pub(crate) fn recv<L: TimeLimit>(&self, limit: &L) -> Waited<M, Failure, L> {
+        let socket = self.socket.ok_or(Failure::Gone)?;
+        loop {
+            match sys::next_packet(socket, limit.deadline()).map_err(Failure::from)? {
+                Next::Nothing => {
+                    if let Err(elapsed) = limit.check() {
+                        return Err(WaitEnd::Timeout(elapsed));
+                    }
+                }
+                Next::End => return Err(Failure::Gone.into()),
+                Next::Packet(length, words, descriptors) => {
+                    return Ok(self.receive(socket, length, words, descriptors)?);
+                }
             }
-            // ipc-channel would take the message, lose what does not fit, and call it one that does not decode.
-            Next::Envelope(length, words, Descriptors::Starved) if is_message(length, words) => {
-                Err(Failure::Starved)
-            }
-            Next::Envelope(..) => {
+        }
+    }
+
+    /// Receives the packet that is next in the socket, if it is a message.
+    fn receive(
+        &self,
+        socket: RawFd,
+        length: usize,
+        words: [usize; 2],
+        descriptors: Descriptors,
+    ) -> Result<M, Failure> {
+        match descriptors {
+            Descriptors::Fit if is_message(length, words) => self.take(),
+            // ipc-channel would take the message, lose the descriptors that do not fit, and then fail to decode it.
+            Descriptors::Starved if is_message(length, words) => Err(Failure::Starved),
+            _ => {
                 sys::discard_packet(socket);
                 let error =
                     io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message");
@@ -160,12 +177,13 @@ mod tests {
     use std::io::IoSlice;
     use std::mem::MaybeUninit;
     use std::os::fd::AsFd;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use ipc_channel::ipc::{self, IpcSender};
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
     use super::*;
+    use crate::ipc::deadline::{Deadline, Forever};
 
     #[test]
     fn what_is_no_message_is_an_error_and_the_next_message_comes() {
@@ -175,23 +193,23 @@ mod tests {
                 let inlet = CheckedReceiver::new(receiver);
                 hostile::send(&sender, kind).unwrap();
                 sender.send("after it".to_owned()).unwrap();
-                let deadline = || Some(Instant::now() + patience);
-                let got = inlet.recv(deadline());
+                let deadline = || Deadline::after(patience);
+                let got = inlet.recv(&deadline());
                 assert!(
-                    matches!(&got, Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData),
+                    matches!(&got, Err(WaitEnd::Failed(Failure::Io(error))) if error.kind() == io::ErrorKind::InvalidData),
                     "{kind}: {got:?}"
                 );
                 assert!(
-                    matches!(inlet.recv(deadline()), Ok(text) if text == "after it"),
+                    matches!(inlet.recv(&deadline()), Ok(text) if text == "after it"),
                     "{kind}"
                 );
                 assert!(
-                    matches!(inlet.recv(Some(Instant::now())), Err(Failure::Timeout)),
+                    matches!(inlet.recv(&Deadline::now()), Err(WaitEnd::Timeout(_))),
                     "{kind}"
                 );
                 drop(sender);
                 assert!(
-                    matches!(inlet.recv(None), Err(Failure::Disconnected)),
+                    matches!(inlet.recv(&Forever), Err(WaitEnd::Failed(Failure::Gone))),
                     "{kind}"
                 );
             }
@@ -224,15 +242,17 @@ mod tests {
         for count in [1, 64, 65, 253] {
             send_with(&sender, 8, count);
             sender.send(9).unwrap();
-            let got = inlet.recv(Some(Instant::now()));
+            let got = inlet.recv(&Deadline::now());
             match &got {
                 Ok(8) => assert!(count <= 64, "{count}"),
-                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(WaitEnd::Failed(Failure::Io(error)))
+                    if error.kind() == io::ErrorKind::InvalidData =>
+                {
                     assert!(count > 64, "{count}")
                 }
                 _ => panic!("{count}: {got:?}"),
             }
-            assert!(matches!(inlet.recv(Some(Instant::now())), Ok(9)), "{count}");
+            assert!(matches!(inlet.recv(&Deadline::now()), Ok(9)), "{count}");
         }
     }
 
@@ -243,18 +263,21 @@ mod tests {
         let before = Instant::now();
         let limit = Duration::from_millis(20);
         assert!(matches!(
-            inlet.recv(Some(before + limit)),
-            Err(Failure::Timeout)
+            inlet.recv(&Deadline::after(limit)),
+            Err(WaitEnd::Timeout(_))
         ));
         assert!(before.elapsed() >= limit);
-        for deadline in [None, Some(before + Duration::from_secs(60))] {
+        for limit in [Deadline::never(), Deadline::after(Duration::from_secs(60))] {
             std::thread::scope(|scope| {
                 scope.spawn(|| sender.send(3).unwrap());
-                assert!(matches!(inlet.recv(deadline), Ok(3)));
+                assert!(matches!(inlet.recv(&limit), Ok(3)));
             });
         }
         drop(sender);
-        assert!(matches!(inlet.recv(None), Err(Failure::Disconnected)));
+        assert!(matches!(
+            inlet.recv(&Forever),
+            Err(WaitEnd::Failed(Failure::Gone))
+        ));
     }
 
     #[test]
@@ -268,7 +291,10 @@ mod tests {
         sys::send_packet(std::os::fd::AsFd::as_fd(&far), &message, &[]).unwrap();
         sys::send_packet(std::os::fd::AsFd::as_fd(&near), b"never read", &[]).unwrap();
         drop(far);
-        assert!(matches!(inlet.recv(None), Ok(9)));
-        assert!(matches!(inlet.recv(None), Err(Failure::Disconnected)));
+        assert!(matches!(inlet.recv(&Forever), Ok(9)));
+        assert!(matches!(
+            inlet.recv(&Forever),
+            Err(WaitEnd::Failed(Failure::Gone))
+        ));
     }
 }

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{
@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::chain_text;
+use crate::ipc::deadline::{Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::ipc_fd;
 use crate::ipc::region::memory_again;
 use crate::sys;
@@ -122,27 +123,34 @@ impl Retry {
     }
 }
 
-/// How a message failed to go out or come in.
+/// Why a message was not sent or received, or a wait for the other side was given up.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The other side is gone.
-    Disconnected,
-    /// Nothing came in time.
-    Timeout,
-    /// This process has no descriptors left for what came with the message, which stays where it is.
+    Gone,
+    /// This process has no descriptors left for those that came with a message. The message stays in the channel, so a
+    /// later call can receive it.
     Starved,
     Io(io::Error),
 }
 
 impl Failure {
-    /// For those to whom any of them is an error of the system.
+    /// For callers that treat every failure as an error of the system.
     pub(crate) fn into_io(self) -> io::Error {
         match self {
             Failure::Io(error) => error,
-            // What the system says when a process has no descriptors left.
+            // The system's own error for a process without a free descriptor.
             Failure::Starved => io::Error::from_raw_os_error(libc::EMFILE),
-            Failure::Timeout => io::ErrorKind::TimedOut.into(),
-            Failure::Disconnected => io::Error::other("the other side is gone"),
+            Failure::Gone => io::Error::other("the other side is gone"),
+        }
+    }
+}
+
+impl WaitEnd<Elapsed, Failure> {
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            WaitEnd::Timeout(Elapsed) => io::ErrorKind::TimedOut.into(),
+            WaitEnd::Failed(failure) => failure.into_io(),
         }
     }
 }
@@ -152,7 +160,7 @@ impl From<io::Error> for Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::NotConnected => Failure::Disconnected,
+            | io::ErrorKind::NotConnected => Failure::Gone,
             _ => Failure::Io(error),
         }
     }
@@ -161,7 +169,7 @@ impl From<io::Error> for Failure {
 impl From<IpcError> for Failure {
     fn from(error: IpcError) -> Self {
         match error {
-            IpcError::Disconnected => Failure::Disconnected,
+            IpcError::Disconnected => Failure::Gone,
             IpcError::Io(error) => error.into(),
             IpcError::SerializationError(error) => {
                 Failure::Io(io::Error::new(io::ErrorKind::InvalidData, error))
@@ -176,17 +184,19 @@ pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<()
     send_with_raw_handles(sender, message)
 }
 
-/// As [`send`], once there is ample room in the receiver's buffer.
-pub(crate) fn send_until<M: Serialize + fmt::Debug>(
+/// Like [`send`], but first waits until the receiver's buffer has ample room.
+pub(crate) fn send_within<M: Serialize + fmt::Debug, L: TimeLimit>(
     sender: &IpcSender<M>,
     message: M,
-    deadline: Option<Instant>,
-) -> Result<(), Failure> {
-    let socket = ipc_fd::socket_of(sender)?;
-    if !sys::wait_for_room(socket.as_fd(), deadline)? {
-        return Err(Failure::Timeout);
+    limit: &L,
+) -> Waited<(), Failure, L> {
+    let socket = ipc_fd::socket_of(sender).map_err(Failure::from)?;
+    while !sys::wait_for_room(socket.as_fd(), limit.deadline()).map_err(Failure::from)? {
+        if let Err(elapsed) = limit.check() {
+            return Err(WaitEnd::Timeout(elapsed));
+        }
     }
-    send(sender, message)
+    Ok(send(sender, message)?)
 }
 
 /// Sends a doorbell: what never waits, since its sender knows that the last one was heard, needs no care for
@@ -222,12 +232,12 @@ pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> 
     })
 }
 
-/// Receives one message, until `deadline` if there is one; see [`CheckedReceiver::recv`].
-pub(crate) fn recv<M>(receiver: IpcReceiver<M>, deadline: Option<Instant>) -> Result<M, Failure>
+/// Receives one message; see [`CheckedReceiver::recv`].
+pub(crate) fn recv<M, L: TimeLimit>(receiver: IpcReceiver<M>, limit: &L) -> Waited<M, Failure, L>
 where
     M: DeserializeOwned + Serialize + fmt::Debug,
 {
-    CheckedReceiver::new(receiver).recv(deadline)
+    CheckedReceiver::new(receiver).recv(limit)
 }
 
 /// FNV-1a over a text: the fingerprint of a type's name in a header.

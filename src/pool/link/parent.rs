@@ -12,6 +12,7 @@ use super::{
     ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN,
     QUIT, REGION_BYTES, UP_RING, Up, tag,
 };
+use crate::ipc::deadline::{Deadline, Forever};
 use crate::ipc::doorbell::claim;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
@@ -160,9 +161,9 @@ impl Front {
     pub(crate) fn wait(&self, nap: bool, deadline: Option<Instant>) {
         self.manner
             .store(if nap { NAPPING } else { ASLEEP }, Ordering::Relaxed);
-        let _ = self
-            .line
-            .wait(self, deadline, || self.is_due(nap).then_some(()));
+        let _ = self.line.wait(self, &Deadline::from(deadline), || {
+            self.is_due(nap).then_some(())
+        });
         self.poked.store(false, Ordering::SeqCst);
     }
 
@@ -201,7 +202,7 @@ impl Front {
     /// does until that ends.
     fn next_parcel(&self) -> Option<Envelope> {
         let next = || lock(&self.parcels).pop_front();
-        let found = self.line.wait(self, None, || {
+        let found = self.line.wait(self, &Forever, || {
             next()
                 .map(Some)
                 .or_else(|| self.has_ended().then_some(None))
@@ -209,7 +210,7 @@ impl Front {
         // What it sent before its end lies in the channel still.
         found
             .ok()?
-            .or_else(|| self.line.wait(self, Some(Instant::now()), next).ok())
+            .or_else(|| self.line.wait(self, &Deadline::now(), next).ok())
     }
 
     /// Makes [`wait`](Front::wait) return.

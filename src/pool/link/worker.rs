@@ -12,6 +12,7 @@ use super::{
     ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX,
     PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING, Up, tag,
 };
+use crate::ipc::deadline::Forever;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
@@ -147,7 +148,7 @@ impl Bench {
         // Mostly one is there, and there is nothing to set up.
         let begun = match begin() {
             Some(begun) => begun,
-            None => shared.line.wait(shared, None, begin).ok()?,
+            None => shared.line.wait(shared, &Forever, begin).ok()?,
         };
         let (tag, bytes) = begun.ok().filter(|&(tag, _)| tag != QUIT)?;
         if tag & PARCEL_BIT == 0 {
@@ -204,7 +205,7 @@ impl Bench {
             (parcels.saturating_sub(taken) < PARCELS_MAX).then_some(())
         };
         // A front that is gone ends this process.
-        let _ = shared.line.wait(shared, None, room);
+        let _ = shared.line.wait(shared, &Forever, room);
         wire::send(&shared.to_front, Up::Parcel(packet))
             .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
         self.parcels += 1;
@@ -220,7 +221,7 @@ impl Bench {
                 .transpose()
         };
         if push().is_none() {
-            let _ = shared.line.wait(shared, None, push);
+            let _ = shared.line.wait(shared, &Forever, push);
         }
         shared.ring_if(ASLEEP);
         self.unsaid += payload.len() + 16;

@@ -85,12 +85,7 @@ impl Start {
         match handshake::tell(self.lifeline(), hello, &fds) {
             Ok(()) => Ok(()),
             // A child that is gone already is told better by its status.
-            Err(error)
-                if matches!(
-                    Failure::from(io::Error::from(error.kind())),
-                    Failure::Disconnected
-                ) =>
-            {
+            Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Gone) => {
                 Err(self.ended())
             }
             Err(source) => Err(SpawnError::Io {
@@ -128,10 +123,7 @@ impl Start {
                 Ok(Some((answer, _))) => Ok(answer),
                 Ok(None) => Err(self.ended()),
                 Err(error)
-                    if matches!(
-                        Failure::from(io::Error::from(error.kind())),
-                        Failure::Disconnected
-                    ) =>
+                    if matches!(Failure::from(io::Error::from(error.kind())), Failure::Gone) =>
                 {
                     Err(self.ended())
                 }

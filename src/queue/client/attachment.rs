@@ -1,6 +1,7 @@
 //! A queue of another process: an attachment of this process's session with its hub.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -10,8 +11,8 @@ use ipc_channel::ipc::IpcSender;
 
 use crate::error::HandleError;
 use crate::failpoints;
+use crate::ipc::deadline::{Deadline, Elapsed, Forever, WaitEnd};
 use crate::ipc::hub::{HubId, REGION_BYTES, Session, TakesParcels, ToHub};
-use crate::ipc::parking::WaitEnd;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::wire::{self, Envelope, Failure};
@@ -51,17 +52,25 @@ impl From<(Item, u64)> for Taken {
     }
 }
 
-impl From<WaitEnd> for RemoteEnd {
-    fn from(end: WaitEnd) -> Self {
-        Failure::from(end).into()
+impl From<WaitEnd<Elapsed, Failure>> for RemoteEnd {
+    fn from(end: WaitEnd<Elapsed, Failure>) -> Self {
+        match end {
+            WaitEnd::Timeout(Elapsed) => RemoteEnd::Over(Over::Timeout),
+            WaitEnd::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<WaitEnd<Infallible, Failure>> for RemoteEnd {
+    fn from(end: WaitEnd<Infallible, Failure>) -> Self {
+        end.into_failed().into()
     }
 }
 
 impl From<Failure> for RemoteEnd {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Disconnected => RemoteEnd::Gone,
-            Failure::Timeout => RemoteEnd::Over(Over::Timeout),
+            Failure::Gone => RemoteEnd::Gone,
             failure => RemoteEnd::Handle(HandleError::Io {
                 act: "reach the queue's owner",
                 message: failure.into_io().to_string(),
@@ -175,7 +184,10 @@ impl Attached {
 
     /// Waits until the owner has accepted the attachment.
     pub(crate) fn wait_attached(&self, deadline: Option<Instant>) -> Result<(), RemoteEnd> {
-        match self.session.wait(deadline, || self.status())? {
+        match self
+            .session
+            .wait(&Deadline::from(deadline), || self.status())?
+        {
             layout::ATTACHED => Ok(()),
             layout::OTHER_TYPE => Err(RemoteEnd::Handle(HandleError::Refused(
                 "the queue holds items of another type".to_owned(),
@@ -336,7 +348,8 @@ impl Attached {
         let _waiting = Waiting::new(self.word(Word::Putters));
         failpoints::point("put.waits");
         self.session.ring();
-        self.session.wait(deadline, || self.attempt(outgoing))?
+        self.session
+            .wait(&Deadline::from(deadline), || self.attempt(outgoing))?
     }
 
     /// Puts if the queue has room; its owner is asked. Waits for the owner's answer only.
@@ -347,7 +360,7 @@ impl Attached {
         let _waiting = Waiting::new(self.word(Word::Putters));
         if self.capacity().is_none() {
             self.session.ring();
-            return self.session.wait(None, || self.attempt(outgoing))?;
+            return self.session.wait(&Forever, || self.attempt(outgoing))?;
         }
         self.ask(None)?;
         self.attempt(outgoing)
@@ -440,7 +453,7 @@ impl Attached {
         failpoints::point("get.waits");
         self.session.ring();
         loop {
-            let outcome = self.session.wait(deadline, || {
+            let outcome = self.session.wait(&Deadline::from(deadline), || {
                 self.take().map(Some).or_else(|| {
                     (Flag::Over.is_in(self.flags()) && !self.awaits_parcel()).then_some(None)
                 })
@@ -471,7 +484,7 @@ impl Attached {
         }
         if self.awaits_parcel() {
             // Until its parcel is here, or another thread has taken it.
-            let waited = self.session.wait(None, || match self.take() {
+            let waited = self.session.wait(&Forever, || match self.take() {
                 None if self.awaits_parcel() => None,
                 taken => Some(taken),
             })?;
@@ -502,7 +515,7 @@ impl Attached {
         // entries stand before both.
         let question = self.next_question();
         self.entry(Tag::Ask, question, deadline)?;
-        self.session.wait(deadline, || {
+        self.session.wait(&Deadline::from(deadline), || {
             (self.word(Word::Answered).load(Ordering::SeqCst) >= question).then_some(())
         })?;
         Ok(())
@@ -531,8 +544,9 @@ impl Attached {
         }
         let _waiting = Waiting::new(self.word(Word::Putters));
         self.session.ring();
-        self.session
-            .wait(deadline, || self.attempt_entry(&mut outgoing))?
+        self.session.wait(&Deadline::from(deadline), || {
+            self.attempt_entry(&mut outgoing)
+        })?
     }
 
     /// Writes an entry that needs no room in the queue, if there is room in the ring now.
@@ -575,7 +589,8 @@ impl Attached {
         self.entry(Tag::Join, join, deadline)?;
         // The owner has read the question, so the flag is no older than it.
         self.ask(deadline)?;
-        self.session.wait(deadline, || self.joined(join))?
+        self.session
+            .wait(&Deadline::from(deadline), || self.joined(join))?
     }
 
     /// How a join that the owner has read has ended.

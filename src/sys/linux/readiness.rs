@@ -79,7 +79,7 @@ pub(crate) fn has_packet(socket: RawFd) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// A packet of so many bytes, its first two words, if it has them, and what comes of its descriptors.
-    Envelope(usize, [usize; 2], Descriptors),
+    Packet(usize, [usize; 2], Descriptors),
     /// The other end is closed, and all that was said is read.
     End,
     /// Nothing before the deadline.
@@ -124,7 +124,7 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
                 } else {
                     Descriptors::Fit
                 };
-                return Ok(Next::Envelope(packet.bytes, words, descriptors));
+                return Ok(Next::Packet(packet.bytes, words, descriptors));
             }
             Err(Errno::AGAIN) => {
                 let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
