@@ -441,7 +441,7 @@ pub mod unix {
 pub use ipc::wire::{message_limit, set_message_limit};
 
 #[doc(inline)]
-pub use supervisor::Supervisor;
+pub use supervisor::{Supervisor, SupervisorBuilder};
 
 /// Not public API: what the macros reach.
 #[doc(hidden)]

@@ -60,14 +60,21 @@ impl Plan {
 /// ```
 #[derive(Debug)]
 #[must_use = "must be started, or be the child of a supervisor that is"]
-pub struct Builder {
+pub struct SupervisorBuilder {
     plan: Plan,
     specs: Vec<ChildSpec>,
 }
 
-impl Default for Builder {
-    fn default() -> Builder {
-        Builder {
+impl Default for SupervisorBuilder {
+    fn default() -> SupervisorBuilder {
+        SupervisorBuilder::new()
+    }
+}
+
+impl SupervisorBuilder {
+    /// Creates a builder without children, with the defaults that its methods name.
+    pub fn new() -> SupervisorBuilder {
+        SupervisorBuilder {
             plan: Plan {
                 strategy: Strategy::default(),
                 intensity: INTENSITY,
@@ -77,42 +84,40 @@ impl Default for Builder {
             specs: Vec::new(),
         }
     }
-}
 
-impl Builder {
     /// Which children are started again when one ends. Default: [`Strategy::OneForOne`].
-    pub fn strategy(mut self, strategy: Strategy) -> Builder {
+    pub fn strategy(mut self, strategy: Strategy) -> SupervisorBuilder {
         self.plan.strategy = strategy;
         self
     }
 
-    /// How many restarts there may be within the [`period`](Builder::period); with one more the supervisor gives up: it stops all
+    /// How many restarts there may be within the [`period`](SupervisorBuilder::period); with one more the supervisor gives up: it stops all
     /// children, and ends. Default: 1.
-    pub fn intensity(mut self, restarts: usize) -> Builder {
+    pub fn intensity(mut self, restarts: usize) -> SupervisorBuilder {
         self.plan.intensity = restarts;
         self
     }
 
-    /// The time for the [`intensity`](Builder::intensity), more than 0. Default: 5 s.
-    pub fn period(mut self, period: Duration) -> Builder {
+    /// The time for the [`intensity`](SupervisorBuilder::intensity), more than 0. Default: 5 s.
+    pub fn period(mut self, period: Duration) -> SupervisorBuilder {
         self.plan.period = period;
         self
     }
 
     /// The pauses before restarts. Default: [`Backoff::NONE`].
-    pub fn backoff(mut self, backoff: Backoff) -> Builder {
+    pub fn backoff(mut self, backoff: Backoff) -> SupervisorBuilder {
         self.plan.backoff = backoff;
         self
     }
 
     /// Adds a child behind those that it has.
-    pub fn child(mut self, spec: ChildSpec) -> Builder {
+    pub fn child(mut self, spec: ChildSpec) -> SupervisorBuilder {
         self.specs.push(spec);
         self
     }
 
     /// Adds several.
-    pub fn children(mut self, specs: impl IntoIterator<Item = ChildSpec>) -> Builder {
+    pub fn children(mut self, specs: impl IntoIterator<Item = ChildSpec>) -> SupervisorBuilder {
         self.specs.extend(specs);
         self
     }

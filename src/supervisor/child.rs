@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::actor::{self, Actor, ActorRef, Entry, Plan, Post, Status};
 use crate::error::{CreateError, DownReason, JoinError, RecvTimeoutError, StartError};
 use crate::process::{Process, ProcessWorker};
-use crate::supervisor::heartbeat::{Beat, Birth, Heart};
+use crate::supervisor::heartbeat::{Beat, Heartbeat};
+use crate::supervisor::start_info::StartInfo;
 use crate::supervisor::strategy::{Restart, Shutdown};
 use crate::sys::{self, lock};
 
@@ -167,18 +168,19 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> WorkerProcess<
 
 impl<F, W> Child for WorkerChild<F, W::Output>
 where
-    F: Fn(&Birth) -> W + Send,
+    F: Fn(&StartInfo) -> W + Send,
     W: ProcessWorker,
 {
     fn start(&mut self, _: Restart, on_end: OnEnd) -> Result<(), StartError> {
         let actor = || self.name.clone();
-        let (heart, beats) = Heart::pair(self.heartbeat).map_err(|source| StartError::Create {
-            actor: actor(),
-            source,
-        })?;
-        let birth = Birth::new(self.starts, lock(&self.previous).clone(), heart);
-        let worker = (self.make)(&birth);
-        drop(birth);
+        let (heart, beats) =
+            Heartbeat::pair(self.heartbeat).map_err(|source| StartError::Create {
+                actor: actor(),
+                source,
+            })?;
+        let info = StartInfo::new(self.starts, lock(&self.previous).clone(), heart);
+        let worker = (self.make)(&info);
+        drop(info);
         let builder = Plan::default().process(&self.name, self.starts);
         self.starts += 1;
         let process = builder.spawn(worker).map_err(|source| StartError::Spawn {

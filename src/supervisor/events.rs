@@ -152,7 +152,7 @@ impl fmt::Display for SupervisorEnd {
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let supervisor = Supervisor::builder().child(ChildSpec::worker_with("server", |_| serve::new())).start()?;
 ///     assert_eq!(supervisor.children()[0].state, ChildState::Up);
-///     supervisor.terminate_child("server")?;
+///     supervisor.stop_child("server")?;
 ///     assert_eq!(supervisor.children()[0].state, ChildState::Stopped);
 ///     Ok(())
 /// }
@@ -166,6 +166,16 @@ pub enum ChildState {
     Restarting,
     /// It does not run, and is not to.
     Stopped,
+}
+
+impl fmt::Display for ChildState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ChildState::Up => "up",
+            ChildState::Restarting => "restarting",
+            ChildState::Stopped => "stopped",
+        })
+    }
 }
 
 /// A child of a supervisor as it was at one moment. Copied facts: `Drop` does nothing.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::actor::{Actor, ActorRef, TIMEOUT};
 use crate::error::SupervisorError;
 use crate::process::current;
-use crate::supervisor::builder::Builder;
+use crate::supervisor::builder::SupervisorBuilder;
 use crate::supervisor::engine::{Engine, Message};
 use crate::supervisor::events::{ChildInfo, SupervisorEnd};
 use crate::supervisor::feed::Events;
@@ -64,9 +64,9 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor without children, with the defaults of [`Builder`].
-    pub fn builder() -> Builder {
-        Builder::default()
+    /// A supervisor without children, with the defaults of [`SupervisorBuilder`].
+    pub fn builder() -> SupervisorBuilder {
+        SupervisorBuilder::new()
     }
 
     pub(super) fn new(outbox: mpsc::Sender<Message>, view: Arc<View>) -> Supervisor {
@@ -99,7 +99,7 @@ impl Supervisor {
         self.view.listen()
     }
 
-    /// Starts one more child, behind the others. As in OTP, [`Builder::child`] is for those that a supervisor always has: what is added to
+    /// Starts one more child, behind the others. As in OTP, [`SupervisorBuilder::child`] is for those that a supervisor always has: what is added to
     /// a running one is lost with it.
     ///
     /// # Errors
@@ -129,9 +129,10 @@ impl Supervisor {
     /// # Errors
     ///
     /// [`SupervisorError::NotFound`], [`SupervisorError::Ended`].
-    pub fn terminate_child(&self, id: &str) -> Result<(), SupervisorError> {
+    #[doc(alias = "terminate_child")]
+    pub fn stop_child(&self, id: &str) -> Result<(), SupervisorError> {
         let (way, id) = self.view.way(id)?;
-        ask(&way, move |engine| engine.terminate_child(&id))
+        ask(&way, move |engine| engine.stop_child(&id))
     }
 
     /// Starts a child that is stopped. An actor that was down for good gets a new address.

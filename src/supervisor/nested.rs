@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::error::{DownReason, StartError, SupervisorError, chain_text};
-use crate::supervisor::builder::{Builder, Plan};
+use crate::supervisor::builder::{Plan, SupervisorBuilder};
 use crate::supervisor::child::{Child, OnEnd};
 use crate::supervisor::engine::{Engine, Fate, Message};
 use crate::supervisor::events::SupervisorEnd;
@@ -23,7 +23,7 @@ pub(super) struct NestedChild {
 }
 
 impl NestedChild {
-    pub(super) fn new(builder: Builder) -> NestedChild {
+    pub(super) fn new(builder: SupervisorBuilder) -> NestedChild {
         let (plan, specs) = builder.into_parts();
         let slots = specs
             .into_iter()

@@ -62,7 +62,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn terminate_child(&mut self, id: &str) -> Result<(), SupervisorError> {
+    pub(super) fn stop_child(&mut self, id: &str) -> Result<(), SupervisorError> {
         let place = self.find(id)?;
         let key = self.slots[place].key;
         for pending in &mut self.pending {

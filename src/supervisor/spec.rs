@@ -6,55 +6,14 @@ use std::time::Duration;
 
 use crate::actor::{self, Actor};
 use crate::process::ProcessWorker;
-use crate::supervisor::builder::Builder;
+use crate::supervisor::builder::SupervisorBuilder;
 use crate::supervisor::child::{ActorChild, Child, WorkerChild};
-use crate::supervisor::heartbeat::Birth;
 use crate::supervisor::nested::NestedChild;
+use crate::supervisor::start_info::StartInfo;
 use crate::supervisor::strategy::{Restart, Shutdown};
 
 /// OTP's default for all but supervisors.
 const SHUTDOWN: Shutdown = Shutdown::Timeout(Duration::from_secs(5));
-
-/// A worker of which each start can run a clone: every one that is `Clone`.
-///
-/// ```
-/// use offspring::ProcessWorker;
-/// use offspring::supervisor::{ChildSpec, Restartable, Supervisor};
-/// use serde::{Deserialize, Serialize};
-///
-/// #[derive(Clone, Serialize, Deserialize, offspring::Worker)]
-/// struct Serve {
-///     port: u16,
-/// }
-///
-/// impl ProcessWorker for Serve {
-///     type Output = ();
-///     fn run(self) {
-///         offspring::current().wait_stopping();
-///     }
-/// }
-///
-/// fn twice(worker: impl ProcessWorker + Restartable + Send) -> [ChildSpec; 2] {
-///     [ChildSpec::worker("a", worker.clone()), ChildSpec::worker("b", worker)]
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let [a, b] = twice(Serve { port: 80 });
-///     let supervisor = Supervisor::builder().child(a).child(b).start()?;
-///     assert_eq!(supervisor.children().len(), 2);
-///     Ok(())
-/// }
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "a supervisor cannot start `{Self}` again: it is not `Clone`",
-    label = "not `Clone`",
-    note = "put `#[derive(Clone)]` on the worker's type, or make a new one for each start: `ChildSpec::worker_with(id, |_| ..)`"
-)]
-pub trait Restartable: Clone {}
-
-#[diagnostic::do_not_recommend]
-impl<W: Clone> Restartable for W {}
 
 /// What kind of child it is.
 ///
@@ -83,6 +42,16 @@ pub enum ChildKind {
     Worker,
     /// A supervisor, in the process of its parent.
     Supervisor,
+}
+
+impl fmt::Display for ChildKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ChildKind::Actor => "actor",
+            ChildKind::Worker => "worker",
+            ChildKind::Supervisor => "supervisor",
+        })
+    }
 }
 
 /// A child of a supervisor: how to start it, when to start it again, how to stop it.
@@ -161,17 +130,14 @@ impl ChildSpec {
 
     /// A plain worker: each start runs a clone. That `run` returns counts as an end as it was meant to.
     /// One that is not `Clone`, as most that are functions, takes [`worker_with`](ChildSpec::worker_with).
-    pub fn worker<W: ProcessWorker + Restartable + Send>(
-        id: impl Into<String>,
-        worker: W,
-    ) -> ChildSpec {
+    pub fn worker<W: ProcessWorker + Clone + Send>(id: impl Into<String>, worker: W) -> ChildSpec {
         ChildSpec::worker_with(id, move |_| worker.clone())
     }
 
     /// A plain worker that is made anew for each start, in this process, and may know how its predecessor ended.
     pub fn worker_with<W: ProcessWorker>(
         id: impl Into<String>,
-        make: impl Fn(&Birth) -> W + Send + 'static,
+        make: impl Fn(&StartInfo) -> W + Send + 'static,
     ) -> ChildSpec {
         let id = id.into();
         let name = id.clone();
@@ -192,7 +158,7 @@ impl ChildSpec {
     /// the same. What was [added](crate::supervisor::Supervisor::start_child_of) since is lost, as in OTP.
     ///
     /// A supervisor in a process of its own is a worker that [runs](crate::supervisor::Supervisor::run) one.
-    pub fn supervisor(id: impl Into<String>, builder: Builder) -> ChildSpec {
+    pub fn supervisor(id: impl Into<String>, builder: SupervisorBuilder) -> ChildSpec {
         let spec = ChildSpec::new(id.into(), ChildKind::Supervisor, move |_| {
             Box::new(NestedChild::new(builder))
         });
@@ -229,7 +195,7 @@ impl ChildSpec {
 
     /// How long it may give no sign of life, before it is killed and counts as hung; looked at now and
     /// then, so it may take up to twice as long. At least 1 ms. Default: no limit. An actor gives it by
-    /// itself, between messages; a worker by its [`Heart`](crate::supervisor::Heart).
+    /// itself, between messages; a worker by its [`Heartbeat`](crate::supervisor::Heartbeat).
     pub fn heartbeat(mut self, limit: Duration) -> ChildSpec {
         self.heartbeat = Some(limit.max(Duration::from_millis(1)));
         self

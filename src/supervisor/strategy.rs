@@ -1,6 +1,7 @@
 //! What a supervisor does about an end: pure decisions, without processes.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::DownReason;
@@ -48,6 +49,17 @@ pub enum Strategy {
     RestForOne,
 }
 
+impl fmt::Display for Strategy {
+    /// OTP's name: `one_for_one`, `one_for_all` or `rest_for_one`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Strategy::OneForOne => "one_for_one",
+            Strategy::OneForAll => "one_for_all",
+            Strategy::RestForOne => "rest_for_one",
+        })
+    }
+}
+
 impl Strategy {
     /// The places of the children to stop and start again, of `count` in the order of their start.
     pub(super) fn group(self, failed: usize, count: usize) -> std::ops::Range<usize> {
@@ -86,6 +98,16 @@ pub enum Restart {
     Transient,
     /// Never: it is forgotten when it ends.
     Temporary,
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Restart::Permanent => "permanent",
+            Restart::Transient => "transient",
+            Restart::Temporary => "temporary",
+        })
+    }
 }
 
 impl Restart {
@@ -127,6 +149,16 @@ pub enum Shutdown {
     Timeout(Duration),
     /// It is asked to stop, and waited for as long as it takes.
     Infinity,
+}
+
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shutdown::Kill => f.pad("kill"),
+            Shutdown::Timeout(grace) => write!(f, "timeout of {grace:?}"),
+            Shutdown::Infinity => f.pad("infinity"),
+        }
+    }
 }
 
 /// How many restarts were there lately: more than `intensity` within `period` are too many.
@@ -220,6 +252,15 @@ impl Backoff {
     }
 }
 
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first.is_zero() {
+            return f.pad("none");
+        }
+        write!(f, "{:?} up to {:?}", self.first, self.most)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,5 +298,17 @@ mod tests {
             );
         }
         assert_eq!(Backoff::NONE.pause(5), Duration::ZERO);
+    }
+
+    #[test]
+    fn each_option_is_displayed_by_its_name() {
+        let grace = Duration::from_secs(5);
+        let exponential = Backoff::exponential(Duration::from_millis(10), grace);
+        assert_eq!(format!("{:>14}", Strategy::RestForOne), "  rest_for_one");
+        assert_eq!(Restart::Transient.to_string(), "transient");
+        assert_eq!(Shutdown::Timeout(grace).to_string(), "timeout of 5s");
+        assert_eq!(Shutdown::Kill.to_string(), "kill");
+        assert_eq!(exponential.to_string(), "10ms up to 5s");
+        assert_eq!(Backoff::NONE.to_string(), "none");
     }
 }

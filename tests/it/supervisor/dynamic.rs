@@ -90,7 +90,7 @@ fn do_not_save_child_specs_for_temporary_children() {
     supervisor
         .start_child(spec(&stage, "temporary", Restart::Temporary))
         .unwrap();
-    supervisor.terminate_child("temporary").unwrap();
+    supervisor.stop_child("temporary").unwrap();
     assert!(supervisor.children().is_empty());
 }
 
@@ -137,7 +137,7 @@ fn a_child_that_is_stopped_by_request_while_it_waits_for_its_restart_stays_down(
         info(&supervisor, "b").unwrap().state,
         ChildState::Restarting
     );
-    supervisor.terminate_child("a").unwrap();
+    supervisor.stop_child("a").unwrap();
     assert_eq!(info(&supervisor, "a").unwrap().state, ChildState::Stopped);
     let error = address.call(Order::Pid).unwrap_err();
     assert!(error.down_reason().is_some(), "{error}");
@@ -151,7 +151,7 @@ fn a_child_that_is_stopped_by_request_while_it_waits_for_its_restart_stays_down(
 fn a_start_that_was_asked_for_and_fails_is_not_tried_again() {
     let stage = Stage::new();
     let supervisor = stage.builder(&["a"]).start().unwrap();
-    supervisor.terminate_child("a").unwrap();
+    supervisor.stop_child("a").unwrap();
     for fault in [Fault::Error, Fault::Abort] {
         stage.faults.put(fault).unwrap();
         assert!(matches!(

@@ -11,7 +11,9 @@ mod storm_nested;
 use std::time::Duration;
 
 use offspring::actor::{Actor, Context, DownReason};
-use offspring::supervisor::{Builder, ChildInfo, ChildSpec, ChildState, Restart, Supervisor};
+use offspring::supervisor::{
+    ChildInfo, ChildSpec, ChildState, Restart, Supervisor, SupervisorBuilder,
+};
 use offspring::{ActorRef, Queue};
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +127,7 @@ impl Stage {
         ChildSpec::actor::<Child>(name, self.setup(name))
     }
 
-    pub(crate) fn builder(&self, names: &[&str]) -> Builder {
+    pub(crate) fn builder(&self, names: &[&str]) -> SupervisorBuilder {
         Supervisor::builder().children(names.iter().map(|name| self.child(name)))
     }
 

@@ -57,8 +57,8 @@ fn tree_with_children_that_were_added() {
         .unwrap_err();
     assert!(matches!(error, SupervisorError::NotFound { .. }));
     stage.wrote(&["start a", "start b", "start once", "start late"]);
-    supervisor.terminate_child("inner/once").unwrap();
-    supervisor.terminate_child("inner/b").unwrap();
+    supervisor.stop_child("inner/once").unwrap();
+    supervisor.stop_child("inner/b").unwrap();
     supervisor.delete_child("inner/b").unwrap();
     assert!(matches!(
         supervisor.restart_child("inner/b"),

@@ -107,18 +107,18 @@ fn child_adm() {
         Err(SupervisorError::Running { .. })
     ));
     assert!(matches!(
-        supervisor.terminate_child("b"),
+        supervisor.stop_child("b"),
         Err(SupervisorError::NotFound { .. })
     ));
-    supervisor.terminate_child("a").unwrap();
+    supervisor.stop_child("a").unwrap();
     assert_eq!(info(&supervisor, "a").unwrap().state, ChildState::Stopped);
-    supervisor.terminate_child("a").unwrap();
+    supervisor.stop_child("a").unwrap();
     supervisor.restart_child("a").unwrap();
     assert_eq!(
         child(&supervisor, "a").call(Order::Pid).unwrap(),
         pid(&supervisor, "a")
     );
-    supervisor.terminate_child("a").unwrap();
+    supervisor.stop_child("a").unwrap();
     supervisor.delete_child("a").unwrap();
     assert!(supervisor.children().is_empty());
     assert!(matches!(
@@ -258,7 +258,7 @@ fn escalates(strategy: Strategy, stopped: &[&str]) {
         );
     }
     assert!(matches!(
-        supervisor.terminate_child("a"),
+        supervisor.stop_child("a"),
         Err(SupervisorError::Ended)
     ));
 }
@@ -364,7 +364,7 @@ fn hanging_restart_loop() {
 fn count_and_which_children() {
     let stage = Stage::new();
     let supervisor = stage.builder(&["a", "b"]).start().unwrap();
-    supervisor.terminate_child("a").unwrap();
+    supervisor.stop_child("a").unwrap();
     let states: Vec<_> = supervisor
         .children()
         .into_iter()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use offspring::actor::{Builder, CallError, DownReason};
 use offspring::supervisor::{
-    Birth, ChildSpec, ChildState, Event, Restart, Shutdown, Supervisor, SupervisorEnd,
+    ChildSpec, ChildState, Event, Restart, Shutdown, StartInfo, Supervisor, SupervisorEnd,
     SupervisorError,
 };
 
@@ -224,7 +224,7 @@ fn returns() {}
 #[offspring::test(timeout = "30s")]
 fn a_closure_that_panics_when_it_is_dropped_does_not_take_the_supervisor_along() {
     let bomb = Bomb;
-    let spec = ChildSpec::worker_with("bomb", move |_: &Birth| {
+    let spec = ChildSpec::worker_with("bomb", move |_: &StartInfo| {
         let _ = &bomb;
         returns::new()
     });

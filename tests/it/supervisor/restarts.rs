@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use offspring::actor::{Builder, CallError, DownReason};
 use offspring::supervisor::{
-    Backoff, Birth, ChildSpec, ChildState, Event, Heart, Restart, Shutdown, Supervisor,
+    Backoff, ChildSpec, ChildState, Event, Heartbeat, Restart, Shutdown, StartInfo, Supervisor,
 };
 use offspring::{ActorRef, Queue};
 
@@ -192,7 +192,7 @@ fn restarts_back_off() {
 struct Ticker {
     ticks: Queue<String>,
     previous: String,
-    heart: Option<Heart>,
+    heart: Option<Heartbeat>,
 }
 
 impl offspring::ProcessWorker for Ticker {
@@ -222,12 +222,12 @@ impl offspring::ProcessWorker for Ticker {
 fn a_plain_worker_is_supervised_as_well() {
     let ticks = super::kept_queue(String::new());
     let queue = ticks.clone();
-    let ticker = move |birth: &Birth| Ticker {
+    let ticker = move |info: &StartInfo| Ticker {
         ticks: queue.clone(),
-        previous: birth
+        previous: info
             .previous()
             .map_or_else(String::new, ToString::to_string),
-        heart: birth.heart(),
+        heart: info.heartbeat(),
     };
     let spec = ChildSpec::worker_with("ticker", ticker.clone());
     let supervisor = Supervisor::builder().child(spec).start().unwrap();
@@ -263,7 +263,7 @@ fn a_worker_that_returns_has_ended_as_it_was_meant_to() {
 
 #[offspring::test(timeout = "20s")]
 fn a_closure_that_panics_is_a_start_that_failed() {
-    let spec = ChildSpec::worker_with("panics", |_: &Birth| -> returns {
+    let spec = ChildSpec::worker_with("panics", |_: &StartInfo| -> returns {
         panic!("no worker today")
     });
     let error = Supervisor::builder().child(spec).start().unwrap_err();
