@@ -291,6 +291,7 @@ pub use error::{
     SendError, SendTimeoutError, ShutdownError, SpawnError, SubmitError, TaskDoneError, TaskError,
     TaskTimeoutError, TryGetError, TryPutError, TryRecvError, WaitError,
 };
+pub use ipc::waitable::Waitable;
 /// Registers a type as a worker; what it runs says [`ProcessWorker`].
 ///
 /// Registers it under its path; `#[offspring(name = "...")]` beside the derive gives another name. A type with
@@ -423,7 +424,7 @@ pub use queue::{
     DeadCause, DeadLetter, Delivery, JoinableBatches, JoinableIter, JoinableQueue, Queue,
     QueueBatches, QueueBuilder, QueueIter, QueueStatus,
 };
-pub use select::{AsCompleted, Selector, Waitable, as_completed, wait_any, wait_any_timeout};
+pub use select::{AsCompleted, Selector, as_completed, wait_any, wait_any_timeout};
 pub use tree::{ProcessInfo, ProcessState, ProcessTree, tree};
 
 pub use process::Backend;

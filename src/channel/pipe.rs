@@ -12,7 +12,7 @@ use crate::channel::{Bytes, Receiver, Sender, channel};
 use crate::error::{
     CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError,
 };
-use crate::ipc::reactor::EventSource;
+use crate::ipc::waitable::{WaitSource, Waitable};
 use crate::ipc::wire;
 use crate::sys;
 
@@ -231,11 +231,6 @@ impl<A, B> Connection<A, B> {
         &self.receiver
     }
 
-    /// For a selector; `None` if it was moved away.
-    pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
-        self.receiver.target()
-    }
-
     /// Whether `recv` would return at once, with a message or with the end; waits at most this long for
     /// that. Takes nothing.
     ///
@@ -244,6 +239,12 @@ impl<A, B> Connection<A, B> {
     /// [`RecvError::Moved`] if the end was moved away.
     pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
         self.receiver.poll(timeout)
+    }
+}
+
+impl<A, B> Waitable for Connection<A, B> {
+    fn wait_source(&self) -> WaitSource {
+        self.receiver.wait_source()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::ipc::deadline::{Deadline, Elapsed, WaitEnd};
 use crate::ipc::doorbell;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{EventSource, Interest, WakerSlot};
+use crate::ipc::waitable::{WaitSource, Waitable};
 use crate::ipc::wire::{self, Failure, Retry, WireHandle};
 use crate::sys::lock;
 
@@ -348,8 +349,8 @@ impl<T> Receiver<T> {
         lock(&self.shared).clone().ok_or(RecvError::Moved)
     }
 
-    /// For a selector; `None` if it was moved away.
-    pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
+    /// `None` if this end was moved away.
+    pub(crate) fn event_source(&self) -> Option<Arc<dyn EventSource>> {
         self.shared()
             .ok()
             .map(|shared| shared as Arc<dyn EventSource>)
@@ -367,6 +368,12 @@ impl<T> Receiver<T> {
             lock(&shared.sources).has_next().then_some(())
         });
         Ok(!matches!(there, Err(WaitEnd::Timeout(_))))
+    }
+}
+
+impl<T> Waitable for Receiver<T> {
+    fn wait_source(&self) -> WaitSource {
+        self.event_source().into()
     }
 }
 

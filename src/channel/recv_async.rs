@@ -41,8 +41,8 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// ```
     pub async fn recv_async(&self) -> Result<T, RecvError> {
         loop {
-            let target = self.target().ok_or(RecvError::Moved)?;
-            ready(&*target).await.map_err(RecvError::Io)?;
+            let source = self.event_source().ok_or(RecvError::Moved)?;
+            ready(&*source).await.map_err(RecvError::Io)?;
             match self.try_recv() {
                 Ok(message) => return Ok(message),
                 Err(TryRecvError::Failed(error)) => return Err(error),

@@ -14,4 +14,5 @@ pub(crate) mod region;
 pub(crate) mod ring;
 pub(crate) mod shared_fd;
 pub(crate) mod small_bytes;
+pub(crate) mod waitable;
 pub(crate) mod wire;

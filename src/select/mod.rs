@@ -1,14 +1,10 @@
 //! Waiting for many things at once.
 
-use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::channel::Connection;
-use crate::channel::Receiver;
 use crate::error::WaitError;
-use crate::ipc::reactor::EventSource;
+use crate::ipc::waitable::{WaitSource, Waitable};
 use crate::process::Process;
 use crate::queue::{JoinableQueue, Queue};
 
@@ -18,100 +14,21 @@ mod selector;
 pub use completed::{AsCompleted, as_completed};
 pub use selector::Selector;
 
-/// What [`wait_any`] and [`Selector`] wait for. It is *ready* when the call that is named here would not block:
-///
-/// | | ready when | then call |
-/// | --- | --- | --- |
-/// | [`Process`] | it has ended | [`join`](Process::join) |
-/// | [`Receiver`] | a message is here, or every sender is gone | [`try_recv`](Receiver::try_recv) |
-/// | [`Connection`] | a message is here, or the other end is gone | [`try_recv`](Connection::try_recv) |
-/// | [`Queue`], [`JoinableQueue`] | an item is here, or none will come any more | [`try_get`](Queue::try_get) |
-///
-/// Ready is a state, not an event: it lasts until what is there was taken, and an end lasts for ever. When several
-/// threads take from one source, another may be faster; so use the `try_` forms. One that was moved to another
-/// process is ready, since it will say so at once. A queue keeps no item for who waits like this: between being ready
-/// and `try_get` the item may go to another.
-///
-/// Implemented for these types, and for references to them. Other crates cannot implement it.
-///
-/// ```
-/// use offspring::Waitable;
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (sender, numbers) = offspring::channel::<u32>()?;
-/// let (_here, words) = offspring::pipe::<String, String>()?;
-/// let sources: [&dyn Waitable; 2] = [&words, &numbers];
-/// sender.send(7)?;
-/// assert_eq!(offspring::wait_any(&sources)?, 1);
-/// # Ok(())
-/// # }
-/// ```
-pub trait Waitable: sealed::Waitable {}
-
-mod sealed {
-    use super::Watched;
-
-    pub trait Waitable {
-        fn watched(&self) -> Watched;
+impl<T> Waitable for Process<T> {
+    fn wait_source(&self) -> WaitSource {
+        WaitSource::new(self.target())
     }
 }
 
-/// A source, or `None` for what can say at once that it is none: it was moved away, or its owner is gone.
-pub struct Watched(Option<Arc<dyn EventSource>>);
-
-impl fmt::Debug for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").finish_non_exhaustive()
+impl<T> Waitable for Queue<T> {
+    fn wait_source(&self) -> WaitSource {
+        self.target().into()
     }
 }
 
-impl<T> Waitable for Process<T> {}
-impl<T> sealed::Waitable for Process<T> {
-    fn watched(&self) -> Watched {
-        Watched(Some(self.target()))
-    }
-}
-
-impl<T> Waitable for Receiver<T> {}
-impl<T> sealed::Waitable for Receiver<T> {
-    fn watched(&self) -> Watched {
-        Watched(self.target())
-    }
-}
-
-impl<A, B> Waitable for Connection<A, B> {}
-impl<A, B> sealed::Waitable for Connection<A, B> {
-    fn watched(&self) -> Watched {
-        Watched(self.target())
-    }
-}
-
-impl<T> Waitable for Queue<T> {}
-impl<T> sealed::Waitable for Queue<T> {
-    fn watched(&self) -> Watched {
-        Watched(self.target())
-    }
-}
-
-impl<T> Waitable for JoinableQueue<T> {}
-impl<T> sealed::Waitable for JoinableQueue<T> {
-    fn watched(&self) -> Watched {
-        Watched(self.target())
-    }
-}
-
-impl<W: Waitable + ?Sized> Waitable for &W {}
-impl<W: Waitable + ?Sized> sealed::Waitable for &W {
-    fn watched(&self) -> Watched {
-        (**self).watched()
-    }
-}
-
-impl<W: Waitable + ?Sized> Waitable for Arc<W> {}
-impl<W: Waitable + ?Sized> sealed::Waitable for Arc<W> {
-    fn watched(&self) -> Watched {
-        (**self).watched()
+impl<T> Waitable for JoinableQueue<T> {
+    fn wait_source(&self) -> WaitSource {
+        self.target().into()
     }
 }
 
@@ -187,8 +104,8 @@ fn wait_until(
     let in_turn = || (first..sources.len()).chain(0..first);
     let look = |index: &usize| {
         sources[*index]
-            .watched()
-            .0
+            .wait_source()
+            .into_inner()
             .is_none_or(|source| source.is_ready(None))
     };
     if let Some(index) = in_turn().find(look) {

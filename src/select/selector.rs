@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::Waitable;
 use crate::error::WaitError;
 use crate::ipc::reactor::{EventSource, WakerSlot};
+use crate::ipc::waitable::Waitable;
 use crate::sys::{self, lock};
 
 /// Waits for many things at once: processes that end, receivers, connections and queues that have something, in any
@@ -137,7 +137,7 @@ impl Selector {
     ///
     /// [`WaitError::Io`] if the system does not let a channel be watched: no descriptor or no memory is left.
     pub fn add(&self, source: &(impl Waitable + ?Sized)) -> Result<usize, WaitError> {
-        let source = source.watched().0;
+        let source = source.wait_source().into_inner();
         let waiter = source
             .as_ref()
             .map(|source| source.register())

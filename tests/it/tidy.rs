@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["ipc::doorbell"],
     &["ipc::ring"],
     &["ipc::reactor"],
-    &["ipc::parking"],
+    &["ipc::parking", "ipc::waitable"],
     &["ipc::hub"],
     &["process"],
     &["shared", "sync"],

@@ -292,7 +292,7 @@ impl<R: DeserializeOwned> Session<R> {
     }
 
     pub(in crate::actor) fn target(&self) -> Option<Arc<dyn EventSource>> {
-        self.answers.target()
+        self.answers.event_source()
     }
 }
 
