@@ -9,7 +9,7 @@ mod figures;
 use std::time::{Duration, Instant};
 
 use figures::own_median;
-use offspring::actor::{Actor, ActorRef, Builder, Context, spawn};
+use offspring::actor::{Actor, ActorBuilder, ActorRef, Context, spawn};
 use offspring::supervisor::{ChildSpec, Supervisor};
 use offspring::{Connection, JoinableQueue};
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,10 @@ fn pipe() -> f64 {
 }
 
 fn casts(capacity: usize) -> f64 {
-    let adder = Builder::new().mailbox(capacity).spawn::<Adder>(()).unwrap();
+    let adder = ActorBuilder::new()
+        .mailbox(capacity)
+        .spawn::<Adder>(())
+        .unwrap();
     let since = Instant::now();
     (0..CASTS).for_each(|n| adder.cast(Message::Add(n)).unwrap());
     assert_eq!(

@@ -282,7 +282,7 @@ mod sys;
 mod tree;
 
 #[doc(inline)]
-pub use actor::{Actor, ActorRef};
+pub use actor::{Actor, ActorBuilder, ActorRef};
 pub use channel::{Bytes, Connection, Receiver, ReceiverIter, Sender, channel, pipe};
 pub use error::{
     CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError,

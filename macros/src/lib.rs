@@ -112,7 +112,7 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 ///     pub fn add(&mut self, n: u64) { .. }
 /// }
 ///
-/// let counter = Counter::spawn(10)?;  // Owned<CounterHandle>
+/// let counter = Counter::spawn(10)?;  // ActorOwner<CounterHandle>
 /// counter.add(5)?;
 /// assert_eq!(counter.get()?, 15);
 /// ```

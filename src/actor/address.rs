@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::actor::actor::Actor;
 use crate::actor::client::call::{after, put_until};
-use crate::actor::client::connection::{Link, Way, end_of};
+use crate::actor::client::connection::{ActorConnection, Way, end_of};
 use crate::actor::host::directory;
 use crate::actor::monitor::{Down, Monitor};
 use crate::actor::protocol::{ActorKey, DeskRequest, Entry, Letter, Status, own_number};
@@ -29,7 +29,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// one of more than 16 that wait at once. A call is handled at most once; when the actor dies before it replied, the call
 /// is an error at once, and the message may have been handled. A cast that was taken into the mailbox survives the death of its sender, and of the actor, until
 /// it is handled; the one that is being handled when the actor dies is not handled again, unless
-/// [`Builder::redeliver`](crate::actor::Builder::redeliver) asks for it.
+/// [`ActorBuilder::redeliver`](crate::actor::ActorBuilder::redeliver) asks for it.
 ///
 /// ```
 /// use offspring::actor::{ActorRef, spawn};
@@ -64,7 +64,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// }
 /// ```
 pub struct ActorRef<A: Actor> {
-    pub(super) link: Arc<Link<A::Message, A::Reply>>,
+    pub(super) link: Arc<ActorConnection<A::Message, A::Reply>>,
     timeout: Duration,
     actor: PhantomData<fn() -> A>,
 }
@@ -72,7 +72,7 @@ pub struct ActorRef<A: Actor> {
 impl<A: Actor> ActorRef<A> {
     pub(super) fn new(key: ActorKey, name: &str, way: Way, timeout: Duration) -> ActorRef<A> {
         ActorRef {
-            link: Link::of(key, name, way),
+            link: ActorConnection::of(key, name, way),
             timeout,
             actor: PhantomData,
         }

@@ -20,7 +20,7 @@ use crate::process::Builder as ProcessBuilder;
 /// How long a stop may take before the actor is killed: OTP's default.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
-/// Starts an actor with the defaults of [`Builder`].
+/// Starts an actor with the defaults of [`ActorBuilder`].
 ///
 /// # Errors
 ///
@@ -46,8 +46,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 ///     Ok(())
 /// }
 /// ```
-pub fn spawn<A: Actor>(args: A::Args) -> Result<Owned<ActorRef<A>>, StartError> {
-    Builder::new().spawn(args)
+pub fn spawn<A: Actor>(args: A::Args) -> Result<ActorOwner<ActorRef<A>>, StartError> {
+    ActorBuilder::new().spawn(args)
 }
 
 /// How an actor is started: name, mailbox, limits, and the options of its process.
@@ -71,66 +71,66 @@ pub fn spawn<A: Actor>(args: A::Args) -> Result<Owned<ActorRef<A>>, StartError> 
 /// # offspring::register_actor!(Echo);
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let echo = offspring::actor::Builder::new().name("echo").mailbox(8).spawn::<Echo>(())?;
+///     let echo = offspring::actor::ActorBuilder::new().name("echo").mailbox(8).spawn::<Echo>(())?;
 ///     assert_eq!(echo.call("hello".to_owned())?, "hello");
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "must eventually spawn an actor"]
-pub struct Builder {
+pub struct ActorBuilder {
     name: Option<String>,
     registered: bool,
     grace: Option<Duration>,
     plan: Plan,
 }
 
-impl Builder {
+impl ActorBuilder {
     /// The defaults, each stated at its method.
-    pub fn new() -> Builder {
-        Builder::default()
+    pub fn new() -> ActorBuilder {
+        ActorBuilder::default()
     }
 
     /// The actor's name, for messages and errors, and its process's. Default: the type and a number, such as `Counter-1`.
-    pub fn name(mut self, name: impl Into<String>) -> Builder {
+    pub fn name(mut self, name: impl Into<String>) -> ActorBuilder {
         self.name = Some(name.into());
         self
     }
 
-    /// As [`name`](Builder::name), and makes the actor known by it in the whole tree: see [`find`](crate::actor::find).
-    pub fn register(mut self, name: impl Into<String>) -> Builder {
+    /// As [`name`](ActorBuilder::name), and makes the actor known by it in the whole tree: see [`find`](crate::actor::find).
+    pub fn register(mut self, name: impl Into<String>) -> ActorBuilder {
         self.registered = true;
         self.name(name)
     }
 
     /// How many messages may lie in the mailbox. Default: 64. When it is full, a cast waits.
-    pub fn mailbox(mut self, messages: usize) -> Builder {
+    pub fn mailbox(mut self, messages: usize) -> ActorBuilder {
         self.plan.mailbox = messages;
         self
     }
 
     /// How often a cast is handled again when the actor died while it handled it. Default: 0, never: it may be what kills the
     /// actor. With `n`, it is handled at most `n + 1` times, and its handling must bear to be begun twice.
-    pub fn redeliver(mut self, times: u32) -> Builder {
+    pub fn redeliver(mut self, times: u32) -> ActorBuilder {
         self.plan.redeliver = times;
         self
     }
 
     /// How long `start` may take, after the process runs; then it is killed. Default: 10 s.
-    pub fn start_timeout(mut self, timeout: Duration) -> Builder {
+    pub fn start_timeout(mut self, timeout: Duration) -> ActorBuilder {
         self.plan.start_timeout = timeout;
         self
     }
 
     /// How long the actor may give no sign of life before it is killed as [hung](DownReason::Hung). A message that takes longer to
     /// handle counts as that. Default: no limit.
-    pub fn heartbeat(mut self, limit: Duration) -> Builder {
+    pub fn heartbeat(mut self, limit: Duration) -> ActorBuilder {
         self.plan.heartbeat = Some(limit.max(Duration::from_millis(1)));
         self
     }
 
     /// How long the owner waits for an orderly stop, before it kills. Default: 5 s.
-    pub fn grace(mut self, grace: Duration) -> Builder {
+    pub fn grace(mut self, grace: Duration) -> ActorBuilder {
         self.grace = Some(grace);
         self
     }
@@ -139,7 +139,7 @@ impl Builder {
     pub fn process(
         mut self,
         configure: impl Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static,
-    ) -> Builder {
+    ) -> ActorBuilder {
         self.plan.configure = Some(Arc::new(configure));
         self
     }
@@ -150,7 +150,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`StartError`]; nothing is left behind then.
-    pub fn spawn<A: Actor>(self, args: A::Args) -> Result<Owned<ActorRef<A>>, StartError> {
+    pub fn spawn<A: Actor>(self, args: A::Args) -> Result<ActorOwner<ActorRef<A>>, StartError> {
         let grace = self.grace.unwrap_or(GRACE);
         let registered = self.registered;
         let (post, address) = self.open::<A>()?;
@@ -163,7 +163,7 @@ impl Builder {
             directory::remove_post(&post);
             return Err(error);
         }
-        Ok(Owned {
+        Ok(ActorOwner {
             handle: address,
             keeper: Keeper { post, grace },
         })
@@ -189,7 +189,7 @@ impl Builder {
     }
 }
 
-impl Builder {
+impl ActorBuilder {
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -239,7 +239,7 @@ fn default_name<A>() -> String {
 /// }
 /// ```
 #[must_use = "dropping it stops the actor"]
-pub struct Owned<H> {
+pub struct ActorOwner<H> {
     handle: H,
     keeper: Keeper,
 }
@@ -267,9 +267,9 @@ impl Drop for Keeper {
     }
 }
 
-impl<H> Owned<H> {
+impl<H> ActorOwner<H> {
     /// Stops the actor, after what its mailbox holds now, and waits for its end; it is killed after the
-    /// [grace](Builder::grace). How it ended, also if that was before.
+    /// [grace](ActorBuilder::grace). How it ended, also if that was before.
     pub fn stop(&self) -> DownReason {
         self.keeper.stop()
     }
@@ -303,15 +303,15 @@ impl<H> Owned<H> {
     }
 
     /// The same actor behind a typed handle.
-    pub fn typed<T: From<H>>(self) -> Owned<T> {
-        Owned {
+    pub fn typed<T: From<H>>(self) -> ActorOwner<T> {
+        ActorOwner {
             handle: T::from(self.handle),
             keeper: self.keeper,
         }
     }
 }
 
-impl<H> Deref for Owned<H> {
+impl<H> Deref for ActorOwner<H> {
     type Target = H;
 
     fn deref(&self) -> &H {
@@ -319,8 +319,8 @@ impl<H> Deref for Owned<H> {
     }
 }
 
-impl<H: fmt::Debug> fmt::Debug for Owned<H> {
+impl<H: fmt::Debug> fmt::Debug for ActorOwner<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Owned").field(&self.handle).finish()
+        f.debug_tuple("ActorOwner").field(&self.handle).finish()
     }
 }

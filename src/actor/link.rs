@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::actor::{Actor, Inner};
 use crate::actor::address::ActorRef;
-use crate::actor::client::connection::{Link, end_of};
+use crate::actor::client::connection::{ActorConnection, end_of};
 use crate::actor::protocol::{Ending, Release, Request};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CallError, DownReason, RecvError};
@@ -47,7 +47,7 @@ pub(super) fn be_actor(own: Arc<Inner>) {
 /// # }
 /// #[offspring::worker]
 /// fn dependent(counter: CounterHandle) {
-///     let _bond = counter.link().expect("it lives");
+///     let _link = counter.link().expect("it lives");
 ///     counter.add(1).expect("it lives");
 ///     std::thread::park(); // ends with the actor
 /// }
@@ -62,7 +62,7 @@ pub(super) fn be_actor(own: Arc<Inner>) {
 /// }
 /// ```
 #[must_use = "dropping it unlinks"]
-pub struct Bond {
+pub struct Link {
     release: Sender<Release>,
     open: Arc<AtomicBool>,
     /// Has who watches the actor look again.
@@ -72,12 +72,12 @@ pub struct Bond {
 impl<A: Actor> ActorRef<A> {
     /// Links this process and the incarnation of the actor that is up now: when the actor ends otherwise than as it was meant to,
     /// this process ends too (an actor by [`DownReason::Failed`](crate::actor::DownReason::Failed), another process with exit
-    /// code 72); when this process ends without dropping the [`Bond`], the actor fails.
+    /// code 72); when this process ends without dropping the [`Link`], the actor fails.
     ///
     /// # Errors
     ///
     /// As [`call`](ActorRef::call); [`CallError::Down`] if it is down already: nothing happens to this process then.
-    pub fn link(&self) -> Result<Bond, CallError> {
+    pub fn link(&self) -> Result<Link, CallError> {
         let (release, bond) = channel().map_err(|error| self.link.io(error))?;
         let partner = crate::process::current().name().to_owned();
         let limit = Deadline::after(self.timeout());
@@ -106,7 +106,7 @@ impl<A: Actor> ActorRef<A> {
         .map_err(|error| self.link.io(error))?;
         let link = self.link.clone();
         let nudge = Box::new(move || link.nudge());
-        Ok(Bond {
+        Ok(Link {
             release,
             open,
             nudge,
@@ -116,7 +116,7 @@ impl<A: Actor> ActorRef<A> {
 
 /// Waits until the incarnation ends otherwise than it was meant to; `None` if it does not, or the bond is dissolved before.
 fn wait_for_end<M, R>(
-    link: &Arc<Link<M, R>>,
+    link: &Arc<ActorConnection<M, R>>,
     generation: u64,
     open: &AtomicBool,
 ) -> Option<DownReason>
@@ -169,7 +169,7 @@ pub(super) fn watch(partner: String, bond: Receiver<Release>, own: Arc<Inner>) {
     }
 }
 
-impl Drop for Bond {
+impl Drop for Link {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.open.store(false, Ordering::SeqCst);
@@ -180,8 +180,8 @@ impl Drop for Bond {
     }
 }
 
-impl fmt::Debug for Bond {
+impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bond").finish_non_exhaustive()
+        f.debug_struct("Link").finish_non_exhaustive()
     }
 }

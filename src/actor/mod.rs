@@ -30,11 +30,12 @@ mod worker;
 
 pub use actor::{Actor, Checkpoint, Context};
 pub use address::ActorRef;
-pub use builder::{Builder, Owned, spawn};
-pub use link::Bond;
+pub use builder::{ActorBuilder, ActorOwner, spawn};
+pub use link::Link;
 pub use monitor::{Down, Monitor};
 pub use names::find;
-pub use worker::incarnation::{ActorProcess, Outcome};
+#[doc(hidden)]
+pub use worker::incarnation::{ActorExit, ActorProcess};
 
 pub(crate) use address::TIMEOUT;
 pub(crate) use host::launch::launch;

@@ -71,14 +71,14 @@ fn ask<T: Serialize + DeserializeOwned>(
         .map_err(|error| error.to_string())
 }
 
-/// Finds an actor by the name that [`Builder::register`](crate::actor::Builder::register) gave it, from any process of the tree.
+/// Finds an actor by the name that [`ActorBuilder::register`](crate::actor::ActorBuilder::register) gave it, from any process of the tree.
 ///
 /// # Errors
 ///
 /// [`LookupError`]: there is none of this name, or it is of another type, or nobody answers.
 ///
 /// ```
-/// use offspring::actor::{Builder, find};
+/// use offspring::actor::{ActorBuilder, find};
 ///
 /// # struct Counter(u64);
 /// # #[offspring::actor]
@@ -98,7 +98,7 @@ fn ask<T: Serialize + DeserializeOwned>(
 /// }
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let counter = Builder::new().register("visitors").spawn::<Counter>((0,))?;
+///     let counter = ActorBuilder::new().register("visitors").spawn::<Counter>((0,))?;
 ///     assert_eq!(guest::spawn()?.join()?, 1); // a process that was told nothing
 ///     counter.stop();
 ///     assert!(find::<Counter>("visitors").is_err());

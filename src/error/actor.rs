@@ -351,7 +351,7 @@ pub enum StartError {
 /// Why an actor was not found by its name.
 ///
 /// ```
-/// use offspring::actor::{self, Builder, LookupError};
+/// use offspring::actor::{self, ActorBuilder, LookupError};
 ///
 /// struct Counter {
 ///     value: u64,
@@ -372,7 +372,7 @@ pub enum StartError {
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     assert!(matches!(actor::find::<Counter>("visits"), Err(LookupError::NotFound { .. }))); // not yet
-///     let _visits = Builder::new().register("visits").spawn::<Counter>((0,))?;
+///     let _visits = ActorBuilder::new().register("visits").spawn::<Counter>((0,))?;
 ///     let visits: CounterHandle = actor::find::<Counter>("visits")?.into();
 ///     assert_eq!(visits.add(1)?, 1);
 ///     Ok(())

@@ -44,7 +44,7 @@ pub(super) trait Child: Send {
 }
 
 pub(super) struct ActorChild<A: Actor> {
-    pub(super) builder: actor::Builder,
+    pub(super) builder: actor::ActorBuilder,
     pub(super) args: A::Args,
     /// Made by the first start. An actor that is down for good gets a new one if it is started all the same.
     pub(super) post: Option<(Arc<Post>, ActorRef<A>)>,

@@ -96,19 +96,19 @@ pub struct ChildSpec {
 }
 
 impl ChildSpec {
-    /// An actor, by the options of an [`actor::Builder`] with the name `id`. Each incarnation gets a clone of `args`.
+    /// An actor, by the options of an [`actor::ActorBuilder`] with the name `id`. Each incarnation gets a clone of `args`.
     pub fn actor<A: Actor>(id: impl Into<String>, args: A::Args) -> ChildSpec
     where
         A::Args: Clone + Send,
     {
         let id = id.into();
-        ChildSpec::actor_with::<A>(id.clone(), actor::Builder::new().name(id), args)
+        ChildSpec::actor_with::<A>(id.clone(), actor::ActorBuilder::new().name(id), args)
     }
 
     /// An actor with options of its own.
     pub fn actor_with<A: Actor>(
         id: impl Into<String>,
-        builder: actor::Builder,
+        builder: actor::ActorBuilder,
         args: A::Args,
     ) -> ChildSpec
     where

@@ -208,7 +208,7 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
     let address = quote!(#krate::actor::ActorRef<#actor>);
     // With a name that cannot be, it is the handle itself that is owned: so its method is found first, and its use is no second error.
     let (owned, started, target, inside) = if verdict.misnamed {
-        let owned = quote!(#krate::actor::Owned<#address>);
+        let owned = quote!(#krate::actor::ActorOwner<#address>);
         (
             quote!(#handle),
             quote!(::core::unreachable!()),
@@ -221,7 +221,7 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
             ::core::result::Result::Ok(owned.typed())
         };
         (
-            quote!(#krate::actor::Owned<#handle>),
+            quote!(#krate::actor::ActorOwner<#handle>),
             started,
             address.clone(),
             quote!(&self.0),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::client::connection::{Ended, Link, end_of};
-use crate::actor::client::pending::{CallId, Outcome};
+use crate::actor::client::connection::{ActorConnection, Ended, end_of};
+use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::Session;
 use crate::actor::protocol::{Caller, Chain, Direct, Letter, Status};
 use crate::channel;
@@ -56,7 +56,7 @@ pub(in crate::actor) fn after(timeout: Duration) -> Instant {
     Deadline::after(timeout).instant()
 }
 
-impl<M, R> Link<M, R>
+impl<M, R> ActorConnection<M, R>
 where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
@@ -102,28 +102,28 @@ where
     /// What the caller gets; `None` if the incarnation is gone, and its keeper must be asked.
     pub(in crate::actor) fn conclude(
         &self,
-        outcome: Outcome<R>,
+        outcome: CallOutcome<R>,
         unhandled: Option<u64>,
         timeout: Duration,
     ) -> Option<Result<R, CallError>> {
         let actor = || self.name.clone();
         Some(match outcome {
-            Outcome::Reply(reply) => {
+            CallOutcome::Reply(reply) => {
                 unhandled
                     .into_iter()
                     .for_each(|sent| self.note_handled(sent));
                 Ok(reply)
             }
-            Outcome::Refused(message) => Err(CallError::Refused {
+            CallOutcome::Refused(message) => Err(CallError::Refused {
                 actor: actor(),
                 message,
             }),
-            Outcome::Undecodable(source) => Err(CallError::Decode {
+            CallOutcome::Undecodable(source) => Err(CallError::Decode {
                 actor: actor(),
                 source,
             }),
-            Outcome::Timeout => Err(self.late(timeout)),
-            Outcome::Gone => return None,
+            CallOutcome::Timeout => Err(self.late(timeout)),
+            CallOutcome::Gone => return None,
         })
     }
 
@@ -271,10 +271,10 @@ pub(in crate::actor) enum SendEnd {
 }
 
 impl SendEnd {
-    pub(in crate::actor) fn outcome<R>(self) -> Result<Outcome<R>, CallError> {
+    pub(in crate::actor) fn outcome<R>(self) -> Result<CallOutcome<R>, CallError> {
         match self {
-            SendEnd::Timeout => Ok(Outcome::Timeout),
-            SendEnd::Gone => Ok(Outcome::Gone),
+            SendEnd::Timeout => Ok(CallOutcome::Timeout),
+            SendEnd::Gone => Ok(CallOutcome::Gone),
             SendEnd::Failed(error) => Err(error),
         }
     }

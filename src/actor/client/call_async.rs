@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::client::call::{SendEnd, after, in_line};
 use crate::actor::client::connect::ASK_AGAIN;
-use crate::actor::client::connection::{Ended, Link};
-use crate::actor::client::pending::{CallId, Outcome};
+use crate::actor::client::connection::{ActorConnection, Ended};
+use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::{OpenEnd, Session};
 use crate::actor::client::timer::Alarm;
 use crate::actor::protocol::{Chain, Letter, Status};
@@ -85,7 +85,7 @@ impl<R: DeserializeOwned> Drop for Waiting<'_, R> {
     }
 }
 
-impl<M, R> Link<M, R>
+impl<M, R> ActorConnection<M, R>
 where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
@@ -125,7 +125,7 @@ where
         chain: Chain,
         message: M,
         deadline: Instant,
-    ) -> Result<Outcome<R>, CallError> {
+    ) -> Result<CallOutcome<R>, CallError> {
         let call = session.register(unhandled.is_none());
         let stage = Stage::Unsent;
         let mut waiting = Waiting {
@@ -153,7 +153,7 @@ where
                 if answer.is_some() {
                     waiting.stage = Stage::Over;
                 }
-                Ok(answer.unwrap_or(Outcome::Timeout))
+                Ok(answer.unwrap_or(CallOutcome::Timeout))
             }
             Err(end) => end.outcome(),
         }
@@ -275,7 +275,7 @@ impl<R: DeserializeOwned> Session<R> {
         &self,
         call: CallId,
         deadline: Instant,
-    ) -> std::io::Result<Option<Outcome<R>>> {
+    ) -> std::io::Result<Option<CallOutcome<R>>> {
         let target = self.target();
         let told = until(self.told(), deadline, || self.try_wait(call));
         // Told by threads that lead; by the line itself when there are none.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::client::connection::{Ended, Link, Way};
+use crate::actor::client::connection::{ActorConnection, Ended, Way};
 use crate::actor::client::peers::{self, Peer};
 use crate::actor::client::session::{OpenEnd, Session};
 use crate::actor::protocol::{DeskRequest, Erased, Letter, Status, own_number};
@@ -20,7 +20,7 @@ pub(in crate::actor) const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// When it asks for news once more: a process that was stopped for long may have missed some.
 const MISSED: Duration = Duration::from_secs(10);
 
-impl<M, R> Link<M, R>
+impl<M, R> ActorConnection<M, R>
 where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,

@@ -25,7 +25,7 @@ pub(in crate::actor) enum Way {
     There(Queue<DeskRequest>),
 }
 
-pub(in crate::actor) struct Link<M, R> {
+pub(in crate::actor) struct ActorConnection<M, R> {
     pub(in crate::actor) key: ActorKey,
     pub(in crate::actor) name: String,
     pub(in crate::actor) way: Way,
@@ -50,7 +50,7 @@ pub(in crate::actor) struct State<R> {
 
 /// For tasks.
 #[cfg(feature = "async")]
-impl<M, R> Link<M, R> {
+impl<M, R> ActorConnection<M, R> {
     pub(in crate::actor) fn told(&self) -> &Arc<WakerSet> {
         &self.told
     }
@@ -78,10 +78,10 @@ pub(in crate::actor) fn end_of(ended: &Ended, generation: u64) -> Option<&(u64, 
     ended.iter().find(|(ended, _)| *ended >= generation)
 }
 
-impl<M: Send + 'static, R: Send + 'static> Link<M, R> {
+impl<M: Send + 'static, R: Send + 'static> ActorConnection<M, R> {
     /// The link of this process to the actor; made if there is none.
-    pub(in crate::actor) fn of(key: ActorKey, name: &str, way: Way) -> Arc<Link<M, R>> {
-        peers::get_or_make(key, || Link {
+    pub(in crate::actor) fn of(key: ActorKey, name: &str, way: Way) -> Arc<ActorConnection<M, R>> {
+        peers::get_or_make(key, || ActorConnection {
             key,
             name: name.to_owned(),
             way,
@@ -100,7 +100,7 @@ impl<M: Send + 'static, R: Send + 'static> Link<M, R> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Peer for Link<M, R> {
+impl<M: Send + 'static, R: Send + 'static> Peer for ActorConnection<M, R> {
     fn news(&self, news: News) {
         if let Some(mailbox) = news.mailbox {
             let _ = self.mailbox.set(mailbox.retype());
@@ -130,7 +130,7 @@ impl<R> State<R> {
     }
 }
 
-impl<M, R> Link<M, R> {
+impl<M, R> ActorConnection<M, R> {
     /// This is how the actor is now.
     pub(in crate::actor) fn take(&self, status: Status) {
         let session = self.state().take(status);
@@ -181,9 +181,9 @@ impl<M, R> Link<M, R> {
     }
 }
 
-impl<M, R> fmt::Debug for Link<M, R> {
+impl<M, R> fmt::Debug for ActorConnection<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("ActorConnection")
             .field("key", &self.key)
             .field("name", &self.name)
             .finish_non_exhaustive()

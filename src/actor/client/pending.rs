@@ -10,7 +10,7 @@ const DIRECT_MAX: usize = 16;
 
 /// What a call came to.
 #[derive(Debug)]
-pub(in crate::actor) enum Outcome<R> {
+pub(in crate::actor) enum CallOutcome<R> {
     Reply(R),
     /// The actor could not.
     Refused(String),
@@ -37,7 +37,7 @@ pub(in crate::actor) struct Board<R> {
     /// So many places are left.
     left: usize,
     places: Vec<Place<R>>,
-    letters: BTreeMap<CallNumber, Option<Outcome<R>>>,
+    letters: BTreeMap<CallNumber, Option<CallOutcome<R>>>,
     /// So many calls went through the mailbox.
     posted: u64,
 }
@@ -46,14 +46,14 @@ pub(in crate::actor) struct Board<R> {
 enum Place<R> {
     Free,
     Waits,
-    Given(Outcome<R>),
+    Given(CallOutcome<R>),
     /// Nobody waits any more. The next call must not have the place before the answer has come, which would be taken for its own.
     Left,
 }
 
 /// What one who receives for all got.
 pub(in crate::actor) enum Received<R> {
-    Answer(CallId, Outcome<R>),
+    Answer(CallId, CallOutcome<R>),
     /// It belongs to nobody.
     Stray,
     Timeout,
@@ -64,9 +64,9 @@ pub(in crate::actor) enum Received<R> {
 
 /// What that is to the one who received it.
 pub(in crate::actor) enum Led<R> {
-    Own(Outcome<R>),
+    Own(CallOutcome<R>),
     /// With what nobody wants, to be dropped without the board's lock: that may be a call.
-    Other(Option<Outcome<R>>),
+    Other(Option<CallOutcome<R>>),
     Nothing,
     Starved,
 }
@@ -135,7 +135,7 @@ impl<R> Board<R> {
     }
 
     /// Nobody waits for its answer any more. One that was there already is given back, to be dropped without the board's lock.
-    pub(in crate::actor) fn leave(&mut self, call: CallId) -> Option<Outcome<R>> {
+    pub(in crate::actor) fn leave(&mut self, call: CallId) -> Option<CallOutcome<R>> {
         self.waiting -= 1;
         match call {
             CallId::Direct(place) => {
@@ -154,12 +154,12 @@ impl<R> Board<R> {
     }
 
     /// What a call came to, if that is known; then it is no more.
-    pub(in crate::actor) fn take(&mut self, call: CallId) -> Option<Outcome<R>> {
+    pub(in crate::actor) fn take(&mut self, call: CallId) -> Option<CallOutcome<R>> {
         let given = match call {
             CallId::Direct(place) => matches!(self.places[place], Place::Given(_)),
             CallId::Letter(number) => matches!(self.letters.get(&number), Some(Some(_))),
         };
-        (given || self.gone).then(|| self.leave(call).unwrap_or(Outcome::Gone))
+        (given || self.gone).then(|| self.leave(call).unwrap_or(CallOutcome::Gone))
     }
 
     /// What the thread of this call received goes to whom it belongs.
@@ -185,7 +185,7 @@ impl<R> Board<R> {
     }
 
     /// Gives it to who waits for it; back if nobody does.
-    fn give(&mut self, call: CallId, outcome: Outcome<R>) -> Option<Outcome<R>> {
+    fn give(&mut self, call: CallId, outcome: CallOutcome<R>) -> Option<CallOutcome<R>> {
         match call {
             CallId::Direct(place) => match self.places.get_mut(place) {
                 Some(place @ Place::Waits) => *place = Place::Given(outcome),
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     fn reply(call: CallId) -> Received<u32> {
-        Received::Answer(call, Outcome::Reply(7))
+        Received::Answer(call, CallOutcome::Reply(7))
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(board.register(true), CallId::Direct(0));
         assert!(matches!(
             board.settle(Some(own), reply(own)),
-            Led::Own(Outcome::Reply(7))
+            Led::Own(CallOutcome::Reply(7))
         ));
         assert_eq!(board.register(true), CallId::Direct(1));
         assert_eq!(board.waiting(), 2);
@@ -252,7 +252,7 @@ mod tests {
             board.settle(Some(direct[0]), reply(letter)),
             Led::Other(None)
         ));
-        assert!(matches!(board.take(letter), Some(Outcome::Reply(7))));
+        assert!(matches!(board.take(letter), Some(CallOutcome::Reply(7))));
         assert_eq!(board.waiting(), DIRECT_MAX);
     }
 
@@ -288,7 +288,7 @@ mod tests {
         }
         assert!(board.take(own).is_none());
         board.settle(None, Received::Gone);
-        assert!(matches!(board.take(own), Some(Outcome::Gone)));
+        assert!(matches!(board.take(own), Some(CallOutcome::Gone)));
         assert_eq!(board.waiting(), 0);
     }
 }

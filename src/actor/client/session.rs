@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::client::pending::{Board, CallId, Led, Outcome, Received};
+use crate::actor::client::pending::{Board, CallId, CallOutcome, Led, Received};
 use crate::actor::protocol::{
     Answer, CallNumber, Chain, Direct, Erased, Header, Letter, Request, own_number,
 };
@@ -133,7 +133,7 @@ impl<R> Session<R> {
 
 impl<R: DeserializeOwned> Session<R> {
     /// Waits for the answer to a call that is on its way.
-    pub(in crate::actor) fn wait(&self, call: CallId, limit: &Deadline) -> Outcome<R> {
+    pub(in crate::actor) fn wait(&self, call: CallId, limit: &Deadline) -> CallOutcome<R> {
         let mut retry = Retry::default();
         loop {
             if let Some(outcome) = self.follow(call, limit) {
@@ -148,7 +148,7 @@ impl<R: DeserializeOwned> Session<R> {
                 }
                 Led::Nothing | Led::Starved => {
                     self.leave(call);
-                    return Outcome::Timeout;
+                    return CallOutcome::Timeout;
                 }
             }
         }
@@ -180,7 +180,7 @@ impl<R: DeserializeOwned> Session<R> {
     }
 
     /// Waits until another thread has received the answer, or there is none that receives; then this one leads.
-    fn follow(&self, call: CallId, limit: &Deadline) -> Option<Outcome<R>> {
+    fn follow(&self, call: CallId, limit: &Deadline) -> Option<CallOutcome<R>> {
         let mut board = self.board();
         loop {
             let outcome = board.take(call);
@@ -195,7 +195,7 @@ impl<R: DeserializeOwned> Session<R> {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 drop(board);
                 self.leave(call);
-                return Some(Outcome::Timeout);
+                return Some(CallOutcome::Timeout);
             }
             board = sys::wait(&self.changed, board, deadline);
         }
@@ -233,7 +233,7 @@ fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Re
         None => arrived.decode::<Answer<R>>().map(|Answer { call, reply }| {
             (
                 CallId::Letter(call),
-                reply.map_or_else(Outcome::Refused, Outcome::Reply),
+                reply.map_or_else(CallOutcome::Refused, CallOutcome::Reply),
             )
         }),
         Some(Direct {
@@ -241,13 +241,13 @@ fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Re
             special: false,
         }) => arrived
             .decode()
-            .map(|reply| (CallId::Direct(place), Outcome::Reply(reply))),
+            .map(|reply| (CallId::Direct(place), CallOutcome::Reply(reply))),
         Some(Direct {
             place,
             special: true,
         }) => arrived
             .decode()
-            .map(|text| (CallId::Direct(place), Outcome::Refused(text))),
+            .map(|text| (CallId::Direct(place), CallOutcome::Refused(text))),
     };
     match decoded {
         Ok((call, outcome)) => Received::Answer(call, outcome),
@@ -258,8 +258,8 @@ fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Re
                 return Received::Stray;
             };
             let outcome = match error {
-                RecvError::Decode(error) => Outcome::Undecodable(error),
-                error => Outcome::Refused(error.to_string()),
+                RecvError::Decode(error) => CallOutcome::Undecodable(error),
+                error => CallOutcome::Refused(error.to_string()),
             };
             Received::Answer(call, outcome)
         }
@@ -270,7 +270,7 @@ fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Re
 impl<R: DeserializeOwned> Session<R> {
     /// As [`wait`](Session::wait), without waiting. Who gets `None` is told by [`told`](Session::told) of what a thread receives for it, and
     /// by [`target`](Session::target) of what nobody has received.
-    pub(in crate::actor) fn try_wait(&self, call: CallId) -> Option<Outcome<R>> {
+    pub(in crate::actor) fn try_wait(&self, call: CallId) -> Option<CallOutcome<R>> {
         loop {
             let mut board = self.board();
             if let Some(outcome) = board.take(call) {

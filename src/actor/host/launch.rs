@@ -8,7 +8,7 @@ use crate::actor::address::ActorRef;
 use crate::actor::host::options::Plan;
 use crate::actor::host::record::{OnEnd, Post, Running};
 use crate::actor::protocol::{Report, Request};
-use crate::actor::worker::incarnation::{ActorProcess, Outcome};
+use crate::actor::worker::incarnation::{ActorExit, ActorProcess};
 use crate::channel::{Receiver, channel};
 use crate::error::{
     CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvTimeoutError, StartError,
@@ -84,7 +84,7 @@ fn keep(
 /// Waits until its state is built. One that does not come so far has ended when this returns: a restart must not find its name in use.
 fn wait_started(
     post: &Post,
-    process: &Process<Outcome>,
+    process: &Process<ActorExit>,
     heard: &Receiver<Report>,
     limit: Duration,
 ) -> Result<(), StartError> {
@@ -157,7 +157,7 @@ fn hear(post: &Post, running: &Running, heard: &Receiver<Report>, heartbeat: Opt
 }
 
 /// How an incarnation ended of which nothing is heard any more. One that lingers all the same gives no sign of life.
-fn reason(post: &Post, process: &Process<Outcome>, heartbeat: Option<Duration>) -> DownReason {
+fn reason(post: &Post, process: &Process<ActorExit>, heartbeat: Option<Duration>) -> DownReason {
     let deadline = heartbeat.and_then(|limit| Instant::now().checked_add(limit));
     let reason = end_within(process, deadline).unwrap_or_else(|| {
         heartbeat
@@ -175,7 +175,7 @@ fn reason(post: &Post, process: &Process<Outcome>, heartbeat: Option<Duration>) 
 }
 
 /// How the process ended; one that has nothing more to do and lingers is killed.
-fn end_by(process: &Process<Outcome>, deadline: Option<Instant>) -> DownReason {
+fn end_by(process: &Process<ActorExit>, deadline: Option<Instant>) -> DownReason {
     end_within(process, deadline).unwrap_or_else(|| {
         process.kill();
         end_of(process)
@@ -183,7 +183,7 @@ fn end_by(process: &Process<Outcome>, deadline: Option<Instant>) -> DownReason {
 }
 
 /// How the process ended; waits for that.
-fn end_of(process: &Process<Outcome>) -> DownReason {
+fn end_of(process: &Process<ActorExit>) -> DownReason {
     loop {
         if let Some(reason) = end_within(process, None) {
             return reason;
@@ -192,12 +192,12 @@ fn end_of(process: &Process<Outcome>) -> DownReason {
 }
 
 /// How the process ended, if it does until then.
-fn end_within(process: &Process<Outcome>, deadline: Option<Instant>) -> Option<DownReason> {
+fn end_within(process: &Process<ActorExit>, deadline: Option<Instant>) -> Option<DownReason> {
     let left = deadline.map_or(Duration::MAX, |deadline| {
         deadline.saturating_duration_since(Instant::now())
     });
     match process.join_timeout(left) {
-        Ok(Outcome(ending)) => Some(ending.into()),
+        Ok(ActorExit(ending)) => Some(ending.into()),
         Err(error) if error.is_timeout() => None,
         Err(JoinTimeoutError::Failed(JoinError::Ended { reason, .. })) => {
             Some(DownReason::Died(reason))

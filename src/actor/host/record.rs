@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::actor::client::peers::Peer;
 use crate::actor::protocol::{ActorKey, Blob, Erased, News, Request, Status};
-use crate::actor::worker::incarnation::Outcome;
+use crate::actor::worker::incarnation::ActorExit;
 use crate::channel::Sender;
 use crate::error::{CreateError, DownReason};
 use crate::process::Process;
@@ -59,14 +59,17 @@ impl State {
 
 #[derive(Clone, Debug)]
 pub(in crate::actor) struct Running {
-    pub(in crate::actor) process: Arc<Process<Outcome>>,
+    pub(in crate::actor) process: Arc<Process<ActorExit>>,
     pub(in crate::actor) door: Sender<Request>,
     /// It missed this limit, and was killed for it.
     hung: Option<Duration>,
 }
 
 impl Running {
-    pub(in crate::actor) fn new(process: Arc<Process<Outcome>>, door: Sender<Request>) -> Running {
+    pub(in crate::actor) fn new(
+        process: Arc<Process<ActorExit>>,
+        door: Sender<Request>,
+    ) -> Running {
         let hung = None;
         Running {
             process,

@@ -53,9 +53,9 @@ impl<A: Actor> Worker for ActorProcess<A> {}
 
 #[diagnostic::do_not_recommend]
 impl<A: Actor> ProcessWorker for ActorProcess<A> {
-    type Output = Outcome;
+    type Output = ActorExit;
 
-    fn run(self) -> Outcome {
+    fn run(self) -> ActorExit {
         let context = Context {
             inner: Arc::new(Inner {
                 generation: self.generation,
@@ -78,7 +78,7 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
                 let error = error.to_string();
                 // A keeper that is gone takes this process along.
                 let _ = self.reports.send(Report::Started(Err(error.clone())));
-                return Outcome(Ending::Failed(error));
+                return ActorExit(Ending::Failed(error));
             }
         };
         let incarnation = Incarnation::new(
@@ -93,12 +93,12 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
         let other = incarnation.clone();
         let thread = std::thread::Builder::new().name("offspring-casts".to_owned());
         if let Err(error) = thread.spawn(move || other.take_casts()) {
-            return Outcome(Ending::Failed(format!("could not start a thread: {error}")));
+            return ActorExit(Ending::Failed(format!("could not start a thread: {error}")));
         }
-        Outcome(incarnation.take_requests(&self.inbound))
+        ActorExit(incarnation.take_requests(&self.inbound))
     }
 }
 
 /// How an actor's process ended by itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Outcome(pub(crate) Ending);
+pub struct ActorExit(pub(crate) Ending);

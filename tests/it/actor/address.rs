@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use offspring::actor::{
-    ActorRef, Builder, CallError, DownReason, LookupError, StartError, find, spawn,
+    ActorBuilder, ActorRef, CallError, DownReason, LookupError, StartError, find, spawn,
 };
 use offspring::{ExitReason, Queue};
 
@@ -23,7 +23,7 @@ fn use_it(counter: ActorRef<Counter>) -> (u64, u64, String) {
 
 #[offspring::test(timeout = "20s")]
 fn an_address_works_from_another_process() {
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .name("counter")
         .spawn::<Counter>(Setup::default())
         .unwrap();
@@ -76,7 +76,7 @@ fn a_registered_name_is_found_in_the_whole_tree() {
         value: 42,
         ..Setup::default()
     };
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .register("the counter")
         .spawn::<Counter>(setup())
         .unwrap();
@@ -89,7 +89,7 @@ fn a_registered_name_is_found_in_the_whole_tree() {
     );
     assert_eq!(find::<Counter>("the counter").unwrap(), counter.address());
     assert!(matches!(
-        Builder::new()
+        ActorBuilder::new()
             .register("the counter")
             .spawn::<Counter>(setup()),
         Err(StartError::NameTaken { .. })
@@ -112,7 +112,7 @@ fn a_registered_name_is_found_in_the_whole_tree() {
 
 #[offspring::worker]
 fn keep_registered(name: String, ready: Queue<()>) {
-    let _counter = Builder::new()
+    let _counter = ActorBuilder::new()
         .register(name)
         .spawn::<Counter>(Setup::default())
         .expect("it starts");
@@ -143,7 +143,7 @@ fn the_name_of_one_whose_keeper_was_killed_is_free() {
         find::<Counter>("kept"),
         Err(LookupError::NotFound { .. })
     ));
-    let _again = Builder::new()
+    let _again = ActorBuilder::new()
         .register("kept")
         .spawn::<Counter>(Setup::default())
         .unwrap();
@@ -191,10 +191,10 @@ fn a_monitor_of_another_process_tells_it_too() {
 
 #[offspring::worker]
 fn be_linked(counter: ActorRef<Counter>, ready: Queue<()>, end: Queue<()>) {
-    let bond = counter.link().expect("it lives");
+    let link = counter.link().expect("it lives");
     ready.put(()).expect("the test lives");
     let _ = end.get();
-    drop(bond);
+    drop(link);
 }
 
 #[offspring::test(timeout = "30s")]
@@ -243,8 +243,8 @@ fn a_link_that_is_dissolved_leaves_no_thread() {
         names.filter(|name| name.trim() == "offspring-link").count()
     };
     let counter = spawn::<Counter>(Setup::default()).unwrap();
-    let bonds: Vec<_> = (0..10).map(|_| counter.link().unwrap()).collect();
-    drop(bonds);
+    let links: Vec<_> = (0..10).map(|_| counter.link().unwrap()).collect();
+    drop(links);
     // A test beside this one may have a link for a moment.
     eventually("their threads are gone", || watchers() <= 2);
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
@@ -252,7 +252,7 @@ fn a_link_that_is_dissolved_leaves_no_thread() {
 
 #[offspring::test(timeout = "20s")]
 fn a_call_to_itself_is_an_error() {
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .name("narcissus")
         .spawn::<Counter>(Setup::default())
         .unwrap();
@@ -273,7 +273,7 @@ fn a_call_to_itself_is_an_error() {
 #[offspring::test(timeout = "20s")]
 fn a_circle_of_calls_is_an_error() {
     let [a, b, c] = ["a", "b", "c"].map(|name| {
-        Builder::new()
+        ActorBuilder::new()
             .name(name)
             .spawn::<Counter>(Setup::default())
             .unwrap()

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use offspring::Queue;
-use offspring::actor::{ActorRef, Builder, CallError, DownReason, spawn};
+use offspring::actor::{ActorBuilder, ActorRef, CallError, DownReason, spawn};
 use offspring::supervisor::{ChildSpec, Supervisor};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
@@ -91,7 +91,7 @@ fn tasks_and_threads_share_the_way_back() {
 
 #[offspring::test(timeout = "30s")]
 fn calls_that_wait_cost_no_threads_and_end_with_the_actor() {
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .mailbox(8)
         .spawn::<Counter>(Setup::default())
         .unwrap();

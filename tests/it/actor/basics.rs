@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::actor::{Builder, CallError, CastError, DownReason, StartError, spawn};
+use offspring::actor::{ActorBuilder, CallError, CastError, DownReason, StartError, spawn};
 use offspring::{ExitReason, Queue};
 
 use super::{Counter, Fault, LONG, Message, Reply, SHORT, Setup};
 use crate::support::{eventually, is_running, open_fds};
 
-fn counter() -> offspring::actor::Owned<offspring::actor::ActorRef<Counter>> {
+fn counter() -> offspring::actor::ActorOwner<offspring::actor::ActorRef<Counter>> {
     spawn::<Counter>(Setup::default()).unwrap()
 }
 
@@ -62,7 +62,7 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
             fault: Some(fault),
             ..Setup::default()
         };
-        Builder::new()
+        ActorBuilder::new()
             .name("unlucky")
             .start_timeout(if matches!(fault, Fault::Hang) {
                 SHORT * 3
@@ -95,11 +95,15 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
 #[offspring::test(timeout = "20s")]
 fn what_cannot_be_asked_for_is_refused_before_a_process_starts() {
     assert!(matches!(
-        Builder::new().mailbox(0).spawn::<Counter>(Setup::default()),
+        ActorBuilder::new()
+            .mailbox(0)
+            .spawn::<Counter>(Setup::default()),
         Err(StartError::Create { .. })
     ));
     assert!(matches!(
-        Builder::new().name("").spawn::<Counter>(Setup::default()),
+        ActorBuilder::new()
+            .name("")
+            .spawn::<Counter>(Setup::default()),
         Err(StartError::Spawn { .. })
     ));
 }
@@ -130,7 +134,7 @@ fn a_call_has_a_timeout_and_its_late_reply_is_nobodys() {
 
 #[offspring::test(timeout = "20s")]
 fn a_full_mailbox_holds_casts_back() {
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .mailbox(4)
         .spawn::<Counter>(Setup::default())
         .unwrap();
@@ -159,7 +163,7 @@ fn casts_without_waiting(counter: offspring::ActorRef<Counter>, count: u64) -> b
 
 #[offspring::test(timeout = "20s")]
 fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .mailbox(16)
         .spawn::<Counter>(Setup::default())
         .unwrap();
@@ -189,7 +193,7 @@ fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
 
 #[offspring::test(timeout = "20s")]
 fn the_owners_word_passes_a_full_mailbox() {
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .mailbox(1)
         .grace(SHORT)
         .spawn::<Counter>(Setup::default())

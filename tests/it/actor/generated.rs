@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use offspring::actor::{
-    ActorRef, Builder, CallError, CastError, Checkpoint, Context, DownReason, StartError,
+    ActorBuilder, ActorRef, CallError, CastError, Checkpoint, Context, DownReason, StartError,
 };
 use offspring::supervisor::{ChildSpec, Supervisor};
 use offspring::{Queue, Sender};
@@ -139,7 +139,7 @@ fn it_is_supervised_as_any_actor_and_the_handle_stays() {
         .intensity(5)
         .child(ChildSpec::actor_with::<Ledger>(
             "ledger",
-            Builder::new().name("ledger").mailbox(4),
+            ActorBuilder::new().name("ledger").mailbox(4),
             args,
         ))
         .start()

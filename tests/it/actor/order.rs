@@ -1,7 +1,7 @@
 //! What overtakes what.
 
 use offspring::Queue;
-use offspring::actor::{ActorRef, Builder, spawn};
+use offspring::actor::{ActorBuilder, ActorRef, spawn};
 
 use super::{Counter, Message, Reply, Setup};
 
@@ -43,7 +43,7 @@ fn nor_does_it_from_other_processes() {
 
 #[offspring::test(timeout = "30s")]
 fn calls_and_casts_do_not_starve_each_other() {
-    let counter = Builder::new()
+    let counter = ActorBuilder::new()
         .mailbox(1000)
         .spawn::<Counter>(Setup::default())
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use offspring::actor::{Builder, CallError, DownReason, find};
+use offspring::actor::{ActorBuilder, CallError, DownReason, find};
 use offspring::supervisor::{
     ChildSpec, ChildState, Restart, Shutdown, Supervisor, SupervisorEnd, SupervisorError,
 };
@@ -174,8 +174,11 @@ impl ProcessWorker for Branch {
     type Output = ();
 
     fn run(self) {
-        let leaf =
-            ChildSpec::actor_with::<Child>("leaf", Builder::new().register("the leaf"), self.setup);
+        let leaf = ChildSpec::actor_with::<Child>(
+            "leaf",
+            ActorBuilder::new().register("the leaf"),
+            self.setup,
+        );
         let supervisor = Supervisor::builder()
             .intensity(0)
             .child(leaf)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::actor::{Builder, CallError, DownReason};
+use offspring::actor::{ActorBuilder, CallError, DownReason};
 use offspring::supervisor::{
     ChildSpec, ChildState, Event, Restart, Shutdown, StartInfo, Supervisor, SupervisorEnd,
     SupervisorError,
@@ -46,7 +46,7 @@ fn a_child_that_dies_in_its_start_did_not_start() {
 fn a_start_that_hangs_is_bounded_and_escalates() {
     let stage = Stage::new();
     let limit = Duration::from_millis(300);
-    let builder = Builder::new().name("sluggish").start_timeout(limit);
+    let builder = ActorBuilder::new().name("sluggish").start_timeout(limit);
     let supervisor = Supervisor::builder()
         .child(ChildSpec::actor_with::<Child>(
             "a",
@@ -190,7 +190,7 @@ fn a_call_in_flight_ends_at_once_also_while_the_supervisor_starts_another_child(
     let limit = Duration::from_secs(3);
     let late = ChildSpec::actor_with::<Child>(
         "late",
-        Builder::new().start_timeout(limit),
+        ActorBuilder::new().start_timeout(limit),
         stage.setup("late"),
     );
     let asked = supervisor.clone();

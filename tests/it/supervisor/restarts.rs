@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::actor::{Builder, CallError, DownReason};
+use offspring::actor::{ActorBuilder, CallError, DownReason};
 use offspring::supervisor::{
     Backoff, ChildSpec, ChildState, Event, Heartbeat, Restart, Shutdown, StartInfo, Supervisor,
 };
@@ -11,7 +11,7 @@ use offspring::{ActorRef, Queue};
 use super::{LONG, info, kill, pid, until};
 use crate::actor::{Counter, Message, Reply, Setup};
 
-fn supervised(builder: Builder, setup: Setup) -> (Supervisor, ActorRef<Counter>) {
+fn supervised(builder: ActorBuilder, setup: Setup) -> (Supervisor, ActorRef<Counter>) {
     let supervisor = Supervisor::builder()
         .intensity(100)
         .child(ChildSpec::actor_with::<Counter>(
@@ -27,7 +27,7 @@ fn supervised(builder: Builder, setup: Setup) -> (Supervisor, ActorRef<Counter>)
 
 #[offspring::test(timeout = "30s")]
 fn the_address_survives_and_the_generation_counts() {
-    let (supervisor, counter) = supervised(Builder::new(), Setup::default());
+    let (supervisor, counter) = supervised(ActorBuilder::new(), Setup::default());
     for generation in 0..4 {
         assert_eq!(
             counter.call(Message::Generation).unwrap().number(),
@@ -69,7 +69,7 @@ fn calls_on(counter: ActorRef<Counter>, ready: Queue<()>) -> (u64, u64) {
 
 #[offspring::test(timeout = "60s")]
 fn a_client_of_another_process_goes_on_through_restarts() {
-    let (supervisor, counter) = supervised(Builder::new(), Setup::default());
+    let (supervisor, counter) = supervised(ActorBuilder::new(), Setup::default());
     let ready = Queue::unbounded().unwrap();
     let client = calls_on::spawn(counter.clone(), ready.clone()).unwrap();
     ready.get().unwrap();
@@ -96,7 +96,7 @@ fn a_client_of_another_process_goes_on_through_restarts() {
 fn casts_not_yet_taken_survive_and_the_one_in_hand_does_not() {
     for redeliver in [0, 1] {
         let (supervisor, counter) =
-            supervised(Builder::new().redeliver(redeliver), Setup::default());
+            supervised(ActorBuilder::new().redeliver(redeliver), Setup::default());
         let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
         counter
             .cast(Message::Hold(holds.clone(), free.clone()))
@@ -125,7 +125,7 @@ fn the_last_checkpoint_is_what_a_reply_has_shown() {
         saves: true,
         ..Setup::default()
     };
-    let (supervisor, counter) = supervised(Builder::new(), setup);
+    let (supervisor, counter) = supervised(ActorBuilder::new(), setup);
     for n in 1..=20 {
         assert_eq!(counter.call(Message::Add(1)).unwrap(), Reply::Number(n));
         if n % 4 == 0 {
@@ -138,7 +138,7 @@ fn the_last_checkpoint_is_what_a_reply_has_shown() {
 #[offspring::test(timeout = "30s")]
 fn a_hung_actor_is_killed_and_started_again() {
     let (supervisor, counter) = supervised(
-        Builder::new().heartbeat(Duration::from_millis(200)),
+        ActorBuilder::new().heartbeat(Duration::from_millis(200)),
         Setup::default(),
     );
     std::thread::sleep(Duration::from_millis(700));
@@ -273,7 +273,7 @@ fn a_closure_that_panics_is_a_start_that_failed() {
 
 #[offspring::test(timeout = "120s")]
 fn restarts_leave_no_descriptors() {
-    let (supervisor, counter) = supervised(Builder::new(), Setup::default());
+    let (supervisor, counter) = supervised(ActorBuilder::new(), Setup::default());
     let mut restarts = 0;
     let mut restart = || {
         restarts += 1;

@@ -72,6 +72,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(handle, counter.address());
     let slow: Result<u64, CallError> = handle.with_timeout(std::time::Duration::from_secs(30)).get();
     assert_eq!(slow?, 15);
-    let _quiet: offspring::actor::Owned<QuietHandle> = Quiet::spawn()?;
+    let _quiet: offspring::actor::ActorOwner<QuietHandle> = Quiet::spawn()?;
     Ok(())
 }
