@@ -126,7 +126,7 @@ fn puts(capacity: usize) -> f64 {
     (0..CASTS).for_each(|n| queue.put(n).unwrap());
     queue.join().unwrap();
     let each = each(CASTS, since);
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(process.join().unwrap(), CASTS * (CASTS - 1) / 2);
     each
 }

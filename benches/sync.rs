@@ -154,7 +154,7 @@ fn share() -> f64 {
         made - before,
         shared_memory() - made
     );
-    memories.close();
+    memories.close().unwrap();
     child.join().unwrap();
     elapsed.as_secs_f64() * 1e3
 }

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut before = (Instant::now(), offspring::tree());
     for round in 0..ROUNDS {
         // So much that there is always something to do.
-        while limits.len() < 12 {
+        while limits.len().unwrap() < 12 {
             limits.put(100_000 + 10_000 * round)?;
         }
         sleep(INTERVAL);

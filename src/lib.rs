@@ -117,7 +117,7 @@
 //!     for word in ["one", "three", "seven"] {
 //!         words.put(word.to_owned())?;
 //!     }
-//!     words.close(); // so that the loops end
+//!     words.close()?; // so that the loops end
 //!     drop(done); // so that this one does
 //!     assert_eq!(finished.iter().count(), 3);
 //!     for child in children {
@@ -273,7 +273,7 @@ mod ipc;
 mod logs;
 mod pool;
 mod process;
-mod queue;
+pub mod queue;
 mod select;
 pub mod shared;
 pub mod supervisor;
@@ -285,11 +285,9 @@ mod tree;
 pub use actor::{Actor, ActorBuilder, ActorRef};
 pub use channel::{Bytes, Connection, Receiver, ReceiverIter, Sender, channel, pipe};
 pub use error::{
-    CreateError, DeadLetterError, DecodeError, EncodeError, ExitReason, GetError, GetTimeoutError,
-    HandleError, JoinError, JoinTimeoutError, KillCause, PanicReport, PoolError, PutAllError,
-    PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, RecvError, RecvTimeoutError,
-    SendError, SendTimeoutError, ShutdownError, SpawnError, SubmitError, TaskDoneError, TaskError,
-    TaskTimeoutError, TryGetError, TryPutError, TryRecvError, WaitError,
+    CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, JoinTimeoutError,
+    KillCause, PanicReport, PoolError, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
+    ShutdownError, SpawnError, SubmitError, TaskError, TaskTimeoutError, TryRecvError, WaitError,
 };
 pub use ipc::waitable::Waitable;
 /// Registers a type as a worker; what it runs says [`ProcessWorker`].
@@ -420,10 +418,8 @@ pub use process::{
     Builder, ChildProcess, CurrentProcess, Forwarding, Output, ParentProcess, Process,
     ProcessWorker, Stdio, Worker, active_children, current, init, parent,
 };
-pub use queue::{
-    DeadCause, DeadLetter, Delivery, JoinableBatches, JoinableIter, JoinableQueue, Queue,
-    QueueBatches, QueueBuilder, QueueIter, QueueStatus,
-};
+#[doc(inline)]
+pub use queue::{Delivery, JoinableQueue, Queue, QueueBuilder};
 pub use select::{AsCompleted, Selector, as_completed, wait_any, wait_any_timeout};
 pub use tree::{ProcessInfo, ProcessState, ProcessTree, tree};
 

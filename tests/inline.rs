@@ -98,7 +98,7 @@ fn joins_wait_and_give_the_output_again_and_again() {
                 && began.elapsed() >= Duration::from_millis(50)
         );
         (1..=4).for_each(|n| items.put(n).unwrap());
-        items.close();
+        items.close().unwrap();
         assert_eq!((child.join().unwrap(), child.join().unwrap()), (10, 10));
         assert!(!child.is_alive());
         assert_eq!(child.exit_status(), Some(ExitReason::Returned));
@@ -226,7 +226,7 @@ fn queues_go_to_workers_of_both_kinds() {
             .collect();
         (0..100).for_each(|n| jobs.put(n).unwrap());
         jobs.join().unwrap();
-        jobs.close();
+        jobs.close().unwrap();
         workers.iter().for_each(|worker| worker.join().unwrap());
         let mut all: Vec<u64> = (0..100).map(|_| results.get().unwrap()).collect();
         all.sort_unstable();
@@ -268,7 +268,7 @@ fn a_thread_cannot_be_ended() {
             .unwrap_err()
             .is_timeout()
     );
-    items.close();
+    items.close().unwrap();
     assert_eq!(child.join().unwrap(), 0);
     assert_eq!(child.exit_status(), Some(ExitReason::Returned));
 }

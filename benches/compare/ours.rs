@@ -119,7 +119,7 @@ pub(crate) fn jobs() -> f64 {
     producers.iter().for_each(join);
     jobs.join().unwrap();
     let rate = rate(JOBS, since);
-    jobs.close();
+    jobs.close().unwrap();
     workers.iter().for_each(join);
     rate
 }
@@ -131,7 +131,7 @@ pub(crate) fn queue_pair() -> f64 {
         there.put(n).unwrap();
         assert_eq!(back.get().unwrap(), n);
     });
-    there.close();
+    there.close().unwrap();
     join(&process);
     each
 }

@@ -13,7 +13,7 @@ use crate::actor::client::connection::{ActorConnection, Way, end_of};
 use crate::actor::host::directory;
 use crate::actor::monitor::{Down, Monitor};
 use crate::actor::protocol::{ActorKey, DeskRequest, Entry, Letter, Status, own_number};
-use crate::error::{CallError, CastError, DownReason, PutError, PutTimeoutError};
+use crate::error::{CallError, CastError, DownReason, PutTimeoutError};
 use crate::ipc::wire;
 
 /// How long a call waits for its reply, and a cast for room: OTP's default.
@@ -182,14 +182,16 @@ impl<A: Actor> ActorRef<A> {
                 self.link.note_cast();
                 Ok(())
             }
-            Err(PutTimeoutError::Timeout(letter)) => Err(CastError::Full(letter.into_message())),
-            Err(PutTimeoutError::Failed(error)) => Err(self.cast_error(error)),
+            Err(error) => Err(self.cast_error(error)),
         }
     }
 
-    fn cast_error(&self, error: PutError<Letter<A::Message>>) -> CastError<A::Message> {
+    fn cast_error(&self, error: PutTimeoutError<Letter<A::Message>>) -> CastError<A::Message> {
         match error {
-            PutError::Closed(letter) => {
+            PutTimeoutError::Timeout(letter) | PutTimeoutError::Abandoned(letter) => {
+                CastError::Full(letter.into_message())
+            }
+            PutTimeoutError::Closed(letter) => {
                 let reason = self.link.wait(after(TIMEOUT), |status, _| match status {
                     Status::Down { reason, .. } => Some(reason.clone()),
                     _ => None,
@@ -199,12 +201,13 @@ impl<A: Actor> ActorRef<A> {
                     reason.ok().flatten().unwrap_or(DownReason::OwnerGone),
                 )
             }
-            PutError::Disconnected(letter) => {
+            PutTimeoutError::Disconnected(letter) => {
                 CastError::Down(letter.into_message(), DownReason::OwnerGone)
             }
-            PutError::Abandoned(letter) => CastError::Full(letter.into_message()),
-            PutError::Encode(letter, error) => CastError::Encode(letter.into_message(), error),
-            PutError::Handle(letter, error) => {
+            PutTimeoutError::Encode(letter, error) => {
+                CastError::Encode(letter.into_message(), error)
+            }
+            PutTimeoutError::Handle(letter, error) => {
                 CastError::Io(letter.into_message(), error.to_string())
             }
         }

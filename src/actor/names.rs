@@ -124,7 +124,7 @@ fn look_up(name: &str) -> Result<Option<Entry>, String> {
 
 /// Whether the actor's keeper is gone, and could not take the name back.
 fn is_stale(entry: &Entry) -> bool {
-    entry.desk.is_closed()
+    matches!(entry.desk.is_closed(), Ok(true))
 }
 
 /// Makes the actor known.

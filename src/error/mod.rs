@@ -2,7 +2,7 @@
 //!
 //! One enum answers one question of a caller: why did it not start (`SpawnError`), why is there no
 //! result (`JoinError`), why was this item not taken (`PutError`), why is there none (`GetError`).
-//! The blocking form has the plain enum; the `try_` and `_timeout` forms add the one case of their own.
+//! The `try_` and `_timeout` forms have the variants of the blocking form, and one of their own.
 
 use std::io;
 
@@ -33,6 +33,215 @@ macro_rules! debug_without_item_around {
             }
         }
     )+};
+}
+
+/// How an operation that may have a deadline failed: the deadline passed, or there is an error that
+/// the form without a deadline reports as well. `T` is the value that an elapsed wait gives back.
+#[derive(Debug)]
+pub(crate) enum OrElapsed<E, T = ()> {
+    Elapsed(T),
+    Error(E),
+}
+
+impl<E, T> OrElapsed<E, T> {
+    /// The error of a call that was made without a deadline.
+    pub(crate) fn without_deadline(self) -> E {
+        match self {
+            OrElapsed::Error(error) => error,
+            OrElapsed::Elapsed(_) => unreachable!("a wait without a deadline does not time out"),
+        }
+    }
+}
+
+/// Defines the error of an operation and the errors of its `try_` and `_timeout` forms.
+///
+/// The forms are flat: each has all variants of the operation's error, and one of its own. A type
+/// with `<T>` gives a value back, which is the first field of each variant. `ends` names the variants
+/// after which a loop should stop.
+///
+/// Generates the enums, `is_end`, the query after `=>`, `into_inner` and `Debug` (of a type with
+/// `<T>`; without asking for `T: Debug`), and the conversions from the operation's error and from
+/// [`OrElapsed`].
+macro_rules! flat_errors {
+    (
+        $(#[$meta:meta])*
+        pub enum $base:ident<T> $variants:tt
+        ends $ends:tt
+        $(
+            $(#[$form_meta:meta])*
+            pub enum $form:ident<T> adds {
+                $(#[$own_meta:meta])*
+                $own:ident => $is_own:ident
+            }
+        )*
+    ) => {
+        flat_errors! { @value [$(#[$meta])*] $base $ends {} $variants }
+        $(
+            flat_errors! {
+                @value [$(#[$form_meta])*] $form $ends { $(#[$own_meta])* $own(value: T), } $variants
+            }
+            flat_errors! { @query [<T>] $form $own $is_own }
+            flat_errors! { @widen_value $base $form $variants }
+
+            impl<T> From<$crate::error::OrElapsed<$base<T>, T>> for $form<T> {
+                fn from(end: $crate::error::OrElapsed<$base<T>, T>) -> Self {
+                    match end {
+                        $crate::error::OrElapsed::Elapsed(value) => $form::$own(value),
+                        $crate::error::OrElapsed::Error(error) => error.into(),
+                    }
+                }
+            }
+        )*
+    };
+    (
+        $(#[$meta:meta])*
+        pub enum $base:ident $variants:tt
+        ends $ends:tt
+        $(
+            $(#[$form_meta:meta])*
+            pub enum $form:ident adds {
+                $(#[$own_meta:meta])*
+                $own:ident => $is_own:ident
+            }
+        )*
+    ) => {
+        flat_errors! { @plain [$(#[$meta])*] $base $ends {} $variants }
+        $(
+            flat_errors! {
+                @plain [$(#[$form_meta])*] $form $ends { $(#[$own_meta])* $own, } $variants
+            }
+            flat_errors! { @query [] $form $own $is_own }
+            flat_errors! { @widen_plain $base $form $variants }
+
+            impl From<$crate::error::OrElapsed<$base>> for $form {
+                fn from(end: $crate::error::OrElapsed<$base>) -> Self {
+                    match end {
+                        $crate::error::OrElapsed::Elapsed(()) => $form::$own,
+                        $crate::error::OrElapsed::Error(error) => error.into(),
+                    }
+                }
+            }
+        )*
+    };
+
+    (@value $meta:tt $name:ident $ends:tt { $($own:tt)* } { $($variants:tt)* }) => {
+        flat_errors! { @value $meta $name $ends { $($own)* $($variants)* } }
+    };
+    (@value [$($meta:tt)*] $name:ident $ends:tt {
+        $(
+            $(#[$variant_meta:meta])*
+            $variant:ident($value:ident: T $(, $(#[$cause_meta:meta])* $cause:ident: $cause_type:ty)?)
+        ),* $(,)?
+    }) => {
+        #[derive(thiserror::Error)]
+        $($meta)*
+        #[non_exhaustive]
+        pub enum $name<T> {
+            $($(#[$variant_meta])* $variant(T $(, $(#[$cause_meta])* $cause_type)?),)*
+        }
+
+        impl<T> $name<T> {
+            /// Returns the value that was not taken.
+            pub fn into_inner(self) -> T {
+                match self {
+                    $($name::$variant($value, ..) => $value,)*
+                }
+            }
+        }
+
+        flat_errors! { @ends [<T>] $name $ends }
+
+        impl<T> std::fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    $($name::$variant(_ $(, $cause)?) => f
+                        .debug_tuple(stringify!($variant))
+                        .field(&format_args!(".."))
+                        $(.field($cause))?
+                        .finish(),)*
+                }
+            }
+        }
+    };
+    (@widen_value $base:ident $form:ident {
+        $(
+            $(#[$variant_meta:meta])*
+            $variant:ident($value:ident: T $(, $(#[$cause_meta:meta])* $cause:ident: $cause_type:ty)?)
+        ),* $(,)?
+    }) => {
+        impl<T> From<$base<T>> for $form<T> {
+            fn from(error: $base<T>) -> Self {
+                match error {
+                    $($base::$variant($value $(, $cause)?) => $form::$variant($value $(, $cause)?),)*
+                }
+            }
+        }
+    };
+
+    (@plain $meta:tt $name:ident $ends:tt { $($own:tt)* } { $($variants:tt)* }) => {
+        flat_errors! { @plain $meta $name $ends { $($own)* $($variants)* } }
+    };
+    (@plain [$($meta:tt)*] $name:ident $ends:tt {
+        $(
+            $(#[$variant_meta:meta])*
+            $variant:ident
+            $(($(#[$cause_meta:meta])* $cause:ident: $cause_type:ty))?
+            $({ $($(#[$field_meta:meta])* $field:ident: $field_type:ty),* $(,)? })?
+        ),* $(,)?
+    }) => {
+        #[derive(thiserror::Error)]
+        $($meta)*
+        #[non_exhaustive]
+        pub enum $name {
+            $(
+                $(#[$variant_meta])*
+                $variant
+                $(($(#[$cause_meta])* $cause_type))?
+                $({ $($(#[$field_meta])* $field: $field_type),* })?,
+            )*
+        }
+
+        flat_errors! { @ends [] $name $ends }
+    };
+    (@widen_plain $base:ident $form:ident {
+        $(
+            $(#[$variant_meta:meta])*
+            $variant:ident
+            $(($(#[$cause_meta:meta])* $cause:ident: $cause_type:ty))?
+            $({ $($(#[$field_meta:meta])* $field:ident: $field_type:ty),* $(,)? })?
+        ),* $(,)?
+    }) => {
+        impl From<$base> for $form {
+            fn from(error: $base) -> Self {
+                match error {
+                    $($base::$variant $(($cause))? $({ $($field),* })? => {
+                        $form::$variant $(($cause))? $({ $($field),* })?
+                    })*
+                }
+            }
+        }
+    };
+
+    (@ends $generics:tt $name:ident {}) => {};
+    (@ends [$($generics:tt)*] $name:ident { $($end:ident),+ }) => {
+        impl $($generics)* $name $($generics)* {
+            /// Whether a loop over this operation should stop. True for
+            #[doc = concat!($("`", stringify!($end), "` "),+, "and false for everything else.")]
+            #[must_use]
+            pub fn is_end(&self) -> bool {
+                matches!(self, $($name::$end { .. })|+)
+            }
+        }
+    };
+    (@query [$($generics:tt)*] $name:ident $own:ident $is_own:ident) => {
+        impl $($generics)* $name $($generics)* {
+            #[doc = concat!("Whether this is [`", stringify!($own), "`](Self::", stringify!($own), ").")]
+            #[must_use]
+            pub fn $is_own(&self) -> bool {
+                matches!(self, $name::$own { .. })
+            }
+        }
+    };
 }
 
 /// `Debug` as the name of the case and its text with all causes: that is what `main` and `unwrap` print, and the text says what
@@ -90,7 +299,8 @@ pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
 /// use std::ffi::OsString;
 /// use std::os::unix::ffi::OsStringExt;
 /// use std::path::PathBuf;
-/// use offspring::{PutError, Queue};
+/// use offspring::Queue;
+/// use offspring::queue::PutError;
 ///
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

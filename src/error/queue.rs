@@ -7,65 +7,213 @@ use thiserror::Error;
 
 use super::{DecodeError, EncodeError};
 
-/// Why a queue did not take an item. The item comes back: see [`PutError::into_inner`].
-///
-/// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let queue = offspring::Queue::unbounded()?;
-/// queue.close();
-/// let error = queue.put(7).unwrap_err();
-/// assert_eq!(error.into_inner(), 7); // nothing is lost
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Error)]
-#[non_exhaustive]
-pub enum PutError<T> {
-    /// The queue was closed.
-    #[error("putting into a closed queue")]
-    Closed(T),
-    /// The queue is full, other processes have held it, and nobody is left who could take an item.
-    #[error("putting into a full queue that nobody is left to get from")]
-    Abandoned(T),
-    /// The process that made the queue has ended, and the queue with it.
-    #[error("putting into a queue whose owner process has ended")]
-    Disconnected(T),
-    /// The item does not encode.
-    #[error("putting an item that does not encode")]
-    Encode(T, #[source] EncodeError),
-    /// The handle cannot be used in this process.
-    #[error("putting through a handle that cannot be used here")]
-    Handle(T, #[source] HandleError),
-}
+flat_errors! {
+    /// The error returned by [`put`](crate::Queue::put). It gives the item back: see
+    /// [`into_inner`](Self::into_inner).
+    ///
+    /// ```
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = offspring::Queue::unbounded()?;
+    /// queue.close()?;
+    /// let error = queue.put(7).unwrap_err();
+    /// assert!(error.is_end());
+    /// assert_eq!(error.into_inner(), 7); // nothing is lost
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub enum PutError<T> {
+        /// The queue is closed.
+        #[error("putting into a closed queue")]
+        Closed(item: T),
+        /// The queue is full, and no process is left that could take an item.
+        #[error("putting into a full queue that no process is left to get from")]
+        Abandoned(item: T),
+        /// The owner process has ended, and the queue with it.
+        #[error("putting into a queue whose owner process has ended")]
+        Disconnected(item: T),
+        /// The item does not encode.
+        #[error("putting an item that does not encode")]
+        Encode(item: T, #[source] cause: EncodeError),
+        /// The handle does not work in this process.
+        #[error("putting through a handle that does not work here")]
+        Handle(item: T, #[source] cause: HandleError),
+    }
+    ends { Closed, Abandoned, Disconnected }
 
-impl<T> PutError<T> {
-    /// The item that was not taken.
-    pub fn into_inner(self) -> T {
-        match self {
-            PutError::Closed(item)
-            | PutError::Abandoned(item)
-            | PutError::Disconnected(item)
-            | PutError::Encode(item, _)
-            | PutError::Handle(item, _) => item,
-        }
+    /// The error returned by [`try_put`](crate::Queue::try_put). It gives the item back: see
+    /// [`into_inner`](Self::into_inner).
+    ///
+    /// ```
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = offspring::Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// let error = queue.try_put(2).unwrap_err();
+    /// assert!(error.is_full());
+    /// assert_eq!(error.into_inner(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub enum TryPutError<T> adds {
+        /// The queue is full.
+        #[error("putting into a full queue")]
+        Full => is_full
+    }
+
+    /// The error returned by [`put_timeout`](crate::Queue::put_timeout). It gives the item back: see
+    /// [`into_inner`](Self::into_inner).
+    ///
+    /// ```
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = offspring::Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// let error = queue.put_timeout(2, std::time::Duration::from_millis(1)).unwrap_err();
+    /// assert!(error.is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub enum PutTimeoutError<T> adds {
+        /// The queue stayed full.
+        #[error("timed out putting into a full queue")]
+        Timeout => is_timeout
     }
 }
 
-impl<T> PutError<T> {
-    /// The item, and the error without it.
-    pub(crate) fn split(self) -> (T, PutError<()>) {
-        match self {
-            PutError::Closed(item) => (item, PutError::Closed(())),
-            PutError::Abandoned(item) => (item, PutError::Abandoned(())),
-            PutError::Disconnected(item) => (item, PutError::Disconnected(())),
-            PutError::Encode(item, error) => (item, PutError::Encode((), error)),
-            PutError::Handle(item, error) => (item, PutError::Handle((), error)),
-        }
+flat_errors! {
+    /// The error returned by [`get`](crate::Queue::get).
+    ///
+    /// ```
+    /// use offspring::Queue;
+    /// use offspring::queue::GetError;
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = Queue::<u32>::unbounded()?;
+    /// queue.close()?;
+    /// let error = queue.get().unwrap_err();
+    /// assert!(matches!(error, GetError::Closed) && error.is_end());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum GetError {
+        /// The queue is closed and drained.
+        #[error("getting from a queue that is closed and drained")]
+        Closed,
+        /// The queue is empty, and no process is left that could put an item.
+        #[error("getting from an empty queue that no process is left to put into")]
+        Abandoned,
+        /// The owner process has ended, and the queue with it.
+        #[error("getting from a queue whose owner process has ended")]
+        Disconnected,
+        /// An item was taken that is not a valid `T`. It is a dead letter now; the items after it are
+        /// not affected.
+        #[error("getting an item that does not decode")]
+        Decode(#[source] cause: DecodeError),
+        /// The handle does not work in this process.
+        #[error("getting through a handle that does not work here")]
+        Handle(#[source] cause: HandleError),
+    }
+    ends { Closed, Abandoned, Disconnected }
+
+    /// The error returned by [`try_get`](crate::Queue::try_get).
+    ///
+    /// ```
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = offspring::Queue::<u32>::unbounded()?;
+    /// let error = queue.try_get().unwrap_err();
+    /// assert!(error.is_empty() && !error.is_end());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum TryGetError adds {
+        /// The queue is empty.
+        #[error("getting from an empty queue")]
+        Empty => is_empty
+    }
+
+    /// The error returned by [`get_timeout`](crate::Queue::get_timeout).
+    ///
+    /// ```
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = offspring::Queue::<u32>::unbounded()?;
+    /// let error = queue.get_timeout(std::time::Duration::from_millis(1)).unwrap_err();
+    /// assert!(error.is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum GetTimeoutError adds {
+        /// The queue stayed empty.
+        #[error("timed out getting from an empty queue")]
+        Timeout => is_timeout
     }
 }
 
-/// Why `put_all` did not take all items. Those that it did not take come back: see [`PutAllError::into_rest`].
+flat_errors! {
+    /// The error returned by [`JoinableQueue::join`](crate::JoinableQueue::join).
+    ///
+    /// ```
+    /// use offspring::JoinableQueue;
+    /// use offspring::queue::QueueJoinError;
+    ///
+    /// #[offspring::worker]
+    /// fn take(jobs: JoinableQueue<u32>) {
+    ///     drop(jobs.get());
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let jobs = JoinableQueue::unbounded()?;
+    ///     jobs.put(1)?;
+    ///     take::spawn(jobs.clone())?.join()?; // no process is left that could do it
+    ///     assert!(matches!(jobs.join(), Err(QueueJoinError::Abandoned { unfinished: 1, .. })));
+    ///     Ok(())
+    /// }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum QueueJoinError {
+        /// The owner process has ended, and the queue with it.
+        #[error("joining a queue whose owner process has ended")]
+        Disconnected,
+        /// Items are unfinished, and no process is left that could finish them.
+        #[error("joining a queue with {unfinished} unfinished items and no process left to finish them")]
+        Abandoned {
+            /// The number of unfinished items.
+            unfinished: usize,
+        },
+        /// The handle does not work in this process.
+        #[error("joining through a handle that does not work here")]
+        Handle(#[source] cause: HandleError),
+    }
+    ends { Disconnected, Abandoned }
+
+    /// The error returned by [`JoinableQueue::join_timeout`](crate::JoinableQueue::join_timeout).
+    ///
+    /// ```
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let jobs = offspring::JoinableQueue::unbounded()?;
+    /// jobs.put(1)?;
+    /// assert!(jobs.join_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum QueueJoinTimeoutError adds {
+        /// Items are still unfinished.
+        #[error("timed out joining a queue with unfinished items")]
+        Timeout => is_timeout
+    }
+}
+
+/// The error returned by [`put_all`](crate::Queue::put_all). It gives the remaining items back: see
+/// [`into_rest`](Self::into_rest).
 ///
 /// ```
 /// # #[offspring::main]
@@ -78,7 +226,7 @@ impl<T> PutError<T> {
 /// # }
 /// ```
 #[derive(Error)]
-#[error("putting many items: it ended after {put}")]
+#[error("putting an iterator of items, of which {put} were put")]
 pub struct PutAllError<I: Iterator> {
     put: usize,
     #[source]
@@ -102,19 +250,19 @@ impl<I: Iterator> PutAllError<I> {
         }
     }
 
-    /// How many items were put.
+    /// Returns the number of items that were put.
     #[must_use]
     pub fn put(&self) -> usize {
         self.put
     }
 
-    /// Why the next one was not.
+    /// Returns why the next item was not put.
     #[must_use]
     pub fn cause(&self) -> &PutTimeoutError<()> {
         &self.cause
     }
 
-    /// The items that were not put, beginning with the one that failed.
+    /// Returns the items that were not put, the one that failed first.
     pub fn into_rest(self) -> impl Iterator<Item = I::Item> {
         self.pulled.into_iter().chain(self.rest)
     }
@@ -129,246 +277,12 @@ impl<I: Iterator> fmt::Debug for PutAllError<I> {
     }
 }
 
-/// Why `try_put` did not take an item.
+/// The error returned by [`JoinableQueue::task_done`](crate::JoinableQueue::task_done). The call has
+/// changed nothing.
 ///
 /// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let queue = offspring::Queue::bounded(1)?;
-/// queue.put(1)?;
-/// let error = queue.try_put(2).unwrap_err();
-/// assert!(error.is_full());
-/// assert_eq!(error.into_inner(), 2);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Error)]
-#[non_exhaustive]
-pub enum TryPutError<T> {
-    /// The queue holds as many items as it may.
-    #[error("putting into a full queue")]
-    Full(T),
-    /// It takes none at all.
-    #[error(transparent)]
-    Failed(#[from] PutError<T>),
-}
-
-impl<T> TryPutError<T> {
-    /// The item that was not taken.
-    pub fn into_inner(self) -> T {
-        match self {
-            TryPutError::Full(item) => item,
-            TryPutError::Failed(error) => error.into_inner(),
-        }
-    }
-
-    /// Whether the queue was full.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        matches!(self, TryPutError::Full(_))
-    }
-}
-
-/// Why `put_timeout` did not take an item.
-///
-/// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let queue = offspring::Queue::bounded(1)?;
-/// queue.put(1)?;
-/// let error = queue.put_timeout(2, std::time::Duration::from_millis(1)).unwrap_err();
-/// assert!(error.is_timeout());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Error)]
-#[non_exhaustive]
-pub enum PutTimeoutError<T> {
-    /// The queue stayed full.
-    #[error("timed out putting into a full queue")]
-    Timeout(T),
-    /// It takes none at all.
-    #[error(transparent)]
-    Failed(#[from] PutError<T>),
-}
-
-impl<T> PutTimeoutError<T> {
-    /// The item that was not taken.
-    pub fn into_inner(self) -> T {
-        match self {
-            PutTimeoutError::Timeout(item) => item,
-            PutTimeoutError::Failed(error) => error.into_inner(),
-        }
-    }
-
-    /// Whether the queue stayed full.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, PutTimeoutError::Timeout(_))
-    }
-}
-
-/// Why a queue gave no item.
-///
-/// ```
-/// use offspring::{GetError, Queue};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let queue = Queue::<u32>::unbounded()?;
-/// queue.close();
-/// assert!(matches!(queue.get(), Err(GetError::Closed)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum GetError {
-    /// The queue is closed and drained.
-    #[error("getting from a queue that is closed and drained")]
-    Closed,
-    /// The queue is empty, other processes have held it, and nobody is left who could put an item.
-    #[error("getting from an empty queue that nobody is left to put into")]
-    Abandoned,
-    /// The process that made the queue has ended, and the queue with it.
-    #[error("getting from a queue whose owner process has ended")]
-    Disconnected,
-    /// An item came that is none of the expected type. It is kept as a dead letter; the next one is not touched.
-    #[error("getting an item that does not decode")]
-    Decode(#[source] DecodeError),
-    /// The handle cannot be used in this process.
-    #[error("getting through a handle that cannot be used here")]
-    Handle(#[source] HandleError),
-}
-
-/// Why `try_get` gave no item.
-///
-/// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let queue = offspring::Queue::<u32>::unbounded()?;
-/// assert!(queue.try_get().unwrap_err().is_empty());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum TryGetError {
-    /// The queue holds none now.
-    #[error("getting from an empty queue")]
-    Empty,
-    /// It gives none at all.
-    #[error(transparent)]
-    Failed(#[from] GetError),
-}
-
-impl TryGetError {
-    /// Whether the queue was empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        matches!(self, TryGetError::Empty)
-    }
-}
-
-/// Why `get_timeout` gave no item.
-///
-/// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let queue = offspring::Queue::<u32>::unbounded()?;
-/// assert!(queue.get_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum GetTimeoutError {
-    /// The queue stayed empty.
-    #[error("timed out getting from an empty queue")]
-    Timeout,
-    /// It gives none at all.
-    #[error(transparent)]
-    Failed(#[from] GetError),
-}
-
-impl GetTimeoutError {
-    /// Whether the queue stayed empty.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, GetTimeoutError::Timeout)
-    }
-}
-
-/// Why `JoinableQueue::join` cannot tell that all items are done.
-///
-/// ```
-/// use offspring::{JoinableQueue, QueueJoinError};
-///
-/// #[offspring::worker]
-/// fn take(jobs: JoinableQueue<u32>) {
-///     drop(jobs.get());
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let jobs = JoinableQueue::unbounded()?;
-///     jobs.put(1)?;
-///     take::spawn(jobs.clone())?.join()?; // nobody is left who could do it
-///     assert!(matches!(jobs.join(), Err(QueueJoinError::Abandoned { unfinished: 1, .. })));
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum QueueJoinError {
-    /// The process that made the queue has ended, and the queue with it.
-    #[error("joining a queue whose owner process has ended")]
-    Disconnected,
-    /// Items are unfinished, and nobody is left who could finish them.
-    #[error("joining a queue with {unfinished} unfinished items and nobody left to finish them")]
-    Abandoned {
-        /// How many items are not done.
-        unfinished: usize,
-    },
-    /// The handle cannot be used in this process.
-    #[error("joining through a handle that cannot be used here")]
-    Handle(#[source] HandleError),
-}
-
-/// Why `JoinableQueue::join_timeout` cannot tell that all items are done.
-///
-/// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let jobs = offspring::JoinableQueue::unbounded()?;
-/// jobs.put(1)?;
-/// assert!(jobs.join_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum QueueJoinTimeoutError {
-    /// Items are still unfinished.
-    #[error("timed out joining a queue with unfinished items")]
-    Timeout,
-    /// They will not be finished.
-    #[error(transparent)]
-    Failed(#[from] QueueJoinError),
-}
-
-impl QueueJoinTimeoutError {
-    /// Whether items are still unfinished.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, QueueJoinTimeoutError::Timeout)
-    }
-}
-
-/// Why `JoinableQueue::task_done` changed nothing.
-///
-/// ```
-/// use offspring::{JoinableQueue, TaskDoneError};
+/// use offspring::JoinableQueue;
+/// use offspring::queue::TaskDoneError;
 ///
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -380,20 +294,19 @@ impl QueueJoinTimeoutError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskDoneError {
-    /// This process holds no item of the queue that is not done.
-    #[error(
-        "task_done() called too many times: this process took no item that is not done already"
-    )]
+    /// This process has no unfinished item of the queue that was taken out of its delivery.
+    #[error("calling task_done() more often than items were taken out of their deliveries")]
     TooMany,
-    /// The process that made the queue has ended, and the queue with it.
-    #[error("task_done() on a queue whose owner process has ended")]
+    /// The owner process has ended, and the queue with it.
+    #[error("calling task_done() on a queue whose owner process has ended")]
     Disconnected,
 }
 
-/// Why a dead letter cannot be seen, redelivered or discarded.
+/// The error returned when a dead letter cannot be listed, redelivered or discarded.
 ///
 /// ```
-/// use offspring::{DeadLetterError, JoinableQueue};
+/// use offspring::JoinableQueue;
+/// use offspring::queue::DeadLetterError;
 ///
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -410,30 +323,30 @@ pub enum TaskDoneError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadLetterError {
-    /// Dead letters stay in the process that made the queue, and this is another.
-    #[error("dead letters are seen only in the process that made the queue")]
+    /// This process is not the owner: dead letters stay in the process that made the queue.
+    #[error("listing the dead letters of a queue that another process owns")]
     NotOwner,
-    /// The queue was closed, and takes nothing any more.
+    /// The queue is closed.
     #[error("redelivering a dead letter into a closed queue")]
     Closed,
-    /// It was redelivered or discarded before, or dropped since too many came after it.
-    #[error("the dead letter is not there any more")]
+    /// The letter was redelivered or discarded before, or was dropped to make room for newer ones.
+    #[error("using a dead letter that the queue no longer has")]
     Gone,
-    /// It held the end of a channel or pipe, which exists once and went with the consumer that had it; the letter stays.
-    #[error(
-        "the dead letter's receiving ends went with the consumer that had it: only its bytes are left"
-    )]
-    Spent,
-    /// The system has no memory or no descriptor for a second copy; the letter stays.
-    #[error("no memory or no descriptor is left for the dead letter")]
+    /// The letter held a receiving end, which exists only once and went with the consumer that had
+    /// it. The letter stays.
+    #[error("redelivering a dead letter whose receiving end went with an earlier consumer")]
+    MovedOut,
+    /// The system has no memory or no descriptor left for a copy. The letter stays.
+    #[error("copying a dead letter without memory or a descriptor left")]
     NoMemory,
 }
 
-/// A handle cannot be used in this process.
+/// The error of a handle that does not work in this process, or not at the moment.
 ///
 /// ```
 /// use std::fs::File;
-/// use offspring::{Builder, HandleError, PutError, Queue};
+/// use offspring::queue::PutError;
+/// use offspring::{Builder, HandleError, Queue};
 /// use offspring::unix::{BuilderExt, Resource};
 ///
 /// #[offspring::worker]
@@ -461,10 +374,20 @@ pub enum DeadLetterError {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum HandleError {
-    /// The owner refused it.
+    /// The owner process refused the handle.
     #[error("the owner process refused the handle: {0}")]
     Refused(String),
-    /// The system refused what it needs.
+    /// The owner process has ended, and the object with it.
+    #[error("the owner process has ended")]
+    Disconnected,
+    /// The owner process did not answer within a second: it is suspended, or the machine is
+    /// overloaded. The call may be repeated.
+    #[error("the owner process (pid {pid}) did not answer within a second")]
+    Unresponsive {
+        /// The process id of the owner.
+        pid: u32,
+    },
+    /// The system refused a resource.
     #[error("could not {act}: {message}")]
     Io {
         /// What was tried.
@@ -472,13 +395,4 @@ pub enum HandleError {
         /// The system's answer.
         message: String,
     },
-}
-
-debug_without_item! {
-    PutError { Closed, Abandoned, Disconnected, Encode + cause, Handle + cause }
-}
-
-debug_without_item_around! {
-    TryPutError { Full }
-    PutTimeoutError { Timeout }
 }

@@ -10,7 +10,7 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{GetError, HandleError, PutError, QueueJoinError};
+use crate::error::{GetError, HandleError, OrElapsed, PutError, QueueJoinError};
 use crate::ipc::hub;
 use crate::ipc::ring;
 use crate::ipc::small_bytes::SmallBytes;
@@ -18,9 +18,9 @@ use crate::ipc::wire::{self, Envelope, ShmBuffer, SideData};
 use crate::queue::client::attachment::{RemoteEnd, Taken};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::delivery::Delivery;
-use crate::queue::handle::{Got, Handle, Refused, envelope_of};
+use crate::queue::handle::{Got, Handle, envelope_of};
 use crate::queue::joinable::JoinableQueue;
-use crate::queue::outcome::{GetEnd, JoinEnd};
+use crate::queue::outcome::Refused;
 use crate::queue::owner::state::Payload;
 use crate::queue::queue::Queue;
 
@@ -33,7 +33,8 @@ pub(in crate::queue) fn unwatched(error: io::Error) -> RemoteEnd {
 
 impl Handle {
     async fn get_async<T: DeserializeOwned>(&self) -> Result<Got<T>, GetError> {
-        let taken = self.take_async().await.map_err(GetEnd::from)?;
+        let taken = self.take_async().await;
+        let taken = taken.map_err(|end| OrElapsed::from(end).without_deadline())?;
         self.decode(taken).map_err(GetError::Decode)
     }
 
@@ -54,7 +55,7 @@ impl Handle {
             ),
             Err(refused) => Err(refused),
         };
-        put.map_err(|refused| refused.with(item).into())
+        put.map_err(|refused| refused.with(item).without_deadline())
     }
 
     async fn put_encoded_async(
@@ -82,10 +83,7 @@ impl Handle {
                 Err(end) => Err(end),
             },
         };
-        outcome.map_err(|end| match JoinEnd::from(end) {
-            JoinEnd::Failed(error) => error,
-            JoinEnd::Timeout => QueueJoinError::Disconnected,
-        })
+        outcome.map_err(|end| OrElapsed::from(end).without_deadline())
     }
 }
 
@@ -126,7 +124,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// As [`get`](Queue::get).
     ///
     /// ```
-    /// use offspring::{GetError, Queue};
+    /// use offspring::Queue;
+    /// use offspring::queue::GetError;
     ///
     /// #[offspring::worker]
     /// fn double(numbers: Queue<u64>, doubled: Queue<u64>) {
@@ -143,7 +142,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///             for n in 1..=100 {
     ///                 numbers.put_async(n).await?;
     ///             }
-    ///             numbers.close();
+    ///             numbers.close()?;
     ///             Ok::<_, Box<dyn std::error::Error>>(())
     ///         },
     ///         async {
@@ -186,7 +185,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///
     /// As [`get`](JoinableQueue::get).
     pub async fn get_async(&self) -> Result<Delivery<T>, GetError> {
-        Ok(self.delivery(self.handle.get_async().await?))
+        Ok(self.receive(self.handle.get_async().await?))
     }
 
     /// As [`put`](JoinableQueue::put), for tasks: needs the feature `async`, and works with every executor.
@@ -223,7 +222,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///         jobs.put_async(n).await?;
     ///     }
     ///     jobs.join_async().await?;
-    ///     jobs.close();
+    ///     jobs.close()?;
     ///     consumer.join_async().await?;
     ///     Ok(())
     /// }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{GetError, PutAllError};
+use crate::error::{GetError, OrElapsed, PutAllError};
 use crate::ipc::hub;
 use crate::ipc::ring;
 use crate::ipc::small_bytes::SmallBytes;
@@ -16,7 +16,7 @@ use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::handle::{Got, Handle};
 use crate::queue::layout::{Flag, Tag, Word};
-use crate::queue::outcome::{GetEnd, Limit, PutEnd};
+use crate::queue::outcome::{Limit, Refused};
 use crate::queue::owner::state::{Core, Item, Payload};
 use crate::sys::lock;
 
@@ -94,24 +94,17 @@ impl Handle {
             let (done, end) = self.put_batch(&batch, limit.deadline());
             put += done;
             pulled.drain(..done);
-            let mut cause = end.map(|end| PutEnd::of((), end));
-            let next = if cause.is_none() {
-                pulled.pop_front()
-            } else {
-                None
-            };
-            if let Some(item) = next {
-                match self.put(item, limit) {
-                    Ok(()) => put += 1,
-                    Err(end) => {
-                        let (item, end) = end.split();
-                        pulled.push_front(item);
-                        cause = Some(end);
-                    }
+            let mut refused = end.map(Refused::End);
+            if let (None, Some(item)) = (&refused, pulled.front()) {
+                refused = self.put(item, limit).err();
+                if refused.is_none() {
+                    put += 1;
+                    pulled.pop_front();
                 }
             }
-            if let Some(cause) = cause {
-                return Err(PutAllError::new(put, cause.into(), pulled, items));
+            if let Some(refused) = refused {
+                let cause = refused.with(()).into();
+                return Err(PutAllError::new(put, cause, pulled, items));
             }
         }
     }
@@ -145,7 +138,7 @@ impl Handle {
         &self,
         most: usize,
         limit: Limit,
-    ) -> Result<Vec<Got<T>>, GetEnd> {
+    ) -> Result<Vec<Got<T>>, OrElapsed<GetError>> {
         let mut got = Vec::new();
         let mut bad = None;
         for taken in self.take_many(most.max(1), limit)? {
@@ -155,7 +148,7 @@ impl Handle {
             }
         }
         match bad {
-            Some(error) if got.is_empty() => Err(GetEnd::Failed(GetError::Decode(error))),
+            Some(error) if got.is_empty() => Err(OrElapsed::Error(GetError::Decode(error))),
             Some(error) => {
                 log::error!(target: "offspring::queue", "an item was passed over: {error}");
                 Ok(got)
@@ -168,7 +161,7 @@ impl Handle {
         let mut taken = vec![self.take(limit, most)?];
         match self {
             Handle::Local(local) => local.core().take_more(most - 1, &mut taken),
-            Handle::Remote(remote) => remote.attached(None)?.take_more(most - 1, &mut taken),
+            Handle::Remote(remote) => remote.take_more(most - 1, &mut taken),
         }
         Ok(taken)
     }
@@ -267,7 +260,7 @@ impl Attached {
     }
 
     /// Takes more of what lies in the inbox.
-    fn take_more(&self, most: usize, taken: &mut Vec<Taken>) {
+    pub(super) fn take_more(&self, most: usize, taken: &mut Vec<Taken>) {
         let mut inbox = lock(&self.inbox);
         for _ in 0..most {
             // A corrupt inbox is the next call's error; what is here is whole.

@@ -14,7 +14,8 @@ use crate::sys;
 /// Why an item became a dead letter.
 ///
 /// ```
-/// use offspring::{DeadCause, JoinableQueue};
+/// use offspring::JoinableQueue;
+/// use offspring::queue::DeadCause;
 ///
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +34,7 @@ pub enum DeadCause {
     /// It was delivered as often as it may be, and never done.
     Deliveries,
     /// It was delivered and not done, and held the end of a channel or pipe, which went with whoever had it.
-    Spent,
+    MovedOut,
     /// It is no value of the queue's item type: the error of the `get` that met it.
     Decode(DecodeError),
 }
@@ -44,7 +45,9 @@ impl fmt::Display for DeadCause {
             DeadCause::Deliveries => {
                 f.write_str("it was delivered as often as it may be, and never done")
             }
-            DeadCause::Spent => f.write_str("it was delivered, and what it held exists only once"),
+            DeadCause::MovedOut => {
+                f.write_str("it was delivered, and what it held exists only once")
+            }
             DeadCause::Decode(error) => error.fmt(f),
         }
     }
@@ -118,7 +121,7 @@ impl State {
         let letter = self.dead.take(number).ok_or(DeadLetterError::Gone)?;
         if sys::lock(&letter.payload).is_spent() {
             self.dead.letters.push_front((number, letter));
-            return Err(DeadLetterError::Spent);
+            return Err(DeadLetterError::MovedOut);
         }
         let payload = match Arc::try_unwrap(letter) {
             Ok(letter) => letter
@@ -236,7 +239,7 @@ impl<T: DeserializeOwned> DeadLetter<T> {
     pub fn decode(&self) -> Result<T, DecodeError> {
         let payload = sys::lock(&self.letter.payload);
         if payload.is_spent() {
-            return Err(DecodeError::new::<T>(DeadLetterError::Spent.to_string()));
+            return Err(DecodeError::new::<T>(DeadLetterError::MovedOut.to_string()));
         }
         let copy = payload.try_clone();
         drop(payload);

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DeadLetterError, DecodeError, EncodeError, GetError, HandleError, PutError,
+    CreateError, DeadLetterError, DecodeError, GetError, HandleError, OrElapsed, QueueJoinError,
     TaskDoneError,
 };
 use crate::ipc::hub::{self, HubId, Resource, ToHub};
@@ -24,7 +24,7 @@ use crate::queue::builder::Limits;
 use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::dead_letter::DeadLetter;
-use crate::queue::outcome::{GetEnd, JoinEnd, Limit, PutEnd};
+use crate::queue::outcome::{ANSWER_WITHIN, Limit, Refused};
 use crate::queue::owner::state::{Core, Payload};
 use crate::sys;
 
@@ -71,6 +71,9 @@ pub(crate) struct Remote {
     resource: u64,
     fingerprint: u64,
     joinable: bool,
+    capacity: Option<usize>,
+    /// The process id of the owner.
+    owner: u32,
     link: Mutex<Link>,
     attached: OnceLock<Arc<Attached>>,
 }
@@ -133,17 +136,37 @@ impl Remote {
 }
 
 impl Remote {
-    /// Attaching takes the owner's answer, also for what is not to wait.
+    /// The attachment, for an operation with this limit.
     #[inline]
-    fn attached_for(
+    fn attached_within(
         &self,
-        now: bool,
+        limit: Limit,
         deadline: Option<Instant>,
     ) -> Result<&Arc<Attached>, RemoteEnd> {
         match self.attached.get() {
             Some(attached) => Ok(attached),
-            None => self.attached(if now { None } else { deadline }),
+            // The first use waits until the owner has accepted the attachment.
+            None if matches!(limit, Limit::Now) => {
+                let attached = self.attached(Some(Instant::now() + ANSWER_WITHIN));
+                attached.map_err(|end| end.or_unresponsive(self.owner))
+            }
+            None => self.attached(deadline),
         }
+    }
+
+    /// Asks the owner for something that it answers at once.
+    fn ask_owner<R>(
+        &self,
+        question: impl FnOnce(&Attached, Instant) -> Result<R, RemoteEnd>,
+    ) -> Result<R, HandleError> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        let answer = self
+            .attached(Some(deadline))
+            .and_then(|attached| question(attached, deadline));
+        answer.map_err(|end| match end.or_unresponsive(self.owner) {
+            RemoteEnd::Handle(error) => error,
+            RemoteEnd::Gone | RemoteEnd::Over(_) => HandleError::Disconnected,
+        })
     }
 
     #[inline]
@@ -153,12 +176,29 @@ impl Remote {
         limit: Limit,
         deadline: Option<Instant>,
     ) -> Result<(), RemoteEnd> {
-        let now = matches!(limit, Limit::Now);
-        let attached = self.attached_for(now, deadline)?;
-        if now {
-            attached.try_put(outgoing)
+        let attached = self.attached_within(limit, deadline)?;
+        if matches!(limit, Limit::Now) {
+            attached.try_put(outgoing, self.owner)
         } else {
             attached.put(outgoing, deadline)
+        }
+    }
+
+    /// Takes up to `most` more of the items that are here.
+    pub(super) fn take_more(&self, most: usize, taken: &mut Vec<Taken>) {
+        if let Some(attached) = self.attached.get() {
+            attached.take_more(most, taken);
+        }
+    }
+
+    #[inline]
+    fn take(&self, limit: Limit, most: usize) -> Result<Taken, RemoteEnd> {
+        let deadline = limit.deadline();
+        let attached = self.attached_within(limit, deadline)?;
+        if matches!(limit, Limit::Now) {
+            attached.try_get(most, self.owner)
+        } else {
+            attached.get(deadline, most)
         }
     }
 }
@@ -199,11 +239,11 @@ impl Handle {
         Ok(Handle::Local(Local::new(core)))
     }
 
-    pub(crate) fn put<T: Serialize>(&self, item: T, limit: Limit) -> Result<(), PutEnd<T>> {
+    pub(crate) fn put<T: Serialize>(&self, item: &T, limit: Limit) -> Result<(), Refused> {
         let mut bytes = SCRATCH.with(Cell::take);
         bytes.clear();
         let mut memory = ShmBuffer::default();
-        let outcome = match wire::encode_spilling(&item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
+        let outcome = match wire::encode_spilling(item, &mut bytes, ring::ENTRY_MAX, &mut memory) {
             Ok((0, along)) if along.is_empty() => {
                 self.put_bytes(&bytes, limit).map_err(Refused::End)
             }
@@ -219,7 +259,7 @@ impl Handle {
             Err(error) => Err(Refused::Encode(error)),
         };
         SCRATCH.with(|scratch| scratch.set(bytes));
-        outcome.map_err(|refused| refused.with(item))
+        outcome
     }
 
     #[inline]
@@ -262,10 +302,13 @@ impl Handle {
         outcome
     }
 
-    pub(crate) fn get<T: DeserializeOwned>(&self, limit: Limit) -> Result<Got<T>, GetEnd> {
-        let taken = self.take(limit, 1).map_err(GetEnd::from)?;
+    pub(crate) fn get<T: DeserializeOwned>(
+        &self,
+        limit: Limit,
+    ) -> Result<Got<T>, OrElapsed<GetError>> {
+        let taken = self.take(limit, 1)?;
         self.decode(taken)
-            .map_err(|error| GetEnd::Failed(GetError::Decode(error)))
+            .map_err(|error| OrElapsed::Error(GetError::Decode(error)))
     }
 
     pub(super) fn decode<T: DeserializeOwned>(
@@ -318,15 +361,7 @@ impl Handle {
                 .get(limit.deadline())
                 .map(Taken::from)
                 .map_err(RemoteEnd::Over),
-            Handle::Remote(remote) => {
-                let (deadline, now) = (limit.deadline(), matches!(limit, Limit::Now));
-                let attached = remote.attached_for(now, deadline)?;
-                if now {
-                    attached.try_get(most)
-                } else {
-                    attached.get(deadline, most)
-                }
-            }
+            Handle::Remote(remote) => remote.take(limit, most),
         }
     }
 
@@ -372,24 +407,25 @@ impl Handle {
         }
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self) -> Result<(), HandleError> {
         match self {
-            Handle::Local(local) => local.0.close(),
-            Handle::Remote(remote) => {
-                // A queue whose owner is gone is closed.
-                let _ = remote.attached(None).and_then(|attached| attached.close());
+            Handle::Local(local) => {
+                local.0.close();
+                Ok(())
             }
+            Handle::Remote(remote) => match remote.ask_owner(Attached::close) {
+                // A queue whose owner is gone is closed.
+                Err(HandleError::Disconnected) => Ok(()),
+                outcome => outcome,
+            },
         }
     }
 
-    /// Closes the queue and drops what is in it; how many items that were.
-    pub(crate) fn close_now(&self) -> usize {
+    /// Closes the queue and drops the items in it; returns how many those were.
+    pub(crate) fn close_and_discard(&self) -> Result<usize, HandleError> {
         match self {
-            Handle::Local(local) => local.0.close_now(),
-            Handle::Remote(remote) => remote
-                .attached(None)
-                .and_then(|attached| attached.close_now())
-                .unwrap_or(0),
+            Handle::Local(local) => Ok(local.0.close_and_discard()),
+            Handle::Remote(remote) => remote.ask_owner(Attached::close_and_discard),
         }
     }
 
@@ -400,45 +436,37 @@ impl Handle {
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> Result<bool, HandleError> {
         match self {
-            Handle::Local(local) => local.0.is_closed(),
-            Handle::Remote(remote) => remote
-                .attached(None)
-                .and_then(|attached| attached.is_closed())
-                .unwrap_or(true),
+            Handle::Local(local) => Ok(local.0.is_closed()),
+            Handle::Remote(remote) => match remote.ask_owner(Attached::is_closed) {
+                Err(HandleError::Disconnected) => Ok(true),
+                outcome => outcome,
+            },
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> Result<usize, HandleError> {
         match self {
-            Handle::Local(local) => local.0.len(),
-            Handle::Remote(remote) => remote
-                .attached(None)
-                .and_then(|attached| attached.len())
-                .unwrap_or(0),
+            Handle::Local(local) => Ok(local.0.len()),
+            Handle::Remote(remote) => remote.ask_owner(Attached::len),
         }
     }
 
     pub(crate) fn capacity(&self) -> Option<usize> {
         match self {
             Handle::Local(local) => local.0.capacity,
-            Handle::Remote(remote) => remote
-                .attached(None)
-                .ok()
-                .and_then(|attached| attached.capacity()),
+            Handle::Remote(remote) => remote.capacity,
         }
     }
 
-    pub(crate) fn join(&self, limit: Limit) -> Result<(), JoinEnd> {
+    pub(crate) fn join(&self, limit: Limit) -> Result<(), OrElapsed<QueueJoinError>> {
         let deadline = limit.deadline();
-        let outcome = match self {
-            Handle::Local(local) => local.0.join(deadline).map_err(RemoteEnd::Over),
-            Handle::Remote(remote) => remote
-                .attached(deadline)
-                .and_then(|attached| attached.join(deadline)),
-        };
-        outcome.map_err(JoinEnd::from)
+        match self {
+            Handle::Local(local) => local.0.join(deadline).map_err(RemoteEnd::Over)?,
+            Handle::Remote(remote) => remote.attached(deadline)?.join(deadline)?,
+        }
+        Ok(())
     }
 
     pub(crate) fn fmt<T>(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -453,19 +481,22 @@ impl Handle {
             wire::explain::<S::Error>(&format!("{act}: {error}"))
         };
         wire::may_note().map_err(wire::explain::<S::Error>)?;
-        let (hub, resource, fingerprint, joinable, ticket) = match self {
+        let (token, ticket) = match self {
             Handle::Local(local) => {
                 let core = &local.0;
                 let hub = hub::hub_id().map_err(|error| fail("could not start the hub", &error))?;
                 let ticket = hub::ticket(core.clone())
                     .map_err(|error| fail("could not make a handle to send", &error))?;
-                (
+                let token = Token {
                     hub,
-                    core.number.load(Ordering::Relaxed),
-                    core.fingerprint,
-                    core.joinable,
-                    ticket,
-                )
+                    resource: core.number.load(Ordering::Relaxed),
+                    fingerprint: core.fingerprint,
+                    joinable: core.joinable,
+                    capacity: core.capacity,
+                    owner: std::process::id(),
+                    index: 0,
+                };
+                (token, ticket)
             }
             Handle::Remote(remote) => {
                 let ticket = remote.ticket().map_err(|error| {
@@ -474,25 +505,21 @@ impl Handle {
                         &error,
                     )
                 })?;
-                (
-                    remote.hub,
-                    remote.resource,
-                    remote.fingerprint,
-                    remote.joinable,
-                    ticket,
-                )
+                let token = Token {
+                    hub: remote.hub,
+                    resource: remote.resource,
+                    fingerprint: remote.fingerprint,
+                    joinable: remote.joinable,
+                    capacity: remote.capacity,
+                    owner: remote.owner,
+                    index: 0,
+                };
+                (token, ticket)
             }
         };
         let index = wire::note(WireHandle::Sender(ticket.to_opaque()))
             .map_err(wire::explain::<S::Error>)?;
-        Token {
-            hub,
-            resource,
-            fingerprint,
-            joinable,
-            index,
-        }
-        .serialize(serializer)
+        Token { index, ..token }.serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, T, D: Deserializer<'de>>(
@@ -524,6 +551,8 @@ impl Handle {
             resource: token.resource,
             fingerprint: token.fingerprint,
             joinable,
+            capacity: token.capacity,
+            owner: token.owner,
             link: Mutex::new(Link {
                 ticket: Some(ticket.to()),
                 opened: None,
@@ -559,25 +588,6 @@ pub(super) fn envelope_of(
     })
 }
 
-pub(super) enum Refused {
-    Encode(EncodeError),
-    End(RemoteEnd),
-}
-
-impl Refused {
-    #[cold]
-    pub(super) fn with<T>(self, item: T) -> PutEnd<T> {
-        match self {
-            Refused::Encode(error) => {
-                // Handles that were encoded already are under way to nobody.
-                hub::announce();
-                PutEnd::Failed(PutError::Encode(item, error))
-            }
-            Refused::End(end) => PutEnd::of(item, end),
-        }
-    }
-}
-
 /// A handle as it is written into a value.
 #[derive(Serialize, Deserialize)]
 struct Token {
@@ -585,5 +595,9 @@ struct Token {
     resource: u64,
     fingerprint: u64,
     joinable: bool,
+    capacity: Option<usize>,
+    /// The process id of the owner.
+    owner: u32,
+    /// The index of the ticket among the raw handles of the value.
     index: u32,
 }

@@ -1,4 +1,13 @@
-//! Queues that many processes put into and get from.
+//! Queues that many processes put into and get from: [`Queue`] and [`JoinableQueue`], their
+//! iterators, options and errors.
+//!
+//! Both are handles to a queue that lives in the process that made it, its *owner*. `Drop` of a handle
+//! does not affect the queue.
+//!
+//! Calls that do not block in the owner process have to ask the owner when they are made elsewhere:
+//! `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`, `is_closed`, `close` and
+//! `close_and_discard`. They wait for its answer for at most a second, and then return
+//! [`HandleError::Unresponsive`](crate::HandleError::Unresponsive).
 
 #[cfg(feature = "async")]
 mod async_ops;
@@ -12,6 +21,7 @@ mod handle;
 mod hostile;
 mod joinable;
 mod layout;
+mod methods;
 mod outcome;
 mod owner;
 #[allow(clippy::module_inception)]
@@ -19,10 +29,14 @@ mod queue;
 mod report;
 mod status;
 
+pub use crate::error::{
+    DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError, PutTimeoutError,
+    QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError, TryPutError,
+};
 pub use builder::QueueBuilder;
 pub use dead_letter::{DeadCause, DeadLetter};
 pub use delivery::Delivery;
-pub use joinable::{JoinableBatches, JoinableIter, JoinableQueue};
-pub use queue::{Queue, QueueBatches, QueueIter};
+pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
+pub use queue::{Queue, QueueBatches, QueueIntoIter, QueueIter};
 pub use status::QueueStatus;
 pub(crate) use status::statuses;

@@ -1,20 +1,23 @@
-//! How operations on a queue end without what was asked for, and how long they may wait for it.
+//! How long an operation on a queue may wait, and how it ends without what it was called for.
 
 use std::time::{Duration, Instant};
 
-use crate::error::{
-    GetError, GetTimeoutError, HandleError, PutError, PutTimeoutError, QueueJoinError, TryGetError,
-    TryPutError,
-};
+use crate::error::{EncodeError, GetError, HandleError, OrElapsed, PutError, QueueJoinError};
+use crate::ipc::hub;
 use crate::ipc::wire::Retry;
 use crate::queue::client::attachment::RemoteEnd;
 use crate::queue::owner::state::Over;
+
+/// The longest wait for the answer of an owner in another process, for calls that do not block in
+/// the owner's own: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`, `is_closed`,
+/// `close` and `close_and_discard`. An owner that runs answers in microseconds.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long an operation may wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
     Forever,
-    /// Not for others; a queue of another process is still asked.
+    /// Not for other users of the queue, but for the owner's answer: [`ANSWER_WITHIN`].
     Now,
     Within(Duration),
     Until(Option<Instant>),
@@ -26,96 +29,42 @@ impl Limit {
         match self {
             Limit::Forever => None,
             Limit::Now => Some(Instant::now()),
-            // A deadline that the clock cannot express is none.
+            // A deadline that the clock cannot express is never reached.
             Limit::Within(timeout) => Instant::now().checked_add(timeout),
             Limit::Until(deadline) => deadline,
         }
     }
 }
 
-/// Why an operation ended without what was asked for. Of the three forms each names the first in its own
-/// word, or cannot meet it: a wait without a limit does not run out of time.
-#[derive(Debug)]
-pub(crate) enum PutEnd<T> {
-    Full(T),
-    Failed(PutError<T>),
+/// Why an item was not put.
+pub(crate) enum Refused {
+    Encode(EncodeError),
+    End(RemoteEnd),
 }
 
-impl<T> PutEnd<T> {
-    pub(crate) fn of(item: T, end: RemoteEnd) -> PutEnd<T> {
-        PutEnd::Failed(match end {
-            RemoteEnd::Over(Over::Closed) => PutError::Closed(item),
-            RemoteEnd::Over(Over::Abandoned(_)) => PutError::Abandoned(item),
-            RemoteEnd::Over(_) => return PutEnd::Full(item),
-            RemoteEnd::Gone => PutError::Disconnected(item),
-            RemoteEnd::Handle(error) => PutError::Handle(item, error),
+impl Refused {
+    /// The error that gives the item back.
+    #[cold]
+    pub(crate) fn with<T>(self, item: T) -> OrElapsed<PutError<T>, T> {
+        OrElapsed::Error(match self {
+            Refused::Encode(error) => {
+                // Handles that were already encoded have no receiver now.
+                hub::announce();
+                PutError::Encode(item, error)
+            }
+            Refused::End(RemoteEnd::Over(Over::Closed)) => PutError::Closed(item),
+            Refused::End(RemoteEnd::Over(Over::Abandoned(_))) => PutError::Abandoned(item),
+            Refused::End(RemoteEnd::Over(_)) => return OrElapsed::Elapsed(item),
+            Refused::End(RemoteEnd::Gone) => PutError::Disconnected(item),
+            Refused::End(RemoteEnd::Handle(error)) => PutError::Handle(item, error),
         })
     }
-
-    /// The item, and the end without it.
-    pub(crate) fn split(self) -> (T, PutEnd<()>) {
-        match self {
-            PutEnd::Full(item) => (item, PutEnd::Full(())),
-            PutEnd::Failed(error) => {
-                let (item, error) = error.split();
-                (item, PutEnd::Failed(error))
-            }
-        }
-    }
 }
 
-impl<T> From<PutEnd<T>> for PutError<T> {
-    fn from(end: PutEnd<T>) -> Self {
-        match end {
-            PutEnd::Failed(error) => error,
-            PutEnd::Full(item) => PutError::Disconnected(item),
-        }
-    }
-}
-
-impl<T> From<PutEnd<T>> for TryPutError<T> {
-    fn from(end: PutEnd<T>) -> Self {
-        match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => TryPutError::Full(item),
-        }
-    }
-}
-
-impl<T> From<PutEnd<T>> for PutTimeoutError<T> {
-    fn from(end: PutEnd<T>) -> Self {
-        match end {
-            PutEnd::Failed(error) => error.into(),
-            PutEnd::Full(item) => PutTimeoutError::Timeout(item),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum GetEnd {
-    Empty,
-    Failed(GetError),
-}
-
-/// What an iterator gives: it ends with the queue only, and cannot tell of other errors.
-pub(super) fn until_the_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
-    let mut retry = Retry::default();
-    loop {
-        match get() {
-            Ok(got) => return Some(got),
-            Err(GetError::Decode(error)) => {
-                log::error!(target: "offspring::queue", "an item was passed over: {error}")
-            }
-            Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
-            Err(_) => return None,
-        }
-    }
-}
-
-impl From<RemoteEnd> for GetEnd {
+impl From<RemoteEnd> for OrElapsed<GetError> {
     fn from(end: RemoteEnd) -> Self {
-        GetEnd::Failed(match end {
-            RemoteEnd::Over(Over::Timeout) => return GetEnd::Empty,
+        OrElapsed::Error(match end {
+            RemoteEnd::Over(Over::Timeout) => return OrElapsed::Elapsed(()),
             RemoteEnd::Over(Over::Closed) => GetError::Closed,
             RemoteEnd::Over(Over::Abandoned(_)) => GetError::Abandoned,
             RemoteEnd::Over(Over::NoMemory) => GetError::Handle(HandleError::Io {
@@ -128,43 +77,10 @@ impl From<RemoteEnd> for GetEnd {
     }
 }
 
-impl From<GetEnd> for GetError {
-    fn from(end: GetEnd) -> Self {
-        match end {
-            GetEnd::Failed(error) => error,
-            GetEnd::Empty => GetError::Disconnected,
-        }
-    }
-}
-
-impl From<GetEnd> for TryGetError {
-    fn from(end: GetEnd) -> Self {
-        match end {
-            GetEnd::Failed(error) => error.into(),
-            GetEnd::Empty => TryGetError::Empty,
-        }
-    }
-}
-
-impl From<GetEnd> for GetTimeoutError {
-    fn from(end: GetEnd) -> Self {
-        match end {
-            GetEnd::Failed(error) => error.into(),
-            GetEnd::Empty => GetTimeoutError::Timeout,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum JoinEnd {
-    Timeout,
-    Failed(QueueJoinError),
-}
-
-impl From<RemoteEnd> for JoinEnd {
+impl From<RemoteEnd> for OrElapsed<QueueJoinError> {
     fn from(end: RemoteEnd) -> Self {
-        JoinEnd::Failed(match end {
-            RemoteEnd::Over(Over::Timeout) => return JoinEnd::Timeout,
+        OrElapsed::Error(match end {
+            RemoteEnd::Over(Over::Timeout) => return OrElapsed::Elapsed(()),
             RemoteEnd::Over(Over::Abandoned(unfinished)) => {
                 QueueJoinError::Abandoned { unfinished }
             }
@@ -173,5 +89,21 @@ impl From<RemoteEnd> for JoinEnd {
             }
             RemoteEnd::Handle(error) => QueueJoinError::Handle(error),
         })
+    }
+}
+
+/// The next item of an iterator, which has no errors: it ends with the queue, and skips what does not
+/// decode.
+pub(super) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
+    let mut retry = Retry::default();
+    loop {
+        match get() {
+            Ok(got) => return Some(got),
+            Err(GetError::Decode(error)) => {
+                log::error!(target: "offspring::queue", "skipped an item: {error}");
+            }
+            Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
+            Err(_) => return None,
+        }
     }
 }

@@ -320,7 +320,7 @@ fn descriptors_of_queues(rounds: u32) {
         let process = work_off::spawn(jobs.clone(), queue.clone()).unwrap();
         jobs.put(vec![1; 100_000]).unwrap();
         jobs.join().unwrap();
-        jobs.close();
+        jobs.close().unwrap();
         assert_eq!(queue.get().unwrap(), 100_000);
         process.join().unwrap();
         // Its session ends with it; the hub notices a moment later.

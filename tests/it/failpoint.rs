@@ -186,7 +186,7 @@ fn an_owner_may_end_at_every_step_and_everybody_is_told() {
                     "{point}: a call did not end"
                 );
             }
-            assert!(queue.is_closed());
+            assert!(queue.is_closed().unwrap());
             assert!(queue.put(Item::new(1)).is_err() && jobs.join().is_err());
         }
     }

@@ -194,7 +194,7 @@ fn send_around() {
     let before = open_fds();
     (1..50).for_each(round);
     eventually("no descriptor is left open", || open_fds() <= before);
-    work.close();
+    work.close().unwrap();
     taker.join().unwrap();
 }
 

@@ -233,7 +233,7 @@ impl Storm {
 
     /// Nothing is lost but what was in the hands of a killed consumer, and nothing comes twice.
     pub(crate) fn check_queue(&mut self, queue: &Queue<Item>) {
-        queue.close();
+        queue.close().unwrap();
         self.finish();
         let mut lost = Vec::new();
         let fates = fates(&self.histories);
@@ -258,7 +258,7 @@ impl Storm {
     pub(crate) fn check_jobs(&mut self, jobs: &JoinableQueue<Item>) {
         jobs.join_timeout(Duration::from_secs(60))
             .expect("the consumers that are left finish everything");
-        jobs.close();
+        jobs.close().unwrap();
         self.finish();
         let mut again = 0;
         let fates = fates(&self.histories);

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use offspring::queue::QueueStatus;
 use offspring::{
-    Backend, Builder, JoinableQueue, Process, ProcessInfo, ProcessState, ProcessTree, Queue,
-    QueueStatus, tree,
+    Backend, Builder, JoinableQueue, Process, ProcessInfo, ProcessState, ProcessTree, Queue, tree,
 };
 use serde::{Deserialize, Serialize};
 
@@ -254,7 +254,7 @@ fn queues_tell_what_they_hold_and_who_holds_them() {
     child.join().unwrap_err();
     eventually("the item is back", || queue("tree::Apple").len() == 3);
     assert_eq!(queue("tree::Apple").holders(), [std::process::id()]);
-    apples.close();
+    apples.close().unwrap();
     assert!(queue("tree::Apple").is_closed());
     drop(apples);
     eventually("it is gone", || {

@@ -12,7 +12,7 @@ use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::Session;
 use crate::actor::protocol::{Caller, Chain, Direct, Letter, Status};
 use crate::channel;
-use crate::error::{CallError, DownReason, PutError, PutTimeoutError, TryPutError};
+use crate::error::{CallError, DownReason, PutTimeoutError};
 use crate::ipc::deadline::Deadline;
 use crate::queue::JoinableQueue;
 
@@ -232,17 +232,15 @@ where
         match put_until(mailbox, letter, deadline) {
             Ok(()) => Ok(None),
             Err(PutTimeoutError::Timeout(letter)) => Ok(Some(letter)),
-            Err(PutTimeoutError::Failed(PutError::Closed(_))) => Err(SendEnd::Gone),
-            Err(PutTimeoutError::Failed(PutError::Disconnected(_))) => {
+            Err(PutTimeoutError::Closed(_)) => Err(SendEnd::Gone),
+            Err(PutTimeoutError::Disconnected(_)) => {
                 Err(SendEnd::Failed(self.down(DownReason::OwnerGone)))
             }
-            Err(PutTimeoutError::Failed(PutError::Encode(_, source))) => {
-                Err(SendEnd::Failed(CallError::Encode {
-                    actor: self.name.clone(),
-                    source,
-                }))
-            }
-            Err(PutTimeoutError::Failed(error)) => Err(SendEnd::Failed(self.io(error))),
+            Err(PutTimeoutError::Encode(_, source)) => Err(SendEnd::Failed(CallError::Encode {
+                actor: self.name.clone(),
+                source,
+            })),
+            Err(error) => Err(SendEnd::Failed(self.io(error))),
         }
     }
 }
@@ -257,10 +255,7 @@ pub(in crate::actor) fn put_until<M: Serialize + DeserializeOwned + Send + 'stat
     if !left.is_zero() {
         return mailbox.put_timeout(letter, left);
     }
-    mailbox.try_put(letter).map_err(|error| match error {
-        TryPutError::Full(letter) => PutTimeoutError::Timeout(letter),
-        TryPutError::Failed(error) => PutTimeoutError::Failed(error),
-    })
+    mailbox.put_at_deadline(letter)
 }
 
 /// Why a call did not get on its way.

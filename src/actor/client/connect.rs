@@ -56,7 +56,7 @@ where
                 })
                 .map_err(|error| {
                     self.state().asked = None;
-                    if desk.is_closed() {
+                    if matches!(desk.is_closed(), Ok(true)) {
                         self.down(DownReason::OwnerGone)
                     } else {
                         self.io(error)
@@ -104,7 +104,7 @@ where
         let Way::There(desk) = &self.way else {
             return Ok(());
         };
-        if desk.is_closed() {
+        if matches!(desk.is_closed(), Ok(true)) {
             let generation = {
                 let state = self.state();
                 if matches!(state.status, Some(Status::Down { .. })) {

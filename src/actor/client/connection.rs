@@ -103,7 +103,7 @@ impl<M: Send + 'static, R: Send + 'static> ActorConnection<M, R> {
 impl<M: Send + 'static, R: Send + 'static> Peer for ActorConnection<M, R> {
     fn news(&self, news: News) {
         if let Some(mailbox) = news.mailbox {
-            let _ = self.mailbox.set(mailbox.retype());
+            let _ = self.mailbox.set(mailbox.cast());
         }
         self.take(news.status);
     }

@@ -167,7 +167,7 @@ impl Post {
         self.changed.notify_all();
         if matches!(status, Status::Down { .. }) {
             // What lies there ends here, such as senders that others wait on.
-            let lost = self.mailbox.close_now();
+            let lost = self.mailbox.close_and_discard().unwrap_or(0);
             if lost > 0 {
                 log::warn!(target: "offspring::actor", "actor `{}` is down: {lost} messages in its mailbox are lost", self.name);
             }

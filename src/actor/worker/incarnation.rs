@@ -85,7 +85,7 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
             state,
             context,
             self.reports,
-            self.mailbox.retype(),
+            self.mailbox.cast(),
             self.redeliver,
         );
         let incarnation = Arc::new(incarnation);

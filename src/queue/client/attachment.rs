@@ -11,13 +11,14 @@ use ipc_channel::ipc::IpcSender;
 
 use crate::error::HandleError;
 use crate::failpoints;
-use crate::ipc::deadline::{Deadline, Elapsed, Forever, WaitEnd};
+use crate::ipc::deadline::{Deadline, Elapsed, WaitEnd};
 use crate::ipc::hub::{HubId, REGION_BYTES, Session, TakesParcels, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::wire::{self, Envelope, Failure};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::layout::{self, Flag, Tag, Word};
+use crate::queue::outcome::ANSWER_WITHIN;
 use crate::queue::owner::state::{Item, Over, Payload};
 use crate::queue::owner::wakers::Wants;
 use crate::sys::lock;
@@ -29,6 +30,18 @@ pub(crate) enum RemoteEnd {
     /// The owner has ended, or does not keep to the protocol.
     Gone,
     Handle(HandleError),
+}
+
+impl RemoteEnd {
+    /// A timeout of a call that waited for nothing but the owner's answer.
+    pub(crate) fn or_unresponsive(self, owner: u32) -> RemoteEnd {
+        match self {
+            RemoteEnd::Over(Over::Timeout) => {
+                RemoteEnd::Handle(HandleError::Unresponsive { pid: owner })
+            }
+            end => end,
+        }
+    }
 }
 
 impl fmt::Display for RemoteEnd {
@@ -352,17 +365,22 @@ impl Attached {
             .wait(&Deadline::from(deadline), || self.attempt(outgoing))?
     }
 
-    /// Puts if the queue has room; its owner is asked. Waits for the owner's answer only.
-    pub(crate) fn try_put(&self, outgoing: &mut Outgoing<'_>) -> Result<(), RemoteEnd> {
+    /// Puts if the queue has room. Asks the owner, and waits only for its answer.
+    pub(crate) fn try_put(&self, outgoing: &mut Outgoing<'_>, owner: u32) -> Result<(), RemoteEnd> {
         if let Some(outcome) = self.attempt(outgoing) {
             return outcome;
         }
+        let deadline = Some(Instant::now() + ANSWER_WITHIN);
         let _waiting = Waiting::new(self.word(Word::Putters));
         if self.capacity().is_none() {
             self.session.ring();
-            return self.session.wait(&Forever, || self.attempt(outgoing))?;
+            let put = self
+                .session
+                .wait(&Deadline::from(deadline), || self.attempt(outgoing));
+            return put.map_err(|end| RemoteEnd::from(end).or_unresponsive(owner))?;
         }
-        self.ask(None)?;
+        self.ask(deadline)
+            .map_err(|end| end.or_unresponsive(owner))?;
         self.attempt(outgoing)
             .unwrap_or(Err(RemoteEnd::Over(Over::Timeout)))
     }
@@ -472,22 +490,27 @@ impl Attached {
         }
     }
 
-    /// Takes an item if the queue has one; its owner is asked. Waits for the owner's answer only.
-    pub(crate) fn try_get(&self, most: usize) -> Result<Taken, RemoteEnd> {
+    /// Takes an item if the queue has one. Asks the owner, and waits only for its answer.
+    pub(crate) fn try_get(&self, most: usize, owner: u32) -> Result<Taken, RemoteEnd> {
         if let Some(outcome) = self.take() {
             return outcome;
         }
+        let deadline = Some(Instant::now() + ANSWER_WITHIN);
         let _waiting = Waiting::many(self.word(Word::Getters), most);
-        self.ask(None)?;
+        self.ask(deadline)
+            .map_err(|end| end.or_unresponsive(owner))?;
         if let Some(outcome) = self.take() {
             return outcome;
         }
         if self.awaits_parcel() {
             // Until its parcel is here, or another thread has taken it.
-            let waited = self.session.wait(&Forever, || match self.take() {
-                None if self.awaits_parcel() => None,
-                taken => Some(taken),
-            })?;
+            let waited = self
+                .session
+                .wait(&Deadline::from(deadline), || match self.take() {
+                    None if self.awaits_parcel() => None,
+                    taken => Some(taken),
+                });
+            let waited = waited.map_err(|end| RemoteEnd::from(end).or_unresponsive(owner))?;
             if let Some(outcome) = waited {
                 return outcome;
             }
@@ -560,27 +583,27 @@ impl Attached {
         }
     }
 
-    pub(crate) fn close(&self) -> Result<(), RemoteEnd> {
-        self.entry(Tag::Close, 0, None)?;
-        // Who puts after `close` returned is refused, so the owner has to know.
-        self.ask(None)
+    pub(crate) fn close(&self, deadline: Instant) -> Result<(), RemoteEnd> {
+        self.entry(Tag::Close, 0, Some(deadline))?;
+        // The owner refuses every put after this call, so it has to know.
+        self.ask(Some(deadline))
     }
 
-    /// Closes the queue and drops what is in it; how many items that were.
-    pub(crate) fn close_now(&self) -> Result<usize, RemoteEnd> {
-        self.entry(Tag::Discard, 0, None)?;
-        self.ask(None)?;
+    /// Closes the queue and drops the items in it; returns how many those were.
+    pub(crate) fn close_and_discard(&self, deadline: Instant) -> Result<usize, RemoteEnd> {
+        self.entry(Tag::Discard, 0, Some(deadline))?;
+        self.ask(Some(deadline))?;
         let dropped = self.word(Word::Dropped).swap(0, Ordering::SeqCst);
         Ok(usize::try_from(dropped).unwrap_or(usize::MAX))
     }
 
-    pub(crate) fn is_closed(&self) -> Result<bool, RemoteEnd> {
-        self.ask(None)?;
+    pub(crate) fn is_closed(&self, deadline: Instant) -> Result<bool, RemoteEnd> {
+        self.ask(Some(deadline))?;
         Ok(Flag::Closed.is_in(self.flags()))
     }
 
-    pub(crate) fn len(&self) -> Result<usize, RemoteEnd> {
-        self.ask(None)?;
+    pub(crate) fn len(&self, deadline: Instant) -> Result<usize, RemoteEnd> {
+        self.ask(Some(deadline))?;
         Ok(usize::try_from(self.word(Word::Length).load(Ordering::SeqCst)).unwrap_or(usize::MAX))
     }
 

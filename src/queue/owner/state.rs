@@ -349,7 +349,7 @@ impl Core {
     }
 
     /// Closes it, and drops what nobody has got; how many that were.
-    pub(crate) fn close_now(&self) -> usize {
+    pub(crate) fn close_and_discard(&self) -> usize {
         let mut state = self.lock();
         self.drain_all(&mut state);
         state.closed = true;
@@ -482,7 +482,7 @@ impl State {
     pub(in crate::queue) fn give_back(&mut self, mut item: Item) {
         if item.payload.is_spent() {
             self.unfinished -= 1;
-            self.bury(item, DeadCause::Spent);
+            self.bury(item, DeadCause::MovedOut);
         } else if item.attempts + 1 >= self.max_deliveries {
             self.unfinished -= 1;
             self.bury(item, DeadCause::Deliveries);

@@ -220,13 +220,13 @@ fn linked_processes_die_together() {
     // In peace nothing happens to the other.
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let (process, end) = linked(counter.address());
-    end.close();
+    end.close().unwrap();
     process.join().unwrap();
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
     let (process, end) = linked(counter.address());
     counter.stop();
     assert!(process.join_timeout(SHORT).unwrap_err().is_timeout());
-    end.close();
+    end.close().unwrap();
     process.join().unwrap();
 }
 

@@ -42,7 +42,7 @@ impl Held {
     }
 
     fn let_go(self) {
-        self.free.close();
+        self.free.close().unwrap();
         self.caller.join().unwrap().unwrap();
     }
 }

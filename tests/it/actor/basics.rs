@@ -152,7 +152,7 @@ fn a_full_mailbox_holds_casts_back() {
     let error = counter.cast_timeout(Message::Add(1), SHORT).unwrap_err();
     assert!(error.is_full() && since.elapsed() >= SHORT);
     assert!(matches!(error.into_inner(), Message::Add(1)));
-    free.close();
+    free.close().unwrap();
     assert_eq!(counter.call(Message::Get).unwrap().number(), taken as u64);
 }
 
@@ -187,7 +187,7 @@ fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
             .join()
             .unwrap()
     );
-    free.close();
+    free.close().unwrap();
     assert!(counter.call(Message::Get).unwrap().number() >= 16);
 }
 

@@ -51,13 +51,13 @@ fn calls_and_casts_do_not_starve_each_other() {
     std::thread::scope(|scope| {
         let (address, end) = (counter.address(), flood.clone());
         scope.spawn(move || {
-            while !end.is_closed() {
+            while !end.is_closed().unwrap() {
                 address.cast(Message::Add(1)).unwrap();
             }
         });
         let caller = caller::spawn(counter.address(), 300).unwrap();
         caller.join().unwrap();
-        flood.close();
+        flood.close().unwrap();
     });
     assert!(counter.call(Message::Get).unwrap().number() > 0);
 }

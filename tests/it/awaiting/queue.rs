@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use offspring::{
-    GetError, JoinableQueue, PutError, Queue, QueueJoinError, Receiver, Sender, channel,
-};
+use offspring::queue::{GetError, PutError, QueueJoinError};
+use offspring::{JoinableQueue, Queue, Receiver, Sender, channel};
 
 use super::{LONG, moment, on_tokio, rounds};
 use crate::support::Random;
@@ -23,7 +22,7 @@ async fn put_all(numbers: &Queue<u64>, upto: u64) {
     for n in 0..upto {
         numbers.put_async(n).await.unwrap();
     }
-    numbers.close();
+    numbers.close().unwrap();
 }
 
 async fn sum_of(queue: &Queue<u64>) -> u64 {
@@ -126,7 +125,7 @@ fn a_future_that_is_dropped_has_put_nothing() {
     let numbers = Queue::bounded(2).unwrap();
     let getting = get_slowly::spawn(numbers.clone()).unwrap();
     let put = on_tokio(put_with_timeouts(&numbers, rounds()));
-    numbers.close();
+    numbers.close().unwrap();
     assert_eq!(getting.join().unwrap(), put);
     assert!(
         put.len() < rounds() as usize,
@@ -228,7 +227,7 @@ fn a_queue_without_a_taker_gives_the_item_back() {
     let numbers = Queue::bounded(1).unwrap();
     let process = put_one_and_wait::spawn(numbers.clone()).unwrap();
     on_tokio(async {
-        crate::support::eventually("it has put", || numbers.len() == 1);
+        crate::support::eventually("it has put", || numbers.len().unwrap() == 1);
         let (put, ()) = tokio::join!(numbers.put_async(7), async {
             tokio::time::sleep(Duration::from_millis(30)).await;
             process.kill();
@@ -306,7 +305,7 @@ fn jobs_of_processes_that_are_killed_while_their_tasks_wait_go_to_others() {
     });
     on_tokio(jobs.join_async()).unwrap();
     assert!(jobs.dead_letters().unwrap().is_empty());
-    jobs.close();
+    jobs.close().unwrap();
     consumers
         .iter()
         .for_each(|consumer| consumer.join().unwrap());

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use offspring::queue::PutError;
 use offspring::{
-    Bytes, Connection, PutError, Queue, Receiver, RecvError, RecvTimeoutError, SendError, channel,
-    pipe,
+    Bytes, Connection, Queue, Receiver, RecvError, RecvTimeoutError, SendError, channel, pipe,
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ fn values_of_all_kinds_come_back_from_queues_and_pipes() {
             "changed at {size}"
         );
     }
-    there.close();
+    there.close().unwrap();
     process.join().unwrap();
 }
 

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
+use offspring::queue::PutError;
 use offspring::unix::SharedFd;
-use offspring::{Connection, JoinableQueue, PutError, Queue, SendError, Sender, channel, pipe};
+use offspring::{Connection, JoinableQueue, Queue, SendError, Sender, channel, pipe};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{eventually, open_fds};
@@ -56,7 +57,7 @@ fn raw_handles_in_items_and_messages_come_back_with_an_error() {
     works(&error.into_inner());
     let memory = Queue::unbounded().unwrap();
     assert!(memory.put((1, IpcSharedMemory::from_bytes(b"x"))).is_err());
-    assert!(queue.is_empty() && memory.is_empty());
+    assert!(queue.is_empty().unwrap() && memory.is_empty().unwrap());
 }
 
 fn file(text: &str) -> SharedFd {
@@ -110,7 +111,7 @@ fn descriptors_travel_in_fields_messages_and_items() {
     drop(over);
     jobs.put((1, file("item"))).unwrap();
     jobs.join().unwrap();
-    jobs.close();
+    jobs.close().unwrap();
     assert_eq!(process.join().unwrap(), "field");
 }
 

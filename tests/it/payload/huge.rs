@@ -1,6 +1,7 @@
 //! Values as large as a value may be.
 
-use offspring::{Connection, JoinableQueue, PutError, Queue, SendError, message_limit};
+use offspring::queue::PutError;
+use offspring::{Connection, JoinableQueue, Queue, SendError, message_limit};
 
 type Facts = (usize, u8);
 
@@ -51,7 +52,7 @@ fn values_of_all_but_two_gibibytes_cross_and_larger_ones_come_back() {
         back.len() == too_much && error.to_string().contains("bytes that are allowed"),
         "{error}"
     );
-    values.close();
+    values.close().unwrap();
     process.join().unwrap();
 
     let jobs = JoinableQueue::unbounded().unwrap();

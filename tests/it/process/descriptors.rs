@@ -166,7 +166,7 @@ fn hold_memory() -> (usize, usize) {
     for _ in 0..5 {
         items.put((bytes.clone(), vec![1; 300_000])).unwrap();
     }
-    eventually("the child has one", || items.len() < 5);
+    eventually("the child has one", || items.len().unwrap() < 5);
     let output = Command::new("ls")
         .args(["-l", "/proc/self/fd"])
         .output()

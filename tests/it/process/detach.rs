@@ -5,10 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use offspring::queue::GetError;
 use offspring::unix::{BuilderExt, Resource};
-use offspring::{
-    Builder, ExitReason, GetError, JoinableQueue, Queue, Stdio, active_children, parent,
-};
+use offspring::{Builder, ExitReason, JoinableQueue, Queue, Stdio, active_children, parent};
 
 use super::stage::{Lines, children_of};
 use crate::support::{eventually, is_running};

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{
-    Builder, ExitReason, GetTimeoutError, JoinableQueue, KillCause, Process, Queue, Stdio,
-};
+use offspring::queue::GetTimeoutError;
+use offspring::{Builder, ExitReason, JoinableQueue, KillCause, Process, Queue, Stdio};
 
 use super::signals::stop_process;
 use super::stage::{FOREVER, Lines, sleeper};

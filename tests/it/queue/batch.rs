@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{GetError, JoinableQueue, PutError, PutTimeoutError, Queue, TryGetError};
+use offspring::queue::{GetError, PutTimeoutError, TryGetError};
+use offspring::{JoinableQueue, Queue};
 
 use super::{SHORT, collect, produce};
 
@@ -54,7 +55,7 @@ fn batches_come_whole_and_in_order_wherever_they_are_put_and_got() {
                     .join()
                     .unwrap();
             }
-            down.close();
+            down.close().unwrap();
             assert!(
                 consumer.join().unwrap().into_iter().eq(0..count),
                 "{capacity:?} {local}"
@@ -65,7 +66,7 @@ fn batches_come_whole_and_in_order_wherever_they_are_put_and_got() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 own.put_all(0..count).unwrap();
-                own.close();
+                own.close().unwrap();
             });
             assert!(own.batches(7).flatten().eq(0..count));
         });
@@ -81,14 +82,11 @@ fn what_was_not_put_comes_back() {
     assert_eq!(error.put(), 10);
     assert!(error.cause().is_timeout());
     assert!(error.into_rest().eq(10..25));
-    queue.close();
+    queue.close().unwrap();
     let error = queue
         .put_all(vec!["a", "b"].into_iter().map(|_| 1))
         .unwrap_err();
-    assert!(matches!(
-        error.cause(),
-        PutTimeoutError::Failed(PutError::Closed(()))
-    ));
+    assert!(matches!(error.cause(), PutTimeoutError::Closed(())));
     assert_eq!((error.put(), error.into_rest().count()), (0, 2));
     assert!(queue.iter().eq(0..10));
     let empty = Queue::<u8>::unbounded().unwrap();
@@ -115,7 +113,7 @@ fn what_another_process_could_not_put_comes_back_there() {
     let (put, timeout, rest) = fill::spawn(queue.clone()).unwrap().join().unwrap();
     assert_eq!((put, timeout), (100, true));
     assert!(rest.into_iter().eq(100..200));
-    assert!(queue.is_full());
+    assert!(queue.is_full().unwrap());
     assert!(queue.get_many(1000).unwrap().into_iter().eq(0..100));
 }
 
@@ -165,7 +163,7 @@ fn a_batch_of_a_consumer_that_dies_is_delivered_again() {
     assert!(victim.join().is_err());
     let worker = work_in_batches::spawn(jobs.clone(), false).unwrap();
     jobs.join_timeout(Duration::from_secs(10)).unwrap();
-    jobs.close();
+    jobs.close().unwrap();
     assert_eq!(worker.join().unwrap(), 100);
     assert!(jobs.dead_letters().unwrap().is_empty());
 }
@@ -185,7 +183,7 @@ fn threads_share_a_queue_in_batches_and_one_by_one() {
         }
     });
     producer.join().unwrap();
-    queue.close();
+    queue.close().unwrap();
     let mut all: Vec<u64> = consumers
         .into_iter()
         .flat_map(|consumer| consumer.join().unwrap())

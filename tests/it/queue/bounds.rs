@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{PutTimeoutError, Queue, TryGetError, TryPutError};
+use offspring::Queue;
+use offspring::queue::{PutTimeoutError, TryGetError, TryPutError};
 
 use super::{SHORT, collect, produce};
 use crate::support::eventually;
@@ -12,10 +13,10 @@ fn a_full_queue_refuses_and_then_takes() {
     let queue = Queue::bounded(2).unwrap();
     assert_eq!(queue.capacity(), Some(2));
     queue.put(1).unwrap();
-    assert!(!queue.is_full());
+    assert!(!queue.is_full().unwrap());
     queue.put(2).unwrap();
-    assert!(queue.is_full());
-    assert_eq!(queue.len(), 2);
+    assert!(queue.is_full().unwrap());
+    assert_eq!(queue.len().unwrap(), 2);
     assert!(matches!(queue.try_put(3), Err(TryPutError::Full(3))));
     let before = Instant::now();
     assert!(matches!(
@@ -27,7 +28,7 @@ fn a_full_queue_refuses_and_then_takes() {
     queue.try_put(3).unwrap();
     assert_eq!((queue.get().unwrap(), queue.get().unwrap()), (2, 3));
     assert!(matches!(queue.try_get(), Err(TryGetError::Empty)));
-    assert!(queue.is_empty());
+    assert!(queue.is_empty().unwrap());
 }
 
 #[offspring::worker]
@@ -38,7 +39,7 @@ fn probe_bounds(queue: Queue<u64>) -> (bool, bool, bool, bool, usize, Option<usi
         queue.put_timeout(3, SHORT),
         Err(PutTimeoutError::Timeout(3))
     );
-    let length = queue.len();
+    let length = queue.len().unwrap();
     let got = queue.try_get().ok() == Some(1)
         && queue.get().ok() == Some(2)
         && matches!(queue.try_get(), Err(TryGetError::Empty));
@@ -56,7 +57,7 @@ fn bounds_are_exact_in_another_process() {
     // Room that was granted to a process that is gone is room again.
     queue.try_put(1).unwrap();
     queue.try_put(2).unwrap();
-    assert!(queue.is_full());
+    assert!(queue.is_full().unwrap());
 }
 
 #[offspring::test(timeout = "20s")]
@@ -66,7 +67,7 @@ fn a_blocked_put_goes_on_when_another_process_takes() {
     for n in 0..500 {
         queue.put(n).unwrap();
     }
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(consumer.join().unwrap().len(), 500);
 }
 
@@ -109,7 +110,7 @@ fn room_that_a_producer_left_unused_goes_to_the_next() {
             .put_timeout(n, Duration::from_secs(5))
             .expect("nine places are free");
     }
-    assert!(queue.is_full());
+    assert!(queue.is_full().unwrap());
     assert!(queue.try_put(9).unwrap_err().is_full());
     other.kill();
 }
@@ -124,7 +125,7 @@ fn a_bound_holds_over_all_buffers_together() {
     let mut got = 0;
     // Whatever is asked meanwhile, and whoever gets: no more than eight are anywhere.
     while got < 1000 {
-        let length = queue.len();
+        let length = queue.len().unwrap();
         assert!(length <= 8, "{length} items");
         got += usize::from(queue.try_get().is_ok());
     }
@@ -133,11 +134,11 @@ fn a_bound_holds_over_all_buffers_together() {
         consumer.kill();
         let _ = consumer.join();
     }
-    eventually("it is full", || queue.is_full());
+    eventually("it is full", || queue.is_full().unwrap());
     std::thread::sleep(SHORT);
-    assert_eq!(queue.len(), 8);
+    assert_eq!(queue.len().unwrap(), 8);
     assert!(queue.try_put(0).unwrap_err().is_full());
-    queue.close_now();
+    queue.close_and_discard().unwrap();
     for producer in producers {
         assert!(
             producer.join().is_err(),

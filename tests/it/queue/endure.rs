@@ -51,7 +51,7 @@ fn watch_memory(seconds: u64) -> Result<(), String> {
     let early = resident(&pids);
     std::thread::sleep(third * 2);
     let late = resident(&pids);
-    queue.close_now();
+    queue.close_and_discard().unwrap();
     producer.join().unwrap();
     consumer.join().unwrap();
     // A hundred items of 50 kB are 1200 pages.
@@ -106,7 +106,7 @@ fn talk_to_itself(queue: Queue<u64>, jobs: JoinableQueue<u64>, threads: u64) -> 
         putters
             .into_iter()
             .for_each(|putter| putter.join().unwrap());
-        queue.close();
+        queue.close().unwrap();
         let all = getters
             .into_iter()
             .flat_map(|getter| getter.join().unwrap())
@@ -160,7 +160,7 @@ fn live_on_little() {
     producers
         .drain(..)
         .for_each(|producer| producer.join().unwrap());
-    queue.close();
+    queue.close().unwrap();
     assert!(
         consumers
             .into_iter()
@@ -174,7 +174,7 @@ fn live_on_little() {
     for _ in 0..500 {
         large.get().unwrap();
     }
-    large.close_now();
+    large.close_and_discard().unwrap();
     producer.join().unwrap();
 
     let requests = Queue::unbounded().unwrap();
@@ -194,7 +194,7 @@ fn live_on_little() {
             number + 1
         );
     }
-    requests.close();
+    requests.close().unwrap();
 }
 
 #[offspring::test(timeout = "120s")]

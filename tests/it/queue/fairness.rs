@@ -62,7 +62,7 @@ fn a_consumer_that_is_stopped_does_not_stop_the_others() {
     }
     stopped.kill();
     jobs.join().unwrap();
-    assert!(done.len() >= 100);
+    assert!(done.len().unwrap() >= 100);
 }
 
 #[offspring::worker]
@@ -93,14 +93,14 @@ fn a_slow_consumer_holds_one_item_and_a_fast_one_the_rest() {
     for round in 0..20 {
         jobs.put_all(0..200).unwrap();
         // Nothing that is untaken stays with the slow one: while it works on its item, the fast one ends the rest.
-        eventually("all are taken", || jobs.is_empty());
+        eventually("all are taken", || jobs.is_empty().unwrap());
         if round % 5 == 4 {
             jobs.join().unwrap();
         }
     }
     jobs.join().unwrap();
     let most = before.elapsed().as_millis() / PAUSE.as_millis() + 2;
-    jobs.close();
+    jobs.close().unwrap();
     let (slow, fast) = (slow.join().unwrap(), fast.join().unwrap());
     assert_eq!(slow + fast, 4000);
     assert!(

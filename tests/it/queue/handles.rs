@@ -33,7 +33,7 @@ fn handles_travel_inside_items() {
             .unwrap();
         assert_eq!(reply.get().unwrap(), number * 2);
     }
-    requests.close();
+    requests.close().unwrap();
     server.join().unwrap();
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use offspring::{JoinableQueue, Queue, QueueJoinError, QueueJoinTimeoutError, TaskDoneError};
+use offspring::queue::{QueueJoinError, QueueJoinTimeoutError, TaskDoneError};
+use offspring::{JoinableQueue, Queue};
 
 use super::{SHORT, consume};
 use crate::support::eventually;
@@ -21,8 +22,8 @@ fn join_waits_until_every_item_is_done() {
     }
     jobs.join().unwrap();
     // All ten were done before the join was over.
-    assert_eq!(done.len(), 10);
-    jobs.close();
+    assert_eq!(done.len().unwrap(), 10);
+    jobs.close().unwrap();
     let counts: u64 = consumers
         .into_iter()
         .map(|consumer| consumer.join().unwrap())
@@ -104,7 +105,7 @@ fn task_done_works_as_in_python_in_another_process() {
         jobs.put(n).unwrap();
     }
     jobs.join().unwrap();
-    jobs.close();
+    jobs.close().unwrap();
     assert_eq!(process.join().unwrap(), (5050, true));
 }
 
@@ -144,11 +145,11 @@ fn the_job_of_a_consumer_that_dies_is_delivered_again() {
         jobs.put(2).unwrap();
         let victim = die_with_a_job::spawn(jobs.clone(), how.to_owned()).unwrap();
         if how == "kill" {
-            eventually("the victim has the first job", || jobs.len() == 1);
+            eventually("the victim has the first job", || jobs.len().unwrap() == 1);
             victim.kill();
         }
         assert!(victim.join().is_err());
-        eventually("its job is back", || jobs.len() == 2);
+        eventually("its job is back", || jobs.len().unwrap() == 2);
         let job = jobs.get().unwrap();
         assert_eq!((*job, job.attempt()), (1, 2), "{how}");
         job.task_done();
@@ -162,7 +163,7 @@ fn join_is_told_when_the_last_consumer_is_gone() {
     let jobs = JoinableQueue::unbounded().unwrap();
     let victim = die_with_a_job::spawn(jobs.clone(), "kill".to_owned()).unwrap();
     jobs.put(1).unwrap();
-    eventually("the victim has the job", || jobs.is_empty());
+    eventually("the victim has the job", || jobs.is_empty().unwrap());
     std::thread::scope(|scope| {
         let joined = scope.spawn(|| jobs.join());
         assert!(!joined.is_finished());
@@ -191,7 +192,7 @@ fn consumers_that_put_new_jobs_are_waited_for() {
         let crawler = crawl::spawn(jobs.clone()).unwrap();
         jobs.put(50).unwrap();
         jobs.join().unwrap();
-        jobs.close();
+        jobs.close().unwrap();
         crawler.join().unwrap();
     }
 }

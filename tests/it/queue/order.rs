@@ -1,6 +1,7 @@
 //! Who gets what, in which order.
 
-use offspring::{Queue, TryGetError};
+use offspring::Queue;
+use offspring::queue::TryGetError;
 
 use super::{collect, produce};
 
@@ -19,7 +20,7 @@ fn items_put_in_the_owner_are_got_elsewhere() {
     for n in 0..10_000 {
         queue.put(n).unwrap();
     }
-    queue.close();
+    queue.close().unwrap();
     assert!(consumer.join().unwrap().into_iter().eq(0..10_000));
 }
 
@@ -29,7 +30,7 @@ fn two_other_processes_talk_through_the_owner() {
     let consumer = collect::spawn(queue.clone()).unwrap();
     let producer = produce::spawn(queue.clone(), 0..20_000).unwrap();
     producer.join().unwrap();
-    queue.close();
+    queue.close().unwrap();
     assert!(consumer.join().unwrap().into_iter().eq(0..20_000));
 }
 
@@ -45,7 +46,7 @@ fn many_producers_and_consumers_share_the_items() {
     for producer in producers {
         producer.join().unwrap();
     }
-    queue.close();
+    queue.close().unwrap();
     let mut all = Vec::new();
     for consumer in consumers {
         all.extend(consumer.join().unwrap());
@@ -83,7 +84,7 @@ fn threads_of_one_process_share_a_handle() {
             scope.spawn(move || (t * 500..(t + 1) * 500).for_each(|n| queue.put(n).unwrap()));
         }
     });
-    queue.close();
+    queue.close().unwrap();
     let mut got = consumer.join().unwrap();
     got.sort_unstable();
     assert!(got.into_iter().eq(0..2000));

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use offspring::{
-    Connection, DeadCause, DeadLetterError, JoinableQueue, Queue, Receiver, RecvError, Sender,
-};
+use offspring::queue::{DeadCause, DeadLetterError};
+use offspring::{Connection, JoinableQueue, Queue, Receiver, RecvError, Sender};
 use serde::{Deserialize, Serialize};
 
 use crate::support::is_running;
@@ -33,7 +32,7 @@ fn connections_arrive_usable_with_what_was_sent_before() {
             (2 * round, 2 * round + 2)
         );
     }
-    connections.close();
+    connections.close().unwrap();
     server.join().unwrap();
 }
 
@@ -82,7 +81,7 @@ fn a_receiver_put_by_its_owner_hears_all_senders() {
         drop(sender);
         assert_eq!(all.recv().unwrap(), round + 5050);
     }
-    receivers.close();
+    receivers.close().unwrap();
     consumer.join().unwrap();
 }
 
@@ -110,7 +109,7 @@ fn a_connection_ends_with_the_consumer_that_is_killed_and_the_rest_of_the_item_i
         let _ = consumer.join();
         connections.join().unwrap();
         let letters = connections.dead_letters().unwrap();
-        assert!(matches!(letters[0].cause(), DeadCause::Spent));
+        assert!(matches!(letters[0].cause(), DeadCause::MovedOut));
         assert!(
             letters[0]
                 .bytes()
@@ -118,9 +117,9 @@ fn a_connection_ends_with_the_consumer_that_is_killed_and_the_rest_of_the_item_i
                 .any(|bytes| bytes == b"for you")
         );
         let error = letters[0].decode().unwrap_err();
-        assert!(error.to_string().contains("receiving ends"), "{error}");
+        assert!(error.to_string().contains("receiving end went"), "{error}");
         let outcomes = letters.into_iter().map(|letter| letter.redeliver());
-        assert!(outcomes.eq([Err(DeadLetterError::Spent)]));
+        assert!(outcomes.eq([Err(DeadLetterError::MovedOut)]));
         assert_eq!(connections.dead_letters().unwrap().len(), 1);
     }
 }
@@ -210,7 +209,7 @@ fn what_is_not_put_comes_back_whole_however_it_was_put() {
         .into_rest()
         .next()
         .unwrap();
-    queue.close();
+    queue.close().unwrap();
     let item = queue.put(item).unwrap_err().into_inner();
     let item = futures_executor::block_on(queue.put_async(item))
         .unwrap_err()

@@ -159,7 +159,7 @@ fn loops_do_not_end_for_want_of_descriptors() {
         jobs.put((n, inner.clone())).unwrap();
     }
     drop(sender);
-    jobs.close();
+    jobs.close().unwrap();
     let (heard, got) = child.join().unwrap();
     assert_eq!((heard, got), (vec![1, 2, 3], vec![1, 2, 3]));
 }

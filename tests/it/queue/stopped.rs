@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{JoinableQueue, Process, Queue, TryGetError};
+use offspring::queue::{TryGetError, TryPutError};
+use offspring::{HandleError, JoinableQueue, Process, Queue};
 use serde::{Deserialize, Serialize};
 
 use super::{collect, produce};
@@ -71,8 +72,8 @@ fn own(handles: Queue<Handles>) {
         jobs: JoinableQueue::unbounded().unwrap(),
         fresh: Queue::unbounded().unwrap(),
     };
-    // One who might put, so that nobody waits for it in vain.
-    let _fresh = all.fresh.clone();
+    // A process that might put, so that no queue is abandoned.
+    let _kept = (all.small.clone(), all.jobs.clone(), all.fresh.clone());
     handles.put(all).expect("the test reads");
     loop {
         std::thread::park();
@@ -84,8 +85,8 @@ fn stopped_owner(attach: bool) -> (Stopped<()>, Handles) {
     let owner = own::spawn(handles.clone()).unwrap();
     let all = handles.get().unwrap();
     if attach {
-        assert!(all.small.is_empty() && all.large.is_empty());
-        assert!(all.jobs.is_empty());
+        assert!(all.small.is_empty().unwrap() && all.large.is_empty().unwrap());
+        assert!(all.jobs.is_empty().unwrap());
     }
     (Stopped::new(owner), all)
 }
@@ -130,6 +131,103 @@ fn every_timeout_holds_while_the_owner_is_stopped() {
             assert!(all.large.get_timeout(TIME).unwrap_err().is_timeout())
         });
     }
+}
+
+/// A call that asks the owner ends with the error that names it. A busy machine may need longer than
+/// the second that the call waits, but not for ever.
+fn unanswered<R>(owner: u32, call: impl FnOnce() -> Result<R, HandleError>) {
+    let before = Instant::now();
+    match call() {
+        Err(HandleError::Unresponsive { pid }) => assert_eq!(pid, owner),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("the owner answers"),
+    }
+    assert!(before.elapsed() >= Duration::from_secs(1));
+}
+
+fn refused_put(put: Result<(), TryPutError<u64>>) -> Result<(), HandleError> {
+    match put.unwrap_err() {
+        TryPutError::Handle(7, error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused_get<T>(got: Result<T, TryGetError>) -> Result<(), HandleError> {
+    match got.err().expect("there is no item") {
+        TryGetError::Handle(error) => Err(error),
+        other => panic!("{other}"),
+    }
+}
+
+#[offspring::test(timeout = "120s")]
+fn what_asks_the_owner_does_not_wait_for_one_that_is_stopped() {
+    let (owner, all) = stopped_owner(true);
+    let pid = owner.0.pid();
+    // What it was granted before it takes; the next one has to ask.
+    let mut put = Vec::new();
+    let error = loop {
+        match all.small.try_put(7) {
+            Ok(()) => put.push(7),
+            Err(error) => break error,
+        }
+    };
+    assert!(put.len() <= 3, "{error}");
+    unanswered(pid, || refused_put(all.small.try_put(7)));
+    unanswered(pid, || refused_get(all.large.try_get()));
+    unanswered(pid, || refused_get(all.jobs.try_get()));
+    unanswered(pid, || refused_get(all.jobs.try_get_many(5)));
+    unanswered(pid, || all.large.len());
+    unanswered(pid, || all.small.is_empty());
+    unanswered(pid, || all.small.is_full());
+    unanswered(pid, || all.jobs.is_closed());
+    unanswered(pid, || all.jobs.close());
+    unanswered(pid, || all.large.close_and_discard());
+    // One that this process has not used before has to be accepted first.
+    unanswered(pid, || refused_get(all.fresh.try_get()));
+    unanswered(pid, || all.fresh.len());
+    assert_eq!(
+        (all.small.capacity(), all.fresh.capacity()),
+        (Some(3), None)
+    );
+    owner.resume();
+    // All that was not refused is there once, and nothing else; what was asked for is done.
+    eventually("it answers", || all.small.len().is_ok());
+    for item in put {
+        assert_eq!(all.small.get().unwrap(), item);
+    }
+    let end = all.small.try_get().unwrap_err();
+    assert!(end.is_empty(), "{end:?}");
+    for n in 0..3 {
+        all.small.try_put(n).unwrap();
+    }
+    assert!(all.small.try_put(3).unwrap_err().is_full());
+    assert!((0..3).all(|n| all.small.get().unwrap() == n));
+    assert!(all.jobs.is_closed().unwrap() && all.large.is_closed().unwrap());
+    assert!(!all.fresh.is_closed().unwrap());
+    all.fresh.put(1).unwrap();
+    assert_eq!(all.fresh.try_get().unwrap(), 1);
+}
+
+#[offspring::test(timeout = "120s")]
+fn items_put_while_the_owner_is_stopped_are_neither_lost_nor_doubled() {
+    let (owner, all) = stopped_owner(true);
+    // Until the ring is full, then one more, which is refused.
+    let mut put = 0;
+    let refused = loop {
+        match all.fresh.try_put(put) {
+            Ok(()) => put += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(
+        &refused,
+        TryPutError::Handle(_, HandleError::Unresponsive { .. })
+    ));
+    assert_eq!(refused.into_inner(), put);
+    owner.resume();
+    let got: Vec<u64> = (0..put).map(|_| all.fresh.get().unwrap()).collect();
+    assert!(got.into_iter().eq(0..put));
+    assert!(all.fresh.try_get().unwrap_err().is_empty());
 }
 
 #[offspring::test(timeout = "60s")]
@@ -188,16 +286,16 @@ fn an_item_handed_to_a_consumer_that_is_stopped_goes_to_another() {
     for n in 0..100 {
         queue.put(n).unwrap();
     }
-    eventually("both wait for more", || queue.is_empty());
+    eventually("both wait for more", || queue.is_empty().unwrap());
     let stopped = Stopped::new(consumers.next().unwrap());
     for n in 100..110 {
         queue.put(n).unwrap();
         // In the end the owner's thread waits for none of them, and none waits in vain.
         let before = Instant::now();
-        eventually("the other has taken it", || queue.is_empty());
+        eventually("the other has taken it", || queue.is_empty().unwrap());
         assert!(before.elapsed() < Duration::from_secs(1));
     }
-    queue.close();
+    queue.close().unwrap();
     let others = consumers.next().unwrap().join().unwrap();
     assert!(
         others.ends_with(&(100..110).collect::<Vec<_>>()),
@@ -243,7 +341,7 @@ fn a_flood_at_a_stopped_consumer_blocks_nobody() {
         for _ in 0..100 {
             queue.put(vec![0; size]).unwrap();
         }
-        eventually("both wait for more", || queue.is_empty());
+        eventually("both wait for more", || queue.is_empty().unwrap());
         let stopped = Stopped::new(stopped);
         for _ in 0..count {
             let before = Instant::now();
@@ -254,8 +352,8 @@ fn a_flood_at_a_stopped_consumer_blocks_nobody() {
                 before.elapsed()
             );
         }
-        eventually("the other has them all", || queue.is_empty());
-        queue.close();
+        eventually("the other has them all", || queue.is_empty().unwrap());
+        queue.close().unwrap();
         stopped.resume();
         let all = stopped.0.join_timeout(Duration::from_secs(10)).unwrap() + other.join().unwrap();
         assert_eq!(all, 100 + count, "{size}");
@@ -279,7 +377,7 @@ fn a_producer_that_never_pauses_holds_up_none_of_the_owners_calls() {
         .collect();
     for n in 0..50 {
         let before = Instant::now();
-        assert!(!queue.is_closed());
+        assert!(!queue.is_closed().unwrap());
         // A producer may be off its processor, so that there is nothing just now.
         if n % 2 == 0 {
             queue.get().unwrap();
@@ -292,7 +390,7 @@ fn a_producer_that_never_pauses_holds_up_none_of_the_owners_calls() {
             before.elapsed()
         );
     }
-    queue.close_now();
+    queue.close_and_discard().unwrap();
     for producer in producers {
         producer.join().unwrap();
     }

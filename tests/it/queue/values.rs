@@ -1,6 +1,7 @@
 //! Items of every size, and such as do not encode or decode.
 
-use offspring::{GetError, PutError, Queue};
+use offspring::Queue;
+use offspring::queue::{GetError, PutError};
 use serde::{Deserialize, Serialize};
 
 #[offspring::worker]
@@ -45,7 +46,7 @@ fn items_of_every_size_cross_in_order() {
     let consumer = measure::spawn(queue.clone()).unwrap();
     let producer = sizes::spawn(queue.clone(), lengths.clone()).unwrap();
     producer.join().unwrap();
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(consumer.join().unwrap(), lengths);
 }
 
@@ -56,7 +57,7 @@ fn more_large_items_than_may_be_under_way_at_once() {
     for _ in 0..200 {
         queue.put(vec![64; 200_000]).unwrap();
     }
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(consumer.join().unwrap().len(), 200);
 }
 
@@ -110,6 +111,6 @@ fn an_item_that_does_not_decode_is_one_error_only() {
     for number in [1, 14, 2] {
         queue.put(Picky(number)).unwrap();
     }
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(consumer.join().unwrap(), ["1", "bad", "2"]);
 }

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use offspring::{
-    GetError, Process, Queue, Receiver, Selector, Sender, TryGetError, TryRecvError, channel,
-};
+use offspring::queue::TryGetError;
+use offspring::{Process, Queue, Receiver, Selector, Sender, TryRecvError, channel};
 
 use super::many::{PROCESSES, RECEIVERS, kill, raise_the_limit_of_descriptors, sleepers};
 use super::{LONG, random};
@@ -53,10 +52,7 @@ impl Source {
             Source::Queue(place, queue) => match queue.try_get() {
                 Err(TryGetError::Empty) => return News::Nothing,
                 Err(error) => {
-                    assert!(
-                        matches!(error, TryGetError::Failed(GetError::Abandoned)),
-                        "{error}"
-                    );
+                    assert!(matches!(error, TryGetError::Abandoned), "{error}");
                     return News::End;
                 }
                 Ok(n) => (place, n),

@@ -85,7 +85,7 @@ fn of_consumers_that_select_and_are_killed_others_get_the_jobs() {
     for queue in &jobs {
         queue.join_timeout(LONG).unwrap();
         assert!(queue.dead_letters().unwrap().is_empty());
-        queue.close();
+        queue.close().unwrap();
     }
     consumers
         .iter()

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use offspring::queue::{GetError, TryGetError};
 use offspring::{
-    GetError, JoinableQueue, Queue, Receiver, Selector, Sender, TryGetError, channel, wait_any,
-    wait_any_timeout,
+    JoinableQueue, Queue, Receiver, Selector, Sender, channel, wait_any, wait_any_timeout,
 };
 
 use super::{LONG, SHORT, sleeper};
@@ -39,12 +39,9 @@ fn a_queue_of_this_process_is_ready_with_an_item_and_at_its_end() {
     drop(orders);
     process.join().unwrap();
     assert_eq!(selector.ready_timeout(SHORT), None);
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(selector.ready(), Some(key));
-    assert!(matches!(
-        queue.try_get(),
-        Err(TryGetError::Failed(GetError::Closed))
-    ));
+    assert!(matches!(queue.try_get(), Err(TryGetError::Closed)));
 }
 
 #[offspring::test(timeout = "30s")]
@@ -60,10 +57,7 @@ fn a_queue_whose_producers_are_killed_is_at_its_end() {
         process.kill();
         assert_eq!(waiting.join().unwrap().unwrap(), 0);
     });
-    assert!(matches!(
-        queue.try_get(),
-        Err(TryGetError::Failed(GetError::Abandoned))
-    ));
+    assert!(matches!(queue.try_get(), Err(TryGetError::Abandoned)));
 }
 
 /// Forwards what comes from two queues and a channel until the queues are closed; how many came from each.
@@ -137,8 +131,8 @@ fn queues_of_another_process_are_waited_for_with_a_channel() {
         assert_eq!(forwarded.iter().take(3000).sum::<u64>(), 3 * 999 * 1000 / 2);
     });
     jobs.join().unwrap();
-    plain.close();
-    jobs.close();
+    plain.close().unwrap();
+    jobs.close().unwrap();
     drop(numbers);
     assert_eq!(process.join().unwrap(), [1020; 3]);
 }
@@ -168,10 +162,7 @@ fn a_queue_whose_owner_is_killed_is_ready() {
         process.kill();
         assert_eq!(waiting.join().unwrap().unwrap(), 1);
     });
-    assert!(matches!(
-        queue.try_get(),
-        Err(TryGetError::Failed(GetError::Disconnected))
-    ));
+    assert!(matches!(queue.try_get(), Err(TryGetError::Disconnected)));
     other.kill();
 }
 
@@ -210,7 +201,7 @@ fn a_queue_is_not_at_its_end_while_an_item_lies_with_a_busy_selector() {
     let process = dawdle::spawn(queue.clone(), ready).unwrap();
     queue.put(1).unwrap();
     told.recv().unwrap();
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(queue.get_timeout(Duration::from_secs(10)).unwrap(), 1);
     assert!(matches!(queue.get(), Err(GetError::Closed)));
     process.kill();
@@ -236,7 +227,7 @@ fn sum(queue: Queue<u64>) -> u64 {
 fn a_selector_of_another_process_gets_all_that_was_put_before() {
     let queue = Queue::unbounded().unwrap();
     (0..2000).for_each(|n| queue.put(n).unwrap());
-    queue.close();
+    queue.close().unwrap();
     let process = sum::spawn(queue).unwrap();
     assert_eq!(process.join().unwrap(), 1999 * 1000);
 }

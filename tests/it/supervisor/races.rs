@@ -195,7 +195,7 @@ fn a_call_in_flight_ends_at_once_also_while_the_supervisor_starts_another_child(
     );
     let asked = supervisor.clone();
     let start = std::thread::spawn(move || asked.start_child(late));
-    crate::support::eventually("it starts", || stage.faults.is_empty());
+    crate::support::eventually("it starts", || stage.faults.is_empty().unwrap());
     kill(process);
     let (result, address) = call.join().unwrap();
     assert!(!start.is_finished(), "the supervisor is busy still");

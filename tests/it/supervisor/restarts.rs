@@ -109,7 +109,7 @@ fn casts_not_yet_taken_survive_and_the_one_in_hand_does_not() {
                 .get_timeout(LONG)
                 .expect("the one in hand comes again");
         }
-        free.close();
+        free.close().unwrap();
         crate::support::eventually("the casts were handled", || {
             counter
                 .call(Message::Get)

@@ -228,7 +228,7 @@ fn send_around() {
     let before = open_fds();
     (0..10).for_each(|_| round());
     eventually("no descriptor is left open", || open_fds() <= before);
-    there.close();
+    there.close().unwrap();
     child.join().unwrap();
 }
 
