@@ -15,4 +15,5 @@ pub(crate) mod ring;
 pub(crate) mod shared_fd;
 pub(crate) mod small_bytes;
 pub(crate) mod waitable;
+pub(crate) mod weak_map;
 pub(crate) mod wire;

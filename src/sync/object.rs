@@ -4,28 +4,30 @@
 //! memory when the session with one of them ends. All processes work on the memory directly. When the owner ends,
 //! nobody would repair any more, so each of the others marks the words as gone: every call says `Disconnected`.
 
-use std::collections::HashMap;
+use std::any::Any;
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError,
+    CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError, chain_text,
 };
-use crate::ipc::deadline::{Deadline, Elapsed, WaitEnd};
+use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
-    self, Attachment, HubId, OWNER, OwnerGone, Peer, Resource, Serviced, Session, ToHub,
+    self, Arrived, Attachment, HandleToken, OWNER, ObjectId, OwnerGone, Peer, RemoteHandle,
+    RemoteObject, Resource, Serviced, Session, ToHub,
 };
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
+use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, Envelope, Failure, WireHandle};
 use crate::sync::{token, word};
-use crate::sys::lock;
 
 /// What sets one kind of object apart. The words are its own.
 pub(super) trait Kind: fmt::Debug + Send + Sync + 'static {
@@ -42,32 +44,24 @@ pub(super) trait Kind: fmt::Debug + Send + Sync + 'static {
     fn holds(region: &Region, session: u32) -> bool;
 }
 
-/// A handle's hold on an object, the same for all handles in one process.
+/// An object, as all of its handles in one process hold it.
 #[derive(Debug)]
 pub(super) struct Object<K: Kind> {
     pub(super) region: Region,
-    side: Side,
-    /// What the handle says of the type of the value.
+    /// This process's session with the owner; 0 as long as it is not known.
+    session: AtomicU32,
+    home: Home,
+    /// The type of the handles.
     fingerprint: u64,
     kind: PhantomData<K>,
 }
 
+/// The process that the object belongs to.
 #[derive(Debug)]
-enum Side {
-    Owner { number: AtomicU64 },
-    Client(Client),
-}
-
-#[derive(Debug)]
-struct Client {
-    hub: HubId,
-    resource: u64,
-    /// `None` if the owner had ended before this process could attach.
-    attached: OnceLock<(Arc<Session>, u32)>,
-    /// Keeps the object alive until the attachment does.
-    ticket: Mutex<Option<IpcSender<ToHub>>>,
-    /// This process's session, once it is known.
-    session: AtomicU32,
+enum Home {
+    /// This one, which has published it under this number.
+    Here(AtomicU64),
+    Elsewhere(RemoteHandle<Membership>),
 }
 
 impl<K: Kind> Object<K> {
@@ -79,18 +73,23 @@ impl<K: Kind> Object<K> {
     ) -> Result<Arc<Object<K>>, CreateError> {
         let region = Region::sealed(length).map_err(CreateError::io("make shared memory"))?;
         set_up(&region);
-        let number = AtomicU64::new(0);
-        let object = Arc::new(Object {
-            region,
-            side: Side::Owner { number },
-            fingerprint,
-            kind: PhantomData,
-        });
+        let home = Home::Here(AtomicU64::new(0));
+        let object = Arc::new(Object::assemble(region, OWNER, home, fingerprint));
         let resource: Arc<dyn Resource> = object.clone();
-        if let Side::Owner { number } = &object.side {
+        if let Home::Here(number) = &object.home {
             number.store(hub::publish(&resource), Ordering::Relaxed);
         }
         Ok(object)
+    }
+
+    fn assemble(region: Region, session: u32, home: Home, fingerprint: u64) -> Object<K> {
+        Object {
+            region,
+            session: AtomicU32::new(session),
+            home,
+            fingerprint,
+            kind: PhantomData,
+        }
     }
 
     /// A word of the memory.
@@ -102,19 +101,75 @@ impl<K: Kind> Object<K> {
     /// This process's session with the owner.
     #[inline]
     pub(super) fn session(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
-        match &self.side {
-            Side::Owner { .. } => Ok(OWNER),
-            Side::Client(client) => match client.session.load(Ordering::Relaxed) {
-                0 => client.wait_session(deadline),
-                session => Ok(session),
-            },
+        match self.session.load(Ordering::Relaxed) {
+            0 => self.wait_session(deadline),
+            session => Ok(session),
         }
+    }
+
+    #[cold]
+    fn wait_session(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
+        let Home::Elsewhere(handle) = &self.home else {
+            return Ok(OWNER);
+        };
+        let limit = Deadline::from(deadline);
+        let session = handle.attach(&limit)?.session_number(&limit)?;
+        self.session.store(session, Ordering::Relaxed);
+        Ok(session)
     }
 
     /// This thread, as it stands in a lock word.
     #[inline]
     pub(super) fn me(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
         Ok(word::holder(self.session(deadline)?, token::number()))
+    }
+}
+
+/// This process among those that the owner repairs the object for.
+#[derive(Debug)]
+struct Membership {
+    session: Arc<Session>,
+    number: u32,
+}
+
+impl Membership {
+    fn session_number<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
+        match self.session.wait_attached(self.number, limit) {
+            Ok(0) => {
+                let refused = "more processes share its objects than it can count".to_owned();
+                Err(SyncError::Handle(HandleError::Refused(refused)).into())
+            }
+            Ok(session) => Ok(session),
+            Err(end) => Err(end.convert()),
+        }
+    }
+}
+
+impl RemoteObject for Membership {
+    type Error = SyncError;
+
+    fn open(id: ObjectId, _: u64, in_flight: &IpcSender<ToHub>) -> Result<Arc<Self>, SyncError> {
+        let session = Session::with(id.hub, in_flight)?;
+        let number = session.attach(id.resource, None)?;
+        Ok(Arc::new(Membership { session, number }))
+    }
+
+    fn wait_accepted<L: TimeLimit>(&self, limit: &L) -> Waited<(), SyncError, L> {
+        self.session_number(limit).map(drop)
+    }
+
+    fn in_flight(&self) -> io::Result<IpcSender<ToHub>> {
+        self.session.ticket(self.number)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // A worker that panics may have left the object half used. To the others it is as dead as its
+        // process will soon be, so the owner is to find it attached when the process ends.
+        if !std::thread::panicking() {
+            self.session.detach(self.number);
+        }
     }
 }
 
@@ -153,49 +208,35 @@ impl NoSession {
     }
 }
 
-impl From<WaitEnd<Elapsed, Failure>> for NoSession {
-    fn from(end: WaitEnd<Elapsed, Failure>) -> NoSession {
+impl From<WaitEnd<Elapsed, SyncError>> for NoSession {
+    fn from(end: WaitEnd<Elapsed, SyncError>) -> NoSession {
         match end {
             WaitEnd::Timeout(Elapsed) => NoSession::Timeout,
-            WaitEnd::Failed(Failure::Gone) => NoSession::Failed(SyncError::Disconnected),
-            WaitEnd::Failed(failure) => NoSession::Failed(SyncError::Handle(HandleError::Io {
+            WaitEnd::Failed(error) => NoSession::Failed(error),
+        }
+    }
+}
+
+impl From<Failure> for SyncError {
+    fn from(failure: Failure) -> SyncError {
+        match failure {
+            Failure::Gone => SyncError::Disconnected,
+            failure => SyncError::Handle(HandleError::Io {
                 act: "reach its owner",
                 message: failure.into_io().to_string(),
-            })),
+            }),
         }
     }
 }
 
-impl Client {
-    #[cold]
-    fn wait_session(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
-        let gone = || NoSession::Failed(SyncError::Disconnected);
-        let (session, number) = self.attached.get().ok_or_else(gone)?;
-        let found = session.wait_attached(*number, &Deadline::from(deadline))?;
-        if found == 0 {
-            let refused = HandleError::Refused(
-                "more processes share its objects than it can count".to_owned(),
-            );
-            return Err(NoSession::Failed(SyncError::Handle(refused)));
-        }
-        self.session.store(found, Ordering::Relaxed);
-        *lock(&self.ticket) = None;
-        Ok(found)
-    }
-}
-
-/// One object, one attachment: handles of it that come later find it here.
-type Known = HashMap<(HubId, u64), Weak<dyn std::any::Any + Send + Sync>>;
-static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+/// The objects of other processes that this one has: later handles of one find it here.
+static OBJECTS: WeakMap<ObjectId, dyn Any + Send + Sync> = WeakMap::new();
 
 /// A handle as it is written into a value.
 #[derive(Serialize, Deserialize)]
 struct Token {
-    hub: HubId,
-    resource: u64,
-    fingerprint: u64,
-    ticket: u32,
     memory: u32,
+    handle: HandleToken,
 }
 
 impl<K: Kind> Object<K> {
@@ -203,46 +244,19 @@ impl<K: Kind> Object<K> {
         self: &Arc<Self>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let fail = |act: &str, error: &dyn fmt::Display| {
-            wire::explain::<S::Error>(&format!("{act}: {error}"))
-        };
         wire::may_note().map_err(wire::explain::<S::Error>)?;
-        let memory = self.region.share();
-        let memory = memory.map_err(|error| fail("could not share memory", &error))?;
+        let memory = self.region.share().map_err(|error| {
+            wire::explain::<S::Error>(&format!("could not share memory: {error}"))
+        })?;
         let memory = wire::note(WireHandle::Memory(memory)).map_err(wire::explain::<S::Error>)?;
-        wire::may_note().map_err(wire::explain::<S::Error>)?;
-        let (hub, resource, ticket) = match &self.side {
-            Side::Owner { number } => {
-                let hub = hub::hub_id().map_err(|error| fail("could not start the hub", &error))?;
-                let ticket = hub::ticket(self.clone())
-                    .map_err(|error| fail("could not make a handle to send", &error))?;
-                (hub, number.load(Ordering::Relaxed), ticket)
+        let handle = match &self.home {
+            Home::Here(number) => {
+                let number = number.load(Ordering::Relaxed);
+                HandleToken::of_local(self.clone(), number, self.fingerprint)?
             }
-            Side::Client(client) => {
-                // On a thread of its own: what this one sends in the middle of an encoding would take along raw
-                // handles of ipc-channel that were encoded before.
-                let ticket = wire::beside(|| match client.attached.get() {
-                    Some((session, number)) => {
-                        session.ticket(*number).map_err(|error| error.to_string())
-                    }
-                    None => Err(SyncError::Disconnected.to_string()),
-                });
-                let ticket = ticket.unwrap_or_else(|error| Err(error.to_string()));
-                let ticket = ticket.map_err(|error| {
-                    fail("could not get a handle to send from its owner", &error)
-                })?;
-                (client.hub, client.resource, ticket)
-            }
+            Home::Elsewhere(handle) => HandleToken::of_remote(handle)?,
         };
-        Token {
-            hub,
-            resource,
-            fingerprint: self.fingerprint,
-            ticket: wire::note(WireHandle::Sender(ticket.to_opaque()))
-                .map_err(wire::explain::<S::Error>)?,
-            memory,
-        }
-        .serialize(serializer)
+        Token { memory, handle }.serialize(serializer)
     }
 
     /// `valid` says whether memory of this length can be such an object.
@@ -253,70 +267,40 @@ impl<K: Kind> Object<K> {
     ) -> Result<Arc<Object<K>>, D::Error> {
         let token = Token::deserialize(deserializer)?;
         let memory = wire::claim(token.memory).map_err(wire::explain_de::<D::Error>)?;
-        let ticket = wire::claim(token.ticket).map_err(wire::explain_de::<D::Error>)?;
-        let (WireHandle::Memory(memory), WireHandle::Sender(ticket)) = (memory, ticket) else {
-            return Err(wire::explain_de("the handle came with other things"));
+        let WireHandle::Memory(memory) = memory else {
+            return Err(wire::explain_de("the handle came with another thing"));
         };
-        if token.fingerprint != fingerprint {
-            return Err(wire::explain_de("the handle is of another type"));
-        }
-        if hub::is_local(token.hub) {
-            // It came home.
-            let object =
-                hub::resolve(token.resource).and_then(|resource| resource.as_any().downcast().ok());
-            return object.ok_or_else(|| wire::explain_de("it does not exist any more"));
-        }
-        let mut known = lock(&KNOWN);
-        let known = known.get_or_insert_default();
-        let key = (token.hub, token.resource);
-        if let Some(object) = known.get(&key).and_then(Weak::upgrade) {
-            return object
-                .downcast()
-                .map_err(|_| wire::explain_de("the handle is of another kind"));
-        }
-        known.retain(|_, object| object.strong_count() > 0);
-        let region = Region::adopt(memory);
-        if !valid(region.len()) {
-            return Err(wire::explain_de("its memory has another length"));
-        }
-        let object = Arc::new(Object {
-            region,
-            side: Side::Client(Client {
-                hub: token.hub,
-                resource: token.resource,
-                attached: OnceLock::new(),
-                ticket: Mutex::new(None),
-                session: AtomicU32::new(0),
-            }),
-            fingerprint,
-            kind: PhantomData,
-        });
-        match object.meet_owner(ticket.to()) {
-            Ok(()) => {}
-            Err(Failure::Gone) => K::gone(&object.region),
-            Err(failure) => {
-                return Err(wire::explain_de(&format!(
-                    "could not reach its owner: {}",
-                    failure.into_io()
-                )));
+        let id = token.handle.id();
+        let handle = match token.handle.arrive(fingerprint)? {
+            Arrived::Home(object) => return Ok(object),
+            Arrived::Away(handle) => handle,
+        };
+        let object = OBJECTS.get_or_try_insert(id, || {
+            let region = Region::adopt(memory);
+            if !valid(region.len()) {
+                return Err(wire::explain_de("its memory has another length"));
             }
-        }
-        let weak: Weak<Object<K>> = Arc::downgrade(&object);
-        known.insert(key, weak);
-        Ok(object)
+            let home = Home::Elsewhere(handle);
+            let object: Arc<Object<K>> = Arc::new(Object::assemble(region, 0, home, fingerprint));
+            match object.join() {
+                Ok(()) => {}
+                Err(SyncError::Disconnected) => K::gone(&object.region),
+                Err(error) => return Err(wire::explain_de(&chain_text(&error))),
+            }
+            Ok(object)
+        })?;
+        object
+            .downcast()
+            .map_err(|_| wire::explain_de("the handle is of another kind"))
     }
 
     /// Attaches at once, and not on first use: so the owner learns of the death of every process that has a handle.
-    fn meet_owner(self: &Arc<Self>, ticket: IpcSender<ToHub>) -> Result<(), Failure> {
-        let Side::Client(client) = &self.side else {
-            return Ok(());
-        };
-        let session = Session::with(client.hub, &ticket)?;
-        let number = session.attach(client.resource, None)?;
-        *lock(&client.ticket) = Some(ticket);
-        let weak: Weak<Object<K>> = Arc::downgrade(self);
-        session.watch(number, weak)?;
-        let _ = client.attached.set((session, number));
+    fn join(self: &Arc<Self>) -> Result<(), SyncError> {
+        if let Home::Elsewhere(handle) = &self.home {
+            let membership = handle.open()?;
+            let weak: Weak<Object<K>> = Arc::downgrade(self);
+            membership.session.watch(membership.number, weak)?;
+        }
         Ok(())
     }
 }
@@ -324,18 +308,6 @@ impl<K: Kind> Object<K> {
 impl<K: Kind> OwnerGone for Object<K> {
     fn owner_gone(&self) {
         K::gone(&self.region);
-    }
-}
-
-impl<K: Kind> Drop for Object<K> {
-    fn drop(&mut self) {
-        if let Side::Client(client) = &self.side {
-            // A worker that panics has not finished with it: for the others it is as dead as its process will soon be.
-            let detach = client.attached.get().filter(|_| !std::thread::panicking());
-            if let Some((session, number)) = detach {
-                session.detach(*number);
-            }
-        }
     }
 }
 
@@ -359,7 +331,7 @@ impl<K: Kind> Resource for Object<K> {
     // Its threads that hold something may still release it: who waits at the end of a program waits for children.
     fn owner_exits(&self) {}
 
-    fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 }

@@ -10,7 +10,7 @@ use crate::imports::Imports;
 const LAYERS: &[&[&str]] = &[
     &["failpoints", "error", "ipc::fuzz"],
     &["sys"],
-    &["ipc::small_bytes", "ipc::deadline"],
+    &["ipc::small_bytes", "ipc::deadline", "ipc::weak_map"],
     &["ipc::codec", "ipc::catch"],
     &["ipc::ipc_fd"],
     &["ipc::region"],

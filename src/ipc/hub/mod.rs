@@ -22,10 +22,12 @@
 //! blocks. The order is the same on both sides: *write, fence, look whether the other sleeps* against
 //! *say that one sleeps, fence, look again*.
 
+mod handle;
 mod page;
 mod service;
 mod session;
 
+pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
 #[cfg(test)]
 pub(crate) use page::Page;
 pub(crate) use page::{OWNER, Peer, SESSIONS_MAX};

@@ -1,0 +1,225 @@
+//! Handles of shared objects: how they travel, and how a process that receives one attaches to the
+//! object.
+//!
+//! On its way a handle is a [`HandleToken`] in the encoded value, and beside it the sending end of a
+//! channel to the hub of the object's owner, the *in-flight reference*. The hub sees its other end
+//! close when the handle has arrived or was lost, so the object lives as long as a handle is on its
+//! way. A process that receives a handle keeps the reference until the owner has accepted the
+//! attachment, which keeps the object alive from then on.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use ipc_channel::ipc::IpcSender;
+use serde::{Deserialize, Serialize, de, ser};
+
+use crate::ipc::deadline::{TimeLimit, Waited};
+use crate::ipc::hub::service::{self, Resource};
+use crate::ipc::hub::{HubId, ToHub};
+use crate::ipc::wire::{self, Failure, WireHandle};
+use crate::sys::lock;
+
+/// Names an object among those of all processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct ObjectId {
+    pub(crate) hub: HubId,
+    pub(crate) resource: u64,
+}
+
+/// A process's attachment to an object of another process.
+pub(crate) trait RemoteObject: Sized {
+    type Error: From<Failure>;
+
+    /// Opens the attachment; sends the owner's hub what it needs, and does not wait for its answer.
+    ///
+    /// `in_flight` opens the session with that hub if this process has none.
+    fn open(
+        id: ObjectId,
+        fingerprint: u64,
+        in_flight: &IpcSender<ToHub>,
+    ) -> Result<Arc<Self>, Self::Error>;
+
+    /// Waits until the owner has accepted the attachment.
+    fn wait_accepted<L: TimeLimit>(&self, limit: &L) -> Waited<(), Self::Error, L>;
+
+    /// A new in-flight reference, for a handle that this process sends on.
+    fn in_flight(&self) -> io::Result<IpcSender<ToHub>>;
+}
+
+/// A handle of an object of another process.
+#[derive(Debug)]
+pub(crate) struct RemoteHandle<A> {
+    id: ObjectId,
+    fingerprint: u64,
+    opening: Mutex<Opening<A>>,
+    /// Set once the owner has accepted.
+    accepted: OnceLock<Arc<A>>,
+}
+
+/// What a handle has until the owner has accepted its attachment.
+#[derive(Debug)]
+struct Opening<A> {
+    in_flight: Option<IpcSender<ToHub>>,
+    opened: Option<Arc<A>>,
+}
+
+impl<A: RemoteObject> RemoteHandle<A> {
+    /// The attachment, if the owner is known to have accepted it.
+    #[inline]
+    pub(crate) fn accepted(&self) -> Option<&Arc<A>> {
+        self.accepted.get()
+    }
+
+    /// The attachment, opened if it is not yet.
+    pub(crate) fn open(&self) -> Result<Arc<A>, A::Error> {
+        let mut opening = lock(&self.opening);
+        if let Some(attachment) = self.accepted().or(opening.opened.as_ref()) {
+            return Ok(attachment.clone());
+        }
+        let in_flight = opening.in_flight.as_ref();
+        let in_flight = in_flight.ok_or(Failure::Gone)?;
+        let attachment = A::open(self.id, self.fingerprint, in_flight)?;
+        opening.opened = Some(attachment.clone());
+        Ok(attachment)
+    }
+
+    /// The attachment, once the owner has accepted it.
+    pub(crate) fn attach<L: TimeLimit>(&self, limit: &L) -> Waited<&Arc<A>, A::Error, L> {
+        if let Some(attachment) = self.accepted() {
+            return Ok(attachment);
+        }
+        // Opened under the lock, waited for without it: each thread has a deadline of its own.
+        let attachment = self.open()?;
+        attachment.wait_accepted(limit)?;
+        let attachment = self.accepted.get_or_init(|| attachment);
+        // Only now: until the owner has accepted, nothing but the reference keeps the object alive.
+        let mut opening = lock(&self.opening);
+        opening.in_flight = None;
+        opening.opened = None;
+        Ok(attachment)
+    }
+
+    /// An in-flight reference for a process that this handle is sent on to.
+    ///
+    /// Never waits for the owner, which may be stopped.
+    fn in_flight(&self) -> Result<IpcSender<ToHub>, String>
+    where
+        A: Send + Sync,
+    {
+        // Until the owner has accepted, a copy of the reference serves both processes: the hub counts
+        // one handle until neither has it.
+        let opening = lock(&self.opening);
+        let copy = opening.in_flight.as_ref();
+        let copy = copy.map(|in_flight| wire::no_panic("ipc-channel", || in_flight.clone()));
+        drop(opening);
+        if let Some(copy) = copy {
+            return copy.map_err(|error| error.to_string());
+        }
+        let Some(attachment) = self.accepted() else {
+            return Err(Failure::Gone.into_io().to_string());
+        };
+        // On a thread of its own, because this one is in the middle of an encoding: a message that it
+        // sends now takes along the raw handles of ipc-channel that were encoded before.
+        let created = wire::beside(|| attachment.in_flight());
+        created
+            .and_then(|created| created)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// A handle as it is written into a value; its in-flight reference travels beside the value.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HandleToken {
+    id: ObjectId,
+    /// The object's type, as far as two processes of one program can compare it.
+    fingerprint: u64,
+    /// The index of the in-flight reference among the value's handles.
+    in_flight: u32,
+}
+
+/// What a handle is in the process that decodes it.
+#[derive(Debug)]
+pub(crate) enum Arrived<R, A> {
+    /// The object belongs to this process: the handle came home.
+    Home(Arc<R>),
+    Away(RemoteHandle<A>),
+}
+
+impl HandleToken {
+    /// For a handle of an object of this process, which was published under this number.
+    pub(crate) fn of_local<E: ser::Error>(
+        object: Arc<dyn Resource>,
+        resource: u64,
+        fingerprint: u64,
+    ) -> Result<HandleToken, E> {
+        wire::may_note().map_err(wire::explain::<E>)?;
+        let hub = service::hub_id().map_err(failed("could not start the hub"))?;
+        let in_flight =
+            service::ticket(object).map_err(failed("could not make a handle to send"))?;
+        HandleToken::new(ObjectId { hub, resource }, fingerprint, in_flight)
+    }
+
+    /// For a handle of an object of another process.
+    pub(crate) fn of_remote<A: RemoteObject + Send + Sync, E: ser::Error>(
+        handle: &RemoteHandle<A>,
+    ) -> Result<HandleToken, E> {
+        wire::may_note().map_err(wire::explain::<E>)?;
+        let in_flight = handle.in_flight().map_err(failed(
+            "could not get a handle to send from the object's owner",
+        ))?;
+        HandleToken::new(handle.id, handle.fingerprint, in_flight)
+    }
+
+    fn new<E: ser::Error>(
+        id: ObjectId,
+        fingerprint: u64,
+        in_flight: IpcSender<ToHub>,
+    ) -> Result<HandleToken, E> {
+        let in_flight = wire::note(WireHandle::Sender(in_flight.to_opaque()));
+        Ok(HandleToken {
+            id,
+            fingerprint,
+            in_flight: in_flight.map_err(wire::explain::<E>)?,
+        })
+    }
+
+    pub(crate) fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// Makes it a handle of an object of type `R`, of which this process has an `A` if it is another
+    /// process's.
+    pub(crate) fn arrive<R: Resource + 'static, A, E: de::Error>(
+        self,
+        fingerprint: u64,
+    ) -> Result<Arrived<R, A>, E> {
+        let in_flight = wire::claim(self.in_flight).map_err(wire::explain_de::<E>)?;
+        let WireHandle::Sender(in_flight) = in_flight else {
+            return Err(wire::explain_de("the handle came with another thing"));
+        };
+        if self.fingerprint != fingerprint {
+            return Err(wire::explain_de("the handle is of another type"));
+        }
+        if service::is_local(self.id.hub) {
+            let object = service::resolve(self.id.resource);
+            let object = object.and_then(|object| object.as_any().downcast().ok());
+            return object
+                .map(Arrived::Home)
+                .ok_or_else(|| wire::explain_de("the object no longer exists"));
+        }
+        Ok(Arrived::Away(RemoteHandle {
+            id: self.id,
+            fingerprint,
+            opening: Mutex::new(Opening {
+                in_flight: Some(in_flight.to()),
+                opened: None,
+            }),
+            accepted: OnceLock::new(),
+        }))
+    }
+}
+
+fn failed<E: ser::Error, D: fmt::Display>(act: &'static str) -> impl Fn(D) -> E {
+    move |error| wire::explain(&format!("{act}: {error}"))
+}
