@@ -169,7 +169,8 @@
 //! long or is cancelled costs exactly itself.
 //!
 //! ```
-//! use offspring::{Pool, TaskError};
+//! use offspring::pool::TaskError;
+//! use offspring::Pool;
 //!
 //! #[offspring::worker]
 //! fn divide(a: u32, b: u32) -> u32 {
@@ -271,7 +272,7 @@ mod failpoints;
 pub mod guide;
 mod ipc;
 mod logs;
-mod pool;
+pub mod pool;
 mod process;
 pub mod queue;
 mod select;
@@ -286,8 +287,8 @@ pub use actor::{Actor, ActorBuilder, ActorRef};
 pub use channel::{Bytes, Connection, Receiver, ReceiverIter, Sender, channel, pipe};
 pub use error::{
     CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, JoinTimeoutError,
-    KillCause, PanicReport, PoolError, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
-    ShutdownError, SpawnError, SubmitError, TaskError, TaskTimeoutError, TryRecvError, WaitError,
+    KillCause, PanicReport, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SpawnError,
+    TryRecvError, WaitError,
 };
 pub use ipc::waitable::Waitable;
 /// Registers a type as a worker; what it runs says [`ProcessWorker`].
@@ -408,12 +409,8 @@ pub use offspring_macros::test;
 /// }
 /// ```
 pub use offspring_macros::worker;
-#[cfg(feature = "async")]
-pub use pool::TaskFuture;
-pub use pool::{
-    InitializerOutput, Map, MapUnordered, Pool, PoolBuilder, PoolEvent, PoolEvents, PoolStats,
-    Scope, Task, TaskOptions, WorkerStats, set_worker_state, with_worker_state,
-};
+#[doc(inline)]
+pub use pool::{Pool, PoolBuilder, Task};
 pub use process::{
     Builder, ChildProcess, CurrentProcess, Forwarding, Output, ParentProcess, Process,
     ProcessWorker, Stdio, Worker, active_children, current, init, parent,

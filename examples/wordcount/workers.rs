@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use indicatif::ProgressBar;
-use offspring::{Pool, TaskError};
+use offspring::Pool;
+use offspring::pool::TaskError;
 
 use crate::complain;
 use crate::count::{self, Outcome};

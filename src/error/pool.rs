@@ -11,7 +11,8 @@ use super::{DecodeError, EncodeError, ExitReason, PanicReport, SpawnError};
 /// Why a pool was not made, or gave up.
 ///
 /// ```
-/// use offspring::{Pool, PoolError};
+/// use offspring::pool::PoolError;
+/// use offspring::Pool;
 ///
 /// #[offspring::worker]
 /// fn fail() -> Result<(), String> {
@@ -85,7 +86,8 @@ pub enum PoolError {
 /// Why there is no output of a task.
 ///
 /// ```
-/// use offspring::{Pool, TaskError};
+/// use offspring::pool::TaskError;
+/// use offspring::Pool;
 ///
 /// #[offspring::worker]
 /// fn fail() {
@@ -338,7 +340,8 @@ impl TaskTimeoutError {
 /// Why a task was not submitted. It comes back: see [`SubmitError::into_inner`].
 ///
 /// ```
-/// use offspring::{Pool, SubmitError};
+/// use offspring::pool::SubmitError;
+/// use offspring::Pool;
 ///
 /// #[offspring::worker]
 /// fn rest() {

@@ -4,6 +4,7 @@ pub(crate) mod catch;
 pub(crate) mod codec;
 pub(crate) mod deadline;
 pub(crate) mod doorbell;
+pub(crate) mod event_stream;
 #[cfg(test)]
 pub(crate) mod fuzz;
 pub(crate) mod hub;

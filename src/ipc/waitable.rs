@@ -17,6 +17,7 @@ use crate::ipc::reactor::EventSource;
 /// | [`Receiver`](crate::Receiver) | a message has arrived, or every sender is gone | [`try_recv`](crate::Receiver::try_recv) |
 /// | [`Connection`](crate::Connection) | a message has arrived, or the other end is gone | [`try_recv`](crate::Connection::try_recv) |
 /// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue) | an item is available, or none will come any more | [`try_get`](crate::Queue::try_get) |
+/// | [`PoolEvents`](crate::pool::PoolEvents) | an event is in the buffer, or the pool has ended | [`try_next`](crate::pool::PoolEvents::try_next) |
 ///
 /// Readiness is a state, not an event: it lasts until the message or item is taken, and the end of a source lasts for
 /// ever. If several threads take from one source, another thread may be faster, so use the `try_` forms. An end that

@@ -93,7 +93,7 @@ impl PoolBuilder {
     }
 
     /// A worker value that each process runs before its first task, also the processes that replace others. It may keep
-    /// something for the tasks with [`set_worker_state`](crate::set_worker_state). Default: none.
+    /// something for the tasks with [`set_worker_state`](crate::pool::set_worker_state). Default: none.
     ///
     /// If it returns an error, panics or ends its process, [`build`](PoolBuilder::build) says so; if that happens
     /// later, to a process that replaces another, it is tried again up to the [restart
@@ -123,7 +123,7 @@ impl PoolBuilder {
     }
 
     /// How long a task may run, from its begin; then its process is killed and replaced, and the task ends with
-    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). Default: as long as it likes.
+    /// [`TaskError::TimedOut`](crate::pool::TaskError::TimedOut). Default: as long as it likes.
     pub fn task_timeout(mut self, limit: Duration) -> PoolBuilder {
         self.settings.timeout = Some(limit);
         self
@@ -131,7 +131,7 @@ impl PoolBuilder {
 
     /// How many times a task is begun again whose process ended in it. Only for tasks that may run twice: the process
     /// may have ended after the task's last effect. Default: 0. A task that ends its process each time is set aside with
-    /// [`TaskError::SetAside`](crate::TaskError::SetAside). Panics and timeouts are not tried again.
+    /// [`TaskError::SetAside`](crate::pool::TaskError::SetAside). Panics and timeouts are not tried again.
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.settings.retries = retries;
         self
@@ -159,7 +159,7 @@ impl PoolBuilder {
 
     /// How many tasks of the pool may not have ended: while there are as many, [`submit`](Pool::submit) waits, and
     /// [`try_submit`](Pool::try_submit) refuses. Default: as many as memory holds, so that submitting never waits. A map is
-    /// not held up by it, since it has a [window](crate::Map::window); but its tasks count.
+    /// not held up by it, since it has a [window](crate::pool::Map::window); but its tasks count.
     pub fn max_unfinished(mut self, tasks: u64) -> PoolBuilder {
         self.settings.max_unfinished = Some(tasks);
         self

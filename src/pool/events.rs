@@ -1,17 +1,18 @@
 //! What happens in a pool, for those who want to watch.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::iter::FusedIterator;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{ExitReason, PoolError, TaskError};
-use crate::sys::lock;
+use crate::ipc::event_stream::{Event, EventStream};
+use crate::ipc::waitable::{WaitSource, Waitable};
 
 /// Something that happened in a [`Pool`](crate::Pool).
 ///
 /// ```
-/// use offspring::{Pool, PoolEvent};
+/// use offspring::pool::PoolEvent;
+/// use offspring::Pool;
 ///
 /// #[offspring::worker]
 /// fn fail() {
@@ -72,71 +73,23 @@ pub enum PoolEvent {
     Missed(u64),
 }
 
-/// So many events wait for a reader.
-const WAITING: usize = 1024;
-
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    readers: Mutex<Vec<Reader>>,
-}
-
-#[derive(Debug)]
-struct Reader {
-    events: SyncSender<PoolEvent>,
-    missed: Arc<AtomicU64>,
-}
-
-impl Events {
-    pub(super) fn subscribe(&self) -> PoolEvents {
-        let (sender, events) = sync_channel(WAITING);
-        let missed = Arc::new(AtomicU64::new(0));
-        lock(&self.readers).push(Reader {
-            events: sender,
-            missed: missed.clone(),
-        });
-        PoolEvents { events, missed }
-    }
-
-    /// Whether somebody reads.
-    pub(super) fn is_watched(&self) -> bool {
-        !lock(&self.readers).is_empty()
-    }
-
-    pub(super) fn tell(&self, events: Vec<PoolEvent>) {
-        if events.is_empty() {
-            return;
-        }
-        lock(&self.readers).retain(|reader| events.iter().all(|event| reader.tell(event.clone())));
-    }
-
-    /// No more will come.
-    pub(super) fn end(&self) {
-        lock(&self.readers).clear();
+impl Event for PoolEvent {
+    fn missed(count: u64) -> PoolEvent {
+        PoolEvent::Missed(count)
     }
 }
 
-impl Reader {
-    /// Whether anybody reads still. A slow one must not hold up the pool.
-    fn tell(&self, event: PoolEvent) -> bool {
-        match self.events.try_send(event) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                self.missed.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(TrySendError::Disconnected(_)) => false,
-        }
-    }
-}
-
-/// The events of a pool from [`Pool::events`](crate::Pool::events) on, until it has ended; as an iterator that waits.
-/// Dropping it stops the stream.
+/// The events of a pool, from the call of [`Pool::events`](crate::Pool::events) to the end of the
+/// pool. Dropping it ends this stream only.
 ///
-/// Up to 1,024 events wait for the reader; what comes on top is left out, and counted by a [`PoolEvent::Missed`].
+/// As an iterator it blocks until the next event, and ends with the pool. It buffers up to 1,024
+/// events. If the buffer is full, new events are dropped; a [`PoolEvent::Missed`] with their number
+/// stands in their place.
 ///
 /// ```
 /// use std::time::Duration;
-/// use offspring::{Pool, PoolEvent};
+/// use offspring::pool::PoolEvent;
+/// use offspring::Pool;
 ///
 /// #[offspring::worker]
 /// fn crash() {
@@ -159,32 +112,32 @@ impl Reader {
 /// }
 /// ```
 #[derive(Debug)]
-#[must_use = "events that nobody reads are left out"]
+#[must_use = "dropping it ends the stream"]
 pub struct PoolEvents {
-    events: Receiver<PoolEvent>,
-    missed: Arc<AtomicU64>,
+    stream: EventStream<PoolEvent>,
 }
 
 impl PoolEvents {
-    /// The next event if there is one; waits at most this long. `None` at the end of the pool as well.
-    pub fn next_timeout(&self, timeout: Duration) -> Option<PoolEvent> {
-        self.next_or(|events| events.recv_timeout(timeout).ok())
+    pub(super) fn new(stream: EventStream<PoolEvent>) -> PoolEvents {
+        PoolEvents { stream }
     }
 
-    fn next_or(
-        &self,
-        wait: impl FnOnce(&Receiver<PoolEvent>) -> Option<PoolEvent>,
-    ) -> Option<PoolEvent> {
-        match self.events.try_recv() {
-            Ok(event) => Some(event),
-            // Those that lay here came before those that were missed.
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
-                match self.missed.swap(0, Ordering::Relaxed) {
-                    0 => wait(&self.events),
-                    missed => Some(PoolEvent::Missed(missed)),
-                }
-            }
-        }
+    /// Returns the next event if there is one, and never blocks. `None` at the end of the stream,
+    /// too.
+    pub fn try_next(&self) -> Option<PoolEvent> {
+        self.stream.try_next()
+    }
+
+    /// Returns the next event; blocks until there is one, for up to `timeout`. `None` after that,
+    /// and at the end of the stream.
+    pub fn next_timeout(&self, timeout: Duration) -> Option<PoolEvent> {
+        self.stream.next_timeout(timeout)
+    }
+}
+
+impl Waitable for PoolEvents {
+    fn wait_source(&self) -> WaitSource {
+        self.stream.wait_source()
     }
 }
 
@@ -192,6 +145,8 @@ impl Iterator for PoolEvents {
     type Item = PoolEvent;
 
     fn next(&mut self) -> Option<PoolEvent> {
-        self.next_or(|events| events.recv().ok())
+        self.stream.next()
     }
 }
+
+impl FusedIterator for PoolEvents {}

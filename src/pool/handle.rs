@@ -56,7 +56,8 @@ pub struct Pool {
 ///
 /// ```
 /// use std::time::Duration;
-/// use offspring::{Pool, TaskOptions};
+/// use offspring::pool::TaskOptions;
+/// use offspring::Pool;
 ///
 /// #[offspring::worker]
 /// fn square(n: u64) -> u64 {
@@ -360,7 +361,7 @@ impl Pool {
 
     /// What happens in it, from now on.
     pub fn events(&self) -> PoolEvents {
-        self.shared.events.subscribe()
+        PoolEvents::new(self.shared.events.subscribe())
     }
 
     /// Takes no more tasks, finishes those that were submitted, waits for that at most this long; then ends what is

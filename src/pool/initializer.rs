@@ -24,7 +24,7 @@ use crate::sys::lock;
 /// #[offspring::worker]
 /// fn begin(dictionary: String) -> Result<(), String> {
 ///     let text = std::fs::read_to_string(&dictionary).map_err(|error| format!("{dictionary}: {error}"))?;
-///     offspring::set_worker_state(text);
+///     offspring::pool::set_worker_state(text);
 ///     Ok(())
 /// }
 ///
@@ -66,7 +66,8 @@ thread_local! {
 /// It belongs to the thread that runs the tasks; when the worker is replaced, its initializer makes a new one.
 ///
 /// ```
-/// use offspring::{Pool, set_worker_state, with_worker_state};
+/// use offspring::pool::{set_worker_state, with_worker_state};
+/// use offspring::Pool;
 /// struct Dictionary(Vec<String>);
 ///
 /// #[offspring::worker]
@@ -98,7 +99,8 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
 /// call has it.
 ///
 /// ```
-/// use offspring::{Pool, set_worker_state, with_worker_state};
+/// use offspring::pool::{set_worker_state, with_worker_state};
+/// use offspring::Pool;
 ///
 /// #[offspring::worker]
 /// fn begin() {

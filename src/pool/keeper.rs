@@ -227,11 +227,8 @@ impl Keeper {
             .totals
             .failed
             .fetch_add(failed, Ordering::Relaxed);
-        if failed > 0 {
-            let events = errors
-                .into_iter()
-                .map(|error| PoolEvent::TaskFailed { error });
-            self.shared.events.tell(events.collect());
+        for error in errors {
+            self.shared.events.publish(&PoolEvent::TaskFailed { error });
         }
         for (piece, chunk) in chunks {
             piece.batch.sink.deliver(chunk);

@@ -1,14 +1,17 @@
-//! Pools: tasks on worker processes, of which any may die at any time.
+//! Pools of worker processes: [`Pool`] and what belongs to it.
 //!
-//! ```text
-//!   submit, map --> queue --feed--> lane (ring down) --> worker process
-//!                     ^                                     |
-//!   join, next <-- sink <-- keeper (one thread a worker) <--+ lane (ring up), end of the process
-//! ```
-//!
-//! One lock guards the [state](state), and no code of the user, no wait and no message happens under it. Who waits on
-//! whom: a submitter for nobody; a keeper for its worker's lane, which its worker's end wakes as well; one who joins
-//! for the task's sink; a pool that is dropped for its keepers.
+//! A [`Pool`] runs tasks in worker processes, any of which may die at any time. The tasks themselves
+//! are registered workers, as for [`spawn`](crate::ProcessWorker::spawn).
+
+// How a task travels:
+//
+//   submit, map --> queue --feed--> lane (ring down) --> worker process
+//                     ^                                     |
+//   join, next <-- sink <-- keeper (one thread a worker) <--+ lane (ring up), end of the process
+//
+// One lock guards the state, and neither code of the user nor a wait happens under it. A submitter
+// waits for no thread, a keeper for its worker's lane (which its worker's end wakes as well), a
+// joiner for its task's sink, and a pool that is dropped for its keepers.
 
 mod batch;
 mod builder;
@@ -27,6 +30,7 @@ mod stats;
 mod task;
 mod worker;
 
+pub use crate::error::{PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError};
 pub use builder::PoolBuilder;
 pub use events::{PoolEvent, PoolEvents};
 pub use handle::{Pool, TaskOptions};

@@ -6,9 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::error::{PoolError, TaskError};
+use crate::ipc::event_stream::EventPublisher;
 use crate::pool::batch::{Batch, Piece, Sink};
 use crate::pool::builder::Settings;
-use crate::pool::events::{Events, PoolEvent};
+use crate::pool::events::PoolEvent;
 use crate::pool::keeper;
 use crate::pool::state::{After, Phase, Slot, State, Status};
 use crate::process::AtExit;
@@ -19,7 +20,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The phase changed, a worker started, a keeper left.
     changed: Condvar,
-    pub(super) events: Events,
+    pub(super) events: EventPublisher<PoolEvent>,
     pub(super) totals: Totals,
 }
 
@@ -54,7 +55,7 @@ impl Shared {
         Shared {
             state: Mutex::new(State::new(settings.workers)),
             changed: Condvar::new(),
-            events: Events::default(),
+            events: EventPublisher::default(),
             totals: Totals::default(),
             settings,
         }
@@ -81,13 +82,15 @@ impl Shared {
     fn carry_out(&self, after: After) {
         let failed: u64 = after.failed.iter().map(|(piece, _)| piece.len()).sum();
         self.totals.failed.fetch_add(failed, Ordering::Relaxed);
-        if failed > 0 && self.events.is_watched() {
-            let errors = after.failed.iter().map(|(_, error)| PoolEvent::TaskFailed {
-                error: error.clone(),
-            });
-            self.events.tell(errors.collect());
+        if failed > 0 && self.events.has_readers() {
+            for (_, error) in &after.failed {
+                let error = error.clone();
+                self.events.publish(&PoolEvent::TaskFailed { error });
+            }
         }
-        self.events.tell(after.carry_out());
+        for event in after.carry_out() {
+            self.events.publish(&event);
+        }
     }
 
     pub(super) fn notify(&self) {

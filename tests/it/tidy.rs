@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["ipc::ring"],
     &["ipc::reactor"],
     &["ipc::parking", "ipc::waitable"],
+    &["ipc::event_stream"],
     &["ipc::hub"],
     &["process"],
     &["shared", "sync"],

@@ -3,7 +3,8 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use offspring::{Pool, TaskError};
+use offspring::Pool;
+use offspring::pool::TaskError;
 
 use super::on_tokio;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use offspring::{Pool, TaskError};
+use offspring::Pool;
+use offspring::pool::TaskError;
 
 #[offspring::worker]
 fn square(n: u64) -> u64 {

@@ -3,7 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use offspring::{ExitReason, Pool, ProcessWorker, TaskError, Worker};
+use offspring::pool::TaskError;
+use offspring::{ExitReason, Pool, ProcessWorker, Worker};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How a stage goes wrong.

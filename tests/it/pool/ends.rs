@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use offspring::{Pool, Sender, SubmitError, Task, TaskError};
+use offspring::pool::{SubmitError, TaskError};
+use offspring::{Pool, Sender, Task};
 
 use crate::support::{Random, eventually, is_running};
 

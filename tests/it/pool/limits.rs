@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use offspring::{
-    Pool, PoolError, PoolEvent, Queue, SubmitError, TaskError, TaskOptions, set_worker_state,
-    with_worker_state,
+use offspring::pool::{
+    PoolError, PoolEvent, SubmitError, TaskError, TaskOptions, set_worker_state, with_worker_state,
 };
+use offspring::{Pool, Queue};
 
 #[offspring::worker]
 fn pid_of() -> u32 {

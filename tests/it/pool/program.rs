@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use offspring::{JoinError, Pool, Sender, TaskError, channel};
+use offspring::pool::TaskError;
+use offspring::{JoinError, Pool, Sender, channel};
 
 use super::crashes::{Carry, Fault, Mine, Stage, double, is_signal};
 use crate::support::{eventually, is_running};
