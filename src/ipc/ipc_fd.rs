@@ -6,17 +6,17 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use ipc_channel::ipc::{self, IpcSharedMemory, OpaqueIpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ipc::catch::no_panic;
-use crate::sys;
+use crate::sys::{self, RawSocket};
 
 /// The number of the socket of a sender or receiver, as long as that lives; `None` if `Debug` does not show it.
-pub(crate) fn number_of(end: &impl fmt::Debug) -> Option<RawFd> {
+pub(crate) fn raw_socket_of(end: &impl fmt::Debug) -> Option<RawSocket> {
     let text = format!("{end:?}");
     let (_, rest) = text.split_once("fd: ")?;
     let rest = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
@@ -25,14 +25,16 @@ pub(crate) fn number_of(end: &impl fmt::Debug) -> Option<RawFd> {
         .next()?
         .parse()
         .ok()?;
-    sys::is_packet_socket(number).then_some(number)
+    RawSocket::new(number)
 }
 
 /// A second descriptor for it.
 pub(crate) fn socket_of(end: &impl fmt::Debug) -> io::Result<OwnedFd> {
-    let number = number_of(end)
-        .ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
-    sys::duplicate_socket(number)
+    shown_socket_of(end)?.duplicate()
+}
+
+fn shown_socket_of(end: &impl fmt::Debug) -> io::Result<RawSocket> {
+    raw_socket_of(end).ok_or_else(|| io::Error::other("ipc-channel does not show its descriptor"))
 }
 
 /// The object of ipc-channel that a message with nothing but one descriptor decodes to.
@@ -53,9 +55,7 @@ fn adopt<T: DeserializeOwned + Serialize>(descriptor: &OwnedFd) -> io::Result<T>
 pub(crate) fn receiver_around(socket: OwnedFd) -> io::Result<OpaqueIpcReceiver> {
     let (_, receiver) = ipc::channel::<()>()?;
     let receiver = receiver.to_opaque();
-    let number = number_of(&receiver)
-        .ok_or_else(|| io::Error::other("ipc-channel does not name its descriptor"))?;
-    sys::replace(number, socket.as_fd())?;
+    shown_socket_of(&receiver)?.replace_with(socket.as_fd())?;
     Ok(receiver)
 }
 
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn the_socket_of_a_receiver_has_a_packet_when_the_receiver_has_a_message() {
         let (sender, receiver) = ipc_channel::ipc::channel::<u8>().unwrap();
-        let socket = number_of(&receiver).expect("Debug shows the socket");
+        let socket = raw_socket_of(&receiver).expect("Debug shows the socket");
         assert!(!sys::has_packet(socket));
         sender.send(1).unwrap();
         assert!(sys::has_packet(socket));

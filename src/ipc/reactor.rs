@@ -9,18 +9,17 @@
 //! It reads nothing and looks at nothing: it wakes. A socket is watched from the first seat to the last, and
 //! armed only after a look in vain, so a line that is told, or that nobody waits for, costs nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::RawFd;
-use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 #[cfg(feature = "async")]
 use std::task::Poll;
 use std::task::Waker;
 
+use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire;
-use crate::sys::{self, Readiness, lock};
+use crate::sys::{self, Poller, RawSocket, Service, lock};
 
 /// Those who want to be told of one thing. By default, of something that this process itself changes.
 #[derive(Debug, Default)]
@@ -29,7 +28,7 @@ pub(crate) struct WakerSet {
     /// So many seats have a waker on them, for those who change things often. Changed under the list's lock.
     awaited: AtomicUsize,
     /// Of the line that this is about.
-    socket: Option<RawFd>,
+    socket: Option<RawSocket>,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +48,7 @@ struct Watched {
 
 impl WakerSet {
     /// Of a line with this socket; it calls [`close`](WakerSet::close) before it closes that.
-    pub(crate) fn of(socket: Option<RawFd>) -> Arc<WakerSet> {
+    pub(crate) fn of(socket: Option<RawSocket>) -> Arc<WakerSet> {
         Arc::new(WakerSet {
             list: Mutex::new(List::default()),
             awaited: AtomicUsize::new(0),
@@ -62,7 +61,7 @@ impl WakerSet {
         let mut list = lock(&self.list);
         if let (Some(socket), None, false) = (self.socket, &list.watched, list.closed) {
             list.watched = Some(Watched {
-                key: Service::started()?.watch(socket, self)?,
+                key: Reactor::start()?.register(socket, self)?,
                 armed: false,
             });
         }
@@ -95,7 +94,7 @@ impl WakerSet {
     }
 
     /// The line's socket has something to read.
-    fn told(&self) {
+    fn socket_is_ready(&self) {
         let wakers = {
             let mut list = lock(&self.list);
             if let Some(watched) = &mut list.watched {
@@ -111,7 +110,7 @@ impl WakerSet {
         let mut list = lock(&self.list);
         if let (Some(socket), Some(watched)) = (self.socket, &mut list.watched) {
             if !std::mem::replace(&mut watched.armed, true) {
-                Service::get().readiness.arm(socket, watched.key);
+                REACTOR.wait().poller.arm(socket, watched.key);
             }
         }
     }
@@ -133,7 +132,7 @@ impl WakerSet {
 
     fn unwatch(&self, list: &mut List) {
         if let (Some(socket), Some(watched)) = (self.socket, list.watched.take()) {
-            Service::get().forget(socket, watched.key);
+            REACTOR.wait().deregister(socket, watched.key);
         }
     }
 }
@@ -246,72 +245,48 @@ pub(crate) trait EventSource: Send + Sync {
 /// Where a look in vain leaves a waker; `None` just looks.
 pub(crate) type Interest<'a> = Option<(&'a WakerSlot, &'a Waker)>;
 
-/// The thread that tells.
-#[derive(Debug)]
-struct Service {
-    /// The process that it runs in.
-    pid: u32,
-    readiness: Readiness,
-    table: Mutex<Table>,
+/// The thread that waits for the sockets of all receivers that something in this process waits for.
+struct Reactor {
+    poller: Poller,
+    next_key: AtomicU64,
+    registered: WeakMap<u64, WakerSet>,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    all: HashMap<u64, Weak<WakerSet>>,
-}
+static REACTOR: Service<Reactor> = Service::new("offspring-reactor");
 
-static SERVICE: OnceLock<Service> = OnceLock::new();
-static STARTING: Mutex<()> = Mutex::new(());
-
-impl Service {
-    fn started() -> io::Result<&'static Service> {
-        let _one_at_a_time = lock(&STARTING);
-        if let Some(service) = SERVICE.get() {
-            if service.pid == process::id() {
-                return Ok(service);
-            }
-            return Err(io::Error::other(
-                "this process is a fork of one that waits for many things; only that one can",
-            ));
-        }
-        let readiness = Readiness::new()?;
-        sys::service_thread("offspring-watch", || Service::get().run())?;
-        Ok(SERVICE.get_or_init(|| Service {
-            pid: process::id(),
-            readiness,
-            table: Mutex::default(),
-        }))
-    }
-
-    /// Once something is watched, or about to be.
-    fn get() -> &'static Service {
-        SERVICE.wait()
+impl Reactor {
+    fn start() -> io::Result<&'static Reactor> {
+        REACTOR.start(|| {
+            let reactor = Reactor {
+                poller: Poller::new()?,
+                next_key: AtomicU64::new(0),
+                registered: WeakMap::new(),
+            };
+            Ok((reactor, Reactor::run))
+        })
     }
 
     fn run(&self) {
         loop {
-            for key in self.readiness.wait() {
-                let waiters = lock(&self.table).all.get(&key).and_then(Weak::upgrade);
-                if let Some(waiters) = waiters {
-                    waiters.told();
+            for key in self.poller.wait(None) {
+                if let Some(wakers) = self.registered.get(&key) {
+                    wakers.socket_is_ready();
                 }
             }
         }
     }
 
-    fn watch(&self, socket: RawFd, waiters: &Arc<WakerSet>) -> io::Result<u64> {
-        let mut table = lock(&self.table);
-        let key = table.next;
-        self.readiness.add(socket, key)?;
-        table.next += 1;
-        table.all.insert(key, Arc::downgrade(waiters));
+    /// Adds a socket, not armed, and returns its key.
+    fn register(&self, socket: RawSocket, wakers: &Arc<WakerSet>) -> io::Result<u64> {
+        let key = self.next_key.fetch_add(1, Ordering::Relaxed);
+        self.poller.add_disarmed(socket, key)?;
+        self.registered.insert(key, Arc::downgrade(wakers));
         Ok(key)
     }
 
-    fn forget(&self, socket: RawFd, key: u64) {
-        self.readiness.forget(socket);
-        lock(&self.table).all.remove(&key);
+    fn deregister(&self, socket: RawSocket, key: u64) {
+        self.poller.remove(socket);
+        self.registered.remove(&key);
     }
 }
 

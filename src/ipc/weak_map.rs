@@ -32,6 +32,38 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
         objects.insert(key, Arc::downgrade(&object));
         Ok(object)
     }
+
+    /// Returns the object with this key, if it is alive.
+    pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
+        lock(&self.0).get(key)?.upgrade()
+    }
+
+    /// Sets the object with this key, and forgets all that are gone.
+    pub(crate) fn insert(&self, key: K, object: Weak<V>) {
+        let mut objects = lock(&self.0);
+        objects.retain(|_, object| object.strong_count() > 0);
+        objects.insert(key, object);
+    }
+
+    pub(crate) fn remove(&self, key: &K) {
+        lock(&self.0).remove(key);
+    }
+
+    /// Removes the key of an object that has ended, unless another object has it by now.
+    pub(crate) fn remove_ended(&self, key: &K) {
+        let mut objects = lock(&self.0);
+        if objects
+            .get(key)
+            .is_some_and(|object| object.strong_count() == 0)
+        {
+            objects.remove(key);
+        }
+    }
+
+    /// Returns all objects that are alive, in the order of their keys.
+    pub(crate) fn values(&self) -> Vec<Arc<V>> {
+        lock(&self.0).values().filter_map(Weak::upgrade).collect()
+    }
 }
 
 #[cfg(test)]
@@ -48,11 +80,28 @@ mod tests {
             &map.get_or_try_insert(1, make("another")).unwrap()
         ));
         assert_eq!(map.get_or_try_insert(2, || Err("none")), Err("none"));
+        assert_eq!(map.values(), [one.clone()]);
         drop(one);
+        assert_eq!(map.get(&1), None);
         assert_eq!(
             *map.get_or_try_insert(1, make("another")).unwrap(),
             "another"
         );
         assert_eq!(lock(&map.0).len(), 1);
+    }
+
+    #[test]
+    fn the_late_end_of_one_object_does_not_remove_the_next() {
+        let map = WeakMap::new();
+        let first = Arc::new("first");
+        map.insert(1, Arc::downgrade(&first));
+        drop(first);
+        let second = Arc::new("second");
+        map.insert(1, Arc::downgrade(&second));
+        map.remove_ended(&1);
+        assert_eq!(map.get(&1), Some(second.clone()));
+        drop(second);
+        map.remove_ended(&1);
+        assert!(lock(&map.0).is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! The parent's side: one thread that hands records to the logger.
 
+use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, OnceLock};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Outlet;
@@ -9,7 +10,7 @@ use super::record::{Message, Record};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CreateError, RecvError};
 use crate::shared::AtomicU64;
-use crate::sys::{self, lock};
+use crate::sys::{self, Service, lock};
 
 struct Forwarder {
     records: Sender<Message>,
@@ -22,8 +23,7 @@ struct Forwarder {
     progress: Condvar,
 }
 
-static FORWARDER: OnceLock<Forwarder> = OnceLock::new();
-static STARTING: Mutex<()> = Mutex::new(());
+static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 
 /// The longest that `join` waits for a logger that makes no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,23 +41,24 @@ pub(super) fn outlet() -> Result<Outlet, CreateError> {
 }
 
 fn forwarder() -> Result<&'static Forwarder, CreateError> {
-    let _one_at_a_time = lock(&STARTING);
-    if let Some(forwarder) = FORWARDER.get() {
-        return Ok(forwarder);
-    }
-    let (records, received) = channel()?;
-    let forwarder = Forwarder {
-        records,
-        level: AtomicU64::new(0)?,
-        sent: AtomicU64::new(0)?,
-        dropped: AtomicU64::new(0)?,
-        told: Mutex::new(0),
-        handled: Mutex::new(0),
-        progress: Condvar::new(),
-    };
-    sys::service_thread("offspring-logs", move || FORWARDER.wait().run(&received))
-        .map_err(CreateError::io("start a thread"))?;
-    Ok(FORWARDER.get_or_init(|| forwarder))
+    FORWARDER
+        .start(|| {
+            let (records, received) = channel().map_err(io::Error::other)?;
+            let number = || AtomicU64::new(0).map_err(io::Error::other);
+            let forwarder = Forwarder {
+                records,
+                level: number()?,
+                sent: number()?,
+                dropped: number()?,
+                told: Mutex::new(0),
+                handled: Mutex::new(0),
+                progress: Condvar::new(),
+            };
+            Ok((forwarder, move |forwarder: &Forwarder| {
+                forwarder.run(&received)
+            }))
+        })
+        .map_err(CreateError::io("start the thread for log records"))
 }
 
 /// Waits until all records are handled that children had sent by now; not for a logger that makes no progress.

@@ -1,12 +1,15 @@
 //! The few things that std lacks: pidfds, signal masks, the inherited socket, the exit hook.
 //!
-//! With the shared memory of [`region`](crate::ipc::region) the only home of `unsafe`. Another platform is
-//! another file beside `linux.rs` and `readiness.rs` with the same functions.
+//! `unsafe` code is here and in [`region`](crate::ipc::region), [`shared`](crate::shared) and [`sync`](crate::sync), and
+//! nowhere else. Another platform is another folder beside `linux` with the same functions.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+mod service;
 mod types;
+
+pub(crate) use service::Service;
 pub(crate) use types::{same_type, type_id_of, with_slice};
 
 #[cfg(target_os = "linux")]
@@ -16,7 +19,7 @@ pub(crate) use linux::*;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "offspring runs on Linux only for now; other systems get a file of their own beside src/sys/linux.rs"
+    "offspring runs on Linux only; another system needs a folder of its own beside src/sys/linux"
 );
 
 /// Locks what no user code runs under: what is behind a poisoned lock is still whole.

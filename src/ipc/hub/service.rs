@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
@@ -18,8 +18,9 @@ use crate::ipc::hub::{HubId, Peer, Session, ToClient, ToHub};
 use crate::ipc::parking;
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
+use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
-use crate::sys::{self, Poller, lock};
+use crate::sys::{self, Poller, Service, lock};
 
 /// A shared object of this process.
 pub(crate) trait Resource: Send + Sync {
@@ -104,38 +105,21 @@ impl Hub {
     }
 }
 
-static HUB: OnceLock<Hub> = OnceLock::new();
-static STARTING: Mutex<()> = Mutex::new(());
-static RESOURCES: Mutex<Option<HashMap<u64, Weak<dyn Resource>>>> = Mutex::new(None);
+static HUB: Service<Hub> = Service::new("offspring-hub");
+static RESOURCES: WeakMap<u64, dyn Resource> = WeakMap::new();
 static NEXT_RESOURCE: AtomicU64 = AtomicU64::new(1);
 
-/// The hub of this process, started on first use.
+/// The hub of this process, started by its first use.
 fn hub() -> io::Result<&'static Hub> {
-    if let Some(hub) = HUB.get() {
-        return Ok(hub);
-    }
-    let _one_at_a_time = lock(&STARTING);
-    if let Some(hub) = HUB.get() {
-        return Ok(hub);
-    }
-    let poller = Poller::new()?;
-    let id = sys::random()?;
-    sys::service_thread("offspring-hub", move || {
-        Service {
-            hub: HUB.wait(),
-            next: 0,
-            members: HashMap::new(),
-            sessions: HashMap::new(),
-            put_off: Vec::new(),
-        }
-        .run();
-    })?;
-    Ok(HUB.get_or_init(|| Hub {
-        id,
-        poller,
-        asleep: AtomicBool::new(false),
-        incoming: Mutex::new(Vec::new()),
-    }))
+    HUB.start(|| {
+        let hub = Hub {
+            id: sys::random()?,
+            poller: Poller::new()?,
+            asleep: AtomicBool::new(false),
+            incoming: Mutex::new(Vec::new()),
+        };
+        Ok((hub, |hub| HubThread::new(hub).run()))
+    })
 }
 
 /// The id of this process's hub; starts it.
@@ -151,29 +135,18 @@ pub(crate) fn is_local(id: HubId) -> bool {
 /// Makes a resource known, under the number it returns, as long as somebody holds it.
 pub(crate) fn publish(resource: &Arc<dyn Resource>) -> u64 {
     let number = NEXT_RESOURCE.fetch_add(1, Ordering::Relaxed);
-    let mut resources = lock(&RESOURCES);
-    let resources = resources.get_or_insert_default();
-    resources.retain(|_, resource| resource.strong_count() > 0);
-    resources.insert(number, Arc::downgrade(resource));
+    RESOURCES.insert(number, Arc::downgrade(resource));
     number
 }
 
-/// The resource of this number, if it is still there.
+/// Returns the resource of this number, if it still exists.
 pub(crate) fn resolve(number: u64) -> Option<Arc<dyn Resource>> {
-    lock(&RESOURCES).as_ref()?.get(&number)?.upgrade()
+    RESOURCES.get(&number)
 }
 
-/// All that this process has published and somebody holds.
+/// Returns all resources of this process, in the order in which they were published.
 pub(crate) fn resources() -> Vec<Arc<dyn Resource>> {
-    let resources = lock(&RESOURCES);
-    let mut numbered: Vec<_> = resources
-        .iter()
-        .flatten()
-        .filter_map(|(n, resource)| Some((*n, resource.upgrade()?)))
-        .collect();
-    drop(resources);
-    numbered.sort_by_key(|(number, _)| *number);
-    numbered.into_iter().map(|(_, resource)| resource).collect()
+    RESOURCES.values()
 }
 
 /// Makes the service look at the regions: something in them waits for a moment that it does not know of.
@@ -185,12 +158,7 @@ pub(crate) fn nudge() {
 
 /// Tells all resources that this process is at its end.
 pub(crate) fn owner_exits() {
-    let resources: Vec<_> = lock(&RESOURCES)
-        .iter()
-        .flatten()
-        .filter_map(|(_, resource)| resource.upgrade())
-        .collect();
-    for resource in resources {
+    for resource in resources() {
         resource.owner_exits();
     }
 }
@@ -279,7 +247,7 @@ fn last_looks(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
 /// A client may use so many resources; each costs a mapping here.
 const ATTACHMENTS_MAX: usize = 4096;
 
-struct Service {
+struct HubThread {
     hub: &'static Hub,
     /// The id of the next member.
     next: u64,
@@ -289,7 +257,17 @@ struct Service {
     put_off: Vec<(Instant, u64)>,
 }
 
-impl Service {
+impl HubThread {
+    fn new(hub: &'static Hub) -> HubThread {
+        HubThread {
+            hub,
+            next: 0,
+            members: HashMap::new(),
+            sessions: HashMap::new(),
+            put_off: Vec::new(),
+        }
+    }
+
     fn run(mut self) {
         let mut heard = Instant::now();
         let spin = parking::Spin::of_long_looks();
@@ -353,7 +331,7 @@ impl Service {
             log::warn!(target: "offspring::hub", "a client waits: this process has no descriptors left");
         }
         if let Some(socket) = member.inlet.socket() {
-            self.hub.poller.forget_socket(socket);
+            self.hub.poller.remove(socket);
             self.put_off.push((Instant::now() + PUT_OFF, id));
         }
     }
@@ -366,7 +344,7 @@ impl Service {
                 .members
                 .get(&id)
                 .and_then(|member| member.inlet.socket());
-            let watched = socket.map(|socket| self.hub.poller.watch_socket(socket, id));
+            let watched = socket.map(|socket| self.hub.poller.add(socket, id));
             if let Some(Err(error)) = watched {
                 self.expel(id, &error.to_string());
             }
@@ -442,7 +420,7 @@ impl Service {
     fn adopt(&mut self, receiver: IpcReceiver<ToHub>, role: Role) -> Option<u64> {
         let inlet = CheckedReceiver::new(receiver);
         let socket = inlet.socket()?;
-        if let Err(error) = self.hub.poller.watch_socket(socket, self.next) {
+        if let Err(error) = self.hub.poller.add(socket, self.next) {
             log::error!(target: "offspring::hub", "could not watch one more channel: {error}");
             return None;
         }
@@ -465,7 +443,7 @@ impl Service {
             return;
         };
         if let Some(socket) = inlet.socket() {
-            self.hub.poller.forget_socket(socket);
+            self.hub.poller.remove(socket);
         }
         drop(inlet);
         match role {

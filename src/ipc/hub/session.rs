@@ -16,6 +16,7 @@ use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{Interest, WakerSlot};
 use crate::ipc::region::Region;
 use crate::ipc::ring::RING_BYTES;
+use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, Envelope, Failure};
 use crate::sys::lock;
 
@@ -76,17 +77,15 @@ pub(crate) trait TakesParcels: std::fmt::Debug + Send + Sync {
     fn parcel(&self, id: u64, packet: Envelope);
 }
 
-static SESSIONS: Mutex<Option<HashMap<HubId, Weak<Session>>>> = Mutex::new(None);
+static SESSIONS: WeakMap<HubId, Session> = WeakMap::new();
 
 impl Session {
     /// This process's session with that hub; opened over the ticket if there is none.
     pub(crate) fn with(hub: HubId, ticket: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
-        let mut sessions = lock(&SESSIONS);
-        let sessions = sessions.get_or_insert_default();
-        if let Some(session) = sessions.get(&hub).and_then(Weak::upgrade) {
-            return Ok(session);
-        }
-        sessions.retain(|_, session| session.strong_count() > 0);
+        SESSIONS.get_or_try_insert(hub, || Session::open(hub, ticket))
+    }
+
+    fn open(hub: HubId, ticket: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
         let page = Page::new().map_err(Failure::Io)?;
         let (up, up_in_hub) = ipc::channel().map_err(Failure::Io)?;
         let (down_in_hub, down) = ipc::channel().map_err(Failure::Io)?;
@@ -97,7 +96,7 @@ impl Session {
         };
         wire::send(ticket, open)?;
         failpoints::point("session.open");
-        let session = Arc::new(Session {
+        Ok(Arc::new(Session {
             hub,
             page,
             up: Mutex::new(UpChannel {
@@ -108,9 +107,7 @@ impl Session {
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
             watchers: Mutex::default(),
-        });
-        sessions.insert(hub, Arc::downgrade(&session));
-        Ok(session)
+        }))
     }
 
     /// Attaches a resource: its number in this session. The hub says in a word of the region that it did.
@@ -302,14 +299,6 @@ impl SleepFlag<ToClient> for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(sessions) = lock(&SESSIONS).as_mut() {
-            // A new session with the same hub may stand there already.
-            if sessions
-                .get(&self.hub)
-                .is_some_and(|session| session.strong_count() == 0)
-            {
-                sessions.remove(&self.hub);
-            }
-        }
+        SESSIONS.remove_ended(&self.hub);
     }
 }

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::RawFd;
 
 use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::Serialize;
@@ -15,14 +14,14 @@ use serde::de::DeserializeOwned;
 use super::{Failure, no_panic, receiver_again};
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::ipc::ipc_fd;
-use crate::sys::{self, Descriptors, Next};
+use crate::sys::{self, Descriptors, Next, RawSocket};
 
 /// The receiving end of a channel.
 #[derive(Debug)]
 pub(crate) struct CheckedReceiver<M> {
     receiver: IpcReceiver<M>,
     /// `None` if what came as a receiver is none: nothing will ever come from it.
-    socket: Option<RawFd>,
+    socket: Option<RawSocket>,
 }
 
 /// A message of ours is far shorter, see [`INLINE_MAX`](super::packet::INLINE_MAX); ipc-channel has room for 212 KB.
@@ -40,12 +39,12 @@ impl<M> CheckedReceiver<M> {
     where
         M: fmt::Debug,
     {
-        let socket = ipc_fd::number_of(&receiver);
+        let socket = ipc_fd::raw_socket_of(&receiver);
         CheckedReceiver { receiver, socket }
     }
 
     /// Its number, as long as this lives.
-    pub(crate) fn socket(&self) -> Option<RawFd> {
+    pub(crate) fn socket(&self) -> Option<RawSocket> {
         self.socket
     }
 
@@ -88,7 +87,7 @@ impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
     /// Receives the packet that is next in the socket, if it is a message.
     fn receive(
         &self,
-        socket: RawFd,
+        socket: RawSocket,
         length: usize,
         words: [usize; 2],
         descriptors: Descriptors,

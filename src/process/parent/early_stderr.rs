@@ -57,10 +57,10 @@ impl Early {
     }
 
     /// What to wait for before the next [`pass_on`](Early::pass_on); `None` when all is done.
-    pub(crate) fn interest(&self) -> Option<sys::Interest<'_>> {
+    pub(crate) fn interest(&self) -> Option<sys::IoInterest<'_>> {
         match (self.pending.is_empty(), self.ended) {
-            (false, _) => Some(sys::Interest::Write(self.to.as_fd())),
-            (true, false) => Some(sys::Interest::Read(self.from.as_fd())),
+            (false, _) => Some(sys::IoInterest::Write(self.to.as_fd())),
+            (true, false) => Some(sys::IoInterest::Read(self.from.as_fd())),
             (true, true) => None,
         }
     }

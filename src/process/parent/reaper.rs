@@ -6,18 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::process::handle::Running;
 use crate::process::parent::exit;
-use crate::sys::{self, Pidfd, Poller};
+use crate::sys::{self, Pidfd, Poller, Service};
 
 struct Reaper {
-    /// The process that it runs in.
-    pid: u32,
     endings: Poller,
     children: Mutex<BTreeMap<u64, Arc<Running>>>,
     /// When to look after a child that was asked to stop.
@@ -25,8 +22,7 @@ struct Reaper {
     exiting: AtomicBool,
 }
 
-static REAPER: OnceLock<Reaper> = OnceLock::new();
-static STARTING: Mutex<()> = Mutex::new(());
+static REAPER: Service<Reaper> = Service::new("offspring-reaper");
 
 impl Reaper {
     fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Running>>> {
@@ -73,27 +69,17 @@ impl Reaper {
 
 /// Starts the reaper, if it does not run yet.
 pub(crate) fn start() -> io::Result<()> {
-    let _one_at_a_time = sys::lock(&STARTING);
-    if let Some(reaper) = REAPER.get() {
-        // Host code forked this process: it has no reaper, and shares what the original waits with.
-        return if reaper.pid == process::id() {
-            Ok(())
-        } else {
-            Err(io::Error::other(
-                "this process is a fork of one that has started children; only that one can start more",
-            ))
-        };
-    }
-    let reaper = Reaper {
-        pid: process::id(),
-        endings: Poller::new()?,
-        children: Mutex::new(BTreeMap::new()),
-        reminders: Mutex::new(BTreeSet::new()),
-        exiting: AtomicBool::new(false),
-    };
-    sys::service_thread("offspring-reaper", || REAPER.wait().run())?;
-    let _ = REAPER.set(reaper);
-    Ok(())
+    REAPER
+        .start(|| {
+            let reaper = Reaper {
+                endings: Poller::new()?,
+                children: Mutex::new(BTreeMap::new()),
+                reminders: Mutex::new(BTreeSet::new()),
+                exiting: AtomicBool::new(false),
+            };
+            Ok((reaper, Reaper::run))
+        })
+        .map(drop)
 }
 
 /// Tells the hub, or those that finish first, that this process is at its end. The reaper does it, since the thread that ends the
@@ -119,7 +105,7 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
     // Known before it is watched: its end may come at once.
     reaper.children().insert(id, child.clone());
     let watched = child
-        .with_pidfd(|pidfd| reaper.endings.watch(pidfd, id))
+        .with_pidfd(|pidfd| reaper.endings.add(pidfd, id))
         .unwrap_or(Ok(()));
     watched.inspect_err(|_| {
         reaper.children().remove(&id);
@@ -129,7 +115,7 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
 /// Its status is taken.
 pub(crate) fn forget(id: u64, pidfd: &Pidfd) {
     let reaper = REAPER.wait();
-    reaper.endings.forget(pidfd);
+    reaper.endings.remove(pidfd);
     reaper.children().remove(&id);
 }
 

@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, Poller};
+use crate::sys::{self, Poller, Service};
 
 /// A longer line is shown in pieces.
 const LINE_MAX: usize = 64 << 10;
@@ -44,36 +43,23 @@ pub(crate) struct Stream {
 }
 
 struct Relay {
-    /// The process that it runs in.
-    pid: u32,
     readable: Poller,
     streams: Mutex<BTreeMap<u64, Arc<Stream>>>,
     /// Those whose child has ended.
     due: Mutex<Vec<u64>>,
 }
 
-static RELAY: OnceLock<Relay> = OnceLock::new();
-static STARTING: Mutex<()> = Mutex::new(());
+static RELAY: Service<Relay> = Service::new("offspring-relay");
 
 fn start() -> io::Result<&'static Relay> {
-    let _one_at_a_time = sys::lock(&STARTING);
-    if let Some(relay) = RELAY.get() {
-        return if relay.pid == process::id() {
-            Ok(relay)
-        } else {
-            Err(io::Error::other(
-                "this process is a fork of one that shows its children's lines",
-            ))
+    RELAY.start(|| {
+        let relay = Relay {
+            readable: Poller::new()?,
+            streams: Mutex::default(),
+            due: Mutex::default(),
         };
-    }
-    let relay = Relay {
-        pid: process::id(),
-        readable: Poller::new()?,
-        streams: Mutex::default(),
-        due: Mutex::default(),
-    };
-    sys::service_thread("offspring-relay", || RELAY.wait().run())?;
-    Ok(RELAY.get_or_init(|| relay))
+        Ok((relay, Relay::run))
+    })
 }
 
 /// Shows what comes out of `pipe`, until its end.
@@ -92,7 +78,7 @@ pub(crate) fn show(name: &str, pipe: OwnedFd, place: Place) -> io::Result<Arc<St
     });
     // Known before it is watched: its first line may come at once.
     sys::lock(&relay.streams).insert(stream.id, stream.clone());
-    let watched = relay.readable.watch(&stream.pipe, stream.id);
+    let watched = relay.readable.add(&stream.pipe, stream.id);
     watched.inspect_err(|_| {
         sys::lock(&relay.streams).remove(&stream.id);
     })?;
@@ -164,7 +150,7 @@ impl Relay {
         if at_end {
             lines.remove(&id);
             sys::lock(&self.streams).remove(&id);
-            self.readable.forget(&stream.pipe);
+            self.readable.remove(&stream.pipe);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::process::parent::early_stderr::Early;
 use crate::process::parent::exit_report::unsaid;
 use crate::process::parent::reaper;
 use crate::process::stdio::Pipes;
-use crate::sys::{Pidfd, Status, Waited};
+use crate::sys::{ChildEvent, Pidfd, Status};
 
 /// A child on its way. Dropped before [`finish`](Start::finish), it is killed and reaped.
 pub(crate) struct Start {
@@ -107,7 +107,7 @@ impl Start {
 
     fn hear_any(&mut self) -> Result<Answer, SpawnError> {
         match self.wait()? {
-            Waited::Timeout => {
+            ChildEvent::Timeout => {
                 let deadline = self.limit.timeout;
                 let (name, pid) = self.who();
                 let stderr = self.stderr();
@@ -118,8 +118,8 @@ impl Start {
                     stderr,
                 })
             }
-            Waited::Ended => Err(self.ended()),
-            Waited::Readable | Waited::Other => match handshake::hear(self.lifeline()) {
+            ChildEvent::Ended => Err(self.ended()),
+            ChildEvent::Readable | ChildEvent::Other => match handshake::hear(self.lifeline()) {
                 Ok(Some((answer, _))) => Ok(answer),
                 Ok(None) => Err(self.ended()),
                 Err(error)
@@ -133,7 +133,7 @@ impl Start {
     }
 
     /// Waits for all but its stderr, which is passed on meanwhile.
-    fn wait(&mut self) -> Result<Waited, SpawnError> {
+    fn wait(&mut self) -> Result<ChildEvent, SpawnError> {
         loop {
             let early = self
                 .early
@@ -145,7 +145,7 @@ impl Start {
                 self.limit.deadline,
             );
             match waited.map_err(SpawnError::io("wait for the new process"))? {
-                Waited::Other => self.pass_on(),
+                ChildEvent::Other => self.pass_on(),
                 waited => return Ok(waited),
             }
         }

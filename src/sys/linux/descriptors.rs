@@ -1,7 +1,7 @@
 //! What crosses an exec although nobody meant it to.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
 /// How the system shows a descriptor of ipc-channel's shared memory.
@@ -53,6 +53,19 @@ fn set_close_on_exec(fd: RawFd) {
     // SAFETY: changes a flag only. The number is that of memory, as was seen just now; if it is another thread's new
     // file meanwhile, that one has the flag already.
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// Puts a second descriptor of `ours` in the place of this number, which belongs to an object that the caller holds, of the same
+/// kind, and that has not been used.
+pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the owner of that number knows nothing but the number, and in one step it gets another descriptor of the same
+    // kind; `ours` stays as it is.
+    let replaced = unsafe { libc::dup3(ours.as_raw_fd(), number, libc::O_CLOEXEC) };
+    if replaced < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// So many numbers are looked at without a list.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::system::{exit_now, is_ready, poll_until};
+use super::poll::{is_ready, poll_until};
+use super::program::exit_now;
 
 /// What the system's interface calls it; `libc` has no name for it.
 const F_SETSIG: libc::c_int = 10;

@@ -46,6 +46,34 @@ pub(crate) fn sealed_memory(length: usize) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
+/// An `Err` if shared memory of this length cannot be made: ipc-channel panics then.
+pub(crate) fn probe_shared_memory(length: usize) -> io::Result<()> {
+    let memory = rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?;
+    rustix::fs::ftruncate(&memory, length as u64)?;
+    Ok(())
+}
+
+/// Shared memory of this length, of which no page exists before somebody writes to it. It never shrinks: whoever maps
+/// it can touch all of it.
+pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < length as u64) {
+        // Asking for more would be a deadly signal.
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+    let memory = rustix::fs::memfd_create(SPARSE_NAME, flags)?;
+    rustix::fs::ftruncate(&memory, length as u64)?;
+    rustix::fs::fcntl_add_seals(
+        &memory,
+        rustix::fs::SealFlags::SHRINK | rustix::fs::SealFlags::GROW | rustix::fs::SealFlags::SEAL,
+    )?;
+    Ok(memory)
+}
+
+/// As ipc-channel names its own, for `close_inherited`.
+const SPARSE_NAME: &str = "/ipc-channel-shared-memory.sparse";
+
 /// How much memory can still be had. The system promises more than there is, and then kills for it.
 fn available() -> u64 {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {

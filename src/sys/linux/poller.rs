@@ -1,15 +1,18 @@
-//! Waiting for many things at once (epoll).
+//! Waiting for many descriptors at once (epoll).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
 
-use super::readiness::borrow;
-use super::system::{retry, time_left};
+use super::poll::{retry, time_left};
 
-/// Tells which of many processes have ended, which of many pipes or sockets have something to read.
+/// A set of descriptors, each with a key: processes (pidfds), pipes and sockets. A descriptor is ready when there is
+/// something to read, which the end of a process, pipe or connection is too.
+///
+/// Every method can be called from any thread, even while another one waits.
 #[derive(Debug)]
 pub(crate) struct Poller {
     epoll: OwnedFd,
@@ -17,66 +20,69 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    /// What [`wait`](Poller::wait) gives after [`wake`](Poller::wake); no process has this key.
+    /// The key that [`wait`](Poller::wait) returns after [`wake`](Poller::wake). No descriptor has it.
     pub(crate) const WAKE: u64 = u64::MAX;
 
     pub(crate) fn new() -> io::Result<Poller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &wake, epoll::EventData::new_u64(Poller::WAKE), edge)?;
+        let edge = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, &wake, EventData::new_u64(Poller::WAKE), edge)?;
         Ok(Poller { epoll, wake })
     }
 
-    /// Wakes the one that waits.
+    /// Wakes the thread that waits; if there is none, the next wait returns at once.
     pub(crate) fn wake(&self) {
-        // It fails only if nobody has looked for 2^64 times, and then it is due anyway.
+        // A full counter is the only failure, and then a wake-up is pending already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Watches one more process, or pipe; from any thread, also while another waits.
-    pub(crate) fn watch(&self, what: impl AsFd, key: u64) -> io::Result<()> {
-        let key = epoll::EventData::new_u64(key);
-        Ok(epoll::add(&self.epoll, what, key, epoll::EventFlags::IN)?)
+    /// Adds a descriptor. Every wait returns its key as long as it is ready.
+    pub(crate) fn add(&self, what: impl AsFd, key: u64) -> io::Result<()> {
+        self.add_with(what, key, EventFlags::IN)
     }
 
-    /// Says nothing of it until [`resume`](Poller::resume).
+    /// Adds a descriptor whose key is returned once for each [`arm`](Poller::arm).
+    pub(crate) fn add_disarmed(&self, what: impl AsFd, key: u64) -> io::Result<()> {
+        self.add_with(what, key, EventFlags::ONESHOT)
+    }
+
+    fn add_with(&self, what: impl AsFd, key: u64, events: EventFlags) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.epoll,
+            what,
+            EventData::new_u64(key),
+            events,
+        )?)
+    }
+
+    /// Has the next wait in which the descriptor is ready return its key, once. That may be at once.
+    pub(crate) fn arm(&self, what: impl AsFd, key: u64) {
+        self.modify(what, key, EventFlags::IN | EventFlags::ONESHOT);
+    }
+
+    /// Ignores the descriptor until [`resume`](Poller::resume). The end of a socket's other side is still returned.
     pub(crate) fn pause(&self, what: impl AsFd, key: u64) {
-        // It fails only for what is not watched.
-        let _ = epoll::modify(
-            &self.epoll,
-            what,
-            epoll::EventData::new_u64(key),
-            epoll::EventFlags::empty(),
-        );
+        self.modify(what, key, EventFlags::empty());
     }
 
-    /// Tells of it again; at once, if it has ended meanwhile.
+    /// Ends a [`pause`](Poller::pause). What became ready meanwhile is ready.
     pub(crate) fn resume(&self, what: impl AsFd, key: u64) {
+        self.modify(what, key, EventFlags::IN);
+    }
+
+    fn modify(&self, what: impl AsFd, key: u64, events: EventFlags) {
+        // It fails only for a descriptor that was not added.
+        let _ = epoll::modify(&self.epoll, what, EventData::new_u64(key), events);
+    }
+
+    /// Removes a descriptor. Its owner calls this before it closes the descriptor: a duplicate would keep it in the set.
+    pub(crate) fn remove(&self, what: impl AsFd) {
         // As above.
-        let _ = epoll::modify(
-            &self.epoll,
-            what,
-            epoll::EventData::new_u64(key),
-            epoll::EventFlags::IN,
-        );
-    }
-
-    /// As [`watch`](Poller::watch), for a socket of which only the number is known; its end is something to read.
-    pub(crate) fn watch_socket(&self, socket: RawFd, key: u64) -> io::Result<()> {
-        self.watch(borrow(socket), key)
-    }
-
-    pub(crate) fn forget_socket(&self, socket: RawFd) {
-        self.forget(borrow(socket));
-    }
-
-    pub(crate) fn forget(&self, what: impl AsFd) {
-        // It was watched; closing it would end that as well.
         let _ = epoll::delete(&self.epoll, what);
     }
 
-    /// Sleeps until some have ended, or have something to read, or until `deadline`.
+    /// Sleeps until some descriptors are ready, or until `deadline`, and returns the keys of those that are.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Vec<u64> {
         let mut events = Vec::with_capacity(64);
         let wait = || {

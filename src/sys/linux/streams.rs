@@ -1,13 +1,13 @@
 //! Pipes and streams that are read and written without waiting in the call itself.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 
-use super::system::{Pidfd, poll_until, retry};
+use super::poll::{poll_until, retry};
 
 /// From now on [`read_some`] does not wait. Holds for this end only, not for whoever writes.
 pub(crate) fn set_nonblocking(pipe: BorrowedFd<'_>) -> io::Result<()> {
@@ -53,27 +53,27 @@ pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<u
 
 /// Waits until a write is taken, or fails; whether that came before the deadline.
 pub(crate) fn wait_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
-    poll_until(&mut [Interest::Write(fd).poll()], Some(deadline)).unwrap_or(true)
+    poll_until(&mut [IoInterest::Write(fd).poll()], Some(deadline)).unwrap_or(true)
 }
 
 /// Waits for it without limit.
-pub(crate) fn wait_for(interest: Interest<'_>) {
+pub(crate) fn wait_for(interest: IoInterest<'_>) {
     // An error comes back from the call that this one precedes.
     let _ = retry(|| poll(&mut [interest.poll()], None));
 }
 
 /// Something to wait for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Interest<'a> {
+pub(crate) enum IoInterest<'a> {
     Read(BorrowedFd<'a>),
     Write(BorrowedFd<'a>),
 }
 
-impl<'a> Interest<'a> {
+impl<'a> IoInterest<'a> {
     pub(in crate::sys) fn poll(self) -> PollFd<'a> {
         match self {
-            Interest::Read(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
-            Interest::Write(fd) => PollFd::from_borrowed_fd(fd, PollFlags::OUT),
+            IoInterest::Read(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
+            IoInterest::Write(fd) => PollFd::from_borrowed_fd(fd, PollFlags::OUT),
         }
     }
 }
@@ -91,29 +91,4 @@ pub(crate) fn stderr_has_unread() -> bool {
 pub(crate) fn file_identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(fd)?;
     Ok((stat.st_dev, stat.st_ino))
-}
-
-impl Pidfd {
-    /// Waits until there is something to read on one of `pipes`, or the process ends. Whether it ended: `None`
-    /// at the deadline.
-    pub(crate) fn wait_or_any(
-        &self,
-        pipes: &[BorrowedFd<'_>],
-        deadline: Option<Instant>,
-    ) -> io::Result<Option<bool>> {
-        let mut fds = vec![PollFd::new(self, PollFlags::IN)];
-        fds.extend(
-            pipes
-                .iter()
-                .map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)),
-        );
-        let some = poll_until(&mut fds, deadline)?;
-        Ok(some.then(|| !fds[0].revents().is_empty()))
-    }
-}
-
-impl AsFd for Pidfd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }

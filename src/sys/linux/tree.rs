@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::system::Pidfd;
+use super::pidfd::Pidfd;
 
 /// How long one process may take until it stands still. It is a moment, unless it waits for a broken device.
 const STANDSTILL: Duration = Duration::from_millis(100);

@@ -1,11 +1,10 @@
-//! Sockets that belong to receivers which do not lend them out: what lies in them, and which of many has something (epoll).
+//! Sockets of ipc-channel, which lends out their numbers only: what is next in them.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
@@ -13,61 +12,49 @@ use rustix::net::{
     sockopt,
 };
 
-use super::system::{is_ready, poll_until, retry};
+use super::descriptors::replace;
+use super::poll::{is_ready, poll_until, retry};
 
-/// Tells once for each [`arm`](Readiness::arm) that a socket has something to read, or is at its end.
-///
-/// Sockets are numbers here, since they belong to receivers that do not lend them out.
-#[derive(Debug)]
-pub(crate) struct Readiness(OwnedFd);
+/// A packet socket, known by its number. Its owner, a receiver of ipc-channel, keeps it open for as long as this is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RawSocket(RawFd);
 
-impl Readiness {
-    pub(crate) fn new() -> io::Result<Readiness> {
-        Ok(Readiness(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+impl RawSocket {
+    /// The socket with this number; `None` if it is no packet socket.
+    pub(crate) fn new(number: RawFd) -> Option<RawSocket> {
+        let socket = RawSocket(number);
+        let is_packets = number >= 0
+            && sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET);
+        is_packets.then_some(socket)
     }
 
-    /// Takes a socket in, not armed. Its owner lets it be forgotten before he closes it.
-    pub(crate) fn add(&self, socket: RawFd, key: u64) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.0,
-            borrow(socket),
-            EventData::new_u64(key),
-            EventFlags::ONESHOT,
-        )?)
+    /// A second descriptor for it.
+    pub(crate) fn duplicate(self) -> io::Result<OwnedFd> {
+        Ok(rustix::io::fcntl_dupfd_cloexec(self, 3)?)
     }
 
-    /// Tells when there is something to read; at once, if there is.
-    pub(crate) fn arm(&self, socket: RawFd, key: u64) {
-        // It fails only for a socket that is not there.
-        let _ = epoll::modify(
-            &self.0,
-            borrow(socket),
-            EventData::new_u64(key),
-            EventFlags::IN | EventFlags::ONESHOT,
-        );
+    /// Makes its number stand for `ours`, another packet socket: the owner goes on with that one. The owner has not used
+    /// its own socket yet.
+    pub(crate) fn replace_with(self, ours: BorrowedFd<'_>) -> io::Result<()> {
+        replace(self.0, ours)
     }
+}
 
-    pub(crate) fn forget(&self, socket: RawFd) {
-        // As above.
-        let _ = epoll::delete(&self.0, borrow(socket));
-    }
-
-    /// Sleeps until some are told.
-    pub(crate) fn wait(&self) -> Vec<u64> {
-        let mut events = Vec::with_capacity(64);
-        match retry(|| epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events), None)) {
-            Ok(_) => events.iter().map(|event| event.data.u64()).collect(),
-            Err(_) => Vec::new(),
-        }
+impl AsFd for RawSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: not -1, checked by `new`. The receiver that owns the socket outlives every use of its number: a
+        // `SharedReceiver` closes its wakers first, the hub removes a client's socket from its poller before it drops the
+        // receiver, and a `CheckedReceiver` owns the receiver. No call here closes or keeps the descriptor.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 
 /// Whether a packet, or the end, can be read there now.
-pub(crate) fn has_packet(socket: RawFd) -> bool {
+pub(crate) fn has_packet(socket: RawSocket) -> bool {
     let mut byte = [0];
     let peeked = retry(|| {
         recv(
-            borrow(socket),
+            socket.as_fd(),
             &mut byte[..],
             RecvFlags::DONTWAIT | RecvFlags::PEEK,
         )
@@ -98,7 +85,7 @@ pub(crate) enum Descriptors {
 }
 
 /// Waits for the next packet, which stays there; until `deadline` if there is one.
-pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Result<Next> {
+pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::Result<Next> {
     let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
     loop {
         let mut words = [0usize; 2];
@@ -110,7 +97,7 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
         };
         let mut bytes = [IoSliceMut::new(bytemuck::bytes_of_mut(&mut words))];
         match recvmsg(
-            borrow(socket),
+            socket.as_fd(),
             &mut bytes,
             &mut RecvAncillaryBuffer::default(),
             look,
@@ -128,12 +115,7 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
             }
             Err(Errno::AGAIN) => {
                 let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
-                if over
-                    || !poll_until(
-                        &mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::IN)],
-                        deadline,
-                    )?
-                {
+                if over || !poll_until(&mut [PollFd::new(&socket, PollFlags::IN)], deadline)? {
                     return Ok(Next::Nothing);
                 }
             }
@@ -145,8 +127,8 @@ pub(crate) fn next_packet(socket: RawFd, deadline: Option<Instant>) -> io::Resul
 }
 
 /// Tells the end from an empty packet, which read alike.
-fn is_at_end(socket: RawFd) -> io::Result<bool> {
-    is_ready(&mut [PollFd::from_borrowed_fd(borrow(socket), PollFlags::RDHUP)])
+fn is_at_end(socket: RawSocket) -> io::Result<bool> {
+    is_ready(&mut [PollFd::new(&socket, PollFlags::RDHUP)])
 }
 
 /// ipc-channel sends no more with one packet.
@@ -155,14 +137,14 @@ const IPC_CHANNEL_DESCRIPTORS_MAX: usize = 64;
 const PACKET_DESCRIPTORS_MAX: usize = 253;
 
 /// Takes the descriptors of the next packet for a moment; it stays there, and they with it.
-fn try_descriptors(socket: RawFd) -> Descriptors {
+fn try_descriptors(socket: RawSocket) -> Descriptors {
     let mut nothing = [0; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let peeked = retry(|| {
         recvmsg(
-            borrow(socket),
+            socket.as_fd(),
             &mut [IoSliceMut::new(&mut nothing)],
             &mut ancillary,
             flags,
@@ -183,19 +165,7 @@ fn try_descriptors(socket: RawFd) -> Descriptors {
 }
 
 /// Takes the next packet away, unread.
-pub(crate) fn discard_packet(socket: RawFd) {
+pub(crate) fn discard_packet(socket: RawSocket) {
     // Descriptors that come with it are closed by the system, since no room is given for them.
-    let _ = retry(|| recv(borrow(socket), &mut [0u8; 1][..], RecvFlags::DONTWAIT));
-}
-
-/// Whether this is the number of a packet socket.
-pub(crate) fn is_packet_socket(socket: RawFd) -> bool {
-    socket >= 0
-        && sockopt::socket_type(borrow(socket)).is_ok_and(|kind| kind == SocketType::SEQPACKET)
-}
-
-pub(in crate::sys) fn borrow<'a>(socket: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: not -1: it was taken from an open receiver. That receiver lives: its line closes the watch before it, the hub
-    // forgets it before it drops it, an inlet looks for it while it has it; and no call here closes or keeps it.
-    unsafe { BorrowedFd::borrow_raw(socket) }
+    let _ = retry(|| recv(socket.as_fd(), &mut [0u8; 1][..], RecvFlags::DONTWAIT));
 }

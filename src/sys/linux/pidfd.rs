@@ -1,0 +1,143 @@
+//! Child processes, held by pidfds.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use super::poll::{poll_until, retry};
+use super::streams::IoInterest;
+
+/// How a process ended, as the system tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Exited(i32),
+    Signaled {
+        signal: i32,
+        core_dumped: bool,
+    },
+    /// Somebody else took it.
+    Unknown,
+}
+
+/// What [`Pidfd::of`] says of a child whose status is taken.
+pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
+
+/// A child of this process, held by a pidfd: no signal through it can reach a stranger.
+#[derive(Debug)]
+pub(crate) struct Pidfd(pub(in crate::sys) OwnedFd);
+
+impl Pidfd {
+    pub(crate) fn of(child: &Child) -> io::Result<Pidfd> {
+        let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no pid"))?;
+        Ok(Pidfd(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// SIGTERM, then SIGCONT: a stopped process must run to die of the first.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
+    }
+
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    pub(in crate::sys) fn signal(&self, signal: Signal) {
+        // The only failure is that it has ended already, which is what was wanted.
+        let _ = pidfd_send_signal(&self.0, signal);
+    }
+
+    /// Takes the status of the ended process; `None` if it still runs.
+    pub(crate) fn reap(&self) -> Option<Status> {
+        self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    /// As [`reap`](Pidfd::reap), and leaves it there.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
+    fn ask(&self, how: WaitIdOptions) -> Option<Status> {
+        match retry(|| waitid(WaitId::PidFd(self.0.as_fd()), how)) {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Status::Exited(code),
+                (None, Some(signal)) => Status::Signaled {
+                    signal,
+                    core_dumped: status.dumped(),
+                },
+                (None, None) => Status::Unknown,
+            }),
+            Err(_) => Some(Status::Unknown),
+        }
+    }
+
+    /// Waits for the end of the process until `deadline`; whether it came.
+    pub(crate) fn wait_end(&self, deadline: Instant) -> io::Result<bool> {
+        poll_until(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(deadline))
+    }
+
+    /// Waits for the end of the process, for something to read on `socket`, or for `other`, until `deadline`.
+    pub(crate) fn wait_or_readable(
+        &self,
+        socket: BorrowedFd<'_>,
+        other: Option<IoInterest<'_>>,
+        deadline: Instant,
+    ) -> io::Result<ChildEvent> {
+        let mut fds = [
+            PollFd::from_borrowed_fd(socket, PollFlags::IN),
+            PollFd::new(&self.0, PollFlags::IN),
+            other.unwrap_or(IoInterest::Read(socket)).poll(),
+        ];
+        if !poll_until(&mut fds[..2 + usize::from(other.is_some())], Some(deadline))? {
+            return Ok(ChildEvent::Timeout);
+        }
+        // Something readable comes first: a process that answered and then died has answered.
+        Ok(match fds.each_ref().map(|fd| !fd.revents().is_empty()) {
+            _ if fds[0].revents().contains(PollFlags::IN) => ChildEvent::Readable,
+            [_, true, _] => ChildEvent::Ended,
+            [true, ..] => ChildEvent::Readable,
+            // What never rests must not keep us from seeing the time.
+            _ if deadline <= Instant::now() => ChildEvent::Timeout,
+            _ => ChildEvent::Other,
+        })
+    }
+
+    /// Waits until there is something to read on one of `pipes`, or the process ends. Whether it ended: `None`
+    /// at the deadline.
+    pub(crate) fn wait_or_any(
+        &self,
+        pipes: &[BorrowedFd<'_>],
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<bool>> {
+        let mut fds = vec![PollFd::new(self, PollFlags::IN)];
+        fds.extend(
+            pipes
+                .iter()
+                .map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)),
+        );
+        let some = poll_until(&mut fds, deadline)?;
+        Ok(some.then(|| !fds[0].revents().is_empty()))
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What [`Pidfd::wait_or_readable`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildEvent {
+    Readable,
+    Ended,
+    Other,
+    Timeout,
+}

@@ -1,0 +1,80 @@
+//! Signal masks and dispositions.
+
+use std::io;
+
+/// Runs `call` with all signals blocked on this thread, for calls that cannot be retried on EINTR.
+pub(crate) fn with_signals_blocked<R>(call: impl FnOnce() -> R) -> R {
+    struct Restore(libc::sigset_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: `self.0` is the mask that `pthread_sigmask` wrote below.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+        }
+    }
+    let _restore = Restore(set_signal_mask(true));
+    call()
+}
+
+fn set_signal_mask(full: bool) -> libc::sigset_t {
+    // SAFETY: both sets are plain data that the calls initialise before anything reads them; a mask
+    // can be set from any thread for itself.
+    unsafe {
+        let (mut new, mut old) = (std::mem::zeroed(), std::mem::zeroed());
+        if full {
+            libc::sigfillset(&mut new);
+        } else {
+            libc::sigemptyset(&mut new);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &new, &mut old);
+        old
+    }
+}
+
+/// Gives a new child the signals of a fresh program: what its parent blocked or ignored is inherited
+/// through exec, and would make `terminate` do nothing.
+pub(crate) fn reset_signals() {
+    for signal in (1..=libc::SIGRTMAX()).filter(|&signal| signal != libc::SIGPIPE) {
+        // SAFETY: reads a disposition into plain data, then sets it to the default; a handler that somebody
+        // installed in this process stays. Numbers that the system does not let one ask for are an error.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
+                && action.sa_sigaction == libc::SIG_IGN
+            {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+    }
+    shrug_off_interrupts();
+    set_signal_mask(false);
+}
+
+/// Makes SIGINT do nothing, unless somebody handles it: a terminal sends it to the whole family, and the parent
+/// decides what it means. By a handler, since a signal that is ignored stays so in programs that this one starts.
+fn shrug_off_interrupts() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: reads a disposition into plain data, and sets one whose fields are all given; the handler does nothing,
+    // which is safe at any moment.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGINT, std::ptr::null(), &mut action) == 0
+            && action.sa_sigaction == libc::SIG_DFL
+        {
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Starts a thread of our own: it blocks all signals from its first instruction on, so it never runs
+/// anybody's handler.
+pub(crate) fn service_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // The new thread inherits the mask of the one that starts it.
+    with_signals_blocked(|| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+    })
+    .map(drop)
+}

@@ -1,0 +1,62 @@
+//! Standard input, output and error of this process.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::SocketType;
+
+/// Whether stdin is a packet socket, as a child's is.
+pub(crate) fn stdin_is_packet_socket() -> bool {
+    rustix::net::sockopt::socket_type(rustix::stdio::stdin())
+        .is_ok_and(|kind| kind == SocketType::SEQPACKET)
+}
+
+/// Takes the inherited socket away from stdin, and puts `stdin` there (or nothing to read).
+pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(socket)
+}
+
+/// Puts descriptors in the places of stdin, stdout and stderr.
+pub(crate) fn set_stdio(
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+) -> io::Result<()> {
+    if let Some(fd) = stdin {
+        rustix::stdio::dup2_stdin(fd)?;
+    }
+    if let Some(fd) = stdout {
+        rustix::stdio::dup2_stdout(fd)?;
+    }
+    if let Some(fd) = stderr {
+        rustix::stdio::dup2_stderr(fd)?;
+    }
+    Ok(())
+}
+
+/// A second descriptor for this process's own stdin, stdout or stderr (0, 1, 2); `None` if it is closed.
+pub(crate) fn own_stdio(which: u8) -> io::Result<Option<OwnedFd>> {
+    let fd = match which {
+        0 => rustix::stdio::stdin(),
+        1 => rustix::stdio::stdout(),
+        _ => rustix::stdio::stderr(),
+    };
+    match rustix::io::fcntl_getfd(fd) {
+        // In the place of one that was closed, anything may have been opened since, such as a socket of ours;
+        // that one is close-on-exec, and stdio never is.
+        Err(rustix::io::Errno::BADF) => Ok(None),
+        Ok(flags) if flags.contains(rustix::io::FdFlags::CLOEXEC) => Ok(None),
+        _ => Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)),
+    }
+}
+
+/// A pipe, both ends close-on-exec.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}

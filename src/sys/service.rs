@@ -1,0 +1,92 @@
+//! Service threads: one of a kind in a process, started by the first caller that needs it.
+
+use std::io;
+use std::process;
+use std::sync::{Mutex, OnceLock};
+
+use super::{lock, service_thread};
+
+/// What a service thread shares with its callers. Lives in a `static`, and never ends.
+pub(crate) struct Service<T: 'static> {
+    thread: &'static str,
+    starting: Mutex<()>,
+    started: OnceLock<Started<T>>,
+}
+
+struct Started<T> {
+    pid: u32,
+    shared: T,
+}
+
+impl<T: Send + Sync> Service<T> {
+    /// `thread` is the name of the thread.
+    pub(crate) const fn new(thread: &'static str) -> Service<T> {
+        Service {
+            thread,
+            starting: Mutex::new(()),
+            started: OnceLock::new(),
+        }
+    }
+
+    /// Returns the service; the first call makes it, and starts its thread, which runs `body`.
+    ///
+    /// # Errors
+    ///
+    /// The error of `make` or of the system, and the next call tries again. In a process that host code forked off one
+    /// with a running service it is always an error: the fork has no such thread, and shares descriptors with the original.
+    pub(crate) fn start<B>(
+        &'static self,
+        make: impl FnOnce() -> io::Result<(T, B)>,
+    ) -> io::Result<&'static T>
+    where
+        B: FnOnce(&'static T) + Send + 'static,
+    {
+        // Two callers at once must not both start a thread.
+        let _one_at_a_time = lock(&self.starting);
+        if let Some(started) = self.started.get() {
+            return if started.pid == process::id() {
+                Ok(&started.shared)
+            } else {
+                Err(io::Error::other(format!(
+                    "this process is a fork of one that runs the thread `{}`, and has no such thread",
+                    self.thread
+                )))
+            };
+        }
+        let (shared, body) = make()?;
+        service_thread(self.thread, || body(&self.started.wait().shared))?;
+        let pid = process::id();
+        Ok(&self.started.get_or_init(|| Started { pid, shared }).shared)
+    }
+
+    /// Returns the service, if it was started.
+    pub(crate) fn get(&'static self) -> Option<&'static T> {
+        self.started.get().map(|started| &started.shared)
+    }
+
+    /// Returns the service, for callers that run only after [`start`](Service::start).
+    pub(crate) fn wait(&'static self) -> &'static T {
+        &self.started.wait().shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_service_is_made_once_and_a_failed_start_is_tried_again() {
+        static SERVICE: Service<u32> = Service::new("offspring-test");
+        assert!(SERVICE.get().is_none());
+        let fails = || Err::<(u32, fn(&u32)), _>(io::Error::other("no"));
+        assert!(SERVICE.start(fails).is_err());
+        let (sender, received) = mpsc::channel();
+        let makes = || Ok((7, move |shared: &u32| sender.send(*shared).unwrap()));
+        assert_eq!(*SERVICE.start(makes).unwrap(), 7);
+        assert_eq!(received.recv().unwrap(), 7);
+        assert_eq!(*SERVICE.start(fails).unwrap(), 7);
+        assert_eq!((SERVICE.get(), SERVICE.wait()), (Some(&7), &7));
+    }
+}
