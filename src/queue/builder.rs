@@ -3,6 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::CreateError;
 use crate::queue::handle::Handle;
 use crate::queue::{JoinableQueue, Queue};
@@ -13,9 +15,21 @@ const MAX_DELIVERIES: u32 = 5;
 /// Dead letters are for somebody to look at; more than these nobody will.
 const MAX_DEAD_LETTERS: usize = 1024;
 
-/// What bounds a queue.
+/// What a queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum QueueKind {
+    /// A queue of the program.
+    User,
+    /// The mailbox of an actor.
+    Mailbox,
+    /// A queue that this crate uses itself.
+    Internal,
+}
+
+/// What bounds a queue, and what it is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    pub(crate) kind: QueueKind,
     pub(crate) capacity: Option<usize>,
     pub(crate) max_deliveries: u32,
     pub(crate) max_dead_letters: usize,
@@ -24,6 +38,7 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn capacity(capacity: Option<usize>) -> Limits {
         Limits {
+            kind: QueueKind::User,
             capacity,
             max_deliveries: MAX_DELIVERIES,
             max_dead_letters: MAX_DEAD_LETTERS,
@@ -58,6 +73,11 @@ impl<Q> QueueBuilder<Q> {
             limits: Limits::capacity(None),
             queue: PhantomData,
         }
+    }
+
+    pub(crate) fn kind(mut self, kind: QueueKind) -> Self {
+        self.limits.kind = kind;
+        self
     }
 
     /// The most items that it holds which nobody has got, in all its buffers together. Default: no limit.

@@ -34,6 +34,7 @@ pub use crate::error::{
     QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError, TryPutError,
 };
 pub use builder::QueueBuilder;
+pub(crate) use builder::QueueKind;
 pub use dead_letter::{DeadCause, DeadLetter};
 pub use delivery::Delivery;
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::hub;
+use crate::queue::builder::QueueKind;
 use crate::queue::owner::state::{Core, State};
 
 /// A queue of this process at one moment; in a [`ProcessTree`](crate::ProcessTree). Copied facts: `Drop` does nothing.
@@ -25,6 +26,7 @@ use crate::queue::owner::state::{Core, State};
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QueueStatus {
+    kind: QueueKind,
     item: String,
     len: usize,
     capacity: Option<usize>,
@@ -40,6 +42,7 @@ impl QueueStatus {
         let mut state = core.lock();
         core.drain_all(&mut state);
         QueueStatus {
+            kind: core.kind,
             item: core.item.to_owned(),
             len: state.len(),
             capacity: core.capacity,
@@ -49,6 +52,10 @@ impl QueueStatus {
             holders: holders(core, &state),
             under_way: state.tickets,
         }
+    }
+
+    pub(crate) fn kind(&self) -> QueueKind {
+        self.kind
     }
 
     /// The type of its items, with its path.

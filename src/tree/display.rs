@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ProcessInfo, ProcessState, ProcessTree};
 use crate::process::Backend;
-use crate::queue::QueueStatus;
+use crate::queue::{QueueKind, QueueStatus};
 
 impl fmt::Display for ProcessTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,11 +112,11 @@ fn about(process: &ProcessInfo) -> String {
 
 /// A queue of this crate's own that says nothing to users. (The mailbox of an actor is one too, and does.)
 fn is_inner(queue: &QueueStatus) -> bool {
-    queue.item().starts_with("offspring::") && !is_mailbox(queue)
+    queue.kind() == QueueKind::Internal
 }
 
 fn is_mailbox(queue: &QueueStatus) -> bool {
-    queue.item() == "offspring::actor::protocol::Erased"
+    queue.kind() == QueueKind::Mailbox
 }
 
 fn row_of_queue(queue: &QueueStatus) -> [String; 6] {

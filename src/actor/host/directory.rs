@@ -12,7 +12,7 @@ use crate::actor::names;
 use crate::actor::protocol::{ActorKey, DeskRequest, Entry, News, Status, own_number};
 use crate::channel::Sender;
 use crate::error::{CreateError, DownReason, GetError};
-use crate::queue::Queue;
+use crate::queue::{Queue, QueueKind};
 use crate::sys::{self, lock};
 
 /// Of so many actors that are down for good it is known how they ended.
@@ -76,7 +76,7 @@ pub(in crate::actor) fn own_desk() -> Result<Queue<DeskRequest>, CreateError> {
     if let Some(desk) = &*desk {
         return Ok(desk.clone());
     }
-    let queue = Queue::unbounded()?;
+    let queue = Queue::builder().kind(QueueKind::Internal).build()?;
     // A process that never puts would look idle to the queue, and the queue abandoned when its last client goes.
     let _ = queue.put(DeskRequest::Nothing);
     let requests = queue.clone();

@@ -14,7 +14,7 @@ use crate::actor::worker::incarnation::ActorExit;
 use crate::channel::Sender;
 use crate::error::{CreateError, DownReason};
 use crate::process::Process;
-use crate::queue::JoinableQueue;
+use crate::queue::{JoinableQueue, QueueKind};
 use crate::sys::{self, lock};
 
 /// A client that does not take its news for this long is told no more; it asks again when it misses them.
@@ -96,6 +96,7 @@ impl Post {
         // A letter comes back whenever an incarnation dies that has it in hand; that is no fault of the letter.
         let mailbox = JoinableQueue::builder()
             .capacity(mailbox)
+            .kind(QueueKind::Mailbox)
             .max_deliveries(u32::MAX)
             .max_dead_letters(0)
             .build()?;

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::error::DecodeError;
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{self, Envelope};
-use crate::queue::builder::Limits;
+use crate::queue::builder::{Limits, QueueKind};
 use crate::queue::dead_letter::{DeadCause, DeadLetters};
 use crate::queue::layout::Word;
 use crate::queue::owner::client::Remote;
@@ -94,6 +94,7 @@ pub(crate) enum Over {
 
 #[derive(Debug)]
 pub(crate) struct Core {
+    pub(crate) kind: QueueKind,
     pub(crate) capacity: Option<usize>,
     pub(crate) joinable: bool,
     pub(crate) fingerprint: u64,
@@ -173,6 +174,7 @@ impl Local {
 impl Core {
     pub(crate) fn new(limits: Limits, joinable: bool, item: &'static str) -> Core {
         Core {
+            kind: limits.kind,
             capacity: limits.capacity,
             joinable,
             fingerprint: wire::fingerprint(item),
