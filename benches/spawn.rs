@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use figures::{OWN, median, memory, open_descriptors, own_median};
-use offspring::{Builder, Process};
+use offspring::{Process, ProcessBuilder};
 
 const STARTS: u64 = 100;
 const AT_ONCE: usize = 64;
@@ -67,7 +67,7 @@ fn join_bare(mut child: Child) -> u64 {
 }
 
 fn start_waiting() -> Process<u64> {
-    let builder = Builder::new().stdin(offspring::Stdio::piped());
+    let builder = ProcessBuilder::new().stdin(offspring::Stdio::piped());
     builder
         .spawn(wait::new())
         .expect("this program can be started")

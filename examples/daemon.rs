@@ -8,7 +8,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use offspring::Builder;
+use offspring::ProcessBuilder;
 
 #[offspring::worker]
 fn work() {
@@ -20,7 +20,7 @@ fn work() {
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
     let daemon = env::args().any(|argument| argument == "--daemon");
-    let _process = Builder::new().daemon(daemon).spawn(work::new())?;
+    let _process = ProcessBuilder::new().daemon(daemon).spawn(work::new())?;
     // Time for the child to say that it starts.
     thread::sleep(Duration::from_millis(300));
     println!("the main program ends");

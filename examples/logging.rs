@@ -3,7 +3,7 @@
 //! `RUST_LOG=debug cargo run --example logging` shows more: the program's filter counts in its children.
 
 use log::{debug, info, warn};
-use offspring::{Builder, ProcessWorker, Worker};
+use offspring::{ProcessBuilder, ProcessWorker, Worker};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Worker)]
@@ -30,7 +30,8 @@ impl ProcessWorker for Baker {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let bakers = [("anna", 2), ("ben", 3)];
-    let bakers = bakers.map(|(name, loaves)| Builder::new().name(name).spawn(Baker { loaves }));
+    let bakers =
+        bakers.map(|(name, loaves)| ProcessBuilder::new().name(name).spawn(Baker { loaves }));
     for baker in bakers {
         let baker = baker?;
         let loaves = baker.join()?;

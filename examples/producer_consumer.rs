@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use offspring::{Builder, JoinableQueue, ProcessWorker, Worker};
+use offspring::{JoinableQueue, ProcessBuilder, ProcessWorker, Worker};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Worker)]
@@ -25,7 +25,7 @@ impl ProcessWorker for Consumer {
 fn main() -> Result<(), Box<dyn Error>> {
     // A bound keeps the producer from running far ahead of the consumer.
     let jobs = JoinableQueue::bounded(2)?;
-    let _consumer = Builder::new()
+    let _consumer = ProcessBuilder::new()
         .daemon(true)
         .spawn(Consumer { jobs: jobs.clone() })?;
     for n in 1..=5 {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, JoinableQueue, ProcessTree};
+use offspring::{JoinableQueue, ProcessBuilder, ProcessTree};
 
 const INTERVAL: Duration = Duration::from_millis(250);
 const ROUNDS: u32 = 8;
@@ -25,7 +25,7 @@ fn count_primes(limits: JoinableQueue<u32>) {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let limits = JoinableQueue::bounded(16)?;
     for name in ["anna", "ben", "carla"] {
-        let builder = Builder::new().name(name).daemon(true);
+        let builder = ProcessBuilder::new().name(name).daemon(true);
         let _runs_on = builder.spawn(count_primes::new(limits.clone()))?;
     }
     let mut before = (Instant::now(), offspring::tree());

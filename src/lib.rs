@@ -6,7 +6,7 @@
 //! A producer here, a consumer in a process of its own:
 //!
 //! ```
-//! use offspring::{Builder, JoinableQueue, ProcessWorker, Worker};
+//! use offspring::{ProcessBuilder, JoinableQueue, ProcessWorker, Worker};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize, Deserialize, Worker)]
@@ -27,7 +27,7 @@
 //! #[offspring::main]
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let jobs = JoinableQueue::bounded(8)?;
-//!     let _consumer = Builder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
+//!     let _consumer = ProcessBuilder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
 //!     for n in 1..=4 {
 //!         jobs.put(n)?;
 //!     }
@@ -59,7 +59,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use offspring::Builder;
+//! use offspring::ProcessBuilder;
 //!
 //! #[offspring::worker]
 //! fn clock(ticks: u32, interval: Duration) -> u32 {
@@ -74,15 +74,15 @@
 //!     let interval = Duration::from_millis(1);
 //!     assert_eq!(clock(2, interval), 2); // here
 //!     assert_eq!(clock::spawn(2, interval)?.join()?, 2); // in a child
-//!     let child = Builder::new().name("clock").env("TZ", "UTC").spawn(clock::new(2, interval))?;
+//!     let child = ProcessBuilder::new().name("clock").env("TZ", "UTC").spawn(clock::new(2, interval))?;
 //!     assert_eq!(child.join()?, 2);
 //!     Ok(())
 //! }
 //! ```
 //!
-//! [`Builder`] has what `std::process::Command` has, and more: names, daemons, [stdin, stdout and stderr](Stdio), limits and users
-//! ([`unix::BuilderExt`]), and [workers on threads](Backend::Inline) for debuggers. What children log with the `log` crate arrives at the program's
-//! logger, with the child's name and pid, through the program's filters ([`Builder::logs`]). [`tree`] shows what runs.
+//! [`ProcessBuilder`] has what `std::process::Command` has, and more: names, daemons, [stdin, stdout and stderr](Stdio), limits and users
+//! ([`unix::ProcessBuilderExt`]), and [workers on threads](process::Backend::Inline) for debuggers. What children log with the `log` crate arrives at the program's
+//! logger, with the child's name and pid, through the program's filters ([`ProcessBuilder::logs`]). [`tree`] shows what runs.
 //!
 //! # Sharing
 //!
@@ -273,7 +273,7 @@ pub mod guide;
 mod ipc;
 mod logs;
 pub mod pool;
-mod process;
+pub mod process;
 pub mod queue;
 mod select;
 pub mod shared;
@@ -286,9 +286,8 @@ mod tree;
 pub use actor::{Actor, ActorBuilder, ActorRef};
 pub use channel::{Bytes, Connection, Receiver, ReceiverIter, Sender, channel, pipe};
 pub use error::{
-    CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, JoinTimeoutError,
-    KillCause, PanicReport, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SpawnError,
-    TryRecvError, WaitError,
+    CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, RecvError,
+    RecvTimeoutError, SendError, SendTimeoutError, SpawnError, TryRecvError, WaitError,
 };
 pub use ipc::waitable::Waitable;
 /// Registers a type as a worker; what it runs says [`ProcessWorker`].
@@ -404,7 +403,7 @@ pub use offspring_macros::test;
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     assert_eq!(add(1, 2), 3);
 ///     assert_eq!(add::spawn(1, 2)?.join()?, 3);
-///     assert_eq!(offspring::Builder::new().name("adder").spawn(add::new(1, 2))?.join()?, 3);
+///     assert_eq!(offspring::ProcessBuilder::new().name("adder").spawn(add::new(1, 2))?.join()?, 3);
 ///     Ok(())
 /// }
 /// ```
@@ -412,15 +411,12 @@ pub use offspring_macros::worker;
 #[doc(inline)]
 pub use pool::{Pool, PoolBuilder, Task};
 pub use process::{
-    Builder, ChildProcess, CurrentProcess, Forwarding, Output, ParentProcess, Process,
-    ProcessWorker, Stdio, Worker, active_children, current, init, parent,
+    Process, ProcessBuilder, ProcessWorker, Stdio, Worker, active_children, current, init, parent,
 };
 #[doc(inline)]
 pub use queue::{Delivery, JoinableQueue, Queue, QueueBuilder};
 pub use select::{AsCompleted, Selector, as_completed, wait_any, wait_any_timeout};
 pub use tree::{ProcessInfo, ProcessState, ProcessTree, tree};
-
-pub use process::Backend;
 
 /// For tests of programs that use this crate.
 pub mod testing {
@@ -430,7 +426,7 @@ pub mod testing {
 /// What only Unix systems know: of a process, and descriptors in values.
 pub mod unix {
     pub use crate::ipc::shared_fd::SharedFd;
-    pub use crate::process::unix::{BuilderExt, Resource, UNLIMITED};
+    pub use crate::process::unix::{ProcessBuilderExt, Resource, UNLIMITED};
 }
 pub use ipc::wire::{message_limit, set_message_limit};
 

@@ -22,7 +22,7 @@ incremental = false
 "#;
 
 const PROGRAM: &str = r##"
-use offspring::{Builder, ExitReason, JoinableQueue, Process};
+use offspring::{ProcessBuilder, ExitReason, JoinableQueue, Process};
 
 #[offspring::worker]
 fn fail(message: String) {
@@ -46,7 +46,7 @@ fn double(n: u32) -> u32 {
     n * 2
 }
 
-fn panicked(process: &Process<()>) -> offspring::PanicReport {
+fn panicked(process: &Process<()>) -> offspring::process::PanicReport {
     match process.join().unwrap_err().reason() {
         Some(ExitReason::Panicked(report)) => (**report).clone(),
         other => panic!("{other:?}"),
@@ -66,7 +66,7 @@ fn main() {
 
     let jobs = JoinableQueue::unbounded().unwrap();
     jobs.put(7).unwrap();
-    let builder = Builder::new().name("consumer");
+    let builder = ProcessBuilder::new().name("consumer");
     let report = panicked(&builder.spawn(take_and_fail::new(jobs.clone())).unwrap());
     assert_eq!(report.message, "job 7");
     let job = jobs.get().unwrap();

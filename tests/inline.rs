@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use offspring::process::{Backend, JoinTimeoutError};
 use offspring::{
-    Backend, Builder, ExitReason, JoinError, JoinTimeoutError, JoinableQueue, Process,
-    ProcessWorker, Queue, SpawnError,
+    ExitReason, JoinError, JoinableQueue, Process, ProcessBuilder, ProcessWorker, Queue, SpawnError,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
 const BACKENDS: [Backend; 2] = [Backend::Process, Backend::Inline];
 
 /// The builder of a child of each kind.
-fn each(test: impl Fn(&dyn Fn() -> Builder, Backend)) {
+fn each(test: impl Fn(&dyn Fn() -> ProcessBuilder, Backend)) {
     for backend in BACKENDS {
-        test(&|| Builder::new().backend(backend), backend);
+        test(&|| ProcessBuilder::new().backend(backend), backend);
         offspring::testing::assert_no_children();
     }
 }
@@ -85,7 +85,7 @@ fn joins_wait_and_give_the_output_again_and_again() {
     each(|builder, _| {
         let items = Queue::unbounded().unwrap();
         let child = builder().spawn(wait_for::new(items.clone())).unwrap();
-        assert!(child.is_alive() && child.exit_status().is_none());
+        assert!(child.is_alive() && child.exit_reason().is_none());
         assert!(
             offspring::active_children()
                 .iter()
@@ -101,7 +101,7 @@ fn joins_wait_and_give_the_output_again_and_again() {
         items.close().unwrap();
         assert_eq!((child.join().unwrap(), child.join().unwrap()), (10, 10));
         assert!(!child.is_alive());
-        assert_eq!(child.exit_status(), Some(ExitReason::Returned));
+        assert_eq!(child.exit_reason(), Some(ExitReason::Returned));
         assert!(
             !offspring::active_children()
                 .iter()
@@ -135,7 +135,7 @@ fn a_panic_is_told_with_message_and_place() {
                 report.location.as_ref().unwrap().contains("inline.rs"),
                 "{report}"
             );
-            assert_eq!(child.exit_status().unwrap().code(), Some(101));
+            assert_eq!(child.exit_reason().unwrap().code(), Some(101));
         }
     });
 }
@@ -196,7 +196,7 @@ fn a_worker_can_be_asked_to_stop() {
     each(|builder, _| {
         let child = builder().spawn(until_stopped::new()).unwrap();
         std::thread::sleep(Duration::from_millis(50));
-        child.stop(Duration::MAX);
+        child.request_stop(Duration::MAX);
         assert!(child.join().unwrap());
     });
     assert!(!offspring::current().is_stopping());
@@ -254,14 +254,14 @@ fn outputs_of_every_size_arrive() {
 #[offspring::test(timeout = "30s")]
 fn a_thread_cannot_be_ended() {
     let items = Queue::unbounded().unwrap();
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .backend(Backend::Inline)
         .spawn(wait_for::new(items.clone()))
         .unwrap();
     child.kill();
     child.terminate();
     child.kill_tree();
-    child.stop(Duration::from_millis(1));
+    child.request_stop(Duration::from_millis(1));
     assert!(
         child
             .join_timeout(Duration::from_millis(100))
@@ -270,13 +270,13 @@ fn a_thread_cannot_be_ended() {
     );
     items.close().unwrap();
     assert_eq!(child.join().unwrap(), 0);
-    assert_eq!(child.exit_status(), Some(ExitReason::Returned));
+    assert_eq!(child.exit_reason(), Some(ExitReason::Returned));
 }
 
 /// What its child is, which says nothing of a backend.
 #[offspring::worker]
 fn backend_of_environment() -> Result<bool, String> {
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .spawn(facts::new())
         .map_err(|error| error.to_string())?;
     Ok(child.join().unwrap().pid == std::process::id())
@@ -285,7 +285,7 @@ fn backend_of_environment() -> Result<bool, String> {
 #[offspring::test(timeout = "30s")]
 fn the_environment_chooses_for_a_program() {
     let chosen = |value: &str| {
-        let builder = Builder::new()
+        let builder = ProcessBuilder::new()
             .backend(Backend::Process)
             .env("OFFSPRING_BACKEND", value);
         builder
@@ -311,7 +311,11 @@ fn sleep_for_ever() {
 #[offspring::worker]
 fn end_with_a_thread(daemon: bool) -> u32 {
     let items = Queue::unbounded().unwrap();
-    let inline = || Builder::new().backend(Backend::Inline).daemon(daemon);
+    let inline = || {
+        ProcessBuilder::new()
+            .backend(Backend::Inline)
+            .daemon(daemon)
+    };
     if daemon {
         drop(inline().spawn(sleep_for_ever::new()).unwrap());
     } else {
@@ -330,7 +334,7 @@ fn wait_and_print(items: Queue<u32>) {
 #[offspring::test(timeout = "30s")]
 fn the_end_waits_for_threads_that_are_no_daemons() {
     for (daemon, printed) in [(true, ""), (false, "5\n")] {
-        let builder = Builder::new().stdout(offspring::Stdio::piped());
+        let builder = ProcessBuilder::new().stdout(offspring::Stdio::piped());
         let output = builder
             .spawn(end_with_a_thread::new(daemon))
             .unwrap()
@@ -343,7 +347,7 @@ fn the_end_waits_for_threads_that_are_no_daemons() {
 #[offspring::test(timeout = "30s")]
 #[should_panic(expected = "this test leaves processes behind: `left`")]
 fn a_child_that_is_left_behind_fails_the_test() {
-    let _left = Builder::new()
+    let _left = ProcessBuilder::new()
         .name("left")
         .spawn(sleep_for_ever::new())
         .unwrap();
@@ -361,7 +365,7 @@ fn build_pool() -> Result<usize, String> {
 #[offspring::test(timeout = "30s")]
 fn a_pool_has_no_inline_workers_and_says_so() {
     let build = |backend| {
-        Builder::new()
+        ProcessBuilder::new()
             .env("OFFSPRING_BACKEND", backend)
             .backend(Backend::Process)
             .spawn(build_pool::new())

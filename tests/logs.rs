@@ -4,9 +4,10 @@ use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
+use offspring::process::LogTarget;
 use offspring::sync::Event;
-use offspring::unix::{BuilderExt, Resource};
-use offspring::{Builder, Forwarding, JoinError, Queue, Stdio};
+use offspring::unix::{ProcessBuilderExt, Resource};
+use offspring::{JoinError, ProcessBuilder, Queue, Stdio};
 
 #[derive(Clone, Debug)]
 struct Seen {
@@ -102,7 +103,10 @@ fn speak() {
 #[offspring::test(timeout = "30s")]
 fn a_record_arrives_whole_with_its_origin() {
     let _turn = turn();
-    let process = Builder::new().name("speaker").spawn(speak::new()).unwrap();
+    let process = ProcessBuilder::new()
+        .name("speaker")
+        .spawn(speak::new())
+        .unwrap();
     process.join().unwrap();
     let seen = seen_of("speaker");
     assert_eq!(seen.len(), 1, "{seen:?}");
@@ -143,7 +147,7 @@ fn count_and_die(how: String) {
 fn nothing_that_was_logged_is_lost_with_the_process() {
     let _turn = turn();
     for how in ["exit", "panic", "abort", "kill"] {
-        let process = Builder::new()
+        let process = ProcessBuilder::new()
             .name(how)
             .stderr(Stdio::null())
             .spawn(count_and_die::new(how.to_owned()))
@@ -170,7 +174,7 @@ fn chatter(over: Queue<()>) {
 fn the_level_is_the_parents_also_when_it_changes() {
     let _turn = turn();
     let over = Queue::unbounded().unwrap();
-    let process = Builder::new()
+    let process = ProcessBuilder::new()
         .name("chatter")
         .spawn(chatter::new(over.clone()))
         .unwrap();
@@ -210,7 +214,7 @@ fn records_that_come_too_fast_are_counted_and_nobody_waits() {
     let _turn = turn();
     const COUNT: u64 = 20_000;
     let held = SLOW.lock().unwrap();
-    let process = Builder::new()
+    let process = ProcessBuilder::new()
         .name("flood")
         .spawn(flood::new(COUNT))
         .unwrap();
@@ -242,13 +246,15 @@ fn has_logger() -> bool {
 #[offspring::test(timeout = "30s")]
 fn records_go_where_they_are_sent() {
     let _turn = turn();
-    let off = Builder::new()
+    let off = ProcessBuilder::new()
         .name("off")
-        .logs(Forwarding::Off)
+        .logs(LogTarget::Off)
         .spawn(has_logger::new())
         .unwrap();
     assert!(!off.join().unwrap());
-    let mut builder = Builder::new().name("to-stderr").logs(Forwarding::Stderr);
+    let mut builder = ProcessBuilder::new()
+        .name("to-stderr")
+        .logs(LogTarget::Stderr);
     builder = builder.stderr(Stdio::piped());
     let mut process = builder.spawn(has_logger::new()).unwrap();
     let output = process.join_with_output();
@@ -263,7 +269,7 @@ fn records_go_where_they_are_sent() {
 
 #[offspring::worker]
 fn parent_of_a_speaker() {
-    Builder::new()
+    ProcessBuilder::new()
         .name("inner")
         .spawn(speak::new())
         .unwrap()
@@ -301,8 +307,8 @@ fn own() -> u64 {
 #[offspring::test(timeout = "60s")]
 fn an_owner_without_descriptors_says_so_once() {
     let _turn = turn();
-    let builder = Builder::new()
-        .logs(Forwarding::Stderr)
+    let builder = ProcessBuilder::new()
+        .logs(LogTarget::Stderr)
         .rlimit(Resource::OpenFiles, 64, 64);
     let mut owner = builder.stderr(Stdio::piped()).spawn(own::new()).unwrap();
     let output = owner.join_with_output();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use offspring::{Builder, Bytes, Connection, JoinableQueue, Queue};
+use offspring::{Bytes, Connection, JoinableQueue, ProcessBuilder, Queue};
 
 use crate::figures::{OWN, memory as memory_of, open_descriptors};
 use crate::measure::{each, join, rate, round_trips};
@@ -105,7 +105,7 @@ pub(crate) fn jobs() -> f64 {
     );
     let workers: Vec<_> = (0..4)
         .map(|_| {
-            Builder::new()
+            ProcessBuilder::new()
                 .daemon(true)
                 .spawn(work::new(jobs.clone()))
                 .unwrap()

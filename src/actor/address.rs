@@ -214,7 +214,7 @@ impl<A: Actor> ActorRef<A> {
     }
 
     /// Which incarnation is up, or was the last: 0 for the first, as the process's
-    /// [`generation`](crate::CurrentProcess::generation). Asks nobody after the first time.
+    /// [`generation`](crate::process::CurrentProcess::generation). Asks nobody after the first time.
     ///
     /// # Errors
     ///

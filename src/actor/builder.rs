@@ -15,7 +15,7 @@ use crate::actor::host::options::Plan;
 use crate::actor::host::record::Post;
 use crate::actor::names;
 use crate::error::{DownReason, StartError};
-use crate::process::Builder as ProcessBuilder;
+use crate::process::ProcessBuilder;
 
 /// How long a stop may take before the actor is killed: OTP's default.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use super::EncodeError;
 /// Why a process was not started. Nothing of it is left behind: no child, no zombie, no file.
 ///
 /// ```
-/// use offspring::{Builder, SpawnError};
+/// use offspring::{ProcessBuilder, SpawnError};
 ///
 /// #[offspring::worker]
 /// fn rest() {
@@ -21,7 +21,7 @@ use super::EncodeError;
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let nowhere = Builder::new().current_dir("/there/is/no/such/place").spawn(rest::new());
+///     let nowhere = ProcessBuilder::new().current_dir("/there/is/no/such/place").spawn(rest::new());
 ///     match nowhere {
 ///         Err(SpawnError::Io { act, .. }) => println!("could not {act}"),
 ///         other => panic!("{other:?}"),
@@ -58,7 +58,7 @@ pub enum SpawnError {
         /// Source position of the other.
         second: String,
     },
-    /// An option of the [`Builder`](crate::Builder) cannot be used.
+    /// An option of the [`ProcessBuilder`](crate::ProcessBuilder) cannot be used.
     #[error("{option} {problem}")]
     InvalidOption {
         /// The option.
@@ -118,7 +118,7 @@ pub enum SpawnError {
     /// The child was not ready in time; it was killed.
     #[error(
         "process `{name}` (pid {pid}) was not ready within {deadline:?} and was killed (does `main` call `offspring::init()` first? \
-         is `Builder::start_timeout` long enough?){}",
+         is `ProcessBuilder::start_timeout` long enough?){}",
         Tail(.stderr)
     )]
     Timeout {
@@ -214,7 +214,7 @@ impl fmt::Display for Tail<'_> {
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let child = leave::spawn(3)?;
 ///     assert!(child.join().is_err());
-///     assert_eq!(child.exit_status(), Some(ExitReason::Exited(3)));
+///     assert_eq!(child.exit_reason(), Some(ExitReason::Exited(3)));
 ///     assert_eq!(ExitReason::Exited(3).to_string(), "exited with code 3");
 ///     Ok(())
 /// }
@@ -323,7 +323,8 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 /// What this program did to end a process of its own.
 ///
 /// ```
-/// use offspring::{ExitReason, KillCause};
+/// use offspring::ExitReason;
+/// use offspring::process::KillCause;
 ///
 /// #[offspring::worker]
 /// fn rest() {

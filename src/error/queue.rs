@@ -346,8 +346,8 @@ pub enum DeadLetterError {
 /// ```
 /// use std::fs::File;
 /// use offspring::queue::PutError;
-/// use offspring::{Builder, HandleError, Queue};
-/// use offspring::unix::{BuilderExt, Resource};
+/// use offspring::{ProcessBuilder, HandleError, Queue};
+/// use offspring::unix::{ProcessBuilderExt, Resource};
 ///
 /// #[offspring::worker]
 /// fn greedy(found: Queue<String>) {
@@ -366,7 +366,7 @@ pub enum DeadLetterError {
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let found = Queue::unbounded()?;
-///     Builder::new().rlimit(Resource::OpenFiles, 64, 64).spawn(greedy::new(found.clone()))?.join()?;
+///     ProcessBuilder::new().rlimit(Resource::OpenFiles, 64, 64).spawn(greedy::new(found.clone()))?.join()?;
 ///     assert_eq!(found.get()?, "tree");
 ///     Ok(())
 /// }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Sender;
 use crate::ipc::wire::{self, Encoded, Envelope};
-use crate::process::{Companion, Forwarding, Heir};
+use crate::process::{Companion, Heir, LogTarget};
 use crate::shared::AtomicU64;
 
 /// What a child needs to log.
@@ -47,9 +47,9 @@ fn prepare(heir: &Heir<'_>) -> Option<Encoded> {
     let level = log::max_level();
     let outlet = match heir.logs {
         _ if level == log::LevelFilter::Off => return None,
-        Forwarding::Off => return None,
-        Forwarding::Stderr => Outlet::Stderr { level: level as u64 },
-        Forwarding::Parent => forwarder::outlet()
+        LogTarget::Off => return None,
+        LogTarget::Stderr => Outlet::Stderr { level: level as u64 },
+        LogTarget::Parent => forwarder::outlet()
             .inspect_err(|error| log::error!(target: "offspring::logs", "`{}` starts without a logger: {error}", heir.name))
             .ok()?,
     };

@@ -219,7 +219,7 @@ impl Initializer {
                 None if ended => {
                     return Err(live
                         .process
-                        .exit_status()
+                        .exit_reason()
                         .map_or_else(String::new, |reason| format!("it {reason}")));
                 }
                 None => {}

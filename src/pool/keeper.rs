@@ -13,7 +13,7 @@ use crate::pool::link::{self, Drained, Outcome};
 use crate::pool::shared::Shared;
 use crate::pool::state::{Live, Phase, State, Status};
 use crate::pool::worker::Bench;
-use crate::process::{Builder, Mishap};
+use crate::process::{Mishap, ProcessBuilder};
 use crate::sys;
 
 /// For one slot; [`State::keepers`] counts it already.
@@ -83,7 +83,7 @@ impl Keeper {
             act: "make a lane to a worker",
             source,
         })?;
-        let builder = Builder::new().name(&*name).daemon(false);
+        let builder = ProcessBuilder::new().name(&*name).daemon(false);
         let process = builder.spawn(Bench { lane }).map_err(spawn_error)?;
         let live = Live::new(front, process).map_err(|source| PoolError::Io {
             act: "watch a worker",
@@ -263,7 +263,7 @@ impl Keeper {
 
     /// The worker has ended, and all its outcomes are taken.
     fn bury(&self, live: &Live) {
-        let reason = live.process.exit_status().unwrap_or(ExitReason::Unknown);
+        let reason = live.process.exit_reason().unwrap_or(ExitReason::Unknown);
         let failure = self
             .shared
             .change(|state, after| state.bury(self.index, live, reason, after));

@@ -22,7 +22,7 @@ use crate::process::parent::exit;
 use crate::process::parent::reaper;
 use crate::process::parent::starting::{Limit, Start};
 use crate::process::registry::{self, ProcessWorker};
-use crate::process::spawn_hook::{Forwarding, Heir};
+use crate::process::spawn_hook::{Heir, LogTarget};
 use crate::process::stdio::{End, Pipes, Stdio};
 use crate::process::value::{self, Sent};
 use crate::sys::{self, Pidfd, Setup};
@@ -35,7 +35,7 @@ const NAME_MAX: usize = 200;
 
 /// How a child is started: name, daemon flag, environment, arguments, directory, stdio.
 ///
-/// Dropping it starts nothing. It is used up by [`spawn`](Builder::spawn).
+/// Dropping it starts nothing. It is used up by [`spawn`](ProcessBuilder::spawn).
 ///
 /// ```
 /// # use offspring::{ProcessWorker, Worker};
@@ -52,14 +52,14 @@ const NAME_MAX: usize = 200;
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let process = offspring::Builder::new().name("bob").env("GREETING", "hello").spawn(Greet)?;
+///     let process = offspring::ProcessBuilder::new().name("bob").env("GREETING", "hello").spawn(Greet)?;
 ///     assert_eq!(process.join()?, "bob says hello");
 ///     Ok(())
 /// }
 /// ```
 #[derive(Debug, Default)]
 #[must_use = "must eventually spawn a worker"]
-pub struct Builder {
+pub struct ProcessBuilder {
     name: Option<String>,
     daemon: Option<bool>,
     environment: Vec<Change>,
@@ -72,7 +72,7 @@ pub struct Builder {
     program: Option<OsString>,
     generation: u32,
     detached: bool,
-    logs: Forwarding,
+    logs: LogTarget,
     pub(super) setup: Setup,
     pub(super) keeps_descriptors: bool,
     backend: Option<Backend>,
@@ -85,48 +85,48 @@ enum Change {
     Clear,
 }
 
-impl Builder {
+impl ProcessBuilder {
     /// The defaults, each stated at its method.
-    pub fn new() -> Builder {
-        Builder::default()
+    pub fn new() -> ProcessBuilder {
+        ProcessBuilder::default()
     }
 
     /// The process's name, for messages, [`current`](crate::current) and `ps` (which shows 15 bytes).
     /// Default: the worker's type and a number, such as `Consumer-1`. 1 to 200 bytes without NUL.
-    pub fn name(mut self, name: impl Into<String>) -> Builder {
+    pub fn name(mut self, name: impl Into<String>) -> ProcessBuilder {
         self.name = Some(name.into());
         self
     }
 
     /// Whether the process is stopped at the end of the program (SIGTERM, after 5 s SIGKILL) instead of
     /// waited for. Default: what this process itself is, as in Python; `false` for the program.
-    pub fn daemon(mut self, daemon: bool) -> Builder {
+    pub fn daemon(mut self, daemon: bool) -> ProcessBuilder {
         self.daemon = Some(daemon);
         self
     }
 
     /// Whether the process outlives this one; see [`Process::detach`]. At the end of the program it is neither stopped
     /// nor waited for, daemon or not. Default: `false`.
-    pub fn detached(mut self, detached: bool) -> Builder {
+    pub fn detached(mut self, detached: bool) -> ProcessBuilder {
         self.detached = detached;
         self
     }
 
-    /// Where the records go that the child logs with the `log` crate. Default: [`Forwarding::Parent`].
+    /// Where the records go that the child logs with the `log` crate. Default: [`LogTarget::Parent`].
     ///
     /// The parent's level and filters count, also when they change later. Records carry the key-values `process` and
     /// `pid`. What a child logged before its end is with the logger when [`join`](Process::join) returns, however it ended; records that
     /// come faster than the parent's logger takes them are dropped, and their number is logged.
     ///
     /// The child's own logger is set already when its worker runs: a worker that sets one itself wants
-    /// [`Forwarding::Off`].
-    pub fn logs(mut self, logs: Forwarding) -> Builder {
+    /// [`LogTarget::Off`].
+    pub fn logs(mut self, logs: LogTarget) -> ProcessBuilder {
         self.logs = logs;
         self
     }
 
     /// Sets an environment variable of the child. Default: the parent's environment.
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Builder {
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> ProcessBuilder {
         self.environment.push(Change::Set(
             name.as_ref().to_owned(),
             value.as_ref().to_owned(),
@@ -138,21 +138,21 @@ impl Builder {
     pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
         self,
         variables: impl IntoIterator<Item = (N, V)>,
-    ) -> Builder {
+    ) -> ProcessBuilder {
         variables
             .into_iter()
             .fold(self, |builder, (name, value)| builder.env(name, value))
     }
 
     /// Removes an environment variable for the child.
-    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Builder {
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> ProcessBuilder {
         self.environment
             .push(Change::Remove(name.as_ref().to_owned()));
         self
     }
 
     /// Removes all of them; those set afterwards stay.
-    pub fn env_clear(mut self) -> Builder {
+    pub fn env_clear(mut self) -> ProcessBuilder {
         self.environment.push(Change::Clear);
         self
     }
@@ -160,7 +160,7 @@ impl Builder {
     /// Adds an argument, for `std::env::args` in the child. Default, if none is given: the arguments of
     /// the program. Under `#[offspring::test]` the test harness needs the arguments for itself: there the
     /// child does not get these.
-    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Builder {
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> ProcessBuilder {
         self.arguments
             .get_or_insert_default()
             .push(argument.as_ref().to_owned());
@@ -168,7 +168,10 @@ impl Builder {
     }
 
     /// Adds arguments; an empty list means none.
-    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Builder {
+    pub fn args<A: AsRef<OsStr>>(
+        mut self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> ProcessBuilder {
         let list = self.arguments.get_or_insert_default();
         list.extend(
             arguments
@@ -179,38 +182,38 @@ impl Builder {
     }
 
     /// The child's working directory. Default: the parent's.
-    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Builder {
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> ProcessBuilder {
         self.directory = Some(directory.into());
         self
     }
 
     /// The child's stdin. Default: [`Stdio::null`].
-    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Builder {
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> ProcessBuilder {
         self.stdin = Some(stdin.into());
         self
     }
 
     /// The child's stdout. Default: [`Stdio::inherit`].
-    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Builder {
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> ProcessBuilder {
         self.stdout = Some(stdout.into());
         self
     }
 
     /// The child's stderr. Default: [`Stdio::inherit`].
-    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Builder {
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> ProcessBuilder {
         self.stderr = Some(stderr.into());
         self
     }
 
     /// How long the child may take until its worker runs; then it is killed. Default: 10 s.
-    pub fn start_timeout(mut self, timeout: Duration) -> Builder {
+    pub fn start_timeout(mut self, timeout: Duration) -> ProcessBuilder {
         self.start_timeout = Some(timeout);
         self
     }
 
-    /// What [`CurrentProcess::generation`](crate::CurrentProcess::generation) says in the child: for those who
+    /// What [`CurrentProcess::generation`](crate::process::CurrentProcess::generation) says in the child: for those who
     /// start a worker again when it has ended, how often they did. Default: 0.
-    pub fn generation(mut self, generation: u32) -> Builder {
+    pub fn generation(mut self, generation: u32) -> ProcessBuilder {
         self.generation = generation;
         self
     }
@@ -218,8 +221,8 @@ impl Builder {
     /// What is executed, as [`Command::new`] takes it. Default: the image that runs now, also after its
     /// file was deleted or replaced. It must end up as a copy of this program, with its arguments, environment
     /// and stdin as they are given to it: a copy, or a wrapper (`exec nice copy "$@"`). Anything else is an
-    /// error of [`spawn`](Builder::spawn): [`BinaryMismatch`](SpawnError::BinaryMismatch) for another build.
-    pub fn program(mut self, program: impl AsRef<OsStr>) -> Builder {
+    /// error of [`spawn`](ProcessBuilder::spawn): [`BinaryMismatch`](SpawnError::BinaryMismatch) for another build.
+    pub fn program(mut self, program: impl AsRef<OsStr>) -> ProcessBuilder {
         self.program = Some(program.as_ref().to_owned());
         self
     }
@@ -228,7 +231,8 @@ impl Builder {
     /// without it a process.
     ///
     /// ```
-    /// use offspring::{Backend, Builder};
+    /// use offspring::ProcessBuilder;
+    /// use offspring::process::Backend;
     ///
     /// #[offspring::worker]
     /// fn whose_process() -> (String, u32) {
@@ -237,12 +241,12 @@ impl Builder {
     ///
     /// #[offspring::main]
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-    ///     let here = Builder::new().name("bob").backend(Backend::Inline).spawn(whose_process::new())?;
+    ///     let here = ProcessBuilder::new().name("bob").backend(Backend::Inline).spawn(whose_process::new())?;
     ///     assert_eq!(here.join()?, ("bob".to_owned(), std::process::id()));
     ///     Ok(())
     /// }
     /// ```
-    pub fn backend(mut self, backend: Backend) -> Builder {
+    pub fn backend(mut self, backend: Backend) -> ProcessBuilder {
         self.backend = Some(backend);
         self
     }

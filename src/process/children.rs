@@ -12,7 +12,7 @@ use crate::process::parent::reaper;
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let _daemon = offspring::Builder::new().daemon(true).name("bob").spawn(rest::new())?;
+///     let _daemon = offspring::ProcessBuilder::new().daemon(true).name("bob").spawn(rest::new())?;
 ///     for child in offspring::active_children() {
 ///         println!("{} (pid {}){}", child.name(), child.pid(), if child.is_daemon() { ", a daemon" } else { "" });
 ///     }
@@ -49,7 +49,7 @@ impl ChildProcess {
 /// The children of this process that run now, in the order of their start.
 ///
 /// ```
-/// use offspring::Builder;
+/// use offspring::ProcessBuilder;
 ///
 /// #[offspring::worker]
 /// fn rest() {
@@ -58,7 +58,7 @@ impl ChildProcess {
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let child = Builder::new().name("bob").spawn(rest::new())?;
+///     let child = ProcessBuilder::new().name("bob").spawn(rest::new())?;
 ///     assert!(offspring::active_children().iter().any(|child| child.name() == "bob"));
 ///     child.kill();
 ///     assert!(child.join().is_err());

@@ -59,7 +59,7 @@ pub struct CurrentProcess {
 }
 
 impl CurrentProcess {
-    /// Its name: `main` for the program itself, else what [`Builder::name`](crate::Builder::name) gave it.
+    /// Its name: `main` for the program itself, else what [`ProcessBuilder::name`](crate::ProcessBuilder::name) gave it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.identity.name
@@ -84,7 +84,7 @@ impl CurrentProcess {
     }
 
     /// How often it was started again in place of one that had ended, if who starts it counts that:
-    /// [`Builder::generation`](crate::Builder::generation). Else 0.
+    /// [`ProcessBuilder::generation`](crate::ProcessBuilder::generation). Else 0.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.identity.generation
@@ -122,7 +122,6 @@ impl CurrentProcess {
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
     ///     let process = tick::spawn()?;
     ///     process.stop(Duration::from_secs(5));
-    ///     process.join()?;
     ///     Ok(())
     /// }
     /// ```
@@ -203,7 +202,7 @@ impl ParentProcess {
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     assert_eq!(offspring::current().name(), "main");
-///     assert_eq!(offspring::Builder::new().name("bob").spawn(name::new())?.join()?, "bob");
+///     assert_eq!(offspring::ProcessBuilder::new().name("bob").spawn(name::new())?.join()?, "bob");
 ///     Ok(())
 /// }
 /// ```

@@ -317,7 +317,7 @@ impl EventSource for Running {
 ///
 /// # States
 ///
-/// While it starts there is no handle: [`spawn`](crate::Builder::spawn) returns when the worker runs, or with an error
+/// While it starts there is no handle: [`spawn`](crate::ProcessBuilder::spawn) returns when the worker runs, or with an error
 /// and without a process. After that it runs, and then it has ended, for ever:
 ///
 /// | | while it runs | when `run` has returned | when it ended otherwise |
@@ -325,8 +325,9 @@ impl EventSource for Running {
 /// | [`join`](Process::join) | waits | the output | [`JoinError::Ended`] |
 /// | [`join_timeout`](Process::join_timeout) | waits, then [`Timeout`](JoinTimeoutError::Timeout) | the output | [`JoinError::Ended`] |
 /// | [`is_alive`](Process::is_alive) | `true` | `false` | `false` |
-/// | [`exit_status`](Process::exit_status) | `None` | [`Returned`](ExitReason::Returned) | why it ended |
-/// | [`stop`](Process::stop), [`terminate`](Process::terminate), [`kill`](Process::kill), `.._tree` | do it | do nothing | do nothing |
+/// | [`exit_reason`](Process::exit_reason) | `None` | [`Returned`](ExitReason::Returned) | why it ended |
+/// | [`stop`](Process::stop) | asks it to stop, waits | [`Returned`](ExitReason::Returned) | why it ended |
+/// | [`request_stop`](Process::request_stop), [`terminate`](Process::terminate), [`kill`](Process::kill), `.._tree` | do it | do nothing | do nothing |
 /// | [`detach`](Process::detach) | lets go of it | does nothing | does nothing |
 /// | [`take_stdin`](Process::take_stdin), `.._stdout`, `.._stderr` | the pipe, once | the pipe, once | the pipe, once |
 /// | [`active_children`](crate::active_children) | lists it, unless detached | does not | does not |
@@ -349,11 +350,10 @@ impl EventSource for Running {
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let child = rest::spawn()?;
-///     assert!(child.is_alive() && child.exit_status().is_none());
+///     assert!(child.is_alive() && child.exit_reason().is_none());
 ///     assert!(child.join_timeout(Duration::from_millis(1)).is_err()); // it runs on
-///     child.stop(Duration::from_secs(10));
+///     assert!(child.stop(Duration::from_secs(10)).is_success());
 ///     assert_eq!(child.join()?, "rested");
-///     assert!(child.exit_status().is_some_and(|reason| reason.is_success()));
 ///     Ok(())
 /// }
 /// ```
@@ -406,11 +406,7 @@ impl<T: DeserializeOwned> Process<T> {
         let (name, pid) = (running.name.clone(), running.pid);
         // A deadline that the clock cannot express is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let ended = running.join(deadline);
-        if ended {
-            self.pipes.settle(deadline);
-            spawn_hook::settle(deadline);
-        }
+        self.await_end(deadline);
         let Some(mut state) = running.wait_state(deadline) else {
             let after = timeout.unwrap_or_default();
             return Err(JoinTimeoutError::Timeout { name, pid, after });
@@ -458,6 +454,14 @@ impl<T: DeserializeOwned> Process<T> {
 }
 
 impl<T> Process<T> {
+    /// Waits for the end of the process, and then until what it printed and logged has been passed on.
+    pub(super) fn await_end(&self, deadline: Option<Instant>) {
+        if self.running.join(deadline) {
+            self.pipes.settle(deadline);
+            spawn_hook::settle(deadline);
+        }
+    }
+
     /// For a selector.
     pub(crate) fn target(&self) -> Arc<dyn EventSource> {
         self.running.clone()
@@ -485,7 +489,7 @@ impl<T> Process<T> {
         }
     }
 
-    /// The process's name: [`Builder::name`](crate::Builder::name), or the worker's with a number.
+    /// The process's name: [`ProcessBuilder::name`](crate::ProcessBuilder::name), or the worker's with a number.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.running.name
@@ -499,7 +503,7 @@ impl<T> Process<T> {
 
     /// How the process ended; `None` while it runs.
     #[must_use]
-    pub fn exit_status(&self) -> Option<ExitReason> {
+    pub fn exit_reason(&self) -> Option<ExitReason> {
         match &*self.running.state() {
             State::Running(_) | State::OnThread(_) => None,
             State::Ended { reason, .. } => Some(reason.clone()),
@@ -528,7 +532,7 @@ impl<T> fmt::Debug for Process<T> {
             .field("name", &self.name())
             .field("pid", &self.pid())
             .field("daemon", &self.is_daemon())
-            .field("exit_status", &self.exit_status())
+            .field("exit_reason", &self.exit_reason())
             .finish()
     }
 }

@@ -32,7 +32,8 @@ const STACK: usize = 8 << 20;
 /// What a worker runs in.
 ///
 /// ```
-/// use offspring::{Backend, Builder};
+/// use offspring::ProcessBuilder;
+/// use offspring::process::Backend;
 ///
 /// #[offspring::worker]
 /// fn pid() -> u32 {
@@ -41,7 +42,7 @@ const STACK: usize = 8 << 20;
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let worker = Builder::new().backend(Backend::Inline).spawn(pid::new())?;
+///     let worker = ProcessBuilder::new().backend(Backend::Inline).spawn(pid::new())?;
 ///     assert_eq!(worker.backend(), Backend::Inline);
 ///     assert_eq!(worker.join()?, std::process::id());
 ///     Ok(())

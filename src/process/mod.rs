@@ -33,7 +33,10 @@ pub(crate) mod testing;
 pub(crate) mod unix;
 mod value;
 
-pub use builder::Builder;
+pub use crate::error::{
+    ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError,
+};
+pub use builder::ProcessBuilder;
 pub use child::entry::init;
 #[doc(hidden)]
 pub use child::entry::{enter_test, with_deadline};
@@ -51,7 +54,7 @@ pub(crate) use parent::reaper::running;
 pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};
 pub(crate) use registry::{find_number, number};
-pub use spawn_hook::Forwarding;
+pub use spawn_hook::LogTarget;
 pub(crate) use spawn_hook::{Companion, Heir};
 pub use stdio::Stdio;
 pub(crate) use task::{Mishap, Performed, Value, catch_panics};

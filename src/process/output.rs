@@ -16,7 +16,7 @@ const LAST_MAX: usize = 1 << 20;
 /// What a process printed, and what it returned. Bytes only: `Drop` does nothing else.
 ///
 /// ```
-/// use offspring::{Builder, Stdio};
+/// use offspring::{ProcessBuilder, Stdio};
 ///
 /// #[offspring::worker]
 /// fn check(line: String) {
@@ -26,7 +26,7 @@ const LAST_MAX: usize = 1 << 20;
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let mut process = Builder::new().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn(check::new("abc".to_owned()))?;
+///     let mut process = ProcessBuilder::new().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn(check::new("abc".to_owned()))?;
 ///     let output = process.join_with_output();
 ///     assert_eq!(output.stdout, b"checking abc\n"); // what it printed is here, however it ended
 ///     assert!(String::from_utf8_lossy(&output.stderr).contains("no colon in it"));
@@ -52,7 +52,7 @@ impl<T: DeserializeOwned> Process<T> {
     /// What children of the process write after its end is not waited for.
     ///
     /// ```
-    /// use offspring::{Builder, Stdio};
+    /// use offspring::{ProcessBuilder, Stdio};
     ///
     /// #[offspring::worker]
     /// fn greet() -> u32 {
@@ -62,7 +62,7 @@ impl<T: DeserializeOwned> Process<T> {
     ///
     /// #[offspring::main]
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-    ///     let mut process = Builder::new().stdout(Stdio::piped()).spawn(greet::new())?;
+    ///     let mut process = ProcessBuilder::new().stdout(Stdio::piped()).spawn(greet::new())?;
     ///     let output = process.join_with_output();
     ///     assert_eq!(output.stdout, b"hello\n");
     ///     assert_eq!(output.result?, 7);

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::SpawnError;
 use crate::ipc::wire;
-use crate::process::builder::Builder;
+use crate::process::builder::ProcessBuilder;
 use crate::process::child::serve::{self, Finished};
 use crate::process::handle::Process;
 use crate::process::task::{self, Perform};
@@ -100,13 +100,13 @@ pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
     /// started. A panic ends the process with code 101, and is told to the parent with message and place.
     fn run(self) -> Self::Output;
 
-    /// Starts a process that runs this worker, with the defaults of [`Builder`].
+    /// Starts a process that runs this worker, with the defaults of [`ProcessBuilder`].
     ///
     /// # Errors
     ///
     /// See [`SpawnError`]; nothing is left behind then.
     fn spawn(self) -> Result<Process<Self::Output>, SpawnError> {
-        Builder::new().spawn(self)
+        ProcessBuilder::new().spawn(self)
     }
 }
 

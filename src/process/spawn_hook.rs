@@ -13,7 +13,8 @@ use crate::ipc::wire::{self, CheckedReceiver, Encoded, Envelope, Failure};
 /// Where the records go that a child logs with the `log` crate.
 ///
 /// ```
-/// use offspring::{Builder, Forwarding};
+/// use offspring::ProcessBuilder;
+/// use offspring::process::LogTarget;
 ///
 /// #[offspring::worker]
 /// fn logs() -> bool {
@@ -24,14 +25,14 @@ use crate::ipc::wire::{self, CheckedReceiver, Encoded, Envelope, Failure};
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     log::set_max_level(log::LevelFilter::Info); // as a logger of this program does
 ///     assert!(logs::spawn()?.join()?);
-///     let quiet = Builder::new().logs(Forwarding::Off).spawn(logs::new())?;
+///     let quiet = ProcessBuilder::new().logs(LogTarget::Off).spawn(logs::new())?;
 ///     assert!(!quiet.join()?);
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Forwarding {
+pub enum LogTarget {
     /// To the logger of the parent, with the child's name and pid. The default. A parent without a logger gets none, and
     /// then the child has none either.
     #[default]
@@ -46,7 +47,7 @@ pub enum Forwarding {
 #[derive(Debug)]
 pub(crate) struct Heir<'a> {
     pub(crate) name: &'a str,
-    pub(crate) logs: Forwarding,
+    pub(crate) logs: LogTarget,
 }
 
 /// Found by being registered, so that this layer need not know who it is.

@@ -17,7 +17,7 @@ use crate::sys;
 ///
 /// ```
 /// use std::io::Write;
-/// use offspring::{Builder, Stdio};
+/// use offspring::{ProcessBuilder, Stdio};
 ///
 /// #[offspring::worker]
 /// fn shout() {
@@ -28,7 +28,7 @@ use crate::sys;
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let mut child = Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn(shout::new())?;
+///     let mut child = ProcessBuilder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn(shout::new())?;
 ///     child.take_stdin().expect("it is a pipe").write_all(b"hello\n")?;
 ///     assert_eq!(child.join_with_output().stdout, b"HELLO\n");
 ///     Ok(())
@@ -95,7 +95,7 @@ impl Stdio {
     /// nobody takes what it prints, children wait once they have written 64 KiB more.
     ///
     /// ```
-    /// use offspring::{Builder, Stdio};
+    /// use offspring::{ProcessBuilder, Stdio};
     ///
     /// #[offspring::worker]
     /// fn greet() {
@@ -104,7 +104,7 @@ impl Stdio {
     ///
     /// #[offspring::main]
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-    ///     let bob = Builder::new().name("bob").stdout(Stdio::prefixed()).spawn(greet::new())?;
+    ///     let bob = ProcessBuilder::new().name("bob").stdout(Stdio::prefixed()).spawn(greet::new())?;
     ///     bob.join()?; // prints `[bob] hello`
     ///     Ok(())
     /// }

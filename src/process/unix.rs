@@ -3,14 +3,14 @@
 use std::ffi::OsStr;
 use std::io;
 
-use crate::process::builder::Builder;
+use crate::process::builder::ProcessBuilder;
 use crate::sys::{self, Group, Hook};
 
-/// No limit, for [`rlimit`](BuilderExt::rlimit).
+/// No limit, for [`rlimit`](ProcessBuilderExt::rlimit).
 ///
 /// ```
-/// use offspring::Builder;
-/// use offspring::unix::{BuilderExt, Resource, UNLIMITED};
+/// use offspring::ProcessBuilder;
+/// use offspring::unix::{ProcessBuilderExt, Resource, UNLIMITED};
 ///
 /// #[offspring::worker]
 /// fn work() {}
@@ -18,7 +18,7 @@ use crate::sys::{self, Group, Hook};
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     // SIGXCPU after 60 seconds of computing, which the child may raise as far as it likes.
-///     Builder::new().rlimit(Resource::Cpu, 60, UNLIMITED).spawn(work::new())?.join()?;
+///     ProcessBuilder::new().rlimit(Resource::Cpu, 60, UNLIMITED).spawn(work::new())?.join()?;
 ///     Ok(())
 /// }
 /// ```
@@ -28,8 +28,8 @@ pub const UNLIMITED: u64 = u64::MAX;
 ///
 /// ```
 /// use std::process::Command;
-/// use offspring::Builder;
-/// use offspring::unix::{BuilderExt, Resource};
+/// use offspring::ProcessBuilder;
+/// use offspring::unix::{ProcessBuilderExt, Resource};
 ///
 /// #[offspring::worker]
 /// fn shell_limit() -> String {
@@ -39,7 +39,7 @@ pub const UNLIMITED: u64 = u64::MAX;
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let child = Builder::new().rlimit(Resource::OpenFiles, 64, 64).spawn(shell_limit::new())?;
+///     let child = ProcessBuilder::new().rlimit(Resource::OpenFiles, 64, 64).spawn(shell_limit::new())?;
 ///     assert_eq!(child.join()?, "64\n"); // what it starts inherits it
 ///     Ok(())
 /// }
@@ -85,10 +85,10 @@ impl Resource {
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for super::Builder {}
+    impl Sealed for super::ProcessBuilder {}
 }
 
-/// What a [`Builder`] can say of a child on Unix systems, in the words of
+/// What a [`ProcessBuilder`] can say of a child on Unix systems, in the words of
 /// [`CommandExt`](std::os::unix::process::CommandExt).
 ///
 /// All of it happens in the new process before it executes this program, in this order: session, umask, nice value,
@@ -97,8 +97,8 @@ mod sealed {
 /// the start slower, the more memory this process has: it takes a fork in place of `posix_spawn`.
 ///
 /// ```
-/// use offspring::Builder;
-/// use offspring::unix::{BuilderExt, Resource};
+/// use offspring::ProcessBuilder;
+/// use offspring::unix::{ProcessBuilderExt, Resource};
 ///
 /// #[offspring::worker]
 /// fn careful() -> String {
@@ -107,32 +107,32 @@ mod sealed {
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let builder = Builder::new().nice(5).umask(0o077).rlimit(Resource::OpenFiles, 64, 64);
+///     let builder = ProcessBuilder::new().nice(5).umask(0o077).rlimit(Resource::OpenFiles, 64, 64);
 ///     let limits = builder.spawn(careful::new())?.join()?;
 ///     assert!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains(" 64 ")));
 ///     Ok(())
 /// }
 /// ```
-pub trait BuilderExt: sealed::Sealed {
+pub trait ProcessBuilderExt: sealed::Sealed {
     /// The user that the child runs as. Default: the parent's.
     ///
-    /// When root gives up its rights, the child has no supplementary groups, unless [`groups`](BuilderExt::groups) names
-    /// some; its group id stays, unless [`gid`](BuilderExt::gid) names another. The user must be able to execute the
+    /// When root gives up its rights, the child has no supplementary groups, unless [`groups`](ProcessBuilderExt::groups) names
+    /// some; its group id stays, unless [`gid`](ProcessBuilderExt::gid) names another. The user must be able to execute the
     /// program's file.
     fn uid(self, id: u32) -> Self;
 
     /// The group that the child runs as. Default: the parent's.
     fn gid(self, id: u32) -> Self;
 
-    /// The supplementary groups of the child. Default: the parent's, or none: see [`uid`](BuilderExt::uid).
+    /// The supplementary groups of the child. Default: the parent's, or none: see [`uid`](ProcessBuilderExt::uid).
     fn groups(self, groups: impl Into<Vec<u32>>) -> Self;
 
     /// The process group of the child; 0 for one of its own. Default: the parent's, so that Ctrl-C ends the whole family.
-    /// The child dies with its parent nevertheless. Takes back [`new_session`](BuilderExt::new_session).
+    /// The child dies with its parent nevertheless. Takes back [`new_session`](ProcessBuilderExt::new_session).
     fn process_group(self, group: i32) -> Self;
 
     /// Makes the child the leader of a new session, without a terminal, and of a new process group. Default: the
-    /// parent's. Takes back [`process_group`](BuilderExt::process_group).
+    /// parent's. Takes back [`process_group`](ProcessBuilderExt::process_group).
     fn new_session(self) -> Self;
 
     /// Limits a resource: the first limit is the one that holds, the second is how far the child itself may raise it.
@@ -160,59 +160,59 @@ pub trait BuilderExt: sealed::Sealed {
     ///
     /// As for [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec): in this moment the process is a
     /// copy of one thread of its parent, so `hook` may only make calls that are allowed in a signal handler; it must not
-    /// allocate, nor take a lock. While it runs, [`spawn`](Builder::spawn) waits, without a limit.
+    /// allocate, nor take a lock. While it runs, [`spawn`](ProcessBuilder::spawn) waits, without a limit.
     unsafe fn pre_exec(self, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Self;
 }
 
-impl BuilderExt for Builder {
-    fn uid(mut self, id: u32) -> Builder {
+impl ProcessBuilderExt for ProcessBuilder {
+    fn uid(mut self, id: u32) -> ProcessBuilder {
         self.setup.uid = Some(id);
         self
     }
 
-    fn gid(mut self, id: u32) -> Builder {
+    fn gid(mut self, id: u32) -> ProcessBuilder {
         self.setup.gid = Some(id);
         self
     }
 
-    fn groups(mut self, groups: impl Into<Vec<u32>>) -> Builder {
+    fn groups(mut self, groups: impl Into<Vec<u32>>) -> ProcessBuilder {
         self.setup.groups = Some(groups.into());
         self
     }
 
-    fn process_group(mut self, group: i32) -> Builder {
+    fn process_group(mut self, group: i32) -> ProcessBuilder {
         self.setup.group = Group::Of(group);
         self
     }
 
-    fn new_session(mut self) -> Builder {
+    fn new_session(mut self) -> ProcessBuilder {
         self.setup.group = Group::NewSession;
         self
     }
 
-    fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Builder {
+    fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> ProcessBuilder {
         self.setup
             .limits
             .push((resource.known(), sys::limit(soft, hard)));
         self
     }
 
-    fn nice(mut self, increment: i32) -> Builder {
+    fn nice(mut self, increment: i32) -> ProcessBuilder {
         self.setup.nice = Some(increment);
         self
     }
 
-    fn umask(mut self, mask: u32) -> Builder {
+    fn umask(mut self, mask: u32) -> ProcessBuilder {
         self.setup.umask = Some(mask);
         self
     }
 
-    fn arg0(mut self, argument: impl AsRef<OsStr>) -> Builder {
+    fn arg0(mut self, argument: impl AsRef<OsStr>) -> ProcessBuilder {
         self.setup.arg0 = Some(argument.as_ref().to_owned());
         self
     }
 
-    fn inherit_descriptors(mut self, inherit: bool) -> Builder {
+    fn inherit_descriptors(mut self, inherit: bool) -> ProcessBuilder {
         self.keeps_descriptors = inherit;
         self
     }
@@ -220,7 +220,7 @@ impl BuilderExt for Builder {
     unsafe fn pre_exec(
         mut self,
         hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-    ) -> Builder {
+    ) -> ProcessBuilder {
         // SAFETY: the caller promises what `Hook::new` asks for.
         self.setup.hooks.push(unsafe { Hook::new(hook) });
         self

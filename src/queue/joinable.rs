@@ -66,7 +66,7 @@ use crate::queue::outcome::{Limit, until_end};
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let jobs = JoinableQueue::bounded(8)?;
-///     let _consumer = offspring::Builder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
+///     let _consumer = offspring::ProcessBuilder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
 ///     for n in 1..=4 {
 ///         jobs.put(n)?;
 ///     }

@@ -221,8 +221,8 @@ where
         match shutdown {
             Shutdown::Kill => running.process.kill(),
             // Asked first, SIGTERM in the middle, SIGKILL at the end.
-            Shutdown::Timeout(grace) => running.process.stop(grace / 2),
-            Shutdown::Infinity => running.process.stop(Duration::MAX),
+            Shutdown::Timeout(grace) => running.process.request_stop(grace / 2),
+            Shutdown::Infinity => running.process.request_stop(Duration::MAX),
         }
         let mut ended = lock(&running.ended);
         while !*ended {

@@ -174,7 +174,7 @@ impl Supervisor {
         self.view.wait_end(Instant::now().checked_add(timeout))
     }
 
-    /// Supervises until this process is [asked to stop](crate::CurrentProcess::is_stopping): what a worker calls that is a
+    /// Supervises until this process is [asked to stop](crate::process::CurrentProcess::is_stopping): what a worker calls that is a
     /// supervisor in a process of its own.
     ///
     /// # Panics

@@ -187,7 +187,7 @@ impl ChildSpec {
     }
 
     /// How it is stopped. Default: 5 s for an orderly stop, then it is killed; for a supervisor no limit. A worker is asked
-    /// ([`is_stopping`](crate::CurrentProcess::is_stopping)), gets SIGTERM in the middle of that time, and SIGKILL at its end.
+    /// ([`is_stopping`](crate::process::CurrentProcess::is_stopping)), gets SIGTERM in the middle of that time, and SIGKILL at its end.
     pub fn shutdown(mut self, shutdown: Shutdown) -> ChildSpec {
         self.shutdown = shutdown;
         self

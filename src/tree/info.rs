@@ -19,7 +19,7 @@ use crate::sys::{self, Stat};
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let _daemon = offspring::Builder::new().daemon(true).spawn(rest::new())?;
+///     let _daemon = offspring::ProcessBuilder::new().daemon(true).spawn(rest::new())?;
 ///     let tree = offspring::tree();
 ///     let suspended = tree.processes().filter(|process| process.state() == ProcessState::Stopped);
 ///     assert_eq!(suspended.count(), 0); // nobody has sent a SIGSTOP

@@ -60,7 +60,7 @@ impl ProcessTree {
         })
     }
 
-    /// The process with this pid. A [worker on a thread](crate::Backend::Inline) is not found: it has no pid of its own.
+    /// The process with this pid. A [worker on a thread](crate::process::Backend::Inline) is not found: it has no pid of its own.
     #[must_use]
     pub fn find(&self, pid: u32) -> Option<&ProcessInfo> {
         self.processes().find(|process| process.pid() == pid)
@@ -102,7 +102,7 @@ impl ProcessTree {
 /// machine, and for each descendant more if it has much memory.
 ///
 /// ```
-/// use offspring::{Builder, ProcessState};
+/// use offspring::{ProcessBuilder, ProcessState};
 ///
 /// #[offspring::worker]
 /// fn rest() {
@@ -111,7 +111,7 @@ impl ProcessTree {
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let process = Builder::new().name("bob").daemon(true).spawn(rest::new())?;
+///     let process = ProcessBuilder::new().name("bob").daemon(true).spawn(rest::new())?;
 ///     let tree = offspring::tree();
 ///     println!("{tree}");
 ///

@@ -74,7 +74,7 @@ fn a_receiver_that_has_received_moves_with_what_is_left() {
 fn an_end_that_was_moved_says_so() {
     let (sender, receiver) = channel::<u64>().unwrap();
     let worker = sum::new(receiver);
-    let again = offspring::Builder::new();
+    let again = offspring::ProcessBuilder::new();
     let (carry, carried) = channel().unwrap();
     carry.send(worker).unwrap();
     let worker: sum = carried.recv().unwrap();

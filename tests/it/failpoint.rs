@@ -5,13 +5,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use offspring::__private::{MISTAKES, POINTS};
-use offspring::{Builder, JoinableQueue, Queue};
+use offspring::{JoinableQueue, ProcessBuilder, Queue};
 use serde::{Deserialize, Serialize};
 
 use crate::storm::{self, Item, Storm};
 
-fn armed(point: &str, hit: u32) -> Builder {
-    Builder::new().env("OFFSPRING_FAILPOINT", format!("{point}:{hit}"))
+fn armed(point: &str, hit: u32) -> ProcessBuilder {
+    ProcessBuilder::new().env("OFFSPRING_FAILPOINT", format!("{point}:{hit}"))
 }
 
 /// A producer and a consumer that both end at this point, beside two that live. Whether any came to it.
@@ -27,7 +27,7 @@ fn one_point(point: &str, hit: u32) -> bool {
             if doomed {
                 armed(point, hit)
             } else {
-                Builder::new()
+                ProcessBuilder::new()
             }
         };
         let number = index as u64;
@@ -156,7 +156,7 @@ fn an_owner_may_end_at_every_step_and_everybody_is_told() {
             let user = |put| {
                 let (queue, jobs) = (queue.clone(), jobs.clone());
                 // With its owner gone early, the handle cannot even be sent.
-                Builder::new()
+                ProcessBuilder::new()
                     .spawn(use_until_it_ends::new(Handles { queue, jobs }, put))
                     .ok()
             };

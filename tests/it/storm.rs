@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use offspring::{Builder, JoinableQueue, Process, Queue};
+use offspring::{JoinableQueue, Process, ProcessBuilder, Queue};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{Random, storm_kills};
@@ -285,11 +285,11 @@ fn a_queue_loses_nothing_in_a_storm_of_kills() {
     let mut storm = Storm::new();
     storm.rage(|producer, history, number| {
         if producer {
-            Builder::new()
+            ProcessBuilder::new()
                 .spawn(put::new(queue.clone(), history, number))
                 .unwrap()
         } else {
-            Builder::new()
+            ProcessBuilder::new()
                 .spawn(get::new(queue.clone(), history))
                 .unwrap()
         }
@@ -303,11 +303,11 @@ fn a_joinable_queue_finishes_everything_in_a_storm_of_kills() {
     let mut storm = Storm::new();
     storm.rage(|producer, history, number| {
         if producer {
-            Builder::new()
+            ProcessBuilder::new()
                 .spawn(put_jobs::new(jobs.clone(), history, number))
                 .unwrap()
         } else {
-            Builder::new()
+            ProcessBuilder::new()
                 .spawn(work::new(jobs.clone(), history))
                 .unwrap()
         }

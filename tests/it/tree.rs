@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use offspring::process::Backend;
 use offspring::queue::QueueStatus;
 use offspring::{
-    Backend, Builder, JoinableQueue, Process, ProcessInfo, ProcessState, ProcessTree, Queue, tree,
+    JoinableQueue, Process, ProcessBuilder, ProcessInfo, ProcessState, ProcessTree, Queue, tree,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ fn spin() {
 /// Says that it runs, with the pid of its last descendant.
 #[offspring::worker]
 fn parent(ready: Queue<u32>) {
-    let _child = Builder::new()
+    let _child = ProcessBuilder::new()
         .name("a grandchild of a long name")
         .spawn(rest::new())
         .unwrap();
@@ -41,7 +42,7 @@ fn parent(ready: Queue<u32>) {
 
 #[offspring::worker]
 fn look() -> ProcessTree {
-    let _child = Builder::new()
+    let _child = ProcessBuilder::new()
         .name("below")
         .daemon(true)
         .spawn(rest::new())
@@ -49,7 +50,7 @@ fn look() -> ProcessTree {
     tree()
 }
 
-fn start(builder: Builder) -> Process<()> {
+fn start(builder: ProcessBuilder) -> Process<()> {
     builder.daemon(true).spawn(rest::new()).unwrap()
 }
 
@@ -65,7 +66,7 @@ fn signal(pid: u32, signal: i32) {
 #[offspring::test(timeout = "30s")]
 fn a_child_is_there_with_what_its_builder_said() {
     let child = start(
-        Builder::new()
+        ProcessBuilder::new()
             .name("a name of more than 15 bytes")
             .generation(3),
     );
@@ -94,7 +95,7 @@ fn a_child_is_there_with_what_its_builder_said() {
 
 #[offspring::test(timeout = "30s")]
 fn states_follow_what_a_process_does() {
-    let child = start(Builder::new());
+    let child = start(ProcessBuilder::new());
     eventually("it waits", || {
         state(child.pid()) == Some(ProcessState::Sleeping)
     });
@@ -106,13 +107,13 @@ fn states_follow_what_a_process_does() {
     eventually("it waits again", || {
         state(child.pid()) == Some(ProcessState::Sleeping)
     });
-    child.stop(FOREVER);
+    child.request_stop(FOREVER);
     child.join().unwrap();
 }
 
 #[offspring::test(timeout = "30s")]
 fn time_and_load_grow() {
-    let (busy, idle) = (spin::spawn().unwrap(), start(Builder::new()));
+    let (busy, idle) = (spin::spawn().unwrap(), start(ProcessBuilder::new()));
     let time = |pid: u32| tree().find(pid).unwrap().cpu_time();
     let before = time(busy.pid());
     eventually("it has worked", || {
@@ -124,7 +125,7 @@ fn time_and_load_grow() {
         busy_now.cpu_time() > idle_now.cpu_time() && busy_now.user_time() <= busy_now.cpu_time()
     );
     assert!(busy_now.uptime() >= Duration::from_millis(50));
-    busy.stop(FOREVER);
+    busy.request_stop(FOREVER);
     busy.join().unwrap();
 }
 
@@ -175,7 +176,7 @@ fn what_a_worker_sees_can_be_sent() {
 
 #[offspring::test(timeout = "30s")]
 fn workers_on_threads_are_below_their_process() {
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .name("on a thread")
         .backend(Backend::Inline)
         .spawn(rest::new())
@@ -192,7 +193,7 @@ fn workers_on_threads_are_below_their_process() {
         (Backend::Inline, std::process::id(), 0)
     );
     assert_eq!(all.find(info.pid()).unwrap().backend(), Backend::Process);
-    child.stop(FOREVER);
+    child.request_stop(FOREVER);
     child.join().unwrap();
     assert!(
         !tree()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::process::Builder as ProcessBuilder;
+use crate::process::ProcessBuilder;
 
 /// OTP has no limit here; a start that hangs must not hang a supervisor.
 const START_TIMEOUT: Duration = Duration::from_secs(10);

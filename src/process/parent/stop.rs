@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::error::KillCause;
+use crate::error::{ExitReason, KillCause};
 use crate::process::handle::{Life, Process, Running};
 use crate::process::parent::reaper;
 
@@ -90,18 +90,12 @@ impl Running {
 }
 
 impl<T> Process<T> {
-    /// Asks the process to stop, and sees to it that it does: from now on
-    /// [`is_stopping`](crate::CurrentProcess::is_stopping) is true there, after `grace` it gets SIGTERM (as by
-    /// [`terminate`](Process::terminate)), after the same time once more SIGKILL.
+    /// Stops the process and waits for its end: asks it, as [`request_stop`](Process::request_stop) does, and returns
+    /// why it ended.
     ///
-    /// Does not wait: [`join`](Process::join) does, and many processes stop at the same time if each is asked first. A
-    /// worker that returns in time has [returned](crate::ExitReason::Returned), and `join` gives its output; one that
-    /// a signal had to end was [killed](crate::ExitReason::Killed) by [`KillCause::Stop`]. Calls of the worker that
-    /// block, such as `get` on a queue, are not woken: let it look between items, use a form with `_timeout`, or close
-    /// the queue.
-    ///
-    /// If it is called again, the earlier end of the two graces counts. `Duration::MAX` only asks. Does nothing if the
-    /// process has ended.
+    /// A process that does not react ends by SIGTERM after `grace`, or by SIGKILL after a second `grace`, so this returns
+    /// after little more than twice `grace`. With `Duration::MAX`, or a worker [on a thread](crate::process::Backend::Inline), nothing
+    /// forces the end, and it waits until the worker returns. If the process has ended already, it returns at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -118,12 +112,51 @@ impl<T> Process<T> {
     /// #[offspring::main]
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
     ///     let process = count::spawn()?;
-    ///     process.stop(Duration::from_secs(5));
+    ///     assert!(process.stop(Duration::from_secs(5)).is_success());
     ///     println!("{} rounds", process.join()?);
     ///     Ok(())
     /// }
     /// ```
-    pub fn stop(&self, grace: Duration) {
+    pub fn stop(&self, grace: Duration) -> ExitReason {
+        self.request_stop(grace);
+        self.await_end(None);
+        self.exit_reason().unwrap_or(ExitReason::Unknown)
+    }
+
+    /// Asks the process to stop, and returns at once.
+    ///
+    /// From now on [`is_stopping`](crate::process::CurrentProcess::is_stopping) is true there. If it still runs after `grace`, it
+    /// gets SIGTERM (as by [`terminate`](Process::terminate)); if it still runs after a second `grace`, SIGKILL.
+    ///
+    /// To stop many processes at the same time, ask each of them first and [`join`](Process::join) them afterwards. A worker
+    /// that returns in time has [returned](ExitReason::Returned), and `join` returns its output. A worker that a
+    /// signal had to end was [killed](ExitReason::Killed) by [`KillCause::Stop`]. Blocking calls of the worker, such as
+    /// `get` on a queue, are not woken: let the worker check between items, use a form with `_timeout`, or close the queue.
+    ///
+    /// After several calls, the earliest deadline counts. `Duration::MAX` only asks. Does nothing if the process has
+    /// ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// #[offspring::worker]
+    /// fn rest() {
+    ///     offspring::current().wait_stopping();
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let children = [rest::spawn()?, rest::spawn()?];
+    ///     for child in &children {
+    ///         child.request_stop(Duration::from_secs(5));
+    ///     }
+    ///     for child in &children {
+    ///         child.join()?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn request_stop(&self, grace: Duration) {
         self.running.stop(grace);
     }
 
@@ -185,7 +218,7 @@ impl<T> Process<T> {
     /// and channels that live in this process are `Disconnected` there, a piped stdout has no reader any more.
     /// The process stays in the session and process group of this one, so a terminal that is closed ends both.
     ///
-    /// To keep a handle, ask for it at the start: [`Builder::detached`](crate::Builder::detached).
+    /// To keep a handle, ask for it at the start: [`ProcessBuilder::detached`](crate::ProcessBuilder::detached).
     ///
     /// ```no_run
     /// # #[offspring::worker]

@@ -210,7 +210,7 @@ fn linked_processes_die_together() {
     let (process, _end) = linked(counter.address());
     counter.kill();
     assert!(process.join().is_err());
-    assert_eq!(process.exit_status(), Some(ExitReason::Exited(72)));
+    assert_eq!(process.exit_reason(), Some(ExitReason::Exited(72)));
     // The process dies: so does the actor.
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let (process, _end) = linked(counter.address());

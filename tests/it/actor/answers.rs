@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use offspring::Queue;
 use offspring::actor::{ActorBuilder, ActorRef, CallError, spawn};
-use offspring::unix::{BuilderExt, Resource};
+use offspring::unix::{ProcessBuilderExt, Resource};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
 
@@ -162,7 +162,7 @@ fn clients_that_were_killed_leave_nothing_in_the_actor() {
 
 #[offspring::test(timeout = "60s")]
 fn an_actor_without_descriptors_lives_on_and_handles_all_later() {
-    let few = |process: offspring::Builder| process.rlimit(Resource::OpenFiles, 80, 80);
+    let few = |process: offspring::ProcessBuilder| process.rlimit(Resource::OpenFiles, 80, 80);
     let counter = ActorBuilder::new()
         .process(few)
         .spawn::<Counter>(Setup::default())

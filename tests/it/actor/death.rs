@@ -78,7 +78,7 @@ fn the_death_of_a_client_does_not_disturb_the_others() {
     assert_eq!(
         counter.kill(),
         DownReason::Died(ExitReason::Killed {
-            cause: offspring::KillCause::Kill,
+            cause: offspring::process::KillCause::Kill,
             signal: 9
         })
     );

@@ -50,7 +50,7 @@ async fn receive_with_timeouts(
 fn storm(upto: u64) -> u64 {
     let (sender, receiver) = channel().unwrap();
     let (_silent, other) = channel().unwrap();
-    let sleeper = offspring::Builder::new()
+    let sleeper = offspring::ProcessBuilder::new()
         .daemon(true)
         .spawn(sleeper::new())
         .unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use ipc_channel::{IpcError, TryRecvError};
 use offspring::{
-    Builder, JoinError, ProcessWorker, Receiver, Sender, SpawnError, Stdio, Worker, channel,
+    JoinError, ProcessBuilder, ProcessWorker, Receiver, Sender, SpawnError, Stdio, Worker, channel,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -165,7 +165,7 @@ fn start_what_does_not_encode() -> Result<Vec<String>, String> {
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_does_not_encode_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new().env("TMPDIR", directory.path());
+    let stage = ProcessBuilder::new().env("TMPDIR", directory.path());
     let errors = stage
         .spawn(start_what_does_not_encode::new())
         .unwrap()
@@ -283,7 +283,7 @@ fn start_with_raw_handles(count: usize) -> (String, usize) {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..count).map(|_| ipc::channel::<usize>().unwrap()).unzip();
     let error = send_to_all_raw::spawn(senders).unwrap_err();
-    let next = Builder::new()
+    let next = ProcessBuilder::new()
         .stdin(Stdio::piped())
         .spawn(wait_for_stdin::new())
         .unwrap();
@@ -308,7 +308,7 @@ fn wait_for_stdin() {
 
 #[offspring::test(timeout = "20s")]
 fn too_many_raw_handles_are_an_error_and_go_nowhere() {
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .stderr(Stdio::null())
         .spawn(start_with_raw_handles::new(70));
     let (error, left) = stage.unwrap().join().unwrap();
@@ -349,7 +349,7 @@ fn an_output_that_does_not_encode_is_an_error_of_join() {
                 "{error}"
             );
         }
-        assert!(process.exit_status().unwrap().is_success());
+        assert!(process.exit_reason().unwrap().is_success());
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ipc_channel::ipc::IpcSharedMemory;
 use offspring::shared::SharedBytes;
-use offspring::unix::BuilderExt;
-use offspring::{Builder, Queue, SpawnError, Stdio};
+use offspring::unix::ProcessBuilderExt;
+use offspring::{ProcessBuilder, Queue, SpawnError, Stdio};
 
 use super::stage::{Census, FOREVER, answer, descriptors, script, sleeper};
 use crate::support::eventually;
@@ -62,7 +62,12 @@ fn start_siblings() -> Vec<usize> {
     let children: Vec<_> = (0..5).map(|_| count_and_wait::new()).collect();
     let mut children: Vec<_> = children
         .into_iter()
-        .map(|child| Builder::new().stdin(Stdio::piped()).spawn(child).unwrap())
+        .map(|child| {
+            ProcessBuilder::new()
+                .stdin(Stdio::piped())
+                .spawn(child)
+                .unwrap()
+        })
         .collect();
     // All five run now; each counts when its turn comes.
     for child in &mut children {
@@ -127,7 +132,7 @@ fn open_for_everybody() -> [bool; 3] {
             .iter()
             .any(|one| one.starts_with(&format!("{} ", inheritable.as_raw_fd())))
     };
-    let child = |builder: Builder| {
+    let child = |builder: ProcessBuilder| {
         has(builder
             .spawn(list_descriptors::new(String::new()))
             .unwrap()
@@ -137,8 +142,8 @@ fn open_for_everybody() -> [bool; 3] {
     let output = Command::new("ls").arg("/proc/self/fd").output().unwrap();
     let program = String::from_utf8(output.stdout).unwrap();
     [
-        child(Builder::new()),
-        child(Builder::new().inherit_descriptors(true)),
+        child(ProcessBuilder::new()),
+        child(ProcessBuilder::new().inherit_descriptors(true)),
         program
             .lines()
             .any(|line| line == inheritable.as_raw_fd().to_string()),
@@ -160,7 +165,7 @@ fn hold_memory() -> (usize, usize) {
         SharedBytes::copy_from(b"bytes").unwrap(),
         Queue::unbounded().unwrap(),
     );
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .spawn(get_and_wait::new(items.clone()))
         .unwrap();
     for _ in 0..5 {
@@ -202,7 +207,7 @@ fn start_and_join_many() -> (Census, Census) {
     for n in 0..200 {
         match n % 4 {
             0 => drop(
-                Builder::new()
+                ProcessBuilder::new()
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
                     .spawn(answer::new())
@@ -235,7 +240,7 @@ fn large_output(text: String) -> String {
 #[offspring::test(timeout = "30s")]
 fn two_hundred_children_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .spawn(start_and_join_many::new());
     let (before, after) = stage.unwrap().join().unwrap();
@@ -261,7 +266,7 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
     let mut errors = Vec::new();
     for _ in 0..10 {
         let builder = || {
-            Builder::new()
+            ProcessBuilder::new()
                 .start_timeout(Duration::from_millis(20))
                 .stdout(Stdio::piped())
         };
@@ -293,7 +298,7 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
 #[offspring::test(timeout = "30s")]
 fn starts_that_fail_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .spawn(fail_to_start::new());
     let (before, after, errors) = stage.unwrap().join().unwrap();
@@ -326,7 +331,7 @@ fn drop_handles() -> (Census, Census) {
 #[offspring::test(timeout = "20s")]
 fn children_whose_handle_was_dropped_are_reaped() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .spawn(drop_handles::new());
     let (before, after) = stage.unwrap().join().unwrap();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use offspring::queue::GetError;
-use offspring::unix::{BuilderExt, Resource};
-use offspring::{Builder, ExitReason, JoinableQueue, Queue, Stdio, active_children, parent};
+use offspring::unix::{ProcessBuilderExt, Resource};
+use offspring::{ExitReason, JoinableQueue, ProcessBuilder, Queue, Stdio, active_children, parent};
 
 use super::stage::{Lines, children_of};
 use crate::support::{eventually, is_running};
@@ -44,7 +44,7 @@ enum Way {
 #[offspring::worker]
 fn let_go(file: PathBuf, way: Way, returns: bool) {
     let queue = JoinableQueue::unbounded().unwrap();
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .daemon(way == Way::AsDaemon)
         .detached(way != Way::ByHandle);
     let child = builder.spawn(outlive::new(file, queue.clone())).unwrap();
@@ -71,7 +71,7 @@ fn a_detached_child_outlives_its_parent_and_sees_it_end() {
         for returns in [true, false] {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("told");
-            let builder = Builder::new().stdout(Stdio::piped());
+            let builder = ProcessBuilder::new().stdout(Stdio::piped());
             let mut parent = builder
                 .spawn(let_go::new(file.clone(), way, returns))
                 .unwrap();
@@ -113,7 +113,7 @@ fn a_child_is_free_as_soon_as_detach_returns() {
     let directory = tempfile::tempdir().unwrap();
     for n in 0..20 {
         let file = directory.path().join(n.to_string());
-        let parent = Builder::new()
+        let parent = ProcessBuilder::new()
             .stderr(Stdio::null())
             .spawn(let_go_and_die::new(file.clone()))
             .unwrap();
@@ -130,7 +130,7 @@ fn wait_for_stdin() -> u32 {
 
 #[offspring::test(timeout = "20s")]
 fn a_detached_child_can_be_joined_and_killed_while_its_parent_lives() {
-    let builder = || Builder::new().detached(true).stdin(Stdio::piped());
+    let builder = || ProcessBuilder::new().detached(true).stdin(Stdio::piped());
     let mut child = builder().spawn(wait_for_stdin::new()).unwrap();
     drop(child.take_stdin());
     assert_eq!(child.join().unwrap(), 5);
@@ -149,7 +149,7 @@ fn a_detached_child_can_be_joined_and_killed_while_its_parent_lives() {
 /// Detaches a child that ends at once, and gives whether a zombie is left.
 #[offspring::worker]
 fn detach_what_ends() -> bool {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .stdin(Stdio::piped())
         .spawn(wait_for_stdin::new())
         .unwrap();
@@ -233,7 +233,7 @@ fn repeat_stdin() -> String {
 fn a_detached_child_without_descriptors_is_an_error_too() {
     let mut errors = Vec::new();
     for most in 3..40 {
-        let builder = Builder::new()
+        let builder = ProcessBuilder::new()
             .detached(true)
             .rlimit(Resource::OpenFiles, most, most);
         let builder = builder

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, SpawnError, Stdio};
+use offspring::{ProcessBuilder, SpawnError, Stdio};
 
 use super::stage::{answer, binary, script};
 
@@ -24,7 +24,7 @@ struct Outcome {
 fn start(text: String, timeout: Duration) -> Outcome {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     let log = directory.path().join("log");
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .program(script(directory.path(), &text))
         .start_timeout(timeout)
         .stderr(fs::File::create(&log).unwrap());
@@ -101,7 +101,7 @@ fn all_of_a_long_text_is_passed_on_and_its_end_is_told() {
 /// Neither keeps the parent from seeing the time, though it never rests.
 #[offspring::test(timeout = "20s")]
 fn a_flood_does_not_hide_the_deadline() {
-    let started = Builder::new().spawn(start_flood::new()).unwrap();
+    let started = ProcessBuilder::new().spawn(start_flood::new()).unwrap();
     for (timed_out, took) in started.join().unwrap() {
         assert!(
             timed_out && took < SHORT + Duration::from_secs(2),
@@ -120,7 +120,7 @@ fn start_flood() -> [(bool, Duration); 2] {
     );
     [Stdio::null(), Stdio::piped()].map(|stderr| {
         let began = Instant::now();
-        let builder = Builder::new()
+        let builder = ProcessBuilder::new()
             .program(&program)
             .start_timeout(SHORT)
             .stderr(stderr);
@@ -144,7 +144,7 @@ fn run_behind(text: String) -> (String, String) {
         .replace("PROGRAM", &format!("'{}' \"$@\"", binary().display()))
         .replace("OTHER", other.to_str().unwrap());
     let stderr = fs::File::create(&log).unwrap();
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .program(script(directory.path(), &text))
         .stderr(stderr);
     assert_eq!(builder.spawn(write_own::new()).unwrap().join().unwrap(), 7);

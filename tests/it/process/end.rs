@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, JoinError, KillCause, Process, Queue};
+use offspring::process::KillCause;
+use offspring::{ExitReason, JoinError, Process, ProcessBuilder, Queue};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{FOREVER, sleeper};
@@ -86,10 +87,10 @@ fn overflow(depth: u64) {
 
 fn reason_of<T: serde::de::DeserializeOwned>(process: &Process<T>) -> ExitReason {
     match process.join() {
-        Ok(_) => process.exit_status().unwrap(),
+        Ok(_) => process.exit_reason().unwrap(),
         Err(JoinError::Ended { name, pid, reason }) => {
             assert_eq!((name.as_str(), pid), (process.name(), process.pid()));
-            assert_eq!(process.exit_status(), Some(reason.clone()));
+            assert_eq!(process.exit_reason(), Some(reason.clone()));
             reason
         }
         Err(other) => panic!("{other:?}"),
@@ -164,7 +165,7 @@ fn a_panic_tells_message_place_and_thread() {
 #[offspring::test(timeout = "20s")]
 fn a_panic_tells_its_backtrace_if_that_is_asked_for() {
     let backtrace = |value| {
-        let child = Builder::new()
+        let child = ProcessBuilder::new()
             .env("RUST_BACKTRACE", value)
             .spawn(end::new(Way::Panic))
             .unwrap();
@@ -228,7 +229,7 @@ fn catch_many(count: usize, last: Option<String>) -> usize {
 #[offspring::test(timeout = "20s")]
 fn the_panic_that_ended_the_worker_is_told_not_one_that_it_caught() {
     for count in [1, 3, 10] {
-        let child = Builder::new()
+        let child = ProcessBuilder::new()
             .env("RUST_BACKTRACE", "1")
             .stderr(offspring::Stdio::null());
         let reason = reason_of(
@@ -253,7 +254,7 @@ fn the_panic_that_ended_the_worker_is_told_not_one_that_it_caught() {
 
 #[offspring::test(timeout = "20s")]
 fn panics_that_were_caught_change_nothing() {
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .env("RUST_BACKTRACE", "1")
         .stderr(offspring::Stdio::null());
     assert_eq!(
@@ -269,7 +270,7 @@ fn panics_that_were_caught_change_nothing() {
 #[offspring::test(timeout = "20s")]
 fn a_long_panic_message_is_cut() {
     let long = "é".repeat(100_000);
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .stderr(offspring::Stdio::null())
         .spawn(catch_many::new(0, Some(long)))
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, SpawnError, Stdio};
+use offspring::{ExitReason, ProcessBuilder, SpawnError, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{FOREVER, Lines, answer, sleeper};
@@ -19,7 +19,12 @@ enum Way {
 /// Starts daemons and others, prints the pids of the daemons, and ends.
 #[offspring::worker]
 fn end_with_children(way: Way) -> u32 {
-    let daemon = || Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    let daemon = || {
+        ProcessBuilder::new()
+            .daemon(true)
+            .spawn(sleeper::new())
+            .unwrap()
+    };
     let daemons = [daemon(), daemon(), daemon()];
     daemons
         .iter()
@@ -27,7 +32,7 @@ fn end_with_children(way: Way) -> u32 {
     for _ in 0..2 {
         // Not joined, and its handle is dropped: the end waits for it nevertheless.
         drop(
-            Builder::new()
+            ProcessBuilder::new()
                 .daemon(false)
                 .stdin(Stdio::inherit())
                 .spawn(end_after_stdin::new())
@@ -57,7 +62,9 @@ fn end_after_stdin() {
 #[offspring::test(timeout = "20s")]
 fn at_its_end_a_process_stops_daemons_and_waits_for_the_others() {
     for way in [Way::Return, Way::Exit, Way::ExitOfThread, Way::Panic] {
-        let builder = Builder::new().stdin(Stdio::piped()).stdout(Stdio::piped());
+        let builder = ProcessBuilder::new()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut process = builder.spawn(end_with_children::new(way)).unwrap();
         let (stdin, mut lines) = (process.take_stdin(), Lines::of(&mut process));
         let daemons = [0; 3].map(|_| lines.pid());
@@ -81,7 +88,7 @@ fn at_its_end_a_process_stops_daemons_and_waits_for_the_others() {
         );
 
         let joined = process.join();
-        match (way, process.exit_status().unwrap()) {
+        match (way, process.exit_reason().unwrap()) {
             (Way::Return, ExitReason::Returned) => assert_eq!(joined.unwrap(), 5),
             (Way::Exit | Way::ExitOfThread, ExitReason::Exited(6)) => {}
             (Way::Panic, ExitReason::Panicked(report)) => {
@@ -104,7 +111,7 @@ fn stubborn() {
 #[offspring::worker]
 fn keep_stubborn_daemons() {
     let daemons = [0; 3].map(|_| {
-        Builder::new()
+        ProcessBuilder::new()
             .daemon(true)
             .stdout(Stdio::piped())
             .spawn(stubborn::new())
@@ -117,7 +124,7 @@ fn keep_stubborn_daemons() {
 
 #[offspring::test(timeout = "20s")]
 fn daemons_that_do_not_stop_are_killed_after_five_seconds_together() {
-    let mut process = Builder::new()
+    let mut process = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(keep_stubborn_daemons::new())
         .unwrap();
@@ -148,7 +155,7 @@ fn start_at_exit() {
 
 #[offspring::test(timeout = "20s")]
 fn a_process_that_is_ending_starts_nothing() {
-    let mut process = Builder::new()
+    let mut process = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(start_at_exit::new())
         .unwrap();
@@ -159,7 +166,10 @@ fn a_process_that_is_ending_starts_nothing() {
 /// Host code that forks without exec: the copy must leave our children alone, and has none of its own.
 #[offspring::worker]
 fn fork_beside_children() -> (i32, bool) {
-    let daemon = Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    let daemon = ProcessBuilder::new()
+        .daemon(true)
+        .spawn(sleeper::new())
+        .unwrap();
     // SAFETY: the copy calls only what this test is about, and its only other threads wait.
     let pid = unsafe { libc::fork() };
     if pid == 0 {

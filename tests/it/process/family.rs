@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, Process, Stdio};
+use offspring::{Process, ProcessBuilder, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::signals::stop_process;
@@ -36,7 +36,7 @@ fn stay(habit: Habit) {
 
 #[offspring::worker]
 fn keep_a_child(habit: Habit, daemon: bool) {
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .daemon(daemon)
         .spawn(stay::new(habit))
         .unwrap();
@@ -44,7 +44,7 @@ fn keep_a_child(habit: Habit, daemon: bool) {
 }
 
 fn parent_and_grandchild(habit: Habit, daemon: bool) -> (Process<()>, u32) {
-    let mut parent = Builder::new()
+    let mut parent = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(keep_a_child::new(habit, daemon))
         .unwrap();
@@ -108,7 +108,7 @@ fn a_child_that_is_stopped_ends_with_its_parent_and_need_not_be_continued() {
 
 #[offspring::test(timeout = "20s")]
 fn a_whole_chain_that_is_stopped_ends_with_its_root() {
-    let mut root = Builder::new()
+    let mut root = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(chain::new(4))
         .unwrap();
@@ -129,7 +129,7 @@ fn chain(length: u32) {
 
 #[offspring::test(timeout = "20s")]
 fn a_whole_chain_ends_with_its_root() {
-    let mut root = Builder::new()
+    let mut root = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(chain::new(4))
         .unwrap();
@@ -144,7 +144,7 @@ fn a_whole_chain_ends_with_its_root() {
 #[offspring::worker]
 fn start_on_a_thread() -> bool {
     let child = std::thread::spawn(|| {
-        Builder::new()
+        ProcessBuilder::new()
             .stdin(Stdio::piped())
             .spawn(wait_for_stdin::new())
             .unwrap()
@@ -169,7 +169,7 @@ fn a_child_outlives_the_thread_that_started_it() {
 
 #[offspring::test(timeout = "20s")]
 fn a_dropped_handle_leaves_its_child_running() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn(say_when_stdin_ends::new())

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, JoinError, Queue, Stdio};
+use offspring::{JoinError, ProcessBuilder, Queue, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{Census, answer, script};
@@ -30,7 +30,7 @@ fn start_script(text: String, timeout: Duration) -> Outcome {
     answer::spawn().unwrap().join().unwrap();
     let before = Census::take();
     let began = Instant::now();
-    let error = Builder::new()
+    let error = ProcessBuilder::new()
         .name("odd")
         .program(program)
         .start_timeout(timeout)
@@ -51,7 +51,7 @@ fn start_script(text: String, timeout: Duration) -> Outcome {
 #[track_caller]
 fn outcome(text: &str, timeout: Duration) -> Outcome {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .stderr(Stdio::null());
     let outcome = stage
@@ -170,11 +170,13 @@ fn start_programs() -> Vec<Result<u32, String>> {
     let forking = directory.path().join("forking");
     fs::create_dir(&forking).unwrap();
     let forking = script(&forking, &format!("'{}' \"$@\"; exit $?", copy.display()));
-    let start =
-        |program: &std::path::Path| match Builder::new().program(program).spawn(answer::new()) {
-            Ok(child) => child.join().map_err(|error| error.to_string()),
-            Err(error) => Err(format!("{error:?}")),
-        };
+    let start = |program: &std::path::Path| match ProcessBuilder::new()
+        .program(program)
+        .spawn(answer::new())
+    {
+        Ok(child) => child.join().map_err(|error| error.to_string()),
+        Err(error) => Err(format!("{error:?}")),
+    };
     // The last is this program too, but not this build: its length is another one.
     let changed = directory.path().join("changed");
     fs::copy(&own, &changed).unwrap();
@@ -202,7 +204,7 @@ fn believe_an_impostor() -> String {
         directory.path(),
         "dd bs=65536 count=1 of=/dev/null 2>/dev/null; printf '\\004' >&0; exit 6",
     );
-    let process = Builder::new()
+    let process = ProcessBuilder::new()
         .program(program)
         .spawn(answer::new())
         .unwrap();
@@ -228,7 +230,7 @@ fn look_at_a_start() -> String {
     );
     let log = directory.path().join("log");
     let stderr = fs::File::create(&log).unwrap();
-    Builder::new()
+    ProcessBuilder::new()
         .program(program)
         .stderr(stderr)
         .spawn(answer::new())
@@ -318,7 +320,7 @@ fn start_a_late_child(directory: PathBuf) {
         std::env::current_exe().unwrap().display(),
         directory.join("code").display()
     );
-    let error = Builder::new()
+    let error = ProcessBuilder::new()
         .program(script(&directory, &text))
         .spawn(answer::new())
         .unwrap_err();
@@ -329,7 +331,7 @@ fn start_a_late_child(directory: PathBuf) {
 #[offspring::test(timeout = "20s")]
 fn a_child_whose_parent_died_before_it_was_ready_is_no_main_program() {
     let directory = tempfile::tempdir().unwrap();
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .stderr(Stdio::piped());
     let mut stage = builder

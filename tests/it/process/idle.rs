@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use offspring::{Builder, JoinableQueue, Pool, Process, Queue, Stdio};
+use offspring::{JoinableQueue, Pool, Process, ProcessBuilder, Queue, Stdio};
 
 use super::stage::{children_of, sleeper};
 use crate::actor::{Counter, Message, Setup};
@@ -55,13 +55,16 @@ fn wait_for_everything() -> Vec<String> {
     );
     let children = [
         sleeper::spawn().unwrap(),
-        Builder::new()
+        ProcessBuilder::new()
             .stdout(Stdio::prefixed())
             .spawn(sleeper::new())
             .unwrap(),
         wait_for_items::spawn(jobs.clone(), items.clone()).unwrap(),
     ];
-    let joined = Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    let joined = ProcessBuilder::new()
+        .daemon(true)
+        .spawn(sleeper::new())
+        .unwrap();
     let (_, receiver) = offspring::channel::<u32>().unwrap();
     std::thread::spawn(move || joined.join());
     std::thread::spawn(move || receiver.recv());

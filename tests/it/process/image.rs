@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ProcessWorker, SpawnError, Worker};
+use offspring::{ProcessBuilder, ProcessWorker, SpawnError, Worker};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{answer, binary, inner_program, is_inner, script, sleeper};
@@ -163,7 +163,7 @@ fn start_what_never_inits(directory: std::path::PathBuf) -> String {
         binary().display(),
         arguments.join(" ")
     );
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .env("OFFSPRING_TEST_INNER", "1")
         .env("OFFSPRING_TEST_LOG", directory.join("log"));
     let error = builder
@@ -255,7 +255,7 @@ fn two_workers_of_one_name_are_an_error_of_every_start() {
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_the_child_does_not_know_is_named() {
-    let error = Builder::new()
+    let error = ProcessBuilder::new()
         .env("OFFSPRING_TEST_NAMES", "other")
         .spawn(One)
         .unwrap_err();

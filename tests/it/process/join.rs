@@ -6,7 +6,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, JoinError, JoinTimeoutError, Process, Stdio};
+use offspring::process::JoinTimeoutError;
+use offspring::{ExitReason, JoinError, Process, ProcessBuilder, Stdio};
 
 use super::stage::{FOREVER, Lines, answer, sleeper};
 
@@ -18,7 +19,7 @@ fn wait_for_stdin() -> u32 {
 }
 
 fn waiting_child() -> Process<u32> {
-    Builder::new()
+    ProcessBuilder::new()
         .stdin(Stdio::piped())
         .spawn(wait_for_stdin::new())
         .unwrap()
@@ -47,7 +48,7 @@ fn join_timeout_gives_up_at_its_time_and_leaves_the_child_alone() {
             waited >= timeout && waited < timeout + Duration::from_secs(1),
             "{timeout:?}: {waited:?}"
         );
-        assert!(child.is_alive() && child.exit_status().is_none());
+        assert!(child.is_alive() && child.exit_reason().is_none());
     }
     drop(child.take_stdin());
     // A time that the clock cannot hold is as good as none.
@@ -67,7 +68,7 @@ fn join_may_be_called_again_and_from_many_threads_at_once() {
                 all_wait.wait();
                 assert_eq!(child.join().unwrap(), 6);
                 assert_eq!(
-                    (child.is_alive(), child.exit_status()),
+                    (child.is_alive(), child.exit_reason()),
                     (false, Some(ExitReason::Returned))
                 );
             });
@@ -116,7 +117,7 @@ fn who_joined_a_child_sees_it_ended_from_every_side() {
         std::thread::scope(|scope| {
             scope.spawn(|| while child.is_alive() {});
             child.join().unwrap();
-            assert!(!child.is_alive() && child.exit_status().is_some());
+            assert!(!child.is_alive() && child.exit_reason().is_some());
             assert!(
                 offspring::active_children()
                     .iter()
@@ -134,7 +135,7 @@ fn leave_a_program_behind() -> u32 {
 
 #[offspring::test(timeout = "20s")]
 fn join_waits_for_the_process_and_not_for_what_it_left_running() {
-    let builder = Builder::new().stdout(Stdio::piped());
+    let builder = ProcessBuilder::new().stdout(Stdio::piped());
     let pid = builder
         .spawn(leave_a_program_behind::new())
         .unwrap()
@@ -286,7 +287,7 @@ fn ignore_children(by_flag: bool) -> (String, String, String, String) {
     let exited = reason(exit_with::spawn(7).unwrap());
     let panicked = reason(fail::spawn().unwrap());
     let returned = format!("{:?}", answer::spawn().unwrap().join());
-    let failed = Builder::new()
+    let failed = ProcessBuilder::new()
         .program("/bin/false")
         .spawn(answer::new())
         .unwrap_err();
@@ -345,7 +346,7 @@ fn announce_and_sleep() {
 
 #[offspring::test(timeout = "20s")]
 fn a_kill_wakes_every_join() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(announce_and_sleep::new())
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use offspring::{Builder, Stdio};
+use offspring::{ProcessBuilder, Stdio};
 
 use super::stage::{Census, answer, descriptors};
 
@@ -23,7 +23,7 @@ fn a_useless_tmpdir_does_no_harm() {
         "relative",
         "",
     ] {
-        let stage = Builder::new()
+        let stage = ProcessBuilder::new()
             .env("TMPDIR", directory)
             .spawn(start_one::new());
         assert_eq!(stage.unwrap().join().unwrap(), 42, "{directory}");
@@ -35,7 +35,9 @@ fn a_long_tmpdir_that_is_there_does_no_harm() {
     let directory = tempfile::tempdir().unwrap();
     let long = directory.path().join("x".repeat(200));
     std::fs::create_dir(&long).unwrap();
-    let stage = Builder::new().env("TMPDIR", &long).spawn(start_one::new());
+    let stage = ProcessBuilder::new()
+        .env("TMPDIR", &long)
+        .spawn(start_one::new());
     assert_eq!(stage.unwrap().join().unwrap(), 42);
     assert_eq!(std::fs::read_dir(&long).unwrap().count(), 0);
 }
@@ -54,7 +56,7 @@ fn limit(resource: libc::__rlimit_resource_t, value: Option<usize>) {
 #[offspring::worker]
 fn start_with_few_descriptors(length: usize) -> (Vec<String>, Census, Census) {
     let child = || {
-        let builder = Builder::new()
+        let builder = ProcessBuilder::new()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -109,7 +111,7 @@ fn without_descriptors_a_start_is_an_error_and_works_again_later() {
 
 fn sweep_descriptors(length: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .stderr(Stdio::piped());
     let mut stage = stage
@@ -161,7 +163,7 @@ fn start_with_few_processes() -> Option<[String; 2]> {
 #[offspring::test(timeout = "20s")]
 fn without_processes_a_start_is_an_error_and_works_again_later() {
     // Only root can become somebody else.
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", "/tmp")
         .spawn(start_with_few_processes::new());
     if let Some([refused, later]) = stage.unwrap().join().unwrap() {

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use offspring::unix::{BuilderExt, Resource};
-use offspring::{Builder, ExitReason, Stdio};
+use offspring::unix::{ProcessBuilderExt, Resource};
+use offspring::{ExitReason, ProcessBuilder, Stdio};
 
 use super::stage::answer;
 
@@ -20,7 +20,9 @@ fn take_memory(megabytes: usize) {
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_whose_allocation_fails_is_told_to_have_aborted() {
-    let builder = Builder::new().stdin(Stdio::piped()).stderr(Stdio::piped());
+    let builder = ProcessBuilder::new()
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped());
     let builder = builder.rlimit(Resource::AddressSpace, 1 << 30, 1 << 30);
     let mut child = builder.spawn(take_memory::new(2000)).unwrap();
     drop(child.take_stdin());
@@ -84,7 +86,7 @@ impl Drop for Group {
 /// The system kills it then, as it does when a whole machine has no memory left.
 #[offspring::test(timeout = "30s")]
 fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .stdin(Stdio::piped())
         .spawn(take_memory::new(400))
         .unwrap();
@@ -100,7 +102,7 @@ fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
     child.take_stdin().unwrap().flush().unwrap();
     let error = child.join_timeout(Duration::from_secs(20)).unwrap_err();
     assert_eq!(
-        child.exit_status().unwrap().code(),
+        child.exit_reason().unwrap().code(),
         Some(-libc::SIGKILL),
         "{error}"
     );
@@ -113,7 +115,7 @@ fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
 fn start_with_little_memory() -> Vec<(u64, String, Duration)> {
     let start = |megabytes: u64| {
         let began = Instant::now();
-        let builder = Builder::new().stderr(Stdio::null()).rlimit(
+        let builder = ProcessBuilder::new().stderr(Stdio::null()).rlimit(
             Resource::AddressSpace,
             megabytes << 20,
             megabytes << 20,

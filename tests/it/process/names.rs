@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use offspring::Builder;
-use offspring::unix::BuilderExt;
+use offspring::ProcessBuilder;
+use offspring::unix::ProcessBuilderExt;
 
 use super::stage::{binary, inner_program, is_inner, sleeper};
 use crate::support::eventually;
@@ -31,7 +31,10 @@ fn a_process_has_its_name_for_the_system_too() {
         // Not cut within a letter.
         ("fourteen bytes\u{e9}", "fourteen bytes"),
     ] {
-        let child = Builder::new().name(name).spawn(sleeper::new()).unwrap();
+        let child = ProcessBuilder::new()
+            .name(name)
+            .spawn(sleeper::new())
+            .unwrap();
         assert_eq!(comm(child.pid()), shown);
         child.kill();
     }
@@ -42,7 +45,10 @@ fn a_process_has_its_parents_first_argument_unless_it_is_chosen() {
     let child = sleeper::spawn().unwrap();
     assert_eq!(arguments(child.pid())[0], arguments(std::process::id())[0]);
     child.kill();
-    let child = Builder::new().arg0("chosen").spawn(sleeper::new()).unwrap();
+    let child = ProcessBuilder::new()
+        .arg0("chosen")
+        .spawn(sleeper::new())
+        .unwrap();
     assert_eq!(arguments(child.pid())[0], "chosen");
     child.kill();
 }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, KillCause, Process, SpawnError, Stdio};
+use offspring::process::KillCause;
+use offspring::{ExitReason, Process, ProcessBuilder, SpawnError, Stdio};
 
 use super::stage::{Census, FOREVER, answer, descriptors};
 use crate::support::eventually;
@@ -20,8 +21,8 @@ fn print_halves(count: usize) {
     }
 }
 
-fn prefixed(name: &str) -> Builder {
-    Builder::new()
+fn prefixed(name: &str) -> ProcessBuilder {
+    ProcessBuilder::new()
         .name(name)
         .stdout(Stdio::prefixed())
         .stderr(Stdio::prefixed())
@@ -48,7 +49,7 @@ fn show_children(children: usize, count: usize) -> usize {
 
 #[offspring::test(timeout = "30s")]
 fn lines_of_children_are_whole_in_order_and_named() {
-    let mut stage = Builder::new()
+    let mut stage = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(show_children::new(5, 300))
         .unwrap();
@@ -92,7 +93,9 @@ fn show_an_aborted_child() {
 
 #[offspring::test(timeout = "20s")]
 fn the_last_line_is_shown_before_join_returns() {
-    let builder = Builder::new().stdout(Stdio::piped()).stderr(Stdio::piped());
+    let builder = ProcessBuilder::new()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let output = builder
         .spawn(show_an_aborted_child::new())
         .unwrap()
@@ -125,7 +128,7 @@ fn show_long_line(length: usize) {
 
 #[offspring::test(timeout = "20s")]
 fn a_line_without_bound_is_shown_in_pieces() {
-    let mut stage = Builder::new()
+    let mut stage = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(show_long_line::new(500_000))
         .unwrap();
@@ -159,7 +162,7 @@ fn kill(pid: &str) {
 
 #[offspring::worker]
 fn show_a_pipe_that_stays_open() {
-    let stdout = Builder::new().name("bob").stdout(Stdio::prefixed());
+    let stdout = ProcessBuilder::new().name("bob").stdout(Stdio::prefixed());
     stdout
         .spawn(leave_a_process_behind::new())
         .unwrap()
@@ -171,7 +174,11 @@ fn show_a_pipe_that_stays_open() {
 #[offspring::test(timeout = "20s")]
 fn a_pipe_that_a_grandchild_holds_delays_nobody() {
     let began = Instant::now();
-    let builder = || Builder::new().stdout(Stdio::piped()).stderr(Stdio::piped());
+    let builder = || {
+        ProcessBuilder::new()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+    };
     let output = builder()
         .spawn(show_a_pipe_that_stays_open::new())
         .unwrap()
@@ -225,12 +232,12 @@ fn show_to_nobody() -> (u32, bool, bool) {
         cause: KillCause::Kill,
         signal: libc::SIGKILL,
     };
-    (other, early, noisy.exit_status() == Some(killed))
+    (other, early, noisy.exit_reason() == Some(killed))
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_stopped_terminal_blocks_neither_joins_nor_the_end() {
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(show_to_nobody::new())
         .unwrap();
@@ -240,7 +247,7 @@ fn a_stopped_terminal_blocks_neither_joins_nor_the_end() {
 
 #[offspring::test(timeout = "20s")]
 fn stdin_cannot_be_prefixed() {
-    let error = Builder::new()
+    let error = ProcessBuilder::new()
         .stdin(Stdio::prefixed())
         .spawn(answer::new())
         .unwrap_err();
@@ -285,7 +292,7 @@ fn show_many() -> (Census, Census) {
 #[offspring::test(timeout = "30s")]
 fn shown_children_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .stdout(Stdio::null());
     let (before, after) = builder.spawn(show_many::new()).unwrap().join().unwrap();
@@ -301,8 +308,8 @@ fn print_much(count: usize) -> usize {
     count
 }
 
-fn piped() -> Builder {
-    Builder::new()
+fn piped() -> ProcessBuilder {
+    ProcessBuilder::new()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -359,7 +366,7 @@ fn panic_on_purpose() {
 
 #[offspring::test(timeout = "20s")]
 fn a_panic_says_in_which_process_it_is() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .name("bob")
         .stderr(Stdio::piped())
         .spawn(panic_on_purpose::new())

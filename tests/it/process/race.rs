@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use offspring::{Builder, ExitReason, KillCause, Process};
+use offspring::process::KillCause;
+use offspring::{ExitReason, Process, ProcessBuilder};
 
 use super::stage::{Census, answer, sleeper};
 use crate::support::eventually;
@@ -41,7 +42,7 @@ fn live(kind: u32) {
             let child = answer::spawn().unwrap();
             child.terminate();
             let joined = child.join();
-            match child.exit_status().unwrap() {
+            match child.exit_reason().unwrap() {
                 ExitReason::Returned => assert_eq!(joined.unwrap(), 42),
                 ExitReason::Killed {
                     cause: KillCause::Terminate,
@@ -53,7 +54,7 @@ fn live(kind: u32) {
         _ => {
             let child = answer::spawn().unwrap();
             while child.join_timeout(Duration::from_micros(200)).is_err() {
-                assert!(child.is_alive() || child.exit_status().is_some());
+                assert!(child.is_alive() || child.exit_reason().is_some());
             }
             assert!(!child.is_alive());
         }
@@ -79,7 +80,7 @@ fn live_on_threads(threads: u32, rounds: u32) -> (Census, Census) {
 #[offspring::test(timeout = "600s")]
 fn lives_on_many_threads_do_not_disturb_each_other() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .spawn(live_on_threads::new(8, rounds()));
     let (before, after) = stage.unwrap().join().unwrap();
@@ -121,7 +122,7 @@ fn a_parent_killed_at_any_instant_leaves_nobody_behind() {
     for round in 0..2 * rounds() {
         let mark = format!("{}-{round}", std::process::id());
         let directory = tempfile::tempdir().unwrap();
-        let builder = Builder::new()
+        let builder = ProcessBuilder::new()
             .env("OFFSPRING_TEST_MARK", &mark)
             .env("TMPDIR", directory.path());
         let stage = builder.spawn(multiply::new(true)).unwrap();

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use offspring::Builder;
+use offspring::ProcessBuilder;
 
 use super::stage::binary;
 
@@ -60,7 +60,7 @@ fn echo(text: String) -> String {
 #[offspring::test(timeout = "30s")]
 fn a_start_makes_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory.path())
         .spawn(start_under_eyes::new());
     let (by_starts, by_hand) = stage.unwrap().join().unwrap();

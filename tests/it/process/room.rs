@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use offspring::Builder;
+use offspring::ProcessBuilder;
 
 use super::stage::answer;
 
@@ -76,7 +76,7 @@ fn start_in_little_room(places: Vec<PathBuf>) -> Result<Vec<(String, usize)>, St
 /// Gives the outcomes, unless this system allows no such scene.
 fn outcomes(places: &[&Path], directory: &Path) -> Option<Vec<String>> {
     let places = places.iter().map(|place| place.to_path_buf()).collect();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("TMPDIR", directory)
         .spawn(start_in_little_room::new(places));
     match stage.unwrap().join().unwrap() {

@@ -3,7 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, KillCause, Process, Stdio};
+use offspring::process::KillCause;
+use offspring::{ExitReason, Process, ProcessBuilder, Stdio};
 
 use super::stage::{FOREVER, Lines, answer, sleeper, state_of};
 use crate::support::eventually;
@@ -50,7 +51,7 @@ fn ignore_terminate() {
 
 #[offspring::test(timeout = "20s")]
 fn terminate_may_be_ignored_and_kill_may_not() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(ignore_terminate::new())
         .unwrap();
@@ -81,7 +82,7 @@ fn handle_terminate() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_that_handles_terminate_ends_as_it_likes() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(handle_terminate::new())
         .unwrap();
@@ -187,7 +188,7 @@ fn signal_after_the_end() -> bool {
         child.kill();
         child.terminate_tree();
         child.kill_tree();
-        child.stop(Duration::ZERO);
+        child.request_stop(Duration::ZERO);
         // The first deadly signal decides how it ends, and its status tells which one that was.
         // SAFETY: a child that was not waited for.
         unsafe { libc::kill(stranger.id() as i32, libc::SIGUSR1) };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offspring::{
-    Builder, Connection, ExitReason, Process, ProcessWorker, SpawnError, Stdio, Worker,
+    Connection, ExitReason, Process, ProcessBuilder, ProcessWorker, SpawnError, Stdio, Worker,
     active_children, pipe,
 };
 use serde::{Deserialize, Serialize};
@@ -52,14 +52,14 @@ fn is_listed<T>(process: &Process<T>) -> bool {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_is_what_its_parent_says_it_is() {
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .name("bob")
         .daemon(true)
         .generation(3)
         .stdin(Stdio::piped());
     let mut process = builder.spawn(tell_facts::new(7, "é".to_owned())).unwrap();
     assert!(process.is_alive() && is_listed(&process));
-    assert_eq!(process.exit_status(), None);
+    assert_eq!(process.exit_reason(), None);
     process.take_stdin().unwrap().write_all(b"go\n").unwrap();
 
     let facts = process.join().unwrap();
@@ -73,8 +73,8 @@ fn a_child_is_what_its_parent_says_it_is() {
     assert_eq!(facts.parent, Some(("main".to_owned(), std::process::id())));
     assert_eq!((process.name(), process.is_daemon()), ("bob", true));
     assert!(!process.is_alive() && !is_listed(&process));
-    assert_eq!(process.exit_status(), Some(ExitReason::Returned));
-    assert_eq!(process.exit_status().unwrap().code(), Some(0));
+    assert_eq!(process.exit_reason(), Some(ExitReason::Returned));
+    assert_eq!(process.exit_reason().unwrap().code(), Some(0));
 }
 
 #[offspring::test(timeout = "20s")]
@@ -106,8 +106,14 @@ fn the_default_name_is_the_workers_with_a_number_of_its_own() {
 #[offspring::worker]
 fn flags() -> (bool, [bool; 3]) {
     let default = own_flag::spawn().unwrap();
-    let yes = Builder::new().daemon(true).spawn(own_flag::new()).unwrap();
-    let no = Builder::new().daemon(false).spawn(own_flag::new()).unwrap();
+    let yes = ProcessBuilder::new()
+        .daemon(true)
+        .spawn(own_flag::new())
+        .unwrap();
+    let no = ProcessBuilder::new()
+        .daemon(false)
+        .spawn(own_flag::new())
+        .unwrap();
     (
         own_flag(),
         [default, yes, no].map(|child| child.join().unwrap()),
@@ -122,8 +128,14 @@ fn own_flag() -> bool {
 #[offspring::test(timeout = "20s")]
 fn the_daemon_flag_is_inherited_unless_it_is_given() {
     assert!(!own_flag::spawn().unwrap().join().unwrap());
-    let of_daemon = Builder::new().daemon(true).spawn(flags::new()).unwrap();
-    let of_other = Builder::new().daemon(false).spawn(flags::new()).unwrap();
+    let of_daemon = ProcessBuilder::new()
+        .daemon(true)
+        .spawn(flags::new())
+        .unwrap();
+    let of_other = ProcessBuilder::new()
+        .daemon(false)
+        .spawn(flags::new())
+        .unwrap();
     assert_eq!(of_daemon.join().unwrap(), (true, [true, true, false]));
     assert_eq!(of_other.join().unwrap(), (false, [false, true, false]));
 }
@@ -144,7 +156,7 @@ fn branch(place: Vec<u32>) {
 
 #[offspring::test(timeout = "20s")]
 fn children_start_children_and_join_them() {
-    let mut root = Builder::new()
+    let mut root = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .spawn(branch::new(vec![]))
         .unwrap();
@@ -180,7 +192,7 @@ fn the_parent_keeps_no_copy_of_the_worker() {
     assert_eq!(Arc::strong_count(&held), 1);
     assert!(!process.join().unwrap());
     // Nor after an error.
-    Builder::new().name("").spawn(worker()).unwrap_err();
+    ProcessBuilder::new().name("").spawn(worker()).unwrap_err();
     assert_eq!(Arc::strong_count(&held), 1);
 }
 
@@ -204,7 +216,7 @@ impl ProcessWorker for Shout {
 #[offspring::test(timeout = "20s")]
 fn a_worker_type_serves_over_a_pipe_of_its_own() {
     let (ours, theirs) = pipe().unwrap();
-    let process = Builder::new()
+    let process = ProcessBuilder::new()
         .daemon(true)
         .spawn(Shout { connection: theirs })
         .unwrap();
@@ -241,7 +253,7 @@ fn surroundings() -> Surroundings {
 #[offspring::worker]
 fn surroundings_of_three() -> [Surroundings; 3] {
     let alike = surroundings::spawn().unwrap();
-    let other = Builder::new()
+    let other = ProcessBuilder::new()
         .env("COLOUR", "red")
         .env_remove("HOME")
         .current_dir("/")
@@ -253,7 +265,7 @@ fn surroundings_of_three() -> [Surroundings; 3] {
 #[offspring::test(timeout = "20s")]
 fn environment_and_directory_are_the_parents_unless_they_are_given() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Builder::new()
+    let stage = ProcessBuilder::new()
         .env("COLOUR", "blue")
         .env("HOME", "/home")
         .current_dir(directory.path());
@@ -277,7 +289,7 @@ fn environment_and_directory_are_the_parents_unless_they_are_given() {
 
 #[offspring::test(timeout = "20s")]
 fn env_clear_leaves_only_what_is_set_after_it() {
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .env("COLOUR", "blue")
         .env_clear()
         .env("HOME", "/nowhere");
@@ -296,7 +308,7 @@ fn backtrace_is_asked_for() -> bool {
 #[offspring::test(timeout = "20s")]
 fn the_flags_of_rusts_runtime_are_those_of_the_environment() {
     let with = |value| {
-        Builder::new()
+        ProcessBuilder::new()
             .env("RUST_BACKTRACE", value)
             .spawn(backtrace_is_asked_for::new())
             .unwrap()
@@ -308,15 +320,24 @@ fn the_flags_of_rusts_runtime_are_those_of_the_environment() {
 #[offspring::test(timeout = "20s")]
 fn options_that_cannot_be_used_are_named() {
     let long = "x".repeat(10_000);
-    let bad: [(&str, Builder); 8] = [
-        ("name", Builder::new().name("")),
-        ("name", Builder::new().name(long)),
-        ("name", Builder::new().name("a\0b")),
-        ("argument", Builder::new().env("A", "nul \0 inside")),
-        ("environment variable", Builder::new().env("A=B", "c")),
-        ("environment variable", Builder::new().env("", "c")),
-        ("environment variable", Builder::new().env_remove("A=B")),
-        ("current_dir", Builder::new().current_dir("nul \0 inside")),
+    let bad: [(&str, ProcessBuilder); 8] = [
+        ("name", ProcessBuilder::new().name("")),
+        ("name", ProcessBuilder::new().name(long)),
+        ("name", ProcessBuilder::new().name("a\0b")),
+        ("argument", ProcessBuilder::new().env("A", "nul \0 inside")),
+        (
+            "environment variable",
+            ProcessBuilder::new().env("A=B", "c"),
+        ),
+        ("environment variable", ProcessBuilder::new().env("", "c")),
+        (
+            "environment variable",
+            ProcessBuilder::new().env_remove("A=B"),
+        ),
+        (
+            "current_dir",
+            ProcessBuilder::new().current_dir("nul \0 inside"),
+        ),
     ];
     for (expected, builder) in bad {
         let shown = format!("{builder:?}");
@@ -331,7 +352,7 @@ fn options_that_cannot_be_used_are_named() {
 
 #[offspring::test(timeout = "20s")]
 fn absurd_options_are_errors_or_harmless() {
-    let never_ready = Builder::new()
+    let never_ready = ProcessBuilder::new()
         .start_timeout(Duration::ZERO)
         .spawn(answer::new())
         .unwrap_err();
@@ -339,16 +360,16 @@ fn absurd_options_are_errors_or_harmless() {
         matches!(never_ready, SpawnError::Timeout { .. }),
         "{never_ready:?}"
     );
-    let patient = Builder::new()
+    let patient = ProcessBuilder::new()
         .start_timeout(Duration::MAX)
         .generation(u32::MAX);
     assert_eq!(patient.spawn(answer::new()).unwrap().join().unwrap(), 42);
     // More than the system passes on.
     for builder in [
-        Builder::new().env("LONG", "x".repeat(10_000_000)),
-        Builder::new().current_dir("x".repeat(10_000)),
-        Builder::new().program("x".repeat(10_000)),
-        Builder::new().program(""),
+        ProcessBuilder::new().env("LONG", "x".repeat(10_000_000)),
+        ProcessBuilder::new().current_dir("x".repeat(10_000)),
+        ProcessBuilder::new().program("x".repeat(10_000)),
+        ProcessBuilder::new().program(""),
     ] {
         let error = builder.spawn(answer::new()).unwrap_err();
         assert!(matches!(error, SpawnError::Io { .. }), "{error:?}");
@@ -358,7 +379,7 @@ fn absurd_options_are_errors_or_harmless() {
 #[offspring::test(timeout = "20s")]
 fn a_working_directory_that_is_not_there_is_named() {
     for directory in ["/nowhere/at/all", "/dev/null"] {
-        let error = Builder::new()
+        let error = ProcessBuilder::new()
             .current_dir(directory)
             .spawn(answer::new())
             .unwrap_err();
@@ -373,7 +394,7 @@ fn a_hundred_short_children_return() {
         let children: Vec<_> = (0..25).map(|_| answer::spawn().unwrap()).collect();
         for child in children {
             assert_eq!(child.join().unwrap(), 42);
-            assert_eq!(child.exit_status(), Some(ExitReason::Returned));
+            assert_eq!(child.exit_reason(), Some(ExitReason::Returned));
         }
     }
 }
@@ -389,7 +410,7 @@ fn dig() -> (u32, String) {
 
 #[offspring::test(timeout = "20s")]
 fn the_depth_limit_is_the_last_fuse() {
-    let root = Builder::new()
+    let root = ProcessBuilder::new()
         .env("OFFSPRING_MAX_DEPTH", "3")
         .spawn(dig::new())
         .unwrap();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::Command;
 
-use offspring::{Builder, ExitReason, Stdio};
+use offspring::{ExitReason, ProcessBuilder, Stdio};
 
 use super::stage::answer;
 
@@ -33,7 +33,7 @@ fn stdin_is_empty_unless_it_is_given() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_does_not_take_its_parents_input() {
-    let mut stage = Builder::new()
+    let mut stage = ProcessBuilder::new()
         .stdin(Stdio::piped())
         .spawn(keep_stdin::new())
         .unwrap();
@@ -57,7 +57,7 @@ fn echo() {
 
 #[offspring::test(timeout = "20s")]
 fn all_three_can_be_pipes() {
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -92,7 +92,7 @@ fn a_file_is_read_and_written() {
     let directory = tempfile::tempdir().unwrap();
     let (input, output) = (directory.path().join("in"), directory.path().join("out"));
     std::fs::write(&input, "from a file").unwrap();
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .stdin(File::open(&input).unwrap())
         .stdout(File::create(&output).unwrap())
         .stderr(Stdio::null());
@@ -111,7 +111,7 @@ fn print_without_end_of_line(exits: bool) {
 #[offspring::test(timeout = "20s")]
 fn what_was_printed_is_flushed_at_the_end() {
     for exits in [false, true] {
-        let mut child = Builder::new()
+        let mut child = ProcessBuilder::new()
             .stdout(Stdio::piped())
             .spawn(print_without_end_of_line::new(exits))
             .unwrap();
@@ -134,7 +134,7 @@ fn fail_loudly() {
 
 #[offspring::test(timeout = "20s")]
 fn a_panic_is_printed_by_the_child() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .name("loud")
         .stderr(Stdio::piped())
         .spawn(fail_loudly::new())
@@ -172,7 +172,7 @@ fn write_into_nothing() -> u32 {
 fn a_child_may_close_stdin_stdout_and_stderr() {
     let child = write_into_nothing::spawn().unwrap();
     assert_eq!(child.join().unwrap(), 7);
-    assert_eq!(child.exit_status(), Some(ExitReason::Returned));
+    assert_eq!(child.exit_reason(), Some(ExitReason::Returned));
 }
 
 #[offspring::worker]
@@ -193,7 +193,7 @@ fn start_without_stdio() -> (Vec<u32>, Vec<u32>) {
     close_stdio();
     let first = [answer::spawn().unwrap(), write_much::spawn().unwrap()];
     let builder = || {
-        Builder::new()
+        ProcessBuilder::new()
             .stdin(Stdio::inherit())
             .stdout(Stdio::inherit())
             .stderr(Stdio::inherit())
@@ -216,7 +216,7 @@ fn a_parent_without_stdin_stdout_and_stderr_starts_children() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_whose_reader_is_gone_runs_on() {
-    let mut child = Builder::new()
+    let mut child = ProcessBuilder::new()
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn(write_much::new())

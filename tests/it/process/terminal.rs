@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use offspring::{Builder, Process};
+use offspring::{Process, ProcessBuilder};
 
 use super::stage::{FOREVER, binary, inner_program, is_inner};
 use crate::support::{eventually, is_running};
@@ -180,8 +180,8 @@ fn inner_decider() {
         println!();
         handle_interrupts();
         let stay = stay::spawn(true, false).unwrap();
-        let own = Builder::new().spawn(handle_itself::new()).unwrap();
-        let asked = Builder::new().spawn(until_stop::new()).unwrap();
+        let own = ProcessBuilder::new().spawn(handle_itself::new()).unwrap();
+        let asked = ProcessBuilder::new().spawn(until_stop::new()).unwrap();
         wait_for_interrupt();
         assert_eq!(own.join().unwrap(), "handled");
         // Neither a call that sleeps nor a process that waits has seen anything.
@@ -193,7 +193,7 @@ fn inner_decider() {
                     .is_timeout()
         );
         println!("deciding");
-        asked.stop(FOREVER);
+        asked.request_stop(FOREVER);
         assert_eq!(asked.join().unwrap(), 5);
         stay.kill();
         stay.join().unwrap_err();

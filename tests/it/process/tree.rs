@@ -3,7 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use offspring::{Builder, ExitReason, KillCause, Process, Stdio};
+use offspring::process::KillCause;
+use offspring::{ExitReason, Process, ProcessBuilder, Stdio};
 
 use super::signals::stop_process;
 use super::stage::{FOREVER, Lines};
@@ -27,7 +28,7 @@ fn chain(length: u32, text: String) {
 }
 
 fn start(length: u32, text: &str, pids: usize) -> (Process<()>, Lines, Vec<u32>) {
-    let builder = Builder::new().stdout(Stdio::piped());
+    let builder = ProcessBuilder::new().stdout(Stdio::piped());
     let mut child = builder.spawn(chain::new(length, text.to_owned())).unwrap();
     let mut lines = Lines::of(&mut child);
     let pids = (0..pids).map(|_| lines.pid()).collect();

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use offspring::unix::{BuilderExt, Resource, UNLIMITED};
-use offspring::{Builder, ExitReason, SpawnError, Stdio};
+use offspring::unix::{ProcessBuilderExt, Resource, UNLIMITED};
+use offspring::{ExitReason, ProcessBuilder, SpawnError, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{Census, answer};
@@ -80,7 +80,7 @@ fn a_child_of_another_user_is_that_user_and_has_children() {
     if !is_root() {
         return;
     }
-    let builder = Builder::new().uid(NOBODY).gid(1234).groups([5, 6]);
+    let builder = ProcessBuilder::new().uid(NOBODY).gid(1234).groups([5, 6]);
     let (child, grandchild) = builder.spawn(who_and_whose::new()).unwrap().join().unwrap();
     assert_eq!(child.uids, "65534 65534 65534 65534");
     assert_eq!(child.gids, "1234 1234 1234 1234");
@@ -92,7 +92,7 @@ fn a_child_of_another_user_is_that_user_and_has_children() {
 fn start_another_user() -> String {
     // SAFETY: the list is as long as is said.
     assert_eq!(unsafe { libc::setgroups(2, [5, 6].as_ptr()) }, 0);
-    Builder::new()
+    ProcessBuilder::new()
         .uid(NOBODY)
         .spawn(who::new())
         .unwrap()
@@ -110,7 +110,7 @@ fn who_leaves_root_leaves_its_groups() {
 
 #[offspring::test(timeout = "20s")]
 fn what_needs_rights_comes_before_they_are_given_up() {
-    let favoured = || Builder::new().nice(-3);
+    let favoured = || ProcessBuilder::new().nice(-3);
     if let Err(error) = favoured().spawn(who::new()) {
         eprintln!("skipped: this root has no such rights: {error:?}");
         return;
@@ -130,16 +130,18 @@ fn ask_for_too_much() -> (Vec<String>, Census, Census) {
     answer::spawn().unwrap().join().unwrap();
     let before = Census::take();
     let builders = [
-        Builder::new().uid(0),
-        Builder::new().gid(0),
-        Builder::new().groups([0]),
-        Builder::new().nice(-5),
-        Builder::new().rlimit(Resource::OpenFiles, UNLIMITED, UNLIMITED),
-        Builder::new().rlimit(Resource::OpenFiles, 20, 10),
+        ProcessBuilder::new().uid(0),
+        ProcessBuilder::new().gid(0),
+        ProcessBuilder::new().groups([0]),
+        ProcessBuilder::new().nice(-5),
+        ProcessBuilder::new().rlimit(Resource::OpenFiles, UNLIMITED, UNLIMITED),
+        ProcessBuilder::new().rlimit(Resource::OpenFiles, 20, 10),
         // SAFETY: the hook calls nothing.
-        unsafe { Builder::new().pre_exec(|| Err(io::Error::from_raw_os_error(libc::EXDEV))) },
+        unsafe {
+            ProcessBuilder::new().pre_exec(|| Err(io::Error::from_raw_os_error(libc::EXDEV)))
+        },
         // SAFETY: it allocates nothing either.
-        unsafe { Builder::new().pre_exec(|| Err(io::ErrorKind::Other.into())) },
+        unsafe { ProcessBuilder::new().pre_exec(|| Err(io::ErrorKind::Other.into())) },
     ];
     let errors = builders
         .into_iter()
@@ -159,7 +161,7 @@ fn what_the_system_refuses_is_an_error_that_names_the_step() {
     }
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .uid(NOBODY)
         .gid(NOBODY)
         .env("TMPDIR", directory.path());
@@ -189,17 +191,23 @@ fn what_the_system_refuses_is_an_error_that_names_the_step() {
 
 #[offspring::test(timeout = "20s")]
 fn groups_and_sessions_are_its_own_where_that_is_asked_for() {
-    let who = |builder: Builder| builder.spawn(who::new()).unwrap().join().unwrap();
+    let who = |builder: ProcessBuilder| builder.spawn(who::new()).unwrap().join().unwrap();
     let leads = |who: Who| (who.leads_group, who.leads_session);
-    assert_eq!(leads(who(Builder::new())), (false, false));
-    assert_eq!(leads(who(Builder::new().process_group(0))), (true, false));
-    assert_eq!(leads(who(Builder::new().new_session())), (true, true));
+    assert_eq!(leads(who(ProcessBuilder::new())), (false, false));
     assert_eq!(
-        leads(who(Builder::new().process_group(0).new_session())),
+        leads(who(ProcessBuilder::new().process_group(0))),
+        (true, false)
+    );
+    assert_eq!(
+        leads(who(ProcessBuilder::new().new_session())),
         (true, true)
     );
     assert_eq!(
-        leads(who(Builder::new().new_session().process_group(0))),
+        leads(who(ProcessBuilder::new().process_group(0).new_session())),
+        (true, true)
+    );
+    assert_eq!(
+        leads(who(ProcessBuilder::new().new_session().process_group(0))),
         (true, false)
     );
 }
@@ -209,7 +217,7 @@ fn nice_value_and_mask_hold_for_a_child() {
     let here = Who::am_i();
     // Every mask, also one that takes the rights of the owner: its server is made with one of its own.
     for mask in [0, 0o022, 0o077, 0o777] {
-        let child = Builder::new()
+        let child = ProcessBuilder::new()
             .nice(2)
             .umask(mask)
             .spawn(who::new())
@@ -225,7 +233,7 @@ fn nice_value_and_mask_hold_for_a_child() {
 #[offspring::test(timeout = "20s")]
 fn a_mask_that_takes_everything_stops_no_other_user() {
     if is_root() {
-        let builder = Builder::new().uid(NOBODY).gid(NOBODY).umask(0o777);
+        let builder = ProcessBuilder::new().uid(NOBODY).gid(NOBODY).umask(0o777);
         // Its own child connects without root's rights.
         let (_, grandchild) = builder.spawn(who_and_whose::new()).unwrap().join().unwrap();
         assert_eq!(grandchild.umask, "0777");
@@ -239,7 +247,7 @@ fn limits() -> String {
 
 #[offspring::test(timeout = "20s")]
 fn every_limit_arrives() {
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .rlimit(Resource::AddressSpace, 8 << 30, 9 << 30)
         .rlimit(Resource::Core, 0, 0)
         .rlimit(Resource::Cpu, 100, 200)
@@ -280,7 +288,7 @@ fn take_memory(bytes: usize) -> usize {
 #[offspring::test(timeout = "20s")]
 fn a_child_beyond_its_memory_ends_alone() {
     let limited = || {
-        Builder::new()
+        ProcessBuilder::new()
             .rlimit(Resource::AddressSpace, 1 << 30, 1 << 30)
             .rlimit(Resource::Core, 0, 0)
             .stderr(Stdio::null())
@@ -319,7 +327,7 @@ fn compute_for_ever() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_beyond_its_time_is_ended_by_the_system() {
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .rlimit(Resource::Cpu, 1, 5)
         .rlimit(Resource::Core, 0, 0);
     let error = builder
@@ -342,7 +350,7 @@ fn a_child_beyond_its_time_is_ended_by_the_system() {
 #[offspring::test(timeout = "30s")]
 fn limits_that_no_start_survives_are_an_error() {
     for files in 0..16 {
-        let builder = Builder::new()
+        let builder = ProcessBuilder::new()
             .rlimit(Resource::OpenFiles, files, files)
             .stderr(Stdio::null());
         if let Ok(child) = builder.spawn(answer::new()) {
@@ -350,7 +358,7 @@ fn limits_that_no_start_survives_are_an_error() {
             let _ = child.join();
         }
     }
-    let builder = Builder::new()
+    let builder = ProcessBuilder::new()
         .rlimit(Resource::AddressSpace, 1 << 20, 1 << 20)
         .stderr(Stdio::null());
     builder.spawn(answer::new()).unwrap_err();
@@ -363,7 +371,7 @@ fn first_argument() -> String {
 
 #[offspring::test(timeout = "20s")]
 fn the_first_argument_can_be_chosen() {
-    let child = Builder::new()
+    let child = ProcessBuilder::new()
         .arg0("worker of the test")
         .spawn(first_argument::new())
         .unwrap();
@@ -374,7 +382,7 @@ fn the_first_argument_can_be_chosen() {
 fn hooks_run_in_order_after_all_else() {
     // SAFETY: the hooks make system calls only.
     let builder = unsafe {
-        Builder::new()
+        ProcessBuilder::new()
             .umask(0o022)
             .pre_exec(|| {
                 (libc::umask(0o027) == 0o022)

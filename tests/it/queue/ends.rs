@@ -126,7 +126,7 @@ fn a_program_that_ends_does_not_wait_for_who_waits_for_it() {
     for how in ["return", "leak", "exit"] {
         let process = end_while_a_child_waits::spawn(how.to_owned()).unwrap();
         let _ = process.join();
-        let code = process.exit_status().unwrap().code();
+        let code = process.exit_reason().unwrap().code();
         assert_eq!(code, Some(if how == "exit" { 3 } else { 0 }), "{how}");
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use offspring::unix::{BuilderExt, Resource};
-use offspring::{Builder, JoinableQueue, Queue};
+use offspring::unix::{ProcessBuilderExt, Resource};
+use offspring::{JoinableQueue, ProcessBuilder, Queue};
 
 use super::{collect, produce};
 
@@ -180,7 +180,7 @@ fn live_on_little() {
     let requests = Queue::unbounded().unwrap();
     let _servers: Vec<_> = (0..2)
         .map(|_| {
-            Builder::new()
+            ProcessBuilder::new()
                 .daemon(true)
                 .spawn(answer::new(requests.clone()))
                 .unwrap()
@@ -199,10 +199,9 @@ fn live_on_little() {
 
 #[offspring::test(timeout = "120s")]
 fn a_process_with_few_rights_and_low_limits_has_queues_too() {
-    let mut builder =
-        Builder::new()
-            .rlimit(Resource::OpenFiles, 100, 100)
-            .rlimit(Resource::LockedMemory, 0, 0);
+    let mut builder = ProcessBuilder::new()
+        .rlimit(Resource::OpenFiles, 100, 100)
+        .rlimit(Resource::LockedMemory, 0, 0);
     if is_root() {
         // Nobody: limits on what is under way are for those who are not root.
         builder = builder.uid(65534).gid(65534);

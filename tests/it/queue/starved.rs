@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use offspring::sync::Event;
-use offspring::unix::{BuilderExt, Resource};
-use offspring::{Builder, JoinableQueue, Queue, Receiver, Sender, channel};
+use offspring::unix::{ProcessBuilderExt, Resource};
+use offspring::{JoinableQueue, ProcessBuilder, Queue, Receiver, Sender, channel};
 
 use super::SHORT;
 use crate::support::eventually;
@@ -18,8 +18,8 @@ fn hoard() -> Vec<File> {
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
-fn with_few_descriptors() -> Builder {
-    Builder::new().rlimit(Resource::OpenFiles, 64, 64)
+fn with_few_descriptors() -> ProcessBuilder {
+    ProcessBuilder::new().rlimit(Resource::OpenFiles, 64, 64)
 }
 
 /// An error with its causes.

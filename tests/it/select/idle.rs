@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use offspring::{Builder, Selector, channel, wait_any_timeout};
+use offspring::{ProcessBuilder, Selector, channel, wait_any_timeout};
 
 use super::{SHORT, sleeper};
 use crate::support::{eventually, open_fds};
@@ -37,7 +37,10 @@ fn sleeps() -> u64 {
 #[offspring::worker]
 fn leaves_nothing() {
     let pairs: Vec<_> = (0..50).map(|_| channel::<u64>().unwrap()).collect();
-    let process = Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    let process = ProcessBuilder::new()
+        .daemon(true)
+        .spawn(sleeper::new())
+        .unwrap();
     // A receiver takes in what is new of a sender with its first message.
     for (sender, receiver) in &pairs {
         sender.send(0).unwrap();
@@ -91,7 +94,10 @@ fn a_selector_that_is_dropped_leaves_nothing_behind() {
 fn sleeps_while_idle() {
     let pairs: Vec<_> = (0..100).map(|_| channel::<u64>().unwrap()).collect();
     pairs.iter().for_each(|(sender, _)| sender.send(1).unwrap());
-    let process = Builder::new().daemon(true).spawn(sleeper::new()).unwrap();
+    let process = ProcessBuilder::new()
+        .daemon(true)
+        .spawn(sleeper::new())
+        .unwrap();
     let selector = Selector::new();
     selector.add(&process).unwrap();
     for (_, receiver) in &pairs {

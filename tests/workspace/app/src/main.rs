@@ -1,5 +1,5 @@
 use jobs::{Adder, Longest, double, quadruple};
-use offspring::{Builder, JoinableQueue, Pool, ProcessWorker};
+use offspring::{ProcessBuilder, JoinableQueue, Pool, ProcessWorker};
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for adder in adders {
         sum += adder?.join()?;
     }
-    let longest = Builder::new()
+    let longest = ProcessBuilder::new()
         .spawn(Longest {
             of: vec!["a".to_owned(), "bcd".to_owned()],
         })?
