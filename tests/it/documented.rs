@@ -53,6 +53,7 @@ fn public() -> BTreeSet<(String, String)> {
 
 /// `("queue", "Queue")` and `("queue", "Delivery")` of `pub use queue::{Queue, Delivery};` in `lib.rs`.
 fn exports(text: &str, module: &str) -> Vec<(String, String)> {
+    let text = text.replace("#[doc(hidden)]\npub use ", "");
     let uses = text
         .split("pub use ")
         .skip(1)
