@@ -16,7 +16,7 @@ use crate::actor::host::record::Post;
 use crate::actor::protocol::{DeskRequest, Entry};
 use crate::channel::{Sender, channel};
 use crate::error::{LookupError, StartError};
-use crate::ipc::wire::{self, Encoded, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::process::{Companion, Heir, current};
 use crate::queue::Queue;
 use crate::sys::lock;
@@ -54,7 +54,7 @@ pub(super) fn pass_on() {
     PASSES_ON.store(true, Ordering::SeqCst);
 }
 
-fn prepare(_: &Heir<'_>) -> Option<Encoded> {
+fn prepare(_: &Heir<'_>) -> Option<EncodedValue> {
     let root = PASSES_ON.load(Ordering::SeqCst).then(root)??;
     wire::encode(&root).ok()
 }

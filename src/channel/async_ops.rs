@@ -53,7 +53,7 @@ impl<T: Serialize> Sender<T> {
             Ok(ring) => match encode(&ring, &message, &mut bytes) {
                 Err(end) => Err(end),
                 Ok((entry, along)) => {
-                    along.settle(self.shared.send_entry_async(&ring, entry).await)
+                    along.restore_unless_sent(self.shared.send_entry_async(&ring, entry).await)
                 }
             },
         };
@@ -84,7 +84,7 @@ fn encode<'b, T: Serialize>(
             },
             along,
         )),
-        Err(end) => along.settle(Err(end)),
+        Err(end) => along.restore_unless_sent(Err(end)),
     }
 }
 

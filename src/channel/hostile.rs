@@ -13,7 +13,7 @@ use crate::error::RecvTimeoutError;
 use crate::ipc::fuzz::Random;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, RING_BYTES};
-use crate::ipc::wire::{Encoded, Envelope, hostile};
+use crate::ipc::wire::{EncodedValue, Envelope, hostile};
 use crate::sys::lock;
 
 /// Numbers that are near a limit, or any.
@@ -68,7 +68,7 @@ impl Hostile {
             ),
             4 => {
                 let bytes = random.bytes(60);
-                let packet = Envelope::new(Encoded {
+                let packet = Envelope::new(EncodedValue {
                     bytes,
                     handles: Vec::new(),
                 });

@@ -269,7 +269,7 @@ impl<A, B> Serialize for Connection<A, B> {
         let stay = move || *sys::lock(&back) = Some(stays);
         match (moved.retype::<A>(), &self.receiver).serialize(serializer) {
             Ok(serialized) => {
-                wire::leave(stay);
+                wire::on_unsent(stay);
                 Ok(serialized)
             }
             Err(error) => {

@@ -467,7 +467,7 @@ impl<T> Serialize for Receiver<T> {
             .leave::<T>()
             .map_err(|message| wire::explain::<S::Error>(&message))?;
         let (back, shared) = (self.shared.clone(), slot.take());
-        wire::leave(move || {
+        wire::on_unsent(move || {
             if let Some(shared) = &shared {
                 shared.stay();
             }

@@ -25,7 +25,7 @@ use crate::ipc::hub;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring;
-use crate::ipc::wire::{self, Encoded, Envelope, Failure, WireHandle};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Failure, WireHandle};
 use crate::sys::lock;
 
 /// The sending end of a [`channel`](crate::channel()). Clones share it; sent to another process, it stays usable here too.
@@ -234,7 +234,7 @@ impl SenderShared {
                 if announce {
                     hub::announce();
                 }
-                along.settle(sent)
+                along.restore_unless_sent(sent)
             }
         };
         if matches!(outcome, Err(SendEnd::Encode(_))) {
@@ -255,7 +255,7 @@ impl SenderShared {
         }
         let packet = if spilled == 0 {
             let bytes = bytes.to_vec();
-            Envelope::new(Encoded { bytes, handles }).map_err(SendEnd::Io)?
+            Envelope::new(EncodedValue { bytes, handles }).map_err(SendEnd::Io)?
         } else {
             match message.finish(handles)? {
                 Finished::Block(block, length) => return Ok(Body::Large(Some((block, length)))),

@@ -22,11 +22,11 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
 /// Runs a call of ipc-channel that panics where it should give an error. Nobody hears of the panic: it is an
 /// error value, and neither the program's nor the worker's own.
 pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
-    with_quiet(true, || survive(what, call))
+    with_quiet(true, || catch_panic(what, call))
 }
 
 /// Runs what should not panic, where a mistake of ours must not end a service.
-pub(crate) fn survive<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
+pub(crate) fn catch_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
     catch_unwind(AssertUnwindSafe(call))
         .map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
 }

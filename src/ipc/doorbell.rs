@@ -11,7 +11,7 @@ use crate::ipc::region::{AtomicU64, fence};
 /// Says that this side sleeps. What it waits for must be looked at once more afterwards.
 pub(crate) fn arm(flag: &AtomicU64) {
     flag.store(1, Ordering::Relaxed);
-    if !failpoints::mistake("bell.relaxed") {
+    if !failpoints::mistake("doorbell.relaxed") {
         fence(Ordering::SeqCst);
     }
 }

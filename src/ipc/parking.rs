@@ -204,13 +204,13 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             if lead.unread >= UNREAD_MAX {
                 let now = Deadline::now();
                 while !self.is_gone()
-                    && matches!(self.receive(side, &now), Received::Bell | Received::Other)
+                    && matches!(self.receive(side, &now), Heard::Bell | Heard::Other)
                 {
                 }
                 lead.unread = 0;
             }
             side.arm();
-            failpoints::point("line.armed");
+            failpoints::point("wait.armed");
             let mut outcome = ready()
                 .map(Ok)
                 .or_else(|| self.is_gone().then(|| Err(Failure::Gone.into())));
@@ -219,14 +219,14 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                 drop(lead);
                 // Also after the deadline: what the other side said before it is heard.
                 let received = self.receive(side, limit);
-                failpoints::point("line.woken");
+                failpoints::point("wait.woken");
                 match received {
-                    Received::Bell => rung = true,
-                    Received::Other => {}
-                    Received::Nothing(elapsed) => {
+                    Heard::Bell => rung = true,
+                    Heard::Other => {}
+                    Heard::Nothing(elapsed) => {
                         outcome = Some(ready().ok_or(WaitEnd::Timeout(elapsed)));
                     }
-                    Received::Starved => {
+                    Heard::Starved => {
                         outcome = Some(ready().ok_or(Failure::Starved.into()));
                     }
                 }
@@ -252,37 +252,37 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
     }
 
     /// Sleeps for one message.
-    fn receive<L: TimeLimit>(&self, side: &impl SleepFlag<M>, limit: &L) -> Received<L::Elapsed> {
+    fn receive<L: TimeLimit>(&self, side: &impl SleepFlag<M>, limit: &L) -> Heard<L::Elapsed> {
         match lock(&self.messages).recv(limit) {
             Ok(message) => {
                 if side.message(message) {
-                    Received::Bell
+                    Heard::Bell
                 } else {
-                    Received::Other
+                    Heard::Other
                 }
             }
-            Err(WaitEnd::Timeout(elapsed)) => Received::Nothing(elapsed),
+            Err(WaitEnd::Timeout(elapsed)) => Heard::Nothing(elapsed),
             Err(WaitEnd::Failed(Failure::Starved)) => {
                 // Nothing tells when one is free again: so that who asks again and again does not do only that.
                 let left = limit.deadline().map_or(STARVED, |deadline| {
                     deadline.saturating_duration_since(Instant::now())
                 });
                 std::thread::sleep(left.min(STARVED));
-                Received::Starved
+                Heard::Starved
             }
             // Many may write here; who wrote this is not known, and must not silence the others, nor keep this one beyond its time.
             Err(WaitEnd::Failed(Failure::Io(error)))
                 if error.kind() == io::ErrorKind::InvalidData =>
             {
-                log::error!(target: "offspring::line", "another process sent what it must not: {error}");
+                log::error!(target: "offspring::parking", "another process sent what it must not: {error}");
                 match limit.check() {
-                    Ok(()) => Received::Other,
-                    Err(elapsed) => Received::Nothing(elapsed),
+                    Ok(()) => Heard::Other,
+                    Err(elapsed) => Heard::Nothing(elapsed),
                 }
             }
             Err(WaitEnd::Failed(Failure::Gone | Failure::Io(_))) => {
                 self.set_gone();
-                Received::Other
+                Heard::Other
             }
         }
     }
@@ -389,7 +389,7 @@ impl Spin {
     }
 }
 
-enum Received<E> {
+enum Heard<E> {
     Bell,
     Other,
     /// Until the deadline.

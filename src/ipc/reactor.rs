@@ -141,8 +141,8 @@ impl WakerSet {
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         // A mistake in one executor must not keep the news from the others.
-        if let Err(error) = wire::survive("waker", || waker.wake()) {
-            log::error!(target: "offspring::watch", "{error}");
+        if let Err(error) = wire::catch_panic("waker", || waker.wake()) {
+            log::error!(target: "offspring::reactor", "{error}");
         }
     }
 }

@@ -14,7 +14,7 @@
 //! Positions are 48 bits wide and wrap. `head` carries an epoch above them. A producer that wants
 //! entries back ([`Producer::recall`]) makes the epoch odd, moves `tail` back, and makes the epoch even
 //! again: a consumer takes nothing while it is odd, and one that was copying loses its
-//! compare-and-swap and throws its copy away, even if a new entry stands at the same place by then.
+//! compare-and-swap and throws its copy away, even if a new entry stands at the same memory by then.
 //!
 //! Neither side trusts a word that the other writes: positions and lengths are checked at each use, and
 //! what cannot be is [`Corrupt`].
@@ -66,18 +66,18 @@ pub(crate) fn entry_size(payload: usize) -> u64 {
 
 /// Where a ring lies in its region.
 #[derive(Clone, Debug)]
-struct Place {
+struct RingMemory {
     region: Arc<Region>,
     offset: usize,
 }
 
-impl Place {
-    fn new(region: Arc<Region>, offset: usize) -> Place {
+impl RingMemory {
+    fn new(region: Arc<Region>, offset: usize) -> RingMemory {
         assert!(
             offset % LINE == 0 && offset + RING_BYTES <= region.len(),
             "a ring outside of its region"
         );
-        Place { region, offset }
+        RingMemory { region, offset }
     }
 
     #[inline]
@@ -183,7 +183,7 @@ pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
 /// The writing side.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    place: Place,
+    memory: RingMemory,
     tail: u64,
     /// `head` as last seen, without its epoch: it only moves on, so an old one is safe.
     seen: u64,
@@ -192,7 +192,7 @@ pub(crate) struct Producer {
 impl Producer {
     pub(crate) fn new(region: Arc<Region>, offset: usize) -> Producer {
         Producer {
-            place: Place::new(region, offset),
+            memory: RingMemory::new(region, offset),
             tail: 0,
             seen: 0,
         }
@@ -227,10 +227,10 @@ impl Producer {
         }
         let next = (self.tail + size) & POSITION;
         if failpoints::mistake("ring.commit-first") {
-            self.place.tail().store(next, Ordering::SeqCst);
+            self.memory.tail().store(next, Ordering::SeqCst);
             failpoints::point("ring.written");
         }
-        self.place.write(self.tail, tag, payload);
+        self.memory.write(self.tail, tag, payload);
         failpoints::point("ring.written");
         self.tail = next;
         Ok(true)
@@ -240,13 +240,13 @@ impl Producer {
     /// flag down need not ring, since the other side looks here again after raising it.
     #[inline]
     pub(crate) fn publish(&mut self) {
-        self.place.tail().store(self.tail, Ordering::SeqCst);
+        self.memory.tail().store(self.tail, Ordering::SeqCst);
     }
 
     /// Writes whole entries that there is [room](Self::room_for) for; they are not there until [`publish`](Self::publish).
     pub(crate) fn write_entries(&mut self, entries: &[u8]) {
         assert!(entries.len() as u64 <= self.room(), "entries without room");
-        self.place.write_words(self.tail, entries);
+        self.memory.write_words(self.tail, entries);
         failpoints::point("ring.written");
         self.tail = (self.tail + entries.len() as u64) & POSITION;
     }
@@ -287,7 +287,7 @@ impl Producer {
 
     /// Looks how far the consumer has come, for [`is_taken`](Self::is_taken).
     pub(crate) fn look(&mut self) -> Result<(), Corrupt> {
-        self.note_head(self.place.head().load(Ordering::SeqCst))
+        self.note_head(self.memory.head().load(Ordering::SeqCst))
     }
 
     fn note_head(&mut self, word: u64) -> Result<(), Corrupt> {
@@ -310,7 +310,7 @@ impl Producer {
     pub(crate) fn recall(&mut self) -> Result<(), Corrupt> {
         // A consumer can win against it once for every entry; one that wins more often is none of ours.
         for _ in 0..=CAPACITY {
-            let word = self.place.head().load(Ordering::Acquire);
+            let word = self.memory.head().load(Ordering::Acquire);
             if !failpoints::mistake("ring.recall-unseen") {
                 self.note_head(word)?;
             }
@@ -319,15 +319,15 @@ impl Producer {
             // The order matters: shut, move the tail, open. A consumer that sees the new epoch sees the
             // new tail as well; one that has the old epoch cannot take.
             if self
-                .place
+                .memory
                 .head()
                 .compare_exchange(word, shut | head, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
             {
                 failpoints::point("ring.shut");
-                self.place.tail().store(head, Ordering::SeqCst);
+                self.memory.tail().store(head, Ordering::SeqCst);
                 let open = shut.wrapping_add(1 << EPOCH_SHIFT);
-                self.place.head().store(open | head, Ordering::SeqCst);
+                self.memory.head().store(open | head, Ordering::SeqCst);
                 return Ok(());
             }
         }
@@ -350,7 +350,7 @@ pub(crate) struct Peeked {
 }
 
 impl Peeked {
-    /// Where it stands; two entries that were both taken never stood at one place.
+    /// Where it stands; two entries that were both taken never stood at one memory.
     pub(crate) fn position(&self) -> u64 {
         self.word & POSITION
     }
@@ -359,7 +359,7 @@ impl Peeked {
 /// The reading side.
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    place: Place,
+    memory: RingMemory,
     /// `tail` as last seen, and the epoch that it was seen in: good until it is reached or a recall moves
     /// the epoch. So a busy producer's cache line is not fetched for each entry.
     seen: u64,
@@ -369,7 +369,7 @@ pub(crate) struct Consumer {
 impl Consumer {
     pub(crate) fn new(region: Arc<Region>, offset: usize) -> Consumer {
         Consumer {
-            place: Place::new(region, offset),
+            memory: RingMemory::new(region, offset),
             seen: 0,
             seen_epoch: u64::MAX,
         }
@@ -381,10 +381,10 @@ impl Consumer {
         // What races with it is a recall now and then; a head that never stays is not the peer's work.
         for _ in 0..CAPACITY {
             // The head first: a tail that is newer than the epoch is harmless, an older one is not.
-            let word = self.place.head().load(Ordering::Acquire);
+            let word = self.memory.head().load(Ordering::Acquire);
             let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
             if epoch != self.seen_epoch || head == self.seen {
-                self.seen = self.place.tail().load(Ordering::SeqCst);
+                self.seen = self.memory.tail().load(Ordering::SeqCst);
                 self.seen_epoch = epoch;
             }
             let shut = epoch & 1 == 1;
@@ -397,12 +397,12 @@ impl Consumer {
                 && available <= CAPACITY as u64
                 && available >= WORD
             {
-                let (tag, length) = split_header(self.place.load(head));
+                let (tag, length) = split_header(self.memory.load(head));
                 if length <= ENTRY_MAX && entry_size(length) <= available {
                     return Ok(Some(Peeked { tag, length, word }));
                 }
             }
-            if self.place.head().load(Ordering::Acquire) == word {
+            if self.memory.head().load(Ordering::Acquire) == word {
                 return Err(Corrupt);
             }
         }
@@ -412,7 +412,7 @@ impl Consumer {
     /// A copy of its payload; worth nothing unless [`take`](Self::take) then takes the entry.
     #[inline]
     pub(crate) fn read(&self, front: &Peeked) -> SmallBytes {
-        self.place.read(front.position(), front.length)
+        self.memory.read(front.position(), front.length)
     }
 
     /// Takes the entry; `false` if it was recalled meanwhile.
@@ -420,7 +420,7 @@ impl Consumer {
     pub(crate) fn take(&mut self, front: &Peeked) -> bool {
         failpoints::point("ring.copied");
         let next = (front.word & !POSITION) | ((front.word + entry_size(front.length)) & POSITION);
-        self.place
+        self.memory
             .head()
             .compare_exchange(front.word, next, Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
@@ -430,7 +430,7 @@ impl Consumer {
     #[inline]
     pub(crate) fn take_sole(&mut self, front: &Peeked) {
         let next = (front.position() + entry_size(front.length)) & POSITION;
-        self.place.head().store(next, Ordering::Release);
+        self.memory.head().store(next, Ordering::Release);
     }
 
     /// Takes the next entry: its tag and payload.
@@ -459,7 +459,7 @@ impl Consumer {
         self.seen = tail;
         let (mut end, mut count) = (0, 0);
         while count < most && end < available {
-            let (found, length) = split_header(self.place.load(head + end));
+            let (found, length) = split_header(self.memory.load(head + end));
             if length > ENTRY_MAX || end + entry_size(length) > available {
                 return Err(Corrupt);
             }
@@ -473,7 +473,7 @@ impl Consumer {
         }
         let start = bytes.len();
         bytes.resize(start + end as usize, 0);
-        self.place.read_into(head, &mut bytes[start..]);
+        self.memory.read_into(head, &mut bytes[start..]);
         // Once more, now that nobody else can write them.
         let copied: Option<usize> = entries(&bytes[start..])
             .map(|entry| matches!(entry, Ok((found, _)) if found == tag).then_some(1))
@@ -482,7 +482,7 @@ impl Consumer {
             return Err(Corrupt);
         }
         // Sequentially consistent, as `publish`: the producer may wait for room.
-        self.place
+        self.memory
             .head()
             .store((head + end) & POSITION, Ordering::SeqCst);
         Ok(count)
@@ -492,16 +492,16 @@ impl Consumer {
     pub(crate) fn take_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Corrupt> {
         let (head, tail) = self.span()?;
         bytes.resize(distance(head, tail) as usize, 0);
-        self.place.read_into(head, bytes);
+        self.memory.read_into(head, bytes);
         // Sequentially consistent, as `publish`: the producer may wait for room.
-        self.place.head().store(tail, Ordering::SeqCst);
+        self.memory.head().store(tail, Ordering::SeqCst);
         Ok(())
     }
 
     /// From where to where entries are there, of a producer that never recalls: so there is no epoch.
     fn span(&self) -> Result<(u64, u64), Corrupt> {
-        let head = self.place.head().load(Ordering::Acquire) & POSITION;
-        let tail = self.place.tail().load(Ordering::Acquire);
+        let head = self.memory.head().load(Ordering::Acquire) & POSITION;
+        let tail = self.memory.tail().load(Ordering::Acquire);
         if head % WORD == 0 && tail <= POSITION && distance(head, tail) <= CAPACITY as u64 {
             Ok((head, tail))
         } else {
@@ -511,13 +511,13 @@ impl Consumer {
 
     /// SmallBytes of entries that are there.
     pub(crate) fn waiting(&self) -> u64 {
-        let head = self.place.head().load(Ordering::Acquire);
-        distance(head, self.place.tail().load(Ordering::Acquire))
+        let head = self.memory.head().load(Ordering::Acquire);
+        distance(head, self.memory.tail().load(Ordering::Acquire))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        let head = self.place.head().load(Ordering::Acquire);
-        self.place.tail().load(Ordering::Acquire) == head & POSITION
+        let head = self.memory.head().load(Ordering::Acquire);
+        self.memory.tail().load(Ordering::Acquire) == head & POSITION
     }
 }
 

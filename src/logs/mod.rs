@@ -14,7 +14,7 @@ mod source;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Sender;
-use crate::ipc::wire::{self, Encoded, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::process::{Companion, Heir, LogTarget};
 use crate::shared::AtomicU64;
 
@@ -43,7 +43,7 @@ inventory::submit! {
     }
 }
 
-fn prepare(heir: &Heir<'_>) -> Option<Encoded> {
+fn prepare(heir: &Heir<'_>) -> Option<EncodedValue> {
     let level = log::max_level();
     let outlet = match heir.logs {
         _ if level == log::LevelFilter::Off => return None,

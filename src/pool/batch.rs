@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::TaskError;
-use crate::ipc::wire::{Encoded, Envelope};
+use crate::ipc::wire::{EncodedValue, Envelope};
 use crate::sys::lock;
 
 /// What tasks are called, and how they are run.
@@ -326,6 +326,6 @@ impl Cancelled {
 }
 
 /// The value of a task as it will travel.
-pub(super) fn needs_parcel(encoded: &Encoded) -> bool {
+pub(super) fn needs_parcel(encoded: &EncodedValue) -> bool {
     !encoded.handles.is_empty() || encoded.bytes.len() > crate::ipc::ring::ENTRY_MAX
 }

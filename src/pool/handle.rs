@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, PoolError, ShutdownError, SpawnError, SubmitError, TaskError};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Encoded, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::pool::batch::{Batch, Kind, needs_parcel};
 use crate::pool::builder::{PoolBuilder, check_workers};
 use crate::pool::events::PoolEvents;
@@ -396,7 +396,7 @@ impl Pool {
 }
 
 /// One task as it travels.
-fn batch(kind: Kind, encoded: Encoded, sink: Arc<One>) -> std::io::Result<Batch> {
+fn batch(kind: Kind, encoded: EncodedValue, sink: Arc<One>) -> std::io::Result<Batch> {
     if !needs_parcel(&encoded) {
         let ends = vec![encoded.bytes.len() as u32];
         return Ok(Batch::of_bytes(kind, sink, 0, encoded.bytes, ends));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{EncodeError, PoolError};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Encoded, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::pool::batch::needs_parcel;
 use crate::pool::link::{Drained, Outcome};
 use crate::pool::state::Live;
@@ -228,7 +228,7 @@ impl Initializer {
     }
 }
 
-fn parcel<W>(encoded: Encoded) -> Result<Envelope, PoolError> {
+fn parcel<W>(encoded: EncodedValue) -> Result<Envelope, PoolError> {
     let packet = Envelope::new(encoded).map_err(|source| PoolError::Io {
         act: "make memory for the initializer",
         source,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, TaskError, TaskTimeoutError};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Encoded, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::pool::batch::{Batch, Cancelled, Chunk, Kind, Outcomes, Sink, needs_parcel};
 use crate::pool::handle::Pool;
 use crate::pool::shared::{Refused, When};
@@ -255,7 +255,7 @@ where
             batch.ends.push(batch.bytes.len() as u32);
             return;
         }
-        let encoded = Encoded {
+        let encoded = EncodedValue {
             bytes: batch.bytes.split_off(start),
             handles: along.take_handles(),
         };

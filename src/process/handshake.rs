@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::PanicReport;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::ipc_fd;
-use crate::ipc::wire::{self, Encoded, Envelope, Failure};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Failure};
 use crate::process::child::entry::Entry;
 use crate::process::current::Identity;
 use crate::process::registry;
@@ -149,7 +149,7 @@ pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
 }
 
 pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Envelope> {
-    Envelope::new(Encoded {
+    Envelope::new(EncodedValue {
         bytes,
         handles: Vec::new(),
     })

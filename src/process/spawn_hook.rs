@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
-use crate::ipc::wire::{self, CheckedReceiver, Encoded, Envelope, Failure};
+use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure};
 
 /// Where the records go that a child logs with the `log` crate.
 ///
@@ -55,7 +55,7 @@ pub(crate) struct Companion {
     /// Under which parent and child agree; no two have one.
     pub(crate) name: &'static str,
     /// In the parent: a value for the child. Without it the child starts all the same.
-    pub(crate) prepare: fn(&Heir<'_>) -> Option<Encoded>,
+    pub(crate) prepare: fn(&Heir<'_>) -> Option<EncodedValue>,
     /// In the child, before its worker runs.
     pub(crate) receive: fn(Envelope),
     /// In the parent, after the end of a child: waits, until the deadline, for what it left behind. Also at the end of the

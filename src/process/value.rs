@@ -13,7 +13,7 @@ use crate::error::SpawnError;
 use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
 use crate::ipc::ipc_fd;
-use crate::ipc::wire::{self, Carried, Encoded, Envelope};
+use crate::ipc::wire::{self, Carried, EncodedValue, Envelope};
 use crate::process::registry::ProcessWorker;
 use crate::process::spawn_hook::{self, Heir};
 use crate::sys;
@@ -61,7 +61,7 @@ fn sieve() -> Result<MutexGuard<'static, Option<Channel>>, SpawnError> {
 }
 
 /// `None` if it came through the sieve, else the end of a channel that holds it with what rides on it.
-fn sift(encoded: Encoded) -> Result<Option<OwnedFd>, SpawnError> {
+fn sift(encoded: EncodedValue) -> Result<Option<OwnedFd>, SpawnError> {
     let mut sieve = sieve().inspect_err(|_| wire::drop_raw_handles())?;
     // Whatever fails below, nothing stays in it.
     let (sender, end) = sieve.take().expect("it was just made");
@@ -118,7 +118,7 @@ fn belongings(heir: &Heir<'_>) -> Result<Option<Channel>, SpawnError> {
     Ok(Some(own))
 }
 
-fn encode<W: ProcessWorker>(worker: &W) -> Result<Encoded, SpawnError> {
+fn encode<W: ProcessWorker>(worker: &W) -> Result<EncodedValue, SpawnError> {
     wire::encode_with_raw_handles(worker).map_err(|error| {
         // Raw handles that were encoded before the error must not ride on this thread's next message.
         wire::drop_raw_handles();
@@ -127,7 +127,7 @@ fn encode<W: ProcessWorker>(worker: &W) -> Result<Encoded, SpawnError> {
     })
 }
 
-fn put(encoded: Encoded, channel: &IpcSender<Envelope>) -> Result<(), SpawnError> {
+fn put(encoded: EncodedValue, channel: &IpcSender<Envelope>) -> Result<(), SpawnError> {
     let packet = Envelope::new(encoded).map_err(|source| {
         wire::drop_raw_handles();
         SpawnError::Io {

@@ -48,7 +48,7 @@ impl Handle {
     async fn put_async<T: Serialize>(&self, item: T) -> Result<(), PutError<T>> {
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {
-            Ok((packet, along)) => along.settle(
+            Ok((packet, along)) => along.restore_unless_sent(
                 self.put_encoded_async(&bytes, packet)
                     .await
                     .map_err(Refused::End),
@@ -110,7 +110,7 @@ fn encode<T: Serialize>(
     hub::announce();
     match packet {
         Ok(packet) => Ok((Some(packet), along)),
-        Err(refused) => along.settle(Err(refused)),
+        Err(refused) => along.restore_unless_sent(Err(refused)),
     }
 }
 

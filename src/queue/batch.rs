@@ -39,7 +39,7 @@ impl Batch {
             Ok(along) if along.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
             // These are under way to nobody.
             Ok(along) => {
-                along.stay();
+                along.restore();
                 hub::announce();
                 false
             }

@@ -119,7 +119,7 @@ impl State {
             return Err(DeadLetterError::Closed);
         }
         let letter = self.dead.take(number).ok_or(DeadLetterError::Gone)?;
-        if sys::lock(&letter.payload).is_spent() {
+        if sys::lock(&letter.payload).is_moved_out() {
             self.dead.letters.push_front((number, letter));
             return Err(DeadLetterError::MovedOut);
         }
@@ -238,7 +238,7 @@ impl<T: DeserializeOwned> DeadLetter<T> {
     /// [`DecodeError`] if the bytes are no `T`, or if handles in it are spent.
     pub fn decode(&self) -> Result<T, DecodeError> {
         let payload = sys::lock(&self.letter.payload);
-        if payload.is_spent() {
+        if payload.is_moved_out() {
             return Err(DecodeError::new::<T>(DeadLetterError::MovedOut.to_string()));
         }
         let copy = payload.try_clone();

@@ -14,7 +14,7 @@ use crate::error::{
     CreateError, DeadLetterError, DecodeError, GetError, HandleError, OrElapsed, QueueJoinError,
     TaskDoneError,
 };
-use crate::ipc::hub::{self, HubId, Resource, ToHub};
+use crate::ipc::hub::{self, HubId, SharedObject, ToHub};
 use crate::ipc::reactor::EventSource;
 use crate::ipc::ring;
 use crate::ipc::small_bytes::SmallBytes;
@@ -119,7 +119,8 @@ impl Remote {
         drop(link);
         // On a thread of its own: what this one sends in the middle of an encoding would take along raw
         // handles of ipc-channel that were encoded before.
-        let ticket = wire::beside(|| attached.ticket().map_err(|error| error.to_string()));
+        let ticket =
+            wire::on_helper_thread(|| attached.ticket().map_err(|error| error.to_string()));
         ticket.unwrap_or_else(|error| Err(error.to_string()))
     }
 
@@ -233,7 +234,7 @@ impl Handle {
             return Err(CreateError::ZeroCapacity);
         }
         let core = Arc::new(Core::new(limits, joinable, std::any::type_name::<T>()));
-        let resource: Arc<dyn Resource> = core.clone();
+        let resource: Arc<dyn SharedObject> = core.clone();
         core.number
             .store(hub::publish(&resource), Ordering::Relaxed);
         Ok(Handle::Local(Local::new(core)))
@@ -254,7 +255,7 @@ impl Handle {
                     along.take_handles(),
                     limit,
                 );
-                along.settle(put)
+                along.restore_unless_sent(put)
             }
             Err(error) => Err(Refused::Encode(error)),
         };
@@ -485,7 +486,7 @@ impl Handle {
             Handle::Local(local) => {
                 let core = &local.0;
                 let hub = hub::hub_id().map_err(|error| fail("could not start the hub", &error))?;
-                let ticket = hub::ticket(core.clone())
+                let ticket = hub::in_flight(core.clone())
                     .map_err(|error| fail("could not make a handle to send", &error))?;
                 let token = Token {
                     hub,
@@ -577,7 +578,7 @@ pub(super) fn envelope_of(
         Some(memory) => memory.into_envelope(handles),
         None => {
             let bytes = std::mem::take(bytes);
-            Envelope::new(wire::Encoded { bytes, handles })
+            Envelope::new(wire::EncodedValue { bytes, handles })
         }
     };
     packet.map_err(|error| {

@@ -12,14 +12,14 @@ use super::handle::Handle;
 use super::layout::{self, Word};
 use super::outcome::Limit;
 use crate::ipc::fuzz::Random;
-use crate::ipc::hub::{self, Page, REGION_BYTES, ToClient, ToHub};
+use crate::ipc::hub::{self, REGION_BYTES, SessionPage, ToClient, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
-use crate::ipc::wire::{self, Encoded, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope};
 
 /// The ends that a hostile client holds.
 struct Hostile {
-    page: Page,
+    page: SessionPage,
     up: IpcSender<ToHub>,
     region: Arc<Region>,
     outbox: ring::Producer,
@@ -31,8 +31,8 @@ impl Hostile {
     /// A session as any client opens it, and an attachment to this queue.
     fn open(handle: &Handle) -> Hostile {
         let core = handle.core();
-        let ticket = hub::ticket(core.clone()).unwrap();
-        let page = Page::new().unwrap();
+        let ticket = hub::in_flight(core.clone()).unwrap();
+        let page = SessionPage::new().unwrap();
         let (up, up_in_hub) = ipc::channel().unwrap();
         let (down_in_hub, down) = ipc::channel().unwrap();
         let region = Arc::new(Region::new(REGION_BYTES).unwrap());
@@ -45,7 +45,7 @@ impl Hostile {
         layout::word(&region, Word::Fingerprint).store(core.fingerprint, Ordering::SeqCst);
         let attach = ToHub::Attach {
             number: 0,
-            resource: core.number.load(Ordering::SeqCst),
+            object: core.number.load(Ordering::SeqCst),
             region: Some(region.share().unwrap()),
         };
         up.send(attach).unwrap();
@@ -108,23 +108,23 @@ impl Hostile {
     fn send(&self, random: &mut Random) {
         let number = random.below(3) as u32;
         let bytes = random.bytes(60);
-        let packet = Envelope::new(Encoded {
+        let packet = Envelope::new(EncodedValue {
             bytes,
             handles: Vec::new(),
         });
         let message = match random.below(6) {
             0 => ToHub::Parcel {
                 number,
-                packet: packet.unwrap(),
+                envelope: packet.unwrap(),
             },
-            1 => ToHub::Ticket {
+            1 => ToHub::InFlight {
                 number,
                 receiver: ipc::channel().unwrap().1,
             },
             2 => ToHub::Detach { number },
             3 => ToHub::Attach {
                 number,
-                resource: random.below(4),
+                object: random.below(4),
                 region: Some(
                     Region::new(1 + random.below(2 * REGION_BYTES as u64) as usize)
                         .unwrap()
@@ -132,7 +132,7 @@ impl Hostile {
                         .unwrap(),
                 ),
             },
-            4 => ToHub::Leash {
+            4 => ToHub::Liveness {
                 sender: ipc::channel().unwrap().0,
             },
             _ => ToHub::Bell,
@@ -187,7 +187,7 @@ fn whatever_a_client_writes_the_others_are_served() {
         serve(&handle, round);
         // The hub itself is well: a queue that the hostile one knew nothing of.
         let other = Handle::new::<u64>(Limits::capacity(None), false).unwrap();
-        let ticket = hub::ticket(other.core().clone()).unwrap();
+        let ticket = hub::in_flight(other.core().clone()).unwrap();
         drop(ticket);
         hub::announce();
         serve(&other, round);

@@ -2,7 +2,7 @@
 
 use crate::error::DecodeError;
 use crate::ipc::ring::Corrupt;
-use crate::ipc::wire::{Encoded, Envelope, Failure};
+use crate::ipc::wire::{EncodedValue, Envelope, Failure};
 use crate::queue::client::attachment::{Attached, RemoteEnd, Taken};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::dead_letter::DeadCause;
@@ -38,7 +38,7 @@ impl Attached {
             Payload::Parcel(packet) => *packet,
             Payload::Bytes(bytes) => {
                 let (bytes, handles) = (bytes.as_slice().to_vec(), Vec::new());
-                Envelope::new(Encoded { bytes, handles }).map_err(Failure::Io)?
+                Envelope::new(EncodedValue { bytes, handles }).map_err(Failure::Io)?
             }
         };
         let attempts = taken.attempts.to_le_bytes();

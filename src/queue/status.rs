@@ -127,7 +127,7 @@ fn holders(core: &Core, state: &State) -> Vec<u32> {
 
 /// In the order in which they were made.
 pub(crate) fn statuses() -> Vec<QueueStatus> {
-    let resources = hub::resources().into_iter();
+    let resources = hub::objects().into_iter();
     let queues = resources.filter_map(|resource| {
         Arc::<dyn Any + Send + Sync>::downcast::<Core>(resource.as_any()).ok()
     });

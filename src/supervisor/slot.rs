@@ -58,7 +58,7 @@ impl Slot {
     /// Drops it: what makes the child is the user's, and its `Drop` must not take the supervisor along.
     pub(super) fn forget(self) {
         let id = self.id.clone();
-        if let Err(error) = catch::survive("dropping it panicked", || drop(self)) {
+        if let Err(error) = catch::catch_panic("dropping it panicked", || drop(self)) {
             log::error!(target: "offspring::supervisor", "child `{id}` is forgotten: {error}");
         }
     }

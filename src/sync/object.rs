@@ -20,8 +20,8 @@ use crate::error::{
 };
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
-    self, Arrived, Attachment, HandleToken, OWNER, ObjectId, OwnerGone, Peer, RemoteHandle,
-    RemoteObject, Resource, Serviced, Session, ToHub,
+    self, Arrived, Attachment, ClientLink, HandleToken, OWNER, ObjectId, OwnerGone, RemoteHandle,
+    RemoteObject, Serviced, Session, SharedObject, ToHub,
 };
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
@@ -75,7 +75,7 @@ impl<K: Kind> Object<K> {
         set_up(&region);
         let home = Home::Here(AtomicU64::new(0));
         let object = Arc::new(Object::assemble(region, OWNER, home, fingerprint));
-        let resource: Arc<dyn Resource> = object.clone();
+        let resource: Arc<dyn SharedObject> = object.clone();
         if let Home::Here(number) = &object.home {
             number.store(hub::publish(&resource), Ordering::Relaxed);
         }
@@ -150,7 +150,7 @@ impl RemoteObject for Membership {
 
     fn open(id: ObjectId, _: u64, in_flight: &IpcSender<ToHub>) -> Result<Arc<Self>, SyncError> {
         let session = Session::with(id.hub, in_flight)?;
-        let number = session.attach(id.resource, None)?;
+        let number = session.attach(id.number, None)?;
         Ok(Arc::new(Membership { session, number }))
     }
 
@@ -159,7 +159,7 @@ impl RemoteObject for Membership {
     }
 
     fn in_flight(&self) -> io::Result<IpcSender<ToHub>> {
-        self.session.ticket(self.number)
+        self.session.in_flight(self.number)
     }
 }
 
@@ -311,13 +311,13 @@ impl<K: Kind> OwnerGone for Object<K> {
     }
 }
 
-impl<K: Kind> Resource for Object<K> {
+impl<K: Kind> SharedObject for Object<K> {
     // Whoever is under way holds the object; nobody counts.
-    fn tickets(&self, _: isize) {}
+    fn count_in_flight(&self, _: isize) {}
 
     fn attach(
         self: Arc<Self>,
-        peer: Arc<Peer>,
+        peer: Arc<ClientLink>,
         _: u32,
         _: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, &'static str> {
@@ -339,7 +339,7 @@ impl<K: Kind> Resource for Object<K> {
 /// The owner's hub on one process that has a handle.
 struct Attached<K: Kind> {
     object: Arc<Object<K>>,
-    peer: Arc<Peer>,
+    peer: Arc<ClientLink>,
     /// Nothing is left to end.
     is_done: AtomicBool,
 }
@@ -351,7 +351,7 @@ impl<K: Kind> Attachment for Attached<K> {
 
     fn parcel(&mut self, _: Envelope) {}
 
-    fn resource(&self) -> Arc<dyn Resource> {
+    fn object(&self) -> Arc<dyn SharedObject> {
         self.object.clone()
     }
 

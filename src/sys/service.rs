@@ -10,10 +10,10 @@ use super::{lock, service_thread};
 pub(crate) struct Service<T: 'static> {
     thread: &'static str,
     starting: Mutex<()>,
-    started: OnceLock<Started<T>>,
+    started: OnceLock<StartedService<T>>,
 }
 
-struct Started<T> {
+struct StartedService<T> {
     pid: u32,
     shared: T,
 }
@@ -56,7 +56,10 @@ impl<T: Send + Sync> Service<T> {
         let (shared, body) = make()?;
         service_thread(self.thread, || body(&self.started.wait().shared))?;
         let pid = process::id();
-        Ok(&self.started.get_or_init(|| Started { pid, shared }).shared)
+        Ok(&self
+            .started
+            .get_or_init(|| StartedService { pid, shared })
+            .shared)
     }
 
     /// Returns the service, if it was started.

@@ -293,6 +293,6 @@ fn what_is_wrong_is_found() {
     );
     breaks(
         "a flag that is raised without a fence",
-        sleep_and_wake(with("bell.relaxed"), 2, false),
+        sleep_and_wake(with("doorbell.relaxed"), 2, false),
     );
 }

@@ -67,7 +67,7 @@ fn run() {
             Some(first) if first.key().0 <= now => {
                 let waker = first.remove();
                 drop(alarms);
-                if let Err(error) = catch::survive("waker", || waker.wake()) {
+                if let Err(error) = catch::catch_panic("waker", || waker.wake()) {
                     log::error!(target: "offspring::actor", "{error}");
                 }
                 alarms = lock(&ALARMS);

@@ -248,13 +248,13 @@ macro_rules! numbers {
 impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = Inside<'a, 'e>;
-    type SerializeTuple = Inside<'a, 'e>;
-    type SerializeTupleStruct = Inside<'a, 'e>;
-    type SerializeTupleVariant = Inside<'a, 'e>;
-    type SerializeMap = Inside<'a, 'e>;
-    type SerializeStruct = Inside<'a, 'e>;
-    type SerializeStructVariant = Inside<'a, 'e>;
+    type SerializeSeq = Nested<'a, 'e>;
+    type SerializeTuple = Nested<'a, 'e>;
+    type SerializeTupleStruct = Nested<'a, 'e>;
+    type SerializeTupleVariant = Nested<'a, 'e>;
+    type SerializeMap = Nested<'a, 'e>;
+    type SerializeStruct = Nested<'a, 'e>;
+    type SerializeStructVariant = Nested<'a, 'e>;
 
     numbers! {
         serialize_bool bool => push u8::from;
@@ -355,19 +355,19 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_seq(self, count: Option<usize>) -> Result<Inside<'a, 'e>> {
+    fn serialize_seq(self, count: Option<usize>) -> Result<Nested<'a, 'e>> {
         self.number(count.ok_or_else(|| Error::new(UNCOUNTED))? as u64)?;
-        Ok(Inside(self.enter()?))
+        Ok(Nested(self.enter()?))
     }
 
     #[inline]
-    fn serialize_tuple(self, _: usize) -> Result<Inside<'a, 'e>> {
-        Ok(Inside(self.enter()?))
+    fn serialize_tuple(self, _: usize) -> Result<Nested<'a, 'e>> {
+        Ok(Nested(self.enter()?))
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
-        Ok(Inside(self.enter()?))
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Nested<'a, 'e>> {
+        Ok(Nested(self.enter()?))
     }
 
     #[inline]
@@ -377,19 +377,19 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         index: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Inside<'a, 'e>> {
+    ) -> Result<Nested<'a, 'e>> {
         self.number(u64::from(index))?;
-        Ok(Inside(self.enter()?))
+        Ok(Nested(self.enter()?))
     }
 
     #[inline]
-    fn serialize_map(self, count: Option<usize>) -> Result<Inside<'a, 'e>> {
+    fn serialize_map(self, count: Option<usize>) -> Result<Nested<'a, 'e>> {
         self.serialize_seq(count)
     }
 
     #[inline]
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Inside<'a, 'e>> {
-        Ok(Inside(self.enter()?))
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Nested<'a, 'e>> {
+        Ok(Nested(self.enter()?))
     }
 
     #[inline]
@@ -399,9 +399,9 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         index: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Inside<'a, 'e>> {
+    ) -> Result<Nested<'a, 'e>> {
         self.number(u64::from(index))?;
-        Ok(Inside(self.enter()?))
+        Ok(Nested(self.enter()?))
     }
 
     #[inline]
@@ -431,11 +431,11 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
 }
 
 /// The inside of a container.
-pub(crate) struct Inside<'a, 'e>(&'e mut Encoder<'a>);
+pub(crate) struct Nested<'a, 'e>(&'e mut Encoder<'a>);
 
 macro_rules! containers {
     ($($trait:ident $method:ident$(($key:ty))?;)+) => {$(
-        impl ser::$trait for Inside<'_, '_> {
+        impl ser::$trait for Nested<'_, '_> {
             type Ok = ();
             type Error = Error;
 
@@ -462,7 +462,7 @@ containers! {
     SerializeStructVariant serialize_field(&'static str);
 }
 
-impl ser::SerializeMap for Inside<'_, '_> {
+impl ser::SerializeMap for Nested<'_, '_> {
     type Ok = ();
     type Error = Error;
 

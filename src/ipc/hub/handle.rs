@@ -15,7 +15,7 @@ use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Serialize, de, ser};
 
 use crate::ipc::deadline::{TimeLimit, Waited};
-use crate::ipc::hub::service::{self, Resource};
+use crate::ipc::hub::service::{self, SharedObject};
 use crate::ipc::hub::{HubId, ToHub};
 use crate::ipc::wire::{self, Failure, WireHandle};
 use crate::sys::lock;
@@ -24,7 +24,7 @@ use crate::sys::lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ObjectId {
     pub(crate) hub: HubId,
-    pub(crate) resource: u64,
+    pub(crate) number: u64,
 }
 
 /// A process's attachment to an object of another process.
@@ -121,7 +121,7 @@ impl<A: RemoteObject> RemoteHandle<A> {
         };
         // On a thread of its own, because this one is in the middle of an encoding: a message that it
         // sends now takes along the raw handles of ipc-channel that were encoded before.
-        let created = wire::beside(|| attachment.in_flight());
+        let created = wire::on_helper_thread(|| attachment.in_flight());
         created
             .and_then(|created| created)
             .map_err(|error| error.to_string())
@@ -149,15 +149,15 @@ pub(crate) enum Arrived<R, A> {
 impl HandleToken {
     /// For a handle of an object of this process, which was published under this number.
     pub(crate) fn of_local<E: ser::Error>(
-        object: Arc<dyn Resource>,
-        resource: u64,
+        object: Arc<dyn SharedObject>,
+        number: u64,
         fingerprint: u64,
     ) -> Result<HandleToken, E> {
         wire::may_note().map_err(wire::explain::<E>)?;
         let hub = service::hub_id().map_err(failed("could not start the hub"))?;
         let in_flight =
-            service::ticket(object).map_err(failed("could not make a handle to send"))?;
-        HandleToken::new(ObjectId { hub, resource }, fingerprint, in_flight)
+            service::in_flight(object).map_err(failed("could not make a handle to send"))?;
+        HandleToken::new(ObjectId { hub, number }, fingerprint, in_flight)
     }
 
     /// For a handle of an object of another process.
@@ -190,7 +190,7 @@ impl HandleToken {
 
     /// Makes it a handle of an object of type `R`, of which this process has an `A` if it is another
     /// process's.
-    pub(crate) fn arrive<R: Resource + 'static, A, E: de::Error>(
+    pub(crate) fn arrive<R: SharedObject + 'static, A, E: de::Error>(
         self,
         fingerprint: u64,
     ) -> Result<Arrived<R, A>, E> {
@@ -202,7 +202,7 @@ impl HandleToken {
             return Err(wire::explain_de("the handle is of another type"));
         }
         if service::is_local(self.id.hub) {
-            let object = service::resolve(self.id.resource);
+            let object = service::resolve(self.id.number);
             let object = object.and_then(|object| object.as_any().downcast().ok());
             return object
                 .map(Arrived::Home)

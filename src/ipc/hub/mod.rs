@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!   owner process                              another process
-//!   resource (queue, ...)                      handle
+//!   object (queue, ...)                      handle
 //!     ^ local threads, directly                  |
 //!     |                                          v
 //!   service thread  <== up: ipc-channel ====== session        one a process and hub
-//!     attachment    === down: ipc-channel ==>    attachment   one a resource
+//!     attachment    === down: ipc-channel ==>    attachment   one an object
 //!          \______ region: rings and words ________/          data, crash-safe
 //! ```
 //!
-//! A shared object lives in the process that made it. A handle travels as a *ticket*: the sending end
+//! A shared object lives in the process that made it. A handle travels as an *in-flight reference*: the sending end
 //! of a channel whose receiving end the hub holds. So the hub knows of every handle under way, and of
 //! one that was lost as well: its channel closes. The process that gets the handle opens one *session*
 //! with the hub, and *attaches* each object that it uses: a region of shared memory with two rings and
@@ -29,15 +29,13 @@ mod session;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
 #[cfg(test)]
-pub(crate) use page::Page;
-pub(crate) use page::{OWNER, Peer, SESSIONS_MAX};
+pub(crate) use page::SessionPage;
+pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
 pub(crate) use service::{
-    Attachment, Resource, Serviced, announce, hub_id, is_local, nudge, owner_exits, publish,
-    resolve, resources, ticket,
+    Attachment, Serviced, SharedObject, announce, hub_id, in_flight, is_local, objects,
+    owner_exits, publish, reschedule, resolve,
 };
-pub(crate) use session::{
-    DOWN_RING, OwnerGone, REGION_BYTES, Session, TakesParcels, UP_RING, word,
-};
+pub(crate) use session::{DOWN_RING, OwnerGone, ParcelSink, REGION_BYTES, Session, UP_RING, word};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
@@ -50,24 +48,24 @@ pub(crate) type HubId = [u8; 16];
 /// From a client to a hub; all but `Open` over the session's own channel.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHub {
-    /// The only message on a ticket: a process without a session opens one.
+    /// The only message on a in_flight: a process without a session opens one.
     Open {
         page: IpcSharedMemory,
         up: IpcReceiver<ToHub>,
         down: IpcSender<ToClient>,
     },
-    /// Uses this resource from now on; through this region, unless it brings its own.
+    /// Uses this object from now on; through this region, unless it brings its own.
     Attach {
         number: u32,
-        resource: u64,
+        object: u64,
         region: Option<IpcSharedMemory>,
     },
     /// To be held as long as the session: its other end tells the client of the end of the hub's process.
-    Leash { sender: IpcSender<ToHub> },
+    Liveness { sender: IpcSender<ToHub> },
     /// A value too large for the ring, or one with handles: the next ring entry that says so means it.
-    Parcel { number: u32, packet: Envelope },
-    /// The receiving end of a ticket for a handle that this client sends on.
-    Ticket {
+    Parcel { number: u32, envelope: Envelope },
+    /// The receiving end of a in_flight for a handle that this client sends on.
+    InFlight {
         number: u32,
         receiver: IpcReceiver<ToHub>,
     },
@@ -84,7 +82,7 @@ pub(crate) enum ToClient {
     Parcel {
         number: u32,
         id: u64,
-        packet: Envelope,
+        envelope: Envelope,
     },
     /// Look at the regions.
     Bell,

@@ -25,11 +25,11 @@ const PAGE_BYTES: usize = 768;
 
 /// A flag for each side, and how many messages it has read.
 #[derive(Debug)]
-pub(crate) struct Page(Region);
+pub(crate) struct SessionPage(Region);
 
-impl Page {
-    pub(crate) fn new() -> io::Result<Page> {
-        let page = Region::new(PAGE_BYTES).map(Page)?;
+impl SessionPage {
+    pub(crate) fn new() -> io::Result<SessionPage> {
+        let page = Region::new(PAGE_BYTES).map(SessionPage)?;
         page.0
             .atomic(PID)
             .store(std::process::id().into(), Ordering::SeqCst);
@@ -41,9 +41,9 @@ impl Page {
         self.0.atomic(PID).load(Ordering::SeqCst) as u32
     }
 
-    pub(crate) fn adopt(memory: IpcSharedMemory) -> Option<Page> {
+    pub(crate) fn adopt(memory: IpcSharedMemory) -> Option<SessionPage> {
         let region = Region::adopt(memory);
-        (region.len() >= PAGE_BYTES).then_some(Page(region))
+        (region.len() >= PAGE_BYTES).then_some(SessionPage(region))
     }
 
     pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
@@ -145,8 +145,8 @@ fn take_number() -> u32 {
 
 /// A client as the hub sees it. Used by the service thread and by the owner's own threads.
 #[derive(Debug)]
-pub(crate) struct Peer {
-    pub(crate) page: Page,
+pub(crate) struct ClientLink {
+    pub(crate) page: SessionPage,
     /// Its session's number; free again when nobody holds the peer. 0 if there are too many.
     pub(crate) number: u32,
     down: Mutex<IpcSender<ToClient>>,
@@ -154,17 +154,17 @@ pub(crate) struct Peer {
     bells: AtomicU64,
 }
 
-impl Drop for Peer {
+impl Drop for ClientLink {
     fn drop(&mut self) {
         sys::lock(&NUMBERS)[self.number as usize] = false;
     }
 }
 
-impl Peer {
-    pub(crate) fn new(page: Page, down: IpcSender<ToClient>) -> Peer {
+impl ClientLink {
+    pub(crate) fn new(page: SessionPage, down: IpcSender<ToClient>) -> ClientLink {
         let number = take_number();
         page.0.atomic(NUMBER).store(number.into(), Ordering::SeqCst);
-        Peer {
+        ClientLink {
             page,
             number,
             down: Mutex::new(down),
@@ -208,7 +208,7 @@ impl Peer {
     }
 
     /// Sends a parcel ahead of the ring entry that means it: its id, or `None` if too many are unread.
-    pub(crate) fn send_parcel(&self, number: u32, packet: &Envelope) -> Option<u64> {
+    pub(crate) fn send_parcel(&self, number: u32, envelope: &Envelope) -> Option<u64> {
         let sent = self.parcels.load(Ordering::SeqCst);
         // A client that claims to have read more than was sent gets no more.
         if sent
@@ -217,10 +217,17 @@ impl Peer {
         {
             return None;
         }
-        let packet = packet.again()?.with_inline_limit(PARCEL_INLINE).ok()?;
+        let envelope = envelope
+            .duplicate()?
+            .with_inline_limit(PARCEL_INLINE)
+            .ok()?;
         // Under the queue's lock and so one at a time for one number; ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
-        match self.send(ToClient::Parcel { number, id, packet }) {
+        match self.send(ToClient::Parcel {
+            number,
+            id,
+            envelope,
+        }) {
             // A client that is gone keeps nothing: its leases end, and the value goes to another.
             Ok(()) | Err(Failure::Gone) => Some(id),
             Err(_) => {
@@ -239,7 +246,7 @@ mod tests {
     fn a_client_that_says_it_sleeps_and_reads_nothing_is_not_waited_for() {
         let (down, unread) = ipc_channel::ipc::channel().unwrap();
         let unread = wire::CheckedReceiver::new(unread);
-        let peer = Peer::new(Page::new().unwrap(), down);
+        let peer = ClientLink::new(SessionPage::new().unwrap(), down);
         for _ in 0..10_000 {
             peer.page.arm_client();
             peer.ring();

@@ -1,4 +1,4 @@
-//! The hub's own thread: sessions, tickets, attachments.
+//! The hub's own thread: sessions, in_flight, attachments.
 //!
 //! It never waits for a client: what it sends is counted (see `page`), and a client that writes what no
 //! client of ours writes loses its session. It sleeps in its poller when no region has anything to do.
@@ -13,8 +13,8 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 
 use crate::failpoints;
 use crate::ipc::deadline::{Deadline, WaitEnd};
-use crate::ipc::hub::page::Page;
-use crate::ipc::hub::{HubId, Peer, Session, ToClient, ToHub};
+use crate::ipc::hub::page::SessionPage;
+use crate::ipc::hub::{ClientLink, HubId, Session, ToClient, ToHub};
 use crate::ipc::parking;
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
@@ -23,14 +23,14 @@ use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
 use crate::sys::{self, Poller, Service, lock};
 
 /// A shared object of this process.
-pub(crate) trait Resource: Send + Sync {
+pub(crate) trait SharedObject: Send + Sync {
     /// A handle of it is under way (`+1`), or has arrived or was lost (`-1`).
-    fn tickets(&self, change: isize);
+    fn count_in_flight(&self, change: isize);
 
     /// A client uses it from now on, through this region, if it sent one.
     fn attach(
         self: Arc<Self>,
-        peer: Arc<Peer>,
+        peer: Arc<ClientLink>,
         number: u32,
         region: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, &'static str>;
@@ -42,15 +42,15 @@ pub(crate) trait Resource: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync>;
 }
 
-/// One client's use of one resource. Dropping it ends the client's leases.
+/// One client's use of one object. Dropping it ends the client's leases.
 pub(crate) trait Attachment: Send {
     /// Looks at the region, and does what is to do.
     fn service(&mut self) -> Result<Serviced, Corrupt>;
 
     /// A parcel arrived.
-    fn parcel(&mut self, packet: Envelope);
+    fn parcel(&mut self, envelope: Envelope);
 
-    fn resource(&self) -> Arc<dyn Resource>;
+    fn object(&self) -> Arc<dyn SharedObject>;
 
     /// The client's last handle is gone, not the client. Whether it holds nothing more, and this can go too.
     fn detached(&mut self) -> bool {
@@ -92,9 +92,9 @@ struct Hub {
 
 /// What the service is to watch.
 enum Incoming {
-    Ticket(Arc<dyn Resource>),
+    InFlight(Arc<dyn SharedObject>),
     /// The end of another hub's process, for this process's session with it.
-    Leash(Weak<Session>),
+    Liveness(Weak<Session>),
 }
 
 impl Hub {
@@ -106,8 +106,8 @@ impl Hub {
 }
 
 static HUB: Service<Hub> = Service::new("offspring-hub");
-static RESOURCES: WeakMap<u64, dyn Resource> = WeakMap::new();
-static NEXT_RESOURCE: AtomicU64 = AtomicU64::new(1);
+static OBJECTS: WeakMap<u64, dyn SharedObject> = WeakMap::new();
+static NEXT_OBJECT: AtomicU64 = AtomicU64::new(1);
 
 /// The hub of this process, started by its first use.
 fn hub() -> io::Result<&'static Hub> {
@@ -132,25 +132,25 @@ pub(crate) fn is_local(id: HubId) -> bool {
     HUB.get().is_some_and(|hub| hub.id == id)
 }
 
-/// Makes a resource known, under the number it returns, as long as somebody holds it.
-pub(crate) fn publish(resource: &Arc<dyn Resource>) -> u64 {
-    let number = NEXT_RESOURCE.fetch_add(1, Ordering::Relaxed);
-    RESOURCES.insert(number, Arc::downgrade(resource));
+/// Makes an object known, under the number it returns, as long as somebody holds it.
+pub(crate) fn publish(object: &Arc<dyn SharedObject>) -> u64 {
+    let number = NEXT_OBJECT.fetch_add(1, Ordering::Relaxed);
+    OBJECTS.insert(number, Arc::downgrade(object));
     number
 }
 
-/// Returns the resource of this number, if it still exists.
-pub(crate) fn resolve(number: u64) -> Option<Arc<dyn Resource>> {
-    RESOURCES.get(&number)
+/// Returns the object of this number, if it still exists.
+pub(crate) fn resolve(number: u64) -> Option<Arc<dyn SharedObject>> {
+    OBJECTS.get(&number)
 }
 
 /// Returns all resources of this process, in the order in which they were published.
-pub(crate) fn resources() -> Vec<Arc<dyn Resource>> {
-    RESOURCES.values()
+pub(crate) fn objects() -> Vec<Arc<dyn SharedObject>> {
+    OBJECTS.values()
 }
 
 /// Makes the service look at the regions: something in them waits for a moment that it does not know of.
-pub(crate) fn nudge() {
+pub(crate) fn reschedule() {
     if let Some(hub) = HUB.get() {
         hub.wake();
     }
@@ -158,31 +158,31 @@ pub(crate) fn nudge() {
 
 /// Tells all resources that this process is at its end.
 pub(crate) fn owner_exits() {
-    for resource in resources() {
-        resource.owner_exits();
+    for object in objects() {
+        object.owner_exits();
     }
 }
 
-/// A ticket for a resource of this process. The service is woken by [`announce`], which the caller calls
-/// once the ticket is on its way: a wake-up in the middle of an encoding would take along raw handles of
+/// An in-flight reference to an object of this process. The service is woken by [`announce`], which the caller calls
+/// once the in_flight is on its way: a wake-up in the middle of an encoding would take along raw handles of
 /// ipc-channel that were encoded before it.
-pub(crate) fn ticket(resource: Arc<dyn Resource>) -> io::Result<IpcSender<ToHub>> {
+pub(crate) fn in_flight(object: Arc<dyn SharedObject>) -> io::Result<IpcSender<ToHub>> {
     let hub = hub()?;
     let (sender, receiver) = ipc::channel()?;
-    resource.tickets(1);
-    lock(&hub.incoming).push((receiver, Incoming::Ticket(resource)));
+    object.count_in_flight(1);
+    lock(&hub.incoming).push((receiver, Incoming::InFlight(object)));
     Ok(sender)
 }
 
-/// A leash for a session with another hub: when nobody holds it any more, that hub is gone. See [`announce`].
-pub(crate) fn leash(session: Weak<Session>) -> io::Result<IpcSender<ToHub>> {
+/// A liveness for a session with another hub: when nobody holds it any more, that hub is gone. See [`announce`].
+pub(crate) fn liveness(session: Weak<Session>) -> io::Result<IpcSender<ToHub>> {
     let hub = hub()?;
     let (sender, receiver) = ipc::channel()?;
-    lock(&hub.incoming).push((receiver, Incoming::Leash(session)));
+    lock(&hub.incoming).push((receiver, Incoming::Liveness(session)));
     Ok(sender)
 }
 
-/// Makes the service look at new tickets.
+/// Makes the service look at new in_flight.
 pub(crate) fn announce() {
     let Some(hub) = HUB.get() else { return };
     if lock(&hub.incoming).is_empty() {
@@ -194,23 +194,23 @@ pub(crate) fn announce() {
 
 /// Who speaks to the hub, and where.
 struct Member {
-    inlet: CheckedReceiver<ToHub>,
+    receiver: CheckedReceiver<ToHub>,
     role: Role,
     /// Whether it was put off and not heard since.
     starved: bool,
 }
 
 enum Role {
-    Ticket(Arc<dyn Resource>),
-    Leash(Weak<Session>),
+    InFlight(Arc<dyn SharedObject>),
+    Liveness(Weak<Session>),
     Session,
 }
 
 struct SessionState {
-    peer: Arc<Peer>,
+    peer: Arc<ClientLink>,
     attachments: HashMap<u32, Box<dyn Attachment>>,
     /// Held, so that the client sees when it ends.
-    leash: Option<IpcSender<ToHub>>,
+    liveness: Option<IpcSender<ToHub>>,
 }
 
 impl SessionState {
@@ -272,7 +272,7 @@ impl HubThread {
         let mut heard = Instant::now();
         let spin = parking::Spin::of_long_looks();
         loop {
-            self.adopt_tickets();
+            self.adopt_in_flight();
             self.hear_those_put_off();
             // Clients in the middle of an exchange write again at once.
             let mut look = || (self.service() == Serviced::Busy).then_some(());
@@ -314,7 +314,7 @@ impl HubThread {
     fn hear(&mut self, told: Vec<u64>) {
         for id in told.into_iter().filter(|&id| id != Poller::WAKE) {
             // A mistake of ours with one client must not end the hub for all.
-            if let Err(error) = wire::survive("hub", || self.hear_one(id)) {
+            if let Err(error) = wire::catch_panic("hub", || self.hear_one(id)) {
                 log::error!(target: "offspring::hub", "{error}");
             }
         }
@@ -330,7 +330,7 @@ impl HubThread {
         if !std::mem::replace(&mut member.starved, true) {
             log::warn!(target: "offspring::hub", "a client waits: this process has no descriptors left");
         }
-        if let Some(socket) = member.inlet.socket() {
+        if let Some(socket) = member.receiver.socket() {
             self.hub.poller.remove(socket);
             self.put_off.push((Instant::now() + PUT_OFF, id));
         }
@@ -343,7 +343,7 @@ impl HubThread {
             let socket = self
                 .members
                 .get(&id)
-                .and_then(|member| member.inlet.socket());
+                .and_then(|member| member.receiver.socket());
             let watched = socket.map(|socket| self.hub.poller.add(socket, id));
             if let Some(Err(error)) = watched {
                 self.expel(id, &error.to_string());
@@ -356,7 +356,7 @@ impl HubThread {
             let Some(member) = self.members.get_mut(&id) else {
                 return;
             };
-            match member.inlet.recv(&Deadline::now()) {
+            match member.receiver.recv(&Deadline::now()) {
                 Ok(message) => {
                     member.starved = false;
                     self.message(id, message);
@@ -377,7 +377,7 @@ impl HubThread {
         let mut corrupt = Vec::new();
         for (&id, session) in &mut self.sessions {
             // A mistake of ours with one client must not end the hub for all.
-            match wire::survive("service", || session.service()) {
+            match wire::catch_panic("service", || session.service()) {
                 Ok(Ok(serviced)) => all = all.and(serviced),
                 Ok(Err(Corrupt)) => corrupt.push((id, "it wrote what no client writes")),
                 Err(_) => corrupt.push((id, "serving it panicked")),
@@ -397,29 +397,29 @@ impl HubThread {
         self.closed(id);
     }
 
-    fn adopt_tickets(&mut self) {
+    fn adopt_in_flight(&mut self) {
         let incoming = std::mem::take(&mut *lock(&self.hub.incoming));
         for (receiver, incoming) in incoming {
             match incoming {
-                Incoming::Ticket(resource) => self.adopt_ticket(receiver, resource),
-                Incoming::Leash(session) => drop(self.adopt(receiver, Role::Leash(session))),
+                Incoming::InFlight(object) => self.adopt_reference(receiver, object),
+                Incoming::Liveness(session) => drop(self.adopt(receiver, Role::Liveness(session))),
             }
         }
     }
 
-    fn adopt_ticket(&mut self, receiver: IpcReceiver<ToHub>, resource: Arc<dyn Resource>) {
+    fn adopt_reference(&mut self, receiver: IpcReceiver<ToHub>, object: Arc<dyn SharedObject>) {
         if self
-            .adopt(receiver, Role::Ticket(resource.clone()))
+            .adopt(receiver, Role::InFlight(object.clone()))
             .is_none()
         {
-            resource.tickets(-1);
+            object.count_in_flight(-1);
         }
     }
 
     /// Hears one more from now on; its id.
     fn adopt(&mut self, receiver: IpcReceiver<ToHub>, role: Role) -> Option<u64> {
-        let inlet = CheckedReceiver::new(receiver);
-        let socket = inlet.socket()?;
+        let receiver = CheckedReceiver::new(receiver);
+        let socket = receiver.socket()?;
         if let Err(error) = self.hub.poller.add(socket, self.next) {
             log::error!(target: "offspring::hub", "could not watch one more channel: {error}");
             return None;
@@ -430,7 +430,7 @@ impl HubThread {
         self.members.insert(
             id,
             Member {
-                inlet,
+                receiver,
                 role,
                 starved,
             },
@@ -439,16 +439,16 @@ impl HubThread {
     }
 
     fn closed(&mut self, id: u64) {
-        let Some(Member { inlet, role, .. }) = self.members.remove(&id) else {
+        let Some(Member { receiver, role, .. }) = self.members.remove(&id) else {
             return;
         };
-        if let Some(socket) = inlet.socket() {
+        if let Some(socket) = receiver.socket() {
             self.hub.poller.remove(socket);
         }
-        drop(inlet);
+        drop(receiver);
         match role {
-            Role::Ticket(resource) => resource.tickets(-1),
-            Role::Leash(session) => {
+            Role::InFlight(object) => object.count_in_flight(-1),
+            Role::Liveness(session) => {
                 if let Some(session) = session.upgrade() {
                     session.owner_gone();
                 }
@@ -465,7 +465,7 @@ impl HubThread {
 
     fn message(&mut self, id: u64, message: ToHub) {
         match (self.members.get(&id).map(|member| &member.role), message) {
-            (Some(Role::Ticket(_)), ToHub::Open { page, up, down }) => self.open(page, up, down),
+            (Some(Role::InFlight(_)), ToHub::Open { page, up, down }) => self.open(page, up, down),
             (Some(Role::Session), message) => {
                 if let Err(why) = self.session_message(id, message) {
                     self.expel(id, why);
@@ -483,19 +483,19 @@ impl HubThread {
         down: IpcSender<ToClient>,
     ) {
         // Dropping `down` tells the client that there is no session.
-        let Some(page) = Page::adopt(page) else {
+        let Some(page) = SessionPage::adopt(page) else {
             return;
         };
         if let Some(id) = self.adopt(up, Role::Session) {
-            let peer = Arc::new(Peer::new(page, down));
+            let peer = Arc::new(ClientLink::new(page, down));
             let attachments = HashMap::new();
-            let leash = None;
+            let liveness = None;
             self.sessions.insert(
                 id,
                 SessionState {
                     peer,
                     attachments,
-                    leash,
+                    liveness,
                 },
             );
         }
@@ -509,10 +509,10 @@ impl HubThread {
             ToHub::Bell => {}
             ToHub::Attach {
                 number,
-                resource,
+                object,
                 region,
             } => {
-                let resource = resolve(resource).ok_or("it attached what is not there")?;
+                let object = resolve(object).ok_or("it attached what is not there")?;
                 if session.attachments.len() == ATTACHMENTS_MAX
                     || session.attachments.contains_key(&number)
                 {
@@ -520,28 +520,28 @@ impl HubThread {
                 }
                 let region = region.map(|region| Arc::new(Region::adopt(region)));
                 failpoints::point("hub.attach");
-                let attachment = resource.attach(session.peer.clone(), number, region)?;
+                let attachment = object.attach(session.peer.clone(), number, region)?;
                 session.attachments.insert(number, attachment);
                 session.peer.page.attached_one_more();
                 session.peer.ring();
             }
-            ToHub::Leash { sender } => session.leash = Some(sender),
-            ToHub::Parcel { number, packet } => {
+            ToHub::Liveness { sender } => session.liveness = Some(sender),
+            ToHub::Parcel { number, envelope } => {
                 session
                     .attachments
                     .get_mut(&number)
                     .ok_or("its parcel is for nobody")?
-                    .parcel(packet);
+                    .parcel(envelope);
                 session.peer.parcel_arrived();
             }
-            ToHub::Ticket { number, receiver } => {
-                let resource = session
+            ToHub::InFlight { number, receiver } => {
+                let object = session
                     .attachments
                     .get(&number)
-                    .ok_or("its ticket is for nobody")?
-                    .resource();
-                resource.tickets(1);
-                self.adopt_ticket(receiver, resource);
+                    .ok_or("its in_flight is for nobody")?
+                    .object();
+                object.count_in_flight(1);
+                self.adopt_reference(receiver, object);
             }
             ToHub::Detach { number } => {
                 let mut attachment = session

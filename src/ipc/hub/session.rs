@@ -10,7 +10,7 @@ use ipc_channel::ipc::{self, IpcSender};
 
 use crate::failpoints;
 use crate::ipc::deadline::{TimeLimit, Waited};
-use crate::ipc::hub::page::Page;
+use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::{HubId, ToClient, ToHub, service};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{Interest, WakerSlot};
@@ -40,12 +40,12 @@ pub(crate) const fn word(index: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Session {
     hub: HubId,
-    page: Page,
+    page: SessionPage,
     up: Mutex<UpChannel>,
     down: SharedReceiver<ToClient>,
     /// The number of the next attachment; changed while `up` is locked, so that they are sent in order.
     next_number: AtomicU32,
-    parcels: Mutex<HashMap<u32, Weak<dyn TakesParcels>>>,
+    parcels: Mutex<HashMap<u32, Weak<dyn ParcelSink>>>,
     /// Who wants to know of the owner's end, and whether it is watched.
     watchers: Mutex<Watchers>,
 }
@@ -73,20 +73,20 @@ struct UpChannel {
 const PARCELS_MAX: u64 = 4;
 
 /// An attachment that parcels are for.
-pub(crate) trait TakesParcels: std::fmt::Debug + Send + Sync {
-    fn parcel(&self, id: u64, packet: Envelope);
+pub(crate) trait ParcelSink: std::fmt::Debug + Send + Sync {
+    fn parcel(&self, id: u64, envelope: Envelope);
 }
 
 static SESSIONS: WeakMap<HubId, Session> = WeakMap::new();
 
 impl Session {
-    /// This process's session with that hub; opened over the ticket if there is none.
-    pub(crate) fn with(hub: HubId, ticket: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
-        SESSIONS.get_or_try_insert(hub, || Session::open(hub, ticket))
+    /// This process's session with that hub; opened over the in_flight if there is none.
+    pub(crate) fn with(hub: HubId, in_flight: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
+        SESSIONS.get_or_try_insert(hub, || Session::open(hub, in_flight))
     }
 
-    fn open(hub: HubId, ticket: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
-        let page = Page::new().map_err(Failure::Io)?;
+    fn open(hub: HubId, in_flight: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
+        let page = SessionPage::new().map_err(Failure::Io)?;
         let (up, up_in_hub) = ipc::channel().map_err(Failure::Io)?;
         let (down_in_hub, down) = ipc::channel().map_err(Failure::Io)?;
         let open = ToHub::Open {
@@ -94,7 +94,7 @@ impl Session {
             up: up_in_hub,
             down: down_in_hub,
         };
-        wire::send(ticket, open)?;
+        wire::send(in_flight, open)?;
         failpoints::point("session.open");
         Ok(Arc::new(Session {
             hub,
@@ -110,8 +110,8 @@ impl Session {
         }))
     }
 
-    /// Attaches a resource: its number in this session. The hub says in a word of the region that it did.
-    pub(crate) fn attach(&self, resource: u64, region: Option<&Region>) -> Result<u32, Failure> {
+    /// Attaches an object: its number in this session. The hub says in a word of the region that it did.
+    pub(crate) fn attach(&self, object: u64, region: Option<&Region>) -> Result<u32, Failure> {
         let region = region.map(Region::share).transpose().map_err(Failure::Io)?;
         let up = lock(&self.up);
         let number = self.next_number.load(Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl Session {
             &up.channel,
             ToHub::Attach {
                 number,
-                resource,
+                object,
                 region,
             },
         )?;
@@ -156,8 +156,8 @@ impl Session {
             return Ok(());
         }
         watchers.of.insert(number, watcher);
-        let sender = service::leash(Arc::downgrade(self)).map_err(Failure::Io)?;
-        self.send(ToHub::Leash { sender })?;
+        let sender = service::liveness(Arc::downgrade(self)).map_err(Failure::Io)?;
+        self.send(ToHub::Liveness { sender })?;
         service::announce();
         watchers.watched = true;
         Ok(())
@@ -173,7 +173,7 @@ impl Session {
     }
 
     /// From now on parcels for this number go there.
-    pub(crate) fn route(&self, number: u32, to: Weak<dyn TakesParcels>) {
+    pub(crate) fn route(&self, number: u32, to: Weak<dyn ParcelSink>) {
         lock(&self.parcels).insert(number, to);
     }
 
@@ -192,18 +192,18 @@ impl Session {
     ) -> Result<bool, Failure> {
         let mut up = lock(&self.up);
         let room = up.parcels.wrapping_sub(self.page.hub_parcels_read()) < PARCELS_MAX;
-        if let (true, Some(packet)) = (room, parcel.take_if(|_| room)) {
+        if let (true, Some(envelope)) = (room, parcel.take_if(|_| room)) {
             up.parcels += 1;
-            wire::send(&up.channel, ToHub::Parcel { number, packet })?;
+            wire::send(&up.channel, ToHub::Parcel { number, envelope })?;
             failpoints::point("put.parcel");
         }
         Ok(parcel.is_none())
     }
 
-    /// A ticket for a handle of this attachment that goes on to another process.
-    pub(crate) fn ticket(&self, number: u32) -> io::Result<IpcSender<ToHub>> {
+    /// A in_flight for a handle of this attachment that goes on to another process.
+    pub(crate) fn in_flight(&self, number: u32) -> io::Result<IpcSender<ToHub>> {
         let (sender, receiver) = ipc::channel()?;
-        match self.send(ToHub::Ticket { number, receiver }) {
+        match self.send(ToHub::InFlight { number, receiver }) {
             // The next process finds out by itself that the hub is gone.
             Ok(()) | Err(Failure::Gone) => Ok(sender),
             Err(failure) => Err(failure.into_io()),
@@ -224,8 +224,8 @@ impl Session {
 
     #[cold]
     fn send_bell(&self) {
-        failpoints::point("bell.claimed");
-        if !failpoints::mistake("line.no-bell")
+        failpoints::point("doorbell.claimed");
+        if !failpoints::mistake("client.no-bell")
             && wire::ring(&lock(&self.up).channel, ToHub::Bell).is_err()
         {
             self.down.set_gone();
@@ -283,10 +283,14 @@ impl SleepFlag<ToClient> for Session {
                 self.page.bell_read();
                 true
             }
-            ToClient::Parcel { number, id, packet } => {
+            ToClient::Parcel {
+                number,
+                id,
+                envelope,
+            } => {
                 let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
                 if let Some(to) = to {
-                    to.parcel(id, packet);
+                    to.parcel(id, envelope);
                 }
                 failpoints::point("parcel.read");
                 self.page.parcel_read();

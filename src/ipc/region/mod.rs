@@ -77,12 +77,12 @@ impl Region {
 
     /// The same memory, to be sent to another process.
     pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
-        memory_again(&self.memory)
+        duplicate_memory(&self.memory)
     }
 
     /// A second mapping of the same memory.
     pub(crate) fn try_clone(&self) -> io::Result<Region> {
-        memory_again(&self.memory).map(Region::adopt)
+        duplicate_memory(&self.memory).map(Region::adopt)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -363,7 +363,7 @@ pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<IpcSharedMemory> {
 }
 
 /// A second mapping of the same memory; an `Err` where ipc-channel would panic.
-pub(crate) fn memory_again(memory: &IpcSharedMemory) -> io::Result<IpcSharedMemory> {
+pub(crate) fn duplicate_memory(memory: &IpcSharedMemory) -> io::Result<IpcSharedMemory> {
     sys::close_on_exec(|| no_panic("shared memory", || memory.clone()))?
 }
 

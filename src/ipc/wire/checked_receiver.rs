@@ -11,10 +11,10 @@ use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Failure, no_panic, receiver_again};
+use super::{Failure, duplicate_receiver, no_panic};
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::ipc::ipc_fd;
-use crate::sys::{self, Descriptors, Next, RawSocket};
+use crate::sys::{self, Descriptors, NextPacket, RawSocket};
 
 /// The receiving end of a channel.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl<M> CheckedReceiver<M> {
     where
         M: fmt::Debug,
     {
-        receiver_again(&self.receiver)
+        duplicate_receiver(&self.receiver)
     }
 }
 
@@ -71,13 +71,13 @@ impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
         let socket = self.socket.ok_or(Failure::Gone)?;
         loop {
             match sys::next_packet(socket, limit.deadline()).map_err(Failure::from)? {
-                Next::Nothing => {
+                NextPacket::Nothing => {
                     if let Err(elapsed) = limit.check() {
                         return Err(WaitEnd::Timeout(elapsed));
                     }
                 }
-                Next::End => return Err(Failure::Gone.into()),
-                Next::Packet(length, words, descriptors) => {
+                NextPacket::End => return Err(Failure::Gone.into()),
+                NextPacket::Packet(length, words, descriptors) => {
                     return Ok(self.receive(socket, length, words, descriptors)?);
                 }
             }
@@ -189,26 +189,26 @@ mod tests {
         for kind in 0..hostile::KINDS {
             for patience in [Duration::ZERO, Duration::from_secs(5)] {
                 let (sender, receiver) = ipc::channel::<String>().unwrap();
-                let inlet = CheckedReceiver::new(receiver);
+                let receiver = CheckedReceiver::new(receiver);
                 hostile::send(&sender, kind).unwrap();
                 sender.send("after it".to_owned()).unwrap();
                 let deadline = || Deadline::after(patience);
-                let got = inlet.recv(&deadline());
+                let got = receiver.recv(&deadline());
                 assert!(
                     matches!(&got, Err(WaitEnd::Failed(Failure::Io(error))) if error.kind() == io::ErrorKind::InvalidData),
                     "{kind}: {got:?}"
                 );
                 assert!(
-                    matches!(inlet.recv(&deadline()), Ok(text) if text == "after it"),
+                    matches!(receiver.recv(&deadline()), Ok(text) if text == "after it"),
                     "{kind}"
                 );
                 assert!(
-                    matches!(inlet.recv(&Deadline::now()), Err(WaitEnd::Timeout(_))),
+                    matches!(receiver.recv(&Deadline::now()), Err(WaitEnd::Timeout(_))),
                     "{kind}"
                 );
                 drop(sender);
                 assert!(
-                    matches!(inlet.recv(&Forever), Err(WaitEnd::Failed(Failure::Gone))),
+                    matches!(receiver.recv(&Forever), Err(WaitEnd::Failed(Failure::Gone))),
                     "{kind}"
                 );
             }
@@ -237,11 +237,11 @@ mod tests {
     #[test]
     fn more_descriptors_than_ipc_channel_takes_make_a_message_none() {
         let (sender, receiver) = ipc::channel().unwrap();
-        let inlet = CheckedReceiver::new(receiver);
+        let receiver = CheckedReceiver::new(receiver);
         for count in [1, 64, 65, 253] {
             send_with(&sender, 8, count);
             sender.send(9).unwrap();
-            let got = inlet.recv(&Deadline::now());
+            let got = receiver.recv(&Deadline::now());
             match &got {
                 Ok(8) => assert!(count <= 64, "{count}"),
                 Err(WaitEnd::Failed(Failure::Io(error)))
@@ -251,30 +251,30 @@ mod tests {
                 }
                 _ => panic!("{count}: {got:?}"),
             }
-            assert!(matches!(inlet.recv(&Deadline::now()), Ok(9)), "{count}");
+            assert!(matches!(receiver.recv(&Deadline::now()), Ok(9)), "{count}");
         }
     }
 
     #[test]
     fn a_wait_ends_with_a_message_the_end_or_the_deadline() {
         let (sender, receiver) = ipc::channel::<u8>().unwrap();
-        let inlet = CheckedReceiver::new(receiver);
+        let receiver = CheckedReceiver::new(receiver);
         let before = Instant::now();
         let limit = Duration::from_millis(20);
         assert!(matches!(
-            inlet.recv(&Deadline::after(limit)),
+            receiver.recv(&Deadline::after(limit)),
             Err(WaitEnd::Timeout(_))
         ));
         assert!(before.elapsed() >= limit);
         for limit in [Deadline::never(), Deadline::after(Duration::from_secs(60))] {
             std::thread::scope(|scope| {
                 scope.spawn(|| sender.send(3).unwrap());
-                assert!(matches!(inlet.recv(&limit), Ok(3)));
+                assert!(matches!(receiver.recv(&limit), Ok(3)));
             });
         }
         drop(sender);
         assert!(matches!(
-            inlet.recv(&Forever),
+            receiver.recv(&Forever),
             Err(WaitEnd::Failed(Failure::Gone))
         ));
     }
@@ -285,14 +285,14 @@ mod tests {
         let receiver: IpcReceiver<u8> = ipc_fd::receiver_around(near.try_clone().unwrap())
             .unwrap()
             .to();
-        let inlet = CheckedReceiver::new(receiver);
+        let receiver = CheckedReceiver::new(receiver);
         let message = [&17usize.to_ne_bytes()[..], &1usize.to_ne_bytes(), &[9]].concat();
         sys::send_packet(std::os::fd::AsFd::as_fd(&far), &message, &[]).unwrap();
         sys::send_packet(std::os::fd::AsFd::as_fd(&near), b"never read", &[]).unwrap();
         drop(far);
-        assert!(matches!(inlet.recv(&Forever), Ok(9)));
+        assert!(matches!(receiver.recv(&Forever), Ok(9)));
         assert!(matches!(
-            inlet.recv(&Forever),
+            receiver.recv(&Forever),
             Err(WaitEnd::Failed(Failure::Gone))
         ));
     }

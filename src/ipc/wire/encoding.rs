@@ -16,7 +16,7 @@ use crate::ipc::wire::{HANDLES_MAX, WireHandle};
 
 /// An encoded value.
 #[derive(Debug, Default)]
-pub(crate) struct Encoded {
+pub(crate) struct EncodedValue {
     pub(crate) bytes: Vec<u8>,
     pub(crate) handles: Vec<WireHandle>,
 }
@@ -26,14 +26,14 @@ thread_local! {
         Noted {
             encoding: Cell::new(false),
             moves: Cell::new(true),
-            along: RefCell::new(SideData(None)),
+            side_data: RefCell::new(SideData(None)),
         }
     };
     /// Handles that the decoding on this thread may claim.
     static CLAIMABLE: RefCell<Vec<Option<WireHandle>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What goes along with a value's bytes. Nearly every value has nothing, and that must cost nothing: it is one word.
+/// What goes side_data with a value's bytes. Nearly every value has nothing, and that must cost nothing: it is one word.
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct SideData(Option<Box<HandleSet>>);
@@ -42,7 +42,7 @@ pub(crate) struct SideData(Option<Box<HandleSet>>);
 struct HandleSet {
     handles: Vec<WireHandle>,
     /// What exists only once has left its handle; these put it back.
-    left: Vec<Box<dyn FnOnce() + Send>>,
+    restore: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl SideData {
@@ -54,20 +54,20 @@ impl SideData {
     pub(crate) fn take_handles(&mut self) -> Vec<WireHandle> {
         self.0
             .as_mut()
-            .map_or_else(Vec::new, |baggage| std::mem::take(&mut baggage.handles))
+            .map_or_else(Vec::new, |set| std::mem::take(&mut set.handles))
     }
 
     /// What came of sending the value: after an error it goes nowhere, and what left its handle is there again.
-    pub(crate) fn settle<R, E>(self, sent: Result<R, E>) -> Result<R, E> {
+    pub(crate) fn restore_unless_sent<R, E>(self, sent: Result<R, E>) -> Result<R, E> {
         if sent.is_err() {
-            self.stay();
+            self.restore();
         }
         sent
     }
 
     /// The value goes nowhere. Dropping this lets it go.
-    pub(crate) fn stay(self) {
-        let left = self.0.map_or_else(Vec::new, |baggage| baggage.left);
+    pub(crate) fn restore(self) {
+        let left = self.0.map_or_else(Vec::new, |set| set.restore);
         left.into_iter().rev().for_each(|stay| stay());
     }
 }
@@ -76,18 +76,18 @@ impl std::fmt::Debug for HandleSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HandleSet")
             .field("handles", &self.handles)
-            .field("left", &self.left.len())
+            .field("restore", &self.restore.len())
             .finish()
     }
 }
 
-/// What the encoding that runs on a thread takes along.
+/// What the encoding that runs on a thread takes side_data.
 struct Noted {
     /// Whether one runs.
     encoding: Cell<bool>,
     /// Whether what exists only once may go.
     moves: Cell<bool>,
-    along: RefCell<SideData>,
+    side_data: RefCell<SideData>,
 }
 
 impl Noted {
@@ -96,7 +96,7 @@ impl Noted {
     fn begin(&self, moves: bool) -> (bool, Option<SideData>) {
         (
             self.moves.replace(moves),
-            self.encoding.replace(true).then(|| self.along.take()),
+            self.encoding.replace(true).then(|| self.side_data.take()),
         )
     }
 
@@ -104,28 +104,28 @@ impl Noted {
     fn end(&self, (moves, outer): (bool, Option<SideData>)) -> SideData {
         self.moves.set(moves);
         self.encoding.set(outer.is_some());
-        self.along.replace(outer.unwrap_or_default())
+        self.side_data.replace(outer.unwrap_or_default())
     }
 
-    fn with_baggage<R>(&self, change: impl FnOnce(&mut HandleSet) -> R) -> R {
-        change(self.along.borrow_mut().0.get_or_insert_default())
+    fn with_set<R>(&self, change: impl FnOnce(&mut HandleSet) -> R) -> R {
+        change(self.side_data.borrow_mut().0.get_or_insert_default())
     }
 }
 
-/// Takes a handle along with the value that is being encoded, and gives its index.
+/// Takes a handle side_data with the value that is being encoded, and gives its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     may_note()?;
     Ok(NOTED.with(|noted| {
-        noted.with_baggage(|baggage| {
-            baggage.handles.push(handle);
-            (baggage.handles.len() - 1) as u32
+        noted.with_set(|set| {
+            set.handles.push(handle);
+            (set.handles.len() - 1) as u32
         })
     }))
 }
 
 /// Has `stay` called if the value that is being encoded is not sent: something left its handle with it, that [`note`] took.
-pub(crate) fn leave(stay: impl FnOnce() + Send + 'static) {
-    NOTED.with(|noted| noted.with_baggage(|baggage| baggage.left.push(Box::new(stay))));
+pub(crate) fn on_unsent(stay: impl FnOnce() + Send + 'static) {
+    NOTED.with(|noted| noted.with_set(|set| set.restore.push(Box::new(stay))));
 }
 
 /// Whether [`note`] would take one more.
@@ -139,11 +139,11 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
         if !noted.encoding.get() {
             Err(OUTSIDE)
         } else if noted
-            .along
+            .side_data
             .borrow()
             .0
             .as_ref()
-            .map_or(0, |baggage| baggage.handles.len())
+            .map_or(0, |set| set.handles.len())
             + count
             > HANDLES_MAX
         {
@@ -230,20 +230,20 @@ fn run<T: Serialize + ?Sized>(
     raw_handles::encoded();
     let outer = NOTED.with(|noted| noted.begin(moves));
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
-    let along = NOTED.with(|noted| noted.end(outer));
+    let side_data = NOTED.with(|noted| noted.end(outer));
     match outcome {
-        Ok(Ok(spilled)) => Ok((spilled, along)),
-        Ok(Err(error)) => Err(unencoded::<T>(along, &error)),
+        Ok(Ok(spilled)) => Ok((spilled, side_data)),
+        Ok(Err(error)) => Err(unencoded::<T>(side_data, &error)),
         Err(panic) => Err(unencoded::<T>(
-            along,
+            side_data,
             &format_args!("its Serialize panicked: {}", panic_text(&*panic)),
         )),
     }
 }
 
 #[cold]
-fn unencoded<T: ?Sized>(along: SideData, why: &dyn std::fmt::Display) -> EncodeError {
-    along.stay();
+fn unencoded<T: ?Sized>(side_data: SideData, why: &dyn std::fmt::Display) -> EncodeError {
+    side_data.restore();
     EncodeError::new::<T>(why.to_string())
 }
 
@@ -264,7 +264,7 @@ fn encode_behind<T: Serialize + ?Sized>(
 ) -> Result<SideData, EncodeError> {
     let start = bytes.len();
     match run(value, moves, Encoder::new(bytes, message_limit())) {
-        Ok((_, along)) => Ok(along),
+        Ok((_, side_data)) => Ok(side_data),
         Err(error) => {
             bytes.truncate(start);
             Err(error)
@@ -287,27 +287,27 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     )
 }
 
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
     let handles = encode_into(value, &mut bytes)?.take_handles();
-    Ok(Encoded { bytes, handles })
+    Ok(EncodedValue { bytes, handles })
 }
 
-/// As [`encode`], of what stays here, or is sent several times: it takes along nothing that exists only once.
-pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
+/// As [`encode`], of what stays here, or is sent several times: it takes side_data nothing that exists only once.
+pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
     let handles = encode_behind(value, false, &mut bytes)?.take_handles();
-    Ok(Encoded { bytes, handles })
+    Ok(EncodedValue { bytes, handles })
 }
 
 /// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
 pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     value: &T,
-) -> Result<Encoded, EncodeError> {
+) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let (_, mut along) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
-    let handles = along.take_handles();
-    Ok(Encoded { bytes, handles })
+    let (_, mut side_data) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
+    let handles = side_data.take_handles();
+    Ok(EncodedValue { bytes, handles })
 }
 
 /// Decodes a whole value: bytes that are left over are an error too.

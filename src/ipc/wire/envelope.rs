@@ -9,7 +9,7 @@ use crate::error::DecodeError;
 use crate::ipc::catch::with_quiet;
 use crate::ipc::codec::{Input, Slice};
 use crate::ipc::region::{Reader, Region, memory_from};
-use crate::ipc::wire::{Encoded, WireHandle, decode, decode_shared, decode_with};
+use crate::ipc::wire::{EncodedValue, WireHandle, decode, decode_shared, decode_with};
 
 /// Bodies up to this many bytes ride in the message itself; four of them fit a socket's buffer.
 pub(crate) const INLINE_MAX: usize = 32 << 10;
@@ -21,7 +21,7 @@ pub(crate) struct Envelope {
     handles: Vec<WireHandle>,
     /// Its handles went elsewhere; only its bytes are left.
     #[serde(skip)]
-    spent: bool,
+    moved_out: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Body {
 }
 
 impl Envelope {
-    pub(crate) fn new(encoded: Encoded) -> io::Result<Envelope> {
+    pub(crate) fn new(encoded: EncodedValue) -> io::Result<Envelope> {
         let body = if encoded.bytes.len() <= INLINE_MAX {
             Body::Inline(encoded.bytes)
         } else {
@@ -50,7 +50,7 @@ impl Envelope {
         Ok(Envelope {
             body,
             handles: encoded.handles,
-            spent: false,
+            moved_out: false,
         })
     }
 
@@ -74,12 +74,12 @@ impl Envelope {
         )
     }
 
-    /// A second one for another process that may not take it, see [`WireHandle::again`].
-    pub(crate) fn again(&self) -> Option<Envelope> {
+    /// A second one for another process that may not take it, see [`WireHandle::duplicate`].
+    pub(crate) fn duplicate(&self) -> Option<Envelope> {
         self.with_handles(
             self.handles
                 .iter()
-                .map(WireHandle::again)
+                .map(WireHandle::duplicate)
                 .collect::<Option<Vec<_>>>()?,
         )
     }
@@ -89,28 +89,28 @@ impl Envelope {
             Body::Inline(bytes) => Body::Inline(bytes.clone()),
             Body::Memory(memory, length) => Body::Memory(memory.try_clone().ok()?, *length),
         };
-        let spent = false;
+        let moved_out = false;
         Some(Envelope {
             body,
             handles,
-            spent,
+            moved_out,
         })
     }
 
     /// It was delivered: if it holds what exists only once, that is elsewhere now.
-    pub(crate) fn spend(&mut self) {
+    pub(crate) fn mark_moved_out(&mut self) {
         if self
             .handles
             .iter()
             .any(|handle| matches!(handle, WireHandle::Receiver(_)))
         {
             self.handles.clear();
-            self.spent = true;
+            self.moved_out = true;
         }
     }
 
-    pub(crate) fn is_spent(&self) -> bool {
-        self.spent
+    pub(crate) fn is_moved_out(&self) -> bool {
+        self.moved_out
     }
 
     /// Its bytes, if there are at most `limit`, and nothing else is in it.
@@ -122,20 +122,20 @@ impl Envelope {
     }
 
     /// A value that was encoded there, in so many bytes.
-    pub(crate) fn of_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Envelope {
+    pub(crate) fn in_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Envelope {
         Envelope {
             body: Body::Memory(region, length as u64),
             handles,
-            spent: false,
+            moved_out: false,
         }
     }
 
     pub(crate) fn decode<T: DeserializeOwned>(mut self) -> Result<T, DecodeError> {
-        self.decode_here()
+        self.decode_keeping_bytes()
     }
 
-    /// Decodes it and keeps the bytes; the handles are spent.
-    pub(crate) fn decode_here<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
+    /// Decodes it and keeps the bytes; the handles are moved_out.
+    pub(crate) fn decode_keeping_bytes<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
         let handles = std::mem::take(&mut self.handles);
         match &self.body {
             Body::Inline(bytes) => decode(bytes, handles),
@@ -187,7 +187,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The user's code: its panics are no secret.
         Envelope::deserialize(deserializer)
-            .map(|packet| Carried(with_quiet(false, || packet.decode())))
+            .map(|envelope| Carried(with_quiet(false, || envelope.decode())))
     }
 }
 
@@ -200,6 +200,6 @@ impl<T> std::fmt::Debug for Carried<T> {
 /// ipc-channel asks it of what is received; what is sent is a [`Envelope`].
 impl<T> Serialize for Carried<T> {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(serde::ser::Error::custom("send the packet"))
+        Err(serde::ser::Error::custom("send the envelope"))
     }
 }

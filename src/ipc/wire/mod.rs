@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::chain_text;
 use crate::ipc::deadline::{Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::ipc_fd;
-use crate::ipc::region::memory_again;
+use crate::ipc::region::duplicate_memory;
 use crate::sys;
 
 mod checked_receiver;
@@ -33,14 +33,14 @@ mod envelope;
 mod raw_handles;
 mod shm_buffer;
 
-pub(crate) use crate::ipc::catch::{is_quiet, no_panic, panic_text, survive};
+pub(crate) use crate::ipc::catch::{catch_panic, is_quiet, no_panic, panic_text};
 pub(crate) use checked_receiver::CheckedReceiver;
 #[cfg(test)]
 pub(crate) use checked_receiver::hostile;
 pub(crate) use encoding::{
-    Encoded, SideData, claim, decode, decode_shared, decode_with, encode, encode_copy, encode_into,
-    encode_spilling, encode_with_raw_handles, explain, explain_de, leave, may_move, may_note,
-    may_note_all, note,
+    EncodedValue, SideData, claim, decode, decode_shared, decode_with, encode, encode_copy,
+    encode_into, encode_spilling, encode_with_raw_handles, explain, explain_de, may_move, may_note,
+    may_note_all, note, on_unsent,
 };
 pub use encoding::{message_limit, set_message_limit};
 pub(crate) use envelope::{Carried, Envelope};
@@ -64,15 +64,15 @@ impl WireHandle {
         match self {
             WireHandle::Sender(sender) => Some(WireHandle::Sender(sender.clone())),
             WireHandle::Receiver(_) => None,
-            WireHandle::Memory(memory) => memory_again(memory).ok().map(WireHandle::Memory),
+            WireHandle::Memory(memory) => duplicate_memory(memory).ok().map(WireHandle::Memory),
         }
     }
 
     /// The same, also of a receiver, unless descriptors are short. Whoever calls it sees to it that only one of them is decoded.
-    pub(crate) fn again(&self) -> Option<WireHandle> {
+    pub(crate) fn duplicate(&self) -> Option<WireHandle> {
         match self {
             WireHandle::Receiver(receiver) => {
-                receiver_again(receiver).ok().map(WireHandle::Receiver)
+                duplicate_receiver(receiver).ok().map(WireHandle::Receiver)
             }
             other => other.try_clone(),
         }
@@ -80,7 +80,7 @@ impl WireHandle {
 }
 
 /// A second descriptor for the socket of a receiver, as a receiver.
-pub(crate) fn receiver_again(receiver: &impl fmt::Debug) -> io::Result<OpaqueIpcReceiver> {
+pub(crate) fn duplicate_receiver(receiver: &impl fmt::Debug) -> io::Result<OpaqueIpcReceiver> {
     ipc_fd::receiver_around(ipc_fd::socket_of(receiver)?)
 }
 
@@ -223,7 +223,7 @@ pub(crate) fn send_with_raw_handles<M: Serialize>(
 }
 
 /// Runs `call` on another thread, and waits for it.
-pub(crate) fn beside<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
+pub(crate) fn on_helper_thread<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, call)?;
         thread

@@ -19,7 +19,7 @@ impl ShmBuffer {
     pub(crate) fn into_envelope(self, handles: Vec<WireHandle>) -> io::Result<Envelope> {
         match (self.failed, self.region) {
             (Some(error), _) => Err(error),
-            (None, Some(region)) => Ok(Envelope::of_region(region, self.length, handles)),
+            (None, Some(region)) => Ok(Envelope::in_region(region, self.length, handles)),
             (None, None) => Err(io::Error::other("nothing was written")),
         }
     }

@@ -17,7 +17,7 @@ use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::small_bytes::SmallBytes;
-use crate::ipc::wire::{self, Encoded, Envelope, SideData, WireHandle};
+use crate::ipc::wire::{self, EncodedValue, Envelope, SideData, WireHandle};
 use crate::process::Mishap;
 use crate::sys::lock;
 
@@ -172,7 +172,7 @@ impl Bench {
         if along.is_empty() && output.len() <= ring::ENTRY_MAX {
             return self.push(tag::OUTPUT, output);
         }
-        let encoded = Encoded {
+        let encoded = EncodedValue {
             bytes: output.to_vec(),
             handles: along.take_handles(),
         };

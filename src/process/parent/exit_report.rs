@@ -7,7 +7,7 @@ use crate::error::{ExitReason, KillCause, PanicReport};
 use crate::ipc::wire::Envelope;
 use crate::process::child::serve::EXIT_PANIC;
 use crate::process::handshake::{self, Answer};
-use crate::sys::Status;
+use crate::sys::WaitStatus;
 
 /// What is there of what its worker returned.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Told {
 
     pub(in crate::process) fn judge(
         mut self,
-        status: Status,
+        status: WaitStatus,
         terminated: Option<KillCause>,
         killed: Option<KillCause>,
     ) -> (ExitReason, Output) {
@@ -74,14 +74,14 @@ impl Told {
         }
         let reason = match (status, terminated, killed) {
             (
-                Status::Signaled {
+                WaitStatus::Signaled {
                     signal: signal @ 9, ..
                 },
                 _,
                 Some(cause),
             )
             | (
-                Status::Signaled {
+                WaitStatus::Signaled {
                     signal: signal @ 15,
                     ..
                 },
@@ -89,15 +89,17 @@ impl Told {
                 _,
             ) => ExitReason::Killed { cause, signal },
             // A panic that was caught is only the reason if the process ended as panics end it.
-            (Status::Exited(EXIT_PANIC) | Status::Unknown, ..) if self.panic_in_run.is_some() => {
+            (WaitStatus::Exited(EXIT_PANIC) | WaitStatus::Unknown, ..)
+                if self.panic_in_run.is_some() =>
+            {
                 self.panicked()
             }
-            (Status::Signaled { signal: 6, .. }, ..)
+            (WaitStatus::Signaled { signal: 6, .. }, ..)
                 if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() =>
             {
                 self.panicked()
             }
-            (Status::Exited(0), ..) if self.broken.is_some() => {
+            (WaitStatus::Exited(0), ..) if self.broken.is_some() => {
                 return (
                     ExitReason::Returned,
                     Output::Lost(self.broken.unwrap_or_default()),
@@ -124,16 +126,16 @@ impl Told {
 }
 
 /// The reason, for a child that said nothing of it.
-pub(crate) fn unsaid(status: Status) -> ExitReason {
+pub(crate) fn unsaid(status: WaitStatus) -> ExitReason {
     match status {
-        Status::Exited(code) => ExitReason::Exited(code),
-        Status::Signaled {
+        WaitStatus::Exited(code) => ExitReason::Exited(code),
+        WaitStatus::Signaled {
             signal,
             core_dumped,
         } => ExitReason::Signaled {
             signal,
             core_dumped,
         },
-        Status::Unknown => ExitReason::Unknown,
+        WaitStatus::Unknown => ExitReason::Unknown,
     }
 }

@@ -17,7 +17,7 @@ use crate::process::parent::early_stderr::Early;
 use crate::process::parent::exit_report::unsaid;
 use crate::process::parent::reaper;
 use crate::process::stdio::Pipes;
-use crate::sys::{ChildEvent, Pidfd, Status};
+use crate::sys::{ChildEvent, Pidfd, WaitStatus};
 
 /// A child on its way. Dropped before [`finish`](Start::finish), it is killed and reaped.
 pub(crate) struct Start {
@@ -230,9 +230,10 @@ impl Start {
             return self.protocol("it closed its lifeline".to_owned());
         }
         let reason = match (reap(&pidfd), self.panicked.take()) {
-            (Status::Exited(EXIT_PANIC) | Status::Signaled { signal: 6, .. }, Some(report)) => {
-                ExitReason::Panicked(Box::new(report))
-            }
+            (
+                WaitStatus::Exited(EXIT_PANIC) | WaitStatus::Signaled { signal: 6, .. },
+                Some(report),
+            ) => ExitReason::Panicked(Box::new(report)),
             (status, _) => unsaid(status),
         };
         let (name, pid) = self.who();
@@ -289,8 +290,8 @@ impl Drop for Start {
     }
 }
 
-fn reap(pidfd: &Pidfd) -> Status {
+fn reap(pidfd: &Pidfd) -> WaitStatus {
     // Killed, or seen to have ended: this does not wait long.
     let _ = pidfd.wait_end(Instant::now() + Duration::from_secs(3600));
-    pidfd.reap().unwrap_or(Status::Unknown)
+    pidfd.reap().unwrap_or(WaitStatus::Unknown)
 }

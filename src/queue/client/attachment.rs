@@ -12,7 +12,7 @@ use ipc_channel::ipc::IpcSender;
 use crate::error::HandleError;
 use crate::failpoints;
 use crate::ipc::deadline::{Deadline, Elapsed, WaitEnd};
-use crate::ipc::hub::{HubId, REGION_BYTES, Session, TakesParcels, ToHub};
+use crate::ipc::hub::{HubId, ParcelSink, REGION_BYTES, Session, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::wire::{self, Envelope, Failure};
@@ -253,7 +253,7 @@ impl Attached {
 
     /// Another handle's ticket, for a process that this one sends it to.
     pub(crate) fn ticket(&self) -> std::io::Result<IpcSender<ToHub>> {
-        self.session.ticket(self.number)
+        self.session.in_flight(self.number)
     }
 
     #[inline]
@@ -641,7 +641,7 @@ impl Attached {
     }
 }
 
-impl TakesParcels for Attached {
+impl ParcelSink for Attached {
     fn parcel(&self, id: u64, packet: Envelope) {
         lock(&self.inbox).parcels.insert(id, packet);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::failpoints;
-use crate::ipc::hub::Peer;
+use crate::ipc::hub::ClientLink;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::wire::Envelope;
@@ -25,7 +25,7 @@ const FAST: usize = 8;
 /// A client.
 #[derive(Debug)]
 pub(in crate::queue) struct Remote {
-    pub(in crate::queue) peer: Arc<Peer>,
+    pub(in crate::queue) peer: Arc<ClientLink>,
     pub(in crate::queue) number: u32,
     pub(in crate::queue) region: Arc<Region>,
     pub(in crate::queue) outbox: Consumer,
@@ -176,7 +176,7 @@ impl Remote {
         let (before, end) = (self.sent.len(), self.inbox.taken_to());
         if joinable {
             while let Some((position, mut item)) = self.sent.pop_before(end) {
-                item.payload.spend();
+                item.payload.mark_moved_out();
                 self.leases.insert(position, item);
             }
         } else {

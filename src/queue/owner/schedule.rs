@@ -245,7 +245,7 @@ impl Core {
         if let Some(at) = self.next_look(state) {
             if state.look.is_none_or(|look| at < look) {
                 state.look = Some(at);
-                hub::nudge();
+                hub::reschedule();
             }
         }
     }

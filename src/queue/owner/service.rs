@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::failpoints;
-use crate::ipc::hub::{Attachment, Peer, REGION_BYTES, Resource, Serviced};
+use crate::ipc::hub::{Attachment, ClientLink, REGION_BYTES, Serviced, SharedObject};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Corrupt};
 use crate::ipc::small_bytes::SmallBytes;
@@ -173,8 +173,8 @@ impl Core {
     }
 }
 
-impl Resource for Core {
-    fn tickets(&self, change: isize) {
+impl SharedObject for Core {
+    fn count_in_flight(&self, change: isize) {
         let mut state = self.lock();
         state.shared = true;
         state.tickets = state.tickets.saturating_add_signed(change);
@@ -183,7 +183,7 @@ impl Resource for Core {
 
     fn attach(
         self: Arc<Self>,
-        peer: Arc<Peer>,
+        peer: Arc<ClientLink>,
         number: u32,
         region: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, &'static str> {
@@ -297,7 +297,7 @@ impl Attachment for Client {
         }
     }
 
-    fn resource(&self) -> Arc<dyn Resource> {
+    fn object(&self) -> Arc<dyn SharedObject> {
         self.core.clone()
     }
 }

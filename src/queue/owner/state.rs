@@ -55,28 +55,28 @@ impl Payload {
     pub(crate) fn deliver(&mut self) -> Option<Payload> {
         let delivered = match self {
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
-            Payload::Parcel(packet) => Payload::Parcel(Box::new(packet.again()?)),
+            Payload::Parcel(packet) => Payload::Parcel(Box::new(packet.duplicate()?)),
         };
-        self.spend();
+        self.mark_moved_out();
         Some(delivered)
     }
 
-    pub(crate) fn spend(&mut self) {
+    pub(crate) fn mark_moved_out(&mut self) {
         if let Payload::Parcel(packet) = self {
-            packet.spend();
+            packet.mark_moved_out();
         }
     }
 
     /// Whether it was delivered, and cannot be again.
-    pub(crate) fn is_spent(&self) -> bool {
-        matches!(self, Payload::Parcel(packet) if packet.is_spent())
+    pub(crate) fn is_moved_out(&self) -> bool {
+        matches!(self, Payload::Parcel(packet) if packet.is_moved_out())
     }
 
     /// Decodes it; the bytes stay, handles in it are spent.
     pub(crate) fn decode<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
         match self {
             Payload::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
-            Payload::Parcel(packet) => packet.decode_here(),
+            Payload::Parcel(packet) => packet.decode_keeping_bytes(),
         }
     }
 }
@@ -482,7 +482,7 @@ impl State {
 
     /// An item that was taken and not finished is the next one again, if it was not delivered too often.
     pub(in crate::queue) fn give_back(&mut self, mut item: Item) {
-        if item.payload.is_spent() {
+        if item.payload.is_moved_out() {
             self.unfinished -= 1;
             self.bury(item, DeadCause::MovedOut);
         } else if item.attempts + 1 >= self.max_deliveries {

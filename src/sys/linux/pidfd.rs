@@ -15,7 +15,7 @@ use super::streams::IoInterest;
 
 /// How a process ended, as the system tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub(crate) enum WaitStatus {
     Exited(i32),
     Signaled {
         signal: i32,
@@ -54,27 +54,27 @@ impl Pidfd {
     }
 
     /// Takes the status of the ended process; `None` if it still runs.
-    pub(crate) fn reap(&self) -> Option<Status> {
+    pub(crate) fn reap(&self) -> Option<WaitStatus> {
         self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
     }
 
     /// As [`reap`](Pidfd::reap), and leaves it there.
-    pub(crate) fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<WaitStatus> {
         self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
-    fn ask(&self, how: WaitIdOptions) -> Option<Status> {
+    fn ask(&self, how: WaitIdOptions) -> Option<WaitStatus> {
         match retry(|| waitid(WaitId::PidFd(self.0.as_fd()), how)) {
             Ok(None) => None,
             Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Status::Exited(code),
-                (None, Some(signal)) => Status::Signaled {
+                (Some(code), _) => WaitStatus::Exited(code),
+                (None, Some(signal)) => WaitStatus::Signaled {
                     signal,
                     core_dumped: status.dumped(),
                 },
-                (None, None) => Status::Unknown,
+                (None, None) => WaitStatus::Unknown,
             }),
-            Err(_) => Some(Status::Unknown),
+            Err(_) => Some(WaitStatus::Unknown),
         }
     }
 

@@ -64,7 +64,7 @@ pub(crate) fn has_packet(socket: RawSocket) -> bool {
 
 /// What comes next on a packet socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum NextPacket {
     /// A packet of so many bytes, its first two words, if it has them, and what comes of its descriptors.
     Packet(usize, [usize; 2], Descriptors),
     /// The other end is closed, and all that was said is read.
@@ -85,7 +85,7 @@ pub(crate) enum Descriptors {
 }
 
 /// Waits for the next packet, which stays there; until `deadline` if there is one.
-pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::Result<Next> {
+pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::Result<NextPacket> {
     let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
     loop {
         let mut words = [0usize; 2];
@@ -102,7 +102,7 @@ pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::R
             &mut RecvAncillaryBuffer::default(),
             look,
         ) {
-            Ok(packet) if packet.bytes == 0 && is_at_end(socket)? => return Ok(Next::End),
+            Ok(packet) if packet.bytes == 0 && is_at_end(socket)? => return Ok(NextPacket::End),
             Ok(packet) => {
                 // Without room for them, the system says that they are cut off.
                 let has_descriptors = packet.flags.contains(ReturnFlags::CTRUNC);
@@ -111,12 +111,12 @@ pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::R
                 } else {
                     Descriptors::Fit
                 };
-                return Ok(Next::Packet(packet.bytes, words, descriptors));
+                return Ok(NextPacket::Packet(packet.bytes, words, descriptors));
             }
             Err(Errno::AGAIN) => {
                 let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
                 if over || !poll_until(&mut [PollFd::new(&socket, PollFlags::IN)], deadline)? {
-                    return Ok(Next::Nothing);
+                    return Ok(NextPacket::Nothing);
                 }
             }
             // The other side is gone and has not read all that was said to it. What it said before is still here.

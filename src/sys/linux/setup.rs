@@ -80,16 +80,16 @@ impl Setup {
 
     fn run(&mut self) -> io::Result<()> {
         if let Group::NewSession = self.group {
-            Step::Session.mark(rustix::process::setsid())?;
+            SetupStep::Session.mark(rustix::process::setsid())?;
         }
         if let Some(mask) = self.umask {
             rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
         }
         if let Some(increment) = self.nice {
-            Step::Nice.mark(rustix::process::nice(increment))?;
+            SetupStep::Nice.mark(rustix::process::nice(increment))?;
         }
         for (resource, limit) in &self.limits {
-            Step::Limit.mark(rustix::process::setrlimit(*resource, *limit))?;
+            SetupStep::Limit.mark(rustix::process::setrlimit(*resource, *limit))?;
         }
         self.change_identity()?;
         for hook in &mut self.hooks {
@@ -97,7 +97,7 @@ impl Setup {
                 let number = error.raw_os_error().unwrap_or(libc::EINVAL);
                 // To free it might need a lock that a thread held which is not in this process.
                 std::mem::forget(error);
-                return Err(Step::Hook.error(number));
+                return Err(SetupStep::Hook.error(number));
             }
         }
         Ok(())
@@ -109,15 +109,15 @@ impl Setup {
         let leaves_root = self.uid.is_some() && rustix::process::geteuid().is_root();
         if let Some(groups) = self.groups.as_deref().or(leaves_root.then_some(&[])) {
             // SAFETY: the list is as long as is said.
-            Step::Groups.check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
+            SetupStep::Groups.check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
         }
         if let Some(gid) = self.gid {
             // SAFETY: a number. The process has one thread here.
-            Step::Gid.check(unsafe { libc::setgid(gid) })?;
+            SetupStep::Gid.check(unsafe { libc::setgid(gid) })?;
         }
         if let Some(uid) = self.uid {
             // SAFETY: as above.
-            Step::Uid.check(unsafe { libc::setuid(uid) })?;
+            SetupStep::Uid.check(unsafe { libc::setuid(uid) })?;
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Setup {
 
 /// What failed: it rides on the error number, all that comes to the parent.
 #[derive(Clone, Copy)]
-enum Step {
+enum SetupStep {
     Session = 1,
     Nice,
     Limit,
@@ -138,7 +138,7 @@ enum Step {
 /// Above every error number.
 const STEP_SHIFT: u32 = 16;
 
-impl Step {
+impl SetupStep {
     fn error(self, number: i32) -> io::Error {
         io::Error::from_raw_os_error(number | (self as i32) << STEP_SHIFT)
     }

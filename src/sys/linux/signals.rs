@@ -4,14 +4,14 @@ use std::io;
 
 /// Runs `call` with all signals blocked on this thread, for calls that cannot be retried on EINTR.
 pub(crate) fn with_signals_blocked<R>(call: impl FnOnce() -> R) -> R {
-    struct Restore(libc::sigset_t);
-    impl Drop for Restore {
+    struct RestoreMask(libc::sigset_t);
+    impl Drop for RestoreMask {
         fn drop(&mut self) {
             // SAFETY: `self.0` is the mask that `pthread_sigmask` wrote below.
             unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
         }
     }
-    let _restore = Restore(set_signal_mask(true));
+    let _restore = RestoreMask(set_signal_mask(true));
     call()
 }
 
