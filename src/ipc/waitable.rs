@@ -18,6 +18,7 @@ use crate::ipc::reactor::EventSource;
 /// | [`Connection`](crate::Connection) | a message has arrived, or the other end is gone | [`try_recv`](crate::Connection::try_recv) |
 /// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue) | an item is available, or none will come any more | [`try_get`](crate::Queue::try_get) |
 /// | [`PoolEvents`](crate::pool::PoolEvents) | an event is in the buffer, or the pool has ended | [`try_next`](crate::pool::PoolEvents::try_next) |
+/// | [`SupervisorEvents`](crate::supervisor::SupervisorEvents) | an event is in the buffer, or the supervisor has ended | [`try_next`](crate::supervisor::SupervisorEvents::try_next) |
 ///
 /// Readiness is a state, not an event: it lasts until the message or item is taken, and the end of a source lasts for
 /// ever. If several threads take from one source, another thread may be faster, so use the `try_` forms. An end that

@@ -1,29 +1,25 @@
-//! Making a supervisor.
+//! The options of a supervisor.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SupervisorError;
-use crate::supervisor::engine::{Engine, Fate};
-use crate::supervisor::handle::Supervisor;
-use crate::supervisor::slot::Slot;
 use crate::supervisor::spec::ChildSpec;
 use crate::supervisor::strategy::{Backoff, Strategy};
-use crate::supervisor::view::View;
 
 /// OTP's defaults.
 const INTENSITY: usize = 1;
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// What a supervisor does when a child ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct RestartPolicy {
     pub(super) strategy: Strategy,
     pub(super) intensity: usize,
     pub(super) period: Duration,
     pub(super) backoff: Backoff,
 }
 
-impl Plan {
+impl RestartPolicy {
     pub(super) fn check(&self) -> Result<(), SupervisorError> {
         if self.period.is_zero() {
             return Err(SupervisorError::ZeroPeriod);
@@ -32,14 +28,15 @@ impl Plan {
     }
 }
 
-/// A supervisor to be: its strategy, its limits, and its children in the order of their start.
+/// Configures a [`Supervisor`](crate::Supervisor): its strategy, its limits, and its children in
+/// the order of their start.
 ///
 /// Dropping it starts nothing.
 ///
 /// ```
 /// use std::time::Duration;
 ///
-/// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
+/// use offspring::supervisor::{ChildSpec, Strategy, SupervisorBuilder};
 ///
 /// # #[offspring::worker]
 /// # fn serve() {
@@ -47,21 +44,21 @@ impl Plan {
 /// # }
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let supervisor = Supervisor::builder()
+///     let supervisor = SupervisorBuilder::new()
 ///         .strategy(Strategy::RestForOne)
 ///         .intensity(3)
 ///         .period(Duration::from_secs(10))
 ///         .child(ChildSpec::worker_with("first", |_| serve::new()))
 ///         .child(ChildSpec::worker_with("second", |_| serve::new()))
-///         .start()?; // both are up
-///     supervisor.stop(); // the second one first
+///         .start()?; // returns once both are up
+///     supervisor.stop(); // stops `second`, then `first`
 ///     Ok(())
 /// }
 /// ```
 #[derive(Debug)]
-#[must_use = "must be started, or be the child of a supervisor that is"]
+#[must_use = "does nothing until it is started, or becomes the child of a supervisor"]
 pub struct SupervisorBuilder {
-    plan: Plan,
+    policy: RestartPolicy,
     specs: Vec<ChildSpec>,
 }
 
@@ -72,10 +69,10 @@ impl Default for SupervisorBuilder {
 }
 
 impl SupervisorBuilder {
-    /// Creates a builder without children, with the defaults that its methods name.
+    /// Creates a builder with default options and no children.
     pub fn new() -> SupervisorBuilder {
         SupervisorBuilder {
-            plan: Plan {
+            policy: RestartPolicy {
                 strategy: Strategy::default(),
                 intensity: INTENSITY,
                 period: PERIOD,
@@ -85,61 +82,45 @@ impl SupervisorBuilder {
         }
     }
 
-    /// Which children are started again when one ends. Default: [`Strategy::OneForOne`].
+    /// Sets which children are restarted when one ends. Default: [`Strategy::OneForOne`].
     pub fn strategy(mut self, strategy: Strategy) -> SupervisorBuilder {
-        self.plan.strategy = strategy;
+        self.policy.strategy = strategy;
         self
     }
 
-    /// How many restarts there may be within the [`period`](SupervisorBuilder::period); with one more the supervisor gives up: it stops all
-    /// children, and ends. Default: 1.
+    /// Sets the number of restarts allowed within one [`period`](SupervisorBuilder::period). With
+    /// one more, the supervisor gives up: it stops all its children and ends. Default: 1.
     pub fn intensity(mut self, restarts: usize) -> SupervisorBuilder {
-        self.plan.intensity = restarts;
+        self.policy.intensity = restarts;
         self
     }
 
-    /// The time for the [`intensity`](SupervisorBuilder::intensity), more than 0. Default: 5 s.
+    /// Sets the period of the [`intensity`](SupervisorBuilder::intensity); must not be zero.
+    /// Default: 5 s.
     pub fn period(mut self, period: Duration) -> SupervisorBuilder {
-        self.plan.period = period;
+        self.policy.period = period;
         self
     }
 
-    /// The pauses before restarts. Default: [`Backoff::NONE`].
+    /// Sets the pauses before restarts. Default: [`Backoff::NONE`].
     pub fn backoff(mut self, backoff: Backoff) -> SupervisorBuilder {
-        self.plan.backoff = backoff;
+        self.policy.backoff = backoff;
         self
     }
 
-    /// Adds a child behind those that it has.
+    /// Adds a child, to be started after those added before.
     pub fn child(mut self, spec: ChildSpec) -> SupervisorBuilder {
         self.specs.push(spec);
         self
     }
 
-    /// Adds several.
+    /// Adds several children, in this order.
     pub fn children(mut self, specs: impl IntoIterator<Item = ChildSpec>) -> SupervisorBuilder {
         self.specs.extend(specs);
         self
     }
 
-    pub(super) fn into_parts(self) -> (Plan, Vec<ChildSpec>) {
-        (self.plan, self.specs)
-    }
-
-    /// Starts the children in order, each when the one before it is up, and then supervises them on a thread of this
-    /// process.
-    ///
-    /// # Errors
-    ///
-    /// [`SupervisorError::Start`] if one does not start: those before it are stopped again, last first.
-    /// [`SupervisorError::DuplicateId`], [`SupervisorError::InvalidId`] or [`SupervisorError::ZeroPeriod`] before any is started.
-    pub fn start(self) -> Result<Supervisor, SupervisorError> {
-        let (plan, specs) = self.into_parts();
-        plan.check()?;
-        let view = Arc::<View>::default();
-        let mut engine = Engine::new(plan, Fate::Down, Vec::new(), view.clone());
-        specs.into_iter().try_for_each(|spec| engine.add(spec))?;
-        let outbox = engine.launch(|slots| slots.into_iter().for_each(Slot::forget), drop)?;
-        Ok(Supervisor::new(outbox, view))
+    pub(super) fn into_parts(self) -> (RestartPolicy, Vec<ChildSpec>) {
+        (self.policy, self.specs)
     }
 }

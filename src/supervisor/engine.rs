@@ -1,7 +1,11 @@
-//! The supervisor itself: one thread that owns the children, hears of their ends, and does what the strategy says.
+//! The supervisor itself: one thread that owns the children, learns of their ends, and applies the
+//! strategy.
 //!
-//! It does one thing at a time, as OTP's does: while it starts or stops a child, ends and requests wait. A child's `Ended` says
-//! of which start it is the end; one that the supervisor has brought about itself is of a start that is over, and nothing follows.
+//! It does one thing at a time, like OTP's: while it starts or stops a child, ends and requests
+//! wait in its inbox. So an end can arrive that is no longer news, because the engine has stopped
+//! the child meanwhile, or even started it again. [`EngineMessage::Ended`] therefore names the
+//! start that ended, and the engine ignores it unless that start is the latest and the child still
+//! counts as up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -10,63 +14,75 @@ use std::time::Instant;
 
 use crate::error::{CreateError, DownReason, StartError, SupervisorError, chain_text};
 use crate::ipc::catch;
-use crate::supervisor::builder::Plan;
-use crate::supervisor::child::OnEnd;
-use crate::supervisor::events::{ChildState, Event, SupervisorEnd};
-use crate::supervisor::restart::Pending;
-use crate::supervisor::slot::Slot;
+use crate::supervisor::builder::RestartPolicy;
+use crate::supervisor::child::OnChildEnd;
+use crate::supervisor::child_info::ChildState;
+use crate::supervisor::events::{SupervisorEnd, SupervisorEvent};
+use crate::supervisor::message::EngineMessage;
+use crate::supervisor::slot::ChildSlot;
 use crate::supervisor::strategy::Intensity;
-use crate::supervisor::view::View;
+use crate::supervisor::view::{Children, SupervisorView};
 
-pub(super) enum Message {
-    Ended {
-        key: u64,
-        launch: u64,
-        reason: DownReason,
-    },
-    Request(Box<dyn FnOnce(&mut Engine) + Send>),
-    Stop,
+/// Where a supervisor is in the tree. It decides what happens to its children once it has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// Nothing is above it: its children are down for good.
+    Top,
+    /// The supervisor above may restart it, and with it the children it was built with.
+    Nested,
 }
 
-/// What becomes of the children of a supervisor that has ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// They are down for good.
-    Down,
-    /// The supervisor above decides.
-    Open,
+/// Children to restart, in this order.
+pub(super) struct PendingRestart {
+    pub(super) keys: Vec<u64>,
+    pub(super) due: Instant,
 }
 
 pub(super) struct Engine {
-    pub(super) plan: Plan,
-    pub(super) fate: Fate,
+    pub(super) policy: RestartPolicy,
+    level: Level,
     pub(super) intensity: Intensity,
-    pub(super) slots: Vec<Slot>,
-    /// Keys below it are of the children that it began with.
-    added: u64,
-    /// Of those, who is not among the children any more, and comes back with the supervisor when that is started again.
-    spent: Vec<Slot>,
-    pub(super) pending: Vec<Pending>,
+    /// In the order of their start.
+    pub(super) slots: Vec<ChildSlot>,
+    /// Children that were added to the running supervisor have this key or a higher one.
+    first_added: u64,
+    /// Children that the supervisor was built with and that were removed since. They come back when
+    /// it is restarted.
+    removed: Vec<ChildSlot>,
+    pub(super) pending: Vec<PendingRestart>,
     pub(super) next_key: u64,
-    pub(super) view: Arc<View>,
+    pub(super) view: Arc<SupervisorView>,
     pub(super) end: Option<SupervisorEnd>,
-    inbox: mpsc::Receiver<Message>,
-    outbox: mpsc::Sender<Message>,
+    inbox: mpsc::Receiver<EngineMessage>,
+    outbox: mpsc::Sender<EngineMessage>,
+}
+
+/// Refuses an id that no path can name.
+pub(super) fn check_id(id: &str) -> Result<(), SupervisorError> {
+    if id.contains('/') {
+        return Err(SupervisorError::InvalidId { id: id.to_owned() });
+    }
+    Ok(())
 }
 
 impl Engine {
-    pub(super) fn new(plan: Plan, fate: Fate, slots: Vec<Slot>, view: Arc<View>) -> Engine {
+    pub(super) fn new(
+        policy: RestartPolicy,
+        level: Level,
+        slots: Vec<ChildSlot>,
+        view: Arc<SupervisorView>,
+    ) -> Engine {
         let (outbox, inbox) = mpsc::channel();
         view.open(outbox.clone());
         let next_key = slots.iter().map(|slot| slot.key + 1).max().unwrap_or(0);
         Engine {
-            plan,
-            fate,
-            intensity: Intensity::new(plan.intensity, plan.period),
+            policy,
+            level,
+            intensity: Intensity::new(policy.intensity, policy.period),
             next_key,
             slots,
-            added: next_key,
-            spent: Vec::new(),
+            first_added: next_key,
+            removed: Vec::new(),
             pending: Vec::new(),
             view,
             end: None,
@@ -75,31 +91,37 @@ impl Engine {
         }
     }
 
-    /// Starts the children in order on a thread of their supervisor, which works from then on; the way to it. If one does not
-    /// start, those before it are stopped again.
+    /// Starts a thread that starts the children and then supervises them. Returns once all children
+    /// are up, with the way to that thread.
     ///
-    /// `home` gets the children back when all are down, in either case; `at_end` runs after that, when others may know.
+    /// If a child does not start, those before it are stopped again. Once all children are down, in
+    /// either case, `return_slots` gets them back; `at_end` runs after that, when others may know
+    /// of the end.
     pub(super) fn launch(
         self,
-        home: impl FnOnce(Vec<Slot>) + Send + 'static,
+        return_slots: impl FnOnce(Vec<ChildSlot>) + Send + 'static,
         at_end: impl FnOnce(SupervisorEnd) + Send + 'static,
-    ) -> Result<mpsc::Sender<Message>, SupervisorError> {
+    ) -> Result<mpsc::Sender<EngineMessage>, SupervisorError> {
         let outbox = self.outbox.clone();
-        let (told, started) = mpsc::channel();
-        // User code runs on it (what makes workers), so it takes signals like any thread of the user.
+        let (up, is_up) = mpsc::channel();
+        // Not a service thread, which blocks signals: it runs user code, the closures that make
+        // workers.
         let thread = thread::Builder::new().name("offspring-supervisor".to_owned());
         let work = move || {
-            let guard = Guard(self.view.clone());
-            match self.work(|| drop(told.send(Ok(())))) {
+            let guard = CloseOnDrop(self.view.clone());
+            match self.run(|| drop(up.send(Ok(())))) {
                 Ok((slots, end)) => {
-                    home(slots);
+                    // The slots first, then the view, then the supervisor above: it may start this
+                    // one again at once, and then the slots must be there, and closing the view
+                    // would close that of the next thread.
+                    return_slots(slots);
                     guard.close(end.clone());
                     at_end(end);
                 }
                 Err((slots, error)) => {
-                    home(slots);
+                    return_slots(slots);
                     guard.close(SupervisorEnd::Stopped);
-                    drop(told.send(Err(error)));
+                    drop(up.send(Err(error)));
                 }
             }
         };
@@ -108,82 +130,89 @@ impl Engine {
             let source = CreateError::Io { act, source };
             SupervisorError::Create { source }
         })?;
-        started
-            .recv()
-            .unwrap_or(Err(SupervisorError::Ended))
-            .map(|()| outbox)
+        let result = is_up.recv().unwrap_or(Err(SupervisorError::Ended));
+        result.map(|()| outbox)
     }
 
-    fn work(
+    fn run(
         mut self,
         up: impl FnOnce(),
-    ) -> Result<(Vec<Slot>, SupervisorEnd), (Vec<Slot>, SupervisorError)> {
+    ) -> Result<(Vec<ChildSlot>, SupervisorEnd), (Vec<ChildSlot>, SupervisorError)> {
         match self.start_all() {
             Ok(()) => up(),
-            Err(error) => return Err((self.leave(), error)),
+            Err(error) => return Err((self.into_slots(), error)),
         }
         while self.end.is_none() {
-            self.turn();
+            self.handle_next();
         }
         self.stop_all();
         let end = self.end.take().unwrap_or(SupervisorEnd::Stopped);
-        Ok((self.leave(), end))
+        Ok((self.into_slots(), end))
     }
 
-    /// What comes back when it is started again: the children that it began with, as OTP's `init` would name them.
-    fn leave(mut self) -> Vec<Slot> {
-        self.slots.append(&mut self.spent);
-        if self.fate == Fate::Open {
-            let added = self.added;
-            let (mut own, others): (Vec<_>, Vec<_>) =
-                self.slots.into_iter().partition(|slot| slot.key < added);
-            others.into_iter().for_each(Slot::forget);
-            own.sort_by_key(|slot| slot.key);
-            return own;
+    /// The children for the next start: for a nested supervisor those it was built with, like those
+    /// that OTP's `init` returns.
+    fn into_slots(mut self) -> Vec<ChildSlot> {
+        self.slots.append(&mut self.removed);
+        if self.level == Level::Top {
+            return self.slots;
         }
-        self.slots
+        let first_added = self.first_added;
+        let (mut built, added): (Vec<_>, Vec<_>) = self
+            .slots
+            .into_iter()
+            .partition(|slot| slot.key < first_added);
+        added.into_iter().for_each(ChildSlot::forget);
+        built.sort_by_key(|slot| slot.key);
+        built
     }
 
-    /// Whether it is started with the supervisor, should that be started again.
-    fn comes_back(&self, slot: &Slot) -> bool {
-        self.fate == Fate::Open && slot.key < self.added
+    /// Whether the child is started again when its supervisor is restarted.
+    fn comes_back(&self, slot: &ChildSlot) -> bool {
+        self.level == Level::Nested && slot.key < self.first_added
     }
 
-    /// Forgets a child that is down.
-    pub(super) fn discard(&mut self, place: usize) {
-        let slot = self.slots.remove(place);
+    /// Removes a child that is down.
+    pub(super) fn remove(&mut self, index: usize) {
+        let slot = self.slots.remove(index);
         if self.comes_back(&slot) {
-            self.spent.push(slot);
+            self.removed.push(slot);
         } else {
             slot.forget();
         }
     }
 
-    fn turn(&mut self) {
+    fn handle_next(&mut self) {
         let due = self.pending.iter().map(|pending| pending.due).min();
         let message = match due.map(|due| due.saturating_duration_since(Instant::now())) {
             None => self.inbox.recv().ok(),
             Some(left) => self.inbox.recv_timeout(left).ok(),
         };
         match message {
-            Some(Message::Ended {
+            Some(EngineMessage::Ended {
                 key,
                 launch,
                 reason,
-            }) => self.ended(key, launch, reason),
-            Some(Message::Request(request)) => request(self),
-            Some(Message::Stop) => self.end = Some(SupervisorEnd::Stopped),
+            }) => self.handle_end(key, launch, reason),
+            Some(EngineMessage::Request(request, reply)) => {
+                let result = self.handle_request(request);
+                // Before the reply: the caller then sees the effect of its request.
+                self.publish();
+                let _ = reply.send(result);
+            }
+            Some(EngineMessage::Stop) => self.end = Some(SupervisorEnd::Stopped),
             None => {}
         }
-        // First: who has a reply of the next incarnation must not see the pid of the one before.
+        // Before the restarts: a client that has a reply of the next incarnation must not see the
+        // pid of the last one.
         self.publish();
         self.start_due();
     }
 
     fn start_all(&mut self) -> Result<(), SupervisorError> {
-        for place in 0..self.slots.len() {
-            if let Err(source) = self.start(place) {
-                let id = self.slots[place].id.clone();
+        for index in 0..self.slots.len() {
+            if let Err(source) = self.start(index) {
+                let id = self.slots[index].id.clone();
                 self.stop_all();
                 let source = Box::new(source);
                 return Err(SupervisorError::Start { id, source });
@@ -192,46 +221,48 @@ impl Engine {
         Ok(())
     }
 
-    /// Stops all, last first. Clients of each learn at once that there is no reply, not when all are down: they may be among those
-    /// that are stopped later.
+    /// Stops all children, last first.
+    ///
+    /// Announces each end at once and not when all are down: a client that waits for a reply of
+    /// this child may be one of those that are still to be stopped.
     fn stop_all(&mut self) {
         self.pending.clear();
-        for place in (0..self.slots.len()).rev() {
-            self.stop(place);
-            self.last_word(place, &DownReason::Shutdown);
+        for index in (0..self.slots.len()).rev() {
+            self.stop(index);
+            self.announce_end(index, &DownReason::Shutdown);
         }
         self.publish();
     }
 
-    pub(super) fn last_word(&mut self, place: usize, reason: &DownReason) {
-        let comes_back = self.comes_back(&self.slots[place]);
-        let child = &mut self.slots[place].child;
+    /// Tells the clients of a child that this supervisor will not start it again.
+    pub(super) fn announce_end(&mut self, index: usize, reason: &DownReason) {
+        let comes_back = self.comes_back(&self.slots[index]);
+        let child = &mut self.slots[index].child;
         if comes_back {
-            child.will_restart(reason);
+            // The supervisor above decides; until then the address stays valid.
+            child.announce_restart(reason);
         } else {
-            child.is_down(reason);
+            child.announce_down(reason);
         }
     }
 
-    pub(super) fn start(&mut self, place: usize) -> Result<(), StartError> {
-        let slot = &mut self.slots[place];
+    pub(super) fn start(&mut self, index: usize) -> Result<(), StartError> {
+        let slot = &mut self.slots[index];
         slot.launch += 1;
         let (key, launch, outbox) = (slot.key, slot.launch, self.outbox.clone());
-        let on_end: OnEnd = Box::new(move |reason| {
-            // A supervisor that has ended has stopped its children itself.
-            let _ = outbox.send(Message::Ended {
+        let on_end: OnChildEnd = Box::new(move |reason| {
+            // Fails only if the engine has ended, which has stopped this child then.
+            let _ = outbox.send(EngineMessage::Ended {
                 key,
                 launch,
                 reason,
             });
         });
-        // What makes a worker is the user's, and must not take the supervisor along.
+        // The closure that makes a worker is user code: the supervisor must survive its panic.
         let started = catch_unwind(AssertUnwindSafe(|| slot.child.start(slot.restart, on_end)));
         let started = started.unwrap_or_else(|panic| {
-            let reason = DownReason::Failed(format!(
-                "making it panicked: {}",
-                catch::panic_text(&*panic)
-            ));
+            let panic = catch::panic_text(&*panic);
+            let reason = DownReason::Failed(format!("making it panicked: {panic}"));
             let actor = slot.id.clone();
             Err(StartError::Down { actor, reason })
         });
@@ -241,50 +272,61 @@ impl Engine {
                 slot.state = ChildState::Up;
                 slot.up_since = Instant::now();
                 let (pid, restarts) = (slot.child.pid(), slot.restarts);
-                Event::Started { id, pid, restarts }
+                SupervisorEvent::Started { id, pid, restarts }
             }
-            Err(error) => Event::StartFailed {
-                id,
-                error: chain_text(error),
-            },
+            Err(error) => {
+                let error = chain_text(error);
+                SupervisorEvent::StartFailed { id, error }
+            }
         };
+        // Before the event: its reader then finds the child up.
         self.publish();
-        self.view.tell(&event);
+        self.view.emit(&event);
         started
     }
 
-    /// Stops it if it is up.
-    pub(super) fn stop(&mut self, place: usize) {
-        let slot = &mut self.slots[place];
+    /// Stops the child if it is up.
+    pub(super) fn stop(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
         if slot.state == ChildState::Up {
             slot.child.stop(slot.shutdown);
-            slot.last = Some(DownReason::Shutdown);
+            slot.last_end = Some(DownReason::Shutdown);
             let id = slot.id.clone();
-            self.view.tell(&Event::Stopped { id });
+            self.view.emit(&SupervisorEvent::Stopped { id });
         }
         slot.state = ChildState::Stopped;
     }
 
-    pub(super) fn place(&self, key: u64) -> Option<usize> {
+    pub(super) fn index_of(&self, key: u64) -> Option<usize> {
         self.slots.iter().position(|slot| slot.key == key)
     }
 
     pub(super) fn publish(&self) {
-        self.view.publish(&self.slots);
+        let (mut children, slots) = (Children::default(), &self.slots);
+        for slot in slots {
+            let id = || slot.id.clone();
+            children.infos.push(slot.info());
+            children
+                .actors
+                .extend(slot.child.entry().map(|entry| (id(), entry)));
+            children
+                .supervisors
+                .extend(slot.nested.clone().map(|view| (id(), view)));
+        }
+        self.view.publish(children);
     }
 }
 
-/// Whoever waits for the supervisor's end learns of it, whatever ends its thread. It is over before anybody is told who may start the
-/// supervisor again: then the view is that of the next thread.
-struct Guard(Arc<View>);
+/// Closes the view even if the thread panics, so that whoever waits for the supervisor's end wakes.
+struct CloseOnDrop(Arc<SupervisorView>);
 
-impl Guard {
+impl CloseOnDrop {
     fn close(self, end: SupervisorEnd) {
         self.0.close(end);
     }
 }
 
-impl Drop for Guard {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close(SupervisorEnd::Stopped);
     }

@@ -1,29 +1,32 @@
-//! What a supervisor tells.
+//! Events of a supervisor, and the stream that carries them.
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::time::Duration;
 
 use crate::error::DownReason;
-use crate::supervisor::spec::ChildKind;
+use crate::ipc::event_stream::{Event, EventStream};
+use crate::ipc::waitable::{WaitSource, Waitable};
 
 /// Something that happened under a supervisor.
 ///
 /// ```
-/// use offspring::supervisor::{ChildSpec, Event, Restart, Supervisor};
+/// use offspring::supervisor::{ChildSpec, Restart, Supervisor, SupervisorEvent};
 ///
 /// #[offspring::worker]
 /// fn greet() {
 ///     println!("hello");
 /// }
+///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let supervisor = Supervisor::builder().start()?;
 ///     let mut events = supervisor.events();
 ///     let hello = ChildSpec::worker_with("hello", |_| greet::new()).restart(Restart::Temporary);
 ///     supervisor.start_child(hello)?;
-///     assert!(matches!(events.next(), Some(Event::Started { id, restarts: 0, .. }) if id == "hello"));
+///     assert!(matches!(events.next(), Some(SupervisorEvent::Started { id, .. }) if id == "hello"));
 ///     match events.next() {
-///         Some(Event::Ended { id, reason }) => println!("{id} {reason}"), // hello stopped
+///         Some(SupervisorEvent::Ended { id, reason }) => println!("{id} {reason}"), // hello stopped
 ///         other => panic!("{other:?}"),
 ///     }
 ///     Ok(())
@@ -31,51 +34,124 @@ use crate::supervisor::spec::ChildKind;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum SupervisorEvent {
     /// A child is up.
     Started {
-        /// Which.
+        /// Its id.
         id: String,
-        /// Its process; `None` for a supervisor.
+        /// The pid of its process; `None` for a supervisor.
         pid: Option<u32>,
-        /// How often it was started again.
+        /// The number of restarts so far.
         restarts: u64,
     },
-    /// A child ended by itself.
+    /// A child ended on its own.
     Ended {
-        /// Which.
-        id: String,
-        /// How.
-        reason: DownReason,
-    },
-    /// The supervisor stopped a child.
-    Stopped {
-        /// Which.
-        id: String,
-    },
-    /// A child, with those that go with it, is started again after this pause.
-    Restarting {
-        /// Which.
-        id: String,
-        /// The pause.
-        after: Duration,
-    },
-    /// A child was to be started, and was not.
-    StartFailed {
-        /// Which.
-        id: String,
-        /// Why.
-        error: String,
-    },
-    /// Too many restarts: the supervisor stops all children, and ends.
-    GaveUp {
-        /// The child that failed last.
+        /// Its id.
         id: String,
         /// How it ended.
         reason: DownReason,
     },
-    /// The listener was slow, and so many events were left out here.
+    /// The supervisor stopped a child.
+    Stopped {
+        /// Its id.
+        id: String,
+    },
+    /// The supervisor will restart a child, and those that its strategy restarts with it, after a
+    /// pause.
+    Restarting {
+        /// Its id.
+        id: String,
+        /// The length of the pause.
+        after: Duration,
+    },
+    /// The supervisor failed to start a child.
+    StartFailed {
+        /// Its id.
+        id: String,
+        /// The text of the error and of its causes.
+        error: String,
+    },
+    /// There were too many restarts: the supervisor stops all its children and ends.
+    GaveUp {
+        /// The child that ended last.
+        id: String,
+        /// How it ended.
+        reason: DownReason,
+    },
+    /// This many events were dropped at this point, because the reader was too slow.
     Missed(u64),
+}
+
+impl Event for SupervisorEvent {
+    fn missed(count: u64) -> SupervisorEvent {
+        SupervisorEvent::Missed(count)
+    }
+}
+
+/// The events of a supervisor, from the call of [`events`](crate::Supervisor::events) to the
+/// supervisor's end. Dropping it ends this stream only.
+///
+/// As an iterator it blocks until the next event, and ends with the supervisor. It buffers up to
+/// 1,024 events. When the buffer is full, further events are dropped; a [`SupervisorEvent::Missed`]
+/// with their number takes their place.
+///
+/// ```
+/// use offspring::supervisor::{ChildSpec, Supervisor, SupervisorEvents};
+///
+/// # #[offspring::worker]
+/// # fn serve() {
+/// #     offspring::current().wait_stopping();
+/// # }
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::builder().start()?;
+///     let events: SupervisorEvents = supervisor.events();
+///     supervisor.start_child(ChildSpec::worker_with("server", |_| serve::new()))?;
+///     supervisor.stop();
+///     assert_eq!(events.count(), 2); // started, stopped
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it ends the stream"]
+pub struct SupervisorEvents {
+    stream: EventStream<SupervisorEvent>,
+}
+
+impl SupervisorEvents {
+    pub(super) fn new(stream: EventStream<SupervisorEvent>) -> SupervisorEvents {
+        SupervisorEvents { stream }
+    }
+
+    /// Returns the next event if there is one. Never blocks; returns `None` at the end of the
+    /// stream, too.
+    pub fn try_next(&self) -> Option<SupervisorEvent> {
+        self.stream.try_next()
+    }
+
+    /// Blocks until the next event, for up to `timeout`. Returns `None` when that has passed, and
+    /// at the end of the stream.
+    pub fn next_timeout(&self, timeout: Duration) -> Option<SupervisorEvent> {
+        self.stream.next_timeout(timeout)
+    }
+}
+
+impl Iterator for SupervisorEvents {
+    type Item = SupervisorEvent;
+
+    fn next(&mut self) -> Option<SupervisorEvent> {
+        self.stream.next()
+    }
+}
+
+impl FusedIterator for SupervisorEvents {}
+
+/// Ready when [`try_next`](SupervisorEvents::try_next) returns an event, and at the end of the
+/// stream.
+impl Waitable for SupervisorEvents {
+    fn wait_source(&self) -> WaitSource {
+        self.stream.wait_source()
+    }
 }
 
 /// How a supervisor ended.
@@ -87,11 +163,15 @@ pub enum Event {
 /// fn fail() {
 ///     std::process::exit(1);
 /// }
+///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let supervisor = Supervisor::builder().intensity(2).child(ChildSpec::worker_with("broken", |_| fail::new())).start()?;
+///     let broken = ChildSpec::worker_with("broken", |_| fail::new());
+///     let supervisor = Supervisor::builder().intensity(2).child(broken).start()?;
 ///     match supervisor.wait() {
-///         SupervisorEnd::GaveUp { id, intensity, .. } => assert_eq!((id.as_str(), intensity), ("broken", 2)),
+///         SupervisorEnd::GaveUp { id, intensity, .. } => {
+///             assert_eq!((id.as_str(), intensity), ("broken", 2));
+///         }
 ///         end => panic!("{end}"),
 ///     }
 ///     Ok(())
@@ -102,15 +182,15 @@ pub enum Event {
 pub enum SupervisorEnd {
     /// It was stopped.
     Stopped,
-    /// There were too many restarts.
+    /// It gave up, because there were too many restarts.
     GaveUp {
-        /// The child that failed last.
+        /// The child that ended last.
         id: String,
-        /// How it ended.
+        /// How that child ended.
         reason: DownReason,
-        /// The restarts that were allowed.
+        /// The number of restarts that were allowed.
         intensity: usize,
-        /// Within this time.
+        /// The period in which they were allowed.
         period: Duration,
     },
 }
@@ -125,106 +205,12 @@ impl fmt::Display for SupervisorEnd {
                 intensity,
                 period,
             } => {
-                let restarts = if *intensity == 1 {
-                    "restart"
-                } else {
-                    "restarts"
-                };
+                let plural = if *intensity == 1 { "" } else { "s" };
                 write!(
                     f,
-                    "more than {intensity} {restarts} within {period:?}, the last since child `{id}` {reason}"
+                    "more than {intensity} restart{plural} within {period:?}, the last because child `{id}` {reason}"
                 )
             }
         }
-    }
-}
-
-/// How a child is.
-///
-/// ```
-/// use offspring::supervisor::{ChildSpec, ChildState, Supervisor};
-///
-/// # #[offspring::worker]
-/// # fn serve() {
-/// #     offspring::current().wait_stopping();
-/// # }
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let supervisor = Supervisor::builder().child(ChildSpec::worker_with("server", |_| serve::new())).start()?;
-///     assert_eq!(supervisor.children()[0].state, ChildState::Up);
-///     supervisor.stop_child("server")?;
-///     assert_eq!(supervisor.children()[0].state, ChildState::Stopped);
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ChildState {
-    /// It runs.
-    Up,
-    /// It will be started again, after a pause.
-    Restarting,
-    /// It does not run, and is not to.
-    Stopped,
-}
-
-impl fmt::Display for ChildState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            ChildState::Up => "up",
-            ChildState::Restarting => "restarting",
-            ChildState::Stopped => "stopped",
-        })
-    }
-}
-
-/// A child of a supervisor as it was at one moment. Copied facts: `Drop` does nothing.
-///
-/// ```
-/// use offspring::supervisor::{ChildSpec, Supervisor};
-///
-/// # #[offspring::worker]
-/// # fn serve() {
-/// #     offspring::current().wait_stopping();
-/// # }
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let supervisor = Supervisor::builder().child(ChildSpec::worker_with("server", |_| serve::new())).start()?;
-///     for child in supervisor.children() {
-///         println!("{}: {:?}, pid {:?}, started again {} times", child.id, child.state, child.pid, child.restarts);
-///         assert!(child.last_end.is_none());
-///     }
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ChildInfo {
-    /// Its id.
-    pub id: String,
-    /// What it is.
-    pub kind: ChildKind,
-    /// How it is.
-    pub state: ChildState,
-    /// Its process, while it has one.
-    pub pid: Option<u32>,
-    /// How often it was started again.
-    pub restarts: u64,
-    /// How it ended the last time.
-    pub last_end: Option<DownReason>,
-}
-
-impl fmt::Debug for ChildInfo {
-    /// The last end in one line: a panic's report has pages.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last_end = self.last_end.as_ref().map(|end| end.to_string());
-        f.debug_struct("ChildInfo")
-            .field("id", &self.id)
-            .field("kind", &self.kind)
-            .field("state", &self.state)
-            .field("pid", &self.pid)
-            .field("restarts", &self.restarts)
-            .field("last_end", &last_end)
-            .finish()
     }
 }

@@ -8,17 +8,33 @@ use crate::actor::{Actor, ActorRef, TIMEOUT};
 use crate::error::SupervisorError;
 use crate::process::current;
 use crate::supervisor::builder::SupervisorBuilder;
-use crate::supervisor::engine::{Engine, Message};
-use crate::supervisor::events::{ChildInfo, SupervisorEnd};
-use crate::supervisor::feed::Events;
+use crate::supervisor::child_info::ChildInfo;
+use crate::supervisor::engine::{Engine, Level};
+use crate::supervisor::events::{SupervisorEnd, SupervisorEvents};
+use crate::supervisor::message::{ChildRequest, EngineMessage};
+use crate::supervisor::slot::ChildSlot;
 use crate::supervisor::spec::ChildSpec;
-use crate::supervisor::view::View;
+use crate::supervisor::view::SupervisorView;
 use crate::sys;
 
-/// Keeps children running: starts them in order, starts them again when they end, stops them in reverse order.
+/// Keeps children running: starts them in order, restarts them when they end, and stops them in
+/// reverse order.
 ///
-/// Dropping it stops the children, last first, each as its [`Shutdown`](crate::supervisor::Shutdown) says, and waits for that. It lives in the
-/// process that started it; when that is killed, its children end too.
+/// Dropping it stops the children like [`stop`](Supervisor::stop), and waits for that. It lives in
+/// the process that started it; if that process is killed, its children end too.
+///
+/// # Blocking
+///
+/// A supervisor does one thing at a time. [`start_child`](Supervisor::start_child),
+/// [`start_child_of`](Supervisor::start_child_of), [`stop_child`](Supervisor::stop_child),
+/// [`restart_child`](Supervisor::restart_child), [`delete_child`](Supervisor::delete_child) and
+/// [`stop`](Supervisor::stop) block until the supervisor has finished what it is doing and then
+/// what they ask for. Only the options of the children limit that: a start takes up to the child's
+/// start timeout (10 s by default), a stop up to its [`Shutdown`](crate::supervisor::Shutdown) (5 s
+/// by default). A child with [`Shutdown::Infinity`](crate::supervisor::Shutdown::Infinity) that
+/// does not end blocks them forever, and so does a closure of [`ChildSpec::worker_with`] that does
+/// not return or that calls one of them on its own supervisor. All other methods except
+/// [`wait`](Supervisor::wait) and [`run`](Supervisor::run) return at once.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
@@ -44,10 +60,10 @@ use crate::sys;
 ///         .intensity(3)
 ///         .child(ChildSpec::actor::<Store>("store", 7))
 ///         .start()?;
-///     let store = supervisor.actor::<Store>("store").expect("it is there");
+///     let store = supervisor.actor::<Store>("store").expect("it is up");
 ///     let first = store.call(())?;
 /// #   let monitor = store.monitor()?;
-///     kill(first); // whoever does that
+///     kill(first);
 /// #   assert!(monitor.wait().restarts);
 ///     assert_ne!(store.call(())?, first); // the same address, another process
 ///     supervisor.stop();
@@ -59,134 +75,173 @@ use crate::sys;
 /// ```
 #[must_use = "dropping it stops the children"]
 pub struct Supervisor {
-    outbox: mpsc::Sender<Message>,
-    view: Arc<View>,
+    outbox: mpsc::Sender<EngineMessage>,
+    view: Arc<SupervisorView>,
+}
+
+impl SupervisorBuilder {
+    /// Starts the children in order, each once the one before it is up, and then supervises them on
+    /// a thread of this process. Blocks until all are up.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Start`] if a child does not start: those before it are stopped again,
+    /// last first. [`SupervisorError::DuplicateId`], [`SupervisorError::InvalidId`] or
+    /// [`SupervisorError::ZeroPeriod`], before any child is started.
+    pub fn start(self) -> Result<Supervisor, SupervisorError> {
+        let (policy, specs) = self.into_parts();
+        policy.check()?;
+        let view = Arc::<SupervisorView>::default();
+        let mut engine = Engine::new(policy, Level::Top, Vec::new(), view.clone());
+        specs.into_iter().try_for_each(|spec| engine.add(spec))?;
+        let forget = |slots: Vec<ChildSlot>| slots.into_iter().for_each(ChildSlot::forget);
+        let outbox = engine.launch(forget, drop)?;
+        Ok(Supervisor { outbox, view })
+    }
 }
 
 impl Supervisor {
-    /// A supervisor without children, with the defaults of [`SupervisorBuilder`].
+    /// Returns a builder with default options and no children.
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder::new()
     }
 
-    pub(super) fn new(outbox: mpsc::Sender<Message>, view: Arc<View>) -> Supervisor {
-        Supervisor { outbox, view }
-    }
-
-    /// The children, in the order of their start.
+    /// Returns a snapshot of the children, in the order of their start.
     #[must_use]
     pub fn children(&self) -> Vec<ChildInfo> {
         self.view.children()
     }
 
-    /// The children of the nested supervisor with this id; of one below that, by `"supervisor/supervisor"`. `None` if there is no such
-    /// supervisor in this process.
+    /// Like [`children`](Supervisor::children), for the nested supervisor `id`. Deeper ones have a
+    /// path, such as `"supervisor/supervisor"`. Returns `None` if there is no such supervisor in
+    /// this process.
     #[must_use]
     pub fn children_of(&self, id: &str) -> Option<Vec<ChildInfo>> {
         self.view.children_of(id)
     }
 
-    /// The address of the actor with this id; of one under a nested supervisor, by `"supervisor/actor"`. It stays the same through
-    /// restarts. `None` if there is no such actor, or it is of another type, or is down for good.
+    /// Returns the address of the actor `id`. An actor under a nested supervisor has a path, such
+    /// as `"supervisor/actor"`.
+    ///
+    /// The address stays valid when the actor is restarted. Returns `None` if there is no such
+    /// actor, if it is of another type, or if it is down for good.
     #[must_use]
     pub fn actor<A: Actor>(&self, id: &str) -> Option<ActorRef<A>> {
-        ActorRef::from_entry(self.view.entry(id)?, TIMEOUT)
+        ActorRef::from_entry(self.view.actor(id)?, TIMEOUT)
     }
 
-    /// What happens from now on.
-    #[must_use]
-    pub fn events(&self) -> Events {
-        self.view.listen()
+    /// Returns a stream of the events from now on.
+    pub fn events(&self) -> SupervisorEvents {
+        self.view.subscribe()
     }
 
-    /// Starts one more child, behind the others. As in OTP, [`SupervisorBuilder::child`] is for those that a supervisor always has: what is added to
-    /// a running one is lost with it.
+    /// Starts one more child, after the others. Blocks until it is up; see
+    /// [Blocking](Supervisor#blocking).
+    ///
+    /// As in OTP, a nested supervisor loses a child added like this when it is restarted. Children
+    /// that it must always have belong into its [builder](SupervisorBuilder::child).
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::Start`] if it does not start: it is forgotten then. [`SupervisorError::DuplicateId`],
-    /// [`SupervisorError::Ended`].
+    /// [`SupervisorError::Start`] if the child does not start; the supervisor then forgets it.
+    /// [`SupervisorError::DuplicateId`], [`SupervisorError::InvalidId`], or
+    /// [`SupervisorError::Ended`] if the supervisor has ended.
     pub fn start_child(&self, spec: ChildSpec) -> Result<(), SupervisorError> {
-        ask(&self.outbox, move |engine| engine.start_child(spec))
+        request(&self.outbox, ChildRequest::Start(spec))
     }
 
-    /// As [`start_child`](Supervisor::start_child), under the nested supervisor with this id; under one below that, by
-    /// `"supervisor/supervisor"`. When that supervisor is started again, it starts the children that it was built with anew, also those
-    /// that had ended or were deleted; what was added is gone, and clients of such an actor learn that it is down.
+    /// Like [`start_child`](Supervisor::start_child), but starts the child under the nested
+    /// supervisor `id`. Deeper ones have a path, such as `"supervisor/supervisor"`.
+    ///
+    /// When that supervisor is restarted, it starts all children of its builder, even those that
+    /// had ended or were deleted. Children that were added are gone, and the clients of such an
+    /// actor learn that it is down.
     ///
     /// # Errors
     ///
-    /// As [`start_child`](Supervisor::start_child); [`SupervisorError::NotFound`] if there is no such supervisor in this process.
+    /// Like [`start_child`](Supervisor::start_child); [`SupervisorError::NotFound`] if there is no
+    /// such supervisor in this process.
     pub fn start_child_of(&self, id: &str, spec: ChildSpec) -> Result<(), SupervisorError> {
-        ask(&self.view.outbox_of(id)?, move |engine| {
-            engine.start_child(spec)
-        })
+        request(&self.view.outbox_of(id)?, ChildRequest::Start(spec))
     }
 
-    /// Stops a child, and keeps it for [`restart_child`](Supervisor::restart_child); a temporary one is forgotten. A child of a nested
-    /// supervisor is `"supervisor/child"`, here and in the calls below.
+    /// Stops a child, as its [`Shutdown`](crate::supervisor::Shutdown) option says, and waits for
+    /// its end; see [Blocking](Supervisor#blocking). This is OTP's `terminate_child`.
+    ///
+    /// The child stays known, for [`restart_child`](Supervisor::restart_child); a temporary one is
+    /// forgotten. A child of a nested supervisor has a path, such as `"supervisor/child"`, here and
+    /// in the methods below.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::NotFound`], [`SupervisorError::Ended`].
+    /// [`SupervisorError::NotFound`], or [`SupervisorError::Ended`] if the supervisor has ended.
     #[doc(alias = "terminate_child")]
     pub fn stop_child(&self, id: &str) -> Result<(), SupervisorError> {
-        let (way, id) = self.view.way(id)?;
-        ask(&way, move |engine| engine.stop_child(&id))
+        let (outbox, id) = self.view.resolve(id)?;
+        request(&outbox, ChildRequest::Stop(id))
     }
 
-    /// Starts a child that is stopped. An actor that was down for good gets a new address.
+    /// Starts a child that is stopped. Blocks until it is up; see [Blocking](Supervisor#blocking).
+    /// An actor that was down for good gets a new address.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::Running`] if it is not stopped, [`SupervisorError::Start`], [`SupervisorError::NotFound`],
-    /// [`SupervisorError::Ended`].
+    /// [`SupervisorError::Running`] if the child is not stopped, [`SupervisorError::Start`] if it
+    /// does not start. [`SupervisorError::NotFound`], or [`SupervisorError::Ended`] if the
+    /// supervisor has ended.
     pub fn restart_child(&self, id: &str) -> Result<(), SupervisorError> {
-        let (way, id) = self.view.way(id)?;
-        ask(&way, move |engine| engine.restart_child(&id))
+        let (outbox, id) = self.view.resolve(id)?;
+        request(&outbox, ChildRequest::Restart(id))
     }
 
-    /// Forgets a child that is stopped.
+    /// Forgets a child that is stopped. Blocks while the supervisor is busy; see
+    /// [Blocking](Supervisor#blocking).
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::Running`] if it is not stopped, [`SupervisorError::NotFound`], [`SupervisorError::Ended`].
+    /// [`SupervisorError::Running`] if the child is not stopped. [`SupervisorError::NotFound`], or
+    /// [`SupervisorError::Ended`] if the supervisor has ended.
     pub fn delete_child(&self, id: &str) -> Result<(), SupervisorError> {
-        let (way, id) = self.view.way(id)?;
-        ask(&way, move |engine| engine.delete_child(&id))
+        let (outbox, id) = self.view.resolve(id)?;
+        request(&outbox, ChildRequest::Delete(id))
     }
 
-    /// Stops all children, last first, and waits for that. How the supervisor ended, also if that was before.
+    /// Stops all children, last first, and waits for that; see [Blocking](Supervisor#blocking).
+    /// Returns how the supervisor ended, even if it had ended before.
     pub fn stop(&self) -> SupervisorEnd {
-        let _ = self.outbox.send(Message::Stop);
+        let _ = self.outbox.send(EngineMessage::Stop);
         self.wait()
     }
 
-    /// Waits until the supervisor has ended: it was stopped, or gave up.
+    /// Blocks until the supervisor has ended: it was stopped, or it gave up.
     #[must_use]
     pub fn wait(&self) -> SupervisorEnd {
         self.view.wait_end(None).unwrap_or(SupervisorEnd::Stopped)
     }
 
-    /// Waits at most this long for the supervisor's end; `None` if it still works.
+    /// Like [`wait`](Supervisor::wait), but for up to `timeout`. Returns `None` if the supervisor
+    /// still runs then.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<SupervisorEnd> {
         self.view.wait_end(Instant::now().checked_add(timeout))
     }
 
-    /// Supervises until this process is [asked to stop](crate::process::CurrentProcess::is_stopping): what a worker calls that is a
-    /// supervisor in a process of its own.
+    /// Supervises until this process is [asked to stop](crate::process::CurrentProcess::is_stopping), then
+    /// stops the children.
+    ///
+    /// A worker calls this to be a supervisor in a process of its own.
     ///
     /// # Panics
     ///
-    /// When it gives up: so the process fails, and its own supervisor does what its strategy says.
+    /// Panics if the supervisor gives up. The process then counts as failed, and a supervisor above
+    /// it can react.
     pub fn run(self) {
         if current().depth() > 0 {
             let outbox = self.outbox.clone();
-            // Without a thread it ends by the signal that follows.
+            // If this thread cannot be started, SIGTERM ends the process after the request.
             let _ = sys::service_thread("offspring-stop", move || {
                 current().wait_stopping();
-                let _ = outbox.send(Message::Stop);
+                let _ = outbox.send(EngineMessage::Stop);
             });
         }
         if let end @ SupervisorEnd::GaveUp { .. } = self.wait() {
@@ -195,20 +250,15 @@ impl Supervisor {
     }
 }
 
-fn ask<T: Send + 'static>(
-    way: &mpsc::Sender<Message>,
-    request: impl FnOnce(&mut Engine) -> Result<T, SupervisorError> + Send + 'static,
-) -> Result<T, SupervisorError> {
-    let (reply, replied) = mpsc::channel();
-    let request = Message::Request(Box::new(move |engine| {
-        let result = request(engine);
-        // Who has the answer sees what it did.
-        engine.publish();
-        let _ = reply.send(result);
-    }));
-    // One that has ended drops what it was asked, and so the way back.
-    way.send(request).map_err(|_| SupervisorError::Ended)?;
-    replied.recv().unwrap_or(Err(SupervisorError::Ended))
+fn request(
+    outbox: &mpsc::Sender<EngineMessage>,
+    request: ChildRequest,
+) -> Result<(), SupervisorError> {
+    let (reply, result) = mpsc::channel();
+    let request = EngineMessage::Request(request, reply);
+    outbox.send(request).map_err(|_| SupervisorError::Ended)?;
+    // Disconnects if the supervisor ends before it gets to the request.
+    result.recv().unwrap_or(Err(SupervisorError::Ended))
 }
 
 impl Drop for Supervisor {

@@ -12,9 +12,10 @@ use crate::sys::lock;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Beat;
 
-/// By which a worker says that it is not stuck; it travels in the worker's fields.
+/// Lets a worker show its supervisor that it is not stuck. It travels in the worker's fields.
 ///
-/// Dropping it, in all its clones, ends the watch: a worker that has dropped its heart is not killed for its silence.
+/// Once all its clones are dropped, the supervisor no longer watches the worker: dropping it never
+/// gets a worker killed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,16 +23,20 @@ pub(super) struct Beat;
 /// use offspring::supervisor::{ChildSpec, Heartbeat, Supervisor};
 ///
 /// #[offspring::worker]
-/// fn steady(heart: Heartbeat) {
+/// fn steady(heartbeat: Heartbeat) {
 ///     while !offspring::current().is_stopping() {
-///         heart.beat(); // if this does not come for 5 s, it is killed and started again
+///         heartbeat.beat(); // after 5 s without it, the supervisor kills and restarts this worker
 ///         std::thread::sleep(Duration::from_millis(20));
 ///     }
 /// }
+///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let spec = ChildSpec::worker_with("steady", |info| steady::new(info.heartbeat().expect("it is watched")));
-///     let supervisor = Supervisor::builder().child(spec.heartbeat(Duration::from_secs(5))).start()?;
+///     let spec = ChildSpec::worker_with("steady", |info| {
+///         steady::new(info.heartbeat().expect("the spec below sets a limit"))
+///     });
+///     let spec = spec.heartbeat(Duration::from_secs(5));
+///     let supervisor = Supervisor::builder().child(spec).start()?;
 ///     supervisor.stop();
 ///     Ok(())
 /// }
@@ -45,23 +50,27 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// The worker's end and the supervisor's, if there is a limit.
     pub(super) fn pair(
         limit: Option<Duration>,
     ) -> Result<(Option<Heartbeat>, Option<Receiver<Beat>>), CreateError> {
         let Some(limit) = limit else {
             return Ok((None, None));
         };
-        let (beats, heard) = channel()?;
+        let (beats, received) = channel()?;
         let last = Mutex::new(None);
-        Ok((Some(Heartbeat { beats, limit, last }), Some(heard)))
+        Ok((Some(Heartbeat { beats, limit, last }), Some(received)))
     }
 
-    /// Says that the worker is alive. Cheap: what comes more often than a quarter of the limit is not sent.
+    /// Signals that the worker is alive. Never blocks.
+    ///
+    /// This is cheap enough for a hot loop: a call within a quarter of the limit after the last
+    /// signal does nothing.
     pub fn beat(&self) {
         let mut last = lock(&self.last);
         if last.is_none_or(|last| last.elapsed() >= self.limit / 4) {
             *last = Some(Instant::now());
-            // A supervisor that is gone takes this process along.
+            // If the supervisor is gone, this process is about to be ended anyway.
             let _ = self.beats.send_timeout(Beat, Duration::ZERO);
         }
     }

@@ -1,20 +1,28 @@
-//! Supervisors: children that are started again when they end.
+//! Supervisors: restart children when they end.
 //!
-//! Children are started in order, each when the one before it is up, and stopped in reverse. When one ends, its
-//! [`Restart`] says whether it is started again, and the supervisor's [`Strategy`] which others are stopped and started with it. More than
-//! [`intensity`](SupervisorBuilder::intensity) restarts within a [`period`](SupervisorBuilder::period) are too many: then the supervisor stops all children
-//! and ends itself, and its own supervisor, if it has one, takes that for the end of a child.
+//! A [`Supervisor`] starts its children in order, each once the one before it is up, and stops them
+//! in reverse order. When a child ends, its [`Restart`] option decides whether it is restarted, and
+//! the supervisor's [`Strategy`] decides which other children are restarted with it. A supervisor
+//! that has to restart children more than [`intensity`](SupervisorBuilder::intensity) times within
+//! one [`period`](SupervisorBuilder::period) gives up: it stops all its children and ends. A
+//! supervisor above it treats that like the end of any other child.
 //!
-//! The words and the defaults are OTP's. Two things differ: a nested supervisor that gave up counts as failed, so that it is
-//! started again when it is transient; and there may be a [`Backoff`] between restarts.
+//! Terms and defaults are OTP's, with two differences. A nested supervisor that gave up counts as
+//! failed, so it is restarted even if it is transient. And a supervisor can pause before a restart:
+//! see [`Backoff`].
+//!
+//! Each supervisor runs on a thread of the process that started it. Its children are processes,
+//! except for nested supervisors, which are threads of the same process.
 
+mod actor_child;
 mod builder;
 mod child;
+mod child_info;
 mod engine;
 mod events;
-mod feed;
 mod handle;
 mod heartbeat;
+mod message;
 mod nested;
 mod requests;
 mod restart;
@@ -23,13 +31,14 @@ mod spec;
 mod start_info;
 mod strategy;
 mod view;
+mod worker_child;
 
 pub use builder::SupervisorBuilder;
-pub use events::{ChildInfo, ChildState, Event, SupervisorEnd};
-pub use feed::Events;
+pub use child_info::{ChildInfo, ChildKind, ChildState};
+pub use events::{SupervisorEnd, SupervisorEvent, SupervisorEvents};
 pub use handle::Supervisor;
 pub use heartbeat::Heartbeat;
-pub use spec::{ChildKind, ChildSpec};
+pub use spec::ChildSpec;
 pub use start_info::StartInfo;
 pub use strategy::{Backoff, Restart, Shutdown, Strategy};
 

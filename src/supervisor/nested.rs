@@ -4,70 +4,71 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::error::{DownReason, StartError, SupervisorError, chain_text};
-use crate::supervisor::builder::{Plan, SupervisorBuilder};
-use crate::supervisor::child::{Child, OnEnd};
-use crate::supervisor::engine::{Engine, Fate, Message};
+use crate::supervisor::builder::{RestartPolicy, SupervisorBuilder};
+use crate::supervisor::child::{Child, OnChildEnd};
+use crate::supervisor::engine::{Engine, Level, check_id};
 use crate::supervisor::events::SupervisorEnd;
-use crate::supervisor::requests::check_id;
-use crate::supervisor::slot::Slot;
+use crate::supervisor::message::EngineMessage;
+use crate::supervisor::slot::ChildSlot;
 use crate::supervisor::strategy::{Restart, Shutdown};
-use crate::supervisor::view::View;
+use crate::supervisor::view::SupervisorView;
 use crate::sys::lock;
 
 pub(super) struct NestedChild {
-    plan: Plan,
-    view: Arc<View>,
-    /// The children, while it does not run.
-    home: Arc<Mutex<Option<Vec<Slot>>>>,
-    running: Option<mpsc::Sender<Message>>,
+    policy: RestartPolicy,
+    view: Arc<SupervisorView>,
+    /// The children while the supervisor does not run; its thread has them otherwise.
+    idle: Arc<Mutex<Option<Vec<ChildSlot>>>>,
+    running: Option<mpsc::Sender<EngineMessage>>,
 }
 
 impl NestedChild {
     pub(super) fn new(builder: SupervisorBuilder) -> NestedChild {
-        let (plan, specs) = builder.into_parts();
-        let slots = specs
-            .into_iter()
-            .zip(0..)
-            .map(|(spec, key)| Slot::new(key, spec))
-            .collect();
+        let (policy, specs) = builder.into_parts();
+        let slots = specs.into_iter().zip(0..);
+        let slots = slots.map(|(spec, key)| ChildSlot::new(key, spec)).collect();
         NestedChild {
-            plan,
+            policy,
             view: Arc::default(),
-            home: Arc::new(Mutex::new(Some(slots))),
+            idle: Arc::new(Mutex::new(Some(slots))),
             running: None,
         }
     }
 
-    fn each(&mut self, act: impl FnMut(&mut Slot)) {
-        if let Some(slots) = &mut *lock(&self.home) {
+    pub(super) fn view(&self) -> Arc<SupervisorView> {
+        self.view.clone()
+    }
+
+    /// Last first.
+    fn for_each_idle(&self, act: impl FnMut(&mut ChildSlot)) {
+        if let Some(slots) = &mut *lock(&self.idle) {
             slots.iter_mut().rev().for_each(act);
         }
     }
 
-    /// What its builder could not refuse, since it is started only now.
+    /// Checks here what a builder cannot refuse.
     fn check(&self) -> Result<(), SupervisorError> {
-        self.plan.check()?;
+        self.policy.check()?;
         let mut ids = HashSet::new();
-        for slot in lock(&self.home).iter().flatten() {
+        for slot in lock(&self.idle).iter().flatten() {
             check_id(&slot.id)?;
             if !ids.insert(&slot.id) {
-                return Err(SupervisorError::DuplicateId {
-                    id: slot.id.clone(),
-                });
+                let id = slot.id.clone();
+                return Err(SupervisorError::DuplicateId { id });
             }
         }
         Ok(())
     }
 
-    fn launch(&mut self, on_end: OnEnd) -> Result<(), SupervisorError> {
+    fn launch(&mut self, on_end: OnChildEnd) -> Result<(), SupervisorError> {
         self.check()?;
         self.running = None;
-        // They are not there only if the thread that had them ended by a panic.
-        let slots = lock(&self.home).take().ok_or(SupervisorError::Ended)?;
-        let home = self.home.clone();
-        let engine = Engine::new(self.plan, Fate::Open, slots, self.view.clone());
+        // They are missing only if the thread that had them panicked.
+        let slots = lock(&self.idle).take().ok_or(SupervisorError::Ended)?;
+        let idle = self.idle.clone();
+        let engine = Engine::new(self.policy, Level::Nested, slots, self.view.clone());
         let outbox = engine.launch(
-            move |slots| *lock(&home) = Some(slots),
+            move |slots| *lock(&idle) = Some(slots),
             |end| {
                 on_end(match end {
                     SupervisorEnd::Stopped => DownReason::Shutdown,
@@ -81,35 +82,32 @@ impl NestedChild {
 }
 
 impl Child for NestedChild {
-    fn start(&mut self, _: Restart, on_end: OnEnd) -> Result<(), StartError> {
+    fn start(&mut self, _: Restart, on_end: OnChildEnd) -> Result<(), StartError> {
         self.launch(on_end).map_err(|error| StartError::Down {
             actor: "a supervisor".to_owned(),
             reason: DownReason::Failed(chain_text(&error)),
         })
     }
 
+    /// Waits as long as it takes: each child below has a limit of its own.
     fn stop(&mut self, _: Shutdown) {
         let Some(running) = self.running.take() else {
             return;
         };
-        // One that has given up in this moment does not hear it, and ends all the same.
-        let _ = running.send(Message::Stop);
+        // If it has just given up, it does not receive this, and ends all the same.
+        let _ = running.send(EngineMessage::Stop);
         self.view.wait_end(None);
     }
 
-    fn will_restart(&mut self, _: &DownReason) {
-        self.each(|slot| slot.child.will_restart(&DownReason::Shutdown));
+    fn announce_restart(&mut self, _: &DownReason) {
+        self.for_each_idle(|slot| slot.child.announce_restart(&DownReason::Shutdown));
     }
 
-    fn is_down(&mut self, _: &DownReason) {
-        self.each(|slot| slot.child.is_down(&DownReason::Shutdown));
+    fn announce_down(&mut self, _: &DownReason) {
+        self.for_each_idle(|slot| slot.child.announce_down(&DownReason::Shutdown));
     }
 
     fn pid(&self) -> Option<u32> {
         None
-    }
-
-    fn nested(&self) -> Option<Arc<View>> {
-        Some(self.view.clone())
     }
 }

@@ -1,84 +1,89 @@
-//! What a supervisor is asked for while it works: OTP's `start_child` and its like.
+//! Requests to a running supervisor: OTP's `start_child`, `terminate_child`, `restart_child` and
+//! `delete_child`.
 
-use crate::error::{DownReason, SupervisorError};
-use crate::supervisor::engine::Engine;
-use crate::supervisor::events::ChildState;
-use crate::supervisor::slot::Slot;
+use crate::error::{DownReason, SupervisorError, chain_text};
+use crate::supervisor::child_info::ChildState;
+use crate::supervisor::engine::{Engine, check_id};
+use crate::supervisor::message::ChildRequest;
+use crate::supervisor::slot::ChildSlot;
 use crate::supervisor::spec::ChildSpec;
 use crate::supervisor::strategy::Restart;
 
-/// Whether a path can name it.
-pub(super) fn check_id(id: &str) -> Result<(), SupervisorError> {
-    if id.contains('/') {
-        return Err(SupervisorError::InvalidId { id: id.to_owned() });
-    }
-    Ok(())
-}
-
 impl Engine {
+    pub(super) fn handle_request(&mut self, request: ChildRequest) -> Result<(), SupervisorError> {
+        match request {
+            ChildRequest::Start(spec) => self.start_child(spec),
+            ChildRequest::Stop(id) => self.stop_child(&id),
+            ChildRequest::Restart(id) => self.restart_child(&id),
+            ChildRequest::Delete(id) => self.delete_child(&id),
+        }
+    }
+
     fn find(&self, id: &str) -> Result<usize, SupervisorError> {
-        let place = self.slots.iter().position(|slot| slot.id == id);
-        place.ok_or_else(|| SupervisorError::NotFound { id: id.to_owned() })
+        let index = self.slots.iter().position(|slot| slot.id == id);
+        index.ok_or_else(|| SupervisorError::NotFound { id: id.to_owned() })
     }
 
     fn find_stopped(&self, id: &str) -> Result<usize, SupervisorError> {
-        let place = self.find(id)?;
-        match self.slots[place].state {
-            ChildState::Stopped => Ok(place),
+        let index = self.find(id)?;
+        match self.slots[index].state {
+            ChildState::Stopped => Ok(index),
             _ => Err(SupervisorError::Running { id: id.to_owned() }),
         }
     }
 
+    /// Adds a child without starting it.
     pub(super) fn add(&mut self, spec: ChildSpec) -> Result<(), SupervisorError> {
         check_id(&spec.id)?;
         if self.slots.iter().any(|slot| slot.id == spec.id) {
             return Err(SupervisorError::DuplicateId { id: spec.id });
         }
-        self.slots.push(Slot::new(self.next_key, spec));
+        self.slots.push(ChildSlot::new(self.next_key, spec));
         self.next_key += 1;
         Ok(())
     }
 
-    pub(super) fn start_child(&mut self, spec: ChildSpec) -> Result<(), SupervisorError> {
+    fn start_child(&mut self, spec: ChildSpec) -> Result<(), SupervisorError> {
         self.add(spec)?;
-        let place = self.slots.len() - 1;
-        self.start_asked(place)
-            .inspect_err(|_| self.slots.remove(place).forget())
+        let index = self.slots.len() - 1;
+        self.start_once(index)
+            .inspect_err(|_| self.slots.remove(index).forget())
     }
 
-    pub(super) fn restart_child(&mut self, id: &str) -> Result<(), SupervisorError> {
-        let place = self.find_stopped(id)?;
-        self.start_asked(place)
+    fn restart_child(&mut self, id: &str) -> Result<(), SupervisorError> {
+        let index = self.find_stopped(id)?;
+        self.start_once(index)
     }
 
-    /// One that does not start because somebody asked for it is not tried again.
-    fn start_asked(&mut self, place: usize) -> Result<(), SupervisorError> {
-        self.start(place).map_err(|source| {
-            let slot = &mut self.slots[place];
-            slot.child
-                .is_down(&DownReason::Failed(crate::error::chain_text(&source)));
+    /// Starts a child on request: if that fails, the caller learns of it, and the supervisor does
+    /// not retry.
+    fn start_once(&mut self, index: usize) -> Result<(), SupervisorError> {
+        self.start(index).map_err(|source| {
+            let slot = &mut self.slots[index];
+            let reason = DownReason::Failed(chain_text(&source));
+            slot.child.announce_down(&reason);
             let (id, source) = (slot.id.clone(), Box::new(source));
             SupervisorError::Start { id, source }
         })
     }
 
-    pub(super) fn stop_child(&mut self, id: &str) -> Result<(), SupervisorError> {
-        let place = self.find(id)?;
-        let key = self.slots[place].key;
+    fn stop_child(&mut self, id: &str) -> Result<(), SupervisorError> {
+        let index = self.find(id)?;
+        let key = self.slots[index].key;
         for pending in &mut self.pending {
             pending.keys.retain(|&other| other != key);
         }
-        self.stop(place);
-        self.slots[place].child.is_down(&DownReason::Shutdown);
-        if self.slots[place].restart == Restart::Temporary {
-            self.discard(place);
+        self.stop(index);
+        self.slots[index].child.announce_down(&DownReason::Shutdown);
+        if self.slots[index].restart == Restart::Temporary {
+            self.remove(index);
         }
         Ok(())
     }
 
-    pub(super) fn delete_child(&mut self, id: &str) -> Result<(), SupervisorError> {
-        let place = self.find_stopped(id)?;
-        self.discard(place);
+    fn delete_child(&mut self, id: &str) -> Result<(), SupervisorError> {
+        let index = self.find_stopped(id)?;
+        self.remove(index);
         Ok(())
     }
 }

@@ -1,54 +1,53 @@
-//! What an end leads to.
+//! What the end of a child leads to.
 
 use std::time::Instant;
 
 use crate::error::{DownReason, chain_text};
-use crate::supervisor::engine::Engine;
-use crate::supervisor::events::{ChildState, Event, SupervisorEnd};
+use crate::supervisor::child_info::ChildState;
+use crate::supervisor::engine::{Engine, PendingRestart};
+use crate::supervisor::events::{SupervisorEnd, SupervisorEvent};
 use crate::supervisor::strategy::{Restart, Strategy};
 
-/// Children that are to be started again, in this order.
-pub(super) struct Pending {
-    pub(super) keys: Vec<u64>,
-    pub(super) due: Instant,
-}
-
 impl Engine {
-    /// A child has ended by itself.
-    pub(super) fn ended(&mut self, key: u64, launch: u64, reason: DownReason) {
-        let Some(place) = self.place(key) else { return };
-        let slot = &mut self.slots[place];
+    /// A child ended on its own.
+    pub(super) fn handle_end(&mut self, key: u64, launch: u64, reason: DownReason) {
+        let Some(index) = self.index_of(key) else {
+            return;
+        };
+        let slot = &mut self.slots[index];
         if slot.launch != launch || slot.state != ChildState::Up {
+            // The engine stopped this start itself, after its end was sent.
             return;
         }
         slot.state = ChildState::Stopped;
-        slot.last = Some(reason.clone());
-        let (id, ended) = (slot.id.clone(), reason.clone());
-        self.view.tell(&Event::Ended { id, reason: ended });
+        slot.last_end = Some(reason.clone());
+        let (id, end) = (slot.id.clone(), reason.clone());
+        self.view.emit(&SupervisorEvent::Ended { id, reason: end });
         if !slot.restart.applies(&reason) {
-            slot.child.is_down(&reason);
+            slot.child.announce_down(&reason);
             if slot.restart == Restart::Temporary {
-                self.discard(place);
+                self.remove(index);
             }
             return;
         }
-        if slot.up_since.elapsed() > self.plan.period.max(self.plan.backoff.most()) {
+        if slot.up_since.elapsed() > self.policy.period.max(self.policy.backoff.longest()) {
             slot.row = 0;
         }
-        if self.may_restart(place, &reason) {
-            self.slots[place].child.will_restart(&reason);
-            self.restart_group(place);
+        if self.count_restart(index, &reason) {
+            self.slots[index].child.announce_restart(&reason);
+            self.restart_group(index);
         } else {
-            self.last_word(place, &reason);
+            self.announce_end(index, &reason);
         }
     }
 
-    /// Counts one more restart; with too many the supervisor ends.
-    fn may_restart(&mut self, place: usize, reason: &DownReason) -> bool {
+    /// Counts one more restart. Returns `false`, and makes the supervisor end, if that is one too
+    /// many.
+    fn count_restart(&mut self, index: usize, reason: &DownReason) -> bool {
         let allowed = self.intensity.allows(Instant::now());
         if !allowed {
-            let id = &self.slots[place].id;
-            self.view.tell(&Event::GaveUp {
+            let id = &self.slots[index].id;
+            self.view.emit(&SupervisorEvent::GaveUp {
                 id: id.clone(),
                 reason: reason.clone(),
             });
@@ -63,48 +62,54 @@ impl Engine {
         allowed
     }
 
-    /// Stops those that go with the failed one, last first, and notes when to start all of them.
+    /// Stops the children that are restarted with the failed one, last first, and schedules the
+    /// restart of all of them.
     fn restart_group(&mut self, failed: usize) {
-        let group = self.plan.strategy.group(failed, self.slots.len());
+        let group = self.policy.strategy.group(failed, self.slots.len());
         let failed = self.slots[failed].key;
         let mut keys = Vec::new();
-        for place in group.rev() {
-            if self.slots[place].key != failed {
-                self.stop(place);
+        // Backwards, so that removing a temporary child moves no index that is still to come.
+        for index in group.rev() {
+            if self.slots[index].key != failed {
+                self.stop(index);
             }
-            if self.slots[place].restart == Restart::Temporary {
-                self.slots[place].child.is_down(&DownReason::Shutdown);
-                self.discard(place);
+            if self.slots[index].restart == Restart::Temporary {
+                self.slots[index].child.announce_down(&DownReason::Shutdown);
+                self.remove(index);
                 continue;
             }
-            let slot = &mut self.slots[place];
+            let slot = &mut self.slots[index];
             if slot.key != failed {
-                slot.child.will_restart(&DownReason::Shutdown);
+                slot.child.announce_restart(&DownReason::Shutdown);
             }
             slot.state = ChildState::Restarting;
             slot.restarts += 1;
             keys.push(slot.key);
         }
         keys.reverse();
-        self.postpone(keys, failed);
+        self.schedule(keys, failed);
     }
 
-    fn postpone(&mut self, keys: Vec<u64>, failed: u64) {
-        let Some(place) = self.place(failed) else {
+    fn schedule(&mut self, keys: Vec<u64>, failed: u64) {
+        let Some(index) = self.index_of(failed) else {
             return;
         };
-        let slot = &mut self.slots[place];
-        let pause = self.plan.backoff.pause(slot.row);
+        let slot = &mut self.slots[index];
+        let pause = self.policy.backoff.pause(slot.row);
         slot.row = slot.row.saturating_add(1);
         if !pause.is_zero() {
             let id = slot.id.clone();
-            self.view.tell(&Event::Restarting { id, after: pause });
+            self.view
+                .emit(&SupervisorEvent::Restarting { id, after: pause });
         }
-        // A group that was still to be started is part of this one.
-        self.pending
-            .retain(|pending| !pending.keys.iter().any(|key| keys.contains(key)));
+        // A child in the new group starts with that group only. An older group keeps its other
+        // children: it can share a part, if a child was restarted on request while it was pending.
+        for pending in &mut self.pending {
+            pending.keys.retain(|key| !keys.contains(key));
+        }
+        self.pending.retain(|pending| !pending.keys.is_empty());
         let due = Instant::now() + pause;
-        self.pending.push(Pending { keys, due });
+        self.pending.push(PendingRestart { keys, due });
     }
 
     pub(super) fn start_due(&mut self) {
@@ -119,39 +124,41 @@ impl Engine {
         }
     }
 
-    /// Starts them in order. If one does not start, that is an end like others: it and those behind it are tried again, and under
-    /// [`Strategy::OneForAll`] those before it go down with it.
+    /// Starts children in order.
+    ///
+    /// A failed start counts like the end of that child: it and those after it are tried again.
+    /// Under [`Strategy::OneForAll`] those before it are stopped and tried again too.
     fn start_group(&mut self, mut keys: Vec<u64>) {
         for count in 0..keys.len() {
-            let Some(place) = self.place(keys[count]) else {
+            let Some(index) = self.index_of(keys[count]) else {
                 continue;
             };
-            let Err(error) = self.start(place) else {
+            let Err(error) = self.start(index) else {
                 continue;
             };
             let reason = DownReason::Failed(chain_text(&error));
-            self.slots[place].last = Some(reason.clone());
-            if self.plan.strategy == Strategy::OneForAll {
-                keys[..count]
-                    .iter()
-                    .rev()
-                    .for_each(|&before| self.take_down(before));
+            self.slots[index].last_end = Some(reason.clone());
+            if self.policy.strategy == Strategy::OneForAll {
+                let before = keys[..count].iter().rev();
+                before.for_each(|&key| self.stop_for_restart(key));
             } else {
                 keys.drain(..count);
             }
-            if self.may_restart(place, &reason) {
-                let failed = self.slots[place].key;
-                self.postpone(keys, failed);
+            if self.count_restart(index, &reason) {
+                let failed = self.slots[index].key;
+                self.schedule(keys, failed);
             }
             return;
         }
     }
 
-    fn take_down(&mut self, key: u64) {
-        let Some(place) = self.place(key) else { return };
-        self.stop(place);
-        let slot = &mut self.slots[place];
-        slot.child.will_restart(&DownReason::Shutdown);
+    fn stop_for_restart(&mut self, key: u64) {
+        let Some(index) = self.index_of(key) else {
+            return;
+        };
+        self.stop(index);
+        let slot = &mut self.slots[index];
+        slot.child.announce_restart(&DownReason::Shutdown);
         slot.state = ChildState::Restarting;
     }
 }

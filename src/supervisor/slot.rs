@@ -1,46 +1,62 @@
-//! A child and how it is.
+//! A child and its state.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::DownReason;
 use crate::ipc::catch;
 use crate::supervisor::child::Child;
-use crate::supervisor::events::{ChildInfo, ChildState};
-use crate::supervisor::spec::{ChildKind, ChildSpec};
+use crate::supervisor::child_info::{ChildInfo, ChildKind, ChildState};
+use crate::supervisor::nested::NestedChild;
+use crate::supervisor::spec::{ChildSource, ChildSpec};
 use crate::supervisor::strategy::{Restart, Shutdown};
+use crate::supervisor::view::SupervisorView;
 
-pub(super) struct Slot {
+pub(super) struct ChildSlot {
+    /// Unique among the children that one supervisor ever had; ids are used again.
     pub(super) key: u64,
     pub(super) id: String,
     kind: ChildKind,
     pub(super) restart: Restart,
     pub(super) shutdown: Shutdown,
     pub(super) child: Box<dyn Child>,
+    /// Of the child, if it is a supervisor.
+    pub(super) nested: Option<Arc<SupervisorView>>,
     pub(super) state: ChildState,
-    /// Counts the starts, so that the end of an earlier one is not taken for that of this one.
+    /// The number of starts. Tells the end of this start from that of an earlier one.
     pub(super) launch: u64,
     pub(super) restarts: u64,
-    /// Restarts without a quiet time between them.
+    /// The number of restarts in a row, for the back-off.
     pub(super) row: u32,
     pub(super) up_since: Instant,
-    pub(super) last: Option<DownReason>,
+    pub(super) last_end: Option<DownReason>,
 }
 
-impl Slot {
-    pub(super) fn new(key: u64, spec: ChildSpec) -> Slot {
-        Slot {
+impl ChildSlot {
+    pub(super) fn new(key: u64, spec: ChildSpec) -> ChildSlot {
+        let (kind, child, nested) = match spec.source {
+            ChildSource::Process(kind, make) => (kind, make(spec.heartbeat), None),
+            ChildSource::Supervisor(builder) => {
+                let child = NestedChild::new(builder);
+                let view = child.view();
+                let child: Box<dyn Child> = Box::new(child);
+                (ChildKind::Supervisor, child, Some(view))
+            }
+        };
+        ChildSlot {
             key,
             id: spec.id,
-            kind: spec.kind,
+            kind,
             restart: spec.restart,
             shutdown: spec.shutdown,
-            child: (spec.make)(spec.heartbeat),
+            child,
+            nested,
             state: ChildState::Stopped,
             launch: 0,
             restarts: 0,
             row: 0,
             up_since: Instant::now(),
-            last: None,
+            last_end: None,
         }
     }
 
@@ -51,11 +67,12 @@ impl Slot {
             state: self.state,
             pid: self.child.pid(),
             restarts: self.restarts,
-            last_end: self.last.clone(),
+            last_end: self.last_end.clone(),
         }
     }
 
-    /// Drops it: what makes the child is the user's, and its `Drop` must not take the supervisor along.
+    /// Drops the child. It holds user code, whose `Drop` may panic: the supervisor must survive
+    /// that.
     pub(super) fn forget(self) {
         let id = self.id.clone();
         if let Err(error) = catch::catch_panic("dropping it panicked", || drop(self)) {

@@ -3,28 +3,32 @@
 use crate::error::DownReason;
 use crate::supervisor::heartbeat::Heartbeat;
 
-/// What a supervised worker may know of its start: given to the closure of
-/// [`ChildSpec::worker_with`](crate::supervisor::ChildSpec::worker_with), to be put into the worker's fields. Plain facts: `Drop`
-/// does nothing.
+/// What a supervised worker may know about its start. Plain data: dropping it does nothing.
+///
+/// The closure of [`ChildSpec::worker_with`](crate::supervisor::ChildSpec::worker_with) receives it
+/// and copies what the worker needs into the worker's fields.
 ///
 /// ```
-/// use offspring::supervisor::{StartInfo, ChildSpec, Supervisor};
+/// use offspring::supervisor::{ChildSpec, StartInfo, Supervisor};
 /// use offspring::{Sender, channel};
 ///
 /// #[offspring::worker]
-/// fn careful(generation: u64, told: Sender<String>) {
-///     let how = if generation == 0 { "in full" } else { "with care" };
-///     told.send(how.to_owned()).expect("the supervisor reads");
-///     assert!(generation > 0, "the first one crashes");
+/// fn recover(generation: u64, log: Sender<String>) {
+///     let mode = if generation == 0 { "normal" } else { "safe mode" };
+///     log.send(mode.to_owned()).expect("the program reads the log");
+///     assert!(generation > 0, "the first worker crashes");
 ///     offspring::current().wait_stopping();
 /// }
+///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let (told, tells) = channel()?;
-///     let spec = ChildSpec::worker_with("careful", move |info: &StartInfo| careful::new(info.generation(), told.clone()));
+///     let (log, lines) = channel()?;
+///     let spec = ChildSpec::worker_with("recover", move |info: &StartInfo| {
+///         recover::new(info.generation(), log.clone())
+///     });
 ///     let supervisor = Supervisor::builder().child(spec).start()?;
-///     assert_eq!(tells.recv()?, "in full");
-///     assert_eq!(tells.recv()?, "with care"); // once more, after it had crashed
+///     assert_eq!(lines.recv()?, "normal");
+///     assert_eq!(lines.recv()?, "safe mode"); // restarted after the crash
 ///     supervisor.stop();
 ///     Ok(())
 /// }
@@ -49,19 +53,20 @@ impl StartInfo {
         }
     }
 
-    /// How often it was started before.
+    /// Returns the number of earlier starts: 0 for the first worker.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// How the worker before it ended; `None` for the first.
+    /// Returns how the previous worker ended; `None` for the first.
     #[must_use]
     pub fn previous(&self) -> Option<&DownReason> {
         self.previous.as_ref()
     }
 
-    /// Its heart, if its [`heartbeat`](crate::supervisor::ChildSpec::heartbeat) is watched.
+    /// Returns the worker's heartbeat; `None` if its
+    /// [`ChildSpec`](crate::supervisor::ChildSpec::heartbeat) sets no limit.
     #[must_use]
     pub fn heartbeat(&self) -> Option<Heartbeat> {
         self.heartbeat.clone()

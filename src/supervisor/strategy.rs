@@ -1,4 +1,4 @@
-//! What a supervisor does about an end: pure decisions, without processes.
+//! The options of supervision and the decisions they lead to. Pure: nothing here knows processes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::DownReason;
 use crate::sys;
 
-/// Which children are started again when one of them ends.
+/// Which children a supervisor restarts when one of them ends.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
@@ -19,7 +19,7 @@ use crate::sys;
 /// #         Counter(value)
 /// #     }
 /// #     pub fn add(&mut self, n: u64) -> u64 {
-/// #         self.0 = self.0.checked_add(n).expect("there is room");
+/// #         self.0 = self.0.checked_add(n).expect("the sum fits");
 /// #         self.0
 /// #     }
 /// # }
@@ -30,22 +30,22 @@ use crate::sys;
 ///         .child(ChildSpec::actor::<Counter>("a", (u64::MAX,)))
 ///         .child(ChildSpec::actor::<Counter>("b", (1,)))
 ///         .start()?;
-///     let [a, b] = ["a", "b"].map(|id| CounterHandle::from(supervisor.actor(id).expect("it is there")));
+///     let [a, b] = ["a", "b"].map(|id| CounterHandle::from(supervisor.actor(id).expect("it is up")));
 ///     let end = b.monitor()?;
 ///     assert!(a.add(1).is_err()); // it panics
-///     assert!(end.wait().restarts); // and the other one goes with it
+///     assert!(end.wait().restarts); // so `b` is restarted with it
 ///     assert_eq!(b.add(1)?, 2);
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// That one: for children that do not know each other. The default.
+    /// Only that one: for children that are independent. The default.
     #[default]
     OneForOne,
-    /// All of them: for children that cannot do without each other.
+    /// All of them: for children that depend on each other.
     OneForAll,
-    /// That one, and all that were started after it: for children that each need those before.
+    /// That one and those started after it: for children that depend on those before them.
     RestForOne,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Strategy {
 }
 
 impl Strategy {
-    /// The places of the children to stop and start again, of `count` in the order of their start.
+    /// The indices of the children to restart, of `count` children in the order of their start.
     pub(super) fn group(self, failed: usize, count: usize) -> std::ops::Range<usize> {
         match self {
             Strategy::OneForOne => failed..failed + 1,
@@ -71,7 +71,7 @@ impl Strategy {
     }
 }
 
-/// When a child is started again.
+/// When a supervisor restarts a child.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, ChildState, Restart, Supervisor};
@@ -82,21 +82,21 @@ impl Strategy {
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let once = |restart| ChildSpec::worker_with("once", |_| job::new()).restart(restart);
 ///     let supervisor = Supervisor::builder().child(once(Restart::Transient)).start()?;
-///     while supervisor.children()[0].state != ChildState::Stopped {} // it has returned, and is kept
+///     while supervisor.children()[0].state != ChildState::Stopped {} // returned, and still known
 ///     supervisor.delete_child("once")?;
 ///     supervisor.start_child(once(Restart::Temporary))?;
-///     while !supervisor.children().is_empty() {} // it has returned, and is forgotten
+///     while !supervisor.children().is_empty() {} // returned, and forgotten
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
-    /// Always, however it ended. The default.
+    /// Whenever it ends. The default.
     #[default]
     Permanent,
-    /// If it ended otherwise than it was meant to: see [`DownReason::is_normal`].
+    /// Only if it failed: if its end is not [normal](DownReason::is_normal).
     Transient,
-    /// Never: it is forgotten when it ends.
+    /// Never. The supervisor forgets it when it ends.
     Temporary,
 }
 
@@ -120,7 +120,7 @@ impl Restart {
     }
 }
 
-/// How a child is stopped.
+/// How a supervisor stops a child.
 ///
 /// ```
 /// use std::time::Duration;
@@ -133,21 +133,23 @@ impl Restart {
 /// # }
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let spec = |id| ChildSpec::worker_with(id, |_| serve::new());
 ///     let supervisor = Supervisor::builder()
-///         .child(ChildSpec::worker_with("polite", |_| serve::new()).shutdown(Shutdown::Timeout(Duration::from_secs(1))))
-///         .child(ChildSpec::worker_with("stateless", |_| serve::new()).shutdown(Shutdown::Kill))
+///         .child(spec("polite").shutdown(Shutdown::Timeout(Duration::from_secs(1))))
+///         .child(spec("stateless").shutdown(Shutdown::Kill))
 ///         .start()?;
-///     supervisor.stop(); // one is killed, the other asked
+///     supervisor.stop(); // kills `stateless`, then asks `polite` to stop
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// It is killed at once: OTP's `brutal_kill`.
+    /// Kills it at once: OTP's `brutal_kill`.
     Kill,
-    /// It is asked to stop, and killed if it has not by then.
+    /// Asks it to stop, and kills it if it still runs after this time. A worker gets SIGTERM
+    /// halfway.
     Timeout(Duration),
-    /// It is asked to stop, and waited for as long as it takes.
+    /// Asks it to stop, and waits as long as it takes.
     Infinity,
 }
 
@@ -161,7 +163,7 @@ impl fmt::Display for Shutdown {
     }
 }
 
-/// How many restarts were there lately: more than `intensity` within `period` are too many.
+/// Counts restarts: more than `limit` within `period` are too many.
 #[derive(Debug)]
 pub(super) struct Intensity {
     limit: usize,
@@ -178,7 +180,7 @@ impl Intensity {
         }
     }
 
-    /// Notes one more; whether it is allowed.
+    /// Counts one more restart. Returns whether it is allowed.
     pub(super) fn allows(&mut self, now: Instant) -> bool {
         let period = self.period;
         self.restarts.push_back(now);
@@ -192,12 +194,12 @@ impl Intensity {
     }
 }
 
-/// How long a supervisor waits before it starts a child again: longer with each restart in a row.
+/// How long a supervisor pauses before a restart: longer with each restart in a row.
 ///
 /// ```
 /// use std::time::Duration;
 ///
-/// use offspring::supervisor::{Backoff, ChildSpec, Event, Supervisor};
+/// use offspring::supervisor::{Backoff, ChildSpec, Supervisor, SupervisorEvent};
 ///
 /// #[offspring::worker]
 /// fn fail() {
@@ -207,34 +209,41 @@ impl Intensity {
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let pauses = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(1));
-///     let supervisor = Supervisor::builder().intensity(1).backoff(pauses).child(ChildSpec::worker_with("broken", |_| fail::new())).start()?;
-///     let mut events = supervisor.events();
-///     assert!(events.any(|event| matches!(event, Event::Restarting { after, .. } if !after.is_zero())));
+///     let broken = ChildSpec::worker_with("broken", |_| fail::new());
+///     let supervisor = Supervisor::builder().backoff(pauses).child(broken).start()?;
+///     let mut pauses = supervisor.events().filter_map(|event| match event {
+///         SupervisorEvent::Restarting { after, .. } => Some(after),
+///         _ => None,
+///     });
+///     assert!(pauses.next() > Some(Duration::ZERO));
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
-    most: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
-    /// No pause: OTP's way, and the default.
+    /// No pause, like OTP. The default.
     pub const NONE: Backoff = Backoff {
         first: Duration::ZERO,
-        most: Duration::ZERO,
+        longest: Duration::ZERO,
     };
 
-    /// `first`, then twice as long each time, at most `most`; of each pause a random part, from the half to the
-    /// whole, so that many that failed together do not come back together. One that has run for longer than the longest
-    /// pause and the period of the supervisor begins anew.
+    /// A pause of `first`, then twice as long for each further restart in a row, up to `longest`.
+    ///
+    /// Each pause is shortened by a random part of up to one half, so that children that failed
+    /// together do not restart together. The pauses start over with a child that was up for longer
+    /// than both `longest` and the supervisor's
+    /// [period](crate::supervisor::SupervisorBuilder::period).
     #[must_use]
-    pub const fn exponential(first: Duration, most: Duration) -> Backoff {
-        Backoff { first, most }
+    pub const fn exponential(first: Duration, longest: Duration) -> Backoff {
+        Backoff { first, longest }
     }
 
-    /// The pause before the restart after so many others.
+    /// The pause before a restart that follows `others` in a row.
     pub(super) fn pause(self, others: u32) -> Duration {
         if self.first.is_zero() {
             return Duration::ZERO;
@@ -242,13 +251,13 @@ impl Backoff {
         let whole = self
             .first
             .saturating_mul(1u32.checked_shl(others).unwrap_or(u32::MAX))
-            .min(self.most);
+            .min(self.longest);
         let random = sys::random().map_or(0, u16::from_le_bytes);
         whole / 2 + (whole / 2).mul_f64(f64::from(random) / f64::from(u16::MAX))
     }
 
-    pub(super) fn most(self) -> Duration {
-        self.most
+    pub(super) fn longest(self) -> Duration {
+        self.longest
     }
 }
 
@@ -257,7 +266,7 @@ impl fmt::Display for Backoff {
         if self.first.is_zero() {
             return f.pad("none");
         }
-        write!(f, "{:?} up to {:?}", self.first, self.most)
+        write!(f, "{:?} up to {:?}", self.first, self.longest)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What others see of a supervisor, while its thread works: nobody holds it for long.
+//! What other threads see of a supervisor while its own thread is busy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -6,68 +6,142 @@ use std::time::Instant;
 
 use crate::actor::Entry;
 use crate::error::SupervisorError;
-use crate::supervisor::engine::Message;
-use crate::supervisor::events::{ChildInfo, Event, SupervisorEnd};
-use crate::supervisor::feed::{Events, Listener, feed};
-use crate::supervisor::slot::Slot;
+use crate::ipc::event_stream::EventPublisher;
+use crate::supervisor::child_info::ChildInfo;
+use crate::supervisor::events::{SupervisorEnd, SupervisorEvent, SupervisorEvents};
+use crate::supervisor::message::EngineMessage;
 use crate::sys::{self, lock};
 
+/// A copy of the engine's state. Its lock is held only to copy in or out, so reading never waits
+/// for a child that starts or stops.
 #[derive(Default)]
-pub(crate) struct View {
+pub(super) struct SupervisorView {
     seen: Mutex<Seen>,
     changed: Condvar,
+    events: EventPublisher<SupervisorEvent>,
 }
 
 #[derive(Default)]
 struct Seen {
-    children: Vec<ChildInfo>,
-    entries: HashMap<String, Entry>,
-    nested: HashMap<String, Arc<View>>,
+    children: Children,
     end: Option<SupervisorEnd>,
-    /// To its thread, while it works.
-    outbox: Option<mpsc::Sender<Message>>,
-    listeners: Vec<Listener>,
+    /// To the supervisor's thread, while it runs.
+    outbox: Option<mpsc::Sender<EngineMessage>>,
 }
 
-impl View {
+/// The children of a supervisor at one moment.
+#[derive(Default)]
+pub(super) struct Children {
+    pub(super) infos: Vec<ChildInfo>,
+    pub(super) actors: HashMap<String, Entry>,
+    pub(super) supervisors: HashMap<String, Arc<SupervisorView>>,
+}
+
+impl SupervisorView {
     pub(super) fn children(&self) -> Vec<ChildInfo> {
-        lock(&self.seen).children.clone()
+        lock(&self.seen).children.infos.clone()
     }
 
     /// The children of the supervisor at `path`.
     pub(super) fn children_of(&self, path: &str) -> Option<Vec<ChildInfo>> {
-        self.below(path).map(|nested| nested.children())
+        self.supervisor(path).map(|nested| nested.children())
     }
 
-    fn below(&self, path: &str) -> Option<Arc<View>> {
+    fn supervisor(&self, path: &str) -> Option<Arc<SupervisorView>> {
         let seen = lock(&self.seen);
-        if let Some(nested) = seen.nested.get(path) {
+        if let Some(nested) = seen.children.supervisors.get(path) {
             return Some(nested.clone());
         }
         let (first, rest) = path.split_once('/')?;
-        let nested = seen.nested.get(first).cloned();
+        let nested = seen.children.supervisors.get(first).cloned();
         drop(seen);
-        nested?.below(rest)
+        nested?.supervisor(rest)
     }
 
     /// The actor at `path`: its id, after those of the supervisors above it.
-    pub(super) fn entry(&self, path: &str) -> Option<Entry> {
-        if let Some(entry) = lock(&self.seen).entries.get(path) {
+    pub(super) fn actor(&self, path: &str) -> Option<Entry> {
+        if let Some(entry) = lock(&self.seen).children.actors.get(path) {
             return Some(entry.clone());
         }
         let (above, id) = path.rsplit_once('/')?;
-        self.below(above)?.entry(id)
+        self.supervisor(above)?.actor(id)
     }
 
-    pub(super) fn listen(&self) -> Events {
-        let (listener, events) = feed();
-        let mut seen = lock(&self.seen);
-        if seen.end.is_none() {
-            seen.listeners.push(listener);
+    /// The supervisor to ask about the child at `path`, and the child's id there.
+    pub(super) fn resolve(
+        &self,
+        path: &str,
+    ) -> Result<(mpsc::Sender<EngineMessage>, String), SupervisorError> {
+        match path.rsplit_once('/').filter(|_| !self.has_child(path)) {
+            None => Ok((self.outbox()?, path.to_owned())),
+            Some((above, id)) => Ok((self.outbox_of(above)?, id.to_owned())),
         }
-        events
     }
 
+    fn has_child(&self, id: &str) -> bool {
+        let seen = lock(&self.seen);
+        seen.children.infos.iter().any(|child| child.id == id)
+    }
+
+    /// The way to the supervisor at `path`.
+    pub(super) fn outbox_of(
+        &self,
+        path: &str,
+    ) -> Result<mpsc::Sender<EngineMessage>, SupervisorError> {
+        let nested = self.supervisor(path);
+        let id = || path.to_owned();
+        nested
+            .ok_or_else(|| SupervisorError::NotFound { id: id() })?
+            .outbox()
+    }
+
+    fn outbox(&self) -> Result<mpsc::Sender<EngineMessage>, SupervisorError> {
+        let outbox = lock(&self.seen).outbox.clone();
+        outbox.ok_or(SupervisorError::Ended)
+    }
+
+    pub(super) fn subscribe(&self) -> SupervisorEvents {
+        let seen = lock(&self.seen);
+        let stream = if seen.end.is_none() {
+            // Under the lock: `close` sets `end` before it ends the streams, so it ends this one
+            // too.
+            self.events.subscribe()
+        } else {
+            // The stream of a publisher that is dropped at once: it has ended.
+            EventPublisher::default().subscribe()
+        };
+        SupervisorEvents::new(stream)
+    }
+
+    pub(super) fn emit(&self, event: &SupervisorEvent) {
+        self.events.publish(event);
+    }
+
+    pub(super) fn publish(&self, children: Children) {
+        let old = std::mem::replace(&mut lock(&self.seen).children, children);
+        // Not under the lock.
+        drop(old);
+    }
+
+    /// The supervisor starts, perhaps not for the first time.
+    pub(super) fn open(&self, outbox: mpsc::Sender<EngineMessage>) {
+        let mut seen = lock(&self.seen);
+        seen.end = None;
+        seen.outbox = Some(outbox);
+    }
+
+    /// The supervisor has ended; does nothing if it had ended before. Streams of events end after
+    /// the last event.
+    pub(super) fn close(&self, end: SupervisorEnd) {
+        let mut seen = lock(&self.seen);
+        seen.end.get_or_insert(end);
+        seen.outbox = None;
+        drop(seen);
+        self.events.end();
+        self.changed.notify_all();
+    }
+
+    /// Blocks until the supervisor has ended or `deadline` has passed.
     pub(super) fn wait_end(&self, deadline: Option<Instant>) -> Option<SupervisorEnd> {
         let mut seen = lock(&self.seen);
         loop {
@@ -76,69 +150,5 @@ impl View {
             }
             seen = sys::wait(&self.changed, seen, deadline);
         }
-    }
-
-    pub(super) fn tell(&self, event: &Event) {
-        lock(&self.seen)
-            .listeners
-            .retain(|listener| listener.tell(event));
-    }
-
-    /// Makes known how the children are.
-    pub(super) fn publish(&self, slots: &[Slot]) {
-        let children = slots.iter().map(Slot::info).collect();
-        let entries = slots
-            .iter()
-            .filter_map(|slot| Some((slot.id.clone(), slot.child.entry()?)));
-        let nested = slots
-            .iter()
-            .filter_map(|slot| Some((slot.id.clone(), slot.child.nested()?)));
-        let (entries, nested) = (entries.collect(), nested.collect());
-        let mut seen = lock(&self.seen);
-        (seen.children, seen.entries, seen.nested) = (children, entries, nested);
-    }
-
-    /// Whom to ask for the child at `path`, and its id there.
-    pub(super) fn way(
-        &self,
-        path: &str,
-    ) -> Result<(mpsc::Sender<Message>, String), SupervisorError> {
-        let own = |seen: &Seen| seen.children.iter().any(|child| child.id == path);
-        match path.rsplit_once('/').filter(|_| !own(&lock(&self.seen))) {
-            None => Ok((self.outbox()?, path.to_owned())),
-            Some((above, id)) => Ok((self.outbox_of(above)?, id.to_owned())),
-        }
-    }
-
-    /// To the supervisor at `path`.
-    pub(super) fn outbox_of(&self, path: &str) -> Result<mpsc::Sender<Message>, SupervisorError> {
-        let below = self.below(path).ok_or_else(|| SupervisorError::NotFound {
-            id: path.to_owned(),
-        })?;
-        below.outbox()
-    }
-
-    fn outbox(&self) -> Result<mpsc::Sender<Message>, SupervisorError> {
-        lock(&self.seen)
-            .outbox
-            .clone()
-            .ok_or(SupervisorError::Ended)
-    }
-
-    /// It works, perhaps not for the first time.
-    pub(super) fn open(&self, outbox: mpsc::Sender<Message>) {
-        let mut seen = lock(&self.seen);
-        seen.end = None;
-        seen.outbox = Some(outbox);
-    }
-
-    /// It has ended, unless it had before. Its listeners learn that after all that happened.
-    pub(super) fn close(&self, end: SupervisorEnd) {
-        let mut seen = lock(&self.seen);
-        seen.end.get_or_insert(end);
-        seen.listeners.clear();
-        seen.outbox = None;
-        drop(seen);
-        self.changed.notify_all();
     }
 }

@@ -1,8 +1,10 @@
 //! The cases of OTP's suite about children that come and go: its `simple_one_for_one` is a supervisor whose children are
 //! started one by one.
 
+use std::time::Duration;
+
 use offspring::supervisor::{
-    ChildSpec, ChildState, Restart, Strategy, Supervisor, SupervisorEnd, SupervisorError,
+    Backoff, ChildSpec, ChildState, Restart, Strategy, Supervisor, SupervisorEnd, SupervisorError,
 };
 
 use super::{Fault, Order, Stage, child, end, gone, info, kill, pid, spec, until};
@@ -166,4 +168,26 @@ fn a_start_that_was_asked_for_and_fails_is_not_tried_again() {
         child(&supervisor, "a").call(Order::Pid).unwrap(),
         pid(&supervisor, "a")
     );
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_pending_restart_keeps_its_other_children_when_one_fails_again() {
+    let stage = Stage::new();
+    let pause = Duration::from_secs(1);
+    let supervisor = stage
+        .builder(&["a", "b", "c"])
+        .strategy(Strategy::RestForOne)
+        .intensity(9)
+        .backoff(Backoff::exponential(pause, pause))
+        .start()
+        .unwrap();
+    kill(pid(&supervisor, "a"));
+    until(&supervisor, "c", ChildState::Restarting, 1);
+    // `b` leaves the restart of all three, and its own end then starts one of `b` and `c`.
+    supervisor.stop_child("b").unwrap();
+    supervisor.restart_child("b").unwrap();
+    kill(pid(&supervisor, "b"));
+    until(&supervisor, "b", ChildState::Up, 2);
+    until(&supervisor, "c", ChildState::Up, 2);
+    until(&supervisor, "a", ChildState::Up, 1);
 }

@@ -1,4 +1,4 @@
-//! Supervisors over real processes and kill -9. The names in `otp` are those of OTP's own suite.
+//! Supervisors with real processes and SIGKILL. The names in `otp` are those of OTP's own suite.
 
 mod dynamic;
 mod nested;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 
-/// Writes down when it starts and stops; ends as it is told.
+/// Logs when it starts, stops and hangs. Ends as ordered.
 pub(crate) struct Child {
     setup: Setup,
     context: Context<Child>,
@@ -29,12 +29,13 @@ pub(crate) struct Child {
 pub(crate) struct Setup {
     name: String,
     log: Queue<String>,
-    /// Its start fails by what there is in it.
+    /// Each start takes one and fails that way.
     faults: Queue<Fault>,
 }
 
 impl Setup {
-    /// What one process has put comes before what another one puts later only once the queue's owner has it: the question makes sure of that.
+    /// Asks the queue for its length, so that the owner has the line before this returns: lines of
+    /// different processes are then in the order of their writes.
     fn write(&self, what: &str) {
         self.log
             .put(format!("{what} {}", self.name))
@@ -81,7 +82,10 @@ impl Actor for Child {
             Order::Pid | Order::Shutdown => {}
             Order::Normal => self.context.stop(),
             Order::Abnormal => self.context.fail("it was told to"),
-            Order::Hang => std::thread::sleep(LONG * 100),
+            Order::Hang => {
+                self.setup.write("hang");
+                std::thread::sleep(LONG * 100);
+            }
         }
         std::process::id()
     }
@@ -93,7 +97,7 @@ impl Actor for Child {
 
 offspring::register_actor!(Child);
 
-/// A queue that this process has put into, so that it is not abandoned while all children are down.
+/// A queue that counts this process as a producer: it is not abandoned while all children are down.
 pub(crate) fn kept_queue<T: Serialize + serde::de::DeserializeOwned>(item: T) -> Queue<T> {
     let queue = Queue::unbounded().unwrap();
     queue.put(item).unwrap();
@@ -101,7 +105,7 @@ pub(crate) fn kept_queue<T: Serialize + serde::de::DeserializeOwned>(item: T) ->
     queue
 }
 
-/// What the children of one test write down, and their faults.
+/// The log of the children of one test, and their faults.
 pub(crate) struct Stage {
     pub(crate) log: Queue<String>,
     pub(crate) faults: Queue<Fault>,
@@ -131,7 +135,7 @@ impl Stage {
         Supervisor::builder().children(names.iter().map(|name| self.child(name)))
     }
 
-    /// What was written down since the last look; waits for as many lines.
+    /// Takes the next `count` lines of the log, waiting for them.
     pub(crate) fn lines(&self, count: usize) -> Vec<String> {
         let lines = (0..count).map(|_| {
             self.log
@@ -163,7 +167,7 @@ pub(crate) fn info(supervisor: &Supervisor, id: &str) -> Option<ChildInfo> {
         .find(|child| child.id == id)
 }
 
-/// Of a child that is up, or about to be.
+/// The pid of a child that is up, or is about to be.
 pub(crate) fn pid(supervisor: &Supervisor, id: &str) -> u32 {
     let mut pid = None;
     crate::support::eventually(&format!("{id} is up"), || {
@@ -174,13 +178,13 @@ pub(crate) fn pid(supervisor: &Supervisor, id: &str) -> u32 {
     pid.unwrap()
 }
 
-/// SIGKILL from outside, to a child that the test knows to run.
+/// Sends SIGKILL to a child that runs.
 pub(crate) fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// Waits until the child is in this state after so many restarts.
+/// Waits until the child is in this state after this many restarts.
 pub(crate) fn until(
     supervisor: &Supervisor,
     id: &str,
@@ -205,7 +209,7 @@ pub(crate) fn gone(supervisor: &Supervisor, id: &str) {
     });
 }
 
-/// Ends a child in this way; a call may be an error, since the child ends.
+/// Makes a child end this way. The call may fail, because the child ends.
 pub(crate) fn end(supervisor: &Supervisor, id: &str, order: Order) {
     match order {
         Order::Shutdown => {

@@ -1,11 +1,11 @@
 //! Ends at inconvenient moments: in a start, in a stop, of the supervisor, of several at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use offspring::actor::{ActorBuilder, CallError, DownReason};
 use offspring::supervisor::{
-    ChildSpec, ChildState, Event, Restart, Shutdown, StartInfo, Supervisor, SupervisorEnd,
-    SupervisorError,
+    ChildSpec, ChildState, Restart, Shutdown, StartInfo, Supervisor, SupervisorEnd,
+    SupervisorError, SupervisorEvent,
 };
 
 use super::{Child, Fault, LONG, Order, Stage, child, kill, pid, until};
@@ -28,7 +28,7 @@ fn a_child_that_dies_in_its_start_did_not_start() {
     assert!(source.to_string().contains("SIGABRT"), "{source}");
     // In a restart it is tried again, and counts.
     let supervisor = stage.builder(&["a"]).intensity(2).start().unwrap();
-    let mut events = supervisor.events();
+    let events = supervisor.events();
     let address = child(&supervisor, "a");
     stage.faults.put(Fault::Abort).unwrap();
     kill(pid(&supervisor, "a"));
@@ -36,7 +36,7 @@ fn a_child_that_dies_in_its_start_did_not_start() {
     assert_eq!(address.call(Order::Pid).unwrap(), pid(&supervisor, "a"));
     let seen = std::iter::from_fn(|| events.next_timeout(Duration::ZERO));
     assert_eq!(
-        seen.filter(|event| matches!(event, Event::StartFailed { .. }))
+        seen.filter(|event| matches!(event, SupervisorEvent::StartFailed { .. }))
             .count(),
         1
     );
@@ -57,8 +57,8 @@ fn a_start_that_hangs_is_bounded_and_escalates() {
         .unwrap();
     let address = child(&supervisor, "a");
     (0..9).for_each(|_| stage.faults.put(Fault::Hang).unwrap());
-    let since = Instant::now();
     kill(pid(&supervisor, "a"));
+    // Each start would hang for ever.
     let SupervisorEnd::GaveUp { reason, .. } = supervisor.wait() else {
         panic!("it did not give up")
     };
@@ -66,7 +66,6 @@ fn a_start_that_hangs_is_bounded_and_escalates() {
         reason.to_string().contains("did not start within"),
         "{reason}"
     );
-    assert!(since.elapsed() >= limit && since.elapsed() < LONG / 2);
     assert!(matches!(
         address.call(Order::Pid),
         Err(CallError::Down { .. })
@@ -102,31 +101,36 @@ fn a_stop_in_the_middle_of_restarts_leaves_nothing() {
 }
 
 #[offspring::test(timeout = "30s")]
-fn who_calls_a_stopped_child_learns_it_before_all_are_stopped() {
+fn a_call_to_a_stopped_child_ends_before_all_children_are_stopped() {
     let stage = Stage::new();
-    let slow = Shutdown::Timeout(Duration::from_secs(2));
+    let slow = Shutdown::Timeout(LONG);
     let supervisor = Supervisor::builder()
         .child(stage.child("slow").shutdown(slow))
         .child(stage.child("quick").shutdown(Shutdown::Kill))
         .start()
         .unwrap();
-    let busy = |id| {
+    stage.wrote(&["start slow", "start quick"]);
+    let hang = |id| {
         let address = child(&supervisor, id);
-        std::thread::spawn(move || {
-            let since = Instant::now();
-            (
-                address.call_timeout(Order::Hang, LONG).unwrap_err(),
-                since.elapsed(),
-            )
-        })
+        let call = std::thread::spawn(move || address.call_timeout(Order::Hang, 2 * LONG));
+        stage.wrote(&[&format!("hang {id}")]);
+        call
     };
-    let (slow, quick) = (busy("slow"), busy("quick"));
-    std::thread::sleep(Duration::from_millis(100));
-    supervisor.stop();
-    let (error, after) = quick.join().unwrap();
-    assert_eq!(error.down_reason(), Some(&DownReason::Shutdown), "{error}");
-    assert!(after < Duration::from_millis(1500), "{after:?}");
-    assert!(slow.join().unwrap().1 >= Duration::from_secs(2));
+    let (slow, quick) = (hang("slow"), hang("quick"));
+    let slow_pid = pid(&supervisor, "slow");
+    std::thread::scope(|scope| {
+        scope.spawn(|| supervisor.stop());
+        let error = quick.join().unwrap().unwrap_err();
+        assert_eq!(error.down_reason(), Some(&DownReason::Shutdown), "{error}");
+        assert_eq!(
+            supervisor.wait_timeout(Duration::ZERO),
+            None,
+            "`slow` still runs"
+        );
+        assert!(!slow.is_finished());
+        kill(slow_pid);
+    });
+    slow.join().unwrap().unwrap_err();
 }
 
 #[offspring::test(timeout = "60s")]
@@ -156,17 +160,15 @@ fn a_nested_supervisor_that_came_back_is_stopped_with_its_children() {
 }
 
 #[offspring::test(timeout = "30s")]
-fn a_call_in_flight_says_that_its_actor_is_being_restarted() {
+fn a_call_in_flight_fails_when_its_actor_is_restarted() {
     let stage = Stage::new();
     let supervisor = stage.builder(&["a"]).start().unwrap();
     let address = child(&supervisor, "a");
     let process = pid(&supervisor, "a");
     let call = std::thread::spawn(move || (address.call_timeout(Order::Hang, LONG), address));
-    std::thread::sleep(Duration::from_millis(100));
-    let since = Instant::now();
+    stage.wrote(&["start a", "hang a"]);
     kill(process);
     let (result, address) = call.join().unwrap();
-    assert!(since.elapsed() < Duration::from_secs(1), "at once");
     assert!(
         matches!(
             result,
@@ -181,11 +183,12 @@ fn a_call_in_flight_says_that_its_actor_is_being_restarted() {
 }
 
 #[offspring::test(timeout = "40s")]
-fn a_call_in_flight_ends_at_once_also_while_the_supervisor_starts_another_child() {
+fn a_call_in_flight_ends_even_while_the_supervisor_starts_another_child() {
     let stage = Stage::new();
     let supervisor = std::sync::Arc::new(stage.builder(&["a"]).start().unwrap());
     let (address, process) = (child(&supervisor, "a"), pid(&supervisor, "a"));
     let call = std::thread::spawn(move || (address.call_timeout(Order::Hang, LONG), address));
+    stage.wrote(&["start a", "hang a"]);
     stage.faults.put(Fault::Hang).unwrap();
     let limit = Duration::from_secs(3);
     let late = ChildSpec::actor_with::<Child>(

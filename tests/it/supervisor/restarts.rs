@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use offspring::actor::{ActorBuilder, CallError, DownReason};
 use offspring::supervisor::{
-    Backoff, ChildSpec, ChildState, Event, Heartbeat, Restart, Shutdown, StartInfo, Supervisor,
+    Backoff, ChildSpec, ChildState, Heartbeat, Restart, Shutdown, StartInfo, Supervisor,
+    SupervisorEvent,
 };
 use offspring::{ActorRef, Queue};
 
@@ -182,7 +183,7 @@ fn restarts_back_off() {
     assert_eq!(
         events
             .by_ref()
-            .filter(|event| matches!(event, Event::Restarting { .. }))
+            .filter(|event| matches!(event, SupervisorEvent::Restarting { .. }))
             .count(),
         4
     );
@@ -287,4 +288,37 @@ fn restarts_leave_no_descriptors() {
     crate::support::eventually("no descriptor is left", || {
         crate::support::open_fds() <= before + 4
     });
+}
+
+#[offspring::test(timeout = "20s")]
+fn events_can_be_selected() {
+    let supervisor = Supervisor::builder().start().unwrap();
+    let events = supervisor.events();
+    let (sender, messages) = offspring::channel::<()>().unwrap();
+    let selector = offspring::Selector::new();
+    let events_key = selector.add(&events).unwrap();
+    let messages_key = selector.add(&messages).unwrap();
+    assert_eq!(selector.try_ready(), None);
+    let spec = ChildSpec::worker_with("returns", |_| returns::new()).restart(Restart::Temporary);
+    supervisor.start_child(spec).unwrap();
+    assert_eq!(selector.ready(), Some(events_key));
+    assert!(matches!(
+        events.try_next(),
+        Some(SupervisorEvent::Started { .. })
+    ));
+    assert!(matches!(
+        events.next_timeout(LONG),
+        Some(SupervisorEvent::Ended { .. })
+    ));
+    assert_eq!(events.try_next(), None);
+    sender.send(()).unwrap();
+    assert_eq!(selector.ready(), Some(messages_key));
+    messages.recv().unwrap();
+    // The end of a stream is ready, too, and so is a stream of a supervisor that has ended.
+    supervisor.stop();
+    assert_eq!(selector.ready(), Some(events_key));
+    assert_eq!(
+        (events.try_next(), supervisor.events().next_timeout(LONG)),
+        (None, None)
+    );
 }
