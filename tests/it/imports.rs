@@ -101,14 +101,14 @@ fn module(path: &Path) -> Module {
 }
 
 /// The text without comments and without the unit tests at its end.
-fn code_of(text: &str) -> String {
+pub(crate) fn code_of(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let lines = text.lines().map(|line| line.split("//").next().unwrap());
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Each `use` item: whether it is a re-export, and its tree, without white space.
-fn use_items(text: &str) -> Vec<(bool, String)> {
+pub(crate) fn use_items(text: &str) -> Vec<(bool, String)> {
     let statement = |start: usize| {
         let before = text[..start].trim_end();
         let at_start = before.is_empty() || before.ends_with([';', '}', ']', '{']);
@@ -132,7 +132,7 @@ fn use_items(text: &str) -> Vec<(bool, String)> {
 }
 
 /// `a::{b, c::{self, d}}` as `a::b`, `a::c`, `a::c::d`.
-fn expand(tree: &str) -> Vec<String> {
+pub(crate) fn expand(tree: &str) -> Vec<String> {
     let tree = tree.trim().split(" as ").next().unwrap();
     let Some((prefix, group)) = tree.split_once('{') else {
         return vec![tree.trim_end_matches("::self").to_owned()];
