@@ -226,12 +226,19 @@ fn every_test_in_the_list_of_faults_is_there() {
 fn every_file_in_the_map_of_the_tests_is_there() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let map = fs::read_to_string(tests.join("README.md")).unwrap();
-    let rows = map.lines().skip_while(|line| !line.starts_with("| promise"));
+    let rows = map
+        .lines()
+        .skip_while(|line| !line.starts_with("| promise"));
     let cells = rows.filter_map(|line| line.strip_prefix('|')?.split('|').nth(1));
-    let files: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let files: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
     assert!(files.len() > 40, "{}", files.len());
     for file in files {
-        assert!(tests.join("it").join(file).is_file(), "tests/README.md names {file}");
+        assert!(
+            tests.join("it").join(file).is_file(),
+            "tests/README.md names {file}"
+        );
     }
 }
 
