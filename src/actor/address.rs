@@ -8,28 +8,47 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::actor::actor::Actor;
-use crate::actor::client::call::{after, put_until};
-use crate::actor::client::connection::{ActorConnection, Way, end_of};
+use crate::actor::chain;
+use crate::actor::client::call::put_within;
+use crate::actor::client::connection::{ActorConnection, Host, end_since};
 use crate::actor::host::directory;
 use crate::actor::monitor::{Down, Monitor};
-use crate::actor::protocol::{ActorKey, DeskRequest, Entry, Letter, Status, own_number};
+use crate::actor::protocol::{
+    ActorKey, ActorStatus, DirectoryRequest, MailboxItem, UntypedRef, own_process_number,
+};
 use crate::error::{CallError, CastError, DownReason, PutTimeoutError};
+use crate::ipc::deadline::Deadline;
 use crate::ipc::wire;
 
 /// How long a call waits for its reply, and a cast for room: OTP's default.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The address of an actor: cheap to clone, to be sent in worker fields, queue items and messages.
+/// The address of an actor: cheap to clone, and to be sent in worker fields, queue items and
+/// messages.
 ///
-/// Dropping it does nothing to the actor. It works from any process of the tree, and stays the actor's address when
-/// the actor is started again after its death.
+/// Dropping it does nothing to the actor. It works in any process of the tree, and stays valid when
+/// the actor is restarted.
 ///
-/// **What becomes of messages.** The casts of one process are handled in the order in which it sent them, its calls after the
-/// casts before them. Calls have a way of their own: one that timed out may be handled after what was sent later, and so may
-/// one of more than 16 that wait at once. A call is handled at most once; when the actor dies before it replied, the call
-/// is an error at once, and the message may have been handled. A cast that was taken into the mailbox survives the death of its sender, and of the actor, until
-/// it is handled; the one that is being handled when the actor dies is not handled again, unless
-/// [`ActorBuilder::redeliver`](crate::actor::ActorBuilder::redeliver) asks for it.
+/// **A call times out after 5 s by default**, unlike the other blocking calls of this crate.
+/// [`call_timeout`](ActorRef::call_timeout) sets the timeout of one call,
+/// [`with_timeout`](ActorRef::with_timeout) that of an address. A call that timed out is not taken
+/// back: the actor may still handle its message.
+///
+/// # Order and delivery of messages
+///
+/// - The casts of one process are handled in the order in which it sent them, and its calls after
+///   the casts that it sent before. Calls have a way of their own: one that timed out may be
+///   handled after messages that were sent later, and so may one of more than 16 that wait at the
+///   same time.
+/// - A call is handled at most once. If the actor dies before it replies, the call returns an error
+///   at once, and the message may have been handled.
+/// - A cast that was taken into the mailbox survives the death of its sender, and that of the
+///   incarnation if a supervisor restarts the actor. The one that is being handled when the actor
+///   dies is not handled again, unless
+///   [`ActorBuilder::redeliver`](crate::actor::ActorBuilder::redeliver) asks for it.
+/// - **The mailbox ends with the actor.** When an actor is down for good, because it has no
+///   supervisor or its supervisor gave up, the messages in its mailbox are dropped, and a warning
+///   with their number is logged. The same holds when its owner's process ends.
 ///
 /// ```
 /// use offspring::actor::{ActorRef, spawn};
@@ -64,265 +83,279 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// }
 /// ```
 pub struct ActorRef<A: Actor> {
-    pub(super) link: Arc<ActorConnection<A::Message, A::Reply>>,
+    pub(super) connection: Arc<ActorConnection<A::Message, A::Reply>>,
     timeout: Duration,
     actor: PhantomData<fn() -> A>,
 }
 
 impl<A: Actor> ActorRef<A> {
-    pub(super) fn new(key: ActorKey, name: &str, way: Way, timeout: Duration) -> ActorRef<A> {
+    pub(super) fn new(key: ActorKey, name: &str, host: Host, timeout: Duration) -> ActorRef<A> {
         ActorRef {
-            link: ActorConnection::of(key, name, way),
+            connection: ActorConnection::to(key, name, host),
             timeout,
             actor: PhantomData,
         }
     }
 
-    /// The actor's name.
+    /// Returns the actor's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.link.name
+        &self.connection.name
     }
 
-    /// The same address with another patience for calls and casts. Default: 5 s.
+    /// Returns the same address with another timeout for calls and casts. Default: 5 s.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> ActorRef<A> {
         ActorRef {
-            link: self.link.clone(),
+            connection: self.connection.clone(),
             timeout,
             actor: PhantomData,
         }
     }
 
-    /// How long a call waits for its reply, and a cast for room in the mailbox.
+    /// Returns how long a call waits for its reply, and a cast for room in the mailbox.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Sends a message and waits for the reply, at most as long as the address's [`timeout`](ActorRef::timeout). While the
-    /// actor is being restarted, the call waits for it.
+    /// Sends a message and waits for the reply, for at most the address's
+    /// [`timeout`](ActorRef::timeout): **5 s by default**.
+    ///
+    /// While the actor is being restarted, the call waits for the next incarnation.
     ///
     /// # Errors
     ///
-    /// [`CallError`] says whether there was no reply in time, or the actor died before it replied, or the call would
-    /// wait for itself.
+    /// - [`CallError::Timeout`] if no reply came in time.
+    /// - [`CallError::Restarted`] or [`CallError::Down`] if the actor died before it replied, or is
+    ///   down.
+    /// - [`CallError::Cycle`] if the call would wait for itself.
+    /// - [`CallError::Encode`], [`Decode`](CallError::Decode) or [`Refused`](CallError::Refused) if
+    ///   the message or the reply does not cross.
+    /// - [`CallError::Io`] if the system refuses something that the call needs.
     pub fn call(&self, message: A::Message) -> Result<A::Reply, CallError> {
-        self.link.call(message, self.timeout)
+        self.call_timeout(message, self.timeout)
     }
 
-    /// As [`call`](ActorRef::call), but waits at most this long.
+    /// Like [`call`](ActorRef::call), with this timeout.
     ///
     /// # Errors
     ///
-    /// As [`call`](ActorRef::call).
+    /// Those of [`call`](ActorRef::call).
     pub fn call_timeout(
         &self,
         message: A::Message,
         timeout: Duration,
     ) -> Result<A::Reply, CallError> {
-        self.link.call(message, timeout)
+        self.connection.call(message, timeout)
     }
 
-    /// As [`call`](ActorRef::call), for tasks: needs the feature `async`, and works with every executor. The call begins when
-    /// the future is polled, and costs no thread.
+    /// Like [`call`](ActorRef::call), as a future that works with every executor. Needs the feature
+    /// `async`.
     ///
-    /// Dropping the future gives up the reply; the actor may handle the message all the same.
+    /// The call begins, and its timeout starts, when the future is polled first. It occupies no
+    /// thread. Dropping the future gives up the reply; the actor may still handle the message.
     ///
     /// # Errors
     ///
-    /// As [`call`](ActorRef::call).
+    /// Those of [`call`](ActorRef::call).
     #[cfg(feature = "async")]
     pub fn call_async(
         &self,
         message: A::Message,
     ) -> impl Future<Output = Result<A::Reply, CallError>> + Send + use<A> {
-        self.link.call_async(message, self.timeout)
+        self.connection.call_async(message, self.timeout)
     }
 
-    /// Puts a message into the mailbox and goes on; waits while that is full, at most as long as the address's
-    /// [`timeout`](ActorRef::timeout). When it returns, the message is safe from the death of this process, and of the actor.
+    /// Puts a message into the mailbox, and returns without waiting for its handling.
+    ///
+    /// While the mailbox is full, waits for at most the address's [`timeout`](ActorRef::timeout).
+    /// When it returns `Ok`, the message survives the death of this process, and a restart of the
+    /// actor.
     ///
     /// # Errors
     ///
-    /// [`CastError`]; the message comes back with it.
+    /// [`CastError`], which returns the message: [`Full`](CastError::Full) if there was no room in
+    /// time, [`Down`](CastError::Down) if the actor is down for good.
     pub fn cast(&self, message: A::Message) -> Result<(), CastError<A::Message>> {
         self.cast_timeout(message, self.timeout)
     }
 
-    /// As [`cast`](ActorRef::cast), without waiting for room.
+    /// Like [`cast`](ActorRef::cast), but does not wait for room.
+    ///
+    /// The first cast from a process asks the host where the mailbox is, which may take up to 5 s
+    /// if the host does not answer.
     ///
     /// # Errors
     ///
-    /// [`CastError::Full`], or as [`cast`](ActorRef::cast).
+    /// Those of [`cast`](ActorRef::cast).
     pub fn try_cast(&self, message: A::Message) -> Result<(), CastError<A::Message>> {
         self.cast_timeout(message, Duration::ZERO)
     }
 
-    /// As [`cast`](ActorRef::cast), but waits at most this long for room.
+    /// Like [`cast`](ActorRef::cast), but waits for room for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`cast`](ActorRef::cast).
+    /// Those of [`cast`](ActorRef::cast).
     pub fn cast_timeout(
         &self,
         message: A::Message,
         timeout: Duration,
     ) -> Result<(), CastError<A::Message>> {
-        let deadline = after(timeout);
-        // To learn where the mailbox is takes its time once, also for a `try_cast`.
-        let mailbox = match self.link.mailbox(after(timeout.max(TIMEOUT))) {
+        let limit = Deadline::after(timeout);
+        // Finding the mailbox has a time of its own: a first `try_cast` should not fail for that.
+        let found = self
+            .connection
+            .mailbox(&Deadline::after(timeout.max(TIMEOUT)));
+        let mailbox = match found {
             Ok(Some(mailbox)) => mailbox,
             Ok(None) => return Err(CastError::Full(message)),
             Err(CallError::Down { reason, .. }) => return Err(CastError::Down(message, reason)),
             Err(error) => return Err(CastError::Io(message, error.to_string())),
         };
-        match put_until(mailbox, Letter::Cast(message), deadline) {
+        match put_within(mailbox, MailboxItem::Cast(message), &limit) {
             Ok(()) => {
-                self.link.note_cast();
+                self.connection.count_cast();
                 Ok(())
             }
             Err(error) => Err(self.cast_error(error)),
         }
     }
 
-    fn cast_error(&self, error: PutTimeoutError<Letter<A::Message>>) -> CastError<A::Message> {
+    fn cast_error(&self, error: PutTimeoutError<MailboxItem<A::Message>>) -> CastError<A::Message> {
         match error {
-            PutTimeoutError::Timeout(letter) | PutTimeoutError::Abandoned(letter) => {
-                CastError::Full(letter.into_message())
+            PutTimeoutError::Timeout(item) | PutTimeoutError::Abandoned(item) => {
+                CastError::Full(item.into_message())
             }
-            PutTimeoutError::Closed(letter) => {
-                let reason = self.link.wait(after(TIMEOUT), |status, _| match status {
-                    Status::Down { reason, .. } => Some(reason.clone()),
-                    _ => None,
-                });
+            PutTimeoutError::Closed(item) => {
+                // The host closes the mailbox just before it publishes why.
+                let reason = self
+                    .connection
+                    .wait(&Deadline::after(TIMEOUT), |status, _| match status {
+                        ActorStatus::Down { reason, .. } => Some(reason.clone()),
+                        _ => None,
+                    });
                 CastError::Down(
-                    letter.into_message(),
+                    item.into_message(),
                     reason.ok().flatten().unwrap_or(DownReason::OwnerGone),
                 )
             }
-            PutTimeoutError::Disconnected(letter) => {
-                CastError::Down(letter.into_message(), DownReason::OwnerGone)
+            PutTimeoutError::Disconnected(item) => {
+                CastError::Down(item.into_message(), DownReason::OwnerGone)
             }
-            PutTimeoutError::Encode(letter, error) => {
-                CastError::Encode(letter.into_message(), error)
-            }
-            PutTimeoutError::Handle(letter, error) => {
-                CastError::Io(letter.into_message(), error.to_string())
+            PutTimeoutError::Encode(item, error) => CastError::Encode(item.into_message(), error),
+            PutTimeoutError::Handle(item, error) => {
+                CastError::Io(item.into_message(), error.to_string())
             }
         }
     }
 
-    /// Which incarnation is up, or was the last: 0 for the first, as the process's
-    /// [`generation`](crate::process::CurrentProcess::generation). Asks nobody after the first time.
+    /// Returns the number of the incarnation that is up, or was up last: 0 for the first.
+    ///
+    /// It is that of the process's [`generation`](crate::process::CurrentProcess::generation). Only
+    /// the first call in a process asks the host.
     ///
     /// # Errors
     ///
-    /// [`CallError::Down`] if the process that kept the actor is gone, [`CallError::Timeout`] if it does not answer.
+    /// [`CallError::Down`] if the host process is gone, [`CallError::Timeout`] if it does not
+    /// answer within the address's [`timeout`](ActorRef::timeout).
     pub fn generation(&self) -> Result<u64, CallError> {
-        let known = self
-            .link
-            .wait(after(self.timeout), |status, ended| match status {
-                Status::Starting => Some(ended.back().map_or(0, |(generation, _)| generation + 1)),
-                Status::Up { generation, .. }
-                | Status::Restarting { generation, .. }
-                | Status::Down { generation, .. } => Some(*generation),
-            })?;
-        known.ok_or_else(|| CallError::Timeout {
-            actor: self.name().to_owned(),
-            after: self.timeout,
-        })
+        let limit = Deadline::after(self.timeout);
+        let known = self.connection.wait(&limit, |status, ended| match status {
+            ActorStatus::Starting => Some(ended.back().map_or(0, |(generation, _)| generation + 1)),
+            ActorStatus::Up { generation, .. }
+            | ActorStatus::Restarting { generation, .. }
+            | ActorStatus::Down { generation, .. } => Some(*generation),
+        })?;
+        known.ok_or_else(|| self.connection.timed_out(self.timeout))
     }
 
-    /// Watches the incarnation that is up now: tells once how it ended. If the actor is down already, it tells that.
+    /// Watches the incarnation that is up now. If the actor is down already, the monitor returns
+    /// its end at once.
     ///
     /// # Errors
     ///
-    /// As [`generation`](ActorRef::generation).
+    /// Those of [`generation`](ActorRef::generation), but for [`CallError::Down`]: that is what the
+    /// monitor reports.
     pub fn monitor(&self) -> Result<Monitor, CallError> {
         let generation = match self.generation() {
             Ok(generation) => generation,
             Err(CallError::Down { .. }) => 0,
             Err(error) => return Err(error),
         };
-        let link = self.link.clone();
-        let look = move |deadline| {
-            let down = link.wait(deadline, |status, ended| {
-                let (generation, reason) = end_of(ended, generation)?;
-                Some(Down {
-                    actor: link.name.clone(),
-                    generation: *generation,
-                    reason: reason.clone(),
-                    restarts: !matches!(status, Status::Down { .. }),
-                })
+        let connection = self.connection.clone();
+        let wait = move |limit: &Deadline| {
+            let down = |generation, reason, restarts| Down {
+                actor: connection.name.clone(),
+                generation,
+                reason,
+                restarts,
+            };
+            let found = connection.wait(limit, |status, ended| {
+                let (generation, reason) = end_since(ended, generation)?;
+                let restarts = !matches!(status, ActorStatus::Down { .. });
+                Some(down(*generation, reason.clone(), restarts))
             });
-            down.unwrap_or_else(|_| {
-                Some(Down {
-                    actor: link.name.clone(),
-                    generation,
-                    reason: DownReason::OwnerGone,
-                    restarts: false,
-                })
-            })
+            found.unwrap_or_else(|_| Some(down(generation, DownReason::OwnerGone, false)))
         };
-        Ok(Monitor::new(self.name(), look))
+        Ok(Monitor::new(self.name(), wait))
     }
 
-    /// Asks the actor to stop, after what its mailbox holds now, and waits for its end, at most as long as the address's
-    /// [`timeout`](ActorRef::timeout). An actor that is stopped by this counts as one that ended as it was meant to: its supervisor
-    /// starts it again only if it is permanent.
+    /// Asks the actor to stop after what its mailbox holds now, and waits for its end, for at most
+    /// the address's [`timeout`](ActorRef::timeout).
+    ///
+    /// Any process may stop an actor so. This ends it with [`DownReason::Shutdown`], which is no
+    /// failure: a supervisor restarts it only if it is permanent. An actor that does not stop in
+    /// time is not killed.
     ///
     /// # Errors
     ///
-    /// [`CallError::Timeout`] if it has not ended by then; [`CallError::Cycle`] in its own handler.
+    /// [`CallError::Timeout`] if it has not ended in time; [`CallError::Cycle`] in its own handler.
     pub fn stop(&self) -> Result<DownReason, CallError> {
-        self.link.check_cycle_now()?;
+        chain::check_cycle(&chain::current(), self.connection.key, self.name())?;
         let monitor = self.monitor()?;
-        match &self.link.way {
-            Way::Here(post) => post.ask_to_stop_soon(),
-            Way::There(desk) => {
-                let number = self.link.key.number;
-                if desk.put(DeskRequest::Stop { number }).is_err() {
+        match &self.connection.host {
+            Host::Local(record) => record.request_stop_briefly(),
+            Host::Remote(directory) => {
+                let number = self.connection.key.number;
+                if directory.put(DirectoryRequest::Stop { number }).is_err() {
                     return Ok(DownReason::OwnerGone);
                 }
             }
         }
-        monitor
-            .wait_timeout(self.timeout)
-            .map(|down| down.reason)
-            .ok_or(CallError::Timeout {
-                actor: self.name().to_owned(),
-                after: self.timeout,
-            })
+        let down = monitor.wait_timeout(self.timeout);
+        down.map(|down| down.reason)
+            .ok_or_else(|| self.connection.timed_out(self.timeout))
     }
 
-    pub(crate) fn entry(&self) -> Result<Entry, String> {
-        let desk = match &self.link.way {
-            Way::Here(_) => directory::own_desk().map_err(|error| error.to_string())?,
-            Way::There(desk) => desk.clone(),
+    pub(crate) fn to_untyped(&self) -> Result<UntypedRef, String> {
+        let directory = match &self.connection.host {
+            Host::Local(_) => directory::own_directory().map_err(|error| error.to_string())?,
+            Host::Remote(directory) => directory.clone(),
         };
-        Ok(Entry {
-            key: self.link.key,
-            name: self.link.name.clone(),
+        Ok(UntypedRef {
+            key: self.connection.key,
+            name: self.connection.name.clone(),
             fingerprint: fingerprint::<A>(),
-            desk,
+            directory,
         })
     }
 
-    /// The address that an entry stands for; `None` if it is of another type.
-    pub(crate) fn from_entry(entry: Entry, timeout: Duration) -> Option<ActorRef<A>> {
-        if entry.fingerprint != fingerprint::<A>() {
+    /// Returns `None` if the actor is of another type.
+    pub(crate) fn from_untyped(actor: UntypedRef, timeout: Duration) -> Option<ActorRef<A>> {
+        if actor.fingerprint != fingerprint::<A>() {
             return None;
         }
-        let here = (entry.key.owner == own_number())
-            .then(|| directory::post(entry.key.number))
+        let local = (actor.key.host == own_process_number())
+            .then(|| directory::find_record(actor.key.number))
             .flatten();
-        let way = here.map_or(Way::There(entry.desk), Way::Here);
-        Some(ActorRef::new(entry.key, &entry.name, way, timeout))
+        let host = local.map_or(Host::Remote(actor.directory), Host::Local);
+        Some(ActorRef::new(actor.key, &actor.name, host, timeout))
     }
 }
 
-pub(super) fn fingerprint<A: Actor>() -> u64 {
+fn fingerprint<A: Actor>() -> u64 {
     wire::fingerprint(std::any::type_name::<A>())
 }
 
@@ -343,7 +376,7 @@ impl<A: Actor> fmt::Debug for ActorRef<A> {
 
 impl<A: Actor> PartialEq for ActorRef<A> {
     fn eq(&self, other: &ActorRef<A>) -> bool {
-        self.link.key == other.link.key
+        self.connection.key == other.connection.key
     }
 }
 
@@ -351,23 +384,23 @@ impl<A: Actor> Eq for ActorRef<A> {}
 
 impl<A: Actor> std::hash::Hash for ActorRef<A> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.link.key.hash(state);
+        self.connection.key.hash(state);
     }
 }
 
 impl<A: Actor> Serialize for ActorRef<A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let entry = self
-            .entry()
+        let actor = self
+            .to_untyped()
             .map_err(|error| wire::explain::<S::Error>(&error))?;
-        (self.timeout, entry).serialize(serializer)
+        (self.timeout, actor).serialize(serializer)
     }
 }
 
 impl<'de, A: Actor> Deserialize<'de> for ActorRef<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (timeout, entry) = Deserialize::deserialize(deserializer)?;
-        ActorRef::from_entry(entry, timeout)
-            .ok_or_else(|| wire::explain_de("the address is of an actor of another type"))
+        let (timeout, actor) = Deserialize::deserialize(deserializer)?;
+        ActorRef::from_untyped(actor, timeout)
+            .ok_or_else(|| wire::explain_de("the address is that of an actor of another type"))
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::actor::actor::Actor;
 use crate::actor::address::{ActorRef, TIMEOUT};
-use crate::actor::client::connection::Way;
+use crate::actor::client::connection::Host;
 use crate::actor::host::directory;
 use crate::actor::host::launch::launch;
-use crate::actor::host::options::Plan;
-use crate::actor::host::record::Post;
+use crate::actor::host::options::StartOptions;
+use crate::actor::host::record::ActorRecord;
 use crate::actor::names;
 use crate::error::{DownReason, StartError};
 use crate::process::ProcessBuilder;
@@ -24,7 +24,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// See [`StartError`]; nothing is left behind then.
+/// [`StartError`]; nothing of the actor is left then.
 ///
 /// ```
 /// # struct Counter(u64);
@@ -50,7 +50,7 @@ pub fn spawn<A: Actor>(args: A::Args) -> Result<ActorOwner<ActorRef<A>>, StartEr
     ActorBuilder::new().spawn(args)
 }
 
-/// How an actor is started: name, mailbox, limits, and the options of its process.
+/// Configures an actor: its name, mailbox and limits, and the options of its process.
 ///
 /// Dropping it starts nothing.
 ///
@@ -82,126 +82,135 @@ pub struct ActorBuilder {
     name: Option<String>,
     registered: bool,
     grace: Option<Duration>,
-    plan: Plan,
+    options: StartOptions,
 }
 
 impl ActorBuilder {
-    /// The defaults, each stated at its method.
+    /// Makes a builder with the defaults, which each method states.
     pub fn new() -> ActorBuilder {
         ActorBuilder::default()
     }
 
-    /// The actor's name, for messages and errors, and its process's. Default: the type and a number, such as `Counter-1`.
+    /// Sets the actor's name, for messages and errors, and that of its process. Default: the type
+    /// and a number, such as `Counter-1`.
     pub fn name(mut self, name: impl Into<String>) -> ActorBuilder {
         self.name = Some(name.into());
         self
     }
 
-    /// As [`name`](ActorBuilder::name), and makes the actor known by it in the whole tree: see [`find`](crate::actor::find).
+    /// Like [`name`](ActorBuilder::name), and makes the actor known by it in the whole tree: see
+    /// [`find`](crate::actor::find).
     pub fn register(mut self, name: impl Into<String>) -> ActorBuilder {
         self.registered = true;
         self.name(name)
     }
 
-    /// How many messages may lie in the mailbox. Default: 64. When it is full, a cast waits.
+    /// Sets how many messages the mailbox holds. Default: 64. While it is full, casts wait.
     pub fn mailbox(mut self, messages: usize) -> ActorBuilder {
-        self.plan.mailbox = messages;
+        self.options.mailbox = messages;
         self
     }
 
-    /// How often a cast is handled again when the actor died while it handled it. Default: 0, never: it may be what kills the
-    /// actor. With `n`, it is handled at most `n + 1` times, and its handling must bear to be begun twice.
+    /// Sets how often a cast is handled again if the actor died while it handled it. Default: 0,
+    /// because the message may be what kills the actor.
+    ///
+    /// With `n`, a cast is handled at most `n + 1` times. Its handler must bear to be begun twice.
     pub fn redeliver(mut self, times: u32) -> ActorBuilder {
-        self.plan.redeliver = times;
+        self.options.redeliver = times;
         self
     }
 
-    /// How long `start` may take, after the process runs; then it is killed. Default: 10 s.
+    /// Sets how long [`Actor::start`] may take once the process runs. Default: 10 s. After that the
+    /// process is killed.
     pub fn start_timeout(mut self, timeout: Duration) -> ActorBuilder {
-        self.plan.start_timeout = timeout;
+        self.options.start_timeout = timeout;
         self
     }
 
-    /// How long the actor may give no sign of life before it is killed as [hung](DownReason::Hung). A message that takes longer to
-    /// handle counts as that. Default: no limit.
+    /// Sets how long the actor may give no sign of life before it is killed as
+    /// [hung](DownReason::Hung). Default: no limit.
+    ///
+    /// An actor gives signs of life between messages, so this also limits the time that one message
+    /// takes.
     pub fn heartbeat(mut self, limit: Duration) -> ActorBuilder {
-        self.plan.heartbeat = Some(limit.max(Duration::from_millis(1)));
+        self.options.heartbeat = Some(limit.max(Duration::from_millis(1)));
         self
     }
 
-    /// How long the owner waits for an orderly stop, before it kills. Default: 5 s.
+    /// Sets how long the owner waits for an orderly stop before it kills. Default: 5 s.
     pub fn grace(mut self, grace: Duration) -> ActorBuilder {
         self.grace = Some(grace);
         self
     }
 
-    /// Options of the actor's process: environment, arguments, directory, stdio. Called for each incarnation.
+    /// Sets options of the actor's process, such as its environment, arguments, directory or stdio.
+    /// `configure` is called for each incarnation.
     pub fn process(
         mut self,
         configure: impl Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static,
     ) -> ActorBuilder {
-        self.plan.configure = Some(Arc::new(configure));
+        self.options.configure = Some(Arc::new(configure));
         self
     }
 
-    /// Starts an actor, and waits until its state is built. When it dies, it is not started again: that is what
-    /// supervisors are for.
+    /// Starts an actor, and waits until its state is built.
+    ///
+    /// When the actor dies, it is not restarted: that is what [supervisors](crate::supervisor) are
+    /// for.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing is left behind then.
+    /// [`StartError`]; nothing of the actor is left then.
     pub fn spawn<A: Actor>(self, args: A::Args) -> Result<ActorOwner<ActorRef<A>>, StartError> {
         let grace = self.grace.unwrap_or(GRACE);
         let registered = self.registered;
-        let (post, address) = self.open::<A>()?;
-        let end = Box::new(move |post: &Arc<Post>, generation, reason| {
-            names::forget(post, registered);
-            directory::close_post(post, generation, reason);
+        let (record, address) = self.open::<A>()?;
+        let on_end = Box::new(move |record: &Arc<ActorRecord>, generation, reason| {
+            names::unregister(record, registered);
+            directory::close_record(record, generation, reason);
         });
-        if let Err(error) = launch(&post, &address, args, &self.plan, end) {
-            names::forget(&post, registered);
-            directory::remove_post(&post);
+        if let Err(error) = launch(&record, &address, args, &self.options, on_end) {
+            names::unregister(&record, registered);
+            directory::remove_record(&record);
             return Err(error);
         }
         Ok(ActorOwner {
             handle: address,
-            keeper: Keeper { post, grace },
+            guard: OwnerGuard { record, grace },
         })
     }
 
-    /// An actor that has not been launched yet, and its address.
-    pub(crate) fn open<A: Actor>(&self) -> Result<(Arc<Post>, ActorRef<A>), StartError> {
+    /// Makes the record and the address of an actor that has not been launched yet.
+    pub(crate) fn open<A: Actor>(&self) -> Result<(Arc<ActorRecord>, ActorRef<A>), StartError> {
         let name = self.name.clone().unwrap_or_else(default_name::<A>);
-        let post = directory::open_post(&name, self.plan.mailbox).map_err(|source| {
+        let record = directory::open_record(&name, self.options.mailbox).map_err(|source| {
             StartError::Create {
                 actor: name.clone(),
                 source,
             }
         })?;
-        let address = ActorRef::new(post.key, &name, Way::Here(post.clone()), TIMEOUT);
+        let address = ActorRef::new(record.key, &name, Host::Local(record.clone()), TIMEOUT);
         if self.registered {
             if let Err(error) = names::register(&address) {
-                directory::remove_post(&post);
+                directory::remove_record(&record);
                 return Err(error);
             }
         }
-        Ok((post, address))
+        Ok((record, address))
+    }
+
+    pub(crate) fn options(&self) -> &StartOptions {
+        &self.options
+    }
+
+    /// Closes the record of an actor that will not be launched again.
+    pub(crate) fn close(&self, record: &ActorRecord, reason: DownReason) {
+        names::unregister(record, self.registered);
+        directory::close_record(record, record.generation(), reason);
     }
 }
 
-impl ActorBuilder {
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The actor will not be launched again.
-    pub(crate) fn close(&self, post: &Post, reason: DownReason) {
-        names::forget(post, self.registered);
-        directory::close_post(post, post.generation(), reason);
-    }
-}
-
-/// `Counter-1` of `app::Counter`.
+/// `Counter-1` for `app::Counter`.
 fn default_name<A>() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let whole = std::any::type_name::<A>();
@@ -210,10 +219,11 @@ fn default_name<A>() -> String {
     format!("{short}-{}", COUNT.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
-/// An actor that this process has started, as its owner: derefs to its address.
+/// The owner of an actor that this process has started. Derefs to the actor's address.
 ///
-/// Dropping it stops the actor, after what its mailbox holds; what does not stop within the grace (5 s) is killed. Addresses do
-/// nothing of that: they can be cloned off and dropped freely.
+/// Dropping it stops the actor after what its mailbox holds now, and waits for that; an actor that
+/// has not stopped within the [grace](ActorBuilder::grace) (5 s by default) is killed. Addresses do
+/// none of that: they can be cloned and dropped freely.
 ///
 /// ```
 /// # struct Counter(u64);
@@ -241,59 +251,77 @@ fn default_name<A>() -> String {
 #[must_use = "dropping it stops the actor"]
 pub struct ActorOwner<H> {
     handle: H,
-    keeper: Keeper,
+    guard: OwnerGuard,
 }
 
-struct Keeper {
-    post: Arc<Post>,
+/// Apart from the handle, so that [`ActorOwner::typed`] can take the handle out of a type without
+/// `Drop`.
+struct OwnerGuard {
+    record: Arc<ActorRecord>,
     grace: Duration,
 }
 
-impl Keeper {
+impl OwnerGuard {
     fn stop(&self) -> DownReason {
         let deadline = Instant::now().checked_add(self.grace);
-        self.post.ask_to_stop(true, deadline);
-        if !self.post.wait_end(deadline) {
-            self.post.kill();
-            self.post.wait_end(None);
+        self.record.request_stop(true, deadline);
+        if self.record.wait_end(deadline) {
+            return self.reason();
         }
-        self.post.previous().unwrap_or(DownReason::Shutdown)
+        self.kill()
+    }
+
+    fn kill(&self) -> DownReason {
+        self.record.kill();
+        // No process survives SIGKILL, and its end is seen by the record's thread, which runs no
+        // user code before it says so here.
+        self.record.wait_end(None);
+        self.reason()
+    }
+
+    fn reason(&self) -> DownReason {
+        self.record.previous().unwrap_or(DownReason::Shutdown)
     }
 }
 
-impl Drop for Keeper {
+impl Drop for OwnerGuard {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 impl<H> ActorOwner<H> {
-    /// Stops the actor, after what its mailbox holds now, and waits for its end; it is killed after the
-    /// [grace](ActorBuilder::grace). How it ended, also if that was before.
+    /// Stops the actor after what its mailbox holds now, and waits for its end; kills it after the
+    /// [grace](ActorBuilder::grace).
+    ///
+    /// Returns how the actor ended, even if that was before.
     pub fn stop(&self) -> DownReason {
-        self.keeper.stop()
+        self.guard.stop()
     }
 
-    /// Kills the actor's process at once (SIGKILL), and waits for its end. No stop hook runs.
+    /// Kills the actor's process at once (SIGKILL), and waits for its end. [`Actor::stop`] does not
+    /// run.
+    ///
+    /// Returns how the actor ended, even if that was before. The wait has no timeout, since no
+    /// process survives the signal; it takes milliseconds, unless the system is inside a call that
+    /// it does not interrupt, such as a read from a dead network disk.
     pub fn kill(&self) -> DownReason {
-        self.keeper.post.kill();
-        self.keeper.post.wait_end(None);
-        self.keeper.post.previous().unwrap_or(DownReason::Shutdown)
+        self.guard.kill()
     }
 
-    /// Whether its process runs.
+    /// Returns whether the actor's process runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.keeper.post.is_running()
+        self.guard.record.is_running()
     }
 
-    /// The pid of its process, while that runs.
+    /// Returns the pid of the actor's process; `None` if it does not run.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.keeper.post.pid()
+        self.guard.record.pid()
     }
 
-    /// The address alone, to be given to others.
+    /// Returns the address alone, to be passed to others.
     #[must_use]
     pub fn address(&self) -> H
     where
@@ -302,11 +330,12 @@ impl<H> ActorOwner<H> {
         self.handle.clone()
     }
 
-    /// The same actor behind a typed handle.
+    /// Converts the address to a typed handle, such as the one that `#[offspring::actor]`
+    /// generates.
     pub fn typed<T: From<H>>(self) -> ActorOwner<T> {
         ActorOwner {
             handle: T::from(self.handle),
-            keeper: self.keeper,
+            guard: self.guard,
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Links: two that die together.
+//! Links: a process and an actor that fail together.
+//!
+//! The linked process watches the actor's status on a thread of its own; the actor watches a
+//! channel from that process, which closes without a word if the process dies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,29 +12,36 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::actor::{Actor, Inner};
+use crate::actor::actor::Actor;
 use crate::actor::address::ActorRef;
-use crate::actor::client::connection::{ActorConnection, end_of};
-use crate::actor::protocol::{Ending, Release, Request};
+use crate::actor::client::connection::{ActorConnection, end_since};
+use crate::actor::client::driver::{Blocking, run};
+use crate::actor::context::ContextInner;
+use crate::actor::protocol::{Ending, Request, Unlink};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CallError, DownReason, RecvError};
 use crate::ipc::deadline::Deadline;
 use crate::sys;
 
-/// The exit code of a process that ends because an actor died that it was linked to.
+/// The exit code of a process whose link to an actor failed.
 const EXIT_LINKED: i32 = 72;
 
-/// The actor that this process is, to be stopped by those that it is linked to.
-static OWN: OnceLock<Arc<Inner>> = OnceLock::new();
+/// How long dropping a [`Link`] waits for an actor that does not take the message.
+const UNLINK_PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) fn be_actor(own: Arc<Inner>) {
-    let _ = OWN.set(own);
+/// The actor that this process is: a link that fails ends it in its own way.
+static OWN_ACTOR: OnceLock<Arc<ContextInner>> = OnceLock::new();
+
+pub(super) fn set_own_actor(own: Arc<ContextInner>) {
+    let _ = OWN_ACTOR.set(own);
 }
 
-/// Two that die together: from [`ActorRef::link`].
+/// A link between this process and an actor, from [`ActorRef::link`]: if one fails, the other does
+/// too.
 ///
-/// Dropping it unlinks them, unless the thread panics. A process that ends without dropping it counts as one that died, however
-/// it ended.
+/// Dropping it unlinks them, unless the thread panics. It waits at most 1 s, and that only for an
+/// actor whose process is stopped; such an actor may still fail when it is continued. A process
+/// that ends without dropping its link counts as failed, however it ended.
 ///
 /// ```
 /// # struct Counter(u64);
@@ -63,77 +73,72 @@ pub(super) fn be_actor(own: Arc<Inner>) {
 /// ```
 #[must_use = "dropping it unlinks"]
 pub struct Link {
-    release: Sender<Release>,
-    open: Arc<AtomicBool>,
-    /// Has who watches the actor look again.
-    nudge: Box<dyn Fn() + Send + Sync>,
+    unlink: Sender<Unlink>,
+    linked: Arc<AtomicBool>,
+    /// Makes the thread that watches the actor check `linked`.
+    notify: Box<dyn Fn() + Send + Sync>,
 }
 
 impl<A: Actor> ActorRef<A> {
-    /// Links this process and the incarnation of the actor that is up now: when the actor ends otherwise than as it was meant to,
-    /// this process ends too (an actor by [`DownReason::Failed`](crate::actor::DownReason::Failed), another process with exit
-    /// code 72); when this process ends without dropping the [`Link`], the actor fails.
+    /// Links this process to the incarnation of the actor that is up now.
+    ///
+    /// When the actor ends otherwise than with [`DownReason::Normal`] or [`DownReason::Shutdown`],
+    /// this process ends too: an actor with [`DownReason::Failed`], any other process with exit
+    /// code 72. When this process ends without dropping the [`Link`], the actor fails.
     ///
     /// # Errors
     ///
-    /// As [`call`](ActorRef::call); [`CallError::Down`] if it is down already: nothing happens to this process then.
+    /// Those of [`call`](ActorRef::call). [`CallError::Down`] if the actor is down already: then
+    /// nothing happens to this process.
     pub fn link(&self) -> Result<Link, CallError> {
-        let (release, bond) = channel().map_err(|error| self.link.io(error))?;
+        let connection = &self.connection;
+        let (unlink, unlinked) = channel().map_err(|error| connection.io(error))?;
         let partner = crate::process::current().name().to_owned();
-        let limit = Deadline::after(self.timeout());
-        let session = self
-            .link
-            .session(limit.instant())?
-            .ok_or_else(|| CallError::Timeout {
-                actor: self.name().to_owned(),
-                after: self.timeout(),
-            })?;
-        let (generation, bind) = (session.generation, Request::Bind { partner, bond });
+        let session = run(connection.session(&Blocking::new(self.timeout())))?
+            .ok_or_else(|| connection.timed_out(self.timeout()))?;
         session
-            .door
-            .send_within(bind, &limit)
-            .map_err(|error| self.link.io(error))?;
-        let open = Arc::new(AtomicBool::new(true));
-        let (link, watched) = (self.link.clone(), open.clone());
+            .requests
+            .send_timeout(Request::Link { partner, unlinked }, self.timeout())
+            .map_err(|error| connection.io(error))?;
+        let linked = Arc::new(AtomicBool::new(true));
+        let (generation, watched, watcher) =
+            (session.generation, connection.clone(), linked.clone());
         sys::service_thread("offspring-link", move || {
-            if let Some(reason) = wait_for_end(&link, generation, &watched) {
-                die_with(&format!(
+            if let Some(reason) = wait_for_failure(&watched, generation, &watcher) {
+                fail(&format!(
                     "actor `{}`, to which it is linked, {reason}",
-                    link.name
+                    watched.name
                 ));
             }
         })
-        .map_err(|error| self.link.io(error))?;
-        let link = self.link.clone();
-        let nudge = Box::new(move || link.nudge());
+        .map_err(|error| connection.io(error))?;
+        let connection = connection.clone();
         Ok(Link {
-            release,
-            open,
-            nudge,
+            unlink,
+            linked,
+            notify: Box::new(move || connection.notify()),
         })
     }
 }
 
-/// Waits until the incarnation ends otherwise than it was meant to; `None` if it does not, or the bond is dissolved before.
-fn wait_for_end<M, R>(
-    link: &Arc<ActorConnection<M, R>>,
+/// Waits until the incarnation fails. Returns `None` if it ends in an orderly way, or the link is
+/// dropped before.
+fn wait_for_failure<M, R>(
+    connection: &Arc<ActorConnection<M, R>>,
     generation: u64,
-    open: &AtomicBool,
+    linked: &AtomicBool,
 ) -> Option<DownReason>
 where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
 {
     loop {
-        let ended = link.wait(
-            crate::actor::client::call::after(Duration::MAX),
-            |_, ended| {
-                if !open.load(Ordering::SeqCst) {
-                    return Some(None);
-                }
-                end_of(ended, generation).map(|(_, reason)| Some(reason.clone()))
-            },
-        );
+        let ended = connection.wait(&Deadline::never(), |_, ended| {
+            if !linked.load(Ordering::SeqCst) {
+                return Some(None);
+            }
+            end_since(ended, generation).map(|(_, reason)| Some(reason.clone()))
+        });
         match ended {
             Ok(Some(reason)) => return reason.filter(|reason| !reason.is_normal()),
             Ok(None) => {}
@@ -142,8 +147,9 @@ where
     }
 }
 
-fn die_with(why: &str) {
-    match OWN.get() {
+/// Ends this process.
+fn fail(why: &str) {
+    match OWN_ACTOR.get() {
         Some(own) => own.end(Ending::Failed(why.to_owned())),
         None => {
             eprintln!(
@@ -155,27 +161,30 @@ fn die_with(why: &str) {
     }
 }
 
-/// In the actor: ends it when its partner is gone without a word.
-pub(super) fn watch(partner: String, bond: Receiver<Release>, own: Arc<Inner>) {
+/// In the actor's process: ends the actor if its partner dies without unlinking.
+pub(super) fn watch(partner: String, unlinked: Receiver<Unlink>, own: Arc<ContextInner>) {
     let thread = sys::service_thread("offspring-link", move || {
-        if let Err(RecvError::Disconnected) = bond.recv() {
+        if let Err(RecvError::Disconnected) = unlinked.recv() {
             own.end(Ending::Failed(format!(
                 "process `{partner}`, to which it is linked, died"
             )));
         }
     });
     if let Err(error) = thread {
-        log::error!(target: "offspring::actor", "a link is not watched, for want of a thread: {error}");
+        log::error!(target: "offspring::actor", "not watching a link: starting a thread failed: {error}");
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.open.store(false, Ordering::SeqCst);
-            (self.nudge)();
-            // An actor that is gone does not need to know.
-            let _ = self.release.send(Release);
+            // Before the notification: the watcher that it wakes reads this.
+            self.linked.store(false, Ordering::SeqCst);
+            (self.notify)();
+            // The only message of this channel, so there is room for it. All that may wait is the
+            // channel's set-up, in a socket that an actor whose process is stopped does not read.
+            // An actor that is gone need not know.
+            let _ = self.unlink.send_timeout(Unlink, UNLINK_PATIENCE);
         }
     }
 }

@@ -1,26 +1,38 @@
-//! Actors: processes with a state, that handle messages one at a time.
+//! Actors: processes with a state that handle messages one at a time.
 //!
-//! The words are OTP's. An [`Actor`] is started with arguments, and its state is built and stays in a process of its own.
-//! Whoever has its [`ActorRef`] *calls* it (and waits for the reply) or *casts* to it (and goes on). A
-//! supervisor starts it again when it dies; its address stays the same.
+//! The words are OTP's. An [`Actor`] is started with arguments; its state is built in a process of
+//! its own, and stays there. Any process that has its [`ActorRef`] *calls* it (and waits for the
+//! reply, 5 s by default) or *casts* to it (and does not wait). A [supervisor](crate::supervisor)
+//! restarts it when it dies; its address stays the same.
 //!
-//! **When not to use one.** An actor is for what must be apart: because it can crash, must be killed, leaks, or belongs to
-//! many processes. Code is not organized by actors, but by modules and functions: a call costs microseconds and copies its
-//! message, and a process takes milliseconds to start.
-//!
-//! ```text
-//!  client process                 keeper (who started it)            actor's process
-//!  ActorRef -> link --- call ------------------------------------->  requests -> state
-//!                   <-- reply -------------------------------------
-//!                   --- cast ---> mailbox (survives the actor) ---->  letters -> state
-//!                   <-- news ---- desk, posts  <---- reports -------
-//! ```
+//! **When not to use one.** An actor is for what must be apart: because it can crash, must be
+//! killed, leaks, or belongs to many processes. To organize code, use modules and functions: a call
+//! costs microseconds and copies its message, and a process takes milliseconds to start.
+
+// Which process runs what. The three rooms do not import each other, with two exceptions that are
+// the seams of the design: the host launches the worker's entry point, and a client in the host's
+// own process reaches the actor's record without a message. What they say to each other is in
+// `protocol.rs`.
+//
+//  client/: any process         host/: the process that       worker/: the process of
+//  with an address              started the actor             one incarnation
+//
+//  ActorRef, connection
+//    session   --- calls, over the incarnation's channel --->  main thread -----.
+//              <-- replies, over the session's channel ------                   |
+//    cast      -------------->  mailbox, a queue ----------->  mailbox thread --+-> state
+//    status    <- updates ----  record  <-------- reports ---                 (FairMutex)
+//              -- requests -->  directory
+//
+// `worker/serve.rs` says why there are two ways into the state, and which rules keep them in order.
 
 #[allow(clippy::module_inception)]
 mod actor;
 mod address;
 mod builder;
+mod chain;
 mod client;
+mod context;
 mod host;
 mod link;
 mod monitor;
@@ -28,36 +40,40 @@ mod names;
 mod protocol;
 mod worker;
 
-pub use actor::{Actor, Checkpoint, Context};
+pub use actor::{Actor, Checkpoint};
 pub use address::ActorRef;
 pub use builder::{ActorBuilder, ActorOwner, spawn};
+pub use context::Context;
 pub use link::Link;
 pub use monitor::{Down, Monitor};
 pub use names::find;
 #[doc(hidden)]
-pub use worker::incarnation::{ActorExit, ActorProcess};
+pub use protocol::ActorExit;
+#[doc(hidden)]
+pub use worker::incarnation::ActorProcess;
 
 pub(crate) use address::TIMEOUT;
 pub(crate) use host::launch::launch;
-pub(crate) use host::options::Plan;
-pub(crate) use host::record::Post;
-pub(crate) use protocol::{Entry, Status};
+pub(crate) use host::options::StartOptions;
+pub(crate) use host::record::ActorRecord;
+pub(crate) use protocol::{ActorStatus, UntypedRef};
 
 pub use crate::error::{CallError, CastError, DownReason, LookupError, StartError};
 
-/// Not public API: a reply that is none to the message of a generated method.
+/// Not public API: the error of a generated method whose reply belongs to another message.
 #[doc(hidden)]
 #[must_use]
 pub fn foreign_reply(actor: &str) -> CallError {
     CallError::Refused {
         actor: actor.to_owned(),
-        message: "its reply is that to another message".to_owned(),
+        message: "the reply belongs to another message".to_owned(),
     }
 }
 
-/// Registers actor types, so that their processes can be started: what `#[offspring::actor]` does by itself.
+/// Registers actor types, so that their processes can be started. `#[offspring::actor]` does this
+/// by itself.
 ///
-/// Stands where an item may stand. See [`Actor`](crate::actor::Actor) for an example.
+/// Put it where an item may be. See [`Actor`](crate::actor::Actor) for an example.
 #[macro_export]
 macro_rules! register_actor {
     ($($actor:ty),+ $(,)?) => {

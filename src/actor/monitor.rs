@@ -1,12 +1,12 @@
 //! Watching an actor.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::actor::client::call::after;
 use crate::error::DownReason;
+use crate::ipc::deadline::Deadline;
 
-/// The end of one incarnation of an actor. Plain facts: `Drop` does nothing.
+/// The end of one incarnation of an actor. Plain data: `Drop` does nothing.
 ///
 /// ```
 /// use offspring::actor::DownReason;
@@ -38,15 +38,18 @@ use crate::error::DownReason;
 pub struct Down {
     /// The actor's name.
     pub actor: String,
-    /// Which incarnation it was.
+    /// The number of the incarnation: 0 for the first.
     pub generation: u64,
     /// How it ended.
     pub reason: DownReason,
-    /// Whether it is started again, or has been.
+    /// Whether another incarnation follows, or has followed.
     pub restarts: bool,
 }
 
-/// A watch on one incarnation of an actor, from [`ActorRef::monitor`](crate::actor::ActorRef::monitor). Dropping it ends the watch.
+/// A watch on one incarnation of an actor, from
+/// [`ActorRef::monitor`](crate::actor::ActorRef::monitor). Dropping it ends the watch.
+///
+/// The end is a state, not an event: once it has come, every wait returns it at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,37 +77,39 @@ pub struct Down {
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "it tells something only to those who wait"]
+#[must_use = "a monitor does nothing unless it is waited on"]
 pub struct Monitor {
     actor: String,
-    look: Box<dyn Fn(Instant) -> Option<Down> + Send + Sync>,
+    wait: Box<dyn Fn(&Deadline) -> Option<Down> + Send + Sync>,
 }
 
 impl Monitor {
     pub(super) fn new(
         actor: &str,
-        look: impl Fn(Instant) -> Option<Down> + Send + Sync + 'static,
+        wait: impl Fn(&Deadline) -> Option<Down> + Send + Sync + 'static,
     ) -> Monitor {
         Monitor {
             actor: actor.to_owned(),
-            look: Box::new(look),
+            wait: Box::new(wait),
         }
     }
 
-    /// Waits for the end.
+    /// Blocks until the incarnation ends, and returns how. If the actor's host process ends,
+    /// returns [`DownReason::OwnerGone`].
     #[must_use]
     pub fn wait(self) -> Down {
         loop {
-            if let Some(down) = self.wait_timeout(Duration::from_secs(3600)) {
+            if let Some(down) = (self.wait)(&Deadline::never()) {
                 return down;
             }
         }
     }
 
-    /// Waits for the end, at most this long; `None` if it still runs.
+    /// Like [`wait`](Monitor::wait), but returns `None` if the incarnation still runs after
+    /// `timeout`.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Down> {
-        (self.look)(after(timeout))
+        (self.wait)(&Deadline::after(timeout))
     }
 }
 

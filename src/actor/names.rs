@@ -1,8 +1,9 @@
 //! Actors that are known by name in the whole tree.
 //!
-//! The program itself keeps the names. Each process gets the way to it from its parent, as soon as there is one.
+//! The directory of the program's main process holds the names. A process inherits the way there
+//! from its parent, if that knows it: the main process once it has an actor, any other process
+//! always.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use serde::de::DeserializeOwned;
 use crate::actor::actor::Actor;
 use crate::actor::address::{ActorRef, TIMEOUT};
 use crate::actor::host::directory;
-use crate::actor::host::record::Post;
-use crate::actor::protocol::{DeskRequest, Entry};
+use crate::actor::host::record::ActorRecord;
+use crate::actor::protocol::{DirectoryRequest, UntypedRef};
 use crate::channel::{Sender, channel};
-use crate::error::{LookupError, StartError};
+use crate::error::{DownReason, LookupError, StartError};
 use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::process::{Companion, Heir, current};
 use crate::queue::Queue;
@@ -23,21 +24,22 @@ use crate::sys::lock;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the program itself is asked.
-fn root() -> Option<Queue<DeskRequest>> {
-    static ROOT: OnceLock<Option<Queue<DeskRequest>>> = OnceLock::new();
+/// The directory of the main process.
+fn main_directory() -> Option<Queue<DirectoryRequest>> {
+    static DIRECTORY: OnceLock<Option<Queue<DirectoryRequest>>> = OnceLock::new();
     if current().depth() == 0 {
-        return directory::own_desk().ok();
+        return directory::own_directory().ok();
     }
-    ROOT.get_or_init(|| {
-        let root = lock(&INHERITED).take()?.decode();
-        root.inspect_err(|error| log::error!(target: "offspring::actor", "the way to the names did not arrive: {error}"))
-            .ok()
-    })
-    .clone()
+    DIRECTORY
+        .get_or_init(|| {
+            let inherited = lock(&INHERITED).take()?.decode();
+            inherited
+                .inspect_err(|error| log::error!(target: "offspring::actor", "the names of actors are not known here: {error}"))
+                .ok()
+        })
+        .clone()
 }
 
-static PASSES_ON: AtomicBool = AtomicBool::new(false);
 static INHERITED: Mutex<Option<Envelope>> = Mutex::new(None);
 
 inventory::submit! {
@@ -49,33 +51,33 @@ inventory::submit! {
     }
 }
 
-/// From now on, children of this process know where names are kept.
-pub(super) fn pass_on() {
-    PASSES_ON.store(true, Ordering::SeqCst);
-}
-
+/// What a child inherits. A process without actors passes nothing on.
 fn prepare(_: &Heir<'_>) -> Option<EncodedValue> {
-    let root = PASSES_ON.load(Ordering::SeqCst).then(root)??;
-    wire::encode(&root).ok()
+    let directory = directory::is_open().then(main_directory)??;
+    wire::encode(&directory).ok()
 }
 
 fn ask<T: Serialize + DeserializeOwned>(
-    question: impl FnOnce(Sender<T>) -> DeskRequest,
+    question: impl FnOnce(Sender<T>) -> DirectoryRequest,
 ) -> Result<T, String> {
-    let root = root().ok_or("this process was started before the program had any actor")?;
+    let directory =
+        main_directory().ok_or("this process was started before the program had any actor")?;
     let (sender, answer) = channel().map_err(|error| error.to_string())?;
-    root.put(question(sender))
+    directory
+        .put(question(sender))
         .map_err(|error| error.to_string())?;
     answer
         .recv_timeout(PATIENCE)
         .map_err(|error| error.to_string())
 }
 
-/// Finds an actor by the name that [`ActorBuilder::register`](crate::actor::ActorBuilder::register) gave it, from any process of the tree.
+/// Finds an actor by the name that [`ActorBuilder::register`](crate::actor::ActorBuilder::register)
+/// gave it, from any process of the tree.
 ///
 /// # Errors
 ///
-/// [`LookupError`]: there is none of this name, or it is of another type, or nobody answers.
+/// [`LookupError::NotFound`] if no actor has this name, [`LookupError::OtherType`] if it is of
+/// another type, [`LookupError::Unreachable`] if the main process does not answer within 5 s.
 ///
 /// ```
 /// use offspring::actor::{ActorBuilder, find};
@@ -106,62 +108,63 @@ fn ask<T: Serialize + DeserializeOwned>(
 /// }
 /// ```
 pub fn find<A: Actor>(name: &str) -> Result<ActorRef<A>, LookupError> {
-    let entry = look_up(name).map_err(|message| LookupError::Unreachable { message })?;
+    let actor = look_up(name).map_err(|message| LookupError::Unreachable { message })?;
     let name = name.to_owned();
-    match entry.filter(|entry| !is_stale(entry)) {
+    match actor.filter(|actor| !is_stale(actor)) {
         None => Err(LookupError::NotFound { name }),
-        Some(entry) => ActorRef::from_entry(entry, TIMEOUT).ok_or(LookupError::OtherType {
+        Some(actor) => ActorRef::from_untyped(actor, TIMEOUT).ok_or(LookupError::OtherType {
             name,
             wanted: std::any::type_name::<A>(),
         }),
     }
 }
 
-fn look_up(name: &str) -> Result<Option<Entry>, String> {
+fn look_up(name: &str) -> Result<Option<UntypedRef>, String> {
     let name = name.to_owned();
-    ask(|found| DeskRequest::Find { name, found })
+    ask(|found| DirectoryRequest::Find { name, found })
 }
 
-/// Whether the actor's keeper is gone, and could not take the name back.
-fn is_stale(entry: &Entry) -> bool {
-    matches!(entry.desk.is_closed(), Ok(true))
+/// Whether the actor's host was killed, so that it could not unregister the name.
+fn is_stale(actor: &UntypedRef) -> bool {
+    matches!(actor.directory.is_closed(), Ok(true))
 }
 
-/// Makes the actor known.
 pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError> {
-    let actor = || address.name().to_owned();
+    let name = || address.name().to_owned();
     let down = |message: String| StartError::Down {
-        actor: actor(),
-        reason: crate::error::DownReason::Failed(format!("could not register its name: {message}")),
+        actor: name(),
+        reason: DownReason::Failed(format!("could not register its name: {message}")),
     };
-    let entry = address.entry().map_err(down)?;
+    let actor = address.to_untyped().map_err(down)?;
     let attempt = || {
-        let (name, entry) = (actor(), entry.clone());
-        ask(|done| DeskRequest::Register { name, entry, done })
+        let (name, actor) = (name(), actor.clone());
+        ask(|done| DirectoryRequest::Register { name, actor, done })
     };
     if attempt().map_err(down)? {
         return Ok(());
     }
-    // The name of one whose keeper was killed is free.
+    // The name of an actor whose host was killed is free. Two processes may find that at the same
+    // time: each unregisters only the key that it found, so the second cannot undo the registration
+    // of the first.
     let stale = look_up(address.name()).map_err(down)?.filter(is_stale);
-    if let (Some(entry), Some(root)) = (stale, root()) {
-        let _ = root.put(DeskRequest::Unregister {
-            name: actor(),
-            key: entry.key,
+    if let (Some(stale), Some(directory)) = (stale, main_directory()) {
+        let _ = directory.put(DirectoryRequest::Unregister {
+            name: name(),
+            key: stale.key,
         });
         if attempt().map_err(down)? {
             return Ok(());
         }
     }
-    Err(StartError::NameTaken { actor: actor() })
+    Err(StartError::NameTaken { actor: name() })
 }
 
-/// Its name, if it has one in the tree, is free again.
-pub(crate) fn forget(post: &Post, registered: bool) {
-    if let (true, Some(root)) = (registered, root()) {
-        let _ = root.put(DeskRequest::Unregister {
-            name: post.name.clone(),
-            key: post.key,
+/// Frees the actor's name, if it was registered.
+pub(crate) fn unregister(record: &ActorRecord, registered: bool) {
+    if let (true, Some(directory)) = (registered, main_directory()) {
+        let _ = directory.put(DirectoryRequest::Unregister {
+            name: record.name.clone(),
+            key: record.key,
         });
     }
 }

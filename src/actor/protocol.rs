@@ -1,8 +1,18 @@
-//! What actors, their clients and their keeper say to each other.
+//! The messages of actors: the only file that the rooms `client`, `host` and `worker` have in
+//! common.
 //!
-//! A client calls the actor's process directly, over a channel that each incarnation has of its own
-//! ([`Direct`], [`Request`]). What must survive an incarnation goes through its keeper: casts lie in the mailbox
-//! ([`Letter`]), and clients learn of restarts by [`News`] that they ask the keeper's desk for.
+//! | from | to | over | messages |
+//! | --- | --- | --- | --- |
+//! | client | worker | a channel, one for each incarnation | [`CallMark`] and the message; [`Request`] |
+//! | worker | client | a channel, one for each session | [`CallMark`] and the reply; [`MailboxReply`] |
+//! | client | worker | the mailbox, a queue that the host owns | [`MailboxItem`] |
+//! | client | host | the host's directory, a queue | [`DirectoryRequest`] |
+//! | host | client | a channel, one for each client process | [`StatusUpdate`] |
+//! | host | worker | the worker's channel | [`Request`] |
+//! | worker | host | a channel, one for each incarnation | [`Report`], and the process's output: [`ActorExit`] |
+//!
+//! What must survive an incarnation goes through the host: casts wait in the mailbox, and clients
+//! learn of restarts from the host.
 
 use std::cell::Cell;
 
@@ -12,31 +22,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::channel::{Mark, Receiver, Sender};
 use crate::error::{DecodeError, DownReason};
 use crate::ipc::wire;
-use crate::queue::JoinableQueue;
+use crate::queue::{JoinableQueue, Queue};
 use crate::sys;
 
-/// Who an actor is, through all its incarnations.
+/// Identifies an actor through all its incarnations.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(crate) struct ActorKey {
-    /// The process that keeps it.
-    pub(crate) owner: u64,
+    /// The host process.
+    pub(crate) host: u64,
     pub(crate) number: u64,
 }
 
-/// A number that no other process has.
-pub(crate) fn own_number() -> u64 {
+/// A random number that identifies this process.
+pub(crate) fn own_process_number() -> u64 {
     static NUMBER: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
     *NUMBER.get_or_init(|| {
         sys::random().map_or_else(|_| u64::from(std::process::id()), u64::from_le_bytes)
     })
 }
 
-/// In place of a message's type, where it is not known.
+/// Stands for the type of a message where that is not known.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Erased;
 
-/// Who is in line for a reply: it calls, and those before it wait for it.
-pub(crate) type Chain = Vec<Caller>;
+/// The actors that wait for a call: the caller is last, and each of the others waits for the one
+/// after it.
+pub(crate) type CallChain = Vec<Caller>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Caller {
@@ -44,150 +55,151 @@ pub(crate) struct Caller {
     pub(crate) name: String,
 }
 
-/// The mark of a direct call, and of its answer. All else about it is where it comes from and goes to: what is sent is the
-/// message, and the reply, as over a pipe.
+/// The mark of a direct call and of its reply. The payload is the message or the reply alone: which
+/// client it is about follows from the ring that it came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Direct {
-    /// Which of its session's it is.
-    pub(crate) place: usize,
-    /// Of a call: the [`Chain`] of its caller comes before the message. Of an answer: it is a refusal, a text.
+pub(crate) struct CallMark {
+    /// The slot of the call in its session.
+    pub(crate) slot: usize,
+    /// In a call: the caller's [`CallChain`] precedes the message. In a reply: the payload is an
+    /// error text.
     pub(crate) special: bool,
 }
 
-impl Direct {
-    /// So many places there are.
-    pub(crate) const PLACES: usize = Direct::SPECIAL as usize - 1;
+impl CallMark {
+    pub(crate) const SLOTS: usize = CallMark::SPECIAL as usize - 1;
     const SPECIAL: u16 = 1 << 13;
 
     pub(crate) fn mark(self) -> Mark {
-        Mark(self.place as u16 + 1 + if self.special { Direct::SPECIAL } else { 0 })
+        Mark(self.slot as u16 + 1 + if self.special { CallMark::SPECIAL } else { 0 })
     }
 
-    /// `None` if the message is none of these: it says itself what it is.
-    pub(crate) fn of(Mark(mark): Mark) -> Option<Direct> {
-        let place = usize::from(mark % Direct::SPECIAL).checked_sub(1)?;
-        let special = mark & Direct::SPECIAL != 0;
-        Some(Direct { place, special })
+    /// Returns `None` for a message without a call's mark: a [`Request`] or a [`MailboxReply`].
+    pub(crate) fn of(Mark(mark): Mark) -> Option<CallMark> {
+        let slot = usize::from(mark % CallMark::SPECIAL).checked_sub(1)?;
+        let special = mark & CallMark::SPECIAL != 0;
+        Some(CallMark { slot, special })
     }
 }
 
-const _: () = assert!(Direct::SPECIAL <= Mark::MAX / 2 + 1);
+const _: () = assert!(CallMark::SPECIAL <= Mark::MAX / 2 + 1);
 
-/// From a client, or from the keeper, to an incarnation.
+/// From a client or the host to an incarnation.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// From now on this session gets its answers there. It has the ring to itself that this comes from.
+    /// Opens a session: calls that come through the same ring are answered through `replies`.
     Open {
         session: u64,
-        answers: Sender<Erased>,
+        replies: Sender<Erased>,
     },
     Close {
         session: u64,
     },
-    /// When the other end is gone without a word, this actor is to end too.
-    Bind {
+    /// Links the actor to process `partner`: the actor fails if the channel closes before
+    /// [`Unlink`] came.
+    Link {
         partner: String,
-        bond: Receiver<Release>,
+        unlinked: Receiver<Unlink>,
     },
-    /// Stop; with `drain`, after what the mailbox holds now.
+    /// Asks the actor to stop; with `drain`, after what its mailbox holds now.
     Stop {
         drain: bool,
     },
-    /// Give a sign of life.
+    /// Asks for a [`Report::Pong`].
     Ping(u64),
-    /// Look whether there is something to do.
+    /// Makes the main thread check its flags.
     Wake,
 }
 
-/// A bond is dissolved in peace.
+/// The link ends in an orderly way.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Release;
+pub(crate) struct Unlink;
 
-/// What lies in the mailbox.
+/// An item of the mailbox.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Letter<M> {
-    /// Of an incarnation to itself: all before it is handled.
+pub(crate) enum MailboxItem<M> {
+    /// Put by an incarnation for itself: when it comes out, all items before it have been handled.
     Marker {
         generation: u64,
     },
     Cast(M),
-    /// A call that must not overtake its client's casts. It is for one incarnation only: if that dies, the
-    /// client has its error, and nobody waits for the reply.
+    /// A call that must not overtake its client's casts. It is for one incarnation only: if that
+    /// dies, the client gets an error, and no thread waits for the reply any more.
     Call {
-        header: Header,
+        /// First, so that a call whose message does not decode can still be refused: see
+        /// [`CallHeader::observe`].
+        header: CallHeader,
         generation: u64,
-        chain: Chain,
+        chain: CallChain,
         message: M,
     },
 }
 
-impl<M> Letter<M> {
-    /// Takes a message out of a letter that was made of one.
+impl<M> MailboxItem<M> {
+    /// The message of a cast or call.
     pub(crate) fn into_message(self) -> M {
         match self {
-            Letter::Cast(message) | Letter::Call { message, .. } => message,
-            Letter::Marker { .. } => unreachable!("only an incarnation makes markers, for itself"),
+            MailboxItem::Cast(message) | MailboxItem::Call { message, .. } => message,
+            MailboxItem::Marker { .. } => {
+                unreachable!("only an incarnation puts markers, for itself")
+            }
         }
     }
 }
 
-/// To a call that came through the mailbox.
+/// The reply to a call through the mailbox.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound(serialize = "R: Serialize", deserialize = "R: Deserialize<'de>"))]
-pub(crate) struct Answer<R> {
-    pub(crate) call: CallNumber,
+pub(crate) struct MailboxReply<R> {
+    /// First, so that the caller is known even if the reply does not decode: see
+    /// [`CallHeader::observe`].
+    pub(crate) header: CallHeader,
     pub(crate) reply: Result<R, String>,
 }
 
-/// Whose call through the mailbox it is, and which. It notes itself when it is decoded, so that a message whose rest does
-/// not decode can still be answered.
+/// Identifies a call through the mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Header {
+pub(crate) struct CallHeader {
     pub(crate) session: u64,
     pub(crate) call: CallNumber,
 }
 
-/// Which of its session's calls through the mailbox it is; notes itself as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// Numbers the calls through the mailbox of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct CallNumber(pub(crate) u64);
 
 thread_local! {
-    static HEARD: Cell<Option<Header>> = const { Cell::new(None) };
-    static HEARD_CALL: Cell<Option<CallNumber>> = const { Cell::new(None) };
+    /// A side channel through serde; [`CallHeader::observe`] is the only way to read it.
+    static DECODED: Cell<Option<CallHeader>> = const { Cell::new(None) };
 }
 
-impl Header {
-    /// The last one that was decoded on this thread; once.
-    pub(crate) fn heard() -> Option<Header> {
-        HEARD.take()
+impl CallHeader {
+    /// Runs `decode`, and also returns the last header that was decoded in it.
+    ///
+    /// A call whose message does not decode must be refused, and a reply that does not decode must
+    /// end its call. But a queue and a channel decode an item as a whole, and return nothing but an
+    /// error if a part of it fails; serde's `Deserialize` takes no context to hand the parts out.
+    /// So a header leaves a copy of itself in a thread-local when it is decoded. It is the first
+    /// field of its item, therefore it has been decoded when a later field fails.
+    pub(crate) fn observe<T>(decode: impl FnOnce() -> T) -> (T, Option<CallHeader>) {
+        // One that an earlier item left is not for this one.
+        DECODED.set(None);
+        let decoded = decode();
+        (decoded, DECODED.take())
     }
 }
 
-impl CallNumber {
-    /// The last one that was decoded on this thread; once.
-    pub(crate) fn heard() -> Option<CallNumber> {
-        HEARD_CALL.take()
-    }
-}
-
-impl<'de> Deserialize<'de> for CallNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let call = CallNumber(u64::deserialize(deserializer)?);
-        HEARD_CALL.set(Some(call));
-        Ok(call)
-    }
-}
-
-impl<'de> Deserialize<'de> for Header {
+impl<'de> Deserialize<'de> for CallHeader {
+    /// Leaves a copy for [`CallHeader::observe`].
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (session, call) = Deserialize::deserialize(deserializer)?;
-        let header = Header { session, call };
-        HEARD.set(Some(header));
+        let header = CallHeader { session, call };
+        DECODED.set(Some(header));
         Ok(header)
     }
 }
 
-/// From an incarnation to its keeper.
+/// From an incarnation to its host.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     Started(Result<(), String>),
@@ -195,7 +207,7 @@ pub(crate) enum Report {
     Pong(u64),
 }
 
-/// How an incarnation ended by itself: the output of its process.
+/// How an actor ended by itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Ending {
     Normal,
@@ -213,45 +225,51 @@ impl From<Ending> for DownReason {
     }
 }
 
-/// How an actor is, as its keeper tells it.
+/// The output of an actor's process. Not public API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Status {
+pub struct ActorExit(pub(crate) Ending);
+
+/// The state of an actor, as its host knows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ActorStatus {
     Starting,
     Up {
         generation: u64,
-        door: Sender<Erased>,
+        requests: Sender<Erased>,
     },
-    /// This incarnation has ended; there will be another.
+    /// This incarnation has ended, and another one will follow.
     Restarting {
         generation: u64,
         reason: DownReason,
     },
+    /// This incarnation was the last.
     Down {
         generation: u64,
         reason: DownReason,
     },
 }
 
-/// From a keeper to the processes that asked for it.
+/// From a host to each client process that subscribed.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct News {
+pub(crate) struct StatusUpdate {
     pub(crate) key: ActorKey,
-    pub(crate) status: Status,
-    /// With the first news only.
+    pub(crate) status: ActorStatus,
+    /// In the first update only, if the client asked for it.
     pub(crate) mailbox: Option<JoinableQueue<Erased>>,
 }
 
-/// To the desk of a process that keeps actors.
+/// To the directory of a host.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum DeskRequest {
-    /// Keeps the desk's queue from looking abandoned while nobody asks.
+pub(crate) enum DirectoryRequest {
+    /// Marks the host as a producer, so that the queue does not look abandoned when its last client
+    /// goes.
     Nothing,
-    /// Tell this client from now on how that actor is.
-    Attach {
+    /// Sends the actor's status to `client`, now and at each change.
+    Subscribe {
         number: u64,
         client: u64,
-        news: Sender<News>,
-        /// Whether it needs the way to the mailbox.
+        updates: Sender<StatusUpdate>,
+        /// Whether the client needs the mailbox.
         mailbox: bool,
     },
     Stop {
@@ -259,7 +277,7 @@ pub(crate) enum DeskRequest {
     },
     Register {
         name: String,
-        entry: Entry,
+        actor: UntypedRef,
         done: Sender<bool>,
     },
     Unregister {
@@ -268,21 +286,21 @@ pub(crate) enum DeskRequest {
     },
     Find {
         name: String,
-        found: Sender<Option<Entry>>,
+        found: Sender<Option<UntypedRef>>,
     },
 }
 
-/// An address without its type.
+/// The address of an actor of any type.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct UntypedRef {
     pub(crate) key: ActorKey,
     pub(crate) name: String,
     /// Of the actor's type.
     pub(crate) fingerprint: u64,
-    pub(crate) desk: crate::queue::Queue<DeskRequest>,
+    pub(crate) directory: Queue<DirectoryRequest>,
 }
 
-/// Bytes, copied in one piece.
+/// Bytes, encoded in one piece instead of one by one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Blob(pub(crate) Vec<u8>);
 
@@ -294,8 +312,8 @@ impl Serialize for Blob {
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl<'de> Visitor<'de> for Bytes {
+        struct BlobVisitor;
+        impl<'de> Visitor<'de> for BlobVisitor {
             type Value = Blob;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -314,7 +332,7 @@ impl<'de> Deserialize<'de> for Blob {
                 Ok(Blob(all))
             }
         }
-        deserializer.deserialize_byte_buf(Bytes)
+        deserializer.deserialize_byte_buf(BlobVisitor)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a supervisor needs of a child, whatever its kind.
 
-use crate::actor::Entry;
+use crate::actor::UntypedRef;
 use crate::error::{DownReason, StartError};
 use crate::supervisor::strategy::{Restart, Shutdown};
 
@@ -26,7 +26,7 @@ pub(super) trait Child: Send {
     fn pid(&self) -> Option<u32>;
 
     /// How to reach it, if it is an actor.
-    fn entry(&self) -> Option<Entry> {
+    fn address(&self) -> Option<UntypedRef> {
         None
     }
 }

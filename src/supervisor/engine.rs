@@ -308,7 +308,7 @@ impl Engine {
             children.infos.push(slot.info());
             children
                 .actors
-                .extend(slot.child.entry().map(|entry| (id(), entry)));
+                .extend(slot.child.address().map(|address| (id(), address)));
             children
                 .supervisors
                 .extend(slot.nested.clone().map(|view| (id(), view)));

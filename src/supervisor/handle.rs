@@ -127,7 +127,7 @@ impl Supervisor {
     /// actor, if it is of another type, or if it is down for good.
     #[must_use]
     pub fn actor<A: Actor>(&self, id: &str) -> Option<ActorRef<A>> {
-        ActorRef::from_entry(self.view.actor(id)?, TIMEOUT)
+        ActorRef::from_untyped(self.view.actor(id)?, TIMEOUT)
     }
 
     /// Returns a stream of the events from now on.

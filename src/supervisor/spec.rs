@@ -102,11 +102,11 @@ impl ChildSpec {
                 Some(limit) => builder.heartbeat(limit),
                 None => builder,
             };
-            let post = None;
+            let record = None;
             Box::new(ActorChild::<A> {
                 builder,
                 args,
-                post,
+                record,
             })
         })
     }

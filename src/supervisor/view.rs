@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Instant;
 
-use crate::actor::Entry;
+use crate::actor::UntypedRef;
 use crate::error::SupervisorError;
 use crate::ipc::event_stream::EventPublisher;
 use crate::supervisor::child_info::ChildInfo;
@@ -33,7 +33,7 @@ struct Seen {
 #[derive(Default)]
 pub(super) struct Children {
     pub(super) infos: Vec<ChildInfo>,
-    pub(super) actors: HashMap<String, Entry>,
+    pub(super) actors: HashMap<String, UntypedRef>,
     pub(super) supervisors: HashMap<String, Arc<SupervisorView>>,
 }
 
@@ -59,7 +59,7 @@ impl SupervisorView {
     }
 
     /// The actor at `path`: its id, after those of the supervisors above it.
-    pub(super) fn actor(&self, path: &str) -> Option<Entry> {
+    pub(super) fn actor(&self, path: &str) -> Option<UntypedRef> {
         if let Some(entry) = lock(&self.seen).children.actors.get(path) {
             return Some(entry.clone());
         }

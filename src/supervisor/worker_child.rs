@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::actor::Plan;
+use crate::actor::StartOptions;
 use crate::channel::Receiver;
 use crate::error::{CreateError, DownReason, JoinError, RecvTimeoutError, StartError};
 use crate::process::{Process, ProcessWorker};
@@ -84,7 +84,7 @@ where
         // The process must hold the only sender of the heartbeat, so that the channel closes when
         // it ends.
         drop(info);
-        let builder = Plan::default().process(&self.name, self.starts);
+        let builder = StartOptions::default().process(&self.name, self.starts);
         self.starts += 1;
         let process = builder.spawn(worker).map_err(|source| StartError::Spawn {
             actor: actor(),

@@ -1,4 +1,5 @@
-//! How a link comes to what a call needs: the keeper's word, a session with the incarnation that is up, the mailbox.
+//! How a connection gets what a call needs: the actor's status, a session with the incarnation that
+//! is up, the mailbox.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,57 +7,61 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::client::connection::{ActorConnection, Ended, Way};
-use crate::actor::client::peers::{self, Peer};
-use crate::actor::client::session::{OpenEnd, Session};
-use crate::actor::protocol::{DeskRequest, Erased, Letter, Status, own_number};
+use crate::actor::client::connection::{ActorConnection, EndHistory, Host};
+use crate::actor::client::connections;
+use crate::actor::client::driver::Driver;
+use crate::actor::client::session::{CallSession, OpenFailure};
+use crate::actor::host::record::StatusListener;
+use crate::actor::protocol::{
+    ActorStatus, DirectoryRequest, Erased, MailboxItem, own_process_number,
+};
 use crate::channel::Sender;
 use crate::error::{CallError, DownReason};
+use crate::ipc::deadline::Deadline;
 use crate::queue::JoinableQueue;
 use crate::sys;
 
-/// How often one that waits for news asks whether the keeper is still there.
-pub(in crate::actor) const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// When it asks for news once more: a process that was stopped for long may have missed some.
-const MISSED: Duration = Duration::from_secs(10);
+/// How often a caller that waits for an update checks whether the host still exists.
+pub(in crate::actor) const HOST_CHECK: Duration = Duration::from_millis(100);
+/// When a waiting caller subscribes anew: the host drops a client that was stopped and took no
+/// updates.
+const RESUBSCRIBE: Duration = Duration::from_secs(10);
 
 impl<M, R> ActorConnection<M, R>
 where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
 {
-    /// Asks the keeper how the actor is, unless that was done before.
-    pub(in crate::actor) fn attach(self: &Arc<Self>) -> Result<(), CallError> {
+    /// Subscribes to the actor's status, unless that was done before.
+    pub(in crate::actor) fn subscribe(self: &Arc<Self>) -> Result<(), CallError> {
         let mut state = self.state();
-        if state.asked.is_some() {
+        if state.subscribed.is_some() {
             return Ok(());
         }
-        state.asked = Some(Instant::now());
+        state.subscribed = Some(Instant::now());
         drop(state);
-        self.ask()
+        self.send_subscription()
     }
 
-    /// The link's lock is not held while it asks.
-    fn ask(self: &Arc<Self>) -> Result<(), CallError> {
-        match &self.way {
-            Way::Here(post) => {
-                let peer: Arc<dyn Peer> = self.clone();
-                post.subscribe_here(&peer);
+    /// The caller holds no lock: a local host updates this connection at once.
+    fn send_subscription(self: &Arc<Self>) -> Result<(), CallError> {
+        match &self.host {
+            Host::Local(record) => {
+                let listener: Arc<dyn StatusListener> = self.clone();
+                record.subscribe_local(&listener);
                 Ok(())
             }
-            Way::There(desk) => {
-                let news = peers::news_way().map_err(|error| self.io(error))?;
-                let (number, client) = (self.key.number, own_number());
-                let mailbox = self.mailbox.get().is_none();
-                desk.put(DeskRequest::Attach {
-                    number,
-                    client,
-                    news,
-                    mailbox,
-                })
-                .map_err(|error| {
-                    self.state().asked = None;
-                    if matches!(desk.is_closed(), Ok(true)) {
+            Host::Remote(directory) => {
+                let updates = connections::update_sender().map_err(|error| self.io(error))?;
+                let request = DirectoryRequest::Subscribe {
+                    number: self.key.number,
+                    client: own_process_number(),
+                    updates,
+                    mailbox: self.mailbox.get().is_none(),
+                };
+                directory.put(request).map_err(|error| {
+                    self.state().subscribed = None;
+                    if matches!(directory.is_closed(), Ok(true)) {
                         self.down(DownReason::OwnerGone)
                     } else {
                         self.io(error)
@@ -66,92 +71,100 @@ where
         }
     }
 
-    /// Waits until `look` finds what it looks for, or the actor's keeper is gone; `Ok(None)` at the deadline.
+    /// Blocks until `probe` finds something in the status; it is asked at each change. Returns
+    /// `Ok(None)` at the deadline. If the host is gone, the status becomes `Down`.
     pub(in crate::actor) fn wait<T>(
         self: &Arc<Self>,
-        deadline: Instant,
-        mut look: impl FnMut(&Status, &Ended) -> Option<T>,
+        limit: &Deadline,
+        mut probe: impl FnMut(&ActorStatus, &EndHistory) -> Option<T>,
     ) -> Result<Option<T>, CallError> {
-        self.attach()?;
+        self.subscribe()?;
         let mut state = self.state();
         loop {
-            let found = state
-                .status
-                .as_ref()
-                .and_then(|status| look(status, &state.ended));
-            if found.is_some() {
+            let found = state.probe(&mut probe);
+            if found.is_some() || limit.is_over() {
                 return Ok(found);
             }
-            let now = Instant::now();
-            if deadline <= now {
-                return Ok(None);
-            }
-            if matches!(self.way, Way::Here(_)) {
-                state = sys::wait(&self.changed, state, Some(deadline));
+            if matches!(self.host, Host::Local(_)) {
+                state = sys::wait(&self.changed, state, limit.deadline());
                 continue;
             }
-            state = sys::wait(&self.changed, state, Some(deadline.min(now + ASK_AGAIN)));
-            if now.elapsed() >= ASK_AGAIN {
+            let now = Instant::now();
+            let check = now + HOST_CHECK;
+            let until = limit.deadline().map_or(check, |end| end.min(check));
+            state = sys::wait(&self.changed, state, Some(until));
+            if now.elapsed() >= HOST_CHECK {
                 drop(state);
-                self.look_for_keeper()?;
+                self.check_host()?;
                 state = self.state();
             }
         }
     }
 
-    /// For one that waits in vain: the keeper may be gone, or its news were missed.
-    pub(in crate::actor) fn look_for_keeper(self: &Arc<Self>) -> Result<(), CallError> {
-        let Way::There(desk) = &self.way else {
+    /// For a caller that waits in vain: the host may be gone, or an update was missed.
+    pub(in crate::actor) fn check_host(self: &Arc<Self>) -> Result<(), CallError> {
+        let Host::Remote(directory) = &self.host else {
             return Ok(());
         };
-        if matches!(desk.is_closed(), Ok(true)) {
+        if matches!(directory.is_closed(), Ok(true)) {
             let generation = {
                 let state = self.state();
-                if matches!(state.status, Some(Status::Down { .. })) {
+                if matches!(state.status, Some(ActorStatus::Down { .. })) {
                     return Ok(());
                 }
                 state.ended.back().map_or(0, |ended| ended.0 + 1)
             };
             let reason = DownReason::OwnerGone;
-            self.take(Status::Down { generation, reason });
+            self.set_status(ActorStatus::Down { generation, reason });
             return Ok(());
         }
         let mut state = self.state();
-        if state.asked.is_some_and(|asked| asked.elapsed() >= MISSED) {
-            state.asked = Some(Instant::now());
+        if state
+            .subscribed
+            .is_some_and(|subscribed| subscribed.elapsed() >= RESUBSCRIBE)
+        {
+            state.subscribed = Some(Instant::now());
             drop(state);
-            self.ask()?;
+            self.send_subscription()?;
         }
         Ok(())
     }
 
-    /// The session with the incarnation that is up; waits for one while the actor is restarted.
-    pub(in crate::actor) fn session(
+    /// Returns the session with the incarnation that is up. While the actor is restarted, waits for
+    /// the next; `None` at the deadline.
+    pub(in crate::actor) async fn session<D: Driver>(
         self: &Arc<Self>,
-        deadline: Instant,
-    ) -> Result<Option<Arc<Session<R>>>, CallError> {
-        if let Some(session) = self.own_session() {
+        driver: &D,
+    ) -> Result<Option<Arc<CallSession<R>>>, CallError> {
+        if let Some(session) = self.open_session() {
             return Ok(Some(session));
         }
         let mut after = None;
         loop {
-            let Some(up) = self.wait(deadline, |status, _| self.up(status, after))? else {
-                return Ok(None);
+            let up = driver
+                .status(self, |status, _| self.up(status, after))
+                .await?;
+            let Some(up) = up else { return Ok(None) };
+            let (generation, requests) = up?;
+            // Not under the lock: an actor may be slow to take the request, and updates must still
+            // come in.
+            let open = move |limit: &Deadline| match CallSession::open(generation, &requests, limit)
+            {
+                Err(OpenFailure::Timeout) => None,
+                opened => Some(opened),
             };
-            let (generation, door) = up?;
-            // Not under the lock: the actor may be slow to take it, and news must still come in.
-            match Session::open(generation, &door, deadline) {
-                Ok(session) => return Ok(Some(self.settle_session(session))),
-                Err(OpenEnd::Timeout) => return Ok(None),
-                // The news of its end is on the way.
-                Err(OpenEnd::Gone) => after = Some(generation),
-                Err(OpenEnd::Io(message)) => return Err(self.io(message)),
+            match driver.room(open).await {
+                None | Some(Err(OpenFailure::Timeout)) => return Ok(None),
+                Some(Ok(session)) => return Ok(Some(self.share_session(session))),
+                // The update about its end is on the way.
+                Some(Err(OpenFailure::Gone)) => after = Some(generation),
+                Some(Err(OpenFailure::Io(message))) => return Err(self.io(message)),
             }
         }
     }
 
-    /// The session that is open. One that gets no answers any more is no longer.
-    pub(in crate::actor) fn own_session(&self) -> Option<Arc<Session<R>>> {
+    /// Returns the session that is open, unless the actor has closed it.
+    fn open_session(&self) -> Option<Arc<CallSession<R>>> {
         let session = self.state().session.clone()?;
         if session.is_sound() {
             return Some(session);
@@ -160,32 +173,38 @@ where
         None
     }
 
-    /// The next call opens another one.
-    pub(in crate::actor) fn drop_session(&self, session: &Arc<Session<R>>) {
+    /// Makes the next call open another session.
+    pub(in crate::actor) fn drop_session(&self, session: &Arc<CallSession<R>>) {
         let mut state = self.state();
         let own = state.session.take_if(|own| Arc::ptr_eq(own, session));
-        // Its end sends a word, which is not for under the lock.
+        // Without the lock: dropping a session sends a message.
         drop(state);
         drop(own);
     }
 
-    /// The incarnation that is up, if it is one after that; an error if there will be none.
-    pub(in crate::actor) fn up(
+    /// Returns the incarnation that is up, if it is one after `after`; an error if there will be
+    /// none.
+    fn up(
         &self,
-        status: &Status,
+        status: &ActorStatus,
         after: Option<u64>,
     ) -> Option<Result<(u64, Sender<Erased>), CallError>> {
         match status {
-            Status::Up { generation, door } if after.is_none_or(|after| *generation > after) => {
-                Some(Ok((*generation, door.clone())))
+            ActorStatus::Up {
+                generation,
+                requests,
+            } if after.is_none_or(|after| *generation > after) => {
+                Some(Ok((*generation, requests.clone())))
             }
-            Status::Down { reason, .. } => Some(Err(self.down(reason.clone()))),
+            ActorStatus::Down { reason, .. } => Some(Err(self.down(reason.clone()))),
             _ => None,
         }
     }
 
-    /// Of two threads that open one, the first makes it everybody's.
-    pub(in crate::actor) fn settle_session(&self, session: Session<R>) -> Arc<Session<R>> {
+    /// Makes a session that of all callers. Of two threads that open one at the same time, the
+    /// first wins; the other's is closed by its drop. A session whose incarnation has ended
+    /// meanwhile is for its opener alone, whose call then fails.
+    fn share_session(&self, session: CallSession<R>) -> Arc<CallSession<R>> {
         let session = Arc::new(session);
         let mut state = self.state();
         if let Some(first) = &state.session {
@@ -193,25 +212,21 @@ where
             drop(state);
             return first;
         }
-        let up = matches!(&state.status, Some(Status::Up { generation, .. }) if *generation == session.generation);
+        let up = matches!(&state.status, Some(ActorStatus::Up { generation, .. }) if *generation == session.generation);
         if up {
             state.session = Some(session.clone());
         }
         session
     }
 
+    /// Returns the mailbox, whose way the host sends with the first update; `None` at the deadline.
     pub(in crate::actor) fn mailbox(
         self: &Arc<Self>,
-        deadline: Instant,
-    ) -> Result<Option<&JoinableQueue<Letter<M>>>, CallError> {
-        if let Some(mailbox) = self.mailbox.get() {
-            return Ok(Some(mailbox));
+        limit: &Deadline,
+    ) -> Result<Option<&JoinableQueue<MailboxItem<M>>>, CallError> {
+        if self.mailbox.get().is_none() {
+            self.wait(limit, |_, _| self.mailbox.get().map(drop))?;
         }
-        self.wait(deadline, |_, _| self.mailbox.get().is_some().then_some(()))?;
         Ok(self.mailbox.get())
-    }
-
-    pub(in crate::actor) fn known_mailbox(&self) -> Option<&JoinableQueue<Letter<M>>> {
-        self.mailbox.get()
     }
 }

@@ -1,7 +1,9 @@
-//! An actor as one other process sees it: how it is, and what this process has sent there.
+//! The connection of this process to an actor: the actor's status, the session with its current
+//! incarnation, and the casts sent.
 //!
-//! All addresses of one actor in one process share a link. It learns how the actor is from the keeper: directly
-//! in the keeper's own process, elsewhere by news, which one thread of the process receives for all links.
+//! All addresses of one actor in one process share a connection. It learns the status from the
+//! host: by a direct call in the host's own process, elsewhere by updates, which one thread of the
+//! process receives for all connections (`connections.rs`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,112 +11,101 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
-use crate::actor::client::peers::{self, Peer};
-use crate::actor::client::session::Session;
-use crate::actor::host::record::Post;
-use crate::actor::protocol::{ActorKey, DeskRequest, Letter, News, Status};
+use crate::actor::client::connections;
+use crate::actor::client::session::CallSession;
+use crate::actor::host::record::{ActorRecord, StatusListener};
+use crate::actor::protocol::{ActorKey, ActorStatus, DirectoryRequest, MailboxItem, StatusUpdate};
 use crate::error::{CallError, DownReason};
 use crate::ipc::reactor::WakerSet;
 use crate::queue::{JoinableQueue, Queue};
 use crate::sys::lock;
 
-/// Where the keeper is.
+/// How this process reaches the actor's host.
 #[derive(Clone, Debug)]
-pub(in crate::actor) enum Way {
-    Here(Arc<Post>),
-    There(Queue<DeskRequest>),
+pub(in crate::actor) enum Host {
+    /// It is this process.
+    Local(Arc<ActorRecord>),
+    Remote(Queue<DirectoryRequest>),
 }
 
 pub(in crate::actor) struct ActorConnection<M, R> {
     pub(in crate::actor) key: ActorKey,
     pub(in crate::actor) name: String,
-    pub(in crate::actor) way: Way,
-    pub(in crate::actor) mailbox: OnceLock<JoinableQueue<Letter<M>>>,
+    pub(in crate::actor) host: Host,
+    pub(in crate::actor) mailbox: OnceLock<JoinableQueue<MailboxItem<M>>>,
     pub(in crate::actor) state: Mutex<State<R>>,
     pub(in crate::actor) changed: Condvar,
-    /// Tasks that wait.
-    told: Arc<WakerSet>,
-    /// Casts of this process that lie in the mailbox, or were handled.
+    /// Of tasks that wait for a status.
+    pub(in crate::actor) wakers: Arc<WakerSet>,
+    /// How many casts of this process were taken into the mailbox.
     sent: AtomicU64,
-    /// So many of them were handled for sure.
+    /// How many of them were certainly handled.
     handled: AtomicU64,
 }
 
 pub(in crate::actor) struct State<R> {
-    /// For news.
-    pub(in crate::actor) asked: Option<Instant>,
-    pub(in crate::actor) status: Option<Status>,
-    pub(in crate::actor) session: Option<Arc<Session<R>>>,
-    pub(in crate::actor) ended: Ended,
-}
-
-/// For tasks.
-#[cfg(feature = "async")]
-impl<M, R> ActorConnection<M, R> {
-    pub(in crate::actor) fn told(&self) -> &Arc<WakerSet> {
-        &self.told
-    }
-
-    pub(in crate::actor) fn look<T>(
-        &self,
-        look: impl FnOnce(&Status, &Ended) -> Option<T>,
-    ) -> Option<T> {
-        let state = self.state();
-        state
-            .status
-            .as_ref()
-            .and_then(|status| look(status, &state.ended))
-    }
+    /// When it subscribed to the host.
+    pub(in crate::actor) subscribed: Option<Instant>,
+    pub(in crate::actor) status: Option<ActorStatus>,
+    pub(in crate::actor) session: Option<Arc<CallSession<R>>>,
+    pub(in crate::actor) ended: EndHistory,
 }
 
 /// The last incarnations that ended, oldest first, and why.
-pub(in crate::actor) type Ended = VecDeque<(u64, DownReason)>;
+pub(in crate::actor) type EndHistory = VecDeque<(u64, DownReason)>;
 
-/// So many ends are remembered, for those who ask late.
 const ENDED_MAX: usize = 16;
 
-/// How the incarnation ended, or the first one after it of which is known.
-pub(in crate::actor) fn end_of(ended: &Ended, generation: u64) -> Option<&(u64, DownReason)> {
+/// Returns how the incarnation ended, or the first one after it whose end is known.
+pub(in crate::actor) fn end_since(
+    ended: &EndHistory,
+    generation: u64,
+) -> Option<&(u64, DownReason)> {
     ended.iter().find(|(ended, _)| *ended >= generation)
 }
 
 impl<M: Send + 'static, R: Send + 'static> ActorConnection<M, R> {
-    /// The link of this process to the actor; made if there is none.
-    pub(in crate::actor) fn of(key: ActorKey, name: &str, way: Way) -> Arc<ActorConnection<M, R>> {
-        peers::get_or_make(key, || ActorConnection {
+    /// Returns this process's connection to the actor, or makes it.
+    pub(in crate::actor) fn to(
+        key: ActorKey,
+        name: &str,
+        host: Host,
+    ) -> Arc<ActorConnection<M, R>> {
+        connections::get_or_make(key, || ActorConnection {
             key,
             name: name.to_owned(),
-            way,
+            host,
             mailbox: OnceLock::new(),
             state: Mutex::new(State {
-                asked: None,
+                subscribed: None,
                 status: None,
                 session: None,
-                ended: Ended::new(),
+                ended: EndHistory::new(),
             }),
             changed: Condvar::new(),
-            told: Arc::default(),
+            wakers: Arc::default(),
             sent: AtomicU64::new(0),
             handled: AtomicU64::new(0),
         })
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Peer for ActorConnection<M, R> {
-    fn news(&self, news: News) {
-        if let Some(mailbox) = news.mailbox {
+impl<M: Send + 'static, R: Send + 'static> StatusListener for ActorConnection<M, R> {
+    fn update(&self, update: StatusUpdate) {
+        if let Some(mailbox) = update.mailbox {
             let _ = self.mailbox.set(mailbox.cast());
         }
-        self.take(news.status);
+        self.set_status(update.status);
     }
 }
 
 impl<R> State<R> {
-    /// Gives the session back with an incarnation that has ended.
-    fn take(&mut self, status: Status) -> Option<Arc<Session<R>>> {
+    /// Returns the session, to be dropped without the lock, if its incarnation has ended.
+    fn set_status(&mut self, status: ActorStatus) -> Option<Arc<CallSession<R>>> {
         let session = match &status {
-            Status::Restarting { generation, reason } | Status::Down { generation, reason } => {
-                // Told twice of the same end: first that it will be restarted, then that it will not.
+            ActorStatus::Restarting { generation, reason }
+            | ActorStatus::Down { generation, reason } => {
+                // One end may come twice: first with a restart to follow, then without.
                 if self.ended.back().is_none_or(|(last, _)| last < generation) {
                     self.ended.push_back((*generation, reason.clone()));
                 }
@@ -123,29 +114,37 @@ impl<R> State<R> {
                 }
                 self.session.take()
             }
-            Status::Starting | Status::Up { .. } => None,
+            ActorStatus::Starting | ActorStatus::Up { .. } => None,
         };
         self.status = Some(status);
         session
     }
+
+    pub(in crate::actor) fn probe<T>(
+        &self,
+        probe: impl FnOnce(&ActorStatus, &EndHistory) -> Option<T>,
+    ) -> Option<T> {
+        let status = self.status.as_ref()?;
+        probe(status, &self.ended)
+    }
 }
 
 impl<M, R> ActorConnection<M, R> {
-    /// This is how the actor is now.
-    pub(in crate::actor) fn take(&self, status: Status) {
-        let session = self.state().take(status);
-        // Its end sends a word, which is not for under the lock.
+    pub(in crate::actor) fn set_status(&self, status: ActorStatus) {
+        let session = self.state().set_status(status);
+        // Without the lock: dropping a session sends a message.
         drop(session);
         self.changed.notify_all();
-        self.told.wake();
+        self.wakers.wake();
     }
 
     pub(in crate::actor) fn state(&self) -> MutexGuard<'_, State<R>> {
         lock(&self.state)
     }
 
-    /// Has those who wait look again, at what is theirs.
-    pub(in crate::actor) fn nudge(&self) {
+    /// Makes waiting threads check again, for changes outside the connection.
+    pub(in crate::actor) fn notify(&self) {
+        // A thread that has checked already is asleep once this has the lock.
         drop(self.state());
         self.changed.notify_all();
     }
@@ -164,19 +163,20 @@ impl<M, R> ActorConnection<M, R> {
         }
     }
 
-    /// A cast of this process lies in the mailbox now.
-    pub(in crate::actor) fn note_cast(&self) {
+    /// Counts a cast that was taken into the mailbox.
+    pub(in crate::actor) fn count_cast(&self) {
         self.sent.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How many casts a call must not overtake, if there may be some in the mailbox.
+    /// Returns how many casts a call must not overtake; `None` if all have been handled, so that it
+    /// may be direct.
     pub(in crate::actor) fn unhandled(&self) -> Option<u64> {
         let sent = self.sent.load(Ordering::SeqCst);
         (sent > self.handled.load(Ordering::SeqCst)).then_some(sent)
     }
 
-    /// A call through the mailbox was answered: what lay there before it is handled.
-    pub(in crate::actor) fn note_handled(&self, sent: u64) {
+    /// A call through the mailbox was answered: the `sent` casts before it were handled.
+    pub(in crate::actor) fn set_handled(&self, sent: u64) {
         self.handled.fetch_max(sent, Ordering::SeqCst);
     }
 }

@@ -1,112 +1,126 @@
-//! Who waits for which answer of a session.
+//! The calls of one session that wait for their replies. Plain data: `session.rs` puts it behind a
+//! mutex.
+//!
+//! A direct call has a *slot*, whose number is all that identifies it in its reply:
+//!
+//! ```text
+//! Free -- register --> Waiting -- deliver --> Done -- take --> Free
+//!                         |                     '--- abandon --> Free
+//!                         '-- abandon --> Abandoned -- deliver --> Free
+//! ```
+//!
+//! A caller that gives up leaves its slot `Abandoned`, not `Free`. Otherwise the next call could
+//! get the slot while the reply to the old one is still under way, and would take it for its own. A
+//! call through the mailbox has a number that is never used again, so it is simply forgotten.
+//!
+//! Replies are values of the user's types: whatever is discarded here is returned, to be dropped
+//! without the lock.
 
 use std::collections::BTreeMap;
 
-use crate::actor::protocol::{CallNumber, Direct};
+use crate::actor::protocol::{CallMark, CallNumber};
 use crate::error::DecodeError;
 
-/// Calls of one session that wait at once, and go around the mailbox; more wait in it, so that it bounds them.
+/// How many direct calls of a session wait at once. More go through the mailbox, which bounds them.
 const DIRECT_MAX: usize = 16;
 
-/// What a call came to.
+/// How a call ended.
 #[derive(Debug)]
 pub(in crate::actor) enum CallOutcome<R> {
     Reply(R),
-    /// The actor could not.
+    /// The actor did not handle it, or could not send its reply.
     Refused(String),
     Undecodable(DecodeError),
-    Timeout,
     /// The incarnation is gone.
     Gone,
 }
 
-/// Which call of its session it is.
+/// Identifies a call in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::actor) enum CallId {
-    /// The place that it has among the direct ones.
+    /// By its slot.
     Direct(usize),
-    Letter(CallNumber),
+    Mailbox(CallNumber),
 }
 
-pub(in crate::actor) struct Board<R> {
-    /// Whether a thread receives, for all.
-    pub(in crate::actor) leads: bool,
+pub(in crate::actor) struct PendingCalls<R> {
+    /// Whether a thread receives, for all callers.
+    pub(in crate::actor) has_leader: bool,
     gone: bool,
-    /// So many wait.
     waiting: usize,
-    /// So many places are left.
-    left: usize,
-    places: Vec<Place<R>>,
-    letters: BTreeMap<CallNumber, Option<CallOutcome<R>>>,
-    /// So many calls went through the mailbox.
+    abandoned: usize,
+    slots: Vec<CallSlot<R>>,
+    by_mailbox: BTreeMap<CallNumber, Option<CallOutcome<R>>>,
+    /// How many calls went through the mailbox.
     posted: u64,
 }
 
-/// Of a direct call.
-enum Place<R> {
+enum CallSlot<R> {
     Free,
-    Waits,
-    Given(CallOutcome<R>),
-    /// Nobody waits any more. The next call must not have the place before the answer has come, which would be taken for its own.
-    Left,
+    Waiting,
+    Done(CallOutcome<R>),
+    Abandoned,
 }
 
-/// What one who receives for all got.
-pub(in crate::actor) enum Received<R> {
-    Answer(CallId, CallOutcome<R>),
-    /// It belongs to nobody.
+/// What the leader received.
+pub(in crate::actor) enum Incoming<R> {
+    Reply(CallId, CallOutcome<R>),
+    /// A reply that names no call.
     Stray,
     Timeout,
-    /// This process has no descriptors left for it. It stays.
+    /// This process lacks the descriptors to receive the reply, which stays in the channel.
     Starved,
     Gone,
 }
 
-/// What that is to the one who received it.
-pub(in crate::actor) enum Led<R> {
+/// What that means for the leader.
+pub(in crate::actor) enum Progress<R> {
+    /// Its own call has ended.
     Own(CallOutcome<R>),
-    /// With what nobody wants, to be dropped without the board's lock: that may be a call.
+    /// Something was received. An outcome that no caller waits for is to be dropped without the
+    /// lock.
     Other(Option<CallOutcome<R>>),
     Nothing,
     Starved,
 }
 
-impl<R> Board<R> {
-    pub(in crate::actor) fn new() -> Board<R> {
-        Board {
-            leads: false,
+impl<R> PendingCalls<R> {
+    pub(in crate::actor) fn new() -> PendingCalls<R> {
+        PendingCalls {
+            has_leader: false,
             gone: false,
             waiting: 0,
-            left: 0,
-            places: Vec::new(),
-            letters: BTreeMap::new(),
+            abandoned: 0,
+            slots: Vec::new(),
+            by_mailbox: BTreeMap::new(),
             posted: 0,
         }
     }
 
-    /// A new call. It goes through the mailbox if it is not to be direct, or too many wait.
+    /// Adds a call. It goes through the mailbox if it must not be direct, or if too many direct
+    /// calls wait.
     pub(in crate::actor) fn register(&mut self, direct: bool) -> CallId {
         let direct = direct && self.waiting < DIRECT_MAX;
         self.waiting += 1;
-        if let Some(place) = direct.then(|| self.free_place()).flatten() {
-            self.places[place] = Place::Waits;
-            return CallId::Direct(place);
+        if let Some(slot) = direct.then(|| self.free_slot()).flatten() {
+            self.slots[slot] = CallSlot::Waiting;
+            return CallId::Direct(slot);
         }
         let number = CallNumber(self.posted);
         self.posted += 1;
-        self.letters.insert(number, None);
-        CallId::Letter(number)
+        self.by_mailbox.insert(number, None);
+        CallId::Mailbox(number)
     }
 
-    fn free_place(&mut self) -> Option<usize> {
+    fn free_slot(&mut self) -> Option<usize> {
         let free = self
-            .places
+            .slots
             .iter()
-            .position(|place| matches!(place, Place::Free));
+            .position(|slot| matches!(slot, CallSlot::Free));
         free.or_else(|| {
-            let next = self.places.len();
-            (next < Direct::PLACES).then(|| {
-                self.places.push(Place::Free);
+            let next = self.slots.len();
+            (next < CallMark::SLOTS).then(|| {
+                self.slots.push(CallSlot::Free);
                 next
             })
         })
@@ -116,90 +130,91 @@ impl<R> Board<R> {
         self.waiting
     }
 
-    /// Direct calls whose answers will come, and that nobody waits for.
-    pub(in crate::actor) fn left(&self) -> usize {
-        self.left
+    /// How many direct calls were abandoned, and their replies not received yet.
+    pub(in crate::actor) fn abandoned(&self) -> usize {
+        self.abandoned
     }
 
     pub(in crate::actor) fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// The call did not get on its way, or its answer was received.
-    pub(in crate::actor) fn cancel(&mut self, call: CallId) {
+    /// Removes a call to which no reply will come: it was not sent, or the leader received its
+    /// reply.
+    pub(in crate::actor) fn remove(&mut self, call: CallId) {
         self.waiting -= 1;
         match call {
-            CallId::Direct(place) => self.places[place] = Place::Free,
-            CallId::Letter(number) => drop(self.letters.remove(&number)),
+            CallId::Direct(slot) => self.slots[slot] = CallSlot::Free,
+            CallId::Mailbox(number) => drop(self.by_mailbox.remove(&number)),
         }
     }
 
-    /// Nobody waits for its answer any more. One that was there already is given back, to be dropped without the board's lock.
-    pub(in crate::actor) fn leave(&mut self, call: CallId) -> Option<CallOutcome<R>> {
+    /// Gives up a call that was sent. Returns its outcome if that is known already.
+    pub(in crate::actor) fn abandon(&mut self, call: CallId) -> Option<CallOutcome<R>> {
         self.waiting -= 1;
         match call {
-            CallId::Direct(place) => {
-                match std::mem::replace(&mut self.places[place], Place::Free) {
-                    Place::Given(outcome) => Some(outcome),
-                    Place::Waits => {
-                        self.places[place] = Place::Left;
-                        self.left += 1;
+            CallId::Direct(slot) => {
+                match std::mem::replace(&mut self.slots[slot], CallSlot::Free) {
+                    CallSlot::Done(outcome) => Some(outcome),
+                    CallSlot::Waiting => {
+                        self.slots[slot] = CallSlot::Abandoned;
+                        self.abandoned += 1;
                         None
                     }
-                    Place::Free | Place::Left => None,
+                    CallSlot::Free | CallSlot::Abandoned => None,
                 }
             }
-            CallId::Letter(number) => self.letters.remove(&number).flatten(),
+            CallId::Mailbox(number) => self.by_mailbox.remove(&number).flatten(),
         }
     }
 
-    /// What a call came to, if that is known; then it is no more.
+    /// Removes a call whose outcome is known, and returns it.
     pub(in crate::actor) fn take(&mut self, call: CallId) -> Option<CallOutcome<R>> {
-        let given = match call {
-            CallId::Direct(place) => matches!(self.places[place], Place::Given(_)),
-            CallId::Letter(number) => matches!(self.letters.get(&number), Some(Some(_))),
+        let done = match call {
+            CallId::Direct(slot) => matches!(self.slots[slot], CallSlot::Done(_)),
+            CallId::Mailbox(number) => matches!(self.by_mailbox.get(&number), Some(Some(_))),
         };
-        (given || self.gone).then(|| self.leave(call).unwrap_or(CallOutcome::Gone))
+        (done || self.gone).then(|| self.abandon(call).unwrap_or(CallOutcome::Gone))
     }
 
-    /// What the thread of this call received goes to whom it belongs.
-    pub(in crate::actor) fn settle(
+    /// Hands what the leader received to its call. `own` is the leader's call, if it has one.
+    pub(in crate::actor) fn deliver(
         &mut self,
         own: Option<CallId>,
-        received: Received<R>,
-    ) -> Led<R> {
-        match received {
-            Received::Answer(call, outcome) if Some(call) == own => {
-                self.cancel(call);
-                Led::Own(outcome)
+        incoming: Incoming<R>,
+    ) -> Progress<R> {
+        match incoming {
+            Incoming::Reply(call, outcome) if Some(call) == own => {
+                self.remove(call);
+                Progress::Own(outcome)
             }
-            Received::Answer(call, outcome) => Led::Other(self.give(call, outcome)),
-            Received::Stray => Led::Other(None),
-            Received::Timeout => Led::Nothing,
-            Received::Starved => Led::Starved,
-            Received::Gone => {
+            Incoming::Reply(call, outcome) => Progress::Other(self.complete(call, outcome)),
+            Incoming::Stray => Progress::Other(None),
+            Incoming::Timeout => Progress::Nothing,
+            Incoming::Starved => Progress::Starved,
+            Incoming::Gone => {
                 self.gone = true;
-                Led::Other(None)
+                Progress::Other(None)
             }
         }
     }
 
-    /// Gives it to who waits for it; back if nobody does.
-    fn give(&mut self, call: CallId, outcome: CallOutcome<R>) -> Option<CallOutcome<R>> {
+    /// Completes the call of another thread. Returns the outcome if no caller waits for it.
+    fn complete(&mut self, call: CallId, outcome: CallOutcome<R>) -> Option<CallOutcome<R>> {
         match call {
-            CallId::Direct(place) => match self.places.get_mut(place) {
-                Some(place @ Place::Waits) => *place = Place::Given(outcome),
-                Some(place @ Place::Left) => {
-                    *place = Place::Free;
-                    self.left -= 1;
+            CallId::Direct(slot) => match self.slots.get_mut(slot) {
+                Some(slot @ CallSlot::Waiting) => *slot = CallSlot::Done(outcome),
+                Some(slot @ CallSlot::Abandoned) => {
+                    *slot = CallSlot::Free;
+                    self.abandoned -= 1;
                     return Some(outcome);
                 }
-                // The actor answered twice, or what was not asked.
+                // A second reply, or one to no call: not from an actor of this crate.
                 _ => return Some(outcome),
             },
-            CallId::Letter(number) => match self.letters.get_mut(&number) {
-                Some(waits @ None) => *waits = Some(outcome),
-                // It came too late.
+            CallId::Mailbox(number) => match self.by_mailbox.get_mut(&number) {
+                Some(pending @ None) => *pending = Some(outcome),
+                // Its caller has given up.
                 _ => return Some(outcome),
             },
         }
@@ -211,84 +226,87 @@ impl<R> Board<R> {
 mod tests {
     use super::*;
 
-    fn reply(call: CallId) -> Received<u32> {
-        Received::Answer(call, CallOutcome::Reply(7))
+    fn reply(call: CallId) -> Incoming<u32> {
+        Incoming::Reply(call, CallOutcome::Reply(7))
     }
 
     #[test]
-    fn a_place_is_free_again_when_its_answer_has_come() {
-        let mut board = Board::<u32>::new();
-        let left = board.register(true);
-        board.leave(left);
-        let own = board.register(true);
-        assert_eq!((left, own), (CallId::Direct(0), CallId::Direct(1)));
-        assert_eq!(board.left(), 1);
+    fn an_abandoned_slot_is_free_again_when_its_reply_has_come() {
+        let mut calls = PendingCalls::<u32>::new();
+        let abandoned = calls.register(true);
+        calls.abandon(abandoned);
+        let own = calls.register(true);
+        assert_eq!((abandoned, own), (CallId::Direct(0), CallId::Direct(1)));
+        assert_eq!(calls.abandoned(), 1);
         assert!(matches!(
-            board.settle(Some(own), reply(left)),
-            Led::Other(Some(_))
+            calls.deliver(Some(own), reply(abandoned)),
+            Progress::Other(Some(_))
         ));
-        assert!(board.take(left).is_none() && board.left() == 0);
-        assert_eq!(board.register(true), CallId::Direct(0));
+        assert!(calls.take(abandoned).is_none() && calls.abandoned() == 0);
+        assert_eq!(calls.register(true), CallId::Direct(0));
         assert!(matches!(
-            board.settle(Some(own), reply(own)),
-            Led::Own(CallOutcome::Reply(7))
+            calls.deliver(Some(own), reply(own)),
+            Progress::Own(CallOutcome::Reply(7))
         ));
-        assert_eq!(board.register(true), CallId::Direct(1));
-        assert_eq!(board.waiting(), 2);
+        assert_eq!(calls.register(true), CallId::Direct(1));
+        assert_eq!(calls.waiting(), 2);
     }
 
     #[test]
-    fn who_finds_no_place_goes_through_the_mailbox() {
-        let mut board = Board::<u32>::new();
-        let direct: Vec<_> = (0..DIRECT_MAX).map(|_| board.register(true)).collect();
+    fn calls_beyond_the_direct_ones_go_through_the_mailbox() {
+        let mut calls = PendingCalls::<u32>::new();
+        let direct: Vec<_> = (0..DIRECT_MAX).map(|_| calls.register(true)).collect();
         assert!(direct.iter().all(|call| matches!(call, CallId::Direct(_))));
-        let letter = board.register(true);
-        assert_eq!(letter, CallId::Letter(CallNumber(0)));
-        board.cancel(direct[3]);
-        board.cancel(direct[5]);
-        assert_eq!(board.register(true), direct[3]);
-        assert_eq!(board.register(false), CallId::Letter(CallNumber(1)));
+        let by_mailbox = calls.register(true);
+        assert_eq!(by_mailbox, CallId::Mailbox(CallNumber(0)));
+        calls.remove(direct[3]);
+        calls.remove(direct[5]);
+        assert_eq!(calls.register(true), direct[3]);
+        assert_eq!(calls.register(false), CallId::Mailbox(CallNumber(1)));
         assert!(matches!(
-            board.settle(Some(direct[0]), reply(letter)),
-            Led::Other(None)
+            calls.deliver(Some(direct[0]), reply(by_mailbox)),
+            Progress::Other(None)
         ));
-        assert!(matches!(board.take(letter), Some(CallOutcome::Reply(7))));
-        assert_eq!(board.waiting(), DIRECT_MAX);
+        assert!(matches!(
+            calls.take(by_mailbox),
+            Some(CallOutcome::Reply(7))
+        ));
+        assert_eq!(calls.waiting(), DIRECT_MAX);
     }
 
     #[test]
-    fn calls_that_were_left_keep_their_places_until_there_are_none() {
-        let mut board = Board::<u32>::new();
-        for place in 0..Direct::PLACES {
-            let call = board.register(true);
-            assert_eq!(call, CallId::Direct(place));
-            board.leave(call);
+    fn abandoned_calls_keep_their_slots_until_there_are_none_left() {
+        let mut calls = PendingCalls::<u32>::new();
+        for slot in 0..CallMark::SLOTS {
+            let call = calls.register(true);
+            assert_eq!(call, CallId::Direct(slot));
+            calls.abandon(call);
         }
-        assert!(matches!(board.register(true), CallId::Letter(_)));
-        let last = Direct {
-            place: Direct::PLACES - 1,
+        assert!(matches!(calls.register(true), CallId::Mailbox(_)));
+        let last = CallMark {
+            slot: CallMark::SLOTS - 1,
             special: true,
         };
-        assert_eq!(Direct::of(last.mark()), Some(last));
+        assert_eq!(CallMark::of(last.mark()), Some(last));
     }
 
     #[test]
-    fn answers_that_nobody_asked_for_change_nothing() {
-        let mut board = Board::<u32>::new();
-        let own = board.register(true);
+    fn replies_to_no_call_change_nothing() {
+        let mut calls = PendingCalls::<u32>::new();
+        let own = calls.register(true);
         for call in [
             CallId::Direct(1),
             CallId::Direct(200),
-            CallId::Letter(CallNumber(5)),
+            CallId::Mailbox(CallNumber(5)),
         ] {
             assert!(matches!(
-                board.settle(Some(own), reply(call)),
-                Led::Other(Some(_))
+                calls.deliver(Some(own), reply(call)),
+                Progress::Other(Some(_))
             ));
         }
-        assert!(board.take(own).is_none());
-        board.settle(None, Received::Gone);
-        assert!(matches!(board.take(own), Some(CallOutcome::Gone)));
-        assert_eq!(board.waiting(), 0);
+        assert!(calls.take(own).is_none());
+        calls.deliver(None, Incoming::Gone);
+        assert!(matches!(calls.take(own), Some(CallOutcome::Gone)));
+        assert_eq!(calls.waiting(), 0);
     }
 }

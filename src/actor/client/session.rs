@@ -1,8 +1,33 @@
-//! One client process and one incarnation: a way there, a way back, and who waits for which answer.
+//! A session: one client process and one incarnation, with a ring there, a channel back, and the
+//! calls that wait for replies.
 //!
-//! Threads that wait share the way back. One of them, the leader, receives; it hands the answers of others
-//! over, and when it has its own, another one leads. There is no thread of its own, so an answer wakes the one that
-//! waits for it and nobody else, as over a pipe.
+//! # Leader and followers
+//!
+//! All callers of a process share the channel back, and there is no thread that reads it. One of
+//! the callers, the leader, receives: it completes the calls of the others, and when its own has
+//! ended, another caller leads. So a reply wakes the thread that waits for it and no other, as over
+//! a pipe, and a lone caller receives its reply without any hand-over.
+//!
+//! The order that this needs:
+//!
+//! - `has_leader` changes only under the lock of `calls`, and the leader receives without that
+//!   lock. A caller checks, in one critical section, first its own outcome and then whether there
+//!   is a leader (`follow`, `try_reply`). So it cannot miss a reply that the old leader delivered,
+//!   and one of the callers always leads: either this one, or one that will notify it.
+//! - `deliver` resets `has_leader` in the same critical section in which it completes a call, and
+//!   notifies after that. A follower that wakes finds either its outcome or the lead.
+//! - All followers are notified, not one: the one with the outcome must wake, and if that is the
+//!   only one, another must take the lead.
+//! - Tasks do not block, so a task leads only for a moment (`try_reply`). When there is nothing to
+//!   receive it gives the lead back and waits for both: `wakers`, for what threads receive, and the
+//!   channel's event source, for what no thread receives.
+//!
+//! # Abandoned calls
+//!
+//! A caller that gives up leaves a reply in the channel. If nothing read it, the actor would find
+//! no room, and close the session after a while. So the next caller first receives what abandoned
+//! calls have left (`is_sound`); `abandoned` is a copy of their number that each call reads without
+//! the lock. A stale value is harmless: it delays the check to the next call.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -11,9 +36,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::client::pending::{Board, CallId, CallOutcome, Led, Received};
+use crate::actor::client::pending::{CallId, CallOutcome, Incoming, PendingCalls, Progress};
 use crate::actor::protocol::{
-    Answer, CallNumber, Chain, Direct, Erased, Header, Letter, Request, own_number,
+    CallChain, CallHeader, CallMark, CallNumber, Erased, MailboxItem, MailboxReply, Request,
+    own_process_number,
 };
 use crate::channel::{Arrived, Receiver, SendEnd, Sender, channel};
 use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError};
@@ -24,96 +50,96 @@ use crate::ipc::reactor::WakerSet;
 use crate::ipc::wire::{Failure, Retry};
 use crate::sys::{self, lock};
 
-pub(in crate::actor) struct Session<R> {
+pub(in crate::actor) struct CallSession<R> {
     pub(in crate::actor) generation: u64,
     number: u64,
-    pub(in crate::actor) door: Sender<Request>,
-    answers: Receiver<Answer<R>>,
-    board: Mutex<Board<R>>,
-    /// As the board says it, for each call to look at without the lock.
-    left: AtomicUsize,
+    pub(in crate::actor) requests: Sender<Request>,
+    replies: Receiver<MailboxReply<R>>,
+    calls: Mutex<PendingCalls<R>>,
+    abandoned: AtomicUsize,
     changed: Condvar,
-    /// Tasks that wait, for what threads receive for them.
-    told: Arc<WakerSet>,
-}
-
-impl<R: Serialize + DeserializeOwned> Session<R> {
-    /// Says to the incarnation where its answers go. `None` if it is gone, or does not take it in time.
-    pub(in crate::actor) fn open(
-        generation: u64,
-        door: &Sender<Erased>,
-        deadline: Instant,
-    ) -> Result<Session<R>, OpenEnd> {
-        static SESSIONS: AtomicU64 = AtomicU64::new(0);
-        let number = own_number().wrapping_add(SESSIONS.fetch_add(1, Ordering::Relaxed));
-        let (to_us, answers) =
-            channel::<Answer<R>>().map_err(|error| OpenEnd::Io(error.to_string()))?;
-        // The incarnation knows the session by the ring that its calls come from.
-        let door = door.separate().retype::<Request>();
-        let open = Request::Open {
-            session: number,
-            answers: to_us.retype(),
-        };
-        match door.send_timeout(open, deadline.saturating_duration_since(Instant::now())) {
-            Ok(()) => {}
-            Err(SendTimeoutError::Timeout(_)) => return Err(OpenEnd::Timeout),
-            Err(SendTimeoutError::Failed(SendError::Disconnected(_))) => return Err(OpenEnd::Gone),
-            Err(error) => return Err(OpenEnd::Io(error.to_string())),
-        }
-        Ok(Session {
-            generation,
-            number,
-            door,
-            answers,
-            board: Mutex::new(Board::new()),
-            left: AtomicUsize::new(0),
-            changed: Condvar::new(),
-            told: Arc::default(),
-        })
-    }
+    /// Of tasks that wait for replies.
+    wakers: Arc<WakerSet>,
 }
 
 /// Why there is no session.
-pub(in crate::actor) enum OpenEnd {
+pub(in crate::actor) enum OpenFailure {
     Timeout,
     Gone,
     Io(String),
 }
 
-impl<R> Session<R> {
-    fn board(&self) -> MutexGuard<'_, Board<R>> {
-        lock(&self.board)
+impl<R: Serialize + DeserializeOwned> CallSession<R> {
+    /// Opens a session with an incarnation: sends it the channel for its replies.
+    pub(in crate::actor) fn open(
+        generation: u64,
+        requests: &Sender<Erased>,
+        limit: &Deadline,
+    ) -> Result<CallSession<R>, OpenFailure> {
+        static SESSIONS: AtomicU64 = AtomicU64::new(0);
+        let number = own_process_number().wrapping_add(SESSIONS.fetch_add(1, Ordering::Relaxed));
+        let (to_us, replies) =
+            channel::<MailboxReply<R>>().map_err(|error| OpenFailure::Io(error.to_string()))?;
+        // With a ring of its own, by which the incarnation recognizes the session's calls.
+        let requests = requests.separate().retype::<Request>();
+        let open = Request::Open {
+            session: number,
+            replies: to_us.retype(),
+        };
+        match requests.send_within(open, limit) {
+            Ok(()) => {}
+            Err(SendTimeoutError::Timeout(_)) => return Err(OpenFailure::Timeout),
+            Err(SendTimeoutError::Failed(SendError::Disconnected(_))) => {
+                return Err(OpenFailure::Gone);
+            }
+            Err(error) => return Err(OpenFailure::Io(error.to_string())),
+        }
+        Ok(CallSession {
+            generation,
+            number,
+            requests,
+            replies,
+            calls: Mutex::new(PendingCalls::new()),
+            abandoned: AtomicUsize::new(0),
+            changed: Condvar::new(),
+            wakers: Arc::default(),
+        })
+    }
+}
+
+impl<R> CallSession<R> {
+    fn calls(&self) -> MutexGuard<'_, PendingCalls<R>> {
+        lock(&self.calls)
     }
 
-    /// A new call.
     pub(in crate::actor) fn register(&self, direct: bool) -> CallId {
-        self.board().register(direct)
+        self.calls().register(direct)
     }
 
-    /// The call did not get on its way.
-    pub(in crate::actor) fn cancel(&self, call: CallId) {
-        self.board().cancel(call);
+    /// Removes a call that was not sent.
+    pub(in crate::actor) fn remove(&self, call: CallId) {
+        self.calls().remove(call);
     }
 
-    /// Nobody waits any more for this call, which is on its way.
-    pub(in crate::actor) fn leave(&self, call: CallId) {
-        let mut board = self.board();
-        let unwanted = board.leave(call);
-        self.left.store(board.left(), Ordering::Relaxed);
-        drop(board);
+    /// Gives up a call that was sent.
+    pub(in crate::actor) fn abandon(&self, call: CallId) {
+        let mut calls = self.calls();
+        let unwanted = calls.abandon(call);
+        self.abandoned.store(calls.abandoned(), Ordering::Relaxed);
+        drop(calls);
         drop(unwanted);
     }
 
-    /// A call that goes through the mailbox.
-    pub(in crate::actor) fn letter<M>(
+    /// The item of a call that goes through the mailbox.
+    pub(in crate::actor) fn mailbox_call<M>(
         &self,
         call: CallNumber,
-        chain: Chain,
+        chain: CallChain,
         message: M,
-    ) -> Letter<M> {
+    ) -> MailboxItem<M> {
         let session = self.number;
-        Letter::Call {
-            header: Header { session, call },
+        MailboxItem::Call {
+            header: CallHeader { session, call },
             generation: self.generation,
             chain,
             message,
@@ -123,192 +149,187 @@ impl<R> Session<R> {
     /// Sends a direct call.
     pub(in crate::actor) fn send<V: Serialize>(
         &self,
-        direct: Direct,
+        mark: CallMark,
         message: &V,
         limit: &Deadline,
     ) -> Result<(), SendEnd> {
-        self.door.send_marked(direct.mark(), message, limit)
+        self.requests.send_marked(mark.mark(), message, limit)
     }
 }
 
-impl<R: DeserializeOwned> Session<R> {
-    /// Waits for the answer to a call that is on its way.
-    pub(in crate::actor) fn wait(&self, call: CallId, limit: &Deadline) -> CallOutcome<R> {
+impl<R: DeserializeOwned> CallSession<R> {
+    /// Waits for the reply to a call that was sent. Returns `None` at the deadline.
+    pub(in crate::actor) fn wait(&self, call: CallId, limit: &Deadline) -> Option<CallOutcome<R>> {
         let mut retry = Retry::default();
         loop {
-            if let Some(outcome) = self.follow(call, limit) {
-                return outcome;
+            match self.follow(call, limit) {
+                Followed::Outcome(outcome) => return Some(outcome),
+                Followed::Timeout => return None,
+                Followed::Leads => {}
             }
-            let received = received(self.answers.take(limit.deadline()));
-            match self.settle(Some(call), received) {
-                Led::Own(outcome) => return outcome,
-                Led::Other(_) => {}
-                Led::Starved if Instant::now() < limit.instant() => {
-                    retry.pause(&Failure::Starved.into_io())
-                }
-                Led::Nothing | Led::Starved => {
-                    self.leave(call);
-                    return CallOutcome::Timeout;
-                }
+            let incoming = decode(self.replies.take(limit.deadline()));
+            match self.deliver(Some(call), incoming) {
+                Progress::Own(outcome) => return Some(outcome),
+                Progress::Other(_) => {}
+                Progress::Starved if !limit.is_over() => retry.pause(&Failure::Starved.into_io()),
+                Progress::Nothing | Progress::Starved => return None,
             }
         }
     }
 
-    /// Whether calls still get answers here. The actor closes a session whose client takes none, and one with calls that were
-    /// left may not have taken them: those are taken now.
+    /// Receives the replies that abandoned calls have left. Returns `false` if no more replies will
+    /// come: the actor closes a session whose client does not take them.
     pub(in crate::actor) fn is_sound(&self) -> bool {
-        while self.left.load(Ordering::Relaxed) > 0 {
-            let board = self.board();
-            if board.is_gone() {
+        while self.abandoned.load(Ordering::Relaxed) > 0 {
+            let calls = self.calls();
+            if calls.is_gone() {
                 return false;
             }
-            if board.leads {
+            // The leader receives them.
+            if calls.has_leader {
                 break;
             }
-            if let Led::Nothing | Led::Starved = self.receive_now(board, None) {
+            if let Progress::Nothing | Progress::Starved = self.receive_now(calls, None) {
                 break;
             }
         }
         true
     }
 
-    /// Receives what is there, for all.
-    fn receive_now(&self, mut board: MutexGuard<'_, Board<R>>, own: Option<CallId>) -> Led<R> {
-        board.leads = true;
-        drop(board);
-        self.settle(own, received(self.answers.take(Some(Instant::now()))))
+    /// Leads for a moment: receives what is there, without waiting.
+    fn receive_now(
+        &self,
+        mut calls: MutexGuard<'_, PendingCalls<R>>,
+        own: Option<CallId>,
+    ) -> Progress<R> {
+        calls.has_leader = true;
+        drop(calls);
+        self.deliver(own, decode(self.replies.take(Some(Instant::now()))))
     }
 
-    /// Waits until another thread has received the answer, or there is none that receives; then this one leads.
-    fn follow(&self, call: CallId, limit: &Deadline) -> Option<CallOutcome<R>> {
-        let mut board = self.board();
+    /// Waits until the leader has received the reply, or there is no leader; then this thread
+    /// leads.
+    fn follow(&self, call: CallId, limit: &Deadline) -> Followed<R> {
+        let mut calls = self.calls();
         loop {
-            let outcome = board.take(call);
-            if outcome.is_some() {
-                return outcome;
+            if let Some(outcome) = calls.take(call) {
+                return Followed::Outcome(outcome);
             }
-            if !board.leads {
-                board.leads = true;
-                return None;
+            if !calls.has_leader {
+                calls.has_leader = true;
+                return Followed::Leads;
             }
-            let deadline = limit.deadline();
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                drop(board);
-                self.leave(call);
-                return Some(CallOutcome::Timeout);
+            if limit.is_over() {
+                return Followed::Timeout;
             }
-            board = sys::wait(&self.changed, board, deadline);
+            calls = sys::wait(&self.changed, calls, limit.deadline());
         }
     }
 
-    /// What who led received goes to whom it belongs, and another one may lead.
-    fn settle(&self, own: Option<CallId>, received: Received<R>) -> Led<R> {
-        let mut board = self.board();
-        board.leads = false;
-        let led = board.settle(own, received);
-        self.left.store(board.left(), Ordering::Relaxed);
-        let own_waits = own.is_some() && !matches!(led, Led::Own(_));
-        let others = board.waiting() > usize::from(own_waits);
-        drop(board);
+    /// Hands what the leader received to its call, and gives up the lead.
+    fn deliver(&self, own: Option<CallId>, incoming: Incoming<R>) -> Progress<R> {
+        let mut calls = self.calls();
+        calls.has_leader = false;
+        let progress = calls.deliver(own, incoming);
+        self.abandoned.store(calls.abandoned(), Ordering::Relaxed);
+        let own_waits = own.is_some() && !matches!(progress, Progress::Own(_));
+        let others = calls.waiting() > usize::from(own_waits);
+        drop(calls);
+        // Without others, a call costs no system call here.
         if others {
             self.changed.notify_all();
-            self.told.wake();
+            self.wakers.wake();
         }
-        led
+        progress
     }
 }
 
-/// Which call was answered, and how.
-fn received<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Received<R> {
+enum Followed<R> {
+    Outcome(CallOutcome<R>),
+    Leads,
+    Timeout,
+}
+
+/// Decodes a reply, and finds out whose it is even if it does not decode.
+fn decode<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Incoming<R> {
     let arrived = match taken {
         Ok(arrived) => arrived,
-        Err(RecvTimeoutError::Timeout) => return Received::Timeout,
-        Err(RecvTimeoutError::Failed(error)) if error.is_starved() => return Received::Starved,
-        Err(RecvTimeoutError::Failed(_)) => return Received::Gone,
+        Err(RecvTimeoutError::Timeout) => return Incoming::Timeout,
+        Err(RecvTimeoutError::Failed(error)) if error.is_starved() => return Incoming::Starved,
+        Err(RecvTimeoutError::Failed(_)) => return Incoming::Gone,
     };
-    let direct = Direct::of(arrived.mark);
-    // Of another one before.
-    let _ = CallNumber::heard();
-    let decoded = match direct {
-        None => arrived.decode::<Answer<R>>().map(|Answer { call, reply }| {
-            (
-                CallId::Letter(call),
-                reply.map_or_else(CallOutcome::Refused, CallOutcome::Reply),
-            )
-        }),
-        Some(Direct {
-            place,
-            special: false,
-        }) => arrived
-            .decode()
-            .map(|reply| (CallId::Direct(place), CallOutcome::Reply(reply))),
-        Some(Direct {
-            place,
-            special: true,
-        }) => arrived
-            .decode()
-            .map(|text| (CallId::Direct(place), CallOutcome::Refused(text))),
-    };
-    match decoded {
-        Ok((call, outcome)) => Received::Answer(call, outcome),
-        Err(error) if error.is_starved() => Received::Starved,
-        Err(error) => {
-            let call = direct.map(|direct| CallId::Direct(direct.place));
-            let Some(call) = call.or_else(|| CallNumber::heard().map(CallId::Letter)) else {
-                return Received::Stray;
+    let (call, outcome) = match CallMark::of(arrived.mark) {
+        Some(CallMark { slot, special }) => {
+            let outcome = if special {
+                arrived.decode().map(CallOutcome::Refused)
+            } else {
+                arrived.decode().map(CallOutcome::Reply)
             };
-            let outcome = match error {
-                RecvError::Decode(error) => CallOutcome::Undecodable(error),
-                error => CallOutcome::Refused(error.to_string()),
-            };
-            Received::Answer(call, outcome)
+            (Some(CallId::Direct(slot)), outcome)
         }
+        None => {
+            let (decoded, header) = CallHeader::observe(|| arrived.decode::<MailboxReply<R>>());
+            let outcome = decoded.map(|MailboxReply { reply, .. }| {
+                reply.map_or_else(CallOutcome::Refused, CallOutcome::Reply)
+            });
+            (header.map(|header| CallId::Mailbox(header.call)), outcome)
+        }
+    };
+    match (call, outcome) {
+        (_, Err(error)) if error.is_starved() => Incoming::Starved,
+        (None, _) => Incoming::Stray,
+        (Some(call), Ok(outcome)) => Incoming::Reply(call, outcome),
+        (Some(call), Err(RecvError::Decode(error))) => {
+            Incoming::Reply(call, CallOutcome::Undecodable(error))
+        }
+        (Some(call), Err(error)) => Incoming::Reply(call, CallOutcome::Refused(error.to_string())),
     }
 }
 
 #[cfg(feature = "async")]
-impl<R: DeserializeOwned> Session<R> {
-    /// As [`wait`](Session::wait), without waiting. Who gets `None` is told by [`told`](Session::told) of what a thread receives for it, and
-    /// by [`target`](Session::target) of what nobody has received.
-    pub(in crate::actor) fn try_wait(&self, call: CallId) -> Option<CallOutcome<R>> {
+impl<R: DeserializeOwned> CallSession<R> {
+    /// Like [`wait`](CallSession::wait), but returns `None` at once if the reply has not come.
+    /// Before its caller checks in vain, it leaves its waker with both
+    /// [`wakers`](CallSession::wakers) and [`event_source`](CallSession::event_source).
+    pub(in crate::actor) fn try_reply(&self, call: CallId) -> Option<CallOutcome<R>> {
         loop {
-            let mut board = self.board();
-            if let Some(outcome) = board.take(call) {
+            let mut calls = self.calls();
+            if let Some(outcome) = calls.take(call) {
                 return Some(outcome);
             }
-            if board.leads {
+            if calls.has_leader {
                 return None;
             }
-            match self.receive_now(board, Some(call)) {
-                Led::Own(outcome) => return Some(outcome),
-                Led::Other(_) => {}
-                Led::Nothing | Led::Starved => return None,
+            match self.receive_now(calls, Some(call)) {
+                Progress::Own(outcome) => return Some(outcome),
+                Progress::Other(_) => {}
+                Progress::Nothing | Progress::Starved => return None,
             }
         }
     }
 
-    pub(in crate::actor) fn told(&self) -> &Arc<WakerSet> {
-        &self.told
+    pub(in crate::actor) fn wakers(&self) -> &Arc<WakerSet> {
+        &self.wakers
     }
 
-    pub(in crate::actor) fn target(&self) -> Option<Arc<dyn EventSource>> {
-        self.answers.event_source()
+    pub(in crate::actor) fn event_source(&self) -> Option<Arc<dyn EventSource>> {
+        self.replies.event_source()
     }
 }
 
-impl<R> Drop for Session<R> {
+impl<R> Drop for CallSession<R> {
     fn drop(&mut self) {
         let close = Request::Close {
             session: self.number,
         };
-        // An actor that does not listen now keeps the way to us until it hears that the ring has ended.
-        let _ = self.door.send_timeout(close, Duration::ZERO);
+        // An actor without room for this drops the session when it finds that its ring has ended.
+        let _ = self.requests.send_timeout(close, Duration::ZERO);
     }
 }
 
-impl<R> std::fmt::Debug for Session<R> {
+impl<R> std::fmt::Debug for CallSession<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session")
+        f.debug_struct("CallSession")
             .field("generation", &self.generation)
             .field("number", &self.number)
             .finish_non_exhaustive()

@@ -1,99 +1,115 @@
-//! Where a process that keeps actors can be asked: how one is, to stop one, where one of a name is.
+//! The directory of a host: the queue at which other processes subscribe to its actors, ask it to
+//! stop one, and look up names.
 //!
-//! One queue and one thread for all actors of the process. The thread runs no user's code, and waits for nobody longer
-//! than news take.
+//! One queue and one thread serve all actors of the process. The thread runs no user code, and
+//! waits for no client longer than an update may take.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use crate::actor::host::record::Post;
-use crate::actor::names;
-use crate::actor::protocol::{ActorKey, DeskRequest, Entry, News, Status, own_number};
+use crate::actor::host::record::ActorRecord;
+use crate::actor::protocol::{
+    ActorKey, ActorStatus, DirectoryRequest, StatusUpdate, UntypedRef, own_process_number,
+};
 use crate::channel::Sender;
 use crate::error::{CreateError, DownReason, GetError};
 use crate::queue::{Queue, QueueKind};
 use crate::sys::{self, lock};
 
-/// Of so many actors that are down for good it is known how they ended.
+/// How many actors that are down for good stay known, for clients that ask how they ended.
 const DOWN_MAX: usize = 1024;
-const PATIENCE: Duration = Duration::from_millis(200);
+const REPLY_PATIENCE: Duration = Duration::from_millis(200);
+
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug, Default)]
-struct Posts {
+struct Records {
     next: u64,
-    all: HashMap<u64, Arc<Post>>,
+    all: HashMap<u64, Arc<ActorRecord>>,
+    /// Oldest first.
     down: VecDeque<u64>,
 }
 
-fn posts() -> &'static Mutex<Posts> {
-    static POSTS: OnceLock<Mutex<Posts>> = OnceLock::new();
-    POSTS.get_or_init(Mutex::default)
+fn records() -> &'static Mutex<Records> {
+    static RECORDS: OnceLock<Mutex<Records>> = OnceLock::new();
+    RECORDS.get_or_init(Mutex::default)
 }
 
-/// Makes the post of a new actor.
-pub(crate) fn open_post(name: &str, mailbox: usize) -> Result<Arc<Post>, CreateError> {
-    own_desk()?;
+/// Makes the record of a new actor.
+pub(crate) fn open_record(name: &str, mailbox: usize) -> Result<Arc<ActorRecord>, CreateError> {
+    own_directory()?;
     let number = {
-        let mut posts = lock(posts());
-        posts.next += 1;
-        posts.next
+        let mut records = lock(records());
+        records.next += 1;
+        records.next
     };
-    let owner = own_number();
-    let post = Arc::new(Post::new(ActorKey { owner, number }, name, mailbox)?);
-    lock(posts()).all.insert(number, post.clone());
-    Ok(post)
+    let key = ActorKey {
+        host: own_process_number(),
+        number,
+    };
+    let record = Arc::new(ActorRecord::new(key, name, mailbox)?);
+    lock(records()).all.insert(number, record.clone());
+    Ok(record)
 }
 
-/// An actor is down for good: it is remembered for a while, for those who ask how it ended.
-pub(crate) fn close_post(post: &Post, generation: u64, reason: DownReason) {
-    post.publish(Status::Down { generation, reason });
-    let mut posts = lock(posts());
-    posts.down.push_back(post.key.number);
-    if posts.down.len() > DOWN_MAX {
-        let oldest = posts.down.pop_front();
-        oldest.and_then(|oldest| posts.all.remove(&oldest));
+/// Publishes that the actor is down for good. Its record stays for a while, for clients that ask
+/// how it ended.
+pub(crate) fn close_record(record: &ActorRecord, generation: u64, reason: DownReason) {
+    record.publish(ActorStatus::Down { generation, reason });
+    let mut records = lock(records());
+    records.down.push_back(record.key.number);
+    if records.down.len() > DOWN_MAX {
+        let oldest = records.down.pop_front();
+        oldest.and_then(|oldest| records.all.remove(&oldest));
     }
 }
 
-/// An actor that never started: nobody can ask for it.
-pub(crate) fn remove_post(post: &Post) {
-    post.publish(Status::Down {
-        generation: post.generation(),
-        reason: post.previous().unwrap_or(DownReason::Normal),
+/// Removes the record of an actor that never started: no client can ask for it.
+pub(crate) fn remove_record(record: &ActorRecord) {
+    record.publish(ActorStatus::Down {
+        generation: record.generation(),
+        reason: record.previous().unwrap_or(DownReason::Normal),
     });
-    lock(posts()).all.remove(&post.key.number);
+    lock(records()).all.remove(&record.key.number);
 }
 
-pub(in crate::actor) fn post(number: u64) -> Option<Arc<Post>> {
-    lock(posts()).all.get(&number).cloned()
+pub(in crate::actor) fn find_record(number: u64) -> Option<Arc<ActorRecord>> {
+    lock(records()).all.get(&number).cloned()
 }
 
-/// The queue at which this process is asked.
-pub(in crate::actor) fn own_desk() -> Result<Queue<DeskRequest>, CreateError> {
-    static DESK: Mutex<Option<Queue<DeskRequest>>> = Mutex::new(None);
-    let mut desk = lock(&DESK);
-    if let Some(desk) = &*desk {
-        return Ok(desk.clone());
+/// The queue of this process's directory, which the first call opens.
+pub(in crate::actor) fn own_directory() -> Result<Queue<DirectoryRequest>, CreateError> {
+    static DIRECTORY: Mutex<Option<Queue<DirectoryRequest>>> = Mutex::new(None);
+    let mut directory = lock(&DIRECTORY);
+    if let Some(directory) = &*directory {
+        return Ok(directory.clone());
     }
     let queue = Queue::builder().kind(QueueKind::Internal).build()?;
-    // A process that never puts would look idle to the queue, and the queue abandoned when its last client goes.
-    let _ = queue.put(DeskRequest::Nothing);
+    // A process that never puts is no producer: the queue would be abandoned when its last client
+    // goes.
+    let _ = queue.put(DirectoryRequest::Nothing);
     let requests = queue.clone();
     sys::service_thread("offspring-actors", move || serve(&requests))
         .map_err(CreateError::io("start a thread"))?;
-    *desk = Some(queue.clone());
-    names::pass_on();
+    *directory = Some(queue.clone());
+    IS_OPEN.store(true, Ordering::SeqCst);
     Ok(queue)
 }
 
-fn serve(requests: &Queue<DeskRequest>) {
+/// Whether this process has a directory already.
+pub(in crate::actor) fn is_open() -> bool {
+    IS_OPEN.load(Ordering::SeqCst)
+}
+
+fn serve(requests: &Queue<DirectoryRequest>) {
     let mut names = HashMap::new();
     loop {
         match requests.get() {
             Ok(request) => answer(request, &mut names),
             Err(GetError::Decode(error)) => {
-                log::error!(target: "offspring::actor", "a request was passed over: {error}")
+                log::error!(target: "offspring::actor", "skipping a request that does not decode: {error}")
             }
             // The program ends.
             Err(_) => return,
@@ -101,56 +117,53 @@ fn serve(requests: &Queue<DeskRequest>) {
     }
 }
 
-fn answer(request: DeskRequest, names: &mut HashMap<String, Entry>) {
+fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
     match request {
-        DeskRequest::Nothing => {}
-        DeskRequest::Attach {
+        DirectoryRequest::Nothing => {}
+        DirectoryRequest::Subscribe {
             number,
             client,
-            news,
+            updates,
             mailbox,
-        } => attach(number, client, news, mailbox),
-        DeskRequest::Stop { number } => {
-            if let Some(post) = post(number) {
-                post.ask_to_stop_soon();
+        } => match find_record(number) {
+            Some(record) => record.subscribe_remote(client, updates, mailbox),
+            None => send_forgotten(number, &updates),
+        },
+        DirectoryRequest::Stop { number } => {
+            if let Some(record) = find_record(number) {
+                record.request_stop_briefly();
             }
         }
-        DeskRequest::Register { name, entry, done } => {
+        DirectoryRequest::Register { name, actor, done } => {
             let free = !names.contains_key(&name);
             if free {
-                names.insert(name, entry);
+                names.insert(name, actor);
             }
-            let _ = done.send_timeout(free, PATIENCE);
+            let _ = done.send_timeout(free, REPLY_PATIENCE);
         }
-        DeskRequest::Unregister { name, key } => {
-            if names.get(&name).is_some_and(|entry| entry.key == key) {
+        DirectoryRequest::Unregister { name, key } => {
+            if names.get(&name).is_some_and(|actor| actor.key == key) {
                 names.remove(&name);
             }
         }
-        DeskRequest::Find { name, found } => {
-            let _ = found.send_timeout(names.get(&name).cloned(), PATIENCE);
+        DirectoryRequest::Find { name, found } => {
+            let _ = found.send_timeout(names.get(&name).cloned(), REPLY_PATIENCE);
         }
     }
 }
 
-fn attach(number: u64, client: u64, news: Sender<News>, mailbox: bool) {
-    let Some(post) = post(number) else {
-        let owner = own_number();
-        let status = Status::Down {
+/// The status of an actor whose record is gone: it has been down for long.
+fn send_forgotten(number: u64, updates: &Sender<StatusUpdate>) {
+    let update = StatusUpdate {
+        key: ActorKey {
+            host: own_process_number(),
+            number,
+        },
+        status: ActorStatus::Down {
             generation: 0,
             reason: DownReason::Normal,
-        };
-        let key = ActorKey { owner, number };
-        let mailbox = None;
-        let _ = news.send_timeout(
-            News {
-                key,
-                status,
-                mailbox,
-            },
-            PATIENCE,
-        );
-        return;
+        },
+        mailbox: None,
     };
-    post.subscribe_there(client, news, mailbox);
+    let _ = updates.send_timeout(update, REPLY_PATIENCE);
 }

@@ -1,36 +1,41 @@
-//! Starting an incarnation, and hearing of it until its end.
+//! Launching an incarnation, and following it until its end.
+//!
+//! Each incarnation has a thread in the host, which reads its reports. The channel of the reports
+//! is also the sign of life: it disconnects when the process ends, however it ends, and only then
+//! is the process joined for the reason.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::actor::actor::Actor;
 use crate::actor::address::ActorRef;
-use crate::actor::host::options::Plan;
-use crate::actor::host::record::{OnEnd, Post, Running};
-use crate::actor::protocol::{Report, Request};
-use crate::actor::worker::incarnation::{ActorExit, ActorProcess};
+use crate::actor::host::options::StartOptions;
+use crate::actor::host::record::{ActorRecord, OnEnd, RunningActor};
+use crate::actor::protocol::{ActorExit, Report, Request};
+use crate::actor::worker::incarnation::ActorProcess;
 use crate::channel::{Receiver, channel};
 use crate::error::{
-    CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvTimeoutError, StartError,
+    CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvError, RecvTimeoutError,
+    StartError,
 };
 use crate::process::Process;
 use crate::sys;
 
 /// Starts the next incarnation, and waits until its state is built.
 pub(crate) fn launch<A: Actor>(
-    post: &Arc<Post>,
+    record: &Arc<ActorRecord>,
     address: &ActorRef<A>,
     args: A::Args,
-    plan: &Plan,
+    options: &StartOptions,
     on_end: OnEnd,
 ) -> Result<(), StartError> {
     let create = |source| StartError::Create {
-        actor: post.name.clone(),
+        actor: record.name.clone(),
         source,
     };
-    let (door, inbound) = channel::<Request>().map_err(create)?;
+    let (requests, inbound) = channel::<Request>().map_err(create)?;
     let (reports, heard) = channel::<Report>().map_err(create)?;
-    let before = post.next_incarnation();
+    let before = record.next_incarnation();
     let generation = before.generation;
     let worker = ActorProcess::<A> {
         generation,
@@ -38,134 +43,153 @@ pub(crate) fn launch<A: Actor>(
         checkpoint: before.checkpoint,
         args,
         inbound,
-        door: door.clone(),
-        mailbox: post.mailbox.clone(),
+        requests: requests.clone(),
+        mailbox: record.mailbox.clone(),
         reports,
         address: address.clone(),
-        redeliver: plan.redeliver,
+        redeliver: options.redeliver,
     };
-    let spawned = plan.process(&post.name, generation).spawn(worker);
+    let spawned = options.process(&record.name, generation).spawn(worker);
     let process = spawned.map(Arc::new).map_err(|source| StartError::Spawn {
-        actor: post.name.clone(),
+        actor: record.name.clone(),
         source,
     })?;
-    wait_started(post, &process, &heard, plan.start_timeout)?;
-    let running = Running::new(process, door.clone());
-    post.runs(Some(running.clone()));
-    keep(post, generation, running, heard, plan.heartbeat, on_end).map_err(|source| {
+    wait_started(record, &process, &heard, options.start_timeout)?;
+    let running = RunningActor::new(process, requests.clone());
+    // In this order: the thread may see the end at once, and must find what it ends; `publish_up`
+    // does nothing after that.
+    record.set_running(Some(running.clone()));
+    follow(
+        record,
+        generation,
+        running,
+        heard,
+        options.heartbeat,
+        on_end,
+    )
+    .map_err(|source| {
         let act = "start a thread";
         create(CreateError::Io { act, source })
     })?;
-    post.publish_up(generation, door.retype());
+    record.publish_up(generation, requests.retype());
     Ok(())
 }
 
-/// Hears an incarnation that is up, on a thread of its own, until its end.
-fn keep(
-    post: &Arc<Post>,
+/// Starts the thread that follows an incarnation until its end.
+fn follow(
+    record: &Arc<ActorRecord>,
     generation: u64,
-    running: Running,
-    heard: Receiver<Report>,
+    running: RunningActor,
+    reports: Receiver<Report>,
     heartbeat: Option<Duration>,
     on_end: OnEnd,
 ) -> std::io::Result<()> {
-    let (keeper, process) = (post.clone(), running.process.clone());
-    let thread = sys::service_thread("offspring-keeper", move || {
-        hear(&keeper, &running, &heard, heartbeat);
-        let reason = reason(&keeper, &running.process, heartbeat);
-        keeper.ended(generation, reason, on_end);
+    let (followed, process) = (record.clone(), running.process.clone());
+    let thread = sys::service_thread("offspring-host", move || {
+        read_reports(&followed, &running, &reports, heartbeat);
+        let reason = reason(&followed, &running.process, heartbeat);
+        followed.end(generation, reason, on_end);
     });
     thread.map(drop).inspect_err(|_| {
         process.kill();
-        post.runs(None);
+        record.set_running(None);
     })
 }
 
-/// Waits until its state is built. One that does not come so far has ended when this returns: a restart must not find its name in use.
+/// Waits until the state is built. If it is not, the process has ended when this returns: a restart
+/// must not find its name in use.
 fn wait_started(
-    post: &Post,
+    record: &ActorRecord,
     process: &Process<ActorExit>,
-    heard: &Receiver<Report>,
+    reports: &Receiver<Report>,
     limit: Duration,
 ) -> Result<(), StartError> {
-    let actor = || post.name.clone();
+    let actor = || record.name.clone();
     let deadline = Instant::now().checked_add(limit);
     let reason = loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
-        match heard.recv_timeout(left) {
+        match reports.recv_timeout(left(deadline)) {
             Ok(Report::Started(Ok(()))) => return Ok(()),
             Ok(Report::Started(Err(error))) => {
                 end_by(process, deadline);
                 break DownReason::Failed(error);
             }
-            Ok(Report::Checkpoint(checkpoint)) => post.keep_checkpoint(checkpoint),
+            Ok(Report::Checkpoint(checkpoint)) => record.set_checkpoint(checkpoint),
             Ok(Report::Pong(_)) => {}
             Err(RecvTimeoutError::Timeout) => {
                 end_by(process, deadline);
-                let after = limit;
                 return Err(StartError::Timeout {
                     actor: actor(),
-                    after,
+                    after: limit,
                 });
             }
             Err(RecvTimeoutError::Failed(_)) => break end_by(process, deadline),
         }
     };
-    post.ended_by(&reason);
+    record.set_previous(&reason);
     Err(StartError::Down {
         actor: actor(),
         reason,
     })
 }
 
-/// Hears an incarnation until it is gone.
-fn hear(post: &Post, running: &Running, heard: &Receiver<Report>, heartbeat: Option<Duration>) {
-    // When it was asked for a sign of life that it has not given.
-    let mut asked: Option<Instant> = None;
+/// Reads an incarnation's reports until there will be no more. Kills it if it misses its heartbeat.
+fn read_reports(
+    record: &ActorRecord,
+    running: &RunningActor,
+    reports: &Receiver<Report>,
+    heartbeat: Option<Duration>,
+) {
+    // When the ping was sent that has not been answered.
+    let mut pinged: Option<Instant> = None;
     let mut number = 0;
     loop {
-        // In between it is left alone: two questions within a limit find what has hung for that long.
+        // After a report, the actor is left alone for half a limit. So a hang is found between one
+        // and one and a half limits after it began.
         let left = heartbeat.map_or(Duration::MAX, |limit| {
-            asked.map_or(limit / 2, |asked| {
-                (asked + limit).saturating_duration_since(Instant::now())
+            pinged.map_or(limit / 2, |pinged| {
+                (pinged + limit).saturating_duration_since(Instant::now())
             })
         });
-        match heard.recv_timeout(left) {
-            Ok(Report::Checkpoint(checkpoint)) => post.keep_checkpoint(checkpoint),
+        match reports.recv_timeout(left) {
+            Ok(Report::Checkpoint(checkpoint)) => record.set_checkpoint(checkpoint),
             Ok(Report::Pong(_) | Report::Started(_)) => {}
             Err(RecvTimeoutError::Timeout) => {
-                match (asked, heartbeat) {
-                    (Some(_), Some(limit)) => post.kill_hung(limit),
+                match (pinged, heartbeat) {
+                    (Some(_), Some(limit)) => record.kill_hung(limit),
                     _ => {
                         number += 1;
-                        // If there is no room for the question, there is no answer either.
+                        // An actor without room for a ping reads no requests: the limit finds it
+                        // all the same.
                         let _ = running
-                            .door
+                            .requests
                             .send_timeout(Request::Ping(number), Duration::ZERO);
                     }
                 }
-                asked = Some(Instant::now());
+                pinged = Some(Instant::now());
                 continue;
             }
-            Err(RecvTimeoutError::Failed(crate::error::RecvError::Decode(_))) => {}
+            Err(RecvTimeoutError::Failed(RecvError::Decode(_))) => {}
             Err(RecvTimeoutError::Failed(_)) => return,
         }
-        asked = None;
+        pinged = None;
     }
 }
 
-/// How an incarnation ended of which nothing is heard any more. One that lingers all the same gives no sign of life.
-fn reason(post: &Post, process: &Process<ActorExit>, heartbeat: Option<Duration>) -> DownReason {
+/// Returns how an incarnation ended whose reports have ended. A process that lingers all the same
+/// is killed after the heartbeat's limit.
+fn reason(
+    record: &ActorRecord,
+    process: &Process<ActorExit>,
+    heartbeat: Option<Duration>,
+) -> DownReason {
     let deadline = heartbeat.and_then(|limit| Instant::now().checked_add(limit));
     let reason = end_within(process, deadline).unwrap_or_else(|| {
         heartbeat
             .into_iter()
-            .for_each(|limit| post.kill_hung(limit));
+            .for_each(|limit| record.kill_hung(limit));
         end_of(process)
     });
-    match (post.hung(), &reason) {
+    match (record.hung(), &reason) {
         (
             Some(limit),
             DownReason::Died(ExitReason::Killed { .. } | ExitReason::Signaled { .. }),
@@ -174,7 +198,7 @@ fn reason(post: &Post, process: &Process<ActorExit>, heartbeat: Option<Duration>
     }
 }
 
-/// How the process ended; one that has nothing more to do and lingers is killed.
+/// Waits for the process's end, and kills it at the deadline.
 fn end_by(process: &Process<ActorExit>, deadline: Option<Instant>) -> DownReason {
     end_within(process, deadline).unwrap_or_else(|| {
         process.kill();
@@ -182,7 +206,7 @@ fn end_by(process: &Process<ActorExit>, deadline: Option<Instant>) -> DownReason
     })
 }
 
-/// How the process ended; waits for that.
+/// Waits for the process's end.
 fn end_of(process: &Process<ActorExit>) -> DownReason {
     loop {
         if let Some(reason) = end_within(process, None) {
@@ -191,12 +215,9 @@ fn end_of(process: &Process<ActorExit>) -> DownReason {
     }
 }
 
-/// How the process ended, if it does until then.
+/// Returns how the process ended; `None` if it still runs at the deadline.
 fn end_within(process: &Process<ActorExit>, deadline: Option<Instant>) -> Option<DownReason> {
-    let left = deadline.map_or(Duration::MAX, |deadline| {
-        deadline.saturating_duration_since(Instant::now())
-    });
-    match process.join_timeout(left) {
+    match process.join_timeout(left(deadline)) {
         Ok(ActorExit(ending)) => Some(ending.into()),
         Err(error) if error.is_timeout() => None,
         Err(JoinTimeoutError::Failed(JoinError::Ended { reason, .. })) => {
@@ -204,4 +225,10 @@ fn end_within(process: &Process<ActorExit>, deadline: Option<Instant>) -> Option
         }
         Err(error) => Some(DownReason::Failed(error.to_string())),
     }
+}
+
+fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| {
+        deadline.saturating_duration_since(Instant::now())
+    })
 }

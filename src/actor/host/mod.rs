@@ -1,4 +1,4 @@
-//! The process that started an actor, and outlives its incarnations.
+//! Runs in the host: the process that started an actor, and outlives its incarnations.
 
 pub(super) mod directory;
 pub(super) mod launch;

@@ -1,4 +1,4 @@
-//! How an actor is started, each time it is.
+//! How each incarnation of an actor is started.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::process::ProcessBuilder;
 
-/// OTP has no limit here; a start that hangs must not hang a supervisor.
+/// OTP has no limit here. But a `start` that hangs must not hang its supervisor.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-pub(in crate::actor) const MAILBOX: usize = 64;
+const MAILBOX_CAPACITY: usize = 64;
 
 #[derive(Clone)]
-pub(crate) struct Plan {
+pub(crate) struct StartOptions {
     pub(crate) mailbox: usize,
     pub(crate) redeliver: u32,
     pub(crate) start_timeout: Duration,
@@ -19,10 +19,10 @@ pub(crate) struct Plan {
     pub(crate) configure: Option<Arc<dyn Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync>>,
 }
 
-impl Default for Plan {
-    fn default() -> Plan {
-        Plan {
-            mailbox: MAILBOX,
+impl Default for StartOptions {
+    fn default() -> StartOptions {
+        StartOptions {
+            mailbox: MAILBOX_CAPACITY,
             redeliver: 0,
             start_timeout: START_TIMEOUT,
             heartbeat: None,
@@ -31,8 +31,9 @@ impl Default for Plan {
     }
 }
 
-impl Plan {
-    /// The process of one incarnation. It is a daemon: who ends the program without stopping its actors is not kept waiting by them.
+impl StartOptions {
+    /// The builder of one incarnation's process. It is a daemon: a program that ends without
+    /// stopping its actors does not wait for them.
     pub(crate) fn process(&self, name: &str, generation: u64) -> ProcessBuilder {
         let builder = ProcessBuilder::new()
             .name(name)
@@ -45,9 +46,9 @@ impl Plan {
     }
 }
 
-impl fmt::Debug for Plan {
+impl fmt::Debug for StartOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan")
+        f.debug_struct("StartOptions")
             .field("mailbox", &self.mailbox)
             .field("redeliver", &self.redeliver)
             .field("start_timeout", &self.start_timeout)

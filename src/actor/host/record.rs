@@ -1,29 +1,55 @@
-//! The keeper's side of an actor: its mailbox, its present incarnation, who wants to know of it.
+//! The host's record of an actor: its mailbox, its current incarnation, and the clients that follow
+//! its status.
 //!
-//! A [`Post`] outlives the incarnations. Each of them has a process, a channel for direct calls, and a thread here that
-//! hears its reports until it ends, and then why. Whether there will be another one is decided by who launched it (`on_end`):
-//! until that is said by [`Post::publish`], clients of the dead incarnation wait for the word.
+//! A record outlives the incarnations. Each of those has a process, a channel for requests, and a
+//! thread of the host that reads its reports until it ends (`launch.rs`). Whether another
+//! incarnation follows is decided by the code that launched the last one (`on_end`): an owner never
+//! restarts, a supervisor may. Until it publishes its decision, clients of the dead incarnation
+//! wait.
+//!
+//! # Order of status changes
+//!
+//! Three threads may publish at the same time: the one that launches (`Up`), the incarnation's host
+//! thread (`Restarting` when the supervisor takes long), and the owner or supervisor (`Down`). Two
+//! rules keep every client's view in order:
+//!
+//! - `subscribers` is locked for a whole publication: the change of the state and all its updates.
+//!   So every client gets the updates in the order of the changes, and a client that subscribes
+//!   gets the current status first and no older one after it. This lock is held while updates are
+//!   sent, at most [`UPDATE_PATIENCE`] for a client that does not read; `state` is not, so that
+//!   whoever only asks how the actor is never waits for a client.
+//! - A publication that may be outdated checks under `state` whether it still holds
+//!   ([`ActorRecord::publish_if`]): `Up` only while the incarnation runs, because its host thread
+//!   may have seen its end first; `Restarting` only while nothing else was decided.
+//!
+//! Lock order: `subscribers`, then `state`.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use crate::actor::client::peers::Peer;
-use crate::actor::protocol::{ActorKey, Blob, Erased, News, Request, Status};
-use crate::actor::worker::incarnation::ActorExit;
+use crate::actor::protocol::{
+    ActorExit, ActorKey, ActorStatus, Blob, Erased, Request, StatusUpdate,
+};
 use crate::channel::Sender;
 use crate::error::{CreateError, DownReason};
 use crate::process::Process;
 use crate::queue::{JoinableQueue, QueueKind};
 use crate::sys::{self, lock};
 
-/// A client that does not take its news for this long is told no more; it asks again when it misses them.
-const NEWS_PATIENCE: Duration = Duration::from_millis(200);
+/// A client that does not take an update for this long gets no more; it subscribes anew when it
+/// misses them.
+const UPDATE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Called once for each incarnation that started, with its generation and its end.
-pub(crate) type OnEnd = Box<dyn FnOnce(&Arc<Post>, u64, DownReason) + Send>;
+pub(crate) type OnEnd = Box<dyn FnOnce(&Arc<ActorRecord>, u64, DownReason) + Send>;
 
-pub(crate) struct Post {
+/// A subscriber in the host's own process.
+pub(in crate::actor) trait StatusListener: std::any::Any + Send + Sync {
+    fn update(&self, update: StatusUpdate);
+}
+
+pub(crate) struct ActorRecord {
     pub(crate) key: ActorKey,
     pub(crate) name: String,
     pub(crate) mailbox: JoinableQueue<Erased>,
@@ -34,10 +60,10 @@ pub(crate) struct Post {
 
 #[derive(Debug)]
 struct State {
-    status: Status,
+    status: ActorStatus,
     /// How often it was launched.
     launches: u64,
-    running: Option<Running>,
+    running: Option<RunningActor>,
     previous: Option<DownReason>,
     checkpoint: Option<Blob>,
 }
@@ -47,67 +73,73 @@ impl State {
         self.running.is_some()
     }
 
-    /// Whether nobody has said yet what becomes of the actor after this incarnation.
-    fn is_open(&self, generation: u64) -> bool {
+    /// Whether it has not been published yet what follows this incarnation.
+    fn is_undecided(&self, generation: u64) -> bool {
         match self.status {
-            Status::Up { generation: up, .. } => up == generation,
-            Status::Starting => self.launches == generation + 1,
-            Status::Restarting { .. } | Status::Down { .. } => false,
+            ActorStatus::Up { generation: up, .. } => up == generation,
+            ActorStatus::Starting => self.launches == generation + 1,
+            ActorStatus::Restarting { .. } | ActorStatus::Down { .. } => false,
         }
     }
 }
 
+/// The incarnation that runs.
 #[derive(Clone, Debug)]
-pub(in crate::actor) struct Running {
+pub(in crate::actor) struct RunningActor {
     pub(in crate::actor) process: Arc<Process<ActorExit>>,
-    pub(in crate::actor) door: Sender<Request>,
-    /// It missed this limit, and was killed for it.
+    pub(in crate::actor) requests: Sender<Request>,
+    /// The heartbeat limit that it missed and was killed for.
     hung: Option<Duration>,
 }
 
-impl Running {
+impl RunningActor {
     pub(in crate::actor) fn new(
         process: Arc<Process<ActorExit>>,
-        door: Sender<Request>,
-    ) -> Running {
-        let hung = None;
-        Running {
+        requests: Sender<Request>,
+    ) -> RunningActor {
+        RunningActor {
             process,
-            door,
-            hung,
+            requests,
+            hung: None,
         }
     }
 }
 
-/// What an incarnation is told of those before it.
-pub(in crate::actor) struct Before {
+/// What an incarnation learns of those before it.
+pub(in crate::actor) struct Predecessors {
+    /// How many there were, and so the number of the new one.
     pub(in crate::actor) generation: u64,
     pub(in crate::actor) previous: Option<DownReason>,
     pub(in crate::actor) checkpoint: Option<Blob>,
 }
 
 enum Subscriber {
-    Here(Weak<dyn Peer>),
-    There { client: u64, news: Sender<News> },
+    Local(Weak<dyn StatusListener>),
+    Remote {
+        client: u64,
+        updates: Sender<StatusUpdate>,
+    },
 }
 
-impl Post {
-    pub(crate) fn new(key: ActorKey, name: &str, mailbox: usize) -> Result<Post, CreateError> {
-        // A letter comes back whenever an incarnation dies that has it in hand; that is no fault of the letter.
+impl ActorRecord {
+    pub(crate) fn new(key: ActorKey, name: &str, mailbox: usize) -> Result<Self, CreateError> {
+        // An item comes back whenever an incarnation dies that holds it; that is no fault of the
+        // item, so deliveries are not limited.
         let mailbox = JoinableQueue::builder()
-            .capacity(mailbox)
             .kind(QueueKind::Mailbox)
+            .capacity(mailbox)
             .max_deliveries(u32::MAX)
             .max_dead_letters(0)
             .build()?;
-        // One that has tried to get counts as a taker: so a cast waits for a restart, and is not told that nobody is left.
+        // A process that has tried to get counts as a consumer. So the queue is not abandoned
+        // between two incarnations, and a cast waits for the restart.
         let _ = mailbox.try_get();
-        Ok(Post {
+        Ok(ActorRecord {
             key,
             name: name.to_owned(),
             mailbox,
             state: Mutex::new(State {
-                status: Status::Starting,
+                status: ActorStatus::Starting,
                 launches: 0,
                 running: None,
                 previous: None,
@@ -122,42 +154,49 @@ impl Post {
         lock(&self.state)
     }
 
-    fn news(&self, status: Status, mailbox: bool) -> News {
-        News {
+    fn update(&self, status: ActorStatus, mailbox: bool) -> StatusUpdate {
+        StatusUpdate {
             key: self.key,
             status,
             mailbox: mailbox.then(|| self.mailbox.clone()),
         }
     }
 
-    pub(in crate::actor) fn subscribe_here(&self, peer: &Arc<dyn Peer>) {
+    pub(in crate::actor) fn subscribe_local(&self, listener: &Arc<dyn StatusListener>) {
         let mut subscribers = lock(&self.subscribers);
         subscribers.retain(
-            |subscriber| !matches!(subscriber, Subscriber::Here(peer) if peer.strong_count() == 0),
+            |subscriber| !matches!(subscriber, Subscriber::Local(old) if old.strong_count() == 0),
         );
-        subscribers.push(Subscriber::Here(Arc::downgrade(peer)));
+        subscribers.push(Subscriber::Local(Arc::downgrade(listener)));
         let status = self.state().status.clone();
-        peer.news(self.news(status, true));
+        listener.update(self.update(status, true));
     }
 
-    pub(in crate::actor) fn subscribe_there(&self, client: u64, news: Sender<News>, mailbox: bool) {
+    pub(in crate::actor) fn subscribe_remote(
+        &self,
+        client: u64,
+        updates: Sender<StatusUpdate>,
+        mailbox: bool,
+    ) {
         let mut subscribers = lock(&self.subscribers);
-        subscribers.retain(|subscriber| !matches!(subscriber, Subscriber::There { client: old, .. } if *old == client));
+        subscribers.retain(
+            |subscriber| !matches!(subscriber, Subscriber::Remote { client: old, .. } if *old == client),
+        );
         let status = self.state().status.clone();
-        if news
-            .send_timeout(self.news(status, mailbox), NEWS_PATIENCE)
+        if updates
+            .send_timeout(self.update(status, mailbox), UPDATE_PATIENCE)
             .is_ok()
         {
-            subscribers.push(Subscriber::There { client, news });
+            subscribers.push(Subscriber::Remote { client, updates });
         }
     }
 
-    /// From now on this is how the actor is; all who asked are told, in the order of the changes.
-    pub(crate) fn publish(&self, status: Status) {
+    /// Changes the status, and sends it to all subscribers.
+    pub(crate) fn publish(&self, status: ActorStatus) {
         self.publish_if(status, |_| true);
     }
 
-    fn publish_if(&self, status: Status, holds: impl FnOnce(&State) -> bool) {
+    fn publish_if(&self, status: ActorStatus, holds: impl FnOnce(&State) -> bool) {
         let mut subscribers = lock(&self.subscribers);
         let mut state = self.state();
         if !holds(&state) {
@@ -166,27 +205,30 @@ impl Post {
         state.status = status.clone();
         drop(state);
         self.changed.notify_all();
-        if matches!(status, Status::Down { .. }) {
-            // What lies there ends here, such as senders that others wait on.
+        if matches!(status, ActorStatus::Down { .. }) {
+            // Before clients learn of the end: a cast that comes later finds the mailbox closed.
+            // The items are dropped now, not with the record, because they may hold senders that
+            // others wait on.
             let lost = self.mailbox.close_and_discard().unwrap_or(0);
             if lost > 0 {
                 log::warn!(target: "offspring::actor", "actor `{}` is down: {lost} messages in its mailbox are lost", self.name);
             }
         }
         subscribers.retain(|subscriber| match subscriber {
-            Subscriber::Here(peer) => peer
+            Subscriber::Local(listener) => listener
                 .upgrade()
-                .inspect(|peer| peer.news(self.news(status.clone(), false)))
+                .inspect(|listener| listener.update(self.update(status.clone(), false)))
                 .is_some(),
-            Subscriber::There { news, .. } => news
-                .send_timeout(self.news(status.clone(), false), NEWS_PATIENCE)
+            Subscriber::Remote { updates, .. } => updates
+                .send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE)
                 .is_ok(),
         });
     }
 
-    /// The incarnation has ended, and there is to be another. So clients are told if nobody has said better within `patience`: who
-    /// decides may be busy for long.
-    pub(crate) fn restarts_unless_told(
+    /// Publishes that the incarnation will be followed by another, unless what follows is decided
+    /// within `patience`: the supervisor may be busy for long, and its clients should not take the
+    /// actor for hung.
+    pub(crate) fn publish_restarting_after(
         &self,
         generation: u64,
         reason: DownReason,
@@ -194,31 +236,33 @@ impl Post {
     ) {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
-        while state.is_open(generation) && Instant::now() < deadline {
+        while state.is_undecided(generation) && Instant::now() < deadline {
             state = sys::wait(&self.changed, state, Some(deadline));
         }
         drop(state);
-        self.publish_if(Status::Restarting { generation, reason }, |state| {
-            state.is_open(generation)
+        self.publish_if(ActorStatus::Restarting { generation, reason }, |state| {
+            state.is_undecided(generation)
         });
     }
 
-    /// It is up, unless it has ended already: what is known of its end must not be followed by this.
-    pub(in crate::actor) fn publish_up(&self, generation: u64, door: Sender<Erased>) {
-        let status = Status::Up { generation, door };
+    /// Publishes that the incarnation is up, unless it has ended already: its end may have been
+    /// published.
+    pub(in crate::actor) fn publish_up(&self, generation: u64, requests: Sender<Erased>) {
+        let status = ActorStatus::Up {
+            generation,
+            requests,
+        };
         self.publish_if(status, State::runs);
     }
 
-    /// Which incarnation was launched last: 0 for the first.
+    /// The number of the incarnation that was launched last: 0 for the first.
     pub(crate) fn generation(&self) -> u64 {
         self.state().launches.saturating_sub(1)
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.state()
-            .running
-            .as_ref()
-            .map(|running| running.process.pid())
+        let state = self.state();
+        state.running.as_ref().map(|running| running.process.pid())
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -230,26 +274,30 @@ impl Post {
         self.state().previous.clone()
     }
 
-    /// Asks the incarnation to stop; with `drain`, after what its mailbox holds now. Waits until `deadline` for room to ask in: who
-    /// takes nothing until then will be killed for that, by who waits for its end.
-    pub(crate) fn ask_to_stop(&self, drain: bool, deadline: Option<Instant>) {
-        let door = self
-            .state()
-            .running
-            .as_ref()
-            .map(|running| running.door.clone());
-        if let Some(door) = door {
+    /// Asks the incarnation to stop; with `drain`, after what its mailbox holds now. Waits until
+    /// `deadline` for room in its channel. An actor that leaves no room will not stop in time
+    /// either; whoever waits for its end kills it.
+    pub(crate) fn request_stop(&self, drain: bool, deadline: Option<Instant>) {
+        // Not under the lock: sending may wait.
+        let requests = {
+            let state = self.state();
+            state
+                .running
+                .as_ref()
+                .map(|running| running.requests.clone())
+        };
+        if let Some(requests) = requests {
             let left = deadline.map_or(Duration::MAX, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
-            // One that is gone needs not be asked.
-            let _ = door.send_timeout(Request::Stop { drain }, left);
+            // An incarnation that is gone need not be asked.
+            let _ = requests.send_timeout(Request::Stop { drain }, left);
         }
     }
 
-    /// As [`ask_to_stop`](Post::ask_to_stop), for who must not wait.
-    pub(crate) fn ask_to_stop_soon(&self) {
-        self.ask_to_stop(true, Instant::now().checked_add(NEWS_PATIENCE));
+    /// Like [`request_stop`](ActorRecord::request_stop), for threads that must not wait.
+    pub(crate) fn request_stop_briefly(&self) {
+        self.request_stop(true, Instant::now().checked_add(UPDATE_PATIENCE));
     }
 
     pub(crate) fn kill(&self) {
@@ -258,31 +306,29 @@ impl Post {
         }
     }
 
-    /// One more is launched.
-    pub(in crate::actor) fn next_incarnation(&self) -> Before {
+    /// Counts a launch.
+    pub(in crate::actor) fn next_incarnation(&self) -> Predecessors {
         let mut state = self.state();
         state.launches += 1;
-        Before {
+        Predecessors {
             generation: state.launches - 1,
             previous: state.previous.clone(),
             checkpoint: state.checkpoint.clone(),
         }
     }
 
-    pub(in crate::actor) fn runs(&self, running: Option<Running>) {
+    pub(in crate::actor) fn set_running(&self, running: Option<RunningActor>) {
         self.state().running = running;
     }
 
-    pub(in crate::actor) fn keep_checkpoint(&self, checkpoint: Blob) {
+    pub(in crate::actor) fn set_checkpoint(&self, checkpoint: Blob) {
         self.state().checkpoint = Some(checkpoint);
     }
 
-    /// The limit that it missed and was killed for.
+    /// The heartbeat limit that the incarnation missed and was killed for.
     pub(in crate::actor) fn hung(&self) -> Option<Duration> {
-        self.state()
-            .running
-            .as_ref()
-            .and_then(|running| running.hung)
+        let state = self.state();
+        state.running.as_ref().and_then(|running| running.hung)
     }
 
     pub(in crate::actor) fn kill_hung(&self, limit: Duration) {
@@ -292,7 +338,7 @@ impl Post {
         }
     }
 
-    /// Waits until no incarnation runs; whether that came in time.
+    /// Waits until no incarnation runs. Returns `false` if one still does at the deadline.
     pub(crate) fn wait_end(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state();
         while state.runs() {
@@ -304,13 +350,14 @@ impl Post {
         true
     }
 
-    /// How an incarnation ended that was not up.
-    pub(in crate::actor) fn ended_by(&self, reason: &DownReason) {
+    /// Notes the end of an incarnation that was never up.
+    pub(in crate::actor) fn set_previous(&self, reason: &DownReason) {
         self.state().previous = Some(reason.clone());
     }
 
-    pub(in crate::actor) fn ended(
-        self: &Arc<Post>,
+    /// Notes the end of an incarnation, and lets its launcher decide what follows.
+    pub(in crate::actor) fn end(
+        self: &Arc<ActorRecord>,
         generation: u64,
         reason: DownReason,
         on_end: OnEnd,
@@ -324,9 +371,9 @@ impl Post {
     }
 }
 
-impl fmt::Debug for Post {
+impl fmt::Debug for ActorRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Post")
+        f.debug_struct("ActorRecord")
             .field("key", &self.key)
             .field("name", &self.name)
             .finish_non_exhaustive()

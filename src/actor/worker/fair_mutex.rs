@@ -1,4 +1,14 @@
-//! The actor's state, and whose turn it is to use it.
+//! A mutex that its threads get in the order in which they came.
+//!
+//! A thread draws a ticket, and waits until that is served. The usual case, in which no other
+//! thread is there, costs two atomic operations and the lock of a free `Mutex`.
+//!
+//! No wake-up is lost: a waiter checks `serving` under `sleepers` before it sleeps; the thread that
+//! leaves changes `serving` first, and then takes and releases `sleepers` before it notifies. So
+//! the waiter either sees the change, or is asleep when it is notified. Nor is the notification
+//! left out by mistake: whoever drew a ticket before the check of `next_ticket` is counted there,
+//! and whoever draws one after it reads `serving` later still (both are `SeqCst`) and finds that
+//! its turn has come.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,75 +16,75 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::sys::{self, lock};
 
-/// A lock that is fair: calls and casts come in on two threads, and neither must starve the other.
-pub(in crate::actor) struct Turn<T> {
-    /// Tickets that were given, and the one whose turn it is.
-    given: AtomicU64,
-    served: AtomicU64,
-    /// Held by who looks for the last time before it sleeps, and by who wakes it.
-    door: Mutex<()>,
-    next: Condvar,
-    inside: Mutex<T>,
+/// Std's mutex lets the thread that has just unlocked it lock it again before a waiter wakes. An
+/// actor takes calls and casts on two threads, and with that mutex a stream of the ones could
+/// starve the others.
+pub(in crate::actor) struct FairMutex<T> {
+    next_ticket: AtomicU64,
+    serving: AtomicU64,
+    sleepers: Mutex<()>,
+    turn: Condvar,
+    value: Mutex<T>,
 }
 
-impl<T> Turn<T> {
-    pub(in crate::actor) fn new(inside: T) -> Turn<T> {
-        Turn {
-            given: AtomicU64::new(0),
-            served: AtomicU64::new(0),
-            door: Mutex::default(),
-            next: Condvar::new(),
-            inside: Mutex::new(inside),
+impl<T> FairMutex<T> {
+    pub(in crate::actor) fn new(value: T) -> FairMutex<T> {
+        FairMutex {
+            next_ticket: AtomicU64::new(0),
+            serving: AtomicU64::new(0),
+            sleepers: Mutex::default(),
+            turn: Condvar::new(),
+            value: Mutex::new(value),
         }
     }
 
-    pub(in crate::actor) fn enter(&self) -> Inside<'_, T> {
-        let own = self.given.fetch_add(1, Ordering::SeqCst);
-        if self.served.load(Ordering::SeqCst) != own {
-            self.wait(own);
+    pub(in crate::actor) fn lock(&self) -> FairMutexGuard<'_, T> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::SeqCst);
+        if self.serving.load(Ordering::SeqCst) != ticket {
+            self.wait(ticket);
         }
-        Inside {
-            turn: self,
-            guard: Some(lock(&self.inside)),
+        FairMutexGuard {
+            mutex: self,
+            value: Some(lock(&self.value)),
         }
     }
 
-    fn wait(&self, own: u64) {
-        let mut door = lock(&self.door);
-        while self.served.load(Ordering::SeqCst) != own {
-            door = sys::wait(&self.next, door, None);
+    fn wait(&self, ticket: u64) {
+        let mut sleepers = lock(&self.sleepers);
+        while self.serving.load(Ordering::SeqCst) != ticket {
+            sleepers = sys::wait(&self.turn, sleepers, None);
         }
     }
 }
 
-pub(in crate::actor) struct Inside<'a, T> {
-    turn: &'a Turn<T>,
-    /// `None` while it leaves.
-    guard: Option<MutexGuard<'a, T>>,
+pub(in crate::actor) struct FairMutexGuard<'a, T> {
+    mutex: &'a FairMutex<T>,
+    /// `None` only within `drop`.
+    value: Option<MutexGuard<'a, T>>,
 }
 
-impl<T> Deref for Inside<'_, T> {
+impl<T> Deref for FairMutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.guard.as_ref().expect("it is inside")
+        self.value.as_ref().expect("a guard holds its mutex")
     }
 }
 
-impl<T> DerefMut for Inside<'_, T> {
+impl<T> DerefMut for FairMutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.guard.as_mut().expect("it is inside")
+        self.value.as_mut().expect("a guard holds its mutex")
     }
 }
 
-impl<T> Drop for Inside<'_, T> {
+impl<T> Drop for FairMutexGuard<'_, T> {
     fn drop(&mut self) {
-        self.guard = None;
-        let served = self.turn.served.fetch_add(1, Ordering::SeqCst) + 1;
-        // Who takes a ticket after this look finds its turn come; who had one before it sleeps, or is about to.
-        if self.turn.given.load(Ordering::SeqCst) > served {
-            drop(lock(&self.turn.door));
-            self.turn.next.notify_all();
+        // Before the next ticket is served, so that its thread finds the inner mutex free.
+        self.value = None;
+        let serving = self.mutex.serving.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.mutex.next_ticket.load(Ordering::SeqCst) > serving {
+            drop(lock(&self.mutex.sleepers));
+            self.mutex.turn.notify_all();
         }
     }
 }
@@ -87,35 +97,35 @@ mod tests {
 
     #[test]
     fn threads_take_turns_and_lose_none() {
-        let turn = Turn::new((0, [0u32; 3]));
+        let mutex = FairMutex::new((0, [0u32; 3]));
         thread::scope(|scope| {
             for id in 0..3 {
-                let turn = &turn;
+                let mutex = &mutex;
                 scope.spawn(move || {
                     for _ in 0..20_000 {
-                        let mut inside = turn.enter();
-                        inside.0 += 1;
-                        inside.1[id] += 1;
+                        let mut counts = mutex.lock();
+                        counts.0 += 1;
+                        counts.1[id] += 1;
                     }
                 });
             }
         });
-        assert_eq!(*turn.enter(), (60_000, [20_000; 3]));
+        assert_eq!(*mutex.lock(), (60_000, [20_000; 3]));
     }
 
     #[test]
-    fn who_comes_again_waits_behind_who_waits() {
-        let turn = Turn::new(Vec::new());
-        let first = turn.enter();
+    fn a_thread_that_comes_again_waits_for_the_one_that_waited_before_it() {
+        let mutex = FairMutex::new(Vec::new());
+        let first = mutex.lock();
         thread::scope(|scope| {
-            let waits = scope.spawn(|| turn.enter().push("second"));
-            while turn.given.load(Ordering::SeqCst) < 2 {
+            let waiter = scope.spawn(|| mutex.lock().push("second"));
+            while mutex.next_ticket.load(Ordering::SeqCst) < 2 {
                 thread::yield_now();
             }
             drop(first);
-            turn.enter().push("third");
-            waits.join().unwrap();
+            mutex.lock().push("third");
+            waiter.join().unwrap();
         });
-        assert_eq!(*turn.enter(), ["second", "third"]);
+        assert_eq!(*mutex.lock(), ["second", "third"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The actor's own process.
+//! Runs in the worker: the process of one incarnation of an actor.
 
 pub(super) mod fair_mutex;
 pub(super) mod incarnation;

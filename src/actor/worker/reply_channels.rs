@@ -1,4 +1,10 @@
-//! Where an incarnation's answers go.
+//! Where an incarnation sends its replies.
+//!
+//! A direct call is answered through the session of the ring that it came from ([`RingSessions`],
+//! of the main thread alone). A call from the mailbox names its session by number
+//! ([`ReplyChannels`], of both threads). The mailbox thread may handle such a call before the main
+//! thread has read the request that opens its session, since they take two ways; the reply is kept
+//! until then.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,110 +13,102 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::actor::protocol::{Answer, Direct, Header};
+use crate::actor::protocol::{CallHeader, CallMark, MailboxReply};
 use crate::channel::{Mark, SendEnd, Sender};
 use crate::error::is_starved;
 use crate::ipc::deadline::Deadline;
 use crate::ipc::wire::Retry;
 use crate::sys::lock;
 
-/// A client that does not take its answers for this long gets no more.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// A call through the mailbox may come in before its session was opened on the other way. So long its answer is kept.
+/// A client that does not take a reply for this long gets no more: its session is closed.
+const REPLY_PATIENCE: Duration = Duration::from_secs(1);
+/// How long replies are kept for a session that has not been opened yet.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// The sessions by the rings that their calls come from: of the main thread, which alone hears those.
-pub(in crate::actor) struct Doors<R>(BTreeMap<u64, Door<R>>);
+/// The sessions by the rings that their calls come from.
+pub(in crate::actor) struct RingSessions<R>(BTreeMap<u64, RingSession<R>>);
 
-struct Door<R> {
+struct RingSession<R> {
     session: u64,
-    answers: Sender<Answer<R>>,
+    replies: Sender<MailboxReply<R>>,
 }
 
-impl<R: Serialize> Doors<R> {
-    pub(in crate::actor) fn new() -> Doors<R> {
-        Doors(BTreeMap::new())
+impl<R: Serialize> RingSessions<R> {
+    pub(in crate::actor) fn new() -> RingSessions<R> {
+        RingSessions(BTreeMap::new())
     }
 
-    /// Opens a session; `sources` are those that may still send, in order, and the sessions of others are at an end.
+    /// Opens a session. `rings` are those that may still send, in order; the sessions of all others
+    /// are closed.
     pub(in crate::actor) fn open(
         &mut self,
-        source: u64,
+        ring: u64,
         session: u64,
-        answers: Sender<Answer<R>>,
-        sources: &[u64],
-        clients: &Clients<R>,
+        replies: Sender<MailboxReply<R>>,
+        rings: &[u64],
+        channels: &ReplyChannels<R>,
     ) {
-        self.0.retain(|of, door| {
-            let lives = sources.binary_search(of).is_ok();
+        self.0.retain(|ring, open| {
+            let lives = rings.binary_search(ring).is_ok();
             if !lives {
-                clients.close(door.session);
+                channels.close(open.session);
             }
             lives
         });
         // A ring has one session.
-        if let Some(before) = self.0.remove(&source) {
-            clients.close(before.session);
+        if let Some(before) = self.0.remove(&ring) {
+            channels.close(before.session);
         }
-        if clients.open(session, answers.clone()).is_ok() {
-            self.0.insert(source, Door { session, answers });
+        if channels.open(session, replies.clone()).is_ok() {
+            self.0.insert(ring, RingSession { session, replies });
         }
     }
 
-    pub(in crate::actor) fn close(&mut self, session: u64, clients: &Clients<R>) {
-        self.0.retain(|_, door| door.session != session);
-        clients.close(session);
+    pub(in crate::actor) fn close(&mut self, session: u64, channels: &ReplyChannels<R>) {
+        self.0.retain(|_, open| open.session != session);
+        channels.close(session);
     }
 
-    /// Answers a direct call. A client that has closed its session waits for nothing.
-    pub(in crate::actor) fn answer(
+    /// Answers a direct call. Does nothing if the client has closed its session.
+    pub(in crate::actor) fn reply(
         &mut self,
-        source: u64,
-        place: usize,
+        ring: u64,
+        slot: usize,
         reply: Result<R, String>,
-        clients: &Clients<R>,
+        channels: &ReplyChannels<R>,
     ) {
-        let Some(door) = self.0.get(&source) else {
+        let Some(open) = self.0.get(&ring) else {
             return;
         };
-        let (answer, refusal) = (
-            Direct {
-                place,
-                special: false,
-            },
-            Direct {
-                place,
-                special: true,
-            },
-        );
+        let mark = |special| CallMark { slot, special }.mark();
+        let refuse = |text: &str| send_patiently(&open.replies, mark(true), text);
         let sent = match &reply {
-            Ok(reply) => match deliver(&door.answers, answer.mark(), reply) {
-                Err(SendEnd::Encode(error)) => {
-                    deliver(&door.answers, refusal.mark(), &error.to_string())
-                }
+            Ok(reply) => match send_patiently(&open.replies, mark(false), reply) {
+                Err(SendEnd::Encode(error)) => refuse(&error.to_string()),
                 sent => sent,
             },
-            Err(text) => deliver(&door.answers, refusal.mark(), text),
+            Err(text) => refuse(text),
         };
         if let Err(end) = sent {
-            log::debug!(target: "offspring::actor", "a client takes no answers any more: {end:?}");
-            let session = door.session;
-            self.close(session, clients);
+            log::debug!(target: "offspring::actor", "closing the session of a client that takes no replies: {end:?}");
+            let session = open.session;
+            self.close(session, channels);
         }
     }
 }
 
-/// Sends an answer. The first one to a client needs descriptors for its ring: without any left it waits for them, too.
-fn deliver<R, V: Serialize>(
-    answers: &Sender<Answer<R>>,
+/// Sends a reply. The first one to a client needs descriptors for its ring; if this process has
+/// none left, waits for them too.
+fn send_patiently<R, V: Serialize + ?Sized>(
+    replies: &Sender<MailboxReply<R>>,
     mark: Mark,
-    answer: &V,
+    reply: &V,
 ) -> Result<(), SendEnd> {
-    let limit = Deadline::after(PATIENCE);
+    let limit = Deadline::after(REPLY_PATIENCE);
     let mut retry = Retry::default();
     loop {
-        match answers.send_marked(mark, answer, &limit) {
-            Err(SendEnd::Io(error)) if is_starved(&error) && Instant::now() < limit.instant() => {
+        match replies.send_marked(mark, reply, &limit) {
+            Err(SendEnd::Io(error)) if is_starved(&error) && !limit.is_over() => {
                 retry.pause(&error)
             }
             sent => return sent,
@@ -118,27 +116,31 @@ fn deliver<R, V: Serialize>(
     }
 }
 
-/// The sessions by their numbers, which are in letters.
-pub(in crate::actor) struct Clients<R>(Mutex<BTreeMap<u64, Client<R>>>);
+/// The sessions by their numbers.
+pub(in crate::actor) struct ReplyChannels<R>(Mutex<BTreeMap<u64, ReplyChannel<R>>>);
 
-enum Client<R> {
-    Open(Sender<Answer<R>>),
-    /// Answers that wait for it to be opened, since then.
-    Early(Instant, Vec<Answer<R>>),
+enum ReplyChannel<R> {
+    Open(Sender<MailboxReply<R>>),
+    /// Replies for a session that has not been opened yet, and when the first came.
+    Expected(Instant, Vec<MailboxReply<R>>),
 }
 
-impl<R: Serialize> Clients<R> {
-    pub(in crate::actor) fn new() -> Clients<R> {
-        Clients(Mutex::default())
+impl<R: Serialize> ReplyChannels<R> {
+    pub(in crate::actor) fn new() -> ReplyChannels<R> {
+        ReplyChannels(Mutex::default())
     }
 
-    /// An error if it is closed again, since the client does not take what waited for it.
-    fn open(&self, session: u64, answers: Sender<Answer<R>>) -> Result<(), SendEnd> {
-        let before = lock(&self.0).insert(session, Client::Open(answers.clone()));
+    /// Opens a session, and sends the replies that were kept for it. Returns an error if it is
+    /// closed again, since the client does not take them.
+    fn open(&self, session: u64, replies: Sender<MailboxReply<R>>) -> Result<(), SendEnd> {
+        // The session is open before the kept replies are sent, outside the lock. So a later reply
+        // of the mailbox thread may overtake them, which no client notices: replies carry the
+        // numbers of their calls.
+        let before = lock(&self.0).insert(session, ReplyChannel::Open(replies.clone()));
         match before {
-            Some(Client::Early(_, early)) => early
-                .iter()
-                .try_for_each(|answer| self.send(session, &answers, answer)),
+            Some(ReplyChannel::Expected(_, kept)) => {
+                kept.iter().try_for_each(|reply| self.send(&replies, reply))
+            }
             _ => Ok(()),
         }
     }
@@ -147,32 +149,32 @@ impl<R: Serialize> Clients<R> {
         lock(&self.0).remove(&session);
     }
 
-    /// Answers a call that came through the mailbox. Waits for no opening: who reads it may wait for the turn of who answers.
-    /// An error if the session is to be closed.
-    pub(in crate::actor) fn answer(
+    /// Answers a call that came through the mailbox. Returns an error if its session is to be
+    /// closed.
+    ///
+    /// Never waits for the session to be opened: the main thread, which would open it, may be
+    /// waiting for the lock on the actor that the caller holds.
+    pub(in crate::actor) fn reply(
         &self,
-        header: Header,
+        header: CallHeader,
         reply: Result<R, String>,
     ) -> Result<(), SendEnd> {
-        let answer = Answer {
-            call: header.call,
-            reply,
-        };
-        let mut clients = lock(&self.0);
-        if let Some(Client::Open(answers)) = clients.get(&header.session) {
-            let answers = answers.clone();
-            drop(clients);
-            return self.send(header.session, &answers, &answer);
+        let reply = MailboxReply { header, reply };
+        let mut channels = lock(&self.0);
+        if let Some(ReplyChannel::Open(replies)) = channels.get(&header.session) {
+            let replies = replies.clone();
+            drop(channels);
+            return self.send(&replies, &reply);
         }
         let now = Instant::now();
-        clients.retain(
-            |_, client| !matches!(client, Client::Early(since, _) if now - *since > OPENING),
-        );
-        match clients.entry(header.session) {
-            Entry::Vacant(place) => drop(place.insert(Client::Early(now, vec![answer]))),
-            Entry::Occupied(mut place) => {
-                if let Client::Early(_, early) = place.get_mut() {
-                    early.push(answer);
+        channels.retain(|_, channel| {
+            !matches!(channel, ReplyChannel::Expected(since, _) if now - *since > OPENING)
+        });
+        match channels.entry(header.session) {
+            Entry::Vacant(entry) => drop(entry.insert(ReplyChannel::Expected(now, vec![reply]))),
+            Entry::Occupied(mut entry) => {
+                if let ReplyChannel::Expected(_, kept) = entry.get_mut() {
+                    kept.push(reply);
                 }
             }
         }
@@ -181,20 +183,24 @@ impl<R: Serialize> Clients<R> {
 
     fn send(
         &self,
-        session: u64,
-        answers: &Sender<Answer<R>>,
-        answer: &Answer<R>,
+        replies: &Sender<MailboxReply<R>>,
+        reply: &MailboxReply<R>,
     ) -> Result<(), SendEnd> {
-        let sent = match deliver(answers, Mark::default(), answer) {
+        let header = reply.header;
+        let sent = match send_patiently(replies, Mark::default(), reply) {
             Err(SendEnd::Encode(error)) => {
-                let (call, reply) = (answer.call, Err(error.to_string()));
-                deliver(answers, Mark::default(), &Answer::<R> { call, reply })
+                let reply = Err(error.to_string());
+                send_patiently(
+                    replies,
+                    Mark::default(),
+                    &MailboxReply::<R> { header, reply },
+                )
             }
             sent => sent,
         };
         sent.inspect_err(|end| {
-            log::debug!(target: "offspring::actor", "a client takes no answers any more: {end:?}");
-            self.close(session);
+            log::debug!(target: "offspring::actor", "closing the session of a client that takes no replies: {end:?}");
+            self.close(header.session);
         })
     }
 }
@@ -206,51 +212,52 @@ mod tests {
     use crate::channel::channel;
 
     #[test]
-    fn an_answer_that_is_early_waits_for_its_session() {
-        let clients = Clients::<u64>::new();
-        let mut doors = Doors::new();
-        let (sender, answers) = channel::<Answer<u64>>().unwrap();
-        let header = |call| Header {
+    fn a_reply_that_is_early_waits_for_its_session() {
+        let channels = ReplyChannels::<u64>::new();
+        let mut rings = RingSessions::new();
+        let (sender, replies) = channel::<MailboxReply<u64>>().unwrap();
+        let header = |call| CallHeader {
             session: 7,
             call: CallNumber(call),
         };
-        clients.answer(header(1), Ok(10)).unwrap();
-        clients.answer(header(2), Ok(20)).unwrap();
-        doors.open(0, 7, sender, &[0], &clients);
-        clients.answer(header(3), Ok(30)).unwrap();
-        let got: Vec<_> = answers
+        channels.reply(header(1), Ok(10)).unwrap();
+        channels.reply(header(2), Ok(20)).unwrap();
+        rings.open(0, 7, sender, &[0], &channels);
+        channels.reply(header(3), Ok(30)).unwrap();
+        let got: Vec<_> = replies
             .iter()
             .take(3)
-            .map(|answer| (answer.call.0, answer.reply.unwrap()))
+            .map(|reply| (reply.header.call.0, reply.reply.unwrap()))
             .collect();
         assert_eq!(got, [(1, 10), (2, 20), (3, 30)]);
     }
 
     #[test]
     fn direct_calls_are_answered_where_they_came_from() {
-        let clients = Clients::<u64>::new();
-        let mut doors = Doors::new();
-        let [(one, ones), (other, others)] = [(); 2].map(|()| channel::<Answer<u64>>().unwrap());
-        doors.open(4, 7, one, &[4], &clients);
-        doors.open(5, 8, other, &[4, 5], &clients);
-        doors.answer(4, 3, Ok(40), &clients);
-        doors.answer(5, 0, Err("no".to_owned()), &clients);
+        let channels = ReplyChannels::<u64>::new();
+        let mut rings = RingSessions::new();
+        let [(one, ones), (other, others)] =
+            [(); 2].map(|()| channel::<MailboxReply<u64>>().unwrap());
+        rings.open(4, 7, one, &[4], &channels);
+        rings.open(5, 8, other, &[4, 5], &channels);
+        rings.reply(4, 3, Ok(40), &channels);
+        rings.reply(5, 0, Err("no".to_owned()), &channels);
         let arrived = ones.take(None).unwrap();
-        let place = |place, special| Some(Direct { place, special });
-        assert_eq!(Direct::of(arrived.mark), place(3, false));
+        let mark = |slot, special| Some(CallMark { slot, special });
+        assert_eq!(CallMark::of(arrived.mark), mark(3, false));
         assert_eq!(arrived.decode::<u64>().unwrap(), 40);
         let arrived = others.take(None).unwrap();
-        assert_eq!(Direct::of(arrived.mark), place(0, true));
+        assert_eq!(CallMark::of(arrived.mark), mark(0, true));
         assert_eq!(arrived.decode::<String>().unwrap(), "no");
-        // What is closed is not answered, and a ring that has ended takes its session along.
-        doors.close(7, &clients);
-        doors.answer(4, 3, Ok(41), &clients);
-        let (third, _answers) = channel().unwrap();
+        // A closed session gets no replies, and the end of a ring is that of its session.
+        rings.close(7, &channels);
+        rings.reply(4, 3, Ok(41), &channels);
+        let (third, _replies) = channel().unwrap();
         // A ring has one session: the first one that it opens ends with the second.
-        doors.open(5, 10, third.clone(), &[4, 5], &clients);
-        assert_eq!(lock(&clients.0).keys().copied().collect::<Vec<_>>(), [10]);
-        doors.open(6, 9, third, &[6], &clients);
+        rings.open(5, 10, third.clone(), &[4, 5], &channels);
+        assert_eq!(lock(&channels.0).keys().copied().collect::<Vec<_>>(), [10]);
+        rings.open(6, 9, third, &[6], &channels);
         assert!(ones.try_recv().is_err() && others.try_recv().is_err());
-        assert_eq!(lock(&clients.0).keys().copied().collect::<Vec<_>>(), [9]);
+        assert_eq!(lock(&channels.0).keys().copied().collect::<Vec<_>>(), [9]);
     }
 }

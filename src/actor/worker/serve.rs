@@ -1,44 +1,83 @@
-//! An incarnation at work: what comes in, and whose turn it is.
+//! An incarnation at work: two threads that bring messages to the state, one message at a time.
+//!
+//! # Why there are two ways in
+//!
+//! The main thread reads the **channel**: direct calls, and what the host asks. A call needs one
+//! hop there and one back, and no thread switch within this process: the thread that receives it
+//! handles it and sends the reply. The other thread reads the **mailbox**: a queue of the host,
+//! whose items survive this process. A cast must be safe there before it returns, so it takes the
+//! longer way, and it is taken out only when its turn has come. Were there only the mailbox, each
+//! call would pay for the host's queue//! the latency); were there only the channel, a crash would
+//! lose all casts that wait.
+//!
+//! What it costs: a fair mutex around the state, a second thread, and the rules below.
+//!
+//! # Rules that keep the two in order
+//!
+//! 1. **A call does not overtake its own process's casts.** While casts of a client may be
+//!    unhandled, its calls go through the mailbox too, after them ([`MailboxItem::Call`];
+//!    `ActorConnection::unhandled`). The reply proves that all before it was handled, and the
+//!    client returns to direct calls.
+//! 2. **Neither way starves the other**: [`FairMutex`] serves the threads in the order of their
+//!    arrival.
+//! 3. **Nothing is handled after the end.** Each thread checks `ended` under the mutex before it
+//!    handles a message; the thread that decides the end sets it under the same guard. An item that
+//!    the mailbox thread has taken by then goes back when its delivery is dropped, and the next
+//!    incarnation gets it.
+//! 4. **A call through the mailbox is for one incarnation.** It carries the generation; a later one
+//!    skips it, because the client has got its error already.
+//! 5. **A cast is acknowledged before it is handled** ("at most once"), or after it if it may be
+//!    redelivered (`redeliver`). Before, because a message that kills the actor must not kill each
+//!    incarnation after it.
+//! 6. **The process ends on the main thread**, with its panic or ending: the mailbox thread leaves
+//!    the reason (`panic`, the context's ending), sets `must_check`, and wakes the main thread
+//!    through its own channel. The flag is set after the reason, so a main thread that reads the
+//!    flag finds the reason; and the wake-up is sent after the flag, so it is not asleep for long.
+//!
+//! The mailbox thread must never wait for the main thread while it holds the state: the main thread
+//! may be waiting for that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::actor::actor::{Actor, Context};
-use crate::actor::client::call::handling;
+use crate::actor::actor::Actor;
+use crate::actor::chain::handling;
+use crate::actor::context::Context;
 use crate::actor::link;
-use crate::actor::protocol::{Chain, Direct, Ending, Header, Letter, Report, Request};
-use crate::actor::worker::fair_mutex::Turn;
-use crate::actor::worker::reply_channels::{Clients, Doors};
+use crate::actor::protocol::{
+    CallChain, CallHeader, CallMark, Ending, MailboxItem, Report, Request,
+};
+use crate::actor::worker::fair_mutex::FairMutex;
+use crate::actor::worker::reply_channels::{ReplyChannels, RingSessions};
 use crate::channel::{Receiver, Sender};
 use crate::error::{GetError, HandleError, PutTimeoutError, RecvError, RecvTimeoutError};
 use crate::ipc::wire::Retry;
 use crate::queue::{Delivery, JoinableQueue};
 use crate::sys::{self, lock};
 
-/// How often one that waits for the mailbox to be drained looks whether that was given up.
+/// How often a thread that drains the mailbox checks whether the actor has ended meanwhile.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
-struct Seat<A> {
+struct Served<A> {
     actor: A,
-    /// Nothing more is handled.
-    over: bool,
+    /// Set once, when no more messages are to be handled.
+    ended: bool,
 }
 
-/// What both threads share.
+/// What the two threads share.
 pub(in crate::actor) struct Incarnation<A: Actor> {
-    turn: Turn<Seat<A>>,
+    served: FairMutex<Served<A>>,
     context: Context<A>,
     reports: Sender<Report>,
-    clients: Clients<A::Reply>,
-    /// Whether the marker came out of the mailbox that `drain` puts.
+    channels: ReplyChannels<A::Reply>,
+    /// Whether the marker that `drain` puts has come out of the mailbox.
     drained: Mutex<bool>,
     progress: Condvar,
-    /// Of the other thread, for the main one to pass on.
+    /// A panic of the mailbox thread, for the main thread to resume.
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
     redeliver: u32,
-    mailbox: JoinableQueue<Letter<A::Message>>,
+    mailbox: JoinableQueue<MailboxItem<A::Message>>,
 }
 
 impl<A: Actor> Incarnation<A> {
@@ -46,14 +85,17 @@ impl<A: Actor> Incarnation<A> {
         actor: A,
         context: Context<A>,
         reports: Sender<Report>,
-        mailbox: JoinableQueue<Letter<A::Message>>,
+        mailbox: JoinableQueue<MailboxItem<A::Message>>,
         redeliver: u32,
     ) -> Incarnation<A> {
         Incarnation {
-            turn: Turn::new(Seat { actor, over: false }),
+            served: FairMutex::new(Served {
+                actor,
+                ended: false,
+            }),
             context,
             reports,
-            clients: Clients::new(),
+            channels: ReplyChannels::new(),
             drained: Mutex::default(),
             progress: Condvar::new(),
             panic: Mutex::default(),
@@ -62,21 +104,22 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
-    pub(in crate::actor) fn has_started(&self) {
-        self.report_checkpoint(&self.turn.enter().actor);
+    pub(in crate::actor) fn report_started(&self) {
+        self.report_checkpoint(&self.served.lock().actor);
         let _ = self.reports.send(Report::Started(Ok(())));
     }
 
-    /// The main thread: until the actor ends.
-    pub(in crate::actor) fn take_requests(&self, inbound: &Receiver<Request>) -> Ending {
-        let mut doors = Doors::new();
+    /// The main thread: serves the channel until the actor ends.
+    pub(in crate::actor) fn serve_requests(&self, inbound: &Receiver<Request>) -> Ending {
+        let mut rings = RingSessions::new();
         let mut retry = Retry::default();
         loop {
-            match self.take_request(inbound, &mut doors) {
+            match self.serve_request(inbound, &mut rings) {
                 Ok(()) => retry = Retry::default(),
-                // What does not fit into this process now stays where it is.
+                // A message that needs more descriptors than this process has stays in the channel.
                 Err(RecvTimeoutError::Failed(error @ RecvError::Io(_))) => retry.pause(&error),
-                // This process holds a sender itself, so this is no end of the others.
+                // Not the end of the other senders: this process holds one itself, so the channel
+                // is broken.
                 Err(error) => return self.finish(Ending::Failed(error.to_string())),
             }
             if let Some(ending) = self.ending() {
@@ -85,44 +128,42 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
-    fn take_request(
+    fn serve_request(
         &self,
         inbound: &Receiver<Request>,
-        doors: &mut Doors<A::Reply>,
+        rings: &mut RingSessions<A::Reply>,
     ) -> Result<(), RecvTimeoutError> {
         let arrived = inbound.take(None)?;
-        let source = arrived.source;
-        if let Some(direct) = Direct::of(arrived.mark) {
-            let decoded = if direct.special {
-                arrived.decode::<(Chain, A::Message)>()
+        let ring = arrived.source;
+        if let Some(mark) = CallMark::of(arrived.mark) {
+            let decoded = if mark.special {
+                arrived.decode::<(CallChain, A::Message)>()
             } else {
-                arrived.decode().map(|message| (Chain::new(), message))
+                arrived.decode().map(|message| (CallChain::new(), message))
             };
-            let mut seat = self.turn.enter();
-            if seat.over {
+            let mut served = self.served.lock();
+            if served.ended {
                 return Ok(());
             }
             let reply = match decoded {
-                Ok((chain, message)) => Ok(self.handle(&mut seat.actor, chain, message)),
+                Ok((chain, message)) => Ok(self.handle(&mut served.actor, chain, message)),
                 Err(error) if error.is_starved() => return Err(error.into()),
                 Err(error) => Err(error.to_string()),
             };
-            doors.answer(source, direct.place, reply, &self.clients);
+            rings.reply(ring, mark.slot, reply, &self.channels);
             return Ok(());
         }
         match arrived.decode() {
-            Ok(Request::Open { session, answers }) => {
-                doors.open(
-                    source,
-                    session,
-                    answers.retype(),
-                    &inbound.sources(),
-                    &self.clients,
-                );
-            }
-            Ok(Request::Close { session }) => doors.close(session, &self.clients),
-            Ok(Request::Bind { partner, bond }) => {
-                link::watch(partner, bond, self.context.inner.clone())
+            Ok(Request::Open { session, replies }) => rings.open(
+                ring,
+                session,
+                replies.retype(),
+                &inbound.sources(),
+                &self.channels,
+            ),
+            Ok(Request::Close { session }) => rings.close(session, &self.channels),
+            Ok(Request::Link { partner, unlinked }) => {
+                link::watch(partner, unlinked, self.context.inner.clone())
             }
             Ok(Request::Stop { drain }) => {
                 if drain {
@@ -131,57 +172,60 @@ impl<A: Actor> Incarnation<A> {
                 self.context.inner.set_ending(Ending::Shutdown);
             }
             Ok(Request::Ping(number)) => {
-                // The answer says that messages are handled, so it takes its turn.
-                drop(self.turn.enter());
+                // A pong means that messages are handled. So it waits for the one that is handled
+                // now.
+                drop(self.served.lock());
                 let _ = self.reports.send(Report::Pong(number));
             }
             Ok(Request::Wake) => {}
             Err(RecvError::Decode(error)) => {
-                log::error!(target: "offspring::actor", "a request was passed over: {error}")
+                log::error!(target: "offspring::actor", "skipping a request that does not decode: {error}")
             }
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Whether it is to end. Passes on a panic of the other thread.
+    /// Returns the ending if the actor is to end. Resumes a panic of the mailbox thread.
     fn ending(&self) -> Option<Ending> {
-        if !self.context.inner.news.load(Ordering::Acquire) {
+        if !self.context.inner.must_check() {
             return None;
         }
         if let Some(panic) = lock(&self.panic).take() {
             resume_unwind(panic);
         }
-        lock(&self.context.inner.ending).clone()
+        self.context.inner.ending()
     }
 
     fn finish(&self, ending: Ending) -> Ending {
-        let mut seat = self.turn.enter();
+        let mut served = self.served.lock();
+        // Once more, under the guard: the mailbox thread may have panicked since the last check.
         if let Some(panic) = lock(&self.panic).take() {
             resume_unwind(panic);
         }
-        seat.over = true;
-        seat.actor.stop(&ending.clone().into());
-        self.report_checkpoint(&seat.actor);
+        served.ended = true;
+        served.actor.stop(&ending.clone().into());
+        self.report_checkpoint(&served.actor);
         ending
     }
 
-    /// Waits until all is handled that the mailbox holds now.
+    /// Waits until all that the mailbox holds now has been handled. Runs on the main thread, which
+    /// holds no guard meanwhile.
     fn drain(&self) {
-        // The question makes the keeper collect what other processes have put before; the marker comes after that.
+        // The question makes the host collect what other processes have put before; the marker
+        // comes after that.
         let _ = self.mailbox.len();
         let generation = self.context.inner.generation;
-        let mut marker = Some(Letter::Marker { generation });
+        let mut marker = Some(MailboxItem::Marker { generation });
         let mut drained = lock(&self.drained);
-        while !*drained && lock(&self.context.inner.ending).is_none() && lock(&self.panic).is_none()
-        {
+        while !*drained && self.context.inner.ending().is_none() && lock(&self.panic).is_none() {
             drop(drained);
-            if let Some(letter) = marker.take() {
-                // A full mailbox has room when one of its letters is handled.
-                marker = match self.mailbox.put_timeout(letter, DRAIN_STEP) {
+            if let Some(item) = marker.take() {
+                // A full mailbox has room again when one of its items is handled.
+                marker = match self.mailbox.put_timeout(item, DRAIN_STEP) {
                     Ok(()) => None,
-                    Err(PutTimeoutError::Timeout(letter)) => Some(letter),
-                    // The keeper has closed it: nobody waits for what is in it.
+                    Err(PutTimeoutError::Timeout(item)) => Some(item),
+                    // The host has closed it, and dropped what it held.
                     Err(_) => return,
                 };
             }
@@ -192,77 +236,73 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
-    /// The other thread.
-    pub(in crate::actor) fn take_casts(&self) {
+    /// The mailbox thread: serves the mailbox until the actor ends.
+    pub(in crate::actor) fn serve_mailbox(&self) {
         let mut retry = Retry::default();
         loop {
-            match self.mailbox.get() {
-                Ok(letter) => {
+            let (item, header) = CallHeader::observe(|| self.mailbox.get());
+            match item {
+                Ok(item) => {
                     retry = Retry::default();
-                    // It is not for one that does not decode, later.
-                    let _ = Header::heard();
-                    if !self.take_letter(letter) {
+                    if !self.serve_item(item) {
                         return;
                     }
                 }
-                Err(GetError::Decode(error)) => self.refuse(Header::heard(), &error.to_string()),
+                Err(GetError::Decode(error)) => self.refuse(header, &error.to_string()),
                 Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
-                // The actor is stopped for good, or its keeper ends.
+                // The actor is down for good, or its host ends.
                 Err(_) => return,
             }
         }
     }
 
-    /// Handles it when its turn has come; whether there may be another one after it.
-    fn take_letter(&self, letter: Delivery<Letter<A::Message>>) -> bool {
-        let mut seat = self.turn.enter();
-        if seat.over {
-            // The letter goes back to the mailbox: the next incarnation has it.
+    /// Handles an item. Returns `false` if there must not be another one after it.
+    fn serve_item(&self, item: Delivery<MailboxItem<A::Message>>) -> bool {
+        let mut served = self.served.lock();
+        if served.ended {
+            // Dropping the delivery returns the item to the mailbox.
             return false;
         }
-        // Handled once at most, unless the next incarnation may have it again.
-        let again = letter.attempt() <= self.redeliver;
-        let letter = letter.into_inner();
+        let again = item.attempt() <= self.redeliver;
+        let item = item.into_inner();
         if !again {
             let _ = self.mailbox.task_done();
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| match letter {
-            Letter::Marker { generation } => {
+        let outcome = catch_unwind(AssertUnwindSafe(|| match item {
+            MailboxItem::Marker { generation } => {
                 *lock(&self.drained) |= generation == self.context.inner.generation;
                 self.progress.notify_all();
             }
-            Letter::Cast(message) => {
-                self.handle(&mut seat.actor, Vec::new(), message);
+            MailboxItem::Cast(message) => {
+                self.handle(&mut served.actor, Vec::new(), message);
             }
-            Letter::Call {
+            MailboxItem::Call {
                 header,
                 generation,
                 chain,
                 message,
             } => {
-                // Of another incarnation nobody waits for the reply.
                 if generation == self.context.inner.generation {
-                    let reply = self.handle(&mut seat.actor, chain, message);
-                    self.answer_letter(header, Ok(reply));
+                    let reply = self.handle(&mut served.actor, chain, message);
+                    self.reply(header, Ok(reply));
                 }
             }
         }));
         if let Err(panic) = outcome {
-            // The main thread ends the process with it.
-            seat.over = true;
+            served.ended = true;
             *lock(&self.panic) = Some(panic);
-            self.context.inner.news.store(true, Ordering::Release);
+            self.context.inner.set_must_check();
             self.context.inner.wake();
             return false;
         }
         if again {
             let _ = self.mailbox.task_done();
         }
-        seat.over = lock(&self.context.inner.ending).is_some();
-        !seat.over
+        served.ended = self.context.inner.ending().is_some();
+        !served.ended
     }
 
-    fn handle(&self, actor: &mut A, chain: Chain, message: A::Message) -> A::Reply {
+    fn handle(&self, actor: &mut A, chain: CallChain, message: A::Message) -> A::Reply {
         let reply = handling(chain, || actor.handle(message));
         self.report_checkpoint(actor);
         reply
@@ -274,20 +314,27 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
-    fn answer_letter(&self, header: Header, reply: Result<A::Reply, String>) {
-        if self.clients.answer(header, reply).is_err() {
-            // The main thread has the way to that client as well. While it waits for this thread's turn, no room comes.
+    fn reply(&self, header: CallHeader, reply: Result<A::Reply, String>) {
+        if self.channels.reply(header, reply).is_err() {
+            // The main thread has that session as well. It may be waiting for this thread's guard,
+            // so this does not wait for room.
             let close = Request::Close {
                 session: header.session,
             };
-            let _ = self.context.inner.door.send_timeout(close, Duration::ZERO);
+            let _ = self
+                .context
+                .inner
+                .requests
+                .send_timeout(close, Duration::ZERO);
         }
     }
 
-    fn refuse(&self, header: Option<Header>, message: &str) {
+    fn refuse(&self, header: Option<CallHeader>, error: &str) {
         match header {
-            Some(header) => self.answer_letter(header, Err(message.to_owned())),
-            None => log::error!(target: "offspring::actor", "a message was passed over: {message}"),
+            Some(header) => self.reply(header, Err(error.to_owned())),
+            None => {
+                log::error!(target: "offspring::actor", "skipping a message that does not decode: {error}")
+            }
         }
     }
 }

@@ -1,0 +1,61 @@
+//! The chain of actors that wait for the message which this thread handles: set in `worker`, sent
+//! along by `client`.
+//!
+//! Actor A calls B, which calls C: C handles its message with the chain `[A, B]`. Were C to call A,
+//! all three would wait for ever; [`check_cycle`] finds A in the chain and makes that call an
+//! error.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use crate::actor::protocol::{ActorKey, CallChain, Caller};
+use crate::error::CallError;
+
+/// The actor that this process is.
+static ACTOR: OnceLock<Caller> = OnceLock::new();
+
+thread_local! {
+    /// The actors that wait for the message which this thread handles; `None` if it handles none.
+    static HANDLING: RefCell<Option<CallChain>> = const { RefCell::new(None) };
+}
+
+pub(in crate::actor) fn set_own_actor(own: Caller) {
+    let _ = ACTOR.set(own);
+}
+
+/// Runs `handle` with `chain` as the actors that wait for it.
+pub(in crate::actor) fn handling<T>(chain: CallChain, handle: impl FnOnce() -> T) -> T {
+    struct RestoreChain(Option<CallChain>);
+    impl Drop for RestoreChain {
+        fn drop(&mut self) {
+            HANDLING.set(self.0.take());
+        }
+    }
+    let _restore = RestoreChain(HANDLING.replace(Some(chain)));
+    handle()
+}
+
+/// The chain of a call by this thread: those who wait for it already, and this actor. Empty on a
+/// thread that handles no message.
+pub(in crate::actor) fn current() -> CallChain {
+    HANDLING.with_borrow(|waiting| match waiting {
+        None => Vec::new(),
+        Some(waiting) => waiting.iter().chain(ACTOR.get()).cloned().collect(),
+    })
+}
+
+/// Returns an error if a call with this chain to actor `key` would wait for itself.
+pub(in crate::actor) fn check_cycle(
+    chain: &[Caller],
+    key: ActorKey,
+    name: &str,
+) -> Result<(), CallError> {
+    let Some(first) = chain.iter().position(|caller| caller.key == key) else {
+        return Ok(());
+    };
+    let names = chain[first..].iter().map(|caller| caller.name.as_str());
+    let path: Vec<&str> = names.chain([name]).collect();
+    Err(CallError::Cycle {
+        path: path.join(" -> "),
+    })
+}

@@ -1,0 +1,117 @@
+//! How the steps of a call wait: [`Blocking`] blocks the calling thread, `Polling`
+//! (`call_async.rs`) is a future.
+//!
+//! A call is written once, as `async` functions that wait through a [`Driver`] only. With
+//! [`Blocking`], all its futures are ready at the first poll, so [`run`] needs no executor, and the
+//! compiler reduces the whole to straight code.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::actor::client::connection::{ActorConnection, EndHistory};
+use crate::actor::client::pending::{CallId, CallOutcome};
+use crate::actor::client::session::CallSession;
+use crate::actor::protocol::ActorStatus;
+use crate::error::CallError;
+use crate::ipc::deadline::Deadline;
+
+/// Waits until a deadline that it knows.
+pub(in crate::actor) trait Driver: Sized {
+    fn timeout(&self) -> Duration;
+
+    /// The same, with a deadline that is no earlier than `patience` from now.
+    fn at_least(&self, patience: Duration) -> Self;
+
+    /// Waits until `probe` finds something in the actor's status; `Ok(None)` at the deadline.
+    async fn status<M, R, T>(
+        &self,
+        connection: &Arc<ActorConnection<M, R>>,
+        probe: impl FnMut(&ActorStatus, &EndHistory) -> Option<T>,
+    ) -> Result<Option<T>, CallError>
+    where
+        M: Serialize + DeserializeOwned + Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Waits until `attempt`, which returns `None` if it finds no room within the limit that it
+    /// gets, has succeeded; `None` at the deadline.
+    async fn room<T>(&self, attempt: impl FnMut(&Deadline) -> Option<T>) -> Option<T>;
+
+    /// Waits for the reply to a call that was sent; `Ok(None)` at the deadline.
+    async fn reply<R: DeserializeOwned>(
+        &self,
+        session: &CallSession<R>,
+        call: CallId,
+    ) -> io::Result<Option<CallOutcome<R>>>;
+}
+
+pub(in crate::actor) struct Blocking {
+    timeout: Duration,
+    /// Its clock starts at the first wait. A call to an actor that is free sends its message before
+    /// that, and reads the clock while the actor works.
+    limit: Deadline,
+}
+
+impl Blocking {
+    pub(in crate::actor) fn new(timeout: Duration) -> Blocking {
+        Blocking {
+            timeout,
+            limit: Deadline::after(timeout),
+        }
+    }
+}
+
+impl Driver for Blocking {
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn at_least(&self, patience: Duration) -> Blocking {
+        let least = Instant::now() + patience;
+        Blocking {
+            timeout: self.timeout,
+            limit: self.limit.deadline().map(|end| end.max(least)).into(),
+        }
+    }
+
+    async fn status<M, R, T>(
+        &self,
+        connection: &Arc<ActorConnection<M, R>>,
+        probe: impl FnMut(&ActorStatus, &EndHistory) -> Option<T>,
+    ) -> Result<Option<T>, CallError>
+    where
+        M: Serialize + DeserializeOwned + Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        connection.wait(&self.limit, probe)
+    }
+
+    async fn room<T>(&self, mut attempt: impl FnMut(&Deadline) -> Option<T>) -> Option<T> {
+        attempt(&self.limit)
+    }
+
+    async fn reply<R: DeserializeOwned>(
+        &self,
+        session: &CallSession<R>,
+        call: CallId,
+    ) -> io::Result<Option<CallOutcome<R>>> {
+        Ok(session.wait(call, &self.limit))
+    }
+}
+
+/// Runs a future that waits through [`Blocking`] only.
+pub(in crate::actor) fn run<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("a blocking wait is never pending"),
+    }
+}

@@ -1,0 +1,199 @@
+//! What an actor knows of itself, and how it ends.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde::de::DeserializeOwned;
+
+use crate::actor::actor::Actor;
+use crate::actor::address::ActorRef;
+use crate::actor::protocol::{Blob, Ending, Request};
+use crate::channel::Sender;
+use crate::error::{DecodeError, DownReason, SendError, is_starved};
+use crate::ipc::wire::Retry;
+use crate::sys::lock;
+
+/// What an actor knows of itself: passed to [`Actor::start`], which may keep a clone in the state.
+///
+/// Clones share one context. Dropping one does nothing. The context works from any thread of the
+/// actor's process.
+///
+/// ```
+/// use offspring::actor::{Context, DownReason};
+///
+/// struct Job {
+///     left: u32,
+///     context: Context<Job>,
+/// }
+///
+/// #[offspring::actor]
+/// impl Job {
+///     fn start(steps: u32, context: &Context<Self>) -> Self {
+///         Job { left: steps, context: context.clone() }
+///     }
+///
+///     /// Whether it was the last one.
+///     pub fn step(&mut self) -> bool {
+///         self.left -= 1;
+///         if self.left == 0 {
+///             self.context.stop(); // after this message
+///         }
+///         self.left == 0
+///     }
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let job = Job::spawn(2)?;
+///     let monitor = job.monitor()?;
+///     assert!(!job.step()?);
+///     assert!(job.step()?); // the last one
+///     assert_eq!(monitor.wait().reason, DownReason::Normal);
+///     Ok(())
+/// }
+/// ```
+pub struct Context<A: Actor> {
+    pub(crate) inner: Arc<ContextInner>,
+    pub(crate) address: ActorRef<A>,
+}
+
+impl<A: Actor> Context<A> {
+    /// Returns the actor's own address, to be passed to others.
+    ///
+    /// The actor may cast to itself; a call to itself returns
+    /// [`CallError::Cycle`](crate::actor::CallError::Cycle).
+    #[must_use]
+    pub fn address(&self) -> &ActorRef<A> {
+        &self.address
+    }
+
+    /// Returns the actor's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.address.name()
+    }
+
+    /// Returns the number of this incarnation: 0 for the first.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.generation
+    }
+
+    /// Returns how the previous incarnation ended; `None` in the first.
+    #[must_use]
+    pub fn previous(&self) -> Option<&DownReason> {
+        self.inner.previous.as_ref()
+    }
+
+    /// Returns the last [`checkpoint`](Actor::checkpoint) of the incarnations before this one;
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if it is of another type.
+    pub fn checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, DecodeError> {
+        self.inner.checkpoint.as_ref().map(Blob::decode).transpose()
+    }
+
+    /// Stops the actor after the message that it handles now, with [`DownReason::Normal`].
+    ///
+    /// A supervisor restarts it only if it is permanent. The first call of `stop` or
+    /// [`fail`](Context::fail) counts.
+    pub fn stop(&self) {
+        self.inner.end(Ending::Normal);
+    }
+
+    /// Like [`stop`](Context::stop), but with [`DownReason::Failed`], which counts as a failure.
+    pub fn fail(&self, error: impl fmt::Display) {
+        self.inner.end(Ending::Failed(error.to_string()));
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ContextInner {
+    pub(crate) generation: u64,
+    previous: Option<DownReason>,
+    checkpoint: Option<Blob>,
+    ending: Mutex<Option<Ending>>,
+    /// Whether the main thread has something to check between two messages: an ending, or a panic
+    /// of the mailbox thread.
+    must_check: AtomicBool,
+    /// To this process itself.
+    pub(crate) requests: Sender<Request>,
+}
+
+impl ContextInner {
+    pub(crate) fn new(
+        generation: u64,
+        previous: Option<DownReason>,
+        checkpoint: Option<Blob>,
+        requests: Sender<Request>,
+    ) -> ContextInner {
+        ContextInner {
+            generation,
+            previous,
+            checkpoint,
+            ending: Mutex::new(None),
+            must_check: AtomicBool::new(false),
+            requests,
+        }
+    }
+
+    /// Ends the actor after the message that it handles now.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.set_ending(ending);
+        self.wake();
+    }
+
+    /// Sets the ending, unless there is one already. For the main thread, which needs no wake-up.
+    pub(crate) fn set_ending(&self, ending: Ending) {
+        lock(&self.ending).get_or_insert(ending);
+        self.set_must_check();
+    }
+
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        lock(&self.ending).clone()
+    }
+
+    /// Releases what there is to check: call this after it is set.
+    pub(crate) fn set_must_check(&self) {
+        self.must_check.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn must_check(&self) -> bool {
+        self.must_check.load(Ordering::Acquire)
+    }
+
+    /// Wakes the main thread, so that it checks. The first time this needs descriptors; without any
+    /// left it waits for them, because an ending must not get lost.
+    pub(crate) fn wake(&self) {
+        let mut retry = Retry::default();
+        loop {
+            match self.requests.send(Request::Wake) {
+                Err(SendError::Io(_, error)) if is_starved(&error) => retry.pause(&error),
+                // Any other error means that the receiver is gone, and with it the main thread's
+                // loop.
+                _ => return,
+            }
+        }
+    }
+}
+
+impl<A: Actor> Clone for Context<A> {
+    fn clone(&self) -> Context<A> {
+        Context {
+            inner: self.inner.clone(),
+            address: self.address.clone(),
+        }
+    }
+}
+
+impl<A: Actor> fmt::Debug for Context<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("address", &self.address)
+            .field("generation", &self.inner.generation)
+            .finish_non_exhaustive()
+    }
+}
