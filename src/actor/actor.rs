@@ -1,4 +1,4 @@
-//! What an actor is.
+//! The trait of actors, and their checkpoints.
 
 use std::error::Error;
 
@@ -68,9 +68,9 @@ use crate::ipc::wire;
 pub trait Actor: Sized + Send + 'static {
     /// The arguments of [`start`](Actor::start), which cross to the new process.
     type Args: Serialize + DeserializeOwned + 'static;
-    /// What the actor can be asked: usually an enum.
+    /// The messages: usually an enum.
     type Message: Serialize + DeserializeOwned + Send + 'static;
-    /// What the actor replies: usually an enum with a variant for each message.
+    /// The replies: usually an enum with a variant for each message.
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 
     /// Builds the state, in the new process. The process that starts the actor waits for it.

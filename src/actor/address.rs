@@ -10,9 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::actor::actor::Actor;
 use crate::actor::chain;
 use crate::actor::client::call::put_within;
-use crate::actor::client::connection::{ActorConnection, Host, end_since};
+use crate::actor::client::connection::{ActorConnection, Host};
 use crate::actor::host::directory;
-use crate::actor::monitor::{Down, Monitor};
+use crate::actor::monitor::Monitor;
 use crate::actor::protocol::{
     ActorKey, ActorStatus, DirectoryRequest, MailboxItem, UntypedRef, own_process_number,
 };
@@ -284,22 +284,7 @@ impl<A: Actor> ActorRef<A> {
             Err(CallError::Down { .. }) => 0,
             Err(error) => return Err(error),
         };
-        let connection = self.connection.clone();
-        let wait = move |limit: &Deadline| {
-            let down = |generation, reason, restarts| Down {
-                actor: connection.name.clone(),
-                generation,
-                reason,
-                restarts,
-            };
-            let found = connection.wait(limit, |status, ended| {
-                let (generation, reason) = end_since(ended, generation)?;
-                let restarts = !matches!(status, ActorStatus::Down { .. });
-                Some(down(*generation, reason.clone(), restarts))
-            });
-            found.unwrap_or_else(|_| Some(down(generation, DownReason::OwnerGone, false)))
-        };
-        Ok(Monitor::new(self.name(), wait))
+        Ok(Monitor::new(self.connection.clone(), generation))
     }
 
     /// Asks the actor to stop after what its mailbox holds now, and waits for its end, for at most

@@ -274,7 +274,7 @@ impl OwnerGuard {
     fn kill(&self) -> DownReason {
         self.record.kill();
         // No process survives SIGKILL, and its end is seen by the record's thread, which runs no
-        // user code before it says so here.
+        // user code before it records the end.
         self.record.wait_end(None);
         self.reason()
     }

@@ -1,4 +1,4 @@
-//! What an actor knows of itself, and how it ends.
+//! An actor's view of itself: its address, its predecessors, and how it ends itself.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::error::{DecodeError, DownReason, SendError, is_starved};
 use crate::ipc::wire::Retry;
 use crate::sys::lock;
 
-/// What an actor knows of itself: passed to [`Actor::start`], which may keep a clone in the state.
+/// An actor's view of itself: passed to [`Actor::start`], which may keep a clone in the state.
 ///
 /// Clones share one context. Dropping one does nothing. The context works from any thread of the
 /// actor's process.

@@ -11,7 +11,7 @@
 
 // Which process runs what. The three rooms do not import each other, with two exceptions that are
 // the seams of the design: the host launches the worker's entry point, and a client in the host's
-// own process reaches the actor's record without a message. What they say to each other is in
+// own process reaches the actor's record without a message. Their messages are in
 // `protocol.rs`.
 //
 //  client/: any process         host/: the process that       worker/: the process of
@@ -24,7 +24,7 @@
 //    status    <- updates ----  record  <-------- reports ---                 (FairMutex)
 //              -- requests -->  directory
 //
-// `worker/serve.rs` says why there are two ways into the state, and which rules keep them in order.
+// Why there are two ways into the state, and which rules keep them in order: see `worker/serve.rs`.
 
 #[allow(clippy::module_inception)]
 mod actor;

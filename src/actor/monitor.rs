@@ -1,10 +1,23 @@
 //! Watching an actor.
 
 use std::fmt;
-use std::time::Duration;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
 
-use crate::error::DownReason;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::actor::client::connect::HOST_CHECK;
+use crate::actor::client::connection::{ActorConnection, EndHistory, Host, end_since};
+use crate::actor::client::timer::Alarm;
+use crate::actor::protocol::ActorStatus;
+use crate::error::{CallError, DownReason};
 use crate::ipc::deadline::Deadline;
+use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
+use crate::ipc::waitable::{WaitSource, Waitable};
+use crate::sys::lock;
 
 /// The end of one incarnation of an actor. Plain data: `Drop` does nothing.
 ///
@@ -49,7 +62,9 @@ pub struct Down {
 /// A watch on one incarnation of an actor, from
 /// [`ActorRef::monitor`](crate::actor::ActorRef::monitor). Dropping it ends the watch.
 ///
-/// The end is a state, not an event: once it has come, every wait returns it at once.
+/// The end is a state, not an event: once it has come, every wait returns it at once. To wait for an actor and other
+/// things at the same time, add its monitor to a [`Selector`](crate::Selector) or pass it to
+/// [`wait_any`](crate::wait_any).
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,36 +95,46 @@ pub struct Down {
 #[must_use = "a monitor does nothing unless it is waited on"]
 pub struct Monitor {
     actor: String,
-    wait: Box<dyn Fn(&Deadline) -> Option<Down> + Send + Sync>,
+    watch: Arc<dyn Watch>,
 }
 
 impl Monitor {
-    pub(super) fn new(
-        actor: &str,
-        wait: impl Fn(&Deadline) -> Option<Down> + Send + Sync + 'static,
-    ) -> Monitor {
+    pub(super) fn new<M, R>(connection: Arc<ActorConnection<M, R>>, generation: u64) -> Monitor
+    where
+        M: Serialize + DeserializeOwned + Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
         Monitor {
-            actor: actor.to_owned(),
-            wait: Box::new(wait),
+            actor: connection.name.clone(),
+            watch: Arc::new(IncarnationWatch {
+                connection,
+                generation,
+                host_check: Mutex::new((Instant::now(), Alarm::default())),
+            }),
         }
     }
 
-    /// Blocks until the incarnation ends, and returns how. If the actor's host process ends,
-    /// returns [`DownReason::OwnerGone`].
+    /// Blocks until the incarnation ends, and returns how. If the actor's host process ends, returns
+    /// [`DownReason::OwnerGone`].
     #[must_use]
     pub fn wait(self) -> Down {
         loop {
-            if let Some(down) = (self.wait)(&Deadline::never()) {
+            if let Some(down) = self.watch.wait(&Deadline::never()) {
                 return down;
             }
         }
     }
 
-    /// Like [`wait`](Monitor::wait), but returns `None` if the incarnation still runs after
-    /// `timeout`.
+    /// Like [`wait`](Monitor::wait), but returns `None` if the incarnation still runs after `timeout`.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Down> {
-        (self.wait)(&Deadline::after(timeout))
+        self.watch.wait(&Deadline::after(timeout))
+    }
+}
+
+impl Waitable for Monitor {
+    fn wait_source(&self) -> WaitSource {
+        WaitSource::new(self.watch.clone())
     }
 }
 
@@ -118,5 +143,114 @@ impl fmt::Debug for Monitor {
         f.debug_struct("Monitor")
             .field("actor", &self.actor)
             .finish_non_exhaustive()
+    }
+}
+
+/// The connection of a [`Monitor`], without the actor's types.
+trait Watch: EventSource {
+    /// Returns `None` if the incarnation still runs at the deadline.
+    fn wait(&self, limit: &Deadline) -> Option<Down>;
+}
+
+struct IncarnationWatch<M, R> {
+    connection: Arc<ActorConnection<M, R>>,
+    generation: u64,
+    /// When a selector last checked whether the host still exists, and the alarm that makes it check again: a host that was
+    /// killed sends no update.
+    host_check: Mutex<(Instant, Alarm)>,
+}
+
+impl<M, R> IncarnationWatch<M, R>
+where
+    M: Serialize + DeserializeOwned + Send + 'static,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    fn down(&self, generation: u64, reason: DownReason, restarts: bool) -> Down {
+        Down {
+            actor: self.connection.name.clone(),
+            generation,
+            reason,
+            restarts,
+        }
+    }
+
+    fn probe(&self, status: &ActorStatus, ended: &EndHistory) -> Option<Down> {
+        let (generation, reason) = end_since(ended, self.generation)?;
+        let restarts = !matches!(status, ActorStatus::Down { .. });
+        Some(self.down(*generation, reason.clone(), restarts))
+    }
+
+    fn has_ended(&self) -> bool {
+        let state = self.connection.state();
+        state
+            .probe(|_, ended| end_since(ended, self.generation).map(drop))
+            .is_some()
+    }
+
+    /// Checks the host now and then.
+    fn check_host(&self) -> Result<(), CallError> {
+        let mut check = lock(&self.host_check);
+        if check.0.elapsed() < HOST_CHECK {
+            return Ok(());
+        }
+        check.0 = Instant::now();
+        drop(check);
+        self.connection.check_host()
+    }
+}
+
+impl<M, R> Watch for IncarnationWatch<M, R>
+where
+    M: Serialize + DeserializeOwned + Send + 'static,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    fn wait(&self, limit: &Deadline) -> Option<Down> {
+        let found = self
+            .connection
+            .wait(limit, |status, ended| self.probe(status, ended));
+        found.unwrap_or_else(|_| Some(self.down(self.generation, DownReason::OwnerGone, false)))
+    }
+}
+
+impl<M, R> EventSource for IncarnationWatch<M, R>
+where
+    M: Serialize + DeserializeOwned + Send + 'static,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    fn register(&self) -> io::Result<WakerSlot> {
+        self.connection.subscribe().map_err(io::Error::other)?;
+        self.connection.wakers.register()
+    }
+
+    fn is_ready(&self, interest: Interest<'_>) -> bool {
+        // Before the check: an update after it wakes.
+        if let Some((slot, waker)) = interest {
+            slot.set(waker);
+        }
+        if self.has_ended() {
+            return true;
+        }
+        if matches!(self.connection.host, Host::Local(_)) {
+            return false;
+        }
+        // If the host cannot be asked, `wait` returns an end at once.
+        if self.check_host().is_err() || self.has_ended() {
+            return true;
+        }
+        if interest.is_some() {
+            let waker = Waker::from(Arc::new(WakeAll(self.connection.wakers.clone())));
+            let due = Instant::now() + HOST_CHECK;
+            lock(&self.host_check).1.set(due, &waker);
+        }
+        false
+    }
+}
+
+/// Wakes all selectors that watch the actor: each sets the alarm anew if it still waits.
+struct WakeAll(Arc<WakerSet>);
+
+impl Wake for WakeAll {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
     }
 }

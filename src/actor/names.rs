@@ -51,7 +51,7 @@ inventory::submit! {
     }
 }
 
-/// What a child inherits. A process without actors passes nothing on.
+/// Encodes the way to the names for a child. A process without actors passes nothing on.
 fn prepare(_: &Heir<'_>) -> Option<EncodedValue> {
     let directory = directory::is_open().then(main_directory)??;
     wire::encode(&directory).ok()
@@ -101,7 +101,7 @@ fn ask<T: Serialize + DeserializeOwned>(
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let counter = ActorBuilder::new().register("visitors").spawn::<Counter>((0,))?;
-///     assert_eq!(guest::spawn()?.join()?, 1); // a process that was told nothing
+///     assert_eq!(guest::spawn()?.join()?, 1); // a process without the address
 ///     counter.stop();
 ///     assert!(find::<Counter>("visitors").is_err());
 ///     Ok(())

@@ -1,4 +1,4 @@
-//! A call: from the message to the reply, or to the reason why there is none.
+//! A call: from the message to the reply, or to the error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ enum NotSent {
     Failed(CallError),
 }
 
-/// A registered call. Dropping it gives the call up: a future may be dropped at any time.
+/// A registered call. Dropping it abandons the call: a future may be dropped at any time.
 struct CallGuard<'a, R> {
     session: &'a CallSession<R>,
     call: CallId,

@@ -9,5 +9,4 @@ pub(super) mod connections;
 pub(super) mod driver;
 pub(super) mod pending;
 pub(super) mod session;
-#[cfg(feature = "async")]
 pub(super) mod timer;

@@ -44,7 +44,7 @@ pub(in crate::actor) enum CallId {
 }
 
 pub(in crate::actor) struct PendingCalls<R> {
-    /// Whether a thread receives, for all callers.
+    /// A thread receives, for all callers.
     pub(in crate::actor) has_leader: bool,
     gone: bool,
     waiting: usize,
@@ -62,8 +62,8 @@ enum CallSlot<R> {
     Abandoned,
 }
 
-/// What the leader received.
-pub(in crate::actor) enum Incoming<R> {
+/// A message that the leader received, or why there was none.
+pub(in crate::actor) enum Received<R> {
     Reply(CallId, CallOutcome<R>),
     /// A reply that names no call.
     Stray,
@@ -73,7 +73,7 @@ pub(in crate::actor) enum Incoming<R> {
     Gone,
 }
 
-/// What that means for the leader.
+/// The result of a delivery for the leader.
 pub(in crate::actor) enum Progress<R> {
     /// Its own call has ended.
     Own(CallOutcome<R>),
@@ -181,18 +181,18 @@ impl<R> PendingCalls<R> {
     pub(in crate::actor) fn deliver(
         &mut self,
         own: Option<CallId>,
-        incoming: Incoming<R>,
+        received: Received<R>,
     ) -> Progress<R> {
-        match incoming {
-            Incoming::Reply(call, outcome) if Some(call) == own => {
+        match received {
+            Received::Reply(call, outcome) if Some(call) == own => {
                 self.remove(call);
                 Progress::Own(outcome)
             }
-            Incoming::Reply(call, outcome) => Progress::Other(self.complete(call, outcome)),
-            Incoming::Stray => Progress::Other(None),
-            Incoming::Timeout => Progress::Nothing,
-            Incoming::Starved => Progress::Starved,
-            Incoming::Gone => {
+            Received::Reply(call, outcome) => Progress::Other(self.complete(call, outcome)),
+            Received::Stray => Progress::Other(None),
+            Received::Timeout => Progress::Nothing,
+            Received::Starved => Progress::Starved,
+            Received::Gone => {
                 self.gone = true;
                 Progress::Other(None)
             }
@@ -226,8 +226,8 @@ impl<R> PendingCalls<R> {
 mod tests {
     use super::*;
 
-    fn reply(call: CallId) -> Incoming<u32> {
-        Incoming::Reply(call, CallOutcome::Reply(7))
+    fn reply(call: CallId) -> Received<u32> {
+        Received::Reply(call, CallOutcome::Reply(7))
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
             ));
         }
         assert!(calls.take(own).is_none());
-        calls.deliver(None, Incoming::Gone);
+        calls.deliver(None, Received::Gone);
         assert!(matches!(calls.take(own), Some(CallOutcome::Gone)));
         assert_eq!(calls.waiting(), 0);
     }

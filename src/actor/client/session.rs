@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::client::pending::{CallId, CallOutcome, Incoming, PendingCalls, Progress};
+use crate::actor::client::pending::{CallId, CallOutcome, Received, PendingCalls, Progress};
 use crate::actor::protocol::{
     CallChain, CallHeader, CallMark, CallNumber, Erased, MailboxItem, MailboxReply, Request,
     own_process_number,
@@ -167,8 +167,8 @@ impl<R: DeserializeOwned> CallSession<R> {
                 Followed::Timeout => return None,
                 Followed::Leads => {}
             }
-            let incoming = decode(self.replies.take(limit.deadline()));
-            match self.deliver(Some(call), incoming) {
+            let received = decode(self.replies.take(limit.deadline()));
+            match self.deliver(Some(call), received) {
                 Progress::Own(outcome) => return Some(outcome),
                 Progress::Other(_) => {}
                 Progress::Starved if !limit.is_over() => retry.pause(&Failure::Starved.into_io()),
@@ -227,10 +227,10 @@ impl<R: DeserializeOwned> CallSession<R> {
     }
 
     /// Hands what the leader received to its call, and gives up the lead.
-    fn deliver(&self, own: Option<CallId>, incoming: Incoming<R>) -> Progress<R> {
+    fn deliver(&self, own: Option<CallId>, received: Received<R>) -> Progress<R> {
         let mut calls = self.calls();
         calls.has_leader = false;
-        let progress = calls.deliver(own, incoming);
+        let progress = calls.deliver(own, received);
         self.abandoned.store(calls.abandoned(), Ordering::Relaxed);
         let own_waits = own.is_some() && !matches!(progress, Progress::Own(_));
         let others = calls.waiting() > usize::from(own_waits);
@@ -251,12 +251,12 @@ enum Followed<R> {
 }
 
 /// Decodes a reply, and finds out whose it is even if it does not decode.
-fn decode<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Incoming<R> {
+fn decode<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Received<R> {
     let arrived = match taken {
         Ok(arrived) => arrived,
-        Err(RecvTimeoutError::Timeout) => return Incoming::Timeout,
-        Err(RecvTimeoutError::Failed(error)) if error.is_starved() => return Incoming::Starved,
-        Err(RecvTimeoutError::Failed(_)) => return Incoming::Gone,
+        Err(RecvTimeoutError::Timeout) => return Received::Timeout,
+        Err(RecvTimeoutError::Failed(error)) if error.is_starved() => return Received::Starved,
+        Err(RecvTimeoutError::Failed(_)) => return Received::Gone,
     };
     let (call, outcome) = match CallMark::of(arrived.mark) {
         Some(CallMark { slot, special }) => {
@@ -276,13 +276,13 @@ fn decode<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Inco
         }
     };
     match (call, outcome) {
-        (_, Err(error)) if error.is_starved() => Incoming::Starved,
-        (None, _) => Incoming::Stray,
-        (Some(call), Ok(outcome)) => Incoming::Reply(call, outcome),
+        (_, Err(error)) if error.is_starved() => Received::Starved,
+        (None, _) => Received::Stray,
+        (Some(call), Ok(outcome)) => Received::Reply(call, outcome),
         (Some(call), Err(RecvError::Decode(error))) => {
-            Incoming::Reply(call, CallOutcome::Undecodable(error))
+            Received::Reply(call, CallOutcome::Undecodable(error))
         }
-        (Some(call), Err(error)) => Incoming::Reply(call, CallOutcome::Refused(error.to_string())),
+        (Some(call), Err(error)) => Received::Reply(call, CallOutcome::Refused(error.to_string())),
     }
 }
 

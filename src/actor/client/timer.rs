@@ -22,16 +22,17 @@ struct Alarms {
     all: BTreeMap<(Instant, u64), Waker>,
 }
 
-/// Wakes one task at a time to be set. Dropping it takes that back.
+/// Wakes one task at a set time. Dropping it cancels that.
 #[derive(Debug, Default)]
 pub(in crate::actor) struct Alarm(Option<(Instant, u64)>);
 
 impl Alarm {
+    /// Wakes `waker` at this time, in place of what was set before.
     pub(in crate::actor) fn set(&mut self, at: Instant, waker: &Waker) {
         static STARTED: Once = Once::new();
         STARTED.call_once(|| {
             if let Err(error) = sys::service_thread("offspring-alarms", run) {
-                log::error!(target: "offspring::actor", "calls of tasks have no timeouts, for want of a thread: {error}");
+                log::error!(target: "offspring::actor", "calls of tasks have no timeouts: starting a thread failed: {error}");
             }
         });
         let mut alarms = lock(&ALARMS);
@@ -48,7 +49,7 @@ impl Alarm {
         if first {
             CHANGED.notify_all();
         }
-        // A waker's end is an executor's code.
+        // Without the lock: dropping a waker runs an executor's code.
         drop(before);
     }
 }
@@ -90,9 +91,9 @@ mod tests {
 
     use super::*;
 
-    struct Tell(u32, Sender<(u32, Instant)>);
+    struct Record(u32, Sender<(u32, Instant)>);
 
-    impl Wake for Tell {
+    impl Wake for Record {
         fn wake(self: Arc<Self>) {
             self.1.send((self.0, Instant::now())).unwrap();
         }
@@ -105,12 +106,12 @@ mod tests {
         let at = |n: u32| start + Duration::from_millis(50) * n;
         let mut alarms: Vec<_> = [3, 1, 2, 4].map(|n| (n, Alarm::default())).into();
         for (n, alarm) in &mut alarms {
-            alarm.set(at(*n), &Arc::new(Tell(*n, sender.clone())).into());
+            alarm.set(at(*n), &Arc::new(Record(*n, sender.clone())).into());
         }
-        // Set again, it comes only then; dropped, never.
+        // An alarm that is set again comes only then; a dropped one never.
         alarms[1]
             .1
-            .set(at(5), &Arc::new(Tell(1, sender.clone())).into());
+            .set(at(5), &Arc::new(Record(1, sender.clone())).into());
         alarms.remove(2);
         drop(sender);
         let order: Vec<_> = woken.iter().collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::actor::actor::Actor;
 use crate::actor::address::ActorRef;
 use crate::actor::host::options::StartOptions;
-use crate::actor::host::record::{ActorRecord, OnEnd, RunningActor};
+use crate::actor::host::record::{ActorRecord, EndHook, RunningActor};
 use crate::actor::protocol::{ActorExit, Report, Request};
 use crate::actor::worker::incarnation::ActorProcess;
 use crate::channel::{Receiver, channel};
@@ -27,7 +27,7 @@ pub(crate) fn launch<A: Actor>(
     address: &ActorRef<A>,
     args: A::Args,
     options: &StartOptions,
-    on_end: OnEnd,
+    on_end: EndHook,
 ) -> Result<(), StartError> {
     let create = |source| StartError::Create {
         actor: record.name.clone(),
@@ -82,7 +82,7 @@ fn follow(
     running: RunningActor,
     reports: Receiver<Report>,
     heartbeat: Option<Duration>,
-    on_end: OnEnd,
+    on_end: EndHook,
 ) -> std::io::Result<()> {
     let (followed, process) = (record.clone(), running.process.clone());
     let thread = sys::service_thread("offspring-host", move || {

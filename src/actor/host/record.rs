@@ -42,7 +42,7 @@ use crate::sys::{self, lock};
 const UPDATE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Called once for each incarnation that started, with its generation and its end.
-pub(crate) type OnEnd = Box<dyn FnOnce(&Arc<ActorRecord>, u64, DownReason) + Send>;
+pub(crate) type EndHook = Box<dyn FnOnce(&Arc<ActorRecord>, u64, DownReason) + Send>;
 
 /// A subscriber in the host's own process.
 pub(in crate::actor) trait StatusListener: std::any::Any + Send + Sync {
@@ -73,7 +73,7 @@ impl State {
         self.running.is_some()
     }
 
-    /// Whether it has not been published yet what follows this incarnation.
+    /// Returns whether the status still has to say what follows this incarnation.
     fn is_undecided(&self, generation: u64) -> bool {
         match self.status {
             ActorStatus::Up { generation: up, .. } => up == generation,
@@ -105,7 +105,7 @@ impl RunningActor {
     }
 }
 
-/// What an incarnation learns of those before it.
+/// The part of the record that a new incarnation gets.
 pub(in crate::actor) struct Predecessors {
     /// How many there were, and so the number of the new one.
     pub(in crate::actor) generation: u64,
@@ -276,7 +276,7 @@ impl ActorRecord {
 
     /// Asks the incarnation to stop; with `drain`, after what its mailbox holds now. Waits until
     /// `deadline` for room in its channel. An actor that leaves no room will not stop in time
-    /// either; whoever waits for its end kills it.
+    /// either: the caller kills it after waiting for its end.
     pub(crate) fn request_stop(&self, drain: bool, deadline: Option<Instant>) {
         // Not under the lock: sending may wait.
         let requests = {
@@ -360,7 +360,7 @@ impl ActorRecord {
         self: &Arc<ActorRecord>,
         generation: u64,
         reason: DownReason,
-        on_end: OnEnd,
+        on_end: EndHook,
     ) {
         let mut state = self.state();
         state.running = None;

@@ -65,13 +65,13 @@ struct Served<A> {
     ended: bool,
 }
 
-/// What the two threads share.
+/// The state that the two threads share.
 pub(in crate::actor) struct Incarnation<A: Actor> {
     served: FairMutex<Served<A>>,
     context: Context<A>,
     reports: Sender<Report>,
     channels: ReplyChannels<A::Reply>,
-    /// Whether the marker that `drain` puts has come out of the mailbox.
+    /// The marker that `drain` puts has come out of the mailbox.
     drained: Mutex<bool>,
     progress: Condvar,
     /// A panic of the mailbox thread, for the main thread to resume.

@@ -1,13 +1,14 @@
 //! Addresses in other processes, names, monitors, links, cycles.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use offspring::actor::{
     ActorBuilder, ActorRef, CallError, DownReason, LookupError, StartError, find, spawn,
 };
-use offspring::{ExitReason, Queue};
+use offspring::{ExitReason, Queue, Selector, Waitable};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
+use crate::process::signals::stop_process;
 use crate::support::eventually;
 
 #[offspring::worker]
@@ -121,24 +122,25 @@ fn keep_registered(name: String, ready: Queue<()>) {
 }
 
 #[offspring::test(timeout = "30s")]
-fn the_name_of_one_whose_keeper_was_killed_is_free() {
+fn the_name_of_an_actor_whose_host_was_killed_is_free() {
     let _any = spawn::<Counter>(Setup::default()).unwrap();
     let ready = Queue::unbounded().unwrap();
-    let keeper = keep_registered::spawn("kept".to_owned(), ready.clone()).unwrap();
+    let host = keep_registered::spawn("kept".to_owned(), ready.clone()).unwrap();
     ready.get().unwrap();
     let counter = find::<Counter>("kept").unwrap();
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
-    keeper.kill();
-    assert!(keeper.join().is_err());
+    host.kill();
+    assert!(host.join().is_err());
+    let patient = counter.with_timeout(LONG);
     let since = Instant::now();
-    // The actor ends with its keeper, a moment later.
+    // The actor ends with its host, a moment later.
     let error = loop {
-        if let Err(error) = counter.call(Message::Get) {
+        if let Err(error) = patient.call(Message::Get) {
             break error;
         }
     };
     assert_eq!(error.down_reason(), Some(&DownReason::OwnerGone), "{error}");
-    assert!(since.elapsed().as_secs() < 2);
+    assert!(since.elapsed() < LONG, "not by the timeout");
     assert!(matches!(
         find::<Counter>("kept"),
         Err(LookupError::NotFound { .. })
@@ -170,6 +172,38 @@ fn a_monitor_tells_the_end_once_also_of_one_that_is_dead() {
     );
     assert_eq!((down.generation, down.restarts), (0, false));
     assert_eq!(counter.monitor().unwrap().wait(), down);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_selector_waits_for_monitors() {
+    let [one, other] = [(); 2].map(|()| spawn::<Counter>(Setup::default()).unwrap());
+    let monitors = [one.monitor().unwrap(), other.monitor().unwrap()];
+    let sources: [&dyn Waitable; 2] = [&monitors[0], &monitors[1]];
+    assert_eq!(offspring::wait_any_timeout(&sources, SHORT).unwrap(), None);
+    let selector = Selector::new();
+    let keys = sources.map(|source| selector.add(source).unwrap());
+    let killer = std::thread::spawn(move || other.kill());
+    assert_eq!(selector.ready(), Some(keys[1]));
+    killer.join().unwrap();
+    assert_eq!(offspring::wait_any(&sources).unwrap(), 1);
+    assert!(monitors[1].wait_timeout(Duration::ZERO).is_some());
+    assert!(monitors[0].wait_timeout(Duration::ZERO).is_none());
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_selector_notices_the_death_of_a_monitored_actors_host() {
+    let _any = spawn::<Counter>(Setup::default()).unwrap();
+    let ready = Queue::unbounded().unwrap();
+    let host = keep_registered::spawn("watched".to_owned(), ready.clone()).unwrap();
+    ready.get().unwrap();
+    let monitor = find::<Counter>("watched").unwrap().monitor().unwrap();
+    let selector = Selector::new();
+    let key = selector.add(&monitor).unwrap();
+    assert_eq!(selector.ready_timeout(SHORT), None);
+    let killer = std::thread::spawn(move || host.kill());
+    assert_eq!(selector.ready(), Some(key));
+    killer.join().unwrap();
+    assert_eq!(monitor.wait().reason, DownReason::OwnerGone);
 }
 
 #[offspring::worker]
@@ -228,6 +262,16 @@ fn linked_processes_die_together() {
     assert!(process.join_timeout(SHORT).unwrap_err().is_timeout());
     end.close().unwrap();
     process.join().unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn dropping_a_link_does_not_wait_for_an_actor_that_is_stopped() {
+    let counter = spawn::<Counter>(Setup::default()).unwrap();
+    let link = counter.link().unwrap();
+    stop_process(counter.pid().unwrap());
+    // The actor takes nothing until it is killed, which happens only after this.
+    drop(link);
+    counter.kill();
 }
 
 #[offspring::test(timeout = "20s")]

@@ -22,7 +22,7 @@ mod race;
 mod rogue;
 mod room;
 mod runtime;
-mod signals;
+pub(crate) mod signals;
 mod start;
 mod stdio;
 mod stop;

@@ -107,7 +107,7 @@ fn a_stopped_child_can_be_terminated_and_killed() {
 }
 
 /// Sends SIGSTOP, and waits until it did its work.
-pub(super) fn stop_process(pid: u32) {
+pub(crate) fn stop_process(pid: u32) {
     // SAFETY: a child that nobody reaps meanwhile, or a descendant that has a parent.
     unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
     eventually("the process is stopped", || {
