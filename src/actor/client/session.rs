@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::client::pending::{CallId, CallOutcome, Received, PendingCalls, Progress};
+use crate::actor::client::pending::{CallId, CallOutcome, PendingCalls, Progress, Received};
 use crate::actor::protocol::{
     CallChain, CallHeader, CallMark, CallNumber, Erased, MailboxItem, MailboxReply, Request,
     own_process_number,
