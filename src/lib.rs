@@ -266,7 +266,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod actor;
-mod channel;
+pub mod channel;
 mod error;
 mod failpoints;
 pub mod guide;
@@ -275,7 +275,7 @@ mod logs;
 pub mod pool;
 pub mod process;
 pub mod queue;
-mod select;
+pub mod select;
 pub mod shared;
 pub mod supervisor;
 pub mod sync;
@@ -284,10 +284,9 @@ mod tree;
 
 #[doc(inline)]
 pub use actor::{Actor, ActorBuilder, ActorRef};
-pub use channel::{Bytes, Connection, Receiver, ReceiverIter, Sender, channel, pipe};
+pub use channel::{Connection, Receiver, Sender, channel, pipe};
 pub use error::{
-    CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, RecvError,
-    RecvTimeoutError, SendError, SendTimeoutError, SpawnError, TryRecvError, WaitError,
+    CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, SpawnError,
 };
 pub use ipc::waitable::Waitable;
 /// Registers a type as a worker; what it runs says [`ProcessWorker`].
@@ -415,7 +414,7 @@ pub use process::{
 };
 #[doc(inline)]
 pub use queue::{Delivery, JoinableQueue, Queue, QueueBuilder};
-pub use select::{AsCompleted, Selector, as_completed, wait_any, wait_any_timeout};
+pub use select::{Selector, as_completed, wait_any, wait_any_timeout};
 pub use tree::{ProcessInfo, ProcessState, ProcessTree, tree};
 
 /// For tests of programs that use this crate.

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use offspring::{Bytes, Connection, JoinableQueue, ProcessBuilder, Queue};
+use offspring::channel::Bytes;
+use offspring::{Connection, JoinableQueue, ProcessBuilder, Queue};
 
 use crate::figures::{OWN, memory as memory_of, open_descriptors};
 use crate::measure::{each, join, rate, round_trips};

@@ -6,19 +6,20 @@ use std::ops::{Deref, DerefMut};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Bytes that serde takes as one block. In a value that crosses to another process a `Vec<u8>` is as fast; this
-/// type is for other formats too, and for channels of bytes:
-/// [`Sender::send_bytes`](crate::Sender::send_bytes) and
-/// [`Receiver::recv_bytes_into`](crate::Receiver::recv_bytes_into) copy without a `Vec` between.
+/// A vector of bytes that serde encodes as one block.
+///
+/// Use it for channels of bytes: [`Sender::send_bytes`](crate::Sender::send_bytes) and
+/// [`Receiver::recv_bytes_into`](crate::Receiver::recv_bytes_into) copy without a `Vec` in between. Inside other values a
+/// plain `Vec<u8>` is as fast when it is sent to another process, but not in other serde formats.
 ///
 /// ```
-/// use offspring::Bytes;
+/// use offspring::channel::Bytes;
 ///
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (sender, receiver) = offspring::channel::<Bytes>()?;
 /// sender.send_bytes(b"a frame")?;
-/// let mut frame = Vec::new(); // used again for each
+/// let mut frame = Vec::new(); // reused for each frame
 /// assert_eq!(receiver.recv_bytes_into(&mut frame)?, 7);
 /// assert_eq!(frame, b"a frame");
 /// # Ok(())
@@ -28,7 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Bytes(Vec<u8>);
 
 impl Bytes {
-    /// The bytes as a vector.
+    /// Returns the vector.
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         self.0
@@ -75,7 +76,7 @@ impl AsRef<[u8]> for Bytes {
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bytes({} of them)", self.0.len())
+        write!(f, "Bytes(len {})", self.0.len())
     }
 }
 
@@ -87,8 +88,8 @@ impl Serialize for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Block;
-        impl<'de> Visitor<'de> for Block {
+        struct BytesVisitor;
+        impl<'de> Visitor<'de> for BytesVisitor {
             type Value = Bytes;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,14 +115,14 @@ impl<'de> Deserialize<'de> for Bytes {
                 Ok(Bytes(bytes))
             }
         }
-        deserializer.deserialize_byte_buf(Block)
+        deserializer.deserialize_byte_buf(BytesVisitor)
     }
 }
 
-/// What is sent as [`Bytes`].
-pub(super) struct Borrowed<'a>(pub(super) &'a [u8]);
+/// Encodes like [`Bytes`].
+pub(super) struct BorrowedBytes<'a>(pub(super) &'a [u8]);
 
-impl Serialize for Borrowed<'_> {
+impl Serialize for BorrowedBytes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(self.0)
     }

@@ -1,10 +1,15 @@
-//! Where the large messages of one sender lie: blocks of its region, behind the ring.
+//! The heap for long messages: blocks of a sender's region, after its ring.
 //!
-//! The sender alone decides where a block lies: at the lowest place that is free, so that memory which both sides
-//! have touched before is used again (a fresh page costs more than the copy into it). Who uses a slot stands in one
-//! word: the sender sets its bit, the receiver clears it once the message is copied out, in any order. What a
-//! receiver does not want back for a while, it returns to the system: only while no bit is set, and none can be
-//! set meanwhile.
+//! Only the sender decides where a block is. It takes the lowest gap that fits, so that memory which both sides have
+//! touched is used again: a fresh page costs more than the copy into it.
+//!
+//! One word says which slots are in use. The sender sets a slot's bit when it allocates, and the receiver clears it when
+//! it has copied the message out, in any order. Both use compare-and-swap or a single read-modify-write, so neither can
+//! undo the other's change.
+//!
+//! The receiver returns memory that has been idle for a while to the system. It may do so only while no bit is set, and
+//! none must be set meanwhile: it sets `SHUT` in the same compare-and-swap that finds all bits clear, and the sender
+//! allocates nothing while that is set.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -14,45 +19,45 @@ use super::layout::{HEAP, HEAP_START};
 use crate::ipc::region::Region;
 use crate::sys::lock;
 
-/// Messages that the receiver has not taken out, or that are being written.
+/// The most messages that are being written, or that the receiver has not freed.
 pub(super) const SLOTS: usize = 8;
 const SHUT: u64 = 1 << 63;
 const PAGE: usize = 4096;
 
-/// The sender's side.
+/// The sender's view of the heap.
 #[derive(Debug)]
-pub(super) struct Heap {
+pub(super) struct MessageHeap {
     region: Arc<Region>,
-    places: Mutex<Places>,
+    blocks: Mutex<Blocks>,
 }
 
 #[derive(Debug)]
-struct Places {
-    /// Where the block of each slot lies, if its bit is set.
-    slots: [Range<usize>; SLOTS],
-    /// The end of the highest block that there ever was.
+struct Blocks {
+    /// The place of each slot's block, valid while the slot's bit is set.
+    places: [Range<usize>; SLOTS],
+    /// The end of the highest block so far.
     touched: usize,
 }
 
-impl Heap {
-    pub(super) fn new(region: Arc<Region>) -> Heap {
-        Heap {
+impl MessageHeap {
+    pub(super) fn new(region: Arc<Region>) -> MessageHeap {
+        MessageHeap {
             region,
-            places: Mutex::new(Places {
-                slots: std::array::from_fn(|_| 0..0),
+            blocks: Mutex::new(Blocks {
+                places: std::array::from_fn(|_| 0..0),
                 touched: HEAP_START,
             }),
         }
     }
 
-    /// The longest message for which it is worth waiting.
+    /// The longest message that is worth waiting for room for.
     pub(super) fn longest(&self) -> usize {
         (self.region.len() - HEAP_START) / 2
     }
 
-    /// A block of at least this length, if there is room now.
-    pub(super) fn allocate(self: &Arc<Heap>, length: usize) -> Option<Block> {
-        let mut places = lock(&self.places);
+    /// A block of at least `length` bytes, if there is room now.
+    pub(super) fn allocate(self: &Arc<MessageHeap>, length: usize) -> Option<Block> {
+        let mut blocks = lock(&self.blocks);
         let word = self.region.atomic(HEAP);
         let mut used = word.load(Ordering::SeqCst);
         loop {
@@ -62,9 +67,9 @@ impl Heap {
             let slot = (0..SLOTS).find(|slot| used & (1 << slot) == 0)?;
             let taken = (0..SLOTS)
                 .filter(|slot| used & (1 << slot) != 0)
-                .map(|slot| places.slots[slot].clone());
+                .map(|slot| blocks.places[slot].clone());
             let place = lowest_gap(taken.collect(), HEAP_START..self.region.len(), length)?;
-            // The receiver may have cleared other bits since.
+            // Fails if the receiver has cleared a bit, or shut the heap, since the load.
             match word.compare_exchange(
                 used,
                 used | (1 << slot),
@@ -72,18 +77,18 @@ impl Heap {
                 Ordering::SeqCst,
             ) {
                 Ok(_) => {
-                    places.slots[slot] = place.clone();
-                    if place.end > places.touched {
-                        // Many at once are had for half of what they cost one by one.
+                    blocks.places[slot] = place.clone();
+                    if place.end > blocks.touched {
+                        // Populating a range costs half of what its page faults would, one by one.
                         self.region
-                            .populate(places.touched.max(place.start), place.end);
-                        places.touched = place.end;
+                            .populate(blocks.touched.max(place.start), place.end);
+                        blocks.touched = place.end;
                     }
                     return Some(Block {
                         heap: self.clone(),
                         slot,
                         place,
-                        ours: true,
+                        is_ours: true,
                     });
                 }
                 Err(now) => used = now,
@@ -92,7 +97,7 @@ impl Heap {
     }
 }
 
-/// The lowest place of whole pages for so many bytes between those that are taken.
+/// The lowest range of whole pages with room for `length` bytes between those that are taken.
 fn lowest_gap(
     mut taken: Vec<Range<usize>>,
     within: Range<usize>,
@@ -114,10 +119,10 @@ fn lowest_gap(
 /// A part of the heap that this process writes. Dropping it frees it, unless it was handed over.
 #[derive(Debug)]
 pub(super) struct Block {
-    heap: Arc<Heap>,
+    heap: Arc<MessageHeap>,
     pub(super) slot: usize,
     place: Range<usize>,
-    ours: bool,
+    is_ours: bool,
 }
 
 impl Block {
@@ -137,35 +142,35 @@ impl Block {
         self.heap.region.write(self.place.start + at, bytes);
     }
 
-    /// Copies what was written here to another place.
+    /// Copies the first `length` bytes elsewhere.
     pub(super) fn copy_to(&self, length: usize, write: impl FnMut(usize, &[u8])) {
         self.heap.region.copy_to(self.place.start, length, write);
     }
 
-    /// The receiver frees it from now on.
+    /// Leaves it to the receiver to free the block.
     pub(super) fn hand_over(mut self) {
-        self.ours = false;
+        self.is_ours = false;
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if self.ours {
+        if self.is_ours {
             free(&self.heap.region, self.slot);
         }
     }
 }
 
-/// Either side: what lies in this slot is not needed any more.
+/// Frees a slot; called by the sender or the receiver, whoever owns its block.
 pub(super) fn free(region: &Region, slot: usize) {
     region
         .atomic(HEAP)
         .fetch_and(!(1 << slot), Ordering::SeqCst);
 }
 
-/// The receiver: returns the memory of the heap's first bytes to the system, if nothing lies there. The sender must
-/// be told of the room: it may have found the heap shut.
-pub(super) fn give_back(region: &Region, touched: usize) -> bool {
+/// Returns the memory of the heap's first `touched` bytes to the system, if no slot is in use. Called by the receiver,
+/// which must wake the sender afterwards: the sender may have found the heap shut.
+pub(super) fn return_memory(region: &Region, touched: usize) -> bool {
     let word = region.atomic(HEAP);
     if word
         .compare_exchange(0, SHUT, Ordering::SeqCst, Ordering::SeqCst)
@@ -183,8 +188,8 @@ mod tests {
     use super::*;
     use crate::channel::layout;
 
-    fn heap() -> Arc<Heap> {
-        Arc::new(Heap::new(layout::region().unwrap()))
+    fn heap() -> Arc<MessageHeap> {
+        Arc::new(MessageHeap::new(layout::region().unwrap()))
     }
 
     #[test]
@@ -227,13 +232,13 @@ mod tests {
         block.write(0, b"kept");
         block.hand_over();
         assert_ne!(heap.allocate(100).unwrap().place, place);
-        assert!(!give_back(&heap.region, PAGE));
+        assert!(!return_memory(&heap.region, PAGE));
         free(&heap.region, slot);
-        assert!(give_back(&heap.region, PAGE));
+        assert!(return_memory(&heap.region, PAGE));
         assert_eq!(heap.allocate(100).unwrap().place, place);
         let mut bytes = [1; 4];
         heap.region.read(place.start, &mut bytes);
-        assert_eq!(bytes, [0; 4], "its memory was given back");
+        assert_eq!(bytes, [0; 4], "its memory was returned");
     }
 
     #[test]
@@ -241,7 +246,7 @@ mod tests {
         let heap = heap();
         heap.region.atomic(HEAP).store(SHUT, Ordering::SeqCst);
         assert!(heap.allocate(1).is_none());
-        // Bits that the sender never set are the receiver's own loss.
+        // A receiver that sets bits which the sender never set only harms itself.
         heap.region.atomic(HEAP).store(!SHUT, Ordering::SeqCst);
         assert!(heap.allocate(1).is_none());
     }

@@ -1,5 +1,5 @@
-//! A sender that writes anything at all into its region, its ring and its channels: the receiver gives values or errors,
-//! drops that sender in the worst case, and always hears the others.
+//! A sender that writes garbage into its region, its ring and its channels: the receiver returns values or errors, drops
+//! that sender at worst, and still hears the others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,44 +7,43 @@ use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcSender};
 
-use super::layout::{self, HEAP, HEAP_START, LARGE, PARCEL, PARCELS_TAKEN, VALUE};
-use super::{Inward, Joining, channel};
+use super::layout::{self, HEAP, HEAP_START, LINK, LONG, PARCEL, VALUE};
+use super::{NewSender, ToReceiver, channel};
 use crate::error::RecvTimeoutError;
 use crate::ipc::fuzz::Random;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, RING_BYTES};
 use crate::ipc::wire::{EncodedValue, Envelope, hostile};
-use crate::sys::lock;
 
-/// Numbers that are near a limit, or any.
+/// A number near a limit, or any.
 fn number(random: &mut Random) -> u64 {
     random.number(HEAP_START as u64)
 }
 
-/// The ends that a hostile sender holds.
+/// The ends that a hostile sender has.
 struct Hostile {
     region: Arc<Region>,
     entries: ring::Producer,
     parcels: IpcSender<Envelope>,
-    outward: IpcSender<Inward>,
+    to_receiver: IpcSender<ToReceiver>,
 }
 
 impl Hostile {
-    fn join(outward: &IpcSender<Inward>) -> Hostile {
+    fn join(to_receiver: &IpcSender<ToReceiver>) -> Hostile {
         let region = layout::region().unwrap();
-        let (back, _) = ipc::channel().unwrap();
+        let (room_bell, _) = ipc::channel().unwrap();
         let (parcels, there) = ipc::channel().unwrap();
-        let joining = Joining {
+        let sender = NewSender {
             region: region.share().unwrap(),
-            back,
+            room_bell,
             parcels: there,
         };
-        outward.send(Inward::Join(joining)).unwrap();
+        to_receiver.send(ToReceiver::Join(sender)).unwrap();
         Hostile {
             entries: ring::Producer::new(region.clone(), 0),
             region,
             parcels,
-            outward: outward.clone(),
+            to_receiver: to_receiver.clone(),
         }
     }
 
@@ -53,14 +52,14 @@ impl Hostile {
             0 => drop(self.entries.push(VALUE, &random.bytes(100))),
             1 => {
                 let numbers: Vec<u8> = (0..3).flat_map(|_| number(random).to_le_bytes()).collect();
-                drop(self.entries.push(LARGE, &numbers));
+                drop(self.entries.push(LONG, &numbers));
             }
             2 => {
-                // A place that is there, with anything in it.
+                // A valid place with arbitrary contents.
                 let length = random.below(100_000) as usize;
                 self.region.write(HEAP_START, &random.bytes(64));
-                let entry = layout::large_entry(random.below(8) as usize, HEAP_START, length);
-                drop(self.entries.push(LARGE, &entry));
+                let entry = layout::long_entry(random.below(8) as usize, HEAP_START, length);
+                drop(self.entries.push(LONG, &entry));
             }
             3 => drop(
                 self.entries
@@ -68,18 +67,21 @@ impl Hostile {
             ),
             4 => {
                 let bytes = random.bytes(60);
-                let packet = Envelope::new(EncodedValue {
+                let envelope = Envelope::new(EncodedValue {
                     bytes,
                     handles: Vec::new(),
                 });
-                self.parcels.send(packet.unwrap()).unwrap();
+                self.parcels.send(envelope.unwrap()).unwrap();
                 if random.below(2) == 0 {
                     drop(self.entries.push(PARCEL, &[]));
                 }
             }
             5 => drop(hostile::send(&self.parcels, random.below(hostile::KINDS))),
-            // Where all senders ring; short ones, since a full socket would hold up the honest one's bell.
-            6 => drop(hostile::send(&self.outward, random.below(hostile::LONG))),
+            // Where all senders ring. Only short messages: a full socket would block the honest sender's doorbell.
+            6 => drop(hostile::send(
+                &self.to_receiver,
+                random.below(hostile::LONG),
+            )),
             7 => {
                 // A message of another kind.
                 let garbage = self.parcels.clone().to_opaque().to::<Vec<u8>>();
@@ -87,8 +89,8 @@ impl Hostile {
                 drop(self.entries.push(PARCEL, &[]));
             }
             _ => {
-                let word =
-                    [HEAP, PARCELS_TAKEN, 0, 128, RING_BYTES + 2 * 128][random.below(5) as usize];
+                let word = [HEAP, LINK.parcels_taken, 0, 128, RING_BYTES + 2 * 128]
+                    [random.below(5) as usize];
                 self.region
                     .atomic(word)
                     .store(number(random), Ordering::SeqCst);
@@ -103,8 +105,8 @@ fn whatever_a_sender_writes_the_others_are_heard() {
     let (honest, receiver) = channel::<(u32, Vec<u8>)>().unwrap();
     let marked = |n: u32| (n, vec![0x5a; if n % 3 == 0 { 40_000 } else { 40 }]);
     for round in 0..150 {
-        let mut hostile = Hostile::join(&lock(&honest.shared.outward));
-        // At most 8 parcels: more would fill its own channel, and hold up itself.
+        let mut hostile = Hostile::join(&honest.shared.to_receiver());
+        // Few enough that its own channel does not fill up and block it.
         for _ in 0..random.below(8) {
             hostile.act(&mut random);
         }
@@ -114,11 +116,11 @@ fn whatever_a_sender_writes_the_others_are_heard() {
             assert!(Instant::now() < deadline, "the honest sender is not heard");
             match receiver.recv_timeout(Duration::from_secs(20)) {
                 Ok(message) if message == marked(round) => break,
-                Ok(_) | Err(RecvTimeoutError::Failed(_)) => {}
-                Err(RecvTimeoutError::Timeout) => panic!("round {round}: nothing came"),
+                Err(RecvTimeoutError::Timeout) => panic!("round {round}: nothing arrived"),
+                Ok(_) | Err(_) => {}
             }
         }
-        // A receiver that finds enough in its rings does not hear who rings; this one has found nothing.
+        // Read until the channel is empty: only then does the receiver read its doorbells.
         while !matches!(receiver.try_recv(), Err(error) if error.is_empty()) {}
     }
 }

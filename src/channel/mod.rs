@@ -1,10 +1,17 @@
-//! One-way channels: many senders, one receiver, no hub between.
+//! Channels and pipes: messages from many senders to one receiver, and connections with two ends.
 //!
-//! Each process that sends shares a region with the receiver: a byte ring, and behind it a heap for what is too
-//! long for a ring entry. So what was sent survives the sender's death. The receiver's end of one ipc-channel is
-//! where all of them ring, and join with a new region. Values with handles, and what is too long for the
-//! heap, are parcels: they travel over an ipc-channel of their sender's own, whose end also tells that it is
-//! gone. The way back is one ipc-channel for each ring, for a sender that waits for room.
+//! [`channel`] makes a one-way channel, and [`pipe`] a two-way connection. Both ends can be sent to other processes.
+
+// How it works: each sending process shares a region with the receiver. It holds a byte ring, and after it a heap for
+// messages that are too long for a ring entry. No process sits between them, and what was sent survives the death of its
+// sender, because the receiver maps the region too.
+//
+// A channel consists of:
+//
+// - One ipc-channel to the receiver. All senders ring there, and a new one introduces itself with its region.
+// - For each sending process, an ipc-channel for parcels: values with handles, or too long for the heap. The kernel
+//   closes it when the process dies, so it also tells the receiver of that.
+// - For each sending process, an ipc-channel back, where the receiver rings when a sender waits for room.
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::de::DeserializeOwned;
@@ -13,60 +20,60 @@ use serde::{Deserialize, Serialize};
 use crate::error::CreateError;
 use crate::ipc::wire::{self, Envelope, WireHandle};
 
-#[cfg(feature = "async")]
-mod async_ops;
 mod bytes;
 mod heap;
 #[cfg(test)]
 mod hostile;
+mod inbound;
+mod inbox;
+mod iter;
 mod layout;
+mod long_message;
+mod outbound;
 mod pipe;
 mod receiver;
-#[cfg(feature = "async")]
-mod recv_async;
 mod sender;
-mod source;
-mod spill;
 
 pub use bytes::Bytes;
+pub use iter::{ReceiverIntoIter, ReceiverIter, ReceiverTryIter};
 pub use pipe::{Connection, pipe};
-pub use receiver::{Receiver, ReceiverIter};
+pub use receiver::Receiver;
 pub use sender::Sender;
 
-pub(crate) use layout::Mark;
-pub(crate) use sender::SendEnd;
-pub(crate) use source::Arrived;
+pub use crate::error::{
+    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
 
-/// To a receiver.
+pub(crate) use inbound::RawMessage;
+pub(crate) use layout::Mark;
+pub(crate) use outbound::SendFailure;
+
+/// A message to a receiver.
 #[derive(Debug, Serialize, Deserialize)]
-enum Inward {
-    /// A process sends from now on through this region.
-    Join(Joining),
+enum ToReceiver {
+    /// A process sends through this region from now on.
+    Join(NewSender),
+    /// There is something to receive.
     Bell,
 }
 
-/// What a receiver has of a process that sends.
+/// The receiver's ends of everything that it shares with one sending process.
 #[derive(Debug, Serialize, Deserialize)]
-struct Joining {
+struct NewSender {
     region: IpcSharedMemory,
-    back: IpcSender<Bell>,
+    room_bell: IpcSender<RoomBell>,
     parcels: IpcReceiver<Envelope>,
 }
 
-/// Back to a sender: there is room.
+/// A message to a sender: there is room.
 #[derive(Debug, Serialize, Deserialize)]
-struct Bell;
+struct RoomBell;
 
-/// Parcels of one sender that the receiver has not taken.
-const PARCELS_MAX: u64 = 8;
-/// Longer bodies of parcels travel as shared memory, so that many parcels fit the socket's buffer.
-const PARCEL_INLINE: usize = 1 << 10;
-
-/// Makes a one-way channel: any number of senders, in any processes, and one receiver.
+/// Creates a one-way channel: any number of senders, in any processes, and one receiver.
 ///
 /// # Errors
 ///
-/// [`CreateError::Io`] if the system gives no channel.
+/// [`CreateError::Io`] if the system refuses a channel.
 ///
 /// ```
 /// use offspring::{ProcessWorker, Sender, Worker};
@@ -97,20 +104,22 @@ const PARCEL_INLINE: usize = 1 << 10;
 /// }
 /// ```
 pub fn channel<T: Serialize + DeserializeOwned>() -> Result<(Sender<T>, Receiver<T>), CreateError> {
-    let (outward, inward) = ipc::channel().map_err(CreateError::io("make a channel"))?;
-    Ok((Sender::new(outward), Receiver::new(inward)))
+    let (to_receiver, bells) = ipc::channel().map_err(CreateError::io("make a channel"))?;
+    Ok((Sender::new(to_receiver), Receiver::new(bells)))
 }
 
-/// An end as it is written into a value.
+/// An end inside an encoded value.
 #[derive(Serialize, Deserialize)]
-struct Token {
+struct EndToken {
+    /// Of the message type, so that an end is not decoded as one of another channel.
     fingerprint: u64,
+    /// The index of its handle beside the value.
     index: u32,
 }
 
-impl Token {
-    fn new<T>(handle: WireHandle) -> Result<Token, &'static str> {
-        Ok(Token {
+impl EndToken {
+    fn new<T>(handle: WireHandle) -> Result<EndToken, &'static str> {
+        Ok(EndToken {
             fingerprint: wire::fingerprint(std::any::type_name::<T>()),
             index: wire::note(handle)?,
         })
@@ -120,7 +129,7 @@ impl Token {
         if self.fingerprint == wire::fingerprint(std::any::type_name::<T>()) {
             wire::claim(self.index)
         } else {
-            Err("the end is of a channel of another type")
+            Err("the end belongs to a channel of another type")
         }
     }
 }
@@ -139,17 +148,17 @@ mod tests {
     #[test]
     fn a_sender_that_dies_before_it_rings_does_not_silence_the_others() {
         let (dying, receiver) = channel::<u32>().unwrap();
-        // As another process has it: a ring of its own over the same channel.
-        let other = Sender::<u32>::new(lock(&dying.shared.outward).clone());
+        // What another process would have: a ring of its own to the same receiver.
+        let other = dying.separate();
         dying.send(1).unwrap();
         other.send(2).unwrap();
         assert_eq!(receiver.recv().unwrap() + receiver.recv().unwrap(), 3);
-        let shared = receiver.shared().unwrap();
+        let inbox = receiver.inbox().unwrap();
         let (seen, seen_here) = mpsc::channel();
         std::thread::spawn(move || receiver.iter().for_each(|n| seen.send(n).unwrap()));
-        let flag = |source: usize| {
-            lock(&shared.sources).all[source]
-                .link
+        let flag = |ring: usize| {
+            lock(&inbox.rings).all[ring]
+                .sender
                 .region
                 .atomic(READER_SLEEPS)
                 .load(Ordering::SeqCst)
@@ -157,10 +166,10 @@ mod tests {
         while flag(0) == 0 {
             std::thread::yield_now();
         }
-        // It claims the bell, and never rings.
+        // The first sender claims the doorbell and dies before it rings.
         assert!(claim(
-            lock(&shared.sources).all[0]
-                .link
+            lock(&inbox.rings).all[0]
+                .sender
                 .region
                 .atomic(READER_SLEEPS)
         ));

@@ -8,19 +8,20 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::channel::{Bytes, Receiver, Sender, channel};
+use super::{Bytes, Receiver, Sender, channel};
 use crate::error::{
     CreateError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError,
+    TrySendError,
 };
 use crate::ipc::waitable::{WaitSource, Waitable};
 use crate::ipc::wire;
-use crate::sys;
+use crate::sys::lock;
 
-/// Makes a two-way connection: the first end sends `A` and receives `B`, the second the other way round.
+/// Creates a two-way connection: the first end sends `A` and receives `B`, the second sends `B` and receives `A`.
 ///
 /// # Errors
 ///
-/// [`CreateError::Io`] if the system gives no channel.
+/// [`CreateError::Io`] if the system refuses a channel.
 ///
 /// ```
 /// use offspring::{Connection, ProcessWorker, Worker};
@@ -64,11 +65,13 @@ where
     ))
 }
 
-/// One end of a [`pipe`]: sends `A`, receives `B`. It exists once: sent to another process, it is moved,
-/// and this one reports `Moved`. What could not be sent or put comes back with the error, as it was.
+/// One end of a [`pipe`]: sends `A` and receives `B`.
 ///
-/// Dropping it tells the other end, which receives what was sent before and then reports
-/// [`RecvError::Disconnected`]. Sending and receiving from different threads at once is fine.
+/// Dropping it disconnects the other end, which still receives what was sent before, and then returns
+/// [`RecvError::Disconnected`].
+///
+/// An end exists once. When it is sent to another process it moves there, and every call on this one returns `Moved`. If it
+/// could not be sent, the error gives it back, and it keeps working. One thread may send while another receives.
 ///
 /// ```
 /// use offspring::Connection;
@@ -86,24 +89,24 @@ where
 ///     let child = count::spawn(there)?;
 ///     here.send("seven".to_owned())?;
 ///     assert_eq!(here.recv()?, 5);
-///     drop(here); // the child's `recv` says so
+///     drop(here); // ends the child's loop
 ///     child.join()?;
 ///     Ok(())
 /// }
 /// ```
 pub struct Connection<A, B> {
-    /// Of messages `A`: without the type it can be put back by whoever does not know it.
+    /// Sends `A`. `None` after it has moved. The type is erased so that a closure that does not know it can put it back.
     sender: Arc<Mutex<Option<Sender<()>>>>,
     receiver: Receiver<B>,
     sends: PhantomData<fn(A)>,
 }
 
 impl<A: Serialize, B> Connection<A, B> {
-    /// Sends a message; waits while the other end's buffer (128 KiB; of messages over 32 KiB, 8 or 129 MiB) is full.
+    /// Sends a message; blocks while the buffer is full. See [`Sender::send`].
     ///
     /// # Errors
     ///
-    /// [`SendError`]: the other end is gone, or the message does not encode; it comes back with the error.
+    /// [`SendError`] if the other end is gone, or the message does not encode. The error gives the message back.
     pub fn send(&self, message: A) -> Result<(), SendError<A>> {
         match self.sender() {
             Some(sender) => sender.send(message),
@@ -111,81 +114,123 @@ impl<A: Serialize, B> Connection<A, B> {
         }
     }
 
-    /// As [`send`](Connection::send), but waits at most this long.
+    /// Sends a message if there is room now. Never blocks. See [`Sender::try_send`].
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`], or as [`send`](Connection::send).
+    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Connection::send). The error gives the message
+    /// back.
+    pub fn try_send(&self, message: A) -> Result<(), TrySendError<A>> {
+        match self.sender() {
+            Some(sender) => sender.try_send(message),
+            None => Err(TrySendError::Moved(message)),
+        }
+    }
+
+    /// Like [`send`](Connection::send), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError::Timeout`] if there was no room in time; otherwise like [`send`](Connection::send).
     pub fn send_timeout(&self, message: A, timeout: Duration) -> Result<(), SendTimeoutError<A>> {
         match self.sender() {
             Some(sender) => sender.send_timeout(message, timeout),
-            None => Err(SendError::Moved(message).into()),
+            None => Err(SendTimeoutError::Moved(message)),
+        }
+    }
+
+    /// Like [`send`](Connection::send), but the task waits, not its thread. Needs the `async` feature, and works with every
+    /// executor.
+    ///
+    /// A future that is dropped before it is ready has sent nothing, and drops the message.
+    ///
+    /// # Errors
+    ///
+    /// Like [`send`](Connection::send).
+    #[cfg(feature = "async")]
+    pub async fn send_async(&self, message: A) -> Result<(), SendError<A>> {
+        match self.sender() {
+            Some(sender) => sender.send_async(message).await,
+            None => Err(SendError::Moved(message)),
         }
     }
 }
 
 impl<A, B: DeserializeOwned> Connection<A, B> {
-    /// Receives the next message; waits until there is one.
+    /// Receives the next message; blocks until there is one.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Disconnected`] when the other end is gone and all was received; a message that does
-    /// not decode (it is taken); or an end that was moved away.
+    /// [`RecvError::Disconnected`] if the other end is gone and everything was received, [`RecvError::Decode`] if the
+    /// message does not decode (it is taken), [`RecvError::Moved`] if this end was moved to another process.
     pub fn recv(&self) -> Result<B, RecvError> {
         self.receiver.recv()
     }
 
-    /// Receives a message if there is one.
+    /// Receives a message if one has arrived. Never blocks.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`], or as [`recv`](Connection::recv).
+    /// [`TryRecvError::Empty`] if no message has arrived; otherwise like [`recv`](Connection::recv).
     pub fn try_recv(&self) -> Result<B, TryRecvError> {
         self.receiver.try_recv()
     }
 
-    /// Receives the next message; waits at most this long.
+    /// Like [`recv`](Connection::recv), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`], or as [`recv`](Connection::recv).
+    /// [`RecvTimeoutError::Timeout`] if no message arrived in time; otherwise like [`recv`](Connection::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<B, RecvTimeoutError> {
         self.receiver.recv_timeout(timeout)
+    }
+
+    /// Like [`recv`](Connection::recv), but the task waits, not its thread. Needs the `async` feature, and works with every
+    /// executor.
+    ///
+    /// Dropping the future loses no message: it takes one only when it is ready.
+    ///
+    /// # Errors
+    ///
+    /// Like [`recv`](Connection::recv).
+    #[cfg(feature = "async")]
+    pub async fn recv_async(&self) -> Result<B, RecvError> {
+        self.receiver.recv_async().await
     }
 }
 
 impl<B> Connection<Bytes, B> {
-    /// Sends a copy of these bytes; see [`Sender::send_bytes`].
+    /// Sends a copy of `bytes`; see [`Sender::send_bytes`].
     ///
     /// # Errors
     ///
-    /// As [`send`](Connection::send), without the message.
+    /// Like [`send`](Connection::send), without the message.
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError<()>> {
         self.sender().ok_or(SendError::Moved(()))?.send_bytes(bytes)
     }
 
-    /// As [`send_bytes`](Connection::send_bytes), but waits at most this long.
+    /// Like [`send_bytes`](Connection::send_bytes), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`send_timeout`](Connection::send_timeout), without the message.
+    /// Like [`send_timeout`](Connection::send_timeout), without the message.
     pub fn send_bytes_timeout(
         &self,
         bytes: &[u8],
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<()>> {
         self.sender()
-            .ok_or(SendError::Moved(()))?
+            .ok_or(SendTimeoutError::Moved(()))?
             .send_bytes_timeout(bytes, timeout)
     }
 }
 
 impl<A> Connection<A, Bytes> {
-    /// Receives the next message as plain bytes.
+    /// Receives the next message as plain bytes; see [`Receiver::recv_bytes`].
     ///
     /// # Errors
     ///
-    /// As [`recv`](Connection::recv).
+    /// Like [`recv`](Connection::recv).
     pub fn recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
         self.receiver.recv_bytes()
     }
@@ -194,16 +239,16 @@ impl<A> Connection<A, Bytes> {
     ///
     /// # Errors
     ///
-    /// As [`recv`](Connection::recv); `buffer` is empty then.
+    /// Like [`recv`](Connection::recv). The buffer is empty after an error.
     pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.receiver.recv_bytes_into(buffer)
     }
 
-    /// As [`recv_bytes_into`](Connection::recv_bytes_into); waits at most this long.
+    /// Like [`recv_bytes_into`](Connection::recv_bytes_into), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`recv_timeout`](Connection::recv_timeout); `buffer` is empty then.
+    /// Like [`recv_timeout`](Connection::recv_timeout). The buffer is empty after an error.
     pub fn recv_bytes_into_timeout(
         &self,
         buffer: &mut Vec<u8>,
@@ -216,27 +261,22 @@ impl<A> Connection<A, Bytes> {
 impl<A, B> Connection<A, B> {
     fn new(sender: Sender<A>, receiver: Receiver<B>) -> Connection<A, B> {
         Connection {
-            sender: Arc::new(Mutex::new(Some(sender.retype()))),
+            sender: Arc::new(Mutex::new(Some(sender.cast()))),
             receiver,
             sends: PhantomData,
         }
     }
 
-    pub(crate) fn sender(&self) -> Option<Sender<A>> {
-        sys::lock(&self.sender).clone().map(Sender::retype)
+    fn sender(&self) -> Option<Sender<A>> {
+        lock(&self.sender).clone().map(Sender::cast)
     }
 
-    #[cfg(feature = "async")]
-    pub(crate) fn receiver(&self) -> &Receiver<B> {
-        &self.receiver
-    }
-
-    /// Whether `recv` would return at once, with a message or with the end; waits at most this long for
-    /// that. Takes nothing.
+    /// Returns whether [`recv`](Connection::recv) would return at once, with a message or an error; blocks for at most
+    /// `timeout` until it would. Takes no message.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Moved`] if the end was moved away.
+    /// [`RecvError::Moved`] if this end was moved to another process.
     pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
         self.receiver.poll(timeout)
     }
@@ -259,15 +299,15 @@ impl<A, B> fmt::Debug for Connection<A, B> {
 
 impl<A, B> Serialize for Connection<A, B> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Taken, not shared: the other end must see the end of this connection where it goes.
-        let Some(moved) = sys::lock(&self.sender).take() else {
+        // Taken, not cloned: a sender that stayed here would hide the end of this connection from the other end.
+        let Some(moved) = lock(&self.sender).take() else {
             return Err(wire::explain(
                 "the connection was moved to another process before",
             ));
         };
         let (back, stays) = (self.sender.clone(), moved.clone());
-        let stay = move || *sys::lock(&back) = Some(stays);
-        match (moved.retype::<A>(), &self.receiver).serialize(serializer) {
+        let stay = move || *lock(&back) = Some(stays);
+        match (moved.cast::<A>(), &self.receiver).serialize(serializer) {
             Ok(serialized) => {
                 wire::on_unsent(stay);
                 Ok(serialized)

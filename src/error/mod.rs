@@ -21,20 +21,6 @@ macro_rules! debug_without_item {
     )+};
 }
 
-/// The same for the forms that add one case to another error.
-macro_rules! debug_without_item_around {
-    ($($error:ident { $own:ident })+) => {$(
-        impl<T> std::fmt::Debug for $error<T> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                match self {
-                    $error::$own(_) => f.debug_tuple(stringify!($own)).field(&"..").finish(),
-                    $error::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
-                }
-            }
-        }
-    )+};
-}
-
 /// How an operation that may have a deadline failed: the deadline passed, or there is an error that
 /// the form without a deadline reports as well. `T` is the value that an elapsed wait gives back.
 #[derive(Debug)]
@@ -268,7 +254,9 @@ mod select;
 mod sync;
 
 pub use actor::{CallError, CastError, DownReason, LookupError, StartError, SupervisorError};
-pub use channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError};
+pub use channel::{
+    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
 pub use pool::{PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
 pub use queue::{
@@ -333,7 +321,7 @@ impl EncodeError {
 /// Bytes that arrived are not a value of the expected type.
 ///
 /// ```
-/// use offspring::RecvError;
+/// use offspring::channel::RecvError;
 /// use serde::{Deserialize, Serialize};
 ///
 /// /// At most 100: its `Deserialize` sees to it.

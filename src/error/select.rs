@@ -1,25 +1,25 @@
-//! Errors of waiting for many things.
+//! The error of waiting for many sources.
 
 use std::io;
 
 use thiserror::Error;
 
-/// Many things could not be waited for together.
+/// The error returned by [`wait_any`](crate::wait_any) and [`Selector::add`](crate::Selector::add).
 ///
 /// ```
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// assert!(matches!(offspring::wait_any(&[]), Err(offspring::WaitError::Nothing)));
+/// assert!(matches!(offspring::wait_any(&[]), Err(offspring::select::WaitError::Nothing)));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// There is nothing to wait for: it would take for ever.
-    #[error("there is nothing to wait for")]
+    /// There are no sources, so the wait would never end.
+    #[error("waiting without a source")]
     Nothing,
-    /// The system does not let one of them be watched: no descriptor or no memory is left.
-    #[error("could not watch a channel")]
+    /// The system has no descriptor or memory to watch a source.
+    #[error("could not watch a source")]
     Io(#[source] io::Error),
 }

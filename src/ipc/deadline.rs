@@ -41,6 +41,12 @@ pub(crate) trait TimeLimit {
 
     /// Returns an error if the time is over.
     fn check(&self) -> Result<(), Self::Elapsed>;
+
+    /// The time that is left; `None` if the deadline never comes.
+    fn left(&self) -> Option<Duration> {
+        self.deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
 }
 
 /// The limit of a call that waits as long as it takes.
@@ -75,7 +81,8 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// For callers that choose at run time; a call that always waits forever takes [`Forever`].
+    /// A call that always waits forever takes [`Forever`] instead.
+    #[allow(dead_code, reason = "for callers that choose at run time")]
     pub(crate) fn never() -> Deadline {
         None.into()
     }
@@ -100,12 +107,6 @@ impl Deadline {
                 .and_then(|timeout| Instant::now().checked_add(timeout))
         };
         *self.deadline.get_or_init(start)
-    }
-
-    /// The time that is left; `None` if the deadline never comes.
-    pub(crate) fn left(&self) -> Option<Duration> {
-        self.deadline()
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -9,6 +9,7 @@ pub(crate) mod event_stream;
 pub(crate) mod fuzz;
 pub(crate) mod hub;
 pub(crate) mod ipc_fd;
+pub(crate) mod link;
 pub(crate) mod parking;
 pub(crate) mod reactor;
 pub(crate) mod region;

@@ -1,7 +1,8 @@
-//! Processes in the order of their end.
+//! Processes in the order in which they end.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::iter::FusedIterator;
 
 use serde::de::DeserializeOwned;
 
@@ -9,7 +10,7 @@ use super::Selector;
 use crate::error::JoinError;
 use crate::process::Process;
 
-/// Joins processes in the order in which they end: an iterator over each with its result.
+/// Returns an iterator that joins processes in the order in which they end, and yields each with its result.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,7 +36,7 @@ pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCom
     let processes = processes.into_iter().map(|process| {
         let key = selector
             .add(&process)
-            .expect("a process has no channel to be watched");
+            .expect("watching a process takes no descriptor");
         (key, process)
     });
     let processes = processes.collect();
@@ -45,8 +46,8 @@ pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCom
     }
 }
 
-/// Processes in the order of their end, from [`as_completed`]. Dropping it drops those that have not ended yet, which
-/// run on.
+/// An iterator over processes in the order in which they end, from [`as_completed`]. Dropping it drops the handles of the
+/// others, which keep running.
 ///
 /// ```
 /// #[offspring::worker]
@@ -58,14 +59,14 @@ pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCom
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let processes = [double::spawn(1)?, double::spawn(2)?];
 ///     let completed = offspring::as_completed(processes);
-///     assert_eq!(completed.len(), 2); // so many have not ended yet, or nobody asked
+///     assert_eq!(completed.len(), 2); // not joined yet
 ///     for (process, output) in completed {
-///         println!("{} gave {}", process.name(), output?);
+///         println!("{} returned {}", process.name(), output?);
 ///     }
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "an iterator joins nothing until it is asked"]
+#[must_use = "iterators are lazy"]
 pub struct AsCompleted<T> {
     selector: Selector,
     processes: HashMap<usize, Process<T>>,
@@ -88,6 +89,8 @@ impl<T: DeserializeOwned> Iterator for AsCompleted<T> {
 }
 
 impl<T: DeserializeOwned> ExactSizeIterator for AsCompleted<T> {}
+
+impl<T: DeserializeOwned> FusedIterator for AsCompleted<T> {}
 
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

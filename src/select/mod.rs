@@ -1,10 +1,13 @@
-//! Waiting for many things at once.
+//! Waiting for the first of many: processes, receivers, connections, queues, and more.
+//!
+//! [`wait_any`] waits once for a few sources. A [`Selector`] waits again and again, for any number. [`as_completed`] joins
+//! processes in the order in which they end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::WaitError;
-use crate::ipc::waitable::{WaitSource, Waitable};
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
+use crate::ipc::waitable::WaitSource;
 use crate::process::Process;
 use crate::queue::{JoinableQueue, Queue};
 
@@ -13,6 +16,9 @@ mod selector;
 
 pub use completed::{AsCompleted, as_completed};
 pub use selector::Selector;
+
+pub use crate::error::WaitError;
+pub use crate::ipc::waitable::Waitable;
 
 impl<T> Waitable for Process<T> {
     fn wait_source(&self) -> WaitSource {
@@ -32,13 +38,14 @@ impl<T> Waitable for JoinableQueue<T> {
     }
 }
 
-/// Waits until one of these is ready, and gives its index. Of several that are ready, each gets its turn.
+/// Blocks until one of the sources is ready, and returns its index. If several are ready, successive calls return each in
+/// turn.
 ///
-/// For one wait, or for a few sources; a [`Selector`] does not set up anew each time.
+/// Made for one wait, or a few sources. A [`Selector`] registers its sources only once.
 ///
 /// # Errors
 ///
-/// [`WaitError::Nothing`] if there are none, [`WaitError::Io`] if the system does not let one be watched.
+/// [`WaitError::Nothing`] if `sources` is empty, [`WaitError::Io`] if the system has no descriptor or memory to watch one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,15 +67,15 @@ impl<T> Waitable for JoinableQueue<T> {
 /// }
 /// ```
 pub fn wait_any(sources: &[&dyn Waitable]) -> Result<usize, WaitError> {
-    let index = wait_until(sources, None)?;
-    Ok(index.expect("a wait without a deadline ended at its deadline"))
+    let index = wait_within(sources, &Forever)?;
+    Ok(index.expect("a wait without a deadline does not time out"))
 }
 
-/// As [`wait_any`], but waits at most this long: `None` if none is ready then.
+/// Like [`wait_any`], but blocks for at most `timeout`. Returns `None` if no source was ready in time.
 ///
 /// # Errors
 ///
-/// As [`wait_any`].
+/// Like [`wait_any`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -88,13 +95,12 @@ pub fn wait_any_timeout(
     sources: &[&dyn Waitable],
     timeout: Duration,
 ) -> Result<Option<usize>, WaitError> {
-    // A deadline that the clock cannot express is none.
-    wait_until(sources, Instant::now().checked_add(timeout))
+    wait_within(sources, &Deadline::after(timeout))
 }
 
-fn wait_until(
+fn wait_within(
     sources: &[&dyn Waitable],
-    deadline: Option<Instant>,
+    limit: &impl TimeLimit,
 ) -> Result<Option<usize>, WaitError> {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     if sources.is_empty() {
@@ -102,19 +108,18 @@ fn wait_until(
     }
     let first = TURN.fetch_add(1, Ordering::Relaxed) % sources.len();
     let in_turn = || (first..sources.len()).chain(0..first);
-    let look = |index: &usize| {
-        sources[*index]
-            .wait_source()
-            .into_inner()
-            .is_none_or(|source| source.is_ready(None))
+    let is_ready = |index: &usize| {
+        let source = sources[*index].wait_source().into_inner();
+        source.is_none_or(|source| source.is_ready(None))
     };
-    if let Some(index) = in_turn().find(look) {
+    // Before anything is registered: mostly one is ready.
+    if let Some(index) = in_turn().find(is_ready) {
         return Ok(Some(index));
     }
     let selector = Selector::new();
     let keys = in_turn().map(|index| Ok((selector.add(sources[index])?, index)));
     let keys: Vec<(usize, usize)> = keys.collect::<Result<_, WaitError>>()?;
-    let ready = selector.ready_until(deadline);
+    let ready = selector.ready_within(limit);
     Ok(ready
         .and_then(|ready| keys.iter().find(|(key, _)| *key == ready))
         .map(|&(_, index)| index))

@@ -1,32 +1,41 @@
-//! `Selector`: a set of things to wait for.
+//! `Selector`: a set of sources to wait for.
+//!
+//! Each source wakes the selector through a waker of its own, which puts the source's key into a queue. Waiting means to
+//! check the sources in that queue until one is ready. Two rules keep it from missing one:
+//!
+//! - A source that is not queued was not ready when it was last checked, and that check left its waker. So whatever makes
+//!   it ready also queues it.
+//! - A source that was ready is queued again, after the others: readiness is a state, and the caller may leave something
+//!   in it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::task::{Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::WaitError;
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::reactor::{EventSource, WakerSlot};
 use crate::ipc::waitable::Waitable;
 use crate::sys::{self, lock};
 
-/// Waits for many things at once: processes that end, receivers, connections and queues that have something, in any
-/// mixture.
+/// Waits for many sources at once, of any [`Waitable`] types.
 ///
-/// Dropping it ends the waiting and nothing else. It keeps nothing alive: a source that is dropped, or moved to
-/// another process, while it is here counts as ready until it is [`remove`](Selector::remove)d.
+/// Dropping it only ends the waiting. It keeps no source alive: a source that is dropped, or moved to another process,
+/// counts as ready until it is [`remove`](Selector::remove)d.
 ///
-/// [`ready`](Selector::ready) says which one is ready, and takes nothing from it. Ready is a state ([`Waitable`]): a
-/// source that still is ready is told again, after the others had their turn. So remove what is at its end.
-/// Sources can be added and removed at any time, also by one thread while another waits.
+/// [`ready`](Selector::ready) returns the key of a source that is ready, and takes nothing from it. Readiness is a state: a
+/// source that is still ready is returned again, after the others had their turn. So remove a source when it has ended.
+/// Sources can be added and removed at any time, even while another thread waits.
 ///
-/// There is no thread a source, and no polling: thousands of idle sources cost nothing, and a wait costs as much as
-/// there are sources that changed. When several threads wait at one selector, two of them may be told of one source.
+/// There is no thread per source, and no polling: idle sources cost nothing, and a wait costs as much as there are sources
+/// that changed. If several threads wait at one selector, two of them may be given the same source.
 ///
 /// ```
-/// use offspring::{Selector, Sender, TryRecvError, channel};
+/// use offspring::channel::TryRecvError;
+/// use offspring::{Selector, Sender, channel};
 ///
 /// #[offspring::worker]
 /// fn count(numbers: Sender<u32>, upto: u32) {
@@ -57,73 +66,73 @@ use crate::sys::{self, lock};
 /// }
 /// ```
 pub struct Selector {
-    shared: Arc<Shared>,
+    shared: Arc<SelectorShared>,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SelectorShared {
+    state: Mutex<SelectorState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    entries: BTreeMap<usize, Arc<Entry>>,
-    /// To be looked at, each once: those that were woken, those that were ready, and new ones. All others were not
-    /// ready when last looked at, and wake us. Nobody sleeps while one is here.
+struct SelectorState {
+    sources: BTreeMap<usize, Arc<Registered>>,
+    /// Keys of sources to check, each at most once. No thread sleeps while there is one.
     queue: VecDeque<usize>,
-    next: usize,
+    next_key: usize,
 }
 
-struct Entry {
+/// A source that was added.
+struct Registered {
     key: usize,
-    /// `None`: was moved away before it came here.
+    /// `None` if it is always ready.
     source: Option<Weak<dyn EventSource>>,
-    waiter: Option<WakerSlot>,
+    slot: Option<WakerSlot>,
     waker: Waker,
-    /// Whether it is in the queue; changed under the state's lock.
-    queued: AtomicBool,
+    /// Whether its key is in the queue. Changes only under the state's lock.
+    is_queued: AtomicBool,
 }
 
-/// Wakes a selector for one of its entries.
-struct Bell {
-    shared: Weak<Shared>,
+/// Queues one source of a selector.
+struct SourceWaker {
+    shared: Weak<SelectorShared>,
     key: usize,
 }
 
-impl Wake for Bell {
+impl Wake for SourceWaker {
     fn wake(self: Arc<Self>) {
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
         let mut state = lock(&shared.state);
-        if let Some(entry) = state.entries.get(&self.key).cloned() {
-            shared.enqueue(&mut state, &entry);
+        if let Some(source) = state.sources.get(&self.key).cloned() {
+            shared.enqueue(&mut state, &source);
         }
     }
 }
 
-impl Shared {
-    fn enqueue(&self, state: &mut State, entry: &Entry) {
-        if !entry.queued.swap(true, Ordering::Relaxed) {
-            state.queue.push_back(entry.key);
+impl SelectorShared {
+    fn enqueue(&self, state: &mut SelectorState, source: &Registered) {
+        if !source.is_queued.swap(true, Ordering::Relaxed) {
+            state.queue.push_back(source.key);
             self.changed.notify_one();
         }
     }
 }
 
-impl Entry {
-    /// Called under no lock.
+impl Registered {
+    /// Call it without a lock held: it takes those of the source.
     fn is_ready(&self) -> bool {
         let source = self.source.as_ref().and_then(Weak::upgrade);
         source.is_none_or(|source| {
-            source.is_ready(self.waiter.as_ref().map(|waiter| (waiter, &self.waker)))
+            source.is_ready(self.slot.as_ref().map(|slot| (slot, &self.waker)))
         })
     }
 }
 
 impl Selector {
-    /// An empty selector.
+    /// Creates an empty selector.
     #[must_use]
     pub fn new() -> Selector {
         Selector {
@@ -131,135 +140,136 @@ impl Selector {
         }
     }
 
-    /// Waits for this one too, from now on: its key, which this selector has never given before.
+    /// Adds a source, and returns its key. A selector never returns the same key twice.
     ///
     /// # Errors
     ///
-    /// [`WaitError::Io`] if the system does not let a channel be watched: no descriptor or no memory is left.
+    /// [`WaitError::Io`] if the system has no descriptor or memory to watch the source.
     pub fn add(&self, source: &(impl Waitable + ?Sized)) -> Result<usize, WaitError> {
         let source = source.wait_source().into_inner();
-        let waiter = source
+        let slot = source
             .as_ref()
             .map(|source| source.register())
             .transpose()
             .map_err(WaitError::Io)?;
         let mut state = lock(&self.shared.state);
-        let key = state.next;
-        state.next += 1;
-        let bell = Bell {
+        let key = state.next_key;
+        state.next_key += 1;
+        let waker = SourceWaker {
             shared: Arc::downgrade(&self.shared),
             key,
         };
-        let entry = Arc::new(Entry {
+        let registered = Arc::new(Registered {
             key,
             source: source.as_ref().map(Arc::downgrade),
-            waiter,
-            waker: Arc::new(bell).into(),
-            queued: AtomicBool::new(false),
+            slot,
+            waker: Arc::new(waker).into(),
+            is_queued: AtomicBool::new(false),
         });
-        state.entries.insert(key, entry.clone());
-        self.shared.enqueue(&mut state, &entry);
+        state.sources.insert(key, registered.clone());
+        // It may be ready already, and no check has left its waker yet.
+        self.shared.enqueue(&mut state, &registered);
         Ok(key)
     }
 
-    /// Waits for this one no more. Does nothing for a key that is not here.
+    /// Removes a source. Does nothing if the key is unknown.
     pub fn remove(&self, key: usize) {
         let mut state = lock(&self.shared.state);
-        let removed = state.entries.remove(&key);
-        if state.entries.is_empty() {
-            // A wait for nothing ends.
+        let removed = state.sources.remove(&key);
+        if state.sources.is_empty() {
+            // A wait without sources returns.
             self.shared.changed.notify_all();
         }
         drop(state);
         drop(removed);
     }
 
-    /// Waits until a source is ready, and gives its key; `None` if there is no source.
+    /// Blocks until a source is ready, and returns its key. Returns `None` if there are no sources.
     pub fn ready(&self) -> Option<usize> {
-        self.ready_until(None)
+        self.ready_within(&Forever)
     }
 
-    /// The key of a source that is ready now, if there is one. It looks at every source.
+    /// Returns the key of a source that is ready now, if there is one. It may check every source.
     pub fn try_ready(&self) -> Option<usize> {
-        self.ready_until(Some(Instant::now()))
+        self.ready_within(&Deadline::now())
     }
 
-    /// As [`ready`](Selector::ready), but waits at most this long; `None` if none is ready then.
+    /// Like [`ready`](Selector::ready), but blocks for at most `timeout`. Returns `None` if no source was ready in time.
     pub fn ready_timeout(&self, timeout: Duration) -> Option<usize> {
-        // A deadline that the clock cannot express is none.
-        self.ready_until(Instant::now().checked_add(timeout))
+        self.ready_within(&Deadline::after(timeout))
     }
 
-    /// How many sources there are.
+    /// Returns the number of sources.
     #[must_use]
     pub fn len(&self) -> usize {
-        lock(&self.shared.state).entries.len()
+        lock(&self.shared.state).sources.len()
     }
 
-    /// Whether there is no source.
+    /// Returns whether there are no sources.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(super) fn ready_until(&self, deadline: Option<Instant>) -> Option<usize> {
+    pub(super) fn ready_within(&self, limit: &impl TimeLimit) -> Option<usize> {
         loop {
-            if let Some(key) = self.queued() {
+            if let Some(key) = self.check_queued() {
                 return Some(key);
             }
             let state = lock(&self.shared.state);
-            if state.entries.is_empty() {
+            if state.sources.is_empty() {
                 return None;
             }
             if !state.queue.is_empty() {
                 continue;
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if limit.check().is_err() {
                 drop(state);
-                return self.any();
+                return self.check_all();
             }
-            drop(sys::wait(&self.shared.changed, state, deadline));
+            drop(sys::wait(&self.shared.changed, state, limit.deadline()));
         }
     }
 
-    /// Looks at those in the queue until one is ready.
-    fn queued(&self) -> Option<usize> {
-        // One that is woken again and again must not keep this from looking at the clock.
+    /// Checks the queued sources until one is ready.
+    fn check_queued(&self) -> Option<usize> {
+        // Bounded, so that a source which is woken again and again does not keep the caller from its deadline.
         for _ in 0..=self.len() {
             let mut state = lock(&self.shared.state);
             let key = state.queue.pop_front()?;
-            let Some(entry) = state.entries.get(&key).cloned() else {
+            let Some(source) = state.sources.get(&key).cloned() else {
                 continue;
             };
-            entry.queued.store(false, Ordering::Relaxed);
+            // Cleared before the check: a wake-up during the check queues the source again.
+            source.is_queued.store(false, Ordering::Relaxed);
             drop(state);
-            if self.look(&entry) {
+            if self.check(&source) {
                 return Some(key);
             }
         }
         None
     }
 
-    /// Looks at all: one may have become ready, and its waker still be on its way.
-    fn any(&self) -> Option<usize> {
-        let entries: Vec<_> = lock(&self.shared.state).entries.values().cloned().collect();
-        entries
+    /// Checks every source: one may have become ready while its waker has not run yet.
+    fn check_all(&self) -> Option<usize> {
+        let sources: Vec<_> = lock(&self.shared.state).sources.values().cloned().collect();
+        sources
             .iter()
-            .find(|entry| self.look(entry))
-            .map(|entry| entry.key)
+            .find(|source| self.check(source))
+            .map(|source| source.key)
     }
 
-    /// Whether it is ready; then it will be looked at again.
-    fn look(&self, entry: &Entry) -> bool {
-        if !entry.is_ready() {
+    /// Returns whether a source is ready, and queues it again if so. `false` if it was removed meanwhile.
+    fn check(&self, source: &Registered) -> bool {
+        if !source.is_ready() {
             return false;
         }
         let mut state = lock(&self.shared.state);
-        let here = state.entries.contains_key(&entry.key);
-        if here {
-            self.shared.enqueue(&mut state, entry);
+        let is_here = state.sources.contains_key(&source.key);
+        if is_here {
+            self.shared.enqueue(&mut state, source);
         }
-        here
+        is_here
     }
 }
 

@@ -55,7 +55,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> WorkerProcess<
                         return DownReason::Hung { limit };
                     }
                     // The worker dropped its heartbeat, or died.
-                    Err(RecvTimeoutError::Failed(_)) => break,
+                    Err(_) => break,
                 }
             }
         }

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{
-    Connection, Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel,
-    pipe,
-};
+use offspring::channel::{RecvError, RecvTimeoutError, SendError, TryRecvError};
+use offspring::{Connection, Receiver, Sender, channel, pipe};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{eventually, open_fds};
@@ -42,7 +40,7 @@ fn messages_come_in_order_and_then_the_end() {
     assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
     assert!(matches!(
         receiver.try_recv(),
-        Err(TryRecvError::Failed(RecvError::Disconnected))
+        Err(TryRecvError::Disconnected)
     ));
     process.join().unwrap();
 }
@@ -179,6 +177,97 @@ fn a_full_channel_times_out_and_wakes_when_the_receiver_dies() {
             Err(SendError::Disconnected(_))
         ));
     });
+}
+
+/// Tells its pid, and receives when it is told to.
+#[offspring::worker]
+fn receive_when_told(orders: Receiver<()>, messages: Receiver<Vec<u8>>) -> usize {
+    orders.recv().expect("the test orders");
+    messages.into_iter().map(|message| message.len()).sum()
+}
+
+#[offspring::test(timeout = "20s")]
+fn try_send_never_blocks_and_gives_the_message_back() {
+    // Messages of an entry each, and messages that are too long for one: the heap fills up, then the parcels.
+    for length in [1000, 3_000_000] {
+        let (sender, receiver) = channel().unwrap();
+        let (order, orders) = channel().unwrap();
+        let process = receive_when_told::spawn(orders, receiver).unwrap();
+        let mut sent = 0;
+        let back = loop {
+            match sender.try_send(vec![7; length]) {
+                Ok(()) => sent += 1,
+                Err(error) => {
+                    assert!(error.is_full() && !error.is_end(), "{error:?}");
+                    break error.into_inner();
+                }
+            }
+        };
+        assert_eq!(back.len(), length);
+        assert!(sent >= 8, "{sent}");
+        order.send(()).unwrap();
+        // It has room again some time later.
+        let mut back = Some(back);
+        eventually("there is room", || {
+            back = match back.take().map(|message| sender.try_send(message)) {
+                Some(Err(error)) => Some(error.into_inner()),
+                _ => None,
+            };
+            back.is_none()
+        });
+        drop(sender);
+        assert_eq!(process.join().unwrap(), (sent + 1) * length);
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_handle_that_try_send_gives_back_still_works() {
+    let (sender, receiver) = channel::<(Receiver<u8>, Vec<u8>)>().unwrap();
+    let mut parcels = Vec::new();
+    let (kept, message) = loop {
+        let (to, carried) = channel().unwrap();
+        parcels.push(to);
+        if let Err(error) = sender.try_send((carried, Vec::new())) {
+            assert!(error.is_full(), "{error:?}");
+            break (parcels.pop().unwrap(), error.into_inner());
+        }
+    };
+    kept.send(9).unwrap();
+    assert_eq!(message.0.recv().unwrap(), 9);
+    drop(receiver);
+    let error = sender.try_send(message).unwrap_err();
+    assert!(error.is_end(), "{error:?}");
+    kept.send(10).unwrap();
+    assert_eq!(error.into_inner().0.recv().unwrap(), 10);
+}
+
+#[offspring::test(timeout = "20s")]
+fn an_end_of_a_connection_can_try_to_send_until_it_moves() {
+    let (ours, theirs) = pipe::<Vec<u8>, Vec<u8>>().unwrap();
+    ours.try_send(vec![1]).unwrap();
+    assert_eq!(theirs.recv().unwrap(), [1]);
+    let process = echo::spawn(theirs).unwrap();
+    ours.try_send(vec![2]).unwrap();
+    assert_eq!(ours.recv().unwrap(), [2]);
+    drop(ours);
+    assert_eq!(process.join().unwrap(), 1);
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_receiver_is_an_iterator_by_value_and_over_what_has_arrived() {
+    let (sender, receiver) = channel().unwrap();
+    assert_eq!(receiver.try_iter().next(), None);
+    let process = count::spawn(sender.clone(), 0..10).unwrap();
+    process.join().unwrap();
+    // All that an ended process sent has arrived; this one may still send.
+    assert!(receiver.try_iter().eq(0..10));
+    sender.send(10).unwrap();
+    drop(sender);
+    let mut rest = receiver.into_iter();
+    assert_eq!(
+        [rest.next(), rest.next(), rest.next()],
+        [Some(10), None, None]
+    );
 }
 
 #[offspring::test(timeout = "20s")]

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["ipc::shared_fd"],
     &["ipc::doorbell"],
     &["ipc::ring"],
-    &["ipc::reactor"],
+    &["ipc::reactor", "ipc::link"],
     &["ipc::parking", "ipc::waitable"],
     &["ipc::event_stream"],
     &["ipc::hub"],

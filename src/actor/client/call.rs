@@ -12,9 +12,9 @@ use crate::actor::client::driver::{Blocking, Driver, run};
 use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::CallSession;
 use crate::actor::protocol::{ActorStatus, CallChain, CallMark, CallNumber, MailboxItem};
-use crate::channel::SendEnd;
+use crate::channel::SendFailure;
 use crate::error::{CallError, DownReason, PutTimeoutError};
-use crate::ipc::deadline::Deadline;
+use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::queue::JoinableQueue;
 
 /// How long a caller that lost its incarnation waits for the reason, if its own time is up.
@@ -155,19 +155,23 @@ where
                 session.send(mark, &message, limit)
             };
             match sent {
-                Err(SendEnd::Timeout) => None,
+                Err(WaitEnd::Timeout(_)) => None,
                 sent => Some(sent),
             }
         };
         match driver.room(attempt).await {
             Some(Ok(())) => Ok(()),
-            None | Some(Err(SendEnd::Timeout)) => Err(NotSent::Timeout),
-            Some(Err(SendEnd::Disconnected)) => Err(NotSent::Gone),
-            Some(Err(SendEnd::Encode(source))) => Err(NotSent::Failed(CallError::Encode {
-                actor: self.name.clone(),
-                source,
-            })),
-            Some(Err(SendEnd::Io(error))) => Err(NotSent::Failed(self.io(error))),
+            None | Some(Err(WaitEnd::Timeout(_))) => Err(NotSent::Timeout),
+            Some(Err(WaitEnd::Failed(SendFailure::Disconnected))) => Err(NotSent::Gone),
+            Some(Err(WaitEnd::Failed(SendFailure::Encode(source)))) => {
+                Err(NotSent::Failed(CallError::Encode {
+                    actor: self.name.clone(),
+                    source,
+                }))
+            }
+            Some(Err(WaitEnd::Failed(SendFailure::Io(error)))) => {
+                Err(NotSent::Failed(self.io(error)))
+            }
         }
     }
 

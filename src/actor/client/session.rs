@@ -31,7 +31,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,9 +41,9 @@ use crate::actor::protocol::{
     CallChain, CallHeader, CallMark, CallNumber, Erased, MailboxItem, MailboxReply, Request,
     own_process_number,
 };
-use crate::channel::{Arrived, Receiver, SendEnd, Sender, channel};
-use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError};
-use crate::ipc::deadline::Deadline;
+use crate::channel::{RawMessage, Receiver, SendFailure, Sender, channel};
+use crate::error::{RecvError, SendTimeoutError};
+use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 #[cfg(feature = "async")]
 use crate::ipc::reactor::EventSource;
 use crate::ipc::reactor::WakerSet;
@@ -81,15 +81,15 @@ impl<R: Serialize + DeserializeOwned> CallSession<R> {
         let (to_us, replies) =
             channel::<MailboxReply<R>>().map_err(|error| OpenFailure::Io(error.to_string()))?;
         // With a ring of its own, by which the incarnation recognizes the session's calls.
-        let requests = requests.separate().retype::<Request>();
+        let requests = requests.separate().cast::<Request>();
         let open = Request::Open {
             session: number,
-            replies: to_us.retype(),
+            replies: to_us.cast(),
         };
         match requests.send_within(open, limit) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(_)) => return Err(OpenFailure::Timeout),
-            Err(SendTimeoutError::Failed(SendError::Disconnected(_))) => {
+            Err(SendTimeoutError::Disconnected(_)) => {
                 return Err(OpenFailure::Gone);
             }
             Err(error) => return Err(OpenFailure::Io(error.to_string())),
@@ -152,7 +152,7 @@ impl<R> CallSession<R> {
         mark: CallMark,
         message: &V,
         limit: &Deadline,
-    ) -> Result<(), SendEnd> {
+    ) -> Waited<(), SendFailure, Deadline> {
         self.requests.send_marked(mark.mark(), message, limit)
     }
 }
@@ -167,7 +167,7 @@ impl<R: DeserializeOwned> CallSession<R> {
                 Followed::Timeout => return None,
                 Followed::Leads => {}
             }
-            let received = decode(self.replies.take(limit.deadline()));
+            let received = decode(self.replies.recv_raw(limit));
             match self.deliver(Some(call), received) {
                 Progress::Own(outcome) => return Some(outcome),
                 Progress::Other(_) => {}
@@ -204,7 +204,7 @@ impl<R: DeserializeOwned> CallSession<R> {
     ) -> Progress<R> {
         calls.has_leader = true;
         drop(calls);
-        self.deliver(own, decode(self.replies.take(Some(Instant::now()))))
+        self.deliver(own, decode(self.replies.recv_raw(&Deadline::now())))
     }
 
     /// Waits until the leader has received the reply, or there is no leader; then this thread
@@ -251,12 +251,12 @@ enum Followed<R> {
 }
 
 /// Decodes a reply, and finds out whose it is even if it does not decode.
-fn decode<R: DeserializeOwned>(taken: Result<Arrived, RecvTimeoutError>) -> Received<R> {
+fn decode<R: DeserializeOwned>(taken: Waited<RawMessage, RecvError, Deadline>) -> Received<R> {
     let arrived = match taken {
         Ok(arrived) => arrived,
-        Err(RecvTimeoutError::Timeout) => return Received::Timeout,
-        Err(RecvTimeoutError::Failed(error)) if error.is_starved() => return Received::Starved,
-        Err(RecvTimeoutError::Failed(_)) => return Received::Gone,
+        Err(WaitEnd::Timeout(_)) => return Received::Timeout,
+        Err(WaitEnd::Failed(error)) if error.is_starved() => return Received::Starved,
+        Err(WaitEnd::Failed(_)) => return Received::Gone,
     };
     let (call, outcome) = match CallMark::of(arrived.mark) {
         Some(CallMark { slot, special }) => {

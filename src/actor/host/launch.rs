@@ -15,8 +15,7 @@ use crate::actor::protocol::{ActorExit, Report, Request};
 use crate::actor::worker::incarnation::ActorProcess;
 use crate::channel::{Receiver, channel};
 use crate::error::{
-    CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvError, RecvTimeoutError,
-    StartError,
+    CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvTimeoutError, StartError,
 };
 use crate::process::Process;
 use crate::sys;
@@ -71,7 +70,7 @@ pub(crate) fn launch<A: Actor>(
         let act = "start a thread";
         create(CreateError::Io { act, source })
     })?;
-    record.publish_up(generation, requests.retype());
+    record.publish_up(generation, requests.cast());
     Ok(())
 }
 
@@ -122,7 +121,7 @@ fn wait_started(
                     after: limit,
                 });
             }
-            Err(RecvTimeoutError::Failed(_)) => break end_by(process, deadline),
+            Err(_) => break end_by(process, deadline),
         }
     };
     record.set_previous(&reason);
@@ -168,8 +167,8 @@ fn read_reports(
                 pinged = Some(Instant::now());
                 continue;
             }
-            Err(RecvTimeoutError::Failed(RecvError::Decode(_))) => {}
-            Err(RecvTimeoutError::Failed(_)) => return,
+            Err(RecvTimeoutError::Decode(_)) => {}
+            Err(_) => return,
         }
         pinged = None;
     }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::actor::protocol::{CallHeader, CallMark, MailboxReply};
-use crate::channel::{Mark, SendEnd, Sender};
+use crate::channel::{Mark, SendFailure, Sender};
 use crate::error::is_starved;
-use crate::ipc::deadline::Deadline;
+use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::Retry;
 use crate::sys::lock;
 
@@ -84,7 +84,7 @@ impl<R: Serialize> RingSessions<R> {
         let refuse = |text: &str| send_patiently(&open.replies, mark(true), text);
         let sent = match &reply {
             Ok(reply) => match send_patiently(&open.replies, mark(false), reply) {
-                Err(SendEnd::Encode(error)) => refuse(&error.to_string()),
+                Err(WaitEnd::Failed(SendFailure::Encode(error))) => refuse(&error.to_string()),
                 sent => sent,
             },
             Err(text) => refuse(text),
@@ -103,12 +103,14 @@ fn send_patiently<R, V: Serialize + ?Sized>(
     replies: &Sender<MailboxReply<R>>,
     mark: Mark,
     reply: &V,
-) -> Result<(), SendEnd> {
+) -> Waited<(), SendFailure, Deadline> {
     let limit = Deadline::after(REPLY_PATIENCE);
     let mut retry = Retry::default();
     loop {
         match replies.send_marked(mark, reply, &limit) {
-            Err(SendEnd::Io(error)) if is_starved(&error) && !limit.is_over() => {
+            Err(WaitEnd::Failed(SendFailure::Io(error)))
+                if is_starved(&error) && !limit.is_over() =>
+            {
                 retry.pause(&error)
             }
             sent => return sent,
@@ -132,7 +134,11 @@ impl<R: Serialize> ReplyChannels<R> {
 
     /// Opens a session, and sends the replies that were kept for it. Returns an error if it is
     /// closed again, since the client does not take them.
-    fn open(&self, session: u64, replies: Sender<MailboxReply<R>>) -> Result<(), SendEnd> {
+    fn open(
+        &self,
+        session: u64,
+        replies: Sender<MailboxReply<R>>,
+    ) -> Waited<(), SendFailure, Deadline> {
         // The session is open before the kept replies are sent, outside the lock. So a later reply
         // of the mailbox thread may overtake them, which no client notices: replies carry the
         // numbers of their calls.
@@ -158,7 +164,7 @@ impl<R: Serialize> ReplyChannels<R> {
         &self,
         header: CallHeader,
         reply: Result<R, String>,
-    ) -> Result<(), SendEnd> {
+    ) -> Waited<(), SendFailure, Deadline> {
         let reply = MailboxReply { header, reply };
         let mut channels = lock(&self.0);
         if let Some(ReplyChannel::Open(replies)) = channels.get(&header.session) {
@@ -185,10 +191,10 @@ impl<R: Serialize> ReplyChannels<R> {
         &self,
         replies: &Sender<MailboxReply<R>>,
         reply: &MailboxReply<R>,
-    ) -> Result<(), SendEnd> {
+    ) -> Waited<(), SendFailure, Deadline> {
         let header = reply.header;
         let sent = match send_patiently(replies, Mark::default(), reply) {
-            Err(SendEnd::Encode(error)) => {
+            Err(WaitEnd::Failed(SendFailure::Encode(error))) => {
                 let reply = Err(error.to_string());
                 send_patiently(
                     replies,
@@ -210,6 +216,7 @@ mod tests {
     use super::*;
     use crate::actor::protocol::CallNumber;
     use crate::channel::channel;
+    use crate::ipc::deadline::Forever;
 
     #[test]
     fn a_reply_that_is_early_waits_for_its_session() {
@@ -242,11 +249,11 @@ mod tests {
         rings.open(5, 8, other, &[4, 5], &channels);
         rings.reply(4, 3, Ok(40), &channels);
         rings.reply(5, 0, Err("no".to_owned()), &channels);
-        let arrived = ones.take(None).unwrap();
+        let arrived = ones.recv_raw(&Forever).unwrap();
         let mark = |slot, special| Some(CallMark { slot, special });
         assert_eq!(CallMark::of(arrived.mark), mark(3, false));
         assert_eq!(arrived.decode::<u64>().unwrap(), 40);
-        let arrived = others.take(None).unwrap();
+        let arrived = others.recv_raw(&Forever).unwrap();
         assert_eq!(CallMark::of(arrived.mark), mark(0, true));
         assert_eq!(arrived.decode::<String>().unwrap(), "no");
         // A closed session gets no replies, and the end of a ring is that of its session.

@@ -51,7 +51,8 @@ use crate::actor::protocol::{
 use crate::actor::worker::fair_mutex::FairMutex;
 use crate::actor::worker::reply_channels::{ReplyChannels, RingSessions};
 use crate::channel::{Receiver, Sender};
-use crate::error::{GetError, HandleError, PutTimeoutError, RecvError, RecvTimeoutError};
+use crate::error::{GetError, HandleError, PutTimeoutError, RecvError};
+use crate::ipc::deadline::{Forever, WaitEnd};
 use crate::ipc::wire::Retry;
 use crate::queue::{Delivery, JoinableQueue};
 use crate::sys::{self, lock};
@@ -117,7 +118,7 @@ impl<A: Actor> Incarnation<A> {
             match self.serve_request(inbound, &mut rings) {
                 Ok(()) => retry = Retry::default(),
                 // A message that needs more descriptors than this process has stays in the channel.
-                Err(RecvTimeoutError::Failed(error @ RecvError::Io(_))) => retry.pause(&error),
+                Err(error @ RecvError::Io(_)) => retry.pause(&error),
                 // Not the end of the other senders: this process holds one itself, so the channel
                 // is broken.
                 Err(error) => return self.finish(Ending::Failed(error.to_string())),
@@ -132,9 +133,9 @@ impl<A: Actor> Incarnation<A> {
         &self,
         inbound: &Receiver<Request>,
         rings: &mut RingSessions<A::Reply>,
-    ) -> Result<(), RecvTimeoutError> {
-        let arrived = inbound.take(None)?;
-        let ring = arrived.source;
+    ) -> Result<(), RecvError> {
+        let arrived = inbound.recv_raw(&Forever).map_err(WaitEnd::into_failed)?;
+        let ring = arrived.ring;
         if let Some(mark) = CallMark::of(arrived.mark) {
             let decoded = if mark.special {
                 arrived.decode::<(CallChain, A::Message)>()
@@ -157,8 +158,8 @@ impl<A: Actor> Incarnation<A> {
             Ok(Request::Open { session, replies }) => rings.open(
                 ring,
                 session,
-                replies.retype(),
-                &inbound.sources(),
+                replies.cast(),
+                &inbound.rings(),
                 &self.channels,
             ),
             Ok(Request::Close { session }) => rings.close(session, &self.channels),

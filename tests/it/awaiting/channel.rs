@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use offspring::{Connection, Receiver, RecvError, Sender, channel, pipe};
+use offspring::channel::RecvError;
+use offspring::{Connection, Receiver, Sender, channel, pipe};
 
 use super::on_tokio;
 

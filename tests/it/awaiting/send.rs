@@ -3,7 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use offspring::{Connection, Process, Receiver, SendError, channel, pipe};
+use offspring::channel::SendError;
+use offspring::{Connection, Process, Receiver, channel, pipe};
 
 use super::{moment, on_tokio, rounds};
 

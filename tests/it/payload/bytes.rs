@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use offspring::channel::{Bytes, RecvError, RecvTimeoutError, SendError};
 use offspring::queue::PutError;
-use offspring::{
-    Bytes, Connection, Queue, Receiver, RecvError, RecvTimeoutError, SendError, channel, pipe,
-};
+use offspring::{Connection, Queue, Receiver, channel, pipe};
 use serde::{Deserialize, Serialize};
 
 use super::{echo_bytes, pattern};

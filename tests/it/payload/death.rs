@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{Bytes, Process, RecvError, Sender, channel};
+use offspring::channel::{Bytes, RecvError};
+use offspring::{Process, Sender, channel};
 
 use super::pattern;
 use crate::support::{eventually, open_fds};

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
+use offspring::channel::SendError;
 use offspring::queue::PutError;
 use offspring::unix::SharedFd;
-use offspring::{Connection, JoinableQueue, Queue, SendError, Sender, channel, pipe};
+use offspring::{Connection, JoinableQueue, Queue, Sender, channel, pipe};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{eventually, open_fds};

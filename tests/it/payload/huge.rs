@@ -1,7 +1,8 @@
 //! Values as large as a value may be.
 
+use offspring::channel::SendError;
 use offspring::queue::PutError;
-use offspring::{Connection, JoinableQueue, Queue, SendError, message_limit};
+use offspring::{Connection, JoinableQueue, Queue, message_limit};
 
 type Facts = (usize, u8);
 

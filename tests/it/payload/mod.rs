@@ -5,7 +5,8 @@ mod death;
 mod handles;
 mod huge;
 
-use offspring::{Bytes, Connection};
+use offspring::Connection;
+use offspring::channel::Bytes;
 
 /// Bytes of which every part tells where it belongs.
 fn pattern(length: usize, seed: u64) -> Vec<u8> {

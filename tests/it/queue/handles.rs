@@ -91,7 +91,7 @@ fn a_handle_of_another_item_type_is_refused() {
     }
     tx.send(Lie(Some(numbers), None)).unwrap();
     let error = rx.recv().map(|lie| lie.1).unwrap_err();
-    let offspring::RecvError::Decode(cause) = error else {
+    let offspring::channel::RecvError::Decode(cause) = error else {
         panic!("{error:?}")
     };
     assert!(cause.to_string().contains("another type"), "{cause}");

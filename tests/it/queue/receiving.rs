@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use offspring::channel::RecvError;
 use offspring::queue::{DeadCause, DeadLetterError};
-use offspring::{Connection, JoinableQueue, Queue, Receiver, RecvError, Sender};
+use offspring::{Connection, JoinableQueue, Queue, Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
 use crate::support::is_running;

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use offspring::channel::TryRecvError;
 use offspring::queue::TryGetError;
-use offspring::{Process, Queue, Receiver, Selector, Sender, TryRecvError, channel};
+use offspring::{Process, Queue, Receiver, Selector, Sender, channel};
 
 use super::many::{PROCESSES, RECEIVERS, kill, raise_the_limit_of_descriptors, sleepers};
 use super::{LONG, random};

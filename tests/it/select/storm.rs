@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use offspring::channel::TryRecvError;
 use offspring::{
-    Connection, ExitReason, JoinError, Process, Receiver, Selector, Sender, TryRecvError, channel,
-    pipe,
+    Connection, ExitReason, JoinError, Process, Receiver, Selector, Sender, channel, pipe,
 };
 
 use super::{LONG, random};

@@ -1,0 +1,302 @@
+//! The receiver's view of one sending process.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::{IpcSender, IpcSharedMemory, OpaqueIpcReceiver};
+use serde::de::DeserializeOwned;
+
+use super::heap;
+use super::layout::{
+    self, DONE, HEAP_START, LINK, LONG, Mark, PARCEL, READER_SLEEPS, VALUE, WRITER_SLEEPS,
+};
+use super::{NewSender, RoomBell};
+use crate::error::RecvError;
+use crate::ipc::codec::Slice;
+use crate::ipc::deadline::{Deadline, WaitEnd};
+use crate::ipc::doorbell::claim;
+use crate::ipc::link::LinkReader;
+use crate::ipc::region::{Reader, Region};
+use crate::ipc::ring;
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
+use crate::sys::lock;
+
+/// A heap that was not used for this long is returned to the system, the next time that the receiver waits.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// A sender's region, and the doorbell for a sender that waits for room in it. Outlives the ring while messages in the
+/// heap are being decoded.
+#[derive(Debug)]
+pub(super) struct SenderRegion {
+    pub(super) region: Arc<Region>,
+    room_bell: Mutex<IpcSender<RoomBell>>,
+}
+
+impl SenderRegion {
+    /// Wakes a sender that waits for room.
+    fn ring_if_waiting(&self) {
+        if claim(self.region.atomic(WRITER_SLEEPS)) {
+            // Fails if the sender is gone, and then it does not wait.
+            let _ = wire::ring(&lock(&self.room_bell), RoomBell);
+        }
+    }
+}
+
+/// The ring of one sending process.
+#[derive(Debug)]
+pub(super) struct InboundRing {
+    /// Identifies the ring among those of its receiver; never reused.
+    pub(super) number: u64,
+    pub(super) sender: Arc<SenderRegion>,
+    reader: LinkReader,
+    parcels: CheckedReceiver<Envelope>,
+    /// The sender broke the protocol. Nothing more is read.
+    is_corrupt: bool,
+    /// The sending process has closed its end of `parcels`.
+    is_gone: bool,
+    /// How many bytes of the heap messages have touched since it was last returned, and when it was last used.
+    touched: usize,
+    used: Instant,
+}
+
+/// A message that was taken and is not decoded yet.
+#[derive(Debug)]
+pub(crate) struct RawMessage {
+    /// The number of the ring that it came from. Each sending process has one, and so has each
+    /// [separate](super::Sender::separate) sender.
+    pub(crate) ring: u64,
+    pub(crate) mark: Mark,
+    pub(super) content: RawContent,
+}
+
+#[derive(Debug)]
+pub(super) enum RawContent {
+    Bytes(SmallBytes),
+    Long(HeapMessage),
+    Parcel(Envelope),
+    /// The system refused the descriptors of its handles.
+    Refused(io::Error),
+}
+
+/// A message in the heap of its sender. Dropping it frees the slot.
+#[derive(Debug)]
+pub(super) struct HeapMessage {
+    sender: Arc<SenderRegion>,
+    slot: usize,
+    offset: usize,
+    length: usize,
+}
+
+impl HeapMessage {
+    fn reader(&self) -> Reader<'_> {
+        self.sender.region.reader(self.offset, self.length)
+    }
+}
+
+impl Drop for HeapMessage {
+    fn drop(&mut self) {
+        heap::free(&self.sender.region, self.slot);
+        self.sender.ring_if_waiting();
+    }
+}
+
+impl RawMessage {
+    pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, RecvError> {
+        match self.content {
+            RawContent::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
+            RawContent::Long(message) => wire::decode_shared(message.reader(), Vec::new()),
+            RawContent::Parcel(envelope) => envelope.decode(),
+            RawContent::Refused(error) => return Err(RecvError::Io(error)),
+        }
+        .map_err(RecvError::Decode)
+    }
+
+    /// Appends the bytes that were sent as one value, and returns their number.
+    pub(super) fn bytes_into(self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
+        match self.content {
+            RawContent::Bytes(bytes) => {
+                wire::decode_with(Slice(bytes.as_slice()), Vec::new(), |decoder| {
+                    decoder.bytes_into(to)
+                })
+            }
+            RawContent::Long(message) => {
+                wire::decode_with(message.reader(), Vec::new(), |decoder| {
+                    decoder.bytes_into(to)
+                })
+            }
+            RawContent::Parcel(envelope) => envelope.bytes_into(to),
+            RawContent::Refused(error) => return Err(RecvError::Io(error)),
+        }
+        .map_err(RecvError::Decode)
+    }
+}
+
+impl InboundRing {
+    /// `None` if the region is too short for one of a sender.
+    pub(super) fn new(sender: NewSender) -> Option<InboundRing> {
+        InboundRing::continued(sender, 0)
+    }
+
+    /// Continues a ring that another process read, which had touched this many bytes of the heap.
+    pub(super) fn continued(sender: NewSender, touched: usize) -> Option<InboundRing> {
+        let region = Arc::new(Region::adopt(sender.region));
+        if region.len() < HEAP_START {
+            return None;
+        }
+        // Armed like the others: `disarm` counts a flag that is clear as a doorbell.
+        region.atomic(READER_SLEEPS).store(1, Ordering::SeqCst);
+        Some(InboundRing {
+            number: 0,
+            reader: LinkReader::new(region.clone(), LINK),
+            sender: Arc::new(SenderRegion {
+                region,
+                room_bell: Mutex::new(sender.room_bell),
+            }),
+            parcels: CheckedReceiver::new(sender.parcels),
+            is_corrupt: false,
+            is_gone: false,
+            touched,
+            used: Instant::now(),
+        })
+    }
+
+    /// What another process needs to continue it: the region, the room doorbell, the parcels, and how much of the heap
+    /// was touched.
+    pub(super) fn share(
+        &self,
+    ) -> io::Result<(
+        IpcSharedMemory,
+        IpcSender<RoomBell>,
+        OpaqueIpcReceiver,
+        usize,
+    )> {
+        let room_bell = lock(&self.sender.room_bell).clone();
+        Ok((
+            self.sender.region.share()?,
+            room_bell,
+            self.parcels.share()?,
+            self.touched,
+        ))
+    }
+
+    pub(super) fn has_early_parcels(&self) -> bool {
+        self.reader.has_early_parcels()
+    }
+
+    pub(super) fn has_next(&self) -> bool {
+        !self.reader.entries.is_empty()
+    }
+
+    /// Whether nothing will come from it any more.
+    pub(super) fn is_finished(&self) -> bool {
+        // The flag first: the sender sets it after its last entry, so a ring that is empty afterwards stays empty.
+        let is_done = self.is_gone || self.sender.region.atomic(DONE).load(Ordering::Acquire) == 1;
+        self.is_corrupt || (is_done && self.reader.entries.is_empty())
+    }
+
+    /// Checks whether the sending process has ended. Parcels that arrive meanwhile are kept for their entries.
+    pub(super) fn check_for_end(&mut self) {
+        while !self.is_gone {
+            match self.parcels.recv(&Deadline::now()) {
+                Ok(parcel) => self.reader.keep(parcel),
+                Err(WaitEnd::Timeout(_) | WaitEnd::Failed(Failure::Starved)) => return,
+                Err(WaitEnd::Failed(Failure::Gone | Failure::Io(_))) => self.is_gone = true,
+            }
+        }
+    }
+
+    /// Takes the next message, if there is one.
+    pub(super) fn next(&mut self) -> Option<RawMessage> {
+        let front = match self.reader.entries.front() {
+            Ok(Some(front)) => front,
+            Ok(None) => return None,
+            Err(ring::Corrupt) => return self.give_up(),
+        };
+        let (kind, mark) = layout::split_tag(front.tag);
+        let content = self.take(kind, &front)?;
+        Some(RawMessage {
+            ring: self.number,
+            mark,
+            content,
+        })
+    }
+
+    fn take(&mut self, kind: u32, front: &ring::Peeked) -> Option<RawContent> {
+        if kind == PARCEL {
+            return self.take_parcel(front);
+        }
+        let entry = self.reader.entries.read(front);
+        // Succeeds: senders never recall.
+        self.reader.entries.take(front);
+        match kind {
+            VALUE => {
+                self.sender.ring_if_waiting();
+                Some(RawContent::Bytes(entry))
+            }
+            LONG => self
+                .take_long(entry.as_slice())
+                .map(RawContent::Long)
+                .or_else(|| self.give_up()),
+            _ => self.give_up(),
+        }
+    }
+
+    fn take_long(&mut self, entry: &[u8]) -> Option<HeapMessage> {
+        let (slot, offset, length) = layout::read_long_entry(entry, &self.sender.region)?;
+        self.touched = self.touched.max(offset + length - HEAP_START);
+        self.used = Instant::now();
+        self.sender.ring_if_waiting();
+        Some(HeapMessage {
+            sender: self.sender.clone(),
+            slot,
+            offset,
+            length,
+        })
+    }
+
+    fn take_parcel(&mut self, front: &ring::Peeked) -> Option<RawContent> {
+        let parcels = &self.parcels;
+        let receive = || match parcels.recv(&Deadline::now()) {
+            Ok(parcel) => Ok(parcel),
+            Err(WaitEnd::Failed(failure)) => Err(failure),
+            Err(WaitEnd::Timeout(_)) => Err(Failure::Gone),
+        };
+        match self.reader.take_parcel(front, receive) {
+            Err(Failure::Starved) => Some(RawContent::Refused(Failure::Starved.into_io())),
+            Err(Failure::Gone) => self.give_up(),
+            outcome => {
+                self.sender.ring_if_waiting();
+                Some(match outcome {
+                    Ok(parcel) => RawContent::Parcel(parcel),
+                    Err(failure) => RawContent::Refused(failure.into_io()),
+                })
+            }
+        }
+    }
+
+    /// Stops reading from a sender that broke the protocol.
+    fn give_up<R>(&mut self) -> Option<R> {
+        log::error!(target: "offspring::channel", "a sending process has corrupted its ring; its messages are dropped");
+        self.is_corrupt = true;
+        None
+    }
+
+    /// When the heap will have been idle for [`IDLE`]. `None` if no memory of it is in use.
+    pub(super) fn idle_at(&self) -> Option<Instant> {
+        (self.touched > 0).then(|| self.used + IDLE)
+    }
+
+    /// Returns the memory of an idle heap to the system.
+    pub(super) fn return_idle_memory(&mut self, now: Instant) {
+        if self.idle_at().is_some_and(|at| at <= now) {
+            if heap::return_memory(&self.sender.region, self.touched) {
+                self.touched = 0;
+                self.sender.ring_if_waiting();
+            }
+            self.used = now;
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A long message while it is encoded: it is written directly to where the receiver will read it.
+
+use std::sync::Arc;
+
+use super::heap::Block;
+use super::outbound::{OutboundRing, SendFailure};
+use crate::ipc::codec::Spill;
+use crate::ipc::deadline::{TimeLimit, WaitEnd};
+use crate::ipc::wire::{Envelope, ShmBuffer, WireHandle};
+
+pub(super) struct LongMessage<'a, L: TimeLimit> {
+    ring: &'a Arc<OutboundRing>,
+    /// How long to wait for room in the heap. `None`: do not wait, use a separate memory block instead.
+    limit: Option<&'a L>,
+    storage: Storage<L>,
+    /// The bytes written so far.
+    length: usize,
+}
+
+enum Storage<L: TimeLimit> {
+    /// Nothing was written yet.
+    Empty,
+    Heap(Block),
+    /// Memory of its own, for a message that is too long for the heap, or grew when the heap had no room left.
+    Separate(ShmBuffer),
+    /// There was no room in time, or no memory. The remaining bytes are only counted.
+    Failed(WaitEnd<L::Elapsed, SendFailure>),
+}
+
+/// A long message that was encoded.
+pub(super) enum Stored {
+    /// A block, and the length of the message in it.
+    Heap(Block, usize),
+    Parcel(Envelope),
+}
+
+impl<'a, L: TimeLimit> LongMessage<'a, L> {
+    pub(super) fn new(ring: &'a Arc<OutboundRing>, limit: Option<&'a L>) -> LongMessage<'a, L> {
+        LongMessage {
+            ring,
+            limit,
+            storage: Storage::Empty,
+            length: 0,
+        }
+    }
+
+    fn begin(&self, total: usize) -> Storage<L> {
+        if total > self.ring.heap.longest() {
+            return Storage::Separate(self.separate(total));
+        }
+        let Some(limit) = self.limit else {
+            let block = self.ring.heap.allocate(total);
+            return block.map_or_else(|| Storage::Separate(self.separate(total)), Storage::Heap);
+        };
+        match self.ring.wait_for_block(total, limit) {
+            Ok(block) => Storage::Heap(block),
+            Err(end) => Storage::Failed(end),
+        }
+    }
+
+    /// Memory of its own, with what was written so far.
+    fn separate(&self, total: usize) -> ShmBuffer {
+        let mut buffer = ShmBuffer::default();
+        buffer.reserve(total);
+        if let Storage::Heap(block) = &self.storage {
+            block.copy_to(self.length, |_, bytes| buffer.write(bytes));
+        }
+        buffer
+    }
+
+    /// Moves to a longer block. It does not wait for one: two messages that each hold a part of the heap would wait for
+    /// each other.
+    fn grow(&self, block: &Block, total: usize) -> Storage<L> {
+        let wanted = total
+            .max(block.capacity() * 2)
+            .min(self.ring.heap.longest());
+        let longer = (total <= wanted)
+            .then(|| self.ring.heap.allocate(wanted))
+            .flatten();
+        match longer {
+            Some(longer) => {
+                block.copy_to(self.length, |at, bytes| longer.write(at, bytes));
+                Storage::Heap(longer)
+            }
+            None => Storage::Separate(self.separate(total)),
+        }
+    }
+
+    /// A message with handles always becomes a parcel: the heap holds bytes only.
+    pub(super) fn finish(
+        self,
+        handles: Vec<WireHandle>,
+    ) -> Result<Stored, WaitEnd<L::Elapsed, SendFailure>> {
+        let buffer = match self.storage {
+            Storage::Heap(block) if handles.is_empty() => {
+                return Ok(Stored::Heap(block, self.length));
+            }
+            Storage::Heap(_) => self.separate(self.length),
+            Storage::Separate(buffer) => buffer,
+            Storage::Failed(end) => return Err(end),
+            Storage::Empty => ShmBuffer::default(),
+        };
+        let envelope = buffer.into_envelope(handles).map_err(SendFailure::Io)?;
+        Ok(Stored::Parcel(envelope))
+    }
+}
+
+impl<L: TimeLimit> Spill for LongMessage<'_, L> {
+    fn reserve(&mut self, total: usize) {
+        match &self.storage {
+            Storage::Empty => self.storage = self.begin(total),
+            Storage::Heap(block) if block.capacity() < total => {
+                self.storage = self.grow(block, total);
+            }
+            Storage::Heap(_) | Storage::Separate(_) | Storage::Failed(_) => {}
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.reserve(self.length + bytes.len());
+        match &mut self.storage {
+            Storage::Heap(block) => block.write(self.length, bytes),
+            Storage::Separate(buffer) => buffer.write(bytes),
+            Storage::Empty | Storage::Failed(_) => {}
+        }
+        self.length += bytes.len();
+    }
+}

@@ -1,0 +1,428 @@
+//! This process's ring to one receiver, and how a message enters it.
+//!
+//! A send has three steps: obtain the ring (the first send makes one), prepare the message (encode it to where the
+//! receiver will read it), and push its entry. Preparing happens once, before the first wait for room, because a message
+//! may hold handles that can be moved only once. Pushing is one attempt that never waits; the three forms of `send`
+//! differ in what drives it: a thread that sleeps, a task that is polled, or nothing.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use ipc_channel::ipc::{self, IpcSender};
+use serde::Serialize;
+
+use super::heap::{Block, MessageHeap};
+use super::layout::{
+    self, DONE, LINK, LONG, Mark, PARCEL, READER_SLEEPS, VALUE, WRITER_SLEEPS, tag,
+};
+use super::long_message::{LongMessage, Stored};
+use super::{NewSender, RoomBell, ToReceiver};
+use crate::error::{EncodeError, SendError};
+use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
+use crate::ipc::doorbell::{self, claim};
+use crate::ipc::hub;
+use crate::ipc::link::{LinkWriter, PARCEL_INLINE};
+use crate::ipc::parking::{SharedReceiver, SleepFlag};
+#[cfg(feature = "async")]
+use crate::ipc::reactor;
+use crate::ipc::region::Region;
+use crate::ipc::ring;
+use crate::ipc::wire::{self, EncodedValue, Envelope, Failure, SideData};
+use crate::sys::lock;
+
+/// What the clones of a sender share.
+#[derive(Debug)]
+pub(super) struct SenderShared {
+    /// Where all senders ring, and where a new one introduces itself.
+    to_receiver: Mutex<IpcSender<ToReceiver>>,
+    /// Made by the first send.
+    ring: OnceLock<Arc<OutboundRing>>,
+    /// Held while the ring is made.
+    joining: Mutex<()>,
+}
+
+/// This process's ring to the receiver.
+#[derive(Debug)]
+pub(super) struct OutboundRing {
+    region: Arc<Region>,
+    pub(super) heap: Arc<MessageHeap>,
+    /// Where the receiver rings when there is room again.
+    room: SharedReceiver<RoomBell>,
+    /// Its closing tells the receiver that this process is gone.
+    parcels: Mutex<IpcSender<Envelope>>,
+    writer: Mutex<LinkWriter>,
+}
+
+impl Drop for OutboundRing {
+    fn drop(&mut self) {
+        self.region.atomic(DONE).store(1, Ordering::Release);
+    }
+}
+
+impl SleepFlag<RoomBell> for OutboundRing {
+    fn arm(&self) {
+        doorbell::arm(self.region.atomic(WRITER_SLEEPS));
+    }
+
+    fn disarm(&self) -> usize {
+        usize::from(doorbell::disarm(self.region.atomic(WRITER_SLEEPS)))
+    }
+
+    fn message(&self, _: RoomBell) -> bool {
+        true
+    }
+}
+
+impl OutboundRing {
+    /// Allocates a block in the heap; waits until there is room.
+    pub(super) fn wait_for_block<L: TimeLimit>(
+        &self,
+        length: usize,
+        limit: &L,
+    ) -> Waited<Block, SendFailure, L> {
+        const NAP_MAX: Duration = Duration::from_millis(1);
+
+        if let Some(block) = self.heap.allocate(length) {
+            return Ok(block);
+        }
+        // A busy receiver frees one block after the other, and waking this thread for each would cost both sides more
+        // than the copy. So it first sleeps for about the time of a copy, when there is room for several, and asks for a
+        // doorbell only after that.
+        let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
+        std::thread::sleep(limit.left().map_or(nap, |left| nap.min(left)));
+        self.room
+            .wait(self, limit, || self.heap.allocate(length))
+            .map_err(WaitEnd::convert)
+    }
+}
+
+/// Why a message was not sent, other than for want of time.
+#[derive(Debug)]
+pub(crate) enum SendFailure {
+    Disconnected,
+    Encode(EncodeError),
+    Io(io::Error),
+}
+
+impl SendFailure {
+    /// The public error, which gives the message back.
+    pub(crate) fn with<T>(self, message: T) -> SendError<T> {
+        match self {
+            SendFailure::Disconnected => SendError::Disconnected(message),
+            SendFailure::Encode(error) => SendError::Encode(message, error),
+            SendFailure::Io(error) => SendError::Io(message, error),
+        }
+    }
+}
+
+impl From<Failure> for SendFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Gone => SendFailure::Disconnected,
+            failure => SendFailure::Io(failure.into_io()),
+        }
+    }
+}
+
+/// A message that is ready to enter the ring.
+struct Prepared<'a> {
+    mark: Mark,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Value(&'a [u8]),
+    /// A block, and the length of the message in it. Taken when the entry is pushed.
+    Long(Option<(Block, usize)>),
+    /// Taken when the entry is pushed.
+    Parcel(Option<Envelope>),
+}
+
+thread_local! {
+    /// Messages are encoded here, so that a short one costs no allocation.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Encodes a message. `limit` bounds the wait for room in the heap, if it may wait at all.
+fn prepare<'b, V: ?Sized + Serialize, L: TimeLimit>(
+    ring: &Arc<OutboundRing>,
+    mark: Mark,
+    value: &V,
+    bytes: &'b mut Vec<u8>,
+    limit: Option<&L>,
+) -> Waited<(Prepared<'b>, SideData), SendFailure, L> {
+    let mut long = LongMessage::new(ring, limit);
+    let encoded = wire::encode_spilling(value, bytes, ring::ENTRY_MAX, &mut long);
+    let (spilled, mut side_data) = encoded
+        .inspect_err(|_| hub::announce())
+        .map_err(SendFailure::Encode)?;
+    if !side_data.is_empty() {
+        // The handles are in flight from here on, whatever becomes of the message.
+        hub::announce();
+    }
+    let handles = side_data.take_handles();
+    let content = if spilled == 0 && handles.is_empty() {
+        Ok(Content::Value(bytes))
+    } else if spilled == 0 {
+        let bytes = bytes.to_vec();
+        parcel(Envelope::new(EncodedValue { bytes, handles })).map_err(WaitEnd::from)
+    } else {
+        long.finish(handles).and_then(|stored| match stored {
+            Stored::Heap(block, length) => Ok(Content::Long(Some((block, length)))),
+            Stored::Parcel(envelope) => parcel(Ok(envelope)).map_err(WaitEnd::from),
+        })
+    };
+    match content {
+        Ok(content) => Ok((Prepared { mark, content }, side_data)),
+        Err(end) => side_data.restore_unless_sent(Err(end)),
+    }
+}
+
+fn parcel<'a>(envelope: io::Result<Envelope>) -> Result<Content<'a>, SendFailure> {
+    envelope
+        .and_then(|envelope| envelope.with_inline_limit(PARCEL_INLINE))
+        .map(|envelope| Content::Parcel(Some(envelope)))
+        .map_err(SendFailure::Io)
+}
+
+impl Prepared<'_> {
+    /// Writes the entry. Returns `false` if there is no room for it now.
+    fn write(
+        &mut self,
+        writer: &mut LinkWriter,
+        parcels: &Mutex<IpcSender<Envelope>>,
+    ) -> Result<bool, Failure> {
+        match &mut self.content {
+            Content::Value(bytes) => writer.push(tag(VALUE, self.mark), bytes),
+            Content::Long(stored) => {
+                let (block, length) = stored.take().expect("a message is pushed once");
+                let entry = layout::long_entry(block.slot, block.offset(), length);
+                let pushed = writer.push(tag(LONG, self.mark), &entry);
+                match pushed {
+                    Ok(true) => block.hand_over(),
+                    _ => *stored = Some((block, length)),
+                }
+                pushed
+            }
+            Content::Parcel(envelope) => writer.push_parcel(tag(PARCEL, self.mark), || {
+                let envelope = envelope.take().expect("a message is pushed once");
+                wire::send(&lock(parcels), envelope)
+            }),
+        }
+    }
+}
+
+impl SenderShared {
+    pub(super) fn new(to_receiver: IpcSender<ToReceiver>) -> SenderShared {
+        SenderShared {
+            to_receiver: Mutex::new(to_receiver),
+            ring: OnceLock::new(),
+            joining: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn to_receiver(&self) -> IpcSender<ToReceiver> {
+        lock(&self.to_receiver).clone()
+    }
+
+    fn ring<L: TimeLimit>(&self, limit: &L) -> Waited<&Arc<OutboundRing>, SendFailure, L> {
+        match self.ring.get() {
+            Some(ring) => Ok(ring),
+            None => self.join(lock(&self.joining), limit),
+        }
+    }
+
+    /// Like [`ring`](Self::ring), but does not wait for another thread that makes it.
+    fn try_ring(&self) -> Waited<&Arc<OutboundRing>, SendFailure, Deadline> {
+        if let Some(ring) = self.ring.get() {
+            return Ok(ring);
+        }
+        match self.joining.try_lock() {
+            Ok(joining) => self.join(joining, &Deadline::now()),
+            Err(_) => Err(WaitEnd::Timeout(Elapsed)),
+        }
+    }
+
+    /// Makes the ring and introduces it to the receiver, which may have many other messages to read first.
+    fn join<L: TimeLimit>(
+        &self,
+        joining: MutexGuard<'_, ()>,
+        limit: &L,
+    ) -> Waited<&Arc<OutboundRing>, SendFailure, L> {
+        if let Some(ring) = self.ring.get() {
+            return Ok(ring);
+        }
+        let region = layout::region().map_err(SendFailure::Io)?;
+        let (room_bell, room) = ipc::channel().map_err(SendFailure::Io)?;
+        let (parcels, parcels_there) = ipc::channel().map_err(SendFailure::Io)?;
+        let new = NewSender {
+            region: region.share().map_err(SendFailure::Io)?,
+            room_bell,
+            parcels: parcels_there,
+        };
+        wire::send_within(&self.to_receiver(), ToReceiver::Join(new), limit)
+            .map_err(WaitEnd::convert)?;
+        let ring = self.ring.get_or_init(|| {
+            Arc::new(OutboundRing {
+                heap: Arc::new(MessageHeap::new(region.clone())),
+                room: SharedReceiver::new(room),
+                parcels: Mutex::new(parcels),
+                writer: Mutex::new(LinkWriter::new(region.clone(), LINK)),
+                region,
+            })
+        });
+        drop(joining);
+        Ok(ring)
+    }
+
+    /// Sends a message; waits for room.
+    pub(super) fn send<V: ?Sized + Serialize, L: TimeLimit>(
+        &self,
+        mark: Mark,
+        value: &V,
+        limit: &L,
+    ) -> Waited<(), SendFailure, L> {
+        let ring = self.ring(limit)?;
+        let mut bytes = SCRATCH.with(Cell::take);
+        bytes.clear();
+        let prepared = prepare(ring, mark, value, &mut bytes, Some(limit));
+        let outcome = prepared.and_then(|(mut message, side_data)| {
+            side_data.restore_unless_sent(self.push_within(ring, &mut message, limit))
+        });
+        SCRATCH.with(|scratch| scratch.set(bytes));
+        outcome
+    }
+
+    /// Sends a message if there is room now.
+    pub(super) fn try_send<V: ?Sized + Serialize>(
+        &self,
+        mark: Mark,
+        value: &V,
+    ) -> Waited<(), SendFailure, Deadline> {
+        let ring = self.try_ring()?;
+        let mut bytes = SCRATCH.with(Cell::take);
+        bytes.clear();
+        let prepared = prepare(ring, mark, value, &mut bytes, None::<&Deadline>);
+        let outcome = prepared.and_then(|(mut message, side_data)| {
+            let sent = match self.push_first(ring, &mut message) {
+                Some(pushed) => pushed.map_err(WaitEnd::from),
+                // A receiver that died awake left its ring full.
+                None if ring.room.check(&**ring) => Err(SendFailure::Disconnected.into()),
+                None => Err(WaitEnd::Timeout(Elapsed)),
+            };
+            side_data.restore_unless_sent(sent)
+        });
+        SCRATCH.with(|scratch| scratch.set(bytes));
+        outcome
+    }
+
+    fn push_within<L: TimeLimit>(
+        &self,
+        ring: &OutboundRing,
+        message: &mut Prepared<'_>,
+        limit: &L,
+    ) -> Waited<(), SendFailure, L> {
+        if let Some(pushed) = self.push_first(ring, message) {
+            return Ok(pushed?);
+        }
+        let pushed = ring.room.wait(ring, limit, || self.push(ring, message));
+        Ok(pushed.map_err(WaitEnd::convert)??)
+    }
+
+    /// The first attempt. It also finds out that a receiver died while it was awake: one that sleeps is missed when this
+    /// process rings, and a wait for room ends with the receiver, but an awake one leaves no trace.
+    fn push_first(
+        &self,
+        ring: &OutboundRing,
+        message: &mut Prepared<'_>,
+    ) -> Option<Result<(), SendFailure>> {
+        let mut writer = lock(&ring.writer);
+        if writer.is_stalled() {
+            // Not under the lock: the check makes system calls.
+            drop(writer);
+            if ring.room.check(ring) {
+                return Some(Err(SendFailure::Disconnected));
+            }
+            writer = lock(&ring.writer);
+        }
+        self.push_locked(ring, writer, message)
+    }
+
+    /// One attempt. `None` if there is no room now.
+    fn push(
+        &self,
+        ring: &OutboundRing,
+        message: &mut Prepared<'_>,
+    ) -> Option<Result<(), SendFailure>> {
+        self.push_locked(ring, lock(&ring.writer), message)
+    }
+
+    fn push_locked(
+        &self,
+        ring: &OutboundRing,
+        mut writer: MutexGuard<'_, LinkWriter>,
+        message: &mut Prepared<'_>,
+    ) -> Option<Result<(), SendFailure>> {
+        if ring.room.is_gone() {
+            return Some(Err(SendFailure::Disconnected));
+        }
+        let pushed = message.write(&mut writer, &ring.parcels);
+        drop(writer);
+        match pushed {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(failure) => return Some(Err(failure.into())),
+        }
+        if claim(ring.region.atomic(READER_SLEEPS)) {
+            if let Err(failure) = wire::ring(&lock(&self.to_receiver), ToReceiver::Bell) {
+                ring.room.set_gone();
+                return Some(Err(failure.into()));
+            }
+        }
+        Some(Ok(()))
+    }
+}
+
+#[cfg(feature = "async")]
+impl SenderShared {
+    /// Sends a message; the task waits for room.
+    pub(super) async fn send_async<V: ?Sized + Serialize>(
+        &self,
+        value: &V,
+    ) -> Result<(), SendFailure> {
+        let ring = loop {
+            // The receiver may have much to read before it has room for a new sender. Nothing wakes a task for that.
+            match self.try_ring() {
+                Ok(ring) => break ring,
+                Err(WaitEnd::Timeout(Elapsed)) => reactor::yield_now().await,
+                Err(WaitEnd::Failed(failure)) => return Err(failure),
+            }
+        };
+        let mut bytes = Vec::new();
+        let no_wait = None::<&crate::ipc::deadline::Forever>;
+        let prepared = prepare(ring, Mark::default(), value, &mut bytes, no_wait);
+        let (mut message, side_data) = prepared.map_err(WaitEnd::into_failed)?;
+        side_data.restore_unless_sent(self.push_async(ring, &mut message).await)
+    }
+
+    async fn push_async(
+        &self,
+        ring: &OutboundRing,
+        message: &mut Prepared<'_>,
+    ) -> Result<(), SendFailure> {
+        if let Some(pushed) = self.push_first(ring, message) {
+            return pushed;
+        }
+        let attempt = |interest: reactor::Interest<'_>| {
+            ring.room
+                .poll(ring, interest, || self.push(ring, message))
+                .map(|pushed| pushed.unwrap_or_else(|failure| Err(failure.into())))
+        };
+        reactor::until(|| ring.room.register(), attempt)
+            .await
+            .map_err(SendFailure::Io)?
+    }
+}
