@@ -1,8 +1,9 @@
 //! How long a call may wait, and why its wait ended.
 //!
-//! A call that can wait takes a [`TimeLimit`]: [`Forever`] or a [`Deadline`]. The limit's type decides whether the wait
-//! can time out: [`Forever::Elapsed`](TimeLimit::Elapsed) has no values, so the error of a wait without a deadline cannot be
-//! [`WaitEnd::Timeout`], and its caller need not invent an error for that case.
+//! A call that can wait takes a [`TimeLimit`]: [`Forever`] or a [`Deadline`]. The limit's type
+//! decides whether the wait can time out: [`Forever::Elapsed`](TimeLimit::Elapsed) has no values,
+//! so the error of a wait without a deadline cannot be [`WaitEnd::Timeout`], and its caller need
+//! not invent an error for that case.
 //!
 //! ```ignore
 //! fn take<L: TimeLimit>(&self, limit: &L) -> Waited<Item, GetError, L> {
@@ -71,12 +72,13 @@ impl TimeLimit for Forever {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
-/// A point in time, for calls that mostly do not wait: a timeout counts from the first question, so a call that finds
-/// what it wants at once never reads the clock.
+/// A point in time, for calls that mostly do not wait: a timeout counts from the first question, so
+/// a call that finds what it wants at once never reads the clock.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     timeout: Option<Duration>,
-    /// Set by the first question. `None` is never: no timeout was set, or the clock cannot express the sum.
+    /// Set by the first question. `None` is never: no timeout was set, or the clock cannot express
+    /// the sum.
     deadline: OnceCell<Option<Instant>>,
 }
 

@@ -1,14 +1,24 @@
-//! The flag with which one side of a region says that it sleeps, and wants a doorbell.
+//! Sleep flags: how one side of a region asks the other for a doorbell.
 //!
-//! *Write, then look at the other's flag* against *set the flag, then look again*: whatever the order of the two sides,
-//! one of them sees the other. `tests/model` tries all of them.
+//! ```text
+//!   sleeper                          writer
+//!   flag = 1                         write the data   (sequentially consistent)
+//!   fence                            if flag == 1 and swap(flag, 0) == 1:
+//!   check for data, then sleep           ring
+//! ```
+//!
+//! It is a store on each side followed by a load of what the other side stores. In the one total
+//! order of these four, one of the stores comes before both loads: either the sleeper's check sees
+//! the data, or the writer sees the flag. Of several writers one swap returns 1, so each time the
+//! flag was set at most one doorbell is rung, and the socket it is sent over never fills up.
+//! `tests/model` explores all orders.
 
 use std::sync::atomic::Ordering;
 
 use crate::failpoints;
 use crate::ipc::region::{AtomicU64, fence};
 
-/// Says that this side sleeps. What it waits for must be looked at once more afterwards.
+/// Asks for a doorbell. The caller must check for data once more before it sleeps.
 pub(crate) fn arm(flag: &AtomicU64) {
     flag.store(1, Ordering::Relaxed);
     if !failpoints::mistake("doorbell.relaxed") {
@@ -16,14 +26,18 @@ pub(crate) fn arm(flag: &AtomicU64) {
     }
 }
 
-/// Says that this side is awake; whether somebody has rung, or is about to.
+/// Withdraws the request. Returns whether a writer has claimed it, and so has rung or is about to.
 pub(crate) fn disarm(flag: &AtomicU64) -> bool {
     flag.swap(0, Ordering::SeqCst) == 0
 }
 
-/// Whether the side that this flag belongs to sleeps, and nobody has rung yet: then the caller must. What that
-/// side waits for must have been written sequentially consistent (as `publish` of a ring does).
+/// Claims the other side's request. Returns whether the caller must ring.
+///
+/// The data must have been written with a sequentially consistent store, such as that of a ring's
+/// [`publish`](crate::ipc::ring::Producer::publish), or a fence must stand between.
 #[inline]
 pub(crate) fn claim(flag: &AtomicU64) -> bool {
+    // The load alone is cheap as long as the flag is not set: the sleeper's cache line stays
+    // shared.
     flag.load(Ordering::SeqCst) == 1 && flag.swap(0, Ordering::SeqCst) == 1
 }

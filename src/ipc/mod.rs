@@ -16,6 +16,7 @@ pub(crate) mod region;
 pub(crate) mod ring;
 pub(crate) mod shared_fd;
 pub(crate) mod small_bytes;
+pub(crate) mod spin;
 pub(crate) mod waitable;
 pub(crate) mod weak_map;
 pub(crate) mod wire;

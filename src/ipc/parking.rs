@@ -1,22 +1,42 @@
-//! Waiting for what another process writes into shared memory.
+//! Parking: how threads sleep until another process writes into shared memory.
 //!
-//! A line is the receiving end of an ipc-channel that carries doorbells (and a few other messages), shared
-//! by the threads of a process that wait for what the other side writes. There is no thread of its own.
-//! One of those that wait, the *leader*, sleeps in the receive call; the others sleep on a condition
-//! variable. A doorbell wakes the leader, and it wakes the others: each looks whether what it waits for
-//! is there. A leader that leaves wakes the others too, and the first that has to wait on leads.
+//! A [`SharedReceiver`] is the receiving end of an ipc-channel that carries doorbells, and a few
+//! other messages. All threads of this process that wait for one peer share it, and no thread is
+//! set aside for it. One of the waiting threads is the *leader*: it sleeps in the receive call, and
+//! the *followers* sleep on a condition variable. When a doorbell arrives, the leader steps down
+//! and wakes the followers. Each of them checks its own condition, and the first one that has to
+//! wait on becomes the next leader.
 //!
-//! No wake-up is lost: a thread waits as a follower only if it looked while there was a leader, and a
-//! leader says that this side sleeps before anybody can look.
+//! A task, or a thread that waits for several sources at once, cannot sleep in one receive call. It
+//! leaves a waker (see [`reactor`](crate::ipc::reactor)). If a thread leads, that thread wakes it
+//! too. If none does, it *arms* the receiver: it sets this side's sleep flag, and has the reactor
+//! wait for the socket.
 //!
-//! Who waits for many things at once, or without a thread, is a *waiter* (see [`watch`](crate::ipc::reactor)): a follower
-//! that is woken by its waker. Where no thread leads, it leaves the line armed, this side's flag as well as the watch
-//! on the socket, and goes. The watch reads nothing: the waiter hears the line out when it looks again. A thread that
-//! takes the lead takes over what was armed, and wakes the waiters when it leaves: they look, and arm it again.
+//! So a receiver is in one of three states:
+//!
+//! | state | who notices what the peer writes | what ends the state |
+//! | --- | --- | --- |
+//! | free | no one, and no one waits | a thread waits: led; a waker is left: armed |
+//! | led | the leader, which sleeps in the receive call | the leader steps down: free, and all are woken |
+//! | armed | the reactor, which polls the socket once | a packet: the wakers are woken; a thread waits: led |
+//!
+//! # Why no wake-up is lost
+//!
+//! The peer writes its data, and then rings if this side's flag is set. Whoever sleeps here relies
+//! on a check that came *after* the flag was set: data that was written before is seen by the
+//! check, and data that is written later is followed by a doorbell. The fences are those of
+//! [`doorbell`](crate::ipc::doorbell); `tests/model` explores them.
+//!
+//! - The leader sets the flag while it holds `lead`, and checks its condition before it sleeps.
+//! - A follower checks while it holds `lead` and `lead.taken` is true, so the flag is set. The
+//!   leader clears the flag and `taken` under the same lock and notifies all followers, so a
+//!   follower cannot go to sleep between these two.
+//! - A task leaves its waker first, then makes sure under `lead` that a leader exists or the
+//!   receiver is armed, and then checks. A leader that steps down meanwhile finds the waker.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -27,56 +47,63 @@ use serde::de::DeserializeOwned;
 use crate::failpoints;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::reactor::{Interest, WakerSet, WakerSlot};
+use crate::ipc::spin::Spin;
 use crate::ipc::wire::{CheckedReceiver, Failure};
 use crate::sys::{self, lock};
 
-/// What a line has to know of its user.
+/// This side's sleep flags in shared memory, and what to do with its messages.
 pub(crate) trait SleepFlag<M> {
-    /// Says to the other side, in shared memory, that this one sleeps; then a full fence.
+    /// Sets the flag: from now on the peer rings. Ends with a full fence.
     fn arm(&self);
 
-    /// Says that it is awake. How many have rung, or are about to, since it was armed.
+    /// Clears the flag. Returns how many doorbells were rung since [`arm`](SleepFlag::arm), or are
+    /// about to be.
     fn disarm(&self) -> usize;
 
-    /// A message came; whether it was a doorbell.
+    /// Takes a message. Returns whether it was a doorbell.
     fn message(&self, message: M) -> bool;
 }
 
+/// The receiving end of a channel, shared by the threads and tasks of this process that wait for
+/// its peer.
 #[derive(Debug)]
 pub(crate) struct SharedReceiver<M> {
-    /// First, so that the watch ends before its socket is closed.
-    waiters: Watch,
+    /// Declared first, so dropped first: the reactor must forget the socket before it is closed.
+    wakers: ClosingWakers,
     messages: Mutex<CheckedReceiver<M>>,
     lead: Mutex<Lead>,
+    /// Signaled when the leader steps down.
     changed: Condvar,
     gone: AtomicBool,
     spin: Spin,
 }
 
-/// Closes with the line.
+/// The wakers of a receiver, closed when the receiver is dropped.
 #[derive(Debug)]
-struct Watch(Arc<WakerSet>);
+struct ClosingWakers(Arc<WakerSet>);
 
-impl Drop for Watch {
+impl Drop for ClosingWakers {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
-/// A wait without descriptors ends after so long.
+/// How long a receive call sleeps when this process is out of descriptors.
 const STARVED: Duration = Duration::from_millis(10);
 
-/// So many doorbells may lie unread; some hundred fit.
+/// Unread doorbells at which a leader reads them all before it sleeps. A socket holds some
+/// hundreds.
 const UNREAD_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 struct Lead {
     /// Whether a thread leads.
     taken: bool,
-    /// Whether a waiter left this side's flag set; nobody leads then.
+    /// Whether a waker was left with this side's flag set. Never true while a thread leads.
     armed: bool,
-    /// Doorbells that were rung, or claimed by somebody who may have died before ringing, and not read. Unread
-    /// ones must not pile up: then ringing would block.
+    /// Doorbells in the channel that were not read. Some of them may never come: a peer may die
+    /// after it claimed the flag and before it rings. They must not pile up, or ringing would
+    /// block.
     unread: usize,
 }
 
@@ -84,7 +111,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
     pub(crate) fn new(messages: IpcReceiver<M>) -> SharedReceiver<M> {
         let messages = CheckedReceiver::new(messages);
         SharedReceiver {
-            waiters: Watch(WakerSet::of(messages.socket())),
+            wakers: ClosingWakers(WakerSet::of(messages.socket())),
             messages: Mutex::new(messages),
             lead: Mutex::new(Lead::default()),
             changed: Condvar::new(),
@@ -93,58 +120,59 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         }
     }
 
-    /// Whether the other side is known to be gone.
+    /// Returns whether the peer is known to be gone.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// Somebody found out that the other side is gone.
+    /// Records that the peer is gone.
     pub(crate) fn set_gone(&self) {
         self.gone.store(true, Ordering::SeqCst);
     }
 
-    /// A second descriptor for its channel, for another process that goes on with it.
+    /// Returns a second receiver for the channel, to be sent to the process that takes over.
     pub(crate) fn share(&self) -> io::Result<OpaqueIpcReceiver> {
         lock(&self.messages).share()
     }
 
-    /// Takes back what waiters left armed, before another process goes on.
+    /// Clears the flag if a waker left it set, before another process takes over.
     pub(crate) fn disarm(&self, side: &impl SleepFlag<M>) {
         if std::mem::take(&mut lock(&self.lead).armed) {
             side.disarm();
         }
     }
 
-    /// Has the waiters look again.
+    /// Wakes all wakers, so that their owners poll again.
     pub(crate) fn wake(&self) {
-        self.waiters.0.wake();
+        self.wakers.0.wake();
     }
 
-    /// A seat for [`poll`](SharedReceiver::poll).
+    /// Returns a slot to pass to [`poll`](SharedReceiver::poll).
     pub(crate) fn register(&self) -> io::Result<WakerSlot> {
-        self.waiters.0.register()
+        self.wakers.0.register()
     }
 
-    /// As [`wait`](SharedReceiver::wait), but does not sleep: if `ready` gives nothing, the waker on the seat is woken when that may
-    /// change.
+    /// Like [`wait`](SharedReceiver::wait), but never sleeps: while `ready` returns `None`, the
+    /// waker of `interest` is woken when that may change.
     pub(crate) fn poll<R>(
         &self,
         side: &impl SleepFlag<M>,
-        seat: Interest<'_>,
+        interest: Interest<'_>,
         mut ready: impl FnMut() -> Option<R>,
     ) -> Poll<Result<R, Failure>> {
         if let Some(result) = ready() {
             return Poll::Ready(Ok(result));
         }
-        if self.waiters.0.is_rung() {
+        // The reactor reads nothing: messages are taken here, on the thread that polls.
+        if self.wakers.0.has_packet() {
             match self.wait(side, &Deadline::now(), &mut ready) {
                 Ok(result) => return Poll::Ready(Ok(result)),
                 Err(WaitEnd::Failed(failure)) => return Poll::Ready(Err(failure)),
                 Err(WaitEnd::Timeout(_)) => {}
             }
         }
-        let Some((waiter, waker)) = seat else {
+        let Some((slot, waker)) = interest else {
             return if self.is_gone() {
                 Poll::Ready(Err(Failure::Gone))
             } else {
@@ -152,24 +180,28 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             };
         };
         let mut lead = lock(&self.lead);
-        waiter.set(waker);
-        // A thread that leads wakes the waiters when it leaves.
+        // Before the look at `taken`: a leader that steps down after it wakes this waker.
+        slot.set(waker);
         if !lead.taken {
             if !lead.armed {
                 lead.armed = true;
                 side.arm();
             }
-            self.waiters.0.arm();
+            self.wakers.0.arm();
         }
         drop(lead);
+        // Now that the flag is set, what the peer wrote before it was is seen here, and later
+        // writes ring.
         let outcome = ready()
             .map(Ok)
             .or_else(|| self.is_gone().then(|| ready().ok_or(Failure::Gone)));
         outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Waits until `ready` gives something. It is called often, and must be quick. When the other side is
-    /// gone, `ready` is asked once more: what it left behind counts.
+    /// Waits until `ready` returns a result.
+    ///
+    /// `ready` is called often, and under a lock, so it must be quick. When the peer is gone it is
+    /// called once more, because what the peer left behind still counts.
     pub(crate) fn wait<R, L: TimeLimit>(
         &self,
         side: &impl SleepFlag<M>,
@@ -185,11 +217,13 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         let mut lead = lock(&self.lead);
         loop {
             if lead.taken {
+                // Follow. The end and the time are read before the last check: what the peer wrote
+                // before either of them is then still seen.
                 let may_wait = match self.is_gone() {
                     true => Err(Failure::Gone.into()),
                     false => limit.check().map_err(WaitEnd::Timeout),
                 };
-                // There is a leader, so a change after this look is told.
+                // The flag is set, and the leader cannot clear it while this thread holds `lead`.
                 if let Some(result) = ready() {
                     return Ok(result);
                 }
@@ -199,16 +233,15 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             }
             lead.taken = true;
             if std::mem::take(&mut lead.armed) {
+                // The wakers that armed the receiver are woken when this thread steps down, and arm
+                // it again.
                 lead.unread += side.disarm();
             }
             if lead.unread >= UNREAD_MAX {
-                let now = Deadline::now();
-                while !self.is_gone()
-                    && matches!(self.receive(side, &now), Heard::Bell | Heard::Other)
-                {
-                }
+                self.read_all(side);
                 lead.unread = 0;
             }
+            // Set the flag before the last check: a peer that writes in between then rings.
             side.arm();
             failpoints::point("wait.armed");
             let mut outcome = ready()
@@ -216,12 +249,13 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                 .or_else(|| self.is_gone().then(|| Err(Failure::Gone.into())));
             let mut rung = false;
             if outcome.is_none() {
+                // Followers join while this thread sleeps, so it must not hold the lock.
                 drop(lead);
-                // Also after the deadline: what the other side said before it is heard.
-                let received = self.receive(side, limit);
+                // Even after the deadline: messages that came in time are taken.
+                let heard = self.receive(side, limit);
                 failpoints::point("wait.woken");
-                match received {
-                    Heard::Bell => rung = true,
+                match heard {
+                    Heard::Doorbell => rung = true,
                     Heard::Other => {}
                     Heard::Nothing(elapsed) => {
                         outcome = Some(ready().ok_or(WaitEnd::Timeout(elapsed)));
@@ -232,11 +266,15 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                 }
                 lead = lock(&self.lead);
             }
+            // Step down: clear the flag and `taken` under one lock, so that a follower never relies
+            // on a flag that is clear, then wake everyone. The next leader is whoever gets the lock
+            // first and has to wait.
             lead.unread = (lead.unread + side.disarm()).saturating_sub(usize::from(rung));
             lead.taken = false;
             self.changed.notify_all();
+            // A waker runs an executor's code, which must not run under the lock.
             drop(lead);
-            self.waiters.0.wake();
+            self.wakers.0.wake();
             if let Some(outcome) = outcome {
                 return outcome;
             }
@@ -244,37 +282,49 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         }
     }
 
-    /// Finds out whether the other side is gone, without waiting. For one that only writes: it sees the
-    /// end of a reader that sleeps when it rings, but a reader that died awake is silent.
+    /// Finds out whether the peer is gone, without waiting.
+    ///
+    /// For a side that only writes: it notices the end of a reader that sleeps when it rings, but a
+    /// reader that died awake is silent.
     pub(crate) fn check(&self, side: &impl SleepFlag<M>) -> bool {
         let checked = self.wait(side, &Deadline::now(), || None::<()>);
         matches!(checked, Err(WaitEnd::Failed(Failure::Gone)))
     }
 
-    /// Sleeps for one message.
+    /// Takes all messages that are in the channel.
+    fn read_all(&self, side: &impl SleepFlag<M>) {
+        let now = Deadline::now();
+        while !self.is_gone() && matches!(self.receive(side, &now), Heard::Doorbell | Heard::Other)
+        {
+        }
+    }
+
+    /// Sleeps until a message comes, and takes it.
     fn receive<L: TimeLimit>(&self, side: &impl SleepFlag<M>, limit: &L) -> Heard<L::Elapsed> {
         match lock(&self.messages).recv(limit) {
             Ok(message) => {
                 if side.message(message) {
-                    Heard::Bell
+                    Heard::Doorbell
                 } else {
                     Heard::Other
                 }
             }
             Err(WaitEnd::Timeout(elapsed)) => Heard::Nothing(elapsed),
             Err(WaitEnd::Failed(Failure::Starved)) => {
-                // Nothing tells when one is free again: so that who asks again and again does not do only that.
+                // Nothing reports that a descriptor is free again. The sleep keeps a caller that
+                // retries from spinning.
                 let left = limit.deadline().map_or(STARVED, |deadline| {
                     deadline.saturating_duration_since(Instant::now())
                 });
                 std::thread::sleep(left.min(STARVED));
                 Heard::Starved
             }
-            // Many may write here; who wrote this is not known, and must not silence the others, nor keep this one beyond its time.
+            // Many processes may write here, and which of them wrote this is not known. It must not
+            // silence the others, nor keep this call beyond its deadline.
             Err(WaitEnd::Failed(Failure::Io(error)))
                 if error.kind() == io::ErrorKind::InvalidData =>
             {
-                log::error!(target: "offspring::parking", "another process sent what it must not: {error}");
+                log::error!(target: "offspring::parking", "discarded a malformed message: {error}");
                 match limit.check() {
                     Ok(()) => Heard::Other,
                     Err(elapsed) => Heard::Nothing(elapsed),
@@ -288,112 +338,13 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
     }
 }
 
-/// Lets others run, if that does not take long: the other side of a ring may wait for this processor. On a machine that
-/// is busy with other things each turn would go to those, so after a long one there is a long pause.
-pub(crate) fn snooze() {
-    /// No one of our own runs for longer without a reason to sleep.
-    const LONG: Duration = Duration::from_millis(1);
-    const PAUSE: u32 = 100;
-    static START: OnceLock<Instant> = OnceLock::new();
-    static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
-
-    let start = *START.get_or_init(Instant::now);
-    let before = start.elapsed();
-    if (before.as_nanos() as u64) < CROWDED_UNTIL.load(Ordering::Relaxed) {
-        return;
-    }
-    std::thread::yield_now();
-    let after = start.elapsed();
-    let took = after - before;
-    if took >= LONG {
-        CROWDED_UNTIL.store((after + took * PAUSE).as_nanos() as u64, Ordering::Relaxed);
-    }
-}
-
-/// Looking for a moment before sleeping, while that has paid lately. A wake-up from sleep takes about 50 us when
-/// the other core slept too; what a busy peer writes comes within one.
-#[derive(Debug)]
-pub(crate) struct Spin {
-    /// Below 0: so many waits to sleep through at once before the next try.
-    luck: AtomicI32,
-    /// Looks between two looks at the clock.
-    looks: u32,
-}
-
-impl Spin {
-    /// Two wake-ups: what a peer does that must be woken itself comes within this. With a shorter limit three processes
-    /// that hand something on in a circle all sleep, since each waits for a wake-up of another, and never stop doing so.
-    const LIMIT: Duration = Duration::from_micros(100);
-    /// A peer that runs answers within this.
-    const ALONE: Duration = Duration::from_micros(2);
-    /// Waits that sleep at once after a spin that did not pay.
-    const PAUSE: i32 = 16;
-    const BEST: i32 = 4;
-
-    pub(crate) fn new() -> Spin {
-        Spin::with_looks(32)
-    }
-
-    /// For one whose look takes longer than a look at the clock.
-    pub(crate) fn of_long_looks() -> Spin {
-        Spin::with_looks(1)
-    }
-
-    fn with_looks(looks: u32) -> Spin {
-        // With one processor the other side cannot run while this one spins.
-        let alone = std::thread::available_parallelism().map_or(1, usize::from) == 1;
-        Spin {
-            luck: AtomicI32::new(if alone { i32::MIN } else { 0 }),
-            looks,
-        }
-    }
-
-    pub(crate) fn run<R>(
-        &self,
-        deadline: Option<Instant>,
-        ready: &mut impl FnMut() -> Option<R>,
-    ) -> Option<R> {
-        let luck = self.luck.load(Ordering::Relaxed);
-        if luck < 0 {
-            if luck > i32::MIN {
-                self.luck.store(luck + 1, Ordering::Relaxed);
-            }
-            return None;
-        }
-        let start = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= start) {
-            return None;
-        }
-        loop {
-            for _ in 0..self.looks {
-                if let Some(result) = ready() {
-                    self.luck
-                        .store((luck + 1).min(Spin::BEST), Ordering::Relaxed);
-                    return Some(result);
-                }
-                std::hint::spin_loop();
-            }
-            let elapsed = start.elapsed();
-            if elapsed >= Spin::LIMIT {
-                break;
-            }
-            if elapsed >= Spin::ALONE {
-                // The one that it waits for may wait for this processor.
-                snooze();
-            }
-        }
-        // One miss among many hits costs one spin; misses in a row cost a spin in every PAUSE waits.
-        let worse = if luck > 0 { 0 } else { -Spin::PAUSE };
-        self.luck.store(worse, Ordering::Relaxed);
-        None
-    }
-}
-
+/// How a receive call ended.
 enum Heard<E> {
-    Bell,
+    Doorbell,
+    /// Another message, or the end of the peer.
     Other,
-    /// Until the deadline.
+    /// No message came before the deadline.
     Nothing(E),
-    /// There is one, and no descriptors are left for it.
+    /// A message is there, and this process has no descriptors for it.
     Starved,
 }

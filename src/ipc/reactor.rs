@@ -1,13 +1,20 @@
-//! Waiting without a thread: who wants to be told of a thing, and the one thread that tells of lines.
+//! Waiting without a thread: wakers of what can be waited for, and the one thread that waits for
+//! sockets.
 //!
-//! What can be waited for has [`WakerSet`]. One who waits takes a seat there ([`WakerSlot`]), and leaves a
-//! [`Waker`] on it each time that he has looked in vain; he is woken once, and looks again. Whoever changes the
-//! thing wakes all that left one, under no lock.
+//! Everything that can be waited for has a [`WakerSet`]. Whoever waits registers there once
+//! ([`WakerSlot`]), and leaves a [`Waker`] in its slot each time it has checked in vain. A waker is
+//! woken once, and its owner checks again. Whoever changes the thing takes all wakers out under the
+//! set's lock, and wakes them after it is released.
 //!
-//! A line changes by what another process does: all that this one gets of it is a packet on a socket. So the
-//! sockets of lines that somebody waits for are watched by one service thread, started by the first such wait.
-//! It reads nothing and looks at nothing: it wakes. A socket is watched from the first seat to the last, and
-//! armed only after a look in vain, so a line that is told, or that nobody waits for, costs nothing.
+//! What another process changes arrives here as a packet on a socket. The sockets of all receivers
+//! that something waits for are in the epoll set of one service thread, the *reactor*, which the
+//! first such registration starts. It reads nothing and decides nothing: it wakes, and the woken
+//! take the messages on their own thread. A socket is in the epoll set from the first slot to the
+//! last, and armed only after a check in vain, so a receiver with a leading thread, or one that
+//! nothing waits for, costs nothing.
+//!
+//! No wake-up is lost, because a waker is set before the last check ([`WakerSlot::set`]), and
+//! changes are published before the wakers are taken.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,206 +28,215 @@ use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire;
 use crate::sys::{self, Poller, RawSocket, Service, lock};
 
-/// Those who want to be told of one thing. By default, of something that this process itself changes.
+/// The wakers of one thing that can be waited for. `default()` is for a thing that this process
+/// itself changes.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
-    list: Mutex<List>,
-    /// So many seats have a waker on them, for those who change things often. Changed under the list's lock.
+    slots: Mutex<Slots>,
+    /// How many slots hold a waker, so that frequent changes need no lock. Changed under the lock
+    /// of `slots`.
     awaited: AtomicUsize,
-    /// Of the line that this is about.
+    /// The socket of the receiver that this belongs to.
     socket: Option<RawSocket>,
 }
 
 #[derive(Debug, Default)]
-struct List {
+struct Slots {
     next: u64,
-    seats: BTreeMap<u64, Option<Waker>>,
-    watched: Option<Watched>,
+    wakers: BTreeMap<u64, Option<Waker>>,
+    registration: Option<Registration>,
     closed: bool,
 }
 
-/// How the service knows the socket.
+/// The socket's entry in the reactor.
 #[derive(Debug)]
-struct Watched {
+struct Registration {
     key: u64,
     armed: bool,
 }
 
 impl WakerSet {
-    /// Of a line with this socket; it calls [`close`](WakerSet::close) before it closes that.
+    /// For a receiver with this socket, which calls [`close`](WakerSet::close) before it closes the
+    /// socket.
     pub(crate) fn of(socket: Option<RawSocket>) -> Arc<WakerSet> {
         Arc::new(WakerSet {
-            list: Mutex::new(List::default()),
+            slots: Mutex::new(Slots::default()),
             awaited: AtomicUsize::new(0),
             socket,
         })
     }
 
-    /// Takes a seat.
+    /// Returns a new, empty slot.
     pub(crate) fn register(self: &Arc<WakerSet>) -> io::Result<WakerSlot> {
-        let mut list = lock(&self.list);
-        if let (Some(socket), None, false) = (self.socket, &list.watched, list.closed) {
-            list.watched = Some(Watched {
+        let mut slots = lock(&self.slots);
+        if let (Some(socket), None, false) = (self.socket, &slots.registration, slots.closed) {
+            slots.registration = Some(Registration {
                 key: Reactor::start()?.register(socket, self)?,
                 armed: false,
             });
         }
-        let seat = list.next;
-        list.next += 1;
-        list.seats.insert(seat, None);
+        let number = slots.next;
+        slots.next += 1;
+        slots.wakers.insert(number, None);
         Ok(WakerSlot {
-            waiters: self.clone(),
-            seat,
-            _with: None,
+            set: self.clone(),
+            number,
+            _kept: None,
         })
     }
 
-    /// Whether somebody left a waker.
+    /// Returns whether any slot holds a waker.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited.load(Ordering::SeqCst) > 0
     }
 
-    /// Wakes all that left a waker. The caller holds no lock: what it runs may be an executor's.
+    /// Wakes all wakers. The caller holds no lock, because a waker may run an executor's code.
     pub(crate) fn wake(&self) {
         if self.is_awaited() {
-            let wakers = self.wakers(&mut lock(&self.list));
+            let wakers = self.take_wakers(&mut lock(&self.slots));
             wake_all(wakers);
         }
     }
 
-    fn wakers(&self, list: &mut List) -> Vec<Waker> {
+    fn take_wakers(&self, slots: &mut Slots) -> Vec<Waker> {
         self.awaited.store(0, Ordering::SeqCst);
-        list.seats.values_mut().filter_map(Option::take).collect()
+        slots.wakers.values_mut().filter_map(Option::take).collect()
     }
 
-    /// The line's socket has something to read.
+    /// Called by the reactor.
     fn socket_is_ready(&self) {
         let wakers = {
-            let mut list = lock(&self.list);
-            if let Some(watched) = &mut list.watched {
-                watched.armed = false;
+            let mut slots = lock(&self.slots);
+            // An armed socket is reported once.
+            if let Some(registration) = &mut slots.registration {
+                registration.armed = false;
             }
-            self.wakers(&mut list)
+            self.take_wakers(&mut slots)
         };
         wake_all(wakers);
     }
 
-    /// From now on, until it has happened once, a packet or the end of the line wakes.
+    /// Has the reactor wake all wakers at the next packet, or at the end of the channel, once.
     pub(crate) fn arm(&self) {
-        let mut list = lock(&self.list);
-        if let (Some(socket), Some(watched)) = (self.socket, &mut list.watched) {
-            if !std::mem::replace(&mut watched.armed, true) {
-                REACTOR.wait().poller.arm(socket, watched.key);
+        let mut slots = lock(&self.slots);
+        if let (Some(socket), Some(registration)) = (self.socket, &mut slots.registration) {
+            if !std::mem::replace(&mut registration.armed, true) {
+                REACTOR.wait().poller.arm(socket, registration.key);
             }
         }
     }
 
-    /// Whether the line has something to hear.
-    pub(crate) fn is_rung(&self) -> bool {
+    /// Returns whether the receiver has a packet, or is at its end.
+    pub(crate) fn has_packet(&self) -> bool {
         self.socket.is_some_and(sys::has_packet)
     }
 
-    /// The thing is no more. Wakes, so that each finds out.
+    /// Ends the set: the reactor forgets the socket, and all wakers are woken, so that their owners
+    /// notice the end.
     pub(crate) fn close(&self) {
-        let mut list = lock(&self.list);
-        list.closed = true;
-        self.unwatch(&mut list);
-        let wakers = self.wakers(&mut list);
-        drop(list);
+        let mut slots = lock(&self.slots);
+        slots.closed = true;
+        self.deregister(&mut slots);
+        let wakers = self.take_wakers(&mut slots);
+        drop(slots);
         wake_all(wakers);
     }
 
-    fn unwatch(&self, list: &mut List) {
-        if let (Some(socket), Some(watched)) = (self.socket, list.watched.take()) {
-            REACTOR.wait().deregister(socket, watched.key);
+    fn deregister(&self, slots: &mut Slots) {
+        if let (Some(socket), Some(registration)) = (self.socket, slots.registration.take()) {
+            REACTOR.wait().deregister(socket, registration.key);
         }
     }
 }
 
-/// Wakes all; the caller holds no lock.
+/// Wakes all of them; the caller holds no lock.
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
-        // A mistake in one executor must not keep the news from the others.
+        // A bug in one executor must not keep the others from being woken.
         if let Err(error) = wire::catch_panic("waker", || waker.wake()) {
             log::error!(target: "offspring::reactor", "{error}");
         }
     }
 }
 
-/// A seat among the [`WakerSet`] of one thing. Dropping it gives the seat up, and with the last one the watch.
+/// A place for one waker in a [`WakerSet`]. Dropping the slot drops its waker; with the last slot,
+/// the reactor forgets the socket.
 #[derive(Debug)]
 pub(crate) struct WakerSlot {
-    waiters: Arc<WakerSet>,
-    seat: u64,
-    _with: Option<Box<dyn Held>>,
+    set: Arc<WakerSet>,
+    number: u64,
+    _kept: Option<Box<dyn Held>>,
 }
 
-/// What lasts as long as a seat.
+/// What a slot keeps alive.
 pub(crate) trait Held: std::fmt::Debug + Send + Sync {}
 
 impl WakerSlot {
-    /// The same seat, which ends what it holds when it is given up.
+    /// The same slot, which drops `held` when it is dropped.
     pub(crate) fn with(mut self, held: impl Held + 'static) -> WakerSlot {
-        self._with = Some(Box::new(held));
+        self._kept = Some(Box::new(held));
         self
     }
 
-    /// Has this waker woken by the next change. Who calls it looks afterwards, once more.
+    /// Has `waker` woken by the next change. The caller checks once more afterwards: a change that
+    /// came before this call wakes nothing.
     pub(crate) fn set(&self, waker: &Waker) {
-        let mut list = lock(&self.waiters.list);
-        let Some(seat) = list.seats.get_mut(&self.seat) else {
+        let mut slots = lock(&self.set.slots);
+        let Some(slot) = slots.wakers.get_mut(&self.number) else {
             return;
         };
-        let before = match seat {
+        let replaced = match slot {
             Some(before) if before.will_wake(waker) => None,
-            Some(_) => seat.replace(waker.clone()),
+            Some(_) => slot.replace(waker.clone()),
             None => {
-                self.waiters.awaited.fetch_add(1, Ordering::SeqCst);
-                seat.replace(waker.clone())
+                self.set.awaited.fetch_add(1, Ordering::SeqCst);
+                slot.replace(waker.clone())
             }
         };
-        drop(list);
-        // A waker's end is an executor's code too.
-        drop(before);
+        drop(slots);
+        // Dropping a waker runs an executor's code too.
+        drop(replaced);
     }
 }
 
 impl Drop for WakerSlot {
     fn drop(&mut self) {
-        let mut list = lock(&self.waiters.list);
-        let waker = list.seats.remove(&self.seat).flatten();
+        let mut slots = lock(&self.set.slots);
+        let waker = slots.wakers.remove(&self.number).flatten();
         if waker.is_some() {
-            self.waiters.awaited.fetch_sub(1, Ordering::SeqCst);
+            self.set.awaited.fetch_sub(1, Ordering::SeqCst);
         }
-        if list.seats.is_empty() {
-            self.waiters.unwatch(&mut list);
+        if slots.wakers.is_empty() {
+            self.set.deregister(&mut slots);
         }
-        drop(list);
+        drop(slots);
         drop(waker);
     }
 }
 
-/// Awaits what `look` gives. It is called with a seat once it has given nothing without one: most waits are over before
-/// they begin.
+/// Awaits what `poll` returns.
+///
+/// `poll` is called without an [`Interest`] first, and a slot is registered only if that was in
+/// vain: most waits are over before they begin.
 #[cfg(feature = "async")]
 pub(crate) async fn until<R>(
-    sit: impl Fn() -> io::Result<WakerSlot>,
-    mut look: impl FnMut(Interest<'_>) -> Poll<R>,
+    register: impl Fn() -> io::Result<WakerSlot>,
+    mut poll: impl FnMut(Interest<'_>) -> Poll<R>,
 ) -> io::Result<R> {
-    let mut waiter = None;
+    let mut slot = None;
     std::future::poll_fn(|context| {
-        if waiter.is_none() {
-            if let Poll::Ready(result) = look(None) {
+        if slot.is_none() {
+            if let Poll::Ready(result) = poll(None) {
                 return Poll::Ready(Ok(result));
             }
-            waiter = Some(sit()?);
+            slot = Some(register()?);
         }
-        look(waiter.as_ref().map(|waiter| (waiter, context.waker()))).map(Ok)
+        poll(slot.as_ref().map(|slot| (slot, context.waker()))).map(Ok)
     })
     .await
 }
 
-/// Lets other tasks run. For one that was told, and then found that another was faster.
+/// Lets other tasks run, for a task that was woken and then lost the race to another one.
 #[cfg(feature = "async")]
 pub(crate) async fn yield_now() {
     let mut yielded = false;
@@ -234,15 +250,16 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// Something that a selector waits for.
+/// Something that a selector can wait for.
 pub(crate) trait EventSource: Send + Sync {
     fn register(&self) -> io::Result<WakerSlot>;
 
-    /// Whether an operation on it would end at once. If not, the waker on the seat is woken when that may change.
-    fn is_ready(&self, seat: Interest<'_>) -> bool;
+    /// Returns whether an operation on it would return at once. If not, the waker of `interest` is
+    /// woken when that may change.
+    fn is_ready(&self, interest: Interest<'_>) -> bool;
 }
 
-/// Where a look in vain leaves a waker; `None` just looks.
+/// Where a check in vain leaves a waker, and which; `None` only checks.
 pub(crate) type Interest<'a> = Option<(&'a WakerSlot, &'a Waker)>;
 
 /// The thread that waits for the sockets of all receivers that something in this process waits for.
@@ -290,17 +307,17 @@ impl Reactor {
     }
 }
 
-/// Waits until an operation on it would end at once.
+/// Waits until an operation on `source` would return at once.
 #[cfg(feature = "async")]
-pub(crate) async fn ready(target: &dyn EventSource) -> io::Result<()> {
-    let look = |seat: Interest<'_>| {
-        if target.is_ready(seat) {
+pub(crate) async fn ready(source: &dyn EventSource) -> io::Result<()> {
+    let poll = |interest: Interest<'_>| {
+        if source.is_ready(interest) {
             std::task::Poll::Ready(())
         } else {
             std::task::Poll::Pending
         }
     };
-    until(|| target.register(), look).await
+    until(|| source.register(), poll).await
 }
 
 #[cfg(test)]
@@ -322,7 +339,7 @@ mod tests {
 
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {
-            panic!("an executor's mistake");
+            panic!("a bug in an executor");
         }
     }
 
@@ -347,7 +364,7 @@ mod tests {
                 .map(|count| count.0.load(Ordering::SeqCst)),
             [1, 0]
         );
-        // Nobody holds a waker that is not needed any more.
+        // Wakers that are no longer needed are dropped.
         assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
         drop((stays, silent));
     }

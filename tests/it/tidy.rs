@@ -10,7 +10,12 @@ use crate::imports::Imports;
 const LAYERS: &[&[&str]] = &[
     &["failpoints", "error", "ipc::fuzz"],
     &["sys"],
-    &["ipc::small_bytes", "ipc::deadline", "ipc::weak_map"],
+    &[
+        "ipc::small_bytes",
+        "ipc::deadline",
+        "ipc::spin",
+        "ipc::weak_map",
+    ],
     &["ipc::codec", "ipc::catch"],
     &["ipc::ipc_fd"],
     &["ipc::region"],

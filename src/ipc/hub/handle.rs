@@ -1,10 +1,10 @@
 //! Handles of shared objects: how they travel, and how a process that receives one attaches to the
 //! object.
 //!
-//! On its way a handle is a [`HandleToken`] in the encoded value, and beside it the sending end of a
-//! channel to the hub of the object's owner, the *in-flight reference*. The hub sees its other end
-//! close when the handle has arrived or was lost, so the object lives as long as a handle is on its
-//! way. A process that receives a handle keeps the reference until the owner has accepted the
+//! On its way a handle is a [`HandleToken`] in the encoded value, and beside it the sending end of
+//! a channel to the hub of the object's owner, the *in-flight reference*. The hub sees its other
+//! end close when the handle has arrived or was lost, so the object lives as long as a handle is on
+//! its way. A process that receives a handle keeps the reference until the owner has accepted the
 //! attachment, which keeps the object alive from then on.
 
 use std::fmt;
@@ -15,8 +15,7 @@ use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Serialize, de, ser};
 
 use crate::ipc::deadline::{TimeLimit, Waited};
-use crate::ipc::hub::service::{self, SharedObject};
-use crate::ipc::hub::{HubId, ToHub};
+use crate::ipc::hub::{HubId, SharedObject, ToHub, object, service};
 use crate::ipc::wire::{self, Failure, WireHandle};
 use crate::sys::lock;
 
@@ -107,8 +106,8 @@ impl<A: RemoteObject> RemoteHandle<A> {
     where
         A: Send + Sync,
     {
-        // Until the owner has accepted, a copy of the reference serves both processes: the hub counts
-        // one handle until neither has it.
+        // Until the owner has accepted, a copy of the reference serves both processes: the hub
+        // counts one handle until neither has it.
         let opening = lock(&self.opening);
         let copy = opening.in_flight.as_ref();
         let copy = copy.map(|in_flight| wire::no_panic("ipc-channel", || in_flight.clone()));
@@ -119,8 +118,8 @@ impl<A: RemoteObject> RemoteHandle<A> {
         let Some(attachment) = self.accepted() else {
             return Err(Failure::Gone.into_io().to_string());
         };
-        // On a thread of its own, because this one is in the middle of an encoding: a message that it
-        // sends now takes along the raw handles of ipc-channel that were encoded before.
+        // On a thread of its own, because this one is in the middle of an encoding: a message that
+        // it sends now takes along the raw handles of ipc-channel that were encoded before.
         let created = wire::on_helper_thread(|| attachment.in_flight());
         created
             .and_then(|created| created)
@@ -188,8 +187,8 @@ impl HandleToken {
         self.id
     }
 
-    /// Makes it a handle of an object of type `R`, of which this process has an `A` if it is another
-    /// process's.
+    /// Makes it a handle of an object of type `R`, of which this process has an `A` if it is
+    /// another process's.
     pub(crate) fn arrive<R: SharedObject + 'static, A, E: de::Error>(
         self,
         fingerprint: u64,
@@ -202,7 +201,7 @@ impl HandleToken {
             return Err(wire::explain_de("the handle is of another type"));
         }
         if service::is_local(self.id.hub) {
-            let object = service::resolve(self.id.number);
+            let object = object::resolve(self.id.number);
             let object = object.and_then(|object| object.as_any().downcast().ok());
             return object
                 .map(Arrived::Home)

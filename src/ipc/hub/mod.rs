@@ -1,40 +1,43 @@
-//! Sessions and leases: how a shared object of one process is used from others.
+//! The hub: how an object of one process is used from others.
 //!
 //! ```text
 //!   owner process                              another process
-//!   object (queue, ...)                      handle
-//!     ^ local threads, directly                  |
+//!   object (queue, lock, ..)                   handle
+//!     ^ its own threads, directly                |
 //!     |                                          v
-//!   service thread  <== up: ipc-channel ====== session        one a process and hub
-//!     attachment    === down: ipc-channel ==>    attachment   one an object
-//!          \______ region: rings and words ________/          data, crash-safe
+//!   hub thread      <== up: ipc-channel ====== session        one for each process and hub
+//!     attachment    === down: ipc-channel ==>    attachment   one for each object
+//!          \______ region: rings and words ________/          the data, crash-safe
 //! ```
 //!
-//! A shared object lives in the process that made it. A handle travels as an *in-flight reference*: the sending end
-//! of a channel whose receiving end the hub holds. So the hub knows of every handle under way, and of
-//! one that was lost as well: its channel closes. The process that gets the handle opens one *session*
-//! with the hub, and *attaches* each object that it uses: a region of shared memory with two rings and
-//! a few words. What a session holds is a lease; when its process dies, its channel closes, and
-//! dropping the attachments ends the leases. There is no other recovery.
+//! A shared object lives in the process that created it. A handle travels as an *in-flight
+//! reference*: the sending end of a channel whose receiving end the owner's hub holds. So the hub
+//! counts the handles on their way, including those that are lost, because their channel closes.
+//! The process that receives a handle opens one *session* with the hub, and *attaches* each object
+//! that it uses: a region of shared memory with two rings and a few words. Everything that a
+//! session holds is a *lease*. When its process dies, its channel closes, the hub drops the
+//! attachments, and the leases end. There is no other recovery.
 //!
-//! Data and state are in the regions. Messages are doorbells: one is sent only to a side that said, in
-//! the session's page, that it sleeps, so at most one is under way in each direction and sending never
-//! blocks. The order is the same on both sides: *write, fence, look whether the other sleeps* against
-//! *say that one sleeps, fence, look again*.
+//! Data and state are in the regions. Messages are doorbells, sent only to a side that has set its
+//! sleep flag, so at most one is on its way in each direction and sending never blocks; parcels,
+//! which are counted; and the few messages of attaching. The README of `ipc` describes the whole
+//! protocol.
 
 mod handle;
+mod object;
 mod page;
 mod service;
 mod session;
+mod thread;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
+pub(crate) use object::{
+    Attachment, Serviced, SharedObject, objects, owner_exits, publish, resolve,
+};
 #[cfg(test)]
 pub(crate) use page::SessionPage;
 pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
-pub(crate) use service::{
-    Attachment, Serviced, SharedObject, announce, hub_id, in_flight, is_local, objects,
-    owner_exits, publish, reschedule, resolve,
-};
+pub(crate) use service::{announce, hub_id, in_flight, is_local, reschedule};
 pub(crate) use session::{DOWN_RING, OwnerGone, ParcelSink, REGION_BYTES, Session, UP_RING, word};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
@@ -42,48 +45,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::ipc::wire::Envelope;
 
-/// Names a hub among all processes, for all time.
+/// Identifies a hub among those of all processes, past and future.
 pub(crate) type HubId = [u8; 16];
 
-/// From a client to a hub; all but `Open` over the session's own channel.
+/// From a client to a hub. All but `Open` travel over the session's own channel.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHub {
-    /// The only message on a in_flight: a process without a session opens one.
+    /// The only message on an in-flight reference: opens a session.
     Open {
         page: IpcSharedMemory,
         up: IpcReceiver<ToHub>,
         down: IpcSender<ToClient>,
     },
-    /// Uses this object from now on; through this region, unless it brings its own.
+    /// Attaches an object, through this region unless the object has memory of its own.
     Attach {
         number: u32,
         object: u64,
         region: Option<IpcSharedMemory>,
     },
-    /// To be held as long as the session: its other end tells the client of the end of the hub's process.
+    /// To be held for as long as the session: the client notices the end of the hub's process when
+    /// this channel closes.
     Liveness { sender: IpcSender<ToHub> },
-    /// A value too large for the ring, or one with handles: the next ring entry that says so means it.
+    /// A value that does not fit a ring entry, or holds handles. The next entry with a parcel's tag
+    /// stands for it.
     Parcel { number: u32, envelope: Envelope },
-    /// The receiving end of a in_flight for a handle that this client sends on.
+    /// The receiving end of an in-flight reference, for a handle that this client sends on.
     InFlight {
         number: u32,
         receiver: IpcReceiver<ToHub>,
     },
-    /// The client's last handle of it is gone.
+    /// The client has dropped its last handle of this object.
     Detach { number: u32 },
-    /// Look at the regions.
+    /// A doorbell: there is something new in the regions.
     Bell,
 }
 
 /// From a hub to a client.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToClient {
-    /// As [`ToHub::Parcel`]; the ring entry names it by its id, since an entry may be recalled.
+    /// Like [`ToHub::Parcel`], but the ring entry names the parcel by its id, because an entry may
+    /// be recalled.
     Parcel {
         number: u32,
         id: u64,
         envelope: Envelope,
     },
-    /// Look at the regions.
+    /// A doorbell: there is something new in the regions.
     Bell,
 }

@@ -1,4 +1,4 @@
-//! The page of a session: who sleeps; and the hub's way to a client.
+//! The page of a session, which both sides map, and the hub's way to the client.
 
 use std::io;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ const PID: usize = 520;
 const ATTACHED: usize = 640;
 const PAGE_BYTES: usize = 768;
 
-/// A flag for each side, and how many messages it has read.
+/// Shared memory of a session: a sleep flag for each side, and counts of what each has read.
 #[derive(Debug)]
 pub(crate) struct SessionPage(Region);
 
@@ -36,7 +36,7 @@ impl SessionPage {
         Ok(page)
     }
 
-    /// The client's, as it says itself: to be shown, and to be used for nothing else.
+    /// Returns the client's pid, as the client claims it: good for display and nothing else.
     pub(crate) fn pid(&self) -> u32 {
         self.0.atomic(PID).load(Ordering::SeqCst) as u32
     }
@@ -67,7 +67,7 @@ impl SessionPage {
         doorbell::arm(self.0.atomic(CLIENT_SLEEPS));
     }
 
-    /// Says that the client is awake; whether somebody has rung, or is about to.
+    /// Clears the client's flag. Returns whether the hub has rung, or is about to.
     pub(crate) fn disarm_client(&self) -> bool {
         doorbell::disarm(self.0.atomic(CLIENT_SLEEPS))
     }
@@ -76,12 +76,13 @@ impl SessionPage {
         self.0.atomic(PARCELS_READ).fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The number of this session, which no other has as long as it lasts; 0 if there are too many.
+    /// Returns the number of this session, unique among the hub's live sessions; 0 if the hub has
+    /// no number left.
     pub(crate) fn number(&self) -> u32 {
         self.0.atomic(NUMBER).load(Ordering::SeqCst) as u32
     }
 
-    /// How many attachments the hub has made.
+    /// Returns the number of attachments that the hub has accepted.
     pub(crate) fn attached(&self) -> u64 {
         self.0.atomic(ATTACHED).load(Ordering::SeqCst)
     }
@@ -102,7 +103,7 @@ impl SessionPage {
         self.0.atomic(BELLS_READ).load(Ordering::SeqCst)
     }
 
-    /// The hub has read a parcel.
+    /// Counts a parcel that the hub has read.
     fn hub_parcel_read(&self) {
         self.0
             .atomic(HUB_PARCELS_READ)
@@ -118,20 +119,21 @@ impl SessionPage {
     }
 }
 
-/// Parcels under way to one client: with bodies of at most [`PARCEL_INLINE`] they fit its socket's buffer.
+/// Unread parcels to one client. With bodies of at most [`PARCEL_INLINE`] they fit its socket's
+/// buffer, so the hub never blocks.
 const PARCELS_MAX: u64 = 32;
-/// Doorbells under way to one client. One that sleeps has read all of them but one; another, that says it sleeps
-/// and reads nothing, gets no more, since the hub would wait for it when its socket is full.
+/// Unread doorbells to one client. A client that really sleeps has read all but one. One that sets
+/// its flag and reads nothing gets no more: when its socket is full, the hub would block.
 const BELLS_MAX: u64 = 32;
 /// Longer bodies of parcels travel as shared memory.
 const PARCEL_INLINE: usize = 1 << 10;
 
-/// The number of the hub's own process among its sessions.
+/// The session number of the hub's own process.
 pub(crate) const OWNER: u32 = 1;
-/// Numbers are smaller.
+/// Session numbers are below this.
 pub(crate) const SESSIONS_MAX: usize = 4096;
 
-/// Which numbers are taken.
+/// The numbers that are taken.
 static NUMBERS: Mutex<[bool; SESSIONS_MAX]> = Mutex::new([false; SESSIONS_MAX]);
 
 fn take_number() -> u32 {
@@ -143,11 +145,12 @@ fn take_number() -> u32 {
     })
 }
 
-/// A client as the hub sees it. Used by the service thread and by the owner's own threads.
+/// A client, as its hub sees it. Used by the hub's thread and by the owner's own threads.
 #[derive(Debug)]
 pub(crate) struct ClientLink {
     pub(crate) page: SessionPage,
-    /// Its session's number; free again when nobody holds the peer. 0 if there are too many.
+    /// The number of its session, released when the last attachment is gone; 0 if the hub had no
+    /// number left.
     pub(crate) number: u32,
     down: Mutex<IpcSender<ToClient>>,
     parcels: AtomicU64,
@@ -178,9 +181,10 @@ impl ClientLink {
         wire::send(&down, message)
     }
 
-    /// Wakes the client if it sleeps. Its death is not told here: the service learns of it.
+    /// Wakes the client if it sleeps. A client that is gone is no error: the hub's thread notices
+    /// its end by itself.
     pub(crate) fn ring(&self) {
-        // What the client is told of was not all written sequentially consistent.
+        // For the words that were not written sequentially consistent.
         fence(Ordering::SeqCst);
         if self.page.claim_client() {
             failpoints::point("hub.rings");
@@ -188,8 +192,8 @@ impl ClientLink {
                 return;
             }
             let down = sys::lock(&self.down);
-            // Counted under the lock, so that no two threads send the last one. A client that claims to have read
-            // more than was sent gets none either.
+            // Counted under the lock, so that two threads do not both send the last one. A client
+            // that claims to have read more than was sent gets none either.
             let under_way = self
                 .bells
                 .load(Ordering::Relaxed)
@@ -201,13 +205,14 @@ impl ClientLink {
         }
     }
 
-    /// A parcel from the client was read: it may wait to send the next.
+    /// Records that a parcel from the client was read: the client may be waiting to send the next.
     pub(crate) fn parcel_arrived(&self) {
         self.page.hub_parcel_read();
         self.ring();
     }
 
-    /// Sends a parcel ahead of the ring entry that means it: its id, or `None` if too many are unread.
+    /// Sends a parcel, before the ring entry that stands for it, and returns its id. Returns `None`
+    /// if too many are unread.
     pub(crate) fn send_parcel(&self, number: u32, envelope: &Envelope) -> Option<u64> {
         let sent = self.parcels.load(Ordering::SeqCst);
         // A client that claims to have read more than was sent gets no more.
@@ -221,14 +226,14 @@ impl ClientLink {
             .duplicate()?
             .with_inline_limit(PARCEL_INLINE)
             .ok()?;
-        // Under the queue's lock and so one at a time for one number; ids only have to grow.
+        // For one object these calls are serialized by its lock, and ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
         match self.send(ToClient::Parcel {
             number,
             id,
             envelope,
         }) {
-            // A client that is gone keeps nothing: its leases end, and the value goes to another.
+            // If the client is gone, its leases end, and the value is delivered to another.
             Ok(()) | Err(Failure::Gone) => Some(id),
             Err(_) => {
                 self.parcels.fetch_sub(1, Ordering::SeqCst);
@@ -251,7 +256,7 @@ mod tests {
             peer.page.arm_client();
             peer.ring();
         }
-        // The first ones are there, and hearing them makes way for more.
+        // Reading those that were sent makes room for more.
         assert!(matches!(
             unread.recv(&crate::ipc::deadline::Forever),
             Ok(ToClient::Bell)
@@ -262,7 +267,7 @@ mod tests {
         peer.page.arm_client();
         peer.ring();
         assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX + 1);
-        // One that lies is left alone.
+        // A client that claims too much gets no more.
         for _ in 0..1000 {
             peer.page.bell_read();
         }

@@ -1,4 +1,4 @@
-//! A client's side: the session with a hub of another process.
+//! The client's side: a session with the hub of another process.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +20,7 @@ use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, Envelope, Failure};
 use crate::sys::lock;
 
-/// Words behind the two rings of a region, each on a cache line of its own.
+/// Words after the two rings of a region, each on a cache line of its own.
 const WORDS: usize = 16;
 const LINE: usize = 128;
 
@@ -30,23 +30,25 @@ pub(crate) const UP_RING: usize = 0;
 pub(crate) const DOWN_RING: usize = RING_BYTES;
 pub(crate) const REGION_BYTES: usize = 2 * RING_BYTES + WORDS * LINE;
 
-/// Offset of a word.
+/// Returns the offset of a word.
 pub(crate) const fn word(index: usize) -> usize {
     assert!(index < WORDS);
     2 * RING_BYTES + index * LINE
 }
 
-/// A session; it ends with the last attachment that holds it.
+/// A session with the hub of another process. It ends when the last attachment that uses it is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Session {
     hub: HubId,
     page: SessionPage,
     up: Mutex<UpChannel>,
     down: SharedReceiver<ToClient>,
-    /// The number of the next attachment; changed while `up` is locked, so that they are sent in order.
+    /// The number of the next attachment. Changed under the lock of `up`, because the hub expects
+    /// attachments in the order of their numbers.
     next_number: AtomicU32,
     parcels: Mutex<HashMap<u32, Weak<dyn ParcelSink>>>,
-    /// Who wants to know of the owner's end, and whether it is watched.
+    /// What has to know of the end of the owner's process.
     watchers: Mutex<Watchers>,
 }
 
@@ -56,7 +58,7 @@ struct Watchers {
     of: HashMap<u32, Weak<dyn OwnerGone>>,
 }
 
-/// An attachment whose waits do not end by themselves when the owner's process does.
+/// An attachment whose waits do not notice the end of the owner's process by themselves.
 pub(crate) trait OwnerGone: std::fmt::Debug + Send + Sync {
     fn owner_gone(&self);
 }
@@ -64,15 +66,15 @@ pub(crate) trait OwnerGone: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 struct UpChannel {
     channel: IpcSender<ToHub>,
-    /// Parcels that were sent over it.
+    /// Parcels that were sent so far.
     parcels: u64,
 }
 
-/// Parcels that the hub has not read; so many fit its socket's buffer, and with more a sender would wait for a hub
-/// that is stopped, past its deadline.
+/// Unread parcels to the hub. This many fit its socket's buffer; with more, a sender would block
+/// on a hub whose process is stopped, past its deadline.
 const PARCELS_MAX: u64 = 4;
 
-/// An attachment that parcels are for.
+/// An attachment that receives parcels.
 pub(crate) trait ParcelSink: std::fmt::Debug + Send + Sync {
     fn parcel(&self, id: u64, envelope: Envelope);
 }
@@ -80,7 +82,7 @@ pub(crate) trait ParcelSink: std::fmt::Debug + Send + Sync {
 static SESSIONS: WeakMap<HubId, Session> = WeakMap::new();
 
 impl Session {
-    /// This process's session with that hub; opened over the in_flight if there is none.
+    /// Returns this process's session with a hub, and opens it over `in_flight` if there is none.
     pub(crate) fn with(hub: HubId, in_flight: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
         SESSIONS.get_or_try_insert(hub, || Session::open(hub, in_flight))
     }
@@ -110,7 +112,8 @@ impl Session {
         }))
     }
 
-    /// Attaches an object: its number in this session. The hub says in a word of the region that it did.
+    /// Attaches an object, and returns the attachment's number in this session. Does not wait for
+    /// the hub, which confirms in a word of the region.
     pub(crate) fn attach(&self, object: u64, region: Option<&Region>) -> Result<u32, Failure> {
         let region = region.map(Region::share).transpose().map_err(Failure::Io)?;
         let up = lock(&self.up);
@@ -129,7 +132,7 @@ impl Session {
         Ok(number)
     }
 
-    /// Waits until the hub has made this attachment; gives the session's number.
+    /// Waits until the hub has accepted this attachment. Returns the session's number.
     pub(crate) fn wait_attached<L: TimeLimit>(
         &self,
         number: u32,
@@ -140,7 +143,7 @@ impl Session {
         })
     }
 
-    /// From now on this one is told of the end of the owner's process, also if that has ended already.
+    /// Has `watcher` called when the owner's process ends, or at once if it has ended.
     pub(crate) fn watch(
         self: &Arc<Self>,
         number: u32,
@@ -151,7 +154,8 @@ impl Session {
             let gone = self.is_gone().then(|| watcher.upgrade()).flatten();
             watchers.of.insert(number, watcher);
             drop(watchers);
-            // It came too late to be told by `owner_gone`, which says so before it looks whom to tell.
+            // `owner_gone` sets the flag before it takes the watchers, so either it has found this
+            // one or the flag was set here.
             gone.into_iter().for_each(|watcher| watcher.owner_gone());
             return Ok(());
         }
@@ -163,7 +167,7 @@ impl Session {
         Ok(())
     }
 
-    /// The owner's process has ended, or has ended this session.
+    /// Called when the owner's process has ended, or has ended this session.
     pub(in crate::ipc::hub) fn owner_gone(&self) {
         self.down.set_gone();
         let watchers = std::mem::take(&mut lock(&self.watchers).of);
@@ -172,7 +176,7 @@ impl Session {
         }
     }
 
-    /// From now on parcels for this number go there.
+    /// Has parcels for this attachment delivered to `to`.
     pub(crate) fn route(&self, number: u32, to: Weak<dyn ParcelSink>) {
         lock(&self.parcels).insert(number, to);
     }
@@ -180,11 +184,12 @@ impl Session {
     pub(crate) fn detach(&self, number: u32) {
         lock(&self.parcels).remove(&number);
         lock(&self.watchers).of.remove(&number);
-        // If the hub is gone there is nothing to detach from.
+        // If the hub is gone, there is nothing to detach from.
         let _ = self.send(ToHub::Detach { number });
     }
 
-    /// Sends a parcel, if there is one and not too many are unread; whether it is sent.
+    /// Takes and sends `parcel` unless too many are unread. Returns whether nothing is left to
+    /// send.
     pub(crate) fn send_parcel(
         &self,
         number: u32,
@@ -200,11 +205,11 @@ impl Session {
         Ok(parcel.is_none())
     }
 
-    /// A in_flight for a handle of this attachment that goes on to another process.
+    /// Creates an in-flight reference for a handle of this attachment that is sent on.
     pub(crate) fn in_flight(&self, number: u32) -> io::Result<IpcSender<ToHub>> {
         let (sender, receiver) = ipc::channel()?;
         match self.send(ToHub::InFlight { number, receiver }) {
-            // The next process finds out by itself that the hub is gone.
+            // The receiving process finds out by itself that the hub is gone.
             Ok(()) | Err(Failure::Gone) => Ok(sender),
             Err(failure) => Err(failure.into_io()),
         }
@@ -232,7 +237,7 @@ impl Session {
         }
     }
 
-    /// Finds out whether the hub is gone; see [`SharedReceiver::check`].
+    /// Finds out whether the hub is gone, without waiting; see [`SharedReceiver::check`].
     pub(crate) fn check(&self) -> bool {
         self.down.check(self)
     }
@@ -242,7 +247,7 @@ impl Session {
         self.down.is_gone()
     }
 
-    /// Waits until `ready` gives something; see [`SharedReceiver::wait`].
+    /// Waits until `ready` returns a result; see [`SharedReceiver::wait`].
     pub(crate) fn wait<R, L: TimeLimit>(
         &self,
         limit: &L,
@@ -253,18 +258,18 @@ impl Session {
 }
 
 impl Session {
-    /// A seat for [`poll`](Session::poll).
+    /// Returns a slot to pass to [`poll`](Session::poll).
     pub(crate) fn register(&self) -> io::Result<WakerSlot> {
         self.down.register()
     }
 
-    /// Looks, and does not wait; see [`SharedReceiver::poll`].
+    /// Like [`wait`](Session::wait), but never sleeps; see [`SharedReceiver::poll`].
     pub(crate) fn poll<R>(
         &self,
-        seat: Interest<'_>,
+        interest: Interest<'_>,
         ready: impl FnMut() -> Option<R>,
     ) -> Poll<Result<R, Failure>> {
-        self.down.poll(self, seat, ready)
+        self.down.poll(self, interest, ready)
     }
 }
 

@@ -1,0 +1,421 @@
+//! The thread of a hub: sessions, in-flight references, attachments.
+
+use std::collections::HashMap;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+
+use crate::failpoints;
+use crate::ipc::deadline::{Deadline, WaitEnd};
+use crate::ipc::hub::object::{Attachment, Serviced, SharedObject, resolve};
+use crate::ipc::hub::page::SessionPage;
+use crate::ipc::hub::service::{Hub, Incoming};
+use crate::ipc::hub::{ClientLink, Session, ToClient, ToHub};
+use crate::ipc::region::Region;
+use crate::ipc::ring::Corrupt;
+use crate::ipc::spin::{self, Spin};
+use crate::ipc::wire::{self, CheckedReceiver, Failure};
+use crate::sys::{Poller, lock};
+
+/// A channel that the hub receives from.
+struct Channel {
+    receiver: CheckedReceiver<ToHub>,
+    role: Role,
+    /// Whether its next message had to be left in it, for want of descriptors.
+    starved: bool,
+}
+
+enum Role {
+    /// The in-flight reference of a handle of this object.
+    InFlight(Arc<dyn SharedObject>),
+    /// Closes with the hub that this process has the session with.
+    Liveness(Weak<Session>),
+    /// A client's session.
+    Session,
+}
+
+/// A client's session, on the hub's side.
+struct ServedSession {
+    peer: Arc<ClientLink>,
+    attachments: HashMap<u32, Box<dyn Attachment>>,
+    /// Kept until the session ends, and then closed by it, which the client notices.
+    liveness: Option<IpcSender<ToHub>>,
+}
+
+impl ServedSession {
+    fn service(&mut self) -> Result<Serviced, Corrupt> {
+        let mut all = Serviced::Idle;
+        for attachment in self.attachments.values_mut() {
+            all = all.and(attachment.service()?);
+        }
+        Ok(all)
+    }
+}
+
+/// How often a busy hub polls for messages, by a system call that nearly always finds none.
+const RECEIVE_EVERY: Duration = Duration::from_micros(100);
+
+/// How long a channel is left alone when this process has no descriptors for its message.
+const DEFERRED_FOR: Duration = Duration::from_millis(20);
+
+/// Messages that are received from one channel before the others have their turn.
+const RECEIVE_MAX: usize = 64;
+
+/// Serves what a client wrote before it ended or detached. Bounded, because one that still runs may
+/// go on writing.
+fn last_passes(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
+    if failpoints::mistake("end.no-drain") {
+        return;
+    }
+    for _ in 0..64 {
+        let Ok(Serviced::Busy) = service() else {
+            return;
+        };
+    }
+}
+
+/// The most objects that one client may attach: each costs this process a mapping.
+const ATTACHMENTS_MAX: usize = 4096;
+
+/// The hub's thread, and all that only it touches.
+///
+/// It never waits for a client. What it sends is counted (see [`ClientLink`]), what it receives is
+/// already there, and a client that writes what no client of ours writes loses its session. It
+/// decodes no value of a user, and no code of a user runs on it.
+pub(in crate::ipc::hub) struct HubThread {
+    hub: &'static Hub,
+    /// The id of the next channel. An id is never used twice, so an event for a channel that was
+    /// removed meanwhile finds nothing.
+    next: u64,
+    channels: HashMap<u64, Channel>,
+    sessions: HashMap<u64, ServedSession>,
+    /// Channels that are left alone, each until when.
+    deferred: Vec<(Instant, u64)>,
+}
+
+impl HubThread {
+    pub(in crate::ipc::hub) fn new(hub: &'static Hub) -> HubThread {
+        HubThread {
+            hub,
+            next: 0,
+            channels: HashMap::new(),
+            sessions: HashMap::new(),
+            deferred: Vec::new(),
+        }
+    }
+
+    /// Serves all sessions, and sleeps when there is nothing to do.
+    ///
+    /// Going to sleep is the sleeper's half of the [doorbell](crate::ipc::doorbell) protocol, for
+    /// all sessions at once: set `asleep` and every session's flag, fence, serve once more, sleep.
+    /// A client that writes after that last pass finds its flag set and rings; a thread of this
+    /// process that leaves a channel in `incoming`, or schedules work, finds `asleep` set and wakes
+    /// the poller. A doorbell does not name what it is for: every pass asks every attachment.
+    pub(in crate::ipc::hub) fn run(mut self) {
+        let mut received = Instant::now();
+        let spinner = Spin::of_long_polls();
+        loop {
+            self.adopt_incoming();
+            self.resume_deferred();
+            // Clients in the middle of an exchange write again soon, so poll before sleeping.
+            let mut pass = || (self.serve_all() == Serviced::Busy).then_some(());
+            if pass().or_else(|| spinner.run(None, &mut pass)).is_some() {
+                // The writers need a processor too. With two processors, a hub that polls again at
+                // once finds an entry or two each time, and both sides pay for it in cache misses.
+                spin::snooze();
+                let now = Instant::now();
+                if now.saturating_duration_since(received) >= RECEIVE_EVERY {
+                    received = now;
+                    let ready = self.hub.poller.wait(Some(now));
+                    self.receive(ready);
+                }
+                continue;
+            }
+            // From here on, the order matters; see above.
+            self.hub.asleep.store(true, Ordering::SeqCst);
+            for session in self.sessions.values() {
+                session.peer.page.arm_hub();
+            }
+            fence(Ordering::SeqCst);
+            // What was written before the flags were set is served here. It may be work that leads
+            // to more, so only an idle pass leads to sleep.
+            let serviced = self.serve_all();
+            let until = match serviced {
+                Serviced::Again(at) if lock(&self.hub.incoming).is_empty() => Some(at),
+                Serviced::Idle if lock(&self.hub.incoming).is_empty() => None,
+                _ => Some(Instant::now()),
+            };
+            let deferred = self.deferred.first().map(|&(until, _)| until);
+            let ready = self
+                .hub
+                .poller
+                .wait(until.into_iter().chain(deferred).min());
+            self.hub.asleep.store(false, Ordering::SeqCst);
+            for session in self.sessions.values() {
+                session.peer.page.disarm_hub();
+            }
+            self.receive(ready);
+        }
+    }
+
+    /// Receives from the channels that are ready.
+    fn receive(&mut self, ready: Vec<u64>) {
+        for id in ready.into_iter().filter(|&id| id != Poller::WAKE) {
+            // A bug that one client triggers must not end the hub for all others.
+            if let Err(error) = wire::catch_panic("hub", || self.receive_from(id)) {
+                log::error!(target: "offspring::hub", "{error}");
+            }
+        }
+    }
+
+    /// Leaves a channel alone for a while, because this process has no descriptors for its message.
+    ///
+    /// Until then the channel is not in the poller, which would report it again and again.
+    /// [`Poller::pause`] would not do: a paused channel whose other end is closed is still reported
+    /// (HUP), and the hub would do nothing else.
+    fn defer(&mut self, id: u64) {
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::replace(&mut channel.starved, true) {
+            log::warn!(target: "offspring::hub", "a client has to wait: this process is out of file descriptors");
+        }
+        if let Some(socket) = channel.receiver.socket() {
+            self.hub.poller.remove(socket);
+            self.deferred.push((Instant::now() + DEFERRED_FOR, id));
+        }
+    }
+
+    fn resume_deferred(&mut self) {
+        let now = Instant::now();
+        while self
+            .deferred
+            .first()
+            .is_some_and(|&(until, _)| until <= now)
+        {
+            let (_, id) = self.deferred.remove(0);
+            let socket = self
+                .channels
+                .get(&id)
+                .and_then(|channel| channel.receiver.socket());
+            let watched = socket.map(|socket| self.hub.poller.add(socket, id));
+            if let Some(Err(error)) = watched {
+                self.expel(id, &error.to_string());
+            }
+        }
+    }
+
+    fn receive_from(&mut self, id: u64) {
+        for _ in 0..RECEIVE_MAX {
+            let Some(channel) = self.channels.get_mut(&id) else {
+                return;
+            };
+            match channel.receiver.recv(&Deadline::now()) {
+                Ok(message) => {
+                    channel.starved = false;
+                    self.take_message(id, message);
+                }
+                Err(WaitEnd::Timeout(_)) => return,
+                Err(WaitEnd::Failed(Failure::Starved)) => return self.defer(id),
+                Err(WaitEnd::Failed(Failure::Gone)) => return self.channel_closed(id),
+                Err(WaitEnd::Failed(Failure::Io(error))) => {
+                    return self.expel(id, &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Has every attachment do what its client asks for.
+    fn serve_all(&mut self) -> Serviced {
+        let mut all = Serviced::Idle;
+        let mut corrupt = Vec::new();
+        for (&id, session) in &mut self.sessions {
+            // As above.
+            match wire::catch_panic("service", || session.service()) {
+                Ok(Ok(serviced)) => all = all.and(serviced),
+                Ok(Err(Corrupt)) => {
+                    corrupt.push((id, "it wrote something invalid into shared memory"))
+                }
+                Err(_) => corrupt.push((id, "serving it panicked")),
+            }
+        }
+        for (id, why) in corrupt {
+            self.expel(id, why);
+        }
+        all
+    }
+
+    /// Ends the session of a client that violates the protocol.
+    fn expel(&mut self, id: u64, why: &str) {
+        log::error!(target: "offspring::hub", "a client lost its session: {why}");
+        // Without last passes: nothing in its regions can be trusted.
+        drop(self.sessions.remove(&id));
+        self.channel_closed(id);
+    }
+
+    fn adopt_incoming(&mut self) {
+        let incoming = std::mem::take(&mut *lock(&self.hub.incoming));
+        for (receiver, incoming) in incoming {
+            match incoming {
+                Incoming::InFlight(object) => self.adopt_reference(receiver, object),
+                Incoming::Liveness(session) => drop(self.adopt(receiver, Role::Liveness(session))),
+            }
+        }
+    }
+
+    fn adopt_reference(&mut self, receiver: IpcReceiver<ToHub>, object: Arc<dyn SharedObject>) {
+        if self
+            .adopt(receiver, Role::InFlight(object.clone()))
+            .is_none()
+        {
+            object.count_in_flight(-1);
+        }
+    }
+
+    /// Adds a channel to receive from, and returns its id.
+    fn adopt(&mut self, receiver: IpcReceiver<ToHub>, role: Role) -> Option<u64> {
+        let receiver = CheckedReceiver::new(receiver);
+        let socket = receiver.socket()?;
+        if let Err(error) = self.hub.poller.add(socket, self.next) {
+            log::error!(target: "offspring::hub", "failed to add a channel: {error}");
+            return None;
+        }
+        let id = self.next;
+        self.next += 1;
+        let starved = false;
+        self.channels.insert(
+            id,
+            Channel {
+                receiver,
+                role,
+                starved,
+            },
+        );
+        Some(id)
+    }
+
+    fn channel_closed(&mut self, id: u64) {
+        let Some(Channel { receiver, role, .. }) = self.channels.remove(&id) else {
+            return;
+        };
+        if let Some(socket) = receiver.socket() {
+            self.hub.poller.remove(socket);
+        }
+        drop(receiver);
+        match role {
+            Role::InFlight(object) => object.count_in_flight(-1),
+            Role::Liveness(session) => {
+                if let Some(session) = session.upgrade() {
+                    session.owner_gone();
+                }
+            }
+            Role::Session => {
+                // First serve what the client wrote before it died, then drop the attachments: that
+                // ends its leases, and what it held goes to others.
+                if let Some(mut session) = self.sessions.remove(&id) {
+                    failpoints::point("hub.ends");
+                    last_passes(|| session.service());
+                }
+            }
+        }
+    }
+
+    fn take_message(&mut self, id: u64, message: ToHub) {
+        match (self.channels.get(&id).map(|channel| &channel.role), message) {
+            (Some(Role::InFlight(_)), ToHub::Open { page, up, down }) => self.open(page, up, down),
+            (Some(Role::Session), message) => {
+                if let Err(why) = self.take_session_message(id, message) {
+                    self.expel(id, why);
+                }
+            }
+            // No other message is valid on such a channel, and none does harm.
+            _ => {}
+        }
+    }
+
+    fn open(
+        &mut self,
+        page: ipc::IpcSharedMemory,
+        up: IpcReceiver<ToHub>,
+        down: IpcSender<ToClient>,
+    ) {
+        // On an error `down` is dropped, and the client notices that there is no session.
+        let Some(page) = SessionPage::adopt(page) else {
+            return;
+        };
+        if let Some(id) = self.adopt(up, Role::Session) {
+            let peer = Arc::new(ClientLink::new(page, down));
+            let attachments = HashMap::new();
+            let liveness = None;
+            self.sessions.insert(
+                id,
+                ServedSession {
+                    peer,
+                    attachments,
+                    liveness,
+                },
+            );
+        }
+    }
+
+    fn take_session_message(&mut self, id: u64, message: ToHub) -> Result<(), &'static str> {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Ok(());
+        };
+        match message {
+            ToHub::Bell => {}
+            ToHub::Attach {
+                number,
+                object,
+                region,
+            } => {
+                let object = resolve(object).ok_or("it attached an object that does not exist")?;
+                if session.attachments.len() == ATTACHMENTS_MAX
+                    || session.attachments.contains_key(&number)
+                {
+                    return Err("it attached too many objects, or one number twice");
+                }
+                let region = region.map(|region| Arc::new(Region::adopt(region)));
+                failpoints::point("hub.attach");
+                let attachment = object.attach(session.peer.clone(), number, region)?;
+                session.attachments.insert(number, attachment);
+                session.peer.page.attached_one_more();
+                session.peer.ring();
+            }
+            ToHub::Liveness { sender } => session.liveness = Some(sender),
+            ToHub::Parcel { number, envelope } => {
+                session
+                    .attachments
+                    .get_mut(&number)
+                    .ok_or("it sent a parcel for no attachment")?
+                    .parcel(envelope);
+                session.peer.parcel_arrived();
+            }
+            ToHub::InFlight { number, receiver } => {
+                let object = session
+                    .attachments
+                    .get(&number)
+                    .ok_or("it sent a handle of no attachment")?
+                    .object();
+                object.count_in_flight(1);
+                self.adopt_reference(receiver, object);
+            }
+            ToHub::Detach { number } => {
+                let mut attachment = session
+                    .attachments
+                    .remove(&number)
+                    .ok_or("it detached an object that is not attached")?;
+                last_passes(|| attachment.service());
+                if !attachment.detached() {
+                    // It holds leases. It stays under its number, which is never used again, until
+                    // the session ends.
+                    session.attachments.insert(number, attachment);
+                }
+            }
+            ToHub::Open { .. } => return Err("it opened a session twice"),
+        }
+        Ok(())
+    }
+}
