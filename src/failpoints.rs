@@ -1,11 +1,13 @@
-//! Fail points: places where a test may end this process, and mistakes that it may have made on purpose. Without the
-//! feature `failpoints`, which is for this crate's own tests only, there is nothing here.
+//! Fail points: steps at which a test can end this process, and known bugs that a test can bring
+//! back. Without the feature `failpoints`, which is only for this crate's own tests, both are
+//! compiled away.
 //!
-//! `OFFSPRING_FAILPOINT=name:n` ends the process, as `kill -9` would, when it comes to that point for the nth time.
-//! `OFFSPRING_MISTAKE=name` brings a mistake back that was mended or avoided: a test suite that is worth something
-//! fails then.
+//! `OFFSPRING_FAILPOINT=name:n` ends the process, like `kill -9`, when it reaches that point for
+//! the nth time. `OFFSPRING_MISTAKE=name` brings back a bug that was fixed or avoided; a good test
+//! suite fails then.
 
-/// Where a process may end. In a client of a queue, producers first; then in an owner.
+/// The points at which a process can be ended: first those in a client of a queue, in the order of
+/// a producer and then of a consumer, then those in an owner.
 #[cfg(feature = "failpoints")]
 pub const POINTS: [&[&str]; 2] = [CLIENT_POINTS, OWNER_POINTS];
 
@@ -39,7 +41,7 @@ const OWNER_POINTS: &[&str] = &[
     "ring.shut",
 ];
 
-/// Mistakes that can be made again.
+/// Bugs that can be brought back.
 #[cfg(feature = "failpoints")]
 pub const MISTAKES: &[&str] = &[
     "ring.commit-first",
@@ -86,12 +88,12 @@ mod armed {
 #[cfg(feature = "failpoints")]
 pub(crate) use armed::{mistake, point};
 
-/// Ends the process if a test wants it to end here.
+/// Ends the process if a test asked for that.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) fn point(_: &str) {}
 
-/// Whether a test wants this mistake to be made.
+/// Returns whether a test asked for this bug.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) fn mistake(_: &str) -> bool {

@@ -1,4 +1,5 @@
-//! Panics that become errors: ipc-channel panics where it should give an error, and services outlive mistakes.
+//! Turning panics into errors: those of ipc-channel, where it should return one, and those of bugs
+//! that must not end a service thread.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -10,7 +11,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The text of a panic's payload.
+/// Returns the text of a panic's payload.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
@@ -19,13 +20,14 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without text".to_owned())
 }
 
-/// Runs a call of ipc-channel that panics where it should give an error. Nobody hears of the panic: it is an
-/// error value, and neither the program's nor the worker's own.
+/// Runs a call of ipc-channel that panics where it should return an error. Panic hooks of this
+/// crate do not report the panic: it is an error value, and neither the program's nor the worker's
+/// own.
 pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
     with_quiet(true, || catch_panic(what, call))
 }
 
-/// Runs what should not panic, where a mistake of ours must not end a service.
+/// Runs code in which a panic would be a bug that must not end a service thread.
 pub(crate) fn catch_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
     catch_unwind(AssertUnwindSafe(call))
         .map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
@@ -38,8 +40,8 @@ pub(crate) fn with_quiet<R>(quiet: bool, call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// For panic hooks: whether the panic that runs on this thread is about to become an error value. Where panics
-/// abort it becomes none, and its message is the last word of the process.
+/// Returns whether the panic on this thread is about to become an error value, for panic hooks.
+/// With `panic = "abort"` it never does, and its message is the last that the process writes.
 pub(crate) fn is_quiet() -> bool {
     // A thread that is ending may have lost its thread-locals.
     !cfg!(panic = "abort") && QUIET.try_with(Cell::get).unwrap_or(false)

@@ -1,4 +1,4 @@
-//! What hostile peers write, in tests: the same each time.
+//! Random input for tests with hostile peers: the same each time.
 
 pub(crate) struct Random(u64);
 
@@ -7,7 +7,7 @@ impl Random {
         Random::of(0x9e37_79b9_7f4a_7c15)
     }
 
-    /// Others for another seed, which is not 0.
+    /// Other input for another seed, which must not be 0.
     pub(crate) fn of(seed: u64) -> Random {
         Random(seed)
     }
@@ -25,7 +25,7 @@ impl Random {
             .collect()
     }
 
-    /// Small, near `limit`, at the end of the range, or any.
+    /// Returns a number that is small, near `limit`, near the end of the range, or any.
     pub(crate) fn number(&mut self, limit: u64) -> u64 {
         match self.below(4) {
             0 => self.below(10),

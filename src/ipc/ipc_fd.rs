@@ -1,8 +1,9 @@
-//! Descriptors of ipc-channel's objects, which it does not show, and objects of it around descriptors of ours.
+//! The descriptors of ipc-channel's objects, which it does not expose, and objects of it around our
+//! own descriptors.
 //!
-//! Out: an object's `Debug` names its descriptor; what is found is checked to be a socket, and a test checks
-//! that it is the right one. In: a message in ipc-channel's own format, written to a channel that has just been
-//! made. Both hold for the one version that Cargo.toml pins.
+//! Out: the `Debug` output of an object names its descriptor. What is found there is checked to be
+//! a socket, and a test checks that it is the right one. In: a message in ipc-channel's own format,
+//! written to a channel that was just created. Both hold for the one version that Cargo.toml pins.
 
 use std::fmt;
 use std::io;
@@ -15,7 +16,8 @@ use serde::de::DeserializeOwned;
 use crate::ipc::catch::no_panic;
 use crate::sys::{self, RawSocket};
 
-/// The number of the socket of a sender or receiver, as long as that lives; `None` if `Debug` does not show it.
+/// Returns the socket of a sender or receiver, valid for as long as that exists; `None` if `Debug`
+/// does not show it.
 pub(crate) fn raw_socket_of(end: &impl fmt::Debug) -> Option<RawSocket> {
     let text = format!("{end:?}");
     let (_, rest) = text.split_once("fd: ")?;
@@ -28,7 +30,7 @@ pub(crate) fn raw_socket_of(end: &impl fmt::Debug) -> Option<RawSocket> {
     RawSocket::new(number)
 }
 
-/// A second descriptor for it.
+/// Returns a second descriptor for the socket of a sender or receiver.
 pub(crate) fn socket_of(end: &impl fmt::Debug) -> io::Result<OwnedFd> {
     shown_socket_of(end)?.duplicate()
 }
@@ -37,11 +39,11 @@ fn shown_socket_of(end: &impl fmt::Debug) -> io::Result<RawSocket> {
     raw_socket_of(end).ok_or_else(|| io::Error::other("ipc-channel does not show its descriptor"))
 }
 
-/// The object of ipc-channel that a message with nothing but one descriptor decodes to.
+/// Returns the object of ipc-channel that a message with nothing but one descriptor decodes to.
 fn adopt<T: DeserializeOwned + Serialize>(descriptor: &OwnedFd) -> io::Result<T> {
     let (sender, receiver) = ipc::channel::<T>()?;
     let socket = socket_of(&sender.to_opaque())?;
-    // Its length with this header, its length without, and the index of the first descriptor.
+    // Its length with this header, its length without it, and the index of the first descriptor.
     let mut message = Vec::with_capacity(2 * size_of::<usize>() + 1);
     message.extend_from_slice(&(2 * size_of::<usize>() + 1).to_ne_bytes());
     message.extend_from_slice(&1usize.to_ne_bytes());
@@ -51,7 +53,7 @@ fn adopt<T: DeserializeOwned + Serialize>(descriptor: &OwnedFd) -> io::Result<T>
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// The receiving end of a channel whose socket came from elsewhere: a fresh one, with this socket in place of its own.
+/// Returns a receiver around a socket: a fresh one, in which `socket` takes the place of its own.
 pub(crate) fn receiver_around(socket: OwnedFd) -> io::Result<OpaqueIpcReceiver> {
     let (_, receiver) = ipc::channel::<()>()?;
     let receiver = receiver.to_opaque();
@@ -59,7 +61,7 @@ pub(crate) fn receiver_around(socket: OwnedFd) -> io::Result<OpaqueIpcReceiver> 
     Ok(receiver)
 }
 
-/// Shared memory of this length, of which no page exists before somebody writes to it.
+/// Returns shared memory of this length whose pages are allocated when they are first written.
 pub(crate) fn sparse_memory(length: usize) -> io::Result<IpcSharedMemory> {
     adopt(&sys::sparse_memory(length)?)
 }

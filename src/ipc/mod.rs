@@ -1,4 +1,7 @@
-//! The engine: bytes, memory and wake-ups between processes. No user sees it.
+//! The engine: bytes, shared memory and wake-ups between processes. It is not part of the API.
+//!
+//! `README.md` in this folder explains how it works: the glossary, sessions and attachments,
+//! parking, rings, and why no wake-up is lost.
 
 pub(crate) mod catch;
 pub(crate) mod codec;

@@ -1,4 +1,5 @@
-//! The byte ring in shared memory: one producer, one consumer, entries that are there whole or not at all.
+//! The byte ring in shared memory: one producer, one consumer, and entries that exist whole or not
+//! at all.
 //!
 //! ```text
 //!   words (each alone on its cache line)         data, a power of two of bytes
@@ -6,18 +7,20 @@
 //!   head: written by the consumer                header = length u16, tag u16
 //! ```
 //!
-//! `tail` and `head` count bytes since the start. The producer writes an entry behind `tail`, then
-//! moves `tail` with one store (release): a producer that dies before the store has put nothing, one
-//! that dies after it has put the whole entry. The consumer copies the entry out, then moves `head`
-//! with one compare-and-swap: what `head` has passed is taken, everything else is not, whoever dies.
+//! `tail` and `head` count bytes since the start. The producer writes an entry after `tail`, then
+//! moves `tail` with one store (release): if it dies before the store, it has put nothing; if it
+//! dies after it, it has put the whole entry. The consumer copies the entry out, then moves `head`
+//! with one compare-and-swap: what `head` has passed is taken, and everything else is not,
+//! whichever side dies.
 //!
-//! Positions are 48 bits wide and wrap. `head` carries an epoch above them. A producer that wants
-//! entries back ([`Producer::recall`]) makes the epoch odd, moves `tail` back, and makes the epoch even
-//! again: a consumer takes nothing while it is odd, and one that was copying loses its
-//! compare-and-swap and throws its copy away, even if a new entry stands at the same memory by then.
+//! Positions are 48 bits wide and wrap. `head` holds an epoch above them. A producer that takes
+//! entries back ([`Producer::recall`]) makes the epoch odd, moves `tail` back, and makes the epoch
+//! even again. A consumer takes nothing while the epoch is odd. If it was copying an entry, its
+//! compare-and-swap fails and it drops the copy, even if a new entry is at the same position by
+//! then.
 //!
-//! Neither side trusts a word that the other writes: positions and lengths are checked at each use, and
-//! what cannot be is [`Corrupt`].
+//! Neither side trusts a word that the other writes: positions and lengths are checked at each use,
+//! and a violation is [`Corrupt`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,13 +29,13 @@ use crate::failpoints;
 use crate::ipc::region::{AtomicU64, Region};
 use crate::ipc::small_bytes::{self, SmallBytes};
 
-/// SmallBytes of data in one ring.
+/// Bytes of data in one ring.
 pub(crate) const CAPACITY: usize = 128 << 10;
-/// The longest payload of one entry: several fit, so one entry never has to wait for an empty ring.
+/// The longest payload of one entry. Several fit, so no entry ever waits for an empty ring.
 pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
-/// No more entries are in it at once.
+/// The most entries that are in one ring.
 pub(crate) const ENTRIES_MAX: usize = CAPACITY / WORD as usize;
-/// SmallBytes of a region that one ring takes.
+/// Bytes of a region that one ring takes.
 pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
 
 const LINE: usize = 128;
@@ -40,31 +43,31 @@ const TAIL: usize = 0;
 const HEAD: usize = LINE;
 const DATA: usize = 2 * LINE;
 
-/// Entries begin at words, so a small one is one word: what travels between two processors is cache lines, and the fewer
-/// the better.
+/// Entries begin at words, so a small one is a single word: what travels between two processors is
+/// cache lines, and the fewer the better.
 const WORD: u64 = 8;
-/// The first word's other half is the first bytes of the payload.
+/// The other half of the first word holds the first bytes of the payload.
 const HEADER: usize = 4;
 const EPOCH_SHIFT: u32 = 48;
 const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
 
-/// The other side wrote what no correct peer writes.
+/// The other side wrote something that no correct peer writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Corrupt;
 
-/// The position so many bytes behind another.
+/// Returns the position `bytes` after another.
 #[inline]
 pub(crate) fn advance(position: u64, bytes: usize) -> u64 {
     (position + bytes as u64) & POSITION
 }
 
-/// SmallBytes of the ring that an entry takes.
+/// Returns how many bytes of the ring an entry takes.
 #[inline]
 pub(crate) fn entry_size(payload: usize) -> u64 {
     ((HEADER + payload) as u64).next_multiple_of(WORD)
 }
 
-/// Where a ring lies in its region.
+/// The words and data of a ring in its region.
 #[derive(Clone, Debug)]
 struct RingMemory {
     region: Arc<Region>,
@@ -97,7 +100,7 @@ impl RingMemory {
             .atomic(self.offset + DATA + position as usize % CAPACITY)
     }
 
-    /// The word there as it lies in memory: the first byte lowest.
+    /// Returns a word of the data, with its first byte lowest.
     #[inline]
     fn load(&self, position: u64) -> u64 {
         u64::from_le(self.word(position).load(Ordering::Relaxed))
@@ -126,7 +129,7 @@ impl RingMemory {
         }
     }
 
-    /// The payload of the entry there.
+    /// Returns a copy of the payload of an entry.
     #[inline]
     fn read(&self, position: u64, length: usize) -> SmallBytes {
         if length > small_bytes::INLINE {
@@ -168,13 +171,13 @@ impl RingMemory {
     }
 }
 
-/// How far `from` is behind `to`.
+/// Returns the distance from one position to a later one.
 #[inline]
 pub(crate) fn distance(from: u64, to: u64) -> u64 {
     to.wrapping_sub(from) & POSITION
 }
 
-/// Whether `position` is not before `mark`, of two that are not far apart.
+/// Returns whether `position` is `mark` or comes after it. The two are not far apart.
 #[inline]
 pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
     distance(mark, position) <= POSITION / 2
@@ -185,7 +188,7 @@ pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
 pub(crate) struct Producer {
     memory: RingMemory,
     tail: u64,
-    /// `head` as last seen, without its epoch: it only moves on, so an old one is safe.
+    /// `head` as last seen, without its epoch. It only moves forward, so an old value is safe.
     seen: u64,
 }
 
@@ -213,7 +216,8 @@ impl Producer {
         Ok(written)
     }
 
-    /// Writes one entry that is not there until [`publish`](Self::publish); `Ok(false)` if there is no room for it now.
+    /// Writes one entry, which the consumer does not see until [`publish`](Self::publish). Returns
+    /// `Ok(false)` if there is no room for it now.
     #[inline]
     pub(crate) fn write(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
         assert!(
@@ -236,14 +240,16 @@ impl Producer {
         Ok(true)
     }
 
-    /// All that was written is there from now on. Sequentially consistent: who then finds the other side's sleep
-    /// flag down need not ring, since the other side looks here again after raising it.
+    /// Makes all written entries visible. Sequentially consistent: if the other side's sleep flag
+    /// is clear afterwards, the caller need not ring, because the other side checks here again
+    /// after it sets the flag.
     #[inline]
     pub(crate) fn publish(&mut self) {
         self.memory.tail().store(self.tail, Ordering::SeqCst);
     }
 
-    /// Writes whole entries that there is [room](Self::room_for) for; they are not there until [`publish`](Self::publish).
+    /// Writes whole entries, for which there must be [room](Self::room_for). The consumer does not
+    /// see them until [`publish`](Self::publish).
     pub(crate) fn write_entries(&mut self, entries: &[u8]) {
         assert!(entries.len() as u64 <= self.room(), "entries without room");
         self.memory.write_words(self.tail, entries);
@@ -251,7 +257,8 @@ impl Producer {
         self.tail = (self.tail + entries.len() as u64) & POSITION;
     }
 
-    /// SmallBytes that there is room for. Looks how far the consumer has come only if it is not enough.
+    /// Returns how many bytes there is room for. Fetches the consumer's cache line only if the last
+    /// known room is less than `wanted`.
     pub(crate) fn room_for(&mut self, wanted: usize) -> Result<usize, Corrupt> {
         if self.room() < wanted as u64 {
             self.look()?;
@@ -259,13 +266,14 @@ impl Producer {
         Ok(self.room() as usize)
     }
 
-    /// Whether an entry of this length would fit now.
+    /// Returns whether an entry of this length fits now.
     pub(crate) fn has_room(&mut self, payload: usize) -> Result<bool, Corrupt> {
         self.look()?;
         Ok(self.room() >= entry_size(payload))
     }
 
-    /// Whether entries were left at the last look at the consumer, which `push` takes now and then.
+    /// Returns whether the consumer has entries to take. Reads its position only if there were some
+    /// when it was last read.
     pub(crate) fn is_backed_up(&mut self) -> Result<bool, Corrupt> {
         if self.seen == self.tail {
             return Ok(false);
@@ -274,18 +282,18 @@ impl Producer {
         Ok(self.seen != self.tail)
     }
 
-    /// Where the next entry will stand.
+    /// Returns the position of the next entry.
     #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.tail
     }
 
-    /// Where the consumer stood at the last look.
+    /// Returns the position of the consumer, as last read.
     pub(crate) fn taken_to(&self) -> u64 {
         self.seen
     }
 
-    /// Looks how far the consumer has come, for [`is_taken`](Self::is_taken).
+    /// Reads the position of the consumer, for [`is_taken`](Self::is_taken).
     pub(crate) fn look(&mut self) -> Result<(), Corrupt> {
         self.note_head(self.memory.head().load(Ordering::SeqCst))
     }
@@ -299,16 +307,20 @@ impl Producer {
         Ok(())
     }
 
-    /// Whether the entry that was pushed at `position` had been taken at the last look.
+    /// Returns whether the entry at `position` was taken when the consumer's position was last
+    /// read.
     pub(crate) fn is_taken(&self, position: u64) -> bool {
         distance(position, self.tail) > distance(self.seen, self.tail)
     }
 
-    /// Takes back all that the consumer has not taken; afterwards [`is_taken`](Self::is_taken) is exact,
-    /// and entries that are not are the producer's again. The consumer must be woken: it may have found
-    /// the ring shut.
+    /// Takes back all entries that the consumer has not taken. Afterwards
+    /// [`is_taken`](Self::is_taken) is exact, and the entries that were not taken are the
+    /// producer's again.
+    ///
+    /// The caller must wake the consumer, which may have found the ring shut.
     pub(crate) fn recall(&mut self) -> Result<(), Corrupt> {
-        // A consumer can win against it once for every entry; one that wins more often is none of ours.
+        // A consumer can win this race once for every entry. One that wins more often violates the
+        // protocol.
         for _ in 0..=CAPACITY {
             let word = self.memory.head().load(Ordering::Acquire);
             if !failpoints::mistake("ring.recall-unseen") {
@@ -316,8 +328,9 @@ impl Producer {
             }
             let head = self.seen;
             let shut = ((word >> EPOCH_SHIFT) | 1) << EPOCH_SHIFT;
-            // The order matters: shut, move the tail, open. A consumer that sees the new epoch sees the
-            // new tail as well; one that has the old epoch cannot take.
+            // The order matters: shut, move the tail, open. A consumer that sees the new epoch also
+            // sees the new tail, because it reads the head first. One that has the old epoch cannot
+            // take, whatever it has copied.
             if self
                 .memory
                 .head()
@@ -334,13 +347,13 @@ impl Producer {
         Err(Corrupt)
     }
 
-    /// After [`recall`](Self::recall): writes on from where the consumer stands.
+    /// Continues after a [`recall`](Self::recall) at the position of the consumer.
     pub(crate) fn resume(&mut self) {
         self.tail = self.seen;
     }
 }
 
-/// An entry in front, as the consumer found it. It is not taken yet.
+/// The entry at the front, as the consumer found it. It is not taken yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peeked {
     pub(crate) tag: u32,
@@ -350,7 +363,7 @@ pub(crate) struct Peeked {
 }
 
 impl Peeked {
-    /// Where it stands; two entries that were both taken never stood at one memory.
+    /// Returns its position. Of two entries that were both taken, the positions differ.
     pub(crate) fn position(&self) -> u64 {
         self.word & POSITION
     }
@@ -360,8 +373,9 @@ impl Peeked {
 #[derive(Debug)]
 pub(crate) struct Consumer {
     memory: RingMemory,
-    /// `tail` as last seen, and the epoch that it was seen in: good until it is reached or a recall moves
-    /// the epoch. So a busy producer's cache line is not fetched for each entry.
+    /// `tail` as last seen, and the epoch in which it was seen. It is valid until `head` reaches it
+    /// or a recall changes the epoch, so the cache line of a busy producer is not fetched for each
+    /// entry.
     seen: u64,
     seen_epoch: u64,
 }
@@ -375,12 +389,14 @@ impl Consumer {
         }
     }
 
-    /// The entry in front.
+    /// Returns the entry at the front.
     #[inline]
     pub(crate) fn front(&mut self) -> Result<Option<Peeked>, Corrupt> {
-        // What races with it is a recall now and then; a head that never stays is not the peer's work.
+        // Only recalls race with this loop, and they are rare. A head that never settles violates
+        // the protocol.
         for _ in 0..CAPACITY {
-            // The head first: a tail that is newer than the epoch is harmless, an older one is not.
+            // Read the head first. A tail that is newer than the epoch is harmless; an older one
+            // may lie beyond entries that were recalled.
             let word = self.memory.head().load(Ordering::Acquire);
             let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
             if epoch != self.seen_epoch || head == self.seen {
@@ -409,13 +425,14 @@ impl Consumer {
         Err(Corrupt)
     }
 
-    /// A copy of its payload; worth nothing unless [`take`](Self::take) then takes the entry.
+    /// Returns a copy of its payload, which may be torn unless [`take`](Self::take) takes the entry
+    /// afterwards.
     #[inline]
     pub(crate) fn read(&self, front: &Peeked) -> SmallBytes {
         self.memory.read(front.position(), front.length)
     }
 
-    /// Takes the entry; `false` if it was recalled meanwhile.
+    /// Takes the entry. Returns `false` if it was recalled meanwhile.
     #[inline]
     pub(crate) fn take(&mut self, front: &Peeked) -> bool {
         failpoints::point("ring.copied");
@@ -426,7 +443,7 @@ impl Consumer {
             .is_ok()
     }
 
-    /// As [`take`](Self::take), in a ring from which nobody recalls.
+    /// Like [`take`](Self::take), for a ring whose producer never recalls.
     #[inline]
     pub(crate) fn take_sole(&mut self, front: &Peeked) {
         let next = (front.position() + entry_size(front.length)) & POSITION;
@@ -445,8 +462,10 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Copies entries with this tag from the front, as many as there are but `most`, behind `bytes`, and takes them: how
-    /// many. What was copied are whole entries. Only of a producer that never recalls.
+    /// Takes up to `most` entries with this tag from the front, and appends them to `bytes`.
+    /// Returns how many they were.
+    ///
+    /// Only whole entries are appended. Only for a ring whose producer never recalls.
     pub(crate) fn take_run(
         &mut self,
         tag: u32,
@@ -455,7 +474,7 @@ impl Consumer {
     ) -> Result<usize, Corrupt> {
         let (head, tail) = self.span()?;
         let available = distance(head, tail);
-        // For `front`, whose look may be older than what is taken here.
+        // For `front`, whose value may be older than what is taken here.
         self.seen = tail;
         let (mut end, mut count) = (0, 0);
         while count < most && end < available {
@@ -474,31 +493,32 @@ impl Consumer {
         let start = bytes.len();
         bytes.resize(start + end as usize, 0);
         self.memory.read_into(head, &mut bytes[start..]);
-        // Once more, now that nobody else can write them.
+        // Check once more, in the copy, which no other process can change.
         let copied: Option<usize> = entries(&bytes[start..])
             .map(|entry| matches!(entry, Ok((found, _)) if found == tag).then_some(1))
             .sum();
         if copied != Some(count) {
             return Err(Corrupt);
         }
-        // Sequentially consistent, as `publish`: the producer may wait for room.
+        // Sequentially consistent, like `publish`: the producer may be waiting for room.
         self.memory
             .head()
             .store((head + end) & POSITION, Ordering::SeqCst);
         Ok(count)
     }
 
-    /// Copies all entries that are there, and takes them: for [`entries`]. Only of a producer that never recalls.
+    /// Takes all entries, for [`entries`]. Only for a ring whose producer never recalls.
     pub(crate) fn take_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Corrupt> {
         let (head, tail) = self.span()?;
         bytes.resize(distance(head, tail) as usize, 0);
         self.memory.read_into(head, bytes);
-        // Sequentially consistent, as `publish`: the producer may wait for room.
+        // Sequentially consistent, like `publish`: the producer may be waiting for room.
         self.memory.head().store(tail, Ordering::SeqCst);
         Ok(())
     }
 
-    /// From where to where entries are there, of a producer that never recalls: so there is no epoch.
+    /// Returns where the entries start and end, for a ring whose producer never recalls, so that
+    /// there is no epoch.
     fn span(&self) -> Result<(u64, u64), Corrupt> {
         let head = self.memory.head().load(Ordering::Acquire) & POSITION;
         let tail = self.memory.tail().load(Ordering::Acquire);
@@ -509,7 +529,7 @@ impl Consumer {
         }
     }
 
-    /// SmallBytes of entries that are there.
+    /// Returns how many bytes of entries there are.
     pub(crate) fn waiting(&self) -> u64 {
         let head = self.memory.head().load(Ordering::Acquire);
         distance(head, self.memory.tail().load(Ordering::Acquire))
@@ -521,21 +541,21 @@ impl Consumer {
     }
 }
 
-/// The payload of the first of entries that are whole.
+/// Returns the payload of the first of these entries, which are whole.
 #[inline]
 pub(crate) fn payload_at(entries: &[u8]) -> &[u8] {
     let (_, payload, _) = split_entry(entries).expect("whole entries");
     payload
 }
 
-/// Adds an entry to others.
+/// Appends an entry to others.
 pub(crate) fn write_entry(entries: &mut Vec<u8>, tag: u32, payload: &[u8]) {
     entries.extend_from_slice(&header(tag, payload.len()).to_le_bytes()[..HEADER]);
     entries.extend_from_slice(payload);
     entries.resize(entries.len().next_multiple_of(8), 0);
 }
 
-/// The tags and payloads of entries that [`Consumer::take_all`] copied.
+/// Returns the tags and payloads of copied entries.
 pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]), Corrupt>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -551,7 +571,7 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]),
 const TAG_MAX: u32 = u16::MAX as u32;
 const _: () = assert!(ENTRY_MAX <= u16::MAX as usize);
 
-/// The lower half of an entry's first word.
+/// The lower half of the first word of an entry.
 #[inline]
 fn header(tag: u32, length: usize) -> u64 {
     u64::from(tag) << 16 | length as u64
@@ -665,7 +685,7 @@ mod tests {
                 panic!("the consumer below takes all");
             }
             if count < most {
-                // What stopped it is of the other kind, and comes by itself.
+                // The next entry is of the other kind.
                 if let Some((found, bytes)) = between.pop().unwrap() {
                     assert_eq!(found, 2);
                     assert!(onward.push(found, bytes.as_slice()).unwrap());

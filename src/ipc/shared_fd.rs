@@ -1,4 +1,4 @@
-//! Any descriptor, inside of values.
+//! Descriptors inside of values.
 
 use std::fmt;
 use std::io;
@@ -11,11 +11,13 @@ use crate::ipc::ipc_fd;
 use crate::ipc::wire::{self, WireHandle};
 use crate::sys;
 
-/// An open file, socket or other descriptor that can be a worker's field, a message, or a queue's item: where it arrives it
-/// is a descriptor of the same open file, close-on-exec.
+/// An open file, socket or other descriptor that can be a field of a worker, a message, or an item
+/// of a queue. The receiving process gets a descriptor of the same open file, with close-on-exec
+/// set.
 ///
-/// Dropping it closes this process's descriptor. One that is under way stays open until its value is received, and is
-/// closed if that never happens; of an item that is delivered again, each consumer gets one of its own.
+/// Dropping it closes this process's descriptor. A descriptor that is on its way stays open until
+/// its value is received, and is closed if that never happens. If an item is delivered again, each
+/// consumer gets a descriptor of its own.
 ///
 /// ```
 /// use std::fs::File;
@@ -42,20 +44,22 @@ use crate::sys;
 pub struct SharedFd(OwnedFd);
 
 impl SharedFd {
-    /// Takes the descriptor.
+    /// Wraps a descriptor.
     pub fn new(descriptor: impl Into<OwnedFd>) -> SharedFd {
         SharedFd(descriptor.into())
     }
 
-    /// The descriptor, for a type of its own such as [`File`](std::fs::File).
+    /// Returns the descriptor, for a type of its own such as [`File`](std::fs::File).
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.0
     }
 
-    /// A socket in whose buffer the descriptor lies, to be looked at any number of times.
+    /// Returns a socket with the descriptor in its buffer, from which it can be read any number of
+    /// times.
     fn envelope(&self) -> io::Result<WireHandle> {
-        // ipc-channel sends only what it made: one end of a channel of its own, with our packet in it.
+        // ipc-channel sends only objects that it created: here one end of a channel, with our
+        // packet in it.
         let (sender, receiver) = ipc::channel::<()>()?;
         let back = ipc_fd::socket_of(&receiver)?;
         sys::send_packet(back.as_fd(), b"fd", &[self.0.as_fd()])?;
@@ -64,7 +68,7 @@ impl SharedFd {
 
     fn open(envelope: WireHandle) -> io::Result<SharedFd> {
         let WireHandle::Sender(envelope) = envelope else {
-            return Err(io::Error::other("a descriptor came with another thing"));
+            return Err(io::Error::other("a descriptor came with another object"));
         };
         let socket = ipc_fd::socket_of(&envelope)?;
         let descriptor = sys::peek_descriptor(socket.as_fd())?;

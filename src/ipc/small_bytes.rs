@@ -1,11 +1,12 @@
-//! The bytes of an item; short ones without an allocation, copied as whole words.
+//! The bytes of an item. Short ones need no allocation, and are copied as whole words.
 
-/// The longest that needs no allocation: with its length and the enum's tag 32 bytes.
+/// The most bytes that need no allocation: with the length and the enum's tag they are 32 bytes.
 pub(crate) const INLINE: usize = 24;
 
 #[derive(Clone, Debug)]
 pub(crate) enum SmallBytes {
-    /// In words, so that they stay in registers from one memory to the other. What is behind `length` are anything.
+    /// In words, so that they stay in registers between two memories. Bytes after `length` are
+    /// unspecified.
     Inline {
         length: u8,
         data: [u64; INLINE / 8],
@@ -21,10 +22,10 @@ impl SmallBytes {
         SmallBytes::from_words(bytes.len(), |index| word(&bytes[index * 8..]))
     }
 
-    /// At most [`INLINE`] bytes, out of as many whole words as hold them.
+    /// Takes at most [`INLINE`] bytes from the whole words that hold them.
     #[inline]
     pub(crate) fn from_words(length: usize, word: impl Fn(usize) -> u64) -> SmallBytes {
-        // As they lie in memory: the first byte first.
+        // In memory order: the first byte comes first.
         let word = |index| {
             if index * 8 < length {
                 u64::to_le(word(index))
@@ -49,7 +50,8 @@ impl SmallBytes {
     }
 }
 
-/// The first word of `bytes`, filled up with zeroes. Without a call of `memcpy`, which takes longer than the copy.
+/// Returns the first word of `bytes`, padded with zeroes. Without a call of `memcpy`, which takes
+/// longer than the copy.
 #[inline]
 pub(crate) fn word(bytes: &[u8]) -> u64 {
     if let Some(whole) = bytes.first_chunk::<8>() {
@@ -57,7 +59,7 @@ pub(crate) fn word(bytes: &[u8]) -> u64 {
     }
     let (front, back) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>());
     if let (Some(front), Some(back)) = (front, back) {
-        // They overlap where there are fewer than eight.
+        // They overlap if there are fewer than eight.
         let shift = (bytes.len() - 4) * 8;
         return u64::from(u32::from_le_bytes(*front))
             | u64::from(u32::from_le_bytes(*back)) << shift;

@@ -21,13 +21,14 @@ use crate::ipc::reactor::EventSource;
 /// | [`PoolEvents`](crate::pool::PoolEvents) | an event is in the buffer, or the pool has ended | [`try_next`](crate::pool::PoolEvents::try_next) |
 /// | [`SupervisorEvents`](crate::supervisor::SupervisorEvents) | an event is in the buffer, or the supervisor has ended | [`try_next`](crate::supervisor::SupervisorEvents::try_next) |
 ///
-/// Readiness is a state, not an event: it lasts until the message or item is taken, and the end of a source lasts for
-/// ever. If several threads take from one source, another thread may be faster, so use the `try_` forms. An end that
-/// was moved to another process is always ready, because every call on it returns an error at once. A queue does not
-/// reserve an item for a waiting selector: between readiness and `try_get`, another consumer may take it.
+/// Readiness is a state, not an event: it lasts until the message or item is taken, and the end of
+/// a source lasts for ever. If several threads take from one source, another thread may be faster,
+/// so use the `try_` forms. An end that was moved to another process is always ready, because every
+/// call on it returns an error at once. A queue does not reserve an item for a waiting selector:
+/// between readiness and `try_get`, another consumer may take it.
 ///
-/// This trait is implemented for these types, and for references and `Arc`s to them. It is sealed: other crates cannot
-/// implement it.
+/// This trait is implemented for these types, and for references and `Arc`s to them. It is sealed:
+/// other crates cannot implement it.
 ///
 /// ```
 /// use offspring::Waitable;
@@ -52,8 +53,8 @@ pub trait Waitable {
 pub struct WaitSource(Option<Arc<dyn EventSource>>);
 
 impl WaitSource {
-    /// A selector holds the source weakly. Pass the `Arc` that lives in the waitable value, not a fresh one: a source
-    /// that is gone counts as ready.
+    /// A selector holds the source weakly. Pass the `Arc` that lives in the waitable value, not a
+    /// fresh one: a source that is gone counts as ready.
     pub(crate) fn new(source: Arc<dyn EventSource>) -> WaitSource {
         WaitSource(Some(source))
     }

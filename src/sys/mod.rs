@@ -1,7 +1,8 @@
 //! The few things that std lacks: pidfds, signal masks, the inherited socket, the exit hook.
 //!
-//! `unsafe` code is here and in [`region`](crate::ipc::region), [`shared`](crate::shared) and [`sync`](crate::sync), and
-//! nowhere else. Another platform is another folder beside `linux` with the same functions.
+//! `unsafe` code is here and in [`region`](crate::ipc::region), [`shared`](crate::shared) and
+//! [`sync`](crate::sync), and nowhere else. Another platform is another folder beside `linux` with
+//! the same functions.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -22,13 +23,15 @@ compile_error!(
     "offspring runs on Linux only; another system needs a folder of its own beside src/sys/linux"
 );
 
-/// Locks what no user code runs under: what is behind a poisoned lock is still whole.
+/// Locks a mutex under which no user code runs. Poison is ignored: no invariant is broken by a
+/// panic there.
 #[inline]
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits on a condition variable, until `deadline` if there is one; for the same locks as [`lock`].
+/// Waits on a condition variable, until `deadline` if there is one. For the same mutexes as
+/// [`lock`].
 pub(crate) fn wait<'a, T>(
     condition: &Condvar,
     guard: MutexGuard<'a, T>,

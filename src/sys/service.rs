@@ -32,8 +32,9 @@ impl<T: Send + Sync> Service<T> {
     ///
     /// # Errors
     ///
-    /// The error of `make` or of the system, and the next call tries again. In a process that host code forked off one
-    /// with a running service it is always an error: the fork has no such thread, and shares descriptors with the original.
+    /// The error of `make` or of the system, and the next call tries again. In a process that host
+    /// code forked off one with a running service it is always an error: the fork has no such
+    /// thread, and shares descriptors with the original.
     pub(crate) fn start<B>(
         &'static self,
         make: impl FnOnce() -> io::Result<(T, B)>,

@@ -1,10 +1,10 @@
-//! Types compared where they may hold lifetimes, as `TypeId` alone cannot.
+//! Comparing types that may contain lifetimes, which `TypeId` alone cannot.
 
 use std::any::TypeId;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, transmute, transmute_copy};
 
-/// The type's id, whatever lifetimes it holds: two types that differ in nothing else have one id.
+/// Returns the id of a type. Types that differ only in lifetimes have the same id.
 #[inline]
 pub(crate) fn type_id_of<T: ?Sized>() -> TypeId {
     trait Identified {
@@ -23,23 +23,24 @@ pub(crate) fn type_id_of<T: ?Sized>() -> TypeId {
     }
     let phantom = PhantomData::<T>;
     let phantom: &dyn Identified = &phantom;
-    // SAFETY: only the lifetime in the type of a reference changes; the one method that is called reads nothing behind
-    // it, and lifetimes do not exist when it runs.
+    // SAFETY: only the lifetime in the type of a reference changes. The one method that is called
+    // does not read the referent, and lifetimes do not exist at run time.
     unsafe { transmute::<&dyn Identified, &(dyn Identified + 'static)>(phantom) }.id()
 }
 
-/// The value as the type that it is; given back if it is another.
+/// Returns the value as a `U` if that is its type, and else gives it back.
 #[inline]
 pub(crate) fn same_type<T: 'static, U>(value: T) -> Result<U, T> {
     if type_id_of::<U>() != TypeId::of::<T>() {
         return Err(value);
     }
     let value = ManuallyDrop::new(value);
-    // SAFETY: `T` holds no lifetime, so a `U` with the same id is the same type; the value is moved, not doubled.
+    // SAFETY: `T` holds no lifetime, so a `U` with the same id is the same type; the value is
+    // moved, not doubled.
     Ok(unsafe { transmute_copy::<ManuallyDrop<T>, U>(&value) })
 }
 
-/// Calls `with` with the slice that this is a reference to, of a vector or the slice itself.
+/// Calls `with` with the slice that `elements` refers to, directly or through a vector.
 #[inline]
 pub(crate) fn with_slice<I, T: 'static, R>(
     elements: &I,
@@ -48,7 +49,8 @@ pub(crate) fn with_slice<I, T: 'static, R>(
     let id = type_id_of::<I>();
     let elements = std::ptr::from_ref(elements);
     if id == TypeId::of::<&Vec<T>>() {
-        // SAFETY: it is such a reference, of a lifetime that is longer than this call; `with` keeps nothing of it.
+        // SAFETY: it is such a reference, with a lifetime that is longer than this call. `with`
+        // keeps nothing of it.
         return Some(with(unsafe { *elements.cast::<&Vec<T>>() }));
     }
     if id == TypeId::of::<&[T]>() {

@@ -1,9 +1,10 @@
-//! Runs a few threads in every order: at each access to shared memory a script says who goes on, or who dies there. The
-//! scripts are tried one after the other, depth first.
+//! Runs a few threads in every order. At each access to shared memory a script decides which thread
+//! runs next, or which one dies there. The scripts are tried one after another, depth first.
 //!
-//! Memory is as on x86: a store waits in its thread's buffer, which a sequentially consistent access flushes at once,
-//! and time does in the end. Whether it has done so is asked only when somebody looks at what a buffer holds. A process
-//! that dies leaves its buffer to be flushed.
+//! Memory behaves as on x86: a store stays in its thread's buffer until a sequentially consistent
+//! access of that thread flushes it, or time does. The script decides whether time has flushed it,
+//! but only when another thread accesses what the buffer holds. The buffer of a process that dies
+//! is still flushed.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,13 +15,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 /// What is explored, and how far.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Bounds {
-    /// How often a thread is interrupted that could go on.
+    /// How often a thread is interrupted although it could run on.
     pub(crate) interruptions: usize,
-    /// Which thread may die, at any step.
+    /// The thread that may die, at any step.
     pub(crate) victim: Option<usize>,
-    /// Whether stores wait in buffers.
+    /// Whether stores are buffered.
     pub(crate) buffers: bool,
-    /// A mistake that is made, see `fail`.
+    /// A bug that is brought back, see `failpoints`.
     pub(crate) mistake: &'static str,
 }
 
@@ -32,7 +33,7 @@ struct State {
     current: usize,
     threads: Vec<Thread>,
     interruptions: usize,
-    /// What was chosen out of how many, and how much of it is prescribed.
+    /// The choices that were made, each out of how many, and how many of them are prescribed.
     script: Vec<(usize, usize)>,
     depth: usize,
     killed: bool,
@@ -92,7 +93,7 @@ impl State {
         choices
     }
 
-    /// One of so many, as the script has it.
+    /// Returns one of `count` choices, as the script has it.
     fn choose(&mut self, among: usize) -> usize {
         if among == 1 {
             return 0;
@@ -106,10 +107,11 @@ impl State {
         chosen
     }
 
-    /// Before somebody looks at these places: how much of what others wrote there has become visible.
+    /// Called before an access to these places: decides how much of what other threads stored there
+    /// has become visible.
     fn settle(&mut self, me: usize, places: &[usize]) {
         for other in (0..self.threads.len()).filter(|&other| other != me) {
-            // Both are one place, or some that lie side by side.
+            // Both are one place, or some that are adjacent.
             let touches = |store: &Store| match (
                 places.first(),
                 places.last(),
@@ -145,7 +147,7 @@ impl State {
         }
     }
 
-    /// Decides who goes on.
+    /// Decides which thread runs next.
     fn next(&mut self) {
         loop {
             let choices = self.choices();
@@ -176,7 +178,8 @@ impl State {
 }
 
 fn cell(address: usize) -> &'static Cell {
-    // SAFETY: addresses come from `Atomic::address` of atomics in regions, which live as long as the run.
+    // SAFETY: addresses come from `Atomic::address` of atomics in regions, which live as long as
+    // the run.
     unsafe { &*(address as *const Cell) }
 }
 
@@ -187,7 +190,7 @@ impl Run {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Lets the script decide, and goes on when it is this thread's turn.
+    /// Lets the script decide, and returns when this thread may run.
     fn step(&self, me: usize) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         state.next();
@@ -261,7 +264,7 @@ pub(crate) fn load(addresses: &[usize]) -> Vec<u64> {
             .map(|&address| visible(&state, me, address))
             .collect()
     });
-    // Outside of a run: before it, and after it.
+    // Outside of a run: before or after it.
     values.unwrap_or_else(|| {
         addresses
             .iter()
@@ -287,7 +290,7 @@ pub(crate) fn store(values: Store, order: Ordering) {
     }
 }
 
-/// A read-modify-write of some place, or a fence: all stores before it are visible.
+/// A read-modify-write, or a fence: all stores before it are visible.
 pub(crate) fn locked<R>(places: &[usize], call: impl Fn() -> R) -> R {
     let done = with_self(|run, me| {
         let mut state = run.step(me);
@@ -300,17 +303,17 @@ pub(crate) fn locked<R>(places: &[usize], call: impl Fn() -> R) -> R {
     done.unwrap_or_else(call)
 }
 
-/// What is run, and what must hold afterwards.
+/// The threads to run, and a check of what must hold afterwards.
 pub(crate) type Threads = Vec<Box<dyn FnOnce() + Send>>;
 
-/// How a search ended: how many runs there were, and what the first bad one said.
+/// The result of a search: the number of runs, and what the first bad one reported.
 pub(crate) struct Found {
     pub(crate) runs: usize,
     pub(crate) bad: Option<String>,
 }
 
-/// Runs the threads in every order within the bounds, until a run goes wrong: somebody panics or waits for ever, or
-/// the check, which is told whether somebody died, does.
+/// Runs the threads in every order within the bounds, until a run fails: a thread panics or waits
+/// forever, or the check does. The check is passed whether a thread died.
 pub(crate) fn explore(
     bounds: Bounds,
     mut setup: impl FnMut() -> (Threads, Box<dyn FnOnce(bool)>),

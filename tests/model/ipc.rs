@@ -1,4 +1,4 @@
-//! Stands in for the library's `ipc`: its own doorbell and ring, over the explorer's memory.
+//! The library's doorbell and ring, on the explorer's memory. Stands in for its `ipc` module.
 
 #[path = "../../src/ipc/doorbell.rs"]
 pub(crate) mod doorbell;

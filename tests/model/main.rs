@@ -1,5 +1,5 @@
-//! The ring and the doorbells, in every order in which two processes can run, with a death at every step. The code is
-//! the library's own; only the memory under it is the explorer's.
+//! The ring and the doorbells, in every order in which two processes can run, with a death at every
+//! step. The code is the library's own; only the memory below it is the explorer's.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -34,7 +34,7 @@ fn taken<T>(log: &Log<T>) -> Vec<T> {
 }
 
 fn region() -> Arc<Region> {
-    // Behind the ring a word for each side: whether it sleeps.
+    // After the ring, a sleep flag for each side.
     Arc::new(Region::new(RING_BYTES + 256).unwrap())
 }
 
@@ -42,7 +42,7 @@ fn sleeps(region: &Region) -> &AtomicU64 {
     region.atomic(RING_BYTES)
 }
 
-/// Of 5 bytes it is one word, of 40 it is copied in two halves.
+/// With 5 bytes it is one word; with 40 it is copied in two halves.
 fn payload(tag: u32, length: usize) -> Vec<u8> {
     vec![tag as u8; length]
 }
@@ -57,7 +57,7 @@ fn pop(consumer: &mut Consumer) -> Option<u32> {
     Some(tag)
 }
 
-/// One side puts `count` entries, the other takes what it finds, and in the end the rest.
+/// One side puts `count` entries. The other takes what it finds, and in the end the rest.
 fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
     explore(bounds, move || {
         let (region, put, got) = (region(), log(), log());
@@ -86,7 +86,7 @@ fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
             let mut consumer = kept.lock().unwrap().take().expect("the consumer lives");
             got.extend(std::iter::from_fn(|| pop(&mut consumer)));
             let put = taken(&put);
-            // One more may be there whole: its producer died before it could say so.
+            // One more may be there, whole, whose producer died before it could record that.
             assert!(got.starts_with(&put), "put {put:?}, got {got:?}");
             assert!(
                 got.len() <= put.len() + usize::from(died),
@@ -97,7 +97,7 @@ fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
     })
 }
 
-/// The producer takes back what the consumer has not taken, and puts it again with something new in front.
+/// The producer recalls what the consumer has not taken, and puts it again after a new entry.
 fn recall(bounds: Bounds, length: usize) -> Found {
     explore(bounds, move || {
         let (region, got, kept) = (region(), log(), Arc::new(Mutex::new(None)));
@@ -142,7 +142,7 @@ fn recall(bounds: Bounds, length: usize) -> Found {
                 .map(|&(_, tag)| tag);
             got.extend(back);
             drop(region);
-            // A consumer that died may have taken one that nobody saw.
+            // A consumer that died may have taken one without recording it.
             got.sort_unstable();
             assert!(
                 got.windows(2).all(|two| two[0] != two[1]),
@@ -157,7 +157,8 @@ fn recall(bounds: Bounds, length: usize) -> Found {
     })
 }
 
-/// A consumer that sleeps when it finds nothing, and a producer that wakes it. Nobody looks at the clock.
+/// A consumer that sleeps when it finds nothing, and a producer that wakes it. Neither has a
+/// deadline.
 fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
     explore(bounds, move || {
         let (region, got) = (region(), log());
@@ -199,7 +200,8 @@ fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
     })
 }
 
-/// So many interruptions; with `OFFSPRING_MODEL_MORE` more, so that most of it is every order there is.
+/// The number of interruptions. `OFFSPRING_MODEL_MORE` adds to it, up to nearly every order there
+/// is.
 fn few(interruptions: usize) -> Bounds {
     let more = std::env::var("OFFSPRING_MODEL_MORE").map_or(0, |more| {
         more.parse().expect("OFFSPRING_MODEL_MORE is a number")
@@ -270,7 +272,7 @@ fn nobody_sleeps_for_ever() {
 #[test]
 fn what_is_wrong_is_found() {
     let with = |mistake| Bounds { mistake, ..few(3) };
-    // The two key stores of a put in the other order.
+    // The two stores of a put, in the other order.
     breaks(
         "the tail before the entry",
         put_and_take(with("ring.commit-first"), 2, 5),

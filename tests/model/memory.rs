@@ -1,10 +1,10 @@
-//! Shared memory as the explorer sees it: what `region` offers to the ring, with a step at each access.
+//! Shared memory of the explorer: what `region` offers to the ring, with a step at each access.
 
 use std::sync::atomic::{AtomicU64 as Cell, Ordering};
 
 use crate::explore;
 
-/// Stands for the atomic of the same name.
+/// Stands in for the atomic of the same name.
 #[repr(transparent)]
 pub(crate) struct AtomicU64(Cell);
 
@@ -69,7 +69,7 @@ impl Region {
         &self.0[offset / 8..(offset + length).div_ceil(8)]
     }
 
-    /// A copy takes time: others come in the middle of it.
+    /// A copy takes time: other threads run in the middle of it.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
         let words = self.words(offset, bytes.len());
         let (front, back) = words.split_at(words.len() / 2);

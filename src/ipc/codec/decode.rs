@@ -1,32 +1,32 @@
-//! Bytes become a value.
+//! Decoding: bytes become a value.
 
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use super::{DEEP, DEPTH_MAX, Error, Result, SHORT, number, plain};
 use crate::sys;
 
-/// Bytes to decode. Nothing is borrowed from them, so they may lie where another process can write: each is read
-/// once, and what is read is any bytes at all.
+/// Bytes to decode. Nothing is borrowed from them, so another process may be able to write them:
+/// each byte is read once, and any bytes may be read.
 pub(crate) trait Input<'de> {
-    /// The next byte.
+    /// Returns the next byte.
     fn byte(&mut self) -> Option<u8>;
 
-    /// Copies the next bytes behind what `bytes` holds; whether there were enough.
+    /// Appends the next `count` bytes to `bytes`. Returns whether there were enough.
     fn append(&mut self, count: usize, bytes: &mut Vec<u8>) -> bool;
 
-    /// Copies the next bytes; whether there were enough.
+    /// Copies the next bytes. Returns whether there were enough.
     fn fill(&mut self, bytes: &mut [u8]) -> bool;
 
-    /// How many are left.
+    /// Returns how many bytes are left.
     fn left(&self) -> usize;
 
-    /// The next bytes without a copy, if they are private already.
+    /// Returns the next bytes without a copy, if they are private to this process.
     fn borrow(&mut self, _count: usize) -> Option<&'de [u8]> {
         None
     }
 }
 
-/// Private bytes.
+/// Bytes that are private to this process.
 #[derive(Debug)]
 pub(crate) struct Slice<'de>(pub(crate) &'de [u8]);
 
@@ -67,7 +67,7 @@ impl<'de> Input<'de> for Slice<'de> {
     }
 }
 
-/// Elements that take no bytes may be so many: a number alone must not keep a decoder busy for ever.
+/// The most elements that take no bytes: a mere number must not keep a decoder busy forever.
 const EMPTY_ELEMENTS_MAX: usize = 1 << 24;
 
 pub(crate) struct Decoder<I> {
@@ -82,7 +82,7 @@ impl<I> Decoder<I> {
 }
 
 impl<'de, I: Input<'de>> Decoder<I> {
-    /// How many bytes are left over.
+    /// Returns how many bytes are left over.
     pub(crate) fn left(&self) -> usize {
         self.input.left()
     }
@@ -107,7 +107,8 @@ impl<'de, I: Input<'de>> Decoder<I> {
         }
     }
 
-    /// A length; more bytes than there are is an error before anything is allocated.
+    /// Reads a length. One that exceeds the bytes that are left is an error before anything is
+    /// allocated.
     #[inline]
     fn length(&mut self) -> Result<usize> {
         let length = self.number(64)?;
@@ -124,7 +125,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         Ok(bytes)
     }
 
-    /// Appends what was encoded as bytes; how many they are.
+    /// Appends a value that was encoded as bytes. Returns its length.
     pub(crate) fn bytes_into(&mut self, bytes: &mut Vec<u8>) -> Result<usize> {
         let length = self.length()?;
         if self.input.append(length, bytes) {
@@ -134,7 +135,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         }
     }
 
-    /// Elements of which the type that wants them is a vector.
+    /// Decodes elements whose type wants them as a vector.
     fn block<E: plain::Element, R>(&mut self) -> Result<R> {
         let count = self.number(64)?;
         let left = self.input.left();
@@ -160,7 +161,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         String::from_utf8(self.bytes()?).map_err(|_| Error::new(NO_TEXT))
     }
 
-    /// A number of elements.
+    /// Reads a number of elements.
     #[inline]
     fn count(&mut self) -> Result<usize> {
         let count = self.number(64)?;

@@ -1,4 +1,4 @@
-//! A value becomes bytes.
+//! Encoding: a value becomes bytes.
 
 use serde::Serialize;
 use serde::ser::{self, Serializer};
@@ -7,9 +7,9 @@ use super::number::{self, LONGEST};
 use super::plain;
 use super::{DEEP, DEPTH_MAX, Error, Result};
 
-/// Where the bytes of a value go that is longer than its buffer.
+/// Where the bytes of a value go if it is longer than the buffer.
 pub(crate) trait Spill {
-    /// So many bytes will have come in all, at least.
+    /// Announces that at least `total` bytes will be written in all.
     fn reserve(&mut self, total: usize);
 
     fn write(&mut self, bytes: &[u8]);
@@ -17,9 +17,9 @@ pub(crate) trait Spill {
 
 pub(crate) struct Encoder<'a> {
     front: &'a mut Vec<u8>,
-    /// What `front` held before.
+    /// The length of what `front` held before.
     start: usize,
-    /// `front` may grow up to here.
+    /// The length up to which `front` may grow.
     ceiling: usize,
     spill: Option<&'a mut dyn Spill>,
     spilled: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Writes behind what `front` holds, at most `limit` bytes.
+    /// Appends to `front`, at most `limit` bytes.
     #[inline]
     pub(crate) fn new(front: &'a mut Vec<u8>, limit: usize) -> Encoder<'a> {
         let start = front.len();
@@ -45,7 +45,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The same, but once there are more than `above`, all of them go to `spill`.
+    /// The same, but a value of more than `above` bytes goes to `spill` as a whole.
     #[inline]
     pub(crate) fn spilling(
         front: &'a mut Vec<u8>,
@@ -60,8 +60,8 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// As [`new`](Self::new), and raw handles of ipc-channel may be encoded: the value goes out with ipc-channel's own next
-    /// message.
+    /// Like [`new`](Self::new), but raw handles of ipc-channel may be encoded: the value is sent
+    /// with the next message of ipc-channel itself.
     pub(crate) fn raw(front: &'a mut Vec<u8>, limit: usize) -> Encoder<'a> {
         Encoder {
             raw: true,
@@ -69,7 +69,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Encodes the value; how many bytes were spilled, all of them if any.
+    /// Encodes the value. Returns how many bytes were spilled: all of them or none.
     #[inline]
     pub(crate) fn encode<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<usize> {
         self.part(value)?;
@@ -108,7 +108,7 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    /// For so many more bytes, in `front` if they fit.
+    /// Makes room for more bytes, in `front` if they fit.
     #[cold]
     fn make_room(&mut self, more: usize) -> Result<Room> {
         let total = (self.spilled + self.front.len() - self.start).saturating_add(more);
@@ -162,11 +162,11 @@ impl<'a> Encoder<'a> {
         self.extend(&buffer[..length])
     }
 
-    /// So many bytes follow.
+    /// Writes the length of the bytes that follow.
     #[inline]
     fn expect(&mut self, bytes: usize) {
         if bytes <= self.ceiling - self.front.len() {
-            // The length of a user's iterator may be any.
+            // The length that a user's iterator reports may be wrong.
             self.front.reserve(bytes.min(1 << 26));
         } else if let Some(spill) = &mut self.spill {
             let total = (self.spilled + self.front.len() - self.start).saturating_add(bytes);
@@ -201,17 +201,18 @@ impl<'a> Encoder<'a> {
 #[derive(PartialEq, Eq)]
 enum Room {
     Front,
-    /// Not even an empty `front` is large enough.
+    /// Even an empty `front` is too small.
     Beyond,
 }
 
 const UNCOUNTED: &str = "a sequence or map does not say how many elements it has: collect it first";
 const RAW: &str = "it holds a raw handle of ipc-channel, which crosses in a worker's fields only: use offspring's channel, pipe or queue, or a type of its own for shared memory";
 
-/// Whether this is one of ipc-channel's handles, which note themselves for the next message that this thread sends.
+/// Returns whether this is the name of a handle of ipc-channel. Those register themselves for the
+/// next message that this thread sends.
 #[inline(always)]
 fn is_raw(name: &str) -> bool {
-    // The compiler knows the name: for nearly all types nothing is left of this.
+    // The compiler knows the name, so for nearly all types this is compiled away.
     name.starts_with(RAW_NAMES)
         || (WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) && is_raw_inside(name))
 }
@@ -430,7 +431,7 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     }
 }
 
-/// The inside of a container.
+/// Encodes the elements of a container.
 pub(crate) struct Nested<'a, 'e>(&'e mut Encoder<'a>);
 
 macro_rules! containers {

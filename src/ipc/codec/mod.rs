@@ -1,11 +1,11 @@
-//! Values as bytes: postcard's format, with three things that postcard leaves out.
+//! Values as bytes: postcard's format, with three additions.
 //!
-//! - Bytes move in blocks: `serialize_bytes` is one copy, and so are the elements of a `Vec<u8>`, `Vec<f32>` or
-//!   `Vec<f64>`, which serde hands over one by one. What is longer than the buffer goes straight to where
-//!   it will lie ([`Spill`]).
-//! - A decoder reads from private bytes or from memory that another process may still write ([`Input`]): no
-//!   reference to such memory exists, it only copies out, each byte once.
-//! - Limits: of length, of nesting, and of what a hostile length may make it allocate or run through.
+//! - Bytes move in blocks: `serialize_bytes` is one copy, and so are the elements of a `Vec<u8>`,
+//!   `Vec<f32>` or `Vec<f64>`, which serde passes on one by one. A value that is longer than the
+//!   buffer is written straight to its destination ([`Spill`]).
+//! - A decoder reads from private bytes or from memory that another process may still write
+//!   ([`Input`]). It never holds a reference to such memory; it copies out, and each byte once.
+//! - Limits: of length, of nesting, and of what a hostile length may make it allocate or loop over.
 
 mod decode;
 mod encode;
@@ -18,10 +18,11 @@ use std::fmt;
 pub(crate) use decode::{Decoder, Input, Slice};
 pub(crate) use encode::{Encoder, Spill};
 
-/// Containers inside each other. Deeper ones could overflow the stack of the thread that decodes them.
+/// The deepest nesting of containers. More could overflow the stack of the decoding thread.
 const DEPTH_MAX: u32 = 256;
 
-/// Why a value does not encode or decode. One word, so that the results of all the small steps stay in registers.
+/// Why a value was not encoded or decoded. One word, so that the results of all the small steps
+/// stay in registers.
 #[derive(Debug)]
 pub(crate) struct Error(Box<Cow<'static, str>>);
 

@@ -1,14 +1,15 @@
-//! Integers of varying length: seven bits a byte, lowest first; the top bit says that another follows.
+//! Integers of varying length: seven bits per byte, lowest first. The top bit means that another
+//! byte follows.
 
 use super::{Error, Result, SHORT};
 use crate::ipc::codec::Input;
 
-/// The most bytes that one takes.
+/// The most bytes that one number takes.
 pub(in crate::ipc::codec) const LONGEST: usize = 19;
 
 macro_rules! numbers {
     ($number:ty, $write:ident, $read:ident) => {
-        /// Writes the number into `buffer`; how many bytes it took.
+        /// Writes the number into `buffer`. Returns how many bytes it took.
         #[inline]
         pub(in crate::ipc::codec) fn $write(
             mut number: $number,
@@ -24,7 +25,7 @@ macro_rules! numbers {
             length + 1
         }
 
-        /// Reads a number of so many bits.
+        /// Reads a number of this many bits.
         #[inline]
         pub(in crate::ipc::codec) fn $read<'de>(
             input: &mut impl Input<'de>,

@@ -1,6 +1,7 @@
-//! Sequences whose encoding is their own memory. serde hands their elements over one by one, and asks for them so:
-//! a nanosecond a byte, and much more without optimisation. Where a sequence is a slice of such elements, and
-//! where what asks for them is the visitor of serde's own `Vec`, they move as a block.
+//! Sequences whose encoding is their own memory. serde passes their elements on one by one, in both
+//! directions: that takes a nanosecond per byte, and much more without optimization. If a sequence
+//! is a slice of such elements, and if it is decoded by the visitor of serde's own `Vec`, they move
+//! as a block.
 
 use std::any::TypeId;
 use std::fmt;
@@ -11,10 +12,10 @@ use serde::forward_to_deserialize_any;
 
 use crate::sys;
 
-/// Where numbers lie in memory as the format has them.
+/// On targets that store numbers as the format does.
 const SAME_ORDER: bool = cfg!(target_endian = "little");
 
-/// Calls `with` with the elements and their bytes, if they are such a slice.
+/// Calls `with` with the elements and their bytes, if this is such a slice.
 #[inline]
 pub(in crate::ipc::codec) fn with_block<I, R>(
     elements: &I,
@@ -39,7 +40,7 @@ pub(in crate::ipc::codec) fn with_block<I, R>(
     .flatten()
 }
 
-/// An element that has a visitor worth knowing.
+/// An element type whose visitor is recognized.
 pub(in crate::ipc::codec) trait Element:
     bytemuck::Pod + for<'de> Deserialize<'de>
 {
@@ -59,7 +60,8 @@ macro_rules! elements {
 
 elements! { u8 f32 f64 }
 
-/// Whether `V` is the visitor of serde's `Vec` of these elements, and of no other type that gives one as well.
+/// Returns whether `V` is the visitor of serde's `Vec` of these elements, and not of another type
+/// that returns a `Vec` as well.
 #[inline]
 pub(in crate::ipc::codec) fn is_visitor_of<'de, E: Element, V: Visitor<'de>>() -> bool {
     (SAME_ORDER || size_of::<E>() == 1)
@@ -71,7 +73,7 @@ pub(in crate::ipc::codec) fn is_visitor_of<'de, E: Element, V: Visitor<'de>>() -
         }
 }
 
-/// Deserializes nothing, and tells which visitor it met.
+/// Deserializes nothing, and records which visitor was passed.
 struct Probe;
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! A region of memory that two processes map: words that both may touch, bytes that one writes.
+//! A region of memory that two processes map: words that both access, bytes that one writes.
 
 use std::fmt;
 use std::io;
@@ -20,36 +20,38 @@ mod reader;
 
 pub(crate) use reader::Reader;
 
-/// One mapping of shared memory. It ends with the last process that maps it.
+/// One mapping of shared memory. The memory is freed with the last process that maps it.
 pub(crate) struct Region {
     base: *mut u8,
     length: usize,
     memory: IpcSharedMemory,
-    /// What `base` points into, if it is not `memory`'s own mapping.
+    /// The mapping that `base` points into, if that is not `memory`'s own.
     _mapping: Option<Mapping>,
 }
 
-// SAFETY: the mapping belongs to `memory` or to `_mapping`, which are `Send + Sync`, and lives as long as they do;
-// all access goes through the methods below, which use atomics or copies bounded by `length`, or are `unsafe`.
+// SAFETY: the mapping belongs to `memory` or to `_mapping`, which are `Send + Sync`, and lives as
+// long as they do; all access goes through the methods below, which use atomics or copies bounded
+// by `length`, or are `unsafe`.
 unsafe impl Send for Region {}
-// SAFETY: as above; what two threads may do at once to the same bytes is argued at `read` and `write`.
+// SAFETY: as above; what two threads may do at once to the same bytes is argued at `read` and
+// `write`.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// A new region of zeroes.
+    /// Creates a region of zeroes.
     pub(crate) fn new(length: usize) -> io::Result<Region> {
         memory_zeroed(length).map(Region::adopt)
     }
 
-    /// The same, of which no page exists before somebody writes to it.
+    /// Creates a region of zeroes whose pages are allocated when they are first written.
     pub(crate) fn sparse(length: usize) -> io::Result<Region> {
         ipc_fd::sparse_memory(length).map(Region::adopt)
     }
 
-    /// A region that another process made.
+    /// Wraps memory that another process created.
     pub(crate) fn adopt(mut memory: IpcSharedMemory) -> Region {
-        // SAFETY: only the address is kept; the slice itself is not used again, so no `&mut` to bytes
-        // that the other process may write lives on.
+        // SAFETY: only the address is kept; the slice itself is not used again, so no `&mut` to
+        // bytes that the other process may write lives on.
         let bytes = unsafe { memory.deref_mut() };
         let (base, length) = (bytes.as_mut_ptr(), bytes.len());
         Region {
@@ -60,7 +62,8 @@ impl Region {
         }
     }
 
-    /// A new region of zeroes that nobody can cut, and all of whose pages are there: no access to it fails.
+    /// Creates a region of zeroes that no process can shrink, and all of whose pages are allocated:
+    /// no access to it can fail.
     pub(crate) fn sealed(length: usize) -> io::Result<Region> {
         let file = sys::sealed_memory(length)?;
         let mapping = Mapping::new(&file, length)?;
@@ -75,12 +78,12 @@ impl Region {
         })
     }
 
-    /// The same memory, to be sent to another process.
+    /// Returns the memory, to be sent to another process.
     pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
         duplicate_memory(&self.memory)
     }
 
-    /// A second mapping of the same memory.
+    /// Returns a second mapping of the same memory.
     pub(crate) fn try_clone(&self) -> io::Result<Region> {
         duplicate_memory(&self.memory).map(Region::adopt)
     }
@@ -89,19 +92,20 @@ impl Region {
         self.length
     }
 
-    /// The word at this offset.
+    /// Returns the word at this offset.
     #[inline]
     pub(crate) fn atomic(&self, offset: usize) -> &AtomicU64 {
         assert!(
             offset % 8 == 0 && offset.checked_add(8).is_some_and(|end| end <= self.length),
             "a word outside of its region"
         );
-        // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as
-        // `self`, and nobody in either process reaches the bytes of a word except as this atomic.
+        // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long
+        // as `self`, and no code in either process accesses the bytes of a word except as this
+        // atomic.
         unsafe { AtomicU64::from_ptr(self.base.add(offset).cast()) }
     }
 
-    /// The number at this offset, which every process may change at any time.
+    /// Returns the number at this offset, which every process may change at any time.
     #[inline]
     pub(crate) fn number<A: Number>(&self, offset: usize) -> &A {
         let size = size_of::<A>();
@@ -112,12 +116,13 @@ impl Region {
                     .is_some_and(|end| end <= self.length),
             "a number outside of its region"
         );
-        // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long as `self`, and
-        // any bits are a value of an atomic integer.
+        // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long
+        // as `self`, and any bits are a value of an atomic integer.
         unsafe { &*self.base.add(offset).cast::<A>() }
     }
 
-    /// Copies bytes out while others may write them: what is copied may be old or new, in whole words.
+    /// Copies bytes out while other processes may write them: each aligned word of the copy is old
+    /// or new.
     pub(crate) fn load(&self, offset: usize, bytes: &mut [u8]) {
         let mut at = offset;
         for part in pieces(offset, bytes.len()) {
@@ -148,7 +153,7 @@ impl Region {
         }
     }
 
-    /// Copies bytes in while others may read them; see [`load`](Region::load).
+    /// Copies bytes in while other processes may read them; see [`load`](Region::load).
     pub(crate) fn store(&self, offset: usize, bytes: &[u8]) {
         let mut rest = bytes;
         let mut at = offset;
@@ -172,7 +177,7 @@ impl Region {
         }
     }
 
-    /// The address of this part.
+    /// Returns the address of this part.
     #[inline]
     pub(crate) fn address(&self, offset: usize, length: usize) -> *mut u8 {
         assert!(
@@ -193,13 +198,13 @@ impl Region {
                 .is_some_and(|end| end <= self.length),
             "a read outside of its region"
         );
-        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring lets nobody
-        // write these bytes meanwhile, except a recall (or a hostile peer): the copy is then torn, and
-        // thrown away or checked before use; any bytes are valid `u8`.
+        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. In a ring no
+        // one writes these bytes meanwhile, except during a recall (or a hostile peer): the copy is
+        // then torn, and is dropped or checked before use. Any bytes are valid `u8`s.
         unsafe { copy(self.base.add(offset), bytes.as_mut_ptr(), bytes.len()) }
     }
 
-    /// Copies bytes out, behind what `bytes` holds.
+    /// Appends a copy of the bytes to `bytes`.
     pub(crate) fn read_behind(&self, offset: usize, count: usize, bytes: &mut Vec<u8>) {
         assert!(
             offset
@@ -212,15 +217,16 @@ impl Region {
         if count >= HUGE {
             sys::expect_much(bytes.spare_capacity_mut());
         }
-        // SAFETY: in bounds (checked above), into room that was reserved, which is no part of the mapping; `count`
-        // bytes there are initialised by the copy. Who may write meanwhile is as in `read`.
+        // SAFETY: in bounds (checked above), into room that was reserved, which is no part of the
+        // mapping; `count` bytes there are initialised by the copy. Who may write meanwhile is as
+        // in `read`.
         unsafe {
             copy(self.base.add(offset), bytes.as_mut_ptr().add(length), count);
             bytes.set_len(length + count);
         }
     }
 
-    /// Copies bytes out in parts, each with its place among them.
+    /// Copies bytes out in parts, and passes each to `write` with its place among them.
     pub(crate) fn copy_to(
         &self,
         offset: usize,
@@ -237,7 +243,7 @@ impl Region {
         }
     }
 
-    /// A reader of some of it.
+    /// Returns a reader of this part.
     pub(crate) fn reader(&self, offset: usize, length: usize) -> Reader<'_> {
         assert!(
             offset
@@ -248,11 +254,11 @@ impl Region {
         Reader::new(self, offset, length)
     }
 
-    /// Makes the pages there exist before they are written.
+    /// Allocates the pages there before they are written.
     pub(crate) fn populate(&self, start: usize, end: usize) {
         assert!(start <= end && end <= self.length, "outside of its region");
-        // SAFETY: in bounds (checked above); nothing changes but that pages exist. A system that cannot do it (before Linux
-        // 5.14) makes them when they are written.
+        // SAFETY: in bounds (checked above); nothing changes but that pages exist. A system that
+        // cannot do it (before Linux 5.14) makes them when they are written.
         unsafe {
             libc::madvise(
                 self.base.add(start).cast(),
@@ -262,7 +268,7 @@ impl Region {
         };
     }
 
-    /// Gives the memory of whole pages there back to the system; they read as zeroes then.
+    /// Returns the memory of whole pages there to the system. They read as zeroes afterwards.
     pub(crate) fn forget(&self, offset: usize, length: usize) {
         assert!(
             offset
@@ -270,8 +276,8 @@ impl Region {
                 .is_some_and(|end| end <= self.length),
             "outside of its region"
         );
-        // SAFETY: in bounds (checked above); the bytes become zeroes, in all mappings, as if somebody had written them.
-        // If the system refuses, they stay, and so does the memory.
+        // SAFETY: in bounds (checked above); the bytes become zeroes in all mappings, as if some
+        // process had written them. If the system refuses, they stay, and so does the memory.
         unsafe { libc::madvise(self.base.add(offset).cast(), length, libc::MADV_REMOVE) };
     }
 
@@ -283,18 +289,15 @@ impl Region {
                 .is_some_and(|end| end <= self.length),
             "a write outside of its region"
         );
-        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. The ring gives each
-        // byte to one writer at a time; see `read` for who may look meanwhile.
+        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. In a ring each
+        // byte belongs to one writer at a time; `read` argues who may read it meanwhile.
         unsafe { copy(bytes.as_ptr(), self.base.add(offset), bytes.len()) }
     }
 }
 
-/// Copies in parts that the C library copies by vector instructions. Longer ones it leaves to `rep movsb`, which on some
-/// processors takes ten times as long if the cache lines that it writes are in the cache of another one.
-///
-/// # Safety
-///
-/// As `copy_nonoverlapping`.
+/// Copies in parts that are short enough for the C library's vector instructions. It copies longer
+/// ones by `rep movsb`, which on some processors takes ten times as long if the cache lines that it
+/// writes are in the cache of another one.
 unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
     const PART: usize = 2048;
     for at in (0..count).step_by(PART) {
@@ -303,7 +306,7 @@ unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
     }
 }
 
-/// From so many bytes on the memory for a copy is asked for in large pages.
+/// Copies of at least this many bytes ask for large pages.
 const HUGE: usize = 8 << 20;
 
 /// An atomic integer.
@@ -322,7 +325,7 @@ macro_rules! numbers {
 
 numbers! { AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize }
 
-/// The sizes of the aligned words that a part consists of.
+/// Returns the sizes of the aligned words that a part consists of.
 fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
     let mut at = offset;
     let end = offset.saturating_add(length);
@@ -335,7 +338,7 @@ fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Inside of messages of ipc-channel: the same memory goes along.
+/// Inside of messages of ipc-channel, where the memory is sent along.
 impl Serialize for Region {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.memory.serialize(serializer)
@@ -356,18 +359,18 @@ impl fmt::Debug for Region {
     }
 }
 
-/// Shared memory with a copy of `bytes`; an `Err` where ipc-channel would panic.
+/// Returns shared memory with a copy of `bytes`, or an error where ipc-channel would panic.
 pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<IpcSharedMemory> {
     sys::probe_shared_memory(bytes.len())?;
     no_panic("shared memory", || IpcSharedMemory::from_bytes(bytes))
 }
 
-/// A second mapping of the same memory; an `Err` where ipc-channel would panic.
+/// Returns a second mapping of the same memory, or an error where ipc-channel would panic.
 pub(crate) fn duplicate_memory(memory: &IpcSharedMemory) -> io::Result<IpcSharedMemory> {
     sys::close_on_exec(|| no_panic("shared memory", || memory.clone()))?
 }
 
-/// Zeroed shared memory; an `Err` where ipc-channel would panic.
+/// Returns zeroed shared memory, or an error where ipc-channel would panic.
 fn memory_zeroed(length: usize) -> io::Result<IpcSharedMemory> {
     sys::probe_shared_memory(length)?;
     no_panic("shared memory", || IpcSharedMemory::from_byte(0, length))

@@ -3,20 +3,20 @@
 use crate::ipc::codec::Input;
 use crate::ipc::region::Region;
 
-/// Bytes of a region, read one after the other, each once.
+/// Reads the bytes of a region in order, each of them once.
 #[derive(Debug)]
 pub(crate) struct Reader<'r> {
     region: &'r Region,
-    /// What was copied out and not read: `window[at..]`.
+    /// Bytes that were copied out; `window[at..]` were not read yet.
     window: Vec<u8>,
     at: usize,
-    /// Where the rest lies.
+    /// The offset of the rest.
     next: usize,
     end: usize,
 }
 
 impl<'r> Reader<'r> {
-    /// So much is copied out ahead.
+    /// How many bytes are copied out ahead.
     const WINDOW: usize = 8 << 10;
 
     pub(in crate::ipc::region) fn new(

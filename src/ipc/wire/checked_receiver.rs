@@ -1,8 +1,9 @@
-//! Receiving without trust in who sends.
+//! Receiving from peers that are not trusted.
 //!
-//! ipc-channel believes what the header of a packet says: of one that is too short, or says that more will follow, it
-//! waits for the rest without a deadline, and a length out of nowhere ends the process. So each packet is looked at where
-//! it lies, and only one that is a whole message of its own (as all of ours are) is left to ipc-channel.
+//! ipc-channel believes the header of a packet: if the packet is too short, or the header announces
+//! more, it waits for the rest without a deadline, and an absurd length aborts the process. So each
+//! packet is inspected while it is still in the socket, and only one that is a whole message by
+//! itself (as all of ours are) is left to ipc-channel.
 
 use std::fmt;
 use std::io;
@@ -20,15 +21,16 @@ use crate::sys::{self, Descriptors, NextPacket, RawSocket};
 #[derive(Debug)]
 pub(crate) struct CheckedReceiver<M> {
     receiver: IpcReceiver<M>,
-    /// `None` if what came as a receiver is none: nothing will ever come from it.
+    /// `None` if what arrived was no receiver. Nothing can be received from it.
     socket: Option<RawSocket>,
 }
 
-/// A message of ours is far shorter, see [`INLINE_MAX`](super::packet::INLINE_MAX); ipc-channel has room for 212 KB.
+/// The longest packet that can be a message. Ours are far shorter, see
+/// [`INLINE_MAX`](super::envelope::INLINE_MAX); ipc-channel has room for 212 KB.
 const PACKET_MAX: usize = 128 << 10;
 
-/// Whether ipc-channel finds a whole message in a packet of this length, which begins with its own length and that of what
-/// follows these two words.
+/// Returns whether ipc-channel finds a whole message in a packet of this length. Its first two
+/// words are its own length, and the length of what follows them.
 fn is_message(length: usize, words: [usize; 2]) -> bool {
     let header = size_of_val(&words);
     (header..=PACKET_MAX).contains(&length) && words == [length, length - header]
@@ -43,17 +45,18 @@ impl<M> CheckedReceiver<M> {
         CheckedReceiver { receiver, socket }
     }
 
-    /// Its number, as long as this lives.
+    /// Returns the socket, which is open for as long as this receiver exists.
     pub(crate) fn socket(&self) -> Option<RawSocket> {
         self.socket
     }
 
-    /// The receiver itself.
+    /// Returns the unchecked receiver.
     pub(crate) fn into_inner(self) -> IpcReceiver<M> {
         self.receiver
     }
 
-    /// A second one for it, to be sent on. Only one of them is to receive.
+    /// Returns a second receiver for the same channel, to be sent on. Only one of the two may
+    /// receive.
     pub(crate) fn share(&self) -> io::Result<OpaqueIpcReceiver>
     where
         M: fmt::Debug,
@@ -63,10 +66,11 @@ impl<M> CheckedReceiver<M> {
 }
 
 impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
-    /// Receives one message; waits for it until `limit`.
+    /// Receives one message, and waits for it until `limit`.
     ///
-    /// A message whose descriptors this process has no room for stays in the channel: [`Failure::Starved`]. A packet that
-    /// is no message is discarded, and returned as an error of the kind `InvalidData`; later messages can still be received.
+    /// A message whose descriptors this process has no room for stays in the channel:
+    /// [`Failure::Starved`]. A packet that is no message is discarded, and reported as an error of
+    /// the kind `InvalidData`; later messages can still be received.
     pub(crate) fn recv<L: TimeLimit>(&self, limit: &L) -> Waited<M, Failure, L> {
         let socket = self.socket.ok_or(Failure::Gone)?;
         loop {
@@ -84,7 +88,7 @@ impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
         }
     }
 
-    /// Receives the packet that is next in the socket, if it is a message.
+    /// Receives the next packet of the socket, if it is a message.
     fn receive(
         &self,
         socket: RawSocket,
@@ -94,7 +98,8 @@ impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
     ) -> Result<M, Failure> {
         match descriptors {
             Descriptors::Fit if is_message(length, words) => self.take(),
-            // ipc-channel would take the message, lose the descriptors that do not fit, and then fail to decode it.
+            // ipc-channel would take the message, lose the descriptors that do not fit, and then
+            // fail to decode it.
             Descriptors::Starved if is_message(length, words) => Err(Failure::Starved),
             _ => {
                 sys::discard_packet(socket);
@@ -105,7 +110,7 @@ impl<M: DeserializeOwned + Serialize> CheckedReceiver<M> {
         }
     }
 
-    /// The message that is there: so this does not wait, and no signal interrupts it.
+    /// Receives a message that has arrived, so this does not wait and no signal interrupts it.
     fn take(&self) -> Result<M, Failure> {
         no_panic("ipc-channel", || self.receiver.recv())?.map_err(Failure::from)
     }
@@ -122,16 +127,16 @@ pub(crate) mod hostile {
 
     use super::*;
 
-    /// So many kinds there are.
+    /// The number of kinds.
     pub(crate) const KINDS: u64 = 12;
-    /// From this one on they are long.
+    /// Kinds from this one on are long.
     pub(crate) const LONG: u64 = 11;
 
     pub(in crate::ipc::wire) fn packet(length: usize, total: usize, body: &[u8]) -> Vec<u8> {
         [&length.to_ne_bytes(), &total.to_ne_bytes(), body].concat()
     }
 
-    /// A packet of this kind, and a descriptor with it.
+    /// Returns a packet of this kind, and a descriptor to send with it.
     fn garbage(kind: u64) -> (Vec<u8>, Option<OwnedFd>) {
         let socket = || Some(sys::packet_pair().unwrap().0);
         let body = [7; 8];
@@ -141,13 +146,14 @@ pub(crate) mod hostile {
             2 => (vec![1; 15], None),
             3 => (packet(1000, 8, &body), None),
             4 => (packet(0, 0, &body), None),
-            // More is said to follow, by the socket that comes along, which stays silent; by none; and more than there is memory.
+            // The header announces more: over the socket that comes along, which stays silent;
+            // without a socket; and more than there is memory.
             5 => (packet(24, 1 << 20, &body), socket()),
             6 => (packet(24, 1 << 20, &body), None),
             7 => (packet(24, 1 << 60, &body), socket()),
             8 => (packet(24, usize::MAX, &body), None),
             9 => (packet(24, 3, &body), None),
-            // Whole, and nothing that decodes.
+            // Whole, but its content does not decode.
             10 => (packet(24, 8, &[255; 8]), None),
             _ => (
                 packet(PACKET_MAX + 1, PACKET_MAX - 15, &vec![0; PACKET_MAX - 15]),
@@ -215,10 +221,11 @@ mod tests {
         }
     }
 
-    /// Sends a whole message and a descriptor so many times with it, as [`sys::send_packet`] does not.
+    /// Sends a whole message with `count` copies of a descriptor, more than [`sys::send_packet`]
+    /// allows.
     fn send_with(to: &IpcSender<u8>, message: u8, count: usize) {
         let socket = ipc_fd::socket_of(to).unwrap();
-        // Of sockets that a message does not claim ipc-channel makes a panic.
+        // A file, because ipc-channel panics on sockets that a message does not claim.
         let file = std::fs::File::open("/dev/null").unwrap();
         let descriptors = vec![file.as_fd(); count];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];

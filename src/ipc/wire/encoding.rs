@@ -1,4 +1,4 @@
-//! Values to bytes and back, with the handles in them.
+//! Encoding and decoding of values, with the handles in them.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,11 +29,12 @@ thread_local! {
             side_data: RefCell::new(SideData(None)),
         }
     };
-    /// Handles that the decoding on this thread may claim.
+    /// The handles that the running decoding may claim.
     static CLAIMABLE: RefCell<Vec<Option<WireHandle>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What goes side_data with a value's bytes. Nearly every value has nothing, and that must cost nothing: it is one word.
+/// What travels beside the bytes of a value. Nearly every value has nothing, which must cost
+/// nothing: so this is one word.
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct SideData(Option<Box<HandleSet>>);
@@ -41,7 +42,7 @@ pub(crate) struct SideData(Option<Box<HandleSet>>);
 #[derive(Default)]
 struct HandleSet {
     handles: Vec<WireHandle>,
-    /// What exists only once has left its handle; these put it back.
+    /// Put back what was moved out of its handle, because it exists only once.
     restore: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -57,7 +58,8 @@ impl SideData {
             .map_or_else(Vec::new, |set| std::mem::take(&mut set.handles))
     }
 
-    /// What came of sending the value: after an error it goes nowhere, and what left its handle is there again.
+    /// Returns the result of sending the value. If that is an error, what was moved out of its
+    /// handle is put back.
     pub(crate) fn restore_unless_sent<R, E>(self, sent: Result<R, E>) -> Result<R, E> {
         if sent.is_err() {
             self.restore();
@@ -65,10 +67,11 @@ impl SideData {
         sent
     }
 
-    /// The value goes nowhere. Dropping this lets it go.
+    /// Puts back what was moved out of its handle, because the value is not sent. Dropping
+    /// `SideData` instead lets it go.
     pub(crate) fn restore(self) {
         let left = self.0.map_or_else(Vec::new, |set| set.restore);
-        left.into_iter().rev().for_each(|stay| stay());
+        left.into_iter().rev().for_each(|restore| restore());
     }
 }
 
@@ -81,17 +84,18 @@ impl std::fmt::Debug for HandleSet {
     }
 }
 
-/// What the encoding that runs on a thread takes side_data.
+/// The state of the encoding that runs on a thread.
 struct Noted {
-    /// Whether one runs.
+    /// Whether an encoding runs.
     encoding: Cell<bool>,
-    /// Whether what exists only once may go.
+    /// Whether receivers, which exist only once, may be moved into the value.
     moves: Cell<bool>,
     side_data: RefCell<SideData>,
 }
 
 impl Noted {
-    /// The state of the encoding that this one runs inside of, if there is one: a `Serialize` may itself put into a queue.
+    /// Begins an encoding. Returns the state of the one that it runs inside of, if any: a
+    /// `Serialize` implementation may itself put into a queue.
     #[inline]
     fn begin(&self, moves: bool) -> (bool, Option<SideData>) {
         (
@@ -112,7 +116,7 @@ impl Noted {
     }
 }
 
-/// Takes a handle side_data with the value that is being encoded, and gives its index.
+/// Adds a handle to the value that is being encoded, and returns its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     may_note()?;
     Ok(NOTED.with(|noted| {
@@ -123,17 +127,18 @@ pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     }))
 }
 
-/// Has `stay` called if the value that is being encoded is not sent: something left its handle with it, that [`note`] took.
-pub(crate) fn on_unsent(stay: impl FnOnce() + Send + 'static) {
-    NOTED.with(|noted| noted.with_set(|set| set.restore.push(Box::new(stay))));
+/// Has `restore` called if the value that is being encoded is not sent. For what was moved out of
+/// its handle and passed to [`note`].
+pub(crate) fn on_unsent(restore: impl FnOnce() + Send + 'static) {
+    NOTED.with(|noted| noted.with_set(|set| set.restore.push(Box::new(restore))));
 }
 
-/// Whether [`note`] would take one more.
+/// Returns an error if [`note`] would return one.
 pub(crate) fn may_note() -> Result<(), &'static str> {
     may_note_all(1)
 }
 
-/// Whether [`note`] would take so many more.
+/// Returns an error if [`note`] would return one for any of `count` more handles.
 pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
     NOTED.with(|noted| {
         if !noted.encoding.get() {
@@ -154,7 +159,8 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
     })
 }
 
-/// Whether what exists only once may go with the value that is being encoded. To be asked before it is taken from where it is.
+/// Returns an error if receivers, which exist only once, must not be moved into the value that is
+/// being encoded. To be asked before one is moved out of its handle.
 pub(crate) fn may_move() -> Result<(), &'static str> {
     NOTED.with(|noted| noted.moves.get().then_some(()).ok_or(ONCE))
 }
@@ -164,7 +170,7 @@ const OUTSIDE: &str = "a handle of offspring crosses only inside worker fields, 
 const TOO_MANY: &str =
     "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
 
-/// Takes the handle with this index out of the message that is being decoded.
+/// Takes the handle with this index from the message that is being decoded.
 pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
     CLAIMABLE.with_borrow_mut(|claimable| {
         claimable
@@ -174,20 +180,20 @@ pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
     })
 }
 
-/// The error of a handle that does not encode.
+/// Returns the error for a handle that cannot be encoded.
 pub(crate) fn explain<E: serde::ser::Error>(message: &str) -> E {
     E::custom(message)
 }
 
-/// As [`explain`], for decoding.
+/// Like [`explain`], for decoding.
 pub(crate) fn explain_de<E: serde::de::Error>(message: &str) -> E {
     E::custom(message)
 }
 
 static LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
 
-/// The most bytes that one value may take when this process sends or receives it: 2 GiB if nobody has
-/// called [`set_message_limit`].
+/// Returns the most bytes that one value may have when this process sends or receives it. The
+/// default is 2 GiB; see [`set_message_limit`].
 ///
 /// ```
 /// # #[offspring::main]
@@ -202,11 +208,12 @@ pub fn message_limit() -> usize {
     LIMIT.load(Ordering::Relaxed)
 }
 
-/// Sets how many bytes one value (a message, a queue item, a worker, an output) may take when this process sends or
-/// receives it; the default is 2 GiB. It counts the encoded value, from this call on, for all threads.
+/// Sets the most bytes that one value (a message, a queue item, a worker, an output) may have when
+/// this process sends or receives it. The default is 2 GiB.
 ///
-/// A larger value is an error of the call that sends it. One that comes from a process with a higher limit is an
-/// error of the call that receives it, before memory is taken for it.
+/// The limit is on the encoded value, and applies to all threads from this call on. Sending a
+/// larger value returns an error. So does receiving one, from a process with a higher limit, before
+/// memory is allocated for it.
 ///
 /// ```
 /// # #[offspring::main]
@@ -247,17 +254,17 @@ fn unencoded<T: ?Sized>(side_data: SideData, why: &dyn std::fmt::Display) -> Enc
     EncodeError::new::<T>(why.to_string())
 }
 
-/// Encodes behind what `bytes` already holds. On an error `bytes` is as it was.
+/// Appends the encoded value to `bytes`. On an error, `bytes` is unchanged.
 #[inline]
 pub(crate) fn encode_into<T: Serialize + ?Sized>(
     value: &T,
     bytes: &mut Vec<u8>,
 ) -> Result<SideData, EncodeError> {
-    encode_behind(value, true, bytes)
+    encode_appending(value, true, bytes)
 }
 
 #[inline]
-fn encode_behind<T: Serialize + ?Sized>(
+fn encode_appending<T: Serialize + ?Sized>(
     value: &T,
     moves: bool,
     bytes: &mut Vec<u8>,
@@ -272,7 +279,8 @@ fn encode_behind<T: Serialize + ?Sized>(
     }
 }
 
-/// Encodes into `bytes`, or, if there are more than `above`, all of it into `spill`; how many went there.
+/// Appends the encoded value to `bytes`, or writes all of it into `spill` if it has more than
+/// `above` bytes. Returns how many bytes were spilled.
 #[inline]
 pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     value: &T,
@@ -293,14 +301,16 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, E
     Ok(EncodedValue { bytes, handles })
 }
 
-/// As [`encode`], of what stays here, or is sent several times: it takes side_data nothing that exists only once.
+/// Like [`encode`], for a value that stays here or is sent several times: nothing is moved out of
+/// its handle.
 pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let handles = encode_behind(value, false, &mut bytes)?.take_handles();
+    let handles = encode_appending(value, false, &mut bytes)?.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
 
-/// As [`encode`], for a value that goes out with this thread's next message of ipc-channel: it may hold raw handles.
+/// Like [`encode`], for a value that is sent with the next message of ipc-channel on this thread:
+/// it may hold raw handles.
 pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<EncodedValue, EncodeError> {
@@ -310,7 +320,7 @@ pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     Ok(EncodedValue { bytes, handles })
 }
 
-/// Decodes a whole value: bytes that are left over are an error too.
+/// Decodes a value. Bytes that are left over are an error.
 pub(crate) fn decode<T: DeserializeOwned>(
     bytes: &[u8],
     handles: Vec<WireHandle>,
@@ -318,7 +328,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     decode_with(Slice(bytes), handles, |decoder| T::deserialize(decoder))
 }
 
-/// The same from memory that another process may still write.
+/// Like [`decode`], from memory that another process may still write.
 pub(crate) fn decode_shared<T: DeserializeOwned>(
     reader: Reader<'_>,
     handles: Vec<WireHandle>,
@@ -337,7 +347,8 @@ pub(crate) fn decode_with<'de, R, I: Input<'de>>(
             "it takes {length} bytes, and {limit} are allowed"
         )));
     }
-    // Nearly every value has none, and then there is nothing to set up, unless one is decoded inside another.
+    // Nearly every value has no handles. Then there is nothing to set up, unless one value is
+    // decoded inside another.
     let plain = handles.is_empty() && CLAIMABLE.with_borrow(Vec::is_empty);
     let outer = (!plain).then(|| CLAIMABLE.replace(handles.into_iter().map(Some).collect()));
     let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -11,7 +11,7 @@ use crate::ipc::codec::{Input, Slice};
 use crate::ipc::region::{Reader, Region, memory_from};
 use crate::ipc::wire::{EncodedValue, WireHandle, decode, decode_shared, decode_with};
 
-/// Bodies up to this many bytes ride in the message itself; four of them fit a socket's buffer.
+/// Bodies of up to this many bytes are part of the message. Four of them fit a socket's buffer.
 pub(crate) const INLINE_MAX: usize = 32 << 10;
 
 /// A value as it travels in one message.
@@ -19,7 +19,7 @@ pub(crate) const INLINE_MAX: usize = 32 << 10;
 pub(crate) struct Envelope {
     body: Body,
     handles: Vec<WireHandle>,
-    /// Its handles went elsewhere; only its bytes are left.
+    /// Whether its receivers were moved to another process, so that only its bytes are left.
     #[serde(skip)]
     moved_out: bool,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Envelope {
 #[derive(Debug, Serialize, Deserialize)]
 enum Body {
     Inline(Vec<u8>),
-    /// So many bytes of this memory.
+    /// The first bytes of this memory, this many.
     Memory(Region, u64),
 }
 
@@ -54,7 +54,8 @@ impl Envelope {
         })
     }
 
-    /// The same with a body that is inline only up to `limit` bytes, so that many fit a socket's buffer.
+    /// Moves a body of more than `limit` bytes to shared memory, so that many messages fit a
+    /// socket's buffer.
     pub(crate) fn with_inline_limit(mut self, limit: usize) -> io::Result<Envelope> {
         if let Body::Inline(bytes) = &self.body {
             if bytes.len() > limit {
@@ -64,7 +65,7 @@ impl Envelope {
         Ok(self)
     }
 
-    /// A second one, unless it holds something that exists once, or memory or descriptors are short.
+    /// Returns a copy, unless it holds a receiver, or memory or descriptors are short.
     pub(crate) fn try_clone(&self) -> Option<Envelope> {
         self.with_handles(
             self.handles
@@ -74,7 +75,7 @@ impl Envelope {
         )
     }
 
-    /// A second one for another process that may not take it, see [`WireHandle::duplicate`].
+    /// Returns a copy for a process that may never take it; see [`WireHandle::duplicate`].
     pub(crate) fn duplicate(&self) -> Option<Envelope> {
         self.with_handles(
             self.handles
@@ -97,7 +98,7 @@ impl Envelope {
         })
     }
 
-    /// It was delivered: if it holds what exists only once, that is elsewhere now.
+    /// Records that it was delivered. If it holds a receiver, that is in another process now.
     pub(crate) fn mark_moved_out(&mut self) {
         if self
             .handles
@@ -113,7 +114,7 @@ impl Envelope {
         self.moved_out
     }
 
-    /// Its bytes, if there are at most `limit`, and nothing else is in it.
+    /// Returns its bytes, if they are at most `limit` and it holds no handles.
     pub(crate) fn into_plain(self, limit: usize) -> Result<Vec<u8>, Envelope> {
         match self.body {
             Body::Inline(bytes) if bytes.len() <= limit && self.handles.is_empty() => Ok(bytes),
@@ -121,7 +122,7 @@ impl Envelope {
         }
     }
 
-    /// A value that was encoded there, in so many bytes.
+    /// Wraps a value that was encoded into the first `length` bytes of `region`.
     pub(crate) fn in_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Envelope {
         Envelope {
             body: Body::Memory(region, length as u64),
@@ -134,7 +135,7 @@ impl Envelope {
         self.decode_keeping_bytes()
     }
 
-    /// Decodes it and keeps the bytes; the handles are moved_out.
+    /// Decodes the value and keeps its bytes. The handles are used up.
     pub(crate) fn decode_keeping_bytes<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
         let handles = std::mem::take(&mut self.handles);
         match &self.body {
@@ -143,7 +144,7 @@ impl Envelope {
         }
     }
 
-    /// A copy of the encoded bytes.
+    /// Returns a copy of the encoded bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match &self.body {
@@ -157,7 +158,7 @@ impl Envelope {
         bytes
     }
 
-    /// Appends the bytes that were encoded as one value; how many they are.
+    /// Appends a value that was encoded as bytes. Returns its length.
     pub(crate) fn bytes_into(self, bytes: &mut Vec<u8>) -> Result<usize, DecodeError> {
         match self.body {
             Body::Inline(body) => decode_with(Slice(&body), self.handles, |decoder| {
@@ -179,13 +180,13 @@ fn reader<T>(memory: &Region, length: u64) -> Result<Reader<'_>, DecodeError> {
     }
 }
 
-/// A [`Envelope`] that is decoded while its message is: there, and only there, raw handles of ipc-channel
-/// inside the value find their descriptors.
+/// An [`Envelope`] that is decoded together with its message: then, and only then, raw handles of
+/// ipc-channel inside the value find their descriptors.
 pub(crate) struct Carried<T>(pub(crate) Result<T, DecodeError>);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The user's code: its panics are no secret.
+        // User code, whose panics must be reported like any other.
         Envelope::deserialize(deserializer)
             .map(|envelope| Carried(with_quiet(false, || envelope.decode())))
     }
@@ -197,7 +198,7 @@ impl<T> std::fmt::Debug for Carried<T> {
     }
 }
 
-/// ipc-channel asks it of what is received; what is sent is a [`Envelope`].
+/// ipc-channel requires this of types that it receives. What is sent is an [`Envelope`].
 impl<T> Serialize for Carried<T> {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("send the envelope"))

@@ -1,13 +1,13 @@
-//! What crosses a process border: the codec, handles inside values, and the rules for ipc-channel.
+//! Values and messages between processes: handles inside values, and the rules for ipc-channel.
 //!
-//! A user's value becomes bytes ([`codec`](crate::ipc::codec)) plus a list of [`WireHandle`]s: our handle types note
-//! themselves while a value is encoded ([`note`]) and write only their index; decoding claims them
-//! back ([`claim`]). Values therefore never touch ipc-channel's own thread-locals, and a value whose
-//! encoding fails half-way leaves nothing behind.
+//! A user's value becomes bytes ([`codec`](crate::ipc::codec)) plus a list of [`WireHandle`]s: our
+//! handle types add themselves to the list while a value is encoded ([`note`]) and write only their
+//! index, and decoding claims them back ([`claim`]). So values never touch ipc-channel's own
+//! thread-locals, and an encoding that fails halfway leaves nothing behind.
 //!
-//! Every message stays one packet ([`packet::INLINE_MAX`]): above about 212 KB ipc-channel fragments, and a
-//! fragmented message can hang its sender and close the channel for everybody. Longer bodies travel
-//! as shared memory.
+//! Every message is one packet ([`envelope::INLINE_MAX`]). ipc-channel fragments messages above
+//! about 212 KB, and a fragmented message can hang its sender and close the channel for all others.
+//! Longer bodies travel as shared memory.
 
 use std::fmt;
 use std::io;
@@ -47,10 +47,10 @@ pub(crate) use envelope::{Carried, Envelope};
 pub(crate) use raw_handles::drop_raw_handles;
 pub(crate) use shm_buffer::ShmBuffer;
 
-/// Handles in one message. ipc-channel panics above 64, and the envelope needs some itself.
+/// The most handles in one value. ipc-channel panics above 64, and an envelope needs some itself.
 pub(crate) const HANDLES_MAX: usize = 32;
 
-/// Something of the operating system inside a value.
+/// An object of the operating system inside a value.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum WireHandle {
     Sender(OpaqueIpcSender),
@@ -59,7 +59,7 @@ pub(crate) enum WireHandle {
 }
 
 impl WireHandle {
-    /// A second one of the same, where the system has such a thing: a receiver exists once.
+    /// Returns a second handle of the same object, except for a receiver, which exists only once.
     pub(crate) fn try_clone(&self) -> Option<WireHandle> {
         match self {
             WireHandle::Sender(sender) => Some(WireHandle::Sender(sender.clone())),
@@ -68,7 +68,8 @@ impl WireHandle {
         }
     }
 
-    /// The same, also of a receiver, unless descriptors are short. Whoever calls it sees to it that only one of them is decoded.
+    /// Returns a second handle, even of a receiver, unless descriptors are short. The caller makes
+    /// sure that only one of the two is ever decoded.
     pub(crate) fn duplicate(&self) -> Option<WireHandle> {
         match self {
             WireHandle::Receiver(receiver) => {
@@ -79,12 +80,13 @@ impl WireHandle {
     }
 }
 
-/// A second descriptor for the socket of a receiver, as a receiver.
+/// Returns a second receiver for the same channel.
 pub(crate) fn duplicate_receiver(receiver: &impl fmt::Debug) -> io::Result<OpaqueIpcReceiver> {
     ipc_fd::receiver_around(ipc_fd::socket_of(receiver)?)
 }
 
-/// Says yes at most every few milliseconds: when to ask whether the other side still lives.
+/// Limits how often a side asks whether its peer is alive: [`is_due`](Pulse::is_due) returns true
+/// at most every 5 ms.
 #[derive(Debug)]
 pub(crate) struct Pulse(Duration);
 
@@ -105,31 +107,32 @@ impl Pulse {
     }
 }
 
-/// A loop that has no call to give an error to, and goes on when the system has what it refuses now: nothing tells when.
+/// The pause of a loop that has no caller to return an error to. It tries again until the system
+/// has what it refuses now, because nothing reports when that is.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
-    told: bool,
+    has_logged: bool,
 }
 
 impl Retry {
     const PAUSE: Duration = Duration::from_millis(10);
 
-    /// Before the next try.
+    /// Waits before the next try. Logs the first error.
     pub(crate) fn pause(&mut self, error: &dyn std::error::Error) {
-        if !std::mem::replace(&mut self.told, true) {
-            log::warn!(target: "offspring::wire", "{}; it is tried again and again", chain_text(error));
+        if !std::mem::replace(&mut self.has_logged, true) {
+            log::warn!(target: "offspring::wire", "{}; retrying every 10 ms", chain_text(error));
         }
         std::thread::sleep(Retry::PAUSE);
     }
 }
 
-/// Why a message was not sent or received, or a wait for the other side was given up.
+/// Why a message was not sent or received, or why a wait for the peer was given up.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The other side is gone.
+    /// The peer is gone.
     Gone,
-    /// This process has no descriptors left for those that came with a message. The message stays in the channel, so a
-    /// later call can receive it.
+    /// This process has no room for the descriptors of a message. The message stays in the channel
+    /// for a later call.
     Starved,
     Io(io::Error),
 }
@@ -139,9 +142,9 @@ impl Failure {
     pub(crate) fn into_io(self) -> io::Error {
         match self {
             Failure::Io(error) => error,
-            // The system's own error for a process without a free descriptor.
+            // The error of the system for a process without a free descriptor.
             Failure::Starved => io::Error::from_raw_os_error(libc::EMFILE),
-            Failure::Gone => io::Error::other("the other side is gone"),
+            Failure::Gone => io::Error::other("the other process is gone"),
         }
     }
 }
@@ -178,7 +181,7 @@ impl From<IpcError> for Failure {
     }
 }
 
-/// Sends one message. It may block while the receiver's buffer is full, so callers count what they send.
+/// Sends one message. Blocks while the receiver's buffer is full, so callers count what they send.
 pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<(), Failure> {
     drop_raw_handles();
     send_with_raw_handles(sender, message)
@@ -199,8 +202,8 @@ pub(crate) fn send_within<M: Serialize + fmt::Debug, L: TimeLimit>(
     Ok(send(sender, message)?)
 }
 
-/// Sends a doorbell: what never waits, since its sender knows that the last one was heard, needs no care for
-/// signals.
+/// Sends a doorbell. It never blocks, because its sender knows that the previous one was read, so
+/// signals need no attention.
 pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), Failure> {
     drop_raw_handles();
     no_panic("ipc-channel", || sender.send(bell))
@@ -208,12 +211,12 @@ pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), F
         .map_err(Failure::from)
 }
 
-/// As [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
+/// Like [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
 pub(crate) fn send_with_raw_handles<M: Serialize>(
     sender: &IpcSender<M>,
     message: M,
 ) -> Result<(), Failure> {
-    // ipc-channel never retries EINTR, and a message with handles cannot be sent twice.
+    // ipc-channel does not retry on EINTR, and a message with handles cannot be sent twice.
     sys::with_signals_blocked(|| {
         no_panic("ipc-channel", || sender.send(message))
             .map_err(Failure::Io)?
@@ -222,7 +225,8 @@ pub(crate) fn send_with_raw_handles<M: Serialize>(
     .inspect(|()| raw_handles::sent())
 }
 
-/// Runs `call` on another thread, and waits for it.
+/// Runs `call` on another thread, and waits for it. For sending while this thread encodes a value:
+/// a message from this thread would take along the raw handles that were encoded so far.
 pub(crate) fn on_helper_thread<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, call)?;
@@ -240,7 +244,7 @@ where
     CheckedReceiver::new(receiver).recv(limit)
 }
 
-/// FNV-1a over a text: the fingerprint of a type's name in a header.
+/// Returns the FNV-1a hash of a text, used as the fingerprint of a type's name.
 pub(crate) fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! Memory for one long value, written while it is encoded.
+//! Shared memory for one long value, written while the value is encoded.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use crate::ipc::codec::Spill;
 use crate::ipc::region::Region;
 use crate::ipc::wire::{Envelope, WireHandle};
 
-/// As long as what is known of the value, and twice that when it grows.
+/// Grows to what the encoder announces, and at least twofold.
 #[derive(Debug, Default)]
 pub(crate) struct ShmBuffer {
     region: Option<Region>,
@@ -15,7 +15,7 @@ pub(crate) struct ShmBuffer {
 }
 
 impl ShmBuffer {
-    /// The value, which takes this memory along.
+    /// Returns the value in this memory.
     pub(crate) fn into_envelope(self, handles: Vec<WireHandle>) -> io::Result<Envelope> {
         match (self.failed, self.region) {
             (Some(error), _) => Err(error),

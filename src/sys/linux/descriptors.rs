@@ -1,22 +1,22 @@
-//! What crosses an exec although nobody meant it to.
+//! Descriptors that cross an exec by accident, or must take the place of another.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
-/// How the system shows a descriptor of ipc-channel's shared memory.
+/// How /proc shows a descriptor of ipc-channel's shared memory.
 const MEMORY: &[u8] = b"/memfd:/ipc-channel-shared-memory.";
 
-/// What a new child may keep of the descriptors that came to it through exec, besides stdin, stdout and stderr.
+/// The inherited descriptors that a new child keeps, besides stdin, stdout and stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// Nothing: its parent did not mean to give them, as far as anybody can tell.
+    /// None: as far as can be known, its parent did not mean to pass them.
     Nothing,
-    /// What the parent's program opened. Memory of ipc-channel is never meant.
+    /// Those that the parent's program opened. Memory of ipc-channel is never passed on purpose.
     AllButMemory,
 }
 
-/// Closes descriptors that this process did not open itself. Called in a new child, before its worker comes.
+/// Closes inherited descriptors. Called in a new child before its worker arrives.
 pub(crate) fn close_inherited(keep: Keep) {
     let low = low();
     // No other thread opens or closes any meanwhile.
@@ -25,17 +25,18 @@ pub(crate) fn close_inherited(keep: Keep) {
         .into_iter()
         .filter(|&fd| is_inheritable(fd) && (keep == Keep::Nothing || is_memory(fd)))
     {
-        // SAFETY: what Rust opens is close-on-exec from its first moment on, and so is what `init` opened here. So
-        // this one came through exec, and no value in this process owns it.
+        // SAFETY: what Rust opens is close-on-exec from the start, and so is what `init` opened
+        // here. So this descriptor was inherited, and no value in this process owns it.
         unsafe { libc::close(fd) };
     }
 }
 
-/// Runs `copy`, which makes a descriptor of ipc-channel's memory, and sees to it that programs started from now on do
-/// not get it. ipc-channel makes copies (its own, when it sends, too: but these are gone with the message) so that they
-/// cross an exec, and does not tell their numbers.
+/// Runs `copy`, which creates a descriptor of ipc-channel's memory, and sets close-on-exec on it.
+/// ipc-channel creates copies without the flag (when it sends, too, but those are closed with the
+/// message), and does not expose their numbers.
 pub(crate) fn close_on_exec<R>(copy: impl FnOnce() -> R) -> io::Result<R> {
-    // An `Err` where ipc-channel would panic. Its descriptor will mostly get the same number, the lowest that is free.
+    // An error where ipc-channel would panic. Its descriptor will usually get the same number, the
+    // lowest that is free.
     let likely =
         rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?.as_raw_fd();
     let made = copy();
@@ -50,16 +51,16 @@ pub(crate) fn close_on_exec<R>(copy: impl FnOnce() -> R) -> io::Result<R> {
 }
 
 fn set_close_on_exec(fd: RawFd) {
-    // SAFETY: changes a flag only. The number is that of memory, as was seen just now; if it is another thread's new
-    // file meanwhile, that one has the flag already.
+    // SAFETY: only sets a flag. The number was that of memory just now; if it is another thread's
+    // new file meanwhile, that has the flag already.
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
-/// Puts a second descriptor of `ours` in the place of this number, which belongs to an object that the caller holds, of the same
-/// kind, and that has not been used.
+/// Makes `number` a second descriptor for `ours`. `number` belongs to an object of the same kind
+/// that the caller holds and that was not used yet.
 pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the owner of that number knows nothing but the number, and in one step it gets another descriptor of the same
-    // kind; `ours` stays as it is.
+    // SAFETY: the owner knows only the number, and in one step it gets another descriptor of the
+    // same kind; `ours` is unchanged.
     let replaced = unsafe { libc::dup3(ours.as_raw_fd(), number, libc::O_CLOEXEC) };
     if replaced < 0 {
         Err(io::Error::last_os_error())
@@ -68,19 +69,20 @@ pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// So many numbers are looked at without a list.
+/// Numbers below this are probed without a listing.
 const LOW: RawFd = 256;
 
-/// The open ones with low numbers, mostly all that there are. The directory takes much longer, above all in a new process.
+/// Returns the open descriptors with low numbers, which usually are all. Reading the directory
+/// takes much longer, above all in a new process.
 fn low() -> Vec<RawFd> {
     let mut asked: [libc::pollfd; LOW as usize] = std::array::from_fn(|fd| libc::pollfd {
         fd: fd as RawFd,
         events: 0,
         revents: 0,
     });
-    // SAFETY: the array is as long as is said; numbers that are not open are marked.
+    // SAFETY: the length is that of the array. Numbers that are not open are reported as such.
     let answered = unsafe { libc::poll(asked.as_mut_ptr(), LOW as libc::nfds_t, 0) };
-    // A limit may be lower than that, or a signal may have come.
+    // The limit of descriptors may be lower, or a signal may have come.
     let known = if answered < 0 { &[][..] } else { &asked[..] };
     known
         .iter()
@@ -89,12 +91,12 @@ fn low() -> Vec<RawFd> {
         .collect()
 }
 
-/// Whether so many are open in all; a system before Linux 6.2 does not tell.
+/// Returns whether exactly `count` descriptors are open. Before Linux 6.2 this is always false.
 fn has_only(count: usize) -> bool {
     std::fs::metadata("/proc/self/fd").is_ok_and(|directory| directory.size() == count as u64)
 }
 
-/// Collected first: the descriptor of the directory is among them.
+/// Returns all open descriptors. Collected first, because the directory's own is among them.
 fn listed() -> Vec<RawFd> {
     let entries = std::fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -105,9 +107,9 @@ fn listed() -> Vec<RawFd> {
         .collect()
 }
 
-/// Whether it would cross an exec, and is not stdin, stdout or stderr.
+/// Returns whether it would cross an exec, and is not stdin, stdout or stderr.
 fn is_inheritable(fd: RawFd) -> bool {
-    // SAFETY: reads a flag; a number that is no descriptor is an error.
+    // SAFETY: only reads a flag; for a number that is not open this is an error.
     fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }
 

@@ -1,4 +1,4 @@
-//! Sleeping on a word of shared memory until somebody in any process wakes its sleepers.
+//! Sleeping on a word of shared memory until a thread of any process wakes its sleepers.
 
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
@@ -7,8 +7,8 @@ use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::thread::futex::{Flags, wait, wake};
 
-/// Sleeps while the word is `expected`, until somebody wakes this thread or the deadline passes; may also wake for
-/// no reason. Whether it was anything but the deadline.
+/// Sleeps while the word is `expected`, until it is woken or the deadline passes. May also wake up
+/// without a reason. Returns `false` only at the deadline.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> bool {
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -26,7 +26,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Insta
 
 /// Wakes one thread that sleeps on the word.
 pub(crate) fn futex_wake_one(word: &AtomicU32) {
-    // It fails only for what is no word.
+    // It fails only for an invalid address.
     let _ = wake(word, Flags::empty(), 1);
 }
 

@@ -1,4 +1,4 @@
-//! The end of one process as the end of another, without a thread that waits for it.
+//! One process ends because another has ended, without a thread that waits for it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -9,14 +9,15 @@ use rustix::event::{PollFd, PollFlags};
 use super::poll::{is_ready, poll_until};
 use super::program::exit_now;
 
-/// What the system's interface calls it; `libc` has no name for it.
+/// Not in `libc`.
 const F_SETSIG: libc::c_int = 10;
 
-/// From now on this process is killed by the system as soon as nobody can write into this pipe any more, which nobody ever
-/// does. `code` is how it ends if that is so already.
+/// Has the system kill this process as soon as no process can write into this pipe any more.
+/// Nothing is ever written. If that is so already, this process exits with `code`.
 ///
-/// A pipe tells of whatever happens to it by a signal of one's choice. SIGKILL reaches also a process that is stopped,
-/// that blocks signals, or whose threads are all busy. Holds until the pipe is closed here.
+/// `F_SETSIG` makes the system send a signal of one's choice for each event on a pipe. SIGKILL
+/// reaches even a process that is stopped, that blocks signals, or whose threads are all busy. In
+/// effect until this process closes the pipe.
 pub(crate) fn die_with(pipe: BorrowedFd<'_>, code: i32) -> io::Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let flags = rustix::fs::fcntl_getfl(pipe)?.bits() as libc::c_int;
@@ -25,26 +26,26 @@ pub(crate) fn die_with(pipe: BorrowedFd<'_>, code: i32) -> io::Result<()> {
         (F_SETSIG, libc::SIGKILL),
         (libc::F_SETFL, flags | libc::O_ASYNC),
     ] {
-        // SAFETY: changes what the system does when something happens to the pipe; no pointer is involved.
+        // SAFETY: changes how the system reports events on the pipe; no pointer is involved.
         if unsafe { libc::fcntl(pipe.as_raw_fd(), command, argument) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
-    // What happened before was not told.
+    // What happened before was not reported.
     if is_at_end(pipe) {
         exit_now(code);
     }
     Ok(())
 }
 
-/// Whether the other side is gone: of a pipe all who could write, of a socket its other end.
+/// Returns whether the other side is gone: all writers of a pipe, the other end of a socket.
 pub(crate) fn is_at_end(end: BorrowedFd<'_>) -> bool {
     is_ready(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())]).unwrap_or(false)
 }
 
-/// Waits for that; whether it came before the deadline.
+/// Waits until the other side is gone. Returns whether that came before the deadline.
 pub(crate) fn wait_at_end(end: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
-    // The end is told to all who ask for nothing.
+    // The end is reported even if no event is asked for.
     poll_until(
         &mut [PollFd::from_borrowed_fd(end, PollFlags::empty())],
         deadline,
@@ -52,7 +53,8 @@ pub(crate) fn wait_at_end(end: BorrowedFd<'_>, deadline: Option<Instant>) -> boo
     .unwrap_or(false)
 }
 
-/// Waits for something to read on this socket, or its end; whether something came before the deadline.
+/// Waits until this socket has something to read, or is at its end. Returns whether that came
+/// before the deadline.
 pub(crate) fn wait_readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
     poll_until(
         &mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)],

@@ -1,8 +1,9 @@
-//! Shared memory that is really there: a sealed file in memory, all of whose pages exist before anybody maps it.
+//! Shared memory whose pages exist: a sealed file in memory, all of whose pages are allocated
+//! before it is mapped.
 //!
-//! A mapping of a file that is shorter than it, or whose pages cannot be had when they are touched, ends the process
-//! with SIGBUS. So pages are allocated here, where that can fail with an error, and the file is sealed at its length:
-//! no process that gets it can cut it.
+//! Access to a mapping beyond the end of its file, or to a page that cannot be allocated, raises
+//! SIGBUS. So pages are allocated here, where a failure is an error, and the file is sealed at its
+//! length: no process that receives it can shrink it.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,19 +20,19 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::sys::{replace, with_signals_blocked};
 
-/// The name of ipc-channel's memory: what this process inherits of it is closed by `close_inherited`.
+/// The name of ipc-channel's memory, so that `close_inherited` recognizes it in a child.
 const NAME: &str = "/ipc-channel-shared-memory.offspring";
 const LINK: &str = "/memfd:/ipc-channel-shared-memory.";
-/// Smaller memory is tried without looking how much is left.
+/// Below this size, memory is requested without checking how much is available.
 const LOOK_FROM: u64 = 16 << 20;
 
-/// Zeroes of this length, which nobody can make shorter.
+/// Returns zeroes of this length, which no process can shrink.
 pub(crate) fn sealed_memory(length: usize) -> io::Result<OwnedFd> {
     let length = u64::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
     if i64::try_from(length).is_err() || (length >= LOOK_FROM && length > available()) {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
-    // Beyond this limit there would be a signal before the error.
+    // Beyond this limit the system sends a fatal signal.
     if getrlimit(Resource::Fsize)
         .current
         .is_some_and(|limit| length > limit)
@@ -40,25 +41,26 @@ pub(crate) fn sealed_memory(length: usize) -> io::Result<OwnedFd> {
     }
     let file = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&file, length)?;
-    // A signal would make it begin again.
+    // A signal would make the call start over.
     with_signals_blocked(|| fallocate(&file, FallocateFlags::empty(), 0, length))?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
 }
 
-/// An `Err` if shared memory of this length cannot be made: ipc-channel panics then.
+/// Returns an error if shared memory of this length cannot be created, where ipc-channel would
+/// panic.
 pub(crate) fn probe_shared_memory(length: usize) -> io::Result<()> {
     let memory = rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?;
     rustix::fs::ftruncate(&memory, length as u64)?;
     Ok(())
 }
 
-/// Shared memory of this length, of which no page exists before somebody writes to it. It never shrinks: whoever maps
-/// it can touch all of it.
+/// Returns shared memory of this length whose pages are allocated when they are first written. It
+/// cannot shrink, so every process that maps it can access all of it.
 pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
     if limit.is_some_and(|limit| limit < length as u64) {
-        // Asking for more would be a deadly signal.
+        // Beyond this limit the system sends a fatal signal.
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
@@ -71,10 +73,11 @@ pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
     Ok(memory)
 }
 
-/// As ipc-channel names its own, for `close_inherited`.
+/// Like the name of ipc-channel's own memory, for `close_inherited`.
 const SPARSE_NAME: &str = "/ipc-channel-shared-memory.sparse";
 
-/// How much memory can still be had. The system promises more than there is, and then kills for it.
+/// Returns how much memory is available. The system grants more than there is, and kills processes
+/// later.
 fn available() -> u64 {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let kilobytes = |name| {
@@ -88,7 +91,8 @@ fn available() -> u64 {
     groups.chain(system).min().unwrap_or(u64::MAX)
 }
 
-/// What a line of /proc/self/cgroup leaves this process: the least of its group's and all groups' above it.
+/// Returns what a line of /proc/self/cgroup leaves this process: the minimum over its group and all
+/// groups above it.
 fn left_in_group(line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (root, limit, usage) = match fields.next()? {
@@ -120,7 +124,7 @@ fn left_in_group(line: &str) -> Option<u64> {
     least
 }
 
-/// What a group's processes have read from files, which gives way to memory.
+/// Returns the size of a group's page cache, which the system gives up for memory.
 fn cached_files(group: &str) -> u64 {
     let stat = fs::read_to_string(format!("{group}/memory.stat")).unwrap_or_default();
     let value = |name: &str| {
@@ -133,12 +137,13 @@ fn cached_files(group: &str) -> u64 {
     both("total_").or_else(|| both("")).unwrap_or(0)
 }
 
-/// Puts `file` in the place of the descriptor of this process whose memory begins with `mark`, which nobody else has.
+/// Makes the descriptor of the memory that begins with `mark` a descriptor of `file`. `mark` is
+/// unique.
 ///
-/// ipc-channel sends only memory that it made itself, which is neither sealed nor sure to be there, and does not
-/// tell its descriptor.
+/// ipc-channel sends only memory that it created itself, which is neither sealed nor allocated, and
+/// does not expose its descriptor.
 pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
-    // Mostly the descriptor that was the lowest free one.
+    // Usually the lowest number that was free.
     let near = file.as_raw_fd() + 1;
     let is_marked = |fd: i32| {
         let link = fs::read_link(format!("/proc/self/fd/{fd}"));
@@ -149,7 +154,7 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
         }) {
             return false;
         }
-        // Through a descriptor of our own: another thread may close that one at any time.
+        // Through a descriptor of our own, because another thread may close that one at any time.
         let mut begin = vec![0; mark.len()];
         File::open(format!("/proc/self/fd/{fd}"))
             .and_then(|memory| memory.read_exact_at(&mut begin, 0))
@@ -165,19 +170,21 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
                 io::Error::other("the memory's descriptor is not among this process's")
             })?
     };
-    // The mark is unique, so this is the descriptor of memory that the caller holds, and that stays open.
+    // The mark is unique, so this is the descriptor of memory that the caller holds, which stays
+    // open.
     replace(found, file)
 }
 
-/// All of this will be written: whole large pages of it are had at once, if the system has them.
+/// Announces that all of this will be written, so that the system allocates large pages if it has
+/// them.
 pub(crate) fn expect_much(bytes: &mut [MaybeUninit<u8>]) {
     const LARGE: usize = 2 << 20;
     let skip = bytes.as_ptr().align_offset(LARGE);
     let Some(inside) = bytes.get_mut(skip..) else {
         return;
     };
-    // SAFETY: memory of this process, of which whole pages inside of the slice are named; only how it is provided
-    // changes, not what it holds.
+    // SAFETY: whole pages inside of the slice, in memory of this process. Only their size changes,
+    // not their content.
     unsafe {
         libc::madvise(
             inside.as_mut_ptr().cast(),
@@ -194,7 +201,8 @@ pub(crate) struct Mapping {
     length: usize,
 }
 
-// SAFETY: memory is mapped for the whole process; what may be done with it is the user's argument.
+// SAFETY: memory is mapped for the whole process. What may be done with it is argued where it is
+// used.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -202,7 +210,7 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     pub(crate) fn new(file: &OwnedFd, length: usize) -> io::Result<Mapping> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at a place that the system chooses touches nothing that exists.
+        // SAFETY: a new mapping at an address that the system chooses overlaps nothing.
         let base = unsafe {
             mmap(
                 std::ptr::null_mut(),
@@ -224,7 +232,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it is ours, and whoever used it borrowed it from here.
+        // SAFETY: this value owns the mapping, and all users of it borrow this value.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::{
 
 use super::poll::retry;
 
-/// A connected pair of packet sockets, both close-on-exec.
+/// Returns a connected pair of packet sockets, both close-on-exec.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(
         AddressFamily::UNIX,
@@ -25,7 +25,8 @@ pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// The most descriptors in one packet.
 const PACKET_FDS: usize = 6;
 
-/// Sends one packet, with descriptors. Never blocks: the few packets of a start fit the buffer.
+/// Sends one packet with descriptors. Never blocks, because the few packets of a start fit the
+/// buffer.
 pub(crate) fn send_packet(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -47,11 +48,11 @@ pub(crate) fn send_packet(
     if sent == bytes.len() {
         Ok(())
     } else {
-        Err(io::Error::other("a packet was cut"))
+        Err(io::Error::other("a packet was truncated"))
     }
 }
 
-/// Receives one packet of at most `limit` bytes; an empty one is the end of the stream.
+/// Receives one packet of at most `limit` bytes. An empty one is the end of the stream.
 pub(crate) fn recv_packet(
     socket: BorrowedFd<'_>,
     limit: usize,
@@ -59,7 +60,7 @@ pub(crate) fn recv_packet(
     recv_packet_with(socket, limit, RecvFlags::CMSG_CLOEXEC)
 }
 
-/// As [`recv_packet`], without waiting for a packet.
+/// Like [`recv_packet`], but does not wait.
 pub(crate) fn try_recv_packet(
     socket: BorrowedFd<'_>,
     limit: usize,
@@ -72,7 +73,8 @@ fn recv_packet_with(
     limit: usize,
     flags: RecvFlags,
 ) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    // Nearly all are short, and memory for the longest would be the most that a new process touches.
+    // Nearly all packets are short, and a buffer for the longest would be the most memory that a
+    // new process touches.
     let mut waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0);
     if waiting == 0 {
         match retry(|| {
@@ -100,7 +102,8 @@ fn recv_packet_with(
         })
     };
     let received = match receive() {
-        // The other side is gone and has not read all that was said to it. What it said before is still here.
+        // A reset means that the other end was closed with packets unread. What it sent before can
+        // still be read.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive()?,
         received => received?,
     };
@@ -122,7 +125,8 @@ fn recv_packet_with(
     Ok((bytes, fds))
 }
 
-/// The begin of the next packet, which stays there; `None` if there is none, or the stream is at its end.
+/// Returns the beginning of the next packet and leaves it in the socket; `None` if there is no
+/// packet, or the stream is at its end.
 pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let mut bytes = [0; N];
     let (_, count) = retry(|| {
@@ -136,7 +140,7 @@ pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<
     (count > 0).then(|| bytes[..count].to_vec())
 }
 
-/// Takes the first packet out of the buffer of a socket, unless any descriptor is with it; whether it did.
+/// Discards the next packet, unless it has descriptors. Returns whether it did.
 pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
     let look = |flags| {
         let (mut nothing, mut no_space) = ([], RecvAncillaryBuffer::default());
@@ -149,13 +153,13 @@ pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
             )
         })
     };
-    // Without room for them, the system says that they are cut off.
+    // There is no room for descriptors, so the system reports that they are cut off.
     let is_plain =
         look(RecvFlags::PEEK).is_ok_and(|packet| !packet.flags.contains(ReturnFlags::CTRUNC));
     is_plain && look(RecvFlags::empty()).is_ok()
 }
 
-/// A descriptor that lies in the buffer of a socket, and stays there.
+/// Returns the descriptor of the next packet, and leaves it in the socket.
 pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut bytes = [0; 8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -176,5 +180,5 @@ pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let descriptor = descriptors
         .next()
         .and_then(|mut descriptors| descriptors.next());
-    descriptor.ok_or_else(|| io::Error::other("no descriptor is left for it"))
+    descriptor.ok_or_else(|| io::Error::other("this process has no free descriptor for it"))
 }

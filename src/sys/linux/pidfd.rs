@@ -13,7 +13,7 @@ use rustix::process::{
 use super::poll::{poll_until, retry};
 use super::streams::IoInterest;
 
-/// How a process ended, as the system tells it.
+/// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitStatus {
     Exited(i32),
@@ -21,14 +21,14 @@ pub(crate) enum WaitStatus {
         signal: i32,
         core_dumped: bool,
     },
-    /// Somebody else took it.
+    /// Another caller of `wait` took the status.
     Unknown,
 }
 
-/// What [`Pidfd::of`] says of a child whose status is taken.
+/// The error of [`Pidfd::of`] for a child whose status was taken.
 pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
 
-/// A child of this process, held by a pidfd: no signal through it can reach a stranger.
+/// A child of this process, held by a pidfd, so that no signal can reach a stranger.
 #[derive(Debug)]
 pub(crate) struct Pidfd(pub(in crate::sys) OwnedFd);
 
@@ -38,7 +38,7 @@ impl Pidfd {
         Ok(Pidfd(pidfd_open(pid, PidfdFlags::empty())?))
     }
 
-    /// SIGTERM, then SIGCONT: a stopped process must run to die of the first.
+    /// Sends SIGTERM, then SIGCONT: a stopped process must run to act on the first.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT);
@@ -49,16 +49,16 @@ impl Pidfd {
     }
 
     pub(in crate::sys) fn signal(&self, signal: Signal) {
-        // The only failure is that it has ended already, which is what was wanted.
+        // The only failure is that the process has ended already.
         let _ = pidfd_send_signal(&self.0, signal);
     }
 
-    /// Takes the status of the ended process; `None` if it still runs.
+    /// Takes the status of the process, which is gone afterwards; `None` if it still runs.
     pub(crate) fn reap(&self) -> Option<WaitStatus> {
         self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
     }
 
-    /// As [`reap`](Pidfd::reap), and leaves it there.
+    /// Like [`reap`](Pidfd::reap), but the status stays.
     pub(crate) fn status(&self) -> Option<WaitStatus> {
         self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
@@ -78,12 +78,12 @@ impl Pidfd {
         }
     }
 
-    /// Waits for the end of the process until `deadline`; whether it came.
+    /// Waits for the end of the process. Returns whether it came before the deadline.
     pub(crate) fn wait_end(&self, deadline: Instant) -> io::Result<bool> {
         poll_until(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(deadline))
     }
 
-    /// Waits for the end of the process, for something to read on `socket`, or for `other`, until `deadline`.
+    /// Waits until the process ends, `socket` has something to read, or `other` is ready.
     pub(crate) fn wait_or_readable(
         &self,
         socket: BorrowedFd<'_>,
@@ -98,19 +98,19 @@ impl Pidfd {
         if !poll_until(&mut fds[..2 + usize::from(other.is_some())], Some(deadline))? {
             return Ok(ChildEvent::Timeout);
         }
-        // Something readable comes first: a process that answered and then died has answered.
+        // Readable data comes first: a process that answered and then died has answered.
         Ok(match fds.each_ref().map(|fd| !fd.revents().is_empty()) {
             _ if fds[0].revents().contains(PollFlags::IN) => ChildEvent::Readable,
             [_, true, _] => ChildEvent::Ended,
             [true, ..] => ChildEvent::Readable,
-            // What never rests must not keep us from seeing the time.
+            // A source that is always ready must not hide the deadline.
             _ if deadline <= Instant::now() => ChildEvent::Timeout,
             _ => ChildEvent::Other,
         })
     }
 
-    /// Waits until there is something to read on one of `pipes`, or the process ends. Whether it ended: `None`
-    /// at the deadline.
+    /// Waits until one of `pipes` has something to read, or the process ends. Returns whether it
+    /// ended, and `None` at the deadline.
     pub(crate) fn wait_or_any(
         &self,
         pipes: &[BorrowedFd<'_>],
@@ -133,7 +133,7 @@ impl AsFd for Pidfd {
     }
 }
 
-/// What [`Pidfd::wait_or_readable`] saw.
+/// The result of [`Pidfd::wait_or_readable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChildEvent {
     Readable,

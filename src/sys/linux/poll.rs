@@ -15,7 +15,7 @@ pub(in crate::sys) fn retry<R>(mut call: impl FnMut() -> rustix::io::Result<R>) 
     }
 }
 
-/// Whether something happened before the deadline.
+/// Waits for events. Returns whether any came before the deadline.
 pub(in crate::sys) fn poll_until(
     fds: &mut [PollFd<'_>],
     deadline: Option<Instant>,
@@ -27,9 +27,10 @@ pub(in crate::sys) fn poll_until(
     .map(|ready| ready > 0)
 }
 
-/// Whether there is something now.
+/// Returns whether there is an event now.
 pub(in crate::sys) fn is_ready(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
-    // Without a look at the clock, which in a new process is code and data that nothing has touched yet.
+    // Does not read the clock, which in a new process is code and data that nothing has touched
+    // yet.
     retry(|| {
         poll(
             fds,
@@ -50,7 +51,8 @@ pub(in crate::sys) fn time_left(deadline: Instant) -> Timespec {
     }
 }
 
-/// Waits until most of a socket's buffer is free, or its other end gone; whether it was before the deadline.
+/// Waits until most of a socket's buffer is free, or its other end is closed. Returns whether that
+/// came before the deadline.
 pub(crate) fn wait_for_room(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
     poll_until(
         &mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)],

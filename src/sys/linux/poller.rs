@@ -9,8 +9,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::poll::{retry, time_left};
 
-/// A set of descriptors, each with a key: processes (pidfds), pipes and sockets. A descriptor is ready when there is
-/// something to read, which the end of a process, pipe or connection is too.
+/// A set of descriptors, each with a key: processes (pidfds), pipes and sockets. A descriptor is
+/// ready when there is something to read, which the end of a process, pipe or connection is too.
 ///
 /// Every method can be called from any thread, even while another one waits.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    /// The key that [`wait`](Poller::wait) returns after [`wake`](Poller::wake). No descriptor has it.
+    /// The key that [`wait`](Poller::wait) returns after [`wake`](Poller::wake). No descriptor has
+    /// it.
     pub(crate) const WAKE: u64 = u64::MAX;
 
     pub(crate) fn new() -> io::Result<Poller> {
@@ -56,12 +57,14 @@ impl Poller {
         )?)
     }
 
-    /// Has the next wait in which the descriptor is ready return its key, once. That may be at once.
+    /// Has the next wait in which the descriptor is ready return its key, once. That may be at
+    /// once.
     pub(crate) fn arm(&self, what: impl AsFd, key: u64) {
         self.modify(what, key, EventFlags::IN | EventFlags::ONESHOT);
     }
 
-    /// Ignores the descriptor until [`resume`](Poller::resume). The end of a socket's other side is still returned.
+    /// Ignores the descriptor until [`resume`](Poller::resume). The end of a socket's other side is
+    /// still returned.
     pub(crate) fn pause(&self, what: impl AsFd, key: u64) {
         self.modify(what, key, EventFlags::empty());
     }
@@ -76,13 +79,15 @@ impl Poller {
         let _ = epoll::modify(&self.epoll, what, EventData::new_u64(key), events);
     }
 
-    /// Removes a descriptor. Its owner calls this before it closes the descriptor: a duplicate would keep it in the set.
+    /// Removes a descriptor. Its owner calls this before it closes the descriptor: a duplicate
+    /// would keep it in the set.
     pub(crate) fn remove(&self, what: impl AsFd) {
         // As above.
         let _ = epoll::delete(&self.epoll, what);
     }
 
-    /// Sleeps until some descriptors are ready, or until `deadline`, and returns the keys of those that are.
+    /// Sleeps until some descriptors are ready, or until `deadline`, and returns the keys of those
+    /// that are.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Vec<u64> {
         let mut events = Vec::with_capacity(64);
         let wait = || {

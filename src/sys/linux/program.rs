@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::poll::retry;
 
-/// The command that starts the running image again, also after its file was deleted or replaced.
+/// Returns a command that starts the running image again, even if its file was deleted or replaced.
 pub(crate) fn this_program() -> Command {
     let mut command = Command::new("/proc/self/exe");
     // Without it `ps` would show the link's name.
@@ -17,7 +17,7 @@ pub(crate) fn this_program() -> Command {
     command
 }
 
-/// What tells one executable file from another.
+/// Returns what distinguishes the running executable file from others.
 pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
     let file = std::fs::metadata("/proc/self/exe")?;
     Ok([
@@ -28,15 +28,15 @@ pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
     ])
 }
 
-/// The name that `ps` and `top` show; the system keeps 15 bytes.
+/// Sets the name that `ps` and `top` show, of which the system keeps 15 bytes.
 pub(crate) fn set_process_name(name: &str) {
     let end = (0..=name.len().min(15))
         .rev()
         .find(|&end| name.is_char_boundary(end))
         .unwrap_or(0);
     let short = &name[..end];
-    // The process's name is its main thread's, and a test runs on another. Only a label: a system that
-    // refuses it loses nothing.
+    // A process has the name of its main thread, and a test runs on another. It is only a label, so
+    // errors are ignored.
     if rustix::thread::gettid() == rustix::process::getpid() {
         let _ = std::ffi::CString::new(short).map(|short| rustix::thread::set_name(&short));
     } else {
@@ -46,17 +46,17 @@ pub(crate) fn set_process_name(name: &str) {
 
 /// Removes a variable from the environment.
 ///
-/// Called by `init` in a new child, before any code of the user runs.
+/// Called by `init` in a new child, before any user code runs.
 pub(crate) fn remove_env(name: &str) {
-    // SAFETY: a new child has started no thread that reads the environment: `init` is the first thing in
-    // `main`, or in a test that runs alone in its harness, whose main thread only waits.
+    // SAFETY: a new child has started no thread that reads the environment. `init` is the first
+    // call in `main`, or in a test that runs alone in its harness, whose main thread only waits.
     unsafe { std::env::remove_var(name) };
 }
 
 /// Runs `hook` when the process exits: after `main`, by `process::exit` or after a panic in `main`.
 pub(crate) fn at_exit(hook: extern "C" fn()) {
-    // SAFETY: `hook` is a plain function that lives as long as the program. If there is no memory to
-    // note it, the children still end with us, by their lifeline.
+    // SAFETY: `hook` is a plain function that lives as long as the program. If there is no memory
+    // to register it, the children still end with this process, by their lifeline.
     unsafe { libc::atexit(hook) };
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Random bytes that nobody can guess.
+/// Returns unpredictable random bytes.
 pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;
@@ -78,7 +78,7 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Bytes of memory that a process has in use (resident); `None` if it is gone.
+/// Returns the resident memory of a process in bytes; `None` if it is gone.
 pub(crate) fn resident_memory(pid: u32) -> Option<u64> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Sockets of ipc-channel, which lends out their numbers only: what is next in them.
+//! Sockets of ipc-channel, known by their numbers: peeking at the next packet.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,12 +15,13 @@ use rustix::net::{
 use super::descriptors::replace;
 use super::poll::{is_ready, poll_until, retry};
 
-/// A packet socket, known by its number. Its owner, a receiver of ipc-channel, keeps it open for as long as this is used.
+/// A packet socket, known by its number. Its owner, a receiver of ipc-channel, keeps it open for as
+/// long as this is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawSocket(RawFd);
 
 impl RawSocket {
-    /// The socket with this number; `None` if it is no packet socket.
+    /// Returns the socket with this number; `None` if it is no packet socket.
     pub(crate) fn new(number: RawFd) -> Option<RawSocket> {
         let socket = RawSocket(number);
         let is_packets = number >= 0
@@ -28,13 +29,13 @@ impl RawSocket {
         is_packets.then_some(socket)
     }
 
-    /// A second descriptor for it.
+    /// Returns a second descriptor for it.
     pub(crate) fn duplicate(self) -> io::Result<OwnedFd> {
         Ok(rustix::io::fcntl_dupfd_cloexec(self, 3)?)
     }
 
-    /// Makes its number stand for `ours`, another packet socket: the owner goes on with that one. The owner has not used
-    /// its own socket yet.
+    /// Makes its number a descriptor for `ours`, another packet socket, which the owner then uses.
+    /// The owner must not have used its own socket yet.
     pub(crate) fn replace_with(self, ours: BorrowedFd<'_>) -> io::Result<()> {
         replace(self.0, ours)
     }
@@ -42,14 +43,15 @@ impl RawSocket {
 
 impl AsFd for RawSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: not -1, checked by `new`. The receiver that owns the socket outlives every use of its number: a
-        // `SharedReceiver` closes its wakers first, the hub removes a client's socket from its poller before it drops the
-        // receiver, and a `CheckedReceiver` owns the receiver. No call here closes or keeps the descriptor.
+        // SAFETY: not -1, checked by `new`. The receiver that owns the socket outlives every use of
+        // its number: a `SharedReceiver` closes its wakers first, the hub removes a client's socket
+        // from its poller before it drops the receiver, and a `CheckedReceiver` owns the receiver.
+        // No call here closes or keeps the descriptor.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 
-/// Whether a packet, or the end, can be read there now.
+/// Returns whether a packet can be read now, or the end.
 pub(crate) fn has_packet(socket: RawSocket) -> bool {
     let mut byte = [0];
     let peeked = retry(|| {
@@ -62,34 +64,35 @@ pub(crate) fn has_packet(socket: RawSocket) -> bool {
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// What comes next on a packet socket.
+/// What is next in a packet socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextPacket {
-    /// A packet of so many bytes, its first two words, if it has them, and what comes of its descriptors.
+    /// The length of a packet, its first two words (if it has them), and what happens to its
+    /// descriptors.
     Packet(usize, [usize; 2], Descriptors),
-    /// The other end is closed, and all that was said is read.
+    /// The other end is closed, and everything was read.
     End,
-    /// Nothing before the deadline.
+    /// No packet came before the deadline.
     Nothing,
 }
 
-/// What comes of the descriptors of a packet when ipc-channel takes it.
+/// What happens to the descriptors of a packet when ipc-channel receives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Descriptors {
-    /// It gets all of them.
+    /// It receives all of them.
     Fit,
-    /// This process has no room for some.
+    /// This process has no room for some of them.
     Starved,
-    /// They are more than ipc-channel sends or takes.
+    /// There are more than ipc-channel sends or receives.
     TooMany,
 }
 
-/// Waits for the next packet, which stays there; until `deadline` if there is one.
+/// Waits for the next packet, until `deadline` if there is one, and leaves it in the socket.
 pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::Result<NextPacket> {
     let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
     loop {
         let mut words = [0usize; 2];
-        // Without a deadline the look itself waits.
+        // Without a deadline, the call itself waits.
         let look = if deadline.is_some() {
             flags | RecvFlags::DONTWAIT
         } else {
@@ -104,7 +107,7 @@ pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::R
         ) {
             Ok(packet) if packet.bytes == 0 && is_at_end(socket)? => return Ok(NextPacket::End),
             Ok(packet) => {
-                // Without room for them, the system says that they are cut off.
+                // There is no room for descriptors, so the system reports that they are cut off.
                 let has_descriptors = packet.flags.contains(ReturnFlags::CTRUNC);
                 let descriptors = if has_descriptors {
                     try_descriptors(socket)
@@ -119,24 +122,26 @@ pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::R
                     return Ok(NextPacket::Nothing);
                 }
             }
-            // The other side is gone and has not read all that was said to it. What it said before is still here.
+            // A reset means that the other end was closed with packets unread. What it sent before
+            // can still be read.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Tells the end from an empty packet, which read alike.
+/// Distinguishes the end from an empty packet, since both read 0 bytes.
 fn is_at_end(socket: RawSocket) -> io::Result<bool> {
     is_ready(&mut [PollFd::new(&socket, PollFlags::RDHUP)])
 }
 
-/// ipc-channel sends no more with one packet.
+/// The most descriptors that ipc-channel sends with one packet.
 const IPC_CHANNEL_DESCRIPTORS_MAX: usize = 64;
-/// The system sends no more with one packet (`SCM_MAX_FD`).
+/// The most descriptors that the system sends with one packet (`SCM_MAX_FD`).
 const PACKET_DESCRIPTORS_MAX: usize = 253;
 
-/// Takes the descriptors of the next packet for a moment; it stays there, and they with it.
+/// Finds out what happens to the descriptors of the next packet: peeks, which installs and then
+/// closes copies of them.
 fn try_descriptors(socket: RawSocket) -> Descriptors {
     let mut nothing = [0; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_DESCRIPTORS_MAX))];
@@ -159,13 +164,13 @@ fn try_descriptors(socket: RawSocket) -> Descriptors {
     }
     match peeked {
         Ok(packet) if packet.flags.contains(ReturnFlags::CTRUNC) => Descriptors::Starved,
-        // What else is wrong with it is found when it is read.
+        // Any other error is found when the packet is received.
         _ => Descriptors::Fit,
     }
 }
 
-/// Takes the next packet away, unread.
+/// Discards the next packet.
 pub(crate) fn discard_packet(socket: RawSocket) {
-    // Descriptors that come with it are closed by the system, since no room is given for them.
+    // There is no room for its descriptors, so the system closes them.
     let _ = retry(|| recv(socket.as_fd(), &mut [0u8; 1][..], RecvFlags::DONTWAIT));
 }

@@ -1,5 +1,5 @@
-//! What a new process changes of itself between fork and exec, where only few calls are allowed: none of these
-//! allocates or locks.
+//! What a new process changes about itself between fork and exec, where only few calls are allowed:
+//! none of these allocates or locks.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,7 +10,8 @@ use std::process::Command;
 pub(crate) use rustix::process::Resource;
 use rustix::process::Rlimit;
 
-/// Applied in the order of the fields: what needs the parent's rights comes before they are given up.
+/// Applied in the order of the fields: settings that need the parent's rights come before these are
+/// given up.
 #[derive(Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) arg0: Option<OsString>,
@@ -32,7 +33,7 @@ pub(crate) enum Group {
     NewSession,
 }
 
-/// Code of the user that runs between fork and exec.
+/// User code that runs between fork and exec.
 pub(crate) struct Hook(Box<dyn FnMut() -> io::Result<()> + Send + Sync>);
 
 impl Hook {
@@ -55,7 +56,7 @@ impl Setup {
         if let Some(arg0) = self.arg0.take() {
             command.arg0(arg0);
         }
-        // As all above, it needs no fork: std uses `posix_spawn`.
+        // Like all above, it needs no fork: std uses `posix_spawn`.
         if let Group::Of(group) = self.group {
             command.process_group(group);
         }
@@ -95,7 +96,8 @@ impl Setup {
         for hook in &mut self.hooks {
             if let Err(error) = (hook.0)() {
                 let number = error.raw_os_error().unwrap_or(libc::EINVAL);
-                // To free it might need a lock that a thread held which is not in this process.
+                // Dropping it may need a lock that was held by a thread which does not exist in
+                // this process.
                 std::mem::forget(error);
                 return Err(SetupStep::Hook.error(number));
             }
@@ -103,16 +105,16 @@ impl Setup {
         Ok(())
     }
 
-    /// Groups, group, user: each needs the rights that the next one may take away.
+    /// Groups, group, user: each step needs rights that the next one may take away.
     fn change_identity(&self) -> io::Result<()> {
-        // As std does it: who leaves root does not keep its groups.
+        // Like std: a process that gives up root gives up root's groups.
         let leaves_root = self.uid.is_some() && rustix::process::geteuid().is_root();
         if let Some(groups) = self.groups.as_deref().or(leaves_root.then_some(&[])) {
-            // SAFETY: the list is as long as is said.
+            // SAFETY: the length is that of the list.
             SetupStep::Groups.check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
         }
         if let Some(gid) = self.gid {
-            // SAFETY: a number. The process has one thread here.
+            // SAFETY: takes a number. The process has one thread here.
             SetupStep::Gid.check(unsafe { libc::setgid(gid) })?;
         }
         if let Some(uid) = self.uid {
@@ -123,7 +125,7 @@ impl Setup {
     }
 }
 
-/// What failed: it rides on the error number, all that comes to the parent.
+/// The step that failed. It is encoded into the error number, which is all that reaches the parent.
 #[derive(Clone, Copy)]
 enum SetupStep {
     Session = 1,
@@ -157,7 +159,7 @@ impl SetupStep {
     }
 }
 
-/// What a start of a process could not do, and why: `None` if it was no step of a [`Setup`].
+/// Returns what a new process failed to do, and why; `None` if it was no step of a [`Setup`].
 pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)> {
     let number = error.raw_os_error()?;
     let act = match number >> STEP_SHIFT {
@@ -176,7 +178,7 @@ pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)
     ))
 }
 
-/// A limit of a resource; the highest number is none.
+/// Returns the limit of a resource. The highest number means no limit.
 pub(crate) fn limit(soft: u64, hard: u64) -> Rlimit {
     let known = |limit| (limit != u64::MAX).then_some(limit);
     Rlimit {

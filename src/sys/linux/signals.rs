@@ -16,8 +16,8 @@ pub(crate) fn with_signals_blocked<R>(call: impl FnOnce() -> R) -> R {
 }
 
 fn set_signal_mask(full: bool) -> libc::sigset_t {
-    // SAFETY: both sets are plain data that the calls initialise before anything reads them; a mask
-    // can be set from any thread for itself.
+    // SAFETY: both sets are plain data, initialized by these calls before they are read. A thread
+    // may set its own mask at any time.
     unsafe {
         let (mut new, mut old) = (std::mem::zeroed(), std::mem::zeroed());
         if full {
@@ -30,12 +30,12 @@ fn set_signal_mask(full: bool) -> libc::sigset_t {
     }
 }
 
-/// Gives a new child the signals of a fresh program: what its parent blocked or ignored is inherited
-/// through exec, and would make `terminate` do nothing.
+/// Resets the signals of a new child to those of a fresh program. What its parent blocked or
+/// ignored is inherited through exec, and would make `terminate` do nothing.
 pub(crate) fn reset_signals() {
     for signal in (1..=libc::SIGRTMAX()).filter(|&signal| signal != libc::SIGPIPE) {
-        // SAFETY: reads a disposition into plain data, then sets it to the default; a handler that somebody
-        // installed in this process stays. Numbers that the system does not let one ask for are an error.
+        // SAFETY: reads a disposition into plain data, then sets it to the default. Handlers that
+        // were installed in this process stay. Numbers that the system reserves are an error.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
@@ -49,12 +49,13 @@ pub(crate) fn reset_signals() {
     set_signal_mask(false);
 }
 
-/// Makes SIGINT do nothing, unless somebody handles it: a terminal sends it to the whole family, and the parent
-/// decides what it means. By a handler, since a signal that is ignored stays so in programs that this one starts.
+/// Makes SIGINT do nothing unless it has a handler. A terminal sends it to the whole foreground
+/// group, and the parent decides what it means. By a handler, because an ignored signal stays
+/// ignored in the programs that this one starts.
 fn shrug_off_interrupts() {
     extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: reads a disposition into plain data, and sets one whose fields are all given; the handler does nothing,
-    // which is safe at any moment.
+    // SAFETY: reads a disposition into plain data, and sets one whose fields are all initialized.
+    // The handler does nothing, which is always safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         if libc::sigaction(libc::SIGINT, std::ptr::null(), &mut action) == 0
@@ -67,10 +68,10 @@ fn shrug_off_interrupts() {
     }
 }
 
-/// Starts a thread of our own: it blocks all signals from its first instruction on, so it never runs
-/// anybody's handler.
+/// Starts a service thread. It blocks all signals from its first instruction on, so it never runs a
+/// handler of the program.
 pub(crate) fn service_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    // The new thread inherits the mask of the one that starts it.
+    // The new thread inherits the mask of its creator.
     with_signals_blocked(|| {
         std::thread::Builder::new()
             .name(name.to_owned())

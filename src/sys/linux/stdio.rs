@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::SocketType;
 
-/// Whether stdin is a packet socket, as a child's is.
+/// Returns whether stdin is a packet socket, as it is in a child.
 pub(crate) fn stdin_is_packet_socket() -> bool {
     rustix::net::sockopt::socket_type(rustix::stdio::stdin())
         .is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
-/// Takes the inherited socket away from stdin, and puts `stdin` there (or nothing to read).
+/// Takes the inherited socket from stdin, and puts /dev/null there.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = std::fs::File::options()
@@ -22,7 +22,7 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Puts descriptors in the places of stdin, stdout and stderr.
+/// Replaces stdin, stdout and stderr.
 pub(crate) fn set_stdio(
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
@@ -40,7 +40,8 @@ pub(crate) fn set_stdio(
     Ok(())
 }
 
-/// A second descriptor for this process's own stdin, stdout or stderr (0, 1, 2); `None` if it is closed.
+/// Returns a second descriptor for this process's own stdin, stdout or stderr (0, 1, 2); `None` if
+/// it is closed.
 pub(crate) fn own_stdio(which: u8) -> io::Result<Option<OwnedFd>> {
     let fd = match which {
         0 => rustix::stdio::stdin(),
@@ -48,15 +49,15 @@ pub(crate) fn own_stdio(which: u8) -> io::Result<Option<OwnedFd>> {
         _ => rustix::stdio::stderr(),
     };
     match rustix::io::fcntl_getfd(fd) {
-        // In the place of one that was closed, anything may have been opened since, such as a socket of ours;
-        // that one is close-on-exec, and stdio never is.
+        // If it was closed, its number may belong to anything by now, such as a socket of ours.
+        // Those are close-on-exec, and stdio never is.
         Err(rustix::io::Errno::BADF) => Ok(None),
         Ok(flags) if flags.contains(rustix::io::FdFlags::CLOEXEC) => Ok(None),
         _ => Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)),
     }
 }
 
-/// A pipe, both ends close-on-exec.
+/// Returns a pipe, both ends close-on-exec.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }

@@ -9,18 +9,19 @@ use rustix::fs::OFlags;
 
 use super::poll::{poll_until, retry};
 
-/// From now on [`read_some`] does not wait. Holds for this end only, not for whoever writes.
+/// Makes [`read_some`] not wait. Affects this end only, not the writers.
 pub(crate) fn set_nonblocking(pipe: BorrowedFd<'_>) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(pipe)?;
     Ok(rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?)
 }
 
-/// What is there to read: 0 at the end, `WouldBlock` if nothing is there.
+/// Reads what is there: 0 bytes at the end, `WouldBlock` if nothing is there.
 pub(crate) fn read_some(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     retry(|| rustix::io::read(pipe, &mut bytes[..]))
 }
 
-/// As [`read_some`], for an end that somebody else may want to wait on, and of which we are the only reader.
+/// Like [`read_some`], for an end whose flags must not change, and of which this process is the
+/// only reader.
 pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     if poll_until(
         &mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)],
@@ -32,15 +33,15 @@ pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<u
     }
 }
 
-/// Whether a pipe holds something that nobody has read; of either end.
+/// Returns whether a pipe holds unread bytes; either end will do.
 pub(crate) fn has_unread(pipe: BorrowedFd<'_>) -> bool {
     rustix::io::ioctl_fionread(pipe).is_ok_and(|count| count > 0)
 }
 
-/// So many bytes go into a pipe at once, or wait together.
+/// The most bytes that are written into a pipe at once or not at all.
 pub(crate) const PIPE_ATOMIC: usize = 4096;
 
-/// Writes at most [`PIPE_ATOMIC`] bytes, if that does not wait; else `None`.
+/// Writes at most [`PIPE_ATOMIC`] bytes if that does not block; else returns `None`.
 pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<usize>> {
     if !wait_writable(fd, Instant::now()) {
         return Ok(None);
@@ -51,18 +52,18 @@ pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<u
     }
 }
 
-/// Waits until a write is taken, or fails; whether that came before the deadline.
+/// Waits until a write does not block. Returns whether that came before the deadline.
 pub(crate) fn wait_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
     poll_until(&mut [IoInterest::Write(fd).poll()], Some(deadline)).unwrap_or(true)
 }
 
-/// Waits for it without limit.
+/// Waits for it as long as it takes.
 pub(crate) fn wait_for(interest: IoInterest<'_>) {
-    // An error comes back from the call that this one precedes.
+    // An error is reported by the call that this one precedes.
     let _ = retry(|| poll(&mut [interest.poll()], None));
 }
 
-/// Something to wait for.
+/// A descriptor, and what to wait for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum IoInterest<'a> {
     Read(BorrowedFd<'a>),
@@ -78,12 +79,12 @@ impl<'a> IoInterest<'a> {
     }
 }
 
-/// Which file stderr is; `None` if it is closed.
+/// Returns the identity of the file that stderr is; `None` if it is closed.
 pub(crate) fn stderr_identity() -> Option<(u64, u64)> {
     file_identity(rustix::stdio::stderr()).ok()
 }
 
-/// Whether stderr is a pipe with something that nobody has read.
+/// Returns whether stderr is a pipe with unread bytes.
 pub(crate) fn stderr_has_unread() -> bool {
     has_unread(rustix::stdio::stderr())
 }

@@ -1,7 +1,7 @@
-//! Facts of processes, as the system tells them.
+//! Facts about processes from /proc.
 //!
-//! Processes come and go meanwhile, so all that is told of one comes from one read: a pid that has become another's
-//! between two reads would mix the two.
+//! Processes start and end meanwhile, so all facts about one come from a single read: if its pid
+//! were reused between two reads, they would be about two processes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ pub(crate) struct Stat {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
     pub(crate) threads: u32,
-    /// After the start of the system.
+    /// Since boot.
     pub(crate) started: Duration,
     /// Bytes of memory in use.
     pub(crate) resident: u64,
@@ -36,7 +36,7 @@ impl Stat {
         ))
     }
 
-    /// Of all processes that can be seen.
+    /// Returns all processes that this one can see.
     pub(crate) fn of_all() -> Vec<Stat> {
         processes()
             .filter_map(|pid| Stat::of(pid.try_into().ok()?))
@@ -67,7 +67,7 @@ fn ticks(count: u64) -> Duration {
     Duration::from_secs(count / a_second) + Duration::from_secs(count % a_second) / a_second as u32
 }
 
-/// Since the start of the system, as `Stat::started` counts.
+/// Returns the time since boot, like `Stat::started`.
 pub(crate) fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(
@@ -76,7 +76,8 @@ pub(crate) fn since_boot() -> Duration {
     )
 }
 
-/// Bytes of memory in use, with what is shared divided among those who share it; `None` if it is gone, or not ours to know.
+/// Returns the proportional set size in bytes: shared pages are divided among those who share them.
+/// `None` if the process is gone, or belongs to another user.
 pub(crate) fn proportional_memory(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -84,7 +85,7 @@ pub(crate) fn proportional_memory(pid: u32) -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-/// Whether a process runs the same file as this one.
+/// Returns whether a process runs the same file as this one.
 pub(crate) fn runs_this_image(pid: u32) -> bool {
     let file = |pid: &str| {
         fs::metadata(format!("/proc/{pid}/exe"))
@@ -94,15 +95,16 @@ pub(crate) fn runs_this_image(pid: u32) -> bool {
     file(&pid.to_string()).is_some_and(|image| file("self") == Some(image))
 }
 
-/// The time since some moment, to a few milliseconds: it was counted by the system at its last tick, so nothing is measured.
+/// Returns a monotonic time that is exact to a few milliseconds. The system stored it at its last
+/// tick, so this is cheaper than reading the clock.
 #[inline]
 pub(crate) fn rough_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // By the C library, since Valgrind hides from a program the place where rustix looks for this function.
-    // SAFETY: `time` is what it writes to, and outlives the call.
+    // By the C library, since Valgrind hides from a program the place where rustix looks for this
+    // function. SAFETY: `time` is what it writes to, and outlives the call.
     if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) } != 0 {
         unreachable!("Linux has had this clock since 2.6.32");
     }

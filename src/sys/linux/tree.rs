@@ -1,4 +1,4 @@
-//! A process with all that it has started.
+//! A process with all of its descendants.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,18 +8,19 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::pidfd::Pidfd;
 
-/// How long one process may take until it stands still. It is a moment, unless it waits for a broken device.
+/// How long one process may take to stop. It takes a moment, unless the process waits for a broken
+/// device.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
-/// A process and its descendants, all suspended: so that nobody starts another, and nobody is given to another
-/// parent, before each was found. Each is held by a pidfd, so that no signal can reach a stranger.
+/// A process and its descendants, all suspended, so that none starts another or is given a new
+/// parent before it was found. Each is held by a pidfd, so no signal can reach a stranger.
 pub(crate) struct Tree<'a> {
     root: &'a Pidfd,
     descendants: HashMap<i32, Pidfd>,
 }
 
 impl<'a> Tree<'a> {
-    /// Of a child that nobody reaps meanwhile.
+    /// Suspends the tree of a child, which must not be reaped meanwhile.
     pub(crate) fn suspend(root: &'a Pidfd, pid: u32) -> Tree<'a> {
         let mut tree = Tree {
             root,
@@ -27,7 +28,7 @@ impl<'a> Tree<'a> {
         };
         root.signal(Signal::STOP);
         await_standstill(root, pid as i32);
-        // A generation each time; the last round finds nobody.
+        // One generation each time. The last round finds none.
         while tree.find_more(pid as i32) {}
         tree
     }
@@ -48,10 +49,11 @@ impl<'a> Tree<'a> {
         any
     }
 
-    /// The process, if its parent is one of us. A pid may become another's at any time, so first it is pinned: what
-    /// is read then, before the end of the one that is pinned, is about that one. The same for the parent.
+    /// Returns the process if its parent is in the tree. A pid can be reused at any time, so the
+    /// process is pinned first: what is read before the pinned one ends is about that one. The same
+    /// holds for its parent.
     fn child(&self, root: i32, pid: i32) -> Option<Pidfd> {
-        // Most are none of ours, and need no descriptor.
+        // Most processes are strangers, and need no descriptor.
         self.parent(root, parent_of(pid)?)?;
         let process = Pidfd::of_any(pid)?;
         let parent = self.parent(root, parent_of(pid)?)?;
@@ -72,7 +74,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// SIGTERM for all, then all go on.
+    /// Sends SIGTERM to all, then resumes them.
     pub(crate) fn terminate(self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT);
@@ -95,8 +97,9 @@ impl Pidfd {
     }
 }
 
-/// A signal works on a process when the process looks; until then it may go on, and fork. Nothing tells of that
-/// moment to anybody but its parent, so it is looked for.
+/// Waits until the process stands still. A signal takes effect when the process returns from the
+/// kernel, and until then it may fork. Only its parent would be notified of that moment, so this
+/// polls.
 fn await_standstill(process: &Pidfd, pid: i32) {
     let deadline = Instant::now() + STANDSTILL;
     while !process.has_ended() && !stands_still(pid) && Instant::now() < deadline {
@@ -104,7 +107,7 @@ fn await_standstill(process: &Pidfd, pid: i32) {
     }
 }
 
-/// Whether each thread is stopped, or has ended.
+/// Returns whether each thread is stopped, or has ended.
 fn stands_still(pid: i32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
@@ -127,7 +130,7 @@ fn parent_of(pid: i32) -> Option<i32> {
     field(&stat, 1)?.parse().ok()
 }
 
-/// The n-th field behind the name, which may hold anything.
+/// Returns the n-th field after the name, which may contain anything.
 pub(in crate::sys) fn field(stat: &str, n: usize) -> Option<&str> {
     stat.rsplit_once(") ")?.1.split(' ').nth(n)
 }
