@@ -1,8 +1,8 @@
-//! Actors beside what they stand on: a call beside a pipe's round trip, casts beside a queue of the mailbox's size, a restart
-//! beside a spawn.
+//! Actors compared with what they are built on: a call with a pipe's round trip, casts with a queue
+//! of the mailbox's size, a restart with a spawn.
 //!
-//! `cargo bench --bench actor [-- ROUNDS PART-OF-A-NAME]`: the two take turns, several rounds (default 5); the table gives medians and
-//! their ratio. Figures of different runs do not compare.
+//! `cargo bench --bench actor [-- ROUNDS PART-OF-A-NAME]`: the two take turns for several rounds
+//! (default 5); the table shows medians and their ratio. Figures of different runs do not compare.
 
 mod figures;
 
@@ -15,7 +15,7 @@ use offspring::{Connection, JoinableQueue};
 use serde::{Deserialize, Serialize};
 
 const ROUND_TRIPS: u64 = 50_000;
-/// The system may start both sides on one processor, and needs some 30 ms to find out that another one is idle.
+/// The system may start both sides on one processor, and takes about 30 ms to find an idle one.
 const WARM_UP: Duration = Duration::from_millis(100);
 const CASTS: u64 = 300_000;
 const SPAWNS: u64 = 50;

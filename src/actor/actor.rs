@@ -132,7 +132,8 @@ pub trait Actor: Sized + Send + 'static {
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let supervisor = Supervisor::builder().child(ChildSpec::actor::<Tally>("tally", ())).start()?;
+///     let tally = ChildSpec::actor::<Tally>("tally", ());
+///     let supervisor = Supervisor::builder().child(tally).start()?;
 ///     let tally = TallyHandle::from(supervisor.actor("tally").expect("it is there"));
 ///     assert_eq!(tally.count()?, 1);
 ///     assert!(tally.crash().is_err());

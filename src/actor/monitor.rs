@@ -62,9 +62,9 @@ pub struct Down {
 /// A watch on one incarnation of an actor, from
 /// [`ActorRef::monitor`](crate::actor::ActorRef::monitor). Dropping it ends the watch.
 ///
-/// The end is a state, not an event: once it has come, every wait returns it at once. To wait for an actor and other
-/// things at the same time, add its monitor to a [`Selector`](crate::Selector) or pass it to
-/// [`wait_any`](crate::wait_any).
+/// The end is a state, not an event: once it has come, every wait returns it at once. To wait for
+/// an actor and other things at the same time, add its monitor to a [`Selector`](crate::Selector)
+/// or pass it to [`wait_any`](crate::wait_any).
 ///
 /// ```
 /// use std::time::Duration;
@@ -114,8 +114,8 @@ impl Monitor {
         }
     }
 
-    /// Blocks until the incarnation ends, and returns how. If the actor's host process ends, returns
-    /// [`DownReason::OwnerGone`].
+    /// Blocks until the incarnation ends, and returns how. If the actor's host process ends,
+    /// returns [`DownReason::OwnerGone`].
     #[must_use]
     pub fn wait(self) -> Down {
         loop {
@@ -125,7 +125,8 @@ impl Monitor {
         }
     }
 
-    /// Like [`wait`](Monitor::wait), but returns `None` if the incarnation still runs after `timeout`.
+    /// Like [`wait`](Monitor::wait), but returns `None` if the incarnation still runs after
+    /// `timeout`.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Down> {
         self.watch.wait(&Deadline::after(timeout))
@@ -155,8 +156,8 @@ trait Watch: EventSource {
 struct IncarnationWatch<M, R> {
     connection: Arc<ActorConnection<M, R>>,
     generation: u64,
-    /// When a selector last checked whether the host still exists, and the alarm that makes it check again: a host that was
-    /// killed sends no update.
+    /// When a selector last checked whether the host still exists, and the alarm that makes it
+    /// check again: a host that was killed sends no update.
     host_check: Mutex<(Instant, Alarm)>,
 }
 

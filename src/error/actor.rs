@@ -1,4 +1,4 @@
-//! Errors of actors, and why one is down.
+//! Errors of actors, and the reasons of their ends.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{CreateError, DecodeError, EncodeError, ExitReason, SpawnError};
 
-/// Why an actor, or another child of a supervisor, is down.
+/// How an actor, or another child of a supervisor, ended.
 ///
 /// ```
 /// use offspring::ExitReason;
@@ -35,7 +35,9 @@ use super::{CreateError, DecodeError, EncodeError, ExitReason, SpawnError};
 ///     let counter = Counter::spawn(u64::MAX)?;
 ///     let error = counter.add(1).unwrap_err();
 ///     match error.down_reason() {
-///         Some(DownReason::Died(ExitReason::Panicked(panic))) => assert_eq!(panic.message, "there is room"),
+///         Some(DownReason::Died(ExitReason::Panicked(panic))) => {
+///             assert_eq!(panic.message, "there is room")
+///         }
 ///         other => panic!("{other:?}"),
 ///     }
 ///     Ok(())
@@ -44,27 +46,30 @@ use super::{CreateError, DecodeError, EncodeError, ExitReason, SpawnError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DownReason {
-    /// It stopped by itself, as it was meant to. Of a worker: `run` returned.
+    /// It stopped itself with [`Context::stop`](crate::actor::Context::stop). For a worker: `run`
+    /// returned.
     Normal,
     /// It was asked to stop: by its owner, by its supervisor, or through an address.
     Shutdown,
-    /// It stopped itself with an error, or its `start` gave one.
+    /// It stopped itself with [`Context::fail`](crate::actor::Context::fail), its `start` returned
+    /// an error, or a [link](crate::actor::Link) failed.
     Failed(String),
-    /// It gave no sign of life for this long, and was killed.
+    /// It missed its heartbeat, and was killed.
     Hung {
-        /// The limit that passed.
+        /// The heartbeat's limit.
         limit: Duration,
     },
-    /// Its process ended.
+    /// Its process ended in another way: by a panic, an exit, or a signal.
     Died(ExitReason),
     /// A supervisor reached its limit of restarts.
     GaveUp(String),
-    /// The process that kept it is gone, and the actor with it.
+    /// The process that started it is gone, and the actor with it.
     OwnerGone,
 }
 
 impl DownReason {
-    /// Whether it ended as it was meant to: a transient child that ended so is not started again.
+    /// Returns whether this is an orderly end ([`Normal`](DownReason::Normal) or
+    /// [`Shutdown`](DownReason::Shutdown)), after which a transient child is not restarted.
     #[must_use]
     pub fn is_normal(&self) -> bool {
         matches!(self, DownReason::Normal | DownReason::Shutdown)
@@ -78,16 +83,16 @@ impl fmt::Display for DownReason {
             DownReason::Shutdown => f.write_str("was asked to stop"),
             DownReason::Failed(error) => write!(f, "failed: {error}"),
             DownReason::Hung { limit } => {
-                write!(f, "gave no sign of life for {limit:?} and was killed")
+                write!(f, "did not respond for {limit:?} and was killed")
             }
             DownReason::Died(reason) => write!(f, "died: its process {reason}"),
             DownReason::GaveUp(error) => write!(f, "gave up: {error}"),
-            DownReason::OwnerGone => f.write_str("is gone with the process that kept it"),
+            DownReason::OwnerGone => f.write_str("is gone with the process that started it"),
         }
     }
 }
 
-/// Why a call has no reply.
+/// An error of [`ActorRef::call`](crate::actor::ActorRef::call): why there is no reply.
 ///
 /// ```
 /// use std::time::Duration;
@@ -112,7 +117,7 @@ impl fmt::Display for DownReason {
 ///     let impatient = sleeper.with_timeout(Duration::from_millis(1));
 ///     match impatient.sleep(Duration::from_millis(300)) {
 ///         Err(CallError::Timeout { .. }) => {} // it sleeps on, and may be asked again
-///         Err(CallError::Restarted { .. }) => panic!("a supervised one: call it again, if twice does no harm"),
+///         Err(CallError::Restarted { .. }) => panic!("call it again, if twice does no harm"),
 ///         Err(error) => return Err(error.into()), // it is down for good, or the message was bad
 ///         Ok(()) => panic!("so fast"),
 ///     }
@@ -123,23 +128,25 @@ impl fmt::Display for DownReason {
 #[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// There was no reply in time. The actor may still handle the message, or have handled it.
+    /// No reply came in time. The actor may have handled the message, or may still do so.
     #[error("actor `{actor}` did not reply within {after:?}")]
     Timeout {
         /// Name of the actor.
         actor: String,
-        /// How long was waited.
+        /// The timeout.
         after: Duration,
     },
-    /// The actor died before it replied, and is started again, unless its supervisor gives up. It may have handled the message.
+    /// The actor died before it replied, and is restarted, unless its supervisor gives up. It may
+    /// have handled the message.
     #[error("actor `{actor}` is being restarted, since it {reason}")]
     Restarted {
         /// Name of the actor.
         actor: String,
-        /// How the incarnation ended that was called.
+        /// How the incarnation that was called ended.
         reason: DownReason,
     },
-    /// The actor is down for good. If it was up when it was called, it may have handled the message.
+    /// The actor is down for good. If it was up when the call began, it may have handled the
+    /// message.
     #[error("actor `{actor}` is down: it {reason}")]
     Down {
         /// Name of the actor.
@@ -147,56 +154,62 @@ pub enum CallError {
         /// How it ended.
         reason: DownReason,
     },
-    /// The actor would wait for itself: it calls itself, or an actor that waits for it.
+    /// The call would wait for itself: an actor calls itself, or an actor that waits for it.
     #[error("the call would never return: {path}")]
     Cycle {
-        /// Who waits for whom.
+        /// The names of the actors, each of which would wait for the next.
         path: String,
     },
     /// The message does not encode.
-    #[error("calling actor `{actor}` with a message that does not encode")]
+    #[error("encoding a message to actor `{actor}`")]
     Encode {
         /// Name of the actor.
         actor: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: EncodeError,
     },
     /// The reply does not decode. The message was handled.
-    #[error("actor `{actor}` gave a reply that does not decode")]
+    #[error("decoding the reply of actor `{actor}`")]
     Decode {
         /// Name of the actor.
         actor: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DecodeError,
     },
     /// The message did not decode at the actor, or its reply did not encode there.
-    #[error("actor `{actor}` could not reply: {message}")]
+    #[error("actor `{actor}` did not reply: {message}")]
     Refused {
         /// Name of the actor.
         actor: String,
-        /// What it said.
+        /// The error in the actor's process.
         message: String,
     },
-    /// The system refused something that the call needs.
+    /// An operation of the system failed.
     #[error("calling actor `{actor}`: {message}")]
     Io {
         /// Name of the actor.
         actor: String,
-        /// What was tried, and the system's answer.
+        /// The operation and its error.
         message: String,
     },
 }
 
 impl CallError {
-    /// Whether there was no reply in time.
+    /// Returns whether the call timed out.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, CallError::Timeout { .. })
     }
 
-    /// How the actor ended, if that is why there is no reply.
+    /// Returns whether the actor is down for good, so that no later call can succeed.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, CallError::Down { .. })
+    }
+
+    /// Returns how the actor ended, if that is why there is no reply.
     #[must_use]
     pub fn down_reason(&self) -> Option<&DownReason> {
         match self {
@@ -206,7 +219,8 @@ impl CallError {
     }
 }
 
-/// Why a cast was not taken. The message comes back: see [`CastError::into_inner`].
+/// An error of [`ActorRef::cast`](crate::actor::ActorRef::cast). The message comes back: see
+/// [`CastError::into_inner`].
 ///
 /// ```
 /// use offspring::actor::CastError;
@@ -232,7 +246,9 @@ impl CallError {
 ///     log.stop();
 ///     match log.line("too late".to_owned()) {
 ///         Err(CastError::Full(_)) => println!("it does not keep up: try again later"),
-///         Err(CastError::Down(LogMessage::Line { text }, reason)) => println!("`{text}` was not logged: the log {reason}"),
+///         Err(CastError::Down(LogMessage::Line { text }, reason)) => {
+///             println!("`{text}` was not logged: the log {reason}")
+///         }
 ///         other => panic!("{other:?}"),
 ///     }
 ///     Ok(())
@@ -241,22 +257,22 @@ impl CallError {
 #[derive(Error)]
 #[non_exhaustive]
 pub enum CastError<M> {
-    /// The mailbox was full, and stayed so for as long as the cast may wait.
+    /// The mailbox was full until the timeout.
     #[error("casting to an actor whose mailbox is full")]
     Full(M),
     /// The actor is down for good.
     #[error("casting to an actor that is down: it {1}")]
     Down(M, DownReason),
     /// The message does not encode.
-    #[error("casting a message that does not encode")]
+    #[error("encoding a message to an actor")]
     Encode(M, #[source] EncodeError),
-    /// The system refused something that the cast needs.
-    #[error("casting: {1}")]
+    /// An operation of the system failed.
+    #[error("casting to an actor: {1}")]
     Io(M, String),
 }
 
 impl<M> CastError<M> {
-    /// The message that was not taken.
+    /// Returns the message.
     pub fn into_inner(self) -> M {
         match self {
             CastError::Full(message)
@@ -266,7 +282,13 @@ impl<M> CastError<M> {
         }
     }
 
-    /// Whether the mailbox was full.
+    /// Returns whether the actor is down for good, so that no later cast can succeed.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, CastError::Down(..))
+    }
+
+    /// Returns whether the mailbox was full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, CastError::Full(_))
@@ -277,7 +299,7 @@ debug_without_item! {
     CastError { Full, Down + cause, Encode + cause, Io + cause }
 }
 
-/// Why an actor was not started. Nothing of it is left behind.
+/// An error of starting an actor. Nothing of the actor is left.
 ///
 /// ```
 /// use offspring::actor::{DownReason, StartError};
@@ -287,7 +309,8 @@ debug_without_item! {
 /// #[offspring::actor]
 /// impl Dictionary {
 ///     fn start(file: String) -> Result<Self, String> {
-///         std::fs::read_to_string(&file).map(Dictionary).map_err(|error| format!("{file}: {error}"))
+///         let text = std::fs::read_to_string(&file);
+///         text.map(Dictionary).map_err(|error| format!("{file}: {error}"))
 ///     }
 ///
 ///     pub fn knows(&self, word: String) -> bool {
@@ -298,7 +321,9 @@ debug_without_item! {
 /// #[offspring::main]
 /// fn main() {
 ///     match Dictionary::spawn("/no/such/file".to_owned()) {
-///         Err(StartError::Down { reason: DownReason::Failed(error), .. }) => assert!(error.starts_with("/no/such/file: ")),
+///         Err(StartError::Down { reason: DownReason::Failed(error), .. }) => {
+///             assert!(error.starts_with("/no/such/file: "))
+///         }
 ///         other => panic!("{other:?}"),
 ///     }
 /// }
@@ -306,25 +331,25 @@ debug_without_item! {
 #[derive(Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Its process was not started.
-    #[error("actor `{actor}` has no process")]
+    /// The actor's process did not start.
+    #[error("starting the process of actor `{actor}`")]
     Spawn {
         /// Name of the actor.
         actor: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: SpawnError,
     },
-    /// Its mailbox or its channels were not made.
-    #[error("actor `{actor}` has no mailbox")]
+    /// The actor's mailbox or one of its channels could not be made.
+    #[error("making the mailbox or a channel of actor `{actor}`")]
     Create {
         /// Name of the actor.
         actor: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: CreateError,
     },
-    /// Its `start` gave an error, or it died in there.
+    /// The actor's `start` returned an error, or the process died in it.
     #[error("actor `{actor}` did not start: it {reason}")]
     Down {
         /// Name of the actor.
@@ -332,23 +357,23 @@ pub enum StartError {
         /// How it ended.
         reason: DownReason,
     },
-    /// Its `start` took too long; it was killed.
+    /// The actor's `start` took too long, and the process was killed.
     #[error("actor `{actor}` did not start within {after:?} and was killed")]
     Timeout {
         /// Name of the actor.
         actor: String,
-        /// How long was waited.
+        /// The timeout.
         after: Duration,
     },
-    /// Another actor of the tree has this name.
-    #[error("there is an actor of the name `{actor}` already")]
+    /// The tree has another actor of this name.
+    #[error("the name `{actor}` is taken by another actor")]
     NameTaken {
         /// The name.
         actor: String,
     },
 }
 
-/// Why an actor was not found by its name.
+/// An error of [`find`](crate::actor::find).
 ///
 /// ```
 /// use offspring::actor::{self, ActorBuilder, LookupError};
@@ -371,7 +396,8 @@ pub enum StartError {
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     assert!(matches!(actor::find::<Counter>("visits"), Err(LookupError::NotFound { .. }))); // not yet
+///     let early = actor::find::<Counter>("visits");
+///     assert!(matches!(early, Err(LookupError::NotFound { .. })));
 ///     let _visits = ActorBuilder::new().register("visits").spawn::<Counter>((0,))?;
 ///     let visits: CounterHandle = actor::find::<Counter>("visits")?.into();
 ///     assert_eq!(visits.add(1)?, 1);
@@ -381,29 +407,29 @@ pub enum StartError {
 #[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum LookupError {
-    /// No actor of the tree has this name.
-    #[error("there is no actor of the name `{name}`")]
+    /// The tree has no actor of this name.
+    #[error("no actor has the name `{name}`")]
     NotFound {
         /// The name.
         name: String,
     },
     /// The actor of this name is of another type.
-    #[error("the actor of the name `{name}` is of another type than `{wanted}`")]
+    #[error("the actor `{name}` is not a `{wanted}`")]
     OtherType {
         /// The name.
         name: String,
-        /// The type that was looked for.
+        /// The type of the lookup.
         wanted: &'static str,
     },
-    /// The process that keeps the names does not answer.
-    #[error("nobody answers for the names of actors: {message}")]
+    /// The main process, which holds the names, did not answer.
+    #[error("looking up the name of an actor: {message}")]
     Unreachable {
-        /// What happened.
+        /// The cause.
         message: String,
     },
 }
 
-/// Why a supervisor did not do what it was asked.
+/// An error of an operation on a supervisor.
 ///
 /// ```
 /// use offspring::Supervisor;
@@ -427,9 +453,10 @@ pub enum LookupError {
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let supervisor = Supervisor::builder().child(ChildSpec::actor::<Counter>("visits", (0,))).start()?;
+///     let visits = ChildSpec::actor::<Counter>("visits", (0,));
+///     let supervisor = Supervisor::builder().child(visits).start()?;
 ///     match supervisor.start_child(ChildSpec::actor::<Counter>("visits", (100,))) {
-///         Err(SupervisorError::DuplicateId { id }) => assert_eq!(id, "visits"), // what was there runs on
+///         Err(SupervisorError::DuplicateId { id }) => assert_eq!(id, "visits"),
 ///         other => panic!("{other:?}"),
 ///     }
 ///     supervisor.stop();
@@ -444,36 +471,36 @@ pub enum SupervisorError {
     Start {
         /// Its id.
         id: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: Box<StartError>,
     },
-    /// Two children with one id.
-    #[error("there is a child with the id `{id}` already")]
+    /// Another child has this id.
+    #[error("the id `{id}` is taken by another child")]
     DuplicateId {
         /// The id.
         id: String,
     },
-    /// An id with a `/`, which stands between the ids in the path of a nested child.
+    /// The id contains a `/`, which separates the ids in the path of a nested child.
     #[error(
-        "a child cannot have the id `{id}`: `/` stands between the ids of nested supervisors, use another character"
+        "a child cannot have the id `{id}`: `/` separates the ids of nested supervisors, use another character"
     )]
     InvalidId {
         /// The id.
         id: String,
     },
-    /// A period of 0, within which nothing ever happens, so that there would be no limit.
+    /// The period is 0, in which no restarts happen, so it would limit none.
     #[error(
         "a period of 0 limits no restarts: use a longer one, or `intensity(usize::MAX)` for restarts without limit"
     )]
     ZeroPeriod,
-    /// There is no such child.
-    #[error("there is no child with the id `{id}`")]
+    /// No child has this id.
+    #[error("no child has the id `{id}`")]
     NotFound {
         /// The id.
         id: String,
     },
-    /// The child is up, or about to be.
+    /// The child is up, or starting.
     #[error("child `{id}` is not stopped")]
     Running {
         /// The id.
@@ -482,10 +509,10 @@ pub enum SupervisorError {
     /// The supervisor has ended.
     #[error("the supervisor has ended")]
     Ended,
-    /// The system refused something that it needs.
-    #[error("the supervisor was not started")]
+    /// An operation of the system failed.
+    #[error("starting the supervisor")]
     Create {
-        /// What.
+        /// The cause.
         #[source]
         source: CreateError,
     },

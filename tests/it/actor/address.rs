@@ -48,7 +48,7 @@ fn an_address_travels_on_and_comes_home() {
         pass_on::spawn(counter.address()).unwrap().join().unwrap().0,
         6
     );
-    // In a message of another actor, which asks in turn.
+    // In a message to another actor, which calls it in turn.
     let other = spawn::<Counter>(Setup::default()).unwrap();
     let asked = other
         .call(Message::Ask(counter.address(), Box::new(Message::Get)))
@@ -153,7 +153,7 @@ fn the_name_of_an_actor_whose_host_was_killed_is_free() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_monitor_tells_the_end_once_also_of_one_that_is_dead() {
+fn a_monitor_reports_the_end_even_if_the_actor_was_down_before() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let monitor = counter.monitor().unwrap();
     assert!(monitor.wait_timeout(SHORT).is_none());
@@ -214,7 +214,7 @@ fn watch(counter: ActorRef<Counter>, ready: Queue<()>) -> String {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_monitor_of_another_process_tells_it_too() {
+fn a_monitor_in_another_process_reports_the_end() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let ready = Queue::unbounded().unwrap();
     let watcher = watch::spawn(counter.address(), ready.clone()).unwrap();
@@ -251,7 +251,7 @@ fn linked_processes_die_together() {
     let monitor = counter.monitor().unwrap();
     process.kill();
     assert!(matches!(monitor.wait().reason, DownReason::Failed(_)));
-    // In peace nothing happens to the other.
+    // An orderly end does nothing to the other.
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let (process, end) = linked(counter.address());
     end.close().unwrap();

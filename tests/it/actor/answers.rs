@@ -1,4 +1,4 @@
-//! Whose answer it is.
+//! Each reply answers its own call.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use offspring::unix::{ProcessBuilderExt, Resource};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
 
-/// An actor that handles nothing until it is let go.
+/// An actor that handles nothing until it is freed.
 struct Held {
     counter: ActorRef<Counter>,
     free: Queue<()>,
@@ -31,7 +31,7 @@ impl Held {
         }
     }
 
-    /// Calls that nobody waits for any more when they are handled.
+    /// Makes calls whose callers have given up when they are handled.
     fn leave(&self, message: &Message, count: u64) {
         for _ in 0..count {
             let call = self
@@ -48,7 +48,7 @@ impl Held {
 }
 
 #[offspring::test(timeout = "30s")]
-fn an_answer_that_comes_too_late_is_nobody_elses() {
+fn a_late_reply_does_not_answer_another_call() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     for round in 0..3 {
         let held = Held::new(counter.address());
@@ -71,9 +71,9 @@ fn an_answer_that_comes_too_late_is_nobody_elses() {
     }
 }
 
-/// Each that begins takes what the other one left, and receives for the other one meanwhile.
+/// Each call that begins receives what the other caller left, and leads for it meanwhile.
 #[offspring::test(timeout = "60s")]
-fn two_that_give_up_now_and_then_lose_no_answers() {
+fn two_callers_that_give_up_now_and_then_lose_no_replies() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..2 {
@@ -113,13 +113,14 @@ fn get(counter: ActorRef<Counter>) -> u64 {
 }
 
 #[offspring::test(timeout = "30s")]
-fn a_client_that_took_no_answers_for_long_gets_the_next_ones() {
+fn a_client_that_took_no_replies_for_long_gets_the_next_ones() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     for round in 0..2 {
         let held = Held::new(counter.address());
         held.leave(&Message::Long(20_000), 30);
         held.let_go();
-        // The actor comes to it when it has given this process up, whose ring is full of answers.
+        // The actor handles it after it has closed this process's session, whose ring is full of
+        // replies.
         assert_eq!(
             get::spawn(counter.address()).unwrap().join().unwrap(),
             round
@@ -153,7 +154,7 @@ fn clients_that_were_killed_leave_nothing_in_the_actor() {
         descriptors
     };
     let all: Vec<u64> = (0..12).map(|_| client()).collect();
-    // What the last one left is found by the next one that comes.
+    // The next client makes the actor drop the session that the last one left.
     assert!(
         all.iter().skip(2).all(|descriptors| *descriptors <= all[1]),
         "{all:?}"

@@ -141,7 +141,7 @@ fn a_call_of_a_task_has_a_timeout_on_any_executor() {
     // The actor is still busy, since it is freed only now.
     assert!(error.is_timeout() && since.elapsed() >= SHORT, "{error}");
     free.close().unwrap();
-    // The late reply is nobody's.
+    // The late reply does not answer the next call.
     assert_eq!(
         block_on(counter.call_async(Message::Text("next".to_owned())))
             .unwrap()
@@ -151,7 +151,7 @@ fn a_call_of_a_task_has_a_timeout_on_any_executor() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_call_that_is_dropped_disturbs_nobody() {
+fn a_dropped_call_does_not_disturb_the_next() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     counter.call(Message::Get).unwrap();
     for n in 0..50 {

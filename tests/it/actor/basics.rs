@@ -13,7 +13,7 @@ fn counter() -> offspring::actor::ActorOwner<offspring::actor::ActorRef<Counter>
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_call_gives_the_reply_and_a_cast_goes_on() {
+fn a_call_returns_the_reply_and_a_cast_does_not_wait() {
     let counter = counter();
     assert_eq!(counter.call(Message::Add(3)).unwrap(), Reply::Number(3));
     counter.cast(Message::Add(4)).unwrap();
@@ -56,7 +56,7 @@ fn the_stop_hook_runs_with_the_reason_after_what_lies_in_the_mailbox() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_start_that_fails_says_why_and_leaves_nothing() {
+fn a_start_that_fails_returns_the_reason_and_leaves_nothing() {
     let start = |fault| {
         let setup = Setup {
             fault: Some(fault),
@@ -93,7 +93,7 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn what_cannot_be_asked_for_is_refused_before_a_process_starts() {
+fn invalid_options_are_refused_before_a_process_starts() {
     assert!(matches!(
         ActorBuilder::new()
             .mailbox(0)
@@ -109,7 +109,7 @@ fn what_cannot_be_asked_for_is_refused_before_a_process_starts() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_call_has_a_timeout_and_its_late_reply_is_nobodys() {
+fn a_call_times_out_and_its_late_reply_is_dropped() {
     let counter = counter();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let since = Instant::now();
@@ -148,7 +148,7 @@ fn a_full_mailbox_holds_casts_back() {
     let taken = (0..20)
         .take_while(|_| counter.try_cast(Message::Add(1)).is_ok())
         .count();
-    // One may be in the hands of the process, and waits for its turn.
+    // The mailbox thread may hold one more, which waits for the state.
     assert!((4..=5).contains(&taken), "{taken} casts were taken");
     let since = Instant::now();
     let error = counter.cast_timeout(Message::Add(1), SHORT).unwrap_err();
@@ -174,7 +174,7 @@ fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
         .cast(Message::Hold(holds.clone(), free.clone()))
         .unwrap();
     holds.get().unwrap();
-    // Two processes, one after the other: room that the first was granted and has not used is there for the second.
+    // Two processes, one after the other: the second gets the credit that the first did not use.
     for _ in 0..2 {
         assert!(
             casts_without_waiting::spawn(counter.address(), 7)
@@ -194,7 +194,7 @@ fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn the_owners_word_passes_a_full_mailbox() {
+fn a_full_mailbox_does_not_delay_the_owners_stop() {
     let counter = ActorBuilder::new()
         .mailbox(1)
         .grace(SHORT)
@@ -211,7 +211,7 @@ fn the_owners_word_passes_a_full_mailbox() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn what_does_not_cross_is_an_error_of_that_call_only() {
+fn a_message_that_does_not_cross_fails_that_call_only() {
     let counter = counter();
     let error = counter.call(Message::Unencodable).unwrap_err();
     assert!(matches!(&error, CallError::Refused { .. }), "{error}");
@@ -264,7 +264,7 @@ fn threads_of_one_process_get_their_own_replies() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_stopped_actor_is_down_for_everybody() {
+fn a_stopped_actor_is_down_for_all_clients() {
     let counter = counter();
     let address = counter.address();
     let pid = counter.pid().unwrap();
@@ -273,9 +273,10 @@ fn a_stopped_actor_is_down_for_everybody() {
     eventually("its process is gone", || !is_running(pid));
     let error = address.call(Message::Get).unwrap_err();
     assert_eq!(error.down_reason(), Some(&DownReason::Shutdown), "{error}");
+    assert!(error.is_end() && !error.is_timeout());
     let error = address.cast(Message::Get).unwrap_err();
     assert!(
-        matches!(&error, CastError::Down(_, DownReason::Shutdown)),
+        matches!(&error, CastError::Down(_, DownReason::Shutdown)) && error.is_end(),
         "{error}"
     );
 }

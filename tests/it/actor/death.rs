@@ -37,7 +37,7 @@ fn call_sleepy(counter: ActorRef<Counter>, asks: Queue<()>) -> String {
 }
 
 #[offspring::test(timeout = "20s")]
-fn all_who_wait_learn_of_the_death() {
+fn all_waiting_callers_learn_of_the_death() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let patient = counter.with_timeout(LONG * 10);
     let asks = Queue::unbounded().unwrap();
@@ -49,7 +49,7 @@ fn all_who_wait_learn_of_the_death() {
         let threads: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| patient.call(Message::Sleep(LONG * 10)).unwrap_err()))
             .collect();
-        // One of them is being handled by now, whichever.
+        // By now, one of them is being handled.
         std::thread::sleep(super::SHORT);
         counter.kill();
         for thread in threads {
@@ -71,7 +71,7 @@ fn the_death_of_a_client_does_not_disturb_the_others() {
         asks.get().unwrap();
         client.kill();
         assert!(client.join().is_err());
-        // What the dead one asked for may still be handled: a fresh actor for the next round.
+        // The call of the dead client may still be handled, so the next round has a new actor.
         let other = spawn::<Counter>(Setup::default()).unwrap();
         assert_eq!(other.call(Message::Get).unwrap(), Reply::Number(0));
     }

@@ -1,4 +1,4 @@
-//! What `#[offspring::actor]` writes, as programs use it.
+//! The code that `#[offspring::actor]` generates, as programs use it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) struct Ledger {
 
 #[offspring::actor]
 impl Ledger {
-    /// Nobody starts a ledger without a name.
+    /// A ledger without a name does not start.
     pub(crate) fn start(
         owner: String,
         log: Queue<String>,
@@ -33,7 +33,7 @@ impl Ledger {
         Ok(Ledger { entries, log })
     }
 
-    /// Books an amount, and gives the sum.
+    /// Books an amount, and returns the sum.
     pub fn book(&mut self, text: String, amount: i64) -> Result<i64, String> {
         if amount == 0 {
             return Err(format!("{text}: nothing to book"));
@@ -115,7 +115,7 @@ fn the_handle_has_the_methods_and_travels() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_start_that_gives_an_error_is_told() {
+fn the_error_of_a_start_is_reported() {
     let Err(StartError::Down { reason, .. }) = Ledger::spawn(String::new(), log()) else {
         panic!("it started")
     };

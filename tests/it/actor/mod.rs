@@ -1,4 +1,4 @@
-//! Actors in processes of their own, written by hand; one that the macro writes is in `generated`.
+//! Actors that are written by hand; `generated` tests one that the macro writes.
 
 mod address;
 mod answers;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 
-/// Counts, and does what tests ask for.
+/// Counts, and obeys the tests.
 pub(crate) struct Counter {
     value: u64,
     context: Context<Counter>,
@@ -30,9 +30,9 @@ pub(crate) struct Setup {
     pub(crate) value: u64,
     /// Where the stop hook writes the reason.
     pub(crate) stopped: Option<Queue<String>>,
-    /// Whether each value is kept for the next incarnation.
+    /// Keeps each value for the next incarnation.
     pub(crate) saves: bool,
-    /// `start` gives this error, or panics, or hangs.
+    /// The way in which `start` fails.
     pub(crate) fault: Option<Fault>,
 }
 
@@ -49,12 +49,12 @@ pub(crate) enum Message {
     Get,
     Pid,
     Descriptors,
-    /// Takes all descriptors that are left, for so long.
+    /// Takes all free descriptors for this long.
     Hoard(Duration),
     Generation,
     Previous,
     Sleep(Duration),
-    /// Says so, and then waits until somebody closes the queue.
+    /// Puts into the first queue, and then waits until the test closes the second.
     Hold(Queue<()>, Queue<()>),
     Panic(String),
     Abort,
@@ -63,11 +63,11 @@ pub(crate) enum Message {
     CallSelf,
     Ask(offspring::actor::ActorRef<Counter>, Box<Message>),
     Send(Sender<u64>),
-    /// Counts it, and does nothing with it.
+    /// Counts the message, and drops the sender.
     Take(Sender<u64>),
     Unencodable,
     Text(String),
-    /// A text of this length.
+    /// Replies with a text of this length.
     Long(usize),
 }
 

@@ -1,4 +1,4 @@
-//! What overtakes what.
+//! The order of calls and casts.
 
 use offspring::Queue;
 use offspring::actor::{ActorBuilder, ActorRef, spawn};
@@ -32,7 +32,7 @@ fn a_call_does_not_overtake_the_casts_before_it() {
 }
 
 #[offspring::test(timeout = "60s")]
-fn nor_does_it_from_other_processes() {
+fn a_call_from_another_process_does_not_overtake_its_casts() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let clients: Vec<_> = (0..3)
         .map(|_| add::spawn(counter.address(), 200).unwrap())
