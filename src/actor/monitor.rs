@@ -95,7 +95,7 @@ pub struct Down {
 #[must_use = "a monitor does nothing unless it is waited on"]
 pub struct Monitor {
     actor: String,
-    watch: Arc<dyn Watch>,
+    watch: Arc<dyn EndWatch>,
 }
 
 impl Monitor {
@@ -148,7 +148,7 @@ impl fmt::Debug for Monitor {
 }
 
 /// The connection of a [`Monitor`], without the actor's types.
-trait Watch: EventSource {
+trait EndWatch: EventSource {
     /// Returns `None` if the incarnation still runs at the deadline.
     fn wait(&self, limit: &Deadline) -> Option<Down>;
 }
@@ -200,7 +200,7 @@ where
     }
 }
 
-impl<M, R> Watch for IncarnationWatch<M, R>
+impl<M, R> EndWatch for IncarnationWatch<M, R>
 where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,

@@ -97,7 +97,7 @@ where
         });
         let (watched, previous) = (running.clone(), self.previous.clone());
         let heartbeat = beats.zip(self.heartbeat);
-        let thread = sys::service_thread("offspring-keeper", move || {
+        let thread = sys::service_thread("offspring-host", move || {
             let reason = watched.wait(heartbeat);
             *lock(&previous) = Some(reason.clone());
             *lock(&watched.ended) = true;
