@@ -48,7 +48,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 ///   [`ActorBuilder::redeliver`](crate::actor::ActorBuilder::redeliver) asks for it.
 /// - **The mailbox ends with the actor.** When an actor is down for good, because it has no
 ///   supervisor or its supervisor gave up, the messages in its mailbox are dropped, and a warning
-///   with their number is logged. The same holds when its owner's process ends.
+///   with their number is logged. They are lost, too, when the process that started it ends.
 ///
 /// ```
 /// use offspring::actor::{ActorRef, spawn};

@@ -157,8 +157,14 @@ pub(crate) fn expand(tree: &str) -> Vec<String> {
 /// The paths from `crate` or `super` that stand in the code itself.
 fn paths_in_code(text: &str) -> Vec<String> {
     let part_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let words = text.split(|c| !part_of_path(c));
-    words
+    // A visibility such as `pub(in crate::actor)` imports nothing.
+    let parts = text.split("pub(in ").enumerate();
+    let parts = parts.map(|(n, part)| match part.split_once(')') {
+        Some((_, rest)) if n > 0 => rest,
+        _ => part,
+    });
+    parts
+        .flat_map(|part| part.split(|c| !part_of_path(c)))
         .filter(|word| word.starts_with("crate::") || word.starts_with("super::"))
         .map(str::to_owned)
         .collect()
