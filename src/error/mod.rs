@@ -388,10 +388,8 @@ impl DecodeError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// A capacity of 0 holds nothing.
-    #[error(
-        "a capacity of 0 holds nothing: use at least 1 (`unbounded` makes a queue without a bound)"
-    )]
+    /// The capacity, or the number of permits or parties, is 0.
+    #[error("creating an object with a capacity or count of 0: it must be at least 1")]
     ZeroCapacity,
     /// The system refused something that it needs.
     #[error("could not {act}")]

@@ -6,161 +6,183 @@ use thiserror::Error;
 
 use crate::error::{DecodeError, HandleError};
 
-/// Why a shared object cannot be used.
-///
-/// ```
-/// use offspring::sync::{LockError, Mutex, SyncError};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mutex = Mutex::new(1u32)?;
-/// let guard = mutex.lock().unwrap();
-/// assert!(matches!(mutex.lock().map(drop), Err(LockError::Failed(SyncError::Deadlock))));
-/// drop(guard);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum SyncError {
-    /// The process that made it has ended: nobody could end what others hold when they die.
-    #[error("using what belongs to a process that has ended")]
-    Disconnected,
-    /// This thread holds the lock already, and would wait for itself.
-    #[error("locking what this thread holds already")]
-    Deadlock,
-    /// What lies in it is no value of its type.
-    #[error("locking a value that does not decode")]
-    Decode(#[source] DecodeError),
-    /// The handle cannot be used in this process, or something that the system should give cannot be had.
-    #[error("using a handle that cannot be used here")]
-    Handle(#[source] HandleError),
+flat_errors! {
+    /// The error of a call on a shared object that has no error of its own, such as
+    /// [`Semaphore::acquire`](crate::sync::Semaphore::acquire).
+    ///
+    /// ```
+    /// use offspring::sync::{Event, SyncError};
+    ///
+    /// #[offspring::worker]
+    /// fn make() -> Event {
+    ///     Event::new().unwrap()
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let event = make::spawn()?.join()?;
+    ///     assert!(matches!(event.wait(), Err(SyncError::Disconnected))); // its process has ended
+    ///     Ok(())
+    /// }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum SyncError {
+        /// The process that made the object has ended. No process is left that could release what
+        /// others hold when they die.
+        #[error("using a shared object whose owner process has ended")]
+        Disconnected,
+        /// The calling thread already holds the lock, and would wait for itself.
+        #[error("locking what the calling thread already holds")]
+        Deadlock,
+        /// The value in the lock is not a valid value of its type.
+        #[error("locking a value that does not decode")]
+        Decode(#[source] cause: DecodeError),
+        /// The handle does not work in this process.
+        #[error("using a handle that does not work here")]
+        Handle(#[source] cause: HandleError),
+    }
+    ends { Disconnected }
+
+    /// The error of a `try_` call on a shared object.
+    ///
+    /// ```
+    /// use offspring::sync::{Semaphore, TryError};
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let permits = Semaphore::new(1)?;
+    /// let _permit = permits.acquire()?;
+    /// assert!(matches!(permits.try_acquire(), Err(TryError::WouldBlock)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum TryError adds {
+        /// The call would have to wait.
+        #[error("the call would block")]
+        WouldBlock => is_would_block
+    }
+
+    /// The error of a `_timeout` call on a shared object.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use offspring::sync::{Event, TimeoutError};
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let event = Event::new()?;
+    /// assert!(matches!(event.wait_timeout(Duration::from_millis(1)), Err(TimeoutError::Timeout)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum TimeoutError adds {
+        /// The time is over.
+        #[error("timed out")]
+        Timeout => is_timeout
+    }
 }
 
-/// Why a `try_` form did not do what was asked.
-///
-/// ```
-/// use offspring::sync::{Semaphore, TryError};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let permits = Semaphore::new(1)?;
-/// let _permit = permits.acquire()?;
-/// assert!(matches!(permits.try_acquire(), Err(TryError::WouldBlock)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum TryError {
-    /// It would have to wait.
-    #[error("it would have to wait")]
-    WouldBlock,
-    /// It cannot be done at all.
-    #[error(transparent)]
-    Failed(#[from] SyncError),
+flat_errors! {
+    /// The error of [`Semaphore::release`](crate::sync::Semaphore::release).
+    ///
+    /// ```
+    /// use offspring::sync::{ReleaseError, Semaphore};
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let permits = Semaphore::new(1)?;
+    /// assert!(matches!(permits.release(), Err(ReleaseError::TooMany)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum ReleaseError {
+        /// No permit was forgotten, or all of those were released already.
+        #[error("releasing a permit that was not forgotten")]
+        TooMany,
+        /// The process that made the semaphore has ended.
+        #[error("releasing a permit of a semaphore whose owner process has ended")]
+        Disconnected,
+        /// The handle does not work in this process.
+        #[error("using a handle that does not work here")]
+        Handle(#[source] cause: HandleError),
+    }
+    ends { Disconnected }
 }
 
-/// Why a `_timeout` form did not do what was asked.
-///
-/// ```
-/// use std::time::Duration;
-/// use offspring::sync::{Event, TimeoutError};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let event = Event::new()?;
-/// assert!(matches!(event.wait_timeout(Duration::from_millis(1)), Err(TimeoutError::Timeout)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum TimeoutError {
-    /// Not within the time.
-    #[error("it did not happen in time")]
-    Timeout,
-    /// It cannot be done at all.
-    #[error(transparent)]
-    Failed(#[from] SyncError),
+flat_errors! {
+    /// The error of [`Barrier::wait`](crate::sync::Barrier::wait).
+    ///
+    /// ```
+    /// use offspring::sync::{Barrier, BarrierError};
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let barrier = Barrier::new(2)?;
+    /// barrier.abort();
+    /// assert!(matches!(barrier.wait(), Err(BarrierError::Broken)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum BarrierError {
+        /// A party died, timed out or aborted. No thread passes until a `reset`.
+        #[error("waiting at a broken barrier")]
+        Broken,
+        /// The process that made the barrier has ended.
+        #[error("waiting at a barrier whose owner process has ended")]
+        Disconnected,
+        /// The handle does not work in this process.
+        #[error("using a handle that does not work here")]
+        Handle(#[source] cause: HandleError),
+    }
+    ends { Disconnected }
+
+    /// The error of [`Barrier::wait_timeout`](crate::sync::Barrier::wait_timeout).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use offspring::sync::{Barrier, BarrierTimeoutError};
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let barrier = Barrier::new(2)?;
+    /// let alone = barrier.wait_timeout(Duration::from_millis(1));
+    /// assert!(matches!(alone, Err(BarrierTimeoutError::Timeout)));
+    /// assert!(barrier.is_broken());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub enum BarrierTimeoutError adds {
+        /// The time is over. The barrier is broken now.
+        #[error("timed out waiting for the other parties of a barrier")]
+        Timeout => is_timeout
+    }
 }
 
-/// Why permits were not given back.
-///
-/// ```
-/// use offspring::sync::{ReleaseError, Semaphore};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let permits = Semaphore::new(1)?;
-/// assert!(matches!(permits.release(), Err(ReleaseError::TooMany)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum ReleaseError {
-    /// The semaphore has no more permits than it was made with, and this one is not missing.
-    #[error("releasing a permit that nobody has taken and forgotten")]
-    TooMany,
-    /// It cannot be done at all.
-    #[error(transparent)]
-    Failed(#[from] SyncError),
+/// An object without a value locks nothing, so it has neither deadlocks nor values that do not decode.
+macro_rules! from_sync_error {
+    ($($error:ident)+) => {$(
+        impl From<SyncError> for $error {
+            fn from(error: SyncError) -> $error {
+                match error {
+                    SyncError::Disconnected => $error::Disconnected,
+                    SyncError::Handle(cause) => $error::Handle(cause),
+                    other => $error::Handle(HandleError::Refused(other.to_string())),
+                }
+            }
+        }
+    )+};
 }
 
-/// Why a barrier did not let through.
-///
-/// ```
-/// use offspring::sync::{Barrier, BarrierError};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let barrier = Barrier::new(2)?;
-/// barrier.abort();
-/// assert!(matches!(barrier.wait(), Err(BarrierError::Broken)));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum BarrierError {
-    /// A party died, gave up or aborted: nobody gets through until a `reset`.
-    #[error("waiting at a barrier that is broken")]
-    Broken,
-    /// It cannot be done at all.
-    #[error(transparent)]
-    Failed(#[from] SyncError),
-}
+from_sync_error! { ReleaseError BarrierError }
 
-/// Why a barrier did not let through in time.
+/// A lock whose last holder died or panicked, and its guard. The value may be half changed.
 ///
-/// ```
-/// use std::time::Duration;
-/// use offspring::sync::{Barrier, BarrierTimeoutError};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let barrier = Barrier::new(2)?;
-/// let alone = barrier.wait_timeout(Duration::from_millis(1));
-/// assert!(matches!(alone, Err(BarrierTimeoutError::Timeout)));
-/// assert!(barrier.is_broken());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum BarrierTimeoutError {
-    /// Not within the time: the barrier is broken now.
-    #[error("not all parties came to the barrier in time")]
-    Timeout,
-    /// It does not let through at all.
-    #[error(transparent)]
-    Failed(#[from] BarrierError),
-}
-
-/// The lock was taken, but who held it before died or panicked while it did: the value may be half changed.
-///
-/// As [`std::sync::PoisonError`], which cannot tell of the two.
+/// Like [`std::sync::PoisonError`], but it tells a dead process from a panic.
 ///
 /// ```
 /// use offspring::sync::{LockError, Mutex};
@@ -198,22 +220,22 @@ impl<G> PoisonError<G> {
         PoisonError { guard, died }
     }
 
-    /// The guard: the lock is held.
+    /// Returns the guard, which holds the lock.
     pub fn into_inner(self) -> G {
         self.guard
     }
 
-    /// The guard.
+    /// Returns a reference to the guard.
     pub fn get_ref(&self) -> &G {
         &self.guard
     }
 
-    /// The guard.
+    /// Returns a mutable reference to the guard.
     pub fn get_mut(&mut self) -> &mut G {
         &mut self.guard
     }
 
-    /// Whether the holder's process died; else its thread panicked.
+    /// Whether the holder's process died. If not, the holder's thread panicked.
     #[must_use]
     pub fn holder_died(&self) -> bool {
         self.died
@@ -224,193 +246,191 @@ impl<G> PoisonError<G> {
     }
 }
 
+/// Defines the error of an operation that returns a guard: the variants of the plain error, and the
+/// guard of a poisoned lock. `Debug` asks nothing of the guard.
+macro_rules! guard_error {
+    (
+        $(#[$meta:meta])*
+        $name:ident from $plain:ident $({ $(#[$own_meta:meta])* $own:ident => $is_own:ident })?
+    ) => {
+        $(#[$meta])*
+        #[derive(Error)]
+        #[non_exhaustive]
+        pub enum $name<G> {
+            /// The lock is poisoned. The calling thread holds it now, with the guard in the error.
+            #[error(transparent)]
+            Poisoned(#[from] PoisonError<G>),
+            $($(#[$own_meta])* $own,)?
+            /// The process that made the lock has ended.
+            #[error("locking a lock whose owner process has ended")]
+            Disconnected,
+            /// The calling thread already holds the lock, and would wait for itself.
+            #[error("locking what the calling thread already holds")]
+            Deadlock,
+            /// The value in the lock is not a valid value of its type.
+            #[error("locking a value that does not decode")]
+            Decode(#[source] DecodeError),
+            /// The handle does not work in this process.
+            #[error("using a handle that does not work here")]
+            Handle(#[source] HandleError),
+        }
+
+        impl<G> $name<G> {
+            /// Returns the guard of a poisoned lock: for a value that cannot be half changed, or
+            /// that the caller repairs.
+            ///
+            /// # Errors
+            ///
+            /// The error itself if the lock was not taken.
+            pub fn into_guard(self) -> Result<G, $plain> {
+                match self {
+                    $name::Poisoned(poison) => Ok(poison.into_inner()),
+                    $($name::$own => Err($plain::$own),)?
+                    $name::Disconnected => Err($plain::Disconnected),
+                    $name::Deadlock => Err($plain::Deadlock),
+                    $name::Decode(cause) => Err($plain::Decode(cause)),
+                    $name::Handle(cause) => Err($plain::Handle(cause)),
+                }
+            }
+
+            /// Whether a loop over this operation should stop. True for `Disconnected`, and false
+            /// for everything else.
+            #[must_use]
+            pub fn is_end(&self) -> bool {
+                matches!(self, $name::Disconnected)
+            }
+
+            $(
+                #[doc = concat!("Whether this is [`", stringify!($own), "`](Self::", stringify!($own), ").")]
+                #[must_use]
+                pub fn $is_own(&self) -> bool {
+                    matches!(self, $name::$own)
+                }
+            )?
+        }
+
+        impl<G> From<$plain> for $name<G> {
+            fn from(error: $plain) -> $name<G> {
+                match error {
+                    $($plain::$own => $name::$own,)?
+                    $plain::Disconnected => $name::Disconnected,
+                    $plain::Deadlock => $name::Deadlock,
+                    $plain::Decode(cause) => $name::Decode(cause),
+                    $plain::Handle(cause) => $name::Handle(cause),
+                }
+            }
+        }
+
+        impl<G> fmt::Debug for $name<G> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let variant = match self {
+                    $name::Poisoned(poison) => return poison.fmt(f),
+                    $($name::$own => stringify!($own),)?
+                    $name::Disconnected => "Disconnected",
+                    $name::Deadlock => "Deadlock",
+                    $name::Decode(cause) => return f.debug_tuple("Decode").field(cause).finish(),
+                    $name::Handle(cause) => return f.debug_tuple("Handle").field(cause).finish(),
+                };
+                f.write_str(variant)
+            }
+        }
+    };
+}
+
+guard_error! {
+    /// The error of `lock`, `read` and `write`.
+    ///
+    /// ```
+    /// use offspring::sync::Mutex;
+    ///
+    /// #[offspring::worker]
+    /// fn die_with_the_lock(total: Mutex<u32>) {
+    ///     let mut total = total.lock().unwrap();
+    ///     *total += 1;
+    ///     std::process::abort();
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let total = Mutex::new(7)?;
+    ///     assert!(die_with_the_lock::spawn(total.clone())?.join().is_err());
+    ///     let value = *total.lock().or_else(|error| error.into_guard()).unwrap();
+    ///     assert_eq!(value, 8);
+    ///     Ok(())
+    /// }
+    /// ```
+    LockError from SyncError
+}
+
+guard_error! {
+    /// The error of `try_lock`, `try_read` and `try_write`.
+    ///
+    /// ```
+    /// use offspring::sync::{Mutex, TryLockError};
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mutex = Mutex::new(1u32)?;
+    /// let guard = mutex.lock().unwrap();
+    /// let other = std::thread::scope(|scope| {
+    ///     let other = scope.spawn(|| matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)));
+    ///     other.join().unwrap()
+    /// });
+    /// assert!(other);
+    /// drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    TryLockError from TryError {
+        /// Another thread or process holds the lock.
+        #[error("locking what another thread or process holds")]
+        WouldBlock => is_would_block
+    }
+}
+
+guard_error! {
+    /// The error of `lock_timeout`, `read_timeout` and `write_timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use offspring::sync::Mutex;
+    ///
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mutex = Mutex::new(1u32)?;
+    /// let guard = mutex.lock().unwrap();
+    /// let other = std::thread::scope(|scope| {
+    ///     let other = scope.spawn(|| mutex.lock_timeout(Duration::from_millis(1)).is_err_and(|error| error.is_timeout()));
+    ///     other.join().unwrap()
+    /// });
+    /// assert!(other);
+    /// drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    LockTimeoutError from TimeoutError {
+        /// Another thread or process held the lock all the time.
+        #[error("timed out waiting for a lock")]
+        Timeout => is_timeout
+    }
+}
+
+impl<G> LockError<G> {
+    pub(crate) fn map<H>(self, wrap: impl FnOnce(G) -> H) -> LockError<H> {
+        match self {
+            LockError::Poisoned(poison) => poison.map(wrap).into(),
+            LockError::Disconnected => LockError::Disconnected,
+            LockError::Deadlock => LockError::Deadlock,
+            LockError::Decode(cause) => LockError::Decode(cause),
+            LockError::Handle(cause) => LockError::Handle(cause),
+        }
+    }
+}
+
 impl<G> fmt::Debug for PoisonError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoisonError")
             .field("holder_died", &self.died)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why `lock` gave no guard, or one to a value that may be half changed.
-///
-/// ```
-/// use offspring::sync::Mutex;
-///
-/// #[offspring::worker]
-/// fn die_with_the_lock(total: Mutex<u32>) {
-///     let mut total = total.lock().unwrap();
-///     *total += 1;
-///     std::process::abort();
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let total = Mutex::new(7)?;
-///     assert!(die_with_the_lock::spawn(total.clone())?.join().is_err());
-///     let value = *total.lock().or_else(|error| error.into_guard()).unwrap(); // in spite of it
-///     assert_eq!(value, 8);
-///     Ok(())
-/// }
-/// ```
-#[derive(Error)]
-#[non_exhaustive]
-pub enum LockError<G> {
-    /// Here it is, but look at the value first.
-    #[error(transparent)]
-    Poisoned(#[from] PoisonError<G>),
-    /// It cannot be locked.
-    #[error(transparent)]
-    Failed(SyncError),
-}
-
-/// Why `try_lock` gave no guard, or one to a value that may be half changed.
-///
-/// ```
-/// use offspring::sync::{Mutex, TryLockError};
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mutex = Mutex::new(1u32)?;
-/// let guard = mutex.lock().unwrap();
-/// let other = std::thread::scope(|scope| {
-///     let other = scope.spawn(|| matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)));
-///     other.join().unwrap()
-/// });
-/// assert!(other);
-/// drop(guard);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Error)]
-#[non_exhaustive]
-pub enum TryLockError<G> {
-    /// Here it is, but look at the value first.
-    #[error(transparent)]
-    Poisoned(#[from] PoisonError<G>),
-    /// Somebody holds it.
-    #[error("locking what somebody holds")]
-    WouldBlock,
-    /// It cannot be locked.
-    #[error(transparent)]
-    Failed(SyncError),
-}
-
-/// Why `lock_timeout` gave no guard, or one to a value that may be half changed.
-///
-/// ```
-/// use std::time::Duration;
-/// use offspring::sync::Mutex;
-///
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mutex = Mutex::new(1u32)?;
-/// let guard = mutex.lock().unwrap();
-/// let other = std::thread::scope(|scope| {
-///     let other = scope.spawn(|| mutex.lock_timeout(Duration::from_millis(1)).is_err_and(|error| error.is_timeout()));
-///     other.join().unwrap()
-/// });
-/// assert!(other);
-/// drop(guard);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Error)]
-#[non_exhaustive]
-pub enum LockTimeoutError<G> {
-    /// Here it is, but look at the value first.
-    #[error(transparent)]
-    Poisoned(#[from] PoisonError<G>),
-    /// Somebody held it all the time.
-    #[error("locking what somebody held all the time")]
-    Timeout,
-    /// It cannot be locked.
-    #[error(transparent)]
-    Failed(SyncError),
-}
-
-impl<G> LockError<G> {
-    /// The guard in spite of the poison: for values that cannot be half changed, or that the caller mends.
-    ///
-    /// # Errors
-    ///
-    /// If there is no guard.
-    pub fn into_guard(self) -> Result<G, SyncError> {
-        match self {
-            LockError::Poisoned(poison) => Ok(poison.into_inner()),
-            LockError::Failed(error) => Err(error),
-        }
-    }
-
-    pub(crate) fn map<H>(self, wrap: impl FnOnce(G) -> H) -> LockError<H> {
-        match self {
-            LockError::Poisoned(poison) => LockError::Poisoned(poison.map(wrap)),
-            LockError::Failed(error) => LockError::Failed(error),
-        }
-    }
-}
-
-impl<G> TryLockError<G> {
-    /// As [`LockError::into_guard`].
-    ///
-    /// # Errors
-    ///
-    /// If there is no guard.
-    pub fn into_guard(self) -> Result<G, TryError> {
-        match self {
-            TryLockError::Poisoned(poison) => Ok(poison.into_inner()),
-            TryLockError::WouldBlock => Err(TryError::WouldBlock),
-            TryLockError::Failed(error) => Err(error.into()),
-        }
-    }
-}
-
-impl<G> LockTimeoutError<G> {
-    /// As [`LockError::into_guard`].
-    ///
-    /// # Errors
-    ///
-    /// If there is no guard.
-    pub fn into_guard(self) -> Result<G, TimeoutError> {
-        match self {
-            LockTimeoutError::Poisoned(poison) => Ok(poison.into_inner()),
-            LockTimeoutError::Timeout => Err(TimeoutError::Timeout),
-            LockTimeoutError::Failed(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether somebody held it all the time.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, LockTimeoutError::Timeout)
-    }
-}
-
-impl<G> fmt::Debug for LockError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LockError::Poisoned(poison) => fmt::Debug::fmt(poison, f),
-            LockError::Failed(error) => fmt::Debug::fmt(error, f),
-        }
-    }
-}
-
-impl<G> fmt::Debug for TryLockError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TryLockError::Poisoned(poison) => fmt::Debug::fmt(poison, f),
-            TryLockError::WouldBlock => f.write_str("WouldBlock"),
-            TryLockError::Failed(error) => fmt::Debug::fmt(error, f),
-        }
-    }
-}
-
-impl<G> fmt::Debug for LockTimeoutError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LockTimeoutError::Poisoned(poison) => fmt::Debug::fmt(poison, f),
-            LockTimeoutError::Timeout => f.write_str("Timeout"),
-            LockTimeoutError::Failed(error) => fmt::Debug::fmt(error, f),
-        }
     }
 }

@@ -18,6 +18,7 @@ use crate::ipc::reactor::EventSource;
 /// | [`Connection`](crate::Connection) | a message has arrived, or the other end is gone | [`try_recv`](crate::Connection::try_recv) |
 /// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue) | an item is available, or none will come any more | [`try_get`](crate::Queue::try_get) |
 /// | actor [`Monitor`](crate::actor::Monitor) | the incarnation has ended | [`wait_timeout`](crate::actor::Monitor::wait_timeout) |
+/// | [`sync::Event`](crate::sync::Event) | it is set, or its owner process has ended | [`is_set`](crate::sync::Event::is_set) |
 /// | [`PoolEvents`](crate::pool::PoolEvents) | an event is in the buffer, or the pool has ended | [`try_next`](crate::pool::PoolEvents::try_next) |
 /// | [`SupervisorEvents`](crate::supervisor::SupervisorEvents) | an event is in the buffer, or the supervisor has ended | [`try_next`](crate::supervisor::SupervisorEvents::try_next) |
 ///

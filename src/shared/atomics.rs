@@ -8,13 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
 use crate::ipc::wire;
-use crate::shared::memory::Part;
+use crate::shared::memory::SharedPart;
 
 macro_rules! shared_atomics {
     ($($atomic:ident $integer:ident)+) => {$(
-        #[doc = concat!("A [`std::sync::atomic::", stringify!($atomic), "`] that processes share. Dropping the last handle of it in any process frees it.")]
+        #[doc = concat!("A [`std::sync::atomic::", stringify!($atomic), "`] that processes share. Dropping the last handle in any process frees it.")]
         ///
-        /// It derefs to std's, so it has all of its methods. A clone is another handle of the same number.
+        /// It derefs to std's type, so it has all of its methods. A clone is another handle of the same number.
         ///
         /// ```
         #[doc = concat!("use offspring::shared::", stringify!($atomic), ";")]
@@ -35,16 +35,16 @@ macro_rules! shared_atomics {
         /// ```
         #[derive(Clone)]
         #[must_use]
-        pub struct $atomic(Part);
+        pub struct $atomic(SharedPart);
 
         impl $atomic {
-            /// A new number in memory of its own.
+            /// Creates a number in memory of its own.
             ///
             /// # Errors
             ///
-            /// If the memory, or a descriptor for it, cannot be had.
+            /// If the system refuses the memory, or a descriptor for it.
             pub fn new(value: $integer) -> Result<$atomic, CreateError> {
-                let number = $atomic(Part::zeroed(1, size_of::<$integer>())?);
+                let number = $atomic(SharedPart::zeroed(1, size_of::<$integer>())?);
                 number.store(value, Ordering::Relaxed);
                 Ok(number)
             }
@@ -72,7 +72,7 @@ macro_rules! shared_atomics {
 
         impl<'de> Deserialize<'de> for $atomic {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                single(Part::deserialize(kind::<$atomic>(), size_of::<$integer>(), deserializer)?, size_of::<$integer>()).map($atomic)
+                single(SharedPart::deserialize(kind::<$atomic>(), size_of::<$integer>(), deserializer)?, size_of::<$integer>()).map($atomic)
             }
         }
     )+};
@@ -80,13 +80,13 @@ macro_rules! shared_atomics {
 
 shared_atomics! { AtomicU32 u32 AtomicU64 u64 AtomicI32 i32 AtomicI64 i64 AtomicUsize usize AtomicIsize isize }
 
-/// The part, if it holds just one number.
-fn single<E: serde::de::Error>(part: Part, size: usize) -> Result<Part, E> {
+/// The part, if it holds exactly one number.
+fn single<E: serde::de::Error>(part: SharedPart, size: usize) -> Result<SharedPart, E> {
     if part.length == size {
         Ok(part)
     } else {
         Err(wire::explain_de(
-            "the shared memory holds more or less than one number",
+            "the shared memory does not hold exactly one number",
         ))
     }
 }
@@ -95,9 +95,10 @@ fn kind<A>() -> u64 {
     wire::fingerprint(std::any::type_name::<A>())
 }
 
-/// A flag that processes share. Dropping the last handle of it in any process frees it.
+/// A [`std::sync::atomic::AtomicBool`] that processes share. Dropping the last handle in any process frees it.
 ///
-/// To wait for a flag, use a [`sync::Event`](crate::sync::Event). A clone is another handle of the same flag.
+/// It has the methods of std's type. To wait for a flag, use a [`sync::Event`](crate::sync::Event). A clone is another
+/// handle of the same flag.
 ///
 /// ```
 /// use offspring::shared::AtomicBool;
@@ -118,39 +119,136 @@ fn kind<A>() -> u64 {
 /// ```
 #[derive(Clone)]
 #[must_use]
-pub struct AtomicBool(Part);
+pub struct AtomicBool(SharedPart);
 
 impl AtomicBool {
-    /// A new flag in memory of its own.
+    /// Creates a flag in memory of its own.
     ///
     /// # Errors
     ///
-    /// If the memory, or a descriptor for it, cannot be had.
+    /// If the system refuses the memory, or a descriptor for it.
     pub fn new(value: bool) -> Result<AtomicBool, CreateError> {
-        let flag = AtomicBool(Part::zeroed(1, 1)?);
+        let flag = AtomicBool(SharedPart::zeroed(1, 1)?);
         flag.store(value, Ordering::Relaxed);
         Ok(flag)
     }
 
-    /// Not std's type: another process could write what is no `bool`.
+    /// A byte, not std's `AtomicBool`: another process could write a byte that is no `bool`.
     fn byte(&self) -> &AtomicU8 {
         self.0.region.number(self.0.offset)
     }
 
-    /// The flag; as [`std::sync::atomic::AtomicBool::load`].
+    /// Returns the flag. Like [`std::sync::atomic::AtomicBool::load`].
     #[must_use]
     pub fn load(&self, order: Ordering) -> bool {
         self.byte().load(order) != 0
     }
 
-    /// Sets the flag; as [`std::sync::atomic::AtomicBool::store`].
+    /// Sets the flag to `value`. Like [`std::sync::atomic::AtomicBool::store`].
     pub fn store(&self, value: bool, order: Ordering) {
         self.byte().store(u8::from(value), order);
     }
 
-    /// Sets the flag, and gives what it was; as [`std::sync::atomic::AtomicBool::swap`].
+    /// Sets the flag to `value`, and returns the previous one. Like [`std::sync::atomic::AtomicBool::swap`].
     pub fn swap(&self, value: bool, order: Ordering) -> bool {
         self.byte().swap(u8::from(value), order) != 0
+    }
+
+    /// Sets the flag to `new` if it is `current`. Like [`std::sync::atomic::AtomicBool::compare_exchange`].
+    ///
+    /// ```
+    /// use offspring::shared::AtomicBool;
+    /// use std::sync::atomic::Ordering::{AcqRel, Acquire};
+    ///
+    /// let taken = AtomicBool::new(false)?;
+    /// assert_eq!(taken.compare_exchange(false, true, AcqRel, Acquire), Ok(false));
+    /// assert_eq!(taken.compare_exchange(false, true, AcqRel, Acquire), Err(true)); // somebody was faster
+    /// # Ok::<(), offspring::CreateError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The flag, if it is not `current`.
+    pub fn compare_exchange(
+        &self,
+        current: bool,
+        new: bool,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<bool, bool> {
+        let (current, new) = (u8::from(current), u8::from(new));
+        let exchanged = self.byte().compare_exchange(current, new, success, failure);
+        exchanged.map(|was| was != 0).map_err(|is| is != 0)
+    }
+
+    /// Like [`compare_exchange`](AtomicBool::compare_exchange), but may fail even if the flag is `current`. Like
+    /// [`std::sync::atomic::AtomicBool::compare_exchange_weak`].
+    ///
+    /// # Errors
+    ///
+    /// The flag, if it was not changed.
+    pub fn compare_exchange_weak(
+        &self,
+        current: bool,
+        new: bool,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<bool, bool> {
+        let (current, new) = (u8::from(current), u8::from(new));
+        let exchanged = self
+            .byte()
+            .compare_exchange_weak(current, new, success, failure);
+        exchanged.map(|was| was != 0).map_err(|is| is != 0)
+    }
+
+    /// Ands `value` into the flag, and returns the previous one. Like
+    /// [`std::sync::atomic::AtomicBool::fetch_and`].
+    pub fn fetch_and(&self, value: bool, order: Ordering) -> bool {
+        self.byte().fetch_and(u8::from(value), order) != 0
+    }
+
+    /// Ors `value` into the flag, and returns the previous one. Like [`std::sync::atomic::AtomicBool::fetch_or`].
+    pub fn fetch_or(&self, value: bool, order: Ordering) -> bool {
+        self.byte().fetch_or(u8::from(value), order) != 0
+    }
+
+    /// Xors `value` into the flag, and returns the previous one. Like
+    /// [`std::sync::atomic::AtomicBool::fetch_xor`].
+    pub fn fetch_xor(&self, value: bool, order: Ordering) -> bool {
+        self.byte().fetch_xor(u8::from(value), order) != 0
+    }
+
+    /// Nands `value` into the flag, and returns the previous one. Like
+    /// [`std::sync::atomic::AtomicBool::fetch_nand`].
+    pub fn fetch_nand(&self, value: bool, order: Ordering) -> bool {
+        if value {
+            self.fetch_xor(true, order)
+        } else {
+            self.swap(true, order)
+        }
+    }
+
+    /// Inverts the flag, and returns the previous one. Like [`std::sync::atomic::AtomicBool::fetch_not`].
+    pub fn fetch_not(&self, order: Ordering) -> bool {
+        self.fetch_xor(true, order)
+    }
+
+    /// Sets the flag to what `change` returns for it, and returns the previous one. Like
+    /// [`std::sync::atomic::AtomicBool::fetch_update`].
+    ///
+    /// # Errors
+    ///
+    /// The flag, if `change` returns `None`.
+    pub fn fetch_update(
+        &self,
+        set_order: Ordering,
+        fetch_order: Ordering,
+        mut change: impl FnMut(bool) -> Option<bool>,
+    ) -> Result<bool, bool> {
+        let updated = self.byte().fetch_update(set_order, fetch_order, |byte| {
+            change(byte != 0).map(u8::from)
+        });
+        updated.map(|was| was != 0).map_err(|is| is != 0)
     }
 }
 
@@ -168,6 +266,10 @@ impl Serialize for AtomicBool {
 
 impl<'de> Deserialize<'de> for AtomicBool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        single(Part::deserialize(kind::<AtomicBool>(), 1, deserializer)?, 1).map(AtomicBool)
+        single(
+            SharedPart::deserialize(kind::<AtomicBool>(), 1, deserializer)?,
+            1,
+        )
+        .map(AtomicBool)
     }
 }

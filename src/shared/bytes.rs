@@ -1,4 +1,4 @@
-//! Shared bytes that are written once.
+//! Shared bytes that are written once and then only read.
 
 use std::fmt;
 use std::ops::{Deref, RangeBounds};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
 use crate::ipc::wire;
-use crate::shared::memory::Part;
+use crate::shared::memory::SharedPart;
 
-/// Bytes in memory that processes share and nobody writes any more: `&[u8]` without a copy. Dropping the last
-/// handle of it in any process frees it.
+/// Bytes in memory that processes share and only read: `&[u8]` without a copy. Dropping the last handle in any
+/// process frees the memory.
 ///
 /// A clone is another handle of the same bytes.
 ///
@@ -34,19 +34,19 @@ use crate::shared::memory::Part;
 /// ```
 #[derive(Clone)]
 #[must_use]
-pub struct SharedBytes(Part);
+pub struct SharedBytes(SharedPart);
 
 impl SharedBytes {
-    /// New memory with a copy of these bytes.
+    /// Copies `bytes` into new memory.
     ///
     /// # Errors
     ///
-    /// If that much memory, or a descriptor, cannot be had.
+    /// If the system refuses that much memory, or a descriptor for it.
     pub fn copy_from(bytes: &[u8]) -> Result<SharedBytes, CreateError> {
         SharedBytes::build(bytes.len(), |new| new.copy_from_slice(bytes))
     }
 
-    /// New memory, written in place by `fill`, which gets zeroes.
+    /// Creates new memory of `len` zeroes, which `fill` then writes in place.
     ///
     /// ```
     /// use offspring::shared::SharedBytes;
@@ -58,15 +58,15 @@ impl SharedBytes {
     ///
     /// # Errors
     ///
-    /// As [`copy_from`](SharedBytes::copy_from).
+    /// The errors of [`copy_from`](SharedBytes::copy_from).
     pub fn build(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<SharedBytes, CreateError> {
-        let part = Part::zeroed(len, 1)?;
-        // SAFETY: in bounds, any bytes are a value, and nobody else has the memory yet.
+        let part = SharedPart::zeroed(len, 1)?;
+        // SAFETY: in bounds, any bytes are a value, and no other handle of the memory exists yet.
         fill(unsafe { std::slice::from_raw_parts_mut(part.address(), len) });
         Ok(SharedBytes(part))
     }
 
-    /// A handle of a part of the bytes: the same memory.
+    /// Returns a handle of a part of the bytes, in the same memory.
     ///
     /// # Panics
     ///
@@ -75,8 +75,8 @@ impl SharedBytes {
         SharedBytes(self.0.slice(range, 1))
     }
 
-    /// The bytes as plain data, if they are a whole number of elements and begin where such an element may. Memory
-    /// as it was made begins at a page, so only a [`slice`](SharedBytes::slice) may begin elsewhere.
+    /// Returns the bytes as plain data, if they are a whole number of elements and aligned for them. New memory begins
+    /// on a page, so only a [`slice`](SharedBytes::slice) can be misaligned.
     ///
     /// ```
     /// use offspring::shared::SharedBytes;
@@ -91,11 +91,11 @@ impl SharedBytes {
         bytemuck::try_cast_slice(self).ok()
     }
 
-    /// New memory with a copy of plain data; [`cast`](SharedBytes::cast) gives it back.
+    /// Copies plain data into new memory. [`cast`](SharedBytes::cast) returns it.
     ///
     /// # Errors
     ///
-    /// As [`copy_from`](SharedBytes::copy_from).
+    /// The errors of [`copy_from`](SharedBytes::copy_from).
     pub fn of<T: Pod>(elements: &[T]) -> Result<SharedBytes, CreateError> {
         SharedBytes::copy_from(bytemuck::cast_slice(elements))
     }
@@ -105,8 +105,8 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: in bounds, alive as long as `self`, any bytes are a value; and no handle of these bytes writes:
-        // `build` was the last to do so, before there was a second one.
+        // SAFETY: in bounds, alive as long as `self`, any bytes are a value. No handle writes: `build` wrote before
+        // there was a second handle.
         unsafe { std::slice::from_raw_parts(self.0.address(), self.0.length) }
     }
 }
@@ -141,7 +141,7 @@ impl Serialize for SharedBytes {
 
 impl<'de> Deserialize<'de> for SharedBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Part::deserialize(kind(), 1, deserializer).map(SharedBytes)
+        SharedPart::deserialize(kind(), 1, deserializer).map(SharedBytes)
     }
 }
 

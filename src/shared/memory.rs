@@ -1,4 +1,4 @@
-//! A part of a region, as it is held and sent.
+//! A part of a shared region, as it is held and sent.
 
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use crate::error::CreateError;
 use crate::ipc::region::Region;
 use crate::ipc::wire::{self, WireHandle};
 
-/// Bytes of a region that others may hold as well.
+/// Bytes of a region that other handles may refer to as well, in any process.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct SharedPart {
     pub(super) region: Arc<Region>,
     pub(super) offset: usize,
     pub(super) length: usize,
 }
 
-/// A part as it is written into a value.
+/// A part as it is written into a value; its memory travels beside the value.
 #[derive(Serialize, Deserialize)]
-struct Token {
+struct PartToken {
     index: u32,
     offset: u64,
     length: u64,
     kind: u64,
 }
 
-impl Part {
-    /// New memory of zeroes for so many things of this size.
-    pub(super) fn zeroed(count: usize, size: usize) -> Result<Part, CreateError> {
-        // A length that no integer holds is more than there is.
+impl SharedPart {
+    /// New memory of zeroes for `count` elements of this size.
+    pub(super) fn zeroed(count: usize, size: usize) -> Result<SharedPart, CreateError> {
+        // A length that overflows is more memory than there is: the system refuses it.
         let length = count.saturating_mul(size);
-        // There is no mapping of nothing.
+        // A mapping cannot be empty.
         let region =
             Region::sealed(length.max(1)).map_err(CreateError::io("make shared memory"))?;
-        Ok(Part {
+        Ok(SharedPart {
             region: Arc::new(region),
             offset: 0,
             length,
@@ -45,21 +45,21 @@ impl Part {
         self.region.address(self.offset, self.length)
     }
 
-    /// The part of this part with those things of this size.
+    /// The elements of this size in `range`, as a part of the same memory.
     ///
     /// # Panics
     ///
-    /// If they are not all in it.
-    pub(super) fn slice(&self, range: impl RangeBounds<usize>, size: usize) -> Part {
+    /// If the range reaches beyond the end.
+    pub(super) fn slice(&self, range: impl RangeBounds<usize>, size: usize) -> SharedPart {
         let range = bounds(range, self.length / size);
-        Part {
+        SharedPart {
             region: self.region.clone(),
             offset: self.offset + range.start * size,
             length: range.len() * size,
         }
     }
 
-    /// `kind` says what it holds, as far as two processes of one program can tell.
+    /// `kind` identifies the type of the content, as far as two processes of one program can compare it.
     pub(super) fn serialize<S: Serializer>(
         &self,
         kind: u64,
@@ -71,7 +71,7 @@ impl Part {
             wire::explain::<S::Error>(&format!("could not share memory: {error}"))
         })?;
         let index = wire::note(WireHandle::Memory(memory)).map_err(wire::explain::<S::Error>)?;
-        Token {
+        PartToken {
             index,
             offset: self.offset as u64,
             length: self.length as u64,
@@ -84,8 +84,8 @@ impl Part {
         kind: u64,
         size: usize,
         deserializer: D,
-    ) -> Result<Part, D::Error> {
-        let token = Token::deserialize(deserializer)?;
+    ) -> Result<SharedPart, D::Error> {
+        let token = PartToken::deserialize(deserializer)?;
         let WireHandle::Memory(memory) =
             wire::claim(token.index).map_err(wire::explain_de::<D::Error>)?
         else {
@@ -108,9 +108,9 @@ impl Part {
                     .is_some_and(|end| end <= region.len())
         });
         let (offset, length) = part.ok_or_else(|| {
-            wire::explain_de::<D::Error>("the shared memory is smaller than its handle says")
+            wire::explain_de::<D::Error>("the shared memory is smaller than its handle claims")
         })?;
-        Ok(Part {
+        Ok(SharedPart {
             region: Arc::new(region),
             offset,
             length,
@@ -118,11 +118,11 @@ impl Part {
     }
 }
 
-/// The indices that a range means, out of so many.
+/// The indices of a range out of `count`.
 ///
 /// # Panics
 ///
-/// If it reaches beyond them, as slices do.
+/// If the range reaches beyond the end, like indexing a slice.
 fn bounds(range: impl RangeBounds<usize>, count: usize) -> Range<usize> {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,

@@ -1,15 +1,16 @@
 //! Memory that processes share without copying.
 //!
-//! [`SharedSlice`] holds numbers (or other plain data) that every process may read and write, [`SharedBytes`] bytes
-//! that are written once and then only read, and the atomics ([`AtomicU64`] and its siblings) one number each.
-//! Handles travel in worker fields, items and messages; only the handle is sent, whatever the size.
+//! [`SharedSlice`] holds numbers (or other plain data) that every process may read and write. [`SharedBytes`] holds
+//! bytes that are written once and then only read. The atomics ([`AtomicU64`] and its siblings) hold one number each.
+//! Handles travel in worker fields, items and messages. Only the handle is sent, whatever the size.
 //!
-//! There are no names in a file system: the memory ends with its last handle, also when processes are killed, and
-//! it does not need the process that made it. It is all there from the beginning, so that memory which cannot be
-//! had is an error when it is made, and never a signal when it is used.
+//! There are no names in a file system. The memory is freed with its last handle, even if processes are killed, and it
+//! does not depend on the process that made it. All of it is allocated when it is created: if the system does not have
+//! that much memory, creating it is an error, and using it never raises a signal.
 //!
-//! Nothing here waits. For data that must change as a whole, put it into a [`sync::Mutex`](crate::sync::Mutex) or
-//! [`sync::RwLock`](crate::sync::RwLock): these hold their value in shared memory as well, and give `&mut` to it.
+//! No call here waits. Put data that must change as a whole into a [`sync::Mutex`](crate::sync::Mutex) or
+//! [`sync::RwLock`](crate::sync::RwLock): they store their value in shared memory as well, and their guards return
+//! `&mut` to it.
 //!
 //! ```
 //! use offspring::shared::SharedSlice;
@@ -42,8 +43,9 @@ mod slice;
 pub use atomics::{
     AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize,
 };
-/// Plain data: any bits are a value, and there is no padding. `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]`
-/// on a `#[repr(C)]` struct makes it so (with `bytemuck` in `Cargo.toml`, and its feature `derive`).
+/// Plain data: any bits are a value, and there is no padding. To implement it for a `#[repr(C)]` struct, write
+/// `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]` (with `bytemuck` and its `derive` feature in
+/// `Cargo.toml`).
 ///
 /// ```
 /// use offspring::sync::Mutex;

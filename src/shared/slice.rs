@@ -10,14 +10,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
 use crate::ipc::wire;
-use crate::shared::memory::Part;
+use crate::shared::memory::SharedPart;
 
-/// A slice of plain data in memory that processes share. Dropping the last handle of it in any process frees it.
+/// A slice of plain data in memory that processes share. Dropping the last handle in any process frees the
+/// memory.
 ///
-/// Every holder may read and write every element at any time; nobody waits. An element of 1, 2, 4 or 8 bytes is
-/// always read as somebody wrote it; a larger one may be read while another process has written half of it. No call
-/// orders its access with those to other elements: that is what queues, joins, locks and
-/// [atomics](SharedSlice::atomics) are for.
+/// Every process with a handle may read and write every element at any time; no call waits. An element of 1, 2,
+/// 4 or 8 bytes is always read as it was written. A larger one may be read while another process has written
+/// half of it. No call orders its access relative to other elements: use queues, joins, locks or
+/// [atomics](SharedSlice::atomics) for that.
 ///
 /// A clone is another handle of the same memory; [`to_vec`](SharedSlice::to_vec) copies.
 ///
@@ -41,16 +42,13 @@ use crate::shared::memory::Part;
 /// ```
 #[must_use]
 pub struct SharedSlice<T> {
-    part: Part,
+    part: SharedPart,
     element: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Pod> SharedSlice<T> {
     const SIZE: usize = {
-        assert!(
-            size_of::<T>() > 0,
-            "elements without a size cannot be shared"
-        );
+        assert!(size_of::<T>() > 0, "elements of size zero cannot be shared");
         assert!(
             align_of::<T>() <= 4096,
             "shared memory is aligned to a page"
@@ -58,28 +56,34 @@ impl<T: Pod> SharedSlice<T> {
         size_of::<T>()
     };
 
-    /// New memory with so many elements, all of them zero.
+    /// Creates a slice of `len` elements in new memory, all of them zero.
+    ///
+    /// An element type of size zero, or one that must be aligned to more than a page, is refused at compile time:
+    ///
+    /// ```compile_fail,E0080
+    /// let nothing = offspring::shared::SharedSlice::<()>::zeroed(10);
+    /// ```
     ///
     /// # Errors
     ///
-    /// If that much memory, or a descriptor, cannot be had.
+    /// If the system refuses that much memory, or a descriptor for it.
     pub fn zeroed(len: usize) -> Result<SharedSlice<T>, CreateError> {
-        Part::zeroed(len, Self::SIZE).map(SharedSlice::new)
+        SharedPart::zeroed(len, Self::SIZE).map(SharedSlice::new)
     }
 
-    /// New memory with a copy of these elements.
+    /// Creates a slice in new memory, with a copy of `elements`.
     ///
     /// # Errors
     ///
-    /// As [`zeroed`](SharedSlice::zeroed).
+    /// The errors of [`zeroed`](SharedSlice::zeroed).
     pub fn from_slice(elements: &[T]) -> Result<SharedSlice<T>, CreateError> {
         let mut slice = SharedSlice::zeroed(elements.len())?;
-        // SAFETY: nobody else has the memory yet.
+        // SAFETY: no other handle of the memory exists yet.
         unsafe { slice.as_mut_slice() }.copy_from_slice(elements);
         Ok(slice)
     }
 
-    fn new(part: Part) -> SharedSlice<T> {
+    fn new(part: SharedPart) -> SharedSlice<T> {
         SharedSlice {
             part,
             element: PhantomData,
@@ -92,13 +96,13 @@ impl<T: Pod> SharedSlice<T> {
         self.part.length / Self::SIZE
     }
 
-    /// Whether there are none.
+    /// Whether the slice has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.part.length == 0
     }
 
-    /// The element at this index, or `None` beyond the end.
+    /// Returns the element at `index`, or `None` if it is beyond the end.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<T> {
         (index < self.len()).then(|| {
@@ -111,7 +115,7 @@ impl<T: Pod> SharedSlice<T> {
         })
     }
 
-    /// Replaces the element at this index.
+    /// Replaces the element at `index`.
     ///
     /// # Panics
     ///
@@ -126,22 +130,22 @@ impl<T: Pod> SharedSlice<T> {
         self.part.region.store(offset, bytemuck::bytes_of(&element));
     }
 
-    /// Copies the elements from `start` on into `elements`.
+    /// Copies the elements from `start` into `elements`, as many as fit there.
     ///
     /// # Panics
     ///
-    /// If there are not so many.
+    /// If they reach beyond the end.
     pub fn read(&self, start: usize, elements: &mut [T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
         part.region
             .load(part.offset, bytemuck::cast_slice_mut(elements));
     }
 
-    /// Replaces the elements from `start` on by a copy of `elements`.
+    /// Replaces the elements from `start` with a copy of `elements`.
     ///
     /// # Panics
     ///
-    /// If there are not so many.
+    /// If they reach beyond the end.
     pub fn write(&self, start: usize, elements: &[T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
         part.region
@@ -153,7 +157,7 @@ impl<T: Pod> SharedSlice<T> {
         (0..self.len()).for_each(|index| self.set(index, element));
     }
 
-    /// A copy of all elements.
+    /// Returns a copy of all elements.
     #[must_use]
     pub fn to_vec(&self) -> Vec<T> {
         let mut elements = vec![T::zeroed(); self.len()];
@@ -161,12 +165,12 @@ impl<T: Pod> SharedSlice<T> {
         elements
     }
 
-    /// A copy of each element, one after the other.
+    /// Iterates over copies of the elements.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    /// A handle of a part of the elements: the same memory.
+    /// Returns a handle of a part of the elements, in the same memory.
     ///
     /// # Panics
     ///
@@ -175,21 +179,21 @@ impl<T: Pod> SharedSlice<T> {
         SharedSlice::new(self.part.slice(range, Self::SIZE))
     }
 
-    /// The elements as a slice, for code that wants one. See also [`RwLock`](crate::sync::RwLock), which gives it
+    /// Returns the elements as a slice, for code that needs one. [`RwLock`](crate::sync::RwLock) returns one
     /// without `unsafe`.
     ///
     /// ```
     /// use offspring::shared::SharedSlice;
     ///
     /// let numbers = SharedSlice::from_slice(&[3, 1, 2])?;
-    /// // SAFETY: nobody else has a handle.
+    /// // SAFETY: there is no other handle.
     /// assert_eq!(unsafe { numbers.as_slice() }.iter().max(), Some(&3));
     /// # Ok::<(), offspring::CreateError>(())
     /// ```
     ///
     /// # Safety
     ///
-    /// As long as the slice is used, nobody may write to these elements, in any process.
+    /// While the slice is in use, no process may write to these elements.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[T] {
         // SAFETY: the part is in bounds and lives as long as `self`; it is aligned, since a region begins on a page
@@ -197,13 +201,13 @@ impl<T: Pod> SharedSlice<T> {
         unsafe { std::slice::from_raw_parts(self.part.address().cast(), self.len()) }
     }
 
-    /// The elements as a slice to write to, for code that wants one. See also [`Mutex`](crate::sync::Mutex), which
-    /// gives it without `unsafe`.
+    /// Returns the elements as a mutable slice, for code that needs one. [`Mutex`](crate::sync::Mutex) returns one
+    /// without `unsafe`.
     ///
     /// # Safety
     ///
-    /// As long as the slice is used, nobody else may read or write these elements, in any process or through
-    /// another handle in this one.
+    /// While the slice is in use, no other process may read or write these elements, nor may this process through
+    /// another handle.
     #[must_use]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as above, and the caller excludes all others.
@@ -214,7 +218,7 @@ impl<T: Pod> SharedSlice<T> {
 macro_rules! atomics {
     ($($integer:ident $atomic:ident)+) => {$(
         impl SharedSlice<$integer> {
-            /// The elements as atomics.
+            /// Returns the elements as atomics.
             ///
             /// ```
             /// use offspring::shared::SharedSlice;
@@ -263,7 +267,7 @@ impl<T: Pod> Serialize for SharedSlice<T> {
 
 impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Part::deserialize(kind::<T>(), Self::SIZE, deserializer).map(SharedSlice::new)
+        SharedPart::deserialize(kind::<T>(), Self::SIZE, deserializer).map(SharedSlice::new)
     }
 }
 
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_of_all_sizes_at_all_places() {
+    fn elements_of_any_size_at_any_offset() {
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[repr(C)]
         struct Odd([u8; 7]);

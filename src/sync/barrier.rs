@@ -1,59 +1,73 @@
-//! So many threads wait for each other.
+//! A number of threads that wait for each other.
+//!
+//! The state is a generation and the number of threads that have arrived in it, changed only under the
+//! [`latch`]. The last thread to arrive ends the generation by a single store, so a death leaves it either
+//! ended or not:
+//!
+//! - *A party dies while it waits, or before it arrives, or in the middle of arriving.* The repair breaks
+//!   the barrier: the count may include the dead, so no generation can be trusted to be complete.
+//! - *The leader dies after the store and before it wakes the others.* The generation has ended, and the
+//!   repair wakes every sleeper. Each sees the new generation and passes, even though the barrier is
+//!   broken by then.
+//!
+//! A thread that wakes compares generations before it looks whether the barrier is broken. A thread of an
+//! earlier generation may wake so late that further ones have ended, so whether its own ended by a reset
+//! is kept for the last 64 generations.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::error::{BarrierError, BarrierTimeoutError, CreateError, SyncError};
+use crate::error::{BarrierError, BarrierTimeoutError, CreateError};
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::ipc::wire;
-use crate::sync::latch::{self, BEHIND, Latch};
-use crate::sync::object::{Kind, NoSession, Object};
-use crate::sync::word::Miss;
+use crate::sync::latch::{self, LATCH_BYTES, Latch};
+use crate::sync::object::{Primitive, Shared};
 
 const PARTIES: usize = 8;
-/// Grows when all have come, and at a reset; who came before is let through, or told.
+/// Grows when all parties have arrived, and at a reset.
 const GENERATION: usize = 12;
-/// How many have come in this generation.
+/// The number of threads that have arrived in this generation.
 const ARRIVED: usize = 16;
 const BROKEN: usize = 20;
-/// For each of the last 64 generations one bit: whether it ended by a reset.
+/// One bit for each of the last 64 generations: whether it ended by a reset.
 const RESETS: usize = 24;
 
 #[derive(Debug)]
-enum Parties {}
+enum BarrierWords {}
 
-impl Kind for Parties {
+impl Primitive for BarrierWords {
     const NAME: &'static str = "barrier";
+    const WORDS_LEN: usize = LATCH_BYTES;
 
-    fn ended(region: &Region, dead: u32, patient: bool) -> bool {
+    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
         Latch::inherit(region, dead, patient).is_some_and(|latch| {
-            region
-                .number::<AtomicU32>(BROKEN)
-                .store(1, Ordering::Relaxed);
+            let broken: &AtomicU32 = region.number(BROKEN);
+            broken.store(1, Ordering::Relaxed);
             latch.clear_and_wake(dead);
             true
         })
     }
 
-    fn gone(region: &Region) {
+    fn abandon(region: &Region) {
         latch::abandon(region);
     }
 
     fn holds(_: &Region, _: u32) -> bool {
-        // Who waits has a handle.
+        // A thread that waits has a handle, so its process is attached.
         false
     }
 }
 
-/// So many threads of all processes wait for each other, again and again. Dropping a handle does nothing to the others.
+/// A number of threads of all processes that wait for each other, again and again. Dropping a handle does
+/// not affect the others.
 ///
-/// As [`std::sync::Barrier`], but it may break: when a process dies (or panics) that has a handle, when the time of one
-/// who waits is over, or by [`abort`](Barrier::abort). Then everybody who waits, and whoever comes later, gets
-/// [`BarrierError::Broken`], until a [`reset`](Barrier::reset). A process that drops its handle first may end as it likes.
+/// Like [`std::sync::Barrier`], but it may break: when a process that has a handle dies or panics, when a
+/// [`wait_timeout`](Barrier::wait_timeout) times out, or by [`abort`](Barrier::abort). Then every thread
+/// that waits, and every thread that arrives later, gets [`BarrierError::Broken`], until a
+/// [`reset`](Barrier::reset). A process that drops its handle first may end in any way.
 ///
 /// ```
 /// use offspring::sync::Barrier;
@@ -80,13 +94,14 @@ impl Kind for Parties {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 #[must_use]
 pub struct Barrier {
-    object: Arc<Object<Parties>>,
+    object: Shared<BarrierWords>,
 }
 
-/// That all have come.
+/// Returned to each thread that passes a [`Barrier`].
 ///
 /// ```
 /// use offspring::sync::Barrier;
@@ -107,90 +122,63 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// True for one of those who were let through together: the one that came last.
+    /// True for one of the threads that pass together: the one that arrived last.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.is_leader
     }
 
-    /// Which one this thread was, from 0 on, in the order in which they came.
+    /// The position of this thread in the order of arrival, from 0.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index as usize
     }
 }
 
-/// How a wait ended that did not let through.
-enum End {
-    Timeout,
-    Broken,
-    Failed(SyncError),
-}
+/// Breaks the barrier when it is dropped, which happens only if the leader's own work panics.
+struct BreakOnPanic<'a>(&'a Barrier);
 
-impl End {
-    fn of_forever(self) -> BarrierError {
-        match self {
-            End::Broken => BarrierError::Broken,
-            End::Failed(error) => BarrierError::Failed(error),
-            // Without a deadline there is none to pass.
-            End::Timeout => BarrierError::Failed(SyncError::Disconnected),
-        }
-    }
-}
-
-impl From<NoSession> for End {
-    fn from(end: NoSession) -> End {
-        match end {
-            NoSession::Timeout => End::Timeout,
-            NoSession::Failed(error) => End::Failed(error),
-        }
-    }
-}
-
-impl From<Miss> for End {
-    fn from(miss: Miss) -> End {
-        NoSession::from(miss).into()
-    }
-}
-
-/// Breaks the barrier unless it is told that all went well: for the leader's own work, which may panic.
-struct BreaksIt<'a>(&'a Barrier);
-
-impl Drop for BreaksIt<'_> {
+impl Drop for BreakOnPanic<'_> {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 impl Barrier {
-    /// A new barrier for so many threads.
+    /// Creates a barrier for this many threads.
     ///
     /// # Errors
     ///
-    /// [`CreateError::ZeroCapacity`] for none; or if the memory, or a descriptor for it, cannot be had.
-    pub fn new(parties: u32) -> Result<Barrier, CreateError> {
+    /// [`CreateError::ZeroCapacity`] for 0. Otherwise if the system refuses the memory, or a descriptor for
+    /// it.
+    ///
+    /// # Panics
+    ///
+    /// If `parties` exceeds `u32::MAX`, more threads than a system can have.
+    pub fn new(parties: usize) -> Result<Barrier, CreateError> {
         if parties == 0 {
             return Err(CreateError::ZeroCapacity);
         }
-        let object = Object::new(BEHIND, fingerprint(), |region| {
-            region
-                .number::<AtomicU32>(PARTIES)
-                .store(parties, Ordering::Relaxed);
+        let parties = u32::try_from(parties).expect("a barrier for more threads than there can be");
+        let object = Shared::new(0, |region| {
+            let number: &AtomicU32 = region.number(PARTIES);
+            number.store(parties, Ordering::Relaxed);
         })?;
         Ok(Barrier { object })
     }
 
-    /// Waits until all have come.
+    /// Blocks until all parties have arrived.
     ///
     /// # Errors
     ///
-    /// [`BarrierError::Broken`] if it is or gets broken; [`BarrierError::Failed`] if the process that made it has ended.
+    /// [`BarrierError::Broken`] if the barrier is broken or breaks, [`BarrierError::Disconnected`] if the
+    /// process that made it has ended.
     pub fn wait(&self) -> Result<BarrierWaitResult, BarrierError> {
-        self.wait_until(None, || ()).map_err(End::of_forever)
+        self.wait_then(|| ())
     }
 
-    /// As [`wait`](Barrier::wait); the one that comes last does `action` before anybody is let through. If it panics,
-    /// the barrier breaks.
+    /// Like [`wait`](Barrier::wait), but the thread that arrives last calls `action` before any thread
+    /// passes. If `action` panics, the barrier breaks.
     ///
     /// ```
     /// let barrier = offspring::sync::Barrier::new(1)?;
@@ -202,157 +190,154 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// As [`wait`](Barrier::wait).
+    /// The errors of [`wait`](Barrier::wait).
     pub fn wait_then(&self, action: impl FnOnce()) -> Result<BarrierWaitResult, BarrierError> {
-        self.wait_until(None, action).map_err(End::of_forever)
+        let passed = self.pass(&Forever, action);
+        passed.map_err(WaitEnd::into_failed)
     }
 
-    /// As [`wait`](Barrier::wait), at most so long. When the time is over, the barrier breaks for all.
+    /// Like [`wait`](Barrier::wait), but blocks for up to `timeout`. If the time is over first, the barrier
+    /// breaks.
     ///
     /// # Errors
     ///
-    /// [`BarrierTimeoutError::Timeout`] if the time is over; else as [`wait`](Barrier::wait).
+    /// [`BarrierTimeoutError::Timeout`] if the time is over, and the errors of [`wait`](Barrier::wait).
     pub fn wait_timeout(
         &self,
         timeout: Duration,
     ) -> Result<BarrierWaitResult, BarrierTimeoutError> {
-        // A deadline that the clock cannot express is none.
-        self.wait_until(Instant::now().checked_add(timeout), || ())
-            .map_err(|end| match end {
-                End::Timeout => BarrierTimeoutError::Timeout,
-                end => BarrierTimeoutError::Failed(end.of_forever()),
-            })
+        Ok(self.pass(&Deadline::after(timeout), || ())?)
     }
 
-    /// Breaks it: nobody is let through until a [`reset`](Barrier::reset).
+    /// Breaks the barrier: no thread passes until a [`reset`](Barrier::reset).
     pub fn abort(&self) {
-        // Fails only if it is at its end, which is worse than broken.
-        if let Ok(latch) = self.latch(None) {
+        // Fails only if the owner is gone. That is worse than broken.
+        if let Ok(latch) = Latch::of(&self.object, &Forever) {
             self.object.word(BROKEN).store(1, Ordering::Relaxed);
             latch.release(true);
         }
     }
 
-    /// Makes it new: whoever waits now gets [`BarrierError::Broken`], whoever comes later waits for all parties.
+    /// Makes the barrier new: threads that wait now get [`BarrierError::Broken`], and threads that arrive
+    /// later wait for all parties.
     pub fn reset(&self) {
-        if let Ok(latch) = self.latch(None) {
+        if let Ok(latch) = Latch::of(&self.object, &Forever) {
             self.end_generation(true);
             self.object.word(BROKEN).store(0, Ordering::Relaxed);
             latch.release(true);
         }
     }
 
-    /// How many threads wait for each other.
+    /// The number of threads that wait for each other.
     #[must_use]
     pub fn parties(&self) -> usize {
-        self.number(PARTIES) as usize
+        self.object.number(PARTIES) as usize
     }
 
-    /// How many have come and wait now.
+    /// The number of threads that have arrived and wait now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.number(ARRIVED) as usize
+        self.object.number(ARRIVED) as usize
     }
 
-    /// Whether it is broken.
+    /// Whether the barrier is broken.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.number(BROKEN) != 0
+        self.object.number(BROKEN) != 0
     }
 
-    fn number(&self, offset: usize) -> u32 {
-        self.object.word(offset).load(Ordering::Relaxed)
-    }
-
-    fn latch(&self, deadline: Option<Instant>) -> Result<Latch<'_>, NoSession> {
-        let me = self.object.me(deadline)?;
-        Ok(Latch::take(&self.object.region, me, deadline)?)
-    }
-
-    /// Under the latch: those who have come are let through, or told of a reset.
+    /// Under the latch: ends the generation, for the threads that have arrived in it.
     fn end_generation(&self, reset: bool) {
-        let generation = self.number(GENERATION);
+        let generation = self.object.number(GENERATION);
         let resets: &AtomicU64 = self.object.region.number(RESETS);
         let bit = 1u64 << (generation % 64);
         let others = resets.load(Ordering::Relaxed) & !bit;
         resets.store(if reset { others | bit } else { others }, Ordering::Relaxed);
         self.object.word(ARRIVED).store(0, Ordering::Relaxed);
-        // Last: with this store it has happened.
-        self.object
-            .word(GENERATION)
-            .store(generation.wrapping_add(1), Ordering::Relaxed);
+        // Last, because this store is what ends it: a process that dies before it has changed nothing that
+        // a waiting thread looks at.
+        let generations = self.object.word(GENERATION);
+        generations.store(generation.wrapping_add(1), Ordering::Relaxed);
     }
 
-    fn wait_until(
+    fn pass<L: TimeLimit>(
         &self,
-        deadline: Option<Instant>,
+        limit: &L,
         action: impl FnOnce(),
-    ) -> Result<BarrierWaitResult, End> {
-        let mut latch = self.latch(deadline)?;
-        // All have come, and the leader does its work: this thread belongs to the next ones.
-        while self.number(ARRIVED) >= self.number(PARTIES) && !self.is_broken() {
-            latch = latch.sleep(deadline)?;
+    ) -> Waited<BarrierWaitResult, BarrierError, L> {
+        let mut latch = Latch::of(&self.object, limit).map_err(WaitEnd::convert)?;
+        // All have arrived, and the leader is still at its work: this thread belongs to the next
+        // generation.
+        while self.object.number(ARRIVED) >= self.object.number(PARTIES) && !self.is_broken() {
+            latch = latch.sleep(limit).map_err(WaitEnd::convert)?;
         }
         if self.is_broken() {
-            return Err(End::Broken);
+            return Err(BarrierError::Broken.into());
         }
-        let (generation, index) = (self.number(GENERATION), self.number(ARRIVED));
-        self.object
-            .word(ARRIVED)
-            .store(index + 1, Ordering::Relaxed);
-        if index + 1 < self.number(PARTIES) {
-            self.wait_for_others(latch, generation, deadline)?;
-            return Ok(BarrierWaitResult {
-                index,
-                is_leader: false,
-            });
+        let generation = self.object.number(GENERATION);
+        let index = self.object.number(ARRIVED);
+        let arrived = self.object.word(ARRIVED);
+        arrived.store(index + 1, Ordering::Relaxed);
+        let is_leader = index + 1 == self.object.number(PARTIES);
+        if is_leader {
+            drop(latch);
+            self.lead(generation, action)?;
+        } else {
+            self.follow(latch, generation, limit)?;
         }
-        drop(latch);
-        let breaks_it = BreaksIt(self);
+        Ok(BarrierWaitResult { index, is_leader })
+    }
+
+    /// Does the leader's own work without the latch, then lets the generation pass.
+    fn lead(&self, generation: u32, action: impl FnOnce()) -> Result<(), BarrierError> {
+        let break_on_panic = BreakOnPanic(self);
         action();
-        std::mem::forget(breaks_it);
-        let latch = self.latch(None)?;
-        if self.is_broken() || self.number(GENERATION) != generation {
-            return Err(End::Broken);
+        std::mem::forget(break_on_panic);
+        let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
+        // A party may have died during the work, or reset the barrier.
+        if self.is_broken() || self.object.number(GENERATION) != generation {
+            return Err(BarrierError::Broken);
         }
         self.end_generation(false);
         latch.release(true);
-        Ok(BarrierWaitResult {
-            index,
-            is_leader: true,
-        })
+        Ok(())
     }
 
-    fn wait_for_others<'a>(
+    /// Sleeps until the generation ends.
+    fn follow<'a, L: TimeLimit>(
         &'a self,
         mut latch: Latch<'a>,
         generation: u32,
-        deadline: Option<Instant>,
-    ) -> Result<(), End> {
+        limit: &L,
+    ) -> Waited<(), BarrierError, L> {
         loop {
-            let slept = latch.sleep(deadline);
-            let time_is_over = matches!(slept, Err(Miss::Timeout));
-            latch = if time_is_over {
-                self.latch(None)?
-            } else {
-                slept?
+            let (held, elapsed) = match latch.sleep(limit) {
+                Ok(held) => (held, None),
+                Err(WaitEnd::Timeout(elapsed)) => {
+                    // Whether the barrier breaks by this can only be decided under the latch: the leader
+                    // may just have arrived.
+                    let held = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed);
+                    (held.map_err(BarrierError::from)?, Some(elapsed))
+                }
+                Err(WaitEnd::Failed(error)) => return Err(BarrierError::from(error).into()),
             };
-            if self.number(GENERATION) != generation {
-                let resets = self
-                    .object
-                    .region
-                    .number::<AtomicU64>(RESETS)
-                    .load(Ordering::Relaxed);
-                let was_reset = resets & (1 << (generation % 64)) != 0;
-                return if was_reset { Err(End::Broken) } else { Ok(()) };
+            latch = held;
+            if self.object.number(GENERATION) != generation {
+                let resets: &AtomicU64 = self.object.region.number(RESETS);
+                let was_reset = resets.load(Ordering::Relaxed) & (1 << (generation % 64)) != 0;
+                return if was_reset {
+                    Err(BarrierError::Broken.into())
+                } else {
+                    Ok(())
+                };
             }
             if self.is_broken() {
-                return Err(End::Broken);
+                return Err(BarrierError::Broken.into());
             }
-            if time_is_over {
+            if let Some(elapsed) = elapsed {
                 self.object.word(BROKEN).store(1, Ordering::Relaxed);
                 latch.release(true);
-                return Err(End::Timeout);
+                return Err(WaitEnd::Timeout(elapsed));
             }
         }
     }
@@ -365,22 +350,5 @@ impl fmt::Debug for Barrier {
             .field("waiting", &self.waiting())
             .field("broken", &self.is_broken())
             .finish_non_exhaustive()
-    }
-}
-
-fn fingerprint() -> u64 {
-    wire::fingerprint(std::any::type_name::<Barrier>())
-}
-
-impl Serialize for Barrier {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Barrier {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Object::deserialize(fingerprint(), |length| length == BEHIND, deserializer)?;
-        Ok(Barrier { object })
     }
 }

@@ -1,52 +1,63 @@
 //! Waiting for a change of what a mutex guards.
 //!
-//! Each thread that waits has a slot, a word of its own to sleep on. A notification goes to the oldest slot that waits,
-//! by one store; so it reaches one thread, and one that waited when it was sent. A slot says whose it is: those of a
-//! process that dies are freed, and a notification that one of them had got goes on to the next.
+//! Each waiting thread has a slot, with a word of its own to sleep on. A notification is one store into the
+//! oldest slot that waits, so it reaches one thread, and one that was waiting when it was sent. Slots are
+//! taken, notified and freed under the [`latch`].
+//!
+//! # What each order is for
+//!
+//! - *Take a slot, then unlock the mutex.* A thread that changes the value must lock the mutex first, so
+//!   it finds the slot and notifies it. The other way round, the notification could come between the two
+//!   and find nobody.
+//! - *Lock the mutex, then free the slot.* A thread that was notified and dies while it waits for the mutex
+//!   has done nothing with the notification. Its slot still says `NOTIFIED` and whose it is, so the repair
+//!   passes the notification on to the next slot. Freed earlier, the notification would be lost.
+//! - *State last when a slot is taken.* A slot that is not free has a session and a number, whenever its
+//!   process dies.
+//! - *Store, release the latch, wake.* A notifier that dies between the store and the wake-up leaves a
+//!   notified thread asleep. The repair wakes every notified slot again.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{CreateError, HandleError, LockError, SyncError};
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::ipc::wire;
-use crate::sync::MutexGuard;
 use crate::sync::latch::{self, Latch};
-use crate::sync::object::{Kind, NoSession, Object};
+use crate::sync::mutex::MutexGuard;
+use crate::sync::object::{Primitive, Shared};
 use crate::sync::value::Storage;
 use crate::sync::word;
 use crate::sys::{futex_wait, futex_wake_all};
 
-/// How many slots are not free.
+/// The number of slots that are not free.
 const ACTIVE: usize = 8;
-/// The number of the next one who waits.
+/// The number that the next waiting thread gets.
 const NEXT: usize = 16;
 const SLOTS: usize = 128;
-/// Threads that can wait at a time.
+/// The most threads that can wait at a time.
 const SLOTS_MAX: usize = 1024;
-const SLOT: usize = 16;
-const LENGTH: usize = SLOTS + SLOTS_MAX * SLOT;
+const SLOT_BYTES: usize = 16;
 
 const FREE: u32 = 0;
 const WAITING: u32 = 1;
 const NOTIFIED: u32 = 2;
-/// Set in any state when the owner of the condvar has ended.
+/// Added to any state when the owner has ended.
 const GONE: u32 = 4;
 
-/// A thread that waits.
-struct Slot<'a> {
+/// A waiting thread.
+struct WaitSlot<'a> {
     state: &'a AtomicU32,
     session: &'a AtomicU32,
     number: &'a AtomicU64,
 }
 
-fn slot(region: &Region, index: usize) -> Slot<'_> {
-    let at = SLOTS + index * SLOT;
-    Slot {
+fn slot(region: &Region, index: usize) -> WaitSlot<'_> {
+    let at = SLOTS + index * SLOT_BYTES;
+    WaitSlot {
         state: region.number(at),
         session: region.number(at + 4),
         number: region.number(at + 8),
@@ -57,11 +68,12 @@ fn active(region: &Region) -> &AtomicU32 {
     region.number(ACTIVE)
 }
 
-fn slots(region: &Region) -> impl Iterator<Item = Slot<'_>> {
+fn slots(region: &Region) -> impl Iterator<Item = WaitSlot<'_>> {
     (0..SLOTS_MAX).map(|index| slot(region, index))
 }
 
-/// Under the latch: notifies the oldest who wait; gives their words, which are to be woken afterwards.
+/// Under the latch: notifies up to `count` slots, the oldest first. Returns their words, which the caller
+/// wakes after it has released the latch.
 fn notify(region: &Region, count: usize) -> Vec<&AtomicU32> {
     let mut waiting: Vec<_> = slots(region)
         .filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING)
@@ -75,12 +87,13 @@ fn notify(region: &Region, count: usize) -> Vec<&AtomicU32> {
 }
 
 #[derive(Debug)]
-enum Slots {}
+enum CondvarWords {}
 
-impl Kind for Slots {
+impl Primitive for CondvarWords {
     const NAME: &'static str = "condition variable";
+    const WORDS_LEN: usize = SLOTS + SLOTS_MAX * SLOT_BYTES;
 
-    fn ended(region: &Region, dead: u32, patient: bool) -> bool {
+    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
         let Some(latch) = Latch::inherit(region, dead, patient) else {
             return false;
         };
@@ -90,19 +103,19 @@ impl Kind for Slots {
             slot.state.store(FREE, Ordering::Relaxed);
         }
         notify(region, lost);
+        // Recounted: the dead process may have changed a slot and not the count.
         let used = slots(region)
             .filter(|slot| slot.state.load(Ordering::Relaxed) != FREE)
             .count();
         active(region).store(used as u32, Ordering::Relaxed);
-        latch.wake();
-        // The dead one may have notified others, and not have woken them.
+        latch.wake_all();
         for slot in slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) == NOTIFIED) {
             futex_wake_all(slot.state);
         }
         true
     }
 
-    fn gone(region: &Region) {
+    fn abandon(region: &Region) {
         latch::abandon(region);
         for slot in slots(region) {
             slot.state.fetch_or(GONE, Ordering::AcqRel);
@@ -118,13 +131,13 @@ impl Kind for Slots {
     }
 }
 
-/// Lets threads of all processes wait for a change of what a [`Mutex`](crate::sync::Mutex) guards. Dropping a handle does
-/// nothing to the others.
+/// Lets threads of all processes wait for a change of what a [`Mutex`](crate::sync::Mutex) guards. Dropping
+/// a handle does not affect the others.
 ///
-/// As [`std::sync::Condvar`], with two promises more: a wait ends only by a notification or its time, never by itself,
-/// and notifications go to those who have waited longest. A notification whose receiver dies before it acts on it goes
-/// to the next. At most 1,024 threads wait at a time. When the process that made it ends, waiting gives
-/// [`SyncError::Disconnected`].
+/// Like [`std::sync::Condvar`], with more promises: a wait ends only by a notification or a timeout, never
+/// spuriously, and notifications go to the threads that have waited longest. If a thread dies after it was
+/// notified and before it has locked the mutex, the notification goes to the next. Up to 1,024 threads can
+/// wait at a time. When the process that made it ends, waiting returns [`LockError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::{Condvar, Mutex};
@@ -149,13 +162,14 @@ impl Kind for Slots {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 #[must_use]
 pub struct Condvar {
-    object: Arc<Object<Slots>>,
+    object: Shared<CondvarWords>,
 }
 
-/// Whether a wait ended because its time was over.
+/// Whether a wait timed out.
 ///
 /// ```
 /// use std::time::Duration;
@@ -174,109 +188,105 @@ pub struct Condvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether the time was over, and no notification came.
+    /// Whether the time was over before a notification came.
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.0
     }
 }
 
-/// The guard after a wait.
-type Waited<G> = Result<G, LockError<G>>;
+/// What a wait returns: the guard.
+type Relocked<G> = Result<G, LockError<G>>;
 
 impl Condvar {
-    /// A new condition variable.
+    /// Creates a condition variable.
     ///
     /// # Errors
     ///
-    /// If the memory, or a descriptor for it, cannot be had.
+    /// If the system refuses the memory, or a descriptor for it.
     pub fn new() -> Result<Condvar, CreateError> {
-        let object = Object::new(LENGTH, fingerprint(), |_| ())?;
-        Ok(Condvar { object })
+        Shared::new(0, |_| ()).map(|object| Condvar { object })
     }
 
-    /// Unlocks the mutex, waits for a notification, and locks it again.
+    /// Unlocks the mutex, waits for a notification, and locks the mutex again.
     ///
     /// # Errors
     ///
-    /// As [`Mutex::lock`](crate::sync::Mutex::lock). If it cannot wait, the mutex stays unlocked.
+    /// The errors of [`Mutex::lock`](crate::sync::Mutex::lock). If the wait fails, the mutex stays unlocked.
     pub fn wait<'a, T: ?Sized, S: Storage<T>>(
         &self,
         guard: MutexGuard<'a, T, S>,
-    ) -> Waited<MutexGuard<'a, T, S>> {
-        self.wait_until(guard, None)
+    ) -> Relocked<MutexGuard<'a, T, S>> {
+        self.wait_until(guard, &Forever)
             .map(|(guard, _)| guard)
             .map_err(|error| error.map(|(guard, _)| guard))
     }
 
-    /// As [`wait`](Condvar::wait), at most so long.
+    /// Like [`wait`](Condvar::wait), but waits for up to `timeout`. Locking the mutex again is not limited.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     pub fn wait_timeout<'a, T: ?Sized, S: Storage<T>>(
         &self,
         guard: MutexGuard<'a, T, S>,
         timeout: Duration,
-    ) -> Waited<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
-        // A deadline that the clock cannot express is none.
-        self.wait_until(guard, Instant::now().checked_add(timeout))
+    ) -> Relocked<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
+        self.wait_until(guard, &Deadline::after(timeout))
     }
 
-    /// Waits as long as `condition` holds for the value.
+    /// Waits while `condition` returns true for the value.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     pub fn wait_while<'a, T: ?Sized, S: Storage<T>>(
         &self,
         mut guard: MutexGuard<'a, T, S>,
         mut condition: impl FnMut(&mut T) -> bool,
-    ) -> Waited<MutexGuard<'a, T, S>> {
+    ) -> Relocked<MutexGuard<'a, T, S>> {
         while condition(&mut guard) {
             guard = self.wait(guard)?;
         }
         Ok(guard)
     }
 
-    /// Waits as long as `condition` holds for the value, at most so long.
+    /// Waits while `condition` returns true for the value, for up to `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     pub fn wait_timeout_while<'a, T: ?Sized, S: Storage<T>>(
         &self,
         mut guard: MutexGuard<'a, T, S>,
         timeout: Duration,
         mut condition: impl FnMut(&mut T) -> bool,
-    ) -> Waited<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
-        let deadline = Instant::now().checked_add(timeout);
+    ) -> Relocked<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
+        let limit = Deadline::after(timeout);
         let mut result = WaitTimeoutResult(false);
         while condition(&mut guard) {
             if result.timed_out() {
                 return Ok((guard, result));
             }
-            (guard, result) = self.wait_until(guard, deadline)?;
+            (guard, result) = self.wait_until(guard, &limit)?;
         }
         Ok((guard, WaitTimeoutResult(false)))
     }
 
-    /// Ends the wait of the thread that has waited longest; how many that were: 1, or 0 if none waits.
+    /// Wakes the thread that has waited longest. Returns the number of threads woken: 1, or 0 if none waits.
     pub fn notify_one(&self) -> usize {
-        self.notify(1)
+        self.notify_n(1)
     }
 
-    /// Ends the wait of the threads that have waited longest, so many at most; how many that were.
-    pub fn notify(&self, count: usize) -> usize {
+    /// Wakes up to `count` threads, those that have waited longest. Returns the number of threads woken.
+    #[doc(alias = "notify")]
+    pub fn notify_n(&self, count: usize) -> usize {
         let region = &self.object.region;
         if active(region).load(Ordering::Acquire) == 0 {
             return 0;
         }
-        // Fails only if nobody is there any more to be notified.
-        let Ok(me) = self.object.me(None) else {
-            return 0;
-        };
-        let Ok(latch) = Latch::take(region, me, None) else {
+        // Fails only if the owner is gone. Then every waiting thread wakes with an error.
+        let Ok(latch) = Latch::of(&self.object, &Forever) else {
             return 0;
         };
         let notified = notify(region, count);
@@ -287,25 +297,26 @@ impl Condvar {
         notified.len()
     }
 
-    /// Ends the wait of all threads that wait now; how many that were.
+    /// Wakes all threads that wait now. Returns the number of threads woken.
     pub fn notify_all(&self) -> usize {
-        self.notify(usize::MAX)
+        self.notify_n(usize::MAX)
     }
 
-    fn wait_until<'a, T: ?Sized, S: Storage<T>>(
+    fn wait_until<'a, T: ?Sized, S: Storage<T>, L: TimeLimit>(
         &self,
         guard: MutexGuard<'a, T, S>,
-        deadline: Option<Instant>,
-    ) -> Waited<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
+        limit: &L,
+    ) -> Relocked<(MutexGuard<'a, T, S>, WaitTimeoutResult)> {
         let mutex = guard.mutex();
-        let me = self.object.me(None).map_err(NoSession::of_lock)?;
-        // The slot before the mutex is unlocked: whoever changes the value from now on notifies it.
-        let slot = self.enter(me).map_err(LockError::Failed)?;
+        let slot = match self.take_slot(limit) {
+            Ok(slot) => slot,
+            Err(WaitEnd::Timeout(_)) => return Ok((guard, WaitTimeoutResult(true))),
+            Err(WaitEnd::Failed(error)) => return Err(error.into()),
+        };
         drop(guard);
-        self.sleep(&slot, deadline);
-        // First the mutex, then the slot: who dies while it waits for the mutex leaves its notification to another.
+        self.sleep(&slot, limit);
         let locked = mutex.lock();
-        let notified = self.leave(me, &slot).map_err(LockError::Failed)?;
+        let notified = self.free_slot(&slot)?;
         let result = WaitTimeoutResult(!notified);
         match locked {
             Ok(guard) => Ok((guard, result)),
@@ -313,44 +324,41 @@ impl Condvar {
         }
     }
 
-    fn enter(&self, me: u32) -> Result<Slot<'_>, SyncError> {
+    fn take_slot<L: TimeLimit>(&self, limit: &L) -> Waited<WaitSlot<'_>, SyncError, L> {
         let region = &self.object.region;
-        let latch =
-            Latch::take(region, me, None).map_err(|miss| NoSession::from(miss).of_forever())?;
-        let slot = slots(region)
-            .find(|slot| slot.state.load(Ordering::Relaxed) == FREE)
-            .ok_or_else(|| {
-                let refused = format!("{SLOTS_MAX} threads wait already");
-                SyncError::Handle(HandleError::Refused(refused))
-            })?;
+        let latch = Latch::of(&self.object, limit)?;
+        let slot = slots(region).find(|slot| slot.state.load(Ordering::Relaxed) == FREE);
+        let slot = slot.ok_or_else(|| {
+            let refused = format!("{SLOTS_MAX} threads wait already");
+            SyncError::Handle(HandleError::Refused(refused))
+        })?;
         let next: &AtomicU64 = region.number(NEXT);
-        slot.number
-            .store(next.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        slot.session.store(word::session(me), Ordering::Relaxed);
-        // Last: a slot that is not free has an owner, whoever dies.
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        slot.number.store(number, Ordering::Relaxed);
+        slot.session
+            .store(word::session(latch.me()), Ordering::Relaxed);
         slot.state.store(WAITING, Ordering::Release);
         active(region).fetch_add(1, Ordering::Release);
         drop(latch);
         Ok(slot)
     }
 
-    fn sleep(&self, slot: &Slot<'_>, deadline: Option<Instant>) {
-        // The owner's end may have passed this slot by before it waited.
+    fn sleep<L: TimeLimit>(&self, slot: &WaitSlot<'_>, limit: &L) {
+        // The owner's end may have been marked in this slot before it was taken, so the slot alone does not
+        // show it.
         while slot.state.load(Ordering::Acquire) == WAITING && !latch::is_gone(&self.object.region)
         {
-            if !futex_wait(slot.state, WAITING, deadline) {
+            if !futex_wait(slot.state, WAITING, limit.deadline()) {
                 break;
             }
         }
     }
 
-    /// Frees the slot; whether it was notified, also if that was after the time was over.
-    fn leave(&self, me: u32, slot: &Slot<'_>) -> Result<bool, SyncError> {
-        let region = &self.object.region;
-        let latch =
-            Latch::take(region, me, None).map_err(|miss| NoSession::from(miss).of_forever())?;
+    /// Frees the slot. Returns whether it was notified, even if that came after the time was over.
+    fn free_slot(&self, slot: &WaitSlot<'_>) -> Result<bool, SyncError> {
+        let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
         let notified = slot.state.swap(FREE, Ordering::Acquire) == NOTIFIED;
-        active(region).fetch_sub(1, Ordering::Release);
+        active(&self.object.region).fetch_sub(1, Ordering::Release);
         drop(latch);
         Ok(notified)
     }
@@ -359,27 +367,7 @@ impl Condvar {
 impl fmt::Debug for Condvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Condvar")
-            .field(
-                "waiting",
-                &active(&self.object.region).load(Ordering::Relaxed),
-            )
+            .field("waiting", &self.object.number(ACTIVE))
             .finish_non_exhaustive()
-    }
-}
-
-fn fingerprint() -> u64 {
-    wire::fingerprint(std::any::type_name::<Condvar>())
-}
-
-impl Serialize for Condvar {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Condvar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Object::deserialize(fingerprint(), |length| length == LENGTH, deserializer)?;
-        Ok(Condvar { object })
     }
 }

@@ -1,42 +1,48 @@
 //! A flag that threads of all processes wait for.
+//!
+//! One word holds the flag, whether a thread may sleep on the word, and the number of times that the flag was
+//! set. A waiting thread remembers that number, so it also sees a flag that was set and cleared while it
+//! slept. No process holds anything of an event, so a death leaves nothing to release. It may leave a flag
+//! set whose sleepers were not woken, so the repair wakes them all.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{CreateError, SyncError, TimeoutError};
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::ipc::wire;
-use crate::sync::object::{Kind, Object};
+use crate::ipc::waitable::{WaitSource, Waitable};
+use crate::sync::event_watch::{EventWatch, Flag, Stop};
+use crate::sync::object::{Primitive, Shared};
 use crate::sys::{futex_wait, futex_wake_all};
 
 const WORD: usize = 0;
-const LENGTH: usize = 64;
 
 const SET: u32 = 1;
-/// Somebody may sleep on the word.
+/// A thread may sleep on the word.
 const WAITERS: u32 = 2;
 /// The process that made the event has ended.
 const GONE: u32 = 4;
-/// The bits above count how often it was set, so that one who waits also sees what was cleared at once.
+/// The bits from here on count how often the event was set.
 const ROUND: u32 = 8;
 
 #[derive(Debug)]
-enum Flag {}
+enum EventWords {}
 
-impl Kind for Flag {
+impl Primitive for EventWords {
     const NAME: &'static str = "event";
+    const WORDS_LEN: usize = 64;
 
-    fn ended(region: &Region, _: u32, _: bool) -> bool {
-        // It may have set the event, and not have woken those who wait for it.
+    fn repair(region: &Region, _: u32, _: bool) -> bool {
         futex_wake_all(region.number(WORD));
         true
     }
 
-    fn gone(region: &Region) {
+    fn abandon(region: &Region) {
         let word: &AtomicU32 = region.number(WORD);
         word.fetch_or(GONE, Ordering::Relaxed);
         futex_wake_all(word);
@@ -47,11 +53,11 @@ impl Kind for Flag {
     }
 }
 
-/// A flag that threads of all processes wait for. Dropping a handle does nothing to the others.
+/// A flag that threads of all processes wait for. Dropping a handle does not affect the others.
 ///
-/// What was written before [`set`](Event::set) is seen after [`wait`](Event::wait). Looking at the flag and setting it
-/// make no call of the system when nobody waits. When the process that made the event ends, waiting gives
-/// [`SyncError::Disconnected`].
+/// What was written before [`set`](Event::set) is visible after [`wait`](Event::wait). Reading and setting the
+/// flag make no system call while no thread waits. When the process that made the event ends, waiting
+/// returns [`SyncError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::Event;
@@ -70,24 +76,38 @@ impl Kind for Flag {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone)]
+///
+/// [`wait_any`](crate::wait_any) and a [`Selector`](crate::Selector) can wait for an event too: it is ready while
+/// its flag is set. A flag that is set and cleared at once may pass unseen there.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 #[must_use]
 pub struct Event {
-    object: Arc<Object<Flag>>,
+    object: Shared<EventWords>,
+    /// For selectors, made when the first one asks.
+    #[serde(skip)]
+    watch: OnceLock<Arc<EventWatch<EventFlag>>>,
 }
 
+/// The event as its watching thread has it: without the watch, which ends that thread when it is dropped.
+#[derive(Debug)]
+struct EventFlag(Shared<EventWords>);
+
 impl Event {
-    /// A new event that is not set.
+    /// Creates an event that is not set.
     ///
     /// # Errors
     ///
-    /// If the memory, or a descriptor for it, cannot be had.
+    /// If the system refuses the memory, or a descriptor for it.
     pub fn new() -> Result<Event, CreateError> {
-        let object = Object::new(LENGTH, fingerprint(), |_| ())?;
-        Ok(Event { object })
+        Shared::new(0, |_| ()).map(|object| Event {
+            object,
+            watch: OnceLock::new(),
+        })
     }
 
-    /// Sets it: everybody who waits goes on, and whoever waits later does not wait. Does nothing if it is set.
+    /// Sets the flag: every thread that waits wakes, and later waits return at once. Does nothing if it is
+    /// set already.
     pub fn set(&self) {
         let word = self.object.word(WORD);
         let set =
@@ -99,69 +119,84 @@ impl Event {
         }
     }
 
-    /// Clears it: whoever waits from now on waits for the next [`set`](Event::set).
+    /// Clears the flag: a later wait blocks until the next [`set`](Event::set).
     pub fn clear(&self) {
         self.object.word(WORD).fetch_and(!SET, Ordering::AcqRel);
     }
 
-    /// Whether it is set.
+    /// Whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.object.word(WORD).load(Ordering::Acquire) & SET != 0
     }
 
-    /// Waits until it is set; also if it is cleared again before this thread wakes up.
+    /// Blocks until the flag is set. Returns even if it was cleared again before this thread woke.
     ///
     /// # Errors
     ///
-    /// If the process that made the event has ended.
+    /// [`SyncError::Disconnected`] if the process that made the event has ended.
     pub fn wait(&self) -> Result<(), SyncError> {
-        match self.wait_until(None) {
-            Ok(()) => Ok(()),
-            Err(TimeoutError::Failed(error)) => Err(error),
-            // Without a deadline there is none to pass.
-            Err(TimeoutError::Timeout) => Err(SyncError::Disconnected),
-        }
+        wait_until_set(self.object.word(WORD), &Forever).map_err(WaitEnd::into_failed)
     }
 
-    /// As [`wait`](Event::wait), at most so long.
+    /// Like [`wait`](Event::wait), but blocks for up to `timeout`.
     ///
     /// # Errors
     ///
-    /// [`TimeoutError::Timeout`] if the time is over; else as [`wait`](Event::wait).
+    /// [`TimeoutError::Timeout`] if the time is over, and the errors of [`wait`](Event::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), TimeoutError> {
-        // A deadline that the clock cannot express is none.
-        self.wait_until(Instant::now().checked_add(timeout))
+        let limit = Deadline::after(timeout);
+        Ok(wait_until_set(self.object.word(WORD), &limit)?)
+    }
+}
+
+fn wait_until_set<L: TimeLimit>(word: &AtomicU32, limit: &L) -> Waited<(), SyncError, L> {
+    let mut seen = word.load(Ordering::Acquire);
+    let round = seen / ROUND;
+    loop {
+        if seen & SET != 0 || seen / ROUND != round {
+            return Ok(());
+        }
+        if seen & GONE != 0 {
+            return Err(SyncError::Disconnected.into());
+        }
+        // After the look at the flag: a flag that was set just in time counts.
+        limit.check().map_err(WaitEnd::Timeout)?;
+        if seen & WAITERS == 0 {
+            let new = seen | WAITERS;
+            let marked = word.compare_exchange(seen, new, Ordering::SeqCst, Ordering::Acquire);
+            seen = marked.map_or_else(|now| now, |_| new);
+            // Around once more before sleeping: `interrupt` clears the mark after it has stopped the limit.
+            continue;
+        }
+        futex_wait(word, seen, limit.deadline());
+        seen = word.load(Ordering::Acquire);
+    }
+}
+
+impl Flag for EventFlag {
+    fn is_ready(&self) -> bool {
+        self.0.word(WORD).load(Ordering::Acquire) & (SET | GONE) != 0
     }
 
-    fn wait_until(&self, deadline: Option<Instant>) -> Result<(), TimeoutError> {
-        let word = self.object.word(WORD);
-        let mut seen = word.load(Ordering::Acquire);
-        let round = seen / ROUND;
-        let mut in_time = true;
-        loop {
-            if seen & SET != 0 || seen / ROUND != round {
-                return Ok(());
-            }
-            if seen & GONE != 0 {
-                return Err(SyncError::Disconnected.into());
-            }
-            if !in_time {
-                return Err(TimeoutError::Timeout);
-            }
-            if seen & WAITERS == 0 {
-                let marked = word.compare_exchange(
-                    seen,
-                    seen | WAITERS,
-                    Ordering::Acquire,
-                    Ordering::Acquire,
-                );
-                seen = marked.map_or_else(|now| now, |before| before | WAITERS);
-                continue;
-            }
-            in_time = futex_wait(word, seen, deadline);
-            seen = word.load(Ordering::Acquire);
-        }
+    fn wait_until_ready(&self, limit: &Stop) {
+        // However it ends, the selector looks for itself.
+        let _ = wait_until_set(self.0.word(WORD), limit);
+    }
+
+    fn interrupt(&self) {
+        // A changed word keeps the thread from falling asleep on it, and the others mark it again. If this
+        // process dies before it wakes them, the repair does.
+        let word = self.0.word(WORD);
+        word.fetch_and(!WAITERS, Ordering::SeqCst);
+        futex_wake_all(word);
+    }
+}
+
+impl Waitable for Event {
+    fn wait_source(&self) -> WaitSource {
+        let watch = || Arc::new(EventWatch::new(EventFlag(self.object.clone())));
+        WaitSource::new(self.watch.get_or_init(watch).clone())
     }
 }
 
@@ -170,22 +205,5 @@ impl fmt::Debug for Event {
         f.debug_struct("Event")
             .field("set", &self.is_set())
             .finish_non_exhaustive()
-    }
-}
-
-fn fingerprint() -> u64 {
-    wire::fingerprint(std::any::type_name::<Event>())
-}
-
-impl Serialize for Event {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Event {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Object::deserialize(fingerprint(), |length| length == LENGTH, deserializer)?;
-        Ok(Event { object })
     }
 }

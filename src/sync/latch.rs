@@ -1,40 +1,55 @@
-//! A lock inside of an object, for a few instructions, and what every process wrote into the object of its own.
+//! The latch: a lock inside an object, held for a few instructions, and each process's record in it.
 //!
-//! Each process's share of an object's state (permits, read locks) stands in a record of its own, which only it changes
-//! while it holds the latch. Sums over all records are kept beside them. A process that dies in the middle of a change
-//! leaves the latch in its name: the hub then inherits it, clears the dead one's record, and adds up anew. So a record
-//! is true to the last, whichever instruction was the last.
+//! What a process holds of an object (permits, read locks) is counted in a record of its own, which
+//! only that process changes, and only under the latch. The sum over all records is kept beside them,
+//! so that a thread reads one word to see whether it must wait.
 //!
-//! Who has to wait sleeps on the turn, a number that grows whenever something is released.
+//! # What a death leaves behind
+//!
+//! A process may die at any instruction, also between changing its record and changing the sum. Then
+//! the latch still names the dead session. The owner's hub inherits the latch, clears the dead
+//! session's record and *recomputes* the sum from the records. So the sum is never trusted after a
+//! death, and records are true because no other process writes them: a record that its process had
+//! changed already counts as changed, and is cleared all the same.
+//!
+//! If the dead process did not hold the latch, the hub takes it like any thread, then does the same.
+//!
+//! # Waiting
+//!
+//! A thread that has to wait releases the latch and sleeps on the *turn*, a number that grows with
+//! every release. It reads the turn under the latch: a release needs the latch, so a release after
+//! that changes the turn, and the kernel does not let the thread fall asleep. Sleepers are counted in
+//! the records as well, so that a release without sleepers makes no system call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::SyncError;
+use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::SESSIONS_MAX;
 use crate::ipc::region::Region;
-use crate::sync::object::NoSession;
-use crate::sync::word::{self, HUB, Miss};
+use crate::sync::object::{Object, Primitive};
+use crate::sync::word::{self, HUB};
 use crate::sys::{futex_wait, futex_wake_all, futex_wake_one};
 
 const LATCH: usize = 0;
 const TURN: usize = 64;
-/// Threads that sleep until the next turn.
+/// The sum over all records of threads that sleep until the next turn.
 const SLEEPERS: usize = 72;
-/// Where the records begin; an object's own words stand before.
+/// Where the records begin. Before them is room for an object's own words.
 const RECORDS: usize = 128;
 /// Numbers in a record.
 const FIELDS: usize = 4;
-/// Which one counts the process's threads that sleep.
+/// The field that counts the process's sleeping threads.
 const ASLEEP: usize = 3;
-/// Where an object's own things begin behind the records.
-pub(super) const BEHIND: usize = (RECORDS + SESSIONS_MAX * FIELDS * 4).next_multiple_of(64);
+/// Bytes of the words and the records together.
+pub(super) const LATCH_BYTES: usize = (RECORDS + SESSIONS_MAX * FIELDS * 4).next_multiple_of(64);
 
-/// How long the hub tries for a latch. Longer than others hold it, if they run at all.
+/// How long the hub's thread tries to take a latch: longer than any running thread holds one.
 const PATIENCE: Duration = Duration::from_micros(500);
 
-/// How much longer than a wait may last that takes the latch at its end.
-const GRACE: Duration = Duration::from_millis(20);
+/// How long a wait whose time is over may go on trying to take the latch, which it needs to end.
+pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// A held latch.
 pub(super) struct Latch<'a> {
@@ -43,43 +58,69 @@ pub(super) struct Latch<'a> {
 }
 
 impl<'a> Latch<'a> {
-    pub(super) fn take(
+    /// Takes the latch, and blocks for it until the limit.
+    pub(super) fn take<L: TimeLimit>(
         region: &'a Region,
         me: u32,
-        deadline: Option<Instant>,
-    ) -> Result<Latch<'a>, Miss> {
-        word::lock(region.number(LATCH), me, deadline)?;
+        limit: &L,
+    ) -> Waited<Latch<'a>, SyncError, L> {
+        word::lock(region.number(LATCH), me, limit)?;
         Ok(Latch { region, me })
     }
 
-    /// For a hub, after a death: inherits the latch if the dead one had it. `None` if somebody has it who does not let go.
+    /// Takes the latch for the hub after a death, from the dead session if it held it.
+    ///
+    /// Returns `None` if another thread holds the latch and does not release it soon, as when its
+    /// process is stopped, unless `patient` is set: then it blocks for it.
     pub(super) fn inherit(region: &'a Region, dead: u32, patient: bool) -> Option<Latch<'a>> {
-        let deadline = (!patient).then(|| Instant::now() + PATIENCE);
         if !word::repair(region.number(LATCH), dead, HUB, || ()) {
-            match word::lock(region.number(LATCH), HUB, deadline) {
-                // A repair on another thread has it under the same name; so have the gone nobody to repair for.
-                Err(Miss::Timeout | Miss::Deadlock) => return None,
-                Err(Miss::Gone) | Ok(()) => {}
+            let limit = if patient {
+                Deadline::never()
+            } else {
+                Deadline::after(PATIENCE)
+            };
+            match word::lock(region.number(LATCH), HUB, &limit) {
+                Ok(()) => {}
+                // No other thread takes the latch of an object that is gone, so it needs no lock.
+                Err(WaitEnd::Failed(SyncError::Disconnected)) => {}
+                // A deadlock: a repair on another thread holds it, under the same name.
+                Err(_) => return None,
             }
         }
         Some(Latch { region, me: HUB })
     }
 
-    /// A number of a session's record.
-    pub(super) fn record(&self, session: u32, field: usize) -> &'a AtomicU32 {
+    /// Takes the latch of an object for the calling thread.
+    pub(super) fn of<P: Primitive, L: TimeLimit>(
+        object: &'a Object<P>,
+        limit: &L,
+    ) -> Waited<Latch<'a>, SyncError, L> {
+        let me = object.me(limit)?;
+        Latch::take(&object.region, me, limit)
+    }
+
+    /// The thread that holds the latch.
+    pub(super) fn me(&self) -> u32 {
+        self.me
+    }
+
+    /// A number in a session's record.
+    fn record(&self, session: u32, field: usize) -> &'a AtomicU32 {
         record(self.region, session, field)
     }
 
-    /// Adds to a number of a record, and to the sum over all of them.
-    pub(super) fn add(&self, session: u32, field: usize, sum: usize, change: i32) {
-        // The record first: the sum is made anew if this is the last that the process does.
+    /// Adds to a number in this process's record, and to the sum over all records.
+    pub(super) fn add(&self, field: usize, sum: usize, change: i32) {
+        let session = word::session(self.me);
+        // A death between the two is repaired in either order: the record is cleared, the sum
+        // recomputed.
         for number in [self.record(session, field), self.region.number(sum)] {
             let value: u32 = number.load(Ordering::Relaxed);
             number.store(value.wrapping_add_signed(change), Ordering::Relaxed);
         }
     }
 
-    /// Clears a number of a dead session's record, and adds up the others.
+    /// Clears a number in a dead session's record, and recomputes the sum.
     pub(super) fn clear(&self, dead: u32, field: usize, sum: usize) {
         self.record(dead, field).store(0, Ordering::Relaxed);
         let all = (1..SESSIONS_MAX as u32).fold(0u32, |all, session| {
@@ -90,44 +131,44 @@ impl<'a> Latch<'a> {
             .store(all, Ordering::Relaxed);
     }
 
-    /// Clears what all objects have in a record, and wakes everybody, when a session has died.
+    /// Ends a repair: clears the dead session's count of sleepers, releases the latch and wakes every
+    /// sleeper.
     pub(super) fn clear_and_wake(self, dead: u32) {
         self.clear(dead, ASLEEP, SLEEPERS);
-        self.wake();
+        self.wake_all();
     }
 
-    /// Wakes everybody.
-    pub(super) fn wake(self) {
+    /// Releases the latch and wakes every sleeper, whatever the counts say: the dead process may have
+    /// released something without waking anyone, or died after it was woken.
+    pub(super) fn wake_all(self) {
         let region = self.region;
         next_turn(region);
         drop(self);
-        wake_everybody(region);
+        wake_sleepers(region);
     }
 
-    /// Lets go, sleeps until the next turn, and takes the latch again. With the time over, the latch is tried for once more.
-    pub(super) fn sleep(self, deadline: Option<Instant>) -> Result<Latch<'a>, Miss> {
-        let Latch { region, me } = self;
-        let turn = region.number::<AtomicU32>(TURN).load(Ordering::Relaxed);
-        self.add(word::session(me), ASLEEP, SLEEPERS, 1);
+    /// Releases the latch, sleeps until the next turn or the limit, and takes the latch again.
+    pub(super) fn sleep<L: TimeLimit>(self, limit: &L) -> Waited<Latch<'a>, SyncError, L> {
+        let (region, me) = (self.region, self.me);
+        let turn = region.number::<AtomicU32>(TURN).load(Ordering::Acquire);
+        self.add(ASLEEP, SLEEPERS, 1);
         drop(self);
-        // The owner's end may have come before the turn was read, and then nothing would wake this thread.
-        let in_time = is_gone(region) || futex_wait(region.number(TURN), turn, deadline);
-        // Who has slept must say that it does not any more, also when its time is over. The latch is held for moments;
-        // if its holder is stopped just then, the count stays too high, which costs others a call, but no wake-up.
-        let deadline = deadline.map(|deadline| deadline.max(Instant::now()) + GRACE);
-        let latch = Latch::take(region, me, deadline)
-            .inspect_err(|_| futex_wake_one(region.number(TURN)))?;
-        latch.add(word::session(me), ASLEEP, SLEEPERS, -1);
-        if in_time || region.number::<AtomicU32>(TURN).load(Ordering::Relaxed) != turn {
-            return Ok(latch);
+        // If the owner ended before the turn was read, nothing would wake this thread. If it ends
+        // later, it changes the turn.
+        let woken = is_gone(region) || futex_wait(region.number(TURN), turn, limit.deadline());
+        let latch = take_again(region, me, limit)?;
+        latch.add(ASLEEP, SLEEPERS, -1);
+        let turned = region.number::<AtomicU32>(TURN).load(Ordering::Relaxed) != turn;
+        if !woken && !turned {
+            limit.check().map_err(WaitEnd::Timeout)?;
         }
-        Err(Miss::Timeout)
+        Ok(latch)
     }
 
-    /// Something was released: lets go, and wakes one of those who sleep, or all.
+    /// Releases the latch after something became free, and wakes one sleeper, or all.
     pub(super) fn release(self, all: bool) {
         let region = self.region;
-        let sleepers = region.number::<AtomicU32>(SLEEPERS).load(Ordering::Relaxed) > 0;
+        let sleepers = sleepers(region) > 0;
         if sleepers {
             next_turn(region);
         }
@@ -137,6 +178,32 @@ impl<'a> Latch<'a> {
         } else if sleepers {
             futex_wake_one(region.number(TURN));
         }
+    }
+}
+
+/// Takes the latch after a sleep, for a little longer than the limit: this thread counts as asleep
+/// until it has the latch.
+///
+/// If the holder is stopped just then, the count stays one too high. That costs later releases a system
+/// call each, but no wake-up. If this thread was woken, it passes the wake-up on.
+fn take_again<'a, L: TimeLimit>(
+    region: &'a Region,
+    me: u32,
+    limit: &L,
+) -> Waited<Latch<'a>, SyncError, L> {
+    loop {
+        let deadline = limit.deadline();
+        let grace = Deadline::from(deadline.map(|deadline| deadline.max(Instant::now()) + GRACE));
+        let end = match Latch::take(region, me, &grace) {
+            Ok(latch) => return Ok(latch),
+            Err(WaitEnd::Failed(error)) => WaitEnd::Failed(error),
+            Err(WaitEnd::Timeout(_)) => match limit.check() {
+                Ok(()) => continue,
+                Err(elapsed) => WaitEnd::Timeout(elapsed),
+            },
+        };
+        futex_wake_one(region.number(TURN));
+        return Err(end);
     }
 }
 
@@ -150,35 +217,31 @@ pub(super) fn record(region: &Region, session: u32, field: usize) -> &AtomicU32 
     region.number(RECORDS + (session as usize * FIELDS + field) * 4)
 }
 
+/// The number of threads that wait.
+pub(super) fn sleepers(region: &Region) -> u32 {
+    region.number::<AtomicU32>(SLEEPERS).load(Ordering::Relaxed)
+}
+
 fn next_turn(region: &Region) {
     region
         .number::<AtomicU32>(TURN)
-        .fetch_add(1, Ordering::Relaxed);
+        .fetch_add(1, Ordering::Release);
 }
 
-fn wake_everybody(region: &Region) {
+fn wake_sleepers(region: &Region) {
     futex_wake_all(region.number(LATCH));
     futex_wake_all(region.number(TURN));
 }
 
-/// The owner has ended: nobody gets the latch any more.
+/// Marks the latch as gone with the object's owner: no thread gets it any more, and every sleeper wakes.
 pub(super) fn abandon(region: &Region) {
     word::abandon(region.number(LATCH));
+    // After the mark: a thread that reads the new turn also sees the mark, and does not sleep.
     next_turn(region);
-    wake_everybody(region);
+    wake_sleepers(region);
 }
 
 /// Whether the owner is known to have ended.
 pub(super) fn is_gone(region: &Region) -> bool {
     word::is_gone(region.number(LATCH))
-}
-
-impl From<Miss> for NoSession {
-    fn from(miss: Miss) -> NoSession {
-        match miss {
-            Miss::Timeout => NoSession::Timeout,
-            Miss::Gone => NoSession::Failed(SyncError::Disconnected),
-            Miss::Deadlock => NoSession::Failed(SyncError::Deadlock),
-        }
-    }
 }

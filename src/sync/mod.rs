@@ -1,26 +1,31 @@
-//! Locks and signals between processes, with std's names and poisoning, that survive the death of whoever uses them.
+//! Locks and signals between processes, with std's names and poisoning. They survive the death of the
+//! processes that use them.
 //!
 //! | | what it does | when a process that uses it dies |
 //! | --- | --- | --- |
-//! | [`Mutex`] | one thread of all processes uses the value | its lock goes to the next, poisoned |
-//! | [`RwLock`] | many read the value, or one writes it | a writer's as that of a `Mutex`, a reader's is released |
-//! | [`ReentrantMutex`] | a mutex that its holder may lock again | as a `Mutex` |
-//! | [`Semaphore`] | so many permits | its permits are given back |
-//! | [`Condvar`] | wait for a change of what a `Mutex` guards | a notification that it got goes to another |
+//! | [`Mutex`] | one thread of all processes uses the value | the next thread gets the lock, poisoned |
+//! | [`RwLock`] | many threads read the value, or one writes it | like a `Mutex` for a writer; a reader's lock is released |
+//! | [`ReentrantMutex`] | a mutex that its holder may lock again | like a `Mutex` |
+//! | [`Semaphore`] | a number of permits | its permits return |
+//! | [`Condvar`] | wait for a change of what a `Mutex` guards | a notification that it did not act on goes to another thread |
 //! | [`Event`] | a flag to wait for | nothing |
-//! | [`Barrier`] | so many threads wait for each other | it breaks: nobody waits for the dead |
+//! | [`Barrier`] | a number of threads wait for each other | the barrier breaks: no thread waits for the dead |
 //!
-//! All are handles: `Clone`, and sent in worker fields, queue items and messages. State and values lie in shared
-//! memory, so that what is free is taken without a call of the system; a thread that has to wait sleeps. A death is
-//! seen by the process that made the object, within milliseconds; so when that process ends, every call gives
-//! [`SyncError::Disconnected`], and nobody waits for ever.
+//! All of them are handles: they are `Clone`, and can be sent in worker fields, queue items and messages.
+//! Words and values are in shared memory, so taking what is free is no system call. A thread that has to wait
+//! sleeps. The process that made the object notices a death within milliseconds, and repairs the object.
+//! When that process itself ends, every call returns [`SyncError::Disconnected`] or the like, and no thread
+//! waits for ever.
 //!
-//! To a thread that dies alone (a panic) the guards see, as in std. A guard that was given to [`std::mem::forget`] keeps its
-//! lock until the process ends.
+//! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead: what it holds, it keeps.
+//!
+//! When a single thread ends by a panic, its guards release what it holds, as in std. A guard passed to
+//! [`std::mem::forget`] keeps its lock until the process ends.
 
 mod barrier;
 mod condvar;
 mod event;
+mod event_watch;
 mod latch;
 mod mutex;
 mod object;
@@ -28,7 +33,7 @@ mod poison;
 mod reentrant;
 mod rwlock;
 mod semaphore;
-mod token;
+mod thread_number;
 mod value;
 mod word;
 

@@ -1,22 +1,36 @@
-//! What all shared objects of this module are: memory with words, and a way to learn of deaths.
+//! Objects: what all types of this module are made of. An object is shared memory with a few words, and
+//! a way to learn of deaths.
 //!
-//! The process that makes an object owns it: its hub attaches each process that gets a handle, and repairs the
-//! memory when the session with one of them ends. All processes work on the memory directly. When the owner ends,
-//! nobody would repair any more, so each of the others marks the words as gone: every call says `Disconnected`.
+//! The process that makes an object owns it. Its hub attaches each process that receives a handle, and
+//! repairs the memory when the session with one of them ends. All processes work on the memory directly;
+//! the owner is not asked. When the owner itself ends, no process is left that could repair. So each
+//! other process marks the words as gone, and every call returns `Disconnected`.
+//!
+//! # Why the order of a repair is safe
+//!
+//! - A process attaches when it *decodes* a handle, not when it first uses it. A lock word names a
+//!   session, and the owner's hub notices the end of exactly the sessions that are attached, so no
+//!   process can hold something before its death would be noticed.
+//! - The hub ends an attachment only after the kernel has closed the dead process's channel, when none
+//!   of its threads runs any more. The repair therefore never races with the process it repairs for.
+//! - A session's number is used again only after the hub has dropped its [`ClientLink`]. A repair that is
+//!   postponed holds the link, so the number cannot name a new process before the repair is done.
 
 use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::Duration;
 
 use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, HandleError, LockError, LockTimeoutError, SyncError, TryLockError, chain_text,
+    BarrierError, BarrierTimeoutError, CreateError, HandleError, LockTimeoutError, SyncError,
+    TimeoutError, TryError, chain_text,
 };
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
@@ -27,68 +41,129 @@ use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, Envelope, Failure, WireHandle};
-use crate::sync::{token, word};
+use crate::sync::{thread_number, word};
 
-/// What sets one kind of object apart. The words are its own.
-pub(super) trait Kind: fmt::Debug + Send + Sync + 'static {
+/// What sets one kind of object apart: its words, and what a death means to them.
+pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
     const NAME: &'static str;
 
-    /// A session has died: ends what it held, and wakes everybody who waits. Called by the owner's hub, which must
-    /// not wait; false if it would have to: then it is called again on another thread, with `patient` set.
-    fn ended(region: &Region, dead: u32, patient: bool) -> bool;
+    /// Bytes of the object's own words. The value, if the object guards one, begins after them.
+    const WORDS_LEN: usize;
 
-    /// The owner has ended: nobody gets anything any more, everybody who waits wakes.
-    fn gone(region: &Region);
+    /// Ends what a dead session held, and wakes every thread that waits.
+    ///
+    /// The owner's hub calls it, which must not block. If it would have to, it returns false, and is
+    /// called again on another thread with `patient` set.
+    fn repair(region: &Region, dead: u32, patient: bool) -> bool;
+
+    /// The owner has ended: marks the words as gone, and wakes every thread that waits.
+    fn abandon(region: &Region);
 
     /// Whether this session holds something.
     fn holds(region: &Region, session: u32) -> bool;
 }
 
-/// An object, as all of its handles in one process hold it.
+/// What an object's memory holds after its words.
+pub(super) trait Content: 'static {
+    /// Whether the content fits memory of this length.
+    fn fits(length: usize) -> bool;
+}
+
+/// An object without a value.
+impl Content for () {
+    fn fits(length: usize) -> bool {
+        length == 0
+    }
+}
+
+/// The limit of a call that does not block, for what it cannot do without: the first call in a process
+/// needs the owner's answer to its attachment, and some calls need the latch, which is held for moments.
+pub(super) fn owner_answers() -> Deadline {
+    Deadline::after(Duration::from_secs(1))
+}
+
+/// A handle of an object: what each public type of this module is a wrapper of.
 #[derive(Debug)]
-pub(super) struct Object<K: Kind> {
+pub(super) struct Shared<P: Primitive, C: ?Sized = ()> {
+    object: Arc<Object<P>>,
+    content: PhantomData<fn() -> Box<C>>,
+}
+
+/// An object, as all of its handles in one process share it.
+#[derive(Debug)]
+pub(super) struct Object<P: Primitive> {
     pub(super) region: Region,
-    /// This process's session with the owner; 0 as long as it is not known.
+    /// The number of this process's session with the owner; 0 while it is not known.
     session: AtomicU32,
     home: Home,
     /// The type of the handles.
     fingerprint: u64,
-    kind: PhantomData<K>,
+    primitive: PhantomData<P>,
 }
 
 /// The process that the object belongs to.
 #[derive(Debug)]
 enum Home {
-    /// This one, which has published it under this number.
+    /// This process, which has published the object under this number.
     Here(AtomicU64),
     Elsewhere(RemoteHandle<Membership>),
 }
 
-impl<K: Kind> Object<K> {
-    /// A new object in memory of this length, set up before anybody else sees it.
+impl<P: Primitive, C: ?Sized> Shared<P, C> {
+    /// Creates an object with room for this many bytes of content. `set_up` runs before another
+    /// process can have the memory.
     pub(super) fn new(
-        length: usize,
-        fingerprint: u64,
+        content: usize,
         set_up: impl FnOnce(&Region),
-    ) -> Result<Arc<Object<K>>, CreateError> {
-        let region = Region::sealed(length).map_err(CreateError::io("make shared memory"))?;
+    ) -> Result<Shared<P, C>, CreateError> {
+        let region = Region::sealed(content.saturating_add(P::WORDS_LEN));
+        let region = region.map_err(CreateError::io("make shared memory"))?;
         set_up(&region);
         let home = Home::Here(AtomicU64::new(0));
-        let object = Arc::new(Object::assemble(region, OWNER, home, fingerprint));
-        let resource: Arc<dyn SharedObject> = object.clone();
+        let object = Arc::new(Object::assemble(region, OWNER, home, Self::fingerprint()));
+        let published: Arc<dyn SharedObject> = object.clone();
         if let Home::Here(number) = &object.home {
-            number.store(hub::publish(&resource), Ordering::Relaxed);
+            number.store(hub::publish(&published), Ordering::Relaxed);
         }
-        Ok(object)
+        Ok(Shared::of(object))
     }
 
-    fn assemble(region: Region, session: u32, home: Home, fingerprint: u64) -> Object<K> {
+    fn of(object: Arc<Object<P>>) -> Shared<P, C> {
+        Shared {
+            object,
+            content: PhantomData,
+        }
+    }
+
+    /// The object's type, as far as two processes of one program can compare it.
+    fn fingerprint() -> u64 {
+        wire::fingerprint(std::any::type_name::<Self>())
+    }
+}
+
+impl<P: Primitive, C: ?Sized> Clone for Shared<P, C> {
+    fn clone(&self) -> Shared<P, C> {
+        Shared::of(self.object.clone())
+    }
+}
+
+impl<P: Primitive, C: ?Sized> Deref for Shared<P, C> {
+    type Target = Object<P>;
+
+    #[inline]
+    fn deref(&self) -> &Object<P> {
+        &self.object
+    }
+}
+
+impl<P: Primitive> Object<P> {
+    fn assemble(region: Region, session: u32, home: Home, fingerprint: u64) -> Object<P> {
         Object {
             region,
             session: AtomicU32::new(session),
             home,
             fingerprint,
-            kind: PhantomData,
+            primitive: PhantomData,
         }
     }
 
@@ -98,34 +173,40 @@ impl<K: Kind> Object<K> {
         self.region.number(offset)
     }
 
-    /// This process's session with the owner.
+    /// The value of a word.
+    pub(super) fn number(&self, offset: usize) -> u32 {
+        self.word(offset).load(Ordering::Relaxed)
+    }
+
+    /// The number of this process's session with the owner. The first call in a process waits until the
+    /// owner has accepted the attachment.
     #[inline]
-    pub(super) fn session(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
+    pub(super) fn session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         match self.session.load(Ordering::Relaxed) {
-            0 => self.wait_session(deadline),
+            0 => self.wait_session(limit),
             session => Ok(session),
         }
     }
 
     #[cold]
-    fn wait_session(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
+    fn wait_session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         let Home::Elsewhere(handle) = &self.home else {
             return Ok(OWNER);
         };
-        let limit = Deadline::from(deadline);
-        let session = handle.attach(&limit)?.session_number(&limit)?;
+        let session = handle.attach(limit)?.session_number(limit)?;
         self.session.store(session, Ordering::Relaxed);
         Ok(session)
     }
 
-    /// This thread, as it stands in a lock word.
+    /// The calling thread, as a lock word names it.
     #[inline]
-    pub(super) fn me(&self, deadline: Option<Instant>) -> Result<u32, NoSession> {
-        Ok(word::holder(self.session(deadline)?, token::number()))
+    pub(super) fn me<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
+        let session = self.session(limit)?;
+        Ok(word::holder(session, thread_number::current()))
     }
 }
 
-/// This process among those that the owner repairs the object for.
+/// This process's attachment to an object of another process.
 #[derive(Debug)]
 struct Membership {
     session: Arc<Session>,
@@ -173,50 +254,6 @@ impl Drop for Membership {
     }
 }
 
-/// Why a process cannot use an object.
-#[derive(Debug)]
-pub(super) enum NoSession {
-    Timeout,
-    Failed(SyncError),
-}
-
-impl NoSession {
-    /// The error of a call without a deadline: there was none to pass.
-    pub(super) fn of_forever(self) -> SyncError {
-        match self {
-            NoSession::Failed(error) => error,
-            NoSession::Timeout => SyncError::Disconnected,
-        }
-    }
-
-    pub(super) fn of_lock<G>(self) -> LockError<G> {
-        LockError::Failed(self.of_forever())
-    }
-
-    pub(super) fn of_try_lock<G>(self) -> TryLockError<G> {
-        match self {
-            NoSession::Failed(error) => TryLockError::Failed(error),
-            NoSession::Timeout => TryLockError::WouldBlock,
-        }
-    }
-
-    pub(super) fn of_lock_timeout<G>(self) -> LockTimeoutError<G> {
-        match self {
-            NoSession::Failed(error) => LockTimeoutError::Failed(error),
-            NoSession::Timeout => LockTimeoutError::Timeout,
-        }
-    }
-}
-
-impl From<WaitEnd<Elapsed, SyncError>> for NoSession {
-    fn from(end: WaitEnd<Elapsed, SyncError>) -> NoSession {
-        match end {
-            WaitEnd::Timeout(Elapsed) => NoSession::Timeout,
-            WaitEnd::Failed(error) => NoSession::Failed(error),
-        }
-    }
-}
-
 impl From<Failure> for SyncError {
     fn from(failure: Failure) -> SyncError {
         match failure {
@@ -229,21 +266,46 @@ impl From<Failure> for SyncError {
     }
 }
 
-/// The objects of other processes that this one has: later handles of one find it here.
+/// A wait that timed out or failed, as the error of the public call.
+macro_rules! from_wait_end {
+    ($($error:ident::$own:ident of $failed:ident)+) => {$(
+        impl From<WaitEnd<Elapsed, $failed>> for $error {
+            fn from(end: WaitEnd<Elapsed, $failed>) -> Self {
+                match end {
+                    WaitEnd::Timeout(Elapsed) => $error::$own,
+                    WaitEnd::Failed(error) => error.into(),
+                }
+            }
+        }
+    )+};
+}
+
+from_wait_end! {
+    TryError::WouldBlock of SyncError
+    TimeoutError::Timeout of SyncError
+    BarrierTimeoutError::Timeout of BarrierError
+}
+
+impl<G> From<WaitEnd<Elapsed, SyncError>> for LockTimeoutError<G> {
+    fn from(end: WaitEnd<Elapsed, SyncError>) -> Self {
+        TimeoutError::from(end).into()
+    }
+}
+
+/// The objects of other processes that this process has, so that all handles of one share its mapping
+/// and its attachment.
 static OBJECTS: WeakMap<ObjectId, dyn Any + Send + Sync> = WeakMap::new();
 
 /// A handle as it is written into a value.
 #[derive(Serialize, Deserialize)]
-struct Token {
+struct ObjectToken {
+    /// The index of the memory among the value's handles.
     memory: u32,
     handle: HandleToken,
 }
 
-impl<K: Kind> Object<K> {
-    pub(super) fn serialize<S: Serializer>(
-        self: &Arc<Self>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+impl<P: Primitive, C: ?Sized> Serialize for Shared<P, C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
         let memory = self.region.share().map_err(|error| {
             wire::explain::<S::Error>(&format!("could not share memory: {error}"))
@@ -252,83 +314,86 @@ impl<K: Kind> Object<K> {
         let handle = match &self.home {
             Home::Here(number) => {
                 let number = number.load(Ordering::Relaxed);
-                HandleToken::of_local(self.clone(), number, self.fingerprint)?
+                HandleToken::of_local(self.object.clone(), number, self.fingerprint)?
             }
             Home::Elsewhere(handle) => HandleToken::of_remote(handle)?,
         };
-        Token { memory, handle }.serialize(serializer)
+        ObjectToken { memory, handle }.serialize(serializer)
     }
+}
 
-    /// `valid` says whether memory of this length can be such an object.
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        fingerprint: u64,
-        valid: impl FnOnce(usize) -> bool,
-        deserializer: D,
-    ) -> Result<Arc<Object<K>>, D::Error> {
-        let token = Token::deserialize(deserializer)?;
+impl<'de, P: Primitive, C: Content + ?Sized> Deserialize<'de> for Shared<P, C> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let token = ObjectToken::deserialize(deserializer)?;
         let memory = wire::claim(token.memory).map_err(wire::explain_de::<D::Error>)?;
         let WireHandle::Memory(memory) = memory else {
             return Err(wire::explain_de("the handle came with another thing"));
         };
         let id = token.handle.id();
-        let handle = match token.handle.arrive(fingerprint)? {
-            Arrived::Home(object) => return Ok(object),
+        let handle = match token.handle.arrive(Self::fingerprint())? {
+            Arrived::Home(object) => return Ok(Shared::of(object)),
             Arrived::Away(handle) => handle,
         };
         let object = OBJECTS.get_or_try_insert(id, || {
             let region = Region::adopt(memory);
-            if !valid(region.len()) {
+            let content = region.len().checked_sub(P::WORDS_LEN);
+            if !content.is_some_and(C::fits) {
                 return Err(wire::explain_de("its memory has another length"));
             }
             let home = Home::Elsewhere(handle);
-            let object: Arc<Object<K>> = Arc::new(Object::assemble(region, 0, home, fingerprint));
-            match object.join() {
+            let object = Object::<P>::assemble(region, 0, home, Self::fingerprint());
+            let object = Arc::new(object);
+            match object.attach_to_owner() {
                 Ok(()) => {}
-                Err(SyncError::Disconnected) => K::gone(&object.region),
+                // Not an error of the decoding: every call on the handle returns it.
+                Err(SyncError::Disconnected) => P::abandon(&object.region),
                 Err(error) => return Err(wire::explain_de(&chain_text(&error))),
             }
             Ok(object)
         })?;
+        let object = object.downcast();
         object
-            .downcast()
-            .map_err(|_| wire::explain_de("the handle is of another kind"))
+            .map(Shared::of)
+            .map_err(|_| wire::explain_de("the handle is of another type"))
     }
+}
 
-    /// Attaches at once, and not on first use: so the owner learns of the death of every process that has a handle.
-    fn join(self: &Arc<Self>) -> Result<(), SyncError> {
+impl<P: Primitive> Object<P> {
+    /// Attaches, without waiting for the owner's answer, and asks to be notified of the owner's end.
+    fn attach_to_owner(self: &Arc<Self>) -> Result<(), SyncError> {
         if let Home::Elsewhere(handle) = &self.home {
             let membership = handle.open()?;
-            let weak: Weak<Object<K>> = Arc::downgrade(self);
+            let weak: Weak<Object<P>> = Arc::downgrade(self);
             membership.session.watch(membership.number, weak)?;
         }
         Ok(())
     }
 }
 
-impl<K: Kind> OwnerGone for Object<K> {
+impl<P: Primitive> OwnerGone for Object<P> {
     fn owner_gone(&self) {
-        K::gone(&self.region);
+        P::abandon(&self.region);
     }
 }
 
-impl<K: Kind> SharedObject for Object<K> {
-    // Whoever is under way holds the object; nobody counts.
+impl<P: Primitive> SharedObject for Object<P> {
+    // The hub holds the object for each handle in flight. There is nothing to count.
     fn count_in_flight(&self, _: isize) {}
 
     fn attach(
         self: Arc<Self>,
-        peer: Arc<ClientLink>,
+        client: Arc<ClientLink>,
         _: u32,
         _: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, &'static str> {
-        Ok(Box::new(Attached {
+        Ok(Box::new(Participant {
             object: self,
-            peer,
+            client,
             is_done: AtomicBool::new(false),
         }))
     }
 
-    // Its threads that hold something may still release it: who waits at the end of a program waits for children.
+    // Nothing to do: a thread of this process may still release what its children wait for.
     fn owner_exits(&self) {}
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -336,15 +401,15 @@ impl<K: Kind> SharedObject for Object<K> {
     }
 }
 
-/// The owner's hub on one process that has a handle.
-struct Attached<K: Kind> {
-    object: Arc<Object<K>>,
-    peer: Arc<ClientLink>,
-    /// Nothing is left to end.
+/// A process that is attached to an object, as the owner's hub sees it. Dropping it repairs the object.
+struct Participant<P: Primitive> {
+    object: Arc<Object<P>>,
+    client: Arc<ClientLink>,
+    /// The process has detached, and holds nothing.
     is_done: AtomicBool,
 }
 
-impl<K: Kind> Attachment for Attached<K> {
+impl<P: Primitive> Attachment for Participant<P> {
     fn service(&mut self) -> Result<Serviced, Corrupt> {
         Ok(Serviced::Idle)
     }
@@ -356,31 +421,32 @@ impl<K: Kind> Attachment for Attached<K> {
     }
 
     fn detached(&mut self) -> bool {
-        // What a handle left behind, such as a guard that was forgotten, is its process's until that ends. And when
-        // the process has attached anew meanwhile, what it holds now is none of this one's business.
-        let is_done = !K::holds(&self.object.region, self.peer.number);
+        // What a handle leaves behind, such as a forgotten guard, belongs to its process until that
+        // ends. If the process has attached again meanwhile, the attachment stays as well, and repairs
+        // the same session a second time, which changes nothing.
+        let is_done = !P::holds(&self.object.region, self.client.number);
         self.is_done.store(is_done, Ordering::Relaxed);
         is_done
     }
 }
 
-impl<K: Kind> Drop for Attached<K> {
+impl<P: Primitive> Drop for Participant<P> {
     fn drop(&mut self) {
-        let dead = self.peer.number;
+        let dead = self.client.number;
         if self.is_done.load(Ordering::Relaxed)
             || dead == 0
-            || K::ended(&self.object.region, dead, false)
+            || P::repair(&self.object.region, dead, false)
         {
             return;
         }
-        // A process that is stopped, or does not keep to the rules, has what is needed. The number of the dead one is
-        // not used again meanwhile, since the peer is held.
-        let (object, peer) = (self.object.clone(), self.peer.clone());
+        // A process that is stopped, or breaks the rules, holds the latch. Wait for it on a thread of its
+        // own. Holding the client's link keeps the dead session's number from being used again meanwhile.
+        let (object, client) = (self.object.clone(), self.client.clone());
         let repair = move || {
-            K::ended(&object.region, peer.number, true);
+            P::repair(&object.region, client.number, true);
         };
         if let Err(error) = crate::sys::service_thread("offspring-repair", repair) {
-            log::error!(target: "offspring::sync", "what a dead process held of a {} stays held: {error}", K::NAME);
+            log::error!(target: "offspring::sync", "what a dead process held of a {} stays held: {error}", P::NAME);
         }
     }
 }

@@ -1,14 +1,17 @@
-//! Whether a holder died or panicked.
+//! Whether a holder of a lock died or panicked.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::PoisonError;
 use crate::ipc::region::Region;
 
-/// Where it stands in the regions of all locks.
+/// Offset of the flag in the region of every lock.
 const POISON: usize = 4;
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
+
+// Relaxed suffices: the flag is set before the lock is released or repaired, and checked after the lock
+// was taken, so the lock word orders the two.
 
 #[inline]
 fn flag(region: &Region) -> &AtomicU32 {
@@ -23,17 +26,17 @@ pub(super) fn clear(region: &Region) {
     flag(region).store(0, Ordering::Relaxed);
 }
 
-/// A holder's process died. Before the lock is given to another.
+/// For a holder whose process died. Call it before another thread can take the lock.
 pub(super) fn by_death(region: &Region) {
     flag(region).store(DIED, Ordering::Relaxed);
 }
 
-/// A guard's thread panics, or its value does not encode. Before the lock is released.
+/// For a guard whose thread panics, or whose value does not encode. Call it before the lock is released.
 pub(super) fn by_panic(region: &Region) {
     flag(region).store(PANICKED, Ordering::Relaxed);
 }
 
-/// The guard, as an error if the lock is poisoned.
+/// Returns the guard, as an error if the lock is poisoned.
 #[inline]
 pub(super) fn check<G>(region: &Region, guard: G) -> Result<G, PoisonError<G>> {
     match flag(region).load(Ordering::Relaxed) {

@@ -2,28 +2,51 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytemuck::Pod;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::error::{CreateError, LockError, LockTimeoutError, SyncError, TryLockError};
-use crate::ipc::wire;
-use crate::sync::mutex::{Plain, VALUE, WORD};
-use crate::sync::object::{NoSession, Object};
-use crate::sync::word::Miss;
+use crate::error::{CreateError, LockError, LockTimeoutError, SyncError, TryError, TryLockError};
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
+use crate::ipc::region::Region;
+use crate::sync::mutex::{MutexWords, WORD};
+use crate::sync::object::{Primitive, Shared, owner_answers};
+use crate::sync::value::{InPlace, Value, poison_methods};
 use crate::sync::{poison, word};
 
-/// How often the holder has locked; its own.
+/// The words of a mutex, and the depth.
+#[derive(Debug)]
+enum ReentrantWords {}
+
+impl Primitive for ReentrantWords {
+    const NAME: &'static str = "reentrant mutex";
+
+    const WORDS_LEN: usize = MutexWords::WORDS_LEN;
+
+    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
+        MutexWords::repair(region, dead, patient)
+    }
+
+    fn abandon(region: &Region) {
+        MutexWords::abandon(region);
+    }
+
+    fn holds(region: &Region, session: u32) -> bool {
+        MutexWords::holds(region, session)
+    }
+}
+
+/// How many guards the holder has. Only the holder reads and writes it: a thread that takes the lock sets
+/// it to 1, so a count that a dead process left behind is never used.
 const DEPTH: usize = 8;
 
-/// A [`Mutex`](crate::sync::Mutex) that the thread which holds it may lock again; it is free when all of its guards are
-/// dropped. Dropping a handle does nothing to the others.
+/// A [`Mutex`](crate::sync::Mutex) that the thread which holds it may lock again. It is free when all of
+/// that thread's guards are dropped. Dropping a handle does not affect the others.
 ///
-/// Since a thread may have several guards, none gives `&mut`: the value is copied out and in, as with a
-/// [`std::cell::Cell`]. When a holder panics or its process dies, the lock is poisoned.
+/// A thread may have several guards, so none of them returns `&mut`: the value is copied out and in, as
+/// with a [`std::cell::Cell`]. When a holder panics or its process dies, the lock is poisoned.
 ///
 /// ```
 /// use offspring::sync::ReentrantMutex;
@@ -48,13 +71,14 @@ const DEPTH: usize = 8;
 ///     Ok(())
 /// }
 /// ```
+#[derive(Serialize, Deserialize)]
+#[serde(transparent, bound(serialize = "", deserialize = "T: Pod"))]
 #[must_use]
 pub struct ReentrantMutex<T> {
-    object: Arc<Object<Plain>>,
-    value: PhantomData<fn(T) -> T>,
+    object: Shared<ReentrantWords, Value<T, InPlace>>,
 }
 
-/// Has the lock, until it is dropped and all other guards of this thread are.
+/// Holds the lock of a [`ReentrantMutex`]. Dropping the thread's last guard unlocks.
 ///
 /// ```
 /// use offspring::sync::ReentrantMutex;
@@ -76,116 +100,96 @@ pub struct ReentrantMutex<T> {
 pub struct ReentrantMutexGuard<'a, T: Pod> {
     mutex: &'a ReentrantMutex<T>,
     me: u32,
-    panicking: bool,
+    was_panicking: bool,
+    /// The lock belongs to the thread, so the guard is not `Send`.
     thread: PhantomData<*const ()>,
 }
 
 impl<T: Pod> ReentrantMutex<T> {
-    /// A new mutex around plain data, which lies in shared memory.
+    /// Creates a mutex around plain data, which is stored in shared memory.
     ///
     /// # Errors
     ///
-    /// If the memory, or a descriptor for it, cannot be had.
+    /// If the system refuses the memory, or a descriptor for it.
     pub fn new(value: T) -> Result<ReentrantMutex<T>, CreateError> {
-        let object = Object::new(VALUE + size_of::<T>(), fingerprint::<T>(), |region| {
-            region.store(VALUE, bytemuck::bytes_of(&value));
-        })?;
-        Ok(ReentrantMutex {
-            object,
-            value: PhantomData,
-        })
+        Shared::in_place(&value).map(|object| ReentrantMutex { object })
     }
 
-    /// Takes the lock; waits as long as another thread holds it.
+    /// Takes the lock. Blocks while another thread holds it.
     ///
     /// # Errors
     ///
-    /// [`LockError::Poisoned`] with the guard if a holder panicked or died; [`LockError::Failed`] if the process that
-    /// made the mutex has ended.
+    /// [`LockError::Poisoned`] with the guard if a holder panicked or died, [`LockError::Disconnected`] if
+    /// the process that made the mutex has ended.
     pub fn lock(
         &self,
     ) -> Result<ReentrantMutexGuard<'_, T>, LockError<ReentrantMutexGuard<'_, T>>> {
-        let me = self.object.me(None).map_err(NoSession::of_lock)?;
-        let guard = self.acquire(me, None).map_err(NoSession::of_lock)?;
+        let me = self.object.me(&Forever).map_err(WaitEnd::into_failed)?;
+        let guard = self.acquire(me, &Forever).map_err(WaitEnd::into_failed)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
     /// Takes the lock if no other thread holds it.
     ///
+    /// The first call in a process that did not make the mutex may wait up to a second for the answer of
+    /// the process that did.
+    ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if one does; else as [`lock`](ReentrantMutex::lock).
+    /// [`TryLockError::WouldBlock`] if another thread holds the lock, and the errors of
+    /// [`lock`](ReentrantMutex::lock).
     pub fn try_lock(
         &self,
     ) -> Result<ReentrantMutexGuard<'_, T>, TryLockError<ReentrantMutexGuard<'_, T>>> {
-        // Past deadlines are not waited for; the answer to the first use is, since the owner's hub gives it at once.
-        let me = self.object.me(None).map_err(NoSession::of_try_lock)?;
-        let guard = self
-            .acquire(me, Some(Instant::now()))
-            .map_err(NoSession::of_try_lock)?;
+        let me = self.object.me(&owner_answers()).map_err(TryError::from)?;
+        let guard = self.acquire(me, &Deadline::now()).map_err(TryError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Takes the lock; waits as long as another thread holds it, and at most so long.
+    /// Takes the lock. Blocks for up to `timeout` while another thread holds it.
     ///
     /// # Errors
     ///
-    /// [`LockTimeoutError::Timeout`] if the time is over; else as [`lock`](ReentrantMutex::lock).
+    /// [`LockTimeoutError::Timeout`] if the time is over, and the errors of
+    /// [`lock`](ReentrantMutex::lock).
     pub fn lock_timeout(
         &self,
         timeout: Duration,
     ) -> Result<ReentrantMutexGuard<'_, T>, LockTimeoutError<ReentrantMutexGuard<'_, T>>> {
-        // A deadline that the clock cannot express is none.
-        let deadline = Instant::now().checked_add(timeout);
-        let me = self
-            .object
-            .me(deadline)
-            .map_err(NoSession::of_lock_timeout)?;
-        let guard = self
-            .acquire(me, deadline)
-            .map_err(NoSession::of_lock_timeout)?;
+        let limit = Deadline::after(timeout);
+        let me = self.object.me(&limit)?;
+        let guard = self.acquire(me, &limit)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    fn acquire(
+    fn acquire<L: TimeLimit>(
         &self,
         me: u32,
-        deadline: Option<Instant>,
-    ) -> Result<ReentrantMutexGuard<'_, T>, NoSession> {
+        limit: &L,
+    ) -> Waited<ReentrantMutexGuard<'_, T>, SyncError, L> {
         let depth = self.object.word(DEPTH);
-        match word::lock(self.object.word(WORD), me, deadline) {
+        match word::lock(self.object.word(WORD), me, limit) {
             Ok(()) => depth.store(1, Ordering::Relaxed),
-            Err(Miss::Deadlock) => {
+            // The word names this thread: it holds the lock already.
+            Err(WaitEnd::Failed(SyncError::Deadlock)) => {
                 let deeper = depth.load(Ordering::Relaxed).checked_add(1);
-                depth.store(
-                    deeper.ok_or(NoSession::Failed(SyncError::Deadlock))?,
-                    Ordering::Relaxed,
-                );
+                depth.store(deeper.ok_or(SyncError::Deadlock)?, Ordering::Relaxed);
             }
-            Err(miss) => return Err(miss.into()),
+            Err(end) => return Err(end),
         }
         Ok(ReentrantMutexGuard {
             mutex: self,
             me,
-            panicking: std::thread::panicking(),
+            was_panicking: std::thread::panicking(),
             thread: PhantomData,
         })
     }
 }
 
+poison_methods! { impl [T] ReentrantMutex<T> }
+
 impl<T> ReentrantMutex<T> {
-    /// Whether a holder panicked or died, and nobody has cleared that.
-    #[must_use]
-    pub fn is_poisoned(&self) -> bool {
-        poison::is_set(&self.object.region)
-    }
-
-    /// Says that the value is in order again.
-    pub fn clear_poison(&self) {
-        poison::clear(&self.object.region);
-    }
-
-    /// Whether some thread of some process holds the lock now.
+    /// Whether a thread of any process holds the lock now.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         word::is_held(self.object.word(WORD))
@@ -193,26 +197,22 @@ impl<T> ReentrantMutex<T> {
 }
 
 impl<T: Pod> ReentrantMutexGuard<'_, T> {
-    /// A copy of the value.
+    /// Returns a copy of the value.
     #[must_use]
     pub fn get(&self) -> T {
         let mut value = T::zeroed();
-        self.mutex
-            .object
-            .region
-            .load(VALUE, bytemuck::bytes_of_mut(&mut value));
+        let bytes = bytemuck::bytes_of_mut(&mut value);
+        self.mutex.object.region.load(MutexWords::WORDS_LEN, bytes);
         value
     }
 
     /// Replaces the value.
     pub fn set(&self, value: T) {
-        self.mutex
-            .object
-            .region
-            .store(VALUE, bytemuck::bytes_of(&value));
+        let bytes = bytemuck::bytes_of(&value);
+        self.mutex.object.region.store(MutexWords::WORDS_LEN, bytes);
     }
 
-    /// Replaces the value by what `change` makes of it, and gives that.
+    /// Replaces the value with what `change` makes of it, and returns the new value.
     pub fn update(&self, change: impl FnOnce(T) -> T) -> T {
         let value = change(self.get());
         self.set(value);
@@ -222,7 +222,7 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
 
 impl<T: Pod> Drop for ReentrantMutexGuard<'_, T> {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.panicking {
+        if std::thread::panicking() && !self.was_panicking {
             poison::by_panic(&self.mutex.object.region);
         }
         let depth = self.mutex.object.word(DEPTH);
@@ -240,15 +240,6 @@ impl<T: Pod + fmt::Debug> fmt::Debug for ReentrantMutexGuard<'_, T> {
     }
 }
 
-impl<T> Clone for ReentrantMutex<T> {
-    fn clone(&self) -> ReentrantMutex<T> {
-        ReentrantMutex {
-            object: self.object.clone(),
-            value: PhantomData,
-        }
-    }
-}
-
 impl<T> fmt::Debug for ReentrantMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReentrantMutex")
@@ -256,26 +247,5 @@ impl<T> fmt::Debug for ReentrantMutex<T> {
             .field("locked", &self.is_locked())
             .field("poisoned", &self.is_poisoned())
             .finish_non_exhaustive()
-    }
-}
-
-fn fingerprint<T>() -> u64 {
-    wire::fingerprint(std::any::type_name::<ReentrantMutex<T>>())
-}
-
-impl<T> Serialize for ReentrantMutex<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
-    }
-}
-
-impl<'de, T: Pod> Deserialize<'de> for ReentrantMutex<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let valid = |length: usize| length == VALUE + size_of::<T>();
-        let object = Object::deserialize(fingerprint::<T>(), valid, deserializer)?;
-        Ok(ReentrantMutex {
-            object,
-            value: PhantomData,
-        })
     }
 }

@@ -1,47 +1,60 @@
 //! Many readers or one writer.
+//!
+//! The state is three numbers, changed only under the latch: how many read locks are held, how many
+//! threads wait to write, and which thread writes. Readers and waiting writers are counted per process
+//! (see [`latch`]); the writer is named by its thread, like the holder of a mutex.
+//!
+//! A process may die at any of these points:
+//!
+//! - *While it holds read locks, or waits to write.* The repair clears its record; the others' counts are
+//!   true, so the lock is neither held nor reserved by the dead.
+//! - *While it writes.* The repair finds its session in the writer's word, poisons the lock, then frees it.
+//! - *Between taking the latch and changing a number, or between the number and the release.* The repair
+//!   inherits the latch, so no other thread has seen the half-done change. It wakes every sleeper, in
+//!   case the dead process had released something without waking anyone.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytemuck::Pod;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{
-    CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TryLockError,
+    CreateError, EncodeError, LockError, LockTimeoutError, SyncError, TimeoutError, TryError,
+    TryLockError,
 };
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::ipc::wire;
-use crate::sync::latch::{self, BEHIND, Latch};
-use crate::sync::object::{Kind, NoSession, Object};
-use crate::sync::poison;
-use crate::sync::value::{self, Encoded, InPlace, Place, Storage, value_room};
-use crate::sync::word::{self, Miss};
+use crate::sync::latch::{self, LATCH_BYTES, Latch};
+use crate::sync::object::{Primitive, Shared, owner_answers};
+use crate::sync::value::{
+    self, Encoded, InPlace, Storage, Value, lock_around_value, poison_methods,
+};
+use crate::sync::{poison, word};
 
-/// Read locks that are held: the sum of the records.
+/// The number of read locks held: the sum of the records.
 const READERS: usize = 8;
-/// Threads that wait to write: the sum of the records.
-const WANTING: usize = 12;
+/// The number of threads that wait to write: the sum of the records.
+const WRITERS_WAITING: usize = 12;
 /// The thread that writes, or 0.
 const WRITER: usize = 16;
-const VALUE: usize = BEHIND;
 
-/// Read locks that the record's process holds.
+/// Fields of a record: the read locks that the process holds, and its threads that wait to write.
 const READ: usize = 0;
-/// Its threads that wait to write.
-const WANT: usize = 1;
+const WAIT_TO_WRITE: usize = 1;
 
 #[derive(Debug)]
-enum Access {}
+enum RwLockWords {}
 
-impl Kind for Access {
+impl Primitive for RwLockWords {
     const NAME: &'static str = "read-write lock";
+    const WORDS_LEN: usize = LATCH_BYTES;
 
-    fn ended(region: &Region, dead: u32, patient: bool) -> bool {
+    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
         Latch::inherit(region, dead, patient).is_some_and(|latch| {
             let writer: &AtomicU32 = region.number(WRITER);
             if word::session(writer.load(Ordering::Relaxed)) == dead {
@@ -49,13 +62,13 @@ impl Kind for Access {
                 writer.store(0, Ordering::Relaxed);
             }
             latch.clear(dead, READ, READERS);
-            latch.clear(dead, WANT, WANTING);
+            latch.clear(dead, WAIT_TO_WRITE, WRITERS_WAITING);
             latch.clear_and_wake(dead);
             true
         })
     }
 
-    fn gone(region: &Region) {
+    fn abandon(region: &Region) {
         latch::abandon(region);
     }
 
@@ -66,12 +79,13 @@ impl Kind for Access {
     }
 }
 
-/// A value that many threads of all processes read at a time, or one writes. Dropping a handle does nothing to the
-/// others; dropping a guard unlocks.
+/// A value that many threads of all processes may read at a time, or one may write. Dropping a handle does
+/// not affect the others; dropping a guard unlocks.
 ///
-/// As [`std::sync::RwLock`], also in its poisoning: when a writer panics, *or its process dies*, whoever locks next
-/// gets an error that holds the guard. A reader's death poisons nothing. Writers go before readers: when one waits, new
-/// readers wait behind it. For the rest see [`Mutex`](crate::sync::Mutex), as for how values lie in it.
+/// Like [`std::sync::RwLock`], including its poisoning: when a writer panics, *or its process dies*, the
+/// next thread gets the lock with an error that holds the guard. A reader's death poisons nothing. Writers
+/// go first: while one waits, new readers wait too. For how values are stored, and for the rest, see
+/// [`Mutex`](crate::sync::Mutex).
 ///
 /// ```
 /// use offspring::sync::RwLock;
@@ -92,13 +106,17 @@ impl Kind for Access {
 ///     Ok(())
 /// }
 /// ```
+#[derive(Serialize, Deserialize)]
+#[serde(
+    transparent,
+    bound(serialize = "", deserialize = "T: 'static, S: Storage<T>")
+)]
 #[must_use]
 pub struct RwLock<T: ?Sized, S = InPlace> {
-    object: Arc<Object<Access>>,
-    value: PhantomData<fn(S) -> Box<T>>,
+    object: Shared<RwLockWords, Value<T, S>>,
 }
 
-/// Reads, until it is dropped.
+/// Holds a read lock of an [`RwLock`]. Dropping it unlocks.
 ///
 /// ```
 /// use offspring::sync::RwLock;
@@ -118,10 +136,11 @@ pub struct RwLockReadGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
     lock: &'a RwLock<T, S>,
     view: S::View,
     me: u32,
+    /// The lock belongs to the thread, so the guard is not `Send`.
     thread: PhantomData<*const ()>,
 }
 
-/// Writes, until it is dropped.
+/// Holds the write lock of an [`RwLock`]. Dropping it unlocks.
 ///
 /// ```
 /// use offspring::sync::RwLock;
@@ -141,202 +160,120 @@ pub struct RwLockWriteGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
     lock: &'a RwLock<T, S>,
     view: S::View,
     me: u32,
-    panicking: bool,
+    was_panicking: bool,
     thread: PhantomData<*const ()>,
 }
 
-// SAFETY: as std's: `&guard` gives `&T`, and unlocking takes the guard itself.
+// SAFETY: as for std's guards: `&guard` returns only `&T`, and unlocking needs the guard itself.
 unsafe impl<T: ?Sized + Sync, S: Storage<T>> Sync for RwLockReadGuard<'_, T, S> where S::View: Sync {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Sync, S: Storage<T>> Sync for RwLockWriteGuard<'_, T, S> where S::View: Sync {}
 
-impl<T: Pod> RwLock<T> {
-    /// A new lock around plain data, which lies in shared memory itself.
-    ///
-    /// # Errors
-    ///
-    /// If the memory, or a descriptor for it, cannot be had.
-    pub fn new(value: T) -> Result<RwLock<T>, CreateError> {
-        RwLock::make(size_of::<T>(), align_of::<T>(), |region| {
-            region.store(VALUE, bytemuck::bytes_of(&value));
-        })
-    }
-}
+lock_around_value! { RwLock, "read-write lock" }
 
-impl<T: Pod> RwLock<[T]> {
-    /// A new lock around so many elements, all of them zero, in shared memory itself.
-    ///
-    /// # Errors
-    ///
-    /// If that much memory, or a descriptor, cannot be had.
-    pub fn zeroed(len: usize) -> Result<RwLock<[T]>, CreateError> {
-        assert!(
-            size_of::<T>() > 0,
-            "elements without a size cannot be shared"
-        );
-        RwLock::make(len.saturating_mul(size_of::<T>()), align_of::<T>(), |_| ())
-    }
-
-    /// A new lock around a copy of these elements.
-    ///
-    /// # Errors
-    ///
-    /// As [`zeroed`](RwLock::zeroed).
-    pub fn from_slice(elements: &[T]) -> Result<RwLock<[T]>, CreateError> {
-        let bytes = bytemuck::cast_slice(elements);
-        RwLock::make(bytes.len(), align_of::<T>(), |region| {
-            region.store(VALUE, bytes)
-        })
-    }
-}
-
-impl<T: Serialize + DeserializeOwned + 'static> RwLock<T, Encoded> {
-    /// A new lock around any value that serde can encode; as [`Mutex::encoded`](crate::sync::Mutex::encoded). Each
-    /// guard decodes it anew.
-    ///
-    /// # Errors
-    ///
-    /// If the value does not encode, or the memory cannot be had.
-    pub fn encoded(value: T) -> Result<RwLock<T, Encoded>, CreateError> {
-        RwLock::encoded_within(value, 0)
-    }
-
-    /// As [`Mutex::encoded_within`](crate::sync::Mutex::encoded_within).
-    ///
-    /// # Errors
-    ///
-    /// As [`encoded`](RwLock::encoded).
-    pub fn encoded_within(value: T, capacity: usize) -> Result<RwLock<T, Encoded>, CreateError> {
-        let (bytes, length) = value_room(&value, capacity)?;
-        RwLock::make(length, 1, |region| {
-            // There is room: that is what the length was made for.
-            let _ = value::write(
-                Place {
-                    region,
-                    offset: VALUE,
-                },
-                &bytes,
-            );
-        })
-    }
+/// What a thread wants of the lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
 }
 
 impl<T: ?Sized, S> RwLock<T, S> {
-    fn make(
-        length: usize,
-        align: usize,
-        set_up: impl FnOnce(&Region),
-    ) -> Result<RwLock<T, S>, CreateError> {
-        assert!(
-            align <= 64,
-            "values in locks are aligned to 64 bytes at most"
-        );
-        let object = Object::new(length.saturating_add(VALUE), Self::fingerprint(), set_up)?;
-        Ok(RwLock {
-            object,
-            value: PhantomData,
-        })
+    fn is_busy(&self, access: Access) -> bool {
+        let others = match access {
+            Access::Read => WRITERS_WAITING,
+            Access::Write => READERS,
+        };
+        self.object.number(WRITER) != 0 || self.object.number(others) > 0
     }
 
-    fn fingerprint() -> u64 {
-        wire::fingerprint(std::any::type_name::<RwLock<T, S>>())
+    fn check_deadlock(&self, latch: &Latch<'_>) -> Result<(), SyncError> {
+        if self.object.number(WRITER) == latch.me() {
+            return Err(SyncError::Deadlock);
+        }
+        Ok(())
     }
 
-    /// Whether a writer panicked or died, and nobody has cleared that.
-    #[must_use]
-    pub fn is_poisoned(&self) -> bool {
-        poison::is_set(&self.object.region)
-    }
-
-    /// Says that the value is in order again.
-    pub fn clear_poison(&self) {
-        poison::clear(&self.object.region);
-    }
-
-    fn number(&self, offset: usize) -> u32 {
-        self.object.word(offset).load(Ordering::Relaxed)
-    }
-
-    /// Waits for the latch, and with it until `busy` is over. Gives the latch, and this thread.
-    fn wait(
+    /// Blocks until the lock is free for this access, and returns with the latch held.
+    fn wait_until_free<L: TimeLimit>(
         &self,
-        limit: Limit,
-        write: bool,
-        busy: impl Fn(&Self) -> bool,
-    ) -> Result<(Latch<'_>, u32), NoSession> {
-        let deadline = limit.deadline();
-        let me = self.object.me(deadline)?;
-        let mut latch = Latch::take(&self.object.region, me, deadline)?;
-        if self.number(WRITER) == me {
-            return Err(Miss::Deadlock.into());
+        access: Access,
+        limit: &L,
+    ) -> Waited<Latch<'_>, SyncError, L> {
+        let mut latch = Latch::of(&self.object, limit)?;
+        self.check_deadlock(&latch)?;
+        if !self.is_busy(access) {
+            return Ok(latch);
         }
-        if !busy(self) {
-            return Ok((latch, me));
-        }
-        if matches!(limit, Limit::Now) {
-            return Err(NoSession::Timeout);
-        }
-        let session = word::session(me);
-        if write {
-            latch.add(session, WANT, WANTING, 1);
+        let me = latch.me();
+        // Announce the writer before the latch is released: readers that come later must see it.
+        if access == Access::Write {
+            latch.add(WAIT_TO_WRITE, WRITERS_WAITING, 1);
         }
         let outcome = loop {
-            match latch.sleep(deadline) {
-                Ok(held) if busy(self) => latch = held,
-                Ok(held) => break Ok(held),
-                Err(miss) => break Err(miss),
+            match latch.sleep(limit) {
+                Ok(held) if self.is_busy(access) => latch = held,
+                other => break other,
             }
         };
+        if access == Access::Read {
+            return outcome;
+        }
         match outcome {
             Ok(latch) => {
-                if write {
-                    latch.add(session, WANT, WANTING, -1);
-                }
-                Ok((latch, me))
+                latch.add(WAIT_TO_WRITE, WRITERS_WAITING, -1);
+                Ok(latch)
             }
-            Err(miss) => {
-                if write {
-                    // Readers wait behind this thread: so this cannot be left out, also if the time is over.
-                    let latch = Latch::take(&self.object.region, me, None)?;
-                    latch.add(session, WANT, WANTING, -1);
-                    latch.release(true);
-                }
-                Err(miss.into())
+            Err(end) => {
+                // Even if the time is over: readers wait for as long as this writer is announced.
+                let latch = Latch::take(&self.object.region, me, &Forever);
+                let latch = latch.map_err(WaitEnd::into_failed)?;
+                latch.add(WAIT_TO_WRITE, WRITERS_WAITING, -1);
+                latch.release(true);
+                Err(end)
             }
         }
     }
-}
 
-#[derive(Clone, Copy)]
-enum Limit {
-    Forever,
-    Now,
-    Until(Option<Instant>),
-}
+    /// Returns with the latch held if the lock is free for this access.
+    fn try_free(&self, access: Access) -> Result<Latch<'_>, TryError> {
+        // The latch is held for moments. If its holder is stopped, the lock counts as held.
+        let latch = Latch::of(&self.object, &owner_answers())?;
+        self.check_deadlock(&latch)?;
+        if self.is_busy(access) {
+            return Err(TryError::WouldBlock);
+        }
+        Ok(latch)
+    }
 
-impl Limit {
-    fn deadline(self) -> Option<Instant> {
-        match self {
-            Limit::Until(deadline) => deadline,
-            // To see that it is taken takes the latch, which is held for moments.
-            Limit::Forever | Limit::Now => None,
+    fn end_read(&self, me: u32) {
+        // Fails only if the owner is gone, and with it the lock.
+        let Ok(latch) = Latch::take(&self.object.region, me, &Forever) else {
+            return;
+        };
+        latch.add(READ, READERS, -1);
+        if self.object.number(READERS) == 0 {
+            // All: a writer and readers may both wait, and only the writer can go on.
+            latch.release(true);
         }
     }
 
-    fn within(timeout: Duration) -> Limit {
-        // A deadline that the clock cannot express is none.
-        Limit::Until(Instant::now().checked_add(timeout))
+    fn end_write(&self, me: u32) {
+        let Ok(latch) = Latch::take(&self.object.region, me, &Forever) else {
+            return;
+        };
+        self.object.word(WRITER).store(0, Ordering::Relaxed);
+        latch.release(true);
     }
 }
 
 impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
-    fn read_within(&self, limit: Limit) -> Result<RwLockReadGuard<'_, T, S>, NoSession> {
-        let (latch, me) = self.wait(limit, false, |lock| {
-            lock.number(WRITER) != 0 || lock.number(WANTING) > 0
-        })?;
-        latch.add(word::session(me), READ, READERS, 1);
+    /// Makes the thread that holds the latch a reader, and opens the value.
+    fn start_read(&self, latch: Latch<'_>) -> Result<RwLockReadGuard<'_, T, S>, SyncError> {
+        let me = latch.me();
+        latch.add(READ, READERS, 1);
         drop(latch);
-        match S::open(self.place()) {
+        match S::open(self.object.value()) {
             Ok(view) => Ok(RwLockReadGuard {
                 lock: self,
                 view,
@@ -345,152 +282,127 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
             }),
             Err(error) => {
                 self.end_read(me);
-                Err(NoSession::Failed(SyncError::Decode(error)))
+                Err(SyncError::Decode(error))
             }
         }
     }
 
-    fn write_within(&self, limit: Limit) -> Result<RwLockWriteGuard<'_, T, S>, NoSession> {
-        let (latch, me) = self.wait(limit, true, |lock| {
-            lock.number(WRITER) != 0 || lock.number(READERS) > 0
-        })?;
+    /// Makes the thread that holds the latch the writer, and opens the value.
+    fn start_write(&self, latch: Latch<'_>) -> Result<RwLockWriteGuard<'_, T, S>, SyncError> {
+        let me = latch.me();
         self.object.word(WRITER).store(me, Ordering::Relaxed);
         drop(latch);
-        match S::open(self.place()) {
+        match S::open(self.object.value()) {
             Ok(view) => Ok(RwLockWriteGuard {
                 lock: self,
                 view,
                 me,
-                panicking: std::thread::panicking(),
+                was_panicking: std::thread::panicking(),
                 thread: PhantomData,
             }),
             Err(error) => {
                 self.end_write(me);
-                Err(NoSession::Failed(SyncError::Decode(error)))
+                Err(SyncError::Decode(error))
             }
         }
     }
 
-    fn end_read(&self, me: u32) {
-        // Fails only if there is no lock any more.
-        let Ok(latch) = Latch::take(&self.object.region, me, None) else {
-            return;
-        };
-        latch.add(word::session(me), READ, READERS, -1);
-        if self.number(READERS) == 0 {
-            latch.release(true);
-        }
-    }
-
-    fn end_write(&self, me: u32) {
-        let Ok(latch) = Latch::take(&self.object.region, me, None) else {
-            return;
-        };
-        self.object.word(WRITER).store(0, Ordering::Relaxed);
-        latch.release(true);
-    }
-
-    fn place(&self) -> Place<'_> {
-        Place {
-            region: &self.object.region,
-            offset: VALUE,
-        }
-    }
-
-    /// Takes the lock to read; waits as long as another writes, or waits to write.
+    /// Takes a read lock. Blocks while another thread writes, or waits to write.
     ///
     /// # Errors
     ///
-    /// [`LockError::Poisoned`] with the guard if a writer panicked or died; [`LockError::Failed`] if the process that
-    /// made the lock has ended, or if this thread writes already.
+    /// [`LockError::Poisoned`] with the guard if a writer panicked or died, [`LockError::Disconnected`] if
+    /// the process that made the lock has ended, [`LockError::Deadlock`] if the calling thread holds the
+    /// write lock.
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T, S>, LockError<RwLockReadGuard<'_, T, S>>> {
-        let guard = self
-            .read_within(Limit::Forever)
-            .map_err(NoSession::of_lock)?;
+        let free = self.wait_until_free(Access::Read, &Forever);
+        let guard = self.start_read(free.map_err(WaitEnd::into_failed)?)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Takes the lock to write; waits as long as others read or write.
+    /// Takes the write lock. Blocks while other threads read or write.
     ///
     /// # Errors
     ///
-    /// As [`read`](RwLock::read).
+    /// The errors of [`read`](RwLock::read).
     pub fn write(
         &self,
     ) -> Result<RwLockWriteGuard<'_, T, S>, LockError<RwLockWriteGuard<'_, T, S>>> {
-        let guard = self
-            .write_within(Limit::Forever)
-            .map_err(NoSession::of_lock)?;
+        let free = self.wait_until_free(Access::Write, &Forever);
+        let guard = self.start_write(free.map_err(WaitEnd::into_failed)?)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Takes the lock to read if nobody writes, or waits to write.
+    /// Takes a read lock if no thread writes, or waits to write.
+    ///
+    /// The first call in a process that did not make the lock may wait up to a second for the answer of
+    /// the process that did.
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if somebody does; else as [`read`](RwLock::read).
+    /// [`TryLockError::WouldBlock`] if a thread does, and the errors of [`read`](RwLock::read).
     pub fn try_read(
         &self,
     ) -> Result<RwLockReadGuard<'_, T, S>, TryLockError<RwLockReadGuard<'_, T, S>>> {
         let guard = self
-            .read_within(Limit::Now)
-            .map_err(NoSession::of_try_lock)?;
+            .start_read(self.try_free(Access::Read)?)
+            .map_err(TryError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Takes the lock to write if nobody reads or writes.
+    /// Takes the write lock if no thread reads or writes.
     ///
     /// # Errors
     ///
-    /// As [`try_read`](RwLock::try_read).
+    /// The errors of [`try_read`](RwLock::try_read).
     pub fn try_write(
         &self,
     ) -> Result<RwLockWriteGuard<'_, T, S>, TryLockError<RwLockWriteGuard<'_, T, S>>> {
         let guard = self
-            .write_within(Limit::Now)
-            .map_err(NoSession::of_try_lock)?;
+            .start_write(self.try_free(Access::Write)?)
+            .map_err(TryError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// As [`read`](RwLock::read), at most so long.
+    /// Like [`read`](RwLock::read), but blocks for up to `timeout`.
     ///
     /// # Errors
     ///
-    /// [`LockTimeoutError::Timeout`] if the time is over; else as [`read`](RwLock::read).
+    /// [`LockTimeoutError::Timeout`] if the time is over, and the errors of [`read`](RwLock::read).
     pub fn read_timeout(
         &self,
         timeout: Duration,
     ) -> Result<RwLockReadGuard<'_, T, S>, LockTimeoutError<RwLockReadGuard<'_, T, S>>> {
-        let guard = self
-            .read_within(Limit::within(timeout))
-            .map_err(NoSession::of_lock_timeout)?;
+        let free = self.wait_until_free(Access::Read, &Deadline::after(timeout))?;
+        let guard = self.start_read(free).map_err(TimeoutError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// As [`write`](RwLock::write), at most so long.
+    /// Like [`write`](RwLock::write), but blocks for up to `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`read_timeout`](RwLock::read_timeout).
+    /// The errors of [`read_timeout`](RwLock::read_timeout).
     pub fn write_timeout(
         &self,
         timeout: Duration,
     ) -> Result<RwLockWriteGuard<'_, T, S>, LockTimeoutError<RwLockWriteGuard<'_, T, S>>> {
-        let guard = self
-            .write_within(Limit::within(timeout))
-            .map_err(NoSession::of_lock_timeout)?;
+        let free = self.wait_until_free(Access::Write, &Deadline::after(timeout))?;
+        let guard = self.start_write(free).map_err(TimeoutError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> RwLockWriteGuard<'_, T, Encoded> {
-    /// As [`MutexGuard::commit`](crate::sync::MutexGuard::commit).
+    /// Writes the value back now. Without this call it is written back when the guard is dropped, where a
+    /// failure poisons the lock.
     ///
     /// # Errors
     ///
-    /// If the value does not encode, or has more bytes than the lock has room for. The old value stays in the lock.
+    /// If the value does not encode, or has more bytes than the lock has room for. The lock keeps the old
+    /// value.
     pub fn commit(&mut self) -> Result<(), EncodeError> {
-        Encoded::close(self.lock.place(), &mut self.view)
+        Encoded::close(self.lock.object.value(), &mut self.view)
     }
 }
 
@@ -524,7 +436,7 @@ impl<T: ?Sized, S: Storage<T>> Drop for RwLockReadGuard<'_, T, S> {
 
 impl<T: ?Sized, S: Storage<T>> Drop for RwLockWriteGuard<'_, T, S> {
     fn drop(&mut self) {
-        value::put_back::<T, S>(self.lock.place(), &mut self.view, self.panicking);
+        value::write_back::<T, S>(self.lock.object.value(), &mut self.view, self.was_panicking);
         self.lock.end_write(self.me);
     }
 }
@@ -541,39 +453,13 @@ impl<T: ?Sized + fmt::Debug, S: Storage<T>> fmt::Debug for RwLockWriteGuard<'_, 
     }
 }
 
-impl<T: ?Sized, S> Clone for RwLock<T, S> {
-    fn clone(&self) -> RwLock<T, S> {
-        RwLock {
-            object: self.object.clone(),
-            value: PhantomData,
-        }
-    }
-}
-
 impl<T: ?Sized, S> fmt::Debug for RwLock<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RwLock")
             .field("value", &std::any::type_name::<T>())
-            .field("readers", &self.number(READERS))
-            .field("written", &(self.number(WRITER) != 0))
+            .field("readers", &self.object.number(READERS))
+            .field("written", &(self.object.number(WRITER) != 0))
             .field("poisoned", &self.is_poisoned())
             .finish_non_exhaustive()
-    }
-}
-
-impl<T: ?Sized, S> Serialize for RwLock<T, S> {
-    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        self.object.serialize(serializer)
-    }
-}
-
-impl<'de, T: ?Sized, S: Storage<T>> Deserialize<'de> for RwLock<T, S> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let valid = |length: usize| length.checked_sub(VALUE).is_some_and(S::fits);
-        let object = Object::deserialize(Self::fingerprint(), valid, deserializer)?;
-        Ok(RwLock {
-            object,
-            value: PhantomData,
-        })
     }
 }

@@ -1,42 +1,47 @@
 //! Permits that processes share.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{CreateError, ReleaseError, SyncError, TimeoutError, TryError};
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::ipc::wire;
-use crate::sync::latch::{self, BEHIND, Latch};
-use crate::sync::object::{Kind, NoSession, Object};
+use crate::sync::latch::{self, LATCH_BYTES, Latch};
+use crate::sync::object::{Primitive, Shared, owner_answers};
 
-/// All permits there are.
+/// The number of permits there are.
 const PERMITS: usize = 8;
-/// Permits that are held: the sum of the records.
+/// The number of permits that processes hold: the sum of the records.
 const HELD: usize = 12;
-/// Permits that were forgotten: nobody's.
+/// The number of permits that were forgotten. No process holds them.
 const FORGOTTEN: usize = 16;
-/// The record's number of permits that its process holds.
+/// The number of threads that wait for more than one permit: the sum of the records.
+const WANT_MANY: usize = 20;
+
+/// Fields of a record: the permits that the process holds, and its threads that wait for several.
 const MINE: usize = 0;
+const MANY: usize = 1;
 
 #[derive(Debug)]
-enum Permits {}
+enum SemaphoreWords {}
 
-impl Kind for Permits {
+impl Primitive for SemaphoreWords {
     const NAME: &'static str = "semaphore";
+    const WORDS_LEN: usize = LATCH_BYTES;
 
-    fn ended(region: &Region, dead: u32, patient: bool) -> bool {
+    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
         Latch::inherit(region, dead, patient).is_some_and(|latch| {
             latch.clear(dead, MINE, HELD);
+            latch.clear(dead, MANY, WANT_MANY);
             latch.clear_and_wake(dead);
             true
         })
     }
 
-    fn gone(region: &Region) {
+    fn abandon(region: &Region) {
         latch::abandon(region);
     }
 
@@ -45,14 +50,15 @@ impl Kind for Permits {
     }
 }
 
-/// So many permits, which threads of all processes take and give back. Dropping a handle does nothing to the others;
-/// dropping a [`Permit`] gives it back.
+/// A number of permits that threads of all processes acquire and return. Dropping a handle does not affect
+/// the others; dropping a [`Permit`] returns it.
 ///
-/// - It is bounded: there are never more permits than it was made with, and giving back what nobody has taken is an error.
-/// - The permits of a process that dies are given back by its death, whatever it was doing.
-/// - It is not fair: a thread that comes when there is a permit gets it, also before others that wake up for it.
-/// - Without contention no call of the system is made.
-/// - When the process that made the semaphore ends, all calls give [`SyncError::Disconnected`].
+/// - It is bounded: there are never more permits than it was created with, and releasing a permit that was
+///   not forgotten is an error.
+/// - When a process dies, its permits return, whatever it was doing.
+/// - It is not fair: a thread that finds a permit gets it, even if others are just waking up for it.
+/// - Without contention it makes no system call.
+/// - When the process that made the semaphore ends, every call returns [`SyncError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::Semaphore;
@@ -74,13 +80,14 @@ impl Kind for Permits {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 #[must_use]
 pub struct Semaphore {
-    object: Arc<Object<Permits>>,
+    object: Shared<SemaphoreWords>,
 }
 
-/// One permit of a [`Semaphore`]. Dropping it gives it back.
+/// One or more permits of a [`Semaphore`]. Dropping it returns them.
 ///
 /// ```
 /// use offspring::sync::Semaphore;
@@ -95,155 +102,245 @@ pub struct Semaphore {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "the permit is given back at once if it is not kept"]
+#[must_use = "the permit is returned at once if it is not kept"]
 #[derive(Debug)]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
+    count: u32,
 }
 
 impl Semaphore {
-    /// A new semaphore with so many permits.
+    /// Creates a semaphore with this many permits.
     ///
     /// # Errors
     ///
-    /// [`CreateError::ZeroCapacity`] for none, since nobody would ever get one; or if the memory, or a descriptor for
-    /// it, cannot be had.
+    /// [`CreateError::ZeroCapacity`] for 0, since no thread would ever get a permit. Otherwise if the system
+    /// refuses the memory, or a descriptor for it.
     pub fn new(permits: u32) -> Result<Semaphore, CreateError> {
         if permits == 0 {
             return Err(CreateError::ZeroCapacity);
         }
-        let object = Object::new(BEHIND, fingerprint(), |region| {
-            region
-                .number::<AtomicU32>(PERMITS)
-                .store(permits, Ordering::Relaxed);
+        let object = Shared::new(0, |region| {
+            let number: &AtomicU32 = region.number(PERMITS);
+            number.store(permits, Ordering::Relaxed);
         })?;
         Ok(Semaphore { object })
     }
 
-    /// Takes a permit; waits as long as there is none.
+    /// Takes a permit. Blocks until there is one.
     ///
     /// # Errors
     ///
-    /// If the process that made the semaphore has ended, or the handle cannot be used here.
+    /// If the process that made the semaphore has ended, or the handle does not work in this process.
     pub fn acquire(&self) -> Result<Permit<'_>, SyncError> {
-        match self.take(None) {
-            Ok(()) => Ok(Permit { semaphore: self }),
-            Err(end) => Err(end.of_forever()),
-        }
+        self.acquire_many(1)
     }
 
     /// Takes a permit if there is one.
     ///
+    /// The first call in a process that did not make the semaphore may wait up to a second for the answer
+    /// of the process that did.
+    ///
     /// # Errors
     ///
-    /// [`TryError::WouldBlock`] if there is none; else as [`acquire`](Semaphore::acquire).
+    /// [`TryError::WouldBlock`] if there is none, and the errors of [`acquire`](Semaphore::acquire).
     pub fn try_acquire(&self) -> Result<Permit<'_>, TryError> {
-        match self.take_now() {
-            Ok(true) => Ok(Permit { semaphore: self }),
-            Ok(false) | Err(NoSession::Timeout) => Err(TryError::WouldBlock),
-            Err(NoSession::Failed(error)) => Err(error.into()),
-        }
+        self.try_acquire_many(1)
     }
 
-    /// Takes a permit; waits as long as there is none, and at most so long.
+    /// Takes a permit. Blocks for up to `timeout` until there is one.
     ///
     /// # Errors
     ///
-    /// [`TimeoutError::Timeout`] if the time is over; else as [`acquire`](Semaphore::acquire).
+    /// [`TimeoutError::Timeout`] if the time is over, and the errors of [`acquire`](Semaphore::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, TimeoutError> {
-        // A deadline that the clock cannot express is none.
-        match self.take(Instant::now().checked_add(timeout)) {
-            Ok(()) => Ok(Permit { semaphore: self }),
-            Err(NoSession::Failed(error)) => Err(error.into()),
-            Err(NoSession::Timeout) => Err(TimeoutError::Timeout),
-        }
+        self.acquire_many_timeout(1, timeout)
     }
 
-    /// Gives back a permit that was [forgotten](Permit::forget), by any thread of any process: for permits that one
-    /// process takes and another gives back.
+    /// Takes `count` permits together. Blocks until there are that many, and holds none meanwhile.
+    ///
+    /// Threads that take single permits may keep it waiting for ever, since it is not fair.
+    ///
+    /// ```
+    /// let seats = offspring::sync::Semaphore::new(3)?;
+    /// let two = seats.acquire_many(2)?;
+    /// assert!(seats.try_acquire_many(2).is_err());
+    /// drop(two);
+    /// assert_eq!(seats.available(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`ReleaseError::TooMany`] if none is missing in this way.
+    /// The errors of [`acquire`](Semaphore::acquire).
+    ///
+    /// # Panics
+    ///
+    /// If the semaphore has fewer than `count` permits in all.
+    pub fn acquire_many(&self, count: u32) -> Result<Permit<'_>, SyncError> {
+        let acquired = self.take(count, &Forever);
+        acquired.map_err(WaitEnd::into_failed)
+    }
+
+    /// Takes `count` permits together, if there are that many.
+    ///
+    /// # Errors
+    ///
+    /// [`TryError::WouldBlock`] if there are fewer, and the errors of [`acquire`](Semaphore::acquire).
+    ///
+    /// # Panics
+    ///
+    /// If the semaphore has fewer than `count` permits in all.
+    pub fn try_acquire_many(&self, count: u32) -> Result<Permit<'_>, TryError> {
+        self.assert_enough(count);
+        self.object.session(&owner_answers())?;
+        if latch::is_gone(&self.object.region) {
+            return Err(TryError::Disconnected);
+        }
+        // A look without the latch, which a thread that would not get a permit anyway leaves to others.
+        if self.available() < count {
+            return Err(TryError::WouldBlock);
+        }
+        let latch = Latch::of(&self.object, &owner_answers())?;
+        if self.available() < count {
+            return Err(TryError::WouldBlock);
+        }
+        Ok(self.permit(&latch, count))
+    }
+
+    /// Takes `count` permits together. Blocks for up to `timeout` until there are that many.
+    ///
+    /// # Errors
+    ///
+    /// [`TimeoutError::Timeout`] if the time is over, and the errors of [`acquire`](Semaphore::acquire).
+    ///
+    /// # Panics
+    ///
+    /// If the semaphore has fewer than `count` permits in all.
+    pub fn acquire_many_timeout(
+        &self,
+        count: u32,
+        timeout: Duration,
+    ) -> Result<Permit<'_>, TimeoutError> {
+        Ok(self.take(count, &Deadline::after(timeout))?)
+    }
+
+    /// Returns a permit that was [forgotten](Permit::forget), by any thread of any process. With the two, one
+    /// process can take a permit and another return it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError::TooMany`] if no forgotten permit is left.
     pub fn release(&self) -> Result<(), ReleaseError> {
-        let latch = self.latch(None).map_err(NoSession::of_forever)?;
+        let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
         let forgotten = self.object.word(FORGOTTEN);
         match forgotten.load(Ordering::Relaxed) {
             0 => Err(ReleaseError::TooMany),
             some => {
                 forgotten.store(some - 1, Ordering::Relaxed);
-                latch.release(false);
+                self.wake_after_return(latch, 1);
                 Ok(())
             }
         }
     }
 
-    /// How many permits there are to take now.
+    /// The number of permits that can be taken now.
     #[must_use]
     pub fn available(&self) -> u32 {
-        let taken = |word| self.object.word(word).load(Ordering::Relaxed);
         self.permits()
-            .saturating_sub(taken(HELD))
-            .saturating_sub(taken(FORGOTTEN))
+            .saturating_sub(self.object.number(HELD))
+            .saturating_sub(self.object.number(FORGOTTEN))
     }
 
-    /// How many permits it was made with.
+    /// The number of permits that it was created with.
     #[must_use]
     pub fn permits(&self) -> u32 {
-        self.object.word(PERMITS).load(Ordering::Relaxed)
+        self.object.number(PERMITS)
     }
 
-    fn latch(&self, deadline: Option<Instant>) -> Result<Latch<'_>, NoSession> {
-        let me = self.object.me(deadline)?;
-        Ok(Latch::take(&self.object.region, me, deadline)?)
+    fn assert_enough(&self, count: u32) {
+        assert!(
+            count <= self.permits(),
+            "{count} permits of a semaphore that has only {}",
+            self.permits()
+        );
     }
 
-    fn take(&self, deadline: Option<Instant>) -> Result<(), NoSession> {
-        let session = self.object.session(deadline)?;
-        let mut latch = self.latch(deadline)?;
-        while self.available() == 0 {
-            latch = latch.sleep(deadline)?;
+    fn take<L: TimeLimit>(&self, count: u32, limit: &L) -> Waited<Permit<'_>, SyncError, L> {
+        self.assert_enough(count);
+        let mut latch = Latch::of(&self.object, limit)?;
+        if self.available() >= count {
+            return Ok(self.permit(&latch, count));
         }
-        latch.add(session, MINE, HELD, 1);
-        Ok(())
+        let me = latch.me();
+        let wants_many = count > 1;
+        if wants_many {
+            latch.add(MANY, WANT_MANY, 1);
+        }
+        let outcome = loop {
+            match latch.sleep(limit) {
+                Ok(held) if self.available() < count => latch = held,
+                other => break other,
+            }
+        };
+        match outcome {
+            Ok(latch) => {
+                if wants_many {
+                    latch.add(MANY, WANT_MANY, -1);
+                }
+                Ok(self.permit(&latch, count))
+            }
+            Err(end) => {
+                // If the latch cannot be had, the count stays too high: a release then wakes more threads
+                // than it needs to, and loses none.
+                let soon = Deadline::after(latch::GRACE);
+                if let (true, Ok(latch)) = (wants_many, Latch::take(&self.object.region, me, &soon))
+                {
+                    latch.add(MANY, WANT_MANY, -1);
+                }
+                Err(end)
+            }
+        }
     }
 
-    fn take_now(&self) -> Result<bool, NoSession> {
-        let session = self.object.session(None)?;
-        if latch::is_gone(&self.object.region) {
-            return Err(NoSession::Failed(SyncError::Disconnected));
+    /// Under the latch: gives permits to this process.
+    fn permit(&self, latch: &Latch<'_>, count: u32) -> Permit<'_> {
+        latch.add(MINE, HELD, count as i32);
+        Permit {
+            semaphore: self,
+            count,
         }
-        if self.available() == 0 {
-            return Ok(false);
-        }
-        let latch = self.latch(None)?;
-        let free = self.available() > 0;
-        if free {
-            latch.add(session, MINE, HELD, 1);
-        }
-        Ok(free)
     }
 
-    /// Takes this process's name from a permit that it holds: it is everybody's, or nobody's.
-    fn give(&self, forget: bool) {
-        // Fails only if there is no semaphore any more.
-        let Ok(session) = self.object.session(None) else {
+    /// Releases the latch after `count` permits have become available, and wakes those that may take them.
+    fn wake_after_return(&self, latch: Latch<'_>, count: u32) {
+        // One permit for one thread, so one wake-up is enough, unless a thread waits for several: if that
+        // one is woken and finds too few, it would keep the wake-up from a thread that needs only one.
+        let all = count > 1 || self.object.number(WANT_MANY) > 0;
+        latch.release(all);
+    }
+
+    /// Takes permits from this process's record: to return them, or to belong to no process.
+    fn give_up(&self, count: u32, forget: bool) {
+        // Fails only if the owner is gone, and with it the semaphore.
+        let Ok(latch) = Latch::of(&self.object, &Forever) else {
             return;
         };
-        let Ok(latch) = self.latch(None) else { return };
-        latch.add(session, MINE, HELD, -1);
+        latch.add(MINE, HELD, -(count as i32));
         if forget {
-            // Second: who dies between the two has given it back.
-            self.object.word(FORGOTTEN).fetch_add(1, Ordering::Relaxed);
+            // After the record: a process that dies between the two has returned the permit, and has not
+            // made one permit two.
+            let forgotten = self.object.word(FORGOTTEN);
+            forgotten.fetch_add(count, Ordering::Relaxed);
         } else {
-            latch.release(false);
+            self.wake_after_return(latch, count);
         }
     }
 }
 
 impl Permit<'_> {
-    /// Does not give the permit back, neither now nor when this process dies: somebody is to call
-    /// [`Semaphore::release`] for it.
+    /// Keeps the permit from being returned, now and when this process dies. Call [`Semaphore::release`] to
+    /// return it, once for each permit.
     ///
     /// ```
     /// let semaphore = offspring::sync::Semaphore::new(1)?;
@@ -254,14 +351,14 @@ impl Permit<'_> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn forget(self) {
-        self.semaphore.give(true);
+        self.semaphore.give_up(self.count, true);
         std::mem::forget(self);
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.semaphore.give(false);
+        self.semaphore.give_up(self.count, false);
     }
 }
 
@@ -270,23 +367,7 @@ impl fmt::Debug for Semaphore {
         f.debug_struct("Semaphore")
             .field("available", &self.available())
             .field("permits", &self.permits())
+            .field("waiting", &latch::sleepers(&self.object.region))
             .finish_non_exhaustive()
-    }
-}
-
-fn fingerprint() -> u64 {
-    wire::fingerprint(std::any::type_name::<Semaphore>())
-}
-
-impl Serialize for Semaphore {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Semaphore {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Object::deserialize(fingerprint(), |length| length == BEHIND, deserializer)?;
-        Ok(Semaphore { object })
     }
 }

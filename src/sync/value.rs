@@ -1,7 +1,8 @@
-//! How a value lies in a lock.
+//! How a lock stores its value.
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
@@ -11,23 +12,26 @@ use serde::de::DeserializeOwned;
 use crate::error::{CreateError, DecodeError, EncodeError};
 use crate::ipc::region::Region;
 use crate::ipc::wire;
+use crate::sync::object::{Content, Primitive, Shared};
 use crate::sync::poison;
 
-/// Where the word stands that says which of two copies is the value, in the regions of all locks.
+/// Offset, in the region of every lock, of the word with the length of an encoded value.
 const CURRENT: usize = 32;
-/// Room for an encoded value of which nobody said how large it gets.
-const ENCODED_MIN: usize = 64 << 10;
-/// Set in it if the second copy is.
+/// Set in that word if the second of the two copies is the value.
 const SECOND: u64 = 1 << 63;
+/// The least room for an encoded value whose capacity the caller did not choose.
+const ENCODED_MIN: usize = 64 << 10;
+/// A value begins at a multiple of this. So a type may not ask for more.
+const ALIGN_MAX: usize = 64;
 
-/// The place of a value: the memory from `offset` to its end.
+/// The memory of a lock's value: from `offset` to the end of the region.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct ValueMemory<'a> {
     pub(super) region: &'a Region,
     pub(super) offset: usize,
 }
 
-/// How a value lies in a lock: [`InPlace`] or [`Encoded`].
+/// How a lock stores its value: [`InPlace`] or [`Encoded`].
 ///
 /// ```
 /// use offspring::sync::{LockError, Mutex, Storage, SyncError};
@@ -49,23 +53,23 @@ pub struct Place<'a> {
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{T}` cannot lie in a lock in this way",
-    label = "not a value that lies in a lock so",
+    message = "a lock cannot store `{T}` in this way",
+    label = "not a value that this kind of lock can store",
     note = "without a second parameter a lock is `InPlace`, for plain data (`Pod`) such as numbers, and arrays and structs of them",
     note = "for any value that serde can encode: `Mutex::encoded(value)`, of the type `Mutex<T, Encoded>`"
 )]
-pub trait Storage<T: ?Sized>: sealed::Sealed + 'static {
+pub trait Storage<T: ?Sized>: sealed::SealedStorage + 'static {
     /// What a guard holds.
     #[doc(hidden)]
     type View;
 
-    /// Whether a value fits memory of this length.
+    /// Whether memory of this length can store a value.
     #[doc(hidden)]
     fn fits(length: usize) -> bool;
 
-    /// The value, for one who has locked it.
+    /// Returns the value, for a thread that has locked it.
     #[doc(hidden)]
-    fn open(place: Place<'_>) -> Result<Self::View, DecodeError>;
+    fn open(memory: ValueMemory<'_>) -> Result<Self::View, DecodeError>;
 
     #[doc(hidden)]
     fn get(view: &Self::View) -> &T;
@@ -73,18 +77,28 @@ pub trait Storage<T: ?Sized>: sealed::Sealed + 'static {
     #[doc(hidden)]
     fn get_mut(view: &mut Self::View) -> &mut T;
 
-    /// Puts back what was changed.
+    /// Writes back what was changed.
     #[doc(hidden)]
-    fn close(place: Place<'_>, view: &mut Self::View) -> Result<(), EncodeError>;
+    fn close(memory: ValueMemory<'_>, view: &mut Self::View) -> Result<(), EncodeError>;
 }
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::InPlace {}
-    impl Sealed for super::Encoded {}
+    pub trait SealedStorage {}
+    impl SealedStorage for super::InPlace {}
+    impl SealedStorage for super::Encoded {}
 }
 
-/// Plain data: a guard refers to the shared memory itself. The way of [`Mutex::new`](crate::sync::Mutex::new).
+/// The content of a lock: a `T` that `S` stores.
+pub(super) struct Value<T: ?Sized, S>(PhantomData<fn(S) -> Box<T>>);
+
+impl<T: ?Sized + 'static, S: Storage<T>> Content for Value<T, S> {
+    fn fits(length: usize) -> bool {
+        S::fits(length)
+    }
+}
+
+/// Plain data in shared memory: a guard refers to the memory itself. This is how
+/// [`Mutex::new`](crate::sync::Mutex::new) stores its value.
 ///
 /// ```
 /// use offspring::sync::{InPlace, Mutex};
@@ -105,8 +119,8 @@ mod sealed {
 #[derive(Clone, Copy, Debug)]
 pub enum InPlace {}
 
-/// Any value that serde can encode: a guard holds a copy, and writes it back when it was changed. The way of
-/// [`Mutex::encoded`](crate::sync::Mutex::encoded).
+/// Any value that serde can encode: a guard holds a decoded copy, and writes it back if it was changed.
+/// This is how [`Mutex::encoded`](crate::sync::Mutex::encoded) stores its value.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -128,126 +142,132 @@ pub enum InPlace {}
 #[derive(Clone, Copy, Debug)]
 pub enum Encoded {}
 
-/// A place in shared memory that holds a `T`.
+/// A `T` in shared memory.
 #[derive(Debug)]
-pub struct Spot<T: ?Sized>(*mut T);
+pub struct InPlaceView<T: ?Sized>(*mut T);
 
-// SAFETY: the guard that has it has the lock, and thereby the value.
-unsafe impl<T: ?Sized + Send> Send for Spot<T> {}
-// SAFETY: it gives `&T` only by `&`.
-unsafe impl<T: ?Sized + Sync> Sync for Spot<T> {}
+// SAFETY: the guard that holds the view holds the lock, and thereby the value.
+unsafe impl<T: ?Sized + Send> Send for InPlaceView<T> {}
+// SAFETY: a shared view returns only `&T`.
+unsafe impl<T: ?Sized + Sync> Sync for InPlaceView<T> {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Pod> Storage<T> for InPlace {
-    type View = Spot<T>;
+    type View = InPlaceView<T>;
 
     fn fits(length: usize) -> bool {
         length == size_of::<T>()
     }
 
-    fn open(place: Place<'_>) -> Result<Spot<T>, DecodeError> {
-        Ok(Spot(
-            place.region.address(place.offset, size_of::<T>()).cast(),
-        ))
+    #[inline]
+    fn open(memory: ValueMemory<'_>) -> Result<InPlaceView<T>, DecodeError> {
+        let address = memory.region.address(memory.offset, size_of::<T>());
+        Ok(InPlaceView(address.cast()))
     }
 
-    fn get(view: &Spot<T>) -> &T {
-        // SAFETY: in bounds (`address` checks) and aligned (`place` sees to it); any bytes are a `T`; the guard that
-        // has the view keeps the region, and the lock keeps out whoever would write.
+    #[inline]
+    fn get(view: &InPlaceView<T>) -> &T {
+        // SAFETY: in bounds (`address` checks); aligned, because the offset is a multiple of `ALIGN_MAX`;
+        // any bytes are a `T`. The guard that holds the view keeps the region alive, and holds the lock,
+        // which excludes writers.
         unsafe { &*view.0 }
     }
 
-    fn get_mut(view: &mut Spot<T>) -> &mut T {
-        // SAFETY: as above, and the lock keeps out all others.
+    #[inline]
+    fn get_mut(view: &mut InPlaceView<T>) -> &mut T {
+        // SAFETY: as above, and the guard holds the lock exclusively.
         unsafe { &mut *view.0 }
     }
 
-    fn close(_: Place<'_>, _: &mut Spot<T>) -> Result<(), EncodeError> {
+    #[inline]
+    fn close(_: ValueMemory<'_>, _: &mut InPlaceView<T>) -> Result<(), EncodeError> {
         Ok(())
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Pod> Storage<[T]> for InPlace {
-    type View = Spot<[T]>;
+    type View = InPlaceView<[T]>;
 
     fn fits(length: usize) -> bool {
         length.checked_rem(size_of::<T>()) == Some(0)
     }
 
-    fn open(place: Place<'_>) -> Result<Spot<[T]>, DecodeError> {
-        let length = place.region.len() - place.offset;
-        let address = place.region.address(place.offset, length).cast();
-        Ok(Spot(std::ptr::slice_from_raw_parts_mut(
-            address,
-            length / size_of::<T>(),
+    fn open(memory: ValueMemory<'_>) -> Result<InPlaceView<[T]>, DecodeError> {
+        let length = memory.region.len() - memory.offset;
+        let address = memory.region.address(memory.offset, length).cast();
+        let count = length / size_of::<T>();
+        Ok(InPlaceView(std::ptr::slice_from_raw_parts_mut(
+            address, count,
         )))
     }
 
-    fn get(view: &Spot<[T]>) -> &[T] {
+    fn get(view: &InPlaceView<[T]>) -> &[T] {
         // SAFETY: as for a single `T`.
         unsafe { &*view.0 }
     }
 
-    fn get_mut(view: &mut Spot<[T]>) -> &mut [T] {
+    fn get_mut(view: &mut InPlaceView<[T]>) -> &mut [T] {
         // SAFETY: as for a single `T`.
         unsafe { &mut *view.0 }
     }
 
-    fn close(_: Place<'_>, _: &mut Spot<[T]>) -> Result<(), EncodeError> {
+    fn close(_: ValueMemory<'_>, _: &mut InPlaceView<[T]>) -> Result<(), EncodeError> {
         Ok(())
     }
 }
 
-/// A decoded copy.
-pub struct Decoded<T> {
+/// A decoded copy of a value.
+pub struct DecodedView<T> {
     value: T,
     changed: bool,
 }
 
-impl<T: fmt::Debug> fmt::Debug for Decoded<T> {
+impl<T: fmt::Debug> fmt::Debug for DecodedView<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.value.fmt(f)
     }
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
-    type View = Decoded<T>;
+    type View = DecodedView<T>;
 
     fn fits(length: usize) -> bool {
         length > 0 && length % 2 == 0
     }
 
-    fn open(place: Place<'_>) -> Result<Decoded<T>, DecodeError> {
-        let current = current(place).load(Ordering::Relaxed);
-        let capacity = capacity(place);
+    fn open(memory: ValueMemory<'_>) -> Result<DecodedView<T>, DecodeError> {
+        let current = memory.current().load(Ordering::Relaxed);
+        let capacity = memory.capacity();
         let length = usize::try_from(current & !SECOND)
             .ok()
             .filter(|&length| length <= capacity);
         let length =
             length.ok_or_else(|| DecodeError::new::<T>("its length is beyond its memory"))?;
         let mut bytes = vec![0; length];
-        let second = if current & SECOND == 0 { 0 } else { capacity };
-        place.region.load(place.offset + second, &mut bytes);
+        let begin = if current & SECOND == 0 { 0 } else { capacity };
+        memory.region.load(memory.offset + begin, &mut bytes);
         let value = wire::decode(&bytes, Vec::new())?;
-        Ok(Decoded {
+        Ok(DecodedView {
             value,
             changed: false,
         })
     }
 
-    fn get(view: &Decoded<T>) -> &T {
+    fn get(view: &DecodedView<T>) -> &T {
         &view.value
     }
 
-    fn get_mut(view: &mut Decoded<T>) -> &mut T {
+    fn get_mut(view: &mut DecodedView<T>) -> &mut T {
         view.changed = true;
         &mut view.value
     }
 
-    fn close(place: Place<'_>, view: &mut Decoded<T>) -> Result<(), EncodeError> {
+    fn close(memory: ValueMemory<'_>, view: &mut DecodedView<T>) -> Result<(), EncodeError> {
         if view.changed {
-            write(place, &encode(&view.value)?)
+            let bytes = encode(&view.value)?;
+            memory
+                .write(&bytes)
                 .map_err(|message| EncodeError::new::<T>(message))?;
             view.changed = false;
         }
@@ -255,75 +275,251 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
     }
 }
 
-/// The bytes of a value that is to lie in a lock.
-pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
+/// The memory of an encoded value is two buffers of equal size: one holds the value, the other is free.
+impl<'a> ValueMemory<'a> {
+    /// Writes the bytes of a value into the free buffer, then makes that one the current one by a
+    /// single store. A process that dies before the store leaves the old value whole.
+    fn write(self, bytes: &[u8]) -> Result<(), String> {
+        let capacity = self.capacity();
+        if bytes.len() > capacity {
+            return Err(format!(
+                "its {} bytes are more than the lock's {capacity}",
+                bytes.len()
+            ));
+        }
+        let current = self.current();
+        let second = current.load(Ordering::Relaxed) & SECOND == 0;
+        let (begin, mark) = if second { (capacity, SECOND) } else { (0, 0) };
+        self.region.store(self.offset + begin, bytes);
+        current.store(bytes.len() as u64 | mark, Ordering::Release);
+        Ok(())
+    }
+
+    fn current(self) -> &'a AtomicU64 {
+        self.region.number(CURRENT)
+    }
+
+    /// The size of each buffer.
+    fn capacity(self) -> usize {
+        (self.region.len() - self.offset) / 2
+    }
+}
+
+/// Encodes a value that a lock is to store.
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
     let encoded = wire::encode(value)?;
     if encoded.handles.is_empty() {
         Ok(encoded.bytes)
     } else {
         Err(EncodeError::new::<T>(
-            "handles cannot lie in a lock: send them over a queue",
+            "a lock cannot store handles: send them over a queue",
         ))
     }
 }
 
-/// The bytes of a new value, and how much memory two copies of it and its successors take; `capacity` 0 leaves that
-/// to us.
-pub(super) fn value_room<T: Serialize>(
-    value: &T,
-    capacity: usize,
-) -> Result<(Vec<u8>, usize), CreateError> {
-    let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);
-    let bytes = encode(value)
-        .map_err(failed)
-        .map_err(CreateError::io("encode the value"))?;
-    let capacity = if capacity == 0 {
-        (2 * bytes.len()).max(ENCODED_MIN)
-    } else {
-        capacity.max(bytes.len())
-    };
-    Ok((bytes, capacity.saturating_mul(2)))
-}
-
-/// What a guard that has written does at its end: puts back the value, unless its thread panics, and poisons the lock
-/// if that is not the value that was meant.
+/// What a guard with write access does when it is dropped: writes the value back, unless its thread
+/// panics, and poisons the lock if the value in it is not the one that was meant.
 #[inline]
-pub(super) fn put_back<T: ?Sized, S: Storage<T>>(
-    place: Place<'_>,
+pub(super) fn write_back<T: ?Sized, S: Storage<T>>(
+    memory: ValueMemory<'_>,
     view: &mut S::View,
     was_panicking: bool,
 ) {
     if std::thread::panicking() && !was_panicking {
-        poison::by_panic(place.region);
-    } else if let Err(error) = S::close(place, view) {
+        poison::by_panic(memory.region);
+    } else if let Err(error) = S::close(memory, view) {
         log::error!(target: "offspring::sync", "a lock keeps its old value: {error}");
-        poison::by_panic(place.region);
+        poison::by_panic(memory.region);
     }
 }
 
-/// Writes the bytes of a value where the current one is not, and then makes it the current one, by one store. So
-/// one who dies in the middle leaves the old value whole.
-pub(super) fn write(place: Place<'_>, bytes: &[u8]) -> Result<(), String> {
-    let capacity = capacity(place);
-    if bytes.len() > capacity {
-        return Err(format!(
-            "its {} bytes are more than the lock's {capacity}",
-            bytes.len()
-        ));
+impl<P: Primitive, T: ?Sized, S> Shared<P, Value<T, S>> {
+    #[inline]
+    pub(super) fn value(&self) -> ValueMemory<'_> {
+        Self::value_in(&self.region)
     }
-    let current = current(place);
-    let second = current.load(Ordering::Relaxed) & SECOND == 0;
-    let (begin, mark) = if second { (capacity, SECOND) } else { (0, 0) };
-    place.region.store(place.offset + begin, bytes);
-    current.store(bytes.len() as u64 | mark, Ordering::Release);
-    Ok(())
+
+    #[inline]
+    fn value_in(region: &Region) -> ValueMemory<'_> {
+        ValueMemory {
+            region,
+            offset: P::WORDS_LEN,
+        }
+    }
 }
 
-fn current(place: Place<'_>) -> &AtomicU64 {
-    place.region.number(CURRENT)
+impl<P: Primitive, T: Pod> Shared<P, Value<T, InPlace>> {
+    pub(super) fn in_place(value: &T) -> Result<Self, CreateError> {
+        const {
+            assert!(
+                align_of::<T>() <= ALIGN_MAX,
+                "a value in a lock is aligned to 64 bytes at most"
+            );
+        }
+        Shared::new(size_of::<T>(), |region| {
+            region.store(P::WORDS_LEN, bytemuck::bytes_of(value));
+        })
+    }
 }
 
-/// The bytes of each of the two copies.
-fn capacity(place: Place<'_>) -> usize {
-    (place.region.len() - place.offset) / 2
+impl<P: Primitive, T: Pod> Shared<P, Value<[T], InPlace>> {
+    const ELEMENT: usize = {
+        assert!(
+            align_of::<T>() <= ALIGN_MAX,
+            "a value in a lock is aligned to 64 bytes at most"
+        );
+        assert!(size_of::<T>() > 0, "elements of size zero cannot be shared");
+        size_of::<T>()
+    };
+
+    pub(super) fn zeroed(len: usize) -> Result<Self, CreateError> {
+        Shared::new(len.saturating_mul(Self::ELEMENT), |_| ())
+    }
+
+    pub(super) fn from_slice(elements: &[T]) -> Result<Self, CreateError> {
+        Shared::new(elements.len() * Self::ELEMENT, |region| {
+            region.store(P::WORDS_LEN, bytemuck::cast_slice(elements));
+        })
+    }
 }
+
+impl<P: Primitive, T: Serialize> Shared<P, Value<T, Encoded>> {
+    /// `capacity` is the most bytes that the value will ever have; `None` leaves that to us.
+    pub(super) fn encoded(value: &T, capacity: Option<usize>) -> Result<Self, CreateError> {
+        let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);
+        let bytes = encode(value)
+            .map_err(failed)
+            .map_err(CreateError::io("encode the value"))?;
+        let default = || (2 * bytes.len()).max(ENCODED_MIN);
+        let capacity = capacity.unwrap_or_else(default).max(bytes.len()).max(1);
+        Shared::new(capacity.saturating_mul(2), |region| {
+            // There is room: the capacity is at least the value's length.
+            let _ = Self::value_in(region).write(&bytes);
+        })
+    }
+}
+
+/// The constructors and the poison methods of a lock around a value.
+macro_rules! lock_around_value {
+    ($lock:ident, $noun:literal) => {
+        impl<T: Pod> $lock<T> {
+            #[doc = concat!("Creates a ", $noun, " around plain data, which is stored in shared memory itself.")]
+            ///
+            /// A type that must be aligned to more than 64 bytes is refused at compile time:
+            ///
+            /// ```compile_fail,E0080
+            /// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+            /// #[repr(C, align(128))]
+            /// struct CacheLines([u8; 128]);
+            ///
+            #[doc = concat!("let lock = offspring::sync::", stringify!($lock), "::new(CacheLines([0; 128]));")]
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// If the system refuses the memory, or a descriptor for it.
+            pub fn new(value: T) -> Result<$lock<T>, CreateError> {
+                Shared::in_place(&value).map(|object| $lock { object })
+            }
+        }
+
+        impl<T: Pod> $lock<[T]> {
+            #[doc = concat!("Creates a ", $noun, " around `len` elements, all of them zero, in shared memory itself.")]
+            ///
+            /// An element type of size zero is refused at compile time.
+            ///
+            /// ```
+            #[doc = concat!("let numbers = offspring::sync::", stringify!($lock), "::<[f64]>::zeroed(1000)?;")]
+            #[doc = concat!("assert!(format!(\"{numbers:?}\").starts_with(\"", stringify!($lock), "\"));")]
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// If the system refuses that much memory, or a descriptor for it.
+            pub fn zeroed(len: usize) -> Result<$lock<[T]>, CreateError> {
+                Shared::zeroed(len).map(|object| $lock { object })
+            }
+
+            #[doc = concat!("Creates a ", $noun, " around a copy of `elements`.")]
+            ///
+            /// # Errors
+            ///
+            /// The errors of [`zeroed`](Self::zeroed).
+            pub fn from_slice(elements: &[T]) -> Result<$lock<[T]>, CreateError> {
+                Shared::from_slice(elements).map(|object| $lock { object })
+            }
+        }
+
+        impl<T: Serialize + DeserializeOwned + 'static> $lock<T, Encoded> {
+            #[doc = concat!("Creates a ", $noun, " around any value that serde can encode. Each guard decodes it anew.")]
+            ///
+            /// The value may grow to twice its present encoded length, and to at least 64 KiB. To choose
+            /// another limit, use [`encoded_within`](Self::encoded_within).
+            ///
+            /// # Errors
+            ///
+            /// If the value does not encode, or the system refuses the memory.
+            pub fn encoded(value: T) -> Result<$lock<T, Encoded>, CreateError> {
+                Shared::encoded(&value, None).map(|object| $lock { object })
+            }
+
+            #[doc = concat!("Creates a ", $noun, " around a value of up to `capacity` encoded bytes, or its present length if")]
+            /// that is more.
+            ///
+            /// A guard whose value does not fit leaves the old value, and poisons the lock.
+            ///
+            /// # Errors
+            ///
+            /// The errors of [`encoded`](Self::encoded).
+            pub fn encoded_within(
+                value: T,
+                capacity: usize,
+            ) -> Result<$lock<T, Encoded>, CreateError> {
+                Shared::encoded(&value, Some(capacity)).map(|object| $lock { object })
+            }
+        }
+
+        poison_methods! { impl [T: ?Sized, S] $lock<T, S> }
+    };
+}
+
+/// What every lock does with its poison, and `Clone`.
+macro_rules! poison_methods {
+    (impl [$($generics:tt)*] $lock:ident<$($parameter:ident),*>) => {
+        impl<$($generics)*> $lock<$($parameter),*> {
+            /// Whether a holder panicked or died, and the poison was not cleared since.
+            #[must_use]
+            pub fn is_poisoned(&self) -> bool {
+                poison::is_set(&self.object.region)
+            }
+
+            /// Clears the poison: the value is in order again.
+            ///
+            /// ```
+            /// # let mutex = offspring::sync::Mutex::new(1)?;
+            /// let guard = mutex.lock().or_else(|error| {
+            ///     let mut guard = error.into_guard()?;
+            ///     *guard = 0; // start over
+            ///     mutex.clear_poison();
+            ///     Ok::<_, offspring::sync::SyncError>(guard)
+            /// })?;
+            /// # drop(guard);
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn clear_poison(&self) {
+                poison::clear(&self.object.region);
+            }
+        }
+
+        impl<$($generics)*> Clone for $lock<$($parameter),*> {
+            fn clone(&self) -> Self {
+                $lock {
+                    object: self.object.clone(),
+                }
+            }
+        }
+    };
+}
+
+pub(super) use {lock_around_value, poison_methods};

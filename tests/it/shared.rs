@@ -1,9 +1,9 @@
 //! Shared memory: what one process writes the others see, it ends with its last handle, and it fails as an error.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{self, Ordering};
 use std::time::Duration;
 
-use offspring::shared::{AtomicU64, SharedBytes, SharedSlice};
+use offspring::shared::{AtomicBool, AtomicU64, SharedBytes, SharedSlice};
 use offspring::{CreateError, Queue};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -65,6 +65,43 @@ fn a_child_changes_what_the_parent_sees() {
     assert_eq!(copy, [Point { x: 1.0, y: 2.0 }; 3]);
     assert_eq!(number.get(0), Some(3.0));
     assert_eq!(count.load(Ordering::Relaxed), 13);
+}
+
+/// Each operation has std's result, for both values of the flag and the operand.
+#[test]
+fn a_shared_flag_has_the_operations_of_stds() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let (ours, stds) = (
+        AtomicBool::new(false).unwrap(),
+        atomic::AtomicBool::new(false),
+    );
+    for (flag, operand) in [(false, false), (false, true), (true, false), (true, true)] {
+        macro_rules! same {
+            ($($operation:ident($($argument:expr),*))+) => {$(
+                ours.store(flag, SeqCst);
+                stds.store(flag, SeqCst);
+                let results = (ours.$operation($($argument),*), stds.$operation($($argument),*));
+                assert_eq!(results.0, results.1, concat!(stringify!($operation), " of {} and {}"), flag, operand);
+                assert_eq!(ours.load(SeqCst), stds.load(SeqCst), stringify!($operation));
+            )+};
+        }
+        same! {
+            swap(operand, SeqCst)
+            fetch_and(operand, SeqCst)
+            fetch_or(operand, SeqCst)
+            fetch_xor(operand, SeqCst)
+            fetch_nand(operand, SeqCst)
+            fetch_not(SeqCst)
+            compare_exchange(operand, !operand, SeqCst, SeqCst)
+            fetch_update(SeqCst, SeqCst, |now| (now == operand).then_some(!now))
+        }
+    }
+    ours.store(true, SeqCst);
+    while ours
+        .compare_exchange_weak(true, false, SeqCst, SeqCst)
+        .is_err()
+    {}
+    assert!(!ours.load(SeqCst));
 }
 
 #[test]

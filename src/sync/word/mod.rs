@@ -1,154 +1,179 @@
-//! The lock word: who holds the lock, in one word of shared memory that is true after a death at any instruction.
+//! The lock word: one word of shared memory that names the holder of a lock, and is true after a
+//! death at any instruction.
 //!
 //! ```text
 //!  31       30     29 .. 18   17 .. 0
-//!  waiters  gone   session    thread of the holder; 0 if there is none
+//!  waiters  gone   session    thread of the holder; 0 if the lock is free
 //! ```
 //!
-//! Taking a free lock is one compare-and-swap from 0 to the holder, releasing it one back: neither calls the system. A
-//! thread that has to wait says so in the word and sleeps on it; whoever releases a word with waiters wakes one, and a
-//! thread that slept takes the lock with that bit set, since it cannot know whether others sleep.
+//! Taking a free lock is one compare-and-swap from 0 to the holder, releasing it one back; neither is
+//! a system call. A thread that has to wait sets `waiters`, then sleeps on the word. The releasing
+//! thread clears the bit and wakes one sleeper. A thread that has slept takes the lock *with* the bit
+//! set, because it cannot know whether others still sleep: the price is one wake-up too many, and the
+//! gain is that no count has to be kept that a death could leave wrong.
 //!
-//! When a process has died, its hub (the one of the process that made the lock) frees the word if it names the dead
-//! session, and wakes *all* sleepers, whatever the word says. So nothing depends on what the dead one was about to do:
-//! to wake somebody, or to act on having been woken. What each sees in the word tells it what to do.
+//! # Why no wake-up is lost
 //!
-//! The decisions are functions of the word alone ([`step`], [`released`], [`repaired`]); `model` tries them in all
-//! orders, with a death at every point.
+//! - *Release against falling asleep.* The kernel compares the word and falls asleep in one step. If
+//!   the holder releases between a waiter's last look and its sleep, the word has changed, and the
+//!   waiter does not sleep.
+//! - *A waiter dies after it set the bit.* The bit stays, and costs the next release one system call
+//!   that wakes nobody.
+//! - *The holder dies.* The owner's hub finds the dead session in the word, frees it, and wakes *all*
+//!   sleepers.
+//! - *A thread dies between releasing the word and waking a sleeper, or after it was woken and before
+//!   it took the lock.* The word names nobody, so nothing shows that a wake-up was lost. That is why
+//!   the hub wakes all sleepers after every death, whatever the word says. Each looks at the word and
+//!   decides anew.
+//!
+//! Repair and release cannot both act: each is a compare-and-swap from a word that names the holder.
+//!
+//! The decisions are functions of the word alone ([`next_step`], [`released`], [`repaired`]). The test
+//! `model` runs them in every order, with a death at every point.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
 
+use crate::error::SyncError;
+use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::OWNER;
 use crate::sys::{futex_wait, futex_wake_all, futex_wake_one};
 
 #[cfg(test)]
 mod model;
 
-/// Somebody may sleep on the word.
+/// A thread may sleep on the word.
 pub(super) const WAITERS: u32 = 1 << 31;
 /// The process that made the lock has ended.
 pub(super) const GONE: u32 = 1 << 30;
 const HOLDER: u32 = GONE - 1;
 const THREAD_BITS: u32 = 18;
-/// Threads of one process are numbered from 1 to here; the last one is the hub's own, for repairs.
+/// The highest number of a thread. The hub uses it itself, to hold a lock while it repairs.
 pub(super) const THREADS_MAX: u32 = (1 << THREAD_BITS) - 1;
 /// The hub as a holder.
 pub(super) const HUB: u32 = holder(OWNER, THREADS_MAX);
 
-/// A thread as it stands in a word.
+/// A thread as a lock word names it.
 pub(super) const fn holder(session: u32, thread: u32) -> u32 {
     session << THREAD_BITS | thread
 }
 
-/// The session of the word's holder; 0 if there is none.
+/// The session of the word's holder; 0 if the lock is free.
 pub(super) const fn session(word: u32) -> u32 {
     (word & HOLDER) >> THREAD_BITS
 }
 
-/// Why a lock was not taken.
+/// Why a thread cannot take a lock, however long it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Miss {
-    /// Others hold it, and the time is over.
-    Timeout,
-    /// The process that made it has ended.
-    Gone,
-    /// This thread holds it.
+enum Refusal {
+    OwnerGone,
+    /// The thread already holds it.
     Deadlock,
+}
+
+impl From<Refusal> for SyncError {
+    fn from(refusal: Refusal) -> SyncError {
+        match refusal {
+            Refusal::OwnerGone => SyncError::Disconnected,
+            Refusal::Deadlock => SyncError::Deadlock,
+        }
+    }
 }
 
 /// What a thread that wants the lock does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Change the word to this, and have the lock.
+enum LockStep {
+    /// Swap the word for this one. On success the lock is taken.
     Take(u32),
-    /// Change the word to this, then look again.
-    Mark(u32),
-    /// Sleep as long as the word is what it was.
+    /// Swap the word for this one, then look again.
+    AnnounceWaiter(u32),
+    /// Sleep while the word is what it was.
     Sleep,
-    Miss(Miss),
+    Refuse(Refusal),
 }
 
-fn step(seen: u32, me: u32, slept: bool) -> Step {
+fn next_step(seen: u32, me: u32, slept: bool) -> LockStep {
     if seen & GONE != 0 {
-        Step::Miss(Miss::Gone)
+        LockStep::Refuse(Refusal::OwnerGone)
     } else if seen & HOLDER == 0 {
-        Step::Take(me | (seen & WAITERS) | if slept { WAITERS } else { 0 })
+        LockStep::Take(me | (seen & WAITERS) | if slept { WAITERS } else { 0 })
     } else if seen & HOLDER == me {
-        Step::Miss(Miss::Deadlock)
+        LockStep::Refuse(Refusal::Deadlock)
     } else if seen & WAITERS == 0 {
-        Step::Mark(seen | WAITERS)
+        LockStep::AnnounceWaiter(seen | WAITERS)
     } else {
-        Step::Sleep
+        LockStep::Sleep
     }
 }
 
-/// What the word becomes when its holder releases it, and whether somebody is to be woken.
+/// The word after its holder has released it, and whether a sleeper must be woken.
 fn released(seen: u32) -> (u32, bool) {
     (seen & GONE, seen & WAITERS != 0)
 }
 
-/// What the word becomes when this session has died, if it held the lock.
+/// The word after this session's death; `None` if the session did not hold the lock.
 fn repaired(seen: u32, dead: u32) -> Option<u32> {
     (session(seen) == dead).then_some(seen & GONE)
 }
 
-/// Takes the lock if it is free.
+/// Takes the lock if it is free and no thread waits for it.
 #[inline]
 pub(super) fn try_lock(word: &AtomicU32, me: u32) -> bool {
     word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
         .is_ok()
 }
 
-/// Takes the lock; waits until the deadline, if there is one.
+/// Takes the lock, and blocks for it until the limit.
 #[inline]
-pub(super) fn lock(word: &AtomicU32, me: u32, deadline: Option<Instant>) -> Result<(), Miss> {
+pub(super) fn lock<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<(), SyncError, L> {
     if try_lock(word, me) {
         Ok(())
     } else {
-        lock_contended(word, me, deadline)
+        lock_contended(word, me, limit)
     }
 }
 
-/// Looks so often before it sleeps: critical sections are mostly shorter than a call of the system.
+/// How often a thread looks at the word before it sleeps. Most critical sections are shorter than a
+/// system call.
 const SPINS: u32 = 100;
 
 #[cold]
-fn lock_contended(word: &AtomicU32, me: u32, deadline: Option<Instant>) -> Result<(), Miss> {
+fn lock_contended<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<(), SyncError, L> {
     let mut seen = spin(word);
     let mut slept = false;
     loop {
-        match step(seen, me, slept) {
-            Step::Take(new) => {
+        match next_step(seen, me, slept) {
+            LockStep::Take(new) => {
                 match word.compare_exchange_weak(seen, new, Ordering::Acquire, Ordering::Relaxed) {
                     Ok(_) => return Ok(()),
                     Err(now) => seen = now,
                 }
             }
-            Step::Mark(new) => {
+            LockStep::AnnounceWaiter(new) => {
                 match word.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => seen = new,
                     Err(now) => seen = now,
                 }
             }
-            Step::Sleep => {
-                if !futex_wait(word, seen, deadline) {
-                    // Nobody woke it, so nobody's wake-up is lost with it. The word keeps its mark.
-                    return Err(Miss::Timeout);
+            LockStep::Sleep => {
+                let woken = futex_wait(word, seen, limit.deadline());
+                if !woken {
+                    // Returning here loses no wake-up: a thread that was woken does not time out. The
+                    // waiters bit stays, since others may sleep.
+                    limit.check().map_err(WaitEnd::Timeout)?;
                 }
                 slept = true;
                 seen = spin(word);
             }
-            Step::Miss(miss) => return Err(miss),
+            LockStep::Refuse(refusal) => return Err(SyncError::from(refusal).into()),
         }
     }
 }
 
-/// The word, after a moment in which its holder may have released it.
+/// Waits for a moment in which the holder may release the lock; returns the word.
 fn spin(word: &AtomicU32) -> u32 {
     let mut seen = word.load(Ordering::Relaxed);
     for _ in 0..SPINS {
-        // If others sleep, the lock is held for longer.
+        // If others sleep, the lock is held for long: spinning would be in vain.
         if seen & HOLDER == 0 || seen & (WAITERS | GONE) != 0 {
             break;
         }
@@ -158,7 +183,7 @@ fn spin(word: &AtomicU32) -> u32 {
     seen
 }
 
-/// Releases the lock; whether it was held by `me`.
+/// Releases the lock, and returns whether `me` held it.
 #[inline]
 pub(super) fn unlock(word: &AtomicU32, me: u32) -> bool {
     word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed)
@@ -186,8 +211,10 @@ fn unlock_contended(word: &AtomicU32, me: u32) -> bool {
     }
 }
 
-/// Gives the lock of a dead session to `heir` (0: to nobody), after `before`; whether it held it. Whoever sleeps must
-/// be woken afterwards, also if it did not.
+/// Passes a dead session's lock to `heir` (0 frees it), and returns whether the session held it.
+///
+/// `before` runs before another thread can take the lock, and may run more than once. The caller wakes
+/// all sleepers afterwards, even if the dead session did not hold the lock: see the module.
 pub(super) fn repair(word: &AtomicU32, dead: u32, heir: u32, before: impl Fn()) -> bool {
     let mut seen = word.load(Ordering::Acquire);
     while let Some(new) = repaired(seen, dead) {
@@ -200,20 +227,25 @@ pub(super) fn repair(word: &AtomicU32, dead: u32, heir: u32, before: impl Fn()) 
     false
 }
 
-/// Says that the process that made the lock has ended: nobody gets it any more.
+/// Marks the lock as gone with its owner: no thread gets it any more, and every sleeper wakes.
 pub(super) fn abandon(word: &AtomicU32) {
     word.fetch_or(GONE, Ordering::AcqRel);
     futex_wake_all(word);
 }
 
-/// The session whose thread holds the lock; 0 if nobody does.
+/// The session whose thread holds the lock; 0 if it is free.
 pub(super) fn holder_of(word: &AtomicU32) -> u32 {
     session(word.load(Ordering::Relaxed))
 }
 
-/// Whether somebody holds the lock.
+/// Whether a thread holds the lock.
 pub(super) fn is_held(word: &AtomicU32) -> bool {
     word.load(Ordering::Relaxed) & HOLDER != 0
+}
+
+/// Whether threads wait for the lock. May stay true for a moment after the last one has given up.
+pub(super) fn has_waiters(word: &AtomicU32) -> bool {
+    word.load(Ordering::Relaxed) & WAITERS != 0
 }
 
 /// Whether the process that made the lock is known to have ended.

@@ -1,9 +1,10 @@
-//! The lock word's protocol in all orders, with a death at every point.
+//! The lock word's protocol in every order, with a death at every point.
 //!
-//! A few threads lock and unlock once more and once more; each of their steps is one access to the word, one falling asleep
-//! or one waking, as in the real code, and takes its decisions by the real functions. At any point one of them may be
-//! killed; the hub's repair (its own two steps) runs at any time after that. Every state that can be reached is
-//! visited. In each there is at most one living holder; and in each that has no successor, everybody has done all rounds.
+//! A few threads lock and unlock, several rounds each. As in the real code, each of their steps is one
+//! access to the word, one falling asleep or one waking, and the real functions take the decisions. At
+//! any point a process may be killed. The hub's repair, which has two steps of its own, runs at any
+//! time after that. The test visits every state that can be reached. In each, at most one living
+//! thread holds the lock. In each that has no successor, every living thread has done all its rounds.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -14,19 +15,19 @@ const ROUNDS: u8 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum At {
-    /// Tries the compare-and-swap of the short way.
+    /// Tries the compare-and-swap of the fast path.
     Begin,
     /// Has read the word.
     Seen(u32, bool),
-    /// Is about to sleep while the word is this: the system compares and sleeps in one step.
+    /// Is about to sleep while the word is this: the kernel compares and falls asleep in one step.
     FallAsleep(u32),
     Asleep,
     Reads(bool),
     Holds,
-    /// Is about to read the word to release it the long way.
+    /// Is about to read the word to release it on the slow path.
     Releasing,
     ReleasesFrom(u32),
-    /// Has released, and is about to wake one.
+    /// Has released, and is about to wake a sleeper.
     Wakes,
     Done,
     Dead,
@@ -38,12 +39,13 @@ struct State {
     at: [At; THREADS],
     rounds: [u8; THREADS],
     kills_left: u8,
-    /// Sessions whose death the hub has not seen; then those that it has repaired, and whose sleepers it wakes next.
+    /// Sessions whose death the hub has not noticed.
     dead: BTreeSet<usize>,
+    /// Sessions whose lock the hub has freed, but whose sleepers it has not woken yet.
     repaired: BTreeSet<usize>,
 }
 
-/// Two threads of one process, one of another.
+/// Two threads of one process, and one of another.
 fn session_of(thread: usize) -> u32 {
     2 + (thread / 2) as u32
 }
@@ -58,12 +60,12 @@ fn sleepers(state: &State) -> Vec<usize> {
         .collect()
 }
 
-/// All states that may follow.
+/// Every state that may follow.
 fn next(state: &State) -> Vec<State> {
     let mut all = Vec::new();
     for thread in 0..THREADS {
         all.extend(moves(state, thread));
-        // A death takes all threads of the process.
+        // All threads of a process die together.
         if state.kills_left > 0 && !matches!(state.at[thread], At::Dead | At::Done) {
             let mut killed = state.clone();
             killed.kills_left -= 1;
@@ -105,14 +107,14 @@ fn moves(state: &State, thread: usize) -> Vec<State> {
         At::Begin if word == 0 => vec![with(me, At::Holds)],
         At::Begin => vec![with(word, At::Reads(false))],
         At::Reads(slept) => vec![with(word, At::Seen(word, slept))],
-        At::Seen(seen, slept) => match step(seen, me, slept) {
-            Step::Take(_) | Step::Mark(_) if word != seen => {
+        At::Seen(seen, slept) => match next_step(seen, me, slept) {
+            LockStep::Take(_) | LockStep::AnnounceWaiter(_) if word != seen => {
                 vec![with(word, At::Seen(word, slept))]
             }
-            Step::Take(new) => vec![with(new, At::Holds)],
-            Step::Mark(new) => vec![with(new, At::Seen(new, slept))],
-            Step::Sleep => vec![with(word, At::FallAsleep(seen))],
-            Step::Miss(miss) => panic!("{miss:?} in {state:?}"),
+            LockStep::Take(new) => vec![with(new, At::Holds)],
+            LockStep::AnnounceWaiter(new) => vec![with(new, At::Seen(new, slept))],
+            LockStep::Sleep => vec![with(word, At::FallAsleep(seen))],
+            LockStep::Refuse(refusal) => panic!("{refusal:?} in {state:?}"),
         },
         At::FallAsleep(seen) if word == seen => vec![with(word, At::Asleep)],
         At::FallAsleep(_) => vec![with(word, At::Reads(true))],
@@ -130,7 +132,7 @@ fn moves(state: &State, thread: usize) -> Vec<State> {
             if asleep.is_empty() {
                 return vec![done];
             }
-            // Any of them.
+            // The kernel may choose any sleeper.
             let wake = |&woken: &usize| {
                 let mut new = done.clone();
                 new.at[woken] = At::Reads(true);
@@ -155,17 +157,17 @@ fn check(state: &State) {
     let holders: Vec<_> = (0..THREADS)
         .filter(|&thread| holds(&state.at[thread]))
         .collect();
-    assert!(holders.len() <= 1, "two hold it: {state:?}");
+    assert!(holders.len() <= 1, "two threads hold the lock: {state:?}");
     for &thread in &holders {
         assert_eq!(
             state.word & HOLDER,
             me(thread),
-            "the word names another: {state:?}"
+            "the word names another holder: {state:?}"
         );
     }
 }
 
-/// Visits all; how many there are.
+/// Visits every state, and returns how many there are.
 fn explore(kills: u8) -> usize {
     let first = State {
         word: 0,
@@ -182,8 +184,12 @@ fn explore(kills: u8) -> usize {
         let successors = next(&state);
         if successors.is_empty() {
             let stuck = state.at.iter().any(|at| !matches!(at, At::Done | At::Dead));
-            assert!(!stuck, "somebody sleeps for ever: {state:?}");
-            assert_eq!(state.word & HOLDER, 0, "the dead still hold it: {state:?}");
+            assert!(!stuck, "a thread sleeps for ever: {state:?}");
+            assert_eq!(
+                state.word & HOLDER,
+                0,
+                "a dead thread still holds the lock: {state:?}"
+            );
         }
         for new in successors {
             if seen.insert(new.clone()) {
@@ -195,7 +201,7 @@ fn explore(kills: u8) -> usize {
 }
 
 #[test]
-fn nobody_waits_for_ever_and_two_never_hold_it() {
+fn no_thread_waits_for_ever_and_two_never_hold_the_lock() {
     for kills in 0..=2 {
         println!("{kills} kills: {} states", explore(kills));
     }

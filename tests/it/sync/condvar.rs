@@ -27,7 +27,7 @@ fn wait(woken: Mutex<u32>, condvar: Condvar) {
 }
 
 #[offspring::test(timeout = "60s")]
-fn each_notification_wakes_so_many_and_no_more() {
+fn each_notification_wakes_that_many_and_no_more() {
     let (woken, condvar) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());
     // First some that give up.
     for timeout in [Duration::ZERO, Duration::from_millis(10)] {
@@ -46,7 +46,7 @@ fn each_notification_wakes_so_many_and_no_more() {
         }
         eventually("all wait", || waiting(&condvar) == 6);
         for (count, sum) in [(1, 1), (2, 3), (0, 3)] {
-            assert_eq!(condvar.notify(count), count);
+            assert_eq!(condvar.notify_n(count), count);
             eventually("they are awake", || *woken.lock().unwrap() == sum);
             std::thread::sleep(Duration::from_millis(10));
             assert_eq!(

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use offspring::sync::{Event, LockError, Mutex, Semaphore};
 
+use super::is_contended;
+use crate::support::eventually;
+
 const LONG: Duration = Duration::from_secs(20);
 
 #[offspring::worker]
@@ -30,7 +33,7 @@ fn the_lock_of_a_killed_process_is_the_nexts_and_poisoned() {
                 assert!(poison.holder_died());
                 Instant::now()
             });
-            std::thread::sleep(Duration::from_millis(5));
+            eventually("the thread waits", || is_contended(&lock));
             let killed = Instant::now();
             child.kill();
             waiter.join().unwrap().duration_since(killed)
@@ -42,8 +45,8 @@ fn the_lock_of_a_killed_process_is_the_nexts_and_poisoned() {
     times.sort();
     println!("from kill to lock: {times:?}");
     assert_eq!(*lock.lock().unwrap(), 11);
-    // The best of them: a machine may have other things to do, and the others only tell how many.
-    assert!(times[0] < Duration::from_millis(10), "{times:?}");
+    // The best of them, with a wide margin: the machine may have other things to do.
+    assert!(times[0] < Duration::from_millis(200), "{times:?}");
 }
 
 #[offspring::worker]
@@ -65,7 +68,9 @@ fn the_permits_of_a_killed_process_return() {
         let waiters: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| semaphore.acquire_timeout(LONG).map(drop)))
             .collect();
-        std::thread::sleep(Duration::from_millis(5));
+        eventually("all threads wait", || {
+            format!("{semaphore:?}").contains("waiting: 3")
+        });
         child.kill();
         for waiter in waiters {
             waiter.join().unwrap().unwrap();

@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use offspring::sync::{Event, Semaphore, TimeoutError};
+use offspring::{Selector, channel, wait_any_timeout};
+
+use crate::support::eventually;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -75,5 +78,74 @@ fn a_flag_that_is_cleared_at_once_was_seen() {
             }
             waiter.join().unwrap().unwrap();
         }
+    });
+}
+
+#[offspring::worker]
+fn set_each_time(event: Event, again: Event, rounds: u32) {
+    for _ in 0..rounds {
+        again.wait_timeout(LONG).unwrap();
+        again.clear();
+        event.set();
+    }
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_selector_waits_for_events_of_its_own_and_of_other_processes() {
+    let (event, again) = (Event::new().unwrap(), Event::new().unwrap());
+    let (sender, receiver) = channel::<u32>().unwrap();
+    let child = set_each_time::spawn(event.clone(), again.clone(), 200).unwrap();
+    let selector = Selector::new();
+    let (flag, number) = (
+        selector.add(&event).unwrap(),
+        selector.add(&receiver).unwrap(),
+    );
+    assert_eq!(selector.try_ready(), None);
+    assert_eq!(selector.ready_timeout(Duration::from_millis(5)), None);
+    for _ in 0..200 {
+        again.set();
+        assert_eq!(selector.ready_timeout(LONG), Some(flag));
+        assert_eq!(selector.try_ready(), Some(flag), "it stays ready");
+        event.clear();
+        assert_eq!(selector.try_ready(), None);
+    }
+    sender.send(1).unwrap();
+    assert_eq!(selector.ready_timeout(LONG), Some(number));
+    child.join().unwrap();
+}
+
+#[offspring::worker]
+fn wait_for_any(event: Event, other: Event, ready: Semaphore) -> usize {
+    ready.acquire().unwrap().forget();
+    wait_any_timeout(&[&event, &other], LONG).unwrap().unwrap()
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_selector_of_another_process_sees_an_event() {
+    let (event, other) = (Event::new().unwrap(), Event::new().unwrap());
+    let ready = Semaphore::new(1).unwrap();
+    let child = wait_for_any::spawn(event.clone(), other.clone(), ready.clone()).unwrap();
+    eventually("it is there", || ready.available() == 0);
+    other.set();
+    assert_eq!(child.join().unwrap(), 1);
+}
+
+/// A selector does not keep an event alive. One that is gone counts as ready, like every other source.
+#[test]
+fn an_event_that_is_dropped_wakes_its_selector_and_no_one_else() {
+    let event = Event::new().unwrap();
+    // Made before the event has a watch, so it does not share it.
+    let other = event.clone();
+    let selector = Selector::new();
+    let key = selector.add(&event).unwrap();
+    assert_eq!(selector.try_ready(), None);
+    std::thread::scope(|scope| {
+        let wait = scope.spawn(|| other.wait_timeout(LONG));
+        let ready = scope.spawn(|| selector.ready_timeout(LONG));
+        drop(event);
+        assert_eq!(ready.join().unwrap(), Some(key));
+        assert!(!wait.is_finished(), "the flag is not set");
+        other.set();
+        wait.join().unwrap().unwrap();
     });
 }

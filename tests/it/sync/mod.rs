@@ -10,3 +10,10 @@ mod reentrant;
 mod rwlock;
 mod semaphore;
 mod storm;
+
+use offspring::sync::Mutex;
+
+/// Whether a thread waits for the lock, or is about to sleep for it.
+fn is_contended(lock: &Mutex<u64>) -> bool {
+    format!("{lock:?}").contains("contended: true")
+}

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use offspring::shared::AtomicI64;
 use offspring::sync::{ReleaseError, Semaphore, TimeoutError, TryError};
 
+use crate::support::eventually;
+
 #[test]
 fn permits_come_and_go_and_are_bounded() {
     let semaphore = Semaphore::new(2).unwrap();
@@ -86,4 +88,60 @@ fn one_process_takes_and_another_releases() {
     assert_eq!(semaphore.available(), 0);
     semaphore.release().unwrap();
     assert_eq!(semaphore.available(), 1);
+}
+
+#[test]
+fn several_permits_are_taken_together_or_not_at_all() {
+    let semaphore = Semaphore::new(3).unwrap();
+    let one = semaphore.acquire().unwrap();
+    let error = semaphore.try_acquire_many(3).unwrap_err();
+    assert!(error.is_would_block(), "{error}");
+    let error = semaphore
+        .acquire_many_timeout(3, Duration::from_millis(5))
+        .unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert_eq!(semaphore.available(), 2, "it holds none while it waits");
+    std::thread::scope(|scope| {
+        let all = scope.spawn(|| semaphore.acquire_many(3).map(drop));
+        eventually("it waits", || {
+            format!("{semaphore:?}").contains("waiting: 1")
+        });
+        drop(one);
+        all.join().unwrap().unwrap();
+    });
+    semaphore.acquire_many(2).unwrap().forget();
+    assert_eq!(semaphore.available(), 1);
+    semaphore.release().unwrap();
+    semaphore.release().unwrap();
+    assert_eq!(semaphore.available(), 3);
+    drop(semaphore.acquire_many(0).unwrap());
+}
+
+#[test]
+#[should_panic(expected = "4 permits of a semaphore that has only 3")]
+fn more_permits_than_there_are_is_a_mistake() {
+    drop(Semaphore::new(3).unwrap().acquire_many(4));
+}
+
+/// A return wakes one thread. If that is the one that needs two, the permit must not stay unused.
+#[test]
+fn a_thread_that_wants_several_keeps_no_wake_up_from_others() {
+    let semaphore = Semaphore::new(2).unwrap();
+    for _ in 0..50 {
+        let (one, two) = (semaphore.acquire().unwrap(), semaphore.acquire().unwrap());
+        std::thread::scope(|scope| {
+            let many = scope.spawn(|| semaphore.acquire_many(2).map(drop));
+            eventually("one waits", || {
+                format!("{semaphore:?}").contains("waiting: 1")
+            });
+            let single = scope.spawn(|| semaphore.acquire().map(drop));
+            eventually("both wait", || {
+                format!("{semaphore:?}").contains("waiting: 2")
+            });
+            drop(one);
+            single.join().unwrap().unwrap();
+            drop(two);
+            many.join().unwrap().unwrap();
+        });
+    }
 }

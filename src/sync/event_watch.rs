@@ -1,0 +1,136 @@
+//! Waiting for an event among other things: how a futex word wakes a selector.
+//!
+//! A selector sleeps until a waker wakes it, and a futex wakes only a thread that sleeps on its word. So a
+//! handle of an event that was ever added to a selector has a thread, which sleeps on the word in the
+//! selector's place. The thread ends with the handle.
+//!
+//! No wake-up is lost: a selector that finds the flag cleared leaves its waker first, then sends the thread
+//! to the word. The thread looks at the word before it sleeps on it, so it also sees a flag that was set in
+//! between.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use crate::ipc::deadline::{Elapsed, TimeLimit};
+use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
+use crate::sys::{self, lock};
+
+/// What the thread waits for.
+pub(super) trait Flag: std::fmt::Debug + Send + Sync + 'static {
+    /// Whether a wait would return at once.
+    fn is_ready(&self) -> bool;
+
+    /// Blocks until a wait would return at once, or until the limit; see [`interrupt`](Flag::interrupt).
+    fn wait_until_ready(&self, limit: &Stop);
+
+    /// Makes a thread in [`wait_until_ready`](Flag::wait_until_ready) look at its limit.
+    fn interrupt(&self);
+}
+
+/// The limit of the thread's wait: until it is stopped.
+#[derive(Debug, Default)]
+pub(super) struct Stop(AtomicBool);
+
+impl TimeLimit for Stop {
+    type Elapsed = Elapsed;
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn check(&self) -> Result<(), Elapsed> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(Elapsed);
+        }
+        Ok(())
+    }
+}
+
+/// The source that a selector registers with. Dropping it ends the thread, and wakes the selectors.
+#[derive(Debug)]
+pub(super) struct EventWatch<F: Flag>(Arc<Watched<F>>);
+
+#[derive(Debug)]
+struct Watched<F> {
+    flag: F,
+    wakers: Arc<WakerSet>,
+    thread: Mutex<WatchThread>,
+    changed: Condvar,
+    stop: Stop,
+}
+
+#[derive(Debug, Default)]
+struct WatchThread {
+    is_started: bool,
+    /// A selector has left a waker since the thread last went to the word.
+    is_wanted: bool,
+}
+
+impl<F: Flag> EventWatch<F> {
+    pub(super) fn new(flag: F) -> EventWatch<F> {
+        EventWatch(Arc::new(Watched {
+            flag,
+            wakers: Arc::default(),
+            thread: Mutex::default(),
+            changed: Condvar::new(),
+            stop: Stop::default(),
+        }))
+    }
+}
+
+impl<F: Flag> Watched<F> {
+    fn run(&self) {
+        loop {
+            let mut thread = lock(&self.thread);
+            while !thread.is_wanted && self.stop.check().is_ok() {
+                thread = sys::wait(&self.changed, thread, None);
+            }
+            thread.is_wanted = false;
+            drop(thread);
+            if self.stop.check().is_err() {
+                return;
+            }
+            self.flag.wait_until_ready(&self.stop);
+            self.wakers.wake();
+        }
+    }
+}
+
+impl<F: Flag> EventSource for EventWatch<F> {
+    fn register(&self) -> io::Result<WakerSlot> {
+        let mut thread = lock(&self.0.thread);
+        if !thread.is_started {
+            let watched = self.0.clone();
+            sys::service_thread("offspring-event", move || watched.run())?;
+            thread.is_started = true;
+        }
+        drop(thread);
+        self.0.wakers.register()
+    }
+
+    fn is_ready(&self, interest: Interest<'_>) -> bool {
+        if self.0.flag.is_ready() {
+            return true;
+        }
+        if let Some((slot, waker)) = interest {
+            slot.set(waker);
+            lock(&self.0.thread).is_wanted = true;
+            self.0.changed.notify_one();
+        }
+        false
+    }
+}
+
+impl<F: Flag> Drop for EventWatch<F> {
+    fn drop(&mut self) {
+        // Under the lock: the thread must not go to sleep between its check and its wait.
+        let thread = lock(&self.0.thread);
+        self.0.stop.0.store(true, Ordering::SeqCst);
+        drop(thread);
+        self.0.changed.notify_one();
+        self.0.flag.interrupt();
+        self.0.wakers.close();
+    }
+}

@@ -1,0 +1,75 @@
+//! Numbers of this process's threads, small enough for a lock word.
+
+use std::cell::Cell;
+use std::sync::Mutex;
+
+use crate::sync::word::THREADS_MAX;
+use crate::sys::lock;
+
+thread_local! {
+    /// Has no destructor, so it can be read until the very end of the thread.
+    static NUMBER: Cell<u32> = const { Cell::new(0) };
+    static RETURN_AT_EXIT: ReturnAtExit = const { ReturnAtExit(Cell::new(0)) };
+}
+
+/// Returns the number when its thread ends.
+struct ReturnAtExit(Cell<u32>);
+
+#[derive(Debug)]
+struct FreeNumbers {
+    returned: Vec<u32>,
+    next: u32,
+}
+
+static FREE: Mutex<FreeNumbers> = Mutex::new(FreeNumbers {
+    returned: Vec::new(),
+    next: 1,
+});
+
+/// The number of the calling thread. No other thread of the process has it while this one lives.
+#[inline]
+pub(super) fn current() -> u32 {
+    match NUMBER.get() {
+        0 => assign(),
+        number => number,
+    }
+}
+
+#[cold]
+fn assign() -> u32 {
+    let mut free = lock(&FREE);
+    let number = free.returned.pop().unwrap_or(free.next);
+    if number == free.next {
+        // Beyond what a word holds, threads share the last number. Such a thread is refused a lock as a
+        // deadlock when another one of them holds it.
+        free.next = (number + 1).min(THREADS_MAX - 1);
+    }
+    drop(free);
+    NUMBER.set(number);
+    // A thread that is past its destructors keeps the number for ever.
+    let _ = RETURN_AT_EXIT.try_with(|at_exit| at_exit.0.set(number));
+    number
+}
+
+impl Drop for ReturnAtExit {
+    fn drop(&mut self) {
+        // A later destructor of this thread that locks gets a new number.
+        NUMBER.set(0);
+        lock(&FREE).returned.push(self.0.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_have_numbers_of_their_own_that_are_used_again() {
+        let mine = current();
+        assert_eq!(mine, current());
+        let others: Vec<u32> = (0..3)
+            .map(|_| std::thread::spawn(current).join().unwrap())
+            .collect();
+        assert!(others.iter().all(|&other| other != mine && other > 0));
+    }
+}
