@@ -1,38 +1,39 @@
-//! The parent's side: one thread that hands records to the logger.
+//! The parent's side: one thread that passes records to the logger.
 
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use super::Outlet;
-use super::record::{Message, Record};
+use super::LogSink;
+use super::record::{LogMessage, LogRecord};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CreateError, RecvError};
 use crate::shared::AtomicU64;
 use crate::sys::{self, Service, lock};
 
 struct Forwarder {
-    records: Sender<Message>,
+    records: Sender<LogMessage>,
     level: AtomicU64,
     sent: AtomicU64,
     dropped: AtomicU64,
-    /// How many of those were told of.
-    told: Mutex<u64>,
+    /// How many dropped records were reported.
+    reported: Mutex<u64>,
+    /// How many records were passed to the logger, of those that were sent.
     handled: Mutex<u64>,
     progress: Condvar,
 }
 
 static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 
-/// The longest that `join` waits for a logger that makes no progress.
+/// How long `join` waits for a logger that makes no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// For one more child.
-pub(super) fn outlet() -> Result<Outlet, CreateError> {
+/// The sink for one more child.
+pub(super) fn sink() -> Result<LogSink, CreateError> {
     let forwarder = forwarder()?;
-    forwarder.look_at_level();
-    Ok(Outlet::Parent {
+    forwarder.update_level();
+    Ok(LogSink::Parent {
         records: forwarder.records.clone(),
         level: forwarder.level.clone(),
         sent: forwarder.sent.clone(),
@@ -50,7 +51,7 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
                 level: number()?,
                 sent: number()?,
                 dropped: number()?,
-                told: Mutex::new(0),
+                reported: Mutex::new(0),
                 handled: Mutex::new(0),
                 progress: Condvar::new(),
             };
@@ -61,8 +62,9 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
         .map_err(CreateError::io("start the thread for log records"))
 }
 
-/// Waits until all records are handled that children had sent by now; not for a logger that makes no progress.
-pub(super) fn settle(deadline: Option<Instant>) {
+/// Waits until the logger has handled every record that children have sent by now. Gives up on a logger that makes no
+/// progress.
+pub(super) fn drain(deadline: Option<Instant>) {
     let Some(forwarder) = FORWARDER.get() else {
         return;
     };
@@ -82,54 +84,54 @@ pub(super) fn settle(deadline: Option<Instant>) {
         }
     }
     drop(handled);
-    forwarder.tell_dropped();
+    forwarder.report_dropped();
 }
 
 impl Forwarder {
-    fn look_at_level(&self) {
+    fn update_level(&self) {
         self.level.store(log::max_level() as u64, Ordering::Relaxed);
     }
 
-    fn tell_dropped(&self) {
+    fn report_dropped(&self) {
         let dropped = self.dropped.load(Ordering::SeqCst);
-        let before = std::mem::replace(&mut *lock(&self.told), dropped);
+        let before = std::mem::replace(&mut *lock(&self.reported), dropped);
         if dropped > before {
             let count = dropped - before;
-            log::warn!(target: "offspring::logs", "{count} records of children were dropped: they came faster than they were taken");
+            log::warn!(target: "offspring::logs", "{count} log records of children were dropped: the logger does not keep up");
         }
     }
 
     fn handled(&self) {
-        self.tell_dropped();
+        self.report_dropped();
         *lock(&self.handled) += 1;
         self.progress.notify_all();
     }
 
-    fn run(&self, received: &Receiver<Message>) {
+    fn run(&self, received: &Receiver<LogMessage>) {
         loop {
             match received.recv() {
-                Ok(Message::Ask) => {}
-                Ok(Message::Record(record)) => {
+                Ok(LogMessage::UpdateLevel) => {}
+                Ok(LogMessage::Record(record)) => {
                     forward(&record);
                     self.handled();
                 }
-                // This process holds a sender itself.
+                // Never reached: this process holds a sender itself.
                 Err(RecvError::Disconnected | RecvError::Moved) => return,
-                // It comes when there are descriptors for it.
+                // The record stays in the channel until this process has descriptors again.
                 Err(error) if error.is_starved() => {}
                 Err(error) => {
-                    log::error!(target: "offspring::logs", "a record did not arrive: {error}");
-                    // It was counted as sent.
+                    log::error!(target: "offspring::logs", "a log record was lost: {error}");
+                    // It was counted as sent, and `drain` must not wait for it.
                     self.handled();
                 }
             }
-            self.look_at_level();
+            self.update_level();
         }
     }
 }
 
-fn forward(record: &Record) {
-    // The user's logger: its panic must not silence all children.
+fn forward(record: &LogRecord) {
+    // A panic of the user's logger must not end this thread, and with it the records of all children.
     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
         || record.log(),
     )));

@@ -1,11 +1,13 @@
-//! Records of the `log` crate cross to the parent's logger.
+//! Log records of children reach the logger of their parent.
 //!
-//! A child logs into a channel to its parent, whose ring outlives it: what `log` returned from is not lost with
-//! the process. In the parent one thread, started with the first child that needs it, hands the records to the
-//! program's own logger. Nobody waits for a slow logger: when the ring is full, records are dropped and counted.
+//! A child sends its records through a channel to its parent. The parent maps the channel's memory too, so a record that was
+//! sent survives the death of the child. In the parent one thread, started with the first child that needs it, passes the
+//! records to the program's logger. A slow logger never blocks a child: when the channel is full, records are dropped and
+//! counted.
 //!
-//! Which level is wanted is a word in shared memory. Nothing tells when a program changes `log::max_level`, so
-//! the parent looks at each record that comes; and a child that suppresses records asks, at most once a second.
+//! The level that the parent wants is a word in shared memory, so a record that is not wanted costs one load. The `log` crate
+//! does not report changes of `log::max_level`. So the parent updates the word with each record that arrives, and a child
+//! that suppresses records asks for an update at most once a second.
 
 mod forwarder;
 mod record;
@@ -18,14 +20,14 @@ use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::process::{Companion, Heir, LogTarget};
 use crate::shared::AtomicU64;
 
-/// What a child needs to log.
+/// Where a child logs to.
 #[derive(Serialize, Deserialize)]
-enum Outlet {
+enum LogSink {
     Parent {
-        records: Sender<record::Message>,
-        /// The highest level that is wanted.
+        records: Sender<record::LogMessage>,
+        /// The most verbose level that the parent wants.
         level: AtomicU64,
-        /// How many records all children have sent, and how many found no room.
+        /// How many records all children have sent, and how many they have dropped.
         sent: AtomicU64,
         dropped: AtomicU64,
     },
@@ -39,25 +41,25 @@ inventory::submit! {
         name: "logs",
         prepare,
         receive,
-        settle: forwarder::settle,
+        settle: forwarder::drain,
     }
 }
 
 fn prepare(heir: &Heir<'_>) -> Option<EncodedValue> {
     let level = log::max_level();
-    let outlet = match heir.logs {
+    let sink = match heir.logs {
         _ if level == log::LevelFilter::Off => return None,
         LogTarget::Off => return None,
-        LogTarget::Stderr => Outlet::Stderr { level: level as u64 },
-        LogTarget::Parent => forwarder::outlet()
-            .inspect_err(|error| log::error!(target: "offspring::logs", "`{}` starts without a logger: {error}", heir.name))
+        LogTarget::Stderr => LogSink::Stderr { level: level as u64 },
+        LogTarget::Parent => forwarder::sink()
+            .inspect_err(|error| log::error!(target: "offspring::logs", "could not forward the log records of `{}`: {error}", heir.name))
             .ok()?,
     };
-    wire::encode(&outlet).ok()
+    wire::encode(&sink).ok()
 }
 
-fn receive(packet: Envelope) {
-    if let Ok(outlet) = packet.decode() {
-        source::install(outlet);
+fn receive(envelope: Envelope) {
+    if let Ok(sink) = envelope.decode() {
+        source::install(sink);
     }
 }

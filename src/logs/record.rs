@@ -1,28 +1,28 @@
-//! A record as it crosses.
+//! A log record as it travels to the parent.
 
 use log::kv::{self, Key, Value, VisitSource};
 use serde::{Deserialize, Serialize};
 
-/// Key-values that say where a record comes from.
+/// The keys under which a record names its origin.
 const PROCESS: &str = "process";
 const PID: &str = "pid";
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Message {
-    Record(Record),
-    /// Look which level is wanted now.
-    Ask,
+pub(super) enum LogMessage {
+    Record(LogRecord),
+    /// Asks the parent to update the wanted level.
+    UpdateLevel,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct LogRecord {
     level: u8,
     target: String,
     text: String,
     module: Option<String>,
     file: Option<String>,
     line: Option<u32>,
-    /// Ends with the process and its pid.
+    /// The last two name the process and its pid.
     values: Vec<(String, String)>,
 }
 
@@ -32,27 +32,27 @@ pub(super) fn level_of(number: u64) -> log::LevelFilter {
         .unwrap_or(log::LevelFilter::Trace)
 }
 
-struct Values(Vec<(String, String)>);
+struct KeyValues(Vec<(String, String)>);
 
-impl<'kvs> VisitSource<'kvs> for Values {
+impl<'kvs> VisitSource<'kvs> for KeyValues {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
         self.0.push((key.as_str().to_owned(), value.to_string()));
         Ok(())
     }
 }
 
-impl Record {
-    pub(super) fn new(record: &log::Record<'_>, process: &str, pid: u32) -> Record {
-        let mut values = Values(Vec::new());
-        // Ours never fails.
+impl LogRecord {
+    pub(super) fn new(record: &log::Record<'_>, process: &str, pid: u32) -> LogRecord {
+        let mut values = KeyValues(Vec::new());
+        // `visit_pair` never fails.
         let _ = record.key_values().visit(&mut values);
         let mut values = values.0;
-        // One that came from a child of this process keeps its origin.
+        // A record that a child of this process sent here keeps its origin.
         if !values.iter().any(|(key, _)| key == PROCESS) {
             values.push((PROCESS.to_owned(), process.to_owned()));
             values.push((PID.to_owned(), pid.to_string()));
         }
-        Record {
+        LogRecord {
             level: record.level() as u8,
             target: record.target().to_owned(),
             text: record.args().to_string(),
@@ -63,7 +63,7 @@ impl Record {
         }
     }
 
-    /// Hands it to this process's logger, unless that does not want it.
+    /// Passes the record to this process's logger, if its level is enabled.
     pub(super) fn log(&self) {
         let Some(level) = level_of(u64::from(self.level)).to_level() else {
             return;

@@ -6,80 +6,80 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Outlet;
-use super::record::{self, Message, Record};
-use crate::error::SendTimeoutError;
+use super::LogSink;
+use super::record::{self, LogMessage, LogRecord};
+use crate::error::TrySendError;
 use crate::process::current;
 
-/// How often a child asks whether more is wanted.
+/// How often a child asks for an update of the wanted level.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-struct Logger {
-    outlet: Outlet,
+struct ChildLogger {
+    sink: LogSink,
     name: String,
     pid: u32,
     asked: Mutex<Instant>,
 }
 
 thread_local! {
-    /// What sends a record may log itself.
+    /// Whether this thread is sending a record: what it calls may log as well.
     static SENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes it the logger of this process, if there is none.
-pub(super) fn install(outlet: Outlet) {
+/// Installs the logger of this process, unless it has one already.
+pub(super) fn install(sink: LogSink) {
     let current = current();
-    let logger = Logger {
-        outlet,
+    let logger = ChildLogger {
+        sink,
         name: current.name().to_owned(),
         pid: current.pid(),
         asked: Mutex::new(Instant::now()),
     };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
-        // What is wanted may change, so the word decides and not this.
+        // The wanted level may change later, so the shared word decides instead.
         log::set_max_level(log::LevelFilter::Trace);
     }
 }
 
-impl Logger {
+impl ChildLogger {
     fn wants(&self, level: log::Level) -> bool {
-        let wanted = match &self.outlet {
-            Outlet::Parent { level, .. } => level.load(Ordering::Relaxed),
-            Outlet::Stderr { level } => *level,
+        let wanted = match &self.sink {
+            LogSink::Parent { level, .. } => level.load(Ordering::Relaxed),
+            LogSink::Stderr { level } => *level,
         };
         level <= record::level_of(wanted)
     }
 
-    /// Asks the parent to look at its level, now and then.
+    /// Asks the parent to update the wanted level, if the last request was some time ago.
     fn ask(&self) {
-        let Outlet::Parent { records, .. } = &self.outlet else {
+        let LogSink::Parent { records, .. } = &self.sink else {
             return;
         };
-        // Another thread asks in this moment.
+        // If another thread holds it, that one asks.
         let Ok(mut asked) = self.asked.try_lock() else {
             return;
         };
         if asked.elapsed() >= ASK_EVERY {
             *asked = Instant::now();
-            let _ = records.send_timeout(Message::Ask, Duration::ZERO);
+            let _ = records.try_send(LogMessage::UpdateLevel);
         }
     }
 
     fn send(&self, record: &log::Record<'_>) {
-        let Outlet::Parent {
+        let LogSink::Parent {
             records,
             sent,
             dropped,
             ..
-        } = &self.outlet
+        } = &self.sink
         else {
             return self.print(record);
         };
-        let message = Message::Record(Record::new(record, &self.name, self.pid));
-        let count = match records.send_timeout(message, Duration::ZERO) {
-            // Counted once it is there: one who waits for all that was counted waits for nothing that is lost.
+        let message = LogMessage::Record(LogRecord::new(record, &self.name, self.pid));
+        let count = match records.try_send(message) {
+            // Counted after it is sent: a parent that waits for what was counted never waits for a record that was lost.
             Ok(()) => sent,
-            Err(SendTimeoutError::Timeout(_)) => dropped,
+            Err(TrySendError::Full(_)) => dropped,
             Err(_) => return self.print(record),
         };
         count.fetch_add(1, Ordering::SeqCst);
@@ -94,12 +94,12 @@ impl Logger {
             self.pid,
             record.args()
         );
-        // In one piece, and without a panic where stderr is closed.
+        // One write, so that lines do not mix. Unlike `eprintln`, it does not panic if stderr is closed.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
 
-impl log::Log for Logger {
+impl log::Log for ChildLogger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         self.wants(metadata.level())
     }
@@ -118,11 +118,11 @@ impl log::Log for Logger {
         let _ = SENDING.try_with(|sending| sending.set(false));
     }
 
-    /// What `log` returned from is out of this process already.
+    /// Does nothing: when `log` returns, the record has left this process.
     fn flush(&self) {}
 }
 
-impl Logger {
+impl ChildLogger {
     fn ask_unless_sending(&self) {
         let outer = SENDING.try_with(|sending| sending.replace(true));
         if outer == Ok(false) {

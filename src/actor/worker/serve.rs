@@ -182,7 +182,7 @@ impl<A: Actor> Incarnation<A> {
             Err(RecvError::Decode(error)) => {
                 log::error!(target: "offspring::actor", "skipping a request that does not decode: {error}")
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
