@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write, stdout};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use offspring::{JoinableQueue, ProcessBuilder, ProcessTree};
+use offspring::tree::{ProcessInfo, ProcessTree};
+use offspring::{JoinableQueue, ProcessBuilder};
 
 const INTERVAL: Duration = Duration::from_millis(250);
 const ROUNDS: u32 = 8;
@@ -45,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Each process with the part of one processor that it has used since the snapshot before.
 fn loads(before: &(Instant, ProcessTree), now: &(Instant, ProcessTree)) -> Vec<(String, f64)> {
     let time = (now.0 - before.0).as_secs_f64();
-    let load = |process: &offspring::ProcessInfo| {
+    let load = |process: &ProcessInfo| {
         let earlier = before
             .1
             .find(process.pid())

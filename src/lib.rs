@@ -280,7 +280,7 @@ pub mod shared;
 pub mod supervisor;
 pub mod sync;
 mod sys;
-mod tree;
+pub mod tree;
 
 #[doc(inline)]
 pub use actor::{Actor, ActorBuilder, ActorRef};
@@ -415,7 +415,7 @@ pub use process::{
 #[doc(inline)]
 pub use queue::{Delivery, JoinableQueue, Queue, QueueBuilder};
 pub use select::{Selector, as_completed, wait_any, wait_any_timeout};
-pub use tree::{ProcessInfo, ProcessState, ProcessTree, tree};
+pub use tree::survey::tree;
 
 /// For tests of programs that use this crate.
 pub mod testing {

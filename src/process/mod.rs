@@ -53,7 +53,7 @@ pub(crate) use parent::reaper::running;
 #[doc(hidden)]
 pub use registry::Registration;
 pub use registry::{ProcessWorker, Worker};
-pub(crate) use registry::{find_number, number};
+pub(crate) use registry::{actor_of, find_number, number};
 pub use spawn_hook::LogTarget;
 pub(crate) use spawn_hook::{Companion, Heir};
 pub use stdio::Stdio;

@@ -53,6 +53,12 @@ pub trait Worker: Sized + 'static {
     fn worker_name() -> &'static str {
         std::any::type_name::<Self>()
     }
+
+    /// The path of the actor type, if the worker runs an actor.
+    #[doc(hidden)]
+    fn actor_name() -> Option<&'static str> {
+        None
+    }
 }
 
 /// What runs in a process of its own: the analog of overriding `run` in Python's `Process`.
@@ -117,6 +123,7 @@ pub(crate) type Run = fn(Arrived, &dyn Fn()) -> Result<Finished, String>;
 #[derive(Debug)]
 pub struct Registration {
     name: fn() -> &'static str,
+    actor: fn() -> Option<&'static str>,
     type_id: fn() -> TypeId,
     layout: (usize, usize),
     run: Run,
@@ -133,6 +140,7 @@ impl Registration {
     pub const fn of<W: ProcessWorker>(file: &'static str, line: u32) -> Registration {
         Registration {
             name: W::worker_name,
+            actor: W::actor_name,
             type_id: TypeId::of::<W>,
             layout: (size_of::<W>(), align_of::<W>()),
             run: serve::run::<W>,
@@ -255,6 +263,12 @@ pub(crate) fn check<W: ProcessWorker>() -> Result<&'static str, SpawnError> {
     } else {
         Err(SpawnError::NotRegistered { worker: name })
     }
+}
+
+/// The actor type that the worker of this name runs, if it runs one.
+pub(crate) fn actor_of(name: &str) -> Option<&'static str> {
+    let registration = registry().by_name.get(name)?;
+    (registration.actor)()
 }
 
 /// How to run the worker of this name.

@@ -9,7 +9,7 @@ use crate::ipc::hub;
 use crate::queue::builder::QueueKind;
 use crate::queue::owner::state::{Core, State};
 
-/// A queue of this process at one moment; in a [`ProcessTree`](crate::ProcessTree). Copied facts: `Drop` does nothing.
+/// A queue of this process at one moment; in a [`ProcessTree`](crate::tree::ProcessTree). Copied facts: `Drop` does nothing.
 ///
 /// ```
 /// # #[offspring::main]

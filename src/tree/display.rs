@@ -1,15 +1,15 @@
-//! The tree, drawn as a table.
+//! Drawing a snapshot as tables.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::{ProcessInfo, ProcessState, ProcessTree};
 use crate::process::Backend;
 use crate::queue::{QueueKind, QueueStatus};
+use crate::tree::{ProcessInfo, ProcessState, ProcessTree};
 
 impl fmt::Display for ProcessTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(
+        let mut table = TextTable::new(
             ["process", "pid", "state", "up", "cpu", "memory", "worker"],
             1,
         );
@@ -18,10 +18,10 @@ impl fmt::Display for ProcessTree {
         let queues: Vec<&QueueStatus> = self
             .queues
             .iter()
-            .filter(|queue| !is_inner(queue))
+            .filter(|queue| queue.kind() != QueueKind::Internal)
             .collect();
         if !queues.is_empty() {
-            let mut table = Table::new(
+            let mut table = TextTable::new(
                 ["queue", "items", "bound", "not done", "dead", "holders"],
                 1,
             );
@@ -47,8 +47,9 @@ impl fmt::Display for ProcessState {
     }
 }
 
-/// A process and those below it; `first` stands before its own name, `rest` before what is below.
-fn draw(table: &mut Table<7>, process: &ProcessInfo, first: &str, rest: &str) {
+/// Adds a process and its descendants. `first` goes before its own name, `rest` before those of the
+/// processes below.
+fn draw(table: &mut TextTable<7>, process: &ProcessInfo, first: &str, rest: &str) {
     table.row(row_of_process(process, first));
     let last = process.children().len().saturating_sub(1);
     for (n, child) in process.children().iter().enumerate() {
@@ -91,14 +92,12 @@ fn row_of_process(process: &ProcessInfo, branch: &str) -> [String; 7] {
     ]
 }
 
-/// The worker, and what is unusual.
+/// The worker, and whatever is unusual.
 fn about(process: &ProcessInfo) -> String {
-    let worker = process.worker().map(short_type).map(|worker| {
-        let actor = worker
-            .strip_prefix("ActorProcess<")
-            .and_then(|name| name.strip_suffix('>'));
-        actor.map_or(worker.clone(), |actor| format!("{actor} (actor)"))
-    });
+    let worker = match process.actor() {
+        Some(actor) => Some(format!("{} (actor)", short_type(actor))),
+        None => process.worker().map(short_type),
+    };
     let restarts = process.generation().filter(|&generation| generation > 0);
     let words = [
         worker,
@@ -110,21 +109,12 @@ fn about(process: &ProcessInfo) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// A queue of this crate's own that says nothing to users. (The mailbox of an actor is one too, and does.)
-fn is_inner(queue: &QueueStatus) -> bool {
-    queue.kind() == QueueKind::Internal
-}
-
-fn is_mailbox(queue: &QueueStatus) -> bool {
-    queue.kind() == QueueKind::Mailbox
-}
-
 fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
     let mut holders: Vec<String> = queue.holders().iter().map(u32::to_string).collect();
     holders.extend((queue.under_way() > 0).then(|| format!("({} under way)", queue.under_way())));
     holders.extend(queue.is_closed().then(|| "(closed)".to_owned()));
     [
-        if is_mailbox(queue) {
+        if queue.kind() == QueueKind::Mailbox {
             "(mailbox)".to_owned()
         } else {
             short_type(queue.item())
@@ -141,16 +131,16 @@ fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
     ]
 }
 
-/// Columns as wide as they have to be: the first and the last are words, those between stand to the right.
-struct Table<const N: usize> {
+/// A table whose columns are as wide as their widest cell. The first `words` columns and the last
+/// one are aligned to the left, the others to the right.
+struct TextTable<const N: usize> {
     rows: Vec<[String; N]>,
     words: usize,
 }
 
-impl<const N: usize> Table<N> {
-    /// So many columns at the beginning are words.
-    fn new(head: [&str; N], words: usize) -> Table<N> {
-        Table {
+impl<const N: usize> TextTable<N> {
+    fn new(head: [&str; N], words: usize) -> TextTable<N> {
+        TextTable {
             rows: vec![head.map(str::to_owned)],
             words,
         }
@@ -161,7 +151,7 @@ impl<const N: usize> Table<N> {
     }
 }
 
-impl<const N: usize> fmt::Display for Table<N> {
+impl<const N: usize> fmt::Display for TextTable<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
             self.rows
@@ -188,14 +178,14 @@ impl<const N: usize> fmt::Display for Table<N> {
     }
 }
 
-/// A name may hold what moves a terminal's cursor.
+/// Replaces control characters: a name could move the cursor of the terminal.
 fn printable(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()
 }
 
-/// Types without their paths: `Sum<f32>` of `app::Sum<f32>`.
+/// Removes paths from a type name: `Sum<f32>` for `app::Sum<f32>`.
 fn short_type(name: &str) -> String {
     let mut short = String::new();
     let mut word = String::new();
@@ -233,6 +223,7 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Stat;
 
     #[test]
     fn words() {
@@ -254,8 +245,42 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(["name", "n", "rest"], 1);
+        let mut table = TextTable::new(["name", "n", "rest"], 1);
         table.row(["└─ ä".to_owned(), "100".to_owned(), String::new()]);
         assert_eq!(table.to_string(), "name    n  rest\n└─ ä  100");
+    }
+
+    #[test]
+    fn branches_lead_to_each_process() {
+        let process = |name: &str, children: Vec<ProcessInfo>| {
+            let own = Stat::of(std::process::id()).unwrap();
+            let name = name.to_owned();
+            ProcessInfo::of(u32::MAX, Some(&Stat { name, ..own })).with_children(children)
+        };
+        let (a, c) = (
+            process("a", vec![process("b", vec![])]),
+            process("c", vec![]),
+        );
+        let root = process("top", vec![a, c]);
+        let queues = Vec::new();
+        let drawn = ProcessTree { root, queues }.to_string();
+        let pid = u32::MAX.to_string();
+        let names = drawn.lines().skip(1);
+        let names: Vec<&str> = names
+            .map(|line| line.split(&pid).next().unwrap().trim_end())
+            .collect();
+        assert_eq!(names, ["top", "├─ a", "│  └─ b", "└─ c"]);
+    }
+
+    /// Its path begins with this crate's name, like that of any type in this module.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Parcel;
+
+    #[test]
+    fn a_queue_is_shown_whatever_the_path_of_its_items() {
+        let queue = crate::Queue::<Parcel>::unbounded().unwrap();
+        let drawn = crate::tree().to_string();
+        assert!(drawn.contains("\nParcel"), "{drawn}");
+        drop(queue);
     }
 }

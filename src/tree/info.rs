@@ -1,4 +1,4 @@
-//! One process.
+//! One process of a snapshot.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::process::{self, Backend, Running};
 use crate::sys::{self, Stat};
 
-/// What a process does at the moment.
+/// What a process is doing.
 ///
 /// ```
-/// use offspring::ProcessState;
+/// use offspring::ProcessBuilder;
+/// use offspring::tree::ProcessState;
 ///
 /// #[offspring::worker]
 /// fn rest() {
@@ -19,27 +20,27 @@ use crate::sys::{self, Stat};
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let _daemon = offspring::ProcessBuilder::new().daemon(true).spawn(rest::new())?;
+///     let _daemon = ProcessBuilder::new().daemon(true).spawn(rest::new())?;
 ///     let tree = offspring::tree();
 ///     let suspended = tree.processes().filter(|process| process.state() == ProcessState::Stopped);
-///     assert_eq!(suspended.count(), 0); // nobody has sent a SIGSTOP
+///     assert_eq!(suspended.count(), 0); // no process was sent a SIGSTOP
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ProcessState {
-    /// A thread of it runs, or could.
+    /// One of its threads is running or ready to run.
     Running,
-    /// It waits, and anything may wake it.
+    /// It is waiting, and can be interrupted.
     Sleeping,
-    /// It waits for a device, and cannot be ended meanwhile.
+    /// It is waiting for a device, and cannot be interrupted, not even by SIGKILL.
     Blocked,
-    /// It is suspended, by SIGSTOP or by a debugger.
+    /// It was suspended by a signal such as SIGSTOP, or by a debugger.
     Stopped,
-    /// It has ended, and its parent has not looked after it yet.
+    /// It has ended, and its parent has not reaped it yet.
     Ended,
-    /// The system tells nothing that is known here.
+    /// The system reports no state, or one that this crate does not know.
     Unknown,
 }
 
@@ -56,9 +57,9 @@ impl ProcessState {
     }
 }
 
-/// A process at one moment; in a [`ProcessTree`](crate::ProcessTree). Copied facts: `Drop` does nothing.
+/// A process in a [`ProcessTree`](crate::tree::ProcessTree). Plain data: dropping it does nothing.
 ///
-/// What is `None` only the parent of that process knows: of a grandchild there is what the system tells.
+/// Some details are known only to the parent of a process. Of a grandchild, they are `None`.
 ///
 /// ```
 /// # #[offspring::main]
@@ -66,7 +67,7 @@ impl ProcessState {
 /// let tree = offspring::tree();
 /// for process in tree.processes() {
 ///     println!(
-///         "{} (pid {}): {}, {} KiB, {:?} of processor time",
+///         "{} (pid {}): {}, {} KiB, {:?} of CPU time",
 ///         process.name(),
 ///         process.pid(),
 ///         process.state(),
@@ -80,9 +81,10 @@ impl ProcessState {
 pub struct ProcessInfo {
     pid: u32,
     name: String,
-    kind: Kind,
+    kind: ProcessKind,
     state: ProcessState,
     worker: Option<String>,
+    actor: Option<String>,
     daemon: Option<bool>,
     detached: bool,
     generation: Option<u32>,
@@ -96,26 +98,29 @@ pub struct ProcessInfo {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Kind {
+enum ProcessKind {
+    /// It runs this program.
     Process,
+    /// A worker on a thread of this process.
     Thread,
     /// It runs another program.
     Program,
 }
 
 impl ProcessInfo {
-    /// What the system tells.
+    /// With what the system reports.
     pub(super) fn of(pid: u32, stat: Option<&Stat>) -> ProcessInfo {
         ProcessInfo {
             pid,
             name: stat.map_or_else(String::new, |stat| stat.name.clone()),
             kind: if sys::runs_this_image(pid) {
-                Kind::Process
+                ProcessKind::Process
             } else {
-                Kind::Program
+                ProcessKind::Program
             },
             state: stat.map_or(ProcessState::Unknown, |stat| ProcessState::of(stat.state)),
             worker: None,
+            actor: None,
             daemon: None,
             detached: false,
             generation: None,
@@ -135,7 +140,7 @@ impl ProcessInfo {
         let current = process::this_process();
         ProcessInfo {
             name: current.name().to_owned(),
-            kind: Kind::Process,
+            kind: ProcessKind::Process,
             daemon: Some(current.is_daemon()),
             generation: Some(current.generation()),
             ..self
@@ -146,11 +151,12 @@ impl ProcessInfo {
         ProcessInfo {
             name: child.name.clone(),
             kind: if child.is_on_thread() {
-                Kind::Thread
+                ProcessKind::Thread
             } else {
-                Kind::Process
+                ProcessKind::Process
             },
             worker: Some(child.worker.to_owned()),
+            actor: process::actor_of(child.worker).map(str::to_owned),
             daemon: Some(child.daemon),
             detached: child.is_detached(),
             generation: Some(child.generation),
@@ -158,7 +164,7 @@ impl ProcessInfo {
         }
     }
 
-    /// What a thread uses is counted for its process.
+    /// Without resources: those of a thread are counted for its process.
     pub(super) fn on_thread(child: &Running) -> ProcessInfo {
         ProcessInfo {
             proportional_memory: None,
@@ -170,112 +176,162 @@ impl ProcessInfo {
         ProcessInfo { children, ..self }
     }
 
-    /// Its name; of a grandchild, or of another program, the first 15 bytes.
+    /// Returns the name of the process. Of a grandchild or another program, the system knows only
+    /// the first 15 bytes.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its pid; of a worker on a thread its process's.
+    /// Returns the pid. For a worker on a thread, that is the pid of its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// What it does at the moment.
+    /// Returns what the process is doing.
     #[must_use]
     pub fn state(&self) -> ProcessState {
         self.state
     }
 
-    /// Whether it runs another program than this process does, such as a shell that a worker has started.
+    /// Returns whether it runs another program, such as a shell that a worker started.
     #[must_use]
     pub fn is_program(&self) -> bool {
-        self.kind == Kind::Program
+        self.kind == ProcessKind::Program
     }
 
-    /// Whether it is a process of its own, or a thread of this one.
+    /// Returns whether it is a process of its own or a thread of this one.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        if self.kind == Kind::Thread {
+        if self.kind == ProcessKind::Thread {
             Backend::Inline
         } else {
             Backend::Process
         }
     }
 
-    /// The name under which its worker is registered: the type with its path. Known of this process's children.
+    /// Returns the name under which its worker is registered, by default the path of its type.
+    /// Known for children of this process.
     #[must_use]
     pub fn worker(&self) -> Option<&str> {
         self.worker.as_deref()
     }
 
-    /// Whether it is a daemon. Known of this process and its children.
+    /// Returns the path of the actor type that it runs, if its worker is an actor. Known for
+    /// children of this process.
+    #[must_use]
+    pub fn actor(&self) -> Option<&str> {
+        self.actor.as_deref()
+    }
+
+    /// Returns whether it is a daemon. Known for this process and its children.
     #[must_use]
     pub fn is_daemon(&self) -> Option<bool> {
         self.daemon
     }
 
-    /// Whether it was [detached](crate::Process::detach), and outlives this process. Known of its children only.
+    /// Returns whether it was [detached](crate::Process::detach) and so may outlive this process.
+    /// Known for children of this process; `false` for others.
     #[must_use]
     pub fn is_detached(&self) -> bool {
         self.detached
     }
 
-    /// How often it was started again in place of one that had ended, as actors are. Known of this process and its
-    /// children.
+    /// Returns how many processes ran in its place before, for actors and workers that were
+    /// restarted. Known for this process and its children.
     #[must_use]
     pub fn generation(&self) -> Option<u32> {
         self.generation
     }
 
-    /// For how long it has run, to a hundredth of a second.
+    /// Returns for how long it has been running. Resolution: 10 ms.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.uptime
     }
 
-    /// Processor time that it has used, to a hundredth of a second. The difference of two snapshots, divided by the time
-    /// between them, is its load.
+    /// Returns the CPU time that it has used. Resolution: 10 ms. The difference between two
+    /// snapshots, divided by the time between them, is its load.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
         self.user_time + self.system_time
     }
 
-    /// The part of [`cpu_time`](ProcessInfo::cpu_time) that it spent in its own code.
+    /// Returns the part of [`cpu_time`](ProcessInfo::cpu_time) spent in user mode.
     #[must_use]
     pub fn user_time(&self) -> Duration {
         self.user_time
     }
 
-    /// The part of [`cpu_time`](ProcessInfo::cpu_time) that it spent in the system.
+    /// Returns the part of [`cpu_time`](ProcessInfo::cpu_time) spent in the kernel.
     #[must_use]
     pub fn system_time(&self) -> Duration {
         self.system_time
     }
 
-    /// Bytes of memory that it has in use (RSS). What processes share, such as the program's code, counts for each.
+    /// Returns the memory in use, in bytes (RSS). Memory that processes share, such as the
+    /// program's code, counts fully for each of them.
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.memory
     }
 
-    /// Bytes of memory in use, where what is shared is divided among those who share it (PSS): the sum over processes is what
-    /// they take together. `None` if the system does not tell.
+    /// Returns the memory in use, in bytes, with shared memory divided among the processes that
+    /// share it (PSS): the sum over processes is what they use together. `None` if the system does
+    /// not report it.
     #[must_use]
     pub fn proportional_memory(&self) -> Option<u64> {
         self.proportional_memory
     }
 
-    /// Its threads.
+    /// Returns the number of its threads.
     #[must_use]
     pub fn threads(&self) -> u32 {
         self.threads
     }
 
-    /// The processes that it has started and that run, in the order of their start.
+    /// Returns its children that are still there, oldest first.
     #[must_use]
     pub fn children(&self) -> &[ProcessInfo] {
         &self.children
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_those_of_proc() {
+        let states = "RSIDTtZX?".chars().map(ProcessState::of);
+        assert_eq!(
+            states.collect::<Vec<_>>(),
+            [
+                ProcessState::Running,
+                ProcessState::Sleeping,
+                ProcessState::Sleeping,
+                ProcessState::Blocked,
+                ProcessState::Stopped,
+                ProcessState::Stopped,
+                ProcessState::Ended,
+                ProcessState::Ended,
+                ProcessState::Unknown,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_facts() {
+        let info = ProcessInfo::of(u32::MAX, None);
+        assert_eq!((info.name(), info.state()), ("", ProcessState::Unknown));
+        assert_eq!(
+            (info.uptime(), info.memory(), info.threads()),
+            (Duration::ZERO, 0, 0)
+        );
+        assert_eq!(
+            (info.worker(), info.actor(), info.is_daemon()),
+            (None, None, None)
+        );
     }
 }

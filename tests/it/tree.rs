@@ -1,4 +1,5 @@
-//! Looking at a running program. Other tests run in this process at the same time: each looks for its own processes and queues.
+//! Snapshots of a running program. Other tests run in this process at the same time, so each test
+//! searches for its own processes and queues.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -6,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use offspring::process::Backend;
 use offspring::queue::QueueStatus;
-use offspring::{
-    JoinableQueue, Process, ProcessBuilder, ProcessInfo, ProcessState, ProcessTree, Queue, tree,
-};
+use offspring::tree::{ProcessInfo, ProcessState, ProcessTree};
+use offspring::{JoinableQueue, Process, ProcessBuilder, Queue, tree};
 use serde::{Deserialize, Serialize};
 
 use crate::support::eventually;
@@ -28,7 +28,7 @@ fn spin() {
     }
 }
 
-/// Says that it runs, with the pid of its last descendant.
+/// Reports that it runs, with the pid of its last descendant.
 #[offspring::worker]
 fn parent(ready: Queue<u32>) {
     let _child = ProcessBuilder::new()
@@ -59,12 +59,12 @@ fn state(pid: u32) -> Option<ProcessState> {
 }
 
 fn signal(pid: u32, signal: i32) {
-    // SAFETY: a child of the test that nobody reaps before it is joined.
+    // SAFETY: `kill` takes no pointers. The pid is that of a child that is not reaped before its join.
     assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
 }
 
 #[offspring::test(timeout = "30s")]
-fn a_child_is_there_with_what_its_builder_said() {
+fn a_child_is_listed_with_the_options_of_its_builder() {
     let child = start(
         ProcessBuilder::new()
             .name("a name of more than 15 bytes")
@@ -94,7 +94,7 @@ fn a_child_is_there_with_what_its_builder_said() {
 }
 
 #[offspring::test(timeout = "30s")]
-fn states_follow_what_a_process_does() {
+fn states_follow_the_process() {
     let child = start(ProcessBuilder::new());
     eventually("it waits", || {
         state(child.pid()) == Some(ProcessState::Sleeping)
@@ -112,7 +112,7 @@ fn states_follow_what_a_process_does() {
 }
 
 #[offspring::test(timeout = "30s")]
-fn time_and_load_grow() {
+fn cpu_time_grows_with_work() {
     let (busy, idle) = (spin::spawn().unwrap(), start(ProcessBuilder::new()));
     let time = |pid: u32| tree().find(pid).unwrap().cpu_time();
     let before = time(busy.pid());
@@ -134,7 +134,7 @@ fn grandchildren_and_programs_are_below_their_parents() {
     let ready = Queue::unbounded().unwrap();
     let child = parent::spawn(ready.clone()).unwrap();
     let program = ready.get().unwrap();
-    // A shell's name is the test's until it has run its own program.
+    // Between fork and exec, it runs the test's own program.
     eventually("it is another program", || {
         tree().find(program).is_some_and(ProcessInfo::is_program)
     });
@@ -143,7 +143,7 @@ fn grandchildren_and_programs_are_below_their_parents() {
     let [grandchild, program] = info.children() else {
         panic!("{info:?}")
     };
-    // The system keeps 15 bytes, and nobody here has heard of it.
+    // The system keeps 15 bytes of its name, and this process knows nothing else of it.
     assert_eq!(grandchild.name(), "a grandchild of");
     assert_eq!(
         (
@@ -164,7 +164,7 @@ fn grandchildren_and_programs_are_below_their_parents() {
 }
 
 #[offspring::test(timeout = "30s")]
-fn what_a_worker_sees_can_be_sent() {
+fn a_worker_can_send_its_own_tree() {
     let child = look::spawn().unwrap();
     let (pid, seen) = (child.pid(), child.join().unwrap());
     assert_eq!(seen.root().pid(), pid);
@@ -202,7 +202,7 @@ fn workers_on_threads_are_below_their_process() {
     );
 }
 
-/// So that a test finds its own queues.
+/// A type of its own, so that a test finds its queues.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Apple(u32);
 
@@ -227,7 +227,7 @@ fn queue(item: &str) -> QueueStatus {
 }
 
 #[offspring::test(timeout = "30s")]
-fn queues_tell_what_they_hold_and_who_holds_them() {
+fn queues_are_listed_with_their_items_and_holders() {
     let (apples, eaten) = (
         JoinableQueue::bounded(5).unwrap(),
         Queue::unbounded().unwrap(),
@@ -250,7 +250,7 @@ fn queues_tell_what_they_hold_and_who_holds_them() {
     assert_eq!(status.holders(), [std::process::id(), child.pid()]);
     assert!(!status.is_closed() && !status.is_empty());
 
-    // What it held comes back, and it holds the queue no more.
+    // Its item comes back, and it no longer holds the queue.
     child.kill();
     child.join().unwrap_err();
     eventually("the item is back", || queue("tree::Apple").len() == 3);
@@ -279,7 +279,7 @@ fn handles_under_way_are_counted() {
         (1, None, None)
     );
     drop(letters);
-    eventually("the handle was lost with the queue that it lay in", || {
+    eventually("the handle is lost with the queue that held it", || {
         queue("tree::Pear").under_way() == 0
     });
 }
@@ -332,9 +332,13 @@ impl Shelf {
 }
 
 #[offspring::test(timeout = "30s")]
-fn actors_are_shown_by_their_own_type_and_what_serves_them_is_not() {
+fn actors_are_shown_by_their_own_type_and_internal_queues_are_not() {
     let shelf = Shelf::spawn().unwrap();
-    let (pid, drawn) = (shelf.worker_pid().unwrap(), tree().to_string());
+    let pid = shelf.worker_pid().unwrap();
+    let all = tree();
+    let actor = all.find(pid).unwrap().actor();
+    assert!(actor.unwrap().ends_with("tree::Shelf"), "{actor:?}");
+    let drawn = all.to_string();
     let lines = |text: &str| {
         drawn
             .lines()
@@ -353,8 +357,35 @@ fn actors_are_shown_by_their_own_type_and_what_serves_them_is_not() {
             .any(|line| line.contains(&pid.to_string())),
         "{drawn}"
     );
-    assert!(
-        !drawn.contains("Desk") && !drawn.contains("Erased"),
-        "{drawn}"
-    );
+    assert!(!drawn.contains("Erased"), "{drawn}");
+}
+
+/// Named like the worker of an actor.
+#[derive(Serialize, Deserialize, offspring::Worker)]
+struct ActorProcess<T> {
+    value: T,
+}
+
+impl offspring::ProcessWorker for ActorProcess<u8> {
+    type Output = ();
+
+    fn run(self) {
+        offspring::current().wait_stopping();
+    }
+}
+
+offspring::register!(ActorProcess<u8>);
+
+#[offspring::test(timeout = "30s")]
+fn a_worker_that_is_only_named_like_an_actor_is_shown_as_a_worker() {
+    let builder = ProcessBuilder::new().name("no actor").daemon(true);
+    let child = builder.spawn(ActorProcess { value: 1 }).unwrap();
+    let all = tree();
+    assert_eq!(all.find(child.pid()).unwrap().actor(), None);
+    let drawn = all.to_string();
+    let line = drawn
+        .lines()
+        .find(|line| line.contains("no actor"))
+        .unwrap();
+    assert!(line.contains("ActorProcess<u8> (daemon)"), "{line}");
 }

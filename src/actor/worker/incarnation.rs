@@ -45,7 +45,11 @@ impl<A: Actor> fmt::Debug for ActorProcess<A> {
 }
 
 #[diagnostic::do_not_recommend]
-impl<A: Actor> Worker for ActorProcess<A> {}
+impl<A: Actor> Worker for ActorProcess<A> {
+    fn actor_name() -> Option<&'static str> {
+        Some(std::any::type_name::<A>())
+    }
+}
 
 #[diagnostic::do_not_recommend]
 impl<A: Actor> ProcessWorker for ActorProcess<A> {
