@@ -1,4 +1,4 @@
-//! Every rule, each with an error that names the way out.
+//! The rules, each with an error that says what to write instead.
 
 use std::fmt::Display;
 
@@ -13,15 +13,16 @@ use syn::{
 use crate::options::{Errors, Key, Options};
 use crate::parse::{self, Args, Function, Type};
 
-/// What the rules made of an item.
+/// The result of checking an item.
 pub(crate) struct Verdict {
     pub(crate) options: Options,
-    /// What the worker's function returns, and `()` in place of what cannot be a worker's output.
+    /// The output type of the worker, or `()` if the function's output cannot be one.
     pub(crate) output: syn::Type,
-    /// Whether the item obeys the rules. If it does not, its full expansion would add errors that
-    /// nobody can act on. A mistake in the arguments leaves it sound.
+    /// Whether the item obeys the rules. If not, its full expansion would add errors that do not
+    /// help the user. A mistake in the attribute's arguments leaves the item sound.
     pub(crate) sound: bool,
-    /// Whether all that is wrong is a name: then the rest can be expanded, so that no use of it is a second error.
+    /// Whether a method has a reserved name. The rest is expanded all the same, so that uses of the
+    /// item are not further errors.
     pub(crate) misnamed: bool,
     errors: Errors,
 }
@@ -39,19 +40,19 @@ impl Verdict {
         }
     }
 
-    /// `expansion`, and all errors after it.
+    /// Returns `expansion` followed by all errors.
     pub(crate) fn report(&self, mut expansion: TokenStream) -> TokenStream {
         expansion.extend(self.errors.get().map(syn::Error::to_compile_error));
         expansion
     }
 
-    /// Notes a broken rule of the item.
+    /// Records that the item breaks a rule.
     pub(crate) fn refuse(&mut self, at: impl ToTokens, message: impl Display) {
         self.sound = false;
         self.errors.at(at, message);
     }
 
-    /// Notes a name that cannot be.
+    /// Records a reserved name.
     pub(crate) fn misname(&mut self, at: impl ToTokens, message: impl Display) {
         self.misnamed = true;
         self.errors.at(at, message);
@@ -65,8 +66,8 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
     for lifetime in input.generics.lifetimes() {
         verdict.refuse(
             lifetime,
-            "a worker crosses a process border and cannot borrow: \
-             own the data, as in `String`, `Vec<T>` or `Arc<T>`",
+            "a worker moves to another process and cannot borrow: \
+             use owned data such as `String`, `Vec<T>` or `Arc<T>`",
         );
     }
     let name = if item.is_concrete() {
@@ -78,7 +79,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
         verdict.errors.at(
             name,
             "all instances of a generic worker would share this name: \
-             leave `name` out, their paths differ",
+             remove `name`, so that each is registered under its path",
         );
     }
     let attrs_within: Vec<&Attribute> = match &input.data {
@@ -93,7 +94,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
                 .collect()
         }
         Data::Union(data) => {
-            let message = "a union cannot cross to another process: write a struct or an enum";
+            let message = "a union cannot be sent to another process: use a struct or an enum";
             verdict.refuse(data.union_token, message);
             Vec::new()
         }
@@ -102,7 +103,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
         .into_iter()
         .filter(|attr| parse::is_option(attr))
     {
-        let message = "`#[offspring(..)]` describes the whole worker: put it on the type";
+        let message = "`#[offspring(..)]` applies to the whole worker: put it on the type";
         verdict.errors.at(attr, message);
     }
     verdict
@@ -120,7 +121,7 @@ pub(crate) fn worker(function: &Function) -> Verdict {
         sig.generics.type_params().next().is_some() || sig.generics.const_params().next().is_some();
     if let ReturnType::Type(_, output) = &sig.output {
         fits(&mut verdict, Direction::Out, output);
-        // The type `!` cannot be named here, and a call that does not return is of any type.
+        // `!` cannot be named on stable, and a call that does not return has any type.
         if verdict.sound && !is_generic && !matches!(**output, syn::Type::Never(_)) {
             verdict.output = syn::Type::clone(output);
         }
@@ -128,21 +129,21 @@ pub(crate) fn worker(function: &Function) -> Verdict {
     if let Some(asyncness) = &sig.asyncness {
         verdict.refuse(
             asyncness,
-            "a worker is a plain function: remove `async` and make a runtime in the body",
+            "a worker is a plain function: remove `async` and start a runtime in the body",
         );
     }
     if let Safety::Unsafe(unsafety) = &sig.safety {
         verdict.refuse(
             unsafety,
-            "anybody may spawn a worker, so it cannot be `unsafe`: \
-             call this function from a safe one",
+            "safe code can spawn a worker, so it cannot be `unsafe`: \
+             call this function from a safe worker",
         );
     }
     if let Some(abi) = &sig.abi {
         verdict.refuse(
             abi,
-            "a worker is called from Rust alone: \
-             remove `extern` or call this function from a plain one",
+            "a worker cannot be `extern`: \
+             remove `extern`, or call this function from a plain worker",
         );
     }
     for input in &sig.inputs {
@@ -158,15 +159,15 @@ pub(crate) fn worker(function: &Function) -> Verdict {
     if is_generic {
         verdict.refuse(
             &sig.generics,
-            "a generic function cannot be registered, its instances are not known: \
-             write a struct with `#[derive(Worker)]` and `offspring::register!` each instance",
+            "a generic function cannot be registered, because its instances are not known here: \
+             use a struct with `#[derive(Worker)]` and `offspring::register!` each instance",
         );
     }
     for lifetime in sig.generics.lifetimes() {
-        // One that is used makes a type borrow, and that was refused with the type to take instead.
+        // If it is used, the type that uses it was rejected above, with a better message.
         if verdict.sound {
             let message =
-                "arguments cross to another process and cannot borrow: remove this lifetime";
+                "arguments move to another process and cannot borrow: remove this lifetime";
             verdict.refuse(lifetime, message);
         }
     }
@@ -179,7 +180,7 @@ fn argument(verdict: &mut Verdict, typed: &PatType) {
         pat => verdict.refuse(
             pat,
             "an argument becomes a field of the worker: \
-             give it a plain name and take it apart in the body",
+             give it a name and destructure it in the body",
         ),
     }
     let is_condition = |attr: &&Attribute| {
@@ -190,21 +191,20 @@ fn argument(verdict: &mut Verdict, typed: &PatType) {
         verdict.refuse(
             attr,
             "parent and child must agree on the arguments: \
-             put the condition on the function or on the type",
+             put the `cfg` on the function or in the type",
         );
     }
     fits(verdict, Direction::In, &typed.ty);
 }
 
-/// Whether a type crosses to the child or back.
+/// Whether a value goes to the child or comes back.
 #[derive(Clone, Copy)]
 pub(crate) enum Direction {
     In,
     Out,
 }
 
-/// Refuses what in `ty` cannot cross, as far as it can be seen without knowing the types. The rest
-/// is serde's to say.
+/// Rejects what cannot be sent, as far as the tokens of `ty` show. Serde's bounds do the rest.
 pub(crate) fn fits(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
     Crossing { verdict, direction }.visit_type(ty);
 }
@@ -218,10 +218,10 @@ impl Crossing<'_> {
     fn refuse_borrow(&mut self, at: impl ToTokens, owned: &str) {
         let message = match self.direction {
             Direction::In => {
-                format!("arguments cross to another process and cannot borrow: take {owned}")
+                format!("arguments move to another process and cannot borrow: take {owned}")
             }
             Direction::Out => {
-                format!("the output crosses to another process and cannot borrow: return {owned}")
+                format!("the output moves to another process and cannot borrow: return {owned}")
             }
         };
         self.verdict.refuse(at, message);
@@ -233,14 +233,14 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
         let owned = owned(&reference.elem);
         match (reference.mutability, self.direction) {
             (Some(_), Direction::In) => {
-                self.refuse_borrow(reference, &format!("{owned} and return what it became"))
+                self.refuse_borrow(reference, &format!("{owned} and return the changed value"))
             }
             _ => self.refuse_borrow(reference, &owned),
         }
     }
 
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
-        // `Cow<'static, str>` owns what it decodes.
+        // `Cow<'static, str>` is decoded as owned.
         if lifetime.ident != "static" {
             self.refuse_borrow(lifetime, "an owned type");
         }
@@ -250,13 +250,13 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
         let message = match self.direction {
             Direction::In => "an `impl Trait` argument makes the function generic: name the type",
             Direction::Out => {
-                "the parent must know the type that it decodes: name it in place of `impl Trait`"
+                "the parent must know the type to decode: name it instead of `impl Trait`"
             }
         };
         self.verdict.refuse(ty, message);
     }
 
-    // What a function pointer takes does not cross.
+    // The types in a function pointer are not sent.
     fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
 
     fn visit_parenthesized_generic_arguments(
@@ -266,7 +266,7 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     }
 
     fn visit_generic_argument(&mut self, argument: &'ast syn::GenericArgument) {
-        // The expressions in constants hold lifetimes of labels at most.
+        // The only lifetimes in a constant expression are labels.
         match argument {
             syn::GenericArgument::Const(_) => {}
             argument => visit::visit_generic_argument(self, argument),
@@ -278,7 +278,7 @@ impl<'ast> Visit<'ast> for Crossing<'_> {
     }
 }
 
-/// The owned type to write in place of a reference to `ty`, for a message.
+/// The owned type that a message suggests instead of a reference to `ty`.
 fn owned(ty: &syn::Type) -> String {
     let name = |ty: &syn::Type| match ty {
         syn::Type::Path(path) => path.path.get_ident().map(ToString::to_string),
@@ -304,14 +304,14 @@ pub(crate) fn main(function: &Function) -> Verdict {
     if sig.ident != "main" {
         verdict.refuse(
             &sig.ident,
-            "`#[offspring::main]` goes on `fn main`: rename this function, \
-             or start your own entry with `offspring::init()`",
+            "`#[offspring::main]` belongs on `fn main`: rename this function, \
+             or call `offspring::init()` at the start of your own entry point",
         );
     }
     if !sig.inputs.is_empty() {
         verdict.refuse(
             &sig.inputs,
-            "`main` has no arguments: read those of the program with `std::env::args()`",
+            "`main` takes no arguments: use `std::env::args()`",
         );
     }
     entry(&mut verdict, function, "`main`", "#[tokio::main]");
@@ -330,17 +330,17 @@ pub(crate) fn test(function: &Function) -> Verdict {
     if let Some(attr) = second {
         let message = match (attr.path().get_ident(), &sig.asyncness) {
             (None, Some(_)) => {
-                "`#[offspring::test]` makes the test: put what only runs the future here, \
-                 as in `#[tokio::main(flavor = \"current_thread\")]`"
+                "`#[offspring::test]` already makes this a test: use an attribute that only runs the future, \
+                 such as `#[tokio::main(flavor = \"current_thread\")]`"
             }
-            _ => "`#[offspring::test]` makes the test: remove this attribute",
+            _ => "`#[offspring::test]` already makes this a test: remove this attribute",
         };
         verdict.refuse(attr, message);
     }
     if !sig.inputs.is_empty() {
         verdict.refuse(
             &sig.inputs,
-            "a test has no arguments: make the values in the body",
+            "a test takes no arguments: create the values in the body",
         );
     }
     if second.is_none() {
@@ -354,7 +354,7 @@ pub(crate) fn test(function: &Function) -> Verdict {
     verdict
 }
 
-/// The rules of a function that the program or the test harness calls.
+/// The rules common to `main` and tests.
 fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) {
     let sig = &function.sig;
     if !sig.generics.params.is_empty() {
@@ -366,7 +366,7 @@ fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) 
     if let Some(constness) = &sig.constness {
         verdict.refuse(
             constness,
-            format!("{what} runs processes, which no `const fn` can: remove `const`"),
+            format!("{what} cannot be `const`: remove `const`"),
         );
     }
     if let (Some(asyncness), false) = (&sig.asyncness, function.has_foreign_attribute()) {
@@ -374,7 +374,7 @@ fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) 
             asyncness,
             format!(
                 "nothing runs this `async fn`: \
-                 put the attribute of a runtime below this one, as in `{runtime}`"
+                 add the attribute of a runtime below this one, such as `{runtime}`"
             ),
         );
     }
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let found = of_worker(
             quote!(nme = "x", name = "", name = "y"),
             quote!(
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_borrowed_may_cross() {
+    fn types_that_only_look_borrowed_are_accepted() {
         let found = of_worker(
             quote!(),
             quote!(

@@ -60,8 +60,8 @@ fn register(verdict: &Verdict, name: &Ident, attrs: &[Attribute]) -> TokenStream
     let krate = &verdict.options.krate;
     let registration = quote!(#krate::register!(#name););
     if attrs.iter().any(|attr| attr.path().is_ident("deprecated")) {
-        // The warning is for those who use the worker. On the macro call itself the attribute would
-        // have no effect.
+        // Only uses of the worker should warn, not its registration. An `allow` on the macro call
+        // itself has no effect.
         quote! {
             #[allow(deprecated)]
             const _: () = { #registration };
@@ -90,7 +90,7 @@ pub(crate) fn worker(function: &Function, verdict: &Verdict) -> TokenStream {
     let worker = match (verdict.sound, has_receiver) {
         (true, _) => worker_struct(function, verdict),
         (false, false) => worker_fallback(function, verdict),
-        // In an `impl` block, where a struct would be a syntax error.
+        // A method: a struct in an `impl` block would be a syntax error.
         (false, true) => TokenStream::new(),
     };
     quote!(#plain #worker)
@@ -120,7 +120,7 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
     let head = worker_head(function, verdict);
     let implementations = implement_function(function, verdict, &quote!(#name(#(self.#names),*)));
     let registration = register(verdict, name, attrs);
-    let new_docs = format!(" Makes the worker that calls `{name}` with these arguments.");
+    let new_docs = format!(" Creates a worker that calls `{name}` with these arguments.");
     let spawn_docs = format!(" Calls `{name}` with these arguments in a child process.");
     quote! {
         #head
@@ -138,7 +138,7 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
             ///
             /// # Errors
             ///
-            /// Says why the child could not be started.
+            /// The child failed to start.
             #vis fn spawn(#(#names: #types),*)
                 -> ::core::result::Result<#krate::Process<#output>, #krate::SpawnError>
             {
@@ -183,7 +183,7 @@ fn worker_head(function: &Function, verdict: &Verdict) -> TokenStream {
     });
     let summary = parse::summary(&function.attrs);
     let docs = format!(
-        "{summary}\n\n The function `{}` as a worker: a value that runs it in a child.",
+        "{summary}\n\n The function `{}` as a worker: a value that a child process can run.",
         function.sig.ident
     );
     let serde = quote!(#krate::__private::serde);
@@ -197,8 +197,8 @@ fn worker_head(function: &Function, verdict: &Verdict) -> TokenStream {
     }
 }
 
-/// A worker that can be named and called as the function was meant, so that no use of it is a
-/// second error.
+/// A worker that can be named and called as intended, so that uses of a rejected function are not
+/// further errors.
 fn worker_fallback(function: &Function, verdict: &Verdict) -> TokenStream {
     let Verdict {
         options: Options { krate, .. },
@@ -263,7 +263,7 @@ pub(crate) fn main(function: &Function, verdict: &Verdict) -> TokenStream {
     }
 }
 
-/// A `main` that rustc accepts around the one it would not.
+/// A valid `main` around the rejected one.
 fn main_fallback(function: &Function) -> TokenStream {
     let inner = print(&[], &TokenStream::new(), &function.sig, function, None);
     quote! {
@@ -289,7 +289,7 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
     let text = LitStr::new(&name.to_string(), name.span());
     let path = quote!(::core::concat!(::core::module_path!(), "::", #text));
     let enter = quote!(#krate::__private::enter_test(#path););
-    // By its path, since `use offspring::test` may have taken the short name.
+    // By its path: `use offspring::test` would shadow the short name.
     let mark: Attribute = parse_quote!(#[::core::prelude::v1::test]);
 
     let (known, foreign) = match sig.asyncness {
@@ -316,7 +316,7 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
             if returns_unit(output) {
                 (TokenStream::new(), deadline(quote!(#name)))
             } else {
-                // `Box<dyn Error>` cannot leave its thread, what it means for the test can.
+                // `Box<dyn Error>` is not `Send`, but the exit code is.
                 let body = quote!(|| ::std::process::Termination::report(#name()));
                 (quote!(-> ::std::process::ExitCode), deadline(body))
             }
@@ -340,14 +340,14 @@ fn returns_unit(output: &ReturnType) -> bool {
     }
 }
 
-/// The attributes that rustc knows, and the others.
+/// Splits attributes into those that rustc knows and the others.
 fn split(attrs: &[Attribute]) -> (Vec<&Attribute>, Vec<&Attribute>) {
     attrs
         .iter()
         .partition(|attr| parse::is_known_to_rustc(attr))
 }
 
-/// The function with its body, before which comes `first`.
+/// The function, with `first` before its body.
 fn print<'a>(
     attrs: impl IntoIterator<Item = &'a Attribute>,
     vis: &impl ToTokens,
@@ -357,7 +357,7 @@ fn print<'a>(
 ) -> TokenStream {
     let attrs = attrs.into_iter();
     let mut printed = quote!(#(#attrs)* #vis #sig);
-    // With the braces as written, since rustc points at them, as for a missing value at the end.
+    // With the original braces, because some errors point at them.
     function.brace.surround(&mut printed, |block| {
         let Function {
             inner_attrs, body, ..

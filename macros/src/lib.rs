@@ -1,6 +1,6 @@
 //! Implementation detail of the `offspring` crate: its macros.
 //!
-//! Use them by their re-exports there. The paths in what they generate start at `::offspring`.
+//! Use the re-exports of that crate. Paths in generated code start at `::offspring`.
 
 use proc_macro::TokenStream;
 
@@ -10,14 +10,14 @@ mod expand;
 mod options;
 mod parse;
 
-/// Registers a type, so that a child process can find it by its name and run it.
+/// Registers a type as a worker, so that a child process can find it by its name and run it.
 ///
-/// For a struct or an enum `T` it generates
+/// For a struct or an enum `T`, it generates
 ///
 /// - `impl offspring::Worker for T`, with the bound `'static` on each type parameter;
 /// - if `T` has no parameters, `offspring::register!(T)`.
 ///
-/// The instances of a generic worker are registered by the program that uses them:
+/// A program registers the instances of a generic worker that it uses:
 ///
 /// ```text
 /// #[derive(Serialize, Deserialize, Worker)]
@@ -26,22 +26,22 @@ mod parse;
 /// offspring::register!(Smooth<f32>, Smooth<f64>);
 /// ```
 ///
-/// What the worker does is written by hand, in `impl ProcessWorker for T`, and its fields cross by
-/// the user's `#[derive(Serialize, Deserialize)]`.
+/// The type also needs `impl ProcessWorker for T`, which defines what the worker does, and
+/// `#[derive(Serialize, Deserialize)]`, by which its fields cross to the child.
 ///
 /// # Arguments
 ///
 /// `#[offspring(..)]` on the type takes
 ///
-/// - `name = "stable.name"`: what the type is registered by, at most 200 bytes without control
-///   characters. Defaults to the path of the type. Two workers of one program must not share a
-///   name, so a generic type cannot have one.
-/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`; a crate that re-exports
-///   it writes `crate = ::facade::offspring`.
+/// - `name = "stable.name"`: the name to register the type under, up to 200 bytes without control
+///   characters. Defaults to the path of the type. Names are unique in a program, so a generic type
+///   cannot have one.
+/// - `crate = path`: the path of the `offspring` crate. Defaults to `::offspring`; with a crate that
+///   re-exports it, `crate = ::facade::offspring`.
 ///
-/// # Refused
+/// # Rejected
 ///
-/// A union, a lifetime parameter (a worker crosses a process border and cannot borrow), `name` on a
+/// A union, a lifetime parameter (a worker moves to another process and cannot borrow), `name` on a
 /// generic type, and `#[offspring(..)]` on a field or a variant.
 #[proc_macro_derive(Worker, attributes(offspring))]
 pub fn derive_worker(input: TokenStream) -> TokenStream {
@@ -53,44 +53,45 @@ pub fn derive_worker(input: TokenStream) -> TokenStream {
     verdict.report(expand::worker_type(&input, &verdict)).into()
 }
 
-/// Makes a worker of a free function, which stays a plain function.
+/// Makes a free function a worker. It can still be called as a plain function.
 ///
 /// ```text
 /// #[offspring::worker]
 /// fn clock(ticks: u32, interval: Duration) -> u32 { .. }
 ///
-/// clock(5, SECOND);                  // called here
-/// clock::spawn(5, SECOND)?.join()?;  // in a child of its own
-/// pool.submit(clock::new(5, SECOND)) // as a value
+/// clock(5, SECOND);                  // runs here
+/// clock::spawn(5, SECOND)?.join()?;  // runs in a child of its own
+/// pool.submit(clock::new(5, SECOND)) // runs on a pool
 /// ```
 ///
-/// Beside `fn clock` it generates, in the type namespace and with the visibility of the function,
+/// In addition to `fn clock`, it generates, with the visibility of the function,
 ///
-/// - `struct clock { .. }` with the arguments as private fields, `Serialize` and `Deserialize`;
+/// - `struct clock { .. }` with the arguments as private fields, `Serialize` and `Deserialize` (a
+///   type and a function can share a name);
 /// - `clock::new(ticks, interval) -> clock`;
 /// - `clock::spawn(ticks, interval) -> Result<Process<u32>, SpawnError>`;
 /// - `impl ProcessWorker for clock`, whose `run` calls the function, and `impl Worker for clock`;
 /// - `offspring::register!(clock)`.
 ///
-/// The first paragraph of the function's docs, `#[doc(..)]`, `#[deprecated]` and `#[allow(..)]` are
-/// carried over to the struct, and a `#[cfg]` holds for both. In docs, a link to the function is
-/// written `clock()`. Every other attribute stays on the function alone. `#[serde(..)]` before an
-/// argument moves to its field.
+/// The struct inherits the first paragraph of the function's docs, `#[doc(..)]`, `#[deprecated]`
+/// and `#[allow(..)]`; a `#[cfg]` applies to both. All other attributes stay on the function.
+/// `#[serde(..)]` on an argument moves to its field. In docs, write a link to the function as
+/// `clock()`.
 ///
 /// Each argument must be `Serialize` and `DeserializeOwned`, and so must the output. A function
 /// that returns `!` has the output `()`.
 ///
 /// # Arguments
 ///
-/// - `name = "stable.name"`: what the worker is registered by, at most 200 bytes without control
+/// - `name = "stable.name"`: the name to register the worker under, up to 200 bytes without control
 ///   characters. Defaults to the path of the struct.
-/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`.
+/// - `crate = path`: the path of the `offspring` crate. Defaults to `::offspring`.
 ///
-/// # Refused
+/// # Rejected
 ///
 /// Methods, generic functions, arguments or outputs that borrow or are `impl Trait`, arguments that
-/// are patterns or have a `#[cfg]`, and `async`, `unsafe` and `extern` functions. Each error names
-/// the way out.
+/// are patterns or have a `#[cfg]`, and `async`, `unsafe` and `extern` functions. Each error says
+/// what to write instead.
 #[proc_macro_attribute]
 pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
     let function = match parse::Function::parse("worker", args.into(), item.into()) {
@@ -101,7 +102,8 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
     verdict.report(expand::worker(&function, &verdict)).into()
 }
 
-/// Makes an actor of a type: the methods of its `impl` block become messages, and those of a typed handle.
+/// Makes a type an actor: the methods of its `impl` block become messages, and methods of a typed
+/// handle.
 ///
 /// ```text
 /// #[offspring::actor]
@@ -117,33 +119,35 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 /// assert_eq!(counter.get()?, 15);
 /// ```
 ///
-/// The block stays as it is. Beside it are generated, with the visibility of `start`,
+/// The block stays as it is. In addition, the macro generates, with the visibility of `start`,
 ///
-/// - `enum CounterMessage` and `enum CounterReply`, with a variant for each message;
+/// - `enum CounterMessage` and `enum CounterReply`, with one variant per message;
 /// - `impl Actor for Counter`, with the arguments of `start` as a tuple, and its registration;
-/// - `struct CounterHandle`, an address with a method for each message: `get` waits for the reply, `get_async` is a
-///   future, and a cast goes on;
-/// - `Counter::spawn`, with the arguments of `start`.
+/// - `struct CounterHandle`, an address with one method per message: `get` blocks until the reply,
+///   `get_async` returns a future, and a cast does not wait;
+/// - `Counter::spawn`, with the arguments of `start`, which starts the actor.
 ///
-/// Messages are the methods that are `pub` and take `&self` or `&mut self`; others are helpers. `start` returns `Self` or a
-/// `Result`, and may take a `&Context<Self>` last. `stop(&mut self, reason: &DownReason)` and `checkpoint(&self) -> Option<Checkpoint>`
-/// are the hooks of their names. Docs, `#[cfg]`, `#[deprecated]` and `#[allow]` are carried over.
+/// A method that is `pub` and takes `&self` or `&mut self` is a message; all others are helpers.
+/// `start` returns `Self` or a `Result`, and can take a `&Context<Self>` as its last argument.
+/// `stop(&mut self, reason: &DownReason)` and `checkpoint(&self) -> Option<Checkpoint>` are the
+/// hooks of [`Actor`](../offspring/actor/trait.Actor.html). The handle inherits docs, `#[cfg]`,
+/// `#[deprecated]` and `#[allow]`.
 ///
 /// # Arguments
 ///
-/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`.
+/// - `crate = path`: the path of the `offspring` crate. Defaults to `::offspring`.
 ///
-/// # Refused
+/// # Rejected
 ///
-/// Generic types, a block without `start`, messages that borrow, are generic, `async` or `unsafe`, a `#[cast]` that returns
-/// something, and names that the handle has itself.
+/// Generic types, a block without `start`, messages that borrow, are generic, `async` or `unsafe`,
+/// a `#[cast]` that returns a value, and names of the handle's own methods.
 #[proc_macro_attribute]
 pub fn actor(args: TokenStream, item: TokenStream) -> TokenStream {
     actor::actor(args.into(), item.into()).into()
 }
 
-/// Starts `main` with `offspring::init()`, which in a child process runs the worker and does not
-/// return.
+/// Calls `offspring::init()` at the start of `main`. In a child process, that runs the worker and
+/// does not return.
 ///
 /// ```text
 /// #[offspring::main]                      fn main() -> Result<(), Error> {
@@ -152,8 +156,8 @@ pub fn actor(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }                                       }
 /// ```
 ///
-/// Attributes below this one that rustc does not know, as those of async runtimes, go on a function
-/// inside, so that `init` comes before whatever they set up:
+/// Attributes below this one that rustc does not know, such as those of async runtimes, move to a
+/// function inside, so that `init` runs before they set anything up:
 ///
 /// ```text
 /// #[offspring::main]                      fn main() -> Result<(), Error> {
@@ -164,16 +168,16 @@ pub fn actor(args: TokenStream, item: TokenStream) -> TokenStream {
 ///                                         }
 /// ```
 ///
-/// An attribute that changes the type which `main` returns goes above this one.
+/// An attribute that changes the return type of `main` must be above this one.
 ///
 /// # Arguments
 ///
-/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`.
+/// - `crate = path`: the path of the `offspring` crate. Defaults to `::offspring`.
 ///
-/// # Refused
+/// # Rejected
 ///
-/// A function of another name, arguments, generics, `const`, and an `async fn` without a runtime's
-/// attribute below.
+/// A function that is not called `main`, arguments, generics, `const`, and an `async fn` without
+/// the attribute of a runtime below this one.
 #[proc_macro_attribute]
 pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     let function = match parse::Function::parse("main", args.into(), item.into()) {
@@ -184,8 +188,8 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     verdict.report(expand::main(&function, &verdict)).into()
 }
 
-/// Makes a test whose worker processes can start: a child comes back to this test, and no further
-/// than its first line.
+/// Makes a function a test that can start processes. A child runs the test binary up to the first
+/// line of this test, which takes it to its worker.
 ///
 /// ```text
 /// #[offspring::test(timeout = "10s")]
@@ -195,23 +199,24 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// It generates the `#[test]` function `counts`, which enters the test and then runs the body; with
-/// a `timeout`, on a thread of its own. Such a test returns the `ExitCode` of what the body
-/// returns, which therefore need not be `Send`.
+/// It generates a `#[test]` function `counts`, which enters the test and then runs the body: with a
+/// `timeout` on a thread of its own. Such a function returns the `ExitCode` of the body's result,
+/// so the result itself need not be `Send`.
 ///
-/// All attributes stay on that function. Of an `async fn` those that rustc does not know, such as
-/// `#[tokio::main(flavor = "current_thread")]`, go on a function inside.
+/// All attributes stay on that function, except for an `async fn`: attributes that rustc does not
+/// know, such as `#[tokio::main(flavor = "current_thread")]`, move to a function inside.
 ///
 /// # Arguments
 ///
-/// - `timeout = "10s"`: how long the test may take, a whole number of `ms`, `s` or `m`. Defaults to
-///   no limit.
-/// - `crate = path`: where `offspring` is found. Defaults to `::offspring`.
+/// - `timeout = "10s"`: fails the test if it takes longer; a whole number of `ms`, `s` or `m`.
+///   Defaults to no limit.
+/// - `crate = path`: the path of the `offspring` crate. Defaults to `::offspring`.
 ///
-/// # Refused
+/// # Rejected
 ///
-/// A second `#[test]` of any kind below this one (above, it cannot be seen, and the test runs
-/// twice), arguments, generics, `const`, and an `async fn` without a runtime's attribute below.
+/// A second `#[test]` of any kind below this one (the macro cannot see one above, and the test then
+/// runs twice), arguments, generics, `const`, and an `async fn` without the attribute of a runtime
+/// below this one.
 #[proc_macro_attribute]
 pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
     let function = match parse::Function::parse("test", args.into(), item.into()) {

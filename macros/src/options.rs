@@ -1,4 +1,4 @@
-//! The arguments of an attribute, read into what they stand for, and the collector of all errors.
+//! The arguments of an attribute, and the collector of errors.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use syn::{Expr, ExprLit, Lit, LitStr, Path, parse_quote};
 
 use crate::parse::{self, Args, Pair};
 
-/// All mistakes found so far: the user is to see them at once.
+/// All mistakes found so far, to be reported at once.
 #[derive(Default)]
 pub(crate) struct Errors(Option<syn::Error>);
 
@@ -29,7 +29,7 @@ impl Errors {
     }
 }
 
-/// An argument that an attribute can have.
+/// The key of an argument.
 #[derive(Clone, Copy)]
 pub(crate) enum Key {
     Crate,
@@ -55,13 +55,13 @@ impl Key {
     }
 }
 
-/// What the arguments say. One that is mistaken counts as absent.
+/// The values of the arguments. An invalid argument counts as absent.
 pub(crate) struct Options {
-    /// Where the library is.
+    /// The path of the `offspring` crate.
     pub(crate) krate: Path,
-    /// What the worker is registered by, if not by its path.
+    /// The name to register the worker under, if not its path.
     pub(crate) name: Option<LitStr>,
-    /// How long the test may take.
+    /// The time limit of the test.
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -112,34 +112,35 @@ impl Options {
 }
 
 fn krate(value: &Expr) -> Result<Path, String> {
-    // serde and others take this path in quotes, so both forms are common.
+    // Serde takes such a path in quotes, so accept both forms.
     let path = match ungrouped(value) {
         Expr::Path(path) if path.qself.is_none() => Some(path.path.clone()),
         value => text(value).and_then(|text| text.parse_with(Path::parse_mod_style).ok()),
     };
     path.ok_or_else(|| {
-        "write the path to `offspring`, as in `crate = ::facade::offspring`".to_owned()
+        "expected the path of the `offspring` crate, such as `crate = ::facade::offspring`"
+            .to_owned()
     })
 }
 
-/// The bytes a name may have: it is sent in every handshake and printed in errors.
+/// In bytes. A name is part of every handshake, and of error messages.
 const LONGEST_NAME: usize = 200;
 
 fn name(value: &Expr) -> Result<LitStr, String> {
-    let name = text(value).ok_or("a name is a string literal: `name = \"stable.name\"`")?;
+    let name = text(value).ok_or("a name must be a string literal: `name = \"stable.name\"`")?;
     let text = name.value();
     if text.is_empty() {
         Err(
-            "a name cannot be empty: leave `name` out to register by the path of the type"
+            "a name cannot be empty: remove `name` to register under the path of the type"
                 .to_owned(),
         )
     } else if text.len() > LONGEST_NAME {
         Err(format!(
-            "a name has at most {LONGEST_NAME} bytes, this one has {}",
+            "a name can have up to {LONGEST_NAME} bytes, this one has {}",
             text.len()
         ))
     } else if text.chars().any(char::is_control) {
-        Err("a name is shown to people: remove the control characters".to_owned())
+        Err("a name cannot contain control characters".to_owned())
     } else {
         Ok(name.clone())
     }
@@ -147,16 +148,16 @@ fn name(value: &Expr) -> Result<LitStr, String> {
 
 fn timeout(value: &Expr) -> Result<Duration, String> {
     match text(value).and_then(|text| parse::duration(&text.value())) {
-        Some(Duration::ZERO) => Err("a timeout of zero leaves the test no time".to_owned()),
+        Some(Duration::ZERO) => Err("a timeout cannot be zero".to_owned()),
         Some(timeout) => Ok(timeout),
         None => Err(
-            "a timeout is a whole number with its unit: `\"500ms\"`, `\"10s\"` or `\"2m\"`"
+            "a timeout is a whole number with a unit: `\"500ms\"`, `\"10s\"` or `\"2m\"`"
                 .to_owned(),
         ),
     }
 }
 
-/// The string in `value`, also if a `macro_rules!` put it there.
+/// The string in `value`, even if it comes from a `macro_rules!` fragment.
 fn text(value: &Expr) -> Option<&LitStr> {
     match ungrouped(value) {
         Expr::Lit(ExprLit {
@@ -186,7 +187,7 @@ mod tests {
         assert!(error(&"n".repeat(201)).contains("has 201"));
         assert!(
             error(&"ä".repeat(101)).contains("has 202"),
-            "bytes count, not characters"
+            "it counts bytes, not characters"
         );
         assert!(error("a\nb").contains("control"));
         assert_eq!(error("größe 2"), "");

@@ -1,5 +1,5 @@
-//! What was written: the item under an attribute, its arguments, and what can be read off them
-//! without judging.
+//! Parsing: the item under an attribute, and the attribute's arguments. Nothing here rejects what
+//! it can parse.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ pub(crate) struct Pair {
 
 impl Parse for Pair {
     fn parse(input: ParseStream<'_>) -> syn::Result<Pair> {
-        // `crate` is a keyword, and keys are idents of any kind.
+        // Not `Ident::parse`: `crate` is a keyword.
         let key = input.call(Ident::parse_any)?;
         if !input.peek(Token![=]) {
-            let message = format!("`{key}` needs a value: write `{key} = ..`");
+            let message = format!("`{key}` needs a value: `{key} = ..`");
             return Err(syn::Error::new(key.span(), message));
         }
         input.parse::<Token![=]>()?;
@@ -35,8 +35,7 @@ impl Parse for Pair {
     }
 }
 
-/// The arguments of an attribute. That they do not parse is one mistake among others, so it is
-/// kept.
+/// The arguments of an attribute. A parse error is kept, to be reported with the other mistakes.
 pub(crate) type Args = syn::Result<Vec<Pair>>;
 
 pub(crate) fn pairs(input: ParseStream<'_>) -> syn::Result<Vec<Pair>> {
@@ -71,20 +70,20 @@ impl Type {
         })
     }
 
-    /// Whether every instance of the type is one type, which can be registered here.
+    /// Whether the type has no generic parameters, so that the derive can register it.
     pub(crate) fn is_concrete(&self) -> bool {
         self.input.generics.params.is_empty()
     }
 }
 
-/// Whether this is the derive's own `#[offspring(..)]`.
+/// Whether this is the `#[offspring(..)]` of the derive.
 pub(crate) fn is_option(attr: &Attribute) -> bool {
     attr.path().is_ident("offspring")
 }
 
 /// A function under one of the attributes.
 ///
-/// The body stays tokens: nothing here looks into it, and rustc may know more syntax than syn.
+/// The body stays unparsed: the macros do not need it, and rustc may know more syntax than syn.
 pub(crate) struct Function {
     pub(crate) args: Args,
     pub(crate) attrs: Vec<Attribute>,
@@ -98,13 +97,13 @@ pub(crate) struct Function {
 /// An argument of a [`Function`].
 pub(crate) struct Argument<'a> {
     pub(crate) attrs: &'a [Attribute],
-    /// The name as written, and an invented one for a pattern.
+    /// Its name, or a made-up one if it is a pattern.
     pub(crate) name: Ident,
     pub(crate) ty: &'a syn::Type,
 }
 
 impl Function {
-    /// Reads `item`, or gives it back as it was written, with the error.
+    /// Parses `item`. On failure, returns it unchanged, followed by the error.
     pub(crate) fn parse(
         attribute: &str,
         args: TokenStream,
@@ -116,14 +115,15 @@ impl Function {
                 Ok(function)
             }
             Err(_) => {
-                let message = format!("`#[offspring::{attribute}]` goes on a function with a body");
+                let message =
+                    format!("`#[offspring::{attribute}]` belongs on a function with a body");
                 let error = syn::Error::new(Span::call_site(), message).into_compile_error();
                 Err(TokenStream::from_iter([item, error]))
             }
         }
     }
 
-    /// The arguments, without a `self`.
+    /// The arguments without `self`.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = Argument<'_>> {
         self.sig
             .inputs
@@ -145,8 +145,8 @@ impl Function {
             })
     }
 
-    /// Whether an attribute is left that rustc does not know: it may start a runtime, and may run
-    /// an `async fn`.
+    /// Whether there is an attribute that rustc does not know. It may be that of a runtime, which
+    /// can run an `async fn`.
     pub(crate) fn has_foreign_attribute(&self) -> bool {
         self.attrs.iter().any(|attr| !is_known_to_rustc(attr))
     }
@@ -173,7 +173,7 @@ impl Parse for Function {
     }
 }
 
-/// Whether this makes a test of its function, as `#[test]` and `#[tokio::test]` do.
+/// Whether the attribute makes its function a test, like `#[test]` and `#[tokio::test]`.
 pub(crate) fn makes_a_test(attr: &Attribute) -> bool {
     attr.path()
         .segments
@@ -181,8 +181,8 @@ pub(crate) fn makes_a_test(attr: &Attribute) -> bool {
         .is_some_and(|last| last.ident == "test")
 }
 
-/// Whether this may stay on a function whose body was replaced, because it is no macro that reads
-/// the body.
+/// Whether the attribute can stay on a function whose body is replaced: it is not a macro that
+/// transforms the body.
 pub(crate) fn is_known_to_rustc(attr: &Attribute) -> bool {
     const BUILT_IN: [&str; 20] = [
         "allow",
@@ -217,9 +217,9 @@ pub(crate) fn is_known_to_rustc(attr: &Attribute) -> bool {
     }
 }
 
-/// The first paragraph of the doc comment in `attrs`, and the link definitions that it may use.
+/// The first paragraph of the doc comment in `attrs`, and all link definitions.
 ///
-/// The rest is left out, since an example that is documented twice is also run twice.
+/// The rest is left out: a documented example would run twice.
 pub(crate) fn summary(attrs: &[Attribute]) -> String {
     let docs = attrs
         .iter()
@@ -242,7 +242,7 @@ pub(crate) fn summary(attrs: &[Attribute]) -> String {
         let is_definition = line.trim_start().starts_with('[') && line.contains("]: ");
         match (in_summary, is_definition) {
             (true, _) => kept.push(line),
-            // A definition after a paragraph needs an empty line before it, or it is text.
+            // Without an empty line before it, a definition would be part of the paragraph.
             (false, true) => kept.extend(["", line]),
             (false, false) => {}
         }

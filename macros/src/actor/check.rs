@@ -7,7 +7,7 @@ use super::parse::{Block, Role, arguments, is_cast, is_context, variant};
 use crate::check::{Direction, Verdict, fits};
 use crate::options::Key;
 
-/// Methods that the handle has itself, or through the address that it derefs to.
+/// The methods of every handle, its own and those of the address that it derefs to.
 const RESERVED: [&str; 23] = [
     "address",
     "call",
@@ -40,13 +40,13 @@ pub(crate) fn block(block: &Block) -> Verdict {
     if block.name.is_none() {
         verdict.refuse(
             &item.self_ty,
-            "an actor is a type of its own: a struct or an enum of this crate",
+            "an actor must be a struct or an enum of this crate",
         );
     }
     if !item.generics.params.is_empty() {
         verdict.refuse(
             &item.generics,
-            "a generic actor cannot be registered, its instances are not known: \
+            "a generic actor cannot be registered, because its instances are not known here: \
              write `impl Actor` by hand and `offspring::register_actor!` each instance",
         );
     }
@@ -54,7 +54,8 @@ pub(crate) fn block(block: &Block) -> Verdict {
         Some(start) => self::start(&mut verdict, start),
         None => verdict.refuse(
             &item.self_ty,
-            "an actor's state is built in its process: add `fn start(..) -> Self`, or `-> Result<Self, E>`",
+            "an actor needs a function that creates its state: \
+             add `fn start(..) -> Self`, or `-> Result<Self, E>`",
         ),
     }
     for (role, method) in block.methods() {
@@ -67,7 +68,7 @@ pub(crate) fn block(block: &Block) -> Verdict {
         if variants.contains(&variant) {
             verdict.refuse(
                 &method.sig.ident,
-                format!("two methods would be the message `{variant}`: rename one"),
+                format!("two methods would become the message `{variant}`: rename one of them"),
             );
         }
         variants.push(variant);
@@ -75,7 +76,7 @@ pub(crate) fn block(block: &Block) -> Verdict {
     verdict
 }
 
-/// What the process itself calls, by a name and a form that are fixed.
+/// The rules of a method with a fixed name and signature, which the actor's process calls.
 fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
     let form = match role {
         Role::Start => "fn start(..) -> Self",
@@ -88,14 +89,14 @@ fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
     if let Some(attr) = method.attrs.iter().find(|attr| is_cast(attr)) {
         verdict.refuse(
             attr,
-            format!("`{name}` is a hook, not a message: remove `#[cast]`, or give it another name"),
+            format!("`{name}` is a hook, not a message: remove `#[cast]`, or rename the method"),
         );
     }
     let count = usize::from(role == Role::Stop);
     if role != Role::Start && (sig.receiver().is_none() || arguments(method).len() != count) {
         verdict.refuse(
             name,
-            format!("`{name}` is a hook, which is written `{form}`: give a message another name"),
+            format!("`{name}` is a hook with the signature `{form}`: a message needs another name"),
         );
     }
 }
@@ -105,13 +106,13 @@ fn start(verdict: &mut Verdict, start: &ImplItemFn) {
     if let Some(receiver) = sig.receiver() {
         verdict.refuse(
             receiver,
-            "`start` builds the state, so there is no `self` yet",
+            "`start` creates the state, so there is no `self` yet",
         );
     }
     if matches!(sig.output, ReturnType::Default) {
         verdict.refuse(
             &sig.ident,
-            "`start` returns the state: `-> Self`, or `-> Result<Self, E>`",
+            "`start` must return the state: `-> Self`, or `-> Result<Self, E>`",
         );
     }
     plain(verdict, start, "`start`");
@@ -130,12 +131,12 @@ fn message(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
     if RESERVED.contains(&name.as_str()) {
         verdict.misname(
             &sig.ident,
-            format!("the handle of an actor has a method `{name}` of its own: give this one another name"),
+            format!("every actor handle has a method `{name}`: rename this one"),
         );
     } else if name.ends_with("_async") {
         verdict.refuse(
             &sig.ident,
-            "the handle has a method of this ending for each call, that gives a future: give this one another name",
+            "the handle gets an `_async` method for each call: rename this one",
         );
     }
     if role == Role::Cast {
@@ -144,7 +145,7 @@ fn message(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
     match sig.receiver() {
         Some(receiver) if !matches!(receiver.kind, syn::ReceiverKind::Reference(..)) => verdict.refuse(
             receiver,
-            "a message cannot take the state away: take `&mut self`, and end the actor with `Context::stop`",
+            "a message cannot consume the state: take `&mut self`, and end the actor with `Context::stop`",
         ),
         _ => {}
     }
@@ -162,43 +163,43 @@ fn cast(verdict: &mut Verdict, method: &ImplItemFn) {
     if let ReturnType::Type(_, output) = &sig.output {
         verdict.refuse(
             output,
-            "nobody waits for what a cast returns: remove the type, or `#[cast]`",
+            "a cast has no reply: remove the return type, or `#[cast]`",
         );
     }
     if sig.receiver().is_none() {
         verdict.refuse(
             &sig.ident,
-            "a message is handled by the state: take `&mut self`",
+            "a message is handled by the state: add `&mut self`",
         );
     }
     if matches!(method.vis, Visibility::Inherited) {
         let attr = method.attrs.iter().find(|attr| is_cast(attr));
         verdict.refuse(
             attr,
-            "only methods that are `pub` are messages: add `pub`, or remove `#[cast]`",
+            "only `pub` methods are messages: add `pub`, or remove `#[cast]`",
         );
     }
 }
 
-/// What no method can be that is called from another process.
+/// The rules of every method that is called from another process.
 fn plain(verdict: &mut Verdict, method: &ImplItemFn, what: &str) {
     let sig = &method.sig;
     if let Some(asyncness) = &sig.asyncness {
         verdict.refuse(
             asyncness,
-            format!("{what} is handled by a plain function: remove `async` (the handle has an async form of each call)"),
+            format!("{what} is handled by a plain function: remove `async` (the handle gets an async form of each call)"),
         );
     }
     if let Safety::Unsafe(unsafety) = &sig.safety {
         verdict.refuse(
             unsafety,
-            format!("anybody may send it, so {what} cannot be `unsafe`"),
+            format!("safe code can call it, so {what} cannot be `unsafe`"),
         );
     }
     if !sig.generics.params.is_empty() {
         verdict.refuse(
             &sig.generics,
-            format!("{what} is one type in all processes, and cannot be generic: name the types"),
+            format!("{what} cannot be generic: name the types"),
         );
     }
     for input in &sig.inputs {
@@ -207,7 +208,7 @@ fn plain(verdict: &mut Verdict, method: &ImplItemFn, what: &str) {
             {
                 verdict.refuse(
                     &typed.pat,
-                    "an argument becomes a field of the message: give it a plain name and take it apart in the body",
+                    "an argument becomes a field of the message: give it a name and destructure it in the body",
                 );
             }
         }
@@ -228,7 +229,7 @@ fn crosses(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
     if finds.0 {
         verdict.refuse(
             ty,
-            "in a message `Self` would be another type: name the actor's type",
+            "`Self` would be another type in the message: name the type of the actor",
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What is generated. Nothing here can fail.
+//! Code generation. It cannot fail.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote};
@@ -7,7 +7,7 @@ use syn::{Attribute, Ident, ImplItem, ImplItemFn, ReturnType, Type, parse_quote}
 use super::parse::{Block, Role, arguments, is_cast, is_context, is_fallible, variant};
 use crate::check::Verdict;
 
-/// The names of what is generated beside the type.
+/// The names of the generated types.
 struct Names<'a> {
     actor: &'a Ident,
     message: Ident,
@@ -17,7 +17,7 @@ struct Names<'a> {
 
 pub(crate) fn block(block: &Block, verdict: &Verdict) -> TokenStream {
     let mut plain = block.item.clone();
-    // Here `pub` says that a method is a message, also in a program, where nothing is reachable.
+    // `pub` marks messages here, even in a binary, where no item is reachable from outside.
     plain.attrs.push(parse_quote!(#[allow(unreachable_pub)]));
     for item in &mut plain.items {
         if let ImplItem::Fn(method) = item {
@@ -47,7 +47,7 @@ fn output(method: &ImplItemFn) -> Type {
     }
 }
 
-/// Those that hold for a method in whatever it becomes.
+/// The `#[cfg]` attributes of a method: they apply to everything that is generated from it.
 fn conditions(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
     method
         .attrs
@@ -55,7 +55,7 @@ fn conditions(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
         .filter(|attr| attr.path().is_ident("cfg"))
 }
 
-/// Those that a user of the method is to see on the handle's.
+/// The attributes of a method that its counterpart on the handle gets.
 fn carried(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
     const CARRIED: [&str; 4] = ["doc", "cfg", "deprecated", "allow"];
     method
@@ -87,11 +87,11 @@ fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn
         let conditions = conditions(method);
         let variant = variant(&method.sig.ident);
         let output = output(method);
-        let docs = format!(" Of [`{actor}::{}`].", method.sig.ident);
+        let docs = format!(" The reply of [`{actor}::{}`].", method.sig.ident);
         quote!(#(#conditions)* #[doc = #docs] #variant(#output))
     });
-    let message_docs = format!(" What [`{actor}`] can be asked.");
-    let reply_docs = format!(" What [`{actor}`] answers.");
+    let message_docs = format!(" The messages of [`{actor}`].");
+    let reply_docs = format!(" The replies of [`{actor}`].");
     quote! {
         #[doc = #message_docs]
         #[derive(#serde::Serialize, #serde::Deserialize)]
@@ -107,7 +107,7 @@ fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn
     }
 }
 
-/// The arguments of `start` that cross, and whether it takes the context behind them.
+/// The arguments of `start` that are sent, and whether it takes the context after them.
 fn start_arguments(start: &ImplItemFn) -> (Vec<(Ident, &Type)>, bool) {
     let mut arguments = arguments(start);
     let context = arguments.last().is_some_and(|(_, ty)| is_context(ty));
@@ -194,7 +194,7 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
     let serde = quote!(#krate::__private::serde);
     let serde_path = serde.to_string();
     let docs = format!(
-        " The address of a [`{actor}`], with its methods: an [`ActorRef`]({}::actor::ActorRef).\n\n Dropping it does nothing to the actor.",
+        " The address of a [`{actor}`], with its methods: an [`ActorRef`]({}::actor::ActorRef).\n\n Dropping it does not affect the actor.",
         krate.to_token_stream().to_string().replace(' ', "")
     );
     let methods = block.messages().map(|(role, method)| match role {
@@ -206,7 +206,8 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
     let start_docs = carried(start);
     let has = |name: &str| block.messages().any(|(_, method)| method.sig.ident == name);
     let address = quote!(#krate::actor::ActorRef<#actor>);
-    // With a name that cannot be, it is the handle itself that is owned: so its method is found first, and its use is no second error.
+    // If a method has a reserved name, `spawn` returns the handle itself. A call of that method
+    // then resolves to it, and is not a further error.
     let (owned, started, target, inside) = if verdict.misnamed {
         let owned = quote!(#krate::actor::ActorOwner<#address>);
         (
@@ -229,7 +230,7 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
     };
     let with_timeout = (!has("with_timeout")).then(|| {
         quote! {
-            /// The same handle with another patience for calls and casts.
+            /// Returns the same handle with another timeout for calls and casts.
             #[must_use]
             #vis fn with_timeout(&self, timeout: ::core::time::Duration) -> Self {
                 Self(self.0.with_timeout(timeout))
@@ -244,7 +245,7 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
             ///
             /// # Errors
             ///
-            /// Says why it did not start.
+            /// The actor failed to start.
             #vis fn spawn(#(#start_names: #start_types),*)
                 -> ::core::result::Result<#owned, #krate::actor::StartError>
             {
@@ -304,7 +305,7 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
     };
     let awaited = cfg!(feature = "async").then(|| {
         let name_async = format_ident!("{}_async", name);
-        let docs = format!(" As [`{name}`](Self::{name}), for tasks: works with every executor.");
+        let docs = format!(" Like [`{name}`](Self::{name}), but returns a future, which works on any executor.");
         let carried = method
             .attrs
             .iter()
@@ -313,11 +314,11 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
             #(#carried)*
             #[doc = #docs]
             ///
-            /// Dropping the future gives up the reply.
+            /// Dropping the future discards the reply.
             ///
             /// # Errors
             ///
-            /// Says why there is no reply.
+            /// There is no reply.
             #vis async fn #name_async(&self, #(#arguments: #types),*) -> ::core::result::Result<#output, #krate::actor::CallError> {
                 let reply = self.0.call_async(#message::#variant { #(#arguments),* }).await?;
                 #unpack
@@ -329,7 +330,7 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
         ///
         /// # Errors
         ///
-        /// Says why there is no reply.
+        /// There is no reply.
         #vis fn #name(&self, #(#arguments: #types),*) -> ::core::result::Result<#output, #krate::actor::CallError> {
             let reply = self.0.call(#message::#variant { #(#arguments),* })?;
             #unpack
@@ -348,11 +349,11 @@ fn cast(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
     quote! {
         #(#docs)*
         ///
-        /// Does not wait until it is done.
+        /// Returns once the message is in the mailbox, without waiting until it is handled.
         ///
         /// # Errors
         ///
-        /// Says why it was not taken; the message comes back.
+        /// The message was not accepted; the error returns it.
         #vis fn #name(&self, #(#arguments: #types),*) -> ::core::result::Result<(), #krate::actor::CastError<#message>> {
             self.0.cast(#message::#variant { #(#arguments),* })
         }

@@ -1,4 +1,4 @@
-//! `#[offspring::actor]`, in the stages of the other macros.
+//! `#[offspring::actor]`, in the same stages as the other macros: parse, check, expand.
 
 use proc_macro2::TokenStream;
 

@@ -1,4 +1,4 @@
-//! What was written: the `impl` block, and what each of its methods is for.
+//! Parsing: the `impl` block, and the role of each of its methods.
 
 use proc_macro2::{Span, TokenStream};
 use quote::format_ident;
@@ -16,7 +16,7 @@ pub(crate) struct Block {
     pub(crate) name: Option<Ident>,
 }
 
-/// What a method of the block is for.
+/// The role of a method.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Start,
@@ -24,23 +24,25 @@ pub(crate) enum Role {
     Checkpoint,
     Call,
     Cast,
-    /// Not asked for from outside.
+    /// Not called from other processes.
     Helper,
 }
 
 impl Block {
-    /// Reads `item`, or gives it back as it was written, with the error.
+    /// Parses `item`. On failure, returns it unchanged, followed by the error.
     pub(crate) fn parse(args: TokenStream, item: TokenStream) -> Result<Block, TokenStream> {
         let refuse = |message: &str| {
             let error = syn::Error::new(Span::call_site(), message).into_compile_error();
             TokenStream::from_iter([item.clone(), error])
         };
         let block: ItemImpl = syn::parse2(item.clone()).map_err(|_| {
-            refuse("`#[offspring::actor]` goes on the `impl` block with the methods of the actor")
+            refuse(
+                "`#[offspring::actor]` belongs on the `impl` block with the methods of the actor",
+            )
         })?;
         if block.trait_.is_some() {
             return Err(refuse(
-                "`#[offspring::actor]` writes the `impl Actor` itself: put it on the type's own `impl` block",
+                "`#[offspring::actor]` generates the `impl Actor`: put it on the inherent `impl` block of the type",
             ));
         }
         let name = match &*block.self_ty {
@@ -88,12 +90,12 @@ fn role(method: &ImplItemFn) -> Role {
     }
 }
 
-/// Whether this is the macro's own `#[cast]`.
+/// Whether this is the `#[cast]` of the macro.
 pub(crate) fn is_cast(attr: &Attribute) -> bool {
     attr.path().is_ident("cast")
 }
 
-/// The arguments without `self`: their names, invented for patterns, and types.
+/// The arguments without `self`: their types, and their names, which are made up for patterns.
 pub(crate) fn arguments(method: &ImplItemFn) -> Vec<(Ident, &Type)> {
     let typed = method
         .sig
@@ -113,7 +115,7 @@ pub(crate) fn arguments(method: &ImplItemFn) -> Vec<(Ident, &Type)> {
     typed.collect()
 }
 
-/// Whether this is `&Context<Self>`, which `start` may take last.
+/// Whether this is the `&Context<Self>` that `start` can take last.
 pub(crate) fn is_context(ty: &Type) -> bool {
     let Type::Reference(reference) = ty else {
         return false;
@@ -127,7 +129,7 @@ pub(crate) fn is_context(ty: &Type) -> bool {
         .is_some_and(|last| last.ident == "Context")
 }
 
-/// Whether a function gives a `Result`.
+/// Whether a function returns a `Result`.
 pub(crate) fn is_fallible(output: &ReturnType) -> bool {
     let ReturnType::Type(_, ty) = output else {
         return false;
@@ -141,7 +143,7 @@ pub(crate) fn is_fallible(output: &ReturnType) -> bool {
         .is_some_and(|last| last.ident == "Result")
 }
 
-/// `set_all` as a variant: `SetAll`.
+/// The variant for a method: `SetAll` for `set_all`.
 pub(crate) fn variant(name: &Ident) -> Ident {
     let text = name.to_string();
     let camel: String = text
@@ -154,7 +156,7 @@ pub(crate) fn variant(name: &Ident) -> Ident {
             })
         })
         .collect();
-    // A name of digits and underscores alone is none.
+    // Digits and underscores alone are not a valid name.
     let camel = if camel.starts_with(|c: char| c.is_alphabetic()) {
         camel
     } else {

@@ -1,4 +1,4 @@
-//! The derive takes structs and enums, generic ones too.
+//! The derive accepts structs and enums, even generic ones.
 #![deny(warnings)]
 
 use offspring::{ProcessWorker, Worker};
@@ -43,7 +43,8 @@ where
 offspring::register!(Smooth<f32>);
 offspring::register!(Smooth<u8, 3>);
 
-fn main() {
+#[test]
+fn derived_types_have_names_and_run() {
     assert_eq!(Task::worker_name(), "task");
     assert_eq!(Task::Wait(1).run() + Task::Stop.run(), 1);
     assert_eq!(Smooth::<u8, 3> { sample: 2 }.run(), (2, 3));

@@ -1,4 +1,6 @@
 //! Actors as users write them.
+#![deny(warnings)]
+#![allow(unreachable_pub)]
 
 use std::error::Error;
 
@@ -10,7 +12,7 @@ pub struct Counter {
 
 #[offspring::actor]
 impl Counter {
-    /// What is counted in all of them.
+    /// What `add` multiplies by.
     pub const STEP: u64 = 1;
 
     /// Starts with a value.
@@ -63,14 +65,16 @@ impl Quiet {
     }
 }
 
-#[offspring::main]
-fn main() -> Result<(), Box<dyn Error>> {
+#[offspring::test(timeout = "60s")]
+fn an_actor_is_called_by_its_methods() -> Result<(), Box<dyn Error>> {
     let counter = Counter::spawn(10)?;
     counter.add(5)?;
     assert_eq!(counter.get()?, 15);
     let handle: CounterHandle = counter.address();
     assert_eq!(handle, counter.address());
-    let slow: Result<u64, CallError> = handle.with_timeout(std::time::Duration::from_secs(30)).get();
+    let slow: Result<u64, CallError> = handle
+        .with_timeout(std::time::Duration::from_secs(30))
+        .get();
     assert_eq!(slow?, 15);
     let _quiet: offspring::actor::ActorOwner<QuietHandle> = Quiet::spawn()?;
     Ok(())

@@ -1,4 +1,4 @@
-//! A worker is called, made and spawned by one name, wherever it is written.
+//! A worker function is called, created and spawned under one name, wherever it is defined.
 #![deny(warnings)]
 
 use std::time::Duration;
@@ -55,7 +55,8 @@ fn of<W: ProcessWorker>(worker: W) -> (&'static str, W::Output) {
 
 type Spawned<T> = Result<Process<T>, SpawnError>;
 
-fn main() {
+#[test]
+fn a_worker_function_is_also_a_type() {
     #[offspring::worker]
     fn local(x: u8) -> u8 {
         x
@@ -64,12 +65,15 @@ fn main() {
     assert_eq!(clock(5, Duration::from_secs(1)), 6);
     assert_eq!(of(clock::new(5, Duration::from_secs(1))).1, 6);
     assert_eq!(of(nothing::new()).1, ());
-    assert_eq!(of(r#type::new("x".to_owned())), ("keyword", Ok("x".to_owned())));
+    assert_eq!(
+        of(r#type::new("x".to_owned())),
+        ("keyword", Ok("x".to_owned()))
+    );
     assert_eq!(of(deep::within::new((1, None))).1, 1);
     assert_eq!(of(made::new(vec![1])), ("made.worker", vec![1]));
     assert_eq!(of(local::new(1)).1, 1);
 
-    // Both ways to spawn, by the function's name and on a value.
+    // Two ways to spawn: under the name of the function, and on a value.
     let _: fn(u32, Duration) -> Spawned<u32> = clock::spawn;
     let _: fn() -> Spawned<()> = never::spawn;
     let _ = || nothing::new().spawn();

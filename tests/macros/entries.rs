@@ -1,9 +1,9 @@
-//! The entries keep their attributes, their results and their names.
+//! `main` and tests keep their attributes, their results and their names.
 #![deny(warnings)]
 
 use std::error::Error;
 
-// Even with the short name taken.
+// Even if the short name is taken.
 use offspring::test;
 
 #[test(timeout = "10s")]
@@ -18,7 +18,7 @@ fn panics() {
 }
 
 #[offspring::main]
-#[allow(unused_variables)]
+#[allow(dead_code, unused_variables)]
 fn main() -> Result<(), Box<dyn Error>> {
     #![allow(unused_mut)]
     let mut unused = ();
