@@ -1,5 +1,5 @@
-//! Worker processes of an async program. `#[offspring::main]` stands above the runtime's attribute: a child finds its
-//! worker before any runtime is set up.
+//! Worker processes in an async program. `#[offspring::main]` goes above the attribute of the
+//! runtime, so that a child runs its worker before a runtime starts.
 //!
 //! `cargo run --example async_main`
 

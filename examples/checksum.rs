@@ -1,6 +1,6 @@
-//! Checksums (CRC-32) of all files in a folder, with a worker process for each processor and a progress bar.
+//! CRC-32 checksums of all files in a folder, with one worker process per core and a progress bar.
 //!
-//! `cargo run --release --example checksum -- FOLDER`: prints `checksum  path`, in the order of the paths.
+//! `cargo run --release --example checksum -- FOLDER` prints `checksum  path`, ordered by path.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -59,7 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().name("checksum").build()?;
     let checksums = pool.map(&files, |path| checksum::new(path.as_os_str().to_owned()));
     let mut failed = 0;
-    // A map knows how many are left, so the bar does; it hides itself if stderr is no terminal.
+    // `Map` is an exact-size iterator, so the bar knows its length. Without a terminal it is
+    // hidden.
     for (path, checksum) in files.iter().zip(checksums.progress()) {
         match checksum
             .map_err(|error| error.to_string())

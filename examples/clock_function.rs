@@ -1,4 +1,4 @@
-//! A function that runs in a process of its own. Python: `Process(target=clock, args=(3, 0.2))`.
+//! Runs a function in a process of its own. In Python: `Process(target=clock, args=(3, 0.2))`.
 
 use std::error::Error;
 use std::thread;

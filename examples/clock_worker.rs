@@ -1,4 +1,4 @@
-//! A type that runs in a process of its own. Python: a subclass of `Process` that overrides `run`.
+//! Runs a value in a process of its own. In Python: a subclass of `Process` that overrides `run`.
 
 use std::error::Error;
 use std::thread;

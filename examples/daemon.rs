@@ -1,7 +1,8 @@
-//! What the end of the program means for a child: it is waited for, unless it is a daemon. Python:
+//! At its end, the program waits for its children, but stops daemons. In Python:
 //! `Process(target=work, daemon=True)`.
 //!
-//! `cargo run --example daemon` prints "Ending!" last, `cargo run --example daemon -- --daemon` never.
+//! `cargo run --example daemon` prints "Ending!" last; `cargo run --example daemon -- --daemon`
+//! never prints it.
 
 use std::env;
 use std::error::Error;
@@ -21,7 +22,7 @@ fn work() {
 fn main() -> Result<(), Box<dyn Error>> {
     let daemon = env::args().any(|argument| argument == "--daemon");
     let _process = ProcessBuilder::new().daemon(daemon).spawn(work::new())?;
-    // Time for the child to say that it starts.
+    // Give the child time to print its first line.
     thread::sleep(Duration::from_millis(300));
     println!("the main program ends");
     Ok(())

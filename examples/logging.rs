@@ -1,6 +1,8 @@
-//! Children log with the `log` crate, and the program's own logger shows it: here env_logger, untouched.
+//! Children log with the `log` crate, and the records go to the logger of the main program, here an
+//! unmodified env_logger.
 //!
-//! `RUST_LOG=debug cargo run --example logging` shows more: the program's filter counts in its children.
+//! `RUST_LOG=debug cargo run --example logging` shows more: the program's filter also applies to
+//! its children.
 
 use log::{debug, info, warn};
 use offspring::{ProcessBuilder, ProcessWorker, Worker};
@@ -35,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for baker in bakers {
         let baker = baker?;
         let loaves = baker.join()?;
-        // What the child logged stands above this line: `join` waits for it.
+        // Comes after all records of the child: `join` waits for them.
         info!("{} has baked {loaves}", baker.name());
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Objects that live in one process and are used by others. Python: `Manager`, with its `dict` and `list`.
+//! Objects that live in one process and are used by others. In Python: `Manager`, with its `dict`
+//! and `list`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -15,23 +16,23 @@ impl Manager {
         Manager { dict, list }
     }
 
-    /// Sets an entry of the dictionary, and gives what was there.
+    /// Sets an entry of the dictionary. Returns the old value.
     pub fn set(&mut self, key: String, value: String) -> Option<String> {
         self.dict.insert(key, value)
     }
 
-    /// The whole dictionary.
+    /// Returns a copy of the dictionary.
     pub fn dict(&self) -> BTreeMap<String, String> {
         self.dict.clone()
     }
 
-    /// Reverses the list; nobody waits for that.
+    /// Reverses the list. The caller does not wait.
     #[cast]
     pub fn reverse(&mut self) {
         self.list.reverse();
     }
 
-    /// The whole list.
+    /// Returns a copy of the list.
     pub fn list(&self) -> Vec<i64> {
         self.list.clone()
     }
@@ -43,9 +44,9 @@ fn f(manager: ManagerHandle) {
     for (key, value) in entries {
         manager
             .set(key.to_owned(), value.to_owned())
-            .expect("the manager lives");
+            .expect("the manager is running");
     }
-    manager.reverse().expect("the manager lives");
+    manager.reverse().expect("the manager is running");
 }
 
 #[offspring::main]

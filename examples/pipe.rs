@@ -1,4 +1,4 @@
-//! A connection that both ends send and receive on. Python: `Pipe()`.
+//! A two-way connection between two processes. In Python: `Pipe()`.
 
 use std::error::Error;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Worker)]
 struct Adder {
-    /// Sends sums, receives pairs.
+    /// Receives pairs and sends their sums.
     connection: Connection<i64, (i64, i64)>,
 }
 
@@ -15,11 +15,11 @@ impl ProcessWorker for Adder {
     type Output = ();
 
     fn run(self) {
-        // Ends when the main program drops its end.
+        // The loop ends when the main program drops its end.
         while let Ok((a, b)) = self.connection.recv() {
             self.connection
                 .send(a + b)
-                .expect("the main program waits for the sum");
+                .expect("the main program is waiting for the sum");
         }
         println!("the adder is done");
     }

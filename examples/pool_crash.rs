@@ -1,4 +1,4 @@
-//! Tasks that go wrong on purpose, and what is seen of it: each costs itself, and nothing else.
+//! Tasks that panic, crash or hang on purpose. Each failure is an error of that task alone.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// So that this prints the same each time.
+/// Makes the output the same each time.
 fn without_pid(message: &str) -> String {
     let mut parts = message.split("(pid ");
     let first = parts.next().unwrap_or_default().to_owned();

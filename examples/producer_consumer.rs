@@ -1,4 +1,5 @@
-//! A queue between the main program and a daemon. Python: `JoinableQueue`, with `task_done` and `join`.
+//! A queue from the main program to a daemon. In Python: `JoinableQueue`, with `task_done` and
+//! `join`.
 
 use std::error::Error;
 
@@ -23,7 +24,7 @@ impl ProcessWorker for Consumer {
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    // A bound keeps the producer from running far ahead of the consumer.
+    // The bound keeps the producer from getting far ahead of the consumer.
     let jobs = JoinableQueue::bounded(2)?;
     let _consumer = ProcessBuilder::new()
         .daemon(true)

@@ -1,5 +1,8 @@
-//! A matrix in shared memory, which several processes see as an `ndarray` view, without a copy; compared with
-//! sending it. With `--times` it tells how long both take. Python: `shared_memory` and `numpy.ndarray(buffer=..)`.
+//! A matrix in shared memory, used by several processes as an `ndarray` view without a copy, and
+//! for comparison a matrix that is sent to them. In Python: `shared_memory` and
+//! `numpy.ndarray(buffer=..)`.
+//!
+//! `cargo run --release --example shared_array -- --times` prints how long each takes.
 
 use std::error::Error;
 use std::ops::Range;
@@ -12,28 +15,29 @@ const ROWS: usize = 4000;
 const COLUMNS: usize = 1000;
 const PROCESSES: usize = 2;
 
-/// Column sums of some rows; the matrix is where it is.
+/// Returns the column sums of some rows, reading them in place.
 #[offspring::worker]
 fn sums(matrix: RwLock<[f64]>, rows: Range<usize>) -> Vec<f64> {
-    let guard = matrix.read().expect("nobody dies");
+    let guard = matrix.read().expect("no process dies with the lock");
     let view =
         ArrayView2::from_shape((ROWS, COLUMNS), &guard).expect("the lock holds the whole matrix");
     view.slice(s![rows, ..]).sum_axis(Axis(0)).to_vec()
 }
 
-/// Takes each column's mean from it, in place.
+/// Subtracts its mean from each column, in place.
 #[offspring::worker]
 fn center(matrix: RwLock<[f64]>, means: Vec<f64>) {
-    let mut guard = matrix.write().expect("nobody dies");
+    let mut guard = matrix.write().expect("no process dies with the lock");
     let mut view = ArrayViewMut2::from_shape((ROWS, COLUMNS), &mut guard)
         .expect("the lock holds the whole matrix");
     view -= &Array1::from(means);
 }
 
-/// The same sums of rows that are sent.
+/// Returns the column sums of rows that were sent.
 #[offspring::worker]
 fn sums_of_copy(rows: Vec<f64>) -> Vec<f64> {
-    let rows = Array2::from_shape_vec((rows.len() / COLUMNS, COLUMNS), rows).expect("whole rows");
+    let rows = Array2::from_shape_vec((rows.len() / COLUMNS, COLUMNS), rows)
+        .expect("the rows are complete");
     rows.sum_axis(Axis(0)).to_vec()
 }
 
@@ -51,11 +55,11 @@ fn total(children: Vec<offspring::Process<Vec<f64>>>) -> Result<Array1<f64>, Box
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    // Temperatures of a thousand places, at four thousand hours.
+    // Temperatures at a thousand places, for four thousand hours.
     let data = Array2::from_shape_fn((ROWS, COLUMNS), |(hour, place)| {
         (hour as f64 / 24.0).sin() * 10.0 + place as f64 / 100.0
     });
-    let matrix = RwLock::from_slice(data.as_slice().ok_or("it lies in one piece")?)?;
+    let matrix = RwLock::from_slice(data.as_slice().ok_or("the matrix is not contiguous")?)?;
 
     let start = Instant::now();
     let children = parts()
@@ -83,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     center::spawn(matrix.clone(), means.to_vec())?.join()?;
     let guard = matrix.read().map_err(|error| error.to_string())?;
     let view = ArrayView2::from_shape((ROWS, COLUMNS), &guard)?;
-    let rest = view.mean_axis(Axis(0)).ok_or("it has rows")?;
+    let rest = view.mean_axis(Axis(0)).ok_or("the matrix has no rows")?;
     println!(
         "centered in place: {}",
         rest.iter().all(|mean| mean.abs() < 1e-9)

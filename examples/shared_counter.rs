@@ -1,4 +1,5 @@
-//! Processes count together, and one dies while it has the lock. Python: `Value` with its lock, which would hang here.
+//! Processes increment a shared counter, and one dies while it holds the lock. In Python: `Value`
+//! with its lock, which would hang here.
 
 use std::error::Error;
 
@@ -17,10 +18,10 @@ impl ProcessWorker for Counter {
 
     fn run(self) {
         for n in 0..10_000 {
-            let mut total = self.total.lock().expect("the others do not die");
+            let mut total = self.total.lock().expect("no process died with the lock");
             *total += 1;
             if self.dies && n == 9_999 {
-                std::process::abort(); // with the lock
+                std::process::abort(); // while it holds the lock
             }
         }
     }
@@ -50,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match total.lock() {
         Err(LockError::Poisoned(poison)) if poison.holder_died() => {
             println!(
-                "it died with the lock, which is free again; the value may be half changed: {}",
+                "it died with the lock, which is poisoned now; the value may be half changed: {}",
                 **poison.get_ref()
             );
         }

@@ -1,4 +1,4 @@
-//! A program looks at itself while it works: a table of its processes and queues, redrawn in the terminal.
+//! A program that monitors itself: a table of its processes and queues, redrawn in the terminal.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::thread::sleep;
@@ -10,7 +10,7 @@ use offspring::{JoinableQueue, ProcessBuilder};
 const INTERVAL: Duration = Duration::from_millis(250);
 const ROUNDS: u32 = 8;
 
-/// Counts primes the slow way, with a pause now and then.
+/// Counts primes the slow way, with pauses.
 #[offspring::worker]
 fn count_primes(limits: JoinableQueue<u32>) {
     for limit in &limits {
@@ -31,8 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut before = (Instant::now(), offspring::tree());
     for round in 0..ROUNDS {
-        // So much that there is always something to do.
-        while limits.len().unwrap() < 12 {
+        // Enough that no worker is ever idle.
+        while limits.len()? < 12 {
             limits.put(100_000 + 10_000 * round)?;
         }
         sleep(INTERVAL);
@@ -43,7 +43,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Each process with the part of one processor that it has used since the snapshot before.
+/// Returns the name of each process, and the fraction of a core that it used since the last
+/// snapshot.
 fn loads(before: &(Instant, ProcessTree), now: &(Instant, ProcessTree)) -> Vec<(String, f64)> {
     let time = (now.0 - before.0).as_secs_f64();
     let load = |process: &ProcessInfo| {
@@ -60,7 +61,7 @@ fn loads(before: &(Instant, ProcessTree), now: &(Instant, ProcessTree)) -> Vec<(
 fn draw(tree: &ProcessTree, loads: &[(String, f64)]) -> std::io::Result<()> {
     let mut out = stdout().lock();
     if out.is_terminal() {
-        // To the upper left corner, and nothing below it.
+        // Move to the upper left corner and clear the screen.
         write!(out, "\x1b[H\x1b[J")?;
     }
     writeln!(out, "{tree}\n")?;

@@ -196,7 +196,7 @@ fn ctrl_c_ends_a_pool_without_a_word() {
 fn shared_counter() {
     example("shared_counter").run().printed(
         "three processes counted to 30000\n\
-         it died with the lock, which is free again; the value may be half changed: 40000\n",
+         it died with the lock, which is poisoned now; the value may be half changed: 40000\n",
     );
 }
 
@@ -607,7 +607,7 @@ fn table(words: &BTreeMap<String, u64>, top: usize, files: usize, binary: usize)
     let total: u64 = words.values().sum();
     write!(
         table,
-        "\n{files:>12}  files\n{binary:>12}  binary files passed over\n{total:>12}  words\n{:>12}  distinct words\n",
+        "\n{files:>12}  files\n{binary:>12}  binary files skipped\n{total:>12}  words\n{:>12}  distinct words\n",
         words.len()
     )
     .expect("a string grows");

@@ -1,21 +1,23 @@
-//! A program as users have them, in `tests/workspace`: workers of a crate that the program depends on, in every profile, and its tests
-//! under `cargo test` and nextest.
+//! A program as users have them, in `tests/workspace`: its workers are in a crate that it depends
+//! on. It runs in every profile, and its tests run under `cargo test` and nextest.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What `app` prints, whatever it was built with.
+/// What `app` prints in every profile.
 const PRINTED: &str = "5050 3 90 16\n";
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workspace")
 }
 
-/// Cargo in that workspace. Its results go beside those of this one, so that they are there the next time.
+/// Cargo in that workspace, with the target directory of this one: most dependencies are built
+/// already.
 fn cargo(arguments: &[&str]) -> Command {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("workspace");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let target = target.expect("`target/tmp` is in the target directory");
     let mut command = Command::new(env!("CARGO"));
-    // What the outer runner said to this test is none of the inner one's.
+    // Settings of the outer runner do not apply to the inner one.
     for name in std::env::vars_os().map(|(name, _)| name) {
         let text = name.to_string_lossy();
         if text.starts_with("NEXTEST") || (text.starts_with("CARGO_") && text != "CARGO_HOME") {
@@ -29,10 +31,10 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// What it prints, if it succeeds.
+/// Returns what the command prints. Fails if it fails.
 #[track_caller]
 fn output(mut command: Command) -> String {
-    let output = command.output().expect("cargo is there");
+    let output = command.output().expect("cargo can be run");
     let [stdout, stderr] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     assert!(
@@ -45,7 +47,7 @@ fn output(mut command: Command) -> String {
 
 const TESTS: [&str; 6] = ["test", "--locked", "--package", "app", "--test", "children"];
 
-/// In one test, since each would wait for the other's directory.
+/// One test for all: cargo locks the target directory, so they would wait for each other.
 #[test]
 fn workers_of_a_dependency_work_in_every_profile_and_under_every_runner() {
     for profile in ["dev", "fat"] {
@@ -78,11 +80,11 @@ fn workers_of_a_dependency_work_in_every_profile_and_under_every_runner() {
         ]));
         assert!(tests.contains("4 passed"), "{tests}");
     } else {
-        eprintln!("skipped: cargo-nextest is not installed, so only what it does was done");
+        eprintln!("skipped: cargo-nextest is not installed");
     }
 }
 
-/// What nextest does: it asks for the names of all tests, and runs each in a process of its own.
+/// Does what nextest does: lists all tests, and runs each in a process of its own.
 fn one_process_a_test() {
     let mut list = cargo(&TESTS);
     list.args(["--", "--list", "--format", "terse"]);

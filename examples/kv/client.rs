@@ -1,9 +1,9 @@
-//! A client: writes its keys, and reads them back.
+//! A client that writes its keys and reads them back.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-/// How many keys came back as they were written.
+/// Returns the number of keys that read back as written.
 #[offspring::worker]
 pub(crate) fn run(address: String, number: usize, keys: usize) -> Result<usize, String> {
     talk(&address, number, keys).map_err(|error| error.to_string())
@@ -13,7 +13,8 @@ fn talk(address: &str, number: usize, keys: usize) -> io::Result<usize> {
     let mut requests = TcpStream::connect(address)?;
     let mut replies = BufReader::new(requests.try_clone()?);
     let mut ask = |line: String| {
-        // One write: a line in two packets would wait for the answer to the first.
+        // One write: with two, Nagle's algorithm would delay the second until the first is
+        // acknowledged.
         requests.write_all(format!("{line}\n").as_bytes())?;
         let mut reply = String::new();
         replies.read_line(&mut reply)?;

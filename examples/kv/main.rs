@@ -1,5 +1,6 @@
-//! A key-value store over TCP: an actor for each shard, under a supervisor; threads that serve connections; clients in processes of
-//! their own. One shard is killed while the clients go on.
+//! A key-value store over TCP: one supervised actor per shard, one thread per connection, and
+//! clients in processes of their own. One shard is killed while the clients work; they do not
+//! notice.
 //!
 //! `cargo run --release --example kv [-- CLIENTS KEYS]`
 
@@ -52,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clients: Vec<_> = (0..clients)
         .map(|number| client::run::spawn(address.clone(), number, keys))
         .collect::<Result<_, _>>()?;
-    // In the middle of it one shard is killed.
+    // Kill one shard in the middle of it.
     if let Some(pid) = supervisor.children()[1].pid {
         Command::new("kill")
             .args(["-9", &pid.to_string()])

@@ -1,4 +1,4 @@
-//! A part of the keys, in a process of its own.
+//! A shard: an actor that holds a part of the keys.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -12,14 +12,14 @@ pub(crate) struct Shard {
 
 #[offspring::actor]
 impl Shard {
-    /// Begins with what the incarnation before it had.
+    /// Starts with the entries of the previous incarnation.
     pub(crate) fn start(context: &Context<Self>) -> Result<Self, Box<dyn Error>> {
         let entries = context.checkpoint()?.unwrap_or_default();
         let changed = false;
         Ok(Shard { entries, changed })
     }
 
-    /// Sets a key; when this returns, the entry survives the death of the shard.
+    /// Sets a key. Once this returns, the entry survives the death of the shard.
     pub fn set(&mut self, key: String, value: String) {
         self.entries.insert(key, value);
         self.changed = true;
@@ -34,7 +34,7 @@ impl Shard {
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {
-        // The whole of it, which is fine for hundreds of entries; a real store writes a log.
+        // All entries, each time. That is fine for hundreds of them; a real store writes a log.
         self.changed
             .then(|| Checkpoint::new(&self.entries).ok())
             .flatten()

@@ -1,4 +1,4 @@
-//! Counting the words of one file, in any process.
+//! Counting the words of one file, in whatever process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::files::File;
 
 pub(crate) type Words = HashMap<String, u64>;
 
-/// What came of a file.
+/// The result for one file.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Counted(Words),
@@ -18,11 +18,11 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-/// A file is read in pieces of this size, however long its lines are.
+/// Files are read in pieces of this size, however long their lines are.
 const CHUNK: usize = 64 << 10;
-/// A NUL byte in so many bytes at its beginning makes a file binary.
+/// A file with a NUL byte in its first `HEAD` bytes is binary.
 const HEAD: usize = 8 << 10;
-/// What a word has beyond these bytes is not kept.
+/// Words are cut off after this many bytes.
 const WORD_MAX: usize = 256;
 
 pub(crate) fn file(file: &File) -> Outcome {
@@ -57,14 +57,14 @@ fn read(file: &File) -> io::Result<Option<Words>> {
 #[derive(Default)]
 struct Counter {
     words: Words,
-    /// The word at the end of what was read, which may go on.
+    /// The unfinished word at the end of what was read so far.
     word: String,
-    /// It is followed by an apostrophe, which belongs to it if a letter comes next.
+    /// Whether an apostrophe follows it. It is part of the word if a letter comes next.
     apostrophe: bool,
 }
 
 impl Counter {
-    /// Gives how many bytes were used: all, but for the beginning of a character that the next bytes may complete.
+    /// Returns the number of bytes consumed: all, except for an incomplete character at the end.
     fn bytes(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         for chunk in bytes.utf8_chunks() {

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct File {
     pub(crate) number: usize,
-    /// No `PathBuf`: serde refuses one that is not UTF-8.
+    /// Not a `PathBuf`: serde rejects one that is not UTF-8.
     path: OsString,
-    /// Given on the command line: counted even if it is binary.
+    /// Whether it was given on the command line, so that it is counted even if it is binary.
     pub(crate) named: bool,
 }
 
@@ -38,7 +38,7 @@ struct Search {
 
 pub(crate) fn find(paths: &[PathBuf]) -> Found {
     let mut search = Search::default();
-    // Files first, so that one which is also inside a folder counts as named.
+    // Files first, so that a file inside one of the folders counts as named, too.
     let (folders, files): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.is_dir());
     for path in files {
         search.named(path);
@@ -56,7 +56,7 @@ impl Search {
     fn named(&mut self, path: &Path) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => self.file(path, true),
-            // Reading it could wait for ever, or never end.
+            // For example a FIFO or a device: reading it could block, or never end.
             Ok(_) => self.problem(path, "is neither a file nor a folder"),
             Err(error) => self.problem(path, error),
         }
@@ -74,7 +74,7 @@ impl Search {
             };
             for entry in entries {
                 match entry.and_then(|entry| Ok((entry.file_type()?, entry))) {
-                    // Of the entry itself, not of what a link points to: so no link is followed.
+                    // The type of the entry itself: symbolic links are not followed.
                     Ok((kind, entry)) if kind.is_dir() => {
                         if entry.file_name() != ".git" && entry.file_name() != "target" {
                             folders.push(entry.path());
@@ -99,7 +99,7 @@ impl Search {
                     });
                 }
             }
-            // Deleted since it was listed.
+            // It was deleted since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {}
             Err(error) => self.problem(path, error),
         }

@@ -1,7 +1,7 @@
-//! Counts the words of text files, with a worker process for each processor.
+//! Counts the words of text files, with one worker process per core.
 //!
-//! A real small program: `cargo run --release --example wordcount -- --help`. `workers.rs` is the part that
-//! this crate is for; the others would be the same without it.
+//! A small but complete program: `cargo run --release --example wordcount -- --help`. Only
+//! `workers.rs` uses `offspring`; the other files would be the same without it.
 
 mod count;
 mod files;
@@ -36,7 +36,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let start = Instant::now();
     let Found { files, problems } = files::find(&options.paths);
     let mut totals = Totals::new(problems);
-    // Hides itself if stderr is no terminal.
+    // Hidden if stderr is not a terminal.
     let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} files, {eta} left",
     )?);
@@ -63,12 +63,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Writes to stdout. A reader that has seen enough, as `head` does, is no error.
+/// Writes to stdout. A reader that closes the pipe early, such as `head`, is not an error.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            // What is left in the buffer has nowhere to go.
+            // Discard what is left in the buffer, instead of writing it on drop.
             let _ = out.into_parts();
             Ok(())
         }
@@ -77,6 +77,6 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()>
 }
 
 fn complain(message: &str) {
-    // Unlike `eprintln`, no panic if nobody reads it.
+    // Unlike `eprintln!`, does not panic if stderr is closed.
     let _ = writeln!(io::stderr(), "wordcount: {message}");
 }

@@ -10,22 +10,22 @@ Counts the words of text files and folders.
 
 Usage: wordcount [OPTION]... [PATH]...
 
-Without a PATH, the text files of offspring's own repository are counted. Folders are
-searched with all folders in them, except .git and target; symbolic links in them are
-not followed, and binary files (a NUL byte in the first 8 KiB) are passed over. A file
-that is named is always counted. A file that is found twice is counted once.
+Without a PATH, it counts the text files of offspring's own repository. Folders are
+searched recursively, except for .git and target; symbolic links in them are
+not followed, and binary files (a NUL byte in the first 8 KiB) are skipped. A file given
+as a PATH is always counted. A file that is found twice is counted once.
 
 A word is a run of letters and digits (of any script), in lower case, with single
 apostrophes inside it: \"don't\" is one word. Bytes that are not UTF-8 separate words.
 Words that begin with the same 256 bytes count as one.
 
 Options:
-  --workers N  worker processes (default: the number of processors)
+  --workers N  number of worker processes (default: the number of cores)
   --plain      count in this process, without workers
-  --top N      words in the table (default: 20)
+  --top N      number of words in the table (default: 20)
   --help       this text
 
-Exit code: 0; 1 if something could not be counted, as told on stderr; 2 for wrong usage.
+Exit code: 0; 1 if something could not be counted (see stderr); 2 for wrong usage.
 ";
 
 pub(crate) struct Options {
@@ -69,7 +69,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request
         }
     }
     if options.paths.is_empty() {
-        // Where this program was built; it may be elsewhere by now.
+        // The folder that this program was built in. It may have moved since.
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         options.paths.push(
             if repository.is_dir() {

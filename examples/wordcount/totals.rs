@@ -48,13 +48,13 @@ impl Totals {
         }
         writeln!(out)?;
         writeln!(out, "{:>12}  files", self.files)?;
-        writeln!(out, "{:>12}  binary files passed over", self.binary)?;
+        writeln!(out, "{:>12}  binary files skipped", self.binary)?;
         writeln!(out, "{:>12}  words", self.words.values().sum::<u64>())?;
         writeln!(out, "{:>12}  distinct words", self.words.len())?;
         writeln!(out, "{:>12.2}  seconds", time.as_secs_f64())
     }
 
-    /// What could not be counted, in a stable order.
+    /// Returns what could not be counted, in a stable order.
     pub(crate) fn into_problems(mut self) -> Vec<String> {
         self.problems.sort_unstable();
         self.problems

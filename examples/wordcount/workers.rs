@@ -1,4 +1,4 @@
-//! Counting in worker processes: one task a file, of which any may end its process.
+//! Counting in worker processes: one task per file. A task may crash its process.
 
 use std::error::Error;
 
@@ -11,7 +11,8 @@ use crate::count::{self, Outcome};
 use crate::files::File;
 use crate::totals::Totals;
 
-/// So many workers may die at one file; then it is the file. Counting has no effects, so it may be done again.
+/// A file is given up after this many workers died while counting it. Counting has no side effects,
+/// so it can be repeated.
 const ATTEMPTS_MAX: u32 = 3;
 
 #[offspring::worker]

@@ -1,4 +1,4 @@
-//! What is generated: only quoting. Nothing here can fail.
+//! Code generation. It cannot fail.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};

@@ -10,7 +10,7 @@ use crate::supervisor::strategy::{Backoff, Strategy};
 const INTENSITY: usize = 1;
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// What a supervisor does when a child ends.
+/// The reaction of a supervisor to the end of a child.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestartPolicy {
     pub(super) strategy: Strategy,

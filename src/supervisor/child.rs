@@ -1,4 +1,4 @@
-//! What a supervisor needs of a child, whatever its kind.
+//! The interface between a supervisor and its children, whatever their kind.
 
 use crate::actor::UntypedRef;
 use crate::error::{DownReason, StartError};

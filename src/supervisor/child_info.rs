@@ -44,7 +44,7 @@ impl fmt::Display for ChildKind {
     }
 }
 
-/// Whether a child runs.
+/// The state of a child.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, ChildState, Supervisor};
@@ -109,9 +109,9 @@ impl fmt::Display for ChildState {
 pub struct ChildInfo {
     /// The id from its [`ChildSpec`](crate::supervisor::ChildSpec).
     pub id: String,
-    /// What kind of child it is.
+    /// The kind of child.
     pub kind: ChildKind,
-    /// Whether it runs.
+    /// Its state.
     pub state: ChildState,
     /// The pid of its process, while it has one.
     pub pid: Option<u32>,

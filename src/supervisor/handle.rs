@@ -165,8 +165,8 @@ impl Supervisor {
         request(&self.view.outbox_of(id)?, ChildRequest::Start(spec))
     }
 
-    /// Stops a child, as its [`Shutdown`](crate::supervisor::Shutdown) option says, and waits for
-    /// its end; see [Blocking](Supervisor#blocking). This is OTP's `terminate_child`.
+    /// Stops a child according to its [`Shutdown`](crate::supervisor::Shutdown), and waits for its
+    /// end; see [Blocking](Supervisor#blocking). This is OTP's `terminate_child`.
     ///
     /// The child stays known, for [`restart_child`](Supervisor::restart_child); a temporary one is
     /// forgotten. A child of a nested supervisor has a path, such as `"supervisor/child"`, here and
@@ -226,8 +226,8 @@ impl Supervisor {
         self.view.wait_end(Instant::now().checked_add(timeout))
     }
 
-    /// Supervises until this process is [asked to stop](crate::process::CurrentProcess::is_stopping), then
-    /// stops the children.
+    /// Supervises until this process is [asked to
+    /// stop](crate::process::CurrentProcess::is_stopping), then stops the children.
     ///
     /// A worker calls this to be a supervisor in a process of its own.
     ///

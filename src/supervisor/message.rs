@@ -1,4 +1,4 @@
-//! What other threads send to the thread of a supervisor.
+//! The messages to the thread of a supervisor.
 
 use std::sync::mpsc;
 

@@ -1,4 +1,4 @@
-//! What the end of a child leads to.
+//! Restarting children.
 
 use std::time::Instant;
 

@@ -20,7 +20,7 @@ pub(super) struct ChildSlot {
     pub(super) restart: Restart,
     pub(super) shutdown: Shutdown,
     pub(super) child: Box<dyn Child>,
-    /// Of the child, if it is a supervisor.
+    /// The child's view, if it is a supervisor.
     pub(super) nested: Option<Arc<SupervisorView>>,
     pub(super) state: ChildState,
     /// The number of starts. Tells the end of this start from that of an earlier one.

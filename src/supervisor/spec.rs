@@ -56,7 +56,7 @@ pub struct ChildSpec {
     pub(super) source: ChildSource,
 }
 
-/// What the child is made of when its supervisor adds it.
+/// The parts from which the supervisor makes the child.
 pub(super) enum ChildSource {
     /// Makes an actor or a worker; gets the limit of its heartbeat.
     Process(

@@ -1,9 +1,9 @@
-//! What a worker learns about its start.
+//! Facts for a worker about its start.
 
 use crate::error::DownReason;
 use crate::supervisor::heartbeat::Heartbeat;
 
-/// What a supervised worker may know about its start. Plain data: dropping it does nothing.
+/// Facts for a supervised worker about its start. Plain data: dropping it does nothing.
 ///
 /// The closure of [`ChildSpec::worker_with`](crate::supervisor::ChildSpec::worker_with) receives it
 /// and copies what the worker needs into the worker's fields.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::DownReason;
 use crate::sys;
 
-/// Which children a supervisor restarts when one of them ends.
+/// Selects the children that a supervisor restarts when one of them ends.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
@@ -71,7 +71,7 @@ impl Strategy {
     }
 }
 
-/// When a supervisor restarts a child.
+/// Decides when a supervisor restarts a child.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, ChildState, Restart, Supervisor};

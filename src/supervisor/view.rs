@@ -1,4 +1,4 @@
-//! What other threads see of a supervisor while its own thread is busy.
+//! The state of a supervisor as other threads see it, even while its own thread is busy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, mpsc};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::{self, Backend, Running};
 use crate::sys::{self, Stat};
 
-/// What a process is doing.
+/// The state of a process.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -59,7 +59,7 @@ impl ProcessState {
 
 /// A process in a [`ProcessTree`](crate::tree::ProcessTree). Plain data: dropping it does nothing.
 ///
-/// Some details are known only to the parent of a process. Of a grandchild, they are `None`.
+/// Some details are known only to the parent of a process. They are `None` for a grandchild.
 ///
 /// ```
 /// # #[offspring::main]
@@ -176,7 +176,7 @@ impl ProcessInfo {
         ProcessInfo { children, ..self }
     }
 
-    /// Returns the name of the process. Of a grandchild or another program, the system knows only
+    /// Returns the name of the process. For a grandchild or another program, the system knows only
     /// the first 15 bytes.
     #[must_use]
     pub fn name(&self) -> &str {

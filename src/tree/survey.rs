@@ -11,9 +11,9 @@ use crate::tree::{ProcessInfo, ProcessTree};
 /// Takes a snapshot of this process, all its descendants (workers, and programs that they started),
 /// and the queues that this process owns.
 ///
-/// Of a child it shows what was set at its spawn: its name, its worker, whether it is a daemon. Of
-/// a grandchild it shows only what the system knows; its queues, and the names and workers of its
-/// children, are known in the process that made them. A worker can return its own tree:
+/// It shows a child with what was set at its spawn: its name, its worker, whether it is a daemon.
+/// For a grandchild, it shows only what the system knows; its queues, and the names and workers of
+/// its children, are known in the process that made them. A worker can return its own tree:
 ///
 /// ```
 /// use offspring::JoinableQueue;

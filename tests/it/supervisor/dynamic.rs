@@ -1,5 +1,5 @@
-//! The cases of OTP's suite about children that come and go: its `simple_one_for_one` is a supervisor whose children are
-//! started one by one.
+//! The cases of OTP's suite about children that come and go: its `simple_one_for_one` is a
+//! supervisor whose children are started one by one.
 
 use std::time::Duration;
 

@@ -36,8 +36,8 @@ fn tree() {
     stage.wrote(&["stop d", "stop c", "stop b", "stop a"]);
 }
 
-/// The part of OTP's case about children that were added: they are lost when their supervisor is started again, which has the children of
-/// its own specification, also those that were gone.
+/// The part of OTP's case about children that were added: they are lost when their supervisor is
+/// started again, which has the children of its own specification, also those that were gone.
 #[offspring::test(timeout = "30s")]
 fn tree_with_children_that_were_added() {
     let stage = Stage::new();

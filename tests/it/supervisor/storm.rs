@@ -1,6 +1,8 @@
-//! Children are killed at random, and what becomes of them is compared with a model of the strategy.
+//! Children are killed at random, and what becomes of them is compared with a model of the
+//! strategy.
 //!
-//! Like the other storms it is as long as `OFFSPRING_STORM_KILLS` says, and `OFFSPRING_STORM_SEED` repeats one.
+//! Like the other storms it is as long as `OFFSPRING_STORM_KILLS` says, and `OFFSPRING_STORM_SEED`
+//! repeats one.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,8 @@ pub(super) struct Expected {
     pub(super) pid: u32,
 }
 
-/// What the strategy makes of the end of the child in `place`. A pid of 0 says that there must be a new one.
+/// What the strategy makes of the end of the child in `place`. A pid of 0 says that there must be a
+/// new one.
 pub(super) fn predict(
     strategy: Strategy,
     children: &mut Vec<Expected>,

@@ -1,5 +1,5 @@
-//! The storm over a tree: a supervisor between two children of another one. It is started again with those beside it, or because it
-//! gave up, and has the children of its own specification then.
+//! The storm over a tree: a supervisor between two children of another one. It is started again
+//! with those beside it, or because it gave up, and has the children of its own specification then.
 
 use std::time::{Duration, Instant};
 

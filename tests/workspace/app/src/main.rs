@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         numbers.put(n)?;
     }
     numbers.join()?;
-    numbers.close();
+    numbers.close()?;
     let mut sum = 0;
     for adder in adders {
         sum += adder?.join()?;

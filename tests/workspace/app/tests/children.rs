@@ -1,4 +1,4 @@
-//! Tests of a user, in a crate that has no worker itself.
+//! The tests of a program that has no workers itself.
 
 use jobs::{Longest, double, quadruple};
 use offspring::ProcessWorker;

@@ -1,4 +1,4 @@
-//! Workers in a library: nothing in the program that uses them names the modules that they stand in.
+//! Workers in a library. The program that uses them does not name their modules.
 
 use offspring::{JoinableQueue, ProcessWorker, Worker};
 use serde::{Deserialize, Serialize};
@@ -44,9 +44,9 @@ where
 
 offspring::register!(Longest<String>);
 
-/// A child started by a child, both by this library.
+/// Spawns a child from a child.
 #[offspring::worker]
 pub fn quadruple(n: u64) -> u64 {
-    let doubled = double::spawn(n).expect("it starts").join();
-    double(doubled.expect("it returns"))
+    let doubled = double::spawn(n).expect("the child starts").join();
+    double(doubled.expect("the child returns"))
 }
