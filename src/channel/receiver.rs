@@ -56,27 +56,6 @@ pub struct Receiver<T> {
     message: PhantomData<fn() -> T>,
 }
 
-/// How a receive with a deadline ended.
-type Timed = WaitEnd<Elapsed, RecvError>;
-
-impl From<Timed> for TryRecvError {
-    fn from(end: Timed) -> Self {
-        match end {
-            WaitEnd::Timeout(Elapsed) => TryRecvError::Empty,
-            WaitEnd::Failed(error) => error.into(),
-        }
-    }
-}
-
-impl From<Timed> for RecvTimeoutError {
-    fn from(end: Timed) -> Self {
-        match end {
-            WaitEnd::Timeout(Elapsed) => RecvTimeoutError::Timeout,
-            WaitEnd::Failed(error) => error.into(),
-        }
-    }
-}
-
 impl<T: DeserializeOwned> Receiver<T> {
     /// Receives the next message; blocks until there is one.
     ///

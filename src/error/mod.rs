@@ -21,24 +21,6 @@ macro_rules! debug_without_item {
     )+};
 }
 
-/// How an operation that may have a deadline failed: the deadline passed, or there is an error that
-/// the form without a deadline reports as well. `T` is the value that an elapsed wait gives back.
-#[derive(Debug)]
-pub(crate) enum OrElapsed<E, T = ()> {
-    Elapsed(T),
-    Error(E),
-}
-
-impl<E, T> OrElapsed<E, T> {
-    /// The error of a call that was made without a deadline.
-    pub(crate) fn without_deadline(self) -> E {
-        match self {
-            OrElapsed::Error(error) => error,
-            OrElapsed::Elapsed(_) => unreachable!("a wait without a deadline does not time out"),
-        }
-    }
-}
-
 /// Defines the error of an operation and the errors of its `try_` and `_timeout` forms.
 ///
 /// The forms are flat: each has all variants of the operation's error, and one of its own. A type
@@ -47,7 +29,7 @@ impl<E, T> OrElapsed<E, T> {
 ///
 /// Generates the enums, `is_end`, the query after `=>`, `into_inner` and `Debug` (of a type with
 /// `<T>`; without asking for `T: Debug`), and the conversions from the operation's error and from
-/// [`OrElapsed`].
+/// the end of a wait. A type with `<T>` takes that with the value in place of `Elapsed`.
 macro_rules! flat_errors {
     (
         $(#[$meta:meta])*
@@ -69,11 +51,11 @@ macro_rules! flat_errors {
             flat_errors! { @query [<T>] $form $own $is_own }
             flat_errors! { @widen_value $base $form $variants }
 
-            impl<T> From<$crate::error::OrElapsed<$base<T>, T>> for $form<T> {
-                fn from(end: $crate::error::OrElapsed<$base<T>, T>) -> Self {
+            impl<T> From<$crate::ipc::deadline::WaitEnd<T, $base<T>>> for $form<T> {
+                fn from(end: $crate::ipc::deadline::WaitEnd<T, $base<T>>) -> Self {
                     match end {
-                        $crate::error::OrElapsed::Elapsed(value) => $form::$own(value),
-                        $crate::error::OrElapsed::Error(error) => error.into(),
+                        $crate::ipc::deadline::WaitEnd::Timeout(value) => $form::$own(value),
+                        $crate::ipc::deadline::WaitEnd::Failed(error) => error.into(),
                     }
                 }
             }
@@ -99,11 +81,11 @@ macro_rules! flat_errors {
             flat_errors! { @query [] $form $own $is_own }
             flat_errors! { @widen_plain $base $form $variants }
 
-            impl From<$crate::error::OrElapsed<$base>> for $form {
-                fn from(end: $crate::error::OrElapsed<$base>) -> Self {
+            impl From<$crate::ipc::deadline::WaitEnd<$crate::ipc::deadline::Elapsed, $base>> for $form {
+                fn from(end: $crate::ipc::deadline::WaitEnd<$crate::ipc::deadline::Elapsed, $base>) -> Self {
                     match end {
-                        $crate::error::OrElapsed::Elapsed(()) => $form::$own,
-                        $crate::error::OrElapsed::Error(error) => error.into(),
+                        $crate::ipc::deadline::WaitEnd::Timeout(_) => $form::$own,
+                        $crate::ipc::deadline::WaitEnd::Failed(error) => error.into(),
                     }
                 }
             }

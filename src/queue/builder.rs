@@ -1,52 +1,14 @@
-//! What may be chosen when a queue is made.
+//! `QueueBuilder`: a queue with options.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::CreateError;
 use crate::queue::handle::Handle;
+use crate::queue::options::{QueueKind, QueueOptions};
 use crate::queue::{JoinableQueue, Queue};
 
-/// Deliveries of an item that nobody finishes. An innocent item is hardly ever hit by so many deaths in a row,
-/// and one that kills its consumers costs no more processes than these.
-const MAX_DELIVERIES: u32 = 5;
-/// Dead letters are for somebody to look at; more than these nobody will.
-const MAX_DEAD_LETTERS: usize = 1024;
-
-/// What a queue is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum QueueKind {
-    /// A queue of the program.
-    User,
-    /// The mailbox of an actor.
-    Mailbox,
-    /// A queue that this crate uses itself.
-    Internal,
-}
-
-/// What bounds a queue, and what it is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) kind: QueueKind,
-    pub(crate) capacity: Option<usize>,
-    pub(crate) max_deliveries: u32,
-    pub(crate) max_dead_letters: usize,
-}
-
-impl Limits {
-    pub(crate) fn capacity(capacity: Option<usize>) -> Limits {
-        Limits {
-            kind: QueueKind::User,
-            capacity,
-            max_deliveries: MAX_DELIVERIES,
-            max_dead_letters: MAX_DEAD_LETTERS,
-        }
-    }
-}
-
-/// Makes a queue with options: from [`Queue::builder`] or [`JoinableQueue::builder`]. Dropping it makes none.
+/// Makes a [`Queue`] or a [`JoinableQueue`] with options. Dropping it without `build` makes none.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -55,7 +17,7 @@ impl Limits {
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let jobs = JoinableQueue::builder().capacity(100).max_deliveries(1).build()?;
 ///     jobs.put("once".to_owned())?;
-///     drop(jobs.get()?); // not done, and not delivered again
+///     drop(jobs.get()?); // not finished, and not delivered again
 ///     jobs.join()?;
 ///     assert_eq!(jobs.dead_letters()?[0].decode()?, "once");
 ///     Ok(())
@@ -63,71 +25,83 @@ impl Limits {
 /// ```
 #[must_use = "it makes nothing until `build` is called"]
 pub struct QueueBuilder<Q> {
-    limits: Limits,
+    options: QueueOptions,
     queue: PhantomData<fn() -> Q>,
 }
 
 impl<Q> QueueBuilder<Q> {
-    pub(crate) fn new() -> QueueBuilder<Q> {
+    /// Starts with the default options. [`Queue::builder`] and [`JoinableQueue::builder`] do the same.
+    pub fn new() -> QueueBuilder<Q> {
         QueueBuilder {
-            limits: Limits::capacity(None),
+            options: QueueOptions::default(),
             queue: PhantomData,
         }
     }
 
+    /// Sets what the queue is for.
     pub(crate) fn kind(mut self, kind: QueueKind) -> Self {
-        self.limits.kind = kind;
+        self.options.kind = kind;
         self
     }
 
-    /// The most items that it holds which nobody has got, in all its buffers together. Default: no limit.
+    /// Sets the maximum number of items that no consumer has taken, in all buffers together. The default
+    /// is no maximum.
     pub fn capacity(mut self, capacity: usize) -> Self {
-        self.limits.capacity = Some(capacity);
+        self.options.capacity = Some(capacity);
         self
     }
 
-    /// The most dead letters that are kept; with one more the oldest is dropped. Default: 1024.
+    /// Sets the maximum number of dead letters that are kept: one more, and the oldest is dropped. The
+    /// default is 1024.
     pub fn max_dead_letters(mut self, letters: usize) -> Self {
-        self.limits.max_dead_letters = letters;
+        self.options.max_dead_letters = letters;
         self
     }
 }
 
 impl<T> QueueBuilder<Queue<T>> {
-    /// Makes the queue, owned by this process.
+    /// Creates the queue, owned by this process.
     ///
     /// # Errors
     ///
     /// [`CreateError::ZeroCapacity`], or [`CreateError::Io`] if the system refuses what it needs.
     pub fn build(self) -> Result<Queue<T>, CreateError> {
-        Handle::new::<T>(self.limits, false).map(Queue::from_handle)
+        Handle::new::<T>(self.options, false).map(Queue::from_handle)
     }
 }
 
 impl<T> QueueBuilder<JoinableQueue<T>> {
-    /// How often an item is delivered, at most, before it becomes a dead letter
-    /// ([`JoinableQueue::dead_letters`]). Each delivery counts that ends without
-    /// [`task_done`](crate::Delivery::task_done): by the death of the consumer, a panic, or a drop, since a
-    /// consumer that gives an item back for ever is as stuck as one that dies of it. At least 1; default: 5.
+    /// Sets the maximum number of deliveries of an item, after which it becomes a
+    /// [dead letter](JoinableQueue::dead_letters). The minimum is 1, and the default is 5.
+    ///
+    /// Each delivery counts that ends without [`task_done`](crate::Delivery::task_done): by the death of
+    /// the consumer, a panic, or a drop. A consumer that gives an item back for ever makes no more
+    /// progress than one that dies of it.
     pub fn max_deliveries(mut self, deliveries: u32) -> Self {
-        self.limits.max_deliveries = deliveries.max(1);
+        self.options.max_deliveries = deliveries.max(1);
         self
     }
 
-    /// Makes the queue, owned by this process.
+    /// Creates the queue, owned by this process.
     ///
     /// # Errors
     ///
     /// [`CreateError::ZeroCapacity`], or [`CreateError::Io`] if the system refuses what it needs.
     pub fn build(self) -> Result<JoinableQueue<T>, CreateError> {
-        Handle::new::<T>(self.limits, true).map(JoinableQueue::from_handle)
+        Handle::new::<T>(self.options, true).map(JoinableQueue::from_handle)
+    }
+}
+
+impl<Q> Default for QueueBuilder<Q> {
+    fn default() -> Self {
+        QueueBuilder::new()
     }
 }
 
 impl<Q> fmt::Debug for QueueBuilder<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueBuilder")
-            .field("limits", &self.limits)
+            .field("options", &self.options)
             .finish()
     }
 }

@@ -1,14 +1,18 @@
-//! An item of a `JoinableQueue` in a consumer's hands.
+//! `Delivery`: an item of a `JoinableQueue` in the hands of a consumer.
 
 use std::fmt;
 use std::ops::Deref;
 
 use crate::queue::handle::Handle;
 
-/// An item that was got from a [`JoinableQueue`](crate::JoinableQueue) and is not done yet.
+/// An item that was taken from a [`JoinableQueue`](crate::JoinableQueue) and is not finished.
 ///
-/// Dropping it without [`task_done`](Delivery::task_done), also by a panic, gives the item back: it is
-/// the next one that anybody gets. The same happens when this process dies.
+/// Dropping it without [`task_done`](Delivery::task_done), even in a panic, gives the item back: the
+/// next `get` returns it. The same happens when this process dies.
+///
+/// In a process other than the queue's owner, `task_done` and `Drop` send a message of a few bytes. They
+/// block only if more than a thousand of these, or the items that this process has put meanwhile, are
+/// waiting to be read because the owner process is suspended; then until it runs again.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -17,7 +21,7 @@ use crate::queue::handle::Handle;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let jobs = JoinableQueue::unbounded()?;
 /// jobs.put("sweep".to_owned())?;
-/// drop(jobs.get()?); // not done: it comes again
+/// drop(jobs.get()?); // not finished: it is delivered again
 /// let job = jobs.get()?;
 /// assert_eq!((job.as_str(), job.attempt()), ("sweep", 2));
 /// job.task_done();
@@ -27,7 +31,7 @@ use crate::queue::handle::Handle;
 /// ```
 #[must_use = "dropping it gives the item back; call `task_done` when the work is done"]
 pub struct Delivery<T> {
-    /// `None` only while it is being dropped.
+    /// `None` only while it is taken apart.
     value: Option<T>,
     lease: Lease,
 }
@@ -36,11 +40,17 @@ struct Lease {
     handle: Handle,
     number: u64,
     attempt: u32,
+    /// Whether dropping it gives the item back.
     open: bool,
 }
 
 impl<T> Delivery<T> {
-    pub(crate) fn new(value: T, handle: Handle, number: u64, attempts: u32) -> Delivery<T> {
+    pub(in crate::queue) fn new(
+        value: T,
+        handle: Handle,
+        number: u64,
+        attempts: u32,
+    ) -> Delivery<T> {
         Delivery {
             value: Some(value),
             lease: Lease {
@@ -52,25 +62,25 @@ impl<T> Delivery<T> {
         }
     }
 
-    /// Says that the work on the item is done: it counts no more for `join`, and nobody gets it again.
+    /// Marks the item as finished: `join` does not wait for it any more, and no consumer gets it again.
     pub fn task_done(mut self) {
         self.lease.open = false;
         self.lease.handle.end_lease(self.lease.number, true);
     }
 
-    /// Takes the item out. It stays unfinished until [`JoinableQueue::task_done`](crate::JoinableQueue::task_done)
-    /// is called in this process, or this process ends.
+    /// Takes the item out of the delivery. It stays unfinished until
+    /// [`JoinableQueue::task_done`](crate::JoinableQueue::task_done) is called in this process, or until
+    /// this process ends.
     #[must_use = "the item stays unfinished until `JoinableQueue::task_done` is called"]
     pub fn into_inner(mut self) -> T {
         self.lease.open = false;
         self.lease.handle.detach_lease(self.lease.number);
-        self.value
-            .take()
-            .expect("a delivery holds its item until it is taken apart")
+        let value = self.value.take();
+        value.expect("a delivery holds its item until it is taken apart")
     }
 
-    /// Which attempt at the item this is: 1 if nobody had it before. From 4096 on, outside of the owner's process, it stays
-    /// there.
+    /// Returns which delivery of the item this is: 1 for the first. Outside the owner process, it does
+    /// not count beyond 4096.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.lease.attempt
@@ -81,9 +91,8 @@ impl<T> Deref for Delivery<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.value
-            .as_ref()
-            .expect("a delivery holds its item until it is taken apart")
+        let value = self.value.as_ref();
+        value.expect("a delivery holds its item until it is taken apart")
     }
 }
 

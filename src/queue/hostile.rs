@@ -7,15 +7,23 @@ use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 
-use super::builder::Limits;
 use super::handle::Handle;
 use super::layout::{self, Word};
-use super::outcome::Limit;
+use super::options::QueueOptions;
+use super::owner::lock::QueueOwner;
+use crate::ipc::deadline::Deadline;
 use crate::ipc::fuzz::Random;
 use crate::ipc::hub::{self, REGION_BYTES, SessionPage, ToClient, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
 use crate::ipc::wire::{self, EncodedValue, Envelope};
+
+fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
+    match handle {
+        Handle::Own(own) => own.owner(),
+        Handle::Remote(_) => panic!("the queue belongs to another process"),
+    }
+}
 
 /// The ends that a hostile client holds.
 struct Hostile {
@@ -30,8 +38,8 @@ struct Hostile {
 impl Hostile {
     /// A session as any client opens it, and an attachment to this queue.
     fn open(handle: &Handle) -> Hostile {
-        let core = handle.core();
-        let ticket = hub::in_flight(core.clone()).unwrap();
+        let owner = owner_of(handle);
+        let ticket = hub::in_flight(owner.clone()).unwrap();
         let page = SessionPage::new().unwrap();
         let (up, up_in_hub) = ipc::channel().unwrap();
         let (down_in_hub, down) = ipc::channel().unwrap();
@@ -42,10 +50,10 @@ impl Hostile {
             down: down_in_hub,
         };
         ticket.send(open).unwrap();
-        layout::word(&region, Word::Fingerprint).store(core.fingerprint, Ordering::SeqCst);
+        layout::word(&region, Word::Fingerprint).store(owner.fingerprint, Ordering::SeqCst);
         let attach = ToHub::Attach {
             number: 0,
-            object: core.number.load(Ordering::SeqCst),
+            object: owner.number.load(Ordering::SeqCst),
             region: Some(region.share().unwrap()),
         };
         up.send(attach).unwrap();
@@ -152,9 +160,9 @@ fn serve(handle: &Handle, round: u64) {
             "round {round}: the owner is not served"
         );
         // It may be full of what the hostile one put.
-        let _ = handle.put(&round, Limit::Within(Duration::from_millis(100)));
+        let _ = handle.put(&round, &Deadline::after(Duration::from_millis(100)));
         // What the hostile one put may be no number.
-        if let Ok(got) = handle.get::<u64>(Limit::Within(Duration::from_millis(100))) {
+        if let Ok(got) = handle.get::<u64, _>(&Deadline::after(Duration::from_millis(100))) {
             handle.end_lease(got.lease, true);
             if got.value == round {
                 return;
@@ -167,27 +175,27 @@ fn serve(handle: &Handle, round: u64) {
 fn whatever_a_client_writes_the_others_are_served() {
     let mut random = Random::new();
     for round in 0..600 {
-        let limits = Limits {
+        let options = QueueOptions {
             capacity: [None, Some(1), Some(8)][random.below(3) as usize],
-            ..Limits::capacity(None)
+            ..QueueOptions::default()
         };
-        let handle = Handle::new::<u64>(limits, random.below(2) == 0).unwrap();
+        let handle = Handle::new::<u64>(options, random.below(2) == 0).unwrap();
         let mut hostile = Hostile::open(&handle);
         let kinds = 1 + random.below(7);
         for _ in 0..random.below(30) {
             hostile.act(&mut random, kinds);
             // The owner goes on meanwhile.
             if random.below(4) == 0 {
-                let _ = handle.put(&round, Limit::Now);
-                let _ = handle.get::<u64>(Limit::Within(Duration::from_micros(100)));
+                let _ = handle.try_put(&round);
+                let _ = handle.get::<u64, _>(&Deadline::after(Duration::from_micros(100)));
             }
         }
         drop(hostile);
         // It may have closed the queue, as every handle may.
         serve(&handle, round);
         // The hub itself is well: a queue that the hostile one knew nothing of.
-        let other = Handle::new::<u64>(Limits::capacity(None), false).unwrap();
-        let ticket = hub::in_flight(other.core().clone()).unwrap();
+        let other = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
+        let ticket = hub::in_flight(owner_of(&other).clone()).unwrap();
         drop(ticket);
         hub::announce();
         serve(&other, round);

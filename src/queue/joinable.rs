@@ -9,17 +9,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DeadLetterError, GetError, GetTimeoutError, HandleError, OrElapsed, PutAllError,
-    PutError, PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
+    CreateError, DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError,
+    PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
     TryPutError,
 };
+use crate::ipc::deadline::{Deadline, Forever, WaitEnd};
 use crate::ipc::reactor::EventSource;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead_letter::DeadLetter;
 use crate::queue::delivery::Delivery;
 use crate::queue::handle::{Got, Handle};
 use crate::queue::methods::queue_methods;
-use crate::queue::outcome::{Limit, until_end};
+use crate::queue::outcome::{until_end, with_item};
 
 /// A queue that knows which items are finished, and loses none to a consumer that dies.
 ///
@@ -84,8 +85,8 @@ queue_methods!(JoinableQueue, joinable: true, Delivery<T>, JoinableIter, Joinabl
 impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// Like `try_put`, for a caller whose deadline has passed.
     pub(crate) fn put_at_deadline(&self, item: T) -> Result<(), PutTimeoutError<T>> {
-        let put = self.handle.put(&item, Limit::Now);
-        put.map_err(|refused| refused.with(item).into())
+        let put = self.handle.try_put(&item);
+        put.map_err(|end| with_item(end, item).into())
     }
 }
 
@@ -108,8 +109,8 @@ impl<T> JoinableQueue<T> {
     /// [`QueueJoinError::Abandoned`] if items are unfinished, other processes have held the queue, and
     /// none of them is left.
     pub fn join(&self) -> Result<(), QueueJoinError> {
-        let joined = self.handle.join(Limit::Forever);
-        joined.map_err(OrElapsed::without_deadline)
+        let joined = self.handle.join(&Forever);
+        Ok(joined.map_err(WaitEnd::into_failed)?)
     }
 
     /// Like [`join`](JoinableQueue::join), but blocks for at most `timeout`.
@@ -118,7 +119,8 @@ impl<T> JoinableQueue<T> {
     ///
     /// [`QueueJoinTimeoutError::Timeout`], and the errors of [`join`](JoinableQueue::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), QueueJoinTimeoutError> {
-        Ok(self.handle.join(Limit::Within(timeout))?)
+        let joined = self.handle.join(&Deadline::after(timeout));
+        Ok(joined.map_err(WaitEnd::convert::<QueueJoinError>)?)
     }
 
     /// Marks the oldest item that this process took out of its delivery

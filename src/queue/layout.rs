@@ -1,4 +1,4 @@
-//! What stands where in the region of an attached queue.
+//! The region of an attached queue: two rings and a few words.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -7,36 +7,37 @@ use crate::ipc::hub;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{Consumer, Corrupt, Producer};
 
-/// A word of the region. Who writes it is said at each.
+/// A word of the region, and who writes it. The other side may read it at any time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
-    /// Hub: 0, or what became of the attachment.
+    /// Owner: 0, or whether it has accepted the attachment.
     Status,
     /// Client, once: the type of the items.
     Fingerprint,
-    /// Hub, once: the queue's capacity, 0 for none.
+    /// Owner, once: the queue's capacity, or 0 for none.
     Capacity,
-    /// Hub: [`Flag`]s.
+    /// Owner: [`Flag`]s.
     Flags,
-    /// Both: room for so many items is granted to the client.
+    /// Both: the number of items that the client may still put.
     Credit,
-    /// Client: so many of its threads wait to put.
+    /// Client: the number of its threads and tasks that wait to write.
     Putters,
-    /// Client: so many of its threads wait for an item.
+    /// Client: the number of its threads that wait for an item.
     Getters,
-    /// Hub: the last question that was answered.
+    /// Owner: the last question that was answered.
     Answered,
-    /// Hub: the queue's length at that answer.
+    /// Owner: the queue's length at that answer.
     Length,
-    /// Hub: the last join that is over.
+    /// Owner: the last join that has ended.
     Joined,
-    /// Hub: items that are not done.
+    /// Owner: the number of unfinished items.
     Unfinished,
-    /// Both: items that were dropped because the client asked for it, and that it has not been told of.
+    /// Both: the number of items that were dropped because the client asked for that, and that it has
+    /// not read yet.
     Dropped,
-    /// Hub: where in the inbox the entry stands whose taking it wants to hear of.
-    TellAt,
-    /// Client: so many of its tasks and selectors want an item.
+    /// Owner: the position in the inbox of the entry after whose taking the client is to ring.
+    NotifyAt,
+    /// Client: the number of its selectors that want an item.
     Tasks,
 }
 
@@ -45,13 +46,14 @@ pub(crate) const OTHER_TYPE: u64 = 2;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Flag {
-    /// Puts fail.
+    /// Every put fails.
     Closed = 1,
-    /// Gets that find the inbox empty are at the end.
-    Over = 2,
-    /// Somebody waits for room: the hub wants to know when the item at [`Word::TellAt`], or a later one, is taken.
-    TellRoom = 4,
-    /// Puts that find no room and joins wait in vain: nobody is left who could take items.
+    /// A get that finds the inbox empty has reached the end.
+    Ended = 2,
+    /// Someone waits for room: the client rings when it takes the item at [`Word::NotifyAt`], or a later
+    /// one.
+    NotifyRoom = 4,
+    /// Puts that find no room and joins wait in vain, because no process is left that could take items.
     Abandoned = 8,
 }
 
@@ -71,7 +73,7 @@ pub(crate) fn word(region: &Region, word: Word) -> &AtomicU64 {
     region.atomic(hub::word(word as usize))
 }
 
-/// The number that an entry, or the front of one, consists of.
+/// The number in an entry, or in the beginning of one.
 pub(crate) fn number(bytes: &[u8]) -> Result<u64, Corrupt> {
     bytes
         .try_into()
@@ -95,32 +97,33 @@ pub(crate) fn inbox_reader(region: &Arc<Region>) -> Consumer {
     Consumer::new(region.clone(), hub::DOWN_RING)
 }
 
-/// A client is told of no more earlier attempts at an item: so many go into a ring entry's tag.
+/// The highest number of attempts that a ring entry's tag has bits for. More count as this many.
 const ATTEMPTS_MAX: u32 = (1 << 12) - 1;
 
-/// What a ring entry is. Down only the first two; then the upper bits count earlier attempts.
+/// What a ring entry is. In an inbox there are only the first two, and the upper bits of the tag count
+/// the attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     /// An item.
     Put = 1,
-    /// An item that comes as a parcel; down, the parcel's number.
+    /// An item whose bytes come as a parcel. In an inbox, with the parcel's number.
     Parcel = 2,
-    /// This lease is done.
+    /// The item of this lease is finished.
     Done = 3,
-    /// This lease is given back.
+    /// The item of this lease is given back.
     Back = 4,
-    /// No more items from anybody.
+    /// Close the queue.
     Close = 5,
-    /// Answer this question once all entries before it are in.
+    /// Answer this question once all entries before it are carried out.
     Ask = 6,
-    /// Say when all items are done.
+    /// Report when all items are finished.
     Join = 7,
-    /// As `Close`, and drop what nobody has got.
+    /// Close the queue, and drop the items that no consumer has taken.
     Discard = 8,
-    /// This lease's item does not decode: its number and the error.
+    /// The item of this lease does not decode: the lease and the error.
     BadLease = 9,
-    /// An item that was taken from a plain queue does not decode: how often it had been taken before, and the
-    /// error. It came ahead as a parcel.
+    /// An item that was taken from a plain queue does not decode: its attempts and the error. The item
+    /// was sent before as a parcel.
     Bad = 10,
 }
 
@@ -138,7 +141,7 @@ impl Tag {
         Tag::Bad,
     ];
 
-    /// Whether a parcel came ahead of the entry.
+    /// Whether a parcel was sent before the entry.
     pub(crate) fn has_parcel(self) -> bool {
         matches!(self, Tag::Parcel | Tag::Bad)
     }

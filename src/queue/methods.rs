@@ -38,8 +38,8 @@ macro_rules! queue_methods {
             /// ended, it is full and no process is left that could take an item, or the item does
             /// not encode.
             pub fn put(&self, item: T) -> Result<(), PutError<T>> {
-                let put = self.handle.put(&item, Limit::Forever);
-                put.map_err(|refused| refused.with(item).without_deadline())
+                let put = self.handle.put(&item, &Forever);
+                put.map_err(|end| end.into_failed().with(item))
             }
 
             /// Puts an item at the end of the queue if the queue is not full.
@@ -52,8 +52,8 @@ macro_rules! queue_methods {
             /// [`TryPutError::Full`]; [`TryPutError::Handle`] with [`HandleError::Unresponsive`] if
             /// the owner does not answer; and the errors of [`put`](Self::put).
             pub fn try_put(&self, item: T) -> Result<(), TryPutError<T>> {
-                let put = self.handle.put(&item, Limit::Now);
-                put.map_err(|refused| refused.with(item).into())
+                let put = self.handle.try_put(&item);
+                put.map_err(|end| with_item(end, item).into())
             }
 
             /// Like [`put`](Self::put), but blocks for at most `timeout`.
@@ -66,8 +66,8 @@ macro_rules! queue_methods {
                 item: T,
                 timeout: Duration,
             ) -> Result<(), PutTimeoutError<T>> {
-                let put = self.handle.put(&item, Limit::Within(timeout));
-                put.map_err(|refused| refused.with(item).into())
+                let put = self.handle.put(&item, &Deadline::after(timeout));
+                put.map_err(|end| with_item(end, item).into())
             }
 
             /// Puts all items of an iterator, in batches; blocks while the queue is full. This is
@@ -84,7 +84,7 @@ macro_rules! queue_methods {
                 &self,
                 items: I,
             ) -> Result<(), PutAllError<I::IntoIter>> {
-                self.handle.put_all(items.into_iter(), Limit::Forever)
+                self.handle.put_all(items.into_iter(), &Deadline::never())
             }
 
             /// Like [`put_all`](Self::put_all), but blocks for at most `timeout` in total.
@@ -98,7 +98,7 @@ macro_rules! queue_methods {
                 timeout: Duration,
             ) -> Result<(), PutAllError<I::IntoIter>> {
                 self.handle
-                    .put_all(items.into_iter(), Limit::Within(timeout))
+                    .put_all(items.into_iter(), &Deadline::after(timeout))
             }
 
             /// Takes the first item; blocks while the queue is empty.
@@ -109,9 +109,8 @@ macro_rules! queue_methods {
             /// [`GetError::Disconnected`] if its owner process has ended; [`GetError::Decode`] for an
             /// item that does not decode, which becomes a [dead letter](Self::dead_letters).
             pub fn get(&self) -> Result<$item, GetError> {
-                let got = self.handle.get(Limit::Forever);
+                let got = self.handle.get(&Forever).map_err(WaitEnd::into_failed);
                 got.map(|got| self.receive(got))
-                    .map_err(OrElapsed::without_deadline)
             }
 
             /// Takes the first item if the queue is not empty.
@@ -124,7 +123,7 @@ macro_rules! queue_methods {
             /// [`TryGetError::Empty`]; [`TryGetError::Handle`] with [`HandleError::Unresponsive`] if
             /// the owner does not answer; and the errors of [`get`](Self::get).
             pub fn try_get(&self) -> Result<$item, TryGetError> {
-                Ok(self.receive(self.handle.get(Limit::Now)?))
+                Ok(self.receive(self.handle.try_get()?))
             }
 
             /// Like [`get`](Self::get), but blocks for at most `timeout`.
@@ -133,7 +132,7 @@ macro_rules! queue_methods {
             ///
             /// [`GetTimeoutError::Timeout`], and the errors of [`get`](Self::get).
             pub fn get_timeout(&self, timeout: Duration) -> Result<$item, GetTimeoutError> {
-                Ok(self.receive(self.handle.get(Limit::Within(timeout))?))
+                Ok(self.receive(self.handle.get(&Deadline::after(timeout))?))
             }
 
             /// Takes at least one and at most `max` items: blocks while the queue is empty, then
@@ -145,9 +144,9 @@ macro_rules! queue_methods {
             /// The errors of [`get`](Self::get). An item that does not decode is an error only if no
             /// other item was taken with it; otherwise it is logged and skipped.
             pub fn get_many(&self, max: usize) -> Result<Vec<$item>, GetError> {
-                let got = self.handle.get_many(max, Limit::Forever);
+                let got = self.handle.get_many(max, &Forever);
+                let got = got.map_err(WaitEnd::into_failed);
                 got.map(|got| self.receive_all(got))
-                    .map_err(OrElapsed::without_deadline)
             }
 
             /// Like [`get_many`](Self::get_many), but does not block while the queue is empty. Outside
@@ -157,7 +156,7 @@ macro_rules! queue_methods {
             ///
             /// [`TryGetError::Empty`], and the errors of [`get_many`](Self::get_many).
             pub fn try_get_many(&self, max: usize) -> Result<Vec<$item>, TryGetError> {
-                Ok(self.receive_all(self.handle.get_many(max, Limit::Now)?))
+                Ok(self.receive_all(self.handle.try_get_many(max)?))
             }
 
             /// Like [`get_many`](Self::get_many), but blocks for at most `timeout`.
@@ -170,7 +169,7 @@ macro_rules! queue_methods {
                 max: usize,
                 timeout: Duration,
             ) -> Result<Vec<$item>, GetTimeoutError> {
-                Ok(self.receive_all(self.handle.get_many(max, Limit::Within(timeout))?))
+                Ok(self.receive_all(self.handle.get_many(max, &Deadline::after(timeout))?))
             }
 
             /// Returns an iterator over batches of at most `max` items, taken with
@@ -194,7 +193,7 @@ macro_rules! queue_methods {
         }
 
         impl<T> $queue<T> {
-            pub(crate) fn from_handle(handle: Handle) -> $queue<T> {
+            pub(in crate::queue) fn from_handle(handle: Handle) -> $queue<T> {
                 $queue {
                     handle,
                     item: PhantomData,
@@ -295,7 +294,7 @@ macro_rules! queue_methods {
             /// The event source of a selector, or `None` if the owner cannot be reached; `get` then
             /// returns at once with the error.
             pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
-                self.handle.target()
+                self.handle.event_source()
             }
         }
 

@@ -19,14 +19,15 @@ mod delivery;
 mod handle;
 #[cfg(test)]
 mod hostile;
+mod item;
 mod joinable;
 mod layout;
 mod methods;
+mod options;
 mod outcome;
 mod owner;
 #[allow(clippy::module_inception)]
 mod queue;
-mod report;
 mod status;
 
 pub use crate::error::{
@@ -34,10 +35,11 @@ pub use crate::error::{
     QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError, TryPutError,
 };
 pub use builder::QueueBuilder;
-pub(crate) use builder::QueueKind;
-pub use dead_letter::{DeadCause, DeadLetter};
+pub use dead_letter::DeadLetter;
 pub use delivery::Delivery;
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
+pub(crate) use options::QueueKind;
+pub use owner::dead_letters::DeadCause;
 pub use queue::{Queue, QueueBatches, QueueIntoIter, QueueIter};
 pub use status::QueueStatus;
 pub(crate) use status::statuses;

@@ -1,100 +1,150 @@
-//! How long an operation on a queue may wait, and how it ends without what it was called for.
+//! How an operation on a queue ends without what it was called for.
+//!
+//! A wait ends with a [`WaitEnd`]: the time is over, or the queue failed the call with a
+//! [`QueueFailure`]. Each public form of the operation turns that into its own error.
 
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Duration;
 
-use crate::error::{EncodeError, GetError, HandleError, OrElapsed, PutError, QueueJoinError};
+use crate::error::{EncodeError, GetError, HandleError, PutError, QueueJoinError};
+use crate::ipc::deadline::{Elapsed, WaitEnd};
 use crate::ipc::hub;
-use crate::ipc::wire::Retry;
-use crate::queue::client::attachment::RemoteEnd;
-use crate::queue::owner::state::Over;
+use crate::ipc::wire::{Failure, Retry};
 
 /// The longest wait for the answer of an owner in another process, for calls that do not block in
 /// the owner's own: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`, `is_closed`,
 /// `close` and `close_and_discard`. An owner that runs answers in microseconds.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+pub(in crate::queue) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long an operation may wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Limit {
-    Forever,
-    /// Not for other users of the queue, but for the owner's answer: [`ANSWER_WITHIN`].
-    Now,
-    Within(Duration),
-    Until(Option<Instant>),
+/// Why a queue cannot do what it was asked for, now or ever.
+#[derive(Debug)]
+pub(in crate::queue) enum QueueFailure {
+    Closed,
+    /// No process is left that could put, or take. With the number of items that are left.
+    Abandoned(usize),
+    /// The owner has ended, or does not keep to the protocol.
+    Gone,
+    Handle(HandleError),
 }
 
-impl Limit {
-    #[inline]
-    pub(crate) fn deadline(self) -> Option<Instant> {
-        match self {
-            Limit::Forever => None,
-            Limit::Now => Some(Instant::now()),
-            // A deadline that the clock cannot express is never reached.
-            Limit::Within(timeout) => Instant::now().checked_add(timeout),
-            Limit::Until(deadline) => deadline,
+impl QueueFailure {
+    pub(in crate::queue) fn io(act: &'static str, message: impl ToString) -> QueueFailure {
+        let message = message.to_string();
+        QueueFailure::Handle(HandleError::Io { act, message })
+    }
+
+    /// The system refused what a waiting task needs.
+    #[cfg(feature = "async")]
+    pub(in crate::queue) fn unregistered(error: io::Error) -> QueueFailure {
+        QueueFailure::io("wait for the queue", error)
+    }
+}
+
+impl From<Failure> for QueueFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Gone => QueueFailure::Gone,
+            failure => QueueFailure::io("reach the queue's owner", failure.into_io()),
         }
     }
 }
 
-/// Why an item was not put.
-pub(crate) enum Refused {
-    Encode(EncodeError),
-    End(RemoteEnd),
+impl From<io::Error> for QueueFailure {
+    fn from(error: io::Error) -> Self {
+        Failure::from(error).into()
+    }
 }
 
-impl Refused {
+/// The error of a call that waited for nothing but the answer of the owner, process `pid`.
+pub(in crate::queue) fn or_unresponsive(
+    end: WaitEnd<Elapsed, QueueFailure>,
+    pid: u32,
+) -> QueueFailure {
+    match end {
+        WaitEnd::Timeout(Elapsed) => QueueFailure::Handle(HandleError::Unresponsive { pid }),
+        WaitEnd::Failed(failure) => failure,
+    }
+}
+
+/// Why an item was not put.
+#[derive(Debug)]
+pub(in crate::queue) enum Refusal {
+    Encode(EncodeError),
+    Queue(QueueFailure),
+}
+
+impl From<QueueFailure> for Refusal {
+    fn from(failure: QueueFailure) -> Self {
+        Refusal::Queue(failure)
+    }
+}
+
+impl Refusal {
     /// The error that gives the item back.
     #[cold]
-    pub(crate) fn with<T>(self, item: T) -> OrElapsed<PutError<T>, T> {
-        OrElapsed::Error(match self {
-            Refused::Encode(error) => {
-                // Handles that were already encoded have no receiver now.
+    pub(in crate::queue) fn with<T>(self, item: T) -> PutError<T> {
+        match self {
+            Refusal::Encode(error) => {
+                // Handles in it that were encoded before the error have no receiver now.
                 hub::announce();
                 PutError::Encode(item, error)
             }
-            Refused::End(RemoteEnd::Over(Over::Closed)) => PutError::Closed(item),
-            Refused::End(RemoteEnd::Over(Over::Abandoned(_))) => PutError::Abandoned(item),
-            Refused::End(RemoteEnd::Over(_)) => return OrElapsed::Elapsed(item),
-            Refused::End(RemoteEnd::Gone) => PutError::Disconnected(item),
-            Refused::End(RemoteEnd::Handle(error)) => PutError::Handle(item, error),
-        })
+            Refusal::Queue(QueueFailure::Closed) => PutError::Closed(item),
+            Refusal::Queue(QueueFailure::Abandoned(_)) => PutError::Abandoned(item),
+            Refusal::Queue(QueueFailure::Gone) => PutError::Disconnected(item),
+            Refusal::Queue(QueueFailure::Handle(error)) => PutError::Handle(item, error),
+        }
     }
 }
 
-impl From<RemoteEnd> for OrElapsed<GetError> {
-    fn from(end: RemoteEnd) -> Self {
-        OrElapsed::Error(match end {
-            RemoteEnd::Over(Over::Timeout) => return OrElapsed::Elapsed(()),
-            RemoteEnd::Over(Over::Closed) => GetError::Closed,
-            RemoteEnd::Over(Over::Abandoned(_)) => GetError::Abandoned,
-            RemoteEnd::Over(Over::NoMemory) => GetError::Handle(HandleError::Io {
-                act: "map the item",
-                message: "no memory or no descriptor is left".to_owned(),
-            }),
-            RemoteEnd::Gone => GetError::Disconnected,
-            RemoteEnd::Handle(error) => GetError::Handle(error),
-        })
+/// The end of a put that could time out, with the item that it gives back.
+#[cold]
+pub(in crate::queue) fn with_item<T>(
+    end: WaitEnd<Elapsed, Refusal>,
+    item: T,
+) -> WaitEnd<T, PutError<T>> {
+    match end {
+        WaitEnd::Timeout(Elapsed) => WaitEnd::Timeout(item),
+        WaitEnd::Failed(refusal) => WaitEnd::Failed(refusal.with(item)),
     }
 }
 
-impl From<RemoteEnd> for OrElapsed<QueueJoinError> {
-    fn from(end: RemoteEnd) -> Self {
-        OrElapsed::Error(match end {
-            RemoteEnd::Over(Over::Timeout) => return OrElapsed::Elapsed(()),
-            RemoteEnd::Over(Over::Abandoned(unfinished)) => {
-                QueueJoinError::Abandoned { unfinished }
+impl From<QueueFailure> for GetError {
+    fn from(failure: QueueFailure) -> Self {
+        match failure {
+            QueueFailure::Closed => GetError::Closed,
+            QueueFailure::Abandoned(_) => GetError::Abandoned,
+            QueueFailure::Gone => GetError::Disconnected,
+            QueueFailure::Handle(error) => GetError::Handle(error),
+        }
+    }
+}
+
+impl From<QueueFailure> for QueueJoinError {
+    fn from(failure: QueueFailure) -> Self {
+        match failure {
+            QueueFailure::Abandoned(unfinished) => QueueJoinError::Abandoned { unfinished },
+            QueueFailure::Closed | QueueFailure::Gone => QueueJoinError::Disconnected,
+            QueueFailure::Handle(error) => QueueJoinError::Handle(error),
+        }
+    }
+}
+
+/// For questions about the queue itself, which a closed or abandoned one answers as well.
+impl From<QueueFailure> for HandleError {
+    fn from(failure: QueueFailure) -> Self {
+        match failure {
+            QueueFailure::Handle(error) => error,
+            QueueFailure::Closed | QueueFailure::Abandoned(_) | QueueFailure::Gone => {
+                HandleError::Disconnected
             }
-            RemoteEnd::Over(Over::Closed | Over::NoMemory) | RemoteEnd::Gone => {
-                QueueJoinError::Disconnected
-            }
-            RemoteEnd::Handle(error) => QueueJoinError::Handle(error),
-        })
+        }
     }
 }
 
 /// The next item of an iterator, which has no errors: it ends with the queue, and skips what does not
 /// decode.
-pub(super) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
+pub(in crate::queue) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
     let mut retry = Retry::default();
     loop {
         match get() {

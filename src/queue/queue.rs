@@ -9,15 +9,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    CreateError, DeadLetterError, GetError, GetTimeoutError, HandleError, OrElapsed, PutAllError,
-    PutError, PutTimeoutError, TryGetError, TryPutError,
+    CreateError, DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError,
+    PutTimeoutError, TryGetError, TryPutError,
 };
+use crate::ipc::deadline::{Deadline, Forever, WaitEnd};
 use crate::ipc::reactor::EventSource;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::dead_letter::DeadLetter;
 use crate::queue::handle::{Got, Handle};
 use crate::queue::methods::queue_methods;
-use crate::queue::outcome::{Limit, until_end};
+use crate::queue::outcome::{until_end, with_item};
 
 /// A first-in, first-out queue that any number of processes put into and get from.
 ///

@@ -1,4 +1,4 @@
-//! The queues of this process, as facts.
+//! `QueueStatus`: a queue of this process, as data.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::hub;
-use crate::queue::builder::QueueKind;
-use crate::queue::owner::state::{Core, State};
+use crate::queue::options::QueueKind;
+use crate::queue::owner::lock::QueueOwner;
 
-/// A queue of this process at one moment; in a [`ProcessTree`](crate::tree::ProcessTree). Copied facts: `Drop` does nothing.
+/// A queue that a process owns, at one moment. Part of a [`ProcessTree`](crate::tree::ProcessTree). This is
+/// plain data: dropping it has no effect.
 ///
 /// ```
 /// # #[offspring::main]
@@ -34,23 +35,23 @@ pub struct QueueStatus {
     dead: usize,
     closed: bool,
     holders: Vec<u32>,
-    under_way: usize,
+    in_flight: usize,
 }
 
 impl QueueStatus {
-    fn of(core: &Core) -> QueueStatus {
-        let mut state = core.lock();
-        core.drain_all(&mut state);
+    fn of(owner: &QueueOwner) -> QueueStatus {
+        let mut state = owner.lock();
+        state.drain_all();
         QueueStatus {
-            kind: core.kind,
-            item: core.item.to_owned(),
+            kind: owner.kind,
+            item: owner.item.to_owned(),
             len: state.len(),
-            capacity: core.capacity,
-            unfinished: core.joinable.then_some(state.unfinished),
-            dead: state.dead.len(),
-            closed: state.closed,
-            holders: holders(core, &state),
-            under_way: state.tickets,
+            capacity: owner.capacity,
+            unfinished: owner.joinable.then_some(state.unfinished()),
+            dead: state.dead_letters().count(),
+            closed: state.is_closed(),
+            holders: state.holders(),
+            in_flight: state.in_flight(),
         }
     }
 
@@ -58,78 +59,66 @@ impl QueueStatus {
         self.kind
     }
 
-    /// The type of its items, with its path.
+    /// Returns the name of the item type, with its path.
     #[must_use]
     pub fn item(&self) -> &str {
         &self.item
     }
 
-    /// Items that were put and that nobody has got.
+    /// Returns the number of items that were put and not taken.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no such items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many it takes; `None` without a bound.
+    /// Returns the maximum number of such items, or `None` if the queue is unbounded.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.capacity
     }
 
-    /// Items that were put and are not done; `None` for a plain [`Queue`](crate::Queue), which does not count them.
+    /// Returns the number of unfinished items, or `None` for a plain [`Queue`](crate::Queue), which does
+    /// not count them.
     #[must_use]
     pub fn unfinished(&self) -> Option<usize> {
         self.unfinished
     }
 
-    /// Its dead letters.
+    /// Returns the number of dead letters.
     #[must_use]
     pub fn dead_letters(&self) -> usize {
         self.dead
     }
 
-    /// Whether it is closed.
+    /// Returns whether the queue is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// The pids of the processes that have used it and hold a handle, each once; this one's first.
+    /// Returns the ids of the processes that have used the queue and hold a handle, the owner first.
     #[must_use]
     pub fn holders(&self) -> &[u32] {
         &self.holders
     }
 
-    /// Handles that were sent and not used yet.
+    /// Returns the number of handles that were sent and not used yet.
     #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
     }
 }
 
-fn holders(core: &Core, state: &State) -> Vec<u32> {
-    let own = (core.local_handles(state) > 0).then(std::process::id);
-    let mut others: Vec<u32> = state
-        .remotes
-        .values()
-        .map(|remote| remote.peer.page.pid())
-        .collect();
-    others.sort_unstable();
-    others.dedup();
-    own.into_iter().chain(others).collect()
-}
-
-/// In the order in which they were made.
+/// The queues that this process owns, in the order in which they were made.
 pub(crate) fn statuses() -> Vec<QueueStatus> {
-    let resources = hub::objects().into_iter();
-    let queues = resources.filter_map(|resource| {
-        Arc::<dyn Any + Send + Sync>::downcast::<Core>(resource.as_any()).ok()
+    let queues = hub::objects().into_iter().filter_map(|object| {
+        Arc::<dyn Any + Send + Sync>::downcast::<QueueOwner>(object.as_any()).ok()
     });
-    queues.map(|core| QueueStatus::of(&core)).collect()
+    queues.map(|owner| QueueStatus::of(&owner)).collect()
 }

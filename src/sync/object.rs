@@ -29,8 +29,7 @@ use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
-    BarrierError, BarrierTimeoutError, CreateError, HandleError, LockTimeoutError, SyncError,
-    TimeoutError, TryError, chain_text,
+    CreateError, HandleError, LockTimeoutError, SyncError, TimeoutError, chain_text,
 };
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
@@ -264,26 +263,6 @@ impl From<Failure> for SyncError {
             }),
         }
     }
-}
-
-/// A wait that timed out or failed, as the error of the public call.
-macro_rules! from_wait_end {
-    ($($error:ident::$own:ident of $failed:ident)+) => {$(
-        impl From<WaitEnd<Elapsed, $failed>> for $error {
-            fn from(end: WaitEnd<Elapsed, $failed>) -> Self {
-                match end {
-                    WaitEnd::Timeout(Elapsed) => $error::$own,
-                    WaitEnd::Failed(error) => error.into(),
-                }
-            }
-        }
-    )+};
-}
-
-from_wait_end! {
-    TryError::WouldBlock of SyncError
-    TimeoutError::Timeout of SyncError
-    BarrierTimeoutError::Timeout of BarrierError
 }
 
 impl<G> From<WaitEnd<Elapsed, SyncError>> for LockTimeoutError<G> {

@@ -111,7 +111,7 @@ fn about(process: &ProcessInfo) -> String {
 
 fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
     let mut holders: Vec<String> = queue.holders().iter().map(u32::to_string).collect();
-    holders.extend((queue.under_way() > 0).then(|| format!("({} under way)", queue.under_way())));
+    holders.extend((queue.in_flight() > 0).then(|| format!("({} under way)", queue.in_flight())));
     holders.extend(queue.is_closed().then(|| "(closed)".to_owned()));
     [
         if queue.kind() == QueueKind::Mailbox {

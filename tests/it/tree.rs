@@ -275,12 +275,12 @@ fn handles_under_way_are_counted() {
     letters.put(pears.clone()).unwrap();
     let status = queue("tree::Pear");
     assert_eq!(
-        (status.under_way(), status.capacity(), status.unfinished()),
+        (status.in_flight(), status.capacity(), status.unfinished()),
         (1, None, None)
     );
     drop(letters);
     eventually("the handle is lost with the queue that held it", || {
-        queue("tree::Pear").under_way() == 0
+        queue("tree::Pear").in_flight() == 0
     });
 }
 

@@ -148,7 +148,7 @@ impl<A: Actor> Incarnation<A> {
             }
             let reply = match decoded {
                 Ok((chain, message)) => Ok(self.handle(&mut served.actor, chain, message)),
-                Err(error) if error.is_starved() => return Err(error.into()),
+                Err(error) if error.is_starved() => return Err(error),
                 Err(error) => Err(error.to_string()),
             };
             rings.reply(ring, mark.slot, reply, &self.channels);

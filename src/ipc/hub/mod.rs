@@ -31,13 +31,13 @@ mod session;
 mod thread;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
-pub(crate) use object::{
-    Attachment, Serviced, SharedObject, objects, owner_exits, publish, resolve,
-};
+pub(crate) use object::{Attachment, Serviced, SharedObject, objects, owner_exits, publish};
 #[cfg(test)]
 pub(crate) use page::SessionPage;
 pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
-pub(crate) use service::{announce, hub_id, in_flight, is_local, reschedule};
+#[cfg(test)]
+pub(crate) use service::in_flight;
+pub(crate) use service::{announce, reschedule};
 pub(crate) use session::{DOWN_RING, OwnerGone, ParcelSink, REGION_BYTES, Session, UP_RING, word};
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};

@@ -1,6 +1,7 @@
-//! A queue as seen from a process that does not own it.
+//! A process that uses a queue of another process.
 
-#[cfg(feature = "async")]
-pub(super) mod async_ops;
 pub(super) mod attachment;
+pub(super) mod driver;
 pub(super) mod outgoing;
+mod questions;
+mod source;

@@ -1,14 +1,20 @@
 //! What a client writes into its outbox.
 
+use crate::ipc::ring;
 use crate::ipc::wire::Envelope;
+use crate::queue::item::NewItem;
 use crate::queue::layout::Tag;
 
-/// An entry to be written.
+/// Room in the outbox that items leave free, for a thousand leases that end. A client holds no more
+/// than about that many items, so ending them does not have to wait for an owner that is suspended.
+const LEASE_ROOM: usize = 1024 * 16;
+
+/// An entry that is to be written.
 #[derive(Debug)]
-pub(crate) struct Outgoing<'a> {
+pub(in crate::queue) struct Outgoing<'a> {
     pub(in crate::queue) tag: Tag,
     pub(in crate::queue) bytes: &'a [u8],
-    /// What goes ahead of it; taken once it is sent.
+    /// What is sent before the entry is written. Taken once it was sent.
     pub(in crate::queue) parcel: Option<Envelope>,
 }
 
@@ -21,19 +27,29 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    pub(in crate::queue) fn parcel(tag: Tag, bytes: &'a [u8], packet: Envelope) -> Outgoing<'a> {
+    pub(in crate::queue) fn parcel(tag: Tag, bytes: &'a [u8], parcel: Envelope) -> Outgoing<'a> {
         Outgoing {
             tag,
             bytes,
-            parcel: Some(packet),
+            parcel: Some(parcel),
         }
     }
 
-    /// An item: bytes that fit a ring entry, or a parcel.
-    pub(crate) fn item(bytes: &'a [u8], packet: Option<Envelope>) -> Outgoing<'a> {
-        match packet {
-            None => Outgoing::entry(Tag::Put, bytes),
-            Some(packet) => Outgoing::parcel(Tag::Parcel, &[], packet),
+    /// The room that the outbox must have for it.
+    pub(in crate::queue) fn room(&self) -> usize {
+        let reserve = match self.tag {
+            Tag::Put | Tag::Parcel => LEASE_ROOM,
+            _ => 0,
+        };
+        ring::entry_size(self.bytes.len()) as usize + reserve
+    }
+}
+
+impl<'a> From<NewItem<'a>> for Outgoing<'a> {
+    fn from(item: NewItem<'a>) -> Self {
+        match item {
+            NewItem::Bytes(bytes) => Outgoing::entry(Tag::Put, bytes),
+            NewItem::Parcel(parcel) => Outgoing::parcel(Tag::Parcel, &[], parcel),
         }
     }
 }

@@ -1,133 +1,141 @@
-//! Awaiting in the owner's process: looks at the state, and wakers in it.
+//! What tasks of the owner's own process do with a queue: the steps of `threads`, with a waker instead
+//! of a condition variable.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 
-use crate::ipc::reactor::{self, Interest};
-use crate::queue::async_ops::unwatched;
-use crate::queue::client::attachment::{RemoteEnd, Taken};
-use crate::queue::owner::state::{Core, Item, Local, Over, Payload};
+use crate::ipc::reactor::{self, Interest, WakerSlot};
+use crate::queue::item::{NewItem, Taken};
+use crate::queue::outcome::QueueFailure;
+use crate::queue::owner::lock::QueueOwner;
+use crate::queue::owner::state::Wait;
+use crate::queue::owner::wakers::{Bell, Bells};
 
-/// A future that is counted as a thread would be, until it is done or dropped.
+/// A future that counts as a waiting thread does, until it is done or dropped.
 struct Counted<'a> {
-    core: &'a Core,
-    of: fn(&mut Local) -> &mut usize,
+    owner: &'a QueueOwner,
+    wait: Wait,
 }
 
 impl<'a> Counted<'a> {
-    fn new(core: &'a Core, of: fn(&mut Local) -> &mut usize) -> Counted<'a> {
-        *of(&mut core.lock().local) += 1;
-        Counted { core, of }
+    fn new(owner: &'a QueueOwner, wait: Wait) -> Counted<'a> {
+        owner.lock().begin(wait);
+        Counted { owner, wait }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let mut state = self.core.lock();
-        *(self.of)(&mut state.local) -= 1;
-        // What was told to this one is for others now.
-        self.core.settle(&mut state);
-        self.core.watch(&mut state);
+        // What this one was woken for is for others now.
+        self.owner.update(|state| state.end(self.wait));
     }
 }
 
-/// Leaves a waker after a look in vain.
-fn leave(seat: Interest<'_>) {
-    if let Some((waiter, waker)) = seat {
-        waiter.set(waker);
+/// Sets the waker of a task that has to wait.
+fn set_waker(interest: Interest<'_>) {
+    if let Some((slot, waker)) = interest {
+        slot.set(waker);
     }
 }
 
-impl Core {
-    pub(crate) async fn take_async(self: &Arc<Core>) -> Result<Taken, RemoteEnd> {
-        let outcome = match self.poll_get(None) {
+impl QueueOwner {
+    /// Waits until `step` returns something, woken by a bell.
+    async fn wait_for<R>(
+        &self,
+        bell: fn(&Bells) -> &Bell,
+        step: impl FnMut(Interest<'_>) -> Poll<Result<R, QueueFailure>>,
+    ) -> Result<R, QueueFailure> {
+        let register = || -> std::io::Result<WakerSlot> { bell(self.lock().bells()).register() };
+        let outcome = reactor::until(register, step).await;
+        outcome.map_err(QueueFailure::unregistered)?
+    }
+
+    pub(in crate::queue) async fn get_async(self: &Arc<Self>) -> Result<Taken, QueueFailure> {
+        match self.poll_get(None) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
-                let _counted = Counted::new(self, |local| &mut local.futures);
-                let sit = || self.lock().local.tasks.items.register();
-                reactor::until(sit, |seat| self.poll_get(seat))
+                let _counted = Counted::new(self, Wait::ItemAsync);
+                self.wait_for(|bells| &bells.items, |interest| self.poll_get(interest))
                     .await
-                    .map_err(unwatched)?
             }
-        };
-        outcome.map(Taken::from).map_err(RemoteEnd::Over)
+        }
     }
 
-    fn poll_get(&self, seat: Interest<'_>) -> Poll<Result<(Item, u64), Over>> {
+    fn poll_get(&self, interest: Interest<'_>) -> Poll<Result<Taken, QueueFailure>> {
         let mut state = self.lock();
-        state.local.has_got = true;
-        state.local.getters += 1;
-        let outcome = self.look_for_item(&mut state, false);
-        state.local.getters -= 1;
-        match outcome {
-            Some(outcome) => Poll::Ready(self.hand_over(&mut state, outcome)),
+        state.begin(Wait::Item);
+        let outcome = state.check_item(false);
+        state.end(Wait::Item);
+        let outcome = match outcome {
+            Some(outcome) => Poll::Ready(outcome.and_then(|item| state.deliver(item))),
             None => {
-                leave(seat);
-                self.watch(&mut state);
+                set_waker(interest);
                 Poll::Pending
             }
+        };
+        if outcome.is_ready() {
+            state.schedule();
         }
+        state.arm_timer();
+        outcome
     }
 
-    pub(crate) async fn put_async(self: &Arc<Core>, payload: Payload) -> Result<(), RemoteEnd> {
-        let mut payload = Some(payload);
-        let mut outcome = self.poll_put(&mut payload, None);
-        if outcome.is_pending() {
-            let _counted = Counted::new(self, |local| &mut local.putters);
-            let sit = || self.lock().local.tasks.room.register();
-            outcome = reactor::until(sit, |seat| self.poll_put(&mut payload, seat))
-                .await
-                .map(Poll::Ready)
-                .map_err(unwatched)?;
-        }
-        match outcome {
-            Poll::Ready(Err(over)) => Err(RemoteEnd::Over(over)),
-            _ => Ok(()),
+    pub(in crate::queue) async fn put_async(
+        self: &Arc<Self>,
+        item: NewItem<'_>,
+    ) -> Result<(), QueueFailure> {
+        let mut item = Some(item);
+        match self.poll_put(&mut item, None) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                let _counted = Counted::new(self, Wait::Room);
+                let step = |interest: Interest<'_>| self.poll_put(&mut item, interest);
+                self.wait_for(|bells| &bells.room, step).await
+            }
         }
     }
 
     fn poll_put(
         &self,
-        payload: &mut Option<Payload>,
-        seat: Interest<'_>,
-    ) -> Poll<Result<(), Over>> {
+        item: &mut Option<NewItem<'_>>,
+        interest: Interest<'_>,
+    ) -> Poll<Result<(), QueueFailure>> {
         let mut state = self.lock();
-        let mut outcome = self.look_for_room(&mut state);
-        if outcome.is_none() && seat.is_some() {
-            // As a thread that puts: consumers are told to ring; then one more look, for what they took before.
-            leave(seat);
-            self.settle(&mut state);
+        let mut outcome = state.check_room();
+        if outcome.is_none() && interest.is_some() {
+            // Asks the consumers to ring when they take something. The check after it finds what they
+            // took before they could see that.
+            set_waker(interest);
+            state.schedule();
             fence(Ordering::SeqCst);
-            outcome = self.look_for_room(&mut state);
+            outcome = state.check_room();
         }
         match outcome {
             None => {
-                self.watch(&mut state);
+                state.arm_timer();
                 return Poll::Pending;
             }
-            Some(Ok(())) => {
-                let payload = payload.take().expect("it is put once");
-                self.put_in(&mut state, payload);
-            }
-            Some(Err(over)) => return Poll::Ready(Err(over)),
+            Some(Err(failure)) => return Poll::Ready(Err(failure)),
+            Some(Ok(())) => state.put(item.take().expect("an item is put once")),
         }
+        state.schedule();
+        state.arm_timer();
         Poll::Ready(Ok(()))
     }
 
-    pub(crate) async fn join_async(self: &Arc<Core>) -> Result<(), RemoteEnd> {
-        let _counted = Counted::new(self, |local| &mut local.joiners);
-        let sit = || self.lock().local.tasks.done.register();
-        let joined = reactor::until(sit, |seat| self.poll_end(seat)).await;
-        joined.map_err(unwatched)?.map_err(RemoteEnd::Over)
+    pub(in crate::queue) async fn join_async(self: &Arc<Self>) -> Result<(), QueueFailure> {
+        let _counted = Counted::new(self, Wait::Done);
+        self.wait_for(|bells| &bells.done, |interest| self.poll_done(interest))
+            .await
     }
 
-    fn poll_end(&self, seat: Interest<'_>) -> Poll<Result<(), Over>> {
+    fn poll_done(&self, interest: Interest<'_>) -> Poll<Result<(), QueueFailure>> {
         let mut state = self.lock();
-        let outcome: Option<Result<(), Over>> = self.look_for_end(&mut state);
+        let outcome = state.check_done();
         if outcome.is_none() {
-            leave(seat);
-            self.settle(&mut state);
+            set_waker(interest);
+            state.schedule();
         }
         outcome.map_or(Poll::Pending, Poll::Ready)
     }

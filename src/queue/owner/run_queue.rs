@@ -1,39 +1,41 @@
-//! Items in the order in which they are got. Those that came out of a ring stay the entries that they were, one behind the
-//! other, and go on into the next ring as they are: so a thousand of them are moved by one copy.
+//! Stored items, in the order in which they will be taken.
+//!
+//! RunQueue that came out of a ring are kept as a *run*: the bytes of their ring entries, one after the
+//! other. They are written to the next ring as they are, so moving a thousand of them is one copy.
 
 use std::collections::VecDeque;
 
 use crate::ipc::ring::{self, Corrupt};
 use crate::ipc::small_bytes::SmallBytes;
+use crate::queue::item::{Item, Payload};
 use crate::queue::layout::Tag;
-use crate::queue::owner::state::{Item, Payload};
 
-/// A run that is longer is not added to.
+/// A run of this length is not extended.
 const RUN_MAX: usize = 64 << 10;
-/// No more memory is kept for the next run while there are no items.
+/// A run with more capacity than this is freed when it is empty.
 const SPARE_MAX: usize = 32 << 10;
 
 #[derive(Debug, Default)]
-pub(in crate::queue) struct Items {
-    /// None is empty.
+pub(in crate::queue) struct RunQueue {
+    /// No run in it is empty.
     parts: VecDeque<Part>,
     count: usize,
-    /// The memory of a run that nothing was left of, for the next one.
+    /// The memory of a run that became empty, for the next one.
     spare: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum Part {
     Run(Run),
-    /// One that was delivered before, or is a parcel.
+    /// An item that was delivered before, or is a parcel.
     One(Item),
 }
 
-/// Entries that were looked at when they came in: all of them whole, and items that nobody has had.
+/// Valid and complete entries of items that no consumer has had. They were checked when they came in.
 #[derive(Debug, Default)]
 struct Run {
     bytes: Vec<u8>,
-    /// Where the first one stands that is left.
+    /// The offset of the first remaining entry.
     start: usize,
     count: usize,
 }
@@ -43,14 +45,14 @@ impl Run {
         &self.bytes[self.start..]
     }
 
-    /// The bytes of the first entries: at most so many, and no more than `room` bytes. With their number.
-    fn front(&self, most: usize, room: usize) -> (usize, usize) {
+    /// The size and number of the first entries: at most `max`, and at most `room` bytes.
+    fn front(&self, max: usize, room: usize) -> (usize, usize) {
         let whole = self.bytes.len() - self.start;
-        if most >= self.count && room >= whole {
+        if max >= self.count && room >= whole {
             return (whole, self.count);
         }
         let (mut end, mut count) = (0, 0);
-        while count < most.min(self.count) {
+        while count < max.min(self.count) {
             let size = ring::entry_size(ring::payload_at(&self.entries()[end..]).len()) as usize;
             if end + size > room {
                 break;
@@ -73,7 +75,7 @@ impl Run {
     }
 }
 
-impl Items {
+impl RunQueue {
     pub(in crate::queue) fn len(&self) -> usize {
         self.count
     }
@@ -83,18 +85,24 @@ impl Items {
     }
 
     pub(in crate::queue) fn clear(&mut self) {
-        *self = Items::default();
+        *self = RunQueue::default();
     }
 
     pub(in crate::queue) fn push_back(&mut self, item: Item) {
         match &item.payload {
-            Payload::Bytes(bytes) if item.attempts == 0 => {
-                let run = self.open_run();
-                ring::write_entry(&mut run.bytes, Tag::Put as u32, bytes.as_slice());
-                run.count += 1;
+            Payload::Bytes(bytes) if item.attempts == 0 => self.push_back_bytes(bytes.as_slice()),
+            _ => {
+                self.parts.push_back(Part::One(item));
+                self.count += 1;
             }
-            _ => self.parts.push_back(Part::One(item)),
         }
+    }
+
+    /// Adds an item that no consumer has had, and that fits a ring entry.
+    pub(in crate::queue) fn push_back_bytes(&mut self, payload: &[u8]) {
+        let run = self.open_run();
+        ring::write_entry(&mut run.bytes, Tag::Put as u32, payload);
+        run.count += 1;
         self.count += 1;
     }
 
@@ -120,7 +128,7 @@ impl Items {
         Some(item)
     }
 
-    /// Adds the entries that `take` writes behind the bytes that it is given; it says how many.
+    /// Adds the entries that `take` appends to the bytes it is given; it returns their number.
     pub(in crate::queue) fn push_run(
         &mut self,
         take: impl FnOnce(&mut Vec<u8>) -> Result<usize, Corrupt>,
@@ -139,25 +147,26 @@ impl Items {
         taken
     }
 
-    /// Adds entries that another has checked.
+    /// Adds entries that are known to be valid.
     pub(in crate::queue) fn push_entries(&mut self, entries: &[u8], count: usize) {
-        // It cannot be corrupt: `entries` are whole.
+        // Cannot fail: the closure does not.
         let _ = self.push_run(|bytes| {
             bytes.extend_from_slice(entries);
             Ok(count)
         });
     }
 
-    /// The entries in front, if items there are such: at most `most` of them and `room` bytes, and how many they are.
-    pub(in crate::queue) fn front_run(&self, most: usize, room: usize) -> Option<(&[u8], usize)> {
+    /// The first entries and their number, if the first item is in a run: at most `max` of them, and at
+    /// most `room` bytes.
+    pub(in crate::queue) fn front_run(&self, max: usize, room: usize) -> Option<(&[u8], usize)> {
         let Some(Part::Run(run)) = self.parts.front() else {
             return None;
         };
-        let (end, count) = run.front(most, room);
+        let (end, count) = run.front(max, room);
         Some((&run.entries()[..end], count))
     }
 
-    /// Drops what [`front_run`](Items::front_run) has given.
+    /// Drops the entries that [`front_run`](RunQueue::front_run) returned.
     pub(in crate::queue) fn skip_run(&mut self, bytes: usize, count: usize) {
         if let Some(Part::Run(run)) = self.parts.front_mut() {
             run.start += bytes;
@@ -169,7 +178,7 @@ impl Items {
         }
     }
 
-    /// Drops the items whose entries take these bytes of a ring.
+    /// Drops the items whose entries take up these first bytes of a ring.
     pub(in crate::queue) fn skip(&mut self, mut bytes: usize) -> Result<(), Corrupt> {
         while bytes > 0 {
             match self.parts.front().ok_or(Corrupt)? {
@@ -190,7 +199,7 @@ impl Items {
         Ok(())
     }
 
-    /// How many bytes of a ring lie before the item with this index.
+    /// The size of the ring entries of all items before this index.
     pub(in crate::queue) fn offset(&self, mut index: usize) -> usize {
         let mut offset = 0;
         for part in &self.parts {
@@ -206,7 +215,7 @@ impl Items {
         offset
     }
 
-    /// A run at the end that can be added to.
+    /// A run at the end that can be extended.
     fn open_run(&mut self) -> &mut Run {
         if !matches!(self.parts.back(), Some(Part::Run(run)) if run.bytes.len() < RUN_MAX) {
             let bytes = std::mem::take(&mut self.spare);
@@ -222,7 +231,7 @@ impl Items {
         }
     }
 
-    /// Takes out a run that nothing is left of.
+    /// Removes an empty run.
     fn close_run(&mut self, pop: fn(&mut VecDeque<Part>) -> Option<Part>) {
         if let Some(Part::Run(run)) = pop(&mut self.parts) {
             self.keep_memory(run);
@@ -237,11 +246,11 @@ impl Items {
     }
 }
 
-/// What an item takes of a ring.
+/// The size of an item's ring entry.
 pub(in crate::queue) fn entry_size(item: &Item) -> usize {
     let length = match &item.payload {
         Payload::Bytes(bytes) => bytes.as_slice().len(),
-        // Its number.
+        // The parcel's number.
         Payload::Parcel(_) => 8,
     };
     ring::entry_size(length) as usize
@@ -266,7 +275,7 @@ mod tests {
         u32::from_le_bytes(bytes.as_slice()[..4].try_into().unwrap())
     }
 
-    /// The entries of so many items from `first` on, as a ring has them.
+    /// The ring entries of `count` items from `first` on.
     fn entries(first: u32, count: u32) -> Vec<u8> {
         let mut entries = Vec::new();
         for n in first..first + count {
@@ -281,7 +290,7 @@ mod tests {
     #[test]
     fn whatever_way_items_come_and_go_their_order_is_kept() {
         let mut random = Random::new();
-        let mut items = Items::default();
+        let mut items = RunQueue::default();
         let (mut first, mut next) = (1_000_000u32, 1_000_000u32);
         for _ in 0..20_000 {
             match random.below(8) {
@@ -312,9 +321,9 @@ mod tests {
                     next += count;
                 }
                 4 => {
-                    let (most, room) = (random.below(30) as usize, random.below(600) as usize);
-                    if let Some((run, count)) = items.front_run(most, room) {
-                        assert!(count <= most && run.len() <= room);
+                    let (max, room) = (random.below(30) as usize, random.below(600) as usize);
+                    if let Some((run, count)) = items.front_run(max, room) {
+                        assert!(count <= max && run.len() <= room);
                         assert_eq!(run, entries(first, count as u32));
                         let bytes = run.len();
                         items.skip_run(bytes, count);
@@ -352,7 +361,7 @@ mod tests {
 
     #[test]
     fn bytes_that_end_inside_of_an_item_are_corrupt() {
-        let mut items = Items::default();
+        let mut items = RunQueue::default();
         items.push_back(item(1, 0));
         items.push_back(item(2, 1));
         assert_eq!(items.skip(8), Err(Corrupt));

@@ -1,0 +1,255 @@
+//! Taking from a queue of another process.
+
+use std::sync::atomic::Ordering;
+
+use super::{AttachedQueue, Inbox};
+use crate::error::DecodeError;
+use crate::failpoints;
+use crate::ipc::deadline::{Deadline, Elapsed, Forever, TimeLimit, WaitEnd, Waited};
+use crate::ipc::ring::{self, Corrupt};
+use crate::ipc::wire::{EncodedValue, Envelope};
+use crate::queue::client::driver::{Blocking, Driver, block};
+use crate::queue::client::outgoing::Outgoing;
+use crate::queue::item::{Item, Payload, Taken};
+use crate::queue::layout::{self, Flag, Tag, Word};
+use crate::queue::outcome::{ANSWER_WITHIN, QueueFailure, or_unresponsive};
+use crate::sys::lock;
+
+/// The longest text of a decoding error that is sent to the owner.
+const TEXT_MAX: usize = 1 << 10;
+
+impl AttachedQueue {
+    /// Takes the next item if it is here.
+    #[inline]
+    fn take(&self) -> Option<Result<Taken, QueueFailure>> {
+        let taken = match lock(&self.inbox).pop() {
+            Ok(taken) => taken?,
+            // Only the owner writes there. It must not be trusted any more.
+            Err(Corrupt) => return Some(Err(QueueFailure::Gone)),
+        };
+        failpoints::point("get.taken");
+        self.notify_room(&taken);
+        if matches!(taken.item.payload, Payload::Parcel(_)) {
+            // The owner holds its handles as well, until it sees that this was taken.
+            self.session.ring();
+        }
+        Some(Ok(taken))
+    }
+
+    /// Rings the owner if someone waits for the room of this item and of those before it.
+    #[inline]
+    fn notify_room(&self, taken: &Taken) {
+        // The entry was taken sequentially consistent. So either this sees the flag, or the owner, which
+        // checks once more after it has set the flag, sees that the entry was taken.
+        if self.has_flag(Flag::NotifyRoom) {
+            let at = self.word(Word::NotifyAt).load(Ordering::SeqCst);
+            if ring::is_at_or_behind(taken.lease, at) {
+                self.session.ring();
+            }
+        }
+    }
+
+    /// Whether the next entry is in the inbox, and only its parcel is on the way.
+    fn awaits_parcel(&self) -> bool {
+        !lock(&self.inbox).entries.is_empty()
+    }
+
+    /// Whether a `get` would not wait: an item is here, the queue has ended, or the owner has refused
+    /// the attachment.
+    pub(in crate::queue::client) fn has_next(&self) -> bool {
+        match self.status() {
+            None => false,
+            Some(layout::ATTACHED) => self.has_flag(Flag::Ended) || self.awaits_parcel(),
+            Some(_) => true,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_flag(Flag::Ended) && !self.awaits_parcel()
+    }
+
+    /// Why the flag `Ended` is set.
+    fn end(&self) -> QueueFailure {
+        if self.has_flag(Flag::Closed) {
+            QueueFailure::Closed
+        } else {
+            QueueFailure::Abandoned(0)
+        }
+    }
+
+    async fn wait_for_item<D: Driver>(
+        &self,
+        max: usize,
+        driver: &D,
+    ) -> Result<Taken, WaitEnd<D::Elapsed, QueueFailure>> {
+        let _announced = self.announce_getter(max);
+        failpoints::point("get.waits");
+        self.session.ring();
+        loop {
+            let taken = driver.until(&self.session, || {
+                let taken = self.take().map(Some);
+                taken.or_else(|| self.has_ended().then_some(None))
+            });
+            if let Some(outcome) = taken.await? {
+                return outcome.map_err(WaitEnd::Failed);
+            }
+            // The flag may be older than an item that was put meanwhile. The owner's answer is not.
+            self.ask(driver).await?;
+            if let Some(outcome) = self.take() {
+                return outcome.map_err(WaitEnd::Failed);
+            }
+            if self.has_ended() {
+                return Err(self.end().into());
+            }
+        }
+    }
+
+    /// Takes an item; `max` is the number of items that the caller can use at once.
+    #[inline]
+    pub(in crate::queue) fn get<L: TimeLimit>(
+        &self,
+        max: usize,
+        limit: &L,
+    ) -> Waited<Taken, QueueFailure, L> {
+        match self.take() {
+            Some(outcome) => outcome.map_err(WaitEnd::Failed),
+            None => block(self.wait_for_item(max, &Blocking(limit))),
+        }
+    }
+
+    #[cfg(feature = "async")]
+    pub(in crate::queue) async fn get_async(&self) -> Result<Taken, QueueFailure> {
+        match self.take() {
+            Some(outcome) => outcome,
+            None => {
+                let got = self.wait_for_item(1, &crate::queue::client::driver::Polled);
+                got.await.map_err(WaitEnd::into_failed)
+            }
+        }
+    }
+
+    /// Takes an item if the queue has one; waits for nothing but the answer of the owner, process `pid`.
+    pub(in crate::queue) fn try_get(
+        &self,
+        max: usize,
+        pid: u32,
+    ) -> Waited<Taken, QueueFailure, Deadline> {
+        if let Some(outcome) = self.take() {
+            return outcome.map_err(WaitEnd::Failed);
+        }
+        let answer = Deadline::after(ANSWER_WITHIN);
+        let driver = Blocking(&answer);
+        let _announced = self.announce_getter(max);
+        let asked = block(self.ask(&driver));
+        asked.map_err(|end| or_unresponsive(end, pid))?;
+        // Until the parcel of the next item is here, or another thread has taken that.
+        let taken = block(driver.until(&self.session, || match self.take() {
+            None if self.awaits_parcel() => None,
+            taken => Some(taken),
+        }));
+        match taken.map_err(|end| or_unresponsive(end, pid))? {
+            Some(outcome) => outcome.map_err(WaitEnd::Failed),
+            None if self.has_flag(Flag::Ended) => Err(self.end().into()),
+            None => Err(WaitEnd::Timeout(Elapsed)),
+        }
+    }
+
+    /// Takes up to `max` more of the items that are here.
+    pub(in crate::queue) fn take_more(&self, max: usize, taken: &mut Vec<Taken>) {
+        let mut inbox = lock(&self.inbox);
+        // A corrupt inbox is the next call's error. What was taken before is whole.
+        taken.extend(std::iter::from_fn(|| inbox.pop().ok().flatten()).take(max));
+        drop(inbox);
+        if let Some(last) = taken.last() {
+            self.notify_room(last);
+        }
+    }
+
+    /// Ends the lease of an item: it is finished, or goes to the next consumer.
+    ///
+    /// Waits without a deadline if the outbox is full, because the owner would keep a lease that it
+    /// does not hear of. Items leave room for a thousand of these entries.
+    pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) -> Result<(), QueueFailure> {
+        let tag = if done { Tag::Done } else { Tag::Back };
+        self.tell_owner(Outgoing::entry(tag, &lease.to_le_bytes()))
+    }
+
+    fn tell_owner(&self, entry: Outgoing<'_>) -> Result<(), QueueFailure> {
+        block(self.write_entry(entry, &Blocking(&Forever))).map_err(WaitEnd::into_failed)
+    }
+
+    /// From now on, `task_done` of the queue may end this lease.
+    pub(in crate::queue) fn detach_lease(&self, lease: u64) {
+        lock(&self.detached).push_back(lease);
+    }
+
+    /// The oldest detached lease.
+    pub(in crate::queue) fn next_detached(&self) -> Option<u64> {
+        lock(&self.detached).pop_front()
+    }
+
+    /// Gives an item that does not decode to the owner, which keeps it as a dead letter. In a joinable
+    /// queue the owner still has it, under its lease; in a plain one this is the only copy.
+    pub(in crate::queue) fn return_undecodable(
+        &self,
+        taken: Taken,
+        joinable: bool,
+        error: &DecodeError,
+    ) -> Result<(), QueueFailure> {
+        let text = error.message().as_bytes();
+        let text = &text[..text.len().min(TEXT_MAX)];
+        if joinable {
+            let bytes = [&taken.lease.to_le_bytes(), text].concat();
+            return self.tell_owner(Outgoing::entry(Tag::BadLease, &bytes));
+        }
+        let Item { payload, attempts } = taken.item;
+        let envelope = match payload {
+            Payload::Parcel(envelope) => *envelope,
+            Payload::Bytes(bytes) => Envelope::new(EncodedValue {
+                bytes: bytes.as_slice().to_vec(),
+                handles: Vec::new(),
+            })?,
+        };
+        let bytes = [&attempts.to_le_bytes(), text].concat();
+        self.tell_owner(Outgoing::parcel(Tag::Bad, &bytes, envelope))
+    }
+}
+
+impl Inbox {
+    #[inline]
+    fn pop(&mut self) -> Result<Option<Taken>, Corrupt> {
+        let Inbox { entries, parcels } = self;
+        while let Some(front) = entries.front()? {
+            let bytes = entries.read(&front);
+            let parcel = match Tag::from(front.tag) {
+                // The bytes of an entry that is being recalled may be torn. They count only once it was
+                // taken.
+                Some(Tag::Parcel) => Some(layout::number(bytes.as_slice()).unwrap_or(u64::MAX)),
+                _ => None,
+            };
+            if parcel.is_some_and(|id| id != u64::MAX && !parcels.contains_key(&id)) {
+                // Only what can be handed over at once is taken. An entry whose parcel is on the way
+                // stays the owner's.
+                return Ok(None);
+            }
+            if !entries.take(&front) {
+                continue;
+            }
+            let payload = match (Tag::from(front.tag), parcel) {
+                (Some(Tag::Put), _) => Payload::Bytes(bytes),
+                (Some(Tag::Parcel), Some(id)) => {
+                    // Older parcels belong to entries that were recalled.
+                    *parcels = parcels.split_off(&id);
+                    Payload::parcel(parcels.remove(&id).ok_or(Corrupt)?)
+                }
+                _ => return Err(Corrupt),
+            };
+            let attempts = Tag::attempts(front.tag);
+            return Ok(Some(Taken {
+                item: Item { payload, attempts },
+                lease: front.position(),
+            }));
+        }
+        Ok(None)
+    }
+}

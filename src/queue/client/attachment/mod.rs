@@ -1,0 +1,204 @@
+//! A queue of another process, as this process has attached it.
+//!
+//! The region has two rings, the *outbox* to the owner and the *inbox* from it, and a few words. Any
+//! number of threads of this process use them: each ring has a lock. What a thread may assume about the
+//! owner, which runs concurrently:
+//!
+//! - An entry that is in the outbox is safe from the death of this process. So a put is done when its
+//!   entry is published; the doorbell after it only makes the owner look.
+//! - An item belongs to this process once the compare-and-swap that takes its entry succeeds. Before
+//!   that, the owner may recall it at any moment, even while its bytes are being copied. What was copied
+//!   is used only after the entry was taken.
+//! - A thread announces that it waits in a word of the region, and rings, *before* its last check. So
+//!   either the check finds what the owner has done meanwhile, or the owner sees the announcement and
+//!   rings when there is something.
+
+mod get;
+mod put;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use ipc_channel::ipc::IpcSender;
+
+use crate::error::HandleError;
+use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
+use crate::ipc::hub::{ObjectId, ParcelSink, REGION_BYTES, RemoteObject, Session, ToHub};
+use crate::ipc::region::Region;
+use crate::ipc::ring::{Consumer, Producer};
+use crate::ipc::weak_map::WeakMap;
+use crate::ipc::wire::{self, Envelope};
+use crate::queue::client::driver::{Blocking, Driver, block};
+use crate::queue::layout::{self, Flag, Word};
+use crate::queue::outcome::QueueFailure;
+use crate::sys::lock;
+
+/// More items are never pushed at once. A bound, because all threads add to one word.
+const WANTED_MAX: usize = 1024;
+
+/// One queue of another process. All handles of it in this process share it.
+#[derive(Debug)]
+pub(in crate::queue) struct AttachedQueue {
+    session: Arc<Session>,
+    number: u32,
+    region: Arc<Region>,
+    outbox: Mutex<Outbox>,
+    puts: AtomicU32,
+    inbox: Mutex<Inbox>,
+    /// The last question, and the last join.
+    pub(in crate::queue::client) asked: AtomicU64,
+    pub(in crate::queue::client) joins: AtomicU64,
+    detached: Mutex<VecDeque<u64>>,
+}
+
+#[derive(Debug)]
+struct Outbox {
+    entries: Producer,
+    pulse: wire::Pulse,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    entries: Consumer,
+    /// Parcels that arrived, by number. Their entries follow.
+    parcels: BTreeMap<u64, Envelope>,
+}
+
+static ATTACHED: WeakMap<ObjectId, AttachedQueue> = WeakMap::new();
+
+/// Announces a waiting thread in a word of the region while it lives; `count` of them, if it can use as
+/// many items at once.
+pub(in crate::queue::client) struct Announced<'a> {
+    word: &'a AtomicU64,
+    count: u64,
+}
+
+impl<'a> Announced<'a> {
+    fn new(word: &'a AtomicU64, count: usize) -> Announced<'a> {
+        let count = count.min(WANTED_MAX) as u64;
+        word.fetch_add(count, Ordering::SeqCst);
+        Announced { word, count }
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.word.fetch_sub(self.count, Ordering::SeqCst);
+    }
+}
+
+impl RemoteObject for AttachedQueue {
+    type Error = QueueFailure;
+
+    fn open(
+        id: ObjectId,
+        fingerprint: u64,
+        in_flight: &IpcSender<ToHub>,
+    ) -> Result<Arc<Self>, QueueFailure> {
+        ATTACHED.get_or_try_insert(id, || {
+            let session = Session::with(id.hub, in_flight)?;
+            let region = Arc::new(Region::new(REGION_BYTES)?);
+            layout::word(&region, Word::Fingerprint).store(fingerprint, Ordering::SeqCst);
+            let number = session.attach(id.number, Some(&region))?;
+            let attached = Arc::new(AttachedQueue {
+                outbox: Mutex::new(Outbox {
+                    entries: layout::outbox_writer(&region),
+                    pulse: wire::Pulse::new(),
+                }),
+                inbox: Mutex::new(Inbox {
+                    entries: layout::inbox_reader(&region),
+                    parcels: BTreeMap::new(),
+                }),
+                puts: AtomicU32::new(0),
+                number,
+                region,
+                asked: AtomicU64::new(0),
+                joins: AtomicU64::new(0),
+                detached: Mutex::new(VecDeque::new()),
+                session,
+            });
+            let sink: Weak<AttachedQueue> = Arc::downgrade(&attached);
+            attached.session.route(number, sink);
+            Ok(attached)
+        })
+    }
+
+    fn wait_accepted<L: TimeLimit>(&self, limit: &L) -> Waited<(), QueueFailure, L> {
+        block(self.accepted(&Blocking(limit)))
+    }
+
+    fn in_flight(&self) -> io::Result<IpcSender<ToHub>> {
+        self.session.in_flight(self.number)
+    }
+}
+
+impl AttachedQueue {
+    /// Waits until the owner has accepted the attachment.
+    pub(in crate::queue) async fn accepted<D: Driver>(
+        &self,
+        driver: &D,
+    ) -> Result<(), WaitEnd<D::Elapsed, QueueFailure>> {
+        let status = driver.until(&self.session, || self.status()).await?;
+        match status {
+            layout::ATTACHED => Ok(()),
+            layout::OTHER_TYPE => {
+                let refused = "the queue holds items of another type".to_owned();
+                Err(QueueFailure::Handle(HandleError::Refused(refused)).into())
+            }
+            _ => Err(QueueFailure::Gone.into()),
+        }
+    }
+
+    /// The owner's decision on the attachment, if there is one yet.
+    fn status(&self) -> Option<u64> {
+        let status = self.word(Word::Status).load(Ordering::SeqCst);
+        (status != 0).then_some(status)
+    }
+
+    #[inline]
+    pub(in crate::queue::client) fn word(&self, word: Word) -> &AtomicU64 {
+        layout::word(&self.region, word)
+    }
+
+    pub(in crate::queue::client) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(in crate::queue::client) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    #[inline]
+    pub(in crate::queue::client) fn has_flag(&self, flag: Flag) -> bool {
+        flag.is_in(self.word(Word::Flags).load(Ordering::SeqCst))
+    }
+
+    #[inline]
+    fn is_bounded(&self) -> bool {
+        self.word(Word::Capacity).load(Ordering::SeqCst) != 0
+    }
+
+    /// Announces a thread or task that waits to write.
+    pub(in crate::queue::client) fn announce_putter(&self) -> Announced<'_> {
+        Announced::new(self.word(Word::Putters), 1)
+    }
+
+    /// Announces a thread or task that waits for an item, and can use `max` of them.
+    fn announce_getter(&self, max: usize) -> Announced<'_> {
+        Announced::new(self.word(Word::Getters), max)
+    }
+}
+
+impl ParcelSink for AttachedQueue {
+    fn parcel(&self, id: u64, envelope: Envelope) {
+        lock(&self.inbox).parcels.insert(id, envelope);
+    }
+}
+
+impl Drop for AttachedQueue {
+    fn drop(&mut self) {
+        self.session.detach(self.number);
+    }
+}

@@ -1,0 +1,77 @@
+//! Two ways to wait for the owner: a thread blocks, a task is polled.
+//!
+//! Each operation that may wait is written once, as an `async fn` over a [`Driver`]. With
+//! [`Blocking`], the future never suspends, because the driver blocks inside: one poll completes it.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::ipc::deadline::{TimeLimit, WaitEnd};
+use crate::ipc::hub::Session;
+use crate::queue::outcome::QueueFailure;
+
+pub(in crate::queue) trait Driver {
+    /// The proof that the time is over; without values if the driver has no deadline.
+    type Elapsed;
+
+    /// Waits until `ready` returns something. It is called again whenever this process was rung.
+    async fn until<R>(
+        &self,
+        session: &Session,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Result<R, WaitEnd<Self::Elapsed, QueueFailure>>;
+}
+
+/// Blocks the calling thread.
+pub(in crate::queue) struct Blocking<'a, L>(pub(in crate::queue) &'a L);
+
+impl<L: TimeLimit> Driver for Blocking<'_, L> {
+    type Elapsed = L::Elapsed;
+
+    async fn until<R>(
+        &self,
+        session: &Session,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Result<R, WaitEnd<L::Elapsed, QueueFailure>> {
+        session.wait(self.0, ready).map_err(WaitEnd::convert)
+    }
+}
+
+/// Completes a future over [`Blocking`].
+pub(in crate::queue) fn block<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("a blocking driver does not suspend"),
+    }
+}
+
+/// Suspends the calling task. Waits without a deadline: a caller that has one drops the future.
+#[cfg(feature = "async")]
+pub(in crate::queue) struct Polled;
+
+#[cfg(feature = "async")]
+impl Driver for Polled {
+    type Elapsed = std::convert::Infallible;
+
+    async fn until<R>(
+        &self,
+        session: &Session,
+        mut ready: impl FnMut() -> Option<R>,
+    ) -> Result<R, WaitEnd<Self::Elapsed, QueueFailure>> {
+        use crate::ipc::reactor::{self, Interest};
+
+        let register = || session.register();
+        let check = |interest: Interest<'_>| {
+            let outcome = session.poll(interest, &mut ready);
+            if outcome.is_pending() && interest.is_some() {
+                // The owner may not know that this task waits, or that all it sent was taken.
+                session.ring();
+            }
+            outcome
+        };
+        let outcome = reactor::until(register, check).await;
+        let outcome = outcome.map_err(QueueFailure::unregistered)?;
+        outcome.map_err(|failure| WaitEnd::Failed(failure.into()))
+    }
+}

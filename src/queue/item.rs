@@ -1,0 +1,90 @@
+//! An item outside of the rings: on its way in, stored, and on its way out.
+
+use serde::de::DeserializeOwned;
+
+use crate::error::DecodeError;
+use crate::ipc::small_bytes::SmallBytes;
+use crate::ipc::wire::{self, Envelope};
+
+/// An encoded item that is to be put.
+#[derive(Debug)]
+pub(in crate::queue) enum NewItem<'a> {
+    /// Fits a ring entry; borrowed from the buffer that it was encoded into.
+    Bytes(&'a [u8]),
+    /// Is too long for an entry, or holds handles.
+    Parcel(Envelope),
+}
+
+/// A stored item.
+#[derive(Debug)]
+pub(in crate::queue) struct Item {
+    pub(in crate::queue) payload: Payload,
+    /// The number of consumers that have had it and did not finish it.
+    pub(in crate::queue) attempts: u32,
+}
+
+/// An item that a consumer has taken, with the number of its lease. A plain queue has no leases.
+#[derive(Debug)]
+pub(in crate::queue) struct Taken {
+    pub(in crate::queue) item: Item,
+    pub(in crate::queue) lease: u64,
+}
+
+#[derive(Debug)]
+pub(in crate::queue) enum Payload {
+    Bytes(SmallBytes),
+    Parcel(Box<Envelope>),
+}
+
+impl Payload {
+    pub(in crate::queue) fn parcel(envelope: Envelope) -> Payload {
+        Payload::Parcel(Box::new(envelope))
+    }
+
+    /// A copy. `None` if memory or descriptors are short, or if it holds what exists only once.
+    pub(in crate::queue) fn try_clone(&self) -> Option<Payload> {
+        match self {
+            Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
+            Payload::Parcel(envelope) => envelope.try_clone().map(Payload::parcel),
+        }
+    }
+
+    /// A copy for a consumer, which gets what exists only once: that is moved out of `self`. `None` if
+    /// memory or descriptors are short.
+    pub(in crate::queue) fn deliver(&mut self) -> Option<Payload> {
+        let delivered = match self {
+            Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
+            Payload::Parcel(envelope) => Payload::parcel(envelope.duplicate()?),
+        };
+        self.mark_moved_out();
+        Some(delivered)
+    }
+
+    /// A consumer has what exists only once.
+    pub(in crate::queue) fn mark_moved_out(&mut self) {
+        if let Payload::Parcel(envelope) = self {
+            envelope.mark_moved_out();
+        }
+    }
+
+    /// Whether it was delivered with something that exists only once, so it cannot be delivered again.
+    pub(in crate::queue) fn is_moved_out(&self) -> bool {
+        matches!(self, Payload::Parcel(envelope) if envelope.is_moved_out())
+    }
+
+    /// Decodes it. The bytes stay; handles in it are moved out.
+    pub(in crate::queue) fn decode<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
+        match self {
+            Payload::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
+            Payload::Parcel(envelope) => envelope.decode_keeping_bytes(),
+        }
+    }
+
+    /// The encoded bytes.
+    pub(in crate::queue) fn bytes(&self) -> Vec<u8> {
+        match self {
+            Payload::Bytes(bytes) => bytes.as_slice().to_vec(),
+            Payload::Parcel(envelope) => envelope.bytes(),
+        }
+    }
+}

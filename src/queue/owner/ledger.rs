@@ -1,0 +1,124 @@
+//! What is in a queue, apart from who has it.
+
+use std::collections::VecDeque;
+
+use crate::error::{DeadLetterError, DecodeError};
+use crate::queue::item::{Item, Payload};
+use crate::queue::options::QueueOptions;
+use crate::queue::owner::dead_letters::{DeadCause, DeadLetters};
+use crate::queue::owner::run_queue::RunQueue;
+
+/// The items that no one has, the dead letters, and the count of unfinished items.
+///
+/// An item is in exactly one place: a producer's outbox ring, the store, a consumer's inbox ring, the
+/// `ready` list of the owner's own threads, a lease, or the dead letters. In a joinable queue,
+/// `unfinished` counts those in all places from the store to the leases.
+#[derive(Debug)]
+pub(in crate::queue) struct Ledger {
+    joinable: bool,
+    max_deliveries: u32,
+    pub(in crate::queue) store: RunQueue,
+    pub(in crate::queue) dead: DeadLetters,
+    unfinished: usize,
+    pub(in crate::queue) closed: bool,
+    /// Items that are in the queue or come back to it are dropped. Implies `closed`.
+    pub(in crate::queue) discards: bool,
+}
+
+impl Ledger {
+    pub(in crate::queue) fn new(options: QueueOptions, joinable: bool) -> Ledger {
+        Ledger {
+            joinable,
+            max_deliveries: options.max_deliveries,
+            store: RunQueue::default(),
+            dead: DeadLetters::new(options.max_dead_letters),
+            unfinished: 0,
+            closed: false,
+            discards: false,
+        }
+    }
+
+    pub(in crate::queue) fn is_joinable(&self) -> bool {
+        self.joinable
+    }
+
+    /// The number of items that are not finished; 0 in a plain queue, which does not count them.
+    pub(in crate::queue) fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// `count` items were added to the store.
+    pub(in crate::queue) fn note_put(&mut self, count: usize) {
+        if self.joinable {
+            self.unfinished += count;
+        }
+    }
+
+    /// `count` items were finished or dropped.
+    pub(in crate::queue) fn note_finished(&mut self, count: usize) {
+        if self.joinable {
+            self.unfinished -= count;
+        }
+    }
+
+    /// Adds an item that no consumer has had.
+    pub(in crate::queue) fn put(&mut self, payload: Payload) {
+        self.note_put(1);
+        self.store.push_back(Item {
+            payload,
+            attempts: 0,
+        });
+    }
+
+    /// Puts items that no consumer has taken back to the front, the first one first.
+    pub(in crate::queue) fn put_back(&mut self, untaken: impl DoubleEndedIterator<Item = Item>) {
+        for item in untaken.rev() {
+            self.store.push_front(item);
+        }
+    }
+
+    /// An item was taken and not finished: it is the next one, unless it cannot be or must not be
+    /// delivered again.
+    pub(in crate::queue) fn give_back(&mut self, mut item: Item) {
+        let cause = if item.payload.is_moved_out() {
+            DeadCause::MovedOut
+        } else if item.attempts + 1 >= self.max_deliveries {
+            DeadCause::Deliveries
+        } else {
+            item.attempts += 1;
+            return self.store.push_front(item);
+        };
+        self.bury(item, cause);
+    }
+
+    /// Makes an item that was taken and not finished a dead letter.
+    pub(in crate::queue) fn bury(&mut self, mut item: Item, cause: DeadCause) {
+        self.note_finished(1);
+        item.attempts += 1;
+        self.dead.push(item, cause);
+    }
+
+    /// Makes an item that did not decode a dead letter.
+    pub(in crate::queue) fn bury_undecodable(&mut self, item: Item, error: DecodeError) {
+        self.bury(item, DeadCause::Decode(error));
+    }
+
+    /// Puts a dead letter at the end of the queue, as if no consumer had had it.
+    pub(in crate::queue) fn redeliver(&mut self, number: u64) -> Result<(), DeadLetterError> {
+        if self.closed {
+            return Err(DeadLetterError::Closed);
+        }
+        let payload = self.dead.revive(number)?;
+        self.put(payload);
+        Ok(())
+    }
+
+    /// Drops the stored items and these; returns how many those were.
+    pub(in crate::queue) fn discard(&mut self, more: &mut VecDeque<Item>) -> usize {
+        let dropped = self.store.len() + more.len();
+        self.store.clear();
+        more.clear();
+        self.note_finished(dropped);
+        dropped
+    }
+}

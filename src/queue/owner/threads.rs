@@ -1,0 +1,178 @@
+//! What threads of the owner's own process do with a queue: directly on its state.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::error::{DeadLetterError, DecodeError};
+use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
+use crate::queue::item::{NewItem, Taken};
+use crate::queue::outcome::QueueFailure;
+use crate::queue::owner::dead_letters::Letter;
+use crate::queue::owner::lock::QueueOwner;
+use crate::queue::owner::state::Wait;
+
+impl QueueOwner {
+    pub(in crate::queue) fn put<L: TimeLimit>(
+        &self,
+        item: NewItem<'_>,
+        limit: &L,
+    ) -> Waited<(), QueueFailure, L> {
+        let mut state = self.lock();
+        state.begin(Wait::Room);
+        let mut scheduled = false;
+        let outcome = loop {
+            if let Some(outcome) = state.check_room() {
+                break outcome.map_err(WaitEnd::Failed);
+            }
+            if let Err(elapsed) = limit.check() {
+                break Err(WaitEnd::Timeout(elapsed));
+            }
+            if std::mem::replace(&mut scheduled, true) {
+                let until = limit.deadline().into_iter().chain(state.next_check()).min();
+                state = state.wait(&self.threads.room, until);
+            } else {
+                // Asks the consumers to ring when they take something. The check after it finds what
+                // they took before they could see that.
+                state.schedule();
+                fence(Ordering::SeqCst);
+            }
+        };
+        state.end(Wait::Room);
+        if outcome.is_ok() {
+            state.put(item);
+        }
+        state.schedule();
+        state.arm_timer();
+        outcome
+    }
+
+    /// Puts as many items as there is room for, without waiting; returns how many those were.
+    pub(in crate::queue) fn put_more<'a>(
+        &self,
+        items: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> usize {
+        self.update(|state| {
+            let room = if state.is_closed() { 0 } else { state.free() };
+            let count = items.len().min(room);
+            items
+                .take(count)
+                .for_each(|item| state.put(NewItem::Bytes(item)));
+            count
+        })
+    }
+
+    pub(in crate::queue) fn get<L: TimeLimit>(&self, limit: &L) -> Waited<Taken, QueueFailure, L> {
+        let mut state = self.lock();
+        state.begin(Wait::Item);
+        let outcome = loop {
+            let elapsed = limit.check();
+            if let Some(outcome) = state.check_item(elapsed.is_err()) {
+                break outcome.map_err(WaitEnd::Failed);
+            }
+            if let Err(elapsed) = elapsed {
+                break Err(WaitEnd::Timeout(elapsed));
+            }
+            let until = limit.deadline().into_iter().chain(state.next_check()).min();
+            state = state.wait(&self.threads.items, until);
+        };
+        state.end(Wait::Item);
+        let taken = outcome.and_then(|item| state.deliver(item).map_err(WaitEnd::Failed));
+        state.schedule();
+        state.arm_timer();
+        taken
+    }
+
+    /// Takes up to `max` more stored items that no one waits for.
+    pub(in crate::queue) fn take_more(&self, max: usize, taken: &mut Vec<Taken>) {
+        if max == 0 {
+            return;
+        }
+        self.update(|state| {
+            state.drain_all();
+            state.schedule();
+            // An item that there is no memory for stays; the next call reports that.
+            let more = std::iter::from_fn(|| state.take_stored()?.ok());
+            taken.extend(more.take(max));
+        });
+    }
+
+    pub(in crate::queue) fn join<L: TimeLimit>(&self, limit: &L) -> Waited<(), QueueFailure, L> {
+        let mut state = self.lock();
+        state.begin(Wait::Done);
+        let outcome = loop {
+            if let Some(outcome) = state.check_done() {
+                break outcome.map_err(WaitEnd::Failed);
+            }
+            if let Err(elapsed) = limit.check() {
+                break Err(WaitEnd::Timeout(elapsed));
+            }
+            state.schedule();
+            state = state.wait(&self.threads.done, limit.deadline());
+        };
+        state.end(Wait::Done);
+        state.schedule();
+        outcome
+    }
+
+    /// Ends the lease of an item: it is finished, or goes to the next consumer.
+    pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) {
+        self.update(|state| state.end_lease(lease, done));
+    }
+
+    /// From now on, `task_done` of the queue may end this lease.
+    pub(in crate::queue) fn detach_lease(&self, lease: u64) {
+        self.lock().detach_lease(lease);
+    }
+
+    /// The oldest detached lease.
+    pub(in crate::queue) fn next_detached(&self) -> Option<u64> {
+        self.lock().next_detached()
+    }
+
+    /// An item that was taken in this process does not decode.
+    pub(in crate::queue) fn bury_undecodable(&self, taken: Taken, error: DecodeError) {
+        self.update(|state| state.bury_undecodable(taken, error));
+    }
+
+    pub(in crate::queue) fn close(&self) {
+        self.update(|state| {
+            state.drain_all();
+            state.close();
+        });
+    }
+
+    /// Closes the queue and drops the items in it; returns how many those were.
+    pub(in crate::queue) fn close_and_discard(&self) -> usize {
+        self.update(|state| {
+            state.drain_all();
+            state.close_and_discard()
+        })
+    }
+
+    pub(in crate::queue) fn is_closed(&self) -> bool {
+        let mut state = self.lock();
+        state.drain_all();
+        state.is_closed()
+    }
+
+    pub(in crate::queue) fn len(&self) -> usize {
+        let mut state = self.lock();
+        state.drain_all();
+        state.len()
+    }
+
+    /// The dead letters with their numbers, oldest first.
+    pub(in crate::queue) fn dead_letters(&self) -> Vec<(u64, Arc<Letter>)> {
+        let mut state = self.lock();
+        state.drain_all();
+        state.dead_letters().cloned().collect()
+    }
+
+    pub(in crate::queue) fn redeliver(&self, number: u64) -> Result<(), DeadLetterError> {
+        self.update(|state| state.redeliver(number))
+    }
+
+    pub(in crate::queue) fn discard_letter(&self, number: u64) -> Result<(), DeadLetterError> {
+        self.lock().discard_letter(number)
+    }
+}
