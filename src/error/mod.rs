@@ -239,7 +239,9 @@ pub use actor::{CallError, CastError, DownReason, LookupError, StartError, Super
 pub use channel::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-pub use pool::{PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError};
+pub use pool::{
+    PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError, TrySubmitError,
+};
 pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
 pub use queue::{
     DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError,
@@ -292,6 +294,11 @@ pub struct EncodeError {
 }
 
 impl EncodeError {
+    /// For a value whose type is known by name only.
+    pub(crate) fn of(type_name: &'static str, message: String) -> Self {
+        EncodeError { type_name, message }
+    }
+
     pub(crate) fn new<T: ?Sized>(message: impl Into<String>) -> Self {
         EncodeError {
             type_name: std::any::type_name::<T>(),

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{DecodeError, EncodeError, ExitReason, PanicReport, SpawnError};
 
-/// Why a pool was not made, or gave up.
+/// Why a pool was not built, or gave up.
 ///
 /// ```
 /// use offspring::pool::PoolError;
@@ -30,376 +30,390 @@ use super::{DecodeError, EncodeError, ExitReason, PanicReport, SpawnError};
 #[derive(Error)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// An option of the [`PoolBuilder`](crate::PoolBuilder) cannot be used.
+    /// An option of the [`PoolBuilder`](crate::PoolBuilder) is invalid.
     #[error("{option} {problem}")]
     InvalidOption {
-        /// The option.
+        /// The name of the option.
         option: &'static str,
-        /// What is wrong with its value, and what is right.
+        /// What is wrong with its value, and what would be right.
         problem: String,
     },
-    /// A worker process was not started.
-    #[error("worker `{worker}` of the pool was not started")]
+    /// A worker process did not start.
+    #[error("starting worker `{worker}` of the pool")]
     Spawn {
-        /// Name of the worker process.
+        /// The name of the process.
         worker: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: SpawnError,
     },
     /// The initializer failed, or ended its process.
     #[error("the initializer of worker `{worker}` (pid {pid}) failed: {message}")]
     Initializer {
-        /// Name of the worker process.
+        /// The name of the process.
         worker: String,
-        /// Its pid.
+        /// The pid of the process.
         pid: u32,
-        /// What it said, or how its process ended.
+        /// The initializer's error, or how its process ended.
         message: String,
     },
-    /// Workers ended again and again while they had nothing to do.
+    /// Idle workers ended again and again.
     #[error(
-        "worker `{worker}` (pid {pid}) ended while it had nothing to do, as others before it: it {reason}"
+        "worker `{worker}` (pid {pid}) ended while it was idle, like others before it: it {reason}"
     )]
     Ended {
-        /// Name of the worker process.
+        /// The name of the process.
         worker: String,
-        /// Its pid.
+        /// The pid of the process.
         pid: u32,
         /// How it ended.
         reason: ExitReason,
     },
-    /// The initializer's value does not encode.
-    #[error("the initializer cannot be sent to the workers")]
+    /// The value of the initializer does not encode.
+    #[error("sending the initializer to the workers")]
     Encode(#[source] EncodeError),
-    /// The system refused.
+    /// The pool was shut down, or gave up.
+    #[error("resizing a pool that accepts no more tasks")]
+    Closed,
+    /// The system refused a resource.
     #[error("could not {act}")]
     Io {
-        /// What was tried.
+        /// What the pool tried to do.
         act: &'static str,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Why there is no output of a task.
-///
-/// ```
-/// use offspring::pool::TaskError;
-/// use offspring::Pool;
-///
-/// #[offspring::worker]
-/// fn fail() {
-///     panic!("on purpose");
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let pool = Pool::new(1)?;
-///     let error = pool.run(fail::new()).unwrap_err();
-///     assert!(matches!(error, TaskError::Panicked { .. }));
-///     assert!(error.task().ends_with("fail") && error.pid().is_some());
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, Error)]
-#[non_exhaustive]
-pub enum TaskError {
-    /// It panicked. Its worker goes on.
-    #[error("task `{task}` panicked in process `{worker}` (pid {pid}) at {report}")]
-    Panicked {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// Name of the process.
-        worker: Arc<str>,
-        /// Its pid.
-        pid: u32,
-        /// The panic.
-        report: Box<PanicReport>,
-    },
-    /// Its process ended while the task ran in it; the process was replaced.
-    #[error("task `{task}` is lost with its process `{worker}` (pid {pid}), which {reason}")]
-    Died {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// Name of the process.
-        worker: Arc<str>,
-        /// Its pid.
-        pid: u32,
-        /// How it ended.
-        reason: ExitReason,
-    },
-    /// It was tried again, and ended its process each time.
-    #[error(
-        "task `{task}` is set aside: it ended {crashes} processes, the last one `{worker}` (pid {pid}), which {reason}"
-    )]
-    SetAside {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// So many processes.
-        crashes: u32,
-        /// Name of the last one.
-        worker: Arc<str>,
-        /// Its pid.
-        pid: u32,
-        /// How it ended.
-        reason: ExitReason,
-    },
-    /// It ran longer than its limit; its process was killed and replaced.
-    #[error(
-        "task `{task}` did not end within {limit:?}; its process `{worker}` (pid {pid}) was killed"
-    )]
-    TimedOut {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// Name of the process.
-        worker: Arc<str>,
-        /// Its pid.
-        pid: u32,
-        /// The limit.
-        limit: Duration,
-    },
-    /// It was cancelled, before it began or while it ran.
-    #[error("task `{task}` was cancelled")]
-    Cancelled {
-        /// Name of the task's worker type.
-        task: &'static str,
-    },
-    /// Its process could not rebuild its value. The process goes on.
-    #[error("process `{worker}` (pid {pid}) could not rebuild task `{task}`: {message}")]
-    Value {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// Name of the process.
-        worker: Arc<str>,
-        /// Its pid.
-        pid: u32,
-        /// What the process said.
-        message: String,
-    },
-    /// It returned, but its output did not survive the way. Its process goes on.
-    #[error("the output of task `{task}` from process `{worker}` (pid {pid}) was lost: {message}")]
-    Output {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// Name of the process.
-        worker: Arc<str>,
-        /// Its pid.
-        pid: u32,
-        /// Which type, and what is wrong with it.
-        message: String,
-    },
-    /// The output came, and does not decode here.
-    #[error("the output of task `{task}` does not decode")]
-    Decode {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// What is wrong.
-        #[source]
-        source: DecodeError,
-    },
-    /// The process that it was sent to ended before the task began, and its value holds something that exists once.
-    #[error("task `{task}` was lost on its way, with a process that ended before the task began")]
-    Lost {
-        /// Name of the task's worker type.
-        task: &'static str,
-    },
-    /// An input of a map became no task: its value does not encode, or there is no memory to send it in.
-    #[error("task `{task}` cannot be sent to a process")]
-    Unsendable {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// What is wrong.
-        #[source]
-        source: EncodeError,
-    },
-    /// The pool was stopped before the task ended.
-    #[error("task `{task}` was dropped: its pool was stopped")]
-    Stopped {
-        /// Name of the task's worker type.
-        task: &'static str,
-    },
-    /// The pool gave up.
-    #[error("task `{task}` was dropped: its pool gave up")]
-    Broken {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// Why.
-        #[source]
-        cause: Arc<PoolError>,
-    },
-    /// An earlier `join_timeout` took the output.
-    #[error("the output of task `{task}` was taken before")]
-    Taken {
-        /// Name of the task's worker type.
-        task: &'static str,
-    },
+/// Defines the error of a task and that of a bounded wait for it, which is flat: it has all variants of
+/// the first, and one more.
+macro_rules! task_errors {
+    (
+        $(#[$meta:meta])*
+        pub enum $base:ident { $($variants:tt)* }
+        $(#[$form_meta:meta])*
+        pub enum $form:ident adds { $($own:tt)* }
+    ) => {
+        task_errors! { @define [$(#[$meta])*] $base { $($variants)* } }
+        task_errors! { @define [$(#[$form_meta])*] $form { $($own)* $($variants)* } }
+        task_errors! { @widen $base $form { $($variants)* } }
+    };
+    (@define [$($meta:tt)*] $name:ident {
+        $($(#[$variant_meta:meta])* $variant:ident {
+            $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
+        })*
+    }) => {
+        $($meta)*
+        #[derive(Clone, Error)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant {
+                /// The name of the task's worker type.
+                task: &'static str,
+                $($(#[$field_meta])* $field: $type,)*
+            },)*
+        }
+
+        impl $name {
+            /// The name of the task's worker type.
+            #[must_use]
+            pub fn task(&self) -> &'static str {
+                match self {
+                    $($name::$variant { task, .. } => task,)*
+                }
+            }
+
+            /// The pid of the process that the task ran in, if it got that far.
+            #[must_use]
+            pub fn pid(&self) -> Option<u32> {
+                match self {
+                    $name::Panicked { pid, .. }
+                    | $name::Died { pid, .. }
+                    | $name::SetAside { pid, .. }
+                    | $name::TimeLimit { pid, .. }
+                    | $name::Value { pid, .. }
+                    | $name::Output { pid, .. } => Some(*pid),
+                    _ => None,
+                }
+            }
+
+            /// How the process ended that the task ran in.
+            #[must_use]
+            pub fn reason(&self) -> Option<&ExitReason> {
+                match self {
+                    $name::Died { reason, .. } | $name::SetAside { reason, .. } => Some(reason),
+                    _ => None,
+                }
+            }
+
+            /// Whether the task was cancelled.
+            #[must_use]
+            pub fn is_cancelled(&self) -> bool {
+                matches!(self, $name::Cancelled { .. })
+            }
+
+            /// Whether the task ran longer than its time limit.
+            #[must_use]
+            pub fn is_time_limit(&self) -> bool {
+                matches!(self, $name::TimeLimit { .. })
+            }
+        }
+
+        debug_with_text! { $name { $($variant),* } }
+    };
+    (@widen $base:ident $form:ident {
+        $($(#[$variant_meta:meta])* $variant:ident {
+            $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
+        })*
+    }) => {
+        impl From<$base> for $form {
+            fn from(error: $base) -> $form {
+                match error {
+                    $($base::$variant { task, $($field),* } => $form::$variant { task, $($field),* },)*
+                }
+            }
+        }
+    };
 }
 
-impl TaskError {
-    /// Name of the task's worker type.
-    #[must_use]
-    pub fn task(&self) -> &'static str {
-        match self {
-            TaskError::Panicked { task, .. }
-            | TaskError::Died { task, .. }
-            | TaskError::SetAside { task, .. }
-            | TaskError::TimedOut { task, .. }
-            | TaskError::Cancelled { task }
-            | TaskError::Lost { task }
-            | TaskError::Value { task, .. }
-            | TaskError::Output { task, .. }
-            | TaskError::Decode { task, .. }
-            | TaskError::Unsendable { task, .. }
-            | TaskError::Stopped { task }
-            | TaskError::Broken { task, .. }
-            | TaskError::Taken { task } => task,
+task_errors! {
+    /// Why a task has no output.
+    ///
+    /// ```
+    /// use offspring::pool::TaskError;
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn fail() {
+    ///     panic!("on purpose");
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(1)?;
+    ///     let error = pool.run(fail::new()).unwrap_err();
+    ///     assert!(matches!(error, TaskError::Panicked { .. }));
+    ///     assert!(error.task().ends_with("fail") && error.pid().is_some());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub enum TaskError {
+        /// The task panicked. Its process continues.
+        #[error("task `{task}` panicked in process `{worker}` (pid {pid}) at {report}")]
+        Panicked {
+            /// The name of the process.
+            worker: Arc<str>,
+            /// The pid of the process.
+            pid: u32,
+            /// The panic.
+            report: Box<PanicReport>,
+        }
+        /// The process ended while the task ran in it. The pool replaced it.
+        #[error("task `{task}` died with its process `{worker}` (pid {pid}), which {reason}")]
+        Died {
+            /// The name of the process.
+            worker: Arc<str>,
+            /// The pid of the process.
+            pid: u32,
+            /// How the process ended.
+            reason: ExitReason,
+        }
+        /// The task was retried, and ended its process each time.
+        #[error(
+            "task `{task}` is set aside: it ended {crashes} processes, the last one `{worker}` (pid {pid}), which {reason}"
+        )]
+        SetAside {
+            /// How many processes it has ended.
+            crashes: u32,
+            /// The name of the last process.
+            worker: Arc<str>,
+            /// The pid of the last process.
+            pid: u32,
+            /// How the last process ended.
+            reason: ExitReason,
+        }
+        /// The task ran longer than its time limit. The pool killed and replaced its process.
+        #[error(
+            "task `{task}` did not end within {limit:?}; its process `{worker}` (pid {pid}) was killed"
+        )]
+        TimeLimit {
+            /// The name of the process.
+            worker: Arc<str>,
+            /// The pid of the process.
+            pid: u32,
+            /// The limit.
+            limit: Duration,
+        }
+        /// The task was cancelled, before it began or while it ran.
+        #[error("task `{task}` was cancelled")]
+        Cancelled {}
+        /// The process could not decode the value of the task. It continues.
+        #[error("process `{worker}` (pid {pid}) could not decode task `{task}`: {message}")]
+        Value {
+            /// The name of the process.
+            worker: Arc<str>,
+            /// The pid of the process.
+            pid: u32,
+            /// The error in that process.
+            message: String,
+        }
+        /// The task returned, but its output could not be encoded or sent. Its process continues.
+        #[error("the output of task `{task}` from process `{worker}` (pid {pid}) was lost: {message}")]
+        Output {
+            /// The name of the process.
+            worker: Arc<str>,
+            /// The pid of the process.
+            pid: u32,
+            /// The error in that process, with the type.
+            message: String,
+        }
+        /// The output arrived, and does not decode here.
+        #[error("the output of task `{task}` does not decode")]
+        Decode {
+            /// The reason.
+            #[source]
+            source: DecodeError,
+        }
+        /// The process ended before the task began in it, and the value cannot be sent again: it holds
+        /// a handle that cannot be copied.
+        #[error("task `{task}` was lost with a process that ended before the task began")]
+        Lost {}
+        /// The value does not encode, or the system refuses the memory to send it.
+        #[error("task `{task}` cannot be sent to a process")]
+        Unsendable {
+            /// The reason.
+            #[source]
+            source: EncodeError,
+        }
+        /// The pool was shut down or killed before the task ended.
+        #[error("task `{task}` was dropped: its pool was stopped")]
+        Stopped {}
+        /// The pool gave up.
+        #[error("task `{task}` was dropped: its pool gave up")]
+        Broken {
+            /// The reason.
+            #[source]
+            cause: Arc<PoolError>,
+        }
+        /// An earlier call has returned the result of the task.
+        #[error("the result of task `{task}` was taken before")]
+        Taken {}
+    }
+
+    /// Why [`Task::join_timeout`](crate::Task::join_timeout) returned no output.
+    ///
+    /// ```
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn rest() {
+    ///     std::thread::sleep(std::time::Duration::from_secs(1000));
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(1)?;
+    ///     let task = pool.submit(rest::new())?;
+    ///     assert!(task.join_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
+    ///     task.cancel();
+    ///     Ok(())
+    /// }
+    /// ```
+    pub enum TaskTimeoutError adds {
+        /// The task has not ended yet.
+        #[error("task `{task}` has not ended after {after:?}")]
+        Timeout {
+            /// The timeout of the call.
+            after: Duration,
         }
     }
-
-    /// The pid of the process that the task was in, if it came so far.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        match self {
-            TaskError::Panicked { pid, .. }
-            | TaskError::Died { pid, .. }
-            | TaskError::SetAside { pid, .. }
-            | TaskError::TimedOut { pid, .. }
-            | TaskError::Value { pid, .. }
-            | TaskError::Output { pid, .. } => Some(*pid),
-            _ => None,
-        }
-    }
-
-    /// How the process ended that the task took with it.
-    #[must_use]
-    pub fn reason(&self) -> Option<&ExitReason> {
-        match self {
-            TaskError::Died { reason, .. } | TaskError::SetAside { reason, .. } => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// Whether it was cancelled.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, TaskError::Cancelled { .. })
-    }
-
-    /// Whether it ran longer than its limit.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, TaskError::TimedOut { .. })
-    }
-}
-
-/// Why [`Task::join_timeout`](crate::Task::join_timeout) gave no output.
-///
-/// ```
-/// use offspring::Pool;
-///
-/// #[offspring::worker]
-/// fn rest() {
-///     std::thread::sleep(std::time::Duration::from_secs(1000));
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let pool = Pool::new(1)?;
-///     let task = pool.submit(rest::new())?;
-///     assert!(task.join_timeout(std::time::Duration::from_millis(1)).unwrap_err().is_timeout());
-///     task.cancel();
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum TaskTimeoutError {
-    /// The task has not ended yet.
-    #[error("task `{task}` has not ended after {after:?}")]
-    Timeout {
-        /// Name of the task's worker type.
-        task: &'static str,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// It ended, without an output.
-    #[error(transparent)]
-    Failed(#[from] TaskError),
 }
 
 impl TaskTimeoutError {
-    /// Whether the task has not ended yet.
+    /// Whether the call timed out: the task has not ended yet.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, TaskTimeoutError::Timeout { .. })
     }
 }
 
-/// Why a task was not submitted. It comes back: see [`SubmitError::into_inner`].
-///
-/// ```
-/// use offspring::pool::SubmitError;
-/// use offspring::Pool;
-///
-/// #[offspring::worker]
-/// fn rest() {
-///     std::thread::sleep(std::time::Duration::from_secs(1000));
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let pool = Pool::builder().workers(1).max_unfinished(1).build()?;
-///     let first = pool.submit(rest::new())?;
-///     match pool.try_submit(rest::new()) {
-///         Err(SubmitError::Full(task)) => drop(task), // or keep it for later
-///         other => panic!("{other:?}"),
-///     }
-///     first.cancel();
-///     assert!(first.join().is_err());
-///     pool.try_submit(rest::new())?.cancel(); // there is room again
-///     Ok(())
-/// }
-/// ```
-#[derive(Error)]
-#[non_exhaustive]
-pub enum SubmitError<W> {
-    /// Its value does not encode.
-    #[error("submitting a task that does not encode")]
-    Encode(W, #[source] EncodeError),
-    /// Its type is not registered, or the registry is broken.
-    #[error("submitting a task that no process would find")]
-    Unknown(W, #[source] SpawnError),
-    /// As many tasks as [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) allows have not ended.
-    #[error("submitting to a pool that is full")]
-    Full(W),
-    /// The pool takes no more tasks.
-    #[error("submitting to a pool that was shut down")]
-    Closed(W),
-    /// The pool gave up.
-    #[error("submitting to a pool that gave up")]
-    Broken(W, #[source] Arc<PoolError>),
-    /// The system refused.
-    #[error("could not make memory for the task")]
-    Io(W, #[source] io::Error),
-}
+flat_errors! {
+    /// Why a task was not submitted. It gives the task back: see [`into_inner`](Self::into_inner).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn double(n: u64) -> u64 {
+    ///     n * 2
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(1)?;
+    ///     pool.shutdown(Duration::from_secs(10))?;
+    ///     let error = pool.submit(double::new(4)).unwrap_err();
+    ///     assert!(error.is_end());
+    ///     let _task = error.into_inner(); // for another pool
+    ///     Ok(())
+    /// }
+    /// ```
+    pub enum SubmitError<T> {
+        /// The pool was shut down.
+        #[error("submitting to a pool that was shut down")]
+        Closed(task: T),
+        /// The pool gave up.
+        #[error("submitting to a pool that gave up")]
+        Broken(task: T, #[source] cause: Arc<PoolError>),
+        /// The value does not encode.
+        #[error("submitting a task that does not encode")]
+        Encode(task: T, #[source] cause: EncodeError),
+        /// The type is not registered, or the registry is broken.
+        #[error("submitting a task that no process would find")]
+        Unknown(task: T, #[source] cause: SpawnError),
+        /// The system refused memory for the value.
+        #[error("submitting a task that there is no memory for")]
+        Io(task: T, #[source] cause: io::Error),
+    }
+    ends { Closed, Broken }
 
-impl<W> SubmitError<W> {
-    /// The task that was not submitted.
-    pub fn into_inner(self) -> W {
-        match self {
-            SubmitError::Encode(task, _)
-            | SubmitError::Unknown(task, _)
-            | SubmitError::Full(task)
-            | SubmitError::Closed(task)
-            | SubmitError::Broken(task, _)
-            | SubmitError::Io(task, _) => task,
-        }
+    /// Why [`Pool::try_submit`](crate::Pool::try_submit) did not submit a task. It gives the task back:
+    /// see [`into_inner`](Self::into_inner).
+    ///
+    /// ```
+    /// use offspring::pool::TrySubmitError;
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn rest() {
+    ///     std::thread::sleep(std::time::Duration::from_secs(1000));
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::builder().workers(1).max_unfinished(1).build()?;
+    ///     let first = pool.submit(rest::new())?;
+    ///     match pool.try_submit(rest::new()) {
+    ///         Err(TrySubmitError::Full(task)) => drop(task), // or keep it for later
+    ///         other => panic!("{other:?}"),
+    ///     }
+    ///     first.cancel();
+    ///     assert!(first.join().is_err());
+    ///     pool.try_submit(rest::new())?.cancel(); // there is room again
+    ///     Ok(())
+    /// }
+    /// ```
+    pub enum TrySubmitError<T> adds {
+        /// As many tasks have not ended as
+        /// [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) allows.
+        #[error("submitting to a pool that is full")]
+        Full => is_full
     }
 }
 
-/// A shutdown that could not finish everything.
+/// A shutdown that dropped tasks.
 ///
 /// ```
 /// use std::time::Duration;
@@ -423,17 +437,12 @@ impl<W> SubmitError<W> {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("the pool was stopped after {grace:?} with {dropped} tasks that had not ended")]
 pub struct ShutdownError {
-    /// So many tasks were dropped; their handles tell it, too.
+    /// How many tasks were dropped. Their handles return [`TaskError::Stopped`].
     pub dropped: u64,
-    /// How long was waited.
+    /// The grace of the call.
     pub grace: Duration,
 }
 
-debug_without_item! {
-    SubmitError { Encode + cause, Unknown + cause, Full, Closed, Broken + cause, Io + cause }
-}
-
 debug_with_text! {
-    PoolError { InvalidOption, Spawn, Initializer, Ended, Encode, Io }
-    TaskError { Panicked, Died, SetAside, TimedOut, Cancelled, Value, Output, Decode, Lost, Unsendable, Stopped, Broken, Taken }
+    PoolError { InvalidOption, Spawn, Initializer, Ended, Encode, Closed, Io }
 }

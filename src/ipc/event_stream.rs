@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,10 @@ pub(crate) trait Event: Clone + Send + 'static {
 
 /// The writing end of any number of [`EventStream`]s. Dropping it ends them.
 pub(crate) struct EventPublisher<E> {
-    buffers: Mutex<Vec<Arc<Buffer<E>>>>,
+    /// `None` once the streams have ended.
+    buffers: Mutex<Option<Vec<Arc<Buffer<E>>>>>,
+    /// How many buffers there are, for a look without the lock.
+    readers: AtomicUsize,
 }
 
 struct Buffer<E> {
@@ -44,37 +48,45 @@ struct BufferState<E> {
 }
 
 impl<E: Event> EventPublisher<E> {
-    /// A stream of the events that are published from now on.
+    /// A stream of the events that are published from now on; an empty one after the end.
     pub(crate) fn subscribe(&self) -> EventStream<E> {
+        let mut buffers = lock(&self.buffers);
         let buffer = Arc::new(Buffer {
             state: Mutex::new(BufferState {
                 events: VecDeque::new(),
                 missed: 0,
-                ended: false,
+                ended: buffers.is_none(),
                 has_reader: true,
             }),
             arrived: Condvar::new(),
             wakers: Arc::default(),
         });
-        lock(&self.buffers).push(buffer.clone());
+        if let Some(buffers) = &mut *buffers {
+            buffers.push(buffer.clone());
+            self.readers.store(buffers.len(), Ordering::SeqCst);
+        }
         EventStream { buffer }
     }
 
     /// Whether there is a reader, so that an event is worth making.
     pub(crate) fn has_readers(&self) -> bool {
-        !lock(&self.buffers).is_empty()
+        self.readers.load(Ordering::SeqCst) > 0
     }
 
     /// Appends `event` to every stream. The caller holds no lock: this may run an executor's waker.
     pub(crate) fn publish(&self, event: &E) {
-        let mut buffers = lock(&self.buffers);
+        if !self.has_readers() {
+            return;
+        }
+        let mut guard = lock(&self.buffers);
+        let Some(buffers) = &mut *guard else {
+            return;
+        };
         buffers.retain(|buffer| buffer.push(event));
-        let awaited: Vec<_> = buffers
-            .iter()
-            .filter(|buffer| buffer.wakers.is_awaited())
-            .cloned()
-            .collect();
-        drop(buffers);
+        self.readers.store(buffers.len(), Ordering::SeqCst);
+        let awaited = buffers.iter().filter(|buffer| buffer.wakers.is_awaited());
+        let awaited: Vec<_> = awaited.cloned().collect();
+        drop(guard);
         for buffer in awaited {
             buffer.wakers.wake();
         }
@@ -84,7 +96,8 @@ impl<E: Event> EventPublisher<E> {
 impl<E> EventPublisher<E> {
     /// Ends all streams: each reader still gets what is in its buffer. The caller holds no lock.
     pub(crate) fn end(&self) {
-        for buffer in std::mem::take(&mut *lock(&self.buffers)) {
+        let buffers = lock(&self.buffers).take();
+        for buffer in buffers.unwrap_or_default() {
             lock(&buffer.state).ended = true;
             buffer.arrived.notify_all();
             buffer.wakers.wake();
@@ -101,7 +114,8 @@ impl<E> Drop for EventPublisher<E> {
 impl<E> Default for EventPublisher<E> {
     fn default() -> Self {
         EventPublisher {
-            buffers: Mutex::default(),
+            buffers: Mutex::new(Some(Vec::new())),
+            readers: AtomicUsize::new(0),
         }
     }
 }
@@ -213,7 +227,7 @@ impl<E> Drop for EventStream<E> {
 impl<E> fmt::Debug for EventPublisher<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventPublisher")
-            .field("readers", &lock(&self.buffers).len())
+            .field("readers", &self.readers)
             .finish()
     }
 }
@@ -230,7 +244,6 @@ impl<E> fmt::Debug for EventStream<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
     use super::*;
@@ -283,6 +296,8 @@ mod tests {
         let publisher = EventPublisher::default();
         let events = publisher.subscribe();
         (0..CAPACITY + 2).for_each(|n| publisher.publish(&Number::Is(n)));
+        publisher.end();
+        assert_eq!(publisher.subscribe().next(), None);
         drop(publisher);
         assert_eq!(events.last(), Some(Number::Missed(2)));
     }
@@ -293,7 +308,7 @@ mod tests {
         let (gone, _stays) = (publisher.subscribe(), publisher.subscribe());
         drop(gone);
         publisher.publish(&Number::Is(1));
-        assert_eq!(lock(&publisher.buffers).len(), 1);
+        assert_eq!(publisher.readers.load(Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What happens in a pool, for those who want to watch.
+//! The events of a pool, for callers that observe it.
 
 use std::iter::FusedIterator;
 use std::sync::Arc;
@@ -31,45 +31,45 @@ use crate::ipc::waitable::{WaitSource, Waitable};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PoolEvent {
-    /// A worker is ready for tasks; its initializer has returned.
+    /// A worker is ready for tasks: its initializer has returned.
     WorkerStarted {
-        /// Its name.
+        /// The name of the process.
         worker: Arc<str>,
-        /// Its pid.
+        /// The pid of the process.
         pid: u32,
     },
-    /// A worker's process ended: by a task, from outside, or since it was to be replaced.
+    /// A worker process ended: in a task, by a signal, or because the pool replaces it.
     WorkerEnded {
-        /// Its name.
+        /// The name of the process.
         worker: Arc<str>,
-        /// Its pid.
+        /// The pid of the process.
         pid: u32,
-        /// How.
+        /// How it ended.
         reason: ExitReason,
     },
-    /// A worker did not start; it is tried again until the restart limit.
+    /// A worker did not start. The pool tries again, up to the restart limit.
     StartFailed {
-        /// Why.
+        /// The reason.
         error: Arc<PoolError>,
     },
     /// A task ended without an output.
     TaskFailed {
-        /// Why.
+        /// The reason.
         error: TaskError,
     },
-    /// A task took its process with it, and is tried again.
+    /// A task ended its process, and is begun again.
     TaskRetried {
-        /// Name of the task's worker type.
+        /// The name of the task's worker type.
         task: &'static str,
-        /// So many processes it has ended.
+        /// How many processes it has ended.
         crashes: u32,
     },
     /// The pool gave up.
     Broken {
-        /// Why.
+        /// The reason.
         error: Arc<PoolError>,
     },
-    /// The reader was slow, and so many events were left out here.
+    /// The reader was slow: this many events were dropped here.
     Missed(u64),
 }
 
@@ -104,7 +104,7 @@ impl Event for PoolEvent {
 ///     while let Some(event) = events.next_timeout(Duration::from_secs(10)) {
 ///         match event {
 ///             PoolEvent::WorkerEnded { worker, reason, .. } => println!("{worker} {reason}"),
-///             PoolEvent::WorkerStarted { .. } => break, // in its place
+///             PoolEvent::WorkerStarted { .. } => break, // its replacement
 ///             _ => {}
 ///         }
 ///     }

@@ -1,32 +1,40 @@
-//! The pool as its owner sees it.
+//! `Pool`, the handle of a pool, and how one task is submitted.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::error::{EncodeError, PoolError, ShutdownError, SpawnError, SubmitError, TaskError};
+use crate::error::{
+    EncodeError, PoolError, ShutdownError, SpawnError, SubmitError, TaskError, TrySubmitError,
+};
+use crate::ipc::deadline::Deadline;
 use crate::ipc::hub;
 use crate::ipc::wire::{self, EncodedValue, Envelope};
-use crate::pool::batch::{Batch, Kind, needs_parcel};
-use crate::pool::builder::{PoolBuilder, check_workers};
+use crate::pool::batch::{TaskBatch, TaskSpec, needs_parcel};
 use crate::pool::events::PoolEvents;
-use crate::pool::map::{Map, MapUnordered};
-use crate::pool::scope::Scope;
-use crate::pool::shared::{Refused, Shared, When};
-use crate::pool::state::{Phase, Status};
+use crate::pool::monitor;
+use crate::pool::settings::check_workers;
+use crate::pool::shared::PoolShared;
+use crate::pool::state::{Phase, PoolEnd};
 use crate::pool::stats::PoolStats;
-use crate::pool::task::{One, Task};
+use crate::pool::task::{Task, TaskCell};
 use crate::process::{self, ProcessWorker};
+use crate::sys;
 
-/// Worker processes that run tasks: any registered worker value, one after the other in each process.
+/// Worker processes that run tasks, one after the other in each process. A task is any registered
+/// worker value.
 ///
-/// Dropping it takes no more tasks, finishes those that were submitted, and waits for that; while a panic unwinds, it
-/// ends them instead. [`shutdown`](Pool::shutdown) and [`terminate`](Pool::terminate) end a pool in other ways. A pool
-/// that is still there when the program ends (in a static, or after `process::exit`) is finished then, too.
+/// Dropping it closes the pool, and blocks until all submitted tasks have ended; while a panic
+/// unwinds, it kills them instead. [`shutdown`](Pool::shutdown) bounds the wait, and
+/// [`kill`](Pool::kill) does not wait for tasks. A pool that still exists when the program ends (in a
+/// static, or after `process::exit`) is finished then.
 ///
-/// A task that panics, ends its process, is killed, or returns what does not decode costs exactly that task: it ends
-/// with a [`TaskError`], its process is replaced if need be, and all others finish. All methods may be called from any
-/// thread; the worker processes ignore Ctrl-C, which is for the program to answer, and end with it.
+/// A task that panics, ends its process, is killed, or returns a value that does not decode affects
+/// no other task. It ends with a [`TaskError`], and its process is replaced if it has ended. All
+/// methods may be called from any thread, also through an `Arc`. The worker processes ignore Ctrl-C,
+/// and end with this program.
 ///
 /// ```
 /// use offspring::Pool;
@@ -49,15 +57,15 @@ use crate::process::{self, ProcessWorker};
 /// ```
 #[must_use = "dropping it finishes its tasks and ends its workers"]
 pub struct Pool {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<PoolShared>,
 }
 
-/// How one task is run, where it differs from the pool's defaults. `Drop` does nothing.
+/// How one task is run, where that differs from the pool's defaults. `Drop` does nothing.
 ///
 /// ```
 /// use std::time::Duration;
-/// use offspring::pool::TaskOptions;
 /// use offspring::Pool;
+/// use offspring::pool::TaskOptions;
 ///
 /// #[offspring::worker]
 /// fn square(n: u64) -> u64 {
@@ -67,14 +75,14 @@ pub struct Pool {
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let pool = Pool::new(1)?;
-///     let options = TaskOptions::new().timeout(Duration::from_secs(10)).retries(2);
+///     let options = TaskOptions::new().task_timeout(Duration::from_secs(10)).retries(2);
 ///     assert_eq!(pool.submit_with(square::new(12), options)?.join()?, 144);
 ///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskOptions {
-    timeout: Option<Duration>,
+    task_timeout: Option<Duration>,
     retries: Option<u32>,
 }
 
@@ -85,14 +93,16 @@ impl TaskOptions {
         TaskOptions::default()
     }
 
-    /// How long it may run. Default: [`PoolBuilder::task_timeout`].
+    /// How long the task may run. Default: that of
+    /// [`PoolBuilder::task_timeout`](crate::PoolBuilder::task_timeout).
     #[must_use]
-    pub fn timeout(mut self, limit: Duration) -> TaskOptions {
-        self.timeout = Some(limit);
+    pub fn task_timeout(mut self, limit: Duration) -> TaskOptions {
+        self.task_timeout = Some(limit);
         self
     }
 
-    /// How often it is begun again if its process ends in it. Default: [`PoolBuilder::retries`].
+    /// How many times the task is begun again if its process ends in it. Default: that of
+    /// [`PoolBuilder::retries`](crate::PoolBuilder::retries).
     #[must_use]
     pub fn retries(mut self, retries: u32) -> TaskOptions {
         self.retries = Some(retries);
@@ -100,316 +110,278 @@ impl TaskOptions {
     }
 }
 
+/// Why a value did not become a task.
+enum Unsendable {
+    Encode(EncodeError),
+    Unknown(SpawnError),
+    Io(io::Error),
+}
+
 impl Pool {
-    /// A pool of so many processes, with the defaults of [`Pool::builder`]; waits until all are ready.
+    /// Starts the workers, and blocks until all are ready.
+    pub(super) fn start(shared: Arc<PoolShared>) -> Result<Pool, PoolError> {
+        let workers = shared.settings.workers;
+        let pool = Pool { shared };
+        if let Err(error) = monitor::resize(&pool.shared, workers) {
+            pool.kill();
+            return Err(error);
+        }
+        pool.shared.wait(None, |state| {
+            (!matches!(state.phase(), Phase::Building)).then_some(())
+        });
+        if !pool
+            .shared
+            .read(|state| matches!(state.phase(), Phase::Broken(_)))
+        {
+            return Ok(pool);
+        }
+        // The monitors have left after this, and with them the other references to the cause.
+        pool.shared.wait_ended(None);
+        let cause = pool.shared.change(|state, _, _| state.take_cause());
+        let lost = |text: String| PoolError::Io {
+            act: "start the workers",
+            source: io::Error::other(text),
+        };
+        Err(match cause.map(Arc::try_unwrap) {
+            Some(Ok(cause)) => cause,
+            Some(Err(cause)) => lost(cause.to_string()),
+            None => lost("the pool gave up".to_owned()),
+        })
+    }
+
+    /// Submits a task: any registered worker value. It may hold handles (queues, senders,
+    /// connections).
+    ///
+    /// Tasks wait in this process until a worker takes them. The call does not block unless the pool
+    /// has a [bound](crate::PoolBuilder::max_unfinished) and is full; then it blocks until there is
+    /// room, without a timeout ([`try_submit`](Pool::try_submit) does not). Use [`map`](Pool::map) for
+    /// inputs that do not fit in memory.
     ///
     /// # Errors
     ///
-    /// See [`PoolBuilder::build`].
-    pub fn new(workers: usize) -> Result<Pool, PoolError> {
-        Pool::builder().workers(workers).build()
-    }
-
-    /// A pool with options.
-    pub fn builder() -> PoolBuilder {
-        PoolBuilder::new()
-    }
-
-    pub(super) fn from_shared(shared: Arc<Shared>) -> Pool {
-        Pool { shared }
-    }
-
-    /// Starts the workers for the first time.
-    pub(super) fn start(&self) -> Result<(), PoolError> {
-        let workers = self.shared.settings.workers;
-        self.shared.resize(workers)?;
-        let ready = |state: &mut crate::pool::state::State| match &state.phase {
-            Phase::Broken(cause) => Some(Err(cause.clone())),
-            _ if state
-                .slots
-                .iter()
-                .any(|slot| slot.status == Status::Starting) =>
-            {
-                None
-            }
-            _ => {
-                state.phase = Phase::Open;
-                Some(Ok(()))
-            }
-        };
-        let Some(Err(cause)) = self.shared.wait(None, ready) else {
-            return Ok(());
-        };
-        self.shared.stop();
-        self.shared.wait_ended(None);
-        self.shared.forget_cause();
-        Err(
-            Arc::try_unwrap(cause).unwrap_or_else(|cause| PoolError::Io {
-                act: "start the workers",
-                source: std::io::Error::other(cause.to_string()),
-            }),
-        )
-    }
-
-    /// Submits a task: any registered worker value. Handles (queues, senders, connections) may be in it.
-    ///
-    /// Does not wait, unless the pool has a [bound](PoolBuilder::max_unfinished) and is full: tasks wait in this process until
-    /// a worker takes them. Use [`map`](Pool::map) for inputs that are too many to lie in memory.
-    ///
-    /// # Errors
-    ///
-    /// [`SubmitError`], with the value given back: it does not encode, or the pool takes no more.
+    /// [`SubmitError`], which gives the value back: the value does not encode, or the pool accepts no
+    /// more tasks.
     pub fn submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
         self.submit_with(worker, TaskOptions::new())
     }
 
-    /// As [`submit`](Pool::submit), but never waits.
+    /// Like [`submit`](Pool::submit), but never blocks.
     ///
     /// # Errors
     ///
-    /// [`SubmitError::Full`] if the pool is; else as [`submit`](Pool::submit).
+    /// [`Full`](TrySubmitError::Full) if the pool is full; else those of [`submit`](Pool::submit).
     pub fn try_submit<W: ProcessWorker>(
         &self,
         worker: W,
-    ) -> Result<Task<W::Output>, SubmitError<W>> {
-        self.submit_to(worker, TaskOptions::new(), Arc::default(), When::Now)
+    ) -> Result<Task<W::Output>, TrySubmitError<W>> {
+        let cell = Arc::default();
+        let batch = match self.encode_task(&worker, TaskOptions::new(), &cell) {
+            Ok(batch) => batch,
+            Err(cause) => return Err(cause.with(worker).into()),
+        };
+        match self.shared.try_submit(batch) {
+            Ok(true) => Ok(Task::new(self.shared.clone(), W::worker_name(), cell)),
+            Ok(false) => Err(TrySubmitError::Full(worker)),
+            Err(end) => Err(submit_error(end, worker).into()),
+        }
     }
 
-    /// As [`submit`](Pool::submit), with options for this task.
+    /// Like [`submit`](Pool::submit), with options for this task.
     ///
     /// # Errors
     ///
-    /// As [`submit`](Pool::submit).
+    /// Those of [`submit`](Pool::submit).
     pub fn submit_with<W: ProcessWorker>(
         &self,
         worker: W,
         options: TaskOptions,
     ) -> Result<Task<W::Output>, SubmitError<W>> {
-        self.submit_to(worker, options, Arc::default(), When::Room)
+        self.submit_to(worker, options, Arc::default())
     }
 
+    /// Submits a task whose result goes to `cell`.
     pub(super) fn submit_to<W: ProcessWorker>(
         &self,
         worker: W,
         options: TaskOptions,
-        sink: Arc<One>,
-        when: When,
+        cell: Arc<TaskCell>,
     ) -> Result<Task<W::Output>, SubmitError<W>> {
-        let mut kind = match self.kind::<W>() {
-            Ok(kind) => kind,
-            Err(error) => return Err(SubmitError::Unknown(worker, error)),
-        };
-        kind.timeout = options.timeout.or(kind.timeout);
-        kind.retries = options.retries.unwrap_or(kind.retries);
-        let encoded = match wire::encode(&worker) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                hub::announce();
-                return Err(SubmitError::Encode(worker, error));
-            }
-        };
-        let batch = match batch(kind, encoded, sink.clone()) {
+        let batch = match self.encode_task(&worker, options, &cell) {
             Ok(batch) => batch,
-            Err(error) => return Err(SubmitError::Io(worker, error)),
+            Err(cause) => return Err(cause.with(worker)),
         };
-        match self.shared.submit(batch, when) {
-            Ok(_) => Ok(Task::new(self.shared.clone(), kind.name, sink)),
-            Err(Refused::Full) => Err(SubmitError::Full(worker)),
-            Err(Refused::Closed) => Err(SubmitError::Closed(worker)),
-            Err(Refused::Broken(cause)) => Err(SubmitError::Broken(worker, cause)),
+        match self.shared.submit(batch) {
+            Ok(()) => Ok(Task::new(self.shared.clone(), W::worker_name(), cell)),
+            Err(end) => Err(submit_error(end, worker)),
         }
     }
 
-    pub(super) fn kind<W: ProcessWorker>(&self) -> Result<Kind, SpawnError> {
-        Ok(Kind {
+    fn encode_task<W: ProcessWorker>(
+        &self,
+        worker: &W,
+        options: TaskOptions,
+        cell: &Arc<TaskCell>,
+    ) -> Result<TaskBatch, Unsendable> {
+        let mut spec = self.spec::<W>().map_err(Unsendable::Unknown)?;
+        spec.timeout = options.task_timeout.or(spec.timeout);
+        spec.retries = options.retries.unwrap_or(spec.retries);
+        let encoded = wire::encode(worker)
+            .inspect_err(|_| hub::announce())
+            .map_err(Unsendable::Encode)?;
+        batch_of_one(spec, encoded, cell.clone()).map_err(Unsendable::Io)
+    }
+
+    /// What the tasks of this worker type have in common, by the pool's defaults.
+    pub(super) fn spec<W: ProcessWorker>(&self) -> Result<TaskSpec, SpawnError> {
+        Ok(TaskSpec {
             number: process::number::<W>()?,
             name: W::worker_name(),
-            timeout: self.shared.settings.timeout,
+            timeout: self.shared.settings.task_timeout,
             retries: self.shared.settings.retries,
         })
     }
 
-    /// Runs one task, and waits for its output.
+    /// Runs one task, and blocks until it has ended. Like [`submit`](Pool::submit) and then
+    /// [`join`](Task::join): without a time limit of the task, there is no bound.
     ///
     /// # Errors
     ///
-    /// As [`Task::join`]; a task that could not be submitted as well.
+    /// Those of [`Task::join`], and [`TaskError`]s for a task that was not submitted.
     pub fn run<W: ProcessWorker>(&self, worker: W) -> Result<W::Output, TaskError> {
         let task = W::worker_name();
         match self.submit(worker) {
             Ok(task) => task.join(),
-            Err(SubmitError::Encode(_, source)) => Err(TaskError::Unsendable { task, source }),
-            // It waits, and is not told that.
-            Err(SubmitError::Full(_) | SubmitError::Closed(_)) => Err(TaskError::Stopped { task }),
+            Err(SubmitError::Closed(_)) => Err(TaskError::Stopped { task }),
             Err(SubmitError::Broken(_, cause)) => Err(TaskError::Broken { task, cause }),
-            Err(SubmitError::Unknown(_, error)) => {
-                let source = EncodeError::new::<W>(error.to_string());
-                Err(TaskError::Unsendable { task, source })
-            }
-            Err(SubmitError::Io(_, error)) => {
-                let source = EncodeError::new::<W>(error.to_string());
+            Err(SubmitError::Encode(_, source)) => Err(TaskError::Unsendable { task, source }),
+            Err(error @ (SubmitError::Unknown(..) | SubmitError::Io(..))) => {
+                let source = EncodeError::of(task, crate::error::chain_text(&error));
                 Err(TaskError::Unsendable { task, source })
             }
         }
     }
 
-    /// Makes a task of each input, and gives their outputs in the order of the inputs.
-    ///
-    /// Lazy: inputs are taken as outputs are, and a bounded number is between ([`Map::window`]), so inputs may be
-    /// endless. How many tasks travel together is chosen by how long they take. Blocking inputs hold up outputs by one
-    /// input at most.
-    ///
-    /// ```
-    /// #[offspring::worker]
-    /// fn add(a: u64, b: u64) -> u64 {
-    ///     a + b
-    /// }
-    ///
-    /// #[offspring::main]
-    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-    ///     let pool = offspring::Pool::new(2)?;
-    ///     let sums = pool.map([(1, 2), (3, 4)], |(a, b)| add::new(a, b));
-    ///     assert_eq!(sums.collect::<Result<Vec<_>, _>>()?, [3, 7]);
-    ///     Ok(())
-    /// }
-    /// ```
-    pub fn map<I, F, W>(&self, inputs: I, make: F) -> Map<'_, I::IntoIter, F, W>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> W,
-        W: ProcessWorker,
-    {
-        Map::new(self, inputs.into_iter(), make)
-    }
-
-    /// As [`map`](Pool::map), but gives outputs as they come.
-    pub fn map_unordered<I, F, W>(&self, inputs: I, make: F) -> MapUnordered<'_, I::IntoIter, F, W>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> W,
-        W: ProcessWorker,
-    {
-        MapUnordered::new(self, inputs.into_iter(), make)
-    }
-
-    /// Calls `body` with a [`Scope`], and waits for the end of all tasks that were submitted through it. If `body`
-    /// panics, they are cancelled.
-    ///
-    /// # Errors
-    ///
-    /// The first error, in the order of submission, of a task that was not joined in `body`.
-    ///
-    /// ```
-    /// #[offspring::worker]
-    /// fn step(n: u64) -> u64 {
-    ///     n + 1
-    /// }
-    ///
-    /// #[offspring::main]
-    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-    ///     let pool = offspring::Pool::new(2)?;
-    ///     let first = pool.scope(|scope| {
-    ///         let first = scope.submit(step::new(1));
-    ///         let _not_joined = scope.submit(step::new(2));
-    ///         first
-    ///     })?;
-    ///     assert_eq!(first?.join()?, 2); // both have ended
-    ///     Ok(())
-    /// }
-    /// ```
-    pub fn scope<'p, R>(&'p self, body: impl FnOnce(&Scope<'p>) -> R) -> Result<R, TaskError> {
-        let scope = Scope::new(self);
-        let result = body(&scope);
-        scope.finish().map_or(Ok(result), Err)
-    }
-
-    /// How many processes take tasks, or will when they have started.
+    /// The number of processes that take tasks, or will once they have started.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.shared.look(|state| state.want)
+        self.shared.read(|state| state.workers())
     }
 
-    /// The pids of the worker processes that run now, spares included.
+    /// The pids of the running worker processes, spares included.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        self.shared.look(|state| {
-            state
-                .slots
-                .iter()
-                .filter_map(|slot| slot.worker.as_ref())
-                .map(|worker| worker.process.pid())
-                .collect()
-        })
+        self.shared.read(|state| state.pids())
     }
 
-    /// Changes the number of workers. New ones are started meanwhile; ones too many end when they have finished the
-    /// task that they are in. Does not wait.
+    /// Changes the number of workers, and returns at once. New workers start in the background;
+    /// surplus ones end once they have finished the task that they run.
     ///
     /// # Errors
     ///
-    /// [`PoolError::InvalidOption`] for a number that no pool may have; the system may refuse a thread.
+    /// [`PoolError::InvalidOption`] for a number that no pool may have, [`PoolError::Closed`] after
+    /// the end of the pool, [`PoolError::Io`] if the system refuses a thread; then the pool has as many
+    /// workers as it could start.
     pub fn resize(&self, workers: usize) -> Result<(), PoolError> {
         check_workers(workers)?;
-        self.shared.resize(workers)
+        monitor::resize(&self.shared, workers)
     }
 
-    /// What it does now, and has done.
+    /// What the pool does now, and has done.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        PoolStats::take(&self.shared)
+        let now = Instant::now();
+        let (queued, running, restarts, mut workers) = self.shared.read(|state| state.stats(now));
+        // This reads files, so it is done without the lock.
+        for worker in &mut workers {
+            worker.memory = worker.pid.and_then(sys::resident_memory);
+        }
+        PoolStats {
+            queued,
+            running,
+            done: self.shared.totals.done.load(Ordering::Relaxed),
+            failed: self.shared.totals.failed.load(Ordering::Relaxed),
+            restarts,
+            workers,
+        }
     }
 
-    /// What happens in it, from now on.
+    /// A stream of the pool's events from now on.
     pub fn events(&self) -> PoolEvents {
         PoolEvents::new(self.shared.events.subscribe())
     }
 
-    /// Takes no more tasks, finishes those that were submitted, waits for that at most this long; then ends what is
-    /// left.
+    /// Closes the pool, and blocks until all submitted tasks have ended, for up to `grace`. Then kills
+    /// what is left, and blocks until that has ended.
+    ///
+    /// Other threads may submit meanwhile; their calls return an error. Calling it again, or after
+    /// [`kill`](Pool::kill), waits for the end in the same way.
     ///
     /// # Errors
     ///
-    /// [`ShutdownError`] if tasks were dropped. Their handles say [`TaskError::Stopped`].
-    pub fn shutdown(self, grace: Duration) -> Result<(), ShutdownError> {
+    /// [`ShutdownError`] if this call dropped tasks, which then end with [`TaskError::Stopped`].
+    pub fn shutdown(&self, grace: Duration) -> Result<(), ShutdownError> {
         self.shared.close();
-        // A deadline that the clock cannot express is none.
-        if self.shared.wait_ended(Instant::now().checked_add(grace)) {
+        if self.shared.wait_ended(Deadline::after(grace).deadline()) {
             return Ok(());
         }
-        match self.end() {
+        match self.kill_all() {
             0 => Ok(()),
             dropped => Err(ShutdownError { dropped, grace }),
         }
     }
 
-    /// Ends all processes at once; what has not ended ends with [`TaskError::Stopped`].
-    pub fn terminate(self) {
-        self.end();
+    /// Kills all worker processes, and blocks until they have ended. Tasks that have not ended then end
+    /// with [`TaskError::Stopped`].
+    ///
+    /// Other threads may submit meanwhile; their calls return an error. Calling it again does nothing.
+    #[doc(alias = "terminate")]
+    pub fn kill(&self) {
+        self.kill_all();
     }
 
-    /// How many tasks were dropped.
-    fn end(&self) -> u64 {
+    /// Returns how many tasks were dropped.
+    fn kill_all(&self) -> u64 {
         let dropped = self.shared.stop();
         self.shared.wait_ended(None);
         dropped
     }
 }
 
-/// One task as it travels.
-fn batch(kind: Kind, encoded: EncodedValue, sink: Arc<One>) -> std::io::Result<Batch> {
+impl Unsendable {
+    fn with<W>(self, worker: W) -> SubmitError<W> {
+        match self {
+            Unsendable::Encode(cause) => SubmitError::Encode(worker, cause),
+            Unsendable::Unknown(cause) => SubmitError::Unknown(worker, cause),
+            Unsendable::Io(cause) => SubmitError::Io(worker, cause),
+        }
+    }
+}
+
+fn submit_error<W>(end: PoolEnd, worker: W) -> SubmitError<W> {
+    match end {
+        PoolEnd::Closed => SubmitError::Closed(worker),
+        PoolEnd::Broken(cause) => SubmitError::Broken(worker, cause),
+    }
+}
+
+fn batch_of_one(
+    spec: TaskSpec,
+    encoded: EncodedValue,
+    cell: Arc<TaskCell>,
+) -> io::Result<TaskBatch> {
     if !needs_parcel(&encoded) {
         let ends = vec![encoded.bytes.len() as u32];
-        return Ok(Batch::of_bytes(kind, sink, 0, encoded.bytes, ends));
+        return Ok(TaskBatch::inline(spec, cell, 0, encoded.bytes, ends));
     }
-    let packet = Envelope::new(encoded);
+    let envelope = Envelope::new(encoded);
     hub::announce();
-    Ok(Batch::of_parcel(kind, sink, 0, packet?))
+    Ok(TaskBatch::parcel(spec, cell, 0, envelope?))
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.end();
+            self.kill();
         } else {
             self.shared.close();
             self.shared.wait_ended(None);

@@ -4,19 +4,18 @@ use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use crate::error::{EncodeError, PoolError};
 use crate::ipc::hub;
 use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::pool::batch::needs_parcel;
-use crate::pool::link::{Drained, Outcome};
-use crate::pool::state::Live;
-use crate::process::{self, Mishap, ProcessWorker};
+use crate::pool::link::{ParentEnd, Replies, Reply};
+use crate::process::{self, Mishap, Process, ProcessWorker};
 use crate::sys::lock;
 
-/// What an initializer of a [`Pool`](crate::Pool) may return: nothing, or a `Result` whose error says why the worker
-/// cannot be used.
+/// What an initializer of a [`Pool`](crate::Pool) may return: nothing, or a `Result` whose error is
+/// the reason why the worker cannot be used.
 ///
 /// ```
 /// use offspring::Pool;
@@ -35,11 +34,11 @@ use crate::sys::lock;
 /// }
 /// ```
 pub trait InitializerOutput {
-    /// Whether the worker is ready.
+    /// Returns `Ok` if the worker is ready for tasks.
     ///
     /// # Errors
     ///
-    /// What the initializer said, as text.
+    /// The text of the initializer's error.
     fn into_result(self) -> Result<(), String>;
 }
 
@@ -56,14 +55,15 @@ impl<E: fmt::Display> InitializerOutput for Result<(), E> {
 }
 
 thread_local! {
-    /// Of the thread that performs tasks.
+    /// The states of the thread that runs the tasks.
     static STATE: RefCell<HashMap<TypeId, Box<dyn Any>>> = RefCell::new(HashMap::new());
 }
 
-/// Keeps a value in this worker of a pool, for the tasks that come: one of each type. Called by an initializer, or by
-/// any task. Gives the one that was there before.
+/// Keeps a value in this worker of a pool for later tasks, and returns the previous value of that
+/// type. Called by an initializer, or by a task.
 ///
-/// It belongs to the thread that runs the tasks; when the worker is replaced, its initializer makes a new one.
+/// A worker keeps one value of each type, in the thread that runs the tasks. When the worker is
+/// replaced, the initializer makes a new one.
 ///
 /// ```
 /// use offspring::pool::{set_worker_state, with_worker_state};
@@ -95,8 +95,8 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
         .map(|before| *before)
 }
 
-/// Calls `act` with the value that [`set_worker_state`] keeps; `None` if there is none of this type, or `act` of another
-/// call has it.
+/// Calls `act` with the value of type `S` that [`set_worker_state`] keeps. Returns `None` if there is
+/// no such value, and in an `act` that an outer call has given that value to.
 ///
 /// ```
 /// use offspring::pool::{set_worker_state, with_worker_state};
@@ -124,7 +124,7 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
 /// }
 /// ```
 pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option<R> {
-    // Taken out meanwhile: so `act` may use states of other types.
+    // Taken out, not borrowed: so `act` may use the states of other types.
     let mut state = STATE
         .with_borrow_mut(|states| states.remove(&TypeId::of::<S>()))?
         .downcast::<S>()
@@ -139,12 +139,12 @@ pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option
 /// An initializer, encoded once for all workers.
 pub(super) struct Initializer {
     number: u32,
-    value: Value,
+    value: InitializerValue,
     decode: fn(process::Value<'_>) -> Result<(), String>,
 }
 
-enum Value {
-    Bytes(Vec<u8>),
+enum InitializerValue {
+    Inline(Vec<u8>),
     Parcel(Mutex<Envelope>),
 }
 
@@ -157,9 +157,9 @@ impl Initializer {
         hub::announce();
         let encoded = encoded.map_err(PoolError::Encode)?;
         let value = if needs_parcel(&encoded) {
-            Value::Parcel(Mutex::new(parcel::<W>(encoded)?))
+            InitializerValue::Parcel(Mutex::new(parcel::<W>(encoded)?))
         } else {
-            Value::Bytes(encoded.bytes)
+            InitializerValue::Inline(encoded.bytes)
         };
         let decode = |value: process::Value<'_>| match value.decode::<W::Output>() {
             Ok(output) => output.into_result(),
@@ -172,55 +172,59 @@ impl Initializer {
         })
     }
 
-    /// Runs it in a worker, and waits for its end.
-    pub(super) fn run(&self, live: &Live) -> Result<(), PoolError> {
-        self.attempt(live)
+    /// Runs it in a worker, and blocks until it has returned or the process has ended.
+    pub(super) fn run(&self, link: &ParentEnd, process: &Process<()>) -> Result<(), PoolError> {
+        self.send(link)
+            .and_then(|()| self.wait(link, process))
             .map_err(|message| PoolError::Initializer {
-                worker: live.process.name().to_owned(),
-                pid: live.process.pid(),
+                worker: process.name().to_owned(),
+                pid: process.pid(),
                 message,
             })
     }
 
-    fn attempt(&self, live: &Live) -> Result<(), String> {
-        let front: &Arc<_> = &live.front;
+    fn send(&self, link: &ParentEnd) -> Result<(), String> {
         match &self.value {
-            Value::Bytes(bytes) => drop(front.push(self.number, std::iter::once(&bytes[..]))),
-            Value::Parcel(packet) => {
-                let packet = lock(packet)
+            InitializerValue::Inline(bytes) => {
+                link.push(self.number, std::iter::once(&bytes[..]));
+            }
+            InitializerValue::Parcel(envelope) => {
+                let envelope = lock(envelope)
                     .try_clone()
                     .ok_or("no memory or descriptors for its value")?;
-                // A process that has ended already says so below.
-                let _ = front.push_parcel(self.number, packet);
+                link.push_parcel(self.number, envelope)
+                    .map_err(|error| format!("its value could not be sent: {error}"))?;
             }
         }
-        front.ring();
-        let mut drained = Drained::default();
+        link.ring();
+        Ok(())
+    }
+
+    fn wait(&self, link: &ParentEnd, process: &Process<()>) -> Result<(), String> {
+        let corrupt = |_| "its process wrote a corrupt reply";
+        let mut replies = Replies::default();
         loop {
-            front.wait(false, None);
-            let ended = front.has_ended();
-            front
-                .drain(&mut drained)
-                .map_err(|_| "it wrote what no worker writes")?;
+            link.wait(false, None);
+            // Checked before the replies are drained: after an end that is seen here, no more follow.
+            let has_ended = link.has_ended();
+            link.drain(&mut replies).map_err(corrupt)?;
             let mut result = None;
-            let told = drained.for_each(|outcome| match outcome {
-                Outcome::Output(bytes) => {
-                    result = Some((self.decode)(process::Value::Bytes(bytes)))
+            let sound = replies.for_each(|reply| match reply {
+                Reply::Output(bytes) => {
+                    result = Some((self.decode)(process::Value::Bytes(bytes)));
                 }
-                Outcome::Parcel(packet) => {
-                    result = Some((self.decode)(process::Value::Parcel(packet)))
+                Reply::Parcel(envelope) => {
+                    result = Some((self.decode)(process::Value::Parcel(envelope)));
                 }
-                Outcome::Mishap(mishap) => result = Some(Err(said(mishap))),
-                Outcome::Begun => {}
+                Reply::Mishap(mishap) => result = Some(Err(mishap_text(mishap))),
+                Reply::Begun => {}
             });
-            told.map_err(|_| "it wrote what no worker writes")?;
+            sound.map_err(corrupt)?;
             match result {
                 Some(result) => return result,
-                None if ended => {
-                    return Err(live
-                        .process
-                        .exit_reason()
-                        .map_or_else(String::new, |reason| format!("it {reason}")));
+                None if has_ended => {
+                    let reason = process.exit_reason();
+                    return Err(reason.map_or_else(String::new, |reason| format!("it {reason}")));
                 }
                 None => {}
             }
@@ -229,18 +233,18 @@ impl Initializer {
 }
 
 fn parcel<W>(encoded: EncodedValue) -> Result<Envelope, PoolError> {
-    let packet = Envelope::new(encoded).map_err(|source| PoolError::Io {
+    let envelope = Envelope::new(encoded).map_err(|source| PoolError::Io {
         act: "make memory for the initializer",
         source,
     })?;
-    if packet.try_clone().is_none() {
-        let message = "it holds something that exists once, and each worker needs its own";
+    if envelope.try_clone().is_none() {
+        let message = "it holds a handle that cannot be copied, and each worker needs its own";
         return Err(PoolError::Encode(EncodeError::new::<W>(message)));
     }
-    Ok(packet)
+    Ok(envelope)
 }
 
-fn said(mishap: Mishap) -> String {
+fn mishap_text(mishap: Mishap) -> String {
     match mishap {
         Mishap::Panicked(report) => format!("it panicked at {report}"),
         Mishap::BadValue(message) | Mishap::BadOutput(message) => message,

@@ -1,38 +1,44 @@
-//! A pool's map: inputs are taken as outputs are, and a bounded number lies between.
+//! A pool's map: it takes inputs as outputs are taken, with a bounded number in between.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{EncodeError, TaskError, TaskTimeoutError};
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::hub;
+use crate::ipc::ring;
 use crate::ipc::wire::{self, EncodedValue, Envelope};
-use crate::pool::batch::{Batch, Cancelled, Chunk, Kind, Outcomes, Sink, needs_parcel};
+use crate::pool::batch::{Sink, TaskBatch, TaskSpec};
 use crate::pool::handle::Pool;
-use crate::pool::shared::{Refused, When};
-use crate::pool::task;
+use crate::pool::results::Results;
+use crate::pool::state::PoolEnd;
 use crate::process::ProcessWorker;
 use crate::sys::{self, lock};
 
-/// Where the outcomes of a map go.
+/// Where the results of a map go.
 #[derive(Debug, Default)]
-struct Gather {
-    chunks: Mutex<Chunks>,
-    arrived: Condvar,
-    cancelled: Cancelled,
+struct MapSink {
+    arrived: Mutex<Arrived>,
+    changed: Condvar,
+    is_cancelled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Chunks {
-    here: BTreeMap<u64, Chunk>,
+struct Arrived {
+    /// By the number of their first task.
+    results: BTreeMap<u64, Results>,
     awaited: Awaited,
 }
 
-/// What the one who takes outputs sleeps for: waking him for another one, or nobody, costs as much.
+/// What the consumer is blocked on. `deliver` notifies only if that has arrived: a notification costs
+/// a system call whether it is needed or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Awaited {
     #[default]
@@ -41,103 +47,101 @@ enum Awaited {
     First(u64),
 }
 
-impl Sink for Gather {
-    fn deliver(&self, chunk: Chunk) {
-        let mut chunks = lock(&self.chunks);
-        let first = chunk.first;
-        chunks.here.insert(first, chunk);
-        if [Awaited::Any, Awaited::First(first)].contains(&chunks.awaited) {
-            chunks.awaited = Awaited::Nothing;
-            drop(chunks);
-            self.arrived.notify_all();
+impl Sink for MapSink {
+    fn deliver(&self, results: Results) {
+        let mut arrived = lock(&self.arrived);
+        let first = results.first;
+        arrived.results.insert(first, results);
+        if [Awaited::Any, Awaited::First(first)].contains(&arrived.awaited) {
+            arrived.awaited = Awaited::Nothing;
+            drop(arrived);
+            self.changed.notify_all();
         }
     }
 
     fn is_cancelled(&self) -> bool {
-        self.cancelled.get()
+        self.is_cancelled.load(Ordering::SeqCst)
     }
 }
 
-impl Gather {
-    /// The chunk that begins here; or any, if the order does not matter. `None` if there is none at the deadline.
-    fn wait(&self, first: Option<u64>, deadline: Option<Instant>) -> Option<Chunk> {
-        let mut chunks = lock(&self.chunks);
+impl MapSink {
+    /// Waits for the results that begin with task `first`, or for any if that is `None`.
+    fn wait<L: TimeLimit>(&self, first: Option<u64>, limit: &L) -> Result<Results, L::Elapsed> {
+        let mut arrived = lock(&self.arrived);
         loop {
             let found = match first {
-                Some(first) => chunks.here.remove(&first),
-                None => chunks.here.pop_first().map(|(_, chunk)| chunk),
+                Some(first) => arrived.results.remove(&first),
+                None => arrived.results.pop_first().map(|(_, results)| results),
             };
-            let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if found.is_some() || late {
-                chunks.awaited = Awaited::Nothing;
-                return found;
+            arrived.awaited = Awaited::Nothing;
+            if let Some(results) = found {
+                return Ok(results);
             }
-            chunks.awaited = first.map_or(Awaited::Any, Awaited::First);
-            chunks = sys::wait(&self.arrived, chunks, deadline);
+            limit.check()?;
+            arrived.awaited = first.map_or(Awaited::Any, Awaited::First);
+            arrived = sys::wait(&self.changed, arrived, limit.deadline());
         }
     }
 
-    fn is_here(&self, first: Option<u64>) -> bool {
-        let chunks = &lock(&self.chunks).here;
-        first.map_or(!chunks.is_empty(), |first| chunks.contains_key(&first))
+    fn has_arrived(&self, first: Option<u64>) -> bool {
+        let results = &lock(&self.arrived).results;
+        first.map_or(!results.is_empty(), |first| results.contains_key(&first))
     }
 }
 
-/// No output came in time.
-#[derive(Debug)]
-struct Late;
+/// The default window has at least this many inputs for each worker, so that one long task does not
+/// stop the tasks after it at once.
+const WINDOW_MIN: u64 = 16;
+/// The longest batch.
+const BATCH_MAX: u64 = 1024;
 
-/// Inputs that wait for each worker, at least: so one long task does not stop those behind it at once.
-const WAITING: u64 = 16;
-/// Tasks that are made before the pool gets them.
-const BATCH: u64 = 1024;
-
-/// Both kinds of map.
-struct Stream<'p, I, F, W> {
+/// What both kinds of map have in common.
+struct MapState<'p, I, F, W> {
     pool: &'p Pool,
-    kind: Kind,
+    spec: TaskSpec,
     /// Why no input can become a task.
     unknown: Option<EncodeError>,
     inputs: Option<I>,
     make: F,
-    gather: Arc<Gather>,
+    sink: Arc<MapSink>,
     in_order: bool,
     window: Option<u64>,
-    /// Inputs taken, and outcomes taken.
+    /// How many inputs, and how many results, were taken.
     given: u64,
     taken: u64,
-    current: Option<Outcomes>,
-    /// Of the inputs: passed on when what came before it has been.
+    /// Results that were taken and not returned.
+    current: Option<Results>,
+    /// A panic of the inputs. It resumes once the outputs before it have been returned.
     panic: Option<Box<dyn Any + Send>>,
     worker: PhantomData<fn() -> W>,
 }
 
-impl<'p, I, F, W> Stream<'p, I, F, W>
+impl<'p, I, F, W> MapState<'p, I, F, W>
 where
     I: Iterator,
     F: FnMut(I::Item) -> W,
     W: ProcessWorker,
 {
     fn new(pool: &'p Pool, inputs: I, make: F, in_order: bool) -> Self {
-        let (kind, unknown) = match pool.kind::<W>() {
-            Ok(kind) => (kind, None),
-            Err(error) => (
-                Kind {
+        let (spec, unknown) = match pool.spec::<W>() {
+            Ok(spec) => (spec, None),
+            Err(error) => {
+                let spec = TaskSpec {
                     number: 0,
                     name: W::worker_name(),
                     timeout: None,
                     retries: 0,
-                },
-                Some(EncodeError::new::<W>(error.to_string())),
-            ),
+                };
+                (spec, Some(EncodeError::new::<W>(error.to_string())))
+            }
         };
-        Stream {
+        MapState {
             pool,
-            kind,
+            spec,
             unknown,
             inputs: Some(inputs),
             make,
-            gather: Arc::new(Gather::default()),
+            sink: Arc::default(),
             in_order,
             window: None,
             given: 0,
@@ -148,30 +152,14 @@ where
         }
     }
 
-    fn next(&mut self) -> Option<Result<W::Output, TaskError>> {
-        self.next_until(None)
-            .expect("a wait without a deadline ended at its deadline")
-    }
-
-    fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
-        // A deadline that the clock cannot express is none.
-        match self.next_until(Instant::now().checked_add(timeout)) {
-            Ok(next) => next.map(|output| output.map_err(TaskTimeoutError::from)),
-            Err(Late) => Some(Err(TaskTimeoutError::Timeout {
-                task: self.kind.name,
-                after: timeout,
-            })),
-        }
-    }
-
-    fn next_until(
+    fn next<L: TimeLimit>(
         &mut self,
-        deadline: Option<Instant>,
-    ) -> Result<Option<Result<W::Output, TaskError>>, Late> {
+        limit: &L,
+    ) -> Result<Option<Result<W::Output, TaskError>>, L::Elapsed> {
         loop {
-            if let Some(current) = &mut self.current {
-                if let Some(left) = current.next() {
-                    return Ok(Some(task::decode(self.kind.name, left, current)));
+            if let Some(results) = &mut self.current {
+                if let Some(result) = results.next(self.spec.name) {
+                    return Ok(Some(result));
                 }
                 self.current = None;
             }
@@ -182,9 +170,22 @@ where
                     None => return Ok(None),
                 }
             }
-            let chunk = self.gather.wait(self.expected(), deadline).ok_or(Late)?;
-            self.taken += chunk.len();
-            self.current = Some(chunk.into_outcomes());
+            let results = self.sink.wait(self.expected(), limit)?;
+            self.taken += results.len() as u64;
+            self.current = Some(results);
+        }
+    }
+
+    fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
+        let deadline = Deadline::after(timeout);
+        // The time that the inputs take counts: the clock starts now.
+        deadline.deadline();
+        match self.next(&deadline) {
+            Ok(next) => next.map(|output| output.map_err(TaskTimeoutError::from)),
+            Err(_) => Some(Err(TaskTimeoutError::Timeout {
+                task: self.spec.name,
+                after: timeout,
+            })),
         }
     }
 
@@ -192,22 +193,22 @@ where
         self.in_order.then_some(self.taken)
     }
 
-    /// Takes inputs while there is room for them, but not longer than it takes until there is an output.
+    /// Takes inputs while the window has room, but only until an output has arrived.
     fn fill(&mut self) {
-        let target = self
-            .pool
-            .shared
-            .look(|state| state.target(self.kind.number));
-        let workers = self.pool.workers() as u64;
-        let window = self.window.unwrap_or(workers * (2 * target).max(WAITING));
+        let number = self.spec.number;
+        let shared = &self.pool.shared;
+        let (target, workers) = shared.read(|state| (state.target(number), state.workers() as u64));
+        let window = self
+            .window
+            .unwrap_or(workers * (2 * target).max(WINDOW_MIN));
         loop {
             let room = window.saturating_sub(self.given - self.taken);
-            // Many small refills would cost more than they gain.
+            // Not for a few: many small refills would cost more than they gain.
             if self.inputs.is_none() || room < (window / 8).max(1) {
                 return;
             }
-            self.make_batch(room.min(target).min(BATCH));
-            if self.gather.is_here(self.expected()) {
+            self.make_batch(room.min(target).min(BATCH_MAX));
+            if self.sink.has_arrived(self.expected()) {
                 return;
             }
         }
@@ -217,7 +218,7 @@ where
         let Some(mut inputs) = self.inputs.take() else {
             return;
         };
-        let mut batch = Growing::default();
+        let mut batch = BatchBuilder::default();
         let all = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..count {
                 let Some(input) = inputs.next() else {
@@ -228,8 +229,8 @@ where
             }
             true
         }));
-        // What was made before a panic goes its way.
-        self.hand_over(&mut batch);
+        // After a panic, too: the tasks that were made before it run.
+        self.submit_inline(&mut batch);
         match all {
             Ok(true) => self.inputs = Some(inputs),
             Ok(false) => {}
@@ -237,81 +238,70 @@ where
         }
     }
 
-    fn add(&mut self, worker: &W, batch: &mut Growing) {
+    fn add(&mut self, worker: &W, batch: &mut BatchBuilder) {
         if let Some(error) = &self.unknown {
             return self.fail_next(error.clone());
         }
         let start = batch.bytes.len();
-        let mut along = match wire::encode_into(worker, &mut batch.bytes) {
-            Ok(along) => along,
+        let mut side = match wire::encode_into(worker, &mut batch.bytes) {
+            Ok(side) => side,
             Err(error) => {
                 hub::announce();
-                self.hand_over(batch);
+                self.submit_inline(batch);
                 return self.fail_next(error);
             }
         };
         let length = batch.bytes.len() - start;
-        if along.is_empty() && length <= crate::ipc::ring::ENTRY_MAX {
+        if side.is_empty() && length <= ring::ENTRY_MAX {
             batch.ends.push(batch.bytes.len() as u32);
             return;
         }
+        // A parcel is a batch of its own. The tasks before it go first, to keep the numbers in order.
         let encoded = EncodedValue {
             bytes: batch.bytes.split_off(start),
-            handles: along.take_handles(),
+            handles: side.take_handles(),
         };
-        debug_assert!(needs_parcel(&encoded));
         hub::announce();
-        self.hand_over(batch);
+        self.submit_inline(batch);
+        let (spec, sink, first) = (self.spec, self.sink.clone(), self.given);
         match Envelope::new(encoded) {
-            Ok(packet) => self.submit(Batch::of_parcel(
-                self.kind,
-                self.gather.clone(),
-                self.given,
-                packet,
-            )),
+            Ok(envelope) => self.submit(TaskBatch::parcel(spec, sink, first, envelope)),
             Err(error) => self.fail_next(EncodeError::new::<W>(error.to_string())),
         }
     }
 
-    fn hand_over(&mut self, batch: &mut Growing) {
+    fn submit_inline(&mut self, batch: &mut BatchBuilder) {
         if !batch.ends.is_empty() {
-            let Growing { bytes, ends } = std::mem::take(batch);
-            self.submit(Batch::of_bytes(
-                self.kind,
-                self.gather.clone(),
-                self.given,
-                bytes,
-                ends,
-            ));
+            let BatchBuilder { bytes, ends } = std::mem::take(batch);
+            let sink = self.sink.clone();
+            self.submit(TaskBatch::inline(self.spec, sink, self.given, bytes, ends));
         }
     }
 
-    fn submit(&mut self, batch: Batch) {
-        let (first, count, task) = (self.given, u64::from(batch.len()), self.kind.name);
+    fn submit(&mut self, batch: TaskBatch) {
+        let (first, count, task) = (self.given, u64::from(batch.len()), self.spec.name);
         self.given += count;
-        if let Err(refused) = self.pool.shared.submit(batch, When::Unbounded) {
-            let error = match refused {
-                Refused::Full | Refused::Closed => TaskError::Stopped { task },
-                Refused::Broken(cause) => TaskError::Broken { task, cause },
+        if let Err(end) = self.pool.shared.submit_unbounded(batch) {
+            let error = match end {
+                PoolEnd::Closed => TaskError::Stopped { task },
+                PoolEnd::Broken(cause) => TaskError::Broken { task, cause },
             };
-            for index in first..first + count {
-                self.gather.deliver(Chunk::failed(index, error.clone()));
+            for number in first..first + count {
+                self.sink.deliver(Results::failed(number, error.clone()));
             }
         }
     }
 
     fn fail_next(&mut self, source: EncodeError) {
-        let task = self.kind.name;
-        self.gather.deliver(Chunk::failed(
-            self.given,
-            TaskError::Unsendable { task, source },
-        ));
+        let task = self.spec.name;
+        let error = TaskError::Unsendable { task, source };
+        self.sink.deliver(Results::failed(self.given, error));
         self.given += 1;
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let between =
-            (self.given - self.taken) as usize + self.current.as_ref().map_or(0, Outcomes::len);
+        let current = self.current.as_ref().map_or(0, Results::len);
+        let between = (self.given - self.taken) as usize + current;
         let (least, most) = self
             .inputs
             .as_ref()
@@ -323,77 +313,154 @@ where
     }
 }
 
-impl<I, F, W> Stream<'_, I, F, W> {
-    fn withdraw(&mut self, kill: bool) {
+impl<I, F, W> MapState<'_, I, F, W> {
+    fn cancel(&mut self, kill: bool) {
         if self.taken < self.given {
-            self.gather.cancelled.set();
-            let sink: Arc<dyn Sink> = self.gather.clone();
-            self.pool.shared.withdraw(&sink, kill);
+            self.sink.is_cancelled.store(true, Ordering::SeqCst);
+            let sink: Arc<dyn Sink> = self.sink.clone();
+            self.pool.shared.cancel(&sink, kill);
         }
     }
 }
 
+/// EncodedValue values that become one batch.
 #[derive(Default)]
-struct Growing {
+struct BatchBuilder {
     bytes: Vec<u8>,
     ends: Vec<u32>,
 }
 
+impl Pool {
+    /// Runs a task for each input, and returns an iterator over their outputs in the order of the
+    /// inputs.
+    ///
+    /// The map is lazy: it takes inputs as its outputs are taken, with a bounded number of tasks in
+    /// between ([`Map::window`]), so the inputs may be endless. How many tasks travel together depends
+    /// on how long they take. An input that blocks holds up the outputs by one input at most.
+    ///
+    /// ```
+    /// #[offspring::worker]
+    /// fn add(a: u64, b: u64) -> u64 {
+    ///     a + b
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = offspring::Pool::new(2)?;
+    ///     let sums = pool.map([(1, 2), (3, 4)], |(a, b)| add::new(a, b));
+    ///     assert_eq!(sums.collect::<Result<Vec<_>, _>>()?, [3, 7]);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn map<I, F, W>(&self, inputs: I, make: F) -> Map<'_, I::IntoIter, F, W>
+    where
+        I: IntoIterator,
+        F: FnMut(I::Item) -> W,
+        W: ProcessWorker,
+    {
+        Map {
+            state: MapState::new(self, inputs.into_iter(), make, true),
+        }
+    }
+
+    /// Like [`map`](Pool::map), but returns outputs as they arrive.
+    pub fn map_unordered<I, F, W>(&self, inputs: I, make: F) -> MapUnordered<'_, I::IntoIter, F, W>
+    where
+        I: IntoIterator,
+        F: FnMut(I::Item) -> W,
+        W: ProcessWorker,
+    {
+        MapUnordered {
+            state: MapState::new(self, inputs.into_iter(), make, false),
+        }
+    }
+
+    /// Runs a task for each input, and blocks until all have ended. Their outputs are dropped.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a task. Then no more tasks begin, and those that run end by themselves.
+    ///
+    /// ```
+    /// #[offspring::worker]
+    /// fn touch(path: std::path::PathBuf) {
+    ///     std::fs::write(path, "").expect("the directory exists");
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let directory = tempfile::tempdir()?;
+    ///     let paths = ["a", "b", "c"].map(|name| directory.path().join(name));
+    ///     offspring::Pool::new(2)?.for_each(paths, touch::new)?;
+    ///     assert!(directory.path().join("c").exists());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn for_each<I, F, W>(&self, inputs: I, make: F) -> Result<(), TaskError>
+    where
+        I: IntoIterator,
+        F: FnMut(I::Item) -> W,
+        W: ProcessWorker,
+    {
+        self.map_unordered(inputs, make)
+            .try_for_each(|output| output.map(drop))
+    }
+}
+
 macro_rules! map_type {
-    ($(#[$attribute:meta])* $name:ident, in order: $in_order:literal) => {
+    ($(#[$attribute:meta])* $name:ident) => {
         $(#[$attribute])*
-        #[must_use = "a map takes inputs only as its outputs are taken"]
+        #[must_use = "iterators are lazy: a map takes inputs as its outputs are taken"]
         pub struct $name<'p, I, F, W>
         where
             W: ProcessWorker,
         {
-            stream: Stream<'p, I, F, W>,
+            state: MapState<'p, I, F, W>,
         }
 
-        impl<'p, I, F, W> $name<'p, I, F, W>
+        impl<I, F, W> $name<'_, I, F, W>
         where
             I: Iterator,
             F: FnMut(I::Item) -> W,
             W: ProcessWorker,
         {
-            pub(super) fn new(pool: &'p Pool, inputs: I, make: F) -> Self {
-                Self { stream: Stream::new(pool, inputs, make, $in_order) }
-            }
-
-            /// How many inputs may be taken whose outputs are not. Default: 16 for each worker, or more where tasks are so
-            /// short that this is done in a few milliseconds.
+            /// How many inputs the map may take whose outputs were not taken, at least 1. Default: 16 for
+            /// each worker, or more if the tasks are so short that a worker runs more in a few
+            /// milliseconds.
             pub fn window(mut self, inputs: usize) -> Self {
-                self.stream.window = Some(inputs.max(1) as u64);
+                self.state.window = Some(inputs.max(1) as u64);
                 self
             }
 
-            /// How long each task may run. Default: what [`PoolBuilder::task_timeout`](crate::PoolBuilder::task_timeout) says.
+            /// How long each task may run. Default: that of
+            /// [`PoolBuilder::task_timeout`](crate::PoolBuilder::task_timeout).
             pub fn task_timeout(mut self, limit: Duration) -> Self {
-                self.stream.kind.timeout = Some(limit);
+                self.state.spec.timeout = Some(limit);
                 self
             }
 
-            /// How often a task is begun again whose process ended in it. Default: what
-            /// [`PoolBuilder::retries`](crate::PoolBuilder::retries) says.
+            /// How many times a task is begun again if its process ends in it. Default: that of
+            /// [`PoolBuilder::retries`](crate::PoolBuilder::retries).
             pub fn retries(mut self, retries: u32) -> Self {
-                self.stream.kind.retries = retries;
+                self.state.spec.retries = retries;
                 self
             }
 
-            /// As `next`, but waits at most this long for an output (and as long as the inputs take): `None` at the end. After a
-            /// timeout nothing is lost, and the next call goes on.
+            /// Like `next`, but blocks for up to `timeout` until there is an output, or as long as the
+            /// inputs take. Returns `None` at the end. A timeout loses nothing: the next call returns the
+            /// output that this one waited for.
             ///
             /// # Errors
             ///
-            /// [`TaskTimeoutError::Timeout`], or what `next` gives as [`TaskTimeoutError::Failed`].
+            /// [`TaskTimeoutError::Timeout`], or the error of the task.
             pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
-                self.stream.next_timeout(timeout)
+                self.state.next_timeout(timeout)
             }
 
-            /// Ends it: what was not begun is not, and what runs is ended by killing its process. (Dropping it lets what runs
-            /// end by itself.)
+            /// Ends the map: tasks that have not begun never will, and the processes of those that run are
+            /// killed. (Dropping the map lets those end by themselves.)
             pub fn cancel(mut self) {
-                self.stream.withdraw(true);
+                self.state.cancel(true);
             }
         }
 
@@ -406,11 +473,12 @@ macro_rules! map_type {
             type Item = Result<W::Output, TaskError>;
 
             fn next(&mut self) -> Option<Self::Item> {
-                self.stream.next()
+                let Ok(next) = self.state.next(&Forever);
+                next
             }
 
             fn size_hint(&self) -> (usize, Option<usize>) {
-                self.stream.size_hint()
+                self.state.size_hint()
             }
         }
 
@@ -422,12 +490,20 @@ macro_rules! map_type {
         {
         }
 
+        impl<I, F, W> FusedIterator for $name<'_, I, F, W>
+        where
+            I: Iterator,
+            F: FnMut(I::Item) -> W,
+            W: ProcessWorker,
+        {
+        }
+
         impl<I, F, W> Drop for $name<'_, I, F, W>
         where
             W: ProcessWorker,
         {
             fn drop(&mut self) {
-                self.stream.withdraw(false);
+                self.state.cancel(false);
             }
         }
 
@@ -437,9 +513,9 @@ macro_rules! map_type {
         {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name))
-                    .field("task", &self.stream.kind.name)
-                    .field("given", &self.stream.given)
-                    .field("taken", &self.stream.taken)
+                    .field("task", &self.state.spec.name)
+                    .field("given", &self.state.given)
+                    .field("taken", &self.state.taken)
                     .finish_non_exhaustive()
             }
         }
@@ -449,9 +525,11 @@ macro_rules! map_type {
 map_type! {
     /// The outputs of [`Pool::map`](crate::Pool::map), in the order of the inputs.
     ///
-    /// Dropping it takes no more inputs; tasks that were not begun are not, and those that run end by themselves, unheard.
-    /// A task that fails is an `Err` at its place, and the iteration goes on behind it. A panic of the inputs is passed on
-    /// when the outputs before it have been.
+    /// Dropping it takes no more inputs. Tasks that have not begun never will; those that run end by
+    /// themselves, and their outputs are discarded.
+    ///
+    /// A task that fails is an `Err` in its place, and the iteration continues. A panic of the inputs
+    /// resumes in `next`, after the outputs before it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -468,19 +546,21 @@ map_type! {
     ///     let mut squares = pool.map(1.., square::new).window(8).task_timeout(Duration::from_secs(10));
     ///     assert_eq!(squares.next().unwrap()?, 1);
     ///     assert_eq!(squares.next_timeout(Duration::from_secs(10)).unwrap()?, 4);
-    ///     drop(squares); // there would be more for ever
+    ///     drop(squares); // there is no end to them
     ///     Ok(())
     /// }
     /// ```
-    Map, in order: true
+    Map
 }
 
 map_type! {
-    /// The outputs of [`Pool::map_unordered`](crate::Pool::map_unordered), as they come.
+    /// The outputs of [`Pool::map_unordered`](crate::Pool::map_unordered), as they arrive.
     ///
-    /// Dropping it takes no more inputs; tasks that were not begun are not, and those that run end by themselves, unheard.
-    /// A task that fails is an `Err`, and the iteration goes on. A panic of the inputs is passed on when the outputs before
-    /// it have been.
+    /// Dropping it takes no more inputs. Tasks that have not begun never will; those that run end by
+    /// themselves, and their outputs are discarded.
+    ///
+    /// A task that fails is an `Err`, and the iteration continues. A panic of the inputs resumes in
+    /// `next`, after all outputs.
     ///
     /// ```
     /// use offspring::Pool;
@@ -504,5 +584,5 @@ map_type! {
     ///     Ok(())
     /// }
     /// ```
-    MapUnordered, in order: false
+    MapUnordered
 }

@@ -1,36 +1,38 @@
-//! Pools of worker processes: [`Pool`] and what belongs to it.
+//! Pools of worker processes: [`Pool`] and the types that belong to it.
 //!
-//! A [`Pool`] runs tasks in worker processes, any of which may die at any time. The tasks themselves
-//! are registered workers, as for [`spawn`](crate::ProcessWorker::spawn).
+//! A [`Pool`] runs tasks in worker processes, any of which may die at any time. A task is any
+//! registered [worker](crate::ProcessWorker) value.
 
-// How a task travels:
+// The way of a task:
 //
-//   submit, map --> queue --feed--> lane (ring down) --> worker process
-//                     ^                                     |
-//   join, next <-- sink <-- keeper (one thread a worker) <--+ lane (ring up), end of the process
+//   submit, map --> State::queue --schedule--> link (ring down) --> worker process
+//                      ^                                               |
+//   join, next <-- Sink <-- WorkerMonitor (a thread for each slot) <---+ link (ring up), its end
 //
-// One lock guards the state, and neither code of the user nor a wait happens under it. A submitter
-// waits for no thread, a keeper for its worker's lane (which its worker's end wakes as well), a
-// joiner for its task's sink, and a pool that is dropped for its keepers.
+// One lock guards the `State`. Under it, no code of the user runs and no thread waits; the one message
+// that is sent under it cannot block (see `state`). Who waits for whom: a submitter for nothing, but
+// for room if the pool has a bound; a monitor for its worker's link, which the end of the process
+// interrupts; a joiner for the task's sink; the thread that drops or shuts down the pool for the
+// monitors. So no wait forms a circle.
 
 mod batch;
 mod builder;
-mod end;
 mod events;
-mod feed;
 mod handle;
 mod initializer;
-mod keeper;
 mod link;
 mod map;
+mod monitor;
+mod results;
+mod running;
 mod scope;
+mod settings;
 mod shared;
 mod state;
 mod stats;
 mod task;
 mod worker;
 
-pub use crate::error::{PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError};
 pub use builder::PoolBuilder;
 pub use events::{PoolEvent, PoolEvents};
 pub use handle::{Pool, TaskOptions};
@@ -41,3 +43,7 @@ pub use stats::{PoolStats, WorkerStats};
 pub use task::Task;
 #[cfg(feature = "async")]
 pub use task::TaskFuture;
+
+pub use crate::error::{
+    PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError, TrySubmitError,
+};

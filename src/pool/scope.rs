@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex};
 use crate::error::{SubmitError, TaskError};
 use crate::pool::batch::Sink;
 use crate::pool::handle::{Pool, TaskOptions};
-use crate::pool::shared::When;
-use crate::pool::task::{One, Task};
+use crate::pool::task::{Task, TaskCell};
 use crate::process::ProcessWorker;
 use crate::sys::lock;
 
-/// Where [`Pool::scope`] lets its body submit tasks. Dropping it, as a panic of the body does, cancels those that have
-/// not ended.
+/// Where the body of [`Pool::scope`] submits tasks. Dropping it, as a panic of the body does, cancels
+/// those that have not ended.
 ///
 /// ```
 /// use offspring::Pool;
@@ -37,35 +36,68 @@ use crate::sys::lock;
 #[derive(Debug)]
 pub struct Scope<'p> {
     pool: &'p Pool,
-    tasks: Mutex<Vec<Arc<One>>>,
+    tasks: Mutex<Vec<Arc<TaskCell>>>,
 }
 
-impl<'p> Scope<'p> {
-    pub(super) fn new(pool: &'p Pool) -> Scope<'p> {
-        Scope {
-            pool,
-            tasks: Mutex::new(Vec::new()),
-        }
-    }
-
-    /// Submits a task that ends before the scope does.
+impl Pool {
+    /// Calls `body` with a [`Scope`], and blocks until all tasks that were submitted through it have
+    /// ended. The tasks cannot borrow from the caller, as threads of [`std::thread::scope`] can: their
+    /// values are copied to another process.
+    ///
+    /// The wait has no bound but the time limits of the tasks. If `body` panics, its tasks are
+    /// cancelled.
     ///
     /// # Errors
     ///
-    /// As [`Pool::submit`].
+    /// The first error, in the order of submission, of a task that `body` has not joined.
+    ///
+    /// ```
+    /// #[offspring::worker]
+    /// fn step(n: u64) -> u64 {
+    ///     n + 1
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = offspring::Pool::new(2)?;
+    ///     let first = pool.scope(|scope| {
+    ///         let first = scope.submit(step::new(1));
+    ///         let _not_joined = scope.submit(step::new(2));
+    ///         first
+    ///     })?;
+    ///     assert_eq!(first?.join()?, 2); // both have ended
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn scope<'p, R>(&'p self, body: impl FnOnce(&Scope<'p>) -> R) -> Result<R, TaskError> {
+        let scope = Scope {
+            pool: self,
+            tasks: Mutex::new(Vec::new()),
+        };
+        let result = body(&scope);
+        scope.finish().map_or(Ok(result), Err)
+    }
+}
+
+impl Scope<'_> {
+    /// Submits a task that ends before the scope does. Like [`Pool::submit`], it blocks only if the
+    /// pool has a bound and is full.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pool::submit`].
     pub fn submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
-        let sink = Arc::new(One::default());
-        let task = self
-            .pool
-            .submit_to(worker, TaskOptions::new(), sink.clone(), When::Room)?;
-        lock(&self.tasks).push(sink);
+        let cell = Arc::new(TaskCell::default());
+        let options = TaskOptions::new();
+        let task = self.pool.submit_to(worker, options, cell.clone())?;
+        lock(&self.tasks).push(cell);
         Ok(task)
     }
 
-    /// Waits for all; the first error that nobody has seen.
-    pub(super) fn finish(self) -> Option<TaskError> {
+    /// Waits for all tasks, and returns the first error that no caller has seen.
+    fn finish(self) -> Option<TaskError> {
         let tasks = std::mem::take(&mut *lock(&self.tasks));
-        // All are waited for, also behind one that failed.
+        // Collected, so that the tasks after one that failed are waited for as well.
         let errors: Vec<TaskError> = tasks.iter().filter_map(|task| task.wait_error()).collect();
         errors.into_iter().next()
     }
@@ -76,7 +108,7 @@ impl Drop for Scope<'_> {
         for task in std::mem::take(&mut *lock(&self.tasks)) {
             task.cancel();
             let sink: Arc<dyn Sink> = task;
-            self.pool.shared.withdraw(&sink, true);
+            self.pool.shared.cancel(&sink, true);
         }
     }
 }

@@ -1,59 +1,39 @@
-//! What the pool's handle, its tasks and its keepers share: the state behind its lock, and what is done with it.
+//! The lock around the state of a pool, shared by its handle, its tasks and its monitors.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use crate::error::{PoolError, TaskError};
 use crate::ipc::event_stream::EventPublisher;
-use crate::pool::batch::{Batch, Piece, Sink};
-use crate::pool::builder::Settings;
+use crate::pool::batch::{Sink, TaskBatch};
 use crate::pool::events::PoolEvent;
-use crate::pool::keeper;
-use crate::pool::state::{After, Phase, Slot, State, Status};
+use crate::pool::running::RunningWorker;
+use crate::pool::settings::Settings;
+use crate::pool::state::{Effects, PoolEnd, State};
 use crate::process::AtExit;
 use crate::sys::{self, lock};
 
-pub(crate) struct Shared {
+pub(super) struct PoolShared {
     pub(super) settings: Settings,
-    state: Mutex<State>,
-    /// The phase changed, a worker started, a keeper left.
+    state: Mutex<State<RunningWorker>>,
+    /// Notified when the phase changes, a monitor leaves, or a full pool has room again.
     changed: Condvar,
     pub(super) events: EventPublisher<PoolEvent>,
     pub(super) totals: Totals,
 }
 
-/// Counted since the pool was made.
+/// Counts since the pool was built.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     pub(super) done: AtomicU64,
     pub(super) failed: AtomicU64,
 }
 
-/// When a task is taken, if the pool has a bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    /// Always.
-    Unbounded,
-    /// If the pool is not full.
-    Now,
-    /// As soon as it is not full.
-    Room,
-}
-
-/// Why tasks are not taken.
-#[derive(Debug)]
-pub(super) enum Refused {
-    Full,
-    Closed,
-    Broken(Arc<PoolError>),
-}
-
-impl Shared {
-    pub(super) fn new(settings: Settings) -> Shared {
-        Shared {
-            state: Mutex::new(State::new(settings.workers)),
+impl PoolShared {
+    pub(super) fn new(settings: Settings) -> PoolShared {
+        PoolShared {
+            state: Mutex::new(State::new(settings.name.clone(), settings.limits)),
             changed: Condvar::new(),
             events: EventPublisher::default(),
             totals: Totals::default(),
@@ -61,51 +41,56 @@ impl Shared {
         }
     }
 
-    pub(super) fn look<R>(&self, act: impl FnOnce(&State) -> R) -> R {
-        act(&lock(&self.state))
+    pub(super) fn read<R>(&self, read: impl FnOnce(&State<RunningWorker>) -> R) -> R {
+        read(&lock(&self.state))
     }
 
-    /// Changes the state, and then does what follows from it, without the lock.
-    pub(super) fn change<R>(&self, act: impl FnOnce(&mut State, &mut After) -> R) -> R {
-        let mut after = After::default();
+    /// Applies a transition, and carries out its effects once the lock is released.
+    pub(super) fn change<R>(
+        &self,
+        transition: impl FnOnce(&mut State<RunningWorker>, Instant, &mut Effects<RunningWorker>) -> R,
+    ) -> R {
+        let now = Instant::now();
+        let mut effects = Effects::new(self.events.has_readers());
         let mut state = lock(&self.state);
-        let result = act(&mut state, &mut after);
-        let has_room = state.submitters > 0 && !state.is_full(self.settings.max_unfinished);
+        let result = transition(&mut state, now, &mut effects);
+        let wakes = effects.wakes_waiters() || state.has_room_for_blocked();
         drop(state);
-        if has_room {
+        // No wake-up is lost although the lock is free by now: the threads that wait check the state
+        // and go to sleep in one step under the lock.
+        if wakes {
             self.changed.notify_all();
         }
-        self.carry_out(after);
+        self.carry_out(effects);
         result
     }
 
-    fn carry_out(&self, after: After) {
-        let failed: u64 = after.failed.iter().map(|(piece, _)| piece.len()).sum();
-        self.totals.failed.fetch_add(failed, Ordering::Relaxed);
-        if failed > 0 && self.events.has_readers() {
-            for (_, error) in &after.failed {
-                let error = error.clone();
-                self.events.publish(&PoolEvent::TaskFailed { error });
-            }
+    fn carry_out(&self, mut effects: Effects<RunningWorker>) {
+        // Workers first, since they can start meanwhile. Counts and events come before the results:
+        // a caller that has joined a task finds it in both.
+        effects.wake_workers();
+        let failed: u64 = effects.failed.iter().map(|(range, _)| range.len()).sum();
+        if failed > 0 {
+            self.totals.failed.fetch_add(failed, Ordering::Relaxed);
         }
-        for event in after.carry_out() {
-            self.events.publish(&event);
+        for event in &effects.events {
+            self.events.publish(event);
+        }
+        for error in &effects.retried {
+            log::warn!(target: "offspring::pool", "{error}; the pool tries again");
+        }
+        for (range, error) in effects.failed {
+            range.fail(&error);
         }
     }
 
-    pub(super) fn notify(&self) {
-        // With the lock, since those who wait look at the state first.
-        drop(lock(&self.state));
-        self.changed.notify_all();
-    }
-
-    /// Waits until `ready` gives something, until `deadline` if there is one.
+    /// Blocks until `ready` returns something, or until `deadline`.
     pub(super) fn wait<R>(
         &self,
         deadline: Option<Instant>,
-        mut ready: impl FnMut(&mut State) -> Option<R>,
+        mut ready: impl FnMut(&mut State<RunningWorker>) -> Option<R>,
     ) -> Option<R> {
-        let mut state: MutexGuard<'_, State> = lock(&self.state);
+        let mut state = lock(&self.state);
         loop {
             if let Some(result) = ready(&mut state) {
                 return Some(result);
@@ -117,196 +102,61 @@ impl Shared {
         }
     }
 
-    pub(super) fn submit(&self, batch: Batch, when: When) -> Result<(), Refused> {
+    /// Submits a batch; blocks while the pool is full.
+    pub(super) fn submit(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
         let batch = Arc::new(batch);
-        let most = self
-            .settings
-            .max_unfinished
-            .filter(|_| when != When::Unbounded);
-        loop {
-            let outcome = self.change(|state, after| {
-                match &state.phase {
-                    Phase::Building | Phase::Open => {}
-                    Phase::Closing | Phase::Stopped => return Err(Refused::Closed),
-                    Phase::Broken(cause) => return Err(Refused::Broken(cause.clone())),
-                }
-                if state.is_full(most) {
-                    return Err(Refused::Full);
-                }
-                state.enqueue(Piece::whole(batch.clone()));
-                state.feed(self.settings.max_tasks, after);
-                Ok(())
-            });
-            match outcome {
-                Err(Refused::Full) if when == When::Room => self.wait_for_room(),
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Until the pool is not full, or takes nothing any more.
-    fn wait_for_room(&self) {
-        let mut state = lock(&self.state);
-        state.submitters += 1;
-        while matches!(state.phase, Phase::Building | Phase::Open)
-            && state.is_full(self.settings.max_unfinished)
-        {
-            state = sys::wait(&self.changed, state, None);
-        }
-        state.submitters -= 1;
-    }
-
-    pub(super) fn withdraw(&self, sink: &Arc<dyn Sink>, kill: bool) {
-        self.change(|state, after| {
-            state.withdraw(sink, kill, after);
-            state.feed(self.settings.max_tasks, after);
-        });
-    }
-
-    /// Takes no more tasks, and finishes those that it has.
-    pub(super) fn close(&self) {
-        self.change(|state, after| {
-            if matches!(state.phase, Phase::Building | Phase::Open) {
-                state.phase = Phase::Closing;
-                state.poke_all(after);
-            }
-        });
-        self.notify();
-    }
-
-    /// Ends at once. How many tasks are dropped.
-    pub(super) fn stop(&self) -> u64 {
-        let dropped = self.change(|state, after| {
-            let dropped = state.unfinished();
-            state.phase = Phase::Stopped;
-            state.drop_queue(after, |task| TaskError::Stopped { task });
-            for worker in state.slots.iter().filter_map(|slot| slot.worker.as_ref()) {
-                worker.process.kill();
-            }
-            dropped
-        });
-        self.notify();
-        dropped
-    }
-
-    /// Gives up: what waits fails, what runs may end.
-    pub(super) fn give_up(&self, cause: PoolError) {
-        let cause = Arc::new(cause);
-        self.change(|state, after| {
-            if matches!(state.phase, Phase::Stopped | Phase::Broken(_)) {
-                return;
-            }
-            state.phase = Phase::Broken(cause.clone());
-            state.drop_queue(after, |task| TaskError::Broken {
-                task,
-                cause: cause.clone(),
-            });
-            state.poke_all(after);
-            after.events.push(PoolEvent::Broken {
-                error: cause.clone(),
-            });
-        });
-        self.notify();
-    }
-
-    /// Lets go of the reason for which it gave up.
-    pub(super) fn forget_cause(&self) {
-        self.change(|state, _| state.phase = Phase::Stopped);
-    }
-
-    /// Waits until every worker has ended and every task is told its end.
-    pub(super) fn wait_ended(&self, deadline: Option<Instant>) -> bool {
-        self.wait(deadline, |state| (state.keepers == 0).then_some(()))
-            .is_some()
-    }
-
-    /// Makes it so many slots; their keepers start the workers.
-    pub(super) fn resize(self: &Arc<Self>, workers: usize) -> Result<(), PoolError> {
-        let all = workers + self.settings.spares;
-        let started = self.change(|state, after| {
-            state.want = workers;
-            let started = state.lay_out(all, &self.settings.name);
-            state.promote();
-            state.poke_all(after);
-            state.feed(self.settings.max_tasks, after);
-            started
-        });
-        for index in started {
-            let source = match keeper::start(self, index) {
-                Ok(()) => continue,
-                Err(source) => source,
-            };
-            self.change(|state, _| {
-                state.keepers -= 1;
-                state.slots[index].status = Status::Vacant;
-            });
-            self.notify();
-            return Err(PoolError::Io {
-                act: "start a thread",
-                source,
-            });
+        while !self.change(|state, now, effects| state.submit(&batch, true, now, effects))? {
+            self.wait_for_room();
         }
         Ok(())
     }
-}
 
-impl State {
-    /// Makes so many slots be in use; gives those that need a keeper.
-    fn lay_out(&mut self, all: usize, name: &str) -> Vec<usize> {
-        let is_used = |slot: &Slot| slot.status != Status::Vacant;
-        let mut used = self
-            .slots
-            .iter()
-            .filter(|slot| is_used(slot) && !slot.surplus)
-            .count();
-        // The first stay, so that names stay low; a slot that is about to go may stay as well.
-        for slot in self
-            .slots
-            .iter_mut()
-            .filter(|slot| is_used(slot) && slot.surplus && slot.status != Status::Quitting)
-        {
-            if used < all {
-                slot.surplus = false;
-                used += 1;
-            }
+    /// Submits a batch unless the pool is full; then `Ok(false)`.
+    pub(super) fn try_submit(&self, batch: TaskBatch) -> Result<bool, PoolEnd> {
+        let batch = Arc::new(batch);
+        self.change(|state, now, effects| state.submit(&batch, true, now, effects))
+    }
+
+    /// Submits a batch of a map, whose window bounds it in the place of the pool's limit.
+    pub(super) fn submit_unbounded(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
+        let batch = Arc::new(batch);
+        self.change(|state, now, effects| state.submit(&batch, false, now, effects))
+            .map(drop)
+    }
+
+    /// Blocks until the pool is not full, or closed. Another thread may then be faster.
+    fn wait_for_room(&self) {
+        let mut state = lock(&self.state);
+        // Counted before the check, under the lock: a transition that makes room then notifies.
+        state.count_blocked_submitter(1);
+        while state.is_open() && state.is_full() {
+            state = sys::wait(&self.changed, state, None);
         }
-        for slot in self
-            .slots
-            .iter_mut()
-            .rev()
-            .filter(|slot| is_used(slot) && !slot.surplus)
-        {
-            if used > all {
-                slot.surplus = true;
-                used -= 1;
-            }
-        }
-        let mut new = Vec::new();
-        for index in 0.. {
-            if used >= all {
-                break;
-            }
-            if index == self.slots.len() {
-                self.slots.push(Slot::new(format!("{name}-{index}").into()));
-            }
-            let slot = &mut self.slots[index];
-            if slot.status == Status::Vacant {
-                *slot = Slot {
-                    starts: slot.starts,
-                    done: slot.done,
-                    ..Slot::new(slot.name.clone())
-                };
-                slot.status = Status::Starting;
-                self.keepers += 1;
-                used += 1;
-                new.push(index);
-            }
-        }
-        new
+        state.count_blocked_submitter(-1);
+    }
+
+    pub(super) fn cancel(&self, sink: &Arc<dyn Sink>, kill: bool) {
+        self.change(|state, now, effects| state.cancel(sink, kill, now, effects));
+    }
+
+    pub(super) fn close(&self) {
+        self.change(|state, _, effects| state.close(effects));
+    }
+
+    /// Ends all workers at once, and returns how many tasks that drops.
+    pub(super) fn stop(&self) -> u64 {
+        self.change(|state, _, effects| state.stop(effects))
+    }
+
+    /// Blocks until every process has ended and every result was delivered; `false` if that takes
+    /// longer than `deadline`.
+    pub(super) fn wait_ended(&self, deadline: Option<Instant>) -> bool {
+        self.wait(deadline, |state| state.has_ended().then_some(()))
+            .is_some()
     }
 }
 
-impl AtExit for Shared {
+impl AtExit for PoolShared {
     fn finish(&self) {
         self.close();
     }
@@ -316,7 +166,7 @@ impl AtExit for Shared {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for PoolShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("name", &self.settings.name)

@@ -1,27 +1,36 @@
-//! One submitted task, as its submitter sees it.
+//! One submitted task, from its submitter's view.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 #[cfg(feature = "async")]
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 #[cfg(feature = "async")]
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use crate::error::{TaskError, TaskTimeoutError};
-use crate::ipc::reactor;
-use crate::ipc::wire;
-use crate::pool::batch::{Cancelled, Chunk, Left, Other, Outcomes, Sink};
-use crate::pool::shared::Shared;
+use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
+use crate::ipc::reactor::{self, EventSource, Interest, WakerSet, WakerSlot};
+use crate::ipc::waitable::{WaitSource, Waitable};
+use crate::pool::batch::Sink;
+use crate::pool::results::Results;
+use crate::pool::shared::PoolShared;
 use crate::sys::{self, lock};
 
-/// A task that was submitted to a [`Pool`](crate::Pool) and gives a `T`.
+/// A handle to a task that was submitted to a [`Pool`](crate::Pool) and returns a `T`.
 ///
-/// Dropping it changes nothing for the task: it runs, and its output is thrown away. [`cancel`](Task::cancel) ends it.
+/// Dropping the handle does not affect the task: it runs, and its output is discarded.
+/// [`cancel`](Task::cancel) ends the task.
+///
+/// The output can be taken once. [`join`](Task::join) consumes the handle. After a
+/// [`join_timeout`](Task::join_timeout) that returned the output or an error of the task, further
+/// calls return `Taken`. A [`Selector`](crate::Selector) can wait for the first of many tasks.
 ///
 /// ```
 /// use offspring::Pool;
@@ -36,154 +45,170 @@ use crate::sys::{self, lock};
 ///     let pool = Pool::new(1)?;
 ///     let task = pool.submit(square::new(12))?;
 ///     let other = pool.submit(square::new(3))?;
-///     other.cancel(); // or it was faster
+///     other.cancel(); // unless it has ended already
 ///     assert_eq!(task.join()?, 144);
 ///     Ok(())
 /// }
 /// ```
 #[must_use = "dropping it leaves the task to run; `join` waits for its output"]
 pub struct Task<T> {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     name: &'static str,
-    sink: Arc<One>,
+    cell: Arc<TaskCell>,
     output: PhantomData<fn() -> T>,
 }
 
-/// Where one task's outcome goes.
+/// Where the result of one task goes.
 #[derive(Debug, Default)]
-pub(super) struct One {
-    outcome: Mutex<OneOutcome>,
+pub(super) struct TaskCell {
+    state: Mutex<CellState>,
     ended: Condvar,
-    cancelled: Cancelled,
+    is_cancelled: AtomicBool,
+    /// Made by the first selector that waits for the task.
+    selectors: OnceLock<Arc<WakerSet>>,
 }
 
 #[derive(Debug, Default)]
-enum OneOutcome {
+enum CellState {
+    /// The task has not ended, and no caller waits for that.
     #[default]
-    Unknown,
-    /// Not here, and somebody waits until it is, asleep or with a waker: waking nobody costs a system call too.
+    Pending,
+    /// Callers wait: some blocked at the condition variable, some with a waker. Apart from `Pending`
+    /// since a notification costs a system call even if it wakes no thread.
     Awaited(Vec<Waker>),
-    Here(Chunk),
+    Ended(Results),
     Taken,
 }
 
-impl OneOutcome {
-    fn is_open(&self) -> bool {
-        matches!(self, OneOutcome::Unknown | OneOutcome::Awaited(_))
+impl CellState {
+    fn is_pending(&self) -> bool {
+        matches!(self, CellState::Pending | CellState::Awaited(_))
     }
 
-    /// Somebody waits; gives the wakers of those who do not sleep. Called while it is open.
+    /// Notes that a caller waits, and returns the wakers of those that are not blocked. Only while
+    /// it is pending.
     fn awaited(&mut self) -> &mut Vec<Waker> {
-        if !matches!(self, OneOutcome::Awaited(_)) {
-            *self = OneOutcome::Awaited(Vec::new());
+        if !matches!(self, CellState::Awaited(_)) {
+            *self = CellState::Awaited(Vec::new());
         }
         match self {
-            OneOutcome::Awaited(wakers) => wakers,
+            CellState::Awaited(wakers) => wakers,
             _ => unreachable!("it was set above"),
         }
     }
 }
 
-impl Sink for One {
-    fn deliver(&self, chunk: Chunk) {
-        let before = std::mem::replace(&mut *lock(&self.outcome), OneOutcome::Here(chunk));
-        if let OneOutcome::Awaited(wakers) = before {
+impl Sink for TaskCell {
+    fn deliver(&self, results: Results) {
+        let before = std::mem::replace(&mut *lock(&self.state), CellState::Ended(results));
+        if let CellState::Awaited(wakers) = before {
             self.ended.notify_all();
             reactor::wake_all(wakers);
+        }
+        if let Some(selectors) = self.selectors.get() {
+            selectors.wake();
         }
     }
 
     fn is_cancelled(&self) -> bool {
-        self.cancelled.get()
+        self.is_cancelled.load(Ordering::SeqCst)
     }
 }
 
-impl One {
-    fn wait(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, OneOutcome>> {
-        let mut outcome = lock(&self.outcome);
-        while outcome.is_open() {
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return None;
-            }
-            outcome.awaited();
-            outcome = sys::wait(&self.ended, outcome, deadline);
-        }
-        Some(outcome)
+impl EventSource for TaskCell {
+    fn register(&self) -> io::Result<WakerSlot> {
+        self.selectors.get_or_init(Arc::default).register()
     }
 
-    /// Waits for its end, and gives the error that it ended with if nobody has taken that.
+    fn is_ready(&self, interest: Interest<'_>) -> bool {
+        let state = lock(&self.state);
+        if let (true, Some((slot, waker))) = (state.is_pending(), interest) {
+            // Under the lock: the result either is seen here, or is delivered after this and wakes.
+            slot.set(waker);
+        }
+        !state.is_pending()
+    }
+}
+
+impl TaskCell {
+    fn wait<L: TimeLimit>(&self, limit: &L) -> Result<MutexGuard<'_, CellState>, L::Elapsed> {
+        let mut state = lock(&self.state);
+        while state.is_pending() {
+            limit.check()?;
+            state.awaited();
+            state = sys::wait(&self.ended, state, limit.deadline());
+        }
+        Ok(state)
+    }
+
+    /// Waits for the task's end, and returns its error unless a caller has taken that.
     pub(super) fn wait_error(&self) -> Option<TaskError> {
-        match &*self.wait(None)? {
-            OneOutcome::Here(chunk) => chunk.error().cloned(),
-            OneOutcome::Unknown | OneOutcome::Awaited(_) | OneOutcome::Taken => None,
+        let Ok(state) = self.wait(&Forever);
+        match &*state {
+            CellState::Ended(results) => results.first_error().cloned(),
+            _ => None,
         }
     }
 
+    /// Makes the schedule drop the task if it has not begun.
     pub(super) fn cancel(&self) {
-        self.cancelled.set();
+        self.is_cancelled.store(true, Ordering::SeqCst);
     }
 }
 
 impl<T: DeserializeOwned> Task<T> {
-    /// Waits for the task's end, and gives its output.
+    /// Blocks until the task has ended, and returns its output.
+    ///
+    /// Without a time limit of the task, there is no bound: see [`join_timeout`](Task::join_timeout).
     ///
     /// # Errors
     ///
-    /// [`TaskError`] says why there is none. The other tasks of the pool are not touched by it.
+    /// Why the task has no output. Other tasks of the pool are not affected.
     pub fn join(self) -> Result<T, TaskError> {
-        match self.join_until(None) {
-            Ok(output) => Ok(output),
-            Err(TaskTimeoutError::Failed(error)) => Err(error),
-            Err(TaskTimeoutError::Timeout { .. }) => {
-                unreachable!("a wait without a deadline ended at its deadline")
-            }
+        let Ok(state) = self.cell.wait(&Forever);
+        self.take(state)
+    }
+
+    /// Like [`join`](Task::join), but blocks for up to `timeout`, and can be called again after
+    /// that. The timeout does not affect the task.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](TaskTimeoutError::Timeout) if the task has not ended;
+    /// [`Taken`](TaskTimeoutError::Taken) if an earlier call has returned its result; else why the
+    /// task has no output.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<T, TaskTimeoutError> {
+        match self.cell.wait(&Deadline::after(timeout)) {
+            Ok(state) => Ok(self.take(state)?),
+            Err(_) => Err(TaskTimeoutError::Timeout {
+                task: self.name,
+                after: timeout,
+            }),
         }
     }
 
-    /// Waits at most this long for the task's end. A task that has not ended is left as it is.
-    ///
-    /// # Errors
-    ///
-    /// [`TaskTimeoutError::Timeout`], or as [`join`](Task::join); [`TaskError::Taken`] after an earlier call took the
-    /// output.
-    pub fn join_timeout(&self, timeout: Duration) -> Result<T, TaskTimeoutError> {
-        self.join_until(Some(timeout))
-    }
-
-    fn join_until(&self, timeout: Option<Duration>) -> Result<T, TaskTimeoutError> {
-        // A deadline that the clock cannot express is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    fn take(&self, mut state: MutexGuard<'_, CellState>) -> Result<T, TaskError> {
         let task = self.name;
-        let Some(outcome) = self.sink.wait(deadline) else {
-            let after = timeout.unwrap_or_default();
-            return Err(TaskTimeoutError::Timeout { task, after });
-        };
-        Ok(self.take(outcome)?)
-    }
-
-    fn take(&self, mut outcome: MutexGuard<'_, OneOutcome>) -> Result<T, TaskError> {
-        let task = self.name;
-        let OneOutcome::Here(chunk) = std::mem::replace(&mut *outcome, OneOutcome::Taken) else {
+        let CellState::Ended(mut results) = std::mem::replace(&mut *state, CellState::Taken) else {
             return Err(TaskError::Taken { task });
         };
         // Decoding runs code of the user.
-        drop(outcome);
-        let mut outcomes = chunk.into_outcomes();
-        let left = outcomes.next().ok_or(TaskError::Taken { task })?;
-        decode(task, left, &outcomes)
+        drop(state);
+        results.next(task).ok_or(TaskError::Taken { task })?
     }
 }
 
 #[cfg(feature = "async")]
 impl<T: DeserializeOwned> Task<T> {
-    /// As [`join`](Task::join), for async tasks: needs the feature `async`, and works with every executor. Awaiting the
-    /// task itself does the same.
+    /// Like [`join`](Task::join), but for async code: needs the feature `async`, and works with every
+    /// executor. Awaiting the task itself does the same.
     ///
-    /// Dropping the future changes nothing: the task runs on, and can be awaited again.
+    /// Dropping the future does not affect the task, which can be awaited again.
     ///
     /// # Errors
     ///
-    /// As [`join`](Task::join); [`TaskError::Taken`] after an earlier call took the output.
+    /// Those of [`join`](Task::join); [`Taken`](TaskError::Taken) if an earlier call has returned
+    /// the result.
     ///
     /// ```
     /// use offspring::Pool;
@@ -208,11 +233,11 @@ impl<T: DeserializeOwned> Task<T> {
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<Result<T, TaskError>> {
-        let mut outcome = lock(&self.sink.outcome);
-        if !outcome.is_open() {
-            return Poll::Ready(self.take(outcome));
+        let mut state = lock(&self.cell.state);
+        if !state.is_pending() {
+            return Poll::Ready(self.take(state));
         }
-        let wakers = outcome.awaited();
+        let wakers = state.awaited();
         if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
             wakers.push(context.waker().clone());
         }
@@ -220,9 +245,9 @@ impl<T: DeserializeOwned> Task<T> {
     }
 }
 
-/// The end of a [`Task`], from awaiting it; needs the feature `async`.
+/// A future of the output of a [`Task`], from awaiting the task. Needs the feature `async`.
 ///
-/// Dropping it is dropping the task: it runs, and its output is thrown away.
+/// Dropping it is dropping the task: that runs, and its output is discarded.
 ///
 /// ```
 /// use offspring::Pool;
@@ -246,7 +271,7 @@ impl<T: DeserializeOwned> Task<T> {
 /// ```
 #[cfg(feature = "async")]
 #[derive(Debug)]
-#[must_use = "it does nothing unless it is awaited"]
+#[must_use = "futures do nothing unless they are awaited"]
 pub struct TaskFuture<T>(Task<T>);
 
 #[cfg(feature = "async")]
@@ -268,61 +293,45 @@ impl<T: DeserializeOwned> IntoFuture for Task<T> {
     }
 }
 
-/// The output of one task.
-pub(super) fn decode<T: DeserializeOwned>(
-    task: &'static str,
-    left: Left,
-    outcomes: &Outcomes,
-) -> Result<T, TaskError> {
-    let decoded = match left {
-        Left::Output(range) => wire::decode(outcomes.bytes(range), Vec::new()),
-        Left::Other(other) => match *other {
-            Other::Parcel(packet) => packet.decode(),
-            Other::Failed(error) => return Err(error),
-        },
-    };
-    decoded.map_err(|source| TaskError::Decode { task, source })
-}
-
 impl<T> Task<T> {
-    pub(super) fn new(shared: Arc<Shared>, name: &'static str, sink: Arc<One>) -> Task<T> {
+    pub(super) fn new(shared: Arc<PoolShared>, name: &'static str, cell: Arc<TaskCell>) -> Task<T> {
         Task {
             shared,
             name,
-            sink,
+            cell,
             output: PhantomData,
         }
     }
 
-    /// Whether it has ended: [`join`](Task::join) would not wait.
+    /// Whether the task has ended, so that [`join`](Task::join) would not block.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        !lock(&self.sink.outcome).is_open()
+        !lock(&self.cell.state).is_pending()
     }
 
-    /// Ends the task: one that waits is not begun, one that runs is ended by killing its process, which is replaced.
-    /// Then it ends with [`TaskError::Cancelled`]; if its output was on the way already, with that.
+    /// Ends the task, and returns at once. If it has not begun, it never will; if it runs, its
+    /// process is killed and replaced.
+    ///
+    /// The task then ends with [`TaskError::Cancelled`], or with its output if that was on its way.
     pub fn cancel(&self) {
         if !self.is_finished() {
-            self.sink.cancel();
-            let sink: Arc<dyn Sink> = self.sink.clone();
-            self.shared.withdraw(&sink, true);
+            self.cell.cancel();
+            let sink: Arc<dyn Sink> = self.cell.clone();
+            self.shared.cancel(&sink, true);
         }
     }
 
-    /// The pid of the process that it runs in; `None` while it waits, and when it has ended.
+    /// The pid of the process that runs the task; `None` if it has not begun, and after its end.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        let is_its =
-            |sink: &Arc<dyn Sink>| std::ptr::addr_eq(Arc::as_ptr(sink), Arc::as_ptr(&self.sink));
-        self.shared.look(|state| {
-            let mut slots = state.slots.iter();
-            let slot = slots.find(|slot| {
-                slot.running()
-                    .is_some_and(|piece| is_its(&piece.batch.sink))
-            })?;
-            slot.worker.as_ref().map(|worker| worker.process.pid())
-        })
+        let sink: Arc<dyn Sink> = self.cell.clone();
+        self.shared.read(|state| state.pid_of(&sink))
+    }
+}
+
+impl<T> Waitable for Task<T> {
+    fn wait_source(&self) -> WaitSource {
+        WaitSource::new(self.cell.clone())
     }
 }
 

@@ -1,55 +1,54 @@
-//! The process of a pool: performs what comes down its lane, until it is told to end.
+//! What runs in a pool's worker process: tasks from its link, one after the other.
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::link::Back;
+use crate::pool::link::WorkerEnd;
 use crate::process::{self, Mishap, Performed, ProcessWorker, Registration, Value, Worker};
 
-/// What runs in a pool's worker process.
+/// An output buffer that grew larger than this is not kept.
+const BUFFER_MAX: usize = 1 << 20;
+
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Bench {
-    pub(super) lane: Back,
+pub(super) struct PoolWorker {
+    pub(super) link: WorkerEnd,
 }
 
-impl Worker for Bench {
+impl Worker for PoolWorker {
     fn worker_name() -> &'static str {
         "offspring::Pool"
     }
 }
 
-inventory::submit! { Registration::of::<Bench>(file!(), line!()) }
+inventory::submit! { Registration::of::<PoolWorker>(file!(), line!()) }
 
-impl ProcessWorker for Bench {
+impl ProcessWorker for PoolWorker {
     type Output = ();
 
     fn run(self) {
-        let Some(mut lane) = self.lane.open() else {
+        let Some(mut executor) = self.link.open() else {
             return;
         };
         process::catch_panics();
         let mut output = Vec::new();
-        while let Some(given) = lane.next() {
+        while let Some(task) = executor.next() {
             output.clear();
-            let value = given
+            let value = task
                 .parcel
-                .map_or(Value::Bytes(given.bytes.as_slice()), Value::Parcel);
-            let performed = match process::find_number(given.kind) {
+                .map_or(Value::Bytes(task.bytes.as_slice()), Value::Parcel);
+            let performed = match process::find_number(task.number) {
                 Some(perform) => perform(value, &mut output),
                 None => Performed::mishap(Mishap::BadValue(format!(
                     "no worker has the number {}",
-                    given.kind
+                    task.number
                 ))),
             };
             match performed {
-                Performed::Returned(along) => lane.answer(&output, along),
-                Performed::Mishap(mishap) => lane.mishap(&mishap),
+                Performed::Returned(side) => executor.reply(&output, side),
+                Performed::Mishap(mishap) => executor.reply_mishap(&mishap),
             }
-            // One large output must not be held for ever.
-            if output.capacity() > KEPT {
+            if output.capacity() > BUFFER_MAX {
                 output = Vec::new();
             }
         }
     }
 }
-
-const KEPT: usize = 1 << 20;

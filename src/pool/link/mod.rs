@@ -1,24 +1,26 @@
-//! The way of tasks to one process and of their outcomes back: a ring down, a ring up.
+//! The link to one worker process: tasks go down one ring, replies come up another.
 //!
 //! ```text
-//!   front (gives)                                back (performs, one after the other)
-//!     push ------ ring down: one entry a task ----> next
-//!     drain <---- ring up: one entry an outcome --- answer
-//!     ring ------ doorbells, parcels -------------> ipc-channel
-//!     wait <----- doorbells, parcels -------------- ipc-channel
+//!   ParentEnd (the pool)                       Executor (the worker process)
+//!     push ------ ring down: one entry a task -----> next
+//!     drain <---- ring up: one entry a reply ------- reply
+//!     ring ------ doorbells and parcels -----------> ipc-channel
+//!     wait <----- doorbells and parcels ------------ ipc-channel
 //! ```
 //!
-//! An entry that is taken is a task that was begun, and outcomes come in the order of the tasks: so when the
-//! back's process dies, the front knows exactly which task it was in, and what was not begun can be recalled.
+//! The worker takes an entry when it begins the task, and replies in the order of the tasks. So when
+//! its process dies, the parent knows which task it was running, and can recall all that it had not
+//! begun.
 //!
-//! A front that naps looks again by itself soon: it is not rung for each outcome of tasks that take a microsecond,
-//! but when the back has nothing left to do, or has answered much.
+//! A parent in poll mode wakes up by itself after a moment. The worker then does not ring for every
+//! reply, which would cost more than a task of a microsecond, but only when it has run out of tasks
+//! or has written many replies.
 
 mod parent;
 mod worker;
 
-pub(crate) use parent::{Drained, Front, Outcome};
-pub(crate) use worker::Back;
+pub(crate) use parent::{ParentEnd, Replies, Reply};
+pub(crate) use worker::WorkerEnd;
 
 use std::io;
 
@@ -28,59 +30,58 @@ use serde::{Deserialize, Serialize};
 use crate::ipc::ring::RING_BYTES;
 use crate::ipc::wire::Envelope;
 
-/// To the back.
 #[derive(Debug, Serialize, Deserialize)]
-enum Down {
-    /// A value too large for the ring, or with handles: the next entry that says so means it.
+enum ToWorker {
+    /// The value of the next entry with a [`PARCEL_BIT`].
     Parcel(Envelope),
     Bell,
 }
 
-/// To the front.
 #[derive(Debug, Serialize, Deserialize)]
-enum Up {
+enum ToParent {
     Parcel(Envelope),
     Bell,
-    /// From the front's own process.
-    Poke,
+    /// Sent by the parent's own process.
+    Interrupt,
 }
 
+/// Two cache lines, since processors fetch them in pairs.
 const LINE: usize = 128;
-const UP_RING: usize = RING_BYTES;
-const BACK_SLEEPS: usize = 2 * RING_BYTES;
-/// 0: awake, 1: asleep, 2: napping.
-const FRONT_SLEEPS: usize = 2 * RING_BYTES + LINE;
-/// So many parcels were taken by the front.
+const REPLIES_RING: usize = RING_BYTES;
+const WORKER_SLEEPS: usize = 2 * RING_BYTES;
+/// 0 while the parent is awake; else [`ASLEEP`] or [`POLLING`].
+const PARENT_SLEEPS: usize = 2 * RING_BYTES + LINE;
+/// How many parcels the parent has taken.
 const PARCELS_TAKEN: usize = 2 * RING_BYTES + 2 * LINE;
 const REGION_BYTES: usize = 2 * RING_BYTES + 3 * LINE;
 
 const ASLEEP: u64 = 1;
-const NAPPING: u64 = 2;
+const POLLING: u64 = 2;
 
-/// Outcomes that came as parcels, and that the front has not taken.
+/// How many replies may wait in the channel as parcels. More could fill the socket.
 const PARCELS_MAX: u64 = 8;
-/// Longer bodies of parcels travel as shared memory, so that many parcels fit the socket's buffer.
+/// A longer parcel travels as shared memory, so that [`PARCELS_MAX`] parcels fit the socket.
 const PARCEL_INLINE: usize = 1 << 10;
 
-/// Down, in a tag: the value comes as a parcel.
+/// In the tag of a task: its value comes as a parcel.
 const PARCEL_BIT: u32 = 1 << 15;
-/// Down: nothing follows, end.
+/// In place of a task: the worker process ends here.
 const QUIT: u32 = PARCEL_BIT - 1;
 
-/// Up: what an entry holds.
+/// What an entry of the replies holds.
 mod tag {
     pub(crate) const OUTPUT: u32 = 0;
     pub(crate) const PARCEL: u32 = 1;
     pub(crate) const MISHAP: u32 = 2;
-    /// A task whose value came as a parcel was begun.
+    /// The worker has begun a task whose value came as a parcel.
     pub(crate) const BEGUN: u32 = 3;
 }
 
-/// A new lane.
-pub(crate) fn lane() -> io::Result<(Front, Back)> {
-    let (to_back, back_line) = ipc::channel()?;
-    let (to_front, front_line) = ipc::channel()?;
-    let front = Front::new(to_back, front_line, to_front.clone())?;
-    let memory: IpcSharedMemory = front.share()?;
-    Ok((front, Back::new(memory, back_line, to_front)))
+/// Makes a link; the worker's end is to be sent to its process.
+pub(crate) fn task_link() -> io::Result<(ParentEnd, WorkerEnd)> {
+    let (to_worker, worker_receiver) = ipc::channel()?;
+    let (to_parent, parent_receiver) = ipc::channel()?;
+    let parent = ParentEnd::new(to_worker, parent_receiver, to_parent.clone())?;
+    let memory: IpcSharedMemory = parent.share()?;
+    Ok((parent, WorkerEnd::new(memory, worker_receiver, to_parent)))
 }

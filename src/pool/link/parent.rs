@@ -1,4 +1,4 @@
-//! The giving side of a lane.
+//! The parent's end of a link: gives tasks and takes replies.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,77 +9,77 @@ use std::time::Instant;
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 
 use super::{
-    ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN,
-    QUIT, REGION_BYTES, UP_RING, Up, tag,
+    ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT, REGION_BYTES,
+    REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
 use crate::ipc::deadline::{Deadline, Forever};
 use crate::ipc::doorbell::claim;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, Consumer, Corrupt, Producer};
-use crate::ipc::wire::{self, Envelope};
+use crate::ipc::wire::{self, Envelope, Failure};
 use crate::process::Mishap;
 use crate::sys::lock;
 
-/// One thread waits and drains; any thread gives.
+/// Any thread may push tasks; one thread, the worker's monitor, waits and drains.
 #[derive(Debug)]
-pub(crate) struct Front {
+pub(crate) struct ParentEnd {
     region: Arc<Region>,
     tasks: Mutex<Producer>,
-    outcomes: Mutex<Consumer>,
-    line: SharedReceiver<Up>,
-    to_back: Mutex<IpcSender<Down>>,
-    to_self: Mutex<IpcSender<Up>>,
+    replies: Mutex<Consumer>,
+    receiver: SharedReceiver<ToParent>,
+    to_worker: Mutex<IpcSender<ToWorker>>,
+    to_self: Mutex<IpcSender<ToParent>>,
     parcels: Mutex<VecDeque<Envelope>>,
-    /// What [`FRONT_SLEEPS`] becomes while the front waits.
-    manner: AtomicU64,
-    poked: AtomicBool,
-    /// Whether a poke lies in the channel: one is enough.
-    poke_unread: AtomicBool,
+    /// What [`PARENT_SLEEPS`] becomes while the monitor waits.
+    sleep_mode: AtomicU64,
+    interrupted: AtomicBool,
+    /// Whether an interrupt is in the channel already: one is enough.
+    interrupt_unread: AtomicBool,
     ended: AtomicBool,
 }
 
-/// Outcomes as they came, in the order of their tasks.
+/// Replies as they were drained, in the order of their tasks.
 #[derive(Debug, Default)]
-pub(crate) struct Drained {
+pub(crate) struct Replies {
     bytes: Vec<u8>,
     parcels: VecDeque<Envelope>,
 }
 
-/// What came of one task.
+/// What the worker wrote about one task.
 #[derive(Debug)]
-pub(crate) enum Outcome<'a> {
+pub(crate) enum Reply<'a> {
     Output(&'a [u8]),
     Parcel(Envelope),
     Mishap(Mishap),
-    /// None yet, but it was begun: told only of tasks that came as parcels.
+    /// The task has begun. Written only for a task that came as a parcel; its result follows.
     Begun,
 }
 
-/// The tag of tasks of this kind; from [`QUIT`] on tags mean other things.
-fn task_tag(kind: u32) -> u32 {
-    assert!(kind < QUIT, "a program has fewer than {QUIT} workers");
-    kind
+/// The ring's tag for tasks of this worker type.
+fn task_tag(number: u32) -> u32 {
+    assert!(number < QUIT, "a program has fewer than {QUIT} workers");
+    number
 }
 
-impl Front {
+impl ParentEnd {
     pub(in crate::pool::link) fn new(
-        to_back: IpcSender<Down>,
-        line: IpcReceiver<Up>,
-        to_self: IpcSender<Up>,
-    ) -> io::Result<Front> {
+        to_worker: IpcSender<ToWorker>,
+        receiver: IpcReceiver<ToParent>,
+        to_self: IpcSender<ToParent>,
+    ) -> io::Result<ParentEnd> {
         let region = Arc::new(Region::new(REGION_BYTES)?);
-        Ok(Front {
+        Ok(ParentEnd {
             tasks: Mutex::new(Producer::new(region.clone(), 0)),
-            outcomes: Mutex::new(Consumer::new(region.clone(), UP_RING)),
+            replies: Mutex::new(Consumer::new(region.clone(), REPLIES_RING)),
             region,
-            line: SharedReceiver::new(line),
-            to_back: Mutex::new(to_back),
+            receiver: SharedReceiver::new(receiver),
+            to_worker: Mutex::new(to_worker),
             to_self: Mutex::new(to_self),
             parcels: Mutex::new(VecDeque::new()),
-            manner: AtomicU64::new(ASLEEP),
-            poked: AtomicBool::new(false),
-            poke_unread: AtomicBool::new(false),
+            sleep_mode: AtomicU64::new(ASLEEP),
+            interrupted: AtomicBool::new(false),
+            interrupt_unread: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         })
     }
@@ -88,144 +88,146 @@ impl Front {
         self.region.share()
     }
 
-    /// Gives tasks of a kind while there is room, for [`ring`](Front::ring) to tell; how many.
-    pub(crate) fn push<'a>(&self, kind: u32, values: impl Iterator<Item = &'a [u8]>) -> u64 {
-        let tag = task_tag(kind);
+    /// Writes tasks while there is room, and returns the position of the first one and their number.
+    /// The caller [rings](ParentEnd::ring) afterwards.
+    pub(crate) fn push<'a>(
+        &self,
+        number: u32,
+        values: impl Iterator<Item = &'a [u8]>,
+    ) -> (u64, u64) {
+        let tag = task_tag(number);
         let mut tasks = lock(&self.tasks);
-        // A back that scribbled over its ring gets nothing; who drains it finds out.
-        let given = values
+        let position = tasks.position();
+        // A corrupt ring takes nothing; the monitor finds out when it drains.
+        let count = values
             .take_while(|value| tasks.write(tag, value).unwrap_or(false))
             .count();
         tasks.publish();
-        given as u64
+        (position, count as u64)
     }
 
-    /// Gives a task as a parcel. Only to a back that has nothing to do: then nothing of it is ever recalled.
-    pub(crate) fn push_parcel(&self, kind: u32, packet: Envelope) -> io::Result<()> {
-        let tag = task_tag(kind) | PARCEL_BIT;
-        let packet = packet.with_inline_limit(PARCEL_INLINE)?;
-        // The parcel first: who sees its entry finds it in the channel.
-        wire::send(&lock(&self.to_back), Down::Parcel(packet))
-            .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
-        match lock(&self.tasks).push(tag, &[]) {
-            Ok(true) => Ok(()),
-            _ => Err(io::Error::other("the ring of an idle worker has no room")),
+    /// Sends a task as a parcel, and returns its position; `None` if the worker is gone. Only for an
+    /// idle worker: its channel and ring are empty, so this does not block. The caller
+    /// [rings](ParentEnd::ring) afterwards.
+    pub(crate) fn push_parcel(&self, number: u32, envelope: Envelope) -> io::Result<Option<u64>> {
+        let tag = task_tag(number) | PARCEL_BIT;
+        let envelope = envelope.with_inline_limit(PARCEL_INLINE)?;
+        // The parcel first: a worker that sees the entry finds the parcel in its channel.
+        match wire::send(&lock(&self.to_worker), ToWorker::Parcel(envelope)) {
+            Ok(()) => {}
+            Err(Failure::Gone) => return Ok(None),
+            Err(failure) => return Err(io::Error::other(format!("{failure:?}"))),
         }
+        let mut tasks = lock(&self.tasks);
+        let position = tasks.position();
+        // An idle worker's ring has room unless it is corrupt; then its monitor kills it.
+        Ok(matches!(tasks.push(tag, &[]), Ok(true)).then_some(position))
     }
 
-    /// Tells the back to end when it has come so far.
+    /// Makes the worker end once it has taken all tasks before this. The caller rings afterwards.
     pub(crate) fn quit(&self) {
-        // Given to an idle back only, so there is room, or it is none of ours; then it is killed by somebody.
+        // An idle worker's ring has room unless it is corrupt; then the monitor kills the worker.
         let _ = lock(&self.tasks).push(QUIT, &[]);
     }
 
-    /// Wakes the back if it sleeps.
+    /// Wakes the worker if it sleeps.
     pub(crate) fn ring(&self) {
-        if claim(self.region.atomic(BACK_SLEEPS)) {
-            // Its death is told by its process.
-            let _ = wire::ring(&lock(&self.to_back), Down::Bell);
+        if claim(self.region.atomic(WORKER_SLEEPS)) {
+            // A failure means that the worker is dead, which its monitor learns from the process.
+            let _ = wire::ring(&lock(&self.to_worker), ToWorker::Bell);
         }
     }
 
-    /// Where the next task will stand.
-    pub(crate) fn position(&self) -> u64 {
-        lock(&self.tasks).position()
-    }
-
-    /// Whether the task that stands here was begun.
+    /// Whether the task at this position has begun.
     pub(crate) fn is_begun(&self, position: u64) -> bool {
         let mut tasks = lock(&self.tasks);
         tasks.look().is_ok() && tasks.is_taken(position)
     }
 
-    /// Takes back what was not begun, and calls `each` for every position with whether it was begun.
-    pub(crate) fn recall(
-        &self,
-        positions: impl IntoIterator<Item = u64>,
-        mut each: impl FnMut(bool),
-    ) -> Result<(), Corrupt> {
+    /// Takes back all tasks that have not begun, and returns how many of `positions`, which are in
+    /// the order of the ring, have. The caller rings afterwards: a worker that tried to take an
+    /// entry meanwhile found the ring shut, and may have gone to sleep.
+    pub(crate) fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt> {
         let mut tasks = lock(&self.tasks);
         tasks.recall()?;
-        for position in positions {
-            each(tasks.is_taken(position));
-        }
+        let begun = positions
+            .filter(|&position| tasks.is_taken(position))
+            .count();
         tasks.resume();
-        drop(tasks);
-        // It may have found the ring shut.
-        self.ring();
-        Ok(())
+        Ok(begun as u64)
     }
 
-    /// Waits for outcomes, a poke, or the back's end; a napping front, for many outcomes or a back that has
-    /// nothing left to do. Until `deadline` if there is one.
-    pub(crate) fn wait(&self, nap: bool, deadline: Option<Instant>) {
-        self.manner
-            .store(if nap { NAPPING } else { ASLEEP }, Ordering::Relaxed);
-        let _ = self.line.wait(self, &Deadline::from(deadline), || {
-            self.is_due(nap).then_some(())
+    /// Blocks until there are replies, an [interrupt](ParentEnd::interrupt) or the worker's end; in
+    /// poll mode, until there are many replies or the worker is out of tasks. Until `deadline` at
+    /// most.
+    pub(crate) fn wait(&self, poll_mode: bool, deadline: Option<Instant>) {
+        let sleep_mode = if poll_mode { POLLING } else { ASLEEP };
+        self.sleep_mode.store(sleep_mode, Ordering::Relaxed);
+        let _ = self.receiver.wait(self, &Deadline::from(deadline), || {
+            self.is_due(poll_mode).then_some(())
         });
-        self.poked.store(false, Ordering::SeqCst);
+        self.interrupted.store(false, Ordering::SeqCst);
     }
 
-    fn is_due(&self, nap: bool) -> bool {
-        if self.poked.load(Ordering::SeqCst) || self.has_ended() {
+    fn is_due(&self, poll_mode: bool) -> bool {
+        if self.interrupted.load(Ordering::SeqCst) || self.has_ended() {
             return true;
         }
-        let waiting = lock(&self.outcomes).waiting();
-        let idle = || self.region.atomic(BACK_SLEEPS).load(Ordering::SeqCst) == 1;
-        waiting > 0 && (!nap || waiting >= CAPACITY as u64 / 4 || idle())
+        let waiting = lock(&self.replies).waiting();
+        let idle = || self.region.atomic(WORKER_SLEEPS).load(Ordering::SeqCst) == 1;
+        waiting > 0 && (!poll_mode || waiting >= CAPACITY as u64 / 4 || idle())
     }
 
-    /// Takes all outcomes that are there.
-    pub(crate) fn drain(&self, drained: &mut Drained) -> Result<(), Corrupt> {
-        drained.parcels.clear();
-        lock(&self.outcomes).take_all(&mut drained.bytes)?;
-        let wanted = ring::entries(&drained.bytes)
+    /// Takes all replies that are there.
+    pub(crate) fn drain(&self, replies: &mut Replies) -> Result<(), Corrupt> {
+        replies.parcels.clear();
+        lock(&self.replies).take_all(&mut replies.bytes)?;
+        let wanted = ring::entries(&replies.bytes)
             .filter(|entry| matches!(entry, Ok((tag::PARCEL, _))))
             .count();
         for _ in 0..wanted {
-            drained
+            replies
                 .parcels
                 .push_back(self.next_parcel().ok_or(Corrupt)?);
             self.region
                 .atomic(PARCELS_TAKEN)
                 .fetch_add(1, Ordering::SeqCst);
         }
-        if !drained.bytes.is_empty() {
-            // It may wait for room.
+        if !replies.bytes.is_empty() {
+            // The worker may be waiting for room.
             self.ring();
         }
         Ok(())
     }
 
-    /// The next parcel. It was sent before its entry was written, so this does not wait; for a back that lies, it
-    /// does until that ends.
+    /// The next parcel. The worker sends it before it writes the entry, so this does not block. If
+    /// the worker is corrupt and sent none, it blocks until that process ends.
     fn next_parcel(&self) -> Option<Envelope> {
         let next = || lock(&self.parcels).pop_front();
-        let found = self.line.wait(self, &Forever, || {
+        let found = self.receiver.wait(self, &Forever, || {
             next()
                 .map(Some)
                 .or_else(|| self.has_ended().then_some(None))
         });
-        // What it sent before its end lies in the channel still.
+        // What the process sent before its end may still be unread.
         found
             .ok()?
-            .or_else(|| self.line.wait(self, &Deadline::now(), next).ok())
+            .or_else(|| self.receiver.wait(self, &Deadline::now(), next).ok())
     }
 
-    /// Makes [`wait`](Front::wait) return.
-    pub(crate) fn poke(&self) {
-        self.poked.store(true, Ordering::SeqCst);
-        if !self.poke_unread.swap(true, Ordering::SeqCst) {
-            // This process holds the other end as well.
-            let _ = wire::send(&lock(&self.to_self), Up::Poke);
+    /// Makes [`wait`](ParentEnd::wait) return.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
+        if !self.interrupt_unread.swap(true, Ordering::SeqCst) {
+            // Cannot fail: this process holds the other end as well.
+            let _ = wire::send(&lock(&self.to_self), ToParent::Interrupt);
         }
     }
 
-    /// The back's process has ended.
-    pub(crate) fn end(&self) {
+    /// Notes that the worker's process has ended, and interrupts the wait.
+    pub(crate) fn set_ended(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        self.poke();
+        self.interrupt();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -233,35 +235,35 @@ impl Front {
     }
 }
 
-impl SleepFlag<Up> for Front {
+impl SleepFlag<ToParent> for ParentEnd {
     fn arm(&self) {
-        let manner = self.manner.load(Ordering::Relaxed);
+        let sleep_mode = self.sleep_mode.load(Ordering::Relaxed);
         self.region
-            .atomic(FRONT_SLEEPS)
-            .store(manner, Ordering::Relaxed);
+            .atomic(PARENT_SLEEPS)
+            .store(sleep_mode, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     fn disarm(&self) -> usize {
-        usize::from(self.region.atomic(FRONT_SLEEPS).swap(0, Ordering::Relaxed) == 0)
+        usize::from(self.region.atomic(PARENT_SLEEPS).swap(0, Ordering::Relaxed) == 0)
     }
 
-    fn message(&self, message: Up) -> bool {
+    fn message(&self, message: ToParent) -> bool {
         match message {
-            Up::Bell => return true,
-            Up::Parcel(packet) => lock(&self.parcels).push_back(packet),
-            Up::Poke => self.poke_unread.store(false, Ordering::SeqCst),
+            ToParent::Bell => return true,
+            ToParent::Parcel(envelope) => lock(&self.parcels).push_back(envelope),
+            ToParent::Interrupt => self.interrupt_unread.store(false, Ordering::SeqCst),
         }
         false
     }
 }
 
-impl Drained {
+impl Replies {
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// How many tasks ended, and whether one was told to be begun.
+    /// How many tasks have ended, and whether a [`Reply::Begun`] is among the replies.
     pub(crate) fn count(&self) -> Result<(u64, bool), Corrupt> {
         let (mut ended, mut begun) = (0, false);
         for entry in ring::entries(&self.bytes) {
@@ -273,22 +275,23 @@ impl Drained {
         Ok((ended, begun))
     }
 
-    /// Calls `each` for every outcome; one that no back writes is a mishap, and an error at the end.
-    pub(crate) fn for_each(&mut self, mut each: impl FnMut(Outcome<'_>)) -> Result<(), Corrupt> {
+    /// Calls `each` for every reply. One that no worker writes is passed on as a mishap, and makes
+    /// the call return an error at the end.
+    pub(crate) fn for_each(&mut self, mut each: impl FnMut(Reply<'_>)) -> Result<(), Corrupt> {
         let mut sound = Ok(());
         for entry in ring::entries(&self.bytes) {
             let (tag, payload) = entry?;
-            let outcome = match tag {
-                tag::OUTPUT => Some(Outcome::Output(payload)),
-                tag::PARCEL => self.parcels.pop_front().map(Outcome::Parcel),
-                tag::MISHAP => wire::decode(payload, Vec::new()).ok().map(Outcome::Mishap),
-                tag::BEGUN => Some(Outcome::Begun),
+            let reply = match tag {
+                tag::OUTPUT => Some(Reply::Output(payload)),
+                tag::PARCEL => self.parcels.pop_front().map(Reply::Parcel),
+                tag::MISHAP => wire::decode(payload, Vec::new()).ok().map(Reply::Mishap),
+                tag::BEGUN => Some(Reply::Begun),
                 _ => None,
             };
-            each(outcome.unwrap_or_else(|| {
+            each(reply.unwrap_or_else(|| {
                 sound = Err(Corrupt);
-                Outcome::Mishap(Mishap::BadOutput(
-                    "its process wrote what no worker writes".to_owned(),
+                Reply::Mishap(Mishap::BadOutput(
+                    "its process wrote a corrupt reply".to_owned(),
                 ))
             }));
         }

@@ -1,4 +1,4 @@
-//! The performing side of a lane.
+//! The worker's end of a link: takes tasks and writes replies.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,8 +9,8 @@ use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    ASLEEP, BACK_SLEEPS, Down, FRONT_SLEEPS, NAPPING, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX,
-    PARCELS_TAKEN, QUIT, REGION_BYTES, UP_RING, Up, tag,
+    ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT,
+    REGION_BYTES, REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
 use crate::ipc::deadline::Forever;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
@@ -21,223 +21,234 @@ use crate::ipc::wire::{self, EncodedValue, Envelope, SideData, WireHandle};
 use crate::process::Mishap;
 use crate::sys::lock;
 
-/// A back that travels to its process as a value; there [`open`](Back::open) begins.
+/// The worker's end on its way: it travels to the process in a value, and is [opened](WorkerEnd::open)
+/// there.
 #[derive(Debug)]
-pub(crate) struct Back {
+pub(crate) struct WorkerEnd {
     parts: Mutex<Option<Parts>>,
 }
 
 #[derive(Debug)]
 struct Parts {
     memory: IpcSharedMemory,
-    line: IpcReceiver<Down>,
-    to_front: IpcSender<Up>,
+    receiver: IpcReceiver<ToWorker>,
+    to_parent: IpcSender<ToParent>,
 }
 
-/// A task that was begun.
+/// A task that this process has begun.
 #[derive(Debug)]
-pub(crate) struct Given {
-    pub(crate) kind: u32,
+pub(crate) struct NextTask {
+    /// The number of its worker type.
+    pub(crate) number: u32,
     pub(crate) bytes: SmallBytes,
-    /// Instead of the bytes.
+    /// In place of the bytes.
     pub(crate) parcel: Option<Envelope>,
 }
 
-/// A back in its process.
+/// The open end, in the worker process.
 #[derive(Debug)]
-pub(crate) struct Bench {
+pub(crate) struct Executor {
     tasks: Consumer,
-    outcomes: Producer,
-    parcels: u64,
-    /// SmallBytes answered since the front was last looked at while it napped.
-    unsaid: usize,
-    shared: Shared,
+    replies: Producer,
+    parcels_sent: u64,
+    /// Bytes of replies written since a polling parent was last rung.
+    unannounced: usize,
+    channel: WorkerChannel,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct WorkerChannel {
     region: Arc<Region>,
-    line: SharedReceiver<Down>,
-    to_front: IpcSender<Up>,
+    receiver: SharedReceiver<ToWorker>,
+    to_parent: IpcSender<ToParent>,
     parcels: Mutex<VecDeque<Envelope>>,
 }
 
-/// A napping front is rung after so many bytes of outcomes.
-const NAP_BYTES: usize = 32 << 10;
+/// A polling parent is rung after this many bytes of replies.
+const POLL_BYTES: usize = 32 << 10;
 
-impl Back {
+impl WorkerEnd {
     pub(in crate::pool::link) fn new(
         memory: IpcSharedMemory,
-        line: IpcReceiver<Down>,
-        to_front: IpcSender<Up>,
-    ) -> Back {
+        receiver: IpcReceiver<ToWorker>,
+        to_parent: IpcSender<ToParent>,
+    ) -> WorkerEnd {
         let parts = Some(Parts {
             memory,
-            line,
-            to_front,
+            receiver,
+            to_parent,
         });
-        Back {
+        WorkerEnd {
             parts: Mutex::new(parts),
         }
     }
 
-    /// `None` if it was opened, or sent on, before; or is none.
-    pub(crate) fn open(&self) -> Option<Bench> {
+    /// `None` if it was opened or sent before, or is corrupt.
+    pub(crate) fn open(&self) -> Option<Executor> {
         let parts = lock(&self.parts).take()?;
         let region = Arc::new(Region::adopt(parts.memory));
         if region.len() < REGION_BYTES {
             return None;
         }
-        Some(Bench {
+        Some(Executor {
             tasks: Consumer::new(region.clone(), 0),
-            outcomes: Producer::new(region.clone(), UP_RING),
-            parcels: 0,
-            unsaid: 0,
-            shared: Shared {
+            replies: Producer::new(region.clone(), REPLIES_RING),
+            parcels_sent: 0,
+            unannounced: 0,
+            channel: WorkerChannel {
                 region,
-                line: SharedReceiver::new(parts.line),
-                to_front: parts.to_front,
+                receiver: SharedReceiver::new(parts.receiver),
+                to_parent: parts.to_parent,
                 parcels: Mutex::new(VecDeque::new()),
             },
         })
     }
 }
 
-impl SleepFlag<Down> for Shared {
+impl SleepFlag<ToWorker> for WorkerChannel {
     fn arm(&self) {
-        self.region.atomic(BACK_SLEEPS).store(1, Ordering::Relaxed);
+        self.region
+            .atomic(WORKER_SLEEPS)
+            .store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        // It may count on more outcomes.
-        self.ring_if(NAPPING);
+        // A polling parent counts on more replies, and there will be none. The flag comes first: the
+        // parent that this wakes checks it, and must find that the worker is idle.
+        self.ring_if(POLLING);
     }
 
     fn disarm(&self) -> usize {
-        usize::from(self.region.atomic(BACK_SLEEPS).swap(0, Ordering::Relaxed) == 0)
+        usize::from(self.region.atomic(WORKER_SLEEPS).swap(0, Ordering::Relaxed) == 0)
     }
 
-    fn message(&self, message: Down) -> bool {
+    fn message(&self, message: ToWorker) -> bool {
         match message {
-            Down::Bell => true,
-            Down::Parcel(packet) => {
-                lock(&self.parcels).push_back(packet);
+            ToWorker::Bell => true,
+            ToWorker::Parcel(envelope) => {
+                lock(&self.parcels).push_back(envelope);
                 false
             }
         }
     }
 }
 
-impl Shared {
-    fn ring_if(&self, state: u64) {
-        let flag = self.region.atomic(FRONT_SLEEPS);
-        if flag.load(Ordering::SeqCst) == state
+impl WorkerChannel {
+    /// Rings the parent if it sleeps in this mode.
+    fn ring_if(&self, sleep_mode: u64) {
+        let flag = self.region.atomic(PARENT_SLEEPS);
+        if flag.load(Ordering::SeqCst) == sleep_mode
             && flag
-                .compare_exchange(state, 0, Ordering::SeqCst, Ordering::Relaxed)
+                .compare_exchange(sleep_mode, 0, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
         {
-            // A front that is gone has ended this process by its lifeline.
-            let _ = wire::ring(&self.to_front, Up::Bell);
+            // If the parent is gone, this process is about to be killed.
+            let _ = wire::ring(&self.to_parent, ToParent::Bell);
         }
     }
 }
 
-impl Bench {
-    /// Begins the next task; waits until there is one. `None` at the end.
-    pub(crate) fn next(&mut self) -> Option<Given> {
-        let (tasks, shared) = (&mut self.tasks, &self.shared);
-        let mut begin = || begin(tasks, shared).transpose();
-        // Mostly one is there, and there is nothing to set up.
+impl Executor {
+    /// Begins the next task; blocks until there is one. `None` when the process is to end.
+    pub(crate) fn next(&mut self) -> Option<NextTask> {
+        let (tasks, channel) = (&mut self.tasks, &self.channel);
+        let mut begin = || begin(tasks, channel).transpose();
+        // Mostly there is one, and a wait need not be set up.
         let begun = match begin() {
             Some(begun) => begun,
-            None => shared.line.wait(shared, &Forever, begin).ok()?,
+            None => channel.receiver.wait(channel, &Forever, begin).ok()?,
         };
         let (tag, bytes) = begun.ok().filter(|&(tag, _)| tag != QUIT)?;
         if tag & PARCEL_BIT == 0 {
-            return Some(Given {
-                kind: tag,
+            return Some(NextTask {
+                number: tag,
                 bytes,
                 parcel: None,
             });
         }
-        let parcel = lock(&shared.parcels).pop_front();
+        let parcel = lock(&channel.parcels).pop_front();
         self.push(tag::BEGUN, &[]);
-        Some(Given {
-            kind: tag & !PARCEL_BIT,
+        Some(NextTask {
+            number: tag & !PARCEL_BIT,
             bytes,
             parcel,
         })
     }
 
-    /// The task that was begun last returned this.
-    pub(crate) fn answer(&mut self, output: &[u8], mut along: SideData) {
-        if along.is_empty() && output.len() <= ring::ENTRY_MAX {
+    /// Writes the output of the task that was begun last.
+    pub(crate) fn reply(&mut self, output: &[u8], mut side: SideData) {
+        if side.is_empty() && output.len() <= ring::ENTRY_MAX {
             return self.push(tag::OUTPUT, output);
         }
         let encoded = EncodedValue {
             bytes: output.to_vec(),
-            handles: along.take_handles(),
+            handles: side.take_handles(),
         };
-        let sent = Envelope::new(encoded).and_then(|packet| self.send_parcel(packet));
+        let sent = Envelope::new(encoded).and_then(|envelope| self.send_parcel(envelope));
         match sent {
             Ok(()) => self.push(tag::PARCEL, &[]),
-            Err(error) => self.mishap(&Mishap::BadOutput(format!("it could not be sent: {error}"))),
+            Err(error) => {
+                self.reply_mishap(&Mishap::BadOutput(format!("it could not be sent: {error}")))
+            }
         }
     }
 
-    /// It ended without an output.
-    pub(crate) fn mishap(&mut self, mishap: &Mishap) {
+    /// Writes why that task has no output.
+    pub(crate) fn reply_mishap(&mut self, mishap: &Mishap) {
         let mut bytes = Vec::new();
         let fits = wire::encode_into(mishap, &mut bytes).is_ok() && bytes.len() <= ring::ENTRY_MAX;
         if !fits {
             bytes.clear();
-            let _ = wire::encode_into(
-                &Mishap::BadOutput("the report of what went wrong is too long".to_owned()),
-                &mut bytes,
-            );
+            let short = Mishap::BadOutput("the report of what went wrong is too long".to_owned());
+            let _ = wire::encode_into(&short, &mut bytes);
         }
         self.push(tag::MISHAP, &bytes);
     }
 
-    fn send_parcel(&mut self, packet: Envelope) -> io::Result<()> {
-        let packet = packet.with_inline_limit(PARCEL_INLINE)?;
-        let (shared, parcels) = (&self.shared, self.parcels);
-        let room = || {
-            let taken = shared.region.atomic(PARCELS_TAKEN).load(Ordering::SeqCst);
-            (parcels.saturating_sub(taken) < PARCELS_MAX).then_some(())
+    fn send_parcel(&mut self, envelope: Envelope) -> io::Result<()> {
+        let envelope = envelope.with_inline_limit(PARCEL_INLINE)?;
+        let (channel, sent) = (&self.channel, self.parcels_sent);
+        let has_room = || {
+            let taken = channel.region.atomic(PARCELS_TAKEN).load(Ordering::SeqCst);
+            (sent.saturating_sub(taken) < PARCELS_MAX).then_some(())
         };
-        // A front that is gone ends this process.
-        let _ = shared.line.wait(shared, &Forever, room);
-        wire::send(&shared.to_front, Up::Parcel(packet))
+        // If the parent is gone, this process is about to be killed.
+        let _ = channel.receiver.wait(channel, &Forever, has_room);
+        wire::send(&channel.to_parent, ToParent::Parcel(envelope))
             .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
-        self.parcels += 1;
+        self.parcels_sent += 1;
         Ok(())
     }
 
     fn push(&mut self, tag: u32, payload: &[u8]) {
-        let (outcomes, shared) = (&mut self.outcomes, &self.shared);
+        let (replies, channel) = (&mut self.replies, &self.channel);
         let mut push = || {
-            outcomes
+            replies
                 .push(tag, payload)
                 .map(|pushed| pushed.then_some(()))
                 .transpose()
         };
         if push().is_none() {
-            let _ = shared.line.wait(shared, &Forever, push);
+            let _ = channel.receiver.wait(channel, &Forever, push);
         }
-        shared.ring_if(ASLEEP);
-        self.unsaid += payload.len() + 16;
-        if self.unsaid >= NAP_BYTES {
-            self.unsaid = 0;
-            shared.ring_if(NAPPING);
+        channel.ring_if(ASLEEP);
+        self.unannounced += payload.len() + 16;
+        if self.unannounced >= POLL_BYTES {
+            self.unannounced = 0;
+            channel.ring_if(POLLING);
         }
     }
 }
 
-/// Takes the next task, if it is there with all that belongs to it.
-fn begin(tasks: &mut Consumer, shared: &Shared) -> Result<Option<(u32, SmallBytes)>, Corrupt> {
+/// Takes the next task if it is complete: a parcel's entry stays until its parcel has arrived.
+fn begin(
+    tasks: &mut Consumer,
+    channel: &WorkerChannel,
+) -> Result<Option<(u32, SmallBytes)>, Corrupt> {
     while let Some(front) = tasks.front()? {
-        if front.tag & PARCEL_BIT != 0 && lock(&shared.parcels).is_empty() {
+        if front.tag & PARCEL_BIT != 0 && lock(&channel.parcels).is_empty() {
             return Ok(None);
         }
+        // Read, then take: a task that was recalled in between fails to be taken, and what was read
+        // of it, perhaps overwritten by then, is thrown away.
         let bytes = tasks.read(&front);
         if tasks.take(&front) {
             return Ok(Some((front.tag, bytes)));
@@ -246,45 +257,45 @@ fn begin(tasks: &mut Consumer, shared: &Shared) -> Result<Option<(u32, SmallByte
     Ok(None)
 }
 
-/// As it is written into a value.
+/// The end as it is written into a value.
 #[derive(Serialize, Deserialize)]
 struct Token {
     memory: u32,
-    line: u32,
-    to_front: u32,
+    receiver: u32,
+    to_parent: u32,
 }
 
-impl Serialize for Back {
+impl Serialize for WorkerEnd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let parts = lock(&self.parts).take();
         let parts = parts
-            .ok_or_else(|| wire::explain::<S::Error>("the back of a lane was moved before"))?;
+            .ok_or_else(|| wire::explain::<S::Error>("a worker's end of a link was sent before"))?;
         let note = |handle| wire::note(handle).map_err(wire::explain::<S::Error>);
         let token = Token {
             memory: note(WireHandle::Memory(parts.memory))?,
-            line: note(WireHandle::Receiver(parts.line.to_opaque()))?,
-            to_front: note(WireHandle::Sender(parts.to_front.to_opaque()))?,
+            receiver: note(WireHandle::Receiver(parts.receiver.to_opaque()))?,
+            to_parent: note(WireHandle::Sender(parts.to_parent.to_opaque()))?,
         };
         token.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Back {
+impl<'de> Deserialize<'de> for WorkerEnd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let token = Token::deserialize(deserializer)?;
         let claim = |index| wire::claim(index).map_err(wire::explain_de::<D::Error>);
         match (
             claim(token.memory)?,
-            claim(token.line)?,
-            claim(token.to_front)?,
+            claim(token.receiver)?,
+            claim(token.to_parent)?,
         ) {
             (
                 WireHandle::Memory(memory),
-                WireHandle::Receiver(line),
-                WireHandle::Sender(to_front),
-            ) => Ok(Back::new(memory, line.to(), to_front.to())),
+                WireHandle::Receiver(receiver),
+                WireHandle::Sender(to_parent),
+            ) => Ok(WorkerEnd::new(memory, receiver.to(), to_parent.to())),
             _ => Err(wire::explain_de(
-                "the back of a lane came with another thing",
+                "a worker's end of a link came with other handles",
             )),
         }
     }

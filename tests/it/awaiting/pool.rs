@@ -84,7 +84,7 @@ fn the_end_of_the_pool_wakes_who_awaits() {
             .map(|task| tokio::spawn(task.into_future()))
             .collect();
         tokio::time::sleep(Duration::from_millis(20)).await;
-        pool.terminate();
+        pool.kill();
         for task in awaiting {
             let ended = task.await.unwrap();
             assert!(matches!(ended, Err(TaskError::Stopped { .. })), "{ended:?}");

@@ -69,13 +69,13 @@ fn a_shutdown_keeps_its_grace_and_says_what_it_dropped() {
 }
 
 #[offspring::test(timeout = "60s")]
-fn ten_thousand_waiting_tasks_do_not_hold_up_a_terminate() {
+fn ten_thousand_waiting_tasks_do_not_hold_up_a_kill() {
     let pool = Pool::new(3).unwrap();
     let tasks: Vec<_> = (0..10_000)
         .map(|_| pool.submit(sleep_for::new(LONG)).unwrap())
         .collect();
     let start = Instant::now();
-    pool.terminate();
+    pool.kill();
     assert!(start.elapsed() < Duration::from_secs(10));
     for task in tasks {
         assert!(matches!(task.join(), Err(TaskError::Stopped { .. })));
@@ -383,7 +383,7 @@ fn one_history(seed: u64) {
     }
     match random.below(3) {
         0 => drop(pool),
-        1 => pool.terminate(),
+        1 => pool.kill(),
         _ => drop(pool.shutdown(Duration::from_millis(random.below(300)))),
     }
     let outcomes: Vec<_> = tasks
@@ -410,7 +410,7 @@ fn check(seed: u64, chronicle: &str, outcomes: &[(u64, bool, Result<u64, TaskErr
         assert!(begun <= 1 && ended <= begun, "{case}");
         match outcome {
             Ok(output) => assert!(output == id && ended == 1, "{case}"),
-            Err(TaskError::TimedOut { .. }) => assert_eq!(begun, 1, "{case}"),
+            Err(TaskError::TimeLimit { .. }) => assert_eq!(begun, 1, "{case}"),
             Err(
                 TaskError::Died { .. } | TaskError::Cancelled { .. } | TaskError::Stopped { .. },
             ) => {}

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use offspring::pool::{
-    PoolError, PoolEvent, SubmitError, TaskError, TaskOptions, set_worker_state, with_worker_state,
+    PoolError, PoolEvent, SubmitError, TaskError, TaskOptions, TrySubmitError, set_worker_state,
+    with_worker_state,
 };
 use offspring::{Pool, Queue};
+
+use super::{eventually_sleeps, thread_id};
 
 #[offspring::worker]
 fn pid_of() -> u32 {
@@ -35,13 +38,13 @@ fn a_task_over_its_time_is_ended_and_the_next_runs_elsewhere() {
         .map(|_| pool.submit(pid_of::new()).unwrap())
         .collect();
     let error = long.join().unwrap_err();
-    assert!(error.is_timeout(), "{error}");
+    assert!(error.is_time_limit(), "{error}");
     assert_eq!(error.pid(), Some(pid));
     assert!(start.elapsed() >= Duration::from_millis(150));
     for task in behind {
         assert_ne!(task.join().unwrap(), pid);
     }
-    let patient = TaskOptions::new().timeout(Duration::from_secs(30));
+    let patient = TaskOptions::new().task_timeout(Duration::from_secs(30));
     assert_eq!(
         pool.submit_with(sleep_for::new(Duration::from_millis(400)), patient)
             .unwrap()
@@ -255,7 +258,7 @@ fn a_full_pool_makes_those_who_submit_wait() {
         })
         .collect();
     let refused = pool.try_submit(sleep_for::new(Duration::ZERO)).unwrap_err();
-    assert!(matches!(refused, SubmitError::Full(_)), "{refused}");
+    assert!(matches!(refused, TrySubmitError::Full(_)), "{refused}");
     // A map is not held up.
     let mut map = pool.map(0..10, |_| sleep_for::new(Duration::ZERO));
     assert!(
@@ -266,8 +269,13 @@ fn a_full_pool_makes_those_who_submit_wait() {
     );
     drop(map);
     std::thread::scope(|scope| {
-        let submitting = scope.spawn(|| pool.submit(sleep_for::new(Duration::ZERO)).unwrap());
-        std::thread::sleep(Duration::from_millis(50));
+        let (started, starting) = std::sync::mpsc::channel();
+        let pool = &pool;
+        let submitting = scope.spawn(move || {
+            started.send(thread_id()).unwrap();
+            pool.submit(sleep_for::new(Duration::ZERO)).unwrap()
+        });
+        eventually_sleeps(starting.recv().unwrap());
         assert!(!submitting.is_finished());
         tasks.pop().unwrap().cancel();
         let fourth = submitting.join().unwrap();
@@ -307,7 +315,10 @@ fn who_waits_to_submit_to_a_pool_that_gives_up_is_told() {
         .unwrap();
     std::fs::write(&mark, "").unwrap();
     std::thread::scope(|scope| {
-        let submitting = scope.spawn(|| {
+        let (started, starting) = std::sync::mpsc::channel();
+        let pool = &pool;
+        let submitting = scope.spawn(move || {
+            started.send(thread_id()).unwrap();
             loop {
                 // One may be taken between the end of the first and the pool's.
                 match pool.submit(sleep_for::new(Duration::ZERO)) {
@@ -316,7 +327,7 @@ fn who_waits_to_submit_to_a_pool_that_gives_up_is_told() {
                 }
             }
         });
-        std::thread::sleep(Duration::from_millis(50));
+        eventually_sleeps(starting.recv().unwrap());
         first.cancel();
         let error = submitting.join().unwrap();
         assert!(matches!(error, SubmitError::Broken(..)), "{error}");

@@ -1,0 +1,272 @@
+//! The thread of one slot: starts its worker, delivers results, notices its end, starts the next one.
+//!
+//! Nothing else reads replies, so a monitor that has seen the end of its process and drained the ring
+//! has seen all that this process ever did. Only then does it decide what became of the tasks in
+//! flight. It holds the pool's lock in transitions only, never while it waits or delivers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::error::{ExitReason, PoolError, TaskError};
+use crate::ipc::ring::Corrupt;
+use crate::pool::batch::TaskRange;
+use crate::pool::events::PoolEvent;
+use crate::pool::link::{self, Replies, Reply};
+use crate::pool::running::RunningWorker;
+use crate::pool::shared::PoolShared;
+use crate::pool::state::NextStep;
+use crate::pool::worker::PoolWorker;
+use crate::process::{Mishap, ProcessBuilder};
+use crate::sys;
+
+/// How often a monitor in poll mode checks for replies.
+const POLL_EVERY: Duration = Duration::from_millis(1);
+/// A monitor that drained this many replies at once polls next.
+const MANY: u64 = 32;
+const CHECK_MEMORY_EVERY: Duration = Duration::from_millis(10);
+/// The longest pause between two starts that fail.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Changes the number of slots, and starts the monitors of new ones, which start the workers.
+pub(super) fn resize(shared: &Arc<PoolShared>, workers: usize) -> Result<(), PoolError> {
+    let new = shared.change(|state, now, effects| state.resize(workers, now, effects))?;
+    for (started, &index) in new.iter().enumerate() {
+        let monitor = WorkerMonitor {
+            shared: shared.clone(),
+            index,
+        };
+        if let Err(source) = start(monitor) {
+            // The state counts the others as monitored: without this, the pool would wait for them.
+            shared.change(|state, _, effects| state.abandon(&new[started..], effects));
+            let act = "start a thread";
+            return Err(PoolError::Io { act, source });
+        }
+    }
+    Ok(())
+}
+
+fn start(monitor: WorkerMonitor) -> io::Result<()> {
+    sys::service_thread("offspring-pool", move || monitor.run())
+}
+
+struct WorkerMonitor {
+    shared: Arc<PoolShared>,
+    index: usize,
+}
+
+impl WorkerMonitor {
+    fn run(&self) {
+        loop {
+            match self.start_worker() {
+                Ok(worker) => {
+                    self.serve(&worker);
+                    self.worker_exited(&worker);
+                }
+                Err(error) => self
+                    .shared
+                    .change(|state, _, effects| state.worker_failed(error, effects)),
+            }
+            match self
+                .shared
+                .change(|state, _, _| state.next_step(self.index))
+            {
+                NextStep::Restart { failures } => self.pause(failures),
+                NextStep::Leave => break,
+            }
+        }
+        let is_last = self
+            .shared
+            .change(|state, _, effects| state.monitor_left(self.index, effects));
+        if is_last {
+            self.shared.events.end();
+        }
+    }
+
+    /// Starts a process, runs its initializer, and makes it take tasks.
+    fn start_worker(&self) -> Result<RunningWorker, PoolError> {
+        let name = self.shared.read(|state| state.slot_name(self.index));
+        let io_error = |act| move |source| PoolError::Io { act, source };
+        let (parent_end, link) = link::task_link().map_err(io_error("make a link to a worker"))?;
+        let builder = ProcessBuilder::new().name(&*name).daemon(false);
+        let process = builder
+            .spawn(PoolWorker { link })
+            .map_err(|source| PoolError::Spawn {
+                worker: name.to_string(),
+                source,
+            })?;
+        let worker = RunningWorker::new(parent_end, process).map_err(io_error("watch a worker"))?;
+        self.shared
+            .change(|state, _, _| state.worker_spawned(self.index, &worker));
+        if let Some(initializer) = &self.shared.settings.initializer {
+            initializer
+                .run(worker.link(), worker.process())
+                .inspect_err(|_| self.discard(&worker))?;
+        }
+        self.shared
+            .change(|state, now, effects| state.worker_ready(self.index, now, effects));
+        Ok(worker)
+    }
+
+    /// Ends a worker whose initializer failed.
+    fn discard(&self, worker: &RunningWorker) {
+        worker.process().kill();
+        let _ = worker.process().join();
+        self.shared
+            .change(|state, _, _| state.worker_discarded(self.index));
+    }
+
+    /// Delivers results until the worker has ended and all its replies have been taken.
+    fn serve(&self, worker: &RunningWorker) {
+        let (mut replies, mut poll_mode) = (Replies::default(), false);
+        let (mut deadline, mut memory_checked) = (Some(Instant::now()), Instant::now());
+        loop {
+            let next_poll = poll_mode.then(|| Instant::now() + POLL_EVERY);
+            let until = [next_poll, deadline].into_iter().flatten().min();
+            worker.link().wait(poll_mode, until);
+            // Checked before the replies are drained: if the process had ended by then, no more
+            // follow, and an empty ring is the end.
+            let has_ended = worker.link().has_ended();
+            let drained = worker.link().drain(&mut replies);
+            let Ok(count) = drained.and_then(|()| self.complete(&mut replies, worker)) else {
+                return self.end_corrupt(worker, has_ended);
+            };
+            if has_ended && replies.is_empty() {
+                return;
+            }
+            poll_mode = count >= MANY;
+            let is_too_large = self.is_too_large(worker, &mut memory_checked);
+            deadline = self
+                .shared
+                .change(|state, now, effects| state.tend(self.index, is_too_large, now, effects));
+        }
+    }
+
+    /// Its process wrote over the memory that it shares with this one: nothing in it can be trusted.
+    fn end_corrupt(&self, worker: &RunningWorker, has_ended: bool) {
+        if !has_ended {
+            let name = worker.process().name();
+            log::error!(target: "offspring::pool", "the link to worker `{name}` is corrupt; the pool replaces it");
+            worker.process().kill();
+            let _ = worker.process().join();
+        }
+    }
+
+    /// Delivers the results of what was drained, and returns how many there were.
+    fn complete(&self, replies: &mut Replies, worker: &RunningWorker) -> Result<u64, Corrupt> {
+        let (count, begun) = replies.count()?;
+        if count == 0 && !begun {
+            return Ok(0);
+        }
+        // The worker gets its next tasks before this thread decodes and delivers.
+        let ended = self
+            .shared
+            .change(|state, now, effects| state.complete(self.index, count, begun, now, effects));
+        self.deliver(ended, replies, worker)?;
+        Ok(count)
+    }
+
+    fn deliver(
+        &self,
+        ended: Vec<TaskRange>,
+        replies: &mut Replies,
+        worker: &RunningWorker,
+    ) -> Result<(), Corrupt> {
+        let with_results = |range: TaskRange| {
+            let results = range.empty_results();
+            (range, results)
+        };
+        let mut ranges = ended.into_iter();
+        let mut current = ranges.next().map(with_results);
+        let (mut full, mut done, mut errors) = (Vec::new(), 0, Vec::new());
+        let sound = replies.for_each(|reply| {
+            // There are as many replies as tasks, unless the worker is corrupt.
+            let Some((range, results)) = &mut current else {
+                return;
+            };
+            match reply {
+                Reply::Begun => return,
+                Reply::Output(bytes) => results.push_output(bytes),
+                Reply::Parcel(envelope) => results.push_parcel(envelope),
+                Reply::Mishap(mishap) => {
+                    let error = task_error(mishap, range.name(), worker);
+                    errors.push(error.clone());
+                    results.push_error(error);
+                }
+            }
+            if results.len() as u64 == range.len() {
+                done += range.len();
+                full.extend(current.take());
+                current = ranges.next().map(with_results);
+            }
+        });
+        // Counts and events before the results, as in `PoolShared::change`.
+        let failed = errors.len() as u64;
+        let totals = &self.shared.totals;
+        totals.done.fetch_add(done - failed, Ordering::Relaxed);
+        totals.failed.fetch_add(failed, Ordering::Relaxed);
+        for error in errors {
+            self.shared.events.publish(&PoolEvent::TaskFailed { error });
+        }
+        for (range, results) in full {
+            range.batch.sink.deliver(results);
+        }
+        sound
+    }
+
+    fn is_too_large(&self, worker: &RunningWorker, checked: &mut Instant) -> bool {
+        let Some(max) = self.shared.settings.max_memory else {
+            return false;
+        };
+        if checked.elapsed() < CHECK_MEMORY_EVERY {
+            return false;
+        }
+        *checked = Instant::now();
+        sys::resident_memory(worker.process().pid()).is_some_and(|memory| memory > max)
+    }
+
+    /// The process has ended, and all its replies have been taken.
+    fn worker_exited(&self, worker: &RunningWorker) {
+        let process = worker.process();
+        let reason = process.exit_reason().unwrap_or(ExitReason::Unknown);
+        self.shared.change(|state, now, effects| {
+            state.worker_exited(self.index, process.pid(), reason, now, effects);
+        });
+    }
+
+    /// Waits before the next start, or until the pool ends.
+    fn pause(&self, failures: u32) {
+        let Some(exponent) = failures.checked_sub(1) else {
+            return;
+        };
+        let pause = (self.shared.settings.backoff * (1 << exponent.min(10))).min(BACKOFF_MAX);
+        self.shared.wait(Some(Instant::now() + pause), |state| {
+            (!state.is_open()).then_some(())
+        });
+    }
+}
+
+fn task_error(mishap: Mishap, task: &'static str, worker: &RunningWorker) -> TaskError {
+    let (worker, pid) = (worker.process().name().into(), worker.process().pid());
+    match mishap {
+        Mishap::Panicked(report) => TaskError::Panicked {
+            task,
+            worker,
+            pid,
+            report: Box::new(report),
+        },
+        Mishap::BadValue(message) => TaskError::Value {
+            task,
+            worker,
+            pid,
+            message,
+        },
+        Mishap::BadOutput(message) => TaskError::Output {
+            task,
+            worker,
+            pid,
+            message,
+        },
+    }
+}

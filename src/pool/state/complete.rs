@@ -1,0 +1,315 @@
+//! How tasks end, and the life of a slot's worker from its monitor's view.
+//!
+//! One monitor calls these transitions for its own slot, in this order for each process:
+//! `worker_spawned`, `worker_ready`, any number of `complete` and `tend`, then `worker_exited` and
+//! `next_step`. Submitters, other monitors and cancellations run in between, never concurrently.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::control::WorkerControl;
+use super::effects::Effects;
+use super::slot::{KillReason, SlotStatus};
+use super::{NextStep, Phase, State};
+use crate::error::{ExitReason, PoolError, TaskError};
+use crate::pool::batch::TaskRange;
+use crate::pool::events::PoolEvent;
+
+impl<W: WorkerControl> State<W> {
+    /// The slot has a process, which has not run its initializer yet.
+    pub(in crate::pool) fn worker_spawned(&mut self, index: usize, worker: &W) {
+        let slot = &mut self.slots[index];
+        slot.worker = Some(worker.clone());
+        slot.starts += 1;
+        (slot.given, slot.worn, slot.kill_reason) = (0, false, None);
+        // `stop` kills the workers of all slots. It found none here if it came before this.
+        if matches!(self.phase, Phase::Stopped) {
+            worker.kill();
+        }
+    }
+
+    /// The initializer failed, and the process has ended.
+    pub(in crate::pool) fn worker_discarded(&mut self, index: usize) {
+        self.slots[index].worker = None;
+    }
+
+    /// The worker takes tasks from now on.
+    pub(in crate::pool) fn worker_ready(
+        &mut self,
+        index: usize,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) {
+        let is_missing = self.active() < self.workers;
+        let slot = &mut self.slots[index];
+        slot.status = if is_missing {
+            SlotStatus::Active
+        } else {
+            SlotStatus::Spare
+        };
+        slot.progress = now;
+        slot.ready_since = now;
+        slot.busy = Duration::ZERO;
+        let (worker, pid) = (&slot.name, slot.worker.as_ref().map(WorkerControl::pid));
+        effects.event(|| PoolEvent::WorkerStarted {
+            worker: worker.clone(),
+            pid: pid.unwrap_or_default(),
+        });
+        let is_starting = |slot: &super::WorkerSlot<W>| slot.status == SlotStatus::Starting;
+        if matches!(self.phase, Phase::Building) && !self.slots.iter().any(is_starting) {
+            self.phase = Phase::Open;
+            effects.wake_waiters = true;
+        }
+        self.schedule(now, effects);
+    }
+
+    /// The worker has replied to its first `count` tasks; with `begun`, it has begun a parcel.
+    /// Returns those tasks, whose results the caller delivers.
+    pub(in crate::pool) fn complete(
+        &mut self,
+        index: usize,
+        count: u64,
+        begun: bool,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) -> Vec<TaskRange> {
+        let slot = &mut self.slots[index];
+        if begun {
+            slot.drop_parcel();
+        }
+        let mut ended = Vec::new();
+        if count > 0 {
+            let span = now.saturating_duration_since(slot.progress);
+            let number = slot.first().map(|range| range.batch.spec.number);
+            slot.note_progress(now);
+            slot.done += count;
+            ended = slot.take_ended(count);
+            if let Some(number) = number {
+                self.note_cost(number, span, count);
+            }
+            self.failures = 0;
+        }
+        self.schedule(now, effects);
+        ended
+    }
+
+    /// What a monitor checks besides replies: the time limit, the wear of its worker, and whether
+    /// there is work for it. Returns when to check again.
+    pub(in crate::pool) fn tend(
+        &mut self,
+        index: usize,
+        is_too_large: bool,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) -> Option<Instant> {
+        self.enforce_time_limit(index, now, effects);
+        let slot = &mut self.slots[index];
+        slot.worn |= is_too_large;
+        if (slot.worn || slot.surplus) && slot.count() > 1 && !slot.has_parcel() {
+            let back = self.recall(index, effects);
+            self.requeue(back);
+        }
+        self.schedule(now, effects);
+        let again = self.find_work_or_quit(index, now, effects);
+        [again, self.slots[index].deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Kills a worker whose task has exceeded its time limit.
+    fn enforce_time_limit(&mut self, index: usize, now: Instant, effects: &mut Effects<W>) {
+        let slot = &self.slots[index];
+        if slot.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        // Recall first, then kill. In the other order, the task could end and the next one begin
+        // before the signal arrives: it would die in its place.
+        let back = if slot.has_parcel() {
+            Vec::new()
+        } else {
+            self.recall(index, effects)
+        };
+        let slot = &mut self.slots[index];
+        // If a second task has begun, the first one has ended in time, and its reply is on the way.
+        if slot.count() == 1 {
+            slot.kill(KillReason::TimeLimit);
+        }
+        self.requeue(back);
+    }
+
+    /// For an idle worker: recalls tasks of others for it, or makes it end if it is not needed.
+    /// Returns when to check again.
+    fn find_work_or_quit(
+        &mut self,
+        index: usize,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) -> Option<Instant> {
+        if !self.slots[index].is_idle() {
+            return None;
+        }
+        if self.slots[index].is_open() && self.queue.is_empty() {
+            let again = self.steal(index, now, effects);
+            self.schedule(now, effects);
+            if again.is_some() || !self.slots[index].is_idle() {
+                return again;
+            }
+        }
+        let is_done = self.is_finishing() && self.queue.is_empty();
+        let max_tasks = self.limits.max_tasks;
+        let slot = &mut self.slots[index];
+        let is_used_up = max_tasks.is_some_and(|max| slot.given >= max);
+        if is_done || is_used_up || slot.worn || slot.surplus {
+            slot.status = SlotStatus::Quitting;
+            if let Some(worker) = &slot.worker {
+                worker.quit();
+                effects.ring(Some(worker));
+            }
+            self.promote_spares();
+            self.schedule(now, effects);
+        }
+        None
+    }
+
+    /// The worker's process has ended, and all its replies have been taken.
+    pub(in crate::pool) fn worker_exited(
+        &mut self,
+        index: usize,
+        pid: u32,
+        reason: ExitReason,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) {
+        let slot = &mut self.slots[index];
+        slot.note_progress(now);
+        let (back, begun) = slot.take_all();
+        let kill_reason = slot.kill_reason.take();
+        let is_expected = slot.status == SlotStatus::Quitting || slot.worn;
+        let worker = slot.name.clone();
+        slot.worker = None;
+        slot.status = SlotStatus::Starting;
+        self.promote_spares();
+        effects.event(|| PoolEvent::WorkerEnded {
+            worker: worker.clone(),
+            pid,
+            reason: reason.clone(),
+        });
+        let was_idle = begun.is_empty();
+        let mut again = Vec::new();
+        for mut range in begun {
+            let crashes = range.crashes + 1;
+            let may_retry = crashes <= range.batch.spec.retries;
+            if kill_reason.is_none() && may_retry && !self.is_over() {
+                let task = range.name();
+                effects.event(|| PoolEvent::TaskRetried { task, crashes });
+                range.crashes = crashes;
+                again.push(range);
+            } else {
+                let process = (&worker, pid, &reason);
+                let error = self.cause_of_end(&range, kill_reason, crashes, process);
+                effects.fail(range, error);
+            }
+        }
+        again.extend(back);
+        self.requeue(again);
+        if was_idle && !is_expected && !self.is_over() && !is_from_outside(&reason) {
+            let worker = worker.to_string();
+            let error = PoolError::Ended {
+                worker,
+                pid,
+                reason,
+            };
+            self.worker_failed(error, effects);
+        }
+        self.schedule(now, effects);
+    }
+
+    /// A worker did not start, or ended by itself while it was idle. The pool tries again, or gives
+    /// up: at once while it is built, later after too many failures in a row.
+    pub(in crate::pool) fn worker_failed(&mut self, error: PoolError, effects: &mut Effects<W>) {
+        if matches!(self.phase, Phase::Stopped) {
+            return;
+        }
+        self.failures += 1;
+        let error = Arc::new(error);
+        let is_building = matches!(self.phase, Phase::Building);
+        if is_building || self.failures > self.limits.restart_limit {
+            self.give_up(error, effects);
+        } else {
+            effects.event(|| PoolEvent::StartFailed {
+                error: error.clone(),
+            });
+            effects.retried.push(error);
+        }
+    }
+
+    /// Whether the slot's monitor starts another process. If it leaves, the slot cannot be used again
+    /// before it has left.
+    pub(in crate::pool) fn next_step(&mut self, index: usize) -> NextStep {
+        let slot = &mut self.slots[index];
+        let leaves = match self.phase {
+            Phase::Stopped | Phase::Broken(_) => true,
+            Phase::Closing => self.queue.is_empty(),
+            Phase::Building | Phase::Open => slot.surplus,
+        };
+        if leaves {
+            slot.status = SlotStatus::Quitting;
+            return NextStep::Leave;
+        }
+        slot.status = SlotStatus::Starting;
+        NextStep::Restart {
+            failures: self.failures,
+        }
+    }
+
+    /// The slot's monitor leaves; returns whether it was the last one.
+    pub(in crate::pool) fn monitor_left(&mut self, index: usize, effects: &mut Effects<W>) -> bool {
+        self.slots[index].status = SlotStatus::Vacant;
+        self.monitors -= 1;
+        effects.wake_waiters = true;
+        self.has_ended()
+    }
+
+    fn cause_of_end(
+        &self,
+        range: &TaskRange,
+        kill_reason: Option<KillReason>,
+        crashes: u32,
+        (worker, pid, reason): (&Arc<str>, u32, &ExitReason),
+    ) -> TaskError {
+        let (task, worker, reason) = (range.name(), worker.clone(), reason.clone());
+        match kill_reason {
+            Some(KillReason::Cancelled) => TaskError::Cancelled { task },
+            Some(KillReason::TimeLimit) => TaskError::TimeLimit {
+                task,
+                worker,
+                pid,
+                limit: range.batch.spec.timeout.unwrap_or_default(),
+            },
+            None if matches!(self.phase, Phase::Stopped) => TaskError::Stopped { task },
+            None if crashes > 1 => TaskError::SetAside {
+                task,
+                crashes,
+                worker,
+                pid,
+                reason,
+            },
+            None => TaskError::Died {
+                task,
+                worker,
+                pid,
+                reason,
+            },
+        }
+    }
+}
+
+/// Whether another process sent the signal that ended this one. Such kills do not count as failures,
+/// since they do not repeat by themselves; a worker that ends by itself would do so again.
+fn is_from_outside(reason: &ExitReason) -> bool {
+    matches!(
+        reason,
+        ExitReason::Killed { .. } | ExitReason::Signaled { signal: 9 | 15, .. }
+    )
+}

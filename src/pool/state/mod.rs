@@ -1,0 +1,470 @@
+//! What a pool knows, and every decision it makes.
+//!
+//! ```text
+//!            submit                 schedule                  complete
+//!   (user) ---------> queued --------------------> in flight ----------> ended
+//!                       ^                            |   begun, and its process ended:
+//!                       |   recalled: not begun      |   ended with an error, or queued again
+//!                       +----------------------------+
+//! ```
+//!
+//! A task is in exactly one place: in `queue`, or in flight in one slot. It moves under the pool's
+//! lock, and the thread that moves it out of both delivers its result. So it ends exactly once,
+//! whichever of its result, its worker's end, a cancellation and the end of the pool come together.
+//!
+//! The state is passive: a transition decides, and records in [`Effects`] what is to be done once the
+//! lock is released. It reads no clock. What it does to workers under the lock, it does through
+//! [`WorkerControl`]: writing into a ring and recalling from it must be one step with the move of the
+//! task. So must sending a parcel, the only message under the lock. It cannot block, since it is at
+//! most a kilobyte and goes to an idle worker, whose channel is empty.
+
+mod complete;
+mod control;
+mod effects;
+mod schedule;
+mod slot;
+
+#[cfg(test)]
+mod model;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(super) use control::WorkerControl;
+pub(super) use effects::Effects;
+use slot::{KillReason, SlotStatus, WorkerSlot};
+
+use crate::error::{PoolError, TaskError};
+use crate::pool::batch::{Sink, TaskBatch, TaskRange};
+use crate::pool::events::PoolEvent;
+use crate::pool::stats::WorkerStats;
+
+#[derive(Debug)]
+pub(super) struct State<W> {
+    name: String,
+    limits: Limits,
+    phase: Phase,
+    queue: VecDeque<TaskRange>,
+    /// How many tasks are in `queue`.
+    queued: u64,
+    slots: Vec<WorkerSlot<W>>,
+    /// How many workers are to take tasks.
+    workers: usize,
+    /// How many starts failed, and idle workers ended by themselves, since a task ended.
+    failures: u32,
+    /// How many threads are blocked until the pool is not full.
+    blocked_submitters: usize,
+    /// How many slots have a monitor thread, or are about to get one.
+    monitors: usize,
+    /// How long a task of each worker type takes, in nanoseconds: a moving average.
+    costs: HashMap<u32, f64>,
+}
+
+/// The options of a pool that its decisions depend on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) max_tasks: Option<u64>,
+    pub(super) max_unfinished: Option<u64>,
+    pub(super) spares: usize,
+    pub(super) restart_limit: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// Until all workers have started for the first time.
+    Building,
+    Open,
+    /// Takes no more tasks, and finishes those that it has.
+    Closing,
+    /// Finishes nothing.
+    Stopped,
+    /// Gave up: queued tasks have failed, and running ones may end.
+    Broken(Arc<PoolError>),
+}
+
+/// Why a pool accepts no task any more.
+#[derive(Debug)]
+pub(super) enum PoolEnd {
+    Closed,
+    Broken(Arc<PoolError>),
+}
+
+/// What a monitor does when its worker has ended or did not start.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NextStep {
+    /// Start a process; the number of failures in a row decides on the pause before.
+    Restart {
+        failures: u32,
+    },
+    Leave,
+}
+
+impl<W: WorkerControl> State<W> {
+    pub(super) fn new(name: String, limits: Limits) -> State<W> {
+        State {
+            name,
+            limits,
+            phase: Phase::Building,
+            queue: VecDeque::new(),
+            queued: 0,
+            slots: Vec::new(),
+            workers: 0,
+            failures: 0,
+            blocked_submitters: 0,
+            monitors: 0,
+            costs: HashMap::new(),
+        }
+    }
+
+    pub(super) fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Whether the pool accepts tasks.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Building | Phase::Open)
+    }
+
+    /// Whether the pool finishes what it has, and accepts no more.
+    fn is_finishing(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Broken(_))
+    }
+
+    /// Whether queued tasks are dropped.
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Stopped | Phase::Broken(_))
+    }
+
+    /// Whether all monitors have left: every task has ended, and so has every process.
+    pub(super) fn has_ended(&self) -> bool {
+        self.monitors == 0
+    }
+
+    /// How many tasks have not ended.
+    fn unfinished(&self) -> u64 {
+        self.queued + self.slots.iter().map(WorkerSlot::count).sum::<u64>()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let max = self.limits.max_unfinished;
+        max.is_some_and(|max| self.unfinished() >= max)
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let workers = self.slots.iter().filter_map(|slot| slot.worker.as_ref());
+        workers.map(WorkerControl::pid).collect()
+    }
+
+    /// The process that runs the task of this sink.
+    pub(super) fn pid_of(&self, sink: &Arc<dyn Sink>) -> Option<u32> {
+        let is_its =
+            |slot: &&WorkerSlot<W>| slot.running().is_some_and(|range| range.batch.is_for(sink));
+        let slot = self.slots.iter().find(is_its)?;
+        slot.worker.as_ref().map(WorkerControl::pid)
+    }
+
+    pub(super) fn slot_name(&self, index: usize) -> Arc<str> {
+        self.slots[index].name.clone()
+    }
+
+    /// Queued tasks, tasks in flight, restarts, and one entry for each slot in use.
+    pub(super) fn stats(&self, now: Instant) -> (u64, u64, u64, Vec<WorkerStats>) {
+        let used = || {
+            self.slots
+                .iter()
+                .filter(|slot| slot.status != SlotStatus::Vacant)
+        };
+        let restarts = self.slots.iter().map(|slot| slot.starts.saturating_sub(1));
+        (
+            self.queued,
+            used().map(WorkerSlot::count).sum(),
+            restarts.sum(),
+            used().map(|slot| slot.stats(now)).collect(),
+        )
+    }
+
+    /// Accepts a batch. `Ok(false)` if the pool is full, and only with `bounded`.
+    pub(super) fn submit(
+        &mut self,
+        batch: &Arc<TaskBatch>,
+        bounded: bool,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) -> Result<bool, PoolEnd> {
+        match &self.phase {
+            Phase::Building | Phase::Open => {}
+            Phase::Closing | Phase::Stopped => return Err(PoolEnd::Closed),
+            Phase::Broken(cause) => return Err(PoolEnd::Broken(cause.clone())),
+        }
+        if bounded && self.is_full() {
+            return Ok(false);
+        }
+        let range = TaskRange::whole(batch.clone());
+        self.queued += range.len();
+        self.queue.push_back(range);
+        self.schedule(now, effects);
+        Ok(true)
+    }
+
+    /// A thread blocks until the pool is not full (`delta` 1), or stopped to (-1).
+    pub(super) fn count_blocked_submitter(&mut self, delta: isize) {
+        self.blocked_submitters = self.blocked_submitters.saturating_add_signed(delta);
+    }
+
+    /// Whether a blocked submitter could go on.
+    pub(super) fn has_room_for_blocked(&self) -> bool {
+        self.blocked_submitters > 0 && !self.is_full()
+    }
+
+    /// Puts ranges back where they came from: in front of everything that is queued.
+    fn requeue(&mut self, ranges: Vec<TaskRange>) {
+        for range in ranges.into_iter().rev() {
+            self.queued += range.len();
+            self.queue.push_front(range);
+        }
+    }
+
+    /// Takes back what a worker has not begun. It is in no place until the caller requeues it.
+    fn recall(&mut self, index: usize, effects: &mut Effects<W>) -> Vec<TaskRange> {
+        let slot = &mut self.slots[index];
+        let back = slot.recall();
+        effects.ring(slot.worker.as_ref());
+        back
+    }
+
+    /// Ends all tasks of a sink that have not begun; with `kill`, those that run as well.
+    pub(super) fn cancel(
+        &mut self,
+        sink: &Arc<dyn Sink>,
+        kill: bool,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) {
+        let is_its = |range: &TaskRange| range.batch.is_for(sink);
+        let mut cancelled = Vec::new();
+        for range in std::mem::take(&mut self.queue) {
+            if is_its(&range) {
+                self.queued -= range.len();
+                cancelled.push(range);
+            } else {
+                self.queue.push_back(range);
+            }
+        }
+        for index in 0..self.slots.len() {
+            if !self.slots[index].in_flight().any(is_its) {
+                continue;
+            }
+            // A parcel is not recalled: it counts as begun.
+            let back = if self.slots[index].has_parcel() {
+                Vec::new()
+            } else {
+                self.recall(index, effects)
+            };
+            let slot = &mut self.slots[index];
+            // Of the tasks that have begun, only the last one can be running; those before it have
+            // ended, and their replies are on the way.
+            let runs = slot.in_flight().last().is_some_and(is_its);
+            if kill && runs {
+                slot.kill(KillReason::Cancelled);
+            }
+            let (its, others): (Vec<_>, Vec<_>) = back.into_iter().partition(is_its);
+            cancelled.extend(its);
+            self.requeue(others);
+        }
+        for range in cancelled {
+            let task = range.name();
+            effects.fail(range, TaskError::Cancelled { task });
+        }
+        self.schedule(now, effects);
+    }
+
+    /// Accepts no more tasks, and finishes those that it has.
+    pub(super) fn close(&mut self, effects: &mut Effects<W>) {
+        if self.is_open() {
+            self.phase = Phase::Closing;
+            self.interrupt_all(effects);
+            effects.wake_waiters = true;
+        }
+    }
+
+    /// Ends at once, and returns how many tasks that drops; 0 if it was stopped before.
+    pub(super) fn stop(&mut self, effects: &mut Effects<W>) -> u64 {
+        if matches!(self.phase, Phase::Stopped) {
+            return 0;
+        }
+        let dropped = self.unfinished();
+        self.phase = Phase::Stopped;
+        self.fail_queue(effects);
+        for worker in self.slots.iter().filter_map(|slot| slot.worker.as_ref()) {
+            worker.kill();
+        }
+        effects.wake_waiters = true;
+        dropped
+    }
+
+    /// Gives up: queued tasks fail, and running ones may end.
+    fn give_up(&mut self, cause: Arc<PoolError>, effects: &mut Effects<W>) {
+        if self.is_over() {
+            return;
+        }
+        self.phase = Phase::Broken(cause.clone());
+        self.fail_queue(effects);
+        self.interrupt_all(effects);
+        effects.event(|| PoolEvent::Broken { error: cause });
+        effects.wake_waiters = true;
+    }
+
+    /// Returns the cause for which it gave up, and drops its own reference to it.
+    pub(super) fn take_cause(&mut self) -> Option<Arc<PoolError>> {
+        match std::mem::replace(&mut self.phase, Phase::Stopped) {
+            Phase::Broken(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// Fails all queued tasks. The pool is over.
+    fn fail_queue(&mut self, effects: &mut Effects<W>) {
+        self.queued = 0;
+        for range in std::mem::take(&mut self.queue) {
+            let error = self.dropped(range.name());
+            effects.fail(range, error);
+        }
+    }
+
+    /// What a task fails with when the pool is over.
+    fn dropped(&self, task: &'static str) -> TaskError {
+        match &self.phase {
+            Phase::Broken(cause) => TaskError::Broken {
+                task,
+                cause: cause.clone(),
+            },
+            _ => TaskError::Stopped { task },
+        }
+    }
+
+    /// Interrupts all monitors: something has changed that is no reply.
+    fn interrupt_all(&self, effects: &mut Effects<W>) {
+        for slot in &self.slots {
+            effects.interrupt(slot.worker.as_ref());
+        }
+    }
+
+    /// Changes the number of workers, and returns the slots that need a monitor, which are counted
+    /// as monitored already.
+    pub(super) fn resize(
+        &mut self,
+        workers: usize,
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) -> Result<Vec<usize>, PoolError> {
+        if !self.is_open() {
+            return Err(PoolError::Closed);
+        }
+        self.workers = workers;
+        let new = self.lay_out(workers + self.limits.spares, now);
+        self.promote_spares();
+        self.interrupt_all(effects);
+        self.schedule(now, effects);
+        Ok(new)
+    }
+
+    /// Brings the number of slots in use to `wanted`.
+    fn lay_out(&mut self, wanted: usize, now: Instant) -> Vec<usize> {
+        let is_used = |slot: &WorkerSlot<W>| slot.status != SlotStatus::Vacant;
+        let mut used = 0;
+        for slot in &mut self.slots {
+            used += usize::from(is_used(slot) && !slot.surplus);
+        }
+        // The first slots stay, so that names stay low. A surplus slot may stay after all, unless
+        // its end has been decided.
+        for slot in &mut self.slots {
+            if used < wanted
+                && slot.surplus
+                && !matches!(slot.status, SlotStatus::Vacant | SlotStatus::Quitting)
+            {
+                slot.surplus = false;
+                used += 1;
+            }
+        }
+        for slot in self.slots.iter_mut().rev() {
+            if used > wanted && is_used(slot) && !slot.surplus {
+                slot.surplus = true;
+                used -= 1;
+            }
+        }
+        let mut new = Vec::new();
+        for index in 0.. {
+            if used >= wanted {
+                break;
+            }
+            if index == self.slots.len() {
+                let name = format!("{}-{index}", self.name).into();
+                self.slots.push(WorkerSlot::new(name, now));
+            }
+            let slot = &mut self.slots[index];
+            if slot.status == SlotStatus::Vacant {
+                slot.start_anew(now);
+                self.monitors += 1;
+                used += 1;
+                new.push(index);
+            }
+        }
+        new
+    }
+
+    /// These slots get no monitor, since no thread could be made.
+    pub(super) fn abandon(&mut self, slots: &[usize], effects: &mut Effects<W>) {
+        for &index in slots {
+            self.slots[index].status = SlotStatus::Vacant;
+            self.monitors -= 1;
+        }
+        let is_kept = |slot: &&WorkerSlot<W>| slot.status != SlotStatus::Vacant && !slot.surplus;
+        let kept = self.slots.iter().filter(is_kept).count();
+        self.workers = self
+            .workers
+            .min(kept.saturating_sub(self.limits.spares).max(1));
+        effects.wake_waiters = true;
+    }
+
+    /// Makes spares active where workers are missing.
+    fn promote_spares(&mut self) {
+        let mut missing = self.workers.saturating_sub(self.active());
+        for slot in &mut self.slots {
+            if missing > 0 && slot.status == SlotStatus::Spare && !slot.surplus {
+                slot.status = SlotStatus::Active;
+                missing -= 1;
+            }
+        }
+    }
+
+    fn active(&self) -> usize {
+        let active = |slot: &&WorkerSlot<W>| slot.status == SlotStatus::Active;
+        self.slots.iter().filter(active).count()
+    }
+}
+
+impl<W: WorkerControl> WorkerSlot<W> {
+    fn stats(&self, now: Instant) -> WorkerStats {
+        let running_for = if self.count() > 0 {
+            now.saturating_duration_since(self.progress)
+        } else {
+            Duration::ZERO
+        };
+        let age = now.saturating_duration_since(self.ready_since);
+        let busy = (self.busy + running_for).as_secs_f64() / age.as_secs_f64().max(1e-9);
+        WorkerStats {
+            name: self.name.clone(),
+            pid: self.worker.as_ref().map(WorkerControl::pid),
+            task: self.running().map(TaskRange::name),
+            is_spare: self.status == SlotStatus::Spare,
+            done: self.done,
+            memory: None,
+            busy: busy.min(1.0),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The place of one worker, and the tasks that are in its ring.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::control::WorkerControl;
+use crate::ipc::ring;
+use crate::pool::batch::TaskRange;
+
+/// The place of one worker; its processes come and go.
+#[derive(Debug)]
+pub(in crate::pool) struct WorkerSlot<W> {
+    pub(super) name: Arc<str>,
+    pub(super) status: SlotStatus,
+    /// `None` while no process runs.
+    pub(super) worker: Option<W>,
+    /// What was written into its ring and has not ended, in the order of the ring.
+    in_flight: VecDeque<InFlight>,
+    /// How many tasks are in `in_flight`.
+    count: u64,
+    /// When the first task in flight became the first, as far as its monitor has seen.
+    pub(super) progress: Instant,
+    /// Set once this process has killed the worker for a task of its own accord.
+    pub(super) kill_reason: Option<KillReason>,
+    /// To be replaced when it is idle.
+    pub(super) worn: bool,
+    /// To be given up when it is idle.
+    pub(super) surplus: bool,
+    /// How many tasks the present process was given and has not handed back.
+    pub(super) given: u64,
+    /// How many tasks have ended in this slot.
+    pub(super) done: u64,
+    pub(super) busy: Duration,
+    /// How many processes were started in this slot.
+    pub(super) starts: u64,
+    /// When the present process became ready.
+    pub(super) ready_since: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pool) enum SlotStatus {
+    /// Not in use: no monitor.
+    Vacant,
+    /// A monitor is starting its process.
+    Starting,
+    /// Ready, and waiting to take the place of another.
+    Spare,
+    Active,
+    /// Its process was asked to end, or its monitor is about to leave.
+    Quitting,
+}
+
+/// Why the pool killed a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pool) enum KillReason {
+    TimeLimit,
+    Cancelled,
+}
+
+/// A range in a worker's ring.
+#[derive(Debug)]
+struct InFlight {
+    range: TaskRange,
+    /// Where the task with index `start` is in the ring; `None` once the whole range has begun.
+    /// (`range.from` advances as tasks end.)
+    position: Option<u64>,
+    start: u32,
+}
+
+impl InFlight {
+    /// The positions of its tasks that have not ended.
+    fn positions(&self) -> impl Iterator<Item = u64> {
+        let mut at = self.position.unwrap_or_default();
+        (self.start..self.range.to)
+            .map(move |index| {
+                let here = at;
+                at = at.wrapping_add(ring::entry_size(self.range.batch.value(index).len()));
+                (index, here)
+            })
+            .filter(|&(index, _)| index >= self.range.from)
+            .map(|(_, position)| position)
+    }
+}
+
+impl<W: WorkerControl> WorkerSlot<W> {
+    pub(super) fn new(name: Arc<str>, now: Instant) -> WorkerSlot<W> {
+        WorkerSlot {
+            name,
+            status: SlotStatus::Vacant,
+            worker: None,
+            in_flight: VecDeque::new(),
+            count: 0,
+            progress: now,
+            kill_reason: None,
+            worn: false,
+            surplus: false,
+            given: 0,
+            done: 0,
+            busy: Duration::ZERO,
+            starts: 0,
+            ready_since: now,
+        }
+    }
+
+    /// Puts a vacant slot to use again. Its counts continue.
+    pub(super) fn start_anew(&mut self, now: Instant) {
+        *self = WorkerSlot {
+            status: SlotStatus::Starting,
+            starts: self.starts,
+            done: self.done,
+            ..WorkerSlot::new(self.name.clone(), now)
+        };
+    }
+
+    /// How many tasks it has: the one that runs, and those in its ring.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = &TaskRange> {
+        self.in_flight.iter().map(|in_flight| &in_flight.range)
+    }
+
+    /// Whether its worker has no task, and was not asked to end.
+    pub(super) fn is_idle(&self) -> bool {
+        self.count == 0 && matches!(self.status, SlotStatus::Active | SlotStatus::Spare)
+    }
+
+    /// Whether its worker takes tasks, now and later.
+    pub(super) fn is_open(&self) -> bool {
+        self.status == SlotStatus::Active
+            && self.kill_reason.is_none()
+            && !self.worn
+            && !self.surplus
+    }
+
+    /// Notes a range that was written into the ring.
+    pub(super) fn note_given(&mut self, range: TaskRange, position: u64, now: Instant) {
+        if self.count == 0 {
+            self.progress = now;
+        }
+        self.count += range.len();
+        self.given += range.len();
+        self.in_flight.push_back(InFlight {
+            start: range.from,
+            range,
+            position: Some(position),
+        });
+    }
+
+    /// The first task has ended, or the worker's process has.
+    pub(super) fn note_progress(&mut self, now: Instant) {
+        if self.count > 0 {
+            self.busy += now.saturating_duration_since(self.progress);
+        }
+        self.progress = now;
+    }
+
+    /// Takes out the first `count` tasks in flight, which have ended.
+    pub(super) fn take_ended(&mut self, mut count: u64) -> Vec<TaskRange> {
+        let mut ranges = Vec::new();
+        self.count -= count.min(self.count);
+        while count > 0 {
+            let Some(first) = self.in_flight.front_mut() else {
+                break;
+            };
+            let range = first.range.split(count);
+            count -= range.len();
+            if first.range.len() == 0 {
+                self.in_flight.pop_front();
+            }
+            ranges.push(range);
+        }
+        ranges
+    }
+
+    /// Takes the tasks that have not begun back out of the ring, in their order. What stays in
+    /// flight has begun. The caller rings the worker.
+    pub(super) fn recall(&mut self) -> Vec<TaskRange> {
+        let Some(worker) = &self.worker else {
+            return Vec::new();
+        };
+        let positions = self
+            .in_flight
+            .iter()
+            .filter(|in_flight| in_flight.position.is_some())
+            .flat_map(InFlight::positions);
+        // A corrupt ring does not show what has begun. Then all of it counts as begun, since no task
+        // may run twice; the monitor kills the worker.
+        let Ok(begun) = worker.recall(positions) else {
+            return Vec::new();
+        };
+        let before = self
+            .in_flight
+            .iter()
+            .filter(|in_flight| in_flight.position.is_none())
+            .map(|in_flight| in_flight.range.len())
+            .sum::<u64>();
+        let kept = self.take_ended(before + begun);
+        let back: Vec<TaskRange> = self
+            .in_flight
+            .drain(..)
+            .map(|in_flight| in_flight.range)
+            .collect();
+        self.given -= self.count.min(self.given);
+        self.count = before + begun;
+        self.in_flight
+            .extend(kept.into_iter().map(|range| InFlight {
+                start: range.from,
+                range,
+                position: None,
+            }));
+        back
+    }
+
+    /// Takes out all tasks: recalled ones that have not begun, and those that have. The worker's
+    /// process has ended.
+    pub(super) fn take_all(&mut self) -> (Vec<TaskRange>, Vec<TaskRange>) {
+        let back = self.recall();
+        self.count = 0;
+        let begun = self.in_flight.drain(..).map(|in_flight| in_flight.range);
+        (back, begun.collect())
+    }
+
+    /// The task that runs or will run next, and those that follow it.
+    pub(super) fn first(&self) -> Option<&TaskRange> {
+        self.in_flight().next()
+    }
+
+    /// The task that runs, if the worker has begun one.
+    pub(super) fn running(&self) -> Option<&TaskRange> {
+        let (first, worker) = (self.in_flight.front()?, self.worker.as_ref()?);
+        let has_begun = match first.position {
+            None => true,
+            Some(_) => worker.is_begun(first.positions().next()?),
+        };
+        has_begun.then_some(&first.range)
+    }
+
+    /// Whether its first task travels as a parcel. Then no other task is given to it, and none is
+    /// recalled.
+    pub(super) fn has_parcel(&self) -> bool {
+        self.first().is_some_and(|range| range.batch.is_parcel())
+    }
+
+    /// When the task that runs exceeds its time limit.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let first = self.first().filter(|_| self.kill_reason.is_none())?;
+        self.progress.checked_add(first.batch.spec.timeout?)
+    }
+
+    /// The task that runs has begun: unless it may be retried, nothing is needed of it any more.
+    pub(super) fn drop_parcel(&self) {
+        if let Some(range) = self.first().filter(|range| range.batch.spec.retries == 0) {
+            range.batch.drop_parcel();
+        }
+    }
+
+    /// Kills the worker for the last task that it has begun. The caller has recalled the others:
+    /// a task that began after that one would die in its place.
+    pub(super) fn kill(&mut self, reason: KillReason) {
+        if let Some(worker) = &self.worker {
+            self.kill_reason.get_or_insert(reason);
+            worker.kill();
+        }
+    }
+}
