@@ -1,5 +1,5 @@
-//! Actors compared with what they are built on: a call with a pipe's round trip, casts with a queue
-//! of the mailbox's size, a restart with a spawn.
+//! Actors compared with what they are built on: a call with the round trip of a pipe, casts with a
+//! queue as long as the mailbox, a restart with a spawn.
 //!
 //! `cargo bench --bench actor [-- ROUNDS PART-OF-A-NAME]`: the two take turns for several rounds
 //! (default 5); the table shows medians and their ratio. Figures of different runs do not compare.
@@ -15,7 +15,7 @@ use offspring::{Connection, JoinableQueue};
 use serde::{Deserialize, Serialize};
 
 const ROUND_TRIPS: u64 = 50_000;
-/// The system may start both sides on one processor, and takes about 30 ms to find an idle one.
+/// The scheduler may start both sides on one core, and takes about 30 ms to find an idle one.
 const WARM_UP: Duration = Duration::from_millis(100);
 const CASTS: u64 = 300_000;
 const SPAWNS: u64 = 50;
@@ -72,12 +72,12 @@ fn one() -> u64 {
     1
 }
 
-/// Microseconds each.
+/// Returns microseconds per item.
 fn each(count: u64, since: Instant) -> f64 {
     since.elapsed().as_secs_f64() / count as f64 * 1e6
 }
 
-/// Microseconds for each round trip, once both sides are well on their way.
+/// Returns microseconds per round trip, after a warm-up.
 fn round_trips(round_trip: impl Fn(u64) -> u64) -> f64 {
     let begin = Instant::now();
     while begin.elapsed() < WARM_UP {
@@ -147,7 +147,7 @@ fn starts() -> f64 {
     each(SPAWNS, since)
 }
 
-/// From the kill of a supervised actor to the first reply of the next incarnation.
+/// Measures from the kill of a supervised actor to the first reply of its next incarnation.
 fn restarts() -> f64 {
     let supervisor = Supervisor::builder()
         .intensity(usize::MAX)
@@ -157,7 +157,7 @@ fn restarts() -> f64 {
     let adder: ActorRef<Adder> = supervisor.actor("adder").unwrap();
     let mut all = Duration::ZERO;
     for restarts in 0..SPAWNS {
-        // Its pid is known only after the restart was published, a moment after the reply.
+        // The supervisor publishes the new pid a moment after the reply.
         let pid = loop {
             match &supervisor.children()[0] {
                 child if child.restarts == restarts && child.pid.is_some() => {

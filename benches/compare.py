@@ -172,7 +172,7 @@ def descriptors():
     def count():
         return len(os.listdir("/proc/self/fd"))
 
-    # What the first process brings with it once is not counted.
+    # One-time costs of the first process do not count.
     first = mp.Process(target=value, args=(mp.SimpleQueue(),))
     first.start(), first.join()
     started, end = mp.Semaphore(0), mp.Event()
@@ -199,7 +199,7 @@ def spawn():
 
 
 if __name__ == "__main__":
-    # The start method that starts a program anew, as offspring does.
+    # The start method that executes a new program, like offspring.
     mp.set_start_method("spawn")
     print({
         "queue": queue,

@@ -1,8 +1,10 @@
-//! The same work done by a pool of offspring, by Python's Pool and ProcessPoolExecutor, and by procspawn's pool.
+//! The same work done by offspring's pool, Python's Pool and ProcessPoolExecutor, and procspawn's
+//! pool.
 //!
-//! `cargo bench --bench pool [-- ROUNDS ROW]`: the systems take turns, several rounds (default 5); the table gives medians.
-//! The machine's noise is in all columns alike; figures of different runs do not compare. Without `python3` its
-//! columns are empty. Python's Pool has no figure for a killed worker: its task never ends.
+//! `cargo bench --bench pool [-- ROUNDS ROW]`: the systems take turns for several rounds (default
+//! 5). The table shows the medians. Noise of the machine affects all columns alike, so do not
+//! compare figures of different runs. Without `python3`, its columns are empty. Python's Pool has
+//! no figure for a killed worker: its task never ends.
 
 mod figures;
 
@@ -35,7 +37,7 @@ fn sleep() {
     std::thread::sleep(Duration::from_secs(100));
 }
 
-/// Millions a second.
+/// Returns millions per second.
 fn rate(count: u64, since: Instant) -> f64 {
     count as f64 / since.elapsed().as_secs_f64() / 1e6
 }
@@ -87,7 +89,7 @@ fn busy_tasks() -> f64 {
     of_ideal(since)
 }
 
-/// Milliseconds from the kill to the error.
+/// Returns milliseconds from the kill to the error.
 fn killed() -> f64 {
     let pool = pool();
     let task = pool.submit(sleep::new()).expect("a task");
@@ -98,7 +100,7 @@ fn killed() -> f64 {
         std::thread::yield_now();
     };
     std::thread::sleep(Duration::from_millis(20));
-    // The shell's own `kill`, so that no start of a program is measured.
+    // The built-in `kill` of the shell, so that no program start is measured.
     let mut shell = Command::new("sh");
     let start = shell
         .arg("-c")
@@ -127,7 +129,8 @@ fn memory() -> u64 {
         .unwrap_or(0)
 }
 
-/// Megabytes that the peak of this process grew by during a map over ten million inputs.
+/// Returns by how many megabytes the peak memory of this process grows in a map over ten million
+/// inputs.
 fn flat() -> f64 {
     let pool = pool();
     pool.map(0..FLAT / 20, increment::new).for_each(drop);
@@ -152,7 +155,7 @@ mod other {
     pub(super) fn submit() -> f64 {
         let pool = pool();
         let since = Instant::now();
-        // Each task that waits costs it descriptors.
+        // Each waiting task costs descriptors there.
         for _ in 0..FEW / 100 {
             let tasks: Vec<_> = (0..100)
                 .map(|n: u64| procspawn::spawn!(in pool, (n) || n + 1))
@@ -239,7 +242,7 @@ fn rows() -> Vec<Row> {
 
 #[offspring::main]
 fn main() {
-    // SAFETY: the functions that are spawned are this program's own, at the same place in each copy of it.
+    // SAFETY: the spawned functions are part of this program, and at the same offset in each process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
     let rounds = std::env::args()

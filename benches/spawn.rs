@@ -1,8 +1,10 @@
-//! What a worker process costs, beside a bare one of the same binary and beside the crate procspawn.
+//! The cost of a worker process, compared with a bare process of the same binary and with the crate
+//! procspawn.
 //!
-//! `cargo bench --bench spawn [-- ROUNDS]`: the systems take turns, several rounds (default 9); the table gives medians of
-//! one run, and how many times the bare process's figure ours is. The bare one writes its value into a pipe, before any
-//! library has done anything, and exits: fork, exec, exit and wait, no less is possible.
+//! `cargo bench --bench spawn [-- ROUNDS]`: the systems take turns for several rounds (default 9).
+//! The table shows the medians, and the ratio of ours to the bare process. The bare process writes
+//! its value into a pipe before any library runs, and exits: fork, exec, exit and wait are the
+//! minimum.
 
 mod figures;
 
@@ -16,7 +18,7 @@ use offspring::{Process, ProcessBuilder};
 
 const STARTS: u64 = 100;
 const AT_ONCE: usize = 64;
-/// What the bare process is asked for.
+/// The environment variable with the task of the bare process.
 const BARE: &str = "OFFSPRING_BENCH_BARE";
 
 #[offspring::worker]
@@ -33,7 +35,7 @@ fn wait() -> u64 {
     7
 }
 
-/// The bare process.
+/// The main function of the bare process.
 fn be_bare(what: &str) -> ! {
     if what == "wait" {
         std::io::stdin()
@@ -78,7 +80,7 @@ fn join_waiting(mut process: Process<u64>) -> u64 {
     process.join().expect("it returns")
 }
 
-/// Milliseconds for each of `count`.
+/// Returns milliseconds for each of `count` processes.
 fn each(count: u64, work: impl FnOnce()) -> f64 {
     let since = Instant::now();
     work();
@@ -91,7 +93,7 @@ fn one_by_one(start_and_join: impl Fn() -> u64) -> f64 {
     })
 }
 
-/// All are started before the first is joined.
+/// Starts all of them before it joins the first.
 fn at_once<P>(start: impl Fn() -> P, join: impl Fn(P) -> u64) -> f64 {
     each(AT_ONCE as u64, || {
         let all: Vec<P> = (0..AT_ONCE).map(|_| start()).collect();
@@ -110,7 +112,7 @@ fn memory_of_worker(names: &[&str]) -> f64 {
 
 fn memory_of_bare(names: &[&str]) -> f64 {
     let child = start_bare("wait");
-    // It is idle once it sleeps in its read.
+    // It is idle once it blocks in its read.
     while !fs::read_to_string(format!("/proc/{}/stat", child.id()))
         .is_ok_and(|stat| stat.contains(") S "))
     {
@@ -121,7 +123,7 @@ fn memory_of_bare(names: &[&str]) -> f64 {
     memory
 }
 
-/// Descriptors that this process needs for each child of ours.
+/// Returns the number of descriptors that this process needs for each child.
 fn descriptors() -> f64 {
     value::spawn()
         .expect("it starts")
@@ -129,7 +131,7 @@ fn descriptors() -> f64 {
         .expect("it returns");
     let before = open_descriptors();
     let all: Vec<_> = (0..16).map(|_| start_waiting()).collect();
-    // One of each is the pipe that this benchmark asks for.
+    // One per child is the pipe of this benchmark itself.
     let each = (open_descriptors() - before) as f64 / 16.0 - 1.0;
     for one in all {
         join_waiting(one);
@@ -206,7 +208,7 @@ fn main() {
         be_bare(&what);
     }
     offspring::init();
-    // SAFETY: the function that is spawned is this program's own, at the same place in each copy of it.
+    // SAFETY: the spawned function is part of this program, and at the same offset in each process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
     let rounds: usize = std::env::args()

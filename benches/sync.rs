@@ -1,7 +1,8 @@
-//! Locks and shared memory beside Python's.
+//! Locks and shared memory, compared with Python's.
 //!
-//! `cargo bench --bench sync [-- ROUNDS]`: the two take turns, several rounds (default 5); the table gives medians, and how
-//! many times Python's figure ours is. Without `python3` its column is empty.
+//! `cargo bench --bench sync [-- ROUNDS]`: the two take turns for several rounds (default 5). The
+//! table shows the medians, and the ratio of ours to Python's. Without `python3`, its column is
+//! empty.
 
 mod figures;
 
@@ -19,7 +20,7 @@ const PAIRS: u64 = 20_000_000;
 const INCREMENTS: u64 = 5_000_000;
 const GIB: usize = 1 << 30;
 
-/// What another process holds as well while it is timed.
+/// The handles that another process holds during a measurement.
 #[derive(Clone, Serialize, Deserialize)]
 enum Held {
     Mutex(Mutex<u64>),
@@ -37,7 +38,7 @@ fn million_a_second(count: u64, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64() / 1e6
 }
 
-/// Times `work` while another process holds a handle too.
+/// Times `work` while another process holds a handle, too.
 fn shared(held: Held, work: impl Fn()) -> f64 {
     let end = Event::new().unwrap();
     let child = keep::spawn(held, end.clone()).unwrap();
@@ -86,7 +87,7 @@ fn add(value: AtomicU64, ready: Semaphore, start: Event) {
     });
 }
 
-/// Two processes count together.
+/// Two processes increment one counter.
 fn together(spawn: impl Fn(Semaphore, Event) -> Process<()>) -> f64 {
     let (ready, start) = (Semaphore::new(2).unwrap(), Event::new().unwrap());
     let children = [(); 2].map(|()| spawn(ready.clone(), start.clone()));
@@ -122,7 +123,7 @@ fn look(memories: Queue<SharedSlice<u8>>, answers: Queue<u8>) {
     }
 }
 
-/// Shared memory of the whole system, in MiB.
+/// Returns the shared memory of the whole system, in MiB.
 fn shared_memory() -> i64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text
@@ -136,7 +137,7 @@ fn shared_memory() -> i64 {
         >> 10
 }
 
-/// From sending a gibibyte to the answer of the child that has looked at its ends.
+/// Measures from sending a gibibyte to the reply of a child that reads its first and last byte.
 fn share() -> f64 {
     let (memories, answers) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let child = look::spawn(memories.clone(), answers.clone()).unwrap();
@@ -159,7 +160,7 @@ fn share() -> f64 {
     elapsed.as_secs_f64() * 1e3
 }
 
-/// Name, unit, ours, Python's word for it.
+/// Name, unit, our measurement, the argument of the Python script.
 type Row = (&'static str, &'static str, fn() -> f64, &'static str);
 
 const ROWS: &[Row] = &[

@@ -1,4 +1,4 @@
-//! Every example, run as a user runs it: as a program of its own, its output compared.
+//! Runs every example as a user would, as a program of its own, and compares its output.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// An example that runs longer hangs.
+/// An example that runs longer than this hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long the processes of an example may outlive it.
 const GRACE: Duration = Duration::from_secs(3);
-/// In the environment of all processes of one run.
+/// An environment variable that all processes of one run inherit.
 const MARK: &str = "OFFSPRING_EXAMPLE_RUN";
 
 #[test]
@@ -71,7 +71,7 @@ fn async_main() {
 #[test]
 fn logging() {
     let run = example("logging").run();
-    // Without the time, and without pids.
+    // Remove the time and the pids.
     let line = |line: &str| {
         let line = line.split_once(' ').map_or(line, |(_, line)| line);
         line.split(" pid=").next().unwrap_or(line).to_owned()
@@ -107,7 +107,7 @@ fn pool_crash() {
         .stdout()
         .replace("pool-0", "pool-N")
         .replace("pool-1", "pool-N");
-    // Whether a core is written is the machine's choice.
+    // It depends on the machine whether a core is dumped.
     assert_eq!(
         printed.replace(", core dumped", ""),
         expected,
@@ -121,7 +121,7 @@ fn pool_crash() {
 fn top() {
     let run = example("top").run();
     assert_eq!((run.code(), run.stderr()), (Some(0), ""));
-    // No terminal, so all rounds are there, and nothing that moves a cursor.
+    // Stdout is not a terminal: all rounds are printed, without cursor movements.
     assert!(!run.stdout().contains('\x1b'));
     let rounds: Vec<&str> = run.stdout().split("process ").skip(1).collect();
     assert_eq!(rounds.len(), 8, "{}", run.stdout());
@@ -173,7 +173,7 @@ fn checksums_of_a_folder() {
 }
 
 #[test]
-fn ctrl_c_ends_a_pool_without_a_word() {
+fn ctrl_c_ends_a_pool_silently() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
     let running = example("wordcount")
@@ -182,7 +182,7 @@ fn ctrl_c_ends_a_pool_without_a_word() {
         .args([&sparse])
         .start();
     let _ = running.worker_with(&sparse);
-    // As the terminal does: to all of them.
+    // To the whole group, like a terminal.
     let group = i32::try_from(running.pid())
         .ok()
         .and_then(Pid::from_raw)
@@ -202,7 +202,7 @@ fn shared_counter() {
 
 #[test]
 fn shared_array() {
-    // The means are those of numpy for the same matrix.
+    // Numpy computes the same means for this matrix.
     example("shared_array")
         .run()
         .printed("the sums are the same: true\nmean of the first and the last place: 0.12 10.11\ncentered in place: true\n");
@@ -293,7 +293,7 @@ fn wordcount_of_nothing() {
         .args([folder.path()])
         .run()
         .counted(&table(&BTreeMap::new(), 20, 0, 0));
-    // The repository changes while it is worked on, so only that it is found.
+    // The contents of the repository change, so check only that it is found.
     let repository = example("wordcount").run();
     assert_eq!((repository.code(), repository.stderr()), (Some(0), ""));
     assert!(
@@ -308,7 +308,7 @@ fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
     let corpus = Corpus::new();
     let missing = corpus.path("is missing");
     let dangling = corpus.path("dangling");
-    // It opens, but reading fails: in the worker.
+    // It can be opened, but the worker fails to read it.
     let unreadable = Path::new("/proc/self/mem");
     let endless = Path::new("/dev/zero");
     let mut problems = [
@@ -340,7 +340,7 @@ fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
 }
 
 #[test]
-fn wordcount_tells_how_it_is_used() {
+fn wordcount_explains_its_usage() {
     let help = example("wordcount").args(["--help"]).run();
     assert_eq!((help.code(), help.stderr()), (Some(0), ""));
     for option in [
@@ -452,14 +452,14 @@ fn wordcount_leaves_no_worker_when_it_is_killed() {
         .args(["--workers", "2"])
         .args([corpus.root(), &sparse])
         .start();
-    // One of them may be in the middle of its start: it must not take itself for the program.
+    // One of them may still be starting: it must not mistake itself for the main program.
     eventually("two workers run", || running.workers().len() == 2);
     kill(running.pid());
-    // `end` looks for workers that are left.
+    // `end` checks that no worker is left.
     assert_eq!(running.end().code(), None);
 }
 
-/// Text to count, and what it amounts to.
+/// Text to count, and the expected counts.
 struct Corpus {
     folder: tempfile::TempDir,
     files: usize,
@@ -468,7 +468,7 @@ struct Corpus {
 }
 
 impl Corpus {
-    /// Few files, each with a difficulty of its own, and many small ones.
+    /// A few tricky files and many small ones.
     fn new() -> Corpus {
         let mut corpus = Corpus::empty();
         corpus.counted(
@@ -537,7 +537,7 @@ impl Corpus {
         }
     }
 
-    /// A file whose counting takes longer than any test. It is in `target`, so it must be named.
+    /// A file that takes longer to count than any test. It is in `target`, so it must be named.
     fn endless(&self) -> PathBuf {
         let path = self.path("target/sparse");
         let file = fs::File::create(&path).expect("a file");
@@ -569,7 +569,7 @@ impl Corpus {
         self.files += 1;
     }
 
-    /// Counts in another way than the example: all at once, by splitting.
+    /// Counts differently from the example: all at once, by splitting.
     fn expect(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text).to_lowercase();
         let runs = text.split(|c: char| !c.is_alphanumeric() && c != '\'');
@@ -598,7 +598,7 @@ impl Corpus {
 
 fn table(words: &BTreeMap<String, u64>, top: usize, files: usize, binary: usize) -> String {
     let mut sorted: Vec<_> = words.iter().collect();
-    // Stable, so words of one count stay in order.
+    // A stable sort, so that words with equal counts stay in order.
     sorted.sort_by(|a, b| b.1.cmp(a.1));
     let mut table = format!("{:>12}  word\n", "count");
     for (word, count) in sorted.into_iter().take(top) {
@@ -750,13 +750,13 @@ impl Example {
 fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What came before an error is what there is.
+        // On an error, keep what was read before.
         let _ = pipe.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// An example that runs. Dropped, it and its workers are killed.
+/// A running example. Dropping it kills it and its workers.
 struct Running {
     name: &'static str,
     mark: OsString,
@@ -776,12 +776,12 @@ impl Running {
         self.child.borrow_mut().try_wait().expect("it is our child")
     }
 
-    /// Its processes that are alive.
+    /// Its living processes.
     fn processes(&self) -> Vec<u32> {
         let pids = fs::read_dir("/proc")
             .expect("/proc is there")
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        // Of a zombie it is empty.
+        // Empty for a zombie.
         let environment = |pid| fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         pids.filter(|&pid| {
             environment(pid)
@@ -798,7 +798,7 @@ impl Running {
             .collect()
     }
 
-    /// One that has this file open, or one in this folder.
+    /// A worker that has this file, or a file in this folder, open.
     fn worker_with(&self, path: &Path) -> u32 {
         let mut found = None;
         eventually("a worker opened the file", || {
@@ -854,7 +854,7 @@ impl Running {
         }
     }
 
-    /// Gives those that it found.
+    /// Returns the processes that it killed.
     fn kill_all(&self) -> Vec<u32> {
         let mut found = Vec::new();
         loop {
@@ -865,7 +865,7 @@ impl Running {
             alive.iter().copied().for_each(kill);
             found.extend(alive);
             thread::sleep(Duration::from_millis(5));
-            // So that it is no zombie that nobody takes.
+            // Reap it, so that it does not stay a zombie.
             let _ = self.status();
         }
     }
@@ -883,7 +883,7 @@ fn kill(pid: u32) {
         .ok()
         .and_then(Pid::from_raw)
         .expect("a pid");
-    // It may have ended meanwhile.
+    // It may have ended already.
     let _ = kill_process(pid, Signal::KILL);
 }
 
@@ -895,7 +895,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// What an example did.
+/// The result of an example.
 struct Ended {
     name: &'static str,
     status: ExitStatus,
@@ -916,7 +916,7 @@ impl Ended {
         &self.stderr
     }
 
-    /// It ended well, and printed this and nothing else.
+    /// Checks that it succeeded and printed exactly this.
     #[track_caller]
     fn printed(&self, stdout: &str) {
         let name = self.name;
@@ -928,7 +928,7 @@ impl Ended {
         assert_eq!(self.stdout(), stdout, "`{name}`: stdout");
     }
 
-    /// As `printed`, but for the last line.
+    /// Like `printed`, but ignores the last line.
     #[track_caller]
     fn counted(&self, table: &str) {
         assert_eq!(

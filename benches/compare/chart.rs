@@ -1,8 +1,8 @@
-//! The table as a picture.
+//! The table as an SVG.
 
 use std::fmt::Write as _;
 
-/// How many times another's figure ours is; `None` where there is nothing to compare with.
+/// How many times better ours is than another system; `None` where there is no counterpart.
 pub(crate) struct Bars {
     pub(crate) name: String,
     pub(crate) times: [Option<f64>; 2],
@@ -19,7 +19,7 @@ const RIGHT: f64 = 70.0;
 const BAR: f64 = 12.0;
 const ROW: f64 = 36.0;
 const TOP: f64 = 64.0;
-/// The scale, logarithmic: from a tenth to a thousand.
+/// The logarithmic scale: from a tenth to a thousand.
 const DECADES: (f64, f64) = (-1.0, 3.0);
 
 fn x(times: f64) -> f64 {
@@ -27,7 +27,7 @@ fn x(times: f64) -> f64 {
     LEFT + share * (WIDTH - LEFT - RIGHT)
 }
 
-/// An SVG with a bar for each ratio, to the right of 1 where offspring is better.
+/// Draws an SVG with one bar per ratio, to the right of 1 where offspring is better.
 pub(crate) fn svg(rows: &[Bars]) -> String {
     let height = TOP + rows.len() as f64 * ROW + 30.0;
     let mut svg = format!(

@@ -1,9 +1,10 @@
-//! The same work done by offspring, by raw ipc-channel, by procspawn and by Python's multiprocessing, side by side.
+//! The same work done by offspring, raw ipc-channel, procspawn and Python's multiprocessing.
 //!
-//! `cargo bench --bench compare [-- ROUNDS] [NAME] [--chart FILE]`: the systems take turns, several rounds (default 5); only rows
-//! with NAME in their names, if there is one; the ratios as an SVG, if a file is named. The table gives medians, and how many
-//! times better ours is than raw ipc-channel's figure and Python's. The machine's noise is in all columns alike; figures of
-//! different runs do not compare. Without `python3` its column is empty.
+//! `cargo bench --bench compare [-- ROUNDS] [NAME] [--chart FILE]`: the systems take turns for
+//! several rounds (default 5). NAME selects the rows whose names contain it; `--chart` writes the
+//! ratios as an SVG. The table shows the medians, and how many times better ours is than raw
+//! ipc-channel and Python. Noise of the machine affects all columns alike, so do not compare
+//! figures of different runs. Without `python3`, its column is empty.
 
 mod chart;
 #[path = "../figures/mod.rs"]
@@ -28,7 +29,7 @@ struct Row {
     /// Whether less is better.
     less: bool,
     ours: Measure,
-    /// ipc-channel, or in the row of starts procspawn.
+    /// ipc-channel; procspawn in the rows about starts.
     raw: Option<Measure>,
     python: &'static str,
 }
@@ -148,7 +149,7 @@ const ROWS: &[Row] = &[
     )),
 ];
 
-/// Measures a row in several rounds, prints it, and gives its ratios.
+/// Measures a row in several rounds, prints it, and returns its ratios.
 fn compare(row: &Row, rounds: usize) -> Bars {
     let (mut ours, mut raw, mut python) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -187,7 +188,7 @@ fn compare(row: &Row, rounds: usize) -> Bars {
 
 fn main() {
     offspring::init();
-    // SAFETY: the functions that are spawned are this program's own, at the same place in each copy of it.
+    // SAFETY: the spawned functions are part of this program, and at the same offset in each process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
     let mut arguments: Vec<String> = std::env::args()

@@ -1,4 +1,4 @@
-//! How all are measured.
+//! Measuring, the same way for all systems.
 
 use std::time::Instant;
 
@@ -12,17 +12,17 @@ pub(crate) fn join<T: Serialize + DeserializeOwned>(process: &Process<T>) -> T {
     process.join().expect("a process of the benchmark returns")
 }
 
-/// Millions a second.
+/// Returns millions per second.
 pub(crate) fn rate(count: u64, since: Instant) -> f64 {
     count as f64 / since.elapsed().as_secs_f64() / 1e6
 }
 
-/// Microseconds each.
+/// Returns microseconds per item.
 pub(crate) fn each(count: u64, since: Instant) -> f64 {
     since.elapsed().as_secs_f64() / count as f64 * 1e6
 }
 
-/// Microseconds for each turn, after one to warm up.
+/// Returns microseconds per round trip, after one to warm up.
 pub(crate) fn round_trips(mut turn: impl FnMut(u64)) -> f64 {
     turn(0);
     let since = Instant::now();

@@ -8,7 +8,7 @@ use offspring::{Connection, JoinableQueue, ProcessBuilder, Queue};
 use crate::figures::{OWN, memory as memory_of, open_descriptors};
 use crate::measure::{each, join, rate, round_trips};
 
-/// Descriptors and memory are taken for each of so many.
+/// The number of workers over which descriptors and memory are averaged.
 const WORKERS: usize = 8;
 const JOBS: u64 = 400_000;
 const SPAWNS: u64 = 100;
@@ -152,7 +152,7 @@ pub(crate) fn pipe() -> f64 {
 pub(crate) fn values(size: usize, count: u64) -> f64 {
     let (ours, theirs) = offspring::pipe::<Vec<u8>, u64>().unwrap();
     let process = swallow::spawn(theirs, count).unwrap();
-    // A message is moved into the call, so there are as many before the clock runs.
+    // `send` consumes its message, so create all of them before the clock starts.
     let payloads: Vec<_> = (0..count).map(|_| vec![7u8; size]).collect();
     let since = Instant::now();
     payloads
@@ -196,7 +196,7 @@ pub(crate) fn spawns() -> f64 {
     each(SPAWNS, since) / 1e3
 }
 
-/// Workers that wait for an item, and what is to be known of them.
+/// Starts workers that wait for an item, and measures something about them.
 fn waiting(measure: impl FnOnce(&[u32]) -> f64) -> f64 {
     let queue = Queue::unbounded().unwrap();
     let workers: Vec<_> = (0..WORKERS)
@@ -211,16 +211,16 @@ fn waiting(measure: impl FnOnce(&[u32]) -> f64) -> f64 {
     figure
 }
 
-/// MiB that belong to one worker alone.
+/// Returns the private memory of one worker, in MiB.
 pub(crate) fn memory() -> f64 {
     waiting(|pids| {
         pids.iter().map(|&pid| memory_of(pid, OWN)).sum::<f64>() / WORKERS as f64 / 1024.0
     })
 }
 
-/// Descriptors that the main program holds for each worker with a queue.
+/// Returns the descriptors that the main program holds for each worker with a queue.
 pub(crate) fn descriptors() -> f64 {
-    // What comes once with the first is not counted.
+    // Start one first: one-time costs do not count.
     waiting(|_| 0.0);
     let before = open_descriptors();
     waiting(|_| (open_descriptors() - before) as f64 / WORKERS as f64)

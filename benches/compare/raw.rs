@@ -1,5 +1,5 @@
-//! The workloads, with one message of ipc-channel an item; and a start with procspawn, whose programs use ipc-channel for
-//! the rest.
+//! The workloads with ipc-channel, one message per item. Starts use procspawn, which is itself
+//! based on ipc-channel.
 
 use std::time::Instant;
 

@@ -388,6 +388,6 @@ mod tests {
         .unwrap()
         .to_string();
         assert!(written.starts_with("struct S ;"), "{written}");
-        assert!(written.contains("goes on a function"), "{written}");
+        assert!(written.contains("belongs on a function"), "{written}");
     }
 }

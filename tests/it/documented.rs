@@ -1,10 +1,10 @@
-//! Every public item shows how it is used.
+//! Every public item has an example.
 
 use std::collections::BTreeSet;
 
 use crate::tidy::{layer_name, sources};
 
-/// Written only where an actor is implemented by hand.
+/// Used only where an actor is implemented by hand.
 const WITHOUT: [&str; 3] = ["ActorProcess", "ActorExit", "register_actor"];
 
 #[test]
@@ -19,7 +19,7 @@ fn every_public_item_has_an_example() {
     assert!(without.is_empty(), "without an example: {without:?}");
 }
 
-/// What `lib.rs` and the public modules give out, with the module that has it.
+/// The exports of `lib.rs` and the public modules, with the module that defines each.
 fn public() -> BTreeSet<(String, String)> {
     let sources = sources();
     let text_of = |file: &str| {
@@ -43,7 +43,7 @@ fn public() -> BTreeSet<(String, String)> {
                 .map_or_else(Vec::new, |text| exports(text, module)),
         );
     }
-    // Macros are given out where they are written.
+    // `macro_rules!` macros are exported where they are defined.
     names.extend(
         [("process", "register"), ("actor", "register_actor")]
             .map(|(module, name)| (module.to_owned(), name.to_owned())),
@@ -51,7 +51,8 @@ fn public() -> BTreeSet<(String, String)> {
     names.into_iter().collect()
 }
 
-/// `("queue", "Queue")` and `("queue", "Delivery")` of `pub use queue::{Queue, Delivery};` in `lib.rs`.
+/// `("queue", "Queue")` and `("queue", "Delivery")` of `pub use queue::{Queue, Delivery};` in
+/// `lib.rs`.
 fn exports(text: &str, module: &str) -> Vec<(String, String)> {
     let text = text.replace("#[doc(hidden)]\npub use ", "");
     let uses = text
@@ -83,7 +84,7 @@ fn exports(text: &str, module: &str) -> Vec<(String, String)> {
     .collect()
 }
 
-/// What has an example in its documentation, with its module.
+/// The items that have an example, with their modules.
 fn shown() -> BTreeSet<(String, String)> {
     let mut shown = BTreeSet::new();
     for (path, text) in sources() {
@@ -102,7 +103,7 @@ fn shown() -> BTreeSet<(String, String)> {
     shown
 }
 
-/// Each documentation, with the first line of what it is about.
+/// Each doc comment, with the first line of its item.
 fn documented(text: &str) -> impl Iterator<Item = (String, &str)> {
     let mut lines = text.lines().peekable();
     std::iter::from_fn(move || {
@@ -122,7 +123,7 @@ fn documented(text: &str) -> impl Iterator<Item = (String, &str)> {
     })
 }
 
-/// What a line defines or gives out: methods are none of it.
+/// The item that a line defines or exports; not a method.
 fn names(line: &str) -> Vec<String> {
     const KINDS: [&str; 8] = [
         "pub struct ",
@@ -144,7 +145,7 @@ fn names(line: &str) -> Vec<String> {
         .collect();
     match name.as_str() {
         _ if code != line && code.starts_with("pub fn") => Vec::new(),
-        // One macro makes them all.
+        // One macro generates them all.
         "$atomic" => ["Bool", "I32", "I64", "Isize", "U32", "U64", "Usize"]
             .map(|kind| format!("Atomic{kind}"))
             .to_vec(),

@@ -70,7 +70,7 @@ fn simple_one_for_one_scale_many_temporary_children() {
         gone(&supervisor, &n.to_string());
     }
     assert_eq!(supervisor.children().len(), 20);
-    // They may be killed as often as they like: none is started again, so none counts.
+    // Temporary children are not restarted, so their ends do not count.
     assert_eq!(supervisor.stop(), SupervisorEnd::Stopped);
 }
 
@@ -114,7 +114,7 @@ fn multiple_restarts() {
         );
     }
     let pids = ["3", "2", "1"].map(|id| pid(&supervisor, id));
-    // The sixth is one too many; all within the period.
+    // The sixth restart within the period is one too many.
     pids.into_iter().for_each(kill);
     assert!(matches!(
         supervisor.wait(),

@@ -36,8 +36,8 @@ fn tree() {
     stage.wrote(&["stop d", "stop c", "stop b", "stop a"]);
 }
 
-/// The part of OTP's case about children that were added: they are lost when their supervisor is
-/// started again, which has the children of its own specification, also those that were gone.
+/// From OTP's case about added children: they are lost when their supervisor is restarted. It then
+/// has all children of its own specification, even those that were deleted.
 #[offspring::test(timeout = "30s")]
 fn tree_with_children_that_were_added() {
     let stage = Stage::new();
@@ -114,7 +114,7 @@ fn a_nested_supervisor_that_gives_up_is_started_again_and_addresses_stay() {
     while b.call(Order::Pid).is_err() {}
     let after = (b.call(Order::Pid).unwrap(), c.call(Order::Pid).unwrap());
     assert!(after.0 != before.0 && after.1 != before.1);
-    // Once more is too much for the outer one.
+    // One more is one too many for the outer supervisor.
     kill(after.1);
     until_up_or_end(&supervisor, 2);
     let SupervisorEnd::GaveUp { id, reason, .. } = supervisor.wait() else {
@@ -209,16 +209,16 @@ fn a_supervisor_in_a_process_of_its_own() {
         .start()
         .unwrap();
     let leaf = pids.get_timeout(LONG).unwrap();
-    // Found from here, through two processes.
+    // Found from this process, two processes away.
     assert_eq!(
         find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(),
         leaf
     );
-    // It is killed: all below it is gone at once, and started again.
+    // When it is killed, everything below it ends with it, and is started again.
     kill(pid(&supervisor, "branch"));
     eventually("the leaf is gone", || !is_running(leaf));
     let leaf = pids.get_timeout(LONG).unwrap();
-    // It gives up: the same.
+    // The same when it gives up.
     kill(leaf);
     until(&supervisor, "branch", ChildState::Up, 2);
     let leaf = pids.get_timeout(LONG).unwrap();

@@ -1,4 +1,4 @@
-//! The cases of OTP's `supervisor_SUITE` that make sense here, under their names there.
+//! The cases of OTP's `supervisor_SUITE` that apply here, under the same names.
 
 use std::time::{Duration, Instant};
 
@@ -136,7 +136,7 @@ fn child_adm() {
     ));
 }
 
-/// What becomes of one child of this kind that ends so.
+/// Ends a child in this way, and checks whether it is restarted.
 fn one(restart: Restart, order: Order, restarted: Option<bool>) {
     let stage = Stage::new();
     let supervisor = Supervisor::builder()
@@ -152,7 +152,7 @@ fn one(restart: Restart, order: Order, restarted: Option<bool>) {
         }
         Some(false) => {
             until(&supervisor, "one", ChildState::Stopped, 0);
-            // OTP keeps the specification.
+            // As in OTP, the specification is kept.
             supervisor.restart_child("one").unwrap();
         }
         None => gone(&supervisor, "one"),
@@ -285,7 +285,7 @@ fn one_for_all_escalation() {
     escalates(Strategy::OneForAll, &["stop c", "stop a"]);
 }
 
-/// The first try to start the group again fails at the second child.
+/// The first attempt to restart the group fails at the second child.
 fn another_fails(strategy: Strategy, expected: &[&str]) {
     let stage = Stage::new();
     let faulty = Stage {
@@ -340,7 +340,7 @@ fn rest_for_one_escalation() {
 
 #[offspring::test(timeout = "20s")]
 fn rest_for_one_other_child_fails_restart() {
-    // The one before it stays up.
+    // The child before it stays up.
     another_fails(
         Strategy::RestForOne,
         &["stop c", "stop b", "start a", "start b", "start c"],
@@ -354,7 +354,7 @@ fn hanging_restart_loop() {
     (0..100).for_each(|_| stage.faults.put(Fault::Error).unwrap());
     kill(pid(&supervisor, "a"));
     assert!(matches!(supervisor.wait(), SupervisorEnd::GaveUp { .. }));
-    // The kill, and three starts; the one after that is not made.
+    // The kill and three failed starts; there is no fourth.
     assert_eq!(stage.faults.len().unwrap(), 97);
 }
 

@@ -1,4 +1,4 @@
-//! What survives a restart, and what the next incarnation knows.
+//! Restarts: what survives them, and what the next incarnation knows.
 
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ fn a_client_of_another_process_goes_on_through_restarts() {
     let client = calls_on::spawn(counter.clone(), ready.clone()).unwrap();
     ready.get().unwrap();
     for restarts in 0..10 {
-        // It is called in each incarnation.
+        // Call it in each incarnation.
         let called = || {
             counter
                 .call(Message::Get)
@@ -172,7 +172,7 @@ fn restarts_back_off() {
     for restarts in 1..=4 {
         let since = Instant::now();
         kill(pid(&supervisor, "counter"));
-        // A call waits for the restart.
+        // A call waits until the child is up again.
         while counter.call(Message::Get).is_err() {}
         until(&supervisor, "counter", ChildState::Up, restarts);
         let least =
@@ -193,7 +193,7 @@ fn restarts_back_off() {
 struct Ticker {
     ticks: Queue<String>,
     previous: String,
-    heart: Option<Heartbeat>,
+    heartbeat: Option<Heartbeat>,
 }
 
 impl offspring::ProcessWorker for Ticker {
@@ -203,10 +203,10 @@ impl offspring::ProcessWorker for Ticker {
         self.ticks
             .put(format!("{} {}", std::process::id(), self.previous))
             .expect("the test lives");
-        // Beats for a while, and then hangs, if it has a heart.
+        // Beats for a while, if it has a heartbeat, and then hangs.
         for _ in 0..20 {
-            if let Some(heart) = &self.heart {
-                heart.beat();
+            if let Some(heartbeat) = &self.heartbeat {
+                heartbeat.beat();
             }
             if offspring::current().wait_stopping_timeout(Duration::from_millis(20)) {
                 self.ticks
@@ -228,7 +228,7 @@ fn a_plain_worker_is_supervised_as_well() {
         previous: info
             .previous()
             .map_or_else(String::new, ToString::to_string),
-        heart: info.heartbeat(),
+        heartbeat: info.heartbeat(),
     };
     let spec = ChildSpec::worker_with("ticker", ticker.clone());
     let supervisor = Supervisor::builder().child(spec).start().unwrap();
@@ -240,7 +240,7 @@ fn a_plain_worker_is_supervised_as_well() {
     supervisor.stop();
     assert_eq!(ticks.get_timeout(LONG).unwrap(), "asked to stop");
 
-    // It has a heart now, and stops beating.
+    // With a heartbeat, which stops.
     let spec = ChildSpec::worker_with("ticker", ticker)
         .heartbeat(Duration::from_millis(300))
         .shutdown(Shutdown::Kill);
@@ -255,7 +255,7 @@ fn a_plain_worker_is_supervised_as_well() {
 fn returns() {}
 
 #[offspring::test(timeout = "20s")]
-fn a_worker_that_returns_has_ended_as_it_was_meant_to() {
+fn a_worker_that_returns_has_ended_normally() {
     let spec = ChildSpec::worker_with("returns", |_| returns::new()).restart(Restart::Transient);
     let supervisor = Supervisor::builder().child(spec).start().unwrap();
     let child = until(&supervisor, "returns", ChildState::Stopped, 0);
@@ -314,7 +314,7 @@ fn events_can_be_selected() {
     sender.send(()).unwrap();
     assert_eq!(selector.ready(), Some(messages_key));
     messages.recv().unwrap();
-    // The end of a stream is ready, too, and so is a stream of a supervisor that has ended.
+    // The end of a stream is ready, too. A supervisor that has ended returns a stream at its end.
     supervisor.stop();
     assert_eq!(selector.ready(), Some(events_key));
     assert_eq!(

@@ -1,7 +1,6 @@
-//! Children are killed at random, and what becomes of them is compared with a model of the
-//! strategy.
+//! Children are killed at random, and the result is compared with a model of the strategy.
 //!
-//! Like the other storms it is as long as `OFFSPRING_STORM_KILLS` says, and `OFFSPRING_STORM_SEED`
+//! As for the other storms, `OFFSPRING_STORM_KILLS` sets its length, and `OFFSPRING_STORM_SEED`
 //! repeats one.
 
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use offspring::supervisor::{ChildInfo, ChildKind, ChildState, Restart, Strategy,
 use super::{Order, Stage, child, end, info, kill, pid, spec};
 use crate::support::{Random, storm_kills};
 
-/// A child as it should be.
+/// The expected state of a child.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Expected {
     pub(super) id: String,
@@ -21,8 +20,7 @@ pub(super) struct Expected {
     pub(super) pid: u32,
 }
 
-/// What the strategy makes of the end of the child in `place`. A pid of 0 says that there must be a
-/// new one.
+/// Applies the strategy to the end of the child at `place`. A pid of 0 stands for a new process.
 pub(super) fn predict(
     strategy: Strategy,
     children: &mut Vec<Expected>,
@@ -112,7 +110,7 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
     let mut rounds = 0;
     while rounds < kills {
         rounds += 1;
-        // What has ended as it was meant to is asked for again, now and then.
+        // From time to time, restart a child that ended normally.
         if let Some(down) = expected
             .iter_mut()
             .find(|child| !child.up)
@@ -146,7 +144,7 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
             let found = info(&supervisor, &expected.id)
                 .and_then(|child| child.pid)
                 .expect("it is up");
-            // What the supervisor says is what answers under the address.
+            // The pid that the supervisor reports is the one that answers at the address.
             let mut answer = child(&supervisor, &expected.id).call(Order::Pid);
             while answer.is_err() {
                 answer = child(&supervisor, &expected.id).call(Order::Pid);

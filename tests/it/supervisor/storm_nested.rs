@@ -1,5 +1,6 @@
-//! The storm over a tree: a supervisor between two children of another one. It is started again
-//! with those beside it, or because it gave up, and has the children of its own specification then.
+//! The storm over a tree: a supervisor between two other children of its supervisor. It is
+//! restarted together with them, or because it gave up, and then has the children of its own
+//! specification.
 
 use std::time::{Duration, Instant};
 
@@ -36,12 +37,12 @@ fn expected(children: &[(&str, Restart)]) -> Vec<Expected> {
 struct Tree {
     strategy: Strategy,
     inner_strategy: Strategy,
-    /// The inner one gives up at the first restart.
+    /// The inner supervisor gives up at the first restart.
     gives_up: bool,
     supervisor: Supervisor,
     outer: Vec<Expected>,
     inner: Vec<Expected>,
-    /// All that the inner one was built with, as they were when they were last seen.
+    /// All children that the inner supervisor was built with, in their last known state.
     own: Vec<Expected>,
 }
 
@@ -112,7 +113,7 @@ impl Tree {
         };
         up(&mut self.outer, "", &self.supervisor);
         up(&mut self.inner, "inner/", &self.supervisor);
-        // The pids that answered are those that the supervisors show.
+        // The pids that answered are those that the supervisors report.
         assert!(self.is_settled(), "{what}");
         self.note();
     }
@@ -178,7 +179,7 @@ impl Tree {
         format!("`{path}` ended (normal: {normal})")
     }
 
-    /// What has ended as it was meant to is asked for again.
+    /// Restarts the children that ended normally.
     fn raise(&mut self) {
         for (path, children) in [("", &mut self.outer), ("inner/", &mut self.inner)] {
             if let Some(down) = children.iter_mut().find(|child| !child.up) {
