@@ -3,7 +3,7 @@
 //! compiled away.
 //!
 //! `OFFSPRING_FAILPOINT=name:n` ends the process, like `kill -9`, when it reaches that point for
-//! the nth time. `OFFSPRING_MISTAKE=name` brings back a bug that was fixed or avoided; a good test
+//! the nth time. `OFFSPRING_MUTATION=name` brings back a bug that was fixed or avoided; a good test
 //! suite fails then.
 
 /// The points at which a process can be ended: first those in a client of a queue, in the order of
@@ -43,7 +43,7 @@ const OWNER_POINTS: &[&str] = &[
 
 /// Bugs that can be brought back.
 #[cfg(feature = "failpoints")]
-pub const MISTAKES: &[&str] = &[
+pub const MUTATIONS: &[&str] = &[
     "ring.commit-first",
     "ring.recall-unseen",
     "client.no-bell",
@@ -66,8 +66,8 @@ mod armed {
         Some((name.to_owned(), AtomicI64::new(count.parse().ok()?)))
     });
 
-    static MISTAKE: LazyLock<Option<String>> =
-        LazyLock::new(|| std::env::var("OFFSPRING_MISTAKE").ok());
+    static MUTATION: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("OFFSPRING_MUTATION").ok());
 
     pub(crate) fn point(name: &str) {
         if let Some((armed, left)) = &*POINT {
@@ -80,13 +80,13 @@ mod armed {
         }
     }
 
-    pub(crate) fn mistake(name: &str) -> bool {
-        MISTAKE.as_deref() == Some(name)
+    pub(crate) fn is_mutated(name: &str) -> bool {
+        MUTATION.as_deref() == Some(name)
     }
 }
 
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::{mistake, point};
+pub(crate) use armed::{is_mutated, point};
 
 /// Ends the process if a test asked for that.
 #[cfg(not(feature = "failpoints"))]
@@ -96,6 +96,6 @@ pub(crate) fn point(_: &str) {}
 /// Returns whether a test asked for this bug.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub(crate) fn mistake(_: &str) -> bool {
+pub(crate) fn is_mutated(_: &str) -> bool {
     false
 }

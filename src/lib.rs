@@ -437,7 +437,7 @@ pub use supervisor::{Supervisor, SupervisorBuilder};
 pub mod __private {
     pub use crate::actor::foreign_reply;
     #[cfg(feature = "failpoints")]
-    pub use crate::failpoints::{MISTAKES, POINTS};
+    pub use crate::failpoints::{MUTATIONS, POINTS};
     pub use crate::process::{Registration, enter_test, with_deadline};
     pub use inventory;
     pub use serde;

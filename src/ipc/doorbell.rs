@@ -21,7 +21,7 @@ use crate::ipc::region::{AtomicU64, fence};
 /// Asks for a doorbell. The caller must check for data once more before it sleeps.
 pub(crate) fn arm(flag: &AtomicU64) {
     flag.store(1, Ordering::Relaxed);
-    if !failpoints::mistake("doorbell.relaxed") {
+    if !failpoints::is_mutated("doorbell.relaxed") {
         fence(Ordering::SeqCst);
     }
 }

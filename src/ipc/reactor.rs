@@ -32,7 +32,7 @@ use crate::sys::{self, Poller, RawSocket, Service, lock};
 /// itself changes.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
-    slots: Mutex<Slots>,
+    slots: Mutex<SlotTable>,
     /// How many slots hold a waker, so that frequent changes need no lock. Changed under the lock
     /// of `slots`.
     awaited: AtomicUsize,
@@ -41,16 +41,16 @@ pub(crate) struct WakerSet {
 }
 
 #[derive(Debug, Default)]
-struct Slots {
+struct SlotTable {
     next: u64,
     wakers: BTreeMap<u64, Option<Waker>>,
-    registration: Option<Registration>,
+    registration: Option<SocketRegistration>,
     closed: bool,
 }
 
 /// The socket's entry in the reactor.
 #[derive(Debug)]
-struct Registration {
+struct SocketRegistration {
     key: u64,
     armed: bool,
 }
@@ -60,7 +60,7 @@ impl WakerSet {
     /// socket.
     pub(crate) fn of(socket: Option<RawSocket>) -> Arc<WakerSet> {
         Arc::new(WakerSet {
-            slots: Mutex::new(Slots::default()),
+            slots: Mutex::new(SlotTable::default()),
             awaited: AtomicUsize::new(0),
             socket,
         })
@@ -70,7 +70,7 @@ impl WakerSet {
     pub(crate) fn register(self: &Arc<WakerSet>) -> io::Result<WakerSlot> {
         let mut slots = lock(&self.slots);
         if let (Some(socket), None, false) = (self.socket, &slots.registration, slots.closed) {
-            slots.registration = Some(Registration {
+            slots.registration = Some(SocketRegistration {
                 key: Reactor::start()?.register(socket, self)?,
                 armed: false,
             });
@@ -98,7 +98,7 @@ impl WakerSet {
         }
     }
 
-    fn take_wakers(&self, slots: &mut Slots) -> Vec<Waker> {
+    fn take_wakers(&self, slots: &mut SlotTable) -> Vec<Waker> {
         self.awaited.store(0, Ordering::SeqCst);
         slots.wakers.values_mut().filter_map(Option::take).collect()
     }
@@ -142,7 +142,7 @@ impl WakerSet {
         wake_all(wakers);
     }
 
-    fn deregister(&self, slots: &mut Slots) {
+    fn deregister(&self, slots: &mut SlotTable) {
         if let (Some(socket), Some(registration)) = (self.socket, slots.registration.take()) {
             REACTOR.wait().deregister(socket, registration.key);
         }

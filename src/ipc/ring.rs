@@ -230,7 +230,7 @@ impl Producer {
             return Ok(false);
         }
         let next = (self.tail + size) & POSITION;
-        if failpoints::mistake("ring.commit-first") {
+        if failpoints::is_mutated("ring.commit-first") {
             self.memory.tail().store(next, Ordering::SeqCst);
             failpoints::point("ring.written");
         }
@@ -323,7 +323,7 @@ impl Producer {
         // protocol.
         for _ in 0..=CAPACITY {
             let word = self.memory.head().load(Ordering::Acquire);
-            if !failpoints::mistake("ring.recall-unseen") {
+            if !failpoints::is_mutated("ring.recall-unseen") {
                 self.note_head(word)?;
             }
             let head = self.seen;

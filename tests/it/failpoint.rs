@@ -1,10 +1,10 @@
-//! Processes that end at each step of the protocol, one after the other; and a test of the tests: with known mistakes
+//! Processes that end at each step of the protocol, one after the other; and a test of the tests: with known bugs
 //! made on purpose they fail. Only with the feature `failpoints`.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use offspring::__private::{MISTAKES, POINTS};
+use offspring::__private::{MUTATIONS, POINTS};
 use offspring::{JoinableQueue, ProcessBuilder, Queue};
 use serde::{Deserialize, Serialize};
 
@@ -192,8 +192,8 @@ fn an_owner_may_end_at_every_step_and_everybody_is_told() {
     }
 }
 
-/// The tests that are to find a mistake, as this binary runs them.
-fn tests_find(mistake: &str) -> Option<String> {
+/// The tests that are to find a mutation, as this binary runs them.
+fn tests_find(mutation: &str) -> Option<String> {
     for test in [
         "storm::",
         "failpoint::a_client",
@@ -202,7 +202,7 @@ fn tests_find(mistake: &str) -> Option<String> {
     ] {
         let mut tests = Command::new(std::env::current_exe().unwrap())
             .args([test, "--test-threads=2"])
-            .env("OFFSPRING_MISTAKE", mistake)
+            .env("OFFSPRING_MUTATION", mutation)
             .env("OFFSPRING_STORM_KILLS", "150")
             .env_remove("OFFSPRING_CHILD")
             .stdout(Stdio::null())
@@ -228,17 +228,17 @@ fn tests_find(mistake: &str) -> Option<String> {
 
 #[offspring::test(timeout = "3600s")]
 #[ignore = "takes some minutes, and must not run beside other tests"]
-fn every_mistake_is_found() {
-    assert_eq!(tests_find("none"), None, "without a mistake they pass");
+fn every_mutation_is_found() {
+    assert_eq!(tests_find("none"), None, "without a mutation they pass");
     let mut missed: Vec<&str> = Vec::new();
     // The window of this one is a few instructions: the race and the model of the ring's own tests find it.
-    for mistake in MISTAKES
+    for mutation in MUTATIONS
         .iter()
-        .filter(|&&mistake| mistake != "ring.recall-unseen")
+        .filter(|&&mutation| mutation != "ring.recall-unseen")
     {
-        let found = tests_find(mistake);
-        println!("{mistake}: {}", found.as_deref().unwrap_or("not found"));
-        missed.extend(found.is_none().then_some(*mistake));
+        let found = tests_find(mutation);
+        println!("{mutation}: {}", found.as_deref().unwrap_or("not found"));
+        missed.extend(found.is_none().then_some(*mutation));
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
 }

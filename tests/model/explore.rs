@@ -22,7 +22,7 @@ pub(crate) struct Bounds {
     /// Whether stores are buffered.
     pub(crate) buffers: bool,
     /// A bug that is brought back, see `failpoints`.
-    pub(crate) mistake: &'static str,
+    pub(crate) mutation: &'static str,
 }
 
 type Store = Vec<(usize, u64)>;
@@ -240,8 +240,8 @@ pub(crate) fn hear() {
     });
 }
 
-pub(crate) fn mistake(name: &str) -> bool {
-    with_self(|run, _| run.lock().bounds.mistake == name).unwrap_or(false)
+pub(crate) fn is_mutated(name: &str) -> bool {
+    with_self(|run, _| run.lock().bounds.mutation == name).unwrap_or(false)
 }
 
 fn visible(state: &State, me: usize, address: usize) -> u64 {

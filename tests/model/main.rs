@@ -8,7 +8,7 @@ mod ipc;
 mod memory;
 
 mod failpoints {
-    pub(crate) use crate::explore::mistake;
+    pub(crate) use crate::explore::is_mutated;
     pub(crate) fn point(_: &str) {}
 }
 
@@ -210,7 +210,7 @@ fn few(interruptions: usize) -> Bounds {
         interruptions: interruptions + more,
         victim: None,
         buffers: true,
-        mistake: "",
+        mutation: "",
     }
 }
 
@@ -271,7 +271,7 @@ fn nobody_sleeps_for_ever() {
 
 #[test]
 fn what_is_wrong_is_found() {
-    let with = |mistake| Bounds { mistake, ..few(3) };
+    let with = |mutation| Bounds { mutation, ..few(3) };
     // The two stores of a put, in the other order.
     breaks(
         "the tail before the entry",

@@ -249,13 +249,13 @@ macro_rules! numbers {
 impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = Nested<'a, 'e>;
-    type SerializeTuple = Nested<'a, 'e>;
-    type SerializeTupleStruct = Nested<'a, 'e>;
-    type SerializeTupleVariant = Nested<'a, 'e>;
-    type SerializeMap = Nested<'a, 'e>;
-    type SerializeStruct = Nested<'a, 'e>;
-    type SerializeStructVariant = Nested<'a, 'e>;
+    type SerializeSeq = Elements<'a, 'e>;
+    type SerializeTuple = Elements<'a, 'e>;
+    type SerializeTupleStruct = Elements<'a, 'e>;
+    type SerializeTupleVariant = Elements<'a, 'e>;
+    type SerializeMap = Elements<'a, 'e>;
+    type SerializeStruct = Elements<'a, 'e>;
+    type SerializeStructVariant = Elements<'a, 'e>;
 
     numbers! {
         serialize_bool bool => push u8::from;
@@ -356,19 +356,19 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_seq(self, count: Option<usize>) -> Result<Nested<'a, 'e>> {
+    fn serialize_seq(self, count: Option<usize>) -> Result<Elements<'a, 'e>> {
         self.number(count.ok_or_else(|| Error::new(UNCOUNTED))? as u64)?;
-        Ok(Nested(self.enter()?))
+        Ok(Elements(self.enter()?))
     }
 
     #[inline]
-    fn serialize_tuple(self, _: usize) -> Result<Nested<'a, 'e>> {
-        Ok(Nested(self.enter()?))
+    fn serialize_tuple(self, _: usize) -> Result<Elements<'a, 'e>> {
+        Ok(Elements(self.enter()?))
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Nested<'a, 'e>> {
-        Ok(Nested(self.enter()?))
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Elements<'a, 'e>> {
+        Ok(Elements(self.enter()?))
     }
 
     #[inline]
@@ -378,19 +378,19 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         index: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Nested<'a, 'e>> {
+    ) -> Result<Elements<'a, 'e>> {
         self.number(u64::from(index))?;
-        Ok(Nested(self.enter()?))
+        Ok(Elements(self.enter()?))
     }
 
     #[inline]
-    fn serialize_map(self, count: Option<usize>) -> Result<Nested<'a, 'e>> {
+    fn serialize_map(self, count: Option<usize>) -> Result<Elements<'a, 'e>> {
         self.serialize_seq(count)
     }
 
     #[inline]
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Nested<'a, 'e>> {
-        Ok(Nested(self.enter()?))
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Elements<'a, 'e>> {
+        Ok(Elements(self.enter()?))
     }
 
     #[inline]
@@ -400,9 +400,9 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         index: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Nested<'a, 'e>> {
+    ) -> Result<Elements<'a, 'e>> {
         self.number(u64::from(index))?;
-        Ok(Nested(self.enter()?))
+        Ok(Elements(self.enter()?))
     }
 
     #[inline]
@@ -432,11 +432,11 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
 }
 
 /// Encodes the elements of a container.
-pub(crate) struct Nested<'a, 'e>(&'e mut Encoder<'a>);
+pub(crate) struct Elements<'a, 'e>(&'e mut Encoder<'a>);
 
 macro_rules! containers {
     ($($trait:ident $method:ident$(($key:ty))?;)+) => {$(
-        impl ser::$trait for Nested<'_, '_> {
+        impl ser::$trait for Elements<'_, '_> {
             type Ok = ();
             type Error = Error;
 
@@ -463,7 +463,7 @@ containers! {
     SerializeStructVariant serialize_field(&'static str);
 }
 
-impl ser::SerializeMap for Nested<'_, '_> {
+impl ser::SerializeMap for Elements<'_, '_> {
     type Ok = ();
     type Error = Error;
 

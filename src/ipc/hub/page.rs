@@ -188,7 +188,7 @@ impl ClientLink {
         fence(Ordering::SeqCst);
         if self.page.claim_client() {
             failpoints::point("hub.rings");
-            if failpoints::mistake("hub.no-bell") {
+            if failpoints::is_mutated("hub.no-bell") {
                 return;
             }
             let down = sys::lock(&self.down);

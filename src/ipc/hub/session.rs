@@ -230,7 +230,7 @@ impl Session {
     #[cold]
     fn send_bell(&self) {
         failpoints::point("doorbell.claimed");
-        if !failpoints::mistake("client.no-bell")
+        if !failpoints::is_mutated("client.no-bell")
             && wire::ring(&lock(&self.up).channel, ToHub::Bell).is_err()
         {
             self.down.set_gone();

@@ -20,7 +20,7 @@ use crate::ipc::wire::{self, CheckedReceiver, Failure};
 use crate::sys::{Poller, lock};
 
 /// A channel that the hub receives from.
-struct Channel {
+struct HubChannel {
     receiver: CheckedReceiver<ToHub>,
     role: Role,
     /// Whether its next message had to be left in it, for want of descriptors.
@@ -66,7 +66,7 @@ const RECEIVE_MAX: usize = 64;
 /// Serves what a client wrote before it ended or detached. Bounded, because one that still runs may
 /// go on writing.
 fn last_passes(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
-    if failpoints::mistake("end.no-drain") {
+    if failpoints::is_mutated("end.no-drain") {
         return;
     }
     for _ in 0..64 {
@@ -89,7 +89,7 @@ pub(in crate::ipc::hub) struct HubThread {
     /// The id of the next channel. An id is never used twice, so an event for a channel that was
     /// removed meanwhile finds nothing.
     next: u64,
-    channels: HashMap<u64, Channel>,
+    channels: HashMap<u64, HubChannel>,
     sessions: HashMap<u64, ServedSession>,
     /// Channels that are left alone, each until when.
     deferred: Vec<(Instant, u64)>,
@@ -287,7 +287,7 @@ impl HubThread {
         let starved = false;
         self.channels.insert(
             id,
-            Channel {
+            HubChannel {
                 receiver,
                 role,
                 starved,
@@ -297,7 +297,7 @@ impl HubThread {
     }
 
     fn channel_closed(&mut self, id: u64) {
-        let Some(Channel { receiver, role, .. }) = self.channels.remove(&id) else {
+        let Some(HubChannel { receiver, role, .. }) = self.channels.remove(&id) else {
             return;
         };
         if let Some(socket) = receiver.socket() {

@@ -165,8 +165,9 @@ pub(crate) fn may_move() -> Result<(), &'static str> {
     NOTED.with(|noted| noted.moves.get().then_some(()).ok_or(ONCE))
 }
 
-const ONCE: &str = "a receiving end exists once, and this value may be needed more often";
-const OUTSIDE: &str = "a handle of offspring crosses only inside worker fields, outputs, queue items and messages of offspring";
+const ONCE: &str = "a receiving end exists only once, and this value may be sent several times";
+const OUTSIDE: &str =
+    "handles of offspring can only be sent inside worker fields, outputs, queue items and messages";
 const TOO_MANY: &str =
     "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
 
@@ -176,7 +177,7 @@ pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
         claimable
             .get_mut(index as usize)
             .and_then(Option::take)
-            .ok_or("the handle that belongs here did not arrive with the value")
+            .ok_or("the handle did not arrive with the value")
     })
 }
 

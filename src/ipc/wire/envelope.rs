@@ -176,7 +176,9 @@ impl Envelope {
 fn reader<T>(memory: &Region, length: u64) -> Result<Reader<'_>, DecodeError> {
     match usize::try_from(length) {
         Ok(length) if length <= memory.len() => Ok(memory.reader(0, length)),
-        _ => Err(DecodeError::new::<T>("its memory is shorter than it says")),
+        _ => Err(DecodeError::new::<T>(
+            "its memory is shorter than its length",
+        )),
     }
 }
 

@@ -104,7 +104,7 @@ impl Attachment for ServedClient {
 impl Drop for ServedClient {
     fn drop(&mut self) {
         self.owner.update_untimed(|state| {
-            if !failpoints::mistake("end.no-drain") {
+            if !failpoints::is_mutated("end.no-drain") {
                 state.drain_fully(self.key);
             }
             state.remove_client(self.key);

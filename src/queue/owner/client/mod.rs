@@ -308,7 +308,7 @@ impl QueueClient {
     pub(in crate::queue) fn grant(&mut self, share: usize) {
         let credit = layout::word(&self.region, Word::Credit);
         credit.fetch_add(share as u64, Ordering::SeqCst);
-        if !failpoints::mistake("settle.lost-room") {
+        if !failpoints::is_mutated("settle.lost-room") {
             self.credits += share;
         }
         self.changed |= share > 0;

@@ -442,10 +442,10 @@ impl QueueState {
             return;
         };
         let (untaken, leases) = client.into_items();
-        if !crate::failpoints::mistake("end.keep-untaken") {
+        if !crate::failpoints::is_mutated("end.keep-untaken") {
             self.ledger.put_back(untaken.into_iter());
         }
-        if !crate::failpoints::mistake("end.keep-leases") {
+        if !crate::failpoints::is_mutated("end.keep-leases") {
             for item in leases.into_values().rev() {
                 self.ledger.give_back(item);
             }

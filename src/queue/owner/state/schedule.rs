@@ -220,7 +220,7 @@ impl QueueState {
     /// When to check again for items and room that a client does not use and others want, and for room
     /// that is kept back.
     pub(in crate::queue) fn next_check(&self) -> Option<Instant> {
-        if failpoints::mistake("settle.no-look") {
+        if failpoints::is_mutated("settle.no-look") {
             return None;
         }
         let item_wanted = self.is_item_wanted();
