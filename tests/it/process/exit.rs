@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{ExitReason, ProcessBuilder, SpawnError, Stdio};
+use offspring::{ExitReason, ProcessBuilder, Queue, SpawnError, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{FOREVER, Lines, answer, sleeper};
@@ -230,4 +230,34 @@ fn fork_before_children() -> i32 {
 #[offspring::test(timeout = "20s")]
 fn a_fork_without_children_may_start_some() {
     assert_eq!(fork_before_children::spawn().unwrap().join().unwrap(), 33);
+}
+
+/// A fork has no hub thread, so it must not send handles, which no thread would serve.
+#[offspring::worker]
+fn fork_beside_a_hub() -> (i32, bool) {
+    let queues = Queue::unbounded().unwrap();
+    let queue = Queue::<u8>::unbounded().unwrap();
+    queues.put(queue.clone()).unwrap();
+    // SAFETY: as above.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // A copy that hangs is ended by the signal.
+        // SAFETY: always allowed.
+        unsafe { libc::alarm(10) };
+        let refused = queues.put(queue).is_err();
+        // SAFETY: always allowed.
+        unsafe { libc::_exit(if refused { 33 } else { 34 }) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process; `status` is a place for the answer.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    (libc::WEXITSTATUS(status), queues.put(queue).is_ok())
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_fork_of_a_process_with_shared_objects_sends_no_handles() {
+    assert_eq!(
+        fork_beside_a_hub::spawn().unwrap().join().unwrap(),
+        (33, true)
+    );
 }
