@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::actor::actor::Actor;
@@ -15,7 +15,7 @@ use crate::actor::host::options::StartOptions;
 use crate::actor::host::record::ActorRecord;
 use crate::actor::names;
 use crate::error::{DownReason, StartError};
-use crate::process::ProcessBuilder;
+use crate::process::{ProcessBuilder, default_name};
 
 /// How long a stop may take before the actor is killed: OTP's default.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -182,7 +182,10 @@ impl ActorBuilder {
 
     /// Makes the record and the address of an actor that has not been launched yet.
     pub(crate) fn open<A: Actor>(&self) -> Result<(Arc<ActorRecord>, ActorRef<A>), StartError> {
-        let name = self.name.clone().unwrap_or_else(default_name::<A>);
+        let name = self.name.clone().unwrap_or_else(|| {
+            static COUNT: AtomicU64 = AtomicU64::new(0);
+            default_name(std::any::type_name::<A>(), &COUNT)
+        });
         let record = directory::open_record(&name, self.options.mailbox).map_err(|source| {
             StartError::Create {
                 actor: name.clone(),
@@ -208,15 +211,6 @@ impl ActorBuilder {
         names::unregister(record, self.registered);
         directory::close_record(record, record.generation(), reason);
     }
-}
-
-/// `Counter-1` for `app::Counter`.
-fn default_name<A>() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let whole = std::any::type_name::<A>();
-    let plain = whole.split('<').next().unwrap_or(whole);
-    let short = plain.rsplit("::").next().unwrap_or(plain);
-    format!("{short}-{}", COUNT.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
 /// The owner of an actor that this process has started. Derefs to the actor's address.

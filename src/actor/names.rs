@@ -18,7 +18,7 @@ use crate::actor::protocol::{DirectoryRequest, UntypedRef};
 use crate::channel::{Sender, channel};
 use crate::error::{DownReason, LookupError, StartError};
 use crate::ipc::wire::{self, EncodedValue, Envelope};
-use crate::process::{Companion, Heir, current};
+use crate::process::{NewChild, SpawnHook, current};
 use crate::queue::Queue;
 use crate::sys::lock;
 
@@ -43,16 +43,16 @@ fn main_directory() -> Option<Queue<DirectoryRequest>> {
 static INHERITED: Mutex<Option<Envelope>> = Mutex::new(None);
 
 inventory::submit! {
-    Companion {
+    SpawnHook {
         name: "names",
         prepare,
         receive: |packet| *lock(&INHERITED) = Some(packet),
-        settle: |_| {},
+        after_end: |_| {},
     }
 }
 
 /// Encodes the way to the names for a child. A process without actors passes nothing on.
-fn prepare(_: &Heir<'_>) -> Option<EncodedValue> {
+fn prepare(_: &NewChild<'_>) -> Option<EncodedValue> {
     let directory = directory::is_open().then(main_directory)??;
     wire::encode(&directory).ok()
 }

@@ -1,4 +1,4 @@
-//! Every public error, and why a process ended.
+//! All public errors.
 //!
 //! One enum answers one question of a caller: why did it not start (`SpawnError`), why is there no
 //! result (`JoinError`), why was this item not taken (`PutError`), why is there none (`GetError`).
@@ -254,18 +254,18 @@ pub use sync::{
     SyncError, TimeoutError, TryError, TryLockError,
 };
 
-/// Whether the system says that this process has no descriptors left.
+/// Whether an error of the system means that this process has no free descriptors.
 pub(crate) fn is_starved(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMFILE)
 }
 
-/// An error with its causes, as one text.
+/// The text of an error, followed by those of its causes.
 pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// A value could not be turned into bytes.
+/// A value could not be encoded.
 ///
 /// ```
 /// use std::ffi::OsString;
@@ -287,7 +287,7 @@ pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
 /// # }
 /// ```
 #[derive(Clone, Debug, Error)]
-#[error("`{type_name}` does not encode: {message}")]
+#[error("failed to encode `{type_name}`: {message}")]
 pub struct EncodeError {
     type_name: &'static str,
     message: String,
@@ -307,13 +307,13 @@ impl EncodeError {
     }
 }
 
-/// Bytes that arrived are not a value of the expected type.
+/// Bytes that were received are not a valid value of the expected type.
 ///
 /// ```
 /// use offspring::channel::RecvError;
 /// use serde::{Deserialize, Serialize};
 ///
-/// /// At most 100: its `Deserialize` sees to it.
+/// /// At most 100, which its `Deserialize` checks.
 /// #[derive(Serialize, Deserialize, Debug, PartialEq)]
 /// #[serde(try_from = "u8")]
 /// struct Percent(u8);
@@ -334,12 +334,12 @@ impl EncodeError {
 ///     Err(RecvError::Decode(error)) => assert!(error.to_string().ends_with("250 is more than 100")),
 ///     other => panic!("{other:?}"),
 /// }
-/// assert_eq!(receiver.recv()?, Percent(50)); // a bad message costs itself only
+/// assert_eq!(receiver.recv()?, Percent(50)); // an invalid message does not affect others
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug, Error)]
-#[error("received bytes are no `{type_name}`: {message}")]
+#[error("failed to decode `{type_name}`: {message}")]
 pub struct DecodeError {
     type_name: &'static str,
     message: String,
@@ -353,7 +353,7 @@ impl DecodeError {
         }
     }
 
-    /// An error that another process had with this type.
+    /// An error that another process reported for this type.
     pub(crate) fn elsewhere(type_name: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         DecodeError { type_name, message }
@@ -364,28 +364,40 @@ impl DecodeError {
     }
 }
 
-/// A shared object could not be made.
+/// A shared object could not be created.
 ///
 /// ```
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let nothing = offspring::Queue::<u32>::bounded(0);
-/// assert!(matches!(nothing, Err(offspring::CreateError::ZeroCapacity)));
+/// use offspring::sync::{Barrier, Semaphore};
+/// use offspring::{CreateError, Queue};
+///
+/// assert!(matches!(Queue::<u32>::bounded(0), Err(CreateError::ZeroCapacity)));
+/// let error = Semaphore::new(0).unwrap_err();
+/// assert_eq!(error.to_string(), "a semaphore needs at least 1 permit");
+/// let error = Barrier::new(0).unwrap_err();
+/// assert_eq!(error.to_string(), "a barrier needs at least 1 party");
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// The capacity, or the number of permits or parties, is 0.
-    #[error("creating an object with a capacity or count of 0: it must be at least 1")]
+    /// A queue with room for no items.
+    #[error("a queue needs a capacity of at least 1 (`unbounded` creates one without a bound)")]
     ZeroCapacity,
-    /// The system refused something that it needs.
+    /// A [`Semaphore`](crate::sync::Semaphore) without permits.
+    #[error("a semaphore needs at least 1 permit")]
+    ZeroPermits,
+    /// A [`Barrier`](crate::sync::Barrier) for no parties.
+    #[error("a barrier needs at least 1 party")]
+    ZeroParties,
+    /// The system refused memory or a descriptor.
     #[error("could not {act}")]
     Io {
         /// What was tried.
         act: &'static str,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

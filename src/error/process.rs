@@ -1,4 +1,4 @@
-//! Why a process was not started, how it ended, why it has no output.
+//! The errors of processes, and the reasons for their end.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::EncodeError;
 
-/// Why a process was not started. Nothing of it is left behind: no child, no zombie, no file.
+/// The error of a start. Nothing is left behind: no process, no zombie, no file.
 ///
 /// ```
 /// use offspring::{ProcessBuilder, SpawnError};
@@ -32,65 +32,65 @@ use super::EncodeError;
 #[derive(Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// [`init`](crate::init) did not run in this process, so a child of it would run `main` again.
+    /// This process never called [`init`](crate::init), so its children would run `main` again.
     #[error(
         "this process never ran `offspring::init()`: put `#[offspring::main]` on `fn main`, or call `offspring::init();` as its first line \
          (in a test: `#[offspring::test]` in place of `#[test]`)"
     )]
     NotInitialized,
-    /// The worker's type has no entry in the registry.
+    /// The worker's type is not registered.
     #[error(
         "worker `{worker}` is not registered: add `offspring::register!({worker});` beside the type"
     )]
     NotRegistered {
-        /// The type, or the name given to it.
+        /// The type, or its name if it has one.
         worker: &'static str,
     },
-    /// Two different worker types carry one name.
+    /// Two worker types have the same name.
     #[error(
         "two workers are called `{name}` ({first} and {second}): give one another name with `#[offspring(name = \"...\")]` beside its derive"
     )]
     DuplicateWorker {
-        /// The name that both have.
+        /// Their name.
         name: &'static str,
-        /// Source position of one.
+        /// Source location of one.
         first: String,
-        /// Source position of the other.
+        /// Source location of the other.
         second: String,
     },
-    /// An option of the [`ProcessBuilder`](crate::ProcessBuilder) cannot be used.
+    /// An option of the [`ProcessBuilder`](crate::ProcessBuilder) has an invalid value.
     #[error("{option} {problem}")]
     InvalidOption {
         /// The option.
         option: &'static str,
-        /// What is wrong with its value, and what is right.
+        /// What is wrong with its value, and which values are valid.
         problem: String,
     },
-    /// Processes that start processes reached the depth limit: the last fuse against a fork bomb.
+    /// Processes are nested too deep. The limit is the last protection against a fork bomb.
     #[error(
-        "processes are nested {depth} deep: raise the limit with the environment variable `OFFSPRING_MAX_DEPTH` if that is meant"
+        "processes are nested {depth} deep: if that is intended, raise the limit with the environment variable `OFFSPRING_MAX_DEPTH`"
     )]
     TooDeep {
-        /// How deep this process itself is (the program is 0).
+        /// The depth of this process (0 for the program itself).
         depth: u32,
     },
-    /// The program is ending and starts nothing more.
+    /// The program is ending, and starts no more processes.
     #[error("the program is ending and starts no more processes")]
     Exiting,
-    /// The worker's value cannot cross to another process.
-    #[error("worker cannot be sent to its process")]
+    /// The worker's value does not encode.
+    #[error("could not encode the worker")]
     Encode(#[source] EncodeError),
-    /// The child could not rebuild the worker's value.
-    #[error("process `{name}` (pid {pid}) could not rebuild its worker: {message}")]
+    /// The child could not decode the worker's value.
+    #[error("process `{name}` (pid {pid}) could not decode its worker: {message}")]
     Decode {
         /// Name of the process.
         name: String,
         /// Its pid.
         pid: u32,
-        /// What the child said.
+        /// The text that the child sent.
         message: String,
     },
-    /// The started program is not this program.
+    /// The program that was started is not this one.
     #[error("process `{name}` (pid {pid}) is not this program: {message}")]
     BinaryMismatch {
         /// Name of the process.
@@ -100,7 +100,7 @@ pub enum SpawnError {
         /// What differs.
         message: String,
     },
-    /// The child ended before it was ready.
+    /// The child ended before its worker ran.
     #[error(
         "process `{name}` (pid {pid}) ended before it was ready: {reason} (does `main` reach `offspring::init()` before anything that can end it?){}",
         Tail(.stderr)
@@ -115,7 +115,7 @@ pub enum SpawnError {
         /// The end of what it wrote to stderr.
         stderr: String,
     },
-    /// The child was not ready in time; it was killed.
+    /// The worker did not run in time. The child was killed.
     #[error(
         "process `{name}` (pid {pid}) was not ready within {deadline:?} and was killed (does `main` call `offspring::init()` first? \
          is `ProcessBuilder::start_timeout` long enough?){}",
@@ -126,12 +126,12 @@ pub enum SpawnError {
         name: String,
         /// Its pid.
         pid: u32,
-        /// The deadline that passed.
+        /// The timeout.
         deadline: Duration,
         /// The end of what it wrote to stderr.
         stderr: String,
     },
-    /// The child answered what no child of ours answers; it was killed.
+    /// The child sent something that is not part of the protocol. It was killed.
     #[error("process `{name}` (pid {pid}) does not speak offspring's protocol: {message}{}", Tail(.stderr))]
     Protocol {
         /// Name of the process.
@@ -143,30 +143,30 @@ pub enum SpawnError {
         /// The end of what it wrote to stderr.
         stderr: String,
     },
-    /// The system refused, in the child, something that its start needs; it has ended.
+    /// The system refused something in the child. The child has ended.
     #[error("process `{name}` (pid {pid}) could not be set up: {message}")]
     Failed {
         /// Name of the process.
         name: String,
         /// Its pid.
         pid: u32,
-        /// What the child said.
+        /// The text that the child sent.
         message: String,
     },
-    /// The system refused something that a start needs.
+    /// The system refused something in this process.
     #[error("could not {act}")]
     Io {
         /// What was tried.
         act: &'static str,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl SpawnError {
-    /// The end of what a child wrote to stderr that died, stayed silent or spoke nonsense before its worker ran: its
-    /// last 4 KiB, if it wrote anything. It also went where the child's stderr goes.
+    /// Returns the last 4 KiB that the child wrote to stderr before its worker ran, if it died, timed out or
+    /// broke the protocol, and if it wrote anything. The text went to the child's stderr as well.
     #[must_use]
     pub fn stderr(&self) -> Option<&str> {
         match self {
@@ -184,7 +184,7 @@ impl SpawnError {
     }
 }
 
-/// The last lines of a stderr, as the end of a message.
+/// The last lines of stderr, as the end of an error's text.
 struct Tail<'a>(&'a str);
 
 impl fmt::Display for Tail<'_> {
@@ -222,13 +222,13 @@ impl fmt::Display for Tail<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ExitReason {
-    /// `run` returned, and its output arrived.
+    /// `run` returned and its output arrived.
     Returned,
-    /// The process ended itself with this code, without returning from `run`.
+    /// The process exited with this code, without returning from `run`.
     Exited(i32),
     /// A signal ended it.
     Signaled {
-        /// The signal's number.
+        /// The number of the signal.
         signal: i32,
         /// Whether the system wrote a core dump.
         core_dumped: bool,
@@ -237,24 +237,24 @@ pub enum ExitReason {
     Panicked(Box<PanicReport>),
     /// This program ended it.
     Killed {
-        /// What the program asked for.
+        /// The call that did.
         cause: KillCause,
-        /// The signal that ended it: SIGTERM (15), or SIGKILL (9) where that was asked for or came after a grace.
+        /// The signal that ended it: SIGTERM (15) or SIGKILL (9).
         signal: i32,
     },
-    /// Somebody else took the exit status (host code that calls `waitpid(-1)` or ignores SIGCHLD).
+    /// The exit status is unknown: host code took it, with `waitpid(-1)` or by ignoring SIGCHLD.
     Unknown,
 }
 
 impl ExitReason {
-    /// Whether `run` returned.
+    /// Returns whether `run` returned.
     #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, ExitReason::Returned)
     }
 
-    /// The exit code as Python's `exitcode` gives it: 0 after a return, the code of an exit, 101 for
-    /// a panic, `-N` for signal N, `None` if nobody knows.
+    /// Returns the exit code, like Python's `exitcode`: 0 after a return, the code of an exit, 101 for a panic,
+    /// `-N` for signal N, and `None` if it is unknown.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         match self {
@@ -282,7 +282,7 @@ impl fmt::Display for ExitReason {
                     write!(f, " ({name})")?;
                 }
                 if *signal == 9 {
-                    f.write_str(", from outside, or for want of memory")?;
+                    f.write_str(" from another process, or from the system for lack of memory")?;
                 }
                 if *core_dumped {
                     f.write_str(", core dumped")?;
@@ -294,7 +294,7 @@ impl fmt::Display for ExitReason {
                 let name = signal_name(*signal).unwrap_or("a signal");
                 write!(f, "ended by this program with {name} ({cause})")
             }
-            ExitReason::Unknown => f.write_str("ended, but somebody else took its exit status"),
+            ExitReason::Unknown => f.write_str("ended, but other code took its exit status"),
         }
     }
 }
@@ -320,7 +320,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// What this program did to end a process of its own.
+/// The call with which this program ended one of its processes.
 ///
 /// ```
 /// use offspring::ExitReason;
@@ -347,9 +347,10 @@ pub enum KillCause {
     Terminate,
     /// [`Process::kill`](crate::Process::kill) was called.
     Kill,
-    /// [`Process::stop`](crate::Process::stop) was called, and the process ran on after its grace.
+    /// [`Process::stop`](crate::Process::stop) or [`request_stop`](crate::Process::request_stop) was called,
+    /// and the process still ran after the grace.
     Stop,
-    /// The program ended, and the process was a daemon.
+    /// The program ended, and the process was its daemon.
     Exit,
 }
 
@@ -386,13 +387,13 @@ impl fmt::Display for KillCause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PanicReport {
-    /// The panic's message; long ones are cut at 8 KiB.
+    /// The message of the panic, cut at 8 KiB.
     pub message: String,
-    /// `file:line:column` of the panic.
+    /// `file:line:column` of the panic, if it is known.
     pub location: Option<String>,
-    /// Name of the thread that panicked.
+    /// The name of the thread that panicked, if it has one.
     pub thread: Option<String>,
-    /// The backtrace, if `RUST_BACKTRACE` asks for one; long ones are cut at 16 KiB.
+    /// The backtrace if `RUST_BACKTRACE` is set, cut at 16 KiB.
     pub backtrace: Option<String>,
 }
 
@@ -414,12 +415,12 @@ impl PanicReport {
 
 impl fmt::Display for PanicReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let location = self.location.as_deref().unwrap_or("an unknown place");
+        let location = self.location.as_deref().unwrap_or("an unknown location");
         write!(f, "{location}: {}", self.message)
     }
 }
 
-/// Why there is no output of a process.
+/// The error returned by [`Process::join`](crate::Process::join): why there is no output.
 ///
 /// ```
 /// use offspring::JoinError;
@@ -453,7 +454,7 @@ pub enum JoinError {
         /// How it ended.
         reason: ExitReason,
     },
-    /// `run` returned, but its output did not survive the way.
+    /// `run` returned, but its output did not arrive.
     #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
     Output {
         /// Name of the process.
@@ -463,7 +464,7 @@ pub enum JoinError {
         /// Which type, and what is wrong with it.
         message: String,
     },
-    /// The output holds something that exists only once, and an earlier `join` took it.
+    /// The output contains something that exists only once, and an earlier `join` took it.
     #[error("the output of process `{name}` (pid {pid}) was taken by an earlier join")]
     Taken {
         /// Name of the process.
@@ -474,7 +475,7 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// How the process ended, if that is why there is no output.
+    /// Returns how the process ended, if that is why there is no output.
     #[must_use]
     pub fn reason(&self) -> Option<&ExitReason> {
         match self {
@@ -484,7 +485,9 @@ impl JoinError {
     }
 }
 
-/// Why [`Process::join_timeout`](crate::Process::join_timeout) gave no output.
+/// The error returned by [`Process::join_timeout`](crate::Process::join_timeout).
+///
+/// It has the variants of [`JoinError`], and [`Timeout`](JoinTimeoutError::Timeout).
 ///
 /// ```
 /// #[offspring::worker]
@@ -501,7 +504,7 @@ impl JoinError {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum JoinTimeoutError {
     /// The process still runs.
@@ -511,23 +514,70 @@ pub enum JoinTimeoutError {
         name: String,
         /// Its pid.
         pid: u32,
-        /// How long was waited.
+        /// The timeout.
         after: Duration,
     },
-    /// It ended, without an output.
-    #[error(transparent)]
-    Failed(#[from] JoinError),
+    /// The process ended without returning from `run`.
+    #[error("process `{name}` (pid {pid}) {reason}")]
+    Ended {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// How it ended.
+        reason: ExitReason,
+    },
+    /// `run` returned, but its output did not arrive.
+    #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
+    Output {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// Which type, and what is wrong with it.
+        message: String,
+    },
+    /// The output contains something that exists only once, and an earlier `join` took it.
+    #[error("the output of process `{name}` (pid {pid}) was taken by an earlier join")]
+    Taken {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+    },
 }
 
 impl JoinTimeoutError {
-    /// Whether the process still runs.
+    /// Returns whether the process still runs.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, JoinTimeoutError::Timeout { .. })
+    }
+
+    /// Returns how the process ended, if that is why there is no output.
+    #[must_use]
+    pub fn reason(&self) -> Option<&ExitReason> {
+        match self {
+            JoinTimeoutError::Ended { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl From<JoinError> for JoinTimeoutError {
+    fn from(error: JoinError) -> JoinTimeoutError {
+        match error {
+            JoinError::Ended { name, pid, reason } => JoinTimeoutError::Ended { name, pid, reason },
+            JoinError::Output { name, pid, message } => {
+                JoinTimeoutError::Output { name, pid, message }
+            }
+            JoinError::Taken { name, pid } => JoinTimeoutError::Taken { name, pid },
+        }
     }
 }
 
 debug_with_text! {
     SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Io }
     JoinError { Ended, Output, Taken }
+    JoinTimeoutError { Timeout, Ended, Output, Taken }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Sender;
 use crate::ipc::wire::{self, EncodedValue, Envelope};
-use crate::process::{Companion, Heir, LogTarget};
+use crate::process::{LogTarget, NewChild, SpawnHook};
 use crate::shared::AtomicU64;
 
 /// Where a child logs to.
@@ -37,22 +37,22 @@ enum LogSink {
 }
 
 inventory::submit! {
-    Companion {
+    SpawnHook {
         name: "logs",
         prepare,
         receive,
-        settle: forwarder::drain,
+        after_end: forwarder::drain,
     }
 }
 
-fn prepare(heir: &Heir<'_>) -> Option<EncodedValue> {
+fn prepare(child: &NewChild<'_>) -> Option<EncodedValue> {
     let level = log::max_level();
-    let sink = match heir.logs {
+    let sink = match child.logs {
         _ if level == log::LevelFilter::Off => return None,
         LogTarget::Off => return None,
         LogTarget::Stderr => LogSink::Stderr { level: level as u64 },
         LogTarget::Parent => forwarder::sink()
-            .inspect_err(|error| log::error!(target: "offspring::logs", "could not forward the log records of `{}`: {error}", heir.name))
+            .inspect_err(|error| log::error!(target: "offspring::logs", "could not forward the log records of `{}`: {error}", child.name))
             .ok()?,
     };
     wire::encode(&sink).ok()

@@ -11,7 +11,7 @@ use crate::ipc::hub;
 use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::pool::batch::needs_parcel;
 use crate::pool::link::{ParentEnd, Replies, Reply};
-use crate::process::{self, Mishap, Process, ProcessWorker};
+use crate::process::{self, Process, ProcessWorker, TaskFailure};
 use crate::sys::lock;
 
 /// What an initializer of a [`Pool`](crate::Pool) may return: nothing, or a `Result` whose error is
@@ -140,7 +140,7 @@ pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option
 pub(super) struct Initializer {
     number: u32,
     value: InitializerValue,
-    decode: fn(process::Value<'_>) -> Result<(), String>,
+    decode: fn(process::TaskInput<'_>) -> Result<(), String>,
 }
 
 enum InitializerValue {
@@ -161,7 +161,7 @@ impl Initializer {
         } else {
             InitializerValue::Inline(encoded.bytes)
         };
-        let decode = |value: process::Value<'_>| match value.decode::<W::Output>() {
+        let decode = |value: process::TaskInput<'_>| match value.decode::<W::Output>() {
             Ok(output) => output.into_result(),
             Err(error) => Err(error.to_string()),
         };
@@ -211,12 +211,12 @@ impl Initializer {
             let mut result = None;
             let sound = replies.for_each(|reply| match reply {
                 Reply::Output(bytes) => {
-                    result = Some((self.decode)(process::Value::Bytes(bytes)));
+                    result = Some((self.decode)(process::TaskInput::Bytes(bytes)));
                 }
                 Reply::Parcel(envelope) => {
-                    result = Some((self.decode)(process::Value::Parcel(envelope)));
+                    result = Some((self.decode)(process::TaskInput::Parcel(envelope)));
                 }
-                Reply::Mishap(mishap) => result = Some(Err(mishap_text(mishap))),
+                Reply::Failed(failure) => result = Some(Err(failure_text(failure))),
                 Reply::Begun => {}
             });
             sound.map_err(corrupt)?;
@@ -244,10 +244,10 @@ fn parcel<W>(encoded: EncodedValue) -> Result<Envelope, PoolError> {
     Ok(envelope)
 }
 
-fn mishap_text(mishap: Mishap) -> String {
-    match mishap {
-        Mishap::Panicked(report) => format!("it panicked at {report}"),
-        Mishap::BadValue(message) | Mishap::BadOutput(message) => message,
+fn failure_text(failure: TaskFailure) -> String {
+    match failure {
+        TaskFailure::Panicked(report) => format!("it panicked at {report}"),
+        TaskFailure::BadValue(message) | TaskFailure::BadOutput(message) => message,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::pool::running::RunningWorker;
 use crate::pool::shared::PoolShared;
 use crate::pool::state::NextStep;
 use crate::pool::worker::PoolWorker;
-use crate::process::{Mishap, ProcessBuilder};
+use crate::process::{ProcessBuilder, TaskFailure};
 use crate::sys;
 
 /// How often a monitor in poll mode checks for replies.
@@ -189,8 +189,8 @@ impl WorkerMonitor {
                 Reply::Begun => return,
                 Reply::Output(bytes) => results.push_output(bytes),
                 Reply::Parcel(envelope) => results.push_parcel(envelope),
-                Reply::Mishap(mishap) => {
-                    let error = task_error(mishap, range.name(), worker);
+                Reply::Failed(failure) => {
+                    let error = task_error(failure, range.name(), worker);
                     errors.push(error.clone());
                     results.push_error(error);
                 }
@@ -247,22 +247,22 @@ impl WorkerMonitor {
     }
 }
 
-fn task_error(mishap: Mishap, task: &'static str, worker: &RunningWorker) -> TaskError {
+fn task_error(failure: TaskFailure, task: &'static str, worker: &RunningWorker) -> TaskError {
     let (worker, pid) = (worker.process().name().into(), worker.process().pid());
-    match mishap {
-        Mishap::Panicked(report) => TaskError::Panicked {
+    match failure {
+        TaskFailure::Panicked(report) => TaskError::Panicked {
             task,
             worker,
             pid,
             report: Box::new(report),
         },
-        Mishap::BadValue(message) => TaskError::Value {
+        TaskFailure::BadValue(message) => TaskError::Value {
             task,
             worker,
             pid,
             message,
         },
-        Mishap::BadOutput(message) => TaskError::Output {
+        TaskFailure::BadOutput(message) => TaskError::Output {
             task,
             worker,
             pid,

@@ -34,7 +34,7 @@ impl Wake for ExitWaker {
 impl RunningWorker {
     pub(super) fn new(link: ParentEnd, process: Process<()>) -> io::Result<RunningWorker> {
         let link = Arc::new(link);
-        let exit_slot = process.target().register()?;
+        let exit_slot = process.source().register()?;
         exit_slot.set(&Arc::new(ExitWaker(link.clone())).into());
         // Checked after the waker is set: an end before that woke nothing.
         if !process.is_alive() {

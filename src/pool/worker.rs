@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::pool::link::WorkerEnd;
-use crate::process::{self, Mishap, Performed, ProcessWorker, Registration, Value, Worker};
+use crate::process::{
+    self, ProcessWorker, Registration, TaskFailure, TaskInput, TaskOutcome, Worker,
+};
 
 /// An output buffer that grew larger than this is not kept.
 const BUFFER_MAX: usize = 1 << 20;
@@ -34,17 +36,17 @@ impl ProcessWorker for PoolWorker {
             output.clear();
             let value = task
                 .parcel
-                .map_or(Value::Bytes(task.bytes.as_slice()), Value::Parcel);
+                .map_or(TaskInput::Bytes(task.bytes.as_slice()), TaskInput::Parcel);
             let performed = match process::find_number(task.number) {
                 Some(perform) => perform(value, &mut output),
-                None => Performed::mishap(Mishap::BadValue(format!(
+                None => TaskOutcome::failed(TaskFailure::BadValue(format!(
                     "no worker has the number {}",
                     task.number
                 ))),
             };
             match performed {
-                Performed::Returned(side) => executor.reply(&output, side),
-                Performed::Mishap(mishap) => executor.reply_mishap(&mishap),
+                TaskOutcome::Returned(side) => executor.reply(&output, side),
+                TaskOutcome::Failed(failure) => executor.reply_failure(&failure),
             }
             if output.capacity() > BUFFER_MAX {
                 output = Vec::new();

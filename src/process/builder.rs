@@ -1,41 +1,45 @@
 //! Starting a child.
+//!
+//! The order of a start: first everything that can be wrong with the program (no `init`, an unregistered
+//! worker, bad options, a value that does not encode), then the parent's own resources, then the process.
+//! So most errors cost no process, and those after the exec end it: see `parent::starting`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{self, Child, Command};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, SpawnError};
-use crate::process::child::entry::{self, CHILD_VARIABLE, Entry};
-use crate::process::child::serve;
-use crate::process::current::{self, Identity};
+use crate::process::backend::Backend;
+use crate::process::current;
+use crate::process::default_name::default_name;
 use crate::process::handle::Process;
-use crate::process::handshake::{Hello, WIRE_VERSION};
-use crate::process::inline::{self, Backend};
-use crate::process::parent::early_stderr::Early;
+use crate::process::handshake::{CHILD_VARIABLE, Hello, WIRE_VERSION};
+use crate::process::identity::{self, Entry, Identity};
+use crate::process::parent::early_stderr::EarlyStderr;
 use crate::process::parent::exit;
-use crate::process::parent::reaper;
-use crate::process::parent::starting::{Limit, Start};
-use crate::process::registry::{self, ProcessWorker};
-use crate::process::spawn_hook::{Heir, LogTarget};
-use crate::process::stdio::{End, Pipes, Stdio};
-use crate::process::value::{self, Sent};
+use crate::process::parent::starting::{StartLimit, StartingChild};
+use crate::process::spawn_hook::{LogTarget, NewChild};
+use crate::process::stdio::{ParentEnd, ParentPipes, Stdio};
+use crate::process::value::{self, OutgoingValue};
+use crate::process::worker::ProcessWorker;
+use crate::process::{inline, registry, run};
 use crate::sys::{self, Pidfd, Setup};
 
-/// How long a child may take until its worker runs.
+/// The default of [`ProcessBuilder::start_timeout`].
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// How deep processes may be nested; `OFFSPRING_MAX_DEPTH` overrides it.
+/// How deep processes may be nested, unless the environment variable `OFFSPRING_MAX_DEPTH` says otherwise.
 const MAX_DEPTH: u32 = 16;
 const NAME_MAX: usize = 200;
 
-/// How a child is started: name, daemon flag, environment, arguments, directory, stdio.
+/// Configures and starts a child: name, daemon flag, environment, arguments, directory, stdio.
 ///
-/// Dropping it starts nothing. It is used up by [`spawn`](ProcessBuilder::spawn).
+/// Dropping it starts nothing; [`spawn`](ProcessBuilder::spawn) consumes it.
 ///
 /// ```
 /// # use offspring::{ProcessWorker, Worker};
@@ -62,7 +66,7 @@ const NAME_MAX: usize = 200;
 pub struct ProcessBuilder {
     name: Option<String>,
     daemon: Option<bool>,
-    environment: Vec<Change>,
+    environment: Vec<EnvChange>,
     arguments: Option<Vec<OsString>>,
     directory: Option<PathBuf>,
     stdin: Option<Stdio>,
@@ -79,46 +83,53 @@ pub struct ProcessBuilder {
 }
 
 #[derive(Debug)]
-enum Change {
+enum EnvChange {
     Set(OsString, OsString),
     Remove(OsString),
     Clear,
 }
 
 impl ProcessBuilder {
-    /// The defaults, each stated at its method.
+    /// Creates a builder with the default of each option, which is stated at its method.
     pub fn new() -> ProcessBuilder {
         ProcessBuilder::default()
     }
 
-    /// The process's name, for messages, [`current`](crate::current) and `ps` (which shows 15 bytes).
-    /// Default: the worker's type and a number, such as `Consumer-1`. 1 to 200 bytes without NUL.
+    /// Sets the name of the process, for messages, [`current`](crate::current) and `ps` (which shows 15
+    /// bytes). It has 1 to 200 bytes, without NUL.
+    ///
+    /// Default: the worker's type and a number, such as `Consumer-1`.
     pub fn name(mut self, name: impl Into<String>) -> ProcessBuilder {
         self.name = Some(name.into());
         self
     }
 
-    /// Whether the process is stopped at the end of the program (SIGTERM, after 5 s SIGKILL) instead of
-    /// waited for. Default: what this process itself is, as in Python; `false` for the program.
+    /// Sets whether the end of the program stops the process (SIGTERM, and SIGKILL after 5 s) instead of
+    /// waiting for it.
+    ///
+    /// Default: inherited from this process, as in Python; `false` in the program itself.
     pub fn daemon(mut self, daemon: bool) -> ProcessBuilder {
         self.daemon = Some(daemon);
         self
     }
 
-    /// Whether the process outlives this one; see [`Process::detach`]. At the end of the program it is neither stopped
-    /// nor waited for, daemon or not. Default: `false`.
+    /// Sets whether the process outlives this one; see [`Process::detach`].
+    ///
+    /// The end of the program neither stops a detached process nor waits for it, even if it is a daemon.
+    /// Default: `false`.
     pub fn detached(mut self, detached: bool) -> ProcessBuilder {
         self.detached = detached;
         self
     }
 
-    /// Where the records go that the child logs with the `log` crate. Default: [`LogTarget::Parent`].
+    /// Sets where records go that the child logs with the `log` crate. Default: [`LogTarget::Parent`].
     ///
-    /// The parent's level and filters count, also when they change later. Records carry the key-values `process` and
-    /// `pid`. What a child logged before its end is with the logger when [`join`](Process::join) returns, however it ended; records that
-    /// come faster than the parent's logger takes them are dropped, and their number is logged.
+    /// The parent's level and filters apply, even if they change later. Records carry the key-values
+    /// `process` and `pid`. When [`join`](Process::join) returns, the parent's logger has all records that
+    /// the child logged before its end, however it ended. Records that arrive faster than the parent's logger
+    /// takes them are dropped, and their number is logged.
     ///
-    /// The child's own logger is set already when its worker runs: a worker that sets one itself wants
+    /// The child's own logger is installed before its worker runs. A worker that installs one itself needs
     /// [`LogTarget::Off`].
     pub fn logs(mut self, logs: LogTarget) -> ProcessBuilder {
         self.logs = logs;
@@ -127,14 +138,14 @@ impl ProcessBuilder {
 
     /// Sets an environment variable of the child. Default: the parent's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> ProcessBuilder {
-        self.environment.push(Change::Set(
+        self.environment.push(EnvChange::Set(
             name.as_ref().to_owned(),
             value.as_ref().to_owned(),
         ));
         self
     }
 
-    /// Sets several.
+    /// Sets several environment variables of the child.
     pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
         self,
         variables: impl IntoIterator<Item = (N, V)>,
@@ -147,19 +158,20 @@ impl ProcessBuilder {
     /// Removes an environment variable for the child.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> ProcessBuilder {
         self.environment
-            .push(Change::Remove(name.as_ref().to_owned()));
+            .push(EnvChange::Remove(name.as_ref().to_owned()));
         self
     }
 
-    /// Removes all of them; those set afterwards stay.
+    /// Removes all environment variables for the child, except those that are set afterwards.
     pub fn env_clear(mut self) -> ProcessBuilder {
-        self.environment.push(Change::Clear);
+        self.environment.push(EnvChange::Clear);
         self
     }
 
-    /// Adds an argument, for `std::env::args` in the child. Default, if none is given: the arguments of
-    /// the program. Under `#[offspring::test]` the test harness needs the arguments for itself: there the
-    /// child does not get these.
+    /// Adds an argument, for `std::env::args` in the child. Default: the arguments of this process.
+    ///
+    /// Under `#[offspring::test]` the child does not get them, because the test harness needs the arguments
+    /// for itself.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> ProcessBuilder {
         self.arguments
             .get_or_insert_default()
@@ -167,7 +179,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Adds arguments; an empty list means none.
+    /// Adds arguments. With an empty list and no other call, the child gets none.
     pub fn args<A: AsRef<OsStr>>(
         mut self,
         arguments: impl IntoIterator<Item = A>,
@@ -181,54 +193,56 @@ impl ProcessBuilder {
         self
     }
 
-    /// The child's working directory. Default: the parent's.
+    /// Sets the child's working directory. Default: the parent's.
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> ProcessBuilder {
         self.directory = Some(directory.into());
         self
     }
 
-    /// The child's stdin. Default: [`Stdio::null`].
+    /// Sets the child's stdin. Default: [`Stdio::null`].
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> ProcessBuilder {
         self.stdin = Some(stdin.into());
         self
     }
 
-    /// The child's stdout. Default: [`Stdio::inherit`].
+    /// Sets the child's stdout. Default: [`Stdio::inherit`].
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> ProcessBuilder {
         self.stdout = Some(stdout.into());
         self
     }
 
-    /// The child's stderr. Default: [`Stdio::inherit`].
+    /// Sets the child's stderr. Default: [`Stdio::inherit`].
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> ProcessBuilder {
         self.stderr = Some(stderr.into());
         self
     }
 
-    /// How long the child may take until its worker runs; then it is killed. Default: 10 s.
+    /// Sets how long the child may take until its worker runs. After that it is killed. Default: 10 s.
     pub fn start_timeout(mut self, timeout: Duration) -> ProcessBuilder {
         self.start_timeout = Some(timeout);
         self
     }
 
-    /// What [`CurrentProcess::generation`](crate::process::CurrentProcess::generation) says in the child: for those who
-    /// start a worker again when it has ended, how often they did. Default: 0.
+    /// Sets the value of [`CurrentProcess::generation`](crate::process::CurrentProcess::generation) in the
+    /// child: how many times its parent has restarted the worker. Default: 0.
     pub fn generation(mut self, generation: u32) -> ProcessBuilder {
         self.generation = generation;
         self
     }
 
-    /// What is executed, as [`Command::new`] takes it. Default: the image that runs now, also after its
-    /// file was deleted or replaced. It must end up as a copy of this program, with its arguments, environment
-    /// and stdin as they are given to it: a copy, or a wrapper (`exec nice copy "$@"`). Anything else is an
-    /// error of [`spawn`](ProcessBuilder::spawn): [`BinaryMismatch`](SpawnError::BinaryMismatch) for another build.
+    /// Sets the program that is executed, like [`Command::new`]. Default: the image of this process, even if
+    /// its file has been deleted or replaced.
+    ///
+    /// The program must be a copy of this one, or a wrapper that executes a copy with the same arguments,
+    /// environment and stdin (`exec nice copy "$@"`). [`spawn`](ProcessBuilder::spawn) returns an error for
+    /// anything else: [`BinaryMismatch`](SpawnError::BinaryMismatch) for another build.
     pub fn program(mut self, program: impl AsRef<OsStr>) -> ProcessBuilder {
         self.program = Some(program.as_ref().to_owned());
         self
     }
 
-    /// What the worker runs in. Default: what the environment variable `OFFSPRING_BACKEND` says, `process` or `inline`;
-    /// without it a process.
+    /// Sets what the worker runs in. Default: the value of the environment variable `OFFSPRING_BACKEND`,
+    /// `process` or `inline`; without it, a process.
     ///
     /// ```
     /// use offspring::ProcessBuilder;
@@ -251,16 +265,17 @@ impl ProcessBuilder {
         self
     }
 
-    /// Starts a process that runs `worker`, and waits until it does.
+    /// Starts a process that runs `worker`, and waits until the worker runs.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] names what was wrong and what to do. Nothing is left behind then: no child, no
-    /// zombie, no file. Mistakes of the program (no `init`, worker not registered, two workers of one
-    /// name, bad options, a value that does not encode) are found before a process is started.
+    /// Returns a [`SpawnError`] that says what is wrong and what to do. Nothing is left behind then: no
+    /// process, no zombie, no file. Mistakes of the program (no `init`, worker not registered, two workers
+    /// with one name, bad options, a value that does not encode) are found before a process is started.
     pub fn spawn<W: ProcessWorker>(self, worker: W) -> Result<Process<W::Output>, SpawnError> {
-        let entry = entry::entry().ok_or(SpawnError::NotInitialized)?;
-        let registered = registry::check::<W>()?;
+        let entry = identity::entry().ok_or(SpawnError::NotInitialized)?;
+        let registered = W::worker_name();
+        registry::check(registered)?;
         if exit::is_exiting() {
             return Err(SpawnError::Exiting);
         }
@@ -271,20 +286,20 @@ impl ProcessBuilder {
                 problem: "cannot be prefixed: only stdout and stderr can".to_owned(),
             });
         }
-        // A service of this process that must outlive the child, so it comes first.
-        reaper::start().map_err(SpawnError::io("start the reaper thread"))?;
-        exit::install();
+        // Before the child: they have to outlive it.
+        exit::start_services().map_err(SpawnError::io("start the reaper thread"))?;
         let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
-            let value = value::send_here(worker)?;
-            return inline::spawn(identity, registered, serve::run::<W>, value, timeout);
+            let value = value::send_inline(&worker)?;
+            let run = |value, started: &dyn Fn()| run::run(value, started, W::run);
+            return inline::spawn(identity, registered, run, value, timeout);
         }
-        let limit = Limit::of(timeout);
-        let heir = Heir {
+        let limit = StartLimit::after(timeout);
+        let child = NewChild {
             name: &identity.name,
             logs: self.logs,
         };
-        let value = value::send(worker, &heir)?;
+        let value = value::send(&worker, &child)?;
         self.start(registered, identity, entry, limit, value)
     }
 
@@ -293,27 +308,24 @@ impl ProcessBuilder {
         worker: &'static str,
         identity: Identity,
         entry: &Entry,
-        limit: Limit,
-        value: Sent,
+        limit: StartLimit,
+        value: OutgoingValue,
     ) -> Result<Process<T>, SpawnError> {
         let (detached, keeps_descriptors) = (self.detached, self.keeps_descriptors);
-        let (value, channel, has_belongings) = match value {
-            Sent::Bytes(bytes) => (Some(bytes), None, false),
-            Sent::Channel {
-                end,
-                has_belongings,
-            } => (None, Some(end), has_belongings),
+        let (value, channel, has_hooks) = match value {
+            OutgoingValue::Bytes(bytes) => (Some(bytes), None, false),
+            OutgoingValue::Channel { end, has_hooks } => (None, Some(end), has_hooks),
         };
         let image = match self.program {
-            // It is this image that is executed.
+            // This process's own image is executed: there is nothing to compare.
             None => None,
             Some(_) => {
                 Some(sys::image_identity().map_err(SpawnError::io("read this program's image"))?)
             }
         };
-        let lives = (!detached).then(sys::pipe).transpose();
-        let (theirs, life) = lives.map_err(SpawnError::io("make a pipe"))?.unzip();
-        let (mut start, early, stdio, pipes) = self.exec(&identity.name, entry, limit)?;
+        let pipe = (!detached).then(sys::pipe).transpose();
+        let (their_liveness, liveness) = pipe.map_err(SpawnError::io("make a pipe"))?.unzip();
+        let (mut starting, early_stderr, stdio, pipes) = self.exec(&identity.name, entry, limit)?;
         let hello = Hello {
             version: WIRE_VERSION,
             image,
@@ -322,23 +334,26 @@ impl ProcessBuilder {
             identity: identity.clone(),
             entry: entry.clone(),
             stdio: [stdio[0].is_some(), stdio[1].is_some(), true],
-            early,
+            early_stderr,
             keeps_descriptors,
             detached,
-            has_belongings,
+            has_hooks,
             value,
         };
-        start.tell(&hello, &stdio, &[channel.as_ref(), theirs.as_ref()])?;
-        drop((stdio, channel, theirs));
-        start.hear_started()?;
-        let process = start.finish(&identity, worker, life, pipes)?;
+        starting.send_hello(&hello, &stdio, &[channel.as_ref(), their_liveness.as_ref()])?;
+        // The child has its own copies now. It would wait in vain for the end of a pipe that this process
+        // still holds.
+        drop((stdio, channel, their_liveness));
+        starting.wait_started()?;
+        let process = starting.finish(&identity, worker, liveness, pipes)?;
         if detached {
-            process.running.detach();
+            process.record.detach();
         }
         Ok(process)
     }
 
     fn identity(&self, registered: &'static str) -> Result<Identity, SpawnError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
         let parent = current::current();
         let depth = parent.depth();
         let limit = std::env::var("OFFSPRING_MAX_DEPTH")
@@ -351,7 +366,7 @@ impl ProcessBuilder {
         let name = self
             .name
             .clone()
-            .unwrap_or_else(|| default_name(registered));
+            .unwrap_or_else(|| default_name(registered, &COUNT));
         let wrong = match name.len() {
             0 => Some("is empty".to_owned()),
             length if length > NAME_MAX => Some(format!("has {length} bytes")),
@@ -372,29 +387,28 @@ impl ProcessBuilder {
         })
     }
 
-    /// Starts the image. Gives also which file its stderr is, and what becomes its stdin and stdout later.
+    /// Executes the image. Returns also the identity of the pipe that is its early stderr, and the
+    /// descriptors that become its stdin and stdout later.
     fn exec(
         self,
         name: &str,
         entry: &Entry,
-        limit: Limit,
-    ) -> Result<(Start, (u64, u64), [Option<OwnedFd>; 2], Pipes), SpawnError> {
+        limit: StartLimit,
+    ) -> Result<(StartingChild, (u64, u64), [Option<OwnedFd>; 2], ParentPipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let open = |stdio: Stdio, which| stdio.open(which, name).map_err(stdio_error());
-        // Without one it is empty.
+        // Without a descriptor, the child's stdin is empty.
         let (stdin, stdin_end) = match self.stdin.filter(|stdin| !stdin.is_null()) {
             Some(stdin) => open(stdin, 0).map(|(stdin, end)| (Some(stdin), end))?,
-            None => (None, End::None),
+            None => (None, ParentEnd::None),
         };
         let (stdout, stdout_end) = open(self.stdout.unwrap_or_else(Stdio::inherit), 1)?;
         let (stderr, stderr_end) = open(self.stderr.unwrap_or_else(Stdio::inherit), 2)?;
-        let (lifeline, theirs) =
-            sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
+        let (control, theirs) = sys::packet_pair().map_err(SpawnError::io("make a socket pair"))?;
         let mut later = [stdin, None];
 
         let mut command = self.program.map_or_else(sys::this_program, Command::new);
-        // No hook runs between fork and exec, so std can use the fast and safe `posix_spawn`.
-        let (early, early_stderr) = Early::new(stderr).map_err(stdio_error())?;
+        let (early, early_stderr) = EarlyStderr::new(stderr).map_err(stdio_error())?;
         let early_identity = sys::file_identity(early_stderr.as_fd()).map_err(stdio_error())?;
         command.stdin(theirs).stderr(early_stderr);
         match entry {
@@ -405,7 +419,7 @@ impl ProcessBuilder {
                 command.args(arguments).stdout(stdout);
             }
             Entry::Test(path) => {
-                // The harness's own chatter goes nowhere; the worker gets the real stdout in `init`.
+                // What the harness prints is discarded; the worker gets the real stdout in `init`.
                 command.args([
                     path.as_str(),
                     "--exact",
@@ -419,30 +433,33 @@ impl ProcessBuilder {
             }
         }
         for change in self.environment {
-            if let Change::Set(name, _) | Change::Remove(name) = &change {
+            if let EnvChange::Set(name, _) | EnvChange::Remove(name) = &change {
                 check_variable(name)?;
             }
             match change {
-                Change::Set(name, value) => command.env(name, value),
-                Change::Remove(name) => command.env_remove(name),
-                Change::Clear => command.env_clear(),
+                EnvChange::Set(name, value) => command.env(name, value),
+                EnvChange::Remove(name) => command.env_remove(name),
+                EnvChange::Clear => command.env_clear(),
             };
         }
         command.env(CHILD_VARIABLE, name);
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }
+        // Without such options nothing runs between fork and exec, and std can use `posix_spawn`, which
+        // does not copy this process's page tables.
         self.setup.apply_to(&mut command);
         let child = spawn_command(&mut command)?;
-        // Else the parent would hold the child's end of the lifeline open.
+        // It holds the child's ends. While the parent has one, it cannot notice that the child closed its own.
         drop(command);
         let pidfd = match Pidfd::of(&child) {
             Ok(pidfd) => pidfd,
-            Err(source) => return Err(lost(name, child, source)),
+            Err(source) => return Err(unwatched(name, child, source)),
         };
-        let pipes = Pipes::new(stdin_end, stdout_end, stderr_end);
-        let start = Start::new(child.id(), name.to_owned(), pidfd, lifeline, limit, early);
-        Ok((start, early_identity, later, pipes))
+        let pipes = ParentPipes::new(stdin_end, stdout_end, stderr_end);
+        let starting =
+            StartingChild::new(child.id(), name.to_owned(), pidfd, control, limit, early);
+        Ok((starting, early_identity, later, pipes))
     }
 }
 
@@ -470,10 +487,10 @@ fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
     })
 }
 
-/// A child that cannot be watched is ended by std's own means.
-fn lost(name: &str, mut child: Child, source: io::Error) -> SpawnError {
+/// Ends a child for which there is no pidfd, by std's own means.
+fn unwatched(name: &str, mut child: Child, source: io::Error) -> SpawnError {
     if source.raw_os_error() == Some(sys::NO_SUCH_PROCESS) {
-        // It has ended, and host code took its status: its pid may be a stranger's already.
+        // It has ended, and host code took its status: its pid may belong to another process already.
         return SpawnError::Died {
             name: name.to_owned(),
             pid: child.id(),
@@ -489,7 +506,7 @@ fn lost(name: &str, mut child: Child, source: io::Error) -> SpawnError {
     }
 }
 
-/// The system takes such names, and makes another variable of them.
+/// Refuses names that the system accepts, but would split at another `=`.
 fn check_variable(name: &OsStr) -> Result<(), SpawnError> {
     if !name.is_empty() && !name.as_encoded_bytes().contains(&b'=') {
         return Ok(());
@@ -498,12 +515,4 @@ fn check_variable(name: &OsStr) -> Result<(), SpawnError> {
         option: "an environment variable",
         problem: format!("is called {name:?}: use a name that is not empty, without `=`"),
     })
-}
-
-/// `Consumer-1` of `app::jobs::Consumer`, `Sum-2` of `app::Sum<f32>`.
-fn default_name(registered: &str) -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let plain = registered.split('<').next().unwrap_or(registered);
-    let short = plain.rsplit("::").next().unwrap_or(plain);
-    format!("{short}-{}", COUNT.fetch_add(1, Ordering::Relaxed) + 1)
 }

@@ -1,8 +1,10 @@
-//! The children of this process, as facts.
+//! The list of this process's children.
 
 use crate::process::parent::reaper;
 
-/// A running child of this process, without its type. Copied facts: `Drop` does nothing.
+/// A running child of this process, without the type of its output.
+///
+/// It is a copy of facts: dropping it does nothing.
 ///
 /// ```
 /// #[offspring::worker]
@@ -27,26 +29,27 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its pid.
+    /// Returns its pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether it is a daemon.
+    /// Returns whether it is a daemon.
     #[must_use]
     pub fn is_daemon(&self) -> bool {
         self.daemon
     }
 }
 
-/// The children of this process that run now, in the order of their start.
+/// Returns the children of this process that run now, in the order of their start, without the detached
+/// ones.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -70,11 +73,11 @@ impl ChildProcess {
 pub fn active_children() -> Vec<ChildProcess> {
     reaper::running()
         .into_iter()
-        .filter(|running| !running.is_detached())
-        .map(|running| ChildProcess {
-            name: running.name.clone(),
-            pid: running.pid,
-            daemon: running.daemon,
+        .filter(|child| !child.is_detached())
+        .map(|child| ChildProcess {
+            name: child.name.clone(),
+            pid: child.pid,
+            daemon: child.daemon,
         })
         .collect()
 }

@@ -1,48 +1,20 @@
-//! Who this process is.
+//! The current process and its parent, for user code.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use crate::process::child::control;
+use crate::process::identity::{self, Identity};
+use crate::process::inline_context;
 
-use crate::process::child::lifeline;
-use crate::process::inline;
-
-/// What a process knows of itself; the child's comes with its start.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    pub(crate) name: String,
-    pub(crate) daemon: bool,
-    pub(crate) depth: u32,
-    pub(crate) generation: u32,
-    /// Name and pid.
-    pub(crate) parent: Option<(String, u32)>,
+/// The identity of the inline worker on this thread, or of this process.
+fn current_identity() -> Arc<Identity> {
+    inline_context::identity().unwrap_or_else(identity::of_process)
 }
 
-impl Identity {
-    pub(crate) fn of_main() -> Identity {
-        Identity {
-            name: "main".to_owned(),
-            daemon: false,
-            depth: 0,
-            generation: 0,
-            parent: None,
-        }
-    }
-}
-
-static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
-
-pub(crate) fn set(identity: Identity) {
-    let _ = IDENTITY.set(Arc::new(identity));
-}
-
-/// Of the worker on this thread, or of this process.
-fn identity() -> Option<Arc<Identity>> {
-    inline::identity().or_else(|| IDENTITY.get().cloned())
-}
-
-/// The process that runs this code. Copied facts: `Drop` does nothing.
+/// The process that runs the calling code, or the [inline](crate::process::Backend::Inline) worker.
+///
+/// It is a copy of facts: dropping it does nothing.
 ///
 /// ```
 /// # #[offspring::main]
@@ -59,32 +31,33 @@ pub struct CurrentProcess {
 }
 
 impl CurrentProcess {
-    /// Its name: `main` for the program itself, else what [`ProcessBuilder::name`](crate::ProcessBuilder::name) gave it.
+    /// Returns its name: `main` for the program itself, otherwise that of
+    /// [`ProcessBuilder::name`](crate::ProcessBuilder::name).
     #[must_use]
     pub fn name(&self) -> &str {
         &self.identity.name
     }
 
-    /// Its pid.
+    /// Returns its pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         std::process::id()
     }
 
-    /// Whether it was started as a daemon.
+    /// Returns whether it was started as a daemon.
     #[must_use]
     pub fn is_daemon(&self) -> bool {
         self.identity.daemon
     }
 
-    /// How many starts lie between the program and it: 0 for the program itself.
+    /// Returns its depth in the tree of processes: 0 for the program itself, 1 for its children.
     #[must_use]
     pub fn depth(&self) -> u32 {
         self.identity.depth
     }
 
-    /// How often it was started again in place of one that had ended, if who starts it counts that:
-    /// [`ProcessBuilder::generation`](crate::ProcessBuilder::generation). Else 0.
+    /// Returns how many times it was restarted, if its parent counts restarts with
+    /// [`ProcessBuilder::generation`](crate::ProcessBuilder::generation); otherwise 0.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.identity.generation
@@ -92,19 +65,22 @@ impl CurrentProcess {
 }
 
 impl CurrentProcess {
-    /// Whether the parent asked it to stop: [`Process::stop`](crate::Process::stop). Never true in the program itself.
+    /// Returns whether the parent asked it to stop, with [`Process::stop`](crate::Process::stop) or
+    /// [`request_stop`](crate::Process::request_stop). Always `false` in the program itself.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        inline::asked().map_or_else(lifeline::is_stopping, |asked| asked.is_stopping())
+        inline_context::stop_request()
+            .map_or_else(control::is_stopping, |request| request.is_requested())
     }
 
-    /// Waits until it is asked to stop; in the program itself for ever.
+    /// Waits until it is asked to stop. In the program itself that never happens.
     pub fn wait_stopping(&self) {
         wait_stopping(None);
     }
 
-    /// Waits at most this long until it is asked to stop; whether it was. In a loop, a pause between rounds that a stop
-    /// cuts short.
+    /// Waits until it is asked to stop, but no longer than `timeout`. Returns whether it was asked.
+    ///
+    /// In a loop, this is a pause between rounds that a stop cuts short.
     ///
     /// ```
     /// use std::time::Duration;
@@ -132,13 +108,15 @@ impl CurrentProcess {
 }
 
 fn wait_stopping(deadline: Option<Instant>) -> bool {
-    match inline::asked() {
-        Some(asked) => asked.wait_stopping(deadline),
-        None => lifeline::wait_stopping(deadline),
+    match inline_context::stop_request() {
+        Some(request) => request.wait(deadline),
+        None => control::wait_stopping(deadline),
     }
 }
 
-/// The process that started this one. `Drop` does nothing.
+/// The process that started this one.
+///
+/// It is a copy of facts: dropping it does nothing.
 ///
 /// ```
 /// #[offspring::worker]
@@ -160,38 +138,38 @@ pub struct ParentProcess {
 }
 
 impl ParentProcess {
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its pid.
+    /// Returns its pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether it still runs. A process that was not [detached](crate::Process::detach) ends with its parent, so only a
-    /// detached one ever sees `false`.
+    /// Returns whether it still runs. A process that was not [detached](crate::Process::detach) ends with
+    /// its parent, so only a detached one ever sees `false`.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !lifeline::is_orphaned()
+        !control::is_orphaned()
     }
 
-    /// Waits for its end. A process that was not [detached](crate::Process::detach) ends at that moment itself.
+    /// Waits for its end. A process that was not [detached](crate::Process::detach) then ends, too.
     pub fn join(&self) {
-        lifeline::wait_orphaned(None);
+        control::wait_orphaned(None);
     }
 
-    /// Waits at most this long for its end; whether it came.
+    /// Waits for its end, but no longer than `timeout`. Returns whether it has ended.
     #[must_use]
     pub fn join_timeout(&self, timeout: Duration) -> bool {
-        lifeline::wait_orphaned(Instant::now().checked_add(timeout))
+        control::wait_orphaned(Instant::now().checked_add(timeout))
     }
 }
 
-/// The process that runs this code.
+/// Returns the process that runs the calling code.
 ///
 /// ```
 /// #[offspring::worker]
@@ -209,21 +187,18 @@ impl ParentProcess {
 #[must_use]
 pub fn current() -> CurrentProcess {
     CurrentProcess {
-        identity: identity().unwrap_or_else(|| Arc::new(Identity::of_main())),
+        identity: current_identity(),
     }
 }
 
-/// This process itself, whatever runs on this thread.
+/// The process itself, even on the thread of an inline worker.
 pub(crate) fn this_process() -> CurrentProcess {
     CurrentProcess {
-        identity: IDENTITY
-            .get()
-            .cloned()
-            .unwrap_or_else(|| Arc::new(Identity::of_main())),
+        identity: identity::of_process(),
     }
 }
 
-/// The process that started this one; `None` in the program itself.
+/// Returns the process that started this one, or `None` in the program itself.
 ///
 /// ```
 /// #[offspring::worker]
@@ -240,6 +215,6 @@ pub(crate) fn this_process() -> CurrentProcess {
 /// ```
 #[must_use]
 pub fn parent() -> Option<ParentProcess> {
-    let (name, pid) = identity()?.parent.clone()?;
+    let (name, pid) = current_identity().parent.clone()?;
     Some(ParentProcess { name, pid })
 }

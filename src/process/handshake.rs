@@ -1,10 +1,13 @@
-//! What parent and child say to each other.
+//! Every message between parent and child, and the constants that both sides need.
 //!
-//! The lifeline is a packet socket that the child gets as stdin and takes away from there at once. All that a child needs lies
-//! in it before the child is up: one packet with plain data, its worker's value if that is short, and descriptors: its stdio,
-//! and the end of a channel with a value that is not. So a start is one way there and one back, neither waits for the other without a limit, and there is
-//! nothing that a stranger could connect to. Later go over it the panics of the child, since a panic may be
-//! ipc-channel's own, and what its worker returned.
+//! Parent and child are connected by a *control socket*: a packet socket pair, whose other end the child
+//! gets as stdin and moves away at once. All that the child needs is in the socket before the child runs:
+//! one packet, [`Hello`], with plain data, the worker's value if it is short, and descriptors: stdio, the
+//! channel of a longer value, and the liveness pipe. So a start takes one message each way, neither side
+//! waits for the other without a limit, and nothing listens that a stranger could connect to.
+//!
+//! Later the same socket carries the child's panics and its output. They do not go through ipc-channel,
+//! because a panic may be ipc-channel's own.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,145 +20,147 @@ use crate::error::PanicReport;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::ipc_fd;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Failure};
-use crate::process::child::entry::Entry;
-use crate::process::current::Identity;
-use crate::process::registry;
+use crate::process::identity::{Entry, Identity};
 use crate::sys;
 
-/// One number for everything that is said here and over sessions.
-pub(crate) const WIRE_VERSION: u32 = 1;
+/// Set for a new child, to its name; removed before its worker runs.
+pub(super) const CHILD_VARIABLE: &str = "OFFSPRING_CHILD";
 
-/// The longest packet on a lifeline: a panic with its backtrace.
-pub(crate) const PACKET_MAX: usize = 32 << 10;
-/// An output of more bytes goes by a channel: with a handful of panics it fits the lifeline's buffer, which nobody reads before
-/// the end.
+/// The version of the messages here and of those over sessions.
+pub(super) const WIRE_VERSION: u32 = 1;
+
+/// The exit code of a worker that panicked: Rust's own.
+pub(super) const EXIT_PANIC: i32 = 101;
+
+/// The longest packet on a control socket: a panic with its backtrace.
+pub(super) const PACKET_MAX: usize = 32 << 10;
+/// A longer output goes through a channel. Together with a few panics, this fits the socket's buffer,
+/// which the parent does not read before the child's end.
 const OUTPUT_MAX: usize = 16 << 10;
 
-/// Parent to child, first of all. With it come the descriptors that `stdio` names, in this order, then the channel of the
-/// worker's value if there is one, and the life of the child.
+/// Parent to child: the first message. It carries descriptors in this order: those that `stdio` names,
+/// the channel of the worker's value if there is one, and the reading end of the liveness pipe.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    pub(crate) version: u32,
-    /// Of the program that must run; `None` if no other was started.
-    pub(crate) image: Option<[u64; 4]>,
-    pub(crate) registry: u64,
-    pub(crate) worker: String,
-    pub(crate) identity: Identity,
-    pub(crate) entry: Entry,
-    pub(crate) stdio: [bool; 3],
-    /// Which file its stderr is until it has its worker; see `early`.
-    pub(crate) early: (u64, u64),
-    /// Whether the child keeps what it got through exec.
-    pub(crate) keeps_descriptors: bool,
-    /// Whether it outlives its parent: then there is no life.
-    pub(crate) detached: bool,
-    /// Whether there are belongings in the channel, before the value.
-    pub(crate) has_belongings: bool,
+pub(super) struct Hello {
+    pub(super) version: u32,
+    /// The image that must run; `None` if the parent executed its own.
+    pub(super) image: Option<[u64; 4]>,
+    /// The parent's [registry fingerprint](crate::process::registry::fingerprint).
+    pub(super) registry: u64,
+    pub(super) worker: String,
+    pub(super) identity: Identity,
+    pub(super) entry: Entry,
+    pub(super) stdio: [bool; 3],
+    /// Device and inode of the pipe that is the child's stderr until its worker runs.
+    pub(super) early_stderr: (u64, u64),
+    /// Whether the child keeps inherited descriptors open.
+    pub(super) keeps_descriptors: bool,
+    /// Whether it outlives its parent. Then it has no liveness pipe.
+    pub(super) detached: bool,
+    /// Whether the payloads of spawn hooks precede the value in the channel.
+    pub(super) has_hooks: bool,
     /// The worker's value; `None` if it is in the channel.
-    pub(crate) value: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
 }
 
 impl Hello {
-    /// Whether the process that reads this runs the program that wrote it; if not, what differs.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let Some(meant) = self.image else {
+    /// Checks that the reader runs the same program as the writer. The error says what differs.
+    /// `fingerprint` is the reader's.
+    pub(super) fn check(&self, fingerprint: impl FnOnce() -> u64) -> Result<(), String> {
+        let Some(expected) = self.image else {
             return Ok(());
         };
         let image = sys::image_identity()
             .map_err(|error| format!("its own image cannot be read: {error}"))?;
-        if image == meant {
+        if image == expected {
             return Ok(());
         }
-        // Another file may be a copy of the same program: the length and the workers tell.
-        if image[2] != meant[2] || registry::fingerprint() != self.registry {
+        // Another file may be a copy of the same program: compare the length and the workers.
+        if image[2] != expected[2] || fingerprint() != self.registry {
             return Err("another executable, or another build, was started".to_owned());
         }
         Ok(())
     }
 }
 
-/// Parent to child, over the lifeline: each at most once.
+/// Parent to child, after [`Hello`]. Each is sent at most once.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) enum Order {
-    /// The early stderr has something that must be passed on before the child writes to its own.
-    Hold,
-    /// It is passed on.
-    GoOn,
-    /// Come to an end.
+pub(super) enum ParentMessage {
+    /// There is early stderr to pass on: do not write to the real one yet.
+    HoldStderr,
+    /// The early stderr has been passed on.
+    ReleaseStderr,
+    /// Stop in an orderly way.
     Stop,
-    /// Live on when the parent ends. With it comes the end of the life whose closing would be the child's death.
+    /// Outlive the parent. Carries the writing end of the liveness pipe, whose closing would otherwise
+    /// kill the child.
     Detach,
 }
 
-/// Child to parent, over the lifeline.
+/// Child to parent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    /// Something was written to the early stderr: pass it on, and say when.
-    Early,
-    /// Not the same program.
+pub(super) enum ChildMessage {
+    /// There is early stderr: pass it on, and send [`ParentMessage::ReleaseStderr`].
+    EarlyStderr,
+    /// The child is not the same program.
     Mismatch(String),
     /// The start failed in the child.
     Failed(String),
-    /// The worker's value could not be rebuilt.
+    /// The worker's value does not decode.
     BadValue(String),
     /// `run` begins.
     Started,
-    /// At any time, also while `run` runs: at most a handful, which fit the buffer.
+    /// Sent at any time, even before `run`. Their number is limited, so that they fit the buffer.
     Panicked { in_run: bool, report: PanicReport },
-    /// What `run` returned.
+    /// The output of `run`.
     Returned(Vec<u8>),
-    /// The same, in the channel whose end comes with this.
-    Parcel,
-    /// `run` returned what does not encode, or cannot be sent.
+    /// `run` returned; its output is in the channel that comes with this message.
+    ReturnedParcel,
+    /// `run` returned a value that does not encode, or cannot be sent.
     Unsendable(String),
 }
 
-impl Answer {
-    /// Changes the text of a refusal.
-    pub(crate) fn map_message(self, change: impl FnOnce(String) -> String) -> Answer {
+impl ChildMessage {
+    /// Changes the text of a message that refuses the start.
+    pub(super) fn map_text(self, change: impl FnOnce(String) -> String) -> ChildMessage {
         match self {
-            Answer::Mismatch(message) => Answer::Mismatch(change(message)),
-            Answer::Failed(message) => Answer::Failed(change(message)),
-            Answer::BadValue(message) => Answer::BadValue(change(message)),
-            answer => answer,
+            ChildMessage::Mismatch(text) => ChildMessage::Mismatch(change(text)),
+            ChildMessage::Failed(text) => ChildMessage::Failed(change(text)),
+            ChildMessage::BadValue(text) => ChildMessage::BadValue(change(text)),
+            message => message,
         }
     }
 }
 
-/// Sends what `run` returned.
-pub(crate) fn tell_output(socket: BorrowedFd<'_>, packet: Envelope) -> io::Result<()> {
-    match packet.into_plain(OUTPUT_MAX) {
-        Ok(bytes) => tell(socket, &Answer::Returned(bytes), &[]),
-        Err(packet) => {
+/// Sends the output of `run`.
+pub(super) fn send_output(socket: BorrowedFd<'_>, output: Envelope) -> io::Result<()> {
+    match output.into_plain(OUTPUT_MAX) {
+        Ok(bytes) => send(socket, &ChildMessage::Returned(bytes), &[]),
+        Err(output) => {
             let (sender, receiver) = ipc_channel::ipc::channel()?;
-            wire::send(&sender, packet).map_err(Failure::into_io)?;
-            tell(
-                socket,
-                &Answer::Parcel,
-                &[ipc_fd::socket_of(&receiver)?.as_fd()],
-            )
+            wire::send(&sender, output).map_err(Failure::into_io)?;
+            let end = ipc_fd::socket_of(&receiver)?;
+            send(socket, &ChildMessage::ReturnedParcel, &[end.as_fd()])
         }
     }
 }
 
-/// Takes what [`tell_output`] has sent with an [`Answer::Parcel`].
-pub(crate) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
-    let socket = fds
-        .into_iter()
-        .next()
-        .ok_or_else(|| io::Error::other("no descriptor was free for it"))?;
-    let receiver: IpcReceiver<Envelope> = ipc_fd::receiver_around(socket)?.to();
+/// Takes the output out of the channel that came with [`ChildMessage::ReturnedParcel`].
+pub(super) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
+    let receiver: IpcReceiver<Envelope> = channel_around(fds.into_iter().next())?.to();
+    // Its sender filled the channel before it sent the message.
     wire::recv(receiver, &Deadline::now()).map_err(WaitEnd::into_io)
 }
 
-pub(crate) fn of_bytes(bytes: Vec<u8>) -> io::Result<Envelope> {
+/// The output of [`ChildMessage::Returned`].
+pub(super) fn envelope_of(bytes: Vec<u8>) -> io::Result<Envelope> {
     Envelope::new(EncodedValue {
         bytes,
         handles: Vec::new(),
     })
 }
 
-pub(crate) fn tell<M: Serialize>(
+pub(super) fn send<M: Serialize>(
     socket: BorrowedFd<'_>,
     message: &M,
     fds: &[BorrowedFd<'_>],
@@ -164,21 +169,21 @@ pub(crate) fn tell<M: Serialize>(
     sys::send_packet(socket, &encoded.bytes, fds)
 }
 
-/// `None` is the end of the stream.
-pub(crate) fn hear<M: DeserializeOwned>(
+/// Blocks until a message arrives. Returns `None` if the other side has closed the socket.
+pub(super) fn recv<M: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    understand(sys::recv_packet(socket, PACKET_MAX)?)
+    parse(sys::recv_packet(socket, PACKET_MAX)?)
 }
 
-/// As [`hear`], for what is there already; `WouldBlock` if nothing is.
-pub(crate) fn hear_now<M: DeserializeOwned>(
+/// Like [`recv`], but returns `WouldBlock` if no message is there.
+pub(super) fn try_recv<M: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    understand(sys::try_recv_packet(socket, PACKET_MAX)?)
+    parse(sys::try_recv_packet(socket, PACKET_MAX)?)
 }
 
-fn understand<M: DeserializeOwned>(
+fn parse<M: DeserializeOwned>(
     (bytes, fds): (Vec<u8>, Vec<OwnedFd>),
 ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     if bytes.is_empty() {
@@ -189,14 +194,14 @@ fn understand<M: DeserializeOwned>(
     Ok(Some((message, fds)))
 }
 
-/// What the parent wants next: it stays there.
-pub(crate) fn next_order(socket: BorrowedFd<'_>) -> Option<Order> {
+/// The parent's next message, which stays in the socket.
+pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<ParentMessage> {
     let bytes = sys::peek_packet::<16>(socket)?;
     wire::decode(&bytes, Vec::new()).ok()
 }
 
-/// The end of a channel that came as a descriptor.
-pub(crate) fn channel_around(socket: Option<OwnedFd>) -> io::Result<OpaqueIpcReceiver> {
+/// The receiving end of a channel that was sent as a descriptor.
+pub(super) fn channel_around(socket: Option<OwnedFd>) -> io::Result<OpaqueIpcReceiver> {
     ipc_fd::receiver_around(
         socket.ok_or_else(|| io::Error::other("no descriptor was free for it"))?,
     )
@@ -218,10 +223,10 @@ mod tests {
             identity: Identity::of_main(),
             entry: Entry::Test("test".to_owned()),
             stdio: [true; 3],
-            early: (6, 7),
+            early_stderr: (6, 7),
             keeps_descriptors: false,
             detached: false,
-            has_belongings: false,
+            has_hooks: false,
             value: Some(vec![8; 100]),
         };
         let report = PanicReport::new(
@@ -230,22 +235,22 @@ mod tests {
             None,
             Some("backtrace".to_owned()),
         );
-        let answers = [
-            Answer::Mismatch("another".to_owned()),
-            Answer::Panicked {
+        let messages = [
+            ChildMessage::Mismatch("another".to_owned()),
+            ChildMessage::Panicked {
                 in_run: true,
                 report,
             },
-            Answer::Returned(vec![9; 100]),
+            ChildMessage::Returned(vec![9; 100]),
         ];
         let mut frames = vec![
             wire::encode(&hello).unwrap().bytes,
-            wire::encode(&Order::Stop).unwrap().bytes,
+            wire::encode(&ParentMessage::Stop).unwrap().bytes,
         ];
         frames.extend(
-            answers
+            messages
                 .iter()
-                .map(|answer| wire::encode(answer).unwrap().bytes),
+                .map(|message| wire::encode(message).unwrap().bytes),
         );
         frames
     }
@@ -256,7 +261,7 @@ mod tests {
             match random.below(4) {
                 0 => frame.truncate(at),
                 1 => frame.splice(at..at, random.bytes(16)).for_each(drop),
-                // The longest length that a frame can say.
+                // The largest length that a frame can contain.
                 2 => frame
                     .splice(
                         at..at,
@@ -273,7 +278,7 @@ mod tests {
         frame
     }
 
-    /// `OFFSPRING_MUTATIONS` says how many (default 50,000).
+    /// `OFFSPRING_MUTATIONS` is their number (default: 50,000).
     #[test]
     fn changed_packets_are_messages_or_errors() {
         let count = std::env::var("OFFSPRING_MUTATIONS").map_or(50_000, |count| {
@@ -282,10 +287,10 @@ mod tests {
         let (frames, mut random, mut errors) = (frames(), Random::new(), 0);
         for round in 0..count {
             let frame = mutate(frames[round % frames.len()].clone(), &mut random);
-            // Each as what it is not, too.
-            errors += usize::from(understand::<Hello>((frame.clone(), Vec::new())).is_err());
-            errors += usize::from(understand::<Answer>((frame.clone(), Vec::new())).is_err());
-            errors += usize::from(understand::<Order>((frame, Vec::new())).is_err());
+            // Each is parsed as all three, two of which it is not.
+            errors += usize::from(parse::<Hello>((frame.clone(), Vec::new())).is_err());
+            errors += usize::from(parse::<ChildMessage>((frame.clone(), Vec::new())).is_err());
+            errors += usize::from(parse::<ParentMessage>((frame, Vec::new())).is_err());
         }
         assert!(errors > count, "{errors}");
     }
@@ -302,7 +307,7 @@ mod tests {
             PACKET_MAX + 1,
             3 * PACKET_MAX,
         ] {
-            // Two wait, so that the length of all is not the length of one.
+            // A second packet behind it shows that only the first is measured.
             let packets = [vec![1; length], vec![2; 10]];
             packets
                 .iter()

@@ -1,4 +1,4 @@
-//! Joining a child and taking what it printed, so that neither waits for the other.
+//! Joining a child while its output is read, so that neither waits for the other.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::{JoinError, JoinTimeoutError};
+use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::process::handle::Process;
 use crate::sys;
 
-/// More than a pipe holds: what is read after the end of a child, whose own children may go on writing.
+/// The bytes that are read after the end of a child: more than a pipe holds, but limited, because children of
+/// the child may write for ever.
 const LAST_MAX: usize = 1 << 20;
 
-/// What a process printed, and what it returned. Bytes only: `Drop` does nothing else.
+/// What a process printed, and what it returned.
 ///
 /// ```
 /// use offspring::{ProcessBuilder, Stdio};
@@ -37,19 +39,19 @@ const LAST_MAX: usize = 1 << 20;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Output<T> {
-    /// What it wrote to its stdout, if that was [`piped`](crate::Stdio::piped) and not taken.
+    /// What it wrote to stdout, if that was [`piped`](crate::Stdio::piped) and not taken.
     pub stdout: Vec<u8>,
-    /// The same of its stderr.
+    /// What it wrote to stderr, likewise.
     pub stderr: Vec<u8>,
-    /// As [`Process::join`] gives it.
+    /// The result of [`Process::join`].
     pub result: Result<T, JoinError>,
 }
 
 impl<T: DeserializeOwned> Process<T> {
-    /// Waits for the end of the process, and reads its piped stdout and stderr meanwhile. Its stdin is closed first,
-    /// unless it was taken.
+    /// Waits for the end of the process, and reads its piped stdout and stderr meanwhile.
     ///
-    /// What children of the process write after its end is not waited for.
+    /// A piped stdin that was not taken is closed first. The call does not wait for what children of the
+    /// process write after its end.
     ///
     /// ```
     /// use offspring::{ProcessBuilder, Stdio};
@@ -70,43 +72,34 @@ impl<T: DeserializeOwned> Process<T> {
     /// }
     /// ```
     pub fn join_with_output(&mut self) -> Output<T> {
-        self.collect(None);
+        self.capture(None);
         let result = self.join();
         self.output(result)
     }
 
-    /// As [`join_with_output`](Process::join_with_output), but waits at most this long. What was read by then is kept
-    /// for the next call.
+    /// Like [`join_with_output`](Process::join_with_output), but waits no longer than `timeout`. What was
+    /// read by then is kept for the next call.
     ///
     /// # Errors
     ///
-    /// [`JoinTimeoutError::Timeout`], and no other.
+    /// Returns [`JoinTimeoutError::Timeout`] if the process still runs, and no other error: all others are in
+    /// [`Output::result`].
     pub fn join_with_output_timeout(
         &mut self,
         timeout: Duration,
     ) -> Result<Output<T>, JoinTimeoutError> {
-        // A deadline that the clock cannot express is none.
-        let deadline = Instant::now().checked_add(timeout);
-        self.collect(deadline);
-        let left = deadline.map_or(timeout, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
-        let result = match self.join_timeout(left) {
+        let limit = Deadline::after(timeout);
+        self.capture(limit.deadline());
+        let result = match self.join_within(&limit) {
             Ok(output) => Ok(output),
-            Err(JoinTimeoutError::Failed(error)) => Err(error),
-            Err(JoinTimeoutError::Timeout { name, pid, .. }) => {
-                return Err(JoinTimeoutError::Timeout {
-                    name,
-                    pid,
-                    after: timeout,
-                });
-            }
+            Err(WaitEnd::Failed(error)) => Err(error),
+            Err(WaitEnd::Timeout(_)) => return Err(self.timed_out(timeout)),
         };
         Ok(self.output(result))
     }
 
     fn output(&mut self, result: Result<T, JoinError>) -> Output<T> {
-        let [stdout, stderr] = std::mem::take(&mut self.pipes.collected);
+        let [stdout, stderr] = std::mem::take(&mut self.pipes.captured);
         Output {
             stdout,
             stderr,
@@ -116,10 +109,10 @@ impl<T: DeserializeOwned> Process<T> {
 }
 
 impl<T> Process<T> {
-    /// Reads both pipes until the end of the child or the deadline.
-    fn collect(&mut self, deadline: Option<Instant>) {
+    /// Reads both pipes until the child ends, or until the deadline.
+    fn capture(&mut self, deadline: Option<Instant>) {
         self.pipes.stdin = None;
-        let pidfd = self.running.pidfd();
+        let pidfd = self.record.pidfd();
         let mut ended = pidfd.is_none();
         while !ended && (self.pipes.stdout.is_some() || self.pipes.stderr.is_some()) {
             let pipes: Vec<BorrowedFd<'_>> = [
@@ -135,19 +128,19 @@ impl<T> Process<T> {
             {
                 Some(Ok(Some(false))) => self.read(0),
                 Some(Ok(Some(true))) | None => ended = true,
-                // No memory to wait with, or too late: the join says what comes of it.
+                // At the deadline, or without memory to wait with: the join that follows decides.
                 Some(Ok(None) | Err(_)) => return,
             }
         }
-        // It is dead: what it wrote is all here. Only now, since it may have written until the end.
+        // After its end, so that its last words are in the pipes.
         if ended {
             self.read(LAST_MAX);
         }
     }
 
-    /// Reads what is there, of each pipe once, or until nothing is left or `at_least` was read.
+    /// Reads from each pipe: once, or until it is empty or `at_least` bytes were read.
     fn read(&mut self, at_least: usize) {
-        let [stdout, stderr] = &mut self.pipes.collected;
+        let [stdout, stderr] = &mut self.pipes.captured;
         read_pipe(&mut self.pipes.stdout, stdout, at_least);
         read_pipe(&mut self.pipes.stderr, stderr, at_least);
     }

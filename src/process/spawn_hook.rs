@@ -1,5 +1,7 @@
-//! What layers above do for each child: names of actors and records of logs take their way from here.
+//! What other modules send along with every child: the directory of actors, and the channel of log
+//! records.
 
+use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
 use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure};
 
-/// Where the records go that a child logs with the `log` crate.
+/// Where a child's log records go. Default: [`Parent`](LogTarget::Parent).
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -33,87 +35,100 @@ use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogTarget {
-    /// To the logger of the parent, with the child's name and pid. The default. A parent without a logger gets none, and
-    /// then the child has none either.
+    /// The parent's logger, with the child's name and pid. If the parent has no logger, the child has
+    /// none either.
     #[default]
     Parent,
-    /// To the child's own stderr, a line each.
+    /// The child's own stderr, one line for each record.
     Stderr,
-    /// Nowhere: the child has no logger, unless its worker sets one.
+    /// Nowhere: the child has no logger, unless its worker installs one.
     Off,
 }
 
-/// The child that is about to be started.
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            LogTarget::Parent => "parent",
+            LogTarget::Stderr => "stderr",
+            LogTarget::Off => "off",
+        })
+    }
+}
+
+/// A child that is about to be started.
 #[derive(Debug)]
-pub(crate) struct Heir<'a> {
+pub(crate) struct NewChild<'a> {
     pub(crate) name: &'a str,
     pub(crate) logs: LogTarget,
 }
 
-/// Found by being registered, so that this layer need not know who it is.
-pub(crate) struct Companion {
-    /// Under which parent and child agree; no two have one.
+/// A module's part in every start. It is registered with `inventory`, because this layer does not know
+/// the modules above it.
+pub(crate) struct SpawnHook {
+    /// Identifies the hook in parent and child; unique in the program.
     pub(crate) name: &'static str,
-    /// In the parent: a value for the child. Without it the child starts all the same.
-    pub(crate) prepare: fn(&Heir<'_>) -> Option<EncodedValue>,
+    /// In the parent: returns a payload for the child, if there is one. It cannot make the start fail.
+    pub(crate) prepare: fn(&NewChild<'_>) -> Option<EncodedValue>,
     /// In the child, before its worker runs.
     pub(crate) receive: fn(Envelope),
-    /// In the parent, after the end of a child: waits, until the deadline, for what it left behind. Also at the end of the
-    /// program, when thread-locals are gone.
-    pub(crate) settle: fn(Option<Instant>),
+    /// In the parent, after the end of a child: waits until the deadline for what the child left behind.
+    /// Also called at the end of the program, when thread-locals are gone.
+    pub(crate) after_end: fn(Option<Instant>),
 }
 
-inventory::collect!(Companion);
+inventory::collect!(SpawnHook);
 
-/// What a child gets besides its worker.
+/// The payloads for one child, with the names of their hooks.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Belongings(Vec<(String, Envelope)>);
+pub(super) struct HookPayloads(Vec<(String, Envelope)>);
 
-/// How long the end of the program waits.
+/// The longest wait for what children left behind, at the end of the program.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-fn companions() -> impl Iterator<Item = &'static Companion> {
-    inventory::iter::<Companion>()
+fn hooks() -> impl Iterator<Item = &'static SpawnHook> {
+    inventory::iter::<SpawnHook>()
 }
 
-/// What a new child gets, if anything.
-pub(super) fn belongings(heir: &Heir<'_>) -> Option<Belongings> {
-    let belongings = companions().filter_map(|companion| {
-        let encoded = (companion.prepare)(heir)?;
-        Some((companion.name.to_owned(), Envelope::new(encoded).ok()?))
+/// In the parent: the payloads for a new child, if there are any.
+pub(super) fn prepare(child: &NewChild<'_>) -> Option<HookPayloads> {
+    let payloads = hooks().filter_map(|hook| {
+        let encoded = (hook.prepare)(child)?;
+        Some((hook.name.to_owned(), Envelope::new(encoded).ok()?))
     });
-    let belongings: Vec<_> = belongings.collect();
-    (!belongings.is_empty()).then_some(Belongings(belongings))
+    let payloads: Vec<_> = payloads.collect();
+    (!payloads.is_empty()).then_some(HookPayloads(payloads))
 }
 
-impl Belongings {
-    /// Puts it into the channel of the child.
+impl HookPayloads {
+    /// Sends them through the channel that is the child's.
     pub(super) fn send<T: Serialize>(self, channel: &IpcSender<T>) -> io::Result<()> {
         let sent = wire::send(&channel.clone().to_opaque().to(), self);
-        // The child is one of those that the handles in it are under way to.
+        // The handles in them are now in flight, and the hub has to count them.
         hub::announce();
         sent.map_err(Failure::into_io)
     }
 }
 
-/// In the child; gives the channel back.
+/// In the child: receives the payloads, and returns the channel, which contains the worker next.
 pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
-    let channel: CheckedReceiver<Belongings> = CheckedReceiver::new(channel.to());
-    let belongings = channel
+    let channel: CheckedReceiver<HookPayloads> = CheckedReceiver::new(channel.to());
+    let payloads = channel
         .recv(&Forever)
         .map_err(|end| end.into_failed().into_io())?;
-    for (name, packet) in belongings.0 {
-        if let Some(companion) = companions().find(|companion| companion.name == name) {
-            (companion.receive)(packet);
+    for (name, envelope) in payloads.0 {
+        if let Some(hook) = hooks().find(|hook| hook.name == name) {
+            (hook.receive)(envelope);
         }
     }
     Ok(channel.into_inner().to_opaque())
 }
 
-pub(super) fn settle(deadline: Option<Instant>) {
-    companions().for_each(|companion| (companion.settle)(deadline));
+/// Runs all hooks after the end of a child.
+pub(super) fn after_end(deadline: Option<Instant>) {
+    hooks().for_each(|hook| (hook.after_end)(deadline));
 }
 
-pub(super) fn finish() {
-    settle(Some(Instant::now() + PATIENCE));
+/// Runs all hooks at the end of the program.
+pub(super) fn at_exit() {
+    after_end(Some(Instant::now() + PATIENCE));
 }

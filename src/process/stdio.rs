@@ -1,4 +1,4 @@
-//! What a child's stdin, stdout and stderr are.
+//! The stdin, stdout and stderr of a child.
 
 use std::fs::File;
 use std::io;
@@ -7,13 +7,13 @@ use std::process;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::process::parent::relay::{self, Place, Stream};
+use crate::process::parent::relay::{self, RelayTarget, RelayedPipe};
 use crate::sys;
 
-/// What a child gets as stdin, stdout or stderr. Dropping one closes what it holds.
+/// What a child gets as stdin, stdout or stderr. Dropping it closes the file that it holds, if any.
 ///
-/// The default is [`null`](Stdio::null) for stdin, since two processes that read one terminal take each
-/// other's input, and [`inherit`](Stdio::inherit) for the others.
+/// The default for stdin is [`null`](Stdio::null), because two processes that read from one terminal take
+/// each other's input. The default for stdout and stderr is [`inherit`](Stdio::inherit).
 ///
 /// ```
 /// use std::io::Write;
@@ -35,10 +35,10 @@ use crate::sys;
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Stdio(Kind);
+pub struct Stdio(StdioKind);
 
 #[derive(Debug)]
-enum Kind {
+enum StdioKind {
     Inherit,
     Null,
     Piped,
@@ -46,22 +46,23 @@ enum Kind {
     File(OwnedFd),
 }
 
-/// What stays with the parent.
+/// The parent's end of a child's stdin, stdout or stderr.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(super) enum ParentEnd {
     None,
     Pipe(OwnedFd),
-    Shown(Arc<Stream>),
+    /// The relay reads it.
+    Relayed(Arc<RelayedPipe>),
 }
 
-impl End {
-    /// The end of a pipe; what is shown is noted in `shown`.
-    pub(crate) fn pipe<P: From<OwnedFd>>(self, shown: &mut Vec<Arc<Stream>>) -> Option<P> {
+impl ParentEnd {
+    /// Returns a pipe for the handle, or adds it to those that the relay reads.
+    fn split<P: From<OwnedFd>>(self, relayed: &mut Vec<Arc<RelayedPipe>>) -> Option<P> {
         match self {
-            End::None => None,
-            End::Pipe(fd) => Some(fd.into()),
-            End::Shown(stream) => {
-                shown.push(stream);
+            ParentEnd::None => None,
+            ParentEnd::Pipe(fd) => Some(fd.into()),
+            ParentEnd::Relayed(pipe) => {
+                relayed.push(pipe);
                 None
             }
         }
@@ -69,30 +70,33 @@ impl End {
 }
 
 impl Stdio {
-    /// The same as the parent's.
+    /// The parent's own.
     #[must_use]
     pub fn inherit() -> Stdio {
-        Stdio(Kind::Inherit)
+        Stdio(StdioKind::Inherit)
     }
 
-    /// Nothing to read; what is written is dropped.
+    /// `/dev/null`: reads are at the end of the file, and writes are discarded.
     #[must_use]
     pub fn null() -> Stdio {
-        Stdio(Kind::Null)
+        Stdio(StdioKind::Null)
     }
 
-    /// A pipe whose other end [`Process::take_stdin`](crate::Process::take_stdin), `take_stdout` or `take_stderr` gives.
+    /// A pipe. [`Process::take_stdin`](crate::Process::take_stdin), `take_stdout` and `take_stderr` return the
+    /// other end.
     #[must_use]
     pub fn piped() -> Stdio {
-        Stdio(Kind::Piped)
+        Stdio(StdioKind::Piped)
     }
 
-    /// For stdout and stderr: each line appears in the parent's own, with `[name] ` before it, whole. The last one
-    /// also if it has no end when the process dies. [`join`](crate::Process::join) returns after them, unless nobody
-    /// takes what the parent prints: then it waits for at most a second.
+    /// For stdout and stderr: each line is printed by the parent to its own, with `[name] ` before it.
     ///
-    /// A line of more than 64 KiB is shown in pieces. One thread of the parent does it for all children; while
-    /// nobody takes what it prints, children wait once they have written 64 KiB more.
+    /// Lines of different processes are not mixed. A last line without a newline is printed when the process
+    /// ends, however it ends. [`join`](crate::Process::join) returns after the last line; if the parent's own
+    /// stdout has no reader, it waits for a second at most.
+    ///
+    /// A line longer than 64 KiB is printed in pieces. One thread of the parent prints for all children; if it
+    /// is blocked, children block after 64 KiB more.
     ///
     /// ```
     /// use offspring::{ProcessBuilder, Stdio};
@@ -111,41 +115,47 @@ impl Stdio {
     /// ```
     #[must_use]
     pub fn prefixed() -> Stdio {
-        Stdio(Kind::Prefixed)
+        Stdio(StdioKind::Prefixed)
     }
 
-    pub(crate) fn is_null(&self) -> bool {
-        matches!(self.0, Kind::Null)
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.0, StdioKind::Null)
     }
 
-    pub(crate) fn is_prefixed(&self) -> bool {
-        matches!(self.0, Kind::Prefixed)
+    pub(super) fn is_prefixed(&self) -> bool {
+        matches!(self.0, StdioKind::Prefixed)
     }
 
-    /// The child's end, and the parent's. `which` is 0, 1 or 2 of the process called `name`.
-    pub(crate) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, End)> {
+    /// Opens both ends: the child's, and the parent's. `which` is 0 for stdin, 1 for stdout, 2 for stderr.
+    pub(super) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, ParentEnd)> {
         match &self.0 {
-            // A closed stdin, stdout or stderr of ours becomes an empty one of the child.
-            Kind::Inherit => Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, End::None)),
-            Kind::Null => Ok((null()?, End::None)),
-            Kind::Piped => {
+            // If it is closed in this process, the child gets an empty one.
+            StdioKind::Inherit => Ok((
+                sys::own_stdio(which)?.map_or_else(null, Ok)?,
+                ParentEnd::None,
+            )),
+            StdioKind::Null => Ok((null()?, ParentEnd::None)),
+            StdioKind::Piped => {
                 let (read, write) = sys::pipe()?;
                 Ok(if which == 0 {
-                    (read, End::Pipe(write))
+                    (read, ParentEnd::Pipe(write))
                 } else {
-                    (write, End::Pipe(read))
+                    (write, ParentEnd::Pipe(read))
                 })
             }
-            Kind::Prefixed => {
+            StdioKind::Prefixed => {
                 let (read, write) = sys::pipe()?;
-                let place = if which == 1 {
-                    Place::Stdout
+                let target = if which == 1 {
+                    RelayTarget::Stdout
                 } else {
-                    Place::Stderr
+                    RelayTarget::Stderr
                 };
-                Ok((write, End::Shown(relay::show(name, read, place)?)))
+                Ok((
+                    write,
+                    ParentEnd::Relayed(relay::start_pipe(name, read, target)?),
+                ))
             }
-            Kind::File(file) => Ok((file.try_clone()?, End::None)),
+            StdioKind::File(file) => Ok((file.try_clone()?, ParentEnd::None)),
         }
     }
 }
@@ -160,13 +170,13 @@ fn null() -> io::Result<OwnedFd> {
 
 impl From<File> for Stdio {
     fn from(file: File) -> Stdio {
-        Stdio(Kind::File(file.into()))
+        Stdio(StdioKind::File(file.into()))
     }
 }
 
 impl From<OwnedFd> for Stdio {
     fn from(fd: OwnedFd) -> Stdio {
-        Stdio(Kind::File(fd))
+        Stdio(StdioKind::File(fd))
     }
 }
 
@@ -190,30 +200,30 @@ impl From<process::ChildStderr> for Stdio {
 
 /// The parent's ends of a child's pipes.
 #[derive(Debug, Default)]
-pub(crate) struct Pipes {
-    pub(crate) stdin: Option<process::ChildStdin>,
-    pub(crate) stdout: Option<process::ChildStdout>,
-    pub(crate) stderr: Option<process::ChildStderr>,
-    pub(crate) shown: Vec<Arc<Stream>>,
-    /// What [`Process::join_with_output`](crate::Process::join_with_output) has read: stdout, stderr.
-    pub(crate) collected: [Vec<u8>; 2],
+pub(super) struct ParentPipes {
+    pub(super) stdin: Option<process::ChildStdin>,
+    pub(super) stdout: Option<process::ChildStdout>,
+    pub(super) stderr: Option<process::ChildStderr>,
+    relayed: Vec<Arc<RelayedPipe>>,
+    /// What [`Process::join_with_output`](crate::Process::join_with_output) has read: stdout and stderr.
+    pub(super) captured: [Vec<u8>; 2],
 }
 
-impl Pipes {
-    pub(crate) fn new(stdin: End, stdout: End, stderr: End) -> Pipes {
-        let mut shown = Vec::new();
-        Pipes {
-            stdin: stdin.pipe(&mut shown),
-            stdout: stdout.pipe(&mut shown),
-            stderr: stderr.pipe(&mut shown),
-            shown,
-            collected: Default::default(),
+impl ParentPipes {
+    pub(super) fn new(stdin: ParentEnd, stdout: ParentEnd, stderr: ParentEnd) -> ParentPipes {
+        let mut relayed = Vec::new();
+        ParentPipes {
+            stdin: stdin.split(&mut relayed),
+            stdout: stdout.split(&mut relayed),
+            stderr: stderr.split(&mut relayed),
+            relayed,
+            captured: Default::default(),
         }
     }
 
-    /// Waits for the last lines of a child that has ended.
-    pub(crate) fn settle(&self, deadline: Option<Instant>) {
-        // If one does not get out, the others do not either.
-        self.shown.iter().all(|stream| stream.settle(deadline));
+    /// Waits until the relay has printed the last lines of a child that has ended.
+    pub(super) fn flush(&self, deadline: Option<Instant>) {
+        // If the relay is blocked, it is blocked for all of them: stop at the first timeout.
+        self.relayed.iter().all(|pipe| pipe.flush(deadline));
     }
 }

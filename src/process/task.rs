@@ -1,4 +1,4 @@
-//! A registered worker as a task: performed in a process that goes on afterwards.
+//! Performing a registered worker as a task, in a process that continues afterwards.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,73 +8,75 @@ use serde::{Deserialize, Serialize};
 use crate::error::{DecodeError, PanicReport};
 use crate::ipc::hub;
 use crate::ipc::wire::{self, Envelope, SideData};
-use crate::process::child::serve;
-use crate::process::registry::ProcessWorker;
+use crate::process::child::panic_hook;
 
-pub(crate) use crate::process::child::serve::catch_panics;
-
-/// What came of a task.
+/// How a task ended.
 #[derive(Debug)]
-pub(crate) enum Performed {
-    /// Its output was encoded behind what the buffer held; this goes with it.
+pub(crate) enum TaskOutcome {
+    /// Its output was appended to the buffer; this belongs to it.
     Returned(SideData),
-    /// Boxed, since nearly all tasks return, and what they return is to be small.
-    Mishap(Box<Mishap>),
+    /// Boxed to keep the common case small.
+    Failed(Box<TaskFailure>),
 }
 
-impl Performed {
+impl TaskOutcome {
     #[cold]
-    pub(crate) fn mishap(mishap: Mishap) -> Performed {
-        Performed::Mishap(Box::new(mishap))
+    pub(crate) fn failed(failure: TaskFailure) -> TaskOutcome {
+        TaskOutcome::Failed(Box::new(failure))
     }
 }
 
-/// How a task ended without an output, in a process that goes on.
+/// Why a task has no output, although its process continues.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Mishap {
-    /// The worker's value could not be rebuilt.
+pub(crate) enum TaskFailure {
+    /// The worker's value does not decode.
     BadValue(String),
     Panicked(PanicReport),
     /// The output does not encode.
     BadOutput(String),
 }
 
-/// A value as it arrived.
+/// An encoded worker, or an encoded output, as it was received.
 #[derive(Debug)]
-pub(crate) enum Value<'a> {
+pub(crate) enum TaskInput<'a> {
     Bytes(&'a [u8]),
     Parcel(Envelope),
 }
 
-impl Value<'_> {
+impl TaskInput<'_> {
     pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
         match self {
-            Value::Bytes(bytes) => wire::decode(bytes, Vec::new()),
-            Value::Parcel(packet) => packet.decode(),
+            TaskInput::Bytes(bytes) => wire::decode(bytes, Vec::new()),
+            TaskInput::Parcel(envelope) => envelope.decode(),
         }
     }
 }
 
-/// Rebuilds a worker, runs it, and encodes its output.
-pub(crate) type Perform = fn(Value<'_>, &mut Vec<u8>) -> Performed;
+/// Decodes a worker, runs it, and appends its output to the buffer.
+pub(crate) type Perform = fn(TaskInput<'_>, &mut Vec<u8>) -> TaskOutcome;
 
-pub(crate) fn perform<W: ProcessWorker>(value: Value<'_>, output: &mut Vec<u8>) -> Performed {
+/// The body of a [`Perform`].
+pub(super) fn perform<W: DeserializeOwned, T: Serialize>(
+    value: TaskInput<'_>,
+    output: &mut Vec<u8>,
+    run: fn(W) -> T,
+) -> TaskOutcome {
     let worker = match value.decode::<W>() {
         Ok(worker) => worker,
-        Err(error) => return Performed::mishap(Mishap::BadValue(error.to_string())),
+        Err(error) => return TaskOutcome::failed(TaskFailure::BadValue(error.to_string())),
     };
-    // What is dropped on the way out is the task's too: so the encoding is inside.
-    let run = || wire::encode_into(&worker.run(), output);
+    // The encoding is inside, too: it drops the output, and that may panic.
+    let run = || wire::encode_into(&run(worker), output);
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(along)) => {
-            if !along.is_empty() {
+        Ok(Ok(side_data)) => {
+            if !side_data.is_empty() {
                 hub::announce();
             }
-            Performed::Returned(along)
+            TaskOutcome::Returned(side_data)
         }
-        Ok(Err(error)) => Performed::mishap(Mishap::BadOutput(error.to_string())),
-        Err(panic) => Performed::mishap(Mishap::Panicked(serve::caught_panic(wire::panic_text(
-            &*panic,
-        )))),
+        Ok(Err(error)) => TaskOutcome::failed(TaskFailure::BadOutput(error.to_string())),
+        Err(panic) => TaskOutcome::failed(TaskFailure::Panicked(panic_hook::caught_panic(
+            wire::panic_text(&*panic),
+        ))),
     }
 }

@@ -1,17 +1,17 @@
-//! What tests of users ask.
+//! Helpers for tests of programs that use this crate.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::process::parent::reaper;
 
-/// How long those may take that are ending.
+/// How long a child that is ending may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Makes a test fail that leaves a process behind: call it at its end.
+/// Panics if a process that this thread has started still runs. Call it at the end of a test.
 ///
-/// Looks at the processes that this thread started, since other tests run on other threads; one that is just ending gets
-/// two seconds.
+/// Only processes of the calling thread count, because other tests run on other threads. A process that is
+/// about to end has two seconds to do so.
 ///
 /// ```
 /// #[offspring::worker]
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Panics
 ///
-/// If one still runs; the message has its name and pid.
+/// Panics if a process still runs, with its name and pid.
 #[track_caller]
 pub fn assert_no_children() {
     let (own, deadline) = (thread::current().id(), Instant::now() + PATIENCE);

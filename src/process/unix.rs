@@ -1,4 +1,4 @@
-//! What only Unix systems know of a process.
+//! Options of a process that only Unix systems have.
 
 use std::ffi::OsStr;
 use std::io;
@@ -47,28 +47,29 @@ pub const UNLIMITED: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
-    /// Bytes of memory that it maps (`RLIMIT_AS`). An allocation beyond it fails, which ends most programs.
+    /// Bytes of mapped memory (`RLIMIT_AS`). An allocation beyond it fails, which ends most programs.
     AddressSpace,
     /// Bytes of a core dump (`RLIMIT_CORE`); 0 for none.
     Core,
-    /// Seconds that it computes (`RLIMIT_CPU`). SIGXCPU at the first limit, SIGKILL at the second.
+    /// Seconds of processor time (`RLIMIT_CPU`). The system sends SIGXCPU at the soft limit, and SIGKILL at
+    /// the hard one.
     Cpu,
-    /// Bytes of its heap and data (`RLIMIT_DATA`).
+    /// Bytes of heap and data (`RLIMIT_DATA`).
     Data,
-    /// Bytes of a file that it writes (`RLIMIT_FSIZE`).
+    /// Bytes of a file that the process writes (`RLIMIT_FSIZE`).
     FileSize,
-    /// Bytes that it locks in memory (`RLIMIT_MEMLOCK`).
+    /// Bytes of locked memory (`RLIMIT_MEMLOCK`).
     LockedMemory,
     /// One more than the highest descriptor (`RLIMIT_NOFILE`). A worker needs about 16.
     OpenFiles,
-    /// Processes and threads of its user (`RLIMIT_NPROC`).
+    /// Processes and threads of the process's user (`RLIMIT_NPROC`).
     Processes,
     /// Bytes of the main thread's stack (`RLIMIT_STACK`).
     Stack,
 }
 
 impl Resource {
-    fn known(self) -> sys::Resource {
+    fn of_system(self) -> sys::Resource {
         match self {
             Resource::AddressSpace => sys::Resource::As,
             Resource::Core => sys::Resource::Core,
@@ -88,13 +89,16 @@ mod sealed {
     impl Sealed for super::ProcessBuilder {}
 }
 
-/// What a [`ProcessBuilder`] can say of a child on Unix systems, in the words of
+/// Options of a [`ProcessBuilder`] that only Unix systems have, with the names of
 /// [`CommandExt`](std::os::unix::process::CommandExt).
 ///
-/// All of it happens in the new process before it executes this program, in this order: session, umask, nice value,
-/// limits, groups, group id, user id, hooks. So limits may be raised, and then rights given up. What the system
-/// refuses is [`SpawnError::Io`](crate::SpawnError::Io), which names the step. All but `arg0` and `process_group` makes
-/// the start slower, the more memory this process has: it takes a fork in place of `posix_spawn`.
+/// They take effect in the new process before it executes this program, in this order: session, umask, nice
+/// value, limits, groups, group id, user id, hooks. So a child can raise its limits first and give up its
+/// rights afterwards. If the system refuses one, [`spawn`](ProcessBuilder::spawn) returns
+/// [`SpawnError::Io`](crate::SpawnError::Io), which names the step.
+///
+/// All options except `arg0` and `process_group` make the start slower, the more memory this process uses,
+/// because they need a fork in place of `posix_spawn`.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -114,53 +118,66 @@ mod sealed {
 /// }
 /// ```
 pub trait ProcessBuilderExt: sealed::Sealed {
-    /// The user that the child runs as. Default: the parent's.
+    /// Sets the user that the child runs as. Default: the parent's.
     ///
-    /// When root gives up its rights, the child has no supplementary groups, unless [`groups`](ProcessBuilderExt::groups) names
-    /// some; its group id stays, unless [`gid`](ProcessBuilderExt::gid) names another. The user must be able to execute the
-    /// program's file.
+    /// If root gives up its rights, the child has no supplementary groups unless
+    /// [`groups`](ProcessBuilderExt::groups) sets some, and keeps its group id unless
+    /// [`gid`](ProcessBuilderExt::gid) sets another. The user must be able to execute the program's file.
     fn uid(self, id: u32) -> Self;
 
-    /// The group that the child runs as. Default: the parent's.
+    /// Sets the group that the child runs as. Default: the parent's.
     fn gid(self, id: u32) -> Self;
 
-    /// The supplementary groups of the child. Default: the parent's, or none: see [`uid`](ProcessBuilderExt::uid).
+    /// Sets the supplementary groups of the child. Default: the parent's, or none: see
+    /// [`uid`](ProcessBuilderExt::uid).
     fn groups(self, groups: impl Into<Vec<u32>>) -> Self;
 
-    /// The process group of the child; 0 for one of its own. Default: the parent's, so that Ctrl-C ends the whole family.
-    /// The child dies with its parent nevertheless. Takes back [`new_session`](ProcessBuilderExt::new_session).
+    /// Sets the process group of the child; 0 creates a new one. Default: the parent's, so that Ctrl-C
+    /// reaches both.
+    ///
+    /// A child in another group still dies with its parent. Overrides
+    /// [`new_session`](ProcessBuilderExt::new_session).
     fn process_group(self, group: i32) -> Self;
 
-    /// Makes the child the leader of a new session, without a terminal, and of a new process group. Default: the
-    /// parent's. Takes back [`process_group`](ProcessBuilderExt::process_group).
+    /// Makes the child the leader of a new session, without a terminal, and of a new process group.
+    /// Default: the parent's session.
+    ///
+    /// Overrides [`process_group`](ProcessBuilderExt::process_group).
     fn new_session(self) -> Self;
 
-    /// Limits a resource: the first limit is the one that holds, the second is how far the child itself may raise it.
-    /// [`UNLIMITED`] for none. Default: the parent's limits.
+    /// Limits a resource. The system enforces `soft`; the child may raise that up to `hard`. Use
+    /// [`UNLIMITED`] for no limit. Default: the parent's limits.
     fn rlimit(self, resource: Resource, soft: u64, hard: u64) -> Self;
 
-    /// Adds to the nice value: more means less of the processors. Default: 0. Less than 0 needs rights.
+    /// Adds to the nice value: the higher it is, the less processor time the child gets. Default: 0. A
+    /// negative number needs rights.
     fn nice(self, increment: i32) -> Self;
 
-    /// Which rights files do not get that the child makes, such as `0o077`. Default: the parent's mask.
+    /// Sets the permissions that files created by the child do not get, such as `0o077`. Default: the
+    /// parent's mask.
     fn umask(self, mask: u32) -> Self;
 
-    /// What the child has for its own name as its first argument, for `ps` too. Default: the parent's.
+    /// Sets the name of the program that the child sees as its first argument, and `ps` shows. Default: the
+    /// parent's.
     fn arg0(self, argument: impl AsRef<OsStr>) -> Self;
 
-    /// Whether the child keeps open what this process has open without the flag close-on-exec: what Rust opens has the
-    /// flag, what a library in another language opens may not, nor what the program itself was started with. Default:
-    /// `false`, so it keeps nothing but stdin, stdout and stderr, as in Python. They are closed when `main` reaches
+    /// Sets whether the child keeps descriptors of this process open that are not marked close-on-exec.
+    /// Default: `false`: it keeps only stdin, stdout and stderr, as in Python.
+    ///
+    /// Rust marks all files that it opens. Libraries in other languages may not, and neither are the
+    /// descriptors marked that the program itself was started with. They are closed when `main` reaches
     /// [`init`](crate::init).
     fn inherit_descriptors(self, inherit: bool) -> Self;
 
-    /// Runs `hook` in the new process before it executes this program, after all else. May be called several times.
+    /// Runs `hook` in the new process before it executes this program, after all other options. May be
+    /// called several times.
     ///
     /// # Safety
     ///
-    /// As for [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec): in this moment the process is a
-    /// copy of one thread of its parent, so `hook` may only make calls that are allowed in a signal handler; it must not
-    /// allocate, nor take a lock. While it runs, [`spawn`](ProcessBuilder::spawn) waits, without a limit.
+    /// The contract is that of [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec): the
+    /// hook runs in a copy of one thread of this process, so it may only make calls that are allowed in a
+    /// signal handler. It must not allocate memory or take a lock. While it runs,
+    /// [`spawn`](ProcessBuilder::spawn) waits without a limit.
     unsafe fn pre_exec(self, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Self;
 }
 
@@ -193,7 +210,7 @@ impl ProcessBuilderExt for ProcessBuilder {
     fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> ProcessBuilder {
         self.setup
             .limits
-            .push((resource.known(), sys::limit(soft, hard)));
+            .push((resource.of_system(), sys::limit(soft, hard)));
         self
     }
 

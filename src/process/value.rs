@@ -1,45 +1,51 @@
 //! A worker's value on its way to its process.
 //!
-//! A short one rides in the first message. One that is long, or holds anything but bytes, goes through a channel whose reading
-//! end travels: so raw handles of ipc-channel inside it, which cross only in the message that their encoding precedes,
-//! are with it already. Either way an error comes before any process is started.
+//! A short value without handles is part of the first message. Any other goes through a channel, whose
+//! receiving end is sent to the child. In both cases the value is encoded, and an error returned, before
+//! a process is started.
+//!
+//! A user's types can contain raw handles of ipc-channel. These are not part of the encoding:
+//! ipc-channel attaches them to the next message that the thread sends. So every value is first sent
+//! through a channel, and whether descriptors are attached is read off the message itself.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard};
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::SpawnError;
 use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
 use crate::ipc::ipc_fd;
 use crate::ipc::wire::{self, Carried, EncodedValue, Envelope};
-use crate::process::registry::ProcessWorker;
-use crate::process::spawn_hook::{self, Heir};
+use crate::process::spawn_hook::{self, NewChild};
 use crate::sys;
 
-/// A longer value goes through a channel: with names and arguments this fits the first message.
+/// A longer value goes through a channel. Together with names and arguments this fits the first message.
 const IN_HELLO_MAX: usize = 8 << 10;
 
-/// What the parent has of it.
+/// An encoded value, in the parent.
 #[derive(Debug)]
-pub(super) enum Sent {
+pub(super) enum OutgoingValue {
     Bytes(Vec<u8>),
-    /// The reading end of the channel that it is in.
+    /// The receiving end of the channel that contains it.
     Channel {
         end: OwnedFd,
-        has_belongings: bool,
+        /// Whether the payloads of spawn hooks precede it.
+        has_hooks: bool,
     },
 }
 
-/// What has come to the child.
+/// The same value, in the child.
 #[derive(Debug)]
-pub(crate) enum Arrived {
+pub(crate) enum IncomingValue {
     Bytes(Vec<u8>),
     Channel(OpaqueIpcReceiver),
 }
 
-/// Where a value goes in, and the end that travels.
+/// The sending end, and the receiving end as a descriptor.
 type Channel = (IpcSender<Envelope>, OwnedFd);
 
 fn channel() -> Result<Channel, SpawnError> {
@@ -48,79 +54,77 @@ fn channel() -> Result<Channel, SpawnError> {
     made.map_err(SpawnError::io("make a channel"))
 }
 
-/// The channel of this process that short values go through, and out again, to see whether anything rides on them. Nearly
-/// always nothing does.
-static SIEVE: Mutex<Option<Channel>> = Mutex::new(None);
+/// Short values are sent through this channel, and read back, to see whether descriptors are attached.
+/// Hardly any have some, so one channel serves all starts of this process.
+static PROBE: Mutex<Option<Channel>> = Mutex::new(None);
 
-fn sieve() -> Result<MutexGuard<'static, Option<Channel>>, SpawnError> {
-    let mut sieve = sys::lock(&SIEVE);
-    if sieve.is_none() {
-        *sieve = Some(channel()?);
+fn probe() -> Result<MutexGuard<'static, Option<Channel>>, SpawnError> {
+    let mut probe = sys::lock(&PROBE);
+    if probe.is_none() {
+        *probe = Some(channel()?);
     }
-    Ok(sieve)
+    Ok(probe)
 }
 
-/// `None` if it came through the sieve, else the end of a channel that holds it with what rides on it.
-fn sift(encoded: EncodedValue) -> Result<Option<OwnedFd>, SpawnError> {
-    let mut sieve = sieve().inspect_err(|_| wire::drop_raw_handles())?;
-    // Whatever fails below, nothing stays in it.
-    let (sender, end) = sieve.take().expect("it was just made");
+/// Sends a value through the probe. Returns `None` if nothing is attached to it; otherwise the probe now
+/// contains the value with its descriptors, and its receiving end is returned, to be sent to the child.
+fn send_through_probe(encoded: EncodedValue) -> Result<Option<OwnedFd>, SpawnError> {
+    let mut probe = probe().inspect_err(|_| wire::drop_raw_handles())?;
+    // Taken out for the moment: if a step below fails, the channel is dropped with what it contains.
+    let (sender, end) = probe.take().expect("it was just made");
     put(encoded, &sender)?;
     if sys::discard_plain_packet(end.as_fd()) {
-        *sieve = Some((sender, end));
+        *probe = Some((sender, end));
         return Ok(None);
     }
-    *sieve = channel().ok();
+    *probe = channel().ok();
     Ok(Some(end))
 }
 
-/// Encodes it for a process.
-pub(super) fn send<W: ProcessWorker>(worker: W, heir: &Heir<'_>) -> Result<Sent, SpawnError> {
-    // First of all, so that what a process has open does not depend on what it sends.
-    drop(sieve()?);
-    let own = belongings(heir)?;
-    let has_belongings = own.is_some();
-    let encoded = encode(&worker)?;
-    if !has_belongings && encoded.handles.is_empty() && encoded.bytes.len() <= IN_HELLO_MAX {
+/// Encodes a worker for a process.
+pub(super) fn send<W: Serialize>(
+    worker: &W,
+    child: &NewChild<'_>,
+) -> Result<OutgoingValue, SpawnError> {
+    // First of all, so that the descriptors that a process has open do not depend on what it sends.
+    drop(probe()?);
+    let hooked = hook_channel(child)?;
+    let has_hooks = hooked.is_some();
+    let encoded = encode(worker)?;
+    if !has_hooks && encoded.handles.is_empty() && encoded.bytes.len() <= IN_HELLO_MAX {
         let bytes = encoded.bytes.clone();
-        return Ok(match sift(encoded)? {
-            None => Sent::Bytes(bytes),
-            Some(end) => Sent::Channel {
-                end,
-                has_belongings,
-            },
+        return Ok(match send_through_probe(encoded)? {
+            None => OutgoingValue::Bytes(bytes),
+            Some(end) => OutgoingValue::Channel { end, has_hooks },
         });
     }
     let (sender, end) =
-        own.map_or_else(|| channel().inspect_err(|_| wire::drop_raw_handles()), Ok)?;
+        hooked.map_or_else(|| channel().inspect_err(|_| wire::drop_raw_handles()), Ok)?;
     put(encoded, &sender)?;
-    Ok(Sent::Channel {
-        end,
-        has_belongings,
-    })
+    Ok(OutgoingValue::Channel { end, has_hooks })
 }
 
-/// Encodes it for a thread of this process.
-pub(super) fn send_here<W: ProcessWorker>(worker: W) -> Result<Arrived, SpawnError> {
+/// Encodes a worker for a thread of this process.
+pub(super) fn send_inline<W: Serialize>(worker: &W) -> Result<IncomingValue, SpawnError> {
     let (sender, channel) = ipc::channel().map_err(SpawnError::io("make a channel"))?;
-    put(encode(&worker)?, &sender)?;
-    Ok(Arrived::Channel(channel.to_opaque()))
+    put(encode(worker)?, &sender)?;
+    Ok(IncomingValue::Channel(channel.to_opaque()))
 }
 
-/// A channel with what belongs to the process, if there is anything.
-fn belongings(heir: &Heir<'_>) -> Result<Option<Channel>, SpawnError> {
-    let Some(belongings) = spawn_hook::belongings(heir) else {
+/// A channel that contains the payloads of the spawn hooks, if there are any.
+fn hook_channel(child: &NewChild<'_>) -> Result<Option<Channel>, SpawnError> {
+    let Some(payloads) = spawn_hook::prepare(child) else {
         return Ok(None);
     };
-    let own = channel()?;
-    let sent = belongings.send(&own.0);
-    sent.map_err(SpawnError::io("send what belongs to the new process"))?;
-    Ok(Some(own))
+    let channel = channel()?;
+    let sent = payloads.send(&channel.0);
+    sent.map_err(SpawnError::io("send what the new process inherits"))?;
+    Ok(Some(channel))
 }
 
-fn encode<W: ProcessWorker>(worker: &W) -> Result<EncodedValue, SpawnError> {
+fn encode<W: Serialize>(worker: &W) -> Result<EncodedValue, SpawnError> {
     wire::encode_with_raw_handles(worker).map_err(|error| {
-        // Raw handles that were encoded before the error must not ride on this thread's next message.
+        // Raw handles that were encoded before the error must not go with this thread's next message.
         wire::drop_raw_handles();
         hub::announce();
         SpawnError::Encode(error)
@@ -128,14 +132,14 @@ fn encode<W: ProcessWorker>(worker: &W) -> Result<EncodedValue, SpawnError> {
 }
 
 fn put(encoded: EncodedValue, channel: &IpcSender<Envelope>) -> Result<(), SpawnError> {
-    let packet = Envelope::new(encoded).map_err(|source| {
+    let envelope = Envelope::new(encoded).map_err(|source| {
         wire::drop_raw_handles();
         SpawnError::Io {
             act: "make shared memory for the worker",
             source,
         }
     })?;
-    wire::send_with_raw_handles(channel, packet).map_err(|failure| SpawnError::Io {
+    wire::send_with_raw_handles(channel, envelope).map_err(|failure| SpawnError::Io {
         act: "send the worker",
         source: failure.into_io(),
     })?;
@@ -143,12 +147,11 @@ fn put(encoded: EncodedValue, channel: &IpcSender<Envelope>) -> Result<(), Spawn
     Ok(())
 }
 
-impl Arrived {
-    /// Rebuilds the worker.
-    pub(super) fn take<W: ProcessWorker>(self) -> Result<W, String> {
+impl IncomingValue {
+    pub(super) fn decode<W: DeserializeOwned>(self) -> Result<W, String> {
         let worker = match self {
-            Arrived::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
-            Arrived::Channel(channel) => {
+            IncomingValue::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
+            IncomingValue::Channel(channel) => {
                 let channel: IpcReceiver<Carried<W>> = channel.to();
                 let carried = wire::recv(channel, &Forever)
                     .map_err(|end| format!("it did not arrive: {}", end.into_failed().into_io()))?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::waitable::WaitSource;
-use crate::process::Process;
 use crate::queue::{JoinableQueue, Queue};
 
 mod completed;
@@ -19,12 +18,6 @@ pub use selector::Selector;
 
 pub use crate::error::WaitError;
 pub use crate::ipc::waitable::Waitable;
-
-impl<T> Waitable for Process<T> {
-    fn wait_source(&self) -> WaitSource {
-        WaitSource::new(self.target())
-    }
-}
 
 impl<T> Waitable for Queue<T> {
     fn wait_source(&self) -> WaitSource {

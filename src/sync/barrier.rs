@@ -149,7 +149,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`CreateError::ZeroCapacity`] for 0. Otherwise if the system refuses the memory, or a descriptor for
+    /// [`CreateError::ZeroParties`] for 0. Otherwise if the system refuses the memory, or a descriptor for
     /// it.
     ///
     /// # Panics
@@ -157,7 +157,7 @@ impl Barrier {
     /// If `parties` exceeds `u32::MAX`, more threads than a system can have.
     pub fn new(parties: usize) -> Result<Barrier, CreateError> {
         if parties == 0 {
-            return Err(CreateError::ZeroCapacity);
+            return Err(CreateError::ZeroParties);
         }
         let parties = u32::try_from(parties).expect("a barrier for more threads than there can be");
         let object = Shared::new(0, |region| {

@@ -114,11 +114,11 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`CreateError::ZeroCapacity`] for 0, since no thread would ever get a permit. Otherwise if the system
+    /// [`CreateError::ZeroPermits`] for 0, since no thread would ever get a permit. Otherwise if the system
     /// refuses the memory, or a descriptor for it.
     pub fn new(permits: u32) -> Result<Semaphore, CreateError> {
         if permits == 0 {
-            return Err(CreateError::ZeroCapacity);
+            return Err(CreateError::ZeroPermits);
         }
         let object = Shared::new(0, |region| {
             let number: &AtomicU32 = region.number(PERMITS);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::{self, Backend, Running};
+use crate::process::{self, Backend, ChildRecord};
 use crate::sys::{self, Stat};
 
 /// The state of a process.
@@ -147,10 +147,10 @@ impl ProcessInfo {
         }
     }
 
-    pub(super) fn of_child(self, child: &Running) -> ProcessInfo {
+    pub(super) fn of_child(self, child: &ChildRecord) -> ProcessInfo {
         ProcessInfo {
             name: child.name.clone(),
-            kind: if child.is_on_thread() {
+            kind: if child.is_inline() {
                 ProcessKind::Thread
             } else {
                 ProcessKind::Process
@@ -165,7 +165,7 @@ impl ProcessInfo {
     }
 
     /// Without resources: those of a thread are counted for its process.
-    pub(super) fn on_thread(child: &Running) -> ProcessInfo {
+    pub(super) fn on_thread(child: &ChildRecord) -> ProcessInfo {
         ProcessInfo {
             proportional_memory: None,
             ..ProcessInfo::of(child.pid, None).of_child(child)

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::process::{self, Running};
+use crate::process::{self, ChildRecord};
 use crate::queue;
 use crate::sys::Stat;
 use crate::tree::{ProcessInfo, ProcessTree};
@@ -78,16 +78,16 @@ struct Survey<'a> {
     /// The descendants of this process, by their parents.
     children: HashMap<u32, Vec<u32>>,
     /// The children that are processes, by their pids.
-    known: HashMap<u32, &'a Running>,
-    on_threads: Vec<&'a Running>,
+    known: HashMap<u32, &'a ChildRecord>,
+    on_threads: Vec<&'a ChildRecord>,
 }
 
 impl<'a> Survey<'a> {
-    fn new(own: u32, running: &'a [Arc<Running>]) -> Survey<'a> {
-        let (on_threads, known): (Vec<&Running>, Vec<&Running>) = running
+    fn new(own: u32, running: &'a [Arc<ChildRecord>]) -> Survey<'a> {
+        let (on_threads, known): (Vec<&ChildRecord>, Vec<&ChildRecord>) = running
             .iter()
             .map(Arc::as_ref)
-            .partition(|child| child.is_on_thread());
+            .partition(|child| child.is_inline());
         let stats: HashMap<u32, Stat> = Stat::of_all()
             .into_iter()
             .map(|stat| (stat.pid, stat))

@@ -15,7 +15,7 @@ use crate::actor::protocol::{ActorExit, Report, Request};
 use crate::actor::worker::incarnation::ActorProcess;
 use crate::channel::{Receiver, channel};
 use crate::error::{
-    CreateError, DownReason, ExitReason, JoinError, JoinTimeoutError, RecvTimeoutError, StartError,
+    CreateError, DownReason, ExitReason, JoinTimeoutError, RecvTimeoutError, StartError,
 };
 use crate::process::Process;
 use crate::sys;
@@ -219,9 +219,7 @@ fn end_within(process: &Process<ActorExit>, deadline: Option<Instant>) -> Option
     match process.join_timeout(left(deadline)) {
         Ok(ActorExit(ending)) => Some(ending.into()),
         Err(error) if error.is_timeout() => None,
-        Err(JoinTimeoutError::Failed(JoinError::Ended { reason, .. })) => {
-            Some(DownReason::Died(reason))
-        }
+        Err(JoinTimeoutError::Ended { reason, .. }) => Some(DownReason::Died(reason)),
         Err(error) => Some(DownReason::Failed(error.to_string())),
     }
 }

@@ -72,7 +72,7 @@ const QUIT: u32 = PARCEL_BIT - 1;
 mod tag {
     pub(crate) const OUTPUT: u32 = 0;
     pub(crate) const PARCEL: u32 = 1;
-    pub(crate) const MISHAP: u32 = 2;
+    pub(crate) const FAILED: u32 = 2;
     /// The worker has begun a task whose value came as a parcel.
     pub(crate) const BEGUN: u32 = 3;
 }

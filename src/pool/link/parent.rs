@@ -18,7 +18,7 @@ use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, Consumer, Corrupt, Producer};
 use crate::ipc::wire::{self, Envelope, Failure};
-use crate::process::Mishap;
+use crate::process::TaskFailure;
 use crate::sys::lock;
 
 /// Any thread may push tasks; one thread, the worker's monitor, waits and drains.
@@ -51,7 +51,7 @@ pub(crate) struct Replies {
 pub(crate) enum Reply<'a> {
     Output(&'a [u8]),
     Parcel(Envelope),
-    Mishap(Mishap),
+    Failed(TaskFailure),
     /// The task has begun. Written only for a task that came as a parcel; its result follows.
     Begun,
 }
@@ -275,7 +275,7 @@ impl Replies {
         Ok((ended, begun))
     }
 
-    /// Calls `each` for every reply. One that no worker writes is passed on as a mishap, and makes
+    /// Calls `each` for every reply. One that no worker writes is passed on as a failure, and makes
     /// the call return an error at the end.
     pub(crate) fn for_each(&mut self, mut each: impl FnMut(Reply<'_>)) -> Result<(), Corrupt> {
         let mut sound = Ok(());
@@ -284,13 +284,13 @@ impl Replies {
             let reply = match tag {
                 tag::OUTPUT => Some(Reply::Output(payload)),
                 tag::PARCEL => self.parcels.pop_front().map(Reply::Parcel),
-                tag::MISHAP => wire::decode(payload, Vec::new()).ok().map(Reply::Mishap),
+                tag::FAILED => wire::decode(payload, Vec::new()).ok().map(Reply::Failed),
                 tag::BEGUN => Some(Reply::Begun),
                 _ => None,
             };
             each(reply.unwrap_or_else(|| {
                 sound = Err(Corrupt);
-                Reply::Mishap(Mishap::BadOutput(
+                Reply::Failed(TaskFailure::BadOutput(
                     "its process wrote a corrupt reply".to_owned(),
                 ))
             }));

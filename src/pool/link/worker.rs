@@ -18,7 +18,7 @@ use crate::ipc::region::Region;
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{self, EncodedValue, Envelope, SideData, WireHandle};
-use crate::process::Mishap;
+use crate::process::TaskFailure;
 use crate::sys::lock;
 
 /// The worker's end on its way: it travels to the process in a value, and is [opened](WorkerEnd::open)
@@ -185,22 +185,23 @@ impl Executor {
         let sent = Envelope::new(encoded).and_then(|envelope| self.send_parcel(envelope));
         match sent {
             Ok(()) => self.push(tag::PARCEL, &[]),
-            Err(error) => {
-                self.reply_mishap(&Mishap::BadOutput(format!("it could not be sent: {error}")))
-            }
+            Err(error) => self.reply_failure(&TaskFailure::BadOutput(format!(
+                "it could not be sent: {error}"
+            ))),
         }
     }
 
     /// Writes why that task has no output.
-    pub(crate) fn reply_mishap(&mut self, mishap: &Mishap) {
+    pub(crate) fn reply_failure(&mut self, failure: &TaskFailure) {
         let mut bytes = Vec::new();
-        let fits = wire::encode_into(mishap, &mut bytes).is_ok() && bytes.len() <= ring::ENTRY_MAX;
+        let fits = wire::encode_into(failure, &mut bytes).is_ok() && bytes.len() <= ring::ENTRY_MAX;
         if !fits {
             bytes.clear();
-            let short = Mishap::BadOutput("the report of what went wrong is too long".to_owned());
+            let short =
+                TaskFailure::BadOutput("the report of what went wrong is too long".to_owned());
             let _ = wire::encode_into(&short, &mut bytes);
         }
-        self.push(tag::MISHAP, &bytes);
+        self.push(tag::FAILED, &bytes);
     }
 
     fn send_parcel(&mut self, envelope: Envelope) -> io::Result<()> {

@@ -1,44 +1,23 @@
-//! The first thing in `main`: is this process a child, and what does it take to start more of it.
+//! `init`: is this process a child, and how can it start more copies of its program?
 
-use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::process::child::serve;
-use crate::process::current::{self, Identity};
+use crate::process::child::{panic_hook, serve};
+use crate::process::handshake::CHILD_VARIABLE;
+use crate::process::identity::{self, Entry, Identity};
 use crate::sys;
 
-/// Set for a new child, to its name; removed before its worker runs.
-pub(crate) const CHILD_VARIABLE: &str = "OFFSPRING_CHILD";
-
-/// How a copy of this program gets to `init`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Entry {
-    /// `main` calls it.
-    Main,
-    /// The test of this path calls it, under the standard harness.
-    Test(String),
-}
-
-static ENTRY: OnceLock<Entry> = OnceLock::new();
-
-/// How a child of this process gets to `init`; `None` if this process never did.
-pub(crate) fn entry() -> Option<&'static Entry> {
-    ENTRY.get()
-}
-
-/// Makes this program able to start copies of itself: call it first in `main`.
+/// Makes this program able to start copies of itself. Call it first in `main`.
 ///
-/// `#[offspring::main]` does it for you. In a child started by this crate the call does not return:
-/// the child runs its worker and exits, so nothing of `main` behind this line runs in a child. In any
-/// other process it returns at once; later calls do nothing.
+/// `#[offspring::main]` does that. In a child that this crate has started, the call does not return: the
+/// child runs its worker and exits, so the rest of `main` never runs in a child. In any other process the
+/// call returns at once. Later calls do nothing.
 ///
 /// ```
 /// fn main() {
 ///     offspring::init();
-///     // from here on only the main program
+///     // only the main program comes here
 /// }
 /// ```
 pub fn init() {
@@ -53,30 +32,23 @@ pub fn enter_test(path: &'static str) {
 }
 
 fn enter(entry: Entry) {
-    if ENTRY.get().is_some() {
+    if identity::entry().is_some() {
         return;
     }
-    // The variable alone may have come here through a program in between; the lifeline is for a child only.
-    // Not told by the parent's pid: a child whose parent has died meanwhile must not become a main program,
-    // and a wrapper may stand between the two.
+    // Two signs are needed. The variable alone may have been inherited through another program; only a
+    // child has the control socket as stdin. The parent's pid is not a sign: a child whose parent has died
+    // meanwhile must not go on as a main program, and a wrapper may stand between the two.
     let name = std::env::var_os(CHILD_VARIABLE).filter(|_| sys::stdin_is_packet_socket());
     if let Some(name) = name {
-        // Before all else: until now the system calls it `exe`, as the link was that was executed.
+        // Before all else: until now the system shows it as `exe`, the name of the link that was executed.
         sys::set_process_name(&name.to_string_lossy());
         sys::remove_env(CHILD_VARIABLE);
-        serve::become_child(|identity, entry| {
-            current::set(identity);
-            let _ = ENTRY.set(entry);
-        });
+        serve::become_child();
     }
-    let mut new = false;
-    ENTRY.get_or_init(|| {
-        new = true;
-        entry
-    });
-    if new {
-        serve::hide_contained_panics();
-        current::set(Identity::of_main());
+    // Of two threads that call `init` at the same time, one sets up the process.
+    if identity::set_entry(entry) {
+        panic_hook::hide_contained_panics();
+        identity::set(Identity::of_main());
     }
 }
 
@@ -84,7 +56,7 @@ fn enter(entry: Entry) {
 ///
 /// # Panics
 ///
-/// If the body panics, with its panic, or if it does not end within `limit`.
+/// Panics if the body panics, with its panic, or if it does not end within `limit`.
 pub fn with_deadline<R: Send + 'static>(
     path: &'static str,
     limit: Duration,
@@ -95,7 +67,7 @@ pub fn with_deadline<R: Send + 'static>(
         .name(path.to_owned())
         .spawn(move || {
             let result = body();
-            // Nobody waits any more after the deadline.
+            // It fails after the deadline, when there is no receiver.
             let _ = done.send(result);
         })
         .expect("the system starts a thread for the test");

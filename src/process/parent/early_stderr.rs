@@ -1,46 +1,50 @@
-//! What a child writes to stderr before it is one of ours.
+//! What a child writes to stderr before its worker runs.
 //!
-//! Until it has received its worker, its stderr is a pipe to the parent, which passes everything on at once and
-//! remembers the end for the error of a start that fails. Then the child puts the real stderr in that place. A pipe,
-//! and not a file in memory that is read afterwards: so nothing is late, and nothing is lost with the parent.
+//! Until then its stderr is a pipe to the parent. The parent passes everything on at once, and keeps the
+//! last bytes for the error of a start that fails. (A file in memory, read afterwards, would show the text
+//! late, and lose it with the parent.) Then the child replaces the pipe by the real stderr.
 //!
-//! All must be passed on before the child writes to the real one. Mostly there is nothing, and nobody waits: the pipe is empty, and
-//! the parent, which says [`Order::Hold`] *before* it takes anything out, has said nothing. Else the child waits for it.
+//! All text in the pipe must be passed on before the child writes to the real stderr, or lines would
+//! change places. Usually there is none, and then neither side waits: the parent sends
+//! [`ParentMessage::HoldStderr`] *before* it takes the first byte out of the pipe. So a child that sees an
+//! empty pipe and no such message knows that no text is on the way; otherwise it asks the parent, and waits
+//! for [`ParentMessage::ReleaseStderr`]. The child's half is in `child::serve`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crate::process::handshake::{self, Answer, Order};
+use crate::process::handshake::{self, ParentMessage};
 use crate::sys;
 
-/// How much an error tells of it.
+/// How much of the text an error contains.
 const TAIL_MAX: usize = 4 << 10;
-/// So many reads empty a pipe that nobody fills meanwhile.
+/// The reads that empty a full pipe, unless it is refilled meanwhile.
 const ROUNDS: usize = 20;
-/// How long a reader that does not read is waited for when the start has failed.
+/// How long a failed start waits for a reader of the real stderr that does not read.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The parent's side. Dropped, it is done: who writes into the pipe afterwards has no reader.
+/// The parent's half. Dropping it closes the pipe: what is written to it afterwards has no reader.
 #[derive(Debug)]
-pub(crate) struct Early {
+pub(in crate::process) struct EarlyStderr {
     from: OwnedFd,
     to: OwnedFd,
-    /// Read, and not yet passed on. While there is any, nothing more is read: a child whose reader is slow waits for it.
+    /// Read from the pipe, and not passed on yet. While there is any, nothing more is read, so a child
+    /// whose reader is slow is slowed down.
     pending: Vec<u8>,
     tail: Vec<u8>,
-    /// Nobody can write any more.
+    /// All writing ends are closed.
     ended: bool,
-    /// Whether the child knows that something was written.
+    /// Whether the child was sent [`ParentMessage::HoldStderr`].
     held: bool,
 }
 
-impl Early {
-    /// For a child whose stderr will be `to`: gives what it gets until then.
-    pub(crate) fn new(to: OwnedFd) -> io::Result<(Early, OwnedFd)> {
+impl EarlyStderr {
+    /// `to` is the child's real stderr. Returns also the end of the pipe that it gets until then.
+    pub(in crate::process) fn new(to: OwnedFd) -> io::Result<(EarlyStderr, OwnedFd)> {
         let (from, theirs) = sys::pipe()?;
         sys::set_nonblocking(from.as_fd())?;
-        let early = Early {
+        let early = EarlyStderr {
             from,
             to,
             pending: Vec::new(),
@@ -52,12 +56,12 @@ impl Early {
     }
 
     /// The real stderr.
-    pub(crate) fn real(&self) -> BorrowedFd<'_> {
+    pub(super) fn real(&self) -> BorrowedFd<'_> {
         self.to.as_fd()
     }
 
-    /// What to wait for before the next [`pass_on`](Early::pass_on); `None` when all is done.
-    pub(crate) fn interest(&self) -> Option<sys::IoInterest<'_>> {
+    /// What to wait for before the next [`pass_on`](EarlyStderr::pass_on); `None` when all is done.
+    pub(super) fn interest(&self) -> Option<sys::IoInterest<'_>> {
         match (self.pending.is_empty(), self.ended) {
             (false, _) => Some(sys::IoInterest::Write(self.to.as_fd())),
             (true, false) => Some(sys::IoInterest::Read(self.from.as_fd())),
@@ -65,18 +69,18 @@ impl Early {
         }
     }
 
-    /// As [`pass_on`](Early::pass_on), while the child may be about to change to the real one.
-    pub(crate) fn pass_on_for(&mut self, lifeline: BorrowedFd<'_>) {
+    /// Like [`pass_on`](EarlyStderr::pass_on), while the child may be about to switch to the real stderr.
+    pub(super) fn pass_on_during_start(&mut self, control: BorrowedFd<'_>) {
         if !self.held && sys::has_unread(self.from.as_fd()) {
             self.held = true;
-            // A child that is gone writes nothing.
-            let _ = handshake::tell(lifeline, &Order::Hold, &[]);
+            // It fails only if the child is gone, which then writes nothing.
+            let _ = handshake::send(control, &ParentMessage::HoldStderr, &[]);
         }
         self.pass_on();
     }
 
-    /// Passes on, without waiting, all that is there now, as far as it is taken.
-    pub(crate) fn pass_on(&mut self) {
+    /// Passes on the text that is there, as far as its reader takes it, without blocking.
+    pub(super) fn pass_on(&mut self) {
         for _ in 0..ROUNDS {
             if !self.pending.is_empty() && !self.write() {
                 return;
@@ -85,30 +89,30 @@ impl Early {
             match sys::read_some(self.from.as_fd(), &mut bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(0) | Err(_) => return self.ended = true,
-                Ok(count) => self.take(&bytes[..count]),
+                Ok(count) => self.keep(&bytes[..count]),
             }
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn keep(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
         self.tail.extend_from_slice(bytes);
         self.tail.drain(..self.tail.len().saturating_sub(TAIL_MAX));
     }
 
-    /// Whether all that is pending is written.
+    /// Returns whether nothing is pending any more.
     fn write(&mut self) -> bool {
         match sys::write_now(self.to.as_fd(), &self.pending) {
             Ok(None) => {}
             Ok(Some(count)) => drop(self.pending.drain(..count)),
-            // The real one is closed: the child would have written into nothing.
+            // The real stderr is closed, and the child's own writes would have failed.
             Err(_) => self.pending.clear(),
         }
         self.pending.is_empty()
     }
 
-    /// The start has failed: gives the end of what was written.
-    pub(crate) fn tail(&mut self) -> String {
+    /// After a failed start: the end of the text.
+    pub(super) fn tail(&mut self) -> String {
         let deadline = Instant::now() + PATIENCE;
         self.pass_on();
         while !self.pending.is_empty() && sys::wait_writable(self.real(), deadline) {
@@ -117,33 +121,20 @@ impl Early {
         String::from_utf8_lossy(&self.tail).into_owned()
     }
 
-    /// The child has its real stderr. If others have the pipe, a wrapper around it or what that started, a thread
-    /// stays for them.
-    pub(crate) fn leave(mut self) {
+    /// After a start: the child has its real stderr. If another process still has the pipe (a wrapper
+    /// around the child, or a program that the wrapper started), a thread goes on for it.
+    pub(super) fn leave(mut self) {
         self.pass_on();
         if self.interest().is_some() {
-            // Without a thread what they write is lost, as it is when this process ends.
-            let _ = sys::service_thread("offspring-stderr", move || self.stay());
+            // Without a thread their text is lost, as it is when this process ends.
+            let _ = sys::service_thread("offspring-stderr", move || self.pass_on_to_the_end());
         }
     }
 
-    fn stay(mut self) {
+    fn pass_on_to_the_end(mut self) {
         while let Some(interest) = self.interest() {
             sys::wait_for(interest);
             self.pass_on();
         }
     }
-}
-
-/// In the child: puts the real stderr in its place, unless a wrapper has put something else there.
-pub(crate) fn settle(lifeline: BorrowedFd<'_>, pipe: (u64, u64), real: OwnedFd) -> io::Result<()> {
-    if sys::stderr_identity() != Some(pipe) {
-        return Ok(());
-    }
-    // In this order: what is not in the pipe any more was announced before.
-    if sys::stderr_has_unread() || handshake::hear_now::<Order>(lifeline).is_ok() {
-        handshake::tell(lifeline, &Answer::Early, &[])?;
-        while !matches!(handshake::hear(lifeline)?, Some((Order::GoOn, _)) | None) {}
-    }
-    sys::set_stdio(None, None, Some(real))
 }

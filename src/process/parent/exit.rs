@@ -1,5 +1,11 @@
-//! The end of the program: daemons are stopped, the others waited for, as Python does.
+//! The end of the program: it stops daemons and waits for its other children, as Python does.
+//!
+//! The work is done by an `atexit` hook, on the thread that ends the program. That thread has lost its
+//! thread-locals, so it uses signals, locks and condition variables only, and nothing of ipc-channel.
+//! Whatever needs more is done by the reaper's thread, which still runs, like the hub's: a child may need
+//! a queue of this process in order to end.
 
+use std::io;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -7,45 +13,46 @@ use std::time::{Duration, Instant};
 
 use crate::error::KillCause;
 use crate::ipc::hub;
-use crate::process::child::entry::{Entry, entry};
-use crate::process::current;
-use crate::process::handle::Running;
+use crate::process::identity;
 use crate::process::parent::reaper;
+use crate::process::parent::record::ChildRecord;
 use crate::process::parent::relay;
 use crate::process::spawn_hook;
 use crate::sys;
 
-/// How long a daemon may take to end after SIGTERM, before SIGKILL.
+/// How long a daemon may take to end after SIGTERM, before it gets SIGKILL.
 const DAEMON_GRACE: Duration = Duration::from_secs(5);
 
 static EXITING: AtomicBool = AtomicBool::new(false);
-/// The process that has children to look after.
+/// The process that installed the hook. A fork of it inherits the hook, but not the children.
 static PARENT: OnceLock<u32> = OnceLock::new();
 
-pub(crate) fn is_exiting() -> bool {
+pub(in crate::process) fn is_exiting() -> bool {
     EXITING.load(Ordering::SeqCst)
 }
 
-/// Makes sure that the end of this process looks after its children.
-pub(crate) fn install() {
+/// Starts what every child needs in this process: the reaper, and the hook for the end of the program.
+pub(in crate::process) fn start_services() -> io::Result<()> {
+    reaper::start(on_exit_announced)?;
     PARENT.get_or_init(|| {
         sys::at_exit(at_exit);
         process::id()
     });
+    Ok(())
 }
 
-/// Something that has work to finish before the program ends.
+/// Work that is finished before the program ends.
 pub(crate) trait AtExit: Send + Sync {
-    /// Takes nothing more, and finishes. Called by the reaper; must not wait.
+    /// Accepts no more work, and finishes what there is. The reaper calls it; it must not block.
     fn finish(&self);
-    /// Waits until it has finished; only locks and condition variables, see `at_exit`.
+    /// Waits until the work is finished, by locks and condition variables only; see the module's docs.
     fn wait(&self);
 }
 
 static FINISHERS: Mutex<Vec<Weak<dyn AtExit>>> = Mutex::new(Vec::new());
 
-/// At the normal end of the program `finisher` is waited for, if it is still there: before daemons are stopped, and
-/// while processes can still be started.
+/// Has the normal end of the program wait for `finisher`, if it still exists. That happens before daemons
+/// are stopped, and while processes can still be started.
 pub(crate) fn finish_before_exit(finisher: &Arc<dyn AtExit>) {
     let mut finishers = sys::lock(&FINISHERS);
     finishers.retain(|other| other.strong_count() > 0);
@@ -59,8 +66,10 @@ fn finishers() -> Vec<Arc<dyn AtExit>> {
         .collect()
 }
 
-/// What the reaper does when the program's end wakes it.
-pub(crate) fn reaper_woke() {
+/// Runs on the reaper's thread. The first announcement comes before `EXITING` is set, and is followed by
+/// waits for the finishers, which end only after this call. So the two announcements are never merged
+/// into one call.
+fn on_exit_announced() {
     if is_exiting() {
         hub::owner_exits();
     } else {
@@ -68,30 +77,29 @@ pub(crate) fn reaper_woke() {
     }
 }
 
-/// Runs on the thread that ends the program, after its thread-locals are gone: so only signals and
-/// waits here, nothing of ipc-channel. Reaper and hub still run: children may need a queue of ours to end.
 extern "C" fn at_exit() {
     if PARENT.get() != Some(&process::id()) {
-        // A copy that host code forked: the children are not its own, and no reaper runs in it.
+        // A fork by host code: the children are not its own, and it has no reaper.
         return;
     }
-    let finishers = if is_harness() {
-        Vec::new()
-    } else {
-        finishers()
-    };
+    // A test harness waits for nothing: what a failed test left running would keep it from ending.
+    let is_harness = identity::is_harness();
+    let finishers = if is_harness { Vec::new() } else { finishers() };
     if !finishers.is_empty() {
         reaper::announce_exit();
     }
     for finisher in finishers {
         finisher.wait();
-        // Its destructor may need what this thread has lost already.
+        // Its destructor may need thread-locals.
         std::mem::forget(finisher);
     }
+    // Before the list of children is read: a start that is not refused by this flag is in the list, or
+    // its child ends with the liveness pipe.
     EXITING.store(true, Ordering::SeqCst);
-    let daemons: Vec<_> = children()
-        .filter(|child| child.daemon || is_harness())
+    let daemons: Vec<_> = children(is_harness)
+        .filter(|child| child.daemon || is_harness)
         .collect();
+    // All of them first, so that they end at the same time and share one grace.
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);
     }
@@ -102,28 +110,26 @@ extern "C" fn at_exit() {
             daemon.wait(None);
         }
     }
-    let others: Vec<_> = children().collect();
+    let others: Vec<_> = children(is_harness).collect();
     if !others.is_empty() {
-        // They may wait for an item that only this process could have put.
+        // They may be waiting for an item that only this process could have put. The hub tells them that
+        // it will not.
         reaper::announce_exit();
     }
     for child in others {
         child.wait(None);
     }
     relay::finish();
-    spawn_hook::finish();
+    spawn_hook::at_exit();
 }
 
-fn children() -> impl Iterator<Item = Arc<Running>> {
-    let of_ours = |child: &Arc<Running>| {
-        !child.is_detached() && !(child.is_on_thread() && (child.daemon || is_harness()))
+/// The children that the end of the program takes care of.
+fn children(is_harness: bool) -> impl Iterator<Item = Arc<ChildRecord>> {
+    // A thread that is not waited for ends with the program.
+    let is_left_alone = move |child: &Arc<ChildRecord>| {
+        child.is_detached() || (child.is_inline() && (child.daemon || is_harness))
     };
-    // A thread that nobody waits for ends with the program.
-    reaper::running().into_iter().filter(of_ours)
-}
-
-/// Whether this is a test harness itself. It waits for nobody: what a failed test left running would keep
-/// it from ending.
-fn is_harness() -> bool {
-    matches!(entry(), Some(Entry::Test(_))) && current::current().depth() == 0
+    reaper::running()
+        .into_iter()
+        .filter(move |child| !is_left_alone(child))
 }

@@ -1,118 +1,122 @@
-//! What a child said of its end, and what is to be made of it.
+//! Why a child ended: its exit status, and what it reported before.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::error::{ExitReason, KillCause, PanicReport};
 use crate::ipc::wire::Envelope;
-use crate::process::child::serve::EXIT_PANIC;
-use crate::process::handshake::{self, Answer};
+use crate::process::handshake::{self, ChildMessage, EXIT_PANIC};
 use crate::sys::WaitStatus;
 
-/// What is there of what its worker returned.
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+/// The output of a child that has ended.
 #[derive(Debug)]
-pub(in crate::process) enum Output {
+pub(in crate::process) enum StoredOutput {
+    /// It did not return.
     None,
     Here(Envelope),
+    /// It returned, but its output did not arrive.
     Lost(String),
+    /// An earlier join took it.
     Taken,
 }
 
-/// What a child said before it ended.
+/// What a child reported before its end.
 #[derive(Default)]
-pub(in crate::process) struct Told {
-    returned: Option<Output>,
+pub(in crate::process) struct ExitReport {
+    returned: Option<StoredOutput>,
     panic_in_run: Option<PanicReport>,
     panic_elsewhere: Option<PanicReport>,
-    /// Why there is no output, though there was one.
+    /// The child sent an output, which could not be received, for this reason.
     broken: Option<String>,
 }
 
-impl Told {
-    /// The child is dead, so what it sent is all here: nothing is waited for.
-    pub(in crate::process) fn drain(lifeline: BorrowedFd<'_>) -> Told {
-        let mut told = Told::default();
+impl ExitReport {
+    /// Reads all messages of a child that is dead. Blocks on nothing.
+    pub(in crate::process) fn read(control: BorrowedFd<'_>) -> ExitReport {
+        let mut report = ExitReport::default();
         loop {
-            match handshake::hear_now(lifeline) {
-                Ok(Some((answer, fds))) => told.take(answer, fds),
-                // Nonsense of the worker's own.
+            match handshake::try_recv(control) {
+                Ok(Some((message, fds))) => report.add(message, fds),
+                // Not a message: the worker itself wrote into the socket.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-                _ => return told,
+                _ => return report,
             }
         }
     }
 
-    fn take(&mut self, answer: Answer, fds: Vec<OwnedFd>) {
-        let output = match answer {
-            Answer::Panicked {
-                in_run: true,
-                report,
-            } => return self.panic_in_run = Some(report),
-            Answer::Panicked {
-                in_run: false,
-                report,
-            } => return self.panic_elsewhere = Some(report),
-            Answer::Returned(bytes) => handshake::of_bytes(bytes),
-            Answer::Parcel => handshake::open_parcel(fds),
-            Answer::Unsendable(message) => return self.returned = Some(Output::Lost(message)),
+    fn add(&mut self, message: ChildMessage, fds: Vec<OwnedFd>) {
+        let output = match message {
+            ChildMessage::Panicked { in_run, report } => {
+                let panic = if in_run {
+                    &mut self.panic_in_run
+                } else {
+                    &mut self.panic_elsewhere
+                };
+                *panic = Some(report);
+                return;
+            }
+            ChildMessage::Returned(bytes) => handshake::envelope_of(bytes),
+            ChildMessage::ReturnedParcel => handshake::open_parcel(fds),
+            ChildMessage::Unsendable(message) => {
+                self.returned = Some(StoredOutput::Lost(message));
+                return;
+            }
             _ => return,
         };
         match output {
-            Ok(packet) => self.returned = Some(Output::Here(packet)),
+            Ok(envelope) => self.returned = Some(StoredOutput::Here(envelope)),
             Err(error) => self.broken = Some(format!("it could not be received: {error}")),
         }
     }
 
-    pub(in crate::process) fn judge(
+    /// The reason and the output. `terminated` and `killed` are the causes of signals that this process
+    /// sent, if it did.
+    ///
+    /// An output that has arrived decides, even if a signal ended the process after it was sent. Then
+    /// comes a signal of this process, if it is the one that ended the child. A panic counts only if the
+    /// process ended as panics end it, because the worker may have caught it and gone on.
+    pub(in crate::process) fn conclude(
         mut self,
         status: WaitStatus,
         terminated: Option<KillCause>,
         killed: Option<KillCause>,
-    ) -> (ExitReason, Output) {
+    ) -> (ExitReason, StoredOutput) {
         if let Some(output) = self.returned.take() {
             return (ExitReason::Returned, output);
         }
-        let reason = match (status, terminated, killed) {
-            (
-                WaitStatus::Signaled {
-                    signal: signal @ 9, ..
-                },
-                _,
-                Some(cause),
-            )
-            | (
-                WaitStatus::Signaled {
-                    signal: signal @ 15,
-                    ..
-                },
-                Some(cause),
-                _,
-            ) => ExitReason::Killed { cause, signal },
-            // A panic that was caught is only the reason if the process ended as panics end it.
-            (WaitStatus::Exited(EXIT_PANIC) | WaitStatus::Unknown, ..)
-                if self.panic_in_run.is_some() =>
-            {
-                self.panicked()
-            }
-            (WaitStatus::Signaled { signal: 6, .. }, ..)
-                if self.panic_in_run.is_some() || self.panic_elsewhere.is_some() =>
-            {
-                self.panicked()
-            }
-            (WaitStatus::Exited(0), ..) if self.broken.is_some() => {
-                return (
-                    ExitReason::Returned,
-                    Output::Lost(self.broken.unwrap_or_default()),
-                );
-            }
-            (status, ..) => unsaid(status),
+        let own_signal = match status {
+            WaitStatus::Signaled { signal, .. } if signal == SIGKILL => killed,
+            WaitStatus::Signaled { signal, .. } if signal == SIGTERM => terminated,
+            _ => None,
         };
-        (reason, Output::None)
+        let panicked_in_run = self.panic_in_run.is_some();
+        let panicked = panicked_in_run || self.panic_elsewhere.is_some();
+        let reason = match (status, own_signal) {
+            (WaitStatus::Signaled { signal, .. }, Some(cause)) => {
+                ExitReason::Killed { cause, signal }
+            }
+            (WaitStatus::Exited(EXIT_PANIC) | WaitStatus::Unknown, _) if panicked_in_run => {
+                self.panicked()
+            }
+            (WaitStatus::Signaled { signal, .. }, _) if signal == SIGABRT && panicked => {
+                self.panicked()
+            }
+            (WaitStatus::Exited(0), _) if self.broken.is_some() => {
+                let message = self.broken.unwrap_or_default();
+                return (ExitReason::Returned, StoredOutput::Lost(message));
+            }
+            (status, _) => reason_of(status),
+        };
+        (reason, StoredOutput::None)
     }
 
     fn panicked(self) -> ExitReason {
         let report = match (self.panic_in_run, self.panic_elsewhere) {
-            // A panic of another thread that `run` passed on: the other thread knows the place.
+            // `run` passed on a panic of another thread, whose report has the location.
             (Some(run), Some(elsewhere))
                 if run.location.is_none() && run.message == elsewhere.message =>
             {
@@ -125,8 +129,8 @@ impl Told {
     }
 }
 
-/// The reason, for a child that said nothing of it.
-pub(crate) fn unsaid(status: WaitStatus) -> ExitReason {
+/// The reason for a child that reported nothing.
+pub(super) fn reason_of(status: WaitStatus) -> ExitReason {
     match status {
         WaitStatus::Exited(code) => ExitReason::Exited(code),
         WaitStatus::Signaled {

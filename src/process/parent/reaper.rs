@@ -1,8 +1,12 @@
-//! One thread takes the status of every child that nobody joins just then.
+//! The thread that takes the exit status of every child that no thread joins at the moment.
 //!
-//! It sleeps on the pidfds of all children, so it wakes only when one ends, and never asks for a child
-//! that is not ours (`waitpid(-1)` would take the host program's own). A thread that joins a child sleeps on the pidfd itself
-//! meanwhile: the way over this one would be one more wake-up. Who of the two sees the end takes the status, under the child's lock.
+//! It sleeps on the pidfds of all children, so it wakes only when one of them ends, and it never asks for a
+//! process that is not a child of this crate: `waitpid(-1)` would take the host program's own. While a
+//! thread joins a child, that thread sleeps on the pidfd and the reaper does not. The status is taken under
+//! the lock of the child's record.
+//!
+//! Locks: a record's lock comes first, then one of the two here. So the reaper clones a record out of its
+//! table, and calls it after the table is unlocked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,27 +14,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use crate::process::handle::Running;
-use crate::process::parent::exit;
+use crate::process::parent::record::ChildRecord;
 use crate::sys::{self, Pidfd, Poller, Service};
 
 struct Reaper {
     endings: Poller,
-    children: Mutex<BTreeMap<u64, Arc<Running>>>,
-    /// When to look after a child that was asked to stop.
+    children: Mutex<BTreeMap<u64, Arc<ChildRecord>>>,
+    /// When to check on which child that was asked to stop.
     reminders: Mutex<BTreeSet<(Instant, u64)>>,
-    exiting: AtomicBool,
+    /// Set before the poller is woken, and cleared before the call: so each announcement is followed by a
+    /// call.
+    exit_announced: AtomicBool,
+    on_exit: fn(),
 }
 
 static REAPER: Service<Reaper> = Service::new("offspring-reaper");
 
 impl Reaper {
-    fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Running>>> {
+    fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ChildRecord>>> {
         sys::lock(&self.children)
     }
 
-    /// Without the lock, which is the last that a child takes.
-    fn child(&self, id: u64) -> Option<Arc<Running>> {
+    fn child(&self, id: u64) -> Option<Arc<ChildRecord>> {
         self.children().get(&id).cloned()
     }
 
@@ -39,27 +44,28 @@ impl Reaper {
             let next = sys::lock(&self.reminders).first().map(|&(at, _)| at);
             for id in self.endings.wait(next) {
                 if id == Poller::WAKE {
-                    if self.exiting.swap(false, Ordering::SeqCst) {
-                        exit::reaper_woke();
+                    if self.exit_announced.swap(false, Ordering::SeqCst) {
+                        (self.on_exit)();
                     }
                     continue;
                 }
+                // It is not in the table if a joining thread has just reaped it.
                 if let Some(child) = self.child(id) {
                     child.reap();
                 }
             }
-            self.look_after(Instant::now());
+            self.send_due_signals(Instant::now());
         }
     }
 
-    fn look_after(&self, now: Instant) {
-        while let Some(id) = self.due(now) {
+    fn send_due_signals(&self, now: Instant) {
+        while let Some(id) = self.pop_due(now) {
             let again = self.child(id).and_then(|child| child.escalate(now));
             sys::lock(&self.reminders).extend(again.map(|at| (at, id)));
         }
     }
 
-    fn due(&self, now: Instant) -> Option<u64> {
+    fn pop_due(&self, now: Instant) -> Option<u64> {
         let mut reminders = sys::lock(&self.reminders);
         let first = reminders.first().copied().filter(|(at, _)| *at <= now)?;
         reminders.remove(&first);
@@ -67,42 +73,44 @@ impl Reaper {
     }
 }
 
-/// Starts the reaper, if it does not run yet.
-pub(crate) fn start() -> io::Result<()> {
+/// Starts the reaper, if it does not run yet. After [`announce_exit`] it calls `on_exit`.
+pub(super) fn start(on_exit: fn()) -> io::Result<()> {
     REAPER
         .start(|| {
             let reaper = Reaper {
                 endings: Poller::new()?,
                 children: Mutex::new(BTreeMap::new()),
                 reminders: Mutex::new(BTreeSet::new()),
-                exiting: AtomicBool::new(false),
+                exit_announced: AtomicBool::new(false),
+                on_exit,
             };
             Ok((reaper, Reaper::run))
         })
         .map(drop)
 }
 
-/// Tells the hub, or those that finish first, that this process is at its end. The reaper does it, since the thread that ends the
-/// process has no thread-locals any more, and ipc-channel needs them.
-pub(crate) fn announce_exit() {
+/// Has the reaper call `on_exit`. The thread that ends the process cannot do so itself: it has lost the
+/// thread-locals that ipc-channel needs.
+pub(super) fn announce_exit() {
     if let Some(reaper) = REAPER.get() {
-        reaper.exiting.store(true, Ordering::SeqCst);
+        reaper.exit_announced.store(true, Ordering::SeqCst);
         reaper.endings.wake();
     }
 }
 
-/// Has the reaper look after a child then.
-pub(crate) fn remind(at: Instant, id: u64) {
+/// Has the reaper check on a child at this time.
+pub(super) fn remind(at: Instant, id: u64) {
     let reaper = REAPER.wait();
     sys::lock(&reaper.reminders).insert((at, id));
+    // It may be asleep until a later reminder.
     reaper.endings.wake();
 }
 
-/// Hands a child over. [`start`] was called before.
-pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
+/// Hands a child over to the reaper, which has been started.
+pub(super) fn watch(child: Arc<ChildRecord>) -> io::Result<()> {
     let reaper = REAPER.wait();
     let id = child.id;
-    // Known before it is watched: its end may come at once.
+    // Into the table first: the pidfd may be ready at once, and the reaper looks the child up.
     reaper.children().insert(id, child.clone());
     let watched = child
         .with_pidfd(|pidfd| reaper.endings.add(pidfd, id))
@@ -112,35 +120,35 @@ pub(crate) fn watch(child: Arc<Running>) -> io::Result<()> {
     })
 }
 
-/// Its status is taken.
-pub(crate) fn forget(id: u64, pidfd: &Pidfd) {
+/// The child's status is about to be taken.
+pub(super) fn forget(id: u64, pidfd: &Pidfd) {
     let reaper = REAPER.wait();
     reaper.endings.remove(pidfd);
     reaper.children().remove(&id);
 }
 
-/// A thread watches for its end itself.
-pub(crate) fn leave_alone(id: u64, pidfd: &Pidfd) {
+/// A joining thread now waits for the child's end.
+pub(super) fn pause_watch(id: u64, pidfd: &Pidfd) {
     REAPER.wait().endings.pause(pidfd, id);
 }
 
-/// And does not any more.
-pub(crate) fn watch_again(id: u64, pidfd: &Pidfd) {
+/// It does not any more.
+pub(super) fn resume_watch(id: u64, pidfd: &Pidfd) {
     REAPER.wait().endings.resume(pidfd, id);
 }
 
-/// Counts a worker on a thread among the children. [`start`] was called before.
-pub(crate) fn adopt(child: Arc<Running>) {
+/// Adds an inline worker to the children. The reaper has been started.
+pub(in crate::process) fn adopt(child: Arc<ChildRecord>) {
     REAPER.wait().children().insert(child.id, child);
 }
 
-/// It is at its end.
-pub(crate) fn release(id: u64) {
+/// Removes an inline worker that is at its end.
+pub(in crate::process) fn release(id: u64) {
     REAPER.wait().children().remove(&id);
 }
 
-/// All that run, in the order of their start.
-pub(crate) fn running() -> Vec<Arc<Running>> {
+/// All children that run, in the order of their start.
+pub(crate) fn running() -> Vec<Arc<ChildRecord>> {
     REAPER
         .get()
         .map(|reaper| reaper.children().values().cloned().collect())

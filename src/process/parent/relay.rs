@@ -1,8 +1,8 @@
-//! Lines of children, shown in our own stdout and stderr with the name of their process before each.
+//! Prints the lines of children to this process's stdout and stderr, each with the name of its process.
 //!
-//! One thread reads the pipes of all children and prints. It alone sleeps when nobody takes what we print (a
-//! stopped terminal): then the pipes fill, and the children wait, as if they printed there themselves.
-//! Nobody waits for that thread without a limit.
+//! One thread, the relay, reads the pipes of all children and prints. It alone blocks when our own stdout has
+//! no reader (a stopped terminal): then the pipes fill up and the children block, as if they printed there
+//! themselves. No other thread waits for the relay without a limit.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,39 +13,39 @@ use std::time::{Duration, Instant};
 
 use crate::sys::{self, Poller, Service};
 
-/// A longer line is shown in pieces.
+/// A longer line is printed in pieces.
 const LINE_MAX: usize = 64 << 10;
-/// Longer prints are cut between lines: up to this size the system keeps them whole in a pipe that others write to.
+/// Longer prints are split between lines: the system writes up to this size to a pipe at once.
 const PRINT_MAX: usize = 4 << 10;
-/// What one pipe may have printed before the others get their turn.
+/// The bytes that one pipe may print before the others have their turn.
 const TURN_MAX: usize = 256 << 10;
-/// How long a `join`, or the end of the program, waits for the last lines while none of them gets out.
+/// The longest wait of a `join`, or of the end of the program, for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where lines are shown.
+/// Where lines are printed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+pub(in crate::process) enum RelayTarget {
     Stdout,
     Stderr,
 }
 
-/// One pipe of one child.
+/// A pipe of a child, whose lines the relay prints.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(in crate::process) struct RelayedPipe {
     id: u64,
-    pipe: OwnedFd,
+    fd: OwnedFd,
     /// `[name] `
     tag: Vec<u8>,
-    place: Place,
-    /// Whether all that its child wrote has been shown.
-    settled: Mutex<bool>,
-    settling: Condvar,
+    target: RelayTarget,
+    /// Whether all lines of the child, which has ended, are printed.
+    flushed: Mutex<bool>,
+    changed: Condvar,
 }
 
 struct Relay {
     readable: Poller,
-    streams: Mutex<BTreeMap<u64, Arc<Stream>>>,
-    /// Those whose child has ended.
+    pipes: Mutex<BTreeMap<u64, Arc<RelayedPipe>>>,
+    /// The pipes whose child has ended and whose last lines are waited for.
     due: Mutex<Vec<u64>>,
 }
 
@@ -55,66 +55,71 @@ fn start() -> io::Result<&'static Relay> {
     RELAY.start(|| {
         let relay = Relay {
             readable: Poller::new()?,
-            streams: Mutex::default(),
+            pipes: Mutex::default(),
             due: Mutex::default(),
         };
         Ok((relay, Relay::run))
     })
 }
 
-/// Shows what comes out of `pipe`, until its end.
-pub(crate) fn show(name: &str, pipe: OwnedFd, place: Place) -> io::Result<Arc<Stream>> {
+/// Prints the lines that come out of `fd`, until its end.
+pub(in crate::process) fn start_pipe(
+    name: &str,
+    fd: OwnedFd,
+    target: RelayTarget,
+) -> io::Result<Arc<RelayedPipe>> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let relay = start()?;
-    sys::set_nonblocking(pipe.as_fd())?;
+    sys::set_nonblocking(fd.as_fd())?;
     let printable = name.chars().map(|c| if c.is_control() { '?' } else { c });
-    let stream = Arc::new(Stream {
+    let pipe = Arc::new(RelayedPipe {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
-        pipe,
+        fd,
         tag: format!("[{}] ", printable.collect::<String>()).into_bytes(),
-        place,
-        settled: Mutex::new(false),
-        settling: Condvar::new(),
+        target,
+        flushed: Mutex::new(false),
+        changed: Condvar::new(),
     });
-    // Known before it is watched: its first line may come at once.
-    sys::lock(&relay.streams).insert(stream.id, stream.clone());
-    let watched = relay.readable.add(&stream.pipe, stream.id);
+    // Into the table first: the pipe may be readable at once, and the relay looks it up.
+    sys::lock(&relay.pipes).insert(pipe.id, pipe.clone());
+    let watched = relay.readable.add(&pipe.fd, pipe.id);
     watched.inspect_err(|_| {
-        sys::lock(&relay.streams).remove(&stream.id);
+        sys::lock(&relay.pipes).remove(&pipe.id);
     })?;
-    Ok(stream)
+    Ok(pipe)
 }
 
-/// The last lines of all children, at the end of the program.
-pub(crate) fn finish() {
+/// Waits for the last lines of all children, at the end of the program.
+pub(super) fn finish() {
     let Some(relay) = RELAY.get() else { return };
-    let streams: Vec<_> = sys::lock(&relay.streams).values().cloned().collect();
-    // If one does not get out, the others do not either.
-    streams.iter().all(|stream| stream.settle(None));
+    let pipes: Vec<_> = sys::lock(&relay.pipes).values().cloned().collect();
+    // If the relay is blocked, it is blocked for all of them: stop at the first timeout.
+    pipes.iter().all(|pipe| pipe.flush(None));
 }
 
-impl Stream {
-    /// Waits until all is shown that the child, which has ended, wrote; not long if nobody takes it. Whether it is.
-    pub(crate) fn settle(&self, deadline: Option<Instant>) -> bool {
+impl RelayedPipe {
+    /// Waits until the lines of the child, which has ended, are printed. Returns `false` at the deadline, and
+    /// after a second at the latest.
+    pub(in crate::process) fn flush(&self, deadline: Option<Instant>) -> bool {
         let patience = Instant::now() + PATIENCE;
         let deadline = deadline.map_or(patience, |deadline| deadline.min(patience));
-        let mut settled = sys::lock(&self.settled);
-        if *settled {
+        let mut flushed = sys::lock(&self.flushed);
+        if *flushed {
             return true;
         }
         if let Some(relay) = RELAY.get() {
             sys::lock(&relay.due).push(self.id);
             relay.readable.wake();
         }
-        while !*settled && Instant::now() < deadline {
-            settled = sys::wait(&self.settling, settled, Some(deadline));
+        while !*flushed && Instant::now() < deadline {
+            flushed = sys::wait(&self.changed, flushed, Some(deadline));
         }
-        *settled
+        *flushed
     }
 
-    fn is_settled(&self) {
-        *sys::lock(&self.settled) = true;
-        self.settling.notify_all();
+    fn set_flushed(&self) {
+        *sys::lock(&self.flushed) = true;
+        self.changed.notify_all();
     }
 }
 
@@ -135,40 +140,41 @@ impl Relay {
         }
     }
 
-    /// Shows what one pipe holds. Its child has ended if it `is_due`: then also what is no line yet.
+    /// Prints the lines in one pipe. If it `is_due`, its child has ended, and text without a newline is a
+    /// line, too.
     fn turn(&self, id: u64, lines: &mut BTreeMap<u64, Lines>, is_due: bool) {
-        let Some(stream) = sys::lock(&self.streams).get(&id).cloned() else {
+        let Some(pipe) = sys::lock(&self.pipes).get(&id).cloned() else {
             return;
         };
-        let of_stream = lines.entry(id).or_default();
-        let at_end = of_stream.drain(&stream);
+        let pending_lines = lines.entry(id).or_default();
+        let at_end = pending_lines.drain(&pipe);
         if at_end || is_due {
-            of_stream.rest(&stream);
-            stream.is_settled();
+            pending_lines.rest(&pipe);
+            pipe.set_flushed();
         }
-        // A child of the child may go on writing after the end of the child.
+        // The pipe may outlive the child: children of the child may have it.
         if at_end {
             lines.remove(&id);
-            sys::lock(&self.streams).remove(&id);
-            self.readable.remove(&stream.pipe);
+            sys::lock(&self.pipes).remove(&id);
+            self.readable.remove(&pipe.fd);
         }
     }
 }
 
-/// What came out of one pipe and is not shown yet.
+/// Text of one pipe that has been read and not printed yet.
 #[derive(Default)]
 struct Lines(Vec<u8>);
 
 impl Lines {
-    /// Whether the pipe is at its end.
-    fn drain(&mut self, stream: &Stream) -> bool {
+    /// Reads and prints. Returns whether the pipe is at its end.
+    fn drain(&mut self, pipe: &RelayedPipe) -> bool {
         let mut bytes = [0; 16 << 10];
         let mut turn = 0;
         while turn < TURN_MAX {
-            match sys::read_some(stream.pipe.as_fd(), &mut bytes) {
+            match sys::read_some(pipe.fd.as_fd(), &mut bytes) {
                 Ok(0) => return true,
                 Ok(count) => {
-                    self.take(stream, &bytes[..count]);
+                    self.take(pipe, &bytes[..count]);
                     turn += count;
                 }
                 Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
@@ -177,53 +183,54 @@ impl Lines {
         false
     }
 
-    fn take(&mut self, stream: &Stream, bytes: &[u8]) {
+    fn take(&mut self, pipe: &RelayedPipe, bytes: &[u8]) {
         let mut print = Vec::new();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.0.extend_from_slice(piece);
             if !piece.ends_with(b"\n") && self.0.len() < LINE_MAX {
                 continue;
             }
-            if !print.is_empty() && print.len() + stream.tag.len() + self.0.len() > PRINT_MAX {
-                stream.place.print(&print);
+            if !print.is_empty() && print.len() + pipe.tag.len() + self.0.len() > PRINT_MAX {
+                pipe.target.print(&print);
                 print.clear();
             }
-            self.line(stream, &mut print);
+            self.line(pipe, &mut print);
         }
-        stream.place.print(&print);
+        pipe.target.print(&print);
     }
 
-    /// Moves the line over.
-    fn line(&mut self, stream: &Stream, print: &mut Vec<u8>) {
-        print.extend_from_slice(&stream.tag);
+    /// Moves the line into `print`.
+    fn line(&mut self, pipe: &RelayedPipe, print: &mut Vec<u8>) {
+        print.extend_from_slice(&pipe.tag);
         print.append(&mut self.0);
         if !print.ends_with(b"\n") {
             print.push(b'\n');
         }
     }
 
-    /// A line without an end.
-    fn rest(&mut self, stream: &Stream) {
+    /// Prints a last line without a newline.
+    fn rest(&mut self, pipe: &RelayedPipe) {
         if !self.0.is_empty() {
             let mut print = Vec::new();
-            self.line(stream, &mut print);
-            stream.place.print(&print);
+            self.line(pipe, &mut print);
+            pipe.target.print(&print);
         }
     }
 }
 
-impl Place {
-    /// All at once: the lock keeps it whole among what other threads print. Nobody can be told of an error.
+impl RelayTarget {
+    /// Prints the text under one lock, so that other threads do not print between its lines. There is no
+    /// caller that could handle an error.
     fn print(self, text: &[u8]) {
         if text.is_empty() {
             return;
         }
         match self {
-            Place::Stdout => {
+            RelayTarget::Stdout => {
                 let mut stdout = io::stdout().lock();
                 let _ = stdout.write_all(text).and_then(|()| stdout.flush());
             }
-            Place::Stderr => {
+            RelayTarget::Stderr => {
                 let _ = io::stderr().lock().write_all(text);
             }
         }

@@ -1,4 +1,7 @@
 //! A child between its exec and the moment in which its worker runs.
+//!
+//! Until the reaper takes over, [`StartingChild`] alone holds the child, and kills and reaps it when it is
+//! dropped: each error on the way ends the child, and no other thread can reap it or signal it meanwhile.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,108 +12,130 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, PanicReport, SpawnError};
 use crate::ipc::wire::Failure;
-use crate::process::child::serve::EXIT_PANIC;
-use crate::process::current::Identity;
-use crate::process::handle::{Life, Process, Running};
-use crate::process::handshake::{self, Answer, Hello, Order};
-use crate::process::parent::early_stderr::Early;
-use crate::process::parent::exit_report::unsaid;
+use crate::process::handle::Process;
+use crate::process::handshake::{self, ChildMessage, EXIT_PANIC, Hello, ParentMessage};
+use crate::process::identity::Identity;
+use crate::process::parent::early_stderr::EarlyStderr;
+use crate::process::parent::exit_report::reason_of;
 use crate::process::parent::reaper;
-use crate::process::stdio::Pipes;
+use crate::process::parent::record::{ChildRecord, LiveChild};
+use crate::process::stdio::ParentPipes;
 use crate::sys::{ChildEvent, Pidfd, WaitStatus};
 
-/// A child on its way. Dropped before [`finish`](Start::finish), it is killed and reaped.
-pub(crate) struct Start {
+/// How long a child that has closed its control socket may take to be dead.
+const END_PATIENCE: Duration = Duration::from_millis(200);
+/// Longer than any process takes that has been killed, or has been seen to end.
+const REAP_PATIENCE: Duration = Duration::from_secs(3600);
+/// A timeout beyond this is as good as none; the clock may not be able to express it.
+const TIMEOUT_MAX: Duration = Duration::from_secs(86_400 * 365);
+const SIGABRT: i32 = 6;
+
+/// A child that is being started. Dropping it before [`finish`](StartingChild::finish) kills and reaps it.
+pub(in crate::process) struct StartingChild {
     pid: u32,
     name: String,
-    /// `None` once somebody else looks after the child.
+    /// `None` once it has been reaped, or handed over.
     pidfd: Option<Pidfd>,
-    lifeline: Option<OwnedFd>,
-    limit: Limit,
-    /// The last panic that it told of.
+    control: Option<OwnedFd>,
+    limit: StartLimit,
+    /// The last panic that it reported.
     panicked: Option<PanicReport>,
-    /// Until it has a stderr of its own.
-    early: Option<Early>,
+    /// `None` once it has its real stderr.
+    early: Option<EarlyStderr>,
 }
 
-/// Until when the child must be ready.
+/// When the worker must run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
+pub(in crate::process) struct StartLimit {
     timeout: Duration,
     deadline: Instant,
 }
 
-impl Limit {
-    pub(crate) fn of(timeout: Duration) -> Limit {
-        // What the clock cannot express is as good as none.
-        let span = timeout.min(Duration::from_secs(86_400 * 365));
-        Limit {
+impl StartLimit {
+    /// The clock starts now.
+    pub(in crate::process) fn after(timeout: Duration) -> StartLimit {
+        StartLimit {
             timeout,
-            deadline: Instant::now() + span,
+            deadline: Instant::now() + timeout.min(TIMEOUT_MAX),
         }
     }
 }
 
-impl Start {
-    pub(crate) fn new(
+impl StartingChild {
+    pub(in crate::process) fn new(
         pid: u32,
         name: String,
         pidfd: Pidfd,
-        lifeline: OwnedFd,
-        limit: Limit,
-        early: Early,
-    ) -> Start {
-        Start {
+        control: OwnedFd,
+        limit: StartLimit,
+        early: EarlyStderr,
+    ) -> StartingChild {
+        StartingChild {
             pid,
             name,
             pidfd: Some(pidfd),
-            lifeline: Some(lifeline),
+            control: Some(control),
             limit,
             panicked: None,
             early: Some(early),
         }
     }
 
-    /// Says all that the child needs; `before` and `after` go around its stderr.
-    pub(crate) fn tell(
+    /// Sends the first message. Its descriptors are `before`, the real stderr, and `after`.
+    pub(in crate::process) fn send_hello(
         &mut self,
         hello: &Hello,
         before: &[Option<OwnedFd>],
         after: &[Option<&OwnedFd>],
     ) -> Result<(), SpawnError> {
         let before = before.iter().flatten().map(AsFd::as_fd);
-        let stderr = self.early.iter().map(Early::real);
+        let stderr = self.early.iter().map(EarlyStderr::real);
         let after = after.iter().flatten().map(|fd| fd.as_fd());
         let fds: Vec<BorrowedFd<'_>> = before.chain(stderr).chain(after).collect();
-        match handshake::tell(self.lifeline(), hello, &fds) {
+        match handshake::send(self.control(), hello, &fds) {
             Ok(()) => Ok(()),
-            // A child that is gone already is told better by its status.
-            Err(error) if matches!(Failure::from(io::Error::from(error.kind())), Failure::Gone) => {
-                Err(self.ended())
-            }
+            // The child is gone: its status says more than this error.
+            Err(error) if is_gone(&error) => Err(self.ended()),
             Err(source) => Err(SpawnError::Io {
-                act: "speak to the new process",
+                act: "send the first message to the new process",
                 source,
             }),
         }
     }
 
-    fn hear(&mut self) -> Result<Answer, SpawnError> {
+    /// Waits until the worker runs.
+    pub(in crate::process) fn wait_started(&mut self) -> Result<(), SpawnError> {
+        let mut message = self.next_message()?;
+        if matches!(message, ChildMessage::EarlyStderr) {
+            // The child waits, so this is all of its early text, and it comes before the rest.
+            self.pass_on();
+            // If the child is gone, the next call notices.
+            let _ = handshake::send(self.control(), &ParentMessage::ReleaseStderr, &[]);
+            message = self.next_message()?;
+        }
+        match message {
+            ChildMessage::Started => Ok(()),
+            message => Err(self.refused(message)),
+        }
+    }
+
+    /// The next message that is not a panic. A panic may have been caught: the next message, or the end of
+    /// the child, shows what it led to.
+    fn next_message(&mut self) -> Result<ChildMessage, SpawnError> {
         loop {
-            match self.hear_any()? {
-                // The next answer, or its end, says what it led to.
-                Answer::Panicked { report, .. } => self.panicked = Some(report),
-                answer => return Ok(answer),
+            match self.any_message()? {
+                ChildMessage::Panicked { report, .. } => self.panicked = Some(report),
+                message => return Ok(message),
             }
         }
     }
 
-    fn hear_any(&mut self) -> Result<Answer, SpawnError> {
+    fn any_message(&mut self) -> Result<ChildMessage, SpawnError> {
         match self.wait()? {
             ChildEvent::Timeout => {
                 let deadline = self.limit.timeout;
-                let (name, pid) = self.who();
-                let stderr = self.stderr();
+                let (name, pid) = self.name_and_pid();
+                let stderr = self.stderr_tail();
                 Err(SpawnError::Timeout {
                     name,
                     pid,
@@ -119,70 +144,54 @@ impl Start {
                 })
             }
             ChildEvent::Ended => Err(self.ended()),
-            ChildEvent::Readable | ChildEvent::Other => match handshake::hear(self.lifeline()) {
-                Ok(Some((answer, _))) => Ok(answer),
+            ChildEvent::Readable | ChildEvent::Other => match handshake::recv(self.control()) {
+                Ok(Some((message, _))) => Ok(message),
                 Ok(None) => Err(self.ended()),
-                Err(error)
-                    if matches!(Failure::from(io::Error::from(error.kind())), Failure::Gone) =>
-                {
-                    Err(self.ended())
-                }
-                Err(error) => Err(self.protocol(format!("its answer is not understood: {error}"))),
+                Err(error) if is_gone(&error) => Err(self.ended()),
+                Err(error) => Err(self.protocol(format!("its message cannot be decoded: {error}"))),
             },
         }
     }
 
-    /// Waits for all but its stderr, which is passed on meanwhile.
+    /// Waits for a message, the child's end, or the deadline, and passes its stderr on meanwhile.
     fn wait(&mut self) -> Result<ChildEvent, SpawnError> {
         loop {
             let early = self
                 .early
                 .as_ref()
-                .expect("a start that is not finished looks after stderr");
-            let waited = self.pidfd().wait_or_readable(
-                self.lifeline(),
+                .expect("a start that is not finished passes stderr on");
+            let event = self.pidfd().wait_or_readable(
+                self.control(),
                 early.interest(),
                 self.limit.deadline,
             );
-            match waited.map_err(SpawnError::io("wait for the new process"))? {
+            match event.map_err(SpawnError::io("wait for the new process"))? {
                 ChildEvent::Other => self.pass_on(),
-                waited => return Ok(waited),
+                event => return Ok(event),
             }
         }
     }
 
     fn pass_on(&mut self) {
-        if let (Some(early), Some(lifeline)) = (&mut self.early, &self.lifeline) {
-            early.pass_on_for(lifeline.as_fd());
+        if let (Some(early), Some(control)) = (&mut self.early, &self.control) {
+            early.pass_on_during_start(control.as_fd());
         }
     }
 
-    fn stderr(&mut self) -> String {
-        self.early.as_mut().map(Early::tail).unwrap_or_default()
+    fn stderr_tail(&mut self) -> String {
+        self.early
+            .as_mut()
+            .map(EarlyStderr::tail)
+            .unwrap_or_default()
     }
 
-    pub(crate) fn hear_started(&mut self) -> Result<(), SpawnError> {
-        let mut answer = self.hear()?;
-        if matches!(answer, Answer::Early) {
-            // Before the child writes to the real one: so all of it stays in order.
-            self.pass_on();
-            // If it is gone, the next look tells.
-            let _ = handshake::tell(self.lifeline(), &Order::GoOn, &[]);
-            answer = self.hear()?;
-        }
-        match answer {
-            Answer::Started => Ok(()),
-            answer => Err(self.refused(answer)),
-        }
-    }
-
-    fn refused(&mut self, answer: Answer) -> SpawnError {
-        let (name, pid) = self.who();
-        match answer {
-            Answer::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
-            Answer::BadValue(message) => SpawnError::Decode { name, pid, message },
-            Answer::Failed(message) => SpawnError::Failed { name, pid, message },
-            _ => self.protocol("it answered out of turn".to_owned()),
+    fn refused(&mut self, message: ChildMessage) -> SpawnError {
+        let (name, pid) = self.name_and_pid();
+        match message {
+            ChildMessage::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
+            ChildMessage::BadValue(message) => SpawnError::Decode { name, pid, message },
+            ChildMessage::Failed(message) => SpawnError::Failed { name, pid, message },
+            _ => self.protocol("it sent a message out of turn".to_owned()),
         }
     }
 
@@ -192,20 +201,20 @@ impl Start {
             .expect("a start that is not finished holds its child")
     }
 
-    fn lifeline(&self) -> BorrowedFd<'_> {
-        self.lifeline
+    fn control(&self) -> BorrowedFd<'_> {
+        self.control
             .as_ref()
-            .expect("a start that is not finished holds its lifeline")
+            .expect("a start that is not finished holds the control socket")
             .as_fd()
     }
 
-    fn who(&self) -> (String, u32) {
+    fn name_and_pid(&self) -> (String, u32) {
         (self.name.clone(), self.pid)
     }
 
     fn protocol(&mut self, message: String) -> SpawnError {
-        let (name, pid) = self.who();
-        let stderr = self.stderr();
+        let (name, pid) = self.name_and_pid();
+        let stderr = self.stderr_tail();
         SpawnError::Protocol {
             name,
             pid,
@@ -214,30 +223,30 @@ impl Start {
         }
     }
 
-    /// The child closed its end, or is gone: waits for its status, which is the better answer.
+    /// The child has closed its end of the socket, or is dead: its exit status is the error.
     fn ended(&mut self) -> SpawnError {
         let pidfd = self
             .pidfd
             .take()
             .expect("a start that is not finished holds its child");
-        // One that closed the lifeline but lives on gets no second chance.
-        if !matches!(
-            pidfd.wait_end(Instant::now() + Duration::from_millis(200)),
-            Ok(true)
-        ) {
+        // A dying process closes its descriptors a moment before its pidfd is ready. One that closed the
+        // socket and lives on is none of ours.
+        if !matches!(pidfd.wait_end(Instant::now() + END_PATIENCE), Ok(true)) {
             pidfd.kill();
             reap(&pidfd);
-            return self.protocol("it closed its lifeline".to_owned());
+            return self.protocol("it closed its control socket".to_owned());
         }
         let reason = match (reap(&pidfd), self.panicked.take()) {
-            (
-                WaitStatus::Exited(EXIT_PANIC) | WaitStatus::Signaled { signal: 6, .. },
-                Some(report),
-            ) => ExitReason::Panicked(Box::new(report)),
-            (status, _) => unsaid(status),
+            (WaitStatus::Exited(EXIT_PANIC), Some(report)) => {
+                ExitReason::Panicked(Box::new(report))
+            }
+            (WaitStatus::Signaled { signal, .. }, Some(report)) if signal == SIGABRT => {
+                ExitReason::Panicked(Box::new(report))
+            }
+            (status, _) => reason_of(status),
         };
-        let (name, pid) = self.who();
-        let stderr = self.stderr();
+        let (name, pid) = self.name_and_pid();
+        let stderr = self.stderr_tail();
         SpawnError::Died {
             name,
             pid,
@@ -246,18 +255,19 @@ impl Start {
         }
     }
 
-    /// Hands the child over to the reaper. `life` is what it ends with.
-    pub(crate) fn finish<T: DeserializeOwned>(
+    /// Hands the child over to the reaper, and returns its handle. `liveness` is the writing end of the
+    /// liveness pipe.
+    pub(in crate::process) fn finish<T: DeserializeOwned>(
         mut self,
         identity: &Identity,
         worker: &'static str,
-        life: Option<OwnedFd>,
-        pipes: Pipes,
+        liveness: Option<OwnedFd>,
+        pipes: ParentPipes,
     ) -> Result<Process<T>, SpawnError> {
-        let lifeline = self
-            .lifeline
+        let control = self
+            .control
             .take()
-            .expect("a start that is not finished holds its lifeline");
+            .expect("a start that is not finished holds the control socket");
         let pidfd = self
             .pidfd
             .take()
@@ -265,10 +275,11 @@ impl Start {
         if let Some(early) = self.early.take() {
             early.leave();
         }
-        let life = Life::new(pidfd, lifeline, life);
-        let running = Arc::new(Running::new(self.pid, identity, worker, life));
-        if let Err(source) = reaper::watch(running.clone()) {
-            running.with_pidfd(|pidfd| {
+        let live = LiveChild::new(pidfd, control, liveness);
+        let record = Arc::new(ChildRecord::new(self.pid, identity, worker, live));
+        if let Err(source) = reaper::watch(record.clone()) {
+            // The reaper does not know it, so it is reaped here.
+            record.with_pidfd(|pidfd| {
                 pidfd.kill();
                 reap(pidfd)
             });
@@ -277,11 +288,11 @@ impl Start {
                 source,
             });
         }
-        Ok(Process::new(running, pipes))
+        Ok(Process::new(record, pipes))
     }
 }
 
-impl Drop for Start {
+impl Drop for StartingChild {
     fn drop(&mut self) {
         if let Some(pidfd) = self.pidfd.take() {
             pidfd.kill();
@@ -290,8 +301,13 @@ impl Drop for Start {
     }
 }
 
+/// Whether an error of the socket means that the other side is gone.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Failure::from(io::Error::from(error.kind())), Failure::Gone)
+}
+
+/// Takes the status of a child that has been killed, or seen to end.
 fn reap(pidfd: &Pidfd) -> WaitStatus {
-    // Killed, or seen to have ended: this does not wait long.
-    let _ = pidfd.wait_end(Instant::now() + Duration::from_secs(3600));
+    let _ = pidfd.wait_end(Instant::now() + REAP_PATIENCE);
     pidfd.reap().unwrap_or(WaitStatus::Unknown)
 }

@@ -28,6 +28,16 @@ fn a_hundred_processes_are_awaited_at_once() {
 }
 
 #[offspring::test(timeout = "20s")]
+fn a_process_and_a_reference_to_it_can_be_awaited() {
+    let process = double::spawn(4).unwrap();
+    let outputs = on_tokio(async {
+        let first = (&process).await.unwrap();
+        [first, process.await.unwrap()]
+    });
+    assert_eq!(outputs, [8, 8]);
+}
+
+#[offspring::test(timeout = "20s")]
 fn another_executor_does_as_well() {
     let process = double::spawn(4).unwrap();
     assert_eq!(pollster::block_on(process.join_async()).unwrap(), 8);

@@ -72,7 +72,7 @@ fn back(text: String) -> String {
     text
 }
 
-/// Around the sizes at which the way changes: over the lifeline, in a message, as shared memory, and far beyond.
+/// Around the sizes at which the way changes: in a message of the control socket, in one of a channel, as shared memory, and far beyond.
 #[offspring::test(timeout = "20s")]
 fn arguments_and_outputs_of_every_size_arrive_whole() {
     for size in [
@@ -340,7 +340,7 @@ fn output_that_refuses(panics: bool) -> Output {
 
 #[offspring::test(timeout = "20s")]
 fn an_output_that_does_not_encode_is_an_error_of_join() {
-    for (panics, expected) in [(false, "does not encode"), (true, "dropped the pen")] {
+    for (panics, expected) in [(false, "failed to encode"), (true, "dropped the pen")] {
         let process = output_that_refuses::spawn(panics).unwrap();
         for _ in 0..2 {
             let error = process.join().unwrap_err();

@@ -74,7 +74,7 @@ fn a_child_that_ends_before_it_is_ready_has_died() {
         ("kill -SEGV $$", "ended by signal 11"),
         ("kill -ABRT $$", "ended by signal 6"),
         ("kill -KILL $$", "ended by signal 9"),
-        // Its own child holds all that it inherited, the lifeline too.
+        // Its own child holds all that it inherited, even the control socket.
         ("sleep 5 & exit 9", "exited with code 9"),
         ("exec /nowhere/at/all", "exited with code 127"),
     ] {

@@ -307,7 +307,7 @@ fn a_host_that_ignores_its_children_still_gets_what_they_said() {
         assert_eq!((exited.as_str(), returned.as_str()), ("Unknown", "Ok(42)"));
         assert!(panicked.contains("told before the end"), "{panicked}");
         assert!(
-            failed.starts_with("Died") && failed.contains("somebody else took"),
+            failed.starts_with("Died") && failed.contains("other code took"),
             "{failed}"
         );
     }

@@ -106,7 +106,7 @@ fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
         Some(-libc::SIGKILL),
         "{error}"
     );
-    assert!(error.to_string().contains("for want of memory"), "{error}");
+    assert!(error.to_string().contains("lack of memory"), "{error}");
     drop(group);
 }
 

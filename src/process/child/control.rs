@@ -1,0 +1,134 @@
+//! The child's end of the control socket, and the liveness pipe.
+//!
+//! No thread of the child waits for either. The parent holds the only writing end of the liveness pipe;
+//! when it closes, the system kills the child. Messages of the parent stay in the socket's buffer, where
+//! every thread that wants to know can see them.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::Instant;
+
+use crate::process::handshake::{self, ParentMessage};
+use crate::sys;
+
+/// The exit code of a child whose parent is gone before the child could watch for that. Nothing is left to
+/// see it.
+const EXIT_ORPHAN: i32 = 71;
+
+#[derive(Debug)]
+struct ControlSocket {
+    socket: Arc<OwnedFd>,
+    /// Whether the parent asked for a stop. Set by its last message, `Stop` or `Detach`.
+    stopping: OnceLock<bool>,
+    /// Held while the front message is looked at and taken out.
+    reading: Mutex<()>,
+    /// The reading end, open as long as this process lives; `None` if it was detached from its start on.
+    _liveness: Option<OwnedFd>,
+}
+
+static CONTROL: OnceLock<ControlSocket> = OnceLock::new();
+
+/// Ties this process to its parent: from now on the end of the parent ends it, unless the parent detaches
+/// it.
+pub(super) fn hold(socket: Arc<OwnedFd>, liveness: Option<OwnedFd>) -> io::Result<()> {
+    if let Some(liveness) = &liveness {
+        sys::die_with(liveness.as_fd(), EXIT_ORPHAN)?;
+    }
+    let control = ControlSocket {
+        socket,
+        stopping: OnceLock::new(),
+        reading: Mutex::new(()),
+        _liveness: liveness,
+    };
+    CONTROL
+        .set(control)
+        .map_err(|_| io::Error::other("it is held already"))
+}
+
+impl ControlSocket {
+    /// Costs one short system call until the parent's last message is there, and none afterwards. The call
+    /// is needed: a worker that hears about the stop in any other way (a queue, a signal) must see it here,
+    /// too. A flag in shared memory would be cheaper, but each start would pay for the memory.
+    fn is_stopping(&self) -> bool {
+        match self.stopping.get() {
+            Some(&stopping) => stopping,
+            None => sys::has_unread(self.socket.as_fd()) && self.read(),
+        }
+    }
+
+    /// `Stop` and `Detach` stay in the socket. So it remains readable and wakes every thread that polls it,
+    /// and the descriptor that comes with `Detach` stays open. Only leftovers of the start are taken out.
+    fn read(&self) -> bool {
+        // Else two threads see the same leftover, and the second one takes out the message after it.
+        let _reading = sys::lock(&self.reading);
+        loop {
+            match handshake::peek(self.socket.as_fd()) {
+                Some(ParentMessage::Stop) => return *self.stopping.get_or_init(|| true),
+                Some(ParentMessage::Detach) => return *self.stopping.get_or_init(|| false),
+                None => return false,
+                Some(ParentMessage::HoldStderr | ParentMessage::ReleaseStderr) => {
+                    drop(handshake::try_recv::<ParentMessage>(self.socket.as_fd()));
+                }
+            }
+        }
+    }
+
+    fn wait_stopping(&self, deadline: Option<Instant>) -> bool {
+        while !self.is_stopping() {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            if self.stopping.get().is_some() {
+                // Detached: no other message follows, and the socket would be readable for ever.
+                return sleep_until(deadline);
+            }
+            if sys::is_at_end(self.socket.as_fd()) {
+                // The parent is gone. It may have asked between the check above and its end.
+                return self.is_stopping() || sleep_until(deadline);
+            }
+            sys::wait_readable(self.socket.as_fd(), deadline);
+        }
+        true
+    }
+}
+
+/// Returns `false` at the deadline, for a wait that nothing can end earlier.
+fn sleep_until(deadline: Option<Instant>) -> bool {
+    loop {
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(left) if left.is_zero() => return false,
+            Some(left) => thread::sleep(left),
+        }
+    }
+}
+
+/// Whether the parent asked this process to stop.
+pub(in crate::process) fn is_stopping() -> bool {
+    CONTROL.get().is_some_and(ControlSocket::is_stopping)
+}
+
+/// Waits until the parent asks this process to stop. Returns `false` at the deadline.
+pub(in crate::process) fn wait_stopping(deadline: Option<Instant>) -> bool {
+    CONTROL.get().map_or_else(
+        || sleep_until(deadline),
+        |control| control.wait_stopping(deadline),
+    )
+}
+
+/// Whether the parent has ended. Only a process that was detached before can return `true`.
+pub(in crate::process) fn is_orphaned() -> bool {
+    CONTROL
+        .get()
+        .is_some_and(|control| sys::is_at_end(control.socket.as_fd()))
+}
+
+/// Waits for the end of the parent. Returns `false` at the deadline.
+pub(in crate::process) fn wait_orphaned(deadline: Option<Instant>) -> bool {
+    CONTROL.get().map_or_else(
+        || sleep_until(deadline),
+        |control| sys::wait_at_end(control.socket.as_fd(), deadline),
+    )
+}

@@ -1,0 +1,389 @@
+//! What this process knows about one of its children.
+//!
+//! A record is shared by the child's handle, the reaper, and selectors. Its lock is the only place that
+//! decides whether the child has ended: the pidfd is used for signals under the lock only, and reaped under
+//! it, so no signal is sent to a process that has been reaped. The locks of the reaper are always taken
+//! after this one.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::error::{ExitReason, KillCause, PanicReport};
+use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
+use crate::process::handshake::{self, ParentMessage};
+use crate::process::identity::Identity;
+use crate::process::inline_context::StopRequest;
+use crate::process::panic_report;
+use crate::process::parent::escalation::{Escalation, StopSignal};
+use crate::process::parent::exit_report::{ExitReport, StoredOutput};
+use crate::process::parent::reaper;
+use crate::process::run::RunOutcome;
+use crate::sys::{self, Pidfd, Tree};
+
+/// A child that was started. The reaper holds the record while the child runs, and a handle as long as
+/// it exists.
+#[derive(Debug)]
+pub(crate) struct ChildRecord {
+    /// Unique in this process, unlike a pid.
+    pub(crate) id: u64,
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    pub(crate) daemon: bool,
+    /// The name under which its worker is registered.
+    pub(crate) worker: &'static str,
+    pub(crate) generation: u32,
+    pub(in crate::process) started_by: ThreadId,
+    is_inline: bool,
+    detached: AtomicBool,
+    state: Mutex<State>,
+    ended: Condvar,
+    wakers: Arc<WakerSet>,
+}
+
+#[derive(Debug)]
+pub(in crate::process) enum State {
+    Running(LiveChild),
+    Inline(Arc<StopRequest>),
+    Ended {
+        reason: ExitReason,
+        output: StoredOutput,
+    },
+}
+
+/// What is needed while a child runs. It is dropped, and its descriptors closed, before anyone learns that
+/// the child has ended.
+#[derive(Debug)]
+pub(crate) struct LiveChild {
+    /// Shared with a thread that joins.
+    pidfd: Arc<Pidfd>,
+    control: OwnedFd,
+    /// The writing end of the liveness pipe: when it closes, the system kills the child. `None` if the child
+    /// was detached from its start on.
+    liveness: Option<OwnedFd>,
+    /// Why this process sent SIGTERM, or SIGKILL.
+    terminated: Option<KillCause>,
+    killed: Option<KillCause>,
+    stop: Option<Escalation>,
+    /// Whether a thread that joins waits for the pidfd, in place of the reaper.
+    is_watched_by_join: bool,
+}
+
+impl LiveChild {
+    pub(in crate::process) fn new(
+        pidfd: Pidfd,
+        control: OwnedFd,
+        liveness: Option<OwnedFd>,
+    ) -> LiveChild {
+        LiveChild {
+            pidfd: Arc::new(pidfd),
+            control,
+            liveness,
+            terminated: None,
+            killed: None,
+            stop: None,
+            is_watched_by_join: false,
+        }
+    }
+
+    /// Returns when the reaper must check on the child, if that changes.
+    fn request_stop(&mut self, grace: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some(stop) = &mut self.stop {
+            return stop.hasten(grace, now);
+        }
+        // It fits the socket's buffer, and cannot fail but for a child that has ended.
+        let _ = handshake::send(self.control.as_fd(), &ParentMessage::Stop, &[]);
+        self.stop.insert(Escalation::new(grace, now)).due()
+    }
+
+    fn escalate(&mut self, now: Instant) -> Option<Instant> {
+        let stop = self.stop.as_mut()?;
+        let signal = stop.advance(now);
+        let due = stop.due();
+        match signal {
+            Some(StopSignal::Terminate) => self.terminate(KillCause::Stop),
+            Some(StopSignal::Kill) => self.kill(KillCause::Stop),
+            None => return None,
+        }
+        due
+    }
+
+    /// Sends the writing end of the liveness pipe to the child. From then on it is in the buffer of the
+    /// child's own socket, so this process may die at any time after the call.
+    fn detach(&self) {
+        let Some(liveness) = &self.liveness else {
+            return;
+        };
+        let fds = [liveness.as_fd()];
+        match handshake::send(self.control.as_fd(), &ParentMessage::Detach, &fds) {
+            // It has ended.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => {
+                log::error!(target: "offspring::process", "could not detach a process: {error}");
+            }
+            Ok(()) => {}
+        }
+    }
+
+    fn terminate(&mut self, cause: KillCause) {
+        self.terminated.get_or_insert(cause);
+        self.pidfd.terminate();
+    }
+
+    fn kill(&mut self, cause: KillCause) {
+        self.killed.get_or_insert(cause);
+        self.pidfd.kill();
+    }
+}
+
+impl ChildRecord {
+    pub(in crate::process) fn new(
+        pid: u32,
+        identity: &Identity,
+        worker: &'static str,
+        live: LiveChild,
+    ) -> ChildRecord {
+        ChildRecord::in_state(pid, identity, worker, State::Running(live))
+    }
+
+    pub(in crate::process) fn inline(
+        identity: &Identity,
+        worker: &'static str,
+        stop: Arc<StopRequest>,
+    ) -> ChildRecord {
+        ChildRecord::in_state(std::process::id(), identity, worker, State::Inline(stop))
+    }
+
+    fn in_state(pid: u32, identity: &Identity, worker: &'static str, state: State) -> ChildRecord {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        ChildRecord {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            pid,
+            name: identity.name.clone(),
+            daemon: identity.daemon,
+            worker,
+            generation: identity.generation,
+            started_by: thread::current().id(),
+            is_inline: matches!(state, State::Inline(_)),
+            detached: AtomicBool::new(false),
+            state: Mutex::new(state),
+            ended: Condvar::new(),
+            wakers: Arc::default(),
+        }
+    }
+
+    /// Whether it is a worker on a thread of this process.
+    pub(crate) fn is_inline(&self) -> bool {
+        self.is_inline
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No user code runs under this lock, so the state is consistent even if the lock is poisoned.
+        sys::lock(&self.state)
+    }
+
+    /// Calls `act` if the child is a process that has not been reaped. It cannot be reaped meanwhile.
+    fn with_live<R>(&self, act: impl FnOnce(&mut LiveChild) -> R) -> Option<R> {
+        match &mut *self.state() {
+            State::Running(live) => Some(act(live)),
+            State::Inline(_) | State::Ended { .. } => None,
+        }
+    }
+
+    /// Like [`with_live`](ChildRecord::with_live), for its pidfd.
+    pub(in crate::process) fn with_pidfd<R>(&self, act: impl FnOnce(&Pidfd) -> R) -> Option<R> {
+        self.with_live(|live| act(&live.pidfd))
+    }
+
+    /// The pidfd, to wait with; `None` if the child has been reaped.
+    pub(in crate::process) fn pidfd(&self) -> Option<Arc<Pidfd>> {
+        self.with_live(|live| live.pidfd.clone())
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(*self.state(), State::Ended { .. })
+    }
+
+    /// Why it ended; `None` while it runs.
+    pub(in crate::process) fn exit_reason(&self) -> Option<ExitReason> {
+        match &*self.state() {
+            State::Running(_) | State::Inline(_) => None,
+            State::Ended { reason, .. } => Some(reason.clone()),
+        }
+    }
+}
+
+/// Ending it.
+impl ChildRecord {
+    pub(in crate::process) fn request_stop(&self, grace: Duration) {
+        if let State::Inline(stop) = &*self.state() {
+            stop.request();
+        }
+        if let Some(due) = self.with_live(|live| live.request_stop(grace)).flatten() {
+            reaper::remind(due, self.id);
+        }
+    }
+
+    /// Sends the signal that is due after a request to stop. Returns when the next one is.
+    pub(in crate::process) fn escalate(&self, now: Instant) -> Option<Instant> {
+        self.with_live(|live| live.escalate(now)).flatten()
+    }
+
+    pub(in crate::process) fn terminate(&self, cause: KillCause) {
+        self.with_live(|live| live.terminate(cause));
+    }
+
+    pub(in crate::process) fn kill(&self, cause: KillCause) {
+        self.with_live(|live| live.kill(cause));
+    }
+
+    pub(in crate::process) fn terminate_tree(&self) {
+        self.with_live(|live| {
+            live.terminated.get_or_insert(KillCause::Terminate);
+            Tree::suspend(&live.pidfd, self.pid).terminate();
+        });
+    }
+
+    pub(in crate::process) fn kill_tree(&self) {
+        self.with_live(|live| {
+            live.killed.get_or_insert(KillCause::Kill);
+            Tree::suspend(&live.pidfd, self.pid).kill();
+        });
+    }
+
+    pub(in crate::process) fn detach(&self) {
+        self.detached.store(true, Ordering::SeqCst);
+        self.with_live(|live| live.detach());
+    }
+
+    /// Whether it was detached: then the end of this program does not wait for it.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::SeqCst)
+    }
+}
+
+/// Its end.
+impl ChildRecord {
+    /// Takes the exit status if the process has ended. The reaper and a joining thread may call it at the
+    /// same time: the first one takes the status, and the other finds the state `Ended`.
+    pub(in crate::process) fn reap(&self) {
+        let mut state = self.state();
+        let State::Running(live) = &*state else {
+            return;
+        };
+        // This leaves the zombie there, so the pid stays ours until all below is done.
+        let Some(status) = live.pidfd.status() else {
+            return;
+        };
+        // Before the status is taken, which makes the pidfd ready once more and would wake the reaper for
+        // nothing. And before the state changes: whoever sees the end must not find the child among those
+        // that run.
+        reaper::forget(self.id, &live.pidfd);
+        live.pidfd.reap();
+        // The child is dead, so all that it sent is in the socket.
+        let report = ExitReport::read(live.control.as_fd());
+        let (reason, output) = report.conclude(status, live.terminated, live.killed);
+        *state = State::Ended { reason, output };
+        // The wakers of selectors are code of others.
+        drop(state);
+        self.notify_end();
+    }
+
+    /// Records the end of an inline worker. Its thread calls this once.
+    pub(in crate::process) fn end_inline(&self, outcome: RunOutcome, panic: Option<PanicReport>) {
+        let (reason, output) = match outcome {
+            RunOutcome::Returned(output) => (ExitReason::Returned, StoredOutput::Here(output)),
+            RunOutcome::Unsendable(message) => (ExitReason::Returned, StoredOutput::Lost(message)),
+            RunOutcome::Panicked(message) => {
+                let report = panic.unwrap_or_else(|| panic_report::of_message(message));
+                (ExitReason::Panicked(Box::new(report)), StoredOutput::None)
+            }
+        };
+        *self.state() = State::Ended { reason, output };
+        self.notify_end();
+    }
+
+    fn notify_end(&self) {
+        self.ended.notify_all();
+        self.wakers.wake();
+    }
+
+    /// Like [`wait`](ChildRecord::wait), but the calling thread sleeps on the pidfd itself unless another
+    /// one does. So the end of the child wakes this thread directly, where the reaper would be a second
+    /// wake-up. It must have its thread-locals.
+    pub(in crate::process) fn join(&self, deadline: Option<Instant>) -> bool {
+        if let Some(pidfd) = self.take_watch() {
+            // An error means that there is no memory to wait with: then the reaper does it.
+            let ended = pidfd
+                .wait_or_any(&[], deadline)
+                .is_ok_and(|ended| ended.is_some());
+            if ended {
+                self.reap();
+            }
+            self.return_watch();
+        }
+        self.wait(deadline)
+    }
+
+    /// Takes the pidfd away from the reaper. Returns `None` if another thread has it.
+    fn take_watch(&self) -> Option<Arc<Pidfd>> {
+        self.with_live(|live| {
+            (!std::mem::replace(&mut live.is_watched_by_join, true)).then(|| {
+                reaper::pause_watch(self.id, &live.pidfd);
+                live.pidfd.clone()
+            })
+        })
+        .flatten()
+    }
+
+    /// Returns it, unless the child has been reaped. The end may have come since the wait timed out: the
+    /// reaper's poller is level-triggered and reports it then.
+    fn return_watch(&self) {
+        self.with_live(|live| {
+            live.is_watched_by_join = false;
+            reaper::resume_watch(self.id, &live.pidfd);
+        });
+    }
+
+    /// Waits for the end. Returns `false` at the deadline. Uses only the lock and the condition variable, so
+    /// that a thread that has lost its thread-locals can call it.
+    pub(in crate::process) fn wait(&self, deadline: Option<Instant>) -> bool {
+        self.wait_ended(deadline).is_some()
+    }
+
+    /// Like [`wait`](ChildRecord::wait). Returns the state, which is `Ended`.
+    pub(in crate::process) fn wait_ended(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Option<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        loop {
+            if matches!(*state, State::Ended { .. }) {
+                return Some(state);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+            state = sys::wait(&self.ended, state, deadline);
+        }
+    }
+}
+
+impl EventSource for ChildRecord {
+    fn register(&self) -> io::Result<WakerSlot> {
+        self.wakers.register()
+    }
+
+    fn is_ready(&self, interest: Interest<'_>) -> bool {
+        let state = self.state();
+        if let (State::Running(_) | State::Inline(_), Some((slot, waker))) = (&*state, interest) {
+            // Under the lock: an end that comes later finds the waker, and an earlier one is seen here.
+            slot.set(waker);
+        }
+        matches!(*state, State::Ended { .. })
+    }
+}
