@@ -1,5 +1,5 @@
-//! **Multiprocessing for Rust: typed worker processes, queues, pools and supervised actors, out of one binary; nothing hangs and nothing is
-//! lost when one of them is killed.**
+//! **Multiprocessing for Rust: typed worker processes, queues, pools and supervised actors, out of
+//! one binary; nothing hangs and nothing is lost when one of them is killed.**
 //!
 //! # A first program
 //!
@@ -36,26 +36,30 @@
 //! }
 //! ```
 //!
-//! In `Cargo.toml` stand `offspring`, and `serde` with its feature `derive`. If you know Python's `multiprocessing`, begin with the
-//! [guide for those who come from there](guide::python).
+//! In `Cargo.toml` stand `offspring`, and `serde` with its feature `derive`. If you know Python's
+//! `multiprocessing`, begin with the [guide for those who come from there](guide::python).
 //!
 //! # The model
 //!
-//! - A **worker** is a value that runs in a process of its own: a type with [`ProcessWorker`], or a function with
-//!   [`#[offspring::worker]`](macro@worker). The same program is started again; it finds the worker by its registered name, receives the
-//!   value, runs it, and sends back what it returns.
-//! - A **[`Process`]** is a running child: [`join`](Process::join) gives the output, or says how the process ended. Children never outlive
-//!   their parent, however that ends.
-//! - **Handles travel.** Queues, channels, locks, shared memory and addresses of actors are put into worker fields, items and messages; they mean the same thing in each process.
-//! - **A shared thing lives in the process that made it**, and what another process holds of it is lent: when that process dies, items go to
-//!   others, locks are free again, barriers break.
-//! - **No call waits for the dead.** Each one that blocks wakes when what it waits for dies, and has a `_timeout` form.
+//! - A **worker** is a value that runs in a process of its own: a type with [`ProcessWorker`], or a
+//!   function with [`#[offspring::worker]`](macro@worker). The same program is started again; it
+//!   finds the worker by its registered name, receives the value, runs it, and sends back what it
+//!   returns.
+//! - A **[`Process`]** is a running child: [`join`](Process::join) gives the output, or says how
+//!   the process ended. Children never outlive their parent, however that ends.
+//! - **Handles travel.** Queues, channels, locks, shared memory and addresses of actors are put
+//!   into worker fields, items and messages; they mean the same thing in each process.
+//! - **A shared thing lives in the process that made it**, and what another process holds of it is
+//!   lent: when that process dies, items go to others, locks are free again, barriers break.
+//! - **No call waits for the dead.** Each one that blocks wakes when what it waits for dies, and
+//!   has a `_timeout` form.
 //!
 //! # Starting a child
 //!
-//! A child is this program started again, so `main` must reach [`init`] before anything else: put [`#[offspring::main]`](macro@main) on it
-//! (above `#[tokio::main]`, if you have one). In tests, use [`#[offspring::test]`](macro@test) in place of `#[test]`. A program without it
-//! gets [`SpawnError::NotInitialized`] from its first spawn, never a fork bomb.
+//! A child is this program started again, so `main` must reach [`init`] before anything else: put
+//! [`#[offspring::main]`](macro@main) on it (above `#[tokio::main]`, if you have one). In tests,
+//! use [`#[offspring::test]`](macro@test) in place of `#[test]`. A program without it gets
+//! [`SpawnError::NotInitialized`] from its first spawn, never a fork bomb.
 //!
 //! ```
 //! use std::time::Duration;
@@ -80,9 +84,11 @@
 //! }
 //! ```
 //!
-//! [`ProcessBuilder`] has what `std::process::Command` has, and more: names, daemons, [stdin, stdout and stderr](Stdio), limits and users
-//! ([`unix::ProcessBuilderExt`]), and [workers on threads](process::Backend::Inline) for debuggers. What children log with the `log` crate arrives at the program's
-//! logger, with the child's name and pid, through the program's filters ([`ProcessBuilder::logs`]). [`tree`] shows what runs.
+//! [`ProcessBuilder`] has what `std::process::Command` has, and more: names, daemons, [stdin,
+//! stdout and stderr](Stdio), limits and users ([`unix::ProcessBuilderExt`]), and [workers on
+//! threads](process::Backend::Inline) for debuggers. What children log with the `log` crate arrives
+//! at the program's logger, with the child's name and pid, through the program's filters
+//! ([`ProcessBuilder::logs`]). [`tree`] shows what runs.
 //!
 //! # Sharing
 //!
@@ -94,7 +100,8 @@
 //! | [`sync`] | any number | locks around values, semaphores, events, barriers |
 //! | [`shared`] | any number | memory and atomics without a copy |
 //!
-//! [`wait_any`], or a [`Selector`], waits for the first of many processes, receivers, connections and queues.
+//! [`wait_any`], or a [`Selector`], waits for the first of many processes, receivers, connections
+//! and queues.
 //!
 //! ```
 //! use offspring::{Queue, Sender};
@@ -130,7 +137,8 @@
 //!
 //! # When a child dies
 //!
-//! [`Process::join`] tells it with an [`ExitReason`]; a panic comes with its message, place and backtrace.
+//! [`Process::join`] tells it with an [`ExitReason`]; a panic comes with its message, place and
+//! backtrace.
 //!
 //! ```
 //! use offspring::{ExitReason, JoinableQueue};
@@ -158,15 +166,16 @@
 //! }
 //! ```
 //!
-//! A process is ended by [`stop`](Process::stop), which the worker can answer, [`terminate`](Process::terminate) (SIGTERM) or
-//! [`kill`](Process::kill) (SIGKILL); and by the end of its parent, unless it was [detached](Process::detach). At the normal end of the
-//! program daemons are stopped and the others are waited for. Ctrl-C at a terminal reaches parent and children at once: children do
-//! nothing, so that the parent decides, and end with it if it ends.
+//! A process is ended by [`stop`](Process::stop), which the worker can answer,
+//! [`terminate`](Process::terminate) (SIGTERM) or [`kill`](Process::kill) (SIGKILL); and by the end
+//! of its parent, unless it was [detached](Process::detach). At the normal end of the program
+//! daemons are stopped and the others are waited for. Ctrl-C at a terminal reaches parent and
+//! children at once: children do nothing, so that the parent decides, and end with it if it ends.
 //!
 //! # Pools
 //!
-//! A [`Pool`] runs tasks, which are worker values as well, on processes that it replaces when they die. A task that panics, crashes, takes too
-//! long or is cancelled costs exactly itself.
+//! A [`Pool`] runs tasks, which are worker values as well, on processes that it replaces when they
+//! die. A task that panics, crashes, takes too long or is cancelled costs exactly itself.
 //!
 //! ```
 //! use offspring::pool::TaskError;
@@ -194,8 +203,8 @@
 //!
 //! # Actors
 //!
-//! An [actor](mod@actor) keeps a state in a process, and handles the calls and casts of all others one at a time. A [`Supervisor`] starts it again when
-//! it dies; its address stays the same.
+//! An [actor](mod@actor) keeps a state in a process, and handles the calls and casts of all others
+//! one at a time. A [`Supervisor`] starts it again when it dies; its address stays the same.
 //!
 //! ```
 //! use offspring::Supervisor;
@@ -234,8 +243,8 @@
 //!
 //! # What may cross, and what it costs
 //!
-//! Whatever serde can encode, and all handles of this crate. In place: files and sockets as [`unix::SharedFd`]. Receiving ends exist
-//! once: they move, and come back if they are not sent.
+//! Whatever serde can encode, and all handles of this crate. In place: files and sockets as
+//! [`unix::SharedFd`]. Receiving ends exist once: they move, and come back if they are not sent.
 //!
 //! | | on two cores, roughly |
 //! | --- | --- |
@@ -244,23 +253,27 @@
 //! | a large message of a channel | two copies of its bytes |
 //! | shared memory, an atomic, a free lock | as between threads |
 //!
-//! Encoding is a copy, without names of fields: both ends are the same program. Values of more than [`message_limit`] are refused.
+//! Encoding is a copy, without names of fields: both ends are the same program. Values of more than
+//! [`message_limit`] are refused.
 //!
-//! With the feature `async` what one can wait for can be awaited too, on any executor: `Process::join_async`, `Receiver::recv_async`,
-//! `Queue::get_async`, `ActorRef::call_async`, and a [`Task`] as it is. No wait costs a thread, and a future can be dropped at any time
-//! without loss.
+//! With the feature `async` what one can wait for can be awaited too, on any executor:
+//! `Process::join_async`, `Receiver::recv_async`, `Queue::get_async`, `ActorRef::call_async`, and a
+//! [`Task`] as it is. No wait costs a thread, and a future can be dropped at any time without loss.
 //!
 //! # When (not) to use a process
 //!
-//! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on shared data, threads (or rayon) are simpler
-//! and faster. Use processes where a crash, a leak, a `kill` or a limit must stay contained, for code that may not share a process with other
-//! code (a library with one global state, another user, other limits), and for what must be ended at any time, which no thread can be.
+//! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on
+//! shared data, threads (or rayon) are simpler and faster. Use processes where a crash, a leak, a
+//! `kill` or a limit must stay contained, for code that may not share a process with other code (a
+//! library with one global state, another user, other limits), and for what must be ended at any
+//! time, which no thread can be.
 //!
 //! What surprises people is on [a page of its own](guide::gotchas).
 //!
 //! # Platforms
 //!
-//! Linux 5.4 and later. What is specific to it stands in one module; other systems are refused at compile time for now.
+//! Linux 5.4 and later. What is specific to it stands in one module; other systems are refused at
+//! compile time for now.
 
 // On docs.rs, so that what needs a feature says so.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -291,8 +304,9 @@ pub use error::{
 pub use ipc::waitable::Waitable;
 /// Registers a type as a worker; what it runs says [`ProcessWorker`].
 ///
-/// Registers it under its path; `#[offspring(name = "...")]` beside the derive gives another name. A type with
-/// generic parameters is not registered by the derive: name each instance with [`register!`].
+/// Registers it under its path; `#[offspring(name = "...")]` beside the derive gives another name.
+/// A type with generic parameters is not registered by the derive: name each instance with
+/// [`register!`].
 ///
 /// ```
 /// use offspring::{ProcessWorker, Worker};
@@ -317,11 +331,12 @@ pub use ipc::waitable::Waitable;
 /// }
 /// ```
 pub use offspring_macros::Worker;
-/// Makes an actor of a type: the methods of its `impl` block become messages, and those of a typed handle.
+/// Makes an actor of a type: the methods of its `impl` block become messages, and those of a typed
+/// handle.
 ///
-/// Messages are the methods that are `pub` and take `self`; the handle's wait for the reply, and `#[cast]` ones do not.
-/// `start` builds the state in the new process; its visibility is that of `CounterHandle`, `CounterMessage` and
-/// `CounterReply`, which stand beside the type.
+/// Messages are the methods that are `pub` and take `self`; the handle's wait for the reply, and
+/// `#[cast]` ones do not. `start` builds the state in the new process; its visibility is that of
+/// `CounterHandle`, `CounterMessage` and `CounterReply`, which stand beside the type.
 ///
 /// ```
 /// struct Counter {
@@ -355,7 +370,8 @@ pub use offspring_macros::Worker;
 /// ```
 ///
 /// A `start` may be fallible, and take a [`&Context<Self>`](crate::actor::Context) last. The hooks
-/// [`stop`](crate::actor::Actor::stop) and [`checkpoint`](crate::actor::Actor::checkpoint) are written as methods of these names.
+/// [`stop`](crate::actor::Actor::stop) and [`checkpoint`](crate::actor::Actor::checkpoint) are
+/// written as methods of these names.
 pub use offspring_macros::actor;
 /// Runs [`init`] before the rest of `main`, and before the runtime of a `#[tokio::main]` below it.
 ///
@@ -366,10 +382,11 @@ pub use offspring_macros::actor;
 /// }
 /// ```
 pub use offspring_macros::main;
-/// A `#[test]` that may start processes; `timeout = "10s"` makes it fail if it does not end in time.
+/// A `#[test]` that may start processes; `timeout = "10s"` makes it fail if it does not end in
+/// time.
 ///
-/// Children are the test binary, started again at this very test, whose first line takes them to their worker. Works
-/// under `cargo test` and nextest.
+/// Children are the test binary, started again at this very test, whose first line takes them to
+/// their worker. Works under `cargo test` and nextest.
 ///
 /// ```
 /// #[offspring::worker]
@@ -387,8 +404,9 @@ pub use offspring_macros::main;
 /// # }
 /// ```
 pub use offspring_macros::test;
-/// Makes a function a worker. It stays a function that can be called; beside it there is a type of its name:
-/// `name::new(arguments)` is the worker's value, `name::spawn(arguments)` starts a process that runs it.
+/// Makes a function a worker. It stays a function that can be called; beside it there is a type of
+/// its name: `name::new(arguments)` is the worker's value, `name::spawn(arguments)` starts a
+/// process that runs it.
 ///
 /// Arguments and output cross to another process, so they are owned and implement serde's traits.
 ///

@@ -273,7 +273,7 @@ fn a_thread_cannot_be_ended() {
     assert_eq!(child.exit_reason(), Some(ExitReason::Returned));
 }
 
-/// What its child is, which says nothing of a backend.
+/// The backend of its child, whose builder sets none.
 #[offspring::worker]
 fn backend_of_environment() -> Result<bool, String> {
     let child = ProcessBuilder::new()
@@ -354,7 +354,7 @@ fn a_child_that_is_left_behind_fails_the_test() {
     offspring::testing::assert_no_children();
 }
 
-/// What a pool says in a program whose workers are threads.
+/// The error of a pool in a program whose workers are threads.
 #[offspring::worker]
 fn build_pool() -> Result<usize, String> {
     offspring::Pool::new(1)

@@ -8,7 +8,8 @@ use std::io;
 
 use thiserror::Error;
 
-/// `Debug` by hand, so that errors which carry an item back do not ask `T: Debug` of users who `unwrap`.
+/// `Debug` for errors that return an item, without the bound `T: Debug`, which `unwrap` would
+/// require.
 macro_rules! debug_without_item {
     ($($error:ident { $($variant:ident $(+ $cause:ident)?),+ })+) => {$(
         impl<T> std::fmt::Debug for $error<T> {
@@ -24,8 +25,8 @@ macro_rules! debug_without_item {
 /// Defines the error of an operation and the errors of its `try_` and `_timeout` forms.
 ///
 /// The forms are flat: each has all variants of the operation's error, and one of its own. A type
-/// with `<T>` gives a value back, which is the first field of each variant. `ends` names the variants
-/// after which a loop should stop.
+/// with `<T>` gives a value back, which is the first field of each variant. `ends` names the
+/// variants after which a loop should stop.
 ///
 /// Generates the enums, `is_end`, the query after `=>`, `into_inner` and `Debug` (of a type with
 /// `<T>`; without asking for `T: Debug`), and the conversions from the operation's error and from
@@ -212,8 +213,8 @@ macro_rules! flat_errors {
     };
 }
 
-/// `Debug` as the name of the case and its text with all causes: that is what `main` and `unwrap` print, and the text says what
-/// to do.
+/// `Debug` as the name of the variant and its text with all causes. `main` and `unwrap` print it,
+/// and the text names the remedy.
 macro_rules! debug_with_text {
     ($($error:ident { $($variant:ident),+ })+) => {$(
         impl std::fmt::Debug for $error {
@@ -254,7 +255,7 @@ pub use sync::{
     SyncError, TimeoutError, TryError, TryLockError,
 };
 
-/// Whether an error of the system means that this process has no free descriptors.
+/// Returns whether an error of the system means that this process has no free descriptors.
 pub(crate) fn is_starved(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMFILE)
 }

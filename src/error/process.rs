@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::EncodeError;
 
-/// The error of a start. Nothing is left behind: no process, no zombie, no file.
+/// The error of a start. After it there is no process, no zombie and no file.
 ///
 /// ```
 /// use offspring::{ProcessBuilder, SpawnError};
@@ -63,7 +63,7 @@ pub enum SpawnError {
     InvalidOption {
         /// The option.
         option: &'static str,
-        /// What is wrong with its value, and which values are valid.
+        /// The mistake in its value, and the valid values.
         problem: String,
     },
     /// Processes are nested too deep. The limit is the last protection against a fork bomb.
@@ -97,7 +97,7 @@ pub enum SpawnError {
         name: String,
         /// Its pid.
         pid: u32,
-        /// What differs.
+        /// The difference.
         message: String,
     },
     /// The child ended before its worker ran.
@@ -138,7 +138,7 @@ pub enum SpawnError {
         name: String,
         /// Its pid.
         pid: u32,
-        /// What was wrong.
+        /// The mistake.
         message: String,
         /// The end of what it wrote to stderr.
         stderr: String,
@@ -156,7 +156,7 @@ pub enum SpawnError {
     /// The system refused something in this process.
     #[error("could not {act}")]
     Io {
-        /// What was tried.
+        /// The act that failed.
         act: &'static str,
         /// The system's error.
         #[source]
@@ -165,8 +165,9 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    /// Returns the last 4 KiB that the child wrote to stderr before its worker ran, if it died, timed out or
-    /// broke the protocol, and if it wrote anything. The text went to the child's stderr as well.
+    /// Returns the last 4 KiB that the child wrote to stderr before its worker ran, if it died,
+    /// timed out or broke the protocol, and if it wrote anything. The text went to the child's
+    /// stderr as well.
     #[must_use]
     pub fn stderr(&self) -> Option<&str> {
         match self {
@@ -230,7 +231,7 @@ pub enum ExitReason {
     Signaled {
         /// The number of the signal.
         signal: i32,
-        /// Whether the system wrote a core dump.
+        /// True if the system wrote a core dump.
         core_dumped: bool,
     },
     /// `run` panicked.
@@ -253,8 +254,8 @@ impl ExitReason {
         matches!(self, ExitReason::Returned)
     }
 
-    /// Returns the exit code, like Python's `exitcode`: 0 after a return, the code of an exit, 101 for a panic,
-    /// `-N` for signal N, and `None` if it is unknown.
+    /// Returns the exit code, like Python's `exitcode`: 0 after a return, the code of an exit, 101
+    /// for a panic, `-N` for signal N, and `None` if it is unknown.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         match self {
@@ -347,8 +348,8 @@ pub enum KillCause {
     Terminate,
     /// [`Process::kill`](crate::Process::kill) was called.
     Kill,
-    /// [`Process::stop`](crate::Process::stop) or [`request_stop`](crate::Process::request_stop) was called,
-    /// and the process still ran after the grace.
+    /// [`Process::stop`](crate::Process::stop) or [`request_stop`](crate::Process::request_stop)
+    /// was called, and the process still ran after the grace.
     Stop,
     /// The program ended, and the process was its daemon.
     Exit,
@@ -461,7 +462,7 @@ pub enum JoinError {
         name: String,
         /// Its pid.
         pid: u32,
-        /// Which type, and what is wrong with it.
+        /// The type, and why it does not encode or decode.
         message: String,
     },
     /// The output contains something that exists only once, and an earlier `join` took it.
@@ -534,7 +535,7 @@ pub enum JoinTimeoutError {
         name: String,
         /// Its pid.
         pid: u32,
-        /// Which type, and what is wrong with it.
+        /// The type, and why it does not encode or decode.
         message: String,
     },
     /// The output contains something that exists only once, and an earlier `join` took it.

@@ -1,4 +1,4 @@
-//! What a worker runs in.
+//! The choice between a process and a thread.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::error::SpawnError;
 /// Chooses the backend for a whole program.
 const VARIABLE: &str = "OFFSPRING_BACKEND";
 
-/// What a worker runs in: a process, or a thread of this one.
+/// The choice where a worker runs: in a process, or on a thread of this one.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -33,7 +33,8 @@ pub enum Backend {
     /// A process of its own.
     #[default]
     Process,
-    /// A thread of this process: for debuggers, profilers and other tools that follow one process only.
+    /// A thread of this process: for debuggers, profilers and other tools that follow one process
+    /// only.
     ///
     /// Values are encoded and decoded as for a process, and names, joins, panics and
     /// [`current`](crate::current) on the worker's thread behave the same. The differences:
@@ -42,13 +43,13 @@ pub enum Backend {
     ///   [`kill`](crate::Process::kill) and their `_tree` forms do nothing,
     ///   [`request_stop`](crate::Process::request_stop) only asks, and
     ///   [`stop`](crate::Process::stop) waits until the worker returns.
-    /// - Environment, arguments, directory, stdin, stdout, stderr and limits are the program's own. The
-    ///   builder's options for them are ignored, and `take_stdout` returns `None`.
+    /// - Environment, arguments, directory, stdin, stdout, stderr and limits are the program's own.
+    ///   The builder's options for them are ignored, and `take_stdout` returns `None`.
     /// - A crash, an exit, or a panic under `panic = "abort"` ends the whole program.
     /// - A [`Pool`](crate::Pool) has no inline workers: building one is an error if
     ///   `OFFSPRING_BACKEND` is `inline`.
-    /// - A queue cannot notice the death of an inline worker, which lives in the same process as the
-    ///   worker's parent.
+    /// - A queue cannot notice the death of an inline worker, which lives in the same process as
+    ///   the worker's parent.
     Inline,
 }
 

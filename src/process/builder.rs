@@ -1,8 +1,9 @@
 //! Starting a child.
 //!
-//! The order of a start: first everything that can be wrong with the program (no `init`, an unregistered
-//! worker, bad options, a value that does not encode), then the parent's own resources, then the process.
-//! So most errors cost no process, and those after the exec end it: see `parent::starting`.
+//! The order of a start: first everything that can be wrong with the program (no `init`, an
+//! unregistered worker, bad options, a value that does not encode), then the parent's own
+//! resources, then the process. So most errors cost no process, and those after the exec end it:
+//! see `parent::starting`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -33,7 +34,7 @@ use crate::sys::{self, Pidfd, Setup};
 
 /// The default of [`ProcessBuilder::start_timeout`].
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// How deep processes may be nested, unless the environment variable `OFFSPRING_MAX_DEPTH` says otherwise.
+/// The depth to which processes may be nested, unless `OFFSPRING_MAX_DEPTH` sets another.
 const MAX_DEPTH: u32 = 16;
 const NAME_MAX: usize = 200;
 
@@ -95,8 +96,8 @@ impl ProcessBuilder {
         ProcessBuilder::default()
     }
 
-    /// Sets the name of the process, for messages, [`current`](crate::current) and `ps` (which shows 15
-    /// bytes). It has 1 to 200 bytes, without NUL.
+    /// Sets the name of the process, for messages, [`current`](crate::current) and `ps` (which
+    /// shows 15 bytes). It has 1 to 200 bytes, without NUL.
     ///
     /// Default: the worker's type and a number, such as `Consumer-1`.
     pub fn name(mut self, name: impl Into<String>) -> ProcessBuilder {
@@ -104,8 +105,8 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets whether the end of the program stops the process (SIGTERM, and SIGKILL after 5 s) instead of
-    /// waiting for it.
+    /// Sets whether the end of the program stops the process (SIGTERM, and SIGKILL after 5 s)
+    /// instead of waiting for it.
     ///
     /// Default: inherited from this process, as in Python; `false` in the program itself.
     pub fn daemon(mut self, daemon: bool) -> ProcessBuilder {
@@ -115,22 +116,23 @@ impl ProcessBuilder {
 
     /// Sets whether the process outlives this one; see [`Process::detach`].
     ///
-    /// The end of the program neither stops a detached process nor waits for it, even if it is a daemon.
-    /// Default: `false`.
+    /// The end of the program neither stops a detached process nor waits for it, even if it is a
+    /// daemon. Default: `false`.
     pub fn detached(mut self, detached: bool) -> ProcessBuilder {
         self.detached = detached;
         self
     }
 
-    /// Sets where records go that the child logs with the `log` crate. Default: [`LogTarget::Parent`].
+    /// Sets where records go that the child logs with the `log` crate. Default:
+    /// [`LogTarget::Parent`].
     ///
-    /// The parent's level and filters apply, even if they change later. Records carry the key-values
-    /// `process` and `pid`. When [`join`](Process::join) returns, the parent's logger has all records that
-    /// the child logged before its end, however it ended. Records that arrive faster than the parent's logger
-    /// takes them are dropped, and their number is logged.
+    /// The parent's level and filters apply, even if they change later. Records carry the
+    /// key-values `process` and `pid`. When [`join`](Process::join) returns, the parent's logger
+    /// has all records that the child logged before its end, however it ended. Records that arrive
+    /// faster than the parent's logger takes them are dropped, and their number is logged.
     ///
-    /// The child's own logger is installed before its worker runs. A worker that installs one itself needs
-    /// [`LogTarget::Off`].
+    /// The child's own logger is installed before its worker runs. A worker that installs one
+    /// itself needs [`LogTarget::Off`].
     pub fn logs(mut self, logs: LogTarget) -> ProcessBuilder {
         self.logs = logs;
         self
@@ -170,8 +172,8 @@ impl ProcessBuilder {
 
     /// Adds an argument, for `std::env::args` in the child. Default: the arguments of this process.
     ///
-    /// Under `#[offspring::test]` the child does not get them, because the test harness needs the arguments
-    /// for itself.
+    /// Under `#[offspring::test]` the child does not get them, because the test harness needs the
+    /// arguments for itself.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> ProcessBuilder {
         self.arguments
             .get_or_insert_default()
@@ -217,32 +219,34 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets how long the child may take until its worker runs. After that it is killed. Default: 10 s.
+    /// Sets how long the child may take until its worker runs. After that it is killed. Default: 10
+    /// s.
     pub fn start_timeout(mut self, timeout: Duration) -> ProcessBuilder {
         self.start_timeout = Some(timeout);
         self
     }
 
-    /// Sets the value of [`CurrentProcess::generation`](crate::process::CurrentProcess::generation) in the
-    /// child: how many times its parent has restarted the worker. Default: 0.
+    /// Sets the value of [`CurrentProcess::generation`](crate::process::CurrentProcess::generation)
+    /// in the child: how many times its parent has restarted the worker. Default: 0.
     pub fn generation(mut self, generation: u32) -> ProcessBuilder {
         self.generation = generation;
         self
     }
 
-    /// Sets the program that is executed, like [`Command::new`]. Default: the image of this process, even if
-    /// its file has been deleted or replaced.
+    /// Sets the program that is executed, like [`Command::new`]. Default: the image of this
+    /// process, even if its file has been deleted or replaced.
     ///
-    /// The program must be a copy of this one, or a wrapper that executes a copy with the same arguments,
-    /// environment and stdin (`exec nice copy "$@"`). [`spawn`](ProcessBuilder::spawn) returns an error for
-    /// anything else: [`BinaryMismatch`](SpawnError::BinaryMismatch) for another build.
+    /// The program must be a copy of this one, or a wrapper that executes a copy with the same
+    /// arguments, environment and stdin (`exec nice copy "$@"`). [`spawn`](ProcessBuilder::spawn)
+    /// returns an error for anything else: [`BinaryMismatch`](SpawnError::BinaryMismatch) for
+    /// another build.
     pub fn program(mut self, program: impl AsRef<OsStr>) -> ProcessBuilder {
         self.program = Some(program.as_ref().to_owned());
         self
     }
 
-    /// Sets what the worker runs in. Default: the value of the environment variable `OFFSPRING_BACKEND`,
-    /// `process` or `inline`; without it, a process.
+    /// Sets what the worker runs in. Default: the value of the environment variable
+    /// `OFFSPRING_BACKEND`, `process` or `inline`; without it, a process.
     ///
     /// ```
     /// use offspring::ProcessBuilder;
@@ -269,9 +273,10 @@ impl ProcessBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a [`SpawnError`] that says what is wrong and what to do. Nothing is left behind then: no
-    /// process, no zombie, no file. Mistakes of the program (no `init`, worker not registered, two workers
-    /// with one name, bad options, a value that does not encode) are found before a process is started.
+    /// Returns a [`SpawnError`], whose text names the mistake and its remedy. After an error there
+    /// is no process, no zombie and no file. Mistakes of the program (no `init`, worker not
+    /// registered, two workers with one name, bad options, a value that does not encode) are found
+    /// before a process is started.
     pub fn spawn<W: ProcessWorker>(self, worker: W) -> Result<Process<W::Output>, SpawnError> {
         let entry = identity::entry().ok_or(SpawnError::NotInitialized)?;
         let registered = W::worker_name();
@@ -341,8 +346,8 @@ impl ProcessBuilder {
             value,
         };
         starting.send_hello(&hello, &stdio, &[channel.as_ref(), their_liveness.as_ref()])?;
-        // The child has its own copies now. It would wait in vain for the end of a pipe that this process
-        // still holds.
+        // The child has its own copies now. It would wait in vain for the end of a pipe that this
+        // process still holds.
         drop((stdio, channel, their_liveness));
         starting.wait_started()?;
         let process = starting.finish(&identity, worker, liveness, pipes)?;
@@ -419,7 +424,8 @@ impl ProcessBuilder {
                 command.args(arguments).stdout(stdout);
             }
             Entry::Test(path) => {
-                // What the harness prints is discarded; the worker gets the real stdout in `init`.
+                // The harness itself prints to /dev/null; the worker gets the real stdout in
+                // `init`.
                 command.args([
                     path.as_str(),
                     "--exact",
@@ -446,11 +452,12 @@ impl ProcessBuilder {
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }
-        // Without such options nothing runs between fork and exec, and std can use `posix_spawn`, which
-        // does not copy this process's page tables.
+        // Without such options nothing runs between fork and exec, and std can use `posix_spawn`,
+        // which does not copy this process's page tables.
         self.setup.apply_to(&mut command);
         let child = spawn_command(&mut command)?;
-        // It holds the child's ends. While the parent has one, it cannot notice that the child closed its own.
+        // It holds the child's ends. While the parent has one, it cannot notice that the child
+        // closed its own.
         drop(command);
         let pidfd = match Pidfd::of(&child) {
             Ok(pidfd) => pidfd,
@@ -490,7 +497,8 @@ fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
 /// Ends a child for which there is no pidfd, by std's own means.
 fn unwatched(name: &str, mut child: Child, source: io::Error) -> SpawnError {
     if source.raw_os_error() == Some(sys::NO_SUCH_PROCESS) {
-        // It has ended, and host code took its status: its pid may belong to another process already.
+        // It has ended, and host code took its status: its pid may belong to another process
+        // already.
         return SpawnError::Died {
             name: name.to_owned(),
             pid: child.id(),

@@ -48,8 +48,8 @@ impl ChildProcess {
     }
 }
 
-/// Returns the children of this process that run now, in the order of their start, without the detached
-/// ones.
+/// Returns the children of this process that run now, in the order of their start, without the
+/// detached ones.
 ///
 /// ```
 /// use offspring::ProcessBuilder;

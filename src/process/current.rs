@@ -150,8 +150,8 @@ impl ParentProcess {
         self.pid
     }
 
-    /// Returns whether it still runs. A process that was not [detached](crate::Process::detach) ends with
-    /// its parent, so only a detached one ever sees `false`.
+    /// Returns whether it still runs. A process that was not [detached](crate::Process::detach)
+    /// ends with its parent, so only a detached one ever sees `false`.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         !control::is_orphaned()

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// `Consumer-1` for `app::jobs::Consumer`, `Sum-2` for `app::Sum<f32>`. Each counter numbers its own.
+/// `Consumer-1` for `app::jobs::Consumer`, `Sum-2` for `app::Sum<f32>`. Each counter numbers its
+/// own.
 pub(crate) fn default_name(type_name: &str, count: &AtomicU64) -> String {
     let plain = type_name.split('<').next().unwrap_or(type_name);
     let short = plain.rsplit("::").next().unwrap_or(plain);

@@ -20,14 +20,15 @@ use crate::process::stdio::ParentPipes;
 
 /// A child process whose worker returns `T`.
 ///
-/// Dropping it does nothing to the child, which keeps running and is reaped when it ends. The end of the
-/// program waits for it, stops it if it is a daemon (as in Python), or leaves it alone if it was detached.
-/// All methods can be called from any thread of the process that started the child.
+/// Dropping it does nothing to the child, which keeps running and is reaped when it ends. The end
+/// of the program waits for it, stops it if it is a daemon (as in Python), or leaves it alone if it
+/// was detached. All methods can be called from any thread of the process that started the child.
 ///
 /// # States
 ///
-/// A child that is starting has no handle: [`spawn`](crate::ProcessBuilder::spawn) returns when the worker
-/// runs, or with an error and without a process. So a child runs first, and then has ended for ever:
+/// A child that is starting has no handle: [`spawn`](crate::ProcessBuilder::spawn) returns when the
+/// worker runs, or with an error and without a process. So a child runs first, and then has ended
+/// for ever:
 ///
 /// | | while it runs | after `run` has returned | after any other end |
 /// | --- | --- | --- | --- |
@@ -44,8 +45,8 @@ use crate::process::stdio::ParentPipes;
 /// | drop | it keeps running | frees the output | nothing |
 /// | end of the program | waits; stops a daemon; leaves a detached one alone | nothing | nothing |
 ///
-/// A suspended process (SIGSTOP) counts as running. `run` has returned once its output has arrived: a process
-/// that dies while it sends its output has ended otherwise.
+/// A suspended process (SIGSTOP) counts as running. `run` has returned once its output has arrived:
+/// a process that dies while it sends its output has ended otherwise.
 ///
 /// ```
 /// use std::time::Duration;
@@ -84,8 +85,8 @@ impl<T: DeserializeOwned> Process<T> {
 
     /// Waits for the end of the process and returns the output of `run`.
     ///
-    /// Unlike a thread's, it may be called again, even from several threads: each call decodes the output
-    /// anew. An output that contains something that exists only once, such as a
+    /// Unlike a thread's, it may be called again, even from several threads: each call decodes the
+    /// output anew. An output that contains something that exists only once, such as a
     /// [`Receiver`](crate::Receiver), goes to the first call.
     ///
     /// It waits as long as the process runs; [`join_timeout`](Process::join_timeout) limits that.
@@ -99,8 +100,8 @@ impl<T: DeserializeOwned> Process<T> {
         self.join_within(&Forever).map_err(WaitEnd::into_failed)
     }
 
-    /// Like [`join`](Process::join), but waits no longer than `timeout`. A process that still runs is left
-    /// as it is.
+    /// Like [`join`](Process::join), but waits no longer than `timeout`. A process that still runs
+    /// is left as it is.
     ///
     /// # Errors
     ///
@@ -139,7 +140,7 @@ impl<T: DeserializeOwned> Process<T> {
             StoredOutput::Taken => return Err(JoinError::Taken { name, pid }.into()),
             StoredOutput::Here(envelope) => envelope,
         };
-        // A copy of shared memory needs a descriptor, and ipc-channel panics if there is none.
+        // A copy of shared memory needs a descriptor, and ipc-channel panics without a free one.
         let envelope = match wire::no_panic("shared memory", || envelope.try_clone()) {
             Ok(Some(copy)) => {
                 *output = StoredOutput::Here(envelope);
@@ -172,7 +173,8 @@ impl<T> Process<T> {
         }
     }
 
-    /// Waits for the end of the process, and then until its last lines and log records are passed on.
+    /// Waits for the end of the process, and then until its last lines and log records are passed
+    /// on.
     pub(super) fn await_end(&self, deadline: Option<Instant>) {
         if self.record.join(deadline) {
             self.pipes.flush(deadline);
@@ -190,8 +192,8 @@ impl<T> Process<T> {
         self.record.is_alive()
     }
 
-    /// Returns the pid. After the end of the process the system may give it to another one; no method here
-    /// uses it for a signal.
+    /// Returns the pid. After the end of the process the system may reuse it; no method here uses
+    /// it for a signal.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.record.pid
@@ -207,8 +209,8 @@ impl<T> Process<T> {
         }
     }
 
-    /// Returns the name: [`ProcessBuilder::name`](crate::ProcessBuilder::name), or the worker's with a
-    /// number.
+    /// Returns the name: [`ProcessBuilder::name`](crate::ProcessBuilder::name), or the worker's
+    /// with a number.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.record.name

@@ -1,13 +1,14 @@
 //! Every message between parent and child, and the constants that both sides need.
 //!
-//! Parent and child are connected by a *control socket*: a packet socket pair, whose other end the child
-//! gets as stdin and moves away at once. All that the child needs is in the socket before the child runs:
-//! one packet, [`Hello`], with plain data, the worker's value if it is short, and descriptors: stdio, the
-//! channel of a longer value, and the liveness pipe. So a start takes one message each way, neither side
-//! waits for the other without a limit, and nothing listens that a stranger could connect to.
+//! Parent and child are connected by a *control socket*: a packet socket pair, whose other end the
+//! child gets as stdin and moves away at once. All that the child needs is in the socket before the
+//! child runs: one packet, [`Hello`], with plain data, the worker's value if it is short, and
+//! descriptors: stdio, the channel of a longer value, and the liveness pipe. So a start takes one
+//! message each way, neither side waits for the other without a limit, and nothing listens that a
+//! stranger could connect to.
 //!
-//! Later the same socket carries the child's panics and its output. They do not go through ipc-channel,
-//! because a panic may be ipc-channel's own.
+//! Later the same socket carries the child's panics and its output. They do not go through
+//! ipc-channel, because a panic may be ipc-channel's own.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,12 +35,13 @@ pub(super) const EXIT_PANIC: i32 = 101;
 
 /// The longest packet on a control socket: a panic with its backtrace.
 pub(super) const PACKET_MAX: usize = 32 << 10;
-/// A longer output goes through a channel. Together with a few panics, this fits the socket's buffer,
-/// which the parent does not read before the child's end.
+/// A longer output goes through a channel. Together with a few panics, this fits the socket's
+/// buffer, which the parent does not read before the child's end.
 const OUTPUT_MAX: usize = 16 << 10;
 
-/// Parent to child: the first message. It carries descriptors in this order: those that `stdio` names,
-/// the channel of the worker's value if there is one, and the reading end of the liveness pipe.
+/// Parent to child: the first message. It carries descriptors in this order: those that `stdio`
+/// names, the channel of the worker's value if there is one, and the reading end of the liveness
+/// pipe.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) version: u32,
@@ -53,18 +55,18 @@ pub(super) struct Hello {
     pub(super) stdio: [bool; 3],
     /// Device and inode of the pipe that is the child's stderr until its worker runs.
     pub(super) early_stderr: (u64, u64),
-    /// Whether the child keeps inherited descriptors open.
+    /// True if the child keeps inherited descriptors open.
     pub(super) keeps_descriptors: bool,
-    /// Whether it outlives its parent. Then it has no liveness pipe.
+    /// True if it outlives its parent. Then it has no liveness pipe.
     pub(super) detached: bool,
-    /// Whether the payloads of spawn hooks precede the value in the channel.
+    /// True if the payloads of spawn hooks precede the value in the channel.
     pub(super) has_hooks: bool,
     /// The worker's value; `None` if it is in the channel.
     pub(super) value: Option<Vec<u8>>,
 }
 
 impl Hello {
-    /// Checks that the reader runs the same program as the writer. The error says what differs.
+    /// Checks that the reader runs the same program as the writer. The error names the difference.
     /// `fingerprint` is the reader's.
     pub(super) fn check(&self, fingerprint: impl FnOnce() -> u64) -> Result<(), String> {
         let Some(expected) = self.image else {
@@ -92,8 +94,8 @@ pub(super) enum ParentMessage {
     ReleaseStderr,
     /// Stop in an orderly way.
     Stop,
-    /// Outlive the parent. Carries the writing end of the liveness pipe, whose closing would otherwise
-    /// kill the child.
+    /// Outlive the parent. Carries the writing end of the liveness pipe, whose closing would
+    /// otherwise kill the child.
     Detach,
 }
 
@@ -307,7 +309,7 @@ mod tests {
             PACKET_MAX + 1,
             3 * PACKET_MAX,
         ] {
-            // A second packet behind it shows that only the first is measured.
+            // A second packet after it shows that only the first is measured.
             let packets = [vec![1; length], vec![2; 10]];
             packets
                 .iter()

@@ -1,10 +1,10 @@
-//! Who this process is, and how a copy of its program reaches `init`.
+//! The identity of this process, and how a copy of its program reaches `init`.
 
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-/// What a process knows about itself. A child receives it in the first message.
+/// The facts about a process that it knows itself. A child receives it in the first message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) name: String,
@@ -61,7 +61,7 @@ pub(super) fn entry() -> Option<&'static Entry> {
     ENTRY.get()
 }
 
-/// Whether this process is a test harness itself, not a child that one started.
+/// Returns whether this process is a test harness itself, not a child that one started.
 pub(super) fn is_harness() -> bool {
     matches!(entry(), Some(Entry::Test(_))) && of_process().depth == 0
 }

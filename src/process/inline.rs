@@ -1,7 +1,7 @@
 //! Starting a worker on a thread of this process.
 //!
-//! The worker's value and its output are encoded, sent through a channel and decoded as for a process,
-//! so a value that cannot cross to a process fails here too.
+//! The worker's value and its output are encoded, sent through a channel and decoded as for a
+//! process, so a value that cannot cross to a process fails here too.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a thread knows while it runs an inline worker.
+//! The context of an inline worker, kept by its thread.
 
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
@@ -59,7 +59,8 @@ thread_local! {
 
 /// Reads this thread's context; `None` if no inline worker runs on it.
 fn with<R>(read: impl FnOnce(&mut InlineContext) -> R) -> Option<R> {
-    // It cannot be read while the thread is being destroyed, or by a panic hook that interrupts a read.
+    // It cannot be read while the thread is being destroyed, or by a panic hook that interrupts a
+    // read.
     let result = CONTEXT.try_with(|context| {
         context
             .try_borrow_mut()
@@ -79,7 +80,7 @@ pub(super) fn leave() -> Option<PanicReport> {
     CONTEXT.take().and_then(|context| context.panic)
 }
 
-/// Whether an inline worker runs on this thread.
+/// Returns whether an inline worker runs on this thread.
 pub(crate) fn is_inline() -> bool {
     with(|_| ()).is_some()
 }
@@ -92,7 +93,8 @@ pub(super) fn stop_request() -> Option<Arc<StopRequest>> {
     with(|context| context.stop.clone())
 }
 
-/// Keeps the report of a panic, for the panic hook. Returns whether an inline worker runs on this thread.
+/// Keeps the report of a panic, for the panic hook. Returns whether an inline worker runs on this
+/// thread.
 pub(super) fn note_panic(info: &PanicHookInfo<'_>) -> bool {
     let report = panic_report::in_hook(info);
     with(|context| context.panic = Some(report)).is_some()

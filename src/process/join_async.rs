@@ -11,10 +11,11 @@ use crate::ipc::reactor::ready;
 use crate::process::handle::Process;
 
 impl<T: DeserializeOwned> Process<T> {
-    /// Like [`join`](Process::join), but asynchronous, on any executor. Requires the feature `async`.
+    /// Like [`join`](Process::join), but asynchronous, on any executor. Requires the feature
+    /// `async`.
     ///
-    /// `process.await` and `(&process).await` do the same. Dropping the future leaves the process as it is;
-    /// it can be joined again.
+    /// `process.await` and `(&process).await` do the same. Dropping the future leaves the process
+    /// as it is; it can be joined again.
     ///
     /// # Errors
     ///
@@ -44,11 +45,11 @@ impl<T: DeserializeOwned> Process<T> {
     }
 }
 
-/// The future of a process's output, from awaiting a [`Process`](crate::Process) or a reference to it.
-/// Requires the feature `async`.
+/// The future of a process's output, from awaiting a [`Process`](crate::Process) or a reference to
+/// it. Requires the feature `async`.
 ///
-/// It completes like [`join`](crate::Process::join). Dropping it leaves the process running, like dropping a
-/// `Process`.
+/// It completes like [`join`](crate::Process::join). Dropping it leaves the process running, like
+/// dropping a `Process`.
 ///
 /// ```
 /// use offspring::process::JoinFuture;

@@ -1,7 +1,7 @@
 //! Processes: builders, handles, and what the types around them return.
 //!
-//! The types that most programs name ([`Process`], [`ProcessBuilder`], [`Stdio`], [`ExitReason`], the
-//! two errors) are in the crate's root, too.
+//! The types that most programs name ([`Process`], [`ProcessBuilder`], [`Stdio`], [`ExitReason`],
+//! the two errors) are in the crate's root, too.
 //!
 //! ```
 //! use offspring::process::{Backend, LogTarget};

@@ -11,11 +11,11 @@ use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::process::handle::Process;
 use crate::sys;
 
-/// The bytes that are read after the end of a child: more than a pipe holds, but limited, because children of
-/// the child may write for ever.
+/// The bytes that are read after the end of a child: more than a pipe holds, but limited, because
+/// children of the child may write for ever.
 const LAST_MAX: usize = 1 << 20;
 
-/// What a process printed, and what it returned.
+/// The captured stdout and stderr of a process, and the result of its join.
 ///
 /// ```
 /// use offspring::{ProcessBuilder, Stdio};
@@ -39,9 +39,9 @@ const LAST_MAX: usize = 1 << 20;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Output<T> {
-    /// What it wrote to stdout, if that was [`piped`](crate::Stdio::piped) and not taken.
+    /// The bytes that it wrote to stdout, if that was [`piped`](crate::Stdio::piped) and not taken.
     pub stdout: Vec<u8>,
-    /// What it wrote to stderr, likewise.
+    /// The bytes that it wrote to stderr, likewise.
     pub stderr: Vec<u8>,
     /// The result of [`Process::join`].
     pub result: Result<T, JoinError>,
@@ -50,8 +50,8 @@ pub struct Output<T> {
 impl<T: DeserializeOwned> Process<T> {
     /// Waits for the end of the process, and reads its piped stdout and stderr meanwhile.
     ///
-    /// A piped stdin that was not taken is closed first. The call does not wait for what children of the
-    /// process write after its end.
+    /// A piped stdin that was not taken is closed first. The call does not wait for what children
+    /// of the process write after its end.
     ///
     /// ```
     /// use offspring::{ProcessBuilder, Stdio};
@@ -77,13 +77,13 @@ impl<T: DeserializeOwned> Process<T> {
         self.output(result)
     }
 
-    /// Like [`join_with_output`](Process::join_with_output), but waits no longer than `timeout`. What was
-    /// read by then is kept for the next call.
+    /// Like [`join_with_output`](Process::join_with_output), but waits no longer than `timeout`.
+    /// What was read by then is kept for the next call.
     ///
     /// # Errors
     ///
-    /// Returns [`JoinTimeoutError::Timeout`] if the process still runs, and no other error: all others are in
-    /// [`Output::result`].
+    /// Returns [`JoinTimeoutError::Timeout`] if the process still runs, and no other error: all
+    /// others are in [`Output::result`].
     pub fn join_with_output_timeout(
         &mut self,
         timeout: Duration,

@@ -1,4 +1,5 @@
-//! The workers of this program, found by name: an address of a function is not valid in another process.
+//! The workers of this program, found by name: an address of a function is not valid in another
+//! process.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -33,7 +34,8 @@ impl Registration {
 
 struct Registry {
     by_name: HashMap<&'static str, &'static Registration>,
-    /// Sorted by name, so that a worker has the same index in all processes of the program: its number.
+    /// Sorted by name, so that a worker has the same index in all processes of the program: its
+    /// number.
     numbered: Vec<(&'static str, &'static Registration)>,
     duplicate: Option<(&'static str, String, String)>,
     fingerprint: u64,

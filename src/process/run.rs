@@ -18,7 +18,8 @@ pub(crate) enum RunOutcome {
     Panicked(String),
 }
 
-/// Decodes the worker, calls `started`, and runs the worker. The error says why it was not decoded.
+/// Decodes the worker, calls `started`, and runs the worker. The error is the reason why it was not
+/// decoded.
 pub(crate) type RunWorker = fn(IncomingValue, &dyn Fn()) -> Result<RunOutcome, String>;
 
 /// The body of a [`RunWorker`].

@@ -1,5 +1,5 @@
-//! What other modules send along with every child: the directory of actors, and the channel of log
-//! records.
+//! Hooks with which other modules take part in every start: the directory of actors, and the
+//! channel of log records.
 
 use std::fmt;
 use std::io;
@@ -35,8 +35,8 @@ use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogTarget {
-    /// The parent's logger, with the child's name and pid. If the parent has no logger, the child has
-    /// none either.
+    /// The parent's logger, with the child's name and pid. If the parent has no logger, the child
+    /// has none either.
     #[default]
     Parent,
     /// The child's own stderr, one line for each record.
@@ -62,17 +62,18 @@ pub(crate) struct NewChild<'a> {
     pub(crate) logs: LogTarget,
 }
 
-/// A module's part in every start. It is registered with `inventory`, because this layer does not know
-/// the modules above it.
+/// A module's part in every start. It is registered with `inventory`, because this layer does not
+/// know the modules above it.
 pub(crate) struct SpawnHook {
     /// Identifies the hook in parent and child; unique in the program.
     pub(crate) name: &'static str,
-    /// In the parent: returns a payload for the child, if there is one. It cannot make the start fail.
+    /// In the parent: returns a payload for the child, if there is one. It cannot make the start
+    /// fail.
     pub(crate) prepare: fn(&NewChild<'_>) -> Option<EncodedValue>,
     /// In the child, before its worker runs.
     pub(crate) receive: fn(Envelope),
-    /// In the parent, after the end of a child: waits until the deadline for what the child left behind.
-    /// Also called at the end of the program, when thread-locals are gone.
+    /// In the parent, after the end of a child: waits until the deadline for what the child has
+    /// sent. Also called at the end of the program, when thread-locals are gone.
     pub(crate) after_end: fn(Option<Instant>),
 }
 
@@ -82,7 +83,7 @@ inventory::collect!(SpawnHook);
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct HookPayloads(Vec<(String, Envelope)>);
 
-/// The longest wait for what children left behind, at the end of the program.
+/// The longest wait for what children have sent, at the end of the program.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 fn hooks() -> impl Iterator<Item = &'static SpawnHook> {

@@ -10,10 +10,11 @@ use std::time::Instant;
 use crate::process::parent::relay::{self, RelayTarget, RelayedPipe};
 use crate::sys;
 
-/// What a child gets as stdin, stdout or stderr. Dropping it closes the file that it holds, if any.
+/// The stdin, stdout or stderr of a child. Dropping it closes the file that it holds, if any.
 ///
-/// The default for stdin is [`null`](Stdio::null), because two processes that read from one terminal take
-/// each other's input. The default for stdout and stderr is [`inherit`](Stdio::inherit).
+/// The default for stdin is [`null`](Stdio::null), because two processes that read from one
+/// terminal take each other's input. The default for stdout and stderr is
+/// [`inherit`](Stdio::inherit).
 ///
 /// ```
 /// use std::io::Write;
@@ -82,21 +83,22 @@ impl Stdio {
         Stdio(StdioKind::Null)
     }
 
-    /// A pipe. [`Process::take_stdin`](crate::Process::take_stdin), `take_stdout` and `take_stderr` return the
-    /// other end.
+    /// A pipe. [`Process::take_stdin`](crate::Process::take_stdin), `take_stdout` and `take_stderr`
+    /// return the other end.
     #[must_use]
     pub fn piped() -> Stdio {
         Stdio(StdioKind::Piped)
     }
 
-    /// For stdout and stderr: each line is printed by the parent to its own, with `[name] ` before it.
+    /// For stdout and stderr: each line is printed by the parent to its own, with `[name] ` before
+    /// it.
     ///
-    /// Lines of different processes are not mixed. A last line without a newline is printed when the process
-    /// ends, however it ends. [`join`](crate::Process::join) returns after the last line; if the parent's own
-    /// stdout has no reader, it waits for a second at most.
+    /// Lines of different processes are not mixed. A last line without a newline is printed when
+    /// the process ends, however it ends. [`join`](crate::Process::join) returns after the last
+    /// line; if the parent's own stdout has no reader, it waits for a second at most.
     ///
-    /// A line longer than 64 KiB is printed in pieces. One thread of the parent prints for all children; if it
-    /// is blocked, children block after 64 KiB more.
+    /// A line longer than 64 KiB is printed in pieces. One thread of the parent prints for all
+    /// children; if it is blocked, children block after 64 KiB more.
     ///
     /// ```
     /// use offspring::{ProcessBuilder, Stdio};
@@ -126,7 +128,8 @@ impl Stdio {
         matches!(self.0, StdioKind::Prefixed)
     }
 
-    /// Opens both ends: the child's, and the parent's. `which` is 0 for stdin, 1 for stdout, 2 for stderr.
+    /// Opens both ends: the child's, and the parent's. `which` is 0 for stdin, 1 for stdout, 2 for
+    /// stderr.
     pub(super) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, ParentEnd)> {
         match &self.0 {
             // If it is closed in this process, the child gets an empty one.
@@ -205,7 +208,8 @@ pub(super) struct ParentPipes {
     pub(super) stdout: Option<process::ChildStdout>,
     pub(super) stderr: Option<process::ChildStderr>,
     relayed: Vec<Arc<RelayedPipe>>,
-    /// What [`Process::join_with_output`](crate::Process::join_with_output) has read: stdout and stderr.
+    /// The bytes of stdout and stderr that
+    /// [`Process::join_with_output`](crate::Process::join_with_output) has read.
     pub(super) captured: [Vec<u8>; 2],
 }
 

@@ -8,11 +8,11 @@ use crate::process::handle::Process;
 impl<T> Process<T> {
     /// Stops the process: asks it to stop, waits for its end, and returns why it ended.
     ///
-    /// The request is that of [`request_stop`](Process::request_stop): a process that does not react gets
-    /// SIGTERM after `grace` and SIGKILL after a second `grace`, so this returns after little more than
-    /// twice `grace`. With `Duration::MAX`, and for a worker [on a thread](crate::process::Backend::Inline),
-    /// no signal follows, and the call waits until the worker returns. If the process has ended already,
-    /// the call returns at once.
+    /// The request is that of [`request_stop`](Process::request_stop): a process that does not
+    /// react gets SIGTERM after `grace` and SIGKILL after a second `grace`, so this returns after
+    /// little more than twice `grace`. With `Duration::MAX`, and for a worker [on a
+    /// thread](crate::process::Backend::Inline), no signal follows, and the call waits until the
+    /// worker returns. If the process has ended already, the call returns at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -42,18 +42,19 @@ impl<T> Process<T> {
 
     /// Asks the process to stop, and returns at once.
     ///
-    /// From then on [`is_stopping`](crate::process::CurrentProcess::is_stopping) is `true` in the process. If
-    /// it still runs after `grace`, it gets SIGTERM (as from [`terminate`](Process::terminate)); if it still
-    /// runs after a second `grace`, SIGKILL.
+    /// From then on [`is_stopping`](crate::process::CurrentProcess::is_stopping) is `true` in the
+    /// process. If it still runs after `grace`, it gets SIGTERM (as from
+    /// [`terminate`](Process::terminate)); if it still runs after a second `grace`, SIGKILL.
     ///
-    /// To stop many processes at the same time, ask all of them first and [`join`](Process::join) them
-    /// afterwards. A worker that returns in time has [returned](ExitReason::Returned), and `join` returns its
-    /// output. A worker that was ended by a signal was [killed](ExitReason::Killed) with
-    /// [`KillCause::Stop`]. Blocking calls of the worker, such as `get` on a queue, are not interrupted: let
-    /// the worker check between items, use a form with `_timeout`, or close the queue.
+    /// To stop many processes at the same time, ask all of them first and [`join`](Process::join)
+    /// them afterwards. A worker that returns in time has [returned](ExitReason::Returned), and
+    /// `join` returns its output. A worker that was ended by a signal was
+    /// [killed](ExitReason::Killed) with [`KillCause::Stop`]. Blocking calls of the worker, such as
+    /// `get` on a queue, are not interrupted: let the worker check between items, use a form with
+    /// `_timeout`, or close the queue.
     ///
-    /// After several calls, the earliest deadline counts. `Duration::MAX` only asks. The call does nothing
-    /// if the process has ended.
+    /// After several calls, the earliest deadline counts. `Duration::MAX` only asks. The call does
+    /// nothing if the process has ended.
     ///
     /// ```
     /// use std::time::Duration;
@@ -86,11 +87,11 @@ impl<T> Process<T> {
         self.record.terminate(KillCause::Terminate);
     }
 
-    /// Sends SIGKILL, which ends the process at once, and returns. The call does nothing if the process has
-    /// ended.
+    /// Sends SIGKILL, which ends the process at once, and returns. The call does nothing if the
+    /// process has ended.
     ///
     /// A killed consumer of a plain [`Queue`](crate::Queue) may take one item with it; a
-    /// [`JoinableQueue`](crate::JoinableQueue) gives its item to another consumer.
+    /// [`JoinableQueue`](crate::JoinableQueue) delivers its item to another consumer.
     pub fn kill(&self) {
         self.record.kill(KillCause::Kill);
     }
@@ -101,19 +102,20 @@ impl<T> Process<T> {
     /// (Children of this crate end with their parent in any case, but without the chance to handle
     /// SIGTERM.)
     ///
-    /// Every process is found that is a descendant at the time of the call, or is started by one during the
-    /// call: all are suspended, generation by generation, before the first gets its signal. No other process
-    /// gets a signal, even if pids are reused meanwhile. Not found are processes that were orphaned before
-    /// the call; processes of other users may not be signalled. The call needs `/proc` and one descriptor
-    /// for each process, and takes milliseconds.
+    /// Every process is found that is a descendant at the time of the call, or is started by one
+    /// during the call: all are suspended, generation by generation, before the first gets its
+    /// signal. No other process gets a signal, even if pids are reused meanwhile. Not found are
+    /// processes that were orphaned before the call; processes of other users may not be signalled.
+    /// The call needs `/proc` and one descriptor for each process, and takes milliseconds.
     pub fn terminate_tree(&self) {
         self.record.terminate_tree();
     }
 
     /// Like [`kill`](Process::kill), but for the process and all its descendants.
     ///
-    /// These include programs that its worker started, and children that it [detached](Process::detach). The
-    /// guarantee is that of [`terminate_tree`](Process::terminate_tree).
+    /// These include programs that its worker started, and children that it
+    /// [detached](Process::detach). The guarantee is that of
+    /// [`terminate_tree`](Process::terminate_tree).
     ///
     /// ```
     /// use std::process::Command;
@@ -135,15 +137,16 @@ impl<T> Process<T> {
         self.record.kill_tree();
     }
 
-    /// Detaches the process: it outlives this one, and the end of the program neither stops it nor waits
-    /// for it.
+    /// Detaches the process: it outlives this one, and the end of the program neither stops it nor
+    /// waits for it.
     ///
-    /// That holds even if this process is killed right after the call. While both run, this process still
-    /// reaps the other when it ends, so no zombie is left; [`active_children`](crate::active_children) does
-    /// not contain it. In the detached process, [`parent`](crate::parent) returns whether this one still
-    /// runs. What the two share ends as with any other end of a process: queues and channels that this
-    /// process owns are `Disconnected` there, and a piped stdout has no reader. The process stays in the
-    /// session and the process group of this one, so closing the terminal ends both.
+    /// That holds even if this process is killed right after the call. While both run, this process
+    /// still reaps the other when it ends, so no zombie is left;
+    /// [`active_children`](crate::active_children) does not contain it. In the detached process,
+    /// [`parent`](crate::parent) returns whether this one still runs. What the two share ends as
+    /// with any other end of a process: queues and channels that this process owns are
+    /// `Disconnected` there, and a piped stdout has no reader. The process stays in the session and
+    /// the process group of this one, so closing the terminal ends both.
     ///
     /// To keep a handle, detach the process at its start:
     /// [`ProcessBuilder::detached`](crate::ProcessBuilder::detached).

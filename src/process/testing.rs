@@ -10,8 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Panics if a process that this thread has started still runs. Call it at the end of a test.
 ///
-/// Only processes of the calling thread count, because other tests run on other threads. A process that is
-/// about to end has two seconds to do so.
+/// Only processes of the calling thread count, because other tests run on other threads. A process
+/// that is about to end has two seconds to do so.
 ///
 /// ```
 /// #[offspring::worker]

@@ -47,12 +47,13 @@ pub const UNLIMITED: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
-    /// Bytes of mapped memory (`RLIMIT_AS`). An allocation beyond it fails, which ends most programs.
+    /// Bytes of mapped memory (`RLIMIT_AS`). An allocation beyond it fails, which ends most
+    /// programs.
     AddressSpace,
     /// Bytes of a core dump (`RLIMIT_CORE`); 0 for none.
     Core,
-    /// Seconds of processor time (`RLIMIT_CPU`). The system sends SIGXCPU at the soft limit, and SIGKILL at
-    /// the hard one.
+    /// Seconds of processor time (`RLIMIT_CPU`). The system sends SIGXCPU at the soft limit, and
+    /// SIGKILL at the hard one.
     Cpu,
     /// Bytes of heap and data (`RLIMIT_DATA`).
     Data,
@@ -92,13 +93,14 @@ mod sealed {
 /// Options of a [`ProcessBuilder`] that only Unix systems have, with the names of
 /// [`CommandExt`](std::os::unix::process::CommandExt).
 ///
-/// They take effect in the new process before it executes this program, in this order: session, umask, nice
-/// value, limits, groups, group id, user id, hooks. So a child can raise its limits first and give up its
-/// rights afterwards. If the system refuses one, [`spawn`](ProcessBuilder::spawn) returns
-/// [`SpawnError::Io`](crate::SpawnError::Io), which names the step.
+/// They take effect in the new process before it executes this program, in this order: session,
+/// umask, nice value, limits, groups, group id, user id, hooks. So a child can raise its limits
+/// first and drop its rights afterwards. If the system refuses one,
+/// [`spawn`](ProcessBuilder::spawn) returns [`SpawnError::Io`](crate::SpawnError::Io), which names
+/// the step.
 ///
-/// All options except `arg0` and `process_group` make the start slower, the more memory this process uses,
-/// because they need a fork in place of `posix_spawn`.
+/// All options except `arg0` and `process_group` make the start slower, the more memory this
+/// process uses, because they need a fork in place of `posix_spawn`.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -120,9 +122,10 @@ mod sealed {
 pub trait ProcessBuilderExt: sealed::Sealed {
     /// Sets the user that the child runs as. Default: the parent's.
     ///
-    /// If root gives up its rights, the child has no supplementary groups unless
+    /// If root drops its rights, the child has no supplementary groups unless
     /// [`groups`](ProcessBuilderExt::groups) sets some, and keeps its group id unless
-    /// [`gid`](ProcessBuilderExt::gid) sets another. The user must be able to execute the program's file.
+    /// [`gid`](ProcessBuilderExt::gid) sets another. The user must be able to execute the program's
+    /// file.
     fn uid(self, id: u32) -> Self;
 
     /// Sets the group that the child runs as. Default: the parent's.
@@ -132,8 +135,8 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     /// [`uid`](ProcessBuilderExt::uid).
     fn groups(self, groups: impl Into<Vec<u32>>) -> Self;
 
-    /// Sets the process group of the child; 0 creates a new one. Default: the parent's, so that Ctrl-C
-    /// reaches both.
+    /// Sets the process group of the child; 0 creates a new one. Default: the parent's, so that
+    /// Ctrl-C reaches both.
     ///
     /// A child in another group still dies with its parent. Overrides
     /// [`new_session`](ProcessBuilderExt::new_session).
@@ -149,34 +152,35 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     /// [`UNLIMITED`] for no limit. Default: the parent's limits.
     fn rlimit(self, resource: Resource, soft: u64, hard: u64) -> Self;
 
-    /// Adds to the nice value: the higher it is, the less processor time the child gets. Default: 0. A
-    /// negative number needs rights.
+    /// Adds to the nice value: the higher it is, the less processor time the child gets. Default:
+    /// 0. A negative number needs rights.
     fn nice(self, increment: i32) -> Self;
 
-    /// Sets the permissions that files created by the child do not get, such as `0o077`. Default: the
-    /// parent's mask.
+    /// Sets the permissions that files created by the child do not get, such as `0o077`. Default:
+    /// the parent's mask.
     fn umask(self, mask: u32) -> Self;
 
-    /// Sets the name of the program that the child sees as its first argument, and `ps` shows. Default: the
-    /// parent's.
+    /// Sets the name of the program that the child sees as its first argument, and `ps` shows.
+    /// Default: the parent's.
     fn arg0(self, argument: impl AsRef<OsStr>) -> Self;
 
-    /// Sets whether the child keeps descriptors of this process open that are not marked close-on-exec.
-    /// Default: `false`: it keeps only stdin, stdout and stderr, as in Python.
+    /// Sets whether the child keeps descriptors of this process open that are not marked
+    /// close-on-exec. Default: `false`: it keeps only stdin, stdout and stderr, as in Python.
     ///
-    /// Rust marks all files that it opens. Libraries in other languages may not, and neither are the
-    /// descriptors marked that the program itself was started with. They are closed when `main` reaches
-    /// [`init`](crate::init).
+    /// Rust marks all files that it opens. Libraries in other languages may not, and neither are
+    /// the descriptors marked that the program itself was started with. They are closed when `main`
+    /// reaches [`init`](crate::init).
     fn inherit_descriptors(self, inherit: bool) -> Self;
 
-    /// Runs `hook` in the new process before it executes this program, after all other options. May be
-    /// called several times.
+    /// Runs `hook` in the new process before it executes this program, after all other options. May
+    /// be called several times.
     ///
     /// # Safety
     ///
-    /// The contract is that of [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec): the
-    /// hook runs in a copy of one thread of this process, so it may only make calls that are allowed in a
-    /// signal handler. It must not allocate memory or take a lock. While it runs,
+    /// The contract is that of
+    /// [`CommandExt::pre_exec`](std::os::unix::process::CommandExt::pre_exec): the hook runs in a
+    /// copy of one thread of this process, so it may only make calls that are allowed in a signal
+    /// handler. It must not allocate memory or take a lock. While it runs,
     /// [`spawn`](ProcessBuilder::spawn) waits without a limit.
     unsafe fn pre_exec(self, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Self;
 }

@@ -1,12 +1,12 @@
 //! A worker's value on its way to its process.
 //!
-//! A short value without handles is part of the first message. Any other goes through a channel, whose
-//! receiving end is sent to the child. In both cases the value is encoded, and an error returned, before
-//! a process is started.
+//! A short value without handles is part of the first message. Any other goes through a channel,
+//! whose receiving end is sent to the child. In both cases the value is encoded, and an error
+//! returned, before a process is started.
 //!
 //! A user's types can contain raw handles of ipc-channel. These are not part of the encoding:
-//! ipc-channel attaches them to the next message that the thread sends. So every value is first sent
-//! through a channel, and whether descriptors are attached is read off the message itself.
+//! ipc-channel attaches them to the next message that the thread sends. So every value is first
+//! sent through a channel, and whether descriptors are attached is read off the message itself.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard};
@@ -23,7 +23,8 @@ use crate::ipc::wire::{self, Carried, EncodedValue, Envelope};
 use crate::process::spawn_hook::{self, NewChild};
 use crate::sys;
 
-/// A longer value goes through a channel. Together with names and arguments this fits the first message.
+/// A longer value goes through a channel. Together with names and arguments this fits the first
+/// message.
 const IN_HELLO_MAX: usize = 8 << 10;
 
 /// An encoded value, in the parent.
@@ -33,7 +34,7 @@ pub(super) enum OutgoingValue {
     /// The receiving end of the channel that contains it.
     Channel {
         end: OwnedFd,
-        /// Whether the payloads of spawn hooks precede it.
+        /// True if the payloads of spawn hooks precede it.
         has_hooks: bool,
     },
 }
@@ -54,8 +55,8 @@ fn channel() -> Result<Channel, SpawnError> {
     made.map_err(SpawnError::io("make a channel"))
 }
 
-/// Short values are sent through this channel, and read back, to see whether descriptors are attached.
-/// Hardly any have some, so one channel serves all starts of this process.
+/// Short values are sent through this channel, and read back, to see whether descriptors are
+/// attached. Hardly any have some, so one channel serves all starts of this process.
 static PROBE: Mutex<Option<Channel>> = Mutex::new(None);
 
 fn probe() -> Result<MutexGuard<'static, Option<Channel>>, SpawnError> {
@@ -66,11 +67,13 @@ fn probe() -> Result<MutexGuard<'static, Option<Channel>>, SpawnError> {
     Ok(probe)
 }
 
-/// Sends a value through the probe. Returns `None` if nothing is attached to it; otherwise the probe now
-/// contains the value with its descriptors, and its receiving end is returned, to be sent to the child.
+/// Sends a value through the probe. Returns `None` if nothing is attached to it; otherwise the
+/// probe now contains the value with its descriptors, and its receiving end is returned, to be sent
+/// to the child.
 fn send_through_probe(encoded: EncodedValue) -> Result<Option<OwnedFd>, SpawnError> {
     let mut probe = probe().inspect_err(|_| wire::drop_raw_handles())?;
-    // Taken out for the moment: if a step below fails, the channel is dropped with what it contains.
+    // Taken out for the moment: if a step below fails, the channel is dropped with what it
+    // contains.
     let (sender, end) = probe.take().expect("it was just made");
     put(encoded, &sender)?;
     if sys::discard_plain_packet(end.as_fd()) {
@@ -124,7 +127,8 @@ fn hook_channel(child: &NewChild<'_>) -> Result<Option<Channel>, SpawnError> {
 
 fn encode<W: Serialize>(worker: &W) -> Result<EncodedValue, SpawnError> {
     wire::encode_with_raw_handles(worker).map_err(|error| {
-        // Raw handles that were encoded before the error must not go with this thread's next message.
+        // Raw handles that were encoded before the error must not go with this thread's next
+        // message.
         wire::drop_raw_handles();
         hub::announce();
         SpawnError::Encode(error)

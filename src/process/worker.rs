@@ -60,8 +60,9 @@ pub trait Worker: Sized + 'static {
 
 /// Code that runs in a process of its own, like an overridden `run` of Python's `Process`.
 ///
-/// The value itself is sent to the new process. Its fields are the arguments, and may contain handles
-/// (queues, senders, connections). The process calls `run`, and [`Process::join`] returns its output.
+/// The value itself is sent to the new process. Its fields are the arguments, and may contain
+/// handles (queues, senders, connections). The process calls `run`, and [`Process::join`] returns
+/// its output.
 ///
 /// ```
 /// use offspring::{ProcessWorker, Worker};
@@ -92,22 +93,23 @@ pub trait Worker: Sized + 'static {
     note = "write `impl offspring::ProcessWorker for {Self} {{ type Output = ..; fn run(self) -> Self::Output {{ .. }} }}`"
 )]
 pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
-    /// The value that `run` returns and that is sent back to the process that joins. It is encoded with
-    /// serde, and so is an error inside it: use `Result<u64, String>`, not `io::Result<u64>`.
+    /// The value that `run` returns and that is sent back to the process that joins. It is encoded
+    /// with serde, and so is an error inside it: use `Result<u64, String>`, not `io::Result<u64>`.
     type Output: Serialize + DeserializeOwned + 'static;
 
-    /// Runs in the new process, on its main thread (under a test harness: on the thread of the test).
+    /// Runs in the new process, on its main thread (under a test harness: on the thread of the
+    /// test).
     ///
-    /// When it returns, its output is sent back and the process exits with code 0, even if threads that
-    /// it started still run. A panic ends the process with code 101; the parent receives its message and
-    /// location.
+    /// When it returns, its output is sent back and the process exits with code 0, even if threads
+    /// that it started still run. A panic ends the process with code 101; the parent receives its
+    /// message and location.
     fn run(self) -> Self::Output;
 
     /// Starts a process that runs this worker, with the defaults of [`ProcessBuilder`].
     ///
     /// # Errors
     ///
-    /// Returns a [`SpawnError`]; no process, zombie or file is left behind then.
+    /// Returns a [`SpawnError`]. After an error there is no process, no zombie and no file.
     fn spawn(self) -> Result<Process<Self::Output>, SpawnError> {
         ProcessBuilder::new().spawn(self)
     }

@@ -1,8 +1,8 @@
-//! What tests share.
+//! Helpers of all tests.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Waits for an event that no call waits for, such as the end of a process that is not ours.
+/// Polls for an event that no call waits for, such as the end of a process of another parent.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {
@@ -11,7 +11,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Descriptors that this process has open.
+/// The number of descriptors that this process has open.
 pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd")
         .expect("/proc is there")
@@ -19,7 +19,7 @@ pub(crate) fn open_fds() -> usize {
         - 1
 }
 
-/// Whether a process of this pid exists and is no zombie.
+/// Returns whether a process with this pid exists and is not a zombie.
 pub(crate) fn is_running(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         stat.rsplit(')')
@@ -28,7 +28,7 @@ pub(crate) fn is_running(pid: u32) -> bool {
     })
 }
 
-/// Numbers that look random, the same for the same seed.
+/// Pseudo-random numbers, the same for the same seed.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -36,7 +36,7 @@ impl Random {
         Random(seed | 1)
     }
 
-    /// `OFFSPRING_STORM_SEED`, or another one each time, which is printed.
+    /// Uses the seed in `OFFSPRING_STORM_SEED`, or a new one, which is printed.
     pub(crate) fn of_storm() -> Random {
         let seed = std::env::var("OFFSPRING_STORM_SEED").map_or_else(
             |_| {
@@ -64,7 +64,7 @@ impl Random {
     }
 }
 
-/// How many processes a storm kills.
+/// The number of processes that a storm kills.
 pub(crate) fn storm_kills() -> u64 {
     std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| {
         kills.parse().expect("OFFSPRING_STORM_KILLS is a number")

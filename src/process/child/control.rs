@@ -1,8 +1,8 @@
 //! The child's end of the control socket, and the liveness pipe.
 //!
-//! No thread of the child waits for either. The parent holds the only writing end of the liveness pipe;
-//! when it closes, the system kills the child. Messages of the parent stay in the socket's buffer, where
-//! every thread that wants to know can see them.
+//! No thread of the child waits for either. The parent holds the only writing end of the liveness
+//! pipe; when it closes, the system kills the child. Messages of the parent stay in the socket's
+//! buffer, where every thread that wants to know can see them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,25 +13,26 @@ use std::time::Instant;
 use crate::process::handshake::{self, ParentMessage};
 use crate::sys;
 
-/// The exit code of a child whose parent is gone before the child could watch for that. Nothing is left to
-/// see it.
+/// The exit code of a child whose parent is gone before the child could watch for that. Nothing is
+/// left to see it.
 const EXIT_ORPHAN: i32 = 71;
 
 #[derive(Debug)]
 struct ControlSocket {
     socket: Arc<OwnedFd>,
-    /// Whether the parent asked for a stop. Set by its last message, `Stop` or `Detach`.
+    /// True if the parent asked for a stop. Set by its last message, `Stop` or `Detach`.
     stopping: OnceLock<bool>,
     /// Held while the front message is looked at and taken out.
     reading: Mutex<()>,
-    /// The reading end, open as long as this process lives; `None` if it was detached from its start on.
+    /// The reading end, open as long as this process lives; `None` if it was detached from its
+    /// start on.
     _liveness: Option<OwnedFd>,
 }
 
 static CONTROL: OnceLock<ControlSocket> = OnceLock::new();
 
-/// Ties this process to its parent: from now on the end of the parent ends it, unless the parent detaches
-/// it.
+/// Ties this process to its parent: from now on the end of the parent ends it, unless the parent
+/// detaches it.
 pub(super) fn hold(socket: Arc<OwnedFd>, liveness: Option<OwnedFd>) -> io::Result<()> {
     if let Some(liveness) = &liveness {
         sys::die_with(liveness.as_fd(), EXIT_ORPHAN)?;
@@ -48,9 +49,10 @@ pub(super) fn hold(socket: Arc<OwnedFd>, liveness: Option<OwnedFd>) -> io::Resul
 }
 
 impl ControlSocket {
-    /// Costs one short system call until the parent's last message is there, and none afterwards. The call
-    /// is needed: a worker that hears about the stop in any other way (a queue, a signal) must see it here,
-    /// too. A flag in shared memory would be cheaper, but each start would pay for the memory.
+    /// Costs one short system call until the parent's last message is there, and none afterwards.
+    /// The call is needed: a worker that hears about the stop in any other way (a queue, a signal)
+    /// must see it here, too. A flag in shared memory would be cheaper, but each start would pay
+    /// for the memory.
     fn is_stopping(&self) -> bool {
         match self.stopping.get() {
             Some(&stopping) => stopping,
@@ -58,10 +60,12 @@ impl ControlSocket {
         }
     }
 
-    /// `Stop` and `Detach` stay in the socket. So it remains readable and wakes every thread that polls it,
-    /// and the descriptor that comes with `Detach` stays open. Only leftovers of the start are taken out.
+    /// `Stop` and `Detach` stay in the socket. So it remains readable and wakes every thread that
+    /// polls it, and the descriptor that comes with `Detach` stays open. Only leftovers of the
+    /// start are taken out.
     fn read(&self) -> bool {
-        // Else two threads see the same leftover, and the second one takes out the message after it.
+        // Else two threads see the same leftover, and the second one takes out the message after
+        // it.
         let _reading = sys::lock(&self.reading);
         loop {
             match handshake::peek(self.socket.as_fd()) {
@@ -105,7 +109,7 @@ fn sleep_until(deadline: Option<Instant>) -> bool {
     }
 }
 
-/// Whether the parent asked this process to stop.
+/// Returns whether the parent asked this process to stop.
 pub(in crate::process) fn is_stopping() -> bool {
     CONTROL.get().is_some_and(ControlSocket::is_stopping)
 }
@@ -118,7 +122,7 @@ pub(in crate::process) fn wait_stopping(deadline: Option<Instant>) -> bool {
     )
 }
 
-/// Whether the parent has ended. Only a process that was detached before can return `true`.
+/// Returns whether the parent has ended. Only a process that was detached before can return `true`.
 pub(in crate::process) fn is_orphaned() -> bool {
     CONTROL
         .get()

@@ -10,9 +10,9 @@ use crate::sys;
 
 /// Makes this program able to start copies of itself. Call it first in `main`.
 ///
-/// `#[offspring::main]` does that. In a child that this crate has started, the call does not return: the
-/// child runs its worker and exits, so the rest of `main` never runs in a child. In any other process the
-/// call returns at once. Later calls do nothing.
+/// `#[offspring::main]` does that. In a child that this crate has started, the call does not
+/// return: the child runs its worker and exits, so the rest of `main` never runs in a child. In any
+/// other process the call returns at once. Later calls do nothing.
 ///
 /// ```
 /// fn main() {
@@ -35,12 +35,14 @@ fn enter(entry: Entry) {
     if identity::entry().is_some() {
         return;
     }
-    // Two signs are needed. The variable alone may have been inherited through another program; only a
-    // child has the control socket as stdin. The parent's pid is not a sign: a child whose parent has died
-    // meanwhile must not go on as a main program, and a wrapper may stand between the two.
+    // Two signs are needed. The variable alone may have been inherited through another program;
+    // only a child has the control socket as stdin. The parent's pid is not a sign: a child whose
+    // parent has died meanwhile must not become a main program, and there may be a wrapper between
+    // the two.
     let name = std::env::var_os(CHILD_VARIABLE).filter(|_| sys::stdin_is_packet_socket());
     if let Some(name) = name {
-        // Before all else: until now the system shows it as `exe`, the name of the link that was executed.
+        // Before all else: until now the system shows it as `exe`, the name of the link that was
+        // executed.
         sys::set_process_name(&name.to_string_lossy());
         sys::remove_env(CHILD_VARIABLE);
         serve::become_child();

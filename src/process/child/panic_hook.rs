@@ -1,8 +1,9 @@
 //! Reports panics of a child to its parent.
 //!
-//! They are reported by the panic hook and not where they are caught, so the report is complete under
-//! `panic = "abort"` too. The report goes over the control socket and not through ipc-channel: the panic
-//! may be ipc-channel's own, and a second one inside the hook would abort the process.
+//! They are reported by the panic hook and not where they are caught, so the report is complete
+//! under `panic = "abort"` too. The report goes over the control socket and not through
+//! ipc-channel: the panic may be ipc-channel's own, and a second one inside the hook would abort
+//! the process.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,8 +20,8 @@ use crate::process::inline_context;
 use crate::process::panic_report;
 use crate::sys;
 
-/// The reports that the hook sends. With one more, of the panic that ends `run`, they fit the socket's
-/// buffer, which the parent does not read before the child's end.
+/// The reports that the hook sends. With one more, of the panic that ends `run`, they fit the
+/// socket's buffer, which the parent does not read before the child's end.
 const REPORTS_MAX: u32 = 3;
 
 /// Rust's message for a panic during a panic. The first panic has the cause.
@@ -35,7 +36,7 @@ struct PanicLog {
     /// The thread that runs the worker.
     runner: ThreadId,
     sent: AtomicU32,
-    /// Whether panics of the runner are caught by a caller that asks for their reports.
+    /// True if panics of the runner are caught by a caller that asks for their reports.
     caught: AtomicBool,
     /// The runner's last panic, and whether its report was sent.
     last: Mutex<Option<(PanicReport, bool)>>,
@@ -43,8 +44,8 @@ struct PanicLog {
 
 static LOG: OnceLock<PanicLog> = OnceLock::new();
 
-/// From now on each panic of this child is reported to the parent, and then passed to the hook that was
-/// there before. The calling thread will run the worker.
+/// From now on each panic of this child is reported to the parent, and then passed to the hook that
+/// was there before. The calling thread will run the worker.
 pub(super) fn install(control: &Arc<OwnedFd>) {
     let _ = LOG.set(PanicLog {
         control: control.clone(),
@@ -67,8 +68,8 @@ pub(super) fn install(control: &Arc<OwnedFd>) {
     }));
 }
 
-/// Installs a hook for a main program: panics of ipc-channel that this crate turns into errors are not
-/// printed.
+/// Installs a hook for a main program: panics of ipc-channel that this crate turns into errors are
+/// not printed.
 pub(super) fn hide_contained_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -124,15 +125,16 @@ impl PanicLog {
     }
 }
 
-/// From now on the caller catches the panics of the runner, and asks [`caught_panic`] for their reports.
-/// The parent receives only those that end the process.
+/// From now on the caller catches the panics of the runner, and asks [`caught_panic`] for their
+/// reports. The parent receives only those that end the process.
 pub(crate) fn catch_panics() {
     if let Some(log) = LOG.get() {
         log.caught.store(true, Ordering::Relaxed);
     }
 }
 
-/// The report of a panic that was just caught on the runner's thread, or on that of an inline worker.
+/// The report of a panic that was just caught on the runner's thread, or on that of an inline
+/// worker.
 pub(in crate::process) fn caught_panic(message: String) -> PanicReport {
     let of_process = || Some(LOG.get()?.take_last()?.0);
     let message = panic_report::cut_message(message);
@@ -144,9 +146,9 @@ pub(in crate::process) fn caught_panic(message: String) -> PanicReport {
 
 /// The report of the panic that ended `run`, unless it was sent already.
 ///
-/// The hook has sent it, except in two cases: too many panics, which were caught, came before; or the hook
-/// did not see it, because another thread's panic was passed on with `resume_unwind`, or because the worker
-/// has replaced the hook.
+/// The hook has sent it, except in two cases: too many panics, which were caught, came before; or
+/// the hook did not see it, because another thread's panic was passed on with `resume_unwind`, or
+/// because the worker has replaced the hook.
 pub(super) fn unsent_report(message: String) -> Option<PanicReport> {
     let message = panic_report::cut_message(message);
     match LOG.get().and_then(PanicLog::take_last) {

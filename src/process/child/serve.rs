@@ -7,7 +7,8 @@
 //! 3. Signals are reset: those that the parent blocks or ignores would make `terminate` do nothing.
 //! 4. The first message is received and checked. A process that is not the same program stops here.
 //! 5. The liveness pipe is watched: from now on the child ends with its parent, whatever it does.
-//! 6. Inherited descriptors are closed, stdio is set up, and only then user code runs: it decodes the worker.
+//! 6. Inherited descriptors are closed, stdio is set up, and only then user code runs: it decodes
+//!    the worker.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,7 +26,7 @@ use crate::process::spawn_hook;
 use crate::process::value::IncomingValue;
 use crate::sys::{self, Keep};
 
-/// The exit code of a child whose start failed, after it has told its parent why.
+/// The exit code of a child whose start failed, after it has sent the reason.
 const EXIT_START: i32 = 70;
 
 /// Turns this process into the child that it was started as.
@@ -158,7 +159,7 @@ fn set_up_stdio(
     early_stderr: (u64, u64),
     [stdin, stdout, stderr]: [Option<OwnedFd>; 3],
 ) -> io::Result<()> {
-    // What a test harness has printed so far goes to its own stdout, not to the worker's.
+    // Text that a test harness has printed so far goes to its own stdout, not to the worker's.
     let _ = io::stdout().flush();
     sys::set_stdio(stdin, stdout, None)?;
     stderr.map_or(Ok(()), |stderr| {
@@ -166,8 +167,8 @@ fn set_up_stdio(
     })
 }
 
-/// Replaces the early stderr by the real one, unless a wrapper has put something else in its place. The
-/// parent's half, and the argument for the order, are in `parent::early_stderr`.
+/// Replaces the early stderr by the real one, unless a wrapper has put something else in its place.
+/// The parent's half, and the argument for the order, are in `parent::early_stderr`.
 fn replace_early_stderr(
     control: BorrowedFd<'_>,
     pipe: (u64, u64),

@@ -1,14 +1,15 @@
-//! What a child writes to stderr before its worker runs.
+//! Passes on what a child writes to stderr before its worker runs.
 //!
-//! Until then its stderr is a pipe to the parent. The parent passes everything on at once, and keeps the
-//! last bytes for the error of a start that fails. (A file in memory, read afterwards, would show the text
-//! late, and lose it with the parent.) Then the child replaces the pipe by the real stderr.
+//! Until then its stderr is a pipe to the parent. The parent passes everything on at once, and
+//! keeps the last bytes for the error of a start that fails. (A file in memory, read afterwards,
+//! would show the text late, and lose it with the parent.) Then the child replaces the pipe by the
+//! real stderr.
 //!
-//! All text in the pipe must be passed on before the child writes to the real stderr, or lines would
-//! change places. Usually there is none, and then neither side waits: the parent sends
-//! [`ParentMessage::HoldStderr`] *before* it takes the first byte out of the pipe. So a child that sees an
-//! empty pipe and no such message knows that no text is on the way; otherwise it asks the parent, and waits
-//! for [`ParentMessage::ReleaseStderr`]. The child's half is in `child::serve`.
+//! All text in the pipe must be passed on before the child writes to the real stderr, or lines
+//! would change places. Usually the pipe is empty, and then neither side waits: the parent sends
+//! [`ParentMessage::HoldStderr`] *before* it takes the first byte out of the pipe. So a child that
+//! sees an empty pipe and no such message knows that no text is on the way; otherwise it asks the
+//! parent, and waits for [`ParentMessage::ReleaseStderr`]. The child's half is in `child::serve`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,13 +30,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(in crate::process) struct EarlyStderr {
     from: OwnedFd,
     to: OwnedFd,
-    /// Read from the pipe, and not passed on yet. While there is any, nothing more is read, so a child
-    /// whose reader is slow is slowed down.
+    /// Read from the pipe, and not passed on yet. While there is any, nothing more is read, so a
+    /// child whose reader is slow is slowed down.
     pending: Vec<u8>,
     tail: Vec<u8>,
     /// All writing ends are closed.
     ended: bool,
-    /// Whether the child was sent [`ParentMessage::HoldStderr`].
+    /// True if the child was sent [`ParentMessage::HoldStderr`].
     held: bool,
 }
 
@@ -60,7 +61,8 @@ impl EarlyStderr {
         self.to.as_fd()
     }
 
-    /// What to wait for before the next [`pass_on`](EarlyStderr::pass_on); `None` when all is done.
+    /// Returns the event to wait for before the next [`pass_on`](EarlyStderr::pass_on); `None` when
+    /// all is done.
     pub(super) fn interest(&self) -> Option<sys::IoInterest<'_>> {
         match (self.pending.is_empty(), self.ended) {
             (false, _) => Some(sys::IoInterest::Write(self.to.as_fd())),
@@ -69,7 +71,8 @@ impl EarlyStderr {
         }
     }
 
-    /// Like [`pass_on`](EarlyStderr::pass_on), while the child may be about to switch to the real stderr.
+    /// Like [`pass_on`](EarlyStderr::pass_on), while the child may be about to switch to the real
+    /// stderr.
     pub(super) fn pass_on_during_start(&mut self, control: BorrowedFd<'_>) {
         if !self.held && sys::has_unread(self.from.as_fd()) {
             self.held = true;
@@ -121,8 +124,8 @@ impl EarlyStderr {
         String::from_utf8_lossy(&self.tail).into_owned()
     }
 
-    /// After a start: the child has its real stderr. If another process still has the pipe (a wrapper
-    /// around the child, or a program that the wrapper started), a thread goes on for it.
+    /// After a start: the child has its real stderr. If another process still has the pipe (a
+    /// wrapper around the child, or a program that the wrapper started), a thread continues for it.
     pub(super) fn leave(mut self) {
         self.pass_on();
         if self.interest().is_some() {

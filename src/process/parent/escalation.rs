@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The state of a request to stop: first the child is asked, SIGTERM follows after the grace, and SIGKILL
-/// after a second one.
+/// The state of a request to stop: first the child is asked, SIGTERM follows after the grace, and
+/// SIGKILL after a second one.
 #[derive(Debug)]
 pub(in crate::process) struct Escalation {
     grace: Duration,

@@ -1,9 +1,9 @@
 //! The end of the program: it stops daemons and waits for its other children, as Python does.
 //!
-//! The work is done by an `atexit` hook, on the thread that ends the program. That thread has lost its
-//! thread-locals, so it uses signals, locks and condition variables only, and nothing of ipc-channel.
-//! Whatever needs more is done by the reaper's thread, which still runs, like the hub's: a child may need
-//! a queue of this process in order to end.
+//! The work is done by an `atexit` hook, on the thread that ends the program. That thread has lost
+//! its thread-locals, so it uses signals, locks and condition variables only, and nothing of
+//! ipc-channel. Whatever needs more is done by the reaper's thread, which still runs, like the
+//! hub's: a child may need a queue of this process in order to end.
 
 use std::io;
 use std::process;
@@ -31,7 +31,8 @@ pub(in crate::process) fn is_exiting() -> bool {
     EXITING.load(Ordering::SeqCst)
 }
 
-/// Starts what every child needs in this process: the reaper, and the hook for the end of the program.
+/// Starts what every child needs in this process: the reaper, and the hook for the end of the
+/// program.
 pub(in crate::process) fn start_services() -> io::Result<()> {
     reaper::start(on_exit_announced)?;
     PARENT.get_or_init(|| {
@@ -45,14 +46,15 @@ pub(in crate::process) fn start_services() -> io::Result<()> {
 pub(crate) trait AtExit: Send + Sync {
     /// Accepts no more work, and finishes what there is. The reaper calls it; it must not block.
     fn finish(&self);
-    /// Waits until the work is finished, by locks and condition variables only; see the module's docs.
+    /// Waits until the work is finished, by locks and condition variables only; see the module's
+    /// docs.
     fn wait(&self);
 }
 
 static FINISHERS: Mutex<Vec<Weak<dyn AtExit>>> = Mutex::new(Vec::new());
 
-/// Has the normal end of the program wait for `finisher`, if it still exists. That happens before daemons
-/// are stopped, and while processes can still be started.
+/// Has the normal end of the program wait for `finisher`, if it still exists. That happens before
+/// daemons are stopped, and while processes can still be started.
 pub(crate) fn finish_before_exit(finisher: &Arc<dyn AtExit>) {
     let mut finishers = sys::lock(&FINISHERS);
     finishers.retain(|other| other.strong_count() > 0);
@@ -66,9 +68,9 @@ fn finishers() -> Vec<Arc<dyn AtExit>> {
         .collect()
 }
 
-/// Runs on the reaper's thread. The first announcement comes before `EXITING` is set, and is followed by
-/// waits for the finishers, which end only after this call. So the two announcements are never merged
-/// into one call.
+/// Runs on the reaper's thread. The first announcement comes before `EXITING` is set, and is
+/// followed by waits for the finishers, which end only after this call. So the two announcements
+/// are never merged into one call.
 fn on_exit_announced() {
     if is_exiting() {
         hub::owner_exits();
@@ -93,8 +95,8 @@ extern "C" fn at_exit() {
         // Its destructor may need thread-locals.
         std::mem::forget(finisher);
     }
-    // Before the list of children is read: a start that is not refused by this flag is in the list, or
-    // its child ends with the liveness pipe.
+    // Before the list of children is read: a start that is not refused by this flag is in the list,
+    // or its child ends with the liveness pipe.
     EXITING.store(true, Ordering::SeqCst);
     let daemons: Vec<_> = children(is_harness)
         .filter(|child| child.daemon || is_harness)
@@ -112,8 +114,8 @@ extern "C" fn at_exit() {
     }
     let others: Vec<_> = children(is_harness).collect();
     if !others.is_empty() {
-        // They may be waiting for an item that only this process could have put. The hub tells them that
-        // it will not.
+        // They may be waiting for an item that only this process could have put. The hub then ends
+        // their waits.
         reaper::announce_exit();
     }
     for child in others {

@@ -24,7 +24,7 @@ pub(in crate::process) enum StoredOutput {
     Taken,
 }
 
-/// What a child reported before its end.
+/// The messages of a child about its end.
 #[derive(Default)]
 pub(in crate::process) struct ExitReport {
     returned: Option<StoredOutput>,
@@ -73,12 +73,13 @@ impl ExitReport {
         }
     }
 
-    /// The reason and the output. `terminated` and `killed` are the causes of signals that this process
-    /// sent, if it did.
+    /// The reason and the output. `terminated` and `killed` are the causes of signals that this
+    /// process sent, if it did.
     ///
-    /// An output that has arrived decides, even if a signal ended the process after it was sent. Then
-    /// comes a signal of this process, if it is the one that ended the child. A panic counts only if the
-    /// process ended as panics end it, because the worker may have caught it and gone on.
+    /// An output that has arrived decides, even if a signal ended the process after it was sent.
+    /// Then comes a signal of this process, if it is the one that ended the child. A panic counts
+    /// only if the process ended as panics end it, because the worker may have caught it and gone
+    /// on.
     pub(in crate::process) fn conclude(
         mut self,
         status: WaitStatus,

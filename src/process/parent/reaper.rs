@@ -1,12 +1,12 @@
 //! The thread that takes the exit status of every child that no thread joins at the moment.
 //!
-//! It sleeps on the pidfds of all children, so it wakes only when one of them ends, and it never asks for a
-//! process that is not a child of this crate: `waitpid(-1)` would take the host program's own. While a
-//! thread joins a child, that thread sleeps on the pidfd and the reaper does not. The status is taken under
-//! the lock of the child's record.
+//! It sleeps on the pidfds of all children, so it wakes only when one of them ends, and it never
+//! asks for a process that is not a child of this crate: `waitpid(-1)` would take the host
+//! program's own. While a thread joins a child, that thread sleeps on the pidfd and the reaper does
+//! not. The status is taken under the lock of the child's record.
 //!
-//! Locks: a record's lock comes first, then one of the two here. So the reaper clones a record out of its
-//! table, and calls it after the table is unlocked.
+//! Locks: a record's lock comes first, then one of the two here. So the reaper clones a record out
+//! of its table, and calls it after the table is unlocked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,8 +22,8 @@ struct Reaper {
     children: Mutex<BTreeMap<u64, Arc<ChildRecord>>>,
     /// When to check on which child that was asked to stop.
     reminders: Mutex<BTreeSet<(Instant, u64)>>,
-    /// Set before the poller is woken, and cleared before the call: so each announcement is followed by a
-    /// call.
+    /// Set before the poller is woken, and cleared before the call: so each announcement is
+    /// followed by a call.
     exit_announced: AtomicBool,
     on_exit: fn(),
 }
@@ -89,8 +89,8 @@ pub(super) fn start(on_exit: fn()) -> io::Result<()> {
         .map(drop)
 }
 
-/// Has the reaper call `on_exit`. The thread that ends the process cannot do so itself: it has lost the
-/// thread-locals that ipc-channel needs.
+/// Has the reaper call `on_exit`. The thread that ends the process cannot do so itself: it has lost
+/// the thread-locals that ipc-channel needs.
 pub(super) fn announce_exit() {
     if let Some(reaper) = REAPER.get() {
         reaper.exit_announced.store(true, Ordering::SeqCst);

@@ -1,9 +1,9 @@
-//! What this process knows about one of its children.
+//! The record of a child in its parent.
 //!
-//! A record is shared by the child's handle, the reaper, and selectors. Its lock is the only place that
-//! decides whether the child has ended: the pidfd is used for signals under the lock only, and reaped under
-//! it, so no signal is sent to a process that has been reaped. The locks of the reaper are always taken
-//! after this one.
+//! A record is shared by the child's handle, the reaper, and selectors. Its lock is the only place
+//! that decides whether the child has ended: the pidfd is used for signals under the lock only, and
+//! reaped under it, so no signal is sent to a process that has been reaped. The locks of the reaper
+//! are always taken after this one.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,8 +24,8 @@ use crate::process::parent::reaper;
 use crate::process::run::RunOutcome;
 use crate::sys::{self, Pidfd, Tree};
 
-/// A child that was started. The reaper holds the record while the child runs, and a handle as long as
-/// it exists.
+/// A child that was started. The reaper holds the record while the child runs, and a handle as long
+/// as it exists.
 #[derive(Debug)]
 pub(crate) struct ChildRecord {
     /// Unique in this process, unlike a pid.
@@ -54,21 +54,21 @@ pub(in crate::process) enum State {
     },
 }
 
-/// What is needed while a child runs. It is dropped, and its descriptors closed, before anyone learns that
-/// the child has ended.
+/// The descriptors of a running child. It is dropped, and its descriptors closed, before anyone
+/// learns that the child has ended.
 #[derive(Debug)]
 pub(crate) struct LiveChild {
     /// Shared with a thread that joins.
     pidfd: Arc<Pidfd>,
     control: OwnedFd,
-    /// The writing end of the liveness pipe: when it closes, the system kills the child. `None` if the child
-    /// was detached from its start on.
+    /// The writing end of the liveness pipe: when it closes, the system kills the child. `None` if
+    /// the child was detached from its start on.
     liveness: Option<OwnedFd>,
     /// Why this process sent SIGTERM, or SIGKILL.
     terminated: Option<KillCause>,
     killed: Option<KillCause>,
     stop: Option<Escalation>,
-    /// Whether a thread that joins waits for the pidfd, in place of the reaper.
+    /// True if a thread that joins waits for the pidfd, in place of the reaper.
     is_watched_by_join: bool,
 }
 
@@ -112,8 +112,8 @@ impl LiveChild {
         due
     }
 
-    /// Sends the writing end of the liveness pipe to the child. From then on it is in the buffer of the
-    /// child's own socket, so this process may die at any time after the call.
+    /// Sends the writing end of the liveness pipe to the child. From then on it is in the buffer of
+    /// the child's own socket, so this process may die at any time after the call.
     fn detach(&self) {
         let Some(liveness) = &self.liveness else {
             return;
@@ -176,17 +176,19 @@ impl ChildRecord {
         }
     }
 
-    /// Whether it is a worker on a thread of this process.
+    /// Returns whether it is a worker on a thread of this process.
     pub(crate) fn is_inline(&self) -> bool {
         self.is_inline
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No user code runs under this lock, so the state is consistent even if the lock is poisoned.
+        // No user code runs under this lock, so the state is consistent even if the lock is
+        // poisoned.
         sys::lock(&self.state)
     }
 
-    /// Calls `act` if the child is a process that has not been reaped. It cannot be reaped meanwhile.
+    /// Calls `act` if the child is a process that has not been reaped. It cannot be reaped
+    /// meanwhile.
     fn with_live<R>(&self, act: impl FnOnce(&mut LiveChild) -> R) -> Option<R> {
         match &mut *self.state() {
             State::Running(live) => Some(act(live)),
@@ -260,7 +262,7 @@ impl ChildRecord {
         self.with_live(|live| live.detach());
     }
 
-    /// Whether it was detached: then the end of this program does not wait for it.
+    /// Returns whether it was detached: then the end of this program does not wait for it.
     pub(crate) fn is_detached(&self) -> bool {
         self.detached.load(Ordering::SeqCst)
     }
@@ -268,8 +270,8 @@ impl ChildRecord {
 
 /// Its end.
 impl ChildRecord {
-    /// Takes the exit status if the process has ended. The reaper and a joining thread may call it at the
-    /// same time: the first one takes the status, and the other finds the state `Ended`.
+    /// Takes the exit status if the process has ended. The reaper and a joining thread may call it
+    /// at the same time: the first one takes the status, and the other finds the state `Ended`.
     pub(in crate::process) fn reap(&self) {
         let mut state = self.state();
         let State::Running(live) = &*state else {
@@ -279,16 +281,16 @@ impl ChildRecord {
         let Some(status) = live.pidfd.status() else {
             return;
         };
-        // Before the status is taken, which makes the pidfd ready once more and would wake the reaper for
-        // nothing. And before the state changes: whoever sees the end must not find the child among those
-        // that run.
+        // Before the status is taken, which makes the pidfd ready once more and would wake the
+        // reaper for nothing. And before the state changes: a thread that sees the end must not
+        // find the child among those that run.
         reaper::forget(self.id, &live.pidfd);
         live.pidfd.reap();
         // The child is dead, so all that it sent is in the socket.
         let report = ExitReport::read(live.control.as_fd());
         let (reason, output) = report.conclude(status, live.terminated, live.killed);
         *state = State::Ended { reason, output };
-        // The wakers of selectors are code of others.
+        // The wakers may be user code.
         drop(state);
         self.notify_end();
     }
@@ -312,9 +314,9 @@ impl ChildRecord {
         self.wakers.wake();
     }
 
-    /// Like [`wait`](ChildRecord::wait), but the calling thread sleeps on the pidfd itself unless another
-    /// one does. So the end of the child wakes this thread directly, where the reaper would be a second
-    /// wake-up. It must have its thread-locals.
+    /// Like [`wait`](ChildRecord::wait), but the calling thread sleeps on the pidfd itself unless
+    /// another one does. So the end of the child wakes this thread directly, where the reaper would
+    /// be a second wake-up. It must have its thread-locals.
     pub(in crate::process) fn join(&self, deadline: Option<Instant>) -> bool {
         if let Some(pidfd) = self.take_watch() {
             // An error means that there is no memory to wait with: then the reaper does it.
@@ -340,8 +342,8 @@ impl ChildRecord {
         .flatten()
     }
 
-    /// Returns it, unless the child has been reaped. The end may have come since the wait timed out: the
-    /// reaper's poller is level-triggered and reports it then.
+    /// Returns it, unless the child has been reaped. The end may have come since the wait timed
+    /// out: the reaper's poller is level-triggered and reports it then.
     fn return_watch(&self) {
         self.with_live(|live| {
             live.is_watched_by_join = false;
@@ -349,8 +351,8 @@ impl ChildRecord {
         });
     }
 
-    /// Waits for the end. Returns `false` at the deadline. Uses only the lock and the condition variable, so
-    /// that a thread that has lost its thread-locals can call it.
+    /// Waits for the end. Returns `false` at the deadline. Uses only the lock and the condition
+    /// variable, so that a thread that has lost its thread-locals can call it.
     pub(in crate::process) fn wait(&self, deadline: Option<Instant>) -> bool {
         self.wait_ended(deadline).is_some()
     }
@@ -381,7 +383,8 @@ impl EventSource for ChildRecord {
     fn is_ready(&self, interest: Interest<'_>) -> bool {
         let state = self.state();
         if let (State::Running(_) | State::Inline(_), Some((slot, waker))) = (&*state, interest) {
-            // Under the lock: an end that comes later finds the waker, and an earlier one is seen here.
+            // Under the lock: an end that comes later finds the waker, and an earlier one is seen
+            // here.
             slot.set(waker);
         }
         matches!(*state, State::Ended { .. })

@@ -1,8 +1,9 @@
-//! Prints the lines of children to this process's stdout and stderr, each with the name of its process.
+//! Prints the lines of children to this process's stdout and stderr, each with the name of its
+//! process.
 //!
-//! One thread, the relay, reads the pipes of all children and prints. It alone blocks when our own stdout has
-//! no reader (a stopped terminal): then the pipes fill up and the children block, as if they printed there
-//! themselves. No other thread waits for the relay without a limit.
+//! One thread, the relay, reads the pipes of all children and prints. It alone blocks when our own
+//! stdout has no reader (a stopped terminal): then the pipes fill up and the children block, as if
+//! they printed there themselves. No other thread waits for the relay without a limit.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -37,7 +38,7 @@ pub(in crate::process) struct RelayedPipe {
     /// `[name] `
     tag: Vec<u8>,
     target: RelayTarget,
-    /// Whether all lines of the child, which has ended, are printed.
+    /// True once all lines of the child, which has ended, are printed.
     flushed: Mutex<bool>,
     changed: Condvar,
 }
@@ -98,8 +99,8 @@ pub(super) fn finish() {
 }
 
 impl RelayedPipe {
-    /// Waits until the lines of the child, which has ended, are printed. Returns `false` at the deadline, and
-    /// after a second at the latest.
+    /// Waits until the lines of the child, which has ended, are printed. Returns `false` at the
+    /// deadline, and after a second at the latest.
     pub(in crate::process) fn flush(&self, deadline: Option<Instant>) -> bool {
         let patience = Instant::now() + PATIENCE;
         let deadline = deadline.map_or(patience, |deadline| deadline.min(patience));
@@ -140,8 +141,8 @@ impl Relay {
         }
     }
 
-    /// Prints the lines in one pipe. If it `is_due`, its child has ended, and text without a newline is a
-    /// line, too.
+    /// Prints the lines in one pipe. If it `is_due`, its child has ended, and text without a
+    /// newline is a line, too.
     fn turn(&self, id: u64, lines: &mut BTreeMap<u64, Lines>, is_due: bool) {
         let Some(pipe) = sys::lock(&self.pipes).get(&id).cloned() else {
             return;
@@ -219,8 +220,8 @@ impl Lines {
 }
 
 impl RelayTarget {
-    /// Prints the text under one lock, so that other threads do not print between its lines. There is no
-    /// caller that could handle an error.
+    /// Prints the text under one lock, so that other threads do not print between its lines. There
+    /// is no caller that could handle an error.
     fn print(self, text: &[u8]) {
         if text.is_empty() {
             return;

@@ -1,7 +1,8 @@
 //! A child between its exec and the moment in which its worker runs.
 //!
-//! Until the reaper takes over, [`StartingChild`] alone holds the child, and kills and reaps it when it is
-//! dropped: each error on the way ends the child, and no other thread can reap it or signal it meanwhile.
+//! Until the reaper takes over, [`StartingChild`] alone holds the child, and kills and reaps it
+//! when it is dropped: each error on the way ends the child, and no other thread can reap it or
+//! signal it meanwhile.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +31,8 @@ const REAP_PATIENCE: Duration = Duration::from_secs(3600);
 const TIMEOUT_MAX: Duration = Duration::from_secs(86_400 * 365);
 const SIGABRT: i32 = 6;
 
-/// A child that is being started. Dropping it before [`finish`](StartingChild::finish) kills and reaps it.
+/// A child that is being started. Dropping it before [`finish`](StartingChild::finish) kills and
+/// reaps it.
 pub(in crate::process) struct StartingChild {
     pid: u32,
     name: String,
@@ -94,7 +96,7 @@ impl StartingChild {
         let fds: Vec<BorrowedFd<'_>> = before.chain(stderr).chain(after).collect();
         match handshake::send(self.control(), hello, &fds) {
             Ok(()) => Ok(()),
-            // The child is gone: its status says more than this error.
+            // The child is gone: its status is the better error.
             Err(error) if is_gone(&error) => Err(self.ended()),
             Err(source) => Err(SpawnError::Io {
                 act: "send the first message to the new process",
@@ -119,8 +121,8 @@ impl StartingChild {
         }
     }
 
-    /// The next message that is not a panic. A panic may have been caught: the next message, or the end of
-    /// the child, shows what it led to.
+    /// The next message that is not a panic. A panic may have been caught: the next message, or the
+    /// end of the child, shows what it led to.
     fn next_message(&mut self) -> Result<ChildMessage, SpawnError> {
         loop {
             match self.any_message()? {
@@ -229,8 +231,8 @@ impl StartingChild {
             .pidfd
             .take()
             .expect("a start that is not finished holds its child");
-        // A dying process closes its descriptors a moment before its pidfd is ready. One that closed the
-        // socket and lives on is none of ours.
+        // A dying process closes its descriptors a moment before its pidfd is ready. One that
+        // closed the socket and still runs has broken the protocol.
         if !matches!(pidfd.wait_end(Instant::now() + END_PATIENCE), Ok(true)) {
             pidfd.kill();
             reap(&pidfd);
@@ -255,8 +257,8 @@ impl StartingChild {
         }
     }
 
-    /// Hands the child over to the reaper, and returns its handle. `liveness` is the writing end of the
-    /// liveness pipe.
+    /// Hands the child over to the reaper, and returns its handle. `liveness` is the writing end of
+    /// the liveness pipe.
     pub(in crate::process) fn finish<T: DeserializeOwned>(
         mut self,
         identity: &Identity,
@@ -301,7 +303,7 @@ impl Drop for StartingChild {
     }
 }
 
-/// Whether an error of the socket means that the other side is gone.
+/// Returns whether an error of the socket means that the other side is gone.
 fn is_gone(error: &io::Error) -> bool {
     matches!(Failure::from(io::Error::from(error.kind())), Failure::Gone)
 }

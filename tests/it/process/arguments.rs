@@ -94,7 +94,7 @@ fn arguments_and_outputs_of_every_size_arrive_whole() {
     }
 }
 
-/// Fails to encode, in the way that it says, after it touched a handle.
+/// Fails to encode, in the way that `how` names, after a handle was encoded.
 #[derive(Serialize, Deserialize, Worker)]
 struct Refuses {
     raw: Option<IpcSender<u8>>,
@@ -122,12 +122,12 @@ impl ProcessWorker for Refuses {
     fn run(self) {}
 }
 
-/// Gives what was left behind, and whether each receiver saw the end of its sender.
+/// Returns the leaks, and whether each receiver saw the end of its sender.
 #[offspring::worker]
 fn start_what_does_not_encode() -> Result<Vec<String>, String> {
     answer::spawn().unwrap().join().unwrap();
     let refuses = |how, raw, own| Refuses { raw, own, how }.spawn().unwrap_err();
-    // What it takes to let go of raw handles is made once.
+    // The channel that raw handles are dropped with is made once.
     refuses(Refusal::Error, None, None);
     let mut errors = Vec::new();
     for how in [Refusal::Error, Refusal::Panic] {

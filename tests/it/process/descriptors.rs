@@ -1,4 +1,4 @@
-//! What a child inherits: nothing but its own. What starts and ends leave behind: nothing.
+//! A child inherits no descriptors but its own, and starts and ends leak none.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -96,7 +96,7 @@ fn descriptors_do_not_grow_with_the_number_of_siblings() {
 #[offspring::worker]
 fn hold_things_open() -> (i32, Vec<String>) {
     let socket = UnixDatagram::unbound().unwrap();
-    // SAFETY: a new descriptor, owned by nobody else.
+    // SAFETY: a new descriptor, with no other owner.
     let high = unsafe {
         OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 200))
     };
@@ -119,12 +119,12 @@ fn what_the_parent_has_open_is_not_open_in_the_child() {
     assert!(!of_child.iter().any(is_his), "{of_child:?}");
 }
 
-/// Opens what crosses an exec, as a library of another language may do, and gives what its children have of it: by
+/// Opens what crosses an exec, as a library of another language may do, and returns what its children have of it: by
 /// default, where it is asked for, and what a program has that it starts itself.
 #[offspring::worker]
 fn open_for_everybody() -> [bool; 3] {
     let socket = UnixDatagram::unbound().unwrap();
-    // SAFETY: a new descriptor, owned by nobody else.
+    // SAFETY: a new descriptor, with no other owner.
     let inheritable =
         unsafe { OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD, 200)) };
     let has = |of_child: Vec<String>| {
@@ -158,7 +158,7 @@ fn a_child_keeps_what_its_parent_left_open_only_if_asked_to() {
     );
 }
 
-/// Holds shared memory of three kinds, a handle of it in a queue too, and gives how much of it a program sees.
+/// Holds shared memory of three kinds, a handle of it in a queue too, and returns how much of it a program sees.
 #[offspring::worker]
 fn hold_memory() -> (usize, usize) {
     let (bytes, items) = (
@@ -198,7 +198,7 @@ fn programs_do_not_get_memory_of_queues() {
     assert_eq!(there, 0);
 }
 
-/// What is different after 200 children of several kinds.
+/// Returns the differences after 200 children of several kinds.
 #[offspring::worker]
 fn start_and_join_many() -> (Census, Census) {
     // The first start makes what all share: the reaper, the exit hook.
@@ -247,7 +247,7 @@ fn two_hundred_children_leave_nothing_behind() {
     assert_eq!(after, before);
 }
 
-/// What is different after starts that failed, each in another place; and how they failed.
+/// Returns the differences after starts that failed, each in another place, and their errors.
 #[offspring::worker]
 fn fail_to_start() -> (Census, Census, Vec<String>) {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
@@ -314,7 +314,7 @@ fn starts_that_fail_leave_nothing_behind() {
     );
 }
 
-/// Drops the handles of children that then end by themselves, and gives what is left once the last is gone.
+/// Drops the handles of children that then end by themselves, and returns what is left once the last is gone.
 #[offspring::worker]
 fn drop_handles() -> (Census, Census) {
     answer::spawn().unwrap().join().unwrap();

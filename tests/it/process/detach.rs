@@ -100,7 +100,7 @@ fn let_go_and_die(file: PathBuf) {
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }
 
-/// It has told of a panic that its parent never reads: the system then drops the connection.
+/// It has reported a panic that its parent never reads: the system then drops the connection.
 #[offspring::worker]
 fn write_after_parent(file: PathBuf) {
     std::panic::catch_unwind(|| panic!("caught")).unwrap_err();
@@ -146,7 +146,7 @@ fn a_detached_child_can_be_joined_and_killed_while_its_parent_lives() {
     );
 }
 
-/// Detaches a child that ends at once, and gives whether a zombie is left.
+/// Detaches a child that ends at once, and returns whether a zombie is left.
 #[offspring::worker]
 fn detach_what_ends() -> bool {
     let mut child = ProcessBuilder::new()

@@ -1,4 +1,4 @@
-//! What a child writes to stderr before its worker is there: it goes where it should, and into the error.
+//! Text that a child writes to stderr before its worker runs goes to the real stderr, and into the error.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ use super::stage::{answer, binary, script};
 struct Outcome {
     kind: String,
     text: String,
-    /// What the error says that the child wrote.
+    /// The text in the error.
     told: Option<String>,
-    /// What the child's stderr got.
+    /// The text in the child's stderr.
     written: String,
     took: Duration,
 }
@@ -110,7 +110,7 @@ fn a_flood_does_not_hide_the_deadline() {
     }
 }
 
-/// Where everything is taken, and where nobody reads.
+/// Where everything is taken, and where it has no reader.
 #[offspring::worker]
 fn start_flood() -> [(bool, Duration); 2] {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
@@ -135,7 +135,7 @@ fn write_own() -> u32 {
     7
 }
 
-/// What stderr, and what a file beside it, has after a worker ran behind this script.
+/// The text of stderr, and of a file next to it, after a worker was started by this script.
 #[offspring::worker]
 fn run_behind(text: String) -> (String, String) {
     let directory = tempfile::tempdir_in("/tmp").unwrap();

@@ -1,4 +1,4 @@
-//! How a process ended, as its parent is told.
+//! How a process ended, as its parent sees it.
 
 use std::time::{Duration, Instant};
 
@@ -178,7 +178,7 @@ fn a_panic_tells_its_backtrace_if_that_is_asked_for() {
     assert_eq!(backtrace("0"), None);
 }
 
-/// As every panic does where panics abort: the hook has told it before.
+/// As every panic does where panics abort: the hook has reported it before.
 #[offspring::test(timeout = "20s")]
 fn a_panic_that_aborts_is_still_told() {
     for (way, message) in [
@@ -357,7 +357,7 @@ fn what_was_put_before_a_process_ended_arrives_however_it_ends() {
         Way::Signal(libc::SIGKILL),
     ] {
         let items = Queue::unbounded().unwrap();
-        // How it ends is told elsewhere.
+        // Its end is tested elsewhere.
         let _ = put_and_end::spawn(items.clone(), way).unwrap().join();
         (0..10_000).for_each(|item| {
             assert_eq!(

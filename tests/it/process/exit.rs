@@ -99,7 +99,7 @@ fn at_its_end_a_process_stops_daemons_and_waits_for_the_others() {
     }
 }
 
-/// Stays, whoever asks it to go.
+/// Ignores each request to end.
 #[offspring::worker]
 fn stubborn() {
     // SAFETY: no handler is involved.

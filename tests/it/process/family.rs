@@ -1,4 +1,4 @@
-//! Parents, children and grandchildren: who ends with whom, and when.
+//! Parents, children and grandchildren: which end together, and when.
 
 use std::time::{Duration, Instant};
 

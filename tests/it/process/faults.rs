@@ -1,4 +1,4 @@
-//! Children that do not become what they should: each gives a typed error in time, and leaves nothing.
+//! Children that do not become what they should: each is a typed error in time, and leaks nothing.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use crate::support::eventually;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Outcome {
-    /// Of the error: its kind, all of it, and as users see it.
+    /// The error: its kind, its `Debug` form, and its text.
     kind: String,
     debug: String,
     text: String,
@@ -196,7 +196,7 @@ fn the_program_may_be_a_copy_or_a_wrapper_but_no_other_build() {
     assert!(error.starts_with("BinaryMismatch"), "{error}");
 }
 
-/// How many of these programs are believed when they say `Started`, and what comes of them.
+/// The number of these programs that are believed when they send `Started`, and how they end.
 #[offspring::worker]
 fn believe_an_impostor() -> String {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
@@ -250,7 +250,7 @@ fn nothing_secret_stands_in_arguments_and_environment() {
     );
 }
 
-/// Writes nonsense to all the sockets that it has, also those that are none of its business, and returns.
+/// Writes nonsense to all the sockets that it has, even to those of others, and returns.
 #[offspring::worker]
 fn speak_nonsense(queue: Queue<usize>, length: usize) -> u32 {
     // So that one of them leads to the hub of the parent.
@@ -311,7 +311,7 @@ fn put(queue: Queue<usize>, number: usize) {
     queue.put(number).unwrap();
 }
 
-/// Starts a child whose program waits until this process is gone, and then goes on as the child.
+/// Starts a child whose program waits until this process is gone, and then becomes the child.
 #[offspring::worker]
 fn start_a_late_child(directory: PathBuf) {
     let text = format!(

@@ -1,4 +1,4 @@
-//! Which program a child is: the parent's own image, or an error. And what guards against fork bombs.
+//! A child runs its parent's own image, or its start is an error. Fork bombs are impossible.
 
 use std::fs;
 use std::io;
@@ -302,7 +302,7 @@ fn inner_leave_a_child() {
     }
 }
 
-/// What a test leaves running, as one that failed in the middle does, must not keep the harness from its end.
+/// A process that a failed test leaves running must not keep the harness from ending.
 #[offspring::test(timeout = "20s")]
 fn a_test_harness_waits_for_no_child() {
     passes(&mut inner_program(

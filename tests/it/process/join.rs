@@ -142,7 +142,7 @@ fn join_waits_for_the_process_and_not_for_what_it_left_running() {
         .join()
         .unwrap();
     assert!(crate::support::is_running(pid), "it holds the pipe");
-    // SAFETY: the program is an orphan that nobody else knows of.
+    // SAFETY: the program is an orphan that no other code knows of.
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
 }
 

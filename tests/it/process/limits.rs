@@ -63,7 +63,7 @@ fn start_with_few_descriptors(length: usize) -> (Vec<String>, Census, Census) {
         builder.spawn(reversed::new("x".repeat(length)))
     };
     child().unwrap().join().unwrap();
-    // The reaper lets go of the last output a moment after it told of it.
+    // The reaper lets go of the last output a moment after it reported the end.
     answer::spawn().unwrap().join().unwrap();
     let before = Census::take();
     // All numbers below the highest are open then.
@@ -124,7 +124,7 @@ fn sweep_descriptors(length: usize) {
         .read_to_string(&mut printed)
         .unwrap();
     let (errors, before, after) = stage.join().unwrap();
-    // ipc-channel panics where descriptors are short; nobody but us has to know.
+    // ipc-channel panics where descriptors are short; its text is not printed.
     assert_eq!(printed, "");
     assert_eq!(after, before);
     assert!(errors.len() > 5, "the scene is set: {errors:?}");
@@ -138,7 +138,7 @@ fn sweep_descriptors(length: usize) {
     }
 }
 
-/// Becomes a user with few processes, and gives what a start says before, at and after the limit.
+/// Becomes a user with few processes, and returns the results of a start before, at and after the limit.
 #[offspring::worker]
 fn start_with_few_processes() -> Option<[String; 2]> {
     // SAFETY: always allowed.
@@ -147,7 +147,7 @@ fn start_with_few_processes() -> Option<[String; 2]> {
         return None;
     }
     answer::spawn().unwrap().join().unwrap();
-    // SAFETY: no pointer is involved. Nobody else has this user, so nobody else's processes count.
+    // SAFETY: no pointer is involved. No other process has this user.
     // Who changed its user cannot read its own `/proc`, unless it is made dumpable again.
     unsafe {
         assert_eq!(libc::setresuid(45_678, 45_678, 45_678), 0);
@@ -162,7 +162,7 @@ fn start_with_few_processes() -> Option<[String; 2]> {
 
 #[offspring::test(timeout = "20s")]
 fn without_processes_a_start_is_an_error_and_works_again_later() {
-    // Only root can become somebody else.
+    // Only root can become another user.
     let stage = ProcessBuilder::new()
         .env("TMPDIR", "/tmp")
         .spawn(start_with_few_processes::new());

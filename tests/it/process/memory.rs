@@ -110,7 +110,7 @@ fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
     drop(group);
 }
 
-/// What a start says with so many megabytes.
+/// The result of a start with this many megabytes.
 #[offspring::worker]
 fn start_with_little_memory() -> Vec<(u64, String, Duration)> {
     let start = |megabytes: u64| {

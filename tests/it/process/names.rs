@@ -1,4 +1,4 @@
-//! What the system calls a child.
+//! The names that the system shows for a child.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use offspring::unix::ProcessBuilderExt;
 use super::stage::{binary, inner_program, is_inner, sleeper};
 use crate::support::eventually;
 
-/// What `ps -o comm` shows.
+/// The name in `ps -o comm`.
 fn comm(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm"))
         .unwrap_or_default()
@@ -17,7 +17,7 @@ fn comm(pid: u32) -> String {
         .to_owned()
 }
 
-/// What `ps -o args` shows.
+/// The arguments in `ps -o args`.
 fn arguments(pid: u32) -> Vec<String> {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     line.split_terminator('\0').map(str::to_owned).collect()
@@ -59,11 +59,11 @@ fn inner_of_nobody() {
     assert!(!is_inner(), "a child does not come here");
 }
 
-/// A child whose parent never says anything, so that it stays in the middle of its start.
+/// A child whose parent sends no message, so that it stays in the middle of its start.
 #[offspring::test(timeout = "20s")]
 fn a_process_has_its_name_before_anything_else_happens() {
     let mut ends = [0; 2];
-    // SAFETY: the call writes two descriptors, which nobody else owns.
+    // SAFETY: the call writes two descriptors, which have no other owner.
     let (ours, theirs) = unsafe {
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
         assert_eq!(
@@ -81,6 +81,6 @@ fn a_process_has_its_name_before_anything_else_happens() {
         .unwrap();
     eventually("it has its name", || comm(child.id()) == "early bird");
     drop((command, ours));
-    // Its parent is gone, as far as it can tell.
+    // To the child, its parent looks dead.
     assert!(!child.wait().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! Lines with names before them, and output that a join gives.
+//! Lines with names before them, and output that a join returns.
 
 use std::io::Write;
 use std::process::Command;
@@ -145,7 +145,7 @@ fn a_line_without_bound_is_shown_in_pieces() {
     assert_eq!(pieces.concat(), "x".repeat(500_000));
 }
 
-/// Leaves a process behind that has its stdout open.
+/// Leaves a process running that has its stdout open.
 #[expect(clippy::zombie_processes, reason = "it outlives this process")]
 #[offspring::worker]
 fn leave_a_process_behind() {
@@ -205,7 +205,7 @@ fn print_for_ever() {
     }
 }
 
-/// Whether the pipe that is our stdout is full.
+/// Returns whether the pipe that is our stdout is full.
 fn stdout_is_full() -> bool {
     let mut stdout = libc::pollfd {
         fd: 1,
@@ -216,7 +216,7 @@ fn stdout_is_full() -> bool {
     unsafe { libc::poll(&mut stdout, 1, 0) == 0 }
 }
 
-/// Nobody reads its stdout: that stands for a stopped terminal.
+/// Its stdout has no reader, like a stopped terminal.
 #[offspring::worker]
 fn show_to_nobody() -> (u32, bool, bool) {
     let noisy = prefixed("noisy").spawn(print_for_ever::new()).unwrap();

@@ -1,4 +1,4 @@
-//! Starts, ends and signals at once, many times: `OFFSPRING_RACE_ROUNDS` says how many (default 10).
+//! Starts, ends and signals at once, many times: `OFFSPRING_RACE_ROUNDS` is the number of rounds (default: 10).
 
 use std::fs;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn rounds() -> u32 {
     })
 }
 
-/// One life of one child. What it gives must be so whatever happens beside it.
+/// One life of one child. What it returns must hold whatever other threads do.
 fn live(kind: u32) {
     match kind % 6 {
         0 => assert_eq!(answer::spawn().unwrap().join().unwrap(), 42),
@@ -38,7 +38,7 @@ fn live(kind: u32) {
             drop(child);
         }
         4 => {
-            // It ends by itself, or is ended: nobody knows which is first, but nothing else is possible.
+            // It ends by itself, or is ended: either may be first, but nothing else is possible.
             let child = answer::spawn().unwrap();
             child.terminate();
             let joined = child.join();
@@ -105,7 +105,7 @@ fn multiply(deep: bool) {
     }
 }
 
-/// Whether a process runs with this in its environment.
+/// Returns whether a process runs with this in its environment.
 fn anybody_has(mark: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let mut environments =

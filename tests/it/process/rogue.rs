@@ -12,7 +12,7 @@ use offspring::ProcessBuilder;
 
 use super::stage::binary;
 
-/// A user that nobody is.
+/// A user without processes.
 const NOBODY: u32 = 45_679;
 
 /// Notes what is made in a directory, however short it is there.
@@ -39,7 +39,7 @@ impl Notes {
     }
 }
 
-/// What is made in the directory for temporary files while children start, and then by hand.
+/// Returns the files that appear in the directory for temporary files: of starts, and of the test itself.
 #[offspring::worker]
 fn start_under_eyes() -> (String, String) {
     let notes = Notes::of(&std::env::temp_dir());
@@ -56,7 +56,7 @@ fn echo(text: String) -> String {
     text
 }
 
-/// So no directory for temporary files is needed, and nobody can find a socket of a start there.
+/// So no directory for temporary files is needed, and no socket of a start can be found there.
 #[offspring::test(timeout = "30s")]
 fn a_start_makes_no_file() {
     let directory = tempfile::tempdir().unwrap();
@@ -73,7 +73,7 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A copy of this binary that anybody can execute, and a directory for temporary files that anybody can use.
+/// A copy of this binary that every user can execute, and a directory for temporary files that every user can use.
 fn public_copy() -> ([tempfile::TempDir; 2], PathBuf, PathBuf) {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     // On another file system than the binary, where there is one.

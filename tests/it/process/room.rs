@@ -7,7 +7,7 @@ use offspring::ProcessBuilder;
 
 use super::stage::answer;
 
-/// In a view of the file system that nobody else has. The `Err` says why there is none.
+/// In a mount namespace of its own. The error is the reason why there is none.
 fn own_mounts() -> Result<(), String> {
     let refused = |what: &str| Err(format!("{what}: {}", std::io::Error::last_os_error()));
     // SAFETY: concerns this thread and the children that it starts from now on.
@@ -15,7 +15,7 @@ fn own_mounts() -> Result<(), String> {
         return refused("no mount namespace");
     }
     let flags = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: two texts that end with a NUL; null stands for what this kind of mount does not need.
+    // SAFETY: two texts that end with a NUL; null is for what this kind of mount does not need.
     match unsafe {
         libc::mount(
             c"none".as_ptr(),
@@ -30,7 +30,7 @@ fn own_mounts() -> Result<(), String> {
     }
 }
 
-/// Nothing but room for so many files, its own root among them.
+/// Room for this many files, its own root included, and nothing else.
 fn cover(place: &Path, files: u32) {
     let (place, options) = (
         c_text(place),
@@ -52,7 +52,7 @@ fn c_text(path: &Path) -> CString {
     CString::new(path.to_str().unwrap()).unwrap()
 }
 
-/// What a start says where there is room for 1, 2, .. files, and what it leaves there.
+/// The results of starts with room for 1, 2, .. files, and the files that they leave.
 #[offspring::worker]
 fn start_in_little_room(places: Vec<PathBuf>) -> Result<Vec<(String, usize)>, String> {
     answer::spawn().unwrap().join().unwrap();

@@ -4,7 +4,7 @@ use offspring::{JoinError, Process};
 
 use super::stage::{answer, sleeper};
 
-/// Joins on a thread where waiting holds up nobody.
+/// Joins on a thread that may block.
 async fn join<T: serde::de::DeserializeOwned + Send + 'static>(
     process: Process<T>,
 ) -> Result<T, JoinError> {

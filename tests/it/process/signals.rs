@@ -40,7 +40,7 @@ fn a_hundred_children_can_be_terminated_right_after_their_start() {
     }
 }
 
-/// Ignores SIGTERM, then says so.
+/// Ignores SIGTERM, then prints a line.
 #[offspring::worker]
 fn ignore_terminate() {
     // SAFETY: no handler is involved.
@@ -108,7 +108,7 @@ fn a_stopped_child_can_be_terminated_and_killed() {
 
 /// Sends SIGSTOP, and waits until it did its work.
 pub(crate) fn stop_process(pid: u32) {
-    // SAFETY: a child that nobody reaps meanwhile, or a descendant that has a parent.
+    // SAFETY: a child that is not reaped meanwhile, or a descendant that has a parent.
     unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
     eventually("the process is stopped", || {
         state_of(pid).as_deref() == Some("T")
@@ -129,7 +129,7 @@ fn signal_state() -> (u64, u64) {
     (field("SigBlk"), field("SigIgn"))
 }
 
-/// Blocks and ignores all that can be, and gives what its child sees, and whether it can be terminated.
+/// Blocks and ignores all that can be, and returns what its child sees, and whether it can be terminated.
 #[offspring::worker]
 fn start_from_a_deaf_process() -> ((u64, u64), (u64, u64), bool) {
     for signal in 1..=libc::SIGRTMAX() {
@@ -168,7 +168,7 @@ fn a_child_has_the_signals_of_a_fresh_program() {
 }
 
 /// Gives whether a stranger that got the pid of an ended child lives on after `kill` and `terminate`. Its
-/// processes are in a namespace where the next pid can be chosen without harm to anybody else.
+/// processes are in a namespace where the next pid can be chosen without harm to other processes.
 #[offspring::worker]
 fn signal_after_the_end() -> bool {
     for _ in 0..100 {
@@ -189,7 +189,7 @@ fn signal_after_the_end() -> bool {
         child.terminate_tree();
         child.kill_tree();
         child.request_stop(Duration::ZERO);
-        // The first deadly signal decides how it ends, and its status tells which one that was.
+        // The first deadly signal decides how it ends, and its status shows which one that was.
         // SAFETY: a child that was not waited for.
         unsafe { libc::kill(stranger.id() as i32, libc::SIGUSR1) };
         let signal = stranger.wait().unwrap().signal();

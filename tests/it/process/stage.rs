@@ -1,4 +1,4 @@
-//! What the scenes of this module need.
+//! Helpers of the tests of processes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -23,14 +23,14 @@ pub(super) fn sleeper() {
     std::thread::sleep(FOREVER);
 }
 
-/// What a process has at a moment; a start or an end that leaves something behind changes it.
+/// The resources of a process at a moment. A start or an end that leaks something changes them.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Census {
     descriptors: Vec<String>,
     threads: usize,
     /// Living children and zombies.
     children: usize,
-    /// What is in the directory for temporary files.
+    /// The files in the directory for temporary files.
     files: Vec<String>,
 }
 
@@ -88,14 +88,14 @@ pub(super) fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The fields of `/proc/PID/stat` behind the name: state, parent, group, ...
+/// The fields of `/proc/PID/stat` after the name: state, parent, group, ...
 fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     Some(fields.split(' ').map(str::to_owned).collect())
 }
 
-/// The state letter of a process; `None` if there is none of this pid.
+/// The state letter of a process; `None` if no process has this pid.
 pub(super) fn state_of(pid: u32) -> Option<String> {
     stat(pid).map(|fields| fields[0].clone())
 }
@@ -104,14 +104,14 @@ pub(super) fn state_of(pid: u32) -> Option<String> {
 pub(super) struct Lines(BufReader<ChildStdout>);
 
 impl Lines {
-    /// Of a process whose stdout is piped.
+    /// Reads the lines of a process whose stdout is piped.
     pub(super) fn of<T>(process: &mut Process<T>) -> Lines {
         Lines(BufReader::new(
             process.take_stdout().expect("stdout is piped"),
         ))
     }
 
-    /// The next line; `None` when nobody is left who could write one.
+    /// The next line; `None` when the pipe has no writer.
     pub(super) fn next(&mut self) -> Option<String> {
         let mut line = String::new();
         self.0.read_line(&mut line).expect("a pipe can be read");
@@ -128,7 +128,7 @@ impl Lines {
 }
 
 /// A shell script that can be executed. For scenes in a worker: a fork at this moment by another thread
-/// would hold the file open for writing, and nobody could execute it.
+/// would hold the file open for writing, and it could not be executed.
 pub(super) fn script(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("program");
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -154,7 +154,7 @@ pub(super) fn inner_program(binary: &Path, test: &str) -> Command {
     command
 }
 
-/// Whether this process belongs to an [`inner_program`]; else an inner test does nothing.
+/// Returns whether this process belongs to an [`inner_program`]; otherwise an inner test does nothing.
 pub(super) fn is_inner() -> bool {
     std::env::var_os(INNER).is_some()
 }

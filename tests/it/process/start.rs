@@ -26,7 +26,7 @@ struct Facts {
     label: String,
 }
 
-/// Tells who it is, as soon as somebody writes a line to it.
+/// Prints its name once it has read a line.
 #[offspring::worker]
 fn tell_facts(number: u32, text: String) -> Facts {
     std::io::stdin().read_line(&mut String::new()).unwrap();
@@ -249,7 +249,7 @@ fn surroundings() -> Surroundings {
     }
 }
 
-/// What it sees itself, and what its child sees: without options, and with others.
+/// The environment of itself and of its child: without options, and with others.
 #[offspring::worker]
 fn surroundings_of_three() -> [Surroundings; 3] {
     let alike = surroundings::spawn().unwrap();

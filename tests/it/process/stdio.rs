@@ -1,4 +1,4 @@
-//! What a child reads and writes.
+//! The stdin, stdout and stderr of a child.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -155,7 +155,7 @@ fn a_panic_is_printed_by_the_child() {
 /// Closes stdin, stdout and stderr; they are closed at the end, too.
 fn close_stdio() {
     for fd in 0..3 {
-        // SAFETY: nobody in this process owns these three.
+        // SAFETY: no code in this process owns these three.
         unsafe { libc::close(fd) };
     }
 }

@@ -215,7 +215,7 @@ fn take_one(jobs: JoinableQueue<u32>) {
     let _ = jobs.get();
 }
 
-/// What blocks is not woken; what it held goes to others.
+/// A blocked call is not interrupted; the items of its process go to others.
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_waits_for_an_item_ends_after_the_grace_and_its_items_stay() {
     let jobs = JoinableQueue::unbounded().unwrap();
@@ -258,7 +258,7 @@ fn a_stop_goes_on_while_the_parent_waits_at_its_end() {
     parent.join().unwrap();
 }
 
-/// Whether it was asked to stop, each time that it hears something.
+/// Answers each question with whether it was asked to stop.
 #[offspring::worker]
 fn answer_whether_asked(questions: Queue<()>, answers: Queue<bool>) {
     while questions.get().is_ok() {
@@ -266,7 +266,7 @@ fn answer_whether_asked(questions: Queue<()>, answers: Queue<bool>) {
     }
 }
 
-/// The order is there before anything that the parent says after it, on whatever way.
+/// The request arrives before anything that the parent sends after it in any other way.
 #[offspring::test(timeout = "30s")]
 fn who_hears_of_an_order_sees_it() {
     for _ in 0..20 {

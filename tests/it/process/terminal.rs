@@ -80,7 +80,7 @@ impl Terminal {
         self.keys.write_all(b"\x03").unwrap();
     }
 
-    /// What appears until no process has the terminal any more, and how the program ended.
+    /// Returns the text that appears until no process has the terminal any more, and the program's end.
     fn finish(mut self) -> (String, ExitStatus) {
         let mut text = String::new();
         // The system's word for the end is an error.
@@ -121,7 +121,7 @@ fn lead_session(command: &mut Command) -> &mut Command {
     }
 }
 
-/// Prints its pid, starts a child that does the same, and a program that is none of ours if it is asked to.
+/// Prints its pid, starts a child that does the same, and another program if it is asked to.
 #[offspring::worker]
 fn stay(with_program: bool, with_child: bool) {
     println!("pid {}", std::process::id());
@@ -172,7 +172,7 @@ fn wait_for_interrupt() {
     eventually("Ctrl-C is noticed", || INTERRUPTED.load(Ordering::SeqCst));
 }
 
-/// It decides what Ctrl-C means: its children go on until it asks them to stop.
+/// It decides what Ctrl-C means: its children continue until it asks them to stop.
 #[offspring::test]
 #[ignore = "run by `the_parent_decides_what_ctrl_c_means`"]
 fn inner_decider() {
@@ -222,7 +222,7 @@ fn the_parent_decides_what_ctrl_c_means() {
     let mut terminal = Terminal::run("process::terminal::inner_decider");
     let pids = terminal.pids(4);
     terminal.interrupt();
-    // A program that is none of ours ends of it, as it would anywhere.
+    // Another program ends of it, as it would anywhere.
     let program = format!("program {:?}", Some(libc::SIGINT));
     assert_eq!(terminal.line("").replace("\r\n", ""), program);
     terminal.line("deciding");

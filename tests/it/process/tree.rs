@@ -90,7 +90,7 @@ fn a_tree_that_stands_still_is_ended_too() {
     }
 }
 
-/// What `kill` alone does: so the tests above can fail.
+/// `kill` alone leaves them running: so the tests above can fail.
 #[offspring::test(timeout = "30s")]
 fn kill_leaves_programs_running() {
     let (child, _, pids) = start(1, PROGRAMS, 4);
@@ -98,7 +98,7 @@ fn kill_leaves_programs_running() {
     child.join().unwrap_err();
     assert!(pids[1..].iter().all(|&pid| is_running(pid)));
     for &pid in &pids[1..] {
-        // SAFETY: orphans that nobody else knows of, and that end only here.
+        // SAFETY: orphans that no other code knows of, and that end only here.
         unsafe { libc::kill(pid as i32, libc::SIGKILL) };
     }
 }

@@ -10,7 +10,7 @@ use super::stage::{Census, answer};
 
 const NOBODY: u32 = 65_534;
 
-/// What a process is to the system.
+/// The ids of a process.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Who {
     /// Real, effective, saved, of files.
@@ -65,7 +65,7 @@ fn who_and_whose() -> (Who, Who) {
     (Who::am_i(), who::spawn().unwrap().join().unwrap())
 }
 
-/// Tests of users need rights that not everybody has.
+/// Tests of other users need the rights of root.
 fn is_root() -> bool {
     // SAFETY: no pointers are involved.
     let is_root = unsafe { libc::geteuid() } == 0;
@@ -124,7 +124,7 @@ fn what_needs_rights_comes_before_they_are_given_up() {
     assert_eq!(child.nice, Who::am_i().nice - 3);
 }
 
-/// The texts of what it may not do, and what that leaves behind.
+/// The errors of what it may not do, and the leaks.
 #[offspring::worker]
 fn ask_for_too_much() -> (Vec<String>, Census, Census) {
     answer::spawn().unwrap().join().unwrap();
