@@ -6,9 +6,9 @@
 //! hop there and one back, and no thread switch within this process: the thread that receives it
 //! handles it and sends the reply. The other thread reads the **mailbox**: a queue of the host,
 //! whose items survive this process. A cast must be safe there before it returns, so it takes the
-//! longer way, and it is taken out only when its turn has come. Were there only the mailbox, each
-//! call would pay for the host's queue//! the latency); were there only the channel, a crash would
-//! lose all casts that wait.
+//! longer way, and it is taken out only when its turn has come. With a mailbox alone, each
+//! call would pay for the host's queue; with a channel alone, a crash would lose all casts that
+//! wait.
 //!
 //! What it costs: a fair mutex around the state, a second thread, and the rules below.
 //!
@@ -151,6 +151,9 @@ impl<A: Actor> Incarnation<A> {
                 Err(error) if error.is_starved() => return Err(error),
                 Err(error) => Err(error.to_string()),
             };
+            // The message may have stopped the actor. The other thread may be next at the mutex, before
+            // `finish`, and must find that.
+            served.ended = self.ending_of_handler();
             rings.reply(ring, mark.slot, reply, &self.channels);
             return Ok(());
         }
@@ -196,6 +199,11 @@ impl<A: Actor> Incarnation<A> {
             resume_unwind(panic);
         }
         self.context.inner.ending()
+    }
+
+    /// Whether the message that was just handled, or an earlier one, ended the actor.
+    fn ending_of_handler(&self) -> bool {
+        self.context.inner.must_check() && self.context.inner.ending().is_some()
     }
 
     fn finish(&self, ending: Ending) -> Ending {
@@ -299,7 +307,7 @@ impl<A: Actor> Incarnation<A> {
         if again {
             let _ = self.mailbox.task_done();
         }
-        served.ended = self.context.inner.ending().is_some();
+        served.ended = self.ending_of_handler();
         !served.ended
     }
 

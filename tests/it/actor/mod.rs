@@ -56,6 +56,8 @@ pub(crate) enum Message {
     Sleep(Duration),
     /// Puts into the first queue, and then waits until the test closes the second.
     Hold(Queue<()>, Queue<()>),
+    /// Like `Hold`, and then stops the actor.
+    HoldAndStop(Queue<()>, Queue<()>),
     Panic(String),
     Abort,
     Stop,
@@ -151,6 +153,12 @@ impl Actor for Counter {
             Message::Hold(holds, free) => {
                 holds.put(()).expect("the test lives");
                 let _ = free.get();
+                Reply::Done
+            }
+            Message::HoldAndStop(holds, free) => {
+                holds.put(()).expect("the test lives");
+                let _ = free.get();
+                self.context.stop();
                 Reply::Done
             }
             Message::Panic(text) => panic!("{text}"),

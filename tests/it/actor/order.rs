@@ -2,6 +2,7 @@
 
 use offspring::Queue;
 use offspring::actor::{ActorBuilder, ActorRef, spawn};
+use offspring::channel::RecvError;
 
 use super::{Counter, Message, Reply, Setup};
 
@@ -67,4 +68,25 @@ fn caller(counter: ActorRef<Counter>, count: u64) {
     for _ in 0..count {
         counter.call(Message::Get).expect("a reply in time");
     }
+}
+
+#[offspring::test(timeout = "20s")]
+fn an_actor_that_stops_itself_handles_no_cast_after_that() {
+    let counter = ActorBuilder::new()
+        .mailbox(1)
+        .spawn::<Counter>(Setup::default())
+        .unwrap();
+    let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let (address, gate) = (counter.address(), (holds.clone(), free.clone()));
+    let caller =
+        std::thread::spawn(move || address.call(Message::HoldAndStop(gate.0, gate.1)).unwrap());
+    holds.get().unwrap();
+    let (sender, value) = offspring::channel().unwrap();
+    counter.cast(Message::Send(sender)).unwrap();
+    // There is room again when the actor has taken the first cast, which waits for the call's end.
+    counter.cast(Message::Get).unwrap();
+    free.close().unwrap();
+    assert_eq!(caller.join().unwrap(), Reply::Done);
+    assert!(matches!(value.recv(), Err(RecvError::Disconnected)));
+    assert!(counter.stop().is_normal());
 }
