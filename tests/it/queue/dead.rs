@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use offspring::queue::{DeadCause, DeadLetterError, GetError, PutError};
-use offspring::{JoinableQueue, Queue};
+use offspring::{JoinableQueue, Queue, Receiver};
 use serde::{Deserialize, Serialize};
 
 use super::SHORT;
@@ -62,7 +62,7 @@ fn the_default_is_five_deliveries() {
     for attempt in 1..=5 {
         assert_eq!(jobs.get().unwrap().attempt(), attempt);
     }
-    assert!(jobs.get_timeout(SHORT).unwrap_err().is_timeout());
+    assert!(jobs.try_get().unwrap_err().is_empty());
     jobs.join().unwrap();
     assert_eq!(jobs.dead_letters().unwrap().len(), 1);
 }
@@ -331,4 +331,33 @@ fn closing_now_leaves_what_is_in_work_and_ends_the_join() {
     drop(mine);
     jobs.join().unwrap();
     assert!(matches!(jobs.get(), Err(GetError::Closed)));
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_letter_that_cannot_be_redelivered_keeps_its_place() {
+    let jobs = JoinableQueue::<(u32, Option<Receiver<u32>>)>::builder()
+        .max_deliveries(1)
+        .max_dead_letters(3)
+        .build()
+        .unwrap();
+    let (_sender, receiver) = offspring::channel().unwrap();
+    let mut receiver = Some(receiver);
+    let mut bury = |n: u32| {
+        // The second item holds what exists only once, and is gone with its delivery.
+        let receiver = receiver.take_if(|_| n == 1);
+        jobs.put((n, receiver)).unwrap();
+        drop(jobs.get().unwrap());
+    };
+    (0..3).for_each(&mut bury);
+    let numbers = || -> Vec<u8> {
+        let letters = jobs.dead_letters().unwrap();
+        letters.iter().map(|letter| letter.bytes()[0]).collect()
+    };
+    assert_eq!(numbers(), [0, 1, 2]);
+    let second = jobs.dead_letters().unwrap().remove(1);
+    assert_eq!(second.redeliver(), Err(DeadLetterError::MovedOut));
+    assert_eq!(numbers(), [0, 1, 2]);
+    // So it is the oldest one that makes room for a new one.
+    bury(3);
+    assert_eq!(numbers(), [1, 2, 3]);
 }
