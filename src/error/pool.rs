@@ -35,7 +35,7 @@ pub enum PoolError {
     InvalidOption {
         /// The name of the option.
         option: &'static str,
-        /// What is wrong with its value, and what would be right.
+        /// The problem with its value, and what would be right.
         problem: String,
     },
     /// A worker process did not start.
@@ -78,7 +78,7 @@ pub enum PoolError {
     /// The system refused a resource.
     #[error("could not {act}")]
     Io {
-        /// What the pool tried to do.
+        /// The act that failed.
         act: &'static str,
         /// The system's error.
         #[source]
@@ -147,13 +147,13 @@ macro_rules! task_errors {
                 }
             }
 
-            /// Whether the task was cancelled.
+            /// Returns whether the task was cancelled.
             #[must_use]
             pub fn is_cancelled(&self) -> bool {
                 matches!(self, $name::Cancelled { .. })
             }
 
-            /// Whether the task ran longer than its time limit.
+            /// Returns whether the task ran longer than its time limit.
             #[must_use]
             pub fn is_time_limit(&self) -> bool {
                 matches!(self, $name::TimeLimit { .. })
@@ -331,7 +331,7 @@ task_errors! {
 }
 
 impl TaskTimeoutError {
-    /// Whether the call timed out: the task has not ended yet.
+    /// Returns whether the call timed out: the task has not ended yet.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, TaskTimeoutError::Timeout { .. })

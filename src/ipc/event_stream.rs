@@ -1,4 +1,4 @@
-//! Event streams inside one process: one publisher, any number of readers.
+//! StreamEvent streams inside one process: one publisher, any number of readers.
 //!
 //! Each reader has a bounded buffer of its own. A publisher never blocks: when a buffer is full, it
 //! drops the event for that reader and counts it. The reader then finds the number of dropped
@@ -18,8 +18,8 @@ use crate::sys::{self, lock};
 /// How many events a buffer holds before the publisher drops new ones.
 pub(crate) const CAPACITY: usize = 1024;
 
-/// What a stream carries.
-pub(crate) trait Event: Clone + Send + 'static {
+/// An event that a stream can carry.
+pub(crate) trait StreamEvent: Clone + Send + 'static {
     /// Stands in a stream for `count` events that were dropped there.
     fn missed(count: u64) -> Self;
 }
@@ -47,7 +47,7 @@ struct BufferState<E> {
     has_reader: bool,
 }
 
-impl<E: Event> EventPublisher<E> {
+impl<E: StreamEvent> EventPublisher<E> {
     /// A stream of the events that are published from now on; an empty one after the end.
     pub(crate) fn subscribe(&self) -> EventStream<E> {
         let mut buffers = lock(&self.buffers);
@@ -68,7 +68,7 @@ impl<E: Event> EventPublisher<E> {
         EventStream { buffer }
     }
 
-    /// Whether there is a reader, so that an event is worth making.
+    /// Returns whether there is a reader, so that an event is worth making.
     pub(crate) fn has_readers(&self) -> bool {
         self.readers.load(Ordering::SeqCst) > 0
     }
@@ -120,7 +120,7 @@ impl<E> Default for EventPublisher<E> {
     }
 }
 
-impl<E: Event> Buffer<E> {
+impl<E: StreamEvent> Buffer<E> {
     /// Returns `false` once the reader is gone.
     fn push(&self, event: &E) -> bool {
         let mut state = lock(&self.state);
@@ -156,7 +156,7 @@ impl<E: Event> Buffer<E> {
     }
 }
 
-impl<E: Event> BufferState<E> {
+impl<E: StreamEvent> BufferState<E> {
     fn take(&mut self) -> Option<E> {
         self.events.pop_front().or_else(|| {
             let missed = std::mem::take(&mut self.missed);
@@ -186,8 +186,8 @@ pub(crate) struct EventStream<E> {
     buffer: Arc<Buffer<E>>,
 }
 
-impl<E: Event> EventStream<E> {
-    /// The next event, without waiting; `None` if there is none yet, and at the end.
+impl<E: StreamEvent> EventStream<E> {
+    /// Returns the next event without waiting; `None` if no event is buffered, and at the end.
     pub(crate) fn try_next(&self) -> Option<E> {
         lock(&self.buffer.state).take()
     }
@@ -204,7 +204,7 @@ impl<E: Event> EventStream<E> {
     }
 }
 
-impl<E: Event> Iterator for EventStream<E> {
+impl<E: StreamEvent> Iterator for EventStream<E> {
     type Item = E;
 
     fn next(&mut self) -> Option<E> {
@@ -212,7 +212,7 @@ impl<E: Event> Iterator for EventStream<E> {
     }
 }
 
-impl<E: Event> std::iter::FusedIterator for EventStream<E> {}
+impl<E: StreamEvent> std::iter::FusedIterator for EventStream<E> {}
 
 impl<E> Drop for EventStream<E> {
     fn drop(&mut self) {
@@ -254,7 +254,7 @@ mod tests {
         Missed(u64),
     }
 
-    impl Event for Number {
+    impl StreamEvent for Number {
         fn missed(count: u64) -> Number {
             Number::Missed(count)
         }

@@ -13,7 +13,7 @@ use crate::ipc::wire::{EncodedValue, Envelope};
 use crate::pool::results::Results;
 use crate::sys::lock;
 
-/// What the tasks of a batch have in common.
+/// The name and the options that the tasks of a batch share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TaskSpec {
     /// The number of the worker type in the registry.
@@ -27,7 +27,7 @@ pub(super) struct TaskSpec {
 pub(super) trait Sink: Send + Sync {
     fn deliver(&self, results: Results);
 
-    /// Whether tasks that have not begun are to be dropped.
+    /// Returns whether tasks that have not begun are to be dropped.
     fn is_cancelled(&self) -> bool;
 }
 
@@ -91,7 +91,7 @@ impl TaskBatch {
         matches!(self.values, TaskValues::Parcel(_))
     }
 
-    /// Whether its results go to `sink`.
+    /// Returns whether its results go to `sink`.
     pub(super) fn is_for(&self, sink: &Arc<dyn Sink>) -> bool {
         std::ptr::addr_eq(Arc::as_ptr(&self.sink), Arc::as_ptr(sink))
     }
@@ -120,7 +120,7 @@ impl TaskBatch {
         Some(envelope)
     }
 
-    /// Whether the values are here: not those of a parcel that was taken and cannot be copied.
+    /// Returns whether the values are here: not those of a parcel that was taken and cannot be copied.
     pub(super) fn is_complete(&self) -> bool {
         match &self.values {
             TaskValues::Inline { .. } => true,
@@ -205,7 +205,7 @@ impl TaskRange {
     }
 }
 
-/// Whether a value travels as a parcel.
+/// Returns whether a value travels as a parcel.
 pub(super) fn needs_parcel(encoded: &EncodedValue) -> bool {
     !encoded.handles.is_empty() || encoded.bytes.len() > ring::ENTRY_MAX
 }

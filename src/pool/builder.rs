@@ -152,8 +152,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How many starts may fail in a row, without a task that ended in between, before the pool gives
-    /// up: it then fails its queued tasks, and accepts no more. Default: 5. While the pool is built, no
+    /// How many starts may fail in a row, without a task that ended in between, before the pool
+    /// gives up: it then fails its queued tasks, and accepts no more. Default: 5. While the pool is built, no
     /// start may fail.
     pub fn restart_limit(mut self, failures: u32) -> PoolBuilder {
         self.settings.limits.restart_limit = failures;

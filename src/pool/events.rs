@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{ExitReason, PoolError, TaskError};
-use crate::ipc::event_stream::{Event, EventStream};
+use crate::ipc::event_stream::{EventStream, StreamEvent};
 use crate::ipc::waitable::{WaitSource, Waitable};
 
 /// Something that happened in a [`Pool`](crate::Pool).
@@ -73,7 +73,7 @@ pub enum PoolEvent {
     Missed(u64),
 }
 
-impl Event for PoolEvent {
+impl StreamEvent for PoolEvent {
     fn missed(count: u64) -> PoolEvent {
         PoolEvent::Missed(count)
     }
@@ -84,7 +84,7 @@ impl Event for PoolEvent {
 ///
 /// As an iterator it blocks until the next event, and ends with the pool. It buffers up to 1,024
 /// events. If the buffer is full, new events are dropped; a [`PoolEvent::Missed`] with their number
-/// stands in their place.
+/// takes their place.
 ///
 /// ```
 /// use std::time::Duration;

@@ -231,7 +231,7 @@ impl Pool {
         batch_of_one(spec, encoded, cell.clone()).map_err(Unsendable::Io)
     }
 
-    /// What the tasks of this worker type have in common, by the pool's defaults.
+    /// The spec of tasks of this worker type, with the pool's defaults.
     pub(super) fn spec<W: ProcessWorker>(&self) -> Result<TaskSpec, SpawnError> {
         Ok(TaskSpec {
             number: process::number::<W>()?,
@@ -261,13 +261,13 @@ impl Pool {
         }
     }
 
-    /// The number of processes that take tasks, or will once they have started.
+    /// Returns the number of processes that take tasks, or will once they have started.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.shared.read(|state| state.workers())
     }
 
-    /// The pids of the running worker processes, spares included.
+    /// Returns the pids of the running worker processes, spares included.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.shared.read(|state| state.pids())
@@ -286,7 +286,7 @@ impl Pool {
         monitor::resize(&self.shared, workers)
     }
 
-    /// What the pool does now, and has done.
+    /// Returns a snapshot of what the pool does, and has done.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let now = Instant::now();
@@ -305,7 +305,7 @@ impl Pool {
         }
     }
 
-    /// A stream of the pool's events from now on.
+    /// Returns a stream of the pool's events from now on.
     pub fn events(&self) -> PoolEvents {
         PoolEvents::new(self.shared.events.subscribe())
     }

@@ -1,4 +1,4 @@
-//! What a worker does before its first task, and what it keeps for all of them.
+//! The initializer of a pool's workers, and the values that a worker keeps for its tasks.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;

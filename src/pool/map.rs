@@ -25,13 +25,13 @@ use crate::sys::{self, lock};
 /// Where the results of a map go.
 #[derive(Debug, Default)]
 struct MapSink {
-    arrived: Mutex<Arrived>,
+    arrived: Mutex<ArrivedResults>,
     changed: Condvar,
     is_cancelled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Arrived {
+struct ArrivedResults {
     /// By the number of their first task.
     results: BTreeMap<u64, Results>,
     awaited: Awaited,
@@ -95,7 +95,7 @@ const WINDOW_MIN: u64 = 16;
 /// The longest batch.
 const BATCH_MAX: u64 = 1024;
 
-/// What both kinds of map have in common.
+/// The part that both kinds of map share.
 struct MapState<'p, I, F, W> {
     pool: &'p Pool,
     spec: TaskSpec,

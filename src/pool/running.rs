@@ -14,9 +14,9 @@ use crate::process::Process;
 
 /// A running worker. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct RunningWorker(Arc<Parts>);
+pub(super) struct RunningWorker(Arc<LinkedProcess>);
 
-struct Parts {
+struct LinkedProcess {
     link: Arc<ParentEnd>,
     process: Process<()>,
     /// Notifies the link when the process has ended.
@@ -40,7 +40,7 @@ impl RunningWorker {
         if !process.is_alive() {
             link.set_ended();
         }
-        Ok(RunningWorker(Arc::new(Parts {
+        Ok(RunningWorker(Arc::new(LinkedProcess {
             link,
             process,
             _exit_slot: exit_slot,

@@ -303,7 +303,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Whether the task has ended, so that [`join`](Task::join) would not block.
+    /// Returns whether the task has ended, so that [`join`](Task::join) would not block.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         !lock(&self.cell.state).is_pending()

@@ -1,4 +1,4 @@
-//! What runs in a pool's worker process: tasks from its link, one after the other.
+//! The main loop of a pool's worker process: it runs tasks from its link, one after the other.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 use std::time::Duration;
 
 use crate::error::DownReason;
-use crate::ipc::event_stream::{Event, EventStream};
+use crate::ipc::event_stream::{EventStream, StreamEvent};
 use crate::ipc::waitable::{WaitSource, Waitable};
 
 /// Something that happened under a supervisor.
@@ -82,7 +82,7 @@ pub enum SupervisorEvent {
     Missed(u64),
 }
 
-impl Event for SupervisorEvent {
+impl StreamEvent for SupervisorEvent {
     fn missed(count: u64) -> SupervisorEvent {
         SupervisorEvent::Missed(count)
     }

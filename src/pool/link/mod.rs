@@ -68,7 +68,7 @@ const PARCEL_BIT: u32 = 1 << 15;
 /// In place of a task: the worker process ends here.
 const QUIT: u32 = PARCEL_BIT - 1;
 
-/// What an entry of the replies holds.
+/// The kinds of replies.
 mod tag {
     pub(crate) const OUTPUT: u32 = 0;
     pub(crate) const PARCEL: u32 = 1;

@@ -1,4 +1,4 @@
-//! The parent's end of a link: gives tasks and takes replies.
+//! The parent's end of a link: it pushes tasks and drains replies.
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,7 +31,7 @@ pub(crate) struct ParentEnd {
     to_worker: Mutex<IpcSender<ToWorker>>,
     to_self: Mutex<IpcSender<ToParent>>,
     parcels: Mutex<VecDeque<Envelope>>,
-    /// What [`PARENT_SLEEPS`] becomes while the monitor waits.
+    /// The value of [`PARENT_SLEEPS`] while the monitor waits.
     sleep_mode: AtomicU64,
     interrupted: AtomicBool,
     /// Whether an interrupt is in the channel already: one is enough.
@@ -46,7 +46,7 @@ pub(crate) struct Replies {
     parcels: VecDeque<Envelope>,
 }
 
-/// What the worker wrote about one task.
+/// A worker's reply about one task.
 #[derive(Debug)]
 pub(crate) enum Reply<'a> {
     Output(&'a [u8]),
@@ -138,7 +138,7 @@ impl ParentEnd {
         }
     }
 
-    /// Whether the task at this position has begun.
+    /// Returns whether the task at this position has begun.
     pub(crate) fn is_begun(&self, position: u64) -> bool {
         let mut tasks = lock(&self.tasks);
         tasks.look().is_ok() && tasks.is_taken(position)
@@ -209,7 +209,7 @@ impl ParentEnd {
                 .map(Some)
                 .or_else(|| self.has_ended().then_some(None))
         });
-        // What the process sent before its end may still be unread.
+        // A parcel that the process sent before its end may still be unread.
         found
             .ok()?
             .or_else(|| self.receiver.wait(self, &Deadline::now(), next).ok())

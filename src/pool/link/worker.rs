@@ -25,11 +25,11 @@ use crate::sys::lock;
 /// there.
 #[derive(Debug)]
 pub(crate) struct WorkerEnd {
-    parts: Mutex<Option<Parts>>,
+    parts: Mutex<Option<WorkerEndParts>>,
 }
 
 #[derive(Debug)]
-struct Parts {
+struct WorkerEndParts {
     memory: IpcSharedMemory,
     receiver: IpcReceiver<ToWorker>,
     to_parent: IpcSender<ToParent>,
@@ -73,7 +73,7 @@ impl WorkerEnd {
         receiver: IpcReceiver<ToWorker>,
         to_parent: IpcSender<ToParent>,
     ) -> WorkerEnd {
-        let parts = Some(Parts {
+        let parts = Some(WorkerEndParts {
             memory,
             receiver,
             to_parent,
@@ -111,7 +111,7 @@ impl SleepFlag<ToWorker> for WorkerChannel {
             .atomic(WORKER_SLEEPS)
             .store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        // A polling parent counts on more replies, and there will be none. The flag comes first: the
+        // A polling parent expects more replies, and no more follow for now. The flag comes first: the
         // parent that this wakes checks it, and must find that the worker is idle.
         self.ring_if(POLLING);
     }

@@ -138,7 +138,7 @@ impl<W: WorkerControl> State<W> {
         self.requeue(back);
     }
 
-    /// For an idle worker: recalls tasks of others for it, or makes it end if it is not needed.
+    /// Finds work for an idle worker among the tasks of others, or makes it end if it is not needed.
     /// Returns when to check again.
     fn find_work_or_quit(
         &mut self,
@@ -244,7 +244,7 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Whether the slot's monitor starts another process. If it leaves, the slot cannot be used again
+    /// Returns whether the slot's monitor starts another process. If it leaves, the slot cannot be used again
     /// before it has left.
     pub(in crate::pool) fn next_step(&mut self, index: usize) -> NextStep {
         let slot = &mut self.slots[index];
@@ -305,7 +305,7 @@ impl<W: WorkerControl> State<W> {
     }
 }
 
-/// Whether another process sent the signal that ended this one. Such kills do not count as failures,
+/// Returns whether another process sent the signal that ended this one. Such kills do not count as failures,
 /// since they do not repeat by themselves; a worker that ends by itself would do so again.
 fn is_from_outside(reason: &ExitReason) -> bool {
     matches!(

@@ -1,4 +1,4 @@
-//! What the state does with a running worker: the border between decisions and processes.
+//! The border between decisions and processes: the operations of the state on a running worker.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What follows from a transition, and is done after the lock is released.
+//! The effects of a transition, carried out after the lock is released.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a pool knows, and every decision it makes.
+//! The state of a pool, and every decision that it makes.
 //!
 //! ```text
 //!            submit                 schedule                  complete
@@ -90,7 +90,7 @@ pub(super) enum PoolEnd {
     Broken(Arc<PoolError>),
 }
 
-/// What a monitor does when its worker has ended or did not start.
+/// The next step of a monitor whose worker has ended or did not start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
     /// Start a process; the number of failures in a row decides on the pause before.
@@ -121,22 +121,22 @@ impl<W: WorkerControl> State<W> {
         &self.phase
     }
 
-    /// Whether the pool accepts tasks.
+    /// Returns whether the pool accepts tasks.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Building | Phase::Open)
     }
 
-    /// Whether the pool finishes what it has, and accepts no more.
+    /// Returns whether the pool finishes what it has, and accepts no more.
     fn is_finishing(&self) -> bool {
         matches!(self.phase, Phase::Closing | Phase::Broken(_))
     }
 
-    /// Whether queued tasks are dropped.
+    /// Returns whether queued tasks are dropped.
     fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Stopped | Phase::Broken(_))
     }
 
-    /// Whether all monitors have left: every task has ended, and so has every process.
+    /// Returns whether all monitors have left: every task has ended, and so has every process.
     pub(super) fn has_ended(&self) -> bool {
         self.monitors == 0
     }
@@ -216,7 +216,7 @@ impl<W: WorkerControl> State<W> {
         self.blocked_submitters = self.blocked_submitters.saturating_add_signed(delta);
     }
 
-    /// Whether a blocked submitter could go on.
+    /// Returns whether a blocked submitter could continue.
     pub(super) fn has_room_for_blocked(&self) -> bool {
         self.blocked_submitters > 0 && !self.is_full()
     }
@@ -266,8 +266,8 @@ impl<W: WorkerControl> State<W> {
                 self.recall(index, effects)
             };
             let slot = &mut self.slots[index];
-            // Of the tasks that have begun, only the last one can be running; those before it have
-            // ended, and their replies are on the way.
+            // Only the last task that has begun can be running; those before it have ended, and their
+            // replies are on the way.
             let runs = slot.in_flight().last().is_some_and(is_its);
             if kill && runs {
                 slot.kill(KillReason::Cancelled);
@@ -336,7 +336,7 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// What a task fails with when the pool is over.
+    /// The error of a task that is dropped at the end of the pool.
     fn dropped(&self, task: &'static str) -> TaskError {
         match &self.phase {
             Phase::Broken(cause) => TaskError::Broken {

@@ -2,8 +2,8 @@
 //!
 //! A [`FakeWorker`] has a ring that holds a few tasks; what the real one would do concurrently (begin
 //! a task, finish it, die) are steps of the history. Nothing sleeps: a worker that was not rung begins
-//! nothing, and a monitor that was not woken sees nothing, so a history that cannot go on has lost a
-//! wake-up. After each step, every task must be in exactly one place.
+//! nothing, and a monitor that was not woken sees nothing, so a history that cannot continue has
+//! lost a wake-up. After each step, every task must be in exactly one place.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -140,7 +140,7 @@ impl Sink for FakeSink {
     }
 }
 
-/// What is known about one task.
+/// The life of one task.
 struct Known {
     sink: Arc<FakeSink>,
     spec: TaskSpec,
@@ -149,7 +149,7 @@ struct Known {
     has_ended: bool,
 }
 
-enum Monitor {
+enum FakeMonitor {
     Starting,
     Serving {
         worker: FakeWorker,
@@ -167,7 +167,7 @@ enum Step {
     },
     /// Cancels the latest submission that has not ended; with `true`, the tasks that run, too.
     Cancel(bool),
-    /// What a worker does by itself.
+    /// A worker begins its next task, or falls asleep.
     Begin(usize),
     Finish(usize),
     Crash(usize),
@@ -175,7 +175,7 @@ enum Step {
     /// The signal of the pool arrives.
     Die(usize),
     /// A turn of the slot's monitor, if it is awake.
-    Monitor(usize),
+    Turn(usize),
     FailToStart(usize),
     MemoryIsShort(usize),
     Advance(u64),
@@ -188,7 +188,7 @@ struct World {
     state: State<FakeWorker>,
     limits: Limits,
     now: Instant,
-    monitors: HashMap<usize, Monitor>,
+    monitors: HashMap<usize, FakeMonitor>,
     tasks: Vec<Known>,
     pids: u32,
     steps: Vec<Step>,
@@ -263,7 +263,7 @@ impl World {
     fn resize(&mut self, workers: usize) {
         let new = self.change(|state, now, effects| state.resize(workers, now, effects));
         for index in new.unwrap_or_default() {
-            let before = self.monitors.insert(index, Monitor::Starting);
+            let before = self.monitors.insert(index, FakeMonitor::Starting);
             assert!(
                 before.is_none(),
                 "slot {index} has two monitors: {:?}",
@@ -274,8 +274,8 @@ impl World {
 
     fn worker(&self, index: usize) -> Option<std::sync::MutexGuard<'_, Fake>> {
         match self.monitors.get(&index)? {
-            Monitor::Starting => None,
-            Monitor::Serving { worker, .. } => Some(lock(&worker.0)),
+            FakeMonitor::Starting => None,
+            FakeMonitor::Serving { worker, .. } => Some(lock(&worker.0)),
         }
     }
 
@@ -283,7 +283,7 @@ impl World {
         self.worker(index).filter(|fake| fake.reason.is_none())
     }
 
-    /// Whether the step did anything.
+    /// Returns whether the step did anything.
     fn step(&mut self, step: Step) -> bool {
         self.steps.push(step);
         let done = self.apply(step);
@@ -347,7 +347,7 @@ impl World {
                 };
                 fake.is_killed.then_some(signal)
             }),
-            Step::Monitor(index) => self.turn(index, false, false),
+            Step::Turn(index) => self.turn(index, false, false),
             Step::FailToStart(index) => self.turn(index, true, false),
             Step::MemoryIsShort(index) => self.turn(index, false, true),
             Step::Advance(millis) => {
@@ -468,13 +468,13 @@ impl World {
     fn turn(&mut self, index: usize, fails: bool, starved: bool) -> bool {
         match self.monitors.get(&index) {
             None => false,
-            Some(Monitor::Starting) if fails => {
+            Some(FakeMonitor::Starting) if fails => {
                 let error = PoolError::Closed;
                 self.change(|state, _, effects| state.worker_failed(error, effects));
                 self.next_step(index);
                 true
             }
-            Some(Monitor::Starting) => {
+            Some(FakeMonitor::Starting) => {
                 self.pids += 1;
                 let worker = FakeWorker(Arc::new(Mutex::new(Fake {
                     pid: self.pids,
@@ -484,7 +484,7 @@ impl World {
                 let deadline = Some(self.now);
                 self.monitors.insert(
                     index,
-                    Monitor::Serving {
+                    FakeMonitor::Serving {
                         worker: worker.clone(),
                         deadline,
                     },
@@ -493,8 +493,8 @@ impl World {
                 self.change(|state, now, effects| state.worker_ready(index, now, effects));
                 true
             }
-            Some(Monitor::Serving { .. }) if fails => false,
-            Some(Monitor::Serving { worker, deadline }) => {
+            Some(FakeMonitor::Serving { .. }) if fails => false,
+            Some(FakeMonitor::Serving { worker, deadline }) => {
                 let (worker, deadline) = (worker.clone(), *deadline);
                 let mut fake = lock(&worker.0);
                 if starved {
@@ -532,7 +532,7 @@ impl World {
                             .change(|state, now, effects| state.tend(index, false, now, effects));
                         let deadline = until;
                         self.monitors
-                            .insert(index, Monitor::Serving { worker, deadline });
+                            .insert(index, FakeMonitor::Serving { worker, deadline });
                     }
                 }
                 true
@@ -543,7 +543,7 @@ impl World {
     fn next_step(&mut self, index: usize) {
         match self.change(|state, _, _| state.next_step(index)) {
             NextStep::Restart { .. } => {
-                self.monitors.insert(index, Monitor::Starting);
+                self.monitors.insert(index, FakeMonitor::Starting);
             }
             NextStep::Leave => {
                 self.monitors.remove(&index);
@@ -631,12 +631,12 @@ impl World {
                 for step in [Step::Begin(index), Step::Finish(index), Step::Die(index)] {
                     moved |= self.step(step);
                 }
-                moved |= self.step(Step::Monitor(index));
+                moved |= self.step(Step::Turn(index));
             }
             if !moved {
                 let deadlines = self.monitors.values().filter_map(|monitor| match monitor {
-                    Monitor::Serving { deadline, .. } => *deadline,
-                    Monitor::Starting => None,
+                    FakeMonitor::Serving { deadline, .. } => *deadline,
+                    FakeMonitor::Starting => None,
                 });
                 let next = deadlines.min();
                 let next = next.unwrap_or_else(|| panic!("a wake-up is lost: {:?}", self.steps));
@@ -693,7 +693,7 @@ fn every_short_history_ends_each_task_once() {
         Step::Begin(0),
         Step::Finish(0),
         Step::Crash(0),
-        Step::Monitor(0),
+        Step::Turn(0),
         Step::Cancel(true),
         Step::Resize(1),
         Step::Advance(20),
@@ -731,7 +731,7 @@ fn every_short_history_ends_each_task_once() {
 /// Long histories of all steps at random, from printed seeds.
 #[test]
 fn long_random_histories_end_each_task_once() {
-    for seed in 1..=100u64 {
+    for seed in 1..=200u64 {
         let mut word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut below = |limit: u64| {
             word ^= word << 13;
@@ -765,7 +765,7 @@ fn long_random_histories_end_each_task_once() {
                 42 => Step::MemoryIsShort(index),
                 43..46 => Step::Advance([0, 1, 3, 30][below(4) as usize]),
                 46 => Step::Resize(1 + below(3) as usize),
-                _ => Step::Monitor(index),
+                _ => Step::Turn(index),
             };
             world.step(step);
         }

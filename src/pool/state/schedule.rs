@@ -1,4 +1,4 @@
-//! Which worker gets which tasks, and how many at once.
+//! The schedule: it decides which worker gets which tasks, and how many at once.
 //!
 //! A worker has about two milliseconds of work in its ring, by the measured cost of its tasks: a
 //! single long task, or thousands of tiny ones. So it never waits for its next task, and yet little
@@ -28,7 +28,7 @@ const WORTH: f64 = 200e3;
 /// Any work is, after this long without progress.
 const STUCK: Duration = Duration::from_millis(2);
 
-/// What became of an attempt to give the first queued task to a worker.
+/// The outcome of an attempt to give the first queued task to a worker.
 enum Given {
     Some,
     /// The task was dropped.

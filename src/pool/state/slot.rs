@@ -15,7 +15,7 @@ pub(in crate::pool) struct WorkerSlot<W> {
     pub(super) status: SlotStatus,
     /// `None` while no process runs.
     pub(super) worker: Option<W>,
-    /// What was written into its ring and has not ended, in the order of the ring.
+    /// Tasks that were written into its ring and have not ended, in the order of the ring.
     in_flight: VecDeque<InFlight>,
     /// How many tasks are in `in_flight`.
     count: u64,
@@ -122,12 +122,12 @@ impl<W: WorkerControl> WorkerSlot<W> {
         self.in_flight.iter().map(|in_flight| &in_flight.range)
     }
 
-    /// Whether its worker has no task, and was not asked to end.
+    /// Returns whether its worker has no task, and was not asked to end.
     pub(super) fn is_idle(&self) -> bool {
         self.count == 0 && matches!(self.status, SlotStatus::Active | SlotStatus::Spare)
     }
 
-    /// Whether its worker takes tasks, now and later.
+    /// Returns whether its worker takes tasks, now and later.
     pub(super) fn is_open(&self) -> bool {
         self.status == SlotStatus::Active
             && self.kill_reason.is_none()
@@ -238,7 +238,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
         has_begun.then_some(&first.range)
     }
 
-    /// Whether its first task travels as a parcel. Then no other task is given to it, and none is
+    /// Returns whether its first task travels as a parcel. Then no other task is given to it, and none is
     /// recalled.
     pub(super) fn has_parcel(&self) -> bool {
         self.first().is_some_and(|range| range.batch.is_parcel())

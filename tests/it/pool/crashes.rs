@@ -61,7 +61,7 @@ fn kill_self(how: &str) {
     std::thread::sleep(Duration::from_secs(100));
 }
 
-/// A value that goes wrong where it is told to: only in a pool's worker when it is decoded, and the other way about.
+/// A value that fails to decode or to encode only in a pool's worker, or only in the parent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mine {
     pub(super) fault: Fault,
@@ -354,7 +354,7 @@ fn a_panic_before_an_abort_is_not_taken_for_its_cause() {
 fn workers_that_kill_each_other_do_not_stop_the_map() {
     #[offspring::worker]
     fn kill_one(pids: Vec<u32>, n: usize) -> usize {
-        // There may be none for a moment: the last one was killed, and the next is being started.
+        // For a moment no worker may run: the last one was killed, and the next is being started.
         if n % 10 == 3 && !pids.is_empty() {
             kill(pids[n % pids.len()], "KILL");
         }

@@ -469,7 +469,7 @@ fn large_values_and_handles_travel() {
 #[offspring::test(timeout = "60s")]
 fn mixed_durations_starve_nobody() {
     let pool = Pool::new(2).unwrap();
-    // The measure of tiny tasks puts many into one ring, behind a long one.
+    // By the measured cost of tiny tasks, many are put into one ring, after a long one.
     let tiny = |_| sleep_for::new(Duration::ZERO);
     assert_eq!(
         pool.map(0..20_000, tiny).map(Result::unwrap).sum::<u64>(),

@@ -101,7 +101,7 @@ fn resident() -> u64 {
         * 4096
 }
 
-/// `OFFSPRING_MAP_INPUTS` says how many (default 300,000).
+/// `OFFSPRING_MAP_INPUTS` is their number (default 300,000).
 #[offspring::test(timeout = "600s")]
 fn a_long_map_runs_in_flat_memory() {
     let inputs = std::env::var("OFFSPRING_MAP_INPUTS").map_or(300_000, |inputs| {

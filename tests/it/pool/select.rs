@@ -59,7 +59,7 @@ fn the_first_of_two_tasks_wakes_a_selector() {
         assert_eq!(waiting.join().unwrap(), 1);
     });
     assert_eq!(fast.join().unwrap(), 7);
-    // Readiness lasts, also after the result was taken.
+    // Readiness lasts, even after the result was taken.
     slow.cancel();
     assert_eq!(wait_any(&[&slow]).unwrap(), 0);
     assert!(

@@ -80,7 +80,7 @@ fn a_kill_ends_the_shutdown_of_another_thread_and_a_blocked_submit() {
             pool.shutdown(Duration::from_secs(1000))
         })
     };
-    // The shutdown closes the pool, although its own wait goes on.
+    // The shutdown closes the pool, although its own wait continues.
     assert!(submitting.join().unwrap());
     eventually_sleeps(starting.recv().unwrap());
     pool.kill();
