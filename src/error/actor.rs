@@ -83,7 +83,7 @@ impl fmt::Display for DownReason {
             DownReason::Shutdown => f.write_str("was asked to stop"),
             DownReason::Failed(error) => write!(f, "failed: {error}"),
             DownReason::Hung { limit } => {
-                write!(f, "did not respond for {limit:?} and was killed")
+                write!(f, "gave no sign of life for {limit:?} and was killed")
             }
             DownReason::Died(reason) => write!(f, "died: its process {reason}"),
             DownReason::GaveUp(error) => write!(f, "gave up: {error}"),
