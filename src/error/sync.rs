@@ -163,7 +163,8 @@ flat_errors! {
     }
 }
 
-/// An object without a value locks nothing, so it has neither deadlocks nor values that do not decode.
+/// An object without a value locks nothing, so it has neither deadlocks nor values that do not
+/// decode.
 macro_rules! from_sync_error {
     ($($error:ident)+) => {$(
         impl From<SyncError> for $error {
@@ -182,7 +183,7 @@ from_sync_error! { ReleaseError BarrierError }
 
 /// A lock whose last holder died or panicked, and its guard. The value may be half changed.
 ///
-/// Like [`std::sync::PoisonError`], but it tells a dead process from a panic.
+/// Like [`std::sync::PoisonError`], but it distinguishes a dead process from a panic.
 ///
 /// ```
 /// use offspring::sync::{LockError, Mutex};

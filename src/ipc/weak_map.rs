@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::sys::lock;
 
-/// Finds an object by its key for as long as somebody holds it, so that each is made only once.
+/// Finds an object by its key for as long as it is in use, so that each is created only once.
 #[derive(Debug)]
 pub(crate) struct WeakMap<K, V: ?Sized>(Mutex<BTreeMap<K, Weak<V>>>);
 
@@ -14,7 +14,7 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
         WeakMap(Mutex::new(BTreeMap::new()))
     }
 
-    /// Returns the object with this key, and makes it first if there is none.
+    /// Returns the object with this key, and creates it first if necessary.
     ///
     /// `make` runs under the map's lock: a thread that asks for the same key meanwhile waits for it
     /// instead of making a second object.

@@ -14,7 +14,8 @@ macro_rules! shared_atomics {
     ($($atomic:ident $integer:ident)+) => {$(
         #[doc = concat!("A [`std::sync::atomic::", stringify!($atomic), "`] that processes share. Dropping the last handle in any process frees it.")]
         ///
-        /// It derefs to std's type, so it has all of its methods. A clone is another handle of the same number.
+        /// It derefs to std's type, so it has all of its methods. A clone is another handle of the
+        /// same number.
         ///
         /// ```
         #[doc = concat!("use offspring::shared::", stringify!($atomic), ";")]
@@ -95,10 +96,11 @@ fn kind<A>() -> u64 {
     wire::fingerprint(std::any::type_name::<A>())
 }
 
-/// A [`std::sync::atomic::AtomicBool`] that processes share. Dropping the last handle in any process frees it.
+/// A [`std::sync::atomic::AtomicBool`] that processes share. Dropping the last handle in any
+/// process frees it.
 ///
-/// It has the methods of std's type. To wait for a flag, use a [`sync::Event`](crate::sync::Event). A clone is another
-/// handle of the same flag.
+/// It has the methods of std's type. To wait for a flag, use a [`sync::Event`](crate::sync::Event).
+/// A clone is another handle of the same flag.
 ///
 /// ```
 /// use offspring::shared::AtomicBool;
@@ -149,12 +151,14 @@ impl AtomicBool {
         self.byte().store(u8::from(value), order);
     }
 
-    /// Sets the flag to `value`, and returns the previous one. Like [`std::sync::atomic::AtomicBool::swap`].
+    /// Sets the flag to `value`, and returns the previous one. Like
+    /// [`std::sync::atomic::AtomicBool::swap`].
     pub fn swap(&self, value: bool, order: Ordering) -> bool {
         self.byte().swap(u8::from(value), order) != 0
     }
 
-    /// Sets the flag to `new` if it is `current`. Like [`std::sync::atomic::AtomicBool::compare_exchange`].
+    /// Sets the flag to `new` if it is `current`. Like
+    /// [`std::sync::atomic::AtomicBool::compare_exchange`].
     ///
     /// ```
     /// use offspring::shared::AtomicBool;
@@ -162,7 +166,7 @@ impl AtomicBool {
     ///
     /// let taken = AtomicBool::new(false)?;
     /// assert_eq!(taken.compare_exchange(false, true, AcqRel, Acquire), Ok(false));
-    /// assert_eq!(taken.compare_exchange(false, true, AcqRel, Acquire), Err(true)); // somebody was faster
+    /// assert_eq!(taken.compare_exchange(false, true, AcqRel, Acquire), Err(true)); // it is taken
     /// # Ok::<(), offspring::CreateError>(())
     /// ```
     ///
@@ -181,8 +185,8 @@ impl AtomicBool {
         exchanged.map(|was| was != 0).map_err(|is| is != 0)
     }
 
-    /// Like [`compare_exchange`](AtomicBool::compare_exchange), but may fail even if the flag is `current`. Like
-    /// [`std::sync::atomic::AtomicBool::compare_exchange_weak`].
+    /// Like [`compare_exchange`](AtomicBool::compare_exchange), but may fail even if the flag is
+    /// `current`. Like [`std::sync::atomic::AtomicBool::compare_exchange_weak`].
     ///
     /// # Errors
     ///
@@ -207,7 +211,8 @@ impl AtomicBool {
         self.byte().fetch_and(u8::from(value), order) != 0
     }
 
-    /// Ors `value` into the flag, and returns the previous one. Like [`std::sync::atomic::AtomicBool::fetch_or`].
+    /// Ors `value` into the flag, and returns the previous one. Like
+    /// [`std::sync::atomic::AtomicBool::fetch_or`].
     pub fn fetch_or(&self, value: bool, order: Ordering) -> bool {
         self.byte().fetch_or(u8::from(value), order) != 0
     }
@@ -228,7 +233,8 @@ impl AtomicBool {
         }
     }
 
-    /// Inverts the flag, and returns the previous one. Like [`std::sync::atomic::AtomicBool::fetch_not`].
+    /// Inverts the flag, and returns the previous one. Like
+    /// [`std::sync::atomic::AtomicBool::fetch_not`].
     pub fn fetch_not(&self, order: Ordering) -> bool {
         self.fetch_xor(true, order)
     }

@@ -10,8 +10,8 @@ use crate::error::CreateError;
 use crate::ipc::wire;
 use crate::shared::memory::SharedPart;
 
-/// Bytes in memory that processes share and only read: `&[u8]` without a copy. Dropping the last handle in any
-/// process frees the memory.
+/// Bytes in memory that processes share and only read: `&[u8]` without a copy. Dropping the last
+/// handle in any process frees the memory.
 ///
 /// A clone is another handle of the same bytes.
 ///
@@ -75,8 +75,9 @@ impl SharedBytes {
         SharedBytes(self.0.slice(range, 1))
     }
 
-    /// Returns the bytes as plain data, if they are a whole number of elements and aligned for them. New memory begins
-    /// on a page, so only a [`slice`](SharedBytes::slice) can be misaligned.
+    /// Returns the bytes as plain data, if they are a whole number of elements and aligned for
+    /// them. New memory begins on a page, so only a [`slice`](SharedBytes::slice) can be
+    /// misaligned.
     ///
     /// ```
     /// use offspring::shared::SharedBytes;
@@ -105,8 +106,8 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: in bounds, alive as long as `self`, any bytes are a value. No handle writes: `build` wrote before
-        // there was a second handle.
+        // SAFETY: in bounds, alive as long as `self`, any bytes are a value. No handle writes:
+        // `build` wrote before there was a second handle.
         unsafe { std::slice::from_raw_parts(self.0.address(), self.0.length) }
     }
 }

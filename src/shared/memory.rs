@@ -59,7 +59,8 @@ impl SharedPart {
         }
     }
 
-    /// `kind` identifies the type of the content, as far as two processes of one program can compare it.
+    /// `kind` identifies the type of the content, as far as two processes of one program can
+    /// compare it.
     pub(super) fn serialize<S: Serializer>(
         &self,
         kind: u64,

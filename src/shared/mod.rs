@@ -1,16 +1,18 @@
 //! Memory that processes share without copying.
 //!
-//! [`SharedSlice`] holds numbers (or other plain data) that every process may read and write. [`SharedBytes`] holds
-//! bytes that are written once and then only read. The atomics ([`AtomicU64`] and its siblings) hold one number each.
-//! Handles travel in worker fields, items and messages. Only the handle is sent, whatever the size.
+//! [`SharedSlice`] holds numbers (or other plain data) that every process may read and write.
+//! [`SharedBytes`] holds bytes that are written once and then only read. The atomics ([`AtomicU64`]
+//! and its siblings) hold one number each. Handles travel in worker fields, items and messages.
+//! Only the handle is sent, whatever the size.
 //!
-//! There are no names in a file system. The memory is freed with its last handle, even if processes are killed, and it
-//! does not depend on the process that made it. All of it is allocated when it is created: if the system does not have
-//! that much memory, creating it is an error, and using it never raises a signal.
+//! There are no names in a file system. The memory is freed with its last handle, even if processes
+//! are killed, and it does not depend on the process that made it. All of it is allocated when it
+//! is created: if the system does not have that much memory, creating it is an error, and using it
+//! never raises a signal.
 //!
-//! No call here waits. Put data that must change as a whole into a [`sync::Mutex`](crate::sync::Mutex) or
-//! [`sync::RwLock`](crate::sync::RwLock): they store their value in shared memory as well, and their guards return
-//! `&mut` to it.
+//! No call here waits. Put data that must change as a whole into a
+//! [`sync::Mutex`](crate::sync::Mutex) or [`sync::RwLock`](crate::sync::RwLock): they store their
+//! value in shared memory as well, and their guards return `&mut` to it.
 //!
 //! ```
 //! use offspring::shared::SharedSlice;
@@ -43,9 +45,9 @@ mod slice;
 pub use atomics::{
     AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize,
 };
-/// Plain data: any bits are a value, and there is no padding. To implement it for a `#[repr(C)]` struct, write
-/// `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]` (with `bytemuck` and its `derive` feature in
-/// `Cargo.toml`).
+/// Plain data: any bits are a value, and there is no padding. To implement it for a `#[repr(C)]`
+/// struct, write `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]` (with `bytemuck` and
+/// its `derive` feature in `Cargo.toml`).
 ///
 /// ```
 /// use offspring::sync::Mutex;

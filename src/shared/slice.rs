@@ -12,13 +12,13 @@ use crate::error::CreateError;
 use crate::ipc::wire;
 use crate::shared::memory::SharedPart;
 
-/// A slice of plain data in memory that processes share. Dropping the last handle in any process frees the
-/// memory.
+/// A slice of plain data in memory that processes share. Dropping the last handle in any process
+/// frees the memory.
 ///
-/// Every process with a handle may read and write every element at any time; no call waits. An element of 1, 2,
-/// 4 or 8 bytes is always read as it was written. A larger one may be read while another process has written
-/// half of it. No call orders its access relative to other elements: use queues, joins, locks or
-/// [atomics](SharedSlice::atomics) for that.
+/// Every process with a handle may read and write every element at any time; no call waits. An
+/// element of 1, 2, 4 or 8 bytes is always read as it was written. A larger one may be read while
+/// another process has written half of it. No call orders its access relative to other elements:
+/// use queues, joins, locks or [atomics](SharedSlice::atomics) for that.
 ///
 /// A clone is another handle of the same memory; [`to_vec`](SharedSlice::to_vec) copies.
 ///
@@ -58,7 +58,8 @@ impl<T: Pod> SharedSlice<T> {
 
     /// Creates a slice of `len` elements in new memory, all of them zero.
     ///
-    /// An element type of size zero, or one that must be aligned to more than a page, is refused at compile time:
+    /// An element type of size zero, or one that must be aligned to more than a page, is refused at
+    /// compile time:
     ///
     /// ```compile_fail,E0080
     /// let nothing = offspring::shared::SharedSlice::<()>::zeroed(10);
@@ -179,8 +180,8 @@ impl<T: Pod> SharedSlice<T> {
         SharedSlice::new(self.part.slice(range, Self::SIZE))
     }
 
-    /// Returns the elements as a slice, for code that needs one. [`RwLock`](crate::sync::RwLock) returns one
-    /// without `unsafe`.
+    /// Returns the elements as a slice, for code that needs one. [`RwLock`](crate::sync::RwLock)
+    /// returns one without `unsafe`.
     ///
     /// ```
     /// use offspring::shared::SharedSlice;
@@ -196,18 +197,19 @@ impl<T: Pod> SharedSlice<T> {
     /// While the slice is in use, no process may write to these elements.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[T] {
-        // SAFETY: the part is in bounds and lives as long as `self`; it is aligned, since a region begins on a page
-        // and a part at a multiple of the element's size; any bytes are a `T`, and the caller excludes writers.
+        // SAFETY: the part is in bounds and lives as long as `self`; it is aligned, since a region
+        // begins on a page and a part at a multiple of the element's size; any bytes are a `T`, and
+        // the caller excludes writers.
         unsafe { std::slice::from_raw_parts(self.part.address().cast(), self.len()) }
     }
 
-    /// Returns the elements as a mutable slice, for code that needs one. [`Mutex`](crate::sync::Mutex) returns one
-    /// without `unsafe`.
+    /// Returns the elements as a mutable slice, for code that needs one.
+    /// [`Mutex`](crate::sync::Mutex) returns one without `unsafe`.
     ///
     /// # Safety
     ///
-    /// While the slice is in use, no other process may read or write these elements, nor may this process through
-    /// another handle.
+    /// While the slice is in use, no other process may read or write these elements, nor may this
+    /// process through another handle.
     #[must_use]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as above, and the caller excludes all others.
@@ -231,8 +233,8 @@ macro_rules! atomics {
             /// ```
             #[must_use]
             pub fn atomics(&self) -> &[atomic::$atomic] {
-                // SAFETY: in bounds and aligned (see `as_slice`), any bytes are a value, and all safe access to
-                // these bytes is atomic.
+                // SAFETY: in bounds and aligned (see `as_slice`), any bytes are a value, and all
+                // safe access to these bytes is atomic.
                 unsafe { std::slice::from_raw_parts(self.part.address().cast(), self.len()) }
             }
         }

@@ -1,18 +1,19 @@
 //! A number of threads that wait for each other.
 //!
-//! The state is a generation and the number of threads that have arrived in it, changed only under the
-//! [`latch`]. The last thread to arrive ends the generation by a single store, so a death leaves it either
-//! ended or not:
+//! The state is a generation and the number of threads that have arrived in it, changed only under
+//! the [`latch`]. The last thread to arrive ends the generation by a single store, so a death
+//! leaves it either ended or not:
 //!
-//! - *A party dies while it waits, or before it arrives, or in the middle of arriving.* The repair breaks
-//!   the barrier: the count may include the dead, so no generation can be trusted to be complete.
-//! - *The leader dies after the store and before it wakes the others.* The generation has ended, and the
-//!   repair wakes every sleeper. Each sees the new generation and passes, even though the barrier is
-//!   broken by then.
+//! - *A party dies while it waits, or before it arrives, or in the middle of arriving.* The repair
+//!   breaks the barrier: the count may include the dead, so no generation can be trusted to be
+//!   complete.
+//! - *The leader dies after the store and before it wakes the others.* The generation has ended,
+//!   and the repair wakes every sleeper. Each sees the new generation and passes, even though the
+//!   barrier is broken by then.
 //!
-//! A thread that wakes compares generations before it looks whether the barrier is broken. A thread of an
-//! earlier generation may wake so late that further ones have ended, so whether its own ended by a reset
-//! is kept for the last 64 generations.
+//! A thread that wakes compares generations before it checks whether the barrier is broken. A
+//! thread of an earlier generation may wake so late that further ones have ended, so whether its
+//! own ended by a reset is kept for the last 64 generations.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use crate::error::{BarrierError, BarrierTimeoutError, CreateError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
-use crate::sync::object::{Primitive, Shared};
+use crate::sync::object::{ObjectHandle, Primitive};
 
 const PARTIES: usize = 8;
 /// Grows when all parties have arrived, and at a reset.
@@ -61,13 +62,13 @@ impl Primitive for BarrierWords {
     }
 }
 
-/// A number of threads of all processes that wait for each other, again and again. Dropping a handle does
-/// not affect the others.
+/// A number of threads of all processes that wait for each other, again and again. Dropping a
+/// handle does not affect the others.
 ///
-/// Like [`std::sync::Barrier`], but it may break: when a process that has a handle dies or panics, when a
-/// [`wait_timeout`](Barrier::wait_timeout) times out, or by [`abort`](Barrier::abort). Then every thread
-/// that waits, and every thread that arrives later, gets [`BarrierError::Broken`], until a
-/// [`reset`](Barrier::reset). A process that drops its handle first may end in any way.
+/// Like [`std::sync::Barrier`], but it may break: when a process that has a handle dies or panics,
+/// when a [`wait_timeout`](Barrier::wait_timeout) times out, or by [`abort`](Barrier::abort). Then
+/// every thread that waits, and every thread that arrives later, gets [`BarrierError::Broken`],
+/// until a [`reset`](Barrier::reset). A process that drops its handle first may end in any way.
 ///
 /// ```
 /// use offspring::sync::Barrier;
@@ -98,7 +99,7 @@ impl Primitive for BarrierWords {
 #[serde(transparent)]
 #[must_use]
 pub struct Barrier {
-    object: Shared<BarrierWords>,
+    object: ObjectHandle<BarrierWords>,
 }
 
 /// Returned to each thread that passes a [`Barrier`].
@@ -149,8 +150,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`CreateError::ZeroParties`] for 0. Otherwise if the system refuses the memory, or a descriptor for
-    /// it.
+    /// [`CreateError::ZeroParties`] for 0. Otherwise if the system refuses the memory, or a
+    /// descriptor for it.
     ///
     /// # Panics
     ///
@@ -160,7 +161,7 @@ impl Barrier {
             return Err(CreateError::ZeroParties);
         }
         let parties = u32::try_from(parties).expect("a barrier for more threads than there can be");
-        let object = Shared::new(0, |region| {
+        let object = ObjectHandle::new(0, |region| {
             let number: &AtomicU32 = region.number(PARTIES);
             number.store(parties, Ordering::Relaxed);
         })?;
@@ -171,14 +172,14 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`BarrierError::Broken`] if the barrier is broken or breaks, [`BarrierError::Disconnected`] if the
-    /// process that made it has ended.
+    /// [`BarrierError::Broken`] if the barrier is broken or breaks, [`BarrierError::Disconnected`]
+    /// if the process that made it has ended.
     pub fn wait(&self) -> Result<BarrierWaitResult, BarrierError> {
         self.wait_then(|| ())
     }
 
-    /// Like [`wait`](Barrier::wait), but the thread that arrives last calls `action` before any thread
-    /// passes. If `action` panics, the barrier breaks.
+    /// Like [`wait`](Barrier::wait), but the thread that arrives last calls `action` before any
+    /// thread passes. If `action` panics, the barrier breaks.
     ///
     /// ```
     /// let barrier = offspring::sync::Barrier::new(1)?;
@@ -196,12 +197,13 @@ impl Barrier {
         passed.map_err(WaitEnd::into_failed)
     }
 
-    /// Like [`wait`](Barrier::wait), but blocks for up to `timeout`. If the time is over first, the barrier
-    /// breaks.
+    /// Like [`wait`](Barrier::wait), but blocks for up to `timeout`. If the time is over first, the
+    /// barrier breaks.
     ///
     /// # Errors
     ///
-    /// [`BarrierTimeoutError::Timeout`] if the time is over, and the errors of [`wait`](Barrier::wait).
+    /// [`BarrierTimeoutError::Timeout`] if the time is over, and the errors of
+    /// [`wait`](Barrier::wait).
     pub fn wait_timeout(
         &self,
         timeout: Duration,
@@ -218,8 +220,8 @@ impl Barrier {
         }
     }
 
-    /// Makes the barrier new: threads that wait now get [`BarrierError::Broken`], and threads that arrive
-    /// later wait for all parties.
+    /// Makes the barrier new: threads that wait now get [`BarrierError::Broken`], and threads that
+    /// arrive later wait for all parties.
     pub fn reset(&self) {
         if let Ok(latch) = Latch::of(&self.object, &Forever) {
             self.end_generation(true);
@@ -254,8 +256,8 @@ impl Barrier {
         let others = resets.load(Ordering::Relaxed) & !bit;
         resets.store(if reset { others | bit } else { others }, Ordering::Relaxed);
         self.object.word(ARRIVED).store(0, Ordering::Relaxed);
-        // Last, because this store is what ends it: a process that dies before it has changed nothing that
-        // a waiting thread looks at.
+        // Last, because this store is what ends it: a process that dies before it has changed
+        // nothing that a waiting thread reads.
         let generations = self.object.word(GENERATION);
         generations.store(generation.wrapping_add(1), Ordering::Relaxed);
     }
@@ -314,8 +316,8 @@ impl Barrier {
             let (held, elapsed) = match latch.sleep(limit) {
                 Ok(held) => (held, None),
                 Err(WaitEnd::Timeout(elapsed)) => {
-                    // Whether the barrier breaks by this can only be decided under the latch: the leader
-                    // may just have arrived.
+                    // Whether the barrier breaks by this can only be decided under the latch: the
+                    // leader may just have arrived.
                     let held = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed);
                     (held.map_err(BarrierError::from)?, Some(elapsed))
                 }

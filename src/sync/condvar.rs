@@ -1,21 +1,22 @@
 //! Waiting for a change of what a mutex guards.
 //!
-//! Each waiting thread has a slot, with a word of its own to sleep on. A notification is one store into the
-//! oldest slot that waits, so it reaches one thread, and one that was waiting when it was sent. Slots are
-//! taken, notified and freed under the [`latch`].
+//! Each waiting thread has a slot, with a word of its own to sleep on. A notification is one store
+//! into the oldest slot that waits, so it reaches one thread, and one that was waiting when it was
+//! sent. Slots are taken, notified and freed under the [`latch`].
 //!
 //! # What each order is for
 //!
-//! - *Take a slot, then unlock the mutex.* A thread that changes the value must lock the mutex first, so
-//!   it finds the slot and notifies it. The other way round, the notification could come between the two
-//!   and find nobody.
-//! - *Lock the mutex, then free the slot.* A thread that was notified and dies while it waits for the mutex
-//!   has done nothing with the notification. Its slot still says `NOTIFIED` and whose it is, so the repair
-//!   passes the notification on to the next slot. Freed earlier, the notification would be lost.
-//! - *State last when a slot is taken.* A slot that is not free has a session and a number, whenever its
-//!   process dies.
-//! - *Store, release the latch, wake.* A notifier that dies between the store and the wake-up leaves a
-//!   notified thread asleep. The repair wakes every notified slot again.
+//! - *Take a slot, then unlock the mutex.* A thread that changes the value must lock the mutex
+//!   first, so it finds the slot and notifies it. The other way round, the notification could come
+//!   between the two and find no slot.
+//! - *Lock the mutex, then free the slot.* A thread that was notified and dies while it waits for
+//!   the mutex has done nothing with the notification. Its slot is still `NOTIFIED` and names its
+//!   session, so the repair passes the notification on to the next slot. Freed earlier, the
+//!   notification would be lost.
+//! - *State last when a slot is taken.* A slot that is not free has a session and a number,
+//!   whenever its process dies.
+//! - *Store, release the latch, wake.* A notifier that dies between the store and the wake-up
+//!   leaves a notified thread asleep. The repair wakes every notified slot again.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -28,7 +29,7 @@ use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::latch::{self, Latch};
 use crate::sync::mutex::MutexGuard;
-use crate::sync::object::{Primitive, Shared};
+use crate::sync::object::{ObjectHandle, Primitive};
 use crate::sync::value::Storage;
 use crate::sync::word;
 use crate::sys::{futex_wait, futex_wake_all};
@@ -72,8 +73,8 @@ fn slots(region: &Region) -> impl Iterator<Item = WaitSlot<'_>> {
     (0..SLOTS_MAX).map(|index| slot(region, index))
 }
 
-/// Under the latch: notifies up to `count` slots, the oldest first. Returns their words, which the caller
-/// wakes after it has released the latch.
+/// Under the latch: notifies up to `count` slots, the oldest first. Returns their words, which the
+/// caller wakes after it has released the latch.
 fn notify(region: &Region, count: usize) -> Vec<&AtomicU32> {
     let mut waiting: Vec<_> = slots(region)
         .filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING)
@@ -131,13 +132,14 @@ impl Primitive for CondvarWords {
     }
 }
 
-/// Lets threads of all processes wait for a change of what a [`Mutex`](crate::sync::Mutex) guards. Dropping
-/// a handle does not affect the others.
+/// Lets threads of all processes wait for a change of what a [`Mutex`](crate::sync::Mutex) guards.
+/// Dropping a handle does not affect the others.
 ///
-/// Like [`std::sync::Condvar`], with more promises: a wait ends only by a notification or a timeout, never
-/// spuriously, and notifications go to the threads that have waited longest. If a thread dies after it was
-/// notified and before it has locked the mutex, the notification goes to the next. Up to 1,024 threads can
-/// wait at a time. When the process that made it ends, waiting returns [`LockError::Disconnected`].
+/// Like [`std::sync::Condvar`], with more promises: a wait ends only by a notification or a
+/// timeout, never spuriously, and notifications go to the threads that have waited longest. If a
+/// thread dies after it was notified and before it has locked the mutex, the notification goes to
+/// the next. Up to 1,024 threads can wait at a time. When the process that made it ends, waiting
+/// returns [`LockError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::{Condvar, Mutex};
@@ -166,7 +168,7 @@ impl Primitive for CondvarWords {
 #[serde(transparent)]
 #[must_use]
 pub struct Condvar {
-    object: Shared<CondvarWords>,
+    object: ObjectHandle<CondvarWords>,
 }
 
 /// Whether a wait timed out.
@@ -205,14 +207,15 @@ impl Condvar {
     ///
     /// If the system refuses the memory, or a descriptor for it.
     pub fn new() -> Result<Condvar, CreateError> {
-        Shared::new(0, |_| ()).map(|object| Condvar { object })
+        ObjectHandle::new(0, |_| ()).map(|object| Condvar { object })
     }
 
     /// Unlocks the mutex, waits for a notification, and locks the mutex again.
     ///
     /// # Errors
     ///
-    /// The errors of [`Mutex::lock`](crate::sync::Mutex::lock). If the wait fails, the mutex stays unlocked.
+    /// The errors of [`Mutex::lock`](crate::sync::Mutex::lock). If the wait fails, the mutex stays
+    /// unlocked.
     pub fn wait<'a, T: ?Sized, S: Storage<T>>(
         &self,
         guard: MutexGuard<'a, T, S>,
@@ -222,7 +225,8 @@ impl Condvar {
             .map_err(|error| error.map(|(guard, _)| guard))
     }
 
-    /// Like [`wait`](Condvar::wait), but waits for up to `timeout`. Locking the mutex again is not limited.
+    /// Like [`wait`](Condvar::wait), but waits for up to `timeout`. Locking the mutex again is not
+    /// limited.
     ///
     /// # Errors
     ///
@@ -273,12 +277,14 @@ impl Condvar {
         Ok((guard, WaitTimeoutResult(false)))
     }
 
-    /// Wakes the thread that has waited longest. Returns the number of threads woken: 1, or 0 if none waits.
+    /// Wakes the thread that has waited longest. Returns the number of threads woken: 1, or 0 if
+    /// none waits.
     pub fn notify_one(&self) -> usize {
         self.notify_n(1)
     }
 
-    /// Wakes up to `count` threads, those that have waited longest. Returns the number of threads woken.
+    /// Wakes up to `count` threads, those that have waited longest. Returns the number of threads
+    /// woken.
     #[doc(alias = "notify")]
     pub fn notify_n(&self, count: usize) -> usize {
         let region = &self.object.region;
@@ -344,8 +350,8 @@ impl Condvar {
     }
 
     fn sleep<L: TimeLimit>(&self, slot: &WaitSlot<'_>, limit: &L) {
-        // The owner's end may have been marked in this slot before it was taken, so the slot alone does not
-        // show it.
+        // The owner's end may have been marked in this slot before it was taken, so the slot alone
+        // does not show it.
         while slot.state.load(Ordering::Acquire) == WAITING && !latch::is_gone(&self.object.region)
         {
             if !futex_wait(slot.state, WAITING, limit.deadline()) {

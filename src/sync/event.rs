@@ -1,9 +1,9 @@
 //! A flag that threads of all processes wait for.
 //!
-//! One word holds the flag, whether a thread may sleep on the word, and the number of times that the flag was
-//! set. A waiting thread remembers that number, so it also sees a flag that was set and cleared while it
-//! slept. No process holds anything of an event, so a death leaves nothing to release. It may leave a flag
-//! set whose sleepers were not woken, so the repair wakes them all.
+//! One word holds the flag, whether a thread may sleep on the word, and the number of times that
+//! the flag was set. A waiting thread remembers that number, so it also sees a flag that was set
+//! and cleared while it slept. No process holds anything of an event, so a death leaves nothing to
+//! release. It may leave a flag set whose sleepers were not woken, so the repair wakes them all.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,8 +16,8 @@ use crate::error::{CreateError, SyncError, TimeoutError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::ipc::waitable::{WaitSource, Waitable};
-use crate::sync::event_watch::{EventWatch, Flag, Stop};
-use crate::sync::object::{Primitive, Shared};
+use crate::sync::event_watch::{EventWatch, StopLimit, WatchedFlag};
+use crate::sync::object::{ObjectHandle, Primitive};
 use crate::sys::{futex_wait, futex_wake_all};
 
 const WORD: usize = 0;
@@ -55,9 +55,9 @@ impl Primitive for EventWords {
 
 /// A flag that threads of all processes wait for. Dropping a handle does not affect the others.
 ///
-/// What was written before [`set`](Event::set) is visible after [`wait`](Event::wait). Reading and setting the
-/// flag make no system call while no thread waits. When the process that made the event ends, waiting
-/// returns [`SyncError::Disconnected`].
+/// What was written before [`set`](Event::set) is visible after [`wait`](Event::wait). Reading and
+/// setting the flag make no system call while no thread waits. When the process that made the event
+/// ends, waiting returns [`SyncError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::Event;
@@ -77,21 +77,22 @@ impl Primitive for EventWords {
 /// }
 /// ```
 ///
-/// [`wait_any`](crate::wait_any) and a [`Selector`](crate::Selector) can wait for an event too: it is ready while
-/// its flag is set. A flag that is set and cleared at once may pass unseen there.
+/// [`wait_any`](crate::wait_any) and a [`Selector`](crate::Selector) can wait for an event too: it
+/// is ready while its flag is set. A flag that is set and cleared at once may pass unseen there.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 #[must_use]
 pub struct Event {
-    object: Shared<EventWords>,
+    object: ObjectHandle<EventWords>,
     /// For selectors, made when the first one asks.
     #[serde(skip)]
     watch: OnceLock<Arc<EventWatch<EventFlag>>>,
 }
 
-/// The event as its watching thread has it: without the watch, which ends that thread when it is dropped.
+/// The event as its watching thread has it: without the watch, which ends that thread when it is
+/// dropped.
 #[derive(Debug)]
-struct EventFlag(Shared<EventWords>);
+struct EventFlag(ObjectHandle<EventWords>);
 
 impl Event {
     /// Creates an event that is not set.
@@ -100,14 +101,14 @@ impl Event {
     ///
     /// If the system refuses the memory, or a descriptor for it.
     pub fn new() -> Result<Event, CreateError> {
-        Shared::new(0, |_| ()).map(|object| Event {
+        ObjectHandle::new(0, |_| ()).map(|object| Event {
             object,
             watch: OnceLock::new(),
         })
     }
 
-    /// Sets the flag: every thread that waits wakes, and later waits return at once. Does nothing if it is
-    /// set already.
+    /// Sets the flag: every thread that waits wakes, and later waits return at once. Does nothing
+    /// if it is set already.
     pub fn set(&self) {
         let word = self.object.word(WORD);
         let set =
@@ -160,13 +161,14 @@ fn wait_until_set<L: TimeLimit>(word: &AtomicU32, limit: &L) -> Waited<(), SyncE
         if seen & GONE != 0 {
             return Err(SyncError::Disconnected.into());
         }
-        // After the look at the flag: a flag that was set just in time counts.
+        // After the flag was read: one that was set just in time counts.
         limit.check().map_err(WaitEnd::Timeout)?;
         if seen & WAITERS == 0 {
             let new = seen | WAITERS;
             let marked = word.compare_exchange(seen, new, Ordering::SeqCst, Ordering::Acquire);
             seen = marked.map_or_else(|now| now, |_| new);
-            // Around once more before sleeping: `interrupt` clears the mark after it has stopped the limit.
+            // Around once more before sleeping: `interrupt` clears the mark after it has stopped
+            // the limit.
             continue;
         }
         futex_wait(word, seen, limit.deadline());
@@ -174,19 +176,19 @@ fn wait_until_set<L: TimeLimit>(word: &AtomicU32, limit: &L) -> Waited<(), SyncE
     }
 }
 
-impl Flag for EventFlag {
+impl WatchedFlag for EventFlag {
     fn is_ready(&self) -> bool {
         self.0.word(WORD).load(Ordering::Acquire) & (SET | GONE) != 0
     }
 
-    fn wait_until_ready(&self, limit: &Stop) {
-        // However it ends, the selector looks for itself.
+    fn wait_until_ready(&self, limit: &StopLimit) {
+        // The outcome does not matter: the selector checks the flag itself.
         let _ = wait_until_set(self.0.word(WORD), limit);
     }
 
     fn interrupt(&self) {
-        // A changed word keeps the thread from falling asleep on it, and the others mark it again. If this
-        // process dies before it wakes them, the repair does.
+        // A changed word keeps the thread from falling asleep on it, and the others mark it again.
+        // If this process dies before it wakes them, the repair does.
         let word = self.0.word(WORD);
         word.fetch_and(!WAITERS, Ordering::SeqCst);
         futex_wake_all(word);

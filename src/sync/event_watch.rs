@@ -1,12 +1,12 @@
 //! Waiting for an event among other things: how a futex word wakes a selector.
 //!
-//! A selector sleeps until a waker wakes it, and a futex wakes only a thread that sleeps on its word. So a
-//! handle of an event that was ever added to a selector has a thread, which sleeps on the word in the
-//! selector's place. The thread ends with the handle.
+//! A selector sleeps until a waker wakes it, and a futex wakes only a thread that sleeps on its
+//! word. So a handle of an event that was ever added to a selector has a thread, which sleeps on
+//! the word in the selector's place. The thread ends with the handle.
 //!
-//! No wake-up is lost: a selector that finds the flag cleared leaves its waker first, then sends the thread
-//! to the word. The thread looks at the word before it sleeps on it, so it also sees a flag that was set in
-//! between.
+//! No wake-up is lost: a selector that finds the flag cleared leaves its waker first, then sends
+//! the thread to the word. The thread reads the word before it sleeps on it, so it also sees a flag
+//! that was set in between.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,22 +18,23 @@ use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
 use crate::sys::{self, lock};
 
 /// What the thread waits for.
-pub(super) trait Flag: std::fmt::Debug + Send + Sync + 'static {
+pub(super) trait WatchedFlag: std::fmt::Debug + Send + Sync + 'static {
     /// Whether a wait would return at once.
     fn is_ready(&self) -> bool;
 
-    /// Blocks until a wait would return at once, or until the limit; see [`interrupt`](Flag::interrupt).
-    fn wait_until_ready(&self, limit: &Stop);
+    /// Blocks until a wait would return at once, or until the limit; see
+    /// [`interrupt`](WatchedFlag::interrupt).
+    fn wait_until_ready(&self, limit: &StopLimit);
 
-    /// Makes a thread in [`wait_until_ready`](Flag::wait_until_ready) look at its limit.
+    /// Makes a thread in [`wait_until_ready`](WatchedFlag::wait_until_ready) check its limit.
     fn interrupt(&self);
 }
 
 /// The limit of the thread's wait: until it is stopped.
 #[derive(Debug, Default)]
-pub(super) struct Stop(AtomicBool);
+pub(super) struct StopLimit(AtomicBool);
 
-impl TimeLimit for Stop {
+impl TimeLimit for StopLimit {
     type Elapsed = Elapsed;
 
     fn deadline(&self) -> Option<Instant> {
@@ -50,7 +51,7 @@ impl TimeLimit for Stop {
 
 /// The source that a selector registers with. Dropping it ends the thread, and wakes the selectors.
 #[derive(Debug)]
-pub(super) struct EventWatch<F: Flag>(Arc<Watched<F>>);
+pub(super) struct EventWatch<F: WatchedFlag>(Arc<Watched<F>>);
 
 #[derive(Debug)]
 struct Watched<F> {
@@ -58,7 +59,7 @@ struct Watched<F> {
     wakers: Arc<WakerSet>,
     thread: Mutex<WatchThread>,
     changed: Condvar,
-    stop: Stop,
+    stop: StopLimit,
 }
 
 #[derive(Debug, Default)]
@@ -68,19 +69,19 @@ struct WatchThread {
     is_wanted: bool,
 }
 
-impl<F: Flag> EventWatch<F> {
+impl<F: WatchedFlag> EventWatch<F> {
     pub(super) fn new(flag: F) -> EventWatch<F> {
         EventWatch(Arc::new(Watched {
             flag,
             wakers: Arc::default(),
             thread: Mutex::default(),
             changed: Condvar::new(),
-            stop: Stop::default(),
+            stop: StopLimit::default(),
         }))
     }
 }
 
-impl<F: Flag> Watched<F> {
+impl<F: WatchedFlag> Watched<F> {
     fn run(&self) {
         loop {
             let mut thread = lock(&self.thread);
@@ -98,7 +99,7 @@ impl<F: Flag> Watched<F> {
     }
 }
 
-impl<F: Flag> EventSource for EventWatch<F> {
+impl<F: WatchedFlag> EventSource for EventWatch<F> {
     fn register(&self) -> io::Result<WakerSlot> {
         let mut thread = lock(&self.0.thread);
         if !thread.is_started {
@@ -123,7 +124,7 @@ impl<F: Flag> EventSource for EventWatch<F> {
     }
 }
 
-impl<F: Flag> Drop for EventWatch<F> {
+impl<F: WatchedFlag> Drop for EventWatch<F> {
     fn drop(&mut self) {
         // Under the lock: the thread must not go to sleep between its check and its wait.
         let thread = lock(&self.0.thread);

@@ -1,25 +1,27 @@
-//! The latch: a lock inside an object, held for a few instructions, and each process's record in it.
+//! The latch: a lock inside an object, held for a few instructions, and each process's record in
+//! it.
 //!
 //! What a process holds of an object (permits, read locks) is counted in a record of its own, which
-//! only that process changes, and only under the latch. The sum over all records is kept beside them,
-//! so that a thread reads one word to see whether it must wait.
+//! only that process changes, and only under the latch. The sum over all records is kept beside
+//! them, so that a thread reads one word to see whether it must wait.
 //!
-//! # What a death leaves behind
+//! # A death at any instruction
 //!
-//! A process may die at any instruction, also between changing its record and changing the sum. Then
-//! the latch still names the dead session. The owner's hub inherits the latch, clears the dead
+//! A process may die at any instruction, also between changing its record and changing the sum.
+//! Then the latch still names the dead session. The owner's hub inherits the latch, clears the dead
 //! session's record and *recomputes* the sum from the records. So the sum is never trusted after a
 //! death, and records are true because no other process writes them: a record that its process had
 //! changed already counts as changed, and is cleared all the same.
 //!
-//! If the dead process did not hold the latch, the hub takes it like any thread, then does the same.
+//! If the dead process did not hold the latch, the hub takes it like any thread, then does the
+//! same.
 //!
 //! # Waiting
 //!
 //! A thread that has to wait releases the latch and sleeps on the *turn*, a number that grows with
 //! every release. It reads the turn under the latch: a release needs the latch, so a release after
-//! that changes the turn, and the kernel does not let the thread fall asleep. Sleepers are counted in
-//! the records as well, so that a release without sleepers makes no system call.
+//! that changes the turn, and the kernel does not let the thread fall asleep. Sleepers are counted
+//! in the records as well, so that a release without sleepers makes no system call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -48,7 +50,8 @@ pub(super) const LATCH_BYTES: usize = (RECORDS + SESSIONS_MAX * FIELDS * 4).next
 /// How long the hub's thread tries to take a latch: longer than any running thread holds one.
 const PATIENCE: Duration = Duration::from_micros(500);
 
-/// How long a wait whose time is over may go on trying to take the latch, which it needs to end.
+/// A wait ends with the latch held. If its time is over, it tries to take the latch for this much
+/// longer.
 pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// A held latch.
@@ -131,15 +134,15 @@ impl<'a> Latch<'a> {
             .store(all, Ordering::Relaxed);
     }
 
-    /// Ends a repair: clears the dead session's count of sleepers, releases the latch and wakes every
-    /// sleeper.
+    /// Ends a repair: clears the dead session's count of sleepers, releases the latch and wakes
+    /// every sleeper.
     pub(super) fn clear_and_wake(self, dead: u32) {
         self.clear(dead, ASLEEP, SLEEPERS);
         self.wake_all();
     }
 
-    /// Releases the latch and wakes every sleeper, whatever the counts say: the dead process may have
-    /// released something without waking anyone, or died after it was woken.
+    /// Releases the latch and wakes every sleeper, even if no sleeper is counted: the dead process
+    /// may have released something without waking anyone, or died after it was woken.
     pub(super) fn wake_all(self) {
         let region = self.region;
         next_turn(region);
@@ -184,8 +187,8 @@ impl<'a> Latch<'a> {
 /// Takes the latch after a sleep, for a little longer than the limit: this thread counts as asleep
 /// until it has the latch.
 ///
-/// If the holder is stopped just then, the count stays one too high. That costs later releases a system
-/// call each, but no wake-up. If this thread was woken, it passes the wake-up on.
+/// If the holder is stopped just then, the count stays one too high. That costs later releases a
+/// system call each, but no wake-up. If this thread was woken, it passes the wake-up on.
 fn take_again<'a, L: TimeLimit>(
     region: &'a Region,
     me: u32,
@@ -233,7 +236,8 @@ fn wake_sleepers(region: &Region) {
     futex_wake_all(region.number(TURN));
 }
 
-/// Marks the latch as gone with the object's owner: no thread gets it any more, and every sleeper wakes.
+/// Marks the latch as gone with the object's owner: no thread gets it any more, and every sleeper
+/// wakes.
 pub(super) fn abandon(region: &Region) {
     word::abandon(region.number(LATCH));
     // After the mark: a thread that reads the new turn also sees the mark, and does not sleep.

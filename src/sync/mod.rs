@@ -1,5 +1,5 @@
-//! Locks and signals between processes, with std's names and poisoning. They survive the death of the
-//! processes that use them.
+//! Locks and signals between processes, with std's names and poisoning. They survive the death of
+//! the processes that use them.
 //!
 //! | | what it does | when a process that uses it dies |
 //! | --- | --- | --- |
@@ -11,16 +11,16 @@
 //! | [`Event`] | a flag to wait for | nothing |
 //! | [`Barrier`] | a number of threads wait for each other | the barrier breaks: no thread waits for the dead |
 //!
-//! All of them are handles: they are `Clone`, and can be sent in worker fields, queue items and messages.
-//! Words and values are in shared memory, so taking what is free is no system call. A thread that has to wait
-//! sleeps. The process that made the object notices a death within milliseconds, and repairs the object.
-//! When that process itself ends, every call returns [`SyncError::Disconnected`] or the like, and no thread
-//! waits for ever.
+//! All of them are handles: they are `Clone`, and can be sent in worker fields, queue items and
+//! messages. Words and values are in shared memory, so taking what is free is no system call. A
+//! thread that has to wait sleeps. The process that made the object notices a death within
+//! milliseconds, and repairs the object. When that process itself ends, every call returns
+//! [`SyncError::Disconnected`] or the like, and no thread waits for ever.
 //!
 //! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead: what it holds, it keeps.
 //!
-//! When a single thread ends by a panic, its guards release what it holds, as in std. A guard passed to
-//! [`std::mem::forget`] keeps its lock until the process ends.
+//! When a single thread ends by a panic, its guards release what it holds, as in std. A guard
+//! passed to [`std::mem::forget`] keeps its lock until the process ends.
 
 mod barrier;
 mod condvar;

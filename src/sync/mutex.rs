@@ -14,9 +14,9 @@ use crate::error::{
 };
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::sync::object::{Primitive, Shared, owner_answers};
+use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
 use crate::sync::value::{
-    self, Encoded, InPlace, Storage, Value, lock_around_value, poison_methods,
+    self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
 use crate::sync::{poison, word};
 use crate::sys::futex_wake_all;
@@ -49,19 +49,20 @@ impl Primitive for MutexWords {
     }
 }
 
-/// A value that one thread of all processes uses at a time. Dropping a handle does not affect the others;
-/// dropping the guard unlocks.
+/// A value that one thread of all processes uses at a time. Dropping a handle does not affect the
+/// others; dropping the guard unlocks.
 ///
-/// Like [`std::sync::Mutex`], including its poisoning: when a holder panics, *or its process dies*, the
-/// next thread gets the lock with an error that holds the guard.
+/// Like [`std::sync::Mutex`], including its poisoning: when a holder panics, *or its process dies*,
+/// the next thread gets the lock with an error that holds the guard.
 ///
-/// - A free lock is taken and released by one compare-and-swap each, without a system call. A thread
-///   that has to wait spins for a moment, then sleeps.
-/// - The lock is not fair: a thread that finds it free gets it, even if others are just waking up for it.
-/// - Plain data is stored in the shared memory itself, as a single value ([`new`](Mutex::new)) or a slice
-///   ([`zeroed`](Mutex::zeroed)). A holder that dies may leave it half changed. Any other value that
-///   serde can encode is copied out and in ([`encoded`](Mutex::encoded)); a holder that dies or panics
-///   leaves the old value.
+/// - A free lock is taken and released by one compare-and-swap each, without a system call. A
+///   thread that has to wait spins for a moment, then sleeps.
+/// - The lock is not fair: a thread that finds it free gets it, even if others are just waking up
+///   for it.
+/// - Plain data is stored in the shared memory itself, as a single value ([`new`](Mutex::new)) or a
+///   slice ([`zeroed`](Mutex::zeroed)). A holder that dies may leave it half changed. Any other
+///   value that serde can encode is copied out and in ([`encoded`](Mutex::encoded)); a holder that
+///   dies or panics leaves the old value.
 /// - When the process that made the mutex ends, every call returns [`LockError::Disconnected`].
 ///
 /// ```
@@ -111,7 +112,7 @@ impl Primitive for MutexWords {
 )]
 #[must_use]
 pub struct Mutex<T: ?Sized, S = InPlace> {
-    object: Shared<MutexWords, Value<T, S>>,
+    object: ObjectHandle<MutexWords, LockValue<T, S>>,
 }
 
 /// Holds the lock of a [`Mutex`]. Dropping it unlocks.
@@ -158,10 +159,11 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
     ///
     /// # Errors
     ///
-    /// [`LockError::Poisoned`] with the guard if a holder panicked or died, [`LockError::Disconnected`] if
-    /// the process that made the mutex has ended, [`LockError::Deadlock`] if the calling thread already
-    /// holds the lock.
-    // Always inlined: the result is large, and returning it through memory costs more than the lock.
+    /// [`LockError::Poisoned`] with the guard if a holder panicked or died,
+    /// [`LockError::Disconnected`] if the process that made the mutex has ended,
+    /// [`LockError::Deadlock`] if the calling thread already holds the lock.
+    // Always inlined: the result is large, and returning it through memory costs more than the
+    // lock.
     #[inline(always)]
     pub fn lock(&self) -> Result<MutexGuard<'_, T, S>, LockError<MutexGuard<'_, T, S>>> {
         let guard = self.acquire(&Forever).map_err(WaitEnd::into_failed)?;
@@ -170,13 +172,13 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
 
     /// Takes the lock if it is free.
     ///
-    /// The first call in a process that did not make the mutex may wait up to a second for the answer of
-    /// the process that did.
+    /// The first call in a process that did not make the mutex may wait up to a second for the
+    /// answer of the process that did.
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if the lock is held, and the errors of [`lock`](Mutex::lock) except
-    /// [`Deadlock`](TryLockError::Deadlock).
+    /// [`TryLockError::WouldBlock`] if the lock is held, and the errors of [`lock`](Mutex::lock)
+    /// except [`Deadlock`](TryLockError::Deadlock).
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T, S>, TryLockError<MutexGuard<'_, T, S>>> {
         let guard = self.try_acquire()?;
         Ok(poison::check(&self.object.region, guard)?)
@@ -242,13 +244,13 @@ impl<'a, T: ?Sized, S: Storage<T>> MutexGuard<'a, T, S> {
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> MutexGuard<'_, T, Encoded> {
-    /// Writes the value back now. Without this call it is written back when the guard is dropped, where a
-    /// failure poisons the lock.
+    /// Writes the value back now. Without this call it is written back when the guard is dropped,
+    /// where a failure poisons the lock.
     ///
     /// # Errors
     ///
-    /// If the value does not encode, or has more bytes than the mutex has room for. The mutex keeps the
-    /// old value.
+    /// If the value does not encode, or has more bytes than the mutex has room for. The mutex keeps
+    /// the old value.
     pub fn commit(&mut self) -> Result<(), EncodeError> {
         Encoded::close(self.mutex.object.value(), &mut self.view)
     }

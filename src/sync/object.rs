@@ -1,20 +1,23 @@
-//! Objects: what all types of this module are made of. An object is shared memory with a few words, and
-//! a way to learn of deaths.
+//! Objects: what all types of this module are made of. An object is shared memory with a few words,
+//! and a way to learn of deaths.
 //!
-//! The process that makes an object owns it. Its hub attaches each process that receives a handle, and
-//! repairs the memory when the session with one of them ends. All processes work on the memory directly;
-//! the owner is not asked. When the owner itself ends, no process is left that could repair. So each
-//! other process marks the words as gone, and every call returns `Disconnected`.
+//! The process that makes an object owns it. Its hub attaches each process that receives a handle,
+//! and repairs the memory when the session with one of them ends. All processes work on the memory
+//! directly; the owner is not asked. When the owner itself ends, no process is left that could
+//! repair. So each other process marks the words as gone, and every call returns `Disconnected`.
 //!
 //! # Why the order of a repair is safe
 //!
 //! - A process attaches when it *decodes* a handle, not when it first uses it. A lock word names a
 //!   session, and the owner's hub notices the end of exactly the sessions that are attached, so no
 //!   process can hold something before its death would be noticed.
-//! - The hub ends an attachment only after the kernel has closed the dead process's channel, when none
-//!   of its threads runs any more. The repair therefore never races with the process it repairs for.
-//! - A session's number is used again only after the hub has dropped its [`ClientLink`]. A repair that is
-//!   postponed holds the link, so the number cannot name a new process before the repair is done.
+//! - The hub ends an attachment only after the kernel has closed the dead process's channel, when
+//!   none of its threads runs any more. The repair therefore never races with the process it
+//!   repairs for. (A client that breaks the hub's protocol loses its session while it still runs. It
+//!   can damage what it shares, as any holder of a lock can.)
+//! - A session's number is used again only after the hub has dropped its [`ClientLink`]. A repair
+//!   that is postponed holds the link, so the number cannot name a new process before the repair is
+//!   done.
 
 use std::any::Any;
 use std::fmt;
@@ -51,8 +54,8 @@ pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
 
     /// Ends what a dead session held, and wakes every thread that waits.
     ///
-    /// The owner's hub calls it, which must not block. If it would have to, it returns false, and is
-    /// called again on another thread with `patient` set.
+    /// The owner's hub calls it, which must not block. If it would have to, it returns false, and
+    /// is called again on another thread with `patient` set.
     fn repair(region: &Region, dead: u32, patient: bool) -> bool;
 
     /// The owner has ended: marks the words as gone, and wakes every thread that waits.
@@ -63,27 +66,28 @@ pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What an object's memory holds after its words.
-pub(super) trait Content: 'static {
+pub(super) trait ObjectContent: 'static {
     /// Whether the content fits memory of this length.
     fn fits(length: usize) -> bool;
 }
 
 /// An object without a value.
-impl Content for () {
+impl ObjectContent for () {
     fn fits(length: usize) -> bool {
         length == 0
     }
 }
 
-/// The limit of a call that does not block, for what it cannot do without: the first call in a process
-/// needs the owner's answer to its attachment, and some calls need the latch, which is held for moments.
+/// The limit of a call that does not block, for what it cannot do without: the first call in a
+/// process needs the owner's answer to its attachment, and some calls need the latch, which is held
+/// for moments.
 pub(super) fn owner_answers() -> Deadline {
     Deadline::after(Duration::from_secs(1))
 }
 
 /// A handle of an object: what each public type of this module is a wrapper of.
 #[derive(Debug)]
-pub(super) struct Shared<P: Primitive, C: ?Sized = ()> {
+pub(super) struct ObjectHandle<P: Primitive, C: ?Sized = ()> {
     object: Arc<Object<P>>,
     content: PhantomData<fn() -> Box<C>>,
 }
@@ -108,13 +112,13 @@ enum Home {
     Elsewhere(RemoteHandle<Membership>),
 }
 
-impl<P: Primitive, C: ?Sized> Shared<P, C> {
+impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
     /// Creates an object with room for this many bytes of content. `set_up` runs before another
     /// process can have the memory.
     pub(super) fn new(
         content: usize,
         set_up: impl FnOnce(&Region),
-    ) -> Result<Shared<P, C>, CreateError> {
+    ) -> Result<ObjectHandle<P, C>, CreateError> {
         let region = Region::sealed(content.saturating_add(P::WORDS_LEN));
         let region = region.map_err(CreateError::io("make shared memory"))?;
         set_up(&region);
@@ -124,11 +128,11 @@ impl<P: Primitive, C: ?Sized> Shared<P, C> {
         if let Home::Here(number) = &object.home {
             number.store(hub::publish(&published), Ordering::Relaxed);
         }
-        Ok(Shared::of(object))
+        Ok(ObjectHandle::of(object))
     }
 
-    fn of(object: Arc<Object<P>>) -> Shared<P, C> {
-        Shared {
+    fn of(object: Arc<Object<P>>) -> ObjectHandle<P, C> {
+        ObjectHandle {
             object,
             content: PhantomData,
         }
@@ -140,13 +144,13 @@ impl<P: Primitive, C: ?Sized> Shared<P, C> {
     }
 }
 
-impl<P: Primitive, C: ?Sized> Clone for Shared<P, C> {
-    fn clone(&self) -> Shared<P, C> {
-        Shared::of(self.object.clone())
+impl<P: Primitive, C: ?Sized> Clone for ObjectHandle<P, C> {
+    fn clone(&self) -> ObjectHandle<P, C> {
+        ObjectHandle::of(self.object.clone())
     }
 }
 
-impl<P: Primitive, C: ?Sized> Deref for Shared<P, C> {
+impl<P: Primitive, C: ?Sized> Deref for ObjectHandle<P, C> {
     type Target = Object<P>;
 
     #[inline]
@@ -177,8 +181,8 @@ impl<P: Primitive> Object<P> {
         self.word(offset).load(Ordering::Relaxed)
     }
 
-    /// The number of this process's session with the owner. The first call in a process waits until the
-    /// owner has accepted the attachment.
+    /// The number of this process's session with the owner. The first call in a process waits until
+    /// the owner has accepted the attachment.
     #[inline]
     pub(super) fn session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         match self.session.load(Ordering::Relaxed) {
@@ -245,8 +249,8 @@ impl RemoteObject for Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        // A worker that panics may have left the object half used. To the others it is as dead as its
-        // process will soon be, so the owner is to find it attached when the process ends.
+        // A worker that panics may have left the object half used. To the others it is as dead as
+        // its process will soon be, so the owner is to find it attached when the process ends.
         if !std::thread::panicking() {
             self.session.detach(self.number);
         }
@@ -271,8 +275,8 @@ impl<G> From<WaitEnd<Elapsed, SyncError>> for LockTimeoutError<G> {
     }
 }
 
-/// The objects of other processes that this process has, so that all handles of one share its mapping
-/// and its attachment.
+/// The objects of other processes that this process has, so that all handles of one share its
+/// mapping and its attachment.
 static OBJECTS: WeakMap<ObjectId, dyn Any + Send + Sync> = WeakMap::new();
 
 /// A handle as it is written into a value.
@@ -283,7 +287,7 @@ struct ObjectToken {
     handle: HandleToken,
 }
 
-impl<P: Primitive, C: ?Sized> Serialize for Shared<P, C> {
+impl<P: Primitive, C: ?Sized> Serialize for ObjectHandle<P, C> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
         let memory = self.region.share().map_err(|error| {
@@ -301,7 +305,7 @@ impl<P: Primitive, C: ?Sized> Serialize for Shared<P, C> {
     }
 }
 
-impl<'de, P: Primitive, C: Content + ?Sized> Deserialize<'de> for Shared<P, C> {
+impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHandle<P, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let token = ObjectToken::deserialize(deserializer)?;
         let memory = wire::claim(token.memory).map_err(wire::explain_de::<D::Error>)?;
@@ -310,7 +314,7 @@ impl<'de, P: Primitive, C: Content + ?Sized> Deserialize<'de> for Shared<P, C> {
         };
         let id = token.handle.id();
         let handle = match token.handle.arrive(Self::fingerprint())? {
-            Arrived::Home(object) => return Ok(Shared::of(object)),
+            Arrived::Home(object) => return Ok(ObjectHandle::of(object)),
             Arrived::Away(handle) => handle,
         };
         let object = OBJECTS.get_or_try_insert(id, || {
@@ -332,13 +336,14 @@ impl<'de, P: Primitive, C: Content + ?Sized> Deserialize<'de> for Shared<P, C> {
         })?;
         let object = object.downcast();
         object
-            .map(Shared::of)
+            .map(ObjectHandle::of)
             .map_err(|_| wire::explain_de("the handle is of another type"))
     }
 }
 
 impl<P: Primitive> Object<P> {
-    /// Attaches, without waiting for the owner's answer, and asks to be notified of the owner's end.
+    /// Attaches, without waiting for the owner's answer, and asks to be notified of the owner's
+    /// end.
     fn attach_to_owner(self: &Arc<Self>) -> Result<(), SyncError> {
         if let Home::Elsewhere(handle) = &self.home {
             let membership = handle.open()?;
@@ -380,7 +385,8 @@ impl<P: Primitive> SharedObject for Object<P> {
     }
 }
 
-/// A process that is attached to an object, as the owner's hub sees it. Dropping it repairs the object.
+/// A process that is attached to an object, as the owner's hub sees it. Dropping it repairs the
+/// object.
 struct Participant<P: Primitive> {
     object: Arc<Object<P>>,
     client: Arc<ClientLink>,
@@ -400,9 +406,9 @@ impl<P: Primitive> Attachment for Participant<P> {
     }
 
     fn detached(&mut self) -> bool {
-        // What a handle leaves behind, such as a forgotten guard, belongs to its process until that
-        // ends. If the process has attached again meanwhile, the attachment stays as well, and repairs
-        // the same session a second time, which changes nothing.
+        // What outlives a handle, such as a forgotten guard, belongs to its process until that
+        // ends. If the process has attached again meanwhile, the attachment stays as well, and
+        // repairs the same session a second time, which changes nothing.
         let is_done = !P::holds(&self.object.region, self.client.number);
         self.is_done.store(is_done, Ordering::Relaxed);
         is_done
@@ -418,8 +424,9 @@ impl<P: Primitive> Drop for Participant<P> {
         {
             return;
         }
-        // A process that is stopped, or breaks the rules, holds the latch. Wait for it on a thread of its
-        // own. Holding the client's link keeps the dead session's number from being used again meanwhile.
+        // A process that is stopped, or breaks the rules, holds the latch. Wait for it on a thread
+        // of its own. Holding the client's link keeps the dead session's number from being used
+        // again meanwhile.
         let (object, client) = (self.object.clone(), self.client.clone());
         let repair = move || {
             P::repair(&object.region, client.number, true);

@@ -10,8 +10,8 @@ const POISON: usize = 4;
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
 
-// Relaxed suffices: the flag is set before the lock is released or repaired, and checked after the lock
-// was taken, so the lock word orders the two.
+// Relaxed suffices: the flag is set before the lock is released or repaired, and checked after the
+// lock was taken, so the lock word orders the two.
 
 #[inline]
 fn flag(region: &Region) -> &AtomicU32 {
@@ -31,7 +31,8 @@ pub(super) fn by_death(region: &Region) {
     flag(region).store(DIED, Ordering::Relaxed);
 }
 
-/// For a guard whose thread panics, or whose value does not encode. Call it before the lock is released.
+/// For a guard whose thread panics, or whose value does not encode. Call it before the lock is
+/// released.
 pub(super) fn by_panic(region: &Region) {
     flag(region).store(PANICKED, Ordering::Relaxed);
 }

@@ -12,8 +12,8 @@ use crate::error::{CreateError, LockError, LockTimeoutError, SyncError, TryError
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::mutex::{MutexWords, WORD};
-use crate::sync::object::{Primitive, Shared, owner_answers};
-use crate::sync::value::{InPlace, Value, poison_methods};
+use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
+use crate::sync::value::{InPlace, LockValue, poison_methods};
 use crate::sync::{poison, word};
 
 /// The words of a mutex, and the depth.
@@ -38,15 +38,16 @@ impl Primitive for ReentrantWords {
     }
 }
 
-/// How many guards the holder has. Only the holder reads and writes it: a thread that takes the lock sets
-/// it to 1, so a count that a dead process left behind is never used.
+/// How many guards the holder has. Only the holder reads and writes it: a thread that takes the
+/// lock sets it to 1, so the count of a dead process is never used.
 const DEPTH: usize = 8;
 
-/// A [`Mutex`](crate::sync::Mutex) that the thread which holds it may lock again. It is free when all of
-/// that thread's guards are dropped. Dropping a handle does not affect the others.
+/// A [`Mutex`](crate::sync::Mutex) that the thread which holds it may lock again. It is free when
+/// all of that thread's guards are dropped. Dropping a handle does not affect the others.
 ///
-/// A thread may have several guards, so none of them returns `&mut`: the value is copied out and in, as
-/// with a [`std::cell::Cell`]. When a holder panics or its process dies, the lock is poisoned.
+/// A thread may have several guards, so none of them returns `&mut`: the value is copied out and
+/// in, as with a [`std::cell::Cell`]. When a holder panics or its process dies, the lock is
+/// poisoned.
 ///
 /// ```
 /// use offspring::sync::ReentrantMutex;
@@ -75,7 +76,7 @@ const DEPTH: usize = 8;
 #[serde(transparent, bound(serialize = "", deserialize = "T: Pod"))]
 #[must_use]
 pub struct ReentrantMutex<T> {
-    object: Shared<ReentrantWords, Value<T, InPlace>>,
+    object: ObjectHandle<ReentrantWords, LockValue<T, InPlace>>,
 }
 
 /// Holds the lock of a [`ReentrantMutex`]. Dropping the thread's last guard unlocks.
@@ -112,15 +113,15 @@ impl<T: Pod> ReentrantMutex<T> {
     ///
     /// If the system refuses the memory, or a descriptor for it.
     pub fn new(value: T) -> Result<ReentrantMutex<T>, CreateError> {
-        Shared::in_place(&value).map(|object| ReentrantMutex { object })
+        ObjectHandle::in_place(&value).map(|object| ReentrantMutex { object })
     }
 
     /// Takes the lock. Blocks while another thread holds it.
     ///
     /// # Errors
     ///
-    /// [`LockError::Poisoned`] with the guard if a holder panicked or died, [`LockError::Disconnected`] if
-    /// the process that made the mutex has ended.
+    /// [`LockError::Poisoned`] with the guard if a holder panicked or died,
+    /// [`LockError::Disconnected`] if the process that made the mutex has ended.
     pub fn lock(
         &self,
     ) -> Result<ReentrantMutexGuard<'_, T>, LockError<ReentrantMutexGuard<'_, T>>> {
@@ -131,8 +132,8 @@ impl<T: Pod> ReentrantMutex<T> {
 
     /// Takes the lock if no other thread holds it.
     ///
-    /// The first call in a process that did not make the mutex may wait up to a second for the answer of
-    /// the process that did.
+    /// The first call in a process that did not make the mutex may wait up to a second for the
+    /// answer of the process that did.
     ///
     /// # Errors
     ///

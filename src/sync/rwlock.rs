@@ -1,17 +1,18 @@
 //! Many readers or one writer.
 //!
 //! The state is three numbers, changed only under the latch: how many read locks are held, how many
-//! threads wait to write, and which thread writes. Readers and waiting writers are counted per process
-//! (see [`latch`]); the writer is named by its thread, like the holder of a mutex.
+//! threads wait to write, and which thread writes. Readers and waiting writers are counted per
+//! process (see [`latch`]); the writer is named by its thread, like the holder of a mutex.
 //!
 //! A process may die at any of these points:
 //!
-//! - *While it holds read locks, or waits to write.* The repair clears its record; the others' counts are
-//!   true, so the lock is neither held nor reserved by the dead.
-//! - *While it writes.* The repair finds its session in the writer's word, poisons the lock, then frees it.
-//! - *Between taking the latch and changing a number, or between the number and the release.* The repair
-//!   inherits the latch, so no other thread has seen the half-done change. It wakes every sleeper, in
-//!   case the dead process had released something without waking anyone.
+//! - *While it holds read locks, or waits to write.* The repair clears its record; the others'
+//!   counts are true, so the lock is neither held nor reserved by the dead.
+//! - *While it writes.* The repair finds its session in the writer's word, poisons the lock, then
+//!   frees it.
+//! - *Between taking the latch and changing a number, or between the number and the release.* The
+//!   repair inherits the latch, so no other thread has seen the half-done change. It wakes every
+//!   sleeper, in case the dead process had released something without waking anyone.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -30,9 +31,9 @@ use crate::error::{
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
-use crate::sync::object::{Primitive, Shared, owner_answers};
+use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
 use crate::sync::value::{
-    self, Encoded, InPlace, Storage, Value, lock_around_value, poison_methods,
+    self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
 use crate::sync::{poison, word};
 
@@ -79,13 +80,13 @@ impl Primitive for RwLockWords {
     }
 }
 
-/// A value that many threads of all processes may read at a time, or one may write. Dropping a handle does
-/// not affect the others; dropping a guard unlocks.
+/// A value that many threads of all processes may read at a time, or one may write. Dropping a
+/// handle does not affect the others; dropping a guard unlocks.
 ///
-/// Like [`std::sync::RwLock`], including its poisoning: when a writer panics, *or its process dies*, the
-/// next thread gets the lock with an error that holds the guard. A reader's death poisons nothing. Writers
-/// go first: while one waits, new readers wait too. For how values are stored, and for the rest, see
-/// [`Mutex`](crate::sync::Mutex).
+/// Like [`std::sync::RwLock`], including its poisoning: when a writer panics, *or its process
+/// dies*, the next thread gets the lock with an error that holds the guard. A reader's death
+/// poisons nothing. Writers go first: while one waits, new readers wait too. For how values are
+/// stored, and for the rest, see [`Mutex`](crate::sync::Mutex).
 ///
 /// ```
 /// use offspring::sync::RwLock;
@@ -113,7 +114,7 @@ impl Primitive for RwLockWords {
 )]
 #[must_use]
 pub struct RwLock<T: ?Sized, S = InPlace> {
-    object: Shared<RwLockWords, Value<T, S>>,
+    object: ObjectHandle<RwLockWords, LockValue<T, S>>,
 }
 
 /// Holds a read lock of an [`RwLock`]. Dropping it unlocks.
@@ -253,7 +254,7 @@ impl<T: ?Sized, S> RwLock<T, S> {
         };
         latch.add(READ, READERS, -1);
         if self.object.number(READERS) == 0 {
-            // All: a writer and readers may both wait, and only the writer can go on.
+            // All: a writer and readers may both wait, and only the writer can proceed.
             latch.release(true);
         }
     }
@@ -311,9 +312,9 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     ///
     /// # Errors
     ///
-    /// [`LockError::Poisoned`] with the guard if a writer panicked or died, [`LockError::Disconnected`] if
-    /// the process that made the lock has ended, [`LockError::Deadlock`] if the calling thread holds the
-    /// write lock.
+    /// [`LockError::Poisoned`] with the guard if a writer panicked or died,
+    /// [`LockError::Disconnected`] if the process that made the lock has ended,
+    /// [`LockError::Deadlock`] if the calling thread holds the write lock.
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T, S>, LockError<RwLockReadGuard<'_, T, S>>> {
         let free = self.wait_until_free(Access::Read, &Forever);
         let guard = self.start_read(free.map_err(WaitEnd::into_failed)?)?;
@@ -335,8 +336,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
 
     /// Takes a read lock if no thread writes, or waits to write.
     ///
-    /// The first call in a process that did not make the lock may wait up to a second for the answer of
-    /// the process that did.
+    /// The first call in a process that did not make the lock may wait up to a second for the
+    /// answer of the process that did.
     ///
     /// # Errors
     ///
@@ -394,13 +395,13 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> RwLockWriteGuard<'_, T, Encoded> {
-    /// Writes the value back now. Without this call it is written back when the guard is dropped, where a
-    /// failure poisons the lock.
+    /// Writes the value back now. Without this call it is written back when the guard is dropped,
+    /// where a failure poisons the lock.
     ///
     /// # Errors
     ///
-    /// If the value does not encode, or has more bytes than the lock has room for. The lock keeps the old
-    /// value.
+    /// If the value does not encode, or has more bytes than the lock has room for. The lock keeps
+    /// the old value.
     pub fn commit(&mut self) -> Result<(), EncodeError> {
         Encoded::close(self.lock.object.value(), &mut self.view)
     }

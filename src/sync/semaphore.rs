@@ -10,7 +10,7 @@ use crate::error::{CreateError, ReleaseError, SyncError, TimeoutError, TryError}
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
-use crate::sync::object::{Primitive, Shared, owner_answers};
+use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
 
 /// The number of permits there are.
 const PERMITS: usize = 8;
@@ -50,13 +50,14 @@ impl Primitive for SemaphoreWords {
     }
 }
 
-/// A number of permits that threads of all processes acquire and return. Dropping a handle does not affect
-/// the others; dropping a [`Permit`] returns it.
+/// A number of permits that threads of all processes acquire and return. Dropping a handle does not
+/// affect the others; dropping a [`Permit`] returns it.
 ///
-/// - It is bounded: there are never more permits than it was created with, and releasing a permit that was
-///   not forgotten is an error.
+/// - It is bounded: there are never more permits than it was created with, and releasing a permit
+///   that was not forgotten is an error.
 /// - When a process dies, its permits return, whatever it was doing.
-/// - It is not fair: a thread that finds a permit gets it, even if others are just waking up for it.
+/// - It is not fair: a thread that finds a permit gets it, even if others are just waking up for
+///   it.
 /// - Without contention it makes no system call.
 /// - When the process that made the semaphore ends, every call returns [`SyncError::Disconnected`].
 ///
@@ -84,7 +85,7 @@ impl Primitive for SemaphoreWords {
 #[serde(transparent)]
 #[must_use]
 pub struct Semaphore {
-    object: Shared<SemaphoreWords>,
+    object: ObjectHandle<SemaphoreWords>,
 }
 
 /// One or more permits of a [`Semaphore`]. Dropping it returns them.
@@ -114,13 +115,13 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`CreateError::ZeroPermits`] for 0, since no thread would ever get a permit. Otherwise if the system
-    /// refuses the memory, or a descriptor for it.
+    /// [`CreateError::ZeroPermits`] for 0, since no thread would ever get a permit. Otherwise if
+    /// the system refuses the memory, or a descriptor for it.
     pub fn new(permits: u32) -> Result<Semaphore, CreateError> {
         if permits == 0 {
             return Err(CreateError::ZeroPermits);
         }
-        let object = Shared::new(0, |region| {
+        let object = ObjectHandle::new(0, |region| {
             let number: &AtomicU32 = region.number(PERMITS);
             number.store(permits, Ordering::Relaxed);
         })?;
@@ -131,19 +132,21 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// If the process that made the semaphore has ended, or the handle does not work in this process.
+    /// If the process that made the semaphore has ended, or the handle does not work in this
+    /// process.
     pub fn acquire(&self) -> Result<Permit<'_>, SyncError> {
         self.acquire_many(1)
     }
 
     /// Takes a permit if there is one.
     ///
-    /// The first call in a process that did not make the semaphore may wait up to a second for the answer
-    /// of the process that did.
+    /// The first call in a process that did not make the semaphore may wait up to a second for the
+    /// answer of the process that did.
     ///
     /// # Errors
     ///
-    /// [`TryError::WouldBlock`] if there is none, and the errors of [`acquire`](Semaphore::acquire).
+    /// [`TryError::WouldBlock`] if no permit is free, and the errors of
+    /// [`acquire`](Semaphore::acquire).
     pub fn try_acquire(&self) -> Result<Permit<'_>, TryError> {
         self.try_acquire_many(1)
     }
@@ -152,7 +155,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`TimeoutError::Timeout`] if the time is over, and the errors of [`acquire`](Semaphore::acquire).
+    /// [`TimeoutError::Timeout`] if the time is over, and the errors of
+    /// [`acquire`](Semaphore::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, TimeoutError> {
         self.acquire_many_timeout(1, timeout)
     }
@@ -186,7 +190,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`TryError::WouldBlock`] if there are fewer, and the errors of [`acquire`](Semaphore::acquire).
+    /// [`TryError::WouldBlock`] if there are fewer, and the errors of
+    /// [`acquire`](Semaphore::acquire).
     ///
     /// # Panics
     ///
@@ -197,7 +202,8 @@ impl Semaphore {
         if latch::is_gone(&self.object.region) {
             return Err(TryError::Disconnected);
         }
-        // A look without the latch, which a thread that would not get a permit anyway leaves to others.
+        // Checked without the latch first: a thread that gets no permit anyway need not disturb the
+        // others.
         if self.available() < count {
             return Err(TryError::WouldBlock);
         }
@@ -212,7 +218,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`TimeoutError::Timeout`] if the time is over, and the errors of [`acquire`](Semaphore::acquire).
+    /// [`TimeoutError::Timeout`] if the time is over, and the errors of
+    /// [`acquire`](Semaphore::acquire).
     ///
     /// # Panics
     ///
@@ -225,8 +232,8 @@ impl Semaphore {
         Ok(self.take(count, &Deadline::after(timeout))?)
     }
 
-    /// Returns a permit that was [forgotten](Permit::forget), by any thread of any process. With the two, one
-    /// process can take a permit and another return it.
+    /// Returns a permit that was [forgotten](Permit::forget), by any thread of any process. With
+    /// the two, one process can take a permit and another return it.
     ///
     /// # Errors
     ///
@@ -291,8 +298,8 @@ impl Semaphore {
                 Ok(self.permit(&latch, count))
             }
             Err(end) => {
-                // If the latch cannot be had, the count stays too high: a release then wakes more threads
-                // than it needs to, and loses none.
+                // If the latch cannot be had, the count stays too high: a release then wakes more
+                // threads than it needs to, and loses none.
                 let soon = Deadline::after(latch::GRACE);
                 if let (true, Ok(latch)) = (wants_many, Latch::take(&self.object.region, me, &soon))
                 {
@@ -303,7 +310,7 @@ impl Semaphore {
         }
     }
 
-    /// Under the latch: gives permits to this process.
+    /// Under the latch: adds permits to this process's record.
     fn permit(&self, latch: &Latch<'_>, count: u32) -> Permit<'_> {
         latch.add(MINE, HELD, count as i32);
         Permit {
@@ -312,10 +319,12 @@ impl Semaphore {
         }
     }
 
-    /// Releases the latch after `count` permits have become available, and wakes those that may take them.
+    /// Releases the latch after `count` permits have become available, and wakes those that may
+    /// take them.
     fn wake_after_return(&self, latch: Latch<'_>, count: u32) {
-        // One permit for one thread, so one wake-up is enough, unless a thread waits for several: if that
-        // one is woken and finds too few, it would keep the wake-up from a thread that needs only one.
+        // One permit for one thread, so one wake-up is enough, unless a thread waits for several:
+        // if that one is woken and finds too few, it would keep the wake-up from a thread that
+        // needs only one.
         let all = count > 1 || self.object.number(WANT_MANY) > 0;
         latch.release(all);
     }
@@ -328,8 +337,8 @@ impl Semaphore {
         };
         latch.add(MINE, HELD, -(count as i32));
         if forget {
-            // After the record: a process that dies between the two has returned the permit, and has not
-            // made one permit two.
+            // After the record: a process that dies between the two has returned the permit, and
+            // has not made one permit two.
             let forgotten = self.object.word(FORGOTTEN);
             forgotten.fetch_add(count, Ordering::Relaxed);
         } else {
@@ -339,8 +348,8 @@ impl Semaphore {
 }
 
 impl Permit<'_> {
-    /// Keeps the permit from being returned, now and when this process dies. Call [`Semaphore::release`] to
-    /// return it, once for each permit.
+    /// Keeps the permit from being returned, now and when this process dies. Call
+    /// [`Semaphore::release`] to return it, once for each permit.
     ///
     /// ```
     /// let semaphore = offspring::sync::Semaphore::new(1)?;

@@ -40,8 +40,8 @@ fn assign() -> u32 {
     let mut free = lock(&FREE);
     let number = free.returned.pop().unwrap_or(free.next);
     if number == free.next {
-        // Beyond what a word holds, threads share the last number. Such a thread is refused a lock as a
-        // deadlock when another one of them holds it.
+        // Beyond what a word holds, threads share the last number. Such a thread is refused a lock
+        // as a deadlock when another one of them holds it.
         free.next = (number + 1).min(THREADS_MAX - 1);
     }
     drop(free);

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{CreateError, DecodeError, EncodeError};
 use crate::ipc::region::Region;
 use crate::ipc::wire;
-use crate::sync::object::{Content, Primitive, Shared};
+use crate::sync::object::{ObjectContent, ObjectHandle, Primitive};
 use crate::sync::poison;
 
 /// Offset, in the region of every lock, of the word with the length of an encoded value.
@@ -89,9 +89,9 @@ mod sealed {
 }
 
 /// The content of a lock: a `T` that `S` stores.
-pub(super) struct Value<T: ?Sized, S>(PhantomData<fn(S) -> Box<T>>);
+pub(super) struct LockValue<T: ?Sized, S>(PhantomData<fn(S) -> Box<T>>);
 
-impl<T: ?Sized + 'static, S: Storage<T>> Content for Value<T, S> {
+impl<T: ?Sized + 'static, S: Storage<T>> ObjectContent for LockValue<T, S> {
     fn fits(length: usize) -> bool {
         S::fits(length)
     }
@@ -119,8 +119,8 @@ impl<T: ?Sized + 'static, S: Storage<T>> Content for Value<T, S> {
 #[derive(Clone, Copy, Debug)]
 pub enum InPlace {}
 
-/// Any value that serde can encode: a guard holds a decoded copy, and writes it back if it was changed.
-/// This is how [`Mutex::encoded`](crate::sync::Mutex::encoded) stores its value.
+/// Any value that serde can encode: a guard holds a decoded copy, and writes it back if it was
+/// changed. This is how [`Mutex::encoded`](crate::sync::Mutex::encoded) stores its value.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -167,9 +167,9 @@ impl<T: Pod> Storage<T> for InPlace {
 
     #[inline]
     fn get(view: &InPlaceView<T>) -> &T {
-        // SAFETY: in bounds (`address` checks); aligned, because the offset is a multiple of `ALIGN_MAX`;
-        // any bytes are a `T`. The guard that holds the view keeps the region alive, and holds the lock,
-        // which excludes writers.
+        // SAFETY: in bounds (`address` checks); aligned, because the offset is a multiple of
+        // `ALIGN_MAX`; any bytes are a `T`. The guard that holds the view keeps the region alive,
+        // and holds the lock, which excludes writers.
         unsafe { &*view.0 }
     }
 
@@ -275,7 +275,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
     }
 }
 
-/// The memory of an encoded value is two buffers of equal size: one holds the value, the other is free.
+/// The memory of an encoded value is two buffers of equal size: one holds the value, the other is
+/// free.
 impl<'a> ValueMemory<'a> {
     /// Writes the bytes of a value into the free buffer, then makes that one the current one by a
     /// single store. A process that dies before the store leaves the old value whole.
@@ -333,7 +334,7 @@ pub(super) fn write_back<T: ?Sized, S: Storage<T>>(
     }
 }
 
-impl<P: Primitive, T: ?Sized, S> Shared<P, Value<T, S>> {
+impl<P: Primitive, T: ?Sized, S> ObjectHandle<P, LockValue<T, S>> {
     #[inline]
     pub(super) fn value(&self) -> ValueMemory<'_> {
         Self::value_in(&self.region)
@@ -348,7 +349,7 @@ impl<P: Primitive, T: ?Sized, S> Shared<P, Value<T, S>> {
     }
 }
 
-impl<P: Primitive, T: Pod> Shared<P, Value<T, InPlace>> {
+impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<T, InPlace>> {
     pub(super) fn in_place(value: &T) -> Result<Self, CreateError> {
         const {
             assert!(
@@ -356,13 +357,13 @@ impl<P: Primitive, T: Pod> Shared<P, Value<T, InPlace>> {
                 "a value in a lock is aligned to 64 bytes at most"
             );
         }
-        Shared::new(size_of::<T>(), |region| {
+        ObjectHandle::new(size_of::<T>(), |region| {
             region.store(P::WORDS_LEN, bytemuck::bytes_of(value));
         })
     }
 }
 
-impl<P: Primitive, T: Pod> Shared<P, Value<[T], InPlace>> {
+impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<[T], InPlace>> {
     const ELEMENT: usize = {
         assert!(
             align_of::<T>() <= ALIGN_MAX,
@@ -373,17 +374,17 @@ impl<P: Primitive, T: Pod> Shared<P, Value<[T], InPlace>> {
     };
 
     pub(super) fn zeroed(len: usize) -> Result<Self, CreateError> {
-        Shared::new(len.saturating_mul(Self::ELEMENT), |_| ())
+        ObjectHandle::new(len.saturating_mul(Self::ELEMENT), |_| ())
     }
 
     pub(super) fn from_slice(elements: &[T]) -> Result<Self, CreateError> {
-        Shared::new(elements.len() * Self::ELEMENT, |region| {
+        ObjectHandle::new(elements.len() * Self::ELEMENT, |region| {
             region.store(P::WORDS_LEN, bytemuck::cast_slice(elements));
         })
     }
 }
 
-impl<P: Primitive, T: Serialize> Shared<P, Value<T, Encoded>> {
+impl<P: Primitive, T: Serialize> ObjectHandle<P, LockValue<T, Encoded>> {
     /// `capacity` is the most bytes that the value will ever have; `None` leaves that to us.
     pub(super) fn encoded(value: &T, capacity: Option<usize>) -> Result<Self, CreateError> {
         let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);
@@ -392,7 +393,7 @@ impl<P: Primitive, T: Serialize> Shared<P, Value<T, Encoded>> {
             .map_err(CreateError::io("encode the value"))?;
         let default = || (2 * bytes.len()).max(ENCODED_MIN);
         let capacity = capacity.unwrap_or_else(default).max(bytes.len()).max(1);
-        Shared::new(capacity.saturating_mul(2), |region| {
+        ObjectHandle::new(capacity.saturating_mul(2), |region| {
             // There is room: the capacity is at least the value's length.
             let _ = Self::value_in(region).write(&bytes);
         })
@@ -419,7 +420,7 @@ macro_rules! lock_around_value {
             ///
             /// If the system refuses the memory, or a descriptor for it.
             pub fn new(value: T) -> Result<$lock<T>, CreateError> {
-                Shared::in_place(&value).map(|object| $lock { object })
+                ObjectHandle::in_place(&value).map(|object| $lock { object })
             }
         }
 
@@ -438,7 +439,7 @@ macro_rules! lock_around_value {
             ///
             /// If the system refuses that much memory, or a descriptor for it.
             pub fn zeroed(len: usize) -> Result<$lock<[T]>, CreateError> {
-                Shared::zeroed(len).map(|object| $lock { object })
+                ObjectHandle::zeroed(len).map(|object| $lock { object })
             }
 
             #[doc = concat!("Creates a ", $noun, " around a copy of `elements`.")]
@@ -447,21 +448,21 @@ macro_rules! lock_around_value {
             ///
             /// The errors of [`zeroed`](Self::zeroed).
             pub fn from_slice(elements: &[T]) -> Result<$lock<[T]>, CreateError> {
-                Shared::from_slice(elements).map(|object| $lock { object })
+                ObjectHandle::from_slice(elements).map(|object| $lock { object })
             }
         }
 
         impl<T: Serialize + DeserializeOwned + 'static> $lock<T, Encoded> {
             #[doc = concat!("Creates a ", $noun, " around any value that serde can encode. Each guard decodes it anew.")]
             ///
-            /// The value may grow to twice its present encoded length, and to at least 64 KiB. To choose
-            /// another limit, use [`encoded_within`](Self::encoded_within).
+            /// The value may grow to twice its present encoded length, and to at least 64 KiB. To
+            /// choose another limit, use [`encoded_within`](Self::encoded_within).
             ///
             /// # Errors
             ///
             /// If the value does not encode, or the system refuses the memory.
             pub fn encoded(value: T) -> Result<$lock<T, Encoded>, CreateError> {
-                Shared::encoded(&value, None).map(|object| $lock { object })
+                ObjectHandle::encoded(&value, None).map(|object| $lock { object })
             }
 
             #[doc = concat!("Creates a ", $noun, " around a value of up to `capacity` encoded bytes, or its present length if")]
@@ -476,7 +477,7 @@ macro_rules! lock_around_value {
                 value: T,
                 capacity: usize,
             ) -> Result<$lock<T, Encoded>, CreateError> {
-                Shared::encoded(&value, Some(capacity)).map(|object| $lock { object })
+                ObjectHandle::encoded(&value, Some(capacity)).map(|object| $lock { object })
             }
         }
 
@@ -484,7 +485,7 @@ macro_rules! lock_around_value {
     };
 }
 
-/// What every lock does with its poison, and `Clone`.
+/// Implements the poison methods of a lock, and `Clone`.
 macro_rules! poison_methods {
     (impl [$($generics:tt)*] $lock:ident<$($parameter:ident),*>) => {
         impl<$($generics)*> $lock<$($parameter),*> {

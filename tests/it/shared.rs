@@ -1,4 +1,5 @@
-//! Shared memory: what one process writes the others see, it ends with its last handle, and it fails as an error.
+//! Shared memory: what one process writes the others see, it ends with its last handle, and it
+//! fails as an error.
 
 use std::sync::atomic::{self, Ordering};
 use std::time::Duration;

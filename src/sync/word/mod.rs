@@ -6,30 +6,31 @@
 //!  waiters  gone   session    thread of the holder; 0 if the lock is free
 //! ```
 //!
-//! Taking a free lock is one compare-and-swap from 0 to the holder, releasing it one back; neither is
-//! a system call. A thread that has to wait sets `waiters`, then sleeps on the word. The releasing
-//! thread clears the bit and wakes one sleeper. A thread that has slept takes the lock *with* the bit
-//! set, because it cannot know whether others still sleep: the price is one wake-up too many, and the
-//! gain is that no count has to be kept that a death could leave wrong.
+//! Taking a free lock is one compare-and-swap from 0 to the holder, releasing it one back; neither
+//! is a system call. A thread that has to wait sets `waiters`, then sleeps on the word. The
+//! releasing thread clears the bit and wakes one sleeper. A thread that has slept takes the lock
+//! *with* the bit set, because it cannot know whether others still sleep: the price is one wake-up
+//! too many, and the gain is that no count has to be kept that a death could leave wrong.
 //!
 //! # Why no wake-up is lost
 //!
-//! - *Release against falling asleep.* The kernel compares the word and falls asleep in one step. If
-//!   the holder releases between a waiter's last look and its sleep, the word has changed, and the
-//!   waiter does not sleep.
-//! - *A waiter dies after it set the bit.* The bit stays, and costs the next release one system call
-//!   that wakes nobody.
-//! - *The holder dies.* The owner's hub finds the dead session in the word, frees it, and wakes *all*
-//!   sleepers.
-//! - *A thread dies between releasing the word and waking a sleeper, or after it was woken and before
-//!   it took the lock.* The word names nobody, so nothing shows that a wake-up was lost. That is why
-//!   the hub wakes all sleepers after every death, whatever the word says. Each looks at the word and
-//!   decides anew.
+//! - *Release against falling asleep.* The kernel compares the word and falls asleep in one step.
+//!   If the holder releases between a waiter's last look and its sleep, the word has changed, and
+//!   the waiter does not sleep.
+//! - *A waiter dies after it set the bit.* The bit stays, and costs the next release one system
+//!   call that wakes no thread.
+//! - *The holder dies.* The owner's hub finds the dead session in the word, frees it, and wakes
+//!   *all* sleepers.
+//! - *A thread dies between releasing the word and waking a sleeper, or after it was woken and
+//!   before it took the lock.* The word names no holder, so nothing shows that a wake-up was lost.
+//!   That is why the hub wakes all sleepers after every death, even if the word names another
+//!   holder. Each reads the word and decides anew.
 //!
-//! Repair and release cannot both act: each is a compare-and-swap from a word that names the holder.
+//! Repair and release cannot both act: each is a compare-and-swap from a word that names the
+//! holder.
 //!
-//! The decisions are functions of the word alone ([`next_step`], [`released`], [`repaired`]). The test
-//! `model` runs them in every order, with a death at every point.
+//! The decisions are functions of the word alone ([`next_step`], [`released`], [`repaired`]). The
+//! test `model` runs them in every order, with a death at every point.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -84,7 +85,7 @@ impl From<Refusal> for SyncError {
 enum LockStep {
     /// Swap the word for this one. On success the lock is taken.
     Take(u32),
-    /// Swap the word for this one, then look again.
+    /// Swap the word for this one, then decide again.
     AnnounceWaiter(u32),
     /// Sleep while the word is what it was.
     Sleep,
@@ -132,7 +133,7 @@ pub(super) fn lock<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited
     }
 }
 
-/// How often a thread looks at the word before it sleeps. Most critical sections are shorter than a
+/// How often a thread reads the word before it sleeps. Most critical sections are shorter than a
 /// system call.
 const SPINS: u32 = 100;
 
@@ -157,8 +158,8 @@ fn lock_contended<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<
             LockStep::Sleep => {
                 let woken = futex_wait(word, seen, limit.deadline());
                 if !woken {
-                    // Returning here loses no wake-up: a thread that was woken does not time out. The
-                    // waiters bit stays, since others may sleep.
+                    // Returning here loses no wake-up: a thread that was woken does not time out.
+                    // The waiters bit stays, since others may sleep.
                     limit.check().map_err(WaitEnd::Timeout)?;
                 }
                 slept = true;
@@ -213,8 +214,8 @@ fn unlock_contended(word: &AtomicU32, me: u32) -> bool {
 
 /// Passes a dead session's lock to `heir` (0 frees it), and returns whether the session held it.
 ///
-/// `before` runs before another thread can take the lock, and may run more than once. The caller wakes
-/// all sleepers afterwards, even if the dead session did not hold the lock: see the module.
+/// `before` runs before another thread can take the lock, and may run more than once. The caller
+/// wakes all sleepers afterwards, even if the dead session did not hold the lock: see the module.
 pub(super) fn repair(word: &AtomicU32, dead: u32, heir: u32, before: impl Fn()) -> bool {
     let mut seen = word.load(Ordering::Acquire);
     while let Some(new) = repaired(seen, dead) {

@@ -1,10 +1,11 @@
 //! The lock word's protocol in every order, with a death at every point.
 //!
-//! A few threads lock and unlock, several rounds each. As in the real code, each of their steps is one
-//! access to the word, one falling asleep or one waking, and the real functions take the decisions. At
-//! any point a process may be killed. The hub's repair, which has two steps of its own, runs at any
-//! time after that. The test visits every state that can be reached. In each, at most one living
-//! thread holds the lock. In each that has no successor, every living thread has done all its rounds.
+//! A few threads lock and unlock, several rounds each. As in the real code, each of their steps is
+//! one access to the word, one falling asleep or one waking, and the real functions take the
+//! decisions. At any point a process may be killed. The hub's repair, which has two steps of its
+//! own, runs at any time after that. The test visits every state that can be reached. In each, at
+//! most one living thread holds the lock. In each that has no successor, every living thread has
+//! done all its rounds.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -1,4 +1,4 @@
-//! What is free is taken and released without a call of the system.
+//! Taking and releasing what is free makes no system call.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -36,7 +36,8 @@ fn forbid_calls() {
     assert_eq!(done, 0);
 }
 
-/// Whether a thread comes through without a call. `call` makes one, to show that it would be seen.
+/// Whether a thread gets through without a system call. With `call` it makes one, to prove that the
+/// test would notice.
 #[offspring::worker]
 fn comes_through(all: All, call: bool) -> bool {
     let (mut ours, theirs) = UnixStream::pair().unwrap();

@@ -29,7 +29,7 @@ fn wait(woken: Mutex<u32>, condvar: Condvar) {
 #[offspring::test(timeout = "60s")]
 fn each_notification_wakes_that_many_and_no_more() {
     let (woken, condvar) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());
-    // First some that give up.
+    // First, waits that time out.
     for timeout in [Duration::ZERO, Duration::from_millis(10)] {
         let start = Instant::now();
         let (guard, result) = condvar

@@ -1,4 +1,4 @@
-//! What a killed process held goes to others, soon.
+//! What a killed process held is available to others soon.
 
 use std::time::{Duration, Instant};
 

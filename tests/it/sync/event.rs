@@ -130,7 +130,8 @@ fn a_selector_of_another_process_sees_an_event() {
     assert_eq!(child.join().unwrap(), 1);
 }
 
-/// A selector does not keep an event alive. One that is gone counts as ready, like every other source.
+/// A selector does not keep an event alive. One that is gone counts as ready, like every other
+/// source.
 #[test]
 fn an_event_that_is_dropped_wakes_its_selector_and_no_one_else() {
     let event = Event::new().unwrap();

@@ -1,4 +1,4 @@
-//! Locks and signals between processes: what they exclude, and what a death leaves behind.
+//! Locks and signals between processes: what they exclude, and what happens when a process dies.
 
 mod barrier;
 mod calls;

@@ -88,7 +88,8 @@ fn signal(process: &Process<()>, signal: &str) {
 fn a_timeout_holds_on_first_use_while_the_owner_is_stopped() {
     let (to, locks) = channel().unwrap();
     let owner = own::spawn(to).unwrap();
-    // It is here, and not decoded: this process uses it for the first time after its owner was stopped.
+    // It is here, and not decoded: this process uses it for the first time after its owner was
+    // stopped.
     wait_any(&[&locks]).unwrap();
     signal(&owner, "-STOP");
     let stat = format!("/proc/{}/stat", owner.pid());

@@ -1,7 +1,9 @@
-//! A storm of kills: processes take and release everything at once, and die at random instants. The others find every
-//! lock free or poisoned, every permit back, and every notification at one who waits.
+//! A storm of kills: processes take and release everything at once, and die at random instants. The
+//! others find every lock free or poisoned, every permit back, and every notification at one who
+//! waits.
 //!
-//! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40), `OFFSPRING_STORM_SEED` repeats one.
+//! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40),
+//! `OFFSPRING_STORM_SEED` repeats one.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -31,7 +33,7 @@ struct Stage {
     stock: Mutex<u64>,
     changed: Condvar,
     gate: Event,
-    /// Pairs that were seen half changed, which is to be seen behind poison only.
+    /// The number of pairs that were seen half changed, which only a poisoned lock may show.
     torn: AtomicU64,
     seed: u64,
 }
@@ -90,7 +92,7 @@ impl Stage {
                     .expect("the lock of a dead process is free")
             }
         };
-        // The old value or the new one, also behind poison.
+        // The old value or the new one, even if the lock is poisoned.
         assert!(list.iter().all(|&n| n == list[0]), "torn: {list:?}");
         let next = list[0] + 1;
         *list = vec![next; 1 + random.below(300) as usize];
@@ -167,7 +169,7 @@ impl Stage {
         }
     }
 
-    /// Takes from the stock, for ever; without a timeout that would hide a lost notification.
+    /// Takes from the stock for ever. A timeout would hide a lost notification.
     fn consume(&self) {
         loop {
             let stock = self
@@ -179,13 +181,13 @@ impl Stage {
             let mut stock = waited
                 .or_else(LockError::into_guard)
                 .expect("the owner lives");
-            // Behind poison it goes on without having looked.
+            // If the lock is poisoned, the condition was not checked.
             *stock = stock.saturating_sub(1);
             self.stock.clear_poison();
         }
     }
 
-    /// Brings something, and waits until it is taken.
+    /// Adds to the stock, and waits until it is taken.
     fn feed(&self) {
         let lock = || {
             let stock = self.stock.lock_timeout(LONG);
