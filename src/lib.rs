@@ -427,6 +427,7 @@ pub use offspring_macros::test;
 pub use offspring_macros::worker;
 #[doc(inline)]
 pub use pool::{Pool, PoolBuilder, Task};
+#[doc(inline)]
 pub use process::{
     Process, ProcessBuilder, ProcessWorker, Stdio, Worker, active_children, current, init, parent,
 };

@@ -1,4 +1,4 @@
-//! Packet sockets with descriptors: the lifeline between a parent and its child.
+//! Packet sockets with descriptors: the control socket between a parent and its child.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

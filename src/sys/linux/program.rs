@@ -56,7 +56,7 @@ pub(crate) fn remove_env(name: &str) {
 /// Runs `hook` when the process exits: after `main`, by `process::exit` or after a panic in `main`.
 pub(crate) fn at_exit(hook: extern "C" fn()) {
     // SAFETY: `hook` is a plain function that lives as long as the program. If there is no memory
-    // to register it, the children still end with this process, by their lifeline.
+    // to register it, the children still end with this process, by their liveness pipe.
     unsafe { libc::atexit(hook) };
 }
 
