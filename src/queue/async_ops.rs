@@ -16,7 +16,7 @@ use crate::queue::delivery::Delivery;
 use crate::queue::handle::{Got, Handle, encode};
 use crate::queue::item::{NewItem, Taken};
 use crate::queue::joinable::JoinableQueue;
-use crate::queue::outcome::{QueueFailure, Refusal};
+use crate::queue::outcome::{PutFailure, QueueFailure};
 use crate::queue::queue::Queue;
 
 impl Handle {
@@ -42,12 +42,12 @@ impl Handle {
                 hub::announce();
                 along.restore_unless_sent(self.put_encoded(NewItem::Parcel(envelope)).await)
             }
-            Err(refusal) => Err(refusal),
+            Err(failure) => Err(failure),
         };
-        put.map_err(|refusal| refusal.with(item))
+        put.map_err(|failure| failure.with(item))
     }
 
-    async fn put_encoded(&self, item: NewItem<'_>) -> Result<(), Refusal> {
+    async fn put_encoded(&self, item: NewItem<'_>) -> Result<(), PutFailure> {
         match self {
             Handle::Own(own) => own.owner().put_async(item).await?,
             Handle::Remote(remote) => remote.attached_async().await?.put_async(item).await?,

@@ -144,7 +144,7 @@ impl Handle {
             Handle::Remote(remote) => {
                 let attached = remote.attached(limit)?;
                 attached.put(first, limit)?;
-                // An error of the others is the next call's.
+                // The next call reports an error of these.
                 attached.put_more(batch.rest(from + 1)).unwrap_or(0)
             }
         };

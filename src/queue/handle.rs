@@ -19,7 +19,7 @@ use crate::queue::client::attachment::AttachedQueue;
 use crate::queue::client::driver::{Blocking, block};
 use crate::queue::item::{NewItem, Taken};
 use crate::queue::options::QueueOptions;
-use crate::queue::outcome::{ANSWER_WITHIN, QueueFailure, Refusal, or_unresponsive};
+use crate::queue::outcome::{ANSWER_WITHIN, PutFailure, QueueFailure, or_unresponsive};
 use crate::queue::owner::lock::QueueOwner;
 
 /// An item that was taken and decoded.
@@ -61,7 +61,7 @@ pub(in crate::queue) struct RemoteQueue {
     facts: Facts,
 }
 
-/// What every handle knows of its queue.
+/// Properties of a queue that every handle carries.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Facts {
     joinable: bool,
@@ -72,7 +72,7 @@ struct Facts {
 
 /// A handle as it is written into a value.
 #[derive(Serialize, Deserialize)]
-struct Token {
+struct QueueToken {
     handle: HandleToken,
     facts: Facts,
 }
@@ -186,7 +186,7 @@ impl Handle {
         &self,
         item: &T,
         limit: &L,
-    ) -> Waited<(), Refusal, L> {
+    ) -> Waited<(), PutFailure, L> {
         with_encoded(item, |item| match self {
             Handle::Own(own) => own.0.put(item, limit),
             Handle::Remote(remote) => remote.attached(limit)?.put(item, limit),
@@ -197,7 +197,7 @@ impl Handle {
     pub(in crate::queue) fn try_put<T: Serialize>(
         &self,
         item: &T,
-    ) -> Waited<(), Refusal, Deadline> {
+    ) -> Waited<(), PutFailure, Deadline> {
         with_encoded(item, |item| match self {
             Handle::Own(own) => own.0.put(item, &Deadline::now()),
             Handle::Remote(remote) => remote.attached_soon()?.try_put(item, remote.facts.owner),
@@ -214,7 +214,7 @@ thread_local! {
 fn with_encoded<T: Serialize, E>(
     item: &T,
     put: impl FnOnce(NewItem<'_>) -> Result<(), WaitEnd<E, QueueFailure>>,
-) -> Result<(), WaitEnd<E, Refusal>> {
+) -> Result<(), WaitEnd<E, PutFailure>> {
     let mut bytes = SCRATCH.with(Cell::take);
     bytes.clear();
     let outcome = match encode(item, &mut bytes) {
@@ -225,7 +225,7 @@ fn with_encoded<T: Serialize, E>(
             hub::announce();
             along.restore_unless_sent(put)
         }
-        Err(refusal) => Err(refusal.into()),
+        Err(failure) => Err(failure.into()),
     };
     SCRATCH.with(|scratch| scratch.set(bytes));
     outcome
@@ -235,10 +235,10 @@ fn with_encoded<T: Serialize, E>(
 pub(in crate::queue) fn encode<T: Serialize>(
     item: &T,
     bytes: &mut Vec<u8>,
-) -> Result<(Option<Envelope>, SideData), Refusal> {
+) -> Result<(Option<Envelope>, SideData), PutFailure> {
     let mut memory = ShmBuffer::default();
     let (spilled, mut along) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory)
-        .map_err(Refusal::Encode)?;
+        .map_err(PutFailure::Encode)?;
     if spilled == 0 && along.is_empty() {
         return Ok((None, along));
     }
@@ -424,7 +424,7 @@ impl Handle {
             Handle::Own(own) => {
                 let owner = &own.0;
                 let number = owner.number.load(Ordering::Relaxed);
-                Token {
+                QueueToken {
                     handle: HandleToken::of_local(owner.clone(), number, owner.fingerprint)?,
                     facts: Facts {
                         joinable: owner.joinable,
@@ -433,7 +433,7 @@ impl Handle {
                     },
                 }
             }
-            Handle::Remote(remote) => Token {
+            Handle::Remote(remote) => QueueToken {
                 handle: HandleToken::of_remote(&remote.handle)?,
                 facts: remote.facts,
             },
@@ -445,7 +445,7 @@ impl Handle {
         joinable: bool,
         deserializer: D,
     ) -> Result<Handle, D::Error> {
-        let Token { handle, facts } = Token::deserialize(deserializer)?;
+        let QueueToken { handle, facts } = QueueToken::deserialize(deserializer)?;
         // Two processes of one program compare the item types by their names.
         let fingerprint = wire::fingerprint(std::any::type_name::<T>());
         let arrived = handle.arrive::<QueueOwner, AttachedQueue, D::Error>(fingerprint)?;

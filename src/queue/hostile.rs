@@ -71,7 +71,7 @@ impl Hostile {
     /// Of kinds 0 to 6: the first mostly have no consequence, with the last a session ends at once.
     fn act(&mut self, random: &mut Random, kinds: u64) {
         match random.below(kinds) {
-            // Entries of every kind, also of kinds that there are not, with what does not belong to them.
+            // Entries of every kind, including unknown ones, with payloads that do not belong to them.
             0 => {
                 let payload = match random.below(2) {
                     0 => random.number(10).to_le_bytes().to_vec(),
@@ -161,7 +161,7 @@ fn serve(handle: &Handle, round: u64) {
         );
         // It may be full of what the hostile one put.
         let _ = handle.put(&round, &Deadline::after(Duration::from_millis(100)));
-        // What the hostile one put may be no number.
+        // An item from the hostile client may be no number.
         if let Ok(got) = handle.get::<u64, _>(&Deadline::after(Duration::from_millis(100))) {
             handle.end_lease(got.lease, true);
             if got.value == round {
@@ -184,7 +184,7 @@ fn whatever_a_client_writes_the_others_are_served() {
         let kinds = 1 + random.below(7);
         for _ in 0..random.below(30) {
             hostile.act(&mut random, kinds);
-            // The owner goes on meanwhile.
+            // The owner uses its queue meanwhile.
             if random.below(4) == 0 {
                 let _ = handle.try_put(&round);
                 let _ = handle.get::<u64, _>(&Deadline::after(Duration::from_micros(100)));

@@ -67,7 +67,8 @@ impl Payload {
         }
     }
 
-    /// Whether it was delivered with something that exists only once, so it cannot be delivered again.
+    /// Returns whether it was delivered with something that exists only once: it cannot be delivered
+    /// again.
     pub(in crate::queue) fn is_moved_out(&self) -> bool {
         matches!(self, Payload::Parcel(envelope) if envelope.is_moved_out())
     }

@@ -1,14 +1,14 @@
-//! What is chosen when a queue is made.
+//! The options of a queue.
 
 use serde::{Deserialize, Serialize};
 
 /// Five deaths in a row are hardly ever a coincidence, and five processes are a bearable price for an
 /// item that kills its consumers.
 const MAX_DELIVERIES: u32 = 5;
-/// Dead letters are kept for a person to look at. No one looks at more.
+/// Dead letters are kept for a person to read. No one reads more.
 const MAX_DEAD_LETTERS: usize = 1024;
 
-/// What a queue is for.
+/// The purpose of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum QueueKind {
     /// A queue of the program.

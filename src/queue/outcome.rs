@@ -68,44 +68,44 @@ pub(in crate::queue) fn or_unresponsive(
 
 /// Why an item was not put.
 #[derive(Debug)]
-pub(in crate::queue) enum Refusal {
+pub(in crate::queue) enum PutFailure {
     Encode(EncodeError),
     Queue(QueueFailure),
 }
 
-impl From<QueueFailure> for Refusal {
+impl From<QueueFailure> for PutFailure {
     fn from(failure: QueueFailure) -> Self {
-        Refusal::Queue(failure)
+        PutFailure::Queue(failure)
     }
 }
 
-impl Refusal {
-    /// The error that gives the item back.
+impl PutFailure {
+    /// Makes the public error, which returns the item.
     #[cold]
     pub(in crate::queue) fn with<T>(self, item: T) -> PutError<T> {
         match self {
-            Refusal::Encode(error) => {
+            PutFailure::Encode(error) => {
                 // Handles in it that were encoded before the error have no receiver now.
                 hub::announce();
                 PutError::Encode(item, error)
             }
-            Refusal::Queue(QueueFailure::Closed) => PutError::Closed(item),
-            Refusal::Queue(QueueFailure::Abandoned(_)) => PutError::Abandoned(item),
-            Refusal::Queue(QueueFailure::Gone) => PutError::Disconnected(item),
-            Refusal::Queue(QueueFailure::Handle(error)) => PutError::Handle(item, error),
+            PutFailure::Queue(QueueFailure::Closed) => PutError::Closed(item),
+            PutFailure::Queue(QueueFailure::Abandoned(_)) => PutError::Abandoned(item),
+            PutFailure::Queue(QueueFailure::Gone) => PutError::Disconnected(item),
+            PutFailure::Queue(QueueFailure::Handle(error)) => PutError::Handle(item, error),
         }
     }
 }
 
-/// The end of a put that could time out, with the item that it gives back.
+/// Adds the item to the end of a put that could time out: the public error returns it.
 #[cold]
 pub(in crate::queue) fn with_item<T>(
-    end: WaitEnd<Elapsed, Refusal>,
+    end: WaitEnd<Elapsed, PutFailure>,
     item: T,
 ) -> WaitEnd<T, PutError<T>> {
     match end {
         WaitEnd::Timeout(Elapsed) => WaitEnd::Timeout(item),
-        WaitEnd::Failed(refusal) => WaitEnd::Failed(refusal.with(item)),
+        WaitEnd::Failed(failure) => WaitEnd::Failed(failure.with(item)),
     }
 }
 

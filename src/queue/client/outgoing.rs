@@ -1,4 +1,4 @@
-//! What a client writes into its outbox.
+//! The entries that a client writes into its outbox.
 
 use crate::ipc::ring;
 use crate::ipc::wire::Envelope;
@@ -14,7 +14,7 @@ const LEASE_ROOM: usize = 1024 * 16;
 pub(in crate::queue) struct Outgoing<'a> {
     pub(in crate::queue) tag: Tag,
     pub(in crate::queue) bytes: &'a [u8],
-    /// What is sent before the entry is written. Taken once it was sent.
+    /// Sent before the entry is written, and `None` after that.
     pub(in crate::queue) parcel: Option<Envelope>,
 }
 

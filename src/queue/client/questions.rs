@@ -1,4 +1,4 @@
-//! What a client asks the owner of a queue.
+//! Questions from a client to the owner of a queue.
 //!
 //! A question is an entry in the outbox with a number. The owner answers it, by writing the number into
 //! a word of the region, once all entries before it are carried out, and everything that other

@@ -1,5 +1,5 @@
-//! What tasks of the owner's own process do with a queue: the steps of `threads`, with a waker instead
-//! of a condition variable.
+//! Operations of tasks in the owner process: the steps of `threads`, with a waker instead of a
+//! condition variable.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -27,7 +27,7 @@ impl<'a> Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        // What this one was woken for is for others now.
+        // Others may use what this future was woken for.
         self.owner.update(|state| state.end(self.wait));
     }
 }

@@ -1,4 +1,4 @@
-//! What is in a queue, apart from who has it.
+//! The items of a queue that no process has, and the count of all that are unfinished.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What threads of the owner's own process do with a queue: directly on its state.
+//! Operations of threads in the owner process, which work on the state directly.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};

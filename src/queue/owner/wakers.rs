@@ -1,4 +1,4 @@
-//! Who waits in the owner's process without a thread, and whom to wake when the state is unlocked.
+//! Waiting threads and tasks in the owner process, which are woken when the state is unlocked.
 
 use std::io;
 use std::sync::{Arc, Condvar};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::ipc::reactor::{WakerSet, WakerSlot};
 use crate::queue::owner::client::STALLED;
 
-/// Threads and tasks of the owner's process that wait for one thing.
+/// Threads and tasks in the owner process that wait for one thing.
 ///
 /// They are woken after the state is unlocked: a waker may run arbitrary code, and a thread that is
 /// woken under the lock would block on it at once.
@@ -22,7 +22,7 @@ impl Bell {
         self.tasks.register()
     }
 
-    /// Whether a task or selector waits.
+    /// Returns whether a task or selector waits.
     pub(in crate::queue) fn is_awaited(&self) -> bool {
         self.tasks.is_awaited()
     }
@@ -42,7 +42,7 @@ impl Bell {
     }
 }
 
-/// What the threads of the owner's process sleep on.
+/// The condition variables that threads in the owner process sleep on.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Condvars {
     pub(in crate::queue) items: Condvar,
@@ -50,7 +50,7 @@ pub(in crate::queue) struct Condvars {
     pub(in crate::queue) done: Condvar,
 }
 
-/// Tasks and selectors of the owner's process.
+/// The bells of a queue, and how tasks and selectors in the owner process are treated.
 ///
 /// They want an item as a waiting thread does, but none is assigned to them before they come for it:
 /// one that was woken may be busy with other things. So an item is kept for them only for a moment. And
@@ -84,13 +84,13 @@ impl Bells {
         self.notified.map(|notified| notified + STALLED)
     }
 
-    /// Whether the last stored item is not for other processes.
+    /// Returns whether the last stored item is kept from other processes.
     pub(in crate::queue) fn keeps_one(&self) -> bool {
         let kept = self.kept_until();
         self.items.is_awaited() || kept.is_some_and(|until| until > Instant::now())
     }
 
-    /// Whether a rung bell has tasks, which must not be woken under the lock.
+    /// Returns whether a rung bell has tasks, which must not be woken under the lock.
     pub(in crate::queue) fn must_unlock(&self) -> bool {
         let bells = [&self.items, &self.room, &self.done];
         bells.iter().any(|bell| bell.rung && bell.is_awaited())

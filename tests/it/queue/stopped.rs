@@ -1,4 +1,5 @@
-//! Processes that are stopped, in the middle of anything: nobody else waits for them past his deadline.
+//! Processes that are suspended in the middle of anything: no other process waits for them past its
+//! deadline.
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{AttachedQueue, Inbox};
+use super::{AttachedQueue, InboxReader};
 use crate::error::DecodeError;
 use crate::failpoints;
 use crate::ipc::deadline::{Deadline, Elapsed, Forever, TimeLimit, WaitEnd, Waited};
@@ -49,12 +49,12 @@ impl AttachedQueue {
         }
     }
 
-    /// Whether the next entry is in the inbox, and only its parcel is on the way.
+    /// Returns whether the next entry is in the inbox while its parcel is still on the way.
     fn awaits_parcel(&self) -> bool {
         !lock(&self.inbox).entries.is_empty()
     }
 
-    /// Whether a `get` would not wait: an item is here, the queue has ended, or the owner has refused
+    /// Returns whether a `get` would return at once: an item is here, the queue has ended, or the owner has refused
     /// the attachment.
     pub(in crate::queue::client) fn has_next(&self) -> bool {
         match self.status() {
@@ -215,10 +215,10 @@ impl AttachedQueue {
     }
 }
 
-impl Inbox {
+impl InboxReader {
     #[inline]
     fn pop(&mut self) -> Result<Option<Taken>, Corrupt> {
-        let Inbox { entries, parcels } = self;
+        let InboxReader { entries, parcels } = self;
         while let Some(front) = entries.front()? {
             let bytes = entries.read(&front);
             let parcel = match Tag::from(front.tag) {

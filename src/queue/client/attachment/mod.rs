@@ -44,9 +44,9 @@ pub(in crate::queue) struct AttachedQueue {
     session: Arc<Session>,
     number: u32,
     region: Arc<Region>,
-    outbox: Mutex<Outbox>,
+    outbox: Mutex<OutboxWriter>,
     puts: AtomicU32,
-    inbox: Mutex<Inbox>,
+    inbox: Mutex<InboxReader>,
     /// The last question, and the last join.
     pub(in crate::queue::client) asked: AtomicU64,
     pub(in crate::queue::client) joins: AtomicU64,
@@ -54,13 +54,13 @@ pub(in crate::queue) struct AttachedQueue {
 }
 
 #[derive(Debug)]
-struct Outbox {
+struct OutboxWriter {
     entries: Producer,
     pulse: wire::Pulse,
 }
 
 #[derive(Debug)]
-struct Inbox {
+struct InboxReader {
     entries: Consumer,
     /// Parcels that arrived, by number. Their entries follow.
     parcels: BTreeMap<u64, Envelope>,
@@ -103,11 +103,11 @@ impl RemoteObject for AttachedQueue {
             layout::word(&region, Word::Fingerprint).store(fingerprint, Ordering::SeqCst);
             let number = session.attach(id.number, Some(&region))?;
             let attached = Arc::new(AttachedQueue {
-                outbox: Mutex::new(Outbox {
+                outbox: Mutex::new(OutboxWriter {
                     entries: layout::outbox_writer(&region),
                     pulse: wire::Pulse::new(),
                 }),
-                inbox: Mutex::new(Inbox {
+                inbox: Mutex::new(InboxReader {
                     entries: layout::inbox_reader(&region),
                     parcels: BTreeMap::new(),
                 }),

@@ -83,7 +83,7 @@ impl AttachedQueue {
         }
     }
 
-    /// Whether the owner has left entries unread for a while: it may be slow, or dead.
+    /// Returns whether the owner has left entries unread for a while: it may be slow, or dead.
     #[inline]
     fn is_suspicious(&self) -> bool {
         // Two threads may count one put. It is only a measure.

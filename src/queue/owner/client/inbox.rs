@@ -115,8 +115,8 @@ impl QueueClient {
         }
     }
 
-    /// Writes an item into the inbox, where `publish` makes it visible; gives it back if there is no
-    /// room now.
+    /// Writes an item into the inbox, where `publish` makes it visible. Returns it if there is no room
+    /// now.
     fn push(&mut self, item: Item) -> Result<(), Item> {
         let position = self.inbox.position();
         let tag = |tag: Tag| tag.with(item.attempts);

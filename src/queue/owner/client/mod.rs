@@ -31,8 +31,8 @@ const PREFETCH_MAX: usize = 1024;
 /// From this prefetch on, the inbox is refilled before it is empty.
 const FAST: usize = 8;
 
-/// What a client's words and this state say, read once for one pass of the scheduler. The words
-/// change at any time, so sums over all clients add up only if each is read once.
+/// A client's needs and holdings, read once for one pass of the scheduler. The words in its region
+/// change at any time, so sums over all clients add up only if each word is read once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::queue) struct Glance {
     /// Threads, tasks and selectors wait for an item.
@@ -146,7 +146,7 @@ impl QueueClient {
     }
 }
 
-/// What it wants and has.
+/// Its needs and holdings.
 impl QueueClient {
     pub(in crate::queue) fn take_glance(&mut self) {
         let threads = self.word(Word::Getters) > 0;
@@ -163,13 +163,13 @@ impl QueueClient {
     }
 
     /// Whether it may still take items. One that only puts, and waits for room in a full queue, does
-    /// not. Saying that it waits is no proof, though: it also says so for a moment at each put that
-    /// needs room to be granted.
+    /// not. A waiting putter is no proof of that, though: it is also announced for a moment at each put
+    /// that needs room to be granted.
     pub(in crate::queue) fn may_take(&self, full: bool) -> bool {
         self.has_got || !full || !self.glance.putters
     }
 
-    /// Whether it has never put, as far as the owner knows.
+    /// Returns whether the owner has seen an item from it.
     pub(in crate::queue) fn has_put(&self) -> bool {
         self.has_put
     }
@@ -200,7 +200,7 @@ impl QueueClient {
         waiting.saturating_sub(self.outstanding())
     }
 
-    /// Whether threads or tasks wait for room that was not granted yet.
+    /// Returns whether threads or tasks wait for room that was not granted yet.
     pub(in crate::queue) fn wants_room(&self) -> bool {
         self.word(Word::Putters) > self.word(Word::Credit)
     }
@@ -233,7 +233,7 @@ impl QueueClient {
         (self.outstanding() > 0).then(|| self.moved + pause)
     }
 
-    /// Whether it takes items so fast that a wake-up for each single one is a waste.
+    /// Returns whether it takes items so fast that a wake-up for each single one is a waste.
     pub(in crate::queue) fn is_fast(&self) -> bool {
         self.prefetch >= FAST && self.outstanding() > 0
     }

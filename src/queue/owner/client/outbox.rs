@@ -18,7 +18,7 @@ impl QueueClient {
         self.parcels.push_back(parcel);
     }
 
-    /// Carries out all that its outbox holds now, and not for ever what it goes on to write.
+    /// Carries out all entries that its outbox holds now. Bounded, because the client may keep writing.
     pub(in crate::queue) fn drain_fully(&mut self, ledger: &mut Ledger, item: &'static str) {
         for _ in 0..=ring::ENTRIES_MAX / DRAIN_MAX {
             // The service thread finds the same corruption, and ends the session.

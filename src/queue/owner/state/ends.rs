@@ -4,7 +4,7 @@ use super::QueueState;
 use crate::queue::outcome::QueueFailure;
 use crate::queue::owner::client::QueueClient;
 
-/// What all clients want and have, read once.
+/// The needs and holdings of all clients, read once.
 ///
 /// One pass of the scheduler asks for each waiting client whether *another* one could end its wait.
 /// With these sums each answer takes constant time. And because each client's words are read only once,
@@ -48,7 +48,7 @@ impl QueueState {
         self.end_of_items_for(census, asker, self.own.getters > 0)
     }
 
-    /// The same for a task of the owner's process, which is no thread that waits.
+    /// Like `end_of_items`, for a task in the owner process, which does not count as a waiting thread.
     pub(super) fn end_for_task(&self, census: &Census) -> Option<QueueFailure> {
         self.end_of_items_for(census, None, true)
     }
@@ -63,7 +63,7 @@ impl QueueState {
             return None;
         }
         if self.ledger.discards {
-            // What comes back is dropped.
+            // Items that come back are dropped.
             return Some(QueueFailure::Closed);
         }
         // Items that others have may come back. The asker's own do not count: it waits here for more,

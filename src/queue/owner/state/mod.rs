@@ -1,4 +1,4 @@
-//! The state of a queue: its items, who waits for them, and what is leased to whom.
+//! The state of a queue: its items, its waiting consumers and producers, and its leases.
 //!
 //! One lock protects all of it. The owner's own threads and tasks, and the hub's service thread on
 //! behalf of the clients, work on it directly. Each of them follows the same steps:
@@ -64,7 +64,7 @@ pub(in crate::queue) struct QueueState {
     room_delayed: Option<Instant>,
 }
 
-/// The threads and tasks of the owner's own process.
+/// The threads and tasks in the owner process.
 #[derive(Debug, Default)]
 struct OwnUsers {
     /// Handles in this process. They come and go without the lock.
@@ -89,7 +89,7 @@ struct OwnUsers {
 }
 
 impl OwnUsers {
-    /// Whether a thread or task waits for an item and none is assigned to it.
+    /// Returns whether a thread or task waits for an item and none is assigned to it.
     fn wants_items(&self) -> bool {
         self.getters > self.ready.len() || self.bells.items.is_awaited()
     }
@@ -99,7 +99,7 @@ impl OwnUsers {
     }
 }
 
-/// Something that threads and futures of the owner's process wait for.
+/// Something that threads and futures in the owner process wait for.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) enum Wait {
     Item,
@@ -288,7 +288,7 @@ impl QueueState {
         }
     }
 
-    /// Whether an item can be put, or never will be. `None` if the putter has to wait.
+    /// Returns whether an item can be put, or never will be. `None` if the putter has to wait.
     pub(in crate::queue) fn check_room(&mut self) -> Option<Result<(), QueueFailure>> {
         self.drain_all();
         if self.ledger.closed {
@@ -313,7 +313,7 @@ impl QueueState {
         }
     }
 
-    /// Whether all items are finished, or never will be. `None` if the joiner has to wait.
+    /// Returns whether all items are finished, or never will be. `None` if the joiner has to wait.
     pub(in crate::queue) fn check_done(&mut self) -> Option<Result<(), QueueFailure>> {
         self.drain_all();
         let unfinished = self.unfinished();
@@ -324,7 +324,7 @@ impl QueueState {
         (!self.has_taker(&census, None)).then_some(Err(QueueFailure::Abandoned(unfinished)))
     }
 
-    /// Whether a task would get an item, or the end of the queue.
+    /// Returns whether a task would get an item, or the end of the queue.
     pub(in crate::queue) fn is_ready_for_task(&mut self) -> bool {
         self.drain_all();
         self.schedule();
@@ -452,7 +452,7 @@ impl QueueState {
         }
     }
 
-    /// Whether the service thread has to schedule for this client even if its outbox was empty.
+    /// Returns whether the service thread has to schedule for this client even if its outbox was empty.
     pub(in crate::queue) fn needs_schedule(&self, key: u64) -> bool {
         let client = self.clients.get(&key);
         let client = client.is_some_and(|client| client.wants_items() > 0 || client.wants_room());

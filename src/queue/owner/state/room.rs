@@ -64,7 +64,7 @@ impl QueueState {
         }
     }
 
-    /// Whether those who wait for room should get more of it a moment later instead.
+    /// Returns whether waiting producers should get more room a moment later instead.
     fn delays_room(&mut self, free: usize) -> bool {
         let half = self.capacity.unwrap_or(usize::MAX) / 2;
         if free >= half || !self.clients.values().any(QueueClient::is_fast) {
@@ -79,7 +79,7 @@ impl QueueState {
         self.room_delayed.map(|since| since + ROOM_DELAY)
     }
 
-    /// Whether room is kept back.
+    /// Returns whether room is kept back.
     pub(super) fn is_room_delayed(&self) -> bool {
         self.room_delayed.is_some()
     }

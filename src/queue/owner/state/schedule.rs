@@ -1,4 +1,4 @@
-//! Who gets the items and the room, and who is notified.
+//! Distribution of items and room, and notification of those who wait.
 //!
 //! `schedule` runs under the queue's lock, after each change of the state. Clients run concurrently,
 //! and each of its steps has to exclude one lost wake-up:
@@ -109,7 +109,7 @@ impl QueueState {
         }
     }
 
-    /// Assigns an item to a thread of the owner's process; returns whether one waits.
+    /// Assigns an item to a thread in the owner process. Returns whether one waits.
     fn assign_to_own(&mut self) -> bool {
         if self.own.getters <= self.own.ready.len() {
             return false;
@@ -149,13 +149,13 @@ impl QueueState {
         found
     }
 
-    /// Whether anyone waits for an item that is not on its way to them.
+    /// Returns whether a consumer waits for an item that is not on its way to it.
     fn is_item_wanted(&self) -> bool {
         let mut clients = self.clients.values();
         self.own.wants_items() || clients.any(|client| client.wants_items() > 0)
     }
 
-    /// Wakes the threads and tasks of the owner's process that can go on.
+    /// Wakes the threads and tasks in the owner process that can continue.
     fn notify_own(&mut self, census: &Census) {
         let own = &self.own;
         let ends = |state: &QueueState| state.end_of_items(census, None).is_some();
