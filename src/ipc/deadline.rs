@@ -163,7 +163,6 @@ pub(crate) enum WaitEnd<E, F> {
 /// What a call that can wait returns.
 pub(crate) type Waited<T, F, L> = Result<T, WaitEnd<<L as TimeLimit>::Elapsed, F>>;
 
-#[allow(dead_code, reason = "for callers with errors of their own")]
 impl<E, F> WaitEnd<E, F> {
     pub(crate) fn map<G>(self, change: impl FnOnce(F) -> G) -> WaitEnd<E, G> {
         match self {
@@ -175,10 +174,6 @@ impl<E, F> WaitEnd<E, F> {
     /// The same with another error, as `?` would convert it.
     pub(crate) fn convert<G: From<F>>(self) -> WaitEnd<E, G> {
         self.map(G::from)
-    }
-
-    pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self, WaitEnd::Timeout(_))
     }
 }
 

@@ -226,6 +226,7 @@ impl Producer {
             payload.len()
         );
         let size = entry_size(payload.len());
+        // The consumer's cache line is fetched only when the last known room is used up.
         if self.room() < size && !self.has_room(payload.len())? {
             return Ok(false);
         }
@@ -234,6 +235,8 @@ impl Producer {
             self.memory.tail().store(next, Ordering::SeqCst);
             failpoints::point("ring.written");
         }
+        // Beyond the published `tail`, so the consumer reads none of these bytes yet. If this
+        // process dies here, they are garbage that the ring does not hold.
         self.memory.write(self.tail, tag, payload);
         failpoints::point("ring.written");
         self.tail = next;
@@ -300,6 +303,8 @@ impl Producer {
 
     fn note_head(&mut self, word: u64) -> Result<(), Corrupt> {
         let head = word & POSITION;
+        // The head only moves from what was last seen towards the tail. Anything else would report
+        // room that entries still occupy.
         if distance(head, self.tail) > distance(self.seen, self.tail) {
             return Err(Corrupt);
         }
@@ -338,6 +343,8 @@ impl Producer {
                 .is_ok()
             {
                 failpoints::point("ring.shut");
+                // If this process dies here, the ring stays shut, and its entries are lost with
+                // their owner. The consumer notices the death by its channel.
                 self.memory.tail().store(head, Ordering::SeqCst);
                 let open = shut.wrapping_add(1 << EPOCH_SHIFT);
                 self.memory.head().store(open | head, Ordering::SeqCst);
@@ -399,6 +406,8 @@ impl Consumer {
             // may lie beyond entries that were recalled.
             let word = self.memory.head().load(Ordering::Acquire);
             let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
+            // A recall in this epoch would have changed it, so the tail that was seen in it still
+            // holds, until all entries before it are taken.
             if epoch != self.seen_epoch || head == self.seen {
                 self.seen = self.memory.tail().load(Ordering::SeqCst);
                 self.seen_epoch = epoch;
@@ -407,6 +416,8 @@ impl Consumer {
             if shut || head == self.seen {
                 return Ok(None);
             }
+            // Each of these can be violated by a hostile producer, and the first three by a recall
+            // that came between the two loads.
             let available = distance(head, self.seen);
             if head % 8 == 0
                 && self.seen <= POSITION
@@ -418,6 +429,7 @@ impl Consumer {
                     return Ok(Some(Peeked { tag, length, word }));
                 }
             }
+            // The head did not move, so it was no recall.
             if self.memory.head().load(Ordering::Acquire) == word {
                 return Err(Corrupt);
             }
@@ -436,6 +448,8 @@ impl Consumer {
     #[inline]
     pub(crate) fn take(&mut self, front: &Peeked) -> bool {
         failpoints::point("ring.copied");
+        // The expected word includes the epoch: a recall since `front`, even one that is complete,
+        // makes this fail. Sequentially consistent, because the producer may be waiting for room.
         let next = (front.word & !POSITION) | ((front.word + entry_size(front.length)) & POSITION);
         self.memory
             .head()
@@ -476,6 +490,8 @@ impl Consumer {
         let available = distance(head, tail);
         // For `front`, whose value may be older than what is taken here.
         self.seen = tail;
+        // Lengths are read in place first, to find out how far to copy, and again in the copy: the
+        // producer may change them in between.
         let (mut end, mut count) = (0, 0);
         while count < most && end < available {
             let (found, length) = split_header(self.memory.load(head + end));

@@ -117,6 +117,8 @@ impl HubThread {
         let mut received = Instant::now();
         let spinner = Spin::of_long_polls();
         loop {
+            // Before the sessions: a client that has just received a handle may be waiting for its
+            // hub.
             self.adopt_incoming();
             self.resume_deferred();
             // Clients in the middle of an exchange write again soon, so poll before sleeping.
@@ -142,6 +144,7 @@ impl HubThread {
             // What was written before the flags were set is served here. It may be work that leads
             // to more, so only an idle pass leads to sleep.
             let serviced = self.serve_all();
+            // `incoming` is checked after the fence, like the regions: see `announce`.
             let until = match serviced {
                 Serviced::Again(at) if lock(&self.hub.incoming).is_empty() => Some(at),
                 Serviced::Idle if lock(&self.hub.incoming).is_empty() => None,
@@ -152,6 +155,8 @@ impl HubThread {
                 .hub
                 .poller
                 .wait(until.into_iter().chain(deferred).min());
+            // Awake: writers need not ring. A doorbell that is on its way already is received
+            // below, or in a later pass, and costs one wake-up for nothing at most.
             self.hub.asleep.store(false, Ordering::SeqCst);
             for session in self.sessions.values() {
                 session.peer.page.disarm_hub();
@@ -241,6 +246,7 @@ impl HubThread {
                 Err(_) => corrupt.push((id, "serving it panicked")),
             }
         }
+        // After the loop, which borrows the sessions.
         for (id, why) in corrupt {
             self.expel(id, why);
         }
@@ -300,6 +306,7 @@ impl HubThread {
         let Some(HubChannel { receiver, role, .. }) = self.channels.remove(&id) else {
             return;
         };
+        // Before the receiver closes the socket, whose number may then be reused at once.
         if let Some(socket) = receiver.socket() {
             self.hub.poller.remove(socket);
         }
@@ -345,6 +352,7 @@ impl HubThread {
         let Some(page) = SessionPage::adopt(page) else {
             return;
         };
+        // If `up` cannot be received from, `down` is dropped as well.
         if let Some(id) = self.adopt(up, Role::Session) {
             let peer = Arc::new(ClientLink::new(page, down));
             let attachments = HashMap::new();
@@ -381,6 +389,9 @@ impl HubThread {
                 failpoints::point("hub.attach");
                 let attachment = object.attach(session.peer.clone(), number, region)?;
                 session.attachments.insert(number, attachment);
+                // Counted after the insertion, and rung after the count: the client relies on the
+                // attachment once it sees the count. It still holds its in-flight reference, so the
+                // object cannot end in between.
                 session.peer.page.attached_one_more();
                 session.peer.ring();
             }
@@ -399,6 +410,8 @@ impl HubThread {
                     .get(&number)
                     .ok_or("it sent a handle of no attachment")?
                     .object();
+                // Counted before the client can drop its own handle: its `Detach` comes later on
+                // this same channel.
                 object.count_in_flight(1);
                 self.adopt_reference(receiver, object);
             }
@@ -407,6 +420,7 @@ impl HubThread {
                     .attachments
                     .remove(&number)
                     .ok_or("it detached an object that is not attached")?;
+                // What the client wrote before it detached counts.
                 last_passes(|| attachment.service());
                 if !attachment.detached() {
                     // It holds leases. It stays under its number, which is never used again, until
