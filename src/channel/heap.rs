@@ -3,7 +3,7 @@
 //! Only the sender decides where a block is. It takes the lowest gap that fits, so that memory which both sides have
 //! touched is used again: a fresh page costs more than the copy into it.
 //!
-//! One word says which slots are in use. The sender sets a slot's bit when it allocates, and the receiver clears it when
+//! One word has a bit for each slot in use. The sender sets a slot's bit when it allocates, and the receiver clears it when
 //! it has copied the message out, in any order. Both use compare-and-swap or a single read-modify-write, so neither can
 //! undo the other's change.
 //!
@@ -161,7 +161,7 @@ impl Drop for Block {
     }
 }
 
-/// Frees a slot; called by the sender or the receiver, whoever owns its block.
+/// Frees a slot. Called by the side that owns its block.
 pub(super) fn free(region: &Region, slot: usize) {
     region
         .atomic(HEAP)

@@ -190,7 +190,7 @@ impl InboundRing {
         !self.reader.entries.is_empty()
     }
 
-    /// Whether nothing will come from it any more.
+    /// Whether its last message was taken.
     pub(super) fn is_finished(&self) -> bool {
         // The flag first: the sender sets it after its last entry, so a ring that is empty afterwards stays empty.
         let is_done = self.is_gone || self.sender.region.atomic(DONE).load(Ordering::Acquire) == 1;

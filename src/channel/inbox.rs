@@ -1,4 +1,4 @@
-//! What a receiver holds: one channel where all senders ring, and a ring for each sending process.
+//! The inside of a receiver: one channel where all senders ring, and a ring for each sending process.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -18,7 +18,7 @@ use crate::ipc::wire::Failure;
 use crate::sys::lock;
 
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(super) struct ReceiverInbox {
     /// Where senders ring, and where new ones introduce themselves.
     bells: SharedReceiver<ToReceiver>,
     pub(super) rings: Mutex<Rings>,
@@ -82,9 +82,9 @@ impl Rings {
     }
 }
 
-impl Inbox {
-    pub(super) fn new(bells: IpcReceiver<ToReceiver>) -> Inbox {
-        Inbox {
+impl ReceiverInbox {
+    pub(super) fn new(bells: IpcReceiver<ToReceiver>) -> ReceiverInbox {
+        ReceiverInbox {
             bells: SharedReceiver::new(bells),
             rings: Mutex::new(Rings {
                 all: Vec::new(),
@@ -137,7 +137,7 @@ impl Inbox {
     }
 
     /// Begins a move to another process. Returns `false` if another thread uses the inbox.
-    pub(super) fn leave(self: &Arc<Inbox>) -> bool {
+    pub(super) fn leave(self: &Arc<ReceiverInbox>) -> bool {
         // The flag before the count: a selector upgrades its reference before it reads the flag, so one that is not
         // counted here sees that the inbox is leaving.
         self.is_leaving.store(true, Ordering::SeqCst);
@@ -161,7 +161,7 @@ impl Inbox {
     }
 }
 
-impl SleepFlag<ToReceiver> for Inbox {
+impl SleepFlag<ToReceiver> for ReceiverInbox {
     fn arm(&self) {
         for ring in &lock(&self.rings).all {
             doorbell::arm(ring.sender.region.atomic(READER_SLEEPS));
@@ -191,7 +191,7 @@ impl SleepFlag<ToReceiver> for Inbox {
     }
 }
 
-impl EventSource for Inbox {
+impl EventSource for ReceiverInbox {
     fn register(&self) -> io::Result<WakerSlot> {
         self.bells.register()
     }

@@ -81,7 +81,7 @@ fn next<T: DeserializeOwned>(receiver: &Receiver<T>) -> Option<T> {
 #[derive(Debug)]
 pub struct ReceiverIter<'a, T> {
     receiver: &'a Receiver<T>,
-    /// A receiver that has moved can come back, and an iterator that has ended must not go on then.
+    /// A receiver that has moved can come back, but an iterator that has ended stays ended.
     has_ended: bool,
 }
 

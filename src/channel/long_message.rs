@@ -12,12 +12,12 @@ pub(super) struct LongMessage<'a, L: TimeLimit> {
     ring: &'a Arc<OutboundRing>,
     /// How long to wait for room in the heap. `None`: do not wait, use a separate memory block instead.
     limit: Option<&'a L>,
-    storage: Storage<L>,
+    storage: LongStorage<L>,
     /// The bytes written so far.
     length: usize,
 }
 
-enum Storage<L: TimeLimit> {
+enum LongStorage<L: TimeLimit> {
     /// Nothing was written yet.
     Empty,
     Heap(Block),
@@ -39,22 +39,25 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         LongMessage {
             ring,
             limit,
-            storage: Storage::Empty,
+            storage: LongStorage::Empty,
             length: 0,
         }
     }
 
-    fn begin(&self, total: usize) -> Storage<L> {
+    fn begin(&self, total: usize) -> LongStorage<L> {
         if total > self.ring.heap.longest() {
-            return Storage::Separate(self.separate(total));
+            return LongStorage::Separate(self.separate(total));
         }
         let Some(limit) = self.limit else {
             let block = self.ring.heap.allocate(total);
-            return block.map_or_else(|| Storage::Separate(self.separate(total)), Storage::Heap);
+            return block.map_or_else(
+                || LongStorage::Separate(self.separate(total)),
+                LongStorage::Heap,
+            );
         };
         match self.ring.wait_for_block(total, limit) {
-            Ok(block) => Storage::Heap(block),
-            Err(end) => Storage::Failed(end),
+            Ok(block) => LongStorage::Heap(block),
+            Err(end) => LongStorage::Failed(end),
         }
     }
 
@@ -62,7 +65,7 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
     fn separate(&self, total: usize) -> ShmBuffer {
         let mut buffer = ShmBuffer::default();
         buffer.reserve(total);
-        if let Storage::Heap(block) = &self.storage {
+        if let LongStorage::Heap(block) = &self.storage {
             block.copy_to(self.length, |_, bytes| buffer.write(bytes));
         }
         buffer
@@ -70,7 +73,7 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
 
     /// Moves to a longer block. It does not wait for one: two messages that each hold a part of the heap would wait for
     /// each other.
-    fn grow(&self, block: &Block, total: usize) -> Storage<L> {
+    fn grow(&self, block: &Block, total: usize) -> LongStorage<L> {
         let wanted = total
             .max(block.capacity() * 2)
             .min(self.ring.heap.longest());
@@ -80,9 +83,9 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         match longer {
             Some(longer) => {
                 block.copy_to(self.length, |at, bytes| longer.write(at, bytes));
-                Storage::Heap(longer)
+                LongStorage::Heap(longer)
             }
-            None => Storage::Separate(self.separate(total)),
+            None => LongStorage::Separate(self.separate(total)),
         }
     }
 
@@ -92,13 +95,13 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         handles: Vec<WireHandle>,
     ) -> Result<Stored, WaitEnd<L::Elapsed, SendFailure>> {
         let buffer = match self.storage {
-            Storage::Heap(block) if handles.is_empty() => {
+            LongStorage::Heap(block) if handles.is_empty() => {
                 return Ok(Stored::Heap(block, self.length));
             }
-            Storage::Heap(_) => self.separate(self.length),
-            Storage::Separate(buffer) => buffer,
-            Storage::Failed(end) => return Err(end),
-            Storage::Empty => ShmBuffer::default(),
+            LongStorage::Heap(_) => self.separate(self.length),
+            LongStorage::Separate(buffer) => buffer,
+            LongStorage::Failed(end) => return Err(end),
+            LongStorage::Empty => ShmBuffer::default(),
         };
         let envelope = buffer.into_envelope(handles).map_err(SendFailure::Io)?;
         Ok(Stored::Parcel(envelope))
@@ -108,20 +111,20 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
 impl<L: TimeLimit> Spill for LongMessage<'_, L> {
     fn reserve(&mut self, total: usize) {
         match &self.storage {
-            Storage::Empty => self.storage = self.begin(total),
-            Storage::Heap(block) if block.capacity() < total => {
+            LongStorage::Empty => self.storage = self.begin(total),
+            LongStorage::Heap(block) if block.capacity() < total => {
                 self.storage = self.grow(block, total);
             }
-            Storage::Heap(_) | Storage::Separate(_) | Storage::Failed(_) => {}
+            LongStorage::Heap(_) | LongStorage::Separate(_) | LongStorage::Failed(_) => {}
         }
     }
 
     fn write(&mut self, bytes: &[u8]) {
         self.reserve(self.length + bytes.len());
         match &mut self.storage {
-            Storage::Heap(block) => block.write(self.length, bytes),
-            Storage::Separate(buffer) => buffer.write(bytes),
-            Storage::Empty | Storage::Failed(_) => {}
+            LongStorage::Heap(block) => block.write(self.length, bytes),
+            LongStorage::Separate(buffer) => buffer.write(bytes),
+            LongStorage::Empty | LongStorage::Failed(_) => {}
         }
         self.length += bytes.len();
     }

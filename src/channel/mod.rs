@@ -10,7 +10,7 @@
 //
 // - One ipc-channel to the receiver. All senders ring there, and a new one introduces itself with its region.
 // - For each sending process, an ipc-channel for parcels: values with handles, or too long for the heap. The kernel
-//   closes it when the process dies, so it also tells the receiver of that.
+//   closes it when the process dies, so the receiver learns of its death, too.
 // - For each sending process, an ipc-channel back, where the receiver rings when a sender waits for room.
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
@@ -111,7 +111,7 @@ pub fn channel<T: Serialize + DeserializeOwned>() -> Result<(Sender<T>, Receiver
 /// An end inside an encoded value.
 #[derive(Serialize, Deserialize)]
 struct EndToken {
-    /// Of the message type, so that an end is not decoded as one of another channel.
+    /// Hash of the message type's name: an end of another channel does not decode.
     fingerprint: u64,
     /// The index of its handle beside the value.
     index: u32,
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_sender_that_dies_before_it_rings_does_not_silence_the_others() {
         let (dying, receiver) = channel::<u32>().unwrap();
-        // What another process would have: a ring of its own to the same receiver.
+        // A ring of its own to the same receiver, like another process would have.
         let other = dying.separate();
         dying.send(1).unwrap();
         other.send(2).unwrap();

@@ -33,7 +33,7 @@ use crate::ipc::ring;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Failure, SideData};
 use crate::sys::lock;
 
-/// What the clones of a sender share.
+/// State shared by the clones of a sender.
 #[derive(Debug)]
 pub(super) struct SenderShared {
     /// Where all senders ring, and where a new one introduces itself.
@@ -51,7 +51,7 @@ pub(super) struct OutboundRing {
     pub(super) heap: Arc<MessageHeap>,
     /// Where the receiver rings when there is room again.
     room: SharedReceiver<RoomBell>,
-    /// Its closing tells the receiver that this process is gone.
+    /// Closes when this process ends, by which the receiver learns of its death.
     parcels: Mutex<IpcSender<Envelope>>,
     writer: Mutex<LinkWriter>,
 }
@@ -108,7 +108,7 @@ pub(crate) enum SendFailure {
 }
 
 impl SendFailure {
-    /// The public error, which gives the message back.
+    /// The public error, with the message.
     pub(crate) fn with<T>(self, message: T) -> SendError<T> {
         match self {
             SendFailure::Disconnected => SendError::Disconnected(message),
@@ -130,10 +130,10 @@ impl From<Failure> for SendFailure {
 /// A message that is ready to enter the ring.
 struct Prepared<'a> {
     mark: Mark,
-    content: Content<'a>,
+    content: MessageContent<'a>,
 }
 
-enum Content<'a> {
+enum MessageContent<'a> {
     Value(&'a [u8]),
     /// A block, and the length of the message in it. Taken when the entry is pushed.
     Long(Option<(Block, usize)>),
@@ -165,13 +165,13 @@ fn prepare<'b, V: ?Sized + Serialize, L: TimeLimit>(
     }
     let handles = side_data.take_handles();
     let content = if spilled == 0 && handles.is_empty() {
-        Ok(Content::Value(bytes))
+        Ok(MessageContent::Value(bytes))
     } else if spilled == 0 {
         let bytes = bytes.to_vec();
         parcel(Envelope::new(EncodedValue { bytes, handles })).map_err(WaitEnd::from)
     } else {
         long.finish(handles).and_then(|stored| match stored {
-            Stored::Heap(block, length) => Ok(Content::Long(Some((block, length)))),
+            Stored::Heap(block, length) => Ok(MessageContent::Long(Some((block, length)))),
             Stored::Parcel(envelope) => parcel(Ok(envelope)).map_err(WaitEnd::from),
         })
     };
@@ -181,10 +181,10 @@ fn prepare<'b, V: ?Sized + Serialize, L: TimeLimit>(
     }
 }
 
-fn parcel<'a>(envelope: io::Result<Envelope>) -> Result<Content<'a>, SendFailure> {
+fn parcel<'a>(envelope: io::Result<Envelope>) -> Result<MessageContent<'a>, SendFailure> {
     envelope
         .and_then(|envelope| envelope.with_inline_limit(PARCEL_INLINE))
-        .map(|envelope| Content::Parcel(Some(envelope)))
+        .map(|envelope| MessageContent::Parcel(Some(envelope)))
         .map_err(SendFailure::Io)
 }
 
@@ -196,8 +196,8 @@ impl Prepared<'_> {
         parcels: &Mutex<IpcSender<Envelope>>,
     ) -> Result<bool, Failure> {
         match &mut self.content {
-            Content::Value(bytes) => writer.push(tag(VALUE, self.mark), bytes),
-            Content::Long(stored) => {
+            MessageContent::Value(bytes) => writer.push(tag(VALUE, self.mark), bytes),
+            MessageContent::Long(stored) => {
                 let (block, length) = stored.take().expect("a message is pushed once");
                 let entry = layout::long_entry(block.slot, block.offset(), length);
                 let pushed = writer.push(tag(LONG, self.mark), &entry);
@@ -207,7 +207,7 @@ impl Prepared<'_> {
                 }
                 pushed
             }
-            Content::Parcel(envelope) => writer.push_parcel(tag(PARCEL, self.mark), || {
+            MessageContent::Parcel(envelope) => writer.push_parcel(tag(PARCEL, self.mark), || {
                 let envelope = envelope.take().expect("a message is pushed once");
                 wire::send(&lock(parcels), envelope)
             }),

@@ -71,7 +71,7 @@ where
 /// [`RecvError::Disconnected`].
 ///
 /// An end exists once. When it is sent to another process it moves there, and every call on this one returns `Moved`. If it
-/// could not be sent, the error gives it back, and it keeps working. One thread may send while another receives.
+/// could not be sent, the error returns it, and it keeps working. One thread may send while another receives.
 ///
 /// ```
 /// use offspring::Connection;
@@ -106,7 +106,7 @@ impl<A: Serialize, B> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the other end is gone, or the message does not encode. The error gives the message back.
+    /// [`SendError`] if the other end is gone, or the message does not encode. The error returns the message.
     pub fn send(&self, message: A) -> Result<(), SendError<A>> {
         match self.sender() {
             Some(sender) => sender.send(message),
@@ -118,8 +118,7 @@ impl<A: Serialize, B> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Connection::send). The error gives the message
-    /// back.
+    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Connection::send). The error returns the message.
     pub fn try_send(&self, message: A) -> Result<(), TrySendError<A>> {
         match self.sender() {
             Some(sender) => sender.try_send(message),

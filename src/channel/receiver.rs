@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bytes::Bytes;
 use super::inbound::{InboundRing, RawMessage};
-use super::inbox::Inbox;
+use super::inbox::ReceiverInbox;
 use super::{EndToken, NewSender, ToReceiver};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::ipc::deadline::{Deadline, Elapsed, Forever, TimeLimit, WaitEnd, Waited};
@@ -29,7 +29,7 @@ use crate::sys::lock;
 /// [`SendError::Disconnected`](super::SendError::Disconnected). Messages that were not received are lost.
 ///
 /// A receiver exists once. When it is sent to another process it moves there, and every call on this one returns
-/// [`RecvError::Moved`]. If it could not be sent, the error gives it back, and it keeps working.
+/// [`RecvError::Moved`]. If it could not be sent, the error returns it, and it keeps working.
 ///
 /// ```
 /// #[offspring::worker]
@@ -52,7 +52,7 @@ use crate::sys::lock;
 /// ```
 pub struct Receiver<T> {
     /// `None` after the receiver has moved.
-    inbox: Arc<Mutex<Option<Arc<Inbox>>>>,
+    inbox: Arc<Mutex<Option<Arc<ReceiverInbox>>>>,
     message: PhantomData<fn() -> T>,
 }
 
@@ -183,7 +183,7 @@ impl Receiver<Bytes> {
 impl<T> Receiver<T> {
     pub(super) fn new(bells: IpcReceiver<ToReceiver>) -> Receiver<T> {
         Receiver {
-            inbox: Arc::new(Mutex::new(Some(Arc::new(Inbox::new(bells))))),
+            inbox: Arc::new(Mutex::new(Some(Arc::new(ReceiverInbox::new(bells))))),
             message: PhantomData,
         }
     }
@@ -200,14 +200,14 @@ impl<T> Receiver<T> {
 
     /// The [numbers](RawMessage::ring) of the rings from which more may come, in ascending order.
     pub(crate) fn rings(&self) -> Vec<u64> {
-        let numbers = |inbox: Arc<Inbox>| {
+        let numbers = |inbox: Arc<ReceiverInbox>| {
             let rings = lock(&inbox.rings);
             rings.all.iter().map(|ring| ring.number).collect()
         };
         self.inbox().map_or_else(|_| Vec::new(), numbers)
     }
 
-    pub(super) fn inbox(&self) -> Result<Arc<Inbox>, RecvError> {
+    pub(super) fn inbox(&self) -> Result<Arc<ReceiverInbox>, RecvError> {
         lock(&self.inbox).clone().ok_or(RecvError::Moved)
     }
 
@@ -285,7 +285,7 @@ impl RingToken {
     }
 }
 
-impl Inbox {
+impl ReceiverInbox {
     fn may_move(&self) -> Result<(), &'static str> {
         wire::may_move()?;
         let mut rings = lock(&self.rings);
@@ -299,8 +299,8 @@ impl Inbox {
     }
 
     /// Notes its handles in the value that is being encoded. Nothing may be received until the value is sent, or
-    /// [`stay`](Inbox::stay) is called.
-    fn begin_move<T>(self: &Arc<Inbox>) -> Result<ReceiverToken, String> {
+    /// [`stay`](ReceiverInbox::stay) is called.
+    fn begin_move<T>(self: &Arc<ReceiverInbox>) -> Result<ReceiverToken, String> {
         let token = if self.leave() {
             self.may_move()
                 .map_err(str::to_owned)

@@ -71,7 +71,7 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the receiver is gone, or the message does not encode. The error gives the message back.
+    /// [`SendError`] if the receiver is gone, or the message does not encode. The error returns the message.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         self.shared
             .send(Mark::default(), &message, &Forever)
@@ -82,8 +82,7 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Sender::send). The error gives the message
-    /// back.
+    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Sender::send). The error returns the message.
     ///
     /// ```
     /// # #[offspring::main]
@@ -215,7 +214,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// The same end with a ring of its own: the receiver can tell its messages [by their ring](super::RawMessage::ring).
+    /// The same end with a ring of its own: the receiver distinguishes its messages [by their ring](super::RawMessage::ring).
     pub(crate) fn separate(&self) -> Sender<T> {
         Sender::new(self.shared.to_receiver())
     }

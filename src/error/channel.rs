@@ -5,7 +5,7 @@ use std::io;
 use super::{DecodeError, EncodeError, is_starved};
 
 flat_errors! {
-    /// The error returned by [`Sender::send`](crate::Sender::send). It gives the message back: see
+    /// The error returned by [`Sender::send`](crate::Sender::send). It returns the message: see
     /// [`into_inner`](Self::into_inner).
     ///
     /// ```
@@ -35,7 +35,7 @@ flat_errors! {
     }
     ends { Disconnected, Moved }
 
-    /// The error returned by [`Sender::try_send`](crate::Sender::try_send). It gives the message back: see
+    /// The error returned by [`Sender::try_send`](crate::Sender::try_send). It returns the message: see
     /// [`into_inner`](Self::into_inner).
     ///
     /// ```
@@ -58,7 +58,7 @@ flat_errors! {
         Full => is_full
     }
 
-    /// The error returned by [`Sender::send_timeout`](crate::Sender::send_timeout). It gives the message back: see
+    /// The error returned by [`Sender::send_timeout`](crate::Sender::send_timeout). It returns the message: see
     /// [`into_inner`](Self::into_inner).
     ///
     /// ```

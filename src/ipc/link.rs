@@ -8,7 +8,7 @@
 //! - The writer counts the parcels that it has sent, and the reader counts, in shared memory, those that it has taken.
 //!   At most [`PARCELS_MAX`] are unread, so that sending one never blocks on a full socket.
 //!
-//! What carries parcels and doorbells is the owner's choice: some links share one channel for both, some have two.
+//! The owner chooses the channels that carry parcels and doorbells: some links share one for both, some have two.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

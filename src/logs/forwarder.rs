@@ -131,7 +131,7 @@ impl Forwarder {
 }
 
 fn forward(record: &LogRecord) {
-    // A panic of the user's logger must not end this thread, and with it the records of all children.
+    // If the user's logger panics, this thread must survive: it serves all children.
     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
         || record.log(),
     )));

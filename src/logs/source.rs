@@ -22,7 +22,7 @@ struct ChildLogger {
 }
 
 thread_local! {
-    /// Whether this thread is sending a record: what it calls may log as well.
+    /// Set while this thread sends a record, because sending may log as well.
     static SENDING: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -179,7 +179,7 @@ fn a_full_channel_times_out_and_wakes_when_the_receiver_dies() {
     });
 }
 
-/// Tells its pid, and receives when it is told to.
+/// Starts to receive after an order.
 #[offspring::worker]
 fn receive_when_told(orders: Receiver<()>, messages: Receiver<Vec<u8>>) -> usize {
     orders.recv().expect("the test orders");

@@ -1,5 +1,9 @@
 //! Helpers of all tests.
 
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Polls for an event that no call waits for, such as the end of a process of another parent.
@@ -9,6 +13,35 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within 10 s: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Runs `wait` on a thread of the scope, and returns when that thread sleeps.
+pub(crate) fn spawn_asleep<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    wait: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    let (number, numbers) = mpsc::channel();
+    let thread = scope.spawn(move || {
+        number
+            .send(fs::read_link("/proc/thread-self").unwrap())
+            .unwrap();
+        wait()
+    });
+    let stat = Path::new("/proc")
+        .join(numbers.recv().unwrap())
+        .join("stat");
+    // A lock may put it to sleep for a moment, so one look is not enough.
+    let mut asleep = 0;
+    eventually("the thread sleeps", || {
+        let state = fs::read_to_string(&stat).unwrap_or_default();
+        let sleeps = state
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" S"));
+        asleep = if sleeps { asleep + 1 } else { 0 };
+        asleep == 3 || thread.is_finished()
+    });
+    thread
 }
 
 /// The number of descriptors that this process has open.

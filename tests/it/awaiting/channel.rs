@@ -102,7 +102,7 @@ fn a_connection_ends_when_its_peer_is_killed() {
             assert_eq!(ours.recv_async().await.unwrap(), n);
         }
         let (received, ()) = tokio::join!(ours.recv_async(), async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Polled after the other future, which waits by now.
             process.kill();
         });
         assert!(matches!(received, Err(RecvError::Disconnected)));

@@ -10,7 +10,7 @@ mod send;
 use std::future::Future;
 use std::time::Duration;
 
-/// Nothing that is awaited here takes so long.
+/// Longer than any wait of these tests should take.
 const LONG: Duration = Duration::from_secs(20);
 
 /// Runs it on one thread of tokio, with a deadline.
@@ -26,7 +26,7 @@ fn on_tokio<T>(future: impl Future<Output = T>) -> T {
     })
 }
 
-/// Waits for nothing that ever comes.
+/// Runs until it is killed.
 #[offspring::worker]
 fn sleeper() {
     loop {
@@ -34,7 +34,7 @@ fn sleeper() {
     }
 }
 
-/// So many futures are dropped, or not: `OFFSPRING_RACE_ROUNDS` in hundreds (default 10).
+/// How many futures are polled, and sometimes dropped: `OFFSPRING_RACE_ROUNDS` in hundreds (default 10).
 fn rounds() -> u64 {
     std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| {
         rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")

@@ -47,17 +47,11 @@ fn another_executor_does_as_well() {
 fn a_process_that_is_killed_while_it_is_awaited_gives_its_error() {
     let process = sleeper::spawn().unwrap();
     let error = on_tokio(async {
-        let joined = async {
-            tokio::select! {
-                biased;
-                joined = process.join_async() => joined,
-                () = tokio::time::sleep(Duration::from_millis(50)) => {
-                    process.kill();
-                    process.join_async().await
-                }
-            }
-        };
-        joined.await.unwrap_err()
+        let (joined, ()) = tokio::join!(process.join_async(), async {
+            // Polled after the other future, which waits by now.
+            process.kill();
+        });
+        joined.unwrap_err()
     });
     assert!(
         matches!(

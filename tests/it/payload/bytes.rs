@@ -1,4 +1,4 @@
-//! What goes in comes out, of every size and kind, and memory goes back.
+//! Messages of every size and kind arrive whole, and their memory is returned.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

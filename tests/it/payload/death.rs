@@ -9,6 +9,8 @@ use super::pattern;
 use crate::support::{eventually, open_fds};
 
 const SIZE: usize = 300_000;
+/// Longer than any timeout here, even on a busy machine.
+const LONG: Duration = Duration::from_secs(10);
 
 #[offspring::worker]
 fn send_for_ever(sender: Sender<Bytes>) {
@@ -77,11 +79,8 @@ fn a_stopped_sender_holds_up_neither_timeouts_nor_other_senders() {
                 Err(end) => {
                     assert!(end.is_timeout(), "{end:?}");
                     let took = before.elapsed();
-                    // A busy machine adds some.
-                    assert!(
-                        took >= timeout && took < timeout + Duration::from_secs(1),
-                        "{took:?}"
-                    );
+                    // A busy machine adds some; a stopped sender would add all of the test's time.
+                    assert!(took >= timeout && took < LONG, "{took:?}");
                     break;
                 }
             }
@@ -120,10 +119,7 @@ fn a_stopped_receiver_holds_up_no_timeout_and_its_death_is_noticed() {
             break before.elapsed();
         }
     };
-    assert!(
-        took >= timeout && took < timeout + Duration::from_secs(1),
-        "{took:?}"
-    );
+    assert!(took >= timeout && took < LONG, "{took:?}");
     std::thread::scope(|scope| {
         let blocked = scope.spawn(|| sender.send_bytes(&message));
         process.kill();

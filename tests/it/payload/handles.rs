@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
 use offspring::channel::SendError;
@@ -142,7 +142,7 @@ fn send_descriptors_away() {
     let before = open_fds();
     (0..20).for_each(|_| round(&file));
     eventually("what was not received is closed", || open_fds() <= before);
-    // Also the open file itself: nobody else has it.
+    // The open file itself is closed too: no other descriptor refers to it.
     let (read, write) = rustix::pipe::pipe().unwrap();
     let (sender, receiver) = channel().unwrap();
     sender.send(SharedFd::new(write)).unwrap();
@@ -171,13 +171,12 @@ fn crowd() {
     let timeout = Duration::from_millis(10);
     for sender in &senders {
         (0..8).for_each(|_| sender.send(null()).unwrap());
-        let before = Instant::now();
+        // A send that did not time out would block for ever: no one receives.
         assert!(
             sender
                 .send_timeout(null(), timeout)
                 .is_err_and(|error| error.is_timeout())
         );
-        assert!(before.elapsed() < Duration::from_secs(1));
     }
     for _ in 0..30 * 8 {
         receiver.recv().unwrap();

@@ -8,7 +8,7 @@ mod huge;
 use offspring::Connection;
 use offspring::channel::Bytes;
 
-/// Bytes of which every part tells where it belongs.
+/// Bytes that differ at every position, so that a misplaced part is noticed.
 fn pattern(length: usize, seed: u64) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..(length as u64).div_ceil(8))
         .flat_map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed).to_le_bytes())

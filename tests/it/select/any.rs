@@ -1,4 +1,4 @@
-//! A few things: what is ready when, and what is said of it.
+//! When a source is ready, and which one is returned.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use offspring::{Connection, Receiver, Selector, channel, pipe, wait_any, wait_an
 use serde::{Deserialize, Serialize};
 
 use super::{LONG, SHORT, relay, sleeper};
+use crate::support::spawn_asleep;
 
 #[offspring::test(timeout = "30s")]
 fn a_process_and_a_receiver_are_waited_for_together() {
@@ -31,7 +32,7 @@ fn a_process_and_a_receiver_are_waited_for_together() {
     );
     other.kill();
     assert_eq!(wait_any(&[&process, &receiver, &other]).unwrap(), 2);
-    // The end of the process is the end of what it sent: both are told, in turn.
+    // The process and its channel have both ended: each is returned in turn.
     drop(orders);
     process.join().unwrap();
     let ready: Vec<usize> = (0..3)
@@ -73,7 +74,7 @@ fn timeouts_of_every_length_hold() {
     }
     assert_eq!(selector.try_ready(), None);
     sender.send(1).unwrap();
-    // What was sent is seen at once, without any wait.
+    // A message that was sent before is found without a wait.
     assert_eq!(selector.try_ready(), Some(key));
     assert_eq!(
         wait_any_timeout(&[&receiver], Duration::ZERO).unwrap(),
@@ -171,9 +172,7 @@ fn a_receiver_that_is_moved_or_dropped_is_ready_and_wakes() {
     );
     assert_eq!(selector.ready_timeout(SHORT), None);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| selector.ready());
-        // Once it sleeps; if it does not yet, the test is easier.
-        std::thread::sleep(SHORT);
+        let waiting = spawn_asleep(scope, || selector.ready());
         drop(dropped);
         assert_eq!(waiting.join().unwrap(), Some(dropped_key));
     });
@@ -184,7 +183,7 @@ fn a_receiver_that_is_moved_or_dropped_is_ready_and_wakes() {
     let process = relay::spawn(from, to).unwrap();
     assert_eq!(selector.ready(), Some(moved_key));
     selector.remove(moved_key);
-    // What was armed here does not disturb it there.
+    // The sleep flags that the selector left behind do not disturb the new process.
     for n in 0..100 {
         orders.send(n).unwrap();
         assert_eq!(receiver.recv().unwrap(), n);
@@ -193,7 +192,7 @@ fn a_receiver_that_is_moved_or_dropped_is_ready_and_wakes() {
     process.join().unwrap();
 }
 
-/// A receiver of which somebody keeps a share while it is sent, as a user's own `Serialize` can.
+/// A receiver that the sender still shares while it is sent. A hand-written `Serialize` makes that possible.
 struct Shared(Arc<Receiver<u64>>);
 
 impl Serialize for Shared {

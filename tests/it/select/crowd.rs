@@ -31,7 +31,7 @@ enum Source {
     Queue(u64, Queue<u64>),
 }
 
-/// What came of looking at a source that was ready.
+/// The result of taking from a source that was ready.
 enum News {
     Number(u64),
     Nothing,

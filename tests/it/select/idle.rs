@@ -1,4 +1,4 @@
-//! What waiting costs while nothing happens, and what is left of it.
+//! The cost of waiting while nothing happens, and what it leaves behind.
 
 use std::fs;
 use std::time::Duration;

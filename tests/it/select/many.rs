@@ -137,7 +137,7 @@ fn a_thousand_receivers() {
         assert_eq!(received, expected);
     }
     assert_eq!(selector.try_ready(), None);
-    // Its end is the end of every channel: each is told, none is forgotten.
+    // Its end is the end of every channel: each is returned once.
     process.kill();
     while let Some(key) = selector.ready() {
         if key == process_key {

@@ -1,4 +1,4 @@
-//! Waiting for many things at once.
+//! Waiting for the first of many sources.
 
 mod any;
 mod crowd;
@@ -13,12 +13,12 @@ use std::time::Duration;
 use offspring::Receiver;
 use offspring::Sender;
 
-/// Too short to matter, long enough to sleep.
+/// Short for a test, but long enough for a thread to fall asleep.
 const SHORT: Duration = Duration::from_millis(50);
-/// Nothing that is waited for here takes so long.
+/// Longer than any wait of these tests should take.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Waits for nothing that ever comes.
+/// Runs until it is killed.
 #[offspring::worker]
 fn sleeper() {
     loop {
@@ -26,7 +26,7 @@ fn sleeper() {
     }
 }
 
-/// Sends each number that it is given.
+/// Forwards every number.
 #[offspring::worker]
 fn relay(from: Receiver<u64>, to: Sender<u64>) {
     for n in &from {
@@ -34,13 +34,13 @@ fn relay(from: Receiver<u64>, to: Sender<u64>) {
     }
 }
 
-/// A number that nobody can foresee.
+/// A random number.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
 }
 
-/// Puts things in an order that nobody can foresee.
+/// Shuffles `things`.
 fn shuffle<T>(things: &mut [T]) {
     for end in (1..things.len()).rev() {
         things.swap(end, (random() % (end as u64 + 1)) as usize);

@@ -8,6 +8,7 @@ use offspring::{
 };
 
 use super::{LONG, SHORT, sleeper};
+use crate::support::spawn_asleep;
 
 /// Puts each number that it is given, and marks each job done that it gets back.
 #[offspring::worker]
@@ -52,8 +53,7 @@ fn a_queue_whose_producers_are_killed_is_at_its_end() {
     orders.send(1).unwrap();
     assert_eq!(queue.get().unwrap(), 1);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| wait_any(&[&queue]));
-        std::thread::sleep(SHORT);
+        let waiting = spawn_asleep(scope, || wait_any(&[&queue]));
         process.kill();
         assert_eq!(waiting.join().unwrap().unwrap(), 0);
     });
@@ -157,8 +157,7 @@ fn a_queue_whose_owner_is_killed_is_ready() {
     assert_eq!(queue.try_get().unwrap(), 1);
     assert_eq!(wait_any_timeout(&[&other, &queue], SHORT).unwrap(), None);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| wait_any(&[&other, &queue]));
-        std::thread::sleep(SHORT);
+        let waiting = spawn_asleep(scope, || wait_any(&[&other, &queue]));
         process.kill();
         assert_eq!(waiting.join().unwrap().unwrap(), 1);
     });
