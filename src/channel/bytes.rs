@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A vector of bytes that serde encodes as one block.
 ///
 /// Use it for channels of bytes: [`Sender::send_bytes`](crate::Sender::send_bytes) and
-/// [`Receiver::recv_bytes_into`](crate::Receiver::recv_bytes_into) copy without a `Vec` in between. Inside other values a
-/// plain `Vec<u8>` is as fast when it is sent to another process, but not in other serde formats.
+/// [`Receiver::recv_bytes_into`](crate::Receiver::recv_bytes_into) copy without a `Vec` in between.
+/// Inside other values a plain `Vec<u8>` is as fast when it is sent to another process, but not in
+/// other serde formats.
 ///
 /// ```
 /// use offspring::channel::Bytes;

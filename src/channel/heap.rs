@@ -1,15 +1,15 @@
 //! The heap for long messages: blocks of a sender's region, after its ring.
 //!
-//! Only the sender decides where a block is. It takes the lowest gap that fits, so that memory which both sides have
-//! touched is used again: a fresh page costs more than the copy into it.
+//! Only the sender decides where a block is. It takes the lowest gap that fits, so that memory
+//! which both sides have touched is used again: a fresh page costs more than the copy into it.
 //!
-//! One word has a bit for each slot in use. The sender sets a slot's bit when it allocates, and the receiver clears it when
-//! it has copied the message out, in any order. Both use compare-and-swap or a single read-modify-write, so neither can
-//! undo the other's change.
+//! One word has a bit for each slot in use. The sender sets a slot's bit when it allocates, and the
+//! receiver clears it when it has copied the message out, in any order. Both use compare-and-swap
+//! or a single read-modify-write, so neither can undo the other's change.
 //!
-//! The receiver returns memory that has been idle for a while to the system. It may do so only while no bit is set, and
-//! none must be set meanwhile: it sets `SHUT` in the same compare-and-swap that finds all bits clear, and the sender
-//! allocates nothing while that is set.
+//! The receiver returns memory that has been idle for a while to the system. It may do so only
+//! while no bit is set, and none must be set meanwhile: it sets `SHUT` in the same compare-and-swap
+//! that finds all bits clear, and the sender allocates nothing while that is set.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -168,8 +168,9 @@ pub(super) fn free(region: &Region, slot: usize) {
         .fetch_and(!(1 << slot), Ordering::SeqCst);
 }
 
-/// Returns the memory of the heap's first `touched` bytes to the system, if no slot is in use. Called by the receiver,
-/// which must wake the sender afterwards: the sender may have found the heap shut.
+/// Returns the memory of the heap's first `touched` bytes to the system, if no slot is in use.
+/// Called by the receiver, which must wake the sender afterwards: the sender may have found the
+/// heap shut.
 pub(super) fn return_memory(region: &Region, touched: usize) -> bool {
     let word = region.atomic(HEAP);
     if word

@@ -1,5 +1,5 @@
-//! A sender that writes garbage into its region, its ring and its channels: the receiver returns values or errors, drops
-//! that sender at worst, and still hears the others.
+//! A sender that writes garbage into its region, its ring and its channels: the receiver returns
+//! values or errors, drops that sender at worst, and still hears the others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,7 +77,8 @@ impl Hostile {
                 }
             }
             5 => drop(hostile::send(&self.parcels, random.below(hostile::KINDS))),
-            // Where all senders ring. Only short messages: a full socket would block the honest sender's doorbell.
+            // Where all senders ring. Only short messages: a full socket would block the honest
+            // sender's doorbell.
             6 => drop(hostile::send(
                 &self.to_receiver,
                 random.below(hostile::LONG),

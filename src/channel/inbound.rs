@@ -24,11 +24,12 @@ use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
 use crate::sys::lock;
 
-/// A heap that was not used for this long is returned to the system, the next time that the receiver waits.
+/// A heap that was not used for this long is returned to the system, the next time that the
+/// receiver waits.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-/// A sender's region, and the doorbell for a sender that waits for room in it. Outlives the ring while messages in the
-/// heap are being decoded.
+/// A sender's region, and the doorbell for a sender that waits for room in it. Outlives the ring
+/// while messages in the heap are being decoded.
 #[derive(Debug)]
 pub(super) struct SenderRegion {
     pub(super) region: Arc<Region>,
@@ -57,7 +58,8 @@ pub(super) struct InboundRing {
     is_corrupt: bool,
     /// The sending process has closed its end of `parcels`.
     is_gone: bool,
-    /// How many bytes of the heap messages have touched since it was last returned, and when it was last used.
+    /// How many bytes of the heap messages have touched since it was last returned, and when it was
+    /// last used.
     touched: usize,
     used: Instant,
 }
@@ -163,8 +165,8 @@ impl InboundRing {
         })
     }
 
-    /// What another process needs to continue it: the region, the room doorbell, the parcels, and how much of the heap
-    /// was touched.
+    /// What another process needs to continue it: the region, the room doorbell, the parcels, and
+    /// how much of the heap was touched.
     pub(super) fn share(
         &self,
     ) -> io::Result<(
@@ -192,12 +194,14 @@ impl InboundRing {
 
     /// Whether its last message was taken.
     pub(super) fn is_finished(&self) -> bool {
-        // The flag first: the sender sets it after its last entry, so a ring that is empty afterwards stays empty.
+        // The flag first: the sender sets it after its last entry, so a ring that is empty
+        // afterwards stays empty.
         let is_done = self.is_gone || self.sender.region.atomic(DONE).load(Ordering::Acquire) == 1;
         self.is_corrupt || (is_done && self.reader.entries.is_empty())
     }
 
-    /// Checks whether the sending process has ended. Parcels that arrive meanwhile are kept for their entries.
+    /// Checks whether the sending process has ended. Parcels that arrive meanwhile are kept for
+    /// their entries.
     pub(super) fn check_for_end(&mut self) {
         while !self.is_gone {
             match self.parcels.recv(&Deadline::now()) {

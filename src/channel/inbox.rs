@@ -1,4 +1,5 @@
-//! The inside of a receiver: one channel where all senders ring, and a ring for each sending process.
+//! The inside of a receiver: one channel where all senders ring, and a ring for each sending
+//! process.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -22,9 +23,11 @@ pub(super) struct ReceiverInbox {
     /// Where senders ring, and where new ones introduce themselves.
     bells: SharedReceiver<ToReceiver>,
     pub(super) rings: Mutex<Rings>,
-    /// Whether a heap may have idle memory. Nearly always false, so a receive mostly costs one load.
+    /// Whether a heap may have idle memory. Nearly always false, so a receive mostly costs one
+    /// load.
     has_chores: AtomicBool,
-    /// The receiver is being encoded for another process, and may yet come back: a selector must not read its doorbells.
+    /// The receiver is being encoded for another process, and may yet come back: a selector must
+    /// not read its doorbells.
     is_leaving: AtomicBool,
 }
 
@@ -46,7 +49,8 @@ impl Rings {
         self.all.push(ring);
     }
 
-    /// Drops the rings of senders that are gone. A sender that is killed does not set its flag, so its socket decides.
+    /// Drops the rings of senders that are gone. A sender that is killed does not set its flag, so
+    /// its socket decides.
     pub(super) fn check_for_ends(&mut self) {
         self.checked = Instant::now();
         self.all.iter_mut().for_each(InboundRing::check_for_end);
@@ -138,8 +142,8 @@ impl ReceiverInbox {
 
     /// Begins a move to another process. Returns `false` if another thread uses the inbox.
     pub(super) fn leave(self: &Arc<ReceiverInbox>) -> bool {
-        // The flag before the count: a selector upgrades its reference before it reads the flag, so one that is not
-        // counted here sees that the inbox is leaving.
+        // The flag before the count: a selector upgrades its reference before it reads the flag, so
+        // one that is not counted here sees that the inbox is leaving.
         self.is_leaving.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let is_alone = Arc::strong_count(self) == 1;

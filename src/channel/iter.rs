@@ -11,8 +11,9 @@ use crate::ipc::wire::Retry;
 impl<T: DeserializeOwned> Receiver<T> {
     /// Returns an iterator over messages that blocks for each, and ends when every sender is gone.
     ///
-    /// A message that does not decode is logged and skipped. While this process has no descriptors left for a message's
-    /// handles, the iterator logs that, waits, and tries again. Use [`recv`](Receiver::recv) to handle these errors.
+    /// A message that does not decode is logged and skipped. While this process has no descriptors
+    /// left for a message's handles, the iterator logs that, waits, and tries again. Use
+    /// [`recv`](Receiver::recv) to handle these errors.
     ///
     /// ```
     /// # #[offspring::main]
@@ -31,7 +32,8 @@ impl<T: DeserializeOwned> Receiver<T> {
         }
     }
 
-    /// Returns an iterator over the messages that have arrived. It never blocks, and ends when none is left.
+    /// Returns an iterator over the messages that have arrived. It never blocks, and ends when none
+    /// is left.
     ///
     /// A message that does not decode is logged and skipped.
     ///
@@ -65,8 +67,8 @@ fn next<T: DeserializeOwned>(receiver: &Receiver<T>) -> Option<T> {
     }
 }
 
-/// A blocking iterator over the messages of a [`Receiver`], from [`Receiver::iter`]. Dropping it leaves the other messages
-/// in the channel.
+/// A blocking iterator over the messages of a [`Receiver`], from [`Receiver::iter`]. Dropping it
+/// leaves the other messages in the channel.
 ///
 /// ```
 /// # #[offspring::main]
@@ -109,8 +111,8 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a Receiver<T> {
     }
 }
 
-/// An iterator over the messages that have arrived at a [`Receiver`], from [`Receiver::try_iter`]. Dropping it leaves the
-/// other messages in the channel. After `None` it may return messages again.
+/// An iterator over the messages that have arrived at a [`Receiver`], from [`Receiver::try_iter`].
+/// Dropping it leaves the other messages in the channel. After `None` it may return messages again.
 ///
 /// ```
 /// # #[offspring::main]
@@ -144,7 +146,8 @@ impl<T: DeserializeOwned> Iterator for ReceiverTryIter<'_, T> {
     }
 }
 
-/// A blocking iterator that owns its [`Receiver`], from `for message in receiver`. Dropping it drops the receiver.
+/// A blocking iterator that owns its [`Receiver`], from `for message in receiver`. Dropping it
+/// drops the receiver.
 ///
 /// ```
 /// # #[offspring::main]

@@ -1,4 +1,5 @@
-//! The region that one sending process shares with the receiver, and the tags of its ring's entries.
+//! The region that one sending process shares with the receiver, and the tags of its ring's
+//! entries.
 
 use std::io;
 use std::sync::Arc;
@@ -22,12 +23,13 @@ pub(super) const LINK: LinkLayout = LinkLayout {
 };
 /// Written by both: which slots of the heap are in use, and whether its memory is being returned.
 pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
-/// Where the heap begins, on a page of its own. The words before it are the part that every region has.
+/// Where the heap begins, on a page of its own. The words before it are the part that every region
+/// has.
 pub(super) const HEAP_START: usize = (RING_BYTES + 5 * LINE).next_multiple_of(4096);
 
-/// Room for two messages of 64 MiB: one is read while the next is written, and more would only touch more memory. The
-/// first size that the system grants is used. Where a limit forbids that much address space, long messages travel in
-/// memory of their own.
+/// Room for two messages of 64 MiB: one is read while the next is written, and more would only
+/// touch more memory. The first size that the system grants is used. Where a limit forbids that
+/// much address space, long messages travel in memory of their own.
 const HEAP_BYTES: [usize; 3] = [129 << 20, 16 << 20, 0];
 
 pub(super) fn region() -> io::Result<Arc<Region>> {
@@ -64,8 +66,8 @@ pub(super) fn split_tag(tag: u32) -> (u32, Mark) {
     )
 }
 
-/// A small number, at most [`Mark::MAX`], that accompanies a message outside of its bytes. The public calls send 0, and
-/// ignore it when they receive.
+/// A small number, at most [`Mark::MAX`], that accompanies a message outside of its bytes. The
+/// public calls send 0, and ignore it when they receive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u16);
 
@@ -81,8 +83,8 @@ pub(super) fn long_entry(slot: usize, offset: usize, length: usize) -> [u8; 24] 
     entry
 }
 
-/// Slot, offset and length from the entry of a long message. `None` unless the message is inside this region's heap: the
-/// sender may have written anything.
+/// Slot, offset and length from the entry of a long message. `None` unless the message is inside
+/// this region's heap: the sender may have written anything.
 pub(super) fn read_long_entry(entry: &[u8], region: &Region) -> Option<(usize, usize, usize)> {
     let number = |part: &[u8]| {
         part.try_into()

@@ -10,7 +10,8 @@ use crate::ipc::wire::{Envelope, ShmBuffer, WireHandle};
 
 pub(super) struct LongMessage<'a, L: TimeLimit> {
     ring: &'a Arc<OutboundRing>,
-    /// How long to wait for room in the heap. `None`: do not wait, use a separate memory block instead.
+    /// How long to wait for room in the heap. `None`: do not wait, use a separate memory block
+    /// instead.
     limit: Option<&'a L>,
     storage: LongStorage<L>,
     /// The bytes written so far.
@@ -21,7 +22,8 @@ enum LongStorage<L: TimeLimit> {
     /// Nothing was written yet.
     Empty,
     Heap(Block),
-    /// Memory of its own, for a message that is too long for the heap, or grew when the heap had no room left.
+    /// Memory of its own, for a message that is too long for the heap, or grew when the heap had no
+    /// room left.
     Separate(ShmBuffer),
     /// There was no room in time, or no memory. The remaining bytes are only counted.
     Failed(WaitEnd<L::Elapsed, SendFailure>),
@@ -71,8 +73,8 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         buffer
     }
 
-    /// Moves to a longer block. It does not wait for one: two messages that each hold a part of the heap would wait for
-    /// each other.
+    /// Moves to a longer block. It does not wait for one: two messages that each hold a part of the
+    /// heap would wait for each other.
     fn grow(&self, block: &Block, total: usize) -> LongStorage<L> {
         let wanted = total
             .max(block.capacity() * 2)

@@ -1,17 +1,20 @@
 //! Channels and pipes: messages from many senders to one receiver, and connections with two ends.
 //!
-//! [`channel`] makes a one-way channel, and [`pipe`] a two-way connection. Both ends can be sent to other processes.
+//! [`channel`] makes a one-way channel, and [`pipe`] a two-way connection. Both ends can be sent to
+//! other processes.
 
-// How it works: each sending process shares a region with the receiver. It holds a byte ring, and after it a heap for
-// messages that are too long for a ring entry. No process sits between them, and what was sent survives the death of its
-// sender, because the receiver maps the region too.
+// How it works: each sending process shares a region with the receiver. It holds a byte ring, and
+// after it a heap for messages that are too long for a ring entry. No process sits between them,
+// and what was sent survives the death of its sender, because the receiver maps the region too.
 //
 // A channel consists of:
 //
-// - One ipc-channel to the receiver. All senders ring there, and a new one introduces itself with its region.
-// - For each sending process, an ipc-channel for parcels: values with handles, or too long for the heap. The kernel
-//   closes it when the process dies, so the receiver learns of its death, too.
-// - For each sending process, an ipc-channel back, where the receiver rings when a sender waits for room.
+// - One ipc-channel to the receiver. All senders ring there, and a new one introduces itself with
+//   its region.
+// - For each sending process, an ipc-channel for parcels: values with handles, or too long for the
+//   heap. The kernel closes it when the process dies, so the receiver learns of its death, too.
+// - For each sending process, an ipc-channel back, where the receiver rings when a sender waits for
+//   room.
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::de::DeserializeOwned;

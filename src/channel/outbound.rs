@@ -1,9 +1,10 @@
 //! This process's ring to one receiver, and how a message enters it.
 //!
-//! A send has three steps: obtain the ring (the first send makes one), prepare the message (encode it to where the
-//! receiver will read it), and push its entry. Preparing happens once, before the first wait for room, because a message
-//! may hold handles that can be moved only once. Pushing is one attempt that never waits; the three forms of `send`
-//! differ in what drives it: a thread that sleeps, a task that is polled, or nothing.
+//! A send has three steps: obtain the ring (the first send makes one), prepare the message (encode
+//! it to where the receiver will read it), and push its entry. Preparing happens once, before the
+//! first wait for room, because a message may hold handles that can be moved only once. Pushing is
+//! one attempt that never waits; the three forms of `send` differ in what drives it: a thread that
+//! sleeps, a task that is polled, or nothing.
 
 use std::cell::Cell;
 use std::io;
@@ -88,9 +89,9 @@ impl OutboundRing {
         if let Some(block) = self.heap.allocate(length) {
             return Ok(block);
         }
-        // A busy receiver frees one block after the other, and waking this thread for each would cost both sides more
-        // than the copy. So it first sleeps for about the time of a copy, when there is room for several, and asks for a
-        // doorbell only after that.
+        // A busy receiver frees one block after the other, and waking this thread for each would
+        // cost both sides more than the copy. So it first sleeps for about the time of a copy, when
+        // there is room for several, and asks for a doorbell only after that.
         let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
         std::thread::sleep(limit.left().map_or(nap, |left| nap.min(left)));
         self.room
@@ -246,7 +247,8 @@ impl SenderShared {
         }
     }
 
-    /// Makes the ring and introduces it to the receiver, which may have many other messages to read first.
+    /// Makes the ring and introduces it to the receiver, which may have many other messages to read
+    /// first.
     fn join<L: TimeLimit>(
         &self,
         joining: MutexGuard<'_, ()>,
@@ -332,8 +334,9 @@ impl SenderShared {
         Ok(pushed.map_err(WaitEnd::convert)??)
     }
 
-    /// The first attempt. It also finds out that a receiver died while it was awake: one that sleeps is missed when this
-    /// process rings, and a wait for room ends with the receiver, but an awake one leaves no trace.
+    /// The first attempt. It also finds out that a receiver died while it was awake: one that
+    /// sleeps is missed when this process rings, and a wait for room ends with the receiver, but an
+    /// awake one leaves no trace.
     fn push_first(
         &self,
         ring: &OutboundRing,
@@ -394,7 +397,8 @@ impl SenderShared {
         value: &V,
     ) -> Result<(), SendFailure> {
         let ring = loop {
-            // The receiver may have much to read before it has room for a new sender. Nothing wakes a task for that.
+            // The receiver may have much to read before it has room for a new sender. Nothing wakes
+            // a task for that.
             match self.try_ring() {
                 Ok(ring) => break ring,
                 Err(WaitEnd::Timeout(Elapsed)) => reactor::yield_now().await,

@@ -17,7 +17,8 @@ use crate::ipc::waitable::{WaitSource, Waitable};
 use crate::ipc::wire;
 use crate::sys::lock;
 
-/// Creates a two-way connection: the first end sends `A` and receives `B`, the second sends `B` and receives `A`.
+/// Creates a two-way connection: the first end sends `A` and receives `B`, the second sends `B` and
+/// receives `A`.
 ///
 /// # Errors
 ///
@@ -67,11 +68,12 @@ where
 
 /// One end of a [`pipe`]: sends `A` and receives `B`.
 ///
-/// Dropping it disconnects the other end, which still receives what was sent before, and then returns
-/// [`RecvError::Disconnected`].
+/// Dropping it disconnects the other end, which still receives what was sent before, and then
+/// returns [`RecvError::Disconnected`].
 ///
-/// An end exists once. When it is sent to another process it moves there, and every call on this one returns `Moved`. If it
-/// could not be sent, the error returns it, and it keeps working. One thread may send while another receives.
+/// An end exists once. When it is sent to another process it moves there, and every call on this
+/// one returns `Moved`. If it could not be sent, the error returns it, and it keeps working. One
+/// thread may send while another receives.
 ///
 /// ```
 /// use offspring::Connection;
@@ -95,7 +97,8 @@ where
 /// }
 /// ```
 pub struct Connection<A, B> {
-    /// Sends `A`. `None` after it has moved. The type is erased so that a closure that does not know it can put it back.
+    /// Sends `A`. `None` after it has moved. The type is erased so that a closure that does not
+    /// know it can put it back.
     sender: Arc<Mutex<Option<Sender<()>>>>,
     receiver: Receiver<B>,
     sends: PhantomData<fn(A)>,
@@ -106,7 +109,8 @@ impl<A: Serialize, B> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the other end is gone, or the message does not encode. The error returns the message.
+    /// [`SendError`] if the other end is gone, or the message does not encode. The error returns
+    /// the message.
     pub fn send(&self, message: A) -> Result<(), SendError<A>> {
         match self.sender() {
             Some(sender) => sender.send(message),
@@ -118,7 +122,8 @@ impl<A: Serialize, B> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Connection::send). The error returns the message.
+    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Connection::send). The
+    /// error returns the message.
     pub fn try_send(&self, message: A) -> Result<(), TrySendError<A>> {
         match self.sender() {
             Some(sender) => sender.try_send(message),
@@ -130,7 +135,8 @@ impl<A: Serialize, B> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time; otherwise like [`send`](Connection::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time; otherwise like
+    /// [`send`](Connection::send).
     pub fn send_timeout(&self, message: A, timeout: Duration) -> Result<(), SendTimeoutError<A>> {
         match self.sender() {
             Some(sender) => sender.send_timeout(message, timeout),
@@ -138,8 +144,8 @@ impl<A: Serialize, B> Connection<A, B> {
         }
     }
 
-    /// Like [`send`](Connection::send), but the task waits, not its thread. Needs the `async` feature, and works with every
-    /// executor.
+    /// Like [`send`](Connection::send), but the task waits, not its thread. Needs the `async`
+    /// feature, and works with every executor.
     ///
     /// A future that is dropped before it is ready has sent nothing, and drops the message.
     ///
@@ -160,8 +166,9 @@ impl<A, B: DeserializeOwned> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`RecvError::Disconnected`] if the other end is gone and everything was received, [`RecvError::Decode`] if the
-    /// message does not decode (it is taken), [`RecvError::Moved`] if this end was moved to another process.
+    /// [`RecvError::Disconnected`] if the other end is gone and everything was received,
+    /// [`RecvError::Decode`] if the message does not decode (it is taken), [`RecvError::Moved`] if
+    /// this end was moved to another process.
     pub fn recv(&self) -> Result<B, RecvError> {
         self.receiver.recv()
     }
@@ -170,7 +177,8 @@ impl<A, B: DeserializeOwned> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] if no message has arrived; otherwise like [`recv`](Connection::recv).
+    /// [`TryRecvError::Empty`] if no message has arrived; otherwise like
+    /// [`recv`](Connection::recv).
     pub fn try_recv(&self) -> Result<B, TryRecvError> {
         self.receiver.try_recv()
     }
@@ -179,13 +187,14 @@ impl<A, B: DeserializeOwned> Connection<A, B> {
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`] if no message arrived in time; otherwise like [`recv`](Connection::recv).
+    /// [`RecvTimeoutError::Timeout`] if no message arrived in time; otherwise like
+    /// [`recv`](Connection::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<B, RecvTimeoutError> {
         self.receiver.recv_timeout(timeout)
     }
 
-    /// Like [`recv`](Connection::recv), but the task waits, not its thread. Needs the `async` feature, and works with every
-    /// executor.
+    /// Like [`recv`](Connection::recv), but the task waits, not its thread. Needs the `async`
+    /// feature, and works with every executor.
     ///
     /// Dropping the future loses no message: it takes one only when it is ready.
     ///
@@ -270,8 +279,8 @@ impl<A, B> Connection<A, B> {
         lock(&self.sender).clone().map(Sender::cast)
     }
 
-    /// Returns whether [`recv`](Connection::recv) would return at once, with a message or an error; blocks for at most
-    /// `timeout` until it would. Takes no message.
+    /// Returns whether [`recv`](Connection::recv) would return at once, with a message or an error;
+    /// blocks for at most `timeout` until it would. Takes no message.
     ///
     /// # Errors
     ///
@@ -298,7 +307,8 @@ impl<A, B> fmt::Debug for Connection<A, B> {
 
 impl<A, B> Serialize for Connection<A, B> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Taken, not cloned: a sender that stayed here would hide the end of this connection from the other end.
+        // Taken, not cloned: a sender that stayed here would hide the end of this connection from
+        // the other end.
         let Some(moved) = lock(&self.sender).take() else {
             return Err(wire::explain(
                 "the connection was moved to another process before",

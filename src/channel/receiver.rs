@@ -26,10 +26,12 @@ use crate::sys::lock;
 /// The receiving end of a [`channel`](crate::channel()).
 ///
 /// Dropping it disconnects the senders: their next `send` returns
-/// [`SendError::Disconnected`](super::SendError::Disconnected). Messages that were not received are lost.
+/// [`SendError::Disconnected`](super::SendError::Disconnected). Messages that were not received are
+/// lost.
 ///
-/// A receiver exists once. When it is sent to another process it moves there, and every call on this one returns
-/// [`RecvError::Moved`]. If it could not be sent, the error returns it, and it keeps working.
+/// A receiver exists once. When it is sent to another process it moves there, and every call on
+/// this one returns [`RecvError::Moved`]. If it could not be sent, the error returns it, and it
+/// keeps working.
 ///
 /// ```
 /// #[offspring::worker]
@@ -63,8 +65,9 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvError::Disconnected`] if every sender is gone and everything was received, [`RecvError::Decode`] if the
-    /// message does not decode (it is taken), [`RecvError::Moved`] if this end was moved to another process.
+    /// [`RecvError::Disconnected`] if every sender is gone and everything was received,
+    /// [`RecvError::Decode`] if the message does not decode (it is taken), [`RecvError::Moved`] if
+    /// this end was moved to another process.
     pub fn recv(&self) -> Result<T, RecvError> {
         self.recv_raw(&Forever)
             .map_err(WaitEnd::into_failed)?
@@ -84,13 +87,14 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`] if no message arrived in time; otherwise like [`recv`](Receiver::recv).
+    /// [`RecvTimeoutError::Timeout`] if no message arrived in time; otherwise like
+    /// [`recv`](Receiver::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         Ok(self.recv_raw(&Deadline::after(timeout))?.decode()?)
     }
 
-    /// Like [`recv`](Receiver::recv), but the task waits, not its thread. Needs the `async` feature, and works with every
-    /// executor.
+    /// Like [`recv`](Receiver::recv), but the task waits, not its thread. Needs the `async`
+    /// feature, and works with every executor.
     ///
     /// Dropping the future loses no message: it takes one only when it is ready.
     ///
@@ -145,8 +149,8 @@ impl Receiver<Bytes> {
         self.recv().map(Bytes::into)
     }
 
-    /// Receives the next message into `buffer`, replacing its contents, and returns the number of bytes. Reusing one
-    /// buffer saves an allocation for each message.
+    /// Receives the next message into `buffer`, replacing its contents, and returns the number of
+    /// bytes. Reusing one buffer saves an allocation for each message.
     ///
     /// # Errors
     ///
@@ -216,8 +220,8 @@ impl<T> Receiver<T> {
         self.inbox().ok().map(|inbox| inbox as Arc<dyn EventSource>)
     }
 
-    /// Returns whether [`recv`](Receiver::recv) would return at once, with a message or an error; blocks for at most
-    /// `timeout` until it would. Takes no message.
+    /// Returns whether [`recv`](Receiver::recv) would return at once, with a message or an error;
+    /// blocks for at most `timeout` until it would. Takes no message.
     ///
     /// # Errors
     ///
@@ -298,8 +302,8 @@ impl ReceiverInbox {
         wire::may_note_all(rings.all.len() * RingToken::HANDLES + 1)
     }
 
-    /// Notes its handles in the value that is being encoded. Nothing may be received until the value is sent, or
-    /// [`stay`](ReceiverInbox::stay) is called.
+    /// Notes its handles in the value that is being encoded. Nothing may be received until the
+    /// value is sent, or [`stay`](ReceiverInbox::stay) is called.
     fn begin_move<T>(self: &Arc<ReceiverInbox>) -> Result<ReceiverToken, String> {
         let token = if self.leave() {
             self.may_move()

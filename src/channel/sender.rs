@@ -18,11 +18,11 @@ use crate::ipc::wire::{self, WireHandle};
 
 /// The sending end of a [`channel`](crate::channel()).
 ///
-/// Dropping a sender does not affect what was sent. When every sender is gone and everything is received, the receiver
-/// returns [`RecvError::Disconnected`](super::RecvError::Disconnected).
+/// Dropping a sender does not affect what was sent. When every sender is gone and everything is
+/// received, the receiver returns [`RecvError::Disconnected`](super::RecvError::Disconnected).
 ///
-/// Clones share one buffer. A sender that is sent to another process stays usable here, and the process that receives it
-/// gets a buffer of its own.
+/// Clones share one buffer. A sender that is sent to another process stays usable here, and the
+/// process that receives it gets a buffer of its own.
 ///
 /// ```
 /// #[offspring::worker]
@@ -63,15 +63,16 @@ fn timed<T>(
 impl<T: Serialize> Sender<T> {
     /// Sends a message; blocks while the buffer is full.
     ///
-    /// The buffer of each sending process holds 128 KiB. Messages of more than 32 KiB have one of their own, for up to 8
-    /// messages and 129 MiB.
+    /// The buffer of each sending process holds 128 KiB. Messages of more than 32 KiB have one of
+    /// their own, for up to 8 messages and 129 MiB.
     ///
-    /// After `Ok` the receiver gets the message even if this process dies. It does not mean that the message has been
-    /// received.
+    /// After `Ok` the receiver gets the message even if this process dies. It does not mean that
+    /// the message has been received.
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the receiver is gone, or the message does not encode. The error returns the message.
+    /// [`SendError`] if the receiver is gone, or the message does not encode. The error returns the
+    /// message.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         self.shared
             .send(Mark::default(), &message, &Forever)
@@ -82,7 +83,8 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Sender::send). The error returns the message.
+    /// [`TrySendError::Full`] if the buffer is full; otherwise like [`send`](Sender::send). The
+    /// error returns the message.
     ///
     /// ```
     /// # #[offspring::main]
@@ -110,7 +112,8 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time; otherwise like [`send`](Sender::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time; otherwise like
+    /// [`send`](Sender::send).
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
         self.send_within(message, &Deadline::after(timeout))
     }
@@ -125,11 +128,11 @@ impl<T: Serialize> Sender<T> {
             .map_err(|end| timed(end, message))
     }
 
-    /// Like [`send`](Sender::send), but the task waits, not its thread. Needs the `async` feature, and works with every
-    /// executor.
+    /// Like [`send`](Sender::send), but the task waits, not its thread. Needs the `async` feature,
+    /// and works with every executor.
     ///
-    /// A future that is dropped before it is ready has sent nothing, and drops the message. The messages that one task
-    /// sends one after the other arrive in this order.
+    /// A future that is dropped before it is ready has sent nothing, and drops the message. The
+    /// messages that one task sends one after the other arrive in this order.
     ///
     /// # Errors
     ///
@@ -166,8 +169,8 @@ impl<T: Serialize> Sender<T> {
 }
 
 impl Sender<Bytes> {
-    /// Sends a copy of `bytes`, like [`send`](Sender::send) sends [`Bytes`]. They are copied once, to where the receiver
-    /// copies them from.
+    /// Sends a copy of `bytes`, like [`send`](Sender::send) sends [`Bytes`]. They are copied once,
+    /// to where the receiver copies them from.
     ///
     /// # Errors
     ///
@@ -214,7 +217,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// The same end with a ring of its own: the receiver distinguishes its messages [by their ring](super::RawMessage::ring).
+    /// The same end with a ring of its own: the receiver distinguishes its messages [by their
+    /// ring](super::RawMessage::ring).
     pub(crate) fn separate(&self) -> Sender<T> {
         Sender::new(self.shared.to_receiver())
     }

@@ -35,8 +35,8 @@ flat_errors! {
     }
     ends { Disconnected, Moved }
 
-    /// The error returned by [`Sender::try_send`](crate::Sender::try_send). It returns the message: see
-    /// [`into_inner`](Self::into_inner).
+    /// The error returned by [`Sender::try_send`](crate::Sender::try_send). It returns the message:
+    /// see [`into_inner`](Self::into_inner).
     ///
     /// ```
     /// # #[offspring::main]
@@ -58,8 +58,8 @@ flat_errors! {
         Full => is_full
     }
 
-    /// The error returned by [`Sender::send_timeout`](crate::Sender::send_timeout). It returns the message: see
-    /// [`into_inner`](Self::into_inner).
+    /// The error returned by [`Sender::send_timeout`](crate::Sender::send_timeout). It returns the
+    /// message: see [`into_inner`](Self::into_inner).
     ///
     /// ```
     /// # #[offspring::main]
@@ -99,13 +99,15 @@ flat_errors! {
         /// Every sender is gone, and all that was sent has been received.
         #[error("receiving on a channel whose senders are gone")]
         Disconnected,
-        /// A message that does not decode has arrived. It is taken; later messages are not affected.
+        /// A message that does not decode has arrived. It is taken; later messages are not
+        /// affected.
         #[error("receiving a message that does not decode")]
         Decode(#[source] cause: DecodeError),
         /// This end was moved to another process.
         #[error("receiving through an end that was moved to another process")]
         Moved,
-        /// The system refused a resource. If it was a descriptor (`EMFILE`), the message can still be received later.
+        /// The system refused a resource. If it was a descriptor (`EMFILE`), the message can still
+        /// be received later.
         #[error("could not receive a message")]
         Io(#[source] cause: io::Error),
     }

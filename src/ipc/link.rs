@@ -1,14 +1,19 @@
-//! One direction between two processes: a byte ring, and a channel for the values that do not fit it.
+//! One direction between two processes: a byte ring, and a channel for the values that do not fit
+//! it.
 //!
-//! A *parcel* is a value that does not fit a ring entry, or that holds handles. It travels as a message of its own, and
-//! an entry in the ring marks its place among the others. The protocol is the same wherever it is used:
+//! A *parcel* is a value that does not fit a ring entry, or that holds handles. It travels as a
+//! message of its own, and an entry in the ring marks its place among the others. The protocol is
+//! the same wherever it is used:
 //!
-//! - The parcel is sent before its entry is published, and both under one lock. So a reader that finds the entry also
-//!   finds the parcel, and parcels arrive in the order of their entries, whichever threads wrote them.
-//! - The writer counts the parcels that it has sent, and the reader counts, in shared memory, those that it has taken.
-//!   At most [`PARCELS_MAX`] are unread, so that sending one never blocks on a full socket.
+//! - The parcel is sent before its entry is published, and both under one lock. So a reader that
+//!   finds the entry also finds the parcel, and parcels arrive in the order of their entries,
+//!   whichever threads wrote them.
+//! - The writer counts the parcels that it has sent, and the reader counts, in shared memory, those
+//!   that it has taken. At most [`PARCELS_MAX`] are unread, so that sending one never blocks on a
+//!   full socket.
 //!
-//! The owner chooses the channels that carry parcels and doorbells: some links share one for both, some have two.
+//! The owner chooses the channels that carry parcels and doorbells: some links share one for both,
+//! some have two.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,8 +26,8 @@ use crate::ipc::wire::{Envelope, Failure, Pulse};
 /// The most parcels of one writer that its reader has not taken.
 pub(crate) const PARCELS_MAX: u64 = 8;
 
-/// A parcel with more bytes than this carries them in shared memory, so that [`PARCELS_MAX`] of them fit a socket's
-/// buffer.
+/// A parcel with more bytes than this carries them in shared memory, so that [`PARCELS_MAX`] of
+/// them fit a socket's buffer.
 pub(crate) const PARCEL_INLINE: usize = 1 << 10;
 
 /// Where the parts of a link are in its region.
@@ -64,8 +69,8 @@ impl LinkWriter {
             .map_err(|Corrupt| Failure::Gone)
     }
 
-    /// Sends a parcel with `send`, then writes its entry. Returns `false`, without calling `send`, if there is no room
-    /// for either of them now.
+    /// Sends a parcel with `send`, then writes its entry. Returns `false`, without calling `send`,
+    /// if there is no room for either of them now.
     pub(crate) fn push_parcel(
         &mut self,
         tag: u32,
@@ -88,11 +93,11 @@ impl LinkWriter {
         self.push(tag, &[])
     }
 
-    /// Whether entries have been left unread for a while: the reader may be slow, or dead. Checks at most every few
-    /// milliseconds, and returns `false` in between.
+    /// Whether entries have been left unread for a while: the reader may be slow, or dead. Checks
+    /// at most every few milliseconds, and returns `false` in between.
     pub(crate) fn is_stalled(&mut self) -> bool {
-        // The clock first: the other check fetches a cache line that the reader writes for each entry, and must then
-        // fetch back.
+        // The clock first: the other check fetches a cache line that the reader writes for each
+        // entry, and must then fetch back.
         self.pulse.is_due() && self.entries.is_backed_up().unwrap_or(true)
     }
 }
@@ -126,10 +131,12 @@ impl LinkReader {
         !self.early.is_empty()
     }
 
-    /// Takes the parcel of the entry in front, and the entry. `receive` returns the next parcel without waiting: it was
-    /// sent before its entry, so a writer whose parcel is missing does not keep to the protocol.
+    /// Takes the parcel of the entry in front, and the entry. `receive` returns the next parcel
+    /// without waiting: it was sent before its entry, so a writer whose parcel is missing does not
+    /// keep to the protocol.
     ///
-    /// After [`Failure::Starved`] both are still there: this process had no descriptors for the parcel's handles.
+    /// After [`Failure::Starved`] both are still there: this process had no descriptors for the
+    /// parcel's handles.
     pub(crate) fn take_parcel(
         &mut self,
         front: &Peeked,

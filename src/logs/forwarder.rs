@@ -62,8 +62,8 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
         .map_err(CreateError::io("start the thread for log records"))
 }
 
-/// Waits until the logger has handled every record that children have sent by now. Gives up on a logger that makes no
-/// progress.
+/// Waits until the logger has handled every record that children have sent by now. Gives up on a
+/// logger that makes no progress.
 pub(super) fn drain(deadline: Option<Instant>) {
     let Some(forwarder) = FORWARDER.get() else {
         return;

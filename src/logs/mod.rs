@@ -1,13 +1,14 @@
 //! Log records of children reach the logger of their parent.
 //!
-//! A child sends its records through a channel to its parent. The parent maps the channel's memory too, so a record that was
-//! sent survives the death of the child. In the parent one thread, started with the first child that needs it, passes the
-//! records to the program's logger. A slow logger never blocks a child: when the channel is full, records are dropped and
-//! counted.
+//! A child sends its records through a channel to its parent. The parent maps the channel's memory
+//! too, so a record that was sent survives the death of the child. In the parent one thread,
+//! started with the first child that needs it, passes the records to the program's logger. A slow
+//! logger never blocks a child: when the channel is full, records are dropped and counted.
 //!
-//! The level that the parent wants is a word in shared memory, so a record that is not wanted costs one load. The `log` crate
-//! does not report changes of `log::max_level`. So the parent updates the word with each record that arrives, and a child
-//! that suppresses records asks for an update at most once a second.
+//! The level that the parent wants is a word in shared memory, so a record that is not wanted costs
+//! one load. The `log` crate does not report changes of `log::max_level`. So the parent updates the
+//! word with each record that arrives, and a child that suppresses records asks for an update at
+//! most once a second.
 
 mod forwarder;
 mod record;

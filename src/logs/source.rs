@@ -77,7 +77,8 @@ impl ChildLogger {
         };
         let message = LogMessage::Record(LogRecord::new(record, &self.name, self.pid));
         let count = match records.try_send(message) {
-            // Counted after it is sent: a parent that waits for what was counted never waits for a record that was lost.
+            // Counted after it is sent: a parent that waits for what was counted never waits for a
+            // record that was lost.
             Ok(()) => sent,
             Err(TrySendError::Full(_)) => dropped,
             Err(_) => return self.print(record),
@@ -94,7 +95,8 @@ impl ChildLogger {
             self.pid,
             record.args()
         );
-        // One write, so that lines do not mix. Unlike `eprintln`, it does not panic if stderr is closed.
+        // One write, so that lines do not mix. Unlike `eprintln`, it does not panic if stderr is
+        // closed.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }

@@ -10,7 +10,8 @@ use super::Selector;
 use crate::error::JoinError;
 use crate::process::Process;
 
-/// Returns an iterator that joins processes in the order in which they end, and yields each with its result.
+/// Returns an iterator that joins processes in the order in which they end, and yields each with
+/// its result.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,8 +47,8 @@ pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCom
     }
 }
 
-/// An iterator over processes in the order in which they end, from [`as_completed`]. Dropping it drops the handles of the
-/// others, which keep running.
+/// An iterator over processes in the order in which they end, from [`as_completed`]. Dropping it
+/// drops the handles of the others, which keep running.
 ///
 /// ```
 /// #[offspring::worker]

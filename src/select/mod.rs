@@ -1,7 +1,7 @@
 //! Waiting for the first of many: processes, receivers, connections, queues, and more.
 //!
-//! [`wait_any`] waits once for a few sources. A [`Selector`] waits again and again, for any number. [`as_completed`] joins
-//! processes in the order in which they end.
+//! [`wait_any`] waits once for a few sources. A [`Selector`] waits again and again, for any number.
+//! [`as_completed`] joins processes in the order in which they end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,14 +31,15 @@ impl<T> Waitable for JoinableQueue<T> {
     }
 }
 
-/// Blocks until one of the sources is ready, and returns its index. If several are ready, successive calls return each in
-/// turn.
+/// Blocks until one of the sources is ready, and returns its index. If several are ready,
+/// successive calls return each in turn.
 ///
 /// Made for one wait, or a few sources. A [`Selector`] registers its sources only once.
 ///
 /// # Errors
 ///
-/// [`WaitError::Nothing`] if `sources` is empty, [`WaitError::Io`] if the system has no descriptor or memory to watch one.
+/// [`WaitError::Nothing`] if `sources` is empty, [`WaitError::Io`] if the system has no descriptor
+/// or memory to watch one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,7 +65,8 @@ pub fn wait_any(sources: &[&dyn Waitable]) -> Result<usize, WaitError> {
     Ok(index.expect("a wait without a deadline does not time out"))
 }
 
-/// Like [`wait_any`], but blocks for at most `timeout`. Returns `None` if no source was ready in time.
+/// Like [`wait_any`], but blocks for at most `timeout`. Returns `None` if no source was ready in
+/// time.
 ///
 /// # Errors
 ///

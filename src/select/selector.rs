@@ -1,12 +1,13 @@
 //! `Selector`: a set of sources to wait for.
 //!
-//! Each source wakes the selector through a waker of its own, which puts the source's key into a queue. Waiting means to
-//! check the sources in that queue until one is ready. Two rules keep it from missing one:
+//! Each source wakes the selector through a waker of its own, which puts the source's key into a
+//! queue. Waiting means to check the sources in that queue until one is ready. Two rules keep it
+//! from missing one:
 //!
-//! - A source that is not queued was not ready when it was last checked, and that check left its waker. So whatever makes
-//!   it ready also queues it.
-//! - A source that was ready is queued again, after the others: readiness is a state, and the caller may leave something
-//!   in it.
+//! - A source that is not queued was not ready when it was last checked, and that check left its
+//!   waker. So whatever makes it ready also queues it.
+//! - A source that was ready is queued again, after the others: readiness is a state, and the
+//!   caller may leave something in it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -23,15 +24,17 @@ use crate::sys::{self, lock};
 
 /// Waits for many sources at once, of any [`Waitable`] types.
 ///
-/// Dropping it only ends the waiting. It keeps no source alive: a source that is dropped, or moved to another process,
-/// counts as ready until it is [`remove`](Selector::remove)d.
+/// Dropping it only ends the waiting. It keeps no source alive: a source that is dropped, or moved
+/// to another process, counts as ready until it is [`remove`](Selector::remove)d.
 ///
-/// [`ready`](Selector::ready) returns the key of a source that is ready, and takes nothing from it. Readiness is a state: a
-/// source that is still ready is returned again, after the others had their turn. So remove a source when it has ended.
-/// Sources can be added and removed at any time, even while another thread waits.
+/// [`ready`](Selector::ready) returns the key of a source that is ready, and takes nothing from it.
+/// Readiness is a state: a source that is still ready is returned again, after the others had their
+/// turn. So remove a source when it has ended. Sources can be added and removed at any time, even
+/// while another thread waits.
 ///
-/// There is no thread per source, and no polling: idle sources cost nothing, and a wait costs as much as there are sources
-/// that changed. If several threads wait at one selector, two of them may be given the same source.
+/// There is no thread per source, and no polling: idle sources cost nothing, and a wait costs as
+/// much as there are sources that changed. If several threads wait at one selector, two of them may
+/// be given the same source.
 ///
 /// ```
 /// use offspring::channel::TryRecvError;
@@ -194,7 +197,8 @@ impl Selector {
         self.ready_within(&Deadline::now())
     }
 
-    /// Like [`ready`](Selector::ready), but blocks for at most `timeout`. Returns `None` if no source was ready in time.
+    /// Like [`ready`](Selector::ready), but blocks for at most `timeout`. Returns `None` if no
+    /// source was ready in time.
     pub fn ready_timeout(&self, timeout: Duration) -> Option<usize> {
         self.ready_within(&Deadline::after(timeout))
     }
@@ -233,7 +237,8 @@ impl Selector {
 
     /// Checks the queued sources until one is ready.
     fn check_queued(&self) -> Option<usize> {
-        // Bounded, so that a source which is woken again and again does not keep the caller from its deadline.
+        // Bounded, so that a source which is woken again and again does not keep the caller from
+        // its deadline.
         for _ in 0..=self.len() {
             let mut state = lock(&self.shared.state);
             let key = state.queue.pop_front()?;
@@ -259,7 +264,8 @@ impl Selector {
             .map(|source| source.key)
     }
 
-    /// Returns whether a source is ready, and queues it again if so. `false` if it was removed meanwhile.
+    /// Returns whether a source is ready, and queues it again if so. `false` if it was removed
+    /// meanwhile.
     fn check(&self, source: &Registered) -> bool {
         if !source.is_ready() {
             return false;

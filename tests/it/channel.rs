@@ -83,7 +83,8 @@ fn an_end_that_was_moved_says_so() {
     let (_sender, receiver) = channel::<u64>().unwrap();
     let (carry, _carried) = channel().unwrap();
     let holder = Holder { receiver };
-    // The message comes back with an error, because its receiver is gone; what it held is moved all the same.
+    // The message comes back with an error, because its receiver is gone; what it held is moved all
+    // the same.
     carry.send(holder).unwrap();
 }
 
@@ -188,7 +189,8 @@ fn receive_when_told(orders: Receiver<()>, messages: Receiver<Vec<u8>>) -> usize
 
 #[offspring::test(timeout = "20s")]
 fn try_send_never_blocks_and_gives_the_message_back() {
-    // Messages of an entry each, and messages that are too long for one: the heap fills up, then the parcels.
+    // Messages of an entry each, and messages that are too long for one: the heap fills up, then
+    // the parcels.
     for length in [1000, 3_000_000] {
         let (sender, receiver) = channel().unwrap();
         let (order, orders) = channel().unwrap();

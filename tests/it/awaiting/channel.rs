@@ -17,7 +17,8 @@ fn switchboard(senders: Receiver<Sender<u64>>, numbers: Receiver<u64>) {
     }
 }
 
-/// A thousand tasks, each with a receiver of its own; the messages come in an order that has nothing to do with theirs.
+/// A thousand tasks, each with a receiver of its own; the messages come in an order that has
+/// nothing to do with theirs.
 #[offspring::worker]
 fn a_thousand_tasks() {
     let pid = std::process::id().to_string();

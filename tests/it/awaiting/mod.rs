@@ -34,14 +34,16 @@ fn sleeper() {
     }
 }
 
-/// How many futures are polled, and sometimes dropped: `OFFSPRING_RACE_ROUNDS` in hundreds (default 10).
+/// How many futures are polled, and sometimes dropped: `OFFSPRING_RACE_ROUNDS` in hundreds (default
+/// 10).
 fn rounds() -> u64 {
     std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| {
         rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")
     }) * 100
 }
 
-/// The runtime's clock knows only milliseconds, in which many messages come: every other moment is a few turns.
+/// The runtime's clock knows only milliseconds, in which many messages come: every other moment is
+/// a few turns.
 async fn moment(n: u64) {
     if n % 2 == 0 {
         tokio::time::sleep(Duration::from_micros(n % 500)).await;

@@ -1,4 +1,5 @@
-//! Large values, raw and foreign handles in values, and what becomes of them when processes stop or die.
+//! Large values, raw and foreign handles in values, and what becomes of them when processes stop or
+//! die.
 
 mod bytes;
 mod death;

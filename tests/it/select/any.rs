@@ -192,7 +192,8 @@ fn a_receiver_that_is_moved_or_dropped_is_ready_and_wakes() {
     process.join().unwrap();
 }
 
-/// A receiver that the sender still shares while it is sent. A hand-written `Serialize` makes that possible.
+/// A receiver that the sender still shares while it is sent. A hand-written `Serialize` makes that
+/// possible.
 struct Shared(Arc<Receiver<u64>>);
 
 impl Serialize for Shared {

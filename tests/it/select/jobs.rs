@@ -1,5 +1,5 @@
-//! Consumers that select, and are killed at random: no job is lost, and no wait hangs. `OFFSPRING_RACE_ROUNDS` is the number
-//! of kills, in tens (default 3).
+//! Consumers that select, and are killed at random: no job is lost, and no wait hangs.
+//! `OFFSPRING_RACE_ROUNDS` is the number of kills, in tens (default 3).
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -36,7 +36,8 @@ fn a_queue_of_this_process_is_ready_with_an_item_and_at_its_end() {
     assert_eq!(selector.try_ready(), Some(key));
     assert_eq!(wait_any(&[&process, &queue]).unwrap(), 1);
     queue.get().unwrap();
-    // Everyone who could put is gone, except this one, which has put before: no end, until it is closed.
+    // Everyone who could put is gone, except this one, which has put before: no end, until it is
+    // closed.
     drop(orders);
     process.join().unwrap();
     assert_eq!(selector.ready_timeout(SHORT), None);
@@ -60,7 +61,8 @@ fn a_queue_whose_producers_are_killed_is_at_its_end() {
     assert!(matches!(queue.try_get(), Err(TryGetError::Abandoned)));
 }
 
-/// Forwards what comes from two queues and a channel until the queues are closed; how many came from each.
+/// Forwards what comes from two queues and a channel until the queues are closed; how many came
+/// from each.
 #[offspring::worker]
 fn forward(
     plain: Queue<u64>,
