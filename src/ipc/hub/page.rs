@@ -9,6 +9,7 @@ use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
 use crate::failpoints;
 use crate::ipc::doorbell;
 use crate::ipc::hub::ToClient;
+use crate::ipc::link::PARCEL_INLINE;
 use crate::ipc::region::Region;
 use crate::ipc::wire::{self, Envelope, Failure};
 use crate::sys;
@@ -125,8 +126,6 @@ const PARCELS_MAX: u64 = 32;
 /// Unread doorbells to one client. A client that really sleeps has read all but one. One that sets
 /// its flag and reads nothing gets no more: when its socket is full, the hub would block.
 const BELLS_MAX: u64 = 32;
-/// Longer bodies of parcels travel as shared memory.
-const PARCEL_INLINE: usize = 1 << 10;
 
 /// The session number of the hub's own process.
 pub(crate) const OWNER: u32 = 1;

@@ -27,6 +27,7 @@ use std::io;
 use ipc_channel::ipc::{self, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
+use crate::ipc::link::{PARCEL_INLINE, PARCELS_MAX};
 use crate::ipc::ring::RING_BYTES;
 use crate::ipc::wire::Envelope;
 
@@ -57,11 +58,6 @@ const REGION_BYTES: usize = 2 * RING_BYTES + 3 * LINE;
 
 const ASLEEP: u64 = 1;
 const POLLING: u64 = 2;
-
-/// How many replies may wait in the channel as parcels. More could fill the socket.
-const PARCELS_MAX: u64 = 8;
-/// A longer parcel travels as shared memory, so that [`PARCELS_MAX`] parcels fit the socket.
-const PARCEL_INLINE: usize = 1 << 10;
 
 /// In the tag of a task: its value comes as a parcel.
 const PARCEL_BIT: u32 = 1 << 15;
