@@ -373,7 +373,7 @@ fn a_pool_has_no_inline_workers_and_says_so() {
     assert_eq!(build("process").unwrap().join().unwrap(), Ok(1));
     let error = build("inline").unwrap().join().unwrap().unwrap_err();
     assert!(
-        error.contains("OFFSPRING_BACKEND") && error.contains("cannot be ended"),
+        error.contains("OFFSPRING_BACKEND") && error.contains("cannot be killed"),
         "{error}"
     );
 }
