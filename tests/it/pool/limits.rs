@@ -313,6 +313,7 @@ fn who_waits_to_submit_to_a_pool_that_gives_up_is_told() {
     let first = pool
         .submit(sleep_for::new(Duration::from_secs(100)))
         .unwrap();
+    crate::support::eventually("it runs", || first.pid().is_some());
     std::fs::write(&mark, "").unwrap();
     std::thread::scope(|scope| {
         let (started, starting) = std::sync::mpsc::channel();
