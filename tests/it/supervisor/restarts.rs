@@ -247,7 +247,7 @@ fn a_plain_worker_is_supervised_as_well() {
     let supervisor = Supervisor::builder().child(spec).start().unwrap();
     ticks.get_timeout(LONG).unwrap();
     let second = ticks.get_timeout(LONG).unwrap();
-    assert!(second.contains("did not respond"), "{second}");
+    assert!(second.contains("no sign of life"), "{second}");
     supervisor.stop();
 }
 
