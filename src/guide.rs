@@ -1,4 +1,4 @@
-//! Guides: text only, whose programs are compiled and run with the tests.
+//! Guides: text whose programs are compiled and run with the tests.
 
 #[doc = include_str!("../docs/python.md")]
 pub mod python {}

@@ -1,12 +1,67 @@
-//! **Multiprocessing for Rust: typed worker processes, queues, pools and supervised actors, out of
-//! one binary; nothing hangs and nothing is lost when one of them is killed.**
-//!
-//! # A first program
-//!
-//! A producer here, a consumer in a process of its own:
+//! **Multiprocessing for Rust: run typed workers in other processes, share queues, locks and memory
+//! with them, and lose no job when one is killed.**
 //!
 //! ```
-//! use offspring::{ProcessBuilder, JoinableQueue, ProcessWorker, Worker};
+//! #[offspring::worker]
+//! fn square(n: u64) -> u64 {
+//!     n * n
+//! }
+//!
+//! #[offspring::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     assert_eq!(square::spawn(12)?.join()?, 144);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Add `offspring`, and `serde` with the `derive` feature, to your `Cargo.toml`. If you know
+//! Python's `multiprocessing`, start with the [guide for its users](guide::python).
+//!
+//! # Which of these do I want?
+//!
+//! | You want to | Use |
+//! | --- | --- |
+//! | run one function or type in a child process | [`#[offspring::worker]`](macro@worker), [`ProcessWorker`], [`Process`] |
+//! | run many small tasks in parallel, each of which may crash | [`Pool`] |
+//! | hand jobs to workers and know when all are done | [`JoinableQueue`] |
+//! | pass items between any number of processes | [`Queue`] |
+//! | stream messages from many processes to one, or talk both ways | [`channel`](channel()), [`pipe`] |
+//! | keep state in a process and call it from others | [`#[offspring::actor]`](macro@actor), [`Supervisor`] to restart it |
+//! | guard a shared value, or wait for an event | [`sync`] |
+//! | share memory without copying | [`shared`] |
+//! | wait for the first of many of these | [`wait_any`], [`Selector`], [`as_completed`] |
+//! | see what is running | [`tree`](tree()) |
+//!
+//! Queues use Python's verbs (`put`, `get`), channels those of Rust (`send`, `recv`).
+//!
+//! # The model
+//!
+//! - A **worker** is a value that runs in a process of its own: a type that implements
+//!   [`ProcessWorker`], or a function with [`#[offspring::worker]`](macro@worker). `spawn` starts
+//!   this program again. The child finds the worker by its registered name, receives the value,
+//!   runs it, and sends back what it returns.
+//! - A **[`Process`]** is a running child. [`join`](Process::join) returns its output, or an error
+//!   that says how it ended. Children end with their parent, however that ends, unless they are
+//!   [detached](Process::detach).
+//! - **Handles travel.** Queues, channels, locks, shared memory and addresses of actors can be
+//!   fields of workers, items and messages, and mean the same thing in every process.
+//! - **A shared object lives in the process that created it.** What another process holds of it is
+//!   a lease: when that process dies, its jobs go to others, its locks are released and poisoned,
+//!   its barriers break. When the owner ends, handles return `Disconnected`.
+//! - **Calls wake when a peer dies.** A call that blocks on another process returns an error when
+//!   that process ends.
+//!
+//! # Workers
+//!
+//! `init` must run before anything else in `main`: put [`#[offspring::main]`](macro@main) on it
+//! (above `#[tokio::main]`, if there is one). In tests, use [`#[offspring::test]`](macro@test)
+//! instead of `#[test]`. In a program without it the first spawn returns
+//! [`SpawnError::NotInitialized`]; it never becomes a fork bomb.
+//!
+//! A worker that needs configuration, or has state, is a type:
+//!
+//! ```
+//! use offspring::{JoinableQueue, ProcessBuilder, ProcessWorker, Worker};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize, Deserialize, Worker)]
@@ -27,81 +82,22 @@
 //! #[offspring::main]
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let jobs = JoinableQueue::bounded(8)?;
-//!     let _consumer = ProcessBuilder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
+//!     let consumer = Consumer { jobs: jobs.clone() };
+//!     let _consumer = ProcessBuilder::new().daemon(true).name("consumer").spawn(consumer)?;
 //!     for n in 1..=4 {
 //!         jobs.put(n)?;
 //!     }
-//!     jobs.join()?; // all four are done
-//!     Ok(())
-//! }
-//! ```
-//!
-//! In `Cargo.toml` stand `offspring`, and `serde` with its feature `derive`. If you know Python's
-//! `multiprocessing`, begin with the [guide for those who come from there](guide::python).
-//!
-//! # The model
-//!
-//! - A **worker** is a value that runs in a process of its own: a type with [`ProcessWorker`], or a
-//!   function with [`#[offspring::worker]`](macro@worker). The same program is started again; it
-//!   finds the worker by its registered name, receives the value, runs it, and sends back what it
-//!   returns.
-//! - A **[`Process`]** is a running child: [`join`](Process::join) gives the output, or says how
-//!   the process ended. Children never outlive their parent, however that ends.
-//! - **Handles travel.** Queues, channels, locks, shared memory and addresses of actors are put
-//!   into worker fields, items and messages; they mean the same thing in each process.
-//! - **A shared thing lives in the process that made it**, and what another process holds of it is
-//!   lent: when that process dies, items go to others, locks are free again, barriers break.
-//! - **No call waits for the dead.** Each one that blocks wakes when what it waits for dies, and
-//!   has a `_timeout` form.
-//!
-//! # Starting a child
-//!
-//! A child is this program started again, so `main` must reach [`init`] before anything else: put
-//! [`#[offspring::main]`](macro@main) on it (above `#[tokio::main]`, if you have one). In tests,
-//! use [`#[offspring::test]`](macro@test) in place of `#[test]`. A program without it gets
-//! [`SpawnError::NotInitialized`] from its first spawn, never a fork bomb.
-//!
-//! ```
-//! use std::time::Duration;
-//! use offspring::ProcessBuilder;
-//!
-//! #[offspring::worker]
-//! fn clock(ticks: u32, interval: Duration) -> u32 {
-//!     for _ in 0..ticks {
-//!         std::thread::sleep(interval);
-//!     }
-//!     ticks
-//! }
-//!
-//! #[offspring::main]
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let interval = Duration::from_millis(1);
-//!     assert_eq!(clock(2, interval), 2); // here
-//!     assert_eq!(clock::spawn(2, interval)?.join()?, 2); // in a child
-//!     let child = ProcessBuilder::new().name("clock").env("TZ", "UTC").spawn(clock::new(2, interval))?;
-//!     assert_eq!(child.join()?, 2);
+//!     jobs.join()?; // returns when every job has been marked done
 //!     Ok(())
 //! }
 //! ```
 //!
 //! [`ProcessBuilder`] has what `std::process::Command` has, and more: names, daemons, [stdin,
 //! stdout and stderr](Stdio), limits and users ([`unix::ProcessBuilderExt`]), and [workers on
-//! threads](process::Backend::Inline) for debuggers. What children log with the `log` crate arrives
-//! at the program's logger, with the child's name and pid, through the program's filters
-//! ([`ProcessBuilder::logs`]). [`tree`] shows what runs.
+//! threads](process::Backend::Inline) for debuggers. Records that children log with the `log` crate
+//! reach the program's logger, with the child's name and pid ([`ProcessBuilder::logs`]).
 //!
 //! # Sharing
-//!
-//! | | between | what it is for |
-//! | --- | --- | --- |
-//! | [`Queue`], [`JoinableQueue`] | any number of processes | items, each for one of them; the second counts what is not done, and survives its consumers |
-//! | [`channel`] | many senders, one receiver | messages in order, large ones too |
-//! | [`pipe`] | two ends | messages both ways |
-//! | [`sync`] | any number | locks around values, semaphores, events, barriers |
-//! | [`shared`] | any number | memory and atomics without a copy |
-//!
-//! [`wait_any`], or a [`Selector`], waits for the first of many processes, receivers, connections
-//! and queues.
 //!
 //! ```
 //! use offspring::{Queue, Sender};
@@ -124,8 +120,8 @@
 //!     for word in ["one", "three", "seven"] {
 //!         words.put(word.to_owned())?;
 //!     }
-//!     words.close()?; // so that the loops end
-//!     drop(done); // so that this one does
+//!     words.close(); // ends the loops of the children
+//!     drop(done); // ends the iterator below
 //!     assert_eq!(finished.iter().count(), 3);
 //!     for child in children {
 //!         child?.join()?;
@@ -137,8 +133,8 @@
 //!
 //! # When a child dies
 //!
-//! [`Process::join`] tells it with an [`ExitReason`]; a panic comes with its message, place and
-//! backtrace.
+//! [`Process::join`] returns an error with an [`ExitReason`]. A panic is reported with its message,
+//! location and backtrace.
 //!
 //! ```
 //! use offspring::{ExitReason, JoinableQueue};
@@ -158,7 +154,7 @@
 //!     let Some(ExitReason::Panicked(panic)) = error.reason() else { panic!("{error}") };
 //!     assert_eq!(panic.message, "attempt to divide by zero");
 //!
-//!     // The job was not done, so it is there again.
+//!     // The job was not done, so it is in the queue again.
 //!     let job = jobs.get()?;
 //!     assert_eq!((*job, job.attempt()), (0, 2));
 //!     job.task_done();
@@ -166,20 +162,37 @@
 //! }
 //! ```
 //!
-//! A process is ended by [`stop`](Process::stop), which the worker can answer,
-//! [`terminate`](Process::terminate) (SIGTERM) or [`kill`](Process::kill) (SIGKILL); and by the end
-//! of its parent, unless it was [detached](Process::detach). At the normal end of the program
-//! daemons are stopped and the others are waited for. Ctrl-C at a terminal reaches parent and
-//! children at once: children do nothing, so that the parent decides, and end with it if it ends.
+//! What a kill can cost: a consumer of a plain [`Queue`] may take one item with it, the one that it
+//! was about to return from `get`. A [`JoinableQueue`] and a [`Pool`] lose nothing: a job that was
+//! not marked done is delivered again, and the task that a dead worker was running fails with an
+//! error.
+//!
+//! ## Ending things
+//!
+//! One table of verbs holds for every type:
+//!
+//! | verb | meaning |
+//! | --- | --- |
+//! | `close` | no more input; what is inside can still be taken |
+//! | `stop` | asks for an orderly end and waits for it, escalating after its grace period |
+//! | `request_stop` | asks for an orderly end and returns at once |
+//! | `terminate` | sends SIGTERM and returns at once |
+//! | `kill` | sends SIGKILL |
+//! | `shutdown` | closes, then waits until accepted work is done |
+//! | `join` | waits for the end, and returns the result |
+//!
+//! When the program ends normally, daemons are stopped and other children are waited for. Ctrl-C at
+//! a terminal reaches parent and children at once: children ignore it, so that the parent decides,
+//! and end when the parent ends.
 //!
 //! # Pools
 //!
-//! A [`Pool`] runs tasks, which are worker values as well, on processes that it replaces when they
-//! die. A task that panics, crashes, takes too long or is cancelled costs exactly itself.
+//! A [`Pool`] runs tasks, which are worker values too, on processes that it replaces when they die.
+//! A task that panics, crashes, takes too long or is cancelled costs exactly itself.
 //!
 //! ```
-//! use offspring::pool::TaskError;
 //! use offspring::Pool;
+//! use offspring::pool::TaskError;
 //!
 //! #[offspring::worker]
 //! fn divide(a: u32, b: u32) -> u32 {
@@ -203,8 +216,9 @@
 //!
 //! # Actors
 //!
-//! An [actor](mod@actor) keeps a state in a process, and handles the calls and casts of all others
-//! one at a time. A [`Supervisor`] starts it again when it dies; its address stays the same.
+//! An [actor](mod@actor) keeps state in a process of its own and handles the calls and casts of
+//! other processes one at a time. A [`Supervisor`] starts it again when it dies; its address stays
+//! the same.
 //!
 //! ```
 //! use offspring::Supervisor;
@@ -221,7 +235,7 @@
 //!     }
 //!
 //!     pub fn add(&mut self, n: u64) -> u64 {
-//!         self.value = self.value.checked_add(n).expect("there is room");
+//!         self.value = self.value.checked_add(n).expect("the counter overflowed");
 //!         self.value
 //!     }
 //! }
@@ -230,52 +244,49 @@
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let spec = ChildSpec::actor::<Counter>("counter", (10,));
 //!     let supervisor = Supervisor::builder().child(spec).start()?;
-//!     let counter = supervisor.actor::<Counter>("counter").expect("it is a child");
+//!     let counter = supervisor.actor::<Counter>("counter").expect("the child exists");
 //!     let counter = CounterHandle::from(counter);
 //!     assert_eq!(counter.add(5)?, 15);
 //!
-//!     assert!(counter.add(u64::MAX).is_err()); // it panicked: whoever called learns of it
-//!     assert_eq!(counter.add(1)?, 11); // and it begins anew, at the same address
+//!     assert!(counter.add(u64::MAX).is_err()); // it panicked, and its caller gets the error
+//!     assert_eq!(counter.add(1)?, 11); // restarted with a fresh state, at the same address
 //!     supervisor.stop();
 //!     Ok(())
 //! }
 //! ```
 //!
-//! # What may cross, and what it costs
+//! # What can be sent, and what it costs
 //!
-//! Whatever serde can encode, and all handles of this crate. In place: files and sockets as
-//! [`unix::SharedFd`]. Receiving ends exist once: they move, and come back if they are not sent.
+//! Everything that serde can encode without field names, and all handles of this crate; files and
+//! sockets as [`unix::SharedFd`]. A receiving end exists once: it moves, and comes back if it was
+//! not sent. Encoding is a copy. Values of more than [`message_limit`] bytes are refused.
 //!
 //! | | on two cores, roughly |
 //! | --- | --- |
-//! | start of a process | a few milliseconds, a few megabytes |
-//! | an item through a queue | 0.2 µs of processor time if many are under way, 20 to 90 µs if each waits for the one before |
-//! | a large message of a channel | two copies of its bytes |
-//! | shared memory, an atomic, a free lock | as between threads |
+//! | starting a process | a few milliseconds, a few megabytes |
+//! | an item through a queue | 0.2 µs of processor time when many are under way, 20 to 90 µs when each waits for the one before |
+//! | a large message on a channel | two copies of its bytes |
+//! | shared memory, an atomic, a free lock | the same as between threads |
 //!
-//! Encoding is a copy, without names of fields: both ends are the same program. Values of more than
-//! [`message_limit`] are refused.
-//!
-//! With the feature `async` what one can wait for can be awaited too, on any executor:
-//! `Process::join_async`, `Receiver::recv_async`, `Queue::get_async`, `ActorRef::call_async`, and a
-//! [`Task`] as it is. No wait costs a thread, and a future can be dropped at any time without loss.
+//! With the feature `async` every wait has a future, for any executor: [`Process`] and [`Task`] can
+//! be awaited, and `recv_async`, `get_async`, `call_async` and others exist beside the blocking
+//! forms. No wait costs a thread, and dropping a future loses nothing.
 //!
 //! # When (not) to use a process
 //!
-//! A process costs milliseconds and megabytes, and values are copied to it. For parallel work on
+//! A process costs milliseconds and megabytes, and values are copied into it. For parallel work on
 //! shared data, threads (or rayon) are simpler and faster. Use processes where a crash, a leak, a
-//! `kill` or a limit must stay contained, for code that may not share a process with other code (a
-//! library with one global state, another user, other limits), and for what must be ended at any
-//! time, which no thread can be.
+//! `kill` or a limit must stay contained, for code that cannot share a process with other code, and
+//! for work that you must be able to end at any time, which no thread allows.
 //!
-//! What surprises people is on [a page of its own](guide::gotchas).
+//! [Gotchas](guide::gotchas) lists what surprises people, and what is not solved.
 //!
 //! # Platforms
 //!
-//! Linux 5.4 and later. What is specific to it stands in one module; other systems are refused at
-//! compile time for now.
+//! Linux 5.4 and later. Everything specific to it is in one module; on other systems the build
+//! stops with an error.
 
-// On docs.rs, so that what needs a feature says so.
+// On docs.rs, items that need a feature are marked.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod actor;
@@ -297,15 +308,17 @@ pub mod tree;
 
 #[doc(inline)]
 pub use actor::{Actor, ActorBuilder, ActorRef};
+#[doc(inline)]
 pub use channel::{Connection, Receiver, Sender, channel, pipe};
 pub use error::{
     CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, SpawnError,
 };
 pub use ipc::waitable::Waitable;
-/// Registers a type as a worker; what it runs says [`ProcessWorker`].
+pub use ipc::wire::{message_limit, set_message_limit};
+/// Registers a type as a worker. What it runs is defined by its [`ProcessWorker`] implementation.
 ///
-/// Registers it under its path; `#[offspring(name = "...")]` beside the derive gives another name.
-/// A type with generic parameters is not registered by the derive: name each instance with
+/// The type is registered under its path; `#[offspring(name = "...")]` next to the derive sets another
+/// name. The derive cannot register a type with generic parameters: name each instance with
 /// [`register!`].
 ///
 /// ```
@@ -331,12 +344,13 @@ pub use ipc::waitable::Waitable;
 /// }
 /// ```
 pub use offspring_macros::Worker;
-/// Makes an actor of a type: the methods of its `impl` block become messages, and those of a typed
-/// handle.
+/// Turns a type into an actor: the methods of its `impl` block become messages, and methods of a
+/// typed handle.
 ///
-/// Messages are the methods that are `pub` and take `self`; the handle's wait for the reply, and
-/// `#[cast]` ones do not. `start` builds the state in the new process; its visibility is that of
-/// `CounterHandle`, `CounterMessage` and `CounterReply`, which stand beside the type.
+/// Every `pub` method that takes `self` is a message. The handle's method waits for the reply, unless
+/// the method is marked `#[cast]`. `start` builds the state in the new process. For a type `Counter`
+/// the macro generates `CounterHandle`, `CounterMessage` and `CounterReply` next to it, with the
+/// visibility of `start`.
 ///
 /// ```
 /// struct Counter {
@@ -349,7 +363,7 @@ pub use offspring_macros::Worker;
 ///         Counter { value }
 ///     }
 ///
-///     /// The value now.
+///     /// The current value.
 ///     pub fn get(&self) -> u64 {
 ///         self.value
 ///     }
@@ -363,30 +377,30 @@ pub use offspring_macros::Worker;
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let counter = Counter::spawn(10)?;
-///     counter.add(5)?; // goes on
+///     counter.add(5)?; // returns at once
 ///     assert_eq!(counter.get()?, 15); // waits for the reply
 ///     Ok(())
 /// }
 /// ```
 ///
-/// A `start` may be fallible, and take a [`&Context<Self>`](crate::actor::Context) last. The hooks
-/// [`stop`](crate::actor::Actor::stop) and [`checkpoint`](crate::actor::Actor::checkpoint) are
-/// written as methods of these names.
+/// `start` may return a `Result`, and may take a [`&Context<Self>`](crate::actor::Context) as its last
+/// argument. The hooks [`stop`](crate::actor::Actor::stop) and
+/// [`checkpoint`](crate::actor::Actor::checkpoint) are written as methods with these names.
 pub use offspring_macros::actor;
-/// Runs [`init`] before the rest of `main`, and before the runtime of a `#[tokio::main]` below it.
+/// Calls [`init`] before the rest of `main`, and before the runtime of a `#[tokio::main]` below it
+/// starts.
 ///
 /// ```
 /// #[offspring::main]
 /// fn main() {
-///     // only the main program comes here
+///     // only the main program gets here; a child runs its worker instead
 /// }
 /// ```
 pub use offspring_macros::main;
-/// A `#[test]` that may start processes; `timeout = "10s"` makes it fail if it does not end in
-/// time.
+/// A `#[test]` that can start processes. With `timeout = "10s"` it fails if it takes longer.
 ///
-/// Children are the test binary, started again at this very test, whose first line takes them to
-/// their worker. Works under `cargo test` and nextest.
+/// A child is the test binary, started again at this test, whose first line runs the worker. Works
+/// under `cargo test` and nextest.
 ///
 /// ```
 /// #[offspring::worker]
@@ -404,11 +418,12 @@ pub use offspring_macros::main;
 /// # }
 /// ```
 pub use offspring_macros::test;
-/// Makes a function a worker. It stays a function that can be called; beside it there is a type of
-/// its name: `name::new(arguments)` is the worker's value, `name::spawn(arguments)` starts a
+/// Turns a function into a worker. It can still be called; next to it, the macro generates a type of
+/// the same name: `name::new(arguments)` creates the worker, and `name::spawn(arguments)` starts a
 /// process that runs it.
 ///
-/// Arguments and output cross to another process, so they are owned and implement serde's traits.
+/// Arguments and output are sent between processes, so they must be owned and implement serde's
+/// traits.
 ///
 /// ```
 /// #[offspring::worker]
@@ -433,25 +448,25 @@ pub use process::{
 };
 #[doc(inline)]
 pub use queue::{Delivery, JoinableQueue, Queue, QueueBuilder};
+#[doc(inline)]
 pub use select::{Selector, as_completed, wait_any, wait_any_timeout};
+#[doc(inline)]
+pub use supervisor::{Supervisor, SupervisorBuilder};
+#[doc(inline)]
 pub use tree::survey::tree;
 
-/// For tests of programs that use this crate.
+/// Assertions for tests of programs that use this crate.
 pub mod testing {
     pub use crate::process::testing::assert_no_children;
 }
 
-/// What only Unix systems know: of a process, and descriptors in values.
+/// Options of processes, and descriptors in values, that exist on Unix only.
 pub mod unix {
     pub use crate::ipc::shared_fd::SharedFd;
     pub use crate::process::unix::{ProcessBuilderExt, Resource, UNLIMITED};
 }
-pub use ipc::wire::{message_limit, set_message_limit};
 
-#[doc(inline)]
-pub use supervisor::{Supervisor, SupervisorBuilder};
-
-/// Not public API: what the macros reach.
+/// Not public API: used by the code that the macros generate.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::actor::foreign_reply;
@@ -462,7 +477,7 @@ pub mod __private {
     pub use serde;
 }
 
-/// README's blocks are compiled, and those that run are run.
+/// Compiles the README's code blocks, and runs those that can run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

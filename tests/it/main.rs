@@ -4,6 +4,7 @@
 mod support;
 
 mod actor;
+mod api;
 mod awaiting;
 mod channel;
 mod documented;

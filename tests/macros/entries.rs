@@ -19,6 +19,7 @@ fn panics() {
 
 #[offspring::main]
 #[allow(dead_code, unused_variables)]
+#[allow(clippy::mixed_attributes_style, reason = "both kinds must be kept")]
 fn main() -> Result<(), Box<dyn Error>> {
     #![allow(unused_mut)]
     let mut unused = ();

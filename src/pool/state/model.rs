@@ -590,7 +590,7 @@ impl World {
                 let is_full = fake.ring.len() >= fake.capacity;
                 let waits = !queued.is_empty() && !state.is_over() && fake.reason.is_none();
                 assert!(
-                    !(could_work && waits && !is_full && !one_is_dead),
+                    !could_work || !waits || is_full || one_is_dead,
                     "slot {index} is idle while tasks wait: {steps:?}"
                 );
             } else {
