@@ -91,11 +91,11 @@ impl<T: Serialize> Sender<T> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (sender, receiver) = offspring::channel()?;
     /// let mut sent = 0;
-    /// while sender.try_send([0u8; 1000]).is_ok() {
+    /// while sender.try_send(vec![0u8; 1000]).is_ok() {
     ///     sent += 1;
     /// }
     /// receiver.recv()?; // makes room
-    /// sender.try_send([0; 1000])?;
+    /// sender.try_send(vec![0; 1000])?;
     /// assert_eq!(receiver.try_iter().count(), sent);
     /// # Ok(())
     /// # }

@@ -43,12 +43,12 @@ flat_errors! {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (sender, _receiver) = offspring::channel()?;
     /// let error = loop {
-    ///     if let Err(error) = sender.try_send([7u8; 1000]) {
+    ///     if let Err(error) = sender.try_send(vec![7u8; 1000]) {
     ///         break error;
     ///     }
     /// };
     /// assert!(error.is_full());
-    /// assert_eq!(error.into_inner(), [7; 1000]);
+    /// assert_eq!(error.into_inner(), vec![7; 1000]);
     /// # Ok(())
     /// # }
     /// ```
