@@ -20,7 +20,7 @@ flat_errors! {
     /// # }
     /// ```
     pub enum SendError<T> {
-        /// The receiving end is gone.
+        /// The receiver is gone: it was dropped, or its process has ended.
         #[error("sending on a channel whose receiver is gone")]
         Disconnected(message: T),
         /// The message does not encode.
@@ -29,8 +29,8 @@ flat_errors! {
         /// This end was moved to another process.
         #[error("sending through an end that was moved to another process")]
         Moved(message: T),
-        /// The system refused a resource.
-        #[error("could not send the message")]
+        /// The system refused a resource: memory or a descriptor.
+        #[error("could not send a message")]
         Io(message: T, #[source] cause: io::Error),
     }
     ends { Disconnected, Moved }
@@ -53,7 +53,7 @@ flat_errors! {
     /// # }
     /// ```
     pub enum TrySendError<T> adds {
-        /// There is no room for the message now.
+        /// The buffer has no room for the message now.
         #[error("sending on a channel whose buffer is full")]
         Full => is_full
     }
@@ -73,7 +73,7 @@ flat_errors! {
     /// # }
     /// ```
     pub enum SendTimeoutError<T> adds {
-        /// There was no room for the message in time.
+        /// The buffer had no room for the message in time.
         #[error("timed out sending on a channel whose buffer is full")]
         Timeout => is_timeout
     }
@@ -96,10 +96,10 @@ flat_errors! {
     /// ```
     #[derive(Debug)]
     pub enum RecvError {
-        /// Every sender is gone, and all that was sent has been received.
+        /// Every sender is gone, and everything sent has been received.
         #[error("receiving on a channel whose senders are gone")]
         Disconnected,
-        /// A message that does not decode has arrived. It is taken; later messages are not
+        /// The message does not decode. It has been taken from the channel; later messages are not
         /// affected.
         #[error("receiving a message that does not decode")]
         Decode(#[source] cause: DecodeError),
@@ -150,7 +150,8 @@ flat_errors! {
 }
 
 impl RecvError {
-    /// Whether the message is still there: this process has no descriptors left for its handles.
+    /// Whether the message is still in the channel because this process has no free descriptors
+    /// for its handles.
     pub(crate) fn is_starved(&self) -> bool {
         matches!(self, RecvError::Io(error) if is_starved(error))
     }

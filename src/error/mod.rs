@@ -1,15 +1,16 @@
 //! All public errors.
 //!
-//! One enum answers one question of a caller: why did it not start (`SpawnError`), why is there no
-//! result (`JoinError`), why was this item not taken (`PutError`), why is there none (`GetError`).
-//! The `try_` and `_timeout` forms have the variants of the blocking form, and one of their own.
+//! Each enum answers one question: why did the process not start (`SpawnError`), why is there no
+//! result (`JoinError`), why was the item not put (`PutError`), why is there no item (`GetError`).
+//! The errors of the `try_` and `_timeout` forms have the variants of the blocking form and one
+//! more: `Full`, `Empty`, `WouldBlock` or `Timeout`.
 
 use std::io;
 
 use thiserror::Error;
 
-/// `Debug` for errors that return an item, without the bound `T: Debug`, which `unwrap` would
-/// require.
+/// Implements `Debug` for errors that return an item. Unlike the derived one it does not require
+/// `T: Debug`, so `unwrap` works for every item type.
 macro_rules! debug_without_item {
     ($($error:ident { $($variant:ident $(+ $cause:ident)?),+ })+) => {$(
         impl<T> std::fmt::Debug for $error<T> {
@@ -24,13 +25,14 @@ macro_rules! debug_without_item {
 
 /// Defines the error of an operation and the errors of its `try_` and `_timeout` forms.
 ///
-/// The forms are flat: each has all variants of the operation's error, and one of its own. A type
-/// with `<T>` gives a value back, which is the first field of each variant. `ends` names the
+/// The forms are flat: each has all variants of the operation's error, and one of its own. An error
+/// with `<T>` returns a value to the caller, as the first field of each variant. `ends` names the
 /// variants after which a loop should stop.
 ///
-/// Generates the enums, `is_end`, the query after `=>`, `into_inner` and `Debug` (of a type with
-/// `<T>`; without asking for `T: Debug`), and the conversions from the operation's error and from
-/// the end of a wait. A type with `<T>` takes that with the value in place of `Elapsed`.
+/// Generates the enums, `is_end`, the query that `=>` names (`is_timeout`, ..), and the conversions
+/// from the operation's error and from [`WaitEnd`](crate::ipc::deadline::WaitEnd). An error with
+/// `<T>` also gets `into_inner`, and a `Debug` that does not require `T: Debug`; its `WaitEnd`
+/// holds the value in place of `Elapsed`.
 macro_rules! flat_errors {
     (
         $(#[$meta:meta])*
@@ -110,7 +112,7 @@ macro_rules! flat_errors {
         }
 
         impl<T> $name<T> {
-            /// Returns the value that was not taken.
+            /// Returns the value that the call did not take.
             pub fn into_inner(self) -> T {
                 match self {
                     $($name::$variant($value, ..) => $value,)*
@@ -194,7 +196,7 @@ macro_rules! flat_errors {
     (@ends $generics:tt $name:ident {}) => {};
     (@ends [$($generics:tt)*] $name:ident { $($end:ident),+ }) => {
         impl $($generics)* $name $($generics)* {
-            /// Whether a loop over this operation should stop. True for
+            /// Whether a loop that repeats this call should stop. True for
             #[doc = concat!($("`", stringify!($end), "` "),+, "and false for everything else.")]
             #[must_use]
             pub fn is_end(&self) -> bool {
@@ -213,8 +215,8 @@ macro_rules! flat_errors {
     };
 }
 
-/// `Debug` as the name of the variant and its text with all causes. `main` and `unwrap` print it,
-/// and the text names the remedy.
+/// Implements `Debug` as the variant's name, then the `Display` text with all causes: `main` and
+/// `unwrap` print `Debug`, and the text names the remedy.
 macro_rules! debug_with_text {
     ($($error:ident { $($variant:ident),+ })+) => {$(
         impl std::fmt::Debug for $error {
@@ -255,12 +257,12 @@ pub use sync::{
     SyncError, TimeoutError, TryError, TryLockError,
 };
 
-/// Returns whether an error of the system means that this process has no free descriptors.
+/// Whether a system error means that this process has no free descriptors.
 pub(crate) fn is_starved(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMFILE)
 }
 
-/// The text of an error, followed by those of its causes.
+/// The text of an error and of all its causes, separated by colons.
 pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -278,12 +280,12 @@ pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
 /// # #[offspring::main]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let files = Queue::unbounded()?;
-/// let strange = PathBuf::from(OsString::from_vec(vec![0xff])); // serde takes paths of valid UTF-8 only
+/// let strange = PathBuf::from(OsString::from_vec(vec![0xff])); // serde encodes only UTF-8 paths
 /// match files.put(strange) {
 ///     Err(PutError::Encode(path, error)) => eprintln!("left out {}: {error}", path.display()),
 ///     other => panic!("{other:?}"),
 /// }
-/// files.put(PathBuf::from("plain"))?; // the queue is as it was
+/// files.put(PathBuf::from("plain"))?; // the queue is unaffected
 /// # Ok(())
 /// # }
 /// ```
@@ -295,7 +297,7 @@ pub struct EncodeError {
 }
 
 impl EncodeError {
-    /// For a value whose type is known by name only.
+    /// For a caller that knows the type only by name.
     pub(crate) fn of(type_name: &'static str, message: String) -> Self {
         EncodeError { type_name, message }
     }
@@ -335,7 +337,7 @@ impl EncodeError {
 ///     Err(RecvError::Decode(error)) => assert!(error.to_string().ends_with("250 is more than 100")),
 ///     other => panic!("{other:?}"),
 /// }
-/// assert_eq!(receiver.recv()?, Percent(50)); // an invalid message does not affect others
+/// assert_eq!(receiver.recv()?, Percent(50)); // later messages are not affected
 /// # Ok(())
 /// # }
 /// ```
@@ -396,7 +398,7 @@ pub enum CreateError {
     /// The system refused memory or a descriptor.
     #[error("could not {act}")]
     Io {
-        /// What was tried.
+        /// What was tried, such as "make shared memory".
         act: &'static str,
         /// The system's error.
         #[source]

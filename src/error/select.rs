@@ -1,4 +1,4 @@
-//! The error of waiting for many sources.
+//! The error of waiting for several sources.
 
 use std::io;
 
@@ -16,10 +16,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// There are no sources, so the wait would never end.
-    #[error("waiting without a source")]
+    /// The list of sources is empty, so the wait would never end. [`Selector::add`] never returns
+    /// this.
+    ///
+    /// [`Selector::add`]: crate::Selector::add
+    #[error("waiting for an empty set of sources")]
     Nothing,
-    /// The system has no descriptor or memory to watch a source.
+    /// The system refused a descriptor, a thread or memory that watching a source takes.
     #[error("could not watch a source")]
     Io(#[source] io::Error),
 }

@@ -27,12 +27,12 @@ flat_errors! {
     /// ```
     #[derive(Clone, Debug)]
     pub enum SyncError {
-        /// The process that made the object has ended. No process is left that could release what
-        /// others hold when they die.
-        #[error("using a shared object whose owner process has ended")]
+        /// The process that made the object has ended. No process is left to release what others
+        /// hold when they die, so the object is unusable.
+        #[error("using a lock or signal whose owner process has ended")]
         Disconnected,
-        /// The calling thread already holds the lock, and would wait for itself.
-        #[error("locking what the calling thread already holds")]
+        /// The calling thread already holds the lock, so it would wait for itself.
+        #[error("locking what the calling thread already holds: drop its guard first")]
         Deadlock,
         /// The value in the lock is not a valid value of its type.
         #[error("locking a value that does not decode")]
@@ -59,7 +59,7 @@ flat_errors! {
     #[derive(Clone, Debug)]
     pub enum TryError adds {
         /// The call would have to wait.
-        #[error("the call would block")]
+        #[error("waiting would block: try again later, or use the blocking call")]
         WouldBlock => is_would_block
     }
 
@@ -78,8 +78,8 @@ flat_errors! {
     /// ```
     #[derive(Clone, Debug)]
     pub enum TimeoutError adds {
-        /// The time is over.
-        #[error("timed out")]
+        /// What the call waited for did not happen in time.
+        #[error("timed out waiting for a lock or signal")]
         Timeout => is_timeout
     }
 }
@@ -99,8 +99,9 @@ flat_errors! {
     /// ```
     #[derive(Clone, Debug)]
     pub enum ReleaseError {
-        /// No permit was forgotten, or all of those were released already.
-        #[error("releasing a permit that was not forgotten")]
+        /// Every forgotten permit was released already, or none was forgotten. Drop a `Permit` to
+        /// return it.
+        #[error("releasing a permit of a semaphore that has no forgotten permits")]
         TooMany,
         /// The process that made the semaphore has ended.
         #[error("releasing a permit of a semaphore whose owner process has ended")]
@@ -129,7 +130,7 @@ flat_errors! {
     #[derive(Clone, Debug)]
     pub enum BarrierError {
         /// A party died, timed out or aborted. No thread passes until a `reset`.
-        #[error("waiting at a broken barrier")]
+        #[error("waiting at a broken barrier: `reset` makes it usable again")]
         Broken,
         /// The process that made the barrier has ended.
         #[error("waiting at a barrier whose owner process has ended")]
@@ -157,14 +158,13 @@ flat_errors! {
     /// ```
     #[derive(Clone, Debug)]
     pub enum BarrierTimeoutError adds {
-        /// The time is over. The barrier is broken now.
+        /// Not all parties arrived in time. The barrier is broken now.
         #[error("timed out waiting for the other parties of a barrier")]
         Timeout => is_timeout
     }
 }
 
-/// An object without a value locks nothing, so it has neither deadlocks nor values that do not
-/// decode.
+/// Semaphores and barriers guard no value, so `Deadlock` and `Decode` cannot occur.
 macro_rules! from_sync_error {
     ($($error:ident)+) => {$(
         impl From<SyncError> for $error {
@@ -181,7 +181,7 @@ macro_rules! from_sync_error {
 
 from_sync_error! { ReleaseError BarrierError }
 
-/// A lock whose last holder died or panicked, and its guard. The value may be half changed.
+/// The guard of a lock whose holder died or panicked. The value may be half changed.
 ///
 /// Like [`std::sync::PoisonError`], but it distinguishes a dead process from a panic.
 ///
@@ -210,7 +210,7 @@ from_sync_error! { ReleaseError BarrierError }
 /// }
 /// ```
 #[derive(Error)]
-#[error("locking what was held by {}", if *.died { "a process that died" } else { "a thread that panicked" })]
+#[error("locking a poisoned lock: its holder {}", if *.died { "died with its process" } else { "panicked, or could not write its value back" })]
 pub struct PoisonError<G> {
     guard: G,
     died: bool,
@@ -236,7 +236,8 @@ impl<G> PoisonError<G> {
         &mut self.guard
     }
 
-    /// Whether the holder's process died. If not, the holder's thread panicked.
+    /// Whether the holder's process died. Otherwise the holder's thread panicked, or its value did
+    /// not encode.
     #[must_use]
     pub fn holder_died(&self) -> bool {
         self.died
@@ -247,8 +248,8 @@ impl<G> PoisonError<G> {
     }
 }
 
-/// Defines the error of an operation that returns a guard: the variants of the plain error, and the
-/// guard of a poisoned lock. `Debug` asks nothing of the guard.
+/// Defines the error of an operation that returns a guard: the variants of the plain error, and
+/// `Poisoned` with the guard. `Debug` does not require `G: Debug`.
 macro_rules! guard_error {
     (
         $(#[$meta:meta])*
@@ -265,8 +266,8 @@ macro_rules! guard_error {
             /// The process that made the lock has ended.
             #[error("locking a lock whose owner process has ended")]
             Disconnected,
-            /// The calling thread already holds the lock, and would wait for itself.
-            #[error("locking what the calling thread already holds")]
+            /// The calling thread already holds the lock, so it would wait for itself.
+            #[error("locking what the calling thread already holds: drop its guard first")]
             Deadlock,
             /// The value in the lock is not a valid value of its type.
             #[error("locking a value that does not decode")]
@@ -277,12 +278,12 @@ macro_rules! guard_error {
         }
 
         impl<G> $name<G> {
-            /// Returns the guard of a poisoned lock: for a value that cannot be half changed, or
-            /// that the caller repairs.
+            /// Returns the guard of a poisoned lock. For values that cannot be half changed, and
+            /// for callers that repair the value.
             ///
             /// # Errors
             ///
-            /// The error itself if the lock was not taken.
+            /// The plain error if the lock was not taken.
             pub fn into_guard(self) -> Result<G, $plain> {
                 match self {
                     $name::Poisoned(poison) => Ok(poison.into_inner()),
@@ -294,8 +295,8 @@ macro_rules! guard_error {
                 }
             }
 
-            /// Whether a loop over this operation should stop. True for `Disconnected`, and false
-            /// for everything else.
+            /// Whether a loop that repeats this call should stop. True for `Disconnected`, and
+            /// false for everything else.
             #[must_use]
             pub fn is_end(&self) -> bool {
                 matches!(self, $name::Disconnected)
@@ -384,7 +385,7 @@ guard_error! {
     /// ```
     TryLockError from TryError {
         /// Another thread or process holds the lock.
-        #[error("locking what another thread or process holds")]
+        #[error("locking what another thread or process holds: try again later, or use the blocking call")]
         WouldBlock => is_would_block
     }
 }
@@ -410,7 +411,7 @@ guard_error! {
     /// # }
     /// ```
     LockTimeoutError from TimeoutError {
-        /// Another thread or process held the lock all the time.
+        /// Another thread or process held the lock until the timeout.
         #[error("timed out waiting for a lock")]
         Timeout => is_timeout
     }

@@ -1,4 +1,4 @@
-//! A number of threads that wait for each other.
+//! Barriers: a fixed number of threads wait for each other.
 //!
 //! The state is a generation and the number of threads that have arrived in it, changed only under
 //! the [`latch`]. The last thread to arrive ends the generation by a single store, so a death
@@ -62,13 +62,14 @@ impl Primitive for BarrierWords {
     }
 }
 
-/// A number of threads of all processes that wait for each other, again and again. Dropping a
-/// handle does not affect the others.
+/// Lets a fixed number of threads, in any processes, wait for each other, again and again. Dropping
+/// a handle does not affect the others.
 ///
 /// Like [`std::sync::Barrier`], but it may break: when a process that has a handle dies or panics,
 /// when a [`wait_timeout`](Barrier::wait_timeout) times out, or by [`abort`](Barrier::abort). Then
 /// every thread that waits, and every thread that arrives later, gets [`BarrierError::Broken`],
-/// until a [`reset`](Barrier::reset). A process that drops its handle first may end in any way.
+/// until a [`reset`](Barrier::reset). A process that has dropped all its handles does not break the
+/// barrier by its end.
 ///
 /// ```
 /// use offspring::sync::Barrier;
@@ -123,7 +124,7 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// True for one of the threads that pass together: the one that arrived last.
+    /// Whether this thread arrived last. Exactly one of the threads that pass together did.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.is_leader
@@ -136,7 +137,7 @@ impl BarrierWaitResult {
     }
 }
 
-/// Breaks the barrier when it is dropped, which happens only if the leader's own work panics.
+/// Breaks the barrier when it is dropped, which happens only if the leader's action panics.
 struct BreakOnPanic<'a>(&'a Barrier);
 
 impl Drop for BreakOnPanic<'_> {
@@ -146,7 +147,7 @@ impl Drop for BreakOnPanic<'_> {
 }
 
 impl Barrier {
-    /// Creates a barrier for this many threads.
+    /// Creates a barrier for `parties` threads.
     ///
     /// # Errors
     ///
@@ -155,12 +156,13 @@ impl Barrier {
     ///
     /// # Panics
     ///
-    /// If `parties` exceeds `u32::MAX`, more threads than a system can have.
+    /// If `parties` exceeds `u32::MAX`.
     pub fn new(parties: usize) -> Result<Barrier, CreateError> {
         if parties == 0 {
             return Err(CreateError::ZeroParties);
         }
-        let parties = u32::try_from(parties).expect("a barrier for more threads than there can be");
+        let parties =
+            u32::try_from(parties).expect("creating a barrier for more than `u32::MAX` threads");
         let object = ObjectHandle::new(0, |region| {
             let number: &AtomicU32 = region.number(PARTIES);
             number.store(parties, Ordering::Relaxed);
@@ -213,15 +215,15 @@ impl Barrier {
 
     /// Breaks the barrier: no thread passes until a [`reset`](Barrier::reset).
     pub fn abort(&self) {
-        // Fails only if the owner is gone. That is worse than broken.
+        // Fails only if the owner is gone. Then every wait returns `Disconnected`.
         if let Ok(latch) = Latch::of(&self.object, &Forever) {
             self.object.word(BROKEN).store(1, Ordering::Relaxed);
             latch.release(true);
         }
     }
 
-    /// Makes the barrier new: threads that wait now get [`BarrierError::Broken`], and threads that
-    /// arrive later wait for all parties.
+    /// Returns the barrier to its initial state, even if it is broken. Threads that wait now get
+    /// [`BarrierError::Broken`]; threads that arrive later wait for all parties.
     pub fn reset(&self) {
         if let Ok(latch) = Latch::of(&self.object, &Forever) {
             self.end_generation(true);
@@ -230,13 +232,13 @@ impl Barrier {
         }
     }
 
-    /// The number of threads that wait for each other.
+    /// The number of threads that the barrier was created for.
     #[must_use]
     pub fn parties(&self) -> usize {
         self.object.number(PARTIES) as usize
     }
 
-    /// The number of threads that have arrived and wait now.
+    /// The number of threads that have arrived and wait for the others.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.object.number(ARRIVED) as usize
@@ -268,8 +270,8 @@ impl Barrier {
         action: impl FnOnce(),
     ) -> Waited<BarrierWaitResult, BarrierError, L> {
         let mut latch = Latch::of(&self.object, limit).map_err(WaitEnd::convert)?;
-        // All have arrived, and the leader is still at its work: this thread belongs to the next
-        // generation.
+        // All parties have arrived, and the leader still runs its action: this thread belongs to
+        // the next generation.
         while self.object.number(ARRIVED) >= self.object.number(PARTIES) && !self.is_broken() {
             latch = latch.sleep(limit).map_err(WaitEnd::convert)?;
         }
@@ -290,13 +292,13 @@ impl Barrier {
         Ok(BarrierWaitResult { index, is_leader })
     }
 
-    /// Does the leader's own work without the latch, then lets the generation pass.
+    /// Runs the leader's action without the latch, then lets the generation pass.
     fn lead(&self, generation: u32, action: impl FnOnce()) -> Result<(), BarrierError> {
         let break_on_panic = BreakOnPanic(self);
         action();
         std::mem::forget(break_on_panic);
         let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
-        // A party may have died during the work, or reset the barrier.
+        // During the action a party may have died, or a thread reset the barrier.
         if self.is_broken() || self.object.number(GENERATION) != generation {
             return Err(BarrierError::Broken);
         }
@@ -316,8 +318,8 @@ impl Barrier {
             let (held, elapsed) = match latch.sleep(limit) {
                 Ok(held) => (held, None),
                 Err(WaitEnd::Timeout(elapsed)) => {
-                    // Whether the barrier breaks by this can only be decided under the latch: the
-                    // leader may just have arrived.
+                    // Whether this timeout breaks the barrier can only be decided under the latch: the
+                    // last thread may just have arrived.
                     let held = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed);
                     (held.map_err(BarrierError::from)?, Some(elapsed))
                 }

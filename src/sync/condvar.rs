@@ -1,7 +1,7 @@
-//! Waiting for a change of what a mutex guards.
+//! Condition variables: waiting until the value in a mutex changes.
 //!
 //! Each waiting thread has a slot, with a word of its own to sleep on. A notification is one store
-//! into the oldest slot that waits, so it reaches one thread, and one that was waiting when it was
+//! into the oldest waiting slot, so it reaches exactly one thread, which was waiting when it was
 //! sent. Slots are taken, notified and freed under the [`latch`].
 //!
 //! # What each order is for
@@ -132,14 +132,14 @@ impl Primitive for CondvarWords {
     }
 }
 
-/// Lets threads of all processes wait for a change of what a [`Mutex`](crate::sync::Mutex) guards.
+/// Lets threads of all processes wait until the value in a [`Mutex`](crate::sync::Mutex) changes.
 /// Dropping a handle does not affect the others.
 ///
 /// Like [`std::sync::Condvar`], with more promises: a wait ends only by a notification or a
 /// timeout, never spuriously, and notifications go to the threads that have waited longest. If a
 /// thread dies after it was notified and before it has locked the mutex, the notification goes to
-/// the next. Up to 1,024 threads can wait at a time. When the process that made it ends, waiting
-/// returns [`LockError::Disconnected`].
+/// the next. Up to 1,024 threads can wait at a time; waiting is an error for any further one. When
+/// the process that made it ends, waiting returns [`LockError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::{Condvar, Mutex};
@@ -190,7 +190,7 @@ pub struct Condvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether the time was over before a notification came.
+    /// Whether the wait ended by its timeout, without a notification.
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.0
@@ -214,8 +214,9 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// The errors of [`Mutex::lock`](crate::sync::Mutex::lock). If the wait fails, the mutex stays
-    /// unlocked.
+    /// The errors of [`Mutex::lock`](crate::sync::Mutex::lock), and [`LockError::Handle`] if 1,024
+    /// threads wait already. After an error the mutex is unlocked, unless the error is
+    /// [`LockError::Poisoned`], which holds the guard.
     pub fn wait<'a, T: ?Sized, S: Storage<T>>(
         &self,
         guard: MutexGuard<'a, T, S>,
@@ -225,8 +226,8 @@ impl Condvar {
             .map_err(|error| error.map(|(guard, _)| guard))
     }
 
-    /// Like [`wait`](Condvar::wait), but waits for up to `timeout`. Locking the mutex again is not
-    /// limited.
+    /// Like [`wait`](Condvar::wait), but waits for up to `timeout`. The timeout does not bound how
+    /// long locking the mutex again takes.
     ///
     /// # Errors
     ///
@@ -239,7 +240,7 @@ impl Condvar {
         self.wait_until(guard, &Deadline::after(timeout))
     }
 
-    /// Waits while `condition` returns true for the value.
+    /// Like [`wait`](Condvar::wait), but waits until `condition` returns false for the value.
     ///
     /// # Errors
     ///
@@ -255,7 +256,7 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Waits while `condition` returns true for the value, for up to `timeout`.
+    /// Like [`wait_while`](Condvar::wait_while), but waits for up to `timeout`.
     ///
     /// # Errors
     ///
@@ -360,7 +361,8 @@ impl Condvar {
         }
     }
 
-    /// Frees the slot. Returns whether it was notified, even if that came after the time was over.
+    /// Frees the slot. Returns whether it was notified, even if the notification came after the
+    /// timeout.
     fn free_slot(&self, slot: &WaitSlot<'_>) -> Result<bool, SyncError> {
         let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
         let notified = slot.state.swap(FREE, Ordering::Acquire) == NOTIFIED;

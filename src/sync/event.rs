@@ -78,19 +78,19 @@ impl Primitive for EventWords {
 /// ```
 ///
 /// [`wait_any`](crate::wait_any) and a [`Selector`](crate::Selector) can wait for an event too: it
-/// is ready while its flag is set. A flag that is set and cleared at once may pass unseen there.
+/// is ready while its flag is set. Unlike [`wait`](Event::wait), they may miss a flag that is set
+/// and soon cleared again.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 #[must_use]
 pub struct Event {
     object: ObjectHandle<EventWords>,
-    /// For selectors, made when the first one asks.
+    /// What selectors register with. Made when the first one does.
     #[serde(skip)]
     watch: OnceLock<Arc<EventWatch<EventFlag>>>,
 }
 
-/// The event as its watching thread has it: without the watch, which ends that thread when it is
-/// dropped.
+/// The event as the watching thread holds it: without `watch`, whose drop ends that thread.
 #[derive(Debug)]
 struct EventFlag(ObjectHandle<EventWords>);
 
@@ -107,8 +107,8 @@ impl Event {
         })
     }
 
-    /// Sets the flag: every thread that waits wakes, and later waits return at once. Does nothing
-    /// if it is set already.
+    /// Sets the flag: wakes every thread that waits, and later waits return at once. Does nothing
+    /// if the flag is set already.
     pub fn set(&self) {
         let word = self.object.word(WORD);
         let set =
@@ -167,8 +167,8 @@ fn wait_until_set<L: TimeLimit>(word: &AtomicU32, limit: &L) -> Waited<(), SyncE
             let new = seen | WAITERS;
             let marked = word.compare_exchange(seen, new, Ordering::SeqCst, Ordering::Acquire);
             seen = marked.map_or_else(|now| now, |_| new);
-            // Around once more before sleeping: `interrupt` clears the mark after it has stopped
-            // the limit.
+            // Check the limit once more before sleeping: `interrupt` stops the limit, then clears
+            // this mark. Either the check sees the stop, or the futex sees the cleared mark.
             continue;
         }
         futex_wait(word, seen, limit.deadline());

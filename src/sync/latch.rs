@@ -1,17 +1,16 @@
 //! The latch: a lock inside an object, held for a few instructions, and each process's record in
 //! it.
 //!
-//! What a process holds of an object (permits, read locks) is counted in a record of its own, which
-//! only that process changes, and only under the latch. The sum over all records is kept beside
+//! Each process counts what it holds of an object (permits, read locks) in a record of its own,
+//! which only that process changes, and only under the latch. The sum over all records is kept beside
 //! them, so that a thread reads one word to see whether it must wait.
 //!
 //! # A death at any instruction
 //!
-//! A process may die at any instruction, also between changing its record and changing the sum.
-//! Then the latch still names the dead session. The owner's hub inherits the latch, clears the dead
+//! A process may die at any instruction, even between changing its record and changing the sum.
+//! In that case the latch still names the dead session. The owner's hub inherits the latch, clears the dead
 //! session's record and *recomputes* the sum from the records. So the sum is never trusted after a
-//! death, and records are true because no other process writes them: a record that its process had
-//! changed already counts as changed, and is cleared all the same.
+//! death, and the records of the living are true, because no other process writes them.
 //!
 //! If the dead process did not hold the latch, the hub takes it like any thread, then does the
 //! same.
@@ -19,8 +18,8 @@
 //! # Waiting
 //!
 //! A thread that has to wait releases the latch and sleeps on the *turn*, a number that grows with
-//! every release. It reads the turn under the latch: a release needs the latch, so a release after
-//! that changes the turn, and the kernel does not let the thread fall asleep. Sleepers are counted
+//! every release. It reads the turn under the latch. A later release needs the latch too, so it
+//! changes the turn after that read, and the kernel does not let the thread fall asleep. Sleepers are counted
 //! in the records as well, so that a release without sleepers makes no system call.
 
 use std::sync::atomic::{AtomicU32, Ordering};

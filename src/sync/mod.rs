@@ -3,24 +3,27 @@
 //!
 //! | | what it does | when a process that uses it dies |
 //! | --- | --- | --- |
-//! | [`Mutex`] | one thread of all processes uses the value | the next thread gets the lock, poisoned |
+//! | [`Mutex`] | one thread at a time, in any process, uses the value | the next thread gets the lock, poisoned |
 //! | [`RwLock`] | many threads read the value, or one writes it | like a `Mutex` for a writer; a reader's lock is released |
 //! | [`ReentrantMutex`] | a mutex that its holder may lock again | like a `Mutex` |
-//! | [`Semaphore`] | a number of permits | its permits return |
-//! | [`Condvar`] | wait for a change of what a `Mutex` guards | a notification that it did not act on goes to another thread |
-//! | [`Event`] | a flag to wait for | nothing |
-//! | [`Barrier`] | a number of threads wait for each other | the barrier breaks: no thread waits for the dead |
+//! | [`Semaphore`] | a bounded number of permits | its permits are returned |
+//! | [`Condvar`] | threads wait for a change of what a `Mutex` guards | a notification that it did not act on goes to another thread |
+//! | [`Event`] | threads wait for a flag | nothing |
+//! | [`Barrier`] | a number of threads wait for each other | the barrier breaks, and the waiting threads return an error |
 //!
 //! All of them are handles: they are `Clone`, and can be sent in worker fields, queue items and
-//! messages. Words and values are in shared memory, so taking what is free is no system call. A
-//! thread that has to wait sleeps. The process that made the object notices a death within
-//! milliseconds, and repairs the object. When that process itself ends, every call returns
-//! [`SyncError::Disconnected`] or the like, and no thread waits for ever.
+//! messages. Their state is in shared memory, so taking a free lock needs no system call, and a
+//! thread that has to wait sleeps. The process that made an object owns it: it notices the death of
+//! another process within milliseconds, and repairs the object. When the owner itself ends, every
+//! call that takes a lock or waits returns [`SyncError::Disconnected`] or the like, and no thread
+//! waits forever.
 //!
-//! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead: what it holds, it keeps.
+//! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead, and keeps what it holds. If it
+//! is stopped during a call on an object, other calls on that object may block until it continues,
+//! including drops and calls whose timeout has passed.
 //!
-//! When a single thread ends by a panic, its guards release what it holds, as in std. A guard
-//! passed to [`std::mem::forget`] keeps its lock until the process ends.
+//! When a thread panics, its guards release what it holds, like in std. A guard passed to
+//! [`std::mem::forget`] keeps its lock until the process ends.
 
 mod barrier;
 mod condvar;

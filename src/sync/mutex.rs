@@ -23,18 +23,19 @@ use crate::sys::futex_wake_all;
 
 pub(super) const WORD: usize = 0;
 
-/// The words of a mutex: the lock word, and the poison.
+/// The words of a mutex: the lock word and the poison flag.
 #[derive(Debug)]
 pub(super) enum MutexWords {}
 
 impl Primitive for MutexWords {
     const NAME: &'static str = "mutex";
 
-    // The value is on a cache line of its own, so that threads that watch the word leave it alone.
+    // The value is on a cache line of its own, so that threads that spin on the word do not slow
+    // down the holder's access to it.
     const WORDS_LEN: usize = 64;
 
     fn repair(region: &Region, dead: u32, _: bool) -> bool {
-        // Poison before the word is free: the next holder must see it.
+        // Poison the lock before the word is free, so that the next holder sees it.
         word::repair(region.number(WORD), dead, 0, || poison::by_death(region));
         futex_wake_all(region.number(WORD));
         true
@@ -49,8 +50,8 @@ impl Primitive for MutexWords {
     }
 }
 
-/// A value that one thread of all processes uses at a time. Dropping a handle does not affect the
-/// others; dropping the guard unlocks.
+/// A value that one thread at a time may use, of all processes that have a handle. Dropping a
+/// handle does not affect the others; dropping the guard unlocks.
 ///
 /// Like [`std::sync::Mutex`], including its poisoning: when a holder panics, *or its process dies*,
 /// the next thread gets the lock with an error that holds the guard.
@@ -61,8 +62,8 @@ impl Primitive for MutexWords {
 ///   for it.
 /// - Plain data is stored in the shared memory itself, as a single value ([`new`](Mutex::new)) or a
 ///   slice ([`zeroed`](Mutex::zeroed)). A holder that dies may leave it half changed. Any other
-///   value that serde can encode is copied out and in ([`encoded`](Mutex::encoded)); a holder that
-///   dies or panics leaves the old value.
+///   value that serde can encode is decoded into the guard and written back when that is dropped
+///   ([`encoded`](Mutex::encoded)); a holder that dies or panics leaves the old value.
 /// - When the process that made the mutex ends, every call returns [`LockError::Disconnected`].
 ///
 /// ```
@@ -86,7 +87,7 @@ impl Primitive for MutexWords {
 /// }
 /// ```
 ///
-/// A value with parts of any size:
+/// A value of variable size:
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -244,8 +245,8 @@ impl<'a, T: ?Sized, S: Storage<T>> MutexGuard<'a, T, S> {
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> MutexGuard<'_, T, Encoded> {
-    /// Writes the value back now. Without this call it is written back when the guard is dropped,
-    /// where a failure poisons the lock.
+    /// Writes the value back now. Dropping the guard also writes it back, but there a failure can
+    /// only poison the lock.
     ///
     /// # Errors
     ///

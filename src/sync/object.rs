@@ -1,5 +1,5 @@
-//! Objects: what all types of this module are made of. An object is shared memory with a few words,
-//! and a way to learn of deaths.
+//! Objects: the base of all types of this module. An object is shared memory with a few words, and
+//! a subscription to the deaths of the processes that use it.
 //!
 //! The process that makes an object owns it. Its hub attaches each process that receives a handle,
 //! and repairs the memory when the session with one of them ends. All processes work on the memory
@@ -10,7 +10,7 @@
 //!
 //! - A process attaches when it *decodes* a handle, not when it first uses it. A lock word names a
 //!   session, and the owner's hub notices the end of exactly the sessions that are attached, so no
-//!   process can hold something before its death would be noticed.
+//!   process can hold something while its death would go unnoticed.
 //! - The hub ends an attachment only after the kernel has closed the dead process's channel, when
 //!   none of its threads runs any more. The repair therefore never races with the process it
 //!   repairs for. (A client that breaks the hub's protocol loses its session while it still runs. It
@@ -45,7 +45,7 @@ use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, Envelope, Failure, WireHandle};
 use crate::sync::{thread_number, word};
 
-/// What sets one kind of object apart: its words, and what a death means to them.
+/// One kind of object: its words, and how they are repaired after a death.
 pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
     const NAME: &'static str;
 
@@ -65,7 +65,7 @@ pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
     fn holds(region: &Region, session: u32) -> bool;
 }
 
-/// What an object's memory holds after its words.
+/// The value in an object's memory, after its words.
 pub(super) trait ObjectContent: 'static {
     /// Whether the content fits memory of this length.
     fn fits(length: usize) -> bool;
@@ -78,21 +78,21 @@ impl ObjectContent for () {
     }
 }
 
-/// The limit of a call that does not block, for what it cannot do without: the first call in a
-/// process needs the owner's answer to its attachment, and some calls need the latch, which is held
-/// for moments.
+/// The limit of a `try_` call for the two waits that it cannot avoid: the first call in a process
+/// needs the owner's answer to its attachment, and some calls need the latch, which is held for a
+/// few instructions.
 pub(super) fn owner_answers() -> Deadline {
     Deadline::after(Duration::from_secs(1))
 }
 
-/// A handle of an object: what each public type of this module is a wrapper of.
+/// A handle of an object. Each public type of this module wraps one.
 #[derive(Debug)]
 pub(super) struct ObjectHandle<P: Primitive, C: ?Sized = ()> {
     object: Arc<Object<P>>,
     content: PhantomData<fn() -> Box<C>>,
 }
 
-/// An object, as all of its handles in one process share it.
+/// An object, shared by all of its handles in this process.
 #[derive(Debug)]
 pub(super) struct Object<P: Primitive> {
     pub(super) region: Region,
@@ -220,7 +220,7 @@ impl Membership {
     fn session_number<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         match self.session.wait_attached(self.number, limit) {
             Ok(0) => {
-                let refused = "more processes share its objects than it can count".to_owned();
+                let refused = "it has no session number left for this process".to_owned();
                 Err(SyncError::Handle(HandleError::Refused(refused)).into())
             }
             Ok(session) => Ok(session),
@@ -249,8 +249,8 @@ impl RemoteObject for Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        // A worker that panics may have left the object half used. To the others it is as dead as
-        // its process will soon be, so the owner is to find it attached when the process ends.
+        // A worker that panics may leave the object half used, and its process is about to end. By
+        // staying attached it gets the same repair as a process that was killed.
         if !std::thread::panicking() {
             self.session.detach(self.number);
         }
@@ -310,7 +310,9 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
         let token = ObjectToken::deserialize(deserializer)?;
         let memory = wire::claim(token.memory).map_err(wire::explain_de::<D::Error>)?;
         let WireHandle::Memory(memory) = memory else {
-            return Err(wire::explain_de("the handle came with another thing"));
+            return Err(wire::explain_de(
+                "the handle arrived without its shared memory",
+            ));
         };
         let id = token.handle.id();
         let handle = match token.handle.arrive(Self::fingerprint())? {
@@ -321,14 +323,16 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
             let region = Region::adopt(memory);
             let content = region.len().checked_sub(P::WORDS_LEN);
             if !content.is_some_and(C::fits) {
-                return Err(wire::explain_de("its memory has another length"));
+                return Err(wire::explain_de(
+                    "the shared memory of the handle has an unexpected length",
+                ));
             }
             let home = Home::Elsewhere(handle);
             let object = Object::<P>::assemble(region, 0, home, Self::fingerprint());
             let object = Arc::new(object);
             match object.attach_to_owner() {
                 Ok(()) => {}
-                // Not an error of the decoding: every call on the handle returns it.
+                // Decoding still succeeds: every call on the handle returns the error.
                 Err(SyncError::Disconnected) => P::abandon(&object.region),
                 Err(error) => return Err(wire::explain_de(&chain_text(&error))),
             }
@@ -377,7 +381,7 @@ impl<P: Primitive> SharedObject for Object<P> {
         }))
     }
 
-    // Nothing to do: a thread of this process may still release what its children wait for.
+    // Nothing ends yet: a thread of this process may still release what its children wait for.
     fn owner_exits(&self) {}
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -432,7 +436,7 @@ impl<P: Primitive> Drop for Participant<P> {
             P::repair(&object.region, client.number, true);
         };
         if let Err(error) = crate::sys::service_thread("offspring-repair", repair) {
-            log::error!(target: "offspring::sync", "what a dead process held of a {} stays held: {error}", P::NAME);
+            log::error!(target: "offspring::sync", "could not release what a dead process held of a {}: {error}", P::NAME);
         }
     }
 }

@@ -42,7 +42,7 @@ impl Primitive for ReentrantWords {
 /// lock sets it to 1, so the count of a dead process is never used.
 const DEPTH: usize = 8;
 
-/// A [`Mutex`](crate::sync::Mutex) that the thread which holds it may lock again. It is free when
+/// A [`Mutex`](crate::sync::Mutex) that the thread holding it may lock again. It is unlocked when
 /// all of that thread's guards are dropped. Dropping a handle does not affect the others.
 ///
 /// A thread may have several guards, so none of them returns `&mut`: the value is copied out and
@@ -213,7 +213,7 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
         self.mutex.object.region.store(MutexWords::WORDS_LEN, bytes);
     }
 
-    /// Replaces the value with what `change` makes of it, and returns the new value.
+    /// Replaces the value with what `change` returns for it, and returns the new value.
     pub fn update(&self, change: impl FnOnce(T) -> T) -> T {
         let value = change(self.get());
         self.set(value);

@@ -1,7 +1,7 @@
 //! Many readers or one writer.
 //!
-//! The state is three numbers, changed only under the latch: how many read locks are held, how many
-//! threads wait to write, and which thread writes. Readers and waiting writers are counted per
+//! The state is three numbers, changed only under the latch: the number of read locks held, the
+//! number of threads that wait to write, and the thread that writes. Readers and waiting writers are counted per
 //! process (see [`latch`]); the writer is named by its thread, like the holder of a mutex.
 //!
 //! A process may die at any of these points:
@@ -80,13 +80,15 @@ impl Primitive for RwLockWords {
     }
 }
 
-/// A value that many threads of all processes may read at a time, or one may write. Dropping a
+/// A value that many threads may read at a time, or one may write, in any process. Dropping a
 /// handle does not affect the others; dropping a guard unlocks.
 ///
 /// Like [`std::sync::RwLock`], including its poisoning: when a writer panics, *or its process
 /// dies*, the next thread gets the lock with an error that holds the guard. A reader's death
-/// poisons nothing. Writers go first: while one waits, new readers wait too. For how values are
-/// stored, and for the rest, see [`Mutex`](crate::sync::Mutex).
+/// poisons nothing. For how values are stored, and for the rest, see [`Mutex`](crate::sync::Mutex).
+///
+/// Writers go first: while one waits, new readers wait too. So a thread that holds a read lock must
+/// not block on `read` or `write` of the same lock: it may wait for itself, which is not detected.
 ///
 /// ```
 /// use offspring::sync::RwLock;
@@ -172,7 +174,7 @@ unsafe impl<T: ?Sized + Sync, S: Storage<T>> Sync for RwLockWriteGuard<'_, T, S>
 
 lock_around_value! { RwLock, "read-write lock" }
 
-/// What a thread wants of the lock.
+/// How a thread wants to use the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
@@ -238,7 +240,8 @@ impl<T: ?Sized, S> RwLock<T, S> {
 
     /// Returns with the latch held if the lock is free for this access.
     fn try_free(&self, access: Access) -> Result<Latch<'_>, TryError> {
-        // The latch is held for moments. If its holder is stopped, the lock counts as held.
+        // The latch is held for a few instructions. If its holder is stopped, this returns
+        // `WouldBlock` after a second.
         let latch = Latch::of(&self.object, &owner_answers())?;
         self.check_deadlock(&latch)?;
         if self.is_busy(access) {
@@ -395,8 +398,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> RwLockWriteGuard<'_, T, Encoded> {
-    /// Writes the value back now. Without this call it is written back when the guard is dropped,
-    /// where a failure poisons the lock.
+    /// Writes the value back now. Dropping the guard also writes it back, but there a failure can
+    /// only poison the lock.
     ///
     /// # Errors
     ///

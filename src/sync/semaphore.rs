@@ -50,16 +50,17 @@ impl Primitive for SemaphoreWords {
     }
 }
 
-/// A number of permits that threads of all processes acquire and return. Dropping a handle does not
+/// A bounded number of permits, which threads of all processes acquire and return. Dropping a handle does not
 /// affect the others; dropping a [`Permit`] returns it.
 ///
-/// - It is bounded: there are never more permits than it was created with, and releasing a permit
-///   that was not forgotten is an error.
-/// - When a process dies, its permits return, whatever it was doing.
+/// - There are never more permits than it was created with: releasing a permit that was not
+///   [forgotten](Permit::forget) is an error.
+/// - When a process dies, its permits are returned, whatever it was doing. Forgotten permits are
+///   not.
 /// - It is not fair: a thread that finds a permit gets it, even if others are just waking up for
 ///   it.
 /// - Without contention it makes no system call.
-/// - When the process that made the semaphore ends, every call returns [`SyncError::Disconnected`].
+/// - When the process that made the semaphore ends, acquiring returns [`SyncError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::Semaphore;
@@ -111,7 +112,7 @@ pub struct Permit<'a> {
 }
 
 impl Semaphore {
-    /// Creates a semaphore with this many permits.
+    /// Creates a semaphore with `permits` permits.
     ///
     /// # Errors
     ///
@@ -161,9 +162,10 @@ impl Semaphore {
         self.acquire_many_timeout(1, timeout)
     }
 
-    /// Takes `count` permits together. Blocks until there are that many, and holds none meanwhile.
+    /// Takes `count` permits together. Blocks until there are that many, and holds none while it
+    /// waits.
     ///
-    /// Threads that take single permits may keep it waiting for ever, since it is not fair.
+    /// Threads that take single permits may starve it, since the semaphore is not fair.
     ///
     /// ```
     /// let seats = offspring::sync::Semaphore::new(3)?;
@@ -190,8 +192,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`TryError::WouldBlock`] if there are fewer, and the errors of
-    /// [`acquire`](Semaphore::acquire).
+    /// [`TryError::WouldBlock`] if fewer are free, and the errors of [`acquire`](Semaphore::acquire).
     ///
     /// # Panics
     ///
@@ -202,8 +203,7 @@ impl Semaphore {
         if latch::is_gone(&self.object.region) {
             return Err(TryError::Disconnected);
         }
-        // Checked without the latch first: a thread that gets no permit anyway need not disturb the
-        // others.
+        // Check without the latch first: a call that gets no permit need not slow down the holders.
         if self.available() < count {
             return Err(TryError::WouldBlock);
         }
@@ -232,12 +232,13 @@ impl Semaphore {
         Ok(self.take(count, &Deadline::after(timeout))?)
     }
 
-    /// Returns a permit that was [forgotten](Permit::forget), by any thread of any process. With
-    /// the two, one process can take a permit and another return it.
+    /// Returns a permit that a thread of any process has [forgotten](Permit::forget). So one process
+    /// can acquire a permit, and another return it.
     ///
     /// # Errors
     ///
-    /// [`ReleaseError::TooMany`] if no forgotten permit is left.
+    /// [`ReleaseError::TooMany`] if no forgotten permit is left, and the errors of
+    /// [`acquire`](Semaphore::acquire).
     pub fn release(&self) -> Result<(), ReleaseError> {
         let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
         let forgotten = self.object.word(FORGOTTEN);
@@ -259,7 +260,7 @@ impl Semaphore {
             .saturating_sub(self.object.number(FORGOTTEN))
     }
 
-    /// The number of permits that it was created with.
+    /// The number of permits that the semaphore was created with.
     #[must_use]
     pub fn permits(&self) -> u32 {
         self.object.number(PERMITS)
@@ -268,7 +269,7 @@ impl Semaphore {
     fn assert_enough(&self, count: u32) {
         assert!(
             count <= self.permits(),
-            "{count} permits of a semaphore that has only {}",
+            "acquiring {count} permits of a semaphore that has only {}",
             self.permits()
         );
     }
@@ -298,8 +299,8 @@ impl Semaphore {
                 Ok(self.permit(&latch, count))
             }
             Err(end) => {
-                // If the latch cannot be had, the count stays too high: a release then wakes more
-                // threads than it needs to, and loses none.
+                // If the latch stays held, the count stays too high: later releases then wake more
+                // threads than necessary, but never too few.
                 let soon = Deadline::after(latch::GRACE);
                 if let (true, Ok(latch)) = (wants_many, Latch::take(&self.object.region, me, &soon))
                 {
@@ -323,13 +324,14 @@ impl Semaphore {
     /// take them.
     fn wake_after_return(&self, latch: Latch<'_>, count: u32) {
         // One permit for one thread, so one wake-up is enough, unless a thread waits for several:
-        // if that one is woken and finds too few, it would keep the wake-up from a thread that
-        // needs only one.
+        // if that one is woken and finds too few, the wake-up is lost for a thread that needs only
+        // one.
         let all = count > 1 || self.object.number(WANT_MANY) > 0;
         latch.release(all);
     }
 
-    /// Takes permits from this process's record: to return them, or to belong to no process.
+    /// Removes permits from this process's record. They are returned, or with `forget` belong to no
+    /// process.
     fn give_up(&self, count: u32, forget: bool) {
         // Fails only if the owner is gone, and with it the semaphore.
         let Ok(latch) = Latch::of(&self.object, &Forever) else {
@@ -337,8 +339,8 @@ impl Semaphore {
         };
         latch.add(MINE, HELD, -(count as i32));
         if forget {
-            // After the record: a process that dies between the two has returned the permit, and
-            // has not made one permit two.
+            // After the record: if this process dies between the two, the repair returns the
+            // permit, like any other that it holds.
             let forgotten = self.object.word(FORGOTTEN);
             forgotten.fetch_add(count, Ordering::Relaxed);
         } else {
@@ -348,8 +350,8 @@ impl Semaphore {
 }
 
 impl Permit<'_> {
-    /// Keeps the permit from being returned, now and when this process dies. Call
-    /// [`Semaphore::release`] to return it, once for each permit.
+    /// Consumes the permits without returning them, now or when this process dies. Call
+    /// [`Semaphore::release`] once for each permit to return it.
     ///
     /// ```
     /// let semaphore = offspring::sync::Semaphore::new(1)?;

@@ -21,7 +21,7 @@ const CURRENT: usize = 32;
 const SECOND: u64 = 1 << 63;
 /// The least room for an encoded value whose capacity the caller did not choose.
 const ENCODED_MIN: usize = 64 << 10;
-/// A value begins at a multiple of this. So a type may not ask for more.
+/// A value begins at a multiple of this, so no type may require a larger alignment.
 const ALIGN_MAX: usize = 64;
 
 /// The memory of a lock's value: from `offset` to the end of the region.
@@ -243,7 +243,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
             .ok()
             .filter(|&length| length <= capacity);
         let length =
-            length.ok_or_else(|| DecodeError::new::<T>("its length is beyond its memory"))?;
+            length.ok_or_else(|| DecodeError::new::<T>("its length exceeds the lock's memory"))?;
         let mut bytes = vec![0; length];
         let begin = if current & SECOND == 0 { 0 } else { capacity };
         memory.region.load(memory.offset + begin, &mut bytes);
@@ -284,7 +284,7 @@ impl<'a> ValueMemory<'a> {
         let capacity = self.capacity();
         if bytes.len() > capacity {
             return Err(format!(
-                "its {} bytes are more than the lock's {capacity}",
+                "its {} bytes exceed the lock's capacity of {capacity} bytes: create it with `encoded_within`",
                 bytes.len()
             ));
         }
@@ -385,7 +385,7 @@ impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<[T], InPlace>> {
 }
 
 impl<P: Primitive, T: Serialize> ObjectHandle<P, LockValue<T, Encoded>> {
-    /// `capacity` is the most bytes that the value will ever have; `None` leaves that to us.
+    /// `capacity` is the largest encoded length that the value may grow to; `None` chooses the default.
     pub(super) fn encoded(value: &T, capacity: Option<usize>) -> Result<Self, CreateError> {
         let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);
         let bytes = encode(value)
@@ -404,7 +404,7 @@ impl<P: Primitive, T: Serialize> ObjectHandle<P, LockValue<T, Encoded>> {
 macro_rules! lock_around_value {
     ($lock:ident, $noun:literal) => {
         impl<T: Pod> $lock<T> {
-            #[doc = concat!("Creates a ", $noun, " around plain data, which is stored in shared memory itself.")]
+            #[doc = concat!("Creates a ", $noun, " around plain data, which is stored in shared memory.")]
             ///
             /// A type that must be aligned to more than 64 bytes is refused at compile time:
             ///
@@ -425,7 +425,7 @@ macro_rules! lock_around_value {
         }
 
         impl<T: Pod> $lock<[T]> {
-            #[doc = concat!("Creates a ", $noun, " around `len` elements, all of them zero, in shared memory itself.")]
+            #[doc = concat!("Creates a ", $noun, " around `len` elements, all of them zero, in shared memory.")]
             ///
             /// An element type of size zero is refused at compile time.
             ///
@@ -453,9 +453,9 @@ macro_rules! lock_around_value {
         }
 
         impl<T: Serialize + DeserializeOwned + 'static> $lock<T, Encoded> {
-            #[doc = concat!("Creates a ", $noun, " around any value that serde can encode. Each guard decodes it anew.")]
+            #[doc = concat!("Creates a ", $noun, " around any value that serde can encode. Each guard holds a decoded copy.")]
             ///
-            /// The value may grow to twice its present encoded length, and to at least 64 KiB. To
+            /// The value may grow to twice its present encoded length or 64 KiB, whichever is more. To
             /// choose another limit, use [`encoded_within`](Self::encoded_within).
             ///
             /// # Errors
@@ -489,13 +489,13 @@ macro_rules! lock_around_value {
 macro_rules! poison_methods {
     (impl [$($generics:tt)*] $lock:ident<$($parameter:ident),*>) => {
         impl<$($generics)*> $lock<$($parameter),*> {
-            /// Whether a holder panicked or died, and the poison was not cleared since.
+            /// Whether a holder panicked or died, and the poison has not been cleared since.
             #[must_use]
             pub fn is_poisoned(&self) -> bool {
                 poison::is_set(&self.object.region)
             }
 
-            /// Clears the poison: the value is in order again.
+            /// Clears the poison. Call it after the value has been repaired.
             ///
             /// ```
             /// # let mutex = offspring::sync::Mutex::new(1)?;

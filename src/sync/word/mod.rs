@@ -1,5 +1,5 @@
-//! The lock word: one word of shared memory that names the holder of a lock, and is true after a
-//! death at any instruction.
+//! The lock word: one word of shared memory that names the holder of a lock. It stays correct even
+//! if a process dies at any instruction.
 //!
 //! ```text
 //!  31       30     29 .. 18   17 .. 0
@@ -9,13 +9,13 @@
 //! Taking a free lock is one compare-and-swap from 0 to the holder, releasing it one back; neither
 //! is a system call. A thread that has to wait sets `waiters`, then sleeps on the word. The
 //! releasing thread clears the bit and wakes one sleeper. A thread that has slept takes the lock
-//! *with* the bit set, because it cannot know whether others still sleep: the price is one wake-up
-//! too many, and the gain is that no count has to be kept that a death could leave wrong.
+//! *with* the bit set, because it cannot know whether others still sleep. This costs one superfluous
+//! wake-up, and avoids a count of sleepers that a death could leave wrong.
 //!
 //! # Why no wake-up is lost
 //!
 //! - *Release against falling asleep.* The kernel compares the word and falls asleep in one step.
-//!   If the holder releases between a waiter's last look and its sleep, the word has changed, and
+//!   If the holder releases between a waiter's last read and its sleep, the word has changed, and
 //!   the waiter does not sleep.
 //! - *A waiter dies after it set the bit.* The bit stays, and costs the next release one system
 //!   call that wakes no thread.
@@ -170,11 +170,11 @@ fn lock_contended<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<
     }
 }
 
-/// Waits for a moment in which the holder may release the lock; returns the word.
+/// Spins until the holder releases the lock, for at most [`SPINS`] reads. Returns the word.
 fn spin(word: &AtomicU32) -> u32 {
     let mut seen = word.load(Ordering::Relaxed);
     for _ in 0..SPINS {
-        // If others sleep, the lock is held for long: spinning would be in vain.
+        // If others sleep already, the lock is held for long, and spinning is wasted.
         if seen & HOLDER == 0 || seen & (WAITERS | GONE) != 0 {
             break;
         }
@@ -228,7 +228,7 @@ pub(super) fn repair(word: &AtomicU32, dead: u32, heir: u32, before: impl Fn()) 
     false
 }
 
-/// Marks the lock as gone with its owner: no thread gets it any more, and every sleeper wakes.
+/// Marks the lock as gone with its owner: no thread can take it any more. Wakes every sleeper.
 pub(super) fn abandon(word: &AtomicU32) {
     word.fetch_or(GONE, Ordering::AcqRel);
     futex_wake_all(word);
