@@ -1,4 +1,4 @@
-//! Bytes as one block.
+//! Byte vectors that serde encodes as one block.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Use it for channels of bytes: [`Sender::send_bytes`](crate::Sender::send_bytes) and
 /// [`Receiver::recv_bytes_into`](crate::Receiver::recv_bytes_into) copy without a `Vec` in between.
-/// Inside other values a plain `Vec<u8>` is as fast when it is sent to another process, but not in
-/// other serde formats.
+/// As a field of another value it has no advantage here over a `Vec<u8>`, which this crate sends
+/// just as fast; other serde formats encode `Bytes` faster.
 ///
 /// ```
 /// use offspring::channel::Bytes;

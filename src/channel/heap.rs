@@ -1,15 +1,15 @@
 //! The heap for long messages: blocks of a sender's region, after its ring.
 //!
-//! Only the sender decides where a block is. It takes the lowest gap that fits, so that memory
-//! which both sides have touched is used again: a fresh page costs more than the copy into it.
+//! Only the sender decides where a block is. It takes the lowest gap that fits, to reuse memory
+//! that both sides have touched already: a fresh page costs more than the copy into it.
 //!
 //! One word has a bit for each slot in use. The sender sets a slot's bit when it allocates, and the
 //! receiver clears it when it has copied the message out, in any order. Both use compare-and-swap
 //! or a single read-modify-write, so neither can undo the other's change.
 //!
 //! The receiver returns memory that has been idle for a while to the system. It may do so only
-//! while no bit is set, and none must be set meanwhile: it sets `SHUT` in the same compare-and-swap
-//! that finds all bits clear, and the sender allocates nothing while that is set.
+//! while no bit is set, and no bit may be set until it is done. So one compare-and-swap both finds
+//! all bits clear and sets `SHUT`, and the sender allocates nothing while `SHUT` is set.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::layout::{HEAP, HEAP_START};
 use crate::ipc::region::Region;
 use crate::sys::lock;
 
-/// The most messages that are being written, or that the receiver has not freed.
+/// The most messages in the heap: those being written, and those that the receiver has not freed.
 pub(super) const SLOTS: usize = 8;
 const SHUT: u64 = 1 << 63;
 const PAGE: usize = 4096;
@@ -137,7 +137,7 @@ impl Block {
     pub(super) fn write(&self, at: usize, bytes: &[u8]) {
         assert!(
             at + bytes.len() <= self.capacity(),
-            "a write outside of its block"
+            "a write beyond the end of its block"
         );
         self.heap.region.write(self.place.start + at, bytes);
     }

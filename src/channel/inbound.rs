@@ -24,8 +24,8 @@ use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
 use crate::sys::lock;
 
-/// A heap that was not used for this long is returned to the system, the next time that the
-/// receiver waits.
+/// The receiver returns the memory of a heap to the system when it waits, and the heap has not been
+/// used for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// A sender's region, and the doorbell for a sender that waits for room in it. Outlives the ring
@@ -40,7 +40,7 @@ impl SenderRegion {
     /// Wakes a sender that waits for room.
     fn ring_if_waiting(&self) {
         if claim(self.region.atomic(WRITER_SLEEPS)) {
-            // Fails if the sender is gone, and then it does not wait.
+            // Fails only if the sender is gone, and then no sender waits.
             let _ = wire::ring(&lock(&self.room_bell), RoomBell);
         }
     }
@@ -54,7 +54,7 @@ pub(super) struct InboundRing {
     pub(super) sender: Arc<SenderRegion>,
     reader: LinkReader,
     parcels: CheckedReceiver<Envelope>,
-    /// The sender broke the protocol. Nothing more is read.
+    /// The sender broke the protocol. The receiver reads nothing more from it.
     is_corrupt: bool,
     /// The sending process has closed its end of `parcels`.
     is_gone: bool,
@@ -194,8 +194,8 @@ impl InboundRing {
 
     /// Whether its last message was taken.
     pub(super) fn is_finished(&self) -> bool {
-        // The flag first: the sender sets it after its last entry, so a ring that is empty
-        // afterwards stays empty.
+        // Read the flag first: the sender sets it after its last entry, so a ring that is empty
+        // after the flag was seen stays empty.
         let is_done = self.is_gone || self.sender.region.atomic(DONE).load(Ordering::Acquire) == 1;
         self.is_corrupt || (is_done && self.reader.entries.is_empty())
     }

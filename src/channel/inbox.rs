@@ -1,4 +1,4 @@
-//! The inside of a receiver: one channel where all senders ring, and a ring for each sending
+//! The state of a receiver: one channel where all senders ring, and a ring for each sending
 //! process.
 
 use std::io;
@@ -23,11 +23,11 @@ pub(super) struct ReceiverInbox {
     /// Where senders ring, and where new ones introduce themselves.
     bells: SharedReceiver<ToReceiver>,
     pub(super) rings: Mutex<Rings>,
-    /// Whether a heap may have idle memory. Nearly always false, so a receive mostly costs one
+    /// Whether a heap may have idle memory. Nearly always false, so the check mostly costs one
     /// load.
     has_chores: AtomicBool,
-    /// The receiver is being encoded for another process, and may yet come back: a selector must
-    /// not read its doorbells.
+    /// The receiver is being encoded for another process, and comes back if it is not sent: until
+    /// then a selector must not read its doorbells.
     is_leaving: AtomicBool,
 }
 
@@ -130,7 +130,7 @@ impl ReceiverInbox {
         lock(&self.rings).has_next().then_some(())
     }
 
-    /// Returns when there is more to do, if there is.
+    /// Returns idle memory to the system. Returns when more will be idle, if any is in use.
     fn do_chores(&self) -> Option<Instant> {
         if !self.has_chores.load(Ordering::Relaxed) {
             return None;
@@ -186,7 +186,8 @@ impl SleepFlag<ToReceiver> for ReceiverInbox {
             ToReceiver::Join(sender) => {
                 let ring = InboundRing::new(sender);
                 let mut rings = lock(&self.rings);
-                // However many senders come and go, only those that live are held.
+                // Drop the rings of senders that are gone, so that rings do not accumulate while
+                // senders come and go.
                 rings.check_for_ends();
                 ring.into_iter().for_each(|ring| rings.add(ring));
                 false
@@ -206,7 +207,8 @@ impl EventSource for ReceiverInbox {
             if let Some((slot, waker)) = interest {
                 slot.set(waker);
             }
-            // Checked again after the waker is set: the inbox stays or goes, and either wakes it.
+            // Check again after the waker is set: `stay` clears the flag before it wakes, so
+            // either this check sees the clear flag, or `stay` finds the waker.
             if self.is_leaving.load(Ordering::SeqCst) {
                 return false;
             }

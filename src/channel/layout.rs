@@ -14,7 +14,7 @@ const LINE: usize = 128;
 pub(super) const READER_SLEEPS: usize = RING_BYTES;
 /// The sender's sleep flag: it waits for room.
 pub(super) const WRITER_SLEEPS: usize = RING_BYTES + LINE;
-/// Set by the sender when nothing follows.
+/// Set by the sender after its last entry.
 pub(super) const DONE: usize = RING_BYTES + 2 * LINE;
 /// The ring itself, and the receiver's count of taken parcels.
 pub(super) const LINK: LinkLayout = LinkLayout {
@@ -27,9 +27,9 @@ pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
 /// has.
 pub(super) const HEAP_START: usize = (RING_BYTES + 5 * LINE).next_multiple_of(4096);
 
-/// Room for two messages of 64 MiB: one is read while the next is written, and more would only
-/// touch more memory. The first size that the system grants is used. Where a limit forbids that
-/// much address space, long messages travel in memory of their own.
+/// The first holds two messages of 64 MiB: one is read while the next is written, and more room
+/// would only touch more memory. The first size that the system grants is used. Without any heap,
+/// each long message travels in memory of its own.
 const HEAP_BYTES: [usize; 3] = [129 << 20, 16 << 20, 0];
 
 pub(super) fn region() -> io::Result<Arc<Region>> {
@@ -66,8 +66,8 @@ pub(super) fn split_tag(tag: u32) -> (u32, Mark) {
     )
 }
 
-/// A small number, at most [`Mark::MAX`], that accompanies a message outside of its bytes. The
-/// public calls send 0, and ignore it when they receive.
+/// A small number, at most [`Mark::MAX`], that accompanies a message outside of its bytes. Public
+/// calls send 0, and ignore the mark of what they receive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u16);
 

@@ -4,15 +4,16 @@
 //! other processes.
 
 // How it works: each sending process shares a region with the receiver. It holds a byte ring, and
-// after it a heap for messages that are too long for a ring entry. No process sits between them,
-// and what was sent survives the death of its sender, because the receiver maps the region too.
+// after it a heap for messages that are too long for a ring entry. Messages pass through no third
+// process, and what was sent survives the death of its sender, because the receiver maps the region
+// too.
 //
 // A channel consists of:
 //
 // - One ipc-channel to the receiver. All senders ring there, and a new one introduces itself with
 //   its region.
 // - For each sending process, an ipc-channel for parcels: values with handles, or too long for the
-//   heap. The kernel closes it when the process dies, so the receiver learns of its death, too.
+//   heap. The kernel closes it when the process dies, which notifies the receiver of the death.
 // - For each sending process, an ipc-channel back, where the receiver rings when a sender waits for
 //   room.
 

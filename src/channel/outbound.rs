@@ -100,7 +100,7 @@ impl OutboundRing {
     }
 }
 
-/// Why a message was not sent, other than for want of time.
+/// Why a message was not sent, except a timeout.
 #[derive(Debug)]
 pub(crate) enum SendFailure {
     Disconnected,
@@ -311,7 +311,7 @@ impl SenderShared {
         let outcome = prepared.and_then(|(mut message, side_data)| {
             let sent = match self.push_first(ring, &mut message) {
                 Some(pushed) => pushed.map_err(WaitEnd::from),
-                // A receiver that died awake left its ring full.
+                // A receiver that died awake may have left its ring full.
                 None if ring.room.check(&**ring) => Err(SendFailure::Disconnected.into()),
                 None => Err(WaitEnd::Timeout(Elapsed)),
             };
@@ -334,9 +334,9 @@ impl SenderShared {
         Ok(pushed.map_err(WaitEnd::convert)??)
     }
 
-    /// The first attempt. It also finds out that a receiver died while it was awake: one that
-    /// sleeps is missed when this process rings, and a wait for room ends with the receiver, but an
-    /// awake one leaves no trace.
+    /// The first attempt. It also notices a receiver that died while it was awake. If the receiver
+    /// died asleep, ringing it fails, and a wait for room ends with it; but a receiver that dies
+    /// awake has its sleep flag clear, so this process would neither ring nor wait.
     fn push_first(
         &self,
         ring: &OutboundRing,
@@ -344,7 +344,7 @@ impl SenderShared {
     ) -> Option<Result<(), SendFailure>> {
         let mut writer = lock(&ring.writer);
         if writer.is_stalled() {
-            // Not under the lock: the check makes system calls.
+            // The check makes system calls, so it runs without the lock.
             drop(writer);
             if ring.room.check(ring) {
                 return Some(Err(SendFailure::Disconnected));
@@ -397,8 +397,8 @@ impl SenderShared {
         value: &V,
     ) -> Result<(), SendFailure> {
         let ring = loop {
-            // The receiver may have much to read before it has room for a new sender. Nothing wakes
-            // a task for that.
+            // The receiver may have much to read before its socket has room for a new sender, and
+            // nothing wakes a task when it has.
             match self.try_ring() {
                 Ok(ring) => break ring,
                 Err(WaitEnd::Timeout(Elapsed)) => reactor::yield_now().await,

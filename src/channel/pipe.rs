@@ -71,9 +71,9 @@ where
 /// Dropping it disconnects the other end, which still receives what was sent before, and then
 /// returns [`RecvError::Disconnected`].
 ///
-/// An end exists once. When it is sent to another process it moves there, and every call on this
-/// one returns `Moved`. If it could not be sent, the error returns it, and it keeps working. One
-/// thread may send while another receives.
+/// An end cannot be cloned. Sending it to another process moves it there, and every call on this
+/// one then returns `Moved`. If sending fails, the end stays, and keeps working. One thread may
+/// send while another receives.
 ///
 /// ```
 /// use offspring::Connection;
@@ -97,8 +97,8 @@ where
 /// }
 /// ```
 pub struct Connection<A, B> {
-    /// Sends `A`. `None` after it has moved. The type is erased so that a closure that does not
-    /// know it can put it back.
+    /// Sends `A`. `None` after it has moved. The message type is erased, because the closure that
+    /// puts the sender back must be `'static`, and `A` may not be.
     sender: Arc<Mutex<Option<Sender<()>>>>,
     receiver: Receiver<B>,
     sends: PhantomData<fn(A)>,
@@ -196,7 +196,7 @@ impl<A, B: DeserializeOwned> Connection<A, B> {
     /// Like [`recv`](Connection::recv), but the task waits, not its thread. Needs the `async`
     /// feature, and works with every executor.
     ///
-    /// Dropping the future loses no message: it takes one only when it is ready.
+    /// Dropping the future loses no message: it takes one only when it completes.
     ///
     /// # Errors
     ///
@@ -279,8 +279,8 @@ impl<A, B> Connection<A, B> {
         lock(&self.sender).clone().map(Sender::cast)
     }
 
-    /// Returns whether [`recv`](Connection::recv) would return at once, with a message or an error;
-    /// blocks for at most `timeout` until it would. Takes no message.
+    /// Blocks for at most `timeout` until [`recv`](Connection::recv) would return at once, with a
+    /// message or an error. Returns whether it would. Takes no message.
     ///
     /// # Errors
     ///
@@ -307,11 +307,11 @@ impl<A, B> fmt::Debug for Connection<A, B> {
 
 impl<A, B> Serialize for Connection<A, B> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Taken, not cloned: a sender that stayed here would hide the end of this connection from
-        // the other end.
+        // Taken, not cloned: while a sender stays here, the other end does not see that this end is
+        // gone.
         let Some(moved) = lock(&self.sender).take() else {
             return Err(wire::explain(
-                "the connection was moved to another process before",
+                "the connection was already moved to another process",
             ));
         };
         let (back, stays) = (self.sender.clone(), moved.clone());

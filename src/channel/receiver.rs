@@ -29,9 +29,9 @@ use crate::sys::lock;
 /// [`SendError::Disconnected`](super::SendError::Disconnected). Messages that were not received are
 /// lost.
 ///
-/// A receiver exists once. When it is sent to another process it moves there, and every call on
-/// this one returns [`RecvError::Moved`]. If it could not be sent, the error returns it, and it
-/// keeps working.
+/// A channel has only one receiver. Sending it to another process moves it there, and every call
+/// on this one then returns [`RecvError::Moved`]. If sending fails, the receiver stays, and keeps
+/// working.
 ///
 /// ```
 /// #[offspring::worker]
@@ -96,7 +96,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// Like [`recv`](Receiver::recv), but the task waits, not its thread. Needs the `async`
     /// feature, and works with every executor.
     ///
-    /// Dropping the future loses no message: it takes one only when it is ready.
+    /// Dropping the future loses no message: it takes one only when it completes.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Receiver<Bytes> {
         self.recv().map(Bytes::into)
     }
 
-    /// Receives the next message into `buffer`, replacing its contents, and returns the number of
+    /// Receives the next message into `buffer`, replacing its contents, and returns its length in
     /// bytes. Reusing one buffer saves an allocation for each message.
     ///
     /// # Errors
@@ -220,8 +220,8 @@ impl<T> Receiver<T> {
         self.inbox().ok().map(|inbox| inbox as Arc<dyn EventSource>)
     }
 
-    /// Returns whether [`recv`](Receiver::recv) would return at once, with a message or an error;
-    /// blocks for at most `timeout` until it would. Takes no message.
+    /// Blocks for at most `timeout` until [`recv`](Receiver::recv) would return at once, with a
+    /// message or an error. Returns whether it would. Takes no message.
     ///
     /// # Errors
     ///
@@ -296,13 +296,13 @@ impl ReceiverInbox {
         rings.check_for_ends();
         if rings.all.iter().any(InboundRing::has_early_parcels) {
             return Err(
-                "a receiver that has a large message half received cannot be moved: receive it first",
+                "a receiver with a partly received large message cannot be moved: receive that message first",
             );
         }
         wire::may_note_all(rings.all.len() * RingToken::HANDLES + 1)
     }
 
-    /// Notes its handles in the value that is being encoded. Nothing may be received until the
+    /// Adds its handles to the value that is being encoded. Nothing may be received until the
     /// value is sent, or [`stay`](ReceiverInbox::stay) is called.
     fn begin_move<T>(self: &Arc<ReceiverInbox>) -> Result<ReceiverToken, String> {
         let token = if self.leave() {
@@ -310,7 +310,10 @@ impl ReceiverInbox {
                 .map_err(str::to_owned)
                 .and_then(|()| self.note::<T>())
         } else {
-            Err("a receiver that another thread uses cannot be moved to another process".to_owned())
+            Err(
+                "a receiver that another thread is using cannot be moved to another process"
+                    .to_owned(),
+            )
         };
         token.inspect_err(|_| self.stay())
     }
@@ -338,7 +341,7 @@ impl<T> Serialize for Receiver<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut slot = lock(&self.inbox);
         let inbox = slot.as_ref().ok_or_else(|| {
-            wire::explain::<S::Error>("the receiver was moved to another process before")
+            wire::explain::<S::Error>("the receiver was already moved to another process")
         })?;
         let token = inbox
             .begin_move::<T>()

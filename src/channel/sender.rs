@@ -63,10 +63,11 @@ fn timed<T>(
 impl<T: Serialize> Sender<T> {
     /// Sends a message; blocks while the buffer is full.
     ///
-    /// The buffer of each sending process holds 128 KiB. Messages of more than 32 KiB have one of
-    /// their own, for up to 8 messages and 129 MiB.
+    /// Each sending process has a buffer of 128 KiB. Messages of more than 32 KiB go into a second
+    /// buffer, which holds up to 8 of them, in 129 MiB. Where the system does not grant that much
+    /// address space, that buffer is smaller.
     ///
-    /// After `Ok` the receiver gets the message even if this process dies. It does not mean that
+    /// After `Ok` the receiver gets the message even if this process dies. `Ok` does not mean that
     /// the message has been received.
     ///
     /// # Errors
@@ -131,8 +132,8 @@ impl<T: Serialize> Sender<T> {
     /// Like [`send`](Sender::send), but the task waits, not its thread. Needs the `async` feature,
     /// and works with every executor.
     ///
-    /// A future that is dropped before it is ready has sent nothing, and drops the message. The
-    /// messages that one task sends one after the other arrive in this order.
+    /// A future that is dropped before it is ready has sent nothing, and drops the message.
+    /// Messages that one task sends in sequence arrive in that order.
     ///
     /// # Errors
     ///
@@ -169,8 +170,8 @@ impl<T: Serialize> Sender<T> {
 }
 
 impl Sender<Bytes> {
-    /// Sends a copy of `bytes`, like [`send`](Sender::send) sends [`Bytes`]. They are copied once,
-    /// to where the receiver copies them from.
+    /// Like [`send`](Sender::send) of [`Bytes`], but copies `bytes` directly into the shared
+    /// buffer.
     ///
     /// # Errors
     ///

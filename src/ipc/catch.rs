@@ -21,8 +21,8 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Runs a call of ipc-channel that panics where it should return an error. Panic hooks of this
-/// crate do not report the panic: it is an error value, and neither the program's nor the worker's
-/// own.
+/// crate do not report the panic: it becomes an error value, and is not a panic of the program or
+/// the worker.
 pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
     with_quiet(true, || catch_panic(what, call))
 }

@@ -72,12 +72,12 @@ impl TimeLimit for Forever {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
-/// A point in time, for calls that mostly do not wait: a timeout counts from the first question, so
-/// a call that finds what it wants at once never reads the clock.
+/// A point in time, for calls that mostly do not wait. A timeout counts from the first time that
+/// this is asked, so a call that succeeds at once never reads the clock.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     timeout: Option<Duration>,
-    /// Set by the first question. `None` is never: no timeout was set, or the clock cannot express
+    /// Set when first asked. `None` is never: no timeout was set, or the clock cannot express
     /// the sum.
     deadline: OnceCell<Option<Instant>>,
 }
@@ -89,7 +89,7 @@ impl Deadline {
         None.into()
     }
 
-    /// Already over: the call looks, and does not wait.
+    /// Already over: the call checks once, and does not wait.
     pub(crate) fn now() -> Deadline {
         Deadline::after(Duration::ZERO)
     }
@@ -102,7 +102,7 @@ impl Deadline {
         }
     }
 
-    /// When it is over; `None` for never. The first question starts the clock.
+    /// When it is over; `None` for never. The first call starts the clock.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let start = || {
             self.timeout

@@ -7,7 +7,7 @@
 //!   check for data, then sleep           ring
 //! ```
 //!
-//! It is a store on each side followed by a load of what the other side stores. In the one total
+//! Each side stores, then loads what the other side stores. In the one total
 //! order of these four, one of the stores comes before both loads: either the sleeper's check sees
 //! the data, or the writer sees the flag. Of several writers one swap returns 1, so each time the
 //! flag was set at most one doorbell is rung, and the socket it is sent over never fills up.
@@ -34,7 +34,8 @@ pub(crate) fn disarm(flag: &AtomicU64) -> bool {
 /// Claims the other side's request. Returns whether the caller must ring.
 ///
 /// The data must have been written with a sequentially consistent store, such as that of a ring's
-/// [`publish`](crate::ipc::ring::Producer::publish), or a fence must stand between.
+/// [`publish`](crate::ipc::ring::Producer::publish), or the caller must fence between the
+/// write and this call.
 #[inline]
 pub(crate) fn claim(flag: &AtomicU64) -> bool {
     // The load alone is cheap as long as the flag is not set: the sleeper's cache line stays

@@ -1,4 +1,4 @@
-//! StreamEvent streams inside one process: one publisher, any number of readers.
+//! Streams of events inside one process: one publisher, any number of readers.
 //!
 //! Each reader has a bounded buffer of its own. A publisher never blocks: when a buffer is full, it
 //! drops the event for that reader and counts it. The reader then finds the number of dropped
@@ -28,7 +28,7 @@ pub(crate) trait StreamEvent: Clone + Send + 'static {
 pub(crate) struct EventPublisher<E> {
     /// `None` once the streams have ended.
     buffers: Mutex<Option<Vec<Arc<Buffer<E>>>>>,
-    /// How many buffers there are, for a look without the lock.
+    /// The number of buffers, readable without the lock.
     readers: AtomicUsize,
 }
 
@@ -42,7 +42,7 @@ struct BufferState<E> {
     events: VecDeque<E>,
     /// How many events were dropped after the last one in `events`.
     missed: u64,
-    /// No event will follow.
+    /// No more events follow.
     ended: bool,
     has_reader: bool,
 }
@@ -131,7 +131,7 @@ impl<E: StreamEvent> Buffer<E> {
             state.missed += 1;
             return true;
         }
-        // The buffer was full and is not any more: the gap is here.
+        // The buffer was full and has room again: the dropped events are missing here.
         let missed = std::mem::take(&mut state.missed);
         if missed > 0 {
             state.events.push_back(E::missed(missed));
@@ -174,7 +174,7 @@ impl<E: Send + 'static> EventSource for Buffer<E> {
         let state: MutexGuard<'_, BufferState<E>> = lock(&self.state);
         let ready = !state.events.is_empty() || state.missed > 0 || state.ended;
         if let (false, Some((slot, waker))) = (ready, interest) {
-            // Under the lock: an event either is seen above or comes after the waker.
+            // Under the lock: an event is either seen above, or published after the waker is set.
             slot.set(waker);
         }
         ready
@@ -192,7 +192,8 @@ impl<E: StreamEvent> EventStream<E> {
         lock(&self.buffer.state).take()
     }
 
-    /// The next event; blocks until there is one, for up to `timeout`. `None` then, and at the end.
+    /// Returns the next event; blocks for up to `timeout` until there is one. `None` after the
+    /// timeout, and at the end.
     pub(crate) fn next_timeout(&self, timeout: Duration) -> Option<E> {
         // `None` if the clock cannot express it: no deadline.
         self.buffer.next_until(Instant::now().checked_add(timeout))

@@ -34,7 +34,7 @@ pub(crate) const PARCEL_INLINE: usize = 1 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkLayout {
     pub(crate) ring: usize,
-    /// Written by the reader: how many parcels it has taken.
+    /// Written by the reader: the number of parcels that it has taken.
     pub(crate) parcels_taken: usize,
 }
 
@@ -96,8 +96,8 @@ impl LinkWriter {
     /// Whether entries have been left unread for a while: the reader may be slow, or dead. Checks
     /// at most every few milliseconds, and returns `false` in between.
     pub(crate) fn is_stalled(&mut self) -> bool {
-        // The clock first: the other check fetches a cache line that the reader writes for each
-        // entry, and must then fetch back.
+        // Check the clock first: the other check takes a cache line away from the reader, which
+        // writes it for each entry.
         self.pulse.is_due() && self.entries.is_backed_up().unwrap_or(true)
     }
 }

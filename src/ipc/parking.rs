@@ -1,8 +1,8 @@
 //! Parking: how threads sleep until another process writes into shared memory.
 //!
 //! A [`SharedReceiver`] is the receiving end of an ipc-channel that carries doorbells, and a few
-//! other messages. All threads of this process that wait for one peer share it, and no thread is
-//! set aside for it. One of the waiting threads is the *leader*: it sleeps in the receive call, and
+//! other messages. All threads of this process that wait for one peer share it, and it has no
+//! thread of its own. One of the waiting threads is the *leader*: it sleeps in the receive call, and
 //! the *followers* sleep on a condition variable. When a doorbell arrives, the leader steps down
 //! and wakes the followers. Each of them checks its own condition, and the first one that has to
 //! wait on becomes the next leader.
@@ -16,7 +16,7 @@
 //!
 //! | state | who notices what the peer writes | what ends the state |
 //! | --- | --- | --- |
-//! | free | no one, and no one waits | a thread waits: led; a waker is left: armed |
+//! | free | no thread, and none waits | a thread waits: led; a waker is left: armed |
 //! | led | the leader, which sleeps in the receive call | the leader steps down: free, and all are woken |
 //! | armed | the reactor, which polls the socket once | a packet: the wakers are woken; a thread waits: led |
 //!
@@ -91,7 +91,7 @@ impl Drop for ClosingWakers {
 /// How long a receive call sleeps when this process is out of descriptors.
 const STARVED: Duration = Duration::from_millis(10);
 
-/// Unread doorbells at which a leader reads them all before it sleeps. A socket holds some
+/// With this many unread doorbells, a leader reads them all before it sleeps. A socket holds some
 /// hundreds.
 const UNREAD_MAX: usize = 32;
 
@@ -180,7 +180,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             };
         };
         let mut lead = lock(&self.lead);
-        // Before the look at `taken`: a leader that steps down after it wakes this waker.
+        // Set the waker before reading `taken`: a leader that steps down after that wakes it.
         slot.set(waker);
         if !lead.taken {
             if !lead.armed {
@@ -267,8 +267,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                 lead = lock(&self.lead);
             }
             // Step down: clear the flag and `taken` under one lock, so that a follower never relies
-            // on a flag that is clear, then wake everyone. The next leader is whoever gets the lock
-            // first and has to wait.
+            // on a flag that is clear, then wake all followers and wakers. The next leader is the
+            // first thread that gets the lock and has to wait.
             lead.unread = (lead.unread + side.disarm()).saturating_sub(usize::from(rung));
             lead.taken = false;
             self.changed.notify_all();

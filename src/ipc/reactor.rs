@@ -1,17 +1,16 @@
-//! Waiting without a thread: wakers of what can be waited for, and the one thread that waits for
-//! sockets.
+//! Waiting without a thread: the wakers of each source, and the one thread that waits for sockets.
 //!
-//! Everything that can be waited for has a [`WakerSet`]. Whoever waits registers there once
-//! ([`WakerSlot`]), and leaves a [`Waker`] in its slot each time it has checked in vain. A waker is
-//! woken once, and its owner checks again. Whoever changes the thing takes all wakers out under the
-//! set's lock, and wakes them after it is released.
+//! Each source that tasks and selectors can wait for has a [`WakerSet`]. A waiter registers there
+//! once ([`WakerSlot`]), and leaves a [`Waker`] in its slot after each check that finds the source
+//! not ready. A waker is woken once; its owner then checks again. Code that changes the source
+//! takes all wakers out under the set's lock, and wakes them after it has released the lock.
 //!
 //! What another process changes arrives here as a packet on a socket. The sockets of all receivers
 //! that something waits for are in the epoll set of one service thread, the *reactor*, which the
-//! first such registration starts. It reads nothing and decides nothing: it wakes, and the woken
-//! take the messages on their own thread. A socket is in the epoll set from the first slot to the
-//! last, and armed only after a check in vain, so a receiver with a leading thread, or one that
-//! nothing waits for, costs nothing.
+//! first such registration starts. It reads no messages: it only wakes, and the owners of the
+//! wakers take the messages on their own threads. A socket is in the epoll set from the first slot
+//! to the last, and armed only after a check that finds nothing. So a receiver with a leading
+//! thread, or one that nothing waits for, costs nothing.
 //!
 //! No wake-up is lost, because a waker is set before the last check ([`WakerSlot::set`]), and
 //! changes are published before the wakers are taken.
@@ -28,8 +27,7 @@ use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire;
 use crate::sys::{self, Poller, RawSocket, Service, lock};
 
-/// The wakers of one thing that can be waited for. `default()` is for a thing that this process
-/// itself changes.
+/// The wakers of one source. `default()` is for a source that this process itself changes.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
     slots: Mutex<SlotTable>,
@@ -216,8 +214,8 @@ impl Drop for WakerSlot {
 
 /// Awaits what `poll` returns.
 ///
-/// `poll` is called without an [`Interest`] first, and a slot is registered only if that was in
-/// vain: most waits are over before they begin.
+/// `poll` is called without an [`Interest`] first. A slot is registered only if that call finds
+/// nothing, because most sources are ready already.
 #[cfg(feature = "async")]
 pub(crate) async fn until<R>(
     register: impl Fn() -> io::Result<WakerSlot>,
@@ -259,7 +257,7 @@ pub(crate) trait EventSource: Send + Sync {
     fn is_ready(&self, interest: Interest<'_>) -> bool;
 }
 
-/// Where a check in vain leaves a waker, and which; `None` only checks.
+/// The slot in which a check that finds nothing leaves a waker, and the waker. `None` only checks.
 pub(crate) type Interest<'a> = Option<(&'a WakerSlot, &'a Waker)>;
 
 /// The thread that waits for the sockets of all receivers that something in this process waits for.

@@ -33,7 +33,7 @@ use crate::ipc::small_bytes::{self, SmallBytes};
 pub(crate) const CAPACITY: usize = 128 << 10;
 /// The longest payload of one entry. Several fit, so no entry ever waits for an empty ring.
 pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
-/// The most entries that are in one ring.
+/// The most entries that fit in one ring.
 pub(crate) const ENTRIES_MAX: usize = CAPACITY / WORD as usize;
 /// Bytes of a region that one ring takes.
 pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
@@ -222,7 +222,7 @@ impl Producer {
     pub(crate) fn write(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
         assert!(
             payload.len() <= ENTRY_MAX && tag <= TAG_MAX,
-            "an entry of {} bytes, {tag}",
+            "an entry of {} bytes with the tag {tag}",
             payload.len()
         );
         let size = entry_size(payload.len());
@@ -402,8 +402,8 @@ impl Consumer {
         // Only recalls race with this loop, and they are rare. A head that never settles violates
         // the protocol.
         for _ in 0..CAPACITY {
-            // Read the head first. A tail that is newer than the epoch is harmless; an older one
-            // may lie beyond entries that were recalled.
+            // Read the head first. A tail that is newer than the epoch is harmless; with an older
+            // one, entries that were recalled would seem to be there.
             let word = self.memory.head().load(Ordering::Acquire);
             let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
             // A recall in this epoch would have changed it, so the tail that was seen in it still

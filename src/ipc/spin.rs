@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// On a machine that is busy with other things, each yield goes to one of those and takes a whole
 /// time slice. So after a long yield this function does nothing for a while.
 pub(crate) fn snooze() {
-    /// No thread of ours runs for longer without going to sleep.
+    /// No thread of ours runs for longer than this without going to sleep.
     const LONG: Duration = Duration::from_millis(1);
     /// The pause, in multiples of the yield that was too long.
     const PAUSE: u32 = 100;
@@ -72,8 +72,8 @@ impl Spin {
         }
     }
 
-    /// Polls `ready` for up to 100 us, or until `deadline`. Returns `None` at once if polling did
-    /// not pay off lately.
+    /// Polls `ready` for up to 100 us, or until `deadline`. Returns `None` at once if polling has
+    /// not paid off lately.
     pub(crate) fn run<R>(
         &self,
         deadline: Option<Instant>,

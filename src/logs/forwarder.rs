@@ -26,7 +26,7 @@ struct Forwarder {
 
 static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 
-/// How long `join` waits for a logger that makes no progress.
+/// How long `join` waits for a logger that makes no progress, such as one that is blocked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sink for one more child.
@@ -97,7 +97,7 @@ impl Forwarder {
         let before = std::mem::replace(&mut *lock(&self.reported), dropped);
         if dropped > before {
             let count = dropped - before;
-            log::warn!(target: "offspring::logs", "{count} log records of children were dropped: the logger does not keep up");
+            log::warn!(target: "offspring::logs", "{count} log records of children were dropped, because the logger does not keep up");
         }
     }
 

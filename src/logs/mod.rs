@@ -1,12 +1,12 @@
-//! Log records of children reach the logger of their parent.
+//! Forwards the log records of children to the logger of their parent.
 //!
 //! A child sends its records through a channel to its parent. The parent maps the channel's memory
 //! too, so a record that was sent survives the death of the child. In the parent one thread,
 //! started with the first child that needs it, passes the records to the program's logger. A slow
 //! logger never blocks a child: when the channel is full, records are dropped and counted.
 //!
-//! The level that the parent wants is a word in shared memory, so a record that is not wanted costs
-//! one load. The `log` crate does not report changes of `log::max_level`. So the parent updates the
+//! The level that the parent wants is a word in shared memory, so suppressing a record costs one
+//! load. The `log` crate does not report changes of `log::max_level`. So the parent updates the
 //! word with each record that arrives, and a child that suppresses records asks for an update at
 //! most once a second.
 
@@ -21,7 +21,7 @@ use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::process::{LogTarget, NewChild, SpawnHook};
 use crate::shared::AtomicU64;
 
-/// Where a child logs to.
+/// Where a child sends its log records.
 #[derive(Serialize, Deserialize)]
 enum LogSink {
     Parent {

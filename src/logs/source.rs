@@ -55,7 +55,7 @@ impl ChildLogger {
         let LogSink::Parent { records, .. } = &self.sink else {
             return;
         };
-        // If another thread holds it, that one asks.
+        // If another thread holds the lock, that thread asks.
         let Ok(mut asked) = self.asked.try_lock() else {
             return;
         };
@@ -120,7 +120,7 @@ impl log::Log for ChildLogger {
         let _ = SENDING.try_with(|sending| sending.set(false));
     }
 
-    /// Does nothing: when `log` returns, the record has left this process.
+    /// Does nothing: when `log` returns, the record is in memory that the parent maps.
     fn flush(&self) {}
 }
 

@@ -48,7 +48,7 @@ pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCom
 }
 
 /// An iterator over processes in the order in which they end, from [`as_completed`]. Dropping it
-/// drops the handles of the others, which keep running.
+/// drops the handles of the remaining processes, which keep running.
 ///
 /// ```
 /// #[offspring::worker]

@@ -1,4 +1,4 @@
-//! Waiting for the first of many: processes, receivers, connections, queues, and more.
+//! Waiting until one of several sources is ready: processes, receivers, connections, queues, ..
 //!
 //! [`wait_any`] waits once for a few sources. A [`Selector`] waits again and again, for any number.
 //! [`as_completed`] joins processes in the order in which they end.
@@ -34,7 +34,8 @@ impl<T> Waitable for JoinableQueue<T> {
 /// Blocks until one of the sources is ready, and returns its index. If several are ready,
 /// successive calls return each in turn.
 ///
-/// Made for one wait, or a few sources. A [`Selector`] registers its sources only once.
+/// Each call registers all sources anew. For repeated waits, or many sources, use a [`Selector`],
+/// which registers each source once.
 ///
 /// # Errors
 ///
@@ -107,7 +108,7 @@ fn wait_within(
         let source = sources[*index].wait_source().into_inner();
         source.is_none_or(|source| source.is_ready(None))
     };
-    // Before anything is registered: mostly one is ready.
+    // Check before registering anything: usually one is ready already.
     if let Some(index) = in_turn().find(is_ready) {
         return Ok(Some(index));
     }

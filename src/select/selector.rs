@@ -1,8 +1,7 @@
 //! `Selector`: a set of sources to wait for.
 //!
 //! Each source wakes the selector through a waker of its own, which puts the source's key into a
-//! queue. Waiting means to check the sources in that queue until one is ready. Two rules keep it
-//! from missing one:
+//! queue. A wait checks the queued sources until one is ready. Two rules keep it from missing one:
 //!
 //! - A source that is not queued was not ready when it was last checked, and that check left its
 //!   waker. So whatever makes it ready also queues it.
@@ -32,9 +31,10 @@ use crate::sys::{self, lock};
 /// turn. So remove a source when it has ended. Sources can be added and removed at any time, even
 /// while another thread waits.
 ///
-/// There is no thread per source, and no polling: idle sources cost nothing, and a wait costs as
-/// much as there are sources that changed. If several threads wait at one selector, two of them may
-/// be given the same source.
+/// It does not poll: idle sources cost nothing, and the cost of a wait grows only with the number
+/// of sources that have changed. Only a [`sync::Event`](crate::sync::Event) takes a thread, one for
+/// each handle that was ever added. If several threads wait on one selector, two of them may get
+/// the same key.
 ///
 /// ```
 /// use offspring::channel::TryRecvError;
@@ -81,7 +81,7 @@ struct SelectorShared {
 #[derive(Default)]
 struct SelectorState {
     sources: BTreeMap<usize, Arc<Registered>>,
-    /// Keys of sources to check, each at most once. No thread sleeps while there is one.
+    /// Keys of sources to check, each at most once. No thread sleeps while this is not empty.
     queue: VecDeque<usize>,
     next_key: usize,
 }
@@ -125,7 +125,7 @@ impl SelectorShared {
 }
 
 impl Registered {
-    /// Call it without a lock held: it takes those of the source.
+    /// The caller must hold no lock, because this takes the locks of the source.
     fn is_ready(&self) -> bool {
         let source = self.source.as_ref().and_then(Weak::upgrade);
         source.is_none_or(|source| {
@@ -192,7 +192,8 @@ impl Selector {
         self.ready_within(&Forever)
     }
 
-    /// Returns the key of a source that is ready now, if there is one. It may check every source.
+    /// Returns the key of a source that is ready now, if there is one. Never blocks. If no queued
+    /// source is ready, it checks every source.
     pub fn try_ready(&self) -> Option<usize> {
         self.ready_within(&Deadline::now())
     }

@@ -75,9 +75,9 @@ impl SharedBytes {
         SharedBytes(self.0.slice(range, 1))
     }
 
-    /// Returns the bytes as plain data, if they are a whole number of elements and aligned for
-    /// them. New memory begins on a page, so only a [`slice`](SharedBytes::slice) can be
-    /// misaligned.
+    /// Returns the bytes as a slice of `T`. Returns `None` unless they are a whole number of
+    /// elements and aligned for `T`. New memory begins on a page, so only a
+    /// [`slice`](SharedBytes::slice) can be misaligned.
     ///
     /// ```
     /// use offspring::shared::SharedBytes;
@@ -92,7 +92,7 @@ impl SharedBytes {
         bytemuck::try_cast_slice(self).ok()
     }
 
-    /// Copies plain data into new memory. [`cast`](SharedBytes::cast) returns it.
+    /// Copies plain data into new memory. [`cast`](SharedBytes::cast) returns it as a slice again.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ pub(super) struct SharedPart {
     pub(super) length: usize,
 }
 
-/// A part as it is written into a value; its memory travels beside the value.
+/// A part as it is encoded; its memory travels beside the value.
 #[derive(Serialize, Deserialize)]
 struct PartToken {
     index: u32,
@@ -137,7 +137,7 @@ fn bounds(range: impl RangeBounds<usize>, count: usize) -> Range<usize> {
     };
     assert!(
         start <= end && end <= count,
-        "range {start}..{end} of {count} shared elements"
+        "range {start}..{end} is out of range for shared memory of {count} elements"
     );
     start..end
 }

@@ -3,14 +3,14 @@
 //! [`SharedSlice`] holds numbers (or other plain data) that every process may read and write.
 //! [`SharedBytes`] holds bytes that are written once and then only read. The atomics ([`AtomicU64`]
 //! and its siblings) hold one number each. Handles travel in worker fields, items and messages.
-//! Only the handle is sent, whatever the size.
+//! Only the handle is sent, whatever the size of the memory.
 //!
 //! There are no names in a file system. The memory is freed with its last handle, even if processes
 //! are killed, and it does not depend on the process that made it. All of it is allocated when it
-//! is created: if the system does not have that much memory, creating it is an error, and using it
-//! never raises a signal.
+//! is created. If the system does not have that much memory, the constructor returns an error;
+//! access never raises SIGBUS later.
 //!
-//! No call here waits. Put data that must change as a whole into a
+//! No call here blocks. Put data that must change as a whole into a
 //! [`sync::Mutex`](crate::sync::Mutex) or [`sync::RwLock`](crate::sync::RwLock): they store their
 //! value in shared memory as well, and their guards return `&mut` to it.
 //!
@@ -45,9 +45,9 @@ mod slice;
 pub use atomics::{
     AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize,
 };
-/// Plain data: any bits are a value, and there is no padding. To implement it for a `#[repr(C)]`
-/// struct, write `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]` (with `bytemuck` and
-/// its `derive` feature in `Cargo.toml`).
+/// Plain data: every bit pattern is a valid value, and there is no padding. To implement it for a
+/// `#[repr(C)]` struct, write `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]` (with
+/// `bytemuck` and its `derive` feature in `Cargo.toml`).
 ///
 /// ```
 /// use offspring::sync::Mutex;

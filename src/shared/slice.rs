@@ -15,10 +15,10 @@ use crate::shared::memory::SharedPart;
 /// A slice of plain data in memory that processes share. Dropping the last handle in any process
 /// frees the memory.
 ///
-/// Every process with a handle may read and write every element at any time; no call waits. An
-/// element of 1, 2, 4 or 8 bytes is always read as it was written. A larger one may be read while
-/// another process has written half of it. No call orders its access relative to other elements:
-/// use queues, joins, locks or [atomics](SharedSlice::atomics) for that.
+/// Every process with a handle may read and write every element at any time; no call blocks. An
+/// element of 1, 2, 4 or 8 bytes is never read half written; one of another size may be. No call
+/// orders its access relative to other elements: use queues, joins, locks or
+/// [atomics](SharedSlice::atomics) for that.
 ///
 /// A clone is another handle of the same memory; [`to_vec`](SharedSlice::to_vec) copies.
 ///
@@ -124,14 +124,14 @@ impl<T: Pod> SharedSlice<T> {
     pub fn set(&self, index: usize, element: T) {
         assert!(
             index < self.len(),
-            "index {index} of {} shared elements",
+            "index {index} is out of range for a shared slice of length {}",
             self.len()
         );
         let offset = self.part.offset + index * Self::SIZE;
         self.part.region.store(offset, bytemuck::bytes_of(&element));
     }
 
-    /// Copies the elements from `start` into `elements`, as many as fit there.
+    /// Fills `elements` with copies of the elements from `start` on.
     ///
     /// # Panics
     ///

@@ -318,8 +318,8 @@ impl Barrier {
             let (held, elapsed) = match latch.sleep(limit) {
                 Ok(held) => (held, None),
                 Err(WaitEnd::Timeout(elapsed)) => {
-                    // Whether this timeout breaks the barrier can only be decided under the latch: the
-                    // last thread may just have arrived.
+                    // Whether this timeout breaks the barrier can only be decided under the
+                    // latch: the last thread may just have arrived.
                     let held = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed);
                     (held.map_err(BarrierError::from)?, Some(elapsed))
                 }

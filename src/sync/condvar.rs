@@ -336,8 +336,10 @@ impl Condvar {
         let latch = Latch::of(&self.object, limit)?;
         let slot = slots(region).find(|slot| slot.state.load(Ordering::Relaxed) == FREE);
         let slot = slot.ok_or_else(|| {
-            let refused = format!("{SLOTS_MAX} threads wait already");
-            SyncError::Handle(HandleError::Refused(refused))
+            SyncError::Handle(HandleError::Io {
+                act: "wait on a condition variable",
+                message: format!("{SLOTS_MAX} threads wait on it already"),
+            })
         })?;
         let next: &AtomicU64 = region.number(NEXT);
         let number = next.fetch_add(1, Ordering::Relaxed);

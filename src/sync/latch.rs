@@ -2,15 +2,15 @@
 //! it.
 //!
 //! Each process counts what it holds of an object (permits, read locks) in a record of its own,
-//! which only that process changes, and only under the latch. The sum over all records is kept beside
-//! them, so that a thread reads one word to see whether it must wait.
+//! which only that process changes, and only under the latch. The sum over all records is kept
+//! beside them, so that a thread reads one word to see whether it must wait.
 //!
 //! # A death at any instruction
 //!
 //! A process may die at any instruction, even between changing its record and changing the sum.
-//! In that case the latch still names the dead session. The owner's hub inherits the latch, clears the dead
-//! session's record and *recomputes* the sum from the records. So the sum is never trusted after a
-//! death, and the records of the living are true, because no other process writes them.
+//! In that case the latch still names the dead session. The owner's hub inherits the latch, clears
+//! the dead session's record and *recomputes* the sum from the records. So the sum is never trusted
+//! after a death, and the records of the living are true, because no other process writes them.
 //!
 //! If the dead process did not hold the latch, the hub takes it like any thread, then does the
 //! same.
@@ -19,8 +19,8 @@
 //!
 //! A thread that has to wait releases the latch and sleeps on the *turn*, a number that grows with
 //! every release. It reads the turn under the latch. A later release needs the latch too, so it
-//! changes the turn after that read, and the kernel does not let the thread fall asleep. Sleepers are counted
-//! in the records as well, so that a release without sleepers makes no system call.
+//! changes the turn after that read, and the kernel does not let the thread fall asleep. Sleepers
+//! are counted in the records as well, so that a release without sleepers makes no system call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

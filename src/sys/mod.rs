@@ -1,4 +1,4 @@
-//! The few things that std lacks: pidfds, signal masks, the inherited socket, the exit hook.
+//! The system calls that std lacks: pidfds, futexes, packet sockets, signal masks, sealed memory.
 //!
 //! `unsafe` code is here and in [`region`](crate::ipc::region), [`shared`](crate::shared) and
 //! [`sync`](crate::sync), and nowhere else. Another platform is another folder beside `linux` with
@@ -23,8 +23,8 @@ compile_error!(
     "offspring runs on Linux only; another system needs a folder of its own beside src/sys/linux"
 );
 
-/// Locks a mutex under which no user code runs. Poison is ignored: no invariant is broken by a
-/// panic there.
+/// Locks a mutex under which no user code runs. Ignores poison: a panic under such a mutex breaks
+/// no invariant.
 #[inline]
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! Service threads: one of a kind in a process, started by the first caller that needs it.
+//! Service threads: at most one of each kind in a process, started by the first caller.
 
 use std::io;
 use std::process;
@@ -32,9 +32,9 @@ impl<T: Send + Sync> Service<T> {
     ///
     /// # Errors
     ///
-    /// The error of `make` or of the system, and the next call tries again. In a process that host
-    /// code forked off one with a running service it is always an error: the fork has no such
-    /// thread, and shares descriptors with the original.
+    /// The error of `make` or of the system; the next call tries again. If other code forks the
+    /// process while the service runs, this always fails in the fork, which has no such thread and
+    /// shares descriptors with the original.
     pub(crate) fn start<B>(
         &'static self,
         make: impl FnOnce() -> io::Result<(T, B)>,

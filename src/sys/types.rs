@@ -28,7 +28,7 @@ pub(crate) fn type_id_of<T: ?Sized>() -> TypeId {
     unsafe { transmute::<&dyn Identified, &(dyn Identified + 'static)>(phantom) }.id()
 }
 
-/// Returns the value as a `U` if that is its type, and else gives it back.
+/// Returns the value as a `U` if that is its type; otherwise returns it unchanged, as the error.
 #[inline]
 pub(crate) fn same_type<T: 'static, U>(value: T) -> Result<U, T> {
     if type_id_of::<U>() != TypeId::of::<T>() {

@@ -63,8 +63,8 @@ pub(crate) enum ToHub {
         object: u64,
         region: Option<IpcSharedMemory>,
     },
-    /// To be held for as long as the session: the client notices the end of the hub's process when
-    /// this channel closes.
+    /// The hub holds this as long as the session exists. When the hub's process ends, the channel
+    /// closes, and the client notices.
     Liveness { sender: IpcSender<ToHub> },
     /// A value that does not fit a ring entry, or holds handles. The next entry with a parcel's tag
     /// stands for it.

@@ -48,7 +48,7 @@ pub(crate) struct Session {
     /// attachments in the order of their numbers.
     next_number: AtomicU32,
     parcels: Mutex<HashMap<u32, Weak<dyn ParcelSink>>>,
-    /// What has to know of the end of the owner's process.
+    /// What to notify of the end of the owner's process.
     watchers: Mutex<Watchers>,
 }
 

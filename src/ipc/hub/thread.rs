@@ -23,7 +23,7 @@ use crate::sys::{Poller, lock};
 struct HubChannel {
     receiver: CheckedReceiver<ToHub>,
     role: Role,
-    /// Whether its next message had to be left in it, for want of descriptors.
+    /// Whether its next message was left in it, because this process had no free descriptors.
     starved: bool,
 }
 
@@ -40,7 +40,7 @@ enum Role {
 struct ServedSession {
     peer: Arc<ClientLink>,
     attachments: HashMap<u32, Box<dyn Attachment>>,
-    /// Kept until the session ends, and then closed by it, which the client notices.
+    /// Kept until the session ends. Dropping it then closes it, which the client notices.
     liveness: Option<IpcSender<ToHub>>,
 }
 
@@ -82,8 +82,8 @@ const ATTACHMENTS_MAX: usize = 4096;
 /// The hub's thread, and all that only it touches.
 ///
 /// It never waits for a client. What it sends is counted (see [`ClientLink`]), what it receives is
-/// already there, and a client that writes what no client of ours writes loses its session. It
-/// decodes no value of a user, and no code of a user runs on it.
+/// already there, and a client that violates the protocol loses its session. It decodes no user
+/// values, and runs no user code.
 pub(in crate::ipc::hub) struct HubThread {
     hub: &'static Hub,
     /// The id of the next channel. An id is never used twice, so an event for a channel that was
@@ -124,8 +124,8 @@ impl HubThread {
             // Clients in the middle of an exchange write again soon, so poll before sleeping.
             let mut pass = || (self.serve_all() == Serviced::Busy).then_some(());
             if pass().or_else(|| spinner.run(None, &mut pass)).is_some() {
-                // The writers need a processor too. With two processors, a hub that polls again at
-                // once finds an entry or two each time, and both sides pay for it in cache misses.
+                // The writers need a processor too. On two processors, a hub that polls again at
+                // once finds an entry or two each time, which costs both sides cache misses.
                 spin::snooze();
                 let now = Instant::now();
                 if now.saturating_duration_since(received) >= RECEIVE_EVERY {
@@ -155,8 +155,8 @@ impl HubThread {
                 .hub
                 .poller
                 .wait(until.into_iter().chain(deferred).min());
-            // Awake: writers need not ring. A doorbell that is on its way already is received
-            // below, or in a later pass, and costs one wake-up for nothing at most.
+            // Awake: writers need not ring. A doorbell that is already on its way is received
+            // below, or in a later pass, and costs at most one superfluous wake-up.
             self.hub.asleep.store(false, Ordering::SeqCst);
             for session in self.sessions.values() {
                 session.peer.page.disarm_hub();
@@ -185,7 +185,7 @@ impl HubThread {
             return;
         };
         if !std::mem::replace(&mut channel.starved, true) {
-            log::warn!(target: "offspring::hub", "a client has to wait: this process is out of file descriptors");
+            log::warn!(target: "offspring::hub", "a client has to wait: this process is out of file descriptors, so raise its limit (`ulimit -n`)");
         }
         if let Some(socket) = channel.receiver.socket() {
             self.hub.poller.remove(socket);

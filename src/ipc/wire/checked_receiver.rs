@@ -1,6 +1,6 @@
 //! Receiving from peers that are not trusted.
 //!
-//! ipc-channel believes the header of a packet: if the packet is too short, or the header announces
+//! ipc-channel trusts the header of a packet: if the packet is too short, or the header announces
 //! more, it waits for the rest without a deadline, and an absurd length aborts the process. So each
 //! packet is inspected while it is still in the socket, and only one that is a whole message by
 //! itself (as all of ours are) is left to ipc-channel.

@@ -10,7 +10,7 @@ const MEMORY: &[u8] = b"/memfd:/ipc-channel-shared-memory.";
 /// The inherited descriptors that a new child keeps, besides stdin, stdout and stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// None: as far as can be known, its parent did not mean to pass them.
+    /// None. Its parent cannot have passed them on purpose, as far as can be known.
     Nothing,
     /// Those that the parent's program opened. Memory of ipc-channel is never passed on purpose.
     AllButMemory,
@@ -72,8 +72,8 @@ pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {
 /// Numbers below this are probed without a listing.
 const LOW: RawFd = 256;
 
-/// Returns the open descriptors with low numbers, which usually are all. Reading the directory
-/// takes much longer, above all in a new process.
+/// Returns the open descriptors with low numbers, which usually are all. Reading /proc/self/fd
+/// takes much longer, especially in a new process.
 fn low() -> Vec<RawFd> {
     let mut asked: [libc::pollfd; LOW as usize] = std::array::from_fn(|fd| libc::pollfd {
         fd: fd as RawFd,

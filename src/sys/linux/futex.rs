@@ -7,8 +7,8 @@ use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::thread::futex::{Flags, wait, wake};
 
-/// Sleeps while the word is `expected`, until it is woken or the deadline passes. May also wake up
-/// without a reason. Returns `false` only at the deadline.
+/// Sleeps while the word is `expected`, until it is woken or the deadline passes. May wake
+/// spuriously. Returns `false` only at the deadline.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> bool {
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -1,4 +1,4 @@
-//! One process ends because another has ended, without a thread that waits for it.
+//! Ending this process when another one ends, without a thread that waits for that.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,7 +13,7 @@ use super::program::exit_now;
 const F_SETSIG: libc::c_int = 10;
 
 /// Has the system kill this process as soon as no process can write into this pipe any more.
-/// Nothing is ever written. If that is so already, this process exits with `code`.
+/// Nothing is ever written. If no process can already, this process exits with `code`.
 ///
 /// `F_SETSIG` makes the system send a signal of one's choice for each event on a pipe. SIGKILL
 /// reaches even a process that is stopped, that blocks signals, or whose threads are all busy. In
@@ -31,7 +31,7 @@ pub(crate) fn die_with(pipe: BorrowedFd<'_>, code: i32) -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    // What happened before was not reported.
+    // An end before this call was not reported.
     if is_at_end(pipe) {
         exit_now(code);
     }

@@ -29,7 +29,7 @@ pub(in crate::sys) fn poll_until(
 
 /// Returns whether there is an event now.
 pub(in crate::sys) fn is_ready(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
-    // Does not read the clock, which in a new process is code and data that nothing has touched
+    // Does not read the clock: in a new process that faults in pages which nothing has touched
     // yet.
     retry(|| {
         poll(

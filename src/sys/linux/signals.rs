@@ -50,8 +50,8 @@ pub(crate) fn reset_signals() {
 }
 
 /// Makes SIGINT do nothing unless it has a handler. A terminal sends it to the whole foreground
-/// group, and the parent decides what it means. By a handler, because an ignored signal stays
-/// ignored in the programs that this one starts.
+/// group, and the parent decides what it means. Installs a handler, because an ignored signal
+/// stays ignored in the programs that this one starts.
 fn shrug_off_interrupts() {
     extern "C" fn nothing(_: libc::c_int) {}
     // SAFETY: reads a disposition into plain data, and sets one whose fields are all initialized.

@@ -1,4 +1,4 @@
-//! Pipes and streams that are read and written without waiting in the call itself.
+//! Reading and writing pipes and streams without blocking in the call itself.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -57,7 +57,7 @@ pub(crate) fn wait_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
     poll_until(&mut [IoInterest::Write(fd).poll()], Some(deadline)).unwrap_or(true)
 }
 
-/// Waits for it as long as it takes.
+/// Waits for `interest`, without a deadline.
 pub(crate) fn wait_for(interest: IoInterest<'_>) {
     // An error is reported by the call that this one precedes.
     let _ = retry(|| poll(&mut [interest.poll()], None));

@@ -12,8 +12,8 @@ use super::pidfd::Pidfd;
 /// device.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
-/// A process and its descendants, all suspended, so that none starts another or is given a new
-/// parent before it was found. Each is held by a pidfd, so no signal can reach a stranger.
+/// A process and its descendants, all suspended, so that none starts another process or gets a new
+/// parent before it is found. Each is held by a pidfd, so no signal can reach a stranger.
 pub(crate) struct Tree<'a> {
     root: &'a Pidfd,
     descendants: HashMap<i32, Pidfd>,
@@ -53,7 +53,7 @@ impl<'a> Tree<'a> {
     /// process is pinned first: what is read before the pinned one ends is about that one. The same
     /// holds for its parent.
     fn child(&self, root: i32, pid: i32) -> Option<Pidfd> {
-        // Most processes are strangers, and need no descriptor.
+        // Most processes are not in the tree, and need no descriptor.
         self.parent(root, parent_of(pid)?)?;
         let process = Pidfd::of_any(pid)?;
         let parent = self.parent(root, parent_of(pid)?)?;
