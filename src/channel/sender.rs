@@ -64,8 +64,9 @@ impl<T: Serialize> Sender<T> {
     /// Sends a message; blocks while the buffer is full.
     ///
     /// Each sending process has a buffer of 128 KiB. Messages of more than 32 KiB go into a second
-    /// buffer, which holds up to 8 of them, in 129 MiB. Where the system does not grant that much
-    /// address space, that buffer is smaller.
+    /// buffer, which holds up to 8 of them, in 129 MiB (less where the system does not grant that
+    /// much address space). Apart from these, up to 8 messages that hold handles, or are longer
+    /// than half of that buffer, can be on their way.
     ///
     /// After `Ok` the receiver gets the message even if this process dies. `Ok` does not mean that
     /// the message has been received.

@@ -22,7 +22,7 @@
 //!
 //! # Why no wake-up is lost
 //!
-//! The peer writes its data, and then rings if this side's flag is set. Whoever sleeps here relies
+//! The peer writes its data, and then rings if this side's flag is set. Every sleeper here relies
 //! on a check that came *after* the flag was set: data that was written before is seen by the
 //! check, and data that is written later is followed by a doorbell. The fences are those of
 //! [`doorbell`](crate::ipc::doorbell); `tests/model` explores them.
@@ -190,8 +190,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             self.wakers.0.arm();
         }
         drop(lead);
-        // Now that the flag is set, what the peer wrote before it was is seen here, and later
-        // writes ring.
+        // Check after the flag is set: this sees what the peer wrote before, and a later write
+        // rings.
         let outcome = ready()
             .map(Ok)
             .or_else(|| self.is_gone().then(|| ready().ok_or(Failure::Gone)));
@@ -284,8 +284,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
 
     /// Finds out whether the peer is gone, without waiting.
     ///
-    /// For a side that only writes: it notices the end of a reader that sleeps when it rings, but a
-    /// reader that died awake is silent.
+    /// For a side that only writes. If the reader died asleep, ringing it fails; but a reader that
+    /// died awake has its flag clear, so the writer never rings it.
     pub(crate) fn check(&self, side: &impl SleepFlag<M>) -> bool {
         let checked = self.wait(side, &Deadline::now(), || None::<()>);
         matches!(checked, Err(WaitEnd::Failed(Failure::Gone)))

@@ -199,8 +199,8 @@ impl Barrier {
         passed.map_err(WaitEnd::into_failed)
     }
 
-    /// Like [`wait`](Barrier::wait), but blocks for up to `timeout`. If the time is over first, the
-    /// barrier breaks.
+    /// Like [`wait`](Barrier::wait), but blocks for up to `timeout`. If it times out, the barrier
+    /// breaks for all parties.
     ///
     /// # Errors
     ///

@@ -144,7 +144,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`TimeoutError::Timeout`] if the time is over, and the errors of [`wait`](Event::wait).
+    /// [`TimeoutError::Timeout`] if the flag was not set in time, and the errors of
+    /// [`wait`](Event::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), TimeoutError> {
         let limit = Deadline::after(timeout);
         Ok(wait_until_set(self.object.word(WORD), &limit)?)

@@ -162,7 +162,8 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
     ///
     /// [`LockError::Poisoned`] with the guard if a holder panicked or died,
     /// [`LockError::Disconnected`] if the process that made the mutex has ended,
-    /// [`LockError::Deadlock`] if the calling thread already holds the lock.
+    /// [`LockError::Deadlock`] if the calling thread already holds the lock, [`LockError::Decode`]
+    /// if an [encoded](Mutex::encoded) value does not decode.
     // Always inlined: the result is large, and returning it through memory costs more than the
     // lock.
     #[inline(always)]
@@ -189,7 +190,8 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
     ///
     /// # Errors
     ///
-    /// [`LockTimeoutError::Timeout`] if the time is over, and the errors of [`lock`](Mutex::lock).
+    /// [`LockTimeoutError::Timeout`] if the lock was not free in time, and the errors of
+    /// [`lock`](Mutex::lock).
     pub fn lock_timeout(
         &self,
         timeout: Duration,

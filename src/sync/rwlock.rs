@@ -317,7 +317,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     ///
     /// [`LockError::Poisoned`] with the guard if a writer panicked or died,
     /// [`LockError::Disconnected`] if the process that made the lock has ended,
-    /// [`LockError::Deadlock`] if the calling thread holds the write lock.
+    /// [`LockError::Deadlock`] if the calling thread holds the write lock, [`LockError::Decode`] if
+    /// an [encoded](RwLock::encoded) value does not decode.
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T, S>, LockError<RwLockReadGuard<'_, T, S>>> {
         let free = self.wait_until_free(Access::Read, &Forever);
         let guard = self.start_read(free.map_err(WaitEnd::into_failed)?)?;
@@ -372,7 +373,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     ///
     /// # Errors
     ///
-    /// [`LockTimeoutError::Timeout`] if the time is over, and the errors of [`read`](RwLock::read).
+    /// [`LockTimeoutError::Timeout`] if the lock was not free in time, and the errors of
+    /// [`read`](RwLock::read).
     pub fn read_timeout(
         &self,
         timeout: Duration,

@@ -133,8 +133,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// If the process that made the semaphore has ended, or the handle does not work in this
-    /// process.
+    /// [`SyncError::Disconnected`] if the process that made the semaphore has ended,
+    /// [`SyncError::Handle`] if the handle does not work in this process.
     pub fn acquire(&self) -> Result<Permit<'_>, SyncError> {
         self.acquire_many(1)
     }

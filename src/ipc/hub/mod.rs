@@ -67,7 +67,7 @@ pub(crate) enum ToHub {
     /// closes, and the client notices.
     Liveness { sender: IpcSender<ToHub> },
     /// A value that does not fit a ring entry, or holds handles. The next entry with a parcel's tag
-    /// stands for it.
+    /// marks its place.
     Parcel { number: u32, envelope: Envelope },
     /// The receiving end of an in-flight reference, for a handle that this client sends on.
     InFlight {

@@ -14,7 +14,7 @@ use crate::sys::{self, Poller, Service, lock};
 pub(in crate::ipc::hub) struct Hub {
     id: HubId,
     pub(in crate::ipc::hub) poller: Poller,
-    /// Set by the hub's thread before its last check; whoever clears it wakes the thread.
+    /// Set by the hub's thread before its last check. The thread that clears it wakes the hub.
     pub(in crate::ipc::hub) asleep: AtomicBool,
     /// Channels for the thread to receive from.
     pub(in crate::ipc::hub) incoming: Mutex<Vec<(IpcReceiver<ToHub>, Incoming)>>,

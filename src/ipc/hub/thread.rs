@@ -237,7 +237,7 @@ impl HubThread {
         let mut all = Serviced::Idle;
         let mut corrupt = Vec::new();
         for (&id, session) in &mut self.sessions {
-            // As above.
+            // Here too, a bug that one client triggers must not end the hub for all others.
             match wire::catch_panic("service", || session.service()) {
                 Ok(Ok(serviced)) => all = all.and(serviced),
                 Ok(Err(Corrupt)) => {

@@ -3,7 +3,8 @@
 //! A user's value becomes bytes ([`codec`](crate::ipc::codec)) plus a list of [`WireHandle`]s: our
 //! handle types add themselves to the list while a value is encoded ([`note`]) and write only their
 //! index, and decoding claims them back ([`claim`]). So values never touch ipc-channel's own
-//! thread-locals, and an encoding that fails halfway leaves nothing behind.
+//! thread-locals, and an encoding that fails halfway has no
+//! effect on later messages.
 //!
 //! Every message is one packet ([`envelope::INLINE_MAX`]). ipc-channel fragments messages above
 //! about 212 KB, and a fragmented message can hang its sender and close the channel for all others.
