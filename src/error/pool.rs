@@ -57,7 +57,8 @@ pub enum PoolError {
         /// The initializer's error, or how its process ended.
         message: String,
     },
-    /// Idle workers ended again and again.
+    /// Idle workers kept ending by themselves, until the
+    /// [restart limit](crate::PoolBuilder::restart_limit).
     #[error(
         "worker `{worker}` (pid {pid}) ended while it was idle, like others before it: it {reason}"
     )]
@@ -116,7 +117,7 @@ macro_rules! task_errors {
         }
 
         impl $name {
-            /// The name of the task's worker type.
+            /// Returns the name of the task's worker type.
             #[must_use]
             pub fn task(&self) -> &'static str {
                 match self {
@@ -124,7 +125,7 @@ macro_rules! task_errors {
                 }
             }
 
-            /// The pid of the process that the task ran in, if it got that far.
+            /// Returns the pid of the process that the task was sent to, if it is known.
             #[must_use]
             pub fn pid(&self) -> Option<u32> {
                 match self {
@@ -138,7 +139,7 @@ macro_rules! task_errors {
                 }
             }
 
-            /// How the process ended that the task ran in.
+            /// Returns how the task's process ended, if that is why there is no output.
             #[must_use]
             pub fn reason(&self) -> Option<&ExitReason> {
                 match self {
@@ -219,12 +220,12 @@ task_errors! {
             /// How the process ended.
             reason: ExitReason,
         }
-        /// The task was retried, and ended its process each time.
+        /// The task was retried, and its process ended each time.
         #[error(
             "task `{task}` is set aside: it ended {crashes} processes, the last one `{worker}` (pid {pid}), which {reason}"
         )]
         SetAside {
-            /// How many processes it has ended.
+            /// How many processes ended while they ran the task.
             crashes: u32,
             /// The name of the last process.
             worker: Arc<str>,
@@ -268,7 +269,7 @@ task_errors! {
             /// The error in that process, with the type.
             message: String,
         }
-        /// The output arrived, and does not decode here.
+        /// The output arrived, but does not decode in this process.
         #[error("the output of task `{task}` does not decode")]
         Decode {
             /// The reason.
@@ -339,7 +340,7 @@ impl TaskTimeoutError {
 }
 
 flat_errors! {
-    /// Why a task was not submitted. It gives the task back: see [`into_inner`](Self::into_inner).
+    /// Why a task was not submitted. [`into_inner`](Self::into_inner) returns the task.
     ///
     /// ```
     /// use std::time::Duration;
@@ -370,17 +371,17 @@ flat_errors! {
         /// The value does not encode.
         #[error("submitting a task that does not encode")]
         Encode(task: T, #[source] cause: EncodeError),
-        /// The type is not registered, or the registry is broken.
-        #[error("submitting a task that no process would find")]
+        /// The worker type is not registered, or two types have the same name.
+        #[error("submitting a task of a worker type that cannot be looked up")]
         Unknown(task: T, #[source] cause: SpawnError),
         /// The system refused memory for the value.
-        #[error("submitting a task that there is no memory for")]
+        #[error("submitting a task: there is no memory for its value")]
         Io(task: T, #[source] cause: io::Error),
     }
     ends { Closed, Broken }
 
-    /// Why [`Pool::try_submit`](crate::Pool::try_submit) did not submit a task. It gives the task back:
-    /// see [`into_inner`](Self::into_inner).
+    /// Why [`Pool::try_submit`](crate::Pool::try_submit) did not submit a task.
+    /// [`into_inner`](Self::into_inner) returns the task.
     ///
     /// ```
     /// use offspring::pool::TrySubmitError;
@@ -406,14 +407,14 @@ flat_errors! {
     /// }
     /// ```
     pub enum TrySubmitError<T> adds {
-        /// As many tasks have not ended as
-        /// [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) allows.
+        /// The pool has [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) tasks that
+        /// have not ended.
         #[error("submitting to a pool that is full")]
         Full => is_full
     }
 }
 
-/// A shutdown that dropped tasks.
+/// The error returned by [`Pool::shutdown`](crate::Pool::shutdown) when it dropped tasks.
 ///
 /// ```
 /// use std::time::Duration;
@@ -435,11 +436,11 @@ flat_errors! {
 /// }
 /// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the pool was stopped after {grace:?} with {dropped} tasks that had not ended")]
+#[error("shutting down a pool: {dropped} tasks had not ended after {grace:?} and were dropped")]
 pub struct ShutdownError {
     /// How many tasks were dropped. Their handles return [`TaskError::Stopped`].
     pub dropped: u64,
-    /// The grace of the call.
+    /// The grace that was passed to the call.
     pub grace: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The errors of processes, and the reasons for their end.
+//! The errors of processes, and how processes end.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use super::EncodeError;
 
-/// The error of a start. After it there is no process, no zombie and no file.
+/// The error returned when a process does not start. A failed start leaves no process, no zombie and
+/// no file behind.
 ///
 /// ```
 /// use offspring::{ProcessBuilder, SpawnError};
@@ -66,7 +67,7 @@ pub enum SpawnError {
         /// The mistake in its value, and the valid values.
         problem: String,
     },
-    /// Processes are nested too deep. The limit is the last protection against a fork bomb.
+    /// Processes are nested too deep. The default limit is 16, the last protection against a fork bomb.
     #[error(
         "processes are nested {depth} deep: if that is intended, raise the limit with the environment variable `OFFSPRING_MAX_DEPTH`"
     )]
@@ -87,7 +88,7 @@ pub enum SpawnError {
         name: String,
         /// Its pid.
         pid: u32,
-        /// The text that the child sent.
+        /// The child's error.
         message: String,
     },
     /// The program that was started is not this one.
@@ -143,17 +144,17 @@ pub enum SpawnError {
         /// The end of what it wrote to stderr.
         stderr: String,
     },
-    /// The system refused something in the child. The child has ended.
+    /// The system refused the child a resource that its start needs. The child has ended.
     #[error("process `{name}` (pid {pid}) could not be set up: {message}")]
     Failed {
         /// Name of the process.
         name: String,
         /// Its pid.
         pid: u32,
-        /// The text that the child sent.
+        /// The child's error.
         message: String,
     },
-    /// The system refused something in this process.
+    /// The system refused this process a resource that the start needs.
     #[error("could not {act}")]
     Io {
         /// The act that failed.
@@ -165,9 +166,9 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    /// Returns the last 4 KiB that the child wrote to stderr before its worker ran, if it died,
-    /// timed out or broke the protocol, and if it wrote anything. The text went to the child's
-    /// stderr as well.
+    /// Returns the last 4 KiB that the child wrote to stderr before its worker ran. Returns `None` if it
+    /// wrote nothing, and for errors other than `Died`, `Timeout` and `Protocol`. The text went to the
+    /// child's stderr as well.
     #[must_use]
     pub fn stderr(&self) -> Option<&str> {
         match self {
@@ -231,7 +232,7 @@ pub enum ExitReason {
     Signaled {
         /// The number of the signal.
         signal: i32,
-        /// True if the system wrote a core dump.
+        /// Whether the system wrote a core dump.
         core_dumped: bool,
     },
     /// `run` panicked.
@@ -455,14 +456,14 @@ pub enum JoinError {
         /// How it ended.
         reason: ExitReason,
     },
-    /// `run` returned, but its output did not arrive.
+    /// `run` returned, but its output does not encode or decode, or could not be sent or copied.
     #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
     Output {
         /// Name of the process.
         name: String,
         /// Its pid.
         pid: u32,
-        /// The type, and why it does not encode or decode.
+        /// Why there is no output.
         message: String,
     },
     /// The output contains something that exists only once, and an earlier `join` took it.
@@ -528,14 +529,14 @@ pub enum JoinTimeoutError {
         /// How it ended.
         reason: ExitReason,
     },
-    /// `run` returned, but its output did not arrive.
+    /// `run` returned, but its output does not encode or decode, or could not be sent or copied.
     #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
     Output {
         /// Name of the process.
         name: String,
         /// Its pid.
         pid: u32,
-        /// The type, and why it does not encode or decode.
+        /// Why there is no output.
         message: String,
     },
     /// The output contains something that exists only once, and an earlier `join` took it.

@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::{DecodeError, EncodeError};
 
 flat_errors! {
-    /// The error returned by [`put`](crate::Queue::put). It gives the item back: see
-    /// [`into_inner`](Self::into_inner).
+    /// The error returned by [`put`](crate::Queue::put). [`into_inner`](Self::into_inner) returns the
+    /// item.
     ///
     /// ```
     /// # #[offspring::main]
@@ -41,8 +41,8 @@ flat_errors! {
     }
     ends { Closed, Abandoned, Disconnected }
 
-    /// The error returned by [`try_put`](crate::Queue::try_put). It gives the item back: see
-    /// [`into_inner`](Self::into_inner).
+    /// The error returned by [`try_put`](crate::Queue::try_put). [`into_inner`](Self::into_inner)
+    /// returns the item.
     ///
     /// ```
     /// # #[offspring::main]
@@ -61,8 +61,8 @@ flat_errors! {
         Full => is_full
     }
 
-    /// The error returned by [`put_timeout`](crate::Queue::put_timeout). It gives the item back: see
-    /// [`into_inner`](Self::into_inner).
+    /// The error returned by [`put_timeout`](crate::Queue::put_timeout).
+    /// [`into_inner`](Self::into_inner) returns the item.
     ///
     /// ```
     /// # #[offspring::main]
@@ -212,8 +212,8 @@ flat_errors! {
     }
 }
 
-/// The error returned by [`put_all`](crate::Queue::put_all). It gives the remaining items back: see
-/// [`into_rest`](Self::into_rest).
+/// The error returned by [`put_all`](crate::Queue::put_all). [`into_rest`](Self::into_rest) returns
+/// the items that were not put.
 ///
 /// ```
 /// # #[offspring::main]
@@ -226,7 +226,7 @@ flat_errors! {
 /// # }
 /// ```
 #[derive(Error)]
-#[error("putting an iterator of items, of which {put} were put")]
+#[error("putting the items of an iterator, after {put} of them were put")]
 pub struct PutAllError<I: Iterator> {
     put: usize,
     #[source]
@@ -277,8 +277,8 @@ impl<I: Iterator> fmt::Debug for PutAllError<I> {
     }
 }
 
-/// The error returned by [`JoinableQueue::task_done`](crate::JoinableQueue::task_done). The call has
-/// changed nothing.
+/// The error returned by [`JoinableQueue::task_done`](crate::JoinableQueue::task_done). No item was
+/// marked as finished.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -294,7 +294,7 @@ impl<I: Iterator> fmt::Debug for PutAllError<I> {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskDoneError {
-    /// This process has no unfinished item of the queue that was taken out of its delivery.
+    /// This process has taken no item out of its delivery that is still unfinished.
     #[error("calling task_done() more often than items were taken out of their deliveries")]
     TooMany,
     /// The owner process has ended, and the queue with it.
@@ -341,7 +341,7 @@ pub enum DeadLetterError {
     NoMemory,
 }
 
-/// The error of a handle that does not work in this process, or not at the moment.
+/// The error of a handle that cannot be used in this process, or cannot be used now.
 ///
 /// ```
 /// use std::fs::File;
@@ -390,9 +390,9 @@ pub enum HandleError {
     /// The system refused a resource.
     #[error("could not {act}: {message}")]
     Io {
-        /// What was tried.
+        /// The act that failed.
         act: &'static str,
-        /// The system's answer.
+        /// The system's error.
         message: String,
     },
 }

@@ -52,7 +52,7 @@ impl Pool {
         PoolBuilder::new().workers(workers).build()
     }
 
-    /// The same as [`PoolBuilder::new`].
+    /// Returns a builder, like [`PoolBuilder::new`].
     pub fn builder() -> PoolBuilder {
         PoolBuilder::new()
     }
@@ -65,7 +65,7 @@ impl Default for PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// A builder with all defaults.
+    /// Creates a builder with the default of each option, which is stated at its method.
     pub fn new() -> PoolBuilder {
         let settings = Settings {
             workers: 0,
@@ -89,22 +89,23 @@ impl PoolBuilder {
         }
     }
 
-    /// The number of processes that take tasks, 1 to 4096. Default: the number of processors that this
-    /// process may use.
+    /// Sets the number of processes that take tasks, 1 to 4096. Default: the number of processors that
+    /// this process may use.
     pub fn workers(mut self, workers: usize) -> PoolBuilder {
         self.workers = Some(workers);
         self
     }
 
-    /// The name of the pool, 1 to 100 bytes without NUL; its processes are `name-0`, `name-1`, ...
-    /// Default: `pool`.
+    /// Sets the name of the pool, 1 to 100 bytes without NUL. Its processes are called `name-0`,
+    /// `name-1` and so on. Default: `pool`.
     pub fn name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.settings.name = name.into();
         self
     }
 
-    /// A worker value that each process runs before its first task, replacements included. It can keep
-    /// a value for the tasks with [`set_worker_state`](crate::pool::set_worker_state). Default: none.
+    /// Sets a worker value that each process, replacements included, runs before its first task. It can
+    /// keep a value for the tasks with [`set_worker_state`](crate::pool::set_worker_state). Default:
+    /// none.
     ///
     /// If it returns an error, panics or ends its process, [`build`](PoolBuilder::build) returns an
     /// error. If that happens in a replacement later, the pool tries again, up to the [restart
@@ -121,77 +122,81 @@ impl PoolBuilder {
         self
     }
 
-    /// Replaces a process after this many tasks. Default: never. Must not be 0.
+    /// Sets the number of tasks after which a process is replaced, at least 1. Default: no limit.
     pub fn max_tasks_per_worker(mut self, tasks: u64) -> PoolBuilder {
         self.settings.limits.max_tasks = Some(tasks);
         self
     }
 
-    /// Replaces a process that uses more than this many bytes of (resident) memory after a task.
-    /// Default: never.
+    /// Sets the resident memory, in bytes, beyond which a process is replaced once it is idle. It is
+    /// measured when results arrive, at most every 10 milliseconds. Default: no limit.
     pub fn max_memory_per_worker(mut self, bytes: u64) -> PoolBuilder {
         self.settings.max_memory = Some(bytes);
         self
     }
 
-    /// How long a task may run, counted from its beginning. Then its process is killed and replaced,
-    /// and the task ends with [`TaskError::TimeLimit`](crate::pool::TaskError::TimeLimit). Default: no
-    /// limit.
+    /// Sets how long a task may run, counted from its beginning. After that its process is killed and
+    /// replaced, and the task ends with [`TaskError::TimeLimit`](crate::pool::TaskError::TimeLimit).
+    /// Default: no limit.
     pub fn task_timeout(mut self, limit: Duration) -> PoolBuilder {
         self.settings.task_timeout = Some(limit);
         self
     }
 
-    /// How many times a task is begun again if its process ends in it. Default: 0.
+    /// Sets how many times a task is run again if its process ends while it runs. Default: 0.
     ///
-    /// Only for tasks that may run twice: the process may have ended after the last effect of the task.
-    /// A task that ends its process each time is set aside with
-    /// [`TaskError::SetAside`](crate::pool::TaskError::SetAside). Panics and timeouts are not retried.
+    /// Use it only for tasks that may run twice: the process may have ended after the last effect of
+    /// the task. A task whose process ends each time fails with
+    /// [`TaskError::SetAside`](crate::pool::TaskError::SetAside). Panics, time limits and cancellations
+    /// are not retried.
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.settings.retries = retries;
         self
     }
 
-    /// How many starts may fail in a row, without a task that ended in between, before the pool
-    /// gives up: it then fails its queued tasks, and accepts no more. Default: 5. While the pool is built, no
-    /// start may fail.
+    /// Sets how many failures in a row, with no task that ends in between, the pool tolerates. A failure
+    /// is a process that does not start, or that ends by itself while it is idle. One more, and the pool
+    /// gives up: it fails its queued tasks and accepts no more. Default: 5.
+    ///
+    /// While the pool is being built, the first failure is an error of [`build`](PoolBuilder::build).
     pub fn restart_limit(mut self, failures: u32) -> PoolBuilder {
         self.settings.limits.restart_limit = failures;
         self
     }
 
-    /// The pause after a start that failed; it doubles with each further failure, up to one second.
-    /// Default: 10 ms. A process that was ended by a task is replaced without a pause.
+    /// Sets the pause after a [failure](PoolBuilder::restart_limit). It doubles with each further
+    /// failure, up to one second. Default: 10 milliseconds. A process that ended while it ran a task is
+    /// replaced without a pause, unless failures preceded it.
     pub fn restart_backoff(mut self, pause: Duration) -> PoolBuilder {
         self.settings.backoff = pause;
         self
     }
 
-    /// How many more processes are kept started and initialized, to take the place of one that ends.
-    /// Default: 0.
+    /// Sets how many more processes, up to 4096, are started and initialized in advance, each to take the
+    /// place of a worker that ends. Default: 0.
     pub fn spares(mut self, spares: usize) -> PoolBuilder {
         self.settings.limits.spares = spares;
         self
     }
 
-    /// How many tasks may be in the pool that have not ended. If there are as many,
-    /// [`submit`](Pool::submit) blocks, and [`try_submit`](Pool::try_submit) returns an error.
-    /// Default: no limit, so that submitting never blocks. Must not be 0.
+    /// Sets how many tasks that have not ended the pool may hold, at least 1. While it holds that many,
+    /// [`submit`](Pool::submit) blocks, and [`try_submit`](Pool::try_submit) returns an error. Default:
+    /// no limit, so that submitting never blocks.
     ///
-    /// The tasks of a map count, but the limit does not hold a map up: it has a
+    /// The tasks of a map count, but the limit does not hold a map up: it has its own
     /// [window](crate::pool::Map::window).
     pub fn max_unfinished(mut self, tasks: u64) -> PoolBuilder {
         self.settings.limits.max_unfinished = Some(tasks);
         self
     }
 
-    /// Starts the workers, and blocks until all are ready. The wait has no bound but that on the start
-    /// of a process: an [initializer](PoolBuilder::initializer) may take as long as it likes.
+    /// Starts the workers and spares, and blocks until all are ready. The start of each process is
+    /// bounded, but not the run of an [initializer](PoolBuilder::initializer).
     ///
     /// # Errors
     ///
-    /// [`PoolError`]: an option is invalid, or a worker could not be started or initialized. No process
-    /// is left running then.
+    /// Returns a [`PoolError`] if an option is invalid, or if a worker could not be started or
+    /// initialized. Then no process is left running.
     pub fn build(self) -> Result<Pool, PoolError> {
         let mut settings = self.settings;
         settings.workers = self

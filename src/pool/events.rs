@@ -57,11 +57,11 @@ pub enum PoolEvent {
         /// The reason.
         error: TaskError,
     },
-    /// A task ended its process, and is begun again.
+    /// A process ended while it ran the task. The task will run again.
     TaskRetried {
         /// The name of the task's worker type.
         task: &'static str,
-        /// How many processes it has ended.
+        /// How many processes have ended while they ran it.
         crashes: u32,
     },
     /// The pool gave up.
@@ -122,13 +122,12 @@ impl PoolEvents {
         PoolEvents { stream }
     }
 
-    /// Returns the next event if there is one, and never blocks. `None` at the end of the stream,
-    /// too.
+    /// Returns the next event, or `None` if there is none now or the stream has ended. Never blocks.
     pub fn try_next(&self) -> Option<PoolEvent> {
         self.stream.try_next()
     }
 
-    /// Returns the next event; blocks until there is one, for up to `timeout`. `None` after that,
+    /// Returns the next event; blocks for up to `timeout` until there is one. Returns `None` after that,
     /// and at the end of the stream.
     pub fn next_timeout(&self, timeout: Duration) -> Option<PoolEvent> {
         self.stream.next_timeout(timeout)

@@ -33,8 +33,8 @@ use crate::sys;
 ///
 /// A task that panics, ends its process, is killed, or returns a value that does not decode affects
 /// no other task. It ends with a [`TaskError`], and its process is replaced if it has ended. All
-/// methods may be called from any thread, also through an `Arc`. The worker processes ignore Ctrl-C,
-/// and end with this program.
+/// methods take `&self` and may be called from any thread. The worker processes ignore Ctrl-C, and end
+/// with this program.
 ///
 /// ```
 /// use offspring::Pool;
@@ -60,7 +60,7 @@ pub struct Pool {
     pub(super) shared: Arc<PoolShared>,
 }
 
-/// How one task is run, where that differs from the pool's defaults. `Drop` does nothing.
+/// Options of one task, in place of the pool's defaults. Dropping them does nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -87,13 +87,13 @@ pub struct TaskOptions {
 }
 
 impl TaskOptions {
-    /// The pool's defaults.
+    /// Creates options that change none of the pool's defaults.
     #[must_use]
     pub fn new() -> TaskOptions {
         TaskOptions::default()
     }
 
-    /// How long the task may run. Default: that of
+    /// Sets how long the task may run. Default: that of
     /// [`PoolBuilder::task_timeout`](crate::PoolBuilder::task_timeout).
     #[must_use]
     pub fn task_timeout(mut self, limit: Duration) -> TaskOptions {
@@ -101,7 +101,7 @@ impl TaskOptions {
         self
     }
 
-    /// How many times the task is begun again if its process ends in it. Default: that of
+    /// Sets how many times the task is run again if its process ends while it runs. Default: that of
     /// [`PoolBuilder::retries`](crate::PoolBuilder::retries).
     #[must_use]
     pub fn retries(mut self, retries: u32) -> TaskOptions {
@@ -159,8 +159,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`SubmitError`], which gives the value back: the value does not encode, or the pool accepts no
-    /// more tasks.
+    /// Returns a [`SubmitError`], which holds the value, if the value does not encode, if its type is not
+    /// registered, if there is no memory for it, or if the pool accepts no more tasks.
     pub fn submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
         self.submit_with(worker, TaskOptions::new())
     }
@@ -241,8 +241,9 @@ impl Pool {
         })
     }
 
-    /// Runs one task, and blocks until it has ended. Like [`submit`](Pool::submit) and then
-    /// [`join`](Task::join): without a time limit of the task, there is no bound.
+    /// Runs one task, and blocks until it has ended, like [`submit`](Pool::submit) and then
+    /// [`join`](Task::join). Without a [time limit](crate::PoolBuilder::task_timeout), the wait is
+    /// unbounded.
     ///
     /// # Errors
     ///
@@ -278,15 +279,16 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`PoolError::InvalidOption`] for a number that no pool may have, [`PoolError::Closed`] after
-    /// the end of the pool, [`PoolError::Io`] if the system refuses a thread; then the pool has as many
-    /// workers as it could start.
+    /// - [`PoolError::InvalidOption`] unless `workers` is 1 to 4096;
+    /// - [`PoolError::Closed`] if the pool was shut down or gave up;
+    /// - [`PoolError::Io`] if the system refuses a thread. The pool then has as many workers as have a
+    ///   thread.
     pub fn resize(&self, workers: usize) -> Result<(), PoolError> {
         check_workers(workers)?;
         monitor::resize(&self.shared, workers)
     }
 
-    /// Returns a snapshot of what the pool does, and has done.
+    /// Returns a snapshot of the pool: its workers, and the number of tasks in each state.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let now = Instant::now();
@@ -310,8 +312,8 @@ impl Pool {
         PoolEvents::new(self.shared.events.subscribe())
     }
 
-    /// Closes the pool, and blocks until all submitted tasks have ended, for up to `grace`. Then kills
-    /// what is left, and blocks until that has ended.
+    /// Closes the pool, and blocks for up to `grace` until all submitted tasks have ended. Then kills the
+    /// remaining workers, and blocks until they have ended.
     ///
     /// Other threads may submit meanwhile; their calls return an error. Calling it again, or after
     /// [`kill`](Pool::kill), waits for the end in the same way.

@@ -96,7 +96,9 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
 }
 
 /// Calls `act` with the value of type `S` that [`set_worker_state`] keeps. Returns `None` if there is
-/// no such value, and in an `act` that an outer call has given that value to.
+/// no such value, or if an outer call is using it.
+///
+/// If `act` panics, the value is dropped: it may be inconsistent.
 ///
 /// ```
 /// use offspring::pool::{set_worker_state, with_worker_state};
@@ -124,7 +126,7 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
 /// }
 /// ```
 pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option<R> {
-    // Taken out, not borrowed: so `act` may use the states of other types.
+    // Taken out, not borrowed, so that `act` may use the states of other types.
     let mut state = STATE
         .with_borrow_mut(|states| states.remove(&TypeId::of::<S>()))?
         .downcast::<S>()

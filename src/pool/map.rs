@@ -323,7 +323,7 @@ impl<I, F, W> MapState<'_, I, F, W> {
     }
 }
 
-/// EncodedValue values that become one batch.
+/// Encoded worker values that become one batch.
 #[derive(Default)]
 struct BatchBuilder {
     bytes: Vec<u8>,
@@ -424,31 +424,31 @@ macro_rules! map_type {
             F: FnMut(I::Item) -> W,
             W: ProcessWorker,
         {
-            /// How many inputs the map may take whose outputs were not taken, at least 1. Default: 16 for
-            /// each worker, or more if the tasks are so short that a worker runs more in a few
-            /// milliseconds.
+            /// Sets how many inputs, at least 1, the map may take ahead of the outputs that were taken.
+            /// Default: 16 for each worker, or more if the tasks are so short that a worker runs more in
+            /// a few milliseconds.
             pub fn window(mut self, inputs: usize) -> Self {
                 self.state.window = Some(inputs.max(1) as u64);
                 self
             }
 
-            /// How long each task may run. Default: that of
+            /// Sets how long each task may run. Default: that of
             /// [`PoolBuilder::task_timeout`](crate::PoolBuilder::task_timeout).
             pub fn task_timeout(mut self, limit: Duration) -> Self {
                 self.state.spec.timeout = Some(limit);
                 self
             }
 
-            /// How many times a task is begun again if its process ends in it. Default: that of
-            /// [`PoolBuilder::retries`](crate::PoolBuilder::retries).
+            /// Sets how many times a task is run again if its process ends while it runs. Default: that
+            /// of [`PoolBuilder::retries`](crate::PoolBuilder::retries).
             pub fn retries(mut self, retries: u32) -> Self {
                 self.state.spec.retries = retries;
                 self
             }
 
-            /// Like `next`, but blocks for up to `timeout` until there is an output, or as long as the
-            /// inputs take. Returns `None` at the end. A timeout loses nothing: the next call returns the
-            /// output that this one waited for.
+            /// Like `next`, but blocks for up to `timeout` until there is an output. The inputs are not
+            /// interrupted: if they take longer than that, so does the call. Returns `None` at the end. A
+            /// timeout loses nothing: the next call returns the output that this one waited for.
             ///
             /// # Errors
             ///

@@ -9,11 +9,15 @@
 //                      ^                                               |
 //   join, next <-- Sink <-- WorkerMonitor (a thread for each slot) <---+ link (ring up), its end
 //
-// One lock guards the `State`. Under it, no code of the user runs and no thread waits; the one message
-// that is sent under it cannot block (see `state`). A submitter waits for nothing, but
-// for room if the pool has a bound; a monitor for its worker's link, which the end of the process
-// interrupts; a joiner for the task's sink; the thread that drops or shuts down the pool for the
-// monitors. So no wait forms a circle.
+// One lock guards the `State`. Under it, no user code runs and no thread waits; the one message that is
+// sent under it cannot block (see `state`). What threads wait for:
+//
+// - a submitter: room, if the pool has a bound;
+// - a monitor: its worker's link, which the end of the process interrupts;
+// - a joiner: the task's sink;
+// - the thread that drops or shuts down the pool: the monitors.
+//
+// So no wait forms a circle.
 
 mod batch;
 mod builder;

@@ -1,4 +1,5 @@
-//! The thread of one slot: starts its worker, delivers results, notices its end, starts the next one.
+//! The thread of one slot: it starts the worker, delivers results, notices the worker's end, and starts
+//! the next one.
 //!
 //! Nothing else reads replies, so a monitor that has seen the end of its process and drained the ring
 //! has seen all that this process ever did. Only then does it decide what became of the tasks in
@@ -143,7 +144,8 @@ impl WorkerMonitor {
         }
     }
 
-    /// Its process wrote over the memory that it shares with this one: nothing in it can be trusted.
+    /// Ends a worker whose process wrote over the memory that it shares with this one: nothing in it can
+    /// be trusted.
     fn end_corrupt(&self, worker: &RunningWorker, has_ended: bool) {
         if !has_ended {
             let name = worker.process().name();
@@ -240,11 +242,18 @@ impl WorkerMonitor {
         let Some(exponent) = failures.checked_sub(1) else {
             return;
         };
-        let pause = (self.shared.settings.backoff * (1 << exponent.min(10))).min(BACKOFF_MAX);
+        let pause = backoff(self.shared.settings.backoff, exponent);
         self.shared.wait(Some(Instant::now() + pause), |state| {
             (!state.is_open()).then_some(())
         });
     }
+}
+
+/// The pause after a failure that follows `doublings` others.
+fn backoff(first: Duration, doublings: u32) -> Duration {
+    first
+        .saturating_mul(1 << doublings.min(10))
+        .min(BACKOFF_MAX)
 }
 
 fn task_error(failure: TaskFailure, task: &'static str, worker: &RunningWorker) -> TaskError {
@@ -268,5 +277,20 @@ fn task_error(failure: TaskFailure, task: &'static str, worker: &RunningWorker) 
             pid,
             message,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backoff_doubles_up_to_a_second_whatever_the_first_one() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(backoff(milliseconds(10), 0), milliseconds(10));
+        assert_eq!(backoff(milliseconds(10), 3), milliseconds(80));
+        assert_eq!(backoff(milliseconds(10), u32::MAX), BACKOFF_MAX);
+        assert_eq!(backoff(Duration::MAX, 5), BACKOFF_MAX);
+        assert_eq!(backoff(Duration::ZERO, 5), Duration::ZERO);
     }
 }

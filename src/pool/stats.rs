@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-/// A snapshot of what a [`Pool`](crate::Pool) does, and has done. `Drop` does nothing.
+/// A snapshot of a [`Pool`](crate::Pool): its workers, and the number of tasks in each state. This is
+/// plain data: dropping it does nothing.
 ///
 /// ```
 /// use offspring::Pool;
@@ -32,13 +33,13 @@ pub struct PoolStats {
     pub done: u64,
     /// The number of tasks that ended without an output.
     pub failed: u64,
-    /// The number of processes that were started in place of others.
+    /// The number of processes that were started to replace one.
     pub restarts: u64,
-    /// The present workers.
+    /// The workers, spares and starting ones included.
     pub workers: Vec<WorkerStats>,
 }
 
-/// A snapshot of one worker of a [`Pool`](crate::Pool). `Drop` does nothing.
+/// A snapshot of one worker of a [`Pool`](crate::Pool). This is plain data: dropping it does nothing.
 ///
 /// ```
 /// use offspring::Pool;
@@ -67,12 +68,12 @@ pub struct WorkerStats {
     pub pid: Option<u32>,
     /// The name of the worker type of the task that it runs.
     pub task: Option<&'static str>,
-    /// Whether it waits to take the place of another.
+    /// Whether the worker is a spare: ready, and not given tasks until another worker ends.
     pub is_spare: bool,
-    /// The number of tasks that it has ended, its earlier processes included.
+    /// The number of tasks that have ended in this worker, its earlier processes included.
     pub done: u64,
-    /// The (resident) memory of the process, in bytes.
+    /// The resident memory of the process, in bytes; `None` if it is not known.
     pub memory: Option<u64>,
-    /// The share of the lifetime of the process in which it had a task: 0 to 1.
+    /// The fraction of the time since the process was ready in which it had a task: 0 to 1.
     pub busy: f64,
 }

@@ -159,11 +159,12 @@ impl TaskCell {
 impl<T: DeserializeOwned> Task<T> {
     /// Blocks until the task has ended, and returns its output.
     ///
-    /// Without a time limit of the task, there is no bound: see [`join_timeout`](Task::join_timeout).
+    /// Without a [time limit](crate::PoolBuilder::task_timeout) of the task, the wait is unbounded; see
+    /// [`join_timeout`](Task::join_timeout).
     ///
     /// # Errors
     ///
-    /// Why the task has no output. Other tasks of the pool are not affected.
+    /// Returns why the task has no output. Other tasks of the pool are not affected.
     pub fn join(self) -> Result<T, TaskError> {
         let Ok(state) = self.cell.wait(&Forever);
         self.take(state)
@@ -192,7 +193,7 @@ impl<T: DeserializeOwned> Task<T> {
         let CellState::Ended(mut results) = std::mem::replace(&mut *state, CellState::Taken) else {
             return Err(TaskError::Taken { task });
         };
-        // Decoding runs code of the user.
+        // Decoding runs user code.
         drop(state);
         results.next(task).ok_or(TaskError::Taken { task })?
     }
@@ -247,7 +248,7 @@ impl<T: DeserializeOwned> Task<T> {
 
 /// A future of the output of a [`Task`], from awaiting the task. Needs the feature `async`.
 ///
-/// Dropping it is dropping the task: that runs, and its output is discarded.
+/// Dropping it drops the handle, not the task: the task runs, and its output is discarded.
 ///
 /// ```
 /// use offspring::Pool;
@@ -321,7 +322,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// The pid of the process that runs the task; `None` if it has not begun, and after its end.
+    /// Returns the pid of the process that runs the task, or `None` if it has not begun or has ended.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let sink: Arc<dyn Sink> = self.cell.clone();

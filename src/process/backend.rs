@@ -7,7 +7,7 @@ use crate::error::SpawnError;
 /// Chooses the backend for a whole program.
 const VARIABLE: &str = "OFFSPRING_BACKEND";
 
-/// The choice where a worker runs: in a process, or on a thread of this one.
+/// Where a worker runs: in a process of its own, or on a thread of this one.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -48,8 +48,8 @@ pub enum Backend {
     /// - A crash, an exit, or a panic under `panic = "abort"` ends the whole program.
     /// - A [`Pool`](crate::Pool) has no inline workers: building one is an error if
     ///   `OFFSPRING_BACKEND` is `inline`.
-    /// - A queue cannot notice the death of an inline worker, which lives in the same process as
-    ///   the worker's parent.
+    /// - A queue does not notice the end of an inline worker, whose handles belong to the parent's
+    ///   process.
     Inline,
 }
 

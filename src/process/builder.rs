@@ -105,7 +105,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets whether the end of the program stops the process (SIGTERM, and SIGKILL after 5 s)
+    /// Sets whether the end of the program stops the process (SIGTERM, and SIGKILL after 5 seconds)
     /// instead of waiting for it.
     ///
     /// Default: inherited from this process, as in Python; `false` in the program itself.
@@ -181,7 +181,8 @@ impl ProcessBuilder {
         self
     }
 
-    /// Adds arguments. With an empty list and no other call, the child gets none.
+    /// Adds several arguments. An empty list also replaces the default: without any other argument,
+    /// the child gets none.
     pub fn args<A: AsRef<OsStr>>(
         mut self,
         arguments: impl IntoIterator<Item = A>,
@@ -219,8 +220,8 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets how long the child may take until its worker runs. After that it is killed. Default: 10
-    /// s.
+    /// Sets how long the child may take until its worker runs. After that it is killed. Default:
+    /// 10 seconds.
     pub fn start_timeout(mut self, timeout: Duration) -> ProcessBuilder {
         self.start_timeout = Some(timeout);
         self
@@ -291,7 +292,8 @@ impl ProcessBuilder {
                 problem: "cannot be prefixed: only stdout and stderr can".to_owned(),
             });
         }
-        // Before the child: they have to outlive it.
+        // Before the child exists: its end must find the reaper running, and an exit of this program
+        // must find the hook.
         exit::start_services().map_err(SpawnError::io("start the reaper thread"))?;
         let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
@@ -456,8 +458,8 @@ impl ProcessBuilder {
         // which does not copy this process's page tables.
         self.setup.apply_to(&mut command);
         let child = spawn_command(&mut command)?;
-        // It holds the child's ends. While the parent has one, it cannot notice that the child
-        // closed its own.
+        // The command holds the child's ends. While the parent holds one, it cannot notice that the
+        // child has closed its own.
         drop(command);
         let pidfd = match Pidfd::of(&child) {
             Ok(pidfd) => pidfd,
@@ -514,7 +516,7 @@ fn unwatched(name: &str, mut child: Child, source: io::Error) -> SpawnError {
     }
 }
 
-/// Refuses names that the system accepts, but would split at another `=`.
+/// Refuses names that the system would accept, but split at the wrong `=`.
 fn check_variable(name: &OsStr) -> Result<(), SpawnError> {
     if !name.is_empty() && !name.as_encoded_bytes().contains(&b'=') {
         return Ok(());

@@ -4,7 +4,7 @@ use crate::process::parent::reaper;
 
 /// A running child of this process, without the type of its output.
 ///
-/// It is a copy of facts: dropping it does nothing.
+/// This is plain data: dropping it does nothing.
 ///
 /// ```
 /// #[offspring::worker]

@@ -14,7 +14,7 @@ fn current_identity() -> Arc<Identity> {
 
 /// The process that runs the calling code, or the [inline](crate::process::Backend::Inline) worker.
 ///
-/// It is a copy of facts: dropping it does nothing.
+/// This is plain data: dropping it does nothing.
 ///
 /// ```
 /// # #[offspring::main]
@@ -73,7 +73,7 @@ impl CurrentProcess {
             .map_or_else(control::is_stopping, |request| request.is_requested())
     }
 
-    /// Waits until it is asked to stop. In the program itself that never happens.
+    /// Waits until it is asked to stop. In the program itself the call never returns.
     pub fn wait_stopping(&self) {
         wait_stopping(None);
     }
@@ -116,7 +116,7 @@ fn wait_stopping(deadline: Option<Instant>) -> bool {
 
 /// The process that started this one.
 ///
-/// It is a copy of facts: dropping it does nothing.
+/// This is plain data: dropping it does nothing.
 ///
 /// ```
 /// #[offspring::worker]

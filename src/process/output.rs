@@ -78,7 +78,7 @@ impl<T: DeserializeOwned> Process<T> {
     }
 
     /// Like [`join_with_output`](Process::join_with_output), but waits no longer than `timeout`.
-    /// What was read by then is kept for the next call.
+    /// The next call returns the bytes that this one has read, too.
     ///
     /// # Errors
     ///

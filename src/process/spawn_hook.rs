@@ -39,7 +39,7 @@ pub enum LogTarget {
     /// has none either.
     #[default]
     Parent,
-    /// The child's own stderr, one line for each record.
+    /// The child's own stderr, each record on one line.
     Stderr,
     /// Nowhere: the child has no logger, unless its worker installs one.
     Off,

@@ -71,7 +71,7 @@ impl ParentEnd {
 }
 
 impl Stdio {
-    /// The parent's own.
+    /// The parent's own stdin, stdout or stderr.
     #[must_use]
     pub fn inherit() -> Stdio {
         Stdio(StdioKind::Inherit)
@@ -90,15 +90,15 @@ impl Stdio {
         Stdio(StdioKind::Piped)
     }
 
-    /// For stdout and stderr: each line is printed by the parent to its own, with `[name] ` before
-    /// it.
+    /// For stdout and stderr: the parent prints each line to its own stdout or stderr, with `[name] `
+    /// before it.
     ///
     /// Lines of different processes are not mixed. A last line without a newline is printed when
     /// the process ends, however it ends. [`join`](crate::Process::join) returns after the last
-    /// line; if the parent's own stdout has no reader, it waits for a second at most.
+    /// line is printed; if the parent's own stdout is blocked, it waits for at most a second more.
     ///
     /// A line longer than 64 KiB is printed in pieces. One thread of the parent prints for all
-    /// children; if it is blocked, children block after 64 KiB more.
+    /// children; while it is blocked, a child blocks once its pipe is full (64 KiB).
     ///
     /// ```
     /// use offspring::{ProcessBuilder, Stdio};

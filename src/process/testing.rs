@@ -8,10 +8,10 @@ use crate::process::parent::reaper;
 /// How long a child that is ending may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Panics if a process that this thread has started still runs. Call it at the end of a test.
+/// Checks that no process that the calling thread started still runs. Call it at the end of a test.
 ///
-/// Only processes of the calling thread count, because other tests run on other threads. A process
-/// that is about to end has two seconds to do so.
+/// Other threads may be running other tests, so their processes do not count. A process that is about
+/// to end has two seconds to do so.
 ///
 /// ```
 /// #[offspring::worker]

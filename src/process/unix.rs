@@ -99,8 +99,8 @@ mod sealed {
 /// [`spawn`](ProcessBuilder::spawn) returns [`SpawnError::Io`](crate::SpawnError::Io), which names
 /// the step.
 ///
-/// All options except `arg0` and `process_group` make the start slower, the more memory this
-/// process uses, because they need a fork in place of `posix_spawn`.
+/// All options except `arg0` and `process_group` need a fork in place of `posix_spawn`, so a start
+/// takes longer the more memory this process uses.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -153,7 +153,7 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     fn rlimit(self, resource: Resource, soft: u64, hard: u64) -> Self;
 
     /// Adds to the nice value: the higher it is, the less processor time the child gets. Default:
-    /// 0. A negative number needs rights.
+    /// 0. A negative number needs privileges (`CAP_SYS_NICE`).
     fn nice(self, increment: i32) -> Self;
 
     /// Sets the permissions that files created by the child do not get, such as `0o077`. Default:
@@ -167,9 +167,9 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     /// Sets whether the child keeps descriptors of this process open that are not marked
     /// close-on-exec. Default: `false`: it keeps only stdin, stdout and stderr, as in Python.
     ///
-    /// Rust marks all files that it opens. Libraries in other languages may not, and neither are
-    /// the descriptors marked that the program itself was started with. They are closed when `main`
-    /// reaches [`init`](crate::init).
+    /// Rust marks all files that it opens. Libraries in other languages may not, and the descriptors
+    /// that the program itself was started with are not marked either. All these are closed when the
+    /// child reaches [`init`](crate::init).
     fn inherit_descriptors(self, inherit: bool) -> Self;
 
     /// Runs `hook` in the new process before it executes this program, after all other options. May

@@ -8,7 +8,7 @@ use crate::queue::handle::Handle;
 use crate::queue::options::{QueueKind, QueueOptions};
 use crate::queue::{JoinableQueue, Queue};
 
-/// Makes a [`Queue`] or a [`JoinableQueue`] with options. Dropping it without `build` makes none.
+/// Builds a [`Queue`] or a [`JoinableQueue`] with options. Dropping it does nothing.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -30,7 +30,8 @@ pub struct QueueBuilder<Q> {
 }
 
 impl<Q> QueueBuilder<Q> {
-    /// Starts with the default options. [`Queue::builder`] and [`JoinableQueue::builder`] do the same.
+    /// Creates a builder with the default of each option, which is stated at its method.
+    /// [`Queue::builder`] and [`JoinableQueue::builder`] do the same.
     pub fn new() -> QueueBuilder<Q> {
         QueueBuilder {
             options: QueueOptions::default(),
@@ -44,15 +45,15 @@ impl<Q> QueueBuilder<Q> {
         self
     }
 
-    /// Sets the maximum number of items that no consumer has taken, in all buffers together. The default
-    /// is no maximum.
+    /// Sets the maximum number of items that no consumer has taken, in all buffers together, at least 1.
+    /// Default: unbounded.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.options.capacity = Some(capacity);
         self
     }
 
-    /// Sets the maximum number of dead letters that are kept: one more, and the oldest is dropped. The
-    /// default is 1024.
+    /// Sets the maximum number of dead letters that are kept. When there is one more, the oldest is
+    /// dropped. Default: 1024.
     pub fn max_dead_letters(mut self, letters: usize) -> Self {
         self.options.max_dead_letters = letters;
         self
@@ -72,11 +73,11 @@ impl<T> QueueBuilder<Queue<T>> {
 
 impl<T> QueueBuilder<JoinableQueue<T>> {
     /// Sets the maximum number of deliveries of an item, after which it becomes a
-    /// [dead letter](JoinableQueue::dead_letters). The minimum is 1, and the default is 5.
+    /// [dead letter](JoinableQueue::dead_letters). 0 counts as 1. Default: 5.
     ///
-    /// Each delivery counts that ends without [`task_done`](crate::Delivery::task_done): by the death of
-    /// the consumer, a panic, or a drop. A consumer that gives an item back for ever makes no more
-    /// progress than one that dies of it.
+    /// A delivery counts whether the consumer dies, panics, or drops it without
+    /// [`task_done`](crate::Delivery::task_done): a consumer that returns an item again and again makes
+    /// no more progress than one that is killed by it.
     pub fn max_deliveries(mut self, deliveries: u32) -> Self {
         self.options.max_deliveries = deliveries.max(1);
         self

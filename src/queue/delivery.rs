@@ -7,12 +7,13 @@ use crate::queue::handle::Handle;
 
 /// An item that was taken from a [`JoinableQueue`](crate::JoinableQueue) and is not finished.
 ///
-/// Dropping it without [`task_done`](Delivery::task_done), even in a panic, gives the item back: the
-/// next `get` returns it. The same happens when this process dies.
+/// Dropping it without [`task_done`](Delivery::task_done), even in a panic, returns the item to the
+/// queue: the next `get` takes it, or it becomes a [dead letter](crate::JoinableQueue#dead-letters) after
+/// too many deliveries. The same happens when this process dies.
 ///
 /// In a process other than the queue's owner, `task_done` and `Drop` send a message of a few bytes. They
-/// block only if more than a thousand of these, or the items that this process has put meanwhile, are
-/// waiting to be read because the owner process is suspended; then until it runs again.
+/// block only while the owner process is suspended and about a thousand of these messages are waiting for
+/// it.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -29,7 +30,7 @@ use crate::queue::handle::Handle;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "dropping it gives the item back; call `task_done` when the work is done"]
+#[must_use = "dropping it returns the item to the queue; call `task_done` when the work is done"]
 pub struct Delivery<T> {
     /// `None` only while it is taken apart.
     value: Option<T>,
@@ -40,7 +41,7 @@ struct Lease {
     handle: Handle,
     number: u64,
     attempt: u32,
-    /// Whether dropping it gives the item back.
+    /// True until the lease is ended or detached: then dropping it returns the item to the queue.
     open: bool,
 }
 

@@ -105,9 +105,10 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     ///
-    /// [`QueueJoinError::Disconnected`] if the owner process has ended.
-    /// [`QueueJoinError::Abandoned`] if items are unfinished, other processes have held the queue, and
-    /// none of them is left.
+    /// - [`QueueJoinError::Disconnected`] if the owner process has ended;
+    /// - [`QueueJoinError::Abandoned`] if items are unfinished and no process is left that could finish
+    ///   them: other processes have held the queue, none of them is left, and this one has never taken
+    ///   an item.
     pub fn join(&self) -> Result<(), QueueJoinError> {
         let joined = self.handle.join(&Forever);
         Ok(joined.map_err(WaitEnd::into_failed)?)
@@ -129,7 +130,8 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     ///
-    /// [`TaskDoneError::TooMany`] if there is no such item.
+    /// [`TaskDoneError::TooMany`] if there is no such item, and [`TaskDoneError::Disconnected`] if the
+    /// owner process has ended.
     pub fn task_done(&self) -> Result<(), TaskDoneError> {
         self.handle.task_done()
     }

@@ -22,7 +22,7 @@ pub(crate) enum Word {
     Credit,
     /// Client: the number of its threads and tasks that wait to write.
     Putters,
-    /// Client: the number of its threads that wait for an item.
+    /// Client: the number of items that its waiting threads and tasks can use.
     Getters,
     /// Owner: the last question that was answered.
     Answered,
@@ -35,9 +35,10 @@ pub(crate) enum Word {
     /// Both: the number of items that were dropped because the client asked for that, and that it has
     /// not read yet.
     Dropped,
-    /// Owner: the position in the inbox of the entry after whose taking the client is to ring.
+    /// Owner: a position in the inbox. While [`Flag::NotifyRoom`] is set, the client rings when it takes
+    /// this entry or a later one.
     NotifyAt,
-    /// Client: the number of its selectors that want an item.
+    /// Client: the number of its selectors that wait for an item.
     Tasks,
 }
 
@@ -50,8 +51,8 @@ pub(crate) enum Flag {
     Closed = 1,
     /// A get that finds the inbox empty has reached the end.
     Ended = 2,
-    /// Someone waits for room: the client rings when it takes the item at [`Word::NotifyAt`], or a later
-    /// one.
+    /// A producer waits for room: the client rings when it takes the item at [`Word::NotifyAt`], or a
+    /// later one.
     NotifyRoom = 4,
     /// Puts that find no room and joins wait in vain, because no process is left that could take items.
     Abandoned = 8,
@@ -141,7 +142,7 @@ impl Tag {
         Tag::Bad,
     ];
 
-    /// Whether a parcel was sent before the entry.
+    /// Returns whether a parcel was sent before the entry.
     pub(crate) fn has_parcel(self) -> bool {
         matches!(self, Tag::Parcel | Tag::Bad)
     }

@@ -34,9 +34,9 @@ macro_rules! queue_methods {
             ///
             /// # Errors
             ///
-            /// A [`PutError`] that gives the item back: the queue is closed, its owner process has
-            /// ended, it is full and no process is left that could take an item, or the item does
-            /// not encode.
+            /// Returns a [`PutError`], which holds the item, if the queue is closed, if its owner
+            /// process has ended, if it is full and no process is left that could take an item, or if
+            /// the item does not encode.
             pub fn put(&self, item: T) -> Result<(), PutError<T>> {
                 let put = self.handle.put(&item, &Forever);
                 put.map_err(|end| end.into_failed().with(item))
@@ -78,8 +78,8 @@ macro_rules! queue_methods {
             ///
             /// # Errors
             ///
-            /// A [`PutAllError`] with the cause. The items before the one that failed have been put;
-            /// that one and the rest are given back.
+            /// Returns a [`PutAllError`] with the cause. The items before the one that failed have been
+            /// put; the error holds that one and the rest.
             pub fn put_all<I: IntoIterator<Item = T>>(
                 &self,
                 items: I,
@@ -201,7 +201,7 @@ macro_rules! queue_methods {
             }
 
             /// Closes the queue for all processes: every later `put` fails, and `get` returns the
-            /// remaining items, then [`GetError::Closed`]. Closing twice is the same as closing once.
+            /// remaining items, then [`GetError::Closed`]. Closing a closed queue does nothing.
             ///
             /// Outside the owner process, this waits for the owner's answer for at most a second.
             /// Once it has returned `Ok`, no `put` succeeds anywhere.

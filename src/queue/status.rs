@@ -9,8 +9,8 @@ use crate::ipc::hub;
 use crate::queue::options::QueueKind;
 use crate::queue::owner::lock::QueueOwner;
 
-/// A queue that a process owns, at one moment. Part of a [`ProcessTree`](crate::tree::ProcessTree). This is
-/// plain data: dropping it has no effect.
+/// A snapshot of a queue that a process owns, as part of a [`ProcessTree`](crate::tree::ProcessTree).
+/// This is plain data: dropping it does nothing.
 ///
 /// ```
 /// # #[offspring::main]

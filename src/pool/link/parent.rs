@@ -150,6 +150,7 @@ impl ParentEnd {
     pub(crate) fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt> {
         let mut tasks = lock(&self.tasks);
         tasks.recall()?;
+        // Before `resume`, which moves the position that `is_taken` measures from.
         let begun = positions
             .filter(|&position| tasks.is_taken(position))
             .count();

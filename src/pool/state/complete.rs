@@ -1,8 +1,9 @@
-//! How tasks end, and the life of a slot's worker from its monitor's view.
+//! How tasks end, and the life of a slot's worker as its monitor sees it.
 //!
 //! One monitor calls these transitions for its own slot, in this order for each process:
 //! `worker_spawned`, `worker_ready`, any number of `complete` and `tend`, then `worker_exited` and
-//! `next_step`. Submitters, other monitors and cancellations run in between, never concurrently.
+//! `next_step`. Each holds the pool's lock. Transitions of submitters, of other monitors and of callers
+//! that cancel may come between any two of them, and the worker process runs concurrently with all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -109,6 +110,7 @@ impl<W: WorkerControl> State<W> {
             let back = self.recall(index, effects);
             self.requeue(back);
         }
+        // First the queue: only a worker that got nothing from there may steal or quit.
         self.schedule(now, effects);
         let again = self.find_work_or_quit(index, now, effects);
         [again, self.slots[index].deadline()]
@@ -161,6 +163,7 @@ impl<W: WorkerControl> State<W> {
         let slot = &mut self.slots[index];
         let is_used_up = max_tasks.is_some_and(|max| slot.given >= max);
         if is_done || is_used_up || slot.worn || slot.surplus {
+            // From here on the schedule gives it nothing, so `QUIT` is the last entry in its ring.
             slot.status = SlotStatus::Quitting;
             if let Some(worker) = &slot.worker {
                 worker.quit();
@@ -183,6 +186,8 @@ impl<W: WorkerControl> State<W> {
     ) {
         let slot = &mut self.slots[index];
         slot.note_progress(now);
+        // All replies were taken before, so what is in flight has no result: either it had not begun, or
+        // the process ended while it ran.
         let (back, begun) = slot.take_all();
         let kill_reason = slot.kill_reason.take();
         let is_expected = slot.status == SlotStatus::Quitting || slot.worn;

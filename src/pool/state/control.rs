@@ -1,4 +1,5 @@
-//! The border between decisions and processes: the operations of the state on a running worker.
+//! The operations that the state performs on a running worker: the border between decisions and
+//! processes.
 
 use std::io;
 
@@ -10,13 +11,14 @@ use crate::ipc::wire::Envelope;
 pub(in crate::pool) trait WorkerControl: Clone {
     fn pid(&self) -> u32;
 
-    /// Writes tasks into the ring while there is room; the position of the first one, and how many.
+    /// Writes tasks into the ring while there is room. Returns the position of the first one, and how
+    /// many were written.
     fn push<'a>(&self, number: u32, values: impl Iterator<Item = &'a [u8]>) -> (u64, u64);
 
-    /// Sends one task to an idle worker; its position. `Ok(None)` if the worker is gone.
+    /// Sends one task to an idle worker. Returns its position, or `Ok(None)` if the worker is gone.
     fn push_parcel(&self, number: u32, envelope: Envelope) -> io::Result<Option<u64>>;
 
-    /// Takes back all tasks that have not begun; how many of `positions` have.
+    /// Takes back all tasks that have not begun. Returns how many of `positions` have begun.
     fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt>;
 
     fn is_begun(&self, position: u64) -> bool;

@@ -9,8 +9,13 @@
 //! ```
 //!
 //! A task is in exactly one place: in `queue`, or in flight in one slot. It moves under the pool's
-//! lock, and the thread that moves it out of both delivers its result. So it ends exactly once,
-//! whichever of its result, its worker's end, a cancellation and the end of the pool come together.
+//! lock, and the thread that moves it out of both delivers its result. So it ends exactly once, even if
+//! its result, the end of its worker, a cancellation and the end of the pool coincide.
+//!
+//! Workers run concurrently with every transition: each takes entries from its ring and writes replies.
+//! So a slot that has tasks in flight is always a little behind. Whether a task has begun is certain only
+//! after a recall, which shuts the ring: a worker's take then succeeds or fails as a whole. What stays in
+//! flight after it has begun; what came back never will in that worker.
 //!
 //! The state is passive: a transition decides, and records in [`Effects`] what is to be done once the
 //! lock is released. It reads no clock. What it does to workers under the lock, it does through
@@ -49,9 +54,9 @@ pub(super) struct State<W> {
     /// How many tasks are in `queue`.
     queued: u64,
     slots: Vec<WorkerSlot<W>>,
-    /// How many workers are to take tasks.
+    /// The number of workers that should be active.
     workers: usize,
-    /// How many starts failed, and idle workers ended by themselves, since a task ended.
+    /// Since a task last ended: how many starts failed, and how many idle workers ended by themselves.
     failures: u32,
     /// How many threads are blocked until the pool is not full.
     blocked_submitters: usize,
@@ -188,7 +193,7 @@ impl<W: WorkerControl> State<W> {
         )
     }
 
-    /// Accepts a batch. `Ok(false)` if the pool is full, and only with `bounded`.
+    /// Accepts a batch. With `bounded`, returns `Ok(false)` if the pool is full.
     pub(super) fn submit(
         &mut self,
         batch: &Arc<TaskBatch>,
@@ -229,7 +234,8 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Takes back what a worker has not begun. It is in no place until the caller requeues it.
+    /// Takes back what a worker has not begun. The caller must requeue or fail it before the lock is
+    /// released, since meanwhile it is in no place.
     fn recall(&mut self, index: usize, effects: &mut Effects<W>) -> Vec<TaskRange> {
         let slot = &mut self.slots[index];
         let back = slot.recall();
@@ -292,7 +298,10 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Ends at once, and returns how many tasks that drops; 0 if it was stopped before.
+    /// Ends the pool at once, and returns how many tasks that drops; 0 if it was stopped before.
+    ///
+    /// A worker that is being started has no entry in its slot yet: `worker_spawned` finds the phase and
+    /// kills it. Tasks in flight end when their monitors see that the processes have ended.
     pub(super) fn stop(&mut self, effects: &mut Effects<W>) -> u64 {
         if matches!(self.phase, Phase::Stopped) {
             return 0;

@@ -1,9 +1,13 @@
-//! The schedule: it decides which worker gets which tasks, and how many at once.
+//! The schedule: which worker gets which tasks, and how many at once.
 //!
 //! A worker has about two milliseconds of work in its ring, by the measured cost of its tasks: a
 //! single long task, or thousands of tiny ones. So it never waits for its next task, and yet little
 //! is given away too early. If a task takes longer than those before it, so that the tasks in its
 //! ring were given to the wrong worker, they are recalled for one that is idle.
+//!
+//! The numbers here may be out of date: a worker may have ended tasks whose replies its monitor has not
+//! drained. That makes a slot look more loaded than it is, never less, so at worst a task waits for the
+//! next `complete`, which schedules again.
 
 use std::time::{Duration, Instant};
 
@@ -21,11 +25,11 @@ const TASKS_MAX: u64 = 4096;
 const SHARES: u64 = 16;
 /// A task of this cost, in nanoseconds, waits in the queue and not in a ring after another one.
 const LONG: f64 = 20e6;
-/// A worker without progress for this long gets no task on top.
+/// A worker without progress for this long gets no further task.
 const STALLED: Duration = Duration::from_millis(10);
 /// This much work in another worker's ring, in nanoseconds, is worth being recalled at once.
 const WORTH: f64 = 200e3;
-/// Any work is, after this long without progress.
+/// After this long without progress, any work in its ring is worth being recalled.
 const STUCK: Duration = Duration::from_millis(2);
 
 /// The outcome of an attempt to give the first queued task to a worker.

@@ -21,7 +21,7 @@ pub(in crate::pool) struct WorkerSlot<W> {
     count: u64,
     /// When the first task in flight became the first, as far as its monitor has seen.
     pub(super) progress: Instant,
-    /// Set once this process has killed the worker for a task of its own accord.
+    /// Set once the pool has killed the worker because of its task.
     pub(super) kill_reason: Option<KillReason>,
     /// To be replaced when it is idle.
     pub(super) worn: bool,
@@ -238,8 +238,8 @@ impl<W: WorkerControl> WorkerSlot<W> {
         has_begun.then_some(&first.range)
     }
 
-    /// Returns whether its first task travels as a parcel. Then no other task is given to it, and none is
-    /// recalled.
+    /// Returns whether its first task travels as a parcel. Such a worker gets no other task, and nothing
+    /// is recalled from it.
     pub(super) fn has_parcel(&self) -> bool {
         self.first().is_some_and(|range| range.batch.is_parcel())
     }
@@ -250,7 +250,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
         self.progress.checked_add(first.batch.spec.timeout?)
     }
 
-    /// The task that runs has begun: unless it may be retried, nothing is needed of it any more.
+    /// Drops the copy of the parcel that runs, unless the task may be retried.
     pub(super) fn drop_parcel(&self) {
         if let Some(range) = self.first().filter(|range| range.batch.spec.retries == 0) {
             range.batch.drop_parcel();

@@ -20,8 +20,8 @@ use crate::process::inline_context;
 use crate::process::panic_report;
 use crate::sys;
 
-/// The reports that the hook sends. With one more, of the panic that ends `run`, they fit the
-/// socket's buffer, which the parent does not read before the child's end.
+/// The number of reports that the hook sends at most. The parent does not read them before the child's
+/// end, so all of them, and one more for the panic that ends `run`, must fit the socket's buffer.
 const REPORTS_MAX: u32 = 3;
 
 /// Rust's message for a panic during a panic. The first panic has the cause.

@@ -1,4 +1,4 @@
-//! When a child that was asked to stop gets which signal.
+//! The signals that a child gets if it does not stop when asked, and when.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The items of a queue that no process has, and the count of all that are unfinished.
+//! The items of a queue that are with no process, and the count of all that are unfinished.
 
 use std::collections::VecDeque;
 
@@ -8,11 +8,11 @@ use crate::queue::options::QueueOptions;
 use crate::queue::owner::dead_letters::{DeadCause, DeadLetters};
 use crate::queue::owner::run_queue::RunQueue;
 
-/// The items that no one has, the dead letters, and the count of unfinished items.
+/// The stored items, the dead letters, and the count of unfinished items.
 ///
 /// An item is in exactly one place: a producer's outbox ring, the store, a consumer's inbox ring, the
-/// `ready` list of the owner's own threads, a lease, or the dead letters. In a joinable queue,
-/// `unfinished` counts those in all places from the store to the leases.
+/// list of items that are `ready` for threads of the owner process, a lease, or the dead letters. In a
+/// joinable queue, `unfinished` counts those in all places from the store to the leases.
 #[derive(Debug)]
 pub(in crate::queue) struct Ledger {
     joinable: bool,

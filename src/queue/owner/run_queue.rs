@@ -1,6 +1,6 @@
 //! Stored items, in the order in which they will be taken.
 //!
-//! RunQueue that came out of a ring are kept as a *run*: the bytes of their ring entries, one after the
+//! Items that came out of a ring are kept as a *run*: the bytes of their ring entries, one after the
 //! other. They are written to the next ring as they are, so moving a thousand of them is one copy.
 
 use std::collections::VecDeque;

@@ -104,6 +104,8 @@ impl Attachment for ServedClient {
 impl Drop for ServedClient {
     fn drop(&mut self) {
         self.owner.update_untimed(|state| {
+            // First what the client wrote before its end: items whose `put` returned are not lost, and a
+            // lease that it has ended must not be delivered again. Only what is left goes back.
             if !failpoints::is_mutated("end.no-drain") {
                 state.drain_fully(self.key);
             }

@@ -82,7 +82,7 @@ impl QueueOwner {
         taken
     }
 
-    /// Takes up to `max` more stored items that no one waits for.
+    /// Takes up to `max` more items that are left in the store, after those that wait were served.
     pub(in crate::queue) fn take_more(&self, max: usize, taken: &mut Vec<Taken>) {
         if max == 0 {
             return;

@@ -36,7 +36,7 @@ impl AttachedQueue {
         Some(Ok(taken))
     }
 
-    /// Rings the owner if someone waits for the room of this item and of those before it.
+    /// Rings the owner if a producer waits for the room of this item and of those before it.
     #[inline]
     fn notify_room(&self, taken: &Taken) {
         // The entry was taken sequentially consistent. So either this sees the flag, or the owner, which
@@ -54,8 +54,8 @@ impl AttachedQueue {
         !lock(&self.inbox).entries.is_empty()
     }
 
-    /// Returns whether a `get` would return at once: an item is here, the queue has ended, or the owner has refused
-    /// the attachment.
+    /// Returns whether a `get` would return at once: an item is here, the queue has ended, or the owner
+    /// has refused the attachment.
     pub(in crate::queue::client) fn has_next(&self) -> bool {
         match self.status() {
             None => false,
@@ -64,6 +64,7 @@ impl AttachedQueue {
         }
     }
 
+    /// The flag is read first: an item that the owner pushed before it set the flag is then in the inbox.
     fn has_ended(&self) -> bool {
         self.has_flag(Flag::Ended) && !self.awaits_parcel()
     }
@@ -167,8 +168,8 @@ impl AttachedQueue {
 
     /// Ends the lease of an item: it is finished, or goes to the next consumer.
     ///
-    /// Waits without a deadline if the outbox is full, because the owner would keep a lease that it
-    /// does not hear of. Items leave room for a thousand of these entries.
+    /// Waits without a deadline while the outbox is full: an entry that is not written would leave the
+    /// item leased until this process ends. Items leave room for a thousand of these entries.
     pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) -> Result<(), QueueFailure> {
         let tag = if done { Tag::Done } else { Tag::Back };
         self.tell_owner(Outgoing::entry(tag, &lease.to_le_bytes()))
@@ -188,7 +189,7 @@ impl AttachedQueue {
         lock(&self.detached).pop_front()
     }
 
-    /// Gives an item that does not decode to the owner, which keeps it as a dead letter. In a joinable
+    /// Returns an item that does not decode to the owner, which keeps it as a dead letter. In a joinable
     /// queue the owner still has it, under its lease; in a plain one this is the only copy.
     pub(in crate::queue) fn return_undecodable(
         &self,

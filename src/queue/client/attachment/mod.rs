@@ -1,11 +1,11 @@
-//! A queue of another process, as this process has attached it.
+//! A client's attachment to a queue of another process.
 //!
 //! The region has two rings, the *outbox* to the owner and the *inbox* from it, and a few words. Any
 //! number of threads of this process use them: each ring has a lock. What a thread may assume about the
 //! owner, which runs concurrently:
 //!
 //! - An entry that is in the outbox is safe from the death of this process. So a put is done when its
-//!   entry is published; the doorbell after it only makes the owner look.
+//!   entry is published; the doorbell after it only makes the owner read it sooner.
 //! - An item belongs to this process once the compare-and-swap that takes its entry succeeds. Before
 //!   that, the owner may recall it at any moment, even while its bytes are being copied. What was copied
 //!   is used only after the entry was taken.
@@ -35,7 +35,8 @@ use crate::queue::layout::{self, Flag, Word};
 use crate::queue::outcome::QueueFailure;
 use crate::sys::lock;
 
-/// More items are never pushed at once. A bound, because all threads add to one word.
+/// The most that one thread adds to the word: more items are never pushed at once, and the sum over all
+/// threads must not overflow.
 const WANTED_MAX: usize = 1024;
 
 /// One queue of another process. All handles of it in this process share it.
@@ -68,8 +69,8 @@ struct InboxReader {
 
 static ATTACHED: WeakMap<ObjectId, AttachedQueue> = WeakMap::new();
 
-/// Announces a waiting thread in a word of the region while it lives; `count` of them, if it can use as
-/// many items at once.
+/// Announces a waiting thread in a word of the region, until it is dropped. A thread that can use
+/// several items at once counts as that many.
 pub(in crate::queue::client) struct Announced<'a> {
     word: &'a AtomicU64,
     count: u64,

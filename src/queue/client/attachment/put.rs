@@ -44,6 +44,8 @@ impl AttachedQueue {
             let abandoned = self.has_flag(Flag::Abandoned);
             return abandoned.then_some(Err(QueueFailure::Abandoned(0)));
         }
+        // The unit of credit is this thread's now. If the process dies here, the owner ends the session,
+        // and with it what the session was granted.
         failpoints::point("put.credit");
         let outcome = self.write(item);
         if bounded && !matches!(outcome, Some(Ok(()))) {
@@ -86,7 +88,7 @@ impl AttachedQueue {
     /// Returns whether the owner has left entries unread for a while: it may be slow, or dead.
     #[inline]
     fn is_suspicious(&self) -> bool {
-        // Two threads may count one put. It is only a measure.
+        // Two threads may count as one put. The count need not be exact.
         let puts = self.puts.load(Ordering::Relaxed).wrapping_add(1);
         self.puts.store(puts, Ordering::Relaxed);
         // Not at each put: reading the owner's side of the ring costs more than the put.

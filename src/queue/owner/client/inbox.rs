@@ -144,8 +144,9 @@ impl QueueClient {
 
     /// Takes items back out of the inbox, all but the oldest `keep`.
     ///
-    /// The ring's recall makes the client's concurrent take fail or succeed as a whole. So after it,
-    /// `refresh` reads exactly what the client has, and the rest is the owner's again.
+    /// The ring's recall makes the client's concurrent take fail or succeed as a whole, and leaves the
+    /// ring empty. So `refresh` then reads exactly what the client has taken, the rest is the owner's
+    /// again, and the client can take nothing more before `publish`.
     pub(in crate::queue) fn recall(&mut self, keep: usize) -> Result<VecDeque<Item>, Corrupt> {
         self.inbox.recall()?;
         self.refresh()?;

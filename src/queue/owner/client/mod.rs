@@ -169,7 +169,7 @@ impl QueueClient {
         self.has_got || !full || !self.glance.putters
     }
 
-    /// Returns whether the owner has seen an item from it.
+    /// Returns whether an item from it has reached the owner.
     pub(in crate::queue) fn has_put(&self) -> bool {
         self.has_put
     }
@@ -211,7 +211,7 @@ impl QueueClient {
     }
 
     /// How many items in its inbox may go to others: all if it is suspended, half of the excess if it
-    /// is busy. With `urgent`, someone asks for an item and does not wait.
+    /// is busy. With `urgent`, a consumer asks for an item and does not wait.
     pub(in crate::queue) fn to_spare(&self, now: Instant, urgent: bool) -> usize {
         let still = now.saturating_duration_since(self.moved);
         if still >= SUSPENDED {
@@ -294,7 +294,7 @@ impl QueueClient {
         }
     }
 
-    /// Tells it how many items were dropped because it asked for that.
+    /// Writes how many items were dropped because the client asked for that.
     pub(in crate::queue) fn note_dropped(&mut self, dropped: usize) {
         self.discards = false;
         let word = layout::word(&self.region, Word::Dropped);

@@ -67,7 +67,7 @@ impl QueueState {
             return Some(QueueFailure::Closed);
         }
         // Items that others have may come back. The asker's own do not count: it waits here for more,
-        // so it would never give them back by itself, and two such processes would wait for each other.
+        // so it would never return them by itself, and two such processes would wait for each other.
         let held = census.holding > asker.map_or(0, |asker| usize::from(asker.glance.holds_back));
         let own_hold = asker.is_some()
             && !self.own.leases.is_empty()
@@ -93,10 +93,10 @@ impl QueueState {
         abandoned.then_some(QueueFailure::Abandoned(0))
     }
 
-    /// Whether a process may still take items, while `asker` waits for that. The asker is a client, or
-    /// the owner's own process.
+    /// Returns whether a process may still take items, while `asker` waits for that. The asker is a
+    /// client, or the owner's own process.
     ///
-    /// As long as no other process has held the queue, some thread of this one may take. After that,
+    /// As long as no other process has held the queue, another thread of this one may take. After that,
     /// the asker itself counts only if it has taken items before.
     pub(super) fn has_taker(&self, census: &Census, asker: Option<&QueueClient>) -> bool {
         if !self.shared || self.inline || self.in_flight > 0 {

@@ -6,14 +6,14 @@
 //! 1. *Drain*: carry out what clients have written to their outboxes, so that this thread sees every
 //!    put that returned before its own call began.
 //! 2. *Change* the state.
-//! 3. *Schedule*: move items and room to those who wait, and notify them.
+//! 3. *Schedule*: move items and room to the threads and clients that wait, and notify them.
 //! 4. *Arm the timer*, if something has to be taken away from a client that does not use it.
 //!
 //! Clients run concurrently with all of that: they put into their outbox, take from their inbox, use up
 //! credit, and announce waiting threads in words of their region. Those words are levels, not events:
 //! the scheduler pushes items until the inbox has as many as the client waits for. An item that was
-//! pushed and not taken can be recalled, so a client that gives up waiting loses nothing and blocks no
-//! one.
+//! pushed and not taken can be recalled, so a client that stops waiting loses nothing and holds up no
+//! other.
 
 mod ends;
 mod room;
@@ -235,7 +235,7 @@ impl QueueState {
         }
     }
 
-    /// Takes a stored item that no one waits for.
+    /// Takes an item that is left in the store, after the scheduler has served those that wait.
     pub(in crate::queue) fn take_stored(&mut self) -> Option<Result<Taken, QueueFailure>> {
         let item = self.ledger.store.pop_front()?;
         Some(self.deliver(item))

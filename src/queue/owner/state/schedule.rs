@@ -1,4 +1,4 @@
-//! Distribution of items and room, and notification of those who wait.
+//! Distribution of items and room, and notification of the threads and clients that wait.
 //!
 //! `schedule` runs under the queue's lock, after each change of the state. Clients run concurrently,
 //! and each of its steps has to exclude one lost wake-up:
@@ -21,7 +21,8 @@ use crate::queue::layout::{Flag, Word};
 use crate::queue::owner::client::QueueClient;
 
 impl QueueState {
-    /// Moves items and room to those who wait, and notifies everyone for whom something has changed.
+    /// Moves items and room to the threads and clients that wait, and notifies those for which something
+    /// has changed.
     pub(in crate::queue) fn schedule(&mut self) {
         loop {
             if self.ledger.discards {
@@ -34,7 +35,7 @@ impl QueueState {
             if !self.publish(&census) {
                 return;
             }
-            // A client may have taken items before it could see that someone waits for their room.
+            // A client may have taken items before it could see that a producer waits for their room.
             fence(Ordering::SeqCst);
             let mut taken = false;
             for client in self.clients.values_mut() {
@@ -62,8 +63,12 @@ impl QueueState {
         }
     }
 
-    /// Distributes the stored items among those who wait, in turn; what is left is prefetched by fast
-    /// clients.
+    /// Distributes the stored items in turn among the threads and clients that wait. Fast clients
+    /// prefetch what is left.
+    ///
+    /// Clients begin and cease to wait meanwhile, so `waiting` is an estimate. Only the size of the shares
+    /// depends on it: a client that begins to wait rings the hub and causes another pass, and an item that
+    /// is pushed to one that has ceased to wait can be recalled.
     fn distribute(&mut self) {
         if self.ledger.store.is_empty() {
             return;
@@ -119,8 +124,8 @@ impl QueueState {
         true
     }
 
-    /// Takes items out of the inbox of the client that can spare most, if anyone waits for an item;
-    /// returns whether it found any.
+    /// Takes items out of the inbox of the client that can spare most, if a consumer waits for an item.
+    /// Returns whether it found any.
     fn recall_spare(&mut self) -> bool {
         if !self.is_item_wanted() {
             return false;
