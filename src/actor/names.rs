@@ -1,8 +1,8 @@
 //! Actors that are known by name in the whole tree.
 //!
-//! The directory of the program's main process holds the names. A process inherits the way there
-//! from its parent, if that knows it: the main process once it has an actor, any other process
-//! always.
+//! The directory of the program's main process holds the names. A child inherits a handle of it
+//! from its parent: from the main process once that has an actor, from any other process if that
+//! inherited one itself.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::actor::protocol::{DirectoryRequest, UntypedRef};
 use crate::channel::{Sender, channel};
 use crate::error::{DownReason, LookupError, StartError};
 use crate::ipc::wire::{self, EncodedValue, Envelope};
-use crate::process::{NewChild, SpawnHook, current};
+use crate::process::{NewChild, SpawnHook, this_process};
 use crate::queue::Queue;
 use crate::sys::lock;
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The directory of the main process.
 fn main_directory() -> Option<Queue<DirectoryRequest>> {
     static DIRECTORY: OnceLock<Option<Queue<DirectoryRequest>>> = OnceLock::new();
-    if current().depth() == 0 {
+    if this_process().depth() == 0 {
         return directory::own_directory().ok();
     }
     DIRECTORY
@@ -51,10 +51,12 @@ inventory::submit! {
     }
 }
 
-/// Encodes the way to the names for a child. A process without actors passes nothing on.
+/// Encodes the main process's directory for a child. A program without actors opens none for this.
 fn prepare(_: &NewChild<'_>) -> Option<EncodedValue> {
-    let directory = directory::is_open().then(main_directory)??;
-    wire::encode(&directory).ok()
+    if this_process().depth() == 0 && !directory::is_open() {
+        return None;
+    }
+    wire::encode(&main_directory()?).ok()
 }
 
 fn ask<T: Serialize + DeserializeOwned>(

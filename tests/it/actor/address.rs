@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use offspring::actor::{
     ActorBuilder, ActorRef, CallError, DownReason, LookupError, StartError, find, spawn,
 };
-use offspring::{ExitReason, Queue, Selector, Waitable};
+use offspring::process::Backend;
+use offspring::{ExitReason, ProcessBuilder, Queue, Selector, Waitable};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
 use crate::process::signals::stop_process;
@@ -71,6 +72,15 @@ fn look_up(name: String) -> Result<u64, String> {
         .number())
 }
 
+/// Runs in a process that has no actor and looks up nothing itself.
+#[offspring::worker]
+fn look_up_in_a_child(name: String) -> Result<u64, String> {
+    look_up::spawn(name)
+        .expect("a process")
+        .join()
+        .expect("it returns")
+}
+
 #[offspring::test(timeout = "20s")]
 fn a_registered_name_is_found_in_the_whole_tree() {
     let setup = || Setup {
@@ -83,6 +93,22 @@ fn a_registered_name_is_found_in_the_whole_tree() {
         .unwrap();
     assert_eq!(
         look_up::spawn("the counter".to_owned())
+            .unwrap()
+            .join()
+            .unwrap(),
+        Ok(42)
+    );
+    assert_eq!(
+        look_up_in_a_child::spawn("the counter".to_owned())
+            .unwrap()
+            .join()
+            .unwrap(),
+        Ok(42)
+    );
+    let inline = ProcessBuilder::new().backend(Backend::Inline);
+    assert_eq!(
+        inline
+            .spawn(look_up::new("the counter".to_owned()))
             .unwrap()
             .join()
             .unwrap(),
