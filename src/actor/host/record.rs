@@ -17,7 +17,7 @@
 //!   So every client gets the updates in the order of the changes, and a client that subscribes
 //!   gets the current status first and no older one after it. This lock is held while updates are
 //!   sent, at most [`UPDATE_PATIENCE`] for a client that does not read; `state` is not, so that
-//!   whoever only asks how the actor is never waits for a client.
+//!   a thread that only reads the status never waits for a client.
 //! - A publication that may be outdated checks under `state` whether it still holds
 //!   ([`ActorRecord::publish_if`]): `Up` only while the incarnation runs, because its host thread
 //!   may have seen its end first; `Restarting` only while nothing else was decided.
@@ -205,14 +205,12 @@ impl ActorRecord {
         state.status = status.clone();
         drop(state);
         self.changed.notify_all();
+        let mut lost = 0;
         if matches!(status, ActorStatus::Down { .. }) {
             // Before clients learn of the end: a cast that comes later finds the mailbox closed.
             // The items are dropped now, not with the record, because they may hold senders that
             // others wait on.
-            let lost = self.mailbox.close_and_discard().unwrap_or(0);
-            if lost > 0 {
-                log::warn!(target: "offspring::actor", "actor `{}` is down: {lost} messages in its mailbox are lost", self.name);
-            }
+            lost = self.mailbox.close_and_discard().unwrap_or(0);
         }
         subscribers.retain(|subscriber| match subscriber {
             Subscriber::Local(listener) => listener
@@ -223,6 +221,11 @@ impl ActorRecord {
                 .send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE)
                 .is_ok(),
         });
+        // A logger is user code, which must not run under the lock.
+        drop(subscribers);
+        if lost > 0 {
+            log::warn!(target: "offspring::actor", "actor `{}` is down: {lost} messages in its mailbox are lost", self.name);
+        }
     }
 
     /// Publishes that the incarnation will be followed by another, unless what follows is decided
