@@ -268,9 +268,9 @@
 //! | a large message on a channel | two copies of its bytes |
 //! | shared memory, an atomic, a free lock | the same as between threads |
 //!
-//! With the feature `async` every wait has a future, for any executor: [`Process`] and [`Task`] can
-//! be awaited, and `recv_async`, `get_async`, `call_async` and others exist beside the blocking
-//! forms. No wait costs a thread, and dropping a future loses nothing.
+//! With the feature `async`, [`Process`] and [`Task`] can be awaited on any executor, and queues,
+//! channels and actor calls have `recv_async`, `get_async`, `call_async` and others beside the
+//! blocking forms. None of them occupies a thread while it waits. Locks have no such form.
 //!
 //! # When (not) to use a process
 //!

@@ -23,7 +23,7 @@ use crate::ipc::wire;
 /// How long a call waits for its reply, and a cast for room: OTP's default.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The address of an actor: cheap to clone, and to be sent in worker fields, queue items and
+/// The address of an actor. It is cheap to clone, and can be sent in worker fields, queue items and
 /// messages.
 ///
 /// Dropping it does nothing to the actor. It works in any process of the tree, and stays valid when
@@ -37,9 +37,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// # Order and delivery of messages
 ///
 /// - The casts of one process are handled in the order in which it sent them, and its calls after
-///   the casts that it sent before. Calls have a way of their own: one that timed out may be
-///   handled after messages that were sent later, and so may one of more than 16 that wait at the
-///   same time.
+///   the casts that it sent before. Calls bypass the mailbox where they can, so two kinds of
+///   them may be handled after messages that were sent later: a call that timed out, and one of more
+///   than 16 calls that wait at the same time.
 /// - A call is handled at most once. If the actor dies before it replies, the call returns an error
 ///   at once, and the message may have been handled.
 /// - A cast that was taken into the mailbox survives the death of its sender, and that of the
@@ -76,7 +76,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 ///     let elsewhere = visitor::spawn(here.clone())?; // in another process
 ///     assert_eq!(elsewhere.join()?, 3);
 ///     assert_eq!(here.add(0)?, 3);
-///     drop(counter); // its owner stops it; addresses know
+///     drop(counter); // its owner stops it, and addresses learn of it
 ///     assert!(address.monitor()?.wait().reason.is_normal());
 ///     assert!(here.add(1).is_err());
 ///     Ok(())
@@ -204,7 +204,7 @@ impl<A: Actor> ActorRef<A> {
         timeout: Duration,
     ) -> Result<(), CastError<A::Message>> {
         let limit = Deadline::after(timeout);
-        // Finding the mailbox has a time of its own: a first `try_cast` should not fail for that.
+        // Finding the mailbox has a time limit of its own: a first `try_cast` must not fail for it.
         let found = self
             .connection
             .mailbox(&Deadline::after(timeout.max(TIMEOUT)));
@@ -253,8 +253,9 @@ impl<A: Actor> ActorRef<A> {
 
     /// Returns the number of the incarnation that is up, or was up last: 0 for the first.
     ///
-    /// It is that of the process's [`generation`](crate::process::CurrentProcess::generation). Only
-    /// the first call in a process asks the host.
+    /// The same number as the process's own
+    /// [`generation`](crate::process::CurrentProcess::generation). Only the first call in a process
+    /// asks the host.
     ///
     /// # Errors
     ///
@@ -276,8 +277,8 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// # Errors
     ///
-    /// Those of [`generation`](ActorRef::generation), but for [`CallError::Down`]: that is what the
-    /// monitor reports.
+    /// Those of [`generation`](ActorRef::generation) except [`CallError::Down`], which the monitor
+    /// reports.
     pub fn monitor(&self) -> Result<Monitor, CallError> {
         let generation = match self.generation() {
             Ok(generation) => generation,
@@ -290,9 +291,9 @@ impl<A: Actor> ActorRef<A> {
     /// Asks the actor to stop after what its mailbox holds now, and waits for its end, for at most
     /// the address's [`timeout`](ActorRef::timeout).
     ///
-    /// Any process may stop an actor so. This ends it with [`DownReason::Shutdown`], which is no
-    /// failure: a supervisor restarts it only if it is permanent. An actor that does not stop in
-    /// time is not killed.
+    /// Any process may do this. The actor ends with [`DownReason::Shutdown`], which is no failure: a
+    /// supervisor restarts it only if it is permanent. An actor that does not stop in time is not
+    /// killed.
     ///
     /// # Errors
     ///

@@ -86,7 +86,7 @@ pub struct ActorBuilder {
 }
 
 impl ActorBuilder {
-    /// Makes a builder with the defaults, which each method states.
+    /// Creates a builder with the default options, which each method states.
     pub fn new() -> ActorBuilder {
         ActorBuilder::default()
     }
@@ -111,10 +111,11 @@ impl ActorBuilder {
         self
     }
 
-    /// Sets how often a cast is handled again if the actor died while it handled it. Default: 0,
+    /// Sets how often a cast is handled again if the actor dies while it handles it. Default: 0,
     /// because the message may be what kills the actor.
     ///
-    /// With `n`, a cast is handled at most `n + 1` times. Its handler must bear to be begun twice.
+    /// With `n`, a cast is handled at most `n + 1` times. Its handler must tolerate being run
+    /// more than once.
     pub fn redeliver(mut self, times: u32) -> ActorBuilder {
         self.options.redeliver = times;
         self
@@ -216,8 +217,8 @@ impl ActorBuilder {
 /// The owner of an actor that this process has started. Derefs to the actor's address.
 ///
 /// Dropping it stops the actor after what its mailbox holds now, and waits for that; an actor that
-/// has not stopped within the [grace](ActorBuilder::grace) (5 s by default) is killed. Addresses do
-/// none of that: they can be cloned and dropped freely.
+/// has not stopped within the [grace](ActorBuilder::grace) (5 s by default) is killed. Addresses can
+/// be cloned and dropped freely: they do not stop the actor.
 ///
 /// ```
 /// # struct Counter(u64);
@@ -315,7 +316,7 @@ impl<H> ActorOwner<H> {
         self.guard.record.pid()
     }
 
-    /// Returns the address alone, to be passed to others.
+    /// Returns the address, to be passed to others.
     #[must_use]
     pub fn address(&self) -> H
     where

@@ -1,8 +1,8 @@
-//! The chain of actors that wait for the message which this thread handles: set in `worker`, sent
-//! along by `client`.
+//! The chain of actors that wait for the message that this thread handles: `worker` sets it, and
+//! `client` sends it with each call.
 //!
 //! Actor A calls B, which calls C: C handles its message with the chain `[A, B]`. Were C to call A,
-//! all three would wait for ever; [`check_cycle`] finds A in the chain and makes that call an
+//! all three would wait forever; [`check_cycle`] finds A in the chain and makes that call an
 //! error.
 
 use std::cell::RefCell;
@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 use crate::actor::protocol::{ActorKey, CallChain, Caller};
 use crate::error::CallError;
 
-/// The actor that this process is.
+/// The actor that runs in this process.
 static ACTOR: OnceLock<Caller> = OnceLock::new();
 
 thread_local! {
-    /// The actors that wait for the message which this thread handles; `None` if it handles none.
+    /// The actors that wait for the message that this thread handles; `None` if it handles none.
     static HANDLING: RefCell<Option<CallChain>> = const { RefCell::new(None) };
 }
 
@@ -35,7 +35,7 @@ pub(in crate::actor) fn handling<T>(chain: CallChain, handle: impl FnOnce() -> T
     handle()
 }
 
-/// The chain of a call by this thread: those who wait for it already, and this actor. Empty on a
+/// The chain of a call by this thread: the actors that wait for it already, and this one. Empty on a
 /// thread that handles no message.
 pub(in crate::actor) fn current() -> CallChain {
     HANDLING.with_borrow(|waiting| match waiting {

@@ -1,7 +1,7 @@
 //! Links: a process and an actor that fail together.
 //!
 //! The linked process watches the actor's status on a thread of its own; the actor watches a
-//! channel from that process, which closes without a word if the process dies.
+//! channel from that process, which closes without a message if the process dies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ const EXIT_LINKED: i32 = 72;
 /// How long dropping a [`Link`] waits for an actor that does not take the message.
 const UNLINK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The actor that this process is: a link that fails ends it in its own way.
+/// The actor that runs in this process, if any. A link that fails ends it like
+/// [`Context::fail`](crate::actor::Context::fail).
 static OWN_ACTOR: OnceLock<Arc<ContextInner>> = OnceLock::new();
 
 pub(super) fn set_own_actor(own: Arc<ContextInner>) {
@@ -39,9 +40,9 @@ pub(super) fn set_own_actor(own: Arc<ContextInner>) {
 /// A link between this process and an actor, from [`ActorRef::link`]: if one fails, the other does
 /// too.
 ///
-/// Dropping it unlinks them, unless the thread panics. It waits at most 1 s, and that only for an
-/// actor whose process is stopped; such an actor may still fail when it is continued. A process
-/// that ends without dropping its link counts as failed, however it ended.
+/// Dropping it unlinks them, unless the thread panics. It waits at most 1 s, and only for an actor
+/// whose process is suspended; such an actor may still fail when it is resumed. A process that ends
+/// without dropping its link counts as failed, however it ended.
 ///
 /// ```
 /// # struct Counter(u64);
@@ -82,9 +83,9 @@ pub struct Link {
 impl<A: Actor> ActorRef<A> {
     /// Links this process to the incarnation of the actor that is up now.
     ///
-    /// When the actor ends otherwise than with [`DownReason::Normal`] or [`DownReason::Shutdown`],
-    /// this process ends too: an actor with [`DownReason::Failed`], any other process with exit
-    /// code 72. When this process ends without dropping the [`Link`], the actor fails.
+    /// When the actor ends with anything but [`DownReason::Normal`] or [`DownReason::Shutdown`], this
+    /// process ends too: an actor with [`DownReason::Failed`], any other process with exit code 72.
+    /// When this process ends without dropping the [`Link`], the actor fails.
     ///
     /// # Errors
     ///
@@ -181,9 +182,9 @@ impl Drop for Link {
             // Before the notification: the watcher that it wakes reads this.
             self.linked.store(false, Ordering::SeqCst);
             (self.notify)();
-            // The only message of this channel, so there is room for it. All that may wait is the
-            // channel's set-up, in a socket that an actor whose process is stopped does not read.
-            // An actor that is gone need not know.
+            // The only message of this channel, so there is room for it. Only the channel's set-up
+            // can wait, in a socket that an actor whose process is suspended does not read. An
+            // error means that the actor is gone.
             let _ = self.unlink.send_timeout(Unlink, UNLINK_PATIENCE);
         }
     }

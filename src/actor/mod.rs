@@ -5,14 +5,14 @@
 //! reply, 5 s by default) or *casts* to it (and does not wait). A [supervisor](crate::supervisor)
 //! restarts it when it dies; its address stays the same.
 //!
-//! **When not to use one.** An actor is for what must be apart: because it can crash, must be
-//! killed, leaks, or belongs to many processes. To organize code, use modules and functions: a call
-//! costs microseconds and copies its message, and a process takes milliseconds to start.
+//! **When not to use one.** An actor is for state that needs a process of its own, because it can
+//! crash, leaks, may have to be killed, or is used by many processes. To organize code, use modules
+//! and functions: a call to an actor takes microseconds and copies its message, and a process takes
+//! milliseconds to start.
 
-// Which process runs what. The three rooms do not import each other, with two exceptions that are
-// the seams of the design: the host launches the worker's entry point, and a client in the host's
-// own process reaches the actor's record without a message. Their messages are in
-// `protocol.rs`.
+// Which process runs what. The folders `client`, `host` and `worker` do not import each other, with
+// two exceptions: the host launches the worker's entry point, and a client in the host's own process
+// reaches the actor's record without a message. Their messages are in `protocol.rs`.
 //
 //  client/: any process         host/: the process that       worker/: the process of
 //  with an address              started the actor             one incarnation
@@ -71,7 +71,7 @@ pub fn foreign_reply(actor: &str) -> CallError {
 }
 
 /// Registers actor types, so that their processes can be started. `#[offspring::actor]` does this
-/// by itself.
+/// for its type.
 ///
 /// Put it where an item may be. See [`Actor`](crate::actor::Actor) for an example.
 #[macro_export]

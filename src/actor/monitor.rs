@@ -188,7 +188,7 @@ where
             .is_some()
     }
 
-    /// Checks the host now and then.
+    /// Checks whether the host still exists, at most once every [`HOST_CHECK`].
     fn check_host(&self) -> Result<(), CallError> {
         let mut check = lock(&self.host_check);
         if check.0.elapsed() < HOST_CHECK {

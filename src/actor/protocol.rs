@@ -1,5 +1,4 @@
-//! The messages of actors: the only file that the rooms `client`, `host` and `worker` have in
-//! common.
+//! The messages between `client`, `host` and `worker`: the only file that all three use.
 //!
 //! | from | to | over | messages |
 //! | --- | --- | --- | --- |

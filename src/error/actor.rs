@@ -489,7 +489,7 @@ pub enum SupervisorError {
         /// The id.
         id: String,
     },
-    /// The period is 0, in which no restarts happen, so it would limit none.
+    /// The period is 0, so no two restarts would ever fall within it.
     #[error(
         "a period of 0 limits no restarts: use a longer one, or `intensity(usize::MAX)` for restarts without limit"
     )]

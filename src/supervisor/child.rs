@@ -17,15 +17,15 @@ pub(super) trait Child: Send {
     /// Stops the child and waits for its end. Does nothing if it is down.
     fn stop(&mut self, shutdown: Shutdown);
 
-    /// Tells clients that the child is down and will be restarted.
+    /// Announces to clients that the child is down and will be restarted.
     fn announce_restart(&mut self, reason: &DownReason);
 
-    /// Tells clients that the child is down for good.
+    /// Announces to clients that the child is down for good.
     fn announce_down(&mut self, reason: &DownReason);
 
     fn pid(&self) -> Option<u32>;
 
-    /// How to reach it, if it is an actor.
+    /// Returns its address, if it is an actor.
     fn address(&self) -> Option<UntypedRef> {
         None
     }

@@ -111,9 +111,9 @@ impl Engine {
             let guard = CloseOnDrop(self.view.clone());
             match self.run(|| drop(up.send(Ok(())))) {
                 Ok((slots, end)) => {
-                    // The slots first, then the view, then the supervisor above: it may start this
-                    // one again at once, and then the slots must be there, and closing the view
-                    // would close that of the next thread.
+                    // The slots first, then the view, then the supervisor above. That one may start
+                    // this supervisor again at once: the slots must be back by then, and closing
+                    // the view any later would close it for the next thread.
                     return_slots(slots);
                     guard.close(end.clone());
                     at_end(end);
@@ -234,7 +234,7 @@ impl Engine {
         self.publish();
     }
 
-    /// Tells the clients of a child that this supervisor will not start it again.
+    /// Announces to the clients of a child that this supervisor will not start it again.
     pub(super) fn announce_end(&mut self, index: usize, reason: &DownReason) {
         let comes_back = self.comes_back(&self.slots[index]);
         let child = &mut self.slots[index].child;
@@ -317,7 +317,8 @@ impl Engine {
     }
 }
 
-/// Closes the view even if the thread panics, so that whoever waits for the supervisor's end wakes.
+/// Closes the view even if the thread panics, so that threads that wait for the supervisor's end
+/// wake.
 struct CloseOnDrop(Arc<SupervisorView>);
 
 impl CloseOnDrop {

@@ -139,7 +139,7 @@ impl Supervisor {
     /// [Blocking](Supervisor#blocking).
     ///
     /// As in OTP, a nested supervisor loses a child added like this when it is restarted. Children
-    /// that it must always have belong into its [builder](SupervisorBuilder::child).
+    /// that it must always have belong in its [builder](SupervisorBuilder::child).
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Alarms for tasks: a call ends in time, whatever the executor.
 //!
-//! One service thread for the process, started by the first alarm; it runs no user's code but
-//! wakers.
+//! One service thread for the process, started by the first alarm. Wakers are the only user code
+//! that it runs.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, Once};

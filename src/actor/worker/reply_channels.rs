@@ -3,8 +3,8 @@
 //! A direct call is answered through the session of the ring that it came from ([`RingSessions`],
 //! of the main thread alone). A call from the mailbox names its session by number
 //! ([`ReplyChannels`], of both threads). The mailbox thread may handle such a call before the main
-//! thread has read the request that opens its session, since they take two ways; the reply is kept
-//! until then.
+//! thread has read the request that opens its session, because the two take different paths; the
+//! reply is kept until then.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
