@@ -87,8 +87,8 @@ pub enum PoolError {
     },
 }
 
-/// Defines the error of a task and that of a bounded wait for it, which is flat: it has all variants of
-/// the first, and one more.
+/// Defines the error of a task and that of a bounded wait for it, which is flat: it has all
+/// variants of the first, and one more.
 macro_rules! task_errors {
     (
         $(#[$meta:meta])*
@@ -276,8 +276,8 @@ task_errors! {
             #[source]
             source: DecodeError,
         }
-        /// The process ended before the task began in it, and the value cannot be sent again: it holds
-        /// a handle that cannot be copied.
+        /// The process ended before the task began in it, and the value cannot be sent again: it
+        /// holds a handle that cannot be copied.
         #[error("task `{task}` was lost with a process that ended before the task began")]
         Lost {}
         /// The value does not encode, or the system refuses the memory to send it.
@@ -407,8 +407,8 @@ flat_errors! {
     /// }
     /// ```
     pub enum TrySubmitError<T> adds {
-        /// The pool has [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) tasks that
-        /// have not ended.
+        /// The pool has [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) tasks
+        /// that have not ended.
         #[error("submitting to a pool that is full")]
         Full => is_full
     }

@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use super::EncodeError;
 
-/// The error returned when a process does not start. A failed start leaves no process, no zombie and
-/// no file behind.
+/// The error returned when a process does not start. A failed start leaves no process, no zombie
+/// and no file behind.
 ///
 /// ```
 /// use offspring::{ProcessBuilder, SpawnError};
@@ -67,7 +67,8 @@ pub enum SpawnError {
         /// The mistake in its value, and the valid values.
         problem: String,
     },
-    /// Processes are nested too deep. The default limit is 16, the last protection against a fork bomb.
+    /// Processes are nested too deep. The default limit is 16, the last protection against a fork
+    /// bomb.
     #[error(
         "processes are nested {depth} deep: if that is intended, raise the limit with the environment variable `OFFSPRING_MAX_DEPTH`"
     )]
@@ -166,9 +167,9 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    /// Returns the last 4 KiB that the child wrote to stderr before its worker ran. Returns `None` if it
-    /// wrote nothing, and for errors other than `Died`, `Timeout` and `Protocol`. The text went to the
-    /// child's stderr as well.
+    /// Returns the last 4 KiB that the child wrote to stderr before its worker ran. Returns `None`
+    /// if it wrote nothing, and for errors other than `Died`, `Timeout` and `Protocol`. The text
+    /// went to the child's stderr as well.
     #[must_use]
     pub fn stderr(&self) -> Option<&str> {
         match self {

@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::{DecodeError, EncodeError};
 
 flat_errors! {
-    /// The error returned by [`put`](crate::Queue::put). [`into_inner`](Self::into_inner) returns the
-    /// item.
+    /// The error returned by [`put`](crate::Queue::put). [`into_inner`](Self::into_inner) returns
+    /// the item.
     ///
     /// ```
     /// # #[offspring::main]
@@ -108,8 +108,8 @@ flat_errors! {
         /// The owner process has ended, and the queue with it.
         #[error("getting from a queue whose owner process has ended")]
         Disconnected,
-        /// An item was taken that is not a valid `T`. It is a dead letter now; the items after it are
-        /// not affected.
+        /// An item was taken that is not a valid `T`. It is a dead letter now; the items after it
+        /// are not affected.
         #[error("getting an item that does not decode")]
         Decode(#[source] cause: DecodeError),
         /// The handle does not work in this process.

@@ -120,7 +120,8 @@ impl TaskBatch {
         Some(envelope)
     }
 
-    /// Returns whether the values are here: not those of a parcel that was taken and cannot be copied.
+    /// Returns whether the values are here: not those of a parcel that was taken and cannot be
+    /// copied.
     pub(super) fn is_complete(&self) -> bool {
         match &self.values {
             TaskValues::Inline { .. } => true,

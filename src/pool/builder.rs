@@ -42,8 +42,8 @@ pub struct PoolBuilder {
 }
 
 impl Pool {
-    /// Builds a pool of `workers` processes with the defaults of [`PoolBuilder`]. Blocks until all are
-    /// ready: see [`PoolBuilder::build`].
+    /// Builds a pool of `workers` processes with the defaults of [`PoolBuilder`]. Blocks until all
+    /// are ready: see [`PoolBuilder::build`].
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl PoolBuilder {
         }
     }
 
-    /// Sets the number of processes that take tasks, 1 to 4096. Default: the number of processors that
-    /// this process may use.
+    /// Sets the number of processes that take tasks, 1 to 4096. Default: the number of processors
+    /// that this process may use.
     pub fn workers(mut self, workers: usize) -> PoolBuilder {
         self.workers = Some(workers);
         self
@@ -103,9 +103,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets a worker value that each process, replacements included, runs before its first task. It can
-    /// keep a value for the tasks with [`set_worker_state`](crate::pool::set_worker_state). Default:
-    /// none.
+    /// Sets a worker value that each process, replacements included, runs before its first task. It
+    /// can keep a value for the tasks with [`set_worker_state`](crate::pool::set_worker_state).
+    /// Default: none.
     ///
     /// If it returns an error, panics or ends its process, [`build`](PoolBuilder::build) returns an
     /// error. If that happens in a replacement later, the pool tries again, up to the [restart
@@ -128,16 +128,16 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the resident memory, in bytes, beyond which a process is replaced once it is idle. It is
-    /// measured when results arrive, at most every 10 milliseconds. Default: no limit.
+    /// Sets the resident memory, in bytes, beyond which a process is replaced once it is idle. It
+    /// is measured when results arrive, at most every 10 milliseconds. Default: no limit.
     pub fn max_memory_per_worker(mut self, bytes: u64) -> PoolBuilder {
         self.settings.max_memory = Some(bytes);
         self
     }
 
-    /// Sets how long a task may run, counted from its beginning. After that its process is killed and
-    /// replaced, and the task ends with [`TaskError::TimeLimit`](crate::pool::TaskError::TimeLimit).
-    /// Default: no limit.
+    /// Sets how long a task may run, counted from its beginning. After that its process is killed
+    /// and replaced, and the task ends with
+    /// [`TaskError::TimeLimit`](crate::pool::TaskError::TimeLimit). Default: no limit.
     pub fn task_timeout(mut self, limit: Duration) -> PoolBuilder {
         self.settings.task_timeout = Some(limit);
         self
@@ -145,43 +145,44 @@ impl PoolBuilder {
 
     /// Sets how many times a task is run again if its process ends while it runs. Default: 0.
     ///
-    /// Use it only for tasks that may run twice: the process may have ended after the last effect of
-    /// the task. A task whose process ends each time fails with
-    /// [`TaskError::SetAside`](crate::pool::TaskError::SetAside). Panics, time limits and cancellations
-    /// are not retried.
+    /// Use it only for tasks that may run twice: the process may have ended after the last effect
+    /// of the task. A task whose process ends each time fails with
+    /// [`TaskError::SetAside`](crate::pool::TaskError::SetAside). Panics, time limits and
+    /// cancellations are not retried.
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.settings.retries = retries;
         self
     }
 
-    /// Sets how many failures in a row, with no task that ends in between, the pool tolerates. A failure
-    /// is a process that does not start, or that ends by itself while it is idle. One more, and the pool
-    /// gives up: it fails its queued tasks and accepts no more. Default: 5.
+    /// Sets how many failures in a row, with no task that ends in between, the pool tolerates. A
+    /// failure is a process that does not start, or that ends by itself while it is idle. One more,
+    /// and the pool gives up: it fails its queued tasks and accepts no more. Default: 5.
     ///
-    /// While the pool is being built, the first failure is an error of [`build`](PoolBuilder::build).
+    /// While the pool is being built, the first failure is an error of
+    /// [`build`](PoolBuilder::build).
     pub fn restart_limit(mut self, failures: u32) -> PoolBuilder {
         self.settings.limits.restart_limit = failures;
         self
     }
 
     /// Sets the pause after a [failure](PoolBuilder::restart_limit). It doubles with each further
-    /// failure, up to one second. Default: 10 milliseconds. A process that ended while it ran a task is
-    /// replaced without a pause, unless failures preceded it.
+    /// failure, up to one second. Default: 10 milliseconds. A process that ended while it ran a
+    /// task is replaced without a pause, unless failures preceded it.
     pub fn restart_backoff(mut self, pause: Duration) -> PoolBuilder {
         self.settings.backoff = pause;
         self
     }
 
-    /// Sets how many more processes, up to 4096, are started and initialized in advance, each to take the
-    /// place of a worker that ends. Default: 0.
+    /// Sets how many more processes, up to 4096, are started and initialized in advance, each to
+    /// take the place of a worker that ends. Default: 0.
     pub fn spares(mut self, spares: usize) -> PoolBuilder {
         self.settings.limits.spares = spares;
         self
     }
 
-    /// Sets how many tasks that have not ended the pool may hold, at least 1. While it holds that many,
-    /// [`submit`](Pool::submit) blocks, and [`try_submit`](Pool::try_submit) returns an error. Default:
-    /// no limit, so that submitting never blocks.
+    /// Sets how many tasks that have not ended the pool may hold, at least 1. While it holds that
+    /// many, [`submit`](Pool::submit) blocks, and [`try_submit`](Pool::try_submit) returns an
+    /// error. Default: no limit, so that submitting never blocks.
     ///
     /// The tasks of a map count, but the limit does not hold a map up: it has its own
     /// [window](crate::pool::Map::window).

@@ -122,13 +122,14 @@ impl PoolEvents {
         PoolEvents { stream }
     }
 
-    /// Returns the next event, or `None` if there is none now or the stream has ended. Never blocks.
+    /// Returns the next event, or `None` if there is none now or the stream has ended. Never
+    /// blocks.
     pub fn try_next(&self) -> Option<PoolEvent> {
         self.stream.try_next()
     }
 
-    /// Returns the next event; blocks for up to `timeout` until there is one. Returns `None` after that,
-    /// and at the end of the stream.
+    /// Returns the next event; blocks for up to `timeout` until there is one. Returns `None` after
+    /// that, and at the end of the stream.
     pub fn next_timeout(&self, timeout: Duration) -> Option<PoolEvent> {
         self.stream.next_timeout(timeout)
     }

@@ -28,13 +28,13 @@ use crate::sys;
 ///
 /// Dropping it closes the pool, and blocks until all submitted tasks have ended; while a panic
 /// unwinds, it kills them instead. [`shutdown`](Pool::shutdown) bounds the wait, and
-/// [`kill`](Pool::kill) does not wait for tasks. A pool that still exists when the program ends (in a
-/// static, or after `process::exit`) is finished then.
+/// [`kill`](Pool::kill) does not wait for tasks. A pool that still exists when the program ends (in
+/// a static, or after `process::exit`) is finished then.
 ///
 /// A task that panics, ends its process, is killed, or returns a value that does not decode affects
 /// no other task. It ends with a [`TaskError`], and its process is replaced if it has ended. All
-/// methods take `&self` and may be called from any thread. The worker processes ignore Ctrl-C, and end
-/// with this program.
+/// methods take `&self` and may be called from any thread. The worker processes ignore Ctrl-C, and
+/// end with this program.
 ///
 /// ```
 /// use offspring::Pool;
@@ -101,8 +101,8 @@ impl TaskOptions {
         self
     }
 
-    /// Sets how many times the task is run again if its process ends while it runs. Default: that of
-    /// [`PoolBuilder::retries`](crate::PoolBuilder::retries).
+    /// Sets how many times the task is run again if its process ends while it runs. Default: that
+    /// of [`PoolBuilder::retries`](crate::PoolBuilder::retries).
     #[must_use]
     pub fn retries(mut self, retries: u32) -> TaskOptions {
         self.retries = Some(retries);
@@ -152,15 +152,15 @@ impl Pool {
     /// Submits a task: any registered worker value. It may hold handles (queues, senders,
     /// connections).
     ///
-    /// Tasks wait in this process until a worker takes them. The call does not block unless the pool
-    /// has a [bound](crate::PoolBuilder::max_unfinished) and is full; then it blocks until there is
-    /// room, without a timeout ([`try_submit`](Pool::try_submit) does not). Use [`map`](Pool::map) for
-    /// inputs that do not fit in memory.
+    /// Tasks wait in this process until a worker takes them. The call does not block unless the
+    /// pool has a [bound](crate::PoolBuilder::max_unfinished) and is full; then it blocks until
+    /// there is room, without a timeout ([`try_submit`](Pool::try_submit) does not). Use
+    /// [`map`](Pool::map) for inputs that do not fit in memory.
     ///
     /// # Errors
     ///
-    /// Returns a [`SubmitError`], which holds the value, if the value does not encode, if its type is not
-    /// registered, if there is no memory for it, or if the pool accepts no more tasks.
+    /// Returns a [`SubmitError`], which holds the value, if the value does not encode, if its type
+    /// is not registered, if there is no memory for it, or if the pool accepts no more tasks.
     pub fn submit<W: ProcessWorker>(&self, worker: W) -> Result<Task<W::Output>, SubmitError<W>> {
         self.submit_with(worker, TaskOptions::new())
     }
@@ -281,8 +281,8 @@ impl Pool {
     ///
     /// - [`PoolError::InvalidOption`] unless `workers` is 1 to 4096;
     /// - [`PoolError::Closed`] if the pool was shut down or gave up;
-    /// - [`PoolError::Io`] if the system refuses a thread. The pool then has as many workers as have a
-    ///   thread.
+    /// - [`PoolError::Io`] if the system refuses a thread. The pool then has as many workers as
+    ///   have a thread.
     pub fn resize(&self, workers: usize) -> Result<(), PoolError> {
         check_workers(workers)?;
         monitor::resize(&self.shared, workers)
@@ -312,8 +312,8 @@ impl Pool {
         PoolEvents::new(self.shared.events.subscribe())
     }
 
-    /// Closes the pool, and blocks for up to `grace` until all submitted tasks have ended. Then kills the
-    /// remaining workers, and blocks until they have ended.
+    /// Closes the pool, and blocks for up to `grace` until all submitted tasks have ended. Then
+    /// kills the remaining workers, and blocks until they have ended.
     ///
     /// Other threads may submit meanwhile; their calls return an error. Calling it again, or after
     /// [`kill`](Pool::kill), waits for the end in the same way.
@@ -332,10 +332,11 @@ impl Pool {
         }
     }
 
-    /// Kills all worker processes, and blocks until they have ended. Tasks that have not ended then end
-    /// with [`TaskError::Stopped`].
+    /// Kills all worker processes, and blocks until they have ended. Tasks that have not ended then
+    /// end with [`TaskError::Stopped`].
     ///
-    /// Other threads may submit meanwhile; their calls return an error. Calling it again does nothing.
+    /// Other threads may submit meanwhile; their calls return an error. Calling it again does
+    /// nothing.
     #[doc(alias = "terminate")]
     pub fn kill(&self) {
         self.kill_all();

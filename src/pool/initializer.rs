@@ -95,8 +95,8 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
         .map(|before| *before)
 }
 
-/// Calls `act` with the value of type `S` that [`set_worker_state`] keeps. Returns `None` if there is
-/// no such value, or if an outer call is using it.
+/// Calls `act` with the value of type `S` that [`set_worker_state`] keeps. Returns `None` if there
+/// is no such value, or if an outer call is using it.
 ///
 /// If `act` panics, the value is dropped: it may be inconsistent.
 ///
@@ -207,7 +207,8 @@ impl Initializer {
         let mut replies = Replies::default();
         loop {
             link.wait(false, None);
-            // Checked before the replies are drained: after an end that is seen here, no more follow.
+            // Checked before the replies are drained: after an end that is seen here, no more
+            // follow.
             let has_ended = link.has_ended();
             link.drain(&mut replies).map_err(corrupt)?;
             let mut result = None;

@@ -37,8 +37,8 @@ struct ArrivedResults {
     awaited: Awaited,
 }
 
-/// What the consumer is blocked on. `deliver` notifies only if that has arrived: a notification costs
-/// a system call whether it is needed or not.
+/// What the consumer is blocked on. `deliver` notifies only if that has arrived: a notification
+/// costs a system call whether it is needed or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Awaited {
     #[default]
@@ -256,7 +256,8 @@ where
             batch.ends.push(batch.bytes.len() as u32);
             return;
         }
-        // A parcel is a batch of its own. The tasks before it go first, to keep the numbers in order.
+        // A parcel is a batch of its own. The tasks before it go first, to keep the numbers in
+        // order.
         let encoded = EncodedValue {
             bytes: batch.bytes.split_off(start),
             handles: side.take_handles(),
@@ -335,8 +336,9 @@ impl Pool {
     /// inputs.
     ///
     /// The map is lazy: it takes inputs as its outputs are taken, with a bounded number of tasks in
-    /// between ([`Map::window`]), so the inputs may be endless. How many tasks travel together depends
-    /// on how long they take. An input that blocks holds up the outputs by one input at most.
+    /// between ([`Map::window`]), so the inputs may be endless. How many tasks travel together
+    /// depends on how long they take. An input that blocks holds up the outputs by one input at
+    /// most.
     ///
     /// ```
     /// #[offspring::worker]
@@ -424,9 +426,9 @@ macro_rules! map_type {
             F: FnMut(I::Item) -> W,
             W: ProcessWorker,
         {
-            /// Sets how many inputs, at least 1, the map may take ahead of the outputs that were taken.
-            /// Default: 16 for each worker, or more if the tasks are so short that a worker runs more in
-            /// a few milliseconds.
+            /// Sets how many inputs, at least 1, the map may take ahead of the outputs that were
+            /// taken. Default: 16 for each worker, or more if the tasks are so short that a worker
+            /// runs more in a few milliseconds.
             pub fn window(mut self, inputs: usize) -> Self {
                 self.state.window = Some(inputs.max(1) as u64);
                 self
@@ -439,16 +441,17 @@ macro_rules! map_type {
                 self
             }
 
-            /// Sets how many times a task is run again if its process ends while it runs. Default: that
-            /// of [`PoolBuilder::retries`](crate::PoolBuilder::retries).
+            /// Sets how many times a task is run again if its process ends while it runs. Default:
+            /// that of [`PoolBuilder::retries`](crate::PoolBuilder::retries).
             pub fn retries(mut self, retries: u32) -> Self {
                 self.state.spec.retries = retries;
                 self
             }
 
-            /// Like `next`, but blocks for up to `timeout` until there is an output. The inputs are not
-            /// interrupted: if they take longer than that, so does the call. Returns `None` at the end. A
-            /// timeout loses nothing: the next call returns the output that this one waited for.
+            /// Like `next`, but blocks for up to `timeout` until there is an output. The inputs are
+            /// not interrupted: if they take longer than that, so does the call. Returns `None` at
+            /// the end. A timeout loses nothing: the next call returns the output that this one
+            /// waited for.
             ///
             /// # Errors
             ///
@@ -457,8 +460,8 @@ macro_rules! map_type {
                 self.state.next_timeout(timeout)
             }
 
-            /// Ends the map: tasks that have not begun never will, and the processes of those that run are
-            /// killed. (Dropping the map lets those end by themselves.)
+            /// Ends the map: tasks that have not begun never will, and the processes of those that
+            /// run are killed. (Dropping the map lets those end by themselves.)
             pub fn cancel(mut self) {
                 self.state.cancel(true);
             }
@@ -525,11 +528,11 @@ macro_rules! map_type {
 map_type! {
     /// The outputs of [`Pool::map`](crate::Pool::map), in the order of the inputs.
     ///
-    /// Dropping it takes no more inputs. Tasks that have not begun never will; those that run end by
-    /// themselves, and their outputs are discarded.
+    /// Dropping it takes no more inputs. Tasks that have not begun never will; those that run end
+    /// by themselves, and their outputs are discarded.
     ///
-    /// A task that fails is an `Err` in its place, and the iteration continues. A panic of the inputs
-    /// resumes in `next`, after the outputs before it.
+    /// A task that fails is an `Err` in its place, and the iteration continues. A panic of the
+    /// inputs resumes in `next`, after the outputs before it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -556,8 +559,8 @@ map_type! {
 map_type! {
     /// The outputs of [`Pool::map_unordered`](crate::Pool::map_unordered), as they arrive.
     ///
-    /// Dropping it takes no more inputs. Tasks that have not begun never will; those that run end by
-    /// themselves, and their outputs are discarded.
+    /// Dropping it takes no more inputs. Tasks that have not begun never will; those that run end
+    /// by themselves, and their outputs are discarded.
     ///
     /// A task that fails is an `Err`, and the iteration continues. A panic of the inputs resumes in
     /// `next`, after all outputs.

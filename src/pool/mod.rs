@@ -9,8 +9,8 @@
 //                      ^                                               |
 //   join, next <-- Sink <-- WorkerMonitor (a thread for each slot) <---+ link (ring up), its end
 //
-// One lock guards the `State`. Under it, no user code runs and no thread waits; the one message that is
-// sent under it cannot block (see `state`). What threads wait for:
+// One lock guards the `State`. Under it, no user code runs and no thread waits; the one message
+// that is sent under it cannot block (see `state`). What threads wait for:
 //
 // - a submitter: room, if the pool has a bound;
 // - a monitor: its worker's link, which the end of the process interrupts;

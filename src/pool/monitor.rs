@@ -1,9 +1,9 @@
-//! The thread of one slot: it starts the worker, delivers results, notices the worker's end, and starts
-//! the next one.
+//! The thread of one slot: it starts the worker, delivers results, notices the worker's end, and
+//! starts the next one.
 //!
-//! Nothing else reads replies, so a monitor that has seen the end of its process and drained the ring
-//! has seen all that this process ever did. Only then does it decide what became of the tasks in
-//! flight. It holds the pool's lock in transitions only, never while it waits or delivers.
+//! Nothing else reads replies, so a monitor that has seen the end of its process and drained the
+//! ring has seen all that this process ever did. Only then does it decide what became of the tasks
+//! in flight. It holds the pool's lock in transitions only, never while it waits or delivers.
 
 use std::io;
 use std::sync::Arc;
@@ -144,8 +144,8 @@ impl WorkerMonitor {
         }
     }
 
-    /// Ends a worker whose process wrote over the memory that it shares with this one: nothing in it can
-    /// be trusted.
+    /// Ends a worker whose process wrote over the memory that it shares with this one: nothing in
+    /// it can be trusted.
     fn end_corrupt(&self, worker: &RunningWorker, has_ended: bool) {
         if !has_ended {
             let name = worker.process().name();

@@ -9,8 +9,8 @@ use crate::pool::task::{Task, TaskCell};
 use crate::process::ProcessWorker;
 use crate::sys::lock;
 
-/// Submits tasks that end before [`Pool::scope`] returns. If the body panics, the scope is dropped, and
-/// that cancels the tasks that have not ended.
+/// Submits tasks that end before [`Pool::scope`] returns. If the body panics, the scope is dropped,
+/// and that cancels the tasks that have not ended.
 ///
 /// ```
 /// use offspring::Pool;
@@ -40,9 +40,9 @@ pub struct Scope<'p> {
 }
 
 impl Pool {
-    /// Calls `body` with a [`Scope`], and blocks until all tasks that were submitted through it have
-    /// ended. Unlike the threads of [`std::thread::scope`], the tasks cannot borrow from the caller:
-    /// their values are copied to another process.
+    /// Calls `body` with a [`Scope`], and blocks until all tasks that were submitted through it
+    /// have ended. Unlike the threads of [`std::thread::scope`], the tasks cannot borrow from the
+    /// caller: their values are copied to another process.
     ///
     /// The wait is bounded only by the time limits of the tasks. If `body` panics, its tasks are
     /// cancelled.

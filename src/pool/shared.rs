@@ -56,8 +56,8 @@ impl PoolShared {
         let result = transition(&mut state, now, &mut effects);
         let wakes = effects.wakes_waiters() || state.has_room_for_blocked();
         drop(state);
-        // No wake-up is lost although the lock is free by now: the threads that wait check the state
-        // and go to sleep in one step under the lock.
+        // No wake-up is lost although the lock is free by now: the threads that wait check the
+        // state and go to sleep in one step under the lock.
         if wakes {
             self.changed.notify_all();
         }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// A snapshot of a [`Pool`](crate::Pool): its workers, and the number of tasks in each state. This is
-/// plain data: dropping it does nothing.
+/// A snapshot of a [`Pool`](crate::Pool): its workers, and the number of tasks in each state. This
+/// is plain data: dropping it does nothing.
 ///
 /// ```
 /// use offspring::Pool;
@@ -39,7 +39,8 @@ pub struct PoolStats {
     pub workers: Vec<WorkerStats>,
 }
 
-/// A snapshot of one worker of a [`Pool`](crate::Pool). This is plain data: dropping it does nothing.
+/// A snapshot of one worker of a [`Pool`](crate::Pool). This is plain data: dropping it does
+/// nothing.
 ///
 /// ```
 /// use offspring::Pool;

@@ -73,8 +73,8 @@ enum CellState {
     /// The task has not ended, and no caller waits for that.
     #[default]
     Pending,
-    /// Callers wait: some blocked at the condition variable, some with a waker. Apart from `Pending`
-    /// since a notification costs a system call even if it wakes no thread.
+    /// Callers wait: some blocked at the condition variable, some with a waker. Apart from
+    /// `Pending` since a notification costs a system call even if it wakes no thread.
     Awaited(Vec<Waker>),
     Ended(Results),
     Taken,
@@ -159,8 +159,8 @@ impl TaskCell {
 impl<T: DeserializeOwned> Task<T> {
     /// Blocks until the task has ended, and returns its output.
     ///
-    /// Without a [time limit](crate::PoolBuilder::task_timeout) of the task, the wait is unbounded; see
-    /// [`join_timeout`](Task::join_timeout).
+    /// Without a [time limit](crate::PoolBuilder::task_timeout) of the task, the wait is unbounded;
+    /// see [`join_timeout`](Task::join_timeout).
     ///
     /// # Errors
     ///
@@ -201,8 +201,8 @@ impl<T: DeserializeOwned> Task<T> {
 
 #[cfg(feature = "async")]
 impl<T: DeserializeOwned> Task<T> {
-    /// Like [`join`](Task::join), but for async code: needs the feature `async`, and works with every
-    /// executor. Awaiting the task itself does the same.
+    /// Like [`join`](Task::join), but for async code: needs the feature `async`, and works with
+    /// every executor. Awaiting the task itself does the same.
     ///
     /// Dropping the future does not affect the task, which can be awaited again.
     ///
@@ -322,7 +322,8 @@ impl<T> Task<T> {
         }
     }
 
-    /// Returns the pid of the process that runs the task, or `None` if it has not begun or has ended.
+    /// Returns the pid of the process that runs the task, or `None` if it has not begun or has
+    /// ended.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let sink: Arc<dyn Sink> = self.cell.clone();

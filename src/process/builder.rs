@@ -292,8 +292,8 @@ impl ProcessBuilder {
                 problem: "cannot be prefixed: only stdout and stderr can".to_owned(),
             });
         }
-        // Before the child exists: its end must find the reaper running, and an exit of this program
-        // must find the hook.
+        // Before the child exists: its end must find the reaper running, and an exit of this
+        // program must find the hook.
         exit::start_services().map_err(SpawnError::io("start the reaper thread"))?;
         let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
@@ -486,7 +486,7 @@ fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
             problem: format!("cannot be passed to a process: {source}"),
         },
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => SpawnError::Io {
-            act: "start the program (are it and the working directory there?)",
+            act: "start the program (do it and its working directory exist?)",
             source,
         },
         _ => SpawnError::Io {

@@ -85,16 +85,17 @@ impl<T: DeserializeOwned> Process<T> {
 
     /// Waits for the end of the process and returns the output of `run`.
     ///
-    /// Unlike the `join` of a thread, it may be called again, even from several threads at once: each
-    /// call decodes the output anew. An output that contains something that exists only once, such as
-    /// a [`Receiver`](crate::Receiver), goes to the first call.
+    /// Unlike the `join` of a thread, it may be called again, even from several threads at once:
+    /// each call decodes the output anew. An output that contains something that exists only once,
+    /// such as a [`Receiver`](crate::Receiver), goes to the first call.
     ///
     /// It waits as long as the process runs; [`join_timeout`](Process::join_timeout) limits that.
     ///
     /// # Errors
     ///
     /// - [`JoinError::Ended`] if the process ended without returning from `run`, with the reason;
-    /// - [`JoinError::Output`] if its output does not encode or decode, or could not be sent or copied;
+    /// - [`JoinError::Output`] if its output does not encode or decode, or could not be sent or
+    ///   copied;
     /// - [`JoinError::Taken`] if an earlier call took the output.
     pub fn join(&self) -> Result<T, JoinError> {
         self.join_within(&Forever).map_err(WaitEnd::into_failed)

@@ -90,8 +90,8 @@ impl Stdio {
         Stdio(StdioKind::Piped)
     }
 
-    /// For stdout and stderr: the parent prints each line to its own stdout or stderr, with `[name] `
-    /// before it.
+    /// For stdout and stderr: the parent prints each line to its own stdout or stderr, with
+    /// `[name] ` before it.
     ///
     /// Lines of different processes are not mixed. A last line without a newline is printed when
     /// the process ends, however it ends. [`join`](crate::Process::join) returns after the last

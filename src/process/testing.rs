@@ -10,8 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks that no process that the calling thread started still runs. Call it at the end of a test.
 ///
-/// Other threads may be running other tests, so their processes do not count. A process that is about
-/// to end has two seconds to do so.
+/// Other threads may be running other tests, so their processes do not count. A process that is
+/// about to end has two seconds to do so.
 ///
 /// ```
 /// #[offspring::worker]

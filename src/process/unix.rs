@@ -167,9 +167,9 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     /// Sets whether the child keeps descriptors of this process open that are not marked
     /// close-on-exec. Default: `false`: it keeps only stdin, stdout and stderr, as in Python.
     ///
-    /// Rust marks all files that it opens. Libraries in other languages may not, and the descriptors
-    /// that the program itself was started with are not marked either. All these are closed when the
-    /// child reaches [`init`](crate::init).
+    /// Rust marks all files that it opens. Libraries in other languages may not, and the
+    /// descriptors that the program itself was started with are not marked either. All these are
+    /// closed when the child reaches [`init`](crate::init).
     fn inherit_descriptors(self, inherit: bool) -> Self;
 
     /// Runs `hook` in the new process before it executes this program, after all other options. May

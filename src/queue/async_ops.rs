@@ -1,9 +1,9 @@
 //! Awaiting a queue (feature `async`).
 //!
-//! A future does what a waiting thread does, one step in each poll. It counts as a waiting thread, and
-//! takes or puts its item in the poll that completes it. So a future that is dropped has taken nothing
-//! and put nothing. It then no longer counts, and an item that the owner sent for it is recalled, or goes
-//! to the next one that waits in this process.
+//! A future does what a waiting thread does, one step in each poll. It counts as a waiting thread,
+//! and takes or puts its item in the poll that completes it. So a future that is dropped has taken
+//! nothing and put nothing. It then no longer counts, and an item that the owner sent for it is
+//! recalled, or goes to the next one that waits in this process.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,8 +67,8 @@ impl Handle {
 }
 
 impl<T: Serialize + DeserializeOwned> Queue<T> {
-    /// Like [`get`](Queue::get), but does not block the thread. Needs the feature `async`, and works
-    /// with every executor.
+    /// Like [`get`](Queue::get), but does not block the thread. Needs the feature `async`, and
+    /// works with every executor.
     ///
     /// Dropping the future loses no item: it takes one only when it completes.
     ///
@@ -117,8 +117,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Ok(self.handle.get_async().await?.value)
     }
 
-    /// Like [`put`](Queue::put), but does not block the thread. Needs the feature `async`, and works
-    /// with every executor.
+    /// Like [`put`](Queue::put), but does not block the thread. Needs the feature `async`, and
+    /// works with every executor.
     ///
     /// A future that is dropped before it completes has put nothing, and drops the item.
     ///
@@ -155,8 +155,8 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
         self.handle.put_async(item).await
     }
 
-    /// Like [`join`](JoinableQueue::join), but does not block the thread. Needs the feature `async`,
-    /// and works with every executor.
+    /// Like [`join`](JoinableQueue::join), but does not block the thread. Needs the feature
+    /// `async`, and works with every executor.
     ///
     /// # Errors
     ///

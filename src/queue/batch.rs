@@ -26,8 +26,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// Adds an item. Returns whether that was possible: not if it is large, holds handles or does not
-    /// encode.
+    /// Adds an item. Returns whether that was possible: not if it is large, holds handles or does
+    /// not encode.
     fn push<T: Serialize>(&mut self, item: &T) -> bool {
         let start = self.bytes.len();
         let plain = match wire::encode_into(item, &mut self.bytes) {
@@ -170,8 +170,8 @@ impl Handle {
         Ok(self.decode_with_more(first, max)?)
     }
 
-    /// Takes up to `max` items in all, and decodes them. One that does not decode is the error only if
-    /// there is no other.
+    /// Takes up to `max` items in all, and decodes them. One that does not decode is the error only
+    /// if there is no other.
     fn decode_with_more<T: DeserializeOwned>(
         &self,
         first: Taken,

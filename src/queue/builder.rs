@@ -45,8 +45,8 @@ impl<Q> QueueBuilder<Q> {
         self
     }
 
-    /// Sets the maximum number of items that no consumer has taken, in all buffers together, at least 1.
-    /// Default: unbounded.
+    /// Sets the maximum number of items that no consumer has taken, in all buffers together, at
+    /// least 1. Default: unbounded.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.options.capacity = Some(capacity);
         self
@@ -76,8 +76,8 @@ impl<T> QueueBuilder<JoinableQueue<T>> {
     /// [dead letter](JoinableQueue::dead_letters). 0 counts as 1. Default: 5.
     ///
     /// A delivery counts whether the consumer dies, panics, or drops it without
-    /// [`task_done`](crate::Delivery::task_done): a consumer that returns an item again and again makes
-    /// no more progress than one that is killed by it.
+    /// [`task_done`](crate::Delivery::task_done): a consumer that returns an item again and again
+    /// makes no more progress than one that is killed by it.
     pub fn max_deliveries(mut self, deliveries: u32) -> Self {
         self.options.max_deliveries = deliveries.max(1);
         self

@@ -97,14 +97,14 @@ impl<T> DeadLetter<T> {
         &self.letter.cause
     }
 
-    /// Puts the item at the end of its queue again, as if it had never been delivered. The queue may
-    /// then hold one item more than its capacity.
+    /// Puts the item at the end of its queue again, as if it had never been delivered. The queue
+    /// may then hold one item more than its capacity.
     ///
     /// # Errors
     ///
-    /// [`DeadLetterError::Closed`]; [`DeadLetterError::Gone`] if it was redelivered or discarded before;
-    /// [`DeadLetterError::MovedOut`] or [`DeadLetterError::NoMemory`], and then the letter keeps its
-    /// place in the list.
+    /// [`DeadLetterError::Closed`]; [`DeadLetterError::Gone`] if it was redelivered or discarded
+    /// before; [`DeadLetterError::MovedOut`] or [`DeadLetterError::NoMemory`], and then the letter
+    /// keeps its place in the list.
     pub fn redeliver(self) -> Result<(), DeadLetterError> {
         let DeadLetter {
             owner,

@@ -8,12 +8,12 @@ use crate::queue::handle::Handle;
 /// An item that was taken from a [`JoinableQueue`](crate::JoinableQueue) and is not finished.
 ///
 /// Dropping it without [`task_done`](Delivery::task_done), even in a panic, returns the item to the
-/// queue: the next `get` takes it, or it becomes a [dead letter](crate::JoinableQueue#dead-letters) after
-/// too many deliveries. The same happens when this process dies.
+/// queue: the next `get` takes it, or it becomes a [dead letter](crate::JoinableQueue#dead-letters)
+/// after too many deliveries. The same happens when this process dies.
 ///
-/// In a process other than the queue's owner, `task_done` and `Drop` send a message of a few bytes. They
-/// block only while the owner process is suspended and about a thousand of these messages are waiting for
-/// it.
+/// In a process other than the queue's owner, `task_done` and `Drop` send a message of a few bytes.
+/// They block only while the owner process is suspended and about a thousand of these messages are
+/// waiting for it.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -63,15 +63,16 @@ impl<T> Delivery<T> {
         }
     }
 
-    /// Marks the item as finished: `join` does not wait for it any more, and no consumer gets it again.
+    /// Marks the item as finished: `join` does not wait for it any more, and no consumer gets it
+    /// again.
     pub fn task_done(mut self) {
         self.lease.open = false;
         self.lease.handle.end_lease(self.lease.number, true);
     }
 
     /// Takes the item out of the delivery. It stays unfinished until
-    /// [`JoinableQueue::task_done`](crate::JoinableQueue::task_done) is called in this process, or until
-    /// this process ends.
+    /// [`JoinableQueue::task_done`](crate::JoinableQueue::task_done) is called in this process, or
+    /// until this process ends.
     #[must_use = "the item stays unfinished until `JoinableQueue::task_done` is called"]
     pub fn into_inner(mut self) -> T {
         self.lease.open = false;
@@ -80,8 +81,8 @@ impl<T> Delivery<T> {
         value.expect("a delivery holds its item until it is taken apart")
     }
 
-    /// Returns which delivery of the item this is: 1 for the first. Outside the owner process, it does
-    /// not count beyond 4096.
+    /// Returns which delivery of the item this is: 1 for the first. Outside the owner process, it
+    /// does not count beyond 4096.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.lease.attempt

@@ -231,7 +231,8 @@ fn with_encoded<T: Serialize, E>(
     outcome
 }
 
-/// Encodes an item: into `bytes` if it fits a ring entry and holds no handles, else into an envelope.
+/// Encodes an item: into `bytes` if it fits a ring entry and holds no handles, else into an
+/// envelope.
 pub(in crate::queue) fn encode<T: Serialize>(
     item: &T,
     bytes: &mut Vec<u8>,
@@ -327,8 +328,8 @@ impl Handle {
 
 /// Leases, and the end.
 impl Handle {
-    /// Ends the lease of an item: it is finished, or goes to the next consumer. If the owner is gone,
-    /// so is the lease.
+    /// Ends the lease of an item: it is finished, or goes to the next consumer. If the owner is
+    /// gone, so is the lease.
     pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) {
         match self {
             Handle::Own(own) => own.0.end_lease(lease, done),
@@ -454,7 +455,7 @@ impl Handle {
             Arrived::Away(_) => facts.joinable,
         };
         if is_joinable != joinable {
-            return Err(wire::explain_de("the handle is of the other kind of queue"));
+            return Err(wire::explain_de("the handle belongs to the other kind of queue"));
         }
         Ok(match arrived {
             Arrived::Home(owner) => {

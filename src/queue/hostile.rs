@@ -1,5 +1,5 @@
-//! A client that writes anything at all into its region and over its channels: the hub ends its session in the worst case,
-//! and always serves the others.
+//! A client that writes anything at all into its region and over its channels: the hub ends its
+//! session in the worst case, and always serves the others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,7 +71,8 @@ impl Hostile {
     /// Of kinds 0 to 6: the first mostly have no consequence, with the last a session ends at once.
     fn act(&mut self, random: &mut Random, kinds: u64) {
         match random.below(kinds) {
-            // Entries of every kind, including unknown ones, with payloads that do not belong to them.
+            // Entries of every kind, including unknown ones, with payloads that do not belong to
+            // them.
             0 => {
                 let payload = match random.below(2) {
                     0 => random.number(10).to_le_bytes().to_vec(),
@@ -150,8 +151,8 @@ impl Hostile {
     }
 }
 
-/// The owner puts until it gets what it put, or finds the queue closed. Some of it, and other things, may have gone to the
-/// hostile one or come from it.
+/// The owner puts until it gets what it put, or finds the queue closed. Some of it, and other
+/// things, may have gone to the hostile one or come from it.
 fn serve(handle: &Handle, round: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !handle.is_closed().unwrap() {

@@ -49,8 +49,8 @@ impl Payload {
         }
     }
 
-    /// A copy for a consumer, which gets what exists only once: that is moved out of `self`. `None` if
-    /// memory or descriptors are short.
+    /// A copy for a consumer, which gets what exists only once: that is moved out of `self`. `None`
+    /// if memory or descriptors are short.
     pub(in crate::queue) fn deliver(&mut self) -> Option<Payload> {
         let delivered = match self {
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
@@ -67,8 +67,8 @@ impl Payload {
         }
     }
 
-    /// Returns whether it was delivered with something that exists only once: it cannot be delivered
-    /// again.
+    /// Returns whether it was delivered with something that exists only once: it cannot be
+    /// delivered again.
     pub(in crate::queue) fn is_moved_out(&self) -> bool {
         matches!(self, Payload::Parcel(envelope) if envelope.is_moved_out())
     }

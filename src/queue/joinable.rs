@@ -25,25 +25,25 @@ use crate::queue::outcome::{until_end, with_item};
 /// A queue that knows which items are finished, and loses none to a consumer that dies.
 ///
 /// This is a handle, like [`Queue`](crate::Queue); dropping it does not affect other handles. `get`
-/// returns a [`Delivery`]. Until its [`task_done`](Delivery::task_done) is called, the item is leased to
-/// this process. If the delivery is dropped, its thread panics, or the process dies, the item goes to
-/// the next consumer. So each item is processed at least once, and [`join`](JoinableQueue::join) never
-/// waits for a consumer that is dead.
+/// returns a [`Delivery`]. Until its [`task_done`](Delivery::task_done) is called, the item is
+/// leased to this process. If the delivery is dropped, its thread panics, or the process dies, the
+/// item goes to the next consumer. So each item is processed at least once, and
+/// [`join`](JoinableQueue::join) never waits for a consumer that is dead.
 ///
 /// # Dead letters
 ///
 /// An item that kills its consumers is not redelivered for ever: after
-/// [`max_deliveries`](QueueBuilder::max_deliveries) deliveries (5 by default) it becomes a
-/// [dead letter](JoinableQueue::dead_letters). So does an item that does not decode, and one that was
+/// [`max_deliveries`](QueueBuilder::max_deliveries) deliveries (5 by default) it becomes a [dead
+/// letter](JoinableQueue::dead_letters). So does an item that does not decode, and one that was
 /// delivered, not finished, and holds a [`Receiver`](crate::Receiver) or
-/// [`Connection`](crate::Connection), which exists only once and is gone with its consumer. `join` does
-/// not wait for dead letters.
+/// [`Connection`](crate::Connection), which exists only once and is gone with its consumer. `join`
+/// does not wait for dead letters.
 ///
 /// # The end
 ///
-/// The queue ends as a [`Queue`](crate::Queue) does. If several threads of one process consume a closed
-/// queue, some may see its end while another still holds a delivery. If that delivery comes back, the
-/// process has to call `get` again.
+/// The queue ends as a [`Queue`](crate::Queue) does. If several threads of one process consume a
+/// closed queue, some may see its end while another still holds a delivery. If that delivery comes
+/// back, the process has to call `get` again.
 ///
 /// ```
 /// use offspring::{JoinableQueue, ProcessWorker, Worker};
@@ -106,9 +106,9 @@ impl<T> JoinableQueue<T> {
     /// # Errors
     ///
     /// - [`QueueJoinError::Disconnected`] if the owner process has ended;
-    /// - [`QueueJoinError::Abandoned`] if items are unfinished and no process is left that could finish
-    ///   them: other processes have held the queue, none of them is left, and this one has never taken
-    ///   an item.
+    /// - [`QueueJoinError::Abandoned`] if items are unfinished and no process is left that could
+    ///   finish them: other processes have held the queue, none of them is left, and this one has
+    ///   never taken an item.
     pub fn join(&self) -> Result<(), QueueJoinError> {
         let joined = self.handle.join(&Forever);
         Ok(joined.map_err(WaitEnd::into_failed)?)
@@ -130,8 +130,8 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     ///
-    /// [`TaskDoneError::TooMany`] if there is no such item, and [`TaskDoneError::Disconnected`] if the
-    /// owner process has ended.
+    /// [`TaskDoneError::TooMany`] if there is no such item, and [`TaskDoneError::Disconnected`] if
+    /// the owner process has ended.
     pub fn task_done(&self) -> Result<(), TaskDoneError> {
         self.handle.task_done()
     }
@@ -162,8 +162,8 @@ pub struct JoinableIter<'a, T> {
     queue: &'a JoinableQueue<T>,
 }
 
-/// An owned iterator over the deliveries of a [`JoinableQueue`], returned by its `into_iter`. Dropping
-/// it leaves the remaining items in the queue, and drops the handle.
+/// An owned iterator over the deliveries of a [`JoinableQueue`], returned by its `into_iter`.
+/// Dropping it leaves the remaining items in the queue, and drops the handle.
 ///
 /// ```
 /// use offspring::JoinableQueue;

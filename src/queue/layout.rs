@@ -32,11 +32,11 @@ pub(crate) enum Word {
     Joined,
     /// Owner: the number of unfinished items.
     Unfinished,
-    /// Both: the number of items that were dropped because the client asked for that, and that it has
-    /// not read yet.
+    /// Both: the number of items that were dropped because the client asked for that, and that it
+    /// has not read yet.
     Dropped,
-    /// Owner: a position in the inbox. While [`Flag::NotifyRoom`] is set, the client rings when it takes
-    /// this entry or a later one.
+    /// Owner: a position in the inbox. While [`Flag::NotifyRoom`] is set, the client rings when it
+    /// takes this entry or a later one.
     NotifyAt,
     /// Client: the number of its selectors that wait for an item.
     Tasks,
@@ -51,10 +51,11 @@ pub(crate) enum Flag {
     Closed = 1,
     /// A get that finds the inbox empty has reached the end.
     Ended = 2,
-    /// A producer waits for room: the client rings when it takes the item at [`Word::NotifyAt`], or a
-    /// later one.
+    /// A producer waits for room: the client rings when it takes the item at [`Word::NotifyAt`], or
+    /// a later one.
     NotifyRoom = 4,
-    /// Puts that find no room and joins wait in vain, because no process is left that could take items.
+    /// Puts that find no room and joins wait in vain, because no process is left that could take
+    /// items.
     Abandoned = 8,
 }
 
@@ -101,8 +102,8 @@ pub(crate) fn inbox_reader(region: &Arc<Region>) -> Consumer {
 /// The highest number of attempts that a ring entry's tag has bits for. More count as this many.
 const ATTEMPTS_MAX: u32 = (1 << 12) - 1;
 
-/// What a ring entry is. In an inbox there are only the first two, and the upper bits of the tag count
-/// the attempts.
+/// What a ring entry is. In an inbox there are only the first two, and the upper bits of the tag
+/// count the attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     /// An item.
@@ -123,8 +124,8 @@ pub(crate) enum Tag {
     Discard = 8,
     /// The item of this lease does not decode: the lease and the error.
     BadLease = 9,
-    /// An item that was taken from a plain queue does not decode: its attempts and the error. The item
-    /// was sent before as a parcel.
+    /// An item that was taken from a plain queue does not decode: its attempts and the error. The
+    /// item was sent before as a parcel.
     Bad = 10,
 }
 

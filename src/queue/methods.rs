@@ -35,8 +35,8 @@ macro_rules! queue_methods {
             /// # Errors
             ///
             /// Returns a [`PutError`], which holds the item, if the queue is closed, if its owner
-            /// process has ended, if it is full and no process is left that could take an item, or if
-            /// the item does not encode.
+            /// process has ended, if it is full and no process is left that could take an item, or
+            /// if the item does not encode.
             pub fn put(&self, item: T) -> Result<(), PutError<T>> {
                 let put = self.handle.put(&item, &Forever);
                 put.map_err(|end| end.into_failed().with(item))
@@ -78,8 +78,8 @@ macro_rules! queue_methods {
             ///
             /// # Errors
             ///
-            /// Returns a [`PutAllError`] with the cause. The items before the one that failed have been
-            /// put; the error holds that one and the rest.
+            /// Returns a [`PutAllError`] with the cause. The items before the one that failed have
+            /// been put; the error holds that one and the rest.
             pub fn put_all<I: IntoIterator<Item = T>>(
                 &self,
                 items: I,
@@ -91,7 +91,8 @@ macro_rules! queue_methods {
             ///
             /// # Errors
             ///
-            /// A [`PutAllError`], whose cause is [`PutTimeoutError::Timeout`] if the queue stayed full.
+            /// A [`PutAllError`], whose cause is [`PutTimeoutError::Timeout`] if the queue stayed
+            /// full.
             pub fn put_all_timeout<I: IntoIterator<Item = T>>(
                 &self,
                 items: I,
@@ -106,8 +107,8 @@ macro_rules! queue_methods {
             /// # Errors
             ///
             /// [`GetError::Closed`] and [`GetError::Abandoned`] at the end of the queue;
-            /// [`GetError::Disconnected`] if its owner process has ended; [`GetError::Decode`] for an
-            /// item that does not decode, which becomes a [dead letter](Self::dead_letters).
+            /// [`GetError::Disconnected`] if its owner process has ended; [`GetError::Decode`] for
+            /// an item that does not decode, which becomes a [dead letter](Self::dead_letters).
             pub fn get(&self) -> Result<$item, GetError> {
                 let got = self.handle.get(&Forever).map_err(WaitEnd::into_failed);
                 got.map(|got| self.receive(got))
@@ -120,8 +121,8 @@ macro_rules! queue_methods {
             ///
             /// # Errors
             ///
-            /// [`TryGetError::Empty`]; [`TryGetError::Handle`] with [`HandleError::Unresponsive`] if
-            /// the owner does not answer; and the errors of [`get`](Self::get).
+            /// [`TryGetError::Empty`]; [`TryGetError::Handle`] with [`HandleError::Unresponsive`]
+            /// if the owner does not answer; and the errors of [`get`](Self::get).
             pub fn try_get(&self) -> Result<$item, TryGetError> {
                 Ok(self.receive(self.handle.try_get()?))
             }
@@ -141,16 +142,17 @@ macro_rules! queue_methods {
             ///
             /// # Errors
             ///
-            /// The errors of [`get`](Self::get). An item that does not decode is an error only if no
-            /// other item was taken with it; otherwise it is logged and skipped.
+            /// The errors of [`get`](Self::get). An item that does not decode is an error only if
+            /// no other item was taken with it; otherwise it is logged and skipped.
             pub fn get_many(&self, max: usize) -> Result<Vec<$item>, GetError> {
                 let got = self.handle.get_many(max, &Forever);
                 let got = got.map_err(WaitEnd::into_failed);
                 got.map(|got| self.receive_all(got))
             }
 
-            /// Like [`get_many`](Self::get_many), but does not block while the queue is empty. Outside
-            /// the owner process, it waits for the owner's answer as [`try_get`](Self::try_get) does.
+            /// Like [`get_many`](Self::get_many), but does not block while the queue is empty.
+            /// Outside the owner process, it waits for the owner's answer as
+            /// [`try_get`](Self::try_get) does.
             ///
             /// # Errors
             ///
@@ -215,14 +217,14 @@ macro_rules! queue_methods {
             }
 
             /// Closes the queue for all processes, drops the items that no consumer has taken, and
-            /// returns how many those were. A delivery that comes back to the queue later is dropped
-            /// as well.
+            /// returns how many those were. A delivery that comes back to the queue later is
+            /// dropped as well.
             ///
             /// # Errors
             ///
-            /// [`HandleError::Unresponsive`] if the owner does not answer within a second: it closes
-            /// the queue and drops the items when it runs again. [`HandleError::Disconnected`] if it
-            /// has ended.
+            /// [`HandleError::Unresponsive`] if the owner does not answer within a second: it
+            /// closes the queue and drops the items when it runs again.
+            /// [`HandleError::Disconnected`] if it has ended.
             pub fn close_and_discard(&self) -> Result<usize, HandleError> {
                 self.handle.close_and_discard()
             }
@@ -230,8 +232,8 @@ macro_rules! queue_methods {
             /// Returns the [dead letters](DeadLetter) of the queue, oldest first. Each can be
             /// inspected, redelivered or discarded.
             ///
-            /// They are kept in the owner process and can be listed only there: dead letters are for
-            /// the program that is in charge of the queue, not for its consumers.
+            /// They are kept in the owner process and can be listed only there: dead letters are
+            /// for the program that is in charge of the queue, not for its consumers.
             ///
             /// # Errors
             ///
@@ -240,8 +242,8 @@ macro_rules! queue_methods {
                 self.handle.dead_letters()
             }
 
-            /// Returns whether the queue was closed or its owner process has ended. Outside the owner
-            /// process, this waits for the owner's answer for at most a second.
+            /// Returns whether the queue was closed or its owner process has ended. Outside the
+            /// owner process, this waits for the owner's answer for at most a second.
             ///
             /// # Errors
             ///

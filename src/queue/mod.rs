@@ -1,12 +1,12 @@
 //! Queues that many processes put into and get from: [`Queue`] and [`JoinableQueue`], their
 //! iterators, options and errors.
 //!
-//! Both are handles to a queue that lives in the process that made it, its *owner*. Dropping a handle
-//! does not affect the queue.
+//! Both are handles to a queue that lives in the process that made it, its *owner*. Dropping a
+//! handle does not affect the queue.
 //!
-//! Some calls do not block in the owner process, but have to ask the owner when another process makes
-//! them: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`, `is_closed`, `close` and
-//! `close_and_discard`. They wait for the answer for at most a second, and then return
+//! Some calls do not block in the owner process, but have to ask the owner when another process
+//! makes them: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`, `is_closed`,
+//! `close` and `close_and_discard`. They wait for the answer for at most a second, and then return
 //! [`HandleError::Unresponsive`](crate::HandleError::Unresponsive).
 
 #[cfg(feature = "async")]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Five deaths in a row are hardly ever a coincidence, and five processes are a bearable price for an
-/// item that kills its consumers.
+/// Five deaths in a row are hardly ever a coincidence, and five processes are a bearable price for
+/// an item that kills its consumers.
 const MAX_DELIVERIES: u32 = 5;
 /// Dead letters are kept for a person to read, who will not read more.
 const MAX_DEAD_LETTERS: usize = 1024;

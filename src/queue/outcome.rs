@@ -12,8 +12,8 @@ use crate::ipc::hub;
 use crate::ipc::wire::{Failure, Retry};
 
 /// The longest wait for the answer of an owner in another process, for calls that do not block in
-/// the owner's own: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`, `is_closed`,
-/// `close` and `close_and_discard`. An owner that runs answers in microseconds.
+/// the owner's own: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`,
+/// `is_closed`, `close` and `close_and_discard`. An owner that runs answers in microseconds.
 pub(in crate::queue) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a queue cannot do what it was asked for, now or ever.
@@ -142,8 +142,8 @@ impl From<QueueFailure> for HandleError {
     }
 }
 
-/// The next item of an iterator, which has no errors: it ends with the queue, and skips what does not
-/// decode.
+/// The next item of an iterator, which has no errors: it ends with the queue, and skips what does
+/// not decode.
 pub(in crate::queue) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
     let mut retry = Retry::default();
     loop {

@@ -22,26 +22,26 @@ use crate::queue::outcome::{until_end, with_item};
 
 /// A first-in, first-out queue that any number of processes put into and get from.
 ///
-/// This is a handle. It can be cloned, and sent to other processes in worker fields, queue items and
-/// messages. Dropping it does not affect other handles. The queue lives in the process that made it,
-/// its *owner*: when that process ends, every handle elsewhere reports `Disconnected`.
+/// This is a handle. It can be cloned, and sent to other processes in worker fields, queue items
+/// and messages. Dropping it does not affect other handles. The queue lives in the process that
+/// made it, its *owner*: when that process ends, every handle elsewhere reports `Disconnected`.
 ///
 /// # Order and loss
 ///
-/// The items of one producer keep their order. An item whose `put` has returned survives the death of
-/// the producer, and the death of a consumer that it was sent to and that had not taken it. A consumer
-/// that is killed in the middle of a `get` may take one item with it: a
-/// [`JoinableQueue`](crate::JoinableQueue) loses none. An item that does not decode is an error of that
-/// `get`, and becomes a [dead letter](Queue::dead_letters).
+/// The items of one producer keep their order. An item whose `put` has returned survives the death
+/// of the producer, and the death of a consumer that it was sent to and that had not taken it. A
+/// consumer that is killed in the middle of a `get` may take one item with it: a
+/// [`JoinableQueue`](crate::JoinableQueue) loses none. An item that does not decode is an error of
+/// that `get`, and becomes a [dead letter](Queue::dead_letters).
 ///
 /// # The end
 ///
 /// `get` returns [`GetError::Closed`] when the queue is closed and drained. It returns
 /// [`GetError::Abandoned`] when the queue is empty and no process is left that could put: other
-/// processes have held a handle, and each one that still does waits for an item and has never put one.
-/// `put` into a full queue returns [`PutError::Abandoned`] when no process is left that could take an
-/// item. `Abandoned` describes the moment of the call: if a new process gets a handle, the queue works
-/// again.
+/// processes have held a handle, and each one that still does waits for an item and has never put
+/// one. `put` into a full queue returns [`PutError::Abandoned`] when no process is left that could
+/// take an item. `Abandoned` describes the moment of the call: if a new process gets a handle, the
+/// queue works again.
 ///
 /// ```
 /// use offspring::{ProcessWorker, Queue, Worker};

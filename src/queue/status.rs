@@ -9,8 +9,8 @@ use crate::ipc::hub;
 use crate::queue::options::QueueKind;
 use crate::queue::owner::lock::QueueOwner;
 
-/// A snapshot of a queue that a process owns, as part of a [`ProcessTree`](crate::tree::ProcessTree).
-/// This is plain data: dropping it does nothing.
+/// A snapshot of a queue that a process owns, as part of a
+/// [`ProcessTree`](crate::tree::ProcessTree). This is plain data: dropping it does nothing.
 ///
 /// ```
 /// # #[offspring::main]
@@ -83,8 +83,8 @@ impl QueueStatus {
         self.capacity
     }
 
-    /// Returns the number of unfinished items, or `None` for a plain [`Queue`](crate::Queue), which does
-    /// not count them.
+    /// Returns the number of unfinished items, or `None` for a plain [`Queue`](crate::Queue), which
+    /// does not count them.
     #[must_use]
     pub fn unfinished(&self) -> Option<usize> {
         self.unfinished
@@ -102,7 +102,8 @@ impl QueueStatus {
         self.closed
     }
 
-    /// Returns the ids of the processes that have used the queue and hold a handle, the owner first.
+    /// Returns the ids of the processes that have used the queue and hold a handle, the owner
+    /// first.
     #[must_use]
     pub fn holders(&self) -> &[u32] {
         &self.holders

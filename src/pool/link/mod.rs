@@ -8,9 +8,9 @@
 //!     wait <----- doorbells and parcels ------------ ipc-channel
 //! ```
 //!
-//! The worker takes an entry when it begins the task, and replies in the order of the tasks. So when
-//! its process dies, the parent knows which task it was running, and can recall all that it had not
-//! begun.
+//! The worker takes an entry when it begins the task, and replies in the order of the tasks. So
+//! when its process dies, the parent knows which task it was running, and can recall all that it
+//! had not begun.
 //!
 //! A parent in poll mode wakes up by itself after a moment. The worker then does not ring for every
 //! reply, which would cost more than a task of a microsecond, but only when it has run out of tasks

@@ -88,8 +88,8 @@ impl ParentEnd {
         self.region.share()
     }
 
-    /// Writes tasks while there is room, and returns the position of the first one and their number.
-    /// The caller [rings](ParentEnd::ring) afterwards.
+    /// Writes tasks while there is room, and returns the position of the first one and their
+    /// number. The caller [rings](ParentEnd::ring) afterwards.
     pub(crate) fn push<'a>(
         &self,
         number: u32,
@@ -106,8 +106,8 @@ impl ParentEnd {
         (position, count as u64)
     }
 
-    /// Sends a task as a parcel, and returns its position; `None` if the worker is gone. Only for an
-    /// idle worker: its channel and ring are empty, so this does not block. The caller
+    /// Sends a task as a parcel, and returns its position; `None` if the worker is gone. Only for
+    /// an idle worker: its channel and ring are empty, so this does not block. The caller
     /// [rings](ParentEnd::ring) afterwards.
     pub(crate) fn push_parcel(&self, number: u32, envelope: Envelope) -> io::Result<Option<u64>> {
         let tag = task_tag(number) | PARCEL_BIT;

@@ -21,8 +21,8 @@ use crate::ipc::wire::{self, EncodedValue, Envelope, SideData, WireHandle};
 use crate::process::TaskFailure;
 use crate::sys::lock;
 
-/// The worker's end on its way: it travels to the process in a value, and is [opened](WorkerEnd::open)
-/// there.
+/// The worker's end on its way: it travels to the process in a value, and is
+/// [opened](WorkerEnd::open) there.
 #[derive(Debug)]
 pub(crate) struct WorkerEnd {
     parts: Mutex<Option<WorkerEndParts>>,
@@ -111,8 +111,8 @@ impl SleepFlag<ToWorker> for WorkerChannel {
             .atomic(WORKER_SLEEPS)
             .store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        // A polling parent expects more replies, and no more follow for now. The flag comes first: the
-        // parent that this wakes checks it, and must find that the worker is idle.
+        // A polling parent expects more replies, and no more follow for now. The flag comes first:
+        // the parent that this wakes checks it, and must find that the worker is idle.
         self.ring_if(POLLING);
     }
 

@@ -2,8 +2,9 @@
 //!
 //! One monitor calls these transitions for its own slot, in this order for each process:
 //! `worker_spawned`, `worker_ready`, any number of `complete` and `tend`, then `worker_exited` and
-//! `next_step`. Each holds the pool's lock. Transitions of submitters, of other monitors and of callers
-//! that cancel may come between any two of them, and the worker process runs concurrently with all.
+//! `next_step`. Each holds the pool's lock. Transitions of submitters, of other monitors and of
+//! callers that cancel may come between any two of them, and the worker process runs concurrently
+//! with all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -140,8 +141,8 @@ impl<W: WorkerControl> State<W> {
         self.requeue(back);
     }
 
-    /// Finds work for an idle worker among the tasks of others, or makes it end if it is not needed.
-    /// Returns when to check again.
+    /// Finds work for an idle worker among the tasks of others, or makes it end if it is not
+    /// needed. Returns when to check again.
     fn find_work_or_quit(
         &mut self,
         index: usize,
@@ -186,8 +187,8 @@ impl<W: WorkerControl> State<W> {
     ) {
         let slot = &mut self.slots[index];
         slot.note_progress(now);
-        // All replies were taken before, so what is in flight has no result: either it had not begun, or
-        // the process ended while it ran.
+        // All replies were taken before, so what is in flight has no result: either it had not
+        // begun, or the process ended while it ran.
         let (back, begun) = slot.take_all();
         let kill_reason = slot.kill_reason.take();
         let is_expected = slot.status == SlotStatus::Quitting || slot.worn;
@@ -249,8 +250,8 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Returns whether the slot's monitor starts another process. If it leaves, the slot cannot be used again
-    /// before it has left.
+    /// Returns whether the slot's monitor starts another process. If it leaves, the slot cannot be
+    /// used again before it has left.
     pub(in crate::pool) fn next_step(&mut self, index: usize) -> NextStep {
         let slot = &mut self.slots[index];
         let leaves = match self.phase {
@@ -310,8 +311,9 @@ impl<W: WorkerControl> State<W> {
     }
 }
 
-/// Returns whether another process sent the signal that ended this one. Such kills do not count as failures,
-/// since they do not repeat by themselves; a worker that ends by itself would do so again.
+/// Returns whether another process sent the signal that ended this one. Such kills do not count as
+/// failures, since they do not repeat by themselves; a worker that ends by itself would do so
+/// again.
 fn is_from_outside(reason: &ExitReason) -> bool {
     matches!(
         reason,

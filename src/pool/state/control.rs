@@ -11,8 +11,8 @@ use crate::ipc::wire::Envelope;
 pub(in crate::pool) trait WorkerControl: Clone {
     fn pid(&self) -> u32;
 
-    /// Writes tasks into the ring while there is room. Returns the position of the first one, and how
-    /// many were written.
+    /// Writes tasks into the ring while there is room. Returns the position of the first one, and
+    /// how many were written.
     fn push<'a>(&self, number: u32, values: impl Iterator<Item = &'a [u8]>) -> (u64, u64);
 
     /// Sends one task to an idle worker. Returns its position, or `Ok(None)` if the worker is gone.

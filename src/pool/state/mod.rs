@@ -9,19 +9,19 @@
 //! ```
 //!
 //! A task is in exactly one place: in `queue`, or in flight in one slot. It moves under the pool's
-//! lock, and the thread that moves it out of both delivers its result. So it ends exactly once, even if
-//! its result, the end of its worker, a cancellation and the end of the pool coincide.
+//! lock, and the thread that moves it out of both delivers its result. So it ends exactly once,
+//! even if its result, the end of its worker, a cancellation and the end of the pool coincide.
 //!
-//! Workers run concurrently with every transition: each takes entries from its ring and writes replies.
-//! So a slot that has tasks in flight is always a little behind. Whether a task has begun is certain only
-//! after a recall, which shuts the ring: a worker's take then succeeds or fails as a whole. What stays in
-//! flight after it has begun; what came back never will in that worker.
+//! Workers run concurrently with every transition: each takes entries from its ring and writes
+//! replies. So a slot that has tasks in flight is always a little behind. Whether a task has begun
+//! is certain only after a recall, which shuts the ring: a worker's take then succeeds or fails as
+//! a whole. What stays in flight after it has begun; what came back never will in that worker.
 //!
-//! The state is passive: a transition decides, and records in [`Effects`] what is to be done once the
-//! lock is released. It reads no clock. What it does to workers under the lock, it does through
-//! [`WorkerControl`]: writing into a ring and recalling from it must be one step with the move of the
-//! task. So must sending a parcel, the only message under the lock. It cannot block, since it is at
-//! most a kilobyte and goes to an idle worker, whose channel is empty.
+//! The state is passive: a transition decides, and records in [`Effects`] what is to be done once
+//! the lock is released. It reads no clock. What it does to workers under the lock, it does through
+//! [`WorkerControl`]: writing into a ring and recalling from it must be one step with the move of
+//! the task. So must sending a parcel, the only message under the lock. It cannot block, since it
+//! is at most a kilobyte and goes to an idle worker, whose channel is empty.
 
 mod complete;
 mod control;
@@ -56,7 +56,8 @@ pub(super) struct State<W> {
     slots: Vec<WorkerSlot<W>>,
     /// The number of workers that should be active.
     workers: usize,
-    /// Since a task last ended: how many starts failed, and how many idle workers ended by themselves.
+    /// Since a task last ended: how many starts failed, and how many idle workers ended by
+    /// themselves.
     failures: u32,
     /// How many threads are blocked until the pool is not full.
     blocked_submitters: usize,
@@ -234,8 +235,8 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Takes back what a worker has not begun. The caller must requeue or fail it before the lock is
-    /// released, since meanwhile it is in no place.
+    /// Takes back what a worker has not begun. The caller must requeue or fail it before the lock
+    /// is released, since meanwhile it is in no place.
     fn recall(&mut self, index: usize, effects: &mut Effects<W>) -> Vec<TaskRange> {
         let slot = &mut self.slots[index];
         let back = slot.recall();
@@ -272,8 +273,8 @@ impl<W: WorkerControl> State<W> {
                 self.recall(index, effects)
             };
             let slot = &mut self.slots[index];
-            // Only the last task that has begun can be running; those before it have ended, and their
-            // replies are on the way.
+            // Only the last task that has begun can be running; those before it have ended, and
+            // their replies are on the way.
             let runs = slot.in_flight().last().is_some_and(is_its);
             if kill && runs {
                 slot.kill(KillReason::Cancelled);
@@ -300,8 +301,9 @@ impl<W: WorkerControl> State<W> {
 
     /// Ends the pool at once, and returns how many tasks that drops; 0 if it was stopped before.
     ///
-    /// A worker that is being started has no entry in its slot yet: `worker_spawned` finds the phase and
-    /// kills it. Tasks in flight end when their monitors see that the processes have ended.
+    /// A worker that is being started has no entry in its slot yet: `worker_spawned` finds the
+    /// phase and kills it. Tasks in flight end when their monitors see that the processes have
+    /// ended.
     pub(super) fn stop(&mut self, effects: &mut Effects<W>) -> u64 {
         if matches!(self.phase, Phase::Stopped) {
             return 0;

@@ -1,9 +1,9 @@
 //! The state, driven through histories without processes.
 //!
-//! A [`FakeWorker`] has a ring that holds a few tasks; what the real one would do concurrently (begin
-//! a task, finish it, die) are steps of the history. Nothing sleeps: a worker that was not rung begins
-//! nothing, and a monitor that was not woken sees nothing, so a history that cannot continue has
-//! lost a wake-up. After each step, every task must be in exactly one place.
+//! A [`FakeWorker`] has a ring that holds a few tasks; what the real one would do concurrently
+//! (begin a task, finish it, die) are steps of the history. Nothing sleeps: a worker that was not
+//! rung begins nothing, and a monitor that was not woken sees nothing, so a history that cannot
+//! continue has lost a wake-up. After each step, every task must be in exactly one place.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;

@@ -5,9 +5,9 @@
 //! is given away too early. If a task takes longer than those before it, so that the tasks in its
 //! ring were given to the wrong worker, they are recalled for one that is idle.
 //!
-//! The numbers here may be out of date: a worker may have ended tasks whose replies its monitor has not
-//! drained. That makes a slot look more loaded than it is, never less, so at worst a task waits for the
-//! next `complete`, which schedules again.
+//! The numbers here may be out of date: a worker may have ended tasks whose replies its monitor has
+//! not drained. That makes a slot look more loaded than it is, never less, so at worst a task waits
+//! for the next `complete`, which schedules again.
 
 use std::time::{Duration, Instant};
 
@@ -129,8 +129,8 @@ impl<W: WorkerControl> State<W> {
     fn give(&mut self, index: usize, target: u64, now: Instant, effects: &mut Effects<W>) -> Given {
         let active = self.active().max(1) as u64;
         let slot = &mut self.slots[index];
-        // Shares that get smaller towards the end of the queue, so that all workers end at about the
-        // same time; but not one by one if the tasks are tiny.
+        // Shares that get smaller towards the end of the queue, so that all workers end at about
+        // the same time; but not one by one if the tasks are tiny.
         let share = self.queued.div_ceil(2 * active).max(target / SHARES);
         let share = share.min(target - slot.count().min(target)).max(1);
         let max_tasks = self.limits.max_tasks;

@@ -186,8 +186,8 @@ impl<W: WorkerControl> WorkerSlot<W> {
             .iter()
             .filter(|in_flight| in_flight.position.is_some())
             .flat_map(InFlight::positions);
-        // A corrupt ring does not show what has begun. Then all of it counts as begun, since no task
-        // may run twice; the monitor kills the worker.
+        // A corrupt ring does not show what has begun. Then all of it counts as begun, since no
+        // task may run twice; the monitor kills the worker.
         let Ok(begun) = worker.recall(positions) else {
             return Vec::new();
         };
@@ -238,8 +238,8 @@ impl<W: WorkerControl> WorkerSlot<W> {
         has_begun.then_some(&first.range)
     }
 
-    /// Returns whether its first task travels as a parcel. Such a worker gets no other task, and nothing
-    /// is recalled from it.
+    /// Returns whether its first task travels as a parcel. Such a worker gets no other task, and
+    /// nothing is recalled from it.
     pub(super) fn has_parcel(&self) -> bool {
         self.first().is_some_and(|range| range.batch.is_parcel())
     }

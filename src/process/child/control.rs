@@ -1,8 +1,8 @@
 //! The child's end of the control socket, and the liveness pipe.
 //!
 //! No thread of the child waits for either. The parent holds the only writing end of the liveness
-//! pipe; when it closes, the system kills the child. The parent's last message stays in the socket's
-//! buffer, where every thread of the child can read it.
+//! pipe; when it closes, the system kills the child. The parent's last message stays in the
+//! socket's buffer, where every thread of the child can read it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,8 +13,8 @@ use std::time::Instant;
 use crate::process::handshake::{self, ParentMessage};
 use crate::sys;
 
-/// The exit code of a child whose parent ended before the child began to watch for that. No process is
-/// left to read it.
+/// The exit code of a child whose parent ended before the child began to watch for that. No process
+/// is left to read it.
 const EXIT_ORPHAN: i32 = 71;
 
 #[derive(Debug)]
@@ -64,8 +64,8 @@ impl ControlSocket {
     /// polls it, and the descriptor that comes with `Detach` stays open. Only leftovers of the
     /// start are taken out.
     fn read(&self) -> bool {
-        // Without the lock, two threads could see the same leftover, and the second one would remove
-        // the message after it: a `Stop` would be lost.
+        // Without the lock, two threads could see the same leftover, and the second one would
+        // remove the message after it: a `Stop` would be lost.
         let _reading = sys::lock(&self.reading);
         loop {
             match handshake::peek(self.socket.as_fd()) {
@@ -89,8 +89,8 @@ impl ControlSocket {
                 return sleep_until(deadline);
             }
             if sys::is_at_end(self.socket.as_fd()) {
-                // The parent is gone. It may have sent `Stop` after the check above and before its end,
-                // and nothing can follow its end: so one more check is enough.
+                // The parent is gone. It may have sent `Stop` after the check above and before its
+                // end, and nothing can follow its end: so one more check is enough.
                 return self.is_stopping() || sleep_until(deadline);
             }
             sys::wait_readable(self.socket.as_fd(), deadline);

@@ -41,16 +41,17 @@ fn enter(entry: Entry) {
     // the two.
     let name = std::env::var_os(CHILD_VARIABLE).filter(|_| sys::stdin_is_packet_socket());
     if let Some(name) = name {
-        // First the name, so that `ps` is right however the start goes on: until now the system shows
-        // the process as `exe`, the link that was executed. The variable is removed before any other
-        // program can be started from here, which would inherit it.
+        // First the name, so that `ps` is right however the start goes on: until now the system
+        // shows the process as `exe`, the link that was executed. The variable is removed before
+        // any other program can be started from here, which would inherit it.
         sys::set_process_name(&name.to_string_lossy());
         sys::remove_env(CHILD_VARIABLE);
         serve::become_child();
     }
-    // Two threads may call `init` at the same time. The entry decides which of them sets up the process:
-    // installed twice, the panic hook would run twice for each panic. The other thread may go on, and
-    // even start a child, before the identity is set: until then `of_process` returns the same one.
+    // Two threads may call `init` at the same time. The entry decides which of them sets up the
+    // process: installed twice, the panic hook would run twice for each panic. The other thread may
+    // go on, and even start a child, before the identity is set: until then `of_process` returns
+    // the same one.
     if identity::set_entry(entry) {
         panic_hook::hide_contained_panics();
         identity::set(Identity::of_main());

@@ -20,8 +20,9 @@ use crate::process::inline_context;
 use crate::process::panic_report;
 use crate::sys;
 
-/// The number of reports that the hook sends at most. The parent does not read them before the child's
-/// end, so all of them, and one more for the panic that ends `run`, must fit the socket's buffer.
+/// The number of reports that the hook sends at most. The parent does not read them before the
+/// child's end, so all of them, and one more for the panic that ends `run`, must fit the socket's
+/// buffer.
 const REPORTS_MAX: u32 = 3;
 
 /// Rust's message for a panic during a panic. The first panic has the cause.

@@ -1,9 +1,9 @@
 //! The record of a child in its parent.
 //!
-//! A record is shared by the child's handle, the reaper, and selectors, which use it concurrently. All
-//! decisions are made under its lock: signals are sent, and the exit status is taken, only under it. So
-//! the status is taken once, and no signal is sent to a process that has been reaped. The locks of the
-//! reaper are always taken after this one.
+//! A record is shared by the child's handle, the reaper, and selectors, which use it concurrently.
+//! All decisions are made under its lock: signals are sent, and the exit status is taken, only
+//! under it. So the status is taken once, and no signal is sent to a process that has been reaped.
+//! The locks of the reaper are always taken after this one.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -112,9 +112,9 @@ impl LiveChild {
         due
     }
 
-    /// Sends the writing end of the liveness pipe to the child, which never takes it out of the buffer
-    /// of its socket. So the pipe stays open as long as the child lives, and this process may die at any
-    /// time after the call.
+    /// Sends the writing end of the liveness pipe to the child, which never takes it out of the
+    /// buffer of its socket. So the pipe stays open as long as the child lives, and this process
+    /// may die at any time after the call.
     fn detach(&self) {
         let Some(liveness) = &self.liveness else {
             return;
@@ -291,8 +291,8 @@ impl ChildRecord {
         let report = ExitReport::read(live.control.as_fd());
         let (reason, output) = report.conclude(status, live.terminated, live.killed);
         *state = State::Ended { reason, output };
-        // Wakers may run user code, which must not run under the lock. An end is final, so a thread that
-        // checks in between finds it, and one that waits is notified below.
+        // Wakers may run user code, which must not run under the lock. An end is final, so a thread
+        // that checks in between finds it, and one that waits is notified below.
         drop(state);
         self.notify_end();
     }
@@ -344,9 +344,9 @@ impl ChildRecord {
         .flatten()
     }
 
-    /// Returns the pidfd to the reaper, unless the child has been reaped. The end may have come since
-    /// the wait timed out: the reaper's poller is level-triggered and reports it then. Other threads
-    /// that join meanwhile sleep on the condition variable, and depend on that report.
+    /// Returns the pidfd to the reaper, unless the child has been reaped. The end may have come
+    /// since the wait timed out: the reaper's poller is level-triggered and reports it then. Other
+    /// threads that join meanwhile sleep on the condition variable, and depend on that report.
     fn return_watch(&self) {
         self.with_live(|live| {
             live.is_watched_by_join = false;

@@ -2,10 +2,10 @@
 //!
 //! Until the reaper takes over, [`StartingChild`] alone holds the child, and kills and reaps it
 //! when it is dropped: each error on the way ends the child, and no other thread can reap it or
-//! signal it meanwhile. The child runs concurrently, and may die at every step. So no step concludes
-//! anything from a message that did not arrive: a closed socket, a failed send and a ready pidfd all
-//! lead to [`ended`](StartingChild::ended), where the exit status decides. A message that did arrive
-//! counts, even if the child is dead by then.
+//! signal it meanwhile. The child runs concurrently, and may die at every step. So no step
+//! concludes anything from a message that did not arrive: a closed socket, a failed send and a
+//! ready pidfd all lead to [`ended`](StartingChild::ended), where the exit status decides. A
+//! message that did arrive counts, even if the child is dead by then.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -112,8 +112,8 @@ impl StartingChild {
     pub(in crate::process) fn wait_started(&mut self) -> Result<(), SpawnError> {
         let mut message = self.next_message()?;
         if matches!(message, ChildMessage::EarlyStderr) {
-            // The child waits for the release and writes nothing meanwhile. So this passes on all of its
-            // early text, before anything that it will write to the real stderr.
+            // The child waits for the release and writes nothing meanwhile. So this passes on all
+            // of its early text, before anything that it will write to the real stderr.
             self.pass_on();
             // If the child is gone, the next call notices.
             let _ = handshake::send(self.control(), &ParentMessage::ReleaseStderr, &[]);
@@ -284,8 +284,8 @@ impl StartingChild {
         }
         let live = LiveChild::new(pidfd, control, liveness);
         let record = Arc::new(ChildRecord::new(self.pid, identity, worker, live));
-        // The child may have ended since `Started`. That is not lost: its pidfd stays ready, and the
-        // reaper's poller reports it as soon as it watches.
+        // The child may have ended since `Started`. That is not lost: its pidfd stays ready, and
+        // the reaper's poller reports it as soon as it watches.
         if let Err(source) = reaper::watch(record.clone()) {
             // The reaper does not watch it, and no other thread has the record: it is reaped here.
             record.with_pidfd(|pidfd| {

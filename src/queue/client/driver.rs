@@ -1,7 +1,8 @@
 //! Two ways to wait for the owner: a thread blocks, a task is polled.
 //!
 //! Each operation that may wait is written once, as an `async fn` over a [`Driver`]. With
-//! [`Blocking`], the future never suspends, because the driver blocks inside: one poll completes it.
+//! [`Blocking`], the future never suspends, because the driver blocks inside: one poll completes
+//! it.
 
 use std::future::Future;
 use std::pin::pin;

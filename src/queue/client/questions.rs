@@ -1,7 +1,7 @@
 //! Questions from a client to the owner of a queue.
 //!
-//! A question is an entry in the outbox with a number. The owner answers it, by writing the number into
-//! a word of the region, once all entries before it are carried out, and everything that other
+//! A question is an entry in the outbox with a number. The owner answers it, by writing the number
+//! into a word of the region, once all entries before it are carried out, and everything that other
 //! processes had put by then.
 
 use std::sync::atomic::Ordering;

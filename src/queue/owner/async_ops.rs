@@ -104,8 +104,8 @@ impl QueueOwner {
         let mut state = self.lock();
         let mut outcome = state.check_room();
         if outcome.is_none() && interest.is_some() {
-            // Asks the consumers to ring when they take something. The check after it finds what they
-            // took before they could see that.
+            // Asks the consumers to ring when they take something. The check after it finds what
+            // they took before they could see that.
             set_waker(interest);
             state.schedule();
             fence(Ordering::SeqCst);

@@ -30,8 +30,8 @@ use crate::sys;
 pub enum DeadCause {
     /// The item was delivered the maximum number of times and never finished.
     Deliveries,
-    /// The item was delivered and not finished, and held the receiving end of a channel or pipe, which
-    /// exists only once and went with the consumer.
+    /// The item was delivered and not finished, and held the receiving end of a channel or pipe,
+    /// which exists only once and went with the consumer.
     MovedOut,
     /// The item is not a valid value of the queue's item type: the error of the `get` that took it.
     Decode(DecodeError),
@@ -103,8 +103,8 @@ impl DeadLetters {
         Ok(letter)
     }
 
-    /// Takes a letter's payload out, for another delivery. If that is not possible, the letter stays in
-    /// its place.
+    /// Takes a letter's payload out, for another delivery. If that is not possible, the letter
+    /// stays in its place.
     pub(in crate::queue) fn revive(&mut self, number: u64) -> Result<Payload, DeadLetterError> {
         let index = self.index(number)?;
         let letter = &self.letters[index].1;

@@ -10,9 +10,10 @@ use crate::queue::owner::run_queue::RunQueue;
 
 /// The stored items, the dead letters, and the count of unfinished items.
 ///
-/// An item is in exactly one place: a producer's outbox ring, the store, a consumer's inbox ring, the
-/// list of items that are `ready` for threads of the owner process, a lease, or the dead letters. In a
-/// joinable queue, `unfinished` counts those in all places from the store to the leases.
+/// An item is in exactly one place: a producer's outbox ring, the store, a consumer's inbox ring,
+/// the list of items that are `ready` for threads of the owner process, a lease, or the dead
+/// letters. In a joinable queue, `unfinished` counts those in all places from the store to the
+/// leases.
 #[derive(Debug)]
 pub(in crate::queue) struct Ledger {
     joinable: bool,

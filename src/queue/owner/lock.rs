@@ -65,8 +65,8 @@ impl QueueOwner {
         result
     }
 
-    /// Changes the state and schedules. For the service thread, which computes its deadline by itself,
-    /// and for callers that must not wake it.
+    /// Changes the state and schedules. For the service thread, which computes its deadline by
+    /// itself, and for callers that must not wake it.
     pub(in crate::queue) fn update_untimed<R>(
         &self,
         change: impl FnOnce(&mut QueueState) -> R,
@@ -96,8 +96,8 @@ pub(in crate::queue) struct StateGuard<'a> {
 }
 
 impl<'a> StateGuard<'a> {
-    /// Unlocks the state and sleeps until one of `threads` is notified, or until `deadline`. Returns at
-    /// once if tasks have to be woken first, since that must not happen under the lock.
+    /// Unlocks the state and sleeps until one of `threads` is notified, or until `deadline`.
+    /// Returns at once if tasks have to be woken first, since that must not happen under the lock.
     pub(in crate::queue) fn wait(
         mut self,
         threads: &Condvar,

@@ -1,7 +1,8 @@
 //! Stored items, in the order in which they will be taken.
 //!
-//! Items that came out of a ring are kept as a *run*: the bytes of their ring entries, one after the
-//! other. They are written to the next ring as they are, so moving a thousand of them is one copy.
+//! Items that came out of a ring are kept as a *run*: the bytes of their ring entries, one after
+//! the other. They are written to the next ring as they are, so moving a thousand of them is one
+//! copy.
 
 use std::collections::VecDeque;
 
@@ -31,7 +32,8 @@ enum Part {
     One(Item),
 }
 
-/// Valid and complete entries of items that no consumer has had. They were checked when they came in.
+/// Valid and complete entries of items that no consumer has had. They were checked when they came
+/// in.
 #[derive(Debug, Default)]
 struct Run {
     bytes: Vec<u8>,
@@ -156,8 +158,8 @@ impl RunQueue {
         });
     }
 
-    /// The first entries and their number, if the first item is in a run: at most `max` of them, and at
-    /// most `room` bytes.
+    /// The first entries and their number, if the first item is in a run: at most `max` of them,
+    /// and at most `room` bytes.
     pub(in crate::queue) fn front_run(&self, max: usize, room: usize) -> Option<(&[u8], usize)> {
         let Some(Part::Run(run)) = self.parts.front() else {
             return None;

@@ -1,5 +1,5 @@
-//! What the hub's service thread does for a queue: attach clients, carry out what they write, and end
-//! their leases.
+//! What the hub's service thread does for a queue: attach clients, carry out what they write, and
+//! end their leases.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -104,8 +104,9 @@ impl Attachment for ServedClient {
 impl Drop for ServedClient {
     fn drop(&mut self) {
         self.owner.update_untimed(|state| {
-            // First what the client wrote before its end: items whose `put` returned are not lost, and a
-            // lease that it has ended must not be delivered again. Only what is left goes back.
+            // First what the client wrote before its end: items whose `put` returned are not lost,
+            // and a lease that it has ended must not be delivered again. Only what is left goes
+            // back.
             if !failpoints::is_mutated("end.no-drain") {
                 state.drain_fully(self.key);
             }

@@ -31,8 +31,8 @@ impl QueueOwner {
                 let until = limit.deadline().into_iter().chain(state.next_check()).min();
                 state = state.wait(&self.threads.room, until);
             } else {
-                // Asks the consumers to ring when they take something. The check after it finds what
-                // they took before they could see that.
+                // Asks the consumers to ring when they take something. The check after it finds
+                // what they took before they could see that.
                 state.schedule();
                 fence(Ordering::SeqCst);
             }

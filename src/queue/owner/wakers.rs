@@ -52,10 +52,10 @@ pub(in crate::queue) struct Condvars {
 
 /// The bells of a queue, and how tasks and selectors in the owner process are treated.
 ///
-/// They want an item as a waiting thread does, but none is assigned to them before they take it: one
-/// that was woken may be busy with other things. So an item is kept for them only for a moment. And
-/// because the program around a task may be about to put, a waiting task does not make the queue
-/// abandoned for others.
+/// They want an item as a waiting thread does, but none is assigned to them before they take it:
+/// one that was woken may be busy with other things. So an item is kept for them only for a moment.
+/// And because the program around a task may be about to put, a waiting task does not make the
+/// queue abandoned for others.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Bells {
     pub(in crate::queue) items: Bell,

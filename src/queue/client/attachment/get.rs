@@ -39,8 +39,8 @@ impl AttachedQueue {
     /// Rings the owner if a producer waits for the room of this item and of those before it.
     #[inline]
     fn notify_room(&self, taken: &Taken) {
-        // The entry was taken sequentially consistent. So either this sees the flag, or the owner, which
-        // checks once more after it has set the flag, sees that the entry was taken.
+        // The entry was taken sequentially consistent. So either this sees the flag, or the owner,
+        // which checks once more after it has set the flag, sees that the entry was taken.
         if self.has_flag(Flag::NotifyRoom) {
             let at = self.word(Word::NotifyAt).load(Ordering::SeqCst);
             if ring::is_at_or_behind(taken.lease, at) {
@@ -54,8 +54,8 @@ impl AttachedQueue {
         !lock(&self.inbox).entries.is_empty()
     }
 
-    /// Returns whether a `get` would return at once: an item is here, the queue has ended, or the owner
-    /// has refused the attachment.
+    /// Returns whether a `get` would return at once: an item is here, the queue has ended, or the
+    /// owner has refused the attachment.
     pub(in crate::queue::client) fn has_next(&self) -> bool {
         match self.status() {
             None => false,
@@ -64,7 +64,8 @@ impl AttachedQueue {
         }
     }
 
-    /// The flag is read first: an item that the owner pushed before it set the flag is then in the inbox.
+    /// The flag is read first: an item that the owner pushed before it set the flag is then in the
+    /// inbox.
     fn has_ended(&self) -> bool {
         self.has_flag(Flag::Ended) && !self.awaits_parcel()
     }
@@ -129,7 +130,8 @@ impl AttachedQueue {
         }
     }
 
-    /// Takes an item if the queue has one; waits for nothing but the answer of the owner, process `pid`.
+    /// Takes an item if the queue has one; waits for nothing but the answer of the owner, process
+    /// `pid`.
     pub(in crate::queue) fn try_get(
         &self,
         max: usize,
@@ -168,8 +170,8 @@ impl AttachedQueue {
 
     /// Ends the lease of an item: it is finished, or goes to the next consumer.
     ///
-    /// Waits without a deadline while the outbox is full: an entry that is not written would leave the
-    /// item leased until this process ends. Items leave room for a thousand of these entries.
+    /// Waits without a deadline while the outbox is full: an entry that is not written would leave
+    /// the item leased until this process ends. Items leave room for a thousand of these entries.
     pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) -> Result<(), QueueFailure> {
         let tag = if done { Tag::Done } else { Tag::Back };
         self.tell_owner(Outgoing::entry(tag, &lease.to_le_bytes()))
@@ -189,8 +191,9 @@ impl AttachedQueue {
         lock(&self.detached).pop_front()
     }
 
-    /// Returns an item that does not decode to the owner, which keeps it as a dead letter. In a joinable
-    /// queue the owner still has it, under its lease; in a plain one this is the only copy.
+    /// Returns an item that does not decode to the owner, which keeps it as a dead letter. In a
+    /// joinable queue the owner still has it, under its lease; in a plain one this is the only
+    /// copy.
     pub(in crate::queue) fn return_undecodable(
         &self,
         taken: Taken,
@@ -223,14 +226,14 @@ impl InboxReader {
         while let Some(front) = entries.front()? {
             let bytes = entries.read(&front);
             let parcel = match Tag::from(front.tag) {
-                // The bytes of an entry that is being recalled may be torn. They count only once it was
-                // taken.
+                // The bytes of an entry that is being recalled may be torn. They count only once it
+                // was taken.
                 Some(Tag::Parcel) => Some(layout::number(bytes.as_slice()).unwrap_or(u64::MAX)),
                 _ => None,
             };
             if parcel.is_some_and(|id| id != u64::MAX && !parcels.contains_key(&id)) {
-                // Only what can be handed over at once is taken. An entry whose parcel is on the way
-                // stays the owner's.
+                // Only what can be handed over at once is taken. An entry whose parcel is on the
+                // way stays the owner's.
                 return Ok(None);
             }
             if !entries.take(&front) {

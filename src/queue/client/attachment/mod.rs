@@ -1,17 +1,17 @@
 //! A client's attachment to a queue of another process.
 //!
-//! The region has two rings, the *outbox* to the owner and the *inbox* from it, and a few words. Any
-//! number of threads of this process use them: each ring has a lock. What a thread may assume about the
-//! owner, which runs concurrently:
+//! The region has two rings, the *outbox* to the owner and the *inbox* from it, and a few words.
+//! Any number of threads of this process use them: each ring has a lock. What a thread may assume
+//! about the owner, which runs concurrently:
 //!
-//! - An entry that is in the outbox is safe from the death of this process. So a put is done when its
-//!   entry is published; the doorbell after it only makes the owner read it sooner.
-//! - An item belongs to this process once the compare-and-swap that takes its entry succeeds. Before
-//!   that, the owner may recall it at any moment, even while its bytes are being copied. What was copied
-//!   is used only after the entry was taken.
-//! - A thread announces that it waits in a word of the region, and rings, *before* its last check. So
-//!   either the check finds what the owner has done meanwhile, or the owner sees the announcement and
-//!   rings when there is something.
+//! - An entry that is in the outbox is safe from the death of this process. So a put is done when
+//!   its entry is published; the doorbell after it only makes the owner read it sooner.
+//! - An item belongs to this process once the compare-and-swap that takes its entry succeeds.
+//!   Before that, the owner may recall it at any moment, even while its bytes are being copied.
+//!   What was copied is used only after the entry was taken.
+//! - A thread announces that it waits in a word of the region, and rings, *before* its last check.
+//!   So either the check finds what the owner has done meanwhile, or the owner sees the
+//!   announcement and rings when there is something.
 
 mod get;
 mod put;
@@ -35,8 +35,8 @@ use crate::queue::layout::{self, Flag, Word};
 use crate::queue::outcome::QueueFailure;
 use crate::sys::lock;
 
-/// The most that one thread adds to the word: more items are never pushed at once, and the sum over all
-/// threads must not overflow.
+/// The most that one thread adds to the word: more items are never pushed at once, and the sum over
+/// all threads must not overflow.
 const WANTED_MAX: usize = 1024;
 
 /// One queue of another process. All handles of it in this process share it.

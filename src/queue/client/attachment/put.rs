@@ -44,8 +44,8 @@ impl AttachedQueue {
             let abandoned = self.has_flag(Flag::Abandoned);
             return abandoned.then_some(Err(QueueFailure::Abandoned(0)));
         }
-        // The unit of credit is this thread's now. If the process dies here, the owner ends the session,
-        // and with it what the session was granted.
+        // The unit of credit is this thread's now. If the process dies here, the owner ends the
+        // session, and with it what the session was granted.
         failpoints::point("put.credit");
         let outcome = self.write(item);
         if bounded && !matches!(outcome, Some(Ok(()))) {
@@ -145,7 +145,8 @@ impl AttachedQueue {
         }
     }
 
-    /// Puts an item if the queue has room; waits for nothing but the answer of the owner, process `pid`.
+    /// Puts an item if the queue has room; waits for nothing but the answer of the owner, process
+    /// `pid`.
     pub(in crate::queue) fn try_put(
         &self,
         item: NewItem<'_>,

@@ -115,17 +115,17 @@ impl QueueClient {
         }
     }
 
-    /// Writes an item into the inbox, where `publish` makes it visible. Returns it if there is no room
-    /// now.
+    /// Writes an item into the inbox, where `publish` makes it visible. Returns it if there is no
+    /// room now.
     fn push(&mut self, item: Item) -> Result<(), Item> {
         let position = self.inbox.position();
         let tag = |tag: Tag| tag.with(item.attempts);
-        // A client whose words are corrupt gets nothing. The service thread finds the same, and ends
-        // its session.
+        // A client whose words are corrupt gets nothing. The service thread finds the same, and
+        // ends its session.
         let pushed = match &item.payload {
             Payload::Bytes(bytes) => self.inbox.write(tag(Tag::Put), bytes.as_slice()),
-            // The parcel is sent first, so that the client never waits for one that was not sent; and
-            // only if its entry will find room.
+            // The parcel is sent first, so that the client never waits for one that was not sent;
+            // and only if its entry will find room.
             Payload::Parcel(envelope) => match self.inbox.has_room(8) {
                 Ok(true) => match self.peer.send_parcel(self.number, envelope) {
                     Some(id) => self.inbox.write(tag(Tag::Parcel), &id.to_le_bytes()),
@@ -144,9 +144,9 @@ impl QueueClient {
 
     /// Takes items back out of the inbox, all but the oldest `keep`.
     ///
-    /// The ring's recall makes the client's concurrent take fail or succeed as a whole, and leaves the
-    /// ring empty. So `refresh` then reads exactly what the client has taken, the rest is the owner's
-    /// again, and the client can take nothing more before `publish`.
+    /// The ring's recall makes the client's concurrent take fail or succeed as a whole, and leaves
+    /// the ring empty. So `refresh` then reads exactly what the client has taken, the rest is the
+    /// owner's again, and the client can take nothing more before `publish`.
     pub(in crate::queue) fn recall(&mut self, keep: usize) -> Result<VecDeque<Item>, Corrupt> {
         self.inbox.recall()?;
         self.refresh()?;

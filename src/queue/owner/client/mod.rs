@@ -17,12 +17,12 @@ use crate::queue::item::Item;
 use crate::queue::layout::{self, Flag, Word};
 use inbox::Outstanding;
 
-/// A client that has taken nothing for this long, with more items in its inbox than it waits for, is
-/// busy: the excess may go to others. After a shorter pause it may not, because an item that went to
-/// another client would be overtaken by the later ones that stay.
+/// A client that has taken nothing for this long, with more items in its inbox than it waits for,
+/// is busy: the excess may go to others. After a shorter pause it may not, because an item that
+/// went to another client would be overtaken by the later ones that stay.
 pub(in crate::queue) const STALLED: Duration = Duration::from_millis(2);
-/// A client that waits, and leaves what it waits for in its inbox for this long, is suspended: others
-/// may have its items and its room.
+/// A client that waits, and leaves what it waits for in its inbox for this long, is suspended:
+/// others may have its items and its room.
 pub(in crate::queue) const SUSPENDED: Duration = Duration::from_millis(20);
 
 /// A client's inbox may hold what it takes in this time.
@@ -55,8 +55,8 @@ pub(in crate::queue) struct QueueClient {
     outbox: Consumer,
     inbox: Producer,
     outstanding: Outstanding,
-    /// Items that were taken and are not finished. A lease's number is the position that its item had
-    /// in the inbox.
+    /// Items that were taken and are not finished. A lease's number is the position that its item
+    /// had in the inbox.
     leases: BTreeMap<u64, Item>,
     /// Parcels that arrived before their ring entries.
     parcels: VecDeque<Envelope>,
@@ -162,9 +162,9 @@ impl QueueClient {
         };
     }
 
-    /// Whether it may still take items. One that only puts, and waits for room in a full queue, does
-    /// not. A waiting putter is no proof of that, though: it is also announced for a moment at each put
-    /// that needs room to be granted.
+    /// Whether it may still take items. One that only puts, and waits for room in a full queue,
+    /// does not. A waiting putter is no proof of that, though: it is also announced for a moment at
+    /// each put that needs room to be granted.
     pub(in crate::queue) fn may_take(&self, full: bool) -> bool {
         self.has_got || !full || !self.glance.putters
     }
@@ -210,8 +210,8 @@ impl QueueClient {
         self.outstanding().saturating_sub(self.waiting())
     }
 
-    /// How many items in its inbox may go to others: all if it is suspended, half of the excess if it
-    /// is busy. With `urgent`, a consumer asks for an item and does not wait.
+    /// How many items in its inbox may go to others: all if it is suspended, half of the excess if
+    /// it is busy. With `urgent`, a consumer asks for an item and does not wait.
     pub(in crate::queue) fn to_spare(&self, now: Instant, urgent: bool) -> usize {
         let still = now.saturating_duration_since(self.moved);
         if still >= SUSPENDED {
@@ -238,8 +238,8 @@ impl QueueClient {
         self.prefetch >= FAST && self.outstanding() > 0
     }
 
-    /// How many more items its inbox should get: one for each that waits, and a prefetch if it is fast
-    /// and has taken half of the last one.
+    /// How many more items its inbox should get: one for each that waits, and a prefetch if it is
+    /// fast and has taken half of the last one.
     pub(in crate::queue) fn demand(&mut self) -> usize {
         let wanted = self.wants_items();
         if wanted == 0 && self.outstanding() * 2 > self.prefetch {
@@ -272,8 +272,8 @@ impl QueueClient {
         self.join > self.word(Word::Joined)
     }
 
-    /// All outboxes are about to be drained. After that, what was asked before can be answered: each
-    /// put that returned before the question was written is then in the state.
+    /// All outboxes are about to be drained. After that, what was asked before can be answered:
+    /// each put that returned before the question was written is then in the state.
     pub(in crate::queue) fn cover_questions(&mut self) {
         self.answerable = self.ask;
         self.join_answerable = self.join;
@@ -318,8 +318,8 @@ impl QueueClient {
     /// Takes back room that it does not use: what its threads wait for is left to it, unless it is
     /// suspended.
     ///
-    /// The client takes credit with a compare-and-swap on the same word, so each unit goes either to a
-    /// put or back to the owner.
+    /// The client takes credit with a compare-and-swap on the same word, so each unit goes either
+    /// to a put or back to the owner.
     pub(in crate::queue) fn revoke_unused(&mut self) {
         if self.credits == 0 {
             return;

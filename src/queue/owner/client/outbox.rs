@@ -18,7 +18,8 @@ impl QueueClient {
         self.parcels.push_back(parcel);
     }
 
-    /// Carries out all entries that its outbox holds now. Bounded, because the client may keep writing.
+    /// Carries out all entries that its outbox holds now. Bounded, because the client may keep
+    /// writing.
     pub(in crate::queue) fn drain_fully(&mut self, ledger: &mut Ledger, item: &'static str) {
         for _ in 0..=ring::ENTRIES_MAX / DRAIN_MAX {
             // The service thread finds the same corruption, and ends the session.
@@ -28,8 +29,8 @@ impl QueueClient {
         }
     }
 
-    /// Carries out what its outbox holds; returns whether there was anything. `item` is the name of the
-    /// item type.
+    /// Carries out what its outbox holds; returns whether there was anything. `item` is the name of
+    /// the item type.
     pub(in crate::queue) fn drain(
         &mut self,
         ledger: &mut Ledger,

@@ -7,8 +7,8 @@ use crate::queue::owner::client::QueueClient;
 /// The needs and holdings of all clients, read once.
 ///
 /// One pass of the scheduler asks for each waiting client whether *another* one could end its wait.
-/// With these sums each answer takes constant time. And because each client's words are read only once,
-/// a client that changes them meanwhile is not counted as two different things.
+/// With these sums each answer takes constant time. And because each client's words are read only
+/// once, a client that changes them meanwhile is not counted as two different things.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     clients: usize,
@@ -38,8 +38,8 @@ impl QueueState {
         census
     }
 
-    /// Why `asker` gets no item any more; `None` if it still may. The asker is a waiting client, or the
-    /// owner's own process.
+    /// Why `asker` gets no item any more; `None` if it still may. The asker is a waiting client, or
+    /// the owner's own process.
     pub(super) fn end_of_items(
         &self,
         census: &Census,
@@ -48,7 +48,8 @@ impl QueueState {
         self.end_of_items_for(census, asker, self.own.getters > 0)
     }
 
-    /// Like `end_of_items`, for a task in the owner process, which does not count as a waiting thread.
+    /// Like `end_of_items`, for a task in the owner process, which does not count as a waiting
+    /// thread.
     pub(super) fn end_for_task(&self, census: &Census) -> Option<QueueFailure> {
         self.end_of_items_for(census, None, true)
     }
@@ -66,8 +67,9 @@ impl QueueState {
             // Items that come back are dropped.
             return Some(QueueFailure::Closed);
         }
-        // Items that others have may come back. The asker's own do not count: it waits here for more,
-        // so it would never return them by itself, and two such processes would wait for each other.
+        // Items that others have may come back. The asker's own do not count: it waits here for
+        // more, so it would never return them by itself, and two such processes would wait for each
+        // other.
         let held = census.holding > asker.map_or(0, |asker| usize::from(asker.glance.holds_back));
         let own_hold = asker.is_some()
             && !self.own.leases.is_empty()
@@ -78,8 +80,8 @@ impl QueueState {
         if self.ledger.closed {
             return Some(QueueFailure::Closed);
         }
-        // No process is left that could put: others have held a handle, none is on its way, and each
-        // process that holds one has never put, and waits for an item itself.
+        // No process is left that could put: others have held a handle, none is on its way, and
+        // each process that holds one has never put, and waits for an item itself.
         let own_idle = self.own_handles() == 0
             || ((own_waits || self.own.futures > 0) && !self.own.has_put && !self.inline);
         let others_idle = match asker {
@@ -96,8 +98,8 @@ impl QueueState {
     /// Returns whether a process may still take items, while `asker` waits for that. The asker is a
     /// client, or the owner's own process.
     ///
-    /// As long as no other process has held the queue, another thread of this one may take. After that,
-    /// the asker itself counts only if it has taken items before.
+    /// As long as no other process has held the queue, another thread of this one may take. After
+    /// that, the asker itself counts only if it has taken items before.
     pub(super) fn has_taker(&self, census: &Census, asker: Option<&QueueClient>) -> bool {
         if !self.shared || self.inline || self.in_flight > 0 {
             return true;

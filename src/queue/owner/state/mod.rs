@@ -3,17 +3,17 @@
 //! One lock protects all of it. The owner's own threads and tasks, and the hub's service thread on
 //! behalf of the clients, work on it directly. Each of them follows the same steps:
 //!
-//! 1. *Drain*: carry out what clients have written to their outboxes, so that this thread sees every
-//!    put that returned before its own call began.
+//! 1. *Drain*: carry out what clients have written to their outboxes, so that this thread sees
+//!    every put that returned before its own call began.
 //! 2. *Change* the state.
 //! 3. *Schedule*: move items and room to the threads and clients that wait, and notify them.
 //! 4. *Arm the timer*, if something has to be taken away from a client that does not use it.
 //!
-//! Clients run concurrently with all of that: they put into their outbox, take from their inbox, use up
-//! credit, and announce waiting threads in words of their region. Those words are levels, not events:
-//! the scheduler pushes items until the inbox has as many as the client waits for. An item that was
-//! pushed and not taken can be recalled, so a client that stops waiting loses nothing and holds up no
-//! other.
+//! Clients run concurrently with all of that: they put into their outbox, take from their inbox,
+//! use up credit, and announce waiting threads in words of their region. Those words are levels,
+//! not events: the scheduler pushes items until the inbox has as many as the client waits for. An
+//! item that was pushed and not taken can be recalled, so a client that stops waiting loses nothing
+//! and holds up no other.
 
 mod ends;
 mod room;
@@ -53,8 +53,8 @@ pub(in crate::queue) struct QueueState {
     in_flight: usize,
     /// Another process has held a handle.
     shared: bool,
-    /// A worker on a thread of this process has a handle. Then a thread that waits here proves nothing
-    /// about the others.
+    /// A worker on a thread of this process has a handle. Then a thread that waits here proves
+    /// nothing about the others.
     inline: bool,
     /// The owner process is at its end: it waits for its children, and does not use the queue.
     exiting: bool,
@@ -241,8 +241,8 @@ impl QueueState {
         Some(self.deliver(item))
     }
 
-    /// Leases an item to a thread of this process. If there is no memory for a copy, it stays the next
-    /// item.
+    /// Leases an item to a thread of this process. If there is no memory for a copy, it stays the
+    /// next item.
     fn lease(&mut self, mut item: Item) -> Result<Taken, QueueFailure> {
         let Some(payload) = item.payload.deliver() else {
             self.ledger.store.push_front(item);
@@ -435,8 +435,8 @@ impl QueueState {
     }
 
     /// Removes a client whose process or last handle is gone, and returns what it had to the queue:
-    /// the untaken items to the front, and before them those that it took and did not finish, because
-    /// they are older.
+    /// the untaken items to the front, and before them those that it took and did not finish,
+    /// because they are older.
     pub(in crate::queue) fn remove_client(&mut self, key: u64) {
         let Some(client) = self.clients.remove(&key) else {
             return;
@@ -452,7 +452,8 @@ impl QueueState {
         }
     }
 
-    /// Returns whether the service thread has to schedule for this client even if its outbox was empty.
+    /// Returns whether the service thread has to schedule for this client even if its outbox was
+    /// empty.
     pub(in crate::queue) fn needs_schedule(&self, key: u64) -> bool {
         let client = self.clients.get(&key);
         let client = client.is_some_and(|client| client.wants_items() > 0 || client.wants_room());

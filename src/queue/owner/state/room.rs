@@ -1,8 +1,8 @@
 //! Room in a bounded queue.
 //!
-//! A client puts without asking while it has *credit*: room that was granted to it, in a word that both
-//! sides change. The owner counts granted room as used, so the bound holds over all buffers together.
-//! Credit that a client does not use is revoked when others need room.
+//! A client puts without asking while it has *credit*: room that was granted to it, in a word that
+//! both sides change. The owner counts granted room as used, so the bound holds over all buffers
+//! together. Credit that a client does not use is revoked when others need room.
 
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,8 @@ impl QueueState {
         self.own.wants_room() || self.clients.values().any(QueueClient::wants_room)
     }
 
-    /// Grants each waiting client its share of the free room. That is more than it waits for, so that
-    /// it need not wait for each single item.
+    /// Grants each waiting client its share of the free room. That is more than it waits for, so
+    /// that it need not wait for each single item.
     pub(super) fn schedule_room(&mut self) {
         if self.capacity.is_none() {
             return;

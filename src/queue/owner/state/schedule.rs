@@ -1,15 +1,15 @@
 //! Distribution of items and room, and notification of the threads and clients that wait.
 //!
-//! `schedule` runs under the queue's lock, after each change of the state. Clients run concurrently,
-//! and each of its steps has to exclude one lost wake-up:
+//! `schedule` runs under the queue's lock, after each change of the state. Clients run
+//! concurrently, and each of its steps has to exclude one lost wake-up:
 //!
-//! - A client announces a waiting thread in its region, and *then* rings the hub. So a client that this
-//!   pass has read too early causes another pass.
+//! - A client announces a waiting thread in its region, and *then* rings the hub. So a client that
+//!   this pass has read too early causes another pass.
 //! - This side writes the items, flags and counters of a region, and *then* rings the client, whose
 //!   thread reads the region again after it was woken.
-//! - A consumer rings for room only while `NotifyRoom` is set. It may take an item just before it can
-//!   see the flag: so after the flag was set, a full fence and one more `refresh` find what was taken
-//!   meanwhile. Either the consumer sees the flag, or `refresh` sees that the item was taken.
+//! - A consumer rings for room only while `NotifyRoom` is set. It may take an item just before it
+//!   can see the flag: so after the flag was set, a full fence and one more `refresh` find what was
+//!   taken meanwhile. Either the consumer sees the flag, or `refresh` sees that the item was taken.
 
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
@@ -21,8 +21,8 @@ use crate::queue::layout::{Flag, Word};
 use crate::queue::owner::client::QueueClient;
 
 impl QueueState {
-    /// Moves items and room to the threads and clients that wait, and notifies those for which something
-    /// has changed.
+    /// Moves items and room to the threads and clients that wait, and notifies those for which
+    /// something has changed.
     pub(in crate::queue) fn schedule(&mut self) {
         loop {
             if self.ledger.discards {
@@ -35,7 +35,8 @@ impl QueueState {
             if !self.publish(&census) {
                 return;
             }
-            // A client may have taken items before it could see that a producer waits for their room.
+            // A client may have taken items before it could see that a producer waits for their
+            // room.
             fence(Ordering::SeqCst);
             let mut taken = false;
             for client in self.clients.values_mut() {
@@ -66,9 +67,9 @@ impl QueueState {
     /// Distributes the stored items in turn among the threads and clients that wait. Fast clients
     /// prefetch what is left.
     ///
-    /// Clients begin and cease to wait meanwhile, so `waiting` is an estimate. Only the size of the shares
-    /// depends on it: a client that begins to wait rings the hub and causes another pass, and an item that
-    /// is pushed to one that has ceased to wait can be recalled.
+    /// Clients begin and cease to wait meanwhile, so `waiting` is an estimate. Only the size of the
+    /// shares depends on it: a client that begins to wait rings the hub and causes another pass,
+    /// and an item that is pushed to one that has ceased to wait can be recalled.
     fn distribute(&mut self) {
         if self.ledger.store.is_empty() {
             return;
@@ -124,8 +125,8 @@ impl QueueState {
         true
     }
 
-    /// Takes items out of the inbox of the client that can spare most, if a consumer waits for an item.
-    /// Returns whether it found any.
+    /// Takes items out of the inbox of the client that can spare most, if a consumer waits for an
+    /// item. Returns whether it found any.
     fn recall_spare(&mut self) -> bool {
         if !self.is_item_wanted() {
             return false;
@@ -137,8 +138,8 @@ impl QueueState {
         let Some(busy) = clients.max_by_key(|client| client.to_spare(now, urgent)) else {
             return false;
         };
-        // What it has taken since the last `refresh` is no longer there to be spared, and it may not be
-        // busy at all.
+        // What it has taken since the last `refresh` is no longer there to be spared, and it may
+        // not be busy at all.
         if busy.to_spare(now, urgent) == 0 || busy.refresh().is_err() {
             return false;
         }
@@ -222,8 +223,8 @@ impl QueueState {
         newly_asked
     }
 
-    /// When to check again for items and room that a client does not use and others want, and for room
-    /// that is kept back.
+    /// When to check again for items and room that a client does not use and others want, and for
+    /// room that is kept back.
     pub(in crate::queue) fn next_check(&self) -> Option<Instant> {
         if failpoints::is_mutated("settle.no-look") {
             return None;
