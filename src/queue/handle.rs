@@ -455,7 +455,9 @@ impl Handle {
             Arrived::Away(_) => facts.joinable,
         };
         if is_joinable != joinable {
-            return Err(wire::explain_de("the handle belongs to the other kind of queue"));
+            return Err(wire::explain_de(
+                "the handle belongs to the other kind of queue",
+            ));
         }
         Ok(match arrived {
             Arrived::Home(owner) => {
