@@ -284,7 +284,7 @@ impl<'a> ValueMemory<'a> {
         let capacity = self.capacity();
         if bytes.len() > capacity {
             return Err(format!(
-                "its {} bytes exceed the lock's capacity of {capacity} bytes: create it with `encoded_within`",
+                "its {} bytes exceed the lock's capacity of {capacity} bytes: pass a larger one to `encoded_within`",
                 bytes.len()
             ));
         }

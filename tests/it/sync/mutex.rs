@@ -156,7 +156,10 @@ fn an_encoded_value_that_grows_too_large_keeps_the_old_one() {
     let mut guard = text.lock().unwrap();
     *guard = "x".repeat(200);
     let error = guard.commit().unwrap_err();
-    assert!(error.to_string().contains("more than"), "{error}");
+    assert!(
+        error.to_string().contains("capacity of 100 bytes"),
+        "{error}"
+    );
     "fits".clone_into(&mut guard);
     guard.commit().unwrap();
     drop(guard);
