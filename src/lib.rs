@@ -317,8 +317,8 @@ pub use ipc::waitable::Waitable;
 pub use ipc::wire::{message_limit, set_message_limit};
 /// Registers a type as a worker. What it runs is defined by its [`ProcessWorker`] implementation.
 ///
-/// The type is registered under its path; `#[offspring(name = "...")]` next to the derive sets another
-/// name. The derive cannot register a type with generic parameters: name each instance with
+/// The type is registered under its path; `#[offspring(name = "...")]` next to the derive sets
+/// another name. The derive cannot register a type with generic parameters: name each instance with
 /// [`register!`].
 ///
 /// ```
@@ -347,10 +347,10 @@ pub use offspring_macros::Worker;
 /// Turns a type into an actor: the methods of its `impl` block become messages, and methods of a
 /// typed handle.
 ///
-/// Every `pub` method that takes `self` is a message. The handle's method waits for the reply, unless
-/// the method is marked `#[cast]`. `start` builds the state in the new process. For a type `Counter`
-/// the macro generates `CounterHandle`, `CounterMessage` and `CounterReply` next to it, with the
-/// visibility of `start`.
+/// Every `pub` method that takes `self` is a message. The handle's method waits for the reply,
+/// unless the method is marked `#[cast]`. `start` builds the state in the new process. For a type
+/// `Counter` the macro generates `CounterHandle`, `CounterMessage` and `CounterReply` next to it,
+/// with the visibility of `start`.
 ///
 /// ```
 /// struct Counter {
@@ -383,8 +383,8 @@ pub use offspring_macros::Worker;
 /// }
 /// ```
 ///
-/// `start` may return a `Result`, and may take a [`&Context<Self>`](crate::actor::Context) as its last
-/// argument. The hooks [`stop`](crate::actor::Actor::stop) and
+/// `start` may return a `Result`, and may take a [`&Context<Self>`](crate::actor::Context) as its
+/// last argument. The hooks [`stop`](crate::actor::Actor::stop) and
 /// [`checkpoint`](crate::actor::Actor::checkpoint) are written as methods with these names.
 pub use offspring_macros::actor;
 /// Calls [`init`] before the rest of `main`, and before the runtime of a `#[tokio::main]` below it
@@ -418,9 +418,9 @@ pub use offspring_macros::main;
 /// # }
 /// ```
 pub use offspring_macros::test;
-/// Turns a function into a worker. It can still be called; next to it, the macro generates a type of
-/// the same name: `name::new(arguments)` creates the worker, and `name::spawn(arguments)` starts a
-/// process that runs it.
+/// Turns a function into a worker. It can still be called; next to it, the macro generates a type
+/// of the same name: `name::new(arguments)` creates the worker, and `name::spawn(arguments)` starts
+/// a process that runs it.
 ///
 /// Arguments and output are sent between processes, so they must be owned and implement serde's
 /// traits.

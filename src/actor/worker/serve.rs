@@ -151,8 +151,8 @@ impl<A: Actor> Incarnation<A> {
                 Err(error) if error.is_starved() => return Err(error),
                 Err(error) => Err(error.to_string()),
             };
-            // The message may have stopped the actor. The other thread may be next at the mutex, before
-            // `finish`, and must find that.
+            // The message may have stopped the actor. The other thread may get the mutex next, before
+            // `finish`, and must find that out.
             served.ended = self.ending_of_handler();
             rings.reply(ring, mark.slot, reply, &self.channels);
             return Ok(());
