@@ -19,6 +19,7 @@ use crate::actor::protocol::{
 use crate::error::{CallError, CastError, DownReason, PutTimeoutError};
 use crate::ipc::deadline::Deadline;
 use crate::ipc::wire;
+use crate::queue::ANSWER_WITHIN;
 
 /// How long a call waits for its reply, and a cast for room: OTP's default.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,7 +127,8 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// # Errors
     ///
-    /// - [`CallError::Timeout`] if no reply came in time.
+    /// - [`CallError::Timeout`] if no reply came in time. If the actor's host, the process that
+    ///   started it, is suspended, that may take two seconds longer.
     /// - [`CallError::Restarted`] or [`CallError::Down`] if the actor died before it replied, or is
     ///   down.
     /// - [`CallError::Cycle`] if the call would wait for itself.
@@ -183,8 +185,8 @@ impl<A: Actor> ActorRef<A> {
 
     /// Like [`cast`](ActorRef::cast), but does not wait for room.
     ///
-    /// The first cast from a process asks the host where the mailbox is, which may take up to 5 s
-    /// if the host does not answer.
+    /// The first cast from a process asks the actor's host, the process that started it, where the
+    /// mailbox is. It waits for that answer for a second or two.
     ///
     /// # Errors
     ///
@@ -205,12 +207,15 @@ impl<A: Actor> ActorRef<A> {
     ) -> Result<(), CastError<A::Message>> {
         let limit = Deadline::after(timeout);
         // Finding the mailbox has a time limit of its own: a first `try_cast` must not fail for it.
-        let found = self
-            .connection
-            .mailbox(&Deadline::after(timeout.max(TIMEOUT)));
-        let mailbox = match found {
+        let patience = timeout.max(ANSWER_WITHIN);
+        let mailbox = match self.connection.mailbox(&Deadline::after(patience)) {
             Ok(Some(mailbox)) => mailbox,
-            Ok(None) => return Err(CastError::Full(message)),
+            Ok(None) => {
+                let unknown = format!(
+                    "the process that started it did not answer within {patience:?} (is it suspended?)"
+                );
+                return Err(CastError::Io(message, unknown));
+            }
             Err(CallError::Down { reason, .. }) => return Err(CastError::Down(message, reason)),
             Err(error) => return Err(CastError::Io(message, error.to_string())),
         };
@@ -305,8 +310,13 @@ impl<A: Actor> ActorRef<A> {
             Host::Local(record) => record.request_stop_briefly(),
             Host::Remote(directory) => {
                 let number = self.connection.key.number;
-                if directory.put(DirectoryRequest::Stop { number }).is_err() {
-                    return Ok(DownReason::OwnerGone);
+                let request = DirectoryRequest::Stop { number };
+                match directory.put_timeout(request, self.timeout) {
+                    Ok(()) => {}
+                    Err(error) if error.is_timeout() => {
+                        return Err(self.connection.timed_out(self.timeout));
+                    }
+                    Err(_) => return Ok(DownReason::OwnerGone),
                 }
             }
         }

@@ -22,6 +22,7 @@ use crate::process::{NewChild, SpawnHook, this_process};
 use crate::queue::Queue;
 use crate::sys::lock;
 
+/// How long the main process may take to accept a request, and how long to answer it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The directory of the main process.
@@ -66,7 +67,7 @@ fn ask<T: Serialize + DeserializeOwned>(
         main_directory().ok_or("this process was started before the program had any actor")?;
     let (sender, answer) = channel().map_err(|error| error.to_string())?;
     directory
-        .put(question(sender))
+        .put_timeout(question(sender), PATIENCE)
         .map_err(|error| error.to_string())?;
     answer
         .recv_timeout(PATIENCE)
@@ -79,7 +80,8 @@ fn ask<T: Serialize + DeserializeOwned>(
 /// # Errors
 ///
 /// [`LookupError::NotFound`] if no actor has this name, [`LookupError::OtherType`] if it is of
-/// another type, [`LookupError::Unreachable`] if the main process does not answer within 5 s.
+/// another type, [`LookupError::Unreachable`] if the main process does not accept
+/// the question, or does not answer it, within 5 s.
 ///
 /// ```
 /// use offspring::actor::{ActorBuilder, find};
@@ -150,10 +152,11 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
     // of the first.
     let stale = look_up(address.name()).map_err(down)?.filter(is_stale);
     if let (Some(stale), Some(directory)) = (stale, main_directory()) {
-        let _ = directory.put(DirectoryRequest::Unregister {
+        let request = DirectoryRequest::Unregister {
             name: name(),
             key: stale.key,
-        });
+        };
+        let _ = directory.put_timeout(request, PATIENCE);
         if attempt().map_err(down)? {
             return Ok(());
         }
@@ -164,9 +167,10 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
 /// Frees the actor's name, if it was registered.
 pub(crate) fn unregister(record: &ActorRecord, registered: bool) {
     if let (true, Some(directory)) = (registered, main_directory()) {
-        let _ = directory.put(DirectoryRequest::Unregister {
+        let request = DirectoryRequest::Unregister {
             name: record.name.clone(),
             key: record.key,
-        });
+        };
+        let _ = directory.put_timeout(request, PATIENCE);
     }
 }

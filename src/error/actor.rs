@@ -266,7 +266,7 @@ pub enum CastError<M> {
     /// The message does not encode.
     #[error("encoding a message to an actor")]
     Encode(M, #[source] EncodeError),
-    /// An operation of the system failed.
+    /// An operation of the system failed, or the process that started the actor does not answer.
     #[error("casting to an actor: {1}")]
     Io(M, String),
 }
@@ -371,6 +371,18 @@ pub enum StartError {
         /// The name.
         actor: String,
     },
+}
+
+impl StartError {
+    /// Returns whether the actor's `start` took too long, or its process was not ready in time.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            StartError::Timeout { .. } => true,
+            StartError::Spawn { source, .. } => source.is_timeout(),
+            _ => false,
+        }
+    }
 }
 
 /// An error of [`find`](crate::actor::find).
@@ -516,6 +528,14 @@ pub enum SupervisorError {
         #[source]
         source: CreateError,
     },
+}
+
+impl SupervisorError {
+    /// Returns whether the supervisor has ended, so that no later call can succeed.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, SupervisorError::Ended)
+    }
 }
 
 debug_with_text! {

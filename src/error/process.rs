@@ -167,6 +167,12 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
+    /// Returns whether the process was not ready in time.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, SpawnError::Timeout { .. })
+    }
+
     /// Returns the last 4 KiB that the child wrote to stderr before its worker ran. Returns `None`
     /// if it wrote nothing, and for errors other than `Died`, `Timeout` and `Protocol`. The text
     /// went to the child's stderr as well.

@@ -36,7 +36,7 @@ flat_errors! {
         #[error("putting an item that does not encode")]
         Encode(item: T, #[source] cause: EncodeError),
         /// The handle does not work in this process.
-        #[error("putting through a handle that does not work here")]
+        #[error("putting through a handle that does not reach its queue")]
         Handle(item: T, #[source] cause: HandleError),
     }
     ends { Closed, Abandoned, Disconnected }
@@ -113,7 +113,7 @@ flat_errors! {
         #[error("getting an item that does not decode")]
         Decode(#[source] cause: DecodeError),
         /// The handle does not work in this process.
-        #[error("getting through a handle that does not work here")]
+        #[error("getting through a handle that does not reach its queue")]
         Handle(#[source] cause: HandleError),
     }
     ends { Closed, Abandoned, Disconnected }
@@ -188,7 +188,7 @@ flat_errors! {
             unfinished: usize,
         },
         /// The handle does not work in this process.
-        #[error("joining through a handle that does not work here")]
+        #[error("joining through a handle that does not reach its queue")]
         Handle(#[source] cause: HandleError),
     }
     ends { Disconnected, Abandoned }
@@ -295,11 +295,21 @@ impl<I: Iterator> fmt::Debug for PutAllError<I> {
 #[non_exhaustive]
 pub enum TaskDoneError {
     /// This process has taken no item out of its delivery that is still unfinished.
-    #[error("calling task_done() more often than items were taken out of their deliveries")]
+    #[error(
+        "calling task_done() more often than items were taken out of their deliveries (`Delivery::task_done` is for one that was not)"
+    )]
     TooMany,
     /// The owner process has ended, and the queue with it.
     #[error("calling task_done() on a queue whose owner process has ended")]
     Disconnected,
+}
+
+impl TaskDoneError {
+    /// Returns whether the queue has ended, so that no later call can succeed.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, TaskDoneError::Disconnected)
+    }
 }
 
 /// The error returned when a dead letter cannot be listed, redelivered or discarded.
@@ -382,7 +392,7 @@ pub enum HandleError {
     Disconnected,
     /// The owner process did not answer within a second: it is suspended, or the machine is
     /// overloaded. The call may be repeated.
-    #[error("the owner process (pid {pid}) did not answer within a second")]
+    #[error("the owner process (pid {pid}) did not answer within a second (is it suspended?)")]
     Unresponsive {
         /// The process id of the owner.
         pid: u32,
@@ -395,4 +405,12 @@ pub enum HandleError {
         /// The system's error.
         message: String,
     },
+}
+
+impl HandleError {
+    /// Returns whether the owner has ended, so that no later call can succeed.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, HandleError::Disconnected)
+    }
 }

@@ -38,7 +38,7 @@ flat_errors! {
         #[error("locking a value that does not decode")]
         Decode(#[source] cause: DecodeError),
         /// The handle does not work in this process.
-        #[error("using a handle that does not work here")]
+        #[error("using a handle that does not reach its object")]
         Handle(#[source] cause: HandleError),
     }
     ends { Disconnected }
@@ -107,7 +107,7 @@ flat_errors! {
         #[error("releasing a permit of a semaphore whose owner process has ended")]
         Disconnected,
         /// The handle does not work in this process.
-        #[error("using a handle that does not work here")]
+        #[error("using a handle that does not reach its object")]
         Handle(#[source] cause: HandleError),
     }
     ends { Disconnected }
@@ -136,7 +136,7 @@ flat_errors! {
         #[error("waiting at a barrier whose owner process has ended")]
         Disconnected,
         /// The handle does not work in this process.
-        #[error("using a handle that does not work here")]
+        #[error("using a handle that does not reach its object")]
         Handle(#[source] cause: HandleError),
     }
     ends { Disconnected }
@@ -273,7 +273,7 @@ macro_rules! guard_error {
             #[error("locking a value that does not decode")]
             Decode(#[source] DecodeError),
             /// The handle does not work in this process.
-            #[error("using a handle that does not work here")]
+            #[error("using a handle that does not reach its object")]
             Handle(#[source] HandleError),
         }
 
@@ -385,7 +385,7 @@ guard_error! {
     /// ```
     TryLockError from TryError {
         /// Another thread or process holds the lock.
-        #[error("locking what another thread or process holds: try again later, or use the blocking call")]
+        #[error("locking what is already locked: try again later, or use the blocking call")]
         WouldBlock => is_would_block
     }
 }

@@ -88,9 +88,11 @@ pub trait Worker: Sized + 'static {
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say what it runs",
-    label = "no `ProcessWorker`",
-    note = "write `impl offspring::ProcessWorker for {Self} {{ type Output = ..; fn run(self) -> Self::Output {{ .. }} }}`"
+    message = "`{Self}` is not a worker",
+    label = "not a worker",
+    note = "for a type of yours: write `impl offspring::ProcessWorker for ..`, with its `run`",
+    note = "for a function: put `#[offspring::worker]` on it, and pass `f::new(..)`, not `f(..)` (to `Pool::map`: `f::new`)",
+    note = "a closure cannot be sent to another process: make it a function, and what it captures the arguments"
 )]
 pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
     /// The value that `run` returns and that is sent back to the process that joins. It is encoded

@@ -65,6 +65,10 @@ impl<T> Delivery<T> {
 
     /// Marks the item as finished: `join` does not wait for it any more, and no consumer gets it
     /// again.
+    ///
+    /// It does not wait for the owner's answer. Outside the owner process it blocks only while the
+    /// owner has thousands of earlier messages of this process to read, and without a bound if the
+    /// owner is suspended then; so does dropping the delivery.
     pub fn task_done(mut self) {
         self.lease.open = false;
         self.lease.handle.end_lease(self.lease.number, true);

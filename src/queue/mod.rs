@@ -39,6 +39,7 @@ pub use dead_letter::DeadLetter;
 pub use delivery::Delivery;
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
 pub(crate) use options::QueueKind;
+pub(crate) use outcome::ANSWER_WITHIN;
 pub use owner::dead_letters::DeadCause;
 pub use queue::{Queue, QueueBatches, QueueIntoIter, QueueIter};
 pub use status::QueueStatus;

@@ -18,7 +18,7 @@ use crate::actor::protocol::{
 use crate::channel::Sender;
 use crate::error::{CallError, DownReason};
 use crate::ipc::deadline::Deadline;
-use crate::queue::JoinableQueue;
+use crate::queue::{ANSWER_WITHIN, JoinableQueue};
 use crate::sys;
 
 /// How often a caller that waits for an update checks whether the host still exists.
@@ -59,14 +59,20 @@ where
                     updates,
                     mailbox: self.mailbox.get().is_none(),
                 };
-                directory.put(request).map_err(|error| {
-                    self.state().subscribed = None;
-                    if matches!(directory.is_closed(), Ok(true)) {
-                        self.down(DownReason::OwnerGone)
-                    } else {
-                        self.io(error)
-                    }
-                })
+                directory
+                    .put_timeout(request, ANSWER_WITHIN)
+                    .or_else(|error| {
+                        self.state().subscribed = None;
+                        if error.is_timeout() {
+                            // The host is suspended. `check_host` tries again, as long as the
+                            // caller waits.
+                            Ok(())
+                        } else if matches!(directory.is_closed(), Ok(true)) {
+                            Err(self.down(DownReason::OwnerGone))
+                        } else {
+                            Err(self.io(error))
+                        }
+                    })
             }
         }
     }
@@ -121,7 +127,7 @@ where
         let mut state = self.state();
         if state
             .subscribed
-            .is_some_and(|subscribed| subscribed.elapsed() >= RESUBSCRIBE)
+            .is_none_or(|subscribed| subscribed.elapsed() >= RESUBSCRIBE)
         {
             state.subscribed = Some(Instant::now());
             drop(state);

@@ -375,3 +375,34 @@ fn an_address_does_not_decode_as_that_of_another_type() {
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Wrapped<T>(T);
+
+#[offspring::worker]
+fn host(addresses: Queue<ActorRef<Counter>>) {
+    let counter = spawn::<Counter>(Setup::default()).expect("a process");
+    addresses.put(counter.address()).expect("the test reads");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[offspring::test(timeout = "60s")]
+fn no_call_waits_without_a_bound_for_a_host_that_is_stopped() {
+    let addresses = Queue::unbounded().unwrap();
+    let host = host::spawn(addresses.clone()).unwrap();
+    let counter = addresses.get().unwrap().with_timeout(SHORT);
+    stop_process(host.pid());
+    // The first calls of this process: it has to ask the host where the actor is.
+    assert!(counter.call(Message::Get).unwrap_err().is_timeout());
+    assert!(counter.generation().unwrap_err().is_timeout());
+    assert!(counter.stop().unwrap_err().is_timeout());
+    let error = counter.try_cast(Message::Add(1)).unwrap_err();
+    assert!(!error.is_full() && !error.is_end(), "{error}");
+    assert!(error.to_string().contains("did not answer"), "{error}");
+    // SAFETY: a child that is not reaped meanwhile.
+    unsafe { libc::kill(host.pid() as i32, libc::SIGCONT) };
+    let counter = counter.with_timeout(LONG);
+    counter.cast(Message::Add(1)).unwrap();
+    assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(1));
+    host.kill();
+    assert!(counter.monitor().unwrap().wait_timeout(LONG).is_some());
+}

@@ -84,7 +84,8 @@ fn a_start_that_fails_returns_the_reason_and_leaves_nothing() {
         panic!("not told as a panic: {reason}")
     };
     assert_eq!(report.message, "it panics in its start");
-    assert!(matches!(start(Fault::Hang), StartError::Timeout { .. }));
+    let hung = start(Fault::Hang);
+    assert!(hung.is_timeout() && matches!(hung, StartError::Timeout { .. }));
     let children = offspring::active_children();
     assert!(
         children.iter().all(|child| child.name() != "unlucky"),

@@ -224,4 +224,5 @@ fn when_the_owner_dies_every_handle_says_so() {
     user.join().unwrap();
     assert!(matches!(queue.get(), Err(GetError::Disconnected)));
     assert!(queue.is_closed().unwrap());
+    assert!(queue.len().unwrap_err().is_end());
 }

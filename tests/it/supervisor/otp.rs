@@ -130,10 +130,8 @@ fn child_adm() {
     ));
     assert!(supervisor.children().is_empty());
     supervisor.stop();
-    assert!(matches!(
-        supervisor.start_child(stage.child("c")),
-        Err(SupervisorError::Ended)
-    ));
+    let ended = supervisor.start_child(stage.child("c")).unwrap_err();
+    assert!(ended.is_end() && matches!(ended, SupervisorError::Ended));
 }
 
 /// Ends a child in this way, and checks whether it is restarted.
