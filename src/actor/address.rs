@@ -128,7 +128,7 @@ impl<A: Actor> ActorRef<A> {
     /// # Errors
     ///
     /// - [`CallError::Timeout`] if no reply came in time. If the actor's host, the process that
-    ///   started it, is suspended, that may take two seconds longer.
+    ///   started it, is suspended, that may take up to 3 s longer.
     /// - [`CallError::Restarted`] or [`CallError::Down`] if the actor died before it replied, or is
     ///   down.
     /// - [`CallError::Cycle`] if the call would wait for itself.
@@ -186,7 +186,7 @@ impl<A: Actor> ActorRef<A> {
     /// Like [`cast`](ActorRef::cast), but does not wait for room.
     ///
     /// The first cast from a process asks the actor's host, the process that started it, where the
-    /// mailbox is. It waits for that answer for a second or two.
+    /// mailbox is. It waits for that answer for at most about 3 s.
     ///
     /// # Errors
     ///
