@@ -260,21 +260,21 @@ impl OwnerGuard {
     fn stop(&self) -> DownReason {
         let deadline = Instant::now().checked_add(self.grace);
         self.record.request_stop(true, deadline);
-        if self.record.wait_end(deadline) {
-            return self.reason();
+        if !self.record.wait_end(deadline) {
+            self.record.kill();
         }
-        self.kill()
+        self.down()
     }
 
     fn kill(&self) -> DownReason {
         self.record.kill();
-        // No process survives SIGKILL, and its end is seen by the record's thread, which runs no
-        // user code before it records the end.
-        self.record.wait_end(None);
-        self.reason()
+        self.down()
     }
 
-    fn reason(&self) -> DownReason {
+    /// Waits until the actor is down, and returns how it ended. No process survives SIGKILL, and the
+    /// host thread that sees the end runs no user code before it publishes it.
+    fn down(&self) -> DownReason {
+        self.record.wait_down();
         self.record.previous().unwrap_or(DownReason::Shutdown)
     }
 }

@@ -353,6 +353,21 @@ impl ActorRecord {
         true
     }
 
+    /// Waits until the actor is down for good: its mailbox is closed, its name is free, and clients in
+    /// this process have the update.
+    ///
+    /// The end of the last incarnation alone is not enough, because its host thread publishes it
+    /// afterwards: until then a cast would be accepted, and lost.
+    pub(in crate::actor) fn wait_down(&self) {
+        let mut state = self.state();
+        while !matches!(state.status, ActorStatus::Down { .. }) {
+            state = sys::wait(&self.changed, state, None);
+        }
+        drop(state);
+        // A publication changes the status first, and holds this lock until its last update is sent.
+        drop(lock(&self.subscribers));
+    }
+
     /// Notes the end of an incarnation that was never up.
     pub(in crate::actor) fn set_previous(&self, reason: &DownReason) {
         self.state().previous = Some(reason.clone());

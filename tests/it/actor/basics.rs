@@ -295,3 +295,21 @@ fn actors_leave_no_descriptors() {
     (0..20).for_each(|_| one());
     eventually("no descriptor is left", || open_fds() <= before + 2);
 }
+
+#[offspring::test(timeout = "60s")]
+fn once_stop_returns_no_message_is_accepted_and_the_name_is_free() {
+    for round in 0..20 {
+        let builder = ActorBuilder::new().register("stopping");
+        let counter = builder.spawn::<Counter>(Setup::default()).unwrap();
+        if round % 2 == 0 {
+            counter.stop();
+        } else {
+            counter.kill();
+        }
+        assert!(counter.cast(Message::Add(1)).is_err(), "round {round}");
+        assert!(
+            offspring::actor::find::<Counter>("stopping").is_err(),
+            "round {round}"
+        );
+    }
+}
