@@ -106,16 +106,10 @@ fn pipe() -> f64 {
 }
 
 fn casts(capacity: usize) -> f64 {
-    let adder = ActorBuilder::new()
-        .mailbox(capacity)
-        .spawn::<Adder>(())
-        .unwrap();
+    let adder = ActorBuilder::new().mailbox(capacity).spawn::<Adder>(()).unwrap();
     let since = Instant::now();
     (0..CASTS).for_each(|n| adder.cast(Message::Add(n)).unwrap());
-    assert_eq!(
-        adder.call(Message::Add(0)).unwrap(),
-        CASTS * (CASTS - 1) / 2
-    );
+    assert_eq!(adder.call(Message::Add(0)).unwrap(), CASTS * (CASTS - 1) / 2);
     each(CASTS, since)
 }
 
@@ -183,61 +177,31 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row {
-        name: "call / pipe's round trip",
-        actor: call,
-        beside: pipe,
-    },
-    Row {
-        name: "cast / put, mailbox of 64",
-        actor: || casts(64),
-        beside: || puts(64),
-    },
-    Row {
-        name: "cast / put, mailbox of 4096",
-        actor: || casts(4096),
-        beside: || puts(4096),
-    },
-    Row {
-        name: "start and kill / spawn and join",
-        actor: starts,
-        beside: spawns,
-    },
-    Row {
-        name: "kill to next reply / spawn and join",
-        actor: restarts,
-        beside: spawns,
-    },
+    Row { name: "call / pipe's round trip", actor: call, beside: pipe },
+    Row { name: "cast / put, mailbox of 64", actor: || casts(64), beside: || puts(64) },
+    Row { name: "cast / put, mailbox of 4096", actor: || casts(4096), beside: || puts(4096) },
+    Row { name: "start and kill / spawn and join", actor: starts, beside: spawns },
+    Row { name: "kill to next reply / spawn and join", actor: restarts, beside: spawns },
 ];
 
 #[offspring::main]
 fn main() {
-    let rounds: usize = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(5);
+    let rounds: usize =
+        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     let only = std::env::args()
         .skip(1)
         .filter(|argument| argument.parse::<usize>().is_err())
         .find(|argument| ROWS.iter().any(|row| row.name.contains(argument.as_str())));
-    println!(
-        "{:<40} {:>12} {:>12} {:>8}",
-        "us each", "actor", "beside", "ratio"
-    );
-    for row in ROWS.iter().filter(|row| {
-        only.as_ref()
-            .is_none_or(|only| row.name.contains(only.as_str()))
-    }) {
+    println!("{:<40} {:>12} {:>12} {:>8}", "us each", "actor", "beside", "ratio");
+    for row in
+        ROWS.iter().filter(|row| only.as_ref().is_none_or(|only| row.name.contains(only.as_str())))
+    {
         let (mut actor, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             actor.push((row.actor)());
             beside.push((row.beside)());
         }
         let (actor, beside) = (own_median(actor), own_median(beside));
-        println!(
-            "{:<40} {actor:>12.2} {beside:>12.2} {:>8.2}",
-            row.name,
-            actor / beside
-        );
+        println!("{:<40} {actor:>12.2} {beside:>12.2} {:>8.2}", row.name, actor / beside);
     }
 }

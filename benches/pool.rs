@@ -48,22 +48,15 @@ fn of_ideal(since: Instant) -> f64 {
 
 fn pool() -> Pool {
     let pool = Pool::new(WORKERS).expect("a pool");
-    assert_eq!(
-        pool.map(0..1000, increment::new)
-            .filter(Result::is_ok)
-            .count(),
-        1000
-    );
+    assert_eq!(pool.map(0..1000, increment::new).filter(Result::is_ok).count(), 1000);
     pool
 }
 
 fn map() -> f64 {
     let pool = pool();
     let since = Instant::now();
-    let sum: u64 = pool
-        .map(0..MAPPED, increment::new)
-        .map(|output| output.expect("an output"))
-        .sum();
+    let sum: u64 =
+        pool.map(0..MAPPED, increment::new).map(|output| output.expect("an output")).sum();
     let rate = rate(MAPPED, since);
     assert_eq!(sum, MAPPED * (MAPPED + 1) / 2);
     rate
@@ -72,20 +65,16 @@ fn map() -> f64 {
 fn submit() -> f64 {
     let pool = pool();
     let since = Instant::now();
-    let tasks: Vec<_> = (0..SUBMITTED)
-        .map(|n| pool.submit(increment::new(n)).expect("a task"))
-        .collect();
-    tasks
-        .into_iter()
-        .for_each(|task| assert!(task.join().is_ok()));
+    let tasks: Vec<_> =
+        (0..SUBMITTED).map(|n| pool.submit(increment::new(n)).expect("a task")).collect();
+    tasks.into_iter().for_each(|task| assert!(task.join().is_ok()));
     rate(SUBMITTED, since)
 }
 
 fn busy_tasks() -> f64 {
     let pool = pool();
     let since = Instant::now();
-    pool.map(0..BUSY_TASKS, |_| busy::new(BUSY))
-        .for_each(|output| output.expect("it ends"));
+    pool.map(0..BUSY_TASKS, |_| busy::new(BUSY)).for_each(|output| output.expect("it ends"));
     of_ideal(since)
 }
 
@@ -102,10 +91,7 @@ fn killed() -> f64 {
     std::thread::sleep(Duration::from_millis(20));
     // The built-in `kill` of the shell, so that no program start is measured.
     let mut shell = Command::new("sh");
-    let start = shell
-        .arg("-c")
-        .arg(format!("kill -9 {pid} && exec sleep 1"))
-        .spawn();
+    let start = shell.arg("-c").arg(format!("kill -9 {pid} && exec sleep 1")).spawn();
     let mut shell = start.expect("a shell");
     let since = loop {
         let before = Instant::now();
@@ -125,8 +111,7 @@ fn killed() -> f64 {
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
 }
 
 /// Returns by how many megabytes the peak memory of this process grows in a map over ten million
@@ -135,8 +120,7 @@ fn flat() -> f64 {
     let pool = pool();
     pool.map(0..FLAT / 20, increment::new).for_each(drop);
     let before = memory();
-    pool.map(0..FLAT, increment::new)
-        .for_each(|output| assert!(output.is_ok()));
+    pool.map(0..FLAT, increment::new).for_each(|output| assert!(output.is_ok()));
     (memory() - before) as f64 / 1024.0
 }
 
@@ -157,12 +141,9 @@ mod other {
         let since = Instant::now();
         // Each waiting task costs descriptors there.
         for _ in 0..FEW / 100 {
-            let tasks: Vec<_> = (0..100)
-                .map(|n: u64| procspawn::spawn!(in pool, (n) || n + 1))
-                .collect();
-            tasks
-                .into_iter()
-                .for_each(|task| assert!(task.join().is_ok()));
+            let tasks: Vec<_> =
+                (0..100).map(|n: u64| procspawn::spawn!(in pool, (n) || n + 1)).collect();
+            tasks.into_iter().for_each(|task| assert!(task.join().is_ok()));
         }
         rate(FEW, since)
     }
@@ -178,9 +159,7 @@ mod other {
                 })
             })
             .collect();
-        tasks
-            .into_iter()
-            .for_each(|task| task.join().expect("it ends"));
+        tasks.into_iter().for_each(|task| task.join().expect("it ends"));
         of_ideal(since)
     }
 }
@@ -196,20 +175,13 @@ fn rows() -> Vec<Row> {
     let ours =
         |measure: fn() -> f64| -> Option<Measure> { Some(Box::new(move || Some(measure()))) };
     let theirs = |system: &'static str, what: &'static str| -> Option<Measure> {
-        Some(Box::new(move || {
-            figures::python("pool.py", &[system, what])
-        }))
+        Some(Box::new(move || figures::python("pool.py", &[system, what])))
     };
     let row = |name, columns| Row { name, columns };
     vec![
         row(
             "map of trivial tasks, M/s",
-            [
-                ours(map),
-                theirs("pool", "map"),
-                theirs("executor", "map"),
-                None,
-            ],
+            [ours(map), theirs("pool", "map"), theirs("executor", "map"), None],
         ),
         row(
             "submitted one by one, M/s",
@@ -229,14 +201,8 @@ fn rows() -> Vec<Row> {
                 ours(other::busy_tasks),
             ],
         ),
-        row(
-            "kill -9 to the error, ms",
-            [ours(killed), None, theirs("executor", "kill"), None],
-        ),
-        row(
-            "peak growth, 10 M inputs, MB",
-            [ours(flat), None, None, None],
-        ),
+        row("kill -9 to the error, ms", [ours(killed), None, theirs("executor", "kill"), None]),
+        row("peak growth, 10 M inputs, MB", [ours(flat), None, None, None]),
     ]
 }
 
@@ -245,18 +211,12 @@ fn main() {
     // SAFETY: the spawned functions are part of this program, and at the same offset in each process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
-    let rounds = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(5);
+    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     let only = std::env::args()
         .skip(1)
         .find(|argument| argument.parse::<u32>().is_err() && !argument.starts_with('-'));
     let mut rows = rows();
-    rows.retain(|row| {
-        only.as_ref()
-            .is_none_or(|only| row.name.contains(only.as_str()))
-    });
+    rows.retain(|row| only.as_ref().is_none_or(|only| row.name.contains(only.as_str())));
     let mut samples: Vec<[Vec<f64>; 4]> = rows.iter().map(|_| Default::default()).collect();
     for _ in 0..rounds {
         for (row, samples) in rows.iter().zip(&mut samples) {

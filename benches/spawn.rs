@@ -29,31 +29,21 @@ fn value() -> u64 {
 /// Returns when its stdin ends.
 #[offspring::worker]
 fn wait() -> u64 {
-    std::io::stdin()
-        .read_to_end(&mut Vec::new())
-        .expect("stdin is a pipe");
+    std::io::stdin().read_to_end(&mut Vec::new()).expect("stdin is a pipe");
     7
 }
 
 /// The main function of the bare process.
 fn be_bare(what: &str) -> ! {
     if what == "wait" {
-        std::io::stdin()
-            .read_to_end(&mut Vec::new())
-            .expect("stdin is a pipe");
+        std::io::stdin().read_to_end(&mut Vec::new()).expect("stdin is a pipe");
     }
-    std::io::stdout()
-        .write_all(&7u64.to_le_bytes())
-        .expect("stdout is a pipe");
+    std::io::stdout().write_all(&7u64.to_le_bytes()).expect("stdout is a pipe");
     std::process::exit(0)
 }
 
 fn start_bare(what: &str) -> Child {
-    let stdin = if what == "wait" {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    };
+    let stdin = if what == "wait" { Stdio::piped() } else { Stdio::null() };
     let mut command = Command::new("/proc/self/exe");
     command.env(BARE, what).stdin(stdin).stdout(Stdio::piped());
     command.spawn().expect("this program can be started")
@@ -70,9 +60,7 @@ fn join_bare(mut child: Child) -> u64 {
 
 fn start_waiting() -> Process<u64> {
     let builder = ProcessBuilder::new().stdin(offspring::Stdio::piped());
-    builder
-        .spawn(wait::new())
-        .expect("this program can be started")
+    builder.spawn(wait::new()).expect("this program can be started")
 }
 
 fn join_waiting(mut process: Process<u64>) -> u64 {
@@ -88,9 +76,7 @@ fn each(count: u64, work: impl FnOnce()) -> f64 {
 }
 
 fn one_by_one(start_and_join: impl Fn() -> u64) -> f64 {
-    each(STARTS, || {
-        (0..STARTS).for_each(|_| assert_eq!(start_and_join(), 7))
-    })
+    each(STARTS, || (0..STARTS).for_each(|_| assert_eq!(start_and_join(), 7)))
 }
 
 /// Starts all of them before it joins the first.
@@ -125,10 +111,7 @@ fn memory_of_bare(names: &[&str]) -> f64 {
 
 /// Returns the number of descriptors that this process needs for each child.
 fn descriptors() -> f64 {
-    value::spawn()
-        .expect("it starts")
-        .join()
-        .expect("it returns");
+    value::spawn().expect("it starts").join().expect("it returns");
     let before = open_descriptors();
     let all: Vec<_> = (0..16).map(|_| start_waiting()).collect();
     // One per child is the pipe of this benchmark itself.
@@ -157,14 +140,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "start, value, join",
         unit: "ms",
-        ours: || {
-            one_by_one(|| {
-                value::spawn()
-                    .expect("it starts")
-                    .join()
-                    .expect("it returns")
-            })
-        },
+        ours: || one_by_one(|| value::spawn().expect("it starts").join().expect("it returns")),
         bare: Some(|| one_by_one(|| join_bare(start_bare("value")))),
         procspawn: Some(|| one_by_one(procspawn_one)),
     },
@@ -174,10 +150,7 @@ const ROWS: &[Row] = &[
         ours: || at_once(start_waiting, join_waiting),
         bare: Some(|| at_once(|| start_bare("wait"), join_bare)),
         procspawn: Some(|| {
-            at_once(
-                || procspawn::spawn((), |()| 7),
-                |handle| handle.join().expect("it returns"),
-            )
+            at_once(|| procspawn::spawn((), |()| 7), |handle| handle.join().expect("it returns"))
         }),
     },
     Row {
@@ -211,10 +184,8 @@ fn main() {
     // SAFETY: the spawned function is part of this program, and at the same offset in each process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
-    let rounds: usize = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(9);
+    let rounds: usize =
+        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(9);
     println!(
         "{:<34} {:>5} {:>10} {:>10} {:>10} {:>7}",
         "", "", "offspring", "bare", "procspawn", "x bare"

@@ -52,16 +52,12 @@ fn shared(held: Held, work: impl Fn()) -> f64 {
 
 fn mutex() -> f64 {
     let mutex = Mutex::new(0).unwrap();
-    shared(Held::Mutex(mutex.clone()), || {
-        *black_box(&mutex).lock().unwrap() += 1
-    })
+    shared(Held::Mutex(mutex.clone()), || *black_box(&mutex).lock().unwrap() += 1)
 }
 
 fn semaphore() -> f64 {
     let semaphore = Semaphore::new(1).unwrap();
-    shared(Held::Semaphore(semaphore.clone()), || {
-        drop(black_box(&semaphore).acquire().unwrap())
-    })
+    shared(Held::Semaphore(semaphore.clone()), || drop(black_box(&semaphore).acquire().unwrap()))
 }
 
 fn rwlock() -> f64 {
@@ -117,24 +113,15 @@ fn atomic() -> f64 {
 #[offspring::worker]
 fn look(memories: Queue<SharedSlice<u8>>, answers: Queue<u8>) {
     for memory in &memories {
-        answers
-            .put(memory.get(0).unwrap() + memory.get(GIB - 1).unwrap())
-            .unwrap();
+        answers.put(memory.get(0).unwrap() + memory.get(GIB - 1).unwrap()).unwrap();
     }
 }
 
 /// Returns the shared memory of the whole system, in MiB.
 fn shared_memory() -> i64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Shmem:"))
-        .unwrap_or("0 kB");
-    line.trim()
-        .trim_end_matches(" kB")
-        .parse::<i64>()
-        .unwrap_or(0)
-        >> 10
+    let line = text.lines().find_map(|line| line.strip_prefix("Shmem:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse::<i64>().unwrap_or(0) >> 10
 }
 
 /// Measures from sending a gibibyte to the reply of a child that reads its first and last byte.
@@ -165,34 +152,16 @@ type Row = (&'static str, &'static str, fn() -> f64, &'static str);
 
 const ROWS: &[Row] = &[
     ("mutex, free: lock and unlock", "M pairs/s", mutex, "lock"),
-    (
-        "semaphore, free: acquire and release",
-        "M pairs/s",
-        semaphore,
-        "semaphore",
-    ),
-    (
-        "read-write lock, free: read and unlock",
-        "M pairs/s",
-        rwlock,
-        "lock",
-    ),
-    (
-        "counter under a mutex, 2 processes",
-        "M/s",
-        counter,
-        "counter",
-    ),
+    ("semaphore, free: acquire and release", "M pairs/s", semaphore, "semaphore"),
+    ("read-write lock, free: read and unlock", "M pairs/s", rwlock, "lock"),
+    ("counter under a mutex, 2 processes", "M/s", counter, "counter"),
     ("atomic counter, 2 processes", "M/s", atomic, "counter"),
     ("1 GiB to a child", "ms", share, "share"),
 ];
 
 #[offspring::main]
 fn main() {
-    let rounds = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(5);
+    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     let mut figures = vec![(Vec::new(), Vec::new()); ROWS.len()];
     for _ in 0..rounds {
         for ((_, _, work, word), (ours, theirs)) in ROWS.iter().zip(&mut figures) {
@@ -200,20 +169,10 @@ fn main() {
             theirs.extend(figures::python("sync.py", &[word]));
         }
     }
-    println!(
-        "{:<40} {:>12} {:>12} {:>8}",
-        "", "offspring", "Python", "times"
-    );
+    println!("{:<40} {:>12} {:>12} {:>8}", "", "offspring", "Python", "times");
     for ((name, unit, _, _), (ours, theirs)) in ROWS.iter().zip(figures) {
         let (ours, theirs) = (own_median(ours), median(theirs).unwrap_or(f64::NAN));
-        let times = if *unit == "ms" {
-            theirs / ours
-        } else {
-            ours / theirs
-        };
-        println!(
-            "{:<40} {ours:>12.3} {theirs:>12.3} {times:>8.1}  {unit}",
-            name
-        );
+        let times = if *unit == "ms" { theirs / ours } else { ours / theirs };
+        println!("{:<40} {ours:>12.3} {theirs:>12.3} {times:>8.1}  {unit}", name);
     }
 }

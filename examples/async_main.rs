@@ -5,9 +5,7 @@
 
 #[offspring::worker]
 fn primes_below(limit: u32) -> u32 {
-    (2..limit)
-        .filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0))
-        .count() as u32
+    (2..limit).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0)).count() as u32
 }
 
 #[offspring::main]

@@ -26,9 +26,9 @@ fn crc32(path: &Path) -> io::Result<u32> {
         match file.read(&mut buffer)? {
             0 => return Ok(!crc),
             length => {
-                crc = buffer[..length].iter().fold(crc, |crc, byte| {
-                    (crc >> 8) ^ table[usize::from(crc as u8 ^ byte)]
-                })
+                crc = buffer[..length]
+                    .iter()
+                    .fold(crc, |crc, byte| (crc >> 8) ^ table[usize::from(crc as u8 ^ byte)])
             }
         }
     }
@@ -52,9 +52,7 @@ fn files(folder: PathBuf) -> io::Result<Vec<PathBuf>> {
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args_os()
-        .nth(1)
-        .map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("."), PathBuf::from);
     let files = files(folder)?;
     let pool = Pool::builder().name("checksum").build()?;
     let checksums = pool.map(&files, |path| checksum::new(path.as_os_str().to_owned()));
@@ -62,10 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `Map` is an exact-size iterator, so the bar knows its length. Without a terminal it is
     // hidden.
     for (path, checksum) in files.iter().zip(checksums.progress()) {
-        match checksum
-            .map_err(|error| error.to_string())
-            .and_then(|checksum| checksum)
-        {
+        match checksum.map_err(|error| error.to_string()).and_then(|checksum| checksum) {
             Ok(checksum) => println!("{checksum:08x}  {}", path.display()),
             Err(error) => {
                 failed += 1;
@@ -73,9 +68,5 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    if failed > 0 {
-        Err(format!("{failed} files could not be read").into())
-    } else {
-        Ok(())
-    }
+    if failed > 0 { Err(format!("{failed} files could not be read").into()) } else { Ok(()) }
 }

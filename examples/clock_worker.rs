@@ -28,10 +28,7 @@ impl ProcessWorker for Clock {
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("starting the clock");
-    let clock = Clock {
-        ticks: 3,
-        interval: Duration::from_millis(200),
-    };
+    let clock = Clock { ticks: 3, interval: Duration::from_millis(200) };
     let process = clock.spawn()?;
     let ticks = process.join()?;
     println!("the clock ticked {ticks} times");

@@ -42,9 +42,7 @@ impl Manager {
 fn f(manager: ManagerHandle) {
     let entries = [("1", "one"), ("2", "two"), ("0.25", "none")];
     for (key, value) in entries {
-        manager
-            .set(key.to_owned(), value.to_owned())
-            .expect("the manager is running");
+        manager.set(key.to_owned(), value.to_owned()).expect("the manager is running");
     }
     manager.reverse().expect("the manager is running");
 }

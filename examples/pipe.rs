@@ -17,9 +17,7 @@ impl ProcessWorker for Adder {
     fn run(self) {
         // The loop ends when the main program drops its end.
         while let Ok((a, b)) = self.connection.recv() {
-            self.connection
-                .send(a + b)
-                .expect("the main program is waiting for the sum");
+            self.connection.send(a + b).expect("the main program is waiting for the sum");
         }
         println!("the adder is done");
     }

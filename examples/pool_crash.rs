@@ -18,14 +18,9 @@ fn divide(a: i64, b: i64) -> i64 {
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let pool = Pool::builder()
-        .workers(2)
-        .task_timeout(Duration::from_millis(500))
-        .build()?;
+    let pool = Pool::builder().workers(2).task_timeout(Duration::from_millis(500)).build()?;
     let divisors = [1, 2, 0, 3, 13, 4, 99, 5];
-    for (divisor, quotient) in divisors
-        .into_iter()
-        .zip(pool.map(divisors, |b| divide::new(60, b)))
+    for (divisor, quotient) in divisors.into_iter().zip(pool.map(divisors, |b| divide::new(60, b)))
     {
         match quotient {
             Ok(quotient) => println!("60 / {divisor} = {quotient}"),

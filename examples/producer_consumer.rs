@@ -26,9 +26,7 @@ impl ProcessWorker for Consumer {
 fn main() -> Result<(), Box<dyn Error>> {
     // The bound keeps the producer from getting far ahead of the consumer.
     let jobs = JoinableQueue::bounded(2)?;
-    let _consumer = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(Consumer { jobs: jobs.clone() })?;
+    let _consumer = ProcessBuilder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
     for n in 1..=5 {
         jobs.put(n)?;
     }

@@ -62,9 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let matrix = RwLock::from_slice(data.as_slice().ok_or("the matrix is not contiguous")?)?;
 
     let start = Instant::now();
-    let children = parts()
-        .map(|rows| sums::spawn(matrix.clone(), rows))
-        .collect::<Result<_, _>>()?;
+    let children =
+        parts().map(|rows| sums::spawn(matrix.clone(), rows)).collect::<Result<_, _>>()?;
     let shared = total(children)?;
     let time_shared = start.elapsed();
 
@@ -79,18 +78,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the sums are the same: {}", shared == sent);
 
     let means = shared / ROWS as f64;
-    println!(
-        "mean of the first and the last place: {:.2} {:.2}",
-        means[0],
-        means[COLUMNS - 1]
-    );
+    println!("mean of the first and the last place: {:.2} {:.2}", means[0], means[COLUMNS - 1]);
     center::spawn(matrix.clone(), means.to_vec())?.join()?;
     let guard = matrix.read().map_err(|error| error.to_string())?;
     let view = ArrayView2::from_shape((ROWS, COLUMNS), &guard)?;
     let rest = view.mean_axis(Axis(0)).ok_or("the matrix has no rows")?;
-    println!(
-        "centered in place: {}",
-        rest.iter().all(|mean| mean.abs() < 1e-9)
-    );
+    println!("centered in place: {}", rest.iter().all(|mean| mean.abs() < 1e-9));
     Ok(())
 }

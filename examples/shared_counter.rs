@@ -30,21 +30,12 @@ impl ProcessWorker for Counter {
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
     let total = Mutex::new(0)?;
-    let spawn = |dies| {
-        Counter {
-            total: total.clone(),
-            dies,
-        }
-        .spawn()
-    };
+    let spawn = |dies| Counter { total: total.clone(), dies }.spawn();
     let counters = [spawn(false)?, spawn(false)?, spawn(false)?];
     for counter in counters {
         counter.join()?;
     }
-    println!(
-        "three processes counted to {}",
-        *total.lock().map_err(|error| error.to_string())?
-    );
+    println!("three processes counted to {}", *total.lock().map_err(|error| error.to_string())?);
 
     let victim = spawn(true)?;
     assert!(victim.join().is_err());

@@ -48,10 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn loads(before: &(Instant, ProcessTree), now: &(Instant, ProcessTree)) -> Vec<(String, f64)> {
     let time = (now.0 - before.0).as_secs_f64();
     let load = |process: &ProcessInfo| {
-        let earlier = before
-            .1
-            .find(process.pid())
-            .map_or(Duration::ZERO, |earlier| earlier.cpu_time());
+        let earlier =
+            before.1.find(process.pid()).map_or(Duration::ZERO, |earlier| earlier.cpu_time());
         let used = process.cpu_time().saturating_sub(earlier);
         (process.name().to_owned(), used.as_secs_f64() / time)
     };

@@ -88,27 +88,18 @@ fn where_panics_abort_they_are_told_nevertheless() {
             fs::write(place.join(name), text).unwrap();
         }
     };
-    write(
-        "Cargo.toml",
-        &MANIFEST.replace("OFFSPRING", own.to_str().unwrap()),
-    );
+    write("Cargo.toml", &MANIFEST.replace("OFFSPRING", own.to_str().unwrap()));
     write("src/main.rs", PROGRAM);
     if let Ok(lock) = fs::read_to_string(own.join("Cargo.lock")) {
         fs::write(place.join("Cargo.lock"), lock).unwrap();
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo
-        .current_dir(&place)
-        .args(["run", "--quiet", "--offline", "--target-dir", "target"]);
+    cargo.current_dir(&place).args(["run", "--quiet", "--offline", "--target-dir", "target"]);
     // Flags of the outer build would have its panics unwind, or its dependencies built anew.
-    cargo
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("CARGO_TARGET_DIR");
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_TARGET_DIR");
     let output = cargo.output().unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     assert_eq!(out, "all is told\n");
     // Each process printed its own panic, too.

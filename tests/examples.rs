@@ -38,13 +38,8 @@ fn clock_worker() {
 
 #[test]
 fn daemon() {
-    example("daemon")
-        .run()
-        .printed("Starting!\nthe main program ends\nEnding!\n");
-    example("daemon")
-        .args(["--daemon"])
-        .run()
-        .printed("Starting!\nthe main program ends\n");
+    example("daemon").run().printed("Starting!\nthe main program ends\nEnding!\n");
+    example("daemon").args(["--daemon"]).run().printed("Starting!\nthe main program ends\n");
 }
 
 #[test]
@@ -56,16 +51,12 @@ fn producer_consumer() {
 
 #[test]
 fn pipe() {
-    example("pipe")
-        .run()
-        .printed("3 + 4 = 7\n20 + 22 = 42\nthe adder is done\n");
+    example("pipe").run().printed("3 + 4 = 7\n20 + 22 = 42\nthe adder is done\n");
 }
 
 #[test]
 fn async_main() {
-    example("async_main")
-        .run()
-        .printed("168 primes below 1000, 1229 below 10000\n");
+    example("async_main").run().printed("168 primes below 1000, 1229 below 10000\n");
 }
 
 #[test]
@@ -86,12 +77,7 @@ fn logging() {
             .extend((loaves > 2).then(|| format!("WARN  logging] out of flour process={name}")));
         expected.push(format!("INFO  logging] {name} has baked {loaves}"));
         assert_eq!(ours.len(), expected.len(), "{lines:?}");
-        assert!(
-            ours.iter()
-                .zip(&expected)
-                .all(|(line, expected)| *line == expected),
-            "{lines:?}"
-        );
+        assert!(ours.iter().zip(&expected).all(|(line, expected)| *line == expected), "{lines:?}");
     }
     assert_eq!(run.code(), Some(0));
 }
@@ -103,17 +89,9 @@ fn pool_crash() {
         examples/pool_crash.rs:10:14: attempt to divide by zero\n60 / 3 = 20\n60 / 13: task `pool_crash::divide` died with its \
         process `pool-N` (pid ...), which ended by signal 6 (SIGABRT)\n60 / 4 = 15\n60 / 99: task `pool_crash::divide` did not end \
         within 500ms; its process `pool-N` (pid ...) was killed\n60 / 5 = 12\ntasks that failed: 3\n";
-    let printed = run
-        .stdout()
-        .replace("pool-0", "pool-N")
-        .replace("pool-1", "pool-N");
+    let printed = run.stdout().replace("pool-0", "pool-N").replace("pool-1", "pool-N");
     // It depends on the machine whether a core is dumped.
-    assert_eq!(
-        printed.replace(", core dumped", ""),
-        expected,
-        "{}",
-        run.stderr()
-    );
+    assert_eq!(printed.replace(", core dumped", ""), expected, "{}", run.stderr());
     assert_eq!(run.code(), Some(0));
 }
 
@@ -127,19 +105,9 @@ fn top() {
     assert_eq!(rounds.len(), 8, "{}", run.stdout());
     for round in rounds {
         let mut lines = round.lines().skip(1);
-        for start in [
-            "main  ",
-            "├─ anna  ",
-            "├─ ben  ",
-            "└─ carla  ",
-            "",
-            "queue  ",
-            "u32  ",
-        ] {
-            assert!(
-                lines.next().is_some_and(|line| line.starts_with(start)),
-                "{start}: {round}"
-            );
+        for start in ["main  ", "├─ anna  ", "├─ ben  ", "└─ carla  ", "", "queue  ", "u32  "]
+        {
+            assert!(lines.next().is_some_and(|line| line.starts_with(start)), "{start}: {round}");
         }
         assert_eq!(round.matches("count_primes (daemon)").count(), 3);
     }
@@ -150,11 +118,7 @@ fn checksums_of_a_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("b")).expect("a folder");
     let large: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
-    for (name, content) in [
-        ("a", &b"123456789"[..]),
-        ("b/empty", b""),
-        ("b/large", &large),
-    ] {
+    for (name, content) in [("a", &b"123456789"[..]), ("b/empty", b""), ("b/large", &large)] {
         fs::write(folder.path().join(name), content).expect("a file");
     }
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -164,10 +128,7 @@ fn checksums_of_a_folder() {
         path("b/empty"),
         path("b/large")
     );
-    example("checksum")
-        .args([folder.path()])
-        .run()
-        .printed(&expected);
+    example("checksum").args([folder.path()]).run().printed(&expected);
     let nothing = tempfile::tempdir().expect("a folder");
     example("checksum").args([nothing.path()]).run().printed("");
 }
@@ -176,17 +137,11 @@ fn checksums_of_a_folder() {
 fn ctrl_c_ends_a_pool_silently() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
-    let running = example("wordcount")
-        .in_a_group()
-        .args(["--workers", "2"])
-        .args([&sparse])
-        .start();
+    let running =
+        example("wordcount").in_a_group().args(["--workers", "2"]).args([&sparse]).start();
     let _ = running.worker_with(&sparse);
     // To the whole group, like a terminal.
-    let group = i32::try_from(running.pid())
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a pid");
+    let group = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a pid");
     rustix::process::kill_process_group(group, Signal::INT).expect("it is there");
     let run = running.end();
     assert_eq!((run.code(), run.stdout(), run.stderr()), (None, "", ""));
@@ -219,10 +174,7 @@ fn manager() {
 fn kv() {
     let run = example("kv").args(["3", "60"]).run();
     assert_eq!(run.code(), Some(0), "{}", run.stderr());
-    assert_eq!(
-        run.stdout(),
-        "180 keys written and read back, 180 in the store, 1 restart\n"
-    );
+    assert_eq!(run.stdout(), "180 keys written and read back, 180 in the store, 1 restart\n");
 }
 
 #[test]
@@ -232,11 +184,7 @@ fn every_example_has_a_test() {
         let path = entry.expect("the folder is readable").path();
         let is_example =
             path.extension() == Some(OsStr::new("rs")) || path.join("main.rs").exists();
-        let name = path
-            .file_stem()
-            .expect("a file has a name")
-            .display()
-            .to_string();
+        let name = path.file_stem().expect("a file has a name").display().to_string();
         assert!(
             !is_example || tests.contains(&format!("example(\"{name}\")")),
             "no test runs the example `{name}`"
@@ -248,18 +196,12 @@ fn every_example_has_a_test() {
 fn wordcount_counts_as_one_process_does() {
     let corpus = Corpus::new();
     let expected = corpus.table(100_000);
-    corpus
-        .wordcount(["--top", "100000", "--plain"])
-        .counted(&expected);
+    corpus.wordcount(["--top", "100000", "--plain"]).counted(&expected);
     for workers in ["1", "2", "5"] {
-        corpus
-            .wordcount(["--top", "100000", "--workers", workers])
-            .counted(&expected);
+        corpus.wordcount(["--top", "100000", "--workers", workers]).counted(&expected);
     }
     corpus.wordcount(["--top", "3"]).counted(&corpus.table(3));
-    corpus
-        .wordcount(["--top", "3", "--plain"])
-        .counted(&corpus.table(3));
+    corpus.wordcount(["--top", "3", "--plain"]).counted(&corpus.table(3));
 }
 
 #[test]
@@ -284,23 +226,13 @@ fn wordcount_of_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let empty = folder.path().join("empty");
     fs::write(&empty, "").expect("a file");
-    example("wordcount")
-        .args([&empty])
-        .run()
-        .counted(&table(&BTreeMap::new(), 20, 1, 0));
+    example("wordcount").args([&empty]).run().counted(&table(&BTreeMap::new(), 20, 1, 0));
     fs::remove_file(&empty).expect("it is there");
-    example("wordcount")
-        .args([folder.path()])
-        .run()
-        .counted(&table(&BTreeMap::new(), 20, 0, 0));
+    example("wordcount").args([folder.path()]).run().counted(&table(&BTreeMap::new(), 20, 0, 0));
     // The contents of the repository change, so check only that it is found.
     let repository = example("wordcount").run();
     assert_eq!((repository.code(), repository.stderr()), (Some(0), ""));
-    assert!(
-        !repository.stdout().contains("       0  files"),
-        "{}",
-        repository.stdout()
-    );
+    assert!(!repository.stdout().contains("       0  files"), "{}", repository.stdout());
 }
 
 #[test]
@@ -312,22 +244,10 @@ fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
     let unreadable = Path::new("/proc/self/mem");
     let endless = Path::new("/dev/zero");
     let mut problems = [
-        format!(
-            "wordcount: {}: No such file or directory (os error 2)\n",
-            missing.display()
-        ),
-        format!(
-            "wordcount: {}: No such file or directory (os error 2)\n",
-            dangling.display()
-        ),
-        format!(
-            "wordcount: {}: Input/output error (os error 5)\n",
-            unreadable.display()
-        ),
-        format!(
-            "wordcount: {}: is neither a file nor a folder\n",
-            endless.display()
-        ),
+        format!("wordcount: {}: No such file or directory (os error 2)\n", missing.display()),
+        format!("wordcount: {}: No such file or directory (os error 2)\n", dangling.display()),
+        format!("wordcount: {}: Input/output error (os error 5)\n", unreadable.display()),
+        format!("wordcount: {}: is neither a file nor a folder\n", endless.display()),
     ];
     problems.sort();
     for mode in [&["--plain"][..], &["--workers", "2"]] {
@@ -343,19 +263,8 @@ fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
 fn wordcount_explains_its_usage() {
     let help = example("wordcount").args(["--help"]).run();
     assert_eq!((help.code(), help.stderr()), (Some(0), ""));
-    for option in [
-        "Usage: wordcount",
-        "--workers N",
-        "--plain",
-        "--top N",
-        "--help",
-        "Exit code",
-    ] {
-        assert!(
-            help.stdout().contains(option),
-            "{option} is not in:\n{}",
-            help.stdout()
-        );
+    for option in ["Usage: wordcount", "--workers N", "--plain", "--top N", "--help", "Exit code"] {
+        assert!(help.stdout().contains(option), "{option} is not in:\n{}", help.stdout());
     }
     for (wrong, problem) in [
         (&["--wrong"][..], "unknown option --wrong"),
@@ -376,19 +285,11 @@ fn wordcount_into_a_closed_stdout() {
     for arguments in [
         &["--help".as_ref()][..],
         &[root],
-        &[
-            "--plain".as_ref(),
-            "--top".as_ref(),
-            "100000".as_ref(),
-            root,
-        ],
+        &["--plain".as_ref(), "--top".as_ref(), "100000".as_ref(), root],
     ] {
         let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
         drop(reader);
-        let run = example("wordcount")
-            .args(arguments)
-            .stdout(writer.into())
-            .run();
+        let run = example("wordcount").args(arguments).stdout(writer.into()).run();
         assert_eq!((run.code(), run.stderr()), (Some(0), ""), "{arguments:?}");
     }
 }
@@ -397,10 +298,8 @@ fn wordcount_into_a_closed_stdout() {
 fn wordcount_survives_the_death_of_workers() {
     let corpus = Corpus::large();
     for workers in ["1", "2"] {
-        let running = example("wordcount")
-            .args(["--workers", workers])
-            .args([corpus.root()])
-            .start();
+        let running =
+            example("wordcount").args(["--workers", workers]).args([corpus.root()]).start();
         let mut killed = Vec::new();
         // Fewer than may die at one file.
         for _ in 0..2 {
@@ -424,10 +323,8 @@ fn wordcount_survives_the_death_of_workers() {
 fn wordcount_gives_up_a_file_at_which_workers_die() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
-    let running = example("wordcount")
-        .args(["--workers", "1"])
-        .args([corpus.root(), &sparse])
-        .start();
+    let running =
+        example("wordcount").args(["--workers", "1"]).args([corpus.root(), &sparse]).start();
     for _ in 0..3 {
         let worker = running.worker_with(&sparse);
         kill(worker);
@@ -435,10 +332,8 @@ fn wordcount_gives_up_a_file_at_which_workers_die() {
     }
     let run = running.end();
     assert_eq!(run.code(), Some(1), "{}", run.stderr());
-    let verdict = format!(
-        "wordcount: {}: 3 workers died while they counted it\n",
-        sparse.display()
-    );
+    let verdict =
+        format!("wordcount: {}: 3 workers died while they counted it\n", sparse.display());
     assert!(run.stderr().ends_with(&verdict), "{}", run.stderr());
     assert!(run.stderr().contains("SIGKILL"), "{}", run.stderr());
     assert_eq!(run.stdout_without_time(), corpus.table(20));
@@ -448,10 +343,8 @@ fn wordcount_gives_up_a_file_at_which_workers_die() {
 fn wordcount_leaves_no_worker_when_it_is_killed() {
     let corpus = Corpus::new();
     let sparse = corpus.endless();
-    let running = example("wordcount")
-        .args(["--workers", "2"])
-        .args([corpus.root(), &sparse])
-        .start();
+    let running =
+        example("wordcount").args(["--workers", "2"]).args([corpus.root(), &sparse]).start();
     // One of them may still be starting: it must not mistake itself for the main program.
     eventually("two workers run", || running.workers().len() == 2);
     kill(running.pid());
@@ -483,15 +376,9 @@ impl Corpus {
         corpus.counted("cut character.txt", b"abc\xc3");
         corpus.counted("empty", b"");
         corpus.counted("apostrophe at the end", b"end'");
-        corpus.counted(
-            "late binary",
-            &[b"early ".repeat(2_000), b"\0late".to_vec()].concat(),
-        );
+        corpus.counted("late binary", &[b"early ".repeat(2_000), b"\0late".to_vec()].concat());
         corpus.counted("folder/in folder/deep", b"deep, deeper");
-        corpus.write(
-            OsStr::from_bytes(b"folder/name \xff.txt"),
-            b"the name is not UTF-8",
-        );
+        corpus.write(OsStr::from_bytes(b"folder/name \xff.txt"), b"the name is not UTF-8");
         corpus.expect(b"the name is not UTF-8");
         corpus.files += 1;
 
@@ -573,10 +460,7 @@ impl Corpus {
     fn expect(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text).to_lowercase();
         let runs = text.split(|c: char| !c.is_alphanumeric() && c != '\'');
-        for word in runs
-            .flat_map(|run| run.split("''"))
-            .map(|word| word.trim_matches('\''))
-        {
+        for word in runs.flat_map(|run| run.split("''")).map(|word| word.trim_matches('\'')) {
             if !word.is_empty() {
                 let kept = word.chars().take(256).collect();
                 *self.words.entry(kept).or_default() += 1;
@@ -589,10 +473,7 @@ impl Corpus {
     }
 
     fn wordcount<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Ended {
-        example("wordcount")
-            .args(arguments)
-            .args([self.root()])
-            .run()
+        example("wordcount").args(arguments).args([self.root()]).run()
     }
 }
 
@@ -619,10 +500,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 
@@ -633,12 +512,8 @@ impl Random {
             let rare = self.below(5_000);
             let number = self.below(rare + 1);
             let space = [" ", ", ", ".\n", " '", "' "][self.below(5) as usize];
-            write!(
-                text,
-                "{}{number}{space}",
-                ["Word", "w'", "é"][self.below(3) as usize]
-            )
-            .expect("a string grows");
+            write!(text, "{}{number}{space}", ["Word", "w'", "é"][self.below(3) as usize])
+                .expect("a string grows");
         }
         text
     }
@@ -658,50 +533,28 @@ struct Example {
 fn example(name: &'static str) -> Example {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let test = std::env::current_exe().expect("this test knows its program");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("the test is in <profile>/deps");
+    let profile = test.ancestors().nth(2).expect("the test is in <profile>/deps");
     let program = profile.join("examples").join(name);
     let hint = "`cargo test` builds it, and so does `cargo build --examples` (with the options of the test run)";
     let built = fs::metadata(&program).and_then(|metadata| metadata.modified());
     let built = built.unwrap_or_else(|error| panic!("{}: {error}: {hint}", program.display()));
-    assert!(
-        built >= newest_source(name),
-        "{} is older than its source: {hint}",
-        program.display()
-    );
+    assert!(built >= newest_source(name), "{} is older than its source: {hint}", program.display());
 
-    let mark = format!(
-        "{}-{}",
-        std::process::id(),
-        RUNS.fetch_add(1, Ordering::Relaxed)
-    );
+    let mark = format!("{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
     let mut command = Command::new(program);
     command.env(MARK, &mark).env_remove("RUST_BACKTRACE");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Example {
-        name,
-        command,
-        mark: format!("{MARK}={mark}").into(),
-    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Example { name, command, mark: format!("{MARK}={mark}").into() }
 }
 
 fn newest_source(name: &str) -> SystemTime {
     let folder = sources().join(name);
     let files: Vec<PathBuf> = match fs::read_dir(&folder) {
-        Ok(entries) => entries
-            .map(|entry| entry.expect("the folder is readable").path())
-            .collect(),
+        Ok(entries) => entries.map(|entry| entry.expect("the folder is readable").path()).collect(),
         Err(_) => vec![folder.with_extension("rs")],
     };
     let modified = files.iter().map(|file| {
-        fs::metadata(file)
-            .and_then(|metadata| metadata.modified())
-            .expect("the source is there")
+        fs::metadata(file).and_then(|metadata| metadata.modified()).expect("the source is there")
     });
     modified.max().expect("an example has a source")
 }
@@ -725,10 +578,8 @@ impl Example {
 
     fn start(mut self) -> Running {
         let start = Instant::now();
-        let mut child = self
-            .command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let mut child =
+            self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         // The command may hold our end of a pipe open.
         drop(self.command);
         Running {
@@ -792,10 +643,7 @@ impl Running {
     }
 
     fn workers(&self) -> Vec<u32> {
-        self.processes()
-            .into_iter()
-            .filter(|&pid| pid != self.pid)
-            .collect()
+        self.processes().into_iter().filter(|&pid| pid != self.pid).collect()
     }
 
     /// A worker that has this file, or a file in this folder, open.
@@ -803,9 +651,7 @@ impl Running {
         let mut found = None;
         eventually("a worker opened the file", || {
             let has_it_open = |&pid: &u32| {
-                let files = fs::read_dir(format!("/proc/{pid}/fd"))
-                    .into_iter()
-                    .flatten();
+                let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
                 files
                     .flatten()
                     .any(|file| fs::read_link(file.path()).is_ok_and(|file| file.starts_with(path)))
@@ -846,12 +692,7 @@ impl Running {
             left.is_empty(),
             "`{name}` ended ({status}) and left processes {left:?}; stderr:\n{stderr}"
         );
-        Ended {
-            name,
-            status,
-            stdout,
-            stderr,
-        }
+        Ended { name, status, stdout, stderr }
     }
 
     /// Returns the processes that it killed.
@@ -879,10 +720,7 @@ impl Drop for Running {
 }
 
 fn kill(pid: u32) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a pid");
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     // It may have ended already.
     let _ = kill_process(pid, Signal::KILL);
 }
@@ -920,22 +758,14 @@ impl Ended {
     #[track_caller]
     fn printed(&self, stdout: &str) {
         let name = self.name;
-        assert_eq!(
-            (self.code(), self.stderr()),
-            (Some(0), ""),
-            "`{name}`: exit code and stderr"
-        );
+        assert_eq!((self.code(), self.stderr()), (Some(0), ""), "`{name}`: exit code and stderr");
         assert_eq!(self.stdout(), stdout, "`{name}`: stdout");
     }
 
     /// Like `printed`, but ignores the last line.
     #[track_caller]
     fn counted(&self, table: &str) {
-        assert_eq!(
-            (self.code(), self.stderr()),
-            (Some(0), ""),
-            "exit code and stderr"
-        );
+        assert_eq!((self.code(), self.stderr()), (Some(0), ""), "exit code and stderr");
         assert_eq!(self.stdout_without_time(), table);
     }
 
@@ -943,11 +773,7 @@ impl Ended {
     fn stdout_without_time(&self) -> &str {
         let lines = self.stdout.trim_end_matches('\n');
         let last = lines.rfind('\n').map_or(0, |end| end + 1);
-        assert!(
-            lines[last..].ends_with("  seconds"),
-            "the last line of:\n{}",
-            self.stdout
-        );
+        assert!(lines[last..].ends_with("  seconds"), "the last line of:\n{}", self.stdout);
         &self.stdout[..last]
     }
 }

@@ -44,20 +44,10 @@ fn facts() -> Facts {
 #[offspring::test(timeout = "30s")]
 fn a_worker_knows_who_it_is() {
     each(|builder, backend| {
-        let child = builder()
-            .name("bob")
-            .daemon(true)
-            .spawn(facts::new())
-            .unwrap();
-        assert_eq!(
-            (child.name(), child.is_daemon(), child.backend()),
-            ("bob", true, backend)
-        );
+        let child = builder().name("bob").daemon(true).spawn(facts::new()).unwrap();
+        assert_eq!((child.name(), child.is_daemon(), child.backend()), ("bob", true, backend));
         let facts = child.join().unwrap();
-        assert_eq!(
-            (facts.name.as_str(), facts.daemon, facts.depth),
-            ("bob", true, 1)
-        );
+        assert_eq!((facts.name.as_str(), facts.daemon, facts.depth), ("bob", true, 1));
         assert_eq!(
             facts.parent,
             Some((offspring::current().name().to_owned(), std::process::id()))
@@ -68,11 +58,7 @@ fn a_worker_knows_who_it_is() {
             assert_eq!(facts.thread.as_deref(), Some("bob"));
         }
     });
-    assert_eq!(
-        offspring::current().name(),
-        "main",
-        "no worker runs on this thread"
-    );
+    assert_eq!(offspring::current().name(), "main", "no worker runs on this thread");
 }
 
 #[offspring::worker]
@@ -86,11 +72,7 @@ fn joins_wait_and_give_the_output_again_and_again() {
         let items = Queue::unbounded().unwrap();
         let child = builder().spawn(wait_for::new(items.clone())).unwrap();
         assert!(child.is_alive() && child.exit_reason().is_none());
-        assert!(
-            offspring::active_children()
-                .iter()
-                .any(|one| one.name() == child.name())
-        );
+        assert!(offspring::active_children().iter().any(|one| one.name() == child.name()));
         let began = Instant::now();
         let error = child.join_timeout(Duration::from_millis(50)).unwrap_err();
         assert!(
@@ -102,11 +84,7 @@ fn joins_wait_and_give_the_output_again_and_again() {
         assert_eq!((child.join().unwrap(), child.join().unwrap()), (10, 10));
         assert!(!child.is_alive());
         assert_eq!(child.exit_reason(), Some(ExitReason::Returned));
-        assert!(
-            !offspring::active_children()
-                .iter()
-                .any(|one| one.name() == child.name())
-        );
+        assert!(!offspring::active_children().iter().any(|one| one.name() == child.name()));
     });
 }
 
@@ -122,19 +100,11 @@ fn fail(caught_before: bool) {
 fn a_panic_is_told_with_message_and_place() {
     each(|builder, _| {
         for caught_before in [false, true] {
-            let child = builder()
-                .name("unlucky")
-                .spawn(fail::new(caught_before))
-                .unwrap();
+            let child = builder().name("unlucky").spawn(fail::new(caught_before)).unwrap();
             let error = child.join().unwrap_err();
-            let Some(ExitReason::Panicked(report)) = error.reason() else {
-                panic!("{error}")
-            };
+            let Some(ExitReason::Panicked(report)) = error.reason() else { panic!("{error}") };
             assert_eq!(report.message, "the reason");
-            assert!(
-                report.location.as_ref().unwrap().contains("inline.rs"),
-                "{report}"
-            );
+            assert!(report.location.as_ref().unwrap().contains("inline.rs"), "{report}");
             assert_eq!(child.exit_reason().unwrap().code(), Some(101));
         }
     });
@@ -213,16 +183,9 @@ fn work(jobs: JoinableQueue<u64>, results: Queue<u64>) {
 #[offspring::test(timeout = "30s")]
 fn queues_go_to_workers_of_both_kinds() {
     each(|builder, _| {
-        let (jobs, results) = (
-            JoinableQueue::bounded(4).unwrap(),
-            Queue::unbounded().unwrap(),
-        );
+        let (jobs, results) = (JoinableQueue::bounded(4).unwrap(), Queue::unbounded().unwrap());
         let workers: Vec<Process<()>> = (0..3)
-            .map(|_| {
-                builder()
-                    .spawn(work::new(jobs.clone(), results.clone()))
-                    .unwrap()
-            })
+            .map(|_| builder().spawn(work::new(jobs.clone(), results.clone())).unwrap())
             .collect();
         (0..100).for_each(|n| jobs.put(n).unwrap());
         jobs.join().unwrap();
@@ -254,20 +217,13 @@ fn outputs_of_every_size_arrive() {
 #[offspring::test(timeout = "30s")]
 fn a_thread_cannot_be_ended() {
     let items = Queue::unbounded().unwrap();
-    let child = ProcessBuilder::new()
-        .backend(Backend::Inline)
-        .spawn(wait_for::new(items.clone()))
-        .unwrap();
+    let child =
+        ProcessBuilder::new().backend(Backend::Inline).spawn(wait_for::new(items.clone())).unwrap();
     child.kill();
     child.terminate();
     child.kill_tree();
     child.request_stop(Duration::from_millis(1));
-    assert!(
-        child
-            .join_timeout(Duration::from_millis(100))
-            .unwrap_err()
-            .is_timeout()
-    );
+    assert!(child.join_timeout(Duration::from_millis(100)).unwrap_err().is_timeout());
     items.close().unwrap();
     assert_eq!(child.join().unwrap(), 0);
     assert_eq!(child.exit_reason(), Some(ExitReason::Returned));
@@ -276,31 +232,21 @@ fn a_thread_cannot_be_ended() {
 /// The backend of its child, whose builder sets none.
 #[offspring::worker]
 fn backend_of_environment() -> Result<bool, String> {
-    let child = ProcessBuilder::new()
-        .spawn(facts::new())
-        .map_err(|error| error.to_string())?;
+    let child = ProcessBuilder::new().spawn(facts::new()).map_err(|error| error.to_string())?;
     Ok(child.join().unwrap().pid == std::process::id())
 }
 
 #[offspring::test(timeout = "30s")]
 fn the_environment_chooses_for_a_program() {
     let chosen = |value: &str| {
-        let builder = ProcessBuilder::new()
-            .backend(Backend::Process)
-            .env("OFFSPRING_BACKEND", value);
-        builder
-            .spawn(backend_of_environment::new())
-            .unwrap()
-            .join()
-            .unwrap()
+        let builder =
+            ProcessBuilder::new().backend(Backend::Process).env("OFFSPRING_BACKEND", value);
+        builder.spawn(backend_of_environment::new()).unwrap().join().unwrap()
     };
     assert_eq!(chosen("inline"), Ok(true));
     assert_eq!((chosen("process"), chosen("")), (Ok(false), Ok(false)));
     let error = chosen("thread").unwrap_err();
-    assert!(
-        error.contains("OFFSPRING_BACKEND") && error.contains("`inline`"),
-        "{error}"
-    );
+    assert!(error.contains("OFFSPRING_BACKEND") && error.contains("`inline`"), "{error}");
 }
 
 #[offspring::worker]
@@ -311,11 +257,7 @@ fn sleep_for_ever() {
 #[offspring::worker]
 fn end_with_a_thread(daemon: bool) -> u32 {
     let items = Queue::unbounded().unwrap();
-    let inline = || {
-        ProcessBuilder::new()
-            .backend(Backend::Inline)
-            .daemon(daemon)
-    };
+    let inline = || ProcessBuilder::new().backend(Backend::Inline).daemon(daemon);
     if daemon {
         drop(inline().spawn(sleep_for_ever::new()).unwrap());
     } else {
@@ -335,10 +277,7 @@ fn wait_and_print(items: Queue<u32>) {
 fn the_end_waits_for_threads_that_are_no_daemons() {
     for (daemon, printed) in [(true, ""), (false, "5\n")] {
         let builder = ProcessBuilder::new().stdout(offspring::Stdio::piped());
-        let output = builder
-            .spawn(end_with_a_thread::new(daemon))
-            .unwrap()
-            .join_with_output();
+        let output = builder.spawn(end_with_a_thread::new(daemon)).unwrap().join_with_output();
         assert_eq!(output.result.unwrap(), 6);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
     }
@@ -347,19 +286,14 @@ fn the_end_waits_for_threads_that_are_no_daemons() {
 #[offspring::test(timeout = "30s")]
 #[should_panic(expected = "this test leaves processes behind: `left`")]
 fn a_child_that_is_left_behind_fails_the_test() {
-    let _left = ProcessBuilder::new()
-        .name("left")
-        .spawn(sleep_for_ever::new())
-        .unwrap();
+    let _left = ProcessBuilder::new().name("left").spawn(sleep_for_ever::new()).unwrap();
     offspring::testing::assert_no_children();
 }
 
 /// The error of a pool in a program whose workers are threads.
 #[offspring::worker]
 fn build_pool() -> Result<usize, String> {
-    offspring::Pool::new(1)
-        .map(|pool| pool.workers())
-        .map_err(|error| error.to_string())
+    offspring::Pool::new(1).map(|pool| pool.workers()).map_err(|error| error.to_string())
 }
 
 #[offspring::test(timeout = "30s")]
@@ -372,8 +306,5 @@ fn a_pool_has_no_inline_workers_and_says_so() {
     };
     assert_eq!(build("process").unwrap().join().unwrap(), Ok(1));
     let error = build("inline").unwrap().join().unwrap().unwrap_err();
-    assert!(
-        error.contains("OFFSPRING_BACKEND") && error.contains("cannot be killed"),
-        "{error}"
-    );
+    assert!(error.contains("OFFSPRING_BACKEND") && error.contains("cannot be killed"), "{error}");
 }

@@ -22,10 +22,7 @@ struct Seen {
 
 impl Seen {
     fn value(&self, key: &str) -> Option<&str> {
-        self.values
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, value)| value.as_str())
+        self.values.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 }
 
@@ -78,19 +75,14 @@ impl log::Log for Collector {
 fn turn() -> std::sync::MutexGuard<'static, ()> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| log::set_logger(&Collector).unwrap());
-    let turn = TURN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     log::set_max_level(LevelFilter::Info);
     turn
 }
 
 fn seen_of(process: &str) -> Vec<Seen> {
     let seen = SEEN.lock().unwrap();
-    seen.iter()
-        .filter(|seen| seen.value("process") == Some(process))
-        .cloned()
-        .collect()
+    seen.iter().filter(|seen| seen.value("process") == Some(process)).cloned().collect()
 }
 
 #[offspring::worker]
@@ -103,10 +95,7 @@ fn speak() {
 #[offspring::test(timeout = "30s")]
 fn a_record_arrives_whole_with_its_origin() {
     let _turn = turn();
-    let process = ProcessBuilder::new()
-        .name("speaker")
-        .spawn(speak::new())
-        .unwrap();
+    let process = ProcessBuilder::new().name("speaker").spawn(speak::new()).unwrap();
     process.join().unwrap();
     let seen = seen_of("speaker");
     assert_eq!(seen.len(), 1, "{seen:?}");
@@ -115,14 +104,8 @@ fn a_record_arrives_whole_with_its_origin() {
         (record.level, record.target.as_str(), record.text.as_str()),
         (Level::Warn, "shop", "sold 3 of them")
     );
-    assert_eq!(
-        (record.value("colour"), record.value("count")),
-        (Some("red"), Some("3"))
-    );
-    assert_eq!(
-        record.value("pid"),
-        Some(process.pid().to_string().as_str())
-    );
+    assert_eq!((record.value("colour"), record.value("count")), (Some("red"), Some("3")));
+    assert_eq!(record.value("pid"), Some(process.pid().to_string().as_str()));
     assert_eq!(record.module.as_deref(), Some("logs"));
     assert!(record.file.as_deref().unwrap().ends_with("logs.rs") && record.line.is_some());
 }
@@ -154,11 +137,7 @@ fn nothing_that_was_logged_is_lost_with_the_process() {
             .unwrap();
         assert!(matches!(process.join(), Err(JoinError::Ended { .. })));
         let texts: Vec<String> = seen_of(how).into_iter().map(|seen| seen.text).collect();
-        assert_eq!(
-            texts,
-            (0..500).map(|n| n.to_string()).collect::<Vec<_>>(),
-            "after {how}"
-        );
+        assert_eq!(texts, (0..500).map(|n| n.to_string()).collect::<Vec<_>>(), "after {how}");
     }
 }
 
@@ -174,19 +153,13 @@ fn chatter(over: Queue<()>) {
 fn the_level_is_the_parents_also_when_it_changes() {
     let _turn = turn();
     let over = Queue::unbounded().unwrap();
-    let process = ProcessBuilder::new()
-        .name("chatter")
-        .spawn(chatter::new(over.clone()))
-        .unwrap();
+    let process = ProcessBuilder::new().name("chatter").spawn(chatter::new(over.clone())).unwrap();
     let followed = |level, more: bool| {
         log::set_max_level(level);
         let mut last = seen_of("chatter").len();
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         loop {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "it does not follow to {level}"
-            );
+            assert!(std::time::Instant::now() < deadline, "it does not follow to {level}");
             std::thread::sleep(Duration::from_millis(100));
             let now = seen_of("chatter").len();
             if (now > last) == more {
@@ -214,10 +187,7 @@ fn records_that_come_too_fast_are_counted_and_nobody_waits() {
     let _turn = turn();
     const COUNT: u64 = 20_000;
     let held = SLOW.lock().unwrap();
-    let process = ProcessBuilder::new()
-        .name("flood")
-        .spawn(flood::new(COUNT))
-        .unwrap();
+    let process = ProcessBuilder::new().name("flood").spawn(flood::new(COUNT)).unwrap();
     // It ends although nobody takes its records.
     offspring::wait_any(&[&process]).unwrap();
     drop(held);
@@ -230,9 +200,8 @@ fn records_that_come_too_fast_are_counted_and_nobody_waits() {
         .filter(|seen| seen.target == "offspring::logs")
         .cloned()
         .collect::<Vec<_>>();
-    let dropped = told
-        .iter()
-        .map(|seen| seen.text.split(' ').next().unwrap().parse::<u64>().unwrap());
+    let dropped =
+        told.iter().map(|seen| seen.text.split(' ').next().unwrap().parse::<u64>().unwrap());
     assert!(seen > 100 && seen < COUNT, "{seen}");
     assert_eq!(seen + dropped.sum::<u64>(), COUNT);
 }
@@ -246,35 +215,22 @@ fn has_logger() -> bool {
 #[offspring::test(timeout = "30s")]
 fn records_go_where_they_are_sent() {
     let _turn = turn();
-    let off = ProcessBuilder::new()
-        .name("off")
-        .logs(LogTarget::Off)
-        .spawn(has_logger::new())
-        .unwrap();
+    let off =
+        ProcessBuilder::new().name("off").logs(LogTarget::Off).spawn(has_logger::new()).unwrap();
     assert!(!off.join().unwrap());
-    let mut builder = ProcessBuilder::new()
-        .name("to-stderr")
-        .logs(LogTarget::Stderr);
+    let mut builder = ProcessBuilder::new().name("to-stderr").logs(LogTarget::Stderr);
     builder = builder.stderr(Stdio::piped());
     let mut process = builder.spawn(has_logger::new()).unwrap();
     let output = process.join_with_output();
     assert!(output.result.unwrap());
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(
-        stderr.trim_end(),
-        format!("[WARN logs to-stderr:{}] into stderr", process.pid())
-    );
+    assert_eq!(stderr.trim_end(), format!("[WARN logs to-stderr:{}] into stderr", process.pid()));
     assert!(seen_of("off").is_empty() && seen_of("to-stderr").is_empty());
 }
 
 #[offspring::worker]
 fn parent_of_a_speaker() {
-    ProcessBuilder::new()
-        .name("inner")
-        .spawn(speak::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    ProcessBuilder::new().name("inner").spawn(speak::new()).unwrap().join().unwrap();
 }
 
 #[offspring::test(timeout = "30s")]
@@ -307,9 +263,7 @@ fn own() -> u64 {
 #[offspring::test(timeout = "60s")]
 fn an_owner_without_descriptors_says_so_once() {
     let _turn = turn();
-    let builder = ProcessBuilder::new()
-        .logs(LogTarget::Stderr)
-        .rlimit(Resource::OpenFiles, 64, 64);
+    let builder = ProcessBuilder::new().logs(LogTarget::Stderr).rlimit(Resource::OpenFiles, 64, 64);
     let mut owner = builder.stderr(Stdio::piped()).spawn(own::new()).unwrap();
     let output = owner.join_with_output();
     assert_eq!(output.result.unwrap(), 7);

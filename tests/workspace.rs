@@ -24,10 +24,7 @@ fn cargo(arguments: &[&str]) -> Command {
             command.env_remove(&name);
         }
     }
-    command
-        .args(arguments)
-        .current_dir(workspace())
-        .env("CARGO_TARGET_DIR", target);
+    command.args(arguments).current_dir(workspace()).env("CARGO_TARGET_DIR", target);
     command
 }
 
@@ -37,11 +34,7 @@ fn output(mut command: Command) -> String {
     let output = command.output().expect("cargo can be run");
     let [stdout, stderr] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{stdout}\n{stderr}",
-        output.status
-    );
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
     stdout + &stderr
 }
 
@@ -65,19 +58,9 @@ fn workers_of_a_dependency_work_in_every_profile_and_under_every_runner() {
     let tests = output(cargo(&TESTS));
     assert!(tests.contains("4 passed; 0 failed"), "{tests}");
     one_process_a_test();
-    if Command::new("cargo-nextest")
-        .arg("--version")
-        .output()
-        .is_ok()
-    {
-        let tests = output(cargo(&[
-            "nextest",
-            "run",
-            "--locked",
-            "--no-fail-fast",
-            "--package",
-            "app",
-        ]));
+    if Command::new("cargo-nextest").arg("--version").output().is_ok() {
+        let tests =
+            output(cargo(&["nextest", "run", "--locked", "--no-fail-fast", "--package", "app"]));
         assert!(tests.contains("4 passed"), "{tests}");
     } else {
         eprintln!("skipped: cargo-nextest is not installed");
@@ -89,16 +72,12 @@ fn one_process_a_test() {
     let mut list = cargo(&TESTS);
     list.args(["--", "--list", "--format", "terse"]);
     let listed = output(list);
-    let names: Vec<&str> = listed
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .collect();
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
     assert_eq!(names.len(), 4, "{listed}");
     for name in names {
         let mut test = cargo(&TESTS);
         test.args(["--", "--exact", name, "--nocapture"]);
-        test.env("NEXTEST", "1")
-            .env("NEXTEST_EXECUTION_MODE", "process-per-test");
+        test.env("NEXTEST", "1").env("NEXTEST_EXECUTION_MODE", "process-per-test");
         let ran = output(test);
         assert!(ran.contains("1 passed; 0 failed"), "{name}: {ran}");
     }

@@ -8,10 +8,8 @@ pub(crate) struct Bars {
     pub(crate) times: [Option<f64>; 2],
 }
 
-const OTHERS: [(&str, &str); 2] = [
-    ("Python's multiprocessing", "#3b6ea5"),
-    ("raw ipc-channel (starts: procspawn)", "#c8553d"),
-];
+const OTHERS: [(&str, &str); 2] =
+    [("Python's multiprocessing", "#3b6ea5"), ("raw ipc-channel (starts: procspawn)", "#c8553d")];
 
 const LEFT: f64 = 190.0;
 const WIDTH: f64 = 760.0;
@@ -68,22 +66,15 @@ pub(crate) fn svg(rows: &[Bars]) -> String {
         );
         for (lane, (times, (_, colour))) in row.times.iter().zip(OTHERS).enumerate() {
             let Some(times) = times else { continue };
-            let (y, from, to) = (
-                top + lane as f64 * (BAR + 2.0),
-                x(1.0).min(x(*times)),
-                x(1.0).max(x(*times)),
-            );
+            let (y, from, to) =
+                (top + lane as f64 * (BAR + 2.0), x(1.0).min(x(*times)), x(1.0).max(x(*times)));
             let width = (to - from).max(1.0);
             let _ = writeln!(
                 svg,
                 "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>"
             );
-            let _ = writeln!(
-                svg,
-                "<text x=\"{:.1}\" y=\"{}\">{times:.1}</text>",
-                to + 4.0,
-                y + 10.0
-            );
+            let _ =
+                writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">{times:.1}</text>", to + 4.0, y + 10.0);
         }
     }
     svg + "</svg>\n"

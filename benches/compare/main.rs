@@ -41,14 +41,7 @@ const fn row(
     raw: Option<Measure>,
     python: &'static str,
 ) -> Row {
-    Row {
-        name,
-        unit,
-        less: false,
-        ours,
-        raw,
-        python,
-    }
+    Row { name, unit, less: false, ours, raw, python }
 }
 
 const fn less(row: Row) -> Row {
@@ -70,27 +63,9 @@ const ROWS: &[Row] = &[
         None,
         "bounded",
     ),
-    row(
-        "joinable queue, 4 to 4",
-        "M items/s",
-        ours::jobs,
-        None,
-        "jobs",
-    ),
-    less(row(
-        "round trip, queue pair",
-        "us",
-        ours::queue_pair,
-        Some(raw::pipe),
-        "queue_pair",
-    )),
-    less(row(
-        "round trip, pipe",
-        "us",
-        ours::pipe,
-        Some(raw::pipe),
-        "pipe",
-    )),
+    row("joinable queue, 4 to 4", "M items/s", ours::jobs, None, "jobs"),
+    less(row("round trip, queue pair", "us", ours::queue_pair, Some(raw::pipe), "queue_pair")),
+    less(row("round trip, pipe", "us", ours::pipe, Some(raw::pipe), "pipe")),
     row(
         "pipe, 1 MiB values",
         "GB/s",
@@ -119,34 +94,10 @@ const ROWS: &[Row] = &[
         Some(|| raw::payload(64 * MIB, 16)),
         "mib64",
     ),
-    row(
-        "queue, 1 MiB items",
-        "GB/s",
-        || ours::items(MIB, 500),
-        None,
-        "mib_items",
-    ),
-    less(row(
-        "spawn, value, join *",
-        "ms",
-        ours::spawns,
-        Some(raw::procspawn_spawns),
-        "spawn",
-    )),
-    less(row(
-        "memory of a worker",
-        "MiB",
-        ours::memory,
-        None,
-        "memory",
-    )),
-    less(row(
-        "descriptors a worker",
-        "each",
-        ours::descriptors,
-        None,
-        "descriptors",
-    )),
+    row("queue, 1 MiB items", "GB/s", || ours::items(MIB, 500), None, "mib_items"),
+    less(row("spawn, value, join *", "ms", ours::spawns, Some(raw::procspawn_spawns), "spawn")),
+    less(row("memory of a worker", "MiB", ours::memory, None, "memory")),
+    less(row("descriptors a worker", "each", ours::descriptors, None, "descriptors")),
 ];
 
 /// Measures a row in several rounds, prints it, and returns its ratios.
@@ -159,11 +110,7 @@ fn compare(row: &Row, rounds: usize) -> Bars {
     }
     let ours = own_median(ours);
     let times = |figure: f64| {
-        if row.less {
-            figure / ours
-        } else {
-            ours / figure
-        }
+        if row.less { figure / ours } else { ours / figure }
     };
     let show = |figure: Option<f64>, digits: usize| {
         figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
@@ -180,10 +127,7 @@ fn compare(row: &Row, rounds: usize) -> Bars {
         show(ratios[1], 1),
         show(ratios[0], 1),
     );
-    Bars {
-        name: row.name.trim_end_matches(" *").to_owned(),
-        times: ratios,
-    }
+    Bars { name: row.name.trim_end_matches(" *").to_owned(), times: ratios }
 }
 
 fn main() {
@@ -191,31 +135,19 @@ fn main() {
     // SAFETY: the spawned functions are part of this program, and at the same offset in each process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
-    let mut arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
-    let chart = arguments
-        .iter()
-        .position(|argument| argument == "--chart")
-        .map(|at| {
-            let file = arguments.drain(at..).nth(1);
-            file.expect("--chart is followed by the name of a file")
-        });
-    let rounds = arguments
-        .iter()
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(5);
-    let name = arguments
-        .iter()
-        .find(|argument| argument.parse::<usize>().is_err());
+    let mut arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let chart = arguments.iter().position(|argument| argument == "--chart").map(|at| {
+        let file = arguments.drain(at..).nth(1);
+        file.expect("--chart is followed by the name of a file")
+    });
+    let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    let name = arguments.iter().find(|argument| argument.parse::<usize>().is_err());
     println!(
         "{:<24} {:>9} {:>10} {:>10} {:>10} {:>9} {:>9}",
         "", "", "offspring", "raw ipc", "Python", "x raw", "x Python"
     );
-    let rows = ROWS
-        .iter()
-        .filter(|row| name.is_none_or(|name| row.name.contains(name.as_str())));
+    let rows = ROWS.iter().filter(|row| name.is_none_or(|name| row.name.contains(name.as_str())));
     let bars: Vec<Bars> = rows.map(|row| compare(row, rounds)).collect();
     println!("* beside procspawn, which leaves all but starts to raw ipc-channel");
     if let Some(file) = chart {

@@ -21,9 +21,7 @@ fn produce(queue: Queue<u64>, start: Queue<()>, count: u64) {
 
 #[offspring::worker]
 fn consume(queue: Queue<u64>, count: u64) -> u64 {
-    (0..count)
-        .map(|_| queue.get().expect("there are enough"))
-        .sum()
+    (0..count).map(|_| queue.get().expect("there are enough")).sum()
 }
 
 #[offspring::worker]
@@ -55,9 +53,7 @@ fn echo_pipe(connection: Connection<u64, u64>) {
 
 #[offspring::worker]
 fn swallow(connection: Connection<u64, Vec<u8>>, count: u64) {
-    let bytes: usize = (0..count)
-        .map(|_| connection.recv().expect("there are enough").len())
-        .sum();
+    let bytes: usize = (0..count).map(|_| connection.recv().expect("there are enough").len()).sum();
     connection.send(bytes as u64).expect("the parent listens");
 }
 
@@ -65,20 +61,14 @@ fn swallow(connection: Connection<u64, Vec<u8>>, count: u64) {
 fn swallow_bytes(connection: Connection<u64, Bytes>, count: u64) {
     let mut buffer = Vec::new();
     let bytes: usize = (0..count)
-        .map(|_| {
-            connection
-                .recv_bytes_into(&mut buffer)
-                .expect("there are enough")
-        })
+        .map(|_| connection.recv_bytes_into(&mut buffer).expect("there are enough"))
         .sum();
     connection.send(bytes as u64).expect("the parent listens");
 }
 
 #[offspring::worker]
 fn swallow_items(queue: Queue<Vec<u8>>, done: Queue<u64>, count: u64) {
-    let bytes: usize = (0..count)
-        .map(|_| queue.get().expect("there are enough").len())
-        .sum();
+    let bytes: usize = (0..count).map(|_| queue.get().expect("there are enough").len()).sum();
     done.put(bytes as u64).expect("the parent listens");
 }
 
@@ -100,17 +90,9 @@ pub(crate) fn queue(queue: Queue<u64>, count: u64) -> f64 {
 }
 
 pub(crate) fn jobs() -> f64 {
-    let (jobs, start) = (
-        JoinableQueue::unbounded().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, start) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let workers: Vec<_> = (0..4)
-        .map(|_| {
-            ProcessBuilder::new()
-                .daemon(true)
-                .spawn(work::new(jobs.clone()))
-                .unwrap()
-        })
+        .map(|_| ProcessBuilder::new().daemon(true).spawn(work::new(jobs.clone())).unwrap())
         .collect();
     let producers: Vec<_> = (0..4)
         .map(|_| produce_jobs::spawn(jobs.clone(), start.clone(), JOBS / 4).unwrap())
@@ -155,9 +137,7 @@ pub(crate) fn values(size: usize, count: u64) -> f64 {
     // `send` consumes its message, so create all of them before the clock starts.
     let payloads: Vec<_> = (0..count).map(|_| vec![7u8; size]).collect();
     let since = Instant::now();
-    payloads
-        .into_iter()
-        .for_each(|payload| ours.send(payload).unwrap());
+    payloads.into_iter().for_each(|payload| ours.send(payload).unwrap());
     assert_eq!(ours.recv().unwrap(), size as u64 * count);
     let rate = rate(size as u64 * count, since) / 1e3;
     join(&process);
@@ -181,9 +161,7 @@ pub(crate) fn items(size: usize, count: u64) -> f64 {
     let process = swallow_items::spawn(queue.clone(), done.clone(), count).unwrap();
     let payloads: Vec<_> = (0..count).map(|_| vec![7u8; size]).collect();
     let since = Instant::now();
-    payloads
-        .into_iter()
-        .for_each(|payload| queue.put(payload).unwrap());
+    payloads.into_iter().for_each(|payload| queue.put(payload).unwrap());
     assert_eq!(done.get().unwrap(), size as u64 * count);
     let rate = rate(size as u64 * count, since) / 1e3;
     join(&process);
@@ -199,15 +177,11 @@ pub(crate) fn spawns() -> f64 {
 /// Starts workers that wait for an item, and measures something about them.
 fn waiting(measure: impl FnOnce(&[u32]) -> f64) -> f64 {
     let queue = Queue::unbounded().unwrap();
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|_| consume::spawn(queue.clone(), 1).unwrap())
-        .collect();
+    let workers: Vec<_> = (0..WORKERS).map(|_| consume::spawn(queue.clone(), 1).unwrap()).collect();
     let pids: Vec<u32> = workers.iter().map(offspring::Process::pid).collect();
     let figure = measure(&pids);
     (0..WORKERS).for_each(|_| queue.put(1).unwrap());
-    workers
-        .iter()
-        .for_each(|worker| assert_eq!(join(worker), 1));
+    workers.iter().for_each(|worker| assert_eq!(join(worker), 1));
     figure
 }
 

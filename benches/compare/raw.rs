@@ -12,9 +12,7 @@ const SPAWNS: u64 = 100;
 
 #[offspring::worker]
 fn consume(receiver: IpcReceiver<u64>, done: IpcSender<u64>, count: u64) {
-    let sum = (0..count)
-        .map(|_| receiver.recv().expect("there are enough"))
-        .sum();
+    let sum = (0..count).map(|_| receiver.recv().expect("there are enough")).sum();
     done.send(sum).expect("the parent listens");
 }
 
@@ -27,9 +25,7 @@ fn echo(there: IpcReceiver<u64>, back: IpcSender<u64>) {
 
 #[offspring::worker]
 fn swallow(receiver: IpcBytesReceiver, done: IpcSender<u64>, count: u64) {
-    let bytes: usize = (0..count)
-        .map(|_| receiver.recv().expect("there are enough").len())
-        .sum();
+    let bytes: usize = (0..count).map(|_| receiver.recv().expect("there are enough").len()).sum();
     done.send(bytes as u64).expect("the parent listens");
 }
 

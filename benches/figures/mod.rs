@@ -20,11 +20,7 @@ pub(crate) fn own_median(figures: Vec<f64>) -> f64 {
 /// What a script of this folder prints; `None` without `python3`, or if the script fails.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> Option<f64> {
     let script = format!("{}/benches/{script}", env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new("python3")
-        .arg(script)
-        .args(arguments)
-        .output()
-        .ok()?;
+    let output = Command::new("python3").arg(script).args(arguments).output().ok()?;
     let output = output.status.success().then_some(output.stdout)?;
     String::from_utf8(output).ok()?.trim().parse().ok()
 }
@@ -33,14 +29,9 @@ pub(crate) fn python(script: &str, arguments: &[&str]) -> Option<f64> {
 pub(crate) fn memory(pid: u32, names: &[&str]) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
     let line = |name: &&str| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(*name))
-            .expect("the system counts it");
-        line.trim()
-            .trim_end_matches(" kB")
-            .parse::<f64>()
-            .expect("a number")
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(*name)).expect("the system counts it");
+        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number")
     };
     names.iter().map(line).sum()
 }
@@ -50,7 +41,5 @@ pub(crate) const OWN: &[&str] = &["Private_Dirty:", "Private_Clean:"];
 
 /// How many descriptors this process has open.
 pub(crate) fn open_descriptors() -> usize {
-    fs::read_dir("/proc/self/fd")
-        .expect("/proc is there")
-        .count()
+    fs::read_dir("/proc/self/fd").expect("/proc is there").count()
 }

@@ -21,9 +21,7 @@ const SHARDS: usize = 3;
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .map(|argument| argument.parse::<usize>());
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
     let clients = arguments.next().transpose()?.unwrap_or(3);
     let keys = arguments.next().transpose()?.unwrap_or(200);
 
@@ -31,20 +29,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let supervisor = Supervisor::builder()
         .strategy(Strategy::OneForOne)
         .intensity(10)
-        .backoff(Backoff::exponential(
-            Duration::from_millis(10),
-            Duration::from_secs(1),
-        ))
-        .children(
-            names
-                .clone()
-                .map(|name| ChildSpec::actor::<Shard>(name, ())),
-        )
+        .backoff(Backoff::exponential(Duration::from_millis(10), Duration::from_secs(1)))
+        .children(names.clone().map(|name| ChildSpec::actor::<Shard>(name, ())))
         .start()?;
-    let shards: Vec<ShardHandle> = names
-        .filter_map(|name| supervisor.actor::<Shard>(&name))
-        .map(ShardHandle::from)
-        .collect();
+    let shards: Vec<ShardHandle> =
+        names.filter_map(|name| supervisor.actor::<Shard>(&name)).map(ShardHandle::from).collect();
 
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
@@ -55,23 +44,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, _>>()?;
     // Kill one shard in the middle of it.
     if let Some(pid) = supervisor.children()[1].pid {
-        Command::new("kill")
-            .args(["-9", &pid.to_string()])
-            .status()?;
+        Command::new("kill").args(["-9", &pid.to_string()]).status()?;
     }
     let mut written = 0;
     for client in clients {
         written += client.join()??;
     }
-    let stored = shards
-        .iter()
-        .map(ShardHandle::len)
-        .sum::<Result<usize, _>>()?;
-    let restarts: u64 = supervisor
-        .children()
-        .iter()
-        .map(|child| child.restarts)
-        .sum();
+    let stored = shards.iter().map(ShardHandle::len).sum::<Result<usize, _>>()?;
+    let restarts: u64 = supervisor.children().iter().map(|child| child.restarts).sum();
     println!("{written} keys written and read back, {stored} in the store, {restarts} restart");
     supervisor.stop();
     Ok(())

@@ -35,8 +35,6 @@ impl Shard {
 
     fn checkpoint(&self) -> Option<Checkpoint> {
         // All entries, each time. That is fine for hundreds of them; a real store writes a log.
-        self.changed
-            .then(|| Checkpoint::new(&self.entries).ok())
-            .flatten()
+        self.changed.then(|| Checkpoint::new(&self.entries).ok()).flatten()
     }
 }

@@ -88,9 +88,7 @@ impl Counter {
                 if std::mem::take(&mut self.apostrophe) {
                     self.push('\'');
                 }
-                character
-                    .to_lowercase()
-                    .for_each(|character| self.push(character));
+                character.to_lowercase().for_each(|character| self.push(character));
             } else if character == '\'' && !self.word.is_empty() && !self.apostrophe {
                 self.apostrophe = true;
             } else {

@@ -46,10 +46,7 @@ pub(crate) fn find(paths: &[PathBuf]) -> Found {
     for path in folders {
         search.folder(path);
     }
-    Found {
-        files: search.files,
-        problems: search.problems,
-    }
+    Found { files: search.files, problems: search.problems }
 }
 
 impl Search {

@@ -37,9 +37,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Found { files, problems } = files::find(&options.paths);
     let mut totals = Totals::new(problems);
     // Hidden if stderr is not a terminal.
-    let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} files, {eta} left",
-    )?);
+    let bar = ProgressBar::new(files.len() as u64)
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} files, {eta} left")?);
     if options.plain {
         for file in &files {
             totals.add(file, count::file(file));
@@ -56,11 +55,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     for problem in &problems {
         complain(problem);
     }
-    Ok(if problems.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Writes to stdout. A reader that closes the pipe early, such as `head`, is not an error.

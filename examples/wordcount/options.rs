@@ -71,14 +71,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request
     if options.paths.is_empty() {
         // The folder that this program was built in. It may have moved since.
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        options.paths.push(
-            if repository.is_dir() {
-                repository
-            } else {
-                Path::new(".")
-            }
-            .to_owned(),
-        );
+        options
+            .paths
+            .push(if repository.is_dir() { repository } else { Path::new(".") }.to_owned());
     }
     Ok(Request::Count(options))
 }

@@ -16,12 +16,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     pub(crate) fn new(problems: Vec<String>) -> Totals {
-        Totals {
-            files: 0,
-            binary: 0,
-            words: Words::new(),
-            problems,
-        }
+        Totals { files: 0, binary: 0, words: Words::new(), problems }
     }
 
     pub(crate) fn add(&mut self, file: &File, outcome: Outcome) {
@@ -33,9 +28,9 @@ impl Totals {
                 }
             }
             Outcome::Binary => self.binary += 1,
-            Outcome::Failed(problem) => self
-                .problems
-                .push(format!("{}: {problem}", file.path().display())),
+            Outcome::Failed(problem) => {
+                self.problems.push(format!("{}: {problem}", file.path().display()))
+            }
         }
     }
 

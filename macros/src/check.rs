@@ -31,13 +31,7 @@ impl Verdict {
     pub(crate) fn new(args: &Args, attribute: &str, known: &[Key]) -> Verdict {
         let mut errors = Errors::default();
         let options = Options::read(args, attribute, known, &mut errors);
-        Verdict {
-            options,
-            output: parse_quote!(()),
-            sound: true,
-            misnamed: false,
-            errors,
-        }
+        Verdict { options, output: parse_quote!(()), sound: true, misnamed: false, errors }
     }
 
     /// Returns `expansion` followed by all errors.
@@ -70,11 +64,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
              use owned data such as `String`, `Vec<T>` or `Arc<T>`",
         );
     }
-    let name = if item.is_concrete() {
-        None
-    } else {
-        verdict.options.name.take()
-    };
+    let name = if item.is_concrete() { None } else { verdict.options.name.take() };
     if let Some(name) = name {
         verdict.errors.at(
             name,
@@ -87,11 +77,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
         Data::Enum(data) => {
             let fields = data.variants.iter().flat_map(|variant| &variant.fields);
             let of_fields = fields.flat_map(|field| &field.attrs);
-            data.variants
-                .iter()
-                .flat_map(|variant| &variant.attrs)
-                .chain(of_fields)
-                .collect()
+            data.variants.iter().flat_map(|variant| &variant.attrs).chain(of_fields).collect()
         }
         Data::Union(data) => {
             let message = "a union cannot be sent to another process: use a struct or an enum";
@@ -99,10 +85,7 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
             Vec::new()
         }
     };
-    for attr in attrs_within
-        .into_iter()
-        .filter(|attr| parse::is_option(attr))
-    {
+    for attr in attrs_within.into_iter().filter(|attr| parse::is_option(attr)) {
         let message = "`#[offspring(..)]` applies to the whole worker: put it on the type";
         verdict.errors.at(attr, message);
     }
@@ -111,11 +94,8 @@ pub(crate) fn worker_type(item: &Type) -> Verdict {
 
 /// The rules of `#[offspring::worker]`.
 pub(crate) fn worker(function: &Function) -> Verdict {
-    let mut verdict = Verdict::new(
-        &function.args,
-        "#[offspring::worker]",
-        &[Key::Name, Key::Crate],
-    );
+    let mut verdict =
+        Verdict::new(&function.args, "#[offspring::worker]", &[Key::Name, Key::Crate]);
     let sig = &function.sig;
     let is_generic =
         sig.generics.type_params().next().is_some() || sig.generics.const_params().next().is_some();
@@ -309,10 +289,7 @@ pub(crate) fn main(function: &Function) -> Verdict {
         );
     }
     if !sig.inputs.is_empty() {
-        verdict.refuse(
-            &sig.inputs,
-            "`main` takes no arguments: use `std::env::args()`",
-        );
+        verdict.refuse(&sig.inputs, "`main` takes no arguments: use `std::env::args()`");
     }
     entry(&mut verdict, function, "`main`", "#[tokio::main]");
     verdict
@@ -320,11 +297,8 @@ pub(crate) fn main(function: &Function) -> Verdict {
 
 /// The rules of `#[offspring::test]`.
 pub(crate) fn test(function: &Function) -> Verdict {
-    let mut verdict = Verdict::new(
-        &function.args,
-        "#[offspring::test]",
-        &[Key::Timeout, Key::Crate],
-    );
+    let mut verdict =
+        Verdict::new(&function.args, "#[offspring::test]", &[Key::Timeout, Key::Crate]);
     let sig = &function.sig;
     let second = function.attrs.iter().find(|attr| parse::makes_a_test(attr));
     if let Some(attr) = second {
@@ -338,18 +312,10 @@ pub(crate) fn test(function: &Function) -> Verdict {
         verdict.refuse(attr, message);
     }
     if !sig.inputs.is_empty() {
-        verdict.refuse(
-            &sig.inputs,
-            "a test takes no arguments: create the values in the body",
-        );
+        verdict.refuse(&sig.inputs, "a test takes no arguments: create the values in the body");
     }
     if second.is_none() {
-        entry(
-            &mut verdict,
-            function,
-            "a test",
-            "#[tokio::main(flavor = \"current_thread\")]",
-        );
+        entry(&mut verdict, function, "a test", "#[tokio::main(flavor = \"current_thread\")]");
     }
     verdict
 }
@@ -358,16 +324,11 @@ pub(crate) fn test(function: &Function) -> Verdict {
 fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) {
     let sig = &function.sig;
     if !sig.generics.params.is_empty() {
-        verdict.refuse(
-            &sig.generics,
-            format!("{what} cannot be generic: name the types in the body"),
-        );
+        verdict
+            .refuse(&sig.generics, format!("{what} cannot be generic: name the types in the body"));
     }
     if let Some(constness) = &sig.constness {
-        verdict.refuse(
-            constness,
-            format!("{what} cannot be `const`: remove `const`"),
-        );
+        verdict.refuse(constness, format!("{what} cannot be `const`: remove `const`"));
     }
     if let (Some(asyncness), false) = (&sig.asyncness, function.has_foreign_attribute()) {
         verdict.refuse(
@@ -396,20 +357,11 @@ mod tests {
     }
 
     fn errors(verdict: &Verdict) -> Vec<String> {
-        verdict
-            .errors
-            .get()
-            .cloned()
-            .into_iter()
-            .flatten()
-            .map(|error| error.to_string())
-            .collect()
+        verdict.errors.get().cloned().into_iter().flatten().map(|error| error.to_string()).collect()
     }
 
     fn of_worker(args: TokenStream, item: TokenStream) -> Vec<String> {
-        errors(&worker(
-            &Function::parse("worker", args, item).ok().unwrap(),
-        ))
+        errors(&worker(&Function::parse("worker", args, item).ok().unwrap()))
     }
 
     #[test]

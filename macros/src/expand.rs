@@ -13,19 +13,10 @@ pub(crate) fn worker_type(item: &parse::Type, verdict: &Verdict) -> TokenStream 
     let input = &item.input;
     let name = &input.ident;
     let mut generics = input.generics.clone();
-    let lifetimes = input
-        .generics
-        .lifetimes()
-        .map(|param| param.lifetime.to_token_stream());
-    let types = input
-        .generics
-        .type_params()
-        .map(|param| param.ident.to_token_stream());
+    let lifetimes = input.generics.lifetimes().map(|param| param.lifetime.to_token_stream());
+    let types = input.generics.type_params().map(|param| param.ident.to_token_stream());
     for param in lifetimes.chain(types) {
-        generics
-            .make_where_clause()
-            .predicates
-            .push(parse_quote!(#param: 'static));
+        generics.make_where_clause().predicates.push(parse_quote!(#param: 'static));
     }
     let implementation = implement_worker(verdict, name, &generics);
     let registration =
@@ -34,11 +25,7 @@ pub(crate) fn worker_type(item: &parse::Type, verdict: &Verdict) -> TokenStream 
 }
 
 fn implement_worker(verdict: &Verdict, name: &Ident, generics: &Generics) -> TokenStream {
-    let Options {
-        krate,
-        name: stable_name,
-        ..
-    } = &verdict.options;
+    let Options { krate, name: stable_name, .. } = &verdict.options;
     let (params, args, bounds) = generics.split_for_impl();
     let worker_name = stable_name.as_ref().map(|stable_name| {
         quote! {
@@ -79,13 +66,7 @@ pub(crate) fn worker(function: &Function, verdict: &Verdict) -> TokenStream {
             typed.attrs.retain(|attr| !attr.path().is_ident("serde"));
         }
     }
-    let plain = print(
-        &function.attrs,
-        &function.vis.to_token_stream(),
-        &plain_sig,
-        function,
-        None,
-    );
+    let plain = print(&function.attrs, &function.vis.to_token_stream(), &plain_sig, function, None);
     let has_receiver = function.sig.receiver().is_some();
     let worker = match (verdict.sound, has_receiver) {
         (true, _) => worker_struct(function, verdict),
@@ -97,23 +78,14 @@ pub(crate) fn worker(function: &Function, verdict: &Verdict) -> TokenStream {
 }
 
 fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
-    let Verdict {
-        options: Options { krate, .. },
-        output,
-        ..
-    } = verdict;
-    let Function {
-        vis, sig, attrs, ..
-    } = function;
+    let Verdict { options: Options { krate, .. }, output, .. } = verdict;
+    let Function { vis, sig, attrs, .. } = function;
     let name = &sig.ident;
     let arguments: Vec<_> = function.arguments().collect();
     let names: Vec<_> = arguments.iter().map(|argument| &argument.name).collect();
     let types: Vec<_> = arguments.iter().map(|argument| argument.ty).collect();
     let fields = arguments.iter().map(|argument| {
-        let attrs = argument
-            .attrs
-            .iter()
-            .filter(|attr| attr.path().is_ident("serde"));
+        let attrs = argument.attrs.iter().filter(|attr| attr.path().is_ident("serde"));
         let (name, ty) = (&argument.name, argument.ty);
         quote!(#(#attrs)* #name: #ty)
     });
@@ -152,11 +124,7 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
 }
 
 fn implement_function(function: &Function, verdict: &Verdict, run: &TokenStream) -> TokenStream {
-    let Verdict {
-        options: Options { krate, .. },
-        output,
-        ..
-    } = verdict;
+    let Verdict { options: Options { krate, .. }, output, .. } = verdict;
     let name = &function.sig.ident;
     let worker = implement_worker(verdict, name, &Generics::default());
     quote! {
@@ -200,11 +168,7 @@ fn worker_head(function: &Function, verdict: &Verdict) -> TokenStream {
 /// A worker that can be named and called as intended, so that uses of a rejected function are not
 /// further errors.
 fn worker_fallback(function: &Function, verdict: &Verdict) -> TokenStream {
-    let Verdict {
-        options: Options { krate, .. },
-        output,
-        ..
-    } = verdict;
+    let Verdict { options: Options { krate, .. }, output, .. } = verdict;
     let Function { vis, sig, .. } = function;
     let name = &sig.ident;
     let (params, _, bounds) = sig.generics.split_for_impl();
@@ -234,9 +198,7 @@ fn worker_fallback(function: &Function, verdict: &Verdict) -> TokenStream {
 
 /// `#[offspring::main]`.
 pub(crate) fn main(function: &Function, verdict: &Verdict) -> TokenStream {
-    let Function {
-        vis, sig, attrs, ..
-    } = function;
+    let Function { vis, sig, attrs, .. } = function;
     if !verdict.sound {
         let is_main = sig.ident == "main";
         return if is_main {
@@ -277,9 +239,7 @@ fn main_fallback(function: &Function) -> TokenStream {
 
 /// `#[offspring::test]`.
 pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
-    let Function {
-        vis, sig, attrs, ..
-    } = function;
+    let Function { vis, sig, attrs, .. } = function;
     if !verdict.sound {
         let plain = print(&[], vis, sig, function, None);
         return quote!(#[allow(dead_code)] #plain);
@@ -297,13 +257,7 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
         None => (attrs.iter().collect(), Vec::new()),
     };
     if foreign.is_empty() && verdict.options.timeout.is_none() {
-        return print(
-            std::iter::once(&mark).chain(attrs),
-            vis,
-            sig,
-            function,
-            Some(enter),
-        );
+        return print(std::iter::once(&mark).chain(attrs), vis, sig, function, Some(enter));
     }
     let inner = print(foreign, &TokenStream::new(), sig, function, None);
     let output = &sig.output;
@@ -342,9 +296,7 @@ fn returns_unit(output: &ReturnType) -> bool {
 
 /// Splits attributes into those that rustc knows and the others.
 fn split(attrs: &[Attribute]) -> (Vec<&Attribute>, Vec<&Attribute>) {
-    attrs
-        .iter()
-        .partition(|attr| parse::is_known_to_rustc(attr))
+    attrs.iter().partition(|attr| parse::is_known_to_rustc(attr))
 }
 
 /// The function, with `first` before its body.
@@ -359,9 +311,7 @@ fn print<'a>(
     let mut printed = quote!(#(#attrs)* #vis #sig);
     // With the original braces, because some errors point at them.
     function.brace.surround(&mut printed, |block| {
-        let Function {
-            inner_attrs, body, ..
-        } = function;
+        let Function { inner_attrs, body, .. } = function;
         block.extend(quote!(#(#inner_attrs)* #first #body));
     });
     printed

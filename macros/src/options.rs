@@ -72,11 +72,7 @@ impl Options {
         known: &[Key],
         errors: &mut Errors,
     ) -> Options {
-        let mut options = Options {
-            krate: parse_quote!(::offspring),
-            name: None,
-            timeout: None,
-        };
+        let mut options = Options { krate: parse_quote!(::offspring), name: None, timeout: None };
         let pairs = match args {
             Ok(pairs) => pairs,
             Err(error) => {
@@ -88,10 +84,7 @@ impl Options {
             let Some(known_key) = known.iter().find(|known| key == known.name()) else {
                 let usage: Vec<&str> = known.iter().map(|known| known.usage()).collect();
                 let usage = usage.join(" and ");
-                errors.at(
-                    key,
-                    format!("unknown argument `{key}`: `{attribute}` takes {usage}"),
-                );
+                errors.at(key, format!("unknown argument `{key}`: `{attribute}` takes {usage}"));
                 continue;
             };
             if pairs[..place].iter().any(|earlier| earlier.key == *key) {
@@ -130,15 +123,10 @@ fn name(value: &Expr) -> Result<LitStr, String> {
     let name = text(value).ok_or("a name must be a string literal: `name = \"stable.name\"`")?;
     let text = name.value();
     if text.is_empty() {
-        Err(
-            "a name cannot be empty: remove `name` to register under the path of the type"
-                .to_owned(),
-        )
+        Err("a name cannot be empty: remove `name` to register under the path of the type"
+            .to_owned())
     } else if text.len() > LONGEST_NAME {
-        Err(format!(
-            "a name can have up to {LONGEST_NAME} bytes, this one has {}",
-            text.len()
-        ))
+        Err(format!("a name can have up to {LONGEST_NAME} bytes, this one has {}", text.len()))
     } else if text.chars().any(char::is_control) {
         Err("a name cannot contain control characters".to_owned())
     } else {
@@ -150,20 +138,15 @@ fn timeout(value: &Expr) -> Result<Duration, String> {
     match text(value).and_then(|text| parse::duration(&text.value())) {
         Some(Duration::ZERO) => Err("a timeout cannot be zero".to_owned()),
         Some(timeout) => Ok(timeout),
-        None => Err(
-            "a timeout is a whole number with a unit: `\"500ms\"`, `\"10s\"` or `\"2m\"`"
-                .to_owned(),
-        ),
+        None => Err("a timeout is a whole number with a unit: `\"500ms\"`, `\"10s\"` or `\"2m\"`"
+            .to_owned()),
     }
 }
 
 /// The string in `value`, even if it comes from a `macro_rules!` fragment.
 fn text(value: &Expr) -> Option<&LitStr> {
     match ungrouped(value) {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) => Some(text),
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text),
         _ => None,
     }
 }
@@ -185,10 +168,7 @@ mod tests {
         assert!(error("").contains("empty"));
         assert_eq!(error(&"n".repeat(200)), "");
         assert!(error(&"n".repeat(201)).contains("has 201"));
-        assert!(
-            error(&"ä".repeat(101)).contains("has 202"),
-            "it counts bytes, not characters"
-        );
+        assert!(error(&"ä".repeat(101)).contains("has 202"), "it counts bytes, not characters");
         assert!(error("a\nb").contains("control"));
         assert_eq!(error("größe 2"), "");
     }

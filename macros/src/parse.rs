@@ -28,10 +28,7 @@ impl Parse for Pair {
             return Err(syn::Error::new(key.span(), message));
         }
         input.parse::<Token![=]>()?;
-        Ok(Pair {
-            key,
-            value: input.parse()?,
-        })
+        Ok(Pair { key, value: input.parse()? })
     }
 }
 
@@ -39,9 +36,7 @@ impl Parse for Pair {
 pub(crate) type Args = syn::Result<Vec<Pair>>;
 
 pub(crate) fn pairs(input: ParseStream<'_>) -> syn::Result<Vec<Pair>> {
-    Ok(Punctuated::<Pair, Token![,]>::parse_terminated(input)?
-        .into_iter()
-        .collect())
+    Ok(Punctuated::<Pair, Token![,]>::parse_terminated(input)?.into_iter().collect())
 }
 
 /// A type under `#[derive(Worker)]`.
@@ -64,10 +59,7 @@ impl Type {
                 },
             }
         }
-        Ok(Type {
-            args: error.map_or(Ok(args), Err),
-            input,
-        })
+        Ok(Type { args: error.map_or(Ok(args), Err), input })
     }
 
     /// Whether the type has no generic parameters, so that the derive can register it.
@@ -125,24 +117,16 @@ impl Function {
 
     /// The arguments without `self`.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = Argument<'_>> {
-        self.sig
-            .inputs
-            .iter()
-            .enumerate()
-            .filter_map(|(place, input)| match input {
-                FnArg::Receiver(_) => None,
-                FnArg::Typed(typed) => {
-                    let name = match &*typed.pat {
-                        Pat::Ident(pat) => pat.ident.clone(),
-                        _ => format_ident!("argument_{place}"),
-                    };
-                    Some(Argument {
-                        attrs: &typed.attrs,
-                        name,
-                        ty: &typed.ty,
-                    })
-                }
-            })
+        self.sig.inputs.iter().enumerate().filter_map(|(place, input)| match input {
+            FnArg::Receiver(_) => None,
+            FnArg::Typed(typed) => {
+                let name = match &*typed.pat {
+                    Pat::Ident(pat) => pat.ident.clone(),
+                    _ => format_ident!("argument_{place}"),
+                };
+                Some(Argument { attrs: &typed.attrs, name, ty: &typed.ty })
+            }
+        })
     }
 
     /// Whether there is an attribute that rustc does not know. It may be that of a runtime, which
@@ -161,24 +145,13 @@ impl Parse for Function {
         let brace = braced!(content in input);
         let inner_attrs = content.call(Attribute::parse_inner)?;
         let body = content.parse()?;
-        Ok(Function {
-            args: Ok(Vec::new()),
-            attrs,
-            vis,
-            sig,
-            brace,
-            inner_attrs,
-            body,
-        })
+        Ok(Function { args: Ok(Vec::new()), attrs, vis, sig, brace, inner_attrs, body })
     }
 }
 
 /// Whether the attribute makes its function a test, like `#[test]` and `#[tokio::test]`.
 pub(crate) fn makes_a_test(attr: &Attribute) -> bool {
-    attr.path()
-        .segments
-        .last()
-        .is_some_and(|last| last.ident == "test")
+    attr.path().segments.last().is_some_and(|last| last.ident == "test")
 }
 
 /// Whether the attribute can stay on a function whose body is replaced: it is not a macro that
@@ -210,10 +183,9 @@ pub(crate) fn is_known_to_rustc(attr: &Attribute) -> bool {
     let path = attr.path();
     match path.get_ident() {
         Some(name) => BUILT_IN.iter().any(|known| name == known),
-        None => path
-            .segments
-            .first()
-            .is_some_and(|tool| TOOLS.iter().any(|known| tool.ident == known)),
+        None => {
+            path.segments.first().is_some_and(|tool| TOOLS.iter().any(|known| tool.ident == known))
+        }
     }
 }
 
@@ -221,15 +193,8 @@ pub(crate) fn is_known_to_rustc(attr: &Attribute) -> bool {
 ///
 /// The rest is left out: a documented example would run twice.
 pub(crate) fn summary(attrs: &[Attribute]) -> String {
-    let docs = attrs
-        .iter()
-        .filter_map(doc_text)
-        .collect::<Vec<_>>()
-        .join("\n");
-    let mut lines = docs
-        .lines()
-        .skip_while(|line| line.trim().is_empty())
-        .peekable();
+    let docs = attrs.iter().filter_map(doc_text).collect::<Vec<_>>().join("\n");
+    let mut lines = docs.lines().skip_while(|line| line.trim().is_empty()).peekable();
     let is_code =
         |line: &str| line.trim_start().starts_with("```") || line.trim_start().starts_with("~~~");
     if lines.peek().is_some_and(|first| first.starts_with("     ")) {
@@ -254,10 +219,7 @@ pub(crate) fn summary(attrs: &[Attribute]) -> String {
 fn doc_text(attr: &Attribute) -> Option<String> {
     match &attr.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(text),
-                ..
-            }) => Some(text.value()),
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
             _ => None,
         },
         _ => None,
@@ -293,17 +255,13 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_duration() {
-        for text in [
-            "", "10", "s", "-1s", "+1s", "1.5s", "10 s", " 10s", "10S", "1h", "1s2ms", "١s",
-        ] {
+        for text in
+            ["", "10", "s", "-1s", "+1s", "1.5s", "10 s", " 10s", "10S", "1h", "1s2ms", "١s"]
+        {
             assert_eq!(duration(text), None, "{text:?}");
         }
         assert_eq!(duration("18446744073709551616s"), None, "more than a u64");
-        assert_eq!(
-            duration("18446744073709551615m"),
-            None,
-            "more seconds than a u64"
-        );
+        assert_eq!(duration("18446744073709551615m"), None, "more seconds than a u64");
     }
 
     #[test]
@@ -317,10 +275,7 @@ mod tests {
             parse_quote!(#[doc = ""]),
             parse_quote!(#[doc = " Details.\n\n [more]: crate::more"]),
         ];
-        assert_eq!(
-            summary(&attrs),
-            " Ticks, see [`clock`]\n and [more].\n\n [more]: crate::more"
-        );
+        assert_eq!(summary(&attrs), " Ticks, see [`clock`]\n and [more].\n\n [more]: crate::more");
     }
 
     #[test]
@@ -338,9 +293,7 @@ mod tests {
         assert!(known(parse_quote!(#[should_panic(expected = "x")])));
         assert!(known(parse_quote!(#[doc = " text"])));
         assert!(known(parse_quote!(#[clippy::msrv = "1.86"])));
-        assert!(!known(
-            parse_quote!(#[tokio::main(flavor = "current_thread")])
-        ));
+        assert!(!known(parse_quote!(#[tokio::main(flavor = "current_thread")])));
         assert!(!known(parse_quote!(#[main])));
         assert!(makes_a_test(&parse_quote!(#[test])));
         assert!(makes_a_test(&parse_quote!(#[tokio::test])));
@@ -356,22 +309,15 @@ mod tests {
                 some future syntax
             }
         );
-        let function = Function::parse("worker", quote!(name = "f", crate = crate), item)
-            .ok()
-            .unwrap();
-        let names: Vec<String> = function
-            .arguments()
-            .map(|argument| argument.name.to_string())
-            .collect();
+        let function =
+            Function::parse("worker", quote!(name = "f", crate = crate), item).ok().unwrap();
+        let names: Vec<String> =
+            function.arguments().map(|argument| argument.name.to_string()).collect();
         assert_eq!(names, ["a", "argument_1"]);
         assert_eq!(function.inner_attrs.len(), 1);
         assert_eq!(function.body.to_string(), "some future syntax");
-        let keys: Vec<String> = function
-            .args
-            .unwrap()
-            .iter()
-            .map(|pair| pair.key.to_string())
-            .collect();
+        let keys: Vec<String> =
+            function.args.unwrap().iter().map(|pair| pair.key.to_string()).collect();
         assert_eq!(keys, ["name", "crate"]);
     }
 

@@ -155,9 +155,7 @@ impl Checkpoint {
         if encoded.handles.is_empty() {
             Ok(Checkpoint(Blob(encoded.bytes)))
         } else {
-            Err(EncodeError::new::<T>(
-                "a checkpoint cannot hold handles: pass them as arguments",
-            ))
+            Err(EncodeError::new::<T>("a checkpoint cannot hold handles: pass them as arguments"))
         }
     }
 }

@@ -91,11 +91,7 @@ pub struct ActorRef<A: Actor> {
 
 impl<A: Actor> ActorRef<A> {
     pub(super) fn new(key: ActorKey, name: &str, host: Host, timeout: Duration) -> ActorRef<A> {
-        ActorRef {
-            connection: ActorConnection::to(key, name, host),
-            timeout,
-            actor: PhantomData,
-        }
+        ActorRef { connection: ActorConnection::to(key, name, host), timeout, actor: PhantomData }
     }
 
     /// Returns the actor's name.
@@ -107,11 +103,7 @@ impl<A: Actor> ActorRef<A> {
     /// Returns the same address with another timeout for calls and casts. Default: 5 s.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> ActorRef<A> {
-        ActorRef {
-            connection: self.connection.clone(),
-            timeout,
-            actor: PhantomData,
-        }
+        ActorRef { connection: self.connection.clone(), timeout, actor: PhantomData }
     }
 
     /// Returns how long a call waits for its reply, and a cast for room in the mailbox.
@@ -235,9 +227,8 @@ impl<A: Actor> ActorRef<A> {
             }
             PutTimeoutError::Closed(item) => {
                 // The host closes the mailbox just before it publishes why.
-                let reason = self
-                    .connection
-                    .wait(&Deadline::after(TIMEOUT), |status, _| match status {
+                let reason =
+                    self.connection.wait(&Deadline::after(TIMEOUT), |status, _| match status {
                         ActorStatus::Down { reason, .. } => Some(reason.clone()),
                         _ => None,
                     });
@@ -321,8 +312,7 @@ impl<A: Actor> ActorRef<A> {
             }
         }
         let down = monitor.wait_timeout(self.timeout);
-        down.map(|down| down.reason)
-            .ok_or_else(|| self.connection.timed_out(self.timeout))
+        down.map(|down| down.reason).ok_or_else(|| self.connection.timed_out(self.timeout))
     }
 
     pub(crate) fn to_untyped(&self) -> Result<UntypedRef, String> {
@@ -386,9 +376,7 @@ impl<A: Actor> std::hash::Hash for ActorRef<A> {
 
 impl<A: Actor> Serialize for ActorRef<A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let actor = self
-            .to_untyped()
-            .map_err(|error| wire::explain::<S::Error>(&error))?;
+        let actor = self.to_untyped().map_err(|error| wire::explain::<S::Error>(&error))?;
         (self.timeout, actor).serialize(serializer)
     }
 }

@@ -175,10 +175,7 @@ impl ActorBuilder {
             directory::remove_record(&record);
             return Err(error);
         }
-        Ok(ActorOwner {
-            handle: address,
-            guard: OwnerGuard { record, grace },
-        })
+        Ok(ActorOwner { handle: address, guard: OwnerGuard { record, grace } })
     }
 
     /// Makes the record and the address of an actor that has not been launched yet.
@@ -187,12 +184,8 @@ impl ActorBuilder {
             static COUNT: AtomicU64 = AtomicU64::new(0);
             default_name(std::any::type_name::<A>(), &COUNT)
         });
-        let record = directory::open_record(&name, self.options.mailbox).map_err(|source| {
-            StartError::Create {
-                actor: name.clone(),
-                source,
-            }
-        })?;
+        let record = directory::open_record(&name, self.options.mailbox)
+            .map_err(|source| StartError::Create { actor: name.clone(), source })?;
         let address = ActorRef::new(record.key, &name, Host::Local(record.clone()), TIMEOUT);
         if self.registered {
             if let Err(error) = names::register(&address) {
@@ -328,10 +321,7 @@ impl<H> ActorOwner<H> {
     /// Converts the address to a typed handle, such as the one that `#[offspring::actor]`
     /// generates.
     pub fn typed<T: From<H>>(self) -> ActorOwner<T> {
-        ActorOwner {
-            handle: T::from(self.handle),
-            guard: self.guard,
-        }
+        ActorOwner { handle: T::from(self.handle), guard: self.guard }
     }
 }
 

@@ -55,7 +55,5 @@ pub(in crate::actor) fn check_cycle(
     };
     let names = chain[first..].iter().map(|caller| caller.name.as_str());
     let path: Vec<&str> = names.chain([name]).collect();
-    Err(CallError::Cycle {
-        path: path.join(" -> "),
-    })
+    Err(CallError::Cycle { path: path.join(" -> ") })
 }

@@ -182,10 +182,7 @@ impl ContextInner {
 
 impl<A: Actor> Clone for Context<A> {
     fn clone(&self) -> Context<A> {
-        Context {
-            inner: self.inner.clone(),
-            address: self.address.clone(),
-        }
+        Context { inner: self.inner.clone(), address: self.address.clone() }
     }
 }
 

@@ -106,19 +106,12 @@ impl<A: Actor> ActorRef<A> {
             (session.generation, connection.clone(), linked.clone());
         sys::service_thread("offspring-link", move || {
             if let Some(reason) = wait_for_failure(&watched, generation, &watcher) {
-                fail(&format!(
-                    "actor `{}`, to which it is linked, {reason}",
-                    watched.name
-                ));
+                fail(&format!("actor `{}`, to which it is linked, {reason}", watched.name));
             }
         })
         .map_err(|error| connection.io(error))?;
         let connection = connection.clone();
-        Ok(Link {
-            unlink,
-            linked,
-            notify: Box::new(move || connection.notify()),
-        })
+        Ok(Link { unlink, linked, notify: Box::new(move || connection.notify()) })
     }
 }
 
@@ -166,9 +159,7 @@ fn fail(why: &str) {
 pub(super) fn watch(partner: String, unlinked: Receiver<Unlink>, own: Arc<ContextInner>) {
     let thread = sys::service_thread("offspring-link", move || {
         if let Err(RecvError::Disconnected) = unlinked.recv() {
-            own.end(Ending::Failed(format!(
-                "process `{partner}`, to which it is linked, died"
-            )));
+            own.end(Ending::Failed(format!("process `{partner}`, to which it is linked, died")));
         }
     });
     if let Err(error) = thread {

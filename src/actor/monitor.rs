@@ -141,9 +141,7 @@ impl Waitable for Monitor {
 
 impl fmt::Debug for Monitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor")
-            .field("actor", &self.actor)
-            .finish_non_exhaustive()
+        f.debug_struct("Monitor").field("actor", &self.actor).finish_non_exhaustive()
     }
 }
 
@@ -167,12 +165,7 @@ where
     R: Serialize + DeserializeOwned + Send + 'static,
 {
     fn down(&self, generation: u64, reason: DownReason, restarts: bool) -> Down {
-        Down {
-            actor: self.connection.name.clone(),
-            generation,
-            reason,
-            restarts,
-        }
+        Down { actor: self.connection.name.clone(), generation, reason, restarts }
     }
 
     fn probe(&self, status: &ActorStatus, ended: &EndHistory) -> Option<Down> {
@@ -183,9 +176,7 @@ where
 
     fn has_ended(&self) -> bool {
         let state = self.connection.state();
-        state
-            .probe(|_, ended| end_since(ended, self.generation).map(drop))
-            .is_some()
+        state.probe(|_, ended| end_since(ended, self.generation).map(drop)).is_some()
     }
 
     /// Checks whether the host still exists, at most once every [`HOST_CHECK`].
@@ -206,9 +197,7 @@ where
     R: Serialize + DeserializeOwned + Send + 'static,
 {
     fn wait(&self, limit: &Deadline) -> Option<Down> {
-        let found = self
-            .connection
-            .wait(limit, |status, ended| self.probe(status, ended));
+        let found = self.connection.wait(limit, |status, ended| self.probe(status, ended));
         found.unwrap_or_else(|_| Some(self.down(self.generation, DownReason::OwnerGone, false)))
     }
 }

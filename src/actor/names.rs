@@ -66,12 +66,8 @@ fn ask<T: Serialize + DeserializeOwned>(
     let directory =
         main_directory().ok_or("this process was started before the program had any actor")?;
     let (sender, answer) = channel().map_err(|error| error.to_string())?;
-    directory
-        .put_timeout(question(sender), PATIENCE)
-        .map_err(|error| error.to_string())?;
-    answer
-        .recv_timeout(PATIENCE)
-        .map_err(|error| error.to_string())
+    directory.put_timeout(question(sender), PATIENCE).map_err(|error| error.to_string())?;
+    answer.recv_timeout(PATIENCE).map_err(|error| error.to_string())
 }
 
 /// Finds an actor by the name that [`ActorBuilder::register`](crate::actor::ActorBuilder::register)
@@ -116,10 +112,8 @@ pub fn find<A: Actor>(name: &str) -> Result<ActorRef<A>, LookupError> {
     let name = name.to_owned();
     match actor.filter(|actor| !is_stale(actor)) {
         None => Err(LookupError::NotFound { name }),
-        Some(actor) => ActorRef::from_untyped(actor, TIMEOUT).ok_or(LookupError::OtherType {
-            name,
-            wanted: std::any::type_name::<A>(),
-        }),
+        Some(actor) => ActorRef::from_untyped(actor, TIMEOUT)
+            .ok_or(LookupError::OtherType { name, wanted: std::any::type_name::<A>() }),
     }
 }
 
@@ -152,10 +146,7 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
     // of the first.
     let stale = look_up(address.name()).map_err(down)?.filter(is_stale);
     if let (Some(stale), Some(directory)) = (stale, main_directory()) {
-        let request = DirectoryRequest::Unregister {
-            name: name(),
-            key: stale.key,
-        };
+        let request = DirectoryRequest::Unregister { name: name(), key: stale.key };
         let _ = directory.put_timeout(request, PATIENCE);
         if attempt().map_err(down)? {
             return Ok(());
@@ -167,10 +158,7 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
 /// Frees the actor's name, if it was registered.
 pub(crate) fn unregister(record: &ActorRecord, registered: bool) {
     if let (true, Some(directory)) = (registered, main_directory()) {
-        let request = DirectoryRequest::Unregister {
-            name: record.name.clone(),
-            key: record.key,
-        };
+        let request = DirectoryRequest::Unregister { name: record.name.clone(), key: record.key };
         let _ = directory.put_timeout(request, PATIENCE);
     }
 }

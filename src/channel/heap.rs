@@ -80,16 +80,10 @@ impl MessageHeap {
                     blocks.places[slot] = place.clone();
                     if place.end > blocks.touched {
                         // Populating a range costs half of what its page faults would, one by one.
-                        self.region
-                            .populate(blocks.touched.max(place.start), place.end);
+                        self.region.populate(blocks.touched.max(place.start), place.end);
                         blocks.touched = place.end;
                     }
-                    return Some(Block {
-                        heap: self.clone(),
-                        slot,
-                        place,
-                        is_ours: true,
-                    });
+                    return Some(Block { heap: self.clone(), slot, place, is_ours: true });
                 }
                 Err(now) => used = now,
             }
@@ -135,10 +129,7 @@ impl Block {
     }
 
     pub(super) fn write(&self, at: usize, bytes: &[u8]) {
-        assert!(
-            at + bytes.len() <= self.capacity(),
-            "a write beyond the end of its block"
-        );
+        assert!(at + bytes.len() <= self.capacity(), "a write beyond the end of its block");
         self.heap.region.write(self.place.start + at, bytes);
     }
 
@@ -163,9 +154,7 @@ impl Drop for Block {
 
 /// Frees a slot. Called by the side that owns its block.
 pub(super) fn free(region: &Region, slot: usize) {
-    region
-        .atomic(HEAP)
-        .fetch_and(!(1 << slot), Ordering::SeqCst);
+    region.atomic(HEAP).fetch_and(!(1 << slot), Ordering::SeqCst);
 }
 
 /// Returns the memory of the heap's first `touched` bytes to the system, if no slot is in use.
@@ -173,10 +162,7 @@ pub(super) fn free(region: &Region, slot: usize) {
 /// heap shut.
 pub(super) fn return_memory(region: &Region, touched: usize) -> bool {
     let word = region.atomic(HEAP);
-    if word
-        .compare_exchange(0, SHUT, Ordering::SeqCst, Ordering::SeqCst)
-        .is_err()
-    {
+    if word.compare_exchange(0, SHUT, Ordering::SeqCst, Ordering::SeqCst).is_err() {
         return false;
     }
     region.forget(HEAP_START, touched.min(region.len() - HEAP_START));
@@ -197,14 +183,8 @@ mod tests {
     fn gaps_are_found_from_below() {
         let gap = |taken: &[Range<usize>], length| lowest_gap(taken.to_vec(), 0..10 * PAGE, length);
         assert_eq!(gap(&[], 1), Some(0..PAGE));
-        assert_eq!(
-            gap(&[0..PAGE, 2 * PAGE..3 * PAGE], PAGE),
-            Some(PAGE..2 * PAGE)
-        );
-        assert_eq!(
-            gap(&[2 * PAGE..3 * PAGE, 0..PAGE], PAGE + 1),
-            Some(3 * PAGE..5 * PAGE)
-        );
+        assert_eq!(gap(&[0..PAGE, 2 * PAGE..3 * PAGE], PAGE), Some(PAGE..2 * PAGE));
+        assert_eq!(gap(&[2 * PAGE..3 * PAGE, 0..PAGE], PAGE + 1), Some(3 * PAGE..5 * PAGE));
         assert_eq!(gap(&[PAGE..5 * PAGE, 5 * PAGE..10 * PAGE], 2 * PAGE), None);
         assert_eq!(gap(&[], usize::MAX), None);
     }
@@ -212,9 +192,8 @@ mod tests {
     #[test]
     fn blocks_do_not_overlap_and_come_back() {
         let heap = heap();
-        let mut blocks: Vec<Block> = (0..SLOTS)
-            .map(|n| heap.allocate(n * 10_000 + 1).unwrap())
-            .collect();
+        let mut blocks: Vec<Block> =
+            (0..SLOTS).map(|n| heap.allocate(n * 10_000 + 1).unwrap()).collect();
         assert!(heap.allocate(1).is_none(), "there are no more slots");
         let mut places: Vec<_> = blocks.iter().map(|block| block.place.clone()).collect();
         places.sort_by_key(|place| place.start);

@@ -33,11 +33,7 @@ impl Hostile {
         let region = layout::region().unwrap();
         let (room_bell, _) = ipc::channel().unwrap();
         let (parcels, there) = ipc::channel().unwrap();
-        let sender = NewSender {
-            region: region.share().unwrap(),
-            room_bell,
-            parcels: there,
-        };
+        let sender = NewSender { region: region.share().unwrap(), room_bell, parcels: there };
         to_receiver.send(ToReceiver::Join(sender)).unwrap();
         Hostile {
             entries: ring::Producer::new(region.clone(), 0),
@@ -61,16 +57,10 @@ impl Hostile {
                 let entry = layout::long_entry(random.below(8) as usize, HEAP_START, length);
                 drop(self.entries.push(LONG, &entry));
             }
-            3 => drop(
-                self.entries
-                    .push(random.below(300) as u32, &random.bytes(50)),
-            ),
+            3 => drop(self.entries.push(random.below(300) as u32, &random.bytes(50))),
             4 => {
                 let bytes = random.bytes(60);
-                let envelope = Envelope::new(EncodedValue {
-                    bytes,
-                    handles: Vec::new(),
-                });
+                let envelope = Envelope::new(EncodedValue { bytes, handles: Vec::new() });
                 self.parcels.send(envelope.unwrap()).unwrap();
                 if random.below(2) == 0 {
                     drop(self.entries.push(PARCEL, &[]));
@@ -79,10 +69,7 @@ impl Hostile {
             5 => drop(hostile::send(&self.parcels, random.below(hostile::KINDS))),
             // Where all senders ring. Only short messages: a full socket would block the honest
             // sender's doorbell.
-            6 => drop(hostile::send(
-                &self.to_receiver,
-                random.below(hostile::LONG),
-            )),
+            6 => drop(hostile::send(&self.to_receiver, random.below(hostile::LONG))),
             7 => {
                 // A message of another kind.
                 let garbage = self.parcels.clone().to_opaque().to::<Vec<u8>>();
@@ -92,9 +79,7 @@ impl Hostile {
             _ => {
                 let word = [HEAP, LINK.parcels_taken, 0, 128, RING_BYTES + 2 * 128]
                     [random.below(5) as usize];
-                self.region
-                    .atomic(word)
-                    .store(number(random), Ordering::SeqCst);
+                self.region.atomic(word).store(number(random), Ordering::SeqCst);
             }
         }
     }

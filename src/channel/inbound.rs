@@ -125,9 +125,7 @@ impl RawMessage {
                 })
             }
             RawContent::Long(message) => {
-                wire::decode_with(message.reader(), Vec::new(), |decoder| {
-                    decoder.bytes_into(to)
-                })
+                wire::decode_with(message.reader(), Vec::new(), |decoder| decoder.bytes_into(to))
             }
             RawContent::Parcel(envelope) => envelope.bytes_into(to),
             RawContent::Refused(error) => return Err(RecvError::Io(error)),
@@ -153,10 +151,7 @@ impl InboundRing {
         Some(InboundRing {
             number: 0,
             reader: LinkReader::new(region.clone(), LINK),
-            sender: Arc::new(SenderRegion {
-                region,
-                room_bell: Mutex::new(sender.room_bell),
-            }),
+            sender: Arc::new(SenderRegion { region, room_bell: Mutex::new(sender.room_bell) }),
             parcels: CheckedReceiver::new(sender.parcels),
             is_corrupt: false,
             is_gone: false,
@@ -169,19 +164,9 @@ impl InboundRing {
     /// how much of the heap was touched.
     pub(super) fn share(
         &self,
-    ) -> io::Result<(
-        IpcSharedMemory,
-        IpcSender<RoomBell>,
-        OpaqueIpcReceiver,
-        usize,
-    )> {
+    ) -> io::Result<(IpcSharedMemory, IpcSender<RoomBell>, OpaqueIpcReceiver, usize)> {
         let room_bell = lock(&self.sender.room_bell).clone();
-        Ok((
-            self.sender.region.share()?,
-            room_bell,
-            self.parcels.share()?,
-            self.touched,
-        ))
+        Ok((self.sender.region.share()?, room_bell, self.parcels.share()?, self.touched))
     }
 
     pub(super) fn has_early_parcels(&self) -> bool {
@@ -221,11 +206,7 @@ impl InboundRing {
         };
         let (kind, mark) = layout::split_tag(front.tag);
         let content = self.take(kind, &front)?;
-        Some(RawMessage {
-            ring: self.number,
-            mark,
-            content,
-        })
+        Some(RawMessage { ring: self.number, mark, content })
     }
 
     fn take(&mut self, kind: u32, front: &ring::Peeked) -> Option<RawContent> {
@@ -240,10 +221,9 @@ impl InboundRing {
                 self.sender.ring_if_waiting();
                 Some(RawContent::Bytes(entry))
             }
-            LONG => self
-                .take_long(entry.as_slice())
-                .map(RawContent::Long)
-                .or_else(|| self.give_up()),
+            LONG => {
+                self.take_long(entry.as_slice()).map(RawContent::Long).or_else(|| self.give_up())
+            }
             _ => self.give_up(),
         }
     }
@@ -253,12 +233,7 @@ impl InboundRing {
         self.touched = self.touched.max(offset + length - HEAP_START);
         self.used = Instant::now();
         self.sender.ring_if_waiting();
-        Some(HeapMessage {
-            sender: self.sender.clone(),
-            slot,
-            offset,
-            length,
-        })
+        Some(HeapMessage { sender: self.sender.clone(), slot, offset, length })
     }
 
     fn take_parcel(&mut self, front: &ring::Peeked) -> Option<RawContent> {

@@ -79,9 +79,7 @@ impl Rings {
         if now.saturating_duration_since(self.checked) >= IDLE {
             self.check_for_ends();
         }
-        self.all
-            .iter_mut()
-            .for_each(|ring| ring.return_idle_memory(now));
+        self.all.iter_mut().for_each(|ring| ring.return_idle_memory(now));
         self.all.iter().filter_map(InboundRing::idle_at).min()
     }
 }
@@ -213,8 +211,6 @@ impl EventSource for ReceiverInbox {
                 return false;
             }
         }
-        self.bells
-            .poll(self, interest, || self.has_next())
-            .is_ready()
+        self.bells.poll(self, interest, || self.has_next()).is_ready()
     }
 }

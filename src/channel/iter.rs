@@ -26,10 +26,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # }
     /// ```
     pub fn iter(&self) -> ReceiverIter<'_, T> {
-        ReceiverIter {
-            receiver: self,
-            has_ended: false,
-        }
+        ReceiverIter { receiver: self, has_ended: false }
     }
 
     /// Returns an iterator over the messages that have arrived. It never blocks, and ends when none

@@ -17,10 +17,7 @@ pub(super) const WRITER_SLEEPS: usize = RING_BYTES + LINE;
 /// Set by the sender after its last entry.
 pub(super) const DONE: usize = RING_BYTES + 2 * LINE;
 /// The ring itself, and the receiver's count of taken parcels.
-pub(super) const LINK: LinkLayout = LinkLayout {
-    ring: 0,
-    parcels_taken: RING_BYTES + 3 * LINE,
-};
+pub(super) const LINK: LinkLayout = LinkLayout { ring: 0, parcels_taken: RING_BYTES + 3 * LINE };
 /// Written by both: which slots of the heap are in use, and whether its memory is being returned.
 pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
 /// Where the heap begins, on a page of its own. The words before it are the part that every region
@@ -60,10 +57,7 @@ pub(super) fn tag(kind: u32, mark: Mark) -> u32 {
 
 #[inline]
 pub(super) fn split_tag(tag: u32) -> (u32, Mark) {
-    (
-        tag & ((1 << KIND_BITS) - 1),
-        Mark((tag >> KIND_BITS) as u16),
-    )
+    (tag & ((1 << KIND_BITS) - 1), Mark((tag >> KIND_BITS) as u16))
 }
 
 /// A small number, at most [`Mark::MAX`], that accompanies a message outside of its bytes. Public
@@ -87,16 +81,12 @@ pub(super) fn long_entry(slot: usize, offset: usize, length: usize) -> [u8; 24] 
 /// this region's heap: the sender may have written anything.
 pub(super) fn read_long_entry(entry: &[u8], region: &Region) -> Option<(usize, usize, usize)> {
     let number = |part: &[u8]| {
-        part.try_into()
-            .ok()
-            .and_then(|bytes| usize::try_from(u64::from_le_bytes(bytes)).ok())
+        part.try_into().ok().and_then(|bytes| usize::try_from(u64::from_le_bytes(bytes)).ok())
     };
     let (slot, rest) = entry.split_at_checked(8)?;
     let (offset, length) = rest.split_at_checked(8)?;
     let (slot, offset, length) = (number(slot)?, number(offset)?, number(length)?);
-    let is_inside = offset >= HEAP_START
-        && offset
-            .checked_add(length)
-            .is_some_and(|end| end <= region.len());
+    let is_inside =
+        offset >= HEAP_START && offset.checked_add(length).is_some_and(|end| end <= region.len());
     (slot < super::heap::SLOTS && is_inside).then_some((slot, offset, length))
 }

@@ -38,12 +38,7 @@ pub(super) enum Stored {
 
 impl<'a, L: TimeLimit> LongMessage<'a, L> {
     pub(super) fn new(ring: &'a Arc<OutboundRing>, limit: Option<&'a L>) -> LongMessage<'a, L> {
-        LongMessage {
-            ring,
-            limit,
-            storage: LongStorage::Empty,
-            length: 0,
-        }
+        LongMessage { ring, limit, storage: LongStorage::Empty, length: 0 }
     }
 
     fn begin(&self, total: usize) -> LongStorage<L> {
@@ -52,10 +47,8 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         }
         let Some(limit) = self.limit else {
             let block = self.ring.heap.allocate(total);
-            return block.map_or_else(
-                || LongStorage::Separate(self.separate(total)),
-                LongStorage::Heap,
-            );
+            return block
+                .map_or_else(|| LongStorage::Separate(self.separate(total)), LongStorage::Heap);
         };
         match self.ring.wait_for_block(total, limit) {
             Ok(block) => LongStorage::Heap(block),
@@ -76,12 +69,8 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
     /// Moves to a longer block. It does not wait for one: two messages that each hold a part of the
     /// heap would wait for each other.
     fn grow(&self, block: &Block, total: usize) -> LongStorage<L> {
-        let wanted = total
-            .max(block.capacity() * 2)
-            .min(self.ring.heap.longest());
-        let longer = (total <= wanted)
-            .then(|| self.ring.heap.allocate(wanted))
-            .flatten();
+        let wanted = total.max(block.capacity() * 2).min(self.ring.heap.longest());
+        let longer = (total <= wanted).then(|| self.ring.heap.allocate(wanted)).flatten();
         match longer {
             Some(longer) => {
                 block.copy_to(self.length, |at, bytes| longer.write(at, bytes));

@@ -161,22 +161,13 @@ mod tests {
         let (seen, seen_here) = mpsc::channel();
         std::thread::spawn(move || receiver.iter().for_each(|n| seen.send(n).unwrap()));
         let flag = |ring: usize| {
-            lock(&inbox.rings).all[ring]
-                .sender
-                .region
-                .atomic(READER_SLEEPS)
-                .load(Ordering::SeqCst)
+            lock(&inbox.rings).all[ring].sender.region.atomic(READER_SLEEPS).load(Ordering::SeqCst)
         };
         while flag(0) == 0 {
             std::thread::yield_now();
         }
         // The first sender claims the doorbell and dies before it rings.
-        assert!(claim(
-            lock(&inbox.rings).all[0]
-                .sender
-                .region
-                .atomic(READER_SLEEPS)
-        ));
+        assert!(claim(lock(&inbox.rings).all[0].sender.region.atomic(READER_SLEEPS)));
         for n in 10..50 {
             other.send(n).unwrap();
             assert_eq!(seen_here.recv_timeout(Duration::from_secs(10)), Ok(n));

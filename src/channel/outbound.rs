@@ -94,9 +94,7 @@ impl OutboundRing {
         // there is room for several, and asks for a doorbell only after that.
         let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
         std::thread::sleep(limit.left().map_or(nap, |left| nap.min(left)));
-        self.room
-            .wait(self, limit, || self.heap.allocate(length))
-            .map_err(WaitEnd::convert)
+        self.room.wait(self, limit, || self.heap.allocate(length)).map_err(WaitEnd::convert)
     }
 }
 
@@ -157,9 +155,8 @@ fn prepare<'b, V: ?Sized + Serialize, L: TimeLimit>(
 ) -> Waited<(Prepared<'b>, SideData), SendFailure, L> {
     let mut long = LongMessage::new(ring, limit);
     let encoded = wire::encode_spilling(value, bytes, ring::ENTRY_MAX, &mut long);
-    let (spilled, mut side_data) = encoded
-        .inspect_err(|_| hub::announce())
-        .map_err(SendFailure::Encode)?;
+    let (spilled, mut side_data) =
+        encoded.inspect_err(|_| hub::announce()).map_err(SendFailure::Encode)?;
     if !side_data.is_empty() {
         // The handles are in flight from here on, whatever becomes of the message.
         hub::announce();
@@ -425,8 +422,6 @@ impl SenderShared {
                 .poll(ring, interest, || self.push(ring, message))
                 .map(|pushed| pushed.unwrap_or_else(|failure| Err(failure.into())))
         };
-        reactor::until(|| ring.room.register(), attempt)
-            .await
-            .map_err(SendFailure::Io)?
+        reactor::until(|| ring.room.register(), attempt).await.map_err(SendFailure::Io)?
     }
 }

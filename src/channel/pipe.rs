@@ -60,10 +60,7 @@ where
 {
     let (to_second, from_first) = channel()?;
     let (to_first, from_second) = channel()?;
-    Ok((
-        Connection::new(to_second, from_second),
-        Connection::new(to_first, from_first),
-    ))
+    Ok((Connection::new(to_second, from_second), Connection::new(to_first, from_first)))
 }
 
 /// One end of a [`pipe`]: sends `A` and receives `B`.
@@ -227,9 +224,7 @@ impl<B> Connection<Bytes, B> {
         bytes: &[u8],
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<()>> {
-        self.sender()
-            .ok_or(SendTimeoutError::Moved(()))?
-            .send_bytes_timeout(bytes, timeout)
+        self.sender().ok_or(SendTimeoutError::Moved(()))?.send_bytes_timeout(bytes, timeout)
     }
 }
 
@@ -310,9 +305,7 @@ impl<A, B> Serialize for Connection<A, B> {
         // Taken, not cloned: while a sender stays here, the other end does not see that this end is
         // gone.
         let Some(moved) = lock(&self.sender).take() else {
-            return Err(wire::explain(
-                "the connection was already moved to another process",
-            ));
+            return Err(wire::explain("the connection was already moved to another process"));
         };
         let (back, stays) = (self.sender.clone(), moved.clone());
         let stay = move || *lock(&back) = Some(stays);

@@ -69,9 +69,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// [`RecvError::Decode`] if the message does not decode (it is taken), [`RecvError::Moved`] if
     /// this end was moved to another process.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.recv_raw(&Forever)
-            .map_err(WaitEnd::into_failed)?
-            .decode()
+        self.recv_raw(&Forever).map_err(WaitEnd::into_failed)?.decode()
     }
 
     /// Receives a message if one has arrived. Never blocks.
@@ -156,8 +154,7 @@ impl Receiver<Bytes> {
     ///
     /// Like [`recv`](Receiver::recv). The buffer is empty after an error.
     pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_bytes_within(buffer, &Forever)
-            .map_err(WaitEnd::into_failed)
+        self.recv_bytes_within(buffer, &Forever).map_err(WaitEnd::into_failed)
     }
 
     /// Like [`recv_bytes_into`](Receiver::recv_bytes_into), but blocks for at most `timeout`.
@@ -266,11 +263,8 @@ impl RingToken {
     const HANDLES: usize = 3;
 
     fn claim(self) -> Result<Option<InboundRing>, &'static str> {
-        let handles = (
-            wire::claim(self.region)?,
-            wire::claim(self.room_bell)?,
-            wire::claim(self.parcels)?,
-        );
+        let handles =
+            (wire::claim(self.region)?, wire::claim(self.room_bell)?, wire::claim(self.parcels)?);
         let (
             WireHandle::Memory(region),
             WireHandle::Sender(room_bell),
@@ -279,11 +273,7 @@ impl RingToken {
         else {
             return Err("a receiver's ring arrived with a handle of another kind");
         };
-        let sender = NewSender {
-            region,
-            room_bell: room_bell.to(),
-            parcels: parcels.to(),
-        };
+        let sender = NewSender { region, room_bell: room_bell.to(), parcels: parcels.to() };
         let touched = usize::try_from(self.touched).unwrap_or(usize::MAX);
         Ok(InboundRing::continued(sender, touched))
     }
@@ -306,14 +296,10 @@ impl ReceiverInbox {
     /// value is sent, or [`stay`](ReceiverInbox::stay) is called.
     fn begin_move<T>(self: &Arc<ReceiverInbox>) -> Result<ReceiverToken, String> {
         let token = if self.leave() {
-            self.may_move()
-                .map_err(str::to_owned)
-                .and_then(|()| self.note::<T>())
+            self.may_move().map_err(str::to_owned).and_then(|()| self.note::<T>())
         } else {
-            Err(
-                "a receiver that another thread is using cannot be moved to another process"
-                    .to_owned(),
-            )
+            Err("a receiver that another thread is using cannot be moved to another process"
+                .to_owned())
         };
         token.inspect_err(|_| self.stay())
     }
@@ -343,9 +329,8 @@ impl<T> Serialize for Receiver<T> {
         let inbox = slot.as_ref().ok_or_else(|| {
             wire::explain::<S::Error>("the receiver was already moved to another process")
         })?;
-        let token = inbox
-            .begin_move::<T>()
-            .map_err(|message| wire::explain::<S::Error>(&message))?;
+        let token =
+            inbox.begin_move::<T>().map_err(|message| wire::explain::<S::Error>(&message))?;
         let (back, inbox) = (self.inbox.clone(), slot.take());
         wire::on_unsent(move || {
             if let Some(inbox) = &inbox {
@@ -362,14 +347,10 @@ impl<'de, T> Deserialize<'de> for Receiver<T> {
         let token = ReceiverToken::deserialize(deserializer)?;
         let rings: Result<Vec<_>, _> = token.rings.into_iter().map(RingToken::claim).collect();
         let rings = rings.map_err(wire::explain_de::<D::Error>)?;
-        let WireHandle::Receiver(bells) = token
-            .end
-            .claim::<T>()
-            .map_err(wire::explain_de::<D::Error>)?
+        let WireHandle::Receiver(bells) =
+            token.end.claim::<T>().map_err(wire::explain_de::<D::Error>)?
         else {
-            return Err(wire::explain_de(
-                "a receiver arrived with a handle of another kind",
-            ));
+            return Err(wire::explain_de("a receiver arrived with a handle of another kind"));
         };
         let receiver = Receiver::new(bells.to());
         if let Ok(inbox) = receiver.inbox() {

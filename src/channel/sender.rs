@@ -125,9 +125,7 @@ impl<T: Serialize> Sender<T> {
         message: T,
         limit: &Deadline,
     ) -> Result<(), SendTimeoutError<T>> {
-        self.shared
-            .send(Mark::default(), &message, limit)
-            .map_err(|end| timed(end, message))
+        self.shared.send(Mark::default(), &message, limit).map_err(|end| timed(end, message))
     }
 
     /// Like [`send`](Sender::send), but the task waits, not its thread. Needs the `async` feature,
@@ -163,10 +161,7 @@ impl<T: Serialize> Sender<T> {
     /// ```
     #[cfg(feature = "async")]
     pub async fn send_async(&self, message: T) -> Result<(), SendError<T>> {
-        self.shared
-            .send_async(&message)
-            .await
-            .map_err(|failure| failure.with(message))
+        self.shared.send_async(&message).await.map_err(|failure| failure.with(message))
     }
 }
 
@@ -213,10 +208,7 @@ impl<T> Sender<T> {
 
     /// The same end, for a caller who knows that its messages are of another type.
     pub(crate) fn cast<U>(self) -> Sender<U> {
-        Sender {
-            shared: self.shared,
-            message: PhantomData,
-        }
+        Sender { shared: self.shared, message: PhantomData }
     }
 
     /// The same end with a ring of its own: the receiver distinguishes its messages [by their
@@ -226,19 +218,13 @@ impl<T> Sender<T> {
     }
 
     pub(super) fn new(to_receiver: IpcSender<ToReceiver>) -> Sender<T> {
-        Sender {
-            shared: Arc::new(SenderShared::new(to_receiver)),
-            message: PhantomData,
-        }
+        Sender { shared: Arc::new(SenderShared::new(to_receiver)), message: PhantomData }
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
-        Sender {
-            shared: self.shared.clone(),
-            message: PhantomData,
-        }
+        Sender { shared: self.shared.clone(), message: PhantomData }
     }
 }
 
@@ -265,9 +251,7 @@ impl<'de, T> Deserialize<'de> for Sender<T> {
             .map_err(wire::explain_de::<D::Error>)?
         {
             WireHandle::Sender(to_receiver) => Ok(Sender::new(to_receiver.to())),
-            _ => Err(wire::explain_de(
-                "a sender arrived with a handle of another kind",
-            )),
+            _ => Err(wire::explain_de("a sender arrived with a handle of another kind")),
         }
     }
 }

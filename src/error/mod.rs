@@ -303,10 +303,7 @@ impl EncodeError {
     }
 
     pub(crate) fn new<T: ?Sized>(message: impl Into<String>) -> Self {
-        EncodeError {
-            type_name: std::any::type_name::<T>(),
-            message: message.into(),
-        }
+        EncodeError { type_name: std::any::type_name::<T>(), message: message.into() }
     }
 }
 
@@ -350,10 +347,7 @@ pub struct DecodeError {
 
 impl DecodeError {
     pub(crate) fn new<T: ?Sized>(message: impl Into<String>) -> Self {
-        DecodeError {
-            type_name: std::any::type_name::<T>(),
-            message: message.into(),
-        }
+        DecodeError { type_name: std::any::type_name::<T>(), message: message.into() }
     }
 
     /// An error that another process reported for this type.

@@ -282,10 +282,7 @@ impl fmt::Display for ExitReason {
         match self {
             ExitReason::Returned => f.write_str("returned"),
             ExitReason::Exited(code) => write!(f, "exited with code {code}"),
-            ExitReason::Signaled {
-                signal,
-                core_dumped,
-            } => {
+            ExitReason::Signaled { signal, core_dumped } => {
                 write!(f, "ended by signal {signal}")?;
                 if let Some(name) = signal_name(*signal) {
                     write!(f, " ({name})")?;
@@ -413,12 +410,7 @@ impl PanicReport {
         thread: Option<String>,
         backtrace: Option<String>,
     ) -> Self {
-        PanicReport {
-            message,
-            location,
-            thread,
-            backtrace,
-        }
+        PanicReport { message, location, thread, backtrace }
     }
 }
 

@@ -242,12 +242,7 @@ impl<I: Iterator> PutAllError<I> {
         pulled: VecDeque<I::Item>,
         rest: I,
     ) -> PutAllError<I> {
-        PutAllError {
-            put,
-            cause,
-            pulled,
-            rest,
-        }
+        PutAllError { put, cause, pulled, rest }
     }
 
     /// Returns the number of items that were put.

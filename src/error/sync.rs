@@ -431,8 +431,6 @@ impl<G> LockError<G> {
 
 impl<G> fmt::Debug for PoisonError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoisonError")
-            .field("holder_died", &self.died)
-            .finish_non_exhaustive()
+        f.debug_struct("PoisonError").field("holder_died", &self.died).finish_non_exhaustive()
     }
 }

@@ -45,8 +45,7 @@ pub(crate) trait TimeLimit {
 
     /// The time that is left; `None` if the deadline never comes.
     fn left(&self) -> Option<Duration> {
-        self.deadline()
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -96,26 +95,18 @@ impl Deadline {
 
     /// A timeout that the clock cannot express is never over.
     pub(crate) fn after(timeout: Duration) -> Deadline {
-        Deadline {
-            timeout: Some(timeout),
-            deadline: OnceCell::new(),
-        }
+        Deadline { timeout: Some(timeout), deadline: OnceCell::new() }
     }
 
     /// When it is over; `None` for never. The first call starts the clock.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let start = || {
-            self.timeout
-                .and_then(|timeout| Instant::now().checked_add(timeout))
-        };
+        let start = || self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         *self.deadline.get_or_init(start)
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.timeout == Some(Duration::ZERO)
-            || self
-                .deadline()
-                .is_some_and(|deadline| deadline <= Instant::now())
+            || self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// The deadline, for callers that need a point in time: never is a year from now.
@@ -139,10 +130,7 @@ impl TimeLimit for Deadline {
 
 impl From<Option<Instant>> for Deadline {
     fn from(deadline: Option<Instant>) -> Deadline {
-        Deadline {
-            timeout: None,
-            deadline: OnceCell::from(deadline),
-        }
+        Deadline { timeout: None, deadline: OnceCell::from(deadline) }
     }
 }
 
@@ -202,11 +190,7 @@ mod tests {
         let deadline = limit.deadline().unwrap();
         assert!(deadline >= before + Duration::from_secs(10));
         assert_eq!(limit.deadline(), Some(deadline));
-        assert!(
-            limit
-                .left()
-                .is_some_and(|left| left <= Duration::from_secs(10))
-        );
+        assert!(limit.left().is_some_and(|left| left <= Duration::from_secs(10)));
         assert!(!limit.is_over());
     }
 

@@ -113,10 +113,7 @@ impl<E> Drop for EventPublisher<E> {
 
 impl<E> Default for EventPublisher<E> {
     fn default() -> Self {
-        EventPublisher {
-            buffers: Mutex::new(Some(Vec::new())),
-            readers: AtomicUsize::new(0),
-        }
+        EventPublisher { buffers: Mutex::new(Some(Vec::new())), readers: AtomicUsize::new(0) }
     }
 }
 
@@ -227,9 +224,7 @@ impl<E> Drop for EventStream<E> {
 
 impl<E> fmt::Debug for EventPublisher<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventPublisher")
-            .field("readers", &self.readers)
-            .finish()
+        f.debug_struct("EventPublisher").field("readers", &self.readers).finish()
     }
 }
 

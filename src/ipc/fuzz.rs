@@ -20,9 +20,7 @@ impl Random {
     }
 
     pub(crate) fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.below(most))
-            .map(|_| self.below(256) as u8)
-            .collect()
+        (0..self.below(most)).map(|_| self.below(256) as u8).collect()
     }
 
     /// Returns a number that is small, near `limit`, near the end of the range, or any.

@@ -22,11 +22,7 @@ pub(crate) fn raw_socket_of(end: &impl fmt::Debug) -> Option<RawSocket> {
     let text = format!("{end:?}");
     let (_, rest) = text.split_once("fd: ")?;
     let rest = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let number = rest
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()?;
+    let number = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     RawSocket::new(number)
 }
 
@@ -90,10 +86,7 @@ mod tests {
         let receiver = receiver.to_opaque();
         let received = socket_of(&receiver).unwrap();
         sys::send_packet(out.as_fd(), b"through", &[]).unwrap();
-        assert_eq!(
-            sys::recv_packet(received.as_fd(), 100).unwrap().0,
-            b"through"
-        );
+        assert_eq!(sys::recv_packet(received.as_fd(), 100).unwrap().0, b"through");
     }
 
     #[test]

@@ -64,9 +64,7 @@ impl LinkWriter {
     /// A reader that corrupts the ring counts as gone.
     #[inline]
     pub(crate) fn push(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Failure> {
-        self.entries
-            .push(tag, payload)
-            .map_err(|Corrupt| Failure::Gone)
+        self.entries.push(tag, payload).map_err(|Corrupt| Failure::Gone)
     }
 
     /// Sends a parcel with `send`, then writes its entry. Returns `false`, without calling `send`,
@@ -76,10 +74,7 @@ impl LinkWriter {
         tag: u32,
         send: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        let taken = self
-            .region
-            .atomic(self.parcels_taken)
-            .load(Ordering::SeqCst);
+        let taken = self.region.atomic(self.parcels_taken).load(Ordering::SeqCst);
         if self.parcels_sent.saturating_sub(taken) >= PARCELS_MAX {
             return Ok(false);
         }
@@ -158,17 +153,11 @@ mod tests {
     use crate::ipc::ring::RING_BYTES;
     use crate::ipc::wire::EncodedValue;
 
-    const LAYOUT: LinkLayout = LinkLayout {
-        ring: 0,
-        parcels_taken: RING_BYTES,
-    };
+    const LAYOUT: LinkLayout = LinkLayout { ring: 0, parcels_taken: RING_BYTES };
 
     fn link() -> (LinkWriter, LinkReader) {
         let region = Arc::new(Region::new(RING_BYTES + 128).unwrap());
-        (
-            LinkWriter::new(region.clone(), LAYOUT),
-            LinkReader::new(region, LAYOUT),
-        )
+        (LinkWriter::new(region.clone(), LAYOUT), LinkReader::new(region, LAYOUT))
     }
 
     fn parcel() -> Envelope {
@@ -192,9 +181,7 @@ mod tests {
         assert!(!send(&mut sent).unwrap());
         assert_eq!(sent.len() as u64, PARCELS_MAX);
         let front = reader.entries.front().unwrap().unwrap();
-        reader
-            .take_parcel(&front, || Ok(sent.pop_front().unwrap()))
-            .unwrap();
+        reader.take_parcel(&front, || Ok(sent.pop_front().unwrap())).unwrap();
         assert!(send(&mut sent).unwrap());
     }
 

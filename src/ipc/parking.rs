@@ -173,11 +173,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             }
         }
         let Some((slot, waker)) = interest else {
-            return if self.is_gone() {
-                Poll::Ready(Err(Failure::Gone))
-            } else {
-                Poll::Pending
-            };
+            return if self.is_gone() { Poll::Ready(Err(Failure::Gone)) } else { Poll::Pending };
         };
         let mut lead = lock(&self.lead);
         // Set the waker before reading `taken`: a leader that steps down after that wakes it.
@@ -192,9 +188,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         drop(lead);
         // Check after the flag is set: this sees what the peer wrote before, and a later write
         // rings.
-        let outcome = ready()
-            .map(Ok)
-            .or_else(|| self.is_gone().then(|| ready().ok_or(Failure::Gone)));
+        let outcome =
+            ready().map(Ok).or_else(|| self.is_gone().then(|| ready().ok_or(Failure::Gone)));
         outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -244,9 +239,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             // Set the flag before the last check: a peer that writes in between then rings.
             side.arm();
             failpoints::point("wait.armed");
-            let mut outcome = ready()
-                .map(Ok)
-                .or_else(|| self.is_gone().then(|| Err(Failure::Gone.into())));
+            let mut outcome =
+                ready().map(Ok).or_else(|| self.is_gone().then(|| Err(Failure::Gone.into())));
             let mut rung = false;
             if outcome.is_none() {
                 // Followers join while this thread sleeps, so it must not hold the lock.
@@ -313,9 +307,9 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             Err(WaitEnd::Failed(Failure::Starved)) => {
                 // Nothing reports that a descriptor is free again. The sleep keeps a caller that
                 // retries from spinning.
-                let left = limit.deadline().map_or(STARVED, |deadline| {
-                    deadline.saturating_duration_since(Instant::now())
-                });
+                let left = limit
+                    .deadline()
+                    .map_or(STARVED, |deadline| deadline.saturating_duration_since(Instant::now()));
                 std::thread::sleep(left.min(STARVED));
                 Heard::Starved
             }

@@ -76,11 +76,7 @@ impl WakerSet {
         let number = slots.next;
         slots.next += 1;
         slots.wakers.insert(number, None);
-        Ok(WakerSlot {
-            set: self.clone(),
-            number,
-            _kept: None,
-        })
+        Ok(WakerSlot { set: self.clone(), number, _kept: None })
     }
 
     /// Returns whether any slot holds a waker.
@@ -344,11 +340,8 @@ mod tests {
     #[test]
     fn each_waker_is_woken_once_and_none_of_a_seat_that_was_given_up() {
         let waiters = Arc::<WakerSet>::default();
-        let (stays, leaves, silent) = (
-            waiters.register().unwrap(),
-            waiters.register().unwrap(),
-            waiters.register().unwrap(),
-        );
+        let (stays, leaves, silent) =
+            (waiters.register().unwrap(), waiters.register().unwrap(), waiters.register().unwrap());
         let counts: [Arc<Count>; 2] = Default::default();
         stays.set(&counts[0].clone().into());
         stays.set(&counts[0].clone().into());
@@ -356,12 +349,7 @@ mod tests {
         drop(leaves);
         waiters.wake();
         waiters.wake();
-        assert_eq!(
-            counts
-                .each_ref()
-                .map(|count| count.0.load(Ordering::SeqCst)),
-            [1, 0]
-        );
+        assert_eq!(counts.each_ref().map(|count| count.0.load(Ordering::SeqCst)), [1, 0]);
         // Wakers that are no longer needed are dropped.
         assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
         drop((stays, silent));

@@ -96,8 +96,7 @@ impl RingMemory {
     /// A word of the data. Entries start at words and are padded to words, so none crosses the end.
     #[inline]
     fn word(&self, position: u64) -> &AtomicU64 {
-        self.region
-            .atomic(self.offset + DATA + position as usize % CAPACITY)
+        self.region.atomic(self.offset + DATA + position as usize % CAPACITY)
     }
 
     /// Returns a word of the data, with its first byte lowest.
@@ -114,18 +113,12 @@ impl RingMemory {
     #[inline]
     fn write(&self, position: u64, tag: u32, payload: &[u8]) {
         let (first, rest) = payload.split_at(payload.len().min(HEADER));
-        self.store(
-            position,
-            header(tag, payload.len()) | small_bytes::word(first) << 32,
-        );
+        self.store(position, header(tag, payload.len()) | small_bytes::word(first) << 32);
         if payload.len() > small_bytes::INLINE {
             return self.write_words(position + WORD, rest);
         }
         for (index, chunk) in rest.chunks(8).enumerate() {
-            self.store(
-                position + WORD + index as u64 * WORD,
-                small_bytes::word(chunk),
-            );
+            self.store(position + WORD + index as u64 * WORD, small_bytes::word(chunk));
         }
     }
 
@@ -137,11 +130,7 @@ impl RingMemory {
         }
         SmallBytes::from_words(length, |index| {
             let (at, begun) = (position + index as u64 * WORD, index * 8 + HEADER);
-            let high = if begun < length {
-                self.load(at + WORD) << 32
-            } else {
-                0
-            };
+            let high = if begun < length { self.load(at + WORD) << 32 } else { 0 };
             self.load(at) >> 32 | high
         })
     }
@@ -149,8 +138,7 @@ impl RingMemory {
     fn write_words(&self, position: u64, bytes: &[u8]) {
         let start = position as usize % CAPACITY;
         let first = bytes.len().min(CAPACITY - start);
-        self.region
-            .write(self.offset + DATA + start, &bytes[..first]);
+        self.region.write(self.offset + DATA + start, &bytes[..first]);
         self.region.write(self.offset + DATA, &bytes[first..]);
     }
 
@@ -194,11 +182,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     pub(crate) fn new(region: Arc<Region>, offset: usize) -> Producer {
-        Producer {
-            memory: RingMemory::new(region, offset),
-            tail: 0,
-            seen: 0,
-        }
+        Producer { memory: RingMemory::new(region, offset), tail: 0, seen: 0 }
     }
 
     #[inline]
@@ -389,11 +373,7 @@ pub(crate) struct Consumer {
 
 impl Consumer {
     pub(crate) fn new(region: Arc<Region>, offset: usize) -> Consumer {
-        Consumer {
-            memory: RingMemory::new(region, offset),
-            seen: 0,
-            seen_epoch: u64::MAX,
-        }
+        Consumer { memory: RingMemory::new(region, offset), seen: 0, seen_epoch: u64::MAX }
     }
 
     /// Returns the entry at the front.
@@ -517,9 +497,7 @@ impl Consumer {
             return Err(Corrupt);
         }
         // Sequentially consistent, like `publish`: the producer may be waiting for room.
-        self.memory
-            .head()
-            .store((head + end) & POSITION, Ordering::SeqCst);
+        self.memory.head().store((head + end) & POSITION, Ordering::SeqCst);
         Ok(count)
     }
 
@@ -596,10 +574,7 @@ fn header(tag: u32, length: usize) -> u64 {
 /// Tag and length.
 #[inline]
 fn split_header(word: u64) -> (u32, usize) {
-    (
-        (word >> 16) as u32 & TAG_MAX,
-        word as usize & usize::from(u16::MAX),
-    )
+    ((word >> 16) as u32 & TAG_MAX, word as usize & usize::from(u16::MAX))
 }
 
 #[inline]
@@ -623,11 +598,7 @@ mod tests {
 
     fn ring() -> (Arc<Region>, Producer, Consumer) {
         let region = Arc::new(Region::new(RING_BYTES).unwrap());
-        (
-            region.clone(),
-            Producer::new(region.clone(), 0),
-            Consumer::new(region, 0),
-        )
+        (region.clone(), Producer::new(region.clone(), 0), Consumer::new(region, 0))
     }
 
     #[test]
@@ -655,11 +626,7 @@ mod tests {
         for round in 0..200u32 {
             let count = round % 50;
             for n in 0..count {
-                assert!(
-                    producer
-                        .push(next + n, &vec![n as u8; (n as usize * 97) % 2000])
-                        .unwrap()
-                );
+                assert!(producer.push(next + n, &vec![n as u8; (n as usize * 97) % 2000]).unwrap());
             }
             consumer.take_all(&mut bytes).unwrap();
             let tags: Vec<u32> = entries(&bytes).map(|entry| entry.unwrap().0).collect();
@@ -746,12 +713,7 @@ mod tests {
         }
         producer.recall().unwrap();
         let taken: Vec<bool> = places.iter().map(|&at| producer.is_taken(at)).collect();
-        assert_eq!(
-            taken,
-            [
-                true, true, true, false, false, false, false, false, false, false
-            ]
-        );
+        assert_eq!(taken, [true, true, true, false, false, false, false, false, false, false]);
         producer.resume();
         assert_eq!(pop(&mut consumer), None);
         assert!(producer.push(77, b"new").unwrap());
@@ -779,10 +741,7 @@ mod tests {
             let mut backlog: std::collections::VecDeque<u32> = (1..=total).collect();
             while !(backlog.is_empty() && pending.is_empty()) {
                 producer.look().unwrap();
-                while pending
-                    .front()
-                    .is_some_and(|&(at, _)| producer.is_taken(at))
-                {
+                while pending.front().is_some_and(|&(at, _)| producer.is_taken(at)) {
                     pending.pop_front();
                 }
                 if let Some(&number) = backlog.front() {
@@ -820,19 +779,12 @@ mod tests {
                 producer.push(n.max(2), &[0xff; 50]).unwrap();
             }
             let word = [TAIL, HEAD, DATA, DATA + 64][(random() % 4) as usize];
-            let value = if random() % 2 == 0 {
-                random()
-            } else {
-                random() % 4096
-            };
+            let value = if random() % 2 == 0 { random() } else { random() % 4096 };
             region.atomic(word).store(value, Ordering::Relaxed);
             let mut run = Vec::new();
             if let (true, Ok(count)) = (random() % 2 == 0, consumer.take_run(2, 10, &mut run)) {
                 assert_eq!(
-                    entries(&run)
-                        .map_while(Result::ok)
-                        .filter(|&(tag, _)| tag == 2)
-                        .count(),
+                    entries(&run).map_while(Result::ok).filter(|&(tag, _)| tag == 2).count(),
                     count
                 );
             }

@@ -107,9 +107,7 @@ impl Serialize for SharedFd {
         let envelope = envelope.map_err(|error| {
             wire::explain::<S::Error>(&format!("could not send a descriptor: {error}"))
         })?;
-        wire::note(envelope)
-            .map_err(wire::explain::<S::Error>)?
-            .serialize(serializer)
+        wire::note(envelope).map_err(wire::explain::<S::Error>)?.serialize(serializer)
     }
 }
 

@@ -27,16 +27,9 @@ impl SmallBytes {
     pub(crate) fn from_words(length: usize, word: impl Fn(usize) -> u64) -> SmallBytes {
         // In memory order: the first byte comes first.
         let word = |index| {
-            if index * 8 < length {
-                u64::to_le(word(index))
-            } else {
-                0
-            }
+            if index * 8 < length { u64::to_le(word(index)) } else { 0 }
         };
-        SmallBytes::Inline {
-            length: length as u8,
-            data: [word(0), word(1), word(2)],
-        }
+        SmallBytes::Inline { length: length as u8, data: [word(0), word(1), word(2)] }
     }
 
     #[inline]
@@ -64,10 +57,7 @@ pub(crate) fn word(bytes: &[u8]) -> u64 {
         return u64::from(u32::from_le_bytes(*front))
             | u64::from(u32::from_le_bytes(*back)) << shift;
     }
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |word, &byte| word << 8 | u64::from(byte))
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 #[cfg(test)]

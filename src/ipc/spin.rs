@@ -66,10 +66,7 @@ impl Spin {
     fn with_polls(polls: u32) -> Spin {
         // With one processor, the peer cannot run while this thread polls.
         let alone = std::thread::available_parallelism().map_or(1, usize::from) == 1;
-        Spin {
-            luck: AtomicI32::new(if alone { i32::MIN } else { 0 }),
-            polls,
-        }
+        Spin { luck: AtomicI32::new(if alone { i32::MIN } else { 0 }), polls }
     }
 
     /// Polls `ready` for up to 100 us, or until `deadline`. Returns `None` at once if polling has
@@ -93,8 +90,7 @@ impl Spin {
         loop {
             for _ in 0..self.polls {
                 if let Some(result) = ready() {
-                    self.luck
-                        .store((luck + 1).min(Spin::BEST_LUCK), Ordering::Relaxed);
+                    self.luck.store((luck + 1).min(Spin::BEST_LUCK), Ordering::Relaxed);
                     return Some(result);
                 }
                 std::hint::spin_loop();

@@ -52,10 +52,7 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
     /// Removes the key of an object that has ended, unless another object has it by now.
     pub(crate) fn remove_ended(&self, key: &K) {
         let mut objects = lock(&self.0);
-        if objects
-            .get(key)
-            .is_some_and(|object| object.strong_count() == 0)
-        {
+        if objects.get(key).is_some_and(|object| object.strong_count() == 0) {
             objects.remove(key);
         }
     }
@@ -75,18 +72,12 @@ mod tests {
         let map = WeakMap::new();
         let make = |value| move || Ok::<_, ()>(Arc::new(value));
         let one = map.get_or_try_insert(1, make("one")).unwrap();
-        assert!(Arc::ptr_eq(
-            &one,
-            &map.get_or_try_insert(1, make("another")).unwrap()
-        ));
+        assert!(Arc::ptr_eq(&one, &map.get_or_try_insert(1, make("another")).unwrap()));
         assert_eq!(map.get_or_try_insert(2, || Err("none")), Err("none"));
         assert_eq!(map.values(), std::slice::from_ref(&one));
         drop(one);
         assert_eq!(map.get(&1), None);
-        assert_eq!(
-            *map.get_or_try_insert(1, make("another")).unwrap(),
-            "another"
-        );
+        assert_eq!(*map.get_or_try_insert(1, make("another")).unwrap(), "another");
         assert_eq!(lock(&map.0).len(), 1);
     }
 

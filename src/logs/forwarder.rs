@@ -55,9 +55,7 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
                 handled: Mutex::new(0),
                 progress: Condvar::new(),
             };
-            Ok((forwarder, move |forwarder: &Forwarder| {
-                forwarder.run(&received)
-            }))
+            Ok((forwarder, move |forwarder: &Forwarder| forwarder.run(&received)))
         })
         .map_err(CreateError::io("start the thread for log records"))
 }
@@ -132,7 +130,5 @@ impl Forwarder {
 
 fn forward(record: &LogRecord) {
     // If the user's logger panics, this thread must survive: it serves all children.
-    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
-        || record.log(),
-    )));
+    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| record.log())));
 }

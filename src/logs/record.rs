@@ -69,18 +69,12 @@ impl LogRecord {
             return;
         };
         let logger = log::logger();
-        let metadata = log::Metadata::builder()
-            .level(level)
-            .target(&self.target)
-            .build();
+        let metadata = log::Metadata::builder().level(level).target(&self.target).build();
         if level > log::max_level() || !logger.enabled(&metadata) {
             return;
         }
-        let values: Vec<(&str, &str)> = self
-            .values
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
+        let values: Vec<(&str, &str)> =
+            self.values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         logger.log(
             &log::Record::builder()
                 .metadata(metadata)

@@ -66,13 +66,7 @@ impl ChildLogger {
     }
 
     fn send(&self, record: &log::Record<'_>) {
-        let LogSink::Parent {
-            records,
-            sent,
-            dropped,
-            ..
-        } = &self.sink
-        else {
+        let LogSink::Parent { records, sent, dropped, .. } = &self.sink else {
             return self.print(record);
         };
         let message = LogMessage::Record(LogRecord::new(record, &self.name, self.pid));
@@ -110,10 +104,7 @@ impl log::Log for ChildLogger {
         if !self.wants(record.level()) {
             return self.ask_unless_sending();
         }
-        if SENDING
-            .try_with(|sending| sending.replace(true))
-            .unwrap_or(true)
-        {
+        if SENDING.try_with(|sending| sending.replace(true)).unwrap_or(true) {
             return self.print(record);
         }
         self.send(record);

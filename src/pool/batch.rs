@@ -58,12 +58,7 @@ impl TaskBatch {
         bytes: Vec<u8>,
         ends: Vec<u32>,
     ) -> TaskBatch {
-        TaskBatch {
-            spec,
-            sink,
-            first,
-            values: TaskValues::Inline { bytes, ends },
-        }
+        TaskBatch { spec, sink, first, values: TaskValues::Inline { bytes, ends } }
     }
 
     pub(super) fn parcel(
@@ -72,12 +67,7 @@ impl TaskBatch {
         first: u64,
         envelope: Envelope,
     ) -> TaskBatch {
-        TaskBatch {
-            spec,
-            sink,
-            first,
-            values: TaskValues::Parcel(Mutex::new(Some(envelope))),
-        }
+        TaskBatch { spec, sink, first, values: TaskValues::Parcel(Mutex::new(Some(envelope))) }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -100,9 +90,7 @@ impl TaskBatch {
     pub(super) fn value(&self, index: u32) -> &[u8] {
         match &self.values {
             TaskValues::Inline { bytes, ends } => {
-                let start = index
-                    .checked_sub(1)
-                    .map_or(0, |before| ends[before as usize]);
+                let start = index.checked_sub(1).map_or(0, |before| ends[before as usize]);
                 &bytes[start as usize..ends[index as usize] as usize]
             }
             TaskValues::Parcel(_) => &[],
@@ -161,12 +149,7 @@ pub(super) struct TaskRange {
 impl TaskRange {
     pub(super) fn whole(batch: Arc<TaskBatch>) -> TaskRange {
         let to = batch.len();
-        TaskRange {
-            batch,
-            from: 0,
-            to,
-            crashes: 0,
-        }
+        TaskRange { batch, from: 0, to, crashes: 0 }
     }
 
     pub(super) fn len(&self) -> u64 {

@@ -71,22 +71,13 @@ impl PoolBuilder {
             workers: 0,
             name: "pool".to_owned(),
             initializer: None,
-            limits: Limits {
-                max_tasks: None,
-                max_unfinished: None,
-                spares: 0,
-                restart_limit: 5,
-            },
+            limits: Limits { max_tasks: None, max_unfinished: None, spares: 0, restart_limit: 5 },
             max_memory: None,
             task_timeout: None,
             retries: 0,
             backoff: Duration::from_millis(10),
         };
-        PoolBuilder {
-            settings,
-            initializer: None,
-            workers: None,
-        }
+        PoolBuilder { settings, initializer: None, workers: None }
     }
 
     /// Sets the number of processes that take tasks, 1 to 4096. Default: the number of processors
@@ -114,10 +105,8 @@ impl PoolBuilder {
         mut self,
         worker: W,
     ) -> PoolBuilder {
-        let number = process::number::<W>().map_err(|source| PoolError::Spawn {
-            worker: self.settings.name.clone(),
-            source,
-        });
+        let number = process::number::<W>()
+            .map_err(|source| PoolError::Spawn { worker: self.settings.name.clone(), source });
         self.initializer = Some(number.and_then(|number| Initializer::new(number, &worker)));
         self
     }

@@ -126,13 +126,8 @@ impl Pool {
             pool.kill();
             return Err(error);
         }
-        pool.shared.wait(None, |state| {
-            (!matches!(state.phase(), Phase::Building)).then_some(())
-        });
-        if !pool
-            .shared
-            .read(|state| matches!(state.phase(), Phase::Broken(_)))
-        {
+        pool.shared.wait(None, |state| (!matches!(state.phase(), Phase::Building)).then_some(()));
+        if !pool.shared.read(|state| matches!(state.phase(), Phase::Broken(_))) {
             return Ok(pool);
         }
         // The monitors have left after this, and with them the other references to the cause.
@@ -225,9 +220,8 @@ impl Pool {
         let mut spec = self.spec::<W>().map_err(Unsendable::Unknown)?;
         spec.timeout = options.task_timeout.or(spec.timeout);
         spec.retries = options.retries.unwrap_or(spec.retries);
-        let encoded = wire::encode(worker)
-            .inspect_err(|_| hub::announce())
-            .map_err(Unsendable::Encode)?;
+        let encoded =
+            wire::encode(worker).inspect_err(|_| hub::announce()).map_err(Unsendable::Encode)?;
         batch_of_one(spec, encoded, cell.clone()).map_err(Unsendable::Io)
     }
 

@@ -90,9 +90,7 @@ thread_local! {
 /// ```
 pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
     let before = STATE.with_borrow_mut(|states| states.insert(TypeId::of::<S>(), Box::new(state)));
-    before
-        .and_then(|before| before.downcast().ok())
-        .map(|before| *before)
+    before.and_then(|before| before.downcast().ok()).map(|before| *before)
 }
 
 /// Calls `act` with the value of type `S` that [`set_worker_state`] keeps. Returns `None` if there
@@ -127,10 +125,8 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
 /// ```
 pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option<R> {
     // Taken out, not borrowed, so that `act` may use the states of other types.
-    let mut state = STATE
-        .with_borrow_mut(|states| states.remove(&TypeId::of::<S>()))?
-        .downcast::<S>()
-        .ok()?;
+    let mut state =
+        STATE.with_borrow_mut(|states| states.remove(&TypeId::of::<S>()))?.downcast::<S>().ok()?;
     let result = act(&mut state);
     STATE.with_borrow_mut(|states| {
         states.entry(TypeId::of::<S>()).or_insert(state);
@@ -167,22 +163,18 @@ impl Initializer {
             Ok(output) => output.into_result(),
             Err(error) => Err(error.to_string()),
         };
-        Ok(Initializer {
-            number,
-            value,
-            decode,
-        })
+        Ok(Initializer { number, value, decode })
     }
 
     /// Runs it in a worker, and blocks until it has returned or the process has ended.
     pub(super) fn run(&self, link: &ParentEnd, process: &Process<()>) -> Result<(), PoolError> {
-        self.send(link)
-            .and_then(|()| self.wait(link, process))
-            .map_err(|message| PoolError::Initializer {
+        self.send(link).and_then(|()| self.wait(link, process)).map_err(|message| {
+            PoolError::Initializer {
                 worker: process.name().to_owned(),
                 pid: process.pid(),
                 message,
-            })
+            }
+        })
     }
 
     fn send(&self, link: &ParentEnd) -> Result<(), String> {
@@ -191,9 +183,8 @@ impl Initializer {
                 link.push(self.number, std::iter::once(&bytes[..]));
             }
             InitializerValue::Parcel(envelope) => {
-                let envelope = lock(envelope)
-                    .try_clone()
-                    .ok_or("no memory or descriptors for its value")?;
+                let envelope =
+                    lock(envelope).try_clone().ok_or("no memory or descriptors for its value")?;
                 link.push_parcel(self.number, envelope)
                     .map_err(|error| format!("its value could not be sent: {error}"))?;
             }
@@ -236,10 +227,8 @@ impl Initializer {
 }
 
 fn parcel<W>(encoded: EncodedValue) -> Result<Envelope, PoolError> {
-    let envelope = Envelope::new(encoded).map_err(|source| PoolError::Io {
-        act: "make memory for the initializer",
-        source,
-    })?;
+    let envelope = Envelope::new(encoded)
+        .map_err(|source| PoolError::Io { act: "make memory for the initializer", source })?;
     if envelope.try_clone().is_none() {
         let message = "it holds a handle that cannot be copied, and each worker needs its own";
         return Err(PoolError::Encode(EncodeError::new::<W>(message)));
@@ -256,8 +245,6 @@ fn failure_text(failure: TaskFailure) -> String {
 
 impl fmt::Debug for Initializer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Initializer")
-            .field("number", &self.number)
-            .finish_non_exhaustive()
+        f.debug_struct("Initializer").field("number", &self.number).finish_non_exhaustive()
     }
 }

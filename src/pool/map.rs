@@ -126,12 +126,8 @@ where
         let (spec, unknown) = match pool.spec::<W>() {
             Ok(spec) => (spec, None),
             Err(error) => {
-                let spec = TaskSpec {
-                    number: 0,
-                    name: W::worker_name(),
-                    timeout: None,
-                    retries: 0,
-                };
+                let spec =
+                    TaskSpec { number: 0, name: W::worker_name(), timeout: None, retries: 0 };
                 (spec, Some(EncodeError::new::<W>(error.to_string())))
             }
         };
@@ -182,10 +178,7 @@ where
         deadline.deadline();
         match self.next(&deadline) {
             Ok(next) => next.map(|output| output.map_err(TaskTimeoutError::from)),
-            Err(_) => Some(Err(TaskTimeoutError::Timeout {
-                task: self.spec.name,
-                after: timeout,
-            })),
+            Err(_) => Some(Err(TaskTimeoutError::Timeout { task: self.spec.name, after: timeout })),
         }
     }
 
@@ -198,9 +191,7 @@ where
         let number = self.spec.number;
         let shared = &self.pool.shared;
         let (target, workers) = shared.read(|state| (state.target(number), state.workers() as u64));
-        let window = self
-            .window
-            .unwrap_or(workers * (2 * target).max(WINDOW_MIN));
+        let window = self.window.unwrap_or(workers * (2 * target).max(WINDOW_MIN));
         loop {
             let room = window.saturating_sub(self.given - self.taken);
             // Not for a few: many small refills would cost more than they gain.
@@ -258,10 +249,8 @@ where
         }
         // A parcel is a batch of its own. The tasks before it go first, to keep the numbers in
         // order.
-        let encoded = EncodedValue {
-            bytes: batch.bytes.split_off(start),
-            handles: side.take_handles(),
-        };
+        let encoded =
+            EncodedValue { bytes: batch.bytes.split_off(start), handles: side.take_handles() };
         hub::announce();
         self.submit_inline(batch);
         let (spec, sink, first) = (self.spec, self.sink.clone(), self.given);
@@ -303,14 +292,8 @@ where
     fn size_hint(&self) -> (usize, Option<usize>) {
         let current = self.current.as_ref().map_or(0, Results::len);
         let between = (self.given - self.taken) as usize + current;
-        let (least, most) = self
-            .inputs
-            .as_ref()
-            .map_or((0, Some(0)), Iterator::size_hint);
-        (
-            least.saturating_add(between),
-            most.and_then(|most| most.checked_add(between)),
-        )
+        let (least, most) = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
+        (least.saturating_add(between), most.and_then(|most| most.checked_add(between)))
     }
 }
 
@@ -360,9 +343,7 @@ impl Pool {
         F: FnMut(I::Item) -> W,
         W: ProcessWorker,
     {
-        Map {
-            state: MapState::new(self, inputs.into_iter(), make, true),
-        }
+        Map { state: MapState::new(self, inputs.into_iter(), make, true) }
     }
 
     /// Like [`map`](Pool::map), but returns outputs as they arrive.
@@ -372,9 +353,7 @@ impl Pool {
         F: FnMut(I::Item) -> W,
         W: ProcessWorker,
     {
-        MapUnordered {
-            state: MapState::new(self, inputs.into_iter(), make, false),
-        }
+        MapUnordered { state: MapState::new(self, inputs.into_iter(), make, false) }
     }
 
     /// Runs a task for each input, and blocks until all have ended. Their outputs are dropped.
@@ -404,8 +383,7 @@ impl Pool {
         F: FnMut(I::Item) -> W,
         W: ProcessWorker,
     {
-        self.map_unordered(inputs, make)
-            .try_for_each(|output| output.map(drop))
+        self.map_unordered(inputs, make).try_for_each(|output| output.map(drop))
     }
 }
 

@@ -34,10 +34,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub(super) fn resize(shared: &Arc<PoolShared>, workers: usize) -> Result<(), PoolError> {
     let new = shared.change(|state, now, effects| state.resize(workers, now, effects))?;
     for (started, &index) in new.iter().enumerate() {
-        let monitor = WorkerMonitor {
-            shared: shared.clone(),
-            index,
-        };
+        let monitor = WorkerMonitor { shared: shared.clone(), index };
         if let Err(source) = start(monitor) {
             // The state counts the others as monitored: without this, the pool would wait for them.
             shared.change(|state, _, effects| state.abandon(&new[started..], effects));
@@ -65,21 +62,17 @@ impl WorkerMonitor {
                     self.serve(&worker);
                     self.worker_exited(&worker);
                 }
-                Err(error) => self
-                    .shared
-                    .change(|state, _, effects| state.worker_failed(error, effects)),
+                Err(error) => {
+                    self.shared.change(|state, _, effects| state.worker_failed(error, effects))
+                }
             }
-            match self
-                .shared
-                .change(|state, _, _| state.next_step(self.index))
-            {
+            match self.shared.change(|state, _, _| state.next_step(self.index)) {
                 NextStep::Restart { failures } => self.pause(failures),
                 NextStep::Leave => break,
             }
         }
-        let is_last = self
-            .shared
-            .change(|state, _, effects| state.monitor_left(self.index, effects));
+        let is_last =
+            self.shared.change(|state, _, effects| state.monitor_left(self.index, effects));
         if is_last {
             self.shared.events.end();
         }
@@ -93,20 +86,15 @@ impl WorkerMonitor {
         let builder = ProcessBuilder::new().name(&*name).daemon(false);
         let process = builder
             .spawn(PoolWorker { link })
-            .map_err(|source| PoolError::Spawn {
-                worker: name.to_string(),
-                source,
-            })?;
+            .map_err(|source| PoolError::Spawn { worker: name.to_string(), source })?;
         let worker = RunningWorker::new(parent_end, process).map_err(io_error("watch a worker"))?;
-        self.shared
-            .change(|state, _, _| state.worker_spawned(self.index, &worker));
+        self.shared.change(|state, _, _| state.worker_spawned(self.index, &worker));
         if let Some(initializer) = &self.shared.settings.initializer {
             initializer
                 .run(worker.link(), worker.process())
                 .inspect_err(|_| self.discard(&worker))?;
         }
-        self.shared
-            .change(|state, now, effects| state.worker_ready(self.index, now, effects));
+        self.shared.change(|state, now, effects| state.worker_ready(self.index, now, effects));
         Ok(worker)
     }
 
@@ -114,8 +102,7 @@ impl WorkerMonitor {
     fn discard(&self, worker: &RunningWorker) {
         worker.process().kill();
         let _ = worker.process().join();
-        self.shared
-            .change(|state, _, _| state.worker_discarded(self.index));
+        self.shared.change(|state, _, _| state.worker_discarded(self.index));
     }
 
     /// Delivers results until the worker has ended and all its replies have been taken.
@@ -243,40 +230,23 @@ impl WorkerMonitor {
             return;
         };
         let pause = backoff(self.shared.settings.backoff, exponent);
-        self.shared.wait(Some(Instant::now() + pause), |state| {
-            (!state.is_open()).then_some(())
-        });
+        self.shared.wait(Some(Instant::now() + pause), |state| (!state.is_open()).then_some(()));
     }
 }
 
 /// The pause after a failure that follows `doublings` others.
 fn backoff(first: Duration, doublings: u32) -> Duration {
-    first
-        .saturating_mul(1 << doublings.min(10))
-        .min(BACKOFF_MAX)
+    first.saturating_mul(1 << doublings.min(10)).min(BACKOFF_MAX)
 }
 
 fn task_error(failure: TaskFailure, task: &'static str, worker: &RunningWorker) -> TaskError {
     let (worker, pid) = (worker.process().name().into(), worker.process().pid());
     match failure {
-        TaskFailure::Panicked(report) => TaskError::Panicked {
-            task,
-            worker,
-            pid,
-            report: Box::new(report),
-        },
-        TaskFailure::BadValue(message) => TaskError::Value {
-            task,
-            worker,
-            pid,
-            message,
-        },
-        TaskFailure::BadOutput(message) => TaskError::Output {
-            task,
-            worker,
-            pid,
-            message,
-        },
+        TaskFailure::Panicked(report) => {
+            TaskError::Panicked { task, worker, pid, report: Box::new(report) }
+        }
+        TaskFailure::BadValue(message) => TaskError::Value { task, worker, pid, message },
+        TaskFailure::BadOutput(message) => TaskError::Output { task, worker, pid, message },
     }
 }
 

@@ -40,11 +40,7 @@ impl RunningWorker {
         if !process.is_alive() {
             link.set_ended();
         }
-        Ok(RunningWorker(Arc::new(LinkedProcess {
-            link,
-            process,
-            _exit_slot: exit_slot,
-        })))
+        Ok(RunningWorker(Arc::new(LinkedProcess { link, process, _exit_slot: exit_slot })))
     }
 
     pub(super) fn link(&self) -> &ParentEnd {
@@ -96,8 +92,6 @@ impl WorkerControl for RunningWorker {
 
 impl fmt::Debug for RunningWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RunningWorker")
-            .field(&self.process().name())
-            .finish()
+        f.debug_tuple("RunningWorker").field(&self.process().name()).finish()
     }
 }

@@ -70,10 +70,7 @@ impl Pool {
     /// }
     /// ```
     pub fn scope<'p, R>(&'p self, body: impl FnOnce(&Scope<'p>) -> R) -> Result<R, TaskError> {
-        let scope = Scope {
-            pool: self,
-            tasks: Mutex::new(Vec::new()),
-        };
+        let scope = Scope { pool: self, tasks: Mutex::new(Vec::new()) };
         let result = body(&scope);
         scope.finish().map_or(Ok(result), Err)
     }

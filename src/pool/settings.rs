@@ -28,17 +28,9 @@ impl Settings {
         check_workers(self.workers)?;
         if matches!(Backend::of_program(), Ok(Backend::Inline)) {
             let problem = "is `inline`: a pool kills workers, and a thread cannot be killed";
-            return invalid(
-                "the environment variable `OFFSPRING_BACKEND`",
-                problem.to_owned(),
-            );
+            return invalid("the environment variable `OFFSPRING_BACKEND`", problem.to_owned());
         }
-        let Limits {
-            spares,
-            max_tasks,
-            max_unfinished,
-            ..
-        } = self.limits;
+        let Limits { spares, max_tasks, max_unfinished, .. } = self.limits;
         if spares > WORKERS_MAX {
             return invalid("spares", format!("is {spares}: use at most {WORKERS_MAX}"));
         }

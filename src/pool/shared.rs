@@ -120,8 +120,7 @@ impl PoolShared {
     /// Submits a batch of a map, whose window bounds it in the place of the pool's limit.
     pub(super) fn submit_unbounded(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
         let batch = Arc::new(batch);
-        self.change(|state, now, effects| state.submit(&batch, false, now, effects))
-            .map(drop)
+        self.change(|state, now, effects| state.submit(&batch, false, now, effects)).map(drop)
     }
 
     /// Blocks until the pool is not full, or closed. Another thread may then be faster.
@@ -151,8 +150,7 @@ impl PoolShared {
     /// Blocks until every process has ended and every result was delivered; `false` if that takes
     /// longer than `deadline`.
     pub(super) fn wait_ended(&self, deadline: Option<Instant>) -> bool {
-        self.wait(deadline, |state| state.has_ended().then_some(()))
-            .is_some()
+        self.wait(deadline, |state| state.has_ended().then_some(())).is_some()
     }
 }
 
@@ -168,8 +166,6 @@ impl AtExit for PoolShared {
 
 impl fmt::Debug for PoolShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("name", &self.settings.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("name", &self.settings.name).finish_non_exhaustive()
     }
 }

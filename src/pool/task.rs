@@ -181,10 +181,7 @@ impl<T: DeserializeOwned> Task<T> {
     pub fn join_timeout(&self, timeout: Duration) -> Result<T, TaskTimeoutError> {
         match self.cell.wait(&Deadline::after(timeout)) {
             Ok(state) => Ok(self.take(state)?),
-            Err(_) => Err(TaskTimeoutError::Timeout {
-                task: self.name,
-                after: timeout,
-            }),
+            Err(_) => Err(TaskTimeoutError::Timeout { task: self.name, after: timeout }),
         }
     }
 
@@ -296,12 +293,7 @@ impl<T: DeserializeOwned> IntoFuture for Task<T> {
 
 impl<T> Task<T> {
     pub(super) fn new(shared: Arc<PoolShared>, name: &'static str, cell: Arc<TaskCell>) -> Task<T> {
-        Task {
-            shared,
-            name,
-            cell,
-            output: PhantomData,
-        }
+        Task { shared, name, cell, output: PhantomData }
     }
 
     /// Returns whether the task has ended, so that [`join`](Task::join) would not block.

@@ -34,9 +34,8 @@ impl ProcessWorker for PoolWorker {
         let mut output = Vec::new();
         while let Some(task) = executor.next() {
             output.clear();
-            let value = task
-                .parcel
-                .map_or(TaskInput::Bytes(task.bytes.as_slice()), TaskInput::Parcel);
+            let value =
+                task.parcel.map_or(TaskInput::Bytes(task.bytes.as_slice()), TaskInput::Parcel);
             let performed = match process::find_number(task.number) {
                 Some(perform) => perform(value, &mut output),
                 None => TaskOutcome::failed(TaskFailure::BadValue(format!(

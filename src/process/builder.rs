@@ -140,10 +140,7 @@ impl ProcessBuilder {
 
     /// Sets an environment variable of the child. Default: the parent's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> ProcessBuilder {
-        self.environment.push(EnvChange::Set(
-            name.as_ref().to_owned(),
-            value.as_ref().to_owned(),
-        ));
+        self.environment.push(EnvChange::Set(name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -152,15 +149,12 @@ impl ProcessBuilder {
         self,
         variables: impl IntoIterator<Item = (N, V)>,
     ) -> ProcessBuilder {
-        variables
-            .into_iter()
-            .fold(self, |builder, (name, value)| builder.env(name, value))
+        variables.into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
     }
 
     /// Removes an environment variable for the child.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> ProcessBuilder {
-        self.environment
-            .push(EnvChange::Remove(name.as_ref().to_owned()));
+        self.environment.push(EnvChange::Remove(name.as_ref().to_owned()));
         self
     }
 
@@ -175,9 +169,7 @@ impl ProcessBuilder {
     /// Under `#[offspring::test]` the child does not get them, because the test harness needs the
     /// arguments for itself.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> ProcessBuilder {
-        self.arguments
-            .get_or_insert_default()
-            .push(argument.as_ref().to_owned());
+        self.arguments.get_or_insert_default().push(argument.as_ref().to_owned());
         self
     }
 
@@ -188,11 +180,7 @@ impl ProcessBuilder {
         arguments: impl IntoIterator<Item = A>,
     ) -> ProcessBuilder {
         let list = self.arguments.get_or_insert_default();
-        list.extend(
-            arguments
-                .into_iter()
-                .map(|argument| argument.as_ref().to_owned()),
-        );
+        list.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
@@ -302,10 +290,7 @@ impl ProcessBuilder {
             return inline::spawn(identity, registered, run, value, timeout);
         }
         let limit = StartLimit::after(timeout);
-        let child = NewChild {
-            name: &identity.name,
-            logs: self.logs,
-        };
+        let child = NewChild { name: &identity.name, logs: self.logs };
         let value = value::send(&worker, &child)?;
         self.start(registered, identity, entry, limit, value)
     }
@@ -370,10 +355,7 @@ impl ProcessBuilder {
         if depth >= limit {
             return Err(SpawnError::TooDeep { depth });
         }
-        let name = self
-            .name
-            .clone()
-            .unwrap_or_else(|| default_name(registered, &COUNT));
+        let name = self.name.clone().unwrap_or_else(|| default_name(registered, &COUNT));
         let wrong = match name.len() {
             0 => Some("is empty".to_owned()),
             length if length > NAME_MAX => Some(format!("has {length} bytes")),
@@ -420,9 +402,8 @@ impl ProcessBuilder {
         command.stdin(theirs).stderr(early_stderr);
         match entry {
             Entry::Main => {
-                let arguments = self
-                    .arguments
-                    .unwrap_or_else(|| std::env::args_os().skip(1).collect());
+                let arguments =
+                    self.arguments.unwrap_or_else(|| std::env::args_os().skip(1).collect());
                 command.args(arguments).stdout(stdout);
             }
             Entry::Test(path) => {
@@ -489,10 +470,7 @@ fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
             act: "start the program (do it and its working directory exist?)",
             source,
         },
-        _ => SpawnError::Io {
-            act: "start the program",
-            source,
-        },
+        _ => SpawnError::Io { act: "start the program", source },
     })
 }
 
@@ -510,10 +488,7 @@ fn unwatched(name: &str, mut child: Child, source: io::Error) -> SpawnError {
     }
     let _ = child.kill();
     let _ = child.wait();
-    SpawnError::Io {
-        act: "watch the new process",
-        source,
-    }
+    SpawnError::Io { act: "watch the new process", source }
 }
 
 /// Refuses names that the system would accept, but split at the wrong `=`.

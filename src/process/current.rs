@@ -186,16 +186,12 @@ impl ParentProcess {
 /// ```
 #[must_use]
 pub fn current() -> CurrentProcess {
-    CurrentProcess {
-        identity: current_identity(),
-    }
+    CurrentProcess { identity: current_identity() }
 }
 
 /// The process itself, even on the thread of an inline worker.
 pub(crate) fn this_process() -> CurrentProcess {
-    CurrentProcess {
-        identity: identity::of_process(),
-    }
+    CurrentProcess { identity: identity::of_process() }
 }
 
 /// Returns the process that started this one, or `None` in the program itself.

@@ -76,11 +76,7 @@ pub struct Process<T> {
 
 impl<T: DeserializeOwned> Process<T> {
     pub(super) fn new(record: Arc<ChildRecord>, pipes: ParentPipes) -> Process<T> {
-        Process {
-            record,
-            pipes,
-            output: PhantomData,
-        }
+        Process { record, pipes, output: PhantomData }
     }
 
     /// Waits for the end of the process and returns the output of `run`.
@@ -109,11 +105,10 @@ impl<T: DeserializeOwned> Process<T> {
     /// Returns [`JoinTimeoutError::Timeout`] if the process still runs, and otherwise the errors of
     /// [`join`](Process::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<T, JoinTimeoutError> {
-        self.join_within(&Deadline::after(timeout))
-            .map_err(|end| match end {
-                WaitEnd::Failed(error) => error.into(),
-                WaitEnd::Timeout(_) => self.timed_out(timeout),
-            })
+        self.join_within(&Deadline::after(timeout)).map_err(|end| match end {
+            WaitEnd::Failed(error) => error.into(),
+            WaitEnd::Timeout(_) => self.timed_out(timeout),
+        })
     }
 
     pub(super) fn join_within<L: TimeLimit>(&self, limit: &L) -> Waited<T, JoinError, L> {
@@ -167,11 +162,7 @@ impl<T: DeserializeOwned> Process<T> {
 
 impl<T> Process<T> {
     pub(super) fn timed_out(&self, after: Duration) -> JoinTimeoutError {
-        JoinTimeoutError::Timeout {
-            name: self.record.name.clone(),
-            pid: self.record.pid,
-            after,
-        }
+        JoinTimeoutError::Timeout { name: self.record.name.clone(), pid: self.record.pid, after }
     }
 
     /// Waits for the end of the process, and then until its last lines and log records are passed
@@ -203,11 +194,7 @@ impl<T> Process<T> {
     /// Returns what the worker runs in. A worker on a thread cannot be killed.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        if self.record.is_inline() {
-            Backend::Inline
-        } else {
-            Backend::Process
-        }
+        if self.record.is_inline() { Backend::Inline } else { Backend::Process }
     }
 
     /// Returns the name: [`ProcessBuilder::name`](crate::ProcessBuilder::name), or the worker's

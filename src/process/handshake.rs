@@ -156,10 +156,7 @@ pub(super) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
 
 /// The output of [`ChildMessage::Returned`].
 pub(super) fn envelope_of(bytes: Vec<u8>) -> io::Result<Envelope> {
-    Envelope::new(EncodedValue {
-        bytes,
-        handles: Vec::new(),
-    })
+    Envelope::new(EncodedValue { bytes, handles: Vec::new() })
 }
 
 pub(super) fn send<M: Serialize>(
@@ -239,21 +236,14 @@ mod tests {
         );
         let messages = [
             ChildMessage::Mismatch("another".to_owned()),
-            ChildMessage::Panicked {
-                in_run: true,
-                report,
-            },
+            ChildMessage::Panicked { in_run: true, report },
             ChildMessage::Returned(vec![9; 100]),
         ];
         let mut frames = vec![
             wire::encode(&hello).unwrap().bytes,
             wire::encode(&ParentMessage::Stop).unwrap().bytes,
         ];
-        frames.extend(
-            messages
-                .iter()
-                .map(|message| wire::encode(message).unwrap().bytes),
-        );
+        frames.extend(messages.iter().map(|message| wire::encode(message).unwrap().bytes));
         frames
     }
 
@@ -265,10 +255,7 @@ mod tests {
                 1 => frame.splice(at..at, random.bytes(16)).for_each(drop),
                 // The largest length that a frame can contain.
                 2 => frame
-                    .splice(
-                        at..at,
-                        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
-                    )
+                    .splice(at..at, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])
                     .for_each(drop),
                 _ => frame
                     .iter_mut()
@@ -283,9 +270,8 @@ mod tests {
     /// `OFFSPRING_MUTATIONS` is their number (default: 50,000).
     #[test]
     fn changed_packets_are_messages_or_errors() {
-        let count = std::env::var("OFFSPRING_MUTATIONS").map_or(50_000, |count| {
-            count.parse().expect("OFFSPRING_MUTATIONS is a number")
-        });
+        let count = std::env::var("OFFSPRING_MUTATIONS")
+            .map_or(50_000, |count| count.parse().expect("OFFSPRING_MUTATIONS is a number"));
         let (frames, mut random, mut errors) = (frames(), Random::new(), 0);
         for round in 0..count {
             let frame = mutate(frames[round % frames.len()].clone(), &mut random);
@@ -300,15 +286,7 @@ mod tests {
     #[test]
     fn packets_of_every_length_are_received_whole_or_refused() {
         let (parent, child) = sys::packet_pair().unwrap();
-        for length in [
-            1,
-            2,
-            100,
-            PACKET_MAX - 1,
-            PACKET_MAX,
-            PACKET_MAX + 1,
-            3 * PACKET_MAX,
-        ] {
+        for length in [1, 2, 100, PACKET_MAX - 1, PACKET_MAX, PACKET_MAX + 1, 3 * PACKET_MAX] {
             // A second packet after it shows that only the first is measured.
             let packets = [vec![1; length], vec![2; 10]];
             packets
@@ -319,10 +297,7 @@ mod tests {
                 Ok((bytes, _)) => assert!(bytes == packets[0] && length <= PACKET_MAX, "{length}"),
                 Err(error) => assert!(length > PACKET_MAX, "{length}: {error}"),
             }
-            assert_eq!(
-                sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap().0,
-                packets[1]
-            );
+            assert_eq!(sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, packets[1]);
         }
         let nothing = sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
@@ -330,17 +305,8 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             sys::send_packet(parent.as_fd(), b"late", &[]).unwrap();
         });
-        assert_eq!(
-            sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0,
-            b"late"
-        );
+        assert_eq!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, b"late");
         late.join().unwrap();
-        assert!(
-            sys::recv_packet(child.as_fd(), PACKET_MAX)
-                .unwrap()
-                .0
-                .is_empty(),
-            "the end"
-        );
+        assert!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0.is_empty(), "the end");
     }
 }

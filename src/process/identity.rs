@@ -17,13 +17,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn of_main() -> Identity {
-        Identity {
-            name: "main".to_owned(),
-            daemon: false,
-            depth: 0,
-            generation: 0,
-            parent: None,
-        }
+        Identity { name: "main".to_owned(), daemon: false, depth: 0, generation: 0, parent: None }
     }
 }
 
@@ -45,10 +39,7 @@ pub(super) fn set(identity: Identity) {
 
 /// The identity of this process. A process that never ran `init` is a main program.
 pub(super) fn of_process() -> Arc<Identity> {
-    IDENTITY
-        .get()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(Identity::of_main()))
+    IDENTITY.get().cloned().unwrap_or_else(|| Arc::new(Identity::of_main()))
 }
 
 /// Returns `false` if this process had an entry already.

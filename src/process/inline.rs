@@ -39,11 +39,7 @@ pub(super) fn spawn<T: DeserializeOwned>(
     let (name, pid) = (identity.name.clone(), std::process::id());
     let record = Arc::new(ChildRecord::inline(&identity, worker, stop.clone()));
     let (started, start) = mpsc::sync_channel(1);
-    let context = InlineContext {
-        identity: Arc::new(identity),
-        stop,
-        panic: None,
-    };
+    let context = InlineContext { identity: Arc::new(identity), stop, panic: None };
     let own = record.clone();
     thread::Builder::new()
         .name(name.clone())

@@ -62,10 +62,7 @@ fn with<R>(read: impl FnOnce(&mut InlineContext) -> R) -> Option<R> {
     // It cannot be read while the thread is being destroyed, or by a panic hook that interrupts a
     // read.
     let result = CONTEXT.try_with(|context| {
-        context
-            .try_borrow_mut()
-            .ok()
-            .and_then(|mut context| context.as_mut().map(read))
+        context.try_borrow_mut().ok().and_then(|mut context| context.as_mut().map(read))
     });
     result.ok().flatten()
 }

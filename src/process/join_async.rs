@@ -38,9 +38,7 @@ impl<T: DeserializeOwned> Process<T> {
     /// ```
     pub async fn join_async(&self) -> Result<T, JoinError> {
         // Registering a waker cannot fail for a process: there is no channel to watch.
-        ready(&*self.source())
-            .await
-            .expect("the end of a process is a state in this process");
+        ready(&*self.source()).await.expect("the end of a process is a state in this process");
         self.join()
     }
 }

@@ -100,11 +100,7 @@ impl<T: DeserializeOwned> Process<T> {
 
     fn output(&mut self, result: Result<T, JoinError>) -> Output<T> {
         let [stdout, stderr] = std::mem::take(&mut self.pipes.captured);
-        Output {
-            stdout,
-            stderr,
-            result,
-        }
+        Output { stdout, stderr, result }
     }
 }
 
@@ -122,10 +118,7 @@ impl<T> Process<T> {
             .into_iter()
             .flatten()
             .collect();
-            match pidfd
-                .as_ref()
-                .map(|pidfd| pidfd.wait_or_any(&pipes, deadline))
-            {
+            match pidfd.as_ref().map(|pidfd| pidfd.wait_or_any(&pipes, deadline)) {
                 Some(Ok(Some(false))) => self.read(0),
                 Some(Ok(Some(true))) | None => ended = true,
                 // At the deadline, or without memory to wait with: the join that follows decides.

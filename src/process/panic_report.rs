@@ -34,17 +34,12 @@ pub(super) fn cut_message(message: String) -> String {
 }
 
 fn thread_name() -> Option<String> {
-    std::thread::current()
-        .name()
-        .map(|name| cut(name.to_owned(), THREAD_MAX))
+    std::thread::current().name().map(|name| cut(name.to_owned(), THREAD_MAX))
 }
 
 fn cut(mut text: String, limit: usize) -> String {
     if text.len() > limit {
-        let end = (0..=limit)
-            .rev()
-            .find(|&end| text.is_char_boundary(end))
-            .unwrap_or(0);
+        let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
         text.push_str(" [cut]");
     }

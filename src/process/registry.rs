@@ -46,11 +46,8 @@ fn registry() -> &'static Registry {
     REGISTRY.get_or_init(|| {
         let mut by_name: HashMap<&'static str, &'static Registration> = HashMap::new();
         let mut duplicate = None;
-        let mut fingerprint = wire::fingerprint(concat!(
-            env!("CARGO_PKG_NAME"),
-            " ",
-            env!("CARGO_PKG_VERSION")
-        ));
+        let mut fingerprint =
+            wire::fingerprint(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")));
         for registration in inventory::iter::<Registration> {
             let name = (registration.name)();
             match by_name.insert(name, registration) {
@@ -65,17 +62,10 @@ fn registry() -> &'static Registry {
                 Some(_) => {}
             }
         }
-        let mut numbered: Vec<(&'static str, &'static Registration)> = by_name
-            .iter()
-            .map(|(name, worker)| (*name, *worker))
-            .collect();
+        let mut numbered: Vec<(&'static str, &'static Registration)> =
+            by_name.iter().map(|(name, worker)| (*name, *worker)).collect();
         numbered.sort_unstable_by_key(|&(name, _)| name);
-        Registry {
-            by_name,
-            numbered,
-            duplicate,
-            fingerprint,
-        }
+        Registry { by_name, numbered, duplicate, fingerprint }
     })
 }
 
@@ -111,19 +101,14 @@ pub(crate) fn actor_of(name: &str) -> Option<&'static str> {
 pub(super) fn find(name: &str) -> Option<RunWorker> {
     // A child asks once, so building the map would not pay.
     let mut all = inventory::iter::<Registration>.into_iter();
-    all.find(|registration| (registration.name)() == name)
-        .map(|registration| registration.run)
+    all.find(|registration| (registration.name)() == name).map(|registration| registration.run)
 }
 
 /// The number of the worker with this name, for [`find_number`] in another process of this program.
 pub(super) fn number(name: &'static str) -> Result<u32, SpawnError> {
     check(name)?;
-    let number = registry()
-        .numbered
-        .binary_search_by_key(&name, |&(name, _)| name);
-    number
-        .map(|number| number as u32)
-        .map_err(|_| SpawnError::NotRegistered { worker: name })
+    let number = registry().numbered.binary_search_by_key(&name, |&(name, _)| name);
+    number.map(|number| number as u32).map_err(|_| SpawnError::NotRegistered { worker: name })
 }
 
 /// How to perform the worker with this number as a task.

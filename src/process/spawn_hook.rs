@@ -113,9 +113,7 @@ impl HookPayloads {
 /// In the child: receives the payloads, and returns the channel, which contains the worker next.
 pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
     let channel: CheckedReceiver<HookPayloads> = CheckedReceiver::new(channel.to());
-    let payloads = channel
-        .recv(&Forever)
-        .map_err(|end| end.into_failed().into_io())?;
+    let payloads = channel.recv(&Forever).map_err(|end| end.into_failed().into_io())?;
     for (name, envelope) in payloads.0 {
         if let Some(hook) = hooks().find(|hook| hook.name == name) {
             (hook.receive)(envelope);

@@ -133,10 +133,9 @@ impl Stdio {
     pub(super) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, ParentEnd)> {
         match &self.0 {
             // If it is closed in this process, the child gets an empty one.
-            StdioKind::Inherit => Ok((
-                sys::own_stdio(which)?.map_or_else(null, Ok)?,
-                ParentEnd::None,
-            )),
+            StdioKind::Inherit => {
+                Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, ParentEnd::None))
+            }
             StdioKind::Null => Ok((null()?, ParentEnd::None)),
             StdioKind::Piped => {
                 let (read, write) = sys::pipe()?;
@@ -148,15 +147,8 @@ impl Stdio {
             }
             StdioKind::Prefixed => {
                 let (read, write) = sys::pipe()?;
-                let target = if which == 1 {
-                    RelayTarget::Stdout
-                } else {
-                    RelayTarget::Stderr
-                };
-                Ok((
-                    write,
-                    ParentEnd::Relayed(relay::start_pipe(name, read, target)?),
-                ))
+                let target = if which == 1 { RelayTarget::Stdout } else { RelayTarget::Stderr };
+                Ok((write, ParentEnd::Relayed(relay::start_pipe(name, read, target)?)))
             }
             StdioKind::File(file) => Ok((file.try_clone()?, ParentEnd::None)),
         }
@@ -164,11 +156,7 @@ impl Stdio {
 }
 
 fn null() -> io::Result<OwnedFd> {
-    Ok(File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?
-        .into())
+    Ok(File::options().read(true).write(true).open("/dev/null")?.into())
 }
 
 impl From<File> for Stdio {

@@ -39,9 +39,5 @@ pub fn assert_no_children() {
         })
         .map(|child| format!("`{}` (pid {})", child.name, child.pid))
         .collect();
-    assert!(
-        left.is_empty(),
-        "this test leaves processes behind: {}",
-        left.join(", ")
-    );
+    assert!(left.is_empty(), "this test leaves processes behind: {}", left.join(", "));
 }

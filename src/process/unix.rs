@@ -212,9 +212,7 @@ impl ProcessBuilderExt for ProcessBuilder {
     }
 
     fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> ProcessBuilder {
-        self.setup
-            .limits
-            .push((resource.of_system(), sys::limit(soft, hard)));
+        self.setup.limits.push((resource.of_system(), sys::limit(soft, hard)));
         self
     }
 

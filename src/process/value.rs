@@ -138,15 +138,10 @@ fn encode<W: Serialize>(worker: &W) -> Result<EncodedValue, SpawnError> {
 fn put(encoded: EncodedValue, channel: &IpcSender<Envelope>) -> Result<(), SpawnError> {
     let envelope = Envelope::new(encoded).map_err(|source| {
         wire::drop_raw_handles();
-        SpawnError::Io {
-            act: "make shared memory for the worker",
-            source,
-        }
+        SpawnError::Io { act: "make shared memory for the worker", source }
     })?;
-    wire::send_with_raw_handles(channel, envelope).map_err(|failure| SpawnError::Io {
-        act: "send the worker",
-        source: failure.into_io(),
-    })?;
+    wire::send_with_raw_handles(channel, envelope)
+        .map_err(|failure| SpawnError::Io { act: "send the worker", source: failure.into_io() })?;
     hub::announce();
     Ok(())
 }

@@ -33,10 +33,7 @@ impl<Q> QueueBuilder<Q> {
     /// Creates a builder with the default of each option, which is stated at its method.
     /// [`Queue::builder`] and [`JoinableQueue::builder`] do the same.
     pub fn new() -> QueueBuilder<Q> {
-        QueueBuilder {
-            options: QueueOptions::default(),
-            queue: PhantomData,
-        }
+        QueueBuilder { options: QueueOptions::default(), queue: PhantomData }
     }
 
     /// Sets what the queue is for.
@@ -101,8 +98,6 @@ impl<Q> Default for QueueBuilder<Q> {
 
 impl<Q> fmt::Debug for QueueBuilder<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueBuilder")
-            .field("options", &self.options)
-            .finish()
+        f.debug_struct("QueueBuilder").field("options", &self.options).finish()
     }
 }

@@ -106,12 +106,7 @@ impl<T> DeadLetter<T> {
     /// before; [`DeadLetterError::MovedOut`] or [`DeadLetterError::NoMemory`], and then the letter
     /// keeps its place in the list.
     pub fn redeliver(self) -> Result<(), DeadLetterError> {
-        let DeadLetter {
-            owner,
-            number,
-            letter,
-            ..
-        } = self;
+        let DeadLetter { owner, number, letter, .. } = self;
         // If no one else has it, the item need not be copied.
         drop(letter);
         owner.redeliver(number)

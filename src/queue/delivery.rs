@@ -54,12 +54,7 @@ impl<T> Delivery<T> {
     ) -> Delivery<T> {
         Delivery {
             value: Some(value),
-            lease: Lease {
-                handle,
-                number,
-                attempt: attempts + 1,
-                open: true,
-            },
+            lease: Lease { handle, number, attempt: attempts + 1, open: true },
         }
     }
 

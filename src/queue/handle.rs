@@ -304,11 +304,7 @@ impl Handle {
         mut taken: Taken,
     ) -> Result<Got<T>, DecodeError> {
         match taken.item.payload.decode::<T>() {
-            Ok(value) => Ok(Got {
-                value,
-                lease: taken.lease,
-                attempts: taken.item.attempts,
-            }),
+            Ok(value) => Ok(Got { value, lease: taken.lease, attempts: taken.item.attempts }),
             Err(error) => {
                 match self {
                     Handle::Own(own) => own.0.bury_undecodable(taken, error.clone()),
@@ -434,10 +430,9 @@ impl Handle {
                     },
                 }
             }
-            Handle::Remote(remote) => QueueToken {
-                handle: HandleToken::of_remote(&remote.handle)?,
-                facts: remote.facts,
-            },
+            Handle::Remote(remote) => {
+                QueueToken { handle: HandleToken::of_remote(&remote.handle)?, facts: remote.facts }
+            }
         };
         token.serialize(serializer)
     }
@@ -455,9 +450,7 @@ impl Handle {
             Arrived::Away(_) => facts.joinable,
         };
         if is_joinable != joinable {
-            return Err(wire::explain_de(
-                "the handle belongs to the other kind of queue",
-            ));
+            return Err(wire::explain_de("the handle belongs to the other kind of queue"));
         }
         Ok(match arrived {
             Arrived::Home(owner) => {

@@ -44,11 +44,7 @@ impl Hostile {
         let (up, up_in_hub) = ipc::channel().unwrap();
         let (down_in_hub, down) = ipc::channel().unwrap();
         let region = Arc::new(Region::new(REGION_BYTES).unwrap());
-        let open = ToHub::Open {
-            page: page.share().unwrap(),
-            up: up_in_hub,
-            down: down_in_hub,
-        };
+        let open = ToHub::Open { page: page.share().unwrap(), up: up_in_hub, down: down_in_hub };
         ticket.send(open).unwrap();
         layout::word(&region, Word::Fingerprint).store(owner.fingerprint, Ordering::SeqCst);
         let attach = ToHub::Attach {
@@ -58,14 +54,7 @@ impl Hostile {
         };
         up.send(attach).unwrap();
         hub::announce();
-        Hostile {
-            page,
-            up,
-            outbox: layout::outbox_writer(&region),
-            region,
-            ticket,
-            _down: down,
-        }
+        Hostile { page, up, outbox: layout::outbox_writer(&region), region, ticket, _down: down }
     }
 
     /// Of kinds 0 to 6: the first mostly have no consequence, with the last a session ends at once.
@@ -117,19 +106,10 @@ impl Hostile {
     fn send(&self, random: &mut Random) {
         let number = random.below(3) as u32;
         let bytes = random.bytes(60);
-        let packet = Envelope::new(EncodedValue {
-            bytes,
-            handles: Vec::new(),
-        });
+        let packet = Envelope::new(EncodedValue { bytes, handles: Vec::new() });
         let message = match random.below(6) {
-            0 => ToHub::Parcel {
-                number,
-                envelope: packet.unwrap(),
-            },
-            1 => ToHub::InFlight {
-                number,
-                receiver: ipc::channel().unwrap().1,
-            },
+            0 => ToHub::Parcel { number, envelope: packet.unwrap() },
+            1 => ToHub::InFlight { number, receiver: ipc::channel().unwrap().1 },
             2 => ToHub::Detach { number },
             3 => ToHub::Attach {
                 number,
@@ -141,9 +121,7 @@ impl Hostile {
                         .unwrap(),
                 ),
             },
-            4 => ToHub::Liveness {
-                sender: ipc::channel().unwrap().0,
-            },
+            4 => ToHub::Liveness { sender: ipc::channel().unwrap().0 },
             _ => ToHub::Bell,
         };
         // It may have been thrown out by now.
@@ -156,10 +134,7 @@ impl Hostile {
 fn serve(handle: &Handle, round: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !handle.is_closed().unwrap() {
-        assert!(
-            Instant::now() < deadline,
-            "round {round}: the owner is not served"
-        );
+        assert!(Instant::now() < deadline, "round {round}: the owner is not served");
         // It may be full of what the hostile one put.
         let _ = handle.put(&round, &Deadline::after(Duration::from_millis(100)));
         // An item from the hostile client may be no number.

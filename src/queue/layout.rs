@@ -77,10 +77,7 @@ pub(crate) fn word(region: &Region, word: Word) -> &AtomicU64 {
 
 /// The number in an entry, or in the beginning of one.
 pub(crate) fn number(bytes: &[u8]) -> Result<u64, Corrupt> {
-    bytes
-        .try_into()
-        .map(u64::from_le_bytes)
-        .map_err(|_| Corrupt)
+    bytes.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt)
 }
 
 pub(crate) fn outbox_writer(region: &Arc<Region>) -> Producer {

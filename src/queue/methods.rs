@@ -98,8 +98,7 @@ macro_rules! queue_methods {
                 items: I,
                 timeout: Duration,
             ) -> Result<(), PutAllError<I::IntoIter>> {
-                self.handle
-                    .put_all(items.into_iter(), &Deadline::after(timeout))
+                self.handle.put_all(items.into_iter(), &Deadline::after(timeout))
             }
 
             /// Takes the first item; blocks while the queue is empty.
@@ -196,10 +195,7 @@ macro_rules! queue_methods {
 
         impl<T> $queue<T> {
             pub(in crate::queue) fn from_handle(handle: Handle) -> $queue<T> {
-                $queue {
-                    handle,
-                    item: PhantomData,
-                }
+                $queue { handle, item: PhantomData }
             }
 
             /// Closes the queue for all processes: every later `put` fails, and `get` returns the

@@ -78,10 +78,7 @@ pub struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    #[expect(
-        clippy::unused_self,
-        reason = "the counterpart of `JoinableQueue::receive`"
-    )]
+    #[expect(clippy::unused_self, reason = "the counterpart of `JoinableQueue::receive`")]
     pub(super) fn receive(&self, got: Got<T>) -> T {
         got.value
     }

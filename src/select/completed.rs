@@ -35,16 +35,11 @@ use crate::process::Process;
 pub fn as_completed<T>(processes: impl IntoIterator<Item = Process<T>>) -> AsCompleted<T> {
     let selector = Selector::new();
     let processes = processes.into_iter().map(|process| {
-        let key = selector
-            .add(&process)
-            .expect("watching a process takes no descriptor");
+        let key = selector.add(&process).expect("watching a process takes no descriptor");
         (key, process)
     });
     let processes = processes.collect();
-    AsCompleted {
-        selector,
-        processes,
-    }
+    AsCompleted { selector, processes }
 }
 
 /// An iterator over processes in the order in which they end, from [`as_completed`]. Dropping it
@@ -95,8 +90,6 @@ impl<T: DeserializeOwned> FusedIterator for AsCompleted<T> {}
 
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsCompleted")
-            .field("processes", &self.processes.len())
-            .finish()
+        f.debug_struct("AsCompleted").field("processes", &self.processes.len()).finish()
     }
 }

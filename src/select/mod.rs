@@ -116,7 +116,5 @@ fn wait_within(
     let keys = in_turn().map(|index| Ok((selector.add(sources[index])?, index)));
     let keys: Vec<(usize, usize)> = keys.collect::<Result<_, WaitError>>()?;
     let ready = selector.ready_within(limit);
-    Ok(ready
-        .and_then(|ready| keys.iter().find(|(key, _)| *key == ready))
-        .map(|&(_, index)| index))
+    Ok(ready.and_then(|ready| keys.iter().find(|(key, _)| *key == ready)).map(|&(_, index)| index))
 }

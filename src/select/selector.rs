@@ -138,9 +138,7 @@ impl Selector {
     /// Creates an empty selector.
     #[must_use]
     pub fn new() -> Selector {
-        Selector {
-            shared: Arc::default(),
-        }
+        Selector { shared: Arc::default() }
     }
 
     /// Adds a source, and returns its key. A selector never returns the same key twice.
@@ -150,18 +148,12 @@ impl Selector {
     /// [`WaitError::Io`] if the system has no descriptor or memory to watch the source.
     pub fn add(&self, source: &(impl Waitable + ?Sized)) -> Result<usize, WaitError> {
         let source = source.wait_source().into_inner();
-        let slot = source
-            .as_ref()
-            .map(|source| source.register())
-            .transpose()
-            .map_err(WaitError::Io)?;
+        let slot =
+            source.as_ref().map(|source| source.register()).transpose().map_err(WaitError::Io)?;
         let mut state = lock(&self.shared.state);
         let key = state.next_key;
         state.next_key += 1;
-        let waker = SourceWaker {
-            shared: Arc::downgrade(&self.shared),
-            key,
-        };
+        let waker = SourceWaker { shared: Arc::downgrade(&self.shared), key };
         let registered = Arc::new(Registered {
             key,
             source: source.as_ref().map(Arc::downgrade),
@@ -259,10 +251,7 @@ impl Selector {
     /// Checks every source: one may have become ready while its waker has not run yet.
     fn check_all(&self) -> Option<usize> {
         let sources: Vec<_> = lock(&self.shared.state).sources.values().cloned().collect();
-        sources
-            .iter()
-            .find(|source| self.check(source))
-            .map(|source| source.key)
+        sources.iter().find(|source| self.check(source)).map(|source| source.key)
     }
 
     /// Returns whether a source is ready, and queues it again if so. `false` if it was removed
@@ -288,8 +277,6 @@ impl Default for Selector {
 
 impl fmt::Debug for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Selector")
-            .field("sources", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Selector").field("sources", &self.len()).finish_non_exhaustive()
     }
 }

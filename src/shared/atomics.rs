@@ -86,9 +86,7 @@ fn single<E: serde::de::Error>(part: SharedPart, size: usize) -> Result<SharedPa
     if part.length == size {
         Ok(part)
     } else {
-        Err(wire::explain_de(
-            "the shared memory does not hold exactly one number",
-        ))
+        Err(wire::explain_de("the shared memory does not hold exactly one number"))
     }
 }
 
@@ -199,9 +197,7 @@ impl AtomicBool {
         failure: Ordering,
     ) -> Result<bool, bool> {
         let (current, new) = (u8::from(current), u8::from(new));
-        let exchanged = self
-            .byte()
-            .compare_exchange_weak(current, new, success, failure);
+        let exchanged = self.byte().compare_exchange_weak(current, new, success, failure);
         exchanged.map(|was| was != 0).map_err(|is| is != 0)
     }
 
@@ -226,11 +222,7 @@ impl AtomicBool {
     /// Nands `value` into the flag, and returns the previous one. Like
     /// [`std::sync::atomic::AtomicBool::fetch_nand`].
     pub fn fetch_nand(&self, value: bool, order: Ordering) -> bool {
-        if value {
-            self.fetch_xor(true, order)
-        } else {
-            self.swap(true, order)
-        }
+        if value { self.fetch_xor(true, order) } else { self.swap(true, order) }
     }
 
     /// Inverts the flag, and returns the previous one. Like
@@ -251,9 +243,9 @@ impl AtomicBool {
         fetch_order: Ordering,
         mut change: impl FnMut(bool) -> Option<bool>,
     ) -> Result<bool, bool> {
-        let updated = self.byte().fetch_update(set_order, fetch_order, |byte| {
-            change(byte != 0).map(u8::from)
-        });
+        let updated = self
+            .byte()
+            .fetch_update(set_order, fetch_order, |byte| change(byte != 0).map(u8::from));
         updated.map(|was| was != 0).map_err(|is| is != 0)
     }
 }
@@ -272,10 +264,6 @@ impl Serialize for AtomicBool {
 
 impl<'de> Deserialize<'de> for AtomicBool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        single(
-            SharedPart::deserialize(kind::<AtomicBool>(), 1, deserializer)?,
-            1,
-        )
-        .map(AtomicBool)
+        single(SharedPart::deserialize(kind::<AtomicBool>(), 1, deserializer)?, 1).map(AtomicBool)
     }
 }

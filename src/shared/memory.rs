@@ -34,11 +34,7 @@ impl SharedPart {
         // A mapping cannot be empty.
         let region =
             Region::sealed(length.max(1)).map_err(CreateError::io("make shared memory"))?;
-        Ok(SharedPart {
-            region: Arc::new(region),
-            offset: 0,
-            length,
-        })
+        Ok(SharedPart { region: Arc::new(region), offset: 0, length })
     }
 
     pub(super) fn address(&self) -> *mut u8 {
@@ -72,13 +68,8 @@ impl SharedPart {
             wire::explain::<S::Error>(&format!("could not share memory: {error}"))
         })?;
         let index = wire::note(WireHandle::Memory(memory)).map_err(wire::explain::<S::Error>)?;
-        PartToken {
-            index,
-            offset: self.offset as u64,
-            length: self.length as u64,
-            kind,
-        }
-        .serialize(serializer)
+        PartToken { index, offset: self.offset as u64, length: self.length as u64, kind }
+            .serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
@@ -90,32 +81,21 @@ impl SharedPart {
         let WireHandle::Memory(memory) =
             wire::claim(token.index).map_err(wire::explain_de::<D::Error>)?
         else {
-            return Err(wire::explain_de(
-                "the handle of shared memory came with another thing",
-            ));
+            return Err(wire::explain_de("the handle of shared memory came with another thing"));
         };
         if token.kind != kind {
             return Err(wire::explain_de("the shared memory holds another type"));
         }
         let region = Region::adopt(memory);
-        let part = usize::try_from(token.offset)
-            .ok()
-            .zip(usize::try_from(token.length).ok());
+        let part = usize::try_from(token.offset).ok().zip(usize::try_from(token.length).ok());
         let part = part.filter(|&(offset, length)| {
             let whole = size == 0 || (offset % size == 0 && length % size == 0);
-            whole
-                && offset
-                    .checked_add(length)
-                    .is_some_and(|end| end <= region.len())
+            whole && offset.checked_add(length).is_some_and(|end| end <= region.len())
         });
         let (offset, length) = part.ok_or_else(|| {
             wire::explain_de::<D::Error>("the shared memory is smaller than its handle claims")
         })?;
-        Ok(SharedPart {
-            region: Arc::new(region),
-            offset,
-            length,
-        })
+        Ok(SharedPart { region: Arc::new(region), offset, length })
     }
 }
 

@@ -49,10 +49,7 @@ pub struct SharedSlice<T> {
 impl<T: Pod> SharedSlice<T> {
     const SIZE: usize = {
         assert!(size_of::<T>() > 0, "elements of size zero cannot be shared");
-        assert!(
-            align_of::<T>() <= 4096,
-            "shared memory is aligned to a page"
-        );
+        assert!(align_of::<T>() <= 4096, "shared memory is aligned to a page");
         size_of::<T>()
     };
 
@@ -85,10 +82,7 @@ impl<T: Pod> SharedSlice<T> {
     }
 
     fn new(part: SharedPart) -> SharedSlice<T> {
-        SharedSlice {
-            part,
-            element: PhantomData,
-        }
+        SharedSlice { part, element: PhantomData }
     }
 
     /// The number of elements.
@@ -109,9 +103,7 @@ impl<T: Pod> SharedSlice<T> {
         (index < self.len()).then(|| {
             let mut element = T::zeroed();
             let offset = self.part.offset + index * Self::SIZE;
-            self.part
-                .region
-                .load(offset, bytemuck::bytes_of_mut(&mut element));
+            self.part.region.load(offset, bytemuck::bytes_of_mut(&mut element));
             element
         })
     }
@@ -138,8 +130,7 @@ impl<T: Pod> SharedSlice<T> {
     /// If they reach beyond the end.
     pub fn read(&self, start: usize, elements: &mut [T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
-        part.region
-            .load(part.offset, bytemuck::cast_slice_mut(elements));
+        part.region.load(part.offset, bytemuck::cast_slice_mut(elements));
     }
 
     /// Replaces the elements from `start` with a copy of `elements`.
@@ -149,8 +140,7 @@ impl<T: Pod> SharedSlice<T> {
     /// If they reach beyond the end.
     pub fn write(&self, start: usize, elements: &[T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
-        part.region
-            .store(part.offset, bytemuck::cast_slice(elements));
+        part.region.store(part.offset, bytemuck::cast_slice(elements));
     }
 
     /// Replaces every element.
@@ -245,10 +235,7 @@ atomics! { u32 AtomicU32 u64 AtomicU64 i32 AtomicI32 i64 AtomicI64 usize AtomicU
 
 impl<T> Clone for SharedSlice<T> {
     fn clone(&self) -> SharedSlice<T> {
-        SharedSlice {
-            part: self.part.clone(),
-            element: PhantomData,
-        }
+        SharedSlice { part: self.part.clone(), element: PhantomData }
     }
 }
 
@@ -314,10 +301,7 @@ mod tests {
         assert!(shared.iter().eq(odd.iter().copied()));
         shared.slice(9..).set(2, Odd([9; 7]));
         assert_eq!(shared.get(11), Some(Odd([9; 7])));
-        assert_eq!(
-            (shared.get(10), shared.get(12)),
-            (Some(odd[10]), Some(odd[12]))
-        );
+        assert_eq!((shared.get(10), shared.get(12)), (Some(odd[10]), Some(odd[12])));
         assert_eq!(shared.get(50), None);
     }
 }

@@ -42,13 +42,7 @@ where
                 record.publish_restarting_after(generation, reason, ANNOUNCE_TIMEOUT);
             }
         };
-        actor::launch(
-            record,
-            address,
-            self.args.clone(),
-            self.options(),
-            Box::new(end),
-        )
+        actor::launch(record, address, self.args.clone(), self.options(), Box::new(end))
     }
 
     fn stop(&mut self, shutdown: Shutdown) {

@@ -158,10 +158,8 @@ impl Engine {
             return self.slots;
         }
         let first_added = self.first_added;
-        let (mut built, added): (Vec<_>, Vec<_>) = self
-            .slots
-            .into_iter()
-            .partition(|slot| slot.key < first_added);
+        let (mut built, added): (Vec<_>, Vec<_>) =
+            self.slots.into_iter().partition(|slot| slot.key < first_added);
         added.into_iter().for_each(ChildSlot::forget);
         built.sort_by_key(|slot| slot.key);
         built
@@ -189,11 +187,9 @@ impl Engine {
             Some(left) => self.inbox.recv_timeout(left).ok(),
         };
         match message {
-            Some(EngineMessage::Ended {
-                key,
-                launch,
-                reason,
-            }) => self.handle_end(key, launch, reason),
+            Some(EngineMessage::Ended { key, launch, reason }) => {
+                self.handle_end(key, launch, reason)
+            }
             Some(EngineMessage::Request(request, reply)) => {
                 let result = self.handle_request(request);
                 // Before the reply: the caller then sees the effect of its request.
@@ -252,11 +248,7 @@ impl Engine {
         let (key, launch, outbox) = (slot.key, slot.launch, self.outbox.clone());
         let on_end: OnChildEnd = Box::new(move |reason| {
             // Fails only if the engine has ended, which has stopped this child then.
-            let _ = outbox.send(EngineMessage::Ended {
-                key,
-                launch,
-                reason,
-            });
+            let _ = outbox.send(EngineMessage::Ended { key, launch, reason });
         });
         // The closure that makes a worker is user code: the supervisor must survive its panic.
         let started = catch_unwind(AssertUnwindSafe(|| slot.child.start(slot.restart, on_end)));
@@ -306,12 +298,8 @@ impl Engine {
         for slot in slots {
             let id = || slot.id.clone();
             children.infos.push(slot.info());
-            children
-                .actors
-                .extend(slot.child.address().map(|address| (id(), address)));
-            children
-                .supervisors
-                .extend(slot.nested.clone().map(|view| (id(), view)));
+            children.actors.extend(slot.child.address().map(|address| (id(), address)));
+            children.supervisors.extend(slot.nested.clone().map(|view| (id(), view)));
         }
         self.view.publish(children);
     }

@@ -199,12 +199,7 @@ impl fmt::Display for SupervisorEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SupervisorEnd::Stopped => f.write_str("was stopped"),
-            SupervisorEnd::GaveUp {
-                id,
-                reason,
-                intensity,
-                period,
-            } => {
+            SupervisorEnd::GaveUp { id, reason, intensity, period } => {
                 let plural = if *intensity == 1 { "" } else { "s" };
                 write!(
                     f,

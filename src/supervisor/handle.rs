@@ -269,8 +269,6 @@ impl Drop for Supervisor {
 
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervisor")
-            .field("children", &self.children())
-            .finish_non_exhaustive()
+        f.debug_struct("Supervisor").field("children", &self.children()).finish_non_exhaustive()
     }
 }

@@ -78,10 +78,6 @@ impl Heartbeat {
 
 impl Clone for Heartbeat {
     fn clone(&self) -> Heartbeat {
-        Heartbeat {
-            beats: self.beats.clone(),
-            limit: self.limit,
-            last: Mutex::new(None),
-        }
+        Heartbeat { beats: self.beats.clone(), limit: self.limit, last: Mutex::new(None) }
     }
 }

@@ -46,8 +46,7 @@ impl Engine {
     fn start_child(&mut self, spec: ChildSpec) -> Result<(), SupervisorError> {
         self.add(spec)?;
         let index = self.slots.len() - 1;
-        self.start_once(index)
-            .inspect_err(|_| self.slots.remove(index).forget())
+        self.start_once(index).inspect_err(|_| self.slots.remove(index).forget())
     }
 
     fn restart_child(&mut self, id: &str) -> Result<(), SupervisorError> {

@@ -47,10 +47,7 @@ impl Engine {
         let allowed = self.intensity.allows(Instant::now());
         if !allowed {
             let id = &self.slots[index].id;
-            self.view.emit(&SupervisorEvent::GaveUp {
-                id: id.clone(),
-                reason: reason.clone(),
-            });
+            self.view.emit(&SupervisorEvent::GaveUp { id: id.clone(), reason: reason.clone() });
             let (intensity, period) = self.intensity.limit();
             self.end = Some(SupervisorEnd::GaveUp {
                 id: id.clone(),
@@ -99,8 +96,7 @@ impl Engine {
         slot.row = slot.row.saturating_add(1);
         if !pause.is_zero() {
             let id = slot.id.clone();
-            self.view
-                .emit(&SupervisorEvent::Restarting { id, after: pause });
+            self.view.emit(&SupervisorEvent::Restarting { id, after: pause });
         }
         // A child in the new group starts with that group only. An older group keeps its other
         // children: it can share a part, if a child was restarted on request while it was pending.

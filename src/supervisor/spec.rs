@@ -59,10 +59,7 @@ pub struct ChildSpec {
 /// The parts from which the supervisor makes the child.
 pub(super) enum ChildSource {
     /// Makes an actor or a worker; gets the limit of its heartbeat.
-    Process(
-        ChildKind,
-        Box<dyn FnOnce(Option<Duration>) -> Box<dyn Child> + Send>,
-    ),
+    Process(ChildKind, Box<dyn FnOnce(Option<Duration>) -> Box<dyn Child> + Send>),
     Supervisor(SupervisorBuilder),
 }
 
@@ -103,11 +100,7 @@ impl ChildSpec {
                 None => builder,
             };
             let record = None;
-            Box::new(ActorChild::<A> {
-                builder,
-                args,
-                record,
-            })
+            Box::new(ActorChild::<A> { builder, args, record })
         })
     }
 
@@ -158,13 +151,7 @@ impl ChildSpec {
     }
 
     fn new(id: String, source: ChildSource) -> ChildSpec {
-        ChildSpec {
-            id,
-            restart: Restart::default(),
-            shutdown: SHUTDOWN,
-            heartbeat: None,
-            source,
-        }
+        ChildSpec { id, restart: Restart::default(), shutdown: SHUTDOWN, heartbeat: None, source }
     }
 
     /// Sets when the child is restarted. Default: [`Restart::Permanent`].

@@ -46,11 +46,7 @@ impl StartInfo {
         previous: Option<DownReason>,
         heartbeat: Option<Heartbeat>,
     ) -> StartInfo {
-        StartInfo {
-            generation,
-            previous,
-            heartbeat,
-        }
+        StartInfo { generation, previous, heartbeat }
     }
 
     /// Returns the number of earlier starts: 0 for the first worker.

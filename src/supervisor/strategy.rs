@@ -173,19 +173,14 @@ pub(super) struct Intensity {
 
 impl Intensity {
     pub(super) fn new(limit: usize, period: Duration) -> Intensity {
-        Intensity {
-            limit,
-            period,
-            restarts: VecDeque::new(),
-        }
+        Intensity { limit, period, restarts: VecDeque::new() }
     }
 
     /// Counts one more restart. Returns whether it is allowed.
     pub(super) fn allows(&mut self, now: Instant) -> bool {
         let period = self.period;
         self.restarts.push_back(now);
-        self.restarts
-            .retain(|&restart| now.saturating_duration_since(restart) <= period);
+        self.restarts.retain(|&restart| now.saturating_duration_since(restart) <= period);
         self.restarts.len() <= self.limit
     }
 
@@ -227,10 +222,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// No pause, like OTP. The default.
-    pub const NONE: Backoff = Backoff {
-        first: Duration::ZERO,
-        longest: Duration::ZERO,
-    };
+    pub const NONE: Backoff = Backoff { first: Duration::ZERO, longest: Duration::ZERO };
 
     /// A pause of `first`, then twice as long for each further restart in a row, up to `longest`.
     ///
@@ -301,10 +293,7 @@ mod tests {
                 .saturating_mul(1 << others.min(20))
                 .min(Duration::from_secs(2));
             let pause = backoff.pause(others);
-            assert!(
-                pause >= whole / 2 && pause <= whole,
-                "{pause:?} of {whole:?}"
-            );
+            assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
         }
         assert_eq!(Backoff::NONE.pause(5), Duration::ZERO);
     }

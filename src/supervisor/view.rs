@@ -90,9 +90,7 @@ impl SupervisorView {
     ) -> Result<mpsc::Sender<EngineMessage>, SupervisorError> {
         let nested = self.supervisor(path);
         let id = || path.to_owned();
-        nested
-            .ok_or_else(|| SupervisorError::NotFound { id: id() })?
-            .outbox()
+        nested.ok_or_else(|| SupervisorError::NotFound { id: id() })?.outbox()
     }
 
     fn outbox(&self) -> Result<mpsc::Sender<EngineMessage>, SupervisorError> {

@@ -31,14 +31,7 @@ struct WorkerProcess<T> {
 
 impl<F, T> WorkerChild<F, T> {
     pub(super) fn new(make: F, name: String, heartbeat: Option<Duration>) -> WorkerChild<F, T> {
-        WorkerChild {
-            make,
-            name,
-            heartbeat,
-            starts: 0,
-            previous: Arc::default(),
-            running: None,
-        }
+        WorkerChild { make, name, heartbeat, starts: 0, previous: Arc::default(), running: None }
     }
 }
 
@@ -74,11 +67,8 @@ where
 {
     fn start(&mut self, _: Restart, on_end: OnChildEnd) -> Result<(), StartError> {
         let actor = || self.name.clone();
-        let (heartbeat, beats) =
-            Heartbeat::pair(self.heartbeat).map_err(|source| StartError::Create {
-                actor: actor(),
-                source,
-            })?;
+        let (heartbeat, beats) = Heartbeat::pair(self.heartbeat)
+            .map_err(|source| StartError::Create { actor: actor(), source })?;
         let info = StartInfo::new(self.starts, lock(&self.previous).clone(), heartbeat);
         let worker = (self.make)(&info);
         // The process must hold the only sender of the heartbeat, so that the channel closes when
@@ -86,15 +76,10 @@ where
         drop(info);
         let builder = StartOptions::default().process(&self.name, self.starts);
         self.starts += 1;
-        let process = builder.spawn(worker).map_err(|source| StartError::Spawn {
-            actor: actor(),
-            source,
-        })?;
-        let running = Arc::new(WorkerProcess {
-            process,
-            ended: Mutex::new(false),
-            changed: Condvar::new(),
-        });
+        let process =
+            builder.spawn(worker).map_err(|source| StartError::Spawn { actor: actor(), source })?;
+        let running =
+            Arc::new(WorkerProcess { process, ended: Mutex::new(false), changed: Condvar::new() });
         let (watched, previous) = (running.clone(), self.previous.clone());
         let heartbeat = beats.zip(self.heartbeat);
         let thread = sys::service_thread("offspring-host", move || {
@@ -108,10 +93,7 @@ where
             running.process.kill();
             let act = "start a thread";
             let source = CreateError::Io { act, source };
-            return Err(StartError::Create {
-                actor: actor(),
-                source,
-            });
+            return Err(StartError::Create { actor: actor(), source });
         }
         self.running = Some(running);
         Ok(())

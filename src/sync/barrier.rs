@@ -329,11 +329,7 @@ impl Barrier {
             if self.object.number(GENERATION) != generation {
                 let resets: &AtomicU64 = self.object.region.number(RESETS);
                 let was_reset = resets.load(Ordering::Relaxed) & (1 << (generation % 64)) != 0;
-                return if was_reset {
-                    Err(BarrierError::Broken.into())
-                } else {
-                    Ok(())
-                };
+                return if was_reset { Err(BarrierError::Broken.into()) } else { Ok(()) };
             }
             if self.is_broken() {
                 return Err(BarrierError::Broken.into());

@@ -76,9 +76,8 @@ fn slots(region: &Region) -> impl Iterator<Item = WaitSlot<'_>> {
 /// Under the latch: notifies up to `count` slots, the oldest first. Returns their words, which the
 /// caller wakes after it has released the latch.
 fn notify(region: &Region, count: usize) -> Vec<&AtomicU32> {
-    let mut waiting: Vec<_> = slots(region)
-        .filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING)
-        .collect();
+    let mut waiting: Vec<_> =
+        slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING).collect();
     waiting.sort_by_key(|slot| slot.number.load(Ordering::Relaxed));
     waiting.truncate(count);
     for slot in &waiting {
@@ -105,9 +104,7 @@ impl Primitive for CondvarWords {
         }
         notify(region, lost);
         // Recounted: the dead process may have changed a slot and not the count.
-        let used = slots(region)
-            .filter(|slot| slot.state.load(Ordering::Relaxed) != FREE)
-            .count();
+        let used = slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) != FREE).count();
         active(region).store(used as u32, Ordering::Relaxed);
         latch.wake_all();
         for slot in slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) == NOTIFIED) {
@@ -344,8 +341,7 @@ impl Condvar {
         let next: &AtomicU64 = region.number(NEXT);
         let number = next.fetch_add(1, Ordering::Relaxed);
         slot.number.store(number, Ordering::Relaxed);
-        slot.session
-            .store(word::session(latch.me()), Ordering::Relaxed);
+        slot.session.store(word::session(latch.me()), Ordering::Relaxed);
         slot.state.store(WAITING, Ordering::Release);
         active(region).fetch_add(1, Ordering::Release);
         drop(latch);

@@ -101,10 +101,7 @@ impl Event {
     ///
     /// If the system refuses the memory, or a descriptor for it.
     pub fn new() -> Result<Event, CreateError> {
-        ObjectHandle::new(0, |_| ()).map(|object| Event {
-            object,
-            watch: OnceLock::new(),
-        })
+        ObjectHandle::new(0, |_| ()).map(|object| Event { object, watch: OnceLock::new() })
     }
 
     /// Sets the flag: wakes every thread that waits, and later waits return at once. Does nothing
@@ -205,8 +202,6 @@ impl Waitable for Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event")
-            .field("set", &self.is_set())
-            .finish_non_exhaustive()
+        f.debug_struct("Event").field("set", &self.is_set()).finish_non_exhaustive()
     }
 }

@@ -76,11 +76,7 @@ impl<'a> Latch<'a> {
     /// process is stopped, unless `patient` is set: then it blocks for it.
     pub(super) fn inherit(region: &'a Region, dead: u32, patient: bool) -> Option<Latch<'a>> {
         if !word::repair(region.number(LATCH), dead, HUB, || ()) {
-            let limit = if patient {
-                Deadline::never()
-            } else {
-                Deadline::after(PATIENCE)
-            };
+            let limit = if patient { Deadline::never() } else { Deadline::after(PATIENCE) };
             match word::lock(region.number(LATCH), HUB, &limit) {
                 Ok(()) => {}
                 // No other thread takes the latch of an object that is gone, so it needs no lock.
@@ -128,9 +124,7 @@ impl<'a> Latch<'a> {
         let all = (1..SESSIONS_MAX as u32).fold(0u32, |all, session| {
             all.wrapping_add(self.record(session, field).load(Ordering::Relaxed))
         });
-        self.region
-            .number::<AtomicU32>(sum)
-            .store(all, Ordering::Relaxed);
+        self.region.number::<AtomicU32>(sum).store(all, Ordering::Relaxed);
     }
 
     /// Ends a repair: clears the dead session's count of sleepers, releases the latch and wakes
@@ -225,9 +219,7 @@ pub(super) fn sleepers(region: &Region) -> u32 {
 }
 
 fn next_turn(region: &Region) {
-    region
-        .number::<AtomicU32>(TURN)
-        .fetch_add(1, Ordering::Release);
+    region.number::<AtomicU32>(TURN).fetch_add(1, Ordering::Release);
 }
 
 fn wake_sleepers(region: &Region) {

@@ -107,10 +107,7 @@ impl Primitive for MutexWords {
 /// }
 /// ```
 #[derive(Serialize, Deserialize)]
-#[serde(
-    transparent,
-    bound(serialize = "", deserialize = "T: 'static, S: Storage<T>")
-)]
+#[serde(transparent, bound(serialize = "", deserialize = "T: 'static, S: Storage<T>"))]
 #[must_use]
 pub struct Mutex<T: ?Sized, S = InPlace> {
     object: ObjectHandle<MutexWords, LockValue<T, S>>,
@@ -213,11 +210,7 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
         if word::try_lock(word, me) {
             return Ok(self.open(me)?);
         }
-        Err(if word::is_gone(word) {
-            TryError::Disconnected
-        } else {
-            TryError::WouldBlock
-        })
+        Err(if word::is_gone(word) { TryError::Disconnected } else { TryError::WouldBlock })
     }
 
     /// The guard of the thread that has just taken the lock.
@@ -276,11 +269,7 @@ impl<T: ?Sized, S: Storage<T>> DerefMut for MutexGuard<'_, T, S> {
 impl<T: ?Sized, S: Storage<T>> Drop for MutexGuard<'_, T, S> {
     #[inline]
     fn drop(&mut self) {
-        value::write_back::<T, S>(
-            self.mutex.object.value(),
-            &mut self.view,
-            self.was_panicking,
-        );
+        value::write_back::<T, S>(self.mutex.object.value(), &mut self.view, self.was_panicking);
         word::unlock(self.mutex.object.word(WORD), self.me);
     }
 }

@@ -132,10 +132,7 @@ impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
     }
 
     fn of(object: Arc<Object<P>>) -> ObjectHandle<P, C> {
-        ObjectHandle {
-            object,
-            content: PhantomData,
-        }
+        ObjectHandle { object, content: PhantomData }
     }
 
     /// The object's type, as far as two processes of one program can compare it.
@@ -310,9 +307,7 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
         let token = ObjectToken::deserialize(deserializer)?;
         let memory = wire::claim(token.memory).map_err(wire::explain_de::<D::Error>)?;
         let WireHandle::Memory(memory) = memory else {
-            return Err(wire::explain_de(
-                "the handle arrived without its shared memory",
-            ));
+            return Err(wire::explain_de("the handle arrived without its shared memory"));
         };
         let id = token.handle.id();
         let handle = match token.handle.arrive(Self::fingerprint())? {
@@ -339,9 +334,7 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
             Ok(object)
         })?;
         let object = object.downcast();
-        object
-            .map(ObjectHandle::of)
-            .map_err(|_| wire::explain_de("the handle is of another type"))
+        object.map(ObjectHandle::of).map_err(|_| wire::explain_de("the handle is of another type"))
     }
 }
 
@@ -374,11 +367,7 @@ impl<P: Primitive> SharedObject for Object<P> {
         _: u32,
         _: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, &'static str> {
-        Ok(Box::new(Participant {
-            object: self,
-            client,
-            is_done: AtomicBool::new(false),
-        }))
+        Ok(Box::new(Participant { object: self, client, is_done: AtomicBool::new(false) }))
     }
 
     // Nothing ends yet: a thread of this process may still release what its children wait for.

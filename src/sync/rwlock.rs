@@ -110,10 +110,7 @@ impl Primitive for RwLockWords {
 /// }
 /// ```
 #[derive(Serialize, Deserialize)]
-#[serde(
-    transparent,
-    bound(serialize = "", deserialize = "T: 'static, S: Storage<T>")
-)]
+#[serde(transparent, bound(serialize = "", deserialize = "T: 'static, S: Storage<T>"))]
 #[must_use]
 pub struct RwLock<T: ?Sized, S = InPlace> {
     object: ObjectHandle<RwLockWords, LockValue<T, S>>,
@@ -278,12 +275,7 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
         latch.add(READ, READERS, 1);
         drop(latch);
         match S::open(self.object.value()) {
-            Ok(view) => Ok(RwLockReadGuard {
-                lock: self,
-                view,
-                me,
-                thread: PhantomData,
-            }),
+            Ok(view) => Ok(RwLockReadGuard { lock: self, view, me, thread: PhantomData }),
             Err(error) => {
                 self.end_read(me);
                 Err(SyncError::Decode(error))
@@ -349,9 +341,7 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     pub fn try_read(
         &self,
     ) -> Result<RwLockReadGuard<'_, T, S>, TryLockError<RwLockReadGuard<'_, T, S>>> {
-        let guard = self
-            .start_read(self.try_free(Access::Read)?)
-            .map_err(TryError::from)?;
+        let guard = self.start_read(self.try_free(Access::Read)?).map_err(TryError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -363,9 +353,7 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     pub fn try_write(
         &self,
     ) -> Result<RwLockWriteGuard<'_, T, S>, TryLockError<RwLockWriteGuard<'_, T, S>>> {
-        let guard = self
-            .start_write(self.try_free(Access::Write)?)
-            .map_err(TryError::from)?;
+        let guard = self.start_write(self.try_free(Access::Write)?).map_err(TryError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 

@@ -314,10 +314,7 @@ impl Semaphore {
     /// Under the latch: adds permits to this process's record.
     fn permit(&self, latch: &Latch<'_>, count: u32) -> Permit<'_> {
         latch.add(MINE, HELD, count as i32);
-        Permit {
-            semaphore: self,
-            count,
-        }
+        Permit { semaphore: self, count }
     }
 
     /// Releases the latch after `count` permits have become available, and wakes those that may

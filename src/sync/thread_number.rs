@@ -21,10 +21,7 @@ struct FreeNumbers {
     next: u32,
 }
 
-static FREE: Mutex<FreeNumbers> = Mutex::new(FreeNumbers {
-    returned: Vec::new(),
-    next: 1,
-});
+static FREE: Mutex<FreeNumbers> = Mutex::new(FreeNumbers { returned: Vec::new(), next: 1 });
 
 /// The number of the calling thread. No other thread of the process has it while this one lives.
 #[inline]
@@ -67,9 +64,8 @@ mod tests {
     fn threads_have_numbers_of_their_own_that_are_used_again() {
         let mine = current();
         assert_eq!(mine, current());
-        let others: Vec<u32> = (0..3)
-            .map(|_| std::thread::spawn(current).join().unwrap())
-            .collect();
+        let others: Vec<u32> =
+            (0..3).map(|_| std::thread::spawn(current).join().unwrap()).collect();
         assert!(others.iter().all(|&other| other != mine && other > 0));
     }
 }

@@ -197,9 +197,7 @@ impl<T: Pod> Storage<[T]> for InPlace {
         let length = memory.region.len() - memory.offset;
         let address = memory.region.address(memory.offset, length).cast();
         let count = length / size_of::<T>();
-        Ok(InPlaceView(std::ptr::slice_from_raw_parts_mut(
-            address, count,
-        )))
+        Ok(InPlaceView(std::ptr::slice_from_raw_parts_mut(address, count)))
     }
 
     fn get(view: &InPlaceView<[T]>) -> &[T] {
@@ -239,19 +237,14 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
     fn open(memory: ValueMemory<'_>) -> Result<DecodedView<T>, DecodeError> {
         let current = memory.current().load(Ordering::Relaxed);
         let capacity = memory.capacity();
-        let length = usize::try_from(current & !SECOND)
-            .ok()
-            .filter(|&length| length <= capacity);
+        let length = usize::try_from(current & !SECOND).ok().filter(|&length| length <= capacity);
         let length =
             length.ok_or_else(|| DecodeError::new::<T>("its length exceeds the lock's memory"))?;
         let mut bytes = vec![0; length];
         let begin = if current & SECOND == 0 { 0 } else { capacity };
         memory.region.load(memory.offset + begin, &mut bytes);
         let value = wire::decode(&bytes, Vec::new())?;
-        Ok(DecodedView {
-            value,
-            changed: false,
-        })
+        Ok(DecodedView { value, changed: false })
     }
 
     fn get(view: &DecodedView<T>) -> &T {
@@ -266,9 +259,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
     fn close(memory: ValueMemory<'_>, view: &mut DecodedView<T>) -> Result<(), EncodeError> {
         if view.changed {
             let bytes = encode(&view.value)?;
-            memory
-                .write(&bytes)
-                .map_err(|message| EncodeError::new::<T>(message))?;
+            memory.write(&bytes).map_err(|message| EncodeError::new::<T>(message))?;
             view.changed = false;
         }
         Ok(())
@@ -312,9 +303,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
     if encoded.handles.is_empty() {
         Ok(encoded.bytes)
     } else {
-        Err(EncodeError::new::<T>(
-            "a lock cannot store handles: send them over a queue",
-        ))
+        Err(EncodeError::new::<T>("a lock cannot store handles: send them over a queue"))
     }
 }
 
@@ -342,10 +331,7 @@ impl<P: Primitive, T: ?Sized, S> ObjectHandle<P, LockValue<T, S>> {
 
     #[inline]
     fn value_in(region: &Region) -> ValueMemory<'_> {
-        ValueMemory {
-            region,
-            offset: P::WORDS_LEN,
-        }
+        ValueMemory { region, offset: P::WORDS_LEN }
     }
 }
 
@@ -365,10 +351,7 @@ impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<T, InPlace>> {
 
 impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<[T], InPlace>> {
     const ELEMENT: usize = {
-        assert!(
-            align_of::<T>() <= ALIGN_MAX,
-            "a value in a lock is aligned to 64 bytes at most"
-        );
+        assert!(align_of::<T>() <= ALIGN_MAX, "a value in a lock is aligned to 64 bytes at most");
         assert!(size_of::<T>() > 0, "elements of size zero cannot be shared");
         size_of::<T>()
     };
@@ -388,9 +371,7 @@ impl<P: Primitive, T: Serialize> ObjectHandle<P, LockValue<T, Encoded>> {
     /// `capacity` is the largest encoded length that the value may grow to; `None` chooses the default.
     pub(super) fn encoded(value: &T, capacity: Option<usize>) -> Result<Self, CreateError> {
         let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);
-        let bytes = encode(value)
-            .map_err(failed)
-            .map_err(CreateError::io("encode the value"))?;
+        let bytes = encode(value).map_err(failed).map_err(CreateError::io("encode the value"))?;
         let default = || (2 * bytes.len()).max(ENCODED_MIN);
         let capacity = capacity.unwrap_or_else(default).max(bytes.len()).max(1);
         ObjectHandle::new(capacity.saturating_mul(2), |region| {

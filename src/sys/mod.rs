@@ -38,15 +38,10 @@ pub(crate) fn wait<'a, T>(
     deadline: Option<Instant>,
 ) -> MutexGuard<'a, T> {
     match deadline {
-        None => condition
-            .wait(guard)
-            .unwrap_or_else(PoisonError::into_inner),
+        None => condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
         Some(deadline) => {
             let left = deadline.saturating_duration_since(Instant::now());
-            condition
-                .wait_timeout(guard, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0
+            condition.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
         }
     }
 }

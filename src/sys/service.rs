@@ -21,11 +21,7 @@ struct StartedService<T> {
 impl<T: Send + Sync> Service<T> {
     /// `thread` is the name of the thread.
     pub(crate) const fn new(thread: &'static str) -> Service<T> {
-        Service {
-            thread,
-            starting: Mutex::new(()),
-            started: OnceLock::new(),
-        }
+        Service { thread, starting: Mutex::new(()), started: OnceLock::new() }
     }
 
     /// Returns the service; the first call makes it, and starts its thread, which runs `body`.
@@ -57,10 +53,7 @@ impl<T: Send + Sync> Service<T> {
         let (shared, body) = make()?;
         service_thread(self.thread, || body(&self.started.wait().shared))?;
         let pid = process::id();
-        Ok(&self
-            .started
-            .get_or_init(|| StartedService { pid, shared })
-            .shared)
+        Ok(&self.started.get_or_init(|| StartedService { pid, shared }).shared)
     }
 
     /// Returns the service, if it was started.

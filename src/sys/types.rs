@@ -67,14 +67,8 @@ mod tests {
     #[test]
     fn slices_are_seen_through_references_only() {
         let vector = vec![1u8, 2];
-        assert_eq!(
-            with_slice(&&vector, |bytes: &[u8]| bytes.to_vec()),
-            Some(vec![1, 2])
-        );
-        assert_eq!(
-            with_slice(&&vector[1..], |bytes: &[u8]| bytes.to_vec()),
-            Some(vec![2])
-        );
+        assert_eq!(with_slice(&&vector, |bytes: &[u8]| bytes.to_vec()), Some(vec![1, 2]));
+        assert_eq!(with_slice(&&vector[1..], |bytes: &[u8]| bytes.to_vec()), Some(vec![2]));
         assert_eq!(with_slice(&&vector, |bytes: &[i8]| bytes.len()), None);
         assert_eq!(with_slice(&vector, |bytes: &[u8]| bytes.len()), None);
     }

@@ -9,25 +9,16 @@ use crate::tree::{ProcessInfo, ProcessState, ProcessTree};
 
 impl fmt::Display for ProcessTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = TextTable::new(
-            ["process", "pid", "state", "up", "cpu", "memory", "worker"],
-            1,
-        );
+        let mut table =
+            TextTable::new(["process", "pid", "state", "up", "cpu", "memory", "worker"], 1);
         draw(&mut table, &self.root, "", "");
         table.fmt(f)?;
-        let queues: Vec<&QueueStatus> = self
-            .queues
-            .iter()
-            .filter(|queue| queue.kind() != QueueKind::Internal)
-            .collect();
+        let queues: Vec<&QueueStatus> =
+            self.queues.iter().filter(|queue| queue.kind() != QueueKind::Internal).collect();
         if !queues.is_empty() {
-            let mut table = TextTable::new(
-                ["queue", "items", "bound", "not done", "dead", "holders"],
-                1,
-            );
-            queues
-                .into_iter()
-                .for_each(|queue| table.row(row_of_queue(queue)));
+            let mut table =
+                TextTable::new(["queue", "items", "bound", "not done", "dead", "holders"], 1);
+            queues.into_iter().for_each(|queue| table.row(row_of_queue(queue)));
             write!(f, "\n\n{table}")?;
         }
         Ok(())
@@ -53,17 +44,8 @@ fn draw(table: &mut TextTable<7>, process: &ProcessInfo, first: &str, rest: &str
     table.row(row_of_process(process, first));
     let last = process.children().len().saturating_sub(1);
     for (n, child) in process.children().iter().enumerate() {
-        let (branch, below) = if n == last {
-            ("└─ ", "   ")
-        } else {
-            ("├─ ", "│  ")
-        };
-        draw(
-            table,
-            child,
-            &format!("{rest}{branch}"),
-            &format!("{rest}{below}"),
-        );
+        let (branch, below) = if n == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        draw(table, child, &format!("{rest}{branch}"), &format!("{rest}{below}"));
     }
 }
 
@@ -120,12 +102,8 @@ fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
             short_type(queue.item())
         },
         queue.len().to_string(),
-        queue
-            .capacity()
-            .map_or_else(|| "none".to_owned(), |capacity| capacity.to_string()),
-        queue
-            .unfinished()
-            .map_or_else(String::new, |unfinished| unfinished.to_string()),
+        queue.capacity().map_or_else(|| "none".to_owned(), |capacity| capacity.to_string()),
+        queue.unfinished().map_or_else(String::new, |unfinished| unfinished.to_string()),
         queue.dead_letters().to_string(),
         holders.join(" "),
     ]
@@ -140,10 +118,7 @@ struct TextTable<const N: usize> {
 
 impl<const N: usize> TextTable<N> {
     fn new(head: [&str; N], words: usize) -> TextTable<N> {
-        TextTable {
-            rows: vec![head.map(str::to_owned)],
-            words,
-        }
+        TextTable { rows: vec![head.map(str::to_owned)], words }
     }
 
     fn row(&mut self, row: [String; N]) {
@@ -154,22 +129,15 @@ impl<const N: usize> TextTable<N> {
 impl<const N: usize> fmt::Display for TextTable<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
-            self.rows
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
+            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
         };
         let widths: [usize; N] = std::array::from_fn(width);
         for (n, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
             for (column, (text, width)) in row.iter().zip(widths).enumerate() {
                 let words = column < self.words || column == N - 1;
-                line += &if words {
-                    format!("{text:<width$}  ")
-                } else {
-                    format!("{text:>width$}  ")
-                };
+                line +=
+                    &if words { format!("{text:<width$}  ") } else { format!("{text:>width$}  ") };
             }
             let end = if n + 1 == self.rows.len() { "" } else { "\n" };
             write!(f, "{}{end}", line.trim_end())?;
@@ -180,9 +148,7 @@ impl<const N: usize> fmt::Display for TextTable<N> {
 
 /// Replaces control characters: a name could move the cursor of the terminal.
 fn printable(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Removes paths from a type name: `Sum<f32>` for `app::Sum<f32>`.
@@ -213,11 +179,7 @@ fn duration(time: Duration) -> String {
 
 fn bytes(count: u64) -> String {
     let mib = count as f64 / f64::from(1 << 20);
-    if mib < 1024.0 {
-        format!("{mib:.1} MiB")
-    } else {
-        format!("{:.1} GiB", mib / 1024.0)
-    }
+    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }
 
 #[cfg(test)]
@@ -257,18 +219,14 @@ mod tests {
             let name = name.to_owned();
             ProcessInfo::of(u32::MAX, Some(&Stat { name, ..own })).with_children(children)
         };
-        let (a, c) = (
-            process("a", vec![process("b", vec![])]),
-            process("c", vec![]),
-        );
+        let (a, c) = (process("a", vec![process("b", vec![])]), process("c", vec![]));
         let root = process("top", vec![a, c]);
         let queues = Vec::new();
         let drawn = ProcessTree { root, queues }.to_string();
         let pid = u32::MAX.to_string();
         let names = drawn.lines().skip(1);
-        let names: Vec<&str> = names
-            .map(|line| line.split(&pid).next().unwrap().trim_end())
-            .collect();
+        let names: Vec<&str> =
+            names.map(|line| line.split(&pid).next().unwrap().trim_end()).collect();
         assert_eq!(names, ["top", "├─ a", "│  └─ b", "└─ c"]);
     }
 

@@ -124,9 +124,8 @@ impl ProcessInfo {
             daemon: None,
             detached: false,
             generation: None,
-            uptime: stat.map_or(Duration::ZERO, |stat| {
-                sys::since_boot().saturating_sub(stat.started)
-            }),
+            uptime: stat
+                .map_or(Duration::ZERO, |stat| sys::since_boot().saturating_sub(stat.started)),
             user_time: stat.map_or(Duration::ZERO, |stat| stat.user),
             system_time: stat.map_or(Duration::ZERO, |stat| stat.system),
             memory: stat.map_or(0, |stat| stat.resident),
@@ -150,11 +149,7 @@ impl ProcessInfo {
     pub(super) fn of_child(self, child: &ChildRecord) -> ProcessInfo {
         ProcessInfo {
             name: child.name.clone(),
-            kind: if child.is_inline() {
-                ProcessKind::Thread
-            } else {
-                ProcessKind::Process
-            },
+            kind: if child.is_inline() { ProcessKind::Thread } else { ProcessKind::Process },
             worker: Some(child.worker.to_owned()),
             actor: process::actor_of(child.worker).map(str::to_owned),
             daemon: Some(child.daemon),
@@ -204,11 +199,7 @@ impl ProcessInfo {
     /// Returns whether it is a process of its own or a thread of this one.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        if self.kind == ProcessKind::Thread {
-            Backend::Inline
-        } else {
-            Backend::Process
-        }
+        if self.kind == ProcessKind::Thread { Backend::Inline } else { Backend::Process }
     }
 
     /// Returns the name under which its worker is registered, by default the path of its type.
@@ -325,13 +316,7 @@ mod tests {
     fn a_process_that_is_gone_has_no_facts() {
         let info = ProcessInfo::of(u32::MAX, None);
         assert_eq!((info.name(), info.state()), ("", ProcessState::Unknown));
-        assert_eq!(
-            (info.uptime(), info.memory(), info.threads()),
-            (Duration::ZERO, 0, 0)
-        );
-        assert_eq!(
-            (info.worker(), info.actor(), info.is_daemon()),
-            (None, None, None)
-        );
+        assert_eq!((info.uptime(), info.memory(), info.threads()), (Duration::ZERO, 0, 0));
+        assert_eq!((info.worker(), info.actor(), info.is_daemon()), (None, None, None));
     }
 }

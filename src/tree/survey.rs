@@ -66,10 +66,7 @@ pub fn tree() -> ProcessTree {
     // listed without its details, and one that ends in between is not listed.
     let children = process::running();
     let survey = Survey::new(own, &children);
-    ProcessTree {
-        root: survey.describe(own),
-        queues: queue::statuses(),
-    }
+    ProcessTree { root: survey.describe(own), queues: queue::statuses() }
 }
 
 struct Survey<'a> {
@@ -84,14 +81,10 @@ struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     fn new(own: u32, running: &'a [Arc<ChildRecord>]) -> Survey<'a> {
-        let (on_threads, known): (Vec<&ChildRecord>, Vec<&ChildRecord>) = running
-            .iter()
-            .map(Arc::as_ref)
-            .partition(|child| child.is_inline());
-        let stats: HashMap<u32, Stat> = Stat::of_all()
-            .into_iter()
-            .map(|stat| (stat.pid, stat))
-            .collect();
+        let (on_threads, known): (Vec<&ChildRecord>, Vec<&ChildRecord>) =
+            running.iter().map(Arc::as_ref).partition(|child| child.is_inline());
+        let stats: HashMap<u32, Stat> =
+            Stat::of_all().into_iter().map(|stat| (stat.pid, stat)).collect();
         Survey {
             own,
             children: descendants(own, &stats),
@@ -111,11 +104,7 @@ impl<'a> Survey<'a> {
         let below = self.children.get(&pid).into_iter().flatten();
         let mut children: Vec<ProcessInfo> = below.map(|&child| self.describe(child)).collect();
         if pid == self.own {
-            children.extend(
-                self.on_threads
-                    .iter()
-                    .map(|child| ProcessInfo::on_thread(child)),
-            );
+            children.extend(self.on_threads.iter().map(|child| ProcessInfo::on_thread(child)));
         }
         info.with_children(children)
     }
@@ -162,18 +151,13 @@ mod tests {
             started: Duration::from_secs(started),
             ..own.clone()
         };
-        processes
-            .iter()
-            .map(|process| (process.0, stat(process)))
-            .collect()
+        processes.iter().map(|process| (process.0, stat(process))).collect()
     }
 
     #[test]
     fn descendants_are_under_their_parents_in_the_order_of_their_start() {
-        let found = descendants(
-            1,
-            &stats(&[(1, 0, 0), (5, 1, 2), (4, 1, 3), (7, 4, 4), (9, 2, 4)]),
-        );
+        let found =
+            descendants(1, &stats(&[(1, 0, 0), (5, 1, 2), (4, 1, 3), (7, 4, 4), (9, 2, 4)]));
         assert_eq!(found[&1], [5, 4]);
         assert_eq!(found[&4], [7]);
         assert!(!found.contains_key(&9) && !found.contains_key(&2));

@@ -119,9 +119,7 @@ fn in_source() -> BTreeSet<String> {
     let mut outside = String::new();
     let mut inside: Option<(String, String)> = None;
     for line in root.lines() {
-        let opened = line
-            .strip_prefix("pub mod ")
-            .and_then(|rest| rest.strip_suffix(" {"));
+        let opened = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(" {"));
         match &mut inside {
             _ if opened.is_some() => inside = opened.map(|name| (name.to_owned(), String::new())),
             Some((name, text)) if line == "}" => {
@@ -133,17 +131,15 @@ fn in_source() -> BTreeSet<String> {
         }
     }
     exports("offspring", &outside, &mut names);
-    let modules = outside
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let modules =
+        outside.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     for module in modules {
         if let Some(text) = code(&format!("src/{module}/mod.rs")) {
             exports(&format!("offspring::{module}"), &text, &mut names);
         }
     }
-    let macros = sources
-        .iter()
-        .flat_map(|(_, text)| text.split("#[macro_export]\nmacro_rules! ").skip(1));
+    let macros =
+        sources.iter().flat_map(|(_, text)| text.split("#[macro_export]\nmacro_rules! ").skip(1));
     names.extend(macros.map(|text| format!("offspring::{}", text.split(' ').next().unwrap())));
     names.retain(|name| !name.starts_with("offspring::__private"));
     names
@@ -157,19 +153,10 @@ fn exports(module: &str, text: &str, names: &mut BTreeSet<String>) {
     names.extend(
         paths.map(|path| format!("{module}::{}", path.rsplit("::").next().unwrap().trim())),
     );
-    let items = [
-        "pub fn ",
-        "pub struct ",
-        "pub enum ",
-        "pub trait ",
-        "pub const ",
-    ];
+    let items = ["pub fn ", "pub struct ", "pub enum ", "pub trait ", "pub const "];
     for line in text.lines() {
         if let Some(rest) = items.iter().find_map(|item| line.strip_prefix(item)) {
-            let name = rest
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .next()
-                .unwrap();
+            let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
             names.insert(format!("{module}::{name}"));
         }
     }

@@ -38,10 +38,7 @@ fn messages_come_in_order_and_then_the_end() {
     let process = count::spawn(sender, 0..20_000).unwrap();
     assert!(receiver.iter().eq(0..20_000));
     assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
-    assert!(matches!(
-        receiver.try_recv(),
-        Err(TryRecvError::Disconnected)
-    ));
+    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)));
     process.join().unwrap();
 }
 
@@ -96,18 +93,14 @@ struct Holder {
 #[offspring::test(timeout = "30s")]
 fn senders_of_many_processes_share_one_receiver() {
     let (sender, receiver) = channel().unwrap();
-    let processes: Vec<_> = (0..4)
-        .map(|p| count::spawn(sender.clone(), p * 1000..(p + 1) * 1000).unwrap())
-        .collect();
+    let processes: Vec<_> =
+        (0..4).map(|p| count::spawn(sender.clone(), p * 1000..(p + 1) * 1000).unwrap()).collect();
     drop(sender);
     let mut last = [None; 4];
     let mut total = 0;
     for n in &receiver {
         let source = (n / 1000) as usize;
-        assert!(
-            last[source].is_none_or(|last| last < n),
-            "the order of one sender was lost"
-        );
+        assert!(last[source].is_none_or(|last| last < n), "the order of one sender was lost");
         last[source] = Some(n);
         total += 1;
     }
@@ -173,10 +166,7 @@ fn a_full_channel_times_out_and_wakes_when_the_receiver_dies() {
     std::thread::scope(|scope| {
         let blocked = scope.spawn(|| sender.send(vec![1; 1000]));
         process.kill();
-        assert!(matches!(
-            blocked.join().unwrap(),
-            Err(SendError::Disconnected(_))
-        ));
+        assert!(matches!(blocked.join().unwrap(), Err(SendError::Disconnected(_))));
     });
 }
 
@@ -266,10 +256,7 @@ fn a_receiver_is_an_iterator_by_value_and_over_what_has_arrived() {
     sender.send(10).unwrap();
     drop(sender);
     let mut rest = receiver.into_iter();
-    assert_eq!(
-        [rest.next(), rest.next(), rest.next()],
-        [Some(10), None, None]
-    );
+    assert_eq!([rest.next(), rest.next(), rest.next()], [Some(10), None, None]);
 }
 
 #[offspring::test(timeout = "20s")]
@@ -277,10 +264,7 @@ fn receiving_times_out() {
     let (sender, receiver) = channel::<u8>().unwrap();
     assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
     let before = Instant::now();
-    assert!(matches!(
-        receiver.recv_timeout(SHORT),
-        Err(RecvTimeoutError::Timeout)
-    ));
+    assert!(matches!(receiver.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout)));
     assert!(before.elapsed() >= SHORT);
     assert!(!receiver.poll(Duration::ZERO).unwrap());
     sender.send(5).unwrap();
@@ -299,10 +283,7 @@ fn a_pipe_carries_messages_of_every_size_both_ways() {
     for size in sizes {
         let message = vec![size as u8; size];
         ours.send(message.clone()).unwrap();
-        assert!(
-            ours.recv().unwrap() == message,
-            "{size} bytes came back changed"
-        );
+        assert!(ours.recv().unwrap() == message, "{size} bytes came back changed");
     }
     drop(ours);
     assert_eq!(process.join().unwrap(), sizes.len() as u64);
@@ -363,9 +344,7 @@ fn raw_handles(
     queue: offspring::Queue<String>,
 ) {
     let text = receiver.recv().expect("the test sends");
-    sender
-        .send(format!("{text} there"))
-        .expect("the test receives");
+    sender.send(format!("{text} there")).expect("the test receives");
     queue.put("and back".to_owned()).expect("the test reads");
 }
 

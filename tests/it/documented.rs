@@ -12,10 +12,8 @@ fn every_public_item_has_an_example() {
     let shown = shown();
     let public = public();
     assert!(public.len() > 150, "only {} items were found", public.len());
-    let without: Vec<_> = public
-        .difference(&shown)
-        .filter(|(_, name)| !WITHOUT.contains(&name.as_str()))
-        .collect();
+    let without: Vec<_> =
+        public.difference(&shown).filter(|(_, name)| !WITHOUT.contains(&name.as_str())).collect();
     assert!(without.is_empty(), "without an example: {without:?}");
 }
 
@@ -23,21 +21,11 @@ fn every_public_item_has_an_example() {
 fn public() -> BTreeSet<(String, String)> {
     let sources = sources();
     let text_of = |file: &str| {
-        sources
-            .iter()
-            .find(|(path, _)| path.ends_with(file))
-            .map(|(_, text)| text.as_str())
+        sources.iter().find(|(path, _)| path.ends_with(file)).map(|(_, text)| text.as_str())
     };
-    let root = text_of("src/lib.rs")
-        .unwrap()
-        .split("#[doc(hidden)]")
-        .next()
-        .unwrap();
+    let root = text_of("src/lib.rs").unwrap().split("#[doc(hidden)]").next().unwrap();
     let mut names = exports(root, "lib");
-    for module in root
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-    {
+    for module in root.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
         names.extend(
             text_of(&format!("src/{module}/mod.rs"))
                 .map_or_else(Vec::new, |text| exports(text, module)),
@@ -55,16 +43,11 @@ fn public() -> BTreeSet<(String, String)> {
 /// `lib.rs`.
 fn exports(text: &str, module: &str) -> Vec<(String, String)> {
     let text = text.replace("#[doc(hidden)]\npub use ", "");
-    let uses = text
-        .split("pub use ")
-        .skip(1)
-        .map(|rest| rest.split(';').next().unwrap());
+    let uses = text.split("pub use ").skip(1).map(|rest| rest.split(';').next().unwrap());
     uses.flat_map(|path| {
         let path: String = path.split_whitespace().collect();
-        let (from, names) = path
-            .rsplit_once("::{")
-            .or_else(|| path.rsplit_once("::"))
-            .unwrap_or((module, &path));
+        let (from, names) =
+            path.rsplit_once("::{").or_else(|| path.rsplit_once("::")).unwrap_or((module, &path));
         let home = match from
             .strip_prefix("crate::")
             .map_or(from, |path| path.split("::").next().unwrap())
@@ -73,13 +56,8 @@ fn exports(text: &str, module: &str) -> Vec<(String, String)> {
             _ if module != "lib" && !from.starts_with("crate::") => module,
             home => home.split("::").next().unwrap(),
         };
-        let names = names
-            .trim_end_matches('}')
-            .split(',')
-            .filter(|name| !name.is_empty());
-        names
-            .map(|name| (home.to_owned(), name.to_owned()))
-            .collect::<Vec<_>>()
+        let names = names.trim_end_matches('}').split(',').filter(|name| !name.is_empty());
+        names.map(|name| (home.to_owned(), name.to_owned())).collect::<Vec<_>>()
     })
     .collect()
 }
@@ -90,14 +68,11 @@ fn shown() -> BTreeSet<(String, String)> {
     for (path, text) in sources() {
         let module = layer_name(&path).split("::").next().unwrap().to_owned();
         shown.extend(
-            documented(&text)
-                .filter(|(documentation, _)| documentation.contains("```"))
-                .flat_map(|(_, line)| {
-                    names(line)
-                        .into_iter()
-                        .map(|name| (module.clone(), name))
-                        .collect::<Vec<_>>()
-                }),
+            documented(&text).filter(|(documentation, _)| documentation.contains("```")).flat_map(
+                |(_, line)| {
+                    names(line).into_iter().map(|name| (module.clone(), name)).collect::<Vec<_>>()
+                },
+            ),
         );
     }
     shown

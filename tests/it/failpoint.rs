@@ -16,37 +16,21 @@ fn armed(point: &str, hit: u32) -> ProcessBuilder {
 
 /// A producer and a consumer that both end at this point, beside two that live. Whether any came to it.
 fn one_point(point: &str, hit: u32) -> bool {
-    let (queue, jobs) = (
-        Queue::bounded(16).unwrap(),
-        JoinableQueue::bounded(16).unwrap(),
-    );
+    let (queue, jobs) = (Queue::bounded(16).unwrap(), JoinableQueue::bounded(16).unwrap());
     let (mut plain, mut joinable) = (Storm::new(), Storm::new());
     let mut victims = Vec::new();
     for (index, doomed) in [true, false].into_iter().enumerate() {
         let builder = || {
-            if doomed {
-                armed(point, hit)
-            } else {
-                ProcessBuilder::new()
-            }
+            if doomed { armed(point, hit) } else { ProcessBuilder::new() }
         };
         let number = index as u64;
-        let producer = builder()
-            .spawn(storm::put::new(queue.clone(), plain.history(), number))
-            .unwrap();
-        let consumer = builder()
-            .spawn(storm::get::new(queue.clone(), plain.history()))
-            .unwrap();
+        let producer =
+            builder().spawn(storm::put::new(queue.clone(), plain.history(), number)).unwrap();
+        let consumer = builder().spawn(storm::get::new(queue.clone(), plain.history())).unwrap();
         let job_producer = builder()
-            .spawn(storm::put_jobs::new(
-                jobs.clone(),
-                joinable.history(),
-                number,
-            ))
+            .spawn(storm::put_jobs::new(jobs.clone(), joinable.history(), number))
             .unwrap();
-        let worker = builder()
-            .spawn(storm::work::new(jobs.clone(), joinable.history()))
-            .unwrap();
+        let worker = builder().spawn(storm::work::new(jobs.clone(), joinable.history())).unwrap();
         if doomed {
             victims.extend([
                 (true, producer),
@@ -56,9 +40,7 @@ fn one_point(point: &str, hit: u32) -> bool {
             ]);
         } else {
             plain.running.extend([(true, producer), (false, consumer)]);
-            joinable
-                .running
-                .extend([(true, job_producer), (false, worker)]);
+            joinable.running.extend([(true, job_producer), (false, worker)]);
         }
     }
     let deadline = Instant::now() + Duration::from_millis(400);
@@ -73,12 +55,8 @@ fn one_point(point: &str, hit: u32) -> bool {
         storm.killed_consumers += usize::from(!producer);
     }
     // Those that live go on, all four of them.
-    let put = |storm: &Storm| {
-        storm::fates(&storm.histories)
-            .values()
-            .filter(|fate| fate.put)
-            .count()
-    };
+    let put =
+        |storm: &Storm| storm::fates(&storm.histories).values().filter(|fate| fate.put).count();
     let before = (put(&plain), put(&joinable));
     crate::support::eventually("both kinds of queue go on", || {
         let now = (put(&plain), put(&joinable));
@@ -96,10 +74,7 @@ fn a_client_may_end_at_every_step() {
     for point in POINTS[0] {
         for hit in [1, 2, 30] {
             let reached = one_point(point, hit);
-            println!(
-                "{point}:{hit} {}",
-                if reached { "" } else { "was not reached" }
-            );
+            println!("{point}:{hit} {}", if reached { "" } else { "was not reached" });
             assert!(reached || hit > 1, "nobody comes to {point}");
         }
     }
@@ -113,14 +88,8 @@ struct Handles {
 
 #[offspring::worker]
 fn own(handles: offspring::Sender<Handles>) {
-    let (queue, jobs) = (
-        Queue::bounded(16).unwrap(),
-        JoinableQueue::bounded(16).unwrap(),
-    );
-    let mine = Handles {
-        queue: queue.clone(),
-        jobs: jobs.clone(),
-    };
+    let (queue, jobs) = (Queue::bounded(16).unwrap(), JoinableQueue::bounded(16).unwrap());
+    let mine = Handles { queue: queue.clone(), jobs: jobs.clone() };
     handles.send(mine).expect("the test reads");
     // Half of the items go to the owner's own threads.
     std::thread::scope(|scope| {
@@ -173,10 +142,7 @@ fn an_owner_may_end_at_every_step_and_everybody_is_told() {
             }
             let reached = !owner.is_alive();
             owner.kill();
-            println!(
-                "{point}:{hit} {}",
-                if reached { "" } else { "was not reached" }
-            );
+            println!("{point}:{hit} {}", if reached { "" } else { "was not reached" });
             assert!(reached || hit > 1, "the owner does not come to {point}");
             let _ = owner.join();
             for user in users.into_iter().flatten() {
@@ -194,12 +160,7 @@ fn an_owner_may_end_at_every_step_and_everybody_is_told() {
 
 /// The tests that are to find a mutation, as this binary runs them.
 fn tests_find(mutation: &str) -> Option<String> {
-    for test in [
-        "storm::",
-        "failpoint::a_client",
-        "queue::stopped::",
-        "queue::bounds::",
-    ] {
+    for test in ["storm::", "failpoint::a_client", "queue::stopped::", "queue::bounds::"] {
         let mut tests = Command::new(std::env::current_exe().unwrap())
             .args([test, "--test-threads=2"])
             .env("OFFSPRING_MUTATION", mutation)
@@ -232,10 +193,7 @@ fn every_mutation_is_found() {
     assert_eq!(tests_find("none"), None, "without a mutation they pass");
     let mut missed: Vec<&str> = Vec::new();
     // The window of this one is a few instructions: the race and the model of the ring's own tests find it.
-    for mutation in MUTATIONS
-        .iter()
-        .filter(|&&mutation| mutation != "ring.recall-unseen")
-    {
+    for mutation in MUTATIONS.iter().filter(|&&mutation| mutation != "ring.recall-unseen") {
         let found = tests_find(mutation);
         println!("{mutation}: {}", found.as_deref().unwrap_or("not found"));
         missed.extend(found.is_none().then_some(*mutation));

@@ -14,10 +14,8 @@ pub(crate) struct Imports {
 
 impl Imports {
     pub(crate) fn of(sources: &[(PathBuf, String)]) -> Imports {
-        let code: BTreeMap<Module, String> = sources
-            .iter()
-            .map(|(path, text)| (module(path), code_of(text)))
-            .collect();
+        let code: BTreeMap<Module, String> =
+            sources.iter().map(|(path, text)| (module(path), code_of(text))).collect();
         let mut exports: BTreeMap<Module, Vec<Module>> = BTreeMap::new();
         let mut imports: BTreeMap<Module, Vec<Module>> = BTreeMap::new();
         for (own, text) in &code {
@@ -37,10 +35,7 @@ impl Imports {
         let of = imports
             .iter()
             .map(|(own, paths)| {
-                (
-                    own.clone(),
-                    paths.iter().filter_map(|path| file_of(own, path)).collect(),
-                )
+                (own.clone(), paths.iter().filter_map(|path| file_of(own, path)).collect())
             })
             .collect();
         Imports { of }
@@ -48,26 +43,17 @@ impl Imports {
 
     /// The largest sets of files each of which reaches all others of its set by imports.
     pub(crate) fn circles(&self) -> Vec<Vec<String>> {
-        let reach: BTreeMap<&Module, BTreeSet<&Module>> = self
-            .of
-            .keys()
-            .map(|file| (file, self.reachable(file)))
-            .collect();
+        let reach: BTreeMap<&Module, BTreeSet<&Module>> =
+            self.of.keys().map(|file| (file, self.reachable(file))).collect();
         let circle_of = |file: &&Module| -> BTreeSet<&Module> {
             let back =
                 |other: &&&Module| reach.get(**other).is_some_and(|from| from.contains(file));
             reach[file].iter().filter(back).copied().collect()
         };
-        let circles: BTreeSet<BTreeSet<&Module>> = reach
-            .keys()
-            .map(circle_of)
-            .filter(|circle| circle.len() > 1)
-            .collect();
+        let circles: BTreeSet<BTreeSet<&Module>> =
+            reach.keys().map(circle_of).filter(|circle| circle.len() > 1).collect();
         let name = |file: &&Module| file.join("/");
-        circles
-            .iter()
-            .map(|circle| circle.iter().map(name).collect())
-            .collect()
+        circles.iter().map(|circle| circle.iter().map(name).collect()).collect()
     }
 
     fn reachable(&self, from: &Module) -> BTreeSet<&Module> {
@@ -83,18 +69,10 @@ impl Imports {
 }
 
 fn module(path: &Path) -> Module {
-    let inside = path
-        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
-        .unwrap();
-    let mut names: Module = inside
-        .with_extension("")
-        .iter()
-        .map(|name| name.to_str().unwrap().to_owned())
-        .collect();
-    if names
-        .last()
-        .is_some_and(|name| name == "mod" || name == "lib")
-    {
+    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let mut names: Module =
+        inside.with_extension("").iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+    if names.last().is_some_and(|name| name == "mod" || name == "lib") {
         names.pop();
     }
     names
@@ -114,21 +92,12 @@ pub(crate) fn use_items(text: &str) -> Vec<(bool, String)> {
         let at_start = before.is_empty() || before.ends_with([';', '}', ']', '{']);
         let public = before.ends_with("pub")
             || before.ends_with(')')
-                && before
-                    .rsplit('(')
-                    .nth(1)
-                    .is_some_and(|head| head.ends_with("pub"));
+                && before.rsplit('(').nth(1).is_some_and(|head| head.ends_with("pub"));
         let tree = text[start + "use ".len()..].split(';').next().unwrap();
-        (at_start || public).then(|| {
-            (
-                public,
-                tree.split_whitespace().collect::<Vec<_>>().join(" "),
-            )
-        })
+        (at_start || public)
+            .then(|| (public, tree.split_whitespace().collect::<Vec<_>>().join(" ")))
     };
-    text.match_indices("use ")
-        .filter_map(|(start, _)| statement(start))
-        .collect()
+    text.match_indices("use ").filter_map(|(start, _)| statement(start)).collect()
 }
 
 /// `a::{b, c::{self, d}}` as `a::b`, `a::c`, `a::c::d`.
@@ -146,11 +115,7 @@ pub(crate) fn expand(tree: &str) -> Vec<String> {
     let parts = parts.map(str::trim).filter(|part| !part.is_empty());
     parts
         .flat_map(expand)
-        .map(|part| {
-            format!("{prefix}{part}")
-                .trim_end_matches("::self")
-                .to_owned()
-        })
+        .map(|part| format!("{prefix}{part}").trim_end_matches("::self").to_owned())
         .collect()
 }
 
@@ -172,11 +137,8 @@ fn paths_in_code(text: &str) -> Vec<String> {
 
 /// The path from the root of the crate; none for what another crate defines.
 fn resolve(own: &Module, path: &str, code: &BTreeMap<Module, String>) -> Option<Module> {
-    let mut names: Vec<&str> = path
-        .split("::")
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .collect();
+    let mut names: Vec<&str> =
+        path.split("::").map(str::trim).filter(|name| !name.is_empty()).collect();
     let mut base = match *names.first()? {
         "crate" => {
             names.remove(0);
@@ -205,17 +167,11 @@ fn defining(
     exports: &BTreeMap<Module, Vec<Module>>,
     depth: usize,
 ) -> Module {
-    let length = (0..=path.len())
-        .rev()
-        .find(|&n| code.contains_key(&path[..n]))
-        .unwrap_or(0);
+    let length = (0..=path.len()).rev().find(|&n| code.contains_key(&path[..n])).unwrap_or(0);
     let (file, rest) = path.split_at(length);
-    let exported = rest.first().and_then(|name| {
-        exports
-            .get(file)?
-            .iter()
-            .find(|export| export.last() == Some(name))
-    });
+    let exported = rest
+        .first()
+        .and_then(|name| exports.get(file)?.iter().find(|export| export.last() == Some(name)));
     match exported {
         Some(export) if depth < 8 => {
             let whole = [export.clone(), rest[1..].to_vec()].concat();
@@ -228,32 +184,18 @@ fn defining(
 #[test]
 fn use_trees_are_expanded() {
     let paths = expand("crate::a::{self, B, c::{D, e as F}}");
-    assert_eq!(
-        paths,
-        [
-            "crate::a",
-            "crate::a::B",
-            "crate::a::c::D",
-            "crate::a::c::e"
-        ]
-    );
+    assert_eq!(paths, ["crate::a", "crate::a::B", "crate::a::c::D", "crate::a::c::e"]);
 }
 
 #[test]
 fn a_circle_is_found_through_a_re_export() {
     let source = |path: &str, text: &str| {
-        (
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path),
-            text.to_owned(),
-        )
+        (Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path), text.to_owned())
     };
     let imports = Imports::of(&[
         source("a/mod.rs", "mod one;\npub(crate) use one::One;\n"),
         source("a/one.rs", "use crate::b::Two;\n"),
-        source(
-            "b.rs",
-            "// use crate::c;\npub(crate) fn two() { crate::a::One::new() }\n",
-        ),
+        source("b.rs", "// use crate::c;\npub(crate) fn two() { crate::a::One::new() }\n"),
         source("c.rs", "use crate::a::One;\n"),
     ]);
     assert_eq!(imports.circles(), [["a/one", "b"]]);

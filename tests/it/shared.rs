@@ -33,13 +33,7 @@ fn prefix_sums(numbers: SharedSlice<i64>) {
 fn double(points: SharedSlice<Point>, number: SharedSlice<f32>, count: AtomicU64) {
     for n in 0..points.len() {
         let point = points.get(n).unwrap();
-        points.set(
-            n,
-            Point {
-                x: point.x * 2.0,
-                y: point.y * 2.0,
-            },
-        );
+        points.set(n, Point { x: point.x * 2.0, y: point.y * 2.0 });
         count.fetch_add(1, Ordering::Relaxed);
     }
     number.set(0, number.get(0).unwrap() * 2.0);
@@ -48,20 +42,14 @@ fn double(points: SharedSlice<Point>, number: SharedSlice<f32>, count: AtomicU64
 #[offspring::test(timeout = "60s")]
 fn a_child_changes_what_the_parent_sees() {
     let numbers = SharedSlice::from_slice(&[1, 2, 3, 4, 5]).unwrap();
-    prefix_sums::spawn(numbers.slice(1..4))
-        .unwrap()
-        .join()
-        .unwrap();
+    prefix_sums::spawn(numbers.slice(1..4)).unwrap().join().unwrap();
     assert_eq!(numbers.to_vec(), [1, 2, 5, 9, 5]);
 
     let points = SharedSlice::from_slice(&[Point { x: 1.0, y: 2.0 }; 3]).unwrap();
     let copy = points.to_vec();
     let number = SharedSlice::from_slice(&[1.5]).unwrap();
     let count = AtomicU64::new(10).unwrap();
-    double::spawn(points.clone(), number.clone(), count.clone())
-        .unwrap()
-        .join()
-        .unwrap();
+    double::spawn(points.clone(), number.clone(), count.clone()).unwrap().join().unwrap();
     assert_eq!(points.to_vec(), [Point { x: 2.0, y: 4.0 }; 3]);
     assert_eq!(copy, [Point { x: 1.0, y: 2.0 }; 3]);
     assert_eq!(number.get(0), Some(3.0));
@@ -72,10 +60,7 @@ fn a_child_changes_what_the_parent_sees() {
 #[test]
 fn a_shared_flag_has_the_operations_of_stds() {
     use std::sync::atomic::Ordering::SeqCst;
-    let (ours, stds) = (
-        AtomicBool::new(false).unwrap(),
-        atomic::AtomicBool::new(false),
-    );
+    let (ours, stds) = (AtomicBool::new(false).unwrap(), atomic::AtomicBool::new(false));
     for (flag, operand) in [(false, false), (false, true), (true, false), (true, true)] {
         macro_rules! same {
             ($($operation:ident($($argument:expr),*))+) => {$(
@@ -98,10 +83,7 @@ fn a_shared_flag_has_the_operations_of_stds() {
         }
     }
     ours.store(true, SeqCst);
-    while ours
-        .compare_exchange_weak(true, false, SeqCst, SeqCst)
-        .is_err()
-    {}
+    while ours.compare_exchange_weak(true, false, SeqCst, SeqCst).is_err() {}
     assert!(!ours.load(SeqCst));
 }
 
@@ -137,9 +119,7 @@ fn ranges_and_indices_are_checked_as_those_of_slices() {
 fn memory_that_cannot_be_had_is_an_error() {
     for len in [usize::MAX, isize::MAX as usize, 1 << 45, 1 << 40] {
         let error = SharedSlice::<u64>::zeroed(len).unwrap_err();
-        let CreateError::Io { source, .. } = error else {
-            panic!("{error:?}")
-        };
+        let CreateError::Io { source, .. } = error else { panic!("{error:?}") };
         assert_eq!(source.kind(), std::io::ErrorKind::OutOfMemory);
     }
     // Within the limits again.
@@ -148,16 +128,9 @@ fn memory_that_cannot_be_had_is_an_error() {
 
 #[offspring::worker]
 fn limited(resource: u8, limit: u64) -> Result<(), String> {
-    let resource = if resource == 0 {
-        Resource::Fsize
-    } else {
-        Resource::As
-    };
+    let resource = if resource == 0 { Resource::Fsize } else { Resource::As };
     let before = rustix::process::getrlimit(resource);
-    let low = Rlimit {
-        current: Some(limit),
-        maximum: before.maximum,
-    };
+    let low = Rlimit { current: Some(limit), maximum: before.maximum };
     setrlimit(resource, low).expect("a limit can be lowered");
     let outcome = SharedSlice::<u64>::zeroed(1 << 21);
     setrlimit(resource, before).expect("and raised again");
@@ -181,10 +154,7 @@ fn make(text: String) -> (SharedBytes, SharedSlice<u32>) {
 
 #[offspring::test(timeout = "60s")]
 fn memory_outlives_the_process_that_made_it() {
-    let (bytes, numbers) = make::spawn("made elsewhere".to_owned())
-        .unwrap()
-        .join()
-        .unwrap();
+    let (bytes, numbers) = make::spawn("made elsewhere".to_owned()).unwrap().join().unwrap();
     assert_eq!(&*bytes, b"made elsewhere");
     assert_eq!(numbers.to_vec(), [1, 2, 3]);
     // And a third process gets it from this one.
@@ -224,9 +194,7 @@ fn send_around() {
         let bytes = SharedBytes::build(len, |_| ()).unwrap();
         let lengths = SharedSlice::zeroed(1).unwrap();
         work.put((bytes, lengths.clone())).unwrap();
-        eventually("the length is written", || {
-            lengths.get(0) == Some(len as u64)
-        });
+        eventually("the length is written", || lengths.get(0) == Some(len as u64));
     };
     round(5);
     let before = open_fds();
@@ -247,10 +215,7 @@ fn hold_for_ever(numbers: SharedSlice<u64>) {
 /// Shared memory of the whole system, in bytes.
 fn shared_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Shmem:"))
-        .unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Shmem:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
@@ -262,15 +227,10 @@ fn memory_goes_with_its_last_handle_even_if_that_is_killed() {
     let child = hold_for_ever::spawn(numbers.clone()).unwrap();
     eventually("the child has the memory", || numbers.get(0) == Some(1));
     drop(numbers);
-    assert!(
-        shared_memory() > before + BYTES / 2,
-        "the child's handle keeps it"
-    );
+    assert!(shared_memory() > before + BYTES / 2, "the child's handle keeps it");
     child.kill();
     child.join().unwrap_err();
-    eventually("the memory is free", || {
-        shared_memory() < before + BYTES / 2
-    });
+    eventually("the memory is free", || shared_memory() < before + BYTES / 2);
 }
 
 #[test]
@@ -280,8 +240,5 @@ fn bytes_are_cut_without_a_copy() {
     assert_eq!(&*part, b"34");
     assert_eq!(part.as_ptr(), bytes[3..].as_ptr());
     assert_eq!(bytes.slice(1..9).cast::<u64>(), None);
-    assert_eq!(
-        bytes.slice(..8).cast::<u64>(),
-        Some(&[u64::from_ne_bytes(*b"01234567")][..])
-    );
+    assert_eq!(bytes.slice(..8).cast::<u64>(), Some(&[u64::from_ne_bytes(*b"01234567")][..]));
 }

@@ -35,9 +35,7 @@ impl History {
     fn note(&mut self, what: u8, id: u64) {
         let mut record = [what; RECORD];
         record[8..].copy_from_slice(&id.to_le_bytes());
-        self.0
-            .write_all(&record)
-            .expect("there is room for the history");
+        self.0.write_all(&record).expect("there is room for the history");
     }
 }
 
@@ -46,12 +44,7 @@ fn read(path: &Path) -> Vec<(u8, u64)> {
     assert_eq!(bytes.len() % RECORD, 0, "a record was torn");
     bytes
         .chunks(RECORD)
-        .map(|record| {
-            (
-                record[0],
-                u64::from_le_bytes(record[8..].try_into().unwrap()),
-            )
-        })
+        .map(|record| (record[0], u64::from_le_bytes(record[8..].try_into().unwrap())))
         .collect()
 }
 
@@ -69,17 +62,11 @@ impl Item {
             n if n % 20 == 0 => 5_000,
             n => n as usize,
         };
-        Item {
-            id,
-            body: vec![id as u8; size],
-        }
+        Item { id, body: vec![id as u8; size] }
     }
 
     fn check(&self) {
-        assert!(
-            self.body.iter().all(|&byte| byte == self.id as u8),
-            "an item was torn"
-        );
+        assert!(self.body.iter().all(|&byte| byte == self.id as u8), "an item was torn");
     }
 }
 
@@ -176,12 +163,7 @@ impl Storm {
 
     fn rage(&mut self, mut spawn: impl FnMut(bool, PathBuf, u64) -> Process<()>) {
         for n in 0..storm_kills() + 4 {
-            let producer = match self
-                .running
-                .iter()
-                .filter(|(producer, _)| *producer)
-                .count()
-            {
+            let producer = match self.running.iter().filter(|(producer, _)| *producer).count() {
                 0 => true,
                 1 if self.running.len() < 3 => n % 2 == 0,
                 1 => true,
@@ -272,10 +254,7 @@ impl Storm {
             fates.len(),
             self.killed_consumers
         );
-        assert!(
-            again <= self.killed_consumers,
-            "{again} items were delivered again"
-        );
+        assert!(again <= self.killed_consumers, "{again} items were delivered again");
     }
 }
 
@@ -285,13 +264,9 @@ fn a_queue_loses_nothing_in_a_storm_of_kills() {
     let mut storm = Storm::new();
     storm.rage(|producer, history, number| {
         if producer {
-            ProcessBuilder::new()
-                .spawn(put::new(queue.clone(), history, number))
-                .unwrap()
+            ProcessBuilder::new().spawn(put::new(queue.clone(), history, number)).unwrap()
         } else {
-            ProcessBuilder::new()
-                .spawn(get::new(queue.clone(), history))
-                .unwrap()
+            ProcessBuilder::new().spawn(get::new(queue.clone(), history)).unwrap()
         }
     });
     storm.check_queue(&queue);
@@ -303,13 +278,9 @@ fn a_joinable_queue_finishes_everything_in_a_storm_of_kills() {
     let mut storm = Storm::new();
     storm.rage(|producer, history, number| {
         if producer {
-            ProcessBuilder::new()
-                .spawn(put_jobs::new(jobs.clone(), history, number))
-                .unwrap()
+            ProcessBuilder::new().spawn(put_jobs::new(jobs.clone(), history, number)).unwrap()
         } else {
-            ProcessBuilder::new()
-                .spawn(work::new(jobs.clone(), history))
-                .unwrap()
+            ProcessBuilder::new().spawn(work::new(jobs.clone(), history)).unwrap()
         }
     });
     storm.check_jobs(&jobs);

@@ -22,22 +22,15 @@ pub(crate) fn spawn_asleep<'scope, T: Send + 'scope>(
 ) -> ScopedJoinHandle<'scope, T> {
     let (number, numbers) = mpsc::channel();
     let thread = scope.spawn(move || {
-        number
-            .send(fs::read_link("/proc/thread-self").unwrap())
-            .unwrap();
+        number.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
         wait()
     });
-    let stat = Path::new("/proc")
-        .join(numbers.recv().unwrap())
-        .join("stat");
+    let stat = Path::new("/proc").join(numbers.recv().unwrap()).join("stat");
     // A lock may put it to sleep for a moment, so one look is not enough.
     let mut asleep = 0;
     eventually("the thread sleeps", || {
         let state = fs::read_to_string(&stat).unwrap_or_default();
-        let sleeps = state
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.starts_with(" S"));
+        let sleeps = state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"));
         asleep = if sleeps { asleep + 1 } else { 0 };
         asleep == 3 || thread.is_finished()
     });
@@ -46,18 +39,13 @@ pub(crate) fn spawn_asleep<'scope, T: Send + 'scope>(
 
 /// The number of descriptors that this process has open.
 pub(crate) fn open_fds() -> usize {
-    std::fs::read_dir("/proc/self/fd")
-        .expect("/proc is there")
-        .count()
-        - 1
+    std::fs::read_dir("/proc/self/fd").expect("/proc is there").count() - 1
 }
 
 /// Returns whether a process with this pid exists and is not a zombie.
 pub(crate) fn is_running(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+        stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
     })
 }
 
@@ -72,13 +60,7 @@ impl Random {
     /// Uses the seed in `OFFSPRING_STORM_SEED`, or a new one, which is printed.
     pub(crate) fn of_storm() -> Random {
         let seed = std::env::var("OFFSPRING_STORM_SEED").map_or_else(
-            |_| {
-                SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap()
-                    .as_nanos() as u64
-                    | 1
-            },
+            |_| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1,
             |seed| seed.parse().expect("OFFSPRING_STORM_SEED is a number"),
         );
         println!("OFFSPRING_STORM_SEED={seed}");
@@ -99,7 +81,6 @@ impl Random {
 
 /// The number of processes that a storm kills.
 pub(crate) fn storm_kills() -> u64 {
-    std::env::var("OFFSPRING_STORM_KILLS").map_or(40, |kills| {
-        kills.parse().expect("OFFSPRING_STORM_KILLS is a number")
-    })
+    std::env::var("OFFSPRING_STORM_KILLS")
+        .map_or(40, |kills| kills.parse().expect("OFFSPRING_STORM_KILLS is a number"))
 }

@@ -51,19 +51,14 @@ pub(crate) fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    visit(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-        &mut found,
-    );
+    visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     assert!(found.len() > 10);
     found
 }
 
 /// `queue` for `src/queue/delivery.rs`, `ipc::wire` for `src/ipc/wire/encoding.rs`.
 pub(crate) fn layer_name(path: &Path) -> String {
-    let inside = path
-        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
-        .unwrap();
+    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let inside = inside.with_extension("");
     let names: Vec<&str> = inside.iter().map(|name| name.to_str().unwrap()).collect();
     match names[..] {
@@ -88,10 +83,8 @@ fn files_import_only_from_lower_layers() {
         if ["lib", "guide", "ipc"].contains(&own.as_str()) {
             continue;
         }
-        for (number, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        for (number, line) in
+            text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
         {
             for import in line.split("crate::").skip(1) {
                 let mut names = import
@@ -126,10 +119,7 @@ fn no_circle_of_imports_has_more_than_a_few_files() {
         .filter(|circle| circle.len() > CIRCLE_MAX)
         .filter(|circle| !STILL_CIRCULAR.contains(&circle[0].split('/').next().unwrap()))
         .collect();
-    assert!(
-        long.is_empty(),
-        "files that import each other in a circle: {long:#?}"
-    );
+    assert!(long.is_empty(), "files that import each other in a circle: {long:#?}");
 }
 
 #[test]
@@ -147,12 +137,7 @@ fn unsafe_code_stands_where_memory_is() {
             {
                 continue;
             }
-            assert!(
-                !code.contains("unsafe"),
-                "{}:{}: unsafe code",
-                path.display(),
-                number + 1
-            );
+            assert!(!code.contains("unsafe"), "{}:{}: unsafe code", path.display(), number + 1);
         }
     }
 }
@@ -164,12 +149,7 @@ fn no_file_outgrows_its_reader() {
         if path.ends_with("model.rs") {
             continue;
         }
-        let lines = text
-            .split("#[cfg(test)]\nmod tests")
-            .next()
-            .unwrap()
-            .lines()
-            .count();
+        let lines = text.split("#[cfg(test)]\nmod tests").next().unwrap().lines().count();
         assert!(
             lines <= 650,
             "{} has {lines} lines without its tests: split it by idea",
@@ -202,16 +182,8 @@ fn every_test_in_the_list_of_faults_is_there() {
     for (file, test) in tests {
         let text =
             fs::read_to_string(root.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let head = text
-            .split(&format!("fn {test}()"))
-            .next()
-            .unwrap_or_default();
-        let attribute = head
-            .trim_end()
-            .lines()
-            .next_back()
-            .unwrap_or_default()
-            .trim();
+        let head = text.split(&format!("fn {test}()")).next().unwrap_or_default();
+        let attribute = head.trim_end().lines().next_back().unwrap_or_default().trim();
         assert!(
             head.len() < text.len()
                 && (attribute.starts_with("#[offspring::test") || attribute == "#[test]"),
@@ -221,29 +193,19 @@ fn every_test_in_the_list_of_faults_is_there() {
     let rows = list.lines().filter(|line| {
         line.starts_with("| ") && !line.starts_with("| fault") && !line.starts_with("| ---")
     });
-    assert!(
-        rows.clone().all(|row| row.contains("::")),
-        "a fault without a test"
-    );
+    assert!(rows.clone().all(|row| row.contains("::")), "a fault without a test");
 }
 
 #[test]
 fn every_file_in_the_map_of_the_tests_is_there() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let map = fs::read_to_string(tests.join("README.md")).unwrap();
-    let rows = map
-        .lines()
-        .skip_while(|line| !line.starts_with("| promise"));
+    let rows = map.lines().skip_while(|line| !line.starts_with("| promise"));
     let cells = rows.filter_map(|line| line.strip_prefix('|')?.split('|').nth(1));
-    let files: Vec<&str> = cells
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .collect();
+    let files: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     assert!(files.len() > 40, "{}", files.len());
     for file in files {
-        assert!(
-            tests.join("it").join(file).is_file(),
-            "tests/README.md names {file}"
-        );
+        assert!(tests.join("it").join(file).is_file(), "tests/README.md names {file}");
     }
 }
 

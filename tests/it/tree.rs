@@ -31,10 +31,8 @@ fn spin() {
 /// Reports that it runs, with the pid of its last descendant.
 #[offspring::worker]
 fn parent(ready: Queue<u32>) {
-    let _child = ProcessBuilder::new()
-        .name("a grandchild of a long name")
-        .spawn(rest::new())
-        .unwrap();
+    let _child =
+        ProcessBuilder::new().name("a grandchild of a long name").spawn(rest::new()).unwrap();
     let mut program = Command::new("sleep").arg("1000").spawn().unwrap();
     ready.put(program.id()).unwrap();
     program.wait().unwrap();
@@ -42,11 +40,7 @@ fn parent(ready: Queue<u32>) {
 
 #[offspring::worker]
 fn look() -> ProcessTree {
-    let _child = ProcessBuilder::new()
-        .name("below")
-        .daemon(true)
-        .spawn(rest::new())
-        .unwrap();
+    let _child = ProcessBuilder::new().name("below").daemon(true).spawn(rest::new()).unwrap();
     tree()
 }
 
@@ -65,11 +59,7 @@ fn signal(pid: u32, signal: i32) {
 
 #[offspring::test(timeout = "30s")]
 fn a_child_is_listed_with_the_options_of_its_builder() {
-    let child = start(
-        ProcessBuilder::new()
-            .name("a name of more than 15 bytes")
-            .generation(3),
-    );
+    let child = start(ProcessBuilder::new().name("a name of more than 15 bytes").generation(3));
     let all = tree();
     let info = all.find(child.pid()).unwrap();
     assert_eq!(info.name(), "a name of more than 15 bytes");
@@ -80,12 +70,7 @@ fn a_child_is_listed_with_the_options_of_its_builder() {
         info.memory() > 100_000 && info.proportional_memory().unwrap() > 0 && info.threads() > 0
     );
     assert!(info.uptime() < Duration::from_secs(20));
-    assert!(
-        all.root()
-            .children()
-            .iter()
-            .any(|other| other.pid() == child.pid())
-    );
+    assert!(all.root().children().iter().any(|other| other.pid() == child.pid()));
     assert_eq!(all.root().pid(), std::process::id());
     assert_eq!(all.root().name(), offspring::current().name());
     child.kill();
@@ -96,17 +81,11 @@ fn a_child_is_listed_with_the_options_of_its_builder() {
 #[offspring::test(timeout = "30s")]
 fn states_follow_the_process() {
     let child = start(ProcessBuilder::new());
-    eventually("it waits", || {
-        state(child.pid()) == Some(ProcessState::Sleeping)
-    });
+    eventually("it waits", || state(child.pid()) == Some(ProcessState::Sleeping));
     signal(child.pid(), libc::SIGSTOP);
-    eventually("it is suspended", || {
-        state(child.pid()) == Some(ProcessState::Stopped)
-    });
+    eventually("it is suspended", || state(child.pid()) == Some(ProcessState::Stopped));
     signal(child.pid(), libc::SIGCONT);
-    eventually("it waits again", || {
-        state(child.pid()) == Some(ProcessState::Sleeping)
-    });
+    eventually("it waits again", || state(child.pid()) == Some(ProcessState::Sleeping));
     child.request_stop(FOREVER);
     child.join().unwrap();
 }
@@ -116,9 +95,7 @@ fn cpu_time_grows_with_work() {
     let (busy, idle) = (spin::spawn().unwrap(), start(ProcessBuilder::new()));
     let time = |pid: u32| tree().find(pid).unwrap().cpu_time();
     let before = time(busy.pid());
-    eventually("it has worked", || {
-        time(busy.pid()) > before + Duration::from_millis(50)
-    });
+    eventually("it has worked", || time(busy.pid()) > before + Duration::from_millis(50));
     let all = tree();
     let [busy_now, idle_now] = [&busy, &idle].map(|process| all.find(process.pid()).unwrap());
     assert!(
@@ -140,25 +117,16 @@ fn grandchildren_and_programs_are_below_their_parents() {
     });
     let all = tree();
     let info = all.find(child.pid()).unwrap();
-    let [grandchild, program] = info.children() else {
-        panic!("{info:?}")
-    };
+    let [grandchild, program] = info.children() else { panic!("{info:?}") };
     // The system keeps 15 bytes of its name, and this process knows nothing else of it.
     assert_eq!(grandchild.name(), "a grandchild of");
     assert_eq!(
-        (
-            grandchild.worker(),
-            grandchild.is_daemon(),
-            grandchild.is_program()
-        ),
+        (grandchild.worker(), grandchild.is_daemon(), grandchild.is_program()),
         (None, None, false)
     );
     assert_eq!((program.name(), program.is_program()), ("sleep", true));
     let drawn = all.to_string();
-    assert!(
-        drawn.contains("├─ a grandchild of") && drawn.contains("└─ sleep"),
-        "{drawn}"
-    );
+    assert!(drawn.contains("├─ a grandchild of") && drawn.contains("└─ sleep"), "{drawn}");
     child.kill_tree();
     child.join().unwrap_err();
 }
@@ -182,12 +150,7 @@ fn workers_on_threads_are_below_their_process() {
         .spawn(rest::new())
         .unwrap();
     let all = tree();
-    let info = all
-        .root()
-        .children()
-        .iter()
-        .find(|child| child.name() == "on a thread")
-        .unwrap();
+    let info = all.root().children().iter().find(|child| child.name() == "on a thread").unwrap();
     assert_eq!(
         (info.backend(), info.pid(), info.memory()),
         (Backend::Inline, std::process::id(), 0)
@@ -195,11 +158,7 @@ fn workers_on_threads_are_below_their_process() {
     assert_eq!(all.find(info.pid()).unwrap().backend(), Backend::Process);
     child.request_stop(FOREVER);
     child.join().unwrap();
-    assert!(
-        !tree()
-            .processes()
-            .any(|process| process.name() == "on a thread")
-    );
+    assert!(!tree().processes().any(|process| process.name() == "on a thread"));
 }
 
 /// A type of its own, so that a test finds its queues.
@@ -219,34 +178,22 @@ fn eat(apples: JoinableQueue<Apple>, eaten: Queue<()>) {
 
 fn queue(item: &str) -> QueueStatus {
     let all = tree();
-    let found = all
-        .queues()
-        .iter()
-        .find(|queue| queue.item().ends_with(item));
+    let found = all.queues().iter().find(|queue| queue.item().ends_with(item));
     found.unwrap_or_else(|| panic!("{all}")).clone()
 }
 
 #[offspring::test(timeout = "30s")]
 fn queues_are_listed_with_their_items_and_holders() {
-    let (apples, eaten) = (
-        JoinableQueue::bounded(5).unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (apples, eaten) = (JoinableQueue::bounded(5).unwrap(), Queue::unbounded().unwrap());
     (0..3).for_each(|n| apples.put(Apple(n)).unwrap());
     let before = queue("tree::Apple");
-    assert_eq!(
-        (before.len(), before.capacity(), before.unfinished()),
-        (3, Some(5), Some(3))
-    );
+    assert_eq!((before.len(), before.capacity(), before.unfinished()), (3, Some(5), Some(3)));
     assert_eq!(before.holders(), [std::process::id()]);
 
     let child = eat::spawn(apples.clone(), eaten.clone()).unwrap();
     eaten.get().unwrap();
     let status = queue("tree::Apple");
-    assert_eq!(
-        (status.len(), status.unfinished(), status.dead_letters()),
-        (2, Some(3), 0)
-    );
+    assert_eq!((status.len(), status.unfinished(), status.dead_letters()), (2, Some(3), 0));
     assert_eq!(status.holders(), [std::process::id(), child.pid()]);
     assert!(!status.is_closed() && !status.is_empty());
 
@@ -259,25 +206,16 @@ fn queues_are_listed_with_their_items_and_holders() {
     assert!(queue("tree::Apple").is_closed());
     drop(apples);
     eventually("it is gone", || {
-        !tree()
-            .queues()
-            .iter()
-            .any(|queue| queue.item().ends_with("tree::Apple"))
+        !tree().queues().iter().any(|queue| queue.item().ends_with("tree::Apple"))
     });
 }
 
 #[offspring::test(timeout = "30s")]
 fn handles_under_way_are_counted() {
-    let (pears, letters) = (
-        Queue::<Pear>::unbounded().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (pears, letters) = (Queue::<Pear>::unbounded().unwrap(), Queue::unbounded().unwrap());
     letters.put(pears.clone()).unwrap();
     let status = queue("tree::Pear");
-    assert_eq!(
-        (status.in_flight(), status.capacity(), status.unfinished()),
-        (1, None, None)
-    );
+    assert_eq!((status.in_flight(), status.capacity(), status.unfinished()), (1, None, None));
     drop(letters);
     eventually("the handle is lost with the queue that held it", || {
         queue("tree::Pear").in_flight() == 0
@@ -306,11 +244,7 @@ fn snapshots_while_processes_come_and_go() {
                 .map(ProcessInfo::pid)
                 .collect();
             assert_eq!(pids[0], std::process::id());
-            assert_eq!(
-                pids.iter().collect::<HashSet<_>>().len(),
-                pids.len(),
-                "{all}"
-            );
+            assert_eq!(pids.iter().collect::<HashSet<_>>().len(), pids.len(), "{all}");
             assert!(all.to_string().lines().count() > pids.len());
             seen.extend(pids);
         }
@@ -339,24 +273,9 @@ fn actors_are_shown_by_their_own_type_and_internal_queues_are_not() {
     let actor = all.find(pid).unwrap().actor();
     assert!(actor.unwrap().ends_with("tree::Shelf"), "{actor:?}");
     let drawn = all.to_string();
-    let lines = |text: &str| {
-        drawn
-            .lines()
-            .filter(|line| line.contains(text))
-            .collect::<Vec<_>>()
-    };
-    assert!(
-        lines("Shelf (actor)")
-            .iter()
-            .any(|line| line.contains(&pid.to_string())),
-        "{drawn}"
-    );
-    assert!(
-        lines("(mailbox)")
-            .iter()
-            .any(|line| line.contains(&pid.to_string())),
-        "{drawn}"
-    );
+    let lines = |text: &str| drawn.lines().filter(|line| line.contains(text)).collect::<Vec<_>>();
+    assert!(lines("Shelf (actor)").iter().any(|line| line.contains(&pid.to_string())), "{drawn}");
+    assert!(lines("(mailbox)").iter().any(|line| line.contains(&pid.to_string())), "{drawn}");
     assert!(!drawn.contains("Erased"), "{drawn}");
 }
 
@@ -383,9 +302,6 @@ fn a_worker_that_is_only_named_like_an_actor_is_shown_as_a_worker() {
     let all = tree();
     assert_eq!(all.find(child.pid()).unwrap().actor(), None);
     let drawn = all.to_string();
-    let line = drawn
-        .lines()
-        .find(|line| line.contains("no actor"))
-        .unwrap();
+    let line = drawn.lines().find(|line| line.contains("no actor")).unwrap();
     assert!(line.contains("ActorProcess<u8> (daemon)"), "{line}");
 }

@@ -72,9 +72,8 @@ fn an_actor_is_called_by_its_methods() -> Result<(), Box<dyn Error>> {
     assert_eq!(counter.get()?, 15);
     let handle: CounterHandle = counter.address();
     assert_eq!(handle, counter.address());
-    let slow: Result<u64, CallError> = handle
-        .with_timeout(std::time::Duration::from_secs(30))
-        .get();
+    let slow: Result<u64, CallError> =
+        handle.with_timeout(std::time::Duration::from_secs(30)).get();
     assert_eq!(slow?, 15);
     let _quiet: offspring::actor::ActorOwner<QuietHandle> = Quiet::spawn()?;
     Ok(())

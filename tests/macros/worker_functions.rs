@@ -65,10 +65,7 @@ fn a_worker_function_is_also_a_type() {
     assert_eq!(clock(5, Duration::from_secs(1)), 6);
     assert_eq!(of(clock::new(5, Duration::from_secs(1))).1, 6);
     assert_eq!(of(nothing::new()).1, ());
-    assert_eq!(
-        of(r#type::new("x".to_owned())),
-        ("keyword", Ok("x".to_owned()))
-    );
+    assert_eq!(of(r#type::new("x".to_owned())), ("keyword", Ok("x".to_owned())));
     assert_eq!(of(deep::within::new((1, None))).1, 1);
     assert_eq!(of(made::new(vec![1])), ("made.worker", vec![1]));
     assert_eq!(of(local::new(1)).1, 1);

@@ -137,12 +137,7 @@ impl State {
     }
 
     fn flush(&mut self, thread: usize) {
-        for (address, value) in self.threads[thread]
-            .buffer
-            .pop_front()
-            .into_iter()
-            .flatten()
-        {
+        for (address, value) in self.threads[thread].buffer.pop_front().into_iter().flatten() {
             cell(address).store(value, Ordering::SeqCst);
         }
     }
@@ -165,10 +160,7 @@ impl State {
                     self.killed = true;
                 }
                 None => {
-                    self.stuck = self
-                        .threads
-                        .iter()
-                        .any(|thread| !thread.ended && !thread.dead);
+                    self.stuck = self.threads.iter().any(|thread| !thread.ended && !thread.dead);
                     self.current = usize::MAX;
                     return;
                 }
@@ -185,9 +177,7 @@ fn cell(address: usize) -> &'static Cell {
 
 impl Run {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Lets the script decide, and returns when this thread may run.
@@ -245,12 +235,7 @@ pub(crate) fn is_mutated(name: &str) -> bool {
 }
 
 fn visible(state: &State, me: usize, address: usize) -> u64 {
-    let own = state.threads[me]
-        .buffer
-        .iter()
-        .flatten()
-        .rev()
-        .find(|(other, _)| *other == address);
+    let own = state.threads[me].buffer.iter().flatten().rev().find(|(other, _)| *other == address);
     own.map_or_else(|| cell(address).load(Ordering::SeqCst), |(_, value)| *value)
 }
 
@@ -259,17 +244,11 @@ pub(crate) fn load(addresses: &[usize]) -> Vec<u64> {
     let values = with_self(|run, me| {
         let mut state = run.step(me);
         state.settle(me, addresses);
-        addresses
-            .iter()
-            .map(|&address| visible(&state, me, address))
-            .collect()
+        addresses.iter().map(|&address| visible(&state, me, address)).collect()
     });
     // Outside of a run: before or after it.
     values.unwrap_or_else(|| {
-        addresses
-            .iter()
-            .map(|&address| cell(address).load(Ordering::SeqCst))
-            .collect()
+        addresses.iter().map(|&address| cell(address).load(Ordering::SeqCst)).collect()
     })
 }
 
@@ -328,10 +307,7 @@ pub(crate) fn explore(
             return Found { runs, bad };
         }
         script = left;
-        while script
-            .last()
-            .is_some_and(|&(chosen, count)| chosen + 1 == count)
-        {
+        while script.last().is_some_and(|&(chosen, count)| chosen + 1 == count) {
             script.pop();
         }
         match script.last_mut() {
@@ -358,10 +334,7 @@ fn run_once(
     });
     let mut bad = None;
     std::thread::scope(|scope| {
-        let all: Vec<_> = (0..)
-            .zip(threads)
-            .map(|(me, body)| (me, body, run.clone()))
-            .collect();
+        let all: Vec<_> = (0..).zip(threads).map(|(me, body)| (me, body, run.clone())).collect();
         let all: Vec<_> = all
             .into_iter()
             .map(|(me, body, run)| {
@@ -373,17 +346,11 @@ fn run_once(
                     }));
                     SELF.set(None);
                     run.end(me);
-                    outcome
-                        .err()
-                        .filter(|panic| !panic.is::<Dead>())
-                        .map(|panic| text(&*panic))
+                    outcome.err().filter(|panic| !panic.is::<Dead>()).map(|panic| text(&*panic))
                 })
             })
             .collect();
-        bad = all
-            .into_iter()
-            .filter_map(|thread| thread.join().unwrap())
-            .next();
+        bad = all.into_iter().filter_map(|thread| thread.join().unwrap()).next();
     });
     let mut state = run.lock();
     if state.stuck {
@@ -397,14 +364,10 @@ fn run_once(
     let (script, killed) = (std::mem::take(&mut state.script), state.killed);
     drop(state);
     let checked = catch_unwind(AssertUnwindSafe(|| bad.is_none().then(|| check(killed))));
-    (
-        script,
-        bad.or_else(|| checked.err().map(|panic| text(&*panic))),
-    )
+    (script, bad.or_else(|| checked.err().map(|panic| text(&*panic))))
 }
 
 fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_default()
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

@@ -50,10 +50,7 @@ fn payload(tag: u32, length: usize) -> Vec<u8> {
 /// Takes the next entry, which must be whole.
 fn pop(consumer: &mut Consumer) -> Option<u32> {
     let (tag, bytes) = consumer.pop().expect("no side writes what is corrupt")?;
-    assert!(
-        bytes.as_slice().iter().all(|&byte| byte == tag as u8),
-        "an entry was torn"
-    );
+    assert!(bytes.as_slice().iter().all(|&byte| byte == tag as u8), "an entry was torn");
     Some(tag)
 }
 
@@ -88,10 +85,7 @@ fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
             let put = taken(&put);
             // One more may be there, whole, whose producer died before it could record that.
             assert!(got.starts_with(&put), "put {put:?}, got {got:?}");
-            assert!(
-                got.len() <= put.len() + usize::from(died),
-                "put {put:?}, got {got:?}"
-            );
+            assert!(got.len() <= put.len() + usize::from(died), "put {put:?}, got {got:?}");
         };
         (threads, Box::new(check))
     })
@@ -136,22 +130,13 @@ fn recall(bounds: Bounds, length: usize) -> Found {
             let mut got = taken(&got);
             let (mut producer, sent) = kept.lock().unwrap().take().expect("the producer lives");
             producer.recall().unwrap();
-            let back = sent
-                .iter()
-                .filter(|&&(at, _)| !producer.is_taken(at))
-                .map(|&(_, tag)| tag);
+            let back = sent.iter().filter(|&&(at, _)| !producer.is_taken(at)).map(|&(_, tag)| tag);
             got.extend(back);
             drop(region);
             // A consumer that died may have taken one without recording it.
             got.sort_unstable();
-            assert!(
-                got.windows(2).all(|two| two[0] != two[1]),
-                "one came twice: {got:?}"
-            );
-            assert!(
-                got.len() == 3 || (died && got.len() == 2),
-                "in the end there are {got:?}"
-            );
+            assert!(got.windows(2).all(|two| two[0] != two[1]), "one came twice: {got:?}");
+            assert!(got.len() == 3 || (died && got.len() == 2), "in the end there are {got:?}");
         };
         (threads, Box::new(check))
     })
@@ -203,43 +188,25 @@ fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
 /// The number of interruptions. `OFFSPRING_MODEL_MORE` adds to it, up to nearly every order there
 /// is.
 fn few(interruptions: usize) -> Bounds {
-    let more = std::env::var("OFFSPRING_MODEL_MORE").map_or(0, |more| {
-        more.parse().expect("OFFSPRING_MODEL_MORE is a number")
-    });
-    Bounds {
-        interruptions: interruptions + more,
-        victim: None,
-        buffers: true,
-        mutation: "",
-    }
+    let more = std::env::var("OFFSPRING_MODEL_MORE")
+        .map_or(0, |more| more.parse().expect("OFFSPRING_MODEL_MORE is a number"));
+    Bounds { interruptions: interruptions + more, victim: None, buffers: true, mutation: "" }
 }
 
 fn holds(what: &str, found: Found) {
     println!("{what}: {} runs", found.runs);
-    assert!(
-        found.bad.is_none(),
-        "{what}: {:?} in run {}",
-        found.bad,
-        found.runs
-    );
+    assert!(found.bad.is_none(), "{what}: {:?} in run {}", found.bad, found.runs);
     assert!(found.runs > 100, "{what}: hardly anything was tried");
 }
 
 fn breaks(what: &str, found: Found) {
     println!("{what}: found in run {}: {:?}", found.runs, found.bad);
-    assert!(
-        found.bad.is_some(),
-        "{what}: not found in {} runs",
-        found.runs
-    );
+    assert!(found.bad.is_some(), "{what}: not found in {} runs", found.runs);
 }
 
 #[test]
 fn entries_come_whole_and_in_order_wherever_the_producer_dies() {
-    let dies = |bounds| Bounds {
-        victim: Some(0),
-        ..bounds
-    };
+    let dies = |bounds| Bounds { victim: Some(0), ..bounds };
     holds("put and take", put_and_take(few(4), 2, 5));
     holds("put and take, longer", put_and_take(few(3), 2, 40));
     holds("a producer dies", put_and_take(dies(few(3)), 2, 5));
@@ -255,10 +222,7 @@ fn a_full_ring_overwrites_nothing_that_is_not_taken() {
 fn a_recall_gives_back_exactly_what_was_not_taken_wherever_the_consumer_dies() {
     for length in [5, 40] {
         holds("recall", recall(few(2), length));
-        let dies = Bounds {
-            victim: Some(1),
-            ..few(2)
-        };
+        let dies = Bounds { victim: Some(1), ..few(2) };
         holds("a consumer dies", recall(dies, length));
     }
 }
@@ -273,26 +237,11 @@ fn nobody_sleeps_for_ever() {
 fn what_is_wrong_is_found() {
     let with = |mutation| Bounds { mutation, ..few(3) };
     // The two stores of a put, in the other order.
-    breaks(
-        "the tail before the entry",
-        put_and_take(with("ring.commit-first"), 2, 5),
-    );
-    let dies = Bounds {
-        victim: Some(0),
-        ..with("ring.commit-first")
-    };
-    breaks(
-        "the tail before the entry, and a death",
-        put_and_take(dies, 2, 5),
-    );
-    breaks(
-        "a recall that does not see what was taken",
-        recall(with("ring.recall-unseen"), 5),
-    );
-    breaks(
-        "looking for a sleeper before putting",
-        sleep_and_wake(few(3), 2, true),
-    );
+    breaks("the tail before the entry", put_and_take(with("ring.commit-first"), 2, 5));
+    let dies = Bounds { victim: Some(0), ..with("ring.commit-first") };
+    breaks("the tail before the entry, and a death", put_and_take(dies, 2, 5));
+    breaks("a recall that does not see what was taken", recall(with("ring.recall-unseen"), 5));
+    breaks("looking for a sleeper before putting", sleep_and_wake(few(3), 2, true));
     breaks(
         "a flag that is raised without a fence",
         sleep_and_wake(with("doorbell.relaxed"), 2, false),

@@ -33,8 +33,7 @@ impl AtomicU64 {
         _: Ordering,
     ) -> Result<u64, u64> {
         explore::locked(&[self.address()], || {
-            self.0
-                .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+            self.0.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
         })
     }
 }
@@ -48,11 +47,7 @@ pub(crate) struct Region(Vec<AtomicU64>);
 
 impl Region {
     pub(crate) fn new(length: usize) -> Result<Region, std::convert::Infallible> {
-        Ok(Region(
-            (0..length.div_ceil(8))
-                .map(|_| AtomicU64(Cell::new(0)))
-                .collect(),
-        ))
+        Ok(Region((0..length.div_ceil(8)).map(|_| AtomicU64(Cell::new(0))).collect()))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -75,9 +70,7 @@ impl Region {
         let (front, back) = words.split_at(words.len() / 2);
         let mut values = Vec::new();
         for half in [front, back].into_iter().filter(|half| !half.is_empty()) {
-            values.extend(explore::load(
-                &half.iter().map(AtomicU64::address).collect::<Vec<_>>(),
-            ));
+            values.extend(explore::load(&half.iter().map(AtomicU64::address).collect::<Vec<_>>()));
         }
         let copy: Vec<u8> = values.into_iter().flat_map(u64::to_le_bytes).collect();
         bytes.copy_from_slice(&copy[..bytes.len()]);
@@ -92,11 +85,7 @@ impl Region {
         let words = self.words(offset, bytes.len());
         let (front, back) = words.split_at(words.len() / 2);
         for half in [front, back].into_iter().filter(|half| !half.is_empty()) {
-            let stores = half
-                .iter()
-                .map(AtomicU64::address)
-                .zip(values.by_ref())
-                .collect();
+            let stores = half.iter().map(AtomicU64::address).zip(values.by_ref()).collect();
             explore::store(stores, Ordering::Relaxed);
         }
     }

@@ -38,10 +38,7 @@ pub(crate) fn block(block: &Block) -> Verdict {
     let mut verdict = Verdict::new(&block.args, "#[offspring::actor]", &[Key::Crate]);
     let item = &block.item;
     if block.name.is_none() {
-        verdict.refuse(
-            &item.self_ty,
-            "an actor must be a struct or an enum of this crate",
-        );
+        verdict.refuse(&item.self_ty, "an actor must be a struct or an enum of this crate");
     }
     if !item.generics.params.is_empty() {
         verdict.refuse(
@@ -104,10 +101,7 @@ fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
 fn start(verdict: &mut Verdict, start: &ImplItemFn) {
     let sig = &start.sig;
     if let Some(receiver) = sig.receiver() {
-        verdict.refuse(
-            receiver,
-            "`start` creates the state, so there is no `self` yet",
-        );
+        verdict.refuse(receiver, "`start` creates the state, so there is no `self` yet");
     }
     if matches!(sig.output, ReturnType::Default) {
         verdict.refuse(
@@ -161,23 +155,14 @@ fn message(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
 fn cast(verdict: &mut Verdict, method: &ImplItemFn) {
     let sig = &method.sig;
     if let ReturnType::Type(_, output) = &sig.output {
-        verdict.refuse(
-            output,
-            "a cast has no reply: remove the return type, or `#[cast]`",
-        );
+        verdict.refuse(output, "a cast has no reply: remove the return type, or `#[cast]`");
     }
     if sig.receiver().is_none() {
-        verdict.refuse(
-            &sig.ident,
-            "a message is handled by the state: add `&mut self`",
-        );
+        verdict.refuse(&sig.ident, "a message is handled by the state: add `&mut self`");
     }
     if matches!(method.vis, Visibility::Inherited) {
         let attr = method.attrs.iter().find(|attr| is_cast(attr));
-        verdict.refuse(
-            attr,
-            "only `pub` methods are messages: add `pub`, or remove `#[cast]`",
-        );
+        verdict.refuse(attr, "only `pub` methods are messages: add `pub`, or remove `#[cast]`");
     }
 }
 
@@ -191,16 +176,10 @@ fn plain(verdict: &mut Verdict, method: &ImplItemFn, what: &str) {
         );
     }
     if let Safety::Unsafe(unsafety) = &sig.safety {
-        verdict.refuse(
-            unsafety,
-            format!("safe code can call it, so {what} cannot be `unsafe`"),
-        );
+        verdict.refuse(unsafety, format!("safe code can call it, so {what} cannot be `unsafe`"));
     }
     if !sig.generics.params.is_empty() {
-        verdict.refuse(
-            &sig.generics,
-            format!("{what} cannot be generic: name the types"),
-        );
+        verdict.refuse(&sig.generics, format!("{what} cannot be generic: name the types"));
     }
     for input in &sig.inputs {
         if let FnArg::Typed(typed) = input {
@@ -227,9 +206,7 @@ fn crosses(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
     let mut finds = FindsSelf(false);
     finds.visit_type(ty);
     if finds.0 {
-        verdict.refuse(
-            ty,
-            "`Self` would be another type in the message: name the type of the actor",
-        );
+        verdict
+            .refuse(ty, "`Self` would be another type in the message: name the type of the actor");
     }
 }

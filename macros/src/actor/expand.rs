@@ -49,19 +49,13 @@ fn output(method: &ImplItemFn) -> Type {
 
 /// The `#[cfg]` attributes of a method: they apply to everything that is generated from it.
 fn conditions(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
-    method
-        .attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("cfg"))
+    method.attrs.iter().filter(|attr| attr.path().is_ident("cfg"))
 }
 
 /// The attributes of a method that its counterpart on the handle gets.
 fn carried(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
     const CARRIED: [&str; 4] = ["doc", "cfg", "deprecated", "allow"];
-    method
-        .attrs
-        .iter()
-        .filter(|attr| CARRIED.iter().any(|name| attr.path().is_ident(name)))
+    method.attrs.iter().filter(|attr| CARRIED.iter().any(|name| attr.path().is_ident(name)))
 }
 
 fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn) -> TokenStream {
@@ -69,12 +63,7 @@ fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn
     let serde = quote!(#krate::__private::serde);
     let serde_path = serde.to_string();
     let vis = &start.vis;
-    let Names {
-        actor,
-        message,
-        reply,
-        ..
-    } = names;
+    let Names { actor, message, reply, .. } = names;
     let messages = block.messages().map(|(_, method)| {
         let conditions = conditions(method);
         let variant = variant(&method.sig.ident);
@@ -124,12 +113,7 @@ fn actor_impl(
     start: &ImplItemFn,
 ) -> TokenStream {
     let krate = &verdict.options.krate;
-    let Names {
-        actor,
-        message,
-        reply,
-        ..
-    } = names;
+    let Names { actor, message, reply, .. } = names;
     let (arguments, with_context) = start_arguments(start);
     let (start_names, start_types): (Vec<_>, Vec<_>) = arguments.into_iter().unzip();
     let context = with_context.then(|| quote!(context));
@@ -210,23 +194,13 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
     // then resolves to it, and is not a further error.
     let (owned, started, target, inside) = if verdict.misnamed {
         let owned = quote!(#krate::actor::ActorOwner<#address>);
-        (
-            quote!(#handle),
-            quote!(::core::unreachable!()),
-            owned,
-            quote!(::core::unreachable!()),
-        )
+        (quote!(#handle), quote!(::core::unreachable!()), owned, quote!(::core::unreachable!()))
     } else {
         let started = quote! {
             let owned = #krate::actor::spawn::<#actor>((#(#start_names,)*))?;
             ::core::result::Result::Ok(owned.typed())
         };
-        (
-            quote!(#krate::actor::ActorOwner<#handle>),
-            started,
-            address.clone(),
-            quote!(&self.0),
-        )
+        (quote!(#krate::actor::ActorOwner<#handle>), started, address.clone(), quote!(&self.0))
     };
     let with_timeout = (!has("with_timeout")).then(|| {
         quote! {

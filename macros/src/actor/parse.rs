@@ -51,11 +51,7 @@ impl Block {
             }
             _ => None,
         };
-        Ok(Block {
-            args: syn::parse::Parser::parse2(pairs, args),
-            item: block,
-            name,
-        })
+        Ok(Block { args: syn::parse::Parser::parse2(pairs, args), item: block, name })
     }
 
     pub(crate) fn methods(&self) -> impl Iterator<Item = (Role, &ImplItemFn)> {
@@ -66,14 +62,11 @@ impl Block {
     }
 
     pub(crate) fn method(&self, wanted: Role) -> Option<&ImplItemFn> {
-        self.methods()
-            .find(|(role, _)| *role == wanted)
-            .map(|(_, method)| method)
+        self.methods().find(|(role, _)| *role == wanted).map(|(_, method)| method)
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = (Role, &ImplItemFn)> {
-        self.methods()
-            .filter(|(role, _)| matches!(role, Role::Call | Role::Cast))
+        self.methods().filter(|(role, _)| matches!(role, Role::Call | Role::Cast))
     }
 }
 
@@ -97,21 +90,16 @@ pub(crate) fn is_cast(attr: &Attribute) -> bool {
 
 /// The arguments without `self`: their types, and their names, which are made up for patterns.
 pub(crate) fn arguments(method: &ImplItemFn) -> Vec<(Ident, &Type)> {
-    let typed = method
-        .sig
-        .inputs
-        .iter()
-        .enumerate()
-        .filter_map(|(place, input)| match input {
-            FnArg::Receiver(_) => None,
-            FnArg::Typed(typed) => {
-                let name = match &*typed.pat {
-                    Pat::Ident(pat) => pat.ident.clone(),
-                    _ => format_ident!("argument_{place}"),
-                };
-                Some((name, &*typed.ty))
-            }
-        });
+    let typed = method.sig.inputs.iter().enumerate().filter_map(|(place, input)| match input {
+        FnArg::Receiver(_) => None,
+        FnArg::Typed(typed) => {
+            let name = match &*typed.pat {
+                Pat::Ident(pat) => pat.ident.clone(),
+                _ => format_ident!("argument_{place}"),
+            };
+            Some((name, &*typed.ty))
+        }
+    });
     typed.collect()
 }
 
@@ -123,10 +111,7 @@ pub(crate) fn is_context(ty: &Type) -> bool {
     let Type::Path(path) = &*reference.elem else {
         return false;
     };
-    path.path
-        .segments
-        .last()
-        .is_some_and(|last| last.ident == "Context")
+    path.path.segments.last().is_some_and(|last| last.ident == "Context")
 }
 
 /// Whether a function returns a `Result`.
@@ -137,10 +122,7 @@ pub(crate) fn is_fallible(output: &ReturnType) -> bool {
     let Type::Path(path) = &**ty else {
         return false;
     };
-    path.path
-        .segments
-        .last()
-        .is_some_and(|last| last.ident == "Result")
+    path.path.segments.last().is_some_and(|last| last.ident == "Result")
 }
 
 /// The variant for a method: `SetAll` for `set_all`.
@@ -151,9 +133,9 @@ pub(crate) fn variant(name: &Ident) -> Ident {
         .split('_')
         .map(|word| {
             let mut letters = word.chars();
-            letters.next().map_or_else(String::new, |first| {
-                first.to_uppercase().chain(letters).collect()
-            })
+            letters
+                .next()
+                .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
         })
         .collect();
     // Digits and underscores alone are not a valid name.

@@ -78,25 +78,19 @@ where
         // Casts of this process may be unhandled: the call then goes through the mailbox, after
         // them.
         let unhandled = self.unhandled();
-        let outcome = self
-            .exchange(&driver, &session, unhandled.is_none(), chain, message)
-            .await?;
+        let outcome = self.exchange(&driver, &session, unhandled.is_none(), chain, message).await?;
         match outcome {
             None => Err(self.timed_out(driver.timeout())),
             Some(CallOutcome::Reply(reply)) => {
-                unhandled
-                    .into_iter()
-                    .for_each(|sent| self.set_handled(sent));
+                unhandled.into_iter().for_each(|sent| self.set_handled(sent));
                 Ok(reply)
             }
-            Some(CallOutcome::Refused(message)) => Err(CallError::Refused {
-                actor: self.name.clone(),
-                message,
-            }),
-            Some(CallOutcome::Undecodable(source)) => Err(CallError::Decode {
-                actor: self.name.clone(),
-                source,
-            }),
+            Some(CallOutcome::Refused(message)) => {
+                Err(CallError::Refused { actor: self.name.clone(), message })
+            }
+            Some(CallOutcome::Undecodable(source)) => {
+                Err(CallError::Decode { actor: self.name.clone(), source })
+            }
             Some(CallOutcome::Gone) => {
                 self.drop_session(&session);
                 Err(self.why_gone(&driver, session.generation).await)
@@ -113,11 +107,7 @@ where
         chain: CallChain,
         message: M,
     ) -> Result<Option<CallOutcome<R>>, CallError> {
-        let mut guard = CallGuard {
-            session,
-            call: session.register(direct),
-            stage: Stage::Unsent,
-        };
+        let mut guard = CallGuard { session, call: session.register(direct), stage: Stage::Unsent };
         let sent = match guard.call {
             CallId::Direct(slot) => self.send(driver, session, slot, chain, message).await,
             CallId::Mailbox(number) => self.post(driver, session, number, chain, message).await,
@@ -164,10 +154,7 @@ where
             None | Some(Err(WaitEnd::Timeout(_))) => Err(NotSent::Timeout),
             Some(Err(WaitEnd::Failed(SendFailure::Disconnected))) => Err(NotSent::Gone),
             Some(Err(WaitEnd::Failed(SendFailure::Encode(source)))) => {
-                Err(NotSent::Failed(CallError::Encode {
-                    actor: self.name.clone(),
-                    source,
-                }))
+                Err(NotSent::Failed(CallError::Encode { actor: self.name.clone(), source }))
             }
             Some(Err(WaitEnd::Failed(SendFailure::Io(error)))) => {
                 Err(NotSent::Failed(self.io(error)))
@@ -184,9 +171,7 @@ where
         chain: CallChain,
         message: M,
     ) -> Result<(), NotSent> {
-        let known = driver
-            .status(self, |_, _| self.mailbox.get().map(drop))
-            .await;
+        let known = driver.status(self, |_, _| self.mailbox.get().map(drop)).await;
         known.map_err(NotSent::Failed)?.ok_or(NotSent::Timeout)?;
         let mut item = Some(session.mailbox_call(number, chain, message));
         let attempt =
@@ -205,10 +190,7 @@ where
                 Err(NotSent::Failed(self.down(DownReason::OwnerGone)))
             }
             Some(Err(PutTimeoutError::Encode(_, source))) => {
-                Err(NotSent::Failed(CallError::Encode {
-                    actor: self.name.clone(),
-                    source,
-                }))
+                Err(NotSent::Failed(CallError::Encode { actor: self.name.clone(), source }))
             }
             Some(Err(error)) => Err(NotSent::Failed(self.io(error))),
         }
@@ -231,10 +213,7 @@ where
     }
 
     pub(in crate::actor) fn timed_out(&self, after: Duration) -> CallError {
-        CallError::Timeout {
-            actor: self.name.clone(),
-            after,
-        }
+        CallError::Timeout { actor: self.name.clone(), after }
     }
 }
 

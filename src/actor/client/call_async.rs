@@ -41,10 +41,7 @@ where
         let connection = self.clone();
         let chain = chain::current();
         async move {
-            let driver = Polling {
-                timeout,
-                deadline: Deadline::after(timeout).instant(),
-            };
+            let driver = Polling { timeout, deadline: Deadline::after(timeout).instant() };
             connection.call_by(driver, chain, message).await
         }
     }
@@ -61,10 +58,7 @@ impl Driver for Polling {
     }
 
     fn at_least(&self, patience: Duration) -> Polling {
-        Polling {
-            timeout: self.timeout,
-            deadline: self.deadline.max(Instant::now() + patience),
-        }
+        Polling { timeout: self.timeout, deadline: self.deadline.max(Instant::now() + patience) }
     }
 
     async fn status<M, R, T>(
@@ -87,10 +81,7 @@ impl Driver for Polling {
             }
             connection.state().probe(&mut probe).map(Ok)
         });
-        found
-            .await
-            .map_err(|error| connection.io(error))?
-            .transpose()
+        found.await.map_err(|error| connection.io(error))?.transpose()
     }
 
     async fn room<T>(&self, mut attempt: impl FnMut(&Deadline) -> Option<T>) -> Option<T> {
@@ -115,22 +106,15 @@ impl Driver for Polling {
         // Threads that lead wake the session's wakers; if no thread leads, the channel's event
         // source does.
         let source = session.event_source();
-        let slot = source
-            .as_ref()
-            .map(|source| source.register())
-            .transpose()?;
-        let mut delivered = pin!(until(session.wakers(), self.deadline, || {
-            session.try_reply(call)
-        }));
+        let slot = source.as_ref().map(|source| source.register()).transpose()?;
+        let mut delivered =
+            pin!(until(session.wakers(), self.deadline, || { session.try_reply(call) }));
         poll_fn(|context| {
             if let Poll::Ready(outcome) = delivered.as_mut().poll(context) {
                 return Poll::Ready(outcome);
             }
             let interest = slot.as_ref().map(|slot| (slot, context.waker()));
-            if source
-                .as_ref()
-                .is_some_and(|source| source.is_ready(interest))
-            {
+            if source.as_ref().is_some_and(|source| source.is_ready(interest)) {
                 // A message came after the check: for this call, or for that of a thread that is
                 // about to receive it.
                 context.waker().wake_by_ref();

@@ -59,20 +59,18 @@ where
                     updates,
                     mailbox: self.mailbox.get().is_none(),
                 };
-                directory
-                    .put_timeout(request, ANSWER_WITHIN)
-                    .or_else(|error| {
-                        self.state().subscribed = None;
-                        if error.is_timeout() {
-                            // The host is suspended. `check_host` tries again, as long as the
-                            // caller waits.
-                            Ok(())
-                        } else if matches!(directory.is_closed(), Ok(true)) {
-                            Err(self.down(DownReason::OwnerGone))
-                        } else {
-                            Err(self.io(error))
-                        }
-                    })
+                directory.put_timeout(request, ANSWER_WITHIN).or_else(|error| {
+                    self.state().subscribed = None;
+                    if error.is_timeout() {
+                        // The host is suspended. `check_host` tries again, as long as the
+                        // caller waits.
+                        Ok(())
+                    } else if matches!(directory.is_closed(), Ok(true)) {
+                        Err(self.down(DownReason::OwnerGone))
+                    } else {
+                        Err(self.io(error))
+                    }
+                })
             }
         }
     }
@@ -125,10 +123,7 @@ where
             return Ok(());
         }
         let mut state = self.state();
-        if state
-            .subscribed
-            .is_none_or(|subscribed| subscribed.elapsed() >= RESUBSCRIBE)
-        {
+        if state.subscribed.is_none_or(|subscribed| subscribed.elapsed() >= RESUBSCRIBE) {
             state.subscribed = Some(Instant::now());
             drop(state);
             self.send_subscription()?;
@@ -147,9 +142,7 @@ where
         }
         let mut after = None;
         loop {
-            let up = driver
-                .status(self, |status, _| self.up(status, after))
-                .await?;
+            let up = driver.status(self, |status, _| self.up(status, after)).await?;
             let Some(up) = up else { return Ok(None) };
             let (generation, requests) = up?;
             // Not under the lock: an actor may be slow to take the request, and updates must still
@@ -196,10 +189,9 @@ where
         after: Option<u64>,
     ) -> Option<Result<(u64, Sender<Erased>), CallError>> {
         match status {
-            ActorStatus::Up {
-                generation,
-                requests,
-            } if after.is_none_or(|after| *generation > after) => {
+            ActorStatus::Up { generation, requests }
+                if after.is_none_or(|after| *generation > after) =>
+            {
                 Some(Ok((*generation, requests.clone())))
             }
             ActorStatus::Down { reason, .. } => Some(Err(self.down(reason.clone()))),

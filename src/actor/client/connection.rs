@@ -150,17 +150,11 @@ impl<M, R> ActorConnection<M, R> {
     }
 
     pub(in crate::actor) fn down(&self, reason: DownReason) -> CallError {
-        CallError::Down {
-            actor: self.name.clone(),
-            reason,
-        }
+        CallError::Down { actor: self.name.clone(), reason }
     }
 
     pub(in crate::actor) fn io(&self, message: impl fmt::Display) -> CallError {
-        CallError::Io {
-            actor: self.name.clone(),
-            message: message.to_string(),
-        }
+        CallError::Io { actor: self.name.clone(), message: message.to_string() }
     }
 
     /// Counts a cast that was taken into the mailbox.

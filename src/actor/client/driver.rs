@@ -59,10 +59,7 @@ pub(in crate::actor) struct Blocking {
 
 impl Blocking {
     pub(in crate::actor) fn new(timeout: Duration) -> Blocking {
-        Blocking {
-            timeout,
-            limit: Deadline::after(timeout),
-        }
+        Blocking { timeout, limit: Deadline::after(timeout) }
     }
 }
 
@@ -107,10 +104,7 @@ impl Driver for Blocking {
 /// Runs a future that waits through [`Blocking`] only.
 pub(in crate::actor) fn run<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
-    match future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => unreachable!("a blocking wait is never pending"),
     }

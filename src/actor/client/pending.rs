@@ -113,10 +113,7 @@ impl<R> PendingCalls<R> {
     }
 
     fn free_slot(&mut self) -> Option<usize> {
-        let free = self
-            .slots
-            .iter()
-            .position(|slot| matches!(slot, CallSlot::Free));
+        let free = self.slots.iter().position(|slot| matches!(slot, CallSlot::Free));
         free.or_else(|| {
             let next = self.slots.len();
             (next < CallMark::SLOTS).then(|| {
@@ -238,10 +235,7 @@ mod tests {
         let own = calls.register(true);
         assert_eq!((abandoned, own), (CallId::Direct(0), CallId::Direct(1)));
         assert_eq!(calls.abandoned(), 1);
-        assert!(matches!(
-            calls.deliver(Some(own), reply(abandoned)),
-            Progress::Other(Some(_))
-        ));
+        assert!(matches!(calls.deliver(Some(own), reply(abandoned)), Progress::Other(Some(_))));
         assert!(calls.take(abandoned).is_none() && calls.abandoned() == 0);
         assert_eq!(calls.register(true), CallId::Direct(0));
         assert!(matches!(
@@ -263,14 +257,8 @@ mod tests {
         calls.remove(direct[5]);
         assert_eq!(calls.register(true), direct[3]);
         assert_eq!(calls.register(false), CallId::Mailbox(CallNumber(1)));
-        assert!(matches!(
-            calls.deliver(Some(direct[0]), reply(by_mailbox)),
-            Progress::Other(None)
-        ));
-        assert!(matches!(
-            calls.take(by_mailbox),
-            Some(CallOutcome::Reply(7))
-        ));
+        assert!(matches!(calls.deliver(Some(direct[0]), reply(by_mailbox)), Progress::Other(None)));
+        assert!(matches!(calls.take(by_mailbox), Some(CallOutcome::Reply(7))));
         assert_eq!(calls.waiting(), DIRECT_MAX);
     }
 
@@ -283,10 +271,7 @@ mod tests {
             calls.abandon(call);
         }
         assert!(matches!(calls.register(true), CallId::Mailbox(_)));
-        let last = CallMark {
-            slot: CallMark::SLOTS - 1,
-            special: true,
-        };
+        let last = CallMark { slot: CallMark::SLOTS - 1, special: true };
         assert_eq!(CallMark::of(last.mark()), Some(last));
     }
 
@@ -294,15 +279,8 @@ mod tests {
     fn replies_to_no_call_change_nothing() {
         let mut calls = PendingCalls::<u32>::new();
         let own = calls.register(true);
-        for call in [
-            CallId::Direct(1),
-            CallId::Direct(200),
-            CallId::Mailbox(CallNumber(5)),
-        ] {
-            assert!(matches!(
-                calls.deliver(Some(own), reply(call)),
-                Progress::Other(Some(_))
-            ));
+        for call in [CallId::Direct(1), CallId::Direct(200), CallId::Mailbox(CallNumber(5))] {
+            assert!(matches!(calls.deliver(Some(own), reply(call)), Progress::Other(Some(_))));
         }
         assert!(calls.take(own).is_none());
         calls.deliver(None, Received::Gone);

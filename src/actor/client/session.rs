@@ -82,10 +82,7 @@ impl<R: Serialize + DeserializeOwned> CallSession<R> {
             channel::<MailboxReply<R>>().map_err(|error| OpenFailure::Io(error.to_string()))?;
         // With a ring of its own, by which the incarnation recognizes the session's calls.
         let requests = requests.separate().cast::<Request>();
-        let open = Request::Open {
-            session: number,
-            replies: to_us.cast(),
-        };
+        let open = Request::Open { session: number, replies: to_us.cast() };
         match requests.send_within(open, limit) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(_)) => return Err(OpenFailure::Timeout),
@@ -319,9 +316,7 @@ impl<R: DeserializeOwned> CallSession<R> {
 
 impl<R> Drop for CallSession<R> {
     fn drop(&mut self) {
-        let close = Request::Close {
-            session: self.number,
-        };
+        let close = Request::Close { session: self.number };
         // An actor without room for this drops the session when it finds that its ring has ended.
         let _ = self.requests.send_timeout(close, Duration::ZERO);
     }

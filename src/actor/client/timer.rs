@@ -11,10 +11,7 @@ use std::time::Instant;
 use crate::ipc::catch;
 use crate::sys::{self, lock};
 
-static ALARMS: Mutex<Alarms> = Mutex::new(Alarms {
-    next: 0,
-    all: BTreeMap::new(),
-});
+static ALARMS: Mutex<Alarms> = Mutex::new(Alarms { next: 0, all: BTreeMap::new() });
 static CHANGED: Condvar = Condvar::new();
 
 struct Alarms {
@@ -40,10 +37,7 @@ impl Alarm {
         let key = (at, alarms.next);
         alarms.next += 1;
         alarms.all.insert(key, waker.clone());
-        let first = alarms
-            .all
-            .first_key_value()
-            .is_some_and(|(first, _)| *first == key);
+        let first = alarms.all.first_key_value().is_some_and(|(first, _)| *first == key);
         drop(alarms);
         self.0 = Some(key);
         if first {
@@ -109,18 +103,11 @@ mod tests {
             alarm.set(at(*n), &Arc::new(Record(*n, sender.clone())).into());
         }
         // An alarm that is set again comes only then; a dropped one never.
-        alarms[1]
-            .1
-            .set(at(5), &Arc::new(Record(1, sender.clone())).into());
+        alarms[1].1.set(at(5), &Arc::new(Record(1, sender.clone())).into());
         alarms.remove(2);
         drop(sender);
         let order: Vec<_> = woken.iter().collect();
         assert_eq!(order.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [3, 4, 1]);
-        assert!(
-            order
-                .iter()
-                .zip([3, 4, 5])
-                .all(|((_, when), due)| *when >= at(due))
-        );
+        assert!(order.iter().zip([3, 4, 5]).all(|((_, when), due)| *when >= at(due)));
     }
 }

@@ -45,10 +45,7 @@ pub(crate) fn open_record(name: &str, mailbox: usize) -> Result<Arc<ActorRecord>
         records.next += 1;
         records.next
     };
-    let key = ActorKey {
-        host: own_process_number(),
-        number,
-    };
+    let key = ActorKey { host: own_process_number(), number };
     let record = Arc::new(ActorRecord::new(key, name, mailbox)?);
     lock(records()).all.insert(number, record.clone());
     Ok(record)
@@ -120,15 +117,12 @@ fn serve(requests: &Queue<DirectoryRequest>) {
 fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
     match request {
         DirectoryRequest::Nothing => {}
-        DirectoryRequest::Subscribe {
-            number,
-            client,
-            updates,
-            mailbox,
-        } => match find_record(number) {
-            Some(record) => record.subscribe_remote(client, updates, mailbox),
-            None => send_forgotten(number, &updates),
-        },
+        DirectoryRequest::Subscribe { number, client, updates, mailbox } => {
+            match find_record(number) {
+                Some(record) => record.subscribe_remote(client, updates, mailbox),
+                None => send_forgotten(number, &updates),
+            }
+        }
         DirectoryRequest::Stop { number } => {
             if let Some(record) = find_record(number) {
                 record.request_stop_briefly();
@@ -155,14 +149,8 @@ fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
 /// The status of an actor whose record is gone: it has been down for long.
 fn send_forgotten(number: u64, updates: &Sender<StatusUpdate>) {
     let update = StatusUpdate {
-        key: ActorKey {
-            host: own_process_number(),
-            number,
-        },
-        status: ActorStatus::Down {
-            generation: 0,
-            reason: DownReason::Normal,
-        },
+        key: ActorKey { host: own_process_number(), number },
+        status: ActorStatus::Down { generation: 0, reason: DownReason::Normal },
         mailbox: None,
     };
     let _ = updates.send_timeout(update, REPLY_PATIENCE);

@@ -28,10 +28,7 @@ pub(crate) fn launch<A: Actor>(
     options: &StartOptions,
     on_end: EndHook,
 ) -> Result<(), StartError> {
-    let create = |source| StartError::Create {
-        actor: record.name.clone(),
-        source,
-    };
+    let create = |source| StartError::Create { actor: record.name.clone(), source };
     let (requests, inbound) = channel::<Request>().map_err(create)?;
     let (reports, heard) = channel::<Report>().map_err(create)?;
     let before = record.next_incarnation();
@@ -49,24 +46,15 @@ pub(crate) fn launch<A: Actor>(
         redeliver: options.redeliver,
     };
     let spawned = options.process(&record.name, generation).spawn(worker);
-    let process = spawned.map(Arc::new).map_err(|source| StartError::Spawn {
-        actor: record.name.clone(),
-        source,
-    })?;
+    let process = spawned
+        .map(Arc::new)
+        .map_err(|source| StartError::Spawn { actor: record.name.clone(), source })?;
     wait_started(record, &process, &heard, options.start_timeout)?;
     let running = RunningActor::new(process, requests.clone());
     // In this order: the thread may see the end at once, and must find what it ends; `publish_up`
     // does nothing after that.
     record.set_running(Some(running.clone()));
-    follow(
-        record,
-        generation,
-        running,
-        heard,
-        options.heartbeat,
-        on_end,
-    )
-    .map_err(|source| {
+    follow(record, generation, running, heard, options.heartbeat, on_end).map_err(|source| {
         let act = "start a thread";
         create(CreateError::Io { act, source })
     })?;
@@ -116,19 +104,13 @@ fn wait_started(
             Ok(Report::Pong(_)) => {}
             Err(RecvTimeoutError::Timeout) => {
                 end_by(process, deadline);
-                return Err(StartError::Timeout {
-                    actor: actor(),
-                    after: limit,
-                });
+                return Err(StartError::Timeout { actor: actor(), after: limit });
             }
             Err(_) => break end_by(process, deadline),
         }
     };
     record.set_previous(&reason);
-    Err(StartError::Down {
-        actor: actor(),
-        reason,
-    })
+    Err(StartError::Down { actor: actor(), reason })
 }
 
 /// Reads an incarnation's reports until there will be no more. Kills it if it misses its heartbeat.
@@ -159,9 +141,8 @@ fn read_reports(
                         number += 1;
                         // An actor without room for a ping reads no requests: the limit finds it
                         // all the same.
-                        let _ = running
-                            .requests
-                            .send_timeout(Request::Ping(number), Duration::ZERO);
+                        let _ =
+                            running.requests.send_timeout(Request::Ping(number), Duration::ZERO);
                     }
                 }
                 pinged = Some(Instant::now());
@@ -183,9 +164,7 @@ fn reason(
 ) -> DownReason {
     let deadline = heartbeat.and_then(|limit| Instant::now().checked_add(limit));
     let reason = end_within(process, deadline).unwrap_or_else(|| {
-        heartbeat
-            .into_iter()
-            .for_each(|limit| record.kill_hung(limit));
+        heartbeat.into_iter().for_each(|limit| record.kill_hung(limit));
         end_of(process)
     });
     match (record.hung(), &reason) {
@@ -225,7 +204,5 @@ fn end_within(process: &Process<ActorExit>, deadline: Option<Instant>) -> Option
 }
 
 fn left(deadline: Option<Instant>) -> Duration {
-    deadline.map_or(Duration::MAX, |deadline| {
-        deadline.saturating_duration_since(Instant::now())
-    })
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
 }

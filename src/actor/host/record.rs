@@ -97,11 +97,7 @@ impl RunningActor {
         process: Arc<Process<ActorExit>>,
         requests: Sender<Request>,
     ) -> RunningActor {
-        RunningActor {
-            process,
-            requests,
-            hung: None,
-        }
+        RunningActor { process, requests, hung: None }
     }
 }
 
@@ -115,10 +111,7 @@ pub(in crate::actor) struct Predecessors {
 
 enum Subscriber {
     Local(Weak<dyn StatusListener>),
-    Remote {
-        client: u64,
-        updates: Sender<StatusUpdate>,
-    },
+    Remote { client: u64, updates: Sender<StatusUpdate> },
 }
 
 impl ActorRecord {
@@ -155,11 +148,7 @@ impl ActorRecord {
     }
 
     fn update(&self, status: ActorStatus, mailbox: bool) -> StatusUpdate {
-        StatusUpdate {
-            key: self.key,
-            status,
-            mailbox: mailbox.then(|| self.mailbox.clone()),
-        }
+        StatusUpdate { key: self.key, status, mailbox: mailbox.then(|| self.mailbox.clone()) }
     }
 
     pub(in crate::actor) fn subscribe_local(&self, listener: &Arc<dyn StatusListener>) {
@@ -183,10 +172,7 @@ impl ActorRecord {
             |subscriber| !matches!(subscriber, Subscriber::Remote { client: old, .. } if *old == client),
         );
         let status = self.state().status.clone();
-        if updates
-            .send_timeout(self.update(status, mailbox), UPDATE_PATIENCE)
-            .is_ok()
-        {
+        if updates.send_timeout(self.update(status, mailbox), UPDATE_PATIENCE).is_ok() {
             subscribers.push(Subscriber::Remote { client, updates });
         }
     }
@@ -217,9 +203,9 @@ impl ActorRecord {
                 .upgrade()
                 .inspect(|listener| listener.update(self.update(status.clone(), false)))
                 .is_some(),
-            Subscriber::Remote { updates, .. } => updates
-                .send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE)
-                .is_ok(),
+            Subscriber::Remote { updates, .. } => {
+                updates.send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE).is_ok()
+            }
         });
         // A logger is user code, which must not run under the lock.
         drop(subscribers);
@@ -251,10 +237,7 @@ impl ActorRecord {
     /// Publishes that the incarnation is up, unless it has ended already: its end may have been
     /// published.
     pub(in crate::actor) fn publish_up(&self, generation: u64, requests: Sender<Erased>) {
-        let status = ActorStatus::Up {
-            generation,
-            requests,
-        };
+        let status = ActorStatus::Up { generation, requests };
         self.publish_if(status, State::runs);
     }
 
@@ -284,10 +267,7 @@ impl ActorRecord {
         // Not under the lock: sending may wait.
         let requests = {
             let state = self.state();
-            state
-                .running
-                .as_ref()
-                .map(|running| running.requests.clone())
+            state.running.as_ref().map(|running| running.requests.clone())
         };
         if let Some(requests) = requests {
             let left = deadline.map_or(Duration::MAX, |deadline| {

@@ -43,10 +43,7 @@ impl<T> FairMutex<T> {
         if self.serving.load(Ordering::SeqCst) != ticket {
             self.wait(ticket);
         }
-        FairMutexGuard {
-            mutex: self,
-            value: Some(lock(&self.value)),
-        }
+        FairMutexGuard { mutex: self, value: Some(lock(&self.value)) }
     }
 
     fn wait(&self, ticket: u64) {

@@ -38,9 +38,7 @@ pub struct ActorProcess<A: Actor> {
 
 impl<A: Actor> fmt::Debug for ActorProcess<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ActorProcess")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("ActorProcess").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -56,16 +54,9 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
     type Output = ActorExit;
 
     fn run(self) -> ActorExit {
-        let inner = ContextInner::new(
-            self.generation,
-            self.previous,
-            self.checkpoint,
-            self.requests,
-        );
-        let context = Context {
-            inner: Arc::new(inner),
-            address: self.address,
-        };
+        let inner =
+            ContextInner::new(self.generation, self.previous, self.checkpoint, self.requests);
+        let context = Context { inner: Arc::new(inner), address: self.address };
         link::set_own_actor(context.inner.clone());
         chain::set_own_actor(Caller {
             key: context.address.connection.key,

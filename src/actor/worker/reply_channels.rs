@@ -196,11 +196,7 @@ impl<R: Serialize> ReplyChannels<R> {
         let sent = match send_patiently(replies, Mark::default(), reply) {
             Err(WaitEnd::Failed(SendFailure::Encode(error))) => {
                 let reply = Err(error.to_string());
-                send_patiently(
-                    replies,
-                    Mark::default(),
-                    &MailboxReply::<R> { header, reply },
-                )
+                send_patiently(replies, Mark::default(), &MailboxReply::<R> { header, reply })
             }
             sent => sent,
         };
@@ -223,10 +219,7 @@ mod tests {
         let channels = ReplyChannels::<u64>::new();
         let mut rings = RingSessions::new();
         let (sender, replies) = channel::<MailboxReply<u64>>().unwrap();
-        let header = |call| CallHeader {
-            session: 7,
-            call: CallNumber(call),
-        };
+        let header = |call| CallHeader { session: 7, call: CallNumber(call) };
         channels.reply(header(1), Ok(10)).unwrap();
         channels.reply(header(2), Ok(20)).unwrap();
         rings.open(0, 7, sender, &[0], &channels);

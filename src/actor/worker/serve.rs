@@ -90,10 +90,7 @@ impl<A: Actor> Incarnation<A> {
         redeliver: u32,
     ) -> Incarnation<A> {
         Incarnation {
-            served: FairMutex::new(Served {
-                actor,
-                ended: false,
-            }),
+            served: FairMutex::new(Served { actor, ended: false }),
             context,
             reports,
             channels: ReplyChannels::new(),
@@ -158,13 +155,9 @@ impl<A: Actor> Incarnation<A> {
             return Ok(());
         }
         match arrived.decode() {
-            Ok(Request::Open { session, replies }) => rings.open(
-                ring,
-                session,
-                replies.cast(),
-                &inbound.rings(),
-                &self.channels,
-            ),
+            Ok(Request::Open { session, replies }) => {
+                rings.open(ring, session, replies.cast(), &inbound.rings(), &self.channels)
+            }
             Ok(Request::Close { session }) => rings.close(session, &self.channels),
             Ok(Request::Link { partner, unlinked }) => {
                 link::watch(partner, unlinked, self.context.inner.clone())
@@ -285,12 +278,7 @@ impl<A: Actor> Incarnation<A> {
             MailboxItem::Cast(message) => {
                 self.handle(&mut served.actor, Vec::new(), message);
             }
-            MailboxItem::Call {
-                header,
-                generation,
-                chain,
-                message,
-            } => {
+            MailboxItem::Call { header, generation, chain, message } => {
                 if generation == self.context.inner.generation {
                     let reply = self.handle(&mut served.actor, chain, message);
                     self.reply(header, Ok(reply));
@@ -327,14 +315,8 @@ impl<A: Actor> Incarnation<A> {
         if self.channels.reply(header, reply).is_err() {
             // The main thread has that session as well. It may be waiting for this thread's guard,
             // so this does not wait for room.
-            let close = Request::Close {
-                session: header.session,
-            };
-            let _ = self
-                .context
-                .inner
-                .requests
-                .send_timeout(close, Duration::ZERO);
+            let close = Request::Close { session: header.session };
+            let _ = self.context.inner.requests.send_timeout(close, Duration::ZERO);
         }
     }
 

@@ -40,9 +40,7 @@ impl<'de> Input<'de> for Slice<'de> {
 
     #[inline]
     fn append(&mut self, count: usize, bytes: &mut Vec<u8>) -> bool {
-        self.borrow(count)
-            .map(|taken| bytes.extend_from_slice(taken))
-            .is_some()
+        self.borrow(count).map(|taken| bytes.extend_from_slice(taken)).is_some()
     }
 
     #[inline]
@@ -100,11 +98,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
-        if self.input.fill(&mut bytes) {
-            Ok(bytes)
-        } else {
-            Err(Error::new(SHORT))
-        }
+        if self.input.fill(&mut bytes) { Ok(bytes) } else { Err(Error::new(SHORT)) }
     }
 
     /// Reads a length. One that exceeds the bytes that are left is an error before anything is
@@ -128,23 +122,16 @@ impl<'de, I: Input<'de>> Decoder<I> {
     /// Appends a value that was encoded as bytes. Returns its length.
     pub(crate) fn bytes_into(&mut self, bytes: &mut Vec<u8>) -> Result<usize> {
         let length = self.length()?;
-        if self.input.append(length, bytes) {
-            Ok(length)
-        } else {
-            Err(Error::new(SHORT))
-        }
+        if self.input.append(length, bytes) { Ok(length) } else { Err(Error::new(SHORT)) }
     }
 
     /// Decodes elements whose type wants them as a vector.
     fn block<E: plain::Element, R>(&mut self) -> Result<R> {
         let count = self.number(64)?;
         let left = self.input.left();
-        let length = usize::try_from(count)
-            .ok()
-            .and_then(|count| count.checked_mul(size_of::<E>()));
-        let length = length
-            .filter(|&length| length <= left)
-            .ok_or_else(|| Error::new(SHORT))?;
+        let length =
+            usize::try_from(count).ok().and_then(|count| count.checked_mul(size_of::<E>()));
+        let length = length.filter(|&length| length <= left).ok_or_else(|| Error::new(SHORT))?;
         const OTHER: &str = "a sequence is not of its own type";
         if size_of::<E>() == 1 {
             let mut bytes = Vec::new();
@@ -248,10 +235,7 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_i128(number::unzigzag_wide(number::read_wide(
-            &mut self.input,
-            128,
-        )?))
+        visitor.visit_i128(number::unzigzag_wide(number::read_wide(&mut self.input, 128)?))
     }
 
     #[inline]
@@ -267,15 +251,11 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let length = self.length()?;
         let mut bytes = [0; 4];
-        let bytes = bytes
-            .get_mut(..length)
-            .ok_or_else(|| Error::new(NO_CHARACTER))?;
+        let bytes = bytes.get_mut(..length).ok_or_else(|| Error::new(NO_CHARACTER))?;
         if !self.input.fill(bytes) {
             return Err(Error::new(SHORT));
         }
-        let mut characters = std::str::from_utf8(bytes)
-            .map_err(|_| Error::new(NO_TEXT))?
-            .chars();
+        let mut characters = std::str::from_utf8(bytes).map_err(|_| Error::new(NO_TEXT))?.chars();
         match (characters.next(), characters.next()) {
             (Some(character), None) => visitor.visit_char(character),
             _ => Err(Error::new(NO_CHARACTER)),

@@ -63,10 +63,7 @@ impl<'a> Encoder<'a> {
     /// Like [`new`](Self::new), but raw handles of ipc-channel may be encoded: the value is sent
     /// with the next message of ipc-channel itself.
     pub(crate) fn raw(front: &'a mut Vec<u8>, limit: usize) -> Encoder<'a> {
-        Encoder {
-            raw: true,
-            ..Encoder::new(front, limit)
-        }
+        Encoder { raw: true, ..Encoder::new(front, limit) }
     }
 
     /// Encodes the value. Returns how many bytes were spilled: all of them or none.
@@ -119,11 +116,7 @@ impl<'a> Encoder<'a> {
             )));
         }
         self.flush();
-        Ok(if more > self.ceiling - self.start {
-            Room::Beyond
-        } else {
-            Room::Front
-        })
+        Ok(if more > self.ceiling - self.start { Room::Beyond } else { Room::Front })
     }
 
     fn flush(&mut self) {
@@ -143,11 +136,7 @@ impl<'a> Encoder<'a> {
 
     #[inline]
     fn number(&mut self, number: u64) -> Result<()> {
-        if number > 0x7f {
-            self.long_number(number)
-        } else {
-            self.push(number as u8)
-        }
+        if number > 0x7f { self.long_number(number) } else { self.push(number as u8) }
     }
 
     fn long_number(&mut self, number: u64) -> Result<()> {
@@ -218,20 +207,12 @@ fn is_raw(name: &str) -> bool {
 }
 
 const RAW_NAMES: &str = "ipc_channel::ipc::";
-const WRAPPERS: [&str; 5] = [
-    "&",
-    "mut ",
-    "alloc::boxed::Box<",
-    "alloc::sync::Arc<",
-    "alloc::rc::Rc<",
-];
+const WRAPPERS: [&str; 5] =
+    ["&", "mut ", "alloc::boxed::Box<", "alloc::sync::Arc<", "alloc::rc::Rc<"];
 
 #[cold]
 fn is_raw_inside(mut name: &str) -> bool {
-    while let Some(inside) = WRAPPERS
-        .iter()
-        .find_map(|wrapper| name.strip_prefix(wrapper))
-    {
+    while let Some(inside) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
         name = inside;
     }
     name.starts_with(RAW_NAMES)

@@ -34,10 +34,8 @@ pub(in crate::ipc::codec) fn with_block<I, R>(
     }) {
         return result;
     }
-    sys::with_slice(elements, |numbers: &[f32]| {
-        with(numbers.len(), bytemuck::cast_slice(numbers))
-    })
-    .flatten()
+    sys::with_slice(elements, |numbers: &[f32]| with(numbers.len(), bytemuck::cast_slice(numbers)))
+        .flatten()
 }
 
 /// An element type whose visitor is recognized.

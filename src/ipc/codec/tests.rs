@@ -21,11 +21,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 enum Shape {
     Nothing,
     One(i8, u8),
-    Named {
-        text: String,
-        letter: char,
-        maybe: Option<Box<Shape>>,
-    },
+    Named { text: String, letter: char, maybe: Option<Box<Shape>> },
     Many(Vec<Shape>),
     Wrapped(Numbers),
 }
@@ -50,9 +46,7 @@ fn shape(random: &mut impl FnMut(u64) -> u64, deep: u32) -> Shape {
         0 => Shape::Nothing,
         1 => Shape::One(random(256) as i8, random(256) as u8),
         2 => Shape::Named {
-            text: (0..random(40))
-                .map(|_| char::from_u32(random(0xd800) as u32).unwrap())
-                .collect(),
+            text: (0..random(40)).map(|_| char::from_u32(random(0xd800) as u32).unwrap()).collect(),
             letter: char::from_u32(0x1_0000 - 0x1000 + random(0x800) as u32).unwrap(),
             maybe: (random(2) == 0).then(|| Box::new(shape(random, deep - 1))),
         },
@@ -140,10 +134,7 @@ fn a_length_that_lies_allocates_nothing() {
     let mut bytes = encode(&(1u64 << 60));
     assert!(decode::<Vec<u8>>(&bytes).is_err());
     assert!(decode::<String>(&bytes).is_err());
-    assert!(
-        decode::<Vec<()>>(&bytes).is_err(),
-        "it would count for years"
-    );
+    assert!(decode::<Vec<()>>(&bytes).is_err(), "it would count for years");
     bytes.push(0);
     assert!(decode::<BTreeMap<u8, u8>>(&bytes).is_err());
 }
@@ -156,11 +147,7 @@ fn too_deep_is_an_error_at_both_ends() {
     let deep = (0..100).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
     assert!(decode::<Nested>(&encode(&deep)).is_ok());
     let deeper = (0..1000).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
-    assert!(
-        Encoder::new(&mut Vec::new(), usize::MAX)
-            .encode(&deeper)
-            .is_err()
-    );
+    assert!(Encoder::new(&mut Vec::new(), usize::MAX).encode(&deeper).is_err());
     assert!(decode::<Nested>(&[1; 100_000]).is_err());
 }
 
@@ -180,26 +167,13 @@ impl Spill for Heap {
 #[test]
 fn long_values_spill_whole_and_short_ones_not_at_all() {
     for length in [0, 1, 90, 95, 96, 97, 98, 99, 100, 101, 5000, 100_000] {
-        let value = (
-            vec![1u8; length],
-            "text",
-            vec![1.5f64; length / 3],
-            length as u64,
-        );
+        let value = (vec![1u8; length], "text", vec![1.5f64; length / 3], length as u64);
         let (mut front, mut spill) = (vec![9], Heap::default());
-        let spilled = Encoder::spilling(&mut front, usize::MAX, 100, &mut spill)
-            .encode(&value)
-            .unwrap();
+        let spilled =
+            Encoder::spilling(&mut front, usize::MAX, 100, &mut spill).encode(&value).unwrap();
         let whole = postcard::to_stdvec(&value).unwrap();
         assert_eq!(spilled > 0, whole.len() > 100);
-        assert_eq!(
-            if spilled > 0 {
-                &spill.0[..]
-            } else {
-                &front[1..]
-            },
-            whole
-        );
+        assert_eq!(if spilled > 0 { &spill.0[..] } else { &front[1..] }, whole);
         assert!(spilled == 0 || (front == [9] && spilled == whole.len() && spill.1 <= whole.len()));
     }
 }
@@ -223,22 +197,10 @@ fn the_limit_is_exact() {
 fn raw_handles_are_refused_before_they_note_themselves() {
     let (sender, receiver) = ipc_channel::ipc::channel::<u8>().unwrap();
     let value = (1u8, Box::new(sender), vec![Some(receiver)]);
-    assert!(
-        Encoder::new(&mut Vec::new(), usize::MAX)
-            .encode(&value)
-            .is_err()
-    );
-    assert!(
-        Encoder::new(&mut Vec::new(), usize::MAX)
-            .encode(&value.2)
-            .is_err()
-    );
+    assert!(Encoder::new(&mut Vec::new(), usize::MAX).encode(&value).is_err());
+    assert!(Encoder::new(&mut Vec::new(), usize::MAX).encode(&value.2).is_err());
     value.1.send(5).unwrap();
-    assert_eq!(
-        value.2[0].as_ref().unwrap().recv().unwrap(),
-        5,
-        "it was moved out of the value"
-    );
+    assert_eq!(value.2[0].as_ref().unwrap().recv().unwrap(), 5, "it was moved out of the value");
 }
 
 #[test]

@@ -121,9 +121,7 @@ impl<A: RemoteObject> RemoteHandle<A> {
         // On a thread of its own, because this one is in the middle of an encoding: a message that
         // it sends now takes along the raw handles of ipc-channel that were encoded before.
         let created = wire::on_helper_thread(|| attachment.in_flight());
-        created
-            .and_then(|created| created)
-            .map_err(|error| error.to_string())
+        created.and_then(|created| created).map_err(|error| error.to_string())
     }
 }
 
@@ -164,9 +162,9 @@ impl HandleToken {
         handle: &RemoteHandle<A>,
     ) -> Result<HandleToken, E> {
         wire::may_note().map_err(wire::explain::<E>)?;
-        let in_flight = handle.in_flight().map_err(failed(
-            "could not get a handle to send from the object's owner",
-        ))?;
+        let in_flight = handle
+            .in_flight()
+            .map_err(failed("could not get a handle to send from the object's owner"))?;
         HandleToken::new(handle.id, handle.fingerprint, in_flight)
     }
 
@@ -176,11 +174,7 @@ impl HandleToken {
         in_flight: IpcSender<ToHub>,
     ) -> Result<HandleToken, E> {
         let in_flight = wire::note(WireHandle::Sender(in_flight.to_opaque()));
-        Ok(HandleToken {
-            id,
-            fingerprint,
-            in_flight: in_flight.map_err(wire::explain::<E>)?,
-        })
+        Ok(HandleToken { id, fingerprint, in_flight: in_flight.map_err(wire::explain::<E>)? })
     }
 
     pub(crate) fn id(&self) -> ObjectId {
@@ -210,10 +204,7 @@ impl HandleToken {
         Ok(Arrived::Away(RemoteHandle {
             id: self.id,
             fingerprint,
-            opening: Mutex::new(Opening {
-                in_flight: Some(in_flight.to()),
-                opened: None,
-            }),
+            opening: Mutex::new(Opening { in_flight: Some(in_flight.to()), opened: None }),
             accepted: OnceLock::new(),
         }))
     }

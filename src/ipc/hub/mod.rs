@@ -52,17 +52,9 @@ pub(crate) type HubId = [u8; 16];
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHub {
     /// The only message on an in-flight reference: opens a session.
-    Open {
-        page: IpcSharedMemory,
-        up: IpcReceiver<ToHub>,
-        down: IpcSender<ToClient>,
-    },
+    Open { page: IpcSharedMemory, up: IpcReceiver<ToHub>, down: IpcSender<ToClient> },
     /// Attaches an object, through this region unless the object has memory of its own.
-    Attach {
-        number: u32,
-        object: u64,
-        region: Option<IpcSharedMemory>,
-    },
+    Attach { number: u32, object: u64, region: Option<IpcSharedMemory> },
     /// The hub holds this as long as the session exists. When the hub's process ends, the channel
     /// closes, and the client notices.
     Liveness { sender: IpcSender<ToHub> },
@@ -70,10 +62,7 @@ pub(crate) enum ToHub {
     /// marks its place.
     Parcel { number: u32, envelope: Envelope },
     /// The receiving end of an in-flight reference, for a handle that this client sends on.
-    InFlight {
-        number: u32,
-        receiver: IpcReceiver<ToHub>,
-    },
+    InFlight { number: u32, receiver: IpcReceiver<ToHub> },
     /// The client has dropped its last handle of this object.
     Detach { number: u32 },
     /// A doorbell: there is something new in the regions.
@@ -85,11 +74,7 @@ pub(crate) enum ToHub {
 pub(crate) enum ToClient {
     /// Like [`ToHub::Parcel`], but the ring entry names the parcel by its id, because an entry may
     /// be recalled.
-    Parcel {
-        number: u32,
-        id: u64,
-        envelope: Envelope,
-    },
+    Parcel { number: u32, id: u64, envelope: Envelope },
     /// A doorbell: there is something new in the regions.
     Bell,
 }

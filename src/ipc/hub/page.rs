@@ -31,9 +31,7 @@ pub(crate) struct SessionPage(Region);
 impl SessionPage {
     pub(crate) fn new() -> io::Result<SessionPage> {
         let page = Region::new(PAGE_BYTES).map(SessionPage)?;
-        page.0
-            .atomic(PID)
-            .store(std::process::id().into(), Ordering::SeqCst);
+        page.0.atomic(PID).store(std::process::id().into(), Ordering::SeqCst);
         Ok(page)
     }
 
@@ -106,9 +104,7 @@ impl SessionPage {
 
     /// Counts a parcel that the hub has read.
     fn hub_parcel_read(&self) {
-        self.0
-            .atomic(HUB_PARCELS_READ)
-            .fetch_add(1, Ordering::SeqCst);
+        self.0.atomic(HUB_PARCELS_READ).fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn hub_parcels_read(&self) -> u64 {
@@ -193,10 +189,7 @@ impl ClientLink {
             let down = sys::lock(&self.down);
             // Counted under the lock, so that two threads do not both send the last one. A client
             // that claims to have read more than was sent gets none either.
-            let under_way = self
-                .bells
-                .load(Ordering::Relaxed)
-                .checked_sub(self.page.bells_read());
+            let under_way = self.bells.load(Ordering::Relaxed).checked_sub(self.page.bells_read());
             if under_way.is_some_and(|under_way| under_way < BELLS_MAX) {
                 self.bells.fetch_add(1, Ordering::Relaxed);
                 let _ = wire::ring(&down, ToClient::Bell);
@@ -215,23 +208,13 @@ impl ClientLink {
     pub(crate) fn send_parcel(&self, number: u32, envelope: &Envelope) -> Option<u64> {
         let sent = self.parcels.load(Ordering::SeqCst);
         // A client that claims to have read more than was sent gets no more.
-        if sent
-            .checked_sub(self.page.parcels_read())
-            .is_none_or(|unread| unread >= PARCELS_MAX)
-        {
+        if sent.checked_sub(self.page.parcels_read()).is_none_or(|unread| unread >= PARCELS_MAX) {
             return None;
         }
-        let envelope = envelope
-            .duplicate()?
-            .with_inline_limit(PARCEL_INLINE)
-            .ok()?;
+        let envelope = envelope.duplicate()?.with_inline_limit(PARCEL_INLINE).ok()?;
         // For one object these calls are serialized by its lock, and ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
-        match self.send(ToClient::Parcel {
-            number,
-            id,
-            envelope,
-        }) {
+        match self.send(ToClient::Parcel { number, id, envelope }) {
             // If the client is gone, its leases end, and the value is delivered to another.
             Ok(()) | Err(Failure::Gone) => Some(id),
             Err(_) => {
@@ -256,10 +239,7 @@ mod tests {
             peer.ring();
         }
         // Reading those that were sent makes room for more.
-        assert!(matches!(
-            unread.recv(&crate::ipc::deadline::Forever),
-            Ok(ToClient::Bell)
-        ));
+        assert!(matches!(unread.recv(&crate::ipc::deadline::Forever), Ok(ToClient::Bell)));
         assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX);
         peer.page.bell_read();
         peer.ring();

@@ -101,10 +101,7 @@ impl Session {
         Ok(Arc::new(Session {
             hub,
             page,
-            up: Mutex::new(UpChannel {
-                channel: up,
-                parcels: 0,
-            }),
+            up: Mutex::new(UpChannel { channel: up, parcels: 0 }),
             down: SharedReceiver::new(down),
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
@@ -118,14 +115,7 @@ impl Session {
         let region = region.map(Region::share).transpose().map_err(Failure::Io)?;
         let up = lock(&self.up);
         let number = self.next_number.load(Ordering::Relaxed);
-        wire::send(
-            &up.channel,
-            ToHub::Attach {
-                number,
-                object,
-                region,
-            },
-        )?;
+        wire::send(&up.channel, ToHub::Attach { number, object, region })?;
         self.next_number.store(number + 1, Ordering::Relaxed);
         drop(up);
         failpoints::point("session.attach");
@@ -138,9 +128,7 @@ impl Session {
         number: u32,
         limit: &L,
     ) -> Waited<u32, Failure, L> {
-        self.wait(limit, || {
-            (self.page.attached() > number.into()).then(|| self.page.number())
-        })
+        self.wait(limit, || (self.page.attached() > number.into()).then(|| self.page.number()))
     }
 
     /// Has `watcher` called when the owner's process ends, or at once if it has ended.
@@ -288,11 +276,7 @@ impl SleepFlag<ToClient> for Session {
                 self.page.bell_read();
                 true
             }
-            ToClient::Parcel {
-                number,
-                id,
-                envelope,
-            } => {
+            ToClient::Parcel { number, id, envelope } => {
                 let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
                 if let Some(to) = to {
                     to.parcel(id, envelope);

@@ -151,10 +151,7 @@ impl HubThread {
                 _ => Some(Instant::now()),
             };
             let deferred = self.deferred.first().map(|&(until, _)| until);
-            let ready = self
-                .hub
-                .poller
-                .wait(until.into_iter().chain(deferred).min());
+            let ready = self.hub.poller.wait(until.into_iter().chain(deferred).min());
             // Awake: writers need not ring. A doorbell that is already on its way is received
             // below, or in a later pass, and costs at most one superfluous wake-up.
             self.hub.asleep.store(false, Ordering::SeqCst);
@@ -195,16 +192,9 @@ impl HubThread {
 
     fn resume_deferred(&mut self) {
         let now = Instant::now();
-        while self
-            .deferred
-            .first()
-            .is_some_and(|&(until, _)| until <= now)
-        {
+        while self.deferred.first().is_some_and(|&(until, _)| until <= now) {
             let (_, id) = self.deferred.remove(0);
-            let socket = self
-                .channels
-                .get(&id)
-                .and_then(|channel| channel.receiver.socket());
+            let socket = self.channels.get(&id).and_then(|channel| channel.receiver.socket());
             let watched = socket.map(|socket| self.hub.poller.add(socket, id));
             if let Some(Err(error)) = watched {
                 self.expel(id, &error.to_string());
@@ -272,10 +262,7 @@ impl HubThread {
     }
 
     fn adopt_reference(&mut self, receiver: IpcReceiver<ToHub>, object: Arc<dyn SharedObject>) {
-        if self
-            .adopt(receiver, Role::InFlight(object.clone()))
-            .is_none()
-        {
+        if self.adopt(receiver, Role::InFlight(object.clone())).is_none() {
             object.count_in_flight(-1);
         }
     }
@@ -291,14 +278,7 @@ impl HubThread {
         let id = self.next;
         self.next += 1;
         let starved = false;
-        self.channels.insert(
-            id,
-            HubChannel {
-                receiver,
-                role,
-                starved,
-            },
-        );
+        self.channels.insert(id, HubChannel { receiver, role, starved });
         Some(id)
     }
 
@@ -357,14 +337,7 @@ impl HubThread {
             let peer = Arc::new(ClientLink::new(page, down));
             let attachments = HashMap::new();
             let liveness = None;
-            self.sessions.insert(
-                id,
-                ServedSession {
-                    peer,
-                    attachments,
-                    liveness,
-                },
-            );
+            self.sessions.insert(id, ServedSession { peer, attachments, liveness });
         }
     }
 
@@ -374,11 +347,7 @@ impl HubThread {
         };
         match message {
             ToHub::Bell => {}
-            ToHub::Attach {
-                number,
-                object,
-                region,
-            } => {
+            ToHub::Attach { number, object, region } => {
                 let object = resolve(object).ok_or("it attached an object that does not exist")?;
                 if session.attachments.len() == ATTACHMENTS_MAX
                     || session.attachments.contains_key(&number)

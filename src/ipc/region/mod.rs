@@ -54,12 +54,7 @@ impl Region {
         // bytes that the other process may write lives on.
         let bytes = unsafe { memory.deref_mut() };
         let (base, length) = (bytes.as_mut_ptr(), bytes.len());
-        Region {
-            base,
-            length,
-            memory,
-            _mapping: None,
-        }
+        Region { base, length, memory, _mapping: None }
     }
 
     /// Creates a region of zeroes that no process can shrink, and all of whose pages are allocated:
@@ -70,12 +65,7 @@ impl Region {
         let mark: [u8; 32] = sys::random()?;
         let memory = memory_from(&mark)?;
         sys::replace_marked(&mark, file.as_fd())?;
-        Ok(Region {
-            base: mapping.base(),
-            length,
-            memory,
-            _mapping: Some(mapping),
-        })
+        Ok(Region { base: mapping.base(), length, memory, _mapping: Some(mapping) })
     }
 
     /// Returns the memory, to be sent to another process.
@@ -110,10 +100,7 @@ impl Region {
     pub(crate) fn number<A: Number>(&self, offset: usize) -> &A {
         let size = size_of::<A>();
         assert!(
-            offset % size == 0
-                && offset
-                    .checked_add(size)
-                    .is_some_and(|end| end <= self.length),
+            offset % size == 0 && offset.checked_add(size).is_some_and(|end| end <= self.length),
             "a number outside of its region"
         );
         // SAFETY: in bounds and aligned (checked above; a mapping starts on a page), alive as long
@@ -130,22 +117,13 @@ impl Region {
             let to = &mut bytes[begin..begin + size];
             match size {
                 8 => to.copy_from_slice(
-                    &self
-                        .number::<AtomicU64>(at)
-                        .load(Ordering::Relaxed)
-                        .to_ne_bytes(),
+                    &self.number::<AtomicU64>(at).load(Ordering::Relaxed).to_ne_bytes(),
                 ),
                 4 => to.copy_from_slice(
-                    &self
-                        .number::<AtomicU32>(at)
-                        .load(Ordering::Relaxed)
-                        .to_ne_bytes(),
+                    &self.number::<AtomicU32>(at).load(Ordering::Relaxed).to_ne_bytes(),
                 ),
                 2 => to.copy_from_slice(
-                    &self
-                        .number::<AtomicU16>(at)
-                        .load(Ordering::Relaxed)
-                        .to_ne_bytes(),
+                    &self.number::<AtomicU16>(at).load(Ordering::Relaxed).to_ne_bytes(),
                 ),
                 _ => to[0] = self.number::<AtomicU8>(at).load(Ordering::Relaxed),
             }
@@ -167,10 +145,9 @@ impl Region {
                 [a, b, c, d] => self
                     .number::<AtomicU32>(at)
                     .store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
-                [a, b, c, d, e, f, g, h] => self.number::<AtomicU64>(at).store(
-                    u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-                    Ordering::Relaxed,
-                ),
+                [a, b, c, d, e, f, g, h] => self
+                    .number::<AtomicU64>(at)
+                    .store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Ordering::Relaxed),
                 _ => unreachable!("pieces are words"),
             }
             (rest, at) = (behind, at + size);
@@ -181,9 +158,7 @@ impl Region {
     #[inline]
     pub(crate) fn address(&self, offset: usize, length: usize) -> *mut u8 {
         assert!(
-            offset
-                .checked_add(length)
-                .is_some_and(|end| end <= self.length),
+            offset.checked_add(length).is_some_and(|end| end <= self.length),
             "a part outside of its region"
         );
         // SAFETY: in bounds, checked above.
@@ -193,9 +168,7 @@ impl Region {
     /// Copies bytes out.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
         assert!(
-            offset
-                .checked_add(bytes.len())
-                .is_some_and(|end| end <= self.length),
+            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
             "a read outside of its region"
         );
         // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. In a ring no
@@ -207,9 +180,7 @@ impl Region {
     /// Appends a copy of the bytes to `bytes`.
     pub(crate) fn read_behind(&self, offset: usize, count: usize, bytes: &mut Vec<u8>) {
         assert!(
-            offset
-                .checked_add(count)
-                .is_some_and(|end| end <= self.length),
+            offset.checked_add(count).is_some_and(|end| end <= self.length),
             "a read outside of its region"
         );
         bytes.reserve(count);
@@ -246,9 +217,7 @@ impl Region {
     /// Returns a reader of this part.
     pub(crate) fn reader(&self, offset: usize, length: usize) -> Reader<'_> {
         assert!(
-            offset
-                .checked_add(length)
-                .is_some_and(|end| end <= self.length),
+            offset.checked_add(length).is_some_and(|end| end <= self.length),
             "a reader outside of its region"
         );
         Reader::new(self, offset, length)
@@ -260,20 +229,14 @@ impl Region {
         // SAFETY: in bounds (checked above); nothing changes but that pages exist. A system that
         // cannot do it (before Linux 5.14) makes them when they are written.
         unsafe {
-            libc::madvise(
-                self.base.add(start).cast(),
-                end - start,
-                libc::MADV_POPULATE_WRITE,
-            )
+            libc::madvise(self.base.add(start).cast(), end - start, libc::MADV_POPULATE_WRITE)
         };
     }
 
     /// Returns the memory of whole pages there to the system. They read as zeroes afterwards.
     pub(crate) fn forget(&self, offset: usize, length: usize) {
         assert!(
-            offset
-                .checked_add(length)
-                .is_some_and(|end| end <= self.length),
+            offset.checked_add(length).is_some_and(|end| end <= self.length),
             "outside of its region"
         );
         // SAFETY: in bounds (checked above); the bytes become zeroes in all mappings, as if some
@@ -284,9 +247,7 @@ impl Region {
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(
-            offset
-                .checked_add(bytes.len())
-                .is_some_and(|end| end <= self.length),
+            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
             "a write outside of its region"
         );
         // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. In a ring each
@@ -330,9 +291,7 @@ fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
     let mut at = offset;
     let end = offset.saturating_add(length);
     std::iter::from_fn(move || {
-        let size = [8, 4, 2, 1]
-            .into_iter()
-            .find(|size| at % size == 0 && at + size <= end)?;
+        let size = [8, 4, 2, 1].into_iter().find(|size| at % size == 0 && at + size <= end)?;
         at += size;
         Some(size)
     })
@@ -353,9 +312,7 @@ impl<'de> Deserialize<'de> for Region {
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Region")
-            .field("length", &self.length)
-            .finish_non_exhaustive()
+        f.debug_struct("Region").field("length", &self.length).finish_non_exhaustive()
     }
 }
 

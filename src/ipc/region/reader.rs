@@ -24,13 +24,7 @@ impl<'r> Reader<'r> {
         offset: usize,
         length: usize,
     ) -> Reader<'r> {
-        Reader {
-            region,
-            window: Vec::new(),
-            at: 0,
-            next: offset,
-            end: offset + length,
-        }
+        Reader { region, window: Vec::new(), at: 0, next: offset, end: offset + length }
     }
 
     #[cold]

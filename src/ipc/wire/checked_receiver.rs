@@ -155,10 +155,7 @@ pub(crate) mod hostile {
             9 => (packet(24, 3, &body), None),
             // Whole, but its content does not decode.
             10 => (packet(24, 8, &[255; 8]), None),
-            _ => (
-                packet(PACKET_MAX + 1, PACKET_MAX - 15, &vec![0; PACKET_MAX - 15]),
-                None,
-            ),
+            _ => (packet(PACKET_MAX + 1, PACKET_MAX - 15, &vec![0; PACKET_MAX - 15]), None),
         }
     }
 
@@ -169,10 +166,7 @@ pub(crate) mod hostile {
     {
         let socket = ipc_fd::socket_of(to)?;
         let (bytes, descriptor) = garbage(kind);
-        let descriptors: Vec<_> = descriptor
-            .iter()
-            .map(|descriptor| descriptor.as_fd())
-            .collect();
+        let descriptors: Vec<_> = descriptor.iter().map(|descriptor| descriptor.as_fd()).collect();
         sys::send_packet(socket.as_fd(), &bytes, &descriptors)
     }
 }
@@ -232,13 +226,8 @@ mod tests {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
         let bytes = hostile::packet(17, 1, &[message]);
-        rustix::net::sendmsg(
-            &socket,
-            &[IoSlice::new(&bytes)],
-            &mut ancillary,
-            SendFlags::DONTWAIT,
-        )
-        .unwrap();
+        rustix::net::sendmsg(&socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::DONTWAIT)
+            .unwrap();
     }
 
     #[test]
@@ -268,10 +257,7 @@ mod tests {
         let receiver = CheckedReceiver::new(receiver);
         let before = Instant::now();
         let limit = Duration::from_millis(20);
-        assert!(matches!(
-            receiver.recv(&Deadline::after(limit)),
-            Err(WaitEnd::Timeout(_))
-        ));
+        assert!(matches!(receiver.recv(&Deadline::after(limit)), Err(WaitEnd::Timeout(_))));
         assert!(before.elapsed() >= limit);
         for limit in [Deadline::never(), Deadline::after(Duration::from_secs(60))] {
             std::thread::scope(|scope| {
@@ -280,27 +266,20 @@ mod tests {
             });
         }
         drop(sender);
-        assert!(matches!(
-            receiver.recv(&Forever),
-            Err(WaitEnd::Failed(Failure::Gone))
-        ));
+        assert!(matches!(receiver.recv(&Forever), Err(WaitEnd::Failed(Failure::Gone))));
     }
 
     #[test]
     fn what_was_said_before_an_end_is_heard_also_when_the_other_side_left_something_unread() {
         let (near, far) = sys::packet_pair().unwrap();
-        let receiver: IpcReceiver<u8> = ipc_fd::receiver_around(near.try_clone().unwrap())
-            .unwrap()
-            .to();
+        let receiver: IpcReceiver<u8> =
+            ipc_fd::receiver_around(near.try_clone().unwrap()).unwrap().to();
         let receiver = CheckedReceiver::new(receiver);
         let message = [&17usize.to_ne_bytes()[..], &1usize.to_ne_bytes(), &[9]].concat();
         sys::send_packet(std::os::fd::AsFd::as_fd(&far), &message, &[]).unwrap();
         sys::send_packet(std::os::fd::AsFd::as_fd(&near), b"never read", &[]).unwrap();
         drop(far);
         assert!(matches!(receiver.recv(&Forever), Ok(9)));
-        assert!(matches!(
-            receiver.recv(&Forever),
-            Err(WaitEnd::Failed(Failure::Gone))
-        ));
+        assert!(matches!(receiver.recv(&Forever), Err(WaitEnd::Failed(Failure::Gone))));
     }
 }

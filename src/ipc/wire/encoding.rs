@@ -53,9 +53,7 @@ impl SideData {
     }
 
     pub(crate) fn take_handles(&mut self) -> Vec<WireHandle> {
-        self.0
-            .as_mut()
-            .map_or_else(Vec::new, |set| std::mem::take(&mut set.handles))
+        self.0.as_mut().map_or_else(Vec::new, |set| std::mem::take(&mut set.handles))
     }
 
     /// Returns the result of sending the value. If that is an error, what was moved out of its
@@ -98,10 +96,7 @@ impl Noted {
     /// `Serialize` implementation may itself put into a queue.
     #[inline]
     fn begin(&self, moves: bool) -> (bool, Option<SideData>) {
-        (
-            self.moves.replace(moves),
-            self.encoding.replace(true).then(|| self.side_data.take()),
-        )
+        (self.moves.replace(moves), self.encoding.replace(true).then(|| self.side_data.take()))
     }
 
     #[inline]
@@ -143,13 +138,7 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
     NOTED.with(|noted| {
         if !noted.encoding.get() {
             Err(OUTSIDE)
-        } else if noted
-            .side_data
-            .borrow()
-            .0
-            .as_ref()
-            .map_or(0, |set| set.handles.len())
-            + count
+        } else if noted.side_data.borrow().0.as_ref().map_or(0, |set| set.handles.len()) + count
             > HANDLES_MAX
         {
             Err(TOO_MANY)
@@ -289,11 +278,7 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     above: usize,
     spill: &mut dyn Spill,
 ) -> Result<(usize, SideData), EncodeError> {
-    run(
-        value,
-        true,
-        Encoder::spilling(bytes, message_limit(), above, spill),
-    )
+    run(value, true, Encoder::spilling(bytes, message_limit(), above, spill))
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, EncodeError> {
@@ -363,9 +348,8 @@ pub(crate) fn decode_with<'de, R, I: Input<'de>>(
         Ok(Ok((value, 0))) => Ok(value),
         Ok(Ok((_, left))) => Err(DecodeError::new::<R>(format!("{left} bytes are left over"))),
         Ok(Err(error)) => Err(DecodeError::new::<R>(error.to_string())),
-        Err(panic) => Err(DecodeError::new::<R>(format!(
-            "its Deserialize panicked: {}",
-            panic_text(&*panic)
-        ))),
+        Err(panic) => {
+            Err(DecodeError::new::<R>(format!("its Deserialize panicked: {}", panic_text(&*panic))))
+        }
     }
 }

@@ -33,10 +33,7 @@ enum Body {
 
 impl Body {
     fn memory(bytes: &[u8]) -> io::Result<Body> {
-        Ok(Body::Memory(
-            Region::adopt(memory_from(bytes)?),
-            bytes.len() as u64,
-        ))
+        Ok(Body::Memory(Region::adopt(memory_from(bytes)?), bytes.len() as u64))
     }
 }
 
@@ -47,11 +44,7 @@ impl Envelope {
         } else {
             Body::memory(&encoded.bytes)?
         };
-        Ok(Envelope {
-            body,
-            handles: encoded.handles,
-            moved_out: false,
-        })
+        Ok(Envelope { body, handles: encoded.handles, moved_out: false })
     }
 
     /// Moves a body of more than `limit` bytes to shared memory, so that many messages fit a
@@ -68,20 +61,14 @@ impl Envelope {
     /// Returns a copy, unless it holds a receiver, or memory or descriptors are short.
     pub(crate) fn try_clone(&self) -> Option<Envelope> {
         self.with_handles(
-            self.handles
-                .iter()
-                .map(WireHandle::try_clone)
-                .collect::<Option<Vec<_>>>()?,
+            self.handles.iter().map(WireHandle::try_clone).collect::<Option<Vec<_>>>()?,
         )
     }
 
     /// Returns a copy for a process that may never take it; see [`WireHandle::duplicate`].
     pub(crate) fn duplicate(&self) -> Option<Envelope> {
         self.with_handles(
-            self.handles
-                .iter()
-                .map(WireHandle::duplicate)
-                .collect::<Option<Vec<_>>>()?,
+            self.handles.iter().map(WireHandle::duplicate).collect::<Option<Vec<_>>>()?,
         )
     }
 
@@ -91,20 +78,12 @@ impl Envelope {
             Body::Memory(memory, length) => Body::Memory(memory.try_clone().ok()?, *length),
         };
         let moved_out = false;
-        Some(Envelope {
-            body,
-            handles,
-            moved_out,
-        })
+        Some(Envelope { body, handles, moved_out })
     }
 
     /// Records that it was delivered. If it holds a receiver, that is in another process now.
     pub(crate) fn mark_moved_out(&mut self) {
-        if self
-            .handles
-            .iter()
-            .any(|handle| matches!(handle, WireHandle::Receiver(_)))
-        {
+        if self.handles.iter().any(|handle| matches!(handle, WireHandle::Receiver(_))) {
             self.handles.clear();
             self.moved_out = true;
         }
@@ -124,11 +103,7 @@ impl Envelope {
 
     /// Wraps a value that was encoded into the first `length` bytes of `region`.
     pub(crate) fn in_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Envelope {
-        Envelope {
-            body: Body::Memory(region, length as u64),
-            handles,
-            moved_out: false,
-        }
+        Envelope { body: Body::Memory(region, length as u64), handles, moved_out: false }
     }
 
     pub(crate) fn decode<T: DeserializeOwned>(mut self) -> Result<T, DecodeError> {
@@ -161,14 +136,14 @@ impl Envelope {
     /// Appends a value that was encoded as bytes. Returns its length.
     pub(crate) fn bytes_into(self, bytes: &mut Vec<u8>) -> Result<usize, DecodeError> {
         match self.body {
-            Body::Inline(body) => decode_with(Slice(&body), self.handles, |decoder| {
-                decoder.bytes_into(bytes)
-            }),
-            Body::Memory(memory, length) => decode_with(
-                reader::<Vec<u8>>(&memory, length)?,
-                self.handles,
-                |decoder| decoder.bytes_into(bytes),
-            ),
+            Body::Inline(body) => {
+                decode_with(Slice(&body), self.handles, |decoder| decoder.bytes_into(bytes))
+            }
+            Body::Memory(memory, length) => {
+                decode_with(reader::<Vec<u8>>(&memory, length)?, self.handles, |decoder| {
+                    decoder.bytes_into(bytes)
+                })
+            }
         }
     }
 }
@@ -176,9 +151,7 @@ impl Envelope {
 fn reader<T>(memory: &Region, length: u64) -> Result<Reader<'_>, DecodeError> {
     match usize::try_from(length) {
         Ok(length) if length <= memory.len() => Ok(memory.reader(0, length)),
-        _ => Err(DecodeError::new::<T>(
-            "its memory is shorter than its length",
-        )),
+        _ => Err(DecodeError::new::<T>("its memory is shorter than its length")),
     }
 }
 

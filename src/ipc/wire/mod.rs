@@ -207,9 +207,7 @@ pub(crate) fn send_within<M: Serialize + fmt::Debug, L: TimeLimit>(
 /// signals need no attention.
 pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), Failure> {
     drop_raw_handles();
-    no_panic("ipc-channel", || sender.send(bell))
-        .map_err(Failure::Io)?
-        .map_err(Failure::from)
+    no_panic("ipc-channel", || sender.send(bell)).map_err(Failure::Io)?.map_err(Failure::from)
 }
 
 /// Like [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
@@ -231,9 +229,7 @@ pub(crate) fn send_with_raw_handles<M: Serialize>(
 pub(crate) fn on_helper_thread<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, call)?;
-        thread
-            .join()
-            .map_err(|panic| io::Error::other(panic_text(&*panic)))
+        thread.join().map_err(|panic| io::Error::other(panic_text(&*panic)))
     })
 }
 
@@ -274,11 +270,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_a_value_or_an_error() {
-        let value = (
-            vec!["a".to_owned(), "bc".to_owned()],
-            Some(vec![1u32, 2, 3]),
-            'x',
-        );
+        let value = (vec!["a".to_owned(), "bc".to_owned()], Some(vec![1u32, 2, 3]), 'x');
         let bytes = encode(&value).unwrap().bytes;
         for cut in 0..bytes.len() {
             assert!(

@@ -35,12 +35,7 @@ impl ShmBuffer {
 
 impl Spill for ShmBuffer {
     fn reserve(&mut self, total: usize) {
-        if self.failed.is_none()
-            && self
-                .region
-                .as_ref()
-                .is_none_or(|region| region.len() < total)
-        {
+        if self.failed.is_none() && self.region.as_ref().is_none_or(|region| region.len() < total) {
             match self.longer(total) {
                 Ok(region) => self.region = Some(region),
                 Err(error) => self.failed = Some(error),

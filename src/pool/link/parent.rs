@@ -99,9 +99,7 @@ impl ParentEnd {
         let mut tasks = lock(&self.tasks);
         let position = tasks.position();
         // A corrupt ring takes nothing; the monitor finds out when it drains.
-        let count = values
-            .take_while(|value| tasks.write(tag, value).unwrap_or(false))
-            .count();
+        let count = values.take_while(|value| tasks.write(tag, value).unwrap_or(false)).count();
         tasks.publish();
         (position, count as u64)
     }
@@ -151,9 +149,7 @@ impl ParentEnd {
         let mut tasks = lock(&self.tasks);
         tasks.recall()?;
         // Before `resume`, which moves the position that `is_taken` measures from.
-        let begun = positions
-            .filter(|&position| tasks.is_taken(position))
-            .count();
+        let begun = positions.filter(|&position| tasks.is_taken(position)).count();
         tasks.resume();
         Ok(begun as u64)
     }
@@ -164,9 +160,9 @@ impl ParentEnd {
     pub(crate) fn wait(&self, poll_mode: bool, deadline: Option<Instant>) {
         let sleep_mode = if poll_mode { POLLING } else { ASLEEP };
         self.sleep_mode.store(sleep_mode, Ordering::Relaxed);
-        let _ = self.receiver.wait(self, &Deadline::from(deadline), || {
-            self.is_due(poll_mode).then_some(())
-        });
+        let _ = self
+            .receiver
+            .wait(self, &Deadline::from(deadline), || self.is_due(poll_mode).then_some(()));
         self.interrupted.store(false, Ordering::SeqCst);
     }
 
@@ -187,12 +183,8 @@ impl ParentEnd {
             .filter(|entry| matches!(entry, Ok((tag::PARCEL, _))))
             .count();
         for _ in 0..wanted {
-            replies
-                .parcels
-                .push_back(self.next_parcel().ok_or(Corrupt)?);
-            self.region
-                .atomic(PARCELS_TAKEN)
-                .fetch_add(1, Ordering::SeqCst);
+            replies.parcels.push_back(self.next_parcel().ok_or(Corrupt)?);
+            self.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
         }
         if !replies.bytes.is_empty() {
             // The worker may be waiting for room.
@@ -205,15 +197,11 @@ impl ParentEnd {
     /// the worker is corrupt and sent none, it blocks until that process ends.
     fn next_parcel(&self) -> Option<Envelope> {
         let next = || lock(&self.parcels).pop_front();
-        let found = self.receiver.wait(self, &Forever, || {
-            next()
-                .map(Some)
-                .or_else(|| self.has_ended().then_some(None))
-        });
+        let found = self
+            .receiver
+            .wait(self, &Forever, || next().map(Some).or_else(|| self.has_ended().then_some(None)));
         // A parcel that the process sent before its end may still be unread.
-        found
-            .ok()?
-            .or_else(|| self.receiver.wait(self, &Deadline::now(), next).ok())
+        found.ok()?.or_else(|| self.receiver.wait(self, &Deadline::now(), next).ok())
     }
 
     /// Makes [`wait`](ParentEnd::wait) return.
@@ -239,9 +227,7 @@ impl ParentEnd {
 impl SleepFlag<ToParent> for ParentEnd {
     fn arm(&self) {
         let sleep_mode = self.sleep_mode.load(Ordering::Relaxed);
-        self.region
-            .atomic(PARENT_SLEEPS)
-            .store(sleep_mode, Ordering::Relaxed);
+        self.region.atomic(PARENT_SLEEPS).store(sleep_mode, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 

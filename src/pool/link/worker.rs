@@ -73,14 +73,8 @@ impl WorkerEnd {
         receiver: IpcReceiver<ToWorker>,
         to_parent: IpcSender<ToParent>,
     ) -> WorkerEnd {
-        let parts = Some(WorkerEndParts {
-            memory,
-            receiver,
-            to_parent,
-        });
-        WorkerEnd {
-            parts: Mutex::new(parts),
-        }
+        let parts = Some(WorkerEndParts { memory, receiver, to_parent });
+        WorkerEnd { parts: Mutex::new(parts) }
     }
 
     /// `None` if it was opened or sent before, or is corrupt.
@@ -107,9 +101,7 @@ impl WorkerEnd {
 
 impl SleepFlag<ToWorker> for WorkerChannel {
     fn arm(&self) {
-        self.region
-            .atomic(WORKER_SLEEPS)
-            .store(1, Ordering::Relaxed);
+        self.region.atomic(WORKER_SLEEPS).store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         // A polling parent expects more replies, and no more follow for now. The flag comes first:
         // the parent that this wakes checks it, and must find that the worker is idle.
@@ -136,9 +128,7 @@ impl WorkerChannel {
     fn ring_if(&self, sleep_mode: u64) {
         let flag = self.region.atomic(PARENT_SLEEPS);
         if flag.load(Ordering::SeqCst) == sleep_mode
-            && flag
-                .compare_exchange(sleep_mode, 0, Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
+            && flag.compare_exchange(sleep_mode, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         {
             // If the parent is gone, this process is about to be killed.
             let _ = wire::ring(&self.to_parent, ToParent::Bell);
@@ -158,19 +148,11 @@ impl Executor {
         };
         let (tag, bytes) = begun.ok().filter(|&(tag, _)| tag != QUIT)?;
         if tag & PARCEL_BIT == 0 {
-            return Some(NextTask {
-                number: tag,
-                bytes,
-                parcel: None,
-            });
+            return Some(NextTask { number: tag, bytes, parcel: None });
         }
         let parcel = lock(&channel.parcels).pop_front();
         self.push(tag::BEGUN, &[]);
-        Some(NextTask {
-            number: tag & !PARCEL_BIT,
-            bytes,
-            parcel,
-        })
+        Some(NextTask { number: tag & !PARCEL_BIT, bytes, parcel })
     }
 
     /// Writes the output of the task that was begun last.
@@ -178,16 +160,12 @@ impl Executor {
         if side.is_empty() && output.len() <= ring::ENTRY_MAX {
             return self.push(tag::OUTPUT, output);
         }
-        let encoded = EncodedValue {
-            bytes: output.to_vec(),
-            handles: side.take_handles(),
-        };
+        let encoded = EncodedValue { bytes: output.to_vec(), handles: side.take_handles() };
         let sent = Envelope::new(encoded).and_then(|envelope| self.send_parcel(envelope));
         match sent {
             Ok(()) => self.push(tag::PARCEL, &[]),
-            Err(error) => self.reply_failure(&TaskFailure::BadOutput(format!(
-                "it could not be sent: {error}"
-            ))),
+            Err(error) => self
+                .reply_failure(&TaskFailure::BadOutput(format!("it could not be sent: {error}"))),
         }
     }
 
@@ -221,12 +199,7 @@ impl Executor {
 
     fn push(&mut self, tag: u32, payload: &[u8]) {
         let (replies, channel) = (&mut self.replies, &self.channel);
-        let mut push = || {
-            replies
-                .push(tag, payload)
-                .map(|pushed| pushed.then_some(()))
-                .transpose()
-        };
+        let mut push = || replies.push(tag, payload).map(|pushed| pushed.then_some(())).transpose();
         if push().is_none() {
             let _ = channel.receiver.wait(channel, &Forever, push);
         }
@@ -285,19 +258,13 @@ impl<'de> Deserialize<'de> for WorkerEnd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let token = Token::deserialize(deserializer)?;
         let claim = |index| wire::claim(index).map_err(wire::explain_de::<D::Error>);
-        match (
-            claim(token.memory)?,
-            claim(token.receiver)?,
-            claim(token.to_parent)?,
-        ) {
+        match (claim(token.memory)?, claim(token.receiver)?, claim(token.to_parent)?) {
             (
                 WireHandle::Memory(memory),
                 WireHandle::Receiver(receiver),
                 WireHandle::Sender(to_parent),
             ) => Ok(WorkerEnd::new(memory, receiver.to(), to_parent.to())),
-            _ => Err(wire::explain_de(
-                "a worker's end of a link came with other handles",
-            )),
+            _ => Err(wire::explain_de("a worker's end of a link came with other handles")),
         }
     }
 }

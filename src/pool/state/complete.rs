@@ -44,11 +44,7 @@ impl<W: WorkerControl> State<W> {
     ) {
         let is_missing = self.active() < self.workers;
         let slot = &mut self.slots[index];
-        slot.status = if is_missing {
-            SlotStatus::Active
-        } else {
-            SlotStatus::Spare
-        };
+        slot.status = if is_missing { SlotStatus::Active } else { SlotStatus::Spare };
         slot.progress = now;
         slot.ready_since = now;
         slot.busy = Duration::ZERO;
@@ -114,10 +110,7 @@ impl<W: WorkerControl> State<W> {
         // First the queue: only a worker that got nothing from there may steal or quit.
         self.schedule(now, effects);
         let again = self.find_work_or_quit(index, now, effects);
-        [again, self.slots[index].deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [again, self.slots[index].deadline()].into_iter().flatten().min()
     }
 
     /// Kills a worker whose task has exceeded its time limit.
@@ -128,11 +121,7 @@ impl<W: WorkerControl> State<W> {
         }
         // Recall first, then kill. In the other order, the task could end and the next one begin
         // before the signal arrives: it would die in its place.
-        let back = if slot.has_parcel() {
-            Vec::new()
-        } else {
-            self.recall(index, effects)
-        };
+        let back = if slot.has_parcel() { Vec::new() } else { self.recall(index, effects) };
         let slot = &mut self.slots[index];
         // If a second task has begun, the first one has ended in time, and its reply is on the way.
         if slot.count() == 1 {
@@ -221,11 +210,7 @@ impl<W: WorkerControl> State<W> {
         self.requeue(again);
         if was_idle && !is_expected && !self.is_over() && !is_from_outside(&reason) {
             let worker = worker.to_string();
-            let error = PoolError::Ended {
-                worker,
-                pid,
-                reason,
-            };
+            let error = PoolError::Ended { worker, pid, reason };
             self.worker_failed(error, effects);
         }
         self.schedule(now, effects);
@@ -243,9 +228,7 @@ impl<W: WorkerControl> State<W> {
         if is_building || self.failures > self.limits.restart_limit {
             self.give_up(error, effects);
         } else {
-            effects.event(|| PoolEvent::StartFailed {
-                error: error.clone(),
-            });
+            effects.event(|| PoolEvent::StartFailed { error: error.clone() });
             effects.retried.push(error);
         }
     }
@@ -264,9 +247,7 @@ impl<W: WorkerControl> State<W> {
             return NextStep::Leave;
         }
         slot.status = SlotStatus::Starting;
-        NextStep::Restart {
-            failures: self.failures,
-        }
+        NextStep::Restart { failures: self.failures }
     }
 
     /// The slot's monitor leaves; returns whether it was the last one.
@@ -294,19 +275,8 @@ impl<W: WorkerControl> State<W> {
                 limit: range.batch.spec.timeout.unwrap_or_default(),
             },
             None if matches!(self.phase, Phase::Stopped) => TaskError::Stopped { task },
-            None if crashes > 1 => TaskError::SetAside {
-                task,
-                crashes,
-                worker,
-                pid,
-                reason,
-            },
-            None => TaskError::Died {
-                task,
-                worker,
-                pid,
-                reason,
-            },
+            None if crashes > 1 => TaskError::SetAside { task, crashes, worker, pid, reason },
+            None => TaskError::Died { task, worker, pid, reason },
         }
     }
 }
@@ -315,8 +285,5 @@ impl<W: WorkerControl> State<W> {
 /// failures, since they do not repeat by themselves; a worker that ends by itself would do so
 /// again.
 fn is_from_outside(reason: &ExitReason) -> bool {
-    matches!(
-        reason,
-        ExitReason::Killed { .. } | ExitReason::Signaled { signal: 9 | 15, .. }
-    )
+    matches!(reason, ExitReason::Killed { .. } | ExitReason::Signaled { signal: 9 | 15, .. })
 }

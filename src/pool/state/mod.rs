@@ -180,11 +180,7 @@ impl<W: WorkerControl> State<W> {
 
     /// Queued tasks, tasks in flight, restarts, and one entry for each slot in use.
     pub(super) fn stats(&self, now: Instant) -> (u64, u64, u64, Vec<WorkerStats>) {
-        let used = || {
-            self.slots
-                .iter()
-                .filter(|slot| slot.status != SlotStatus::Vacant)
-        };
+        let used = || self.slots.iter().filter(|slot| slot.status != SlotStatus::Vacant);
         let restarts = self.slots.iter().map(|slot| slot.starts.saturating_sub(1));
         (
             self.queued,
@@ -350,10 +346,7 @@ impl<W: WorkerControl> State<W> {
     /// The error of a task that is dropped at the end of the pool.
     fn dropped(&self, task: &'static str) -> TaskError {
         match &self.phase {
-            Phase::Broken(cause) => TaskError::Broken {
-                task,
-                cause: cause.clone(),
-            },
+            Phase::Broken(cause) => TaskError::Broken { task, cause: cause.clone() },
             _ => TaskError::Stopped { task },
         }
     }
@@ -436,9 +429,7 @@ impl<W: WorkerControl> State<W> {
         }
         let is_kept = |slot: &&WorkerSlot<W>| slot.status != SlotStatus::Vacant && !slot.surplus;
         let kept = self.slots.iter().filter(is_kept).count();
-        self.workers = self
-            .workers
-            .min(kept.saturating_sub(self.limits.spares).max(1));
+        self.workers = self.workers.min(kept.saturating_sub(self.limits.spares).max(1));
         effects.wake_waiters = true;
     }
 

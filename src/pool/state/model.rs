@@ -49,14 +49,8 @@ struct Fake {
 
 impl Fake {
     fn write(&mut self, id: u64, payload: usize) -> u64 {
-        assert!(
-            !self.is_reaped && !self.quits,
-            "a task is given to a worker that has ended"
-        );
-        assert!(
-            !self.is_killed,
-            "a task is given to a worker that was killed"
-        );
+        assert!(!self.is_reaped && !self.quits, "a task is given to a worker that has ended");
+        assert!(!self.is_killed, "a task is given to a worker that was killed");
         let position = self.tail;
         self.tail += ring::entry_size(payload);
         self.ring.push_back((position, id));
@@ -85,10 +79,7 @@ impl WorkerControl for FakeWorker {
 
     fn push_parcel(&self, _: u32, envelope: Envelope) -> io::Result<Option<u64>> {
         let mut fake = lock(&self.0);
-        assert!(
-            fake.ring.is_empty(),
-            "a parcel is given to a worker that is not idle"
-        );
+        assert!(fake.ring.is_empty(), "a parcel is given to a worker that is not idle");
         if fake.refuses_parcels {
             return Err(io::Error::other("no memory"));
         }
@@ -151,10 +142,7 @@ struct Known {
 
 enum FakeMonitor {
     Starting,
-    Serving {
-        worker: FakeWorker,
-        deadline: Option<Instant>,
-    },
+    Serving { worker: FakeWorker, deadline: Option<Instant> },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -234,23 +222,13 @@ impl World {
         let task = &mut self.tasks[id as usize];
         assert!(!task.has_ended, "task {id} ends twice: {steps:?}");
         task.has_ended = true;
-        assert_eq!(
-            task.is_finished,
-            error.is_none(),
-            "task {id} ended with {error:?}: {steps:?}"
-        );
+        assert_eq!(task.is_finished, error.is_none(), "task {id} ended with {error:?}: {steps:?}");
         match error {
             Some(TaskError::Cancelled { .. }) => {
-                assert!(
-                    task.sink.is_cancelled(),
-                    "task {id} was not cancelled: {steps:?}"
-                );
+                assert!(task.sink.is_cancelled(), "task {id} was not cancelled: {steps:?}");
             }
             Some(TaskError::TimeLimit { .. }) => {
-                assert!(
-                    task.spec.timeout.is_some(),
-                    "task {id} has no time limit: {steps:?}"
-                );
+                assert!(task.spec.timeout.is_some(), "task {id} has no time limit: {steps:?}");
             }
             Some(TaskError::Died { .. }) => assert_eq!(task.begun, 1, "{steps:?}"),
             Some(TaskError::SetAside { crashes, .. }) => {
@@ -264,11 +242,7 @@ impl World {
         let new = self.change(|state, now, effects| state.resize(workers, now, effects));
         for index in new.unwrap_or_default() {
             let before = self.monitors.insert(index, FakeMonitor::Starting);
-            assert!(
-                before.is_none(),
-                "slot {index} has two monitors: {:?}",
-                self.steps
-            );
+            assert!(before.is_none(), "slot {index} has two monitors: {:?}", self.steps);
         }
     }
 
@@ -297,17 +271,9 @@ impl World {
 
     fn apply(&mut self, step: Step) -> bool {
         match step {
-            Step::Submit {
-                tasks,
-                retries,
-                timeout,
-                is_parcel,
-            } => self.submit(
-                tasks,
-                retries,
-                timeout.map(Duration::from_millis),
-                is_parcel,
-            ),
+            Step::Submit { tasks, retries, timeout, is_parcel } => {
+                self.submit(tasks, retries, timeout.map(Duration::from_millis), is_parcel)
+            }
             Step::Cancel(kill) => {
                 let Some(task) = self.tasks.iter().rev().find(|task| !task.has_ended) else {
                     return false;
@@ -334,17 +300,11 @@ impl World {
                 let running = fake.running.is_some();
                 running.then_some(ExitReason::Exited(3))
             }),
-            Step::KilledFromOutside(index) => self.die(index, |_| {
-                Some(ExitReason::Signaled {
-                    signal: 9,
-                    core_dumped: false,
-                })
-            }),
+            Step::KilledFromOutside(index) => {
+                self.die(index, |_| Some(ExitReason::Signaled { signal: 9, core_dumped: false }))
+            }
             Step::Die(index) => self.die(index, |fake| {
-                let signal = ExitReason::Signaled {
-                    signal: 9,
-                    core_dumped: false,
-                };
+                let signal = ExitReason::Signaled { signal: 9, core_dumped: false };
                 fake.is_killed.then_some(signal)
             }),
             Step::Turn(index) => self.turn(index, false, false),
@@ -366,12 +326,7 @@ impl World {
                 let left = self.tasks.iter().filter(|task| !task.has_ended).count() as u64;
                 let was_stopped = matches!(self.state.phase, Phase::Stopped);
                 let dropped = self.change(|state, _, effects| state.stop(effects));
-                assert_eq!(
-                    dropped,
-                    if was_stopped { 0 } else { left },
-                    "{:?}",
-                    self.steps
-                );
+                assert_eq!(dropped, if was_stopped { 0 } else { left }, "{:?}", self.steps);
                 true
             }
         }
@@ -386,12 +341,7 @@ impl World {
     ) -> bool {
         let tasks = if is_parcel { 1 } else { tasks };
         let sink = Arc::new(FakeSink::default());
-        let spec = TaskSpec {
-            number: 1,
-            name: "task",
-            timeout,
-            retries,
-        };
+        let spec = TaskSpec { number: 1, name: "task", timeout, retries };
         let first = self.tasks.len() as u64;
         let numbers = first..first + u64::from(tasks);
         let batch = if is_parcel {
@@ -413,10 +363,7 @@ impl World {
             is_finished: false,
             has_ended: false,
         }));
-        let left = self.tasks[..before]
-            .iter()
-            .filter(|task| !task.has_ended)
-            .count() as u64;
+        let left = self.tasks[..before].iter().filter(|task| !task.has_ended).count() as u64;
         let bounded = self.limits.max_unfinished.is_some();
         let batch = Arc::new(batch);
         let accepted =
@@ -482,13 +429,8 @@ impl World {
                     ..Fake::default()
                 })));
                 let deadline = Some(self.now);
-                self.monitors.insert(
-                    index,
-                    FakeMonitor::Serving {
-                        worker: worker.clone(),
-                        deadline,
-                    },
-                );
+                self.monitors
+                    .insert(index, FakeMonitor::Serving { worker: worker.clone(), deadline });
                 self.change(|state, _, _| state.worker_spawned(index, &worker));
                 self.change(|state, now, effects| state.worker_ready(index, now, effects));
                 true
@@ -531,8 +473,7 @@ impl World {
                         let until = self
                             .change(|state, now, effects| state.tend(index, false, now, effects));
                         let deadline = until;
-                        self.monitors
-                            .insert(index, FakeMonitor::Serving { worker, deadline });
+                        self.monitors.insert(index, FakeMonitor::Serving { worker, deadline });
                     }
                 }
                 true
@@ -580,11 +521,7 @@ impl World {
             if let Some(fake) = self.worker(index) {
                 let in_worker = fake.replies.iter().chain(&fake.running).copied();
                 let in_worker = in_worker.chain(fake.ring.iter().map(|&(_, id)| id));
-                assert_eq!(
-                    in_worker.collect::<Vec<_>>(),
-                    given,
-                    "slot {index}: {steps:?}"
-                );
+                assert_eq!(in_worker.collect::<Vec<_>>(), given, "slot {index}: {steps:?}");
                 let max_tasks = self.limits.max_tasks.unwrap_or(u64::MAX);
                 let could_work = slot.is_open() && slot.count() == 0 && slot.given < max_tasks;
                 let is_full = fake.ring.len() >= fake.capacity;
@@ -594,27 +531,17 @@ impl World {
                     "slot {index} is idle while tasks wait: {steps:?}"
                 );
             } else {
-                assert!(
-                    given.is_empty(),
-                    "slot {index} has tasks without a worker: {steps:?}"
-                );
+                assert!(given.is_empty(), "slot {index} has tasks without a worker: {steps:?}");
             }
         }
         for (id, task) in self.tasks.iter().enumerate() {
-            assert_eq!(
-                places.contains(&(id as u64)),
-                !task.has_ended,
-                "task {id}: {steps:?}"
-            );
+            assert_eq!(places.contains(&(id as u64)), !task.has_ended, "task {id}: {steps:?}");
         }
         let open =
             |slot: &&WorkerSlot<FakeWorker>| slot.status == SlotStatus::Active && !slot.surplus;
         let active = state.slots.iter().filter(open).count();
         // After a shrink, a former worker may be kept as a spare, and takes tasks until it ends.
-        assert!(
-            active <= state.workers + self.limits.spares,
-            "{active} workers: {steps:?}"
-        );
+        assert!(active <= state.workers + self.limits.spares, "{active} workers: {steps:?}");
         assert_eq!(state.monitors, self.monitors.len(), "{steps:?}");
     }
 
@@ -644,11 +571,7 @@ impl World {
             }
         }
         assert!(self.state.has_ended(), "it does not end: {:?}", self.steps);
-        assert!(
-            self.tasks.iter().all(|task| task.has_ended),
-            "{:?}",
-            self.steps
-        );
+        assert!(self.tasks.iter().all(|task| task.has_ended), "{:?}", self.steps);
     }
 }
 
@@ -658,11 +581,7 @@ fn ids(range: &TaskRange) -> Vec<u64> {
     (0..u64::from(range.to - range.from))
         .map(|offset| {
             let value = batch.value(range.from + offset as u32);
-            if value.is_empty() {
-                first
-            } else {
-                wire::decode(value, Vec::new()).unwrap()
-            }
+            if value.is_empty() { first } else { wire::decode(value, Vec::new()).unwrap() }
         })
         .collect()
 }
@@ -670,26 +589,11 @@ fn ids(range: &TaskRange) -> Vec<u64> {
 /// Every history of a few steps, with two workers, to a close and to a stop.
 #[test]
 fn every_short_history_ends_each_task_once() {
-    let plain = |tasks| Step::Submit {
-        tasks,
-        retries: 0,
-        timeout: None,
-        is_parcel: false,
-    };
+    let plain = |tasks| Step::Submit { tasks, retries: 0, timeout: None, is_parcel: false };
     let steps = [
         plain(3),
-        Step::Submit {
-            tasks: 1,
-            retries: 1,
-            timeout: Some(5),
-            is_parcel: false,
-        },
-        Step::Submit {
-            tasks: 1,
-            retries: 0,
-            timeout: None,
-            is_parcel: true,
-        },
+        Step::Submit { tasks: 1, retries: 1, timeout: Some(5), is_parcel: false },
+        Step::Submit { tasks: 1, retries: 0, timeout: None, is_parcel: true },
         Step::Begin(0),
         Step::Finish(0),
         Step::Crash(0),
@@ -699,18 +603,8 @@ fn every_short_history_ends_each_task_once() {
         Step::Advance(20),
     ];
     let depth = 3;
-    let limits = Limits {
-        max_tasks: Some(2),
-        restart_limit: 3,
-        ..Limits::default()
-    };
-    for limits in [
-        limits,
-        Limits {
-            max_tasks: None,
-            ..limits
-        },
-    ] {
+    let limits = Limits { max_tasks: Some(2), restart_limit: 3, ..Limits::default() };
+    for limits in [limits, Limits { max_tasks: None, ..limits }] {
         for number in 0..steps.len().pow(depth) {
             let mut world = World::new(2, limits);
             let mut rest = number;
@@ -718,11 +612,7 @@ fn every_short_history_ends_each_task_once() {
                 world.step(steps[rest % steps.len()]);
                 rest /= steps.len();
             }
-            world.step(if number % 2 == 0 {
-                Step::Close
-            } else {
-                Step::Stop
-            });
+            world.step(if number % 2 == 0 { Step::Close } else { Step::Stop });
             world.run_to_the_end();
         }
     }

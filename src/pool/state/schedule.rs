@@ -145,9 +145,7 @@ impl<W: WorkerControl> State<W> {
         let pushed = if range.batch.is_parcel() {
             let envelope = range.batch.take_parcel();
             let pushed = envelope.map(|envelope| worker.push_parcel(number, envelope));
-            pushed
-                .unwrap_or(Ok(None))
-                .map(|position| position.map(|position| (position, 1)))
+            pushed.unwrap_or(Ok(None)).map(|position| position.map(|position| (position, 1)))
         } else {
             let to = range.from + share.min(range.len()) as u32;
             let values = (range.from..to).map(|index| range.batch.value(index));

@@ -142,11 +142,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
         }
         self.count += range.len();
         self.given += range.len();
-        self.in_flight.push_back(InFlight {
-            start: range.from,
-            range,
-            position: Some(position),
-        });
+        self.in_flight.push_back(InFlight { start: range.from, range, position: Some(position) });
     }
 
     /// The first task has ended, or the worker's process has.
@@ -198,19 +194,15 @@ impl<W: WorkerControl> WorkerSlot<W> {
             .map(|in_flight| in_flight.range.len())
             .sum::<u64>();
         let kept = self.take_ended(before + begun);
-        let back: Vec<TaskRange> = self
-            .in_flight
-            .drain(..)
-            .map(|in_flight| in_flight.range)
-            .collect();
+        let back: Vec<TaskRange> =
+            self.in_flight.drain(..).map(|in_flight| in_flight.range).collect();
         self.given -= self.count.min(self.given);
         self.count = before + begun;
-        self.in_flight
-            .extend(kept.into_iter().map(|range| InFlight {
-                start: range.from,
-                range,
-                position: None,
-            }));
+        self.in_flight.extend(kept.into_iter().map(|range| InFlight {
+            start: range.from,
+            range,
+            position: None,
+        }));
         back
     }
 

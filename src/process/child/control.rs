@@ -43,9 +43,7 @@ pub(super) fn hold(socket: Arc<OwnedFd>, liveness: Option<OwnedFd>) -> io::Resul
         reading: Mutex::new(()),
         _liveness: liveness,
     };
-    CONTROL
-        .set(control)
-        .map_err(|_| io::Error::other("it is held already"))
+    CONTROL.set(control).map_err(|_| io::Error::other("it is held already"))
 }
 
 impl ControlSocket {
@@ -117,17 +115,12 @@ pub(in crate::process) fn is_stopping() -> bool {
 
 /// Waits until the parent asks this process to stop. Returns `false` at the deadline.
 pub(in crate::process) fn wait_stopping(deadline: Option<Instant>) -> bool {
-    CONTROL.get().map_or_else(
-        || sleep_until(deadline),
-        |control| control.wait_stopping(deadline),
-    )
+    CONTROL.get().map_or_else(|| sleep_until(deadline), |control| control.wait_stopping(deadline))
 }
 
 /// Returns whether the parent has ended. Only a process that was detached before can return `true`.
 pub(in crate::process) fn is_orphaned() -> bool {
-    CONTROL
-        .get()
-        .is_some_and(|control| sys::is_at_end(control.socket.as_fd()))
+    CONTROL.get().is_some_and(|control| sys::is_at_end(control.socket.as_fd()))
 }
 
 /// Waits for the end of the parent. Returns `false` at the deadline.

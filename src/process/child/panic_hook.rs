@@ -26,10 +26,8 @@ use crate::sys;
 const REPORTS_MAX: u32 = 3;
 
 /// Rust's message for a panic during a panic. The first panic has the cause.
-const CONSEQUENCES: [&str; 2] = [
-    "panic in a destructor during cleanup",
-    "panic in a function that cannot unwind",
-];
+const CONSEQUENCES: [&str; 2] =
+    ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 
 #[derive(Debug)]
 struct PanicLog {

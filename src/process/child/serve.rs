@@ -56,17 +56,12 @@ pub(super) fn become_child() -> ! {
     let code = match outcome {
         RunOutcome::Panicked(message) => {
             if let Some(report) = panic_hook::unsent_report(message) {
-                send(&ChildMessage::Panicked {
-                    in_run: true,
-                    report,
-                });
+                send(&ChildMessage::Panicked { in_run: true, report });
             }
             EXIT_PANIC
         }
         RunOutcome::Unsendable(message) => {
-            send(&ChildMessage::Unsendable(panic_report::cut_message(
-                message,
-            )));
+            send(&ChildMessage::Unsendable(panic_report::cut_message(message)));
             0
         }
         RunOutcome::Returned(output) => {
@@ -118,9 +113,7 @@ fn receive(control: &Arc<OwnedFd>) -> Result<(Hello, IncomingValue), ChildMessag
             hello.version
         )));
     }
-    hello
-        .check(registry::fingerprint)
-        .map_err(ChildMessage::Mismatch)?;
+    hello.check(registry::fingerprint).map_err(ChildMessage::Mismatch)?;
     let stdio_count = hello.stdio.iter().filter(|given| **given).count();
     let expected = stdio_count + usize::from(hello.value.is_none()) + usize::from(!hello.detached);
     // The system drops those for which this process has no free number.
@@ -130,19 +123,13 @@ fn receive(control: &Arc<OwnedFd>) -> Result<(Hello, IncomingValue), ChildMessag
         ));
     }
     let mut fds = fds.into_iter();
-    let stdio = hello
-        .stdio
-        .map(|given| if given { fds.next() } else { None });
+    let stdio = hello.stdio.map(|given| if given { fds.next() } else { None });
     let value = hello.value.take();
     let channel = if value.is_none() { fds.next() } else { None };
     let liveness = fds.next();
     control::hold(control.clone(), liveness)
         .map_err(|error| failed("watch for the end of its parent", error))?;
-    sys::close_inherited(if hello.keeps_descriptors {
-        Keep::AllButMemory
-    } else {
-        Keep::Nothing
-    });
+    sys::close_inherited(if hello.keeps_descriptors { Keep::AllButMemory } else { Keep::Nothing });
     set_up_stdio(control, hello.early_stderr, stdio)
         .map_err(|error| failed("set up stdin, stdout and stderr", error))?;
     let value = match value {
@@ -162,9 +149,7 @@ fn set_up_stdio(
     // Text that a test harness has printed so far goes to its own stdout, not to the worker's.
     let _ = io::stdout().flush();
     sys::set_stdio(stdin, stdout, None)?;
-    stderr.map_or(Ok(()), |stderr| {
-        replace_early_stderr(control.as_fd(), early_stderr, stderr)
-    })
+    stderr.map_or(Ok(()), |stderr| replace_early_stderr(control.as_fd(), early_stderr, stderr))
 }
 
 /// Replaces the early stderr by the real one, unless a wrapper has put something else in its place.
@@ -180,10 +165,8 @@ fn replace_early_stderr(
     // First the pipe, then the socket: text that has left the pipe was announced before it left.
     if sys::stderr_has_unread() || handshake::try_recv::<ParentMessage>(control).is_ok() {
         handshake::send(control, &ChildMessage::EarlyStderr, &[])?;
-        while !matches!(
-            handshake::recv(control)?,
-            Some((ParentMessage::ReleaseStderr, _)) | None
-        ) {}
+        while !matches!(handshake::recv(control)?, Some((ParentMessage::ReleaseStderr, _)) | None) {
+        }
     }
     sys::set_stdio(None, None, Some(real))
 }

@@ -20,11 +20,7 @@ pub(in crate::process) enum StopSignal {
 
 impl Escalation {
     pub(in crate::process) fn new(grace: Duration, now: Instant) -> Escalation {
-        Escalation {
-            grace,
-            next: Some(StopSignal::Terminate),
-            due: now.checked_add(grace),
-        }
+        Escalation { grace, next: Some(StopSignal::Terminate), due: now.checked_add(grace) }
     }
 
     /// When to call [`advance`](Escalation::advance) next; `None` for never.

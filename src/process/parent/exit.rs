@@ -62,10 +62,7 @@ pub(crate) fn finish_before_exit(finisher: &Arc<dyn AtExit>) {
 }
 
 fn finishers() -> Vec<Arc<dyn AtExit>> {
-    sys::lock(&FINISHERS)
-        .iter()
-        .filter_map(Weak::upgrade)
-        .collect()
+    sys::lock(&FINISHERS).iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Runs on the reaper's thread. The first announcement comes before `EXITING` is set, and is
@@ -98,9 +95,7 @@ extern "C" fn at_exit() {
     // Before the list of children is read: a start that is not refused by this flag is in the list,
     // or its child ends with the liveness pipe.
     EXITING.store(true, Ordering::SeqCst);
-    let daemons: Vec<_> = children(is_harness)
-        .filter(|child| child.daemon || is_harness)
-        .collect();
+    let daemons: Vec<_> = children(is_harness).filter(|child| child.daemon || is_harness).collect();
     // All of them first, so that they end at the same time and share one grace.
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);
@@ -131,7 +126,5 @@ fn children(is_harness: bool) -> impl Iterator<Item = Arc<ChildRecord>> {
     let is_left_alone = move |child: &Arc<ChildRecord>| {
         child.is_detached() || (child.is_inline() && (child.daemon || is_harness))
     };
-    reaper::running()
-        .into_iter()
-        .filter(move |child| !is_left_alone(child))
+    reaper::running().into_iter().filter(move |child| !is_left_alone(child))
 }

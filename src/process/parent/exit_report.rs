@@ -51,11 +51,7 @@ impl ExitReport {
     fn add(&mut self, message: ChildMessage, fds: Vec<OwnedFd>) {
         let output = match message {
             ChildMessage::Panicked { in_run, report } => {
-                let panic = if in_run {
-                    &mut self.panic_in_run
-                } else {
-                    &mut self.panic_elsewhere
-                };
+                let panic = if in_run { &mut self.panic_in_run } else { &mut self.panic_elsewhere };
                 *panic = Some(report);
                 return;
             }
@@ -134,13 +130,9 @@ impl ExitReport {
 pub(super) fn reason_of(status: WaitStatus) -> ExitReason {
     match status {
         WaitStatus::Exited(code) => ExitReason::Exited(code),
-        WaitStatus::Signaled {
-            signal,
-            core_dumped,
-        } => ExitReason::Signaled {
-            signal,
-            core_dumped,
-        },
+        WaitStatus::Signaled { signal, core_dumped } => {
+            ExitReason::Signaled { signal, core_dumped }
+        }
         WaitStatus::Unknown => ExitReason::Unknown,
     }
 }

@@ -112,9 +112,7 @@ pub(super) fn watch(child: Arc<ChildRecord>) -> io::Result<()> {
     let id = child.id;
     // Into the table first: the pidfd may be ready at once, and the reaper looks the child up.
     reaper.children().insert(id, child.clone());
-    let watched = child
-        .with_pidfd(|pidfd| reaper.endings.add(pidfd, id))
-        .unwrap_or(Ok(()));
+    let watched = child.with_pidfd(|pidfd| reaper.endings.add(pidfd, id)).unwrap_or(Ok(()));
     watched.inspect_err(|_| {
         reaper.children().remove(&id);
     })
@@ -149,8 +147,5 @@ pub(in crate::process) fn release(id: u64) {
 
 /// All children that run, in the order of their start.
 pub(crate) fn running() -> Vec<Arc<ChildRecord>> {
-    REAPER
-        .get()
-        .map(|reaper| reaper.children().values().cloned().collect())
-        .unwrap_or_default()
+    REAPER.get().map(|reaper| reaper.children().values().cloned().collect()).unwrap_or_default()
 }

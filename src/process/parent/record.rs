@@ -48,10 +48,7 @@ pub(crate) struct ChildRecord {
 pub(in crate::process) enum State {
     Running(LiveChild),
     Inline(Arc<StopRequest>),
-    Ended {
-        reason: ExitReason,
-        output: StoredOutput,
-    },
+    Ended { reason: ExitReason, output: StoredOutput },
 }
 
 /// The descriptors of a running child. It is dropped, and its descriptors closed, before anyone
@@ -322,9 +319,7 @@ impl ChildRecord {
     pub(in crate::process) fn join(&self, deadline: Option<Instant>) -> bool {
         if let Some(pidfd) = self.take_watch() {
             // An error means that there is no memory to wait with: then the reaper does it.
-            let ended = pidfd
-                .wait_or_any(&[], deadline)
-                .is_ok_and(|ended| ended.is_some());
+            let ended = pidfd.wait_or_any(&[], deadline).is_ok_and(|ended| ended.is_some());
             if ended {
                 self.reap();
             }

@@ -54,11 +54,8 @@ static RELAY: Service<Relay> = Service::new("offspring-relay");
 
 fn start() -> io::Result<&'static Relay> {
     RELAY.start(|| {
-        let relay = Relay {
-            readable: Poller::new()?,
-            pipes: Mutex::default(),
-            due: Mutex::default(),
-        };
+        let relay =
+            Relay { readable: Poller::new()?, pipes: Mutex::default(), due: Mutex::default() };
         Ok((relay, Relay::run))
     })
 }

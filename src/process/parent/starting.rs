@@ -59,10 +59,7 @@ pub(in crate::process) struct StartLimit {
 impl StartLimit {
     /// The clock starts now.
     pub(in crate::process) fn after(timeout: Duration) -> StartLimit {
-        StartLimit {
-            timeout,
-            deadline: Instant::now() + timeout.min(TIMEOUT_MAX),
-        }
+        StartLimit { timeout, deadline: Instant::now() + timeout.min(TIMEOUT_MAX) }
     }
 }
 
@@ -101,10 +98,9 @@ impl StartingChild {
             Ok(()) => Ok(()),
             // The child is gone: its status is the better error.
             Err(error) if is_gone(&error) => Err(self.ended()),
-            Err(source) => Err(SpawnError::Io {
-                act: "send the first message to the new process",
-                source,
-            }),
+            Err(source) => {
+                Err(SpawnError::Io { act: "send the first message to the new process", source })
+            }
         }
     }
 
@@ -142,12 +138,7 @@ impl StartingChild {
                 let deadline = self.limit.timeout;
                 let (name, pid) = self.name_and_pid();
                 let stderr = self.stderr_tail();
-                Err(SpawnError::Timeout {
-                    name,
-                    pid,
-                    deadline,
-                    stderr,
-                })
+                Err(SpawnError::Timeout { name, pid, deadline, stderr })
             }
             ChildEvent::Ended => Err(self.ended()),
             ChildEvent::Readable | ChildEvent::Other => match handshake::recv(self.control()) {
@@ -162,10 +153,7 @@ impl StartingChild {
     /// Waits for a message, the child's end, or the deadline, and passes its stderr on meanwhile.
     fn wait(&mut self) -> Result<ChildEvent, SpawnError> {
         loop {
-            let early = self
-                .early
-                .as_ref()
-                .expect("a start that is not finished passes stderr on");
+            let early = self.early.as_ref().expect("a start that is not finished passes stderr on");
             let event = self.pidfd().wait_or_readable(
                 self.control(),
                 early.interest(),
@@ -185,10 +173,7 @@ impl StartingChild {
     }
 
     fn stderr_tail(&mut self) -> String {
-        self.early
-            .as_mut()
-            .map(EarlyStderr::tail)
-            .unwrap_or_default()
+        self.early.as_mut().map(EarlyStderr::tail).unwrap_or_default()
     }
 
     fn refused(&mut self, message: ChildMessage) -> SpawnError {
@@ -202,9 +187,7 @@ impl StartingChild {
     }
 
     fn pidfd(&self) -> &Pidfd {
-        self.pidfd
-            .as_ref()
-            .expect("a start that is not finished holds its child")
+        self.pidfd.as_ref().expect("a start that is not finished holds its child")
     }
 
     fn control(&self) -> BorrowedFd<'_> {
@@ -221,20 +204,12 @@ impl StartingChild {
     fn protocol(&mut self, message: String) -> SpawnError {
         let (name, pid) = self.name_and_pid();
         let stderr = self.stderr_tail();
-        SpawnError::Protocol {
-            name,
-            pid,
-            message,
-            stderr,
-        }
+        SpawnError::Protocol { name, pid, message, stderr }
     }
 
     /// The child has closed its end of the socket, or is dead: its exit status is the error.
     fn ended(&mut self) -> SpawnError {
-        let pidfd = self
-            .pidfd
-            .take()
-            .expect("a start that is not finished holds its child");
+        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
         // A dying process closes its descriptors a moment before its pidfd is ready. One that
         // closed the socket and still runs has broken the protocol.
         if !matches!(pidfd.wait_end(Instant::now() + END_PATIENCE), Ok(true)) {
@@ -253,12 +228,7 @@ impl StartingChild {
         };
         let (name, pid) = self.name_and_pid();
         let stderr = self.stderr_tail();
-        SpawnError::Died {
-            name,
-            pid,
-            reason,
-            stderr,
-        }
+        SpawnError::Died { name, pid, reason, stderr }
     }
 
     /// Hands the child over to the reaper, and returns its handle. `liveness` is the writing end of
@@ -270,14 +240,9 @@ impl StartingChild {
         liveness: Option<OwnedFd>,
         pipes: ParentPipes,
     ) -> Result<Process<T>, SpawnError> {
-        let control = self
-            .control
-            .take()
-            .expect("a start that is not finished holds the control socket");
-        let pidfd = self
-            .pidfd
-            .take()
-            .expect("a start that is not finished holds its child");
+        let control =
+            self.control.take().expect("a start that is not finished holds the control socket");
+        let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
         // From here on dropping `self` does nothing, and an error has to end the child by hand.
         if let Some(early) = self.early.take() {
             early.leave();
@@ -292,10 +257,7 @@ impl StartingChild {
                 pidfd.kill();
                 reap(pidfd)
             });
-            return Err(SpawnError::Io {
-                act: "watch the new process",
-                source,
-            });
+            return Err(SpawnError::Io { act: "watch the new process", source });
         }
         Ok(Process::new(record, pipes))
     }

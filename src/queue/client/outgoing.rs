@@ -20,19 +20,11 @@ pub(in crate::queue) struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     pub(in crate::queue) fn entry(tag: Tag, bytes: &'a [u8]) -> Outgoing<'a> {
-        Outgoing {
-            tag,
-            bytes,
-            parcel: None,
-        }
+        Outgoing { tag, bytes, parcel: None }
     }
 
     pub(in crate::queue) fn parcel(tag: Tag, bytes: &'a [u8], parcel: Envelope) -> Outgoing<'a> {
-        Outgoing {
-            tag,
-            bytes,
-            parcel: Some(parcel),
-        }
+        Outgoing { tag, bytes, parcel: Some(parcel) }
     }
 
     /// The room that the outbox must have for it.

@@ -35,9 +35,7 @@ impl AttachedQueue {
         self.request(Tag::Ask, question, driver).await?;
         let answered = self.word(Word::Answered);
         driver
-            .until(self.session(), || {
-                (answered.load(Ordering::SeqCst) >= question).then_some(())
-            })
+            .until(self.session(), || (answered.load(Ordering::SeqCst) >= question).then_some(()))
             .await
     }
 

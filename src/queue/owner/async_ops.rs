@@ -56,8 +56,7 @@ impl QueueOwner {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 let _counted = Counted::new(self, Wait::ItemAsync);
-                self.wait_for(|bells| &bells.items, |interest| self.poll_get(interest))
-                    .await
+                self.wait_for(|bells| &bells.items, |interest| self.poll_get(interest)).await
             }
         }
     }
@@ -126,8 +125,7 @@ impl QueueOwner {
 
     pub(in crate::queue) async fn join_async(self: &Arc<Self>) -> Result<(), QueueFailure> {
         let _counted = Counted::new(self, Wait::Done);
-        self.wait_for(|bells| &bells.done, |interest| self.poll_done(interest))
-            .await
+        self.wait_for(|bells| &bells.done, |interest| self.poll_done(interest)).await
     }
 
     fn poll_done(&self, interest: Interest<'_>) -> Poll<Result<(), QueueFailure>> {

@@ -70,11 +70,7 @@ pub(in crate::queue) struct DeadLetters {
 
 impl DeadLetters {
     pub(in crate::queue) fn new(max: usize) -> DeadLetters {
-        DeadLetters {
-            letters: VecDeque::new(),
-            next: 0,
-            max,
-        }
+        DeadLetters { letters: VecDeque::new(), next: 0, max }
     }
 
     pub(in crate::queue) fn iter(&self) -> impl Iterator<Item = &(u64, Arc<Letter>)> {
@@ -84,11 +80,7 @@ impl DeadLetters {
     /// Adds a letter, and drops the oldest one if there are too many now.
     pub(in crate::queue) fn push(&mut self, item: Item, cause: DeadCause) {
         let Item { payload, attempts } = item;
-        let letter = Letter {
-            payload: Mutex::new(payload),
-            attempts,
-            cause,
-        };
+        let letter = Letter { payload: Mutex::new(payload), attempts, cause };
         self.letters.push_back((self.next, Arc::new(letter)));
         self.next += 1;
         if self.letters.len() > self.max {
@@ -124,9 +116,7 @@ impl DeadLetters {
     }
 
     fn index(&self, number: u64) -> Result<usize, DeadLetterError> {
-        let index = self
-            .letters
-            .binary_search_by_key(&number, |(other, _)| *other);
+        let index = self.letters.binary_search_by_key(&number, |(other, _)| *other);
         index.map_err(|_| DeadLetterError::Gone)
     }
 }

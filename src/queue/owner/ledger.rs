@@ -65,10 +65,7 @@ impl Ledger {
     /// Adds an item that no consumer has had.
     pub(in crate::queue) fn put(&mut self, payload: Payload) {
         self.note_put(1);
-        self.store.push_back(Item {
-            payload,
-            attempts: 0,
-        });
+        self.store.push_back(Item { payload, attempts: 0 });
     }
 
     /// Puts items that no consumer has taken back to the front, the first one first.

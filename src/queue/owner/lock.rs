@@ -50,10 +50,7 @@ impl QueueOwner {
 
     /// Locks the state. No user code may run under this lock.
     pub(in crate::queue) fn lock(&self) -> StateGuard<'_> {
-        StateGuard {
-            owner: self,
-            state: Some(sys::lock(&self.state)),
-        }
+        StateGuard { owner: self, state: Some(sys::lock(&self.state)) }
     }
 
     /// Changes the state, schedules, and arms the timer.

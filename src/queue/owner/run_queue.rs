@@ -70,10 +70,7 @@ impl Run {
         let payload = Payload::Bytes(SmallBytes::new(payload));
         self.start += size;
         self.count -= 1;
-        Item {
-            payload,
-            attempts: 0,
-        }
+        Item { payload, attempts: 0 }
     }
 }
 
@@ -221,11 +218,7 @@ impl RunQueue {
     fn open_run(&mut self) -> &mut Run {
         if !matches!(self.parts.back(), Some(Part::Run(run)) if run.bytes.len() < RUN_MAX) {
             let bytes = std::mem::take(&mut self.spare);
-            self.parts.push_back(Part::Run(Run {
-                bytes,
-                start: 0,
-                count: 0,
-            }));
+            self.parts.push_back(Part::Run(Run { bytes, start: 0, count: 0 }));
         }
         match self.parts.back_mut() {
             Some(Part::Run(run)) => run,
@@ -271,9 +264,7 @@ mod tests {
     }
 
     fn number(item: &Item) -> u32 {
-        let Payload::Bytes(bytes) = &item.payload else {
-            panic!("no bytes")
-        };
+        let Payload::Bytes(bytes) = &item.payload else { panic!("no bytes") };
         u32::from_le_bytes(bytes.as_slice()[..4].try_into().unwrap())
     }
 
@@ -281,9 +272,7 @@ mod tests {
     fn entries(first: u32, count: u32) -> Vec<u8> {
         let mut entries = Vec::new();
         for n in first..first + count {
-            let Payload::Bytes(bytes) = item(n, 0).payload else {
-                unreachable!()
-            };
+            let Payload::Bytes(bytes) = item(n, 0).payload else { unreachable!() };
             ring::write_entry(&mut entries, Tag::Put as u32, bytes.as_slice());
         }
         entries
@@ -354,10 +343,7 @@ mod tests {
                     None => assert_eq!(first, next),
                 },
             }
-            assert_eq!(
-                (items.len(), items.is_empty()),
-                ((next - first) as usize, first == next)
-            );
+            assert_eq!((items.len(), items.is_empty()), ((next - first) as usize, first == next));
         }
     }
 

@@ -34,14 +34,7 @@ impl SharedObject for QueueOwner {
         let mut client = QueueClient::new(peer, number, region, self.joinable);
         // The capacity before the status: a client reads it once it is accepted.
         client.set(Word::Capacity, capacity);
-        client.set(
-            Word::Status,
-            if accepted {
-                layout::ATTACHED
-            } else {
-                layout::OTHER_TYPE
-            },
-        );
+        client.set(Word::Status, if accepted { layout::ATTACHED } else { layout::OTHER_TYPE });
         let key = if accepted {
             self.update_untimed(|state| state.add_client(client))
         } else {

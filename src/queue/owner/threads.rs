@@ -54,9 +54,7 @@ impl QueueOwner {
         self.update(|state| {
             let room = if state.is_closed() { 0 } else { state.free() };
             let count = items.len().min(room);
-            items
-                .take(count)
-                .for_each(|item| state.put(NewItem::Bytes(item)));
+            items.take(count).for_each(|item| state.put(NewItem::Bytes(item)));
             count
         })
     }

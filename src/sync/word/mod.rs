@@ -119,18 +119,13 @@ fn repaired(seen: u32, dead: u32) -> Option<u32> {
 /// Takes the lock if it is free and no thread waits for it.
 #[inline]
 pub(super) fn try_lock(word: &AtomicU32, me: u32) -> bool {
-    word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
-        .is_ok()
+    word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
 /// Takes the lock, and blocks for it until the limit.
 #[inline]
 pub(super) fn lock<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<(), SyncError, L> {
-    if try_lock(word, me) {
-        Ok(())
-    } else {
-        lock_contended(word, me, limit)
-    }
+    if try_lock(word, me) { Ok(()) } else { lock_contended(word, me, limit) }
 }
 
 /// How often a thread reads the word before it sleeps. Most critical sections are shorter than a
@@ -187,8 +182,7 @@ fn spin(word: &AtomicU32) -> u32 {
 /// Releases the lock, and returns whether `me` held it.
 #[inline]
 pub(super) fn unlock(word: &AtomicU32, me: u32) -> bool {
-    word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed)
-        .is_ok()
+    word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok()
         || unlock_contended(word, me)
 }
 

@@ -56,9 +56,7 @@ fn me(thread: usize) -> u32 {
 }
 
 fn sleepers(state: &State) -> Vec<usize> {
-    (0..THREADS)
-        .filter(|&thread| state.at[thread] == At::Asleep)
-        .collect()
+    (0..THREADS).filter(|&thread| state.at[thread] == At::Asleep).collect()
 }
 
 /// Every state that may follow.
@@ -155,16 +153,10 @@ fn released_once(mut state: State, thread: usize) -> State {
 
 fn check(state: &State) {
     let holds = |at: &At| matches!(at, At::Holds | At::Releasing | At::ReleasesFrom(_));
-    let holders: Vec<_> = (0..THREADS)
-        .filter(|&thread| holds(&state.at[thread]))
-        .collect();
+    let holders: Vec<_> = (0..THREADS).filter(|&thread| holds(&state.at[thread])).collect();
     assert!(holders.len() <= 1, "two threads hold the lock: {state:?}");
     for &thread in &holders {
-        assert_eq!(
-            state.word & HOLDER,
-            me(thread),
-            "the word names another holder: {state:?}"
-        );
+        assert_eq!(state.word & HOLDER, me(thread), "the word names another holder: {state:?}");
     }
 }
 
@@ -186,11 +178,7 @@ fn explore(kills: u8) -> usize {
         if successors.is_empty() {
             let stuck = state.at.iter().any(|at| !matches!(at, At::Done | At::Dead));
             assert!(!stuck, "a thread sleeps for ever: {state:?}");
-            assert_eq!(
-                state.word & HOLDER,
-                0,
-                "a dead thread still holds the lock: {state:?}"
-            );
+            assert_eq!(state.word & HOLDER, 0, "a dead thread still holds the lock: {state:?}");
         }
         for new in successors {
             if seen.insert(new.clone()) {

@@ -21,9 +21,8 @@ pub(crate) fn close_inherited(keep: Keep) {
     let low = low();
     // No other thread opens or closes any meanwhile.
     let all = if has_only(low.len()) { low } else { listed() };
-    for fd in all
-        .into_iter()
-        .filter(|&fd| is_inheritable(fd) && (keep == Keep::Nothing || is_memory(fd)))
+    for fd in
+        all.into_iter().filter(|&fd| is_inheritable(fd) && (keep == Keep::Nothing || is_memory(fd)))
     {
         // SAFETY: what Rust opens is close-on-exec from the start, and so is what `init` opened
         // here. So this descriptor was inherited, and no value in this process owns it.
@@ -42,8 +41,7 @@ pub(crate) fn close_on_exec<R>(copy: impl FnOnce() -> R) -> io::Result<R> {
     let made = copy();
     if !(is_inheritable(likely) && is_memory(likely)) {
         let all = listed().into_iter();
-        all.filter(|&fd| is_inheritable(fd) && is_memory(fd))
-            .for_each(set_close_on_exec);
+        all.filter(|&fd| is_inheritable(fd) && is_memory(fd)).for_each(set_close_on_exec);
     } else {
         set_close_on_exec(likely);
     }
@@ -62,11 +60,7 @@ pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the owner knows only the number, and in one step it gets another descriptor of the
     // same kind; `ours` is unchanged.
     let replaced = unsafe { libc::dup3(ours.as_raw_fd(), number, libc::O_CLOEXEC) };
-    if replaced < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Numbers below this are probed without a listing.
@@ -75,20 +69,13 @@ const LOW: RawFd = 256;
 /// Returns the open descriptors with low numbers, which usually are all. Reading /proc/self/fd
 /// takes much longer, especially in a new process.
 fn low() -> Vec<RawFd> {
-    let mut asked: [libc::pollfd; LOW as usize] = std::array::from_fn(|fd| libc::pollfd {
-        fd: fd as RawFd,
-        events: 0,
-        revents: 0,
-    });
+    let mut asked: [libc::pollfd; LOW as usize] =
+        std::array::from_fn(|fd| libc::pollfd { fd: fd as RawFd, events: 0, revents: 0 });
     // SAFETY: the length is that of the array. Numbers that are not open are reported as such.
     let answered = unsafe { libc::poll(asked.as_mut_ptr(), LOW as libc::nfds_t, 0) };
     // The limit of descriptors may be lower, or a signal may have come.
     let known = if answered < 0 { &[][..] } else { &asked[..] };
-    known
-        .iter()
-        .filter(|one| one.revents & libc::POLLNVAL == 0)
-        .map(|one| one.fd)
-        .collect()
+    known.iter().filter(|one| one.revents & libc::POLLNVAL == 0).map(|one| one.fd).collect()
 }
 
 /// Returns whether exactly `count` descriptors are open. Before Linux 6.2 this is always false.
@@ -98,13 +85,8 @@ fn has_only(count: usize) -> bool {
 
 /// Returns all open descriptors. Collected first, because the directory's own is among them.
 fn listed() -> Vec<RawFd> {
-    let entries = std::fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Returns whether it would cross an exec, and is not stdin, stdout or stderr.

@@ -18,10 +18,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Insta
         }
     });
     // Not private: the sleepers of one word are in several processes.
-    !matches!(
-        wait(word, Flags::empty(), expected, timeout.as_ref()),
-        Err(Errno::TIMEDOUT)
-    )
+    !matches!(wait(word, Flags::empty(), expected, timeout.as_ref()), Err(Errno::TIMEDOUT))
 }
 
 /// Wakes one thread that sleeps on the word.

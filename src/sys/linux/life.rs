@@ -21,11 +21,9 @@ const F_SETSIG: libc::c_int = 10;
 pub(crate) fn die_with(pipe: BorrowedFd<'_>, code: i32) -> io::Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let flags = rustix::fs::fcntl_getfl(pipe)?.bits() as libc::c_int;
-    for (command, argument) in [
-        (libc::F_SETOWN, own),
-        (F_SETSIG, libc::SIGKILL),
-        (libc::F_SETFL, flags | libc::O_ASYNC),
-    ] {
+    for (command, argument) in
+        [(libc::F_SETOWN, own), (F_SETSIG, libc::SIGKILL), (libc::F_SETFL, flags | libc::O_ASYNC)]
+    {
         // SAFETY: changes how the system reports events on the pipe; no pointer is involved.
         if unsafe { libc::fcntl(pipe.as_raw_fd(), command, argument) } < 0 {
             return Err(io::Error::last_os_error());
@@ -46,19 +44,11 @@ pub(crate) fn is_at_end(end: BorrowedFd<'_>) -> bool {
 /// Waits until the other side is gone. Returns whether that came before the deadline.
 pub(crate) fn wait_at_end(end: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
     // The end is reported even if no event is asked for.
-    poll_until(
-        &mut [PollFd::from_borrowed_fd(end, PollFlags::empty())],
-        deadline,
-    )
-    .unwrap_or(false)
+    poll_until(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())], deadline).unwrap_or(false)
 }
 
 /// Waits until this socket has something to read, or is at its end. Returns whether that came
 /// before the deadline.
 pub(crate) fn wait_readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
-    poll_until(
-        &mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)],
-        deadline,
-    )
-    .unwrap_or(false)
+    poll_until(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], deadline).unwrap_or(false)
 }

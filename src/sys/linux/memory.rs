@@ -33,10 +33,7 @@ pub(crate) fn sealed_memory(length: usize) -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     // Beyond this limit the system sends a fatal signal.
-    if getrlimit(Resource::Fsize)
-        .current
-        .is_some_and(|limit| length > limit)
-    {
+    if getrlimit(Resource::Fsize).current.is_some_and(|limit| length > limit) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let file = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -97,20 +94,12 @@ fn left_in_group(line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (root, limit, usage) = match fields.next()? {
         "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        "memory" => (
-            "/sys/fs/cgroup/memory",
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-        ),
+        "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
         _ => return None,
     };
     let group = format!("{root}{}", fields.next()?);
     let number = |directory: &str, name: &str| {
-        fs::read_to_string(format!("{directory}/{name}"))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
+        fs::read_to_string(format!("{directory}/{name}")).ok()?.trim().parse::<u64>().ok()
     };
     let mut directory = group.trim_end_matches('/');
     let mut least = None;
@@ -147,11 +136,8 @@ pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()
     let near = file.as_raw_fd() + 1;
     let is_marked = |fd: i32| {
         let link = fs::read_link(format!("/proc/self/fd/{fd}"));
-        if !link.is_ok_and(|link| {
-            link.as_os_str()
-                .as_encoded_bytes()
-                .starts_with(LINK.as_bytes())
-        }) {
+        if !link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(LINK.as_bytes()))
+        {
             return false;
         }
         // Through a descriptor of our own, because another thread may close that one at any time.
@@ -186,11 +172,7 @@ pub(crate) fn expect_much(bytes: &mut [MaybeUninit<u8>]) {
     // SAFETY: whole pages inside of the slice, in memory of this process. Only their size changes,
     // not their content.
     unsafe {
-        libc::madvise(
-            inside.as_mut_ptr().cast(),
-            inside.len() / LARGE * LARGE,
-            libc::MADV_HUGEPAGE,
-        )
+        libc::madvise(inside.as_mut_ptr().cast(), inside.len() / LARGE * LARGE, libc::MADV_HUGEPAGE)
     };
 }
 
@@ -212,14 +194,7 @@ impl Mapping {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address that the system chooses overlaps nothing.
         let base = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length,
-                protection,
-                MapFlags::SHARED,
-                file.as_fd(),
-                0,
-            )?
+            mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file.as_fd(), 0)?
         };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { base, length })
@@ -244,10 +219,7 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_an_error() {
         for length in [usize::MAX, isize::MAX as usize, 1 << 46] {
-            assert_eq!(
-                sealed_memory(length).unwrap_err().kind(),
-                io::ErrorKind::OutOfMemory
-            );
+            assert_eq!(sealed_memory(length).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
         }
     }
 

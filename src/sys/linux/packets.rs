@@ -14,12 +14,7 @@ use super::poll::retry;
 
 /// Returns a connected pair of packet sockets, both close-on-exec.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// The most descriptors in one packet.
@@ -45,11 +40,7 @@ pub(crate) fn send_packet(
             SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         )
     })?;
-    if sent == bytes.len() {
-        Ok(())
-    } else {
-        Err(io::Error::other("a packet was truncated"))
-    }
+    if sent == bytes.len() { Ok(()) } else { Err(io::Error::other("a packet was truncated")) }
 }
 
 /// Receives one packet of at most `limit` bytes. An empty one is the end of the stream.
@@ -78,11 +69,7 @@ fn recv_packet_with(
     let mut waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0);
     if waiting == 0 {
         match retry(|| {
-            recv(
-                socket,
-                &mut [0; 0][..],
-                (flags & RecvFlags::DONTWAIT) | RecvFlags::PEEK,
-            )
+            recv(socket, &mut [0; 0][..], (flags & RecvFlags::DONTWAIT) | RecvFlags::PEEK)
         }) {
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
             _ => waiting = rustix::io::ioctl_fionread(socket).unwrap_or(limit as u64),
@@ -91,16 +78,8 @@ fn recv_packet_with(
     let mut bytes = vec![0; limit.min(waiting as usize) + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut receive = || {
-        retry(|| {
-            recvmsg(
-                socket,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut ancillary,
-                flags,
-            )
-        })
-    };
+    let mut receive =
+        || retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags));
     let received = match receive() {
         // A reset means that the other end was closed with packets unread. What it sent before can
         // still be read.
@@ -116,10 +95,7 @@ fn recv_packet_with(
         .flatten()
         .collect();
     if received.bytes > limit {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a packet is too long",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
     }
     bytes.truncate(received.bytes);
     Ok((bytes, fds))
@@ -129,14 +105,8 @@ fn recv_packet_with(
 /// packet, or the stream is at its end.
 pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let mut bytes = [0; N];
-    let (_, count) = retry(|| {
-        recv(
-            socket,
-            &mut bytes[..],
-            RecvFlags::DONTWAIT | RecvFlags::PEEK,
-        )
-    })
-    .ok()?;
+    let (_, count) =
+        retry(|| recv(socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::PEEK)).ok()?;
     (count > 0).then(|| bytes[..count].to_vec())
 }
 
@@ -165,20 +135,11 @@ pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    retry(|| {
-        recvmsg(
-            socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            flags,
-        )
-    })?;
+    retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags))?;
     let mut descriptors = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    let descriptor = descriptors
-        .next()
-        .and_then(|mut descriptors| descriptors.next());
+    let descriptor = descriptors.next().and_then(|mut descriptors| descriptors.next());
     descriptor.ok_or_else(|| io::Error::other("this process has no free descriptor for it"))
 }

@@ -68,10 +68,9 @@ impl Pidfd {
             Ok(None) => None,
             Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => WaitStatus::Exited(code),
-                (None, Some(signal)) => WaitStatus::Signaled {
-                    signal,
-                    core_dumped: status.dumped(),
-                },
+                (None, Some(signal)) => {
+                    WaitStatus::Signaled { signal, core_dumped: status.dumped() }
+                }
                 (None, None) => WaitStatus::Unknown,
             }),
             Err(_) => Some(WaitStatus::Unknown),
@@ -117,11 +116,7 @@ impl Pidfd {
         deadline: Option<Instant>,
     ) -> io::Result<Option<bool>> {
         let mut fds = vec![PollFd::new(self, PollFlags::IN)];
-        fds.extend(
-            pipes
-                .iter()
-                .map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)),
-        );
+        fds.extend(pipes.iter().map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)));
         let some = poll_until(&mut fds, deadline)?;
         Ok(some.then(|| !fds[0].revents().is_empty()))
     }

@@ -49,12 +49,7 @@ impl Poller {
     }
 
     fn add_with(&self, what: impl AsFd, key: u64, events: EventFlags) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.epoll,
-            what,
-            EventData::new_u64(key),
-            events,
-        )?)
+        Ok(epoll::add(&self.epoll, what, EventData::new_u64(key), events)?)
     }
 
     /// Has the next wait in which the descriptor is ready return its key, once. That may be at
@@ -92,11 +87,7 @@ impl Poller {
         let mut events = Vec::with_capacity(64);
         let wait = || {
             let timeout = deadline.map(time_left);
-            epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                timeout.as_ref(),
-            )
+            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())
         };
         match retry(wait) {
             Ok(_) => events.iter().map(|event| event.data.u64()).collect(),

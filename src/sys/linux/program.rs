@@ -20,20 +20,12 @@ pub(crate) fn this_program() -> Command {
 /// Returns what distinguishes the running executable file from others.
 pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
     let file = std::fs::metadata("/proc/self/exe")?;
-    Ok([
-        file.dev(),
-        file.ino(),
-        file.len(),
-        file.mtime_nsec() as u64 ^ file.mtime() as u64,
-    ])
+    Ok([file.dev(), file.ino(), file.len(), file.mtime_nsec() as u64 ^ file.mtime() as u64])
 }
 
 /// Sets the name that `ps` and `top` show, of which the system keeps 15 bytes.
 pub(crate) fn set_process_name(name: &str) {
-    let end = (0..=name.len().min(15))
-        .rev()
-        .find(|&end| name.is_char_boundary(end))
-        .unwrap_or(0);
+    let end = (0..=name.len().min(15)).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
     let short = &name[..end];
     // A process has the name of its main thread, and a test runs on another. It is only a label, so
     // errors are ignored.

@@ -54,13 +54,8 @@ impl AsFd for RawSocket {
 /// Returns whether a packet can be read now, or the end.
 pub(crate) fn has_packet(socket: RawSocket) -> bool {
     let mut byte = [0];
-    let peeked = retry(|| {
-        recv(
-            socket.as_fd(),
-            &mut byte[..],
-            RecvFlags::DONTWAIT | RecvFlags::PEEK,
-        )
-    });
+    let peeked =
+        retry(|| recv(socket.as_fd(), &mut byte[..], RecvFlags::DONTWAIT | RecvFlags::PEEK));
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
@@ -93,27 +88,15 @@ pub(crate) fn next_packet(socket: RawSocket, deadline: Option<Instant>) -> io::R
     loop {
         let mut words = [0usize; 2];
         // Without a deadline, the call itself waits.
-        let look = if deadline.is_some() {
-            flags | RecvFlags::DONTWAIT
-        } else {
-            flags
-        };
+        let look = if deadline.is_some() { flags | RecvFlags::DONTWAIT } else { flags };
         let mut bytes = [IoSliceMut::new(bytemuck::bytes_of_mut(&mut words))];
-        match recvmsg(
-            socket.as_fd(),
-            &mut bytes,
-            &mut RecvAncillaryBuffer::default(),
-            look,
-        ) {
+        match recvmsg(socket.as_fd(), &mut bytes, &mut RecvAncillaryBuffer::default(), look) {
             Ok(packet) if packet.bytes == 0 && is_at_end(socket)? => return Ok(NextPacket::End),
             Ok(packet) => {
                 // There is no room for descriptors, so the system reports that they are cut off.
                 let has_descriptors = packet.flags.contains(ReturnFlags::CTRUNC);
-                let descriptors = if has_descriptors {
-                    try_descriptors(socket)
-                } else {
-                    Descriptors::Fit
-                };
+                let descriptors =
+                    if has_descriptors { try_descriptors(socket) } else { Descriptors::Fit };
                 return Ok(NextPacket::Packet(packet.bytes, words, descriptors));
             }
             Err(Errno::AGAIN) => {
@@ -148,12 +131,7 @@ fn try_descriptors(socket: RawSocket) -> Descriptors {
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let peeked = retry(|| {
-        recvmsg(
-            socket.as_fd(),
-            &mut [IoSliceMut::new(&mut nothing)],
-            &mut ancillary,
-            flags,
-        )
+        recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut nothing)], &mut ancillary, flags)
     });
     let taken = ancillary.drain().map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => descriptors.count(),

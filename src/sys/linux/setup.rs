@@ -146,9 +146,7 @@ impl SetupStep {
     }
 
     fn mark<R>(self, result: rustix::io::Result<R>) -> io::Result<()> {
-        result
-            .map(drop)
-            .map_err(|error| self.error(error.raw_os_error()))
+        result.map(drop).map_err(|error| self.error(error.raw_os_error()))
     }
 
     fn check(self, result: i32) -> io::Result<()> {
@@ -172,17 +170,11 @@ pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)
         7 => "run a `pre_exec` hook in the new process",
         _ => return None,
     };
-    Some((
-        act,
-        io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1)),
-    ))
+    Some((act, io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1))))
 }
 
 /// Returns the limit of a resource. The highest number means no limit.
 pub(crate) fn limit(soft: u64, hard: u64) -> Rlimit {
     let known = |limit| (limit != u64::MAX).then_some(limit);
-    Rlimit {
-        current: known(soft),
-        maximum: known(hard),
-    }
+    Rlimit { current: known(soft), maximum: known(hard) }
 }

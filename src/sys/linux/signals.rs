@@ -72,10 +72,5 @@ fn shrug_off_interrupts() {
 /// handler of the program.
 pub(crate) fn service_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // The new thread inherits the mask of its creator.
-    with_signals_blocked(|| {
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(body)
-    })
-    .map(drop)
+    with_signals_blocked(|| std::thread::Builder::new().name(name.to_owned()).spawn(body)).map(drop)
 }

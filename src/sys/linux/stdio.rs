@@ -14,10 +14,7 @@ pub(crate) fn stdin_is_packet_socket() -> bool {
 /// Takes the inherited socket from stdin, and puts /dev/null there.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(socket)
 }

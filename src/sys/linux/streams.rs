@@ -23,10 +23,7 @@ pub(crate) fn read_some(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<us
 /// Like [`read_some`], for an end whose flags must not change, and of which this process is the
 /// only reader.
 pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    if poll_until(
-        &mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)],
-        Some(Instant::now()),
-    )? {
+    if poll_until(&mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)], Some(Instant::now()))? {
         read_some(pipe, bytes)
     } else {
         Err(io::ErrorKind::WouldBlock.into())

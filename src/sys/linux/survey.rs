@@ -31,16 +31,12 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) fn of(pid: u32) -> Option<Stat> {
-        parse(&String::from_utf8_lossy(
-            &fs::read(format!("/proc/{pid}/stat")).ok()?,
-        ))
+        parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
     }
 
     /// Returns all processes that this one can see.
     pub(crate) fn of_all() -> Vec<Stat> {
-        processes()
-            .filter_map(|pid| Stat::of(pid.try_into().ok()?))
-            .collect()
+        processes().filter_map(|pid| Stat::of(pid.try_into().ok()?)).collect()
     }
 }
 
@@ -70,10 +66,7 @@ fn ticks(count: u64) -> Duration {
 /// Returns the time since boot, like `Stat::started`.
 pub(crate) fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
-    Duration::new(
-        time.tv_sec.try_into().unwrap_or(0),
-        time.tv_nsec.try_into().unwrap_or(0),
-    )
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// Returns the proportional set size in bytes: shared pages are divided among those who share them.
@@ -88,9 +81,7 @@ pub(crate) fn proportional_memory(pid: u32) -> Option<u64> {
 /// Returns whether a process runs the same file as this one.
 pub(crate) fn runs_this_image(pid: u32) -> bool {
     let file = |pid: &str| {
-        fs::metadata(format!("/proc/{pid}/exe"))
-            .map(|file| (file.dev(), file.ino()))
-            .ok()
+        fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino())).ok()
     };
     file(&pid.to_string()).is_some_and(|image| file("self") == Some(image))
 }
@@ -99,10 +90,7 @@ pub(crate) fn runs_this_image(pid: u32) -> bool {
 /// tick, so this is cheaper than reading the clock.
 #[inline]
 pub(crate) fn rough_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // By the C library, since Valgrind hides from a program the place where rustix looks for this
     // function. SAFETY: `time` is what it writes to, and outlives the call.
     if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) } != 0 {
@@ -119,10 +107,7 @@ mod tests {
     fn a_line_of_any_name() {
         let line = "7 (a) b (c) R 3 4 5 6 7 8 9 10 11 12 250 50 15 16 17 18 4 20 1000 22 10 24";
         let stat = parse(line).unwrap();
-        assert_eq!(
-            (stat.pid, stat.parent, &*stat.name, stat.state),
-            (7, 3, "a) b (c", 'R')
-        );
+        assert_eq!((stat.pid, stat.parent, &*stat.name, stat.state), (7, 3, "a) b (c", 'R'));
         assert_eq!(stat.threads, 4);
         let second = rustix::param::clock_ticks_per_second();
         assert_eq!(stat.user, Duration::from_millis(250 * 1000 / second));

@@ -22,10 +22,7 @@ pub(crate) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// Suspends the tree of a child, which must not be reaped meanwhile.
     pub(crate) fn suspend(root: &'a Pidfd, pid: u32) -> Tree<'a> {
-        let mut tree = Tree {
-            root,
-            descendants: HashMap::new(),
-        };
+        let mut tree = Tree { root, descendants: HashMap::new() };
         root.signal(Signal::STOP);
         await_standstill(root, pid as i32);
         // One generation each time. The last round finds none.
@@ -35,15 +32,10 @@ impl<'a> Tree<'a> {
 
     fn find_more(&mut self, root: i32) -> bool {
         let found = processes().filter(|pid| *pid != root && !self.descendants.contains_key(pid));
-        let found: Vec<(i32, Pidfd)> = found
-            .filter_map(|pid| Some((pid, self.child(root, pid)?)))
-            .collect();
-        found
-            .iter()
-            .for_each(|(_, process)| process.signal(Signal::STOP));
-        found
-            .iter()
-            .for_each(|(pid, process)| await_standstill(process, *pid));
+        let found: Vec<(i32, Pidfd)> =
+            found.filter_map(|pid| Some((pid, self.child(root, pid)?))).collect();
+        found.iter().for_each(|(_, process)| process.signal(Signal::STOP));
+        found.iter().for_each(|(pid, process)| await_standstill(process, *pid));
         let any = !found.is_empty();
         self.descendants.extend(found);
         any
@@ -61,11 +53,7 @@ impl<'a> Tree<'a> {
     }
 
     fn parent(&self, root: i32, pid: i32) -> Option<&Pidfd> {
-        if pid == root {
-            Some(self.root)
-        } else {
-            self.descendants.get(&pid)
-        }
+        if pid == root { Some(self.root) } else { self.descendants.get(&pid) }
     }
 
     fn signal(&self, signal: Signal) {
@@ -87,9 +75,7 @@ impl<'a> Tree<'a> {
 
 impl Pidfd {
     fn of_any(pid: i32) -> Option<Pidfd> {
-        pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty())
-            .ok()
-            .map(Pidfd)
+        pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok().map(Pidfd)
     }
 
     fn has_ended(&self) -> bool {

@@ -15,20 +15,14 @@ use crate::support::eventually;
 #[offspring::worker]
 fn use_it(counter: ActorRef<Counter>) -> (u64, u64, String) {
     counter.cast(Message::Add(5)).expect("the actor lives");
-    let number = counter
-        .call(Message::Add(1))
-        .expect("the actor lives")
-        .number();
+    let number = counter.call(Message::Add(1)).expect("the actor lives").number();
     let generation = counter.generation().expect("the actor lives");
     (number, generation, counter.name().to_owned())
 }
 
 #[offspring::test(timeout = "20s")]
 fn an_address_works_from_another_process() {
-    let counter = ActorBuilder::new()
-        .name("counter")
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    let counter = ActorBuilder::new().name("counter").spawn::<Counter>(Setup::default()).unwrap();
     let process = use_it::spawn(counter.address()).unwrap();
     assert_eq!(process.join().unwrap(), (6, 0, "counter".to_owned()));
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(6));
@@ -36,24 +30,16 @@ fn an_address_works_from_another_process() {
 
 #[offspring::worker]
 fn pass_on(counter: ActorRef<Counter>) -> (u64, u64, String) {
-    use_it::spawn(counter)
-        .expect("a process")
-        .join()
-        .expect("it returns")
+    use_it::spawn(counter).expect("a process").join().expect("it returns")
 }
 
 #[offspring::test(timeout = "20s")]
 fn an_address_travels_on_and_comes_home() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
-    assert_eq!(
-        pass_on::spawn(counter.address()).unwrap().join().unwrap().0,
-        6
-    );
+    assert_eq!(pass_on::spawn(counter.address()).unwrap().join().unwrap().0, 6);
     // In a message to another actor, which calls it in turn.
     let other = spawn::<Counter>(Setup::default()).unwrap();
-    let asked = other
-        .call(Message::Ask(counter.address(), Box::new(Message::Get)))
-        .unwrap();
+    let asked = other.call(Message::Ask(counter.address(), Box::new(Message::Get))).unwrap();
     assert_eq!(asked, Reply::Number(6));
     // Home again.
     let queue = Queue::unbounded().unwrap();
@@ -66,83 +52,45 @@ fn an_address_travels_on_and_comes_home() {
 #[offspring::worker]
 fn look_up(name: String) -> Result<u64, String> {
     let counter: ActorRef<Counter> = find(&name).map_err(|error| error.to_string())?;
-    Ok(counter
-        .call(Message::Get)
-        .map_err(|error| error.to_string())?
-        .number())
+    Ok(counter.call(Message::Get).map_err(|error| error.to_string())?.number())
 }
 
 /// Runs in a process that has no actor and looks up nothing itself.
 #[offspring::worker]
 fn look_up_in_a_child(name: String) -> Result<u64, String> {
-    look_up::spawn(name)
-        .expect("a process")
-        .join()
-        .expect("it returns")
+    look_up::spawn(name).expect("a process").join().expect("it returns")
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_registered_name_is_found_in_the_whole_tree() {
-    let setup = || Setup {
-        value: 42,
-        ..Setup::default()
-    };
-    let counter = ActorBuilder::new()
-        .register("the counter")
-        .spawn::<Counter>(setup())
-        .unwrap();
+    let setup = || Setup { value: 42, ..Setup::default() };
+    let counter = ActorBuilder::new().register("the counter").spawn::<Counter>(setup()).unwrap();
+    assert_eq!(look_up::spawn("the counter".to_owned()).unwrap().join().unwrap(), Ok(42));
     assert_eq!(
-        look_up::spawn("the counter".to_owned())
-            .unwrap()
-            .join()
-            .unwrap(),
-        Ok(42)
-    );
-    assert_eq!(
-        look_up_in_a_child::spawn("the counter".to_owned())
-            .unwrap()
-            .join()
-            .unwrap(),
+        look_up_in_a_child::spawn("the counter".to_owned()).unwrap().join().unwrap(),
         Ok(42)
     );
     let inline = ProcessBuilder::new().backend(Backend::Inline);
     assert_eq!(
-        inline
-            .spawn(look_up::new("the counter".to_owned()))
-            .unwrap()
-            .join()
-            .unwrap(),
+        inline.spawn(look_up::new("the counter".to_owned())).unwrap().join().unwrap(),
         Ok(42)
     );
     assert_eq!(find::<Counter>("the counter").unwrap(), counter.address());
     assert!(matches!(
-        ActorBuilder::new()
-            .register("the counter")
-            .spawn::<Counter>(setup()),
+        ActorBuilder::new().register("the counter").spawn::<Counter>(setup()),
         Err(StartError::NameTaken { .. })
     ));
     counter.stop();
     eventually("the name is free", || {
-        matches!(
-            find::<Counter>("the counter"),
-            Err(LookupError::NotFound { .. })
-        )
+        matches!(find::<Counter>("the counter"), Err(LookupError::NotFound { .. }))
     });
-    assert!(
-        look_up::spawn("the counter".to_owned())
-            .unwrap()
-            .join()
-            .unwrap()
-            .is_err()
-    );
+    assert!(look_up::spawn("the counter".to_owned()).unwrap().join().unwrap().is_err());
 }
 
 #[offspring::worker]
 fn keep_registered(name: String, ready: Queue<()>) {
-    let _counter = ActorBuilder::new()
-        .register(name)
-        .spawn::<Counter>(Setup::default())
-        .expect("it starts");
+    let _counter =
+        ActorBuilder::new().register(name).spawn::<Counter>(Setup::default()).expect("it starts");
     ready.put(()).expect("the test lives");
     std::thread::sleep(LONG * 10);
 }
@@ -167,14 +115,8 @@ fn the_name_of_an_actor_whose_host_was_killed_is_free() {
     };
     assert_eq!(error.down_reason(), Some(&DownReason::OwnerGone), "{error}");
     assert!(since.elapsed() < LONG, "not by the timeout");
-    assert!(matches!(
-        find::<Counter>("kept"),
-        Err(LookupError::NotFound { .. })
-    ));
-    let _again = ActorBuilder::new()
-        .register("kept")
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    assert!(matches!(find::<Counter>("kept"), Err(LookupError::NotFound { .. })));
+    let _again = ActorBuilder::new().register("kept").spawn::<Counter>(Setup::default()).unwrap();
     assert!(find::<Counter>("kept").is_ok());
 }
 
@@ -185,17 +127,9 @@ fn a_monitor_reports_the_end_even_if_the_actor_was_down_before() {
     assert!(monitor.wait_timeout(SHORT).is_none());
     counter.cast(Message::Panic("enough".to_owned())).unwrap();
     let down = monitor.wait();
-    let DownReason::Died(ExitReason::Panicked(report)) = &down.reason else {
-        panic!("{down:?}")
-    };
+    let DownReason::Died(ExitReason::Panicked(report)) = &down.reason else { panic!("{down:?}") };
     assert_eq!(report.message, "enough");
-    assert!(
-        report
-            .location
-            .as_deref()
-            .is_some_and(|place| place.contains("actor")),
-        "{report:?}"
-    );
+    assert!(report.location.as_deref().is_some_and(|place| place.contains("actor")), "{report:?}");
     assert_eq!((down.generation, down.restarts), (0, false));
     assert_eq!(counter.monitor().unwrap().wait(), down);
 }
@@ -302,11 +236,7 @@ fn dropping_a_link_does_not_wait_for_an_actor_that_is_stopped() {
 
 #[offspring::test(timeout = "20s")]
 fn a_link_that_is_dissolved_leaves_no_thread() {
-    let threads = || {
-        std::fs::read_dir("/proc/self/task")
-            .unwrap()
-            .filter_map(Result::ok)
-    };
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
     let watchers = || {
         let names =
             threads().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
@@ -322,40 +252,24 @@ fn a_link_that_is_dissolved_leaves_no_thread() {
 
 #[offspring::test(timeout = "20s")]
 fn a_call_to_itself_is_an_error() {
-    let counter = ActorBuilder::new()
-        .name("narcissus")
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    let counter = ActorBuilder::new().name("narcissus").spawn::<Counter>(Setup::default()).unwrap();
     let since = Instant::now();
     let text = counter.call(Message::CallSelf).unwrap().text();
     assert_eq!(text, "the call would never return: narcissus -> narcissus");
     counter.cast(Message::Add(1)).unwrap();
-    assert!(
-        counter
-            .call(Message::CallSelf)
-            .unwrap()
-            .text()
-            .contains("narcissus")
-    );
+    assert!(counter.call(Message::CallSelf).unwrap().text().contains("narcissus"));
     assert!(since.elapsed() < LONG / 4);
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_circle_of_calls_is_an_error() {
-    let [a, b, c] = ["a", "b", "c"].map(|name| {
-        ActorBuilder::new()
-            .name(name)
-            .spawn::<Counter>(Setup::default())
-            .unwrap()
-    });
+    let [a, b, c] = ["a", "b", "c"]
+        .map(|name| ActorBuilder::new().name(name).spawn::<Counter>(Setup::default()).unwrap());
     let since = Instant::now();
     let ask_a = Message::Ask(a.address(), Box::new(Message::Get));
     let ask_c = Message::Ask(c.address(), Box::new(ask_a));
     let ask_b = Message::Ask(b.address(), Box::new(ask_c));
-    assert_eq!(
-        a.call(ask_b).unwrap().text(),
-        "the call would never return: a -> b -> c -> a"
-    );
+    assert_eq!(a.call(ask_b).unwrap().text(), "the call would never return: a -> b -> c -> a");
     assert!(since.elapsed() < LONG / 4, "not by the timeout");
     assert!(matches!(a.call(Message::Get), Ok(Reply::Number(0))));
 }
@@ -367,10 +281,7 @@ fn an_address_does_not_decode_as_that_of_another_type() {
     sender.send(Wrapped(counter.address())).unwrap();
     assert_eq!(receiver.recv().unwrap().0, counter.address());
     counter.stop();
-    assert!(matches!(
-        counter.call(Message::Get),
-        Err(CallError::Down { .. })
-    ));
+    assert!(matches!(counter.call(Message::Get), Err(CallError::Down { .. })));
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

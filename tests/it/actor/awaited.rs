@@ -10,10 +10,7 @@ use offspring::supervisor::{ChildSpec, Supervisor};
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
 
 fn block_on<T>(task: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(task)
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(task)
 }
 
 fn threads() -> usize {
@@ -23,10 +20,7 @@ fn threads() -> usize {
 #[offspring::test(timeout = "30s")]
 fn calls_of_many_tasks_get_their_own_replies() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         let tasks: Vec<_> = (0..100)
             .map(|n| {
@@ -49,10 +43,7 @@ fn call_both_ways(counter: ActorRef<Counter>, calls: u64) {
             scope.spawn(move || {
                 for n in 0..calls {
                     assert_eq!(
-                        counter
-                            .call(Message::Text(n.to_string()))
-                            .expect("it lives")
-                            .text(),
+                        counter.call(Message::Text(n.to_string())).expect("it lives").text(),
                         n.to_string()
                     );
                 }
@@ -79,38 +70,23 @@ fn call_both_ways(counter: ActorRef<Counter>, calls: u64) {
 #[offspring::test(timeout = "60s")]
 fn tasks_and_threads_share_the_way_back() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
-    let clients: Vec<_> = (0..2)
-        .map(|_| call_both_ways::spawn(counter.address(), 200).unwrap())
-        .collect();
+    let clients: Vec<_> =
+        (0..2).map(|_| call_both_ways::spawn(counter.address(), 200).unwrap()).collect();
     clients.iter().for_each(|client| client.join().unwrap());
-    assert_eq!(
-        block_on(counter.call_async(Message::Get)).unwrap(),
-        Reply::Number(40)
-    );
+    assert_eq!(block_on(counter.call_async(Message::Get)).unwrap(), Reply::Number(40));
 }
 
 #[offspring::test(timeout = "30s")]
 fn calls_that_wait_cost_no_threads_and_end_with_the_actor() {
-    let counter = ActorBuilder::new()
-        .mailbox(8)
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
-    let (holds, free) = (
-        Queue::unbounded().unwrap(),
-        Queue::<()>::unbounded().unwrap(),
-    );
-    counter
-        .cast(Message::Hold(holds.clone(), free.clone()))
-        .unwrap();
+    let counter = ActorBuilder::new().mailbox(8).spawn::<Counter>(Setup::default()).unwrap();
+    let (holds, free) = (Queue::unbounded().unwrap(), Queue::<()>::unbounded().unwrap());
+    counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
     holds.get().unwrap();
     let patient = counter.with_timeout(LONG);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let calls: Vec<_> = (0..200)
-            .map(|_| tokio::spawn(patient.call_async(Message::Get)))
-            .collect();
+        let calls: Vec<_> =
+            (0..200).map(|_| tokio::spawn(patient.call_async(Message::Get))).collect();
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -119,10 +95,7 @@ fn calls_that_wait_cost_no_threads_and_end_with_the_actor() {
         counter.kill();
         for call in calls {
             let error = call.await.unwrap().unwrap_err();
-            assert!(
-                matches!(error.down_reason(), Some(DownReason::Died(_))),
-                "{error}"
-            );
+            assert!(matches!(error.down_reason(), Some(DownReason::Died(_))), "{error}");
         }
     });
 }
@@ -132,20 +105,15 @@ fn a_call_of_a_task_has_a_timeout_on_any_executor() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let since = Instant::now();
-    let error = block_on(
-        counter
-            .with_timeout(SHORT)
-            .call_async(Message::Hold(holds, free.clone())),
-    )
-    .unwrap_err();
+    let error =
+        block_on(counter.with_timeout(SHORT).call_async(Message::Hold(holds, free.clone())))
+            .unwrap_err();
     // The actor is still busy, since it is freed only now.
     assert!(error.is_timeout() && since.elapsed() >= SHORT, "{error}");
     free.close().unwrap();
     // The late reply does not answer the next call.
     assert_eq!(
-        block_on(counter.call_async(Message::Text("next".to_owned())))
-            .unwrap()
-            .text(),
+        block_on(counter.call_async(Message::Text("next".to_owned()))).unwrap().text(),
         "next"
     );
 }
@@ -164,10 +132,7 @@ fn a_dropped_call_does_not_disturb_the_next() {
             }
         }
         drop(call);
-        assert_eq!(
-            counter.call(Message::Text(n.to_string())).unwrap().text(),
-            n.to_string()
-        );
+        assert_eq!(counter.call(Message::Text(n.to_string())).unwrap().text(), n.to_string());
     }
 }
 
@@ -182,27 +147,17 @@ fn a_call_of_a_task_waits_for_a_restart() {
     for _ in 0..3 {
         let error = block_on(counter.call_async(Message::Abort)).unwrap_err();
         assert!(matches!(error, CallError::Restarted { .. }), "{error}");
-        assert_eq!(
-            block_on(counter.call_async(Message::Get)).unwrap(),
-            Reply::Number(0)
-        );
+        assert_eq!(block_on(counter.call_async(Message::Get)).unwrap(), Reply::Number(0));
     }
     supervisor.stop();
-    assert!(matches!(
-        block_on(counter.call_async(Message::Get)),
-        Err(CallError::Down { .. })
-    ));
+    assert!(matches!(block_on(counter.call_async(Message::Get)), Err(CallError::Down { .. })));
 }
 
 #[offspring::worker]
 fn calls_in_a_task(counter: ActorRef<Counter>, ready: Queue<()>) -> String {
     ready.put(()).expect("the test lives");
-    block_on(
-        counter
-            .with_timeout(LONG)
-            .call_async(Message::Sleep(LONG * 10)),
-    )
-    .map_or_else(|error| error.to_string(), |_| String::new())
+    block_on(counter.with_timeout(LONG).call_async(Message::Sleep(LONG * 10)))
+        .map_or_else(|error| error.to_string(), |_| String::new())
 }
 
 #[offspring::test(timeout = "20s")]

@@ -18,30 +18,20 @@ fn a_call_returns_the_reply_and_a_cast_does_not_wait() {
     assert_eq!(counter.call(Message::Add(3)).unwrap(), Reply::Number(3));
     counter.cast(Message::Add(4)).unwrap();
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(7));
-    assert_ne!(
-        counter.call(Message::Pid).unwrap().number(),
-        u64::from(std::process::id())
-    );
+    assert_ne!(counter.call(Message::Pid).unwrap().number(), u64::from(std::process::id()));
     assert_eq!(counter.stop(), DownReason::Shutdown);
 }
 
 #[offspring::test(timeout = "20s")]
 fn the_stop_hook_runs_with_the_reason_after_what_lies_in_the_mailbox() {
     let stopped = Queue::unbounded().unwrap();
-    let setup = Setup {
-        stopped: Some(stopped.clone()),
-        ..Setup::default()
-    };
+    let setup = Setup { stopped: Some(stopped.clone()), ..Setup::default() };
     let counter = spawn::<Counter>(setup.clone()).unwrap();
     let (sender, values) = offspring::channel().unwrap();
     (0..50).for_each(|_| counter.cast(Message::Add(1)).unwrap());
     counter.cast(Message::Send(sender)).unwrap();
     drop(counter);
-    assert_eq!(
-        values.recv().unwrap(),
-        50,
-        "dropping the owner stops the actor after its mail"
-    );
+    assert_eq!(values.recv().unwrap(), 50, "dropping the owner stops the actor after its mail");
     assert_eq!(stopped.get().unwrap(), DownReason::Shutdown.to_string());
 
     let counter = spawn::<Counter>(setup.clone()).unwrap();
@@ -58,28 +48,16 @@ fn the_stop_hook_runs_with_the_reason_after_what_lies_in_the_mailbox() {
 #[offspring::test(timeout = "20s")]
 fn a_start_that_fails_returns_the_reason_and_leaves_nothing() {
     let start = |fault| {
-        let setup = Setup {
-            fault: Some(fault),
-            ..Setup::default()
-        };
+        let setup = Setup { fault: Some(fault), ..Setup::default() };
         ActorBuilder::new()
             .name("unlucky")
-            .start_timeout(if matches!(fault, Fault::Hang) {
-                SHORT * 3
-            } else {
-                LONG
-            })
+            .start_timeout(if matches!(fault, Fault::Hang) { SHORT * 3 } else { LONG })
             .spawn::<Counter>(setup)
             .unwrap_err()
     };
     let error = start(Fault::Error);
-    assert_eq!(
-        error.to_string(),
-        "actor `unlucky` did not start: it failed: it shall not start"
-    );
-    let StartError::Down { reason, .. } = start(Fault::Panic) else {
-        panic!("not told as down")
-    };
+    assert_eq!(error.to_string(), "actor `unlucky` did not start: it failed: it shall not start");
+    let StartError::Down { reason, .. } = start(Fault::Panic) else { panic!("not told as down") };
     let DownReason::Died(ExitReason::Panicked(report)) = reason else {
         panic!("not told as a panic: {reason}")
     };
@@ -87,24 +65,17 @@ fn a_start_that_fails_returns_the_reason_and_leaves_nothing() {
     let hung = start(Fault::Hang);
     assert!(hung.is_timeout() && matches!(hung, StartError::Timeout { .. }));
     let children = offspring::active_children();
-    assert!(
-        children.iter().all(|child| child.name() != "unlucky"),
-        "{children:?}"
-    );
+    assert!(children.iter().all(|child| child.name() != "unlucky"), "{children:?}");
 }
 
 #[offspring::test(timeout = "20s")]
 fn invalid_options_are_refused_before_a_process_starts() {
     assert!(matches!(
-        ActorBuilder::new()
-            .mailbox(0)
-            .spawn::<Counter>(Setup::default()),
+        ActorBuilder::new().mailbox(0).spawn::<Counter>(Setup::default()),
         Err(StartError::Create { .. })
     ));
     assert!(matches!(
-        ActorBuilder::new()
-            .name("")
-            .spawn::<Counter>(Setup::default()),
+        ActorBuilder::new().name("").spawn::<Counter>(Setup::default()),
         Err(StartError::Spawn { .. })
     ));
 }
@@ -114,19 +85,11 @@ fn a_call_times_out_and_its_late_reply_is_dropped() {
     let counter = counter();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let since = Instant::now();
-    let error = counter
-        .call_timeout(Message::Hold(holds, free.clone()), SHORT)
-        .unwrap_err();
+    let error = counter.call_timeout(Message::Hold(holds, free.clone()), SHORT).unwrap_err();
     // The actor is still busy, since it is freed only now.
     assert!(error.is_timeout() && since.elapsed() >= SHORT, "{error}");
     free.close().unwrap();
-    assert_eq!(
-        counter
-            .call(Message::Text("next".to_owned()))
-            .unwrap()
-            .text(),
-        "next"
-    );
+    assert_eq!(counter.call(Message::Text("next".to_owned())).unwrap().text(), "next");
     let patient = counter.with_timeout(Duration::ZERO);
     assert!(matches!(
         patient.call(Message::Get),
@@ -137,18 +100,11 @@ fn a_call_times_out_and_its_late_reply_is_dropped() {
 
 #[offspring::test(timeout = "20s")]
 fn a_full_mailbox_holds_casts_back() {
-    let counter = ActorBuilder::new()
-        .mailbox(4)
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    let counter = ActorBuilder::new().mailbox(4).spawn::<Counter>(Setup::default()).unwrap();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
-    counter
-        .cast(Message::Hold(holds.clone(), free.clone()))
-        .unwrap();
+    counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
     holds.get().unwrap();
-    let taken = (0..20)
-        .take_while(|_| counter.try_cast(Message::Add(1)).is_ok())
-        .count();
+    let taken = (0..20).take_while(|_| counter.try_cast(Message::Add(1)).is_ok()).count();
     // The mailbox thread may hold one more, which waits for the state.
     assert!((4..=5).contains(&taken), "{taken} casts were taken");
     let since = Instant::now();
@@ -166,41 +122,23 @@ fn casts_without_waiting(counter: offspring::ActorRef<Counter>, count: u64) -> b
 
 #[offspring::test(timeout = "20s")]
 fn a_cast_that_does_not_wait_is_taken_while_there_is_room_also_from_afar() {
-    let counter = ActorBuilder::new()
-        .mailbox(16)
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    let counter = ActorBuilder::new().mailbox(16).spawn::<Counter>(Setup::default()).unwrap();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
-    counter
-        .cast(Message::Hold(holds.clone(), free.clone()))
-        .unwrap();
+    counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
     holds.get().unwrap();
     // Two processes, one after the other: the second gets the credit that the first did not use.
     for _ in 0..2 {
-        assert!(
-            casts_without_waiting::spawn(counter.address(), 7)
-                .unwrap()
-                .join()
-                .unwrap()
-        );
+        assert!(casts_without_waiting::spawn(counter.address(), 7).unwrap().join().unwrap());
     }
-    assert!(
-        !casts_without_waiting::spawn(counter.address(), 7)
-            .unwrap()
-            .join()
-            .unwrap()
-    );
+    assert!(!casts_without_waiting::spawn(counter.address(), 7).unwrap().join().unwrap());
     free.close().unwrap();
     assert!(counter.call(Message::Get).unwrap().number() >= 16);
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_full_mailbox_does_not_delay_the_owners_stop() {
-    let counter = ActorBuilder::new()
-        .mailbox(1)
-        .grace(SHORT)
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    let counter =
+        ActorBuilder::new().mailbox(1).grace(SHORT).spawn::<Counter>(Setup::default()).unwrap();
     counter.cast(Message::Sleep(LONG)).unwrap();
     while counter.try_cast(Message::Sleep(LONG)).is_ok() {}
     let since = Instant::now();
@@ -219,10 +157,7 @@ fn a_message_that_does_not_cross_fails_that_call_only() {
     assert_eq!(counter.call(Message::Add(1)).unwrap().number(), 1);
     // Through the mailbox, too.
     counter.cast(Message::Add(1)).unwrap();
-    assert!(matches!(
-        counter.call(Message::Unencodable),
-        Err(CallError::Refused { .. })
-    ));
+    assert!(matches!(counter.call(Message::Unencodable), Err(CallError::Refused { .. })));
     assert_eq!(counter.call(Message::Get).unwrap().number(), 2);
 }
 
@@ -230,15 +165,9 @@ fn a_message_that_does_not_cross_fails_that_call_only() {
 fn large_messages_and_replies_cross() {
     let counter = counter();
     let text = "x".repeat(3 << 20);
-    assert_eq!(
-        counter.call(Message::Text(text.clone())).unwrap().text(),
-        text
-    );
+    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
     counter.cast(Message::Text(text.clone())).unwrap();
-    assert_eq!(
-        counter.call(Message::Text(text.clone())).unwrap().text(),
-        text
-    );
+    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
 }
 
 #[offspring::test(timeout = "30s")]
@@ -250,10 +179,7 @@ fn threads_of_one_process_get_their_own_replies() {
             scope.spawn(move || {
                 for n in 0..200 {
                     let text = format!("{thread} {n}");
-                    assert_eq!(
-                        counter.call(Message::Text(text.clone())).unwrap().text(),
-                        text
-                    );
+                    assert_eq!(counter.call(Message::Text(text.clone())).unwrap().text(), text);
                     if n % 10 == 0 {
                         counter.cast(Message::Add(1)).unwrap();
                     }
@@ -307,9 +233,6 @@ fn once_stop_returns_no_message_is_accepted_and_the_name_is_free() {
             counter.kill();
         }
         assert!(counter.cast(Message::Add(1)).is_err(), "round {round}");
-        assert!(
-            offspring::actor::find::<Counter>("stopping").is_err(),
-            "round {round}"
-        );
+        assert!(offspring::actor::find::<Counter>("stopping").is_err(), "round {round}");
     }
 }

@@ -9,10 +9,9 @@ use super::{Counter, LONG, Message, Reply, Setup};
 
 #[offspring::test(timeout = "20s")]
 fn a_call_whose_actor_dies_is_an_error_at_once() {
-    for (message, expected) in [
-        (Message::Panic("oh".to_owned()), "panicked"),
-        (Message::Abort, "SIGABRT"),
-    ] {
+    for (message, expected) in
+        [(Message::Panic("oh".to_owned()), "panicked"), (Message::Abort, "SIGABRT")]
+    {
         for through_mailbox in [false, true] {
             let counter = spawn::<Counter>(Setup::default()).unwrap();
             if through_mailbox {
@@ -41,9 +40,8 @@ fn all_waiting_callers_learn_of_the_death() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let patient = counter.with_timeout(LONG * 10);
     let asks = Queue::unbounded().unwrap();
-    let clients: Vec<_> = (0..3)
-        .map(|_| call_sleepy::spawn(patient.clone(), asks.clone()).unwrap())
-        .collect();
+    let clients: Vec<_> =
+        (0..3).map(|_| call_sleepy::spawn(patient.clone(), asks.clone()).unwrap()).collect();
     (0..3).for_each(|_| asks.get().unwrap());
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..3)

@@ -26,10 +26,7 @@ impl Ledger {
         if owner.is_empty() {
             return Err(std::io::Error::other("whose ledger is it?"));
         }
-        let entries = context
-            .checkpoint()
-            .map_err(std::io::Error::other)?
-            .unwrap_or_default();
+        let entries = context.checkpoint().map_err(std::io::Error::other)?.unwrap_or_default();
         Ok(Ledger { entries, log })
     }
 
@@ -83,10 +80,7 @@ fn log() -> Queue<String> {
 
 #[offspring::worker]
 fn books(ledger: LedgerHandle) -> i64 {
-    ledger
-        .book("lunch".to_owned(), -12)
-        .expect("it lives")
-        .expect("it is booked");
+    ledger.book("lunch".to_owned(), -12).expect("it lives").expect("it is booked");
     ledger.sum().expect("it lives")
 }
 
@@ -95,10 +89,7 @@ fn the_handle_has_the_methods_and_travels() {
     let log = log();
     let ledger = Ledger::spawn("anna".to_owned(), log.clone()).unwrap();
     assert_eq!(ledger.book("wages".to_owned(), 100).unwrap(), Ok(100));
-    assert_eq!(
-        ledger.book("air".to_owned(), 0).unwrap(),
-        Err("air: nothing to book".to_owned())
-    );
+    assert_eq!(ledger.book("air".to_owned(), 0).unwrap(), Err("air: nothing to book".to_owned()));
     assert_eq!(books::spawn(ledger.address()).unwrap().join().unwrap(), 88);
     let (sender, sums) = offspring::channel().unwrap();
     ledger.clear().unwrap();
@@ -150,11 +141,7 @@ fn it_is_supervised_as_any_actor_and_the_handle_stays() {
         let monitor = ledger.monitor().unwrap();
         ledger.crash().unwrap();
         assert!(monitor.wait().restarts);
-        assert_eq!(
-            ledger.sum().unwrap(),
-            10 * n,
-            "what a reply has shown survives"
-        );
+        assert_eq!(ledger.sum().unwrap(), 10 * n, "what a reply has shown survives");
     }
     let plain: &ActorRef<Ledger> = &ledger;
     assert_eq!(plain.generation().unwrap(), 3);

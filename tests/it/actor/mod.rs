@@ -114,12 +114,7 @@ impl Actor for Counter {
             Some(Fault::Hang) => std::thread::sleep(Duration::from_secs(3600)),
         }
         let value = context.checkpoint()?.unwrap_or(setup.value);
-        Ok(Counter {
-            value,
-            context: context.clone(),
-            stopped: setup.stopped,
-            saves: setup.saves,
-        })
+        Ok(Counter { value, context: context.clone(), stopped: setup.stopped, saves: setup.saves })
     }
 
     fn handle(&mut self, message: Message) -> Reply {
@@ -141,11 +136,9 @@ impl Actor for Counter {
                 Reply::Done
             }
             Message::Generation => Reply::Number(self.context.generation()),
-            Message::Previous => Reply::Text(
-                self.context
-                    .previous()
-                    .map_or_else(String::new, ToString::to_string),
-            ),
+            Message::Previous => {
+                Reply::Text(self.context.previous().map_or_else(String::new, ToString::to_string))
+            }
             Message::Sleep(time) => {
                 std::thread::sleep(time);
                 Reply::Done
@@ -202,8 +195,7 @@ impl Actor for Counter {
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {
-        self.saves
-            .then(|| Checkpoint::new(&self.value).expect("a number encodes"))
+        self.saves.then(|| Checkpoint::new(&self.value).expect("a number encodes"))
     }
 }
 

@@ -9,15 +9,9 @@ use super::{Counter, Message, Reply, Setup};
 #[offspring::worker]
 fn add(counter: ActorRef<Counter>, count: u64) {
     for n in 0..count {
-        let before = counter
-            .call(Message::Get)
-            .expect("the actor lives")
-            .number();
+        let before = counter.call(Message::Get).expect("the actor lives").number();
         counter.cast(Message::Add(1)).expect("the actor lives");
-        let after = counter
-            .call(Message::Get)
-            .expect("the actor lives")
-            .number();
+        let after = counter.call(Message::Get).expect("the actor lives").number();
         assert!(after > before, "call {n} overtook the cast before it");
     }
 }
@@ -35,19 +29,14 @@ fn a_call_does_not_overtake_the_casts_before_it() {
 #[offspring::test(timeout = "60s")]
 fn a_call_from_another_process_does_not_overtake_its_casts() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
-    let clients: Vec<_> = (0..3)
-        .map(|_| add::spawn(counter.address(), 200).unwrap())
-        .collect();
+    let clients: Vec<_> = (0..3).map(|_| add::spawn(counter.address(), 200).unwrap()).collect();
     clients.iter().for_each(|client| client.join().unwrap());
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(600));
 }
 
 #[offspring::test(timeout = "30s")]
 fn calls_and_casts_do_not_starve_each_other() {
-    let counter = ActorBuilder::new()
-        .mailbox(1000)
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    let counter = ActorBuilder::new().mailbox(1000).spawn::<Counter>(Setup::default()).unwrap();
     let flood = Queue::<()>::unbounded().unwrap();
     std::thread::scope(|scope| {
         let (address, end) = (counter.address(), flood.clone());
@@ -72,10 +61,7 @@ fn caller(counter: ActorRef<Counter>, count: u64) {
 
 #[offspring::test(timeout = "20s")]
 fn an_actor_that_stops_itself_handles_no_cast_after_that() {
-    let counter = ActorBuilder::new()
-        .mailbox(1)
-        .spawn::<Counter>(Setup::default())
-        .unwrap();
+    let counter = ActorBuilder::new().mailbox(1).spawn::<Counter>(Setup::default()).unwrap();
     let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let (address, gate) = (counter.address(), (holds.clone(), free.clone()));
     let caller =

@@ -20,9 +20,7 @@ fn stutter(numbers: Sender<u64>, upto: u64) {
 fn watched() -> usize {
     let entries = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
     let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts
-        .map(|text| text.lines().filter(|line| line.starts_with("tfd:")).count())
-        .sum()
+    texts.map(|text| text.lines().filter(|line| line.starts_with("tfd:")).count()).sum()
 }
 
 async fn receive_with_timeouts(
@@ -50,15 +48,9 @@ async fn receive_with_timeouts(
 fn storm(upto: u64) -> u64 {
     let (sender, receiver) = channel().unwrap();
     let (_silent, other) = channel().unwrap();
-    let sleeper = offspring::ProcessBuilder::new()
-        .daemon(true)
-        .spawn(sleeper::new())
-        .unwrap();
+    let sleeper = offspring::ProcessBuilder::new().daemon(true).spawn(sleeper::new()).unwrap();
     let sending = stutter::spawn(sender, upto).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     // The first wait starts the thread that watches, which watches something of its own.
     runtime.block_on(async {
         let waited = tokio::time::timeout(Duration::from_millis(1), other.recv_async());
@@ -68,10 +60,7 @@ fn storm(upto: u64) -> u64 {
     let dropped = runtime.block_on(receive_with_timeouts(&receiver, &other, &sleeper, upto));
     sending.join().unwrap();
     // The process that sent is not watched any more.
-    assert!(
-        watched() < before,
-        "a future that was dropped left something behind"
-    );
+    assert!(watched() < before, "a future that was dropped left something behind");
     assert!(receiver.recv().is_err());
     dropped
 }
@@ -79,8 +68,5 @@ fn storm(upto: u64) -> u64 {
 #[offspring::test(timeout = "600s")]
 fn futures_that_are_dropped_lose_nothing_and_leave_nothing() {
     let dropped = storm::spawn(rounds()).unwrap().join().unwrap();
-    assert!(
-        dropped > rounds() / 10,
-        "only {dropped} were dropped: this tests nothing"
-    );
+    assert!(dropped > rounds() / 10, "only {dropped} were dropped: this tests nothing");
 }

@@ -11,9 +11,7 @@ use super::on_tokio;
 fn switchboard(senders: Receiver<Sender<u64>>, numbers: Receiver<u64>) {
     let senders: Vec<_> = senders.iter().collect();
     for n in &numbers {
-        senders[n as usize % senders.len()]
-            .send(n)
-            .expect("the test receives");
+        senders[n as usize % senders.len()].send(n).expect("the test receives");
     }
 }
 
@@ -23,17 +21,12 @@ fn switchboard(senders: Receiver<Sender<u64>>, numbers: Receiver<u64>) {
 fn a_thousand_tasks() {
     let pid = std::process::id().to_string();
     // Where the limit is high enough, or cannot be raised, the test itself says so.
-    let _ = std::process::Command::new("prlimit")
-        .args(["--pid", &pid, "--nofile=16384:"])
-        .status();
+    let _ = std::process::Command::new("prlimit").args(["--pid", &pid, "--nofile=16384:"]).status();
     let (carry, senders) = channel().unwrap();
     let (orders, numbers) = channel().unwrap();
     let process = switchboard::spawn(senders, numbers).unwrap();
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let tasks = tokio::task::LocalSet::new();
     let all = tasks.run_until(async {
         let tasks: Vec<_> = (0..1000)
@@ -148,10 +141,7 @@ fn another_executor_does_as_well() {
         for n in 0..500 {
             assert_eq!(receiver.recv_async().await.unwrap(), n);
         }
-        assert!(matches!(
-            receiver.recv_async().await,
-            Err(RecvError::Disconnected)
-        ));
+        assert!(matches!(receiver.recv_async().await, Err(RecvError::Disconnected)));
         process.join_async().await.unwrap();
     });
 }

@@ -15,15 +15,8 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Runs it on one thread of tokio, with a deadline.
 fn on_tokio<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(LONG, future)
-            .await
-            .expect("it ends in time")
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(LONG, future).await.expect("it ends in time") })
 }
 
 /// Runs until it is killed.
@@ -37,9 +30,9 @@ fn sleeper() {
 /// How many futures are polled, and sometimes dropped: `OFFSPRING_RACE_ROUNDS` in hundreds (default
 /// 10).
 fn rounds() -> u64 {
-    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| {
-        rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")
-    }) * 100
+    std::env::var("OFFSPRING_RACE_ROUNDS")
+        .map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number"))
+        * 100
 }
 
 /// The runtime's clock knows only milliseconds, in which many messages come: every other moment is

@@ -79,10 +79,8 @@ fn the_end_of_the_pool_wakes_who_awaits() {
     let pool = Pool::new(1).unwrap();
     let tasks: Vec<_> = (0..3).map(|_| pool.submit(never::new()).unwrap()).collect();
     on_tokio(async {
-        let awaiting: Vec<_> = tasks
-            .into_iter()
-            .map(|task| tokio::spawn(task.into_future()))
-            .collect();
+        let awaiting: Vec<_> =
+            tasks.into_iter().map(|task| tokio::spawn(task.into_future())).collect();
         tokio::time::sleep(Duration::from_millis(20)).await;
         pool.kill();
         for task in awaiting {

@@ -54,13 +54,7 @@ fn a_process_that_is_killed_while_it_is_awaited_gives_its_error() {
         joined.unwrap_err()
     });
     assert!(
-        matches!(
-            error,
-            JoinError::Ended {
-                reason: ExitReason::Killed { .. },
-                ..
-            }
-        ),
+        matches!(error, JoinError::Ended { reason: ExitReason::Killed { .. }, .. }),
         "{error:?}"
     );
 }

@@ -114,10 +114,7 @@ fn put_some(numbers: Queue<u64>, upto: u64) -> Vec<u64> {
 
 #[offspring::worker]
 fn get_slowly(numbers: Queue<u64>) -> Vec<u64> {
-    numbers
-        .iter()
-        .inspect(|n| std::thread::sleep(Duration::from_micros(n % 700)))
-        .collect()
+    numbers.iter().inspect(|n| std::thread::sleep(Duration::from_micros(n % 700))).collect()
 }
 
 #[offspring::test(timeout = "600s")]
@@ -127,20 +124,14 @@ fn a_future_that_is_dropped_has_put_nothing() {
     let put = on_tokio(put_with_timeouts(&numbers, rounds()));
     numbers.close().unwrap();
     assert_eq!(getting.join().unwrap(), put);
-    assert!(
-        put.len() < rounds() as usize,
-        "none was dropped: this tests nothing"
-    );
+    assert!(put.len() < rounds() as usize, "none was dropped: this tests nothing");
 
     let numbers = Queue::bounded(2).unwrap();
     let putting = put_some::spawn(numbers.clone(), rounds()).unwrap();
     let got = get_slowly(numbers);
     let put = putting.join().unwrap();
     assert_eq!(got, put);
-    assert!(
-        put.len() < rounds() as usize,
-        "none was dropped: this tests nothing"
-    );
+    assert!(put.len() < rounds() as usize, "none was dropped: this tests nothing");
 }
 
 #[offspring::worker]
@@ -184,10 +175,7 @@ fn tasks_that_get_end_when_those_who_put_are_killed() {
 
 #[offspring::worker]
 fn own(to: Sender<(Queue<u64>, JoinableQueue<u64>)>) {
-    let queues = (
-        Queue::bounded(1).unwrap(),
-        JoinableQueue::unbounded().unwrap(),
-    );
+    let queues = (Queue::bounded(1).unwrap(), JoinableQueue::unbounded().unwrap());
     queues.1.put(1).expect("it is ours");
     to.send(queues.clone()).expect("the test receives");
     loop {
@@ -203,21 +191,14 @@ fn tasks_end_when_the_owner_is_killed() {
     on_tokio(async {
         numbers.put_async(1).await.unwrap();
         let job = jobs.get_async().await.unwrap();
-        let (put, got, joined, ()) = tokio::join!(
-            numbers.put_async(2),
-            jobs.get_async(),
-            jobs.join_async(),
-            async {
+        let (put, got, joined, ()) =
+            tokio::join!(numbers.put_async(2), jobs.get_async(), jobs.join_async(), async {
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 process.kill();
-            }
-        );
+            });
         assert!(matches!(put, Err(PutError::Disconnected(2))), "{put:?}");
         assert!(matches!(got, Err(GetError::Disconnected)), "{got:?}");
-        assert!(
-            matches!(joined, Err(QueueJoinError::Disconnected)),
-            "{joined:?}"
-        );
+        assert!(matches!(joined, Err(QueueJoinError::Disconnected)), "{joined:?}");
         drop(job);
     });
 }
@@ -248,18 +229,10 @@ fn consume(jobs: JoinableQueue<u64>, done: Sender<u64>, seed: u64) {
             job.task_done();
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let random = |n: u64| Random::new(seed + 2 * n);
-        tokio::join!(
-            work(random(1)),
-            work(random(2)),
-            work(random(3)),
-            work(random(4))
-        )
+        tokio::join!(work(random(1)), work(random(2)), work(random(3)), work(random(4)))
     });
 }
 
@@ -275,11 +248,7 @@ fn jobs_of_processes_that_are_killed_while_their_tasks_wait_go_to_others() {
     let kills = crate::support::storm_kills() / 2;
     let count = kills * 100;
     let mut random = Random::of_storm();
-    let jobs = JoinableQueue::builder()
-        .max_deliveries(1000)
-        .capacity(50)
-        .build()
-        .unwrap();
+    let jobs = JoinableQueue::builder().max_deliveries(1000).capacity(50).build().unwrap();
     let (sender, done) = channel().unwrap();
     let start = |random: &mut Random| {
         consume::spawn(jobs.clone(), sender.clone(), random.below(1 << 60)).unwrap()
@@ -306,9 +275,7 @@ fn jobs_of_processes_that_are_killed_while_their_tasks_wait_go_to_others() {
     on_tokio(jobs.join_async()).unwrap();
     assert!(jobs.dead_letters().unwrap().is_empty());
     jobs.close().unwrap();
-    consumers
-        .iter()
-        .for_each(|consumer| consumer.join().unwrap());
+    consumers.iter().for_each(|consumer| consumer.join().unwrap());
 }
 
 /// Each task with a queue of its own: no thread a wait.
@@ -348,9 +315,7 @@ fn a_hundred_tasks_wait_at_as_many_queues_without_threads() {
     let queues: Vec<_> = (0..100).map(|_| Queue::unbounded().unwrap()).collect();
     let (carry, carried) = channel().unwrap();
     let process = many_tasks::spawn(carried).unwrap();
-    queues
-        .iter()
-        .for_each(|queue| carry.send(queue.clone()).unwrap());
+    queues.iter().for_each(|queue| carry.send(queue.clone()).unwrap());
     drop(carry);
     std::thread::sleep(Duration::from_millis(200));
     for n in [1, 1000] {
@@ -362,10 +327,8 @@ fn a_hundred_tasks_wait_at_as_many_queues_without_threads() {
 #[test]
 fn futures_can_go_to_other_threads() {
     fn is_send<T: Send>(_: &T) {}
-    let (numbers, jobs) = (
-        Queue::<u64>::unbounded().unwrap(),
-        JoinableQueue::<u64>::unbounded().unwrap(),
-    );
+    let (numbers, jobs) =
+        (Queue::<u64>::unbounded().unwrap(), JoinableQueue::<u64>::unbounded().unwrap());
     let (sender, receiver) = channel::<u64>().unwrap();
     is_send(&numbers.get_async());
     is_send(&numbers.put_async(1));

@@ -20,14 +20,7 @@ fn receive_slowly(numbers: Receiver<(u64, Vec<u8>)>) -> Vec<u64> {
 
 /// As long as a few hundred fill the ring, and now and then a long one.
 fn filling(n: u64) -> Vec<u8> {
-    vec![
-        n as u8;
-        if n % 64 == 63 {
-            3 << 20
-        } else {
-            (n % 8) as usize * 400
-        }
-    ]
+    vec![n as u8; if n % 64 == 63 { 3 << 20 } else { (n % 8) as usize * 400 }]
 }
 
 #[offspring::test(timeout = "600s")]
@@ -53,9 +46,7 @@ fn a_future_that_is_dropped_has_sent_nothing() {
 }
 
 fn signal<T>(process: &Process<T>, signal: &str) {
-    let sent = Command::new("kill")
-        .args([signal, &process.pid().to_string()])
-        .status();
+    let sent = Command::new("kill").args([signal, &process.pid().to_string()]).status();
     assert!(sent.unwrap().success());
 }
 

@@ -16,20 +16,9 @@ fn bytes_of_every_size_go_into_a_buffer_that_is_used_again() {
     let process = echo_bytes::spawn(theirs).unwrap();
     let mut buffer = b"old".to_vec();
     // 70 MiB are too long for the heap.
-    for size in [
-        0,
-        1,
-        32_000,
-        32_765,
-        32_768,
-        32_769,
-        100_000,
-        9 << 20,
-        7,
-        130 << 20,
-        64 << 20,
-        100_000,
-    ] {
+    for size in
+        [0, 1, 32_000, 32_765, 32_768, 32_769, 100_000, 9 << 20, 7, 130 << 20, 64 << 20, 100_000]
+    {
         let sent = pattern(size, size as u64);
         ours.send_bytes(&sent).unwrap();
         assert_eq!(ours.recv_bytes_into(&mut buffer).unwrap(), size);
@@ -58,13 +47,9 @@ struct Everything {
 fn everything(size: usize) -> Everything {
     Everything {
         image: pattern(size, 1),
-        rows: (0..3)
-            .map(|n| (0..size / 8).map(|m| (n * m) as f64 / 3.0).collect())
-            .collect(),
+        rows: (0..3).map(|n| (0..size / 8).map(|m| (n * m) as f64 / 3.0).collect()).collect(),
         single: (0..size / 4).map(|n| n as f32 / 7.0).collect(),
-        numbers: (0..size as u32 / 4)
-            .map(|n| n.wrapping_mul(2_654_435_761))
-            .collect(),
+        numbers: (0..size as u32 / 4).map(|n| n.wrapping_mul(2_654_435_761)).collect(),
         text: "é".repeat(size / 2),
         boxed: pattern(size, 2).into(),
         deque: pattern(size, 3).into(),
@@ -86,10 +71,7 @@ fn values_of_all_kinds_come_back_from_queues_and_pipes() {
     let process = echo_everything::spawn(there.clone(), theirs).unwrap();
     for size in [0, 1, 1000, 5000, 40_000, 400_000] {
         there.put(everything(size)).unwrap();
-        assert!(
-            back.recv().unwrap() == everything(size),
-            "changed at {size}"
-        );
+        assert!(back.recv().unwrap() == everything(size), "changed at {size}");
     }
     there.close().unwrap();
     process.join().unwrap();
@@ -98,10 +80,7 @@ fn values_of_all_kinds_come_back_from_queues_and_pipes() {
 /// Pages of shared memory that this process has in use, in KiB.
 fn shared_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssShmem:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -136,10 +115,7 @@ fn send_too_much(queue: Queue<Vec<u8>>, sender: offspring::Sender<Bytes>) {
     assert!(error.to_string().contains("does not encode"), "{error}");
     assert!(matches!(&error, PutError::Encode(_, why) if why.to_string().contains("1048576")));
     assert_eq!(error.into_inner().len(), 2 << 20);
-    assert!(matches!(
-        sender.send_bytes(&vec![1; 1 << 20]),
-        Err(SendError::Encode((), _))
-    ));
+    assert!(matches!(sender.send_bytes(&vec![1; 1 << 20]), Err(SendError::Encode((), _))));
     assert!(matches!(sender.send_bytes(&[1; 100_000]), Ok(())));
     queue.put(vec![1; 100_000]).unwrap();
 }
@@ -148,10 +124,7 @@ fn send_too_much(queue: Queue<Vec<u8>>, sender: offspring::Sender<Bytes>) {
 fn what_is_over_the_limit_comes_back_to_the_sender() {
     let queue = Queue::unbounded().unwrap();
     let (sender, receiver) = channel::<Bytes>().unwrap();
-    send_too_much::spawn(queue.clone(), sender)
-        .unwrap()
-        .join()
-        .unwrap();
+    send_too_much::spawn(queue.clone(), sender).unwrap().join().unwrap();
     assert_eq!(queue.get().unwrap().len(), 100_000);
     assert_eq!(receiver.recv().unwrap().len(), 100_000);
 }

@@ -15,27 +15,20 @@ const LONG: Duration = Duration::from_secs(10);
 #[offspring::worker]
 fn send_for_ever(sender: Sender<Bytes>) {
     for n in 0.. {
-        if sender
-            .send_bytes(&pattern(SIZE + n as usize % 7, n))
-            .is_err()
-        {
+        if sender.send_bytes(&pattern(SIZE + n as usize % 7, n)).is_err() {
             return;
         }
     }
 }
 
 fn signal<T>(process: &Process<T>, signal: &str) {
-    let done = std::process::Command::new("kill")
-        .args([signal, &process.pid().to_string()])
-        .status();
+    let done =
+        std::process::Command::new("kill").args([signal, &process.pid().to_string()]).status();
     assert!(done.unwrap().success());
 }
 
 fn check(bytes: &Bytes, n: u64) {
-    assert!(
-        bytes[..] == pattern(SIZE + n as usize % 7, n)[..],
-        "message {n} is torn"
-    );
+    assert!(bytes[..] == pattern(SIZE + n as usize % 7, n)[..], "message {n} is torn");
 }
 
 #[offspring::test(timeout = "120s")]
@@ -129,9 +122,7 @@ fn a_stopped_receiver_holds_up_no_timeout_and_its_death_is_noticed() {
 
 #[offspring::worker]
 fn send_once_and_park(sender: Sender<Bytes>) {
-    sender
-        .send_bytes(&pattern(SIZE, 0))
-        .expect("the test receives");
+    sender.send_bytes(&pattern(SIZE, 0)).expect("the test receives");
     loop {
         std::thread::park();
     }

@@ -23,37 +23,25 @@ struct Raw {
 
 fn raw() -> Raw {
     let (sender, receiver) = ipc::channel().unwrap();
-    Raw {
-        number: 7,
-        sender: Some(sender),
-        receivers: vec![receiver],
-    }
+    Raw { number: 7, sender: Some(sender), receivers: vec![receiver] }
 }
 
 fn works(raw: &Raw) {
     raw.sender.as_ref().unwrap().send(raw.number).unwrap();
-    assert_eq!(
-        raw.receivers[0].recv().unwrap(),
-        7,
-        "it was taken out of the value"
-    );
+    assert_eq!(raw.receivers[0].recv().unwrap(), 7, "it was taken out of the value");
 }
 
 #[offspring::test(timeout = "20s")]
 fn raw_handles_in_items_and_messages_come_back_with_an_error() {
     let queue = Queue::unbounded().unwrap();
-    let Err(error) = queue.put(raw()) else {
-        panic!("it was taken")
-    };
+    let Err(error) = queue.put(raw()) else { panic!("it was taken") };
     assert!(
         matches!(&error, PutError::Encode(_, why) if why.to_string().contains("raw handle")),
         "{error:?}"
     );
     works(&error.into_inner());
     let (sender, _receiver) = channel().unwrap();
-    let Err(error) = sender.send(raw()) else {
-        panic!("it was sent")
-    };
+    let Err(error) = sender.send(raw()) else { panic!("it was sent") };
     assert!(matches!(error, SendError::Encode(..)));
     works(&error.into_inner());
     let memory = Queue::unbounded().unwrap();
@@ -76,11 +64,7 @@ fn read_files(
 ) -> String {
     let read = |descriptor: SharedFd| {
         let mut file = File::from(descriptor.into_fd());
-        assert!(
-            rustix::io::fcntl_getfd(&file)
-                .unwrap()
-                .contains(rustix::io::FdFlags::CLOEXEC)
-        );
+        assert!(rustix::io::fcntl_getfd(&file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         text
@@ -127,15 +111,11 @@ fn send_descriptors_away() {
     let round = |file: &SharedFd| {
         let (sender, receiver) = channel().unwrap();
         for _ in 0..3 {
-            sender
-                .send(SharedFd::new(file.as_fd().try_clone_to_owned().unwrap()))
-                .unwrap();
+            sender.send(SharedFd::new(file.as_fd().try_clone_to_owned().unwrap())).unwrap();
         }
         assert!(receiver.recv().unwrap().as_fd().as_raw_fd() > 2);
         let queue = Queue::unbounded().unwrap();
-        queue
-            .put(SharedFd::new(file.as_fd().try_clone_to_owned().unwrap()))
-            .unwrap();
+        queue.put(SharedFd::new(file.as_fd().try_clone_to_owned().unwrap())).unwrap();
     };
     let file = file("kept");
     round(&file);
@@ -172,20 +152,12 @@ fn crowd() {
     for sender in &senders {
         (0..8).for_each(|_| sender.send(null()).unwrap());
         // A send that did not time out would block for ever: no one receives.
-        assert!(
-            sender
-                .send_timeout(null(), timeout)
-                .is_err_and(|error| error.is_timeout())
-        );
+        assert!(sender.send_timeout(null(), timeout).is_err_and(|error| error.is_timeout()));
     }
     for _ in 0..30 * 8 {
         receiver.recv().unwrap();
     }
-    assert!(
-        senders
-            .iter()
-            .all(|sender| sender.send_timeout(null(), timeout).is_ok())
-    );
+    assert!(senders.iter().all(|sender| sender.send_timeout(null(), timeout).is_ok()));
 }
 
 #[offspring::test(timeout = "30s")]

@@ -76,13 +76,7 @@ fn values_of_all_but_two_gibibytes_cross_and_larger_ones_come_back() {
     drop(near);
     process.join().unwrap();
 
-    assert_eq!(
-        facts(&make::spawn(most).unwrap().join().unwrap()),
-        (most, 7)
-    );
+    assert_eq!(facts(&make::spawn(most).unwrap().join().unwrap()), (most, 7));
     let error = make::spawn(too_much).unwrap().join().unwrap_err();
-    assert!(
-        error.to_string().contains("bytes that are allowed"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("bytes that are allowed"), "{error}");
 }

@@ -19,14 +19,8 @@ pub(super) enum Fault {
     Abort,
 }
 
-const FAULTS: [Fault; 6] = [
-    Fault::Error,
-    Fault::Panic,
-    Fault::Exit,
-    Fault::FastExit,
-    Fault::Segfault,
-    Fault::Abort,
-];
+const FAULTS: [Fault; 6] =
+    [Fault::Error, Fault::Panic, Fault::Exit, Fault::FastExit, Fault::Segfault, Fault::Abort];
 
 impl Fault {
     /// Goes wrong; whether by an error.
@@ -54,9 +48,7 @@ fn kill_self(how: &str) {
     let signal = if how == "fast" { "KILL" } else { how };
     // The first SIGSEGV only takes away the handler that Rust has for stack overflows.
     for _ in 0..2 {
-        let _ = Command::new("kill")
-            .args([format!("-{signal}"), pid.to_string()])
-            .status();
+        let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
     }
     std::thread::sleep(Duration::from_secs(100));
 }
@@ -83,11 +75,7 @@ fn in_worker() -> bool {
 
 impl Serialize for Mine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let due = if in_worker() {
-            Stage::EncodeOutput
-        } else {
-            Stage::EncodeValue
-        };
+        let due = if in_worker() { Stage::EncodeOutput } else { Stage::EncodeValue };
         if self.stage == due && self.fault.strike() {
             return Err(serde::ser::Error::custom("struck"));
         }
@@ -98,11 +86,7 @@ impl Serialize for Mine {
 impl<'de> Deserialize<'de> for Mine {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (fault, stage) = Deserialize::deserialize(deserializer)?;
-        let due = if in_worker() {
-            Stage::DecodeValue
-        } else {
-            Stage::DecodeOutput
-        };
+        let due = if in_worker() { Stage::DecodeValue } else { Stage::DecodeOutput };
         if stage == due && Fault::strike(fault) {
             return Err(serde::de::Error::custom("struck"));
         }
@@ -131,10 +115,7 @@ pub(super) fn double(n: u64) -> u64 {
 /// The faults that this process survives at a stage.
 fn faults(stage: Stage) -> Vec<Fault> {
     let here = matches!(stage, Stage::EncodeValue | Stage::DecodeOutput);
-    FAULTS
-        .into_iter()
-        .filter(|fault| !here || !fault.ends_process())
-        .collect()
+    FAULTS.into_iter().filter(|fault| !here || !fault.ends_process()).collect()
 }
 
 fn expect(stage: Stage, fault: Fault, result: Result<Result<Mine, String>, TaskError>) {
@@ -169,13 +150,8 @@ pub(super) fn is_signal(reason: &ExitReason, number: i32) -> bool {
     matches!(reason, ExitReason::Signaled { signal, .. } if *signal == number)
 }
 
-const STAGES: [Stage; 5] = [
-    Stage::EncodeValue,
-    Stage::DecodeValue,
-    Stage::Run,
-    Stage::EncodeOutput,
-    Stage::DecodeOutput,
-];
+const STAGES: [Stage; 5] =
+    [Stage::EncodeValue, Stage::DecodeValue, Stage::Run, Stage::EncodeOutput, Stage::DecodeOutput];
 
 #[offspring::test(timeout = "120s")]
 fn every_fault_at_every_stage_costs_its_own_task() {
@@ -183,11 +159,7 @@ fn every_fault_at_every_stage_costs_its_own_task() {
     for stage in STAGES {
         for fault in faults(stage) {
             expect(stage, fault, pool.run(Carry(Mine { fault, stage })));
-            assert_eq!(
-                pool.run(double::new(4)).unwrap(),
-                8,
-                "after {stage:?} {fault:?}"
-            );
+            assert_eq!(pool.run(double::new(4)).unwrap(), 8, "after {stage:?} {fault:?}");
         }
     }
 }
@@ -197,14 +169,8 @@ fn faults_among_many_cost_only_themselves() {
     let pool = Pool::new(2).unwrap();
     let faulty = |n: usize| (n % 40 == 17).then(|| STAGES[(n / 40) % 5]);
     let value = |n: usize| match faulty(n) {
-        Some(stage) => Mine {
-            fault: faults(stage)[(n / 200) % faults(stage).len()],
-            stage,
-        },
-        None => Mine {
-            fault: Fault::None,
-            stage: Stage::Run,
-        },
+        Some(stage) => Mine { fault: faults(stage)[(n / 200) % faults(stage).len()], stage },
+        None => Mine { fault: Fault::None, stage: Stage::Run },
     };
     let outputs: Vec<_> = pool.map(0..1200, |n| Carry(value(n))).collect();
     assert_eq!(outputs.len(), 1200);
@@ -232,28 +198,20 @@ fn sleep_for(time: Duration) -> u64 {
 }
 
 fn kill(pid: u32, signal: &str) {
-    let _ = Command::new("kill")
-        .args([format!("-{signal}"), pid.to_string()])
-        .status();
+    let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
 }
 
 #[offspring::test(timeout = "60s")]
 fn a_killed_worker_is_told_at_once() {
     let pool = Pool::new(2).unwrap();
-    let other = pool
-        .submit(sleep_for::new(Duration::from_millis(500)))
-        .unwrap();
-    let task = pool
-        .submit(sleep_for::new(Duration::from_secs(100)))
-        .unwrap();
+    let other = pool.submit(sleep_for::new(Duration::from_millis(500))).unwrap();
+    let task = pool.submit(sleep_for::new(Duration::from_secs(100))).unwrap();
     crate::support::eventually("it runs", || task.pid().is_some());
     let pid = task.pid().unwrap();
     kill(pid, "KILL");
     let killed = Instant::now();
     match task.join() {
-        Err(TaskError::Died {
-            pid: told, reason, ..
-        }) => {
+        Err(TaskError::Died { pid: told, reason, .. }) => {
             assert_eq!(told, pid);
             assert!(is_signal(&reason, 9), "{reason}");
         }
@@ -271,11 +229,7 @@ fn workers_killed_while_idle_cost_nothing() {
     for round in 0..20 {
         pool.pids().into_iter().for_each(|pid| kill(pid, "KILL"));
         let doubles: Vec<u64> = pool.map(0..50, double::new).map(Result::unwrap).collect();
-        assert_eq!(
-            doubles,
-            (0..50).map(|n| n * 2).collect::<Vec<_>>(),
-            "round {round}"
-        );
+        assert_eq!(doubles, (0..50).map(|n| n * 2).collect::<Vec<_>>(), "round {round}");
         crate::support::eventually("they are back", || pool.pids().len() == 2);
     }
 }
@@ -287,16 +241,9 @@ fn a_task_that_always_ends_its_process_is_set_aside() {
         std::process::abort();
     }
     let pool = Pool::builder().workers(2).retries(2).build().unwrap();
-    let others: Vec<_> = (0..100)
-        .map(|n| pool.submit(double::new(n)).unwrap())
-        .collect();
+    let others: Vec<_> = (0..100).map(|n| pool.submit(double::new(n)).unwrap()).collect();
     match pool.run(poison::new()) {
-        Err(TaskError::SetAside {
-            crashes,
-            task,
-            reason,
-            ..
-        }) => {
+        Err(TaskError::SetAside { crashes, task, reason, .. }) => {
             assert_eq!(crashes, 3);
             assert!(task.contains("poison"));
             assert!(is_signal(&reason, 6));
@@ -322,11 +269,7 @@ fn a_retried_task_may_succeed() {
     }
     let directory = tempfile::tempdir().unwrap();
     let pool = Pool::builder().workers(1).retries(1).build().unwrap();
-    assert_eq!(
-        pool.run(second_time::new(directory.path().join("mark")))
-            .unwrap(),
-        5
-    );
+    assert_eq!(pool.run(second_time::new(directory.path().join("mark"))).unwrap(), 5);
 }
 
 #[offspring::test(timeout = "60s")]
@@ -340,10 +283,7 @@ fn a_panic_before_an_abort_is_not_taken_for_its_cause() {
         std::process::abort();
     }
     let pool = Pool::new(1).unwrap();
-    assert!(matches!(
-        pool.run(panics::new()),
-        Err(TaskError::Panicked { .. })
-    ));
+    assert!(matches!(pool.run(panics::new()), Err(TaskError::Panicked { .. })));
     match pool.run(aborts::new()) {
         Err(TaskError::Died { reason, .. }) => assert!(is_signal(&reason, 6), "{reason:?}"),
         other => panic!("{other:?}"),

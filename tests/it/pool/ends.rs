@@ -32,19 +32,11 @@ const SHORT: Duration = Duration::from_millis(10);
 #[offspring::test(timeout = "60s")]
 fn a_dropped_pool_finishes_what_it_has() {
     let pool = Pool::new(2).unwrap();
-    let tasks: Vec<_> = (0..40)
-        .map(|_| pool.submit(sleep_for::new(SHORT)).unwrap())
-        .collect();
+    let tasks: Vec<_> = (0..40).map(|_| pool.submit(sleep_for::new(SHORT)).unwrap()).collect();
     let pids = pool.pids();
     drop(pool);
     assert!(tasks.iter().all(Task::is_finished));
-    assert_eq!(
-        tasks
-            .into_iter()
-            .map(|task| task.join().unwrap())
-            .sum::<u64>(),
-        40
-    );
+    assert_eq!(tasks.into_iter().map(|task| task.join().unwrap()).sum::<u64>(), 40);
     assert!(pids.into_iter().all(|pid| !is_running(pid)));
 }
 
@@ -56,9 +48,7 @@ fn a_shutdown_keeps_its_grace_and_says_what_it_dropped() {
     assert_eq!(task.join().unwrap(), 1);
 
     let pool = Pool::new(2).unwrap();
-    let tasks: Vec<_> = (0..5)
-        .map(|_| pool.submit(sleep_for::new(LONG)).unwrap())
-        .collect();
+    let tasks: Vec<_> = (0..5).map(|_| pool.submit(sleep_for::new(LONG)).unwrap()).collect();
     let start = Instant::now();
     let error = pool.shutdown(Duration::from_millis(100)).unwrap_err();
     assert_eq!(error.dropped, 5);
@@ -71,9 +61,7 @@ fn a_shutdown_keeps_its_grace_and_says_what_it_dropped() {
 #[offspring::test(timeout = "60s")]
 fn ten_thousand_waiting_tasks_do_not_hold_up_a_kill() {
     let pool = Pool::new(3).unwrap();
-    let tasks: Vec<_> = (0..10_000)
-        .map(|_| pool.submit(sleep_for::new(LONG)).unwrap())
-        .collect();
+    let tasks: Vec<_> = (0..10_000).map(|_| pool.submit(sleep_for::new(LONG)).unwrap()).collect();
     let start = Instant::now();
     pool.kill();
     assert!(start.elapsed() < Duration::from_secs(10));
@@ -90,28 +78,12 @@ fn a_worker_that_dies_during_a_shutdown_does_not_stop_it() {
         std::process::abort();
     }
     for max_tasks in [1, 1000] {
-        let pool = Pool::builder()
-            .workers(2)
-            .max_tasks_per_worker(max_tasks)
-            .build()
-            .unwrap();
-        let bad: Vec<_> = (0..3)
-            .map(|_| pool.submit(abort_soon::new()).unwrap())
-            .collect();
-        let good: Vec<_> = (0..20)
-            .map(|_| pool.submit(sleep_for::new(SHORT)).unwrap())
-            .collect();
+        let pool = Pool::builder().workers(2).max_tasks_per_worker(max_tasks).build().unwrap();
+        let bad: Vec<_> = (0..3).map(|_| pool.submit(abort_soon::new()).unwrap()).collect();
+        let good: Vec<_> = (0..20).map(|_| pool.submit(sleep_for::new(SHORT)).unwrap()).collect();
         pool.shutdown(Duration::from_secs(40)).unwrap();
-        assert!(
-            bad.into_iter()
-                .all(|task| matches!(task.join(), Err(TaskError::Died { .. })))
-        );
-        assert_eq!(
-            good.into_iter()
-                .map(|task| task.join().unwrap())
-                .sum::<u64>(),
-            20
-        );
+        assert!(bad.into_iter().all(|task| matches!(task.join(), Err(TaskError::Died { .. }))));
+        assert_eq!(good.into_iter().map(|task| task.join().unwrap()).sum::<u64>(), 20);
     }
 }
 
@@ -119,9 +91,7 @@ fn a_worker_that_dies_during_a_shutdown_does_not_stop_it() {
 fn forget_a_pool(directory: PathBuf, how: u32) {
     let pool = Pool::new(2).unwrap();
     for n in 0..10 {
-        let _runs_on = pool
-            .submit(leave_mark::new(directory.join(n.to_string())))
-            .unwrap();
+        let _runs_on = pool.submit(leave_mark::new(directory.join(n.to_string()))).unwrap();
     }
     std::mem::forget(pool);
     if how == 1 {
@@ -135,11 +105,7 @@ fn a_program_that_ends_finishes_a_pool_that_it_forgot() {
         let directory = tempfile::tempdir().unwrap();
         let process = forget_a_pool::spawn(directory.path().to_owned(), how).unwrap();
         assert_eq!(process.join().is_ok(), how == 0);
-        assert_eq!(
-            std::fs::read_dir(directory.path()).unwrap().count(),
-            10,
-            "how {how}"
-        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 10, "how {how}");
     }
 }
 
@@ -159,23 +125,17 @@ fn workers_end_with_a_program_that_is_killed() {
     assert_eq!(pids.len(), 3);
     process.kill();
     assert!(process.join().is_err());
-    eventually("no worker is left", || {
-        pids.iter().all(|&pid| !is_running(pid))
-    });
+    eventually("no worker is left", || pids.iter().all(|&pid| !is_running(pid)));
 }
 
 #[offspring::worker]
 fn nested(depth: u32) -> u32 {
     let pool = Pool::new(2).unwrap();
     if depth == 0 {
-        return pool
-            .map(0..10, |_| sleep_for::new(Duration::ZERO))
-            .map(Result::unwrap)
-            .sum::<u64>() as u32;
+        return pool.map(0..10, |_| sleep_for::new(Duration::ZERO)).map(Result::unwrap).sum::<u64>()
+            as u32;
     }
-    pool.map(0..2, |_| nested::new(depth - 1))
-        .map(Result::unwrap)
-        .sum()
+    pool.map(0..2, |_| nested::new(depth - 1)).map(Result::unwrap).sum()
 }
 
 #[offspring::test(timeout = "60s")]
@@ -209,20 +169,13 @@ fn a_map_takes_no_more_inputs_than_its_window_and_ends_when_it_is_dropped() {
     let pool = Pool::new(2).unwrap();
     let taken = AtomicUsize::new(0);
     let endless = std::iter::repeat_with(|| taken.fetch_add(1, Ordering::Relaxed));
-    let mut outputs = pool
-        .map(endless, |_| sleep_for::new(Duration::from_millis(1)))
-        .window(8);
+    let mut outputs = pool.map(endless, |_| sleep_for::new(Duration::from_millis(1))).window(8);
     for _ in 0..20 {
         outputs.next().unwrap().unwrap();
     }
-    assert!(
-        taken.load(Ordering::Relaxed) <= 28,
-        "{taken:?} inputs were taken for 20 outputs"
-    );
+    assert!(taken.load(Ordering::Relaxed) <= 28, "{taken:?} inputs were taken for 20 outputs");
     drop(outputs);
-    eventually("what was not begun is gone", || {
-        pool.stats().queued + pool.stats().running == 0
-    });
+    eventually("what was not begun is gone", || pool.stats().queued + pool.stats().running == 0);
     let mut slow = pool.map(0..100, |_| sleep_for::new(LONG)).window(50);
     assert_eq!(slow.size_hint(), (100, Some(100)));
     let short = pool.submit(sleep_for::new(SHORT)).unwrap();
@@ -238,13 +191,9 @@ fn a_map_takes_no_more_inputs_than_its_window_and_ends_when_it_is_dropped() {
             workers.len() == 2 && workers.iter().all(|worker| worker.task.is_some())
         });
         let victim = pool.pids()[0];
-        let _ = Command::new("kill")
-            .args(["-KILL", &victim.to_string()])
-            .status();
+        let _ = Command::new("kill").args(["-KILL", &victim.to_string()]).status();
         let victim = pool.pids().into_iter().find(|&pid| pid != victim);
-        let _ = Command::new("kill")
-            .args(["-KILL", &victim.unwrap().to_string()])
-            .status();
+        let _ = Command::new("kill").args(["-KILL", &victim.unwrap().to_string()]).status();
         assert!(first.join().unwrap().unwrap().is_err());
     });
     assert_eq!(pool.run(sleep_for::new(SHORT)).unwrap(), 1);
@@ -260,9 +209,8 @@ fn a_scope_waits_for_its_tasks() {
     let directory = tempfile::tempdir().unwrap();
     let result = pool.scope(|scope| {
         for n in 0..6 {
-            let _not_joined = scope
-                .submit(leave_mark::new(directory.path().join(n.to_string())))
-                .unwrap();
+            let _not_joined =
+                scope.submit(leave_mark::new(directory.path().join(n.to_string()))).unwrap();
         }
         "value"
     });
@@ -278,12 +226,7 @@ fn a_scope_waits_for_its_tasks() {
         })
     }));
     assert!(panic.is_err());
-    assert_eq!(
-        pool.map(0..4, |_| sleep_for::new(SHORT))
-            .filter(Result::is_ok)
-            .count(),
-        4
-    );
+    assert_eq!(pool.map(0..4, |_| sleep_for::new(SHORT)).filter(Result::is_ok).count(), 4);
     assert!(start.elapsed() < Duration::from_secs(30));
 }
 
@@ -333,11 +276,7 @@ fn chronicle(file: PathBuf, id: u64, time: Duration, crash: bool) -> u64 {
 }
 
 fn note(file: &Path, what: &str, id: u64) {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(file)
-        .unwrap();
+    let mut file = OpenOptions::new().append(true).create(true).open(file).unwrap();
     file.write_all(format!("{what} {id}\n").as_bytes()).unwrap();
 }
 
@@ -372,9 +311,7 @@ fn one_history(seed: u64) {
                 let pids = pool.pids();
                 if !pids.is_empty() {
                     let pid = pids[random.below(pids.len() as u64) as usize];
-                    let _ = Command::new("kill")
-                        .args(["-KILL", &pid.to_string()])
-                        .status();
+                    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
                 }
             }
             3 => std::thread::sleep(Duration::from_millis(random.below(5))),
@@ -386,15 +323,9 @@ fn one_history(seed: u64) {
         1 => pool.kill(),
         _ => drop(pool.shutdown(Duration::from_millis(random.below(300)))),
     }
-    let outcomes: Vec<_> = tasks
-        .into_iter()
-        .map(|(id, task)| (id, task.is_finished(), task.join()))
-        .collect();
-    check(
-        seed,
-        &std::fs::read_to_string(&file).unwrap_or_default(),
-        &outcomes,
-    );
+    let outcomes: Vec<_> =
+        tasks.into_iter().map(|(id, task)| (id, task.is_finished(), task.join())).collect();
+    check(seed, &std::fs::read_to_string(&file).unwrap_or_default(), &outcomes);
 }
 
 fn check(seed: u64, chronicle: &str, outcomes: &[(u64, bool, Result<u64, TaskError>)]) {

@@ -26,17 +26,11 @@ const LONG: Duration = Duration::from_secs(1000);
 
 #[offspring::test(timeout = "60s")]
 fn a_task_over_its_time_is_ended_and_the_next_runs_elsewhere() {
-    let pool = Pool::builder()
-        .workers(1)
-        .task_timeout(Duration::from_millis(150))
-        .build()
-        .unwrap();
+    let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(150)).build().unwrap();
     let pid = pool.run(pid_of::new()).unwrap();
     let start = Instant::now();
     let long = pool.submit(sleep_for::new(LONG)).unwrap();
-    let behind: Vec<_> = (0..5)
-        .map(|_| pool.submit(pid_of::new()).unwrap())
-        .collect();
+    let behind: Vec<_> = (0..5).map(|_| pool.submit(pid_of::new()).unwrap()).collect();
     let error = long.join().unwrap_err();
     assert!(error.is_time_limit(), "{error}");
     assert_eq!(error.pid(), Some(pid));
@@ -56,11 +50,7 @@ fn a_task_over_its_time_is_ended_and_the_next_runs_elsewhere() {
 
 #[offspring::test(timeout = "60s")]
 fn many_tasks_that_are_in_time_outlast_the_limit() {
-    let pool = Pool::builder()
-        .workers(1)
-        .task_timeout(Duration::from_millis(300))
-        .build()
-        .unwrap();
+    let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(300)).build().unwrap();
     let outputs = pool.map(0..30, |_| sleep_for::new(Duration::from_millis(20)));
     assert_eq!(outputs.map(Result::unwrap).sum::<u64>(), 30);
 }
@@ -69,18 +59,12 @@ fn many_tasks_that_are_in_time_outlast_the_limit() {
 fn cancelling_ends_waiting_and_running_tasks() {
     let pool = Pool::new(1).unwrap();
     let running = pool.submit(sleep_for::new(LONG)).unwrap();
-    let waiting: Vec<_> = (0..20)
-        .map(|_| pool.submit(sleep_for::new(LONG)).unwrap())
-        .collect();
+    let waiting: Vec<_> = (0..20).map(|_| pool.submit(sleep_for::new(LONG)).unwrap()).collect();
     let last = pool.submit(pid_of::new()).unwrap();
     crate::support::eventually("it runs", || running.pid().is_some());
     let pid = running.pid().unwrap();
     waiting.iter().for_each(offspring::Task::cancel);
-    assert!(
-        waiting
-            .into_iter()
-            .all(|task| task.join().unwrap_err().is_cancelled())
-    );
+    assert!(waiting.into_iter().all(|task| task.join().unwrap_err().is_cancelled()));
     assert!(!running.is_finished());
     running.cancel();
     assert!(running.join().unwrap_err().is_cancelled());
@@ -93,37 +77,17 @@ fn cancelling_ends_waiting_and_running_tasks() {
 
 #[offspring::test(timeout = "60s")]
 fn workers_are_replaced_after_so_many_tasks() {
-    let pool = Pool::builder()
-        .workers(1)
-        .max_tasks_per_worker(3)
-        .build()
-        .unwrap();
-    let pids: Vec<u32> = pool
-        .map(0..12, |_| pid_of::new())
-        .map(Result::unwrap)
-        .collect();
+    let pool = Pool::builder().workers(1).max_tasks_per_worker(3).build().unwrap();
+    let pids: Vec<u32> = pool.map(0..12, |_| pid_of::new()).map(Result::unwrap).collect();
     for three in pids.chunks(3) {
         assert!(three.iter().all(|&pid| pid == three[0]), "{pids:?}");
     }
     assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 4, "{pids:?}");
-    let pool = Pool::builder()
-        .workers(2)
-        .max_tasks_per_worker(1)
-        .build()
-        .unwrap();
-    let tasks: Vec<_> = (0..8)
-        .map(|_| pool.submit(pid_of::new()).unwrap())
-        .collect();
+    let pool = Pool::builder().workers(2).max_tasks_per_worker(1).build().unwrap();
+    let tasks: Vec<_> = (0..8).map(|_| pool.submit(pid_of::new()).unwrap()).collect();
     // Ended while its workers wear out: all tasks get done.
     drop(pool);
-    assert_eq!(
-        tasks
-            .into_iter()
-            .map(|task| task.join().unwrap())
-            .collect::<HashSet<_>>()
-            .len(),
-        8
-    );
+    assert_eq!(tasks.into_iter().map(|task| task.join().unwrap()).collect::<HashSet<_>>().len(), 8);
 }
 
 #[offspring::test(timeout = "60s")]
@@ -134,15 +98,8 @@ fn a_worker_that_has_grown_is_replaced() {
         std::thread::sleep(Duration::from_millis(15));
         std::process::id()
     }
-    let pool = Pool::builder()
-        .workers(1)
-        .max_memory_per_worker(150 << 20)
-        .build()
-        .unwrap();
-    let pids: Vec<u32> = pool
-        .map(0..12, |_| leak::new(40 << 20))
-        .map(Result::unwrap)
-        .collect();
+    let pool = Pool::builder().workers(1).max_memory_per_worker(150 << 20).build().unwrap();
+    let pids: Vec<u32> = pool.map(0..12, |_| leak::new(40 << 20)).map(Result::unwrap).collect();
     let different = pids.iter().collect::<HashSet<_>>().len();
     assert!((2..=5).contains(&different), "{pids:?}");
 }
@@ -169,33 +126,19 @@ fn greet(name: String) -> (String, u32) {
 
 #[offspring::test(timeout = "60s")]
 fn an_initializer_prepares_each_worker() {
-    let pool = Pool::builder()
-        .workers(1)
-        .initializer(prepare::new("hello".to_owned()))
-        .build()
-        .unwrap();
-    assert_eq!(
-        pool.run(greet::new("bob".to_owned())).unwrap(),
-        ("hello bob".to_owned(), 1)
-    );
-    assert_eq!(
-        pool.run(greet::new("eve".to_owned())).unwrap(),
-        ("hello eve".to_owned(), 2)
-    );
+    let pool =
+        Pool::builder().workers(1).initializer(prepare::new("hello".to_owned())).build().unwrap();
+    assert_eq!(pool.run(greet::new("bob".to_owned())).unwrap(), ("hello bob".to_owned(), 1));
+    assert_eq!(pool.run(greet::new("eve".to_owned())).unwrap(), ("hello eve".to_owned(), 2));
 }
 
 #[offspring::test(timeout = "60s")]
 fn an_initializer_that_fails_ends_the_pool_once() {
-    let named = || {
-        offspring::active_children()
-            .iter()
-            .any(|child| child.name().starts_with("failing"))
-    };
+    let named =
+        || offspring::active_children().iter().any(|child| child.name().starts_with("failing"));
     let builder = Pool::builder().workers(3).name("failing");
     match builder.initializer(prepare::new(String::new())).build() {
-        Err(PoolError::Initializer {
-            message, worker, ..
-        }) => {
+        Err(PoolError::Initializer { message, worker, .. }) => {
             assert_eq!(message, "nothing to say");
             assert!(worker.starts_with("failing-"));
         }
@@ -238,35 +181,19 @@ fn an_initializer_that_fails_later_ends_in_an_error() {
         other => panic!("{other:?}"),
     }
     assert_eq!(std::fs::read_to_string(&mark).unwrap().len(), 4);
-    assert!(matches!(
-        pool.submit(pid_of::new()),
-        Err(SubmitError::Broken(..))
-    ));
+    assert!(matches!(pool.submit(pid_of::new()), Err(SubmitError::Broken(..))));
 }
 
 #[offspring::test(timeout = "60s")]
 fn a_full_pool_makes_those_who_submit_wait() {
-    let pool = Pool::builder()
-        .workers(2)
-        .max_unfinished(3)
-        .build()
-        .unwrap();
-    let mut tasks: Vec<_> = (0..3)
-        .map(|_| {
-            pool.submit(sleep_for::new(Duration::from_secs(100)))
-                .unwrap()
-        })
-        .collect();
+    let pool = Pool::builder().workers(2).max_unfinished(3).build().unwrap();
+    let mut tasks: Vec<_> =
+        (0..3).map(|_| pool.submit(sleep_for::new(Duration::from_secs(100))).unwrap()).collect();
     let refused = pool.try_submit(sleep_for::new(Duration::ZERO)).unwrap_err();
     assert!(matches!(refused, TrySubmitError::Full(_)), "{refused}");
     // A map is not held up.
     let mut map = pool.map(0..10, |_| sleep_for::new(Duration::ZERO));
-    assert!(
-        map.next_timeout(Duration::from_millis(10))
-            .unwrap()
-            .unwrap_err()
-            .is_timeout()
-    );
+    assert!(map.next_timeout(Duration::from_millis(10)).unwrap().unwrap_err().is_timeout());
     drop(map);
     std::thread::scope(|scope| {
         let (started, starting) = std::sync::mpsc::channel();
@@ -310,9 +237,7 @@ fn who_waits_to_submit_to_a_pool_that_gives_up_is_told() {
         .restart_backoff(Duration::from_millis(1))
         .build()
         .unwrap();
-    let first = pool
-        .submit(sleep_for::new(Duration::from_secs(100)))
-        .unwrap();
+    let first = pool.submit(sleep_for::new(Duration::from_secs(100))).unwrap();
     crate::support::eventually("it runs", || first.pid().is_some());
     std::fs::write(&mark, "").unwrap();
     std::thread::scope(|scope| {
@@ -355,61 +280,31 @@ fn next_of_a_map_waits_no_longer_than_it_is_told() {
     assert!(waited > 3, "{waited}");
     assert!(map.next_timeout(Duration::MAX).is_none());
     let mut map = pool.map_unordered(times, sleep_for::new);
-    map.next_timeout(Duration::from_millis(250))
-        .unwrap()
-        .unwrap();
+    map.next_timeout(Duration::from_millis(250)).unwrap().unwrap();
     assert_eq!(map.count(), 3);
 }
 
 #[offspring::test(timeout = "60s")]
 fn senseless_options_are_refused() {
-    assert!(matches!(
-        Pool::new(0),
-        Err(PoolError::InvalidOption {
-            option: "workers",
-            ..
-        })
-    ));
+    assert!(matches!(Pool::new(0), Err(PoolError::InvalidOption { option: "workers", .. })));
     assert!(Pool::new(usize::MAX).is_err());
     assert!(Pool::builder().workers(1).name("").build().is_err());
     assert!(Pool::builder().workers(1).name("a\0b").build().is_err());
-    assert!(
-        Pool::builder()
-            .workers(1)
-            .max_tasks_per_worker(0)
-            .build()
-            .is_err()
-    );
-    assert!(
-        Pool::builder()
-            .workers(1)
-            .max_unfinished(0)
-            .build()
-            .is_err()
-    );
+    assert!(Pool::builder().workers(1).max_tasks_per_worker(0).build().is_err());
+    assert!(Pool::builder().workers(1).max_unfinished(0).build().is_err());
 }
 
 #[offspring::test(timeout = "60s")]
 fn sizes_change_while_work_is_done() {
     let pool = Pool::new(2).unwrap();
-    let tasks: Vec<_> = (0..400)
-        .map(|_| {
-            pool.submit(sleep_for::new(Duration::from_millis(2)))
-                .unwrap()
-        })
-        .collect();
+    let tasks: Vec<_> =
+        (0..400).map(|_| pool.submit(sleep_for::new(Duration::from_millis(2))).unwrap()).collect();
     for size in [6, 1, 4, 2, 5, 1, 3] {
         pool.resize(size).unwrap();
         assert_eq!(pool.workers(), size);
         std::thread::sleep(Duration::from_millis(15));
     }
-    assert_eq!(
-        tasks
-            .into_iter()
-            .map(|task| task.join().unwrap())
-            .sum::<u64>(),
-        400
-    );
+    assert_eq!(tasks.into_iter().map(|task| task.join().unwrap()).sum::<u64>(), 400);
     crate::support::eventually("three are left", || pool.pids().len() == 3);
     assert!(pool.resize(0).is_err());
 }
@@ -457,10 +352,8 @@ fn large_values_and_handles_travel() {
         assert_eq!(bytes.unwrap(), vec![n as u8; n * 1000]);
     }
     let queue = Queue::unbounded().unwrap();
-    let back: Vec<Queue<u64>> = pool
-        .map(0..20, |n| put::new(queue.clone(), n))
-        .map(Result::unwrap)
-        .collect();
+    let back: Vec<Queue<u64>> =
+        pool.map(0..20, |n| put::new(queue.clone(), n)).map(Result::unwrap).collect();
     back[0].put(20).unwrap();
     let mut items: Vec<u64> = (0..21).map(|_| queue.get().unwrap()).collect();
     items.sort_unstable();
@@ -472,28 +365,13 @@ fn mixed_durations_starve_nobody() {
     let pool = Pool::new(2).unwrap();
     // By the measured cost of tiny tasks, many are put into one ring, after a long one.
     let tiny = |_| sleep_for::new(Duration::ZERO);
-    assert_eq!(
-        pool.map(0..20_000, tiny).map(Result::unwrap).sum::<u64>(),
-        20_000
-    );
+    assert_eq!(pool.map(0..20_000, tiny).map(Result::unwrap).sum::<u64>(), 20_000);
     let start = Instant::now();
-    let long = pool
-        .submit(sleep_for::new(Duration::from_secs(20)))
-        .unwrap();
-    let tasks: Vec<_> = (0..2000)
-        .map(|_| pool.submit(sleep_for::new(Duration::ZERO)).unwrap())
-        .collect();
-    assert_eq!(
-        tasks
-            .into_iter()
-            .map(|task| task.join().unwrap())
-            .sum::<u64>(),
-        2000
-    );
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "they waited behind the long one"
-    );
+    let long = pool.submit(sleep_for::new(Duration::from_secs(20))).unwrap();
+    let tasks: Vec<_> =
+        (0..2000).map(|_| pool.submit(sleep_for::new(Duration::ZERO)).unwrap()).collect();
+    assert_eq!(tasks.into_iter().map(|task| task.join().unwrap()).sum::<u64>(), 2000);
+    assert!(start.elapsed() < Duration::from_secs(10), "they waited behind the long one");
     long.cancel();
 }
 
@@ -501,30 +379,17 @@ fn mixed_durations_starve_nobody() {
 fn numbers_and_events_tell_what_happens() {
     let pool = Pool::new(2).unwrap();
     let events = pool.events();
-    assert_eq!(
-        pool.map(0..50, |_| sleep_for::new(Duration::from_millis(2)))
-            .count(),
-        50
-    );
+    assert_eq!(pool.map(0..50, |_| sleep_for::new(Duration::from_millis(2))).count(), 50);
     let long = pool.submit(sleep_for::new(LONG)).unwrap();
     crate::support::eventually("it runs", || long.pid().is_some());
     let stats = pool.stats();
     assert_eq!(
-        (
-            stats.done,
-            stats.failed,
-            stats.queued,
-            stats.running,
-            stats.restarts
-        ),
+        (stats.done, stats.failed, stats.queued, stats.running, stats.restarts),
         (50, 0, 0, 1, 0)
     );
     assert_eq!(stats.workers.len(), 2);
     assert!(
-        stats
-            .workers
-            .iter()
-            .all(|worker| worker.memory > Some(100_000) && worker.pid.is_some())
+        stats.workers.iter().all(|worker| worker.memory > Some(100_000) && worker.pid.is_some())
     );
     assert!(
         stats
@@ -532,12 +397,7 @@ fn numbers_and_events_tell_what_happens() {
             .iter()
             .any(|worker| worker.task.is_some_and(|task| task.contains("sleep_for")))
     );
-    assert!(
-        stats
-            .workers
-            .iter()
-            .all(|worker| worker.busy > 0.0 && worker.busy <= 1.0)
-    );
+    assert!(stats.workers.iter().all(|worker| worker.busy > 0.0 && worker.busy <= 1.0));
     long.cancel();
     assert!(long.join().is_err());
     crate::support::eventually("it is replaced", || pool.pids().len() == 2);
@@ -546,14 +406,8 @@ fn numbers_and_events_tell_what_happens() {
     drop(pool);
     let told: Vec<PoolEvent> = events.collect();
     let has = |test: fn(&PoolEvent) -> bool| told.iter().any(test);
-    assert!(
-        has(|event| matches!(event, PoolEvent::WorkerEnded { .. })),
-        "{told:?}"
-    );
-    assert!(
-        has(|event| matches!(event, PoolEvent::WorkerStarted { .. })),
-        "{told:?}"
-    );
+    assert!(has(|event| matches!(event, PoolEvent::WorkerEnded { .. })), "{told:?}");
+    assert!(has(|event| matches!(event, PoolEvent::WorkerStarted { .. })), "{told:?}");
     assert!(
         has(|event| matches!(event, PoolEvent::TaskFailed { error } if error.is_cancelled())),
         "{told:?}"

@@ -43,15 +43,10 @@ fn a_selector_returns_tasks_as_they_end() {
 fn the_first_of_two_tasks_wakes_a_selector() {
     let directory = tempfile::tempdir().unwrap();
     let pool = Pool::new(2).unwrap();
-    let [slow, fast] = ["slow", "fast"].map(|name| {
-        pool.submit(wait_for::new(directory.path().join(name)))
-            .unwrap()
-    });
+    let [slow, fast] = ["slow", "fast"]
+        .map(|name| pool.submit(wait_for::new(directory.path().join(name))).unwrap());
     let sources: [&dyn Waitable; 2] = [&slow, &fast];
-    assert_eq!(
-        wait_any_timeout(&sources, Duration::from_millis(1)).unwrap(),
-        None
-    );
+    assert_eq!(wait_any_timeout(&sources, Duration::from_millis(1)).unwrap(), None);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| wait_any(&[&slow, &fast]).unwrap());
         eventually("both run", || slow.pid().is_some() && fast.pid().is_some());
@@ -62,11 +57,7 @@ fn the_first_of_two_tasks_wakes_a_selector() {
     // Readiness lasts, even after the result was taken.
     slow.cancel();
     assert_eq!(wait_any(&[&slow]).unwrap(), 0);
-    assert!(
-        slow.join_timeout(Duration::ZERO)
-            .unwrap_err()
-            .is_cancelled()
-    );
+    assert!(slow.join_timeout(Duration::ZERO).unwrap_err().is_cancelled());
     assert_eq!(wait_any(&[&slow]).unwrap(), 0);
 }
 
@@ -88,10 +79,7 @@ fn an_event_and_the_end_of_a_pool_wake_a_selector() {
                 None => break,
             }
         }
-        assert!(
-            matches!(seen[..], [PoolEvent::WorkerEnded { .. }]),
-            "{seen:?}"
-        );
+        assert!(matches!(seen[..], [PoolEvent::WorkerEnded { .. }]), "{seen:?}");
     });
     assert_eq!(selector.ready(), Some(key));
 }

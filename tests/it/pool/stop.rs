@@ -100,13 +100,7 @@ fn for_each_runs_all_and_ends_at_the_first_error() {
     let pool = Pool::new(2).unwrap();
     pool.for_each(0..500, |n| write::new(path(n))).unwrap();
     assert_eq!(count(), 500);
-    let endless = (500..).map(|n| {
-        if n == 600 {
-            directory.path().to_owned()
-        } else {
-            path(n)
-        }
-    });
+    let endless = (500..).map(|n| if n == 600 { directory.path().to_owned() } else { path(n) });
     let error = pool.for_each(endless, write::new).unwrap_err();
     assert!(matches!(error, TaskError::Panicked { .. }), "{error}");
 }
@@ -122,10 +116,7 @@ fn events_are_in_order_and_end_with_the_pool() {
     assert!(task.join().is_err());
     let seen: Vec<_> = events.collect();
     assert!(
-        matches!(
-            seen[..],
-            [PoolEvent::WorkerEnded { .. }, PoolEvent::TaskFailed { .. }]
-        ),
+        matches!(seen[..], [PoolEvent::WorkerEnded { .. }, PoolEvent::TaskFailed { .. }]),
         "{seen:?}"
     );
 }

@@ -46,11 +46,7 @@ fn values_of_every_shape_arrive_equal() {
         character: '\u{10FFFF}',
         result: Err("no".to_owned()),
     };
-    let outer = Shapes {
-        option: Some(Box::new(inner.clone())),
-        result: Ok(1),
-        ..inner
-    };
+    let outer = Shapes { option: Some(Box::new(inner.clone())), result: Ok(1), ..inner };
     assert_eq!(outer.clone().spawn().unwrap().join().unwrap(), outer);
 }
 
@@ -87,10 +83,7 @@ fn arguments_and_outputs_of_every_size_arrive_whole() {
         50 << 20,
     ] {
         let text: String = "0123456789ab\n".chars().cycle().take(size).collect();
-        assert!(
-            back::spawn(text.clone()).unwrap().join().unwrap() == text,
-            "{size}"
-        );
+        assert!(back::spawn(text.clone()).unwrap().join().unwrap() == text, "{size}");
     }
 }
 
@@ -151,10 +144,7 @@ fn start_what_does_not_encode() -> Result<Vec<String>, String> {
         if after != before {
             return Err(format!("{before:?} became {after:?}"));
         }
-        errors.push(format!(
-            "{error}: {}",
-            std::error::Error::source(&error).unwrap()
-        ));
+        errors.push(format!("{error}: {}", std::error::Error::source(&error).unwrap()));
         if !matches!(error, SpawnError::Encode(_)) {
             return Err(format!("{error:?}"));
         }
@@ -166,17 +156,9 @@ fn start_what_does_not_encode() -> Result<Vec<String>, String> {
 fn a_worker_that_does_not_encode_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let stage = ProcessBuilder::new().env("TMPDIR", directory.path());
-    let errors = stage
-        .spawn(start_what_does_not_encode::new())
-        .unwrap()
-        .join()
-        .unwrap()
-        .unwrap();
+    let errors = stage.spawn(start_what_does_not_encode::new()).unwrap().join().unwrap().unwrap();
     assert!(errors[0].contains("Refuses"), "{errors:?}");
-    assert!(
-        errors[1].contains("Refuses") && errors[1].contains("dropped the pen"),
-        "{errors:?}"
-    );
+    assert!(errors[1].contains("Refuses") && errors[1].contains("dropped the pen"), "{errors:?}");
 }
 
 /// Encodes, but does not decode.
@@ -203,10 +185,7 @@ fn a_worker_that_does_not_decode_says_so_to_its_parent() {
         let error = Undecodable { message }.spawn().unwrap_err();
         assert!(matches!(error, SpawnError::Decode { .. }), "{error:?}");
         assert!(error.to_string().contains("Undecodable"), "{error}");
-        assert!(
-            error.to_string().contains("Deserialize panicked: "),
-            "{error}"
-        );
+        assert!(error.to_string().contains("Deserialize panicked: "), "{error}");
     }
 }
 
@@ -283,20 +262,11 @@ fn start_with_raw_handles(count: usize) -> (String, usize) {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..count).map(|_| ipc::channel::<usize>().unwrap()).unzip();
     let error = send_to_all_raw::spawn(senders).unwrap_err();
-    let next = ProcessBuilder::new()
-        .stdin(Stdio::piped())
-        .spawn(wait_for_stdin::new())
-        .unwrap();
+    let next = ProcessBuilder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap();
     let is_dead = |receiver: &IpcReceiver<usize>| {
-        matches!(
-            receiver.try_recv(),
-            Err(TryRecvError::IpcError(IpcError::Disconnected))
-        )
+        matches!(receiver.try_recv(), Err(TryRecvError::IpcError(IpcError::Disconnected)))
     };
-    let left = receivers
-        .iter()
-        .filter(|receiver| !is_dead(receiver))
-        .count();
+    let left = receivers.iter().filter(|receiver| !is_dead(receiver)).count();
     drop(next);
     (format!("{error:?}"), left)
 }
@@ -308,14 +278,9 @@ fn wait_for_stdin() {
 
 #[offspring::test(timeout = "20s")]
 fn too_many_raw_handles_are_an_error_and_go_nowhere() {
-    let stage = ProcessBuilder::new()
-        .stderr(Stdio::null())
-        .spawn(start_with_raw_handles::new(70));
+    let stage = ProcessBuilder::new().stderr(Stdio::null()).spawn(start_with_raw_handles::new(70));
     let (error, left) = stage.unwrap().join().unwrap();
-    assert!(
-        error.starts_with("Io (") || error.starts_with("Encode ("),
-        "{error}"
-    );
+    assert!(error.starts_with("Io (") || error.starts_with("Encode ("), "{error}");
     assert_eq!(left, 0);
 }
 
@@ -327,15 +292,8 @@ struct Output {
 
 #[offspring::worker]
 fn output_that_refuses(panics: bool) -> Output {
-    let how = Some(if panics {
-        Refusal::Panic
-    } else {
-        Refusal::Error
-    });
-    Output {
-        how,
-        text: String::new(),
-    }
+    let how = Some(if panics { Refusal::Panic } else { Refusal::Error });
+    Output { how, text: String::new() }
 }
 
 #[offspring::test(timeout = "20s")]

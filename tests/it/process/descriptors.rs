@@ -27,20 +27,13 @@ fn start_from_threads(threads: usize, each: usize) -> Vec<Vec<String>> {
     let ballast = &"x".repeat(100_000);
     let one = move || {
         begin.wait();
-        let children: Vec<_> = (0..each)
-            .map(|_| list_descriptors::spawn(ballast.clone()).unwrap())
-            .collect();
-        children
-            .into_iter()
-            .map(|child| child.join().unwrap())
-            .collect::<Vec<_>>()
+        let children: Vec<_> =
+            (0..each).map(|_| list_descriptors::spawn(ballast.clone()).unwrap()).collect();
+        children.into_iter().map(|child| child.join().unwrap()).collect::<Vec<_>>()
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
 }
 
@@ -50,10 +43,7 @@ fn children_started_at_once_have_equal_descriptors() {
     assert_eq!(all.len(), 96);
     for one in &all {
         assert_eq!(one, &all[0]);
-        assert!(
-            !one.iter().any(|descriptor| descriptor.contains("memfd")),
-            "{one:?}"
-        );
+        assert!(!one.iter().any(|descriptor| descriptor.contains("memfd")), "{one:?}");
     }
 }
 
@@ -62,21 +52,13 @@ fn start_siblings() -> Vec<usize> {
     let children: Vec<_> = (0..5).map(|_| count_and_wait::new()).collect();
     let mut children: Vec<_> = children
         .into_iter()
-        .map(|child| {
-            ProcessBuilder::new()
-                .stdin(Stdio::piped())
-                .spawn(child)
-                .unwrap()
-        })
+        .map(|child| ProcessBuilder::new().stdin(Stdio::piped()).spawn(child).unwrap())
         .collect();
     // All five run now; each counts when its turn comes.
     for child in &mut children {
         drop(child.take_stdin());
     }
-    children
-        .into_iter()
-        .map(|child| child.join().unwrap())
-        .collect()
+    children.into_iter().map(|child| child.join().unwrap()).collect()
 }
 
 #[offspring::worker]
@@ -102,10 +84,7 @@ fn hold_things_open() -> (i32, Vec<String>) {
     };
     let memory = IpcSharedMemory::from_bytes(b"mine");
     let _copy = memory.clone();
-    let of_child = list_descriptors::spawn(String::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    let of_child = list_descriptors::spawn(String::new()).unwrap().join().unwrap();
     (high.as_raw_fd(), of_child)
 }
 
@@ -128,60 +107,38 @@ fn open_for_everybody() -> [bool; 3] {
     let inheritable =
         unsafe { OwnedFd::from_raw_fd(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD, 200)) };
     let has = |of_child: Vec<String>| {
-        of_child
-            .iter()
-            .any(|one| one.starts_with(&format!("{} ", inheritable.as_raw_fd())))
+        of_child.iter().any(|one| one.starts_with(&format!("{} ", inheritable.as_raw_fd())))
     };
     let child = |builder: ProcessBuilder| {
-        has(builder
-            .spawn(list_descriptors::new(String::new()))
-            .unwrap()
-            .join()
-            .unwrap())
+        has(builder.spawn(list_descriptors::new(String::new())).unwrap().join().unwrap())
     };
     let output = Command::new("ls").arg("/proc/self/fd").output().unwrap();
     let program = String::from_utf8(output.stdout).unwrap();
     [
         child(ProcessBuilder::new()),
         child(ProcessBuilder::new().inherit_descriptors(true)),
-        program
-            .lines()
-            .any(|line| line == inheritable.as_raw_fd().to_string()),
+        program.lines().any(|line| line == inheritable.as_raw_fd().to_string()),
     ]
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_child_keeps_what_its_parent_left_open_only_if_asked_to() {
-    assert_eq!(
-        open_for_everybody::spawn().unwrap().join().unwrap(),
-        [false, true, true]
-    );
+    assert_eq!(open_for_everybody::spawn().unwrap().join().unwrap(), [false, true, true]);
 }
 
 /// Holds shared memory of three kinds, a handle of it in a queue too, and returns how much of it a program sees.
 #[offspring::worker]
 fn hold_memory() -> (usize, usize) {
-    let (bytes, items) = (
-        SharedBytes::copy_from(b"bytes").unwrap(),
-        Queue::unbounded().unwrap(),
-    );
-    let child = ProcessBuilder::new()
-        .spawn(get_and_wait::new(items.clone()))
-        .unwrap();
+    let (bytes, items) = (SharedBytes::copy_from(b"bytes").unwrap(), Queue::unbounded().unwrap());
+    let child = ProcessBuilder::new().spawn(get_and_wait::new(items.clone())).unwrap();
     for _ in 0..5 {
         items.put((bytes.clone(), vec![1; 300_000])).unwrap();
     }
     eventually("the child has one", || items.len().unwrap() < 5);
-    let output = Command::new("ls")
-        .args(["-l", "/proc/self/fd"])
-        .output()
-        .unwrap();
+    let output = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
     child.kill();
     let memory = |descriptors: &str| descriptors.matches("memfd:").count();
-    (
-        memory(&descriptors().join("\n")),
-        memory(&String::from_utf8(output.stdout).unwrap()),
-    )
+    (memory(&descriptors().join("\n")), memory(&String::from_utf8(output.stdout).unwrap()))
 }
 
 #[offspring::worker]
@@ -220,12 +177,7 @@ fn start_and_join_many() -> (Census, Census) {
                 child.kill();
                 child.join().unwrap_err();
             }
-            2 => drop(
-                large_output::spawn("x".repeat(50_000))
-                    .unwrap()
-                    .join()
-                    .unwrap(),
-            ),
+            2 => drop(large_output::spawn("x".repeat(50_000)).unwrap().join().unwrap()),
             _ => assert_eq!(answer::spawn().unwrap().join().unwrap(), 42),
         }
     }
@@ -240,9 +192,8 @@ fn large_output(text: String) -> String {
 #[offspring::test(timeout = "30s")]
 fn two_hundred_children_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .spawn(start_and_join_many::new());
+    let stage =
+        ProcessBuilder::new().env("TMPDIR", directory.path()).spawn(start_and_join_many::new());
     let (before, after) = stage.unwrap().join().unwrap();
     assert_eq!(after, before);
 }
@@ -266,20 +217,12 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
     let mut errors = Vec::new();
     for _ in 0..10 {
         let builder = || {
-            ProcessBuilder::new()
-                .start_timeout(Duration::from_millis(20))
-                .stdout(Stdio::piped())
+            ProcessBuilder::new().start_timeout(Duration::from_millis(20)).stdout(Stdio::piped())
         };
         let outcomes: [Result<_, SpawnError>; 6] = [
-            builder()
-                .program(&exits)
-                .start_timeout(Duration::from_secs(5))
-                .spawn(answer::new()),
+            builder().program(&exits).start_timeout(Duration::from_secs(5)).spawn(answer::new()),
             builder().program(&silent).spawn(answer::new()),
-            builder()
-                .program(&garbage)
-                .start_timeout(Duration::from_secs(5))
-                .spawn(answer::new()),
+            builder().program(&garbage).start_timeout(Duration::from_secs(5)).spawn(answer::new()),
             builder().program("/nowhere").spawn(answer::new()),
             builder()
                 .program("/bin/true")
@@ -287,10 +230,8 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
                 .spawn(answer::new()),
             builder().name("").spawn(answer::new()),
         ];
-        errors = outcomes
-            .into_iter()
-            .map(|outcome| format!("{:?}", outcome.unwrap_err()))
-            .collect();
+        errors =
+            outcomes.into_iter().map(|outcome| format!("{:?}", outcome.unwrap_err())).collect();
     }
     (before, Census::take(), errors)
 }
@@ -298,20 +239,12 @@ fn fail_to_start() -> (Census, Census, Vec<String>) {
 #[offspring::test(timeout = "30s")]
 fn starts_that_fail_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .spawn(fail_to_start::new());
+    let stage = ProcessBuilder::new().env("TMPDIR", directory.path()).spawn(fail_to_start::new());
     let (before, after, errors) = stage.unwrap().join().unwrap();
     assert_eq!(after, before);
-    let kinds: Vec<_> = errors
-        .iter()
-        .map(|error| error.split([' ', '(']).next().unwrap())
-        .collect();
-    assert_eq!(
-        kinds,
-        ["Died", "Timeout", "Protocol", "Io", "Died", "InvalidOption"],
-        "{errors:?}"
-    );
+    let kinds: Vec<_> =
+        errors.iter().map(|error| error.split([' ', '(']).next().unwrap()).collect();
+    assert_eq!(kinds, ["Died", "Timeout", "Protocol", "Io", "Died", "InvalidOption"], "{errors:?}");
 }
 
 /// Drops the handles of children that then end by themselves, and returns what is left once the last is gone.
@@ -331,9 +264,7 @@ fn drop_handles() -> (Census, Census) {
 #[offspring::test(timeout = "20s")]
 fn children_whose_handle_was_dropped_are_reaped() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .spawn(drop_handles::new());
+    let stage = ProcessBuilder::new().env("TMPDIR", directory.path()).spawn(drop_handles::new());
     let (before, after) = stage.unwrap().join().unwrap();
     assert_eq!(after, before);
 }

@@ -16,10 +16,7 @@ use crate::support::{eventually, is_running};
 #[offspring::worker]
 fn outlive(file: PathBuf, queue: JoinableQueue<u32>) {
     let parent = parent().unwrap();
-    let before = (
-        parent.is_alive(),
-        parent.join_timeout(Duration::from_millis(10)),
-    );
+    let before = (parent.is_alive(), parent.join_timeout(Duration::from_millis(10)));
     queue.get().unwrap().task_done();
     println!("{}", std::process::id());
     parent.join();
@@ -44,9 +41,7 @@ enum Way {
 #[offspring::worker]
 fn let_go(file: PathBuf, way: Way, returns: bool) {
     let queue = JoinableQueue::unbounded().unwrap();
-    let builder = ProcessBuilder::new()
-        .daemon(way == Way::AsDaemon)
-        .detached(way != Way::ByHandle);
+    let builder = ProcessBuilder::new().daemon(way == Way::AsDaemon).detached(way != Way::ByHandle);
     let child = builder.spawn(outlive::new(file, queue.clone())).unwrap();
     let pid = child.pid();
     if way == Way::ByHandle {
@@ -72,20 +67,14 @@ fn a_detached_child_outlives_its_parent_and_sees_it_end() {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("told");
             let builder = ProcessBuilder::new().stdout(Stdio::piped());
-            let mut parent = builder
-                .spawn(let_go::new(file.clone(), way, returns))
-                .unwrap();
+            let mut parent = builder.spawn(let_go::new(file.clone(), way, returns)).unwrap();
             let pid = Lines::of(&mut parent).pid();
             if !returns {
                 assert!(!file.exists() && is_running(pid));
                 parent.kill();
             }
             assert_eq!(parent.join().is_ok(), returns);
-            assert_eq!(
-                told_in(&file),
-                "(true, false) (false, true) true",
-                "{way:?} {returns}"
-            );
+            assert_eq!(told_in(&file), "(true, false) (false, true) true", "{way:?} {returns}");
             eventually("it ends by itself", || !is_running(pid));
         }
     }
@@ -136,29 +125,18 @@ fn a_detached_child_can_be_joined_and_killed_while_its_parent_lives() {
     assert_eq!(child.join().unwrap(), 5);
     let child = builder().spawn(wait_for_stdin::new()).unwrap();
     child.kill();
-    assert_eq!(
-        child
-            .join()
-            .unwrap_err()
-            .reason()
-            .and_then(ExitReason::code),
-        Some(-libc::SIGKILL)
-    );
+    assert_eq!(child.join().unwrap_err().reason().and_then(ExitReason::code), Some(-libc::SIGKILL));
 }
 
 /// Detaches a child that ends at once, and returns whether a zombie is left.
 #[offspring::worker]
 fn detach_what_ends() -> bool {
-    let mut child = ProcessBuilder::new()
-        .stdin(Stdio::piped())
-        .spawn(wait_for_stdin::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap();
     let stdin = child.take_stdin();
     child.detach();
     drop(stdin);
-    eventually("it is reaped", || {
-        children_of(std::process::id()).is_empty()
-    });
+    eventually("it is reaped", || children_of(std::process::id()).is_empty());
     true
 }
 
@@ -171,18 +149,12 @@ fn a_detached_child_leaves_no_zombie() {
 #[offspring::worker]
 fn ask_for_parent() -> (bool, bool) {
     let parent = parent().unwrap();
-    (
-        parent.is_alive(),
-        parent.join_timeout(Duration::from_millis(20)),
-    )
+    (parent.is_alive(), parent.join_timeout(Duration::from_millis(20)))
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_parent_that_lives_is_seen_alive() {
-    assert_eq!(
-        ask_for_parent::spawn().unwrap().join().unwrap(),
-        (true, false)
-    );
+    assert_eq!(ask_for_parent::spawn().unwrap().join().unwrap(), (true, false));
 }
 
 /// How much processor time it takes to wait for an order that cannot come any more.
@@ -200,10 +172,7 @@ fn processor_time() -> Duration {
     // SAFETY: the struct is written before it is read.
     let time = unsafe {
         let mut time: libc::timespec = std::mem::zeroed();
-        assert_eq!(
-            libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time),
-            0
-        );
+        assert_eq!(libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time), 0);
         time
     };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -212,9 +181,7 @@ fn processor_time() -> Duration {
 #[offspring::test(timeout = "20s")]
 fn a_detached_child_that_waits_for_an_order_sleeps() {
     let (begin, cost) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
-    wait_in_vain::spawn(begin.clone(), cost.clone())
-        .unwrap()
-        .detach();
+    wait_in_vain::spawn(begin.clone(), cost.clone()).unwrap().detach();
     begin.put(()).unwrap();
     let cost = cost.get_timeout(Duration::from_secs(10)).unwrap();
     assert!(cost < Duration::from_millis(100), "{cost:?}");
@@ -233,13 +200,8 @@ fn repeat_stdin() -> String {
 fn a_detached_child_without_descriptors_is_an_error_too() {
     let mut errors = Vec::new();
     for most in 3..40 {
-        let builder = ProcessBuilder::new()
-            .detached(true)
-            .rlimit(Resource::OpenFiles, most, most);
-        let builder = builder
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let builder = ProcessBuilder::new().detached(true).rlimit(Resource::OpenFiles, most, most);
+        let builder = builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         match builder.spawn(repeat_stdin::new()) {
             Err(error) => errors.push(format!("{most}: {error}")),
             Ok(mut child) => {

@@ -55,30 +55,16 @@ fn the_error_of_a_failed_start_tells_what_the_child_wrote() {
         let text = format!("echo 'libfoo.so: cannot be found' >&2; {end}");
         let outcome = start::spawn(text, timeout).unwrap().join().unwrap();
         assert_eq!(outcome.kind, kind, "{outcome:?}");
-        assert_eq!(
-            outcome.told.as_deref(),
-            Some("libfoo.so: cannot be found\n"),
-            "{end}"
-        );
-        assert!(
-            outcome.text.ends_with("\n    libfoo.so: cannot be found"),
-            "{}",
-            outcome.text
-        );
+        assert_eq!(outcome.told.as_deref(), Some("libfoo.so: cannot be found\n"), "{end}");
+        assert!(outcome.text.ends_with("\n    libfoo.so: cannot be found"), "{}", outcome.text);
         assert_eq!(outcome.written, "libfoo.so: cannot be found\n", "{end}");
     }
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_child_that_wrote_nothing_leaves_nothing_to_tell() {
-    let outcome = start::spawn("exit 3".to_owned(), LONG)
-        .unwrap()
-        .join()
-        .unwrap();
-    assert!(
-        outcome.told.is_none() && !outcome.text.contains("stderr"),
-        "{outcome:?}"
-    );
+    let outcome = start::spawn("exit 3".to_owned(), LONG).unwrap().join().unwrap();
+    assert!(outcome.told.is_none() && !outcome.text.contains("stderr"), "{outcome:?}");
 }
 
 #[offspring::test(timeout = "20s")]
@@ -103,10 +89,7 @@ fn all_of_a_long_text_is_passed_on_and_its_end_is_told() {
 fn a_flood_does_not_hide_the_deadline() {
     let started = ProcessBuilder::new().spawn(start_flood::new()).unwrap();
     for (timed_out, took) in started.join().unwrap() {
-        assert!(
-            timed_out && took < SHORT + Duration::from_secs(2),
-            "{took:?}"
-        );
+        assert!(timed_out && took < SHORT + Duration::from_secs(2), "{took:?}");
     }
 }
 
@@ -114,16 +97,10 @@ fn a_flood_does_not_hide_the_deadline() {
 #[offspring::worker]
 fn start_flood() -> [(bool, Duration); 2] {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
-    let program = script(
-        directory.path(),
-        "exec yes a long line that nobody wants to read >&2",
-    );
+    let program = script(directory.path(), "exec yes a long line that nobody wants to read >&2");
     [Stdio::null(), Stdio::piped()].map(|stderr| {
         let began = Instant::now();
-        let builder = ProcessBuilder::new()
-            .program(&program)
-            .start_timeout(SHORT)
-            .stderr(stderr);
+        let builder = ProcessBuilder::new().program(&program).start_timeout(SHORT).stderr(stderr);
         let error = builder.spawn(answer::new()).unwrap_err();
         (matches!(error, SpawnError::Timeout { .. }), began.elapsed())
     })
@@ -144,9 +121,7 @@ fn run_behind(text: String) -> (String, String) {
         .replace("PROGRAM", &format!("'{}' \"$@\"", binary().display()))
         .replace("OTHER", other.to_str().unwrap());
     let stderr = fs::File::create(&log).unwrap();
-    let builder = ProcessBuilder::new()
-        .program(script(directory.path(), &text))
-        .stderr(stderr);
+    let builder = ProcessBuilder::new().program(script(directory.path(), &text)).stderr(stderr);
     assert_eq!(builder.spawn(write_own::new()).unwrap().join().unwrap(), 7);
     let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     // The thread that passes on for a wrapper may have one more line under way.
@@ -161,11 +136,7 @@ fn what_is_written_before_during_and_after_stays_in_order() {
     for (text, stderr, other) in [
         ("echo early >&2; exec PROGRAM", "early\nown\n", ""),
         // The shell keeps what it had as stderr.
-        (
-            "echo early >&2; PROGRAM; code=$?; echo late >&2; exit $code",
-            "early\nown\nlate\n",
-            "",
-        ),
+        ("echo early >&2; PROGRAM; code=$?; echo late >&2; exit $code", "early\nown\nlate\n", ""),
         // What a wrapper chose stays.
         ("exec PROGRAM 2>OTHER", "", "own\n"),
         ("exec PROGRAM 2>&-", "", ""),

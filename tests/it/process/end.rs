@@ -68,11 +68,7 @@ fn end(way: Way) {
         Way::PanicOfThread => drop(std::thread::spawn(|| panic!("nobody cares")).join()),
         Way::PanicPassedOn => {
             let thread = std::thread::Builder::new().name("helper".to_owned());
-            let panic = thread
-                .spawn(|| panic!("from afar"))
-                .unwrap()
-                .join()
-                .unwrap_err();
+            let panic = thread.spawn(|| panic!("from afar")).unwrap().join().unwrap_err();
             std::panic::resume_unwind(panic);
         }
     }
@@ -147,28 +143,17 @@ fn signals_that_end_a_process_are_named() {
 fn a_panic_tells_message_place_and_thread() {
     let reason = ended(Way::Panic);
     assert_eq!(reason.code(), Some(101));
-    let ExitReason::Panicked(report) = reason else {
-        panic!("{reason:?}")
-    };
+    let ExitReason::Panicked(report) = reason else { panic!("{reason:?}") };
     assert_eq!(report.message, "all is lost: 7");
-    assert!(
-        report
-            .location
-            .as_ref()
-            .unwrap()
-            .contains("process/end.rs:"),
-        "{report:?}"
-    );
+    assert!(report.location.as_ref().unwrap().contains("process/end.rs:"), "{report:?}");
     assert!(report.to_string().contains("all is lost: 7"));
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_panic_tells_its_backtrace_if_that_is_asked_for() {
     let backtrace = |value| {
-        let child = ProcessBuilder::new()
-            .env("RUST_BACKTRACE", value)
-            .spawn(end::new(Way::Panic))
-            .unwrap();
+        let child =
+            ProcessBuilder::new().env("RUST_BACKTRACE", value).spawn(end::new(Way::Panic)).unwrap();
         match reason_of(&child) {
             ExitReason::Panicked(report) => report.backtrace,
             other => panic!("{other:?}"),
@@ -181,36 +166,19 @@ fn a_panic_tells_its_backtrace_if_that_is_asked_for() {
 /// As every panic does where panics abort: the hook has reported it before.
 #[offspring::test(timeout = "20s")]
 fn a_panic_that_aborts_is_still_told() {
-    for (way, message) in [
-        (Way::PanicInC, "the first"),
-        (Way::PanicInDropOfPanic, "the second"),
-    ] {
+    for (way, message) in [(Way::PanicInC, "the first"), (Way::PanicInDropOfPanic, "the second")] {
         let reason = ended(way);
-        let ExitReason::Panicked(report) = &reason else {
-            panic!("{reason:?}")
-        };
+        let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
         assert_eq!(report.message, message);
-        assert!(
-            report
-                .location
-                .as_ref()
-                .unwrap()
-                .contains("process/end.rs:"),
-            "{report:?}"
-        );
+        assert!(report.location.as_ref().unwrap().contains("process/end.rs:"), "{report:?}");
     }
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_panic_that_was_passed_on_tells_where_it_began() {
     let reason = ended(Way::PanicPassedOn);
-    let ExitReason::Panicked(report) = &reason else {
-        panic!("{reason:?}")
-    };
-    assert_eq!(
-        (report.message.as_str(), report.thread.as_deref()),
-        ("from afar", Some("helper"))
-    );
+    let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
+    assert_eq!((report.message.as_str(), report.thread.as_deref()), ("from afar", Some("helper")));
     assert!(report.location.is_some());
 }
 
@@ -229,42 +197,20 @@ fn catch_many(count: usize, last: Option<String>) -> usize {
 #[offspring::test(timeout = "20s")]
 fn the_panic_that_ended_the_worker_is_told_not_one_that_it_caught() {
     for count in [1, 3, 10] {
-        let child = ProcessBuilder::new()
-            .env("RUST_BACKTRACE", "1")
-            .stderr(offspring::Stdio::null());
-        let reason = reason_of(
-            &child
-                .spawn(catch_many::new(count, Some("the last".to_owned())))
-                .unwrap(),
-        );
-        let ExitReason::Panicked(report) = &reason else {
-            panic!("{reason:?}")
-        };
+        let child =
+            ProcessBuilder::new().env("RUST_BACKTRACE", "1").stderr(offspring::Stdio::null());
+        let reason =
+            reason_of(&child.spawn(catch_many::new(count, Some("the last".to_owned()))).unwrap());
+        let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
         assert_eq!(report.message, "the last");
-        assert!(
-            report
-                .location
-                .as_ref()
-                .unwrap()
-                .contains("process/end.rs:"),
-            "{report:?}"
-        );
+        assert!(report.location.as_ref().unwrap().contains("process/end.rs:"), "{report:?}");
     }
 }
 
 #[offspring::test(timeout = "20s")]
 fn panics_that_were_caught_change_nothing() {
-    let child = ProcessBuilder::new()
-        .env("RUST_BACKTRACE", "1")
-        .stderr(offspring::Stdio::null());
-    assert_eq!(
-        child
-            .spawn(catch_many::new(10, None))
-            .unwrap()
-            .join()
-            .unwrap(),
-        10
-    );
+    let child = ProcessBuilder::new().env("RUST_BACKTRACE", "1").stderr(offspring::Stdio::null());
+    assert_eq!(child.spawn(catch_many::new(10, None)).unwrap().join().unwrap(), 10);
 }
 
 #[offspring::test(timeout = "20s")]
@@ -274,9 +220,7 @@ fn a_long_panic_message_is_cut() {
         .stderr(offspring::Stdio::null())
         .spawn(catch_many::new(0, Some(long)))
         .unwrap();
-    let ExitReason::Panicked(report) = reason_of(&child) else {
-        panic!("{child:?}")
-    };
+    let ExitReason::Panicked(report) = reason_of(&child) else { panic!("{child:?}") };
     assert!(
         report.message.starts_with("éé") && report.message.len() < 9000,
         "{}",
@@ -293,9 +237,7 @@ fn panic_with_own_hook() {
 #[offspring::test(timeout = "20s")]
 fn a_panic_is_told_though_the_worker_has_a_hook_of_its_own() {
     let reason = reason_of(&panic_with_own_hook::spawn().unwrap());
-    let ExitReason::Panicked(report) = &reason else {
-        panic!("{reason:?}")
-    };
+    let ExitReason::Panicked(report) = &reason else { panic!("{reason:?}") };
     assert_eq!(report.message, "behind a hook");
 }
 
@@ -313,30 +255,16 @@ fn threads_of_a_worker_are_not_waited_for() {
 #[offspring::test(timeout = "20s")]
 fn a_child_that_was_stopped_tells_who_did_it() {
     for (stop, cause, code) in [
-        (
-            Process::<()>::terminate as fn(&Process<()>),
-            KillCause::Terminate,
-            -15,
-        ),
+        (Process::<()>::terminate as fn(&Process<()>), KillCause::Terminate, -15),
         (Process::<()>::kill, KillCause::Kill, -9),
     ] {
         let child = sleeper::spawn().unwrap();
         stop(&child);
         let reason = reason_of(&child);
-        assert_eq!(
-            reason,
-            ExitReason::Killed {
-                cause,
-                signal: -code
-            }
-        );
+        assert_eq!(reason, ExitReason::Killed { cause, signal: -code });
         assert_eq!(reason.code(), Some(code));
         assert!(!child.is_alive());
-        assert!(
-            offspring::active_children()
-                .iter()
-                .all(|other| other.name() != child.name())
-        );
+        assert!(offspring::active_children().iter().all(|other| other.name() != child.name()));
     }
 }
 
@@ -349,22 +277,13 @@ fn put_and_end(items: Queue<u32>, way: Way) {
 /// Nothing of it is on its way in memory of the process that ends.
 #[offspring::test(timeout = "30s")]
 fn what_was_put_before_a_process_ended_arrives_however_it_ends() {
-    for way in [
-        Way::Return,
-        Way::Exit(0),
-        Way::ExitNow(3),
-        Way::Panic,
-        Way::Signal(libc::SIGKILL),
-    ] {
+    for way in [Way::Return, Way::Exit(0), Way::ExitNow(3), Way::Panic, Way::Signal(libc::SIGKILL)]
+    {
         let items = Queue::unbounded().unwrap();
         // Its end is tested elsewhere.
         let _ = put_and_end::spawn(items.clone(), way).unwrap().join();
         (0..10_000).for_each(|item| {
-            assert_eq!(
-                items.get_timeout(Duration::from_secs(5)).unwrap(),
-                item,
-                "{way:?}"
-            )
+            assert_eq!(items.get_timeout(Duration::from_secs(5)).unwrap(), item, "{way:?}")
         });
     }
 }

@@ -19,16 +19,9 @@ enum Way {
 /// Starts daemons and others, prints the pids of the daemons, and ends.
 #[offspring::worker]
 fn end_with_children(way: Way) -> u32 {
-    let daemon = || {
-        ProcessBuilder::new()
-            .daemon(true)
-            .spawn(sleeper::new())
-            .unwrap()
-    };
+    let daemon = || ProcessBuilder::new().daemon(true).spawn(sleeper::new()).unwrap();
     let daemons = [daemon(), daemon(), daemon()];
-    daemons
-        .iter()
-        .for_each(|daemon| println!("{}", daemon.pid()));
+    daemons.iter().for_each(|daemon| println!("{}", daemon.pid()));
     for _ in 0..2 {
         // Not joined, and its handle is dropped: the end waits for it nevertheless.
         drop(
@@ -62,9 +55,7 @@ fn end_after_stdin() {
 #[offspring::test(timeout = "20s")]
 fn at_its_end_a_process_stops_daemons_and_waits_for_the_others() {
     for way in [Way::Return, Way::Exit, Way::ExitOfThread, Way::Panic] {
-        let builder = ProcessBuilder::new()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        let builder = ProcessBuilder::new().stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = builder.spawn(end_with_children::new(way)).unwrap();
         let (stdin, mut lines) = (process.take_stdin(), Lines::of(&mut process));
         let daemons = [0; 3].map(|_| lines.pid());
@@ -75,10 +66,7 @@ fn at_its_end_a_process_stops_daemons_and_waits_for_the_others() {
         });
         // It waits for those that still run.
         assert!(
-            process
-                .join_timeout(Duration::from_millis(100))
-                .unwrap_err()
-                .is_timeout(),
+            process.join_timeout(Duration::from_millis(100)).unwrap_err().is_timeout(),
             "{way:?}"
         );
         drop(stdin);
@@ -111,11 +99,7 @@ fn stubborn() {
 #[offspring::worker]
 fn keep_stubborn_daemons() {
     let daemons = [0; 3].map(|_| {
-        ProcessBuilder::new()
-            .daemon(true)
-            .stdout(Stdio::piped())
-            .spawn(stubborn::new())
-            .unwrap()
+        ProcessBuilder::new().daemon(true).stdout(Stdio::piped()).spawn(stubborn::new()).unwrap()
     });
     for mut daemon in daemons {
         println!("{}", Lines::of(&mut daemon).pid());
@@ -124,19 +108,14 @@ fn keep_stubborn_daemons() {
 
 #[offspring::test(timeout = "20s")]
 fn daemons_that_do_not_stop_are_killed_after_five_seconds_together() {
-    let mut process = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(keep_stubborn_daemons::new())
-        .unwrap();
+    let mut process =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(keep_stubborn_daemons::new()).unwrap();
     let mut lines = Lines::of(&mut process);
     let daemons = [0; 3].map(|_| lines.pid());
     let began = Instant::now();
     process.join().unwrap();
     let waited = began.elapsed();
-    assert!(
-        waited > Duration::from_secs(4) && waited < Duration::from_secs(9),
-        "{waited:?}"
-    );
+    assert!(waited > Duration::from_secs(4) && waited < Duration::from_secs(9), "{waited:?}");
     assert!(!daemons.iter().any(|&pid| is_running(pid)));
 }
 
@@ -155,10 +134,8 @@ fn start_at_exit() {
 
 #[offspring::test(timeout = "20s")]
 fn a_process_that_is_ending_starts_nothing() {
-    let mut process = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(start_at_exit::new())
-        .unwrap();
+    let mut process =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(start_at_exit::new()).unwrap();
     assert_eq!(Lines::of(&mut process).next().as_deref(), Some("true"));
     process.join().unwrap();
 }
@@ -166,10 +143,7 @@ fn a_process_that_is_ending_starts_nothing() {
 /// Host code that forks without exec: the copy must leave our children alone, and has none of its own.
 #[offspring::worker]
 fn fork_beside_children() -> (i32, bool) {
-    let daemon = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(sleeper::new())
-        .unwrap();
+    let daemon = ProcessBuilder::new().daemon(true).spawn(sleeper::new()).unwrap();
     // SAFETY: the copy calls only what this test is about, and its only other threads wait.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
@@ -184,25 +158,14 @@ fn fork_beside_children() -> (i32, bool) {
         // SAFETY: a child of this process; `status` is a place for the answer.
         unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) == pid }
     });
-    let daemon_lives = daemon
-        .join_timeout(Duration::from_millis(100))
-        .is_err_and(|error| error.is_timeout());
-    (
-        if libc::WIFEXITED(status) {
-            libc::WEXITSTATUS(status)
-        } else {
-            -1
-        },
-        daemon_lives,
-    )
+    let daemon_lives =
+        daemon.join_timeout(Duration::from_millis(100)).is_err_and(|error| error.is_timeout());
+    (if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }, daemon_lives)
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_forked_copy_neither_stops_nor_starts_children() {
-    assert_eq!(
-        fork_beside_children::spawn().unwrap().join().unwrap(),
-        (33, true)
-    );
+    assert_eq!(fork_beside_children::spawn().unwrap().join().unwrap(), (33, true));
 }
 
 /// A fork of a process that has no children yet is as good as any other.
@@ -215,11 +178,7 @@ fn fork_before_children() -> i32 {
         // SAFETY: always allowed.
         unsafe { libc::alarm(10) };
         let joined = answer::spawn().map(|child| child.join().is_ok_and(|answer| answer == 42));
-        std::process::exit(if joined.is_ok_and(|joined| joined) {
-            33
-        } else {
-            34
-        });
+        std::process::exit(if joined.is_ok_and(|joined| joined) { 33 } else { 34 });
     }
     let mut status = 0;
     // SAFETY: a child of this process; `status` is a place for the answer.
@@ -256,8 +215,5 @@ fn fork_beside_a_hub() -> (i32, bool) {
 
 #[offspring::test(timeout = "20s")]
 fn a_fork_of_a_process_with_shared_objects_sends_no_handles() {
-    assert_eq!(
-        fork_beside_a_hub::spawn().unwrap().join().unwrap(),
-        (33, true)
-    );
+    assert_eq!(fork_beside_a_hub::spawn().unwrap().join().unwrap(), (33, true));
 }

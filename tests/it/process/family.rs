@@ -36,10 +36,7 @@ fn stay(habit: Habit) {
 
 #[offspring::worker]
 fn keep_a_child(habit: Habit, daemon: bool) {
-    let child = ProcessBuilder::new()
-        .daemon(daemon)
-        .spawn(stay::new(habit))
-        .unwrap();
+    let child = ProcessBuilder::new().daemon(daemon).spawn(stay::new(habit)).unwrap();
     child.join().unwrap();
 }
 
@@ -55,9 +52,7 @@ fn parent_and_grandchild(habit: Habit, daemon: bool) -> (Process<()>, u32) {
 #[track_caller]
 fn gone_within(limit: Duration, pids: &[u32]) {
     let began = Instant::now();
-    eventually("the process is gone", || {
-        !pids.iter().any(|&pid| is_running(pid))
-    });
+    eventually("the process is gone", || !pids.iter().any(|&pid| is_running(pid)));
     assert!(began.elapsed() < limit, "{:?}", began.elapsed());
 }
 
@@ -108,10 +103,7 @@ fn a_child_that_is_stopped_ends_with_its_parent_and_need_not_be_continued() {
 
 #[offspring::test(timeout = "20s")]
 fn a_whole_chain_that_is_stopped_ends_with_its_root() {
-    let mut root = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(chain::new(4))
-        .unwrap();
+    let mut root = ProcessBuilder::new().stdout(Stdio::piped()).spawn(chain::new(4)).unwrap();
     let mut lines = Lines::of(&mut root);
     let pids = [0; 4].map(|_| lines.pid());
     pids[1..].iter().for_each(|&pid| stop_process(pid));
@@ -129,10 +121,7 @@ fn chain(length: u32) {
 
 #[offspring::test(timeout = "20s")]
 fn a_whole_chain_ends_with_its_root() {
-    let mut root = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(chain::new(4))
-        .unwrap();
+    let mut root = ProcessBuilder::new().stdout(Stdio::piped()).spawn(chain::new(4)).unwrap();
     let mut lines = Lines::of(&mut root);
     let pids = [0; 4].map(|_| lines.pid());
     assert_eq!(pids[0], root.pid());
@@ -144,15 +133,11 @@ fn a_whole_chain_ends_with_its_root() {
 #[offspring::worker]
 fn start_on_a_thread() -> bool {
     let child = std::thread::spawn(|| {
-        ProcessBuilder::new()
-            .stdin(Stdio::piped())
-            .spawn(wait_for_stdin::new())
-            .unwrap()
+        ProcessBuilder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap()
     });
     let mut child = child.join().unwrap();
-    let lives = child
-        .join_timeout(Duration::from_millis(100))
-        .is_err_and(|error| error.is_timeout());
+    let lives =
+        child.join_timeout(Duration::from_millis(100)).is_err_and(|error| error.is_timeout());
     drop(child.take_stdin());
     lives && child.join().is_ok()
 }
@@ -177,11 +162,7 @@ fn a_dropped_handle_leaves_its_child_running() {
     let (stdin, mut lines) = (child.take_stdin(), Lines::of(&mut child));
     let pid = child.pid();
     drop(child);
-    assert!(
-        offspring::active_children()
-            .iter()
-            .any(|child| child.pid() == pid)
-    );
+    assert!(offspring::active_children().iter().any(|child| child.pid() == pid));
     drop(stdin);
     assert_eq!(lines.next().as_deref(), Some("ended"));
 }

@@ -51,14 +51,8 @@ fn start_script(text: String, timeout: Duration) -> Outcome {
 #[track_caller]
 fn outcome(text: &str, timeout: Duration) -> Outcome {
     let directory = tempfile::tempdir().unwrap();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .stderr(Stdio::null());
-    let outcome = stage
-        .spawn(start_script::new(text.to_owned(), timeout))
-        .unwrap()
-        .join()
-        .unwrap();
+    let stage = ProcessBuilder::new().env("TMPDIR", directory.path()).stderr(Stdio::null());
+    let outcome = stage.spawn(start_script::new(text.to_owned(), timeout)).unwrap().join().unwrap();
     assert_eq!(outcome.after, outcome.before, "{text}");
     assert!(outcome.text.contains("`odd`"), "{}", outcome.text);
     outcome
@@ -129,20 +123,9 @@ fn a_child_that_answers_nonsense_is_killed_at_once() {
 #[offspring::test(timeout = "30s")]
 fn a_refusal_of_the_child_is_told_as_it_is() {
     // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`.
-    for (text, kind) in [
-        ("\\001", "BinaryMismatch"),
-        ("\\002", "Failed"),
-        ("\\003", "Decode"),
-    ] {
-        let outcome = outcome(
-            &format!("printf '{text}\\002no' >&0; exec sleep 1000"),
-            LONG,
-        );
-        assert!(
-            outcome.kind == kind && outcome.text.ends_with(": no"),
-            "{}",
-            outcome.debug
-        );
+    for (text, kind) in [("\\001", "BinaryMismatch"), ("\\002", "Failed"), ("\\003", "Decode")] {
+        let outcome = outcome(&format!("printf '{text}\\002no' >&0; exec sleep 1000"), LONG);
+        assert!(outcome.kind == kind && outcome.text.ends_with(": no"), "{}", outcome.debug);
     }
 }
 
@@ -152,10 +135,7 @@ fn start_programs() -> Vec<Result<u32, String>> {
     let own = std::env::current_exe().unwrap();
     let copy = directory.path().join("copy");
     fs::copy(&own, &copy).unwrap();
-    let wrapper = script(
-        directory.path(),
-        &format!("exec nice '{}' \"$@\"", own.display()),
-    );
+    let wrapper = script(directory.path(), &format!("exec nice '{}' \"$@\"", own.display()));
     let forking = directory.path().join("forking");
     fs::create_dir(&forking).unwrap();
     let forking = script(&forking, &format!("'{}' \"$@\"; exit $?", copy.display()));
@@ -172,9 +152,7 @@ fn start_programs() -> Vec<Result<u32, String>> {
     let mut file = fs::File::options().append(true).open(&changed).unwrap();
     std::io::Write::write_all(&mut file, b"x").unwrap();
     drop(file);
-    [&own, &copy, &wrapper, &forking, &changed]
-        .map(|program| start(program))
-        .to_vec()
+    [&own, &copy, &wrapper, &forking, &changed].map(|program| start(program)).to_vec()
 }
 
 #[offspring::test(timeout = "30s")]
@@ -193,20 +171,14 @@ fn believe_an_impostor() -> String {
         directory.path(),
         "dd bs=65536 count=1 of=/dev/null 2>/dev/null; printf '\\004' >&0; exit 6",
     );
-    let process = ProcessBuilder::new()
-        .program(program)
-        .spawn(answer::new())
-        .unwrap();
+    let process = ProcessBuilder::new().program(program).spawn(answer::new()).unwrap();
     format!("{:?}", process.join().unwrap_err().reason())
 }
 
 /// Who chose the program gets what it does.
 #[offspring::test(timeout = "20s")]
 fn a_program_that_only_says_that_it_started_ends_as_it_ends() {
-    assert_eq!(
-        believe_an_impostor::spawn().unwrap().join().unwrap(),
-        "Some(Exited(6))"
-    );
+    assert_eq!(believe_an_impostor::spawn().unwrap().join().unwrap(), "Some(Exited(6))");
 }
 
 /// Where the secret of a start could be seen by others: command line and environment of a child.
@@ -219,11 +191,7 @@ fn look_at_a_start() -> String {
     );
     let log = directory.path().join("log");
     let stderr = fs::File::create(&log).unwrap();
-    ProcessBuilder::new()
-        .program(program)
-        .stderr(stderr)
-        .spawn(answer::new())
-        .unwrap_err();
+    ProcessBuilder::new().program(program).stderr(stderr).spawn(answer::new()).unwrap_err();
     fs::read_to_string(log).unwrap()
 }
 
@@ -233,10 +201,7 @@ fn nothing_secret_stands_in_arguments_and_environment() {
     assert!(text.contains("OFFSPRING_CHILD="), "{text}");
     let long_number =
         |word: &str| word.len() >= 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    assert!(
-        !text.split(|c: char| !c.is_alphanumeric()).any(long_number),
-        "{text}"
-    );
+    assert!(!text.split(|c: char| !c.is_alphanumeric()).any(long_number), "{text}");
 }
 
 /// Writes nonsense to all the sockets that it has, even to those of others, and returns.
@@ -265,20 +230,7 @@ fn speak_nonsense(queue: Queue<usize>, length: usize) -> u32 {
 #[offspring::test(timeout = "60s")]
 fn a_child_that_speaks_nonsense_while_it_runs_harms_only_itself() {
     let queue = Queue::unbounded().unwrap();
-    for length in [
-        1,
-        2,
-        7,
-        8,
-        9,
-        16,
-        24,
-        100,
-        4096,
-        32 << 10,
-        (32 << 10) + 1,
-        100_000,
-    ] {
+    for length in [1, 2, 7, 8, 9, 16, 24, 100, 4096, 32 << 10, (32 << 10) + 1, 100_000] {
         let child = speak_nonsense::spawn(queue.clone(), length).unwrap();
         assert_eq!(queue.get().unwrap(), length);
         match child.join() {
@@ -309,10 +261,8 @@ fn start_a_late_child(directory: PathBuf) {
         std::env::current_exe().unwrap().display(),
         directory.join("code").display()
     );
-    let error = ProcessBuilder::new()
-        .program(script(&directory, &text))
-        .spawn(answer::new())
-        .unwrap_err();
+    let error =
+        ProcessBuilder::new().program(script(&directory, &text)).spawn(answer::new()).unwrap_err();
     panic!("{error}");
 }
 
@@ -320,12 +270,8 @@ fn start_a_late_child(directory: PathBuf) {
 #[offspring::test(timeout = "20s")]
 fn a_child_whose_parent_died_before_it_was_ready_is_no_main_program() {
     let directory = tempfile::tempdir().unwrap();
-    let builder = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .stderr(Stdio::piped());
-    let mut stage = builder
-        .spawn(start_a_late_child::new(directory.path().to_owned()))
-        .unwrap();
+    let builder = ProcessBuilder::new().env("TMPDIR", directory.path()).stderr(Stdio::piped());
+    let mut stage = builder.spawn(start_a_late_child::new(directory.path().to_owned())).unwrap();
     let mut lines = BufReader::new(stage.take_stderr().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     stage.kill();

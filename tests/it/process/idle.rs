@@ -25,22 +25,16 @@ fn wait_for_items(jobs: JoinableQueue<u32>, items: Queue<u32>) {
 fn sleeps(pids: &[u32]) -> BTreeMap<String, u64> {
     // SAFETY: no pointers are involved.
     let own = unsafe { libc::gettid() }.to_string();
-    let tasks = pids
-        .iter()
-        .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).unwrap());
+    let tasks = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).unwrap());
     tasks
         .map(|task| task.unwrap().path())
         .filter(|task| !task.ends_with(&own))
         .filter_map(|task| {
             let status = fs::read_to_string(task.join("status")).ok()?;
-            let count = status
-                .lines()
-                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            let count =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
             let name = fs::read_to_string(task.join("comm")).ok()?;
-            Some((
-                format!("{} {}", task.display(), name.trim()),
-                count.trim().parse().unwrap(),
-            ))
+            Some((format!("{} {}", task.display(), name.trim()), count.trim().parse().unwrap()))
         })
         .collect()
 }
@@ -52,22 +46,14 @@ fn sleeps(pids: &[u32]) -> BTreeMap<String, u64> {
 /// several seconds.
 #[offspring::worker]
 fn wait_for_everything() -> Vec<String> {
-    let (jobs, items): (JoinableQueue<u32>, Queue<u32>) = (
-        JoinableQueue::bounded(4).unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, items): (JoinableQueue<u32>, Queue<u32>) =
+        (JoinableQueue::bounded(4).unwrap(), Queue::unbounded().unwrap());
     let children = [
         sleeper::spawn().unwrap(),
-        ProcessBuilder::new()
-            .stdout(Stdio::prefixed())
-            .spawn(sleeper::new())
-            .unwrap(),
+        ProcessBuilder::new().stdout(Stdio::prefixed()).spawn(sleeper::new()).unwrap(),
         wait_for_items::spawn(jobs.clone(), items.clone()).unwrap(),
     ];
-    let joined = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(sleeper::new())
-        .unwrap();
+    let joined = ProcessBuilder::new().daemon(true).spawn(sleeper::new()).unwrap();
     let (_, receiver) = offspring::channel::<u32>().unwrap();
     std::thread::spawn(move || joined.join());
     std::thread::spawn(move || receiver.recv());
@@ -78,10 +64,7 @@ fn wait_for_everything() -> Vec<String> {
     std::thread::spawn(move || waiting.join());
     // Both were busy a moment ago.
     let pool = Pool::builder().workers(2).spares(1).build().unwrap();
-    assert!(
-        pool.map(0..2000, double::new)
-            .all(|doubled| doubled.is_ok())
-    );
+    assert!(pool.map(0..2000, double::new).all(|doubled| doubled.is_ok()));
     let counter = offspring::actor::spawn::<Counter>(Setup::default()).unwrap();
     (0..100).for_each(|n| drop(counter.call(Message::Add(n)).unwrap()));
 
@@ -108,10 +91,7 @@ fn wait_for_everything() -> Vec<String> {
 
 #[offspring::test(timeout = "30s")]
 fn nobody_wakes_up_while_nothing_happens() {
-    assert_eq!(
-        wait_for_everything::spawn().unwrap().join().unwrap(),
-        Vec::<String>::new()
-    );
+    assert_eq!(wait_for_everything::spawn().unwrap().join().unwrap(), Vec::<String>::new());
 }
 
 #[offspring::worker]
@@ -121,10 +101,8 @@ fn end_with_stdin() {
 
 /// Joins a child that does not end before the calling thread sleeps in `join`.
 fn join_asleep() {
-    let mut child = ProcessBuilder::new()
-        .stdin(Stdio::piped())
-        .spawn(end_with_stdin::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdin(Stdio::piped()).spawn(end_with_stdin::new()).unwrap();
     let stdin = child.take_stdin();
     // SAFETY: no pointers are involved.
     let own = unsafe { libc::gettid() };

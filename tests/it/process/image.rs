@@ -88,10 +88,7 @@ fn inner_run_by_the_loader() {
         let began = Instant::now();
         let error = answer::spawn().unwrap_err();
         assert!(
-            matches!(
-                error,
-                SpawnError::Died { .. } | SpawnError::BinaryMismatch { .. }
-            ),
+            matches!(error, SpawnError::Died { .. } | SpawnError::BinaryMismatch { .. }),
             "{error:?}"
         );
         assert!(began.elapsed() < Duration::from_secs(5));
@@ -108,11 +105,7 @@ fn a_program_that_the_loader_was_asked_to_run_gets_an_error_in_time() {
             Command::new(loader)
                 .arg(binary())
                 .args(inner.get_args())
-                .envs(
-                    inner
-                        .get_envs()
-                        .filter_map(|(name, value)| Some((name, value?))),
-                ),
+                .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))),
         );
     }
 }
@@ -125,11 +118,7 @@ fn inner_without_init() {
         return;
     }
     let log = std::env::var("OFFSPRING_TEST_LOG").unwrap();
-    let mut log = fs::File::options()
-        .append(true)
-        .create(true)
-        .open(log)
-        .unwrap();
+    let mut log = fs::File::options().append(true).create(true).open(log).unwrap();
     std::io::Write::write_all(&mut log, b"ran\n").unwrap();
     for _ in 0..3 {
         let error = answer::spawn().unwrap_err();
@@ -154,22 +143,12 @@ fn without_init_nothing_is_started() {
 #[offspring::worker]
 fn start_what_never_inits(directory: std::path::PathBuf) -> String {
     let inner = inner_program(&binary(), "process::image::inner_without_init");
-    let arguments: Vec<_> = inner
-        .get_args()
-        .map(|argument| argument.to_str().unwrap())
-        .collect();
-    let text = format!(
-        "exec '{}' {} >/dev/null 2>&1",
-        binary().display(),
-        arguments.join(" ")
-    );
+    let arguments: Vec<_> = inner.get_args().map(|argument| argument.to_str().unwrap()).collect();
+    let text = format!("exec '{}' {} >/dev/null 2>&1", binary().display(), arguments.join(" "));
     let builder = ProcessBuilder::new()
         .env("OFFSPRING_TEST_INNER", "1")
         .env("OFFSPRING_TEST_LOG", directory.join("log"));
-    let error = builder
-        .program(script(&directory, &text))
-        .spawn(answer::new())
-        .unwrap_err();
+    let error = builder.program(script(&directory, &text)).spawn(answer::new()).unwrap_err();
     format!("{error:?}: {error}")
 }
 
@@ -177,18 +156,9 @@ fn start_what_never_inits(directory: std::path::PathBuf) -> String {
 #[offspring::test(timeout = "20s")]
 fn a_child_that_never_reaches_init_starts_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let error = start_what_never_inits::spawn(directory.path().to_owned())
-        .unwrap()
-        .join()
-        .unwrap();
-    assert!(
-        error.starts_with("Died") && error.contains("offspring::init()"),
-        "{error}"
-    );
-    assert_eq!(
-        fs::read_to_string(directory.path().join("log")).unwrap(),
-        "ran\n"
-    );
+    let error = start_what_never_inits::spawn(directory.path().to_owned()).unwrap().join().unwrap();
+    assert!(error.starts_with("Died") && error.contains("offspring::init()"), "{error}");
+    assert_eq!(fs::read_to_string(directory.path().join("log")).unwrap(), "ran\n");
 }
 
 /// Workers whose names depend on the environment, so that this binary can have mistakes that a program has
@@ -225,20 +195,13 @@ worker_named_by_environment! { Two }
 fn inner_with_duplicates() {
     if is_inner() {
         for error in [One.spawn().unwrap_err(), answer::spawn().unwrap_err()] {
-            let SpawnError::DuplicateWorker {
-                name,
-                first,
-                second,
-            } = &error
-            else {
+            let SpawnError::DuplicateWorker { name, first, second } = &error else {
                 panic!("{error:?}")
             };
             assert_eq!(*name, "the same name");
             assert!(
                 first != second
-                    && [first, second]
-                        .iter()
-                        .all(|place| place.contains("process/image.rs:")),
+                    && [first, second].iter().all(|place| place.contains("process/image.rs:")),
                 "{error}"
             );
         }
@@ -255,18 +218,9 @@ fn two_workers_of_one_name_are_an_error_of_every_start() {
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_the_child_does_not_know_is_named() {
-    let error = ProcessBuilder::new()
-        .env("OFFSPRING_TEST_NAMES", "other")
-        .spawn(One)
-        .unwrap_err();
-    assert!(
-        matches!(error, SpawnError::BinaryMismatch { .. }),
-        "{error:?}"
-    );
-    assert!(
-        error.to_string().contains("worker `One` is not registered"),
-        "{error}"
-    );
+    let error = ProcessBuilder::new().env("OFFSPRING_TEST_NAMES", "other").spawn(One).unwrap_err();
+    assert!(matches!(error, SpawnError::BinaryMismatch { .. }), "{error:?}");
+    assert!(error.to_string().contains("worker `One` is not registered"), "{error}");
     One.spawn().unwrap().join().unwrap();
     Two.spawn().unwrap().join().unwrap();
 }
@@ -288,10 +242,7 @@ fn a_worker_that_is_not_registered_is_not_started() {
         matches!(error, SpawnError::NotRegistered { worker } if worker.ends_with("Unregistered")),
         "{error:?}"
     );
-    assert!(
-        error.to_string().contains("offspring::register!("),
-        "{error}"
-    );
+    assert!(error.to_string().contains("offspring::register!("), "{error}");
 }
 
 #[offspring::test]
@@ -305,8 +256,5 @@ fn inner_leave_a_child() {
 /// A process that a failed test leaves running must not keep the harness from ending.
 #[offspring::test(timeout = "20s")]
 fn a_test_harness_waits_for_no_child() {
-    passes(&mut inner_program(
-        &binary(),
-        "process::image::inner_leave_a_child",
-    ));
+    passes(&mut inner_program(&binary(), "process::image::inner_leave_a_child"));
 }

@@ -19,27 +19,17 @@ fn wait_for_stdin() -> u32 {
 }
 
 fn waiting_child() -> Process<u32> {
-    ProcessBuilder::new()
-        .stdin(Stdio::piped())
-        .spawn(wait_for_stdin::new())
-        .unwrap()
+    ProcessBuilder::new().stdin(Stdio::piped()).spawn(wait_for_stdin::new()).unwrap()
 }
 
 #[offspring::test(timeout = "20s")]
 fn join_timeout_gives_up_at_its_time_and_leaves_the_child_alone() {
     let mut child = waiting_child();
-    for timeout in [
-        Duration::ZERO,
-        Duration::from_nanos(1),
-        Duration::from_millis(100),
-    ] {
+    for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(100)] {
         let began = Instant::now();
         match child.join_timeout(timeout) {
             Err(JoinTimeoutError::Timeout { name, pid, after }) => {
-                assert_eq!(
-                    (name.as_str(), pid, after),
-                    (child.name(), child.pid(), timeout)
-                );
+                assert_eq!((name.as_str(), pid, after), (child.name(), child.pid(), timeout));
             }
             other => panic!("{other:?}"),
         }
@@ -101,11 +91,7 @@ fn an_error_of_join_is_the_same_each_time() {
     let text = child.join().unwrap_err().to_string();
     assert_eq!(
         text,
-        format!(
-            "process `{}` (pid {}) exited with code 7",
-            child.name(),
-            child.pid()
-        )
+        format!("process `{}` (pid {}) exited with code 7", child.name(), child.pid())
     );
 }
 
@@ -118,11 +104,7 @@ fn who_joined_a_child_sees_it_ended_from_every_side() {
             scope.spawn(|| while child.is_alive() {});
             child.join().unwrap();
             assert!(!child.is_alive() && child.exit_reason().is_some());
-            assert!(
-                offspring::active_children()
-                    .iter()
-                    .all(|other| other.name() != child.name())
-            );
+            assert!(offspring::active_children().iter().all(|other| other.name() != child.name()));
         });
     }
 }
@@ -136,11 +118,7 @@ fn leave_a_program_behind() -> u32 {
 #[offspring::test(timeout = "20s")]
 fn join_waits_for_the_process_and_not_for_what_it_left_running() {
     let builder = ProcessBuilder::new().stdout(Stdio::piped());
-    let pid = builder
-        .spawn(leave_a_program_behind::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    let pid = builder.spawn(leave_a_program_behind::new()).unwrap().join().unwrap();
     assert!(crate::support::is_running(pid), "it holds the pipe");
     // SAFETY: the program is an orphan that no other code knows of.
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
@@ -179,9 +157,8 @@ fn join_through_signals() -> (u32, u32, bool) {
     handle(libc::SIGUSR1);
     let sleeping = sleeper::spawn().unwrap();
     let disturbing = disturb_parent::spawn().unwrap();
-    let timed_out = sleeping
-        .join_timeout(Duration::from_millis(50))
-        .is_err_and(|error| error.is_timeout());
+    let timed_out =
+        sleeping.join_timeout(Duration::from_millis(50)).is_err_and(|error| error.is_timeout());
     let joined = disturbing.join().unwrap();
     sleeping.kill();
     (joined, HANDLED.load(Ordering::Relaxed), timed_out)
@@ -190,10 +167,7 @@ fn join_through_signals() -> (u32, u32, bool) {
 #[offspring::test(timeout = "20s")]
 fn signals_do_not_disturb_a_join() {
     let (joined, handled, timed_out) = join_through_signals::spawn().unwrap().join().unwrap();
-    assert!(
-        joined == 9 && handled > 0 && timed_out,
-        "{joined} {handled} {timed_out}"
-    );
+    assert!(joined == 9 && handled > 0 && timed_out, "{joined} {handled} {timed_out}");
 }
 
 /// Starts children while its thread gets a signal each half of a millisecond.
@@ -214,10 +188,8 @@ fn start_through_signals() -> Vec<String> {
         large::spawn(ballast.clone())
             .and_then(|child| child.join().map(drop).map_err(|error| panic!("{error}")))
     };
-    let failures: Vec<String> = (0..30)
-        .filter_map(|n| child(n).err())
-        .map(|error| format!("{error:?}"))
-        .collect();
+    let failures: Vec<String> =
+        (0..30).filter_map(|n| child(n).err()).map(|error| format!("{error:?}")).collect();
     assert!(HANDLED.load(Ordering::Relaxed) > 10);
     failures
 }
@@ -229,10 +201,7 @@ fn large(text: String) -> String {
 
 #[offspring::test(timeout = "20s")]
 fn signals_do_not_disturb_a_start() {
-    assert_eq!(
-        start_through_signals::spawn().unwrap().join().unwrap(),
-        Vec::<String>::new()
-    );
+    assert_eq!(start_through_signals::spawn().unwrap().join().unwrap(), Vec::<String>::new());
 }
 
 /// Takes any status it can get, as some host programs do, while children end in different ways.
@@ -258,10 +227,7 @@ fn reap_everything() -> Vec<(String, String)> {
 #[offspring::test(timeout = "20s")]
 fn a_status_that_host_code_took_is_unknown_and_no_hang() {
     for (exited, returned) in reap_everything::spawn().unwrap().join().unwrap() {
-        assert!(
-            ["Exited(7)", "Unknown"].contains(&exited.as_str()),
-            "{exited}"
-        );
+        assert!(["Exited(7)", "Unknown"].contains(&exited.as_str()), "{exited}");
         assert_eq!(returned, "Ok(42)");
     }
 }
@@ -272,25 +238,15 @@ fn ignore_children(by_flag: bool) -> (String, String, String, String) {
     // SAFETY: no handler is involved; all fields are set.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = if by_flag {
-            libc::SIG_DFL
-        } else {
-            libc::SIG_IGN
-        };
+        action.sa_sigaction = if by_flag { libc::SIG_DFL } else { libc::SIG_IGN };
         action.sa_flags = if by_flag { libc::SA_NOCLDWAIT } else { 0 };
-        assert_eq!(
-            libc::sigaction(libc::SIGCHLD, &action, std::ptr::null_mut()),
-            0
-        );
+        assert_eq!(libc::sigaction(libc::SIGCHLD, &action, std::ptr::null_mut()), 0);
     }
     let reason = |child: Process<()>| format!("{:?}", child.join().unwrap_err().reason().unwrap());
     let exited = reason(exit_with::spawn(7).unwrap());
     let panicked = reason(fail::spawn().unwrap());
     let returned = format!("{:?}", answer::spawn().unwrap().join());
-    let failed = ProcessBuilder::new()
-        .program("/bin/false")
-        .spawn(answer::new())
-        .unwrap_err();
+    let failed = ProcessBuilder::new().program("/bin/false").spawn(answer::new()).unwrap_err();
     (exited, panicked, returned, format!("{failed:?}"))
 }
 
@@ -306,10 +262,7 @@ fn a_host_that_ignores_its_children_still_gets_what_they_said() {
             ignore_children::spawn(by_flag).unwrap().join().unwrap();
         assert_eq!((exited.as_str(), returned.as_str()), ("Unknown", "Ok(42)"));
         assert!(panicked.contains("told before the end"), "{panicked}");
-        assert!(
-            failed.starts_with("Died") && failed.contains("other code took"),
-            "{failed}"
-        );
+        assert!(failed.starts_with("Died") && failed.contains("other code took"), "{failed}");
     }
 }
 
@@ -346,21 +299,15 @@ fn announce_and_sleep() {
 
 #[offspring::test(timeout = "20s")]
 fn a_kill_wakes_every_join() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(announce_and_sleep::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(announce_and_sleep::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     let child = &child;
     std::thread::scope(|scope| {
         let joins = [0; 3].map(|_| scope.spawn(move || child.join().unwrap_err().to_string()));
         child.kill();
         for join in joins {
-            assert!(
-                join.join()
-                    .unwrap()
-                    .ends_with("ended by this program with SIGKILL (kill)")
-            );
+            assert!(join.join().unwrap().ends_with("ended by this program with SIGKILL (kill)"));
         }
     });
 }

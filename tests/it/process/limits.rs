@@ -15,17 +15,8 @@ fn start_one() -> u32 {
 fn a_useless_tmpdir_does_no_harm() {
     let long = format!("/tmp/{}", "long/".repeat(40));
     // Not there; not to be written to, even by root; too long for a socket; no directory; relative; empty.
-    for directory in [
-        "/nowhere/at/all",
-        "/proc/self",
-        long.as_str(),
-        "/dev/null",
-        "relative",
-        "",
-    ] {
-        let stage = ProcessBuilder::new()
-            .env("TMPDIR", directory)
-            .spawn(start_one::new());
+    for directory in ["/nowhere/at/all", "/proc/self", long.as_str(), "/dev/null", "relative", ""] {
+        let stage = ProcessBuilder::new().env("TMPDIR", directory).spawn(start_one::new());
         assert_eq!(stage.unwrap().join().unwrap(), 42, "{directory}");
     }
 }
@@ -35,9 +26,7 @@ fn a_long_tmpdir_that_is_there_does_no_harm() {
     let directory = tempfile::tempdir().unwrap();
     let long = directory.path().join("x".repeat(200));
     std::fs::create_dir(&long).unwrap();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", &long)
-        .spawn(start_one::new());
+    let stage = ProcessBuilder::new().env("TMPDIR", &long).spawn(start_one::new());
     assert_eq!(stage.unwrap().join().unwrap(), 42);
     assert_eq!(std::fs::read_dir(&long).unwrap().count(), 0);
 }
@@ -111,18 +100,10 @@ fn without_descriptors_a_start_is_an_error_and_works_again_later() {
 
 fn sweep_descriptors(length: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .stderr(Stdio::piped());
-    let mut stage = stage
-        .spawn(start_with_few_descriptors::new(length))
-        .unwrap();
+    let stage = ProcessBuilder::new().env("TMPDIR", directory.path()).stderr(Stdio::piped());
+    let mut stage = stage.spawn(start_with_few_descriptors::new(length)).unwrap();
     let mut printed = String::new();
-    stage
-        .take_stderr()
-        .unwrap()
-        .read_to_string(&mut printed)
-        .unwrap();
+    stage.take_stderr().unwrap().read_to_string(&mut printed).unwrap();
     let (errors, before, after) = stage.join().unwrap();
     // ipc-channel panics where descriptors are short; its text is not printed.
     assert_eq!(printed, "");
@@ -163,14 +144,9 @@ fn start_with_few_processes() -> Option<[String; 2]> {
 #[offspring::test(timeout = "20s")]
 fn without_processes_a_start_is_an_error_and_works_again_later() {
     // Only root can become another user.
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", "/tmp")
-        .spawn(start_with_few_processes::new());
+    let stage = ProcessBuilder::new().env("TMPDIR", "/tmp").spawn(start_with_few_processes::new());
     if let Some([refused, later]) = stage.unwrap().join().unwrap() {
-        assert!(
-            refused.starts_with("Err(Io (") && refused.contains("os error 11"),
-            "{refused}"
-        );
+        assert!(refused.starts_with("Err(Io (") && refused.contains("os error 11"), "{refused}");
         assert_eq!(later, "Ok(42)");
     }
 }

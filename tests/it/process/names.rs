@@ -11,10 +11,7 @@ use crate::support::eventually;
 
 /// The name in `ps -o comm`.
 fn comm(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm"))
-        .unwrap_or_default()
-        .trim_end()
-        .to_owned()
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
 /// The arguments in `ps -o args`.
@@ -31,10 +28,7 @@ fn a_process_has_its_name_for_the_system_too() {
         // Not cut within a letter.
         ("fourteen bytes\u{e9}", "fourteen bytes"),
     ] {
-        let child = ProcessBuilder::new()
-            .name(name)
-            .spawn(sleeper::new())
-            .unwrap();
+        let child = ProcessBuilder::new().name(name).spawn(sleeper::new()).unwrap();
         assert_eq!(comm(child.pid()), shown);
         child.kill();
     }
@@ -45,10 +39,7 @@ fn a_process_has_its_parents_first_argument_unless_it_is_chosen() {
     let child = sleeper::spawn().unwrap();
     assert_eq!(arguments(child.pid())[0], arguments(std::process::id())[0]);
     child.kill();
-    let child = ProcessBuilder::new()
-        .arg0("chosen")
-        .spawn(sleeper::new())
-        .unwrap();
+    let child = ProcessBuilder::new().arg0("chosen").spawn(sleeper::new()).unwrap();
     assert_eq!(arguments(child.pid())[0], "chosen");
     child.kill();
 }
@@ -66,19 +57,12 @@ fn a_process_has_its_name_before_anything_else_happens() {
     // SAFETY: the call writes two descriptors, which have no other owner.
     let (ours, theirs) = unsafe {
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-        assert_eq!(
-            libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()),
-            0
-        );
+        assert_eq!(libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()), 0);
         let own = |fd| <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd);
         (own(ends[0]), own(ends[1]))
     };
     let mut command = inner_program(&binary(), "process::names::inner_of_nobody");
-    let mut child = command
-        .env("OFFSPRING_CHILD", "early bird")
-        .stdin(theirs)
-        .spawn()
-        .unwrap();
+    let mut child = command.env("OFFSPRING_CHILD", "early bird").stdin(theirs).spawn().unwrap();
     eventually("it has its name", || comm(child.id()) == "early bird");
     drop((command, ours));
     // To the child, its parent looks dead.

@@ -22,10 +22,7 @@ fn print_halves(count: usize) {
 }
 
 fn prefixed(name: &str) -> ProcessBuilder {
-    ProcessBuilder::new()
-        .name(name)
-        .stdout(Stdio::prefixed())
-        .stderr(Stdio::prefixed())
+    ProcessBuilder::new().name(name).stdout(Stdio::prefixed()).stderr(Stdio::prefixed())
 }
 
 /// Several children at once, and lines of its own between theirs. Gives how many threads it has more.
@@ -35,11 +32,7 @@ fn show_children(children: usize, count: usize) -> usize {
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     let all: Vec<_> = (0..children)
-        .map(|n| {
-            prefixed(&format!("child-{n}"))
-                .spawn(print_halves::new(count))
-                .unwrap()
-        })
+        .map(|n| prefixed(&format!("child-{n}")).spawn(print_halves::new(count)).unwrap())
         .collect();
     let more = threads() - before;
     (0..count).for_each(|n| println!("line {n} of the parent"));
@@ -49,28 +42,18 @@ fn show_children(children: usize, count: usize) -> usize {
 
 #[offspring::test(timeout = "30s")]
 fn lines_of_children_are_whole_in_order_and_named() {
-    let mut stage = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(show_children::new(5, 300))
-        .unwrap();
+    let mut stage =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(show_children::new(5, 300)).unwrap();
     let output = stage.join_with_output();
     assert_eq!(output.result.unwrap(), 1, "one thread for all children");
     let text = String::from_utf8(output.stdout).unwrap();
-    let of = |tag: &str| {
-        text.lines()
-            .filter_map(|line| line.strip_prefix(tag))
-            .collect::<Vec<_>>()
-    };
+    let of = |tag: &str| text.lines().filter_map(|line| line.strip_prefix(tag)).collect::<Vec<_>>();
     for n in 0..5 {
         let expected: Vec<_> = (0..300).map(|n| format!("line {n} ends")).collect();
         assert_eq!(of(&format!("[child-{n}] ")), expected);
     }
     assert_eq!(of("line ").len(), 300);
-    assert_eq!(
-        text.lines().count(),
-        6 * 300,
-        "nothing else, and nothing torn"
-    );
+    assert_eq!(text.lines().count(), 6 * 300, "nothing else, and nothing torn");
 }
 
 #[offspring::worker]
@@ -83,32 +66,17 @@ fn print_and_abort() {
 
 #[offspring::worker]
 fn show_an_aborted_child() {
-    prefixed("bob")
-        .spawn(print_and_abort::new())
-        .unwrap()
-        .join()
-        .unwrap_err();
+    prefixed("bob").spawn(print_and_abort::new()).unwrap().join().unwrap_err();
     println!("joined");
 }
 
 #[offspring::test(timeout = "20s")]
 fn the_last_line_is_shown_before_join_returns() {
-    let builder = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let output = builder
-        .spawn(show_an_aborted_child::new())
-        .unwrap()
-        .join_with_output();
+    let builder = ProcessBuilder::new().stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = builder.spawn(show_an_aborted_child::new()).unwrap().join_with_output();
     output.result.unwrap();
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        "[bob] half a line\njoined\n"
-    );
-    assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "[bob] and of stderr\n"
-    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "[bob] half a line\njoined\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "[bob] and of stderr\n");
 }
 
 #[offspring::worker]
@@ -119,26 +87,17 @@ fn print_long_line(length: usize) {
 
 #[offspring::worker]
 fn show_long_line(length: usize) {
-    prefixed("bob")
-        .spawn(print_long_line::new(length))
-        .unwrap()
-        .join()
-        .unwrap();
+    prefixed("bob").spawn(print_long_line::new(length)).unwrap().join().unwrap();
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_line_without_bound_is_shown_in_pieces() {
-    let mut stage = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(show_long_line::new(500_000))
-        .unwrap();
+    let mut stage =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(show_long_line::new(500_000)).unwrap();
     let output = stage.join_with_output();
     output.result.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<&str> = text
-        .lines()
-        .map(|line| line.strip_prefix("[bob] ").unwrap())
-        .collect();
+    let lines: Vec<&str> = text.lines().map(|line| line.strip_prefix("[bob] ").unwrap()).collect();
     let (last, pieces) = lines.split_last().unwrap();
     assert_eq!(*last, "short");
     assert!(pieces.iter().all(|piece| piece.len() < 100_000), "bounded");
@@ -163,36 +122,19 @@ fn kill(pid: &str) {
 #[offspring::worker]
 fn show_a_pipe_that_stays_open() {
     let stdout = ProcessBuilder::new().name("bob").stdout(Stdio::prefixed());
-    stdout
-        .spawn(leave_a_process_behind::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    stdout.spawn(leave_a_process_behind::new()).unwrap().join().unwrap();
     println!("joined");
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_pipe_that_a_grandchild_holds_delays_nobody() {
     let began = Instant::now();
-    let builder = || {
-        ProcessBuilder::new()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-    };
-    let output = builder()
-        .spawn(show_a_pipe_that_stays_open::new())
-        .unwrap()
-        .join_with_output();
+    let builder = || ProcessBuilder::new().stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = builder().spawn(show_a_pipe_that_stays_open::new()).unwrap().join_with_output();
     kill(&String::from_utf8(output.stderr).unwrap());
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        "[bob] of the child\njoined\n"
-    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "[bob] of the child\njoined\n");
 
-    let output = builder()
-        .spawn(leave_a_process_behind::new())
-        .unwrap()
-        .join_with_output();
+    let output = builder().spawn(leave_a_process_behind::new()).unwrap().join_with_output();
     kill(&String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.stdout, b"of the child");
     assert!(began.elapsed() < Duration::from_secs(10));
@@ -207,11 +149,7 @@ fn print_for_ever() {
 
 /// Returns whether the pipe that is our stdout is full.
 fn stdout_is_full() -> bool {
-    let mut stdout = libc::pollfd {
-        fd: 1,
-        events: libc::POLLOUT,
-        revents: 0,
-    };
+    let mut stdout = libc::pollfd { fd: 1, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one entry, which the call changes.
     unsafe { libc::poll(&mut stdout, 1, 0) == 0 }
 }
@@ -222,64 +160,33 @@ fn show_to_nobody() -> (u32, bool, bool) {
     let noisy = prefixed("noisy").spawn(print_for_ever::new()).unwrap();
     eventually("our own stdout takes no more", stdout_is_full);
     let other = answer::spawn().unwrap().join().unwrap();
-    let early = noisy
-        .join_timeout(Duration::from_millis(50))
-        .unwrap_err()
-        .is_timeout();
+    let early = noisy.join_timeout(Duration::from_millis(50)).unwrap_err().is_timeout();
     noisy.kill();
     noisy.join().unwrap_err();
-    let killed = ExitReason::Killed {
-        cause: KillCause::Kill,
-        signal: libc::SIGKILL,
-    };
+    let killed = ExitReason::Killed { cause: KillCause::Kill, signal: libc::SIGKILL };
     (other, early, noisy.exit_reason() == Some(killed))
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_stopped_terminal_blocks_neither_joins_nor_the_end() {
-    let stage = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(show_to_nobody::new())
-        .unwrap();
+    let stage = ProcessBuilder::new().stdout(Stdio::piped()).spawn(show_to_nobody::new()).unwrap();
     // Its end is waited for without reading anything.
     assert_eq!(stage.join().unwrap(), (42, true, true));
 }
 
 #[offspring::test(timeout = "20s")]
 fn stdin_cannot_be_prefixed() {
-    let error = ProcessBuilder::new()
-        .stdin(Stdio::prefixed())
-        .spawn(answer::new())
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            SpawnError::InvalidOption {
-                option: "stdin",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = ProcessBuilder::new().stdin(Stdio::prefixed()).spawn(answer::new()).unwrap_err();
+    assert!(matches!(error, SpawnError::InvalidOption { option: "stdin", .. }), "{error}");
 }
 
 #[offspring::worker]
 fn show_many() -> (Census, Census) {
-    let pipes = || {
-        descriptors()
-            .iter()
-            .filter(|one| one.ends_with("pipe"))
-            .count()
-    };
+    let pipes = || descriptors().iter().filter(|one| one.ends_with("pipe")).count();
     let at_first = pipes();
     let run = |times: u32| {
-        (0..times).for_each(|_| {
-            prefixed("one")
-                .spawn(print_halves::new(3))
-                .unwrap()
-                .join()
-                .unwrap()
-        });
+        (0..times)
+            .for_each(|_| prefixed("one").spawn(print_halves::new(3)).unwrap().join().unwrap());
         // The relay hears of the end of a pipe at its own pace.
         eventually("every pipe is closed", || pipes() == at_first);
     };
@@ -292,9 +199,7 @@ fn show_many() -> (Census, Census) {
 #[offspring::test(timeout = "30s")]
 fn shown_children_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let builder = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .stdout(Stdio::null());
+    let builder = ProcessBuilder::new().env("TMPDIR", directory.path()).stdout(Stdio::null());
     let (before, after) = builder.spawn(show_many::new()).unwrap().join().unwrap();
     assert_eq!(after, before);
 }
@@ -309,23 +214,14 @@ fn print_much(count: usize) -> usize {
 }
 
 fn piped() -> ProcessBuilder {
-    ProcessBuilder::new()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+    ProcessBuilder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
 #[offspring::test(timeout = "20s")]
 fn join_with_output_takes_more_than_pipes_hold() {
-    let output = piped()
-        .spawn(print_much::new(2000))
-        .unwrap()
-        .join_with_output();
+    let output = piped().spawn(print_much::new(2000)).unwrap().join_with_output();
     assert_eq!(output.result.unwrap(), 2000);
-    assert_eq!(
-        (output.stdout, output.stderr),
-        (vec![b'o'; 2_000_000], vec![b'e'; 2_000_000])
-    );
+    assert_eq!((output.stdout, output.stderr), (vec![b'o'; 2_000_000], vec![b'e'; 2_000_000]));
 }
 
 #[offspring::worker]
@@ -339,22 +235,14 @@ fn copy_stdin_and_sleep() {
 #[offspring::test(timeout = "20s")]
 fn join_with_output_closes_stdin_and_keeps_what_it_read() {
     let mut child: Process<()> = piped().spawn(copy_stdin_and_sleep::new()).unwrap();
-    let error = child
-        .join_with_output_timeout(Duration::from_millis(500))
-        .unwrap_err();
-    assert!(
-        error.is_timeout() && error.to_string().contains("500ms"),
-        "{error}"
-    );
+    let error = child.join_with_output_timeout(Duration::from_millis(500)).unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("500ms"), "{error}");
     child.kill();
     let output = child.join_with_output();
     assert_eq!(output.stdout, b"before\nafter\n");
     assert!(matches!(
         output.result.unwrap_err().reason(),
-        Some(ExitReason::Killed {
-            cause: KillCause::Kill,
-            ..
-        })
+        Some(ExitReason::Killed { cause: KillCause::Kill, .. })
     ));
     assert!(child.join_with_output().stdout.is_empty(), "given once");
 }
@@ -373,16 +261,10 @@ fn a_panic_says_in_which_process_it_is() {
         .unwrap();
     let output = child.join_with_output();
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        text.starts_with(&format!("in process `bob` (pid {}):\n", child.pid())),
-        "{text}"
-    );
+    assert!(text.starts_with(&format!("in process `bob` (pid {}):\n", child.pid())), "{text}");
     assert!(text.contains("on purpose"), "{text}");
     let debug = format!("{:?}", output.result.unwrap_err());
-    assert!(
-        debug.starts_with("Ended (process `bob`") && debug.ends_with("on purpose)"),
-        "{debug}"
-    );
+    assert!(debug.starts_with("Ended (process `bob`") && debug.ends_with("on purpose)"), "{debug}");
 }
 
 #[test]

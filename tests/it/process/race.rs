@@ -10,9 +10,8 @@ use super::stage::{Census, answer, sleeper};
 use crate::support::eventually;
 
 fn rounds() -> u32 {
-    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| {
-        rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")
-    })
+    std::env::var("OFFSPRING_RACE_ROUNDS")
+        .map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number"))
 }
 
 /// One life of one child. What it returns must hold whatever other threads do.
@@ -25,10 +24,7 @@ fn live(kind: u32) {
                 scope.spawn(|| child.kill());
                 scope.spawn(|| child.terminate());
                 let reason = child.join().unwrap_err().reason().cloned();
-                assert!(
-                    matches!(reason, Some(ExitReason::Killed { .. })),
-                    "{reason:?}"
-                );
+                assert!(matches!(reason, Some(ExitReason::Killed { .. })), "{reason:?}");
             });
         }
         2 => drop(answer::spawn().unwrap()),
@@ -44,10 +40,7 @@ fn live(kind: u32) {
             let joined = child.join();
             match child.exit_reason().unwrap() {
                 ExitReason::Returned => assert_eq!(joined.unwrap(), 42),
-                ExitReason::Killed {
-                    cause: KillCause::Terminate,
-                    ..
-                } => drop(joined.unwrap_err()),
+                ExitReason::Killed { cause: KillCause::Terminate, .. } => drop(joined.unwrap_err()),
                 other => panic!("{other:?}"),
             }
         }
@@ -93,12 +86,7 @@ fn multiply(deep: bool) {
     loop {
         let children: Vec<Process<()>> = (0..3)
             .map(|n| {
-                if deep && n == 0 {
-                    multiply::spawn(false)
-                } else {
-                    sleeper::spawn()
-                }
-                .unwrap()
+                if deep && n == 0 { multiply::spawn(false) } else { sleeper::spawn() }.unwrap()
             })
             .collect();
         children.iter().for_each(Process::kill);
@@ -111,9 +99,7 @@ fn anybody_has(mark: &str) -> bool {
     let mut environments =
         processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
     environments.any(|environment| {
-        environment
-            .split(|&byte| byte == 0)
-            .any(|variable| variable == mark.as_bytes())
+        environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
     })
 }
 
@@ -122,9 +108,8 @@ fn a_parent_killed_at_any_instant_leaves_nobody_behind() {
     for round in 0..2 * rounds() {
         let mark = format!("{}-{round}", std::process::id());
         let directory = tempfile::tempdir().unwrap();
-        let builder = ProcessBuilder::new()
-            .env("OFFSPRING_TEST_MARK", &mark)
-            .env("TMPDIR", directory.path());
+        let builder =
+            ProcessBuilder::new().env("OFFSPRING_TEST_MARK", &mark).env("TMPDIR", directory.path());
         let stage = builder.spawn(multiply::new(true)).unwrap();
         // Another instant of a start each time, which takes some milliseconds.
         std::thread::sleep(Duration::from_micros(700) * (round % 40));

@@ -60,9 +60,8 @@ fn echo(text: String) -> String {
 #[offspring::test(timeout = "30s")]
 fn a_start_makes_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", directory.path())
-        .spawn(start_under_eyes::new());
+    let stage =
+        ProcessBuilder::new().env("TMPDIR", directory.path()).spawn(start_under_eyes::new());
     let (by_starts, by_hand) = stage.unwrap().join().unwrap();
     assert_eq!(by_starts, "");
     assert!(by_hand.contains("by hand"), "{by_hand}");
@@ -77,18 +76,14 @@ fn is_root() -> bool {
 fn public_copy() -> ([tempfile::TempDir; 2], PathBuf, PathBuf) {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     // On another file system than the binary, where there is one.
-    let elsewhere = tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir_in("/tmp"))
-        .unwrap();
+    let elsewhere =
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir_in("/tmp")).unwrap();
     let (copy, temporary) = (directory.path().join("copy"), elsewhere.path().join("t"));
     fs::copy(binary(), &copy).unwrap();
     fs::create_dir(&temporary).unwrap();
-    for (path, mode) in [
-        (directory.path(), 0o755),
-        (elsewhere.path(), 0o755),
-        (&copy, 0o755),
-        (&temporary, 0o1777),
-    ] {
+    for (path, mode) in
+        [(directory.path(), 0o755), (elsewhere.path(), 0o755), (&copy, 0o755), (&temporary, 0o1777)]
+    {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
     ([directory, elsewhere], copy, temporary)
@@ -104,9 +99,7 @@ fn another_user_than_root_can_start_processes() {
     }
     let (_directories, copy, temporary) = public_copy();
     let mut tests = Command::new("sh");
-    tests
-        .args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""])
-        .arg(&copy);
+    tests.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(&copy);
     tests.args([
         "process::limits",
         "process::start",
@@ -115,22 +108,9 @@ fn another_user_than_root_can_start_processes() {
         "process::stop::",
     ]);
     tests.arg("--test-threads=2");
-    tests
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .current_dir("/")
-        .env("TMPDIR", &temporary);
+    tests.uid(NOBODY).gid(NOBODY).current_dir("/").env("TMPDIR", &temporary);
     let output = tests.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("0 failed"),
-        "{text}"
-    );
-    assert!(
-        text.lines()
-            .filter(|line| line.ends_with(" ... ok"))
-            .count()
-            > 50,
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("0 failed"), "{text}");
+    assert!(text.lines().filter(|line| line.ends_with(" ... ok")).count() > 50, "{text}");
 }

@@ -17,13 +17,7 @@ fn own_mounts() -> Result<(), String> {
     let flags = libc::MS_REC | libc::MS_PRIVATE;
     // SAFETY: two texts that end with a NUL; null is for what this kind of mount does not need.
     match unsafe {
-        libc::mount(
-            c"none".as_ptr(),
-            c"/".as_ptr(),
-            std::ptr::null(),
-            flags,
-            std::ptr::null(),
-        )
+        libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), flags, std::ptr::null())
     } {
         0 => Ok(()),
         _ => refused("no private mounts"),
@@ -32,10 +26,8 @@ fn own_mounts() -> Result<(), String> {
 
 /// Room for this many files, its own root included, and nothing else.
 fn cover(place: &Path, files: u32) {
-    let (place, options) = (
-        c_text(place),
-        CString::new(format!("size=1m,nr_inodes={files}")).unwrap(),
-    );
+    let (place, options) =
+        (c_text(place), CString::new(format!("size=1m,nr_inodes={files}")).unwrap());
     let kind = c"tmpfs".as_ptr();
     // SAFETY: texts that end with a NUL.
     let outcome = unsafe { libc::mount(kind, place.as_ptr(), kind, 0, options.as_ptr().cast()) };
@@ -63,10 +55,7 @@ fn start_in_little_room(places: Vec<PathBuf>) -> Result<Vec<(String, usize)>, St
             Ok(child) => format!("{:?}", child.join()),
             Err(error) => format!("{error:?}"),
         };
-        let left = places
-            .iter()
-            .map(|place| std::fs::read_dir(place).unwrap().count())
-            .sum();
+        let left = places.iter().map(|place| std::fs::read_dir(place).unwrap().count()).sum();
         places.iter().rev().for_each(|place| uncover(place));
         (outcome, left)
     };
@@ -76,9 +65,8 @@ fn start_in_little_room(places: Vec<PathBuf>) -> Result<Vec<(String, usize)>, St
 /// Gives the outcomes, unless this system allows no such scene.
 fn outcomes(places: &[&Path], directory: &Path) -> Option<Vec<String>> {
     let places = places.iter().map(|place| place.to_path_buf()).collect();
-    let stage = ProcessBuilder::new()
-        .env("TMPDIR", directory)
-        .spawn(start_in_little_room::new(places));
+    let stage =
+        ProcessBuilder::new().env("TMPDIR", directory).spawn(start_in_little_room::new(places));
     match stage.unwrap().join().unwrap() {
         Ok(outcomes) => {
             assert!(outcomes.iter().all(|(_, left)| *left == 0), "{outcomes:?}");

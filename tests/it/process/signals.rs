@@ -9,14 +9,9 @@ use offspring::{ExitReason, Process, ProcessBuilder, Stdio};
 use super::stage::{FOREVER, Lines, answer, sleeper, state_of};
 use crate::support::eventually;
 
-const TERMINATED: ExitReason = ExitReason::Killed {
-    cause: KillCause::Terminate,
-    signal: libc::SIGTERM,
-};
-const KILLED: ExitReason = ExitReason::Killed {
-    cause: KillCause::Kill,
-    signal: libc::SIGKILL,
-};
+const TERMINATED: ExitReason =
+    ExitReason::Killed { cause: KillCause::Terminate, signal: libc::SIGTERM };
+const KILLED: ExitReason = ExitReason::Killed { cause: KillCause::Kill, signal: libc::SIGKILL };
 
 fn reason_of(child: &Process<()>) -> ExitReason {
     child.join().unwrap_err().reason().unwrap().clone()
@@ -51,18 +46,11 @@ fn ignore_terminate() {
 
 #[offspring::test(timeout = "20s")]
 fn terminate_may_be_ignored_and_kill_may_not() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(ignore_terminate::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(ignore_terminate::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.terminate();
-    assert!(
-        child
-            .join_timeout(Duration::from_millis(200))
-            .unwrap_err()
-            .is_timeout()
-    );
+    assert!(child.join_timeout(Duration::from_millis(200)).unwrap_err().is_timeout());
     child.kill();
     assert_eq!(reason_of(&child), KILLED);
 }
@@ -82,10 +70,8 @@ fn handle_terminate() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_that_handles_terminate_ends_as_it_likes() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(handle_terminate::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(handle_terminate::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.terminate();
     assert_eq!(reason_of(&child), ExitReason::Exited(17));
@@ -93,10 +79,9 @@ fn a_child_that_handles_terminate_ends_as_it_likes() {
 
 #[offspring::test(timeout = "20s")]
 fn a_stopped_child_can_be_terminated_and_killed() {
-    for (stop, reason) in [
-        (Process::<()>::terminate as fn(&Process<()>), TERMINATED),
-        (Process::<()>::kill, KILLED),
-    ] {
+    for (stop, reason) in
+        [(Process::<()>::terminate as fn(&Process<()>), TERMINATED), (Process::<()>::kill, KILLED)]
+    {
         let child = sleeper::spawn().unwrap();
         stop_process(child.pid());
         let began = Instant::now();
@@ -110,9 +95,7 @@ fn a_stopped_child_can_be_terminated_and_killed() {
 pub(crate) fn stop_process(pid: u32) {
     // SAFETY: a child that is not reaped meanwhile, or a descendant that has a parent.
     unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
-    eventually("the process is stopped", || {
-        state_of(pid).as_deref() == Some("T")
-    });
+    eventually("the process is stopped", || state_of(pid).as_deref() == Some("T"));
 }
 
 /// Masks and dispositions of this process, from its own status: blocked, ignored.
@@ -120,10 +103,7 @@ pub(crate) fn stop_process(pid: u32) {
 fn signal_state() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     let field = |name: &str| {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
     };
     (field("SigBlk"), field("SigIgn"))
@@ -145,9 +125,7 @@ fn start_from_a_deaf_process() -> ((u64, u64), (u64, u64), bool) {
     let seen = signal_state::spawn().unwrap().join().unwrap();
     let child = sleeper::spawn().unwrap();
     child.terminate();
-    let ended = child
-        .join_timeout(Duration::from_secs(5))
-        .is_err_and(|error| !error.is_timeout());
+    let ended = child.join_timeout(Duration::from_secs(5)).is_err_and(|error| !error.is_timeout());
     (signal_state(), seen, ended)
 }
 
@@ -158,10 +136,7 @@ fn a_child_has_the_signals_of_a_fresh_program() {
     const RESERVED: u64 = 0b11 << 31;
     let ((blocked, ignored), seen, ended) =
         start_from_a_deaf_process::spawn().unwrap().join().unwrap();
-    assert!(
-        blocked.count_ones() > 50 && ignored.count_ones() > 50,
-        "the scene is set"
-    );
+    assert!(blocked.count_ones() > 50 && ignored.count_ones() > 50, "the scene is set");
     // Rust itself ignores SIGPIPE.
     assert_eq!((seen.0, seen.1 & !RESERVED), (0, PIPE));
     assert!(ended, "terminate did nothing");
@@ -174,15 +149,8 @@ fn signal_after_the_end() -> bool {
     for _ in 0..100 {
         let child = answer::spawn().unwrap();
         child.join().unwrap();
-        std::fs::write(
-            "/proc/sys/kernel/ns_last_pid",
-            (child.pid() - 1).to_string(),
-        )
-        .unwrap();
-        let mut stranger = std::process::Command::new("sleep")
-            .arg("1000")
-            .spawn()
-            .unwrap();
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (child.pid() - 1).to_string()).unwrap();
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let recycled = stranger.id() == child.pid();
         child.terminate();
         child.kill();

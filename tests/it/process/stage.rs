@@ -42,18 +42,14 @@ impl Census {
             descriptors: descriptors(),
             threads: entries("/proc/self/task").len(),
             children: children_of(std::process::id()).len(),
-            files: files
-                .map(|file| file.unwrap().file_name().into_string().unwrap())
-                .collect(),
+            files: files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect(),
         }
     }
 }
 
 fn entries(directory: &str) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("/proc is there");
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect()
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
 /// Number and kind of each open descriptor of this process.
@@ -62,10 +58,7 @@ pub(super) fn descriptors() -> Vec<String> {
         .into_iter()
         // The descriptor of the directory itself is gone by now.
         .filter_map(|fd| {
-            Some((
-                fd.parse().ok()?,
-                fs::read_link(format!("/proc/self/fd/{fd}")).ok()?,
-            ))
+            Some((fd.parse().ok()?, fs::read_link(format!("/proc/self/fd/{fd}")).ok()?))
         })
         .map(|(fd, target)| {
             let target = target.to_string_lossy().into_owned();
@@ -74,18 +67,13 @@ pub(super) fn descriptors() -> Vec<String> {
         })
         .collect();
     all.sort_unstable();
-    all.into_iter()
-        .map(|(fd, target)| format!("{fd} {target}"))
-        .collect()
+    all.into_iter().map(|(fd, target)| format!("{fd} {target}")).collect()
 }
 
 /// Pids of the children of a process, zombies too.
 pub(super) fn children_of(parent: u32) -> Vec<u32> {
-    let pids = entries("/proc")
-        .into_iter()
-        .filter_map(|name| name.parse().ok());
-    pids.filter(|&pid| stat(pid).is_some_and(|fields| fields[1] == parent.to_string()))
-        .collect()
+    let pids = entries("/proc").into_iter().filter_map(|name| name.parse().ok());
+    pids.filter(|&pid| stat(pid).is_some_and(|fields| fields[1] == parent.to_string())).collect()
 }
 
 /// The fields of `/proc/PID/stat` after the name: state, parent, group, ...
@@ -106,9 +94,7 @@ pub(super) struct Lines(BufReader<ChildStdout>);
 impl Lines {
     /// Reads the lines of a process whose stdout is piped.
     pub(super) fn of<T>(process: &mut Process<T>) -> Lines {
-        Lines(BufReader::new(
-            process.take_stdout().expect("stdout is piped"),
-        ))
+        Lines(BufReader::new(process.take_stdout().expect("stdout is piped")))
     }
 
     /// The next line; `None` when the pipe has no writer.
@@ -120,10 +106,7 @@ impl Lines {
 
     /// The pid in the next line.
     pub(super) fn pid(&mut self) -> u32 {
-        self.next()
-            .expect("a line with a pid")
-            .parse()
-            .expect("a pid")
+        self.next().expect("a line with a pid").parse().expect("a pid")
     }
 }
 
@@ -142,13 +125,7 @@ const INNER: &str = "OFFSPRING_TEST_INNER";
 pub(super) fn inner_program(binary: &Path, test: &str) -> Command {
     let mut command = Command::new(binary);
     command
-        .args([
-            test,
-            "--exact",
-            "--ignored",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
         .env(INNER, "1")
         .stdin(Stdio::null());
     command

@@ -52,11 +52,8 @@ fn is_listed<T>(process: &Process<T>) -> bool {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_is_what_its_parent_says_it_is() {
-    let builder = ProcessBuilder::new()
-        .name("bob")
-        .daemon(true)
-        .generation(3)
-        .stdin(Stdio::piped());
+    let builder =
+        ProcessBuilder::new().name("bob").daemon(true).generation(3).stdin(Stdio::piped());
     let mut process = builder.spawn(tell_facts::new(7, "é".to_owned())).unwrap();
     assert!(process.is_alive() && is_listed(&process));
     assert_eq!(process.exit_reason(), None);
@@ -64,10 +61,7 @@ fn a_child_is_what_its_parent_says_it_is() {
 
     let facts = process.join().unwrap();
     assert_eq!((facts.number, facts.text.as_str()), (7, "é"));
-    assert_eq!(
-        (facts.name.as_str(), facts.label.trim_end()),
-        ("bob", "bob")
-    );
+    assert_eq!((facts.name.as_str(), facts.label.trim_end()), ("bob", "bob"));
     assert_eq!((facts.pid, facts.daemon), (process.pid(), true));
     assert_eq!((facts.depth, facts.generation), (1, 3));
     assert_eq!(facts.parent, Some(("main".to_owned(), std::process::id())));
@@ -92,12 +86,7 @@ fn the_program_itself_has_no_parent() {
 fn the_default_name_is_the_workers_with_a_number_of_its_own() {
     let (one, two) = (answer::spawn().unwrap(), answer::spawn().unwrap());
     let number = |process: &Process<u32>| {
-        process
-            .name()
-            .strip_prefix("answer-")
-            .unwrap()
-            .parse::<u32>()
-            .unwrap()
+        process.name().strip_prefix("answer-").unwrap().parse::<u32>().unwrap()
     };
     assert_ne!(number(&one), number(&two));
 }
@@ -106,18 +95,9 @@ fn the_default_name_is_the_workers_with_a_number_of_its_own() {
 #[offspring::worker]
 fn flags() -> (bool, [bool; 3]) {
     let default = own_flag::spawn().unwrap();
-    let yes = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(own_flag::new())
-        .unwrap();
-    let no = ProcessBuilder::new()
-        .daemon(false)
-        .spawn(own_flag::new())
-        .unwrap();
-    (
-        own_flag(),
-        [default, yes, no].map(|child| child.join().unwrap()),
-    )
+    let yes = ProcessBuilder::new().daemon(true).spawn(own_flag::new()).unwrap();
+    let no = ProcessBuilder::new().daemon(false).spawn(own_flag::new()).unwrap();
+    (own_flag(), [default, yes, no].map(|child| child.join().unwrap()))
 }
 
 #[offspring::worker]
@@ -128,14 +108,8 @@ fn own_flag() -> bool {
 #[offspring::test(timeout = "20s")]
 fn the_daemon_flag_is_inherited_unless_it_is_given() {
     assert!(!own_flag::spawn().unwrap().join().unwrap());
-    let of_daemon = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(flags::new())
-        .unwrap();
-    let of_other = ProcessBuilder::new()
-        .daemon(false)
-        .spawn(flags::new())
-        .unwrap();
+    let of_daemon = ProcessBuilder::new().daemon(true).spawn(flags::new()).unwrap();
+    let of_other = ProcessBuilder::new().daemon(false).spawn(flags::new()).unwrap();
     assert_eq!(of_daemon.join().unwrap(), (true, [true, true, false]));
     assert_eq!(of_other.join().unwrap(), (false, [false, true, false]));
 }
@@ -146,26 +120,17 @@ fn branch(place: Vec<u32>) {
     println!("{place:?}");
     if place.len() < 2 {
         for child in 0..2 {
-            branch::spawn([place.as_slice(), &[child]].concat())
-                .unwrap()
-                .join()
-                .unwrap();
+            branch::spawn([place.as_slice(), &[child]].concat()).unwrap().join().unwrap();
         }
     }
 }
 
 #[offspring::test(timeout = "20s")]
 fn children_start_children_and_join_them() {
-    let mut root = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(branch::new(vec![]))
-        .unwrap();
+    let mut root = ProcessBuilder::new().stdout(Stdio::piped()).spawn(branch::new(vec![])).unwrap();
     let mut lines = Lines::of(&mut root);
     let order: Vec<String> = std::iter::from_fn(|| lines.next()).collect();
-    assert_eq!(
-        order,
-        ["[]", "[0]", "[0, 0]", "[0, 1]", "[1]", "[1, 0]", "[1, 1]"]
-    );
+    assert_eq!(order, ["[]", "[0]", "[0, 0]", "[0, 1]", "[1]", "[1, 0]", "[1, 1]"]);
     root.join().unwrap();
 }
 
@@ -185,9 +150,7 @@ impl ProcessWorker for Holds {
 #[offspring::test(timeout = "20s")]
 fn the_parent_keeps_no_copy_of_the_worker() {
     let held = Arc::new(());
-    let worker = || Holds {
-        held: Some(held.clone()),
-    };
+    let worker = || Holds { held: Some(held.clone()) };
     let process = worker().spawn().unwrap();
     assert_eq!(Arc::strong_count(&held), 1);
     assert!(!process.join().unwrap());
@@ -216,10 +179,7 @@ impl ProcessWorker for Shout {
 #[offspring::test(timeout = "20s")]
 fn a_worker_type_serves_over_a_pipe_of_its_own() {
     let (ours, theirs) = pipe().unwrap();
-    let process = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(Shout { connection: theirs })
-        .unwrap();
+    let process = ProcessBuilder::new().daemon(true).spawn(Shout { connection: theirs }).unwrap();
     for (word, answer) in [("hello", "HELLO"), ("world", "WORLD")] {
         ours.send(Some(word.to_owned())).unwrap();
         assert_eq!(ours.recv().unwrap(), answer);
@@ -269,35 +229,22 @@ fn environment_and_directory_are_the_parents_unless_they_are_given() {
         .env("COLOUR", "blue")
         .env("HOME", "/home")
         .current_dir(directory.path());
-    let [own, alike, other] = stage
-        .spawn(surroundings_of_three::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    let [own, alike, other] = stage.spawn(surroundings_of_three::new()).unwrap().join().unwrap();
     assert_eq!(own.directory, directory.path().canonicalize().unwrap());
     assert_eq!(
         (own.colour.as_deref(), own.home.as_deref(), own.marked),
         (Some("blue"), Some("/home"), false)
     );
     assert_eq!(alike, own);
-    assert_eq!(
-        (other.colour.as_deref(), other.home, other.marked),
-        (Some("red"), None, false)
-    );
+    assert_eq!((other.colour.as_deref(), other.home, other.marked), (Some("red"), None, false));
     assert_eq!(other.directory, PathBuf::from("/"));
 }
 
 #[offspring::test(timeout = "20s")]
 fn env_clear_leaves_only_what_is_set_after_it() {
-    let builder = ProcessBuilder::new()
-        .env("COLOUR", "blue")
-        .env_clear()
-        .env("HOME", "/nowhere");
+    let builder = ProcessBuilder::new().env("COLOUR", "blue").env_clear().env("HOME", "/nowhere");
     let seen = builder.spawn(surroundings::new()).unwrap().join().unwrap();
-    assert_eq!(
-        (seen.colour, seen.home.as_deref(), seen.marked),
-        (None, Some("/nowhere"), false)
-    );
+    assert_eq!((seen.colour, seen.home.as_deref(), seen.marked), (None, Some("/nowhere"), false));
 }
 
 #[offspring::worker]
@@ -325,19 +272,10 @@ fn options_that_cannot_be_used_are_named() {
         ("name", ProcessBuilder::new().name(long)),
         ("name", ProcessBuilder::new().name("a\0b")),
         ("argument", ProcessBuilder::new().env("A", "nul \0 inside")),
-        (
-            "environment variable",
-            ProcessBuilder::new().env("A=B", "c"),
-        ),
+        ("environment variable", ProcessBuilder::new().env("A=B", "c")),
         ("environment variable", ProcessBuilder::new().env("", "c")),
-        (
-            "environment variable",
-            ProcessBuilder::new().env_remove("A=B"),
-        ),
-        (
-            "current_dir",
-            ProcessBuilder::new().current_dir("nul \0 inside"),
-        ),
+        ("environment variable", ProcessBuilder::new().env_remove("A=B")),
+        ("current_dir", ProcessBuilder::new().current_dir("nul \0 inside")),
     ];
     for (expected, builder) in bad {
         let shown = format!("{builder:?}");
@@ -352,17 +290,13 @@ fn options_that_cannot_be_used_are_named() {
 
 #[offspring::test(timeout = "20s")]
 fn absurd_options_are_errors_or_harmless() {
-    let never_ready = ProcessBuilder::new()
-        .start_timeout(Duration::ZERO)
-        .spawn(answer::new())
-        .unwrap_err();
+    let never_ready =
+        ProcessBuilder::new().start_timeout(Duration::ZERO).spawn(answer::new()).unwrap_err();
     assert!(
         never_ready.is_timeout() && matches!(never_ready, SpawnError::Timeout { .. }),
         "{never_ready:?}"
     );
-    let patient = ProcessBuilder::new()
-        .start_timeout(Duration::MAX)
-        .generation(u32::MAX);
+    let patient = ProcessBuilder::new().start_timeout(Duration::MAX).generation(u32::MAX);
     assert_eq!(patient.spawn(answer::new()).unwrap().join().unwrap(), 42);
     // More than the system passes on.
     for builder in [
@@ -379,10 +313,7 @@ fn absurd_options_are_errors_or_harmless() {
 #[offspring::test(timeout = "20s")]
 fn a_working_directory_that_is_not_there_is_named() {
     for directory in ["/nowhere/at/all", "/dev/null"] {
-        let error = ProcessBuilder::new()
-            .current_dir(directory)
-            .spawn(answer::new())
-            .unwrap_err();
+        let error = ProcessBuilder::new().current_dir(directory).spawn(answer::new()).unwrap_err();
         assert!(matches!(error, SpawnError::Io { .. }), "{error:?}");
         assert!(error.to_string().contains("working directory"), "{error}");
     }
@@ -410,10 +341,7 @@ fn dig() -> (u32, String) {
 
 #[offspring::test(timeout = "20s")]
 fn the_depth_limit_is_the_last_fuse() {
-    let root = ProcessBuilder::new()
-        .env("OFFSPRING_MAX_DEPTH", "3")
-        .spawn(dig::new())
-        .unwrap();
+    let root = ProcessBuilder::new().env("OFFSPRING_MAX_DEPTH", "3").spawn(dig::new()).unwrap();
     let (depth, error) = root.join().unwrap();
     assert!(
         depth == 3 && error.starts_with("TooDeep (processes are nested 3 deep"),

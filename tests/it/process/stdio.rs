@@ -33,19 +33,9 @@ fn stdin_is_empty_unless_it_is_given() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_does_not_take_its_parents_input() {
-    let mut stage = ProcessBuilder::new()
-        .stdin(Stdio::piped())
-        .spawn(keep_stdin::new())
-        .unwrap();
-    stage
-        .take_stdin()
-        .unwrap()
-        .write_all(b"for the parent\n")
-        .unwrap();
-    assert_eq!(
-        stage.join().unwrap(),
-        ((0, vec![]), "for the parent\n".to_owned())
-    );
+    let mut stage = ProcessBuilder::new().stdin(Stdio::piped()).spawn(keep_stdin::new()).unwrap();
+    stage.take_stdin().unwrap().write_all(b"for the parent\n").unwrap();
+    assert_eq!(stage.join().unwrap(), ((0, vec![]), "for the parent\n".to_owned()));
 }
 
 /// Also proves that the input comes over one given descriptor only: the test ends with it.
@@ -57,27 +47,13 @@ fn echo() {
 
 #[offspring::test(timeout = "20s")]
 fn all_three_can_be_pipes() {
-    let builder = ProcessBuilder::new()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let builder =
+        ProcessBuilder::new().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = builder.spawn(echo::new()).unwrap();
-    child
-        .take_stdin()
-        .unwrap()
-        .write_all(b"there and back")
-        .unwrap();
+    child.take_stdin().unwrap().write_all(b"there and back").unwrap();
     let (mut out, mut err) = (String::new(), String::new());
-    child
-        .take_stdout()
-        .unwrap()
-        .read_to_string(&mut out)
-        .unwrap();
-    child
-        .take_stderr()
-        .unwrap()
-        .read_to_string(&mut err)
-        .unwrap();
+    child.take_stdout().unwrap().read_to_string(&mut out).unwrap();
+    child.take_stderr().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!((out.as_str(), err.as_str()), ("there and back", "done"));
     assert!(
         child.take_stdin().is_none()
@@ -116,11 +92,7 @@ fn what_was_printed_is_flushed_at_the_end() {
             .spawn(print_without_end_of_line::new(exits))
             .unwrap();
         let mut text = String::new();
-        child
-            .take_stdout()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
+        child.take_stdout().unwrap().read_to_string(&mut text).unwrap();
         // Nothing else either: no chatter of the test harness.
         assert_eq!(text, "no end of line");
         assert_eq!(child.join().is_err(), exits);
@@ -140,15 +112,8 @@ fn a_panic_is_printed_by_the_child() {
         .spawn(fail_loudly::new())
         .unwrap();
     let mut text = String::new();
-    child
-        .take_stderr()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
-    assert!(
-        text.contains("a message for the terminal") && text.contains("stdio.rs"),
-        "{text}"
-    );
+    child.take_stderr().unwrap().read_to_string(&mut text).unwrap();
+    assert!(text.contains("a message for the terminal") && text.contains("stdio.rs"), "{text}");
     child.join().unwrap_err();
 }
 
@@ -198,20 +163,15 @@ fn start_without_stdio() -> (Vec<u32>, Vec<u32>) {
             .stdout(Stdio::inherit())
             .stderr(Stdio::inherit())
     };
-    let second = [
-        builder().spawn(answer::new()).unwrap(),
-        builder().spawn(write_much::new()).unwrap(),
-    ];
+    let second =
+        [builder().spawn(answer::new()).unwrap(), builder().spawn(write_much::new()).unwrap()];
     let join = |child: offspring::Process<u32>| child.join().unwrap();
     (first.map(join).to_vec(), second.map(join).to_vec())
 }
 
 #[offspring::test(timeout = "20s")]
 fn a_parent_without_stdin_stdout_and_stderr_starts_children() {
-    assert_eq!(
-        start_without_stdio::spawn().unwrap().join().unwrap(),
-        (vec![42, 8], vec![42, 8])
-    );
+    assert_eq!(start_without_stdio::spawn().unwrap().join().unwrap(), (vec![42, 8], vec![42, 8]));
 }
 
 #[offspring::test(timeout = "20s")]

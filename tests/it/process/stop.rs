@@ -21,10 +21,7 @@ fn reason_of<T: serde::de::DeserializeOwned + std::fmt::Debug>(child: &Process<T
 }
 
 const fn stopped_by(signal: i32) -> ExitReason {
-    ExitReason::Killed {
-        cause: KillCause::Stop,
-        signal,
-    }
+    ExitReason::Killed { cause: KillCause::Stop, signal }
 }
 
 /// Works until it is asked to stop. Returns whether it was asked before it began, and its rounds.
@@ -44,10 +41,8 @@ fn work_in_rounds() -> (bool, u64) {
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_looks_returns_what_it_has() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(work_in_rounds::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(work_in_rounds::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.request_stop(PATIENT);
     let (before, rounds) = child.join().unwrap();
@@ -73,10 +68,8 @@ fn wait_in_every_way() -> (bool, bool) {
 
 #[offspring::test(timeout = "20s")]
 fn a_worker_that_waits_is_woken() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(wait_in_every_way::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(wait_in_every_way::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.request_stop(PATIENT);
     assert_eq!(child.join().unwrap(), (false, true));
@@ -106,10 +99,8 @@ fn a_request_to_stop_does_not_wait() {
 
 #[offspring::test(timeout = "20s")]
 fn stop_waits_for_the_end_and_returns_its_reason() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(work_in_rounds::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(work_in_rounds::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     assert_eq!(child.stop(PATIENT), ExitReason::Returned);
     assert!(!child.is_alive() && child.join().is_ok());
@@ -131,10 +122,8 @@ fn ignore_sigterm() {
 
 #[offspring::test(timeout = "20s")]
 fn after_another_grace_comes_sigkill() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(ignore_sigterm::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(ignore_sigterm::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     let began = Instant::now();
     child.request_stop(SHORT);
@@ -157,20 +146,15 @@ fn many_stop_in_the_time_of_one() {
     let children: Vec<_> = (0..20).map(|_| sleeper::spawn().unwrap()).collect();
     let grace = Duration::from_secs(3);
     children.iter().for_each(|child| child.request_stop(grace));
-    children
-        .iter()
-        .for_each(|child| assert_eq!(reason_of(child), stopped_by(libc::SIGTERM)));
+    children.iter().for_each(|child| assert_eq!(reason_of(child), stopped_by(libc::SIGTERM)));
 }
 
 /// The other grace is longer than the test.
 #[offspring::test(timeout = "20s")]
 fn the_sooner_end_of_two_graces_counts() {
-    for graces in [
-        [Duration::MAX, SHORT],
-        [PATIENT, SHORT],
-        [SHORT, PATIENT],
-        [SHORT, Duration::MAX],
-    ] {
+    for graces in
+        [[Duration::MAX, SHORT], [PATIENT, SHORT], [SHORT, PATIENT], [SHORT, Duration::MAX]]
+    {
         let child = sleeper::spawn().unwrap();
         graces.iter().for_each(|grace| child.request_stop(*grace));
         assert_eq!(reason_of(&child), stopped_by(libc::SIGTERM));
@@ -185,26 +169,14 @@ fn without_an_end_of_the_grace_a_process_is_only_asked() {
     child.terminate();
     // The reason names what ended it, not what was asked before.
     let cause = KillCause::Terminate;
-    assert_eq!(
-        reason_of(&child),
-        ExitReason::Killed {
-            cause,
-            signal: libc::SIGTERM
-        }
-    );
+    assert_eq!(reason_of(&child), ExitReason::Killed { cause, signal: libc::SIGTERM });
 }
 
 #[offspring::test(timeout = "20s")]
 fn no_grace_at_all_is_the_end() {
     let child = sleeper::spawn().unwrap();
     child.request_stop(Duration::ZERO);
-    assert!(matches!(
-        reason_of(&child),
-        ExitReason::Killed {
-            cause: KillCause::Stop,
-            ..
-        }
-    ));
+    assert!(matches!(reason_of(&child), ExitReason::Killed { cause: KillCause::Stop, .. }));
 }
 
 #[offspring::worker]
@@ -220,15 +192,10 @@ fn take_one(jobs: JoinableQueue<u32>) {
 fn a_worker_that_waits_for_an_item_ends_after_the_grace_and_its_items_stay() {
     let jobs = JoinableQueue::unbounded().unwrap();
     jobs.put(7).unwrap();
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(take_one::new(jobs.clone()))
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(take_one::new(jobs.clone())).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("took"));
-    assert!(matches!(
-        jobs.get_timeout(SHORT),
-        Err(GetTimeoutError::Timeout)
-    ));
+    assert!(matches!(jobs.get_timeout(SHORT), Err(GetTimeoutError::Timeout)));
     child.request_stop(SHORT);
     assert_eq!(reason_of(&child), stopped_by(libc::SIGTERM));
     assert_eq!(*jobs.get().unwrap(), 7);
@@ -243,10 +210,8 @@ fn nobody_asks_the_program_itself() {
 /// Ends, with a child that has to be stopped against its will.
 #[offspring::worker]
 fn end_while_a_child_stops() {
-    let mut child = ProcessBuilder::new()
-        .stdout(Stdio::piped())
-        .spawn(ignore_sigterm::new())
-        .unwrap();
+    let mut child =
+        ProcessBuilder::new().stdout(Stdio::piped()).spawn(ignore_sigterm::new()).unwrap();
     assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
     child.request_stop(SHORT);
 }

@@ -25,11 +25,7 @@ struct Terminal {
 impl Terminal {
     fn run(test: &str) -> Terminal {
         // Opened by name, so that no child of another test gets them.
-        let master = File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/ptmx")
-            .unwrap();
+        let master = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
         let mut name = [0; 64];
         // SAFETY: an open descriptor, and a place of the length that is given.
         unsafe {
@@ -41,22 +37,13 @@ impl Terminal {
         }
         let name = CStr::from_bytes_until_nul(&name).unwrap().to_str().unwrap();
         let mut options = File::options();
-        let slave = options
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NOCTTY)
-            .open(name)
-            .unwrap();
+        let slave = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
         do_not_echo(&slave);
         let mut command = inner_program(&binary(), test);
         let end = || slave.try_clone().unwrap();
         command.stdin(end()).stdout(end()).stderr(end());
         let program = lead_session(&mut command).spawn().unwrap();
-        Terminal {
-            keys: master.try_clone().unwrap(),
-            screen: BufReader::new(master),
-            program,
-        }
+        Terminal { keys: master.try_clone().unwrap(), screen: BufReader::new(master), program }
     }
 
     /// The next line that begins with this word, without it.
@@ -71,9 +58,7 @@ impl Terminal {
     }
 
     fn pids(&mut self, count: usize) -> Vec<u32> {
-        (0..count)
-            .map(|_| self.line("pid").parse().unwrap())
-            .collect()
+        (0..count).map(|_| self.line("pid").parse().unwrap()).collect()
     }
 
     fn interrupt(&mut self) {
@@ -84,11 +69,7 @@ impl Terminal {
     fn finish(mut self) -> (String, ExitStatus) {
         let mut text = String::new();
         // The system's word for the end is an error.
-        while self
-            .screen
-            .read_line(&mut text)
-            .is_ok_and(|count| count > 0)
-        {}
+        while self.screen.read_line(&mut text).is_ok_and(|count| count > 0) {}
         (text, self.program.wait().unwrap())
     }
 }
@@ -100,10 +81,7 @@ fn do_not_echo(terminal: &File) {
         let mut settings = std::mem::zeroed();
         assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &mut settings), 0);
         settings.c_lflag &= !libc::ECHO;
-        assert_eq!(
-            libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &settings),
-            0
-        );
+        assert_eq!(libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &settings), 0);
     }
 }
 
@@ -187,10 +165,7 @@ fn inner_decider() {
         // Neither a call that sleeps nor a process that waits has seen anything.
         assert!(
             stay.is_alive()
-                && asked
-                    .join_timeout(Duration::from_millis(200))
-                    .unwrap_err()
-                    .is_timeout()
+                && asked.join_timeout(Duration::from_millis(200)).unwrap_err().is_timeout()
         );
         println!("deciding");
         asked.request_stop(FOREVER);

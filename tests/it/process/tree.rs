@@ -17,12 +17,7 @@ fn chain(length: u32, text: String) {
     if length > 1 {
         let _next = chain::spawn(length - 1, text).unwrap();
     } else {
-        Command::new("sh")
-            .args(["-c", &text])
-            .spawn()
-            .unwrap()
-            .wait()
-            .unwrap();
+        Command::new("sh").args(["-c", &text]).spawn().unwrap().wait().unwrap();
     }
     std::thread::sleep(FOREVER);
 }
@@ -51,10 +46,7 @@ fn kill_tree_ends_children_grandchildren_and_programs() {
     assert_eq!(pids[0], child.pid());
     child.kill_tree();
     let (cause, signal) = (KillCause::Kill, libc::SIGKILL);
-    assert_eq!(
-        child.join().unwrap_err().reason(),
-        Some(&ExitReason::Killed { cause, signal })
-    );
+    assert_eq!(child.join().unwrap_err().reason(), Some(&ExitReason::Killed { cause, signal }));
     gone(&pids);
     // Nothing is left to do.
     child.kill_tree();
@@ -68,20 +60,14 @@ fn terminate_tree_asks_all_of_them() {
     let (child, mut lines, pids) = start(1, text, 3);
     child.terminate_tree();
     let (cause, signal) = (KillCause::Terminate, libc::SIGTERM);
-    assert_eq!(
-        child.join().unwrap_err().reason(),
-        Some(&ExitReason::Killed { cause, signal })
-    );
+    assert_eq!(child.join().unwrap_err().reason(), Some(&ExitReason::Killed { cause, signal }));
     assert_eq!(lines.next().as_deref(), Some("asked"));
     gone(&pids);
 }
 
 #[offspring::test(timeout = "30s")]
 fn a_tree_that_stands_still_is_ended_too() {
-    for end in [
-        Process::<()>::terminate_tree as fn(&Process<()>),
-        Process::<()>::kill_tree,
-    ] {
+    for end in [Process::<()>::terminate_tree as fn(&Process<()>), Process::<()>::kill_tree] {
         let (child, _, pids) = start(2, PROGRAMS, 5);
         pids.iter().for_each(|&pid| stop_process(pid));
         end(&child);
@@ -109,8 +95,7 @@ fn processes_with(word: &str) -> Vec<u32> {
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|&byte| byte == 0)
-            .any(|argument| argument == word.as_bytes())
+        line.split(|&byte| byte == 0).any(|argument| argument == word.as_bytes())
             && is_running(*pid)
     })
     .collect()

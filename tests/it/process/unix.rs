@@ -27,10 +27,7 @@ impl Who {
     fn am_i() -> Who {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let field = |name: &str| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim().replace('\t', " ")
         };
         // SAFETY: no pointers are involved.
@@ -92,13 +89,7 @@ fn a_child_of_another_user_is_that_user_and_has_children() {
 fn start_another_user() -> String {
     // SAFETY: the list is as long as is said.
     assert_eq!(unsafe { libc::setgroups(2, [5, 6].as_ptr()) }, 0);
-    ProcessBuilder::new()
-        .uid(NOBODY)
-        .spawn(who::new())
-        .unwrap()
-        .join()
-        .unwrap()
-        .groups
+    ProcessBuilder::new().uid(NOBODY).spawn(who::new()).unwrap().join().unwrap().groups
 }
 
 #[offspring::test(timeout = "20s")]
@@ -115,12 +106,7 @@ fn what_needs_rights_comes_before_they_are_given_up() {
         eprintln!("skipped: this root has no such rights: {error:?}");
         return;
     }
-    let child = favoured()
-        .uid(NOBODY)
-        .spawn(who::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    let child = favoured().uid(NOBODY).spawn(who::new()).unwrap().join().unwrap();
     assert_eq!(child.nice, Who::am_i().nice - 3);
 }
 
@@ -143,14 +129,12 @@ fn ask_for_too_much() -> (Vec<String>, Census, Census) {
         // SAFETY: it allocates nothing either.
         unsafe { ProcessBuilder::new().pre_exec(|| Err(io::ErrorKind::Other.into())) },
     ];
-    let errors = builders
-        .into_iter()
-        .map(|builder| match builder.spawn(answer::new()) {
-            Err(SpawnError::Io { act, source }) => {
-                format!("{act}: {}", source.raw_os_error().unwrap())
-            }
-            other => panic!("{other:?}"),
-        });
+    let errors = builders.into_iter().map(|builder| match builder.spawn(answer::new()) {
+        Err(SpawnError::Io { act, source }) => {
+            format!("{act}: {}", source.raw_os_error().unwrap())
+        }
+        other => panic!("{other:?}"),
+    });
     (errors.collect(), before, Census::take())
 }
 
@@ -161,15 +145,8 @@ fn what_the_system_refuses_is_an_error_that_names_the_step() {
     }
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    let builder = ProcessBuilder::new()
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .env("TMPDIR", directory.path());
-    let (errors, before, after) = builder
-        .spawn(ask_for_too_much::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    let builder = ProcessBuilder::new().uid(NOBODY).gid(NOBODY).env("TMPDIR", directory.path());
+    let (errors, before, after) = builder.spawn(ask_for_too_much::new()).unwrap().join().unwrap();
     let (eperm, einval, exdev) = (libc::EPERM, libc::EINVAL, libc::EXDEV);
     let hook = "run a `pre_exec` hook in the new process";
     let limit = "limit the resources of the new process";
@@ -194,22 +171,10 @@ fn groups_and_sessions_are_its_own_where_that_is_asked_for() {
     let who = |builder: ProcessBuilder| builder.spawn(who::new()).unwrap().join().unwrap();
     let leads = |who: Who| (who.leads_group, who.leads_session);
     assert_eq!(leads(who(ProcessBuilder::new())), (false, false));
-    assert_eq!(
-        leads(who(ProcessBuilder::new().process_group(0))),
-        (true, false)
-    );
-    assert_eq!(
-        leads(who(ProcessBuilder::new().new_session())),
-        (true, true)
-    );
-    assert_eq!(
-        leads(who(ProcessBuilder::new().process_group(0).new_session())),
-        (true, true)
-    );
-    assert_eq!(
-        leads(who(ProcessBuilder::new().new_session().process_group(0))),
-        (true, false)
-    );
+    assert_eq!(leads(who(ProcessBuilder::new().process_group(0))), (true, false));
+    assert_eq!(leads(who(ProcessBuilder::new().new_session())), (true, true));
+    assert_eq!(leads(who(ProcessBuilder::new().process_group(0).new_session())), (true, true));
+    assert_eq!(leads(who(ProcessBuilder::new().new_session().process_group(0))), (true, false));
 }
 
 #[offspring::test(timeout = "20s")]
@@ -217,13 +182,8 @@ fn nice_value_and_mask_hold_for_a_child() {
     let here = Who::am_i();
     // Every mask, also one that takes the rights of the owner: its server is made with one of its own.
     for mask in [0, 0o022, 0o077, 0o777] {
-        let child = ProcessBuilder::new()
-            .nice(2)
-            .umask(mask)
-            .spawn(who::new())
-            .unwrap()
-            .join()
-            .unwrap();
+        let child =
+            ProcessBuilder::new().nice(2).umask(mask).spawn(who::new()).unwrap().join().unwrap();
         assert_eq!(child.umask, format!("{mask:04o}"));
         assert_eq!(child.nice, here.nice + 2);
     }
@@ -258,15 +218,9 @@ fn every_limit_arrives() {
         .rlimit(Resource::Stack, 1 << 20, 2 << 20);
     let limits = builder.spawn(limits::new()).unwrap().join().unwrap();
     let of = |name: &str| {
-        let line = limits
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         let mut words = line.split_whitespace();
-        (
-            words.next().unwrap().to_owned(),
-            words.next().unwrap().to_owned(),
-        )
+        (words.next().unwrap().to_owned(), words.next().unwrap().to_owned())
     };
     let pair = |soft: u64, hard: u64| (soft.to_string(), hard.to_string());
     assert_eq!(of("Max address space"), pair(8 << 30, 9 << 30));
@@ -293,27 +247,10 @@ fn a_child_beyond_its_memory_ends_alone() {
             .rlimit(Resource::Core, 0, 0)
             .stderr(Stdio::null())
     };
-    assert_eq!(
-        limited()
-            .spawn(take_memory::new(1 << 20))
-            .unwrap()
-            .join()
-            .unwrap(),
-        1 << 20
-    );
-    let error = limited()
-        .spawn(take_memory::new(2 << 30))
-        .unwrap()
-        .join()
-        .unwrap_err();
+    assert_eq!(limited().spawn(take_memory::new(1 << 20)).unwrap().join().unwrap(), 1 << 20);
+    let error = limited().spawn(take_memory::new(2 << 30)).unwrap().join().unwrap_err();
     assert!(
-        matches!(
-            error.reason(),
-            Some(ExitReason::Signaled {
-                signal: libc::SIGABRT,
-                ..
-            })
-        ),
+        matches!(error.reason(), Some(ExitReason::Signaled { signal: libc::SIGABRT, .. })),
         "{error}"
     );
 }
@@ -327,22 +264,10 @@ fn compute_for_ever() {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_beyond_its_time_is_ended_by_the_system() {
-    let builder = ProcessBuilder::new()
-        .rlimit(Resource::Cpu, 1, 5)
-        .rlimit(Resource::Core, 0, 0);
-    let error = builder
-        .spawn(compute_for_ever::new())
-        .unwrap()
-        .join()
-        .unwrap_err();
+    let builder = ProcessBuilder::new().rlimit(Resource::Cpu, 1, 5).rlimit(Resource::Core, 0, 0);
+    let error = builder.spawn(compute_for_ever::new()).unwrap().join().unwrap_err();
     assert!(
-        matches!(
-            error.reason(),
-            Some(ExitReason::Signaled {
-                signal: libc::SIGXCPU,
-                ..
-            })
-        ),
+        matches!(error.reason(), Some(ExitReason::Signaled { signal: libc::SIGXCPU, .. })),
         "{error}"
     );
 }
@@ -350,9 +275,8 @@ fn a_child_beyond_its_time_is_ended_by_the_system() {
 #[offspring::test(timeout = "30s")]
 fn limits_that_no_start_survives_are_an_error() {
     for files in 0..16 {
-        let builder = ProcessBuilder::new()
-            .rlimit(Resource::OpenFiles, files, files)
-            .stderr(Stdio::null());
+        let builder =
+            ProcessBuilder::new().rlimit(Resource::OpenFiles, files, files).stderr(Stdio::null());
         if let Ok(child) = builder.spawn(answer::new()) {
             // Enough for the start; the rest may not be.
             let _ = child.join();
@@ -371,10 +295,8 @@ fn first_argument() -> String {
 
 #[offspring::test(timeout = "20s")]
 fn the_first_argument_can_be_chosen() {
-    let child = ProcessBuilder::new()
-        .arg0("worker of the test")
-        .spawn(first_argument::new())
-        .unwrap();
+    let child =
+        ProcessBuilder::new().arg0("worker of the test").spawn(first_argument::new()).unwrap();
     assert_eq!(child.join().unwrap(), "worker of the test");
 }
 
@@ -385,18 +307,11 @@ fn hooks_run_in_order_after_all_else() {
         ProcessBuilder::new()
             .umask(0o022)
             .pre_exec(|| {
-                (libc::umask(0o027) == 0o022)
-                    .then_some(())
-                    .ok_or(io::ErrorKind::Other.into())
+                (libc::umask(0o027) == 0o022).then_some(()).ok_or(io::ErrorKind::Other.into())
             })
             .pre_exec(|| {
-                (libc::umask(0o037) == 0o027)
-                    .then_some(())
-                    .ok_or(io::ErrorKind::Other.into())
+                (libc::umask(0o037) == 0o027).then_some(()).ok_or(io::ErrorKind::Other.into())
             })
     };
-    assert_eq!(
-        builder.spawn(who::new()).unwrap().join().unwrap().umask,
-        "0037"
-    );
+    assert_eq!(builder.spawn(who::new()).unwrap().join().unwrap().umask, "0037");
 }

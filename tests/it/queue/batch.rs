@@ -36,11 +36,8 @@ fn batches_come_whole_and_in_order_wherever_they_are_put_and_got() {
         // From another process to the owner.
         let up = queue();
         let producer = put_batches::spawn(up.clone(), 0..count).unwrap();
-        let got: Vec<u64> = up
-            .batches(100)
-            .take_while(|batch| !batch.contains(&u64::MAX))
-            .flatten()
-            .collect();
+        let got: Vec<u64> =
+            up.batches(100).take_while(|batch| !batch.contains(&u64::MAX)).flatten().collect();
         assert!(got.into_iter().eq(0..count), "{capacity:?}");
         producer.join().unwrap();
         // From the owner to another, and between two others.
@@ -50,16 +47,10 @@ fn batches_come_whole_and_in_order_wherever_they_are_put_and_got() {
             if local {
                 down.put_all(0..count).unwrap();
             } else {
-                put_batches::spawn(down.clone(), 0..count)
-                    .unwrap()
-                    .join()
-                    .unwrap();
+                put_batches::spawn(down.clone(), 0..count).unwrap().join().unwrap();
             }
             down.close().unwrap();
-            assert!(
-                consumer.join().unwrap().into_iter().eq(0..count),
-                "{capacity:?} {local}"
-            );
+            assert!(consumer.join().unwrap().into_iter().eq(0..count), "{capacity:?} {local}");
         }
         // In one process.
         let own = queue();
@@ -83,9 +74,7 @@ fn what_was_not_put_comes_back() {
     assert!(error.cause().is_timeout());
     assert!(error.into_rest().eq(10..25));
     queue.close().unwrap();
-    let error = queue
-        .put_all(vec!["a", "b"].into_iter().map(|_| 1))
-        .unwrap_err();
+    let error = queue.put_all(vec!["a", "b"].into_iter().map(|_| 1)).unwrap_err();
     assert!(matches!(error.cause(), PutTimeoutError::Closed(())));
     assert_eq!((error.put(), error.into_rest().count()), (0, 2));
     assert!(queue.iter().eq(0..10));
@@ -97,14 +86,8 @@ fn what_was_not_put_comes_back() {
 
 #[offspring::worker]
 fn fill(queue: Queue<u64>) -> (usize, bool, Vec<u64>) {
-    let error = queue
-        .put_all_timeout(0..200, SHORT)
-        .expect_err("it gets full");
-    (
-        error.put(),
-        error.cause().is_timeout(),
-        error.into_rest().collect(),
-    )
+    let error = queue.put_all_timeout(0..200, SHORT).expect_err("it gets full");
+    (error.put(), error.cause().is_timeout(), error.into_rest().collect())
 }
 
 #[offspring::test(timeout = "20s")]
@@ -171,10 +154,8 @@ fn a_batch_of_a_consumer_that_dies_is_delivered_again() {
 #[offspring::test(timeout = "30s")]
 fn threads_share_a_queue_in_batches_and_one_by_one() {
     let queue = Queue::bounded(20).unwrap();
-    let consumers = [
-        get_batches::spawn(queue.clone(), 8).unwrap(),
-        collect::spawn(queue.clone()).unwrap(),
-    ];
+    let consumers =
+        [get_batches::spawn(queue.clone(), 8).unwrap(), collect::spawn(queue.clone()).unwrap()];
     let producer = produce::spawn(queue.clone(), 0..1000).unwrap();
     std::thread::scope(|scope| {
         for t in 1..4 {
@@ -184,10 +165,8 @@ fn threads_share_a_queue_in_batches_and_one_by_one() {
     });
     producer.join().unwrap();
     queue.close().unwrap();
-    let mut all: Vec<u64> = consumers
-        .into_iter()
-        .flat_map(|consumer| consumer.join().unwrap())
-        .collect();
+    let mut all: Vec<u64> =
+        consumers.into_iter().flat_map(|consumer| consumer.join().unwrap()).collect();
     all.sort_unstable();
     assert!(all.into_iter().eq(0..4000));
 }

@@ -19,10 +19,7 @@ fn a_full_queue_refuses_and_then_takes() {
     assert_eq!(queue.len().unwrap(), 2);
     assert!(matches!(queue.try_put(3), Err(TryPutError::Full(3))));
     let before = Instant::now();
-    assert!(matches!(
-        queue.put_timeout(3, SHORT),
-        Err(PutTimeoutError::Timeout(3))
-    ));
+    assert!(matches!(queue.put_timeout(3, SHORT), Err(PutTimeoutError::Timeout(3))));
     assert!(before.elapsed() >= SHORT);
     assert_eq!(queue.get().unwrap(), 1);
     queue.try_put(3).unwrap();
@@ -35,10 +32,7 @@ fn a_full_queue_refuses_and_then_takes() {
 fn probe_bounds(queue: Queue<u64>) -> (bool, bool, bool, bool, usize, Option<usize>) {
     let put = queue.try_put(1).is_ok() && queue.try_put(2).is_ok();
     let full = matches!(queue.try_put(3), Err(TryPutError::Full(3)));
-    let timeout = matches!(
-        queue.put_timeout(3, SHORT),
-        Err(PutTimeoutError::Timeout(3))
-    );
+    let timeout = matches!(queue.put_timeout(3, SHORT), Err(PutTimeoutError::Timeout(3)));
     let length = queue.len().unwrap();
     let got = queue.try_get().ok() == Some(1)
         && queue.get().ok() == Some(2)
@@ -50,10 +44,7 @@ fn probe_bounds(queue: Queue<u64>) -> (bool, bool, bool, bool, usize, Option<usi
 fn bounds_are_exact_in_another_process() {
     let queue = Queue::bounded(2).unwrap();
     let process = probe_bounds::spawn(queue.clone()).unwrap();
-    assert_eq!(
-        process.join().unwrap(),
-        (true, true, true, true, 2, Some(2))
-    );
+    assert_eq!(process.join().unwrap(), (true, true, true, true, 2, Some(2)));
     // Room that was granted to a process that is gone is room again.
     queue.try_put(1).unwrap();
     queue.try_put(2).unwrap();
@@ -82,12 +73,7 @@ fn timeouts_that_no_clock_holds_are_no_timeout() {
     let queue = Queue::unbounded().unwrap();
     queue.put_timeout(1, Duration::MAX).unwrap();
     assert_eq!(queue.get_timeout(Duration::MAX).unwrap(), 1);
-    assert!(
-        queue
-            .get_timeout(Duration::from_nanos(1))
-            .unwrap_err()
-            .is_timeout()
-    );
+    assert!(queue.get_timeout(Duration::from_nanos(1)).unwrap_err().is_timeout());
     assert!(queue.get_timeout(Duration::ZERO).unwrap_err().is_timeout());
 }
 
@@ -106,9 +92,7 @@ fn room_that_a_producer_left_unused_goes_to_the_next() {
     let other = put_one::spawn(queue.clone(), told.clone()).unwrap();
     told.get().unwrap();
     for n in 0..9 {
-        queue
-            .put_timeout(n, Duration::from_secs(5))
-            .expect("nine places are free");
+        queue.put_timeout(n, Duration::from_secs(5)).expect("nine places are free");
     }
     assert!(queue.is_full().unwrap());
     assert!(queue.try_put(9).unwrap_err().is_full());
@@ -140,10 +124,7 @@ fn a_bound_holds_over_all_buffers_together() {
     assert!(queue.try_put(0).unwrap_err().is_full());
     queue.close_and_discard().unwrap();
     for producer in producers {
-        assert!(
-            producer.join().is_err(),
-            "it panics where it finds the queue closed"
-        );
+        assert!(producer.join().is_err(), "it panics where it finds the queue closed");
     }
 }
 

@@ -44,10 +44,7 @@ fn an_item_that_kills_every_consumer_becomes_a_dead_letter_and_join_goes_on() {
         }
         let letters = jobs.dead_letters().unwrap();
         assert_eq!(letters.len(), 1);
-        assert_eq!(
-            (letters[0].decode().unwrap().as_str(), letters[0].attempts()),
-            (poison, 3)
-        );
+        assert_eq!((letters[0].decode().unwrap().as_str(), letters[0].attempts()), (poison, 3));
         assert!(matches!(letters[0].cause(), DeadCause::Deliveries));
         assert!((3..=4).contains(&dead), "{dead} consumers for 3 deliveries");
         jobs.close().unwrap();
@@ -80,19 +77,9 @@ fn dead_letters_are_redelivered_or_discarded_once() {
     drop(letters);
     zero.redeliver().unwrap();
     one.discard().unwrap();
-    assert!(
-        jobs.join_timeout(SHORT).unwrap_err().is_timeout(),
-        "it counts again"
-    );
-    let outcomes: Vec<_> = again
-        .into_iter()
-        .take(2)
-        .map(|letter| letter.redeliver())
-        .collect();
-    assert_eq!(
-        outcomes,
-        [Err(DeadLetterError::Gone), Err(DeadLetterError::Gone)]
-    );
+    assert!(jobs.join_timeout(SHORT).unwrap_err().is_timeout(), "it counts again");
+    let outcomes: Vec<_> = again.into_iter().take(2).map(|letter| letter.redeliver()).collect();
+    assert_eq!(outcomes, [Err(DeadLetterError::Gone), Err(DeadLetterError::Gone)]);
     let zero = jobs.get().unwrap();
     assert_eq!((*zero, zero.attempt()), (0, 1));
     zero.task_done();
@@ -106,21 +93,13 @@ fn dead_letters_are_redelivered_or_discarded_once() {
 
 #[offspring::test(timeout = "20s")]
 fn only_so_many_dead_letters_are_kept() {
-    let jobs = JoinableQueue::builder()
-        .max_deliveries(1)
-        .max_dead_letters(10)
-        .build()
-        .unwrap();
+    let jobs = JoinableQueue::builder().max_deliveries(1).max_dead_letters(10).build().unwrap();
     for n in 0..25u32 {
         jobs.put(n).unwrap();
         drop(jobs.get().unwrap());
     }
-    let kept: Vec<u32> = jobs
-        .dead_letters()
-        .unwrap()
-        .iter()
-        .map(|letter| letter.decode().unwrap())
-        .collect();
+    let kept: Vec<u32> =
+        jobs.dead_letters().unwrap().iter().map(|letter| letter.decode().unwrap()).collect();
     assert!(kept.into_iter().eq(15..25));
     jobs.join().unwrap();
 }
@@ -186,13 +165,8 @@ fn check(letters: &[offspring::queue::DeadLetter<Fussy>]) {
         .map(|letter| {
             // postcard writes the length first, 7 bits a byte.
             let bytes = letter.bytes();
-            let length = bytes
-                .iter()
-                .filter(|&&byte| byte == *bytes.last().unwrap())
-                .count();
-            let DeadCause::Decode(error) = letter.cause() else {
-                panic!("{letter:?}")
-            };
+            let length = bytes.iter().filter(|&&byte| byte == *bytes.last().unwrap()).count();
+            let DeadCause::Decode(error) = letter.cause() else { panic!("{letter:?}") };
             assert!(error.to_string().contains("Fussy"), "{error}");
             assert!(letter.decode().is_err());
             assert_eq!(letter.attempts(), 1);
@@ -201,19 +175,13 @@ fn check(letters: &[offspring::queue::DeadLetter<Fussy>]) {
         .collect();
     assert_eq!(lengths.len(), 4);
     for (length, expected) in lengths.into_iter().zip([3, 32_751, 100_001, 1_000_001]) {
-        assert!(
-            (expected..expected + 4).contains(&length),
-            "{length} bytes of {expected}"
-        );
+        assert!((expected..expected + 4).contains(&length), "{length} bytes of {expected}");
     }
 }
 
 #[offspring::test(timeout = "30s")]
 fn items_that_do_not_decode_are_kept_whole() {
-    let (queue, jobs) = (
-        Queue::unbounded().unwrap(),
-        JoinableQueue::unbounded().unwrap(),
-    );
+    let (queue, jobs) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
     for size in SIZES {
         queue.put(fussy(size)).unwrap();
         jobs.put(fussy(size)).unwrap();
@@ -231,10 +199,7 @@ fn items_that_do_not_decode_are_kept_whole() {
 
 #[offspring::test(timeout = "30s")]
 fn the_owner_keeps_what_its_own_threads_cannot_decode() {
-    let (queue, jobs) = (
-        Queue::unbounded().unwrap(),
-        JoinableQueue::unbounded().unwrap(),
-    );
+    let (queue, jobs) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
     for size in SIZES {
         queue.put(fussy(size)).unwrap();
         jobs.put(fussy(size)).unwrap();
@@ -256,10 +221,7 @@ fn look_at_letters(queue: Queue<u64>) -> String {
 #[offspring::test(timeout = "20s")]
 fn dead_letters_are_seen_in_the_owner_only() {
     let queue = Queue::unbounded().unwrap();
-    let told = look_at_letters::spawn(queue.clone())
-        .unwrap()
-        .join()
-        .unwrap();
+    let told = look_at_letters::spawn(queue.clone()).unwrap().join().unwrap();
     assert!(told.contains("another process owns"), "{told}");
 }
 
@@ -268,10 +230,7 @@ fn close_now(queue: Queue<u64>) -> (usize, usize) {
     for n in 0..10 {
         queue.put(n).expect("it is open");
     }
-    (
-        queue.close_and_discard().unwrap(),
-        queue.close_and_discard().unwrap(),
-    )
+    (queue.close_and_discard().unwrap(), queue.close_and_discard().unwrap())
 }
 
 #[offspring::test(timeout = "20s")]
@@ -285,10 +244,7 @@ fn closing_now_drops_the_rest_and_says_how_much() {
     assert!(matches!(queue.get(), Err(GetError::Closed)));
     let queue = Queue::unbounded().unwrap();
     queue.put(7).unwrap();
-    assert_eq!(
-        close_now::spawn(queue.clone()).unwrap().join().unwrap(),
-        (11, 0)
-    );
+    assert_eq!(close_now::spawn(queue.clone()).unwrap().join().unwrap(), (11, 0));
     assert!(matches!(queue.get(), Err(GetError::Closed)));
     assert!(queue.is_empty().unwrap());
 }
@@ -308,10 +264,7 @@ fn eventually_closed(jobs: &JoinableQueue<u64>) {
 
 #[offspring::test(timeout = "20s")]
 fn closing_now_leaves_what_is_in_work_and_ends_the_join() {
-    let (jobs, told) = (
-        JoinableQueue::unbounded().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, told) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let mine = {
         jobs.put(0).unwrap();
         jobs.get().unwrap()
@@ -323,10 +276,7 @@ fn closing_now_leaves_what_is_in_work_and_ends_the_join() {
     assert_eq!(told.get().unwrap(), 1);
     assert_eq!(jobs.close_and_discard().unwrap(), 98);
     assert_eq!(consumer.join().unwrap(), 1);
-    assert!(
-        jobs.join_timeout(SHORT).unwrap_err().is_timeout(),
-        "one is in work here"
-    );
+    assert!(jobs.join_timeout(SHORT).unwrap_err().is_timeout(), "one is in work here");
     // Given back, it is dropped too.
     drop(mine);
     jobs.join().unwrap();

@@ -12,9 +12,8 @@ use crate::support::eventually;
 #[offspring::test(timeout = "20s")]
 fn the_queue_ends_when_nobody_is_left_who_could_put() {
     let results = Queue::unbounded().unwrap();
-    let workers: Vec<_> = (0..3)
-        .map(|p| produce::spawn(results.clone(), p * 10..(p + 1) * 10).unwrap())
-        .collect();
+    let workers: Vec<_> =
+        (0..3).map(|p| produce::spawn(results.clone(), p * 10..(p + 1) * 10).unwrap()).collect();
     // This handle is still here, but it only waits.
     let got: BTreeSet<u64> = results.iter().collect();
     assert!(got.into_iter().eq(0..30));
@@ -87,10 +86,7 @@ fn a_put_into_a_full_queue_is_told_when_the_last_consumer_is_gone() {
 
 #[offspring::worker]
 fn fill_up(queue: Queue<u64>) -> String {
-    (0..)
-        .find_map(|n| queue.put(n).err())
-        .expect("it gets full")
-        .to_string()
+    (0..).find_map(|n| queue.put(n).err()).expect("it gets full").to_string()
 }
 
 #[offspring::test(timeout = "20s")]
@@ -108,9 +104,7 @@ fn end_while_a_child_waits(how: String) {
     let queue = Queue::<u64>::unbounded().unwrap();
     let child = collect::spawn(queue.clone()).unwrap();
     queue.put(1).unwrap();
-    eventually("the child waits for the next item", || {
-        queue.is_empty().unwrap()
-    });
+    eventually("the child waits for the next item", || queue.is_empty().unwrap());
     match how.as_str() {
         "exit" => std::process::exit(3),
         "leak" => std::mem::forget(queue),
@@ -177,9 +171,7 @@ fn use_of_the_parents(
         }
     };
     let join = jobs.join().unwrap_err();
-    report
-        .send(format!("{owner_gone:?} {put:?} {join:?}"))
-        .expect("the test reads");
+    report.send(format!("{owner_gone:?} {put:?} {join:?}")).expect("the test reads");
 }
 
 #[derive(Serialize, Deserialize)]
@@ -190,17 +182,9 @@ struct Handles {
 
 #[offspring::worker]
 fn own(handles: Queue<Handles>, told: Queue<u64>) {
-    let (queue, jobs) = (
-        Queue::unbounded().unwrap(),
-        JoinableQueue::unbounded().unwrap(),
-    );
+    let (queue, jobs) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
     jobs.put(1).unwrap();
-    handles
-        .put(Handles {
-            queue: queue.clone(),
-            jobs: jobs.clone(),
-        })
-        .expect("the test reads");
+    handles.put(Handles { queue: queue.clone(), jobs: jobs.clone() }).expect("the test reads");
     told.put(queue.get().unwrap()).expect("the test reads");
     loop {
         std::thread::park();
@@ -217,10 +201,7 @@ fn when_the_owner_dies_every_handle_says_so() {
     // The owner has got the item that the user put first, so the user waits in `get`.
     assert_eq!(told.get().unwrap(), 1);
     owner.kill();
-    assert_eq!(
-        reports.recv().unwrap(),
-        "Disconnected Disconnected(..) Disconnected"
-    );
+    assert_eq!(reports.recv().unwrap(), "Disconnected Disconnected(..) Disconnected");
     user.join().unwrap();
     assert!(matches!(queue.get(), Err(GetError::Disconnected)));
     assert!(queue.is_closed().unwrap());

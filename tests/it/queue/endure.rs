@@ -12,11 +12,7 @@ use super::{collect, produce};
 fn flood(queue: Queue<Vec<u8>>) {
     for n in 0u32.. {
         // Some go as parcels.
-        let size = if n % 100 == 0 {
-            50_000
-        } else {
-            n as usize % 200
-        };
+        let size = if n % 100 == 0 { 50_000 } else { n as usize % 200 };
         if queue.put(vec![n as u8; size]).is_err() {
             return;
         }
@@ -55,26 +51,15 @@ fn watch_memory(seconds: u64) -> Result<(), String> {
     producer.join().unwrap();
     consumer.join().unwrap();
     // A hundred items of 50 kB are 1200 pages.
-    let grown = early
-        .iter()
-        .zip(&late)
-        .any(|(early, late)| *late > early + 2000);
-    if grown {
-        Err(format!("pages: {early:?}, later {late:?}"))
-    } else {
-        Ok(())
-    }
+    let grown = early.iter().zip(&late).any(|(early, late)| *late > early + 2000);
+    if grown { Err(format!("pages: {early:?}, later {late:?}")) } else { Ok(()) }
 }
 
 #[offspring::test(timeout = "600s")]
 fn memory_stays_flat_while_a_producer_outruns_its_consumer() {
     let seconds =
         std::env::var("OFFSPRING_SOAK_SECONDS").map_or(3, |seconds| seconds.parse().unwrap());
-    watch_memory::spawn(seconds)
-        .unwrap()
-        .join()
-        .unwrap()
-        .unwrap();
+    watch_memory::spawn(seconds).unwrap().join().unwrap().unwrap();
 }
 
 #[offspring::worker]
@@ -103,14 +88,9 @@ fn talk_to_itself(queue: Queue<u64>, jobs: JoinableQueue<u64>, threads: u64) -> 
                 scope.spawn(move || (t * EACH..(t + 1) * EACH).for_each(|n| queue.put(n).unwrap()))
             })
             .collect();
-        putters
-            .into_iter()
-            .for_each(|putter| putter.join().unwrap());
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
         queue.close().unwrap();
-        let all = getters
-            .into_iter()
-            .flat_map(|getter| getter.join().unwrap())
-            .collect();
+        let all = getters.into_iter().flat_map(|getter| getter.join().unwrap()).collect();
         jobs.join().unwrap();
         all
     })
@@ -118,12 +98,7 @@ fn talk_to_itself(queue: Queue<u64>, jobs: JoinableQueue<u64>, threads: u64) -> 
 
 #[offspring::test(timeout = "60s")]
 fn threads_of_one_process_put_and_get_through_another() {
-    let queues = || {
-        (
-            Queue::bounded(10).unwrap(),
-            JoinableQueue::bounded(20).unwrap(),
-        )
-    };
+    let queues = || (Queue::bounded(10).unwrap(), JoinableQueue::bounded(20).unwrap());
     // Kept here: somebody who might put or get, as long as only the threads over there do.
     let kept = queues();
     let there = talk_to_itself::spawn(kept.0.clone(), kept.1.clone(), 4).unwrap();
@@ -145,28 +120,19 @@ fn answer(requests: Queue<(u64, Queue<u64>)>) {
 #[offspring::worker]
 fn live_on_little() {
     let queue = Queue::bounded(20).unwrap();
-    let consumers: Vec<_> = (0..3)
-        .map(|_| collect::spawn(queue.clone()).unwrap())
-        .collect();
-    let mut producers: Vec<_> = (0..3)
-        .map(|p| produce::spawn(queue.clone(), p * 1000..(p + 1) * 1000).unwrap())
-        .collect();
+    let consumers: Vec<_> = (0..3).map(|_| collect::spawn(queue.clone()).unwrap()).collect();
+    let mut producers: Vec<_> =
+        (0..3).map(|p| produce::spawn(queue.clone(), p * 1000..(p + 1) * 1000).unwrap()).collect();
     for _ in 0..10 {
         let victim = produce::spawn(queue.clone(), 0..u64::MAX).unwrap();
         queue.put_timeout(7, Duration::from_secs(20)).unwrap();
         victim.kill();
         let _ = victim.join();
     }
-    producers
-        .drain(..)
-        .for_each(|producer| producer.join().unwrap());
+    producers.drain(..).for_each(|producer| producer.join().unwrap());
     queue.close().unwrap();
     assert!(
-        consumers
-            .into_iter()
-            .map(|consumer| consumer.join().unwrap().len())
-            .sum::<usize>()
-            >= 3010
+        consumers.into_iter().map(|consumer| consumer.join().unwrap().len()).sum::<usize>() >= 3010
     );
 
     let large = Queue::bounded(4).unwrap();
@@ -179,44 +145,32 @@ fn live_on_little() {
 
     let requests = Queue::unbounded().unwrap();
     let _servers: Vec<_> = (0..2)
-        .map(|_| {
-            ProcessBuilder::new()
-                .daemon(true)
-                .spawn(answer::new(requests.clone()))
-                .unwrap()
-        })
+        .map(|_| ProcessBuilder::new().daemon(true).spawn(answer::new(requests.clone())).unwrap())
         .collect();
     for number in 0..300 {
         let reply = Queue::bounded(1).unwrap();
         requests.put((number, reply.clone())).unwrap();
-        assert_eq!(
-            reply.get_timeout(Duration::from_secs(20)).unwrap(),
-            number + 1
-        );
+        assert_eq!(reply.get_timeout(Duration::from_secs(20)).unwrap(), number + 1);
     }
     requests.close().unwrap();
 }
 
 #[offspring::test(timeout = "120s")]
 fn a_process_with_few_rights_and_low_limits_has_queues_too() {
-    let mut builder = ProcessBuilder::new()
-        .rlimit(Resource::OpenFiles, 100, 100)
-        .rlimit(Resource::LockedMemory, 0, 0);
+    let mut builder = ProcessBuilder::new().rlimit(Resource::OpenFiles, 100, 100).rlimit(
+        Resource::LockedMemory,
+        0,
+        0,
+    );
     if is_root() {
         // Nobody: limits on what is under way are for those who are not root.
         builder = builder.uid(65534).gid(65534);
     }
     let before = Instant::now();
-    builder
-        .spawn(live_on_little::new())
-        .unwrap()
-        .join()
-        .unwrap();
+    builder.spawn(live_on_little::new()).unwrap().join().unwrap();
     println!("took {:?}", before.elapsed());
 }
 
 fn is_root() -> bool {
-    std::fs::read_to_string("/proc/self/status")
-        .unwrap()
-        .contains("Uid:\t0\t0")
+    std::fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t0")
 }

@@ -22,10 +22,7 @@ fn hoard(jobs: JoinableQueue<u64>, told: Queue<u64>) {
 
 #[offspring::test(timeout = "30s")]
 fn a_busy_consumer_does_not_keep_items_from_others() {
-    let (jobs, told) = (
-        JoinableQueue::unbounded().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, told) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let busy = hoard::spawn(jobs.clone(), told.clone()).unwrap();
     for n in 0..5000 {
         jobs.put(n).unwrap();
@@ -46,10 +43,7 @@ fn a_busy_consumer_does_not_keep_items_from_others() {
 
 #[offspring::test(timeout = "20s")]
 fn a_consumer_that_is_stopped_does_not_stop_the_others() {
-    let (jobs, done) = (
-        JoinableQueue::bounded(4).unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, done) = (JoinableQueue::bounded(4).unwrap(), Queue::unbounded().unwrap());
     let stopped = consume::spawn(jobs.clone(), done.clone()).unwrap();
     let _busy = consume::spawn(jobs.clone(), done.clone()).unwrap();
     jobs.put(0).unwrap();
@@ -59,8 +53,7 @@ fn a_consumer_that_is_stopped_does_not_stop_the_others() {
         .status()
         .unwrap();
     for n in 1..100 {
-        jobs.put_timeout(n, Duration::from_secs(5))
-            .expect("the other consumer goes on");
+        jobs.put_timeout(n, Duration::from_secs(5)).expect("the other consumer goes on");
     }
     stopped.kill();
     jobs.join().unwrap();
@@ -82,10 +75,7 @@ fn work_at_a_pace(jobs: JoinableQueue<u64>, ready: Queue<u64>, pause: Duration) 
 #[offspring::test(timeout = "60s")]
 fn a_slow_consumer_holds_one_item_and_a_fast_one_the_rest() {
     const PAUSE: Duration = Duration::from_millis(30);
-    let (jobs, ready) = (
-        JoinableQueue::unbounded().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, ready) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let slow = work_at_a_pace::spawn(jobs.clone(), ready.clone(), PAUSE).unwrap();
     let fast = work_at_a_pace::spawn(jobs.clone(), ready.clone(), Duration::ZERO).unwrap();
     for _ in 0..2 {
@@ -105,8 +95,5 @@ fn a_slow_consumer_holds_one_item_and_a_fast_one_the_rest() {
     jobs.close().unwrap();
     let (slow, fast) = (slow.join().unwrap(), fast.join().unwrap());
     assert_eq!(slow + fast, 4000);
-    assert!(
-        u128::from(slow) <= most,
-        "{slow} items at {PAUSE:?} each, of at most {most}"
-    );
+    assert!(u128::from(slow) <= most, "{slow} items at {PAUSE:?} each, of at most {most}");
 }

@@ -12,10 +12,7 @@ struct Request {
 #[offspring::worker]
 fn serve(requests: Queue<Request>) {
     for request in &requests {
-        request
-            .reply
-            .put(request.number * 2)
-            .expect("the client waits");
+        request.reply.put(request.number * 2).expect("the client waits");
     }
 }
 
@@ -25,12 +22,7 @@ fn handles_travel_inside_items() {
     let server = serve::spawn(requests.clone()).unwrap();
     let reply = Queue::unbounded().unwrap();
     for number in 0..200 {
-        requests
-            .put(Request {
-                number,
-                reply: reply.clone(),
-            })
-            .unwrap();
+        requests.put(Request { number, reply: reply.clone() }).unwrap();
         assert_eq!(reply.get().unwrap(), number * 2);
     }
     requests.close().unwrap();
@@ -39,10 +31,7 @@ fn handles_travel_inside_items() {
 
 #[offspring::test(timeout = "20s")]
 fn a_handle_that_comes_home_is_the_queue_itself() {
-    let (queues, inner) = (
-        Queue::unbounded().unwrap(),
-        Queue::<u64>::unbounded().unwrap(),
-    );
+    let (queues, inner) = (Queue::unbounded().unwrap(), Queue::<u64>::unbounded().unwrap());
     queues.put(inner.clone()).unwrap();
     let home = queues.get().unwrap();
     home.put(4).unwrap();
@@ -91,9 +80,7 @@ fn a_handle_of_another_item_type_is_refused() {
     }
     tx.send(Lie(Some(numbers), None)).unwrap();
     let error = rx.recv().map(|lie| lie.1).unwrap_err();
-    let offspring::channel::RecvError::Decode(cause) = error else {
-        panic!("{error:?}")
-    };
+    let offspring::channel::RecvError::Decode(cause) = error else { panic!("{error:?}") };
     assert!(cause.to_string().contains("another type"), "{cause}");
 }
 
@@ -101,8 +88,5 @@ fn a_handle_of_another_item_type_is_refused() {
 fn a_queue_is_debug() {
     let queue = Queue::<u64>::unbounded().unwrap();
     let text = format!("{queue:?}");
-    assert!(
-        text.contains("u64") && text.contains("owner: true"),
-        "{text}"
-    );
+    assert!(text.contains("u64") && text.contains("owner: true"), "{text}");
 }

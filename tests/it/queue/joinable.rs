@@ -10,13 +10,9 @@ use crate::support::eventually;
 
 #[offspring::test(timeout = "20s")]
 fn join_waits_until_every_item_is_done() {
-    let (jobs, done) = (
-        JoinableQueue::bounded(4).unwrap(),
-        Queue::unbounded().unwrap(),
-    );
-    let consumers: Vec<_> = (0..4)
-        .map(|_| consume::spawn(jobs.clone(), done.clone()).unwrap())
-        .collect();
+    let (jobs, done) = (JoinableQueue::bounded(4).unwrap(), Queue::unbounded().unwrap());
+    let consumers: Vec<_> =
+        (0..4).map(|_| consume::spawn(jobs.clone(), done.clone()).unwrap()).collect();
     for n in 0..10 {
         jobs.put(n).unwrap();
     }
@@ -24,10 +20,7 @@ fn join_waits_until_every_item_is_done() {
     // All ten were done before the join was over.
     assert_eq!(done.len().unwrap(), 10);
     jobs.close().unwrap();
-    let counts: u64 = consumers
-        .into_iter()
-        .map(|consumer| consumer.join().unwrap())
-        .sum();
+    let counts: u64 = consumers.into_iter().map(|consumer| consumer.join().unwrap()).sum();
     assert_eq!(counts, 10);
 }
 
@@ -40,10 +33,7 @@ fn join_of_an_unused_queue_returns_at_once() {
 fn join_times_out_while_an_item_is_unfinished() {
     let jobs = JoinableQueue::unbounded().unwrap();
     jobs.put(1).unwrap();
-    assert!(matches!(
-        jobs.join_timeout(SHORT),
-        Err(QueueJoinTimeoutError::Timeout)
-    ));
+    assert!(matches!(jobs.join_timeout(SHORT), Err(QueueJoinTimeoutError::Timeout)));
     let job = jobs.get().unwrap();
     assert!(jobs.join_timeout(SHORT).unwrap_err().is_timeout());
     job.task_done();
@@ -59,10 +49,7 @@ fn join_elsewhere(jobs: JoinableQueue<u64>, joined: Queue<u64>) {
 
 #[offspring::test(timeout = "20s")]
 fn another_process_joins() {
-    let (jobs, joined) = (
-        JoinableQueue::unbounded().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, joined) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let process = join_elsewhere::spawn(jobs.clone(), joined.clone()).unwrap();
     let job = jobs.get().unwrap();
     // Before the item is finished, so before the other process can have joined.
@@ -169,10 +156,7 @@ fn join_is_told_when_the_last_consumer_is_gone() {
         let joined = scope.spawn(|| jobs.join());
         assert!(!joined.is_finished());
         victim.kill();
-        assert!(matches!(
-            joined.join().unwrap(),
-            Err(QueueJoinError::Abandoned { unfinished: 1 })
-        ));
+        assert!(matches!(joined.join().unwrap(), Err(QueueJoinError::Abandoned { unfinished: 1 })));
     });
 }
 

@@ -37,12 +37,9 @@ fn two_other_processes_talk_through_the_owner() {
 #[offspring::test(timeout = "30s")]
 fn many_producers_and_consumers_share_the_items() {
     let queue = Queue::bounded(8).unwrap();
-    let consumers: Vec<_> = (0..3)
-        .map(|_| collect::spawn(queue.clone()).unwrap())
-        .collect();
-    let producers: Vec<_> = (0..3)
-        .map(|p| produce::spawn(queue.clone(), p * 1000..(p + 1) * 1000).unwrap())
-        .collect();
+    let consumers: Vec<_> = (0..3).map(|_| collect::spawn(queue.clone()).unwrap()).collect();
+    let producers: Vec<_> =
+        (0..3).map(|p| produce::spawn(queue.clone(), p * 1000..(p + 1) * 1000).unwrap()).collect();
     for producer in producers {
         producer.join().unwrap();
     }
@@ -93,11 +90,8 @@ fn threads_of_one_process_share_a_handle() {
 #[offspring::worker]
 fn collect_with_threads(queue: Queue<u64>, threads: usize) -> Vec<u64> {
     std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| queue.iter().collect::<Vec<_>>()))
-            .collect();
-        all.into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect()
+        let all: Vec<_> =
+            (0..threads).map(|_| scope.spawn(|| queue.iter().collect::<Vec<_>>())).collect();
+        all.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
 }

@@ -28,10 +28,7 @@ fn connections_arrive_usable_with_what_was_sent_before() {
         near.send(round).unwrap();
         connections.put(far).unwrap();
         near.send(round + 1).unwrap();
-        assert_eq!(
-            (near.recv().unwrap(), near.recv().unwrap()),
-            (2 * round, 2 * round + 2)
-        );
+        assert_eq!((near.recv().unwrap(), near.recv().unwrap()), (2 * round, 2 * round + 2));
     }
     connections.close().unwrap();
     server.join().unwrap();
@@ -50,9 +47,7 @@ fn the_other_end_sees_the_end_as_soon_as_the_consumer_drops_it() {
     let consumer = hang_up::spawn(connections.clone()).unwrap();
     for round in 0..20 {
         let (near, far) = offspring::pipe().unwrap();
-        connections
-            .put((vec![round; 1 + 3000 * usize::from(round)], far))
-            .unwrap();
+        connections.put((vec![round; 1 + 3000 * usize::from(round)], far)).unwrap();
         assert_eq!(near.recv().unwrap(), round);
         assert!(matches!(near.recv(), Err(RecvError::Disconnected)));
     }
@@ -63,8 +58,7 @@ fn the_other_end_sees_the_end_as_soon_as_the_consumer_drops_it() {
 #[offspring::worker]
 fn send_all(senders: Queue<Receiver<u64>>, sums: Sender<u64>) {
     for receiver in &senders {
-        sums.send(receiver.iter().sum())
-            .expect("the main program waits");
+        sums.send(receiver.iter().sum()).expect("the main program waits");
     }
 }
 
@@ -111,12 +105,7 @@ fn a_connection_ends_with_the_consumer_that_is_killed_and_the_rest_of_the_item_i
         connections.join().unwrap();
         let letters = connections.dead_letters().unwrap();
         assert!(matches!(letters[0].cause(), DeadCause::MovedOut));
-        assert!(
-            letters[0]
-                .bytes()
-                .windows(7)
-                .any(|bytes| bytes == b"for you")
-        );
+        assert!(letters[0].bytes().windows(7).any(|bytes| bytes == b"for you"));
         let error = letters[0].decode().unwrap_err();
         assert!(error.to_string().contains("receiving end went"), "{error}");
         let outcomes = letters.into_iter().map(|letter| letter.redeliver());
@@ -154,9 +143,7 @@ fn a_delivered_connection_is_in_one_place_only() {
 #[offspring::worker]
 fn sit_on_it(connections: Queue<Connection<u64, u64>>, started: Sender<u32>) {
     let first = connections.get().expect("there is one");
-    started
-        .send(std::process::id())
-        .expect("the main program waits");
+    started.send(std::process::id()).expect("the main program waits");
     let _ = first.recv();
     // With a look ahead it may have been sent the next one, which it never takes.
     std::thread::park();
@@ -200,10 +187,7 @@ fn what_is_not_put_comes_back_whole_however_it_was_put() {
     let (near, far) = offspring::pipe::<u8, u8>().unwrap();
     far.send(1).unwrap();
     let item = queue.try_put((1u8, near)).unwrap_err().into_inner();
-    let item = queue
-        .put_timeout(item, Duration::from_millis(5))
-        .unwrap_err()
-        .into_inner();
+    let item = queue.put_timeout(item, Duration::from_millis(5)).unwrap_err().into_inner();
     let item = queue
         .put_all_timeout([item], Duration::from_millis(5))
         .unwrap_err()
@@ -212,9 +196,7 @@ fn what_is_not_put_comes_back_whole_however_it_was_put() {
         .unwrap();
     queue.close().unwrap();
     let item = queue.put(item).unwrap_err().into_inner();
-    let item = futures_executor::block_on(queue.put_async(item))
-        .unwrap_err()
-        .into_inner();
+    let item = futures_executor::block_on(queue.put_async(item)).unwrap_err().into_inner();
     let (number, near) = item;
     assert_eq!(near.recv().unwrap(), number);
     near.send(number + 1).unwrap();
@@ -250,9 +232,7 @@ fn what_does_not_encode_comes_back_whole_also_from_channels() {
     let (nobody, gone) = offspring::channel().unwrap();
     drop(gone);
     let near = nobody.send(item.0).unwrap_err().into_inner();
-    let near = futures_executor::block_on(nobody.send_async(near))
-        .unwrap_err()
-        .into_inner();
+    let near = futures_executor::block_on(nobody.send_async(near)).unwrap_err().into_inner();
     near.send(4).unwrap();
     assert_eq!(far.recv().unwrap(), 4);
     drop(carried);

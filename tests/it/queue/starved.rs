@@ -25,10 +25,7 @@ fn with_few_descriptors() -> ProcessBuilder {
 /// An error with its causes.
 fn text(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What a wait without descriptors says, and what comes afterwards.
@@ -37,9 +34,7 @@ fn hear(receiver: Receiver<u64>, count: u64) -> (String, Vec<u64>) {
     let hoard = hoard();
     let error = receiver.recv_timeout(LONG).unwrap_err();
     drop(hoard);
-    let heard = (0..count)
-        .map(|_| receiver.recv_timeout(LONG).unwrap())
-        .collect();
+    let heard = (0..count).map(|_| receiver.recv_timeout(LONG).unwrap()).collect();
     (text(&error), heard)
 }
 
@@ -47,9 +42,7 @@ fn hear(receiver: Receiver<u64>, count: u64) -> (String, Vec<u64>) {
 fn a_receiver_without_descriptors_says_so_and_hears_all_later() {
     let (sender, receiver) = channel().unwrap();
     (0..4).for_each(|n| sender.send(n).unwrap());
-    let child = with_few_descriptors()
-        .spawn(hear::new(receiver, 4))
-        .unwrap();
+    let child = with_few_descriptors().spawn(hear::new(receiver, 4)).unwrap();
     let (error, heard) = child.join().unwrap();
     assert!(error.contains("Too many open files"), "{error}");
     assert_eq!(heard, [0, 1, 2, 3]);
@@ -71,9 +64,7 @@ fn a_message_with_handles_stays_until_there_are_descriptors_for_them() {
     let (sender, receiver) = channel().unwrap();
     let (answers, answered) = channel().unwrap();
     sender.send(answers.clone()).unwrap();
-    let child = with_few_descriptors()
-        .spawn(hear_handles::new(receiver))
-        .unwrap();
+    let child = with_few_descriptors().spawn(hear_handles::new(receiver)).unwrap();
     assert_eq!(answered.recv_timeout(LONG).unwrap(), 0);
     sender.send(answers).unwrap();
     let error = child.join().unwrap();
@@ -100,15 +91,10 @@ fn work(jobs: JoinableQueue<(u64, Queue<u64>)>, ready: Event) -> (String, Vec<u6
 
 #[offspring::test(timeout = "60s")]
 fn a_client_without_descriptors_keeps_its_session() {
-    let (jobs, ready, inner) = (
-        JoinableQueue::unbounded().unwrap(),
-        Event::new().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, ready, inner) =
+        (JoinableQueue::unbounded().unwrap(), Event::new().unwrap(), Queue::unbounded().unwrap());
     jobs.put((0, inner.clone())).unwrap();
-    let child = with_few_descriptors()
-        .spawn(work::new(jobs.clone(), ready.clone()))
-        .unwrap();
+    let child = with_few_descriptors().spawn(work::new(jobs.clone(), ready.clone())).unwrap();
     ready.wait().unwrap();
     (1..4).for_each(|n| jobs.put((n, inner.clone())).unwrap());
     let (error, got) = child.join().unwrap();
@@ -144,10 +130,7 @@ fn loop_over(
 #[offspring::test(timeout = "60s")]
 fn loops_do_not_end_for_want_of_descriptors() {
     let (sender, receiver) = channel().unwrap();
-    let (jobs, inner) = (
-        JoinableQueue::unbounded().unwrap(),
-        Queue::unbounded().unwrap(),
-    );
+    let (jobs, inner) = (JoinableQueue::unbounded().unwrap(), Queue::unbounded().unwrap());
     let ready = Event::new().unwrap();
     sender.send((0, inner.clone())).unwrap();
     jobs.put((0, inner.clone())).unwrap();
@@ -180,9 +163,7 @@ fn own() -> (bool, u64) {
     let mut hoard = hoard();
     hoard.pop();
     hoard.push(File::create(&go).unwrap());
-    let waited = queue
-        .get_timeout(SHORT)
-        .is_err_and(|error| error.is_timeout());
+    let waited = queue.get_timeout(SHORT).is_err_and(|error| error.is_timeout());
     drop(hoard);
     let got = queue.get_timeout(LONG).unwrap();
     child.join().unwrap();

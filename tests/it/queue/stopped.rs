@@ -41,9 +41,8 @@ impl<T: serde::de::DeserializeOwned> Drop for Stopped<T> {
 }
 
 fn signal<T>(process: &Process<T>, signal: &str) {
-    let done = std::process::Command::new("kill")
-        .args([signal, &process.pid().to_string()])
-        .status();
+    let done =
+        std::process::Command::new("kill").args([signal, &process.pid().to_string()]).status();
     assert!(done.unwrap().success());
 }
 
@@ -100,23 +99,14 @@ fn stopped_owner(attach: bool) -> (Stopped<()>, Handles) {
 #[offspring::test(timeout = "60s")]
 fn every_timeout_holds_while_the_owner_is_stopped() {
     let (_owner, all) = stopped_owner(true);
-    takes(TIME, || {
-        assert!(all.small.get_timeout(TIME).unwrap_err().is_timeout())
-    });
-    takes(TIME, || {
-        assert!(all.jobs.get_timeout(TIME).unwrap_err().is_timeout())
-    });
+    takes(TIME, || assert!(all.small.get_timeout(TIME).unwrap_err().is_timeout()));
+    takes(TIME, || assert!(all.jobs.get_timeout(TIME).unwrap_err().is_timeout()));
     all.jobs.put(1).unwrap();
-    takes(TIME, || {
-        assert!(all.jobs.join_timeout(TIME).unwrap_err().is_timeout())
-    });
+    takes(TIME, || assert!(all.jobs.join_timeout(TIME).unwrap_err().is_timeout()));
     // What it gets without asking is what it was granted before; then it is full.
     let error = (0..).find_map(|n| {
         let before = Instant::now();
-        all.small
-            .put_timeout(n, TIME)
-            .err()
-            .map(|error| (before.elapsed(), error))
+        all.small.put_timeout(n, TIME).err().map(|error| (before.elapsed(), error))
     });
     let (took, error) = error.unwrap();
     assert!(error.is_timeout() && took < TIME + SLACK, "{took:?}");
@@ -125,17 +115,11 @@ fn every_timeout_holds_while_the_owner_is_stopped() {
         let error = (0..100_000).find_map(|_| {
             let before = Instant::now();
             let outcome = all.large.put_timeout(vec![1; size], TIME);
-            assert!(
-                before.elapsed() < TIME + SLACK,
-                "{size}: {:?}",
-                before.elapsed()
-            );
+            assert!(before.elapsed() < TIME + SLACK, "{size}: {:?}", before.elapsed());
             outcome.err()
         });
         assert!(error.expect("it gets full").is_timeout());
-        takes(TIME, || {
-            assert!(all.large.get_timeout(TIME).unwrap_err().is_timeout())
-        });
+        takes(TIME, || assert!(all.large.get_timeout(TIME).unwrap_err().is_timeout()));
     }
 }
 
@@ -191,10 +175,7 @@ fn what_asks_the_owner_does_not_wait_for_one_that_is_stopped() {
     // One that this process has not used before has to be accepted first.
     unanswered(pid, || refused_get(all.fresh.try_get()));
     unanswered(pid, || all.fresh.len());
-    assert_eq!(
-        (all.small.capacity(), all.fresh.capacity()),
-        (Some(3), None)
-    );
+    assert_eq!((all.small.capacity(), all.fresh.capacity()), (Some(3), None));
     owner.resume();
     // All that was not refused is there once, and nothing else; what was asked for is done.
     eventually("it answers", || all.small.len().is_ok());
@@ -225,10 +206,7 @@ fn items_put_while_the_owner_is_stopped_are_neither_lost_nor_doubled() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(
-        &refused,
-        TryPutError::Handle(_, HandleError::Unresponsive { .. })
-    ));
+    assert!(matches!(&refused, TryPutError::Handle(_, HandleError::Unresponsive { .. })));
     assert_eq!(refused.into_inner(), put);
     owner.resume();
     let got: Vec<u64> = (0..put).map(|_| all.fresh.get().unwrap()).collect();
@@ -260,11 +238,7 @@ fn deliveries_end_without_waiting_for_an_owner_that_is_stopped() {
             drop(job);
         }
     }
-    assert!(
-        before.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        before.elapsed()
-    );
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
     owner.resume();
     // Half of them come again, and all that was put.
     let mut seen = vec![0; put as usize];
@@ -287,12 +261,8 @@ fn a_thread_that_attaches_holds_up_no_other_threads_deadline() {
     std::thread::scope(|scope| {
         let patient = scope.spawn(|| queue.get_timeout(Duration::from_secs(20)));
         std::thread::sleep(Duration::from_millis(20));
-        takes(TIME, || {
-            assert!(queue.get_timeout(TIME).unwrap_err().is_timeout())
-        });
-        takes(TIME, || {
-            assert!(queue.clone().put_timeout(1, TIME).unwrap_err().is_timeout())
-        });
+        takes(TIME, || assert!(queue.get_timeout(TIME).unwrap_err().is_timeout()));
+        takes(TIME, || assert!(queue.clone().put_timeout(1, TIME).unwrap_err().is_timeout()));
         assert!(!patient.is_finished());
         owner.resume();
         queue.put(5).unwrap();
@@ -309,29 +279,18 @@ fn put_one(queue: Queue<u64>) {
 fn a_handle_that_was_never_used_goes_on_while_its_owner_is_stopped() {
     let (owner, all) = stopped_owner(false);
     let handles = Queue::unbounded().unwrap();
-    takes(Duration::ZERO, || {
-        handles.put_timeout(all.fresh.clone(), TIME).unwrap()
-    });
+    takes(Duration::ZERO, || handles.put_timeout(all.fresh.clone(), TIME).unwrap());
     let child = takes(Duration::ZERO, || put_one::spawn(all.fresh).unwrap());
     owner.resume();
     // All that is left is what went on.
-    assert_eq!(
-        handles
-            .get()
-            .unwrap()
-            .get_timeout(Duration::from_secs(10))
-            .unwrap(),
-        5
-    );
+    assert_eq!(handles.get().unwrap().get_timeout(Duration::from_secs(10)).unwrap(), 5);
     child.join().unwrap();
 }
 
 #[offspring::test(timeout = "30s")]
 fn an_item_handed_to_a_consumer_that_is_stopped_goes_to_another() {
     let queue = Queue::unbounded().unwrap();
-    let consumers: Vec<_> = (0..2)
-        .map(|_| collect::spawn(queue.clone()).unwrap())
-        .collect();
+    let consumers: Vec<_> = (0..2).map(|_| collect::spawn(queue.clone()).unwrap()).collect();
     let mut consumers = consumers.into_iter();
     for n in 0..100 {
         queue.put(n).unwrap();
@@ -347,10 +306,7 @@ fn an_item_handed_to_a_consumer_that_is_stopped_goes_to_another() {
     }
     queue.close().unwrap();
     let others = consumers.next().unwrap().join().unwrap();
-    assert!(
-        others.ends_with(&(100..110).collect::<Vec<_>>()),
-        "{others:?}"
-    );
+    assert!(others.ends_with(&(100..110).collect::<Vec<_>>()), "{others:?}");
     stopped.resume();
     let first = stopped.0.join_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(first.len() + others.len(), 110);
@@ -369,9 +325,7 @@ fn room_granted_to_a_producer_that_is_stopped_goes_to_another() {
         while let Ok(item) = queue.try_get() {
             got.push(item);
         }
-        queue
-            .put_timeout(n, Duration::from_secs(5))
-            .expect("the room is not kept");
+        queue.put_timeout(n, Duration::from_secs(5)).expect("the room is not kept");
     }
     stopped.resume();
     queue.get_timeout(Duration::from_secs(5)).unwrap();
@@ -396,11 +350,7 @@ fn a_flood_at_a_stopped_consumer_blocks_nobody() {
         for _ in 0..count {
             let before = Instant::now();
             queue.put(vec![0; size]).unwrap();
-            assert!(
-                before.elapsed() < SLACK,
-                "{size}: a put took {:?}",
-                before.elapsed()
-            );
+            assert!(before.elapsed() < SLACK, "{size}: a put took {:?}", before.elapsed());
         }
         eventually("the other has them all", || queue.is_empty().unwrap());
         queue.close().unwrap();
@@ -422,9 +372,7 @@ fn flood(queue: Queue<u64>) {
 #[offspring::test(timeout = "30s")]
 fn a_producer_that_never_pauses_holds_up_none_of_the_owners_calls() {
     let queue = Queue::unbounded().unwrap();
-    let producers: Vec<_> = (0..2)
-        .map(|_| flood::spawn(queue.clone()).unwrap())
-        .collect();
+    let producers: Vec<_> = (0..2).map(|_| flood::spawn(queue.clone()).unwrap()).collect();
     for n in 0..50 {
         let before = Instant::now();
         assert!(!queue.is_closed().unwrap());

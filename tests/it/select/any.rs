@@ -17,27 +17,19 @@ fn a_process_and_a_receiver_are_waited_for_together() {
     let (to, receiver) = channel().unwrap();
     let process = relay::spawn(from, to).unwrap();
     let other = sleeper::spawn().unwrap();
-    assert_eq!(
-        wait_any_timeout(&[&process, &receiver, &other], SHORT).unwrap(),
-        None
-    );
+    assert_eq!(wait_any_timeout(&[&process, &receiver, &other], SHORT).unwrap(), None);
     orders.send(1).unwrap();
     assert_eq!(wait_any(&[&process, &receiver, &other]).unwrap(), 1);
     // It lasts until it is taken.
     assert_eq!(wait_any(&[&receiver, &other]).unwrap(), 0);
     assert_eq!(receiver.try_recv().unwrap(), 1);
-    assert_eq!(
-        wait_any_timeout(&[&process, &receiver, &other], SHORT).unwrap(),
-        None
-    );
+    assert_eq!(wait_any_timeout(&[&process, &receiver, &other], SHORT).unwrap(), None);
     other.kill();
     assert_eq!(wait_any(&[&process, &receiver, &other]).unwrap(), 2);
     // The process and its channel have both ended: each is returned in turn.
     drop(orders);
     process.join().unwrap();
-    let ready: Vec<usize> = (0..3)
-        .map(|_| wait_any(&[&process, &receiver]).unwrap())
-        .collect();
+    let ready: Vec<usize> = (0..3).map(|_| wait_any(&[&process, &receiver]).unwrap()).collect();
     assert!(ready.contains(&0) && ready.contains(&1), "{ready:?}");
     assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
 }
@@ -45,17 +37,10 @@ fn a_process_and_a_receiver_are_waited_for_together() {
 #[offspring::test(timeout = "20s")]
 fn nothing_to_wait_for_is_an_error_and_not_a_hang() {
     assert!(matches!(wait_any(&[]), Err(WaitError::Nothing)));
-    assert!(matches!(
-        wait_any_timeout(&[], LONG),
-        Err(WaitError::Nothing)
-    ));
+    assert!(matches!(wait_any_timeout(&[], LONG), Err(WaitError::Nothing)));
     let selector = Selector::new();
     assert_eq!(
-        (
-            selector.ready(),
-            selector.try_ready(),
-            selector.ready_timeout(LONG)
-        ),
+        (selector.ready(), selector.try_ready(), selector.ready_timeout(LONG)),
         (None, None, None)
     );
     assert!(selector.is_empty());
@@ -76,23 +61,13 @@ fn timeouts_of_every_length_hold() {
     sender.send(1).unwrap();
     // A message that was sent before is found without a wait.
     assert_eq!(selector.try_ready(), Some(key));
-    assert_eq!(
-        wait_any_timeout(&[&receiver], Duration::ZERO).unwrap(),
-        Some(0)
-    );
-    assert_eq!(
-        wait_any_timeout(&[&receiver], Duration::MAX).unwrap(),
-        Some(0)
-    );
+    assert_eq!(wait_any_timeout(&[&receiver], Duration::ZERO).unwrap(), Some(0));
+    assert_eq!(wait_any_timeout(&[&receiver], Duration::MAX).unwrap(), Some(0));
     assert_eq!(selector.ready_timeout(Duration::MAX), Some(key));
     receiver.recv().unwrap();
     assert_eq!(selector.try_ready(), None);
     drop(sender);
-    assert_eq!(
-        selector.try_ready(),
-        Some(key),
-        "the end is seen at once too"
-    );
+    assert_eq!(selector.try_ready(), Some(key), "the end is seen at once too");
 }
 
 #[offspring::test(timeout = "20s")]
@@ -103,17 +78,11 @@ fn every_ready_source_gets_its_turn() {
     }
     let selector = Selector::new();
     let first = selector.add(&pairs[0].1).unwrap();
-    let keys: Vec<_> = pairs[1..]
-        .iter()
-        .map(|(_, receiver)| selector.add(receiver).unwrap())
-        .collect();
+    let keys: Vec<_> =
+        pairs[1..].iter().map(|(_, receiver)| selector.add(receiver).unwrap()).collect();
     let told: Vec<_> = (0..20).map(|_| selector.ready().unwrap()).collect();
     for key in keys.into_iter().chain([first]) {
-        assert_eq!(
-            told.iter().filter(|&&other| other == key).count(),
-            4,
-            "{told:?}"
-        );
+        assert_eq!(told.iter().filter(|&&other| other == key).count(), 4, "{told:?}");
     }
     let sources: Vec<&dyn offspring::Waitable> =
         pairs.iter().map(|(_, receiver)| receiver as _).collect();
@@ -166,10 +135,7 @@ fn a_receiver_that_is_moved_or_dropped_is_ready_and_wakes() {
     let selector = Selector::new();
     let (orders, from) = channel::<u64>().unwrap();
     let (to, dropped) = channel::<u64>().unwrap();
-    let (moved_key, dropped_key) = (
-        selector.add(&from).unwrap(),
-        selector.add(&dropped).unwrap(),
-    );
+    let (moved_key, dropped_key) = (selector.add(&from).unwrap(), selector.add(&dropped).unwrap());
     assert_eq!(selector.ready_timeout(SHORT), None);
     std::thread::scope(|scope| {
         let waiting = spawn_asleep(scope, || selector.ready());
@@ -248,10 +214,7 @@ fn answer(connection: Connection<u64, u64>) {
 #[offspring::test(timeout = "30s")]
 fn connections_are_served_by_one_thread() {
     let (ours, theirs): (Vec<_>, Vec<_>) = (0..4).map(|_| pipe().unwrap()).unzip();
-    let processes: Vec<_> = theirs
-        .into_iter()
-        .map(|end| answer::spawn(end).unwrap())
-        .collect();
+    let processes: Vec<_> = theirs.into_iter().map(|end| answer::spawn(end).unwrap()).collect();
     let selector = Selector::new();
     let keys: Vec<_> = ours.iter().map(|end| selector.add(end).unwrap()).collect();
     ours.iter().for_each(|end| end.send(0).unwrap());

@@ -76,10 +76,7 @@ fn crowd() {
     for place in 0..RECEIVERS as u64 {
         let (sender, receiver) = channel().unwrap();
         carry.send(sender).unwrap();
-        sources.insert(
-            selector.add(&receiver).unwrap(),
-            Source::Receiver(place, receiver),
-        );
+        sources.insert(selector.add(&receiver).unwrap(), Source::Receiver(place, receiver));
     }
     drop(carry);
     for (place, queue) in (RECEIVERS as u64..).zip(queues) {
@@ -101,10 +98,8 @@ fn crowd() {
             let key = selector.ready_timeout(LONG).expect("a message or an end");
             match sources[&key].look() {
                 News::Number(n) => {
-                    let index = expected
-                        .iter()
-                        .position(|&other| other == n)
-                        .expect("each comes once");
+                    let index =
+                        expected.iter().position(|&other| other == n).expect("each comes once");
                     expected.swap_remove(index);
                 }
                 News::Nothing => {}

@@ -12,9 +12,7 @@ use crate::support::{eventually, open_fds};
 fn watched() -> usize {
     let entries = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
     let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts
-        .map(|text| text.lines().filter(|line| line.starts_with("tfd:")).count())
-        .sum()
+    texts.map(|text| text.lines().filter(|line| line.starts_with("tfd:")).count()).sum()
 }
 
 fn threads() -> usize {
@@ -26,9 +24,7 @@ fn sleeps() -> u64 {
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
     let counts = texts.filter_map(|text| {
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+        let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
     counts.sum()
@@ -37,10 +33,7 @@ fn sleeps() -> u64 {
 #[offspring::worker]
 fn leaves_nothing() {
     let pairs: Vec<_> = (0..50).map(|_| channel::<u64>().unwrap()).collect();
-    let process = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(sleeper::new())
-        .unwrap();
+    let process = ProcessBuilder::new().daemon(true).spawn(sleeper::new()).unwrap();
     // A receiver takes in what is new of a sender with its first message.
     for (sender, receiver) in &pairs {
         sender.send(0).unwrap();
@@ -56,14 +49,10 @@ fn leaves_nothing() {
     for round in 0..3 {
         let selector = Selector::new();
         selector.add(&process).unwrap();
-        let keys: Vec<_> = pairs
-            .iter()
-            .map(|(_, receiver)| selector.add(receiver).unwrap())
-            .collect();
+        let keys: Vec<_> =
+            pairs.iter().map(|(_, receiver)| selector.add(receiver).unwrap()).collect();
         assert!(selector.ready().is_some());
-        pairs
-            .iter()
-            .for_each(|(_, receiver)| assert_eq!(receiver.try_recv().unwrap(), round + 1));
+        pairs.iter().for_each(|(_, receiver)| assert_eq!(receiver.try_recv().unwrap(), round + 1));
         assert_eq!(selector.ready_timeout(SHORT), None);
         assert_eq!(watched(), before.0 + 50);
         assert_eq!(threads(), before.2);
@@ -79,9 +68,7 @@ fn leaves_nothing() {
             pairs.iter().map(|(_, receiver)| receiver as _).collect();
         assert_eq!(wait_any_timeout(&sources, SHORT).unwrap(), None);
         assert_eq!((watched(), open_fds(), threads()), before);
-        pairs
-            .iter()
-            .for_each(|(sender, _)| sender.send(round + 2).unwrap());
+        pairs.iter().for_each(|(sender, _)| sender.send(round + 2).unwrap());
     }
 }
 
@@ -94,10 +81,7 @@ fn a_selector_that_is_dropped_leaves_nothing_behind() {
 fn sleeps_while_idle() {
     let pairs: Vec<_> = (0..100).map(|_| channel::<u64>().unwrap()).collect();
     pairs.iter().for_each(|(sender, _)| sender.send(1).unwrap());
-    let process = ProcessBuilder::new()
-        .daemon(true)
-        .spawn(sleeper::new())
-        .unwrap();
+    let process = ProcessBuilder::new().daemon(true).spawn(sleeper::new()).unwrap();
     let selector = Selector::new();
     selector.add(&process).unwrap();
     for (_, receiver) in &pairs {

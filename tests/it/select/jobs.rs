@@ -11,19 +11,16 @@ use super::{LONG, random};
 const CONSUMERS: usize = 3;
 
 fn kills() -> usize {
-    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(3, |rounds| {
-        rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")
-    }) * 10
+    std::env::var("OFFSPRING_RACE_ROUNDS")
+        .map_or(3, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number"))
+        * 10
 }
 
 /// Does jobs of either queue, with pauses in which it holds one, or one lies here untaken.
 #[offspring::worker]
 fn consume(jobs: [JoinableQueue<u64>; 2], done: Sender<u64>) {
     let selector = Selector::new();
-    let keys = [
-        selector.add(&jobs[0]).unwrap(),
-        selector.add(&jobs[1]).unwrap(),
-    ];
+    let keys = [selector.add(&jobs[0]).unwrap(), selector.add(&jobs[1]).unwrap()];
     while let Some(key) = selector.ready() {
         let from = keys.iter().position(|&other| other == key).unwrap();
         if random() % 16 == 0 {
@@ -58,13 +55,7 @@ fn collect(done: &Receiver<u64>, count: u64) -> u64 {
 fn of_consumers_that_select_and_are_killed_others_get_the_jobs() {
     let count = kills() as u64 * 200;
     // All of it may fall to those who die.
-    let queue = || {
-        JoinableQueue::builder()
-            .max_deliveries(1000)
-            .capacity(100)
-            .build()
-            .unwrap()
-    };
+    let queue = || JoinableQueue::builder().max_deliveries(1000).capacity(100).build().unwrap();
     let jobs = [queue(), queue()];
     let (sender, done) = channel().unwrap();
     let start = || consume::spawn([jobs[0].clone(), jobs[1].clone()], sender.clone()).unwrap();
@@ -87,7 +78,5 @@ fn of_consumers_that_select_and_are_killed_others_get_the_jobs() {
         assert!(queue.dead_letters().unwrap().is_empty());
         queue.close().unwrap();
     }
-    consumers
-        .iter()
-        .for_each(|consumer| consumer.join().unwrap());
+    consumers.iter().for_each(|consumer| consumer.join().unwrap());
 }

@@ -16,10 +16,7 @@ pub(super) fn sleepers() -> Vec<Process<()>> {
 }
 
 pub(super) fn kill(pids: &[u32]) {
-    let killed = Command::new("kill")
-        .arg("-9")
-        .args(pids.iter().map(u32::to_string))
-        .status();
+    let killed = Command::new("kill").arg("-9").args(pids.iter().map(u32::to_string)).status();
     assert!(killed.unwrap().success());
 }
 
@@ -31,10 +28,8 @@ fn kill_in_any_order(mut pids: Vec<u32>) {
 #[offspring::test(timeout = "120s")]
 fn of_two_hundred_processes_that_are_killed_each_is_told_once() {
     let selector = Selector::new();
-    let mut processes: HashMap<usize, _> = sleepers()
-        .into_iter()
-        .map(|process| (selector.add(&process).unwrap(), process))
-        .collect();
+    let mut processes: HashMap<usize, _> =
+        sleepers().into_iter().map(|process| (selector.add(&process).unwrap(), process)).collect();
     let pids = processes.values().map(Process::pid).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| kill_in_any_order(pids));
@@ -43,10 +38,7 @@ fn of_two_hundred_processes_that_are_killed_each_is_told_once() {
             let process = processes.remove(&key).expect("each is told once");
             assert!(!process.is_alive());
             let reason = process.join().unwrap_err().reason().cloned();
-            assert!(
-                matches!(reason, Some(ExitReason::Signaled { signal: 9, .. })),
-                "{reason:?}"
-            );
+            assert!(matches!(reason, Some(ExitReason::Signaled { signal: 9, .. })), "{reason:?}");
             selector.remove(key);
         }
     });
@@ -75,9 +67,7 @@ fn processes_are_joined_in_the_order_of_their_end() {
 pub(super) fn raise_the_limit_of_descriptors() {
     let pid = std::process::id().to_string();
     // Where it is high enough, or cannot be raised, the test itself says so.
-    let _ = Command::new("prlimit")
-        .args(["--pid", &pid, "--nofile=16384:"])
-        .status();
+    let _ = Command::new("prlimit").args(["--pid", &pid, "--nofile=16384:"]).status();
 }
 
 /// Gets a thousand senders, and sends each number that it is given on the sender with that index.
@@ -85,9 +75,7 @@ pub(super) fn raise_the_limit_of_descriptors() {
 fn switchboard(senders: Receiver<Sender<u64>>, numbers: Receiver<u64>) {
     let senders: Vec<_> = senders.iter().collect();
     for n in &numbers {
-        senders[n as usize % RECEIVERS]
-            .send(n)
-            .expect("the test receives");
+        senders[n as usize % RECEIVERS].send(n).expect("the test receives");
     }
 }
 
@@ -108,14 +96,9 @@ fn a_thousand_receivers() {
     let process_key = selector.add(&process).unwrap();
     for round in 0..30 {
         // A few at random, some of them more than once, and sometimes all.
-        let count = if round % 10 == 9 {
-            RECEIVERS as u64
-        } else {
-            1 + random() % 20
-        };
-        let mut expected: Vec<u64> = (0..count)
-            .map(|n| random() % RECEIVERS as u64 + RECEIVERS as u64 * n)
-            .collect();
+        let count = if round % 10 == 9 { RECEIVERS as u64 } else { 1 + random() % 20 };
+        let mut expected: Vec<u64> =
+            (0..count).map(|n| random() % RECEIVERS as u64 + RECEIVERS as u64 * n).collect();
         let sent = expected.clone();
         let mut received = Vec::new();
         std::thread::scope(|scope| {
@@ -144,10 +127,7 @@ fn a_thousand_receivers() {
             assert!(!process.is_alive());
         } else {
             let (_, receiver) = receivers.remove(&key).expect("each end is told once");
-            assert!(matches!(
-                receiver.try_recv(),
-                Err(TryRecvError::Disconnected)
-            ));
+            assert!(matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)));
         }
         selector.remove(key);
     }

@@ -80,9 +80,9 @@ fn forward(
     while let Some(key) = selector.ready() {
         let from = keys.iter().position(|&other| other == key).unwrap();
         let (n, empty) = match from {
-            0 => plain
-                .try_get()
-                .map_or_else(|error| (None, error.is_empty()), |n| (Some(n), false)),
+            0 => {
+                plain.try_get().map_or_else(|error| (None, error.is_empty()), |n| (Some(n), false))
+            }
             1 => jobs.try_get().map_or_else(
                 |error| (None, error.is_empty()),
                 |job| {
@@ -109,10 +109,7 @@ fn forward(
 
 #[offspring::test(timeout = "60s")]
 fn queues_of_another_process_are_waited_for_with_a_channel() {
-    let (plain, jobs) = (
-        Queue::bounded(3).unwrap(),
-        JoinableQueue::unbounded().unwrap(),
-    );
+    let (plain, jobs) = (Queue::bounded(3).unwrap(), JoinableQueue::unbounded().unwrap());
     let (numbers, from) = channel().unwrap();
     let (to, forwarded) = channel().unwrap();
     let process = forward::spawn(plain.clone(), jobs.clone(), from, to).unwrap();

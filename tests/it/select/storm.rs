@@ -14,9 +14,9 @@ use super::{LONG, random};
 const AT_ONCE: usize = 12;
 
 fn lives() -> usize {
-    std::env::var("OFFSPRING_RACE_ROUNDS").map_or(10, |rounds| {
-        rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number")
-    }) * 10
+    std::env::var("OFFSPRING_RACE_ROUNDS")
+        .map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number"))
+        * 10
 }
 
 /// Counts up, with pauses of all lengths; ends by itself, or waits for what never comes.
@@ -69,10 +69,8 @@ impl Storm {
         let process = chatter::spawn(sender, theirs, random()).unwrap();
         let id = self.started;
         self.started += 1;
-        self.keys
-            .insert(self.selector.add(&process).unwrap(), (id, Part::Process));
-        self.keys
-            .insert(self.selector.add(&numbers).unwrap(), (id, Part::Numbers));
+        self.keys.insert(self.selector.add(&process).unwrap(), (id, Part::Process));
+        self.keys.insert(self.selector.add(&numbers).unwrap(), (id, Part::Numbers));
         let life = Life {
             process,
             numbers,
@@ -101,10 +99,7 @@ impl Storm {
 
     fn told(&mut self, key: usize) {
         let (id, part) = self.keys[&key];
-        let life = self
-            .lives
-            .get_mut(&id)
-            .expect("what is removed is not told");
+        let life = self.lives.get_mut(&id).expect("what is removed is not told");
         let over = match part {
             Part::Process => {
                 assert!(!life.ended, "its end was told twice");
@@ -164,11 +159,9 @@ fn whoever_dies_is_told_and_so_is_what_he_sent() {
         let before = Instant::now();
         match storm.selector.ready_timeout(patience) {
             Some(key) => storm.told(key),
-            None => assert!(
-                before.elapsed() < LONG,
-                "{} lives, and nothing happens",
-                storm.lives.len()
-            ),
+            None => {
+                assert!(before.elapsed() < LONG, "{} lives, and nothing happens", storm.lives.len())
+            }
         }
     }
     assert!(storm.selector.is_empty() && storm.keys.is_empty());

@@ -32,10 +32,7 @@ fn simple_one_for_one() {
     let (first, third) = (pid(&supervisor, "1"), pid(&supervisor, "3"));
     kill(pid(&supervisor, "2"));
     until(&supervisor, "2", ChildState::Up, 1);
-    assert_eq!(
-        (pid(&supervisor, "1"), pid(&supervisor, "3")),
-        (first, third)
-    );
+    assert_eq!((pid(&supervisor, "1"), pid(&supervisor, "3")), (first, third));
     stage.wrote(&["start 1", "start 2", "start 3", "start 2"]);
     supervisor.stop();
     stage.wrote(&["stop 3", "stop 2", "stop 1"]);
@@ -59,9 +56,7 @@ fn simple_one_for_one_scale_many_temporary_children() {
     let stage = Stage::new();
     let supervisor = Supervisor::builder().start().unwrap();
     for n in 0..40 {
-        supervisor
-            .start_child(spec(&stage, &n.to_string(), Restart::Temporary))
-            .unwrap();
+        supervisor.start_child(spec(&stage, &n.to_string(), Restart::Temporary)).unwrap();
     }
     for n in (0..40).step_by(2) {
         kill(pid(&supervisor, &n.to_string()));
@@ -79,9 +74,7 @@ fn do_not_save_child_specs_for_temporary_children() {
     let stage = Stage::new();
     let supervisor = Supervisor::builder().start().unwrap();
     for order in [Order::Normal, Order::Shutdown, Order::Abnormal] {
-        supervisor
-            .start_child(spec(&stage, "temporary", Restart::Temporary))
-            .unwrap();
+        supervisor.start_child(spec(&stage, "temporary", Restart::Temporary)).unwrap();
         end(&supervisor, "temporary", order);
         gone(&supervisor, "temporary");
         assert!(matches!(
@@ -89,9 +82,7 @@ fn do_not_save_child_specs_for_temporary_children() {
             Err(SupervisorError::NotFound { .. })
         ));
     }
-    supervisor
-        .start_child(spec(&stage, "temporary", Restart::Temporary))
-        .unwrap();
+    supervisor.start_child(spec(&stage, "temporary", Restart::Temporary)).unwrap();
     supervisor.stop_child("temporary").unwrap();
     assert!(supervisor.children().is_empty());
 }
@@ -99,46 +90,29 @@ fn do_not_save_child_specs_for_temporary_children() {
 #[offspring::test(timeout = "30s")]
 fn multiple_restarts() {
     let stage = Stage::new();
-    let supervisor = stage
-        .builder(&["1", "2", "3"])
-        .intensity(5)
-        .start()
-        .unwrap();
+    let supervisor = stage.builder(&["1", "2", "3"]).intensity(5).start().unwrap();
     let pids = ["1", "2", "3"].map(|id| pid(&supervisor, id));
     pids.into_iter().for_each(kill);
     for id in ["1", "2", "3"] {
         until(&supervisor, id, ChildState::Up, 1);
-        assert_eq!(
-            child(&supervisor, id).call(Order::Pid).unwrap(),
-            pid(&supervisor, id)
-        );
+        assert_eq!(child(&supervisor, id).call(Order::Pid).unwrap(), pid(&supervisor, id));
     }
     let pids = ["3", "2", "1"].map(|id| pid(&supervisor, id));
     // The sixth restart within the period is one too many.
     pids.into_iter().for_each(kill);
-    assert!(matches!(
-        supervisor.wait(),
-        SupervisorEnd::GaveUp { intensity: 5, .. }
-    ));
+    assert!(matches!(supervisor.wait(), SupervisorEnd::GaveUp { intensity: 5, .. }));
 }
 
 #[offspring::test(timeout = "30s")]
 fn a_child_that_is_stopped_by_request_while_it_waits_for_its_restart_stays_down() {
     let stage = Stage::new();
     let backoff = offspring::supervisor::Backoff::exponential(super::LONG, super::LONG);
-    let supervisor = stage
-        .builder(&["a", "b"])
-        .strategy(Strategy::RestForOne)
-        .backoff(backoff)
-        .start()
-        .unwrap();
+    let supervisor =
+        stage.builder(&["a", "b"]).strategy(Strategy::RestForOne).backoff(backoff).start().unwrap();
     let address = child(&supervisor, "a");
     kill(pid(&supervisor, "a"));
     until(&supervisor, "a", ChildState::Restarting, 1);
-    assert_eq!(
-        info(&supervisor, "b").unwrap().state,
-        ChildState::Restarting
-    );
+    assert_eq!(info(&supervisor, "b").unwrap().state, ChildState::Restarting);
     supervisor.stop_child("a").unwrap();
     assert_eq!(info(&supervisor, "a").unwrap().state, ChildState::Stopped);
     let error = address.call(Order::Pid).unwrap_err();
@@ -156,18 +130,12 @@ fn a_start_that_was_asked_for_and_fails_is_not_tried_again() {
     supervisor.stop_child("a").unwrap();
     for fault in [Fault::Error, Fault::Abort] {
         stage.faults.put(fault).unwrap();
-        assert!(matches!(
-            supervisor.restart_child("a"),
-            Err(SupervisorError::Start { .. })
-        ));
+        assert!(matches!(supervisor.restart_child("a"), Err(SupervisorError::Start { .. })));
         let a = info(&supervisor, "a").unwrap();
         assert_eq!((a.state, a.restarts), (ChildState::Stopped, 0));
     }
     supervisor.restart_child("a").unwrap();
-    assert_eq!(
-        child(&supervisor, "a").call(Order::Pid).unwrap(),
-        pid(&supervisor, "a")
-    );
+    assert_eq!(child(&supervisor, "a").call(Order::Pid).unwrap(), pid(&supervisor, "a"));
 }
 
 #[offspring::test(timeout = "30s")]

@@ -37,9 +37,7 @@ impl Setup {
     /// Asks the queue for its length, so that the owner has the line before this returns: lines of
     /// different processes are then in the order of their writes.
     fn write(&self, what: &str) {
-        self.log
-            .put(format!("{what} {}", self.name))
-            .expect("the test lives");
+        self.log.put(format!("{what} {}", self.name)).expect("the test lives");
         let _ = self.log.len();
     }
 }
@@ -113,18 +111,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Stage {
-        Stage {
-            log: kept_queue(String::new()),
-            faults: Queue::unbounded().unwrap(),
-        }
+        Stage { log: kept_queue(String::new()), faults: Queue::unbounded().unwrap() }
     }
 
     pub(crate) fn setup(&self, name: &str) -> Setup {
-        Setup {
-            name: name.to_owned(),
-            log: self.log.clone(),
-            faults: self.faults.clone(),
-        }
+        Setup { name: name.to_owned(), log: self.log.clone(), faults: self.faults.clone() }
     }
 
     pub(crate) fn child(&self, name: &str) -> ChildSpec {
@@ -137,11 +128,8 @@ impl Stage {
 
     /// Takes the next `count` lines of the log, waiting for them.
     pub(crate) fn lines(&self, count: usize) -> Vec<String> {
-        let lines = (0..count).map(|_| {
-            self.log
-                .get_timeout(LONG)
-                .unwrap_or_else(|_| "nothing".to_owned())
-        });
+        let lines =
+            (0..count).map(|_| self.log.get_timeout(LONG).unwrap_or_else(|_| "nothing".to_owned()));
         lines.collect()
     }
 
@@ -155,16 +143,11 @@ impl Stage {
 }
 
 pub(crate) fn child(supervisor: &Supervisor, id: &str) -> ActorRef<Child> {
-    supervisor
-        .actor(id)
-        .unwrap_or_else(|| panic!("no actor {id}"))
+    supervisor.actor(id).unwrap_or_else(|| panic!("no actor {id}"))
 }
 
 pub(crate) fn info(supervisor: &Supervisor, id: &str) -> Option<ChildInfo> {
-    supervisor
-        .children()
-        .into_iter()
-        .find(|child| child.id == id)
+    supervisor.children().into_iter().find(|child| child.id == id)
 }
 
 /// The pid of a child that is up, or is about to be.
@@ -192,21 +175,16 @@ pub(crate) fn until(
     restarts: u64,
 ) -> ChildInfo {
     let mut last = None;
-    crate::support::eventually(
-        &format!("{id} is {state:?} after {restarts} restarts"),
-        || {
-            last = info(supervisor, id)
-                .filter(|child| child.state == state && child.restarts == restarts);
-            last.is_some()
-        },
-    );
+    crate::support::eventually(&format!("{id} is {state:?} after {restarts} restarts"), || {
+        last =
+            info(supervisor, id).filter(|child| child.state == state && child.restarts == restarts);
+        last.is_some()
+    });
     last.unwrap()
 }
 
 pub(crate) fn gone(supervisor: &Supervisor, id: &str) {
-    crate::support::eventually(&format!("{id} is forgotten"), || {
-        info(supervisor, id).is_none()
-    });
+    crate::support::eventually(&format!("{id} is forgotten"), || info(supervisor, id).is_none());
 }
 
 /// Makes a child end this way. The call may fail, because the child ends.

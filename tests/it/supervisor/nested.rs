@@ -16,12 +16,7 @@ use crate::support::{eventually, is_running};
 fn tree() {
     let stage = Stage::new();
     let inner = ChildSpec::supervisor("inner", stage.builder(&["b", "c"]));
-    let supervisor = stage
-        .builder(&["a"])
-        .child(inner)
-        .child(stage.child("d"))
-        .start()
-        .unwrap();
+    let supervisor = stage.builder(&["a"]).child(inner).child(stage.child("d")).start().unwrap();
     stage.wrote(&["start a", "start b", "start c", "start d"]);
     let b: ActorRef<Child> = supervisor.actor("inner/b").unwrap();
     let first = b.call(Order::Pid).unwrap();
@@ -41,42 +36,23 @@ fn tree() {
 #[offspring::test(timeout = "30s")]
 fn tree_with_children_that_were_added() {
     let stage = Stage::new();
-    let inner = stage
-        .builder(&["a", "b"])
-        .child(spec(&stage, "once", Restart::Temporary))
-        .intensity(0);
-    let supervisor = Supervisor::builder()
-        .child(ChildSpec::supervisor("inner", inner))
-        .start()
-        .unwrap();
-    supervisor
-        .start_child_of("inner", stage.child("late"))
-        .unwrap();
-    let error = supervisor
-        .start_child_of("inner/none", stage.child("late"))
-        .unwrap_err();
+    let inner =
+        stage.builder(&["a", "b"]).child(spec(&stage, "once", Restart::Temporary)).intensity(0);
+    let supervisor =
+        Supervisor::builder().child(ChildSpec::supervisor("inner", inner)).start().unwrap();
+    supervisor.start_child_of("inner", stage.child("late")).unwrap();
+    let error = supervisor.start_child_of("inner/none", stage.child("late")).unwrap_err();
     assert!(matches!(error, SupervisorError::NotFound { .. }));
     stage.wrote(&["start a", "start b", "start once", "start late"]);
     supervisor.stop_child("inner/once").unwrap();
     supervisor.stop_child("inner/b").unwrap();
     supervisor.delete_child("inner/b").unwrap();
-    assert!(matches!(
-        supervisor.restart_child("inner/b"),
-        Err(SupervisorError::NotFound { .. })
-    ));
-    let ids = || {
-        supervisor
-            .children_of("inner")
-            .unwrap()
-            .into_iter()
-            .map(|child| child.id)
-    };
+    assert!(matches!(supervisor.restart_child("inner/b"), Err(SupervisorError::NotFound { .. })));
+    let ids = || supervisor.children_of("inner").unwrap().into_iter().map(|child| child.id);
     assert_eq!(ids().collect::<Vec<_>>(), ["a", "late"]);
     stage.wrote(&["stop once", "stop b"]);
-    let (a, late): (ActorRef<Child>, ActorRef<Child>) = (
-        supervisor.actor("inner/a").unwrap(),
-        supervisor.actor("inner/late").unwrap(),
-    );
+    let (a, late): (ActorRef<Child>, ActorRef<Child>) =
+        (supervisor.actor("inner/a").unwrap(), supervisor.actor("inner/late").unwrap());
     kill(a.call(Order::Pid).unwrap());
     stage.wrote(&["stop late", "start a", "start b", "start once"]);
     until(&supervisor, "inner", ChildState::Up, 1);
@@ -84,13 +60,7 @@ fn tree_with_children_that_were_added() {
     while a.call(Order::Pid).is_err() {}
     assert!(matches!(late.call(Order::Pid), Err(CallError::Down { .. })));
     assert!(supervisor.actor::<Child>("inner/late").is_none());
-    assert!(
-        supervisor
-            .actor::<Child>("inner/once")
-            .unwrap()
-            .call(Order::Pid)
-            .is_ok()
-    );
+    assert!(supervisor.actor::<Child>("inner/once").unwrap().call(Order::Pid).is_ok());
     supervisor.stop();
     assert!(matches!(
         supervisor.start_child_of("inner", stage.child("late")),
@@ -122,10 +92,7 @@ fn a_nested_supervisor_that_gives_up_is_started_again_and_addresses_stay() {
     };
     assert_eq!(id, "inner");
     assert!(matches!(reason, DownReason::GaveUp(_)));
-    assert!(matches!(
-        b.call(Order::Pid).unwrap_err().down_reason(),
-        Some(DownReason::Shutdown)
-    ));
+    assert!(matches!(b.call(Order::Pid).unwrap_err().down_reason(), Some(DownReason::Shutdown)));
 }
 
 fn until_up_or_end(supervisor: &Supervisor, restarts: u64) {
@@ -139,10 +106,7 @@ fn until_up_or_end(supervisor: &Supervisor, restarts: u64) {
 #[offspring::test(timeout = "20s")]
 fn two_children_of_one_id_are_refused() {
     let stage = Stage::new();
-    assert!(matches!(
-        stage.builder(&["a", "a"]).start(),
-        Err(SupervisorError::DuplicateId { .. })
-    ));
+    assert!(matches!(stage.builder(&["a", "a"]).start(), Err(SupervisorError::DuplicateId { .. })));
     let inner = ChildSpec::supervisor("inner", stage.builder(&["b", "b"]));
     assert!(matches!(
         Supervisor::builder().child(inner).start(),
@@ -150,15 +114,8 @@ fn two_children_of_one_id_are_refused() {
     ));
     let slash = ChildSpec::supervisor("inner", stage.builder(&["b/c"]));
     let error = Supervisor::builder().child(slash).start().unwrap_err();
-    assert!(
-        format!("{error:?}").contains("use another character"),
-        "{error:?}"
-    );
-    let error = stage
-        .builder(&["a"])
-        .period(Duration::ZERO)
-        .start()
-        .unwrap_err();
+    assert!(format!("{error:?}").contains("use another character"), "{error:?}");
+    let error = stage.builder(&["a"]).period(Duration::ZERO).start().unwrap_err();
     assert!(matches!(error, SupervisorError::ZeroPeriod));
     stage.wrote_nothing();
 }
@@ -179,15 +136,9 @@ impl ProcessWorker for Branch {
             ActorBuilder::new().register("the leaf"),
             self.setup,
         );
-        let supervisor = Supervisor::builder()
-            .intensity(0)
-            .child(leaf)
-            .start()
-            .expect("it starts");
+        let supervisor = Supervisor::builder().intensity(0).child(leaf).start().expect("it starts");
         let leaf: ActorRef<Child> = supervisor.actor("leaf").expect("it is there");
-        self.pids
-            .put(leaf.call(Order::Pid).expect("it lives"))
-            .expect("the test lives");
+        self.pids.put(leaf.call(Order::Pid).expect("it lives")).expect("the test lives");
         supervisor.run();
     }
 }
@@ -196,24 +147,14 @@ impl ProcessWorker for Branch {
 fn a_supervisor_in_a_process_of_its_own() {
     let stage = Stage::new();
     let pids = super::kept_queue(0);
-    let branch = Branch {
-        setup: stage.setup("leaf"),
-        pids: pids.clone(),
-    };
+    let branch = Branch { setup: stage.setup("leaf"), pids: pids.clone() };
     let spec = ChildSpec::worker("branch", branch)
         .restart(Restart::Permanent)
         .shutdown(Shutdown::Timeout(LONG));
-    let supervisor = Supervisor::builder()
-        .intensity(5)
-        .child(spec)
-        .start()
-        .unwrap();
+    let supervisor = Supervisor::builder().intensity(5).child(spec).start().unwrap();
     let leaf = pids.get_timeout(LONG).unwrap();
     // Found from this process, two processes away.
-    assert_eq!(
-        find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(),
-        leaf
-    );
+    assert_eq!(find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(), leaf);
     // When it is killed, everything below it ends with it, and is started again.
     kill(pid(&supervisor, "branch"));
     eventually("the leaf is gone", || !is_running(leaf));
@@ -222,10 +163,7 @@ fn a_supervisor_in_a_process_of_its_own() {
     kill(leaf);
     until(&supervisor, "branch", ChildState::Up, 2);
     let leaf = pids.get_timeout(LONG).unwrap();
-    assert_eq!(
-        find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(),
-        leaf
-    );
+    assert_eq!(find::<Child>("the leaf").unwrap().call(Order::Pid).unwrap(), leaf);
     supervisor.stop();
     stage.wrote(&["start leaf", "start leaf", "start leaf", "stop leaf"]);
 }

@@ -24,17 +24,11 @@ fn sup_start_fail() {
     let c = stage.setup("c");
     let faulty = super::Stage::new();
     faulty.faults.put(Fault::Error).unwrap();
-    let error =
-        supervisor
-            .child(faulty.child("fails"))
-            .child(offspring::supervisor::ChildSpec::actor::<super::Child>(
-                "c", c,
-            ));
+    let error = supervisor
+        .child(faulty.child("fails"))
+        .child(offspring::supervisor::ChildSpec::actor::<super::Child>("c", c));
     let error = error.start().unwrap_err();
-    assert!(
-        matches!(&error, SupervisorError::Start { id, .. } if id == "fails"),
-        "{error}"
-    );
+    assert!(matches!(&error, SupervisorError::Start { id, .. } if id == "fails"), "{error}");
     stage.wrote(&["start a", "start b", "stop b", "stop a"]);
     stage.wrote_nothing();
 }
@@ -55,10 +49,8 @@ fn sup_stop_infinity_and_order() {
 fn sup_stop_timeout() {
     let stage = Stage::new();
     let patience = Shutdown::Timeout(Duration::from_millis(300));
-    let supervisor = Supervisor::builder()
-        .child(stage.child("hangs").shutdown(patience))
-        .start()
-        .unwrap();
+    let supervisor =
+        Supervisor::builder().child(stage.child("hangs").shutdown(patience)).start().unwrap();
     let hangs = child(&supervisor, "hangs");
     let process = pid(&supervisor, "hangs");
     let call = std::thread::spawn(move || hangs.call_timeout(Order::Hang, LONG));
@@ -74,10 +66,8 @@ fn sup_stop_timeout() {
 #[offspring::test(timeout = "20s")]
 fn sup_stop_brutal_kill() {
     let stage = Stage::new();
-    let supervisor = Supervisor::builder()
-        .child(stage.child("a").shutdown(Shutdown::Kill))
-        .start()
-        .unwrap();
+    let supervisor =
+        Supervisor::builder().child(stage.child("a").shutdown(Shutdown::Kill)).start().unwrap();
     supervisor.stop();
     stage.wrote(&["start a"]);
     stage.wrote_nothing();
@@ -96,38 +86,20 @@ fn child_adm() {
         supervisor.start_child(stage.child("a/b")),
         Err(SupervisorError::InvalidId { .. })
     ));
-    assert!(matches!(
-        supervisor.restart_child("a"),
-        Err(SupervisorError::Running { .. })
-    ));
-    assert!(matches!(
-        supervisor.delete_child("a"),
-        Err(SupervisorError::Running { .. })
-    ));
-    assert!(matches!(
-        supervisor.stop_child("b"),
-        Err(SupervisorError::NotFound { .. })
-    ));
+    assert!(matches!(supervisor.restart_child("a"), Err(SupervisorError::Running { .. })));
+    assert!(matches!(supervisor.delete_child("a"), Err(SupervisorError::Running { .. })));
+    assert!(matches!(supervisor.stop_child("b"), Err(SupervisorError::NotFound { .. })));
     supervisor.stop_child("a").unwrap();
     assert_eq!(info(&supervisor, "a").unwrap().state, ChildState::Stopped);
     supervisor.stop_child("a").unwrap();
     supervisor.restart_child("a").unwrap();
-    assert_eq!(
-        child(&supervisor, "a").call(Order::Pid).unwrap(),
-        pid(&supervisor, "a")
-    );
+    assert_eq!(child(&supervisor, "a").call(Order::Pid).unwrap(), pid(&supervisor, "a"));
     supervisor.stop_child("a").unwrap();
     supervisor.delete_child("a").unwrap();
     assert!(supervisor.children().is_empty());
-    assert!(matches!(
-        supervisor.restart_child("a"),
-        Err(SupervisorError::NotFound { .. })
-    ));
+    assert!(matches!(supervisor.restart_child("a"), Err(SupervisorError::NotFound { .. })));
     stage.faults.put(Fault::Error).unwrap();
-    assert!(matches!(
-        supervisor.start_child(stage.child("b")),
-        Err(SupervisorError::Start { .. })
-    ));
+    assert!(matches!(supervisor.start_child(stage.child("b")), Err(SupervisorError::Start { .. })));
     assert!(supervisor.children().is_empty());
     supervisor.stop();
     let ended = supervisor.start_child(stage.child("c")).unwrap_err();
@@ -192,12 +164,7 @@ fn temporary_bystander() {
         kill(pid(&supervisor, "permanent"));
         until(&supervisor, "permanent", ChildState::Up, 1);
         gone(&supervisor, "temporary");
-        stage.wrote(&[
-            "start permanent",
-            "start temporary",
-            "stop temporary",
-            "start permanent",
-        ]);
+        stage.wrote(&["start permanent", "start temporary", "stop temporary", "start permanent"]);
     }
 }
 
@@ -209,23 +176,15 @@ fn one_for_one() {
     kill(pid(&supervisor, "b"));
     until(&supervisor, "b", ChildState::Up, 1);
     assert_eq!((pid(&supervisor, "a"), pid(&supervisor, "c")), (a, c));
-    let order: Vec<_> = supervisor
-        .children()
-        .into_iter()
-        .map(|child| child.id)
-        .collect();
+    let order: Vec<_> = supervisor.children().into_iter().map(|child| child.id).collect();
     assert_eq!(order, ["a", "b", "c"]);
     stage.wrote(&["start a", "start b", "start c", "start b"]);
 }
 
 fn escalates(strategy: Strategy, stopped: &[&str]) {
     let stage = Stage::new();
-    let supervisor = stage
-        .builder(&["a", "b", "c"])
-        .strategy(strategy)
-        .intensity(0)
-        .start()
-        .unwrap();
+    let supervisor =
+        stage.builder(&["a", "b", "c"]).strategy(strategy).intensity(0).start().unwrap();
     let addresses = ["a", "b", "c"].map(|id| child(&supervisor, id));
     stage.wrote(&["start a", "start b", "start c"]);
     let mut events = supervisor.events();
@@ -238,25 +197,13 @@ fn escalates(strategy: Strategy, stopped: &[&str]) {
     stage.wrote(stopped);
     stage.wrote_nothing();
     assert_eq!(
-        events
-            .by_ref()
-            .filter(|event| matches!(event, SupervisorEvent::GaveUp { .. }))
-            .count(),
+        events.by_ref().filter(|event| matches!(event, SupervisorEvent::GaveUp { .. })).count(),
         1
     );
     for address in addresses {
-        assert!(
-            address
-                .call(Order::Pid)
-                .unwrap_err()
-                .down_reason()
-                .is_some()
-        );
+        assert!(address.call(Order::Pid).unwrap_err().down_reason().is_some());
     }
-    assert!(matches!(
-        supervisor.stop_child("a"),
-        Err(SupervisorError::Ended)
-    ));
+    assert!(matches!(supervisor.stop_child("a"), Err(SupervisorError::Ended)));
 }
 
 #[offspring::test(timeout = "20s")]
@@ -267,11 +214,7 @@ fn one_for_one_escalation() {
 #[offspring::test(timeout = "20s")]
 fn one_for_all() {
     let stage = Stage::new();
-    let supervisor = stage
-        .builder(&["a", "b", "c"])
-        .strategy(Strategy::OneForAll)
-        .start()
-        .unwrap();
+    let supervisor = stage.builder(&["a", "b", "c"]).strategy(Strategy::OneForAll).start().unwrap();
     stage.wrote(&["start a", "start b", "start c"]);
     kill(pid(&supervisor, "b"));
     stage.wrote(&["stop c", "stop a", "start a", "start b", "start c"]);
@@ -286,10 +229,7 @@ fn one_for_all_escalation() {
 /// The first attempt to restart the group fails at the second child.
 fn another_fails(strategy: Strategy, expected: &[&str]) {
     let stage = Stage::new();
-    let faulty = Stage {
-        log: stage.log.clone(),
-        faults: offspring::Queue::unbounded().unwrap(),
-    };
+    let faulty = Stage { log: stage.log.clone(), faults: offspring::Queue::unbounded().unwrap() };
     let supervisor = Supervisor::builder()
         .strategy(strategy)
         .intensity(2)
@@ -309,20 +249,15 @@ fn another_fails(strategy: Strategy, expected: &[&str]) {
 fn one_for_all_other_child_fails_restart() {
     another_fails(
         Strategy::OneForAll,
-        &[
-            "stop c", "stop b", "start a", "stop a", "start a", "start b", "start c",
-        ],
+        &["stop c", "stop b", "start a", "stop a", "start a", "start b", "start c"],
     );
 }
 
 #[offspring::test(timeout = "20s")]
 fn rest_for_one() {
     let stage = Stage::new();
-    let supervisor = stage
-        .builder(&["a", "b", "c"])
-        .strategy(Strategy::RestForOne)
-        .start()
-        .unwrap();
+    let supervisor =
+        stage.builder(&["a", "b", "c"]).strategy(Strategy::RestForOne).start().unwrap();
     stage.wrote(&["start a", "start b", "start c"]);
     let a = pid(&supervisor, "a");
     kill(pid(&supervisor, "b"));
@@ -339,10 +274,7 @@ fn rest_for_one_escalation() {
 #[offspring::test(timeout = "20s")]
 fn rest_for_one_other_child_fails_restart() {
     // The child before it stays up.
-    another_fails(
-        Strategy::RestForOne,
-        &["stop c", "stop b", "start a", "start b", "start c"],
-    );
+    another_fails(Strategy::RestForOne, &["stop c", "stop b", "start a", "start b", "start c"]);
 }
 
 #[offspring::test(timeout = "20s")]
@@ -368,9 +300,6 @@ fn count_and_which_children() {
         .collect();
     assert_eq!(
         states,
-        [
-            ("a".to_owned(), ChildState::Stopped, false),
-            ("b".to_owned(), ChildState::Up, true)
-        ]
+        [("a".to_owned(), ChildState::Stopped, false), ("b".to_owned(), ChildState::Up, true)]
     );
 }

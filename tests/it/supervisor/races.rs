@@ -13,9 +13,7 @@ use crate::support::is_running;
 
 /// Other tests have children too.
 fn none_named(names: &[&str]) -> bool {
-    offspring::active_children()
-        .iter()
-        .all(|child| !names.contains(&child.name()))
+    offspring::active_children().iter().all(|child| !names.contains(&child.name()))
 }
 
 #[offspring::test(timeout = "30s")]
@@ -36,8 +34,7 @@ fn a_child_that_dies_in_its_start_did_not_start() {
     assert_eq!(address.call(Order::Pid).unwrap(), pid(&supervisor, "a"));
     let seen = std::iter::from_fn(|| events.next_timeout(Duration::ZERO));
     assert_eq!(
-        seen.filter(|event| matches!(event, SupervisorEvent::StartFailed { .. }))
-            .count(),
+        seen.filter(|event| matches!(event, SupervisorEvent::StartFailed { .. })).count(),
         1
     );
 }
@@ -48,11 +45,7 @@ fn a_start_that_hangs_is_bounded_and_escalates() {
     let limit = Duration::from_millis(300);
     let builder = ActorBuilder::new().name("sluggish").start_timeout(limit);
     let supervisor = Supervisor::builder()
-        .child(ChildSpec::actor_with::<Child>(
-            "a",
-            builder,
-            stage.setup("a"),
-        ))
+        .child(ChildSpec::actor_with::<Child>("a", builder, stage.setup("a")))
         .start()
         .unwrap();
     let address = child(&supervisor, "a");
@@ -62,14 +55,8 @@ fn a_start_that_hangs_is_bounded_and_escalates() {
     let SupervisorEnd::GaveUp { reason, .. } = supervisor.wait() else {
         panic!("it did not give up")
     };
-    assert!(
-        reason.to_string().contains("did not start within"),
-        "{reason}"
-    );
-    assert!(matches!(
-        address.call(Order::Pid),
-        Err(CallError::Down { .. })
-    ));
+    assert!(reason.to_string().contains("did not start within"), "{reason}");
+    assert!(matches!(address.call(Order::Pid), Err(CallError::Down { .. })));
     assert!(none_named(&["sluggish"]));
 }
 
@@ -122,11 +109,7 @@ fn a_call_to_a_stopped_child_ends_before_all_children_are_stopped() {
         scope.spawn(|| supervisor.stop());
         let error = quick.join().unwrap().unwrap_err();
         assert_eq!(error.down_reason(), Some(&DownReason::Shutdown), "{error}");
-        assert_eq!(
-            supervisor.wait_timeout(Duration::ZERO),
-            None,
-            "`slow` still runs"
-        );
+        assert_eq!(supervisor.wait_timeout(Duration::ZERO), None, "`slow` still runs");
         assert!(!slow.is_finished());
         kill(slow_pid);
     });
@@ -138,11 +121,7 @@ fn a_nested_supervisor_that_came_back_is_stopped_with_its_children() {
     for _ in 0..8 {
         let stage = Stage::new();
         let inner = ChildSpec::supervisor("inner", stage.builder(&["a", "b"]).intensity(0));
-        let supervisor = Supervisor::builder()
-            .intensity(9)
-            .child(inner)
-            .start()
-            .unwrap();
+        let supervisor = Supervisor::builder().intensity(9).child(inner).start().unwrap();
         for restarts in 1..=2 {
             let children = supervisor.children_of("inner").unwrap();
             kill(children[0].pid.unwrap());
@@ -170,13 +149,7 @@ fn a_call_in_flight_fails_when_its_actor_is_restarted() {
     kill(process);
     let (result, address) = call.join().unwrap();
     assert!(
-        matches!(
-            result,
-            Err(CallError::Restarted {
-                reason: DownReason::Died(_),
-                ..
-            })
-        ),
+        matches!(result, Err(CallError::Restarted { reason: DownReason::Died(_), .. })),
         "{result:?}"
     );
     assert_ne!(address.call(Order::Pid).unwrap(), process);
@@ -202,9 +175,7 @@ fn a_call_in_flight_ends_even_while_the_supervisor_starts_another_child() {
     kill(process);
     let (result, address) = call.join().unwrap();
     assert!(!start.is_finished(), "the supervisor is busy still");
-    let Err(CallError::Restarted { reason, .. }) = result else {
-        panic!("{result:?}")
-    };
+    let Err(CallError::Restarted { reason, .. }) = result else { panic!("{result:?}") };
     assert!(matches!(reason, DownReason::Died(_)));
     assert!(start.join().unwrap().is_err());
     // A call that comes meanwhile waits for the restart.
@@ -232,15 +203,8 @@ fn a_closure_that_panics_when_it_is_dropped_does_not_take_the_supervisor_along()
         returns::new()
     });
     let stage = Stage::new();
-    let supervisor = stage
-        .builder(&["a"])
-        .child(spec.restart(Restart::Temporary))
-        .start()
-        .unwrap();
+    let supervisor = stage.builder(&["a"]).child(spec.restart(Restart::Temporary)).start().unwrap();
     super::gone(&supervisor, "bomb");
-    assert_eq!(
-        child(&supervisor, "a").call(Order::Pid).unwrap(),
-        pid(&supervisor, "a")
-    );
+    assert_eq!(child(&supervisor, "a").call(Order::Pid).unwrap(), pid(&supervisor, "a"));
     assert_eq!(supervisor.stop(), SupervisorEnd::Stopped);
 }

@@ -15,11 +15,7 @@ use crate::actor::{Counter, Message, Reply, Setup};
 fn supervised(builder: ActorBuilder, setup: Setup) -> (Supervisor, ActorRef<Counter>) {
     let supervisor = Supervisor::builder()
         .intensity(100)
-        .child(ChildSpec::actor_with::<Counter>(
-            "counter",
-            builder.name("counter"),
-            setup,
-        ))
+        .child(ChildSpec::actor_with::<Counter>("counter", builder.name("counter"), setup))
         .start()
         .unwrap();
     let counter = supervisor.actor("counter").unwrap();
@@ -30,28 +26,16 @@ fn supervised(builder: ActorBuilder, setup: Setup) -> (Supervisor, ActorRef<Coun
 fn the_address_survives_and_the_generation_counts() {
     let (supervisor, counter) = supervised(ActorBuilder::new(), Setup::default());
     for generation in 0..4 {
-        assert_eq!(
-            counter.call(Message::Generation).unwrap().number(),
-            generation
-        );
+        assert_eq!(counter.call(Message::Generation).unwrap().number(), generation);
         assert_eq!(counter.generation().unwrap(), generation);
         let monitor = counter.monitor().unwrap();
         kill(pid(&supervisor, "counter"));
         let down = monitor.wait();
         assert!(down.restarts && down.generation == generation, "{down:?}");
     }
-    assert!(
-        counter
-            .call(Message::Previous)
-            .unwrap()
-            .text()
-            .contains("SIGKILL")
-    );
+    assert!(counter.call(Message::Previous).unwrap().text().contains("SIGKILL"));
     supervisor.stop();
-    assert!(matches!(
-        counter.call(Message::Get),
-        Err(CallError::Down { .. })
-    ));
+    assert!(matches!(counter.call(Message::Get), Err(CallError::Down { .. })));
 }
 
 #[offspring::worker]
@@ -76,11 +60,7 @@ fn a_client_of_another_process_goes_on_through_restarts() {
     ready.get().unwrap();
     for restarts in 0..10 {
         // Call it in each incarnation.
-        let called = || {
-            counter
-                .call(Message::Get)
-                .is_ok_and(|reply| reply.number() > 10)
-        };
+        let called = || counter.call(Message::Get).is_ok_and(|reply| reply.number() > 10);
         crate::support::eventually("it is called", called);
         kill(pid(&supervisor, "counter"));
         until(&supervisor, "counter", ChildState::Up, restarts + 1);
@@ -99,22 +79,16 @@ fn casts_not_yet_taken_survive_and_the_one_in_hand_does_not() {
         let (supervisor, counter) =
             supervised(ActorBuilder::new().redeliver(redeliver), Setup::default());
         let (holds, free) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
-        counter
-            .cast(Message::Hold(holds.clone(), free.clone()))
-            .unwrap();
+        counter.cast(Message::Hold(holds.clone(), free.clone())).unwrap();
         (0..40).for_each(|_| counter.cast(Message::Add(1)).unwrap());
         holds.get_timeout(LONG).unwrap();
         kill(pid(&supervisor, "counter"));
         if redeliver == 1 {
-            holds
-                .get_timeout(LONG)
-                .expect("the one in hand comes again");
+            holds.get_timeout(LONG).expect("the one in hand comes again");
         }
         free.close().unwrap();
         crate::support::eventually("the casts were handled", || {
-            counter
-                .call(Message::Get)
-                .is_ok_and(|reply| reply.number() == 40)
+            counter.call(Message::Get).is_ok_and(|reply| reply.number() == 40)
         });
         assert!(holds.try_get().is_err(), "it came too often");
     }
@@ -122,10 +96,7 @@ fn casts_not_yet_taken_survive_and_the_one_in_hand_does_not() {
 
 #[offspring::test(timeout = "30s")]
 fn the_last_checkpoint_is_what_a_reply_has_shown() {
-    let setup = Setup {
-        saves: true,
-        ..Setup::default()
-    };
+    let setup = Setup { saves: true, ..Setup::default() };
     let (supervisor, counter) = supervised(ActorBuilder::new(), setup);
     for n in 1..=20 {
         assert_eq!(counter.call(Message::Add(1)).unwrap(), Reply::Number(n));
@@ -138,20 +109,12 @@ fn the_last_checkpoint_is_what_a_reply_has_shown() {
 
 #[offspring::test(timeout = "30s")]
 fn a_hung_actor_is_killed_and_started_again() {
-    let (supervisor, counter) = supervised(
-        ActorBuilder::new().heartbeat(Duration::from_millis(200)),
-        Setup::default(),
-    );
+    let (supervisor, counter) =
+        supervised(ActorBuilder::new().heartbeat(Duration::from_millis(200)), Setup::default());
     std::thread::sleep(Duration::from_millis(700));
-    assert_eq!(
-        info(&supervisor, "counter").unwrap().restarts,
-        0,
-        "an idle one is not hung"
-    );
+    assert_eq!(info(&supervisor, "counter").unwrap().restarts, 0, "an idle one is not hung");
     let error = counter.call(Message::Sleep(LONG * 10)).unwrap_err();
-    let Some(DownReason::Hung { limit }) = error.down_reason() else {
-        panic!("{error}")
-    };
+    let Some(DownReason::Hung { limit }) = error.down_reason() else { panic!("{error}") };
     assert_eq!(*limit, Duration::from_millis(200));
     assert_eq!(counter.call(Message::Get).unwrap(), Reply::Number(0));
 }
@@ -160,10 +123,7 @@ fn a_hung_actor_is_killed_and_started_again() {
 fn restarts_back_off() {
     let supervisor = Supervisor::builder()
         .intensity(10)
-        .backoff(Backoff::exponential(
-            Duration::from_millis(100),
-            Duration::from_millis(400),
-        ))
+        .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_millis(400)))
         .child(ChildSpec::actor::<Counter>("counter", Setup::default()))
         .start()
         .unwrap();
@@ -181,10 +141,7 @@ fn restarts_back_off() {
     }
     supervisor.stop();
     assert_eq!(
-        events
-            .by_ref()
-            .filter(|event| matches!(event, SupervisorEvent::Restarting { .. }))
-            .count(),
+        events.by_ref().filter(|event| matches!(event, SupervisorEvent::Restarting { .. })).count(),
         4
     );
 }
@@ -209,9 +166,7 @@ impl offspring::ProcessWorker for Ticker {
                 heartbeat.beat();
             }
             if offspring::current().wait_stopping_timeout(Duration::from_millis(20)) {
-                self.ticks
-                    .put("asked to stop".to_owned())
-                    .expect("the test lives");
+                self.ticks.put("asked to stop".to_owned()).expect("the test lives");
                 return;
             }
         }
@@ -225,9 +180,7 @@ fn a_plain_worker_is_supervised_as_well() {
     let queue = ticks.clone();
     let ticker = move |info: &StartInfo| Ticker {
         ticks: queue.clone(),
-        previous: info
-            .previous()
-            .map_or_else(String::new, ToString::to_string),
+        previous: info.previous().map_or_else(String::new, ToString::to_string),
         heartbeat: info.heartbeat(),
     };
     let spec = ChildSpec::worker_with("ticker", ticker.clone());
@@ -264,9 +217,8 @@ fn a_worker_that_returns_has_ended_normally() {
 
 #[offspring::test(timeout = "20s")]
 fn a_closure_that_panics_is_a_start_that_failed() {
-    let spec = ChildSpec::worker_with("panics", |_: &StartInfo| -> returns {
-        panic!("no worker today")
-    });
+    let spec =
+        ChildSpec::worker_with("panics", |_: &StartInfo| -> returns { panic!("no worker today") });
     let error = Supervisor::builder().child(spec).start().unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("no worker today"), "{source}");
@@ -302,14 +254,8 @@ fn events_can_be_selected() {
     let spec = ChildSpec::worker_with("returns", |_| returns::new()).restart(Restart::Temporary);
     supervisor.start_child(spec).unwrap();
     assert_eq!(selector.ready(), Some(events_key));
-    assert!(matches!(
-        events.try_next(),
-        Some(SupervisorEvent::Started { .. })
-    ));
-    assert!(matches!(
-        events.next_timeout(LONG),
-        Some(SupervisorEvent::Ended { .. })
-    ));
+    assert!(matches!(events.try_next(), Some(SupervisorEvent::Started { .. })));
+    assert!(matches!(events.next_timeout(LONG), Some(SupervisorEvent::Ended { .. })));
     assert_eq!(events.try_next(), None);
     sender.send(()).unwrap();
     assert_eq!(selector.ready(), Some(messages_key));
@@ -317,8 +263,5 @@ fn events_can_be_selected() {
     // The end of a stream is ready, too. A supervisor that has ended returns a stream at its end.
     supervisor.stop();
     assert_eq!(selector.ready(), Some(events_key));
-    assert_eq!(
-        (events.try_next(), supervisor.events().next_timeout(LONG)),
-        (None, None)
-    );
+    assert_eq!((events.try_next(), supervisor.events().next_timeout(LONG)), (None, None));
 }

@@ -60,11 +60,7 @@ pub(super) fn predict(
 pub(super) fn settled(children: &[ChildInfo], expected: &[Expected]) -> bool {
     children.len() == expected.len()
         && children.iter().zip(expected).all(|(child, expected)| {
-            let state = if expected.up {
-                ChildState::Up
-            } else {
-                ChildState::Stopped
-            };
+            let state = if expected.up { ChildState::Up } else { ChildState::Stopped };
             let pid = match (expected.up && child.kind == ChildKind::Actor, expected.pid) {
                 (false, _) => child.pid.is_none(),
                 (true, 0) => child.pid.is_some(),
@@ -86,10 +82,8 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
         Restart::Temporary,
         Restart::Transient,
     ];
-    let specs = kinds
-        .iter()
-        .enumerate()
-        .map(|(n, &restart)| spec(&stage, &format!("child {n}"), restart));
+    let specs =
+        kinds.iter().enumerate().map(|(n, &restart)| spec(&stage, &format!("child {n}"), restart));
     let supervisor = Supervisor::builder()
         .strategy(strategy)
         .intensity(usize::MAX)
@@ -111,17 +105,13 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
     while rounds < kills {
         rounds += 1;
         // From time to time, restart a child that ended normally.
-        if let Some(down) = expected
-            .iter_mut()
-            .find(|child| !child.up)
-            .filter(|_| random.below(3) == 0)
+        if let Some(down) =
+            expected.iter_mut().find(|child| !child.up).filter(|_| random.below(3) == 0)
         {
             supervisor.restart_child(&down.id).unwrap();
             (down.up, down.pid) = (true, pid(&supervisor, &down.id));
         }
-        let up: Vec<usize> = (0..expected.len())
-            .filter(|&place| expected[place].up)
-            .collect();
+        let up: Vec<usize> = (0..expected.len()).filter(|&place| expected[place].up).collect();
         let place = up[usize::try_from(random.below(up.len() as u64)).unwrap()];
         let id = expected[place].id.clone();
         let normal = random.below(4) == 0;
@@ -141,9 +131,8 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
             std::thread::sleep(Duration::from_millis(1));
         }
         for expected in expected.iter_mut().filter(|expected| expected.up) {
-            let found = info(&supervisor, &expected.id)
-                .and_then(|child| child.pid)
-                .expect("it is up");
+            let found =
+                info(&supervisor, &expected.id).and_then(|child| child.pid).expect("it is up");
             // The pid that the supervisor reports is the one that answers at the address.
             let mut answer = child(&supervisor, &expected.id).call(Order::Pid);
             while answer.is_err() {
@@ -160,11 +149,7 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
 #[offspring::test(timeout = "60m")]
 fn children_that_are_killed_at_random_are_as_the_model_says() {
     let mut random = Random::of_storm();
-    for strategy in [
-        Strategy::OneForOne,
-        Strategy::OneForAll,
-        Strategy::RestForOne,
-    ] {
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let kills = storm_kills() / 3;
         assert_eq!(storm(strategy, &mut random, kills), kills);
     }

@@ -11,11 +11,8 @@ use super::storm::{Expected, predict, settled};
 use super::{Child, Order, Stage, kill, spec};
 use crate::support::{Random, storm_kills};
 
-const OUTER: [(&str, Restart); 3] = [
-    ("a", Restart::Permanent),
-    ("inner", Restart::Permanent),
-    ("z", Restart::Transient),
-];
+const OUTER: [(&str, Restart); 3] =
+    [("a", Restart::Permanent), ("inner", Restart::Permanent), ("z", Restart::Transient)];
 const INNER: [(&str, Restart); 4] = [
     ("b", Restart::Permanent),
     ("c", Restart::Transient),
@@ -84,10 +81,7 @@ impl Tree {
     fn settle(&mut self, what: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.is_settled() {
-            let (outer, inner) = (
-                self.supervisor.children(),
-                self.supervisor.children_of("inner"),
-            );
+            let (outer, inner) = (self.supervisor.children(), self.supervisor.children_of("inner"));
             assert!(
                 Instant::now() < deadline,
                 "{what}\nexpected {:#?}\n{:#?}\nfound {outer:#?}\n{inner:#?}",
@@ -97,13 +91,9 @@ impl Tree {
             std::thread::sleep(Duration::from_millis(1));
         }
         let up = |all: &mut Vec<Expected>, path: &str, supervisor: &Supervisor| {
-            for child in all
-                .iter_mut()
-                .filter(|child| child.up && child.id != "inner")
-            {
-                let address: ActorRef<Child> = supervisor
-                    .actor(&format!("{path}{}", child.id))
-                    .expect("it is up");
+            for child in all.iter_mut().filter(|child| child.up && child.id != "inner") {
+                let address: ActorRef<Child> =
+                    supervisor.actor(&format!("{path}{}", child.id)).expect("it is up");
                 let mut answer = address.call(Order::Pid);
                 while answer.is_err() {
                     answer = address.call(Order::Pid);
@@ -131,9 +121,7 @@ impl Tree {
         predict(self.strategy, &mut self.outer, place, normal);
         if self.outer[1].restarts > before {
             self.inner.clone_from(&self.own);
-            self.inner
-                .iter_mut()
-                .for_each(|child| (child.up, child.pid) = (true, 0));
+            self.inner.iter_mut().for_each(|child| (child.up, child.pid) = (true, 0));
         }
     }
 
@@ -153,10 +141,8 @@ impl Tree {
     fn strike(&mut self, random: &mut Random) -> String {
         let mut leaves = Vec::new();
         for (level, children) in [(0, &self.outer), (1, &self.inner)] {
-            let up = children
-                .iter()
-                .enumerate()
-                .filter(|(_, child)| child.up && child.id != "inner");
+            let up =
+                children.iter().enumerate().filter(|(_, child)| child.up && child.id != "inner");
             leaves.extend(up.map(|(place, _)| (level, place)));
         }
         let (level, place) = leaves[usize::try_from(random.below(leaves.len() as u64)).unwrap()];
@@ -183,9 +169,7 @@ impl Tree {
     fn raise(&mut self) {
         for (path, children) in [("", &mut self.outer), ("inner/", &mut self.inner)] {
             if let Some(down) = children.iter_mut().find(|child| !child.up) {
-                self.supervisor
-                    .restart_child(&format!("{path}{}", down.id))
-                    .unwrap();
+                self.supervisor.restart_child(&format!("{path}{}", down.id)).unwrap();
                 (down.up, down.pid) = (true, 0);
             }
         }
@@ -195,11 +179,7 @@ impl Tree {
 #[offspring::test(timeout = "60m")]
 fn a_tree_whose_leaves_are_killed_at_random_is_as_the_model_says() {
     let mut random = Random::of_storm();
-    let strategies = [
-        Strategy::OneForOne,
-        Strategy::OneForAll,
-        Strategy::RestForOne,
-    ];
+    let strategies = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
     for strategy in strategies {
         for (inner, gives_up) in strategies
             .into_iter()

@@ -25,18 +25,11 @@ fn rounds(
         places.set(me, round);
         let result = barrier
             .wait_then(|| {
-                assert!(
-                    places.iter().all(|place| place == round),
-                    "somebody is not here yet"
-                );
+                assert!(places.iter().all(|place| place == round), "somebody is not here yet");
                 actions.fetch_add(1, Ordering::SeqCst);
             })
             .unwrap();
-        assert_eq!(
-            actions.load(Ordering::SeqCst),
-            round,
-            "the action came first, and once"
-        );
+        assert_eq!(actions.load(Ordering::SeqCst), round, "the action came first, and once");
         indices.push(result.index());
         assert_eq!(result.is_leader(), result.index() + 1 == barrier.parties());
         barrier.wait().unwrap();
@@ -47,11 +40,8 @@ fn rounds(
 #[offspring::test(timeout = "120s")]
 fn parties_go_in_lockstep() {
     let count = 300;
-    let (barrier, places, actions) = (
-        Barrier::new(4).unwrap(),
-        SharedSlice::zeroed(4).unwrap(),
-        AtomicU32::new(0).unwrap(),
-    );
+    let (barrier, places, actions) =
+        (Barrier::new(4).unwrap(), SharedSlice::zeroed(4).unwrap(), AtomicU32::new(0).unwrap());
     let children: Vec<_> = (0..2)
         .map(|me| {
             rounds::spawn(barrier.clone(), places.clone(), actions.clone(), me, count).unwrap()
@@ -64,28 +54,19 @@ fn parties_go_in_lockstep() {
                 scope.spawn(move || rounds(barrier, places, actions, me, count))
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     all.extend(children.into_iter().map(|child| child.join().unwrap()));
     for round in 0..count as usize {
         let indices: BTreeSet<usize> = all.iter().map(|indices| indices[round]).collect();
         assert!(indices.into_iter().eq(0..4), "round {round}");
     }
-    assert!(
-        !barrier.is_broken(),
-        "children that ended with all rounds done break nothing"
-    );
+    assert!(!barrier.is_broken(), "children that ended with all rounds done break nothing");
 }
 
 #[offspring::worker]
 fn wait(barrier: Barrier) -> Result<usize, String> {
-    barrier
-        .wait()
-        .map(|result| result.index())
-        .map_err(|error| error.to_string())
+    barrier.wait().map(|result| result.index()).map_err(|error| error.to_string())
 }
 
 #[offspring::test(timeout = "60s")]
@@ -127,15 +108,9 @@ fn a_barrier_of_one_and_one_whose_time_is_over() {
         barrier.wait_timeout(Duration::from_millis(10)),
         Err(BarrierTimeoutError::Timeout)
     ));
-    assert!(matches!(
-        barrier.wait_timeout(LONG),
-        Err(BarrierTimeoutError::Broken)
-    ));
+    assert!(matches!(barrier.wait_timeout(LONG), Err(BarrierTimeoutError::Broken)));
     let barrier = Barrier::new(1).unwrap();
-    catch_unwind(AssertUnwindSafe(|| {
-        barrier.wait_then(|| panic!("in the action"))
-    }))
-    .unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| barrier.wait_then(|| panic!("in the action")))).unwrap_err();
     assert!(barrier.is_broken());
 }
 

@@ -56,11 +56,7 @@ fn comes_through(all: All, call: bool) -> bool {
         // SAFETY: the thread ends here; nothing of it is used afterwards.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     });
-    let patience = if call {
-        Duration::from_millis(500)
-    } else {
-        Duration::from_secs(10)
-    };
+    let patience = if call { Duration::from_millis(500) } else { Duration::from_secs(10) };
     ours.set_read_timeout(Some(patience)).unwrap();
     ours.read_exact(&mut [0]).is_ok()
 }
@@ -76,13 +72,7 @@ fn what_is_free_takes_no_call_of_the_system() {
     };
     all.event.set();
     for (call, through) in [(false, true), (true, false)] {
-        assert_eq!(
-            comes_through::spawn(all.clone(), call)
-                .unwrap()
-                .join()
-                .unwrap(),
-            through
-        );
+        assert_eq!(comes_through::spawn(all.clone(), call).unwrap().join().unwrap(), through);
     }
     assert_eq!(*all.mutex.lock().unwrap(), 2 * 1001);
 }

@@ -11,12 +11,7 @@ const LONG: Duration = Duration::from_secs(20);
 fn waiting(condvar: &Condvar) -> usize {
     let text = format!("{condvar:?}");
     let digits = text.split("waiting: ").nth(1).unwrap();
-    digits
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect::<String>()
-        .parse()
-        .unwrap()
+    digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
 }
 
 #[offspring::worker]
@@ -32,9 +27,7 @@ fn each_notification_wakes_that_many_and_no_more() {
     // First, waits that time out.
     for timeout in [Duration::ZERO, Duration::from_millis(10)] {
         let start = Instant::now();
-        let (guard, result) = condvar
-            .wait_timeout(woken.lock().unwrap(), timeout)
-            .unwrap();
+        let (guard, result) = condvar.wait_timeout(woken.lock().unwrap(), timeout).unwrap();
         assert!(result.timed_out() && start.elapsed() >= timeout);
         drop(guard);
     }
@@ -49,10 +42,7 @@ fn each_notification_wakes_that_many_and_no_more() {
             assert_eq!(condvar.notify_n(count), count);
             eventually("they are awake", || *woken.lock().unwrap() == sum);
             std::thread::sleep(Duration::from_millis(10));
-            assert_eq!(
-                (*woken.lock().unwrap(), waiting(&condvar)),
-                (sum, 6 - sum as usize)
-            );
+            assert_eq!((*woken.lock().unwrap(), waiting(&condvar)), (sum, 6 - sum as usize));
         }
         assert_eq!(condvar.notify_all(), 3);
     });
@@ -80,9 +70,8 @@ fn producers_and_consumers_lose_no_signal() {
             scope.spawn(|| {
                 for _ in 0..2000 {
                     let guard = stock.lock().unwrap();
-                    let (mut guard, result) = changed
-                        .wait_timeout_while(guard, LONG, |stock| *stock == 0)
-                        .unwrap();
+                    let (mut guard, result) =
+                        changed.wait_timeout_while(guard, LONG, |stock| *stock == 0).unwrap();
                     assert!(!result.timed_out(), "a signal was lost");
                     *guard -= 1;
                 }

@@ -65,12 +65,9 @@ fn the_permits_of_a_killed_process_return() {
     held.wait_timeout(LONG).unwrap();
     assert_eq!(semaphore.available(), 0);
     std::thread::scope(|scope| {
-        let waiters: Vec<_> = (0..3)
-            .map(|_| scope.spawn(|| semaphore.acquire_timeout(LONG).map(drop)))
-            .collect();
-        eventually("all threads wait", || {
-            format!("{semaphore:?}").contains("waiting: 3")
-        });
+        let waiters: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| semaphore.acquire_timeout(LONG).map(drop))).collect();
+        eventually("all threads wait", || format!("{semaphore:?}").contains("waiting: 3"));
         child.kill();
         for waiter in waiters {
             waiter.join().unwrap().unwrap();
@@ -89,10 +86,7 @@ fn leak(lock: Mutex<u64>, semaphore: Semaphore) {
 #[offspring::test(timeout = "60s")]
 fn what_was_leaked_returns_when_its_process_ends() {
     let (lock, semaphore) = (Mutex::new(1).unwrap(), Semaphore::new(1).unwrap());
-    leak::spawn(lock.clone(), semaphore.clone())
-        .unwrap()
-        .join()
-        .unwrap();
+    leak::spawn(lock.clone(), semaphore.clone()).unwrap().join().unwrap();
     assert!(matches!(lock.lock(), Err(LockError::Poisoned(_))));
     drop(semaphore.acquire_timeout(LONG).unwrap());
 }

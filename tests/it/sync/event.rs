@@ -23,9 +23,8 @@ fn wait(event: Event, ready: Semaphore) -> bool {
 #[offspring::test(timeout = "60s")]
 fn everybody_who_waits_goes_on() {
     let (event, ready) = (Event::new().unwrap(), Semaphore::new(3).unwrap());
-    let children: Vec<_> = (0..3)
-        .map(|_| wait::spawn(event.clone(), ready.clone()).unwrap())
-        .collect();
+    let children: Vec<_> =
+        (0..3).map(|_| wait::spawn(event.clone(), ready.clone()).unwrap()).collect();
     while ready.available() > 0 {
         std::thread::yield_now();
     }
@@ -96,10 +95,7 @@ fn a_selector_waits_for_events_of_its_own_and_of_other_processes() {
     let (sender, receiver) = channel::<u32>().unwrap();
     let child = set_each_time::spawn(event.clone(), again.clone(), 200).unwrap();
     let selector = Selector::new();
-    let (flag, number) = (
-        selector.add(&event).unwrap(),
-        selector.add(&receiver).unwrap(),
-    );
+    let (flag, number) = (selector.add(&event).unwrap(), selector.add(&receiver).unwrap());
     assert_eq!(selector.try_ready(), None);
     assert_eq!(selector.ready_timeout(Duration::from_millis(5)), None);
     for _ in 0..200 {

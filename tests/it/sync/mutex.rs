@@ -24,9 +24,7 @@ fn count(total: Mutex<[u64; 2]>, rounds: u64) {
 #[offspring::test(timeout = "60s")]
 fn processes_and_threads_exclude_each_other() {
     let total = Mutex::new([0; 2]).unwrap();
-    let children: Vec<_> = (0..3)
-        .map(|_| count::spawn(total.clone(), 20_000).unwrap())
-        .collect();
+    let children: Vec<_> = (0..3).map(|_| count::spawn(total.clone(), 20_000).unwrap()).collect();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| count(total.clone(), 20_000));
@@ -49,20 +47,13 @@ fn hold(lock: Mutex<u64>, held: Event, release: Event) -> bool {
 
 #[offspring::test(timeout = "60s")]
 fn try_and_timeout_see_a_lock_of_another_process() {
-    let (lock, held, release) = (
-        Mutex::new(1).unwrap(),
-        Event::new().unwrap(),
-        Event::new().unwrap(),
-    );
+    let (lock, held, release) =
+        (Mutex::new(1).unwrap(), Event::new().unwrap(), Event::new().unwrap());
     let child = hold::spawn(lock.clone(), held.clone(), release.clone()).unwrap();
     held.wait_timeout(LONG).unwrap();
     assert!(lock.is_locked());
     assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-    for timeout in [
-        Duration::ZERO,
-        Duration::from_nanos(1),
-        Duration::from_millis(30),
-    ] {
+    for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(30)] {
         let start = Instant::now();
         let error = lock.lock_timeout(timeout).unwrap_err();
         assert!(error.is_timeout(), "{error}");
@@ -79,16 +70,12 @@ fn a_thread_does_not_wait_for_itself() {
     let lock = Mutex::new(1).unwrap();
     let guard = lock.lock().unwrap();
     assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
-    assert!(matches!(
-        lock.clone().lock_timeout(LONG),
-        Err(LockTimeoutError::Deadlock)
-    ));
+    assert!(matches!(lock.clone().lock_timeout(LONG), Err(LockTimeoutError::Deadlock)));
     // Another thread does wait.
     let other = std::thread::scope(|scope| {
         scope
             .spawn(|| {
-                lock.lock_timeout(Duration::from_millis(20))
-                    .is_err_and(|error| error.is_timeout())
+                lock.lock_timeout(Duration::from_millis(20)).is_err_and(|error| error.is_timeout())
             })
             .join()
     });
@@ -108,9 +95,7 @@ fn panic_with(lock: Mutex<u64>) {
 fn a_panic_poisons_until_somebody_clears_it() {
     let lock = Mutex::new(1).unwrap();
     panic_with::spawn(lock.clone()).unwrap().join().unwrap_err();
-    let Err(LockError::Poisoned(poison)) = lock.lock() else {
-        panic!("it is poisoned")
-    };
+    let Err(LockError::Poisoned(poison)) = lock.lock() else { panic!("it is poisoned") };
     assert!(!poison.holder_died());
     assert_eq!(**poison.get_ref(), 7);
     drop(poison);
@@ -124,12 +109,7 @@ fn a_panic_poisons_until_somebody_clears_it() {
 #[offspring::worker]
 fn insert(words: Mutex<BTreeMap<String, Vec<u32>>, Encoded>, name: String) {
     for n in 0..100 {
-        words
-            .lock()
-            .unwrap()
-            .entry(name.clone())
-            .or_default()
-            .push(n);
+        words.lock().unwrap().entry(name.clone()).or_default().push(n);
     }
 }
 
@@ -143,11 +123,7 @@ fn an_encoded_value_is_everybodys() {
     }
     let words = words.lock().unwrap();
     assert_eq!(words.len(), 3);
-    assert!(
-        words
-            .values()
-            .all(|numbers| numbers.iter().copied().eq(0..100))
-    );
+    assert!(words.values().all(|numbers| numbers.iter().copied().eq(0..100)));
 }
 
 #[test]
@@ -156,10 +132,7 @@ fn an_encoded_value_that_grows_too_large_keeps_the_old_one() {
     let mut guard = text.lock().unwrap();
     *guard = "x".repeat(200);
     let error = guard.commit().unwrap_err();
-    assert!(
-        error.to_string().contains("capacity of 100 bytes"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("capacity of 100 bytes"), "{error}");
     "fits".clone_into(&mut guard);
     guard.commit().unwrap();
     drop(guard);
@@ -182,10 +155,7 @@ fn a_slice_lies_in_place() {
     fill::spawn(numbers.clone(), 7).unwrap().join().unwrap();
     assert_eq!(*numbers.lock().unwrap(), [7; 1000]);
     assert!(Mutex::<[u64]>::zeroed(usize::MAX).is_err());
-    assert_eq!(
-        Mutex::from_slice(&[1, 2, 3]).unwrap().lock().unwrap().len(),
-        3
-    );
+    assert_eq!(Mutex::from_slice(&[1, 2, 3]).unwrap().lock().unwrap().len(), 3);
     assert!(Mutex::<[u8]>::zeroed(0).unwrap().lock().unwrap().is_empty());
 }
 

@@ -24,11 +24,7 @@ fn hold_twice(lock: ReentrantMutex<u64>, held: Event, release: Event) {
 #[offspring::test(timeout = "60s")]
 fn it_is_free_when_all_guards_are_dropped() {
     let lock = ReentrantMutex::new(1).unwrap();
-    let guards = [
-        lock.lock().unwrap(),
-        lock.try_lock().unwrap(),
-        lock.lock_timeout(LONG).unwrap(),
-    ];
+    let guards = [lock.lock().unwrap(), lock.try_lock().unwrap(), lock.lock_timeout(LONG).unwrap()];
     let from_another_thread =
         || std::thread::scope(|scope| scope.spawn(|| lock.try_lock().is_ok()).join().unwrap());
     for guard in guards {
@@ -45,11 +41,7 @@ fn it_is_free_when_all_guards_are_dropped() {
         let child = hold_twice::spawn(lock.clone(), held.clone(), release.clone()).unwrap();
         held.wait_timeout(LONG).unwrap();
         assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-        assert!(
-            lock.lock_timeout(Duration::from_millis(10))
-                .unwrap_err()
-                .is_timeout()
-        );
+        assert!(lock.lock_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
         if kill {
             child.kill();
             assert!(
@@ -70,17 +62,14 @@ fn it_is_free_when_all_guards_are_dropped() {
 
 #[offspring::worker]
 fn own(to: Sender<ReentrantMutex<u64>>) {
-    to.send(ReentrantMutex::new(7).unwrap())
-        .expect("the test receives");
+    to.send(ReentrantMutex::new(7).unwrap()).expect("the test receives");
     loop {
         std::thread::park();
     }
 }
 
 fn signal(process: &Process<()>, signal: &str) {
-    let sent = Command::new("kill")
-        .args([signal, &process.pid().to_string()])
-        .status();
+    let sent = Command::new("kill").args([signal, &process.pid().to_string()]).status();
     assert!(sent.unwrap().success());
 }
 
@@ -93,16 +82,10 @@ fn a_timeout_holds_on_first_use_while_the_owner_is_stopped() {
     wait_any(&[&locks]).unwrap();
     signal(&owner, "-STOP");
     let stat = format!("/proc/{}/stat", owner.pid());
-    eventually("it is stopped", || {
-        std::fs::read_to_string(&stat).unwrap().contains(") T ")
-    });
+    eventually("it is stopped", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
     let lock = locks.recv().unwrap();
     let start = Instant::now();
-    assert!(
-        lock.lock_timeout(Duration::from_millis(50))
-            .unwrap_err()
-            .is_timeout()
-    );
+    assert!(lock.lock_timeout(Duration::from_millis(50)).unwrap_err().is_timeout());
     assert!(start.elapsed() < Duration::from_secs(10));
     signal(&owner, "-CONT");
     assert_eq!(lock.try_lock().unwrap().get(), 7);

@@ -18,11 +18,8 @@ fn read(lock: RwLock<u64>, inside: Semaphore, release: Event) -> u64 {
 
 #[offspring::test(timeout = "60s")]
 fn readers_are_together_and_a_writer_is_alone() {
-    let (lock, inside, release) = (
-        RwLock::new(5).unwrap(),
-        Semaphore::new(2).unwrap(),
-        Event::new().unwrap(),
-    );
+    let (lock, inside, release) =
+        (RwLock::new(5).unwrap(), Semaphore::new(2).unwrap(), Event::new().unwrap());
     let readers =
         [(); 2].map(|()| read::spawn(lock.clone(), inside.clone(), release.clone()).unwrap());
     while inside.available() > 0 {
@@ -30,11 +27,7 @@ fn readers_are_together_and_a_writer_is_alone() {
     }
     assert_eq!(*lock.try_read().unwrap(), 5);
     assert!(matches!(lock.try_write(), Err(TryLockError::WouldBlock)));
-    assert!(
-        lock.write_timeout(Duration::from_millis(20))
-            .unwrap_err()
-            .is_timeout()
-    );
+    assert!(lock.write_timeout(Duration::from_millis(20)).unwrap_err().is_timeout());
     // The writer that gave up keeps no reader out.
     assert_eq!(*lock.read_timeout(Duration::from_millis(20)).unwrap(), 5);
     std::thread::scope(|scope| {
@@ -60,11 +53,7 @@ fn mix(lock: RwLock<[u64; 2]>, readers: AtomicI64, rounds: u64) {
     for n in 0..rounds {
         if n % 4 == 0 {
             let mut pair = lock.write().unwrap();
-            assert_eq!(
-                readers.load(Ordering::SeqCst),
-                0,
-                "somebody reads what is written"
-            );
+            assert_eq!(readers.load(Ordering::SeqCst), 0, "somebody reads what is written");
             pair[0] += 1;
             pair[1] += 1;
         } else {
@@ -107,10 +96,7 @@ fn hold(lock: RwLock<Vec<String>, Encoded>, held: Event, write: bool) {
 
 #[offspring::test(timeout = "60s")]
 fn a_dead_reader_lets_writers_in_and_a_dead_writer_poisons() {
-    let (lock, held) = (
-        RwLock::encoded(vec!["one".to_owned()]).unwrap(),
-        Event::new().unwrap(),
-    );
+    let (lock, held) = (RwLock::encoded(vec!["one".to_owned()]).unwrap(), Event::new().unwrap());
     let reader = hold::spawn(lock.clone(), held.clone(), false).unwrap();
     held.wait_timeout(LONG).unwrap();
     assert!(matches!(lock.try_write(), Err(TryLockError::WouldBlock)));
@@ -123,9 +109,7 @@ fn a_dead_reader_lets_writers_in_and_a_dead_writer_poisons() {
     held.wait_timeout(LONG).unwrap();
     assert!(matches!(lock.try_read(), Err(TryLockError::WouldBlock)));
     writer.kill();
-    let Err(LockError::Poisoned(poison)) = lock.read() else {
-        panic!("it is poisoned")
-    };
+    let Err(LockError::Poisoned(poison)) = lock.read() else { panic!("it is poisoned") };
     assert!(poison.holder_died());
     // What it had written was its own copy.
     assert_eq!(*poison.into_inner(), ["one", "two"]);

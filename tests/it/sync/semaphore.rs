@@ -18,10 +18,7 @@ fn permits_come_and_go_and_are_bounded() {
     assert!(matches!(semaphore.try_acquire(), Err(TryError::WouldBlock)));
     for timeout in [Duration::ZERO, Duration::from_millis(20)] {
         let start = Instant::now();
-        assert!(matches!(
-            semaphore.acquire_timeout(timeout),
-            Err(TimeoutError::Timeout)
-        ));
+        assert!(matches!(semaphore.acquire_timeout(timeout), Err(TimeoutError::Timeout)));
         assert!(start.elapsed() >= timeout);
     }
     assert!(matches!(semaphore.release(), Err(ReleaseError::TooMany)));
@@ -50,27 +47,17 @@ fn crowd(semaphore: Semaphore, inside: AtomicI64, rounds: u32) -> i64 {
 #[offspring::test(timeout = "60s")]
 fn never_more_are_inside_than_there_are_permits() {
     let (semaphore, inside) = (Semaphore::new(2).unwrap(), AtomicI64::new(0).unwrap());
-    let children: Vec<_> = (0..3)
-        .map(|_| crowd::spawn(semaphore.clone(), inside.clone(), 5000).unwrap())
-        .collect();
+    let children: Vec<_> =
+        (0..3).map(|_| crowd::spawn(semaphore.clone(), inside.clone(), 5000).unwrap()).collect();
     let here = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| crowd(semaphore.clone(), inside.clone(), 5000)))
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .max()
+        threads.into_iter().map(|thread| thread.join().unwrap()).max()
     });
-    let there = children
-        .into_iter()
-        .map(|child| child.join().unwrap())
-        .max();
+    let there = children.into_iter().map(|child| child.join().unwrap()).max();
     assert!(here.max(there) <= Some(2), "{here:?} {there:?}");
-    assert_eq!(
-        (semaphore.available(), inside.load(Ordering::SeqCst)),
-        (2, 0)
-    );
+    assert_eq!((semaphore.available(), inside.load(Ordering::SeqCst)), (2, 0));
 }
 
 #[offspring::worker]
@@ -81,10 +68,7 @@ fn take_for_another(semaphore: Semaphore) {
 #[offspring::test(timeout = "60s")]
 fn one_process_takes_and_another_releases() {
     let semaphore = Semaphore::new(1).unwrap();
-    take_for_another::spawn(semaphore.clone())
-        .unwrap()
-        .join()
-        .unwrap();
+    take_for_another::spawn(semaphore.clone()).unwrap().join().unwrap();
     assert_eq!(semaphore.available(), 0);
     semaphore.release().unwrap();
     assert_eq!(semaphore.available(), 1);
@@ -96,16 +80,12 @@ fn several_permits_are_taken_together_or_not_at_all() {
     let one = semaphore.acquire().unwrap();
     let error = semaphore.try_acquire_many(3).unwrap_err();
     assert!(error.is_would_block(), "{error}");
-    let error = semaphore
-        .acquire_many_timeout(3, Duration::from_millis(5))
-        .unwrap_err();
+    let error = semaphore.acquire_many_timeout(3, Duration::from_millis(5)).unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(semaphore.available(), 2, "it holds none while it waits");
     std::thread::scope(|scope| {
         let all = scope.spawn(|| semaphore.acquire_many(3).map(drop));
-        eventually("it waits", || {
-            format!("{semaphore:?}").contains("waiting: 1")
-        });
+        eventually("it waits", || format!("{semaphore:?}").contains("waiting: 1"));
         drop(one);
         all.join().unwrap().unwrap();
     });
@@ -131,13 +111,9 @@ fn a_thread_that_wants_several_keeps_no_wake_up_from_others() {
         let (one, two) = (semaphore.acquire().unwrap(), semaphore.acquire().unwrap());
         std::thread::scope(|scope| {
             let many = scope.spawn(|| semaphore.acquire_many(2).map(drop));
-            eventually("one waits", || {
-                format!("{semaphore:?}").contains("waiting: 1")
-            });
+            eventually("one waits", || format!("{semaphore:?}").contains("waiting: 1"));
             let single = scope.spawn(|| semaphore.acquire().map(drop));
-            eventually("both wait", || {
-                format!("{semaphore:?}").contains("waiting: 2")
-            });
+            eventually("both wait", || format!("{semaphore:?}").contains("waiting: 2"));
             drop(one);
             single.join().unwrap().unwrap();
             drop(two);

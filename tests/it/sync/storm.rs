@@ -71,11 +71,8 @@ impl Stage {
                 change(&mut pair, random);
             }
             Err(error) => {
-                let mut pair = error
-                    .into_guard()
-                    .expect("the lock of a dead process is free");
-                self.torn
-                    .fetch_add(u64::from(pair[0] != pair[1]), Ordering::Relaxed);
+                let mut pair = error.into_guard().expect("the lock of a dead process is free");
+                self.torn.fetch_add(u64::from(pair[0] != pair[1]), Ordering::Relaxed);
                 pair[1] = pair[0];
                 self.pair.clear_poison();
             }
@@ -87,9 +84,7 @@ impl Stage {
             Ok(list) => list,
             Err(error) => {
                 self.list.clear_poison();
-                error
-                    .into_guard()
-                    .expect("the lock of a dead process is free")
+                error.into_guard().expect("the lock of a dead process is free")
             }
         };
         // The old value or the new one, even if the lock is poisoned.
@@ -102,11 +97,7 @@ impl Stage {
         if random.below(3) > 0 {
             match self.table.read_timeout(LONG) {
                 Ok(table) => assert_eq!(table[0], table[1], "torn, and not poisoned"),
-                Err(error) => drop(
-                    error
-                        .into_guard()
-                        .expect("a dead process keeps no reader out"),
-                ),
+                Err(error) => drop(error.into_guard().expect("a dead process keeps no reader out")),
             }
             return;
         }
@@ -116,9 +107,7 @@ impl Stage {
                 change(&mut table, random);
             }
             Err(error) => {
-                let mut table = error
-                    .into_guard()
-                    .expect("a dead process keeps no writer out");
+                let mut table = error.into_guard().expect("a dead process keeps no writer out");
                 table[1] = table[0];
                 self.table.clear_poison();
             }
@@ -137,9 +126,7 @@ impl Stage {
                 drop(outer);
             }
             Err(error) => {
-                let guard = error
-                    .into_guard()
-                    .expect("the lock of a dead process is free");
+                let guard = error.into_guard().expect("the lock of a dead process is free");
                 guard.set([guard.get()[0]; 2]);
                 self.deep.clear_poison();
             }
@@ -147,10 +134,7 @@ impl Stage {
     }
 
     fn use_permits(&self, random: &mut Random) {
-        let permit = self
-            .permits
-            .acquire_timeout(LONG)
-            .expect("the permits of the dead return");
+        let permit = self.permits.acquire_timeout(LONG).expect("the permits of the dead return");
         for _ in 0..random.below(200) {
             std::hint::spin_loop();
         }
@@ -172,15 +156,9 @@ impl Stage {
     /// Takes from the stock for ever. A timeout would hide a lost notification.
     fn consume(&self) {
         loop {
-            let stock = self
-                .stock
-                .lock()
-                .or_else(LockError::into_guard)
-                .expect("the owner lives");
+            let stock = self.stock.lock().or_else(LockError::into_guard).expect("the owner lives");
             let waited = self.changed.wait_while(stock, |stock| *stock == 0);
-            let mut stock = waited
-                .or_else(LockError::into_guard)
-                .expect("the owner lives");
+            let mut stock = waited.or_else(LockError::into_guard).expect("the owner lives");
             // If the lock is poisoned, the condition was not checked.
             *stock = stock.saturating_sub(1);
             self.stock.clear_poison();
@@ -191,9 +169,7 @@ impl Stage {
     fn feed(&self) {
         let lock = || {
             let stock = self.stock.lock_timeout(LONG);
-            stock
-                .or_else(|error| error.into_guard())
-                .expect("the lock of a dead process is free")
+            stock.or_else(|error| error.into_guard()).expect("the lock of a dead process is free")
         };
         for _ in 0..3 {
             *lock() += 1;
@@ -201,11 +177,7 @@ impl Stage {
         }
         let deadline = Instant::now() + LONG;
         while *lock() > 0 {
-            assert!(
-                Instant::now() < deadline,
-                "a notification was lost: {:?}",
-                self.changed
-            );
+            assert!(Instant::now() < deadline, "a notification was lost: {:?}", self.changed);
             std::thread::sleep(Duration::from_micros(50));
         }
     }
@@ -267,12 +239,8 @@ fn locks_survive_a_storm_of_storm_kills() {
         process.kill();
         process.join().unwrap_err();
     }
-    let all = (0..PERMITS).map(|_| {
-        stage
-            .permits
-            .acquire_timeout(LONG)
-            .expect("all permits are back")
-    });
+    let all =
+        (0..PERMITS).map(|_| stage.permits.acquire_timeout(LONG).expect("all permits are back"));
     drop(all.collect::<Vec<_>>());
     assert_eq!(stage.permits.available(), PERMITS);
     for _ in 0..10 {

@@ -72,11 +72,7 @@ impl AttachedQueue {
 
     /// Why the flag `Ended` is set.
     fn end(&self) -> QueueFailure {
-        if self.has_flag(Flag::Closed) {
-            QueueFailure::Closed
-        } else {
-            QueueFailure::Abandoned(0)
-        }
+        if self.has_flag(Flag::Closed) { QueueFailure::Closed } else { QueueFailure::Abandoned(0) }
     }
 
     async fn wait_for_item<D: Driver>(
@@ -249,10 +245,7 @@ impl InboxReader {
                 _ => return Err(Corrupt),
             };
             let attempts = Tag::attempts(front.tag);
-            return Ok(Some(Taken {
-                item: Item { payload, attempts },
-                lease: front.position(),
-            }));
+            return Ok(Some(Taken { item: Item { payload, attempts }, lease: front.position() }));
         }
         Ok(None)
     }

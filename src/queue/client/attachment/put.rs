@@ -26,8 +26,7 @@ impl AttachedQueue {
     }
 
     fn return_credit(&self, count: usize) {
-        self.word(Word::Credit)
-            .fetch_add(count as u64, Ordering::SeqCst);
+        self.word(Word::Credit).fetch_add(count as u64, Ordering::SeqCst);
     }
 
     /// Puts an item if there is room in the queue and in the ring now.
@@ -180,11 +179,7 @@ impl AttachedQueue {
             return Ok(0);
         }
         let bounded = self.is_bounded();
-        let credit = if bounded {
-            self.take_credit(items.len())
-        } else {
-            items.len()
-        };
+        let credit = if bounded { self.take_credit(items.len()) } else { items.len() };
         let mut outbox = lock(&self.outbox);
         let mut done = 0;
         let mut pushed = Ok(true);

@@ -225,11 +225,7 @@ impl QueueClient {
 
     /// When `to_spare` may become more than 0 by itself, if it can.
     pub(in crate::queue) fn spares_at(&self) -> Option<Instant> {
-        let pause = if self.excess() > 0 {
-            STALLED
-        } else {
-            SUSPENDED
-        };
+        let pause = if self.excess() > 0 { STALLED } else { SUSPENDED };
         (self.outstanding() > 0).then(|| self.moved + pause)
     }
 
@@ -325,15 +321,9 @@ impl QueueClient {
             return;
         }
         let suspended = self.granted.elapsed() >= SUSPENDED;
-        let keep = if suspended {
-            0
-        } else {
-            self.word(Word::Putters)
-        };
+        let keep = if suspended { 0 } else { self.word(Word::Putters) };
         let before = layout::word(&self.region, Word::Credit)
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| {
-                Some(credit.min(keep))
-            })
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| Some(credit.min(keep)))
             .unwrap_or_default();
         let back = usize::try_from(before.saturating_sub(keep)).unwrap_or(usize::MAX);
         self.credits = self.credits.saturating_sub(back);
@@ -347,11 +337,8 @@ impl QueueClient {
     /// Asks it to ring when it takes the item after which there is room for `batch` more. Returns
     /// whether it may have taken that item before it could see this.
     pub(in crate::queue) fn request_notice(&mut self, batch: usize) -> bool {
-        let index = if self.is_fast() {
-            batch.min(self.outstanding()).saturating_sub(1)
-        } else {
-            0
-        };
+        let index =
+            if self.is_fast() { batch.min(self.outstanding()).saturating_sub(1) } else { 0 };
         let position = self.outstanding.position(index);
         let at = position.unwrap_or_else(|| self.inbox.position());
         let requested = Flag::NotifyRoom.is_in(self.word(Word::Flags));

@@ -41,9 +41,8 @@ impl QueueClient {
         while left > 0 {
             // Nearly all entries are items, and adjacent.
             let outbox = &mut self.outbox;
-            let put = ledger
-                .store
-                .push_run(|bytes| outbox.take_run(Tag::Put as u32, left, bytes))?;
+            let put =
+                ledger.store.push_run(|bytes| outbox.take_run(Tag::Put as u32, left, bytes))?;
             if put > 0 {
                 ledger.note_put(put);
                 self.note_put(put);

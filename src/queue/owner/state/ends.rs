@@ -24,11 +24,7 @@ pub(super) struct Census {
 impl QueueState {
     pub(super) fn take_census(&mut self) -> Census {
         let full = self.free() == 0;
-        let mut census = Census {
-            clients: self.clients.len(),
-            full,
-            ..Census::default()
-        };
+        let mut census = Census { clients: self.clients.len(), full, ..Census::default() };
         for client in self.clients.values_mut() {
             client.take_glance();
             census.holding += usize::from(client.glance.holds_back);

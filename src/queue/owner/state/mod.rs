@@ -121,10 +121,7 @@ impl QueueState {
             capacity: options.capacity,
             item,
             ledger: Ledger::new(options, joinable),
-            own: OwnUsers {
-                handles,
-                ..OwnUsers::default()
-            },
+            own: OwnUsers { handles, ..OwnUsers::default() },
             clients: BTreeMap::new(),
             last_client: 0,
             turn: 0,
@@ -166,11 +163,7 @@ impl QueueState {
 
     /// The handles in this process. None counts while the process ends.
     fn own_handles(&self) -> usize {
-        if self.exiting {
-            0
-        } else {
-            self.own.handles.load(Ordering::SeqCst)
-        }
+        if self.exiting { 0 } else { self.own.handles.load(Ordering::SeqCst) }
     }
 
     pub(in crate::queue) fn set_inline(&mut self) {
@@ -228,11 +221,7 @@ impl QueueState {
 
     /// Hands the item to a getter that has ended its wait.
     pub(in crate::queue) fn deliver(&mut self, item: Item) -> Result<Taken, QueueFailure> {
-        if self.ledger.is_joinable() {
-            self.lease(item)
-        } else {
-            Ok(Taken { item, lease: 0 })
-        }
+        if self.ledger.is_joinable() { self.lease(item) } else { Ok(Taken { item, lease: 0 }) }
     }
 
     /// Takes an item that is left in the store, after the scheduler has served those that wait.
@@ -426,9 +415,7 @@ impl QueueState {
 
     /// Carries out what all outboxes hold, so that this thread sees every put that has returned.
     pub(in crate::queue) fn drain_all(&mut self) {
-        self.clients
-            .values_mut()
-            .for_each(QueueClient::cover_questions);
+        self.clients.values_mut().for_each(QueueClient::cover_questions);
         for client in self.clients.values_mut() {
             client.drain_fully(&mut self.ledger, self.item);
         }

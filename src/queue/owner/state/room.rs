@@ -51,11 +51,8 @@ impl QueueState {
         }
         self.room_delayed = None;
         // Each client's word is read once. It changes concurrently, and the shares have to add up.
-        let mut waiting: Vec<&mut QueueClient> = self
-            .clients
-            .values_mut()
-            .filter(|client| client.wants_room())
-            .collect();
+        let mut waiting: Vec<&mut QueueClient> =
+            self.clients.values_mut().filter(|client| client.wants_room()).collect();
         let parties = waiting.len() + usize::from(self.own.wants_room());
         for client in &mut waiting {
             let share = free.div_ceil(parties).min(free);

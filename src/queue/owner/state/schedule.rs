@@ -75,11 +75,7 @@ impl QueueState {
             return;
         }
         let kept = usize::from(self.own.bells.keeps_one());
-        let mut waiting = self
-            .clients
-            .values()
-            .filter(|client| client.wants_items() > 0)
-            .count();
+        let mut waiting = self.clients.values().filter(|client| client.wants_items() > 0).count();
         let mut misses = 0;
         // One round without a taker, and one more in case the client whose turn it was has gone.
         while !self.ledger.store.is_empty() && misses < self.clients.len() + 2 {
@@ -101,11 +97,7 @@ impl QueueState {
             // No more than a fair share while others wait for the same items, and no prefetch.
             let free = self.ledger.store.len().saturating_sub(kept);
             let share = free.div_ceil(1 + others).min(free);
-            let count = if waits || others == 0 {
-                client.demand().min(share)
-            } else {
-                0
-            };
+            let count = if waits || others == 0 { client.demand().min(share) } else { 0 };
             if count == 0 || client.push_from(&mut self.ledger.store, count) == 0 {
                 misses += 1;
                 continue;
@@ -191,9 +183,7 @@ impl QueueState {
     fn publish(&mut self, census: &Census) -> bool {
         let room_wanted = self.capacity.is_some() && self.is_room_wanted();
         // The number of items that have to be taken until the room is worth a wake-up.
-        let batch = self
-            .capacity
-            .map_or(1, |capacity| (capacity / 2).saturating_sub(self.free()));
+        let batch = self.capacity.map_or(1, |capacity| (capacity / 2).saturating_sub(self.free()));
         let (length, unfinished) = (self.len(), self.unfinished());
         let flags: Vec<u64> = self
             .clients
