@@ -95,7 +95,11 @@ impl<M: Send + 'static, R: Send + 'static> StatusListener for ActorConnection<M,
         if let Some(mailbox) = update.mailbox {
             let _ = self.mailbox.set(mailbox.cast());
         }
-        self.set_status(update.status);
+        self.take_status(update.status);
+    }
+
+    fn wake(&self) {
+        self.wakers.wake();
     }
 }
 
@@ -131,11 +135,15 @@ impl<R> State<R> {
 
 impl<M, R> ActorConnection<M, R> {
     pub(in crate::actor) fn set_status(&self, status: ActorStatus) {
+        self.take_status(status);
+        self.wakers.wake();
+    }
+
+    fn take_status(&self, status: ActorStatus) {
         let session = self.state().set_status(status);
         // Without the lock: dropping a session sends a message.
         drop(session);
         self.changed.notify_all();
-        self.wakers.wake();
     }
 
     pub(in crate::actor) fn state(&self) -> MutexGuard<'_, State<R>> {

@@ -58,6 +58,7 @@ fn distribute(updates: &Receiver<StatusUpdate>) {
         let connection = lock(connections()).get(&update.key).and_then(Weak::upgrade);
         if let Some(connection) = connection {
             connection.update(update);
+            connection.wake();
         }
     }
 }

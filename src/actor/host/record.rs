@@ -46,7 +46,11 @@ pub(crate) type EndHook = Box<dyn FnOnce(&Arc<ActorRecord>, u64, DownReason) + S
 
 /// A subscriber in the host's own process.
 pub(in crate::actor) trait StatusListener: std::any::Any + Send + Sync {
+    /// Takes the update and wakes waiting threads, but no wakers.
     fn update(&self, update: StatusUpdate);
+
+    /// Wakes the wakers that wait for an update. They may be user code, so the caller holds no lock.
+    fn wake(&self);
 }
 
 pub(crate) struct ActorRecord {
@@ -159,6 +163,8 @@ impl ActorRecord {
         subscribers.push(Subscriber::Local(Arc::downgrade(listener)));
         let status = self.state().status.clone();
         listener.update(self.update(status, true));
+        drop(subscribers);
+        listener.wake();
     }
 
     pub(in crate::actor) fn subscribe_remote(
@@ -198,17 +204,24 @@ impl ActorRecord {
             // others wait on.
             lost = self.mailbox.close_and_discard().unwrap_or(0);
         }
+        let mut updated = Vec::new();
         subscribers.retain(|subscriber| match subscriber {
-            Subscriber::Local(listener) => listener
-                .upgrade()
-                .inspect(|listener| listener.update(self.update(status.clone(), false)))
-                .is_some(),
+            Subscriber::Local(listener) => {
+                let listener = listener.upgrade();
+                let is_alive = listener.is_some();
+                updated.extend(listener.inspect(|listener| {
+                    listener.update(self.update(status.clone(), false));
+                }));
+                is_alive
+            }
             Subscriber::Remote { updates, .. } => {
                 updates.send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE).is_ok()
             }
         });
-        // A logger is user code, which must not run under the lock.
+        // Wakers and the logger are user code, which must not run under the lock. A waker that is
+        // woken late finds the newest status, so the order of updates is kept.
         drop(subscribers);
+        updated.iter().for_each(|listener| listener.wake());
         if lost > 0 {
             log::warn!(target: "offspring::actor", "actor `{}` is down: {lost} messages in its mailbox are lost", self.name);
         }
