@@ -15,11 +15,12 @@ use serde::de::DeserializeOwned;
 use crate::actor::actor::Actor;
 use crate::actor::address::ActorRef;
 use crate::actor::client::connection::{ActorConnection, end_since};
-use crate::actor::client::driver::{Blocking, run};
+use crate::actor::client::driver::Blocking;
 use crate::actor::context::ContextInner;
 use crate::actor::protocol::{Ending, Request, Unlink};
 use crate::channel::{Receiver, Sender, channel};
 use crate::error::{CallError, DownReason, RecvError};
+use crate::ipc::block::block;
 use crate::ipc::deadline::Deadline;
 use crate::sys;
 
@@ -95,7 +96,7 @@ impl<A: Actor> ActorRef<A> {
         let connection = &self.connection;
         let (unlink, unlinked) = channel().map_err(|error| connection.io(error))?;
         let partner = crate::process::current().name().to_owned();
-        let session = run(connection.session(&Blocking::new(self.timeout())))?
+        let session = block(connection.session(&Blocking::new(self.timeout())))?
             .ok_or_else(|| connection.timed_out(self.timeout()))?;
         session
             .requests

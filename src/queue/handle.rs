@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, DecodeError, GetError, HandleError, TaskDoneError};
+use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{self, Arrived, HandleToken, RemoteHandle, SharedObject};
 use crate::ipc::reactor::EventSource;
@@ -16,7 +17,7 @@ use crate::ipc::ring;
 use crate::ipc::wire::{self, EncodedValue, Envelope, ShmBuffer, SideData};
 use crate::process;
 use crate::queue::client::attachment::AttachedQueue;
-use crate::queue::client::driver::{Blocking, block};
+use crate::queue::client::driver::Blocking;
 use crate::queue::item::{NewItem, Taken};
 use crate::queue::options::QueueOptions;
 use crate::queue::outcome::{ANSWER_WITHIN, PutFailure, QueueFailure, or_unresponsive};

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["ipc::deadline"],
     &["failpoints", "error", "ipc::fuzz"],
     &["sys"],
-    &["ipc::small_bytes", "ipc::spin", "ipc::weak_map"],
+    &["ipc::block", "ipc::small_bytes", "ipc::spin", "ipc::weak_map"],
     &["ipc::codec", "ipc::catch"],
     &["ipc::ipc_fd"],
     &["ipc::region"],

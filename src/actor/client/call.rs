@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::chain;
 use crate::actor::client::connection::{ActorConnection, end_since};
-use crate::actor::client::driver::{Blocking, Driver, run};
+use crate::actor::client::driver::{Blocking, Driver};
 use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::CallSession;
 use crate::actor::protocol::{ActorStatus, CallChain, CallMark, CallNumber, MailboxItem};
 use crate::channel::SendFailure;
 use crate::error::{CallError, DownReason, PutTimeoutError};
+use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::queue::JoinableQueue;
 
@@ -61,7 +62,7 @@ where
         message: M,
         timeout: Duration,
     ) -> Result<R, CallError> {
-        run(self.call_by(Blocking::new(timeout), chain::current(), message))
+        block(self.call_by(Blocking::new(timeout), chain::current(), message))
     }
 
     /// The steps of a call, which wait as `driver` does.

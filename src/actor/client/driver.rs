@@ -1,14 +1,11 @@
 //! How the steps of a call wait: [`Blocking`] blocks the calling thread, `Polling`
 //! (`call_async.rs`) is a future.
 //!
-//! A call is written once, as `async` functions that wait through a [`Driver`] only. With
-//! [`Blocking`], all its futures are ready at the first poll, so [`run`] needs no executor, and the
-//! compiler reduces the whole to straight code.
+//! A call is written once, as `async` functions that wait through a [`Driver`] only; see
+//! [`ipc::block`](crate::ipc::block).
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -98,14 +95,5 @@ impl Driver for Blocking {
         call: CallId,
     ) -> io::Result<Option<CallOutcome<R>>> {
         Ok(session.wait(call, &self.limit))
-    }
-}
-
-/// Runs a future that waits through [`Blocking`] only.
-pub(in crate::actor) fn run<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => unreachable!("a blocking wait is never pending"),
     }
 }

@@ -1,12 +1,7 @@
 //! Two ways to wait for the owner: a thread blocks, a task is polled.
 //!
-//! Each operation that may wait is written once, as an `async fn` over a [`Driver`]. With
-//! [`Blocking`], the future never suspends, because the driver blocks inside: one poll completes
-//! it.
-
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+//! Each operation that may wait is written once, as an `async fn` over a [`Driver`]; see
+//! [`ipc::block`](crate::ipc::block).
 
 use crate::ipc::deadline::{TimeLimit, WaitEnd};
 use crate::ipc::hub::Session;
@@ -36,14 +31,6 @@ impl<L: TimeLimit> Driver for Blocking<'_, L> {
         ready: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitEnd<L::Elapsed, QueueFailure>> {
         session.wait(self.0, ready).map_err(WaitEnd::convert)
-    }
-}
-
-/// Completes a future over [`Blocking`].
-pub(in crate::queue) fn block<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => unreachable!("a blocking driver does not suspend"),
     }
 }
 

@@ -6,9 +6,10 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::queue::client::attachment::AttachedQueue;
-use crate::queue::client::driver::{Blocking, Driver, block};
+use crate::queue::client::driver::{Blocking, Driver};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::layout::{Flag, Tag, Word};
 use crate::queue::outcome::QueueFailure;

@@ -24,13 +24,14 @@ use std::sync::{Arc, Mutex, Weak};
 use ipc_channel::ipc::IpcSender;
 
 use crate::error::HandleError;
+use crate::ipc::block::block;
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{ObjectId, ParcelSink, REGION_BYTES, RemoteObject, Session, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{Consumer, Producer};
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, Envelope};
-use crate::queue::client::driver::{Blocking, Driver, block};
+use crate::queue::client::driver::{Blocking, Driver};
 use crate::queue::layout::{self, Flag, Word};
 use crate::queue::outcome::QueueFailure;
 use crate::sys::lock;

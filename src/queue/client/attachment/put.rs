@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 
 use super::AttachedQueue;
 use crate::failpoints;
+use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::ring::Corrupt;
-use crate::queue::client::driver::{Blocking, Driver, block};
+use crate::queue::client::driver::{Blocking, Driver};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::item::NewItem;
 use crate::queue::layout::{Flag, Tag, Word};
