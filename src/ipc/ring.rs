@@ -246,6 +246,7 @@ impl Producer {
 
     /// Returns how many bytes there is room for. Fetches the consumer's cache line only if the last
     /// known room is less than `wanted`.
+    #[inline]
     pub(crate) fn room_for(&mut self, wanted: usize) -> Result<usize, Corrupt> {
         if self.room() < wanted as u64 {
             self.look()?;

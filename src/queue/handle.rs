@@ -212,6 +212,7 @@ thread_local! {
 }
 
 /// Encodes an item and puts it. Handles in it come back if it was not put.
+#[inline]
 fn with_encoded<T: Serialize, E>(
     item: &T,
     put: impl FnOnce(NewItem<'_>) -> Result<(), WaitEnd<E, QueueFailure>>,
@@ -234,10 +235,11 @@ fn with_encoded<T: Serialize, E>(
 
 /// Encodes an item: into `bytes` if it fits a ring entry and holds no handles, else into an
 /// envelope.
+#[inline]
 pub(in crate::queue) fn encode<T: Serialize>(
     item: &T,
     bytes: &mut Vec<u8>,
-) -> Result<(Option<Envelope>, SideData), PutFailure> {
+) -> Result<(Option<Box<Envelope>>, SideData), PutFailure> {
     let mut memory = ShmBuffer::default();
     let (spilled, mut along) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory)
         .map_err(PutFailure::Encode)?;
@@ -252,7 +254,7 @@ pub(in crate::queue) fn encode<T: Serialize>(
         Envelope::new(EncodedValue { bytes, handles })
     };
     match envelope {
-        Ok(envelope) => Ok((Some(envelope), along)),
+        Ok(envelope) => Ok((Some(Box::new(envelope)), along)),
         Err(error) => {
             hub::announce();
             let failure = QueueFailure::io("make shared memory for the item", error);

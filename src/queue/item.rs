@@ -11,8 +11,8 @@ use crate::ipc::wire::{self, Envelope};
 pub(in crate::queue) enum NewItem<'a> {
     /// Fits a ring entry; borrowed from the buffer that it was encoded into.
     Bytes(&'a [u8]),
-    /// Is too long for an entry, or holds handles.
-    Parcel(Envelope),
+    /// Is too long for an entry, or holds handles. Boxed, so that the others move as a few words.
+    Parcel(Box<Envelope>),
 }
 
 /// A stored item.

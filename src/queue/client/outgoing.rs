@@ -28,6 +28,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// The room that the outbox must have for it.
+    #[inline]
     pub(in crate::queue) fn room(&self) -> usize {
         let reserve = match self.tag {
             Tag::Put | Tag::Parcel => LEASE_ROOM,
@@ -41,7 +42,7 @@ impl<'a> From<NewItem<'a>> for Outgoing<'a> {
     fn from(item: NewItem<'a>) -> Self {
         match item {
             NewItem::Bytes(bytes) => Outgoing::entry(Tag::Put, bytes),
-            NewItem::Parcel(parcel) => Outgoing::parcel(Tag::Parcel, &[], parcel),
+            NewItem::Parcel(parcel) => Outgoing::parcel(Tag::Parcel, &[], *parcel),
         }
     }
 }

@@ -112,8 +112,19 @@ impl AttachedQueue {
     ) -> Waited<Taken, QueueFailure, L> {
         match self.take() {
             Some(outcome) => outcome.map_err(WaitEnd::Failed),
-            None => block(self.wait_for_item(max, &Blocking(limit))),
+            None => self.get_after_wait(max, limit),
         }
+    }
+
+    /// Apart from [`get`](Self::get), whose frame would hold the state of the wait otherwise.
+    #[cold]
+    #[inline(never)]
+    fn get_after_wait<L: TimeLimit>(
+        &self,
+        max: usize,
+        limit: &L,
+    ) -> Waited<Taken, QueueFailure, L> {
+        block(self.wait_for_item(max, &Blocking(limit)))
     }
 
     #[cfg(feature = "async")]

@@ -129,8 +129,19 @@ impl AttachedQueue {
         let mut item = item.into();
         match self.put_now(&mut item) {
             Some(outcome) => outcome.map_err(WaitEnd::Failed),
-            None => block(self.wait_for_room(&mut item, &Blocking(limit))),
+            None => self.put_after_wait(&mut item, limit),
         }
+    }
+
+    /// Apart from [`put`](Self::put), whose frame would hold the state of the wait otherwise.
+    #[cold]
+    #[inline(never)]
+    fn put_after_wait<L: TimeLimit>(
+        &self,
+        item: &mut Outgoing<'_>,
+        limit: &L,
+    ) -> Waited<(), QueueFailure, L> {
+        block(self.wait_for_room(item, &Blocking(limit)))
     }
 
     #[cfg(feature = "async")]

@@ -298,7 +298,7 @@ impl QueueState {
                 self.ledger.note_put(1);
                 self.ledger.store.push_back_bytes(bytes);
             }
-            NewItem::Parcel(envelope) => self.ledger.put(Payload::parcel(envelope)),
+            NewItem::Parcel(envelope) => self.ledger.put(Payload::Parcel(envelope)),
         }
     }
 
