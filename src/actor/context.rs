@@ -87,7 +87,7 @@ impl<A: Actor> Context<A> {
     }
 
     /// Returns the last [`checkpoint`](Actor::checkpoint) of the incarnations before this one;
-    /// `None` if there is none.
+    /// `None` if no checkpoint was taken.
     ///
     /// # Errors
     ///

@@ -83,7 +83,6 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     /// A call that always waits forever takes [`Forever`] instead.
-    #[allow(dead_code, reason = "for callers that choose at run time")]
     pub(crate) fn never() -> Deadline {
         None.into()
     }

@@ -95,7 +95,7 @@ pub(in crate::actor) fn own_directory() -> Result<Queue<DirectoryRequest>, Creat
     Ok(queue)
 }
 
-/// Whether this process has a directory already.
+/// Returns whether this process has a directory already.
 pub(in crate::actor) fn is_open() -> bool {
     IS_OPEN.load(Ordering::SeqCst)
 }

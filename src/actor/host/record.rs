@@ -77,7 +77,7 @@ impl State {
         self.running.is_some()
     }
 
-    /// Returns whether the status still has to say what follows this incarnation.
+    /// Returns whether what follows this incarnation has not been published yet.
     fn is_undecided(&self, generation: u64) -> bool {
         match self.status {
             ActorStatus::Up { generation: up, .. } => up == generation,
