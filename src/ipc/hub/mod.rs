@@ -28,6 +28,7 @@ mod object;
 mod page;
 mod service;
 mod session;
+mod sessions;
 mod thread;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};

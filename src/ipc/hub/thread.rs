@@ -1,58 +1,21 @@
-//! The thread of a hub: sessions, in-flight references, attachments.
+//! The thread of a hub: when it serves, receives and sleeps.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use ipc_channel::ipc::IpcReceiver;
 
-use crate::failpoints;
 use crate::ipc::deadline::{Deadline, WaitEnd};
-use crate::ipc::hub::object::{Attachment, Serviced, SharedObject, resolve};
-use crate::ipc::hub::page::SessionPage;
+use crate::ipc::hub::ToHub;
+use crate::ipc::hub::object::{Serviced, SharedObject};
 use crate::ipc::hub::service::{Hub, Incoming};
-use crate::ipc::hub::{ClientLink, Session, ToClient, ToHub};
-use crate::ipc::region::Region;
+use crate::ipc::hub::sessions::{HubChannel, Role, ServedSession};
 use crate::ipc::ring::Corrupt;
 use crate::ipc::spin::{self, Spin};
 use crate::ipc::wire::{self, CheckedReceiver, Failure};
 use crate::sys::{Poller, lock};
-
-/// A channel that the hub receives from.
-struct HubChannel {
-    receiver: CheckedReceiver<ToHub>,
-    role: Role,
-    /// Whether its next message was left in it, because this process had no free descriptors.
-    starved: bool,
-}
-
-enum Role {
-    /// The in-flight reference of a handle of this object.
-    InFlight(Arc<dyn SharedObject>),
-    /// Closes with the hub that this process has the session with.
-    Liveness(Weak<Session>),
-    /// A client's session.
-    Session,
-}
-
-/// A client's session, on the hub's side.
-struct ServedSession {
-    peer: Arc<ClientLink>,
-    attachments: HashMap<u32, Box<dyn Attachment>>,
-    /// Kept until the session ends. Dropping it then closes it, which the client notices.
-    liveness: Option<IpcSender<ToHub>>,
-}
-
-impl ServedSession {
-    fn service(&mut self) -> Result<Serviced, Corrupt> {
-        let mut all = Serviced::Idle;
-        for attachment in self.attachments.values_mut() {
-            all = all.and(attachment.service()?);
-        }
-        Ok(all)
-    }
-}
 
 /// How often a busy hub polls for messages, by a system call that nearly always finds none.
 const RECEIVE_EVERY: Duration = Duration::from_micros(100);
@@ -63,34 +26,18 @@ const DEFERRED_FOR: Duration = Duration::from_millis(20);
 /// Messages that are received from one channel before the others have their turn.
 const RECEIVE_MAX: usize = 64;
 
-/// Serves what a client wrote before it ended or detached. Bounded, because one that still runs may
-/// go on writing.
-fn last_passes(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
-    if failpoints::is_mutated("end.no-drain") {
-        return;
-    }
-    for _ in 0..64 {
-        let Ok(Serviced::Busy) = service() else {
-            return;
-        };
-    }
-}
-
-/// The most objects that one client may attach: each costs this process a mapping.
-const ATTACHMENTS_MAX: usize = 4096;
-
 /// The hub's thread, and all that only it touches.
 ///
 /// It never waits for a client. What it sends is counted (see [`ClientLink`]), what it receives is
 /// already there, and a client that violates the protocol loses its session. It decodes no user
 /// values, and runs no user code.
 pub(in crate::ipc::hub) struct HubThread {
-    hub: &'static Hub,
+    pub(in crate::ipc::hub) hub: &'static Hub,
     /// The id of the next channel. An id is never used twice, so an event for a channel that was
     /// removed meanwhile finds nothing.
     next: u64,
-    channels: HashMap<u64, HubChannel>,
-    sessions: HashMap<u64, ServedSession>,
+    pub(in crate::ipc::hub) channels: HashMap<u64, HubChannel>,
+    pub(in crate::ipc::hub) sessions: HashMap<u64, ServedSession>,
     /// Channels that are left alone, each until when.
     deferred: Vec<(Instant, u64)>,
 }
@@ -243,14 +190,6 @@ impl HubThread {
         all
     }
 
-    /// Ends the session of a client that violates the protocol.
-    fn expel(&mut self, id: u64, why: &str) {
-        log::error!(target: "offspring::hub", "a client lost its session: {why}");
-        // Without last passes: nothing in its regions can be trusted.
-        drop(self.sessions.remove(&id));
-        self.channel_closed(id);
-    }
-
     fn adopt_incoming(&mut self) {
         let incoming = std::mem::take(&mut *lock(&self.hub.incoming));
         for (receiver, incoming) in incoming {
@@ -261,14 +200,22 @@ impl HubThread {
         }
     }
 
-    fn adopt_reference(&mut self, receiver: IpcReceiver<ToHub>, object: Arc<dyn SharedObject>) {
+    pub(in crate::ipc::hub) fn adopt_reference(
+        &mut self,
+        receiver: IpcReceiver<ToHub>,
+        object: Arc<dyn SharedObject>,
+    ) {
         if self.adopt(receiver, Role::InFlight(object.clone())).is_none() {
             object.count_in_flight(-1);
         }
     }
 
     /// Adds a channel to receive from, and returns its id.
-    fn adopt(&mut self, receiver: IpcReceiver<ToHub>, role: Role) -> Option<u64> {
+    pub(in crate::ipc::hub) fn adopt(
+        &mut self,
+        receiver: IpcReceiver<ToHub>,
+        role: Role,
+    ) -> Option<u64> {
         let receiver = CheckedReceiver::new(receiver);
         let socket = receiver.socket()?;
         if let Err(error) = self.hub.poller.add(socket, self.next) {
@@ -280,125 +227,5 @@ impl HubThread {
         let starved = false;
         self.channels.insert(id, HubChannel { receiver, role, starved });
         Some(id)
-    }
-
-    fn channel_closed(&mut self, id: u64) {
-        let Some(HubChannel { receiver, role, .. }) = self.channels.remove(&id) else {
-            return;
-        };
-        // Before the receiver closes the socket, whose number may then be reused at once.
-        if let Some(socket) = receiver.socket() {
-            self.hub.poller.remove(socket);
-        }
-        drop(receiver);
-        match role {
-            Role::InFlight(object) => object.count_in_flight(-1),
-            Role::Liveness(session) => {
-                if let Some(session) = session.upgrade() {
-                    session.owner_gone();
-                }
-            }
-            Role::Session => {
-                // First serve what the client wrote before it died, then drop the attachments: that
-                // ends its leases, and what it held goes to others.
-                if let Some(mut session) = self.sessions.remove(&id) {
-                    failpoints::point("hub.ends");
-                    last_passes(|| session.service());
-                }
-            }
-        }
-    }
-
-    fn take_message(&mut self, id: u64, message: ToHub) {
-        match (self.channels.get(&id).map(|channel| &channel.role), message) {
-            (Some(Role::InFlight(_)), ToHub::Open { page, up, down }) => self.open(page, up, down),
-            (Some(Role::Session), message) => {
-                if let Err(why) = self.take_session_message(id, message) {
-                    self.expel(id, why);
-                }
-            }
-            // No other message is valid on such a channel, and none does harm.
-            _ => {}
-        }
-    }
-
-    fn open(
-        &mut self,
-        page: ipc::IpcSharedMemory,
-        up: IpcReceiver<ToHub>,
-        down: IpcSender<ToClient>,
-    ) {
-        // On an error `down` is dropped, and the client notices that there is no session.
-        let Some(page) = SessionPage::adopt(page) else {
-            return;
-        };
-        // If `up` cannot be received from, `down` is dropped as well.
-        if let Some(id) = self.adopt(up, Role::Session) {
-            let peer = Arc::new(ClientLink::new(page, down));
-            let attachments = HashMap::new();
-            let liveness = None;
-            self.sessions.insert(id, ServedSession { peer, attachments, liveness });
-        }
-    }
-
-    fn take_session_message(&mut self, id: u64, message: ToHub) -> Result<(), &'static str> {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return Ok(());
-        };
-        match message {
-            ToHub::Bell => {}
-            ToHub::Attach { number, object, region } => {
-                let object = resolve(object).ok_or("it attached an object that does not exist")?;
-                if session.attachments.len() == ATTACHMENTS_MAX
-                    || session.attachments.contains_key(&number)
-                {
-                    return Err("it attached too many objects, or one number twice");
-                }
-                let region = region.map(|region| Arc::new(Region::adopt(region)));
-                failpoints::point("hub.attach");
-                let attachment = object.attach(session.peer.clone(), number, region)?;
-                session.attachments.insert(number, attachment);
-                // Counted after the insertion, and rung after the count: the client relies on the
-                // attachment once it sees the count. It still holds its in-flight reference, so the
-                // object cannot end in between.
-                session.peer.page.attached_one_more();
-                session.peer.ring();
-            }
-            ToHub::Liveness { sender } => session.liveness = Some(sender),
-            ToHub::Parcel { number, envelope } => {
-                session
-                    .attachments
-                    .get_mut(&number)
-                    .ok_or("it sent a parcel for no attachment")?
-                    .parcel(envelope);
-                session.peer.parcel_arrived();
-            }
-            ToHub::InFlight { number, receiver } => {
-                let object = session
-                    .attachments
-                    .get(&number)
-                    .ok_or("it sent a handle of no attachment")?
-                    .object();
-                // Counted before the client can drop its own handle: its `Detach` comes later on
-                // this same channel.
-                object.count_in_flight(1);
-                self.adopt_reference(receiver, object);
-            }
-            ToHub::Detach { number } => {
-                let mut attachment = session
-                    .attachments
-                    .remove(&number)
-                    .ok_or("it detached an object that is not attached")?;
-                // What the client wrote before it detached counts.
-                last_passes(|| attachment.service());
-                if !attachment.detached() {
-                    // It holds leases. It stays under its number, which is never used again, until
-                    // the session ends.
-                    session.attachments.insert(number, attachment);
-                }
-            }
-            ToHub::Open { .. } => return Err("it opened a session twice"),
-        }
-        Ok(())
     }
 }
