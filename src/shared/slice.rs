@@ -103,7 +103,7 @@ impl<T: Pod> SharedSlice<T> {
         (index < self.len()).then(|| {
             let mut element = T::zeroed();
             let offset = self.part.offset + index * Self::SIZE;
-            self.part.region.load(offset, bytemuck::bytes_of_mut(&mut element));
+            self.part.region.load(offset, Self::SIZE, bytemuck::bytes_of_mut(&mut element));
             element
         })
     }
@@ -120,7 +120,7 @@ impl<T: Pod> SharedSlice<T> {
             self.len()
         );
         let offset = self.part.offset + index * Self::SIZE;
-        self.part.region.store(offset, bytemuck::bytes_of(&element));
+        self.part.region.store(offset, Self::SIZE, bytemuck::bytes_of(&element));
     }
 
     /// Fills `elements` with copies of the elements from `start` on.
@@ -130,7 +130,7 @@ impl<T: Pod> SharedSlice<T> {
     /// If they reach beyond the end.
     pub fn read(&self, start: usize, elements: &mut [T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
-        part.region.load(part.offset, bytemuck::cast_slice_mut(elements));
+        part.region.load(part.offset, Self::SIZE, bytemuck::cast_slice_mut(elements));
     }
 
     /// Replaces the elements from `start` with a copy of `elements`.
@@ -140,7 +140,7 @@ impl<T: Pod> SharedSlice<T> {
     /// If they reach beyond the end.
     pub fn write(&self, start: usize, elements: &[T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
-        part.region.store(part.offset, bytemuck::cast_slice(elements));
+        part.region.store(part.offset, Self::SIZE, bytemuck::cast_slice(elements));
     }
 
     /// Replaces every element.
@@ -223,9 +223,7 @@ macro_rules! atomics {
             /// ```
             #[must_use]
             pub fn atomics(&self) -> &[atomic::$atomic] {
-                // SAFETY: in bounds and aligned (see `as_slice`), any bytes are a value, and all
-                // safe access to these bytes is atomic.
-                unsafe { std::slice::from_raw_parts(self.part.address().cast(), self.len()) }
+                self.part.region.numbers(self.part.offset, self.len())
             }
         }
     )+};

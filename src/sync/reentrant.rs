@@ -203,14 +203,14 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
     pub fn get(&self) -> T {
         let mut value = T::zeroed();
         let bytes = bytemuck::bytes_of_mut(&mut value);
-        self.mutex.object.region.load(MutexWords::WORDS_LEN, bytes);
+        self.mutex.object.region.read(MutexWords::WORDS_LEN, bytes);
         value
     }
 
     /// Replaces the value.
     pub fn set(&self, value: T) {
         let bytes = bytemuck::bytes_of(&value);
-        self.mutex.object.region.store(MutexWords::WORDS_LEN, bytes);
+        self.mutex.object.region.write(MutexWords::WORDS_LEN, bytes);
     }
 
     /// Replaces the value with what `change` returns for it, and returns the new value.

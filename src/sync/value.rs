@@ -242,7 +242,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
             length.ok_or_else(|| DecodeError::new::<T>("its length exceeds the lock's memory"))?;
         let mut bytes = vec![0; length];
         let begin = if current & SECOND == 0 { 0 } else { capacity };
-        memory.region.load(memory.offset + begin, &mut bytes);
+        memory.region.read(memory.offset + begin, &mut bytes);
         let value = wire::decode(&bytes, Vec::new())?;
         Ok(DecodedView { value, changed: false })
     }
@@ -282,7 +282,7 @@ impl<'a> ValueMemory<'a> {
         let current = self.current();
         let second = current.load(Ordering::Relaxed) & SECOND == 0;
         let (begin, mark) = if second { (capacity, SECOND) } else { (0, 0) };
-        self.region.store(self.offset + begin, bytes);
+        self.region.write(self.offset + begin, bytes);
         current.store(bytes.len() as u64 | mark, Ordering::Release);
         Ok(())
     }
@@ -344,7 +344,7 @@ impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<T, InPlace>> {
             );
         }
         ObjectHandle::new(size_of::<T>(), |region| {
-            region.store(P::WORDS_LEN, bytemuck::bytes_of(value));
+            region.write(P::WORDS_LEN, bytemuck::bytes_of(value));
         })
     }
 }
@@ -362,7 +362,7 @@ impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<[T], InPlace>> {
 
     pub(super) fn from_slice(elements: &[T]) -> Result<Self, CreateError> {
         ObjectHandle::new(elements.len() * Self::ELEMENT, |region| {
-            region.store(P::WORDS_LEN, bytemuck::cast_slice(elements));
+            region.write(P::WORDS_LEN, bytemuck::cast_slice(elements));
         })
     }
 }
@@ -408,7 +408,11 @@ macro_rules! lock_around_value {
         impl<T: Pod> $lock<[T]> {
             #[doc = concat!("Creates a ", $noun, " around `len` elements, all of them zero, in shared memory.")]
             ///
-            /// An element type of size zero is refused at compile time.
+            /// An element type of size zero is refused at compile time:
+            ///
+            /// ```compile_fail,E0080
+            #[doc = concat!("let nothing = offspring::sync::", stringify!($lock), "::<[()]>::zeroed(10);")]
+            /// ```
             ///
             /// ```
             #[doc = concat!("let numbers = offspring::sync::", stringify!($lock), "::<[f64]>::zeroed(1000)?;")]
@@ -423,7 +427,12 @@ macro_rules! lock_around_value {
                 ObjectHandle::zeroed(len).map(|object| $lock { object })
             }
 
-            #[doc = concat!("Creates a ", $noun, " around a copy of `elements`.")]
+            #[doc = concat!("Creates a ", $noun, " around a copy of `elements`. An element type of size zero is refused at")]
+            /// compile time:
+            ///
+            /// ```compile_fail,E0080
+            #[doc = concat!("let nothing = offspring::sync::", stringify!($lock), "::from_slice(&[()]);")]
+            /// ```
             ///
             /// # Errors
             ///

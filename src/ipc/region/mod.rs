@@ -108,49 +108,51 @@ impl Region {
         unsafe { &*self.base.add(offset).cast::<A>() }
     }
 
-    /// Copies bytes out while other processes may write them: each aligned word of the copy is old
-    /// or new.
-    pub(crate) fn load(&self, offset: usize, bytes: &mut [u8]) {
-        let mut at = offset;
-        for part in pieces(offset, bytes.len()) {
-            let (begin, size) = (at - offset, part);
-            let to = &mut bytes[begin..begin + size];
-            match size {
-                8 => to.copy_from_slice(
-                    &self.number::<AtomicU64>(at).load(Ordering::Relaxed).to_ne_bytes(),
-                ),
-                4 => to.copy_from_slice(
-                    &self.number::<AtomicU32>(at).load(Ordering::Relaxed).to_ne_bytes(),
-                ),
-                2 => to.copy_from_slice(
-                    &self.number::<AtomicU16>(at).load(Ordering::Relaxed).to_ne_bytes(),
-                ),
-                _ => to[0] = self.number::<AtomicU8>(at).load(Ordering::Relaxed),
-            }
-            at += size;
+    /// Returns the numbers in this part, which every process may change at any time.
+    #[inline]
+    pub(crate) fn numbers<A: Number>(&self, offset: usize, count: usize) -> &[A] {
+        let end = count.checked_mul(size_of::<A>()).and_then(|length| length.checked_add(offset));
+        assert!(
+            offset % size_of::<A>() == 0 && end.is_some_and(|end| end <= self.length),
+            "numbers outside of their region"
+        );
+        // SAFETY: as in `number`, for each of them.
+        unsafe { std::slice::from_raw_parts(self.base.add(offset).cast::<A>(), count) }
+    }
+
+    /// Copies elements of this size out while other processes may write them. Each element is read
+    /// in [words](word_of), each of which is old or new.
+    pub(crate) fn load(&self, offset: usize, element: usize, bytes: &mut [u8]) {
+        match word_of(element) {
+            8 => self.load_words::<AtomicU64>(offset, bytes),
+            4 => self.load_words::<AtomicU32>(offset, bytes),
+            2 => self.load_words::<AtomicU16>(offset, bytes),
+            _ => self.load_words::<AtomicU8>(offset, bytes),
         }
     }
 
-    /// Copies bytes in while other processes may read them; see [`load`](Region::load).
-    pub(crate) fn store(&self, offset: usize, bytes: &[u8]) {
-        let mut rest = bytes;
-        let mut at = offset;
-        for size in pieces(offset, bytes.len()) {
-            let (part, behind) = rest.split_at(size);
-            match *part {
-                [a] => self.number::<AtomicU8>(at).store(a, Ordering::Relaxed),
-                [a, b] => self
-                    .number::<AtomicU16>(at)
-                    .store(u16::from_ne_bytes([a, b]), Ordering::Relaxed),
-                [a, b, c, d] => self
-                    .number::<AtomicU32>(at)
-                    .store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
-                [a, b, c, d, e, f, g, h] => self
-                    .number::<AtomicU64>(at)
-                    .store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Ordering::Relaxed),
-                _ => unreachable!("pieces are words"),
-            }
-            (rest, at) = (behind, at + size);
+    /// Copies elements of this size in while other processes may read them; see
+    /// [`load`](Region::load).
+    pub(crate) fn store(&self, offset: usize, element: usize, bytes: &[u8]) {
+        match word_of(element) {
+            8 => self.store_words::<AtomicU64>(offset, bytes),
+            4 => self.store_words::<AtomicU32>(offset, bytes),
+            2 => self.store_words::<AtomicU16>(offset, bytes),
+            _ => self.store_words::<AtomicU8>(offset, bytes),
+        }
+    }
+
+    fn load_words<A: Number>(&self, offset: usize, bytes: &mut [u8]) {
+        let words = self.numbers::<A>(offset, bytes.len() / size_of::<A>());
+        for (word, bytes) in words.iter().zip(bytes.chunks_exact_mut(size_of::<A>())) {
+            word.load_bytes(bytes);
+        }
+    }
+
+    fn store_words<A: Number>(&self, offset: usize, bytes: &[u8]) {
+        let words = self.numbers::<A>(offset, bytes.len() / size_of::<A>());
+        for (word, bytes) in words.iter().zip(bytes.chunks_exact(size_of::<A>())) {
+            word.store_bytes(bytes);
         }
     }
 
@@ -173,7 +175,8 @@ impl Region {
         );
         // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. In a ring no
         // one writes these bytes meanwhile, except during a recall (or a hostile peer): the copy is
-        // then torn, and is dropped or checked before use. Any bytes are valid `u8`s.
+        // then torn, and is dropped or checked before use. In a lock, the caller holds it. Any bytes
+        // are valid `u8`s.
         unsafe { copy(self.base.add(offset), bytes.as_mut_ptr(), bytes.len()) }
     }
 
@@ -275,26 +278,44 @@ const HUGE: usize = 8 << 20;
 /// # Safety
 ///
 /// Any bytes are a value of it.
-pub(crate) unsafe trait Number {}
+pub(crate) unsafe trait Number {
+    /// Copies the number into as many bytes.
+    fn load_bytes(&self, bytes: &mut [u8]);
+
+    /// Replaces the number by as many bytes.
+    fn store_bytes(&self, bytes: &[u8]);
+}
 
 macro_rules! numbers {
-    ($($number:ident)+) => {$(
+    ($($number:ident $integer:ident)+) => {$(
         // SAFETY: an atomic integer has the layout of its integer, of which any bytes are a value.
-        unsafe impl Number for $number {}
+        unsafe impl Number for $number {
+            #[inline]
+            fn load_bytes(&self, bytes: &mut [u8]) {
+                bytes.copy_from_slice(&self.load(Ordering::Relaxed).to_ne_bytes());
+            }
+
+            #[inline]
+            fn store_bytes(&self, bytes: &[u8]) {
+                let bytes = bytes.try_into().expect("as many bytes as the number has");
+                self.store($integer::from_ne_bytes(bytes), Ordering::Relaxed);
+            }
+        }
     )+};
 }
 
-numbers! { AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize }
+numbers! {
+    AtomicU8 u8 AtomicU16 u16 AtomicU32 u32 AtomicU64 u64 AtomicUsize usize
+    AtomicI8 i8 AtomicI16 i16 AtomicI32 i32 AtomicI64 i64 AtomicIsize isize
+}
 
-/// Returns the sizes of the aligned words that a part consists of.
-fn pieces(offset: usize, length: usize) -> impl Iterator<Item = usize> {
-    let mut at = offset;
-    let end = offset.saturating_add(length);
-    std::iter::from_fn(move || {
-        let size = [8, 4, 2, 1].into_iter().find(|size| at % size == 0 && at + size <= end)?;
-        at += size;
-        Some(size)
-    })
+/// The size of the words in which elements of this size are read and written: the largest power of
+/// two, up to 8, that divides it.
+///
+/// It depends on the element alone. Two atomic accesses of different sizes to the same bytes are a
+/// data race, so no access may use larger words because its elements are many, or well aligned.
+pub(crate) fn word_of(element: usize) -> usize {
+    1 << element.trailing_zeros().min(3)
 }
 
 /// Inside of messages of ipc-channel, where the memory is sent along.
@@ -331,4 +352,24 @@ pub(crate) fn duplicate_memory(memory: &IpcSharedMemory) -> io::Result<IpcShared
 fn memory_zeroed(length: usize) -> io::Result<IpcSharedMemory> {
     sys::probe_shared_memory(length)?;
     no_panic("shared memory", || IpcSharedMemory::from_byte(0, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_an_element_depend_on_its_size_alone() {
+        let sizes = [1, 2, 3, 4, 6, 7, 8, 12, 16, 20, 24, 40];
+        assert_eq!(sizes.map(word_of), [1, 2, 1, 4, 2, 1, 8, 4, 8, 4, 8, 8]);
+        let region = Region::new(64).unwrap();
+        let bytes: Vec<u8> = (1..=48).collect();
+        for element in sizes {
+            let count = 48 / element * element;
+            region.store(8 * element.min(2), element, &bytes[..count]);
+            let mut copy = vec![0; count];
+            region.load(8 * element.min(2), element, &mut copy);
+            assert_eq!(copy, bytes[..count]);
+        }
+    }
 }
