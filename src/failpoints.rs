@@ -38,7 +38,7 @@ const OWNER_POINTS: &[&str] = &[
     "hub.pushed",
     "hub.rings",
     "hub.ends",
-    "ring.shut",
+    "ring.recalled",
 ];
 
 /// Bugs that can be brought back.

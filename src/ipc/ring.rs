@@ -13,14 +13,15 @@
 //! with one compare-and-swap: what `head` has passed is taken, and everything else is not,
 //! whichever side dies.
 //!
-//! Positions are 48 bits wide and wrap. `head` holds an epoch above them. A producer that takes
-//! entries back ([`Producer::recall`]) makes the epoch odd, moves `tail` back, and makes the epoch
-//! even again. A consumer takes nothing while the epoch is odd. If it was copying an entry, its
-//! compare-and-swap fails and it drops the copy, even if a new entry is at the same position by
-//! then.
+//! A producer takes entries back ([`Producer::recall`]) by one swap of `head` for `tail`: the old
+//! value tells how far the consumer has come, and what is behind that is the producer's again. A
+//! consumer that was copying an entry then finds that `head` has moved, and drops the copy. No
+//! position is ever used twice, however often entries are recalled, so a consumer that was suspended
+//! between the copy and the compare-and-swap cannot mistake a new entry for the one that it copied.
 //!
 //! Neither side trusts a word that the other writes: positions and lengths are checked at each use,
-//! and a violation is [`Corrupt`].
+//! and a violation is [`Corrupt`]. The producer writes at its own `tail` only, which no word of the
+//! consumer changes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,8 +49,9 @@ const DATA: usize = 2 * LINE;
 const WORD: u64 = 8;
 /// The other half of the first word holds the first bytes of the payload.
 const HEADER: usize = 4;
-const EPOCH_SHIFT: u32 = 48;
-const POSITION: u64 = (1 << EPOCH_SHIFT) - 1;
+/// How often recalls may come between the steps of one look at the front. They are milliseconds
+/// apart, so a `head` that does not settle is none that a correct producer moves.
+const RECALLS_MAX: usize = 1000;
 
 /// The other side wrote something that no correct peer writes.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ pub(crate) struct Corrupt;
 /// Returns the position `bytes` after another.
 #[inline]
 pub(crate) fn advance(position: u64, bytes: usize) -> u64 {
-    (position + bytes as u64) & POSITION
+    position.wrapping_add(bytes as u64)
 }
 
 /// Returns how many bytes of the ring an entry takes.
@@ -162,13 +164,13 @@ impl RingMemory {
 /// Returns the distance from one position to a later one.
 #[inline]
 pub(crate) fn distance(from: u64, to: u64) -> u64 {
-    to.wrapping_sub(from) & POSITION
+    to.wrapping_sub(from)
 }
 
 /// Returns whether `position` is `mark` or comes after it. The two are not far apart.
 #[inline]
 pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
-    distance(mark, position) <= POSITION / 2
+    distance(mark, position) <= u64::MAX / 2
 }
 
 /// The writing side.
@@ -176,7 +178,7 @@ pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
 pub(crate) struct Producer {
     memory: RingMemory,
     tail: u64,
-    /// `head` as last seen, without its epoch. It only moves forward, so an old value is safe.
+    /// `head` as last seen. It only moves forward, so an old value is safe.
     seen: u64,
 }
 
@@ -214,7 +216,7 @@ impl Producer {
         if self.room() < size && !self.has_room(payload.len())? {
             return Ok(false);
         }
-        let next = (self.tail + size) & POSITION;
+        let next = self.tail.wrapping_add(size);
         if failpoints::is_mutated("ring.commit-first") {
             self.memory.tail().store(next, Ordering::SeqCst);
             failpoints::point("ring.written");
@@ -241,7 +243,7 @@ impl Producer {
         assert!(entries.len() as u64 <= self.room(), "entries without room");
         self.memory.write_words(self.tail, entries);
         failpoints::point("ring.written");
-        self.tail = (self.tail + entries.len() as u64) & POSITION;
+        self.tail = advance(self.tail, entries.len());
     }
 
     /// Returns how many bytes there is room for. Fetches the consumer's cache line only if the last
@@ -286,11 +288,10 @@ impl Producer {
         self.note_head(self.memory.head().load(Ordering::SeqCst))
     }
 
-    fn note_head(&mut self, word: u64) -> Result<(), Corrupt> {
-        let head = word & POSITION;
-        // The head only moves from what was last seen towards the tail. Anything else would report
-        // room that entries still occupy.
-        if distance(head, self.tail) > distance(self.seen, self.tail) {
+    fn note_head(&mut self, head: u64) -> Result<(), Corrupt> {
+        // The head only moves from what was last seen towards the tail, by whole words. Anything
+        // else would report room that entries still occupy.
+        if distance(head, self.tail) > distance(self.seen, self.tail) || head % WORD != 0 {
             return Err(Corrupt);
         }
         self.seen = head;
@@ -303,45 +304,21 @@ impl Producer {
         distance(position, self.tail) > distance(self.seen, self.tail)
     }
 
-    /// Takes back all entries that the consumer has not taken. Afterwards
-    /// [`is_taken`](Self::is_taken) is exact, and the entries that were not taken are the
-    /// producer's again.
-    ///
-    /// The caller must wake the consumer, which may have found the ring shut.
-    pub(crate) fn recall(&mut self) -> Result<(), Corrupt> {
-        // A consumer can win this race once for every entry. One that wins more often violates the
-        // protocol.
-        for _ in 0..=CAPACITY {
-            let word = self.memory.head().load(Ordering::Acquire);
-            if !failpoints::is_mutated("ring.recall-unseen") {
-                self.note_head(word)?;
-            }
-            let head = self.seen;
-            let shut = ((word >> EPOCH_SHIFT) | 1) << EPOCH_SHIFT;
-            // The order matters: shut, move the tail, open. A consumer that sees the new epoch also
-            // sees the new tail, because it reads the head first. One that has the old epoch cannot
-            // take, whatever it has copied.
-            if self
-                .memory
-                .head()
-                .compare_exchange(word, shut | head, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
-            {
-                failpoints::point("ring.shut");
-                // If this process dies here, the ring stays shut, and its entries are lost with
-                // their owner. The consumer notices the death by its channel.
-                self.memory.tail().store(head, Ordering::SeqCst);
-                let open = shut.wrapping_add(1 << EPOCH_SHIFT);
-                self.memory.head().store(open | head, Ordering::SeqCst);
-                return Ok(());
-            }
-        }
-        Err(Corrupt)
-    }
-
-    /// Continues after a [`recall`](Self::recall) at the position of the consumer.
-    pub(crate) fn resume(&mut self) {
-        self.tail = self.seen;
+    /// Takes back all entries that the consumer has not taken, which leaves the ring empty. Returns
+    /// the position up to which it has taken them: the entries from there on are the producer's
+    /// again.
+    pub(crate) fn recall(&mut self) -> Result<u64, Corrupt> {
+        // Written entries that were not published are recalled too, and the head must not come to
+        // lie beyond the tail that the consumer reads.
+        self.publish();
+        // One swap, which no consumer can make fail. Before it, the consumer may take an entry;
+        // after it, a take fails, whatever was copied.
+        let head = self.memory.head().swap(self.tail, Ordering::SeqCst);
+        failpoints::point("ring.recalled");
+        let before = self.seen;
+        self.note_head(head)?;
+        self.seen = self.tail;
+        Ok(if failpoints::is_mutated("ring.recall-unseen") { before } else { head })
     }
 }
 
@@ -350,14 +327,13 @@ impl Producer {
 pub(crate) struct Peeked {
     pub(crate) tag: u32,
     length: usize,
-    /// `head` at that time, with its epoch.
-    word: u64,
+    /// Its position, which was `head` at that time. No two entries have the same.
+    pub(crate) position: u64,
 }
 
 impl Peeked {
-    /// Returns its position. Of two entries that were both taken, the positions differ.
-    pub(crate) fn position(&self) -> u64 {
-        self.word & POSITION
+    fn next(&self) -> u64 {
+        self.position.wrapping_add(entry_size(self.length))
     }
 }
 
@@ -365,53 +341,41 @@ impl Peeked {
 #[derive(Debug)]
 pub(crate) struct Consumer {
     memory: RingMemory,
-    /// `tail` as last seen, and the epoch in which it was seen. It is valid until `head` reaches it
-    /// or a recall changes the epoch, so the cache line of a busy producer is not fetched for each
-    /// entry.
+    /// `tail` as last seen. It is valid until `head` reaches it, or a recall moves `head` beyond
+    /// it, so the cache line of a busy producer is not fetched for each entry.
     seen: u64,
-    seen_epoch: u64,
 }
 
 impl Consumer {
     pub(crate) fn new(region: Arc<Region>, offset: usize) -> Consumer {
-        Consumer { memory: RingMemory::new(region, offset), seen: 0, seen_epoch: u64::MAX }
+        Consumer { memory: RingMemory::new(region, offset), seen: 0 }
     }
 
     /// Returns the entry at the front.
     #[inline]
     pub(crate) fn front(&mut self) -> Result<Option<Peeked>, Corrupt> {
-        // Only recalls race with this loop, and they are rare. A head that never settles violates
-        // the protocol.
-        for _ in 0..CAPACITY {
-            // Read the head first. A tail that is newer than the epoch is harmless; with an older
-            // one, entries that were recalled would seem to be there.
-            let word = self.memory.head().load(Ordering::Acquire);
-            let (head, epoch) = (word & POSITION, word >> EPOCH_SHIFT);
-            // A recall in this epoch would have changed it, so the tail that was seen in it still
-            // holds, until all entries before it are taken.
-            if epoch != self.seen_epoch || head == self.seen {
+        for _ in 0..RECALLS_MAX {
+            // Read the head first: a tail that is newer is harmless. With an older one, the head of
+            // a recall in between would seem to lie beyond it.
+            let head = self.memory.head().load(Ordering::Acquire);
+            let mut available = distance(head, self.seen);
+            if available == 0 || available > CAPACITY as u64 {
                 self.seen = self.memory.tail().load(Ordering::SeqCst);
-                self.seen_epoch = epoch;
+                available = distance(head, self.seen);
             }
-            let shut = epoch & 1 == 1;
-            if shut || head == self.seen {
+            if available == 0 {
                 return Ok(None);
             }
-            // Each of these can be violated by a hostile producer, and the first three by a recall
-            // that came between the two loads.
-            let available = distance(head, self.seen);
-            if head % 8 == 0
-                && self.seen <= POSITION
-                && available <= CAPACITY as u64
-                && available >= WORD
-            {
+            // Each of these can be violated by a hostile producer, and the last two by a recall
+            // that came between the loads.
+            if head % WORD == 0 && available <= CAPACITY as u64 && available >= WORD {
                 let (tag, length) = split_header(self.memory.load(head));
                 if length <= ENTRY_MAX && entry_size(length) <= available {
-                    return Ok(Some(Peeked { tag, length, word }));
+                    return Ok(Some(Peeked { tag, length, position: head }));
                 }
             }
             // The head did not move, so it was no recall.
-            if self.memory.head().load(Ordering::Acquire) == word {
+            if self.memory.head().load(Ordering::Acquire) == head {
                 return Err(Corrupt);
             }
         }
@@ -422,27 +386,23 @@ impl Consumer {
     /// afterwards.
     #[inline]
     pub(crate) fn read(&self, front: &Peeked) -> SmallBytes {
-        self.memory.read(front.position(), front.length)
+        self.memory.read(front.position, front.length)
     }
 
     /// Takes the entry. Returns `false` if it was recalled meanwhile.
     #[inline]
     pub(crate) fn take(&mut self, front: &Peeked) -> bool {
         failpoints::point("ring.copied");
-        // The expected word includes the epoch: a recall since `front`, even one that is complete,
-        // makes this fail. Sequentially consistent, because the producer may be waiting for room.
-        let next = (front.word & !POSITION) | ((front.word + entry_size(front.length)) & POSITION);
-        self.memory
-            .head()
-            .compare_exchange(front.word, next, Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
+        // A recall since `front` has moved the head, which makes this fail. Sequentially
+        // consistent, because the producer may be waiting for room.
+        let (head, next) = (self.memory.head(), front.next());
+        head.compare_exchange(front.position, next, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// Like [`take`](Self::take), for a ring whose producer never recalls.
     #[inline]
     pub(crate) fn take_sole(&mut self, front: &Peeked) {
-        let next = (front.position() + entry_size(front.length)) & POSITION;
-        self.memory.head().store(next, Ordering::Release);
+        self.memory.head().store(front.next(), Ordering::Release);
     }
 
     /// Takes the next entry: its tag and payload.
@@ -475,7 +435,7 @@ impl Consumer {
         // producer may change them in between.
         let (mut end, mut count) = (0, 0);
         while count < most && end < available {
-            let (found, length) = split_header(self.memory.load(head + end));
+            let (found, length) = split_header(self.memory.load(head.wrapping_add(end)));
             if length > ENTRY_MAX || end + entry_size(length) > available {
                 return Err(Corrupt);
             }
@@ -498,7 +458,7 @@ impl Consumer {
             return Err(Corrupt);
         }
         // Sequentially consistent, like `publish`: the producer may be waiting for room.
-        self.memory.head().store((head + end) & POSITION, Ordering::SeqCst);
+        self.memory.head().store(head.wrapping_add(end), Ordering::SeqCst);
         Ok(count)
     }
 
@@ -512,12 +472,11 @@ impl Consumer {
         Ok(())
     }
 
-    /// Returns where the entries start and end, for a ring whose producer never recalls, so that
-    /// there is no epoch.
+    /// Returns where the entries start and end, for a ring whose producer never recalls.
     fn span(&self) -> Result<(u64, u64), Corrupt> {
-        let head = self.memory.head().load(Ordering::Acquire) & POSITION;
+        let head = self.memory.head().load(Ordering::Acquire);
         let tail = self.memory.tail().load(Ordering::Acquire);
-        if head % WORD == 0 && tail <= POSITION && distance(head, tail) <= CAPACITY as u64 {
+        if head % WORD == 0 && distance(head, tail) <= CAPACITY as u64 {
             Ok((head, tail))
         } else {
             Err(Corrupt)
@@ -532,7 +491,7 @@ impl Consumer {
 
     pub(crate) fn is_empty(&self) -> bool {
         let head = self.memory.head().load(Ordering::Acquire);
-        self.memory.tail().load(Ordering::Acquire) == head & POSITION
+        self.memory.tail().load(Ordering::Acquire) == head
     }
 }
 
@@ -685,10 +644,10 @@ mod tests {
     #[test]
     fn positions_wrap() {
         let (region, mut producer, mut consumer) = ring();
-        let start = POSITION - 1015;
+        let start = 0u64.wrapping_sub(1016);
         region.atomic(TAIL).store(start, Ordering::Relaxed);
         region.atomic(HEAD).store(start, Ordering::Relaxed);
-        (producer.tail, producer.seen) = (start, start);
+        (producer.tail, producer.seen, consumer.seen) = (start, start, start);
         for n in 0..5000u32 {
             let at = producer.position();
             assert!(producer.push(n, &[n as u8; 100]).unwrap());
@@ -712,10 +671,7 @@ mod tests {
         for _ in 0..3 {
             pop(&mut consumer);
         }
-        producer.recall().unwrap();
-        let taken: Vec<bool> = places.iter().map(|&at| producer.is_taken(at)).collect();
-        assert_eq!(taken, [true, true, true, false, false, false, false, false, false, false]);
-        producer.resume();
+        assert_eq!(producer.recall(), Ok(places[3]));
         assert_eq!(pop(&mut consumer), None);
         assert!(producer.push(77, b"new").unwrap());
         assert_eq!(pop(&mut consumer), Some((77, b"new".to_vec())));
@@ -754,15 +710,14 @@ mod tests {
                 }
                 next += 1;
                 if next % 7 == 0 && backlog.len() > 1 {
-                    producer.recall().unwrap();
+                    let taken_to = producer.recall().unwrap();
                     while let Some((at, number)) = pending.pop_back() {
-                        if producer.is_taken(at) {
+                        if !is_at_or_behind(at, taken_to) {
                             break;
                         }
                         backlog.push_front(number);
                     }
                     pending.clear();
-                    producer.resume();
                 }
             }
             reader.join().unwrap()
@@ -798,6 +753,20 @@ mod tests {
             let _ = producer.look();
             let _ = producer.push(1, b"x");
             let _ = producer.recall();
+        }
+    }
+
+    #[test]
+    fn a_head_between_two_entries_or_two_words_is_no_panic_of_the_producer() {
+        for head in (0..=5 * 56).chain([u64::MAX, 1 << 48 | 1, 3 << 48]) {
+            let (region, mut producer, _consumer) = ring();
+            for n in 0..5 {
+                producer.push(n, &[1; 50]).unwrap();
+            }
+            region.atomic(HEAD).store(head, Ordering::Relaxed);
+            if producer.recall().is_ok() {
+                assert!(producer.push(1, &[1; 50]).unwrap());
+            }
         }
     }
 }

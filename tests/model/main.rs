@@ -91,6 +91,13 @@ fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
     })
 }
 
+/// Recalls, and returns the tags of those entries that the consumer has not taken.
+fn recalled(producer: &mut Producer, sent: &[(u64, u32)]) -> Vec<u32> {
+    let taken_to = producer.recall().unwrap();
+    let back = sent.iter().filter(|&&(at, _)| ring::is_at_or_behind(at, taken_to));
+    back.map(|&(_, tag)| tag).collect()
+}
+
 /// The producer recalls what the consumer has not taken, and puts it again after a new entry.
 fn recall(bounds: Bounds, length: usize) -> Found {
     explore(bounds, move || {
@@ -105,13 +112,7 @@ fn recall(bounds: Bounds, length: usize) -> Found {
                     sent.push((producer.position(), tag));
                     assert!(producer.push(tag, &payload(tag, length)).unwrap());
                 }
-                producer.recall().unwrap();
-                let back: Vec<u32> = sent
-                    .iter()
-                    .filter(|&&(at, _)| !producer.is_taken(at))
-                    .map(|&(_, tag)| tag)
-                    .collect();
-                producer.resume();
+                let back = recalled(&mut producer, &sent);
                 let mut sent: Vec<(u64, u32)> = Vec::new();
                 for tag in [9].into_iter().chain(back) {
                     sent.push((producer.position(), tag));
@@ -129,9 +130,7 @@ fn recall(bounds: Bounds, length: usize) -> Found {
         let check = move |died| {
             let mut got = taken(&got);
             let (mut producer, sent) = kept.lock().unwrap().take().expect("the producer lives");
-            producer.recall().unwrap();
-            let back = sent.iter().filter(|&&(at, _)| !producer.is_taken(at)).map(|&(_, tag)| tag);
-            got.extend(back);
+            got.extend(recalled(&mut producer, &sent));
             drop(region);
             // A consumer that died may have taken one without recording it.
             got.sort_unstable();

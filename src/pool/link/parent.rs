@@ -143,15 +143,11 @@ impl ParentEnd {
     }
 
     /// Takes back all tasks that have not begun, and returns how many of `positions`, which are in
-    /// the order of the ring, have. The caller rings afterwards: a worker that tried to take an
-    /// entry meanwhile found the ring shut, and may have gone to sleep.
+    /// the order of the ring, have.
     pub(crate) fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt> {
-        let mut tasks = lock(&self.tasks);
-        tasks.recall()?;
-        // Before `resume`, which moves the position that `is_taken` measures from.
-        let begun = positions.filter(|&position| tasks.is_taken(position)).count();
-        tasks.resume();
-        Ok(begun as u64)
+        let taken_to = lock(&self.tasks).recall()?;
+        let begun = positions.filter(|&position| !ring::is_at_or_behind(position, taken_to));
+        Ok(begun.count() as u64)
     }
 
     /// Blocks until there are replies, an [interrupt](ParentEnd::interrupt) or the worker's end; in

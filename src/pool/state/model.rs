@@ -94,7 +94,7 @@ impl WorkerControl for FakeWorker {
         let mut fake = lock(&self.0);
         fake.ring.clear();
         fake.tail = fake.head;
-        // It may have found the ring shut.
+        // It may have fallen asleep meanwhile.
         fake.is_asleep = true;
         Ok(positions.filter(|&position| position < fake.head).count() as u64)
     }

@@ -257,7 +257,7 @@ impl InboxReader {
                 _ => return Err(Corrupt),
             };
             let attempts = Tag::attempts(front.tag);
-            return Ok(Some(Taken { item: Item { payload, attempts }, lease: front.position() }));
+            return Ok(Some(Taken { item: Item { payload, attempts }, lease: front.position }));
         }
         Ok(None)
     }

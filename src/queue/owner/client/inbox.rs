@@ -57,11 +57,20 @@ impl QueueClient {
     /// Reads what it has taken, and leases that to it. Returns whether there was anything.
     pub(in crate::queue) fn refresh(&mut self) -> Result<bool, Corrupt> {
         self.inbox.look()?;
-        let (before, end) = (self.outstanding(), self.inbox.taken_to());
+        self.note_taken(self.inbox.taken_to())
+    }
+
+    /// It has taken everything before this position of the inbox, and nothing behind it.
+    fn note_taken(&mut self, end: u64) -> Result<bool, Corrupt> {
+        let before = self.outstanding();
         if self.joinable {
             while let Some((position, mut item)) = self.outstanding.pop_before(end) {
                 item.payload.mark_moved_out();
                 self.leases.insert(position, item);
+            }
+            // Half an item was taken.
+            if self.outstanding() < before && self.outstanding.start != end {
+                return Err(Corrupt);
             }
         } else {
             self.outstanding.skip_to(end)?;
@@ -145,12 +154,11 @@ impl QueueClient {
     /// Takes items back out of the inbox, all but the oldest `keep`.
     ///
     /// The ring's recall makes the client's concurrent take fail or succeed as a whole, and leaves
-    /// the ring empty. So `refresh` then reads exactly what the client has taken, the rest is the
-    /// owner's again, and the client can take nothing more before `publish`.
+    /// the ring empty. What the client has not taken by then is the owner's again, and it can take
+    /// nothing more before `publish`.
     pub(in crate::queue) fn recall(&mut self, keep: usize) -> Result<VecDeque<Item>, Corrupt> {
-        self.inbox.recall()?;
-        self.refresh()?;
-        self.inbox.resume();
+        let taken_to = self.inbox.recall()?;
+        self.note_taken(taken_to)?;
         self.changed = true;
         let mut kept = self.outstanding.take_all();
         let back = kept.split_off(keep.min(kept.len()));
