@@ -19,10 +19,15 @@ pub(crate) fn own_median(figures: Vec<f64>) -> f64 {
 
 /// What a script of this folder prints; `None` without `python3`, or if the script fails.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> Option<f64> {
+    python_figures(script, arguments)?.first().copied()
+}
+
+/// Like [`python`], for a script that prints several figures.
+pub(crate) fn python_figures(script: &str, arguments: &[&str]) -> Option<Vec<f64>> {
     let script = format!("{}/benches/{script}", env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("python3").arg(script).args(arguments).output().ok()?;
     let output = output.status.success().then_some(output.stdout)?;
-    String::from_utf8(output).ok()?.trim().parse().ok()
+    String::from_utf8(output).ok()?.split_whitespace().map(|figure| figure.parse().ok()).collect()
 }
 
 /// Sum of the lines of these names in a process's `smaps_rollup`, in KiB.

@@ -1,0 +1,70 @@
+//! Many consumers of one queue, and many producers.
+
+use offspring::Queue;
+
+use crate::figures;
+use crate::idle::{consume, medians, produce};
+use crate::run::{Crew, Meter, Plan};
+
+const COUNTS: &[usize] = &[1, 4, 16, 64];
+
+/// The rate of all, and the least of the crowd as a part of the mean.
+type Figures = (f64, f64);
+
+/// The same, and the time of the owner for each item.
+type OwnFigures = (f64, f64, f64);
+
+fn of_rates(rates: &[f64]) -> Figures {
+    let (sum, least) = (rates.iter().sum::<f64>(), rates.iter().copied().fold(f64::MAX, f64::min));
+    (sum, if sum > 0.0 { least * rates.len() as f64 / sum } else { 0.0 })
+}
+
+fn crowd(plan: &Plan, bound: Option<usize>, producers: usize, consumers: usize) -> OwnFigures {
+    let queue = match bound {
+        Some(bound) => Queue::bounded(bound),
+        None => Queue::unbounded(),
+    };
+    let (queue, mut crew) = (queue.unwrap(), Crew::default());
+    let (puts, gets) = (Meter::new(producers), Meter::new(consumers));
+    (0..consumers).for_each(|n| crew.add(consume::new(queue.clone(), gets.of(n))));
+    (0..producers).for_each(|n| crew.add(produce::new(queue.clone(), puts.of(n))));
+    std::thread::sleep(plan.warm_up());
+    // The side that is alone counts nothing: its rate is that of the others together.
+    let meter = if producers > consumers { &puts } else { &gets };
+    let measured = (0..plan.rounds()).map(|_| {
+        let (rates, time) = meter.rates(plan.window());
+        let (rate, least) = of_rates(&rates);
+        (rate, least, time)
+    });
+    let measured: Vec<OwnFigures> = measured.collect();
+    let (rate, time) = medians(measured.iter().map(|&(rate, _, time)| (rate, time)).collect());
+    (rate, measured.iter().map(|figures| figures.1).fold(f64::MAX, f64::min), time)
+}
+
+fn python(plan: &Plan, bound: usize, producers: usize, consumers: usize) -> Option<Figures> {
+    let numbers = [bound, producers, consumers].map(|number| number.to_string());
+    let window = plan.window().as_secs_f64().to_string();
+    let [bound, producers, consumers] = &numbers;
+    let rates =
+        figures::python_figures("scale.py", &["crowd", bound, producers, consumers, &window])?;
+    Some(of_rates(&rates))
+}
+
+pub(crate) fn run(plan: &Plan) {
+    println!(
+        "{:<12} {:>9} {:>9} {:>12} {:>9} {:>9}   {:>12} {:>9}",
+        "queue", "producers", "consumers", "items/s", "min/mean", "owner, us", "Python", "min/mean"
+    );
+    for (name, bound) in [("unbounded", None), ("of 64", Some(64))] {
+        let many = plan.counts(COUNTS);
+        let sides = many.iter().map(|&n| (1, n)).chain(many.iter().skip(1).map(|&n| (n, 1)));
+        for (producers, consumers) in sides {
+            let (rate, least, time) = crowd(plan, bound, producers, consumers);
+            let python = python(plan, bound.unwrap_or(0), producers, consumers);
+            let (theirs, their_least) = python.unwrap_or((f64::NAN, f64::NAN));
+            println!(
+                "{name:<12} {producers:>9} {consumers:>9} {rate:>12.0} {least:>9.2} {time:>9.3}   {theirs:>12.0} {their_least:>9.2}"
+            );
+        }
+    }
+}

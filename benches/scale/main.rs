@@ -1,0 +1,64 @@
+//! What many clients cost: the others of a busy pair, the others in a crowd, the next of a thousand.
+//!
+//! `cargo bench --bench scale [-- PART ..] [--short] [--chart FILE]`: PART is one of the names
+//! below, and all of them by default. `--short` runs every part with a handful of processes for a
+//! moment, which shows that it works and no more. `--chart` writes the curves of the part `idle` as
+//! an SVG. Figures of another run, or of a busy machine, do not compare. Without `python3`, its
+//! rows are absent.
+
+mod chart;
+mod counts;
+mod crowd;
+#[path = "../figures/mod.rs"]
+mod figures;
+mod idle;
+mod raw;
+mod run;
+
+use run::Plan;
+
+/// Name, what it shows, the work.
+type Part = (&'static str, &'static str, fn(&Plan));
+
+const PARTS: &[Part] = &[
+    ("idle", "a busy pair beside idle clients", idle::run),
+    ("crowd", "many consumers, and many producers, of one queue", crowd::run),
+    ("queues", "many queues in one process", counts::queues),
+    ("alive", "what a living process costs its parent", counts::alive),
+    ("ends", "starts and ends of many processes", counts::ends),
+];
+
+/// More clients than the usual limit of descriptors allows.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // A part that needs more than the system grants says so itself.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[offspring::main]
+fn main() {
+    raise_descriptors();
+    let mut arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let mut plan = Plan::default();
+    arguments.retain(|argument| {
+        let is_short = argument == "--short";
+        plan.short |= is_short;
+        !is_short
+    });
+    if let Some(at) = arguments.iter().position(|argument| argument == "--chart") {
+        let file = arguments.drain(at..).nth(1);
+        plan.chart = Some(file.expect("--chart is followed by the name of a file"));
+    }
+    for argument in &arguments {
+        assert!(PARTS.iter().any(|part| part.0 == argument), "there is no part {argument}");
+    }
+    for (name, title, work) in PARTS {
+        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
+            println!("\n{name}: {title}");
+            work(&plan);
+        }
+    }
+}
