@@ -69,6 +69,11 @@ impl MessageHeap {
                 .filter(|slot| used & (1 << slot) != 0)
                 .map(|slot| blocks.places[slot].clone());
             let place = lowest_gap(taken.collect(), HEAP_START..self.region.len(), length)?;
+            if place.end > blocks.touched {
+                // Populating a range costs half of what its page faults would, one by one.
+                self.region.populate(blocks.touched.max(place.start), place.end).ok()?;
+                blocks.touched = place.end;
+            }
             // Fails if the receiver has cleared a bit, or shut the heap, since the load.
             match word.compare_exchange(
                 used,
@@ -78,11 +83,6 @@ impl MessageHeap {
             ) {
                 Ok(_) => {
                     blocks.places[slot] = place.clone();
-                    if place.end > blocks.touched {
-                        // Populating a range costs half of what its page faults would, one by one.
-                        self.region.populate(blocks.touched.max(place.start), place.end);
-                        blocks.touched = place.end;
-                    }
                     return Some(Block { heap: self.clone(), slot, place, is_ours: true });
                 }
                 Err(now) => used = now,

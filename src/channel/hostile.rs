@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{self, IpcSender};
-
 use super::layout::{self, HEAP, HEAP_START, LINK, LONG, PARCEL, VALUE};
 use super::{NewSender, ToReceiver, channel};
 use crate::error::RecvTimeoutError;
 use crate::ipc::fuzz::Random;
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, RING_BYTES};
-use crate::ipc::wire::{EncodedValue, Envelope, hostile};
+use crate::ipc::wire::{self, CheckedSender, EncodedValue, Envelope, hostile};
 
 /// A number near a limit, or any.
 fn number(random: &mut Random) -> u64 {
@@ -24,17 +22,17 @@ fn number(random: &mut Random) -> u64 {
 struct Hostile {
     region: Arc<Region>,
     entries: ring::Producer,
-    parcels: IpcSender<Envelope>,
-    to_receiver: IpcSender<ToReceiver>,
+    parcels: CheckedSender<Envelope>,
+    to_receiver: CheckedSender<ToReceiver>,
 }
 
 impl Hostile {
-    fn join(to_receiver: &IpcSender<ToReceiver>) -> Hostile {
+    fn join(to_receiver: &CheckedSender<ToReceiver>) -> Hostile {
         let region = layout::region().unwrap();
-        let (room_bell, _) = ipc::channel().unwrap();
-        let (parcels, there) = ipc::channel().unwrap();
-        let sender = NewSender { region: region.share().unwrap(), room_bell, parcels: there };
-        to_receiver.send(ToReceiver::Join(sender)).unwrap();
+        let (room_bell, _) = wire::channel().unwrap();
+        let (parcels, there) = wire::channel().unwrap();
+        let sender = NewSender { region: region.memory(), room_bell, parcels: there };
+        wire::send(to_receiver, &ToReceiver::Join(sender)).unwrap();
         Hostile {
             entries: ring::Producer::new(region.clone(), 0),
             region,
@@ -61,7 +59,7 @@ impl Hostile {
             4 => {
                 let bytes = random.bytes(60);
                 let envelope = Envelope::new(EncodedValue { bytes, handles: Vec::new() });
-                self.parcels.send(envelope.unwrap()).unwrap();
+                wire::send(&self.parcels, &envelope.unwrap()).unwrap();
                 if random.below(2) == 0 {
                     drop(self.entries.push(PARCEL, &[]));
                 }
@@ -72,8 +70,8 @@ impl Hostile {
             6 => drop(hostile::send(&self.to_receiver, random.below(hostile::LONG))),
             7 => {
                 // A message of another kind.
-                let garbage = self.parcels.clone().to_opaque().to::<Vec<u8>>();
-                garbage.send(random.bytes(40)).unwrap();
+                let garbage = self.parcels.clone().to::<Vec<u8>>();
+                wire::send(&garbage, &random.bytes(40)).unwrap();
                 drop(self.entries.push(PARCEL, &[]));
             }
             _ => {

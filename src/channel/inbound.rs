@@ -1,16 +1,15 @@
 //! The receiver's view of one sending process.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcSender, IpcSharedMemory, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 
 use super::heap;
 use super::layout::{
-    self, DONE, HEAP_START, LINK, LONG, Mark, PARCEL, READER_SLEEPS, VALUE, WRITER_SLEEPS,
+    self, DONE, HEAP_START, LENGTHS, LINK, LONG, Mark, PARCEL, READER_SLEEPS, VALUE, WRITER_SLEEPS,
 };
 use super::{NewSender, RoomBell};
 use crate::error::RecvError;
@@ -18,11 +17,10 @@ use crate::ipc::codec::Slice;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::claim;
 use crate::ipc::link::LinkReader;
-use crate::ipc::region::{Reader, Region};
+use crate::ipc::region::{Memory, Reader, Region};
 use crate::ipc::ring;
 use crate::ipc::small_bytes::SmallBytes;
-use crate::ipc::wire::{self, CheckedReceiver, Envelope, Failure};
-use crate::sys::lock;
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
 
 /// The receiver returns the memory of a heap to the system when it waits, and the heap has not been
 /// used for this long.
@@ -33,7 +31,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct SenderRegion {
     pub(super) region: Arc<Region>,
-    room_bell: Mutex<IpcSender<RoomBell>>,
+    room_bell: CheckedSender<RoomBell>,
 }
 
 impl SenderRegion {
@@ -41,7 +39,7 @@ impl SenderRegion {
     fn ring_if_waiting(&self) {
         if claim(self.region.atomic(WRITER_SLEEPS)) {
             // Fails only if the sender is gone, and then no sender waits.
-            let _ = wire::ring(&lock(&self.room_bell), RoomBell);
+            let _ = wire::ring(&self.room_bell, &RoomBell);
         }
     }
 }
@@ -135,24 +133,21 @@ impl RawMessage {
 }
 
 impl InboundRing {
-    /// `None` if the region is too short for one of a sender.
+    /// `None` if the region is not one of a sender, or this process has no room for it.
     pub(super) fn new(sender: NewSender) -> Option<InboundRing> {
         InboundRing::continued(sender, 0)
     }
 
     /// Continues a ring that another process read, which had touched this many bytes of the heap.
     pub(super) fn continued(sender: NewSender, touched: usize) -> Option<InboundRing> {
-        let region = Arc::new(Region::adopt(sender.region));
-        if region.len() < HEAP_START {
-            return None;
-        }
+        let region = Arc::new(sender.region.map_within(LENGTHS).ok()?);
         // Armed like the others: `disarm` counts a flag that is clear as a doorbell.
         region.atomic(READER_SLEEPS).store(1, Ordering::SeqCst);
         Some(InboundRing {
             number: 0,
             reader: LinkReader::new(region.clone(), LINK),
-            sender: Arc::new(SenderRegion { region, room_bell: Mutex::new(sender.room_bell) }),
-            parcels: CheckedReceiver::new(sender.parcels),
+            sender: Arc::new(SenderRegion { region, room_bell: sender.room_bell }),
+            parcels: sender.parcels,
             is_corrupt: false,
             is_gone: false,
             touched,
@@ -164,9 +159,10 @@ impl InboundRing {
     /// how much of the heap was touched.
     pub(super) fn share(
         &self,
-    ) -> io::Result<(IpcSharedMemory, IpcSender<RoomBell>, OpaqueIpcReceiver, usize)> {
-        let room_bell = lock(&self.sender.room_bell).clone();
-        Ok((self.sender.region.share()?, room_bell, self.parcels.share()?, self.touched))
+    ) -> io::Result<(Memory, CheckedSender<RoomBell>, CheckedReceiver<()>, usize)> {
+        let SenderRegion { region, room_bell } = &*self.sender;
+        let parcels = self.parcels.duplicate()?.to();
+        Ok((region.memory(), room_bell.clone(), parcels, self.touched))
     }
 
     pub(super) fn has_early_parcels(&self) -> bool {
@@ -191,7 +187,9 @@ impl InboundRing {
         while !self.is_gone {
             match self.parcels.recv(&Deadline::now()) {
                 Ok(parcel) => self.reader.keep(parcel),
-                Err(WaitEnd::Timeout(_) | WaitEnd::Failed(Failure::Starved)) => return,
+                Err(WaitEnd::Timeout(_) | WaitEnd::Failed(Failure::Starved | Failure::Full)) => {
+                    return;
+                }
                 Err(WaitEnd::Failed(Failure::Gone | Failure::Io(_))) => self.is_gone = true,
             }
         }

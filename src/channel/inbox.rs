@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
-
 use super::ToReceiver;
 use super::inbound::{IDLE, InboundRing, RawContent, RawMessage};
 use super::layout::READER_SLEEPS;
@@ -15,7 +13,7 @@ use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::doorbell;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{EventSource, Interest, WakerSlot};
-use crate::ipc::wire::Failure;
+use crate::ipc::wire::{CheckedReceiver, Failure};
 use crate::sys::lock;
 
 #[derive(Debug)]
@@ -85,7 +83,7 @@ impl Rings {
 }
 
 impl ReceiverInbox {
-    pub(super) fn new(bells: IpcReceiver<ToReceiver>) -> ReceiverInbox {
+    pub(super) fn new(bells: CheckedReceiver<ToReceiver>) -> ReceiverInbox {
         ReceiverInbox {
             bells: SharedReceiver::new(bells),
             rings: Mutex::new(Rings {
@@ -158,7 +156,7 @@ impl ReceiverInbox {
     }
 
     /// A second descriptor for the channel where senders ring.
-    pub(super) fn share_bells(&self) -> io::Result<OpaqueIpcReceiver> {
+    pub(super) fn share_bells(&self) -> io::Result<CheckedReceiver<()>> {
         self.bells.share()
     }
 }

@@ -2,6 +2,7 @@
 //! entries.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::ipc::link::LinkLayout;
@@ -24,6 +25,9 @@ pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
 /// has.
 pub(super) const HEAP_START: usize = (RING_BYTES + 5 * LINE).next_multiple_of(4096);
 
+/// The lengths that the region of a sender may have.
+pub(super) const LENGTHS: RangeInclusive<usize> = HEAP_START..=HEAP_START + HEAP_BYTES[0];
+
 /// The first holds two messages of 64 MiB: one is read while the next is written, and more room
 /// would only touch more memory. The first size that the system grants is used. Without any heap,
 /// each long message travels in memory of its own.
@@ -32,7 +36,8 @@ const HEAP_BYTES: [usize; 3] = [129 << 20, 16 << 20, 0];
 pub(super) fn region() -> io::Result<Arc<Region>> {
     let mut last = None;
     for heap in HEAP_BYTES {
-        match Region::sparse(HEAP_START + heap) {
+        let region = Region::sparse(HEAP_START + heap);
+        match region.and_then(|region| region.populate(0, HEAP_START).map(|()| region)) {
             Ok(region) => return Ok(Arc::new(region)),
             Err(error) => last = Some(error),
         }

@@ -17,12 +17,12 @@
 // - For each sending process, an ipc-channel back, where the receiver rings when a sender waits for
 //   room.
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CreateError;
-use crate::ipc::wire::{self, Envelope, WireHandle};
+use crate::ipc::region::Memory;
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, WireHandle};
 
 mod bytes;
 mod heap;
@@ -64,9 +64,9 @@ enum ToReceiver {
 /// The receiver's ends of everything that it shares with one sending process.
 #[derive(Debug, Serialize, Deserialize)]
 struct NewSender {
-    region: IpcSharedMemory,
-    room_bell: IpcSender<RoomBell>,
-    parcels: IpcReceiver<Envelope>,
+    region: Memory,
+    room_bell: CheckedSender<RoomBell>,
+    parcels: CheckedReceiver<Envelope>,
 }
 
 /// A message to a sender: there is room.
@@ -108,7 +108,7 @@ struct RoomBell;
 /// }
 /// ```
 pub fn channel<T: Serialize + DeserializeOwned>() -> Result<(Sender<T>, Receiver<T>), CreateError> {
-    let (to_receiver, bells) = ipc::channel().map_err(CreateError::io("make a channel"))?;
+    let (to_receiver, bells) = wire::channel().map_err(CreateError::io("make a channel"))?;
     Ok((Sender::new(to_receiver), Receiver::new(bells)))
 }
 

@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use ipc_channel::ipc::{self, IpcSender};
 use serde::Serialize;
 
 use super::heap::{Block, MessageHeap};
@@ -31,14 +30,14 @@ use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor;
 use crate::ipc::region::Region;
 use crate::ipc::ring;
-use crate::ipc::wire::{self, EncodedValue, Envelope, Failure, SideData};
+use crate::ipc::wire::{self, CheckedSender, EncodedValue, Envelope, Failure, SideData};
 use crate::sys::lock;
 
 /// State shared by the clones of a sender.
 #[derive(Debug)]
 pub(super) struct SenderShared {
     /// Where all senders ring, and where a new one introduces itself.
-    to_receiver: Mutex<IpcSender<ToReceiver>>,
+    to_receiver: CheckedSender<ToReceiver>,
     /// Made by the first send.
     ring: OnceLock<Arc<OutboundRing>>,
     /// Held while the ring is made.
@@ -53,7 +52,7 @@ pub(super) struct OutboundRing {
     /// Where the receiver rings when there is room again.
     room: SharedReceiver<RoomBell>,
     /// Closes when this process ends, by which the receiver learns of its death.
-    parcels: Mutex<IpcSender<Envelope>>,
+    parcels: CheckedSender<Envelope>,
     writer: Mutex<LinkWriter>,
 }
 
@@ -191,7 +190,7 @@ impl Prepared<'_> {
     fn write(
         &mut self,
         writer: &mut LinkWriter,
-        parcels: &Mutex<IpcSender<Envelope>>,
+        parcels: &CheckedSender<Envelope>,
     ) -> Result<bool, Failure> {
         match &mut self.content {
             MessageContent::Value(bytes) => writer.push(tag(VALUE, self.mark), bytes),
@@ -206,24 +205,20 @@ impl Prepared<'_> {
                 pushed
             }
             MessageContent::Parcel(envelope) => writer.push_parcel(tag(PARCEL, self.mark), || {
-                let envelope = envelope.take().expect("a message is pushed once");
-                wire::send(&lock(parcels), envelope)
+                wire::send(parcels, envelope.as_ref().expect("a message is pushed once"))
+                    .inspect(|()| *envelope = None)
             }),
         }
     }
 }
 
 impl SenderShared {
-    pub(super) fn new(to_receiver: IpcSender<ToReceiver>) -> SenderShared {
-        SenderShared {
-            to_receiver: Mutex::new(to_receiver),
-            ring: OnceLock::new(),
-            joining: Mutex::new(()),
-        }
+    pub(super) fn new(to_receiver: CheckedSender<ToReceiver>) -> SenderShared {
+        SenderShared { to_receiver, ring: OnceLock::new(), joining: Mutex::new(()) }
     }
 
-    pub(super) fn to_receiver(&self) -> IpcSender<ToReceiver> {
-        lock(&self.to_receiver).clone()
+    pub(super) fn to_receiver(&self) -> CheckedSender<ToReceiver> {
+        self.to_receiver.clone()
     }
 
     fn ring<L: TimeLimit>(&self, limit: &L) -> Waited<&Arc<OutboundRing>, SendFailure, L> {
@@ -255,20 +250,16 @@ impl SenderShared {
             return Ok(ring);
         }
         let region = layout::region().map_err(SendFailure::Io)?;
-        let (room_bell, room) = ipc::channel().map_err(SendFailure::Io)?;
-        let (parcels, parcels_there) = ipc::channel().map_err(SendFailure::Io)?;
-        let new = NewSender {
-            region: region.share().map_err(SendFailure::Io)?,
-            room_bell,
-            parcels: parcels_there,
-        };
-        wire::send_within(&self.to_receiver(), ToReceiver::Join(new), limit)
+        let (room_bell, room) = wire::channel().map_err(SendFailure::Io)?;
+        let (parcels, parcels_there) = wire::channel().map_err(SendFailure::Io)?;
+        let new = NewSender { region: region.memory(), room_bell, parcels: parcels_there };
+        wire::send_within(&self.to_receiver, &ToReceiver::Join(new), limit)
             .map_err(WaitEnd::convert)?;
         let ring = self.ring.get_or_init(|| {
             Arc::new(OutboundRing {
                 heap: Arc::new(MessageHeap::new(region.clone())),
                 room: SharedReceiver::new(room),
-                parcels: Mutex::new(parcels),
+                parcels,
                 writer: Mutex::new(LinkWriter::new(region.clone(), LINK)),
                 region,
             })
@@ -376,10 +367,16 @@ impl SenderShared {
             Ok(false) => return None,
             Err(failure) => return Some(Err(failure.into())),
         }
-        if claim(ring.region.atomic(READER_SLEEPS)) {
-            if let Err(failure) = wire::ring(&lock(&self.to_receiver), ToReceiver::Bell) {
-                ring.room.set_gone();
-                return Some(Err(failure.into()));
+        let reader_sleeps = ring.region.atomic(READER_SLEEPS);
+        if claim(reader_sleeps) {
+            match wire::ring(&self.to_receiver, &ToReceiver::Bell) {
+                Ok(()) => {}
+                Err(Failure::Gone) => {
+                    ring.room.set_gone();
+                    return Some(Err(SendFailure::Disconnected));
+                }
+                // The message is in the ring. The next one rings.
+                Err(_) => reader_sleeps.store(1, Ordering::SeqCst),
             }
         }
         Some(Ok(()))

@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ipc_channel::ipc::IpcReceiver;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,7 +19,7 @@ use crate::ipc::deadline::{Deadline, Elapsed, Forever, TimeLimit, WaitEnd, Waite
 use crate::ipc::reactor;
 use crate::ipc::reactor::EventSource;
 use crate::ipc::waitable::{WaitSource, Waitable};
-use crate::ipc::wire::{self, Failure, WireHandle};
+use crate::ipc::wire::{self, CheckedReceiver, Failure, WireHandle};
 use crate::sys::lock;
 
 /// The receiving end of a [`channel`](crate::channel()).
@@ -182,7 +181,7 @@ impl Receiver<Bytes> {
 }
 
 impl<T> Receiver<T> {
-    pub(super) fn new(bells: IpcReceiver<ToReceiver>) -> Receiver<T> {
+    pub(super) fn new(bells: CheckedReceiver<ToReceiver>) -> Receiver<T> {
         Receiver {
             inbox: Arc::new(Mutex::new(Some(Arc::new(ReceiverInbox::new(bells))))),
             message: PhantomData,
@@ -312,7 +311,7 @@ impl ReceiverInbox {
             let (region, room_bell, parcels, touched) = ring.share().map_err(explain)?;
             rings.push(RingToken {
                 region: wire::note(WireHandle::Memory(region))?,
-                room_bell: wire::note(WireHandle::Sender(room_bell.to_opaque()))?,
+                room_bell: wire::note(WireHandle::Sender(room_bell.to()))?,
                 parcels: wire::note(WireHandle::Receiver(parcels))?,
                 touched: touched as u64,
             });

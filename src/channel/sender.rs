@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bytes::{BorrowedBytes, Bytes};
@@ -14,7 +13,7 @@ use super::outbound::{SendFailure, SenderShared};
 use super::{EndToken, ToReceiver};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
-use crate::ipc::wire::{self, WireHandle};
+use crate::ipc::wire::{self, CheckedSender, WireHandle};
 
 /// The sending end of a [`channel`](crate::channel()).
 ///
@@ -217,7 +216,7 @@ impl<T> Sender<T> {
         Sender::new(self.shared.to_receiver())
     }
 
-    pub(super) fn new(to_receiver: IpcSender<ToReceiver>) -> Sender<T> {
+    pub(super) fn new(to_receiver: CheckedSender<ToReceiver>) -> Sender<T> {
         Sender { shared: Arc::new(SenderShared::new(to_receiver)), message: PhantomData }
     }
 }
@@ -238,7 +237,7 @@ impl<T> fmt::Debug for Sender<T> {
 
 impl<T> Serialize for Sender<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        EndToken::new::<T>(WireHandle::Sender(self.shared.to_receiver().to_opaque()))
+        EndToken::new::<T>(WireHandle::Sender(self.shared.to_receiver().to()))
             .map_err(wire::explain::<S::Error>)?
             .serialize(serializer)
     }

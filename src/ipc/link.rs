@@ -9,8 +9,7 @@
 //!   finds the entry also finds the parcel, and parcels arrive in the order of their entries,
 //!   whichever threads wrote them.
 //! - The writer counts the parcels that it has sent, and the reader counts, in shared memory, those
-//!   that it has taken. At most [`PARCELS_MAX`] are unread, so that sending one never blocks on a
-//!   full socket.
+//!   that it has taken. At most [`PARCELS_MAX`] are unread, so that they fit a socket's buffer.
 //!
 //! The owner chooses the channels that carry parcels and doorbells: some links share one for both,
 //! some have two.
@@ -83,7 +82,10 @@ impl LinkWriter {
         if !has_room.map_err(|Corrupt| Failure::Gone)? {
             return Ok(false);
         }
-        send()?;
+        match send() {
+            Err(Failure::Full) => return Ok(false),
+            sent => sent?,
+        }
         self.parcels_sent += 1;
         self.push(tag, &[])
     }

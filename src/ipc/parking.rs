@@ -40,7 +40,6 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -108,10 +107,10 @@ struct Lead {
 }
 
 impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
-    pub(crate) fn new(messages: IpcReceiver<M>) -> SharedReceiver<M> {
-        let messages = CheckedReceiver::new(messages);
+    pub(crate) fn new(messages: CheckedReceiver<M>) -> SharedReceiver<M> {
+        let messages = messages;
         SharedReceiver {
-            wakers: ClosingWakers(WakerSet::of(messages.socket())),
+            wakers: ClosingWakers(WakerSet::of(Some(messages.socket()))),
             messages: Mutex::new(messages),
             lead: Mutex::new(Lead::default()),
             changed: Condvar::new(),
@@ -132,8 +131,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
     }
 
     /// Returns a second receiver for the channel, to be sent to the process that takes over.
-    pub(crate) fn share(&self) -> io::Result<OpaqueIpcReceiver> {
-        lock(&self.messages).share()
+    pub(crate) fn share(&self) -> io::Result<CheckedReceiver<()>> {
+        Ok(lock(&self.messages).duplicate()?.to())
     }
 
     /// Clears the flag if a waker left it set, before another process takes over.
@@ -324,7 +323,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                     Err(elapsed) => Heard::Nothing(elapsed),
                 }
             }
-            Err(WaitEnd::Failed(Failure::Gone | Failure::Io(_))) => {
+            Err(WaitEnd::Failed(Failure::Gone | Failure::Full | Failure::Io(_))) => {
                 self.set_gone();
                 Heard::Other
             }

@@ -1,15 +1,11 @@
 //! Descriptors inside of values.
 
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ipc_channel::ipc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ipc::ipc_fd;
 use crate::ipc::wire::{self, WireHandle};
-use crate::sys;
 
 /// An open file, socket or other descriptor that can be a field of a worker, a message, or an item
 /// of a queue. The receiving process gets a descriptor of the same open file, with close-on-exec
@@ -54,26 +50,6 @@ impl SharedFd {
     pub fn into_fd(self) -> OwnedFd {
         self.0
     }
-
-    /// Returns a socket with the descriptor in its buffer, from which it can be read any number of
-    /// times.
-    fn envelope(&self) -> io::Result<WireHandle> {
-        // ipc-channel sends only objects that it created: here one end of a channel, with our
-        // packet in it.
-        let (sender, receiver) = ipc::channel::<()>()?;
-        let back = ipc_fd::socket_of(&receiver)?;
-        sys::send_packet(back.as_fd(), b"fd", &[self.0.as_fd()])?;
-        Ok(WireHandle::Sender(sender.to_opaque()))
-    }
-
-    fn open(envelope: WireHandle) -> io::Result<SharedFd> {
-        let WireHandle::Sender(envelope) = envelope else {
-            return Err(io::Error::other("a descriptor came with another object"));
-        };
-        let socket = ipc_fd::socket_of(&envelope)?;
-        let descriptor = sys::peek_descriptor(socket.as_fd())?;
-        Ok(SharedFd(descriptor))
-    }
 }
 
 impl From<SharedFd> for OwnedFd {
@@ -103,19 +79,19 @@ impl fmt::Debug for SharedFd {
 impl Serialize for SharedFd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
-        let envelope = self.envelope();
-        let envelope = envelope.map_err(|error| {
+        let copy = self.0.try_clone().map_err(|error| {
             wire::explain::<S::Error>(&format!("could not send a descriptor: {error}"))
         })?;
-        wire::note(envelope).map_err(wire::explain::<S::Error>)?.serialize(serializer)
+        wire::note(WireHandle::File(copy)).map_err(wire::explain::<S::Error>)?.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for SharedFd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let index = u32::deserialize(deserializer)?;
-        let envelope = wire::claim(index).map_err(wire::explain_de::<D::Error>)?;
-        SharedFd::open(envelope)
-            .map_err(|error| wire::explain_de(&format!("a descriptor did not arrive: {error}")))
+        match wire::claim(index).map_err(wire::explain_de::<D::Error>)? {
+            WireHandle::File(file) => Ok(SharedFd(file)),
+            _ => Err(wire::explain_de("a descriptor came with another object")),
+        }
     }
 }

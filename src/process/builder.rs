@@ -332,7 +332,8 @@ impl ProcessBuilder {
             has_hooks,
             value,
         };
-        starting.send_hello(&hello, &stdio, &[channel.as_ref(), their_liveness.as_ref()])?;
+        let after = [channel.as_ref().map(AsFd::as_fd), their_liveness.as_ref().map(AsFd::as_fd)];
+        starting.send_hello(&hello, &stdio, &after)?;
         // The child has its own copies now. It would wait in vain for the end of a pipe that this
         // process still holds.
         drop((stdio, channel, their_liveness));

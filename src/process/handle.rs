@@ -11,7 +11,6 @@ use crate::error::{ExitReason, JoinError, JoinTimeoutError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::reactor::EventSource;
 use crate::ipc::waitable::{WaitSource, Waitable};
-use crate::ipc::wire;
 use crate::process::backend::Backend;
 use crate::process::parent::exit_report::StoredOutput;
 use crate::process::parent::record::{ChildRecord, State};
@@ -136,19 +135,13 @@ impl<T: DeserializeOwned> Process<T> {
             StoredOutput::Taken => return Err(JoinError::Taken { name, pid }.into()),
             StoredOutput::Here(envelope) => envelope,
         };
-        // A copy of shared memory needs a descriptor, and ipc-channel panics without a free one.
-        let envelope = match wire::no_panic("shared memory", || envelope.try_clone()) {
-            Ok(Some(copy)) => {
+        // None if it contains something that exists only once.
+        let envelope = match envelope.try_clone() {
+            Some(copy) => {
                 *output = StoredOutput::Here(envelope);
                 copy
             }
-            // It contains something that exists only once.
-            Ok(None) => envelope,
-            Err(error) => {
-                *output = StoredOutput::Here(envelope);
-                let message = error.to_string();
-                return Err(JoinError::Output { name, pid, message }.into());
-            }
+            None => envelope,
         };
         // Decoding runs user code, which may use this handle.
         drop(state);

@@ -12,17 +12,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use ipc_channel::ipc::{IpcReceiver, OpaqueIpcReceiver};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PanicReport;
 use crate::ipc::deadline::{Deadline, WaitEnd};
-use crate::ipc::ipc_fd;
-use crate::ipc::wire::{self, EncodedValue, Envelope, Failure};
+use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure};
 use crate::process::identity::{Entry, Identity};
-use crate::sys;
+use crate::sys::{self, Packet, RecvEnd};
 
 /// Set for a new child, to its name; removed before its worker runs.
 pub(super) const CHILD_VARIABLE: &str = "OFFSPRING_CHILD";
@@ -139,9 +138,8 @@ pub(super) fn send_output(socket: BorrowedFd<'_>, output: Envelope) -> io::Resul
     match output.into_plain(OUTPUT_MAX) {
         Ok(bytes) => send(socket, &ChildMessage::Returned(bytes), &[]),
         Err(output) => {
-            let (sender, receiver) = ipc_channel::ipc::channel()?;
-            wire::send(&sender, output).map_err(Failure::into_io)?;
-            let end = ipc_fd::socket_of(&receiver)?;
+            let (sender, end) = wire::channel()?;
+            wire::send(&sender, &output).map_err(Failure::into_io)?;
             send(socket, &ChildMessage::ReturnedParcel, &[end.as_fd()])
         }
     }
@@ -149,9 +147,9 @@ pub(super) fn send_output(socket: BorrowedFd<'_>, output: Envelope) -> io::Resul
 
 /// Takes the output out of the channel that came with [`ChildMessage::ReturnedParcel`].
 pub(super) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
-    let receiver: IpcReceiver<Envelope> = channel_around(fds.into_iter().next())?.to();
+    let receiver: CheckedReceiver<Envelope> = channel_around(fds.into_iter().next())?;
     // Its sender filled the channel before it sent the message.
-    wire::recv(receiver, &Deadline::now()).map_err(WaitEnd::into_io)
+    receiver.recv(&Deadline::now()).map_err(WaitEnd::into_io)
 }
 
 /// The output of [`ChildMessage::Returned`].
@@ -172,25 +170,35 @@ pub(super) fn send<M: Serialize>(
 pub(super) fn recv<M: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    parse(sys::recv_packet(socket, PACKET_MAX)?)
+    recv_until(socket, None)
 }
 
 /// Like [`recv`], but returns `WouldBlock` if no message is there.
 pub(super) fn try_recv<M: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    parse(sys::try_recv_packet(socket, PACKET_MAX)?)
+    recv_until(socket, Some(Instant::now()))
 }
 
-fn parse<M: DeserializeOwned>(
-    (bytes, fds): (Vec<u8>, Vec<OwnedFd>),
+fn recv_until<M: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    deadline: Option<Instant>,
 ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    if bytes.is_empty() {
-        return Ok(None);
+    match sys::recv_packet(socket, deadline, |length, _| (1..=PACKET_MAX).contains(&length)) {
+        Ok(Packet { bytes, fds }) => parse(&bytes).map(|message| Some((message, fds))),
+        Err(RecvEnd::Gone) => Ok(None),
+        Err(RecvEnd::Timeout) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(RecvEnd::Starved) => Err(Failure::Starved.into_io()),
+        Err(RecvEnd::Refused) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a packet that is no message"))
+        }
+        Err(RecvEnd::Io(error)) => Err(error),
     }
-    let message = wire::decode(&bytes, Vec::new())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    Ok(Some((message, fds)))
+}
+
+fn parse<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
+    wire::decode(bytes, Vec::new())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The parent's next message, which stays in the socket.
@@ -200,10 +208,8 @@ pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<ParentMessage> {
 }
 
 /// The receiving end of a channel that was sent as a descriptor.
-pub(super) fn channel_around(socket: Option<OwnedFd>) -> io::Result<OpaqueIpcReceiver> {
-    ipc_fd::receiver_around(
-        socket.ok_or_else(|| io::Error::other("no descriptor was free for it"))?,
-    )
+pub(super) fn channel_around<M>(socket: Option<OwnedFd>) -> io::Result<CheckedReceiver<M>> {
+    CheckedReceiver::adopt(socket.ok_or_else(|| io::Error::other("no descriptor came with it"))?)
 }
 
 #[cfg(test)]
@@ -276,9 +282,9 @@ mod tests {
         for round in 0..count {
             let frame = mutate(frames[round % frames.len()].clone(), &mut random);
             // Each is parsed as all three, two of which it is not.
-            errors += usize::from(parse::<Hello>((frame.clone(), Vec::new())).is_err());
-            errors += usize::from(parse::<ChildMessage>((frame.clone(), Vec::new())).is_err());
-            errors += usize::from(parse::<ParentMessage>((frame, Vec::new())).is_err());
+            errors += usize::from(parse::<Hello>(&frame).is_err());
+            errors += usize::from(parse::<ChildMessage>(&frame).is_err());
+            errors += usize::from(parse::<ParentMessage>(&frame).is_err());
         }
         assert!(errors > count, "{errors}");
     }
@@ -292,21 +298,21 @@ mod tests {
             packets
                 .iter()
                 .for_each(|packet| sys::send_packet(parent.as_fd(), packet, &[]).unwrap());
-            let first = sys::recv_packet(child.as_fd(), PACKET_MAX);
-            match first {
-                Ok((bytes, _)) => assert!(bytes == packets[0] && length <= PACKET_MAX, "{length}"),
-                Err(error) => assert!(length > PACKET_MAX, "{length}: {error}"),
+            let accept = |length, _: &[u8]| length <= PACKET_MAX;
+            match sys::recv_packet(child.as_fd(), None, accept) {
+                Ok(packet) => assert!(packet.bytes == packets[0] && length <= PACKET_MAX),
+                Err(error) => assert!(length > PACKET_MAX, "{length}: {error:?}"),
             }
-            assert_eq!(sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, packets[1]);
+            assert_eq!(sys::recv_packet(child.as_fd(), None, accept).unwrap().bytes, packets[1]);
         }
-        let nothing = sys::try_recv_packet(child.as_fd(), PACKET_MAX).unwrap_err();
+        let nothing = try_recv::<Hello>(child.as_fd()).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         let late = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
-            sys::send_packet(parent.as_fd(), b"late", &[]).unwrap();
+            send(parent.as_fd(), &ParentMessage::Stop, &[]).unwrap();
         });
-        assert_eq!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0, b"late");
+        assert!(matches!(recv(child.as_fd()), Ok(Some((ParentMessage::Stop, _)))));
         late.join().unwrap();
-        assert!(sys::recv_packet(child.as_fd(), PACKET_MAX).unwrap().0.is_empty(), "the end");
+        assert!(matches!(recv::<ParentMessage>(child.as_fd()), Ok(None)), "the end");
     }
 }

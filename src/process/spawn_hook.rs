@@ -5,12 +5,11 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{IpcSender, OpaqueIpcReceiver};
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
-use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure};
 
 /// Where a child's log records go. Default: [`Parent`](LogTarget::Parent).
 ///
@@ -102,24 +101,24 @@ pub(super) fn prepare(child: &NewChild<'_>) -> Option<HookPayloads> {
 
 impl HookPayloads {
     /// Sends them through the channel that is the child's.
-    pub(super) fn send<T: Serialize>(self, channel: &IpcSender<T>) -> io::Result<()> {
-        let sent = wire::send(&channel.clone().to_opaque().to(), self);
+    pub(super) fn send(self, channel: CheckedSender<HookPayloads>) -> io::Result<()> {
+        let sent = wire::send(&channel, &self);
         // The handles in them are now in flight, and the hub has to count them.
         hub::announce();
         sent.map_err(Failure::into_io)
     }
 }
 
-/// In the child: receives the payloads, and returns the channel, which contains the worker next.
-pub(super) fn receive(channel: OpaqueIpcReceiver) -> io::Result<OpaqueIpcReceiver> {
-    let channel: CheckedReceiver<HookPayloads> = CheckedReceiver::new(channel.to());
+/// In the child: receives the payloads from the channel, which contains the worker next.
+pub(super) fn receive<M>(channel: CheckedReceiver<M>) -> io::Result<CheckedReceiver<M>> {
+    let channel: CheckedReceiver<HookPayloads> = channel.to();
     let payloads = channel.recv(&Forever).map_err(|end| end.into_failed().into_io())?;
     for (name, envelope) in payloads.0 {
         if let Some(hook) = hooks().find(|hook| hook.name == name) {
             (hook.receive)(envelope);
         }
     }
-    Ok(channel.into_inner().to_opaque())
+    Ok(channel.to())
 }
 
 /// Runs all hooks after the end of a child.

@@ -4,24 +4,21 @@
 //! whose receiving end is sent to the child. In both cases the value is encoded, and an error
 //! returned, before a process is started.
 //!
-//! A user's types can contain raw handles of ipc-channel. These are not part of the encoding:
-//! ipc-channel attaches them to the next message that the thread sends. So every value is first
-//! sent through a channel, and whether descriptors are attached is read off the message itself.
+//! Raw handles of ipc-channel in a user's types are not part of the encoding. Those of a value
+//! travel in a channel of their own, whose receiving end accompanies the value.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard};
+use std::os::fd::OwnedFd;
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::SpawnError;
 use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
-use crate::ipc::ipc_fd;
-use crate::ipc::wire::{self, Carried, EncodedValue, Envelope};
+use crate::ipc::wire::{
+    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure, WireHandle,
+};
 use crate::process::spawn_hook::{self, NewChild};
-use crate::sys;
 
 /// A longer value goes through a channel. Together with names and arguments this fits the first
 /// message.
@@ -33,7 +30,7 @@ pub(super) enum OutgoingValue {
     Bytes(Vec<u8>),
     /// The receiving end of the channel that contains it.
     Channel {
-        end: OwnedFd,
+        end: CheckedReceiver<ValueMessage>,
         /// True if the payloads of spawn hooks precede it.
         has_hooks: bool,
     },
@@ -43,45 +40,21 @@ pub(super) enum OutgoingValue {
 #[derive(Debug)]
 pub(crate) enum IncomingValue {
     Bytes(Vec<u8>),
-    Channel(OpaqueIpcReceiver),
+    Channel(CheckedReceiver<ValueMessage>),
 }
 
-/// The sending end, and the receiving end as a descriptor.
-type Channel = (IpcSender<Envelope>, OwnedFd);
+/// The message in the channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ValueMessage {
+    value: Envelope,
+    /// The receiving end of the channel that contains the raw handles, if there are any.
+    raw_handles: Option<WireHandle>,
+}
+
+type Channel = (CheckedSender<ValueMessage>, CheckedReceiver<ValueMessage>);
 
 fn channel() -> Result<Channel, SpawnError> {
-    let made = ipc::channel::<Envelope>()
-        .and_then(|(sender, receiver)| Ok((sender, ipc_fd::socket_of(&receiver)?)));
-    made.map_err(SpawnError::io("make a channel"))
-}
-
-/// Short values are sent through this channel, and read back, to see whether descriptors are
-/// attached. Hardly any have some, so one channel serves all starts of this process.
-static PROBE: Mutex<Option<Channel>> = Mutex::new(None);
-
-fn probe() -> Result<MutexGuard<'static, Option<Channel>>, SpawnError> {
-    let mut probe = sys::lock(&PROBE);
-    if probe.is_none() {
-        *probe = Some(channel()?);
-    }
-    Ok(probe)
-}
-
-/// Sends a value through the probe. Returns `None` if nothing is attached to it; otherwise the
-/// probe now contains the value with its descriptors, and its receiving end is returned, to be sent
-/// to the child.
-fn send_through_probe(encoded: EncodedValue) -> Result<Option<OwnedFd>, SpawnError> {
-    let mut probe = probe().inspect_err(|_| wire::drop_raw_handles())?;
-    // Taken out for the moment: if a step below fails, the channel is dropped with what it
-    // contains.
-    let (sender, end) = probe.take().expect("it was just made");
-    put(encoded, &sender)?;
-    if sys::discard_plain_packet(end.as_fd()) {
-        *probe = Some((sender, end));
-        return Ok(None);
-    }
-    *probe = channel().ok();
-    Ok(Some(end))
+    wire::channel().map_err(SpawnError::io("make a channel"))
 }
 
 /// Encodes a worker for a process.
@@ -89,29 +62,27 @@ pub(super) fn send<W: Serialize>(
     worker: &W,
     child: &NewChild<'_>,
 ) -> Result<OutgoingValue, SpawnError> {
-    // First of all, so that the descriptors that a process has open do not depend on what it sends.
-    drop(probe()?);
     let hooked = hook_channel(child)?;
     let has_hooks = hooked.is_some();
-    let encoded = encode(worker)?;
-    if !has_hooks && encoded.handles.is_empty() && encoded.bytes.len() <= IN_HELLO_MAX {
-        let bytes = encoded.bytes.clone();
-        return Ok(match send_through_probe(encoded)? {
-            None => OutgoingValue::Bytes(bytes),
-            Some(end) => OutgoingValue::Channel { end, has_hooks },
-        });
+    let (encoded, raw_handles) = encode(worker)?;
+    if !has_hooks
+        && raw_handles.is_none()
+        && encoded.handles.is_empty()
+        && encoded.bytes.len() <= IN_HELLO_MAX
+    {
+        return Ok(OutgoingValue::Bytes(encoded.bytes));
     }
-    let (sender, end) =
-        hooked.map_or_else(|| channel().inspect_err(|_| wire::drop_raw_handles()), Ok)?;
-    put(encoded, &sender)?;
+    let (sender, end) = hooked.map_or_else(channel, Ok)?;
+    put(encoded, raw_handles, &sender)?;
     Ok(OutgoingValue::Channel { end, has_hooks })
 }
 
 /// Encodes a worker for a thread of this process.
 pub(super) fn send_inline<W: Serialize>(worker: &W) -> Result<IncomingValue, SpawnError> {
-    let (sender, channel) = ipc::channel().map_err(SpawnError::io("make a channel"))?;
-    put(encode(worker)?, &sender)?;
-    Ok(IncomingValue::Channel(channel.to_opaque()))
+    let (sender, end) = channel()?;
+    let (encoded, raw_handles) = encode(worker)?;
+    put(encoded, raw_handles, &sender)?;
+    Ok(IncomingValue::Channel(end))
 }
 
 /// A channel that contains the payloads of the spawn hooks, if there are any.
@@ -120,41 +91,57 @@ fn hook_channel(child: &NewChild<'_>) -> Result<Option<Channel>, SpawnError> {
         return Ok(None);
     };
     let channel = channel()?;
-    let sent = payloads.send(&channel.0);
+    let sent = payloads.send(channel.0.clone().to());
     sent.map_err(SpawnError::io("send what the new process inherits"))?;
     Ok(Some(channel))
 }
 
-fn encode<W: Serialize>(worker: &W) -> Result<EncodedValue, SpawnError> {
-    wire::encode_with_raw_handles(worker).map_err(|error| {
-        // Raw handles that were encoded before the error must not go with this thread's next
-        // message.
-        wire::drop_raw_handles();
-        hub::announce();
-        SpawnError::Encode(error)
-    })
+/// Encodes the value, and takes its raw handles.
+fn encode<W: Serialize>(worker: &W) -> Result<(EncodedValue, Option<OwnedFd>), SpawnError> {
+    let act = "send the worker";
+    // What an earlier value left behind must not go with this one.
+    wire::drop_raw_handles().map_err(SpawnError::io(act))?;
+    match wire::encode_with_raw_handles(worker) {
+        Ok(encoded) => {
+            let raw_handles = wire::take_raw_handles().map_err(SpawnError::io(act))?;
+            Ok((encoded, raw_handles))
+        }
+        Err(error) => {
+            let _ = wire::drop_raw_handles();
+            hub::announce();
+            Err(SpawnError::Encode(error))
+        }
+    }
 }
 
-fn put(encoded: EncodedValue, channel: &IpcSender<Envelope>) -> Result<(), SpawnError> {
-    let envelope = Envelope::new(encoded).map_err(|source| {
-        wire::drop_raw_handles();
-        SpawnError::Io { act: "make shared memory for the worker", source }
-    })?;
-    wire::send_with_raw_handles(channel, envelope)
-        .map_err(|failure| SpawnError::Io { act: "send the worker", source: failure.into_io() })?;
+fn put(
+    encoded: EncodedValue,
+    raw_handles: Option<OwnedFd>,
+    channel: &CheckedSender<ValueMessage>,
+) -> Result<(), SpawnError> {
+    let value = Envelope::new(encoded)
+        .map_err(|source| SpawnError::Io { act: "make shared memory for the worker", source })?;
+    let message = ValueMessage { value, raw_handles: raw_handles.map(WireHandle::File) };
+    let sent = wire::send(channel, &message).map_err(Failure::into_io);
+    sent.map_err(SpawnError::io("send the worker"))?;
     hub::announce();
     Ok(())
 }
 
 impl IncomingValue {
     pub(super) fn decode<W: DeserializeOwned>(self) -> Result<W, String> {
+        let arrived = |error| format!("it did not arrive: {error}");
         let worker = match self {
             IncomingValue::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
             IncomingValue::Channel(channel) => {
-                let channel: IpcReceiver<Carried<W>> = channel.to();
-                let carried = wire::recv(channel, &Forever)
-                    .map_err(|end| format!("it did not arrive: {}", end.into_failed().into_io()))?;
-                carried.0
+                let message = channel.recv(&Forever);
+                let message = message.map_err(|end| arrived(end.into_failed().into_io()))?;
+                match message.raw_handles {
+                    Some(WireHandle::File(handles)) => {
+                        wire::decode_with_raw_handles(message.value, handles).map_err(arrived)?
+                    }
+                    _ => message.value.decode(),
+                }
             }
         };
         worker.map_err(|error| error.to_string())

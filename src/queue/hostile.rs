@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
-
 use super::handle::Handle;
 use super::layout::{self, Word};
 use super::options::QueueOptions;
@@ -16,7 +14,7 @@ use crate::ipc::fuzz::Random;
 use crate::ipc::hub::{self, REGION_BYTES, SessionPage, ToClient, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
-use crate::ipc::wire::{self, EncodedValue, Envelope};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envelope};
 
 fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
     match handle {
@@ -28,11 +26,11 @@ fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
 /// The ends that a hostile client holds.
 struct Hostile {
     page: SessionPage,
-    up: IpcSender<ToHub>,
+    up: CheckedSender<ToHub>,
     region: Arc<Region>,
     outbox: ring::Producer,
-    ticket: IpcSender<ToHub>,
-    _down: IpcReceiver<ToClient>,
+    ticket: CheckedSender<ToHub>,
+    _down: CheckedReceiver<ToClient>,
 }
 
 impl Hostile {
@@ -41,18 +39,18 @@ impl Hostile {
         let owner = owner_of(handle);
         let ticket = hub::in_flight(owner.clone()).unwrap();
         let page = SessionPage::new().unwrap();
-        let (up, up_in_hub) = ipc::channel().unwrap();
-        let (down_in_hub, down) = ipc::channel().unwrap();
+        let (up, up_in_hub) = wire::channel().unwrap();
+        let (down_in_hub, down) = wire::channel().unwrap();
         let region = Arc::new(Region::new(REGION_BYTES).unwrap());
-        let open = ToHub::Open { page: page.share().unwrap(), up: up_in_hub, down: down_in_hub };
-        ticket.send(open).unwrap();
+        let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub };
+        wire::send(&ticket, &open).unwrap();
         layout::word(&region, Word::Fingerprint).store(owner.fingerprint, Ordering::SeqCst);
         let attach = ToHub::Attach {
             number: 0,
             object: owner.number.load(Ordering::SeqCst),
-            region: Some(region.share().unwrap()),
+            region: Some(region.memory()),
         };
-        up.send(attach).unwrap();
+        wire::send(&up, &attach).unwrap();
         hub::announce();
         Hostile { page, up, outbox: layout::outbox_writer(&region), region, ticket, _down: down }
     }
@@ -68,7 +66,7 @@ impl Hostile {
                     _ => random.bytes(40),
                 };
                 drop(self.outbox.push(random.below(11) as u32, &payload));
-                drop(self.page.claim_hub().then(|| self.up.send(ToHub::Bell)));
+                drop(self.page.claim_hub().then(|| wire::send(&self.up, &ToHub::Bell)));
             }
             // Words, those of the rings not yet.
             1 => {
@@ -96,8 +94,8 @@ impl Hostile {
             }
             // No message of a session at all.
             _ => {
-                let garbage = self.up.clone().to_opaque().to::<Vec<u8>>();
-                drop(garbage.send(random.bytes(60)));
+                let garbage = self.up.clone().to::<Vec<u8>>();
+                drop(wire::send(&garbage, &random.bytes(60)));
             }
         }
     }
@@ -109,7 +107,7 @@ impl Hostile {
         let packet = Envelope::new(EncodedValue { bytes, handles: Vec::new() });
         let message = match random.below(6) {
             0 => ToHub::Parcel { number, envelope: packet.unwrap() },
-            1 => ToHub::InFlight { number, receiver: ipc::channel().unwrap().1 },
+            1 => ToHub::InFlight { number, receiver: wire::channel().unwrap().1 },
             2 => ToHub::Detach { number },
             3 => ToHub::Attach {
                 number,
@@ -117,15 +115,14 @@ impl Hostile {
                 region: Some(
                     Region::new(1 + random.below(2 * REGION_BYTES as u64) as usize)
                         .unwrap()
-                        .share()
-                        .unwrap(),
+                        .memory(),
                 ),
             },
-            4 => ToHub::Liveness { sender: ipc::channel().unwrap().0 },
+            4 => ToHub::Liveness { sender: wire::channel().unwrap().0 },
             _ => ToHub::Bell,
         };
         // It may have been thrown out by now.
-        drop(self.up.send(message));
+        drop(wire::send(&self.up, &message));
     }
 }
 

@@ -32,8 +32,7 @@ impl SharedPart {
         // A length that overflows is more memory than there is: the system refuses it.
         let length = count.saturating_mul(size);
         // A mapping cannot be empty.
-        let region =
-            Region::sealed(length.max(1)).map_err(CreateError::io("make shared memory"))?;
+        let region = Region::new(length.max(1)).map_err(CreateError::io("make shared memory"))?;
         Ok(SharedPart { region: Arc::new(region), offset: 0, length })
     }
 
@@ -63,11 +62,8 @@ impl SharedPart {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
-        let memory = self.region.share();
-        let memory = memory.map_err(|error| {
-            wire::explain::<S::Error>(&format!("could not share memory: {error}"))
-        })?;
-        let index = wire::note(WireHandle::Memory(memory)).map_err(wire::explain::<S::Error>)?;
+        let index = wire::note(WireHandle::Memory(self.region.memory()))
+            .map_err(wire::explain::<S::Error>)?;
         PartToken { index, offset: self.offset as u64, length: self.length as u64, kind }
             .serialize(serializer)
     }
@@ -86,7 +82,9 @@ impl SharedPart {
         if token.kind != kind {
             return Err(wire::explain_de("the shared memory holds another type"));
         }
-        let region = Region::adopt(memory);
+        let region = memory.map().map_err(|error| {
+            wire::explain_de::<D::Error>(&format!("the shared memory cannot be mapped: {error}"))
+        })?;
         let part = usize::try_from(token.offset).ok().zip(usize::try_from(token.length).ok());
         let part = part.filter(|&(offset, length)| {
             let whole = size == 0 || (offset % size == 0 && length % size == 0);

@@ -28,7 +28,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{
@@ -42,7 +41,7 @@ use crate::ipc::hub::{
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
 use crate::ipc::weak_map::WeakMap;
-use crate::ipc::wire::{self, Envelope, Failure, WireHandle};
+use crate::ipc::wire::{self, CheckedSender, Envelope, Failure, WireHandle};
 use crate::sync::{thread_number, word};
 
 /// One kind of object: its words, and how they are repaired after a death.
@@ -119,7 +118,7 @@ impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
         content: usize,
         set_up: impl FnOnce(&Region),
     ) -> Result<ObjectHandle<P, C>, CreateError> {
-        let region = Region::sealed(content.saturating_add(P::WORDS_LEN));
+        let region = Region::new(content.saturating_add(P::WORDS_LEN));
         let region = region.map_err(CreateError::io("make shared memory"))?;
         set_up(&region);
         let home = Home::Here(AtomicU64::new(0));
@@ -229,7 +228,11 @@ impl Membership {
 impl RemoteObject for Membership {
     type Error = SyncError;
 
-    fn open(id: ObjectId, _: u64, in_flight: &IpcSender<ToHub>) -> Result<Arc<Self>, SyncError> {
+    fn open(
+        id: ObjectId,
+        _: u64,
+        in_flight: &CheckedSender<ToHub>,
+    ) -> Result<Arc<Self>, SyncError> {
         let session = Session::with(id.hub, in_flight)?;
         let number = session.attach(id.number, None)?;
         Ok(Arc::new(Membership { session, number }))
@@ -239,7 +242,7 @@ impl RemoteObject for Membership {
         self.session_number(limit).map(drop)
     }
 
-    fn in_flight(&self) -> io::Result<IpcSender<ToHub>> {
+    fn in_flight(&self) -> io::Result<CheckedSender<ToHub>> {
         self.session.in_flight(self.number)
     }
 }
@@ -287,10 +290,8 @@ struct ObjectToken {
 impl<P: Primitive, C: ?Sized> Serialize for ObjectHandle<P, C> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
-        let memory = self.region.share().map_err(|error| {
-            wire::explain::<S::Error>(&format!("could not share memory: {error}"))
-        })?;
-        let memory = wire::note(WireHandle::Memory(memory)).map_err(wire::explain::<S::Error>)?;
+        let memory = wire::note(WireHandle::Memory(self.region.memory()))
+            .map_err(wire::explain::<S::Error>)?;
         let handle = match &self.home {
             Home::Here(number) => {
                 let number = number.load(Ordering::Relaxed);
@@ -315,7 +316,9 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
             Arrived::Away(handle) => handle,
         };
         let object = OBJECTS.get_or_try_insert(id, || {
-            let region = Region::adopt(memory);
+            let region = memory.map().map_err(|error| {
+                wire::explain_de(&format!("its memory cannot be mapped: {error}"))
+            })?;
             let content = region.len().checked_sub(P::WORDS_LEN);
             if !content.is_some_and(C::fits) {
                 return Err(wire::explain_de(

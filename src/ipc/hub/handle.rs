@@ -11,12 +11,11 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Serialize, de, ser};
 
 use crate::ipc::deadline::{TimeLimit, Waited};
 use crate::ipc::hub::{HubId, SharedObject, ToHub, object, service};
-use crate::ipc::wire::{self, Failure, WireHandle};
+use crate::ipc::wire::{self, CheckedSender, Failure, WireHandle};
 use crate::sys::lock;
 
 /// Names an object among those of all processes.
@@ -36,14 +35,14 @@ pub(crate) trait RemoteObject: Sized {
     fn open(
         id: ObjectId,
         fingerprint: u64,
-        in_flight: &IpcSender<ToHub>,
+        in_flight: &CheckedSender<ToHub>,
     ) -> Result<Arc<Self>, Self::Error>;
 
     /// Waits until the owner has accepted the attachment.
     fn wait_accepted<L: TimeLimit>(&self, limit: &L) -> Waited<(), Self::Error, L>;
 
     /// A new in-flight reference, for a handle that this process sends on.
-    fn in_flight(&self) -> io::Result<IpcSender<ToHub>>;
+    fn in_flight(&self) -> io::Result<CheckedSender<ToHub>>;
 }
 
 /// A handle of an object of another process.
@@ -59,7 +58,7 @@ pub(crate) struct RemoteHandle<A> {
 /// What a handle has until the owner has accepted its attachment.
 #[derive(Debug)]
 struct Opening<A> {
-    in_flight: Option<IpcSender<ToHub>>,
+    in_flight: Option<CheckedSender<ToHub>>,
     opened: Option<Arc<A>>,
 }
 
@@ -102,26 +101,21 @@ impl<A: RemoteObject> RemoteHandle<A> {
     /// An in-flight reference for a process that this handle is sent on to.
     ///
     /// Never waits for the owner, which may be stopped.
-    fn in_flight(&self) -> Result<IpcSender<ToHub>, String>
+    fn in_flight(&self) -> Result<CheckedSender<ToHub>, String>
     where
         A: Send + Sync,
     {
         // Until the owner has accepted, a copy of the reference serves both processes: the hub
         // counts one handle until neither has it.
         let opening = lock(&self.opening);
-        let copy = opening.in_flight.as_ref();
-        let copy = copy.map(|in_flight| wire::no_panic("ipc-channel", || in_flight.clone()));
-        drop(opening);
-        if let Some(copy) = copy {
-            return copy.map_err(|error| error.to_string());
+        if let Some(in_flight) = &opening.in_flight {
+            return Ok(in_flight.clone());
         }
+        drop(opening);
         let Some(attachment) = self.accepted() else {
             return Err(Failure::Gone.into_io().to_string());
         };
-        // On a thread of its own, because this one is in the middle of an encoding: a message that
-        // it sends now takes along the raw handles of ipc-channel that were encoded before.
-        let created = wire::on_helper_thread(|| attachment.in_flight());
-        created.and_then(|created| created).map_err(|error| error.to_string())
+        attachment.in_flight().map_err(|error| error.to_string())
     }
 }
 
@@ -171,9 +165,9 @@ impl HandleToken {
     fn new<E: ser::Error>(
         id: ObjectId,
         fingerprint: u64,
-        in_flight: IpcSender<ToHub>,
+        in_flight: CheckedSender<ToHub>,
     ) -> Result<HandleToken, E> {
-        let in_flight = wire::note(WireHandle::Sender(in_flight.to_opaque()));
+        let in_flight = wire::note(WireHandle::Sender(in_flight.to()));
         Ok(HandleToken { id, fingerprint, in_flight: in_flight.map_err(wire::explain::<E>)? })
     }
 

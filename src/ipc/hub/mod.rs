@@ -19,8 +19,8 @@
 //! attachments, and the leases end. There is no other recovery.
 //!
 //! Data and state are in the regions. Messages are doorbells, sent only to a side that has set its
-//! sleep flag, so at most one is on its way in each direction and sending never blocks; parcels,
-//! which are counted; and the few messages of attaching. The README of `ipc` describes the whole
+//! sleep flag; parcels, which are counted; and the few messages of attaching. Sending never blocks:
+//! a doorbell that finds no room is not needed, and the others are sent later. The README of `ipc` describes the whole
 //! protocol.
 
 mod handle;
@@ -30,6 +30,7 @@ mod service;
 mod session;
 mod sessions;
 mod thread;
+mod up_channel;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
 pub(crate) use object::{Attachment, Serviced, SharedObject, objects, owner_exits, publish};
@@ -41,10 +42,10 @@ pub(crate) use service::in_flight;
 pub(crate) use service::{announce, reschedule};
 pub(crate) use session::{DOWN_RING, OwnerGone, ParcelSink, REGION_BYTES, Session, UP_RING, word};
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
-use crate::ipc::wire::Envelope;
+use crate::ipc::region::Memory;
+use crate::ipc::wire::{CheckedReceiver, CheckedSender, Envelope};
 
 /// Identifies a hub among those of all processes, past and future.
 pub(crate) type HubId = [u8; 16];
@@ -53,17 +54,17 @@ pub(crate) type HubId = [u8; 16];
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHub {
     /// The only message on an in-flight reference: opens a session.
-    Open { page: IpcSharedMemory, up: IpcReceiver<ToHub>, down: IpcSender<ToClient> },
+    Open { page: Memory, up: CheckedReceiver<ToHub>, down: CheckedSender<ToClient> },
     /// Attaches an object, through this region unless the object has memory of its own.
-    Attach { number: u32, object: u64, region: Option<IpcSharedMemory> },
+    Attach { number: u32, object: u64, region: Option<Memory> },
     /// The hub holds this as long as the session exists. When the hub's process ends, the channel
     /// closes, and the client notices.
-    Liveness { sender: IpcSender<ToHub> },
+    Liveness { sender: CheckedSender<ToHub> },
     /// A value that does not fit a ring entry, or holds handles. The next entry with a parcel's tag
     /// marks its place.
     Parcel { number: u32, envelope: Envelope },
     /// The receiving end of an in-flight reference, for a handle that this client sends on.
-    InFlight { number: u32, receiver: IpcReceiver<ToHub> },
+    InFlight { number: u32, receiver: CheckedReceiver<ToHub> },
     /// The client has dropped its last handle of this object.
     Detach { number: u32 },
     /// A doorbell: there is something new in the regions.

@@ -4,20 +4,17 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use ipc_channel::ipc::{IpcSender, IpcSharedMemory};
-
 use crate::failpoints;
 use crate::ipc::doorbell;
 use crate::ipc::hub::ToClient;
 use crate::ipc::link::PARCEL_INLINE;
-use crate::ipc::region::Region;
-use crate::ipc::wire::{self, Envelope, Failure};
+use crate::ipc::region::{Memory, Region};
+use crate::ipc::wire::{self, CheckedSender, Envelope, Failure};
 use crate::sys;
 
 const HUB_SLEEPS: usize = 0;
 const CLIENT_SLEEPS: usize = 128;
 const PARCELS_READ: usize = 256;
-const BELLS_READ: usize = 264;
 const HUB_PARCELS_READ: usize = 384;
 const NUMBER: usize = 512;
 const PID: usize = 520;
@@ -40,13 +37,12 @@ impl SessionPage {
         self.0.atomic(PID).load(Ordering::SeqCst) as u32
     }
 
-    pub(crate) fn adopt(memory: IpcSharedMemory) -> Option<SessionPage> {
-        let region = Region::adopt(memory);
-        (region.len() >= PAGE_BYTES).then_some(SessionPage(region))
+    pub(crate) fn adopt(memory: Memory) -> Option<SessionPage> {
+        memory.map_within(PAGE_BYTES..=PAGE_BYTES).ok().map(SessionPage)
     }
 
-    pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
-        self.0.share()
+    pub(crate) fn memory(&self) -> Memory {
+        self.0.memory()
     }
 
     pub(crate) fn arm_hub(&self) {
@@ -94,14 +90,6 @@ impl SessionPage {
         self.0.atomic(PARCELS_READ).load(Ordering::SeqCst)
     }
 
-    pub(crate) fn bell_read(&self) {
-        self.0.atomic(BELLS_READ).fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn bells_read(&self) -> u64 {
-        self.0.atomic(BELLS_READ).load(Ordering::SeqCst)
-    }
-
     /// Counts a parcel that the hub has read.
     fn hub_parcel_read(&self) {
         self.0.atomic(HUB_PARCELS_READ).fetch_add(1, Ordering::SeqCst);
@@ -117,11 +105,8 @@ impl SessionPage {
 }
 
 /// Unread parcels to one client. With bodies of at most [`PARCEL_INLINE`] they fit its socket's
-/// buffer, so the hub never blocks.
+/// buffer.
 const PARCELS_MAX: u64 = 32;
-/// Unread doorbells to one client. A client that really sleeps has read all but one. One that sets
-/// its flag and reads nothing gets no more: when its socket is full, the hub would block.
-const BELLS_MAX: u64 = 32;
 
 /// The session number of the hub's own process.
 pub(crate) const OWNER: u32 = 1;
@@ -147,9 +132,8 @@ pub(crate) struct ClientLink {
     /// The number of its session, released when the last attachment is gone; 0 if the hub had no
     /// number left.
     pub(crate) number: u32,
-    down: Mutex<IpcSender<ToClient>>,
+    down: CheckedSender<ToClient>,
     parcels: AtomicU64,
-    bells: AtomicU64,
 }
 
 impl Drop for ClientLink {
@@ -159,21 +143,10 @@ impl Drop for ClientLink {
 }
 
 impl ClientLink {
-    pub(crate) fn new(page: SessionPage, down: IpcSender<ToClient>) -> ClientLink {
+    pub(crate) fn new(page: SessionPage, down: CheckedSender<ToClient>) -> ClientLink {
         let number = take_number();
         page.0.atomic(NUMBER).store(number.into(), Ordering::SeqCst);
-        ClientLink {
-            page,
-            number,
-            down: Mutex::new(down),
-            parcels: AtomicU64::new(0),
-            bells: AtomicU64::new(0),
-        }
-    }
-
-    fn send(&self, message: ToClient) -> Result<(), Failure> {
-        let down = sys::lock(&self.down);
-        wire::send(&down, message)
+        ClientLink { page, number, down, parcels: AtomicU64::new(0) }
     }
 
     /// Wakes the client if it sleeps. A client that is gone is no error: the hub's thread notices
@@ -186,13 +159,9 @@ impl ClientLink {
             if failpoints::is_mutated("hub.no-bell") {
                 return;
             }
-            let down = sys::lock(&self.down);
-            // Counted under the lock, so that two threads do not both send the last one. A client
-            // that claims to have read more than was sent gets none either.
-            let under_way = self.bells.load(Ordering::Relaxed).checked_sub(self.page.bells_read());
-            if under_way.is_some_and(|under_way| under_way < BELLS_MAX) {
-                self.bells.fetch_add(1, Ordering::Relaxed);
-                let _ = wire::ring(&down, ToClient::Bell);
+            if let Err(Failure::Io(_)) = wire::ring(&self.down, &ToClient::Bell) {
+                // The next one rings.
+                self.page.arm_client();
             }
         }
     }
@@ -214,7 +183,7 @@ impl ClientLink {
         let envelope = envelope.duplicate()?.with_inline_limit(PARCEL_INLINE).ok()?;
         // For one object these calls are serialized by its lock, and ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
-        match self.send(ToClient::Parcel { number, id, envelope }) {
+        match wire::send(&self.down, &ToClient::Parcel { number, id, envelope }) {
             // If the client is gone, its leases end, and the value is delivered to another.
             Ok(()) | Err(Failure::Gone) => Some(id),
             Err(_) => {
@@ -231,27 +200,20 @@ mod tests {
 
     #[test]
     fn a_client_that_says_it_sleeps_and_reads_nothing_is_not_waited_for() {
-        let (down, unread) = ipc_channel::ipc::channel().unwrap();
-        let unread = wire::CheckedReceiver::new(unread);
+        let (down, unread) = wire::channel().unwrap();
         let peer = ClientLink::new(SessionPage::new().unwrap(), down);
         for _ in 0..10_000 {
             peer.page.arm_client();
             peer.ring();
         }
+        // It has enough doorbells, but no room for a parcel.
+        let parcel = || Envelope::new(wire::encode(&7u8).unwrap()).unwrap();
+        assert_eq!(peer.send_parcel(0, &parcel()), None);
+        assert_eq!(peer.parcels.load(Ordering::SeqCst), 0);
         // Reading those that were sent makes room for more.
-        assert!(matches!(unread.recv(&crate::ipc::deadline::Forever), Ok(ToClient::Bell)));
-        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX);
-        peer.page.bell_read();
-        peer.ring();
-        peer.page.arm_client();
-        peer.ring();
-        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX + 1);
-        // A client that claims too much gets no more.
-        for _ in 0..1000 {
-            peer.page.bell_read();
+        while let Ok(message) = unread.recv(&crate::ipc::deadline::Deadline::now()) {
+            assert!(matches!(message, ToClient::Bell));
         }
-        peer.page.arm_client();
-        peer.ring();
-        assert_eq!(peer.bells.load(Ordering::Relaxed), BELLS_MAX + 1);
+        assert_eq!(peer.send_parcel(0, &parcel()), Some(0));
     }
 }

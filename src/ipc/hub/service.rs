@@ -4,10 +4,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, Weak};
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
-
 use crate::ipc::hub::thread::HubThread;
 use crate::ipc::hub::{HubId, Session, SharedObject, ToHub};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender};
 use crate::sys::{self, Poller, Service, lock};
 
 /// What the hub's thread shares with its callers.
@@ -17,7 +16,7 @@ pub(in crate::ipc::hub) struct Hub {
     /// Set by the hub's thread before its last check. The thread that clears it wakes the hub.
     pub(in crate::ipc::hub) asleep: AtomicBool,
     /// Channels for the thread to receive from.
-    pub(in crate::ipc::hub) incoming: Mutex<Vec<(IpcReceiver<ToHub>, Incoming)>>,
+    pub(in crate::ipc::hub) incoming: Mutex<Vec<(CheckedReceiver<ToHub>, Incoming)>>,
 }
 
 /// What a new channel is for.
@@ -73,9 +72,9 @@ pub(crate) fn reschedule() {
 /// The caller calls [`announce`] once the reference is on its way. This function does not wake the
 /// hub's thread, because it runs in the middle of an encoding: a message sent now would take along
 /// the raw handles of ipc-channel that were encoded before.
-pub(crate) fn in_flight(object: Arc<dyn SharedObject>) -> io::Result<IpcSender<ToHub>> {
+pub(crate) fn in_flight(object: Arc<dyn SharedObject>) -> io::Result<CheckedSender<ToHub>> {
     let hub = hub()?;
-    let (sender, receiver) = ipc::channel()?;
+    let (sender, receiver) = wire::channel()?;
     object.count_in_flight(1);
     lock(&hub.incoming).push((receiver, Incoming::InFlight(object)));
     Ok(sender)
@@ -83,9 +82,9 @@ pub(crate) fn in_flight(object: Arc<dyn SharedObject>) -> io::Result<IpcSender<T
 
 /// Creates a channel for another process's hub to hold: when it closes, that process is gone, and
 /// so is `session`. The caller calls [`announce`] once it is on its way.
-pub(crate) fn liveness(session: Weak<Session>) -> io::Result<IpcSender<ToHub>> {
+pub(crate) fn liveness(session: Weak<Session>) -> io::Result<CheckedSender<ToHub>> {
     let hub = hub()?;
-    let (sender, receiver) = ipc::channel()?;
+    let (sender, receiver) = wire::channel()?;
     lock(&hub.incoming).push((receiver, Incoming::Liveness(session)));
     Ok(sender)
 }

@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 
-use ipc_channel::ipc::{self, IpcSender};
-
 use crate::failpoints;
 use crate::ipc::deadline::{TimeLimit, Waited};
 use crate::ipc::hub::page::SessionPage;
+use crate::ipc::hub::up_channel::UpChannel;
 use crate::ipc::hub::{HubId, ToClient, ToHub, service};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{Interest, WakerSlot};
 use crate::ipc::region::Region;
 use crate::ipc::ring::RING_BYTES;
 use crate::ipc::weak_map::WeakMap;
-use crate::ipc::wire::{self, Envelope, Failure};
+use crate::ipc::wire::{self, CheckedSender, Envelope, Failure};
 use crate::sys::lock;
 
 /// Words after the two rings of a region, each on a cache line of its own.
@@ -42,7 +41,7 @@ pub(crate) const fn word(index: usize) -> usize {
 pub(crate) struct Session {
     hub: HubId,
     page: SessionPage,
-    up: Mutex<UpChannel>,
+    up: UpChannel,
     down: SharedReceiver<ToClient>,
     /// The number of the next attachment. Changed under the lock of `up`, because the hub expects
     /// attachments in the order of their numbers.
@@ -63,15 +62,7 @@ pub(crate) trait OwnerGone: std::fmt::Debug + Send + Sync {
     fn owner_gone(&self);
 }
 
-#[derive(Debug)]
-struct UpChannel {
-    channel: IpcSender<ToHub>,
-    /// Parcels that were sent so far.
-    parcels: u64,
-}
-
-/// Unread parcels to the hub. This many fit its socket's buffer; with more, a sender would block
-/// on a hub whose process is stopped, past its deadline.
+/// Unread parcels to the hub. This many fit its socket's buffer, beside the other messages.
 const PARCELS_MAX: u64 = 4;
 
 /// An attachment that receives parcels.
@@ -83,25 +74,24 @@ static SESSIONS: WeakMap<HubId, Session> = WeakMap::new();
 
 impl Session {
     /// Returns this process's session with a hub, and opens it over `in_flight` if there is none.
-    pub(crate) fn with(hub: HubId, in_flight: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
+    pub(crate) fn with(
+        hub: HubId,
+        in_flight: &CheckedSender<ToHub>,
+    ) -> Result<Arc<Session>, Failure> {
         SESSIONS.get_or_try_insert(hub, || Session::open(hub, in_flight))
     }
 
-    fn open(hub: HubId, in_flight: &IpcSender<ToHub>) -> Result<Arc<Session>, Failure> {
+    fn open(hub: HubId, in_flight: &CheckedSender<ToHub>) -> Result<Arc<Session>, Failure> {
         let page = SessionPage::new().map_err(Failure::Io)?;
-        let (up, up_in_hub) = ipc::channel().map_err(Failure::Io)?;
-        let (down_in_hub, down) = ipc::channel().map_err(Failure::Io)?;
-        let open = ToHub::Open {
-            page: page.share().map_err(Failure::Io)?,
-            up: up_in_hub,
-            down: down_in_hub,
-        };
-        wire::send(in_flight, open)?;
+        let (up, up_in_hub) = wire::channel().map_err(Failure::Io)?;
+        let (down_in_hub, down) = wire::channel().map_err(Failure::Io)?;
+        let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub };
+        wire::send(in_flight, &open)?;
         failpoints::point("session.open");
         Ok(Arc::new(Session {
             hub,
             page,
-            up: Mutex::new(UpChannel { channel: up, parcels: 0 }),
+            up: UpChannel::new(up),
             down: SharedReceiver::new(down),
             next_number: AtomicU32::new(0),
             parcels: Mutex::new(HashMap::new()),
@@ -112,10 +102,10 @@ impl Session {
     /// Attaches an object, and returns the attachment's number in this session. Does not wait for
     /// the hub, which confirms in a word of the region.
     pub(crate) fn attach(&self, object: u64, region: Option<&Region>) -> Result<u32, Failure> {
-        let region = region.map(Region::share).transpose().map_err(Failure::Io)?;
-        let up = lock(&self.up);
+        let region = region.map(Region::memory);
+        let mut up = self.up.lock();
         let number = self.next_number.load(Ordering::Relaxed);
-        wire::send(&up.channel, ToHub::Attach { number, object, region })?;
+        up.post(ToHub::Attach { number, object, region })?;
         self.next_number.store(number + 1, Ordering::Relaxed);
         drop(up);
         failpoints::point("session.attach");
@@ -183,19 +173,29 @@ impl Session {
         number: u32,
         parcel: &mut Option<Envelope>,
     ) -> Result<bool, Failure> {
-        let mut up = lock(&self.up);
-        let room = up.parcels.wrapping_sub(self.page.hub_parcels_read()) < PARCELS_MAX;
-        if let (true, Some(envelope)) = (room, parcel.take_if(|_| room)) {
-            up.parcels += 1;
-            wire::send(&up.channel, ToHub::Parcel { number, envelope })?;
-            failpoints::point("put.parcel");
+        let Some(envelope) = parcel.take() else { return Ok(true) };
+        let message = ToHub::Parcel { number, envelope };
+        let mut up = self.up.lock();
+        let has_room = up.queue.parcels.wrapping_sub(self.page.hub_parcels_read()) < PARCELS_MAX;
+        let sent = if has_room { up.send(&message) } else { Err(Failure::Full) };
+        match sent {
+            Ok(()) => {
+                up.queue.parcels += 1;
+                failpoints::point("put.parcel");
+                Ok(true)
+            }
+            Err(failure) => {
+                if let ToHub::Parcel { envelope, .. } = message {
+                    *parcel = Some(envelope);
+                }
+                if matches!(failure, Failure::Full) { Ok(false) } else { Err(failure) }
+            }
         }
-        Ok(parcel.is_none())
     }
 
     /// Creates an in-flight reference for a handle of this attachment that is sent on.
-    pub(crate) fn in_flight(&self, number: u32) -> io::Result<IpcSender<ToHub>> {
-        let (sender, receiver) = ipc::channel()?;
+    pub(crate) fn in_flight(&self, number: u32) -> io::Result<CheckedSender<ToHub>> {
+        let (sender, receiver) = wire::channel()?;
         match self.send(ToHub::InFlight { number, receiver }) {
             // The receiving process finds out by itself that the hub is gone.
             Ok(()) | Err(Failure::Gone) => Ok(sender),
@@ -204,7 +204,7 @@ impl Session {
     }
 
     fn send(&self, message: ToHub) -> Result<(), Failure> {
-        wire::send(&lock(&self.up).channel, message)
+        self.up.lock().post(message)
     }
 
     /// Wakes the hub if it sleeps.
@@ -218,10 +218,14 @@ impl Session {
     #[cold]
     fn send_bell(&self) {
         failpoints::point("doorbell.claimed");
-        if !failpoints::is_mutated("client.no-bell")
-            && wire::ring(&lock(&self.up).channel, ToHub::Bell).is_err()
-        {
-            self.down.set_gone();
+        if failpoints::is_mutated("client.no-bell") {
+            return;
+        }
+        match self.up.ring() {
+            Err(Failure::Gone) => self.down.set_gone(),
+            // The next one rings.
+            Err(_) => self.page.arm_hub(),
+            Ok(()) => {}
         }
     }
 
@@ -272,10 +276,7 @@ impl SleepFlag<ToClient> for Session {
 
     fn message(&self, message: ToClient) -> bool {
         match message {
-            ToClient::Bell => {
-                self.page.bell_read();
-                true
-            }
+            ToClient::Bell => true,
             ToClient::Parcel { number, id, envelope } => {
                 let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
                 if let Some(to) = to {

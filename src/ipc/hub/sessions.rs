@@ -3,16 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
-
 use crate::failpoints;
 use crate::ipc::hub::object::{Attachment, Serviced, SharedObject, resolve};
 use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::thread::HubThread;
-use crate::ipc::hub::{ClientLink, Session, ToClient, ToHub};
-use crate::ipc::region::Region;
+use crate::ipc::hub::{ClientLink, REGION_BYTES, Session, ToClient, ToHub};
+use crate::ipc::region::Memory;
 use crate::ipc::ring::Corrupt;
-use crate::ipc::wire::CheckedReceiver;
+use crate::ipc::wire::{CheckedReceiver, CheckedSender};
 
 /// A channel that the hub receives from.
 pub(in crate::ipc::hub) struct HubChannel {
@@ -36,7 +34,7 @@ pub(in crate::ipc::hub) struct ServedSession {
     pub(in crate::ipc::hub) peer: Arc<ClientLink>,
     pub(in crate::ipc::hub) attachments: HashMap<u32, Box<dyn Attachment>>,
     /// Kept until the session ends. Dropping it then closes it, which the client notices.
-    pub(in crate::ipc::hub) liveness: Option<IpcSender<ToHub>>,
+    pub(in crate::ipc::hub) liveness: Option<CheckedSender<ToHub>>,
 }
 
 impl ServedSession {
@@ -79,9 +77,7 @@ impl HubThread {
             return;
         };
         // Before the receiver closes the socket, whose number may then be reused at once.
-        if let Some(socket) = receiver.socket() {
-            self.hub.poller.remove(socket);
-        }
+        self.hub.poller.remove(receiver.socket());
         drop(receiver);
         match role {
             Role::InFlight(object) => object.count_in_flight(-1),
@@ -114,12 +110,7 @@ impl HubThread {
         }
     }
 
-    fn open(
-        &mut self,
-        page: ipc::IpcSharedMemory,
-        up: IpcReceiver<ToHub>,
-        down: IpcSender<ToClient>,
-    ) {
+    fn open(&mut self, page: Memory, up: CheckedReceiver<ToHub>, down: CheckedSender<ToClient>) {
         // On an error `down` is dropped, and the client notices that there is no session.
         let Some(page) = SessionPage::adopt(page) else {
             return;
@@ -133,6 +124,8 @@ impl HubThread {
         }
     }
 
+    /// Takes a message of a session. After each but a doorbell, a client that sleeps is rung: it may
+    /// have had no room in its channel to send the next.
     fn take_session_message(&mut self, id: u64, message: ToHub) -> Result<(), &'static str> {
         let Some(session) = self.sessions.get_mut(&id) else {
             return Ok(());
@@ -146,7 +139,10 @@ impl HubThread {
                 {
                     return Err("it attached too many objects, or one number twice");
                 }
-                let region = region.map(|region| Arc::new(Region::adopt(region)));
+                let map = |memory: Memory| memory.map_within(REGION_BYTES..=REGION_BYTES);
+                let region =
+                    region.map(map).transpose().map_err(|_| "its region cannot be mapped")?;
+                let region = region.map(Arc::new);
                 failpoints::point("hub.attach");
                 let attachment = object.attach(session.peer.clone(), number, region)?;
                 session.attachments.insert(number, attachment);
@@ -156,7 +152,10 @@ impl HubThread {
                 session.peer.page.attached_one_more();
                 session.peer.ring();
             }
-            ToHub::Liveness { sender } => session.liveness = Some(sender),
+            ToHub::Liveness { sender } => {
+                session.liveness = Some(sender);
+                session.peer.ring();
+            }
             ToHub::Parcel { number, envelope } => {
                 session
                     .attachments
@@ -174,6 +173,7 @@ impl HubThread {
                 // Counted before the client can drop its own handle: its `Detach` comes later on
                 // this same channel.
                 object.count_in_flight(1);
+                session.peer.ring();
                 self.adopt_reference(receiver, object);
             }
             ToHub::Detach { number } => {
@@ -188,6 +188,7 @@ impl HubThread {
                     // the session ends.
                     session.attachments.insert(number, attachment);
                 }
+                session.peer.ring();
             }
             ToHub::Open { .. } => return Err("it opened a session twice"),
         }

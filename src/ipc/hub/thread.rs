@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use ipc_channel::ipc::IpcReceiver;
-
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::hub::ToHub;
 use crate::ipc::hub::object::{Serviced, SharedObject};
@@ -131,17 +129,15 @@ impl HubThread {
         if !std::mem::replace(&mut channel.starved, true) {
             log::warn!(target: "offspring::hub", "a client has to wait: this process is out of file descriptors, so raise its limit (`ulimit -n`)");
         }
-        if let Some(socket) = channel.receiver.socket() {
-            self.hub.poller.remove(socket);
-            self.deferred.push((Instant::now() + DEFERRED_FOR, id));
-        }
+        self.hub.poller.remove(channel.receiver.socket());
+        self.deferred.push((Instant::now() + DEFERRED_FOR, id));
     }
 
     fn resume_deferred(&mut self) {
         let now = Instant::now();
         while self.deferred.first().is_some_and(|&(until, _)| until <= now) {
             let (_, id) = self.deferred.remove(0);
-            let socket = self.channels.get(&id).and_then(|channel| channel.receiver.socket());
+            let socket = self.channels.get(&id).map(|channel| channel.receiver.socket());
             let watched = socket.map(|socket| self.hub.poller.add(socket, id));
             if let Some(Err(error)) = watched {
                 self.expel(id, &error.to_string());
@@ -159,7 +155,7 @@ impl HubThread {
                     channel.starved = false;
                     self.take_message(id, message);
                 }
-                Err(WaitEnd::Timeout(_)) => return,
+                Err(WaitEnd::Timeout(_) | WaitEnd::Failed(Failure::Full)) => return,
                 Err(WaitEnd::Failed(Failure::Starved)) => return self.defer(id),
                 Err(WaitEnd::Failed(Failure::Gone)) => return self.channel_closed(id),
                 Err(WaitEnd::Failed(Failure::Io(error))) => {
@@ -202,7 +198,7 @@ impl HubThread {
 
     pub(in crate::ipc::hub) fn adopt_reference(
         &mut self,
-        receiver: IpcReceiver<ToHub>,
+        receiver: CheckedReceiver<ToHub>,
         object: Arc<dyn SharedObject>,
     ) {
         if self.adopt(receiver, Role::InFlight(object.clone())).is_none() {
@@ -213,12 +209,10 @@ impl HubThread {
     /// Adds a channel to receive from, and returns its id.
     pub(in crate::ipc::hub) fn adopt(
         &mut self,
-        receiver: IpcReceiver<ToHub>,
+        receiver: CheckedReceiver<ToHub>,
         role: Role,
     ) -> Option<u64> {
-        let receiver = CheckedReceiver::new(receiver);
-        let socket = receiver.socket()?;
-        if let Err(error) = self.hub.poller.add(socket, self.next) {
+        if let Err(error) = self.hub.poller.add(receiver.socket(), self.next) {
             log::error!(target: "offspring::hub", "failed to add a channel: {error}");
             return None;
         }

@@ -2,80 +2,108 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
     AtomicUsize, Ordering,
 };
 pub(crate) use std::sync::atomic::{AtomicU64, fence};
 
-use ipc_channel::ipc::IpcSharedMemory;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::ipc::catch::no_panic;
-use crate::ipc::ipc_fd;
-use crate::sys::{self, Mapping};
+use crate::sys::{self, Mapping, MemoryFacts};
 
 mod reader;
 
 pub(crate) use reader::Reader;
 
-/// One mapping of shared memory. The memory is freed with the last process that maps it.
+/// Shared memory as it is held and sent: a descriptor, which may not be mapped. Its length never
+/// changes, whatever the process does that made it. Clones share the descriptor.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory(Arc<MemoryFile>);
+
+#[derive(Debug)]
+struct MemoryFile {
+    file: OwnedFd,
+    facts: MemoryFacts,
+}
+
+impl Memory {
+    /// Wraps a descriptor from another process. Returns an error unless it is memory that no
+    /// process can cut.
+    pub(crate) fn adopt(file: OwnedFd) -> io::Result<Memory> {
+        let facts = sys::check_memory(file.as_fd())?;
+        Ok(Memory(Arc::new(MemoryFile { file, facts })))
+    }
+
+    fn new(file: OwnedFd, length: usize) -> Memory {
+        let facts = MemoryFacts { length, is_constant: false };
+        Memory(Arc::new(MemoryFile { file, facts }))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.facts.length
+    }
+
+    /// Maps it, if it has the length that its kind of content has.
+    pub(crate) fn map_within(&self, lengths: RangeInclusive<usize>) -> io::Result<Region> {
+        if lengths.contains(&self.len()) {
+            self.map()
+        } else {
+            let why = "shared memory has an unexpected length";
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
+        }
+    }
+
+    /// Maps all of it.
+    pub(crate) fn map(&self) -> io::Result<Region> {
+        let MemoryFacts { length, is_constant } = self.0.facts;
+        let mapping = if is_constant {
+            Mapping::constant(self.as_fd(), length)?
+        } else {
+            Mapping::new(self.as_fd(), length)?
+        };
+        let memory = self.clone();
+        Ok(Region { base: mapping.base(), length, memory, _mapping: mapping })
+    }
+}
+
+impl AsFd for Memory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
+    }
+}
+
+/// One mapping of shared memory. The memory is freed with the last process that has it.
 pub(crate) struct Region {
     base: *mut u8,
     length: usize,
-    memory: IpcSharedMemory,
-    /// The mapping that `base` points into, if that is not `memory`'s own.
-    _mapping: Option<Mapping>,
+    memory: Memory,
+    _mapping: Mapping,
 }
 
-// SAFETY: the mapping belongs to `memory` or to `_mapping`, which are `Send + Sync`, and lives as
-// long as they do; all access goes through the methods below, which use atomics or copies bounded
-// by `length`, or are `unsafe`.
+// SAFETY: the mapping belongs to `_mapping`, which is `Send + Sync`, and lives as long as it does;
+// all access goes through the methods below, which use atomics or copies bounded by `length`, or are
+// `unsafe`.
 unsafe impl Send for Region {}
 // SAFETY: as above; what two threads may do at once to the same bytes is argued at `read` and
 // `write`.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Creates a region of zeroes.
+    /// Creates a region of zeroes, all of whose pages are allocated: no access to it can fail.
     pub(crate) fn new(length: usize) -> io::Result<Region> {
-        memory_zeroed(length).map(Region::adopt)
+        Memory::new(sys::whole_memory(length)?, length).map()
     }
 
     /// Creates a region of zeroes whose pages are allocated when they are first written.
     pub(crate) fn sparse(length: usize) -> io::Result<Region> {
-        ipc_fd::sparse_memory(length).map(Region::adopt)
-    }
-
-    /// Wraps memory that another process created.
-    pub(crate) fn adopt(mut memory: IpcSharedMemory) -> Region {
-        // SAFETY: only the address is kept; the slice itself is not used again, so no `&mut` to
-        // bytes that the other process may write lives on.
-        let bytes = unsafe { memory.deref_mut() };
-        let (base, length) = (bytes.as_mut_ptr(), bytes.len());
-        Region { base, length, memory, _mapping: None }
-    }
-
-    /// Creates a region of zeroes that no process can shrink, and all of whose pages are allocated:
-    /// no access to it can fail.
-    pub(crate) fn sealed(length: usize) -> io::Result<Region> {
-        let file = sys::sealed_memory(length)?;
-        let mapping = Mapping::new(&file, length)?;
-        let mark: [u8; 32] = sys::random()?;
-        let memory = memory_from(&mark)?;
-        sys::replace_marked(&mark, file.as_fd())?;
-        Ok(Region { base: mapping.base(), length, memory, _mapping: Some(mapping) })
+        Memory::new(sys::sparse_memory(length)?, length).map()
     }
 
     /// Returns the memory, to be sent to another process.
-    pub(crate) fn share(&self) -> io::Result<IpcSharedMemory> {
-        duplicate_memory(&self.memory)
-    }
-
-    /// Returns a second mapping of the same memory.
-    pub(crate) fn try_clone(&self) -> io::Result<Region> {
-        duplicate_memory(&self.memory).map(Region::adopt)
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory.clone()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -226,14 +254,17 @@ impl Region {
         Reader::new(self, offset, length)
     }
 
-    /// Allocates the pages there before they are written.
-    pub(crate) fn populate(&self, start: usize, end: usize) {
+    /// Allocates the pages there before they are written, which cannot fail from then on.
+    pub(crate) fn populate(&self, start: usize, end: usize) -> io::Result<()> {
         assert!(start <= end && end <= self.length, "outside of its region");
-        // SAFETY: in bounds (checked above); nothing changes but that pages exist. A system that
-        // cannot do it (before Linux 5.14) makes them when they are written.
+        sys::allocate(self.memory.as_fd(), start, end - start)?;
+        // Mapped all at once, they cost less than one by one. A system that cannot do it (before
+        // Linux 5.14) maps them when they are written.
+        // SAFETY: in bounds (checked above); nothing changes but that pages are mapped.
         unsafe {
             libc::madvise(self.base.add(start).cast(), end - start, libc::MADV_POPULATE_WRITE)
         };
+        Ok(())
     }
 
     /// Returns the memory of whole pages there to the system. They read as zeroes afterwards.
@@ -318,40 +349,17 @@ pub(crate) fn word_of(element: usize) -> usize {
     1 << element.trailing_zeros().min(3)
 }
 
-/// Inside of messages of ipc-channel, where the memory is sent along.
-impl Serialize for Region {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.memory.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Region {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IpcSharedMemory::deserialize(deserializer).map(Region::adopt)
-    }
-}
-
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Region").field("length", &self.length).finish_non_exhaustive()
     }
 }
 
-/// Returns shared memory with a copy of `bytes`, or an error where ipc-channel would panic.
-pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<IpcSharedMemory> {
-    sys::probe_shared_memory(bytes.len())?;
-    no_panic("shared memory", || IpcSharedMemory::from_bytes(bytes))
-}
-
-/// Returns a second mapping of the same memory, or an error where ipc-channel would panic.
-pub(crate) fn duplicate_memory(memory: &IpcSharedMemory) -> io::Result<IpcSharedMemory> {
-    sys::close_on_exec(|| no_panic("shared memory", || memory.clone()))?
-}
-
-/// Returns zeroed shared memory, or an error where ipc-channel would panic.
-fn memory_zeroed(length: usize) -> io::Result<IpcSharedMemory> {
-    sys::probe_shared_memory(length)?;
-    no_panic("shared memory", || IpcSharedMemory::from_byte(0, length))
+/// Returns memory with a copy of `bytes`.
+pub(crate) fn memory_from(bytes: &[u8]) -> io::Result<Memory> {
+    let region = Region::new(bytes.len())?;
+    region.write(0, bytes);
+    Ok(region.memory())
 }
 
 #[cfg(test)]

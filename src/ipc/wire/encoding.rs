@@ -11,7 +11,6 @@ use crate::error::{DecodeError, EncodeError};
 use crate::ipc::catch::panic_text;
 use crate::ipc::codec::{self, Decoder, Encoder, Input, Slice, Spill};
 use crate::ipc::region::Reader;
-use crate::ipc::wire::raw_handles;
 use crate::ipc::wire::{HANDLES_MAX, WireHandle};
 
 /// An encoded value.
@@ -224,7 +223,6 @@ fn run<T: Serialize + ?Sized>(
     moves: bool,
     mut encoder: Encoder<'_>,
 ) -> Result<(usize, SideData), EncodeError> {
-    raw_handles::encoded();
     let outer = NOTED.with(|noted| noted.begin(moves));
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
     let side_data = NOTED.with(|noted| noted.end(outer));
@@ -295,8 +293,8 @@ pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<EncodedVal
     Ok(EncodedValue { bytes, handles })
 }
 
-/// Like [`encode`], for a value that is sent with the next message of ipc-channel on this thread:
-/// it may hold raw handles.
+/// Like [`encode`], for a value that may hold raw handles of ipc-channel. They are to be
+/// [taken](super::take_raw_handles) next.
 pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<EncodedValue, EncodeError> {

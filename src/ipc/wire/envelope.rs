@@ -6,10 +6,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DecodeError;
-use crate::ipc::catch::with_quiet;
 use crate::ipc::codec::{Input, Slice};
-use crate::ipc::region::{Reader, Region, memory_from};
-use crate::ipc::wire::{EncodedValue, WireHandle, decode, decode_shared, decode_with};
+use crate::ipc::region::{Memory, Reader, Region, memory_from};
+use crate::ipc::wire::{
+    EncodedValue, WireHandle, decode, decode_shared, decode_with, message_limit,
+};
 
 /// Bodies of up to this many bytes are part of the message. Four of them fit a socket's buffer.
 pub(crate) const INLINE_MAX: usize = 32 << 10;
@@ -28,12 +29,12 @@ pub(crate) struct Envelope {
 enum Body {
     Inline(Vec<u8>),
     /// The first bytes of this memory, this many.
-    Memory(Region, u64),
+    Memory(Memory, u64),
 }
 
 impl Body {
     fn memory(bytes: &[u8]) -> io::Result<Body> {
-        Ok(Body::Memory(Region::adopt(memory_from(bytes)?), bytes.len() as u64))
+        Ok(Body::Memory(memory_from(bytes)?, bytes.len() as u64))
     }
 }
 
@@ -75,7 +76,7 @@ impl Envelope {
     fn with_handles(&self, handles: Vec<WireHandle>) -> Option<Envelope> {
         let body = match &self.body {
             Body::Inline(bytes) => Body::Inline(bytes.clone()),
-            Body::Memory(memory, length) => Body::Memory(memory.try_clone().ok()?, *length),
+            Body::Memory(memory, length) => Body::Memory(memory.clone(), *length),
         };
         let moved_out = false;
         Some(Envelope { body, handles, moved_out })
@@ -103,7 +104,8 @@ impl Envelope {
 
     /// Wraps a value that was encoded into the first `length` bytes of `region`.
     pub(crate) fn in_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Envelope {
-        Envelope { body: Body::Memory(region, length as u64), handles, moved_out: false }
+        let body = Body::Memory(region.memory(), length as u64);
+        Envelope { body, handles, moved_out: false }
     }
 
     pub(crate) fn decode<T: DeserializeOwned>(mut self) -> Result<T, DecodeError> {
@@ -115,7 +117,10 @@ impl Envelope {
         let handles = std::mem::take(&mut self.handles);
         match &self.body {
             Body::Inline(bytes) => decode(bytes, handles),
-            Body::Memory(memory, length) => decode_shared(reader::<T>(memory, *length)?, handles),
+            Body::Memory(memory, length) => {
+                let region = map::<T>(memory)?;
+                decode_shared(reader::<T>(&region, *length)?, handles)
+            }
         }
     }
 
@@ -125,8 +130,11 @@ impl Envelope {
         match &self.body {
             Body::Inline(body) => bytes.extend_from_slice(body),
             Body::Memory(memory, length) => {
-                if let Ok(mut reader) = reader::<Vec<u8>>(memory, *length) {
-                    reader.append(reader.left(), &mut bytes);
+                let region = map::<Vec<u8>>(memory);
+                let reader = region.as_ref().ok().map(|region| reader::<Vec<u8>>(region, *length));
+                if let Some(Ok(mut reader)) = reader {
+                    let count = reader.left().min(message_limit());
+                    reader.append(count, &mut bytes);
                 }
             }
         }
@@ -140,7 +148,8 @@ impl Envelope {
                 decode_with(Slice(&body), self.handles, |decoder| decoder.bytes_into(bytes))
             }
             Body::Memory(memory, length) => {
-                decode_with(reader::<Vec<u8>>(&memory, length)?, self.handles, |decoder| {
+                let region = map::<Vec<u8>>(&memory)?;
+                decode_with(reader::<Vec<u8>>(&region, length)?, self.handles, |decoder| {
                     decoder.bytes_into(bytes)
                 })
             }
@@ -148,34 +157,15 @@ impl Envelope {
     }
 }
 
-fn reader<T>(memory: &Region, length: u64) -> Result<Reader<'_>, DecodeError> {
+fn map<T>(memory: &Memory) -> Result<Region, DecodeError> {
+    memory
+        .map()
+        .map_err(|error| DecodeError::new::<T>(format!("its memory cannot be mapped: {error}")))
+}
+
+fn reader<T>(region: &Region, length: u64) -> Result<Reader<'_>, DecodeError> {
     match usize::try_from(length) {
-        Ok(length) if length <= memory.len() => Ok(memory.reader(0, length)),
+        Ok(length) if length <= region.len() => Ok(region.reader(0, length)),
         _ => Err(DecodeError::new::<T>("its memory is shorter than its length")),
-    }
-}
-
-/// An [`Envelope`] that is decoded together with its message: then, and only then, raw handles of
-/// ipc-channel inside the value find their descriptors.
-pub(crate) struct Carried<T>(pub(crate) Result<T, DecodeError>);
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // User code, whose panics must be reported like any other.
-        Envelope::deserialize(deserializer)
-            .map(|envelope| Carried(with_quiet(false, || envelope.decode())))
-    }
-}
-
-impl<T> std::fmt::Debug for Carried<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Carried").finish_non_exhaustive()
-    }
-}
-
-/// ipc-channel requires this of types that it receives. What is sent is an [`Envelope`].
-impl<T> Serialize for Carried<T> {
-    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(serde::ser::Error::custom("send the envelope"))
     }
 }

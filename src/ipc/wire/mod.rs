@@ -1,89 +1,80 @@
-//! Values and messages between processes: handles inside values, and the rules for ipc-channel.
+//! Values and messages between processes: handles inside values, and packets over the sockets of
+//! ipc-channel.
 //!
 //! A user's value becomes bytes ([`codec`](crate::ipc::codec)) plus a list of [`WireHandle`]s: our
 //! handle types add themselves to the list while a value is encoded ([`note`]) and write only their
 //! index, and decoding claims them back ([`claim`]). So values never touch ipc-channel's own
-//! thread-locals, and an encoding that fails halfway has no
-//! effect on later messages.
+//! thread-locals, and an encoding that fails halfway has no effect on later messages.
 //!
-//! Every message is one packet ([`envelope::INLINE_MAX`]). ipc-channel fragments messages above
-//! about 212 KB, and a fragmented message can hang its sender and close the channel for all others.
-//! Longer bodies travel as shared memory.
+//! Every message is one packet ([`envelope::INLINE_MAX`]), which is sent and received in `packet`.
+//! Longer bodies travel as shared memory. Only raw handles of ipc-channel inside of a user's value
+//! are sent and received by ipc-channel itself (`raw_handles`).
 
-use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use ipc_channel::IpcError;
-use ipc_channel::ipc::{
-    IpcReceiver, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender,
-};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::chain_text;
 use crate::ipc::deadline::{Elapsed, TimeLimit, WaitEnd, Waited};
-use crate::ipc::ipc_fd;
-use crate::ipc::region::duplicate_memory;
+use crate::ipc::region::Memory;
 use crate::sys;
 
-mod checked_receiver;
 mod encoding;
+mod ends;
 mod envelope;
+#[cfg(test)]
+pub(crate) mod hostile;
+mod packet;
 mod raw_handles;
 mod shm_buffer;
 
-pub(crate) use crate::ipc::catch::{catch_panic, is_quiet, no_panic, panic_text};
-pub(crate) use checked_receiver::CheckedReceiver;
-#[cfg(test)]
-pub(crate) use checked_receiver::hostile;
+pub(crate) use crate::ipc::catch::{catch_panic, is_quiet, panic_text};
 pub(crate) use encoding::{
     EncodedValue, SideData, claim, decode, decode_shared, decode_with, encode, encode_copy,
     encode_into, encode_spilling, encode_with_raw_handles, explain, explain_de, may_move, may_note,
     may_note_all, note, on_unsent,
 };
 pub use encoding::{message_limit, set_message_limit};
-pub(crate) use envelope::{Carried, Envelope};
-pub(crate) use raw_handles::drop_raw_handles;
+pub(crate) use ends::{CheckedReceiver, CheckedSender, channel};
+pub(crate) use envelope::Envelope;
+pub(crate) use packet::send;
+pub(crate) use raw_handles::{decode_with_raw_handles, drop_raw_handles, take_raw_handles};
 pub(crate) use shm_buffer::ShmBuffer;
 
-/// The most handles in one value. ipc-channel panics above 64, and an envelope needs some itself.
+/// The most handles in one value. A packet has at most 64 descriptors, and an envelope needs some
+/// itself.
 pub(crate) const HANDLES_MAX: usize = 32;
 
 /// An object of the operating system inside a value.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum WireHandle {
-    Sender(OpaqueIpcSender),
-    Receiver(OpaqueIpcReceiver),
-    Memory(IpcSharedMemory),
+    Sender(CheckedSender<()>),
+    Receiver(CheckedReceiver<()>),
+    Memory(Memory),
+    File(#[serde(with = "packet::file")] OwnedFd),
 }
 
 impl WireHandle {
     /// Returns a second handle of the same object, except for a receiver, which exists only once.
     pub(crate) fn try_clone(&self) -> Option<WireHandle> {
         match self {
-            WireHandle::Sender(sender) => Some(WireHandle::Sender(sender.clone())),
             WireHandle::Receiver(_) => None,
-            WireHandle::Memory(memory) => duplicate_memory(memory).ok().map(WireHandle::Memory),
+            other => other.duplicate(),
         }
     }
 
     /// Returns a second handle, even of a receiver, unless descriptors are short. The caller makes
     /// sure that only one of the two is ever decoded.
     pub(crate) fn duplicate(&self) -> Option<WireHandle> {
-        match self {
-            WireHandle::Receiver(receiver) => {
-                duplicate_receiver(receiver).ok().map(WireHandle::Receiver)
-            }
-            other => other.try_clone(),
-        }
+        Some(match self {
+            WireHandle::Sender(sender) => WireHandle::Sender(sender.clone()),
+            WireHandle::Receiver(receiver) => WireHandle::Receiver(receiver.duplicate().ok()?),
+            WireHandle::Memory(memory) => WireHandle::Memory(memory.clone()),
+            WireHandle::File(file) => WireHandle::File(file.try_clone().ok()?),
+        })
     }
-}
-
-/// Returns a second receiver for the same channel.
-pub(crate) fn duplicate_receiver(receiver: &impl fmt::Debug) -> io::Result<OpaqueIpcReceiver> {
-    ipc_fd::receiver_around(ipc_fd::socket_of(receiver)?)
 }
 
 /// Limits how often a side asks whether its peer is alive: [`is_due`](Pulse::is_due) returns true
@@ -132,6 +123,8 @@ impl Retry {
 pub(crate) enum Failure {
     /// The peer is gone.
     Gone,
+    /// The receiver has to read before there is room for the message. Nothing was sent.
+    Full,
     /// This process has no room for the descriptors of a message. The message stays in the channel
     /// for a later call.
     Starved,
@@ -143,6 +136,7 @@ impl Failure {
     pub(crate) fn into_io(self) -> io::Error {
         match self {
             Failure::Io(error) => error,
+            Failure::Full => io::ErrorKind::WouldBlock.into(),
             // The error of the system for a process without a free descriptor.
             Failure::Starved => io::Error::from_raw_os_error(libc::EMFILE),
             Failure::Gone => io::Error::other("the other process is gone"),
@@ -170,75 +164,33 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<IpcError> for Failure {
-    fn from(error: IpcError) -> Self {
-        match error {
-            IpcError::Disconnected => Failure::Gone,
-            IpcError::Io(error) => error.into(),
-            IpcError::SerializationError(error) => {
-                Failure::Io(io::Error::new(io::ErrorKind::InvalidData, error))
+/// Like [`send`], but waits for room until `limit`.
+pub(crate) fn send_within<M: Serialize, L: TimeLimit>(
+    sender: &CheckedSender<M>,
+    message: &M,
+    limit: &L,
+) -> Waited<(), Failure, L> {
+    loop {
+        match send(sender, message) {
+            Err(Failure::Full) => {}
+            sent => return Ok(sent?),
+        }
+        let has_room = sys::wait_for_room(sender.as_fd(), limit.deadline());
+        if !has_room.map_err(Failure::from)? {
+            if let Err(elapsed) = limit.check() {
+                return Err(WaitEnd::Timeout(elapsed));
             }
         }
     }
 }
 
-/// Sends one message. Blocks while the receiver's buffer is full, so callers count what they send.
-pub(crate) fn send<M: Serialize>(sender: &IpcSender<M>, message: M) -> Result<(), Failure> {
-    drop_raw_handles();
-    send_with_raw_handles(sender, message)
-}
-
-/// Like [`send`], but first waits until the receiver's buffer has ample room.
-pub(crate) fn send_within<M: Serialize + fmt::Debug, L: TimeLimit>(
-    sender: &IpcSender<M>,
-    message: M,
-    limit: &L,
-) -> Waited<(), Failure, L> {
-    let socket = ipc_fd::socket_of(sender).map_err(Failure::from)?;
-    while !sys::wait_for_room(socket.as_fd(), limit.deadline()).map_err(Failure::from)? {
-        if let Err(elapsed) = limit.check() {
-            return Err(WaitEnd::Timeout(elapsed));
-        }
+/// Sends a doorbell. A receiver whose socket is full has something to read, so it wakes up without
+/// another one.
+pub(crate) fn ring<M: Serialize>(sender: &CheckedSender<M>, bell: &M) -> Result<(), Failure> {
+    match send(sender, bell) {
+        Err(Failure::Full) => Ok(()),
+        sent => sent,
     }
-    Ok(send(sender, message)?)
-}
-
-/// Sends a doorbell. It never blocks, because its sender knows that the previous one was read, so
-/// signals need no attention.
-pub(crate) fn ring<M: Serialize>(sender: &IpcSender<M>, bell: M) -> Result<(), Failure> {
-    drop_raw_handles();
-    no_panic("ipc-channel", || sender.send(bell)).map_err(Failure::Io)?.map_err(Failure::from)
-}
-
-/// Like [`send`], with the raw handles of ipc-channel that were encoded on this thread before.
-pub(crate) fn send_with_raw_handles<M: Serialize>(
-    sender: &IpcSender<M>,
-    message: M,
-) -> Result<(), Failure> {
-    // ipc-channel does not retry on EINTR, and a message with handles cannot be sent twice.
-    sys::with_signals_blocked(|| {
-        no_panic("ipc-channel", || sender.send(message))
-            .map_err(Failure::Io)?
-            .map_err(Failure::from)
-    })
-    .inspect(|()| raw_handles::sent())
-}
-
-/// Runs `call` on another thread, and waits for it. For sending while this thread encodes a value:
-/// a message from this thread would take along the raw handles that were encoded so far.
-pub(crate) fn on_helper_thread<R: Send>(call: impl FnOnce() -> R + Send) -> io::Result<R> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, call)?;
-        thread.join().map_err(|panic| io::Error::other(panic_text(&*panic)))
-    })
-}
-
-/// Receives one message; see [`CheckedReceiver::recv`].
-pub(crate) fn recv<M, L: TimeLimit>(receiver: IpcReceiver<M>, limit: &L) -> Waited<M, Failure, L>
-where
-    M: DeserializeOwned + Serialize + fmt::Debug,
-{
-    CheckedReceiver::new(receiver).recv(limit)
 }
 
 /// Returns the FNV-1a hash of a text, used as the fingerprint of a type's name.

@@ -1,44 +1,112 @@
 //! Raw handles of ipc-channel inside a user's value.
 //!
-//! They register themselves in ipc-channel's thread-locals, and are sent with the next message of
-//! this thread, whatever that is. The codec refuses them where they cannot work. Those that are
-//! hidden in a type with its own `Serialize` implementation must still not reach the wrong
-//! receiver.
+//! They are not part of the encoding: they register themselves in ipc-channel's thread-locals, go
+//! with the next message that ipc-channel sends on this thread, and find their descriptors only
+//! while ipc-channel decodes a message. So they travel in an empty message of ipc-channel, in a
+//! channel of their own, and the value is decoded in the course of receiving it. The codec refuses
+//! them where they cannot work, which is everywhere but in a worker.
 
-use std::cell::Cell;
-use std::sync::OnceLock;
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard};
 
-use ipc_channel::ipc::IpcSender;
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ipc::catch::no_panic;
+use crate::error::DecodeError;
+use crate::ipc::catch::{no_panic, with_quiet};
+use crate::ipc::ipc_fd;
+use crate::ipc::wire::Envelope;
+use crate::sys;
+
+/// The sending end of a channel, and the descriptor of its receiving end.
+type Channel = (IpcSender<()>, OwnedFd);
+
+/// A channel through which messages are sent to see whether handles are attached. Hardly any have
+/// some, so one channel serves all starts of this process.
+static PROBE: Mutex<Option<Channel>> = Mutex::new(None);
+
+fn channel() -> io::Result<Channel> {
+    let (sender, receiver) = ipc::channel()?;
+    Ok((sender, ipc_fd::raw_socket_of(&receiver)?.duplicate()?))
+}
+
+fn probe() -> io::Result<MutexGuard<'static, Option<Channel>>> {
+    let mut probe = sys::lock(&PROBE);
+    if probe.is_none() {
+        // The first message makes ipc-channel open a socket for a moment. If it gets none, no
+        // message can be sent in this process ever after.
+        drop((sys::packet_pair()?, sys::packet_pair()?));
+        *probe = Some(channel()?);
+    }
+    Ok(probe)
+}
+
+/// Sends what is attached to this thread's next message through the probe. Returns the receiving end
+/// of the channel that then contains it, if `keep` is true and there is anything.
+fn pass_through_probe(keep: bool) -> io::Result<Option<OwnedFd>> {
+    let mut probe = probe()?;
+    // Taken out for the moment: if a step below fails, the channel is dropped with what it
+    // contains.
+    let Some((sender, end)) = probe.take() else { return Ok(None) };
+    no_panic("ipc-channel", || sender.send(()))?
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    if !keep {
+        sys::discard_packet(end.as_fd())?;
+    } else if !sys::discard_plain_packet(end.as_fd()) {
+        *probe = channel().ok();
+        return Ok(Some(end));
+    }
+    *probe = Some((sender, end));
+    Ok(None)
+}
+
+/// Takes the raw handles that were encoded on this thread since the last call. If there are any,
+/// returns the receiving end of the channel that contains them.
+pub(crate) fn take_raw_handles() -> io::Result<Option<OwnedFd>> {
+    pass_through_probe(true)
+}
+
+/// Discards the raw handles that were encoded on this thread. Called once when a program begins, it
+/// also makes what is made once.
+pub(crate) fn drop_raw_handles() -> io::Result<()> {
+    pass_through_probe(false).map(drop)
+}
 
 thread_local! {
-    /// Whether a user's value was encoded on this thread since its last message.
-    static ENCODED: Cell<bool> = const { Cell::new(false) };
+    /// The value that is decoded in the course of receiving its raw handles.
+    static ENVELOPE: RefCell<Option<Envelope>> = const { RefCell::new(None) };
 }
 
-#[inline]
-pub(in crate::ipc::wire) fn encoded() {
-    // `with`, and not the shorter `set`, which is a function call: this runs for each item.
-    ENCODED.with(|encoded| encoded.set(true));
+/// Decodes a value with the raw handles that its sender has [taken](take_raw_handles).
+pub(crate) fn decode_with_raw_handles<T: DeserializeOwned>(
+    envelope: Envelope,
+    handles: OwnedFd,
+) -> io::Result<Result<T, DecodeError>> {
+    let receiver: IpcReceiver<Carried<T>> = ipc_fd::receiver_around(handles)?.to();
+    ENVELOPE.set(Some(envelope));
+    let received = no_panic("ipc-channel", || receiver.try_recv());
+    ENVELOPE.take();
+    let carried = received?.map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(carried.0)
 }
 
-/// Called when a message of this thread was sent, and all pending handles with it.
-pub(in crate::ipc::wire) fn sent() {
-    ENCODED.set(false);
-}
+/// What is received in place of the empty message.
+struct Carried<T>(Result<T, DecodeError>);
 
-/// Discards pending handles by sending them to a channel whose receiver is gone.
-pub(crate) fn drop_raw_handles() {
-    static NOWHERE: OnceLock<Option<IpcSender<()>>> = OnceLock::new();
-    // Created with the first message and not with the first such handle, so that the set of open
-    // descriptors does not depend on it.
-    let nowhere =
-        NOWHERE.get_or_init(|| ipc_channel::ipc::channel().ok().map(|(sender, _)| sender));
-    if !ENCODED.replace(false) {
-        return;
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        let envelope = ENVELOPE.take().ok_or_else(|| D::Error::custom("there is no value"))?;
+        // User code, whose panics must be reported like any other.
+        Ok(Carried(with_quiet(false, || envelope.decode())))
     }
-    if let Some(nowhere) = nowhere {
-        let _ = no_panic("ipc-channel", || nowhere.send(()));
+}
+
+/// ipc-channel requires this of types that it receives.
+impl<T> Serialize for Carried<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
     }
 }

@@ -25,7 +25,7 @@ impl ShmBuffer {
     }
 
     fn longer(&self, total: usize) -> io::Result<Region> {
-        let longer = Region::sparse(total.max(self.length.saturating_mul(2)))?;
+        let longer = Region::new(total.max(self.length.saturating_mul(2)))?;
         if let Some(region) = &self.region {
             region.copy_to(0, self.length, |at, bytes| longer.write(at, bytes));
         }

@@ -24,12 +24,11 @@ pub(crate) use worker::WorkerEnd;
 
 use std::io;
 
-use ipc_channel::ipc::{self, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::link::{PARCEL_INLINE, PARCELS_MAX};
 use crate::ipc::ring::RING_BYTES;
-use crate::ipc::wire::Envelope;
+use crate::ipc::wire::{self, Envelope};
 
 #[derive(Debug, Serialize, Deserialize)]
 enum ToWorker {
@@ -75,9 +74,9 @@ mod tag {
 
 /// Makes a link; the worker's end is to be sent to its process.
 pub(crate) fn task_link() -> io::Result<(ParentEnd, WorkerEnd)> {
-    let (to_worker, worker_receiver) = ipc::channel()?;
-    let (to_parent, parent_receiver) = ipc::channel()?;
+    let (to_worker, worker_receiver) = wire::channel()?;
+    let (to_parent, parent_receiver) = wire::channel()?;
     let parent = ParentEnd::new(to_worker, parent_receiver, to_parent.clone())?;
-    let memory: IpcSharedMemory = parent.share()?;
+    let memory = parent.memory();
     Ok((parent, WorkerEnd::new(memory, worker_receiver, to_parent)))
 }

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
-
 use super::{
     ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT, REGION_BYTES,
     REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
@@ -15,9 +13,9 @@ use super::{
 use crate::ipc::deadline::{Deadline, Forever};
 use crate::ipc::doorbell::claim;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
-use crate::ipc::region::Region;
+use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::{self, CAPACITY, Consumer, Corrupt, Producer};
-use crate::ipc::wire::{self, Envelope, Failure};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
 use crate::process::TaskFailure;
 use crate::sys::lock;
 
@@ -28,8 +26,8 @@ pub(crate) struct ParentEnd {
     tasks: Mutex<Producer>,
     replies: Mutex<Consumer>,
     receiver: SharedReceiver<ToParent>,
-    to_worker: Mutex<IpcSender<ToWorker>>,
-    to_self: Mutex<IpcSender<ToParent>>,
+    to_worker: CheckedSender<ToWorker>,
+    to_self: CheckedSender<ToParent>,
     parcels: Mutex<VecDeque<Envelope>>,
     /// The value of [`PARENT_SLEEPS`] while the monitor waits.
     sleep_mode: AtomicU64,
@@ -64,9 +62,9 @@ fn task_tag(number: u32) -> u32 {
 
 impl ParentEnd {
     pub(in crate::pool::link) fn new(
-        to_worker: IpcSender<ToWorker>,
-        receiver: IpcReceiver<ToParent>,
-        to_self: IpcSender<ToParent>,
+        to_worker: CheckedSender<ToWorker>,
+        receiver: CheckedReceiver<ToParent>,
+        to_self: CheckedSender<ToParent>,
     ) -> io::Result<ParentEnd> {
         let region = Arc::new(Region::new(REGION_BYTES)?);
         Ok(ParentEnd {
@@ -74,8 +72,8 @@ impl ParentEnd {
             replies: Mutex::new(Consumer::new(region.clone(), REPLIES_RING)),
             region,
             receiver: SharedReceiver::new(receiver),
-            to_worker: Mutex::new(to_worker),
-            to_self: Mutex::new(to_self),
+            to_worker,
+            to_self,
             parcels: Mutex::new(VecDeque::new()),
             sleep_mode: AtomicU64::new(ASLEEP),
             interrupted: AtomicBool::new(false),
@@ -84,8 +82,8 @@ impl ParentEnd {
         })
     }
 
-    pub(in crate::pool::link) fn share(&self) -> io::Result<IpcSharedMemory> {
-        self.region.share()
+    pub(in crate::pool::link) fn memory(&self) -> Memory {
+        self.region.memory()
     }
 
     /// Writes tasks while there is room, and returns the position of the first one and their
@@ -111,7 +109,7 @@ impl ParentEnd {
         let tag = task_tag(number) | PARCEL_BIT;
         let envelope = envelope.with_inline_limit(PARCEL_INLINE)?;
         // The parcel first: a worker that sees the entry finds the parcel in its channel.
-        match wire::send(&lock(&self.to_worker), ToWorker::Parcel(envelope)) {
+        match wire::send(&self.to_worker, &ToWorker::Parcel(envelope)) {
             Ok(()) => {}
             Err(Failure::Gone) => return Ok(None),
             Err(failure) => return Err(io::Error::other(format!("{failure:?}"))),
@@ -132,7 +130,7 @@ impl ParentEnd {
     pub(crate) fn ring(&self) {
         if claim(self.region.atomic(WORKER_SLEEPS)) {
             // A failure means that the worker is dead, which its monitor learns from the process.
-            let _ = wire::ring(&lock(&self.to_worker), ToWorker::Bell);
+            let _ = wire::ring(&self.to_worker, &ToWorker::Bell);
         }
     }
 
@@ -204,8 +202,11 @@ impl ParentEnd {
     pub(crate) fn interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);
         if !self.interrupt_unread.swap(true, Ordering::SeqCst) {
-            // Cannot fail: this process holds the other end as well.
-            let _ = wire::send(&lock(&self.to_self), ToParent::Interrupt);
+            let sent = wire::send(&self.to_self, &ToParent::Interrupt);
+            // The worker has filled the channel, so there is something to read already.
+            if sent.is_err() {
+                self.interrupt_unread.store(false, Ordering::SeqCst);
+            }
         }
     }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
@@ -14,10 +13,12 @@ use super::{
 };
 use crate::ipc::deadline::Forever;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
-use crate::ipc::region::Region;
+use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::small_bytes::SmallBytes;
-use crate::ipc::wire::{self, EncodedValue, Envelope, SideData, WireHandle};
+use crate::ipc::wire::{
+    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, SideData, WireHandle,
+};
 use crate::process::TaskFailure;
 use crate::sys::lock;
 
@@ -30,9 +31,9 @@ pub(crate) struct WorkerEnd {
 
 #[derive(Debug)]
 struct WorkerEndParts {
-    memory: IpcSharedMemory,
-    receiver: IpcReceiver<ToWorker>,
-    to_parent: IpcSender<ToParent>,
+    memory: Memory,
+    receiver: CheckedReceiver<ToWorker>,
+    to_parent: CheckedSender<ToParent>,
 }
 
 /// A task that this process has begun.
@@ -60,7 +61,7 @@ pub(crate) struct Executor {
 struct WorkerChannel {
     region: Arc<Region>,
     receiver: SharedReceiver<ToWorker>,
-    to_parent: IpcSender<ToParent>,
+    to_parent: CheckedSender<ToParent>,
     parcels: Mutex<VecDeque<Envelope>>,
 }
 
@@ -69,9 +70,9 @@ const POLL_BYTES: usize = 32 << 10;
 
 impl WorkerEnd {
     pub(in crate::pool::link) fn new(
-        memory: IpcSharedMemory,
-        receiver: IpcReceiver<ToWorker>,
-        to_parent: IpcSender<ToParent>,
+        memory: Memory,
+        receiver: CheckedReceiver<ToWorker>,
+        to_parent: CheckedSender<ToParent>,
     ) -> WorkerEnd {
         let parts = Some(WorkerEndParts { memory, receiver, to_parent });
         WorkerEnd { parts: Mutex::new(parts) }
@@ -80,10 +81,7 @@ impl WorkerEnd {
     /// `None` if it was opened or sent before, or is corrupt.
     pub(crate) fn open(&self) -> Option<Executor> {
         let parts = lock(&self.parts).take()?;
-        let region = Arc::new(Region::adopt(parts.memory));
-        if region.len() < REGION_BYTES {
-            return None;
-        }
+        let region = Arc::new(parts.memory.map_within(REGION_BYTES..=REGION_BYTES).ok()?);
         Some(Executor {
             tasks: Consumer::new(region.clone(), 0),
             replies: Producer::new(region.clone(), REPLIES_RING),
@@ -131,7 +129,7 @@ impl WorkerChannel {
             && flag.compare_exchange(sleep_mode, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         {
             // If the parent is gone, this process is about to be killed.
-            let _ = wire::ring(&self.to_parent, ToParent::Bell);
+            let _ = wire::ring(&self.to_parent, &ToParent::Bell);
         }
     }
 }
@@ -191,7 +189,7 @@ impl Executor {
         };
         // If the parent is gone, this process is about to be killed.
         let _ = channel.receiver.wait(channel, &Forever, has_room);
-        wire::send(&channel.to_parent, ToParent::Parcel(envelope))
+        wire::send(&channel.to_parent, &ToParent::Parcel(envelope))
             .map_err(|failure| io::Error::other(format!("{failure:?}")))?;
         self.parcels_sent += 1;
         Ok(())
@@ -247,8 +245,8 @@ impl Serialize for WorkerEnd {
         let note = |handle| wire::note(handle).map_err(wire::explain::<S::Error>);
         let token = Token {
             memory: note(WireHandle::Memory(parts.memory))?,
-            receiver: note(WireHandle::Receiver(parts.receiver.to_opaque()))?,
-            to_parent: note(WireHandle::Sender(parts.to_parent.to_opaque()))?,
+            receiver: note(WireHandle::Receiver(parts.receiver.to()))?,
+            to_parent: note(WireHandle::Sender(parts.to_parent.to()))?,
         };
         token.serialize(serializer)
     }

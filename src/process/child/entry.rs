@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::ipc::wire;
 use crate::process::child::{panic_hook, serve};
 use crate::process::handshake::CHILD_VARIABLE;
 use crate::process::identity::{self, Entry, Identity};
@@ -55,6 +56,9 @@ fn enter(entry: Entry) {
     if identity::set_entry(entry) {
         panic_hook::hide_contained_panics();
         identity::set(Identity::of_main());
+        // ipc-channel opens a socket at its first message, and sends none ever after if it gets
+        // none. An error now is one that the first start returns.
+        let _ = wire::drop_raw_handles();
     }
 }
 

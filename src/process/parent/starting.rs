@@ -88,11 +88,11 @@ impl StartingChild {
         &mut self,
         hello: &Hello,
         before: &[Option<OwnedFd>],
-        after: &[Option<&OwnedFd>],
+        after: &[Option<BorrowedFd<'_>>],
     ) -> Result<(), SpawnError> {
         let before = before.iter().flatten().map(AsFd::as_fd);
         let stderr = self.early.iter().map(EarlyStderr::real);
-        let after = after.iter().flatten().map(|fd| fd.as_fd());
+        let after = after.iter().flatten().copied();
         let fds: Vec<BorrowedFd<'_>> = before.chain(stderr).chain(after).collect();
         match handshake::send(self.control(), hello, &fds) {
             Ok(()) => Ok(()),

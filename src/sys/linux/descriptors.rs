@@ -30,30 +30,6 @@ pub(crate) fn close_inherited(keep: Keep) {
     }
 }
 
-/// Runs `copy`, which creates a descriptor of ipc-channel's memory, and sets close-on-exec on it.
-/// ipc-channel creates copies without the flag (when it sends, too, but those are closed with the
-/// message), and does not expose their numbers.
-pub(crate) fn close_on_exec<R>(copy: impl FnOnce() -> R) -> io::Result<R> {
-    // An error where ipc-channel would panic. Its descriptor will usually get the same number, the
-    // lowest that is free.
-    let likely =
-        rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?.as_raw_fd();
-    let made = copy();
-    if !(is_inheritable(likely) && is_memory(likely)) {
-        let all = listed().into_iter();
-        all.filter(|&fd| is_inheritable(fd) && is_memory(fd)).for_each(set_close_on_exec);
-    } else {
-        set_close_on_exec(likely);
-    }
-    Ok(made)
-}
-
-fn set_close_on_exec(fd: RawFd) {
-    // SAFETY: only sets a flag. The number was that of memory just now; if it is another thread's
-    // new file meanwhile, that has the flag already.
-    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-}
-
 /// Makes `number` a second descriptor for `ours`. `number` belongs to an object of the same kind
 /// that the caller holds and that was not used yet.
 pub(crate) fn replace(number: RawFd, ours: BorrowedFd<'_>) -> io::Result<()> {

@@ -1,35 +1,37 @@
-//! Shared memory whose pages exist: a sealed file in memory, all of whose pages are allocated
-//! before it is mapped.
+//! Shared memory that cannot be cut: files in memory, sealed at their length.
 //!
 //! Access to a mapping beyond the end of its file, or to a page that cannot be allocated, raises
-//! SIGBUS. So pages are allocated here, where a failure is an error, and the file is sealed at its
-//! length: no process that receives it can shrink it.
+//! SIGBUS. So a file is sealed at its length by the process that makes it, and that is checked by
+//! each process that receives it, before it is mapped. Pages are allocated before they are written,
+//! where a failure is an error.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    fstatfs, ftruncate, memfd_create,
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
-use crate::sys::{replace, with_signals_blocked};
+use crate::sys::with_signals_blocked;
 
 /// The name of ipc-channel's memory, so that `close_inherited` recognizes it in a child.
 const NAME: &str = "/ipc-channel-shared-memory.offspring";
-const LINK: &str = "/memfd:/ipc-channel-shared-memory.";
 /// Below this size, memory is requested without checking how much is available.
 const LOOK_FROM: u64 = 16 << 20;
+/// A file of this length can be neither shorter nor longer, and no process can change that.
+const LENGTH_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
-/// Returns zeroes of this length, which no process can shrink.
-pub(crate) fn sealed_memory(length: usize) -> io::Result<OwnedFd> {
+/// Returns zeroes of this length, which no process can shrink. Pages are allocated when they are
+/// first written.
+pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
     let length = u64::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    if i64::try_from(length).is_err() || (length >= LOOK_FROM && length > available()) {
+    if i64::try_from(length).is_err() {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     // Beyond this limit the system sends a fatal signal.
@@ -38,40 +40,60 @@ pub(crate) fn sealed_memory(length: usize) -> io::Result<OwnedFd> {
     }
     let file = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&file, length)?;
-    // A signal would make the call start over.
-    with_signals_blocked(|| fallocate(&file, FallocateFlags::empty(), 0, length))?;
-    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    fcntl_add_seals(&file, LENGTH_SEALS)?;
     Ok(file)
 }
 
-/// Returns an error if shared memory of this length cannot be created, where ipc-channel would
-/// panic.
-pub(crate) fn probe_shared_memory(length: usize) -> io::Result<()> {
-    let memory = rustix::fs::memfd_create("offspring", rustix::fs::MemfdFlags::CLOEXEC)?;
-    rustix::fs::ftruncate(&memory, length as u64)?;
-    Ok(())
-}
-
-/// Returns shared memory of this length whose pages are allocated when they are first written. It
-/// cannot shrink, so every process that maps it can access all of it.
-pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-    if limit.is_some_and(|limit| limit < length as u64) {
-        // Beyond this limit the system sends a fatal signal.
-        return Err(io::ErrorKind::FileTooLarge.into());
+/// Like [`sparse_memory`], with all pages allocated: no access to it can fail.
+pub(crate) fn whole_memory(length: usize) -> io::Result<OwnedFd> {
+    if length as u64 >= LOOK_FROM && length as u64 > available() {
+        return Err(io::ErrorKind::OutOfMemory.into());
     }
-    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
-    let memory = rustix::fs::memfd_create(SPARSE_NAME, flags)?;
-    rustix::fs::ftruncate(&memory, length as u64)?;
-    rustix::fs::fcntl_add_seals(
-        &memory,
-        rustix::fs::SealFlags::SHRINK | rustix::fs::SealFlags::GROW | rustix::fs::SealFlags::SEAL,
-    )?;
-    Ok(memory)
+    let file = sparse_memory(length)?;
+    allocate(file.as_fd(), 0, length)?;
+    Ok(file)
 }
 
-/// Like the name of ipc-channel's own memory, for `close_inherited`.
-const SPARSE_NAME: &str = "/ipc-channel-shared-memory.sparse";
+/// Allocates the pages of this part, which can be written from then on without a failure.
+pub(crate) fn allocate(file: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<()> {
+    // A signal would make the call start over.
+    with_signals_blocked(|| {
+        Ok(fallocate(file, FallocateFlags::empty(), offset as u64, length as u64)?)
+    })
+}
+
+/// Makes memory unchangeable: by every process, for ever. There must be no writable mapping of it.
+pub(crate) fn seal_content(file: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fcntl_add_seals(file, SealFlags::WRITE)?)
+}
+
+/// What is known of memory that came from another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryFacts {
+    /// For ever.
+    pub(crate) length: usize,
+    /// Whether no process can change it any more.
+    pub(crate) is_constant: bool,
+}
+
+/// Returns an error unless this is memory that no process can cut, or that is of no length.
+pub(crate) fn check_memory(file: BorrowedFd<'_>) -> io::Result<MemoryFacts> {
+    /// What memory files are on; those with huge pages are on another one, and may fail later.
+    const TMPFS: u64 = 0x0102_1994;
+
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    // Other files have no seals.
+    let seals = fcntl_get_seals(file).map_err(|_| invalid("shared memory is another file"))?;
+    if !seals.contains(LENGTH_SEALS) || fstatfs(file)?.f_type as u64 != TMPFS {
+        return Err(invalid("shared memory could be cut by the process that made it"));
+    }
+    match usize::try_from(fstat(file)?.st_size) {
+        Ok(length) if length > 0 => {
+            Ok(MemoryFacts { length, is_constant: seals.contains(SealFlags::WRITE) })
+        }
+        _ => Err(invalid("shared memory is empty")),
+    }
+}
 
 /// Returns how much memory is available. The system grants more than there is, and kills processes
 /// later.
@@ -126,41 +148,6 @@ fn cached_files(group: &str) -> u64 {
     both("total_").or_else(|| both("")).unwrap_or(0)
 }
 
-/// Makes the descriptor of the memory that begins with `mark` a descriptor of `file`. `mark` is
-/// unique.
-///
-/// ipc-channel sends only memory that it created itself, which is neither sealed nor allocated, and
-/// does not expose its descriptor.
-pub(crate) fn replace_marked(mark: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
-    // Usually the lowest number that was free.
-    let near = file.as_raw_fd() + 1;
-    let is_marked = |fd: i32| {
-        let link = fs::read_link(format!("/proc/self/fd/{fd}"));
-        if !link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(LINK.as_bytes()))
-        {
-            return false;
-        }
-        // Through a descriptor of our own, because another thread may close that one at any time.
-        let mut begin = vec![0; mark.len()];
-        File::open(format!("/proc/self/fd/{fd}"))
-            .and_then(|memory| memory.read_exact_at(&mut begin, 0))
-            .is_ok_and(|()| begin == mark)
-    };
-    let found = if is_marked(near) {
-        near
-    } else {
-        fs::read_dir("/proc/self/fd")?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .find(|&fd| is_marked(fd))
-            .ok_or_else(|| {
-                io::Error::other("the memory's descriptor is not among this process's")
-            })?
-    };
-    // The mark is unique, so this is the descriptor of memory that the caller holds, which stays
-    // open.
-    replace(found, file)
-}
-
 /// Announces that all of this will be written, so that the system allocates large pages if it has
 /// them.
 pub(crate) fn expect_much(bytes: &mut [MaybeUninit<u8>]) {
@@ -190,12 +177,26 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    pub(crate) fn new(file: &OwnedFd, length: usize) -> io::Result<Mapping> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
+    /// Maps the first `length` bytes.
+    pub(crate) fn new(file: BorrowedFd<'_>, length: usize) -> io::Result<Mapping> {
+        Mapping::with(file, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
+    }
+
+    /// Maps the first `length` bytes of memory that no process can change, to be read only.
+    pub(crate) fn constant(file: BorrowedFd<'_>, length: usize) -> io::Result<Mapping> {
+        // Older systems refuse to share what is sealed against writing. What nobody can change is
+        // the same memory in a private mapping.
+        Mapping::with(file, length, ProtFlags::READ, MapFlags::PRIVATE)
+    }
+
+    fn with(
+        file: BorrowedFd<'_>,
+        length: usize,
+        protection: ProtFlags,
+        flags: MapFlags,
+    ) -> io::Result<Mapping> {
         // SAFETY: a new mapping at an address that the system chooses overlaps nothing.
-        let base = unsafe {
-            mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file.as_fd(), 0)?
-        };
+        let base = unsafe { mmap(std::ptr::null_mut(), length, protection, flags, file, 0)? };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { base, length })
     }
@@ -214,21 +215,66 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
     fn what_cannot_be_had_is_an_error() {
         for length in [usize::MAX, isize::MAX as usize, 1 << 46] {
-            assert_eq!(sealed_memory(length).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+            assert_eq!(whole_memory(length).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
         }
+        assert!(sparse_memory(usize::MAX).is_err());
     }
 
     #[test]
     fn nobody_cuts_it() {
-        let file = sealed_memory(8192).unwrap();
-        assert!(ftruncate(&file, 0).is_err());
-        assert!(ftruncate(&file, 1 << 20).is_err());
-        assert_eq!(File::from(file).metadata().unwrap().len(), 8192);
+        for file in [sparse_memory(8192).unwrap(), whole_memory(8192).unwrap()] {
+            assert!(ftruncate(&file, 0).is_err());
+            assert!(ftruncate(&file, 1 << 20).is_err());
+            assert_eq!(
+                check_memory(file.as_fd()).unwrap(),
+                MemoryFacts { length: 8192, is_constant: false }
+            );
+        }
+    }
+
+    #[test]
+    fn what_could_be_cut_or_is_empty_or_no_memory_is_refused() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let refused = |file: &dyn AsFd| {
+            let refused = check_memory(file.as_fd()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{refused}");
+        };
+        let memory = memfd_create("test", flags).unwrap();
+        ftruncate(&memory, 4096).unwrap();
+        refused(&memory);
+        fcntl_add_seals(&memory, SealFlags::GROW).unwrap();
+        refused(&memory);
+        fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
+        assert_eq!(check_memory(memory.as_fd()).unwrap().length, 4096);
+        let empty = memfd_create("test", flags).unwrap();
+        fcntl_add_seals(&empty, LENGTH_SEALS).unwrap();
+        refused(&empty);
+        refused(&File::open("/dev/zero").unwrap());
+        refused(&File::open("/proc/self/exe").unwrap());
+        refused(&crate::sys::packet_pair().unwrap().0);
+        let unsealable = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&unsealable, 4096).unwrap();
+        refused(&unsealable);
+    }
+
+    #[test]
+    fn constant_memory_changes_by_no_way() {
+        let memory = whole_memory(4096).unwrap();
+        let writable = Mapping::new(memory.as_fd(), 4096).unwrap();
+        assert!(seal_content(memory.as_fd()).is_err(), "it is mapped to be written");
+        drop(writable);
+        seal_content(memory.as_fd()).unwrap();
+        assert!(check_memory(memory.as_fd()).unwrap().is_constant);
+        assert!(Mapping::new(memory.as_fd(), 4096).is_err());
+        assert!(rustix::io::pwrite(&memory, b"x", 0).is_err());
+        Mapping::constant(memory.as_fd(), 4096).unwrap();
     }
 
     #[test]

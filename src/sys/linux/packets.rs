@@ -1,27 +1,33 @@
-//! Packet sockets with descriptors: the control socket between a parent and its child.
+//! Packet sockets: one packet is sent without waiting, or received whole with its descriptors.
+//!
+//! The channels of ipc-channel are such sockets, and so is the control socket between a parent and
+//! its child.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
     sendmsg, socketpair,
 };
 
-use super::poll::retry;
+use super::poll::{is_ready, poll_until, retry};
 
 /// Returns a connected pair of packet sockets, both close-on-exec.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// The most descriptors in one packet.
-const PACKET_FDS: usize = 6;
+/// The most descriptors in one packet that is sent or taken: as many as ipc-channel sends.
+pub(crate) const PACKET_FDS: usize = 64;
 
-/// Sends one packet with descriptors. Never blocks, because the few packets of a start fit the
-/// buffer.
+/// Sends one packet with descriptors, or nothing of it. Never blocks: if the socket's buffer has no
+/// room for it, the error is `WouldBlock`.
 pub(crate) fn send_packet(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -37,68 +43,139 @@ pub(crate) fn send_packet(
             socket,
             &[IoSlice::new(bytes)],
             &mut ancillary,
-            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT | SendFlags::EOR,
         )
     })?;
     if sent == bytes.len() { Ok(()) } else { Err(io::Error::other("a packet was truncated")) }
 }
 
-/// Receives one packet of at most `limit` bytes. An empty one is the end of the stream.
+/// One packet.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// Why no packet was received.
+#[derive(Debug)]
+pub(crate) enum RecvEnd {
+    /// None came before the deadline.
+    Timeout,
+    /// The other end is closed, and everything was read.
+    Gone,
+    /// This process has no room for the descriptors of the next packet, which stays in the socket.
+    Starved,
+    /// It was not acceptable, and was discarded.
+    Refused,
+    Io(io::Error),
+}
+
+impl From<Errno> for RecvEnd {
+    fn from(error: Errno) -> RecvEnd {
+        RecvEnd::Io(error.into())
+    }
+}
+
+/// Packets of up to this many bytes are seen whole before they are taken.
+const SHORT: usize = 256;
+/// The most descriptors that the system sends with one packet (`SCM_MAX_FD`).
+const FDS_MAX: usize = 253;
+
+/// Receives one packet; waits for it until `deadline` if there is one. `accept` is asked with the
+/// packet's length and its first bytes.
+///
+/// A packet is taken in two calls. The first looks at it, and obtains its descriptors: if they do
+/// not fit, the packet stays where it is. The second takes the bytes, and does not wait. Whoever
+/// shares the socket may take the packet in between, or put another in its place: then the
+/// descriptors are closed, and this function goes on waiting, or refuses the other.
 pub(crate) fn recv_packet(
     socket: BorrowedFd<'_>,
-    limit: usize,
-) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    recv_packet_with(socket, limit, RecvFlags::CMSG_CLOEXEC)
-}
-
-/// Like [`recv_packet`], but does not wait.
-pub(crate) fn try_recv_packet(
-    socket: BorrowedFd<'_>,
-    limit: usize,
-) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    recv_packet_with(socket, limit, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
-}
-
-fn recv_packet_with(
-    socket: BorrowedFd<'_>,
-    limit: usize,
-    flags: RecvFlags,
-) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    // Nearly all packets are short, and a buffer for the longest would be the most memory that a
-    // new process touches.
-    let mut waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0);
-    if waiting == 0 {
-        match retry(|| {
-            recv(socket, &mut [0; 0][..], (flags & RecvFlags::DONTWAIT) | RecvFlags::PEEK)
-        }) {
-            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
-            _ => waiting = rustix::io::ioctl_fionread(socket).unwrap_or(limit as u64),
+    deadline: Option<Instant>,
+    accept: impl Fn(usize, &[u8]) -> bool,
+) -> Result<Packet, RecvEnd> {
+    let mut begin = [0; SHORT];
+    loop {
+        let (length, fds, starved) = look(socket, &mut begin, deadline)?;
+        let seen = &begin[..length.min(SHORT)];
+        if fds.len() > PACKET_FDS || !accept(length, seen) {
+            take(socket, &mut [0; 1])?;
+            return Err(RecvEnd::Refused);
+        }
+        if starved {
+            return Err(RecvEnd::Starved);
+        }
+        let mut bytes = vec![0; length];
+        match take(socket, &mut bytes)? {
+            None => {}
+            Some(taken) if taken == length && bytes.starts_with(seen) => {
+                return Ok(Packet { bytes, fds });
+            }
+            Some(_) => return Err(RecvEnd::Refused),
         }
     }
-    let mut bytes = vec![0; limit.min(waiting as usize) + 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_FDS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut receive =
-        || retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags));
-    let received = match receive() {
-        // A reset means that the other end was closed with packets unread. What it sent before can
-        // still be read.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive()?,
-        received => received?,
-    };
-    let fds = ancillary
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    if received.bytes > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
+}
+
+/// Waits for a packet, and leaves it in the socket. Returns its length, its descriptors, and whether
+/// some of them did not fit; its first bytes are in `begin`.
+fn look(
+    socket: BorrowedFd<'_>,
+    begin: &mut [u8],
+    deadline: Option<Instant>,
+) -> Result<(usize, Vec<OwnedFd>, bool), RecvEnd> {
+    let mut flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::CMSG_CLOEXEC;
+    // Without a deadline, the call itself waits.
+    flags.set(RecvFlags::DONTWAIT, deadline.is_some());
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        match recvmsg(socket, &mut [IoSliceMut::new(begin)], &mut ancillary, flags) {
+            Ok(packet) => {
+                let fds = rights(&mut ancillary);
+                // An empty packet looks like the end.
+                let is_end = packet.bytes == 0
+                    && is_ready(&mut [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)])
+                        .map_err(RecvEnd::Io)?;
+                return if is_end {
+                    Err(RecvEnd::Gone)
+                } else {
+                    Ok((packet.bytes, fds, packet.flags.contains(ReturnFlags::CTRUNC)))
+                };
+            }
+            Err(Errno::AGAIN) => {
+                let is_over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+                let readable = &mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+                if is_over || !poll_until(readable, deadline).map_err(RecvEnd::Io)? {
+                    return Err(RecvEnd::Timeout);
+                }
+            }
+            // A reset means that the other end was closed with packets unread. What it sent before
+            // can still be read.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    bytes.truncate(received.bytes);
-    Ok((bytes, fds))
+}
+
+/// Takes the bytes of the next packet, and returns its length; `None` if there is none. Its
+/// descriptors are closed.
+fn take(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<Option<usize>, RecvEnd> {
+    loop {
+        match recv(socket, &mut *bytes, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            Ok((_, length)) => return Ok(Some(length)),
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn rights(ancillary: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let messages = ancillary.drain();
+    let rights = messages.filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    rights.flatten().collect()
 }
 
 /// Returns the beginning of the next packet and leaves it in the socket; `None` if there is no
@@ -108,6 +185,13 @@ pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<
     let (_, count) =
         retry(|| recv(socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::PEEK)).ok()?;
     (count > 0).then(|| bytes[..count].to_vec())
+}
+
+/// Discards the next packet, if there is one.
+pub(crate) fn discard_packet(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = RecvFlags::DONTWAIT;
+    // There is no room for its descriptors, so the system closes them.
+    retry(|| recv(socket, &mut [0u8; 1][..], flags)).map(drop)
 }
 
 /// Discards the next packet, unless it has descriptors. Returns whether it did.
@@ -127,19 +211,4 @@ pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
     let is_plain =
         look(RecvFlags::PEEK).is_ok_and(|packet| !packet.flags.contains(ReturnFlags::CTRUNC));
     is_plain && look(RecvFlags::empty()).is_ok()
-}
-
-/// Returns the descriptor of the next packet, and leaves it in the socket.
-pub(crate) fn peek_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let mut bytes = [0; 8];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    retry(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags))?;
-    let mut descriptors = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    let descriptor = descriptors.next().and_then(|mut descriptors| descriptors.next());
-    descriptor.ok_or_else(|| io::Error::other("this process has no free descriptor for it"))
 }

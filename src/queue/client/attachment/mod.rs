@@ -21,8 +21,6 @@ use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use ipc_channel::ipc::IpcSender;
-
 use crate::error::HandleError;
 use crate::ipc::block::block;
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
@@ -30,7 +28,7 @@ use crate::ipc::hub::{ObjectId, ParcelSink, REGION_BYTES, RemoteObject, Session,
 use crate::ipc::region::Region;
 use crate::ipc::ring::{Consumer, Producer};
 use crate::ipc::weak_map::WeakMap;
-use crate::ipc::wire::{self, Envelope};
+use crate::ipc::wire::{self, CheckedSender, Envelope};
 use crate::queue::client::driver::{Blocking, Driver};
 use crate::queue::layout::{self, Flag, Word};
 use crate::queue::outcome::QueueFailure;
@@ -97,7 +95,7 @@ impl RemoteObject for AttachedQueue {
     fn open(
         id: ObjectId,
         fingerprint: u64,
-        in_flight: &IpcSender<ToHub>,
+        in_flight: &CheckedSender<ToHub>,
     ) -> Result<Arc<Self>, QueueFailure> {
         ATTACHED.get_or_try_insert(id, || {
             let session = Session::with(id.hub, in_flight)?;
@@ -131,7 +129,7 @@ impl RemoteObject for AttachedQueue {
         block(self.accepted(&Blocking(limit)))
     }
 
-    fn in_flight(&self) -> io::Result<IpcSender<ToHub>> {
+    fn in_flight(&self) -> io::Result<CheckedSender<ToHub>> {
         self.session.in_flight(self.number)
     }
 }
