@@ -65,7 +65,8 @@ where
         block(self.call_by(Blocking::new(timeout), chain::current(), message))
     }
 
-    /// The steps of a call, which wait as `driver` does.
+    /// The steps of a call, which wait as `driver` does. Those that few calls need are boxed, so
+    /// that they do not fill the frame of every call.
     pub(in crate::actor) async fn call_by<D: Driver>(
         self: &Arc<Self>,
         driver: D,
@@ -79,8 +80,9 @@ where
         // Casts of this process may be unhandled: the call then goes through the mailbox, after
         // them.
         let unhandled = self.unhandled();
-        let outcome = self.exchange(&driver, &session, unhandled.is_none(), chain, message).await?;
-        match outcome {
+        let mut message = Some(message);
+        let outcome = self.exchange(&driver, &session, unhandled.is_none(), &chain, &mut message);
+        match outcome.await? {
             None => Err(self.timed_out(driver.timeout())),
             Some(CallOutcome::Reply(reply)) => {
                 unhandled.into_iter().for_each(|sent| self.set_handled(sent));
@@ -94,7 +96,7 @@ where
             }
             Some(CallOutcome::Gone) => {
                 self.drop_session(&session);
-                Err(self.why_gone(&driver, session.generation).await)
+                Err(Box::pin(self.why_gone(&driver, session.generation)).await)
             }
         }
     }
@@ -105,13 +107,15 @@ where
         driver: &D,
         session: &CallSession<R>,
         direct: bool,
-        chain: CallChain,
-        message: M,
+        chain: &CallChain,
+        message: &mut Option<M>,
     ) -> Result<Option<CallOutcome<R>>, CallError> {
         let mut guard = CallGuard { session, call: session.register(direct), stage: Stage::Unsent };
         let sent = match guard.call {
             CallId::Direct(slot) => self.send(driver, session, slot, chain, message).await,
-            CallId::Mailbox(number) => self.post(driver, session, number, chain, message).await,
+            CallId::Mailbox(number) => {
+                Box::pin(self.post(driver, session, number, chain, message)).await
+            }
         };
         match sent {
             Ok(()) => {}
@@ -134,16 +138,17 @@ where
         driver: &D,
         session: &CallSession<R>,
         slot: usize,
-        chain: CallChain,
-        message: M,
+        chain: &CallChain,
+        message: &mut Option<M>,
     ) -> Result<(), NotSent> {
+        let message = message.as_mut().expect("only `post` takes it");
         let special = !chain.is_empty();
         let mark = CallMark { slot, special };
         let attempt = move |limit: &Deadline| {
             let sent = if special {
-                session.send(mark, &(&chain, &message), limit)
+                session.send(mark, &(chain, &*message), limit)
             } else {
-                session.send(mark, &message, limit)
+                session.send(mark, &*message, limit)
             };
             match sent {
                 Err(WaitEnd::Timeout(_)) => None,
@@ -169,12 +174,13 @@ where
         driver: &D,
         session: &CallSession<R>,
         number: CallNumber,
-        chain: CallChain,
-        message: M,
+        chain: &CallChain,
+        message: &mut Option<M>,
     ) -> Result<(), NotSent> {
         let known = driver.status(self, |_, _| self.mailbox.get().map(drop)).await;
         known.map_err(NotSent::Failed)?.ok_or(NotSent::Timeout)?;
-        let mut item = Some(session.mailbox_call(number, chain, message));
+        let call = |message| session.mailbox_call(number, chain.clone(), message);
+        let mut item = message.take().map(call);
         let attempt =
             move |limit: &Deadline| match put_within(self.mailbox.get()?, item.take()?, limit) {
                 Err(PutTimeoutError::Timeout(back)) => {

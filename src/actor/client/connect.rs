@@ -137,9 +137,16 @@ where
         self: &Arc<Self>,
         driver: &D,
     ) -> Result<Option<Arc<CallSession<R>>>, CallError> {
-        if let Some(session) = self.open_session() {
-            return Ok(Some(session));
+        match self.shared_session() {
+            Some(session) => Ok(Some(session)),
+            None => Box::pin(self.open_session(driver)).await,
         }
+    }
+
+    async fn open_session<D: Driver>(
+        self: &Arc<Self>,
+        driver: &D,
+    ) -> Result<Option<Arc<CallSession<R>>>, CallError> {
         let mut after = None;
         loop {
             let up = driver.status(self, |status, _| self.up(status, after)).await?;
@@ -163,7 +170,7 @@ where
     }
 
     /// Returns the session that is open, unless the actor has closed it.
-    fn open_session(&self) -> Option<Arc<CallSession<R>>> {
+    fn shared_session(&self) -> Option<Arc<CallSession<R>>> {
         let session = self.state().session.clone()?;
         if session.is_sound() {
             return Some(session);
