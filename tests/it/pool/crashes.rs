@@ -43,14 +43,14 @@ impl Fault {
 }
 
 /// Without unsafe code: the shell sends the signal.
-fn kill_self(how: &str) {
+fn kill_self(how: &str) -> ! {
     let pid = std::process::id();
     let signal = if how == "fast" { "KILL" } else { how };
-    // The first SIGSEGV only takes away the handler that Rust has for stack overflows.
-    for _ in 0..2 {
+    // Until it works. The first SIGSEGV only takes away the handler that Rust has for stack overflows, and on another
+    // thread, which may be late: a second signal that comes before that one was handled is lost.
+    loop {
         let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
     }
-    std::thread::sleep(Duration::from_secs(100));
 }
 
 /// A value that fails to decode or to encode only in a pool's worker, or only in the parent.

@@ -11,13 +11,17 @@ use crate::support::{eventually, is_running};
 const ENDS: [Fault; 4] = [Fault::Exit, Fault::FastExit, Fault::Segfault, Fault::Abort];
 
 /// Where the fault strikes: in a stage of a task that this process does, or (`None`) where a map makes its tasks.
+/// Returns what the pool did if the fault did not strike.
 #[offspring::worker]
-fn program(stage: Option<Stage>, fault: Fault, pids: Sender<Vec<u32>>) {
+fn program(stage: Option<Stage>, fault: Fault, pids: Sender<Vec<u32>>) -> String {
     let pool = Pool::new(2).unwrap();
     pids.send(pool.pids()).expect("the test receives");
     match stage {
-        Some(stage) => drop(pool.run(Carry(Mine { fault, stage }))),
-        None => drop(pool.map(0..100, |n| struck_at(50, n, fault)).collect::<Vec<_>>()),
+        Some(stage) => format!("{:?}", pool.run(Carry(Mine { fault, stage }))),
+        None => {
+            let outputs: Vec<_> = pool.map(0..100, |n| struck_at(50, n, fault)).collect();
+            format!("{outputs:?}")
+        }
     }
 }
 
@@ -33,7 +37,10 @@ fn a_program_that_ends_in_the_middle_takes_its_workers_along() {
     for stage in [Some(Stage::EncodeValue), Some(Stage::DecodeOutput), None] {
         for fault in ENDS {
             let (sender, pids) = channel().unwrap();
-            let ended = program::spawn(stage, fault, sender).unwrap().join().unwrap_err();
+            let ended = match program::spawn(stage, fault, sender).unwrap().join() {
+                Err(ended) => ended,
+                Ok(survived) => panic!("{stage:?} {fault:?} did not strike: {survived}"),
+            };
             let JoinError::Ended { reason, .. } = &ended else {
                 panic!("{stage:?} {fault:?}: {ended:?}")
             };
