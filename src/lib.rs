@@ -291,6 +291,7 @@
 
 pub mod actor;
 pub mod channel;
+mod diagnostics;
 mod error;
 mod failpoints;
 pub mod guide;

@@ -19,6 +19,7 @@ use crate::actor::client::driver::Blocking;
 use crate::actor::context::ContextInner;
 use crate::actor::protocol::{Ending, Request, Unlink};
 use crate::channel::{Receiver, Sender, channel};
+use crate::diagnostics;
 use crate::error::{CallError, DownReason, RecvError};
 use crate::ipc::block::block;
 use crate::ipc::deadline::Deadline;
@@ -164,7 +165,10 @@ pub(super) fn watch(partner: String, unlinked: Receiver<Unlink>, own: Arc<Contex
         }
     });
     if let Err(error) = thread {
-        log::error!(target: "offspring::actor", "not watching a link: starting a thread failed: {error}");
+        diagnostics::error(
+            "offspring::actor",
+            format_args!("not watching a link: starting a thread failed: {error}"),
+        );
     }
 }
 

@@ -16,6 +16,7 @@ use crate::actor::host::directory;
 use crate::actor::host::record::ActorRecord;
 use crate::actor::protocol::{DirectoryRequest, UntypedRef};
 use crate::channel::{Sender, channel};
+use crate::diagnostics;
 use crate::error::{DownReason, LookupError, StartError};
 use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::process::{NewChild, SpawnHook, this_process};
@@ -35,7 +36,12 @@ fn main_directory() -> Option<Queue<DirectoryRequest>> {
         .get_or_init(|| {
             let inherited = lock(&INHERITED).take()?.decode();
             inherited
-                .inspect_err(|error| log::error!(target: "offspring::actor", "the names of actors are not known here: {error}"))
+                .inspect_err(|error| {
+                    diagnostics::error(
+                        "offspring::actor",
+                        format_args!("the names of actors are not known here: {error}"),
+                    )
+                })
                 .ok()
         })
         .clone()

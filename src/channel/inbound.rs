@@ -12,6 +12,7 @@ use super::layout::{
     self, DONE, HEAP_START, LENGTHS, LINK, LONG, Mark, PARCEL, READER_SLEEPS, VALUE, WRITER_SLEEPS,
 };
 use super::{NewSender, RoomBell};
+use crate::diagnostics;
 use crate::error::RecvError;
 use crate::ipc::codec::Slice;
 use crate::ipc::deadline::{Deadline, WaitEnd};
@@ -256,7 +257,10 @@ impl InboundRing {
 
     /// Stops reading from a sender that broke the protocol.
     fn give_up<R>(&mut self) -> Option<R> {
-        log::error!(target: "offspring::channel", "a sending process has corrupted its ring; its messages are dropped");
+        diagnostics::error(
+            "offspring::channel",
+            format_args!("a sending process has corrupted its ring; its messages are dropped"),
+        );
         self.is_corrupt = true;
         None
     }

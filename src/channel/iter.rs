@@ -5,6 +5,7 @@ use std::iter::FusedIterator;
 use serde::de::DeserializeOwned;
 
 use super::Receiver;
+use crate::diagnostics;
 use crate::error::{RecvError, TryRecvError};
 use crate::ipc::wire::Retry;
 
@@ -56,7 +57,10 @@ fn next<T: DeserializeOwned>(receiver: &Receiver<T>) -> Option<T> {
         match receiver.recv() {
             Ok(message) => return Some(message),
             Err(RecvError::Decode(error)) => {
-                log::error!(target: "offspring::channel", "a message was skipped: {error}");
+                diagnostics::error(
+                    "offspring::channel",
+                    format_args!("a message was skipped: {error}"),
+                );
             }
             Err(error @ RecvError::Io(_)) => retry.pause(&error),
             Err(RecvError::Disconnected | RecvError::Moved) => return None,
@@ -135,7 +139,10 @@ impl<T: DeserializeOwned> Iterator for ReceiverTryIter<'_, T> {
             match self.receiver.try_recv() {
                 Ok(message) => return Some(message),
                 Err(TryRecvError::Decode(error)) => {
-                    log::error!(target: "offspring::channel", "a message was skipped: {error}");
+                    diagnostics::error(
+                        "offspring::channel",
+                        format_args!("a message was skipped: {error}"),
+                    );
                 }
                 Err(_) => return None,
             }

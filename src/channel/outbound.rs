@@ -276,13 +276,14 @@ impl SenderShared {
         limit: &L,
     ) -> Waited<(), SendFailure, L> {
         let ring = self.ring(limit)?;
-        let mut bytes = SCRATCH.with(Cell::take);
+        let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
         bytes.clear();
         let prepared = prepare(ring, mark, value, &mut bytes, Some(limit));
         let outcome = prepared.and_then(|(mut message, side_data)| {
             side_data.restore_unless_sent(self.push_within(ring, &mut message, limit))
         });
-        SCRATCH.with(|scratch| scratch.set(bytes));
+        // A destructor of this thread's end has no buffer to return it to.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
         outcome
     }
 
@@ -293,7 +294,7 @@ impl SenderShared {
         value: &V,
     ) -> Waited<(), SendFailure, Deadline> {
         let ring = self.try_ring()?;
-        let mut bytes = SCRATCH.with(Cell::take);
+        let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
         bytes.clear();
         let prepared = prepare(ring, mark, value, &mut bytes, None::<&Deadline>);
         let outcome = prepared.and_then(|(mut message, side_data)| {
@@ -305,7 +306,8 @@ impl SenderShared {
             };
             side_data.restore_unless_sent(sent)
         });
-        SCRATCH.with(|scratch| scratch.set(bytes));
+        // A destructor of this thread's end has no buffer to return it to.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
         outcome
     }
 

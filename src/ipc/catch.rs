@@ -20,6 +20,21 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without text".to_owned())
 }
 
+/// Drops the payload of a panic, which may panic itself, and returns its text.
+pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
+    let text = panic_text(&*payload);
+    drop_caught(payload);
+    text
+}
+
+/// Drops a value of the program, whose `Drop` may panic. The panic hook has reported that.
+pub(crate) fn drop_caught<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Each attempt to drop what a drop panicked with could panic in turn.
+        std::mem::forget(panic);
+    }
+}
+
 /// Runs a call of ipc-channel that panics where it should return an error. Panic hooks of this
 /// crate do not report the panic: it becomes an error value, and is not a panic of the program or
 /// the worker.
@@ -30,7 +45,7 @@ pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R>
 /// Runs code in which a panic would be a bug that must not end a service thread.
 pub(crate) fn catch_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
     catch_unwind(AssertUnwindSafe(call))
-        .map_err(|panic| io::Error::other(format!("{what}: {}", panic_text(&*panic))))
+        .map_err(|panic| io::Error::other(format!("{what}: {}", text_of(panic))))
 }
 
 pub(crate) fn with_quiet<R>(quiet: bool, call: impl FnOnce() -> R) -> R {

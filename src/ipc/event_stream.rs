@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
+use crate::ipc::reactor::{self, EventSource, Interest, WakerSet, WakerSlot};
 use crate::ipc::waitable::WaitSource;
 use crate::sys::{self, lock};
 
@@ -168,13 +168,10 @@ impl<E: Send + 'static> EventSource for Buffer<E> {
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
-        let state: MutexGuard<'_, BufferState<E>> = lock(&self.state);
-        let ready = !state.events.is_empty() || state.missed > 0 || state.ended;
-        if let (false, Some((slot, waker))) = (ready, interest) {
-            // Under the lock: an event is either seen above, or published after the waker is set.
-            slot.set(waker);
-        }
-        ready
+        reactor::check_and_set(interest, || {
+            let state = lock(&self.state);
+            !state.events.is_empty() || state.missed > 0 || state.ended
+        })
     }
 }
 

@@ -43,6 +43,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::diagnostics;
 use crate::failpoints;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::reactor::{Interest, WakerSet, WakerSlot};
@@ -174,9 +175,9 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         let Some((slot, waker)) = interest else {
             return if self.is_gone() { Poll::Ready(Err(Failure::Gone)) } else { Poll::Pending };
         };
-        let mut lead = lock(&self.lead);
         // Set the waker before reading `taken`: a leader that steps down after that wakes it.
         slot.set(waker);
+        let mut lead = lock(&self.lead);
         if !lead.taken {
             if !lead.armed {
                 lead.armed = true;
@@ -317,7 +318,10 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             Err(WaitEnd::Failed(Failure::Io(error)))
                 if error.kind() == io::ErrorKind::InvalidData =>
             {
-                log::error!(target: "offspring::parking", "discarded a malformed message: {error}");
+                diagnostics::error(
+                    "offspring::parking",
+                    format_args!("discarded a malformed message: {error}"),
+                );
                 match limit.check() {
                     Ok(()) => Heard::Other,
                     Err(elapsed) => Heard::Nothing(elapsed),

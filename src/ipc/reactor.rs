@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::task::Waker;
 
+use crate::diagnostics;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire;
 use crate::sys::{self, Poller, RawSocket, Service, lock};
@@ -115,7 +116,9 @@ impl WakerSet {
         let mut slots = lock(&self.slots);
         if let (Some(socket), Some(registration)) = (self.socket, &mut slots.registration) {
             if !std::mem::replace(&mut registration.armed, true) {
-                REACTOR.wait().poller.arm(socket, registration.key);
+                if let Some(reactor) = REACTOR.get() {
+                    reactor.poller.arm(socket, registration.key);
+                }
             }
         }
     }
@@ -137,8 +140,11 @@ impl WakerSet {
     }
 
     fn deregister(&self, slots: &mut SlotTable) {
-        if let (Some(socket), Some(registration)) = (self.socket, slots.registration.take()) {
-            REACTOR.wait().deregister(socket, registration.key);
+        let (socket, registration) = (self.socket, slots.registration.take());
+        if let (Some(socket), Some(registration), Some(reactor)) =
+            (socket, registration, REACTOR.get())
+        {
+            reactor.deregister(socket, registration.key);
         }
     }
 }
@@ -148,7 +154,7 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         // A bug in one executor must not keep the others from being woken.
         if let Err(error) = wire::catch_panic("waker", || waker.wake()) {
-            log::error!(target: "offspring::reactor", "{error}");
+            diagnostics::error("offspring::reactor", format_args!("{error}"));
         }
     }
 }
@@ -173,22 +179,24 @@ impl WakerSlot {
     }
 
     /// Has `waker` woken by the next change. The caller checks once more afterwards: a change that
-    /// came before this call wakes nothing.
+    /// came before this call wakes nothing. The caller holds no lock, because cloning a waker and
+    /// dropping one run an executor's code.
     pub(crate) fn set(&self, waker: &Waker) {
-        let mut slots = lock(&self.set.slots);
-        let Some(slot) = slots.wakers.get_mut(&self.number) else {
+        let is_set = match lock(&self.set.slots).wakers.get(&self.number) {
+            Some(Some(before)) => before.will_wake(waker),
+            Some(None) => false,
+            None => return,
+        };
+        if is_set {
             return;
-        };
-        let replaced = match slot {
-            Some(before) if before.will_wake(waker) => None,
-            Some(_) => slot.replace(waker.clone()),
-            None => {
-                self.set.awaited.fetch_add(1, Ordering::SeqCst);
-                slot.replace(waker.clone())
-            }
-        };
+        }
+        let waker = waker.clone();
+        let mut slots = lock(&self.set.slots);
+        let replaced = slots.wakers.insert(self.number, Some(waker)).flatten();
+        if replaced.is_none() {
+            self.set.awaited.fetch_add(1, Ordering::SeqCst);
+        }
         drop(slots);
-        // Dropping a waker runs an executor's code too.
         drop(replaced);
     }
 }
@@ -255,6 +263,17 @@ pub(crate) trait EventSource: Send + Sync {
 
 /// The slot in which a check that finds nothing leaves a waker, and the waker. `None` only checks.
 pub(crate) type Interest<'a> = Option<(&'a WakerSlot, &'a Waker)>;
+
+/// Checks; if that finds nothing, sets the waker, and checks once more. So a change either is seen
+/// by the second check, or finds the waker, and the waker's code runs between two locks, not under
+/// one.
+pub(crate) fn check_and_set(interest: Interest<'_>, mut check: impl FnMut() -> bool) -> bool {
+    check()
+        || interest.is_some_and(|(slot, waker)| {
+            slot.set(waker);
+            check()
+        })
+}
 
 /// The thread that waits for the sockets of all receivers that something in this process waits for.
 struct Reactor {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use super::LogSink;
 use super::record::{LogMessage, LogRecord};
 use crate::channel::{Receiver, Sender, channel};
+use crate::diagnostics;
 use crate::error::{CreateError, RecvError};
+use crate::ipc::catch::catch_panic;
 use crate::shared::AtomicU64;
 use crate::sys::{self, Service, lock};
 
@@ -95,7 +97,12 @@ impl Forwarder {
         let before = std::mem::replace(&mut *lock(&self.reported), dropped);
         if dropped > before {
             let count = dropped - before;
-            log::warn!(target: "offspring::logs", "{count} log records of children were dropped, because the logger does not keep up");
+            diagnostics::warn(
+                "offspring::logs",
+                format_args!(
+                    "{count} log records of children were dropped, because the logger does not keep up"
+                ),
+            );
         }
     }
 
@@ -118,7 +125,10 @@ impl Forwarder {
                 // The record stays in the channel until this process has descriptors again.
                 Err(error) if error.is_starved() => {}
                 Err(error) => {
-                    log::error!(target: "offspring::logs", "a log record was lost: {error}");
+                    diagnostics::error(
+                        "offspring::logs",
+                        format_args!("a log record was lost: {error}"),
+                    );
                     // It was counted as sent, and `drain` must not wait for it.
                     self.handled();
                 }
@@ -129,6 +139,7 @@ impl Forwarder {
 }
 
 fn forward(record: &LogRecord) {
-    // If the user's logger panics, this thread must survive: it serves all children.
-    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| record.log())));
+    // If the user's logger panics, this thread must survive: it serves all children. The panic hook
+    // has reported it.
+    let _ = catch_panic("logger", || record.log());
 }

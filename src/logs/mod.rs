@@ -17,6 +17,7 @@ mod source;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Sender;
+use crate::diagnostics;
 use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::process::{LogTarget, NewChild, SpawnHook};
 use crate::shared::AtomicU64;
@@ -53,7 +54,12 @@ fn prepare(child: &NewChild<'_>) -> Option<EncodedValue> {
         LogTarget::Off => return None,
         LogTarget::Stderr => LogSink::Stderr { level: level as u64 },
         LogTarget::Parent => forwarder::sink()
-            .inspect_err(|error| log::error!(target: "offspring::logs", "could not forward the log records of `{}`: {error}", child.name))
+            .inspect_err(|error| {
+                diagnostics::error(
+                    "offspring::logs",
+                    format_args!("could not forward the log records of `{}`: {error}", child.name),
+                )
+            })
             .ok()?,
     };
     wire::encode(&sink).ok()

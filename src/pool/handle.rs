@@ -11,7 +11,7 @@ use crate::error::{
 };
 use crate::ipc::deadline::Deadline;
 use crate::ipc::hub;
-use crate::ipc::wire::{self, EncodedValue, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope, SideData};
 use crate::pool::batch::{TaskBatch, TaskSpec, needs_parcel};
 use crate::pool::events::PoolEvents;
 use crate::pool::monitor;
@@ -170,11 +170,15 @@ impl Pool {
         worker: W,
     ) -> Result<Task<W::Output>, TrySubmitError<W>> {
         let cell = Arc::default();
-        let batch = match self.encode_task(&worker, TaskOptions::new(), &cell) {
-            Ok(batch) => batch,
+        let (batch, side_data) = match self.encode_task(&worker, TaskOptions::new(), &cell) {
+            Ok(encoded) => encoded,
             Err(cause) => return Err(cause.with(worker).into()),
         };
-        match self.shared.try_submit(batch) {
+        let submitted = self.shared.try_submit(batch);
+        if !matches!(submitted, Ok(true)) {
+            side_data.restore();
+        }
+        match submitted {
             Ok(true) => Ok(Task::new(self.shared.clone(), W::worker_name(), cell)),
             Ok(false) => Err(TrySubmitError::Full(worker)),
             Err(end) => Err(submit_error(end, worker).into()),
@@ -201,28 +205,39 @@ impl Pool {
         options: TaskOptions,
         cell: Arc<TaskCell>,
     ) -> Result<Task<W::Output>, SubmitError<W>> {
-        let batch = match self.encode_task(&worker, options, &cell) {
-            Ok(batch) => batch,
+        let (batch, side_data) = match self.encode_task(&worker, options, &cell) {
+            Ok(encoded) => encoded,
             Err(cause) => return Err(cause.with(worker)),
         };
-        match self.shared.submit(batch) {
+        match side_data.restore_unless_sent(self.shared.submit(batch)) {
             Ok(()) => Ok(Task::new(self.shared.clone(), W::worker_name(), cell)),
             Err(end) => Err(submit_error(end, worker)),
         }
     }
 
+    /// Encodes a task. If it is not submitted, what came with the batch puts back what was moved out
+    /// of the worker.
     fn encode_task<W: ProcessWorker>(
         &self,
         worker: &W,
         options: TaskOptions,
         cell: &Arc<TaskCell>,
-    ) -> Result<TaskBatch, Unsendable> {
+    ) -> Result<(TaskBatch, SideData), Unsendable> {
         let mut spec = self.spec::<W>().map_err(Unsendable::Unknown)?;
         spec.timeout = options.task_timeout.or(spec.timeout);
         spec.retries = options.retries.unwrap_or(spec.retries);
-        let encoded =
-            wire::encode(worker).inspect_err(|_| hub::announce()).map_err(Unsendable::Encode)?;
-        batch_of_one(spec, encoded, cell.clone()).map_err(Unsendable::Io)
+        let mut bytes = Vec::new();
+        let mut side_data = wire::encode_into(worker, &mut bytes)
+            .inspect_err(|_| hub::announce())
+            .map_err(Unsendable::Encode)?;
+        let encoded = EncodedValue { bytes, handles: side_data.take_handles() };
+        match batch_of_one(spec, encoded, cell.clone()) {
+            Ok(batch) => Ok((batch, side_data)),
+            Err(error) => {
+                side_data.restore();
+                Err(Unsendable::Io(error))
+            }
+        }
     }
 
     /// The spec of tasks of this worker type, with the pool's defaults.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Mutex;
 
 use crate::error::{EncodeError, PoolError};
+use crate::ipc::catch::catch_panic;
 use crate::ipc::hub;
 use crate::ipc::wire::{self, EncodedValue, Envelope};
 use crate::pool::batch::needs_parcel;
@@ -89,7 +90,11 @@ thread_local! {
 /// }
 /// ```
 pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
-    let before = STATE.with_borrow_mut(|states| states.insert(TypeId::of::<S>(), Box::new(state)));
+    // A destructor at the end of the thread finds none, and leaves none.
+    let keep = |states: &RefCell<HashMap<_, _>>| {
+        states.borrow_mut().insert(TypeId::of::<S>(), Box::new(state) as Box<dyn Any>)
+    };
+    let before = STATE.try_with(keep).ok().flatten();
     before.and_then(|before| before.downcast().ok()).map(|before| *before)
 }
 
@@ -125,8 +130,8 @@ pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
 /// ```
 pub fn with_worker_state<S: 'static, R>(act: impl FnOnce(&mut S) -> R) -> Option<R> {
     // Taken out, not borrowed, so that `act` may use the states of other types.
-    let mut state =
-        STATE.with_borrow_mut(|states| states.remove(&TypeId::of::<S>()))?.downcast::<S>().ok()?;
+    let taken = STATE.try_with(|states| states.borrow_mut().remove(&TypeId::of::<S>()));
+    let mut state = taken.ok().flatten()?.downcast::<S>().ok()?;
     let result = act(&mut state);
     STATE.with_borrow_mut(|states| {
         states.entry(TypeId::of::<S>()).or_insert(state);
@@ -159,8 +164,10 @@ impl Initializer {
         } else {
             InitializerValue::Inline(encoded.bytes)
         };
+        // This runs on a monitor's thread, and the error's `Display` and `Drop` are user code.
         let decode = |value: process::TaskInput<'_>| match value.decode::<W::Output>() {
-            Ok(output) => output.into_result(),
+            Ok(output) => catch_panic("its error panicked", || output.into_result())
+                .unwrap_or_else(|panic| Err(panic.to_string())),
             Err(error) => Err(error.to_string()),
         };
         Ok(Initializer { number, value, decode })

@@ -5,12 +5,15 @@
 //! ring has seen all that this process ever did. Only then does it decide what became of the tasks
 //! in flight. It holds the pool's lock in transitions only, never while it waits or delivers.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::diagnostics;
 use crate::error::{ExitReason, PoolError, TaskError};
+use crate::ipc::catch::catch_panic;
 use crate::ipc::ring::Corrupt;
 use crate::pool::batch::TaskRange;
 use crate::pool::events::PoolEvent;
@@ -59,7 +62,11 @@ impl WorkerMonitor {
         loop {
             match self.start_worker() {
                 Ok(worker) => {
-                    self.serve(&worker);
+                    // A panic here is a bug. It must cost this worker only: without a monitor, the
+                    // pool would wait for the slot for ever.
+                    if let Err(error) = catch_panic("a pool's thread", || self.serve(&worker)) {
+                        self.end_unusable(&worker, &error);
+                    }
                     self.worker_exited(&worker);
                 }
                 Err(error) => {
@@ -118,7 +125,10 @@ impl WorkerMonitor {
             let has_ended = worker.link().has_ended();
             let drained = worker.link().drain(&mut replies);
             let Ok(count) = drained.and_then(|()| self.complete(&mut replies, worker)) else {
-                return self.end_corrupt(worker, has_ended);
+                if !has_ended {
+                    self.end_unusable(worker, &"its link is corrupt");
+                }
+                return;
             };
             if has_ended && replies.is_empty() {
                 return;
@@ -131,15 +141,16 @@ impl WorkerMonitor {
         }
     }
 
-    /// Ends a worker whose process wrote over the memory that it shares with this one: nothing in
-    /// it can be trusted.
-    fn end_corrupt(&self, worker: &RunningWorker, has_ended: bool) {
-        if !has_ended {
-            let name = worker.process().name();
-            log::error!(target: "offspring::pool", "the link to worker `{name}` is corrupt; the pool replaces it");
-            worker.process().kill();
-            let _ = worker.process().join();
-        }
+    /// Ends a worker whose process wrote over the memory that it shares with this one, so that
+    /// nothing in it can be trusted, or whose results this process cannot handle.
+    fn end_unusable(&self, worker: &RunningWorker, why: &dyn fmt::Display) {
+        let name = worker.process().name();
+        diagnostics::error(
+            "offspring::pool",
+            format_args!("the pool replaces worker `{name}`: {why}"),
+        );
+        worker.process().kill();
+        let _ = worker.process().join();
     }
 
     /// Delivers the results of what was drained, and returns how many there were.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
+use crate::diagnostics;
 use crate::ipc::event_stream::EventPublisher;
 use crate::pool::batch::{Sink, TaskBatch};
 use crate::pool::events::PoolEvent;
@@ -77,7 +78,7 @@ impl PoolShared {
             self.events.publish(event);
         }
         for error in &effects.retried {
-            log::warn!(target: "offspring::pool", "{error}; the pool tries again");
+            diagnostics::warn("offspring::pool", format_args!("{error}; the pool tries again"));
         }
         for (range, error) in effects.failed {
             range.fail(&error);

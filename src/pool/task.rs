@@ -7,7 +7,6 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::task::Waker;
 #[cfg(feature = "async")]
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -64,49 +63,36 @@ pub(super) struct TaskCell {
     state: Mutex<CellState>,
     ended: Condvar,
     is_cancelled: AtomicBool,
-    /// Made by the first selector that waits for the task.
-    selectors: OnceLock<Arc<WakerSet>>,
+    /// Made by the first future or selector that waits for the task.
+    wakers: OnceLock<Arc<WakerSet>>,
 }
 
 #[derive(Debug, Default)]
 enum CellState {
-    /// The task has not ended, and no caller waits for that.
+    /// The task has not ended, and no thread is blocked until it does.
     #[default]
     Pending,
-    /// Callers wait: some blocked at the condition variable, some with a waker. Apart from
-    /// `Pending` since a notification costs a system call even if it wakes no thread.
-    Awaited(Vec<Waker>),
+    /// Threads are blocked at the condition variable. Apart from `Pending` since a notification
+    /// costs a system call even if it wakes no thread.
+    Awaited,
     Ended(Results),
     Taken,
 }
 
 impl CellState {
     fn is_pending(&self) -> bool {
-        matches!(self, CellState::Pending | CellState::Awaited(_))
-    }
-
-    /// Notes that a caller waits, and returns the wakers of those that are not blocked. Only while
-    /// it is pending.
-    fn awaited(&mut self) -> &mut Vec<Waker> {
-        if !matches!(self, CellState::Awaited(_)) {
-            *self = CellState::Awaited(Vec::new());
-        }
-        match self {
-            CellState::Awaited(wakers) => wakers,
-            _ => unreachable!("it was set above"),
-        }
+        matches!(self, CellState::Pending | CellState::Awaited)
     }
 }
 
 impl Sink for TaskCell {
     fn deliver(&self, results: Results) {
         let before = std::mem::replace(&mut *lock(&self.state), CellState::Ended(results));
-        if let CellState::Awaited(wakers) = before {
+        if matches!(before, CellState::Awaited) {
             self.ended.notify_all();
-            reactor::wake_all(wakers);
         }
-        if let Some(selectors) = self.selectors.get() {
-            selectors.wake();
+        if let Some(wakers) = self.wakers.get() {
+            wakers.wake();
         }
     }
 
@@ -117,16 +103,11 @@ impl Sink for TaskCell {
 
 impl EventSource for TaskCell {
     fn register(&self) -> io::Result<WakerSlot> {
-        self.selectors.get_or_init(Arc::default).register()
+        self.wakers.get_or_init(Arc::default).register()
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
-        let state = lock(&self.state);
-        if let (true, Some((slot, waker))) = (state.is_pending(), interest) {
-            // Under the lock: the result either is seen here, or is delivered after this and wakes.
-            slot.set(waker);
-        }
-        !state.is_pending()
+        reactor::check_and_set(interest, || !lock(&self.state).is_pending())
     }
 }
 
@@ -135,7 +116,7 @@ impl TaskCell {
         let mut state = lock(&self.state);
         while state.is_pending() {
             limit.check()?;
-            state.awaited();
+            *state = CellState::Awaited;
             state = sys::wait(&self.ended, state, limit.deadline());
         }
         Ok(state)
@@ -227,19 +208,25 @@ impl<T: DeserializeOwned> Task<T> {
     /// }
     /// ```
     pub async fn join_async(&self) -> Result<T, TaskError> {
-        std::future::poll_fn(|context| self.poll(context)).await
+        let mut slot = None;
+        std::future::poll_fn(|context| self.poll(&mut slot, context)).await
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<Result<T, TaskError>> {
-        let mut state = lock(&self.cell.state);
-        if !state.is_pending() {
-            return Poll::Ready(self.take(state));
+    /// `slot` belongs to one future; it is registered if the first poll finds nothing.
+    fn poll(
+        &self,
+        slot: &mut Option<WakerSlot>,
+        context: &Context<'_>,
+    ) -> Poll<Result<T, TaskError>> {
+        if !self.cell.is_ready(None) {
+            let slot = slot.get_or_insert_with(|| {
+                self.cell.register().expect("the end of a task is a state in this process")
+            });
+            if !self.cell.is_ready(Some((slot, context.waker()))) {
+                return Poll::Pending;
+            }
         }
-        let wakers = state.awaited();
-        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            wakers.push(context.waker().clone());
-        }
-        Poll::Pending
+        Poll::Ready(self.take(lock(&self.cell.state)))
     }
 }
 
@@ -270,14 +257,18 @@ impl<T: DeserializeOwned> Task<T> {
 #[cfg(feature = "async")]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
-pub struct TaskFuture<T>(Task<T>);
+pub struct TaskFuture<T> {
+    task: Task<T>,
+    slot: Option<WakerSlot>,
+}
 
 #[cfg(feature = "async")]
 impl<T: DeserializeOwned> Future for TaskFuture<T> {
     type Output = Result<T, TaskError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(context)
+        let TaskFuture { task, slot } = self.get_mut();
+        task.poll(slot, context)
     }
 }
 
@@ -287,7 +278,7 @@ impl<T: DeserializeOwned> IntoFuture for Task<T> {
     type IntoFuture = TaskFuture<T>;
 
     fn into_future(self) -> TaskFuture<T> {
-        TaskFuture(self)
+        TaskFuture { task: self, slot: None }
     }
 }
 

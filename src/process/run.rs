@@ -30,15 +30,15 @@ pub(super) fn run<W: DeserializeOwned, T: Serialize>(
 ) -> Result<RunOutcome, String> {
     let worker: W = value.decode()?;
     started();
-    Ok(match catch_unwind(AssertUnwindSafe(|| run(worker))) {
-        Err(panic) => RunOutcome::Panicked(wire::panic_text(&*panic)),
-        Ok(output) => match wire::encode(&output).map(Envelope::new) {
-            Ok(Ok(envelope)) => {
-                hub::announce();
-                RunOutcome::Returned(envelope)
-            }
-            Ok(Err(error)) => RunOutcome::Unsendable(format!("no memory to send it in: {error}")),
-            Err(error) => RunOutcome::Unsendable(error.to_string()),
-        },
+    // The encoding is inside, too: it drops the output, and that may panic.
+    let run = || wire::encode(&run(worker)).map(Envelope::new);
+    Ok(match catch_unwind(AssertUnwindSafe(run)) {
+        Err(panic) => RunOutcome::Panicked(wire::text_of(panic)),
+        Ok(Ok(Ok(envelope))) => {
+            hub::announce();
+            RunOutcome::Returned(envelope)
+        }
+        Ok(Ok(Err(error))) => RunOutcome::Unsendable(format!("no memory to send it in: {error}")),
+        Ok(Err(error)) => RunOutcome::Unsendable(error.to_string()),
     })
 }

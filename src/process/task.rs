@@ -76,7 +76,7 @@ pub(super) fn perform<W: DeserializeOwned, T: Serialize>(
         }
         Ok(Err(error)) => TaskOutcome::failed(TaskFailure::BadOutput(error.to_string())),
         Err(panic) => TaskOutcome::failed(TaskFailure::Panicked(panic_hook::caught_panic(
-            wire::panic_text(&*panic),
+            wire::text_of(panic),
         ))),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::diagnostics;
 use crate::error::{GetError, PutAllError};
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub;
@@ -196,7 +197,7 @@ impl Handle {
         match bad {
             Some(error) if got.is_empty() => Err(GetError::Decode(error)),
             Some(error) => {
-                log::error!(target: "offspring::queue", "skipped an item: {error}");
+                diagnostics::error("offspring::queue", format_args!("skipped an item: {error}"));
                 Ok(got)
             }
             None => Ok(got),

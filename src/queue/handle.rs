@@ -217,7 +217,7 @@ fn with_encoded<T: Serialize, E>(
     item: &T,
     put: impl FnOnce(NewItem<'_>) -> Result<(), WaitEnd<E, QueueFailure>>,
 ) -> Result<(), WaitEnd<E, PutFailure>> {
-    let mut bytes = SCRATCH.with(Cell::take);
+    let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
     bytes.clear();
     let outcome = match encode(item, &mut bytes) {
         Ok((None, _)) => put(NewItem::Bytes(&bytes)).map_err(WaitEnd::convert),
@@ -229,7 +229,8 @@ fn with_encoded<T: Serialize, E>(
         }
         Err(failure) => Err(failure.into()),
     };
-    SCRATCH.with(|scratch| scratch.set(bytes));
+    // A destructor of this thread's end has no buffer to return it to.
+    let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
     outcome
 }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::diagnostics;
 use crate::error::{EncodeError, GetError, HandleError, PutError, QueueJoinError};
 use crate::ipc::deadline::{Elapsed, WaitEnd};
 use crate::ipc::hub;
@@ -152,7 +153,7 @@ pub(in crate::queue) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError
         match get() {
             Ok(got) => return Some(got),
             Err(GetError::Decode(error)) => {
-                log::error!(target: "offspring::queue", "skipped an item: {error}");
+                diagnostics::error("offspring::queue", format_args!("skipped an item: {error}"));
             }
             Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
             Err(_) => return None,

@@ -253,7 +253,7 @@ impl Engine {
         // The closure that makes a worker is user code: the supervisor must survive its panic.
         let started = catch_unwind(AssertUnwindSafe(|| slot.child.start(slot.restart, on_end)));
         let started = started.unwrap_or_else(|panic| {
-            let panic = catch::panic_text(&*panic);
+            let panic = catch::text_of(panic);
             let reason = DownReason::Failed(format!("making it panicked: {panic}"));
             let actor = slot.id.clone();
             Err(StartError::Down { actor, reason })

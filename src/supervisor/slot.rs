@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::diagnostics;
 use crate::error::DownReason;
 use crate::ipc::catch;
 use crate::supervisor::child::Child;
@@ -76,7 +77,10 @@ impl ChildSlot {
     pub(super) fn forget(self) {
         let id = self.id.clone();
         if let Err(error) = catch::catch_panic("dropping it panicked", || drop(self)) {
-            log::error!(target: "offspring::supervisor", "child `{id}` is forgotten: {error}");
+            diagnostics::error(
+                "offspring::supervisor",
+                format_args!("child `{id}` is forgotten: {error}"),
+            );
         }
     }
 }

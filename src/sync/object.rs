@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::diagnostics;
 use crate::error::{
     CreateError, HandleError, LockTimeoutError, SyncError, TimeoutError, chain_text,
 };
@@ -428,7 +429,13 @@ impl<P: Primitive> Drop for Participant<P> {
             P::repair(&object.region, client.number, true);
         };
         if let Err(error) = crate::sys::service_thread("offspring-repair", repair) {
-            log::error!(target: "offspring::sync", "could not release what a dead process held of a {}: {error}", P::NAME);
+            diagnostics::error(
+                "offspring::sync",
+                format_args!(
+                    "could not release what a dead process held of a {}: {error}",
+                    P::NAME
+                ),
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use bytemuck::Pod;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::diagnostics;
 use crate::error::{CreateError, DecodeError, EncodeError};
 use crate::ipc::region::Region;
 use crate::ipc::wire;
@@ -318,7 +319,7 @@ pub(super) fn write_back<T: ?Sized, S: Storage<T>>(
     if std::thread::panicking() && !was_panicking {
         poison::by_panic(memory.region);
     } else if let Err(error) = S::close(memory, view) {
-        log::error!(target: "offspring::sync", "a lock keeps its old value: {error}");
+        diagnostics::error("offspring::sync", format_args!("a lock keeps its old value: {error}"));
         poison::by_panic(memory.region);
     }
 }

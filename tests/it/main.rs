@@ -22,3 +22,4 @@ mod supervisor;
 mod sync;
 mod tidy;
 mod tree;
+mod usercode;

@@ -11,8 +11,8 @@ const LAYERS: &[&[&str]] = &[
     &["ipc::deadline"],
     &["failpoints", "error", "ipc::fuzz"],
     &["sys"],
-    &["ipc::block", "ipc::small_bytes", "ipc::spin", "ipc::weak_map"],
-    &["ipc::codec", "ipc::catch"],
+    &["ipc::block", "ipc::small_bytes", "ipc::spin", "ipc::weak_map", "ipc::catch"],
+    &["ipc::codec", "diagnostics"],
     &["ipc::ipc_fd"],
     &["ipc::region"],
     &["ipc::wire"],
@@ -138,6 +138,24 @@ fn unsafe_code_stands_where_memory_is() {
                 continue;
             }
             assert!(!code.contains("unsafe"), "{}:{}: unsafe code", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn only_one_file_calls_the_logger_about_this_crate() {
+    const MACROS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "log"];
+    for (path, text) in sources().into_iter().filter(|(path, _)| layer_name(path) != "diagnostics")
+    {
+        for (number, line) in text.lines().enumerate() {
+            let is_call = MACROS.iter().any(|name| line.contains(&format!("log::{name}!")));
+            let is_comment = line.trim_start().starts_with("//");
+            assert!(
+                !is_call || is_comment,
+                "{}:{}: use `diagnostics`, since a logger may panic or block",
+                path.display(),
+                number + 1
+            );
         }
     }
 }

@@ -4,15 +4,17 @@
 //! that it runs.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, Once};
+use std::sync::{Condvar, Mutex};
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::diagnostics;
 use crate::ipc::catch;
-use crate::sys::{self, lock};
+use crate::sys::{self, Service, lock};
 
 static ALARMS: Mutex<Alarms> = Mutex::new(Alarms { next: 0, all: BTreeMap::new() });
 static CHANGED: Condvar = Condvar::new();
+static THREAD: Service<()> = Service::new("offspring-alarms");
 
 struct Alarms {
     next: u64,
@@ -26,24 +28,25 @@ pub(in crate::actor) struct Alarm(Option<(Instant, u64)>);
 impl Alarm {
     /// Wakes `waker` at this time, in place of what was set before.
     pub(in crate::actor) fn set(&mut self, at: Instant, waker: &Waker) {
-        static STARTED: Once = Once::new();
-        STARTED.call_once(|| {
-            if let Err(error) = sys::service_thread("offspring-alarms", run) {
-                log::error!(target: "offspring::actor", "calls of tasks have no timeouts: starting a thread failed: {error}");
-            }
-        });
+        if let Err(error) = THREAD.start(|| Ok(((), |(): &()| run()))) {
+            diagnostics::error(
+                "offspring::actor",
+                format_args!("a call of a task has no timeout: starting a thread failed: {error}"),
+            );
+        }
+        // Without the lock: cloning a waker and dropping one run an executor's code.
+        let waker = waker.clone();
         let mut alarms = lock(&ALARMS);
         let before = self.0.take().and_then(|key| alarms.all.remove(&key));
         let key = (at, alarms.next);
         alarms.next += 1;
-        alarms.all.insert(key, waker.clone());
+        alarms.all.insert(key, waker);
         let first = alarms.all.first_key_value().is_some_and(|(first, _)| *first == key);
         drop(alarms);
         self.0 = Some(key);
         if first {
             CHANGED.notify_all();
         }
-        // Without the lock: dropping a waker runs an executor's code.
         drop(before);
     }
 }
@@ -64,7 +67,7 @@ fn run() {
                 let waker = first.remove();
                 drop(alarms);
                 if let Err(error) = catch::catch_panic("waker", || waker.wake()) {
-                    log::error!(target: "offspring::actor", "{error}");
+                    diagnostics::error("offspring::actor", format_args!("{error}"));
                 }
                 alarms = lock(&ALARMS);
             }

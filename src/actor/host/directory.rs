@@ -14,6 +14,7 @@ use crate::actor::protocol::{
     ActorKey, ActorStatus, DirectoryRequest, StatusUpdate, UntypedRef, own_process_number,
 };
 use crate::channel::Sender;
+use crate::diagnostics;
 use crate::error::{CreateError, DownReason, GetError};
 use crate::queue::{Queue, QueueKind};
 use crate::sys::{self, lock};
@@ -105,9 +106,10 @@ fn serve(requests: &Queue<DirectoryRequest>) {
     loop {
         match requests.get() {
             Ok(request) => answer(request, &mut names),
-            Err(GetError::Decode(error)) => {
-                log::error!(target: "offspring::actor", "skipping a request that does not decode: {error}")
-            }
+            Err(GetError::Decode(error)) => diagnostics::error(
+                "offspring::actor",
+                format_args!("skipping a request that does not decode: {error}"),
+            ),
             // The program ends.
             Err(_) => return,
         }

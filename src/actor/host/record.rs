@@ -32,6 +32,7 @@ use crate::actor::protocol::{
     ActorExit, ActorKey, ActorStatus, Blob, Erased, Request, StatusUpdate,
 };
 use crate::channel::Sender;
+use crate::diagnostics;
 use crate::error::{CreateError, DownReason};
 use crate::process::Process;
 use crate::queue::{JoinableQueue, QueueKind};
@@ -223,7 +224,13 @@ impl ActorRecord {
         drop(subscribers);
         updated.iter().for_each(|listener| listener.wake());
         if lost > 0 {
-            log::warn!(target: "offspring::actor", "actor `{}` is down: {lost} messages in its mailbox are lost", self.name);
+            diagnostics::warn(
+                "offspring::actor",
+                format_args!(
+                    "actor `{}` is down: {lost} messages in its mailbox are lost",
+                    self.name
+                ),
+            );
         }
     }
 

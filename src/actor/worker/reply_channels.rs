@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::actor::protocol::{CallHeader, CallMark, MailboxReply};
 use crate::channel::{Mark, SendFailure, Sender};
+use crate::diagnostics;
 use crate::error::is_starved;
 use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::Retry;
@@ -90,7 +91,10 @@ impl<R: Serialize> RingSessions<R> {
             Err(text) => refuse(text),
         };
         if let Err(end) = sent {
-            log::debug!(target: "offspring::actor", "closing the session of a client that takes no replies: {end:?}");
+            diagnostics::debug(
+                "offspring::actor",
+                format_args!("closing the session of a client that takes no replies: {end:?}"),
+            );
             let session = open.session;
             self.close(session, channels);
         }
@@ -201,7 +205,10 @@ impl<R: Serialize> ReplyChannels<R> {
             sent => sent,
         };
         sent.inspect_err(|end| {
-            log::debug!(target: "offspring::actor", "closing the session of a client that takes no replies: {end:?}");
+            diagnostics::debug(
+                "offspring::actor",
+                format_args!("closing the session of a client that takes no replies: {end:?}"),
+            );
             self.close(header.session);
         })
     }

@@ -51,6 +51,7 @@ use crate::actor::protocol::{
 use crate::actor::worker::fair_mutex::FairMutex;
 use crate::actor::worker::reply_channels::{ReplyChannels, RingSessions};
 use crate::channel::{Receiver, Sender};
+use crate::diagnostics;
 use crate::error::{GetError, HandleError, PutTimeoutError, RecvError};
 use crate::ipc::deadline::{Forever, WaitEnd};
 use crate::ipc::wire::Retry;
@@ -175,9 +176,10 @@ impl<A: Actor> Incarnation<A> {
                 let _ = self.reports.send(Report::Pong(number));
             }
             Ok(Request::Wake) => {}
-            Err(RecvError::Decode(error)) => {
-                log::error!(target: "offspring::actor", "skipping a request that does not decode: {error}")
-            }
+            Err(RecvError::Decode(error)) => diagnostics::error(
+                "offspring::actor",
+                format_args!("skipping a request that does not decode: {error}"),
+            ),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -323,9 +325,10 @@ impl<A: Actor> Incarnation<A> {
     fn refuse(&self, header: Option<CallHeader>, error: &str) {
         match header {
             Some(header) => self.reply(header, Err(error.to_owned())),
-            None => {
-                log::error!(target: "offspring::actor", "skipping a message that does not decode: {error}")
-            }
+            None => diagnostics::error(
+                "offspring::actor",
+                format_args!("skipping a message that does not decode: {error}"),
+            ),
         }
     }
 }

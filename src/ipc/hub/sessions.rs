@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use crate::diagnostics;
 use crate::failpoints;
 use crate::ipc::hub::object::{Attachment, Serviced, SharedObject, resolve};
 use crate::ipc::hub::page::SessionPage;
@@ -66,7 +67,7 @@ const ATTACHMENTS_MAX: usize = 4096;
 impl HubThread {
     /// Ends the session of a client that violates the protocol.
     pub(in crate::ipc::hub) fn expel(&mut self, id: u64, why: &str) {
-        log::error!(target: "offspring::hub", "a client lost its session: {why}");
+        diagnostics::error("offspring::hub", format_args!("a client lost its session: {why}"));
         // Without last passes: nothing in its regions can be trusted.
         drop(self.sessions.remove(&id));
         self.channel_closed(id);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use crate::diagnostics;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::hub::ToHub;
 use crate::ipc::hub::object::{Serviced, SharedObject};
@@ -112,7 +113,7 @@ impl HubThread {
         for id in ready.into_iter().filter(|&id| id != Poller::WAKE) {
             // A bug that one client triggers must not end the hub for all others.
             if let Err(error) = wire::catch_panic("hub", || self.receive_from(id)) {
-                log::error!(target: "offspring::hub", "{error}");
+                diagnostics::error("offspring::hub", format_args!("{error}"));
             }
         }
     }
@@ -127,7 +128,12 @@ impl HubThread {
             return;
         };
         if !std::mem::replace(&mut channel.starved, true) {
-            log::warn!(target: "offspring::hub", "a client has to wait: this process is out of file descriptors, so raise its limit (`ulimit -n`)");
+            diagnostics::warn(
+                "offspring::hub",
+                format_args!(
+                    "a client has to wait: this process is out of file descriptors, so raise its limit (`ulimit -n`)"
+                ),
+            );
         }
         self.hub.poller.remove(channel.receiver.socket());
         self.deferred.push((Instant::now() + DEFERRED_FOR, id));
@@ -213,7 +219,7 @@ impl HubThread {
         role: Role,
     ) -> Option<u64> {
         if let Err(error) = self.hub.poller.add(receiver.socket(), self.next) {
-            log::error!(target: "offspring::hub", "failed to add a channel: {error}");
+            diagnostics::error("offspring::hub", format_args!("failed to add a channel: {error}"));
             return None;
         }
         let id = self.next;

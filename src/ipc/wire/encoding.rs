@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{DecodeError, EncodeError};
-use crate::ipc::catch::panic_text;
+use crate::ipc::catch::{drop_caught, text_of};
 use crate::ipc::codec::{self, Decoder, Encoder, Input, Slice, Spill};
 use crate::ipc::region::Reader;
 use crate::ipc::wire::{HANDLES_MAX, WireHandle};
@@ -113,6 +113,7 @@ impl Noted {
 /// Adds a handle to the value that is being encoded, and returns its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     may_note()?;
+    // The thread has its thread-locals: that was checked.
     Ok(NOTED.with(|noted| {
         noted.with_set(|set| {
             set.handles.push(handle);
@@ -134,7 +135,7 @@ pub(crate) fn may_note() -> Result<(), &'static str> {
 
 /// Returns an error if [`note`] would return one for any of `count` more handles.
 pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
-    NOTED.with(|noted| {
+    let checked = NOTED.try_with(|noted| {
         if !noted.encoding.get() {
             Err(OUTSIDE)
         } else if noted.side_data.borrow().0.as_ref().map_or(0, |set| set.handles.len()) + count
@@ -144,29 +145,30 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
         } else {
             Ok(())
         }
-    })
+    });
+    checked.unwrap_or(Err(ENDING))
 }
 
 /// Returns an error if receivers, which exist only once, must not be moved into the value that is
 /// being encoded. To be asked before one is moved out of its handle.
 pub(crate) fn may_move() -> Result<(), &'static str> {
-    NOTED.with(|noted| noted.moves.get().then_some(()).ok_or(ONCE))
+    let checked = NOTED.try_with(|noted| noted.moves.get().then_some(()).ok_or(ONCE));
+    checked.unwrap_or(Err(ENDING))
 }
 
 const ONCE: &str = "a receiving end exists only once, and this value may be sent several times";
 const OUTSIDE: &str =
     "handles of offspring can only be sent inside worker fields, outputs, queue items and messages";
+const ENDING: &str = "a thread that runs the destructors of its thread-locals sends no handles";
 const TOO_MANY: &str =
     "a value may hold at most 32 handles: send a queue or connection first, and the rest over it";
 
 /// Takes the handle with this index from the message that is being decoded.
 pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
-    CLAIMABLE.with_borrow_mut(|claimable| {
-        claimable
-            .get_mut(index as usize)
-            .and_then(Option::take)
-            .ok_or("the handle did not arrive with the value")
-    })
+    let claimed = CLAIMABLE.try_with(|claimable| {
+        claimable.borrow_mut().get_mut(index as usize).and_then(Option::take)
+    });
+    claimed.ok().flatten().ok_or("the handle did not arrive with the value")
 }
 
 /// Returns the error for a handle that cannot be encoded.
@@ -223,15 +225,17 @@ fn run<T: Serialize + ?Sized>(
     moves: bool,
     mut encoder: Encoder<'_>,
 ) -> Result<(usize, SideData), EncodeError> {
-    let outer = NOTED.with(|noted| noted.begin(moves));
+    // A destructor at the end of a thread encodes, too, but only what has no handles.
+    let outer = NOTED.try_with(|noted| noted.begin(moves)).ok();
     let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
-    let side_data = NOTED.with(|noted| noted.end(outer));
+    let side_data =
+        outer.map_or_else(SideData::default, |outer| NOTED.with(|noted| noted.end(outer)));
     match outcome {
         Ok(Ok(spilled)) => Ok((spilled, side_data)),
         Ok(Err(error)) => Err(unencoded::<T>(side_data, &error)),
         Err(panic) => Err(unencoded::<T>(
             side_data,
-            &format_args!("its Serialize panicked: {}", panic_text(&*panic)),
+            &format_args!("its Serialize panicked: {}", text_of(panic)),
         )),
     }
 }
@@ -333,8 +337,15 @@ pub(crate) fn decode_with<'de, R, I: Input<'de>>(
     }
     // Nearly every value has no handles. Then there is nothing to set up, unless one value is
     // decoded inside another.
-    let plain = handles.is_empty() && CLAIMABLE.with_borrow(Vec::is_empty);
-    let outer = (!plain).then(|| CLAIMABLE.replace(handles.into_iter().map(Some).collect()));
+    let plain =
+        handles.is_empty() && CLAIMABLE.try_with(|outer| outer.borrow().is_empty()) != Ok(false);
+    let outer = if plain {
+        None
+    } else {
+        // A destructor at the end of a thread claims nothing.
+        let claimable = handles.into_iter().map(Some).collect();
+        CLAIMABLE.try_with(|outer| outer.replace(claimable)).ok()
+    };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut decoder = Decoder::new(input);
         read(&mut decoder).map(|value| (value, decoder.left()))
@@ -344,10 +355,13 @@ pub(crate) fn decode_with<'de, R, I: Input<'de>>(
     }
     match outcome {
         Ok(Ok((value, 0))) => Ok(value),
-        Ok(Ok((_, left))) => Err(DecodeError::new::<R>(format!("{left} bytes are left over"))),
+        Ok(Ok((value, left))) => {
+            drop_caught(value);
+            Err(DecodeError::new::<R>(format!("{left} bytes are left over")))
+        }
         Ok(Err(error)) => Err(DecodeError::new::<R>(error.to_string())),
         Err(panic) => {
-            Err(DecodeError::new::<R>(format!("its Deserialize panicked: {}", panic_text(&*panic))))
+            Err(DecodeError::new::<R>(format!("its Deserialize panicked: {}", text_of(panic))))
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostics;
 use crate::error::chain_text;
 use crate::ipc::deadline::{Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Memory;
@@ -30,7 +31,7 @@ mod packet;
 mod raw_handles;
 mod shm_buffer;
 
-pub(crate) use crate::ipc::catch::{catch_panic, is_quiet, panic_text};
+pub(crate) use crate::ipc::catch::{catch_panic, is_quiet, panic_text, text_of};
 pub(crate) use encoding::{
     EncodedValue, SideData, claim, decode, decode_shared, decode_with, encode, encode_copy,
     encode_into, encode_spilling, encode_with_raw_handles, explain, explain_de, may_move, may_note,
@@ -112,7 +113,10 @@ impl Retry {
     /// Waits before the next try. Logs the first error.
     pub(crate) fn pause(&mut self, error: &dyn std::error::Error) {
         if !std::mem::replace(&mut self.has_logged, true) {
-            log::warn!(target: "offspring::wire", "{}; retrying every 10 ms", chain_text(error));
+            diagnostics::warn(
+                "offspring::wire",
+                format_args!("{}; retrying every 10 ms", chain_text(error)),
+            );
         }
         std::thread::sleep(Retry::PAUSE);
     }

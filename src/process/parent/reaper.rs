@@ -100,15 +100,16 @@ pub(super) fn announce_exit() {
 
 /// Has the reaper check on a child at this time.
 pub(super) fn remind(at: Instant, id: u64) {
-    let reaper = REAPER.wait();
-    sys::lock(&reaper.reminders).insert((at, id));
-    // It may be asleep until a later reminder.
-    reaper.endings.wake();
+    if let Some(reaper) = REAPER.get() {
+        sys::lock(&reaper.reminders).insert((at, id));
+        // It may be asleep until a later reminder.
+        reaper.endings.wake();
+    }
 }
 
 /// Hands a child over to the reaper, which has been started.
 pub(super) fn watch(child: Arc<ChildRecord>) -> io::Result<()> {
-    let reaper = REAPER.wait();
+    let reaper = REAPER.get().ok_or_else(|| io::Error::other("this process has no reaper"))?;
     let id = child.id;
     // Into the table first: the pidfd may be ready at once, and the reaper looks the child up.
     reaper.children().insert(id, child.clone());
@@ -120,29 +121,38 @@ pub(super) fn watch(child: Arc<ChildRecord>) -> io::Result<()> {
 
 /// The child's status is about to be taken.
 pub(super) fn forget(id: u64, pidfd: &Pidfd) {
-    let reaper = REAPER.wait();
-    reaper.endings.remove(pidfd);
-    reaper.children().remove(&id);
+    if let Some(reaper) = REAPER.get() {
+        reaper.endings.remove(pidfd);
+        reaper.children().remove(&id);
+    }
 }
 
 /// A joining thread now waits for the child's end.
 pub(super) fn pause_watch(id: u64, pidfd: &Pidfd) {
-    REAPER.wait().endings.pause(pidfd, id);
+    if let Some(reaper) = REAPER.get() {
+        reaper.endings.pause(pidfd, id);
+    }
 }
 
 /// It does not any more.
 pub(super) fn resume_watch(id: u64, pidfd: &Pidfd) {
-    REAPER.wait().endings.resume(pidfd, id);
+    if let Some(reaper) = REAPER.get() {
+        reaper.endings.resume(pidfd, id);
+    }
 }
 
 /// Adds an inline worker to the children. The reaper has been started.
 pub(in crate::process) fn adopt(child: Arc<ChildRecord>) {
-    REAPER.wait().children().insert(child.id, child);
+    if let Some(reaper) = REAPER.get() {
+        reaper.children().insert(child.id, child);
+    }
 }
 
 /// Removes an inline worker that is at its end.
 pub(in crate::process) fn release(id: u64) {
-    REAPER.wait().children().remove(&id);
+    if let Some(reaper) = REAPER.get() {
+        reaper.children().remove(&id);
+    }
 }
 
 /// All children that run, in the order of their start.

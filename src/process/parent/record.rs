@@ -12,8 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::diagnostics;
 use crate::error::{ExitReason, KillCause, PanicReport};
-use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
+use crate::ipc::reactor::{self, EventSource, Interest, WakerSet, WakerSlot};
 use crate::process::handshake::{self, ParentMessage};
 use crate::process::identity::Identity;
 use crate::process::inline_context::StopRequest;
@@ -121,7 +122,10 @@ impl LiveChild {
             // The child has ended.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => {
-                log::error!(target: "offspring::process", "could not detach a process: {error}");
+                diagnostics::error(
+                    "offspring::process",
+                    format_args!("could not detach a process: {error}"),
+                );
             }
             Ok(()) => {}
         }
@@ -379,12 +383,6 @@ impl EventSource for ChildRecord {
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
-        let state = self.state();
-        if let (State::Running(_) | State::Inline(_), Some((slot, waker))) = (&*state, interest) {
-            // Under the lock: an end that comes later finds the waker, and an earlier one is seen
-            // here.
-            slot.set(waker);
-        }
-        matches!(*state, State::Ended { .. })
+        reactor::check_and_set(interest, || !self.is_alive())
     }
 }

@@ -32,7 +32,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Sets the waker of a task that has to wait.
+/// Sets the waker of a task that may have to wait: before the lock is taken, since the waker's code
+/// must not run under it, and before the check, which finds what changed earlier.
 fn set_waker(interest: Interest<'_>) {
     if let Some((slot, waker)) = interest {
         slot.set(waker);
@@ -62,16 +63,14 @@ impl QueueOwner {
     }
 
     fn poll_get(&self, interest: Interest<'_>) -> Poll<Result<Taken, QueueFailure>> {
+        set_waker(interest);
         let mut state = self.lock();
         state.begin(Wait::Item);
         let outcome = state.check_item(false);
         state.end(Wait::Item);
         let outcome = match outcome {
             Some(outcome) => Poll::Ready(outcome.and_then(|item| state.deliver(item))),
-            None => {
-                set_waker(interest);
-                Poll::Pending
-            }
+            None => Poll::Pending,
         };
         if outcome.is_ready() {
             state.schedule();
@@ -100,12 +99,12 @@ impl QueueOwner {
         item: &mut Option<NewItem<'_>>,
         interest: Interest<'_>,
     ) -> Poll<Result<(), QueueFailure>> {
+        set_waker(interest);
         let mut state = self.lock();
         let mut outcome = state.check_room();
         if outcome.is_none() && interest.is_some() {
             // Asks the consumers to ring when they take something. The check after it finds what
             // they took before they could see that.
-            set_waker(interest);
             state.schedule();
             fence(Ordering::SeqCst);
             outcome = state.check_room();
@@ -129,10 +128,10 @@ impl QueueOwner {
     }
 
     fn poll_done(&self, interest: Interest<'_>) -> Poll<Result<(), QueueFailure>> {
+        set_waker(interest);
         let mut state = self.lock();
         let outcome = state.check_done();
         if outcome.is_none() {
-            set_waker(interest);
             state.schedule();
         }
         outcome.map_or(Poll::Pending, Poll::Ready)

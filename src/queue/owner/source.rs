@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::ipc::reactor::{EventSource, Interest, WakerSlot};
+use crate::ipc::reactor::{self, EventSource, Interest, WakerSlot};
 use crate::queue::owner::lock::QueueOwner;
 
 impl EventSource for QueueOwner {
@@ -11,12 +11,11 @@ impl EventSource for QueueOwner {
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
-        let mut state = self.lock();
-        let ready = state.is_ready_for_task();
-        if let (false, Some((slot, waker))) = (ready, interest) {
-            slot.set(waker);
-        }
-        state.arm_timer();
-        ready
+        reactor::check_and_set(interest, || {
+            let mut state = self.lock();
+            let ready = state.is_ready_for_task();
+            state.arm_timer();
+            ready
+        })
     }
 }

@@ -7,7 +7,7 @@ use offspring::pool::{
     PoolError, PoolEvent, SubmitError, TaskError, TaskOptions, TrySubmitError, set_worker_state,
     with_worker_state,
 };
-use offspring::{Pool, Queue};
+use offspring::{Pool, Queue, Receiver, channel};
 
 use super::{eventually_sleeps, thread_id};
 
@@ -412,4 +412,52 @@ fn numbers_and_events_tell_what_happens() {
         has(|event| matches!(event, PoolEvent::TaskFailed { error } if error.is_cancelled())),
         "{told:?}"
     );
+}
+
+#[offspring::worker]
+fn first_of(receiver: Receiver<u64>) -> u64 {
+    receiver.recv().unwrap()
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_worker_that_is_refused_comes_back_whole() {
+    let pool = Pool::builder().workers(1).max_unfinished(1).build().unwrap();
+    let ((go, wait), (sender, receiver)) = (channel().unwrap(), channel().unwrap());
+    let busy = pool.submit(first_of::new(wait)).unwrap();
+    let Err(TrySubmitError::Full(refused)) = pool.try_submit(first_of::new(receiver)) else {
+        panic!("the pool is full");
+    };
+    sender.send(5).unwrap();
+    go.send(1).unwrap();
+    assert_eq!(busy.join().unwrap(), 1);
+    assert_eq!(pool.try_submit(refused).unwrap().join().unwrap(), 5);
+
+    let (sender, receiver) = channel().unwrap();
+    pool.kill();
+    let Err(SubmitError::Closed(refused)) = pool.submit(first_of::new(receiver)) else {
+        panic!("the pool is closed");
+    };
+    sender.send(6).unwrap();
+    assert_eq!(refused.receiver.recv().unwrap(), 6);
+}
+
+/// `OFFSPRING_RACE_ROUNDS` is their number (default 30).
+#[offspring::test(timeout = "600s")]
+fn a_task_behind_one_that_is_cancelled_is_not_ended_in_its_place() {
+    let rounds = std::env::var("OFFSPRING_RACE_ROUNDS")
+        .map_or(30, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number"));
+    let pool = Pool::builder().workers(2).build().unwrap();
+    for round in 0..rounds {
+        let (_go, wait) = channel::<u64>().unwrap();
+        let cancelled = pool.submit(first_of::new(wait)).unwrap();
+        crate::support::eventually("it runs", || cancelled.pid().is_some());
+        let others: Vec<_> = (0..40).map(|_| pool.submit(pid_of::new()).unwrap()).collect();
+        cancelled.cancel();
+        // Those are fed while the process is killed.
+        let late: Vec<_> = (0..40).map(|_| pool.submit(pid_of::new()).unwrap()).collect();
+        for task in others.into_iter().chain(late) {
+            task.join().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+        assert!(matches!(cancelled.join(), Err(TaskError::Cancelled { .. })));
+    }
 }

@@ -1,0 +1,130 @@
+//! The log records of this crate.
+//!
+//! A logger is code of the program: it may panic, block, or call back into this crate. But records
+//! are made where something goes wrong: on service threads, for which other processes wait, and
+//! under locks. So none of these places calls the logger. They add the record to a list, and one
+//! thread passes the list on. Whatever the logger does there holds up the records after it, and
+//! nothing else.
+//!
+//! If that thread cannot be started, the records stay in the list, and the next one tries again. In
+//! a program that another one forked there is no such thread, and no record.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Condvar, Mutex, Once};
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::ipc::catch::catch_panic;
+use crate::sys::{self, Service, lock};
+
+/// Records beyond this number are dropped and counted.
+const PENDING_MAX: usize = 1024;
+/// How long the end of the program waits for the logger.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+struct Record {
+    level: Level,
+    target: &'static str,
+    text: String,
+}
+
+struct Pending {
+    records: VecDeque<Record>,
+    dropped: u64,
+    /// Whether the logger is at work on a record that was taken out of the list.
+    is_logging: bool,
+}
+
+static PENDING: Mutex<Pending> =
+    Mutex::new(Pending { records: VecDeque::new(), dropped: 0, is_logging: false });
+/// Notified when a record is added, and when the logger has handled one.
+static CHANGED: Condvar = Condvar::new();
+static THREAD: Service<()> = Service::new("offspring-diagnostics");
+
+thread_local! {
+    /// True on the thread that calls the logger.
+    static IS_LOGGER: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(crate) fn error(target: &'static str, text: fmt::Arguments<'_>) {
+    report(Level::Error, target, text);
+}
+
+pub(crate) fn warn(target: &'static str, text: fmt::Arguments<'_>) {
+    report(Level::Warn, target, text);
+}
+
+pub(crate) fn debug(target: &'static str, text: fmt::Arguments<'_>) {
+    report(Level::Debug, target, text);
+}
+
+/// May be called under any lock of this crate.
+fn report(level: Level, target: &'static str, text: fmt::Arguments<'_>) {
+    // A record about what the logger itself does with this crate would be followed by another one,
+    // and so on.
+    if level > log::max_level() || IS_LOGGER.try_with(Cell::get).unwrap_or(false) {
+        return;
+    }
+    let record = Record { level, target, text: text.to_string() };
+    {
+        let mut pending = lock(&PENDING);
+        if pending.records.len() == PENDING_MAX {
+            pending.dropped += 1;
+        } else {
+            pending.records.push_back(record);
+        }
+    }
+    if THREAD.start(|| Ok(((), |(): &()| run()))).is_ok() {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| sys::at_exit(at_exit));
+        CHANGED.notify_all();
+    }
+}
+
+fn run() {
+    IS_LOGGER.set(true);
+    let mut pending = lock(&PENDING);
+    loop {
+        pending.is_logging = false;
+        CHANGED.notify_all();
+        let record = match pending.records.pop_front() {
+            Some(record) => record,
+            None if pending.dropped > 0 => dropped(std::mem::take(&mut pending.dropped)),
+            None => {
+                pending = sys::wait(&CHANGED, pending, None);
+                continue;
+            }
+        };
+        pending.is_logging = true;
+        drop(pending);
+        let _ = catch_panic("logger", || {
+            log::log!(target: record.target, record.level, "{}", record.text);
+        });
+        pending = lock(&PENDING);
+    }
+}
+
+fn dropped(count: u64) -> Record {
+    let text = format!("{count} records were dropped, because the logger does not keep up");
+    Record { level: Level::Warn, target: "offspring::diagnostics", text }
+}
+
+/// Waits until the logger has handled all records, or makes no progress. Uses only the lock and the
+/// condition variable, so that a thread that has lost its thread-locals can call it.
+pub(crate) fn flush() {
+    if THREAD.get().is_none() {
+        return;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut pending = lock(&PENDING);
+    while (pending.is_logging || !pending.records.is_empty()) && Instant::now() < deadline {
+        pending = sys::wait(&CHANGED, pending, Some(deadline));
+    }
+}
+
+extern "C" fn at_exit() {
+    flush();
+}
