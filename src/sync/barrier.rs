@@ -1,8 +1,12 @@
 //! Barriers: a fixed number of threads wait for each other.
 //!
-//! The state is a generation and the number of threads that have arrived in it, changed only under
-//! the [`latch`]. The last thread to arrive ends the generation by a single store, so a death
-//! leaves it either ended or not:
+//! The state is a word with a generation and whether the barrier is broken, and the number of
+//! threads that have arrived in the generation. The last thread to arrive ends the generation by one
+//! compare-and-swap of the word, so a death leaves it either ended or not. Threads arrive and end
+//! generations under the [`latch`]; breaking the barrier is one atomic step and needs none. So a
+//! thread whose time is over either breaks the generation or finds that it has ended, without
+//! waiting for anyone.
+//!
 //!
 //! - *A party dies while it waits, or before it arrives, or in the middle of arriving.* The repair
 //!   breaks the barrier: the count may include the dead, so no generation can be trusted to be
@@ -27,12 +31,12 @@ use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
 use crate::sync::object::{ObjectHandle, Primitive};
 
-const PARTIES: usize = 8;
-/// Grows when all parties have arrived, and at a reset.
-const GENERATION: usize = 12;
+/// The generation, which grows when all parties have arrived, and at a reset; and [`BROKEN`].
+const STATE: usize = 8;
+const BROKEN: u64 = 1 << 32;
+const PARTIES: usize = 16;
 /// The number of threads that have arrived in this generation.
-const ARRIVED: usize = 16;
-const BROKEN: usize = 20;
+const ARRIVED: usize = 20;
 /// One bit for each of the last 64 generations: whether it ended by a reset.
 const RESETS: usize = 24;
 
@@ -40,13 +44,14 @@ const RESETS: usize = 24;
 enum BarrierWords {}
 
 impl Primitive for BarrierWords {
-    const NAME: &'static str = "barrier";
     const WORDS_LEN: usize = LATCH_BYTES;
 
-    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
-        Latch::inherit(region, dead, patient).is_some_and(|latch| {
-            let broken: &AtomicU32 = region.number(BROKEN);
-            broken.store(1, Ordering::Relaxed);
+    fn session_ended(region: &Region) {
+        break_any(region);
+    }
+
+    fn repair(region: &Region, dead: u32) -> bool {
+        Latch::inherit(region, dead).is_some_and(|latch| {
             latch.clear_and_wake(dead);
             true
         })
@@ -60,6 +65,16 @@ impl Primitive for BarrierWords {
         // A thread that waits has a handle, so its process is attached.
         false
     }
+}
+
+fn state(region: &Region) -> &AtomicU64 {
+    region.number(STATE)
+}
+
+/// Breaks the barrier, in whatever generation it is.
+fn break_any(region: &Region) {
+    state(region).fetch_or(BROKEN, Ordering::AcqRel);
+    latch::notify_all(region);
 }
 
 /// Lets a fixed number of threads, in any processes, wait for each other, again and again. Dropping
@@ -215,19 +230,15 @@ impl Barrier {
 
     /// Breaks the barrier: no thread passes until a [`reset`](Barrier::reset).
     pub fn abort(&self) {
-        // Fails only if the owner is gone. Then every wait returns `Disconnected`.
-        if let Ok(latch) = Latch::of(&self.object, &Forever) {
-            self.object.word(BROKEN).store(1, Ordering::Relaxed);
-            latch.release(true);
-        }
+        break_any(&self.object.region);
     }
 
     /// Returns the barrier to its initial state, even if it is broken. Threads that wait now get
     /// [`BarrierError::Broken`]; threads that arrive later wait for all parties.
     pub fn reset(&self) {
         if let Ok(latch) = Latch::of(&self.object, &Forever) {
-            self.end_generation(true);
-            self.object.word(BROKEN).store(0, Ordering::Relaxed);
+            let ends = self.prepare_end(true);
+            state(&self.object.region).store(ends, Ordering::Release);
             latch.release(true);
         }
     }
@@ -247,21 +258,24 @@ impl Barrier {
     /// Whether the barrier is broken.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.object.number(BROKEN) != 0
+        state(&self.object.region).load(Ordering::Acquire) & BROKEN != 0
     }
 
-    /// Under the latch: ends the generation, for the threads that have arrived in it.
-    fn end_generation(&self, reset: bool) {
-        let generation = self.object.number(GENERATION);
+    fn generation(&self) -> u32 {
+        state(&self.object.region).load(Ordering::Acquire) as u32
+    }
+
+    /// Under the latch: gets everything ready for the end of the generation, and returns the state
+    /// that ends it. Setting that comes last: a process that dies before it has changed nothing that
+    /// a waiting thread reads.
+    fn prepare_end(&self, reset: bool) -> u64 {
+        let generation = self.generation();
         let resets: &AtomicU64 = self.object.region.number(RESETS);
         let bit = 1u64 << (generation % 64);
         let others = resets.load(Ordering::Relaxed) & !bit;
         resets.store(if reset { others | bit } else { others }, Ordering::Relaxed);
         self.object.word(ARRIVED).store(0, Ordering::Relaxed);
-        // Last, because this store is what ends it: a process that dies before it has changed
-        // nothing that a waiting thread reads.
-        let generations = self.object.word(GENERATION);
-        generations.store(generation.wrapping_add(1), Ordering::Relaxed);
+        generation.wrapping_add(1).into()
     }
 
     fn pass<L: TimeLimit>(
@@ -278,7 +292,7 @@ impl Barrier {
         if self.is_broken() {
             return Err(BarrierError::Broken.into());
         }
-        let generation = self.object.number(GENERATION);
+        let generation = self.generation();
         let index = self.object.number(ARRIVED);
         let arrived = self.object.word(ARRIVED);
         arrived.store(index + 1, Ordering::Relaxed);
@@ -299,10 +313,14 @@ impl Barrier {
         std::mem::forget(break_on_panic);
         let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
         // During the action a party may have died, or a thread reset the barrier.
-        if self.is_broken() || self.object.number(GENERATION) != generation {
+        if self.is_broken() || self.generation() != generation {
             return Err(BarrierError::Broken);
         }
-        self.end_generation(false);
+        let (state, ends) = (state(&self.object.region), self.prepare_end(false));
+        // It may also break at any time, which needs no latch.
+        state
+            .compare_exchange(generation.into(), ends, Ordering::AcqRel, Ordering::Acquire)
+            .map_err(|_| BarrierError::Broken)?;
         latch.release(true);
         Ok(())
     }
@@ -315,31 +333,37 @@ impl Barrier {
         limit: &L,
     ) -> Waited<(), BarrierError, L> {
         loop {
-            let (held, elapsed) = match latch.sleep(limit) {
-                Ok(held) => (held, None),
+            match latch.sleep(limit) {
+                Ok(held) => latch = held,
+                // This breaks the barrier, unless the generation has just ended.
                 Err(WaitEnd::Timeout(elapsed)) => {
-                    // Whether this timeout breaks the barrier can only be decided under the
-                    // latch: the last thread may just have arrived.
-                    let held = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed);
-                    (held.map_err(BarrierError::from)?, Some(elapsed))
+                    let (whole, broken) = (generation.into(), u64::from(generation) | BROKEN);
+                    let state = state(&self.object.region);
+                    let breaks =
+                        state.compare_exchange(whole, broken, Ordering::AcqRel, Ordering::Acquire);
+                    if breaks.is_ok() {
+                        latch::notify_all(&self.object.region);
+                        return Err(WaitEnd::Timeout(elapsed));
+                    }
+                    return self.outcome(generation).unwrap_or(Ok(())).map_err(WaitEnd::Failed);
                 }
                 Err(WaitEnd::Failed(error)) => return Err(BarrierError::from(error).into()),
-            };
-            latch = held;
-            if self.object.number(GENERATION) != generation {
-                let resets: &AtomicU64 = self.object.region.number(RESETS);
-                let was_reset = resets.load(Ordering::Relaxed) & (1 << (generation % 64)) != 0;
-                return if was_reset { Err(BarrierError::Broken.into()) } else { Ok(()) };
             }
-            if self.is_broken() {
-                return Err(BarrierError::Broken.into());
-            }
-            if let Some(elapsed) = elapsed {
-                self.object.word(BROKEN).store(1, Ordering::Relaxed);
-                latch.release(true);
-                return Err(WaitEnd::Timeout(elapsed));
+            if let Some(outcome) = self.outcome(generation) {
+                return outcome.map_err(WaitEnd::Failed);
             }
         }
+    }
+
+    /// How the generation has ended, or that the barrier is broken.
+    fn outcome(&self, generation: u32) -> Option<Result<(), BarrierError>> {
+        let state = state(&self.object.region).load(Ordering::Acquire);
+        if state as u32 != generation {
+            let resets: &AtomicU64 = self.object.region.number(RESETS);
+            let was_reset = resets.load(Ordering::Relaxed) & (1 << (generation % 64)) != 0;
+            return Some(if was_reset { Err(BarrierError::Broken) } else { Ok(()) });
+        }
+        (state & BROKEN != 0).then_some(Err(BarrierError::Broken))
     }
 }
 
@@ -350,5 +374,29 @@ impl fmt::Debug for Barrier {
             .field("waiting", &self.waiting())
             .field("broken", &self.is_broken())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::word;
+
+    #[test]
+    fn a_wait_ends_in_time_and_breaks_the_barrier_while_a_stopped_process_holds_the_latch() {
+        let barrier = Barrier::new(3).unwrap();
+        let region = &barrier.object.region;
+        std::thread::scope(|scope| {
+            let timed = scope.spawn(|| barrier.wait_timeout(Duration::from_millis(400)));
+            let other = scope.spawn(|| barrier.wait());
+            while latch::sleepers(region) < 2 {
+                std::thread::yield_now();
+            }
+            let stopped = Latch::take(region, word::holder(9, 1), &Forever).unwrap();
+            assert!(matches!(timed.join().unwrap(), Err(BarrierTimeoutError::Timeout)));
+            assert!(barrier.is_broken());
+            drop(stopped);
+            assert!(matches!(other.join().unwrap(), Err(BarrierError::Broken)));
+        });
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Each waiting thread has a slot, with a word of its own to sleep on. A notification is one store
 //! into the oldest waiting slot, so it reaches exactly one thread, which was waiting when it was
-//! sent. Slots are taken, notified and freed under the [`latch`].
+//! sent. Slots are taken and notified under the [`latch`], and freed without: a thread whose time is
+//! over waits for no other process. So a notification is a compare-and-swap, which finds out that a
+//! slot was just freed.
 //!
 //! # What each order is for
 //!
@@ -34,7 +36,9 @@ use crate::sync::value::Storage;
 use crate::sync::word;
 use crate::sys::{futex_wait, futex_wake_all};
 
-/// The number of slots that are not free.
+/// The number of slots that are not free, or more: a process that dies after it has counted a slot
+/// and before it has taken it leaves the count too high. That costs notifications that find no
+/// slot, while one that is too low would lose them.
 const ACTIVE: usize = 8;
 /// The number that the next waiting thread gets.
 const NEXT: usize = 16;
@@ -79,33 +83,36 @@ fn notify(region: &Region, count: usize) -> Vec<&AtomicU32> {
     let mut waiting: Vec<_> =
         slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING).collect();
     waiting.sort_by_key(|slot| slot.number.load(Ordering::Relaxed));
-    waiting.truncate(count);
-    for slot in &waiting {
-        slot.state.store(NOTIFIED, Ordering::Release);
-    }
-    waiting.into_iter().map(|slot| slot.state).collect()
+    // A thread whose time is over frees its slot without the latch.
+    let mark = |state: &&AtomicU32| {
+        state.compare_exchange(WAITING, NOTIFIED, Ordering::Release, Ordering::Relaxed).is_ok()
+    };
+    waiting.into_iter().map(|slot| slot.state).filter(mark).take(count).collect()
+}
+
+fn is_used(slot: &WaitSlot<'_>) -> bool {
+    slot.state.load(Ordering::Relaxed) & !GONE != FREE
 }
 
 #[derive(Debug)]
 enum CondvarWords {}
 
 impl Primitive for CondvarWords {
-    const NAME: &'static str = "condition variable";
     const WORDS_LEN: usize = SLOTS + SLOTS_MAX * SLOT_BYTES;
 
-    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
-        let Some(latch) = Latch::inherit(region, dead, patient) else {
+    fn repair(region: &Region, dead: u32) -> bool {
+        let Some(latch) = Latch::inherit(region, dead) else {
             return false;
         };
         let mut lost = 0;
         for slot in slots(region).filter(|slot| slot.session.load(Ordering::Relaxed) == dead) {
-            lost += usize::from(slot.state.load(Ordering::Relaxed) == NOTIFIED);
-            slot.state.store(FREE, Ordering::Relaxed);
+            let state = slot.state.swap(FREE, Ordering::Relaxed);
+            lost += usize::from(state == NOTIFIED);
+            if state & !GONE != FREE {
+                active(region).fetch_sub(1, Ordering::Relaxed);
+            }
         }
         notify(region, lost);
-        // Recounted: the dead process may have changed a slot and not the count.
-        let used = slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) != FREE).count();
-        active(region).store(used as u32, Ordering::Relaxed);
         latch.wake_all();
         for slot in slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) == NOTIFIED) {
             futex_wake_all(slot.state);
@@ -122,10 +129,7 @@ impl Primitive for CondvarWords {
     }
 
     fn holds(region: &Region, session: u32) -> bool {
-        slots(region).any(|slot| {
-            slot.state.load(Ordering::Relaxed) != FREE
-                && slot.session.load(Ordering::Relaxed) == session
-        })
+        slots(region).any(|slot| is_used(&slot) && slot.session.load(Ordering::Relaxed) == session)
     }
 }
 
@@ -342,8 +346,9 @@ impl Condvar {
         let number = next.fetch_add(1, Ordering::Relaxed);
         slot.number.store(number, Ordering::Relaxed);
         slot.session.store(word::session(latch.me()), Ordering::Relaxed);
-        slot.state.store(WAITING, Ordering::Release);
+        // Counted before it is taken, and until it is free.
         active(region).fetch_add(1, Ordering::Release);
+        slot.state.store(WAITING, Ordering::Release);
         drop(latch);
         Ok(slot)
     }
@@ -359,21 +364,45 @@ impl Condvar {
         }
     }
 
-    /// Frees the slot. Returns whether it was notified, even if the notification came after the
-    /// timeout.
+    /// Frees the slot, without the latch: a call whose time is over waits for no other process.
+    /// Returns whether it was notified, even if the notification came after the timeout.
     fn free_slot(&self, slot: &WaitSlot<'_>) -> Result<bool, SyncError> {
-        let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
-        let notified = slot.state.swap(FREE, Ordering::Acquire) == NOTIFIED;
-        active(&self.object.region).fetch_sub(1, Ordering::Release);
-        drop(latch);
-        Ok(notified)
+        let region = &self.object.region;
+        let notified = slot.state.swap(FREE, Ordering::AcqRel) == NOTIFIED;
+        active(region).fetch_sub(1, Ordering::Release);
+        if latch::is_gone(region) { Err(SyncError::Disconnected) } else { Ok(notified) }
     }
 }
 
 impl fmt::Debug for Condvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Condvar")
-            .field("waiting", &self.object.number(ACTIVE))
+            .field("waiting", &slots(&self.object.region).filter(is_used).count())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::Mutex;
+
+    #[test]
+    fn a_wait_ends_in_time_while_a_stopped_process_holds_the_latch() {
+        let (mutex, condvar) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());
+        let region = &condvar.object.region;
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                let guard = mutex.lock().unwrap();
+                condvar.wait_timeout(guard, Duration::from_millis(400)).unwrap().1
+            });
+            while !slots(region).any(|slot| slot.state.load(Ordering::Relaxed) == WAITING) {
+                std::thread::yield_now();
+            }
+            let stopped = Latch::take(region, word::holder(9, 1), &Forever).unwrap();
+            assert!(waits.join().unwrap().timed_out());
+            drop(stopped);
+        });
+        assert_eq!(condvar.notify_one(), 0);
     }
 }

@@ -34,10 +34,9 @@ const ROUND: u32 = 8;
 enum EventWords {}
 
 impl Primitive for EventWords {
-    const NAME: &'static str = "event";
     const WORDS_LEN: usize = 64;
 
-    fn repair(region: &Region, _: u32, _: bool) -> bool {
+    fn repair(region: &Region, _: u32) -> bool {
         futex_wake_all(region.number(WORD));
         true
     }

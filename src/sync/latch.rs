@@ -18,18 +18,33 @@
 //! # Waiting
 //!
 //! A thread that has to wait releases the latch and sleeps on the *turn*, a number that grows with
-//! every release. It reads the turn under the latch. A later release needs the latch too, so it
-//! changes the turn after that read, and the kernel does not let the thread fall asleep. Sleepers
-//! are counted in the records as well, so that a release without sleepers makes no system call.
+//! every release. It reads the turn when it takes the latch, before it looks at anything else. So
+//! whatever changes after that look changes the turn after that read, and the kernel does not let
+//! the thread fall asleep. This also holds for a change that needs no latch, such as the end of a
+//! write lock. Sleepers are counted in the records as well, so that a release without sleepers makes
+//! no system call.
+//!
+//! # A process that is stopped while it holds the latch
+//!
+//! The others can neither take the latch from it, since it may go on at any time, nor do without.
+//! Three rules keep the harm small:
+//!
+//! - A call with a deadline ends at most twice [`GRACE`] after it. What it had announced in its
+//!   record is withdrawn later, by the hub's thread of its process ([`withdraw`]).
+//! - A repair that does not get the latch is tried again by the hub's thread, until it succeeds.
+//! - What can be one atomic step needs no latch: the end of a write lock, the breaking of a barrier,
+//!   the end of a wait for a condition variable.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::SyncError;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
-use crate::ipc::hub::SESSIONS_MAX;
+use crate::ipc::hub::{self, SESSIONS_MAX};
 use crate::ipc::region::Region;
 use crate::sync::object::{Object, Primitive};
+use crate::sync::thread_number;
 use crate::sync::word::{self, HUB};
 use crate::sys::{futex_wait, futex_wake_all, futex_wake_one};
 
@@ -47,7 +62,7 @@ const ASLEEP: usize = 3;
 pub(super) const LATCH_BYTES: usize = (RECORDS + SESSIONS_MAX * FIELDS * 4).next_multiple_of(64);
 
 /// How long the hub's thread tries to take a latch: longer than any running thread holds one.
-const PATIENCE: Duration = Duration::from_micros(500);
+const PATIENCE: Duration = Duration::from_micros(200);
 
 /// A wait ends with the latch held. If its time is over, it tries to take the latch for this much
 /// longer.
@@ -57,9 +72,16 @@ pub(super) const GRACE: Duration = Duration::from_millis(20);
 pub(super) struct Latch<'a> {
     region: &'a Region,
     me: u32,
+    /// The turn when it was taken.
+    turn: u32,
 }
 
 impl<'a> Latch<'a> {
+    /// This thread holds it.
+    fn held(region: &'a Region, me: u32) -> Latch<'a> {
+        Latch { region, me, turn: region.number::<AtomicU32>(TURN).load(Ordering::Acquire) }
+    }
+
     /// Takes the latch, and blocks for it until the limit.
     pub(super) fn take<L: TimeLimit>(
         region: &'a Region,
@@ -67,25 +89,23 @@ impl<'a> Latch<'a> {
         limit: &L,
     ) -> Waited<Latch<'a>, SyncError, L> {
         word::lock(region.number(LATCH), me, limit)?;
-        Ok(Latch { region, me })
+        Ok(Latch::held(region, me))
     }
 
     /// Takes the latch for the hub after a death, from the dead session if it held it.
     ///
     /// Returns `None` if another thread holds the latch and does not release it soon, as when its
-    /// process is stopped, unless `patient` is set: then it blocks for it.
-    pub(super) fn inherit(region: &'a Region, dead: u32, patient: bool) -> Option<Latch<'a>> {
+    /// process is stopped.
+    pub(super) fn inherit(region: &'a Region, dead: u32) -> Option<Latch<'a>> {
         if !word::repair(region.number(LATCH), dead, HUB, || ()) {
-            let limit = if patient { Deadline::never() } else { Deadline::after(PATIENCE) };
-            match word::lock(region.number(LATCH), HUB, &limit) {
+            match word::lock(region.number(LATCH), HUB, &Deadline::after(PATIENCE)) {
                 Ok(()) => {}
                 // No other thread takes the latch of an object that is gone, so it needs no lock.
                 Err(WaitEnd::Failed(SyncError::Disconnected)) => {}
-                // A deadlock: a repair on another thread holds it, under the same name.
                 Err(_) => return None,
             }
         }
-        Some(Latch { region, me: HUB })
+        Some(Latch::held(region, HUB))
     }
 
     /// Takes the latch of an object for the calling thread.
@@ -145,8 +165,7 @@ impl<'a> Latch<'a> {
 
     /// Releases the latch, sleeps until the next turn or the limit, and takes the latch again.
     pub(super) fn sleep<L: TimeLimit>(self, limit: &L) -> Waited<Latch<'a>, SyncError, L> {
-        let (region, me) = (self.region, self.me);
-        let turn = region.number::<AtomicU32>(TURN).load(Ordering::Acquire);
+        let Latch { region, me, turn } = self;
         self.add(ASLEEP, SLEEPERS, 1);
         drop(self);
         // If the owner ended before the turn was read, nothing would wake this thread. If it ends
@@ -215,11 +234,46 @@ pub(super) fn record(region: &Region, session: u32, field: usize) -> &AtomicU32 
 
 /// The number of threads that wait.
 pub(super) fn sleepers(region: &Region) -> u32 {
-    region.number::<AtomicU32>(SLEEPERS).load(Ordering::Relaxed)
+    region.number::<AtomicU32>(SLEEPERS).load(Ordering::SeqCst)
+}
+
+/// Wakes every sleeper, after a change that was made without the latch.
+pub(super) fn notify_all(region: &Region) {
+    // Sequentially consistent, as is a thread's falling asleep: either its count is seen here, or it
+    // sees the new turn.
+    next_turn(region);
+    if sleepers(region) > 0 {
+        futex_wake_all(region.number(TURN));
+    }
+}
+
+/// Takes back what this thread has announced in its process's record, and wakes every sleeper.
+///
+/// The thread's time is over. If it does not get the latch soon, the hub's thread does it later.
+pub(super) fn withdraw<P: Primitive>(object: &Arc<Object<P>>, me: u32, field: usize, sum: usize) {
+    let subtract = move |region: &Region, me, patience| {
+        match Latch::take(region, me, &Deadline::after(patience)) {
+            Ok(latch) => {
+                latch.add(field, sum, -1);
+                latch.release(true);
+                true
+            }
+            Err(WaitEnd::Timeout(_)) => false,
+            // The owner is gone, and with it the object.
+            Err(WaitEnd::Failed(_)) => true,
+        }
+    };
+    if !subtract(&object.region, me, GRACE) {
+        let (object, session) = (object.clone(), word::session(me));
+        hub::try_again(Box::new(move || {
+            let me = word::holder(session, thread_number::current());
+            subtract(&object.region, me, PATIENCE)
+        }));
+    }
 }
 
 fn next_turn(region: &Region) {
-    region.number::<AtomicU32>(TURN).fetch_add(1, Ordering::Release);
+    region.number::<AtomicU32>(TURN).fetch_add(1, Ordering::SeqCst);
 }
 
 fn wake_sleepers(region: &Region) {

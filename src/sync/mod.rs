@@ -20,7 +20,8 @@
 //!
 //! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead, and keeps what it holds. If it
 //! is stopped during a call on an object, other calls on that object may block until it continues,
-//! including drops and calls whose timeout has passed.
+//! including the drop of a permit or of a read guard. Calls with a timeout keep it, to some tens of
+//! milliseconds.
 //!
 //! When a thread panics, its guards release what it holds, like in std. A guard passed to
 //! [`std::mem::forget`] keeps its lock until the process ends.

@@ -28,13 +28,11 @@ pub(super) const WORD: usize = 0;
 pub(super) enum MutexWords {}
 
 impl Primitive for MutexWords {
-    const NAME: &'static str = "mutex";
-
     // The value is on a cache line of its own, so that threads that spin on the word do not slow
     // down the holder's access to it.
     const WORDS_LEN: usize = 64;
 
-    fn repair(region: &Region, dead: u32, _: bool) -> bool {
+    fn repair(region: &Region, dead: u32) -> bool {
         // Poison the lock before the word is free, so that the next holder sees it.
         word::repair(region.number(WORD), dead, 0, || poison::by_death(region));
         futex_wake_all(region.number(WORD));

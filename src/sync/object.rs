@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::diagnostics;
 use crate::error::{
     CreateError, HandleError, LockTimeoutError, SyncError, TimeoutError, chain_text,
 };
@@ -47,16 +46,17 @@ use crate::sync::{thread_number, word};
 
 /// One kind of object: its words, and how they are repaired after a death.
 pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
-    const NAME: &'static str;
-
     /// Bytes of the object's own words. The value, if the object guards one, begins after them.
     const WORDS_LEN: usize;
+
+    /// Called once after the end of a session, before `repair`: does what needs no latch.
+    fn session_ended(_: &Region) {}
 
     /// Ends what a dead session held, and wakes every thread that waits.
     ///
     /// The owner's hub calls it, which must not block. If it would have to, it returns false, and
-    /// is called again on another thread with `patient` set.
-    fn repair(region: &Region, dead: u32, patient: bool) -> bool;
+    /// is called again until it returns true.
+    fn repair(region: &Region, dead: u32) -> bool;
 
     /// The owner has ended: marks the words as gone, and wakes every thread that waits.
     fn abandon(region: &Region);
@@ -129,6 +129,11 @@ impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
             number.store(hub::publish(&published), Ordering::Relaxed);
         }
         Ok(ObjectHandle::of(object))
+    }
+
+    /// What all handles in this process share.
+    pub(super) fn object(&self) -> &Arc<Object<P>> {
+        &self.object
     }
 
     fn of(object: Arc<Object<P>>) -> ObjectHandle<P, C> {
@@ -414,28 +419,30 @@ impl<P: Primitive> Attachment for Participant<P> {
 
 impl<P: Primitive> Drop for Participant<P> {
     fn drop(&mut self) {
-        let dead = self.client.number;
-        if self.is_done.load(Ordering::Relaxed)
-            || dead == 0
-            || P::repair(&self.object.region, dead, false)
-        {
-            return;
+        if !self.is_done.load(Ordering::Relaxed) && self.client.number != 0 {
+            repair(self.object.clone(), self.client.number, self.client.clone());
         }
-        // A process that is stopped, or breaks the rules, holds the latch. Wait for it on a thread
-        // of its own. Holding the client's link keeps the dead session's number from being used
-        // again meanwhile.
-        let (object, client) = (self.object.clone(), self.client.clone());
-        let repair = move || {
-            P::repair(&object.region, client.number, true);
-        };
-        if let Err(error) = crate::sys::service_thread("offspring-repair", repair) {
-            diagnostics::error(
-                "offspring::sync",
-                format_args!(
-                    "could not release what a dead process held of a {}: {error}",
-                    P::NAME
-                ),
-            );
-        }
+    }
+}
+
+/// Repairs the object after the end of a session, now or as soon as possible. `number` keeps the
+/// session's number from being used again before.
+fn repair<P: Primitive>(object: Arc<Object<P>>, dead: u32, number: impl Send + 'static) {
+    P::session_ended(&object.region);
+    let repair = move || {
+        let _ = &number;
+        P::repair(&object.region, dead)
+    };
+    // A process that is stopped, or breaks the rules, may hold the latch.
+    if !repair() {
+        hub::try_again(Box::new(repair));
+    }
+}
+
+impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
+    /// What the hub does when a session ends.
+    #[cfg(test)]
+    pub(super) fn session_ended(&self, dead: u32) {
+        repair(self.object.clone(), dead, ());
     }
 }

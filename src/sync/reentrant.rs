@@ -21,12 +21,10 @@ use crate::sync::{poison, word};
 enum ReentrantWords {}
 
 impl Primitive for ReentrantWords {
-    const NAME: &'static str = "reentrant mutex";
-
     const WORDS_LEN: usize = MutexWords::WORDS_LEN;
 
-    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
-        MutexWords::repair(region, dead, patient)
+    fn repair(region: &Region, dead: u32) -> bool {
+        MutexWords::repair(region, dead)
     }
 
     fn abandon(region: &Region) {

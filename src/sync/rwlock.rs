@@ -1,8 +1,9 @@
 //! Many readers or one writer.
 //!
-//! The state is three numbers, changed only under the latch: the number of read locks held, the
-//! number of threads that wait to write, and the thread that writes. Readers and waiting writers are counted per
-//! process (see [`latch`]); the writer is named by its thread, like the holder of a mutex.
+//! The state is three numbers: the number of read locks held, the number of threads that wait to
+//! write, and the thread that writes. They change under the latch, except that a writer unlocks by
+//! one store. Readers and waiting writers are counted per process (see [`latch`]); the writer is
+//! named by its thread, like the holder of a mutex.
 //!
 //! A process may die at any of these points:
 //!
@@ -52,11 +53,10 @@ const WAIT_TO_WRITE: usize = 1;
 enum RwLockWords {}
 
 impl Primitive for RwLockWords {
-    const NAME: &'static str = "read-write lock";
     const WORDS_LEN: usize = LATCH_BYTES;
 
-    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
-        Latch::inherit(region, dead, patient).is_some_and(|latch| {
+    fn repair(region: &Region, dead: u32) -> bool {
+        Latch::inherit(region, dead).is_some_and(|latch| {
             let writer: &AtomicU32 = region.number(WRITER);
             if word::session(writer.load(Ordering::Relaxed)) == dead {
                 poison::by_death(region);
@@ -159,7 +159,6 @@ pub struct RwLockReadGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
 pub struct RwLockWriteGuard<'a, T: ?Sized, S: Storage<T> = InPlace> {
     lock: &'a RwLock<T, S>,
     view: S::View,
-    me: u32,
     was_panicking: bool,
     thread: PhantomData<*const ()>,
 }
@@ -184,11 +183,17 @@ impl<T: ?Sized, S> RwLock<T, S> {
             Access::Read => WRITERS_WAITING,
             Access::Write => READERS,
         };
-        self.object.number(WRITER) != 0 || self.object.number(others) > 0
+        self.writer() != 0 || self.object.number(others) > 0
+    }
+
+    /// The thread that writes. Acquires what the last one has written, which has unlocked without
+    /// the latch.
+    fn writer(&self) -> u32 {
+        self.object.word(WRITER).load(Ordering::Acquire)
     }
 
     fn check_deadlock(&self, latch: &Latch<'_>) -> Result<(), SyncError> {
-        if self.object.number(WRITER) == latch.me() {
+        if self.writer() == latch.me() {
             return Err(SyncError::Deadlock);
         }
         Ok(())
@@ -225,11 +230,8 @@ impl<T: ?Sized, S> RwLock<T, S> {
                 Ok(latch)
             }
             Err(end) => {
-                // Even if the time is over: readers wait for as long as this writer is announced.
-                let latch = Latch::take(&self.object.region, me, &Forever);
-                let latch = latch.map_err(WaitEnd::into_failed)?;
-                latch.add(WAIT_TO_WRITE, WRITERS_WAITING, -1);
-                latch.release(true);
+                // Readers wait for as long as this writer is announced.
+                latch::withdraw(self.object.object(), me, WAIT_TO_WRITE, WRITERS_WAITING);
                 Err(end)
             }
         }
@@ -259,12 +261,11 @@ impl<T: ?Sized, S> RwLock<T, S> {
         }
     }
 
-    fn end_write(&self, me: u32) {
-        let Ok(latch) = Latch::take(&self.object.region, me, &Forever) else {
-            return;
-        };
-        self.object.word(WRITER).store(0, Ordering::Relaxed);
-        latch.release(true);
+    fn end_write(&self) {
+        // One store, which needs no latch: while a thread writes, only that thread changes the word.
+        // If its process dies before it wakes the others, the repair does.
+        self.object.word(WRITER).store(0, Ordering::Release);
+        latch::notify_all(&self.object.region);
     }
 }
 
@@ -292,12 +293,11 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
             Ok(view) => Ok(RwLockWriteGuard {
                 lock: self,
                 view,
-                me,
                 was_panicking: std::thread::panicking(),
                 thread: PhantomData,
             }),
             Err(error) => {
-                self.end_write(me);
+                self.end_write();
                 Err(SyncError::Decode(error))
             }
         }
@@ -431,7 +431,7 @@ impl<T: ?Sized, S: Storage<T>> Drop for RwLockReadGuard<'_, T, S> {
 impl<T: ?Sized, S: Storage<T>> Drop for RwLockWriteGuard<'_, T, S> {
     fn drop(&mut self) {
         value::write_back::<T, S>(self.lock.object.value(), &mut self.view, self.was_panicking);
-        self.lock.end_write(self.me);
+        self.lock.end_write();
     }
 }
 
@@ -455,5 +455,48 @@ impl<T: ?Sized, S> fmt::Debug for RwLock<T, S> {
             .field("written", &(self.object.number(WRITER) != 0))
             .field("poisoned", &self.is_poisoned())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn wait_for_a_sleeper<T>(lock: &RwLock<T>) {
+        while latch::sleepers(&lock.object.region) == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn waiting_to_write_ends_in_time_while_a_stopped_process_holds_the_latch() {
+        let lock = RwLock::new(1).unwrap();
+        std::thread::scope(|scope| {
+            let reader = lock.read().unwrap();
+            let waits = scope.spawn(|| lock.write_timeout(LONG / 50).map(drop).is_err());
+            wait_for_a_sleeper(&lock);
+            let stopped = Latch::take(&lock.object.region, word::holder(9, 1), &Forever).unwrap();
+            assert!(waits.join().unwrap(), "the reader is still there");
+            drop(stopped);
+            // No reader waits for a writer that has given up.
+            drop(lock.read_timeout(LONG).unwrap());
+            drop(reader);
+        });
+    }
+
+    #[test]
+    fn a_writer_unlocks_while_a_stopped_process_holds_the_latch() {
+        let lock = RwLock::new(1).unwrap();
+        std::thread::scope(|scope| {
+            let writer = lock.write().unwrap();
+            let waits = scope.spawn(|| *lock.read_timeout(LONG).unwrap());
+            wait_for_a_sleeper(&lock);
+            let stopped = Latch::take(&lock.object.region, word::holder(9, 1), &Forever).unwrap();
+            drop(writer);
+            drop(stopped);
+            assert_eq!(waits.join().unwrap(), 1);
+        });
     }
 }

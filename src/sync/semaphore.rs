@@ -29,11 +29,10 @@ const MANY: usize = 1;
 enum SemaphoreWords {}
 
 impl Primitive for SemaphoreWords {
-    const NAME: &'static str = "semaphore";
     const WORDS_LEN: usize = LATCH_BYTES;
 
-    fn repair(region: &Region, dead: u32, patient: bool) -> bool {
-        Latch::inherit(region, dead, patient).is_some_and(|latch| {
+    fn repair(region: &Region, dead: u32) -> bool {
+        Latch::inherit(region, dead).is_some_and(|latch| {
             latch.clear(dead, MINE, HELD);
             latch.clear(dead, MANY, WANT_MANY);
             latch.clear_and_wake(dead);
@@ -299,12 +298,8 @@ impl Semaphore {
                 Ok(self.permit(&latch, count))
             }
             Err(end) => {
-                // If the latch stays held, the count stays too high: later releases then wake more
-                // threads than necessary, but never too few.
-                let soon = Deadline::after(latch::GRACE);
-                if let (true, Ok(latch)) = (wants_many, Latch::take(&self.object.region, me, &soon))
-                {
-                    latch.add(MANY, WANT_MANY, -1);
+                if wants_many {
+                    latch::withdraw(self.object.object(), me, MANY, WANT_MANY);
                 }
                 Err(end)
             }
@@ -377,5 +372,58 @@ impl fmt::Debug for Semaphore {
             .field("permits", &self.permits())
             .field("waiting", &latch::sleepers(&self.object.region))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::word;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A thread of another process.
+    fn other(session: u32) -> u32 {
+        word::holder(session, 1)
+    }
+
+    #[test]
+    fn the_permits_of_many_dead_return_after_a_stopped_process_held_the_latch() {
+        const DEAD: std::ops::Range<u32> = 10..60;
+        let semaphore = Semaphore::new(DEAD.len() as u32).unwrap();
+        let region = &semaphore.object.region;
+        for _ in 0..5 {
+            for session in DEAD {
+                let latch = Latch::take(region, other(session), &Forever).unwrap();
+                latch.add(MINE, HELD, 1);
+            }
+            assert_eq!(semaphore.available(), 0);
+            let stopped = Latch::take(region, other(9), &Forever).unwrap();
+            DEAD.for_each(|dead| semaphore.object.session_ended(dead));
+            drop(stopped);
+            let all = semaphore.acquire_many_timeout(DEAD.len() as u32, LONG);
+            assert!(all.is_ok(), "{semaphore:?}");
+        }
+    }
+
+    #[test]
+    fn waiting_for_several_permits_ends_in_time_while_a_stopped_process_holds_the_latch() {
+        let semaphore = Semaphore::new(3).unwrap();
+        let region = &semaphore.object.region;
+        let permit = semaphore.acquire().unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| semaphore.acquire_many_timeout(3, LONG / 50).map(drop));
+            while latch::sleepers(region) == 0 {
+                std::thread::yield_now();
+            }
+            let stopped = Latch::take(region, other(9), &Forever).unwrap();
+            assert!(matches!(waits.join().unwrap(), Err(TimeoutError::Timeout)));
+            drop(stopped);
+        });
+        // What it had announced is withdrawn.
+        while semaphore.object.number(WANT_MANY) > 0 {
+            std::thread::yield_now();
+        }
+        drop(permit);
     }
 }

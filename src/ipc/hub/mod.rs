@@ -26,6 +26,7 @@
 mod handle;
 mod object;
 mod page;
+mod retry;
 mod service;
 mod session;
 mod sessions;
@@ -39,7 +40,7 @@ pub(crate) use page::SessionPage;
 pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
 #[cfg(test)]
 pub(crate) use service::in_flight;
-pub(crate) use service::{announce, reschedule};
+pub(crate) use service::{announce, reschedule, try_again};
 pub(crate) use session::{DOWN_RING, OwnerGone, ParcelSink, REGION_BYTES, Session, UP_RING, word};
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::ipc::hub::retry::{self, Attempt};
 use crate::ipc::hub::thread::HubThread;
 use crate::ipc::hub::{HubId, Session, SharedObject, ToHub};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender};
@@ -65,6 +66,21 @@ pub(crate) fn reschedule() {
     if let Some(hub) = HUB.get() {
         hub.wake();
     }
+}
+
+/// Has the hub's thread call `attempt`, which has just failed, until it succeeds. Where the thread
+/// cannot be started, the caller's does, and blocks for it.
+pub(crate) fn try_again(mut attempt: Attempt) {
+    let Ok(hub) = hub() else {
+        while !attempt() {
+            std::thread::yield_now();
+        }
+        return;
+    };
+    retry::add(attempt);
+    // As in `announce`.
+    fence(Ordering::SeqCst);
+    hub.wake();
 }
 
 /// Creates an in-flight reference to an object of this process.

@@ -9,6 +9,7 @@ use crate::diagnostics;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::hub::ToHub;
 use crate::ipc::hub::object::{Serviced, SharedObject};
+use crate::ipc::hub::retry;
 use crate::ipc::hub::service::{Hub, Incoming};
 use crate::ipc::hub::sessions::{HubChannel, Role, ServedSession};
 use crate::ipc::ring::Corrupt;
@@ -67,6 +68,7 @@ impl HubThread {
             // hub.
             self.adopt_incoming();
             self.resume_deferred();
+            retry::run_due();
             // Clients in the middle of an exchange write again soon, so poll before sleeping.
             let mut pass = || (self.serve_all() == Serviced::Busy).then_some(());
             if pass().or_else(|| spinner.run(None, &mut pass)).is_some() {
@@ -97,7 +99,10 @@ impl HubThread {
                 _ => Some(Instant::now()),
             };
             let deferred = self.deferred.first().map(|&(until, _)| until);
-            let ready = self.hub.poller.wait(until.into_iter().chain(deferred).min());
+            let ready = self
+                .hub
+                .poller
+                .wait(until.into_iter().chain(deferred).chain(retry::next_due()).min());
             // Awake: writers need not ring. A doorbell that is already on its way is received
             // below, or in a later pass, and costs at most one superfluous wake-up.
             self.hub.asleep.store(false, Ordering::SeqCst);
