@@ -11,11 +11,12 @@
 //! while no bit is set, and no bit may be set until it is done. So one compare-and-swap both finds
 //! all bits clear and sets `SHUT`, and the sender allocates nothing while `SHUT` is set.
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::layout::{HEAP, HEAP_START};
+use super::layout::{HEAP, HEAP_RETURNS, HEAP_START, SenderMemory};
 use crate::ipc::region::Region;
 use crate::sys::lock;
 
@@ -27,7 +28,7 @@ const PAGE: usize = 4096;
 /// The sender's view of the heap.
 #[derive(Debug)]
 pub(super) struct MessageHeap {
-    region: Arc<Region>,
+    memory: Arc<SenderMemory>,
     blocks: Mutex<Blocks>,
 }
 
@@ -35,45 +36,31 @@ pub(super) struct MessageHeap {
 struct Blocks {
     /// The place of each slot's block, valid while the slot's bit is set.
     places: [Range<usize>; SLOTS],
-    /// The end of the highest block so far.
+    /// The end of the highest block since the receiver last returned the memory.
     touched: usize,
+    /// How often it has.
+    returns: u64,
 }
 
 impl MessageHeap {
-    pub(super) fn new(region: Arc<Region>) -> MessageHeap {
-        MessageHeap {
-            region,
-            blocks: Mutex::new(Blocks {
-                places: std::array::from_fn(|_| 0..0),
-                touched: HEAP_START,
-            }),
-        }
+    pub(super) fn new(memory: Arc<SenderMemory>) -> MessageHeap {
+        let places = std::array::from_fn(|_| 0..0);
+        let blocks = Mutex::new(Blocks { places, touched: HEAP_START, returns: 0 });
+        MessageHeap { memory, blocks }
     }
 
     /// The longest message that is worth waiting for room for.
     pub(super) fn longest(&self) -> usize {
-        (self.region.len() - HEAP_START) / 2
+        (self.memory.end() - HEAP_START) / 2
     }
 
-    /// A block of at least `length` bytes, if there is room now.
-    pub(super) fn allocate(self: &Arc<MessageHeap>, length: usize) -> Option<Block> {
+    /// A block of at least `length` bytes, if there is room now. An error if the system has no
+    /// memory for it.
+    pub(super) fn allocate(self: &Arc<MessageHeap>, length: usize) -> io::Result<Option<Block>> {
         let mut blocks = lock(&self.blocks);
-        let word = self.region.atomic(HEAP);
+        let word = self.memory.head.atomic(HEAP);
         let mut used = word.load(Ordering::SeqCst);
-        loop {
-            if used & SHUT != 0 {
-                return None;
-            }
-            let slot = (0..SLOTS).find(|slot| used & (1 << slot) == 0)?;
-            let taken = (0..SLOTS)
-                .filter(|slot| used & (1 << slot) != 0)
-                .map(|slot| blocks.places[slot].clone());
-            let place = lowest_gap(taken.collect(), HEAP_START..self.region.len(), length)?;
-            if place.end > blocks.touched {
-                // Populating a range costs half of what its page faults would, one by one.
-                self.region.populate(blocks.touched.max(place.start), place.end).ok()?;
-                blocks.touched = place.end;
-            }
+        while let Some((slot, place)) = blocks.free_place(used, self.memory.end(), length) {
             // Fails if the receiver has cleared a bit, or shut the heap, since the load.
             match word.compare_exchange(
                 used,
@@ -81,13 +68,53 @@ impl MessageHeap {
                 Ordering::SeqCst,
                 Ordering::SeqCst,
             ) {
-                Ok(_) => {
-                    blocks.places[slot] = place.clone();
-                    return Some(Block { heap: self.clone(), slot, place, is_ours: true });
-                }
+                Ok(_) => return self.block(&mut blocks, slot, place).map(Some),
                 Err(now) => used = now,
             }
         }
+        Ok(None)
+    }
+
+    /// The block of a slot whose bit was just set. From here on, the receiver returns no memory.
+    fn block(
+        self: &Arc<MessageHeap>,
+        blocks: &mut Blocks,
+        slot: usize,
+        place: Range<usize>,
+    ) -> io::Result<Block> {
+        blocks.places[slot] = place.clone();
+        let returns = self.memory.head.atomic(HEAP_RETURNS).load(Ordering::SeqCst);
+        if std::mem::replace(&mut blocks.returns, returns) != returns {
+            blocks.touched = HEAP_START;
+        }
+        let mapped = self.memory.up_to(place.end).and_then(|region| {
+            if place.end > blocks.touched {
+                // Populating a range costs half of what its page faults would, one by one.
+                region.populate(blocks.touched.max(place.start), place.end)?;
+                blocks.touched = place.end;
+            }
+            Ok(region)
+        });
+        match mapped {
+            Ok(region) => Ok(Block { heap: self.clone(), region, slot, place, is_ours: true }),
+            Err(error) => {
+                free(&self.memory.head, slot);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Blocks {
+    /// A free slot, and a place with room for `length` bytes. `None` if there is none now.
+    fn free_place(&self, used: u64, end: usize, length: usize) -> Option<(usize, Range<usize>)> {
+        if used & SHUT != 0 {
+            return None;
+        }
+        let slot = (0..SLOTS).find(|slot| used & (1 << slot) == 0)?;
+        let taken =
+            (0..SLOTS).filter(|slot| used & (1 << slot) != 0).map(|slot| self.places[slot].clone());
+        Some((slot, lowest_gap(taken.collect(), HEAP_START..end, length)?))
     }
 }
 
@@ -114,6 +141,7 @@ fn lowest_gap(
 #[derive(Debug)]
 pub(super) struct Block {
     heap: Arc<MessageHeap>,
+    region: Arc<Region>,
     pub(super) slot: usize,
     place: Range<usize>,
     is_ours: bool,
@@ -130,12 +158,12 @@ impl Block {
 
     pub(super) fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.capacity(), "a write beyond the end of its block");
-        self.heap.region.write(self.place.start + at, bytes);
+        self.region.write(self.place.start + at, bytes);
     }
 
     /// Copies the first `length` bytes elsewhere.
     pub(super) fn copy_to(&self, length: usize, write: impl FnMut(usize, &[u8])) {
-        self.heap.region.copy_to(self.place.start, length, write);
+        self.region.copy_to(self.place.start, length, write);
     }
 
     /// Leaves it to the receiver to free the block.
@@ -147,7 +175,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if self.is_ours {
-            free(&self.heap.region, self.slot);
+            free(&self.heap.memory.head, self.slot);
         }
     }
 }
@@ -160,12 +188,13 @@ pub(super) fn free(region: &Region, slot: usize) {
 /// Returns the memory of the heap's first `touched` bytes to the system, if no slot is in use.
 /// Called by the receiver, which must wake the sender afterwards: the sender may have found the
 /// heap shut.
-pub(super) fn return_memory(region: &Region, touched: usize) -> bool {
-    let word = region.atomic(HEAP);
+pub(super) fn return_memory(memory: &SenderMemory, touched: usize) -> bool {
+    let word = memory.head.atomic(HEAP);
     if word.compare_exchange(0, SHUT, Ordering::SeqCst, Ordering::SeqCst).is_err() {
         return false;
     }
-    region.forget(HEAP_START, touched.min(region.len() - HEAP_START));
+    memory.memory().forget(HEAP_START, touched.min(memory.end() - HEAP_START));
+    memory.head.atomic(HEAP_RETURNS).fetch_add(1, Ordering::SeqCst);
     word.fetch_and(!SHUT, Ordering::SeqCst);
     true
 }
@@ -173,10 +202,13 @@ pub(super) fn return_memory(region: &Region, touched: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::layout;
 
     fn heap() -> Arc<MessageHeap> {
-        Arc::new(MessageHeap::new(layout::region().unwrap()))
+        Arc::new(MessageHeap::new(Arc::new(SenderMemory::new().unwrap())))
+    }
+
+    fn allocate(heap: &Arc<MessageHeap>, length: usize) -> Option<Block> {
+        heap.allocate(length).unwrap()
     }
 
     #[test]
@@ -193,41 +225,41 @@ mod tests {
     fn blocks_do_not_overlap_and_come_back() {
         let heap = heap();
         let mut blocks: Vec<Block> =
-            (0..SLOTS).map(|n| heap.allocate(n * 10_000 + 1).unwrap()).collect();
-        assert!(heap.allocate(1).is_none(), "there are no more slots");
+            (0..SLOTS).map(|n| allocate(&heap, n * 10_000 + 1).unwrap()).collect();
+        assert!(allocate(&heap, 1).is_none(), "there are no more slots");
         let mut places: Vec<_> = blocks.iter().map(|block| block.place.clone()).collect();
         places.sort_by_key(|place| place.start);
         assert!(places.windows(2).all(|pair| pair[0].end <= pair[1].start));
         let first = blocks.remove(0);
         let place = first.place.clone();
         drop(first);
-        assert_eq!(heap.allocate(1).unwrap().place, place);
+        assert_eq!(allocate(&heap, 1).unwrap().place, place);
     }
 
     #[test]
     fn what_is_handed_over_stays_until_the_receiver_frees_it() {
         let heap = heap();
-        let block = heap.allocate(100).unwrap();
+        let block = allocate(&heap, 100).unwrap();
         let (slot, place) = (block.slot, block.place.clone());
         block.write(0, b"kept");
         block.hand_over();
-        assert_ne!(heap.allocate(100).unwrap().place, place);
-        assert!(!return_memory(&heap.region, PAGE));
-        free(&heap.region, slot);
-        assert!(return_memory(&heap.region, PAGE));
-        assert_eq!(heap.allocate(100).unwrap().place, place);
+        assert_ne!(allocate(&heap, 100).unwrap().place, place);
+        assert!(!return_memory(&heap.memory, PAGE));
+        free(&heap.memory.head, slot);
+        assert!(return_memory(&heap.memory, PAGE));
+        assert_eq!(allocate(&heap, 100).unwrap().place, place);
         let mut bytes = [1; 4];
-        heap.region.read(place.start, &mut bytes);
+        heap.memory.up_to(place.end).unwrap().read(place.start, &mut bytes);
         assert_eq!(bytes, [0; 4], "its memory was returned");
     }
 
     #[test]
     fn a_shut_heap_gives_nothing() {
         let heap = heap();
-        heap.region.atomic(HEAP).store(SHUT, Ordering::SeqCst);
-        assert!(heap.allocate(1).is_none());
+        heap.memory.head.atomic(HEAP).store(SHUT, Ordering::SeqCst);
+        assert!(allocate(&heap, 1).is_none());
         // A receiver that sets bits which the sender never set only harms itself.
-        heap.region.atomic(HEAP).store(!SHUT, Ordering::SeqCst);
-        assert!(heap.allocate(1).is_none());
+        heap.memory.head.atomic(HEAP).store(!SHUT, Ordering::SeqCst);
+        assert!(allocate(&heap, 1).is_none());
     }
 }

@@ -28,10 +28,11 @@ struct Hostile {
 
 impl Hostile {
     fn join(to_receiver: &CheckedSender<ToReceiver>) -> Hostile {
-        let region = layout::region().unwrap();
+        let memory = layout::SenderMemory::new().unwrap();
+        let region = memory.up_to(memory.end()).unwrap();
         let (room_bell, _) = wire::channel().unwrap();
         let (parcels, there) = wire::channel().unwrap();
-        let sender = NewSender { region: region.memory(), room_bell, parcels: there };
+        let sender = NewSender { region: memory.memory(), room_bell, parcels: there };
         wire::send(to_receiver, &ToReceiver::Join(sender)).unwrap();
         Hostile {
             entries: ring::Producer::new(region.clone(), 0),

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::heap;
 use super::layout::{
-    self, DONE, HEAP_START, LENGTHS, LINK, LONG, Mark, PARCEL, READER_SLEEPS, VALUE, WRITER_SLEEPS,
+    self, DONE, HEAP_START, LINK, LONG, Mark, PARCEL, READER_SLEEPS, SenderMemory, VALUE,
+    WRITER_SLEEPS,
 };
 use super::{NewSender, RoomBell};
 use crate::diagnostics;
@@ -31,7 +32,9 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 /// while messages in the heap are being decoded.
 #[derive(Debug)]
 pub(super) struct SenderRegion {
+    /// The part before the heap.
     pub(super) region: Arc<Region>,
+    memory: SenderMemory,
     room_bell: CheckedSender<RoomBell>,
 }
 
@@ -86,6 +89,7 @@ pub(super) enum RawContent {
 #[derive(Debug)]
 pub(super) struct HeapMessage {
     sender: Arc<SenderRegion>,
+    region: Arc<Region>,
     slot: usize,
     offset: usize,
     length: usize,
@@ -93,7 +97,7 @@ pub(super) struct HeapMessage {
 
 impl HeapMessage {
     fn reader(&self) -> Reader<'_> {
-        self.sender.region.reader(self.offset, self.length)
+        self.region.reader(self.offset, self.length)
     }
 }
 
@@ -141,13 +145,14 @@ impl InboundRing {
 
     /// Continues a ring that another process read, which had touched this many bytes of the heap.
     pub(super) fn continued(sender: NewSender, touched: usize) -> Option<InboundRing> {
-        let region = Arc::new(sender.region.map_within(LENGTHS).ok()?);
+        let memory = SenderMemory::of(sender.region).ok()?;
+        let region = memory.head.clone();
         // Armed like the others: `disarm` counts a flag that is clear as a doorbell.
         region.atomic(READER_SLEEPS).store(1, Ordering::SeqCst);
         Some(InboundRing {
             number: 0,
             reader: LinkReader::new(region.clone(), LINK),
-            sender: Arc::new(SenderRegion { region, room_bell: sender.room_bell }),
+            sender: Arc::new(SenderRegion { region, memory, room_bell: sender.room_bell }),
             parcels: sender.parcels,
             is_corrupt: false,
             is_gone: false,
@@ -161,9 +166,9 @@ impl InboundRing {
     pub(super) fn share(
         &self,
     ) -> io::Result<(Memory, CheckedSender<RoomBell>, CheckedReceiver<()>, usize)> {
-        let SenderRegion { region, room_bell } = &*self.sender;
+        let SenderRegion { memory, room_bell, .. } = &*self.sender;
         let parcels = self.parcels.duplicate()?.to();
-        Ok((region.memory(), room_bell.clone(), parcels, self.touched))
+        Ok((memory.memory(), room_bell.clone(), parcels, self.touched))
     }
 
     pub(super) fn has_early_parcels(&self) -> bool {
@@ -213,26 +218,37 @@ impl InboundRing {
             return self.take_parcel(front);
         }
         let entry = self.reader.entries.read(front);
+        let content = match kind {
+            VALUE => RawContent::Bytes(entry),
+            LONG => match layout::read_long_entry(entry.as_slice(), self.sender.memory.end()) {
+                Some((slot, offset, length)) => {
+                    match self.sender.memory.up_to(offset + length) {
+                        Ok(region) => self.long(region, slot, offset, length),
+                        // It stays there, for a time when this process has room for it.
+                        Err(error) => return Some(RawContent::Refused(error)),
+                    }
+                }
+                None => return self.give_up(),
+            },
+            _ => return self.give_up(),
+        };
         // Succeeds: senders never recall.
         self.reader.entries.take(front);
-        match kind {
-            VALUE => {
-                self.sender.ring_if_waiting();
-                Some(RawContent::Bytes(entry))
-            }
-            LONG => {
-                self.take_long(entry.as_slice()).map(RawContent::Long).or_else(|| self.give_up())
-            }
-            _ => self.give_up(),
-        }
+        self.sender.ring_if_waiting();
+        Some(content)
     }
 
-    fn take_long(&mut self, entry: &[u8]) -> Option<HeapMessage> {
-        let (slot, offset, length) = layout::read_long_entry(entry, &self.sender.region)?;
+    fn long(
+        &mut self,
+        region: Arc<Region>,
+        slot: usize,
+        offset: usize,
+        length: usize,
+    ) -> RawContent {
         self.touched = self.touched.max(offset + length - HEAP_START);
         self.used = Instant::now();
-        self.sender.ring_if_waiting();
-        Some(HeapMessage { sender: self.sender.clone(), slot, offset, length })
+        let sender = self.sender.clone();
+        RawContent::Long(HeapMessage { sender, region, slot, offset, length })
     }
 
     fn take_parcel(&mut self, front: &ring::Peeked) -> Option<RawContent> {
@@ -273,7 +289,7 @@ impl InboundRing {
     /// Returns the memory of an idle heap to the system.
     pub(super) fn return_idle_memory(&mut self, now: Instant) {
         if self.idle_at().is_some_and(|at| at <= now) {
-            if heap::return_memory(&self.sender.region, self.touched) {
+            if heap::return_memory(&self.sender.memory, self.touched) {
                 self.touched = 0;
                 self.sender.ring_if_waiting();
             }

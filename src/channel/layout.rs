@@ -2,12 +2,13 @@
 //! entries.
 
 use std::io;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::ipc::link::LinkLayout;
-use crate::ipc::region::Region;
+use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::RING_BYTES;
+use crate::ipc::wire;
+use crate::sys::lock;
 
 /// Each word is on cache lines of its own.
 const LINE: usize = 128;
@@ -21,28 +22,81 @@ pub(super) const DONE: usize = RING_BYTES + 2 * LINE;
 pub(super) const LINK: LinkLayout = LinkLayout { ring: 0, parcels_taken: RING_BYTES + 3 * LINE };
 /// Written by both: which slots of the heap are in use, and whether its memory is being returned.
 pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
+/// Written by the receiver: how often it has returned the memory of the heap.
+pub(super) const HEAP_RETURNS: usize = HEAP + 8;
 /// Where the heap begins, on a page of its own. The words before it are the part that every region
 /// has.
 pub(super) const HEAP_START: usize = (RING_BYTES + 5 * LINE).next_multiple_of(4096);
-
-/// The lengths that the region of a sender may have.
-pub(super) const LENGTHS: RangeInclusive<usize> = HEAP_START..=HEAP_START + HEAP_BYTES[0];
 
 /// The first holds two messages of 64 MiB: one is read while the next is written, and more room
 /// would only touch more memory. The first size that the system grants is used. Without any heap,
 /// each long message travels in memory of its own.
 const HEAP_BYTES: [usize; 3] = [129 << 20, 16 << 20, 0];
 
-pub(super) fn region() -> io::Result<Arc<Region>> {
-    let mut last = None;
-    for heap in HEAP_BYTES {
-        let region = Region::sparse(HEAP_START + heap);
-        match region.and_then(|region| region.populate(0, HEAP_START).map(|()| region)) {
-            Ok(region) => return Ok(Arc::new(region)),
-            Err(error) => last = Some(error),
+/// The memory of one sender, as a process maps it: all that precedes the heap, and as much of the
+/// heap as was used so far. Most senders use a small part of it, and addresses may be short.
+#[derive(Debug)]
+pub(super) struct SenderMemory {
+    memory: Memory,
+    /// The length of the memory.
+    end: usize,
+    /// The part before the heap.
+    pub(super) head: Arc<Region>,
+    heap: Mutex<Arc<Region>>,
+}
+
+impl SenderMemory {
+    /// Makes the memory of a new sender.
+    pub(super) fn new() -> io::Result<SenderMemory> {
+        let mut last = None;
+        for heap in HEAP_BYTES {
+            match Memory::sparse(HEAP_START + heap, label()) {
+                Ok(memory) => {
+                    let memory = SenderMemory::of(memory)?;
+                    memory.head.populate(0, HEAP_START)?;
+                    return Ok(memory);
+                }
+                Err(error) => last = Some(error),
+            }
         }
+        Err(last.unwrap_or_else(|| io::ErrorKind::OutOfMemory.into()))
     }
-    Err(last.unwrap_or_else(|| io::ErrorKind::OutOfMemory.into()))
+
+    /// Maps memory that another process made. An error if it is not that of a sender.
+    pub(super) fn of(memory: Memory) -> io::Result<SenderMemory> {
+        let end = memory.labelled_length(label())?;
+        if !(HEAP_START..=HEAP_START + HEAP_BYTES[0]).contains(&end) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let head = Arc::new(memory.map_part(HEAP_START)?);
+        Ok(SenderMemory { memory, end, heap: Mutex::new(head.clone()), head })
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        self.memory.clone()
+    }
+
+    /// The offset of the end of the heap.
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// A mapping that reaches to this offset at least.
+    pub(super) fn up_to(&self, end: usize) -> io::Result<Arc<Region>> {
+        const FIRST: usize = 1 << 20;
+
+        let mut heap = lock(&self.heap);
+        if heap.len() < end {
+            let longer = end.max(2 * heap.len()).max(FIRST).min(self.end);
+            *heap = Arc::new(self.memory.map_part(longer)?);
+        }
+        Ok(heap.clone())
+    }
+}
+
+/// Marks the memory of a sender.
+fn label() -> u64 {
+    wire::fingerprint("channel")
 }
 
 /// The entry's bytes are the message.
@@ -83,8 +137,8 @@ pub(super) fn long_entry(slot: usize, offset: usize, length: usize) -> [u8; 24] 
 }
 
 /// Slot, offset and length from the entry of a long message. `None` unless the message is inside
-/// this region's heap: the sender may have written anything.
-pub(super) fn read_long_entry(entry: &[u8], region: &Region) -> Option<(usize, usize, usize)> {
+/// the heap, which ends at `heap_end`: the sender may have written anything.
+pub(super) fn read_long_entry(entry: &[u8], heap_end: usize) -> Option<(usize, usize, usize)> {
     let number = |part: &[u8]| {
         part.try_into().ok().and_then(|bytes| usize::try_from(u64::from_le_bytes(bytes)).ok())
     };
@@ -92,6 +146,6 @@ pub(super) fn read_long_entry(entry: &[u8], region: &Region) -> Option<(usize, u
     let (offset, length) = rest.split_at_checked(8)?;
     let (slot, offset, length) = (number(slot)?, number(offset)?, number(length)?);
     let is_inside =
-        offset >= HEAP_START && offset.checked_add(length).is_some_and(|end| end <= region.len());
+        offset >= HEAP_START && offset.checked_add(length).is_some_and(|end| end <= heap_end);
     (slot < super::heap::SLOTS && is_inside).then_some((slot, offset, length))
 }

@@ -45,13 +45,16 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         if total > self.ring.heap.longest() {
             return LongStorage::Separate(self.separate(total));
         }
-        let Some(limit) = self.limit else {
-            let block = self.ring.heap.allocate(total);
-            return block
-                .map_or_else(|| LongStorage::Separate(self.separate(total)), LongStorage::Heap);
+        let block = match self.limit {
+            Some(limit) => self.ring.wait_for_block(total, limit),
+            None => self.ring.heap.allocate(total).map_err(|error| SendFailure::Io(error).into()),
         };
-        match self.ring.wait_for_block(total, limit) {
-            Ok(block) => LongStorage::Heap(block),
+        match block {
+            Ok(Some(block)) => LongStorage::Heap(block),
+            // A heap that cannot grow, or must not be waited for.
+            Ok(None) | Err(WaitEnd::Failed(SendFailure::Io(_))) => {
+                LongStorage::Separate(self.separate(total))
+            }
             Err(end) => LongStorage::Failed(end),
         }
     }
@@ -70,7 +73,7 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
     /// heap would wait for each other.
     fn grow(&self, block: &Block, total: usize) -> LongStorage<L> {
         let wanted = total.max(block.capacity() * 2).min(self.ring.heap.longest());
-        let longer = (total <= wanted).then(|| self.ring.heap.allocate(wanted)).flatten();
+        let longer = (total <= wanted).then(|| self.ring.heap.allocate(wanted).ok()?).flatten();
         match longer {
             Some(longer) => {
                 block.copy_to(self.length, |at, bytes| longer.write(at, bytes));

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::heap::{Block, MessageHeap};
 use super::layout::{
-    self, DONE, LINK, LONG, Mark, PARCEL, READER_SLEEPS, VALUE, WRITER_SLEEPS, tag,
+    self, DONE, LINK, LONG, Mark, PARCEL, READER_SLEEPS, SenderMemory, VALUE, WRITER_SLEEPS, tag,
 };
 use super::long_message::{LongMessage, Stored};
 use super::{NewSender, RoomBell, ToReceiver};
@@ -82,18 +82,20 @@ impl OutboundRing {
         &self,
         length: usize,
         limit: &L,
-    ) -> Waited<Block, SendFailure, L> {
+    ) -> Waited<Option<Block>, SendFailure, L> {
         const NAP_MAX: Duration = Duration::from_millis(1);
 
-        if let Some(block) = self.heap.allocate(length) {
-            return Ok(block);
+        let allocate = || self.heap.allocate(length).map_err(SendFailure::Io).transpose();
+        if let Some(block) = allocate() {
+            return Ok(Some(block?));
         }
         // A busy receiver frees one block after the other, and waking this thread for each would
         // cost both sides more than the copy. So it first sleeps for about the time of a copy, when
         // there is room for several, and asks for a doorbell only after that.
         let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
         std::thread::sleep(limit.left().map_or(nap, |left| nap.min(left)));
-        self.room.wait(self, limit, || self.heap.allocate(length)).map_err(WaitEnd::convert)
+        let block = self.room.wait(self, limit, allocate).map_err(WaitEnd::convert)?;
+        Ok(Some(block?))
     }
 }
 
@@ -249,15 +251,16 @@ impl SenderShared {
         if let Some(ring) = self.ring.get() {
             return Ok(ring);
         }
-        let region = layout::region().map_err(SendFailure::Io)?;
+        let memory = Arc::new(SenderMemory::new().map_err(SendFailure::Io)?);
+        let region = memory.head.clone();
         let (room_bell, room) = wire::channel().map_err(SendFailure::Io)?;
         let (parcels, parcels_there) = wire::channel().map_err(SendFailure::Io)?;
-        let new = NewSender { region: region.memory(), room_bell, parcels: parcels_there };
+        let new = NewSender { region: memory.memory(), room_bell, parcels: parcels_there };
         wire::send_within(&self.to_receiver, &ToReceiver::Join(new), limit)
             .map_err(WaitEnd::convert)?;
         let ring = self.ring.get_or_init(|| {
             Arc::new(OutboundRing {
-                heap: Arc::new(MessageHeap::new(region.clone())),
+                heap: Arc::new(MessageHeap::new(memory)),
                 room: SharedReceiver::new(room),
                 parcels,
                 writer: Mutex::new(LinkWriter::new(region.clone(), LINK)),

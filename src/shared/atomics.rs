@@ -7,6 +7,7 @@ use std::sync::atomic::{self, AtomicU8, Ordering};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
+use crate::ipc::region::Memory;
 use crate::ipc::wire;
 use crate::shared::memory::SharedPart;
 
@@ -45,7 +46,7 @@ macro_rules! shared_atomics {
             ///
             /// If the system refuses the memory, or a descriptor for it.
             pub fn new(value: $integer) -> Result<$atomic, CreateError> {
-                let number = $atomic(SharedPart::zeroed(1, size_of::<$integer>())?);
+                let number = $atomic(SharedPart::zeroed(kind::<$atomic>(), 1, size_of::<$integer>())?);
                 number.store(value, Ordering::Relaxed);
                 Ok(number)
             }
@@ -67,13 +68,13 @@ macro_rules! shared_atomics {
 
         impl Serialize for $atomic {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                self.0.serialize(kind::<$atomic>(), serializer)
+                self.0.serialize(serializer)
             }
         }
 
         impl<'de> Deserialize<'de> for $atomic {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                single(SharedPart::deserialize(kind::<$atomic>(), size_of::<$integer>(), deserializer)?, size_of::<$integer>()).map($atomic)
+                single::<$atomic, _>(size_of::<$integer>(), deserializer).map($atomic)
             }
         }
     )+};
@@ -81,8 +82,13 @@ macro_rules! shared_atomics {
 
 shared_atomics! { AtomicU32 u32 AtomicU64 u64 AtomicI32 i32 AtomicI64 i64 AtomicUsize usize AtomicIsize isize }
 
-/// The part, if it holds exactly one number.
-fn single<E: serde::de::Error>(part: SharedPart, size: usize) -> Result<SharedPart, E> {
+/// A part that holds exactly one `A`, of this size.
+fn single<'de, A, D: Deserializer<'de>>(
+    size: usize,
+    deserializer: D,
+) -> Result<SharedPart, D::Error> {
+    let map = |memory: &Memory| memory.map_labelled(kind::<A>());
+    let part = SharedPart::deserialize(size, map, deserializer)?;
     if part.length == size {
         Ok(part)
     } else {
@@ -128,7 +134,7 @@ impl AtomicBool {
     ///
     /// If the system refuses the memory, or a descriptor for it.
     pub fn new(value: bool) -> Result<AtomicBool, CreateError> {
-        let flag = AtomicBool(SharedPart::zeroed(1, 1)?);
+        let flag = AtomicBool(SharedPart::zeroed(kind::<AtomicBool>(), 1, 1)?);
         flag.store(value, Ordering::Relaxed);
         Ok(flag)
     }
@@ -258,12 +264,12 @@ impl fmt::Debug for AtomicBool {
 
 impl Serialize for AtomicBool {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(kind::<AtomicBool>(), serializer)
+        self.0.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for AtomicBool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        single(SharedPart::deserialize(kind::<AtomicBool>(), 1, deserializer)?, 1).map(AtomicBool)
+        single::<AtomicBool, _>(1, deserializer).map(AtomicBool)
     }
 }

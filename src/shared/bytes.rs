@@ -7,6 +7,7 @@ use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
+use crate::ipc::region::{Memory, Region};
 use crate::ipc::wire;
 use crate::shared::memory::SharedPart;
 
@@ -60,10 +61,12 @@ impl SharedBytes {
     ///
     /// The errors of [`copy_from`](SharedBytes::copy_from).
     pub fn build(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<SharedBytes, CreateError> {
-        let part = SharedPart::zeroed(len, 1)?;
-        // SAFETY: in bounds, any bytes are a value, and no other handle of the memory exists yet.
-        fill(unsafe { std::slice::from_raw_parts_mut(part.address(), len) });
-        Ok(SharedBytes(part))
+        let region = Region::constant(len, kind(), |region| {
+            // SAFETY: in bounds, any bytes are a value, and no other handle of the memory exists
+            // yet.
+            fill(unsafe { std::slice::from_raw_parts_mut(region.address(0, len), len) });
+        });
+        SharedPart::of(region).map(SharedBytes)
     }
 
     /// Returns a handle of a part of the bytes, in the same memory.
@@ -106,8 +109,8 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: in bounds, alive as long as `self`, any bytes are a value. No handle writes:
-        // `build` wrote before there was a second handle.
+        // SAFETY: in bounds, alive as long as `self`, any bytes are a value. Nobody can write: the
+        // memory is sealed against it.
         unsafe { std::slice::from_raw_parts(self.0.address(), self.0.length) }
     }
 }
@@ -134,13 +137,14 @@ impl fmt::Debug for SharedBytes {
 
 impl Serialize for SharedBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(kind(), serializer)
+        self.0.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for SharedBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        SharedPart::deserialize(kind(), 1, deserializer).map(SharedBytes)
+        let map = |memory: &Memory| memory.map_constant(kind());
+        SharedPart::deserialize(1, map, deserializer).map(SharedBytes)
     }
 }
 

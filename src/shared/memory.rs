@@ -1,12 +1,13 @@
 //! A part of a shared region, as it is held and sent.
 
+use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
-use crate::ipc::region::Region;
+use crate::ipc::region::{Memory, Region};
 use crate::ipc::wire::{self, WireHandle};
 
 /// Bytes of a region that other handles may refer to as well, in any process.
@@ -23,17 +24,23 @@ struct PartToken {
     index: u32,
     offset: u64,
     length: u64,
-    kind: u64,
 }
 
 impl SharedPart {
     /// New memory of zeroes for `count` elements of this size.
-    pub(super) fn zeroed(count: usize, size: usize) -> Result<SharedPart, CreateError> {
+    ///
+    /// `kind` identifies the type of the content, as far as two processes of one program can
+    /// compare it.
+    pub(super) fn zeroed(kind: u64, count: usize, size: usize) -> Result<SharedPart, CreateError> {
         // A length that overflows is more memory than there is: the system refuses it.
-        let length = count.saturating_mul(size);
-        // A mapping cannot be empty.
-        let region = Region::new(length.max(1)).map_err(CreateError::io("make shared memory"))?;
-        Ok(SharedPart { region: Arc::new(region), offset: 0, length })
+        SharedPart::of(Region::labelled(count.saturating_mul(size), kind))
+    }
+
+    /// All of a region.
+    pub(super) fn of(region: io::Result<Region>) -> Result<SharedPart, CreateError> {
+        let region = Arc::new(region.map_err(CreateError::io("make shared memory"))?);
+        let length = region.len();
+        Ok(SharedPart { region, offset: 0, length })
     }
 
     pub(super) fn address(&self) -> *mut u8 {
@@ -54,23 +61,18 @@ impl SharedPart {
         }
     }
 
-    /// `kind` identifies the type of the content, as far as two processes of one program can
-    /// compare it.
-    pub(super) fn serialize<S: Serializer>(
-        &self,
-        kind: u64,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         wire::may_note().map_err(wire::explain::<S::Error>)?;
         let index = wire::note(WireHandle::Memory(self.region.memory()))
             .map_err(wire::explain::<S::Error>)?;
-        PartToken { index, offset: self.offset as u64, length: self.length as u64, kind }
+        PartToken { index, offset: self.offset as u64, length: self.length as u64 }
             .serialize(serializer)
     }
 
+    /// `map` maps memory of the kind that is expected.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        kind: u64,
         size: usize,
+        map: impl FnOnce(&Memory) -> io::Result<Region>,
         deserializer: D,
     ) -> Result<SharedPart, D::Error> {
         let token = PartToken::deserialize(deserializer)?;
@@ -79,12 +81,7 @@ impl SharedPart {
         else {
             return Err(wire::explain_de("the handle of shared memory came with another thing"));
         };
-        if token.kind != kind {
-            return Err(wire::explain_de("the shared memory holds another type"));
-        }
-        let region = memory.map().map_err(|error| {
-            wire::explain_de::<D::Error>(&format!("the shared memory cannot be mapped: {error}"))
-        })?;
+        let region = map(&memory).map_err(|error| wire::explain_de(&error.to_string()))?;
         let part = usize::try_from(token.offset).ok().zip(usize::try_from(token.length).ok());
         let part = part.filter(|&(offset, length)| {
             let whole = size == 0 || (offset % size == 0 && length % size == 0);

@@ -9,6 +9,7 @@ use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::CreateError;
+use crate::ipc::region::Memory;
 use crate::ipc::wire;
 use crate::shared::memory::SharedPart;
 
@@ -66,7 +67,7 @@ impl<T: Pod> SharedSlice<T> {
     ///
     /// If the system refuses that much memory, or a descriptor for it.
     pub fn zeroed(len: usize) -> Result<SharedSlice<T>, CreateError> {
-        SharedPart::zeroed(len, Self::SIZE).map(SharedSlice::new)
+        SharedPart::zeroed(kind::<T>(), len, Self::SIZE).map(SharedSlice::new)
     }
 
     /// Creates a slice in new memory, with a copy of `elements`.
@@ -248,13 +249,14 @@ impl<T: Pod> fmt::Debug for SharedSlice<T> {
 
 impl<T: Pod> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.part.serialize(kind::<T>(), serializer)
+        self.part.serialize(serializer)
     }
 }
 
 impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        SharedPart::deserialize(kind::<T>(), Self::SIZE, deserializer).map(SharedSlice::new)
+        let map = |memory: &Memory| memory.map_labelled(kind::<T>());
+        SharedPart::deserialize(Self::SIZE, map, deserializer).map(SharedSlice::new)
     }
 }
 

@@ -119,7 +119,8 @@ impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
         content: usize,
         set_up: impl FnOnce(&Region),
     ) -> Result<ObjectHandle<P, C>, CreateError> {
-        let region = Region::new(content.saturating_add(P::WORDS_LEN));
+        let length = content.saturating_add(P::WORDS_LEN);
+        let region = Region::labelled(length, Self::fingerprint());
         let region = region.map_err(CreateError::io("make shared memory"))?;
         set_up(&region);
         let home = Home::Here(AtomicU64::new(0));
@@ -322,9 +323,8 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
             Arrived::Away(handle) => handle,
         };
         let object = OBJECTS.get_or_try_insert(id, || {
-            let region = memory.map().map_err(|error| {
-                wire::explain_de(&format!("its memory cannot be mapped: {error}"))
-            })?;
+            let region = memory.map_labelled(Self::fingerprint());
+            let region = region.map_err(|error| wire::explain_de(&error.to_string()))?;
             let content = region.len().checked_sub(P::WORDS_LEN);
             if !content.is_some_and(C::fits) {
                 return Err(wire::explain_de(

@@ -13,6 +13,7 @@ pub(crate) use std::sync::atomic::{AtomicU64, fence};
 
 use crate::sys::{self, Mapping, MemoryFacts};
 
+mod label;
 mod reader;
 
 pub(crate) use reader::Reader;
@@ -28,6 +29,13 @@ struct MemoryFile {
     facts: MemoryFacts,
 }
 
+/// When the pages of new memory are allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    AtOnce,
+    WhenWritten,
+}
+
 impl Memory {
     /// Wraps a descriptor from another process. Returns an error unless it is memory that no
     /// process can cut.
@@ -36,12 +44,30 @@ impl Memory {
         Ok(Memory(Arc::new(MemoryFile { file, facts })))
     }
 
-    fn new(file: OwnedFd, length: usize) -> Memory {
-        let facts = MemoryFacts { length, is_constant: false };
-        Memory(Arc::new(MemoryFile { file, facts }))
+    /// Creates memory of zeroes, with a label if there is one.
+    fn new(length: usize, pages: Pages, label: Option<u64>) -> io::Result<Memory> {
+        let total = label.map_or(Some(length), |_| label::total(length));
+        let total = total.ok_or(io::ErrorKind::OutOfMemory)?;
+        let file = match pages {
+            Pages::AtOnce => sys::whole_memory(total)?,
+            Pages::WhenWritten => sys::sparse_memory(total)?,
+        };
+        if let Some(label) = label {
+            label::write(file.as_fd(), label, length)?;
+        }
+        let facts = MemoryFacts { length: total, is_constant: false };
+        Ok(Memory(Arc::new(MemoryFile { file, facts })))
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Creates memory of zeroes, of which parts are mapped, and pages allocated, when they are
+    /// used.
+    pub(crate) fn sparse(length: usize, label: u64) -> io::Result<Memory> {
+        let memory = Memory::new(length, Pages::WhenWritten, Some(label))?;
+        sys::seal_seals(memory.as_fd())?;
+        Ok(memory)
+    }
+
+    fn len(&self) -> usize {
         self.0.facts.length
     }
 
@@ -50,22 +76,55 @@ impl Memory {
         if lengths.contains(&self.len()) {
             self.map()
         } else {
-            let why = "shared memory has an unexpected length";
-            Err(io::Error::new(io::ErrorKind::InvalidData, why))
+            Err(invalid("shared memory has an unexpected length"))
         }
     }
 
     /// Maps all of it.
     pub(crate) fn map(&self) -> io::Result<Region> {
-        let MemoryFacts { length, is_constant } = self.0.facts;
-        let mapping = if is_constant {
-            Mapping::constant(self.as_fd(), length)?
-        } else {
-            Mapping::new(self.as_fd(), length)?
-        };
-        let memory = self.clone();
-        Ok(Region { base: mapping.base(), length, memory, _mapping: mapping })
+        self.map_part(self.len())
     }
+
+    /// Maps the content, if its maker has labelled it like this.
+    pub(crate) fn map_labelled(&self, label: u64) -> io::Result<Region> {
+        self.map_part(self.labelled_length(label)?)
+    }
+
+    /// Like [`map_labelled`](Memory::map_labelled), for memory that no process can change any more.
+    /// An error if some can. It must not be written.
+    pub(crate) fn map_constant(&self, label: u64) -> io::Result<Region> {
+        let length = self.labelled_length(label)?;
+        if !self.0.facts.is_constant {
+            return Err(invalid("shared memory could be changed by the process that made it"));
+        }
+        Ok(self.region(Mapping::constant(self.as_fd(), length.max(1))?, length))
+    }
+
+    /// Returns the length of its content, if its maker has labelled it like this.
+    pub(crate) fn labelled_length(&self, label: u64) -> io::Result<usize> {
+        label::read(self.as_fd(), self.len(), label)
+            .ok_or_else(|| invalid("the shared memory holds another type"))
+    }
+
+    /// Maps the first `length` bytes.
+    pub(crate) fn map_part(&self, length: usize) -> io::Result<Region> {
+        // A mapping cannot be empty, and neither is memory.
+        Ok(self.region(Mapping::new(self.as_fd(), length.max(1))?, length))
+    }
+
+    /// Returns whole pages there to the system, mapped or not. They read as zeroes afterwards. If the
+    /// system refuses, they stay as they are.
+    pub(crate) fn forget(&self, offset: usize, length: usize) {
+        let _ = sys::deallocate(self.as_fd(), offset, length);
+    }
+
+    fn region(&self, mapping: Mapping, length: usize) -> Region {
+        Region { base: mapping.base(), length, memory: self.clone(), _mapping: mapping }
+    }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 impl AsFd for Memory {
@@ -93,12 +152,29 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Creates a region of zeroes, all of whose pages are allocated: no access to it can fail.
     pub(crate) fn new(length: usize) -> io::Result<Region> {
-        Memory::new(sys::whole_memory(length)?, length).map()
+        let memory = Memory::new(length, Pages::AtOnce, None)?;
+        sys::seal_seals(memory.as_fd())?;
+        memory.map()
     }
 
-    /// Creates a region of zeroes whose pages are allocated when they are first written.
-    pub(crate) fn sparse(length: usize) -> io::Result<Region> {
-        Memory::new(sys::sparse_memory(length)?, length).map()
+    /// Like [`new`](Region::new), with a label that each process checks that receives it.
+    pub(crate) fn labelled(length: usize, label: u64) -> io::Result<Region> {
+        let memory = Memory::new(length, Pages::AtOnce, Some(label))?;
+        sys::seal_seals(memory.as_fd())?;
+        memory.map_part(length)
+    }
+
+    /// Like [`labelled`](Region::labelled), filled by `fill`, and unchangeable afterwards.
+    pub(crate) fn constant(
+        length: usize,
+        label: u64,
+        fill: impl FnOnce(&Region),
+    ) -> io::Result<Region> {
+        let memory = Memory::new(length, Pages::AtOnce, Some(label))?;
+        fill(&memory.map_part(length)?);
+        sys::seal_content(memory.as_fd())?;
+        let file = Arc::into_inner(memory.0).expect("the region has ended").file;
+        Memory::adopt(file)?.map_constant(label)
     }
 
     /// Returns the memory, to be sent to another process.
@@ -265,17 +341,6 @@ impl Region {
             libc::madvise(self.base.add(start).cast(), end - start, libc::MADV_POPULATE_WRITE)
         };
         Ok(())
-    }
-
-    /// Returns the memory of whole pages there to the system. They read as zeroes afterwards.
-    pub(crate) fn forget(&self, offset: usize, length: usize) {
-        assert!(
-            offset.checked_add(length).is_some_and(|end| end <= self.length),
-            "outside of its region"
-        );
-        // SAFETY: in bounds (checked above); the bytes become zeroes in all mappings, as if some
-        // process had written them. If the system refuses, they stay, and so does the memory.
-        unsafe { libc::madvise(self.base.add(offset).cast(), length, libc::MADV_REMOVE) };
     }
 
     /// Copies bytes in.

@@ -18,6 +18,7 @@ use rustix::fs::{
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
+use super::poll::retry;
 use crate::sys::with_signals_blocked;
 
 /// The name of ipc-channel's memory, so that `close_inherited` recognizes it in a child.
@@ -28,7 +29,7 @@ const LOOK_FROM: u64 = 16 << 20;
 const LENGTH_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 /// Returns zeroes of this length, which no process can shrink. Pages are allocated when they are
-/// first written.
+/// first written. Other seals can still be added.
 pub(crate) fn sparse_memory(length: usize) -> io::Result<OwnedFd> {
     let length = u64::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
     if i64::try_from(length).is_err() {
@@ -62,9 +63,32 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, offset: usize, length: usize) -> io
     })
 }
 
+/// Gives the pages of this part back to the system.
+pub(crate) fn deallocate(file: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<()> {
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(file, hole, offset as u64, length as u64)?)
+}
+
+/// Keeps every process from adding seals.
+pub(crate) fn seal_seals(file: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fcntl_add_seals(file, SealFlags::SEAL)?)
+}
+
 /// Makes memory unchangeable: by every process, for ever. There must be no writable mapping of it.
 pub(crate) fn seal_content(file: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(fcntl_add_seals(file, SealFlags::WRITE)?)
+    Ok(fcntl_add_seals(file, SealFlags::WRITE | SealFlags::SEAL)?)
+}
+
+/// Writes bytes into memory without mapping it.
+pub(crate) fn write_at(file: BorrowedFd<'_>, offset: usize, bytes: &[u8]) -> io::Result<()> {
+    let written = retry(|| rustix::io::pwrite(file, bytes, offset as u64))?;
+    if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// Reads bytes of memory without mapping it.
+pub(crate) fn read_at(file: BorrowedFd<'_>, offset: usize, bytes: &mut [u8]) -> io::Result<()> {
+    let read = retry(|| rustix::io::pread(file, &mut *bytes, offset as u64))?;
+    if read == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// What is known of memory that came from another process.
