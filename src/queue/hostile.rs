@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::handle::Handle;
-use super::layout::{self, Word};
+use super::layout;
 use super::options::QueueOptions;
 use super::owner::lock::QueueOwner;
 use crate::ipc::deadline::Deadline;
@@ -15,6 +15,7 @@ use crate::ipc::hub::{self, REGION_BYTES, SessionPage, ToClient, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envelope};
+use crate::sys::Pidfd;
 
 fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
     match handle {
@@ -42,12 +43,13 @@ impl Hostile {
         let (up, up_in_hub) = wire::channel().unwrap();
         let (down_in_hub, down) = wire::channel().unwrap();
         let region = Arc::new(Region::new(REGION_BYTES).unwrap());
-        let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub };
+        let process = Pidfd::of_self().unwrap().into();
+        let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub, process };
         wire::send(&ticket, &open).unwrap();
-        layout::word(&region, Word::Fingerprint).store(owner.fingerprint, Ordering::SeqCst);
         let attach = ToHub::Attach {
             number: 0,
             object: owner.number.load(Ordering::SeqCst),
+            fingerprint: owner.fingerprint,
             region: Some(region.memory()),
         };
         wire::send(&up, &attach).unwrap();
@@ -112,13 +114,14 @@ impl Hostile {
             3 => ToHub::Attach {
                 number,
                 object: random.below(4),
+                fingerprint: random.number(4),
                 region: Some(
                     Region::new(1 + random.below(2 * REGION_BYTES as u64) as usize)
                         .unwrap()
                         .memory(),
                 ),
             },
-            4 => ToHub::Liveness { sender: wire::channel().unwrap().0 },
+            4 => ToHub::Watch,
             _ => ToHub::Bell,
         };
         // It may have been thrown out by now.

@@ -10,10 +10,6 @@ use crate::ipc::ring::{Consumer, Corrupt, Producer};
 /// A word of the region, and who writes it. The other side may read it at any time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
-    /// Owner: 0, or whether it has accepted the attachment.
-    Status,
-    /// Client, once: the type of the items.
-    Fingerprint,
     /// Owner, once: the queue's capacity, or 0 for none.
     Capacity,
     /// Owner: [`Flag`]s.
@@ -41,9 +37,6 @@ pub(crate) enum Word {
     /// Client: the number of its selectors that wait for an item.
     Tasks,
 }
-
-pub(crate) const ATTACHED: u64 = 1;
-pub(crate) const OTHER_TYPE: u64 = 2;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Flag {

@@ -3,18 +3,19 @@
 //!
 //! The process that makes an object owns it. Its hub attaches each process that receives a handle,
 //! and repairs the memory when the session with one of them ends. All processes work on the memory
-//! directly; the owner is not asked. When the owner itself ends, no process is left that could
+//! directly; the owner is not asked. When the owner's process itself ends, none is left that could
 //! repair. So each other process marks the words as gone, and every call returns `Disconnected`.
+//! A process that has merely lost its session with the owner marks nothing: what it has attached
+//! goes on working.
 //!
 //! # Why the order of a repair is safe
 //!
 //! - A process attaches when it *decodes* a handle, not when it first uses it. A lock word names a
 //!   session, and the owner's hub notices the end of exactly the sessions that are attached, so no
 //!   process can hold something while its death would go unnoticed.
-//! - The hub ends an attachment only after the kernel has closed the dead process's channel, when
-//!   none of its threads runs any more. The repair therefore never races with the process it
-//!   repairs for. (A client that breaks the hub's protocol loses its session while it still runs. It
-//!   can damage what it shares, as any holder of a lock can.)
+//! - The hub ends an attachment only once the pidfd of its process says that none of its threads
+//!   runs any more. The repair therefore never races with the process it repairs for. A client that
+//!   loses its session while it runs, whatever the reason, keeps what it holds until then.
 //! - A session's number is used again only after the hub has dropped its [`ClientLink`]. A repair
 //!   that is postponed holds the link, so the number cannot name a new process before the repair is
 //!   done.
@@ -35,8 +36,8 @@ use crate::error::{
 };
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
-    self, Arrived, Attachment, ClientLink, HandleToken, OWNER, ObjectId, OwnerGone, RemoteHandle,
-    RemoteObject, Serviced, Session, SharedObject, ToHub,
+    self, Arrived, Attachment, ClientLink, HandleToken, OWNER, ObjectId, OwnerEnds, Refusal,
+    RemoteHandle, RemoteObject, Serviced, Session, SharedObject, ToHub,
 };
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
@@ -221,13 +222,22 @@ struct Membership {
 
 impl Membership {
     fn session_number<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
-        match self.session.wait_attached(self.number, limit) {
-            Ok(0) => {
-                let refused = "it has no session number left for this process".to_owned();
-                Err(SyncError::Handle(HandleError::Refused(refused)).into())
+        let refused = |why: &str| SyncError::Handle(HandleError::Refused(why.to_owned()));
+        let answer = self.session.wait(limit, || self.session.answer(self.number));
+        match answer.map_err(WaitEnd::convert)? {
+            Err(Refusal::NoObject) => return Err(SyncError::Disconnected.into()),
+            Err(refusal) => return Err(refused(&refusal.text()).into()),
+            Ok(()) => {}
+        }
+        // Before this process can sleep on a word: only the end of the owner's process wakes it if
+        // nothing else does.
+        self.session.wait_watched(limit).map_err(WaitEnd::convert)?;
+        match self.session.number() {
+            0 => {
+                let all = "4094 other processes use its objects, and more cannot: end some of them";
+                Err(refused(all).into())
             }
-            Ok(session) => Ok(session),
-            Err(end) => Err(end.convert()),
+            number => Ok(number),
         }
     }
 }
@@ -237,11 +247,11 @@ impl RemoteObject for Membership {
 
     fn open(
         id: ObjectId,
-        _: u64,
+        fingerprint: u64,
         in_flight: &CheckedSender<ToHub>,
     ) -> Result<Arc<Self>, SyncError> {
         let session = Session::with(id.hub, in_flight)?;
-        let number = session.attach(id.number, None)?;
+        let number = session.attach(id.number, fingerprint, None)?;
         Ok(Arc::new(Membership { session, number }))
     }
 
@@ -336,14 +346,18 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
             let object = Arc::new(object);
             match object.attach_to_owner() {
                 Ok(()) => {}
-                // Decoding still succeeds: every call on the handle returns the error.
-                Err(SyncError::Disconnected) => P::abandon(&object.region),
+                // Decoding still succeeds: every call on the handle returns the error. Only this
+                // handle is lost; the owner may well live.
+                Err(SyncError::Disconnected) => {}
                 Err(error) => return Err(wire::explain_de(&chain_text(&error))),
             }
             Ok(object)
         })?;
-        let object = object.downcast();
-        object.map(ObjectHandle::of).map_err(|_| wire::explain_de("the handle is of another type"))
+        let object = object.downcast::<Object<P>>().ok();
+        let object = object.filter(|object| object.fingerprint == Self::fingerprint());
+        object
+            .map(ObjectHandle::of)
+            .ok_or_else(|| wire::explain_de("the handle is of another type"))
     }
 }
 
@@ -360,13 +374,17 @@ impl<P: Primitive> Object<P> {
     }
 }
 
-impl<P: Primitive> OwnerGone for Object<P> {
-    fn owner_gone(&self) {
+impl<P: Primitive> OwnerEnds for Object<P> {
+    fn owner_ended(&self) {
         P::abandon(&self.region);
     }
 }
 
 impl<P: Primitive> SharedObject for Object<P> {
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     // The hub holds the object for each handle in flight. There is nothing to count.
     fn count_in_flight(&self, _: isize) {}
 
@@ -375,7 +393,7 @@ impl<P: Primitive> SharedObject for Object<P> {
         client: Arc<ClientLink>,
         _: u32,
         _: Option<Arc<Region>>,
-    ) -> Result<Box<dyn Attachment>, &'static str> {
+    ) -> Result<Box<dyn Attachment>, Refusal> {
         Ok(Box::new(Participant { object: self, client, is_done: AtomicBool::new(false) }))
     }
 
@@ -414,6 +432,12 @@ impl<P: Primitive> Attachment for Participant<P> {
         let is_done = !P::holds(&self.object.region, self.client.number);
         self.is_done.store(is_done, Ordering::Relaxed);
         is_done
+    }
+
+    fn retire(&mut self) -> bool {
+        // The process still has the memory, and may hold the object or take it: neither needs the
+        // session.
+        false
     }
 }
 

@@ -49,6 +49,13 @@ pub(crate) fn is_running(pid: u32) -> bool {
     })
 }
 
+/// Sends a signal, such as `STOP`.
+pub(crate) fn signal(pid: u32, signal: &str) {
+    let sent =
+        std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
 /// Pseudo-random numbers, the same for the same seed.
 pub(crate) struct Random(u64);
 

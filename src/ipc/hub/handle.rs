@@ -190,10 +190,14 @@ impl HandleToken {
         }
         if service::is_local(self.id.hub) {
             let object = object::resolve(self.id.number);
+            let object =
+                object.ok_or_else(|| wire::explain_de::<E>("the object no longer exists"))?;
+            // What the object is, not what the sender wrote into the token.
+            let object = Some(object).filter(|object| object.fingerprint() == fingerprint);
             let object = object.and_then(|object| object.as_any().downcast().ok());
             return object
                 .map(Arrived::Home)
-                .ok_or_else(|| wire::explain_de("the object no longer exists"));
+                .ok_or_else(|| wire::explain_de("the handle is of another type"));
         }
         Ok(Arrived::Away(RemoteHandle {
             id: self.id,

@@ -26,6 +26,7 @@
 mod handle;
 mod object;
 mod page;
+mod refusal;
 mod retry;
 mod service;
 mod session;
@@ -34,19 +35,24 @@ mod thread;
 mod up_channel;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
-pub(crate) use object::{Attachment, Serviced, SharedObject, objects, owner_exits, publish};
+pub(crate) use object::{
+    Attachment, OwnerEnds, Serviced, SharedObject, objects, owner_exits, publish,
+};
 #[cfg(test)]
 pub(crate) use page::SessionPage;
 pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
+pub(crate) use refusal::Refusal;
 #[cfg(test)]
 pub(crate) use service::in_flight;
 pub(crate) use service::{announce, reschedule, try_again};
-pub(crate) use session::{DOWN_RING, OwnerGone, ParcelSink, REGION_BYTES, Session, UP_RING, word};
+pub(crate) use session::{DOWN_RING, ParcelSink, REGION_BYTES, Session, UP_RING, word};
+
+use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::region::Memory;
-use crate::ipc::wire::{CheckedReceiver, CheckedSender, Envelope};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope};
 
 /// Identifies a hub among those of all processes, past and future.
 pub(crate) type HubId = [u8; 16];
@@ -55,12 +61,19 @@ pub(crate) type HubId = [u8; 16];
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHub {
     /// The only message on an in-flight reference: opens a session.
-    Open { page: Memory, up: CheckedReceiver<ToHub>, down: CheckedSender<ToClient> },
-    /// Attaches an object, through this region unless the object has memory of its own.
-    Attach { number: u32, object: u64, region: Option<Memory> },
-    /// The hub holds this as long as the session exists. When the hub's process ends, the channel
-    /// closes, and the client notices.
-    Liveness { sender: CheckedSender<ToHub> },
+    Open {
+        page: Memory,
+        up: CheckedReceiver<ToHub>,
+        down: CheckedSender<ToClient>,
+        /// The client's pidfd.
+        #[serde(with = "wire::file")]
+        process: OwnedFd,
+    },
+    /// Attaches an object that the client takes to be of this type, through this region unless the
+    /// object has memory of its own. The hub answers in the page.
+    Attach { number: u32, object: u64, fingerprint: u64, region: Option<Memory> },
+    /// Asks for [`ToClient::Owner`].
+    Watch,
     /// A value that does not fit a ring entry, or holds handles. The next entry with a parcel's tag
     /// marks its place.
     Parcel { number: u32, envelope: Envelope },
@@ -78,6 +91,15 @@ pub(crate) enum ToClient {
     /// Like [`ToHub::Parcel`], but the ring entry names the parcel by its id, because an entry may
     /// be recalled.
     Parcel { number: u32, id: u64, envelope: Envelope },
+    /// The pidfd of the hub's process.
+    Owner {
+        #[serde(with = "wire::file")]
+        process: OwnedFd,
+    },
+    /// An attachment was refused. The page counts these.
+    Refused { number: u32, refusal: Refusal },
+    /// There is no session: the only message on this channel.
+    NoSession(Refusal),
     /// A doorbell: there is something new in the regions.
     Bell,
 }

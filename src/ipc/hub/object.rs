@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::ipc::hub::ClientLink;
+use crate::ipc::hub::{ClientLink, Refusal};
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
 use crate::ipc::weak_map::WeakMap;
@@ -16,13 +16,16 @@ pub(crate) trait SharedObject: Send + Sync {
     /// was lost (`-1`).
     fn count_in_flight(&self, change: isize);
 
+    /// The object's type, as far as two processes of one program can compare it.
+    fn fingerprint(&self) -> u64;
+
     /// Attaches a client, which uses the object through `region` if it sent one.
     fn attach(
         self: Arc<Self>,
         peer: Arc<ClientLink>,
         number: u32,
         region: Option<Arc<Region>>,
-    ) -> Result<Box<dyn Attachment>, &'static str>;
+    ) -> Result<Box<dyn Attachment>, Refusal>;
 
     /// Called when this process has reached its end and waits for its children: its own handles no
     /// longer count.
@@ -32,7 +35,8 @@ pub(crate) trait SharedObject: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync>;
 }
 
-/// One client's use of one object. Dropping it ends the client's leases.
+/// One client's use of one object. Dropping it ends the client's leases, so the hub drops it only
+/// once the client's process has ended, or has given up everything itself.
 pub(crate) trait Attachment: Send {
     /// Does what the client asks for in the region. Called whenever that may be something.
     fn service(&mut self) -> Result<Serviced, Corrupt>;
@@ -47,6 +51,17 @@ pub(crate) trait Attachment: Send {
     fn detached(&mut self) -> bool {
         true
     }
+
+    /// Called when the session is over, while the client's process may still run. What the client
+    /// can no longer take goes to others; what it has taken remains its own. Returns whether that
+    /// is nothing, so that the attachment can be dropped.
+    fn retire(&mut self) -> bool;
+}
+
+/// What has to be notified of the end of an owner's process, because its waits do not notice it by
+/// themselves.
+pub(crate) trait OwnerEnds: std::fmt::Debug + Send + Sync {
+    fn owner_ended(&self);
 }
 
 /// What an attachment found to do.

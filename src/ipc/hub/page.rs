@@ -1,6 +1,7 @@
 //! The page of a session, which both sides map, and the hub's way to the client.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -18,7 +19,8 @@ const PARCELS_READ: usize = 256;
 const HUB_PARCELS_READ: usize = 384;
 const NUMBER: usize = 512;
 const PID: usize = 520;
-const ATTACHED: usize = 640;
+const ANSWERED: usize = 640;
+const REFUSED: usize = 648;
 const PAGE_BYTES: usize = 768;
 
 /// Shared memory of a session: a sleep flag for each side, and counts of what each has read.
@@ -77,13 +79,22 @@ impl SessionPage {
         self.0.atomic(NUMBER).load(Ordering::SeqCst) as u32
     }
 
-    /// Returns the number of attachments that the hub has accepted.
-    pub(crate) fn attached(&self) -> u64 {
-        self.0.atomic(ATTACHED).load(Ordering::SeqCst)
+    /// Returns the number of attachments that the hub has answered, which it does in the order of
+    /// their numbers.
+    pub(crate) fn answered(&self) -> u64 {
+        self.0.atomic(ANSWERED).load(Ordering::SeqCst)
     }
 
-    pub(crate) fn attached_one_more(&self) {
-        self.0.atomic(ATTACHED).fetch_add(1, Ordering::SeqCst);
+    /// Returns the number of those that it has refused. Read after [`answered`](Self::answered), it
+    /// counts all refusals among them.
+    pub(crate) fn refused(&self) -> u64 {
+        self.0.atomic(REFUSED).load(Ordering::SeqCst)
+    }
+
+    /// Counts an answer. This comes last: the client relies on the attachment once it sees it.
+    pub(in crate::ipc::hub) fn answered_one_more(&self, refused: bool) {
+        self.0.atomic(REFUSED).fetch_add(refused.into(), Ordering::SeqCst);
+        self.0.atomic(ANSWERED).fetch_add(1, Ordering::SeqCst);
     }
 
     fn parcels_read(&self) -> u64 {
@@ -91,7 +102,7 @@ impl SessionPage {
     }
 
     /// Counts a parcel that the hub has read.
-    fn hub_parcel_read(&self) {
+    pub(in crate::ipc::hub) fn hub_parcel_read(&self) {
         self.0.atomic(HUB_PARCELS_READ).fetch_add(1, Ordering::SeqCst);
     }
 
@@ -129,8 +140,9 @@ fn take_number() -> u32 {
 #[derive(Debug)]
 pub(crate) struct ClientLink {
     pub(crate) page: SessionPage,
-    /// The number of its session, released when the last attachment is gone; 0 if the hub had no
-    /// number left.
+    /// The number of its session; 0 if the hub had no number left. Attachments hold the link until
+    /// they are detached or the client's process has ended, so as long as a word of shared memory
+    /// may name it, no other process gets the number.
     pub(crate) number: u32,
     down: CheckedSender<ToClient>,
     parcels: AtomicU64,
@@ -149,6 +161,15 @@ impl ClientLink {
         ClientLink { page, number, down, parcels: AtomicU64::new(0) }
     }
 
+    pub(in crate::ipc::hub) fn send(&self, message: &ToClient) -> Result<(), Failure> {
+        wire::send(&self.down, message)
+    }
+
+    /// Ends the session for the client: once it has read what was sent, it finds the end.
+    pub(in crate::ipc::hub) fn close(&self) {
+        sys::shut_down(self.down.as_fd());
+    }
+
     /// Wakes the client if it sleeps. A client that is gone is no error: the hub's thread notices
     /// its end by itself.
     pub(crate) fn ring(&self) {
@@ -164,12 +185,6 @@ impl ClientLink {
                 self.page.arm_client();
             }
         }
-    }
-
-    /// Records that a parcel from the client was read: the client may be waiting to send the next.
-    pub(crate) fn parcel_arrived(&self) {
-        self.page.hub_parcel_read();
-        self.ring();
     }
 
     /// Sends a parcel, before the ring entry that stands for it, and returns its id. Returns `None`

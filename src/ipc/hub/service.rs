@@ -1,14 +1,14 @@
 //! The hub of this process, as its callers see it.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::ipc::hub::retry::{self, Attempt};
 use crate::ipc::hub::thread::HubThread;
-use crate::ipc::hub::{HubId, Session, SharedObject, ToHub};
+use crate::ipc::hub::{HubId, OwnerEnds, SharedObject, ToHub};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender};
-use crate::sys::{self, Poller, Service, lock};
+use crate::sys::{self, Pidfd, Poller, Service, lock};
 
 /// What the hub's thread shares with its callers.
 pub(in crate::ipc::hub) struct Hub {
@@ -16,18 +16,26 @@ pub(in crate::ipc::hub) struct Hub {
     pub(in crate::ipc::hub) poller: Poller,
     /// Set by the hub's thread before its last check. The thread that clears it wakes the hub.
     pub(in crate::ipc::hub) asleep: AtomicBool,
-    /// Channels for the thread to receive from.
-    pub(in crate::ipc::hub) incoming: Mutex<Vec<(CheckedReceiver<ToHub>, Incoming)>>,
+    /// The last id of a channel or process in the poller. An id is never used twice, so an event for
+    /// what was removed meanwhile finds nothing.
+    ids: AtomicU64,
+    pub(in crate::ipc::hub) incoming: Mutex<Vec<Incoming>>,
 }
 
-/// What a new channel is for.
+/// What the thread has to look after from now on.
 pub(in crate::ipc::hub) enum Incoming {
-    InFlight(Arc<dyn SharedObject>),
-    /// Closes with another hub's process, with which this process has the session.
-    Liveness(Weak<Session>),
+    InFlight(CheckedReceiver<ToHub>, Arc<dyn SharedObject>),
+    /// The process of another hub, with which this process has the session.
+    Owner(u64, Pidfd, Weak<dyn OwnerEnds>),
+    /// A session with another hub has ended.
+    SessionEnded,
 }
 
 impl Hub {
+    pub(in crate::ipc::hub) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn wake(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             self.poller.wake();
@@ -44,6 +52,7 @@ fn hub() -> io::Result<&'static Hub> {
             id: sys::random()?,
             poller: Poller::new()?,
             asleep: AtomicBool::new(false),
+            ids: AtomicU64::new(0),
             incoming: Mutex::new(Vec::new()),
         };
         Ok((hub, |hub| HubThread::new(hub).run()))
@@ -92,20 +101,32 @@ pub(crate) fn in_flight(object: Arc<dyn SharedObject>) -> io::Result<CheckedSend
     let hub = hub()?;
     let (sender, receiver) = wire::channel()?;
     object.count_in_flight(1);
-    lock(&hub.incoming).push((receiver, Incoming::InFlight(object)));
+    lock(&hub.incoming).push(Incoming::InFlight(receiver, object));
     Ok(sender)
 }
 
-/// Creates a channel for another process's hub to hold: when it closes, that process is gone, and
-/// so is `session`. The caller calls [`announce`] once it is on its way.
-pub(crate) fn liveness(session: Weak<Session>) -> io::Result<CheckedSender<ToHub>> {
+/// Notifies a session of the end of the process that it is with.
+pub(in crate::ipc::hub) fn watch_owner(
+    owner: Pidfd,
+    session: Weak<dyn OwnerEnds>,
+) -> io::Result<()> {
     let hub = hub()?;
-    let (sender, receiver) = wire::channel()?;
-    lock(&hub.incoming).push((receiver, Incoming::Liveness(session)));
-    Ok(sender)
+    let id = hub.next_id();
+    hub.poller.add(&owner, id)?;
+    lock(&hub.incoming).push(Incoming::Owner(id, owner, session));
+    announce();
+    Ok(())
 }
 
-/// Wakes the hub's thread if there are new channels for it.
+/// A session with another hub has ended.
+pub(in crate::ipc::hub) fn session_ended() {
+    if let Some(hub) = HUB.get() {
+        lock(&hub.incoming).push(Incoming::SessionEnded);
+        announce();
+    }
+}
+
+/// Wakes the hub's thread if there is something new for it.
 pub(crate) fn announce() {
     let Some(hub) = HUB.get() else { return };
     if lock(&hub.incoming).is_empty() {

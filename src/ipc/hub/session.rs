@@ -8,16 +8,17 @@ use std::task::Poll;
 
 use crate::failpoints;
 use crate::ipc::deadline::{TimeLimit, Waited};
+use crate::ipc::hub::object::OwnerEnds;
 use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::up_channel::UpChannel;
-use crate::ipc::hub::{HubId, ToClient, ToHub, service};
+use crate::ipc::hub::{HubId, Refusal, ToClient, ToHub, service};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{Interest, WakerSlot};
 use crate::ipc::region::Region;
 use crate::ipc::ring::RING_BYTES;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, CheckedSender, Envelope, Failure};
-use crate::sys::lock;
+use crate::sys::{Pidfd, lock};
 
 /// Words after the two rings of a region, each on a cache line of its own.
 const WORDS: usize = 16;
@@ -46,20 +47,39 @@ pub(crate) struct Session {
     /// The number of the next attachment. Changed under the lock of `up`, because the hub expects
     /// attachments in the order of their numbers.
     next_number: AtomicU32,
+    refused: Mutex<Refused>,
     parcels: Mutex<HashMap<u32, Weak<dyn ParcelSink>>>,
     /// What to notify of the end of the owner's process.
     watchers: Mutex<Watchers>,
 }
 
+/// What the hub has refused.
 #[derive(Debug, Default)]
-struct Watchers {
-    watched: bool,
-    of: HashMap<u32, Weak<dyn OwnerGone>>,
+struct Refused {
+    session: Option<Refusal>,
+    /// Refusals of attachments that were read.
+    count: u64,
+    /// Attachments that are not detached yet.
+    of: HashMap<u32, Refusal>,
 }
 
-/// An attachment whose waits do not notice the end of the owner's process by themselves.
-pub(crate) trait OwnerGone: std::fmt::Debug + Send + Sync {
-    fn owner_gone(&self);
+#[derive(Debug, Default)]
+struct Watchers {
+    owner: Owner,
+    of: HashMap<u32, Weak<dyn OwnerEnds>>,
+}
+
+/// What a session knows of the owner's process.
+#[derive(Debug, Default)]
+enum Owner {
+    #[default]
+    Unknown,
+    /// The hub was asked for its pidfd.
+    Asked,
+    Known(Pidfd),
+    /// The hub's thread of this process watches it.
+    Watched,
+    Ended,
 }
 
 /// Unread parcels to the hub. This many fit its socket's buffer, beside the other messages.
@@ -85,7 +105,8 @@ impl Session {
         let page = SessionPage::new().map_err(Failure::Io)?;
         let (up, up_in_hub) = wire::channel().map_err(Failure::Io)?;
         let (down_in_hub, down) = wire::channel().map_err(Failure::Io)?;
-        let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub };
+        let process = Pidfd::of_self().map_err(Failure::Io)?.into();
+        let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub, process };
         wire::send(in_flight, &open)?;
         failpoints::point("session.open");
         Ok(Arc::new(Session {
@@ -94,63 +115,86 @@ impl Session {
             up: UpChannel::new(up),
             down: SharedReceiver::new(down),
             next_number: AtomicU32::new(0),
+            refused: Mutex::default(),
             parcels: Mutex::new(HashMap::new()),
             watchers: Mutex::default(),
         }))
     }
 
     /// Attaches an object, and returns the attachment's number in this session. Does not wait for
-    /// the hub, which confirms in a word of the region.
-    pub(crate) fn attach(&self, object: u64, region: Option<&Region>) -> Result<u32, Failure> {
+    /// the hub's [`answer`](Self::answer).
+    pub(crate) fn attach(
+        &self,
+        object: u64,
+        fingerprint: u64,
+        region: Option<&Region>,
+    ) -> Result<u32, Failure> {
         let region = region.map(Region::memory);
         let mut up = self.up.lock();
         let number = self.next_number.load(Ordering::Relaxed);
-        up.post(ToHub::Attach { number, object, region })?;
+        up.post(ToHub::Attach { number, object, fingerprint, region })?;
         self.next_number.store(number + 1, Ordering::Relaxed);
         drop(up);
         failpoints::point("session.attach");
         Ok(number)
     }
 
-    /// Waits until the hub has accepted this attachment. Returns the session's number.
-    pub(crate) fn wait_attached<L: TimeLimit>(
-        &self,
-        number: u32,
-        limit: &L,
-    ) -> Waited<u32, Failure, L> {
-        self.wait(limit, || (self.page.attached() > number.into()).then(|| self.page.number()))
+    /// Returns the hub's answer to this attachment, if there is one yet. To be called while waiting:
+    /// a refusal comes as a message.
+    pub(crate) fn answer(&self, number: u32) -> Option<Result<(), Refusal>> {
+        let is_answered = self.page.answered() > number.into();
+        // In this order; see `SessionPage::refused`.
+        let refusals = self.page.refused();
+        let refused = lock(&self.refused);
+        if let Some(refusal) = refused.session {
+            return Some(Err(refusal));
+        }
+        (is_answered && refused.count >= refusals)
+            .then(|| refused.of.get(&number).map_or(Ok(()), |&refusal| Err(refusal)))
     }
 
-    /// Has `watcher` called when the owner's process ends, or at once if it has ended.
-    pub(crate) fn watch(
-        self: &Arc<Self>,
-        number: u32,
-        watcher: Weak<dyn OwnerGone>,
-    ) -> Result<(), Failure> {
+    /// The session's number, once the hub has answered an attachment; 0 if the hub had none left.
+    pub(crate) fn number(&self) -> u32 {
+        self.page.number()
+    }
+
+    /// Has `watcher` called when the owner's process ends. Waits need
+    /// [`wait_watched`](Self::wait_watched) as well.
+    pub(crate) fn watch(&self, number: u32, watcher: Weak<dyn OwnerEnds>) -> Result<(), Failure> {
         let mut watchers = lock(&self.watchers);
-        if watchers.watched {
-            let gone = self.is_gone().then(|| watcher.upgrade()).flatten();
-            watchers.of.insert(number, watcher);
-            drop(watchers);
-            // `owner_gone` sets the flag before it takes the watchers, so either it has found this
-            // one or the flag was set here.
-            gone.into_iter().for_each(|watcher| watcher.owner_gone());
-            return Ok(());
-        }
         watchers.of.insert(number, watcher);
-        let sender = service::liveness(Arc::downgrade(self)).map_err(Failure::Io)?;
-        self.send(ToHub::Liveness { sender })?;
-        service::announce();
-        watchers.watched = true;
+        self.ask_for_owner(&mut watchers)
+    }
+
+    fn ask_for_owner(&self, watchers: &mut Watchers) -> Result<(), Failure> {
+        if matches!(watchers.owner, Owner::Unknown) {
+            self.send(ToHub::Watch)?;
+            watchers.owner = Owner::Asked;
+        }
         Ok(())
     }
 
-    /// Called when the owner's process has ended, or has ended this session.
-    pub(in crate::ipc::hub) fn owner_gone(&self) {
-        self.down.set_gone();
-        let watchers = std::mem::take(&mut lock(&self.watchers).of);
-        for watcher in watchers.values().filter_map(Weak::upgrade) {
-            watcher.owner_gone();
+    /// Waits until this process watches the owner's, whose pidfd comes from its hub.
+    pub(crate) fn wait_watched<L: TimeLimit>(
+        self: &Arc<Self>,
+        limit: &L,
+    ) -> Waited<(), Failure, L> {
+        self.ask_for_owner(&mut lock(&self.watchers))?;
+        self.wait(limit, || (!matches!(lock(&self.watchers).owner, Owner::Asked)).then_some(()))?;
+        let mut watchers = lock(&self.watchers);
+        match &watchers.owner {
+            Owner::Watched => Ok(()),
+            Owner::Ended => Err(Failure::Gone.into()),
+            Owner::Known(owner) => {
+                // A duplicate, so that a later call can try again if this one fails.
+                let owner = owner.try_clone().map_err(Failure::Io)?;
+                let session: Weak<Session> = Arc::downgrade(self);
+                service::watch_owner(owner, session).map_err(Failure::Io)?;
+                watchers.owner = Owner::Watched;
+                Ok(())
+            }
+            // It came, and this process had no descriptor for it. The next call asks again.
+            Owner::Unknown | Owner::Asked => Err(Failure::Starved.into()),
         }
     }
 
@@ -162,6 +206,7 @@ impl Session {
     pub(crate) fn detach(&self, number: u32) {
         lock(&self.parcels).remove(&number);
         lock(&self.watchers).of.remove(&number);
+        lock(&self.refused).of.remove(&number);
         // If the hub is gone, there is nothing to detach from.
         let _ = self.send(ToHub::Detach { number });
     }
@@ -265,6 +310,19 @@ impl Session {
     }
 }
 
+impl OwnerEnds for Session {
+    fn owner_ended(&self) {
+        self.down.set_gone();
+        let mut watchers = lock(&self.watchers);
+        watchers.owner = Owner::Ended;
+        let ended = std::mem::take(&mut watchers.of);
+        drop(watchers);
+        for watcher in ended.values().filter_map(Weak::upgrade) {
+            watcher.owner_ended();
+        }
+    }
+}
+
 impl SleepFlag<ToClient> for Session {
     fn arm(&self) {
         self.page.arm_client();
@@ -287,6 +345,26 @@ impl SleepFlag<ToClient> for Session {
                 self.ring();
                 false
             }
+            ToClient::Owner { process } => {
+                let owner = Pidfd::adopt(process);
+                let mut watchers = lock(&self.watchers);
+                match (&watchers.owner, owner) {
+                    (Owner::Asked, Ok(owner)) => watchers.owner = Owner::Known(owner),
+                    (Owner::Asked, Err(_)) => watchers.owner = Owner::Unknown,
+                    _ => {}
+                }
+                false
+            }
+            ToClient::Refused { number, refusal } => {
+                let mut refused = lock(&self.refused);
+                refused.count += 1;
+                refused.of.insert(number, refusal);
+                false
+            }
+            ToClient::NoSession(refusal) => {
+                lock(&self.refused).session = Some(refusal);
+                false
+            }
         }
     }
 }
@@ -294,5 +372,8 @@ impl SleepFlag<ToClient> for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         SESSIONS.remove_ended(&self.hub);
+        if matches!(lock(&self.watchers).owner, Owner::Watched) {
+            service::session_ended();
+        }
     }
 }

@@ -1,17 +1,38 @@
 //! The lifecycle of sessions: how they begin, attach objects, and end.
+//!
+//! A session and the process at its other end are two things. A session is over when its channel
+//! closes: the process has ended, has dropped its last handle, or has closed the channel by mistake;
+//! or when the hub closes it, because the client violates the protocol. Only the process's pidfd
+//! says that the process has ended. What it may still use (a lock that it holds, an item that it
+//! works on, the number by which lock words name it) is given to others only then:
+//!
+//! ```text
+//!              channel closed, or expelled            the process has ended
+//!   [ open ] ------------------------------> [ over ] --------------------> dropped
+//!       |     retire each attachment            |     leases end
+//!       |     nothing is left: dropped at once -+
+//!       |
+//!       | the process has ended first
+//!       +------> [ open, process_ended ] -----> over, and dropped
+//!                 what is in the channel is read
+//! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use crate::diagnostics;
 use crate::failpoints;
-use crate::ipc::hub::object::{Attachment, Serviced, SharedObject, resolve};
+use crate::ipc::hub::object::{Attachment, OwnerEnds, Serviced, SharedObject, resolve};
 use crate::ipc::hub::page::SessionPage;
+use crate::ipc::hub::refusal::ATTACHMENTS_MAX;
 use crate::ipc::hub::thread::HubThread;
-use crate::ipc::hub::{ClientLink, REGION_BYTES, Session, ToClient, ToHub};
-use crate::ipc::region::Memory;
+use crate::ipc::hub::{ClientLink, REGION_BYTES, Refusal, ToClient, ToHub};
+use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::Corrupt;
-use crate::ipc::wire::{CheckedReceiver, CheckedSender};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Failure};
+use crate::sys::Pidfd;
 
 /// A channel that the hub receives from.
 pub(in crate::ipc::hub) struct HubChannel {
@@ -19,23 +40,42 @@ pub(in crate::ipc::hub) struct HubChannel {
     pub(in crate::ipc::hub) role: Role,
     /// Whether its next message was left in it, because this process had no free descriptors.
     pub(in crate::ipc::hub) starved: bool,
+    /// Whether it is left alone for a while.
+    pub(in crate::ipc::hub) deferred: bool,
 }
 
 pub(in crate::ipc::hub) enum Role {
     /// The in-flight reference of a handle of this object.
     InFlight(Arc<dyn SharedObject>),
-    /// Closes with the hub that this process has the session with.
-    Liveness(Weak<Session>),
     /// A client's session.
     Session,
+}
+
+/// A process whose end the hub waits for.
+pub(in crate::ipc::hub) struct WatchedProcess {
+    pidfd: Pidfd,
+    /// What ends with it.
+    of: ProcessRole,
+}
+
+enum ProcessRole {
+    /// The client of this session.
+    Client(u64),
+    /// The owner that this process has the session with.
+    Owner(Weak<dyn OwnerEnds>),
 }
 
 /// A client's session, on the hub's side.
 pub(in crate::ipc::hub) struct ServedSession {
     pub(in crate::ipc::hub) peer: Arc<ClientLink>,
     pub(in crate::ipc::hub) attachments: HashMap<u32, Box<dyn Attachment>>,
-    /// Kept until the session ends. Dropping it then closes it, which the client notices.
-    pub(in crate::ipc::hub) liveness: Option<CheckedSender<ToHub>>,
+    /// The number of the next attachment.
+    next_number: u32,
+    /// The id under which its process is watched.
+    process: u64,
+    process_ended: bool,
+    /// What the client has to be told, and could not be yet.
+    untold: VecDeque<Untold>,
 }
 
 impl ServedSession {
@@ -45,6 +85,67 @@ impl ServedSession {
             all = all.and(attachment.service()?);
         }
         Ok(all)
+    }
+
+    fn attach(
+        &mut self,
+        number: u32,
+        object: u64,
+        fingerprint: u64,
+        region: Option<Memory>,
+    ) -> Result<(), Refusal> {
+        // The client may have dropped its handle, and with it the in-flight reference that kept the
+        // object alive, before the hub came to this message.
+        let object = resolve(object).ok_or(Refusal::NoObject)?;
+        // What the object is, not what some client says that it is.
+        if object.fingerprint() != fingerprint {
+            return Err(Refusal::OtherType);
+        }
+        if self.attachments.len() == ATTACHMENTS_MAX {
+            return Err(Refusal::TooMany);
+        }
+        let region = region.map(map_region).transpose()?;
+        failpoints::point("hub.attach");
+        let attachment = object.attach(self.peer.clone(), number, region)?;
+        self.attachments.insert(number, attachment);
+        Ok(())
+    }
+
+    /// Drops all attachments: the client's leases end.
+    fn end(self) {
+        self.attachments.into_values().for_each(end_attachment);
+    }
+}
+
+fn map_region(memory: Memory) -> Result<Arc<Region>, Refusal> {
+    let region = memory.map_within(REGION_BYTES..=REGION_BYTES);
+    region.map(Arc::new).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Refusal::Unfit,
+        _ => Refusal::Starved,
+    })
+}
+
+/// What a client has to be told.
+enum Untold {
+    Owner,
+    Refused(u32, Refusal),
+}
+
+impl Untold {
+    fn message(&self) -> Result<ToClient, Failure> {
+        Ok(match *self {
+            Untold::Owner => {
+                ToClient::Owner { process: Pidfd::of_self().map_err(Failure::Io)?.into() }
+            }
+            Untold::Refused(number, refusal) => ToClient::Refused { number, refusal },
+        })
+    }
+}
+
+/// Drops an attachment. A panic in one must not keep the others.
+fn end_attachment(attachment: Box<dyn Attachment>) {
+    if let Err(error) = wire::catch_panic("end", || drop(attachment)) {
+        diagnostics::error("offspring::hub", format_args!("{error}"));
     }
 }
 
@@ -61,16 +162,20 @@ fn last_passes(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
     }
 }
 
-/// The most objects that one client may attach: each costs this process a mapping.
-const ATTACHMENTS_MAX: usize = 4096;
+/// The most times that the channel of an ended process is received from. More messages than it
+/// holds come from a process that shares it, such as a fork.
+const LAST_RECEIVES: usize = 32;
 
 impl HubThread {
     /// Ends the session of a client that violates the protocol.
     pub(in crate::ipc::hub) fn expel(&mut self, id: u64, why: &str) {
         diagnostics::error("offspring::hub", format_args!("a client lost its session: {why}"));
         // Without last passes: nothing in its regions can be trusted.
-        drop(self.sessions.remove(&id));
+        let session = self.sessions.remove(&id);
         self.channel_closed(id);
+        if let Some(session) = session {
+            self.retire(id, session);
+        }
     }
 
     pub(in crate::ipc::hub) fn channel_closed(&mut self, id: u64) {
@@ -82,25 +187,136 @@ impl HubThread {
         drop(receiver);
         match role {
             Role::InFlight(object) => object.count_in_flight(-1),
-            Role::Liveness(session) => {
-                if let Some(session) = session.upgrade() {
-                    session.owner_gone();
-                }
-            }
             Role::Session => {
-                // First serve what the client wrote before it died, then drop the attachments: that
-                // ends its leases, and what it held goes to others.
+                // First serve what the client wrote before its session ended.
                 if let Some(mut session) = self.sessions.remove(&id) {
                     failpoints::point("hub.ends");
                     last_passes(|| session.service());
+                    self.retire(id, session);
                 }
+            }
+        }
+    }
+
+    /// Ends a session, whose client may still run.
+    fn retire(&mut self, id: u64, mut session: ServedSession) {
+        // A client that runs sees the end of its session now.
+        session.peer.close();
+        let mut done = Vec::new();
+        for (&number, attachment) in &mut session.attachments {
+            // After a panic, nobody knows what it still holds.
+            if wire::catch_panic("retire", || attachment.retire()).unwrap_or(false) {
+                done.push(number);
+            }
+        }
+        for number in done {
+            session.attachments.remove(&number).map(end_attachment);
+        }
+        if session.attachments.is_empty() || session.process_ended {
+            if let Some(process) = self.processes.remove(&session.process) {
+                self.hub.poller.remove(&process.pidfd);
+            }
+            session.end();
+        } else {
+            self.over.insert(id, session);
+        }
+    }
+
+    /// A process that the hub watches has ended.
+    pub(in crate::ipc::hub) fn process_ended(&mut self, id: u64) {
+        let Some(WatchedProcess { pidfd, of }) = self.processes.remove(&id) else {
+            return;
+        };
+        self.hub.poller.remove(&pidfd);
+        match of {
+            ProcessRole::Owner(session) => {
+                if let Some(session) = session.upgrade() {
+                    session.owner_ended();
+                }
+            }
+            ProcessRole::Client(id) => {
+                if let Some(session) = self.over.remove(&id) {
+                    session.end();
+                } else if let Some(session) = self.sessions.get_mut(&id) {
+                    session.process_ended = true;
+                    self.read_last(id);
+                }
+            }
+        }
+    }
+
+    /// Reads what an ended process left in its channel, and ends the session. If this process has no
+    /// descriptors for that, it is done when it has.
+    pub(in crate::ipc::hub) fn read_last(&mut self, id: u64) {
+        for _ in 0..LAST_RECEIVES {
+            if !self.sessions.get(&id).is_some_and(|session| session.process_ended)
+                || self.channels.get(&id).is_some_and(|channel| channel.deferred)
+            {
+                return;
+            }
+            self.receive_from(id);
+        }
+        self.channel_closed(id);
+    }
+
+    /// Whether the process of this session has ended.
+    pub(in crate::ipc::hub) fn has_ended(&self, id: u64) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.process_ended)
+    }
+
+    /// Has [`process_ended`](Self::process_ended) called with the id that this returns.
+    fn watch_client(&mut self, pidfd: Pidfd, session: u64) -> io::Result<u64> {
+        let id = self.hub.next_id();
+        self.hub.poller.add(&pidfd, id)?;
+        self.processes.insert(id, WatchedProcess { pidfd, of: ProcessRole::Client(session) });
+        Ok(id)
+    }
+
+    /// An owner with which this process has a session is in the poller.
+    pub(in crate::ipc::hub) fn watched_owner(
+        &mut self,
+        id: u64,
+        pidfd: Pidfd,
+        session: Weak<dyn OwnerEnds>,
+    ) {
+        self.processes.insert(id, WatchedProcess { pidfd, of: ProcessRole::Owner(session) });
+    }
+
+    /// Stops to watch owners with which this process has no session any more.
+    pub(in crate::ipc::hub) fn forget_owners(&mut self) {
+        let poller = &self.hub.poller;
+        self.processes.retain(|_, process| {
+            let is_over =
+                matches!(&process.of, ProcessRole::Owner(session) if session.strong_count() == 0);
+            if is_over {
+                poller.remove(&process.pidfd);
+            }
+            !is_over
+        });
+    }
+
+    /// Tells a client what it could not be told before, or tries again later.
+    pub(in crate::ipc::hub) fn tell(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        while let Some(untold) = session.untold.front() {
+            match untold.message().and_then(|message| session.peer.send(&message)) {
+                Ok(()) => drop(session.untold.pop_front()),
+                Err(Failure::Gone) => session.untold.clear(),
+                Err(_) => return self.call_again(id),
             }
         }
     }
 
     pub(in crate::ipc::hub) fn take_message(&mut self, id: u64, message: ToHub) {
         match (self.channels.get(&id).map(|channel| &channel.role), message) {
-            (Some(Role::InFlight(_)), ToHub::Open { page, up, down }) => self.open(page, up, down),
+            (Some(Role::InFlight(_)), ToHub::Open { page, up, down, process }) => {
+                if let Err(refusal) = self.open(page, up, down.clone(), process) {
+                    let why = refusal.text();
+                    diagnostics::error("offspring::hub", format_args!("refused a client: {why}"));
+                    // If it cannot be sent, the client finds the channel closed.
+                    let _ = wire::send(&down, &ToClient::NoSession(refusal));
+                }
+            }
             (Some(Role::Session), message) => {
                 if let Err(why) = self.take_session_message(id, message) {
                     self.expel(id, why);
@@ -111,18 +327,30 @@ impl HubThread {
         }
     }
 
-    fn open(&mut self, page: Memory, up: CheckedReceiver<ToHub>, down: CheckedSender<ToClient>) {
-        // On an error `down` is dropped, and the client notices that there is no session.
-        let Some(page) = SessionPage::adopt(page) else {
-            return;
+    fn open(
+        &mut self,
+        page: Memory,
+        up: CheckedReceiver<ToHub>,
+        down: CheckedSender<ToClient>,
+        process: OwnedFd,
+    ) -> Result<(), Refusal> {
+        let page = SessionPage::adopt(page).ok_or(Refusal::Starved)?;
+        let process = Pidfd::adopt_maker(process, up.socket()).map_err(|_| Refusal::Unfit)?;
+        let id = self.adopt(up, Role::Session).ok_or(Refusal::Starved)?;
+        let Ok(process) = self.watch_client(process, id) else {
+            self.channel_closed(id);
+            return Err(Refusal::Starved);
         };
-        // If `up` cannot be received from, `down` is dropped as well.
-        if let Some(id) = self.adopt(up, Role::Session) {
-            let peer = Arc::new(ClientLink::new(page, down));
-            let attachments = HashMap::new();
-            let liveness = None;
-            self.sessions.insert(id, ServedSession { peer, attachments, liveness });
-        }
+        let session = ServedSession {
+            peer: Arc::new(ClientLink::new(page, down)),
+            attachments: HashMap::new(),
+            next_number: 0,
+            process,
+            process_ended: false,
+            untold: VecDeque::new(),
+        };
+        self.sessions.insert(id, session);
+        Ok(())
     }
 
     /// Takes a message of a session. After each but a doorbell, a client that sleeps is rung: it may
@@ -132,66 +360,63 @@ impl HubThread {
             return Ok(());
         };
         match message {
-            ToHub::Bell => {}
-            ToHub::Attach { number, object, region } => {
-                let object = resolve(object).ok_or("it attached an object that does not exist")?;
-                if session.attachments.len() == ATTACHMENTS_MAX
-                    || session.attachments.contains_key(&number)
-                {
-                    return Err("it attached too many objects, or one number twice");
+            ToHub::Bell => return Ok(()),
+            ToHub::Attach { number, object, fingerprint, region } => {
+                if number != session.next_number {
+                    return Err("it attached out of turn");
                 }
-                let map = |memory: Memory| memory.map_within(REGION_BYTES..=REGION_BYTES);
-                let region =
-                    region.map(map).transpose().map_err(|_| "its region cannot be mapped")?;
-                let region = region.map(Arc::new);
-                failpoints::point("hub.attach");
-                let attachment = object.attach(session.peer.clone(), number, region)?;
-                session.attachments.insert(number, attachment);
-                // Counted after the insertion, and rung after the count: the client relies on the
-                // attachment once it sees the count. It still holds its in-flight reference, so the
+                session.next_number += 1;
+                let attach = || session.attach(number, object, fingerprint, region);
+                let answer = wire::catch_panic("attach", attach).unwrap_or(Err(Refusal::Unfit));
+                // Answered after the insertion, and rung after the answer: the client relies on the
+                // attachment once it sees that. It still holds its in-flight reference, so the
                 // object cannot end in between.
-                session.peer.page.attached_one_more();
-                session.peer.ring();
+                if let Err(refusal) = answer {
+                    if session.untold.len() == ATTACHMENTS_MAX {
+                        return Err("it reads no refusal");
+                    }
+                    session.untold.push_back(Untold::Refused(number, refusal));
+                }
+                session.peer.page.answered_one_more(answer.is_err());
+                self.tell(id);
             }
-            ToHub::Liveness { sender } => {
-                session.liveness = Some(sender);
-                session.peer.ring();
+            ToHub::Watch => {
+                session.untold.push_back(Untold::Owner);
+                self.tell(id);
             }
             ToHub::Parcel { number, envelope } => {
-                session
-                    .attachments
-                    .get_mut(&number)
-                    .ok_or("it sent a parcel for no attachment")?
-                    .parcel(envelope);
-                session.peer.parcel_arrived();
+                if let Some(attachment) = session.attachments.get_mut(&number) {
+                    attachment.parcel(envelope);
+                }
+                session.peer.page.hub_parcel_read();
             }
             ToHub::InFlight { number, receiver } => {
-                let object = session
-                    .attachments
-                    .get(&number)
-                    .ok_or("it sent a handle of no attachment")?
-                    .object();
-                // Counted before the client can drop its own handle: its `Detach` comes later on
-                // this same channel.
-                object.count_in_flight(1);
-                session.peer.ring();
-                self.adopt_reference(receiver, object);
+                // Otherwise its attachment was refused, and the handle that it sends on is lost.
+                if let Some(attachment) = session.attachments.get(&number) {
+                    let object = attachment.object();
+                    // Counted before the client can drop its own handle: its `Detach` comes later
+                    // on this same channel.
+                    object.count_in_flight(1);
+                    self.adopt_reference(receiver, object);
+                }
             }
             ToHub::Detach { number } => {
-                let mut attachment = session
-                    .attachments
-                    .remove(&number)
-                    .ok_or("it detached an object that is not attached")?;
-                // What the client wrote before it detached counts.
-                last_passes(|| attachment.service());
-                if !attachment.detached() {
-                    // It holds leases. It stays under its number, which is never used again, until
-                    // the session ends.
-                    session.attachments.insert(number, attachment);
+                if let Some(mut attachment) = session.attachments.remove(&number) {
+                    // What the client wrote before it detached counts.
+                    last_passes(|| attachment.service());
+                    if attachment.detached() {
+                        end_attachment(attachment);
+                    } else {
+                        // It holds leases. It stays under its number, which is never used again,
+                        // until its process ends.
+                        session.attachments.insert(number, attachment);
+                    }
                 }
-                session.peer.ring();
             }
             ToHub::Open { .. } => return Err("it opened a session twice"),
+        }
+        if let Some(session) = self.sessions.get(&id) {
+            session.peer.ring();
         }
         Ok(())
     }

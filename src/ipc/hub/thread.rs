@@ -11,7 +11,7 @@ use crate::ipc::hub::ToHub;
 use crate::ipc::hub::object::{Serviced, SharedObject};
 use crate::ipc::hub::retry;
 use crate::ipc::hub::service::{Hub, Incoming};
-use crate::ipc::hub::sessions::{HubChannel, Role, ServedSession};
+use crate::ipc::hub::sessions::{HubChannel, Role, ServedSession, WatchedProcess};
 use crate::ipc::ring::Corrupt;
 use crate::ipc::spin::{self, Spin};
 use crate::ipc::wire::{self, CheckedReceiver, Failure};
@@ -33,12 +33,12 @@ const RECEIVE_MAX: usize = 64;
 /// values, and runs no user code.
 pub(in crate::ipc::hub) struct HubThread {
     pub(in crate::ipc::hub) hub: &'static Hub,
-    /// The id of the next channel. An id is never used twice, so an event for a channel that was
-    /// removed meanwhile finds nothing.
-    next: u64,
     pub(in crate::ipc::hub) channels: HashMap<u64, HubChannel>,
     pub(in crate::ipc::hub) sessions: HashMap<u64, ServedSession>,
-    /// Channels that are left alone, each until when.
+    /// Sessions that are over, whose processes may still run; see [`sessions`](super::sessions).
+    pub(in crate::ipc::hub) over: HashMap<u64, ServedSession>,
+    pub(in crate::ipc::hub) processes: HashMap<u64, WatchedProcess>,
+    /// Channels to which something is left to do, each from when on.
     deferred: Vec<(Instant, u64)>,
 }
 
@@ -46,9 +46,10 @@ impl HubThread {
     pub(in crate::ipc::hub) fn new(hub: &'static Hub) -> HubThread {
         HubThread {
             hub,
-            next: 0,
             channels: HashMap::new(),
             sessions: HashMap::new(),
+            over: HashMap::new(),
+            processes: HashMap::new(),
             deferred: Vec::new(),
         }
     }
@@ -61,6 +62,13 @@ impl HubThread {
     /// process that leaves a channel in `incoming`, or schedules work, finds `asleep` set and wakes
     /// the poller. A doorbell does not name what it is for: every pass asks every attachment.
     pub(in crate::ipc::hub) fn run(mut self) {
+        // A bug that one client triggers must not end the hub for all others.
+        while let Err(error) = wire::catch_panic("hub", || self.serve_forever()) {
+            diagnostics::error("offspring::hub", format_args!("{error}"));
+        }
+    }
+
+    fn serve_forever(&mut self) {
         let mut received = Instant::now();
         let spinner = Spin::of_long_polls();
         loop {
@@ -117,7 +125,7 @@ impl HubThread {
     fn receive(&mut self, ready: Vec<u64>) {
         for id in ready.into_iter().filter(|&id| id != Poller::WAKE) {
             // A bug that one client triggers must not end the hub for all others.
-            if let Err(error) = wire::catch_panic("hub", || self.receive_from(id)) {
+            if let Err(error) = wire::catch_panic("hub", || self.attend(id)) {
                 diagnostics::error("offspring::hub", format_args!("{error}"));
             }
         }
@@ -141,6 +149,12 @@ impl HubThread {
             );
         }
         self.hub.poller.remove(channel.receiver.socket());
+        channel.deferred = true;
+        self.call_again(id);
+    }
+
+    /// Has what could not be done for this channel tried again later.
+    pub(in crate::ipc::hub) fn call_again(&mut self, id: u64) {
         self.deferred.push((Instant::now() + DEFERRED_FOR, id));
     }
 
@@ -148,15 +162,31 @@ impl HubThread {
         let now = Instant::now();
         while self.deferred.first().is_some_and(|&(until, _)| until <= now) {
             let (_, id) = self.deferred.remove(0);
-            let socket = self.channels.get(&id).map(|channel| channel.receiver.socket());
-            let watched = socket.map(|socket| self.hub.poller.add(socket, id));
-            if let Some(Err(error)) = watched {
-                self.expel(id, &error.to_string());
+            self.tell(id);
+            let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.deferred)
+            else {
+                continue;
+            };
+            if self.hub.poller.add(channel.receiver.socket(), id).is_ok() {
+                channel.deferred = false;
+                self.read_last(id);
+            } else {
+                // The system has no room for it in the poller now.
+                self.call_again(id);
             }
         }
     }
 
-    fn receive_from(&mut self, id: u64) {
+    /// Looks after what is ready under this id.
+    fn attend(&mut self, id: u64) {
+        if self.processes.contains_key(&id) {
+            self.process_ended(id);
+        } else {
+            self.receive_from(id);
+        }
+    }
+
+    pub(in crate::ipc::hub) fn receive_from(&mut self, id: u64) {
         for _ in 0..RECEIVE_MAX {
             let Some(channel) = self.channels.get_mut(&id) else {
                 return;
@@ -166,6 +196,7 @@ impl HubThread {
                     channel.starved = false;
                     self.take_message(id, message);
                 }
+                Err(WaitEnd::Timeout(_)) if self.has_ended(id) => return self.channel_closed(id),
                 Err(WaitEnd::Timeout(_) | WaitEnd::Failed(Failure::Full)) => return,
                 Err(WaitEnd::Failed(Failure::Starved)) => return self.defer(id),
                 Err(WaitEnd::Failed(Failure::Gone)) => return self.channel_closed(id),
@@ -199,10 +230,11 @@ impl HubThread {
 
     fn adopt_incoming(&mut self) {
         let incoming = std::mem::take(&mut *lock(&self.hub.incoming));
-        for (receiver, incoming) in incoming {
+        for incoming in incoming {
             match incoming {
-                Incoming::InFlight(object) => self.adopt_reference(receiver, object),
-                Incoming::Liveness(session) => drop(self.adopt(receiver, Role::Liveness(session))),
+                Incoming::InFlight(receiver, object) => self.adopt_reference(receiver, object),
+                Incoming::Owner(id, pidfd, session) => self.watched_owner(id, pidfd, session),
+                Incoming::SessionEnded => self.forget_owners(),
             }
         }
     }
@@ -223,14 +255,13 @@ impl HubThread {
         receiver: CheckedReceiver<ToHub>,
         role: Role,
     ) -> Option<u64> {
-        if let Err(error) = self.hub.poller.add(receiver.socket(), self.next) {
+        let id = self.hub.next_id();
+        if let Err(error) = self.hub.poller.add(receiver.socket(), id) {
             diagnostics::error("offspring::hub", format_args!("failed to add a channel: {error}"));
             return None;
         }
-        let id = self.next;
-        self.next += 1;
-        let starved = false;
-        self.channels.insert(id, HubChannel { receiver, role, starved });
+        let (starved, deferred) = (false, false);
+        self.channels.insert(id, HubChannel { receiver, role, starved, deferred });
         Some(id)
     }
 }

@@ -2,19 +2,22 @@
 //! end their leases.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::failpoints;
-use crate::ipc::hub::{Attachment, ClientLink, REGION_BYTES, Serviced, SharedObject};
+use crate::ipc::hub::{Attachment, ClientLink, REGION_BYTES, Refusal, Serviced, SharedObject};
 use crate::ipc::region::Region;
 use crate::ipc::ring::Corrupt;
 use crate::ipc::wire::Envelope;
-use crate::queue::layout::{self, Word};
+use crate::queue::layout::Word;
 use crate::queue::owner::client::QueueClient;
 use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::QueueState;
 
 impl SharedObject for QueueOwner {
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     fn count_in_flight(&self, change: isize) {
         // Called in the middle of an encoding, where the service thread must not be woken.
         self.update_untimed(|state| state.change_in_flight(change));
@@ -25,23 +28,14 @@ impl SharedObject for QueueOwner {
         peer: Arc<ClientLink>,
         number: u32,
         region: Option<Arc<Region>>,
-    ) -> Result<Box<dyn Attachment>, &'static str> {
+    ) -> Result<Box<dyn Attachment>, Refusal> {
         let region = region.filter(|region| region.len() >= REGION_BYTES);
-        let region = region.ok_or("its region is too small")?;
-        let fingerprint = layout::word(&region, Word::Fingerprint).load(Ordering::SeqCst);
-        let accepted = fingerprint == self.fingerprint;
+        let region = region.ok_or(Refusal::Unfit)?;
         let capacity = self.capacity.map_or(0, |capacity| capacity as u64);
         let mut client = QueueClient::new(peer, number, region, self.joinable);
-        // The capacity before the status: a client reads it once it is accepted.
+        // A client reads it once the hub has answered.
         client.set(Word::Capacity, capacity);
-        client.set(Word::Status, if accepted { layout::ATTACHED } else { layout::OTHER_TYPE });
-        let key = if accepted {
-            self.update_untimed(|state| state.add_client(client))
-        } else {
-            client.ring_if_changed();
-            // No client has it.
-            0
-        };
+        let key = self.update_untimed(|state| state.add_client(client));
         Ok(Box::new(ServedClient { owner: self, key }))
     }
 
@@ -92,10 +86,8 @@ impl Attachment for ServedClient {
     fn object(&self) -> Arc<dyn SharedObject> {
         self.owner.clone()
     }
-}
 
-impl Drop for ServedClient {
-    fn drop(&mut self) {
+    fn retire(&mut self) -> bool {
         self.owner.update_untimed(|state| {
             // First what the client wrote before its end: items whose `put` returned are not lost,
             // and a lease that it has ended must not be delivered again. Only what is left goes
@@ -103,7 +95,14 @@ impl Drop for ServedClient {
             if !failpoints::is_mutated("end.no-drain") {
                 state.drain_fully(self.key);
             }
-            state.remove_client(self.key);
-        });
+            state.retire_client(self.key)
+        })
+    }
+}
+
+impl Drop for ServedClient {
+    fn drop(&mut self) {
+        self.retire();
+        self.owner.update_untimed(|state| state.end_leases(self.key));
     }
 }

@@ -12,11 +12,18 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
-    sendmsg, socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recv,
+    recvmsg, sendmsg, shutdown, socketpair,
 };
 
 use super::poll::{is_ready, poll_until, retry};
+
+/// Closes the connection of a socket, whoever else has a descriptor of it. The other end can still
+/// read what was sent.
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) {
+    // It fails only if the other end is closed.
+    let _ = shutdown(socket, Shutdown::Both);
+}
 
 /// Returns a connected pair of packet sockets, both close-on-exec.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {

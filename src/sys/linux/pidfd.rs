@@ -1,7 +1,7 @@
-//! Child processes, held by pidfds.
+//! Processes, held by pidfds.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::time::Instant;
 
@@ -28,7 +28,8 @@ pub(crate) enum WaitStatus {
 /// The error of [`Pidfd::of`] for a child whose status was taken.
 pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
 
-/// A child of this process, held by a pidfd, so that no signal can reach a stranger.
+/// A process, held by a pidfd, so that no signal can reach a stranger, and no stranger that has its
+/// number is taken for it.
 #[derive(Debug)]
 pub(crate) struct Pidfd(pub(in crate::sys) OwnedFd);
 
@@ -36,6 +37,38 @@ impl Pidfd {
     pub(crate) fn of(child: &Child) -> io::Result<Pidfd> {
         let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no pid"))?;
         Ok(Pidfd(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// This process.
+    pub(crate) fn of_self() -> io::Result<Pidfd> {
+        Ok(Pidfd(pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?))
+    }
+
+    /// Wraps a descriptor from another process. Returns an error unless it is a pidfd.
+    pub(crate) fn adopt(descriptor: OwnedFd) -> io::Result<Pidfd> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match retry(|| waitid(WaitId::PidFd(descriptor.as_fd()), look)) {
+            Ok(_) => Ok(Pidfd(descriptor)),
+            // The error for the child of another process. For what is no pidfd it is `EBADF`.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Pidfd(descriptor)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Like [`adopt`](Pidfd::adopt). Returns an error also if the system shows that it is another
+    /// process than the one that made the pair of `socket`.
+    pub(crate) fn adopt_maker(descriptor: OwnedFd, socket: impl AsFd) -> io::Result<Pidfd> {
+        let pidfd = Pidfd::adopt(descriptor)?;
+        // Neither has a number in a pid namespace outside of its own.
+        match (pid_of(pidfd.as_fd()), maker_of(socket.as_fd())) {
+            (Some(pid), Some(maker)) if pid != maker => Err(io::ErrorKind::InvalidData.into()),
+            _ => Ok(pidfd),
+        }
+    }
+
+    /// Returns a second descriptor for the process.
+    pub(crate) fn try_clone(&self) -> io::Result<Pidfd> {
+        self.0.try_clone().map(Pidfd)
     }
 
     /// Sends SIGTERM, then SIGCONT: a stopped process must run to act on the first.
@@ -122,10 +155,41 @@ impl Pidfd {
     }
 }
 
+impl From<Pidfd> for OwnedFd {
+    fn from(pidfd: Pidfd) -> OwnedFd {
+        pidfd.0
+    }
+}
+
 impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Returns the number of a pidfd's process, unless it has ended or this namespace does not show it.
+fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let number = facts.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    number.trim().parse().ok().filter(|&pid| pid > 0)
+}
+
+/// Returns the number of the process that made this socket's pair, unless this namespace does not
+/// show it.
+fn maker_of(socket: BorrowedFd<'_>) -> Option<i32> {
+    let mut maker = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of_val(&maker) as libc::socklen_t;
+    // SAFETY: writes at most `length` bytes to `maker`, a plain struct of that size.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut maker).cast(),
+            &raw mut length,
+        )
+    };
+    (outcome == 0 && maker.pid > 0).then_some(maker.pid)
 }
 
 /// The result of [`Pidfd::wait_or_readable`].
@@ -135,4 +199,26 @@ pub(crate) enum ChildEvent {
     Ended,
     Other,
     Timeout,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::packet_pair;
+
+    #[test]
+    fn a_pidfd_from_another_process_is_checked() {
+        let (near, _far) = packet_pair().unwrap();
+        let own = Pidfd::of_self().unwrap();
+        assert!(Pidfd::adopt_maker(own.0, &near).is_ok());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Pidfd::adopt_maker(file.into(), &near).is_err());
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let other = Pidfd::of(&child).unwrap();
+        let copy = other.0.try_clone().unwrap();
+        assert!(Pidfd::adopt_maker(copy, &near).is_err(), "it did not make the pair");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(other.wait_end(Instant::now()).unwrap());
+    }
 }

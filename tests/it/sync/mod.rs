@@ -9,6 +9,7 @@ mod mutex;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod sessions;
 mod storm;
 
 use offspring::sync::Mutex;

@@ -58,10 +58,10 @@ impl AttachedQueue {
     /// Returns whether a `get` would return at once: an item is here, the queue has ended, or the
     /// owner has refused the attachment.
     pub(in crate::queue::client) fn has_next(&self) -> bool {
-        match self.status() {
+        match self.session.answer(self.number) {
             None => false,
-            Some(layout::ATTACHED) => self.has_flag(Flag::Ended) || self.awaits_parcel(),
-            Some(_) => true,
+            Some(Ok(())) => self.has_flag(Flag::Ended) || self.awaits_parcel(),
+            Some(Err(_)) => true,
         }
     }
 

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::error::HandleError;
 use crate::ipc::block::block;
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
-use crate::ipc::hub::{ObjectId, ParcelSink, REGION_BYTES, RemoteObject, Session, ToHub};
+use crate::ipc::hub::{ObjectId, ParcelSink, REGION_BYTES, Refusal, RemoteObject, Session, ToHub};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{Consumer, Producer};
 use crate::ipc::weak_map::WeakMap;
@@ -100,8 +100,7 @@ impl RemoteObject for AttachedQueue {
         ATTACHED.get_or_try_insert(id, || {
             let session = Session::with(id.hub, in_flight)?;
             let region = Arc::new(Region::new(REGION_BYTES)?);
-            layout::word(&region, Word::Fingerprint).store(fingerprint, Ordering::SeqCst);
-            let number = session.attach(id.number, Some(&region))?;
+            let number = session.attach(id.number, fingerprint, Some(&region))?;
             let attached = Arc::new(AttachedQueue {
                 outbox: Mutex::new(OutboxWriter {
                     entries: layout::outbox_writer(&region),
@@ -140,21 +139,11 @@ impl AttachedQueue {
         &self,
         driver: &D,
     ) -> Result<(), WaitEnd<D::Elapsed, QueueFailure>> {
-        let status = driver.until(&self.session, || self.status()).await?;
-        match status {
-            layout::ATTACHED => Ok(()),
-            layout::OTHER_TYPE => {
-                let refused = "the queue holds items of another type".to_owned();
-                Err(QueueFailure::Handle(HandleError::Refused(refused)).into())
-            }
-            _ => Err(QueueFailure::Gone.into()),
-        }
-    }
-
-    /// The owner's decision on the attachment, if there is one yet.
-    fn status(&self) -> Option<u64> {
-        let status = self.word(Word::Status).load(Ordering::SeqCst);
-        (status != 0).then_some(status)
+        let answer = driver.until(&self.session, || self.session.answer(self.number)).await?;
+        answer.map_err(|refusal| match refusal {
+            Refusal::NoObject => QueueFailure::Gone.into(),
+            _ => QueueFailure::Handle(HandleError::Refused(refusal.text())).into(),
+        })
     }
 
     #[inline]

@@ -24,7 +24,8 @@ pub(super) struct Census {
 impl QueueState {
     pub(super) fn take_census(&mut self) -> Census {
         let full = self.free() == 0;
-        let mut census = Census { clients: self.clients.len(), full, ..Census::default() };
+        let (clients, holding) = (self.clients.len(), self.retired.len());
+        let mut census = Census { clients, holding, full, ..Census::default() };
         for client in self.clients.values_mut() {
             client.take_glance();
             census.holding += usize::from(client.glance.holds_back);
@@ -97,7 +98,8 @@ impl QueueState {
     /// As long as no other process has held the queue, another thread of this one may take. After
     /// that, the asker itself counts only if it has taken items before.
     pub(super) fn has_taker(&self, census: &Census, asker: Option<&QueueClient>) -> bool {
-        if !self.shared || self.inline || self.in_flight > 0 {
+        // What a retired client has comes back when its process ends, and may be a dead letter then.
+        if !self.shared || self.inline || self.in_flight > 0 || !self.retired.is_empty() {
             return true;
         }
         let Some(asker) = asker else {

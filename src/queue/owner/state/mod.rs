@@ -46,6 +46,9 @@ pub(in crate::queue) struct QueueState {
     ledger: Ledger,
     own: OwnUsers,
     clients: BTreeMap<u64, QueueClient>,
+    /// What clients took and did not finish whose sessions are over, and whose processes may still
+    /// run.
+    retired: BTreeMap<u64, BTreeMap<u64, Item>>,
     last_client: u64,
     /// The client that the next item is offered to; 0 is the owner's own process.
     turn: u64,
@@ -123,6 +126,7 @@ impl QueueState {
             ledger: Ledger::new(options, joinable),
             own: OwnUsers { handles, ..OwnUsers::default() },
             clients: BTreeMap::new(),
+            retired: BTreeMap::new(),
             last_client: 0,
             turn: 0,
             in_flight: 0,
@@ -421,17 +425,26 @@ impl QueueState {
         }
     }
 
-    /// Removes a client whose process or last handle is gone, and returns what it had to the queue:
-    /// the untaken items to the front, and before them those that it took and did not finish,
-    /// because they are older.
-    pub(in crate::queue) fn remove_client(&mut self, key: u64) {
-        let Some(client) = self.clients.remove(&key) else {
-            return;
-        };
-        let (untaken, leases) = client.into_items();
-        if !crate::failpoints::is_mutated("end.keep-untaken") {
-            self.ledger.put_back(untaken.into_iter());
+    /// Removes a client whose session is over, and returns to the queue what it had not taken. What
+    /// it took and did not finish remains its own until [`end_leases`](Self::end_leases), because
+    /// its process may still work on it. Returns whether that is nothing.
+    pub(in crate::queue) fn retire_client(&mut self, key: u64) -> bool {
+        if let Some(client) = self.clients.remove(&key) {
+            let (untaken, leases) = client.into_items();
+            if !crate::failpoints::is_mutated("end.keep-untaken") {
+                self.ledger.put_back(untaken.into_iter());
+            }
+            if !leases.is_empty() {
+                self.retired.insert(key, leases);
+            }
         }
+        !self.retired.contains_key(&key)
+    }
+
+    /// Returns to the queue what a client that was removed took and did not finish: before the
+    /// others, because it is older.
+    pub(in crate::queue) fn end_leases(&mut self, key: u64) {
+        let leases = self.retired.remove(&key).unwrap_or_default();
         if !crate::failpoints::is_mutated("end.keep-leases") {
             for item in leases.into_values().rev() {
                 self.ledger.give_back(item);

@@ -1,0 +1,38 @@
+//! Why a hub refuses what a client asks for.
+
+use serde::{Deserialize, Serialize};
+
+/// The most objects that one client may attach: each costs the owner's process a mapping.
+pub(in crate::ipc::hub) const ATTACHMENTS_MAX: usize = 4096;
+
+/// Why a hub does not attach an object, or does not open a session. What the client has goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// The object has ended: no handle of it was left, or the reference of the last one was lost.
+    NoObject,
+    OtherType,
+    TooMany,
+    /// The owner's process could not get what it needs from the system.
+    Starved,
+    /// What the client sent cannot be used.
+    Unfit,
+}
+
+impl Refusal {
+    /// Says what was refused, and what helps.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Refusal::NoObject => "the object no longer exists".to_owned(),
+            Refusal::OtherType => "the object is of another type than the handle".to_owned(),
+            Refusal::TooMany => {
+                format!(
+                    "this process uses {ATTACHMENTS_MAX} objects of that process already: drop handles that are not needed"
+                )
+            }
+            Refusal::Starved => {
+                "that process is out of memory or descriptors: raise its limits (`ulimit -n`, `ulimit -v`)".to_owned()
+            }
+            Refusal::Unfit => "it does not accept what this process sent".to_owned(),
+        }
+    }
+}
