@@ -3,7 +3,7 @@
 //! compiled away.
 //!
 //! `OFFSPRING_FAILPOINT=name:n` ends the process, like `kill -9`, when it reaches that point for
-//! the nth time. `OFFSPRING_MUTATION=name` brings back a bug that was fixed or avoided; a good test
+//! the nth time; `name:n:stop` stops it there until it is continued. `OFFSPRING_MUTATION=name` brings back a bug that was fixed or avoided; a good test
 //! suite fails then.
 
 /// The points at which a process can be ended: first those in a client of a queue, in the order of
@@ -59,23 +59,37 @@ pub const MUTATIONS: &[&str] = &[
 mod armed {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
 
-    static POINT: LazyLock<Option<(String, AtomicI64)>> = LazyLock::new(|| {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    struct Armed {
+        name: String,
+        left: AtomicI64,
+        signal: Signal,
+    }
+
+    static POINT: LazyLock<Option<Armed>> = LazyLock::new(|| {
         let value = std::env::var("OFFSPRING_FAILPOINT").ok()?;
-        let (name, count) = value.split_once(':')?;
-        Some((name.to_owned(), AtomicI64::new(count.parse().ok()?)))
+        let (name, rest) = value.split_once(':')?;
+        let (count, signal) = match rest.strip_suffix(":stop") {
+            Some(count) => (count, Signal::STOP),
+            None => (rest, Signal::KILL),
+        };
+        let left = AtomicI64::new(count.parse().ok()?);
+        Some(Armed { name: name.to_owned(), left, signal })
     });
 
     static MUTATION: LazyLock<Option<String>> =
         LazyLock::new(|| std::env::var("OFFSPRING_MUTATION").ok());
 
     pub(crate) fn point(name: &str) {
-        if let Some((armed, left)) = &*POINT {
-            if armed == name && left.fetch_sub(1, Ordering::SeqCst) == 1 {
-                let _ = rustix::process::kill_process(
-                    rustix::process::getpid(),
-                    rustix::process::Signal::KILL,
-                );
+        if let Some(armed) = &*POINT {
+            if armed.name == name && armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                let _ = kill_process(getpid(), armed.signal);
+                // Another thread may be the one that takes the signal. This one must not go on
+                // meanwhile.
+                std::thread::sleep(Duration::from_millis(300));
             }
         }
     }

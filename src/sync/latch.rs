@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::SyncError;
+use crate::failpoints;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{self, SESSIONS_MAX};
 use crate::ipc::region::Region;
@@ -89,6 +90,7 @@ impl<'a> Latch<'a> {
         limit: &L,
     ) -> Waited<Latch<'a>, SyncError, L> {
         word::lock(region.number(LATCH), me, limit)?;
+        failpoints::point("latch.taken");
         Ok(Latch::held(region, me))
     }
 
@@ -165,12 +167,27 @@ impl<'a> Latch<'a> {
 
     /// Releases the latch, sleeps until the next turn or the limit, and takes the latch again.
     pub(super) fn sleep<L: TimeLimit>(self, limit: &L) -> Waited<Latch<'a>, SyncError, L> {
+        self.sleep_until(limit.deadline(), limit)
+    }
+
+    /// Like [`sleep`](Latch::sleep), for a thread that may be woken alone. It also wakes when it is
+    /// time to [look again](word::LOOK_AGAIN).
+    pub(super) fn sleep_and_look<L: TimeLimit>(self, limit: &L) -> Waited<Latch<'a>, SyncError, L> {
+        self.sleep_until(word::looks_again(limit), limit)
+    }
+
+    fn sleep_until<L: TimeLimit>(
+        self,
+        until: Option<Instant>,
+        limit: &L,
+    ) -> Waited<Latch<'a>, SyncError, L> {
         let Latch { region, me, turn } = self;
         self.add(ASLEEP, SLEEPERS, 1);
         drop(self);
         // If the owner ended before the turn was read, nothing would wake this thread. If it ends
         // later, it changes the turn.
-        let woken = is_gone(region) || futex_wait(region.number(TURN), turn, limit.deadline());
+        let woken = is_gone(region) || futex_wait(region.number(TURN), turn, until);
+        failpoints::point("turn.woken");
         let latch = take_again(region, me, limit)?;
         latch.add(ASLEEP, SLEEPERS, -1);
         let turned = region.number::<AtomicU32>(TURN).load(Ordering::Relaxed) != turn;

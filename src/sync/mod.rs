@@ -21,7 +21,8 @@
 //! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead, and keeps what it holds. If it
 //! is stopped during a call on an object, other calls on that object may block until it continues,
 //! including the drop of a permit or of a read guard. Calls with a timeout keep it, to some tens of
-//! milliseconds.
+//! milliseconds. If it is stopped just when it was to get a free lock or permit, others get it within
+//! a second.
 //!
 //! When a thread panics, its guards release what it holds, like in std. A guard passed to
 //! [`std::mem::forget`] keeps its lock until the process ends.

@@ -285,7 +285,7 @@ impl Semaphore {
             latch.add(MANY, WANT_MANY, 1);
         }
         let outcome = loop {
-            match latch.sleep(limit) {
+            match latch.sleep_and_look(limit) {
                 Ok(held) if self.available() < count => latch = held,
                 other => break other,
             }

@@ -2,10 +2,11 @@
 //!
 //! A few threads lock and unlock, several rounds each. As in the real code, each of their steps is
 //! one access to the word, one falling asleep or one waking, and the real functions take the
-//! decisions. At any point a process may be killed. The hub's repair, which has two steps of its
-//! own, runs at any time after that. The test visits every state that can be reached. In each, at
-//! most one living thread holds the lock. In each that has no successor, every living thread has
-//! done all its rounds.
+//! decisions. At any point a process may be killed, or stopped for ever. The hub's repair, which has
+//! two steps of its own, runs at any time after a death. The test visits every state that can be
+//! reached. In each, at most one living thread holds the lock. In each in which no thread can take a
+//! step, every living thread has done all its rounds; or it waits for a stopped holder; or another
+//! thread was stopped when it had been woken, and this one finds the lock free when it looks again.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -32,6 +33,8 @@ enum At {
     Wakes,
     Done,
     Dead,
+    /// Stopped, with or without the lock.
+    Stopped(bool),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +43,7 @@ struct State {
     at: [At; THREADS],
     rounds: [u8; THREADS],
     kills_left: u8,
+    stops_left: u8,
     /// Sessions whose death the hub has not noticed.
     dead: BTreeSet<usize>,
     /// Sessions whose lock the hub has freed, but whose sleepers it has not woken yet.
@@ -64,8 +68,17 @@ fn next(state: &State) -> Vec<State> {
     let mut all = Vec::new();
     for thread in 0..THREADS {
         all.extend(moves(state, thread));
+        if state.stops_left > 0
+            && !matches!(state.at[thread], At::Asleep | At::Dead | At::Done | At::Stopped(_))
+        {
+            let mut stopped = state.clone();
+            stopped.stops_left -= 1;
+            stopped.at[thread] = At::Stopped(holds(&state.at[thread]));
+            all.push(stopped);
+        }
         // All threads of a process die together.
-        if state.kills_left > 0 && !matches!(state.at[thread], At::Dead | At::Done) {
+        if state.kills_left > 0 && !matches!(state.at[thread], At::Dead | At::Done | At::Stopped(_))
+        {
             let mut killed = state.clone();
             killed.kills_left -= 1;
             for other in (0..THREADS).filter(|&other| session_of(other) == session_of(thread)) {
@@ -91,6 +104,16 @@ fn next(state: &State) -> Vec<State> {
         all.push(new);
     }
     all
+}
+
+/// What follows when a thread has slept for long, and nothing else happens.
+fn looks_again(state: &State) -> Vec<State> {
+    let looks = |thread: usize| {
+        let mut new = state.clone();
+        new.at[thread] = At::Reads(true);
+        new
+    };
+    sleepers(state).into_iter().map(looks).collect()
 }
 
 /// What one thread may do next.
@@ -139,7 +162,7 @@ fn moves(state: &State, thread: usize) -> Vec<State> {
             };
             asleep.iter().map(wake).collect()
         }
-        At::Asleep | At::Done | At::Dead => Vec::new(),
+        At::Asleep | At::Done | At::Dead | At::Stopped(_) => Vec::new(),
     }
 }
 
@@ -151,8 +174,11 @@ fn released_once(mut state: State, thread: usize) -> State {
     state
 }
 
+fn holds(at: &At) -> bool {
+    matches!(at, At::Holds | At::Releasing | At::ReleasesFrom(_) | At::Stopped(true))
+}
+
 fn check(state: &State) {
-    let holds = |at: &At| matches!(at, At::Holds | At::Releasing | At::ReleasesFrom(_));
     let holders: Vec<_> = (0..THREADS).filter(|&thread| holds(&state.at[thread])).collect();
     assert!(holders.len() <= 1, "two threads hold the lock: {state:?}");
     for &thread in &holders {
@@ -161,12 +187,13 @@ fn check(state: &State) {
 }
 
 /// Visits every state, and returns how many there are.
-fn explore(kills: u8) -> usize {
+fn explore(kills: u8, stops: u8) -> usize {
     let first = State {
         word: 0,
         at: [At::Begin; THREADS],
         rounds: [0; THREADS],
         kills_left: kills,
+        stops_left: stops,
         dead: BTreeSet::new(),
         repaired: BTreeSet::new(),
     };
@@ -174,11 +201,16 @@ fn explore(kills: u8) -> usize {
     let mut open = vec![first];
     while let Some(state) = open.pop() {
         check(&state);
-        let successors = next(&state);
+        let mut successors = next(&state);
         if successors.is_empty() {
-            let stuck = state.at.iter().any(|at| !matches!(at, At::Done | At::Dead));
-            assert!(!stuck, "a thread sleeps for ever: {state:?}");
-            assert_eq!(state.word & HOLDER, 0, "a dead thread still holds the lock: {state:?}");
+            let held = state.at.contains(&At::Stopped(true));
+            if state.at.contains(&At::Stopped(false)) {
+                successors = looks_again(&state);
+            }
+            let stuck = successors.is_empty() && !sleepers(&state).is_empty();
+            assert!(held || !stuck, "a thread sleeps for ever: {state:?}");
+            let free = state.word & HOLDER == 0;
+            assert!(held || free, "a dead thread still holds the lock: {state:?}");
         }
         for new in successors {
             if seen.insert(new.clone()) {
@@ -191,7 +223,7 @@ fn explore(kills: u8) -> usize {
 
 #[test]
 fn no_thread_waits_for_ever_and_two_never_hold_the_lock() {
-    for kills in 0..=2 {
-        println!("{kills} kills: {} states", explore(kills));
+    for (kills, stops) in [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (0, 2)] {
+        println!("{kills} kills, {stops} stops: {} states", explore(kills, stops));
     }
 }

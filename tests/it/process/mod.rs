@@ -1,7 +1,7 @@
 //! Processes: start, arguments, stdio, end, family, faults. A test that counts something of its whole
 //! process runs its scene in a worker, since the test binary runs many tests at once.
 
-mod stage;
+pub(crate) mod stage;
 
 mod arguments;
 mod descriptors;

@@ -5,6 +5,8 @@ mod calls;
 mod condvar;
 mod death;
 mod event;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod mutex;
 mod reentrant;
 mod rwlock;
