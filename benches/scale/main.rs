@@ -12,6 +12,7 @@ mod crowd;
 #[path = "../figures/mod.rs"]
 mod figures;
 mod idle;
+mod others;
 mod raw;
 mod run;
 
@@ -26,6 +27,12 @@ const PARTS: &[Part] = &[
     ("queues", "many queues in one process", counts::queues),
     ("alive", "what a living process costs its parent", counts::alive),
     ("ends", "starts and ends of many processes", counts::ends),
+    ("senders", "a channel with many senders", others::senders),
+    ("locks", "locks with many handles", others::locks),
+    ("actors", "an actor with many clients", others::actors),
+    ("selector", "a selector of many sources", others::selector),
+    ("pool", "a pool of many workers", others::pool),
+    ("logs", "log records of many children", others::logs),
 ];
 
 /// More clients than the usual limit of descriptors allows.

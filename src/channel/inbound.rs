@@ -17,9 +17,9 @@ use crate::diagnostics;
 use crate::error::RecvError;
 use crate::ipc::codec::Slice;
 use crate::ipc::deadline::{Deadline, WaitEnd};
-use crate::ipc::doorbell::claim;
+use crate::ipc::doorbell::{self, claim};
 use crate::ipc::link::LinkReader;
-use crate::ipc::region::{Memory, Reader, Region};
+use crate::ipc::region::{AtomicU64, Memory, Reader, Region};
 use crate::ipc::ring;
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
@@ -27,6 +27,9 @@ use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
 /// The receiver returns the memory of a heap to the system when it waits, and the heap has not been
 /// used for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// So many looks at an empty ring take as long as a doorbell for its next message.
+const MISSES_MAX: u32 = 256;
 
 /// A sender's region, and the doorbell for a sender that waits for room in it. Outlives the ring
 /// while messages in the heap are being decoded.
@@ -51,7 +54,7 @@ impl SenderRegion {
 /// The ring of one sending process.
 #[derive(Debug)]
 pub(super) struct InboundRing {
-    /// Identifies the ring among those of its receiver; never reused.
+    /// Identifies the ring among those of its receiver; never 0, never reused.
     pub(super) number: u64,
     pub(super) sender: Arc<SenderRegion>,
     reader: LinkReader,
@@ -60,6 +63,8 @@ pub(super) struct InboundRing {
     is_corrupt: bool,
     /// The sending process has closed its end of `parcels`.
     is_gone: bool,
+    /// How often it was found empty since its last message.
+    pub(super) misses: u32,
     /// How many bytes of the heap messages have touched since it was last returned, and when it was
     /// last used.
     touched: usize,
@@ -147,8 +152,6 @@ impl InboundRing {
     pub(super) fn continued(sender: NewSender, touched: usize) -> Option<InboundRing> {
         let memory = SenderMemory::of(sender.region).ok()?;
         let region = memory.head.clone();
-        // Armed like the others: `disarm` counts a flag that is clear as a doorbell.
-        region.atomic(READER_SLEEPS).store(1, Ordering::SeqCst);
         Some(InboundRing {
             number: 0,
             reader: LinkReader::new(region.clone(), LINK),
@@ -156,6 +159,7 @@ impl InboundRing {
             parcels: sender.parcels,
             is_corrupt: false,
             is_gone: false,
+            misses: 0,
             touched,
             used: Instant::now(),
         })
@@ -177,6 +181,22 @@ impl InboundRing {
 
     pub(super) fn has_next(&self) -> bool {
         !self.reader.entries.is_empty()
+    }
+
+    /// This side's sleep flag, and the number by which the sender names it.
+    pub(super) fn flag(&self) -> (&AtomicU64, u64) {
+        (self.sender.region.atomic(READER_SLEEPS), self.number)
+    }
+
+    /// Counts a look that found nothing. After many of them, asks the sender to ring for its next
+    /// message. Returns whether the receiver need not look again before that.
+    pub(super) fn falls_quiet(&mut self) -> bool {
+        self.misses = self.misses.saturating_add(1);
+        if self.misses < MISSES_MAX {
+            return false;
+        }
+        doorbell::arm_each([self.flag()]);
+        !self.has_next()
     }
 
     /// Whether its last message was taken.

@@ -22,7 +22,7 @@ use super::long_message::{LongMessage, Stored};
 use super::{NewSender, RoomBell, ToReceiver};
 use crate::error::{EncodeError, SendError};
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
-use crate::ipc::doorbell::{self, claim};
+use crate::ipc::doorbell;
 use crate::ipc::hub;
 use crate::ipc::link::{LinkWriter, PARCEL_INLINE};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
@@ -30,6 +30,7 @@ use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor;
 use crate::ipc::region::Region;
 use crate::ipc::ring;
+use crate::ipc::spin::Spin;
 use crate::ipc::wire::{self, CheckedSender, EncodedValue, Envelope, Failure, SideData};
 use crate::sys::lock;
 
@@ -54,7 +55,15 @@ pub(super) struct OutboundRing {
     /// Closes when this process ends, by which the receiver learns of its death.
     parcels: CheckedSender<Envelope>,
     writer: Mutex<LinkWriter>,
+    /// Waits for [`AMPLE`] room.
+    refill: Spin,
 }
+
+/// A ring that was full is written again when this much of it is free, if that does not take long.
+///
+/// A busy receiver makes room for one entry after the other. Taking each at once would have both
+/// sides fetch each other's cache lines for every message, or wake each other for a few.
+const AMPLE: usize = ring::CAPACITY / 16;
 
 impl Drop for OutboundRing {
     fn drop(&mut self) {
@@ -77,6 +86,11 @@ impl SleepFlag<RoomBell> for OutboundRing {
 }
 
 impl OutboundRing {
+    fn has_ample_room(&self) -> bool {
+        // A ring that is corrupt reports it when it is written.
+        lock(&self.writer).entries.room_for(AMPLE).map_or(true, |room| room >= AMPLE)
+    }
+
     /// Allocates a block in the heap; waits until there is room.
     pub(super) fn wait_for_block<L: TimeLimit>(
         &self,
@@ -264,6 +278,7 @@ impl SenderShared {
                 room: SharedReceiver::new(room),
                 parcels,
                 writer: Mutex::new(LinkWriter::new(region.clone(), LINK)),
+                refill: Spin::of_long_polls(),
                 region,
             })
         });
@@ -323,6 +338,8 @@ impl SenderShared {
         if let Some(pushed) = self.push_first(ring, message) {
             return Ok(pushed?);
         }
+        ring.refill.run(limit.deadline(), &mut || ring.has_ample_room().then_some(()));
+        // Whatever room there is now has to do: the receiver may take no more for long.
         let pushed = ring.room.wait(ring, limit, || self.push(ring, message));
         Ok(pushed.map_err(WaitEnd::convert)??)
     }
@@ -373,15 +390,15 @@ impl SenderShared {
             Err(failure) => return Some(Err(failure.into())),
         }
         let reader_sleeps = ring.region.atomic(READER_SLEEPS);
-        if claim(reader_sleeps) {
-            match wire::ring(&self.to_receiver, &ToReceiver::Bell) {
+        if let Some(number) = doorbell::claim_number(reader_sleeps) {
+            match wire::ring(&self.to_receiver, &ToReceiver::Bell(number)) {
                 Ok(()) => {}
                 Err(Failure::Gone) => {
                     ring.room.set_gone();
                     return Some(Err(SendFailure::Disconnected));
                 }
                 // The message is in the ring. The next one rings.
-                Err(_) => reader_sleeps.store(1, Ordering::SeqCst),
+                Err(_) => reader_sleeps.store(number, Ordering::SeqCst),
             }
         }
         Some(Ok(()))

@@ -190,7 +190,16 @@ impl<T> Receiver<T> {
 
     /// Takes the next message without decoding it.
     pub(crate) fn recv_raw<L: TimeLimit>(&self, limit: &L) -> Waited<RawMessage, RecvError, L> {
-        self.inbox()?.next(limit).map_err(|end| {
+        let inbox = {
+            let slot = lock(&self.inbox);
+            let inbox = slot.as_ref().ok_or(RecvError::Moved)?;
+            // Usually there is one, and then this is all.
+            if let Some(message) = inbox.next_now() {
+                return Ok(message);
+            }
+            inbox.clone()
+        };
+        inbox.next(limit).map_err(|end| {
             end.map(|failure| match failure {
                 Failure::Gone => RecvError::Disconnected,
                 failure => RecvError::Io(failure.into_io()),
@@ -201,8 +210,9 @@ impl<T> Receiver<T> {
     /// The [numbers](RawMessage::ring) of the rings from which more may come, in ascending order.
     pub(crate) fn rings(&self) -> Vec<u64> {
         let numbers = |inbox: Arc<ReceiverInbox>| {
-            let rings = lock(&inbox.rings);
-            rings.all.iter().map(|ring| ring.number).collect()
+            let mut numbers: Vec<u64> = lock(&inbox.rings).all().map(|ring| ring.number).collect();
+            numbers.sort_unstable();
+            numbers
         };
         self.inbox().map_or_else(|_| Vec::new(), numbers)
     }
@@ -282,13 +292,13 @@ impl ReceiverInbox {
     fn may_move(&self) -> Result<(), &'static str> {
         wire::may_move()?;
         let mut rings = lock(&self.rings);
-        rings.check_for_ends();
-        if rings.all.iter().any(InboundRing::has_early_parcels) {
+        rings.check_all();
+        if rings.all().any(InboundRing::has_early_parcels) {
             return Err(
                 "a receiver with a partly received large message cannot be moved: receive that message first",
             );
         }
-        wire::may_note_all(rings.all.len() * RingToken::HANDLES + 1)
+        wire::may_note_all(rings.len() * RingToken::HANDLES + 1)
     }
 
     /// Adds its handles to the value that is being encoded. Nothing may be received until the
@@ -307,7 +317,7 @@ impl ReceiverInbox {
         let explain =
             |error: io::Error| format!("could not share the receiver's channels: {error}");
         let mut rings = Vec::new();
-        for ring in &lock(&self.rings).all {
+        for ring in lock(&self.rings).all() {
             let (region, room_bell, parcels, touched) = ring.share().map_err(explain)?;
             rings.push(RingToken {
                 region: wire::note(WireHandle::Memory(region))?,

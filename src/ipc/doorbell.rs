@@ -20,7 +20,15 @@ use crate::ipc::region::{AtomicU64, fence};
 
 /// Asks for a doorbell. The caller must check for data once more before it sleeps.
 pub(crate) fn arm(flag: &AtomicU64) {
-    flag.store(1, Ordering::Relaxed);
+    arm_each([(flag, 1)]);
+}
+
+/// Sets several flags, each to a number other than 0 that the writer who claims it gets: it can
+/// tell the sleeper which flag it was.
+pub(crate) fn arm_each<'a>(flags: impl IntoIterator<Item = (&'a AtomicU64, u64)>) {
+    for (flag, number) in flags {
+        flag.store(number, Ordering::Relaxed);
+    }
     if !failpoints::is_mutated("doorbell.relaxed") {
         fence(Ordering::SeqCst);
     }
@@ -38,7 +46,14 @@ pub(crate) fn disarm(flag: &AtomicU64) -> bool {
 /// write and this call.
 #[inline]
 pub(crate) fn claim(flag: &AtomicU64) -> bool {
+    claim_number(flag).is_some()
+}
+
+/// Like [`claim`], and returns the number that the flag was set to.
+#[inline]
+pub(crate) fn claim_number(flag: &AtomicU64) -> Option<u64> {
     // The load alone is cheap as long as the flag is not set: the sleeper's cache line stays
     // shared.
-    flag.load(Ordering::SeqCst) == 1 && flag.swap(0, Ordering::SeqCst) == 1
+    let is_set = flag.load(Ordering::SeqCst) != 0;
+    is_set.then(|| flag.swap(0, Ordering::SeqCst)).filter(|&number| number != 0)
 }

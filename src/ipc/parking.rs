@@ -62,6 +62,15 @@ pub(crate) trait SleepFlag<M> {
 
     /// Takes a message. Returns whether it was a doorbell.
     fn message(&self, message: M) -> bool;
+
+    /// A message was discarded, which may have kept others from being sent.
+    fn malformed(&self) {}
+
+    /// Whether some flags are set even while no thread waits: what those peers write is seen only
+    /// once their doorbell was read, so a thread that polls has to look for doorbells too.
+    fn expects_doorbells(&self) -> bool {
+        false
+    }
 }
 
 /// The receiving end of a channel, shared by the threads and tasks of this process that wait for
@@ -99,6 +108,8 @@ const UNREAD_MAX: usize = 32;
 struct Lead {
     /// Whether a thread leads.
     taken: bool,
+    /// How many threads follow: telling none takes a system call as well.
+    followers: usize,
     /// Whether a waker was left with this side's flag set. Never true while a thread leads.
     armed: bool,
     /// Doorbells in the channel that were not read. Some of them may never come: a peer may die
@@ -206,7 +217,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         if let Some(result) = ready() {
             return Ok(result);
         }
-        if let Some(result) = self.spin.run(limit.deadline(), &mut ready) {
+        if let Some(result) = self.poll_for_a_while(side, limit, &mut ready) {
             return Ok(result);
         }
         let mut lead = lock(&self.lead);
@@ -223,7 +234,9 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                     return Ok(result);
                 }
                 may_wait?;
+                lead.followers += 1;
                 lead = sys::wait(&self.changed, lead, limit.deadline());
+                lead.followers -= 1;
                 continue;
             }
             lead.taken = true;
@@ -265,7 +278,9 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             // first thread that gets the lock and has to wait.
             lead.unread = (lead.unread + side.disarm()).saturating_sub(usize::from(rung));
             lead.taken = false;
-            self.changed.notify_all();
+            if lead.followers > 0 {
+                self.changed.notify_all();
+            }
             // A waker runs an executor's code, which must not run under the lock.
             drop(lead);
             self.wakers.0.wake();
@@ -273,6 +288,36 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                 return outcome;
             }
             lead = lock(&self.lead);
+        }
+    }
+
+    /// Polls before it sleeps. Returns early, without a result, if a doorbell has to be read.
+    fn poll_for_a_while<R>(
+        &self,
+        side: &impl SleepFlag<M>,
+        limit: &impl TimeLimit,
+        ready: &mut impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        /// Polls between two looks at the socket, which are system calls.
+        const LOOK_EVERY: u32 = 8;
+
+        let mut polls = 0;
+        let mut poll = || {
+            polls += 1;
+            if let Some(result) = ready() {
+                return Some(Some(result));
+            }
+            let is_rung =
+                polls % LOOK_EVERY == 0 && side.expects_doorbells() && self.wakers.0.has_packet();
+            is_rung.then_some(None)
+        };
+        self.spin.run(limit.deadline(), &mut poll).flatten()
+    }
+
+    /// Takes the messages that are there. If another thread leads, it takes them.
+    pub(crate) fn hear(&self, side: &impl SleepFlag<M>) {
+        if self.wakers.0.has_packet() {
+            self.check(side);
         }
     }
 
@@ -322,6 +367,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                     "offspring::parking",
                     format_args!("discarded a malformed message: {error}"),
                 );
+                side.malformed();
                 match limit.check() {
                     Ok(()) => Heard::Other,
                     Err(elapsed) => Heard::Nothing(elapsed),
