@@ -295,6 +295,8 @@ mod diagnostics;
 mod error;
 mod failpoints;
 pub mod guide;
+#[cfg(test)]
+mod hostile;
 mod ipc;
 mod logs;
 pub mod pool;

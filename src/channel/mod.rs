@@ -49,6 +49,8 @@ pub use crate::error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 
+#[cfg(test)]
+pub(crate) use hostile::attack;
 pub(crate) use inbound::RawMessage;
 pub(crate) use layout::Mark;
 pub(crate) use outbound::SendFailure;

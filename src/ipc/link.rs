@@ -119,9 +119,12 @@ impl LinkReader {
         }
     }
 
-    /// Keeps a parcel until its entry is read.
+    /// Keeps a parcel until its entry is read. One more than a writer may send is dropped, and
+    /// missed when its entry is read.
     pub(crate) fn keep(&mut self, parcel: Envelope) {
-        self.early.push_back(parcel);
+        if (self.early.len() as u64) < PARCELS_MAX {
+            self.early.push_back(parcel);
+        }
     }
 
     pub(crate) fn has_early_parcels(&self) -> bool {

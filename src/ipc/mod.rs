@@ -11,6 +11,8 @@ pub(crate) mod doorbell;
 pub(crate) mod event_stream;
 #[cfg(test)]
 pub(crate) mod fuzz;
+#[cfg(test)]
+pub(crate) mod hostile;
 pub(crate) mod hub;
 pub(crate) mod ipc_fd;
 pub(crate) mod link;

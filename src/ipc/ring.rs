@@ -211,6 +211,11 @@ impl Producer {
             "an entry of {} bytes with the tag {tag}",
             payload.len()
         );
+        #[cfg(test)]
+        let tampered = crate::ipc::fuzz::tampered_entry(tag, payload);
+        #[cfg(test)]
+        let (tag, payload) =
+            tampered.as_ref().map_or((tag, payload), |(tag, payload)| (*tag, &**payload));
         let size = entry_size(payload.len());
         // The consumer's cache line is fetched only when the last known room is used up.
         if self.room() < size && !self.has_room(payload.len())? {

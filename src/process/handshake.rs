@@ -162,7 +162,10 @@ pub(super) fn send<M: Serialize>(
     message: &M,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let encoded = wire::encode(message).map_err(io::Error::other)?;
+    #[cfg_attr(not(test), expect(unused_mut, reason = "a hostile process changes it"))]
+    let mut encoded = wire::encode(message).map_err(io::Error::other)?;
+    #[cfg(test)]
+    crate::ipc::fuzz::tamper(|random| random.mutate(&mut encoded.bytes));
     sys::send_packet(socket, &encoded.bytes, fds)
 }
 
@@ -253,26 +256,6 @@ mod tests {
         frames
     }
 
-    fn mutate(mut frame: Vec<u8>, random: &mut Random) -> Vec<u8> {
-        for _ in 0..=random.below(4) {
-            let at = random.below(frame.len().max(1) as u64) as usize;
-            match random.below(4) {
-                0 => frame.truncate(at),
-                1 => frame.splice(at..at, random.bytes(16)).for_each(drop),
-                // The largest length that a frame can contain.
-                2 => frame
-                    .splice(at..at, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])
-                    .for_each(drop),
-                _ => frame
-                    .iter_mut()
-                    .skip(at)
-                    .take(1)
-                    .for_each(|byte| *byte = random.below(256) as u8),
-            }
-        }
-        frame
-    }
-
     /// `OFFSPRING_MUTATIONS` is their number (default: 50,000).
     #[test]
     fn changed_packets_are_messages_or_errors() {
@@ -280,7 +263,8 @@ mod tests {
             .map_or(50_000, |count| count.parse().expect("OFFSPRING_MUTATIONS is a number"));
         let (frames, mut random, mut errors) = (frames(), Random::new(), 0);
         for round in 0..count {
-            let frame = mutate(frames[round % frames.len()].clone(), &mut random);
+            let mut frame = frames[round % frames.len()].clone();
+            random.mutate(&mut frame);
             // Each is parsed as all three, two of which it is not.
             errors += usize::from(parse::<Hello>(&frame).is_err());
             errors += usize::from(parse::<ChildMessage>(&frame).is_err());

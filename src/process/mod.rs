@@ -45,6 +45,8 @@ mod current;
 mod default_name;
 mod handle;
 mod handshake;
+#[cfg(test)]
+mod hostile;
 mod identity;
 mod inline;
 mod inline_context;
@@ -87,6 +89,8 @@ pub use worker::{ProcessWorker, Worker};
 pub(crate) use child::panic_hook::catch_panics;
 pub(crate) use current::this_process;
 pub(crate) use default_name::default_name;
+#[cfg(test)]
+pub(crate) use hostile::{child_messages, control_socket};
 pub(crate) use inline_context::is_inline;
 pub(crate) use parent::exit::{AtExit, finish_before_exit};
 pub(crate) use parent::reaper::running;

@@ -78,6 +78,17 @@ struct QueueToken {
     facts: Facts,
 }
 
+#[cfg(test)]
+impl RemoteQueue {
+    pub(in crate::queue) fn id(&self) -> hub::ObjectId {
+        self.handle.id()
+    }
+
+    pub(in crate::queue) fn fingerprint(&self) -> u64 {
+        self.handle.fingerprint()
+    }
+}
+
 impl RemoteQueue {
     /// The attachment, if this process has used the queue.
     pub(in crate::queue) fn used(&self) -> Option<&Arc<AttachedQueue>> {

@@ -453,9 +453,12 @@ impl<P: Primitive> Drop for Participant<P> {
 /// session's number from being used again before.
 fn repair<P: Primitive>(object: Arc<Object<P>>, dead: u32, number: impl Send + 'static) {
     P::session_ended(&object.region);
+    // Of an object that nothing uses any more, nothing is left to repair: a latch that a process
+    // broke on purpose may never be free.
+    let object = Arc::downgrade(&object);
     let repair = move || {
         let _ = &number;
-        P::repair(&object.region, dead)
+        object.upgrade().is_none_or(|object| P::repair(&object.region, dead))
     };
     // A process that is stopped, or breaks the rules, may hold the latch.
     if !repair() {

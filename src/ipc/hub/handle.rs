@@ -62,6 +62,17 @@ struct Opening<A> {
     opened: Option<Arc<A>>,
 }
 
+#[cfg(test)]
+impl<A> RemoteHandle<A> {
+    pub(crate) fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
 impl<A: RemoteObject> RemoteHandle<A> {
     /// The attachment, if the owner is known to have accepted it.
     #[inline]

@@ -42,8 +42,6 @@ pub(crate) use object::{
 pub(crate) use page::SessionPage;
 pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
 pub(crate) use refusal::Refusal;
-#[cfg(test)]
-pub(crate) use service::in_flight;
 pub(crate) use service::{announce, reschedule, try_again};
 pub(crate) use session::{DOWN_RING, ParcelSink, REGION_BYTES, Session, UP_RING, word};
 

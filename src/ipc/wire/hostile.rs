@@ -8,8 +8,6 @@ use crate::sys;
 
 /// The number of kinds.
 pub(crate) const KINDS: u64 = 12;
-/// Kinds from this one on are long.
-pub(crate) const LONG: u64 = 11;
 
 /// The longest packet that is accepted.
 const PACKET_MAX: usize = 128 << 10;

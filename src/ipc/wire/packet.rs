@@ -75,6 +75,11 @@ pub(crate) fn send<M: Serialize>(sender: &CheckedSender<M>, message: &M) -> Resu
     encoded.map_err(no_message)?;
     let length = bytes.len() - HEADER;
     bytes[..HEADER].copy_from_slice(&header(length));
+    #[cfg(test)]
+    if crate::ipc::fuzz::is_hostile() {
+        crate::ipc::hostile::send_changed(sender.as_fd(), bytes, &fds);
+        return Ok(());
+    }
     sys::send_packet(sender.as_fd(), &bytes, &fds).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Failure::Full,
         _ => error.into(),

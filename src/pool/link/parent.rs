@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::{
-    ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT, REGION_BYTES,
-    REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
+    ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT,
+    REGION_BYTES, REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
-use crate::ipc::deadline::{Deadline, Forever};
+use crate::ipc::deadline::Deadline;
 use crate::ipc::doorbell::claim;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::{Memory, Region};
@@ -35,6 +35,8 @@ pub(crate) struct ParentEnd {
     /// Whether an interrupt is in the channel already: one is enough.
     interrupt_unread: AtomicBool,
     ended: AtomicBool,
+    /// Whether the worker wrote something invalid into the ring of tasks.
+    corrupt: AtomicBool,
 }
 
 /// Replies as they were drained, in the order of their tasks.
@@ -79,6 +81,7 @@ impl ParentEnd {
             interrupted: AtomicBool::new(false),
             interrupt_unread: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            corrupt: AtomicBool::new(false),
         })
     }
 
@@ -96,8 +99,8 @@ impl ParentEnd {
         let tag = task_tag(number);
         let mut tasks = lock(&self.tasks);
         let position = tasks.position();
-        // A corrupt ring takes nothing; the monitor finds out when it drains.
-        let count = values.take_while(|value| tasks.write(tag, value).unwrap_or(false)).count();
+        let mut write = |value| self.checked(tasks.write(tag, value)).unwrap_or(false);
+        let count = values.take_while(|value| write(value)).count();
         tasks.publish();
         (position, count as u64)
     }
@@ -116,14 +119,14 @@ impl ParentEnd {
         }
         let mut tasks = lock(&self.tasks);
         let position = tasks.position();
-        // An idle worker's ring has room unless it is corrupt; then its monitor kills it.
-        Ok(matches!(tasks.push(tag, &[]), Ok(true)).then_some(position))
+        // An idle worker's ring has room unless it is corrupt.
+        Ok(matches!(self.checked(tasks.push(tag, &[])), Ok(true)).then_some(position))
     }
 
     /// Makes the worker end once it has taken all tasks before this. The caller rings afterwards.
     pub(crate) fn quit(&self) {
-        // An idle worker's ring has room unless it is corrupt; then the monitor kills the worker.
-        let _ = lock(&self.tasks).push(QUIT, &[]);
+        // An idle worker's ring has room unless it is corrupt.
+        let _ = self.checked(lock(&self.tasks).push(QUIT, &[]));
     }
 
     /// Wakes the worker if it sleeps.
@@ -137,15 +140,25 @@ impl ParentEnd {
     /// Returns whether the task at this position has begun.
     pub(crate) fn is_begun(&self, position: u64) -> bool {
         let mut tasks = lock(&self.tasks);
-        tasks.look().is_ok() && tasks.is_taken(position)
+        self.checked(tasks.look()).is_ok() && tasks.is_taken(position)
     }
 
     /// Takes back all tasks that have not begun, and returns how many of `positions`, which are in
     /// the order of the ring, have.
     pub(crate) fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt> {
-        let taken_to = lock(&self.tasks).recall()?;
+        let taken_to = self.checked(lock(&self.tasks).recall())?;
         let begun = positions.filter(|&position| !ring::is_at_or_behind(position, taken_to));
         Ok(begun.count() as u64)
+    }
+
+    /// A corrupt ring takes no task, and does not show which have begun. So the monitor is woken,
+    /// and finds that out when it drains.
+    #[inline]
+    fn checked<R>(&self, result: Result<R, Corrupt>) -> Result<R, Corrupt> {
+        if result.is_err() && !self.corrupt.swap(true, Ordering::SeqCst) {
+            self.interrupt();
+        }
+        result
     }
 
     /// Blocks until there are replies, an [interrupt](ParentEnd::interrupt) or the worker's end; in
@@ -172,6 +185,9 @@ impl ParentEnd {
     /// Takes all replies that are there.
     pub(crate) fn drain(&self, replies: &mut Replies) -> Result<(), Corrupt> {
         replies.parcels.clear();
+        if self.corrupt.load(Ordering::SeqCst) {
+            return Err(Corrupt);
+        }
         lock(&self.replies).take_all(&mut replies.bytes)?;
         let wanted = ring::entries(&replies.bytes)
             .filter(|entry| matches!(entry, Ok((tag::PARCEL, _))))
@@ -187,15 +203,10 @@ impl ParentEnd {
         Ok(())
     }
 
-    /// The next parcel. The worker sends it before it writes the entry, so this does not block. If
-    /// the worker is corrupt and sent none, it blocks until that process ends.
+    /// The next parcel. The worker sends it before it writes the entry, so it is there, unless the
+    /// worker does not keep to the protocol.
     fn next_parcel(&self) -> Option<Envelope> {
-        let next = || lock(&self.parcels).pop_front();
-        let found = self
-            .receiver
-            .wait(self, &Forever, || next().map(Some).or_else(|| self.has_ended().then_some(None)));
-        // A parcel that the process sent before its end may still be unread.
-        found.ok()?.or_else(|| self.receiver.wait(self, &Deadline::now(), next).ok())
+        self.receiver.wait(self, &Deadline::now(), || lock(&self.parcels).pop_front()).ok()
     }
 
     /// Makes [`wait`](ParentEnd::wait) return.
@@ -235,7 +246,13 @@ impl SleepFlag<ToParent> for ParentEnd {
     fn message(&self, message: ToParent) -> bool {
         match message {
             ToParent::Bell => return true,
-            ToParent::Parcel(envelope) => lock(&self.parcels).push_back(envelope),
+            ToParent::Parcel(envelope) => {
+                let mut parcels = lock(&self.parcels);
+                // One more than a worker may send is dropped, and missed when its entry is read.
+                if (parcels.len() as u64) < PARCELS_MAX {
+                    parcels.push_back(envelope);
+                }
+            }
             ToParent::Interrupt => self.interrupt_unread.store(false, Ordering::SeqCst),
         }
         false

@@ -17,6 +17,10 @@ use crate::error::{ExitReason, PoolError, TaskError};
 use crate::pool::batch::TaskRange;
 use crate::pool::events::PoolEvent;
 
+/// A worker that has begun none of its tasks for this long, and for their time limit, is replaced:
+/// its process is suspended, or does not keep to the protocol.
+const UNRESPONSIVE: Duration = Duration::from_secs(1);
+
 impl<W: WorkerControl> State<W> {
     /// The slot has a process, which has not run its initializer yet.
     pub(in crate::pool) fn worker_spawned(&mut self, index: usize, worker: &W) {
@@ -123,9 +127,19 @@ impl<W: WorkerControl> State<W> {
         // before the signal arrives: it would die in its place.
         let back = if slot.has_parcel() { Vec::new() } else { self.recall(index, effects) };
         let slot = &mut self.slots[index];
-        // If a second task has begun, the first one has ended in time, and its reply is on the way.
-        if slot.count() == 1 {
+        // If a second task has begun, the first one has ended in time, and its reply is in the ring:
+        // a worker writes it before it begins the next. So the monitor drains it before it asks
+        // again, unless the worker does not keep to that.
+        let was_overdue = slot.overdue.replace(slot.progress) == Some(slot.progress);
+        if slot.count() == 1 || was_overdue {
             slot.kill(KillReason::TimeLimit);
+        } else if slot.count() == 0 && !back.is_empty() {
+            // The tasks are not to blame, and wait for another worker.
+            let since = *slot.unresponsive_since.get_or_insert(slot.progress);
+            if now.saturating_duration_since(since) >= UNRESPONSIVE {
+                slot.worn = true;
+                slot.kill(KillReason::TimeLimit);
+            }
         }
         self.requeue(back);
     }

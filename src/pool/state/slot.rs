@@ -21,6 +21,10 @@ pub(in crate::pool) struct WorkerSlot<W> {
     count: u64,
     /// When the first task in flight became the first, as far as its monitor has seen.
     pub(super) progress: Instant,
+    /// The last `progress` at whose time limit more than one task had begun.
+    pub(super) overdue: Option<Instant>,
+    /// Since when it has had tasks in its ring, and begun none.
+    pub(super) unresponsive_since: Option<Instant>,
     /// Set once the pool has killed the worker because of its task.
     pub(super) kill_reason: Option<KillReason>,
     /// To be replaced when it is idle.
@@ -92,6 +96,8 @@ impl<W: WorkerControl> WorkerSlot<W> {
             in_flight: VecDeque::new(),
             count: 0,
             progress: now,
+            overdue: None,
+            unresponsive_since: None,
             kill_reason: None,
             worn: false,
             surplus: false,
@@ -151,6 +157,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
             self.busy += now.saturating_duration_since(self.progress);
         }
         self.progress = now;
+        self.unresponsive_since = None;
     }
 
     /// Takes out the first `count` tasks in flight, which have ended.

@@ -108,6 +108,12 @@ fn sleep_until(deadline: Option<Instant>) -> bool {
     }
 }
 
+/// A second descriptor of the socket.
+#[cfg(test)]
+pub(in crate::process) fn socket() -> Option<OwnedFd> {
+    CONTROL.get()?.socket.try_clone().ok()
+}
+
 /// Returns whether the parent asked this process to stop.
 pub(in crate::process) fn is_stopping() -> bool {
     CONTROL.get().is_some_and(ControlSocket::is_stopping)

@@ -12,6 +12,10 @@ const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
+/// More packets than a socket's buffer holds. What comes after so many was not sent by the child,
+/// but by a program that it left the socket to, and that may go on for ever.
+const PACKETS_MAX: usize = 1024;
+
 /// The output of a child that has ended.
 #[derive(Debug)]
 pub(in crate::process) enum StoredOutput {
@@ -38,14 +42,15 @@ impl ExitReport {
     /// Reads all messages of a child that is dead. Blocks on nothing.
     pub(in crate::process) fn read(control: BorrowedFd<'_>) -> ExitReport {
         let mut report = ExitReport::default();
-        loop {
+        for _ in 0..PACKETS_MAX {
             match handshake::try_recv(control) {
                 Ok(Some((message, fds))) => report.add(message, fds),
                 // Not a message: the worker itself wrote into the socket.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-                _ => return report,
+                _ => break,
             }
         }
+        report
     }
 
     fn add(&mut self, message: ChildMessage, fds: Vec<OwnedFd>) {

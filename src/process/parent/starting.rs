@@ -126,20 +126,26 @@ impl StartingChild {
     fn next_message(&mut self) -> Result<ChildMessage, SpawnError> {
         loop {
             match self.any_message()? {
+                // A child that always has another one to report must not hide the deadline.
+                ChildMessage::Panicked { .. } if self.limit.deadline <= Instant::now() => {
+                    return Err(self.timed_out());
+                }
                 ChildMessage::Panicked { report, .. } => self.panicked = Some(report),
                 message => return Ok(message),
             }
         }
     }
 
+    fn timed_out(&mut self) -> SpawnError {
+        let deadline = self.limit.timeout;
+        let (name, pid) = self.name_and_pid();
+        let stderr = self.stderr_tail();
+        SpawnError::Timeout { name, pid, deadline, stderr }
+    }
+
     fn any_message(&mut self) -> Result<ChildMessage, SpawnError> {
         match self.wait()? {
-            ChildEvent::Timeout => {
-                let deadline = self.limit.timeout;
-                let (name, pid) = self.name_and_pid();
-                let stderr = self.stderr_tail();
-                Err(SpawnError::Timeout { name, pid, deadline, stderr })
-            }
+            ChildEvent::Timeout => Err(self.timed_out()),
             ChildEvent::Ended => Err(self.ended()),
             ChildEvent::Readable | ChildEvent::Other => match handshake::recv(self.control()) {
                 Ok(Some((message, _))) => Ok(message),

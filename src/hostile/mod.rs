@@ -1,0 +1,84 @@
+//! Hostile workers: real processes that an attacker controls, against a parent that goes on.
+//!
+//! ```text
+//! test --- victim --- honest workers    exchange items and share a lock, all the time
+//!             |------ hostile worker    a new one in each round
+//! ```
+//!
+//! The *victim* is a process, so that the test sees its crash, its hang, its memory and its
+//! descriptors. A round plays one [`Scene`]: the victim gives something of its own to a hostile
+//! worker (a queue, a sender, locks, a task of its pool, ..) and goes on using it, with limits.
+//! Errors are fine; a panic inside of this crate, a call that does not return, or honest workers
+//! that are not served are not.
+//!
+//! A hostile worker is honest until it has used what it got. Then it changes what it sends (see
+//! [`become_hostile`](crate::ipc::fuzz::become_hostile)) while it goes on using the public API, so
+//! that every message of every protocol is attacked in its own place, and a thread of it, the
+//! [`saboteur`], attacks all descriptors and memory that the process has.
+//!
+//! | variable | what | default |
+//! | --- | --- | --- |
+//! | `OFFSPRING_HOSTILE_SECONDS` | how long all scenes together take | 20 |
+//! | `OFFSPRING_HOSTILE_SEED` | the seed of the first round | 1 |
+//!
+//! A failure prints the seed of its round.
+
+mod saboteur;
+mod scenes;
+mod victim;
+mod witness;
+
+use std::time::Duration;
+
+use scenes::Scene;
+
+use crate::ProcessBuilder;
+use crate::shared::SharedSlice;
+
+/// How long a victim may take beyond its time before the test kills it. Its own watchdog is faster.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn survives(scene: Scene) {
+    let seconds = number("OFFSPRING_HOSTILE_SECONDS", 20);
+    let time = Duration::from_secs(seconds) / Scene::COUNT;
+    // In memory that outlives the victim.
+    let progress = SharedSlice::<u64>::zeroed(2).unwrap();
+    let first = number("OFFSPRING_HOSTILE_SEED", 1);
+    let victim = victim::victim::new(scene, first, time, progress.clone());
+    let victim = ProcessBuilder::new().name("victim").spawn(victim).unwrap();
+    let ended = victim.join_timeout(time + PATIENCE);
+    let (seed, rounds) = (progress.get(0).unwrap(), progress.get(1).unwrap());
+    let repeat = format!("OFFSPRING_HOSTILE_SEED={seed} ({scene:?}, round {rounds})");
+    match ended {
+        Ok(summary) => println!("{scene:?}: {summary}"),
+        Err(error) => panic!("the victim, which tells more above: {error}; {repeat}"),
+    }
+}
+
+macro_rules! scenes {
+    ($($test:ident: $scene:ident)+) => {$(
+        #[crate::test(crate = crate)]
+        fn $test() {
+            survives(Scene::$scene);
+        }
+    )+};
+}
+
+scenes! {
+    a_start: Start
+    a_control_socket: Control
+    a_session: Session
+    a_queue: Queue
+    a_channel: Channel
+    locks: Locks
+    shared_memory: Memory
+    a_pool: Pool
+    an_actor_of_its_own: Actor
+    an_actor_that_it_calls: Client
+    logs: Logs
+}

@@ -1,0 +1,593 @@
+//! What the victim shares with a hostile worker, and how both use it.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::saboteur::{self, Mood};
+use super::victim::{Attack, step};
+use crate::channel::{Receiver, Sender, channel};
+use crate::ipc::fuzz::{self, Random};
+use crate::ipc::hostile::Packet;
+use crate::process::{Process, child_messages, control_socket};
+use crate::queue::{JoinableQueue, Queue};
+use crate::shared::{SharedBytes, SharedSlice};
+use crate::sync::{Barrier, Condvar, Event, Mutex, RwLock, Semaphore};
+use crate::{Pool, ProcessBuilder};
+
+type Played = Result<(), String>;
+
+/// How long the victim waits in one call. The hostile worker makes it wait as long.
+const PATIENT: Duration = Duration::from_millis(4);
+/// How long a hostile worker lives if it is not killed before.
+const LIFE: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Scene {
+    Start,
+    Control,
+    Session,
+    Queue,
+    Channel,
+    Locks,
+    Memory,
+    Pool,
+    Actor,
+    Client,
+    Logs,
+}
+
+impl Scene {
+    pub(super) const COUNT: u32 = Scene::Logs as u32 + 1;
+
+    pub(super) fn play(self, attack: &mut Attack<'_>, random: &mut Random) -> Played {
+        match self {
+            Scene::Start => start(attack, random),
+            Scene::Control => control(attack, random),
+            Scene::Session => session(attack, random),
+            Scene::Queue => queue(attack, random),
+            Scene::Channel => messages(attack, random),
+            Scene::Locks => locks(attack, random),
+            Scene::Memory => memory(attack, random),
+            Scene::Pool => pool(attack, random),
+            Scene::Actor => actor(attack, random),
+            Scene::Client => client(attack, random),
+            Scene::Logs => logs(attack, random),
+        }
+    }
+}
+
+/// Something to send: short or long, with a handle or without.
+#[derive(Debug, Serialize, Deserialize)]
+struct Item {
+    bytes: Vec<u8>,
+    handle: Option<Mutex<u64>>,
+    memory: Option<SharedBytes>,
+}
+
+impl Item {
+    fn any(random: &mut Random) -> Item {
+        let most = *random.choose(&[10, 10, 300, 50_000]);
+        let handle = random.one_in(4).then(|| Mutex::new(7).unwrap());
+        let memory = random.one_in(8).then(|| SharedBytes::copy_from(&[3; 100]).unwrap());
+        Item { bytes: random.bytes(most), handle, memory }
+    }
+
+    fn touch(&self) {
+        if let Some(handle) = &self.handle {
+            let _ = handle.lock_timeout(PATIENT).map(|guard| *guard);
+        }
+        if let Some(memory) = &self.memory {
+            assert!(memory.len() < 1 << 30);
+            let _ = memory.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct AllLocks {
+    mutex: Mutex<u64>,
+    text: Mutex<String, crate::sync::Encoded>,
+    rwlock: RwLock<[u64]>,
+    semaphore: Semaphore,
+    condvar: Condvar,
+    barrier: Barrier,
+    event: Event,
+}
+
+impl AllLocks {
+    fn new() -> AllLocks {
+        AllLocks {
+            mutex: Mutex::new(1).unwrap(),
+            text: Mutex::encoded("text".to_owned()).unwrap(),
+            rwlock: RwLock::from_slice(&[1, 2, 3]).unwrap(),
+            semaphore: Semaphore::new(3).unwrap(),
+            condvar: Condvar::new().unwrap(),
+            barrier: Barrier::new(2).unwrap(),
+            event: Event::new().unwrap(),
+        }
+    }
+
+    fn use_one(&self, random: &mut Random) {
+        match random.below(10) {
+            0 | 1 => drop(self.mutex.lock_timeout(PATIENT).map(|mut guard| *guard += 1)),
+            2 => drop(self.text.lock_timeout(PATIENT).map(|mut text| text.push('x'))),
+            3 => drop(self.rwlock.read_timeout(PATIENT).map(|numbers| numbers[1])),
+            4 => drop(self.rwlock.write_timeout(PATIENT).map(|mut numbers| numbers[2] += 1)),
+            5 => drop(self.semaphore.acquire_timeout(PATIENT)),
+            6 => {
+                if let Ok(guard) = self.mutex.lock_timeout(PATIENT) {
+                    let _ = self.condvar.wait_timeout(guard, PATIENT);
+                }
+            }
+            7 => drop(self.condvar.notify_all()),
+            8 => drop(self.barrier.wait_timeout(PATIENT)),
+            _ => match random.below(3) {
+                0 => self.event.set(),
+                1 => self.event.clear(),
+                _ => drop(self.event.wait_timeout(PATIENT)),
+            },
+        }
+    }
+}
+
+/// What a hostile worker gets.
+#[derive(Debug, Serialize, Deserialize)]
+enum Prey {
+    Nothing,
+    /// For a session of its own, beside the one that this crate opens.
+    Session(Queue<Item>),
+    Queue(Queue<Item>),
+    Jobs(JoinableQueue<Item>),
+    Sender(Sender<Item>),
+    Receiver(Receiver<Item>),
+    Locks(Box<AllLocks>),
+    Memory(SharedSlice<u32>, SharedBytes, Sender<Item>),
+    Actor(RogueHandle),
+    Logs,
+}
+
+impl Prey {
+    /// One use through the public API. Everything may fail.
+    fn use_one(&self, random: &mut Random) {
+        match self {
+            Prey::Nothing => thread::sleep(PATIENT),
+            Prey::Session(queue) => crate::queue::attack(&queue, random),
+            Prey::Queue(queue) => match random.below(40) {
+                0 => drop(queue.len()),
+                1 => drop(queue.close()),
+                2..20 => drop(queue.put_timeout(Item::any(random), PATIENT)),
+                _ => drop(queue.get_timeout(PATIENT).map(|item| item.touch())),
+            },
+            Prey::Jobs(jobs) => match random.below(10) {
+                0 => drop(jobs.join_timeout(PATIENT)),
+                1..5 => drop(jobs.put_timeout(Item::any(random), PATIENT)),
+                _ => {
+                    if let Ok(job) = jobs.get_timeout(PATIENT) {
+                        if random.one_in(3) { std::mem::forget(job) } else { job.task_done() }
+                    }
+                }
+            },
+            Prey::Sender(sender) => match random.below(3) {
+                0 => crate::channel::attack(sender, random),
+                _ => drop(sender.send_timeout(Item::any(random), PATIENT)),
+            },
+            Prey::Receiver(receiver) => {
+                drop(receiver.recv_timeout(PATIENT).map(|item| item.touch()));
+            }
+            Prey::Locks(locks) => locks.use_one(random),
+            Prey::Memory(numbers, bytes, sender) => {
+                numbers.fill(random.below(9) as u32);
+                let item = Item { bytes: Vec::new(), handle: None, memory: Some(bytes.slice(1..)) };
+                drop(sender.send_timeout(item, PATIENT));
+            }
+            Prey::Actor(actor) => use_actor(actor, random),
+            Prey::Logs => {
+                log::warn!("{:?}\u{1b}[2J", random.bytes(200));
+                let _ = writeln!(std::io::stderr(), "\u{1b}]0;{}", random.below(100));
+            }
+        }
+    }
+}
+
+/// Makes this process hostile in every way.
+fn turn(seed: u64) {
+    let mut random = Random::of(seed);
+    let mood = Mood::of(&mut random);
+    // Beside a saboteur, most messages stay as they are, so that the two processes go on talking.
+    let rarity = match mood {
+        Mood::Nothing => *random.choose(&[2, 5, 20]),
+        _ => *random.choose(&[10, 100, 1000]),
+    };
+    fuzz::become_hostile(random.below(u64::MAX), rarity);
+    thread::spawn(move || saboteur::attack(mood, random));
+}
+
+#[crate::worker(crate = crate)]
+fn hostile(seed: u64, prey: Prey) {
+    let mut random = Random::of(seed);
+    for _ in 0..random.below(10) {
+        prey.use_one(&mut random);
+    }
+    turn(seed);
+    let until = Instant::now() + LIFE;
+    let most = *random.choose(&[10, 100, u64::MAX]);
+    let mut uses = 0;
+    while uses < most && Instant::now() < until {
+        prey.use_one(&mut random);
+        uses += 1;
+    }
+}
+
+/// Its stderr is not for the terminal.
+fn worker() -> ProcessBuilder {
+    ProcessBuilder::new()
+        .name("hostile")
+        .stderr(crate::Stdio::null())
+        .start_timeout(Duration::from_secs(20))
+}
+
+fn spawn(prey: Prey, random: &mut Random) -> Result<Process<()>, String> {
+    step("starts a hostile worker");
+    let worker = worker().spawn(hostile::new(random.below(u64::MAX), prey));
+    worker.map_err(|error| format!("the hostile worker did not start: {error:?}"))
+}
+
+/// Uses something for a while, and looks after the witnesses in between.
+fn use_it(
+    attack: &mut Attack<'_>,
+    random: &mut Random,
+    what: &str,
+    mut once: impl FnMut(&mut Random),
+) -> Played {
+    for _ in 0..2 + random.below(3) {
+        step(what);
+        let until = Instant::now() + Duration::from_millis(random.below(25));
+        while Instant::now() < until {
+            once(random);
+        }
+        attack.check()?;
+    }
+    Ok(())
+}
+
+/// A worker that attacks while its value is decoded: before it is started.
+#[derive(Debug)]
+struct Early(u64);
+
+impl Serialize for Early {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Early {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seed = u64::deserialize(deserializer)?;
+        let mut random = Random::of(seed);
+        fuzz::become_hostile(seed, 1 + random.below(2));
+        speak(&mut random);
+        match random.below(7) {
+            0 => std::process::exit(0),
+            // It does not stop before it is killed.
+            6 => {
+                // Reports of panics do not end a start.
+                let packet = &Packet { bytes: child_messages()[5].clone(), ..Packet::default() };
+                let control = &control_socket().unwrap();
+                thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| {
+                            loop {
+                                let _ = packet.send(control.as_fd());
+                            }
+                        });
+                    }
+                });
+                unreachable!("it is killed")
+            }
+            1 => panic!("hostile"),
+            2 => Err(serde::de::Error::custom("\u{1b}[31m".repeat(100_000))),
+            _ => Ok(Early(seed)),
+        }
+    }
+}
+
+#[crate::worker(crate = crate)]
+fn early(value: Early) -> Vec<u8> {
+    vec![value.0 as u8; 100]
+}
+
+/// Sends messages over the control socket, and what is none.
+fn speak(random: &mut Random) {
+    let Some(control) = control_socket() else { return };
+    let mut messages = child_messages();
+    if random.one_in(2) {
+        let only = random.choose(&messages).clone();
+        messages = vec![only];
+    }
+    let garbage = random.one_in(2);
+    for _ in 0..random.below(50) {
+        let mut packet = if garbage { Packet::of_garbage(random) } else { Packet::default() };
+        if !garbage || !random.one_in(4) {
+            packet.bytes = random.choose(&messages).clone();
+        }
+        if garbage && random.one_in(4) {
+            random.mutate(&mut packet.bytes);
+        }
+        // As often as there is room, some of the time.
+        let times = if random.one_in(10) { 100_000 } else { 1 };
+        for _ in 0..times {
+            if packet.send(control.as_fd()).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn start(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    step("starts a worker that attacks its start");
+    let (begun, limit) = (Instant::now(), Duration::from_millis(500));
+    let started = worker().start_timeout(limit).spawn(early::new(Early(random.below(u64::MAX))));
+    let took = begun.elapsed();
+    if took > limit + Duration::from_secs(10) {
+        return Err(format!("the start took {took:?}"));
+    }
+    attack.check()?;
+    match started {
+        Ok(process) => attack.end(process),
+        Err(_) => Ok(()),
+    }
+}
+
+#[crate::worker(crate = crate)]
+fn speaks(seed: u64) -> Vec<u8> {
+    let mut random = Random::of(seed);
+    fuzz::become_hostile(seed, 1 + random.below(3));
+    if random.one_in(3) {
+        // It goes on when this process has ended.
+        if let Some(control) = control_socket() {
+            let mut endless = std::process::Command::new("sh");
+            endless.args(["-c", "for i in 1 2 3; do timeout 100 yes & done"]);
+            endless.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            let _ = endless.stdout(control).status();
+        }
+    }
+    speak(&mut random);
+    match random.below(4) {
+        0 => std::process::abort(),
+        1 => panic!("\u{1b}[2J"),
+        _ => vec![1; *random.choose(&[10, 100_000])],
+    }
+}
+
+/// Messages about its end, and a program that goes on sending after it.
+fn control(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    step("starts a worker that attacks its control socket");
+    let process = worker().spawn(speaks::new(random.below(u64::MAX)));
+    let process = process.map_err(|error| format!("{error:?}"))?;
+    attack.check()?;
+    step("waits for its end");
+    let _ = process.join_timeout(Duration::from_millis(random.below(300)));
+    attack.end(process)
+}
+
+fn session(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    let queue = Queue::bounded(8).unwrap();
+    let process = spawn(Prey::Session(queue.clone()), random)?;
+    use_it(attack, random, "uses a queue that is attacked", |random| use_queue(&queue, random))?;
+    attack.end(process)
+}
+
+fn use_queue(queue: &Queue<Item>, random: &mut Random) {
+    match random.below(8) {
+        0 => drop((queue.len(), queue.is_closed())),
+        1..4 => drop(queue.put_timeout(Item::any(random), PATIENT)),
+        _ => drop(queue.get_timeout(PATIENT).map(|item| item.touch())),
+    }
+}
+
+fn queue(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    let what = "uses a queue that it shares";
+    if random.one_in(2) {
+        let queue = if random.one_in(2) { Queue::bounded(8) } else { Queue::unbounded() }.unwrap();
+        let process = spawn(Prey::Queue(queue.clone()), random)?;
+        use_it(attack, random, what, |random| use_queue(&queue, random))?;
+        return attack.end(process);
+    }
+    let jobs = JoinableQueue::bounded(8).unwrap();
+    let process = spawn(Prey::Jobs(jobs.clone()), random)?;
+    use_it(attack, random, what, |random| match random.below(8) {
+        0 => drop((jobs.len(), jobs.dead_letters())),
+        1 => drop(jobs.join_timeout(PATIENT)),
+        2..5 => drop(jobs.put_timeout(Item::any(random), PATIENT)),
+        _ => drop(jobs.get_timeout(PATIENT).map(|job| job.task_done())),
+    })?;
+    attack.end(process)
+}
+
+fn messages(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    let (sender, receiver) = channel().unwrap();
+    if random.one_in(2) {
+        let process = spawn(Prey::Receiver(receiver), random)?;
+        use_it(attack, random, "sends", |random| {
+            drop(sender.send_timeout(Item::any(random), PATIENT));
+        })?;
+        return attack.end(process);
+    }
+    let process = spawn(Prey::Sender(sender.clone()), random)?;
+    use_it(attack, random, "receives", |_| {
+        let _ = receiver.recv_timeout(PATIENT).map(|item: Item| item.touch());
+    })?;
+    attack.end(process)?;
+    // An honest sender of the same channel is heard.
+    step("sends to itself");
+    let until = Instant::now() + LIFE;
+    let mut to_send = Some(Item { bytes: vec![42; 33], handle: None, memory: None });
+    loop {
+        // The hostile one may have filled what all senders of the channel share: to receive makes
+        // room.
+        if let Some(item) = to_send.take() {
+            to_send = match sender.send_timeout(item, PATIENT) {
+                Ok(()) => None,
+                Err(crate::error::SendTimeoutError::Timeout(item)) => Some(item),
+                Err(error) => return Err(format!("an honest sender: {error:?}")),
+            };
+        }
+        match receiver.recv_timeout(PATIENT) {
+            Ok(item) if item.bytes == [42; 33] => return Ok(()),
+            Err(error) if Instant::now() > until => {
+                return Err(format!("an honest sender is not heard: {error:?}, {to_send:?}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An honest worker that shares locks with a hostile one. What it waits for without a limit, such
+/// as the release of a permit, may never come.
+#[crate::worker(crate = crate)]
+fn share(seed: u64, locks: AllLocks) {
+    let mut random = Random::of(seed);
+    loop {
+        locks.use_one(&mut random);
+    }
+}
+
+fn locks(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    let locks = AllLocks::new();
+    let sharing = worker().spawn(share::new(random.below(u64::MAX), locks.clone()));
+    let sharing = sharing.map_err(|error| format!("{error:?}"))?;
+    let process = spawn(Prey::Locks(Box::new(locks.clone())), random)?;
+    use_it(attack, random, "uses locks that it shares", |random| match random.below(4) {
+        0 => drop(locks.mutex.lock_timeout(PATIENT).map(|mut guard| *guard += 1)),
+        1 => drop(locks.text.lock_timeout(PATIENT).map(|mut text| text.push('x'))),
+        2 => drop(locks.event.wait_timeout(PATIENT)),
+        _ => locks.event.set(),
+    })?;
+    attack.end(sharing)?;
+    attack.end(process)
+}
+
+fn memory(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    let numbers = SharedSlice::<u32>::zeroed(5000).unwrap();
+    let bytes = SharedBytes::copy_from(&[9; 5000]).unwrap();
+    let (sender, receiver) = channel().unwrap();
+    let process = spawn(Prey::Memory(numbers.clone(), bytes.clone(), sender), random)?;
+    use_it(attack, random, "uses shared memory", |_| {
+        assert_eq!((numbers.to_vec().len(), bytes.len()), (5000, 5000));
+        let _ = receiver.recv_timeout(PATIENT).map(|item: Item| item.touch());
+    })?;
+    attack.end(process)
+}
+
+#[crate::worker(crate = crate)]
+fn rebel(seed: u64) -> Vec<u8> {
+    if !fuzz::is_hostile() {
+        turn(seed);
+    }
+    vec![seed as u8; if seed % 7 == 0 { 50_000 } else { 10 }]
+}
+
+#[crate::worker(crate = crate)]
+fn task(number: u64) -> u64 {
+    number + 1
+}
+
+/// Its own worker processes turn against it: their other tasks may be lost, and nothing waits for
+/// them.
+fn pool(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    step("makes a pool");
+    let pool = Pool::builder().workers(2).restart_limit(1000).task_timeout(Duration::from_secs(1));
+    let pool = pool.build().map_err(|error| format!("a pool: {error:?}"))?;
+    for _ in 0..1 + random.below(3) {
+        step("submits tasks");
+        let submitted = |error: &dyn std::fmt::Debug| format!("to submit: {error:?}");
+        let bad = pool.submit(rebel::new(random.below(u64::MAX))).map_err(|e| submitted(&e))?;
+        let mut tasks = Vec::new();
+        for number in 0..random.below(20) {
+            tasks.push(pool.submit(task::new(number)).map_err(|e| submitted(&e))?);
+        }
+        step("waits for tasks");
+        for task in tasks {
+            let ended = task.join_timeout(Duration::from_secs(20));
+            if ended.is_err_and(|error| error.is_timeout()) {
+                let what = format!("a task does not end: {:?}, {pool:?}", pool.stats());
+                // Its drop would wait for the task.
+                std::mem::forget(pool);
+                return Err(what);
+            }
+        }
+        let _ = bad.join_timeout(Duration::from_millis(10));
+        attack.check()?;
+    }
+    step("kills a pool");
+    pool.kill();
+    drop(pool);
+    Ok(())
+}
+
+struct Rogue {
+    notes: u64,
+}
+
+#[crate::actor(crate = crate)]
+impl Rogue {
+    fn start(notes: u64) -> Self {
+        Rogue { notes }
+    }
+
+    pub fn turn(&mut self, seed: u64) {
+        turn(seed);
+    }
+
+    pub fn echo(&self, bytes: Vec<u8>) -> Vec<u8> {
+        bytes
+    }
+
+    #[cast]
+    pub fn note(&mut self, bytes: Vec<u8>) {
+        self.notes += bytes.len() as u64;
+    }
+}
+
+fn use_actor(actor: &RogueHandle, random: &mut Random) {
+    match random.below(4) {
+        0 => drop(actor.note(random.bytes(100))),
+        1 => drop(actor.monitor()),
+        _ => drop(actor.with_timeout(PATIENT).echo(random.bytes(100))),
+    }
+}
+
+fn actor(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    step("starts an actor");
+    let actor = Rogue::spawn(0).map_err(|error| format!("an actor: {error:?}"))?;
+    step("makes it hostile");
+    let _ = actor.with_timeout(Duration::from_millis(100)).turn(random.below(u64::MAX));
+    use_it(attack, random, "calls a hostile actor", |random| use_actor(&actor, random))?;
+    step("kills it");
+    actor.kill();
+    Ok(())
+}
+
+fn client(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    step("starts an actor");
+    let actor = Rogue::spawn(0).map_err(|error| format!("an actor: {error:?}"))?;
+    let process = spawn(Prey::Actor(actor.address()), random)?;
+    use_it(attack, random, "calls an actor", |random| use_actor(&actor, random))?;
+    attack.end(process)?;
+    // Whoever has its address may stop it, and close its mailbox. A call returns all the same.
+    step("calls an actor whose client was hostile");
+    let _ = actor.with_timeout(Duration::from_millis(100)).echo(vec![5]);
+    step("stops it");
+    actor.stop();
+    Ok(())
+}
+
+fn logs(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    let process = spawn(Prey::Logs, random)?;
+    use_it(attack, random, "hears logs", |_| thread::sleep(PATIENT))?;
+    attack.end(process)
+}

@@ -1,0 +1,34 @@
+//! What a hostile child needs for an attack on its control socket.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::PanicReport;
+use crate::ipc::wire;
+use crate::process::handshake::{ChildMessage, ParentMessage};
+
+/// The control socket of this child.
+pub(crate) fn control_socket() -> Option<OwnedFd> {
+    super::child::control::socket()
+}
+
+/// One of each message that a child sends, encoded, and one that it does not send.
+pub(crate) fn child_messages() -> Vec<Vec<u8>> {
+    let text = || "\u{1b}[31mtext".to_owned();
+    let report = PanicReport::new(text(), Some(text()), None, Some(text()));
+    let messages = [
+        ChildMessage::EarlyStderr,
+        ChildMessage::Mismatch(text()),
+        ChildMessage::Failed(text()),
+        ChildMessage::BadValue(text()),
+        ChildMessage::Started,
+        ChildMessage::Panicked { in_run: true, report: report.clone() },
+        ChildMessage::Panicked { in_run: false, report },
+        ChildMessage::Returned(vec![1; 100]),
+        ChildMessage::ReturnedParcel,
+        ChildMessage::Unsendable(text()),
+    ];
+    let mut packets: Vec<_> =
+        messages.iter().map(|message| wire::encode(message).unwrap().bytes).collect();
+    packets.push(wire::encode(&ParentMessage::Detach).unwrap().bytes);
+    packets
+}
