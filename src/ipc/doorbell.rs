@@ -39,6 +39,51 @@ pub(crate) fn disarm(flag: &AtomicU64) -> bool {
     flag.swap(0, Ordering::SeqCst) == 0
 }
 
+/// What a sleeper knows about its own flag, if it polls a writer that is active, and lets it ring
+/// otherwise.
+///
+/// The flag is set only while no doorbell can be on its way, so there is never more than one, even
+/// if the sleeper finds by itself what the writer has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FlagState {
+    /// The flag is clear, and no doorbell is on its way. The sleeper polls.
+    #[default]
+    Clear,
+    /// The flag was set. What is written from now on comes with a doorbell.
+    Armed,
+    /// A writer has claimed the flag. Its doorbell was not received yet.
+    Claimed,
+}
+
+impl FlagState {
+    /// Sets the flag, unless a doorbell is still to come. The caller must check for data once more,
+    /// and may then forget the writer until the doorbell.
+    pub(crate) fn arm(&mut self, flag: &AtomicU64) {
+        if *self == FlagState::Clear {
+            *self = FlagState::Armed;
+            arm(flag);
+        }
+    }
+
+    /// Withdraws the request: the caller polls from now on.
+    pub(crate) fn disarm(&mut self, flag: &AtomicU64) {
+        if *self == FlagState::Armed {
+            *self = if disarm(flag) { FlagState::Claimed } else { FlagState::Clear };
+        }
+    }
+
+    /// A doorbell was received.
+    pub(crate) fn rung(&mut self) {
+        *self = FlagState::Clear;
+    }
+
+    /// Returns whether the writer has written nothing since the flag was set, or is still in the
+    /// call that writes.
+    pub(crate) fn is_quiet(self, flag: &AtomicU64) -> bool {
+        self == FlagState::Armed && flag.load(Ordering::SeqCst) == 1
+    }
+}
+
 /// Claims the other side's request. Returns whether the caller must ring.
 ///
 /// The data must have been written with a sequentially consistent store, such as that of a ring's

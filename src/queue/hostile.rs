@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use super::Queue;
 use super::handle::Handle;
-use super::layout;
+use super::layout::{self, Word};
 use crate::ipc::deadline::Deadline;
+use crate::ipc::doorbell;
 use crate::ipc::fuzz::Random;
 use crate::ipc::hostile::odd_descriptor;
 use crate::ipc::hub::{ObjectId, REGION_BYTES, RemoteObject, SessionPage, ToClient, ToHub};
@@ -39,7 +40,7 @@ pub(crate) fn attack<T>(queue: &Queue<T>, random: &mut Random) {
 
 /// The ends that a hostile client holds.
 struct Hostile {
-    page: SessionPage,
+    _page: SessionPage,
     up: CheckedSender<ToHub>,
     region: Arc<Region>,
     outbox: ring::Producer,
@@ -73,7 +74,7 @@ impl Hostile {
         let _ = wire::send(&ticket, &open);
         let fingerprint = if random.one_in(10) { 0 } else { fingerprint };
         let hostile = Hostile {
-            page,
+            _page: page,
             up,
             outbox: layout::outbox_writer(&region),
             region,
@@ -103,7 +104,9 @@ impl Hostile {
                     _ => random.bytes(40),
                 };
                 drop(self.outbox.push(random.below(11) as u32, &payload));
-                drop(self.page.claim_hub().then(|| wire::ring(&self.up, &ToHub::Bell)));
+                if doorbell::claim(layout::word(&self.region, Word::OwnerSleeps)) {
+                    let _ = wire::send(&self.up, &ToHub::Bell { number: 0 });
+                }
             }
             // Words, those of the rings not yet.
             1 => {
@@ -148,7 +151,7 @@ impl Hostile {
             2 => ToHub::Detach { number },
             3 => return self.attach(number, Arc::new(any_region(random))),
             4 => ToHub::Watch,
-            _ => ToHub::Bell,
+            _ => ToHub::Bell { number },
         };
         // It may have been thrown out by now.
         let _ = wire::send(&self.up, &message);

@@ -8,34 +8,41 @@ use crate::ipc::region::Region;
 use crate::ipc::ring::{Consumer, Corrupt, Producer};
 
 /// A word of the region, and who writes it. The other side may read it at any time.
+///
+/// The upper half of the number is the cache line, the lower half the place in it: what one side
+/// writes, and the other reads at one time, shares a line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
     /// Owner, once: the queue's capacity, or 0 for none.
-    Capacity,
+    Capacity = 0x00,
     /// Owner: [`Flag`]s.
-    Flags,
-    /// Both: the number of items that the client may still put.
-    Credit,
-    /// Client: the number of its threads and tasks that wait to write.
-    Putters,
+    Flags = 0x01,
+    /// Owner: a position in the inbox. In a bounded queue the client rings an owner that does not
+    /// poll it when it takes this entry or a later one.
+    NotifyAt = 0x02,
     /// Client: the number of items that its waiting threads and tasks can use.
-    Getters,
+    Getters = 0x10,
+    /// Client: the number of its selectors that wait for an item.
+    Tasks = 0x11,
+    /// Client: the number of its threads and tasks that wait to write.
+    Putters = 0x12,
+    /// Client: for how many nanoseconds its threads were busy between two waits for an item.
+    Busy = 0x13,
+    /// Both: the owner's sleep flag. While it is clear, the owner polls this region.
+    OwnerSleeps = 0x20,
+    /// Both: the number of items that the client may still put.
+    Credit = 0x30,
     /// Owner: the last question that was answered.
-    Answered,
+    Answered = 0x40,
     /// Owner: the queue's length at that answer.
-    Length,
+    Length = 0x41,
     /// Owner: the last join that has ended.
-    Joined,
-    /// Owner: the number of unfinished items.
-    Unfinished,
+    Joined = 0x42,
+    /// Owner: the number of unfinished items, for a join that ended in vain.
+    Unfinished = 0x43,
     /// Both: the number of items that were dropped because the client asked for that, and that it
     /// has not read yet.
-    Dropped,
-    /// Owner: a position in the inbox. While [`Flag::NotifyRoom`] is set, the client rings when it
-    /// takes this entry or a later one.
-    NotifyAt,
-    /// Client: the number of its selectors that wait for an item.
-    Tasks,
+    Dropped = 0x44,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +51,9 @@ pub(crate) enum Flag {
     Closed = 1,
     /// A get that finds the inbox empty has reached the end.
     Ended = 2,
-    /// A producer waits for room: the client rings when it takes the item at [`Word::NotifyAt`], or
-    /// a later one.
-    NotifyRoom = 4,
     /// Puts that find no room and joins wait in vain, because no process is left that could take
     /// items.
-    Abandoned = 8,
+    Abandoned = 4,
 }
 
 impl Flag {
@@ -65,7 +69,7 @@ impl Flag {
 
 #[inline]
 pub(crate) fn word(region: &Region, word: Word) -> &AtomicU64 {
-    region.atomic(hub::word(word as usize))
+    region.atomic(hub::line(word as usize >> 4) + (word as usize & 0xf) * 8)
 }
 
 /// The number in an entry, or in the beginning of one.

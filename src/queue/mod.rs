@@ -14,6 +14,8 @@ mod async_ops;
 mod batch;
 mod builder;
 mod client;
+#[cfg(test)]
+mod crowd;
 mod dead_letter;
 mod delivery;
 mod handle;

@@ -40,9 +40,7 @@ pub struct QueueStatus {
 
 impl QueueStatus {
     fn of(owner: &QueueOwner) -> QueueStatus {
-        let mut state = owner.lock();
-        state.drain_all();
-        QueueStatus {
+        owner.read(|state| QueueStatus {
             kind: owner.kind,
             item: owner.item.to_owned(),
             len: state.len(),
@@ -52,7 +50,7 @@ impl QueueStatus {
             closed: state.is_closed(),
             holders: state.holders(),
             in_flight: state.in_flight(),
-        }
+        })
     }
 
     pub(crate) fn kind(&self) -> QueueKind {

@@ -37,10 +37,9 @@ use crate::error::{
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
     self, Arrived, Attachment, ClientLink, HandleToken, OWNER, ObjectId, OwnerEnds, Refusal,
-    RemoteHandle, RemoteObject, Serviced, Session, SharedObject, ToHub,
+    RemoteHandle, RemoteObject, Session, SharedObject, ToHub,
 };
 use crate::ipc::region::Region;
-use crate::ipc::ring::Corrupt;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, CheckedSender, Envelope, Failure, WireHandle};
 use crate::sync::{thread_number, word};
@@ -415,11 +414,9 @@ struct Participant<P: Primitive> {
 }
 
 impl<P: Primitive> Attachment for Participant<P> {
-    fn service(&mut self) -> Result<Serviced, Corrupt> {
-        Ok(Serviced::Idle)
+    fn parcel(&mut self, _: Envelope) -> bool {
+        false
     }
-
-    fn parcel(&mut self, _: Envelope) {}
 
     fn object(&self) -> Arc<dyn SharedObject> {
         self.object.clone()

@@ -158,6 +158,8 @@ impl State {
                 Some(Choice::Kill(index)) => {
                     self.threads[index].dead = true;
                     self.killed = true;
+                    // The kernel closes its channels, which wakes whoever waits for it.
+                    self.threads.iter_mut().for_each(|thread| thread.bells += 1);
                 }
                 None => {
                     self.stuck = self.threads.iter().any(|thread| !thread.ended && !thread.dead);
@@ -220,14 +222,16 @@ pub(crate) fn ring(thread: usize) {
     with_self(|run, me| run.step(me).threads[thread].bells += 1);
 }
 
-/// Waits for a doorbell.
-pub(crate) fn hear() {
-    with_self(|run, me| {
+/// Waits for a doorbell, or for a death. Returns whether a thread is dead.
+pub(crate) fn hear() -> bool {
+    let dead = with_self(|run, me| {
         run.lock().threads[me].waits = true;
         let mut state = run.step(me);
         state.threads[me].waits = false;
         state.threads[me].bells -= 1;
+        state.killed
     });
+    dead.unwrap_or(false)
 }
 
 pub(crate) fn is_mutated(name: &str) -> bool {

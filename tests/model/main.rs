@@ -12,9 +12,11 @@ mod failpoints {
     pub(crate) fn point(_: &str) {}
 }
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use explore::{Bounds, Found, Threads, explore};
+use ipc::doorbell::FlagState;
 use ipc::{doorbell, ring};
 use memory::{AtomicU64, Region};
 use ring::{Consumer, ENTRY_MAX, Producer, RING_BYTES};
@@ -184,6 +186,89 @@ fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
     })
 }
 
+/// What a hub might get wrong that polls a client for a while, and lets it rest.
+#[derive(Clone, Copy, PartialEq)]
+enum Mistake {
+    None,
+    /// It does not read the region once more after it has set the flag.
+    RestsUnread,
+    /// It sets the flag although a doorbell is still to come.
+    ForgetsDoorbell,
+}
+
+/// A hub polls a client, and lets it rest when it has written nothing. Once, it begins to poll by
+/// itself, as if it had given the client something. The client writes two words, on so many threads.
+fn poll_and_rest(bounds: Bounds, writers: usize, mistake: Mistake) -> Found {
+    const WORDS: usize = 2;
+    explore(bounds, move || {
+        let (region, written, read) = (region(), log(), log());
+        let (sent, received) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+        let word = |index: usize| RING_BYTES + 128 + index * 8;
+        let mut threads: Threads = Vec::new();
+        for writer in 0..writers {
+            let (region, written) = (region.clone(), written.clone());
+            let (sent, received) = (sent.clone(), received.clone());
+            threads.push(Box::new(move || {
+                for index in (writer..WORDS).step_by(writers) {
+                    region.atomic(word(index)).store(1, Ordering::SeqCst);
+                    if doorbell::claim(sleeps(&region)) {
+                        explore::ring(writers);
+                        let mut sent = sent.lock().unwrap();
+                        *sent += 1;
+                        let unread = *sent - *received.lock().unwrap();
+                        assert!(unread <= 1, "{unread} doorbells are unread");
+                    }
+                    note(&written, index);
+                }
+            }));
+        }
+        let (here, read_here) = (region.clone(), read.clone());
+        threads.push(Box::new(move || {
+            let look = || {
+                let seen = |&index: &usize| here.atomic(word(index)).load(Ordering::SeqCst) == 1;
+                let seen: Vec<usize> = (0..WORDS).filter(seen).collect();
+                *read_here.lock().unwrap() = seen.clone();
+                seen.len()
+            };
+            let (mut flag, mut seen, mut gives) = (FlagState::default(), 0, true);
+            loop {
+                let found = look();
+                if found == WORDS {
+                    return;
+                }
+                if std::mem::replace(&mut seen, found) != found {
+                    flag.disarm(sleeps(&here));
+                    continue;
+                }
+                if mistake == Mistake::ForgetsDoorbell && flag == FlagState::Claimed {
+                    flag.rung();
+                }
+                flag.arm(sleeps(&here));
+                if mistake != Mistake::RestsUnread && look() != seen {
+                    continue;
+                }
+                if std::mem::take(&mut gives) {
+                    flag.disarm(sleeps(&here));
+                    continue;
+                }
+                let died = explore::hear();
+                if died {
+                    look();
+                    return;
+                }
+                *received.lock().unwrap() += 1;
+                flag.rung();
+            }
+        }));
+        let check = move |_| {
+            drop(region);
+            let (written, read) = (taken(&written), taken(&read));
+            assert!(written.iter().all(|index| read.contains(index)), "not all was read");
+        };
+        (threads, Box::new(check))
+    })
+}
+
 /// The number of interruptions. `OFFSPRING_MODEL_MORE` adds to it, up to nearly every order there
 /// is.
 fn few(interruptions: usize) -> Bounds {
@@ -233,6 +318,13 @@ fn nobody_sleeps_for_ever() {
 }
 
 #[test]
+fn a_client_that_rests_is_heard_and_rings_once_wherever_it_dies() {
+    holds("poll and rest", poll_and_rest(few(3), 2, Mistake::None));
+    let dies = Bounds { victim: Some(0), ..few(2) };
+    holds("a client that rests dies", poll_and_rest(dies, 1, Mistake::None));
+}
+
+#[test]
 fn what_is_wrong_is_found() {
     let with = |mutation| Bounds { mutation, ..few(3) };
     // The two stores of a put, in the other order.
@@ -241,6 +333,8 @@ fn what_is_wrong_is_found() {
     breaks("the tail before the entry, and a death", put_and_take(dies, 2, 5));
     breaks("a recall that does not see what was taken", recall(with("ring.recall-unseen"), 5));
     breaks("looking for a sleeper before putting", sleep_and_wake(few(3), 2, true));
+    breaks("a client that rests unread", poll_and_rest(few(3), 2, Mistake::RestsUnread));
+    breaks("a flag before the doorbell", poll_and_rest(few(3), 2, Mistake::ForgetsDoorbell));
     breaks(
         "a flag that is raised without a fence",
         sleep_and_wake(with("doorbell.relaxed"), 2, false),

@@ -36,14 +36,16 @@ mod up_channel;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
 pub(crate) use object::{
-    Attachment, OwnerEnds, Serviced, SharedObject, objects, owner_exits, publish,
+    Attachment, OwnerEnds, Served, SharedObject, Tick, objects, owner_exits, publish,
 };
 #[cfg(test)]
 pub(crate) use page::SessionPage;
 pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
 pub(crate) use refusal::Refusal;
-pub(crate) use service::{announce, reschedule, try_again};
-pub(crate) use session::{DOWN_RING, ParcelSink, REGION_BYTES, Session, UP_RING, word};
+#[cfg(test)]
+pub(crate) use service::in_flight;
+pub(crate) use service::{announce, attend, try_again};
+pub(crate) use session::{DOWN_RING, ParcelSink, REGION_BYTES, Session, UP_RING, line};
 
 use std::os::fd::OwnedFd;
 
@@ -79,8 +81,8 @@ pub(crate) enum ToHub {
     InFlight { number: u32, receiver: CheckedReceiver<ToHub> },
     /// The client has dropped its last handle of this object.
     Detach { number: u32 },
-    /// A doorbell: there is something new in the regions.
-    Bell,
+    /// A doorbell: there is something new in this attachment's region.
+    Bell { number: u32 },
 }
 
 /// From a hub to a client.

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use crate::ipc::hub::{ClientLink, Refusal};
 use crate::ipc::region::Region;
-use crate::ipc::ring::Corrupt;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::Envelope;
 
@@ -27,6 +26,23 @@ pub(crate) trait SharedObject: Send + Sync {
         region: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, Refusal>;
 
+    /// Makes it active. Returns whether it was not: the hub then serves it from now on.
+    fn activate(&self) -> bool {
+        false
+    }
+
+    /// Does what the clients ask for that are polled. Those among them that have not written since
+    /// before the tick `rest_before` are not polled any more: they ring.
+    fn serve(&self, now: Tick, rest_before: Tick) -> Served {
+        let _ = (now, rest_before);
+        Served::default()
+    }
+
+    /// Serving it has panicked: makes it inactive, and returns the clients that were polled.
+    fn deactivate(&self) -> Vec<Arc<ClientLink>> {
+        Vec::new()
+    }
+
     /// Called when this process has reached its end and waits for its children: its own handles no
     /// longer count.
     fn owner_exits(&self);
@@ -35,14 +51,17 @@ pub(crate) trait SharedObject: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync>;
 }
 
-/// One client's use of one object. Dropping it ends the client's leases, so the hub drops it only
-/// once the client's process has ended, or has given up everything itself.
+/// One client's use of one object. Dropping it reads what the client has written, and ends the
+/// client's leases, so the hub drops it only once the client's process has ended, or has given up everything itself.
 pub(crate) trait Attachment: Send {
-    /// Does what the client asks for in the region. Called whenever that may be something.
-    fn service(&mut self) -> Result<Serviced, Corrupt>;
+    /// The client has rung. Returns whether the hub has to [serve](SharedObject::serve) the object
+    /// from now on.
+    fn rung(&mut self) -> bool {
+        false
+    }
 
-    /// Takes a parcel from the client.
-    fn parcel(&mut self, envelope: Envelope);
+    /// Takes a parcel from the client. Returns the same as [`rung`](Attachment::rung).
+    fn parcel(&mut self, envelope: Envelope) -> bool;
 
     fn object(&self) -> Arc<dyn SharedObject>;
 
@@ -64,29 +83,20 @@ pub(crate) trait OwnerEnds: std::fmt::Debug + Send + Sync {
     fn owner_ended(&self);
 }
 
-/// What an attachment found to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Serviced {
-    /// Something, and there may be more.
-    Busy,
-    /// Nothing until a doorbell, or until this time.
-    Again(Instant),
-    /// Nothing until a doorbell.
-    Idle,
-}
+/// Counts the periods in which a busy hub serves; see [`SharedObject::serve`].
+pub(crate) type Tick = u64;
 
-impl Serviced {
-    /// Combines the results of two attachments.
-    pub(in crate::ipc::hub) fn and(self, other: Serviced) -> Serviced {
-        match (self, other) {
-            (Serviced::Busy, _) | (_, Serviced::Busy) => Serviced::Busy,
-            (Serviced::Again(one), Serviced::Again(two)) => Serviced::Again(one.min(two)),
-            (Serviced::Again(at), Serviced::Idle) | (Serviced::Idle, Serviced::Again(at)) => {
-                Serviced::Again(at)
-            }
-            (Serviced::Idle, Serviced::Idle) => Serviced::Idle,
-        }
-    }
+/// How an object was served.
+#[derive(Default)]
+pub(crate) struct Served {
+    /// There was something to do, and there may be more.
+    pub(crate) busy: bool,
+    /// It is to be served in the next pass as well. If not, all its clients ring.
+    pub(crate) is_active: bool,
+    /// It is to be served at this time, in addition to any time that it has asked for before.
+    pub(crate) again: Option<Instant>,
+    /// Clients that have written what no client writes.
+    pub(crate) corrupt: Vec<Arc<ClientLink>>,
 }
 
 static OBJECTS: WeakMap<u64, dyn SharedObject> = WeakMap::new();

@@ -13,17 +13,17 @@ use crate::ipc::region::{Memory, Region};
 use crate::ipc::wire::{self, CheckedSender, Envelope, Failure};
 use crate::sys;
 
-const HUB_SLEEPS: usize = 0;
-const CLIENT_SLEEPS: usize = 128;
-const PARCELS_READ: usize = 256;
-const HUB_PARCELS_READ: usize = 384;
-const NUMBER: usize = 512;
-const PID: usize = 520;
-const ANSWERED: usize = 640;
-const REFUSED: usize = 648;
-const PAGE_BYTES: usize = 768;
+const CLIENT_SLEEPS: usize = 0;
+const PARCELS_READ: usize = 128;
+const HUB_PARCELS_READ: usize = 256;
+const NUMBER: usize = 384;
+const PID: usize = 392;
+const ANSWERED: usize = 512;
+const REFUSED: usize = 520;
+const PAGE_BYTES: usize = 640;
 
-/// Shared memory of a session: a sleep flag for each side, and counts of what each has read.
+/// Shared memory of a session: the client's sleep flag, and counts of what each side has read. The
+/// hub's flags are in the attachments' regions.
 #[derive(Debug)]
 pub(crate) struct SessionPage(Region);
 
@@ -45,19 +45,6 @@ impl SessionPage {
 
     pub(crate) fn memory(&self) -> Memory {
         self.0.memory()
-    }
-
-    pub(crate) fn arm_hub(&self) {
-        doorbell::arm(self.0.atomic(HUB_SLEEPS));
-    }
-
-    pub(crate) fn disarm_hub(&self) {
-        self.0.atomic(HUB_SLEEPS).store(0, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn claim_hub(&self) -> bool {
-        doorbell::claim(self.0.atomic(HUB_SLEEPS))
     }
 
     pub(crate) fn arm_client(&self) {
@@ -144,6 +131,8 @@ pub(crate) struct ClientLink {
     /// they are detached or the client's process has ended, so as long as a word of shared memory
     /// may name it, no other process gets the number.
     pub(crate) number: u32,
+    /// The hub's id of the session's channel.
+    pub(in crate::ipc::hub) channel: u64,
     down: CheckedSender<ToClient>,
     parcels: AtomicU64,
 }
@@ -155,10 +144,14 @@ impl Drop for ClientLink {
 }
 
 impl ClientLink {
-    pub(crate) fn new(page: SessionPage, down: CheckedSender<ToClient>) -> ClientLink {
+    pub(crate) fn new(
+        page: SessionPage,
+        channel: u64,
+        down: CheckedSender<ToClient>,
+    ) -> ClientLink {
         let number = take_number();
         page.0.atomic(NUMBER).store(number.into(), Ordering::SeqCst);
-        ClientLink { page, number, down, parcels: AtomicU64::new(0) }
+        ClientLink { page, number, channel, down, parcels: AtomicU64::new(0) }
     }
 
     pub(in crate::ipc::hub) fn send(&self, message: &ToClient) -> Result<(), Failure> {
@@ -216,7 +209,7 @@ mod tests {
     #[test]
     fn a_client_that_says_it_sleeps_and_reads_nothing_is_not_waited_for() {
         let (down, unread) = wire::channel().unwrap();
-        let peer = ClientLink::new(SessionPage::new().unwrap(), down);
+        let peer = ClientLink::new(SessionPage::new().unwrap(), 0, down);
         for _ in 0..10_000 {
             peer.page.arm_client();
             peer.ring();

@@ -29,6 +29,8 @@ pub(in crate::ipc::hub) enum Incoming {
     Owner(u64, Pidfd, Weak<dyn OwnerEnds>),
     /// A session with another hub has ended.
     SessionEnded,
+    /// The object with this number was made active.
+    Active(u64),
 }
 
 impl Hub {
@@ -69,11 +71,11 @@ pub(crate) fn is_local(id: HubId) -> bool {
     HUB.get().is_some_and(|hub| hub.id == id)
 }
 
-/// Wakes the hub's thread so that it asks all attachments again when they are due. Call this after
-/// scheduling work that is due earlier than the thread expects.
-pub(crate) fn reschedule() {
+/// Has the hub serve the object with this number, which the caller has made active.
+pub(crate) fn attend(number: u64) {
     if let Some(hub) = HUB.get() {
-        hub.wake();
+        lock(&hub.incoming).push(Incoming::Active(number));
+        announce();
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 
 use crate::failpoints;
 use crate::ipc::deadline::{TimeLimit, Waited};
+use crate::ipc::doorbell;
 use crate::ipc::hub::object::OwnerEnds;
 use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::up_channel::UpChannel;
@@ -20,19 +21,19 @@ use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, CheckedSender, Envelope, Failure};
 use crate::sys::{Pidfd, lock};
 
-/// Words after the two rings of a region, each on a cache line of its own.
-const WORDS: usize = 16;
+/// Cache lines with words, after the two rings of a region.
+const LINES: usize = 5;
 const LINE: usize = 128;
 
 /// Offset of the ring from client to hub.
 pub(crate) const UP_RING: usize = 0;
 /// Offset of the ring from hub to client.
 pub(crate) const DOWN_RING: usize = RING_BYTES;
-pub(crate) const REGION_BYTES: usize = 2 * RING_BYTES + WORDS * LINE;
+pub(crate) const REGION_BYTES: usize = 2 * RING_BYTES + LINES * LINE;
 
-/// Returns the offset of a word.
-pub(crate) const fn word(index: usize) -> usize {
-    assert!(index < WORDS);
+/// Returns the offset of a line of words.
+pub(crate) const fn line(index: usize) -> usize {
+    assert!(index < LINES);
     2 * RING_BYTES + index * LINE
 }
 
@@ -88,6 +89,9 @@ const PARCELS_MAX: u64 = 4;
 /// An attachment that receives parcels.
 pub(crate) trait ParcelSink: std::fmt::Debug + Send + Sync {
     fn parcel(&self, id: u64, envelope: Envelope);
+
+    /// Called when the hub can see that the parcel was read: it may be waiting to send the next.
+    fn parcel_read(&self);
 }
 
 static SESSIONS: WeakMap<HubId, Session> = WeakMap::new();
@@ -252,24 +256,24 @@ impl Session {
         self.up.lock().post(message)
     }
 
-    /// Wakes the hub if it sleeps.
+    /// Makes the hub look at an attachment, whose sleep flag this is, unless it polls that.
     #[inline]
-    pub(crate) fn ring(&self) {
-        if self.page.claim_hub() {
-            self.send_bell();
+    pub(crate) fn ring(&self, number: u32, flag: &AtomicU64) {
+        if doorbell::claim(flag) {
+            self.send_bell(number, flag);
         }
     }
 
     #[cold]
-    fn send_bell(&self) {
+    fn send_bell(&self, number: u32, flag: &AtomicU64) {
         failpoints::point("doorbell.claimed");
         if failpoints::is_mutated("client.no-bell") {
             return;
         }
-        match self.up.ring() {
+        match self.up.ring(number) {
             Err(Failure::Gone) => self.down.set_gone(),
-            // The next one rings.
-            Err(_) => self.page.arm_hub(),
+            // The next write rings.
+            Err(_) => doorbell::arm(flag),
             Ok(()) => {}
         }
     }
@@ -337,12 +341,14 @@ impl SleepFlag<ToClient> for Session {
             ToClient::Bell => true,
             ToClient::Parcel { number, id, envelope } => {
                 let to = lock(&self.parcels).get(&number).and_then(Weak::upgrade);
-                if let Some(to) = to {
+                if let Some(to) = &to {
                     to.parcel(id, envelope);
                 }
                 failpoints::point("parcel.read");
                 self.page.parcel_read();
-                self.ring();
+                if let Some(to) = &to {
+                    to.parcel_read();
+                }
                 false
             }
             ToClient::Owner { process } => {

@@ -24,13 +24,12 @@ use std::sync::{Arc, Weak};
 
 use crate::diagnostics;
 use crate::failpoints;
-use crate::ipc::hub::object::{Attachment, OwnerEnds, Serviced, SharedObject, resolve};
+use crate::ipc::hub::object::{Attachment, OwnerEnds, SharedObject, resolve};
 use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::refusal::ATTACHMENTS_MAX;
 use crate::ipc::hub::thread::HubThread;
 use crate::ipc::hub::{ClientLink, REGION_BYTES, Refusal, ToClient, ToHub};
 use crate::ipc::region::{Memory, Region};
-use crate::ipc::ring::Corrupt;
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Failure};
 use crate::sys::Pidfd;
 
@@ -79,21 +78,14 @@ pub(in crate::ipc::hub) struct ServedSession {
 }
 
 impl ServedSession {
-    pub(in crate::ipc::hub) fn service(&mut self) -> Result<Serviced, Corrupt> {
-        let mut all = Serviced::Idle;
-        for attachment in self.attachments.values_mut() {
-            all = all.and(attachment.service()?);
-        }
-        Ok(all)
-    }
-
+    /// Returns the object if it is active from now on.
     fn attach(
         &mut self,
         number: u32,
         object: u64,
         fingerprint: u64,
         region: Option<Memory>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Arc<dyn SharedObject>>, Refusal> {
         // The client may have dropped its handle, and with it the in-flight reference that kept the
         // object alive, before the hub came to this message.
         let object = resolve(object).ok_or(Refusal::NoObject)?;
@@ -106,9 +98,10 @@ impl ServedSession {
         }
         let region = region.map(map_region).transpose()?;
         failpoints::point("hub.attach");
-        let attachment = object.attach(self.peer.clone(), number, region)?;
+        let attachment = object.clone().attach(self.peer.clone(), number, region)?;
         self.attachments.insert(number, attachment);
-        Ok(())
+        // The client does not ring before its flag is set.
+        Ok(object.activate().then_some(object))
     }
 
     /// Drops all attachments: the client's leases end.
@@ -149,19 +142,6 @@ fn end_attachment(attachment: Box<dyn Attachment>) {
     }
 }
 
-/// Serves what a client wrote before it ended or detached. Bounded, because one that still runs may
-/// go on writing.
-fn last_passes(mut service: impl FnMut() -> Result<Serviced, Corrupt>) {
-    if failpoints::is_mutated("end.no-drain") {
-        return;
-    }
-    for _ in 0..64 {
-        let Ok(Serviced::Busy) = service() else {
-            return;
-        };
-    }
-}
-
 /// The most times that the channel of an ended process is received from. More messages than it
 /// holds come from a process that shares it, such as a fork.
 const LAST_RECEIVES: usize = 32;
@@ -170,7 +150,6 @@ impl HubThread {
     /// Ends the session of a client that violates the protocol.
     pub(in crate::ipc::hub) fn expel(&mut self, id: u64, why: &str) {
         diagnostics::error("offspring::hub", format_args!("a client lost its session: {why}"));
-        // Without last passes: nothing in its regions can be trusted.
         let session = self.sessions.remove(&id);
         self.channel_closed(id);
         if let Some(session) = session {
@@ -188,10 +167,8 @@ impl HubThread {
         match role {
             Role::InFlight(object) => object.count_in_flight(-1),
             Role::Session => {
-                // First serve what the client wrote before its session ended.
-                if let Some(mut session) = self.sessions.remove(&id) {
+                if let Some(session) = self.sessions.remove(&id) {
                     failpoints::point("hub.ends");
-                    last_passes(|| session.service());
                     self.retire(id, session);
                 }
             }
@@ -342,7 +319,7 @@ impl HubThread {
             return Err(Refusal::Starved);
         };
         let session = ServedSession {
-            peer: Arc::new(ClientLink::new(page, down)),
+            peer: Arc::new(ClientLink::new(page, id, down)),
             attachments: HashMap::new(),
             next_number: 0,
             process,
@@ -360,7 +337,15 @@ impl HubThread {
             return Ok(());
         };
         match message {
-            ToHub::Bell => return Ok(()),
+            // One for no attachment does no harm: it may have been refused.
+            ToHub::Bell { number } => {
+                if let Some(attachment) = session.attachments.get_mut(&number) {
+                    if attachment.rung() {
+                        self.active.push(attachment.object());
+                    }
+                }
+                return Ok(());
+            }
             ToHub::Attach { number, object, fingerprint, region } => {
                 if number != session.next_number {
                     return Err("it attached out of turn");
@@ -371,13 +356,17 @@ impl HubThread {
                 // Answered after the insertion, and rung after the answer: the client relies on the
                 // attachment once it sees that. It still holds its in-flight reference, so the
                 // object cannot end in between.
-                if let Err(refusal) = answer {
-                    if session.untold.len() == ATTACHMENTS_MAX {
-                        return Err("it reads no refusal");
+                let refused = answer.is_err();
+                match answer {
+                    Ok(object) => self.active.extend(object),
+                    Err(refusal) => {
+                        if session.untold.len() == ATTACHMENTS_MAX {
+                            return Err("it reads no refusal");
+                        }
+                        session.untold.push_back(Untold::Refused(number, refusal));
                     }
-                    session.untold.push_back(Untold::Refused(number, refusal));
                 }
-                session.peer.page.answered_one_more(answer.is_err());
+                session.peer.page.answered_one_more(refused);
                 self.tell(id);
             }
             ToHub::Watch => {
@@ -386,7 +375,9 @@ impl HubThread {
             }
             ToHub::Parcel { number, envelope } => {
                 if let Some(attachment) = session.attachments.get_mut(&number) {
-                    attachment.parcel(envelope);
+                    if attachment.parcel(envelope) {
+                        self.active.push(attachment.object());
+                    }
                 }
                 session.peer.page.hub_parcel_read();
             }
@@ -402,8 +393,6 @@ impl HubThread {
             }
             ToHub::Detach { number } => {
                 if let Some(mut attachment) = session.attachments.remove(&number) {
-                    // What the client wrote before it detached counts.
-                    last_passes(|| attachment.service());
                     if attachment.detached() {
                         end_attachment(attachment);
                     } else {

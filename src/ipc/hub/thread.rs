@@ -1,24 +1,26 @@
 //! The thread of a hub: when it serves, receives and sleeps.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::diagnostics;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::hub::ToHub;
-use crate::ipc::hub::object::{Serviced, SharedObject};
+use crate::ipc::hub::object::{SharedObject, Tick, resolve};
 use crate::ipc::hub::retry;
 use crate::ipc::hub::service::{Hub, Incoming};
 use crate::ipc::hub::sessions::{HubChannel, Role, ServedSession, WatchedProcess};
-use crate::ipc::ring::Corrupt;
 use crate::ipc::spin::{self, Spin};
 use crate::ipc::wire::{self, CheckedReceiver, Failure};
 use crate::sys::{Poller, lock};
 
-/// How often a busy hub polls for messages, by a system call that nearly always finds none.
-const RECEIVE_EVERY: Duration = Duration::from_micros(100);
+/// How often a busy hub polls for messages, by a system call that nearly always finds none; and
+/// after how many such periods a client that writes nothing rests.
+const BUSY_PERIOD: Duration = Duration::from_micros(100);
+/// How often a hub polls for messages that has nothing to do, before it sleeps.
+const IDLE_PERIOD: Duration = Duration::from_micros(10);
 
 /// How long a channel is left alone when this process has no descriptors for its message.
 const DEFERRED_FOR: Duration = Duration::from_millis(20);
@@ -38,6 +40,15 @@ pub(in crate::ipc::hub) struct HubThread {
     /// Sessions that are over, whose processes may still run; see [`sessions`](super::sessions).
     pub(in crate::ipc::hub) over: HashMap<u64, ServedSession>,
     pub(in crate::ipc::hub) processes: HashMap<u64, WatchedProcess>,
+    /// The objects with clients that are polled.
+    pub(in crate::ipc::hub) active: Vec<Arc<dyn SharedObject>>,
+    /// Objects that are to be served at a time, even if no client rings; with the number of the
+    /// entry.
+    timers: BTreeMap<(Instant, u64), Weak<dyn SharedObject>>,
+    next_timer: u64,
+    tick: Tick,
+    /// When messages were last polled for.
+    received: Instant,
     /// Channels to which something is left to do, each from when on.
     deferred: Vec<(Instant, u64)>,
 }
@@ -50,17 +61,25 @@ impl HubThread {
             sessions: HashMap::new(),
             over: HashMap::new(),
             processes: HashMap::new(),
+            active: Vec::new(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            tick: 1,
+            received: Instant::now(),
             deferred: Vec::new(),
         }
     }
 
-    /// Serves all sessions, and sleeps when there is nothing to do.
+    /// Serves the clients that are active, and sleeps when none is.
     ///
-    /// Going to sleep is the sleeper's half of the [doorbell](crate::ipc::doorbell) protocol, for
-    /// all sessions at once: set `asleep` and every session's flag, fence, serve once more, sleep.
-    /// A client that writes after that last pass finds its flag set and rings; a thread of this
-    /// process that leaves a channel in `incoming`, or schedules work, finds `asleep` set and wakes
-    /// the poller. A doorbell does not name what it is for: every pass asks every attachment.
+    /// An *active* object has clients that are *polled*: each pass reads their regions. A client
+    /// that has not written for a while *rests*: its sleep flag is set, its region is read once
+    /// more, and from then on it costs nothing, until it rings. Its doorbell names the attachment.
+    /// So a pass looks at what wrote lately, and at nothing else.
+    ///
+    /// Before the hub sleeps, all clients rest. Then it sets `asleep`, fences, and checks what the
+    /// threads of this process may have left for it: they find `asleep` set after that check, and
+    /// wake the poller.
     pub(in crate::ipc::hub) fn run(mut self) {
         // A bug that one client triggers must not end the hub for all others.
         while let Err(error) = wire::catch_panic("hub", || self.serve_forever()) {
@@ -69,55 +88,74 @@ impl HubThread {
     }
 
     fn serve_forever(&mut self) {
-        let mut received = Instant::now();
         let spinner = Spin::of_long_polls();
         loop {
-            // Before the sessions: a client that has just received a handle may be waiting for its
+            // Before the objects: a client that has just received a handle may be waiting for its
             // hub.
             self.adopt_incoming();
             self.resume_deferred();
             retry::run_due();
+            self.start_due();
             // Clients in the middle of an exchange write again soon, so poll before sleeping.
-            let mut pass = || (self.serve_all() == Serviced::Busy).then_some(());
-            if pass().or_else(|| spinner.run(None, &mut pass)).is_some() {
+            let busy = self.serve_active(0) || {
+                let idle = self.active.is_empty();
+                let mut pass = || self.pass().then_some(());
+                !idle && spinner.run(None, &mut pass).is_some()
+            };
+            if busy {
                 // The writers need a processor too. On two processors, a hub that polls again at
                 // once finds an entry or two each time, which costs both sides cache misses.
                 spin::snooze();
-                let now = Instant::now();
-                if now.saturating_duration_since(received) >= RECEIVE_EVERY {
-                    received = now;
-                    let ready = self.hub.poller.wait(Some(now));
-                    self.receive(ready);
+                if self.receive_after(BUSY_PERIOD) {
+                    self.tick += 1;
+                    // Those that wrote nothing in the whole of the last period.
+                    self.serve_active(self.tick - 1);
                 }
                 continue;
             }
-            // From here on, the order matters; see above.
+            if self.serve_active(Tick::MAX) {
+                continue;
+            }
             self.hub.asleep.store(true, Ordering::SeqCst);
-            for session in self.sessions.values() {
-                session.peer.page.arm_hub();
-            }
             fence(Ordering::SeqCst);
-            // What was written before the flags were set is served here. It may be work that leads
-            // to more, so only an idle pass leads to sleep.
-            let serviced = self.serve_all();
-            // `incoming` is checked after the fence, like the regions: see `announce`.
-            let until = match serviced {
-                Serviced::Again(at) if lock(&self.hub.incoming).is_empty() => Some(at),
-                Serviced::Idle if lock(&self.hub.incoming).is_empty() => None,
-                _ => Some(Instant::now()),
-            };
+            let called = (!lock(&self.hub.incoming).is_empty()).then(Instant::now);
+            let due = self.timers.keys().next().map(|&(at, _)| at);
             let deferred = self.deferred.first().map(|&(until, _)| until);
-            let ready = self
-                .hub
-                .poller
-                .wait(until.into_iter().chain(deferred).chain(retry::next_due()).min());
-            // Awake: writers need not ring. A doorbell that is already on its way is received
-            // below, or in a later pass, and costs at most one superfluous wake-up.
+            let until = [called, due, deferred, retry::next_due()].into_iter().flatten().min();
+            let ready = self.hub.poller.wait(until);
             self.hub.asleep.store(false, Ordering::SeqCst);
-            for session in self.sessions.values() {
-                session.peer.page.disarm_hub();
-            }
             self.receive(ready);
+        }
+    }
+
+    /// One pass of a hub that has nothing to do at the moment. Returns whether there is something.
+    fn pass(&mut self) -> bool {
+        let before = self.active.len();
+        self.serve_active(0) || (self.receive_after(IDLE_PERIOD) && self.active.len() > before)
+    }
+
+    /// Receives the messages that have come, if this was not done for so long. Returns whether it
+    /// was.
+    fn receive_after(&mut self, period: Duration) -> bool {
+        let now = Instant::now();
+        let due = now.saturating_duration_since(self.received) >= period;
+        if due {
+            self.received = now;
+            let ready = self.hub.poller.wait(Some(now));
+            self.receive(ready);
+        }
+        due
+    }
+
+    /// Makes the objects active whose time has come.
+    fn start_due(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(first) = self.timers.first_entry().filter(|first| first.key().0 <= now) {
+            let object = first.remove().upgrade().filter(|object| object.activate());
+            self.active.extend(object);
         }
     }
 
@@ -207,25 +245,36 @@ impl HubThread {
         }
     }
 
-    /// Has every attachment do what its client asks for.
-    fn serve_all(&mut self) -> Serviced {
-        let mut all = Serviced::Idle;
+    /// Serves the active objects. Returns whether there was anything to do.
+    fn serve_active(&mut self, rest_before: Tick) -> bool {
+        let mut busy = false;
         let mut corrupt = Vec::new();
-        for (&id, session) in &mut self.sessions {
+        let mut active = std::mem::take(&mut self.active);
+        active.retain(|object| {
             // Here too, a bug that one client triggers must not end the hub for all others.
-            match wire::catch_panic("service", || session.service()) {
-                Ok(Ok(serviced)) => all = all.and(serviced),
-                Ok(Err(Corrupt)) => {
-                    corrupt.push((id, "it wrote something invalid into shared memory"))
-                }
-                Err(_) => corrupt.push((id, "serving it panicked")),
+            let served = wire::catch_panic("service", || object.serve(self.tick, rest_before));
+            let Ok(served) = served else {
+                let polled = object.deactivate().into_iter();
+                corrupt.extend(polled.map(|client| (client, "serving it panicked")));
+                return false;
+            };
+            busy |= served.busy;
+            let wrong = served.corrupt.into_iter();
+            corrupt.extend(
+                wrong.map(|client| (client, "it wrote something invalid into shared memory")),
+            );
+            if let Some(at) = served.again {
+                self.next_timer += 1;
+                self.timers.insert((at, self.next_timer), Arc::downgrade(object));
             }
+            served.is_active
+        });
+        self.active = active;
+        // After the loop, which borrows the objects.
+        for (client, why) in corrupt {
+            self.expel(client.channel, why);
         }
-        // After the loop, which borrows the sessions.
-        for (id, why) in corrupt {
-            self.expel(id, why);
-        }
-        all
+        busy
     }
 
     fn adopt_incoming(&mut self) {
@@ -235,6 +284,7 @@ impl HubThread {
                 Incoming::InFlight(receiver, object) => self.adopt_reference(receiver, object),
                 Incoming::Owner(id, pidfd, session) => self.watched_owner(id, pidfd, session),
                 Incoming::SessionEnded => self.forget_owners(),
+                Incoming::Active(number) => self.active.extend(resolve(number)),
             }
         }
     }

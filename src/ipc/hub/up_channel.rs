@@ -49,8 +49,12 @@ impl UpChannel {
     }
 
     /// Sends a doorbell, ahead of what had no room: it is about memory, not about messages.
-    pub(in crate::ipc::hub) fn ring(&self) -> Result<(), Failure> {
-        wire::ring(&self.0.channel, &ToHub::Bell)
+    pub(in crate::ipc::hub) fn ring(&self, number: u32) -> Result<(), Failure> {
+        match wire::send(&self.0.channel, &ToHub::Bell { number }) {
+            // What the hub will read instead is about other attachments.
+            Err(Failure::Full) => self.lock().post(ToHub::Bell { number }),
+            sent => sent,
+        }
     }
 }
 
@@ -129,9 +133,9 @@ mod tests {
         let channel = UpChannel::new(sender);
         for number in 0..2000 {
             channel.lock().post(ToHub::Detach { number }).unwrap();
-            channel.ring().unwrap();
+            channel.ring(number).unwrap();
         }
-        assert!(matches!(channel.lock().send(&ToHub::Bell), Err(Failure::Full)));
+        assert!(matches!(channel.lock().send(&ToHub::Bell { number: 0 }), Err(Failure::Full)));
         // What was posted is sent although the session has ended.
         drop(channel);
         let mut next = 0;
@@ -141,7 +145,7 @@ mod tests {
                     assert_eq!(number, next);
                     next += 1;
                 }
-                ToHub::Bell => {}
+                ToHub::Bell { .. } => {}
                 message => panic!("{message:?}"),
             }
         }
@@ -159,6 +163,6 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(channel.lock().queue.unsent.is_empty());
-        assert!(matches!(channel.lock().post(ToHub::Bell), Err(Failure::Gone)));
+        assert!(matches!(channel.lock().post(ToHub::Bell { number: 0 }), Err(Failure::Gone)));
     }
 }

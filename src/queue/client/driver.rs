@@ -4,7 +4,7 @@
 //! [`ipc::block`](crate::ipc::block).
 
 use crate::ipc::deadline::{TimeLimit, WaitEnd};
-use crate::ipc::hub::Session;
+use crate::queue::client::attachment::AttachedQueue;
 use crate::queue::outcome::QueueFailure;
 
 pub(in crate::queue) trait Driver {
@@ -14,7 +14,7 @@ pub(in crate::queue) trait Driver {
     /// Waits until `ready` returns something. It is called again whenever this process was rung.
     async fn until<R>(
         &self,
-        session: &Session,
+        queue: &AttachedQueue,
         ready: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitEnd<Self::Elapsed, QueueFailure>>;
 }
@@ -27,10 +27,10 @@ impl<L: TimeLimit> Driver for Blocking<'_, L> {
 
     async fn until<R>(
         &self,
-        session: &Session,
+        queue: &AttachedQueue,
         ready: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitEnd<L::Elapsed, QueueFailure>> {
-        session.wait(self.0, ready).map_err(WaitEnd::convert)
+        queue.session().wait(self.0, ready).map_err(WaitEnd::convert)
     }
 }
 
@@ -44,17 +44,17 @@ impl Driver for Polled {
 
     async fn until<R>(
         &self,
-        session: &Session,
+        queue: &AttachedQueue,
         mut ready: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitEnd<Self::Elapsed, QueueFailure>> {
         use crate::ipc::reactor::{self, Interest};
 
-        let register = || session.register();
+        let register = || queue.session().register();
         let check = |interest: Interest<'_>| {
-            let outcome = session.poll(interest, &mut ready);
+            let outcome = queue.session().poll(interest, &mut ready);
             if outcome.is_pending() && interest.is_some() {
                 // The owner may not know that this task waits, or that all it sent was taken.
-                session.ring();
+                queue.ring();
             }
             outcome
         };

@@ -35,9 +35,7 @@ impl AttachedQueue {
         let question = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         self.request(Tag::Ask, question, driver).await?;
         let answered = self.word(Word::Answered);
-        driver
-            .until(self.session(), || (answered.load(Ordering::SeqCst) >= question).then_some(()))
-            .await
+        driver.until(self, || (answered.load(Ordering::SeqCst) >= question).then_some(())).await
     }
 
     /// Makes a request, and waits until the owner has carried it out.
@@ -85,7 +83,7 @@ impl AttachedQueue {
         self.request(Tag::Join, join, driver).await?;
         // After this, the flag is no older than the request.
         self.ask(driver).await?;
-        let joined = driver.until(self.session(), || self.joined(join)).await?;
+        let joined = driver.until(self, || self.joined(join)).await?;
         joined.map_err(WaitEnd::Failed)
     }
 

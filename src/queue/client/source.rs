@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::ipc::hub::Session;
 use crate::ipc::reactor::{EventSource, Held, Interest, WakerSlot};
 use crate::ipc::region::Region;
 use crate::queue::client::attachment::AttachedQueue;
@@ -11,27 +12,33 @@ use crate::queue::layout::{self, Word};
 
 /// While it lives, a selector of this client wants an item.
 #[derive(Debug)]
-struct Wanting(Arc<Region>);
-
-impl Wanting {
-    fn new(region: Arc<Region>) -> Wanting {
-        layout::word(&region, Word::Tasks).fetch_add(1, Ordering::SeqCst);
-        Wanting(region)
-    }
+struct Wanting {
+    session: Arc<Session>,
+    number: u32,
+    region: Arc<Region>,
 }
 
 impl Drop for Wanting {
     fn drop(&mut self) {
-        layout::word(&self.0, Word::Tasks).fetch_sub(1, Ordering::SeqCst);
+        layout::word(&self.region, Word::Tasks).fetch_sub(1, Ordering::SeqCst);
+        self.session.ring(self.number, layout::word(&self.region, Word::OwnerSleeps));
     }
 }
 
 impl Held for Wanting {}
 
+impl AttachedQueue {
+    fn want(&self) -> Wanting {
+        self.word(Word::Tasks).fetch_add(1, Ordering::SeqCst);
+        let (session, region) = (self.session().clone(), self.region().clone());
+        Wanting { session, number: self.number(), region }
+    }
+}
+
 impl EventSource for AttachedQueue {
     fn register(&self) -> io::Result<WakerSlot> {
         let slot = self.session().register()?;
-        Ok(slot.with(Wanting::new(self.region().clone())))
+        Ok(slot.with(self.want()))
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
@@ -39,7 +46,7 @@ impl EventSource for AttachedQueue {
         let ready = self.session().poll(interest, ready).is_ready();
         if !ready && interest.is_some() {
             // The owner may not know that this selector waits, or that all it sent was taken.
-            self.session().ring();
+            self.ring();
         }
         ready
     }

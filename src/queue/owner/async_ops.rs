@@ -2,7 +2,6 @@
 //! condition variable.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 
 use crate::ipc::reactor::{self, Interest, WakerSlot};
@@ -75,7 +74,6 @@ impl QueueOwner {
         if outcome.is_ready() {
             state.schedule();
         }
-        state.arm_timer();
         outcome
     }
 
@@ -101,24 +99,18 @@ impl QueueOwner {
     ) -> Poll<Result<(), QueueFailure>> {
         set_waker(interest);
         let mut state = self.lock();
-        let mut outcome = state.check_room();
+        let mut outcome = state.check_room(false);
         if outcome.is_none() && interest.is_some() {
-            // Asks the consumers to ring when they take something. The check after it finds what
-            // they took before they could see that.
+            // Decides when room may be taken back from clients that do not use it.
             state.schedule();
-            fence(Ordering::SeqCst);
-            outcome = state.check_room();
+            outcome = state.check_room(false);
         }
         match outcome {
-            None => {
-                state.arm_timer();
-                return Poll::Pending;
-            }
+            None => return Poll::Pending,
             Some(Err(failure)) => return Poll::Ready(Err(failure)),
             Some(Ok(())) => state.put(item.take().expect("an item is put once")),
         }
         state.schedule();
-        state.arm_timer();
         Poll::Ready(Ok(()))
     }
 

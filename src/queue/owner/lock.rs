@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
+use crate::ipc::hub;
 use crate::ipc::wire;
 use crate::queue::options::{QueueKind, QueueOptions};
 use crate::queue::owner::state::QueueState;
@@ -53,25 +54,20 @@ impl QueueOwner {
         StateGuard { owner: self, state: Some(sys::lock(&self.state)) }
     }
 
-    /// Changes the state, schedules, and arms the timer.
+    /// Changes the state, and schedules.
     pub(in crate::queue) fn update<R>(&self, change: impl FnOnce(&mut QueueState) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state);
         state.schedule();
-        state.arm_timer();
         result
     }
 
-    /// Changes the state and schedules. For the service thread, which computes its deadline by
-    /// itself, and for callers that must not wake it.
-    pub(in crate::queue) fn update_untimed<R>(
-        &self,
-        change: impl FnOnce(&mut QueueState) -> R,
-    ) -> R {
-        let mut state = self.lock();
-        let result = change(&mut state);
-        state.schedule();
-        result
+    /// Reads the state, after all that clients have written up to now.
+    pub(in crate::queue) fn read<R>(&self, read: impl FnOnce(&mut QueueState) -> R) -> R {
+        self.update(|state| {
+            state.drain_all();
+            read(state)
+        })
     }
 
     pub(in crate::queue) fn add_handle(&self) {
@@ -81,11 +77,12 @@ impl QueueOwner {
     pub(in crate::queue) fn drop_handle(&self) {
         self.handles.fetch_sub(1, Ordering::SeqCst);
         // Others may wait for something that only this handle could have put or taken.
-        self.update_untimed(|_| ());
+        self.update(|_| ());
     }
 }
 
-/// A guard for the queue's state. What the scheduler has notified is woken when it is dropped.
+/// A guard for the queue's state. What the scheduler has notified is woken when it is dropped, and
+/// the hub if it has to serve the queue.
 pub(in crate::queue) struct StateGuard<'a> {
     owner: &'a QueueOwner,
     /// `None` only while the state is unlocked.
@@ -138,7 +135,11 @@ impl Drop for StateGuard<'_> {
             return;
         };
         let tasks = state.wake_threads(&self.owner.threads);
+        let becomes_active = state.becomes_active();
         drop(state);
+        if becomes_active {
+            hub::attend(self.owner.number.load(Ordering::Relaxed));
+        }
         tasks.iter().flatten().for_each(|tasks| tasks.wake());
     }
 }

@@ -3,9 +3,11 @@
 #[cfg(feature = "async")]
 mod async_ops;
 pub(super) mod client;
+mod clients;
 pub(super) mod dead_letters;
 mod ledger;
 pub(super) mod lock;
+mod place;
 mod run_queue;
 mod service;
 mod source;

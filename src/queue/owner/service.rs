@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use crate::failpoints;
-use crate::ipc::hub::{Attachment, ClientLink, REGION_BYTES, Refusal, Serviced, SharedObject};
+use crate::ipc::hub::{Attachment, ClientLink, REGION_BYTES, Refusal, Served, SharedObject, Tick};
 use crate::ipc::region::Region;
-use crate::ipc::ring::Corrupt;
 use crate::ipc::wire::Envelope;
 use crate::queue::layout::Word;
 use crate::queue::owner::client::QueueClient;
+use crate::queue::owner::clients::Key;
 use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::QueueState;
 
@@ -19,8 +18,7 @@ impl SharedObject for QueueOwner {
     }
 
     fn count_in_flight(&self, change: isize) {
-        // Called in the middle of an encoding, where the service thread must not be woken.
-        self.update_untimed(|state| state.change_in_flight(change));
+        self.update(|state| state.change_in_flight(change));
     }
 
     fn attach(
@@ -35,12 +33,24 @@ impl SharedObject for QueueOwner {
         let mut client = QueueClient::new(peer, number, region, self.joinable);
         // A client reads it once the hub has answered.
         client.set(Word::Capacity, capacity);
-        let key = self.update_untimed(|state| state.add_client(client));
+        let key = self.update(|state| state.add_client(client));
         Ok(Box::new(ServedClient { owner: self, key }))
     }
 
+    fn activate(&self) -> bool {
+        self.lock().activate()
+    }
+
+    fn serve(&self, now: Tick, rest_before: Tick) -> Served {
+        self.lock().serve(now, rest_before)
+    }
+
+    fn deactivate(&self) -> Vec<Arc<ClientLink>> {
+        self.lock().deactivate()
+    }
+
     fn owner_exits(&self) {
-        self.update_untimed(QueueState::set_exiting);
+        self.update(QueueState::set_exiting);
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {
@@ -48,39 +58,19 @@ impl SharedObject for QueueOwner {
     }
 }
 
-/// The service thread's hold on one client of the queue. Dropping it ends the client.
+/// The hub's hold on one client of the queue. Dropping it ends the client.
 struct ServedClient {
     owner: Arc<QueueOwner>,
-    key: u64,
+    key: Key,
 }
 
 impl Attachment for ServedClient {
-    fn service(&mut self) -> Result<Serviced, Corrupt> {
-        let mut state = self.owner.lock();
-        let busy = state.drain(self.key)?;
-        failpoints::point("hub.drained");
-        let Some(client) = state.client(self.key) else {
-            return Ok(Serviced::Idle);
-        };
-        let asks = client.has_question() || client.joins();
-        if asks {
-            // The answer must include what others put before this client asked.
-            state.drain_all();
-        }
-        if busy || asks || state.needs_schedule(self.key) {
-            state.schedule();
-            failpoints::point("hub.settled");
-        }
-        let next = state.reset_timer();
-        Ok(match next {
-            _ if busy => Serviced::Busy,
-            Some(at) => Serviced::Again(at),
-            None => Serviced::Idle,
-        })
+    fn rung(&mut self) -> bool {
+        self.owner.lock().rung(self.key)
     }
 
-    fn parcel(&mut self, parcel: Envelope) {
-        self.owner.lock().add_parcel(self.key, parcel);
+    fn parcel(&mut self, parcel: Envelope) -> bool {
+        self.owner.lock().add_parcel(self.key, parcel)
     }
 
     fn object(&self) -> Arc<dyn SharedObject> {
@@ -88,21 +78,13 @@ impl Attachment for ServedClient {
     }
 
     fn retire(&mut self) -> bool {
-        self.owner.update_untimed(|state| {
-            // First what the client wrote before its end: items whose `put` returned are not lost,
-            // and a lease that it has ended must not be delivered again. Only what is left goes
-            // back.
-            if !failpoints::is_mutated("end.no-drain") {
-                state.drain_fully(self.key);
-            }
-            state.retire_client(self.key)
-        })
+        self.owner.update(|state| state.retire_client(self.key))
     }
 }
 
 impl Drop for ServedClient {
     fn drop(&mut self) {
         self.retire();
-        self.owner.update_untimed(|state| state.end_leases(self.key));
+        self.owner.update(|state| state.end_leases(self.key));
     }
 }

@@ -11,11 +11,6 @@ impl EventSource for QueueOwner {
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
-        reactor::check_and_set(interest, || {
-            let mut state = self.lock();
-            let ready = state.is_ready_for_task();
-            state.arm_timer();
-            ready
-        })
+        reactor::check_and_set(interest, || self.lock().is_ready_for_task(interest.is_some()))
     }
 }

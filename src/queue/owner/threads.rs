@@ -1,7 +1,6 @@
 //! Operations of threads in the owner process, which work on the state directly.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use crate::error::{DeadLetterError, DecodeError};
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
@@ -9,7 +8,7 @@ use crate::queue::item::{NewItem, Taken};
 use crate::queue::outcome::QueueFailure;
 use crate::queue::owner::dead_letters::Letter;
 use crate::queue::owner::lock::QueueOwner;
-use crate::queue::owner::state::Wait;
+use crate::queue::owner::state::{QueueState, Wait};
 
 impl QueueOwner {
     pub(in crate::queue) fn put<L: TimeLimit>(
@@ -21,20 +20,19 @@ impl QueueOwner {
         state.begin(Wait::Room);
         let mut scheduled = false;
         let outcome = loop {
-            if let Some(outcome) = state.check_room() {
+            let elapsed = limit.check();
+            if let Some(outcome) = state.check_room(elapsed.is_err()) {
                 break outcome.map_err(WaitEnd::Failed);
             }
-            if let Err(elapsed) = limit.check() {
+            if let Err(elapsed) = elapsed {
                 break Err(WaitEnd::Timeout(elapsed));
             }
             if std::mem::replace(&mut scheduled, true) {
                 let until = limit.deadline().into_iter().chain(state.next_check()).min();
                 state = state.wait(&self.threads.room, until);
             } else {
-                // Asks the consumers to ring when they take something. The check after it finds
-                // what they took before they could see that.
+                // Decides when room may be taken back from clients that do not use it.
                 state.schedule();
-                fence(Ordering::SeqCst);
             }
         };
         state.end(Wait::Room);
@@ -42,7 +40,6 @@ impl QueueOwner {
             state.put(item);
         }
         state.schedule();
-        state.arm_timer();
         outcome
     }
 
@@ -76,7 +73,6 @@ impl QueueOwner {
         state.end(Wait::Item);
         let taken = outcome.and_then(|item| state.deliver(item).map_err(WaitEnd::Failed));
         state.schedule();
-        state.arm_timer();
         taken
     }
 
@@ -86,7 +82,6 @@ impl QueueOwner {
             return;
         }
         self.update(|state| {
-            state.drain_all();
             state.schedule();
             // An item that there is no memory for stays; the next call reports that.
             let more = std::iter::from_fn(|| state.take_stored()?.ok());
@@ -133,37 +128,25 @@ impl QueueOwner {
     }
 
     pub(in crate::queue) fn close(&self) {
-        self.update(|state| {
-            state.drain_all();
-            state.close();
-        });
+        self.read(QueueState::close);
     }
 
     /// Closes the queue and drops the items in it; returns how many those were.
     pub(in crate::queue) fn close_and_discard(&self) -> usize {
-        self.update(|state| {
-            state.drain_all();
-            state.close_and_discard()
-        })
+        self.read(QueueState::close_and_discard)
     }
 
     pub(in crate::queue) fn is_closed(&self) -> bool {
-        let mut state = self.lock();
-        state.drain_all();
-        state.is_closed()
+        self.read(|state| state.is_closed())
     }
 
     pub(in crate::queue) fn len(&self) -> usize {
-        let mut state = self.lock();
-        state.drain_all();
-        state.len()
+        self.read(|state| state.len())
     }
 
     /// The dead letters with their numbers, oldest first.
     pub(in crate::queue) fn dead_letters(&self) -> Vec<(u64, Arc<Letter>)> {
-        let mut state = self.lock();
-        state.drain_all();
-        state.dead_letters().cloned().collect()
+        self.read(|state| state.dead_letters().cloned().collect())
     }
 
     pub(in crate::queue) fn redeliver(&self, number: u64) -> Result<(), DeadLetterError> {

@@ -97,3 +97,29 @@ fn a_slow_consumer_holds_one_item_and_a_fast_one_the_rest() {
     assert_eq!(slow + fast, 4000);
     assert!(u128::from(slow) <= most, "{slow} items at {PAUSE:?} each, of at most {most}");
 }
+
+#[offspring::worker]
+fn take_until_closed(items: Queue<u64>, ready: Queue<u64>) -> u64 {
+    ready.put(0).expect("somebody reads");
+    items.iter().count() as u64
+}
+
+#[offspring::test(timeout = "60s")]
+fn consumers_that_wait_are_served_in_turn() {
+    const CONSUMERS: u64 = 12;
+    let (items, ready) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let spawn = |_| take_until_closed::spawn(items.clone(), ready.clone()).unwrap();
+    let consumers: Vec<_> = (0..CONSUMERS).map(spawn).collect();
+    assert!((0..CONSUMERS).all(|_| ready.get().is_ok()));
+    // One item at a time, after the last one was taken: each goes to the consumer that waits for
+    // longest.
+    for n in 0..CONSUMERS * 100 {
+        items.put(n).unwrap();
+        eventually("it is taken", || items.is_empty().unwrap());
+    }
+    items.close().unwrap();
+    for consumer in consumers {
+        let taken = consumer.join().unwrap();
+        assert!(taken >= 33, "{taken} items of 100 is less than a third of its share");
+    }
+}

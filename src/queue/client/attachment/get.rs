@@ -1,6 +1,7 @@
 //! Taking from a queue of another process.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{AttachedQueue, InboxReader};
 use crate::error::DecodeError;
@@ -32,20 +33,21 @@ impl AttachedQueue {
         self.notify_room(&taken);
         if matches!(taken.item.payload, Payload::Parcel(_)) {
             // The owner holds its handles as well, until it sees that this was taken.
-            self.session.ring();
+            self.ring();
         }
         Some(Ok(taken))
     }
 
-    /// Rings the owner if a producer waits for the room of this item and of those before it.
+    /// Rings an owner that does not poll this region, if it wants to know that there is room again.
     #[inline]
     fn notify_room(&self, taken: &Taken) {
-        // The entry was taken sequentially consistent. So either this sees the flag, or the owner,
-        // which checks once more after it has set the flag, sees that the entry was taken.
-        if self.has_flag(Flag::NotifyRoom) {
+        // The entry was taken sequentially consistent. So either this sees the sleep flag, or the
+        // owner, which reads this region once more after it has set the flag, sees that the entry
+        // was taken.
+        if self.word(Word::OwnerSleeps).load(Ordering::SeqCst) == 1 && self.is_bounded() {
             let at = self.word(Word::NotifyAt).load(Ordering::SeqCst);
             if ring::is_at_or_behind(taken.lease, at) {
-                self.session.ring();
+                self.ring();
             }
         }
     }
@@ -76,20 +78,40 @@ impl AttachedQueue {
         if self.has_flag(Flag::Closed) { QueueFailure::Closed } else { QueueFailure::Abandoned(0) }
     }
 
+    /// Tells the owner for how long this process was busy since its last wait. Returns the number
+    /// of items that it has taken.
+    fn note_wait(&self) -> u64 {
+        let mut inbox = lock(&self.inbox);
+        if let Some(woken) = inbox.woken.take() {
+            let busy = woken.elapsed().as_nanos() as u64;
+            self.word(Word::Busy).fetch_add(busy.max(1), Ordering::SeqCst);
+        }
+        inbox.taken
+    }
+
     async fn wait_for_item<D: Driver>(
         &self,
         max: usize,
         driver: &D,
     ) -> Result<Taken, WaitEnd<D::Elapsed, QueueFailure>> {
+        let mut taken_before = self.note_wait();
         let _announced = self.announce_getter(max);
         failpoints::point("get.waits");
-        self.session.ring();
+        self.ring();
         loop {
-            let taken = driver.until(&self.session, || {
+            let taken = driver.until(self, || {
                 let taken = self.take().map(Some);
+                if taken.is_none() {
+                    // Another thread may have taken what the owner has pushed for this one.
+                    let taken = lock(&self.inbox).taken;
+                    if std::mem::replace(&mut taken_before, taken) != taken {
+                        self.ring();
+                    }
+                }
                 taken.or_else(|| self.has_ended().then_some(None))
             });
             if let Some(outcome) = taken.await? {
+                lock(&self.inbox).woken = Some(Instant::now());
                 return outcome.map_err(WaitEnd::Failed);
             }
             // The flag may be older than an item that was put meanwhile. The owner's answer is not.
@@ -154,7 +176,7 @@ impl AttachedQueue {
         let asked = block(self.ask(&driver));
         asked.map_err(|end| or_unresponsive(end, pid))?;
         // Until the parcel of the next item is here, or another thread has taken that.
-        let taken = block(driver.until(&self.session, || match self.take() {
+        let taken = block(driver.until(self, || match self.take() {
             None if self.awaits_parcel() => None,
             taken => Some(taken),
         }));
@@ -230,7 +252,7 @@ impl AttachedQueue {
 impl InboxReader {
     #[inline]
     fn pop(&mut self) -> Result<Option<Taken>, Corrupt> {
-        let InboxReader { entries, parcels } = self;
+        let InboxReader { entries, taken, parcels, .. } = self;
         while let Some(front) = entries.front()? {
             let bytes = entries.read(&front);
             let parcel = match Tag::from(front.tag) {
@@ -256,6 +278,7 @@ impl InboxReader {
                 }
                 _ => return Err(Corrupt),
             };
+            *taken += 1;
             let attempts = Tag::attempts(front.tag);
             return Ok(Some(Taken { item: Item { payload, attempts }, lease: front.position }));
         }

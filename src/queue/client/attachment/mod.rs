@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
 
 use crate::error::HandleError;
 use crate::ipc::block::block;
@@ -62,6 +63,10 @@ struct OutboxWriter {
 #[derive(Debug)]
 struct InboxReader {
     entries: Consumer,
+    /// The number of items that were taken.
+    taken: u64,
+    /// When a wait for an item last ended.
+    woken: Option<Instant>,
     /// Parcels that arrived, by number. Their entries follow.
     parcels: BTreeMap<u64, Envelope>,
 }
@@ -70,22 +75,27 @@ static ATTACHED: WeakMap<ObjectId, AttachedQueue> = WeakMap::new();
 
 /// Announces a waiting thread in a word of the region, until it is dropped. A thread that can use
 /// several items at once counts as that many.
+///
+/// The owner keeps what it has read there, so it is rung for each change: for the end of a wait as
+/// well, because others may get what this thread has waited for.
 pub(in crate::queue::client) struct Announced<'a> {
-    word: &'a AtomicU64,
+    queue: &'a AttachedQueue,
+    word: Word,
     count: u64,
 }
 
 impl<'a> Announced<'a> {
-    fn new(word: &'a AtomicU64, count: usize) -> Announced<'a> {
+    fn new(queue: &'a AttachedQueue, word: Word, count: usize) -> Announced<'a> {
         let count = count.min(WANTED_MAX) as u64;
-        word.fetch_add(count, Ordering::SeqCst);
-        Announced { word, count }
+        queue.word(word).fetch_add(count, Ordering::SeqCst);
+        Announced { queue, word, count }
     }
 }
 
 impl Drop for Announced<'_> {
     fn drop(&mut self) {
-        self.word.fetch_sub(self.count, Ordering::SeqCst);
+        self.queue.word(self.word).fetch_sub(self.count, Ordering::SeqCst);
+        self.queue.ring();
     }
 }
 
@@ -108,6 +118,8 @@ impl RemoteObject for AttachedQueue {
                 }),
                 inbox: Mutex::new(InboxReader {
                     entries: layout::inbox_reader(&region),
+                    taken: 0,
+                    woken: None,
                     parcels: BTreeMap::new(),
                 }),
                 puts: AtomicU32::new(0),
@@ -139,7 +151,7 @@ impl AttachedQueue {
         &self,
         driver: &D,
     ) -> Result<(), WaitEnd<D::Elapsed, QueueFailure>> {
-        let answer = driver.until(&self.session, || self.session.answer(self.number)).await?;
+        let answer = driver.until(self, || self.session.answer(self.number)).await?;
         answer.map_err(|refusal| match refusal {
             Refusal::NoObject => QueueFailure::Gone.into(),
             _ => QueueFailure::Handle(HandleError::Refused(refusal.text())).into(),
@@ -151,7 +163,17 @@ impl AttachedQueue {
         layout::word(&self.region, word)
     }
 
-    pub(in crate::queue::client) fn session(&self) -> &Session {
+    /// Makes the owner read this region, unless it polls it.
+    #[inline]
+    pub(in crate::queue::client) fn ring(&self) {
+        self.session.ring(self.number, self.word(Word::OwnerSleeps));
+    }
+
+    pub(in crate::queue::client) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(in crate::queue::client) fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
@@ -171,18 +193,22 @@ impl AttachedQueue {
 
     /// Announces a thread or task that waits to write.
     pub(in crate::queue::client) fn announce_putter(&self) -> Announced<'_> {
-        Announced::new(self.word(Word::Putters), 1)
+        Announced::new(self, Word::Putters, 1)
     }
 
     /// Announces a thread or task that waits for an item, and can use `max` of them.
     fn announce_getter(&self, max: usize) -> Announced<'_> {
-        Announced::new(self.word(Word::Getters), max)
+        Announced::new(self, Word::Getters, max)
     }
 }
 
 impl ParcelSink for AttachedQueue {
     fn parcel(&self, id: u64, envelope: Envelope) {
         lock(&self.inbox).parcels.insert(id, envelope);
+    }
+
+    fn parcel_read(&self) {
+        self.ring();
     }
 }
 

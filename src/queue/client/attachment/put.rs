@@ -75,7 +75,7 @@ impl AttachedQueue {
         failpoints::point("put.entry");
         match pushed {
             Ok(true) => {
-                self.session.ring();
+                self.ring();
                 failpoints::point("put.rung");
                 Some(Ok(()))
             }
@@ -115,8 +115,8 @@ impl AttachedQueue {
     ) -> Result<(), WaitEnd<D::Elapsed, QueueFailure>> {
         let _announced = self.announce_putter();
         failpoints::point("put.waits");
-        self.session.ring();
-        let put = driver.until(&self.session, || self.attempt_put(item));
+        self.ring();
+        let put = driver.until(self, || self.attempt_put(item));
         put.await?.map_err(WaitEnd::Failed)
     }
 
@@ -211,7 +211,7 @@ impl AttachedQueue {
         if bounded {
             self.return_credit(credit - done);
         }
-        self.session.ring();
+        self.ring();
         pushed.map(|_| done).map_err(|Corrupt| QueueFailure::Gone)
     }
 
@@ -229,8 +229,8 @@ impl AttachedQueue {
             return outcome.map_err(WaitEnd::Failed);
         }
         let _announced = self.announce_putter();
-        self.session.ring();
-        let written = driver.until(&self.session, attempt).await?;
+        self.ring();
+        let written = driver.until(self, attempt).await?;
         written.map_err(WaitEnd::Failed)
     }
 }

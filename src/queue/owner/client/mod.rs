@@ -9,13 +9,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::failpoints;
+use crate::ipc::doorbell::FlagState;
 use crate::ipc::hub::ClientLink;
 use crate::ipc::region::Region;
-use crate::ipc::ring::{self, Consumer, Producer};
+use crate::ipc::ring::{Consumer, Corrupt, Producer};
 use crate::ipc::wire::Envelope;
 use crate::queue::item::Item;
-use crate::queue::layout::{self, Flag, Word};
+use crate::queue::layout::{self, Word};
+use crate::queue::owner::ledger::Ledger;
+use crate::queue::owner::place::Place;
 use inbox::Outstanding;
+pub(in crate::queue::owner) use outbox::DRAIN_MAX;
 
 /// A client that has taken nothing for this long, with more items in its inbox than it waits for,
 /// is busy: the excess may go to others. After a shorter pause it may not, because an item that
@@ -28,21 +32,35 @@ pub(in crate::queue) const SUSPENDED: Duration = Duration::from_millis(20);
 /// A client's inbox may hold what it takes in this time.
 const PREFETCH_TIME: Duration = Duration::from_micros(200);
 const PREFETCH_MAX: usize = 1024;
+/// How many wake-ups take that time.
+const WAKE_UPS: usize = 4;
 /// From this prefetch on, the inbox is refilled before it is empty.
 const FAST: usize = 8;
 
-/// A client's needs and holdings, read once for one pass of the scheduler. The words in its region
-/// change at any time, so sums over all clients add up only if each word is read once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::queue) struct Glance {
-    /// Threads, tasks and selectors wait for an item.
-    pub(in crate::queue) waits: bool,
-    /// Threads wait for an item.
-    pub(in crate::queue) thread_waits: bool,
-    /// It has items that may come back.
-    pub(in crate::queue) holds_back: bool,
-    /// Threads or tasks wait for room.
-    pub(in crate::queue) putters: bool,
+/// How many threads, tasks and selectors of a client wait, in words that it changes at any time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::queue) struct Levels {
+    /// Items that its threads and tasks wait for.
+    pub(in crate::queue) getters: u64,
+    /// Selectors that wait for an item.
+    pub(in crate::queue) tasks: u64,
+    /// Threads and tasks that wait for room.
+    pub(in crate::queue) putters: u64,
+}
+
+impl Levels {
+    fn min(self, other: Levels) -> Levels {
+        Levels {
+            getters: self.getters.min(other.getters),
+            tasks: self.tasks.min(other.tasks),
+            putters: self.putters.min(other.putters),
+        }
+    }
+
+    /// Returns whether something waits for an item.
+    pub(in crate::queue) fn wait_for_items(self) -> bool {
+        self.getters > 0 || self.tasks > 0
+    }
 }
 
 /// A client.
@@ -68,11 +86,15 @@ pub(in crate::queue) struct QueueClient {
     prefetch: usize,
     measured: Instant,
     taken: usize,
+    /// The client's word, when that was measured.
+    busy: u64,
     /// When it last took something, or last had nothing to take.
     moved: Instant,
-    /// The last question and the last join that were read.
+    /// The last question and the last join that were read, and that were answered.
     ask: u64,
+    answered: u64,
     join: u64,
+    joined: u64,
     /// The last ones that can be answered: every put that returned before them is in the state.
     answerable: u64,
     join_answerable: u64,
@@ -80,9 +102,14 @@ pub(in crate::queue) struct QueueClient {
     has_got: bool,
     /// It asked to discard the items, and does not know yet how many those were.
     pub(in crate::queue) discards: bool,
-    pub(in crate::queue) glance: Glance,
+    /// As they were when its region was last read.
+    pub(in crate::queue) levels: Levels,
+    /// Whether the owner polls its region, or waits for its doorbell.
+    flag: FlagState,
     /// Its region has changed since its doorbell was last rung.
     changed: bool,
+    /// What it counts for in the sums over all clients, and the lists that it is in.
+    pub(in crate::queue::owner) place: Place,
 }
 
 impl QueueClient {
@@ -108,16 +135,21 @@ impl QueueClient {
             prefetch: 1,
             measured: now,
             taken: 0,
+            busy: 0,
             moved: now,
             ask: 0,
+            answered: 0,
             join: 0,
+            joined: 0,
             answerable: 0,
             join_answerable: 0,
             has_put: false,
             has_got: false,
             discards: false,
-            glance: Glance::default(),
+            levels: Levels::default(),
+            flag: FlagState::default(),
             changed: false,
+            place: Place::new(now),
         }
     }
 
@@ -138,35 +170,102 @@ impl QueueClient {
         }
     }
 
+    /// Returns whether something was written into its region since its doorbell was last rung.
+    pub(in crate::queue) fn has_news(&self) -> bool {
+        self.changed
+    }
+
     /// Rings the client if its region has changed.
     pub(in crate::queue) fn ring_if_changed(&mut self) {
         if std::mem::take(&mut self.changed) {
             self.peer.ring();
         }
     }
+
+    pub(in crate::queue) fn link(&self) -> Arc<ClientLink> {
+        self.peer.clone()
+    }
+}
+
+/// Polling, and resting.
+impl QueueClient {
+    /// Its doorbell was received.
+    pub(in crate::queue) fn rung(&mut self) {
+        self.flag.rung();
+    }
+
+    /// From now on, its region is polled: it need not ring.
+    pub(in crate::queue) fn begin_polling(&mut self) {
+        self.flag.disarm(layout::word(&self.region, Word::OwnerSleeps));
+    }
+
+    /// From now on, it rings when it writes something, and when it takes the item after which there
+    /// is room for `batch` more. The caller must read its region once more.
+    pub(in crate::queue) fn end_polling(&mut self, batch: usize) {
+        self.notify_at(batch);
+        self.flag.arm(layout::word(&self.region, Word::OwnerSleeps));
+    }
+
+    /// Returns whether its region may hold something that was not read. What it takes from its
+    /// inbox does not always ring.
+    pub(in crate::queue) fn may_have_written(&self) -> bool {
+        let flag = layout::word(&self.region, Word::OwnerSleeps);
+        !self.flag.is_quiet(flag) || self.outstanding() > 0
+    }
+
+    fn read_levels(&self) -> Levels {
+        Levels {
+            getters: self.word(Word::Getters),
+            tasks: self.word(Word::Tasks),
+            putters: self.word(Word::Putters),
+        }
+    }
+
+    /// Reads all that it has written: carries out its entries, and notes what it has taken and what
+    /// it waits for. Returns whether there was anything.
+    pub(in crate::queue) fn look(
+        &mut self,
+        ledger: &mut Ledger,
+        item: &'static str,
+    ) -> Result<bool, Corrupt> {
+        // The levels before and after the entries. One that waited *before* has put before that
+        // what is drained now; one that waits *after* has not got what it waits for. Only one that
+        // waits at both times is idle.
+        let before = self.read_levels();
+        let busy = self.drain(ledger, item)?;
+        let levels = before.min(self.read_levels());
+        let changed = busy || levels != self.levels;
+        self.levels = levels;
+        Ok(changed)
+    }
+
+    /// Reads whether it still waits for items. What has begun to wait since the last
+    /// [`look`](Self::look) rings.
+    pub(in crate::queue) fn look_for_end_of_wait(&mut self) {
+        self.levels = self.levels.min(self.read_levels());
+    }
 }
 
 /// Its needs and holdings.
 impl QueueClient {
-    pub(in crate::queue) fn take_glance(&mut self) {
-        let threads = self.word(Word::Getters) > 0;
-        let waits = threads || self.word(Word::Tasks) > 0;
-        // A waiting thread takes what is in the inbox at once; a selector may be busy, and then its
-        // item is recalled.
-        let untaken = !self.outstanding.items.is_empty() && !threads;
-        self.glance = Glance {
-            waits,
-            thread_waits: threads,
-            holds_back: untaken || (!self.leases.is_empty() && !waits),
-            putters: self.word(Word::Putters) > 0,
-        };
+    /// Returns whether it has items that may come back. A waiting thread takes what is in the inbox
+    /// at once; a selector may be busy, and then its item is recalled.
+    pub(in crate::queue) fn holds_back(&self) -> bool {
+        let untaken = self.outstanding() > 0 && self.levels.getters == 0;
+        untaken || (!self.leases.is_empty() && !self.levels.wait_for_items())
+    }
+
+    /// Returns whether a thread waits for an item, and no item from this client has reached the
+    /// owner.
+    pub(in crate::queue) fn is_idle(&self) -> bool {
+        self.levels.getters > 0 && !self.has_put
     }
 
     /// Whether it may still take items. One that only puts, and waits for room in a full queue,
     /// does not. A waiting putter is no proof of that, though: it is also announced for a moment at
     /// each put that needs room to be granted.
     pub(in crate::queue) fn may_take(&self, full: bool) -> bool {
-        self.has_got || !full || !self.glance.putters
+        self.has_got || !full || self.levels.putters == 0
     }
 
     /// Returns whether an item from it has reached the owner.
@@ -189,8 +288,7 @@ impl QueueClient {
 
     /// Threads, tasks and selectors that wait for an item.
     fn waiting(&self) -> usize {
-        let waiting = self.word(Word::Getters);
-        let waiting = waiting.saturating_add(self.word(Word::Tasks));
+        let waiting = self.levels.getters.saturating_add(self.levels.tasks);
         usize::try_from(waiting).unwrap_or(usize::MAX)
     }
 
@@ -200,8 +298,23 @@ impl QueueClient {
         waiting.saturating_sub(self.outstanding())
     }
 
-    /// Returns whether threads or tasks wait for room that was not granted yet.
+    /// Returns whether it is fast, has taken half of the last prefetch, and does not wait.
+    pub(in crate::queue) fn is_hungry(&self) -> bool {
+        self.prefetch >= FAST && self.wants_items() == 0 && self.has_taken_half()
+    }
+
+    fn has_taken_half(&self) -> bool {
+        self.outstanding() * 2 <= self.prefetch
+    }
+
+    /// Returns whether threads or tasks wait for room that was not granted yet, as far as it was
+    /// read.
     pub(in crate::queue) fn wants_room(&self) -> bool {
+        self.levels.putters > self.credits as u64
+    }
+
+    /// Returns whether they wait for it at this moment.
+    pub(in crate::queue) fn lacks_room(&self) -> bool {
         self.word(Word::Putters) > self.word(Word::Credit)
     }
 
@@ -223,10 +336,9 @@ impl QueueClient {
         }
     }
 
-    /// When `to_spare` may become more than 0 by itself, if it can.
-    pub(in crate::queue) fn spares_at(&self) -> Option<Instant> {
-        let pause = if self.excess() > 0 { STALLED } else { SUSPENDED };
-        (self.outstanding() > 0).then(|| self.moved + pause)
+    /// When it last took something, or last had nothing to take.
+    pub(in crate::queue) fn moved(&self) -> Instant {
+        self.moved
     }
 
     /// Returns whether it takes items so fast that a wake-up for each single one is a waste.
@@ -238,7 +350,7 @@ impl QueueClient {
     /// fast and has taken half of the last one.
     pub(in crate::queue) fn demand(&mut self) -> usize {
         let wanted = self.wants_items();
-        if wanted == 0 && self.outstanding() * 2 > self.prefetch {
+        if wanted == 0 && !self.has_taken_half() {
             return 0;
         }
         self.measure_pace();
@@ -248,24 +360,36 @@ impl QueueClient {
         wanted.max(self.prefetch.saturating_sub(self.outstanding()))
     }
 
+    /// Of a client that waits for each prefetch, only the time counts in which it was busy: with
+    /// many of them, it mostly waits for its turn, or for a processor.
     fn measure_pace(&mut self) {
         let elapsed = self.measured.elapsed();
-        if elapsed < PREFETCH_TIME / 4 {
+        let busy = self.word(Word::Busy).wrapping_sub(self.busy);
+        if elapsed < PREFETCH_TIME / 4 || (busy == 0 && self.wants_items() > 0) {
             return;
         }
-        let rate = self.taken as f64 * PREFETCH_TIME.as_secs_f64() / elapsed.as_secs_f64();
+        let time = if busy > 0 { elapsed.min(Duration::from_nanos(busy)) } else { elapsed };
+        let rate = self.taken as f64 * PREFETCH_TIME.as_secs_f64() / time.as_secs_f64();
         // At most double, so that one lucky measurement does not bring hundreds of items.
         self.prefetch = (rate as usize).clamp(1, (self.prefetch * 2).min(PREFETCH_MAX));
         self.taken = 0;
         self.measured = Instant::now();
+        self.busy = self.busy.wrapping_add(busy);
     }
 
-    pub(in crate::queue) fn has_question(&self) -> bool {
-        self.ask > self.word(Word::Answered)
+    /// How many items it takes in the time in which another one could be woken.
+    pub(in crate::queue) fn wake_up(&self) -> usize {
+        self.prefetch / WAKE_UPS
     }
 
+    /// Returns whether it has a question that was not answered.
+    pub(in crate::queue) fn asks(&self) -> bool {
+        self.ask > self.answered
+    }
+
+    /// Returns whether it waits for the end of all items.
     pub(in crate::queue) fn joins(&self) -> bool {
-        self.join > self.word(Word::Joined)
+        self.join > self.joined
     }
 
     /// All outboxes are about to be drained. After that, what was asked before can be answered:
@@ -275,18 +399,24 @@ impl QueueClient {
         self.join_answerable = self.join;
     }
 
-    /// Answers its last answerable question.
-    pub(in crate::queue) fn answer(&mut self, length: usize) {
-        if self.answerable > self.word(Word::Answered) {
-            layout::word(&self.region, Word::Length).store(length as u64, Ordering::SeqCst);
-            self.set(Word::Answered, self.answerable);
+    /// Writes the number of unfinished items, for its joins.
+    pub(in crate::queue) fn note_unfinished(&mut self, unfinished: usize) {
+        if self.joins() {
+            let word = layout::word(&self.region, Word::Unfinished);
+            word.store(unfinished as u64, Ordering::SeqCst);
+        }
+        if unfinished == 0 && self.join_answerable > self.joined {
+            self.joined = self.join_answerable;
+            self.set(Word::Joined, self.joined);
         }
     }
 
-    pub(in crate::queue) fn note_unfinished(&mut self, unfinished: usize) {
-        layout::word(&self.region, Word::Unfinished).store(unfinished as u64, Ordering::SeqCst);
-        if unfinished == 0 {
-            self.set(Word::Joined, self.join_answerable);
+    /// Answers its last answerable question.
+    pub(in crate::queue) fn answer(&mut self, length: usize) {
+        if self.answerable > self.answered {
+            layout::word(&self.region, Word::Length).store(length as u64, Ordering::SeqCst);
+            self.answered = self.answerable;
+            self.set(Word::Answered, self.answered);
         }
     }
 
@@ -329,20 +459,13 @@ impl QueueClient {
         self.credits = self.credits.saturating_sub(back);
     }
 
-    /// When its unused room may be revoked.
-    pub(in crate::queue) fn revocable_at(&self) -> Option<Instant> {
-        (self.credits > 0).then(|| self.granted + SUSPENDED)
-    }
-
-    /// Asks it to ring when it takes the item after which there is room for `batch` more. Returns
-    /// whether it may have taken that item before it could see this.
-    pub(in crate::queue) fn request_notice(&mut self, batch: usize) -> bool {
+    /// Has it ring when it takes the item after which there is room for `batch` more, or the next
+    /// one, if that item is recalled: no position is used twice.
+    fn notify_at(&mut self, batch: usize) {
         let index =
             if self.is_fast() { batch.min(self.outstanding()).saturating_sub(1) } else { 0 };
         let position = self.outstanding.position(index);
         let at = position.unwrap_or_else(|| self.inbox.position());
-        let requested = Flag::NotifyRoom.is_in(self.word(Word::Flags));
-        let before = layout::word(&self.region, Word::NotifyAt).swap(at, Ordering::SeqCst);
-        !requested || !ring::is_at_or_behind(at, before)
+        layout::word(&self.region, Word::NotifyAt).store(at, Ordering::SeqCst);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::QueueClient;
 use crate::error::DecodeError;
-use crate::ipc::ring::{self, Corrupt};
+use crate::ipc::ring::Corrupt;
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::Envelope;
 use crate::queue::item::{Item, Payload};
@@ -10,7 +10,7 @@ use crate::queue::layout::{self, Tag, Word};
 use crate::queue::owner::ledger::Ledger;
 
 /// The number of entries that are drained from one outbox before other clients have a turn.
-const DRAIN_MAX: usize = 1024;
+pub(in crate::queue::owner) const DRAIN_MAX: usize = 1024;
 
 impl QueueClient {
     /// A parcel arrived. Its ring entry follows.
@@ -18,20 +18,9 @@ impl QueueClient {
         self.parcels.push_back(parcel);
     }
 
-    /// Carries out all entries that its outbox holds now. Bounded, because the client may keep
-    /// writing.
-    pub(in crate::queue) fn drain_fully(&mut self, ledger: &mut Ledger, item: &'static str) {
-        for _ in 0..=ring::ENTRIES_MAX / DRAIN_MAX {
-            // The service thread finds the same corruption, and ends the session.
-            let Ok(true) = self.drain(ledger, item) else {
-                return;
-            };
-        }
-    }
-
     /// Carries out what its outbox holds; returns whether there was anything. `item` is the name of
     /// the item type.
-    pub(in crate::queue) fn drain(
+    pub(super) fn drain(
         &mut self,
         ledger: &mut Ledger,
         item: &'static str,

@@ -1,59 +1,74 @@
 //! When waiting is in vain: the queue is closed, or no process is left that could end the wait.
+//!
+//! Each answer takes constant time, because it comes from sums over all clients. These are as old as
+//! the last look at each client. So before an end is declared, `drain_all` reads what clients have
+//! written since: one that has put meanwhile, or has ceased to wait, excludes the end.
 
 use super::QueueState;
 use crate::queue::outcome::QueueFailure;
 use crate::queue::owner::client::QueueClient;
 
-/// The needs and holdings of all clients, read once.
-///
-/// One pass of the scheduler asks for each waiting client whether *another* one could end its wait.
-/// With these sums each answer takes constant time. And because each client's words are read only
-/// once, a client that changes them meanwhile is not counted as two different things.
-#[derive(Debug, Default)]
-pub(super) struct Census {
-    clients: usize,
-    /// Clients with items that may come back.
-    holding: usize,
-    /// Clients with a thread that waits for an item, and that have never put one.
-    idle: usize,
-    /// Clients that may take items.
-    takers: usize,
-    full: bool,
-}
-
 impl QueueState {
-    pub(super) fn take_census(&mut self) -> Census {
-        let full = self.free() == 0;
-        let (clients, holding) = (self.clients.len(), self.retired.len());
-        let mut census = Census { clients, holding, full, ..Census::default() };
-        for client in self.clients.values_mut() {
-            client.take_glance();
-            census.holding += usize::from(client.glance.holds_back);
-            census.idle += usize::from(client.is_idle());
-            census.takers += usize::from(client.may_take(full));
+    /// Returns whether some thread or client may wait in vain: nobody does if this is false.
+    ///
+    /// While items pass through a queue, it is false. So the scheduler need not ask for each client
+    /// that waits.
+    pub(super) fn may_be_in_vain(&self) -> bool {
+        let sums = &self.clients.sums;
+        if !self.shared || self.in_flight > 0 {
+            return self.ledger.closed && self.ledger.store.is_empty() && self.has_getter();
         }
-        census
+        let takers = self.takers();
+        let own_blocked = self.own.putters + self.own.joiners > 0 && !self.own.has_got;
+        // The only one left that might take is perhaps the one that asks.
+        let nobody_takes = takers == 0 || (takers == 1 && sums.got == 0);
+        let blocked = sums.blocked > 0 && nobody_takes && !self.own_takes();
+        if blocked || (own_blocked && takers == 0) {
+            return true;
+        }
+        let others = self.clients.len() - sums.idle;
+        let nobody_puts = others == 0 || (others == 1 && sums.selecting == 1);
+        let abandoned = nobody_puts && self.own_is_idle(self.own.bells.items.is_awaited());
+        let ended = self.ledger.closed || abandoned;
+        ended && self.ledger.store.is_empty() && self.has_getter()
+    }
+
+    /// Returns whether something waits for an item.
+    fn has_getter(&self) -> bool {
+        let own = self.own.getters + self.own.futures > 0 || self.own.bells.items.is_awaited();
+        own || self.clients.sums.waiting > 0
+    }
+
+    /// Returns whether this process holds no handle, or never puts because it waits for an item.
+    fn own_is_idle(&self, task_waits: bool) -> bool {
+        let waits = task_waits || self.own.getters + self.own.futures > 0;
+        self.own_handles() == 0 || (waits && !self.own.has_put && !self.inline)
+    }
+
+    /// Returns whether this process may take items, if a client asks.
+    fn own_takes(&self) -> bool {
+        self.own_handles() > 0 && (self.own.has_got || self.own.putters == 0)
+    }
+
+    /// The number of clients that may take items.
+    fn takers(&self) -> usize {
+        if self.free() == 0 { self.clients.sums.takers } else { self.clients.len() }
     }
 
     /// Why `asker` gets no item any more; `None` if it still may. The asker is a waiting client, or
     /// the owner's own process.
-    pub(super) fn end_of_items(
-        &self,
-        census: &Census,
-        asker: Option<&QueueClient>,
-    ) -> Option<QueueFailure> {
-        self.end_of_items_for(census, asker, self.own.getters > 0)
+    pub(super) fn end_of_items(&self, asker: Option<&QueueClient>) -> Option<QueueFailure> {
+        self.end_of_items_for(asker, self.own.getters > 0)
     }
 
     /// Like `end_of_items`, for a task in the owner process, which does not count as a waiting
     /// thread.
-    pub(super) fn end_for_task(&self, census: &Census) -> Option<QueueFailure> {
-        self.end_of_items_for(census, None, true)
+    pub(super) fn end_for_task(&self) -> Option<QueueFailure> {
+        self.end_of_items_for(None, true)
     }
 
     fn end_of_items_for(
         &self,
-        census: &Census,
         asker: Option<&QueueClient>,
         own_waits: bool,
     ) -> Option<QueueFailure> {
@@ -64,10 +79,12 @@ impl QueueState {
             // Items that come back are dropped.
             return Some(QueueFailure::Closed);
         }
+        let sums = &self.clients.sums;
         // Items that others have may come back. The asker's own do not count: it waits here for
         // more, so it would never return them by itself, and two such processes would wait for each
         // other.
-        let held = census.holding > asker.map_or(0, |asker| usize::from(asker.glance.holds_back));
+        let holding = sums.holding + self.retired.len();
+        let held = holding > asker.map_or(0, |asker| usize::from(asker.holds_back()));
         let own_hold = asker.is_some()
             && !self.own.leases.is_empty()
             && !(own_waits || self.own.bells.items.is_awaited());
@@ -79,13 +96,13 @@ impl QueueState {
         }
         // No process is left that could put: others have held a handle, none is on its way, and
         // each process that holds one has never put, and waits for an item itself.
-        let own_idle = self.own_handles() == 0
-            || ((own_waits || self.own.futures > 0) && !self.own.has_put && !self.inline);
+        let own_idle = self.own_is_idle(own_waits);
         let others_idle = match asker {
-            None => census.idle == census.clients,
+            None => sums.idle == self.clients.len(),
             Some(asker) => {
-                let others = census.idle - usize::from(asker.is_idle());
-                asker.glance.waits && !asker.has_put() && others == census.clients - 1
+                let others = sums.idle - usize::from(asker.is_idle());
+                let waits = asker.levels.wait_for_items() && !asker.has_put();
+                waits && others == self.clients.len() - 1
             }
         };
         let abandoned = self.shared && self.in_flight == 0 && own_idle && others_idle;
@@ -97,22 +114,17 @@ impl QueueState {
     ///
     /// As long as no other process has held the queue, another thread of this one may take. After
     /// that, the asker itself counts only if it has taken items before.
-    pub(super) fn has_taker(&self, census: &Census, asker: Option<&QueueClient>) -> bool {
+    pub(super) fn has_taker(&self, asker: Option<&QueueClient>) -> bool {
         // What a retired client has comes back when its process ends, and may be a dead letter then.
         if !self.shared || self.inline || self.in_flight > 0 || !self.retired.is_empty() {
             return true;
         }
+        let takers = self.takers();
         let Some(asker) = asker else {
-            return self.own.has_got || census.takers > 0;
+            return self.own.has_got || takers > 0;
         };
-        let own = self.own_handles() > 0 && (self.own.has_got || self.own.putters == 0);
-        let others = census.takers - usize::from(asker.may_take(census.full));
-        asker.has_got() || asker.glance.waits || own || others > 0
-    }
-}
-
-impl QueueClient {
-    fn is_idle(&self) -> bool {
-        self.glance.thread_waits && !self.has_put()
+        let others = takers - usize::from(asker.may_take(self.free() == 0));
+        let asker = asker.has_got() || asker.levels.wait_for_items();
+        asker || self.own_takes() || others > 0
     }
 }

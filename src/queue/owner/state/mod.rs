@@ -14,10 +14,18 @@
 //! not events: the scheduler pushes items until the inbox has as many as the client waits for. An
 //! item that was pushed and not taken can be recalled, so a client that stops waiting loses nothing
 //! and holds up no other.
+//!
+//! A client's region is read when it has rung, and then polled until it has written nothing for a
+//! while (see [`serve`]). What was read is kept, and so are sums over all clients (see
+//! [`clients`](super::clients)). Only two steps go through all of them. Before a question is
+//! answered, and before an end is declared, `drain_all` reads the sleep flag of each client, and
+//! the region of those that have written. And what concerns every client, such as that the queue
+//! is closed, is written to every client.
 
 mod ends;
 mod room;
 mod schedule;
+mod serve;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -26,14 +34,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::error::{DeadLetterError, DecodeError};
-use crate::ipc::hub;
+use crate::ipc::hub::Tick;
 use crate::ipc::reactor::WakerSlot;
-use crate::ipc::ring::Corrupt;
-use crate::ipc::wire::Envelope;
 use crate::queue::item::{Item, NewItem, Payload, Taken};
 use crate::queue::options::QueueOptions;
 use crate::queue::outcome::QueueFailure;
 use crate::queue::owner::client::QueueClient;
+use crate::queue::owner::clients::{Clients, Key};
 use crate::queue::owner::dead_letters::Letter;
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::wakers::{Bells, Condvars, Woken};
@@ -45,13 +52,10 @@ pub(in crate::queue) struct QueueState {
     item: &'static str,
     ledger: Ledger,
     own: OwnUsers,
-    clients: BTreeMap<u64, QueueClient>,
+    clients: Clients,
     /// What clients took and did not finish whose sessions are over, and whose processes may still
     /// run.
-    retired: BTreeMap<u64, BTreeMap<u64, Item>>,
-    last_client: u64,
-    /// The client that the next item is offered to; 0 is the owner's own process.
-    turn: u64,
+    retired: BTreeMap<Key, BTreeMap<u64, Item>>,
     /// Handles on their way to another process.
     in_flight: usize,
     /// Another process has held a handle.
@@ -61,10 +65,24 @@ pub(in crate::queue) struct QueueState {
     inline: bool,
     /// The owner process is at its end: it waits for its children, and does not use the queue.
     exiting: bool,
-    /// When the service thread checks the queue again by itself.
+    /// The hub serves the queue in each of its passes, or is about to begin.
+    active: bool,
+    /// The present period of the hub.
+    tick: Tick,
+    /// When the queue has to be scheduled even if nothing changes.
+    due: Option<Instant>,
+    /// The earliest time at which the hub serves the queue by itself.
     timer: Option<Instant>,
     /// Since when room is kept back until there is enough of it for a wake-up.
     room_delayed: Option<Instant>,
+    /// When all clients may be asked for room that they do not use; before that, a few are.
+    revoked: Option<Instant>,
+    /// Since when an item waits that found no room in an inbox.
+    stuck: Option<Instant>,
+    /// Whether all clients know that the queue is closed.
+    close_published: bool,
+    /// Some clients may have been told that they wait in vain.
+    in_vain: bool,
 }
 
 /// The threads and tasks in the owner process.
@@ -89,6 +107,8 @@ struct OwnUsers {
     has_put: bool,
     has_got: bool,
     bells: Bells,
+    /// Whether the getters are on the list of those that wait for items.
+    listed: bool,
 }
 
 impl OwnUsers {
@@ -125,16 +145,21 @@ impl QueueState {
             item,
             ledger: Ledger::new(options, joinable),
             own: OwnUsers { handles, ..OwnUsers::default() },
-            clients: BTreeMap::new(),
+            clients: Clients::default(),
             retired: BTreeMap::new(),
-            last_client: 0,
-            turn: 0,
             in_flight: 0,
             shared: false,
             inline: false,
             exiting: false,
+            active: false,
+            tick: 0,
+            due: None,
             timer: None,
             room_delayed: None,
+            revoked: None,
+            stuck: None,
+            close_published: false,
+            in_vain: false,
         }
     }
 
@@ -144,8 +169,7 @@ impl QueueState {
 
     /// The number of items that were put and not taken.
     pub(in crate::queue) fn len(&self) -> usize {
-        let outstanding: usize = self.clients.values().map(QueueClient::outstanding).sum();
-        self.ledger.store.len() + self.own.ready.len() + outstanding
+        self.ledger.store.len() + self.own.ready.len() + self.clients.sums.outstanding
     }
 
     pub(in crate::queue) fn unfinished(&self) -> usize {
@@ -159,7 +183,7 @@ impl QueueState {
     /// The processes that hold a handle and have used it, the owner first.
     pub(in crate::queue) fn holders(&self) -> Vec<u32> {
         let own = (self.own_handles() > 0).then(std::process::id);
-        let mut clients: Vec<u32> = self.clients.values().map(QueueClient::pid).collect();
+        let mut clients: Vec<u32> = self.clients.iter().map(QueueClient::pid).collect();
         clients.sort_unstable();
         clients.dedup();
         own.into_iter().chain(clients).collect()
@@ -207,20 +231,33 @@ impl QueueState {
     }
 
     /// An item for a getter that waits, or the end of the queue. `None` if the getter has to wait.
+    ///
+    /// An `urgent` one does not wait, so it sees every put that has returned.
     pub(in crate::queue) fn check_item(
         &mut self,
         urgent: bool,
     ) -> Option<Result<Item, QueueFailure>> {
-        self.drain_all();
-        self.own.urgent = urgent;
-        self.schedule();
-        self.own.urgent = false;
-        if let Some(item) = self.own.ready.pop_front() {
-            self.own.bells.note_taken();
-            return Some(Ok(item));
+        if self.ledger.store.is_empty() {
+            if urgent {
+                self.drain_all();
+            } else {
+                self.look_at_polled();
+            }
         }
-        let census = self.take_census();
-        self.end_of_items(&census, None).map(Err)
+        loop {
+            self.own.urgent = urgent;
+            self.schedule();
+            self.own.urgent = false;
+            if let Some(item) = self.own.ready.pop_front() {
+                self.own.bells.note_taken();
+                return Some(Ok(item));
+            }
+            let end = self.end_of_items(None)?;
+            // What clients have done before this counts.
+            if !self.drain_all() {
+                return Some(Err(end));
+            }
+        }
     }
 
     /// Hands the item to a getter that has ended its wait.
@@ -282,16 +319,35 @@ impl QueueState {
     }
 
     /// Returns whether an item can be put, or never will be. `None` if the putter has to wait.
-    pub(in crate::queue) fn check_room(&mut self) -> Option<Result<(), QueueFailure>> {
-        self.drain_all();
+    ///
+    /// An `urgent` one does not wait, so it sees all that clients have taken.
+    pub(in crate::queue) fn check_room(
+        &mut self,
+        urgent: bool,
+    ) -> Option<Result<(), QueueFailure>> {
         if self.ledger.closed {
             return Some(Err(QueueFailure::Closed));
         }
-        if self.free() > 0 || self.revoke_room() {
+        if self.has_room() {
             return Some(Ok(()));
         }
-        let census = self.take_census();
-        (!self.has_taker(&census, None)).then(|| Err(QueueFailure::Abandoned(self.len())))
+        if urgent {
+            self.drain_all();
+        } else {
+            self.look_at_polled();
+        }
+        loop {
+            if self.has_room() {
+                return Some(Ok(()));
+            }
+            if self.has_taker(None) {
+                return None;
+            }
+            // What clients have done before this counts.
+            if !self.drain_all() {
+                return Some(Err(QueueFailure::Abandoned(self.len())));
+            }
+        }
     }
 
     /// Stores an item that there is room for.
@@ -308,22 +364,38 @@ impl QueueState {
 
     /// Returns whether all items are finished, or never will be. `None` if the joiner has to wait.
     pub(in crate::queue) fn check_done(&mut self) -> Option<Result<(), QueueFailure>> {
-        self.drain_all();
-        let unfinished = self.unfinished();
-        if unfinished == 0 {
-            return Some(Ok(()));
+        loop {
+            let unfinished = self.unfinished();
+            if unfinished > 0 && self.has_taker(None) {
+                return None;
+            }
+            // What clients have put before this counts.
+            if !self.drain_all() {
+                let abandoned = QueueFailure::Abandoned(unfinished);
+                return Some(if unfinished == 0 { Ok(()) } else { Err(abandoned) });
+            }
         }
-        let census = self.take_census();
-        (!self.has_taker(&census, None)).then_some(Err(QueueFailure::Abandoned(unfinished)))
     }
 
-    /// Returns whether a task would get an item, or the end of the queue.
-    pub(in crate::queue) fn is_ready_for_task(&mut self) -> bool {
-        self.drain_all();
-        self.schedule();
-        !self.ledger.store.is_empty() || {
-            let census = self.take_census();
-            self.end_for_task(&census).is_some()
+    /// Returns whether a task would get an item, or the end of the queue. One that does not wait
+    /// sees every put that has returned.
+    pub(in crate::queue) fn is_ready_for_task(&mut self, waits: bool) -> bool {
+        if waits {
+            self.look_at_polled();
+        } else {
+            self.drain_all();
+        }
+        loop {
+            self.schedule();
+            if !self.ledger.store.is_empty() {
+                return true;
+            }
+            if self.end_for_task().is_none() {
+                return false;
+            }
+            if !self.drain_all() {
+                return true;
+            }
         }
     }
 
@@ -341,16 +413,23 @@ impl QueueState {
     /// Drops the items that no consumer has taken; returns how many those were.
     fn discard_all(&mut self) -> usize {
         let mut dropped = self.ledger.discard(&mut self.own.ready);
-        for client in self.clients.values_mut() {
-            if client.outstanding() > 0 {
+        if self.clients.sums.outstanding > 0 {
+            let holds =
+                |&key: &_| self.clients.get(key).is_some_and(|client| client.outstanding() > 0);
+            let holders: Vec<_> = self.clients.holders().filter(holds).collect();
+            for key in holders {
                 // The service thread finds the same corruption, and ends the session.
-                let recalled = client.recall(0).map_or(0, |items| items.len());
+                let recalled = self.clients.change(key, |client| client.recall(0));
+                let recalled = recalled.and_then(Result::ok).map_or(0, |items| items.len());
                 self.ledger.note_finished(recalled);
                 dropped += recalled;
             }
         }
-        if let Some(asker) = self.clients.values_mut().find(|client| client.discards) {
-            asker.note_dropped(dropped);
+        if self.clients.sums.discarding > 0 {
+            let asks = |&key: &_| self.clients.get(key).is_some_and(|client| client.discards);
+            if let Some(asker) = self.clients.keys().find(asks) {
+                self.clients.change(asker, |client| client.note_dropped(dropped));
+            }
         }
         dropped
     }
@@ -380,101 +459,5 @@ impl QueueState {
     /// Wakes the threads that are to be woken, and returns the tasks, to be woken without the lock.
     pub(in crate::queue) fn wake_threads(&mut self, threads: &Condvars) -> Woken {
         self.own.bells.wake_threads(threads)
-    }
-}
-
-/// For clients.
-impl QueueState {
-    /// Adds a client; returns its key.
-    pub(in crate::queue) fn add_client(&mut self, client: QueueClient) -> u64 {
-        self.shared = true;
-        self.last_client += 1;
-        self.clients.insert(self.last_client, client);
-        self.last_client
-    }
-
-    pub(in crate::queue) fn client(&mut self, key: u64) -> Option<&mut QueueClient> {
-        self.clients.get_mut(&key)
-    }
-
-    pub(in crate::queue) fn add_parcel(&mut self, key: u64, parcel: Envelope) {
-        if let Some(client) = self.client(key) {
-            client.add_parcel(parcel);
-        }
-    }
-
-    /// Carries out what one client's outbox holds; returns whether there was anything.
-    pub(in crate::queue) fn drain(&mut self, key: u64) -> Result<bool, Corrupt> {
-        match self.clients.get_mut(&key) {
-            Some(client) => client.drain(&mut self.ledger, self.item),
-            None => Ok(false),
-        }
-    }
-
-    pub(in crate::queue) fn drain_fully(&mut self, key: u64) {
-        if let Some(client) = self.clients.get_mut(&key) {
-            client.drain_fully(&mut self.ledger, self.item);
-        }
-    }
-
-    /// Carries out what all outboxes hold, so that this thread sees every put that has returned.
-    pub(in crate::queue) fn drain_all(&mut self) {
-        self.clients.values_mut().for_each(QueueClient::cover_questions);
-        for client in self.clients.values_mut() {
-            client.drain_fully(&mut self.ledger, self.item);
-        }
-    }
-
-    /// Removes a client whose session is over, and returns to the queue what it had not taken. What
-    /// it took and did not finish remains its own until [`end_leases`](Self::end_leases), because
-    /// its process may still work on it. Returns whether that is nothing.
-    pub(in crate::queue) fn retire_client(&mut self, key: u64) -> bool {
-        if let Some(client) = self.clients.remove(&key) {
-            let (untaken, leases) = client.into_items();
-            if !crate::failpoints::is_mutated("end.keep-untaken") {
-                self.ledger.put_back(untaken.into_iter());
-            }
-            if !leases.is_empty() {
-                self.retired.insert(key, leases);
-            }
-        }
-        !self.retired.contains_key(&key)
-    }
-
-    /// Returns to the queue what a client that was removed took and did not finish: before the
-    /// others, because it is older.
-    pub(in crate::queue) fn end_leases(&mut self, key: u64) {
-        let leases = self.retired.remove(&key).unwrap_or_default();
-        if !crate::failpoints::is_mutated("end.keep-leases") {
-            for item in leases.into_values().rev() {
-                self.ledger.give_back(item);
-            }
-        }
-    }
-
-    /// Returns whether the service thread has to schedule for this client even if its outbox was
-    /// empty.
-    pub(in crate::queue) fn needs_schedule(&self, key: u64) -> bool {
-        let client = self.clients.get(&key);
-        let client = client.is_some_and(|client| client.wants_items() > 0 || client.wants_room());
-        // Threads of the owner schedule by themselves.
-        let bells = &self.own.bells;
-        client || bells.items.is_awaited() || bells.room.is_awaited()
-    }
-
-    /// Makes the service thread check the queue when it is time; for the owner's own threads.
-    pub(in crate::queue) fn arm_timer(&mut self) {
-        if let Some(at) = self.next_check() {
-            if self.timer.is_none_or(|timer| at < timer) {
-                self.timer = Some(at);
-                hub::reschedule();
-            }
-        }
-    }
-
-    /// When the service thread has to check the queue again; for that thread.
-    pub(in crate::queue) fn reset_timer(&mut self) -> Option<Instant> {
-        self.timer = self.next_check();
-        self.timer
     }
 }

@@ -1,51 +1,49 @@
 //! Distribution of items and room, and notification of the threads and clients that wait.
 //!
-//! `schedule` runs under the queue's lock, after each change of the state. Clients run
-//! concurrently, and each of its steps has to exclude one lost wake-up:
+//! `schedule` runs under the queue's lock, after each change of the state. It takes those that want
+//! something from the lists of [`Clients`](crate::queue::owner::clients::Clients), in turn. Clients
+//! run concurrently, and each step has to exclude one lost wake-up:
 //!
 //! - A client announces a waiting thread in its region, and *then* rings the hub. So a client that
-//!   this pass has read too early causes another pass.
+//!   was read too early is read once more.
 //! - This side writes the items, flags and counters of a region, and *then* rings the client, whose
 //!   thread reads the region again after it was woken.
-//! - A consumer rings for room only while `NotifyRoom` is set. It may take an item just before it
-//!   can see the flag: so after the flag was set, a full fence and one more `refresh` find what was
-//!   taken meanwhile. Either the consumer sees the flag, or `refresh` sees that the item was taken.
+//! - A consumer that takes an item from the inbox need not ring as long as the hub polls it. When
+//!   it rests, it was asked to ring for the room of the next item that it takes.
+//! - One thread of a client may take an item that was meant for another one, which then still
+//!   waits, while the client seems to have what it waits for. So a waiting thread that finds that
+//!   another has taken something rings.
 
-use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use super::QueueState;
-use super::ends::Census;
 use crate::failpoints;
 use crate::queue::layout::{Flag, Word};
-use crate::queue::owner::client::QueueClient;
+use crate::queue::owner::client::STALLED;
+use crate::queue::owner::clients::{Key, OWN};
+
+/// How often the clients are looked at before an end is declared: a client that writes without end
+/// must not keep the others.
+const LOOKS_MAX: usize = 64;
 
 impl QueueState {
     /// Moves items and room to the threads and clients that wait, and notifies those for which
     /// something has changed.
     pub(in crate::queue) fn schedule(&mut self) {
-        loop {
+        for _ in 0..LOOKS_MAX {
             if self.ledger.discards {
                 self.discard_all();
             }
             self.schedule_items();
             self.schedule_room();
-            let census = self.take_census();
-            self.notify_own(&census);
-            if !self.publish(&census) {
-                return;
-            }
-            // A client may have taken items before it could see that a producer waits for their
-            // room.
-            fence(Ordering::SeqCst);
-            let mut taken = false;
-            for client in self.clients.values_mut() {
-                taken |= client.refresh().unwrap_or(false);
-            }
-            if !taken {
-                return;
+            // What clients have done before an end is declared counts.
+            if !self.may_be_in_vain() || !self.drain_all() {
+                break;
             }
         }
+        self.notify_own();
+        self.publish();
+        self.due = self.find_due();
     }
 
     fn schedule_items(&mut self) {
@@ -56,6 +54,11 @@ impl QueueState {
             };
             self.ledger.store.push_front(item);
         }
+        if self.stuck.is_some_and(|stuck| stuck.elapsed() >= STALLED) {
+            self.clients.retry_stuck();
+            self.stuck = None;
+        }
+        self.list_own_getters();
         loop {
             self.distribute();
             if !self.ledger.store.is_empty() || !self.recall_spare() {
@@ -64,108 +67,140 @@ impl QueueState {
         }
     }
 
-    /// Distributes the stored items in turn among the threads and clients that wait. Fast clients
+    fn list_own_getters(&mut self) {
+        let waits = self.own.getters > self.own.ready.len();
+        if waits && !std::mem::replace(&mut self.own.listed, true) {
+            self.clients.getters.push_back(OWN);
+        }
+    }
+
+    /// Distributes the stored items among the threads and clients that wait, in turn. Fast clients
     /// prefetch what is left.
-    ///
-    /// Clients begin and cease to wait meanwhile, so `waiting` is an estimate. Only the size of the
-    /// shares depends on it: a client that begins to wait rings the hub and causes another pass,
-    /// and an item that is pushed to one that has ceased to wait can be recalled.
     fn distribute(&mut self) {
         if self.ledger.store.is_empty() {
             return;
         }
         let kept = usize::from(self.own.bells.keeps_one());
-        let mut waiting = self.clients.values().filter(|client| client.wants_items() > 0).count();
-        let mut misses = 0;
-        // One round without a taker, and one more in case the client whose turn it was has gone.
-        while !self.ledger.store.is_empty() && misses < self.clients.len() + 2 {
-            let turn = self.turn;
-            if turn == 0 {
-                self.turn = self.clients.keys().next().copied().unwrap_or(0);
-                misses = if self.assign_to_own() { 0 } else { misses + 1 };
-                continue;
+        let own_tasks = usize::from(self.own.bells.items.is_awaited());
+        while let Some(key) = self.clients.getters.pop_front() {
+            if key == OWN {
+                self.own.listed = false;
+                self.assign_to_own();
+                self.list_own_getters();
+            } else {
+                let free = self.ledger.store.len().saturating_sub(kept);
+                if free == 0 {
+                    self.clients.getters.push_front(key);
+                    // The item that is kept is kept from other processes.
+                    self.assign_to_own();
+                    return;
+                }
+                // No more than a fair share while others wait for the same items.
+                self.give(key, free, free.div_ceil(1 + self.clients.getters.len() + own_tasks));
             }
-            let next = self.clients.range(turn + 1..).next();
-            self.turn = next.map_or(0, |(&key, _)| key);
-            let own = usize::from(self.own.wants_items());
-            let Some(client) = self.clients.get_mut(&turn) else {
-                misses += 1;
-                continue;
+            if self.ledger.store.is_empty() {
+                return;
+            }
+        }
+        while own_tasks == 0 && self.ledger.store.len() > kept {
+            let Some(key) = self.clients.hungry.pop_front() else {
+                return;
             };
-            let waits = client.wants_items() > 0;
-            let others = own + waiting.saturating_sub(usize::from(waits));
-            // No more than a fair share while others wait for the same items, and no prefetch.
-            let free = self.ledger.store.len().saturating_sub(kept);
-            let share = free.div_ceil(1 + others).min(free);
-            let count = if waits || others == 0 { client.demand().min(share) } else { 0 };
-            if count == 0 || client.push_from(&mut self.ledger.store, count) == 0 {
-                misses += 1;
-                continue;
-            }
-            misses = 0;
-            waiting -= usize::from(waits && waiting > 0 && client.wants_items() == 0);
+            let free = self.ledger.store.len() - kept;
+            self.give(key, free, free.div_ceil(1 + self.clients.hungry.len()));
         }
     }
 
-    /// Assigns an item to a thread in the owner process. Returns whether one waits.
-    fn assign_to_own(&mut self) -> bool {
-        if self.own.getters <= self.own.ready.len() {
-            return false;
+    /// Moves its share of the `free` stored items into the inbox of a client that was taken from a
+    /// list. If it wants more, it goes to the end of a list.
+    fn give(&mut self, key: Key, free: usize, share: usize) {
+        let store = &mut self.ledger.store;
+        let stuck = self.clients.change(key, |client| {
+            client.place.getter = false;
+            client.place.hungry = false;
+            // An item that is pushed to one that ceases to wait only now can be recalled.
+            client.look_for_end_of_wait();
+            // Another one would have to be woken for what is not given to this one.
+            let count = client.demand().min(share.max(client.wake_up()).min(free));
+            client.place.stuck = count > 0 && client.push_from(store, count) == 0;
+            client.place.stuck
+        });
+        if stuck == Some(true) {
+            self.clients.set_stuck(key);
+            self.stuck.get_or_insert_with(Instant::now);
         }
-        let item = self.ledger.store.pop_front();
-        self.own.ready.extend(item);
-        true
     }
 
-    /// Takes items out of the inbox of the client that can spare most, if a consumer waits for an
+    /// Assigns an item to a thread in the owner process, if one waits.
+    fn assign_to_own(&mut self) {
+        if self.own.getters > self.own.ready.len() {
+            let item = self.ledger.store.pop_front();
+            self.own.ready.extend(item);
+        }
+    }
+
+    /// Takes items out of the inbox of a client that can spare some, if a consumer waits for an
     /// item. Returns whether it found any.
     fn recall_spare(&mut self) -> bool {
         if !self.is_item_wanted() {
             return false;
         }
-        let mut clients = self.clients.values();
-        let urgent = self.own.urgent || clients.any(QueueClient::has_question);
         let now = Instant::now();
-        let clients = self.clients.values_mut();
-        let Some(busy) = clients.max_by_key(|client| client.to_spare(now, urgent)) else {
-            return false;
-        };
-        // What it has taken since the last `refresh` is no longer there to be spared, and it may
-        // not be busy at all.
-        if busy.to_spare(now, urgent) == 0 || busy.refresh().is_err() {
-            return false;
+        if self.own.urgent || self.clients.sums.asking > 0 {
+            let spare = |key| self.clients.get(key).map_or(0, |client| client.to_spare(now, true));
+            let busiest = self.clients.holders().max_by_key(|&key| spare(key));
+            return busiest.is_some_and(|key| self.recall_from(key, now, true));
         }
-        let spare = busy.to_spare(now, urgent);
-        if spare == 0 {
-            return false;
+        while let Some(key) = self.clients.pop_holder(now) {
+            if self.recall_from(key, now, false) {
+                return true;
+            }
         }
-        let Ok(items) = busy.recall(busy.outstanding() - spare) else {
-            return false;
-        };
+        false
+    }
+
+    fn recall_from(&mut self, key: Key, now: Instant, urgent: bool) -> bool {
+        let recalled = self.clients.change(key, |client| {
+            // What it has taken since it was looked at is no longer there to be spared, and it may
+            // not be busy at all.
+            client.refresh().ok()?;
+            client.look_for_end_of_wait();
+            let spare = client.to_spare(now, urgent);
+            if spare == 0 {
+                return None;
+            }
+            client.recall(client.outstanding() - spare).ok()
+        });
+        let items = recalled.flatten().unwrap_or_default();
         let found = !items.is_empty();
         self.ledger.put_back(items.into_iter());
         found
     }
 
     /// Returns whether a consumer waits for an item that is not on its way to it.
-    fn is_item_wanted(&self) -> bool {
-        let mut clients = self.clients.values();
-        self.own.wants_items() || clients.any(|client| client.wants_items() > 0)
+    fn is_item_wanted(&mut self) -> bool {
+        if self.own.wants_items() {
+            return true;
+        }
+        while self.clients.first_getter() == Some(OWN) {
+            self.clients.getters.pop_front();
+            self.own.listed = false;
+        }
+        self.clients.first_getter().is_some()
     }
 
     /// Wakes the threads and tasks in the owner process that can continue.
-    fn notify_own(&mut self, census: &Census) {
+    fn notify_own(&mut self) {
         let own = &self.own;
-        let ends = |state: &QueueState| state.end_of_items(census, None).is_some();
-        if own.getters > 0 && (!own.ready.is_empty() || ends(self)) {
+        if own.getters > 0 && (!own.ready.is_empty() || self.end_of_items(None).is_some()) {
             self.own.bells.items.ring();
         }
         if self.own.bells.items.is_awaited()
-            && (!self.ledger.store.is_empty() || self.end_for_task(census).is_some())
+            && (!self.ledger.store.is_empty() || self.end_for_task().is_some())
         {
             self.own.bells.notify_item();
         }
-        let in_vain = !self.has_taker(census, None);
+        let in_vain = !self.has_taker(None);
         if self.own.wants_room() {
             let room = self.free() > 0 && !self.is_room_delayed();
             if room || in_vain || self.ledger.closed {
@@ -178,58 +213,63 @@ impl QueueState {
         }
     }
 
-    /// Writes flags and counters into the clients' regions, and rings those for whom something has
-    /// changed. Returns whether a client was newly asked to ring for room.
-    fn publish(&mut self, census: &Census) -> bool {
-        let room_wanted = self.capacity.is_some() && self.is_room_wanted();
-        // The number of items that have to be taken until the room is worth a wake-up.
-        let batch = self.capacity.map_or(1, |capacity| (capacity / 2).saturating_sub(self.free()));
-        let (length, unfinished) = (self.len(), self.unfinished());
-        let flags: Vec<u64> = self
-            .clients
-            .values()
-            .map(|client| {
-                let ended =
-                    client.glance.waits && self.end_of_items(census, Some(client)).is_some();
-                let joins = unfinished > 0 && client.joins();
-                let abandoned =
-                    (joins || client.glance.putters) && !self.has_taker(census, Some(client));
-                Flag::Closed.bit(self.ledger.closed)
-                    | Flag::Ended.bit(ended)
-                    | Flag::NotifyRoom.bit(room_wanted)
-                    | Flag::Abandoned.bit(abandoned)
-            })
-            .collect();
-        let mut newly_asked = false;
-        for (client, flags) in self.clients.values_mut().zip(flags) {
-            // The position before the flag: a consumer that sees the flag compares with it.
-            newly_asked |= room_wanted && client.request_notice(batch);
-            // The counters before the answer: a client reads them once it sees the answer.
-            client.note_unfinished(unfinished);
-            client.set(Word::Flags, flags);
-            client.answer(length);
-            client.ring_if_changed();
+    /// Writes flags and counters into the regions of the clients that have changed, and rings those
+    /// for whom something has changed.
+    fn publish(&mut self) {
+        let in_vain = self.may_be_in_vain();
+        let closed = self.ledger.closed;
+        let closes = closed && !std::mem::replace(&mut self.close_published, true);
+        if std::mem::replace(&mut self.in_vain, in_vain) || in_vain || closes {
+            self.clients.keys().for_each(|key| self.clients.touch(key));
         }
-        newly_asked
+        let (length, unfinished) = (self.len(), self.unfinished());
+        if unfinished == 0 && self.clients.sums.joining > 0 {
+            self.clients.keys().for_each(|key| self.clients.touch(key));
+        }
+        let mut touched = std::mem::take(&mut self.clients.touched);
+        for &key in &touched {
+            let Some(client) = self.clients.get(key) else {
+                continue;
+            };
+            let waits = client.levels.wait_for_items();
+            let ended = in_vain && waits && self.end_of_items(Some(client)).is_some();
+            let blocked = client.levels.putters > 0 || (unfinished > 0 && client.joins());
+            let abandoned = in_vain && blocked && !self.has_taker(Some(client));
+            let flags =
+                Flag::Closed.bit(closed) | Flag::Ended.bit(ended) | Flag::Abandoned.bit(abandoned);
+            if self.active && client.has_news() {
+                // It will answer soon.
+                self.clients.poll(key, self.tick);
+            }
+            self.clients.change(key, |client| {
+                client.note_unfinished(unfinished);
+                client.set(Word::Flags, flags);
+                client.answer(length);
+                client.ring_if_changed();
+            });
+            if let Some(client) = self.clients.get_mut(key) {
+                client.place.touched = false;
+            }
+        }
+        touched.clear();
+        self.clients.touched = touched;
     }
 
-    /// When to check again for items and room that a client does not use and others want, and for
-    /// room that is kept back.
-    pub(in crate::queue) fn next_check(&self) -> Option<Instant> {
+    /// When to schedule again, although nothing changes: for items and room that a client does not
+    /// use and others want, for room that is kept back, and for an item that found no room.
+    fn find_due(&mut self) -> Option<Instant> {
         if failpoints::is_mutated("settle.no-look") {
             return None;
         }
-        let item_wanted = self.is_item_wanted();
         let stored = !self.ledger.store.is_empty();
-        let room_wanted = self.capacity.is_some() && self.is_room_wanted() && self.free() == 0;
-        let clients = self.clients.values();
-        let items = clients.clone().filter(|_| item_wanted && !stored);
-        let items = items.filter_map(QueueClient::spares_at);
-        let room = clients.filter(|_| room_wanted);
-        let room = room.filter_map(QueueClient::revocable_at);
+        let item_wanted = self.is_item_wanted();
+        let spared = self.clients.next_holder().filter(|_| item_wanted && !stored);
+        let stuck = self.stuck.filter(|_| stored && self.clients.is_stuck());
+        let stuck = stuck.map(|stuck| stuck + STALLED);
         let kept = self.own.bells.kept_until();
         let kept = kept.filter(|&until| item_wanted && stored && until > Instant::now());
+        let room = self.revocable_at();
         let delayed = self.room_delayed_until();
-        items.chain(room).chain(kept).chain(delayed).min()
+        [spared, stuck, kept, room, delayed].into_iter().flatten().min()
     }
 }

@@ -1,0 +1,144 @@
+//! Many clients that do nothing: nothing is done for them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::handle::Handle;
+use super::layout::{self, Tag, Word};
+use super::options::QueueOptions;
+use super::owner::lock::QueueOwner;
+use crate::ipc::deadline::Deadline;
+use crate::ipc::doorbell;
+use crate::ipc::hub::{self, REGION_BYTES, SessionPage, ToClient, ToHub};
+use crate::ipc::region::Region;
+use crate::ipc::ring;
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender};
+use crate::sys::Pidfd;
+
+fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
+    match handle {
+        Handle::Own(own) => own.owner(),
+        Handle::Remote(_) => panic!("the queue belongs to another process"),
+    }
+}
+
+/// The ends that a client holds, without the library between it and the hub.
+struct Client {
+    _page: SessionPage,
+    up: CheckedSender<ToHub>,
+    region: Arc<Region>,
+    outbox: ring::Producer,
+    _down: CheckedReceiver<ToClient>,
+}
+
+impl Client {
+    /// A session as any client opens it, and an attachment to this queue.
+    fn open(handle: &Handle) -> Client {
+        let owner = owner_of(handle);
+        let in_flight = hub::in_flight(owner.clone()).unwrap();
+        let page = SessionPage::new().unwrap();
+        let (up, up_in_hub) = wire::channel().unwrap();
+        let (down_in_hub, down) = wire::channel().unwrap();
+        let region = Arc::new(Region::new(REGION_BYTES).unwrap());
+        let process = Pidfd::of_self().unwrap().into();
+        let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub, process };
+        wire::send(&in_flight, &open).unwrap();
+        let attach = ToHub::Attach {
+            number: 0,
+            object: owner.number.load(Ordering::SeqCst),
+            fingerprint: owner.fingerprint,
+            region: Some(region.memory()),
+        };
+        wire::send(&up, &attach).unwrap();
+        hub::announce();
+        let outbox = layout::outbox_writer(&region);
+        Client { _page: page, up, region, outbox, _down: down }
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Writes an item, whose encoding is one byte, and does not ring.
+fn write(client: &mut Client, number: u8) {
+    assert!(client.outbox.push(Tag::Put as u32, &[number]).unwrap());
+}
+
+/// Rings, if the hub does not poll.
+fn ring(client: &Client) {
+    if doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)) {
+        wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
+    }
+}
+
+fn get(handle: &Handle) -> u64 {
+    let got = handle.get::<u64, _>(&Deadline::after(Duration::from_secs(20)));
+    got.expect("it was put").value
+}
+
+#[test]
+fn a_client_that_does_not_ring_costs_nothing() {
+    let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::open(&handle)).collect();
+    let (busy, idle) = clients.split_first_mut().unwrap();
+    // Each was accepted, and rests.
+    eventually("all clients rest", || {
+        let rests = |client: &Client| {
+            layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst) == 1
+        };
+        idle.iter().all(rests) && owner_of(&handle).lock().polled() == 0
+    });
+    // Something that the hub would find if it looked.
+    idle.iter_mut().for_each(|client| write(client, 100));
+    for round in 0..2000 {
+        write(busy, (round % 100) as u8);
+        ring(busy);
+        assert_eq!(get(&handle), round % 100, "the hub has looked at a client that did not ring");
+        assert!(owner_of(&handle).lock().polled() <= 1);
+    }
+    // A question, such as the length, is for those that have claimed their flag.
+    assert_eq!(handle.len().unwrap(), 0);
+    idle.iter().for_each(ring);
+    (0..idle.len()).for_each(|_| assert_eq!(get(&handle), 100));
+}
+
+#[test]
+fn a_doorbell_for_what_is_not_attached_does_no_harm() {
+    let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
+    let mut client = Client::open(&handle);
+    for number in 1..100 {
+        wire::send(&client.up, &ToHub::Bell { number }).unwrap();
+    }
+    write(&mut client, 7);
+    ring(&client);
+    assert_eq!(get(&handle), 7);
+    // And one that comes although nothing was written, or comes twice.
+    for _ in 0..100 {
+        wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
+    }
+    write(&mut client, 8);
+    ring(&client);
+    assert_eq!(get(&handle), 8);
+}
+
+#[test]
+fn a_length_sees_what_was_put_before_the_doorbell_came() {
+    let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
+    let mut client = Client::open(&handle);
+    let flag =
+        |client: &Client| layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst);
+    eventually("it rests", || flag(&client) == 1);
+    // One thread has claimed the flag and not rung yet, and another one has put.
+    assert!(doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)));
+    write(&mut client, 9);
+    assert_eq!(handle.len().unwrap(), 1);
+    wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
+    assert_eq!(get(&handle), 9);
+    eventually("it rests again", || flag(&client) == 1);
+}

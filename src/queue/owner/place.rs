@@ -1,0 +1,134 @@
+//! What one client counts for among all clients of a queue.
+
+use std::time::Instant;
+
+use crate::ipc::hub::Tick;
+use crate::queue::owner::client::QueueClient;
+
+/// A client's needs and holdings as numbers, and the sums of them over all clients.
+///
+/// The sums are kept as clients change, so that no decision of the scheduler has to ask each of
+/// them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::queue::owner) struct Tally {
+    /// Items in inboxes.
+    pub(in crate::queue::owner) outstanding: usize,
+    /// Room that was granted and not used.
+    pub(in crate::queue::owner) credits: usize,
+    /// Clients with items that may come back.
+    pub(in crate::queue::owner) holding: usize,
+    /// Clients with something that waits for an item.
+    pub(in crate::queue::owner) waiting: usize,
+    /// Clients with a thread that waits for an item, and that have never put one.
+    pub(in crate::queue::owner) idle: usize,
+    /// Those of the other clients in which a selector waits, and that have never put one.
+    pub(in crate::queue::owner) selecting: usize,
+    /// Clients that may take items while the queue is full.
+    pub(in crate::queue::owner) takers: usize,
+    /// Clients that have taken items.
+    pub(in crate::queue::owner) got: usize,
+    /// Clients that wait for room, or for the end of all items.
+    pub(in crate::queue::owner) blocked: usize,
+    /// Clients that take items so fast that a wake-up for each is a waste.
+    pub(in crate::queue::owner) fast: usize,
+    /// Clients with a question that was not answered.
+    pub(in crate::queue::owner) asking: usize,
+    /// Clients that wait for the end of all items.
+    pub(in crate::queue::owner) joining: usize,
+    /// Clients that ask to discard all items.
+    pub(in crate::queue::owner) discarding: usize,
+}
+
+impl Tally {
+    fn of(client: &QueueClient) -> Tally {
+        let waits = client.levels.wait_for_items();
+        let idle = client.is_idle();
+        let joins = client.joins();
+        Tally {
+            outstanding: client.outstanding(),
+            credits: client.credits(),
+            holding: client.holds_back().into(),
+            waiting: waits.into(),
+            idle: idle.into(),
+            selecting: (waits && !idle && !client.has_put()).into(),
+            takers: client.may_take(true).into(),
+            got: client.has_got().into(),
+            blocked: (client.levels.putters > 0 || joins).into(),
+            fast: client.is_fast().into(),
+            asking: client.asks().into(),
+            joining: joins.into(),
+            discarding: client.discards.into(),
+        }
+    }
+
+    fn each(&mut self, other: &Tally, change: fn(&mut usize, usize)) {
+        change(&mut self.outstanding, other.outstanding);
+        change(&mut self.credits, other.credits);
+        change(&mut self.holding, other.holding);
+        change(&mut self.waiting, other.waiting);
+        change(&mut self.idle, other.idle);
+        change(&mut self.selecting, other.selecting);
+        change(&mut self.takers, other.takers);
+        change(&mut self.got, other.got);
+        change(&mut self.blocked, other.blocked);
+        change(&mut self.fast, other.fast);
+        change(&mut self.asking, other.asking);
+        change(&mut self.joining, other.joining);
+        change(&mut self.discarding, other.discarding);
+    }
+
+    pub(in crate::queue::owner) fn add(&mut self, other: &Tally) {
+        self.each(other, |sum, part| *sum += part);
+    }
+
+    pub(in crate::queue::owner) fn subtract(&mut self, other: &Tally) {
+        self.each(other, |sum, part| *sum -= part);
+    }
+}
+
+/// What a client counts for at present, and the lists of [`Clients`](super::clients::Clients) that
+/// it is in.
+#[derive(Debug)]
+pub(in crate::queue::owner) struct Place {
+    pub(in crate::queue::owner) tally: Tally,
+    pub(in crate::queue::owner) polled: bool,
+    pub(in crate::queue::owner) touched: bool,
+    pub(in crate::queue::owner) getter: bool,
+    pub(in crate::queue::owner) hungry: bool,
+    pub(in crate::queue::owner) putter: bool,
+    pub(in crate::queue::owner) holder: bool,
+    pub(in crate::queue::owner) creditor: bool,
+    /// An item found no room in its inbox, so it is offered none until that may have changed.
+    pub(in crate::queue::owner) stuck: bool,
+    pub(in crate::queue::owner) corrupt: bool,
+    /// When it last wrote something.
+    pub(in crate::queue::owner) active: Tick,
+    /// When it was last asked for items that it can spare.
+    pub(in crate::queue::owner) asked: Instant,
+}
+
+impl Place {
+    pub(in crate::queue::owner) fn new(now: Instant) -> Place {
+        Place {
+            tally: Tally::default(),
+            polled: false,
+            touched: false,
+            getter: false,
+            hungry: false,
+            putter: false,
+            holder: false,
+            creditor: false,
+            stuck: false,
+            corrupt: false,
+            active: 0,
+            asked: now,
+        }
+    }
+
+    pub(in crate::queue::owner) fn recount(client: &mut QueueClient, sums: &mut Tally) {
+        let tally = Tally::of(client);
+        sums.subtract(&client.place.tally);
+        sums.add(&tally);
+        client.place.tally = tally;
+    }
+}
