@@ -2,7 +2,7 @@
 
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
-use super::{DEEP, DEPTH_MAX, Error, Result, SHORT, number, plain};
+use super::{DEEP, DEPTH_MAX, Error, Result, SHORT, STACK_MAX, number, plain};
 use crate::sys;
 
 /// Bytes to decode. Nothing is borrowed from them, so another process may be able to write them:
@@ -65,17 +65,26 @@ impl<'de> Input<'de> for Slice<'de> {
     }
 }
 
+/// An address in the frame of the caller, or near it.
+#[inline]
+fn stack_address() -> usize {
+    let here = 0u8;
+    std::ptr::from_ref(&here).addr()
+}
+
 /// The most elements that take no bytes: a mere number must not keep a decoder busy forever.
 const EMPTY_ELEMENTS_MAX: usize = 1 << 24;
 
 pub(crate) struct Decoder<I> {
     input: I,
     depth: u32,
+    /// Where the stack was when decoding began.
+    stack: usize,
 }
 
 impl<I> Decoder<I> {
     pub(crate) fn new(input: I) -> Decoder<I> {
-        Decoder { input, depth: 0 }
+        Decoder { input, depth: 0, stack: stack_address() }
     }
 }
 
@@ -160,7 +169,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
 
     #[inline]
     fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
-        if self.depth == DEPTH_MAX {
+        if self.depth == DEPTH_MAX || self.stack.abs_diff(stack_address()) > STACK_MAX {
             return Err(Error::new(DEEP));
         }
         self.depth += 1;

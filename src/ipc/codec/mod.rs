@@ -20,6 +20,10 @@ pub(crate) use encode::{Encoder, Spill};
 
 /// The deepest nesting of containers. More could overflow the stack of the decoding thread.
 const DEPTH_MAX: u32 = 256;
+/// The most stack that decoding may use, whose frames hold the values: a thread has 2 MiB unless its
+/// program says otherwise, and a value of 4 KiB inside of itself needs that for fewer than 80 levels
+/// in a debug build.
+const STACK_MAX: usize = 1 << 20;
 
 /// Why a value was not encoded or decoded. One word, so that the results of all the small steps
 /// stay in registers.
@@ -55,7 +59,7 @@ impl serde::de::Error for Error {
     }
 }
 
-const DEEP: &str = "it is nested more than 256 deep";
+const DEEP: &str = "it is nested more than 256 deep, or too deep for the stack";
 const SHORT: &str = "the bytes end too early";
 
 #[cfg(test)]

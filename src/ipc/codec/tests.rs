@@ -236,3 +236,21 @@ fn a_visitor_of_its_own_for_bytes_is_asked() {
     assert_eq!(decode::<Reversed>(&bytes).unwrap(), Reversed(vec![3, 2, 1]));
     assert_eq!(decode::<Vec<u8>>(&bytes).unwrap(), [1, 2, 3]);
 }
+
+#[test]
+fn large_values_in_each_other_do_not_overflow_the_stack_of_a_thread() {
+    #[derive(Serialize, Deserialize)]
+    struct Large {
+        numbers: [[u64; 32]; 16],
+        inner: Option<Box<Large>>,
+    }
+    let nested = |depth: usize| {
+        (0..depth).fold(None, |inner, _| Some(Box::new(Large { numbers: [[1; 32]; 16], inner })))
+    };
+    let on_a_thread = |depth: usize| {
+        let work = move || decode::<Option<Box<Large>>>(&encode(&nested(depth)));
+        std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap()
+    };
+    assert!(on_a_thread(5).is_ok());
+    assert!(on_a_thread(80).is_err());
+}

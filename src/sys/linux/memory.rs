@@ -50,6 +50,9 @@ pub(crate) fn whole_memory(length: usize) -> io::Result<OwnedFd> {
     if length as u64 >= LOOK_FROM && length as u64 > available() {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
+    if cfg!(miri) {
+        return Ok(fs::File::open("/dev/null")?.into());
+    }
     let file = sparse_memory(length)?;
     allocate(file.as_fd(), 0, length)?;
     Ok(file)
@@ -219,8 +222,18 @@ impl Mapping {
         protection: ProtFlags,
         flags: MapFlags,
     ) -> io::Result<Mapping> {
+        // Miri maps no files. What runs there maps each memory once.
+        let at = std::ptr::null_mut();
+        #[cfg(not(miri))]
         // SAFETY: a new mapping at an address that the system chooses overlaps nothing.
-        let base = unsafe { mmap(std::ptr::null_mut(), length, protection, flags, file, 0)? };
+        let base = unsafe { mmap(at, length, protection, flags, file, 0)? };
+        // Miri maps no files. What runs there maps each memory once, so that this is the same.
+        #[cfg(miri)]
+        // SAFETY: as above.
+        let base = unsafe {
+            let _ = (file, flags);
+            rustix::mm::mmap_anonymous(at, length, protection, MapFlags::PRIVATE)?
+        };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { base, length })
     }
