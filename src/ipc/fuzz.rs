@@ -3,6 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// How often a test goes round. Miri takes a thousand times as long for each.
+#[cfg(test)]
+pub(crate) const fn rounds(count: u32) -> u32 {
+    if cfg!(miri) { count / 100 } else { count }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 

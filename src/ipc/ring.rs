@@ -553,7 +553,7 @@ fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::fuzz::Random;
+    use crate::ipc::fuzz::{Random, rounds};
 
     /// Takes the next entry: its tag and payload.
     fn pop(consumer: &mut Consumer) -> Option<(u32, Vec<u8>)> {
@@ -570,7 +570,7 @@ mod tests {
     fn entries_come_in_order_around_the_end() {
         let (_region, mut producer, mut consumer) = ring();
         let (mut sent, mut got) = (0u32, 0u32);
-        while got < 20_000 {
+        while got < rounds(20_000) {
             let entry = vec![sent as u8; (sent as usize * 37) % 3000];
             if producer.push(sent, &entry).unwrap() {
                 sent += 1;
@@ -617,7 +617,7 @@ mod tests {
         let payload = |n: u32| vec![n as u8; (n as usize * 37) % 300];
         let tag = |n: u32| if n % 17 == 0 { 2 } else { 1 };
         let mut bytes = Vec::new();
-        while got < 20_000 {
+        while got < rounds(20_000) {
             for _ in 0..random.below(100) {
                 sent += u32::from(producer.push(tag(sent), &payload(sent)).unwrap());
             }
@@ -685,7 +685,7 @@ mod tests {
     #[test]
     fn a_recall_races_with_a_consumer_and_nothing_is_taken_twice() {
         let (_region, mut producer, mut consumer) = ring();
-        let total = 200_000u32;
+        let total = rounds(200_000);
         let taken = std::thread::scope(|scope| {
             let reader = scope.spawn(move || {
                 let mut seen = Vec::new();
@@ -734,7 +734,7 @@ mod tests {
     fn hostile_words_are_corrupt_and_nothing_worse() {
         let mut random = Random::new();
         let mut random = || random.below(u64::MAX);
-        for _ in 0..2000 {
+        for _ in 0..rounds(2000) {
             let (region, mut producer, mut consumer) = ring();
             for n in 0..5 {
                 producer.push(n.max(2), &[0xff; 50]).unwrap();

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::ipc::fuzz::Random;
+use crate::ipc::fuzz::{Random, rounds};
 
 fn encode<T: ?Sized + Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -80,7 +80,7 @@ fn shape(random: &mut impl FnMut(u64) -> u64, deep: u32) -> Shape {
 #[test]
 fn values_come_back_and_look_as_postcard_writes_them() {
     let mut random = random(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..500 {
+    for _ in 0..rounds(500) {
         let value = shape(&mut random, 4);
         let bytes = encode(&value);
         assert_eq!(bytes, postcard::to_stdvec(&value).unwrap());
@@ -91,7 +91,7 @@ fn values_come_back_and_look_as_postcard_writes_them() {
 #[test]
 fn changed_cut_and_random_bytes_are_a_value_or_an_error() {
     let mut random = random(7);
-    for _ in 0..4000 {
+    for _ in 0..rounds(4000) {
         let mut bytes = encode(&shape(&mut random, 3));
         for _ in 0..=random(3) {
             let at = random(bytes.len() as u64) as usize;

@@ -15,7 +15,7 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
     fstatfs, ftruncate, memfd_create,
 };
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{self, MapFlags, ProtFlags, munmap};
 use rustix::process::{Resource, getrlimit};
 
 use super::poll::retry;
@@ -226,13 +226,13 @@ impl Mapping {
         let at = std::ptr::null_mut();
         #[cfg(not(miri))]
         // SAFETY: a new mapping at an address that the system chooses overlaps nothing.
-        let base = unsafe { mmap(at, length, protection, flags, file, 0)? };
+        let base = unsafe { mm::mmap(at, length, protection, flags, file, 0)? };
         // Miri maps no files. What runs there maps each memory once, so that this is the same.
         #[cfg(miri)]
         // SAFETY: as above.
         let base = unsafe {
             let _ = (file, flags);
-            rustix::mm::mmap_anonymous(at, length, protection, MapFlags::PRIVATE)?
+            mm::mmap_anonymous(at, length, protection, MapFlags::PRIVATE)?
         };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { base, length })
