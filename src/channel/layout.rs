@@ -95,7 +95,7 @@ impl SenderMemory {
 }
 
 /// Marks the memory of a sender.
-fn label() -> u64 {
+pub(super) fn label() -> u64 {
     wire::fingerprint("channel")
 }
 

@@ -28,6 +28,8 @@ mod bytes;
 mod heap;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod hostile_wire;
 mod inbound;
 mod inbox;
 mod iter;

@@ -51,6 +51,10 @@ impl<Q> QueueBuilder<Q> {
 
     /// Sets the maximum number of dead letters that are kept. When there is one more, the oldest is
     /// dropped. Default: 1024.
+    ///
+    /// Whatever the maximum, the letters keep at most 64 descriptors open, of which each handle in
+    /// them needs one, and so does an item of more than 32 KiB. With more, the oldest letter that
+    /// has some is dropped.
     pub fn max_dead_letters(mut self, letters: usize) -> Self {
         self.options.max_dead_letters = letters;
         self

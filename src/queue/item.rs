@@ -73,6 +73,14 @@ impl Payload {
         matches!(self, Payload::Parcel(envelope) if envelope.is_moved_out())
     }
 
+    /// How many descriptors it keeps open.
+    pub(in crate::queue) fn descriptors(&self) -> usize {
+        match self {
+            Payload::Bytes(_) => 0,
+            Payload::Parcel(envelope) => envelope.descriptors(),
+        }
+    }
+
     /// Decodes it. The bytes stay; handles in it are moved out.
     pub(in crate::queue) fn decode<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
         match self {

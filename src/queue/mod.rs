@@ -21,6 +21,8 @@ mod delivery;
 mod handle;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod hostile_wire;
 mod item;
 mod joinable;
 mod layout;

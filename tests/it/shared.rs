@@ -4,9 +4,12 @@
 use std::sync::atomic::{self, Ordering};
 use std::time::Duration;
 
+use offspring::process::Backend;
 use offspring::shared::{AtomicBool, AtomicU64, SharedBytes, SharedSlice};
-use offspring::{CreateError, Queue};
+use offspring::{CreateError, JoinableQueue, ProcessBuilder, Queue};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{eventually, open_fds};
 
@@ -241,4 +244,75 @@ fn bytes_are_cut_without_a_copy() {
     assert_eq!(part.as_ptr(), bytes[3..].as_ptr());
     assert_eq!(bytes.slice(1..9).cast::<u64>(), None);
     assert_eq!(bytes.slice(..8).cast::<u64>(), Some(&[u64::from_ne_bytes(*b"01234567")][..]));
+}
+
+/// Serializes one handle, and decodes as the other: what a `Deserialize` of one's own can do.
+struct Forged<From, To>(Option<From>, Option<To>);
+
+impl<F: Serialize, T> Serialize for Forged<F, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, F, T: Deserialize<'de>> Deserialize<'de> for Forged<F, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Forged(None, Option::deserialize(deserializer)?))
+    }
+}
+
+fn forge<F: Serialize, T: DeserializeOwned>(handle: F) -> String {
+    let queue = Queue::<Forged<F, T>>::unbounded().unwrap();
+    assert!(queue.put(Forged(Some(handle), None)).is_ok());
+    let Err(error) = queue.get() else { panic!("it passed for {}", std::any::type_name::<T>()) };
+    std::error::Error::source(&error).unwrap().to_string()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_forged_handle_is_of_no_other_type() {
+    let slice = || SharedSlice::<u8>::zeroed(100).unwrap();
+    let bytes = || SharedBytes::copy_from(&[1; 100]).unwrap();
+    let errors = [
+        forge::<_, SharedBytes>(slice()),
+        forge::<_, SharedSlice<u8>>(bytes()),
+        forge::<_, SharedSlice<u32>>(slice()),
+        forge::<_, AtomicU64>(SharedSlice::<u64>::zeroed(1).unwrap()),
+        forge::<_, SharedBytes>(AtomicU64::new(1).unwrap()),
+    ];
+    for error in errors {
+        assert!(error.contains("another type"), "{error}");
+    }
+}
+
+#[offspring::test(timeout = "20s")]
+fn bytes_of_any_length_are_got_where_they_were_put() {
+    for length in [0, 1, 31, 32, 33, 100, 4080, 4096, 5000, 1 << 20] {
+        let bytes = SharedBytes::build(length, |new| new.fill(7)).unwrap();
+        let queue = Queue::unbounded().unwrap();
+        queue.put(bytes.clone()).unwrap();
+        assert!(queue.get().unwrap() == bytes, "{length}");
+        let slice = SharedSlice::<u8>::from_slice(&bytes).unwrap();
+        let queue = Queue::unbounded().unwrap();
+        queue.put(slice.clone()).unwrap();
+        let got = queue.get().unwrap();
+        assert_eq!(got.to_vec(), *bytes);
+        if length > 0 {
+            slice.set(0, 9);
+            assert_eq!(got.get(0), Some(9), "it is the same memory");
+        }
+        // A dead letter.
+        let jobs = JoinableQueue::builder().max_deliveries(1).build().unwrap();
+        jobs.put(bytes.clone()).unwrap();
+        drop(jobs.get().unwrap());
+        assert!(jobs.dead_letters().unwrap()[0].decode().unwrap() == bytes, "{length}");
+        // The output of a worker on a thread.
+        let inline = ProcessBuilder::new().backend(Backend::Inline);
+        let output = inline.spawn(back::new(bytes.clone())).unwrap().join().unwrap();
+        assert!(output == bytes, "{length}");
+    }
+}
+
+#[offspring::worker]
+fn back(bytes: SharedBytes) -> SharedBytes {
+    bytes
 }

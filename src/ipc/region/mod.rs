@@ -59,6 +59,13 @@ impl Memory {
         Ok(Memory(Arc::new(MemoryFile { file, facts })))
     }
 
+    /// Wraps any file, as a process that keeps to no rule would send it.
+    #[cfg(test)]
+    pub(crate) fn unchecked(file: impl Into<OwnedFd>) -> Memory {
+        let facts = MemoryFacts { length: 0, is_constant: false };
+        Memory(Arc::new(MemoryFile { file: file.into(), facts }))
+    }
+
     /// Creates memory of zeroes, of which parts are mapped, and pages allocated, when they are
     /// used.
     pub(crate) fn sparse(length: usize, label: u64) -> io::Result<Memory> {

@@ -285,4 +285,44 @@ mod tests {
         assert!(matches!(receiver.recv(&Forever), Ok(9)));
         assert!(matches!(receiver.recv(&Forever), Err(WaitEnd::Failed(Failure::Gone))));
     }
+
+    fn is_refused<M>(received: &Waited<M, Failure, Deadline>) -> bool {
+        matches!(received, Err(WaitEnd::Failed(Failure::Io(error))) if error.kind() == io::ErrorKind::InvalidData)
+    }
+
+    #[test]
+    fn a_descriptor_that_is_named_twice_or_is_of_another_kind_makes_a_message_none() {
+        let file = || std::fs::File::open("/dev/null").unwrap();
+        let (near, _far) = sys::packet_pair().unwrap();
+        let check = |indices: &[u8], fds: &[BorrowedFd<'_>]| {
+            let (sender, receiver) = channel::<(CheckedSender<u8>, CheckedReceiver<u8>)>().unwrap();
+            let message = hostile::packet(18, 2, indices);
+            sys::send_packet(sender.as_fd(), &message, fds).unwrap();
+            receiver.recv(&Deadline::now())
+        };
+        assert!(check(&[0, 1], &[near.as_fd(), near.as_fd()]).is_ok());
+        assert!(check(&[1, 0], &[near.as_fd(), near.as_fd()]).is_ok());
+        assert!(is_refused(&check(&[0, 0], &[near.as_fd(), near.as_fd()])));
+        assert!(is_refused(&check(&[0, 1], &[near.as_fd()])));
+        assert!(is_refused(&check(&[0, 1], &[])));
+        assert!(is_refused(&check(&[0, 1], &[near.as_fd(), file().as_fd()])));
+        assert!(is_refused(&check(&[1, 0], &[near.as_fd(), file().as_fd()])));
+    }
+
+    #[test]
+    fn a_message_that_finds_no_room_is_not_sent_and_its_ends_stay() {
+        let (sender, receiver) = channel::<Option<CheckedReceiver<u8>>>().unwrap();
+        while send(&sender, &None).is_ok() {}
+        let (far, near) = channel::<u8>().unwrap();
+        let message = Some(near);
+        assert!(matches!(send(&sender, &message), Err(Failure::Full)));
+        while let Ok(received) = receiver.recv(&Deadline::now()) {
+            assert!(received.is_none());
+        }
+        send(&sender, &message).unwrap();
+        drop(message);
+        send(&far, &5).unwrap();
+        let near = receiver.recv(&Deadline::now()).unwrap().expect("it was sent");
+        assert!(matches!(near.recv(&Deadline::now()), Ok(5)));
+    }
 }

@@ -94,6 +94,11 @@ impl Envelope {
         self.moved_out
     }
 
+    /// How many descriptors it keeps open.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.handles.len() + usize::from(matches!(self.body, Body::Memory(..)))
+    }
+
     /// Returns its bytes, if they are at most `limit` and it holds no handles.
     pub(crate) fn into_plain(self, limit: usize) -> Result<Vec<u8>, Envelope> {
         match self.body {

@@ -59,6 +59,12 @@ pub(in crate::queue) struct Letter {
     pub(in crate::queue) cause: DeadCause,
 }
 
+impl Letter {
+    fn descriptors(&self) -> usize {
+        sys::lock(&self.payload).descriptors()
+    }
+}
+
 /// The dead letters of one queue.
 #[derive(Debug)]
 pub(in crate::queue) struct DeadLetters {
@@ -66,33 +72,50 @@ pub(in crate::queue) struct DeadLetters {
     letters: VecDeque<(u64, Arc<Letter>)>,
     next: u64,
     max: usize,
+    /// How many descriptors they keep open.
+    descriptors: usize,
 }
+
+/// The most descriptors that the dead letters of a queue keep open. With more, a few bad jobs would
+/// leave none for the rest of the program.
+const DESCRIPTORS_MAX: usize = 64;
 
 impl DeadLetters {
     pub(in crate::queue) fn new(max: usize) -> DeadLetters {
-        DeadLetters { letters: VecDeque::new(), next: 0, max }
+        DeadLetters { letters: VecDeque::new(), next: 0, max, descriptors: 0 }
     }
 
     pub(in crate::queue) fn iter(&self) -> impl Iterator<Item = &(u64, Arc<Letter>)> {
         self.letters.iter()
     }
 
-    /// Adds a letter, and drops the oldest one if there are too many now.
+    /// Adds a letter, and drops the oldest ones if there are too many now, or too many descriptors.
     pub(in crate::queue) fn push(&mut self, item: Item, cause: DeadCause) {
         let Item { payload, attempts } = item;
+        self.descriptors += payload.descriptors();
         let letter = Letter { payload: Mutex::new(payload), attempts, cause };
         self.letters.push_back((self.next, Arc::new(letter)));
         self.next += 1;
         if self.letters.len() > self.max {
-            self.letters.pop_front();
+            self.take(0);
         }
+        while self.descriptors > DESCRIPTORS_MAX {
+            let holds_some = |(_, letter): &(u64, Arc<Letter>)| letter.descriptors() > 0;
+            let oldest = self.letters.iter().position(holds_some);
+            self.take(oldest.expect("they are counted"));
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Option<Arc<Letter>> {
+        let (_, letter) = self.letters.remove(index)?;
+        self.descriptors -= letter.descriptors();
+        Some(letter)
     }
 
     /// Takes a letter out for good.
     pub(in crate::queue) fn remove(&mut self, number: u64) -> Result<Arc<Letter>, DeadLetterError> {
         let index = self.index(number)?;
-        let (_, letter) = self.letters.remove(index).ok_or(DeadLetterError::Gone)?;
-        Ok(letter)
+        self.take(index).ok_or(DeadLetterError::Gone)
     }
 
     /// Takes a letter's payload out, for another delivery. If that is not possible, the letter

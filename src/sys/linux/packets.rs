@@ -219,3 +219,70 @@ pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
         look(RecvFlags::PEEK).is_ok_and(|packet| !packet.flags.contains(ReturnFlags::CTRUNC));
     is_plain && look(RecvFlags::empty()).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Receives a packet while another holder of the socket does this between the look and the
+    /// taking.
+    fn meet(
+        deadline: Option<Instant>,
+        sent: &[u8],
+        between: impl Fn(&OwnedFd, &OwnedFd),
+    ) -> Result<Packet, RecvEnd> {
+        let (near, far) = packet_pair().unwrap();
+        send_packet(far.as_fd(), sent, &[far.as_fd()]).unwrap();
+        let is_first = std::cell::Cell::new(true);
+        recv_packet(near.as_fd(), deadline, |_, _| {
+            if is_first.replace(false) {
+                between(&near, &far);
+            }
+            true
+        })
+    }
+
+    #[test]
+    fn who_steals_a_packet_while_it_is_looked_at_keeps_nobody_waiting() {
+        let steals = |near: &OwnedFd, _: &OwnedFd| discard_packet(near.as_fd()).unwrap();
+        for sent in [&[1; 20][..], &[1; 1000]] {
+            let stolen = meet(Some(Instant::now()), sent, steals);
+            assert!(matches!(stolen, Err(RecvEnd::Timeout)), "{stolen:?}");
+            let later = Instant::now() + Duration::from_millis(20);
+            let stolen = meet(Some(later), sent, steals);
+            assert!(matches!(stolen, Err(RecvEnd::Timeout)), "{stolen:?}");
+            assert!(Instant::now() >= later);
+        }
+    }
+
+    #[test]
+    fn who_replaces_a_packet_while_it_is_looked_at_has_the_other_refused() {
+        for (sent, other) in [
+            (&[1; 20][..], &[2; 20][..]),
+            (&[1; 20], &[1; 19]),
+            (&[1; 20], &[1; 1000]),
+            (&[1; 1000], &[1; 20]),
+            (&[1; 1000], &[2; 1000]),
+            (&[1; 1000], &[1; 1001]),
+            (&[1; 1000], &[]),
+        ] {
+            let replaces = |near: &OwnedFd, far: &OwnedFd| {
+                discard_packet(near.as_fd()).unwrap();
+                send_packet(far.as_fd(), other, &[]).unwrap();
+            };
+            let replaced = meet(Some(Instant::now()), sent, replaces);
+            assert!(matches!(replaced, Err(RecvEnd::Refused)), "{replaced:?}");
+        }
+    }
+
+    #[test]
+    fn a_packet_is_received_whole_with_its_descriptors() {
+        for length in [1, SHORT - 1, SHORT, SHORT + 1, 100_000] {
+            let packet = meet(None, &vec![7; length], |_, _| {}).unwrap();
+            assert!(packet.bytes == vec![7; length] && packet.fds.len() == 1);
+        }
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::io::Read;
 
-use offspring::{ProcessBuilder, Stdio};
+use offspring::shared::{SharedBytes, SharedSlice};
+use offspring::sync::{Event, Mutex};
+use offspring::unix::{ProcessBuilderExt, Resource};
+use offspring::{ProcessBuilder, Queue, Sender, Stdio, channel};
 
 use super::stage::{Census, answer, descriptors};
 
@@ -149,4 +152,59 @@ fn without_processes_a_start_is_an_error_and_works_again_later() {
         assert!(refused.starts_with("Err(Io (") && refused.contains("os error 11"), "{refused}");
         assert_eq!(later, "Ok(42)");
     }
+}
+
+/// What its calls say, each of which needs memory of more than 4096 bytes.
+#[offspring::worker]
+fn share_without_files(queue: Queue<Vec<u8>>, sender: Sender<u32>) -> Vec<String> {
+    let own = Queue::unbounded().unwrap();
+    own.put(vec![1; 100]).unwrap();
+    let errors: [Box<dyn std::error::Error>; 6] = [
+        queue.put(vec![1]).unwrap_err().into(),
+        sender.send(1).unwrap_err().into(),
+        own.put(vec![1; 100_000]).unwrap_err().into(),
+        SharedBytes::copy_from(&[1; 5000]).unwrap_err().into(),
+        SharedSlice::<u8>::zeroed(5000).map(drop).unwrap_err().into(),
+        Mutex::<[u8]>::from_slice(&[1; 5000]).map(drop).unwrap_err().into(),
+    ];
+    let text = |error: Box<dyn std::error::Error>| {
+        let causes = std::iter::successors(Some(&*error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    };
+    errors.map(text).into()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_limit_of_file_sizes_is_an_error_of_each_call_and_no_signal() {
+    let (queue, (sender, _receiver)) = (Queue::unbounded().unwrap(), channel().unwrap());
+    let limited = ProcessBuilder::new().rlimit(Resource::FileSize, 4096, 4096);
+    let errors = limited.spawn(share_without_files::new(queue, sender)).unwrap().join().unwrap();
+    for error in errors {
+        assert!(error.to_lowercase().contains("file too large"), "{error}");
+    }
+}
+
+#[offspring::worker]
+fn send_long(to: Sender<Vec<u8>>, n: u8, until: Event) {
+    to.send(vec![n; 40_000]).unwrap();
+    until.wait().unwrap();
+}
+
+/// Hears many senders, all of which live, with few addresses.
+#[offspring::worker]
+fn hear_many(count: u8) -> Vec<u8> {
+    limit(libc::RLIMIT_AS, Some(1 << 30));
+    let ((sender, receiver), until) = (channel().unwrap(), Event::new().unwrap());
+    let start = |n| send_long::spawn(sender.clone(), n, until.clone()).unwrap();
+    let children: Vec<_> = (0..count).map(start).collect();
+    let mut heard: Vec<u8> = (0..count).map(|_| receiver.recv().unwrap()[0]).collect();
+    until.set();
+    children.into_iter().for_each(|child| child.join().unwrap());
+    heard.sort_unstable();
+    heard
+}
+
+#[offspring::test(timeout = "60s")]
+fn more_senders_than_there_are_addresses_for_whole_heaps_are_heard() {
+    assert_eq!(hear_many::spawn(12).unwrap().join().unwrap(), (0..12).collect::<Vec<u8>>());
 }

@@ -7,6 +7,7 @@ use offspring::{JoinableQueue, Queue, Receiver};
 use serde::{Deserialize, Serialize};
 
 use super::SHORT;
+use crate::support::open_fds;
 
 /// A job that kills who works on it, in one way or another.
 #[offspring::worker]
@@ -310,4 +311,23 @@ fn a_letter_that_cannot_be_redelivered_keeps_its_place() {
     // So it is the oldest one that makes room for a new one.
     bury(3);
     assert_eq!(numbers(), [1, 2, 3]);
+}
+
+/// How many descriptors many dead letters with handles keep, and how many letters there are.
+#[offspring::worker]
+fn bury_handles(count: usize) -> (usize, usize) {
+    let jobs = JoinableQueue::builder().max_deliveries(1).build().unwrap();
+    let before = open_fds();
+    for _ in 0..count {
+        jobs.put(offspring::channel::<u8>().unwrap().0).unwrap();
+        drop(jobs.get().unwrap());
+    }
+    let kept = jobs.dead_letters().unwrap().len();
+    (open_fds().saturating_sub(before), kept)
+}
+
+#[offspring::test(timeout = "20s")]
+fn dead_letters_keep_few_descriptors() {
+    let (descriptors, letters) = bury_handles::spawn(200).unwrap().join().unwrap();
+    assert!(descriptors <= 64 && letters > 10, "{descriptors} {letters}");
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use offspring::sync::Event;
@@ -175,4 +176,55 @@ fn own() -> (bool, u64) {
 fn an_owner_without_descriptors_hears_its_clients_later() {
     let owner = with_few_descriptors().spawn(own::new()).unwrap();
     assert_eq!(owner.join().unwrap(), (true, 7));
+}
+
+#[offspring::worker]
+fn give(queue: Queue<Sender<u8>>, sender: Sender<Sender<u8>>, count: u32) {
+    for _ in 0..count {
+        let (handle, _) = channel().unwrap();
+        queue.put(handle.clone()).unwrap();
+        sender.send(handle).unwrap();
+    }
+}
+
+/// Gets handles while another thread takes the last descriptors again and again. Returns what went
+/// wrong.
+#[offspring::worker]
+fn get_beside_a_hoarder(count: u32) -> Result<(), String> {
+    let (queue, (sender, receiver)) = (Queue::bounded(4).unwrap(), channel().unwrap());
+    let giver = give::spawn(queue.clone(), sender, count).unwrap();
+    let done = AtomicBool::new(false);
+    let all = |mut next: Box<dyn FnMut() -> Result<(), String>>| {
+        for n in 0..count {
+            while let Err(error) = next() {
+                // Out of descriptors, for now.
+                if !error.contains("Too many open files") {
+                    return Err(format!("{n}: {error}"));
+                }
+            }
+        }
+        Ok(())
+    };
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                drop(hoard());
+            }
+        });
+        let got = scope.spawn(|| {
+            all(Box::new(|| queue.get_timeout(LONG).map(drop).map_err(|error| text(&error))))
+        });
+        let received =
+            all(Box::new(|| receiver.recv_timeout(LONG).map(drop).map_err(|error| text(&error))));
+        let got = got.join().unwrap();
+        done.store(true, Ordering::Relaxed);
+        received.and(got)
+    });
+    outcome.and_then(|()| giver.join().map_err(|error| text(&error)))
+}
+
+#[offspring::test(timeout = "60s")]
+fn descriptors_that_come_and_go_lose_nothing_and_nobody() {
+    let owner = with_few_descriptors().spawn(get_beside_a_hoarder::new(300)).unwrap();
+    assert_eq!(owner.join().unwrap(), Ok(()));
 }
