@@ -2,7 +2,7 @@
 
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
-use super::{DEEP, DEPTH_MAX, Error, Result, SHORT, STACK_MAX, number, plain};
+use super::{DEEP, DEPTH_MAX, Error, Result, SHORT, STACK_USED_UP, number, plain};
 use crate::sys;
 
 /// Bytes to decode. Nothing is borrowed from them, so another process may be able to write them:
@@ -169,7 +169,8 @@ impl<'de, I: Input<'de>> Decoder<I> {
 
     #[inline]
     fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
-        if self.depth == DEPTH_MAX || self.stack.abs_diff(stack_address()) > STACK_MAX {
+        if self.depth == DEPTH_MAX || STACK_USED_UP.contains(&self.stack.abs_diff(stack_address()))
+        {
             return Err(Error::new(DEEP));
         }
         self.depth += 1;

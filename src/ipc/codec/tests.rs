@@ -194,6 +194,7 @@ fn the_limit_is_exact() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "has no sockets")]
 fn raw_handles_are_refused_before_they_note_themselves() {
     let (sender, receiver) = ipc_channel::ipc::channel::<u8>().unwrap();
     let value = (1u8, Box::new(sender), vec![Some(receiver)]);
@@ -238,6 +239,7 @@ fn a_visitor_of_its_own_for_bytes_is_asked() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "has no stack")]
 fn large_values_in_each_other_do_not_overflow_the_stack_of_a_thread() {
     #[derive(Serialize, Deserialize)]
     struct Large {
