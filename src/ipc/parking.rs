@@ -159,6 +159,11 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         self.wakers.0.wake();
     }
 
+    /// Returns whether a packet is unread, or the channel is at its end.
+    pub(crate) fn has_packet(&self) -> bool {
+        self.wakers.0.has_packet()
+    }
+
     /// Returns a slot to pass to [`poll`](SharedReceiver::poll).
     pub(crate) fn register(&self) -> io::Result<WakerSlot> {
         self.wakers.0.register()

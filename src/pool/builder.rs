@@ -71,6 +71,7 @@ impl PoolBuilder {
             workers: 0,
             name: "pool".to_owned(),
             initializer: None,
+            initializer_timeout: None,
             limits: Limits { max_tasks: None, max_unfinished: None, spares: 0, restart_limit: 5 },
             max_memory: None,
             task_timeout: None,
@@ -108,6 +109,13 @@ impl PoolBuilder {
         let number = process::number::<W>()
             .map_err(|source| PoolError::Spawn { worker: self.settings.name.clone(), source });
         self.initializer = Some(number.and_then(|number| Initializer::new(number, &worker)));
+        self
+    }
+
+    /// Sets how long the [initializer](PoolBuilder::initializer) may run in a process. After that
+    /// the process is killed, and counts as one whose initializer failed. Default: no limit.
+    pub fn initializer_timeout(mut self, limit: Duration) -> PoolBuilder {
+        self.settings.initializer_timeout = Some(limit);
         self
     }
 
@@ -181,7 +189,8 @@ impl PoolBuilder {
     }
 
     /// Starts the workers and spares, and blocks until all are ready. The start of each process is
-    /// bounded, but not the run of an [initializer](PoolBuilder::initializer).
+    /// bounded; the run of an [initializer](PoolBuilder::initializer) is only if it [has a
+    /// limit](PoolBuilder::initializer_timeout).
     ///
     /// # Errors
     ///

@@ -294,6 +294,9 @@ impl Pool {
     ///   have a thread.
     pub fn resize(&self, workers: usize) -> Result<(), PoolError> {
         check_workers(workers)?;
+        if !self.shared.is_here() {
+            return Err(PoolError::Closed);
+        }
         monitor::resize(&self.shared, workers)
     }
 

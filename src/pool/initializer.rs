@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, PoolError};
 use crate::ipc::catch::catch_panic;
@@ -173,9 +174,15 @@ impl Initializer {
         Ok(Initializer { number, value, decode })
     }
 
-    /// Runs it in a worker, and blocks until it has returned or the process has ended.
-    pub(super) fn run(&self, link: &ParentEnd, process: &Process<()>) -> Result<(), PoolError> {
-        self.send(link).and_then(|()| self.wait(link, process)).map_err(|message| {
+    /// Runs it in a worker, and blocks until it has returned, or the process has ended; for up to
+    /// `timeout`.
+    pub(super) fn run(
+        &self,
+        link: &ParentEnd,
+        process: &Process<()>,
+        timeout: Option<Duration>,
+    ) -> Result<(), PoolError> {
+        self.send(link).and_then(|()| self.wait(link, process, timeout)).map_err(|message| {
             PoolError::Initializer {
                 worker: process.name().to_owned(),
                 pid: process.pid(),
@@ -200,15 +207,27 @@ impl Initializer {
         Ok(())
     }
 
-    fn wait(&self, link: &ParentEnd, process: &Process<()>) -> Result<(), String> {
+    fn wait(
+        &self,
+        link: &ParentEnd,
+        process: &Process<()>,
+        timeout: Option<Duration>,
+    ) -> Result<(), String> {
         let corrupt = |_| "its process wrote a corrupt reply";
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let is_over = || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let mut replies = Replies::default();
         loop {
-            link.wait(false, None);
+            link.wait(false, deadline);
             // Checked before the replies are drained: after an end that is seen here, no more
             // follow.
             let has_ended = link.has_ended();
-            link.drain(&mut replies).map_err(corrupt)?;
+            let kill_in_time = &mut || {
+                if is_over() {
+                    process.kill();
+                }
+            };
+            link.drain(&mut replies, kill_in_time).map_err(corrupt)?;
             let mut result = None;
             let sound = replies.for_each(|reply| match reply {
                 Reply::Output(bytes) => {
@@ -226,6 +245,10 @@ impl Initializer {
                 None if has_ended => {
                     let reason = process.exit_reason();
                     return Err(reason.map_or_else(String::new, |reason| format!("it {reason}")));
+                }
+                None if is_over() => {
+                    let timeout = timeout.unwrap_or_default();
+                    return Err(format!("it did not return within {timeout:?}"));
                 }
                 None => {}
             }

@@ -98,7 +98,7 @@ impl WorkerMonitor {
         self.shared.change(|state, _, _| state.worker_spawned(self.index, &worker));
         if let Some(initializer) = &self.shared.settings.initializer {
             initializer
-                .run(worker.link(), worker.process())
+                .run(worker.link(), worker.process(), self.shared.settings.initializer_timeout)
                 .inspect_err(|_| self.discard(&worker))?;
         }
         self.shared.change(|state, now, effects| state.worker_ready(self.index, now, effects));
@@ -123,7 +123,14 @@ impl WorkerMonitor {
             // Checked before the replies are drained: if the process had ended by then, no more
             // follow, and an empty ring is the end.
             let has_ended = worker.link().has_ended();
-            let drained = worker.link().drain(&mut replies);
+            let tend = |is_too_large| {
+                self.shared.change(|state, now, effects| {
+                    state.tend(self.index, is_too_large, now, effects)
+                })
+            };
+            let drained = worker.link().drain(&mut replies, &mut || {
+                tend(false);
+            });
             let Ok(count) = drained.and_then(|()| self.complete(&mut replies, worker)) else {
                 if !has_ended {
                     self.end_unusable(worker, &"its link is corrupt");
@@ -135,9 +142,7 @@ impl WorkerMonitor {
             }
             poll_mode = count >= MANY;
             let is_too_large = self.is_too_large(worker, &mut memory_checked);
-            deadline = self
-                .shared
-                .change(|state, now, effects| state.tend(self.index, is_too_large, now, effects));
+            deadline = tend(is_too_large);
         }
     }
 

@@ -12,6 +12,7 @@ pub(super) struct Settings {
     pub(super) workers: usize,
     pub(super) name: String,
     pub(super) initializer: Option<Initializer>,
+    pub(super) initializer_timeout: Option<Duration>,
     pub(super) limits: Limits,
     pub(super) max_memory: Option<u64>,
     pub(super) task_timeout: Option<Duration>,

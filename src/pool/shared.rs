@@ -17,6 +17,9 @@ use crate::sys::{self, lock};
 
 pub(super) struct PoolShared {
     pub(super) settings: Settings,
+    /// The process that made the pool. A fork of it has no monitors, but shares the workers' rings,
+    /// so nothing that it does to its copy of the pool may reach them.
+    home: u32,
     state: Mutex<State<RunningWorker>>,
     /// Notified when the phase changes, a monitor leaves, or a full pool has room again.
     changed: Condvar,
@@ -38,8 +41,21 @@ impl PoolShared {
             changed: Condvar::new(),
             events: EventPublisher::default(),
             totals: Totals::default(),
+            home: std::process::id(),
             settings,
         }
+    }
+
+    pub(super) fn is_here(&self) -> bool {
+        self.home == std::process::id()
+    }
+
+    /// Like [`change`](PoolShared::change), for callers outside of the pool.
+    fn change_here<R>(
+        &self,
+        transition: impl FnOnce(&mut State<RunningWorker>, Instant, &mut Effects<RunningWorker>) -> R,
+    ) -> Result<R, PoolEnd> {
+        if self.is_here() { Ok(self.change(transition)) } else { Err(PoolEnd::Closed) }
     }
 
     pub(super) fn read<R>(&self, read: impl FnOnce(&State<RunningWorker>) -> R) -> R {
@@ -106,7 +122,9 @@ impl PoolShared {
     /// Submits a batch; blocks while the pool is full.
     pub(super) fn submit(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
         let batch = Arc::new(batch);
-        while !self.change(|state, now, effects| state.submit(&batch, true, now, effects))? {
+        while !self
+            .change_here(|state, now, effects| state.submit(&batch, true, now, effects))??
+        {
             self.wait_for_room();
         }
         Ok(())
@@ -115,13 +133,13 @@ impl PoolShared {
     /// Submits a batch unless the pool is full; then `Ok(false)`.
     pub(super) fn try_submit(&self, batch: TaskBatch) -> Result<bool, PoolEnd> {
         let batch = Arc::new(batch);
-        self.change(|state, now, effects| state.submit(&batch, true, now, effects))
+        self.change_here(|state, now, effects| state.submit(&batch, true, now, effects))?
     }
 
     /// Submits a batch of a map, whose window bounds it in the place of the pool's limit.
     pub(super) fn submit_unbounded(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
         let batch = Arc::new(batch);
-        self.change(|state, now, effects| state.submit(&batch, false, now, effects)).map(drop)
+        self.change_here(|state, now, effects| state.submit(&batch, false, now, effects))?.map(drop)
     }
 
     /// Blocks until the pool is not full, or closed. Another thread may then be faster.
@@ -136,22 +154,22 @@ impl PoolShared {
     }
 
     pub(super) fn cancel(&self, sink: &Arc<dyn Sink>, kill: bool) {
-        self.change(|state, now, effects| state.cancel(sink, kill, now, effects));
+        let _ = self.change_here(|state, now, effects| state.cancel(sink, kill, now, effects));
     }
 
     pub(super) fn close(&self) {
-        self.change(|state, _, effects| state.close(effects));
+        let _ = self.change_here(|state, _, effects| state.close(effects));
     }
 
     /// Ends all workers at once, and returns how many tasks that drops.
     pub(super) fn stop(&self) -> u64 {
-        self.change(|state, _, effects| state.stop(effects))
+        self.change_here(|state, _, effects| state.stop(effects)).unwrap_or(0)
     }
 
     /// Blocks until every process has ended and every result was delivered; `false` if that takes
     /// longer than `deadline`.
     pub(super) fn wait_ended(&self, deadline: Option<Instant>) -> bool {
-        self.wait(deadline, |state| state.has_ended().then_some(())).is_some()
+        !self.is_here() || self.wait(deadline, |state| state.has_ended().then_some(())).is_some()
     }
 }
 

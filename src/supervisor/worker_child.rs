@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::actor::StartOptions;
 use crate::channel::Receiver;
 use crate::error::{CreateError, DownReason, JoinError, RecvTimeoutError, StartError};
+use crate::ipc::wire::Retry;
 use crate::process::{Process, ProcessWorker};
 use crate::supervisor::child::{Child, OnChildEnd};
 use crate::supervisor::heartbeat::{Beat, Heartbeat};
@@ -39,9 +40,12 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> WorkerProcess<
     /// Waits for the end of the process; kills it when its heartbeat stops.
     fn wait(&self, heartbeat: Option<(Receiver<Beat>, Duration)>) -> DownReason {
         if let Some((beats, limit)) = heartbeat {
+            let mut retry = Retry::default();
             loop {
                 match beats.recv_timeout(limit) {
                     Ok(Beat) => {}
+                    // This process lacks something for a moment, and the worker is not to blame.
+                    Err(RecvTimeoutError::Io(error)) => retry.pause(&error),
                     Err(RecvTimeoutError::Timeout) => {
                         self.process.kill();
                         let _ = self.process.join();

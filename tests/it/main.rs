@@ -17,6 +17,7 @@ mod process;
 mod queue;
 mod select;
 mod shared;
+mod starved;
 mod storm;
 mod supervisor;
 mod sync;

@@ -17,6 +17,7 @@ use crate::channel::{Receiver, channel};
 use crate::error::{
     CreateError, DownReason, ExitReason, JoinTimeoutError, RecvTimeoutError, StartError,
 };
+use crate::ipc::wire::Retry;
 use crate::process::Process;
 use crate::sys;
 
@@ -122,7 +123,7 @@ fn read_reports(
 ) {
     // When the ping was sent that has not been answered.
     let mut pinged: Option<Instant> = None;
-    let mut number = 0;
+    let (mut number, mut retry) = (0, Retry::default());
     loop {
         // After a report, the actor is left alone for half a limit. So a hang is found between one
         // and one and a half limits after it began.
@@ -149,6 +150,8 @@ fn read_reports(
                 continue;
             }
             Err(RecvTimeoutError::Decode(_)) => {}
+            // This process lacks something for a moment, and the actor is not to blame.
+            Err(RecvTimeoutError::Io(error)) => retry.pause(&error),
             Err(_) => return,
         }
         pinged = None;

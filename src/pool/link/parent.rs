@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT,
     REGION_BYTES, REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
-use crate::ipc::deadline::Deadline;
+use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::claim;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::{Memory, Region};
@@ -18,6 +18,9 @@ use crate::ipc::ring::{self, CAPACITY, Consumer, Corrupt, Producer};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
 use crate::process::TaskFailure;
 use crate::sys::lock;
+
+/// How often `tend` is called while there are no descriptors for a parcel.
+const TEND_EVERY: Duration = Duration::from_millis(20);
 
 /// Any thread may push tasks; one thread, the worker's monitor, waits and drains.
 #[derive(Debug)]
@@ -182,8 +185,13 @@ impl ParentEnd {
         waiting > 0 && (!poll_mode || waiting >= CAPACITY as u64 / 4 || idle())
     }
 
-    /// Takes all replies that are there.
-    pub(crate) fn drain(&self, replies: &mut Replies) -> Result<(), Corrupt> {
+    /// Takes all replies that are there. While there are no descriptors for a parcel, it calls `tend`
+    /// from time to time.
+    pub(crate) fn drain(
+        &self,
+        replies: &mut Replies,
+        tend: &mut dyn FnMut(),
+    ) -> Result<(), Corrupt> {
         replies.parcels.clear();
         if self.corrupt.load(Ordering::SeqCst) {
             return Err(Corrupt);
@@ -193,7 +201,7 @@ impl ParentEnd {
             .filter(|entry| matches!(entry, Ok((tag::PARCEL, _))))
             .count();
         for _ in 0..wanted {
-            replies.parcels.push_back(self.next_parcel().ok_or(Corrupt)?);
+            replies.parcels.push_back(self.next_parcel(tend).ok_or(Corrupt)?);
             self.region.atomic(PARCELS_TAKEN).fetch_add(1, Ordering::SeqCst);
         }
         if !replies.bytes.is_empty() {
@@ -204,9 +212,20 @@ impl ParentEnd {
     }
 
     /// The next parcel. The worker sends it before it writes the entry, so it is there, unless the
-    /// worker does not keep to the protocol.
-    fn next_parcel(&self) -> Option<Envelope> {
-        self.receiver.wait(self, &Deadline::now(), || lock(&self.parcels).pop_front()).ok()
+    /// worker does not keep to the protocol. While this process has no descriptors for it, it waits.
+    fn next_parcel(&self, tend: &mut dyn FnMut()) -> Option<Envelope> {
+        let next = || lock(&self.parcels).pop_front();
+        let mut until = Some(Instant::now());
+        loop {
+            match self.receiver.wait(self, &Deadline::from(until), next) {
+                Ok(parcel) => return Some(parcel),
+                // One that stays in the socket is there, and there are no descriptors for it.
+                Err(WaitEnd::Timeout(_)) if self.receiver.has_packet() => {}
+                Err(_) => return None,
+            }
+            tend();
+            until = Some(Instant::now() + TEND_EVERY);
+        }
     }
 
     /// Makes [`wait`](ParentEnd::wait) return.

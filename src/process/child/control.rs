@@ -1,6 +1,7 @@
 //! The child's end of the control socket, and the liveness pipe.
 //!
-//! No thread of the child waits for either. The parent holds the only writing end of the liveness
+//! No thread of the child waits for either, except in a child that is the first process of a pid
+//! namespace: what the system sends there is ignored. The parent holds the only writing end of the liveness
 //! pipe; when it closes, the system kills the child. The parent's last message stays in the
 //! socket's buffer, where every thread of the child can read it.
 
@@ -26,7 +27,7 @@ struct ControlSocket {
     reading: Mutex<()>,
     /// The reading end, open as long as this process lives; `None` if it was detached from its
     /// start on.
-    _liveness: Option<OwnedFd>,
+    liveness: Option<OwnedFd>,
 }
 
 static CONTROL: OnceLock<ControlSocket> = OnceLock::new();
@@ -37,13 +38,21 @@ pub(super) fn hold(socket: Arc<OwnedFd>, liveness: Option<OwnedFd>) -> io::Resul
     if let Some(liveness) = &liveness {
         sys::die_with(liveness.as_fd(), EXIT_ORPHAN)?;
     }
-    let control = ControlSocket {
-        socket,
-        stopping: OnceLock::new(),
-        reading: Mutex::new(()),
-        _liveness: liveness,
-    };
-    CONTROL.set(control).map_err(|_| io::Error::other("it is held already"))
+    let control =
+        ControlSocket { socket, stopping: OnceLock::new(), reading: Mutex::new(()), liveness };
+    CONTROL.set(control).map_err(|_| io::Error::other("it is held already"))?;
+    if std::process::id() == 1 {
+        // The first process of a pid namespace: no such signal reaches it.
+        sys::service_thread("offspring-liveness", exit_with_parent)?;
+    }
+    Ok(())
+}
+
+fn exit_with_parent() {
+    let liveness = CONTROL.get().and_then(|control| control.liveness.as_ref());
+    if liveness.is_some_and(|liveness| sys::wait_at_end(liveness.as_fd(), None)) {
+        sys::exit_now(EXIT_ORPHAN);
+    }
 }
 
 impl ControlSocket {

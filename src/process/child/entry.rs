@@ -40,7 +40,10 @@ fn enter(entry: Entry) {
     // only a child has the control socket as stdin. The parent's pid is not a sign: a child whose
     // parent has died meanwhile must not become a main program, and there may be a wrapper between
     // the two.
-    let name = std::env::var_os(CHILD_VARIABLE).filter(|_| sys::stdin_is_packet_socket());
+    // A program with rights that its caller lacks is no child at all: the caller would choose which
+    // worker runs, and with which value.
+    let is_child = || sys::stdin_is_packet_socket() && !sys::is_elevated();
+    let name = std::env::var_os(CHILD_VARIABLE).filter(|_| is_child());
     if let Some(name) = name {
         // First the name, so that `ps` is right however the start goes on: until now the system
         // shows the process as `exe`, the link that was executed. The variable is removed before

@@ -141,3 +141,29 @@ pub(super) fn reason_of(status: WaitStatus) -> ExitReason {
         WaitStatus::Unknown => ExitReason::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn reading_ends_although_someone_goes_on_writing() {
+        let (control, theirs) = sys::packet_pair().unwrap();
+        handshake::send(theirs.as_fd(), &ChildMessage::Returned(vec![7]), &[]).unwrap();
+        let flood = std::thread::spawn(move || {
+            loop {
+                match handshake::send(theirs.as_fd(), &ChildMessage::Started, &[]) {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        });
+        let report = ExitReport::read(control.as_fd());
+        assert!(matches!(report.returned, Some(StoredOutput::Here(_))));
+        drop(control);
+        flood.join().unwrap();
+    }
+}

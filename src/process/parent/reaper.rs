@@ -89,6 +89,11 @@ pub(super) fn start(on_exit: fn()) -> io::Result<()> {
         .map(drop)
 }
 
+/// Returns whether this process has a reaper: not before it starts a child, and not in a fork.
+pub(super) fn is_here() -> bool {
+    REAPER.get().is_some()
+}
+
 /// Has the reaper call `on_exit`. The thread that ends the process cannot do so itself: it has lost
 /// the thread-locals that ipc-channel needs.
 pub(super) fn announce_exit() {

@@ -138,7 +138,11 @@ impl LiveChild {
 
     fn kill(&mut self, cause: KillCause) {
         self.killed.get_or_insert(cause);
-        self.pidfd.kill();
+        if !self.pidfd.kill() {
+            // The child runs as another user. It has asked the system to kill it when this pipe
+            // closes, and needs no right for that.
+            self.liveness = None;
+        }
     }
 }
 
@@ -248,14 +252,14 @@ impl ChildRecord {
     pub(in crate::process) fn terminate_tree(&self) {
         self.with_live(|live| {
             live.terminated.get_or_insert(KillCause::Terminate);
-            Tree::suspend(&live.pidfd, self.pid).terminate();
+            Tree::with_suspended(&live.pidfd, self.pid, |tree| tree.terminate());
         });
     }
 
     pub(in crate::process) fn kill_tree(&self) {
         self.with_live(|live| {
-            live.killed.get_or_insert(KillCause::Kill);
-            Tree::suspend(&live.pidfd, self.pid).kill();
+            Tree::with_suspended(&live.pidfd, self.pid, |tree| tree.kill());
+            live.kill(KillCause::Kill);
         });
     }
 
@@ -288,8 +292,12 @@ impl ChildRecord {
         // find the child among those that run.
         reaper::forget(self.id, &live.pidfd);
         live.pidfd.reap();
-        // The child is dead, so all that it sent is in the socket.
-        let report = ExitReport::read(live.control.as_fd());
+        // The child is dead, so all that it sent is in the socket. A fork of this process shares
+        // the socket, but the child is not its own, and what is in the socket is not for it.
+        let report = match reaper::is_here() {
+            true => ExitReport::read(live.control.as_fd()),
+            false => ExitReport::default(),
+        };
         let (reason, output) = report.conclude(status, live.terminated, live.killed);
         *state = State::Ended { reason, output };
         // Wakers may run user code, which must not run under the lock. An end is final, so a thread

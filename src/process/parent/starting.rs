@@ -288,3 +288,41 @@ fn reap(pidfd: &Pidfd) -> WaitStatus {
     let _ = pidfd.wait_end(Instant::now() + REAP_PATIENCE);
     pidfd.reap().unwrap_or(WaitStatus::Unknown)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn a_child_that_floods_its_parent_with_panics_does_not_start() {
+        let program = Command::new("sleep").arg("1000").spawn().unwrap();
+        let (control, theirs) = sys::packet_pair().unwrap();
+        let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        let (early, _stderr) = EarlyStderr::new(null.into()).unwrap();
+        let mut starting = StartingChild::new(
+            program.id(),
+            "flood".to_owned(),
+            Pidfd::of(&program).unwrap(),
+            control,
+            StartLimit::after(Duration::from_secs(1)),
+            early,
+        );
+        let flood = std::thread::spawn(move || {
+            loop {
+                let report = PanicReport::new("again".to_owned(), None, None, None);
+                let message = ChildMessage::Panicked { in_run: false, report };
+                match handshake::send(theirs.as_fd(), &message, &[]) {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        });
+        let error = starting.wait_started().unwrap_err();
+        assert!(matches!(error, SpawnError::Timeout { .. }), "{error}");
+        drop(starting);
+        flood.join().unwrap();
+    }
+}

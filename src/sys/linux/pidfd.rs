@@ -6,6 +6,7 @@ use std::process::Child;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
@@ -34,9 +35,19 @@ pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
 pub(crate) struct Pidfd(pub(in crate::sys) OwnedFd);
 
 impl Pidfd {
+    /// Pins a child that was just started.
+    ///
+    /// If the program ignores SIGCHLD, a child that has died already is gone, and its pid may be
+    /// another process's. So the system is asked whether what was pinned is a child of this one.
     pub(crate) fn of(child: &Child) -> io::Result<Pidfd> {
         let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no pid"))?;
-        Ok(Pidfd(pidfd_open(pid, PidfdFlags::empty())?))
+        let pinned = Pidfd(pidfd_open(pid, PidfdFlags::empty())?);
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        retry(|| waitid(WaitId::PidFd(pinned.0.as_fd()), look)).map_err(|error| {
+            let is_stranger = error.raw_os_error() == Some(libc::ECHILD);
+            if is_stranger { io::Error::from_raw_os_error(NO_SUCH_PROCESS) } else { error }
+        })?;
+        Ok(pinned)
     }
 
     /// This process.
@@ -77,13 +88,14 @@ impl Pidfd {
         self.signal(Signal::CONT);
     }
 
-    pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
+    /// Sends SIGKILL. Returns `false` if this process may not: the other one runs as another user.
+    pub(crate) fn kill(&self) -> bool {
+        self.signal(Signal::KILL)
     }
 
-    pub(in crate::sys) fn signal(&self, signal: Signal) {
-        // The only failure is that the process has ended already.
-        let _ = pidfd_send_signal(&self.0, signal);
+    pub(in crate::sys) fn signal(&self, signal: Signal) -> bool {
+        // The other failure is that the process has ended already.
+        pidfd_send_signal(&self.0, signal) != Err(Errno::PERM)
     }
 
     /// Takes the status of the process, which is gone afterwards; `None` if it still runs.

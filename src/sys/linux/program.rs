@@ -52,6 +52,13 @@ pub(crate) fn at_exit(hook: extern "C" fn()) {
     unsafe { libc::atexit(hook) };
 }
 
+/// Returns whether this program has rights that its caller lacks: by a set-user-id bit, or by
+/// capabilities of its file. Then nothing that the caller passes to it can be trusted.
+pub(crate) fn is_elevated() -> bool {
+    // SAFETY: reads what the kernel told this process when it started.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Ends the process at once: no exit hooks, no destructors, no flush.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` is always allowed.

@@ -32,8 +32,12 @@ fn set_signal_mask(full: bool) -> libc::sigset_t {
 
 /// Resets the signals of a new child to those of a fresh program. What its parent blocked or
 /// ignored is inherited through exec, and would make `terminate` do nothing.
+///
+/// Three stay ignored: Rust ignores SIGPIPE; a parent that ignores SIGHUP or SIGQUIT was started by
+/// `nohup`, or by a shell in the background, and its children are to outlive the terminal as well.
 pub(crate) fn reset_signals() {
-    for signal in (1..=libc::SIGRTMAX()).filter(|&signal| signal != libc::SIGPIPE) {
+    const KEPT: [libc::c_int; 3] = [libc::SIGPIPE, libc::SIGHUP, libc::SIGQUIT];
+    for signal in (1..=libc::SIGRTMAX()).filter(|signal| !KEPT.contains(signal)) {
         // SAFETY: reads a disposition into plain data, then sets it to the default. Handlers that
         // were installed in this process stay. Numbers that the system reserves are an error.
         unsafe {

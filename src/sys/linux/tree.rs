@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::pidfd::Pidfd;
+use super::signals::with_signals_blocked;
 
 /// How long one process may take to stop. It takes a moment, unless the process waits for a broken
 /// device.
@@ -20,8 +22,27 @@ pub(crate) struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Suspends the tree of a child, which must not be reaped meanwhile.
-    pub(crate) fn suspend(root: &'a Pidfd, pid: u32) -> Tree<'a> {
+    /// Calls `act` with the tree of a child, which must not be reaped meanwhile.
+    ///
+    /// That takes a descriptor for each descendant, and one to find them, even if this process has
+    /// none left. So it happens on a thread with a table of descriptors of its own.
+    pub(crate) fn with_suspended(root: &Pidfd, pid: u32, act: fn(&Tree<'_>)) {
+        let run = || act(&Tree::suspend(root, pid));
+        let is_done = std::thread::scope(|scope| {
+            let thread = with_signals_blocked(|| {
+                std::thread::Builder::new().spawn_scoped(scope, || {
+                    keep_only_own_copy_of(root);
+                    run();
+                })
+            });
+            thread.is_ok_and(|thread| thread.join().is_ok())
+        });
+        if !is_done {
+            run();
+        }
+    }
+
+    fn suspend(root: &'a Pidfd, pid: u32) -> Tree<'a> {
         let mut tree = Tree { root, descendants: HashMap::new() };
         root.signal(Signal::STOP);
         await_standstill(root, pid as i32);
@@ -34,7 +55,9 @@ impl<'a> Tree<'a> {
         let found = processes().filter(|pid| *pid != root && !self.descendants.contains_key(pid));
         let found: Vec<(i32, Pidfd)> =
             found.filter_map(|pid| Some((pid, self.child(root, pid)?))).collect();
-        found.iter().for_each(|(_, process)| process.signal(Signal::STOP));
+        for (_, process) in &found {
+            process.signal(Signal::STOP);
+        }
         found.iter().for_each(|(pid, process)| await_standstill(process, *pid));
         let any = !found.is_empty();
         self.descendants.extend(found);
@@ -63,12 +86,12 @@ impl<'a> Tree<'a> {
     }
 
     /// Sends SIGTERM to all, then resumes them.
-    pub(crate) fn terminate(self) {
+    pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT);
     }
 
-    pub(crate) fn kill(self) {
+    pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 }
@@ -80,6 +103,20 @@ impl Pidfd {
 
     fn has_ended(&self) -> bool {
         !matches!(self.wait_end(Instant::now()), Ok(false))
+    }
+}
+
+/// Gives this thread a table of descriptors of its own, which shares nothing with the program's,
+/// and only `kept` stays open in it.
+fn keep_only_own_copy_of(kept: &Pidfd) {
+    let kept = kept.as_fd().as_raw_fd() as libc::c_uint;
+    // SAFETY: from the first call on, this thread sees copies of the descriptors. The thread ends
+    // without a use of any of them but `kept`, which it only borrows.
+    unsafe {
+        if libc::unshare(libc::CLONE_FILES) == 0 {
+            libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
+            libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, 0);
+        }
     }
 }
 

@@ -461,3 +461,22 @@ fn a_task_behind_one_that_is_cancelled_is_not_ended_in_its_place() {
         assert!(matches!(cancelled.join(), Err(TaskError::Cancelled { .. })));
     }
 }
+
+#[offspring::worker]
+fn prepare_for(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[offspring::test(timeout = "60s")]
+fn an_initializer_that_does_not_end_is_an_error_of_the_pool() {
+    let builder = Pool::builder().workers(2).initializer(prepare_for::new(LONG));
+    let error = builder.initializer_timeout(Duration::from_millis(50)).build().unwrap_err();
+    assert!(
+        matches!(&error, PoolError::Initializer { message, .. } if message.contains("50ms")),
+        "{error}"
+    );
+    offspring::testing::assert_no_children();
+    let builder = Pool::builder().workers(2).initializer(prepare_for::new(Duration::ZERO));
+    let pool = builder.initializer_timeout(LONG).build().unwrap();
+    pool.run(pid_of::new()).unwrap();
+}

@@ -14,7 +14,11 @@ enum Habit {
     Sleeps,
     Spins,
     IgnoresSignals,
+    /// Becomes another user, if this one is root.
+    ChangesUser,
 }
+
+const NOBODY: u32 = 45_679;
 
 /// Prints its pid, and never ends by itself.
 #[offspring::worker]
@@ -24,6 +28,11 @@ fn stay(habit: Habit) {
             // SAFETY: no handler is involved; what cannot be ignored is an error.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
+    }
+    // SAFETY: takes numbers.
+    if habit == Habit::ChangesUser && unsafe { libc::geteuid() } == 0 {
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
     }
     println!("{}", std::process::id());
     if habit == Habit::Spins {
@@ -60,7 +69,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 #[offspring::test(timeout = "20s")]
 fn a_child_ends_when_its_parent_is_killed_whatever_it_does() {
-    for habit in [Habit::Sleeps, Habit::Spins, Habit::IgnoresSignals] {
+    for habit in [Habit::Sleeps, Habit::Spins, Habit::IgnoresSignals, Habit::ChangesUser] {
         for daemon in [false, true] {
             let (parent, grandchild) = parent_and_grandchild(habit, daemon);
             assert!(is_running(grandchild));
@@ -171,4 +180,33 @@ fn a_dropped_handle_leaves_its_child_running() {
 fn say_when_stdin_ends() {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
     println!("ended");
+}
+
+/// Starts a child as the first process of a namespace, to which most signals from inside do nothing. Prints its pid
+/// outside, or 0 where the system gives this process no namespace.
+#[offspring::worker]
+fn keep_the_first_of_a_namespace() {
+    // It may start no thread afterwards, and the first start makes one.
+    super::stage::answer::spawn().unwrap().join().unwrap();
+    // SAFETY: no pointer is involved; only children that are started from now on are concerned.
+    if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+        println!("0");
+        std::thread::sleep(FOREVER);
+    }
+    let builder = ProcessBuilder::new().stdout(Stdio::null());
+    let child = builder.spawn(stay::new(Habit::IgnoresSignals)).unwrap();
+    println!("{}", child.pid());
+    child.join().unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn the_first_process_of_a_namespace_ends_with_its_parent_too() {
+    let builder = ProcessBuilder::new().stdout(Stdio::piped());
+    let mut parent = builder.spawn(keep_the_first_of_a_namespace::new()).unwrap();
+    let child = Lines::of(&mut parent).pid();
+    parent.kill();
+    parent.join().unwrap_err();
+    if child != 0 {
+        gone_within(SOON, &[child]);
+    }
 }

@@ -114,3 +114,49 @@ fn another_user_than_root_can_start_processes() {
     assert!(output.status.success() && text.contains("0 failed"), "{text}");
     assert!(text.lines().filter(|line| line.ends_with(" ... ok")).count() > 50, "{text}");
 }
+
+/// What a program with a set-user-id bit does if its caller pretends to start it as a child.
+#[offspring::test]
+#[ignore = "part of `an_elevated_program_is_no_child`"]
+fn inner_elevated() {
+    if super::stage::is_inner() {
+        // SAFETY: reads what the system told this process when it started.
+        println!("elevated: {}", unsafe { libc::getauxval(libc::AT_SECURE) });
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn an_elevated_program_is_no_child() {
+    if !is_root() {
+        println!("skipped: only root can give a program the rights of root");
+        return;
+    }
+    let (_directories, copy, _temporary) = public_copy();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
+    let (mut ours, theirs) = packet_sockets();
+    let mut program = super::stage::inner_program(&copy, "process::rogue::inner_elevated");
+    program.uid(NOBODY).gid(NOBODY).current_dir("/").env("OFFSPRING_CHILD", "intruder");
+    let output = program.stdin(theirs).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // A file system that is mounted without set-user-id bits gives no rights.
+    if !text.contains("elevated: 0") {
+        assert!(text.contains("elevated: 1"), "{text}");
+    }
+    drop(program);
+    // A child would have waited for its first message, or sent one.
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut ours, &mut answer).unwrap();
+    assert!(answer.is_empty());
+}
+
+/// A pair of packet sockets, like that of a parent and its child.
+fn packet_sockets() -> (fs::File, std::os::fd::OwnedFd) {
+    let mut ends = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: room for two descriptors, which the values below own.
+    unsafe {
+        assert_eq!(libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()), 0);
+        let own = |end| <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(end);
+        (own(ends[0]).into(), own(ends[1]))
+    }
+}

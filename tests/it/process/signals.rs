@@ -131,15 +131,59 @@ fn start_from_a_deaf_process() -> ((u64, u64), (u64, u64), bool) {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_has_the_signals_of_a_fresh_program() {
-    const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
+    // Rust itself ignores SIGPIPE; the other two keep what `nohup` and shells set.
+    const KEPT: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGHUP - 1) | 1 << (libc::SIGQUIT - 1);
     // Two signals belong to the C library, and no program can change them.
     const RESERVED: u64 = 0b11 << 31;
     let ((blocked, ignored), seen, ended) =
         start_from_a_deaf_process::spawn().unwrap().join().unwrap();
     assert!(blocked.count_ones() > 50 && ignored.count_ones() > 50, "the scene is set");
-    // Rust itself ignores SIGPIPE.
-    assert_eq!((seen.0, seen.1 & !RESERVED), (0, PIPE));
+    assert_eq!((seen.0, seen.1 & !RESERVED), (0, KEPT));
     assert!(ended, "terminate did nothing");
+}
+
+/// Ignores a signal, as `nohup` does, and returns how its child ended, which got this signal and then SIGTERM.
+#[offspring::worker]
+fn under_nohup(signal: i32) -> Option<ExitReason> {
+    // SAFETY: no handler is involved.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+    let child = sleeper::spawn().unwrap();
+    // SAFETY: a child that is not reaped meanwhile.
+    unsafe { libc::kill(child.pid() as i32, signal) };
+    // The first deadly signal decides how it ends.
+    child.terminate();
+    child.join().unwrap_err().reason().cloned()
+}
+
+#[offspring::test(timeout = "20s")]
+fn children_of_a_program_under_nohup_outlive_the_terminal() {
+    for signal in [libc::SIGHUP, libc::SIGQUIT] {
+        let reason = under_nohup::spawn(signal).unwrap().join().unwrap();
+        assert_eq!(reason, Some(TERMINATED), "{signal}");
+    }
+}
+
+/// Gives up root after it has started a child as root, and returns how the child ends by `kill`.
+#[offspring::worker]
+fn kill_without_rights() -> Option<ExitReason> {
+    const NOBODY: u32 = 45_679;
+    // SAFETY: takes a number.
+    if unsafe { libc::geteuid() } != 0 {
+        return None;
+    }
+    let child = sleeper::spawn().unwrap();
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+    child.terminate();
+    child.kill();
+    child.join().unwrap_err().reason().cloned()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_child_of_another_user_is_killed_all_the_same() {
+    let reason = kill_without_rights::spawn().unwrap().join().unwrap();
+    let killed = ExitReason::Killed { cause: KillCause::Kill, signal: libc::SIGKILL };
+    assert!(reason.is_none_or(|reason| reason == killed));
 }
 
 /// Gives whether a stranger that got the pid of an ended child lives on after `kill` and `terminate`. Its

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use offspring::process::KillCause;
+use offspring::unix::{ProcessBuilderExt, Resource};
 use offspring::{ExitReason, Process, ProcessBuilder, Stdio};
 
 use super::signals::stop_process;
@@ -117,4 +118,27 @@ fn nobody_escapes_who_is_just_being_started() {
         child.join().unwrap_err();
         eventually("all are gone", || processes_with(&word).is_empty());
     }
+}
+
+/// Takes all descriptors of this process, and ends the tree of a child. Returns the pids of the tree.
+#[offspring::worker]
+fn end_a_tree_without_descriptors() -> Vec<u32> {
+    let (child, lines, pids) = start(2, PROGRAMS, 5);
+    let mut fillers = Vec::new();
+    // SAFETY: a new descriptor, which this vector owns.
+    while let Ok(filler) = unsafe { std::os::fd::BorrowedFd::borrow_raw(1) }.try_clone_to_owned() {
+        fillers.push(filler);
+    }
+    child.kill_tree();
+    drop(fillers);
+    child.join().unwrap_err();
+    drop(lines);
+    pids
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_tree_ends_even_if_no_descriptor_is_free() {
+    let builder = ProcessBuilder::new().rlimit(Resource::OpenFiles, 200, 200);
+    let pids = builder.spawn(end_a_tree_without_descriptors::new()).unwrap().join().unwrap();
+    gone(&pids);
 }

@@ -135,7 +135,7 @@ fn parent_of_ending_threads() {
     assert_eq!(messages.iter().collect::<Vec<_>>(), ["the first message", "the last message"]);
     assert_eq!(items.get().unwrap(), "the first item");
     assert_eq!(items.get().unwrap(), "the last item");
-    assert_eq!(RECORDS.lock().unwrap()[0], "the first record");
+    assert_eq!(*RECORDS.lock().unwrap(), ["the first record", "the last record"]);
 }
 
 #[offspring::test(timeout = "30s")]
