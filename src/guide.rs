@@ -5,3 +5,6 @@ pub mod python {}
 
 #[doc = include_str!("../docs/gotchas.md")]
 pub mod gotchas {}
+
+#[doc = include_str!("../docs/security.md")]
+pub mod security {}

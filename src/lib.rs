@@ -279,7 +279,8 @@
 //! `kill` or a limit must stay contained, for code that cannot share a process with other code, and
 //! for work that you must be able to end at any time, which no thread allows.
 //!
-//! [Gotchas](guide::gotchas) lists what surprises people, and what is not solved.
+//! [Gotchas](guide::gotchas) lists what surprises people, and what is not solved;
+//! [security](guide::security) what a worker that crashes, or that an attacker controls, can do.
 //!
 //! # Platforms
 //!

@@ -23,6 +23,7 @@
 //!
 //! A failure prints the seed of its round.
 
+mod corpus;
 mod saboteur;
 mod scenes;
 mod victim;
@@ -74,6 +75,7 @@ scenes! {
     a_control_socket: Control
     a_session: Session
     a_queue: Queue
+    descriptors: Greedy
     a_channel: Channel
     locks: Locks
     shared_memory: Memory

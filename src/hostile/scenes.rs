@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::saboteur::{self, Mood};
@@ -31,6 +32,7 @@ pub(super) enum Scene {
     Control,
     Session,
     Queue,
+    Greedy,
     Channel,
     Locks,
     Memory,
@@ -49,6 +51,7 @@ impl Scene {
             Scene::Control => control(attack, random),
             Scene::Session => session(attack, random),
             Scene::Queue => queue(attack, random),
+            Scene::Greedy => greedy(attack, random),
             Scene::Channel => messages(attack, random),
             Scene::Locks => locks(attack, random),
             Scene::Memory => memory(attack, random),
@@ -71,8 +74,9 @@ struct Item {
 impl Item {
     fn any(random: &mut Random) -> Item {
         let most = *random.choose(&[10, 10, 300, 50_000]);
-        let handle = random.one_in(4).then(|| Mutex::new(7).unwrap());
-        let memory = random.one_in(8).then(|| SharedBytes::copy_from(&[3; 100]).unwrap());
+        // There may be no descriptor for them.
+        let handle = if random.one_in(4) { Mutex::new(7).ok() } else { None };
+        let memory = if random.one_in(8) { SharedBytes::copy_from(&[3; 100]).ok() } else { None };
         Item { bytes: random.bytes(most), handle, memory }
     }
 
@@ -379,6 +383,38 @@ fn session(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     let process = spawn(Prey::Session(queue.clone()), random)?;
     use_it(attack, random, "uses a queue that is attacked", |random| use_queue(&queue, random))?;
     attack.end(process)
+}
+
+/// Takes all descriptors of the owner of a queue.
+#[crate::worker(crate = crate)]
+fn hoard(queue: Queue<Item>, seed: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let mut random = Random::of(seed);
+    let until = Instant::now() + LIFE;
+    while Instant::now() < until {
+        crate::queue::hoard(&queue, &mut random);
+        thread::sleep(PATIENT);
+    }
+}
+
+/// Calls that need descriptors fail, and the honest go on. With the worker, all comes back.
+fn greedy(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(150), ..limit }).unwrap();
+    let queue = Queue::bounded(8).unwrap();
+    step("starts a worker that takes descriptors");
+    let process = worker().spawn(hoard::new(queue.clone(), random.below(u64::MAX)));
+    let process = process.map_err(|error| format!("{error:?}"))?;
+    let until = Instant::now() + LIFE;
+    let mut starved = false;
+    while !starved && Instant::now() < until {
+        starved = Mutex::new(1).is_err();
+        attack.check()?;
+    }
+    use_it(attack, random, "uses a queue without descriptors", |random| use_queue(&queue, random))?;
+    attack.end(process)?;
+    if starved { Ok(()) } else { Err("it did not get all descriptors".to_owned()) }
 }
 
 fn use_queue(queue: &Queue<Item>, random: &mut Random) {

@@ -70,7 +70,8 @@ fn play(
     let until = Instant::now() + time;
     let mut witness = Witness::new();
     let (mut rounds, mut most) = (0, Use::default());
-    let mut before = None;
+    witness.check_start()?;
+    let before = Use::now();
     while rounds < 3 || Instant::now() < until {
         let seed = first + rounds;
         progress.set(0, seed);
@@ -80,11 +81,12 @@ fn play(
             .play(&mut Attack { witness: &mut witness, most: &mut most }, &mut Random::of(seed))?;
         step("checks the witnesses after it");
         witness.check()?;
+        step("waits for what the hostile worker held to be released");
+        check_released(&before)?;
         if rounds % 8 == 0 {
+            step("starts a worker");
             witness.check_start()?;
         }
-        step("waits for what the hostile worker held to be released");
-        check_released(before.get_or_insert_with(Use::now))?;
         if let Some(panic) = lock(&PANICS).first() {
             return Err(format!("a panic: {panic}"));
         }
@@ -142,9 +144,10 @@ struct Use {
 
 impl Use {
     fn now() -> Use {
-        let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
-        let pages = fs::read_to_string("/proc/self/statm").unwrap();
-        let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
+        // It fails if there is no descriptor left.
+        let descriptors = fs::read_dir("/proc/self/fd").map_or(DESCRIPTORS_MAX, Iterator::count);
+        let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = pages.split(' ').nth(1).map_or(0, |pages| pages.parse().unwrap());
         Use { descriptors, memory: pages * 4096 }
     }
 }

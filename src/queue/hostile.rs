@@ -38,6 +38,26 @@ pub(crate) fn attack<T>(queue: &Queue<T>, random: &mut Random) {
     }
 }
 
+/// Makes the owner of this queue hold as many descriptors as possible, for as long as this process
+/// lives.
+pub(crate) fn hoard<T>(queue: &Queue<T>, random: &mut Random) {
+    let Handle::Remote(remote) = &queue.handle else {
+        panic!("it is this process's own");
+    };
+    let attached = remote.attached(&Deadline::after(std::time::Duration::from_millis(100)));
+    let Some(ticket) = attached.ok().and_then(|attached| attached.in_flight().ok()) else {
+        return;
+    };
+    let hostile = Hostile::open(ticket, remote.id(), remote.fingerprint(), random);
+    for number in 1..50 {
+        hostile.attach(number, Arc::new(Region::new(REGION_BYTES).unwrap()));
+        let (kept, receiver) = wire::channel().unwrap();
+        let _ = wire::send(&hostile.up, &ToHub::InFlight { number: 0, receiver });
+        std::mem::forget(kept);
+    }
+    std::mem::forget(hostile);
+}
+
 /// The ends that a hostile client holds.
 struct Hostile {
     _page: SessionPage,

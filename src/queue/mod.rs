@@ -42,7 +42,7 @@ pub use builder::QueueBuilder;
 pub use dead_letter::DeadLetter;
 pub use delivery::Delivery;
 #[cfg(test)]
-pub(crate) use hostile::attack;
+pub(crate) use hostile::{attack, hoard};
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
 pub(crate) use options::QueueKind;
 pub(crate) use outcome::ANSWER_WITHIN;
