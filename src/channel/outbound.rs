@@ -32,7 +32,7 @@ use crate::ipc::region::Region;
 use crate::ipc::ring;
 use crate::ipc::spin::Spin;
 use crate::ipc::wire::{self, CheckedSender, EncodedValue, Envelope, Failure, SideData};
-use crate::sys::lock;
+use crate::sys::{self, lock};
 
 /// State shared by the clones of a sender.
 #[derive(Debug)]
@@ -67,7 +67,10 @@ const AMPLE: usize = ring::CAPACITY / 16;
 
 impl Drop for OutboundRing {
     fn drop(&mut self) {
-        self.region.atomic(DONE).store(1, Ordering::Release);
+        // A fork has a copy of it, and the original may go on to send.
+        if !sys::is_fork() {
+            self.region.atomic(DONE).store(1, Ordering::Release);
+        }
     }
 }
 

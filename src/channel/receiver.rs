@@ -20,7 +20,7 @@ use crate::ipc::reactor;
 use crate::ipc::reactor::EventSource;
 use crate::ipc::waitable::{WaitSource, Waitable};
 use crate::ipc::wire::{self, CheckedReceiver, Failure, WireHandle};
-use crate::sys::lock;
+use crate::sys::{self, lock};
 
 /// The receiving end of a [`channel`](crate::channel()).
 ///
@@ -218,6 +218,7 @@ impl<T> Receiver<T> {
     }
 
     pub(super) fn inbox(&self) -> Result<Arc<ReceiverInbox>, RecvError> {
+        sys::not_in_fork().map_err(RecvError::Io)?;
         lock(&self.inbox).clone().ok_or(RecvError::Moved)
     }
 

@@ -120,7 +120,7 @@ struct Lead {
 
 impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
     pub(crate) fn new(messages: CheckedReceiver<M>) -> SharedReceiver<M> {
-        let messages = messages;
+        sys::watch_forks();
         SharedReceiver {
             wakers: ClosingWakers(WakerSet::of(Some(messages.socket()))),
             messages: Mutex::new(messages),
@@ -131,10 +131,11 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         }
     }
 
-    /// Returns whether the peer is known to be gone.
+    /// Returns whether the peer is known to be gone. To a fork of this process it is: it belongs to
+    /// the original.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::SeqCst)
+        self.gone.load(Ordering::SeqCst) || sys::is_fork()
     }
 
     /// Records that the peer is gone.

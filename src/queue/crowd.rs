@@ -46,7 +46,7 @@ impl Client {
         wire::send(&in_flight, &open).unwrap();
         let attach = ToHub::Attach {
             number: 0,
-            object: owner.number.load(Ordering::SeqCst),
+            object: owner.key,
             fingerprint: owner.fingerprint,
             region: Some(region.memory()),
         };

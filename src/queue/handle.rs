@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{CreateError, DecodeError, GetError, HandleError, TaskDoneError};
 use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
-use crate::ipc::hub::{self, Arrived, HandleToken, RemoteHandle, SharedObject};
+use crate::ipc::hub::{self, Arrived, HandleToken, ObjectKey, RemoteHandle, SharedObject};
 use crate::ipc::reactor::EventSource;
 use crate::ipc::ring;
 use crate::ipc::wire::{self, EncodedValue, Envelope, ShmBuffer, SideData};
@@ -22,6 +21,7 @@ use crate::queue::item::{NewItem, Taken};
 use crate::queue::options::QueueOptions;
 use crate::queue::outcome::{ANSWER_WITHIN, PutFailure, QueueFailure, or_unresponsive};
 use crate::queue::owner::lock::QueueOwner;
+use crate::sys;
 
 /// An item that was taken and decoded.
 pub(in crate::queue) struct Got<T> {
@@ -48,11 +48,21 @@ impl OwnHandle {
     pub(in crate::queue) fn owner(&self) -> &Arc<QueueOwner> {
         &self.0
     }
+
+    /// The queue, for a call. In a fork of this process, each returns an error instead: there it is
+    /// a copy, whose lock may be held by a thread that does not exist.
+    #[inline]
+    fn here(&self) -> Result<&QueueOwner, QueueFailure> {
+        let here = sys::not_in_fork().map(|()| &*self.0);
+        here.map_err(|error| QueueFailure::io("use the queue", error))
+    }
 }
 
 impl Drop for OwnHandle {
     fn drop(&mut self) {
-        self.0.drop_handle();
+        if !sys::is_fork() {
+            self.0.drop_handle();
+        }
     }
 }
 
@@ -160,9 +170,10 @@ impl Handle {
             return Err(CreateError::ZeroCapacity);
         }
         let item = std::any::type_name::<T>();
-        let owner = Arc::new(QueueOwner::new(options, joinable, item));
+        let key = ObjectKey::new().map_err(CreateError::io("make a key for the queue"))?;
+        let owner = Arc::new(QueueOwner::new(options, joinable, item, key));
         let object: Arc<dyn SharedObject> = owner.clone();
-        owner.number.store(hub::publish(&object), Ordering::Relaxed);
+        hub::publish(key, &object);
         Ok(Handle::Own(OwnHandle::new(owner)))
     }
 
@@ -200,7 +211,7 @@ impl Handle {
         limit: &L,
     ) -> Waited<(), PutFailure, L> {
         with_encoded(item, |item| match self {
-            Handle::Own(own) => own.0.put(item, limit),
+            Handle::Own(own) => own.here()?.put(item, limit),
             Handle::Remote(remote) => remote.attached(limit)?.put(item, limit),
         })
     }
@@ -211,7 +222,7 @@ impl Handle {
         item: &T,
     ) -> Waited<(), PutFailure, Deadline> {
         with_encoded(item, |item| match self {
-            Handle::Own(own) => own.0.put(item, &Deadline::now()),
+            Handle::Own(own) => own.here()?.put(item, &Deadline::now()),
             Handle::Remote(remote) => remote.attached_soon()?.try_put(item, remote.facts.owner),
         })
     }
@@ -300,7 +311,7 @@ impl Handle {
         limit: &L,
     ) -> Waited<Taken, QueueFailure, L> {
         match self {
-            Handle::Own(own) => own.0.get(limit),
+            Handle::Own(own) => own.here()?.get(limit),
             Handle::Remote(remote) => remote.attached(limit)?.get(max, limit),
         }
     }
@@ -308,7 +319,7 @@ impl Handle {
     #[inline]
     pub(in crate::queue) fn try_take(&self, max: usize) -> Waited<Taken, QueueFailure, Deadline> {
         match self {
-            Handle::Own(own) => own.0.get(&Deadline::now()),
+            Handle::Own(own) => own.here()?.get(&Deadline::now()),
             Handle::Remote(remote) => remote.attached_soon()?.try_get(max, remote.facts.owner),
         }
     }
@@ -381,7 +392,7 @@ impl Handle {
 
     pub(in crate::queue) fn join<L: TimeLimit>(&self, limit: &L) -> Waited<(), QueueFailure, L> {
         match self {
-            Handle::Own(own) => own.0.join(limit),
+            Handle::Own(own) => own.here()?.join(limit),
             Handle::Remote(remote) => block(remote.attached(limit)?.join(&Blocking(limit))),
         }
     }
@@ -389,7 +400,7 @@ impl Handle {
     pub(in crate::queue) fn close(&self) -> Result<(), HandleError> {
         match self {
             Handle::Own(own) => {
-                own.0.close();
+                own.here()?.close();
                 Ok(())
             }
             Handle::Remote(remote) => match remote.ask(AttachedQueue::close) {
@@ -403,14 +414,14 @@ impl Handle {
     /// Closes the queue and drops the items in it; returns how many those were.
     pub(in crate::queue) fn close_and_discard(&self) -> Result<usize, HandleError> {
         match self {
-            Handle::Own(own) => Ok(own.0.close_and_discard()),
+            Handle::Own(own) => Ok(own.here()?.close_and_discard()),
             Handle::Remote(remote) => remote.ask(AttachedQueue::close_and_discard),
         }
     }
 
     pub(in crate::queue) fn is_closed(&self) -> Result<bool, HandleError> {
         match self {
-            Handle::Own(own) => Ok(own.0.is_closed()),
+            Handle::Own(own) => Ok(own.here()?.is_closed()),
             Handle::Remote(remote) => match remote.ask(AttachedQueue::is_closed) {
                 Err(HandleError::Disconnected) => Ok(true),
                 outcome => outcome,
@@ -420,7 +431,7 @@ impl Handle {
 
     pub(in crate::queue) fn len(&self) -> Result<usize, HandleError> {
         match self {
-            Handle::Own(own) => Ok(own.0.len()),
+            Handle::Own(own) => Ok(own.here()?.len()),
             Handle::Remote(remote) => remote.ask(AttachedQueue::len),
         }
     }
@@ -435,9 +446,8 @@ impl Handle {
         let token = match self {
             Handle::Own(own) => {
                 let owner = &own.0;
-                let number = owner.number.load(Ordering::Relaxed);
                 QueueToken {
-                    handle: HandleToken::of_local(owner.clone(), number, owner.fingerprint)?,
+                    handle: HandleToken::of_local(owner.clone(), owner.key, owner.fingerprint)?,
                     facts: Facts {
                         joinable: owner.joinable,
                         capacity: owner.capacity,

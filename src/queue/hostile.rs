@@ -11,7 +11,9 @@ use crate::ipc::deadline::Deadline;
 use crate::ipc::doorbell;
 use crate::ipc::fuzz::Random;
 use crate::ipc::hostile::odd_descriptor;
-use crate::ipc::hub::{ObjectId, REGION_BYTES, RemoteObject, SessionPage, ToClient, ToHub};
+use crate::ipc::hub::{
+    ObjectId, ObjectKey, REGION_BYTES, RemoteObject, SessionPage, ToClient, ToHub,
+};
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envelope};
@@ -65,7 +67,7 @@ struct Hostile {
     region: Arc<Region>,
     outbox: ring::Producer,
     ticket: CheckedSender<ToHub>,
-    object: u64,
+    object: ObjectKey,
     fingerprint: u64,
     _down: CheckedReceiver<ToClient>,
 }
@@ -99,7 +101,7 @@ impl Hostile {
             outbox: layout::outbox_writer(&region),
             region,
             ticket,
-            object: id.number,
+            object: id.key,
             fingerprint,
             _down: down,
         };
@@ -157,7 +159,7 @@ impl Hostile {
     }
 
     fn id(&self) -> ObjectId {
-        ObjectId { hub: [0; 16], number: self.object }
+        ObjectId { hub: [0; 16], key: self.object }
     }
 
     /// A message that a session knows, where it has no place.

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -59,7 +58,7 @@ fn open(
 
 fn attach(handle: &Handle, region: Memory) -> ToHub {
     let owner = owner_of(handle);
-    let (object, fingerprint) = (owner.number.load(Ordering::SeqCst), owner.fingerprint);
+    let (object, fingerprint) = (owner.key, owner.fingerprint);
     ToHub::Attach { number: 0, object, fingerprint, region: Some(region) }
 }
 

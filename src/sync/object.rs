@@ -25,8 +25,8 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -36,13 +36,14 @@ use crate::error::{
 };
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
-    self, Arrived, Attachment, ClientLink, HandleToken, OWNER, ObjectId, OwnerEnds, Refusal,
-    RemoteHandle, RemoteObject, Session, SharedObject, ToHub,
+    self, Arrived, Attachment, ClientLink, HandleToken, OWNER, ObjectId, ObjectKey, OwnerEnds,
+    Refusal, RemoteHandle, RemoteObject, Session, SharedObject, ToHub,
 };
 use crate::ipc::region::Region;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, CheckedSender, Envelope, Failure, WireHandle};
 use crate::sync::{thread_number, word};
+use crate::sys::{self, lock};
 
 /// One kind of object: its words, and how they are repaired after a death.
 pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
@@ -107,8 +108,8 @@ pub(super) struct Object<P: Primitive> {
 /// The process that the object belongs to.
 #[derive(Debug)]
 enum Home {
-    /// This process, which has published the object under this number.
-    Here(AtomicU64),
+    /// This process, which has published the object under this key.
+    Here(ObjectKey),
     Elsewhere(RemoteHandle<Membership>),
 }
 
@@ -123,12 +124,11 @@ impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
         let region = Region::labelled(length, Self::fingerprint());
         let region = region.map_err(CreateError::io("make shared memory"))?;
         set_up(&region);
-        let home = Home::Here(AtomicU64::new(0));
+        let key = ObjectKey::new().map_err(CreateError::io("make a key for the object"))?;
+        let home = Home::Here(key);
         let object = Arc::new(Object::assemble(region, OWNER, home, Self::fingerprint()));
         let published: Arc<dyn SharedObject> = object.clone();
-        if let Home::Here(number) = &object.home {
-            number.store(hub::publish(&published), Ordering::Relaxed);
-        }
+        hub::publish(key, &published);
         Ok(ObjectHandle::of(object))
     }
 
@@ -189,13 +189,15 @@ impl<P: Primitive> Object<P> {
     #[inline]
     pub(super) fn session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         match self.session.load(Ordering::Relaxed) {
-            0 => self.wait_session(limit),
-            session => Ok(session),
+            session if session != 0 && !sys::is_fork() => Ok(session),
+            _ => self.wait_session(limit),
         }
     }
 
     #[cold]
     fn wait_session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
+        // The original has that number too.
+        sys::not_in_fork().map_err(|error| SyncError::from(Failure::Io(error)))?;
         let Home::Elsewhere(handle) = &self.home else {
             return Ok(OWNER);
         };
@@ -249,8 +251,9 @@ impl RemoteObject for Membership {
         fingerprint: u64,
         in_flight: &CheckedSender<ToHub>,
     ) -> Result<Arc<Self>, SyncError> {
+        detach_left();
         let session = Session::with(id.hub, in_flight)?;
-        let number = session.attach(id.number, fingerprint, None)?;
+        let number = session.attach(id.key, fingerprint, None)?;
         Ok(Arc::new(Membership { session, number }))
     }
 
@@ -267,9 +270,23 @@ impl Drop for Membership {
     fn drop(&mut self) {
         // A worker that panics may leave the object half used, and its process is about to end. By
         // staying attached it gets the same repair as a process that was killed.
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            lock(&LEFT_BY_PANICS).push((self.session.clone(), self.number));
+        } else {
             self.session.detach(self.number);
         }
+    }
+}
+
+/// Attachments whose last handle was dropped by a panic.
+static LEFT_BY_PANICS: Mutex<Vec<(Arc<Session>, u32)>> = Mutex::new(Vec::new());
+
+/// Detaches what panics left. Called when a handle arrives: so this process has outlived them, as
+/// that of a pool does, and they do not add up.
+fn detach_left() {
+    if !std::thread::panicking() {
+        let left = std::mem::take(&mut *lock(&LEFT_BY_PANICS));
+        left.into_iter().for_each(|(session, number)| session.detach(number));
     }
 }
 
@@ -309,10 +326,7 @@ impl<P: Primitive, C: ?Sized> Serialize for ObjectHandle<P, C> {
         let memory = wire::note(WireHandle::Memory(self.region.memory()))
             .map_err(wire::explain::<S::Error>)?;
         let handle = match &self.home {
-            Home::Here(number) => {
-                let number = number.load(Ordering::Relaxed);
-                HandleToken::of_local(self.object.clone(), number, self.fingerprint)?
-            }
+            Home::Here(key) => HandleToken::of_local(self.object.clone(), *key, self.fingerprint)?,
             Home::Elsewhere(handle) => HandleToken::of_remote(handle)?,
         };
         ObjectToken { memory, handle }.serialize(serializer)

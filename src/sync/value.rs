@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::diagnostics;
 use crate::error::{CreateError, DecodeError, EncodeError};
+use crate::ipc::hub;
 use crate::ipc::region::Region;
 use crate::ipc::wire;
 use crate::sync::object::{ObjectContent, ObjectHandle, Primitive};
@@ -300,10 +301,13 @@ impl<'a> ValueMemory<'a> {
 
 /// Encodes a value that a lock is to store.
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let encoded = wire::encode(value)?;
+    let encoded = wire::encode(value).inspect_err(|_| hub::announce())?;
     if encoded.handles.is_empty() {
         Ok(encoded.bytes)
     } else {
+        // They go nowhere, and the hubs of this process count them as on their way until then.
+        drop(encoded);
+        hub::announce();
         Err(EncodeError::new::<T>("a lock cannot store handles: send them over a queue"))
     }
 }

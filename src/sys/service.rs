@@ -4,7 +4,7 @@ use std::io;
 use std::process;
 use std::sync::{Mutex, OnceLock};
 
-use super::{lock, service_thread};
+use super::{is_fork, lock, service_thread, watch_forks};
 
 /// What a service thread shares with its callers. Lives in a `static`, and never ends.
 pub(crate) struct Service<T: 'static> {
@@ -38,6 +38,7 @@ impl<T: Send + Sync> Service<T> {
     where
         B: FnOnce(&'static T) + Send + 'static,
     {
+        watch_forks();
         // Two callers at once must not both start a thread.
         let _one_at_a_time = lock(&self.starting);
         if let Some(started) = self.started.get() {
@@ -59,8 +60,8 @@ impl<T: Send + Sync> Service<T> {
     /// Returns the service, if it was started in this process. In a fork of such a process there is
     /// none: what a caller did to a shared descriptor, it would do to the original.
     pub(crate) fn get(&'static self) -> Option<&'static T> {
-        let started = self.started.get()?;
-        (started.pid == process::id()).then_some(&started.shared)
+        let started = self.started.get().filter(|_| !is_fork());
+        started.map(|started| &started.shared)
     }
 }
 

@@ -56,6 +56,13 @@ pub(crate) fn signal(pid: u32, signal: &str) {
     assert!(sent.unwrap().success());
 }
 
+/// Closes all descriptors, as a program does that turns itself into a daemon. That closes the
+/// sessions of this process, which runs on.
+pub(crate) fn close_descriptors() {
+    // SAFETY: it breaks what owns them, which is what this is about; the process ends soon.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+}
+
 /// Pseudo-random numbers, the same for the same seed.
 pub(crate) struct Random(u64);
 

@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use serde::{Deserialize, Serialize, de, ser};
 
 use crate::ipc::deadline::{TimeLimit, Waited};
-use crate::ipc::hub::{HubId, SharedObject, ToHub, object, service};
+use crate::ipc::hub::{HubId, ObjectKey, SharedObject, ToHub, object, service};
 use crate::ipc::wire::{self, CheckedSender, Failure, WireHandle};
-use crate::sys::lock;
+use crate::sys::{self, lock};
 
 /// Names an object among those of all processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ObjectId {
     pub(crate) hub: HubId,
-    pub(crate) number: u64,
+    pub(crate) key: ObjectKey,
 }
 
 /// A process's attachment to an object of another process.
@@ -77,11 +77,12 @@ impl<A: RemoteObject> RemoteHandle<A> {
     /// The attachment, if the owner is known to have accepted it.
     #[inline]
     pub(crate) fn accepted(&self) -> Option<&Arc<A>> {
-        self.accepted.get()
+        self.accepted.get().filter(|_| !sys::is_fork())
     }
 
     /// The attachment, opened if it is not yet.
     pub(crate) fn open(&self) -> Result<Arc<A>, A::Error> {
+        sys::not_in_fork().map_err(Failure::Io)?;
         let mut opening = lock(&self.opening);
         if let Some(attachment) = self.accepted().or(opening.opened.as_ref()) {
             return Ok(attachment.clone());
@@ -149,17 +150,17 @@ pub(crate) enum Arrived<R, A> {
 }
 
 impl HandleToken {
-    /// For a handle of an object of this process, which was published under this number.
+    /// For a handle of an object of this process, which was published under this key.
     pub(crate) fn of_local<E: ser::Error>(
         object: Arc<dyn SharedObject>,
-        number: u64,
+        key: ObjectKey,
         fingerprint: u64,
     ) -> Result<HandleToken, E> {
         wire::may_note().map_err(wire::explain::<E>)?;
         let hub = service::hub_id().map_err(failed("could not start the hub"))?;
         let in_flight =
             service::in_flight(object).map_err(failed("could not make a handle to send"))?;
-        HandleToken::new(ObjectId { hub, number }, fingerprint, in_flight)
+        HandleToken::new(ObjectId { hub, key }, fingerprint, in_flight)
     }
 
     /// For a handle of an object of another process.
@@ -200,7 +201,7 @@ impl HandleToken {
             return Err(wire::explain_de("the handle is of another type"));
         }
         if service::is_local(self.id.hub) {
-            let object = object::resolve(self.id.number);
+            let object = object::resolve(self.id.key);
             let object =
                 object.ok_or_else(|| wire::explain_de::<E>("the object no longer exists"))?;
             // What the object is, not what the sender wrote into the token.

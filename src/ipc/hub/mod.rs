@@ -27,25 +27,29 @@ mod handle;
 mod object;
 mod page;
 mod refusal;
+mod region;
 mod retry;
 mod service;
 mod session;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod up_channel;
 
 pub(crate) use handle::{Arrived, HandleToken, ObjectId, RemoteHandle, RemoteObject};
 pub(crate) use object::{
-    Attachment, OwnerEnds, Served, SharedObject, Tick, objects, owner_exits, publish,
+    Attachment, ObjectKey, OwnerEnds, Served, SharedObject, Tick, objects, owner_exits, publish,
 };
 #[cfg(test)]
 pub(crate) use page::SessionPage;
 pub(crate) use page::{ClientLink, OWNER, SESSIONS_MAX};
 pub(crate) use refusal::Refusal;
+pub(crate) use region::{DOWN_RING, REGION_BYTES, UP_RING, line};
 #[cfg(test)]
 pub(crate) use service::in_flight;
 pub(crate) use service::{announce, attend, try_again};
-pub(crate) use session::{DOWN_RING, ParcelSink, REGION_BYTES, Session, UP_RING, line};
+pub(crate) use session::{ParcelSink, Session};
 
 use std::os::fd::OwnedFd;
 
@@ -71,7 +75,7 @@ pub(crate) enum ToHub {
     },
     /// Attaches an object that the client takes to be of this type, through this region unless the
     /// object has memory of its own. The hub answers in the page.
-    Attach { number: u32, object: u64, fingerprint: u64, region: Option<Memory> },
+    Attach { number: u32, object: ObjectKey, fingerprint: u64, region: Option<Memory> },
     /// Asks for [`ToClient::Owner`].
     Watch,
     /// A value that does not fit a ring entry, or holds handles. The next entry with a parcel's tag

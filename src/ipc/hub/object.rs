@@ -1,13 +1,17 @@
 //! What a hub serves: the objects of this process, and the clients' attachments to them.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 use crate::ipc::hub::{ClientLink, Refusal};
 use crate::ipc::region::Region;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::Envelope;
+use crate::sys;
 
 /// An object of this process that others can use.
 pub(crate) trait SharedObject: Send + Sync {
@@ -52,7 +56,8 @@ pub(crate) trait SharedObject: Send + Sync {
 }
 
 /// One client's use of one object. Dropping it reads what the client has written, and ends the
-/// client's leases, so the hub drops it only once the client's process has ended, or has given up everything itself.
+/// client's leases, so the hub drops it only once the client's process has ended, or has given up
+/// everything itself.
 pub(crate) trait Attachment: Send {
     /// The client has rung. Returns whether the hub has to [serve](SharedObject::serve) the object
     /// from now on.
@@ -99,23 +104,37 @@ pub(crate) struct Served {
     pub(crate) corrupt: Vec<Arc<ClientLink>>,
 }
 
-static OBJECTS: WeakMap<u64, dyn SharedObject> = WeakMap::new();
-static NEXT_OBJECT: AtomicU64 = AtomicU64::new(1);
-
-/// Publishes an object for as long as it lives, and returns the number under which clients attach
-/// it.
-pub(crate) fn publish(object: &Arc<dyn SharedObject>) -> u64 {
-    let number = NEXT_OBJECT.fetch_add(1, Ordering::Relaxed);
-    OBJECTS.insert(number, Arc::downgrade(object));
-    number
+/// Names an object of this process to its clients. It is a capability: a process learns it with a
+/// handle, and cannot guess that of an object of which it has received none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct ObjectKey {
+    /// Counts the objects of a process.
+    serial: u64,
+    secret: [u8; 16],
 }
 
-/// Returns the object with this number, if it still exists.
-pub(crate) fn resolve(number: u64) -> Option<Arc<dyn SharedObject>> {
-    OBJECTS.get(&number)
+impl ObjectKey {
+    pub(crate) fn new() -> io::Result<ObjectKey> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Ok(ObjectKey { serial, secret: sys::random()? })
+    }
 }
 
-/// Returns all objects of this process, in the order in which they were published.
+static OBJECTS: WeakMap<ObjectKey, dyn SharedObject> = WeakMap::new();
+
+/// Publishes an object for as long as it lives: clients attach it by this key.
+pub(crate) fn publish(key: ObjectKey, object: &Arc<dyn SharedObject>) {
+    sys::watch_forks();
+    OBJECTS.insert(key, Arc::downgrade(object));
+}
+
+/// Returns the object with this key, if it still exists.
+pub(crate) fn resolve(key: ObjectKey) -> Option<Arc<dyn SharedObject>> {
+    OBJECTS.get(&key)
+}
+
+/// Returns all objects of this process, in the order in which they were made.
 pub(crate) fn objects() -> Vec<Arc<dyn SharedObject>> {
     OBJECTS.values()
 }

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex};
 
 use crate::failpoints;
 use crate::ipc::doorbell;
-use crate::ipc::hub::ToClient;
+use crate::ipc::hub::{ToClient, retry};
 use crate::ipc::link::PARCEL_INLINE;
 use crate::ipc::region::{Memory, Region};
 use crate::ipc::wire::{self, CheckedSender, Envelope, Failure};
@@ -165,7 +165,7 @@ impl ClientLink {
 
     /// Wakes the client if it sleeps. A client that is gone is no error: the hub's thread notices
     /// its end by itself.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn ring(self: &Arc<Self>) {
         // For the words that were not written sequentially consistent.
         fence(Ordering::SeqCst);
         if self.page.claim_client() {
@@ -173,11 +173,16 @@ impl ClientLink {
             if failpoints::is_mutated("hub.no-bell") {
                 return;
             }
-            if let Err(Failure::Io(_)) = wire::ring(&self.down, &ToClient::Bell) {
-                // The next one rings.
-                self.page.arm_client();
+            if !self.send_bell() {
+                let client = self.clone();
+                retry::add(Box::new(move || client.send_bell()));
             }
         }
+    }
+
+    /// Returns whether that is done. The system may refuse it for want of memory.
+    fn send_bell(&self) -> bool {
+        !matches!(wire::ring(&self.down, &ToClient::Bell), Err(Failure::Io(_)))
     }
 
     /// Sends a parcel, before the ring entry that stands for it, and returns its id. Returns `None`
@@ -209,7 +214,7 @@ mod tests {
     #[test]
     fn a_client_that_says_it_sleeps_and_reads_nothing_is_not_waited_for() {
         let (down, unread) = wire::channel().unwrap();
-        let peer = ClientLink::new(SessionPage::new().unwrap(), 0, down);
+        let peer = Arc::new(ClientLink::new(SessionPage::new().unwrap(), 0, down));
         for _ in 0..10_000 {
             peer.page.arm_client();
             peer.ring();

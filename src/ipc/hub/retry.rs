@@ -1,7 +1,7 @@
 //! Work that cannot be done at once and must not be lost: the hub's thread tries it again until it
 //! succeeds.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::sys::lock;
@@ -21,10 +21,19 @@ struct Retry {
 }
 
 static RETRIES: Mutex<Vec<Retry>> = Mutex::new(Vec::new());
+/// Wakes the hub's thread. Set before that runs.
+static WAKE: OnceLock<fn()> = OnceLock::new();
 
-/// Adds an attempt that has just failed. The caller wakes the hub's thread.
+pub(in crate::ipc::hub) fn wake_with(wake: fn()) {
+    let _ = WAKE.set(wake);
+}
+
+/// Has the hub's thread, which runs, call `attempt`, which has just failed.
 pub(in crate::ipc::hub) fn add(attempt: Attempt) {
     lock(&RETRIES).push(Retry { attempt, pause: PAUSE, due: Instant::now() + PAUSE });
+    if let Some(wake) = WAKE.get() {
+        wake();
+    }
 }
 
 /// Tries again what is due. The attempts run without the lock: one may add another.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::ipc::hub::retry::{self, Attempt};
 use crate::ipc::hub::thread::HubThread;
-use crate::ipc::hub::{HubId, OwnerEnds, SharedObject, ToHub};
+use crate::ipc::hub::{HubId, ObjectKey, OwnerEnds, SharedObject, ToHub};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender};
 use crate::sys::{self, Pidfd, Poller, Service, lock};
 
@@ -29,8 +29,8 @@ pub(in crate::ipc::hub) enum Incoming {
     Owner(u64, Pidfd, Weak<dyn OwnerEnds>),
     /// A session with another hub has ended.
     SessionEnded,
-    /// The object with this number was made active.
-    Active(u64),
+    /// The object with this key was made active.
+    Active(ObjectKey),
 }
 
 impl Hub {
@@ -57,6 +57,7 @@ fn hub() -> io::Result<&'static Hub> {
             ids: AtomicU64::new(0),
             incoming: Mutex::new(Vec::new()),
         };
+        retry::wake_with(wake);
         Ok((hub, |hub| HubThread::new(hub).run()))
     })
 }
@@ -71,10 +72,10 @@ pub(crate) fn is_local(id: HubId) -> bool {
     HUB.get().is_some_and(|hub| hub.id == id)
 }
 
-/// Has the hub serve the object with this number, which the caller has made active.
-pub(crate) fn attend(number: u64) {
+/// Has the hub serve the object with this key, which the caller has made active.
+pub(crate) fn attend(key: ObjectKey) {
     if let Some(hub) = HUB.get() {
-        lock(&hub.incoming).push(Incoming::Active(number));
+        lock(&hub.incoming).push(Incoming::Active(key));
         announce();
     }
 }
@@ -82,16 +83,23 @@ pub(crate) fn attend(number: u64) {
 /// Has the hub's thread call `attempt`, which has just failed, until it succeeds. Where the thread
 /// cannot be started, the caller's does, and blocks for it.
 pub(crate) fn try_again(mut attempt: Attempt) {
-    let Ok(hub) = hub() else {
-        while !attempt() {
-            std::thread::yield_now();
+    match hub() {
+        Ok(_) => retry::add(attempt),
+        Err(_) => {
+            while !attempt() {
+                std::thread::yield_now();
+            }
         }
-        return;
-    };
-    retry::add(attempt);
-    // As in `announce`.
+    }
+}
+
+/// Wakes the hub's thread for what was left for it. Pairs with the fence of the thread: either it
+/// finds that in its last check, or its flag is seen here.
+fn wake() {
     fence(Ordering::SeqCst);
-    hub.wake();
+    if let Some(hub) = HUB.get() {
+        hub.wake();
+    }
 }
 
 /// Creates an in-flight reference to an object of this process.
@@ -134,8 +142,5 @@ pub(crate) fn announce() {
     if lock(&hub.incoming).is_empty() {
         return;
     }
-    // Pairs with the fence of the thread: either it finds the channel in its last check, or its
-    // flag is seen here.
-    fence(Ordering::SeqCst);
-    hub.wake();
+    wake();
 }

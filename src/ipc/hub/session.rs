@@ -12,30 +12,13 @@ use crate::ipc::doorbell;
 use crate::ipc::hub::object::OwnerEnds;
 use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::up_channel::UpChannel;
-use crate::ipc::hub::{HubId, Refusal, ToClient, ToHub, service};
+use crate::ipc::hub::{HubId, ObjectKey, Refusal, ToClient, ToHub, service};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor::{Interest, WakerSlot};
 use crate::ipc::region::Region;
-use crate::ipc::ring::RING_BYTES;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, CheckedSender, Envelope, Failure};
-use crate::sys::{Pidfd, lock};
-
-/// Cache lines with words, after the two rings of a region.
-const LINES: usize = 5;
-const LINE: usize = 128;
-
-/// Offset of the ring from client to hub.
-pub(crate) const UP_RING: usize = 0;
-/// Offset of the ring from hub to client.
-pub(crate) const DOWN_RING: usize = RING_BYTES;
-pub(crate) const REGION_BYTES: usize = 2 * RING_BYTES + LINES * LINE;
-
-/// Returns the offset of a line of words.
-pub(crate) const fn line(index: usize) -> usize {
-    assert!(index < LINES);
-    2 * RING_BYTES + index * LINE
-}
+use crate::sys::{self, Pidfd, lock};
 
 /// A session with the hub of another process. It ends when the last attachment that uses it is
 /// dropped.
@@ -106,6 +89,7 @@ impl Session {
     }
 
     fn open(hub: HubId, in_flight: &CheckedSender<ToHub>) -> Result<Arc<Session>, Failure> {
+        sys::watch_forks();
         let page = SessionPage::new().map_err(Failure::Io)?;
         let (up, up_in_hub) = wire::channel().map_err(Failure::Io)?;
         let (down_in_hub, down) = wire::channel().map_err(Failure::Io)?;
@@ -129,7 +113,7 @@ impl Session {
     /// the hub's [`answer`](Self::answer).
     pub(crate) fn attach(
         &self,
-        object: u64,
+        object: ObjectKey,
         fingerprint: u64,
         region: Option<&Region>,
     ) -> Result<u32, Failure> {
@@ -208,6 +192,10 @@ impl Session {
     }
 
     pub(crate) fn detach(&self, number: u32) {
+        // The original uses it still.
+        if sys::is_fork() {
+            return;
+        }
         lock(&self.parcels).remove(&number);
         lock(&self.watchers).of.remove(&number);
         lock(&self.refused).of.remove(&number);
@@ -260,21 +248,18 @@ impl Session {
     #[inline]
     pub(crate) fn ring(&self, number: u32, flag: &AtomicU64) {
         if doorbell::claim(flag) {
-            self.send_bell(number, flag);
+            self.send_bell(number);
         }
     }
 
     #[cold]
-    fn send_bell(&self, number: u32, flag: &AtomicU64) {
+    fn send_bell(&self, number: u32) {
         failpoints::point("doorbell.claimed");
         if failpoints::is_mutated("client.no-bell") {
             return;
         }
-        match self.up.ring(number) {
-            Err(Failure::Gone) => self.down.set_gone(),
-            // The next write rings.
-            Err(_) => doorbell::arm(flag),
-            Ok(()) => {}
+        if let Err(Failure::Gone) = self.up.ring(number) {
+            self.down.set_gone();
         }
     }
 

@@ -28,7 +28,7 @@ use crate::ipc::hub::object::{Attachment, OwnerEnds, SharedObject, resolve};
 use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::refusal::ATTACHMENTS_MAX;
 use crate::ipc::hub::thread::HubThread;
-use crate::ipc::hub::{ClientLink, REGION_BYTES, Refusal, ToClient, ToHub};
+use crate::ipc::hub::{ClientLink, ObjectKey, REGION_BYTES, Refusal, ToClient, ToHub};
 use crate::ipc::region::{Memory, Region};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Failure};
 use crate::sys::Pidfd;
@@ -82,7 +82,7 @@ impl ServedSession {
     fn attach(
         &mut self,
         number: u32,
-        object: u64,
+        object: ObjectKey,
         fingerprint: u64,
         region: Option<Memory>,
     ) -> Result<Option<Arc<dyn SharedObject>>, Refusal> {

@@ -284,7 +284,7 @@ impl HubThread {
                 Incoming::InFlight(receiver, object) => self.adopt_reference(receiver, object),
                 Incoming::Owner(id, pidfd, session) => self.watched_owner(id, pidfd, session),
                 Incoming::SessionEnded => self.forget_owners(),
-                Incoming::Active(number) => self.active.extend(resolve(number)),
+                Incoming::Active(key) => self.active.extend(resolve(key)),
             }
         }
     }

@@ -51,9 +51,11 @@ impl UpChannel {
     /// Sends a doorbell, ahead of what had no room: it is about memory, not about messages.
     pub(in crate::ipc::hub) fn ring(&self, number: u32) -> Result<(), Failure> {
         match wire::send(&self.0.channel, &ToHub::Bell { number }) {
-            // What the hub will read instead is about other attachments.
-            Err(Failure::Full) => self.lock().post(ToHub::Bell { number }),
-            sent => sent,
+            Err(Failure::Gone) => Err(Failure::Gone),
+            // What the hub will read instead is about other attachments, and this process may be
+            // about to wait for an answer.
+            Err(_) => self.lock().post(ToHub::Bell { number }),
+            Ok(()) => Ok(()),
         }
     }
 }
@@ -61,13 +63,12 @@ impl UpChannel {
 impl LockedUpChannel<'_> {
     /// Sends a message now, or as soon as there is room.
     pub(in crate::ipc::hub) fn post(&mut self, message: ToHub) -> Result<(), Failure> {
-        match self.queue.flush(&self.shared.channel) {
-            Ok(()) => match wire::send(&self.shared.channel, &message) {
-                Err(Failure::Full) => {}
-                sent => return sent,
-            },
+        let flushed = self.queue.flush(&self.shared.channel);
+        match flushed.and_then(|()| wire::send(&self.shared.channel, &message)) {
+            Ok(()) => return Ok(()),
             Err(Failure::Gone) => return Err(Failure::Gone),
-            // It has to wait for its turn, whatever keeps the others.
+            // It waits for its turn. Also if it was refused for want of memory or of descriptors
+            // on their way: there may be room later.
             Err(_) => {}
         }
         self.queue.unsent.push_back(message);

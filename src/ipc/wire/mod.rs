@@ -40,7 +40,7 @@ pub(crate) use encoding::{
 pub use encoding::{message_limit, set_message_limit};
 pub(crate) use ends::{CheckedReceiver, CheckedSender, channel};
 pub(crate) use envelope::Envelope;
-pub(in crate::ipc) use packet::file;
+pub(crate) use packet::file;
 pub(crate) use packet::send;
 pub(crate) use raw_handles::{decode_with_raw_handles, drop_raw_handles, take_raw_handles};
 pub(crate) use shm_buffer::ShmBuffer;

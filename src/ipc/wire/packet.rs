@@ -116,7 +116,7 @@ pub(in crate::ipc::wire) fn attach(owner: &impl AsFd) -> Result<u32, &'static st
 }
 
 /// Takes a descriptor that [`attach`] added.
-pub(in crate::ipc) fn deserialize_descriptor<'de, D: Deserializer<'de>>(
+pub(crate) fn deserialize_descriptor<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<OwnedFd, D::Error> {
     let index = u32::deserialize(deserializer)?;
@@ -125,17 +125,17 @@ pub(in crate::ipc) fn deserialize_descriptor<'de, D: Deserializer<'de>>(
 }
 
 /// A file inside of a message.
-pub(in crate::ipc) mod file {
+pub(crate) mod file {
     use super::*;
 
-    pub(in crate::ipc) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         file: &OwnedFd,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         attach(file).map_err(explain::<S::Error>)?.serialize(serializer)
     }
 
-    pub(in crate::ipc) use super::deserialize_descriptor as deserialize;
+    pub(crate) use super::deserialize_descriptor as deserialize;
 }
 
 impl Serialize for Memory {

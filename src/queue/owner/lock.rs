@@ -1,11 +1,11 @@
 //! A queue in its owner's process: the state, and the lock around it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
-use crate::ipc::hub;
+use crate::ipc::hub::{self, ObjectKey};
 use crate::ipc::wire;
 use crate::queue::options::{QueueKind, QueueOptions};
 use crate::queue::owner::state::QueueState;
@@ -21,8 +21,8 @@ pub(in crate::queue) struct QueueOwner {
     pub(in crate::queue) fingerprint: u64,
     /// The name of the item type.
     pub(in crate::queue) item: &'static str,
-    /// The hub knows it by this number. Set once, right after it is made.
-    pub(in crate::queue) number: AtomicU64,
+    /// The hub knows it by this key.
+    pub(in crate::queue) key: ObjectKey,
     /// Handles in this process.
     handles: Arc<AtomicUsize>,
     state: Mutex<QueueState>,
@@ -34,6 +34,7 @@ impl QueueOwner {
         options: QueueOptions,
         joinable: bool,
         item: &'static str,
+        key: ObjectKey,
     ) -> QueueOwner {
         let handles = Arc::new(AtomicUsize::new(0));
         QueueOwner {
@@ -42,7 +43,7 @@ impl QueueOwner {
             joinable,
             fingerprint: wire::fingerprint(item),
             item,
-            number: AtomicU64::new(0),
+            key,
             state: Mutex::new(QueueState::new(options, joinable, item, handles.clone())),
             handles,
             threads: Condvars::default(),
@@ -138,7 +139,7 @@ impl Drop for StateGuard<'_> {
         let becomes_active = state.becomes_active();
         drop(state);
         if becomes_active {
-            hub::attend(self.owner.number.load(Ordering::Relaxed));
+            hub::attend(self.owner.key);
         }
         tasks.iter().flatten().for_each(|tasks| tasks.wake());
     }

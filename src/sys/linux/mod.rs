@@ -1,6 +1,7 @@
 //! The system calls of Linux that std lacks.
 
 mod descriptors;
+mod fork;
 mod futex;
 mod life;
 mod memory;
@@ -18,6 +19,7 @@ mod survey;
 mod tree;
 
 pub(crate) use descriptors::*;
+pub(crate) use fork::*;
 pub(crate) use futex::*;
 pub(crate) use life::*;
 pub(crate) use memory::*;

@@ -181,6 +181,11 @@ impl AsFd for Pidfd {
 
 /// Returns the number of a pidfd's process, unless it has ended or this namespace does not show it.
 fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    // In a new namespace, `/proc` may still be that of an outer one, with its numbers.
+    let own = std::fs::read_link("/proc/self").ok()?;
+    if own.as_os_str() != std::process::id().to_string().as_str() {
+        return None;
+    }
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     let number = facts.lines().find_map(|line| line.strip_prefix("Pid:"))?;
     number.trim().parse().ok().filter(|&pid| pid > 0)

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use offspring::queue::{QueueJoinError, QueueJoinTimeoutError, TaskDoneError};
+use offspring::sync::Event;
 use offspring::{JoinableQueue, Queue};
 
 use super::{SHORT, consume};
-use crate::support::eventually;
+use crate::support::{close_descriptors, eventually};
 
 #[offspring::test(timeout = "20s")]
 fn join_waits_until_every_item_is_done() {
@@ -180,4 +181,36 @@ fn consumers_that_put_new_jobs_are_waited_for() {
         jobs.close().unwrap();
         crawler.join().unwrap();
     }
+}
+
+#[offspring::worker]
+fn lose_the_session_with_a_job(jobs: JoinableQueue<u64>, held: Event) {
+    let _job = jobs.get().unwrap();
+    // Attached, before there is no way to do that.
+    held.wait_timeout(Duration::ZERO).unwrap_err();
+    close_descriptors();
+    held.set();
+    std::thread::sleep(Duration::from_secs(20));
+}
+
+#[offspring::worker]
+fn find_nothing(jobs: JoinableQueue<u64>) {
+    assert!(jobs.try_get().unwrap_err().is_empty());
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_job_of_a_process_that_lost_its_session_remains_its_own_until_that_ends() {
+    let (jobs, held) = (JoinableQueue::unbounded().unwrap(), Event::new().unwrap());
+    jobs.put(7).unwrap();
+    let child = lose_the_session_with_a_job::spawn(jobs.clone(), held.clone()).unwrap();
+    held.wait_timeout(Duration::from_secs(20)).unwrap();
+    // The hub has had its turn after the end of that session: another one has been served.
+    find_nothing::spawn(jobs.clone()).unwrap().join().unwrap();
+    assert!(jobs.join_timeout(SHORT).unwrap_err().is_timeout());
+    child.kill();
+    let job = jobs.get().unwrap();
+    assert_eq!((*job, job.attempt()), (7, 2));
+    job.task_done();
+    jobs.join().unwrap();
+    child.join().unwrap_err();
 }

@@ -7,6 +7,7 @@ mod death;
 mod event;
 #[cfg(feature = "failpoints")]
 mod failpoint;
+mod fork;
 mod mutex;
 mod reentrant;
 mod rwlock;

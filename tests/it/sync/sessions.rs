@@ -8,16 +8,9 @@ use offspring::unix::{ProcessBuilderExt, Resource};
 use offspring::{HandleError, ProcessBuilder, Queue, Receiver, channel};
 
 use super::is_contended;
-use crate::support::{eventually, signal};
+use crate::support::{close_descriptors, eventually, open_fds, signal};
 
 const LONG: Duration = Duration::from_secs(20);
-
-/// Closes all descriptors, as a program does that turns itself into a daemon. That closes the
-/// sessions of this process, which runs on.
-fn close_descriptors() {
-    // SAFETY: it breaks what owns them, which is what this is about; the process ends soon.
-    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
-}
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Held {
@@ -261,4 +254,48 @@ fn a_handle_that_arrives_after_its_owner_has_ended_says_so() {
     let lock = make_one::spawn().unwrap().join().unwrap();
     assert!(matches!(lock.lock(), Err(LockError::Disconnected)));
     assert!(matches!(lock.try_lock(), Err(TryLockError::Disconnected)));
+}
+
+#[offspring::worker]
+fn panic_with(lock: Mutex<u64>) {
+    drop(lock.lock().unwrap());
+    panic!("on purpose, with a lock of {lock:?}");
+}
+
+#[offspring::worker]
+fn use_once(lock: Mutex<u64>) {
+    *lock.lock().unwrap() += 1;
+}
+
+/// A pool in a process of its own, whose descriptors are counted.
+#[offspring::worker]
+fn count_after_panics() {
+    let pool = offspring::Pool::new(1).unwrap();
+    let lock = Mutex::new(0).unwrap();
+    pool.run(use_once::new(lock.clone())).unwrap();
+    let before = open_fds();
+    for _ in 0..12 {
+        pool.run(panic_with::new(Mutex::new(0).unwrap())).unwrap_err();
+    }
+    // A handle arrives in the worker, which has outlived its panics.
+    pool.run(use_once::new(lock)).unwrap();
+    eventually("the locks of all panics are gone", || open_fds() <= before + 3);
+}
+
+#[offspring::test(timeout = "60s")]
+fn handles_that_are_dropped_by_panics_do_not_add_up() {
+    count_after_panics::spawn().unwrap().join().unwrap();
+}
+
+#[offspring::worker]
+fn hold_once(queue: Queue<u64>) {
+    drop(queue);
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_handle_that_a_lock_refuses_to_store_is_not_on_its_way() {
+    let queue = Queue::unbounded().unwrap();
+    hold_once::spawn(queue.clone()).unwrap().join().unwrap();
+    assert!(Mutex::encoded(queue.clone()).is_err());
+    assert!(matches!(queue.get(), Err(offspring::queue::GetError::Abandoned)));
 }

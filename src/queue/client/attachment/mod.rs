@@ -110,7 +110,7 @@ impl RemoteObject for AttachedQueue {
         ATTACHED.get_or_try_insert(id, || {
             let session = Session::with(id.hub, in_flight)?;
             let region = Arc::new(Region::new(REGION_BYTES)?);
-            let number = session.attach(id.number, fingerprint, Some(&region))?;
+            let number = session.attach(id.key, fingerprint, Some(&region))?;
             let attached = Arc::new(AttachedQueue {
                 outbox: Mutex::new(OutboxWriter {
                     entries: layout::outbox_writer(&region),

@@ -1,0 +1,38 @@
+//! Forks: copies of this process that other code made. They have its descriptors and its memory,
+//! and none of this crate's threads.
+
+use std::io;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static IS_FORK: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_fork() {
+    IS_FORK.store(true, Ordering::Relaxed);
+}
+
+/// From now on, [`is_fork`] is true in forks of this process.
+pub(crate) fn watch_forks() {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        // SAFETY: the handler only stores a flag. It stays in this program's image; a failure, for
+        // want of memory, leaves forks unnoticed.
+        let _ = unsafe { libc::pthread_atfork(None, None, Some(note_fork)) };
+    });
+}
+
+/// Returns whether this process is a fork of one that has called [`watch_forks`].
+#[inline]
+pub(crate) fn is_fork() -> bool {
+    IS_FORK.load(Ordering::Relaxed)
+}
+
+/// Returns the error of all calls in a fork.
+pub(crate) fn not_in_fork() -> io::Result<()> {
+    if is_fork() {
+        return Err(io::Error::other(
+            "this process is a fork, where the handles of its original do not work: use them before the fork, or start a worker",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Forks that the host program makes: in them, handles return an error, and what they drop is
+//! nothing to the original.
+
+use offspring::Queue;
+use offspring::sync::{Mutex, Semaphore};
+
+/// What calls return in a fork: each an error that says so.
+fn errors(own: (&Mutex<u64>, &Queue<u64>), others: (&Mutex<u64>, &Semaphore, &Queue<u64>)) -> bool {
+    let says_so = |error: &dyn std::error::Error| {
+        let all = std::iter::successors(Some(error), |error| error.source());
+        all.map(ToString::to_string).any(|text| text.contains("is a fork"))
+    };
+    own.0.lock().is_err_and(|error| says_so(&error))
+        && own.1.get().is_err_and(|error| says_so(&error))
+        && own.1.put(1).is_err_and(|error| says_so(&error))
+        && others.0.lock().is_err_and(|error| says_so(&error))
+        && others.0.try_lock().is_err_and(|error| says_so(&error))
+        && others.1.acquire().is_err_and(|error| says_so(&error))
+        && others.2.get().is_err_and(|error| says_so(&error))
+        && others.2.put(1).is_err_and(|error| says_so(&error))
+        && others.2.len().is_err_and(|error| says_so(&error))
+}
+
+#[offspring::worker]
+fn fork(lock: Mutex<u64>, permits: Semaphore, queue: Queue<u64>) {
+    let own = (Mutex::new(0).unwrap(), Queue::unbounded().unwrap());
+    *lock.lock().unwrap() += 1;
+    drop(permits.acquire().unwrap());
+    queue.put(1).unwrap();
+    *own.0.lock().unwrap() += 1;
+    own.1.put(1).unwrap();
+    let (sender, receiver) = offspring::channel().unwrap();
+    sender.send(1).unwrap();
+    // SAFETY: the child makes calls of this crate only, which return at once, and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: as above. The alarm ends it if a call does not return.
+        unsafe { libc::alarm(20) };
+        let all = errors((&own.0, &own.1), (&lock, &permits, &queue))
+            && sender.send(2).is_err()
+            && receiver.recv().is_err();
+        drop((own, lock, permits, queue, sender, receiver));
+        // SAFETY: as above.
+        unsafe { libc::_exit(if all { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process that nothing else waits for.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "it ended well");
+    // The original's handles were not detached.
+    *lock.lock().unwrap() += 1;
+    drop(permits.acquire().unwrap());
+    queue.put(2).unwrap();
+    assert_eq!(own.1.get().unwrap(), 1);
+    *own.0.lock().unwrap() += 1;
+    sender.send(3).unwrap();
+    assert_eq!((receiver.recv().unwrap(), receiver.recv().unwrap()), (1, 3));
+}
+
+#[offspring::test(timeout = "60s")]
+fn in_a_fork_every_call_is_an_error_and_the_original_works_on() {
+    let (lock, permits) = (Mutex::new(0).unwrap(), Semaphore::new(1).unwrap());
+    let queue = Queue::unbounded().unwrap();
+    fork::spawn(lock.clone(), permits.clone(), queue.clone()).unwrap().join().unwrap();
+    assert_eq!(*lock.lock().expect("it is not poisoned"), 2);
+    assert_eq!(permits.available(), 1);
+    assert_eq!((queue.get().unwrap(), queue.get().unwrap()), (1, 2));
+}
