@@ -187,7 +187,7 @@ impl HubThread {
             }
         }
         for number in done {
-            session.attachments.remove(&number).map(end_attachment);
+            session.attachments.remove(&number).into_iter().for_each(end_attachment);
         }
         if session.attachments.is_empty() || session.process_ended {
             if let Some(process) = self.processes.remove(&session.process) {
