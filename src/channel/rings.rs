@@ -366,7 +366,7 @@ mod tests {
             }
             for _ in 0..2 {
                 scope.spawn(|| {
-                    while let Ok(_) = receiver.recv_timeout(LONG) {
+                    while receiver.recv_timeout(LONG).is_ok() {
                         received.fetch_add(1, Ordering::Relaxed);
                     }
                 });

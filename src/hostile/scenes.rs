@@ -159,7 +159,7 @@ impl Prey {
     fn use_one(&self, random: &mut Random) {
         match self {
             Prey::Nothing => thread::sleep(PATIENT),
-            Prey::Session(queue) => crate::queue::attack(&queue, random),
+            Prey::Session(queue) => crate::queue::attack(queue, random),
             Prey::Queue(queue) => match random.below(40) {
                 0 => drop(queue.len()),
                 1 => drop(queue.close()),
