@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_child_that_floods_its_parent_with_panics_does_not_start() {
-        let program = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut program = Command::new("sleep").arg("1000").spawn().unwrap();
         let (control, theirs) = sys::packet_pair().unwrap();
         let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
         let (early, _stderr) = EarlyStderr::new(null.into()).unwrap();
@@ -324,5 +324,6 @@ mod tests {
         assert!(matches!(error, SpawnError::Timeout { .. }), "{error}");
         drop(starting);
         flood.join().unwrap();
+        assert!(program.wait().is_err(), "its status was taken");
     }
 }

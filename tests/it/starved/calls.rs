@@ -32,7 +32,7 @@ pub(super) enum Call {
     PoolRunLarge,
     PoolRunHandle,
     ActorStart,
-    ActorCall,
+    ActorAsk,
     ActorCast,
     LockMake,
     LockSend,
@@ -58,7 +58,7 @@ pub(super) const CALLS: [Call; 23] = [
     Call::PoolRunLarge,
     Call::PoolRunHandle,
     Call::ActorStart,
-    Call::ActorCall,
+    Call::ActorAsk,
     Call::ActorCast,
     Call::LockMake,
     Call::LockSend,
@@ -209,7 +209,7 @@ impl Kit {
                 actor.stop();
                 Ok(())
             }
-            Call::ActorCall => self.call(),
+            Call::ActorAsk => self.call(),
             Call::ActorCast => self.cast(),
             Call::LockMake => {
                 let lock = Mutex::new(5u64)?;
