@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use offspring::channel::channel;
 use offspring::sync::Mutex;
-use offspring::{Process, Queue, Sender};
+use offspring::{Process, Queue, Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
 use crate::figures::{self, OWN, memory, open_descriptors};
@@ -20,9 +20,15 @@ fn us(time: Duration, of: usize) -> f64 {
 }
 
 #[offspring::worker]
-fn put_in_all(queues: Vec<Queue<u64>>, here: Meter) {
-    queues.iter().for_each(|queue| queue.put(1).unwrap());
-    here.tick();
+fn put_in_all(parts: Receiver<Vec<Queue<u64>>>, here: Meter) {
+    let mut kept = Vec::new();
+    for part in &parts {
+        for queue in &part {
+            queue.put(1).unwrap();
+            here.tick();
+        }
+        kept.push(part);
+    }
     sleep()
 }
 
@@ -51,8 +57,8 @@ fn round_trip(plan: &Plan) -> f64 {
     us(since.elapsed(), turns as usize)
 }
 
-/// Queues in one value: their descriptors travel in one message.
-const IN_ONE_VALUE: usize = 50;
+/// Queues in one value, which may hold 32 handles.
+const IN_ONE_VALUE: usize = 16;
 
 pub(crate) fn queues(plan: &Plan) {
     let count = plan.many(2000);
@@ -67,17 +73,15 @@ pub(crate) fn queues(plan: &Plan) {
     }
     println!("a put and a get in the owner: {:.2} us each", us(since.elapsed(), count));
     println!("round trip over two more: {:.1} us", round_trip(plan));
-    let here = Meter::new(count);
-    let mut crew = Crew::default();
+    let (mut crew, here) = (Crew::default(), Meter::new(1));
+    let (parts, received) = channel().unwrap();
+    crew.add(put_in_all::new(received, here.clone()));
     let since = Instant::now();
-    for some in queues.chunks(IN_ONE_VALUE) {
-        crew.add(put_in_all::new(some.to_vec(), here.of(crew.len())));
-    }
-    here.wait_for(crew.len() as u64);
+    queues.chunks(IN_ONE_VALUE).for_each(|part| parts.send(part.to_vec()).unwrap());
+    here.wait_for(count as u64);
     let elapsed = since.elapsed();
     println!(
-        "given to {} children that put one each: {:.0} us each; the owner has {:.2} descriptors and {:.1} KiB more for each",
-        crew.len(),
+        "given to a child that puts one in each: {:.0} us each; the owner has {:.2} descriptors and {:.1} KiB more for each",
         us(elapsed, count),
         more(open_descriptors(), before.0) / count as f64,
         (memory(std::process::id(), OWN) - before.1) / count as f64,
