@@ -50,9 +50,12 @@ fn idle(held: Held, here: Meter) {
     sleep()
 }
 
+/// What the stream consists of. The round trips use other numbers.
+const LEFT_OVER: u64 = 7;
+
 #[offspring::worker]
 pub(crate) fn produce(queue: Queue<u64>, meter: Meter) {
-    while queue.put(7).is_ok() {
+    while queue.put(LEFT_OVER).is_ok() {
         meter.tick();
     }
 }
@@ -66,7 +69,7 @@ pub(crate) fn consume(queue: Queue<u64>, meter: Meter) {
 
 #[offspring::worker]
 fn ping(there: Queue<u64>, back: Queue<u64>, meter: Meter) {
-    for n in 1.. {
+    for n in LEFT_OVER + 1.. {
         there.put(n).unwrap();
         // What the stream left in the queue comes back first.
         while back.get().unwrap() != n {}
@@ -77,7 +80,7 @@ fn ping(there: Queue<u64>, back: Queue<u64>, meter: Meter) {
 #[offspring::worker]
 fn echo(there: Queue<u64>, back: Queue<u64>) {
     while let Ok(n) = there.get() {
-        back.put(if n == 7 { 0 } else { n }).unwrap();
+        back.put(n).unwrap();
     }
 }
 
