@@ -6,12 +6,16 @@
 //! thread passes the list on. Whatever the logger does there holds up the records after it, and
 //! nothing else.
 //!
+//! What means that something of the program is lost is never silent: [`loss`] writes it to standard
+//! error if the program has no logger.
+//!
 //! If that thread cannot be started, the records stay in the list, and the next one tries again. In
 //! a program that another one forked there is no such thread, and no record.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::Write;
 use std::sync::{Condvar, Mutex, Once};
 use std::time::{Duration, Instant};
 
@@ -61,11 +65,30 @@ pub(crate) fn debug(target: &'static str, text: fmt::Arguments<'_>) {
     report(Level::Debug, target, text);
 }
 
+/// Reports that something of the program is lost, for the `nth` time in one place. Standard error
+/// gets fewer and fewer of the reports of one place: the first, the second, the fourth, the eighth.
+pub(crate) fn loss(target: &'static str, nth: u64, text: fmt::Arguments<'_>) {
+    if has_logger() || nth.is_power_of_two() {
+        add(Level::Error, target, text);
+    }
+}
+
+/// The program has set no logger, or one that wants nothing.
+fn has_logger() -> bool {
+    log::max_level() != log::LevelFilter::Off
+}
+
 /// May be called under any lock of this crate.
 fn report(level: Level, target: &'static str, text: fmt::Arguments<'_>) {
+    if level <= log::max_level() {
+        add(level, target, text);
+    }
+}
+
+fn add(level: Level, target: &'static str, text: fmt::Arguments<'_>) {
     // A record about what the logger itself does with this crate would be followed by another one,
     // and so on.
-    if level > log::max_level() || IS_LOGGER.try_with(Cell::get).unwrap_or(false) {
+    if IS_LOGGER.try_with(Cell::get).unwrap_or(false) {
         return;
     }
     let record = Record { level, target, text: text.to_string() };
@@ -101,7 +124,12 @@ fn run() {
         pending.is_logging = true;
         drop(pending);
         let _ = catch_panic("logger", || {
-            log::log!(target: record.target, record.level, "{}", record.text);
+            if has_logger() {
+                log::log!(target: record.target, record.level, "{}", record.text);
+            } else {
+                // The end of a closed standard error is no news.
+                let _ = writeln!(std::io::stderr(), "offspring: {}", record.text);
+            }
         });
         pending = lock(&PENDING);
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::actor::context::Context;
 use crate::actor::protocol::Blob;
 use crate::error::{DownReason, EncodeError};
-use crate::ipc::wire;
+use crate::ipc::wire::{self, Shape};
 
 /// A process with a state that handles messages one at a time: OTP's `gen_server`.
 ///
@@ -151,7 +151,7 @@ impl Checkpoint {
     ///
     /// [`EncodeError`] if the value does not encode, or holds handles, which would not survive.
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Checkpoint, EncodeError> {
-        let encoded = wire::encode_copy(value)?;
+        let encoded = wire::encode_copy(value, Shape::Unknown)?;
         if encoded.handles.is_empty() {
             Ok(Checkpoint(Blob(encoded.bytes)))
         } else {

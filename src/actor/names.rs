@@ -18,7 +18,7 @@ use crate::actor::protocol::{DirectoryRequest, UntypedRef};
 use crate::channel::{Sender, channel};
 use crate::diagnostics;
 use crate::error::{DownReason, LookupError, StartError};
-use crate::ipc::wire::{self, EncodedValue, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::process::{NewChild, SpawnHook, this_process};
 use crate::queue::Queue;
 use crate::sys::lock;
@@ -63,7 +63,7 @@ fn prepare(_: &NewChild<'_>) -> Option<EncodedValue> {
     if this_process().depth() == 0 && !directory::is_open() {
         return None;
     }
-    wire::encode(&main_directory()?).ok()
+    wire::encode(&main_directory()?, Shape::Own).ok()
 }
 
 fn ask<T: Serialize + DeserializeOwned>(

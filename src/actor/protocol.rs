@@ -157,7 +157,7 @@ pub(crate) struct MailboxReply<R> {
 }
 
 /// Identifies a call through the mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallHeader {
     pub(crate) session: u64,
     pub(crate) call: CallNumber,
@@ -185,6 +185,12 @@ impl CallHeader {
         DECODED.set(None);
         let decoded = decode();
         (decoded, DECODED.take())
+    }
+}
+
+impl Serialize for CallHeader {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.session, self.call).serialize(serializer)
     }
 }
 

@@ -117,7 +117,7 @@ impl RawMessage {
     pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, RecvError> {
         match self.content {
             RawContent::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
-            RawContent::Long(message) => wire::decode_shared(message.reader(), Vec::new()),
+            RawContent::Long(message) => wire::decode_from(message.reader(), Vec::new()),
             RawContent::Parcel(envelope) => envelope.decode(),
             RawContent::Refused(error) => return Err(RecvError::Io(error)),
         }
@@ -127,14 +127,8 @@ impl RawMessage {
     /// Appends the bytes that were sent as one value, and returns their number.
     pub(super) fn bytes_into(self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
         match self.content {
-            RawContent::Bytes(bytes) => {
-                wire::decode_with(Slice(bytes.as_slice()), Vec::new(), |decoder| {
-                    decoder.bytes_into(to)
-                })
-            }
-            RawContent::Long(message) => {
-                wire::decode_with(message.reader(), Vec::new(), |decoder| decoder.bytes_into(to))
-            }
+            RawContent::Bytes(bytes) => wire::decode_bytes(Slice(bytes.as_slice()), to),
+            RawContent::Long(message) => wire::decode_bytes(message.reader(), to),
             RawContent::Parcel(envelope) => envelope.bytes_into(to),
             RawContent::Refused(error) => return Err(RecvError::Io(error)),
         }

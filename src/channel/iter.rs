@@ -1,20 +1,21 @@
 //! Iterators over the messages of a receiver.
 
 use std::iter::FusedIterator;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::de::DeserializeOwned;
 
 use super::Receiver;
 use crate::diagnostics;
-use crate::error::{RecvError, TryRecvError};
+use crate::error::{DecodeError, RecvError, TryRecvError};
 use crate::ipc::wire::Retry;
 
 impl<T: DeserializeOwned> Receiver<T> {
     /// Returns an iterator over messages that blocks for each, and ends when every sender is gone.
     ///
-    /// A message that does not decode is logged and skipped. While this process has no descriptors
-    /// left for a message's handles, the iterator logs that, waits, and tries again. Use
-    /// [`recv`](Receiver::recv) to handle these errors.
+    /// A message that does not decode is skipped and logged; without a logger, standard error gets
+    /// the record. While this process has no descriptors left for a message's handles, the iterator
+    /// logs that, waits, and tries again. Use [`recv`](Receiver::recv) to handle these errors.
     ///
     /// ```
     /// # #[offspring::main]
@@ -33,7 +34,8 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// Returns an iterator over the messages that have arrived. It never blocks, and ends when none
     /// is left.
     ///
-    /// A message that does not decode is logged and skipped.
+    /// A message that does not decode is skipped and logged; without a logger, standard error gets the
+    /// record.
     ///
     /// ```
     /// # #[offspring::main]
@@ -57,15 +59,21 @@ fn next<T: DeserializeOwned>(receiver: &Receiver<T>) -> Option<T> {
         match receiver.recv() {
             Ok(message) => return Some(message),
             Err(RecvError::Decode(error)) => {
-                diagnostics::error(
-                    "offspring::channel",
-                    format_args!("a message was skipped: {error}"),
-                );
+                skipped(&error);
             }
             Err(error @ RecvError::Io(_)) => retry.pause(&error),
             Err(RecvError::Disconnected | RecvError::Moved) => return None,
         }
     }
+}
+
+/// Reports a message that a loop has skipped.
+fn skipped(error: &DecodeError) {
+    static SKIPPED: AtomicU64 = AtomicU64::new(0);
+    let nth = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let text =
+        format_args!("a message was skipped (number {nth}): {error}; `recv` returns the error");
+    diagnostics::loss("offspring::channel", nth, text);
 }
 
 /// A blocking iterator over the messages of a [`Receiver`], from [`Receiver::iter`]. Dropping it
@@ -139,10 +147,7 @@ impl<T: DeserializeOwned> Iterator for ReceiverTryIter<'_, T> {
             match self.receiver.try_recv() {
                 Ok(message) => return Some(message),
                 Err(TryRecvError::Decode(error)) => {
-                    diagnostics::error(
-                        "offspring::channel",
-                        format_args!("a message was skipped: {error}"),
-                    );
+                    skipped(&error);
                 }
                 Err(_) => return None,
             }

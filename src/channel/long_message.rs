@@ -122,4 +122,8 @@ impl<L: TimeLimit> Spill for LongMessage<'_, L> {
         }
         self.length += bytes.len();
     }
+
+    fn clear(&mut self) {
+        self.length = 0;
+    }
 }

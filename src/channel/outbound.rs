@@ -31,7 +31,7 @@ use crate::ipc::reactor;
 use crate::ipc::region::Region;
 use crate::ipc::ring;
 use crate::ipc::spin::Spin;
-use crate::ipc::wire::{self, CheckedSender, EncodedValue, Envelope, Failure, SideData};
+use crate::ipc::wire::{self, CheckedSender, EncodedValue, Envelope, Failure, Shape, SideData};
 use crate::sys::{self, lock};
 
 /// State shared by the clones of a sender.
@@ -167,12 +167,12 @@ thread_local! {
 fn prepare<'b, V: ?Sized + Serialize, L: TimeLimit>(
     ring: &Arc<OutboundRing>,
     mark: Mark,
-    value: &V,
+    (value, shape): (&V, Shape),
     bytes: &'b mut Vec<u8>,
     limit: Option<&L>,
 ) -> Waited<(Prepared<'b>, SideData), SendFailure, L> {
     let mut long = LongMessage::new(ring, limit);
-    let encoded = wire::encode_spilling(value, bytes, ring::ENTRY_MAX, &mut long);
+    let encoded = wire::encode_spilling(value, shape, bytes, ring::ENTRY_MAX, &mut long);
     let (spilled, mut side_data) =
         encoded.inspect_err(|_| hub::announce()).map_err(SendFailure::Encode)?;
     if !side_data.is_empty() {
@@ -293,7 +293,7 @@ impl SenderShared {
     pub(super) fn send<V: ?Sized + Serialize, L: TimeLimit>(
         &self,
         mark: Mark,
-        value: &V,
+        value: (&V, Shape),
         limit: &L,
     ) -> Waited<(), SendFailure, L> {
         let ring = self.ring(limit)?;
@@ -312,7 +312,7 @@ impl SenderShared {
     pub(super) fn try_send<V: ?Sized + Serialize>(
         &self,
         mark: Mark,
-        value: &V,
+        value: (&V, Shape),
     ) -> Waited<(), SendFailure, Deadline> {
         let ring = self.try_ring()?;
         let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
@@ -413,7 +413,7 @@ impl SenderShared {
     /// Sends a message; the task waits for room.
     pub(super) async fn send_async<V: ?Sized + Serialize>(
         &self,
-        value: &V,
+        value: (&V, Shape),
     ) -> Result<(), SendFailure> {
         let ring = loop {
             // The receiver may have much to read before its socket has room for a new sender, and

@@ -101,7 +101,7 @@ pub struct Connection<A, B> {
     sends: PhantomData<fn(A)>,
 }
 
-impl<A: Serialize, B> Connection<A, B> {
+impl<A: Serialize + DeserializeOwned, B> Connection<A, B> {
     /// Sends a message; blocks while the buffer is full. See [`Sender::send`].
     ///
     /// # Errors

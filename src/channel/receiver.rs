@@ -289,6 +289,18 @@ impl RingToken {
     }
 }
 
+impl ReceiverToken {
+    /// Claims the handles, and returns a receiver that has moved on.
+    fn try_claiming<T>(self) -> Result<Receiver<T>, &'static str> {
+        for ring in self.rings {
+            let claimed = [ring.region, ring.room_bell, ring.parcels].map(wire::claim);
+            claimed.into_iter().collect::<Result<Vec<_>, _>>()?;
+        }
+        self.end.claim::<T>()?;
+        Ok(Receiver { inbox: Arc::default(), message: PhantomData })
+    }
+}
+
 impl ReceiverInbox {
     fn may_move(&self) -> Result<(), &'static str> {
         wire::may_move()?;
@@ -355,6 +367,9 @@ impl<T> Serialize for Receiver<T> {
 impl<'de, T> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let token = ReceiverToken::deserialize(deserializer)?;
+        if wire::is_trial() {
+            return token.try_claiming::<T>().map_err(wire::explain_de::<D::Error>);
+        }
         let rings: Result<Vec<_>, _> = token.rings.into_iter().map(RingToken::claim).collect();
         let rings = rings.map_err(wire::explain_de::<D::Error>)?;
         let WireHandle::Receiver(bells) =

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bytes::{BorrowedBytes, Bytes};
@@ -13,7 +14,7 @@ use super::outbound::{SendFailure, SenderShared};
 use super::{EndToken, ToReceiver};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
-use crate::ipc::wire::{self, CheckedSender, WireHandle};
+use crate::ipc::wire::{self, CheckedSender, Shape, WireHandle};
 
 /// The sending end of a [`channel`](crate::channel()).
 ///
@@ -59,7 +60,7 @@ fn timed<T>(
     }
 }
 
-impl<T: Serialize> Sender<T> {
+impl<T: Serialize + DeserializeOwned> Sender<T> {
     /// Sends a message; blocks while the buffer is full.
     ///
     /// Each sending process has a buffer of 128 KiB. Messages of more than 32 KiB go into a second
@@ -76,7 +77,7 @@ impl<T: Serialize> Sender<T> {
     /// message.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         self.shared
-            .send(Mark::default(), &message, &Forever)
+            .send(Mark::default(), (&message, Shape::of::<T>()), &Forever)
             .map_err(|end| end.into_failed().with(message))
     }
 
@@ -102,7 +103,7 @@ impl<T: Serialize> Sender<T> {
     /// # }
     /// ```
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        match self.shared.try_send(Mark::default(), &message) {
+        match self.shared.try_send(Mark::default(), (&message, Shape::of::<T>())) {
             Ok(()) => Ok(()),
             Err(WaitEnd::Timeout(_)) => Err(TrySendError::Full(message)),
             Err(WaitEnd::Failed(failure)) => Err(failure.with(message).into()),
@@ -124,7 +125,8 @@ impl<T: Serialize> Sender<T> {
         message: T,
         limit: &Deadline,
     ) -> Result<(), SendTimeoutError<T>> {
-        self.shared.send(Mark::default(), &message, limit).map_err(|end| timed(end, message))
+        let sent = self.shared.send(Mark::default(), (&message, Shape::of::<T>()), limit);
+        sent.map_err(|end| timed(end, message))
     }
 
     /// Like [`send`](Sender::send), but the task waits, not its thread. Needs the `async` feature,
@@ -160,7 +162,8 @@ impl<T: Serialize> Sender<T> {
     /// ```
     #[cfg(feature = "async")]
     pub async fn send_async(&self, message: T) -> Result<(), SendError<T>> {
-        self.shared.send_async(&message).await.map_err(|failure| failure.with(message))
+        let sent = self.shared.send_async((&message, Shape::of::<T>())).await;
+        sent.map_err(|failure| failure.with(message))
     }
 }
 
@@ -173,7 +176,7 @@ impl Sender<Bytes> {
     /// Like [`send`](Sender::send), without the message.
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError<()>> {
         self.shared
-            .send(Mark::default(), &BorrowedBytes(bytes), &Forever)
+            .send(Mark::default(), (&BorrowedBytes(bytes), Shape::Own), &Forever)
             .map_err(|end| end.into_failed().with(()))
     }
 
@@ -189,17 +192,18 @@ impl Sender<Bytes> {
     ) -> Result<(), SendTimeoutError<()>> {
         let limit = Deadline::after(timeout);
         self.shared
-            .send(Mark::default(), &BorrowedBytes(bytes), &limit)
+            .send(Mark::default(), (&BorrowedBytes(bytes), Shape::Own), &limit)
             .map_err(|end| timed(end, ()))
     }
 }
 
 impl<T> Sender<T> {
-    /// Sends a message of any type; its mark identifies the type to the receiver.
+    /// Sends a message of any type; its mark identifies the type to the receiver, and its shape is
+    /// of the type that the receiver decodes.
     pub(crate) fn send_marked<V: ?Sized + Serialize, L: TimeLimit>(
         &self,
         mark: Mark,
-        message: &V,
+        message: (&V, Shape),
         limit: &L,
     ) -> Waited<(), SendFailure, L> {
         self.shared.send(mark, message, limit)

@@ -54,7 +54,7 @@ struct Value {
 }
 
 /// Which files are values as they are.
-const VALUES: [&str; 2] = ["plain", "nested"];
+const VALUES: [&str; 3] = ["plain", "nested", "described"];
 
 #[test]
 fn bytes_are_values_or_errors() {
@@ -94,7 +94,7 @@ where
 #[test]
 fn packets_are_messages_or_errors_and_the_next_message_comes() {
     let mut seen = BTreeSet::new();
-    let good = Envelope::new(wire::encode(&1u8).unwrap()).unwrap();
+    let good = Envelope::new(wire::encode(&1u8, wire::Shape::Own).unwrap()).unwrap();
     each("wire", 150, |name, bytes, random| {
         let odd = (0..random.below(4)).map(|_| Arc::new(odd_descriptor(random)));
         let packet = Packet { bytes: bytes.to_vec(), descriptors: odd.collect() };

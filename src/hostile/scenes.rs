@@ -271,6 +271,10 @@ impl Serialize for Early {
 impl<'de> Deserialize<'de> for Early {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seed = u64::deserialize(deserializer)?;
+        // The victim decodes made-up values before it sends its first one.
+        if seed < 2 {
+            return Err(serde::de::Error::custom("made up"));
+        }
         let mut random = Random::of(seed);
         fuzz::become_hostile(seed, 1 + random.below(2));
         speak(&mut random);
@@ -334,7 +338,8 @@ fn speak(random: &mut Random) {
 fn start(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     step("starts a worker that attacks its start");
     let (begun, limit) = (Instant::now(), Duration::from_millis(500));
-    let started = worker().start_timeout(limit).spawn(early::new(Early(random.below(u64::MAX))));
+    let started =
+        worker().start_timeout(limit).spawn(early::new(Early(random.below(u64::MAX).max(2))));
     let took = begun.elapsed();
     if took > limit + Duration::from_secs(10) {
         return Err(format!("the start took {took:?}"));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Sender;
 use crate::diagnostics;
-use crate::ipc::wire::{self, EncodedValue, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::process::{LogTarget, NewChild, SpawnHook};
 use crate::shared::AtomicU64;
 
@@ -62,7 +62,7 @@ fn prepare(child: &NewChild<'_>) -> Option<EncodedValue> {
             })
             .ok()?,
     };
-    wire::encode(&sink).ok()
+    wire::encode(&sink, Shape::Own).ok()
 }
 
 fn receive(envelope: Envelope) {

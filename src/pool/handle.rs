@@ -11,7 +11,7 @@ use crate::error::{
 };
 use crate::ipc::deadline::Deadline;
 use crate::ipc::hub;
-use crate::ipc::wire::{self, EncodedValue, Envelope, SideData};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Shape, SideData};
 use crate::pool::batch::{TaskBatch, TaskSpec, needs_parcel};
 use crate::pool::events::PoolEvents;
 use crate::pool::monitor;
@@ -227,7 +227,7 @@ impl Pool {
         spec.timeout = options.task_timeout.or(spec.timeout);
         spec.retries = options.retries.unwrap_or(spec.retries);
         let mut bytes = Vec::new();
-        let mut side_data = wire::encode_into(worker, &mut bytes)
+        let mut side_data = wire::encode_into(worker, Shape::of::<W>(), &mut bytes)
             .inspect_err(|_| hub::announce())
             .map_err(Unsendable::Encode)?;
         let encoded = EncodedValue { bytes, handles: side_data.take_handles() };

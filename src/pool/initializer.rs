@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::{EncodeError, PoolError};
 use crate::ipc::catch::catch_panic;
 use crate::ipc::hub;
-use crate::ipc::wire::{self, EncodedValue, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::pool::batch::needs_parcel;
 use crate::pool::link::{ParentEnd, Replies, Reply};
 use crate::process::{self, Process, ProcessWorker, TaskFailure};
@@ -157,7 +157,7 @@ impl Initializer {
         number: u32,
         worker: &W,
     ) -> Result<Initializer, PoolError> {
-        let encoded = wire::encode_copy(worker);
+        let encoded = wire::encode_copy(worker, Shape::of::<W>());
         hub::announce();
         let encoded = encoded.map_err(PoolError::Encode)?;
         let value = if needs_parcel(&encoded) {

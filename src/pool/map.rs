@@ -14,7 +14,7 @@ use crate::error::{EncodeError, TaskError, TaskTimeoutError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::hub;
 use crate::ipc::ring;
-use crate::ipc::wire::{self, EncodedValue, Envelope};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::pool::batch::{Sink, TaskBatch, TaskSpec};
 use crate::pool::handle::Pool;
 use crate::pool::results::Results;
@@ -234,7 +234,7 @@ where
             return self.fail_next(error.clone());
         }
         let start = batch.bytes.len();
-        let mut side = match wire::encode_into(worker, &mut batch.bytes) {
+        let mut side = match wire::encode_into(worker, Shape::of::<W>(), &mut batch.bytes) {
             Ok(side) => side,
             Err(error) => {
                 hub::announce();

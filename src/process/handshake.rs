@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PanicReport;
 use crate::ipc::deadline::{Deadline, WaitEnd};
-use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure};
+use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure, Shape};
 use crate::process::identity::{Entry, Identity};
 use crate::sys::{self, Packet, RecvEnd};
 
@@ -163,7 +163,7 @@ pub(super) fn send<M: Serialize>(
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     #[cfg_attr(not(test), expect(unused_mut, reason = "a hostile process changes it"))]
-    let mut encoded = wire::encode(message).map_err(io::Error::other)?;
+    let mut encoded = wire::encode(message, Shape::Own).map_err(io::Error::other)?;
     #[cfg(test)]
     crate::ipc::fuzz::tamper(|random| random.mutate(&mut encoded.bytes));
     sys::send_packet(socket, &encoded.bytes, fds)
@@ -249,10 +249,12 @@ mod tests {
             ChildMessage::Returned(vec![9; 100]),
         ];
         let mut frames = vec![
-            wire::encode(&hello).unwrap().bytes,
-            wire::encode(&ParentMessage::Stop).unwrap().bytes,
+            wire::encode(&hello, Shape::Own).unwrap().bytes,
+            wire::encode(&ParentMessage::Stop, Shape::Own).unwrap().bytes,
         ];
-        frames.extend(messages.iter().map(|message| wire::encode(message).unwrap().bytes));
+        frames.extend(
+            messages.iter().map(|message| wire::encode(message, Shape::Own).unwrap().bytes),
+        );
         frames
     }
 

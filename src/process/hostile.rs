@@ -27,8 +27,10 @@ pub(crate) fn child_messages() -> Vec<Vec<u8>> {
         ChildMessage::ReturnedParcel,
         ChildMessage::Unsendable(text()),
     ];
-    let mut packets: Vec<_> =
-        messages.iter().map(|message| wire::encode(message).unwrap().bytes).collect();
-    packets.push(wire::encode(&ParentMessage::Detach).unwrap().bytes);
+    let mut packets: Vec<_> = messages
+        .iter()
+        .map(|message| wire::encode(message, wire::Shape::Own).unwrap().bytes)
+        .collect();
+    packets.push(wire::encode(&ParentMessage::Detach, wire::Shape::Own).unwrap().bytes);
     packets
 }

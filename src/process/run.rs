@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Envelope};
+use crate::ipc::wire::{self, Envelope, Shape};
 use crate::process::value::IncomingValue;
 
 /// How `run` ended.
@@ -23,7 +23,7 @@ pub(crate) enum RunOutcome {
 pub(crate) type RunWorker = fn(IncomingValue, &dyn Fn()) -> Result<RunOutcome, String>;
 
 /// The body of a [`RunWorker`].
-pub(super) fn run<W: DeserializeOwned, T: Serialize>(
+pub(super) fn run<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
     value: IncomingValue,
     started: &dyn Fn(),
     run: fn(W) -> T,
@@ -31,7 +31,7 @@ pub(super) fn run<W: DeserializeOwned, T: Serialize>(
     let worker: W = value.decode()?;
     started();
     // The encoding is inside, too: it drops the output, and that may panic.
-    let run = || wire::encode(&run(worker)).map(Envelope::new);
+    let run = || wire::encode(&run(worker), Shape::of::<T>()).map(Envelope::new);
     Ok(match catch_unwind(AssertUnwindSafe(run)) {
         Err(panic) => RunOutcome::Panicked(wire::text_of(panic)),
         Ok(Ok(Ok(envelope))) => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DecodeError, PanicReport};
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Envelope, SideData};
+use crate::ipc::wire::{self, Envelope, Shape, SideData};
 use crate::process::child::panic_hook;
 
 /// How a task ended.
@@ -56,7 +56,7 @@ impl TaskInput<'_> {
 pub(crate) type Perform = fn(TaskInput<'_>, &mut Vec<u8>) -> TaskOutcome;
 
 /// The body of a [`Perform`].
-pub(super) fn perform<W: DeserializeOwned, T: Serialize>(
+pub(super) fn perform<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
     value: TaskInput<'_>,
     output: &mut Vec<u8>,
     run: fn(W) -> T,
@@ -66,7 +66,7 @@ pub(super) fn perform<W: DeserializeOwned, T: Serialize>(
         Err(error) => return TaskOutcome::failed(TaskFailure::BadValue(error.to_string())),
     };
     // The encoding is inside, too: it drops the output, and that may panic.
-    let run = || wire::encode_into(&run(worker), output);
+    let run = || wire::encode_into(&run(worker), Shape::of::<T>(), output);
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(side_data)) => {
             if !side_data.is_empty() {

@@ -16,7 +16,7 @@ use crate::error::SpawnError;
 use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
 use crate::ipc::wire::{
-    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure, WireHandle,
+    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure, Shape, WireHandle,
 };
 use crate::process::spawn_hook::{self, NewChild};
 
@@ -58,7 +58,7 @@ fn channel() -> Result<Channel, SpawnError> {
 }
 
 /// Encodes a worker for a process.
-pub(super) fn send<W: Serialize>(
+pub(super) fn send<W: Serialize + DeserializeOwned>(
     worker: &W,
     child: &NewChild<'_>,
 ) -> Result<OutgoingValue, SpawnError> {
@@ -78,7 +78,9 @@ pub(super) fn send<W: Serialize>(
 }
 
 /// Encodes a worker for a thread of this process.
-pub(super) fn send_inline<W: Serialize>(worker: &W) -> Result<IncomingValue, SpawnError> {
+pub(super) fn send_inline<W: Serialize + DeserializeOwned>(
+    worker: &W,
+) -> Result<IncomingValue, SpawnError> {
     let (sender, end) = channel()?;
     let (encoded, raw_handles) = encode(worker)?;
     put(encoded, raw_handles, &sender)?;
@@ -97,11 +99,13 @@ fn hook_channel(child: &NewChild<'_>) -> Result<Option<Channel>, SpawnError> {
 }
 
 /// Encodes the value, and takes its raw handles.
-fn encode<W: Serialize>(worker: &W) -> Result<(EncodedValue, Option<OwnedFd>), SpawnError> {
+fn encode<W: Serialize + DeserializeOwned>(
+    worker: &W,
+) -> Result<(EncodedValue, Option<OwnedFd>), SpawnError> {
     let act = "send the worker";
     // What an earlier value left behind must not go with this one.
     wire::drop_raw_handles().map_err(SpawnError::io(act))?;
-    match wire::encode_with_raw_handles(worker) {
+    match wire::encode_with_raw_handles(worker, Shape::of::<W>()) {
         Ok(encoded) => {
             let raw_handles = wire::take_raw_handles().map_err(SpawnError::io(act))?;
             Ok((encoded, raw_handles))

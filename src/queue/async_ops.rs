@@ -16,7 +16,7 @@ use crate::queue::delivery::Delivery;
 use crate::queue::handle::{Got, Handle, encode};
 use crate::queue::item::{NewItem, Taken};
 use crate::queue::joinable::JoinableQueue;
-use crate::queue::outcome::{PutFailure, QueueFailure};
+use crate::queue::outcome::{PutFailure, QueueFailure, QueueJoined};
 use crate::queue::queue::Queue;
 
 impl Handle {
@@ -32,7 +32,7 @@ impl Handle {
         }
     }
 
-    async fn put_async<T: Serialize>(&self, item: T) -> Result<(), PutError<T>> {
+    async fn put_async<T: Serialize + DeserializeOwned>(&self, item: T) -> Result<(), PutError<T>> {
         // Encoded once, before the first wait: the item may hold what can be moved only once.
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {
@@ -55,7 +55,7 @@ impl Handle {
         Ok(())
     }
 
-    async fn join_async(&self) -> Result<(), QueueFailure> {
+    async fn join_async(&self) -> Result<QueueJoined, QueueFailure> {
         match self {
             Handle::Own(own) => own.owner().join_async().await,
             Handle::Remote(remote) => {
@@ -184,7 +184,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     ///     Ok(())
     /// }
     /// ```
-    pub async fn join_async(&self) -> Result<(), QueueJoinError> {
+    pub async fn join_async(&self) -> Result<QueueJoined, QueueJoinError> {
         Ok(self.handle.join_async().await?)
     }
 }

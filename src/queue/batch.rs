@@ -10,7 +10,7 @@ use crate::error::{GetError, PutAllError};
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub;
 use crate::ipc::ring;
-use crate::ipc::wire;
+use crate::ipc::wire::{self, Shape};
 use crate::queue::handle::{Got, Handle};
 use crate::queue::item::{NewItem, Taken};
 use crate::queue::outcome::{QueueFailure, with_item};
@@ -29,9 +29,9 @@ struct Batch {
 impl Batch {
     /// Adds an item. Returns whether that was possible: not if it is large, holds handles or does
     /// not encode.
-    fn push<T: Serialize>(&mut self, item: &T) -> bool {
+    fn push<T: Serialize + DeserializeOwned>(&mut self, item: &T) -> bool {
         let start = self.bytes.len();
-        let plain = match wire::encode_into(item, &mut self.bytes) {
+        let plain = match wire::encode_into(item, Shape::of::<T>(), &mut self.bytes) {
             Ok(along) if along.is_empty() => self.bytes.len() - start <= ring::ENTRY_MAX,
             Ok(along) => {
                 // This encoding is not sent.
@@ -80,7 +80,7 @@ impl Handle {
         limit: &Deadline,
     ) -> Result<(), PutAllError<I>>
     where
-        I: Iterator<Item: Serialize>,
+        I: Iterator<Item: Serialize + DeserializeOwned>,
     {
         let (mut batch, mut pulled, mut put) = (Batch::default(), VecDeque::new(), 0);
         loop {

@@ -67,7 +67,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Writes an item, whose encoding is one byte, and does not ring.
 fn write(client: &mut Client, number: u8) {
-    assert!(client.outbox.push(Tag::Put as u32, &[number]).unwrap());
+    assert!(client.outbox.push(Tag::Put as u32, &[0, number]).unwrap());
 }
 
 /// Rings, if the hub does not poll.

@@ -13,13 +13,15 @@ use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{self, Arrived, HandleToken, ObjectKey, RemoteHandle, SharedObject};
 use crate::ipc::reactor::EventSource;
 use crate::ipc::ring;
-use crate::ipc::wire::{self, EncodedValue, Envelope, ShmBuffer, SideData};
+use crate::ipc::wire::{self, EncodedValue, Envelope, Shape, ShmBuffer, SideData};
 use crate::process;
 use crate::queue::client::attachment::AttachedQueue;
 use crate::queue::client::driver::Blocking;
 use crate::queue::item::{NewItem, Taken};
 use crate::queue::options::QueueOptions;
-use crate::queue::outcome::{ANSWER_WITHIN, PutFailure, QueueFailure, or_unresponsive};
+use crate::queue::outcome::{
+    ANSWER_WITHIN, PutFailure, QueueFailure, QueueJoined, or_unresponsive,
+};
 use crate::queue::owner::lock::QueueOwner;
 use crate::sys;
 
@@ -205,7 +207,7 @@ impl Handle {
 
 /// Putting.
 impl Handle {
-    pub(in crate::queue) fn put<T: Serialize, L: TimeLimit>(
+    pub(in crate::queue) fn put<T: Serialize + DeserializeOwned, L: TimeLimit>(
         &self,
         item: &T,
         limit: &L,
@@ -217,7 +219,7 @@ impl Handle {
     }
 
     /// Puts an item if the queue is not full; waits for nothing but the owner's answer.
-    pub(in crate::queue) fn try_put<T: Serialize>(
+    pub(in crate::queue) fn try_put<T: Serialize + DeserializeOwned>(
         &self,
         item: &T,
     ) -> Waited<(), PutFailure, Deadline> {
@@ -235,7 +237,7 @@ thread_local! {
 
 /// Encodes an item and puts it. Handles in it come back if it was not put.
 #[inline]
-fn with_encoded<T: Serialize, E>(
+fn with_encoded<T: Serialize + DeserializeOwned, E>(
     item: &T,
     put: impl FnOnce(NewItem<'_>) -> Result<(), WaitEnd<E, QueueFailure>>,
 ) -> Result<(), WaitEnd<E, PutFailure>> {
@@ -259,13 +261,14 @@ fn with_encoded<T: Serialize, E>(
 /// Encodes an item: into `bytes` if it fits a ring entry and holds no handles, else into an
 /// envelope.
 #[inline]
-pub(in crate::queue) fn encode<T: Serialize>(
+pub(in crate::queue) fn encode<T: Serialize + DeserializeOwned>(
     item: &T,
     bytes: &mut Vec<u8>,
 ) -> Result<(Option<Box<Envelope>>, SideData), PutFailure> {
     let mut memory = ShmBuffer::default();
-    let (spilled, mut along) = wire::encode_spilling(item, bytes, ring::ENTRY_MAX, &mut memory)
-        .map_err(PutFailure::Encode)?;
+    let encoded =
+        wire::encode_spilling(item, Shape::of::<T>(), bytes, ring::ENTRY_MAX, &mut memory);
+    let (spilled, mut along) = encoded.map_err(PutFailure::Encode)?;
     if spilled == 0 && along.is_empty() {
         return Ok((None, along));
     }
@@ -390,7 +393,10 @@ impl Handle {
         }
     }
 
-    pub(in crate::queue) fn join<L: TimeLimit>(&self, limit: &L) -> Waited<(), QueueFailure, L> {
+    pub(in crate::queue) fn join<L: TimeLimit>(
+        &self,
+        limit: &L,
+    ) -> Waited<QueueJoined, QueueFailure, L> {
         match self {
             Handle::Own(own) => own.here()?.join(limit),
             Handle::Remote(remote) => block(remote.attached(limit)?.join(&Blocking(limit))),

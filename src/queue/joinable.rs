@@ -20,7 +20,7 @@ use crate::queue::dead_letter::DeadLetter;
 use crate::queue::delivery::Delivery;
 use crate::queue::handle::{Got, Handle};
 use crate::queue::methods::queue_methods;
-use crate::queue::outcome::{until_end, with_item};
+use crate::queue::outcome::{QueueJoined, until_end, with_item};
 
 /// A queue that knows which items are finished, and loses none to a consumer that dies.
 ///
@@ -101,7 +101,8 @@ impl<T> JoinableQueue<T> {
     }
 
     /// Blocks until every item that was put before this call is finished or a dead letter. Returns
-    /// at once if no item is unfinished.
+    /// at once if no item is unfinished. What it returns says how many dead letters there are: those
+    /// items were not finished, and never will be.
     ///
     /// # Errors
     ///
@@ -109,7 +110,7 @@ impl<T> JoinableQueue<T> {
     /// - [`QueueJoinError::Abandoned`] if items are unfinished and no process is left that could
     ///   finish them: other processes have held the queue, none of them is left, and this one has
     ///   never taken an item.
-    pub fn join(&self) -> Result<(), QueueJoinError> {
+    pub fn join(&self) -> Result<QueueJoined, QueueJoinError> {
         let joined = self.handle.join(&Forever);
         Ok(joined.map_err(WaitEnd::into_failed)?)
     }
@@ -119,7 +120,7 @@ impl<T> JoinableQueue<T> {
     /// # Errors
     ///
     /// [`QueueJoinTimeoutError::Timeout`], and the errors of [`join`](JoinableQueue::join).
-    pub fn join_timeout(&self, timeout: Duration) -> Result<(), QueueJoinTimeoutError> {
+    pub fn join_timeout(&self, timeout: Duration) -> Result<QueueJoined, QueueJoinTimeoutError> {
         let joined = self.handle.join(&Deadline::after(timeout));
         Ok(joined.map_err(WaitEnd::convert::<QueueJoinError>)?)
     }

@@ -43,6 +43,8 @@ pub(crate) enum Word {
     /// Both: the number of items that were dropped because the client asked for that, and that it
     /// has not read yet.
     Dropped = 0x44,
+    /// Owner: the number of dead letters when a join ended.
+    DeadLetters = 0x45,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -182,8 +182,9 @@ macro_rules! queue_methods {
             /// Returns an iterator that takes items with [`get`](Self::get) until the end of the
             /// queue, or until its owner process ends.
             ///
-            /// An item that does not decode is logged and skipped; it is a dead letter. If this
-            /// process runs out of descriptors, that is logged and the iterator tries again.
+            /// An item that does not decode is skipped; it is a [dead letter](Self::dead_letters),
+            /// which the owner process logs, or writes to standard error if it has no logger. If
+            /// this process runs out of descriptors, that is logged and the iterator tries again.
             pub fn iter(&self) -> $iter<'_, T> {
                 $iter { queue: self }
             }

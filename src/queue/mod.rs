@@ -46,6 +46,7 @@ pub(crate) use hostile::{attack, hoard};
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
 pub(crate) use options::QueueKind;
 pub(crate) use outcome::ANSWER_WITHIN;
+pub use outcome::QueueJoined;
 pub use owner::dead_letters::DeadCause;
 pub use queue::{Queue, QueueBatches, QueueIntoIter, QueueIter};
 pub use status::QueueStatus;

@@ -1,4 +1,4 @@
-//! How an operation on a queue ends without what it was called for.
+//! How an operation on a queue ends, above all without what it was called for.
 //!
 //! A wait ends with a [`WaitEnd`]: the time is over, or the queue failed the call with a
 //! [`QueueFailure`]. Each public form of the operation turns that into its own error.
@@ -18,6 +18,35 @@ use crate::ipc::wire::{Failure, Retry};
 /// `is_closed`, `close` and `close_and_discard`; and for an actor's address, which asks the actor's
 /// host by a queue. An owner that runs answers in microseconds.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How many items of a queue came to nothing, returned by [`JoinableQueue::join`](crate::JoinableQueue::join).
+///
+/// ```
+/// use offspring::JoinableQueue;
+///
+/// # #[offspring::main]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = JoinableQueue::builder().max_deliveries(1).build()?;
+/// jobs.put_all(1..=2)?;
+/// drop(jobs.get()?); // not finished, and not delivered again
+/// jobs.get()?.task_done();
+/// assert_eq!(jobs.join()?.dead_letters(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueJoined {
+    pub(in crate::queue) dead_letters: usize,
+}
+
+impl QueueJoined {
+    /// Returns the number of items that had become [dead letters](crate::JoinableQueue::dead_letters), and
+    /// were neither redelivered nor discarded, when the queue had no unfinished items.
+    #[must_use]
+    pub fn dead_letters(self) -> usize {
+        self.dead_letters
+    }
+}
 
 /// Why a queue cannot do what it was asked for, now or ever.
 #[derive(Debug)]
@@ -146,7 +175,7 @@ impl From<QueueFailure> for HandleError {
 }
 
 /// The next item of an iterator, which has no errors: it ends with the queue, and skips what does
-/// not decode.
+/// not decode. That is a dead letter, and the owner of the queue reports it.
 pub(in crate::queue) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
     let mut retry = Retry::default();
     loop {
@@ -156,6 +185,11 @@ pub(in crate::queue) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError
                 diagnostics::error("offspring::queue", format_args!("skipped an item: {error}"));
             }
             Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
+            Err(GetError::Handle(error)) if !error.is_end() => {
+                let text = format_args!("a loop over a queue ended before the queue: {error}");
+                diagnostics::loss("offspring::queue", 1, text);
+                return None;
+            }
             Err(_) => return None,
         }
     }

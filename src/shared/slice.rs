@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_handle_is_of_its_own_type_only() {
         let numbers = SharedSlice::from_slice(&[1u32, 2]).unwrap();
-        let encoded = wire::encode(&numbers).unwrap();
+        let encoded = wire::encode(&numbers, wire::Shape::Own).unwrap();
         let error = wire::decode::<SharedSlice<f32>>(&encoded.bytes, encoded.handles).unwrap_err();
         assert!(error.to_string().contains("another type"), "{error}");
     }
@@ -281,7 +281,7 @@ mod tests {
         let numbers = SharedSlice::from_slice(&[1u32, 2]).unwrap();
         let mut larger = numbers.clone();
         larger.part.length = 4096;
-        let encoded = wire::encode(&larger).unwrap();
+        let encoded = wire::encode(&larger, wire::Shape::Own).unwrap();
         let error = wire::decode::<SharedSlice<u32>>(&encoded.bytes, encoded.handles).unwrap_err();
         assert!(error.to_string().contains("smaller"), "{error}");
     }

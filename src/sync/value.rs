@@ -13,7 +13,7 @@ use crate::diagnostics;
 use crate::error::{CreateError, DecodeError, EncodeError};
 use crate::ipc::hub;
 use crate::ipc::region::Region;
-use crate::ipc::wire;
+use crate::ipc::wire::{self, Shape};
 use crate::sync::object::{ObjectContent, ObjectHandle, Primitive};
 use crate::sync::poison;
 
@@ -300,8 +300,8 @@ impl<'a> ValueMemory<'a> {
 }
 
 /// Encodes a value that a lock is to store.
-fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let encoded = wire::encode(value).inspect_err(|_| hub::announce())?;
+fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    let encoded = wire::encode(value, Shape::of::<T>()).inspect_err(|_| hub::announce())?;
     if encoded.handles.is_empty() {
         Ok(encoded.bytes)
     } else {
@@ -372,7 +372,7 @@ impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<[T], InPlace>> {
     }
 }
 
-impl<P: Primitive, T: Serialize> ObjectHandle<P, LockValue<T, Encoded>> {
+impl<P: Primitive, T: Serialize + DeserializeOwned> ObjectHandle<P, LockValue<T, Encoded>> {
     /// `capacity` is the largest encoded length that the value may grow to; `None` chooses the default.
     pub(super) fn encoded(value: &T, capacity: Option<usize>) -> Result<Self, CreateError> {
         let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);

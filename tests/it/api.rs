@@ -54,8 +54,8 @@ mod table {
             DeadCause, DeadLetter, DeadLetterError, Delivery, GetError, GetTimeoutError,
             JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue, PutAllError, PutError,
             PutTimeoutError, Queue, QueueBatches, QueueBuilder, QueueIntoIter, QueueIter,
-            QueueJoinError, QueueJoinTimeoutError, QueueStatus, TaskDoneError, TryGetError,
-            TryPutError,
+            QueueJoinError, QueueJoinTimeoutError, QueueJoined, QueueStatus, TaskDoneError,
+            TryGetError, TryPutError,
         };
     }
     mod select {

@@ -5,6 +5,7 @@ mod support;
 
 mod actor;
 mod api;
+mod attributes;
 mod awaiting;
 mod channel;
 mod documented;

@@ -16,6 +16,7 @@ use crate::channel::SendFailure;
 use crate::error::{CallError, DownReason, PutTimeoutError};
 use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, WaitEnd};
+use crate::ipc::wire::Shape;
 use crate::queue::JoinableQueue;
 
 /// How long a caller that lost its incarnation waits for the reason, if its own time is up.
@@ -146,9 +147,10 @@ where
         let mark = CallMark { slot, special };
         let attempt = move |limit: &Deadline| {
             let sent = if special {
-                session.send(mark, &(chain, &*message), limit)
+                let shape = Shape::of::<(CallChain, M)>();
+                session.send(mark, (&(chain, &*message), shape), limit)
             } else {
-                session.send(mark, &*message, limit)
+                session.send(mark, (&*message, Shape::of::<M>()), limit)
             };
             match sent {
                 Err(WaitEnd::Timeout(_)) => None,

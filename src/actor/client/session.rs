@@ -47,7 +47,7 @@ use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 #[cfg(feature = "async")]
 use crate::ipc::reactor::EventSource;
 use crate::ipc::reactor::WakerSet;
-use crate::ipc::wire::{Failure, Retry};
+use crate::ipc::wire::{Failure, Retry, Shape};
 use crate::sys::{self, lock};
 
 pub(in crate::actor) struct CallSession<R> {
@@ -147,7 +147,7 @@ impl<R> CallSession<R> {
     pub(in crate::actor) fn send<V: Serialize>(
         &self,
         mark: CallMark,
-        message: &V,
+        message: (&V, Shape),
         limit: &Deadline,
     ) -> Waited<(), SendFailure, Deadline> {
         self.requests.send_marked(mark.mark(), message, limit)

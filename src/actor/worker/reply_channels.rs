@@ -12,13 +12,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::actor::protocol::{CallHeader, CallMark, MailboxReply};
 use crate::channel::{Mark, SendFailure, Sender};
 use crate::diagnostics;
 use crate::error::is_starved;
 use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
-use crate::ipc::wire::Retry;
+use crate::ipc::wire::{Retry, Shape};
 use crate::sys::lock;
 
 /// A client that does not take a reply for this long gets no more: its session is closed.
@@ -34,7 +35,7 @@ struct RingSession<R> {
     replies: Sender<MailboxReply<R>>,
 }
 
-impl<R: Serialize> RingSessions<R> {
+impl<R: Serialize + DeserializeOwned> RingSessions<R> {
     pub(in crate::actor) fn new() -> RingSessions<R> {
         RingSessions(BTreeMap::new())
     }
@@ -82,12 +83,14 @@ impl<R: Serialize> RingSessions<R> {
             return;
         };
         let mark = |special| CallMark { slot, special }.mark();
-        let refuse = |text: &str| send_patiently(&open.replies, mark(true), text);
+        let refuse = |text: &str| send_patiently(&open.replies, mark(true), (text, Shape::Own));
         let sent = match &reply {
-            Ok(reply) => match send_patiently(&open.replies, mark(false), reply) {
-                Err(WaitEnd::Failed(SendFailure::Encode(error))) => refuse(&error.to_string()),
-                sent => sent,
-            },
+            Ok(reply) => {
+                match send_patiently(&open.replies, mark(false), (reply, Shape::of::<R>())) {
+                    Err(WaitEnd::Failed(SendFailure::Encode(error))) => refuse(&error.to_string()),
+                    sent => sent,
+                }
+            }
             Err(text) => refuse(text),
         };
         if let Err(end) = sent {
@@ -106,7 +109,7 @@ impl<R: Serialize> RingSessions<R> {
 fn send_patiently<R, V: Serialize + ?Sized>(
     replies: &Sender<MailboxReply<R>>,
     mark: Mark,
-    reply: &V,
+    reply: (&V, Shape),
 ) -> Waited<(), SendFailure, Deadline> {
     let limit = Deadline::after(REPLY_PATIENCE);
     let mut retry = Retry::default();
@@ -131,7 +134,7 @@ enum ReplyChannel<R> {
     Expected(Instant, Vec<MailboxReply<R>>),
 }
 
-impl<R: Serialize> ReplyChannels<R> {
+impl<R: Serialize + DeserializeOwned> ReplyChannels<R> {
     pub(in crate::actor) fn new() -> ReplyChannels<R> {
         ReplyChannels(Mutex::default())
     }
@@ -196,11 +199,12 @@ impl<R: Serialize> ReplyChannels<R> {
         replies: &Sender<MailboxReply<R>>,
         reply: &MailboxReply<R>,
     ) -> Waited<(), SendFailure, Deadline> {
-        let header = reply.header;
-        let sent = match send_patiently(replies, Mark::default(), reply) {
+        let (header, shape) = (reply.header, Shape::of::<MailboxReply<R>>());
+        let sent = match send_patiently(replies, Mark::default(), (reply, shape)) {
             Err(WaitEnd::Failed(SendFailure::Encode(error))) => {
                 let reply = Err(error.to_string());
-                send_patiently(replies, Mark::default(), &MailboxReply::<R> { header, reply })
+                let refusal = MailboxReply::<R> { header, reply };
+                send_patiently(replies, Mark::default(), (&refusal, shape))
             }
             sent => sent,
         };

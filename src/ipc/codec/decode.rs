@@ -2,8 +2,8 @@
 
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
-use super::{DEEP, DEPTH_MAX, Error, Result, SHORT, STACK_USED_UP, number, plain};
-use crate::sys;
+use super::nesting::Nesting;
+use super::{Error, Result, SHORT, number, plain};
 
 /// Bytes to decode. Nothing is borrowed from them, so another process may be able to write them:
 /// each byte is read once, and any bytes may be read.
@@ -65,30 +65,26 @@ impl<'de> Input<'de> for Slice<'de> {
     }
 }
 
-/// An address in the frame of the caller, or near it.
-#[inline]
-fn stack_address() -> usize {
-    let here = 0u8;
-    std::ptr::from_ref(&here).addr()
-}
-
-/// The most elements that take no bytes: a mere number must not keep a decoder busy forever.
+/// The most elements of one value that take no bytes: mere numbers must not keep a decoder busy
+/// forever.
 const EMPTY_ELEMENTS_MAX: usize = 1 << 24;
 
+/// Decodes the positional form.
 pub(crate) struct Decoder<I> {
     input: I,
-    depth: u32,
-    /// Where the stack was when decoding began.
-    stack: usize,
-}
-
-impl<I> Decoder<I> {
-    pub(crate) fn new(input: I) -> Decoder<I> {
-        Decoder { input, depth: 0, stack: stack_address() }
-    }
+    nesting: Nesting,
+    /// How many elements all sequences and maps together may still have. Every element that takes
+    /// bytes has one that belongs to no element inside of it.
+    elements: usize,
 }
 
 impl<'de, I: Input<'de>> Decoder<I> {
+    #[inline]
+    pub(crate) fn new(input: I) -> Decoder<I> {
+        let elements = input.left().saturating_add(EMPTY_ELEMENTS_MAX);
+        Decoder { input, nesting: Nesting::new(), elements }
+    }
+
     /// Returns how many bytes are left over.
     pub(crate) fn left(&self) -> usize {
         self.input.left()
@@ -141,15 +137,14 @@ impl<'de, I: Input<'de>> Decoder<I> {
         let length =
             usize::try_from(count).ok().and_then(|count| count.checked_mul(size_of::<E>()));
         let length = length.filter(|&length| length <= left).ok_or_else(|| Error::new(SHORT))?;
-        const OTHER: &str = "a sequence is not of its own type";
         if size_of::<E>() == 1 {
             let mut bytes = Vec::new();
             self.input.append(length, &mut bytes);
-            return sys::same_type::<Vec<u8>, R>(bytes).map_err(|_| Error::new(OTHER));
+            return plain::vector::<u8, R>(bytes);
         }
         let mut elements = vec![E::zeroed(); length / size_of::<E>()];
         self.input.fill(bytemuck::cast_slice_mut(&mut elements));
-        sys::same_type::<Vec<E>, R>(elements).map_err(|_| Error::new(OTHER))
+        plain::vector::<E, R>(elements)
     }
 
     #[inline]
@@ -160,22 +155,17 @@ impl<'de, I: Input<'de>> Decoder<I> {
     /// Reads a number of elements.
     #[inline]
     fn count(&mut self) -> Result<usize> {
-        let count = self.number(64)?;
-        usize::try_from(count)
-            .ok()
-            .filter(|&count| count <= self.input.left().max(EMPTY_ELEMENTS_MAX))
-            .ok_or_else(|| Error::new(SHORT))
+        let count = usize::try_from(self.number(64)?).ok();
+        let rest = count.and_then(|count| self.elements.checked_sub(count));
+        self.elements = rest.ok_or_else(|| Error::new(SHORT))?;
+        Ok(count.unwrap_or_default())
     }
 
     #[inline]
     fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
-        if self.depth == DEPTH_MAX || STACK_USED_UP.contains(&self.stack.abs_diff(stack_address()))
-        {
-            return Err(Error::new(DEEP));
-        }
-        self.depth += 1;
+        self.nesting.enter(size_of::<R>())?;
         let result = read(self);
-        self.depth -= 1;
+        self.nesting.leave();
         result
     }
 }

@@ -3,9 +3,11 @@
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
+use super::described::Describer;
+use super::nesting::Nesting;
 use super::number::{self, LONGEST};
 use super::plain;
-use super::{DEEP, DEPTH_MAX, Error, Result};
+use super::{Error, Result};
 
 /// Where the bytes of a value go if it is longer than the buffer.
 pub(crate) trait Spill {
@@ -13,6 +15,9 @@ pub(crate) trait Spill {
     fn reserve(&mut self, total: usize);
 
     fn write(&mut self, bytes: &[u8]);
+
+    /// Takes back what was written.
+    fn clear(&mut self);
 }
 
 pub(crate) struct Encoder<'a> {
@@ -24,8 +29,12 @@ pub(crate) struct Encoder<'a> {
     spill: Option<&'a mut dyn Spill>,
     spilled: usize,
     limit: usize,
-    depth: u32,
+    nesting: Nesting,
     raw: bool,
+    /// Whether the positional form cannot hold the value.
+    needs_names: bool,
+    /// How many `Some`s surround what comes next; see [`Describer`].
+    pub(in crate::ipc::codec) somes: u32,
 }
 
 impl<'a> Encoder<'a> {
@@ -40,8 +49,10 @@ impl<'a> Encoder<'a> {
             spill: None,
             spilled: 0,
             limit,
-            depth: 0,
+            nesting: Nesting::new(),
             raw: false,
+            needs_names: false,
+            somes: 0,
         }
     }
 
@@ -66,26 +77,82 @@ impl<'a> Encoder<'a> {
         Encoder { raw: true, ..Encoder::new(front, limit) }
     }
 
-    /// Encodes the value. Returns how many bytes were spilled: all of them or none.
+    /// Returns an encoder with the same rules for another buffer.
+    pub(crate) fn aside<'b>(&self, front: &'b mut Vec<u8>) -> Encoder<'b> {
+        Encoder { raw: self.raw, ..Encoder::new(front, self.limit) }
+    }
+
+    /// Encodes the value in the positional form. Returns how many bytes were spilled: all of them
+    /// or none.
     #[inline]
     pub(crate) fn encode<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<usize> {
         self.part(value)?;
+        Ok(self.finish())
+    }
+
+    /// Encodes the value in the described form.
+    pub(crate) fn describe<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<usize> {
+        self.check_raw::<T>()?;
+        value.serialize(Describer(&mut *self))?;
+        Ok(self.finish())
+    }
+
+    /// Appends bytes as they are.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.expect(bytes.len());
+        self.extend(bytes)?;
+        Ok(self.finish())
+    }
+
+    /// Returns whether an encoding failed because the positional form cannot hold the value.
+    pub(crate) fn needs_names(&self) -> bool {
+        self.needs_names
+    }
+
+    pub(crate) fn is_raw(&self) -> bool {
+        self.raw
+    }
+
+    /// Takes back what was encoded.
+    pub(crate) fn restart(&mut self) {
+        self.front.truncate(self.start);
+        if let Some(spill) = &mut self.spill {
+            spill.clear();
+        }
+        (self.spilled, self.somes) = (0, 0);
+        self.nesting = Nesting::new();
+    }
+
+    #[inline]
+    fn finish(&mut self) -> usize {
         if self.spilled > 0 {
             self.flush();
         }
-        Ok(self.spilled)
+        self.spilled
+    }
+
+    #[inline]
+    pub(in crate::ipc::codec) fn check_raw<T: ?Sized>(&self) -> Result<()> {
+        if !self.raw && is_raw(std::any::type_name::<T>()) {
+            return Err(Error::new(RAW));
+        }
+        Ok(())
     }
 
     #[inline]
     fn part<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<()> {
-        if !self.raw && is_raw(std::any::type_name::<T>()) {
-            return Err(Error::new(RAW));
-        }
+        self.check_raw::<T>()?;
         value.serialize(&mut *self)
     }
 
+    #[cold]
+    fn nameless<R>(&mut self, why: &'static str) -> Result<R> {
+        self.needs_names = true;
+        Err(Error::new(why))
+    }
+
     #[inline]
-    fn push(&mut self, byte: u8) -> Result<()> {
+    pub(crate) fn push(&mut self, byte: u8) -> Result<()> {
         if self.front.len() >= self.ceiling {
             self.make_room(1)?;
         }
@@ -94,7 +161,7 @@ impl<'a> Encoder<'a> {
     }
 
     #[inline]
-    fn extend(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(in crate::ipc::codec) fn extend(&mut self, bytes: &[u8]) -> Result<()> {
         if bytes.len() > self.ceiling - self.front.len()
             && self.make_room(bytes.len())? == Room::Beyond
         {
@@ -111,8 +178,8 @@ impl<'a> Encoder<'a> {
         let total = (self.spilled + self.front.len() - self.start).saturating_add(more);
         if total > self.limit || self.spill.is_none() {
             return Err(ser::Error::custom(format_args!(
-                "it takes more than the {} bytes that are allowed",
-                self.limit
+                "it takes more than the limit of {} bytes (`offspring::set_message_limit`)",
+                self.limit.saturating_sub(1)
             )));
         }
         self.flush();
@@ -135,7 +202,7 @@ impl<'a> Encoder<'a> {
     }
 
     #[inline]
-    fn number(&mut self, number: u64) -> Result<()> {
+    pub(in crate::ipc::codec) fn number(&mut self, number: u64) -> Result<()> {
         if number > 0x7f { self.long_number(number) } else { self.push(number as u8) }
     }
 
@@ -145,7 +212,7 @@ impl<'a> Encoder<'a> {
         self.extend(&buffer[..length])
     }
 
-    fn wide(&mut self, number: u128) -> Result<()> {
+    pub(in crate::ipc::codec) fn wide(&mut self, number: u128) -> Result<()> {
         let mut buffer = [0; LONGEST];
         let length = number::write_wide(number, &mut buffer);
         self.extend(&buffer[..length])
@@ -166,24 +233,21 @@ impl<'a> Encoder<'a> {
     }
 
     #[inline]
-    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(in crate::ipc::codec) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.number(bytes.len() as u64)?;
         self.expect(bytes.len());
         self.extend(bytes)
     }
 
     #[inline]
-    fn enter(&mut self) -> Result<&mut Self> {
-        if self.depth == DEPTH_MAX {
-            return Err(Error::new(DEEP));
-        }
-        self.depth += 1;
+    pub(in crate::ipc::codec) fn enter(&mut self) -> Result<&mut Self> {
+        self.nesting.enter(0)?;
         Ok(self)
     }
 
     #[inline]
-    fn leave(&mut self) {
-        self.depth -= 1;
+    pub(in crate::ipc::codec) fn leave(&mut self) {
+        self.nesting.leave();
     }
 }
 
@@ -195,6 +259,7 @@ enum Room {
 }
 
 const UNCOUNTED: &str = "a sequence or map does not say how many elements it has: collect it first";
+const SKIPPED: &str = "`#[serde(skip_serializing_if)]` leaves out a field";
 const RAW: &str = "it holds a raw handle of ipc-channel, which crosses in a worker's fields only: use offspring's channel, pipe or queue, or a type of its own for shared memory";
 
 /// Returns whether this is the name of a handle of ipc-channel. Those register themselves for the
@@ -338,7 +403,8 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
 
     #[inline]
     fn serialize_seq(self, count: Option<usize>) -> Result<Elements<'a, 'e>> {
-        self.number(count.ok_or_else(|| Error::new(UNCOUNTED))? as u64)?;
+        let Some(count) = count else { return self.nameless(UNCOUNTED) };
+        self.number(count as u64)?;
         Ok(Elements(self.enter()?))
     }
 
@@ -403,7 +469,7 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
         let mut elements = elements.into_iter();
         let count = match elements.size_hint() {
             (low, Some(high)) if low == high => low,
-            _ => return Err(Error::new(UNCOUNTED)),
+            _ => return self.nameless(UNCOUNTED),
         };
         let mut inside = self.serialize_seq(Some(count))?;
         elements
@@ -416,7 +482,7 @@ impl<'a, 'e> Serializer for &'e mut Encoder<'a> {
 pub(crate) struct Elements<'a, 'e>(&'e mut Encoder<'a>);
 
 macro_rules! containers {
-    ($($trait:ident $method:ident$(($key:ty))?;)+) => {$(
+    ($($trait:ident $method:ident$(($key:ty, $skip:ident))?;)+) => {$(
         impl ser::$trait for Elements<'_, '_> {
             type Ok = ();
             type Error = Error;
@@ -425,6 +491,10 @@ macro_rules! containers {
             fn $method<T: ?Sized + Serialize>(&mut self, $(_: $key,)? value: &T) -> Result<()> {
                 self.0.part(value)
             }
+
+            $(fn $skip(&mut self, _: $key) -> Result<()> {
+                self.0.nameless(SKIPPED)
+            })?
 
             #[inline]
             fn end(self) -> Result<()> {
@@ -440,8 +510,8 @@ containers! {
     SerializeTuple serialize_element;
     SerializeTupleStruct serialize_field;
     SerializeTupleVariant serialize_field;
-    SerializeStruct serialize_field(&'static str);
-    SerializeStructVariant serialize_field(&'static str);
+    SerializeStruct serialize_field(&'static str, skip_field);
+    SerializeStructVariant serialize_field(&'static str, skip_field);
 }
 
 impl ser::SerializeMap for Elements<'_, '_> {

@@ -1,4 +1,6 @@
-//! Values as bytes: postcard's format, with three additions.
+//! Values as bytes, in one of two forms.
+//!
+//! The *positional form* is postcard's format, with three additions:
 //!
 //! - Bytes move in blocks: `serialize_bytes` is one copy, and so are the elements of a `Vec<u8>`,
 //!   `Vec<f32>` or `Vec<f64>`, which serde passes on one by one. A value that is longer than the
@@ -6,9 +8,17 @@
 //! - A decoder reads from private bytes or from memory that another process may still write
 //!   ([`Input`]). It never holds a reference to such memory; it copies out, and each byte once.
 //! - Limits: of length, of nesting, and of what a hostile length may make it allocate or loop over.
+//!
+//! It holds no names and no types, so it carries only what is read exactly as it is written.
+//! serde's attributes `tag`, `untagged`, `flatten` and `skip_..` make types for which that is not
+//! so. [`explore`] finds out which types these are, and their values have the [described
+//! form](described).
 
 mod decode;
+mod described;
 mod encode;
+mod explore;
+mod nesting;
 mod number;
 mod plain;
 
@@ -16,15 +26,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub(crate) use decode::{Decoder, Input, Slice};
+pub(crate) use described::Describing;
 pub(crate) use encode::{Encoder, Spill};
-
-/// The deepest nesting of containers. More could overflow the stack of the decoding thread.
-const DEPTH_MAX: u32 = 256;
-/// With this much of the stack in use, decoding goes no deeper. Its frames hold the values, and a
-/// thread has 2 MiB unless its program says otherwise: a value of 4 KiB inside of itself needs that
-/// for fewer than 80 levels in a debug build. Larger distances are none on one stack: sanitizers
-/// place frames elsewhere.
-const STACK_USED_UP: std::ops::Range<usize> = 1 << 20..16 << 20;
+pub(crate) use explore::{Symmetry, explore};
 
 /// Why a value was not encoded or decoded. One word, so that the results of all the small steps
 /// stay in registers.
@@ -60,7 +64,6 @@ impl serde::de::Error for Error {
     }
 }
 
-const DEEP: &str = "it is nested more than 256 deep, or too deep for the stack";
 const SHORT: &str = "the bytes end too early";
 
 #[cfg(test)]

@@ -71,6 +71,20 @@ pub(in crate::ipc::codec) fn is_visitor_of<'de, E: Element, V: Visitor<'de>>() -
         }
 }
 
+/// Returns the vector as the value of its visitor.
+pub(in crate::ipc::codec) fn vector<E: Element, R>(elements: Vec<E>) -> super::Result<R> {
+    sys::same_type::<Vec<E>, R>(elements)
+        .map_err(|_| super::Error::new("a sequence is not of its own type"))
+}
+
+/// Returns the elements of a block as the value of their visitor.
+pub(in crate::ipc::codec) fn vector_of<E: Element, R>(bytes: &[u8]) -> super::Result<R> {
+    let mut elements = vec![E::zeroed(); bytes.len() / size_of::<E>()];
+    let whole = elements.len() * size_of::<E>();
+    bytemuck::cast_slice_mut(&mut elements).copy_from_slice(&bytes[..whole]);
+    vector(elements)
+}
+
 /// Deserializes nothing, and records which visitor was passed.
 struct Probe;
 

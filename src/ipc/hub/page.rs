@@ -220,7 +220,7 @@ mod tests {
             peer.ring();
         }
         // It has enough doorbells, but no room for a parcel.
-        let parcel = || Envelope::new(wire::encode(&7u8).unwrap()).unwrap();
+        let parcel = || Envelope::new(wire::encode(&7u8, wire::Shape::Own).unwrap()).unwrap();
         assert_eq!(peer.send_parcel(0, &parcel()), None);
         assert_eq!(peer.parcels.load(Ordering::SeqCst), 0);
         // Reading those that were sent makes room for more.

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{DecodeError, EncodeError};
-use crate::ipc::catch::{drop_caught, text_of};
-use crate::ipc::codec::{self, Decoder, Encoder, Input, Slice, Spill};
-use crate::ipc::region::Reader;
+use crate::ipc::catch::{drop_caught, text_of, with_quiet};
+use crate::ipc::codec::{self, Decoder, Describing, Encoder, Input, Slice, Spill, Symmetry};
+use crate::ipc::wire::shape::{Form, Shape};
 use crate::ipc::wire::{HANDLES_MAX, WireHandle};
 
 /// An encoded value.
@@ -28,8 +28,74 @@ thread_local! {
             side_data: RefCell::new(SideData(None)),
         }
     };
-    /// The handles that the running decoding may claim.
-    static CLAIMABLE: RefCell<Vec<Option<WireHandle>>> = const { RefCell::new(Vec::new()) };
+    static CLAIMS: Claims = const {
+        Claims {
+            handles: RefCell::new(Vec::new()),
+            is_trial: Cell::new(false),
+            repeats: Cell::new(false),
+            missed: Cell::new(false),
+        }
+    };
+}
+
+/// What the running decoding may claim.
+struct Claims {
+    handles: RefCell<Vec<Option<WireHandle>>>,
+    /// Whether it is a trial at the sender; see [`is_trial`].
+    is_trial: Cell<bool>,
+    /// Whether a handle may be claimed again, if the first to claim it did not keep it: an untagged
+    /// enum tries one variant after the other.
+    repeats: Cell<bool>,
+    /// Whether a handle was claimed that is not there.
+    missed: Cell<bool>,
+}
+
+impl Claims {
+    fn is_idle(&self) -> bool {
+        self.handles.borrow().is_empty() && !self.is_trial.get()
+    }
+
+    fn replace(&self, (handles, mode): Claimable) -> Claimable {
+        let outer = Claiming { is_trial: self.is_trial.get(), repeats: self.repeats.get() };
+        self.is_trial.set(mode.is_trial);
+        self.repeats.set(mode.repeats);
+        (self.handles.replace(handles), outer)
+    }
+
+    fn claim(&self, index: u32) -> Option<WireHandle> {
+        let mut handles = self.handles.borrow_mut();
+        let handle = handles.get_mut(index as usize)?;
+        let copy = handle.as_ref().filter(|_| self.repeats.get()).and_then(WireHandle::try_clone);
+        copy.or_else(|| handle.take())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Claiming {
+    is_trial: bool,
+    repeats: bool,
+}
+
+type Claimable = (Vec<Option<WireHandle>>, Claiming);
+
+/// Runs a decoding that may claim these handles. One may run inside of another.
+fn claiming<R>(handles: Vec<WireHandle>, mode: Claiming, decode: impl FnOnce() -> R) -> R {
+    // Nearly every value has no handles, and no other is decoded around it. Then there is nothing
+    // to set up.
+    let plain =
+        !mode.is_trial && handles.is_empty() && CLAIMS.try_with(Claims::is_idle) != Ok(false);
+    let outer = if plain {
+        None
+    } else {
+        // A destructor at the end of a thread claims nothing.
+        let claimable = (handles.into_iter().map(Some).collect(), mode);
+        CLAIMS.try_with(|claims| claims.replace(claimable)).ok()
+    };
+    let decoded = decode();
+    if let Some(outer) = outer {
+        CLAIMS.with(|claims| claims.replace(outer));
+    }
+    decoded
 }
 
 /// What travels beside the bytes of a value. Nearly every value has nothing, which must cost
@@ -165,10 +231,20 @@ const TOO_MANY: &str =
 
 /// Takes the handle with this index from the message that is being decoded.
 pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
-    let claimed = CLAIMABLE.try_with(|claimable| {
-        claimable.borrow_mut().get_mut(index as usize).and_then(Option::take)
+    let claimed = CLAIMS.try_with(|claims| {
+        let claimed = claims.claim(index);
+        claims.missed.set(claims.missed.get() || claimed.is_none());
+        claimed
     });
-    claimed.ok().flatten().ok_or("the handle did not arrive with the value")
+    let claimed = claimed.ok().flatten();
+    claimed.ok_or("the handle did not arrive with the value, or was claimed before")
+}
+
+/// Returns whether the value that is being decoded stays at its sender: it is decoded to see
+/// whether that is possible, and then dropped. Its handles are copies; what exists only once must
+/// not be used.
+pub(crate) fn is_trial() -> bool {
+    CLAIMS.try_with(|claims| claims.is_trial.get()).unwrap_or(false)
 }
 
 /// Returns the error for a handle that cannot be encoded.
@@ -221,13 +297,12 @@ pub fn set_message_limit(bytes: usize) {
 
 #[inline]
 fn run<T: Serialize + ?Sized>(
-    value: &T,
     moves: bool,
-    mut encoder: Encoder<'_>,
+    encode: impl FnOnce() -> Result<usize, codec::Error>,
 ) -> Result<(usize, SideData), EncodeError> {
     // A destructor at the end of a thread encodes, too, but only what has no handles.
     let outer = NOTED.try_with(|noted| noted.begin(moves)).ok();
-    let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(value)));
+    let outcome = catch_unwind(AssertUnwindSafe(encode));
     let side_data =
         outer.map_or_else(SideData::default, |outer| NOTED.with(|noted| noted.end(outer)));
     match outcome {
@@ -240,29 +315,101 @@ fn run<T: Serialize + ?Sized>(
     }
 }
 
+/// The first byte of an encoded value: its form.
+const POSITIONAL: u8 = 0;
+const DESCRIBED: u8 = 1;
+
+#[inline]
+fn encode_with<T: Serialize + ?Sized>(
+    value: &T,
+    shape: Shape,
+    moves: bool,
+    mut encoder: Encoder<'_>,
+) -> Result<(usize, SideData), EncodeError> {
+    let form = shape.form();
+    if let Form::Described | Form::DescribedOnly = form {
+        return describe(value, shape, moves, &mut encoder);
+    }
+    let encoded = run::<T>(moves, || {
+        encoder.push(POSITIONAL)?;
+        encoder.encode(value)
+    });
+    match encoded {
+        Ok((spilled, side_data)) if form == Form::Positional || side_data.is_empty() => {
+            Ok((spilled, side_data))
+        }
+        Ok((_, side_data)) => {
+            side_data.restore();
+            describe(value, shape, moves, &mut encoder)
+        }
+        Err(_) if encoder.needs_names() && shape.set_described() => {
+            describe(value, shape, moves, &mut encoder)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Encodes a value in the described form. If the type has more values than can be decoded, checks
+/// that this one can.
+#[cold]
+fn describe<T: Serialize + ?Sized>(
+    value: &T,
+    shape: Shape,
+    moves: bool,
+    encoder: &mut Encoder<'_>,
+) -> Result<(usize, SideData), EncodeError> {
+    encoder.restart();
+    let mut bytes = Vec::new();
+    let (_, side_data) = run::<T>(moves, || {
+        let mut description = encoder.aside(&mut bytes);
+        description.push(DESCRIBED)?;
+        description.describe(value)
+    })?;
+    // Raw handles cannot be copied. Their values are workers, whose `spawn` reports what does not
+    // decode.
+    let trial = shape.trial().filter(|_| shape.form() == Form::Described && !encoder.is_raw());
+    if let Some(trial) = trial {
+        if let Err(message) = trial(&bytes[1..], &side_data) {
+            return Err(unencoded::<T>(side_data, &message));
+        }
+    }
+    match encoder.append(&bytes) {
+        Ok(spilled) => Ok((spilled, side_data)),
+        Err(error) => Err(unencoded::<T>(side_data, &error)),
+    }
+}
+
 #[cold]
 fn unencoded<T: ?Sized>(side_data: SideData, why: &dyn std::fmt::Display) -> EncodeError {
     side_data.restore();
     EncodeError::new::<T>(why.to_string())
 }
 
+/// The most bytes of an encoded value with its form.
+#[inline]
+fn limit() -> usize {
+    message_limit().saturating_add(1)
+}
+
 /// Appends the encoded value to `bytes`. On an error, `bytes` is unchanged.
 #[inline]
 pub(crate) fn encode_into<T: Serialize + ?Sized>(
     value: &T,
+    shape: Shape,
     bytes: &mut Vec<u8>,
 ) -> Result<SideData, EncodeError> {
-    encode_appending(value, true, bytes)
+    encode_appending(value, shape, true, bytes)
 }
 
 #[inline]
 fn encode_appending<T: Serialize + ?Sized>(
     value: &T,
+    shape: Shape,
     moves: bool,
     bytes: &mut Vec<u8>,
 ) -> Result<SideData, EncodeError> {
     let start = bytes.len();
-    match run(value, moves, Encoder::new(bytes, message_limit())) {
+    match encode_with(value, shape, moves, Encoder::new(bytes, limit())) {
         Ok((_, side_data)) => Ok(side_data),
         Err(error) => {
             bytes.truncate(start);
@@ -276,24 +423,31 @@ fn encode_appending<T: Serialize + ?Sized>(
 #[inline]
 pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     value: &T,
+    shape: Shape,
     bytes: &mut Vec<u8>,
     above: usize,
     spill: &mut dyn Spill,
 ) -> Result<(usize, SideData), EncodeError> {
-    run(value, true, Encoder::spilling(bytes, message_limit(), above, spill))
+    encode_with(value, shape, true, Encoder::spilling(bytes, limit(), above, spill))
 }
 
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, EncodeError> {
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    shape: Shape,
+) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let handles = encode_into(value, &mut bytes)?.take_handles();
+    let handles = encode_into(value, shape, &mut bytes)?.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
 
 /// Like [`encode`], for a value that stays here or is sent several times: nothing is moved out of
 /// its handle.
-pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, EncodeError> {
+pub(crate) fn encode_copy<T: Serialize + ?Sized>(
+    value: &T,
+    shape: Shape,
+) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let handles = encode_appending(value, false, &mut bytes)?.take_handles();
+    let handles = encode_appending(value, shape, false, &mut bytes)?.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
 
@@ -301,9 +455,11 @@ pub(crate) fn encode_copy<T: Serialize + ?Sized>(value: &T) -> Result<EncodedVal
 /// [taken](super::take_raw_handles) next.
 pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     value: &T,
+    shape: Shape,
 ) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let (_, mut side_data) = run(value, true, Encoder::raw(&mut bytes, message_limit()))?;
+    let encoder = Encoder::raw(&mut bytes, limit());
+    let (_, mut side_data) = encode_with(value, shape, true, encoder)?;
     let handles = side_data.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
@@ -313,47 +469,71 @@ pub(crate) fn decode<T: DeserializeOwned>(
     bytes: &[u8],
     handles: Vec<WireHandle>,
 ) -> Result<T, DecodeError> {
-    decode_with(Slice(bytes), handles, |decoder| T::deserialize(decoder))
+    decode_from(Slice(bytes), handles)
 }
 
-/// Like [`decode`], from memory that another process may still write.
-pub(crate) fn decode_shared<T: DeserializeOwned>(
-    reader: Reader<'_>,
+/// Like [`decode`], from memory that another process may still write, for example.
+pub(crate) fn decode_from<'de, T: DeserializeOwned>(
+    mut input: impl Input<'de>,
     handles: Vec<WireHandle>,
 ) -> Result<T, DecodeError> {
-    decode_with(reader, handles, |decoder| T::deserialize(decoder))
+    let form = form_of::<T>(&mut input)?;
+    let mode = Claiming { is_trial: false, repeats: form == DESCRIBED };
+    claiming(handles, mode, || match form {
+        POSITIONAL => decoded(|| {
+            let mut decoder = Decoder::new(input);
+            T::deserialize(&mut decoder).map(|value| (value, decoder.left()))
+        }),
+        _ => {
+            let (left, mut bytes) = (input.left(), Vec::new());
+            let bytes = match input.borrow(left) {
+                Some(bytes) => bytes,
+                None => {
+                    input.append(left, &mut bytes);
+                    &bytes
+                }
+            };
+            decoded(|| from_description(bytes))
+        }
+    })
 }
 
-pub(crate) fn decode_with<'de, R, I: Input<'de>>(
-    input: I,
-    handles: Vec<WireHandle>,
-    read: impl FnOnce(&mut Decoder<I>) -> Result<R, codec::Error>,
-) -> Result<R, DecodeError> {
-    if input.left() > message_limit() {
-        let (length, limit) = (input.left(), message_limit());
-        return Err(DecodeError::new::<R>(format!(
-            "it takes {length} bytes, and {limit} are allowed"
+/// Appends the bytes of a value that was encoded as bytes. Returns their number.
+pub(crate) fn decode_bytes<'de>(
+    mut input: impl Input<'de>,
+    bytes: &mut Vec<u8>,
+) -> Result<usize, DecodeError> {
+    match form_of::<Vec<u8>>(&mut input)? {
+        POSITIONAL => decoded(|| {
+            let mut decoder = Decoder::new(input);
+            decoder.bytes_into(bytes).map(|length| (length, decoder.left()))
+        }),
+        _ => Err(DecodeError::new::<Vec<u8>>("it is not a value of bytes")),
+    }
+}
+
+fn form_of<'de, T>(input: &mut impl Input<'de>) -> Result<u8, DecodeError> {
+    if input.left() > limit() {
+        let (length, limit) = (input.left() - 1, message_limit());
+        return Err(DecodeError::new::<T>(format!(
+            "it takes {length} bytes, more than the limit of {limit} (`offspring::set_message_limit`)"
         )));
     }
-    // Nearly every value has no handles. Then there is nothing to set up, unless one value is
-    // decoded inside another.
-    let plain =
-        handles.is_empty() && CLAIMABLE.try_with(|outer| outer.borrow().is_empty()) != Ok(false);
-    let outer = if plain {
-        None
-    } else {
-        // A destructor at the end of a thread claims nothing.
-        let claimable = handles.into_iter().map(Some).collect();
-        CLAIMABLE.try_with(|outer| outer.replace(claimable)).ok()
-    };
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut decoder = Decoder::new(input);
-        read(&mut decoder).map(|value| (value, decoder.left()))
-    }));
-    if let Some(outer) = outer {
-        CLAIMABLE.replace(outer);
+    match input.byte() {
+        Some(form @ (POSITIONAL | DESCRIBED)) => Ok(form),
+        Some(_) => Err(DecodeError::new::<T>("its form is unknown")),
+        None => Err(DecodeError::new::<T>("the bytes end too early")),
     }
-    match outcome {
+}
+
+fn from_description<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), codec::Error> {
+    let mut decoder = Describing::new(bytes);
+    T::deserialize(&mut decoder).map(|value| (value, decoder.left()))
+}
+
+/// Decodes a value, and checks how many bytes are left over.
+fn decoded<R>(decode: impl FnOnce() -> Result<(R, usize), codec::Error>) -> Result<R, DecodeError> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok((value, 0))) => Ok(value),
         Ok(Ok((value, left))) => {
             drop_caught(value);
@@ -364,4 +544,44 @@ pub(crate) fn decode_with<'de, R, I: Input<'de>>(
             Err(DecodeError::new::<R>(format!("its Deserialize panicked: {}", text_of(panic))))
         }
     }
+}
+
+/// Decodes the described form of a value that is about to be sent, and drops what it got. The error
+/// says why that is not possible.
+pub(in crate::ipc::wire) fn try_decoding<T: DeserializeOwned>(
+    bytes: &[u8],
+    side_data: &SideData,
+) -> Result<(), String> {
+    let handles = side_data.0.as_ref().map_or(&[][..], |set| &set.handles);
+    let Some(copies) = handles.iter().map(WireHandle::duplicate).collect() else {
+        // Descriptors are short. The receiver will see.
+        return Ok(());
+    };
+    let mode = Claiming { is_trial: true, repeats: true };
+    let tried = claiming(copies, mode, || {
+        // The drop is inside, too: it may panic.
+        decoded(|| from_description::<T>(bytes).map(|(value, left)| (drop(value), left)))
+    });
+    tried.map_err(|error| {
+        let error = error.message();
+        match handles {
+            [] => format!("its receiver could not decode it: {error}"),
+            _ => format!(
+                "its receiver could not decode it: {error} (a receiving end exists once, so `#[serde(untagged)]` cannot try it in two variants: give the enum a tag)"
+            ),
+        }
+    })
+}
+
+/// Finds out which form the values of a type have. Runs code of the type, which may panic.
+pub(in crate::ipc::wire) fn explore<T: Serialize + DeserializeOwned>() -> Symmetry {
+    let met_handle = || CLAIMS.try_with(|claims| claims.missed.replace(false)).unwrap_or(false);
+    let mode = Claiming { is_trial: true, repeats: false };
+    let explored = claiming(Vec::new(), mode, || {
+        with_quiet(true, || catch_unwind(AssertUnwindSafe(|| codec::explore::<T>(&met_handle))))
+    });
+    explored.unwrap_or_else(|panic| {
+        drop_caught(panic);
+        Symmetry::Unknown
+    })
 }

@@ -9,7 +9,7 @@ use crate::error::DecodeError;
 use crate::ipc::codec::{Input, Slice};
 use crate::ipc::region::{Memory, Reader, Region, memory_from};
 use crate::ipc::wire::{
-    EncodedValue, WireHandle, decode, decode_shared, decode_with, message_limit,
+    EncodedValue, WireHandle, decode, decode_bytes, decode_from, message_limit,
 };
 
 /// Bodies of up to this many bytes are part of the message. Four of them fit a socket's buffer.
@@ -124,7 +124,7 @@ impl Envelope {
             Body::Inline(bytes) => decode(bytes, handles),
             Body::Memory(memory, length) => {
                 let region = map::<T>(memory)?;
-                decode_shared(reader::<T>(&region, *length)?, handles)
+                decode_from(reader::<T>(&region, *length)?, handles)
             }
         }
     }
@@ -138,7 +138,7 @@ impl Envelope {
                 let region = map::<Vec<u8>>(memory);
                 let reader = region.as_ref().ok().map(|region| reader::<Vec<u8>>(region, *length));
                 if let Some(Ok(mut reader)) = reader {
-                    let count = reader.left().min(message_limit());
+                    let count = reader.left().min(message_limit().saturating_add(1));
                     reader.append(count, &mut bytes);
                 }
             }
@@ -149,14 +149,10 @@ impl Envelope {
     /// Appends a value that was encoded as bytes. Returns its length.
     pub(crate) fn bytes_into(self, bytes: &mut Vec<u8>) -> Result<usize, DecodeError> {
         match self.body {
-            Body::Inline(body) => {
-                decode_with(Slice(&body), self.handles, |decoder| decoder.bytes_into(bytes))
-            }
+            Body::Inline(body) => decode_bytes(Slice(&body), bytes),
             Body::Memory(memory, length) => {
                 let region = map::<Vec<u8>>(&memory)?;
-                decode_with(reader::<Vec<u8>>(&region, length)?, self.handles, |decoder| {
-                    decoder.bytes_into(bytes)
-                })
+                decode_bytes(reader::<Vec<u8>>(&region, length)?, bytes)
             }
         }
     }

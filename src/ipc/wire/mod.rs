@@ -29,13 +29,14 @@ mod envelope;
 pub(crate) mod hostile;
 mod packet;
 mod raw_handles;
+mod shape;
 mod shm_buffer;
 
 pub(crate) use crate::ipc::catch::{catch_panic, is_quiet, panic_text, text_of};
 pub(crate) use encoding::{
-    EncodedValue, SideData, claim, decode, decode_shared, decode_with, encode, encode_copy,
-    encode_into, encode_spilling, encode_with_raw_handles, explain, explain_de, may_move, may_note,
-    may_note_all, note, on_unsent,
+    EncodedValue, SideData, claim, decode, decode_bytes, decode_from, encode, encode_copy,
+    encode_into, encode_spilling, encode_with_raw_handles, explain, explain_de, is_trial, may_move,
+    may_note, may_note_all, note, on_unsent,
 };
 pub use encoding::{message_limit, set_message_limit};
 pub(crate) use ends::{CheckedReceiver, CheckedSender, channel};
@@ -43,6 +44,7 @@ pub(crate) use envelope::Envelope;
 pub(crate) use packet::file;
 pub(crate) use packet::send;
 pub(crate) use raw_handles::{decode_with_raw_handles, drop_raw_handles, take_raw_handles};
+pub(crate) use shape::Shape;
 pub(crate) use shm_buffer::ShmBuffer;
 
 /// The most handles in one value. A packet has at most 64 descriptors, and an envelope needs some
@@ -212,7 +214,7 @@ mod tests {
     #[test]
     fn values_come_back_whole() {
         let value = (7u64, "text".to_owned(), vec![1u8, 2, 3], Some(-1i32));
-        let encoded = encode(&value).unwrap();
+        let encoded = encode(&value, Shape::Own).unwrap();
         let back: (u64, String, Vec<u8>, Option<i32>) =
             decode(&encoded.bytes, encoded.handles).unwrap();
         assert_eq!(back, value);
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn bytes_left_over_are_an_error() {
-        let encoded = encode(&(1u8, 2u8)).unwrap();
+        let encoded = encode(&(1u8, 2u8), Shape::Own).unwrap();
         let error = decode::<u8>(&encoded.bytes, Vec::new()).unwrap_err();
         assert!(error.to_string().contains("left over"), "{error}");
     }
@@ -228,7 +230,7 @@ mod tests {
     #[test]
     fn every_cut_and_every_flipped_bit_is_a_value_or_an_error() {
         let value = (vec!["a".to_owned(), "bc".to_owned()], Some(vec![1u32, 2, 3]), 'x');
-        let bytes = encode(&value).unwrap().bytes;
+        let bytes = encode(&value, Shape::Own).unwrap().bytes;
         for cut in 0..bytes.len() {
             assert!(
                 decode::<(Vec<String>, Option<Vec<u32>>, char)>(&bytes[..cut], Vec::new()).is_err()
@@ -258,9 +260,9 @@ mod tests {
     #[test]
     fn failing_encodings_leave_the_buffer_as_it_was() {
         let mut bytes = vec![9];
-        let error = encode_into(&("some text", Refuses), &mut bytes).unwrap_err();
+        let error = encode_into(&("some text", Refuses), Shape::Own, &mut bytes).unwrap_err();
         assert!(error.to_string().contains("no way"), "{error}");
-        let error = encode_into(&("some text", Panics), &mut bytes).unwrap_err();
+        let error = encode_into(&("some text", Panics), Shape::Own, &mut bytes).unwrap_err();
         assert!(error.to_string().contains("oh"), "{error}");
         assert_eq!(bytes, [9]);
     }

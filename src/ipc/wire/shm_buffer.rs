@@ -50,4 +50,8 @@ impl Spill for ShmBuffer {
         }
         self.length += bytes.len();
     }
+
+    fn clear(&mut self) {
+        self.length = 0;
+    }
 }

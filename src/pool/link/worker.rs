@@ -17,7 +17,7 @@ use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{
-    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, SideData, WireHandle,
+    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Shape, SideData, WireHandle,
 };
 use crate::process::TaskFailure;
 use crate::sys::lock;
@@ -170,12 +170,13 @@ impl Executor {
     /// Writes why that task has no output.
     pub(crate) fn reply_failure(&mut self, failure: &TaskFailure) {
         let mut bytes = Vec::new();
-        let fits = wire::encode_into(failure, &mut bytes).is_ok() && bytes.len() <= ring::ENTRY_MAX;
+        let fits = wire::encode_into(failure, Shape::Own, &mut bytes).is_ok()
+            && bytes.len() <= ring::ENTRY_MAX;
         if !fits {
             bytes.clear();
             let short =
                 TaskFailure::BadOutput("the report of what went wrong is too long".to_owned());
-            let _ = wire::encode_into(&short, &mut bytes);
+            let _ = wire::encode_into(&short, Shape::Own, &mut bytes);
         }
         self.push(tag::FAILED, &bytes);
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::error::ExitReason;
 use crate::ipc::ring::{self, Corrupt};
-use crate::ipc::wire::{self, Envelope};
+use crate::ipc::wire::{self, Envelope, Shape};
 use crate::pool::batch::TaskSpec;
 use crate::pool::results::Results;
 use crate::sys::lock;
@@ -345,12 +345,12 @@ impl World {
         let first = self.tasks.len() as u64;
         let numbers = first..first + u64::from(tasks);
         let batch = if is_parcel {
-            let envelope = Envelope::new(wire::encode(&first).unwrap()).unwrap();
+            let envelope = Envelope::new(wire::encode(&first, Shape::Own).unwrap()).unwrap();
             TaskBatch::parcel(spec, sink.clone(), first, envelope)
         } else {
             let (mut bytes, mut ends) = (Vec::new(), Vec::new());
             for id in numbers.clone() {
-                bytes.extend(wire::encode(&id).unwrap().bytes);
+                bytes.extend(wire::encode(&id, Shape::Own).unwrap().bytes);
                 ends.push(bytes.len() as u32);
             }
             TaskBatch::inline(spec, sink.clone(), first, bytes, ends)

@@ -203,7 +203,7 @@ mod tests {
             has_hooks: false,
             value: None,
         };
-        let bytes = wire::encode(&hello).unwrap().bytes;
+        let bytes = wire::encode(&hello, wire::Shape::Own).unwrap().bytes;
         assert!(refusal_of(&bytes).contains("has protocol version"));
         // The rest of the message may be anything in another version.
         let cut = refusal_of(&bytes[..bytes.len() / 2]);

@@ -12,7 +12,7 @@ use crate::queue::client::attachment::AttachedQueue;
 use crate::queue::client::driver::{Blocking, Driver};
 use crate::queue::client::outgoing::Outgoing;
 use crate::queue::layout::{Flag, Tag, Word};
-use crate::queue::outcome::QueueFailure;
+use crate::queue::outcome::{QueueFailure, QueueJoined};
 
 impl AttachedQueue {
     async fn request<D: Driver>(
@@ -78,7 +78,7 @@ impl AttachedQueue {
     pub(in crate::queue) async fn join<D: Driver>(
         &self,
         driver: &D,
-    ) -> Result<(), WaitEnd<D::Elapsed, QueueFailure>> {
+    ) -> Result<QueueJoined, WaitEnd<D::Elapsed, QueueFailure>> {
         let join = self.joins.fetch_add(1, Ordering::SeqCst) + 1;
         self.request(Tag::Join, join, driver).await?;
         // After this, the flag is no older than the request.
@@ -88,9 +88,11 @@ impl AttachedQueue {
     }
 
     /// How a join that the owner has read has ended.
-    fn joined(&self, join: u64) -> Option<Result<(), QueueFailure>> {
+    fn joined(&self, join: u64) -> Option<Result<QueueJoined, QueueFailure>> {
         if self.word(Word::Joined).load(Ordering::SeqCst) >= join {
-            return Some(Ok(()));
+            let dead = self.word(Word::DeadLetters).load(Ordering::SeqCst);
+            let dead_letters = usize::try_from(dead).unwrap_or(usize::MAX);
+            return Some(Ok(QueueJoined { dead_letters }));
         }
         self.has_flag(Flag::Abandoned).then(|| {
             let unfinished = self.word(Word::Unfinished).load(Ordering::SeqCst);

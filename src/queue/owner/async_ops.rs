@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use crate::ipc::reactor::{self, Interest, WakerSlot};
 use crate::queue::item::{NewItem, Taken};
-use crate::queue::outcome::QueueFailure;
+use crate::queue::outcome::{QueueFailure, QueueJoined};
 use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::Wait;
 use crate::queue::owner::wakers::{Bell, Bells};
@@ -114,12 +114,14 @@ impl QueueOwner {
         Poll::Ready(Ok(()))
     }
 
-    pub(in crate::queue) async fn join_async(self: &Arc<Self>) -> Result<(), QueueFailure> {
+    pub(in crate::queue) async fn join_async(
+        self: &Arc<Self>,
+    ) -> Result<QueueJoined, QueueFailure> {
         let _counted = Counted::new(self, Wait::Done);
         self.wait_for(|bells| &bells.done, |interest| self.poll_done(interest)).await
     }
 
-    fn poll_done(&self, interest: Interest<'_>) -> Poll<Result<(), QueueFailure>> {
+    fn poll_done(&self, interest: Interest<'_>) -> Poll<Result<QueueJoined, QueueFailure>> {
         set_waker(interest);
         let mut state = self.lock();
         let outcome = state.check_done();

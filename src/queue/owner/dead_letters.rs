@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::diagnostics;
 use crate::error::{DeadLetterError, DecodeError};
 use crate::queue::item::{Item, Payload};
 use crate::sys;
@@ -74,6 +75,11 @@ pub(in crate::queue) struct DeadLetters {
     max: usize,
     /// How many descriptors they keep open.
     descriptors: usize,
+    /// How many there were that were neither redelivered nor discarded, with those that were
+    /// dropped to make room.
+    count: usize,
+    /// The name of the item type.
+    item: &'static str,
 }
 
 /// The most descriptors that the dead letters of a queue keep open. With more, a few bad jobs would
@@ -81,8 +87,12 @@ pub(in crate::queue) struct DeadLetters {
 const DESCRIPTORS_MAX: usize = 64;
 
 impl DeadLetters {
-    pub(in crate::queue) fn new(max: usize) -> DeadLetters {
-        DeadLetters { letters: VecDeque::new(), next: 0, max, descriptors: 0 }
+    pub(in crate::queue) fn new(max: usize, item: &'static str) -> DeadLetters {
+        DeadLetters { letters: VecDeque::new(), next: 0, max, descriptors: 0, count: 0, item }
+    }
+
+    pub(in crate::queue) fn count(&self) -> usize {
+        self.count
     }
 
     pub(in crate::queue) fn iter(&self) -> impl Iterator<Item = &(u64, Arc<Letter>)> {
@@ -92,6 +102,16 @@ impl DeadLetters {
     /// Adds a letter, and drops the oldest ones if there are too many now, or too many descriptors.
     pub(in crate::queue) fn push(&mut self, item: Item, cause: DeadCause) {
         let Item { payload, attempts } = item;
+        diagnostics::loss(
+            "offspring::queue",
+            self.next + 1,
+            format_args!(
+                "a queue of `{}` has a dead letter (number {}): {cause}; `dead_letters()` in the process that made the queue returns it",
+                self.item,
+                self.next + 1
+            ),
+        );
+        self.count += 1;
         self.descriptors += payload.descriptors();
         let letter = Letter { payload: Mutex::new(payload), attempts, cause };
         self.letters.push_back((self.next, Arc::new(letter)));
@@ -115,7 +135,9 @@ impl DeadLetters {
     /// Takes a letter out for good.
     pub(in crate::queue) fn remove(&mut self, number: u64) -> Result<Arc<Letter>, DeadLetterError> {
         let index = self.index(number)?;
-        self.take(index).ok_or(DeadLetterError::Gone)
+        let letter = self.take(index).ok_or(DeadLetterError::Gone)?;
+        self.count -= 1;
+        Ok(letter)
     }
 
     /// Takes a letter's payload out, for another delivery. If that is not possible, the letter

@@ -27,12 +27,16 @@ pub(in crate::queue) struct Ledger {
 }
 
 impl Ledger {
-    pub(in crate::queue) fn new(options: QueueOptions, joinable: bool) -> Ledger {
+    pub(in crate::queue) fn new(
+        options: QueueOptions,
+        joinable: bool,
+        item: &'static str,
+    ) -> Ledger {
         Ledger {
             joinable,
             max_deliveries: options.max_deliveries,
             store: RunQueue::default(),
-            dead: DeadLetters::new(options.max_dead_letters),
+            dead: DeadLetters::new(options.max_dead_letters, item),
             unfinished: 0,
             closed: false,
             discards: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{DeadLetterError, DecodeError};
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::queue::item::{NewItem, Taken};
-use crate::queue::outcome::QueueFailure;
+use crate::queue::outcome::{QueueFailure, QueueJoined};
 use crate::queue::owner::dead_letters::Letter;
 use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::{QueueState, Wait};
@@ -89,7 +89,10 @@ impl QueueOwner {
         });
     }
 
-    pub(in crate::queue) fn join<L: TimeLimit>(&self, limit: &L) -> Waited<(), QueueFailure, L> {
+    pub(in crate::queue) fn join<L: TimeLimit>(
+        &self,
+        limit: &L,
+    ) -> Waited<QueueJoined, QueueFailure, L> {
         let mut state = self.lock();
         state.begin(Wait::Done);
         let outcome = loop {

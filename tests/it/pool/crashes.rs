@@ -53,6 +53,10 @@ fn kill_self(how: &str) -> ! {
     }
 }
 
+/// Is in every encoded [`Mine`]. This crate decodes made-up values to get to know a type; one that would end the
+/// process must not be among them.
+const MARK: u32 = 0xdead;
+
 /// A value that fails to decode or to encode only in a pool's worker, or only in the parent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mine {
@@ -79,13 +83,16 @@ impl Serialize for Mine {
         if self.stage == due && self.fault.strike() {
             return Err(serde::ser::Error::custom("struck"));
         }
-        (self.fault, self.stage).serialize(serializer)
+        (MARK, self.fault, self.stage).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Mine {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (fault, stage) = Deserialize::deserialize(deserializer)?;
+        let (mark, fault, stage): (u32, _, _) = Deserialize::deserialize(deserializer)?;
+        if mark != MARK {
+            return Err(serde::de::Error::custom("made up"));
+        }
         let due = if in_worker() { Stage::DecodeValue } else { Stage::DecodeOutput };
         if stage == due && Fault::strike(fault) {
             return Err(serde::de::Error::custom("struck"));

@@ -169,7 +169,11 @@ struct Undecodable {
 
 impl<'de> Deserialize<'de> for Undecodable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (message,) = <(String,)>::deserialize(deserializer)?;
+        #[derive(Deserialize)]
+        struct Fields {
+            message: String,
+        }
+        let Fields { message } = Fields::deserialize(deserializer)?;
         panic!("{message}")
     }
 }

@@ -108,9 +108,9 @@ fn a_child_that_answers_nonsense_is_killed_at_once() {
         // Longer than any message, and than the socket takes.
         "dd if=/dev/zero bs=100000 count=1 2>/dev/null >&0",
         // `Returned` out of turn; `EarlyStderr` twice; more than `EarlyStderr` in one packet.
-        "printf '\\006\\000' >&0",
-        "printf '\\000' >&0; printf '\\000' >&0",
-        "printf '\\000\\005' >&0",
+        "printf '\\000\\006\\000' >&0",
+        "printf '\\000\\000' >&0; printf '\\000\\000' >&0",
+        "printf '\\000\\000\\005' >&0",
         // It still runs, but its end is closed.
         "exec 0<&-",
     ] {
@@ -122,9 +122,9 @@ fn a_child_that_answers_nonsense_is_killed_at_once() {
 
 #[offspring::test(timeout = "30s")]
 fn a_refusal_of_the_child_is_told_as_it_is() {
-    // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`.
+    // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`, behind the byte of the positional form.
     for (text, kind) in [("\\001", "BinaryMismatch"), ("\\002", "Failed"), ("\\003", "Decode")] {
-        let outcome = outcome(&format!("printf '{text}\\002no' >&0; exec sleep 1000"), LONG);
+        let outcome = outcome(&format!("printf '\\000{text}\\002no' >&0; exec sleep 1000"), LONG);
         assert!(outcome.kind == kind && outcome.text.ends_with(": no"), "{}", outcome.debug);
     }
 }
@@ -169,7 +169,7 @@ fn believe_an_impostor() -> String {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     let program = script(
         directory.path(),
-        "dd bs=65536 count=1 of=/dev/null 2>/dev/null; printf '\\004' >&0; exit 6",
+        "dd bs=65536 count=1 of=/dev/null 2>/dev/null; printf '\\000\\004' >&0; exit 6",
     );
     let process = ProcessBuilder::new().program(program).spawn(answer::new()).unwrap();
     format!("{:?}", process.join().unwrap_err().reason())

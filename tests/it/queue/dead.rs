@@ -38,7 +38,7 @@ fn an_item_that_kills_every_consumer_becomes_a_dead_letter_and_join_goes_on() {
         loop {
             // A consumer that is gone with work left is replaced, as anybody would.
             match jobs.join_timeout(SHORT) {
-                Ok(()) => break,
+                Ok(_) => break,
                 Err(_) if !process.is_alive() => process = consumer(&mut dead),
                 Err(_) => {}
             }
@@ -300,9 +300,10 @@ fn a_letter_that_cannot_be_redelivered_keeps_its_place() {
         drop(jobs.get().unwrap());
     };
     (0..3).for_each(&mut bury);
-    let numbers = || -> Vec<u8> {
+    let numbers = || -> Vec<u32> {
         let letters = jobs.dead_letters().unwrap();
-        letters.iter().map(|letter| letter.bytes()[0]).collect()
+        // The second does not decode without what it held.
+        letters.iter().map(|letter| letter.decode().map_or(1, |(n, _)| n)).collect()
     };
     assert_eq!(numbers(), [0, 1, 2]);
     let second = jobs.dead_letters().unwrap().remove(1);
@@ -330,4 +331,69 @@ fn bury_handles(count: usize) -> (usize, usize) {
 fn dead_letters_keep_few_descriptors() {
     let (descriptors, letters) = bury_handles::spawn(200).unwrap().join().unwrap();
     assert!(descriptors <= 64 && letters > 10, "{descriptors} {letters}");
+}
+
+/// At most 100, which its `Deserialize` checks.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "u8")]
+struct Percent(u8);
+
+impl TryFrom<u8> for Percent {
+    type Error = String;
+
+    fn try_from(n: u8) -> Result<Percent, String> {
+        if n <= 100 { Ok(Percent(n)) } else { Err(format!("{n} is too much")) }
+    }
+}
+
+/// Has no logger. Returns what loops got, and the dead letters.
+#[offspring::worker]
+fn pass_over() -> (Vec<u8>, [usize; 2]) {
+    let jobs = JoinableQueue::unbounded().expect("there is memory");
+    jobs.put_all([200, 1, 201, 202, 203, 204, 2].map(Percent)).expect("it is open");
+    jobs.close().expect("it is ours");
+    let mut got = Vec::new();
+    for job in &jobs {
+        got.push(job.0);
+        job.task_done();
+    }
+    let dead = jobs.join().expect("all are finished").dead_letters();
+    let mut letters = jobs.dead_letters().expect("it is ours");
+    letters.remove(0).discard().expect("it is there");
+    let left = jobs.join().expect("all are finished").dead_letters();
+    let (sender, receiver) = offspring::channel().expect("there are descriptors");
+    [250, 3].map(Percent).into_iter().for_each(|n| sender.send(n).expect("we receive"));
+    drop(sender);
+    got.extend(receiver.iter().map(|n| n.0));
+    (got, [dead, left])
+}
+
+#[offspring::worker]
+fn join_from_afar(jobs: JoinableQueue<Percent>) -> usize {
+    jobs.join().expect("all are finished").dead_letters()
+}
+
+#[offspring::test(timeout = "30s")]
+fn what_a_loop_passes_over_is_printed_and_counted() {
+    let builder = offspring::ProcessBuilder::new().stderr(offspring::Stdio::piped());
+    let mut process = builder.spawn(pass_over::new()).unwrap();
+    let mut stderr = process.take_stderr().unwrap();
+    assert_eq!(process.join().unwrap(), (vec![1, 2, 3], [5, 4]));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut text).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("offspring: ")).collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    for (line, words) in lines.iter().zip([
+        ["Percent", "200 is too much", "dead letter (number 1)"],
+        ["Percent", "201 is too much", "dead letter (number 2)"],
+        ["Percent", "203 is too much", "dead letter (number 4)"],
+        ["Percent", "250 is too much", "skipped (number 1)"],
+    ]) {
+        assert!(words.iter().all(|word| line.contains(word)), "{line}: {words:?}");
+    }
+
+    let jobs = JoinableQueue::unbounded().unwrap();
+    jobs.put(Percent(250)).unwrap();
+    assert!(matches!(jobs.get(), Err(GetError::Decode(_))));
+    assert_eq!(join_from_afar::spawn(jobs.clone()).unwrap().join().unwrap(), 1);
 }

@@ -399,14 +399,15 @@ impl QueueClient {
         self.join_answerable = self.join;
     }
 
-    /// Writes the number of unfinished items, for its joins.
-    pub(in crate::queue) fn note_unfinished(&mut self, unfinished: usize) {
+    /// Writes the numbers of unfinished items and dead letters, for its joins.
+    pub(in crate::queue) fn note_unfinished(&mut self, unfinished: usize, dead: usize) {
         if self.joins() {
             let word = layout::word(&self.region, Word::Unfinished);
             word.store(unfinished as u64, Ordering::SeqCst);
         }
         if unfinished == 0 && self.join_answerable > self.joined {
             self.joined = self.join_answerable;
+            layout::word(&self.region, Word::DeadLetters).store(dead as u64, Ordering::SeqCst);
             self.set(Word::Joined, self.joined);
         }
     }

@@ -38,7 +38,7 @@ use crate::ipc::hub::Tick;
 use crate::ipc::reactor::WakerSlot;
 use crate::queue::item::{Item, NewItem, Payload, Taken};
 use crate::queue::options::QueueOptions;
-use crate::queue::outcome::QueueFailure;
+use crate::queue::outcome::{QueueFailure, QueueJoined};
 use crate::queue::owner::client::QueueClient;
 use crate::queue::owner::clients::{Clients, Key};
 use crate::queue::owner::dead_letters::Letter;
@@ -143,7 +143,7 @@ impl QueueState {
         QueueState {
             capacity: options.capacity,
             item,
-            ledger: Ledger::new(options, joinable),
+            ledger: Ledger::new(options, joinable, item),
             own: OwnUsers { handles, ..OwnUsers::default() },
             clients: Clients::default(),
             retired: BTreeMap::new(),
@@ -363,7 +363,7 @@ impl QueueState {
     }
 
     /// Returns whether all items are finished, or never will be. `None` if the joiner has to wait.
-    pub(in crate::queue) fn check_done(&mut self) -> Option<Result<(), QueueFailure>> {
+    pub(in crate::queue) fn check_done(&mut self) -> Option<Result<QueueJoined, QueueFailure>> {
         loop {
             let unfinished = self.unfinished();
             if unfinished > 0 && self.has_taker(None) {
@@ -371,8 +371,9 @@ impl QueueState {
             }
             // What clients have put before this counts.
             if !self.drain_all() {
+                let joined = QueueJoined { dead_letters: self.ledger.dead.count() };
                 let abandoned = QueueFailure::Abandoned(unfinished);
-                return Some(if unfinished == 0 { Ok(()) } else { Err(abandoned) });
+                return Some(if unfinished == 0 { Ok(joined) } else { Err(abandoned) });
             }
         }
     }

@@ -223,6 +223,7 @@ impl QueueState {
             self.clients.keys().for_each(|key| self.clients.touch(key));
         }
         let (length, unfinished) = (self.len(), self.unfinished());
+        let dead = self.ledger.dead.count();
         if unfinished == 0 && self.clients.sums.joining > 0 {
             self.clients.keys().for_each(|key| self.clients.touch(key));
         }
@@ -242,7 +243,7 @@ impl QueueState {
                 self.clients.poll(key, self.tick);
             }
             self.clients.change(key, |client| {
-                client.note_unfinished(unfinished);
+                client.note_unfinished(unfinished, dead);
                 client.set(Word::Flags, flags);
                 client.answer(length);
                 client.ring_if_changed();
