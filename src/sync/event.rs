@@ -133,7 +133,7 @@ impl Event {
     ///
     /// [`SyncError::Disconnected`] if the process that made the event has ended.
     pub fn wait(&self) -> Result<(), SyncError> {
-        wait_until_set(self.object.word(WORD), &Forever).map_err(WaitEnd::into_failed)
+        wait_until_set(&self.object, &Forever).map_err(WaitEnd::into_failed)
     }
 
     /// Like [`wait`](Event::wait), but blocks for up to `timeout`.
@@ -144,13 +144,23 @@ impl Event {
     /// [`wait`](Event::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), TimeoutError> {
         let limit = Deadline::after(timeout);
-        Ok(wait_until_set(self.object.word(WORD), &limit)?)
+        Ok(wait_until_set(&self.object, &limit)?)
     }
 }
 
-fn wait_until_set<L: TimeLimit>(word: &AtomicU32, limit: &L) -> Waited<(), SyncError, L> {
+fn wait_until_set<L: TimeLimit>(
+    object: &ObjectHandle<EventWords>,
+    limit: &L,
+) -> Waited<(), SyncError, L> {
+    let word = object.word(WORD);
     let mut seen = word.load(Ordering::Acquire);
     let round = seen / ROUND;
+    if seen & SET == 0 {
+        // Only a process that has a session with the owner is woken by the owner's end. After the
+        // round was read, so that a flag that is set meanwhile counts.
+        object.session(limit)?;
+        seen = word.load(Ordering::Acquire);
+    }
     loop {
         if seen & SET != 0 || seen / ROUND != round {
             return Ok(());
@@ -180,7 +190,7 @@ impl WatchedFlag for EventFlag {
 
     fn wait_until_ready(&self, limit: &StopLimit) {
         // The outcome does not matter: the selector checks the flag itself.
-        let _ = wait_until_set(self.0.word(WORD), limit);
+        let _ = wait_until_set(&self.0, limit);
     }
 
     fn interrupt(&self) {
