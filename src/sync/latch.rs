@@ -79,11 +79,13 @@ pub(super) struct Latch<'a> {
 
 impl<'a> Latch<'a> {
     /// This thread holds it.
+    #[inline]
     fn held(region: &'a Region, me: u32) -> Latch<'a> {
         Latch { region, me, turn: region.number::<AtomicU32>(TURN).load(Ordering::Acquire) }
     }
 
     /// Takes the latch, and blocks for it until the limit.
+    #[inline]
     pub(super) fn take<L: TimeLimit>(
         region: &'a Region,
         me: u32,
@@ -111,6 +113,7 @@ impl<'a> Latch<'a> {
     }
 
     /// Takes the latch of an object for the calling thread.
+    #[inline]
     pub(super) fn of<P: Primitive, L: TimeLimit>(
         object: &'a Object<P>,
         limit: &L,
@@ -130,6 +133,7 @@ impl<'a> Latch<'a> {
     }
 
     /// Adds to a number in this process's record, and to the sum over all records.
+    #[inline]
     pub(super) fn add(&self, field: usize, sum: usize, change: i32) {
         let session = word::session(self.me);
         // A death between the two is repaired in either order: the record is cleared, the sum
@@ -198,6 +202,7 @@ impl<'a> Latch<'a> {
     }
 
     /// Releases the latch after something became free, and wakes one sleeper, or all.
+    #[inline]
     pub(super) fn release(self, all: bool) {
         let region = self.region;
         let sleepers = sleepers(region) > 0;
@@ -240,6 +245,7 @@ fn take_again<'a, L: TimeLimit>(
 }
 
 impl Drop for Latch<'_> {
+    #[inline]
     fn drop(&mut self) {
         word::unlock(self.region.number(LATCH), self.me);
     }

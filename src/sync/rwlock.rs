@@ -200,16 +200,24 @@ impl<T: ?Sized, S> RwLock<T, S> {
     }
 
     /// Blocks until the lock is free for this access, and returns with the latch held.
+    #[inline]
     fn wait_until_free<L: TimeLimit>(
         &self,
         access: Access,
         limit: &L,
     ) -> Waited<Latch<'_>, SyncError, L> {
-        let mut latch = Latch::of(&self.object, limit)?;
+        let latch = Latch::of(&self.object, limit)?;
         self.check_deadlock(&latch)?;
-        if !self.is_busy(access) {
-            return Ok(latch);
-        }
+        if self.is_busy(access) { self.sleep_until_free(latch, access, limit) } else { Ok(latch) }
+    }
+
+    #[cold]
+    fn sleep_until_free<'a, L: TimeLimit>(
+        &'a self,
+        mut latch: Latch<'a>,
+        access: Access,
+        limit: &L,
+    ) -> Waited<Latch<'a>, SyncError, L> {
         let me = latch.me();
         // Announce the writer before the latch is released: readers that come later must see it.
         if access == Access::Write {
