@@ -188,9 +188,8 @@ impl WatchedFlag for EventFlag {
         self.0.word(WORD).load(Ordering::Acquire) & (SET | GONE) != 0
     }
 
-    fn wait_until_ready(&self, limit: &StopLimit) {
-        // The outcome does not matter: the selector checks the flag itself.
-        let _ = wait_until_set(&self.0, limit);
+    fn wait_until_ready(&self, limit: &StopLimit) -> bool {
+        !matches!(wait_until_set(&self.0, limit), Err(WaitEnd::Failed(_)))
     }
 
     fn interrupt(&self) {

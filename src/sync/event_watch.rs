@@ -23,8 +23,9 @@ pub(super) trait WatchedFlag: std::fmt::Debug + Send + Sync + 'static {
     fn is_ready(&self) -> bool;
 
     /// Blocks until a wait would return at once, or until the limit; see
-    /// [`interrupt`](WatchedFlag::interrupt).
-    fn wait_until_ready(&self, limit: &StopLimit);
+    /// [`interrupt`](WatchedFlag::interrupt). Returns false if a wait fails, which
+    /// [`is_ready`](WatchedFlag::is_ready) need not see.
+    fn wait_until_ready(&self, limit: &StopLimit) -> bool;
 
     /// Makes a thread in [`wait_until_ready`](WatchedFlag::wait_until_ready) check its limit.
     fn interrupt(&self);
@@ -60,6 +61,8 @@ struct Watched<F> {
     thread: Mutex<WatchThread>,
     changed: Condvar,
     stop: StopLimit,
+    /// Waits on the flag fail, so they return at once.
+    failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +80,7 @@ impl<F: WatchedFlag> EventWatch<F> {
             thread: Mutex::default(),
             changed: Condvar::new(),
             stop: StopLimit::default(),
+            failed: AtomicBool::new(false),
         }))
     }
 }
@@ -93,7 +97,10 @@ impl<F: WatchedFlag> Watched<F> {
             if self.stop.check().is_err() {
                 return;
             }
-            self.flag.wait_until_ready(&self.stop);
+            if !self.flag.wait_until_ready(&self.stop) {
+                // Before the selectors wake and check.
+                self.failed.store(true, Ordering::SeqCst);
+            }
             self.wakers.wake();
         }
     }
@@ -112,7 +119,7 @@ impl<F: WatchedFlag> EventSource for EventWatch<F> {
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
-        if self.0.flag.is_ready() {
+        if self.0.flag.is_ready() || self.0.failed.load(Ordering::SeqCst) {
             return true;
         }
         if let Some((slot, waker)) = interest {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::sync::{Event, Semaphore, TimeoutError};
+use offspring::sync::{Event, Semaphore, SyncError, TimeoutError};
 use offspring::{Selector, channel, wait_any_timeout};
 
 use crate::support::eventually;
@@ -145,4 +145,25 @@ fn an_event_that_is_dropped_wakes_its_selector_and_no_one_else() {
         other.set();
         wait.join().unwrap().unwrap();
     });
+}
+
+#[offspring::worker]
+fn make() -> Event {
+    Event::new().unwrap()
+}
+
+/// Its owner was gone before this process could have a session with it, so that nothing marks the
+/// word.
+#[offspring::test(timeout = "60s")]
+fn an_event_that_arrives_after_its_owner_ended_is_disconnected() {
+    let event = make::spawn().unwrap().join().unwrap();
+    assert!(matches!(event.wait(), Err(SyncError::Disconnected)));
+    let timed = event.wait_timeout(LONG);
+    assert!(matches!(timed, Err(TimeoutError::Disconnected)), "{timed:?}");
+    let selector = Selector::new();
+    let key = selector.add(&event).unwrap();
+    // Ready, again and again: a wait would return at once.
+    for _ in 0..3 {
+        assert_eq!(selector.ready_timeout(LONG), Some(key));
+    }
 }
