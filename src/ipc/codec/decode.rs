@@ -186,6 +186,8 @@ macro_rules! numbers {
 impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     type Error = Error;
 
+    positional_structs! {}
+
     numbers! {
         deserialize_u16 visit_u16 16 |number| number as u16;
         deserialize_u32 visit_u32 32 |number| number as u32;
@@ -297,29 +299,6 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     #[inline]
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_unit()
-    }
-
-    #[inline]
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value> {
-        visitor.visit_unit()
-    }
-
-    #[inline]
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.inside(|inside| visitor.visit_newtype_struct(inside))
-    }
-
-    #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         if plain::is_visitor_of::<u8, V>() {
             return self.block::<u8, _>();
@@ -340,29 +319,9 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
     }
 
     #[inline]
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        count: usize,
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.deserialize_tuple(count, visitor)
-    }
-
-    #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let left = self.count()?;
         self.inside(|decoder| visitor.visit_map(Elements { decoder, left }))
-    }
-
-    #[inline]
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.deserialize_tuple(fields.len(), visitor)
     }
 
     #[inline]

@@ -281,6 +281,8 @@ macro_rules! numbers {
 impl<'de> Deserializer<'de> for &mut Explorer<'_, '_> {
     type Error = Error;
 
+    positional_structs! {}
+
     numbers! {
         deserialize_u8 visit_u8 u8, |to, value| to.bytes.push(value);
         deserialize_i8 visit_i8 i8, |to, value| to.bytes.push(value as u8);
@@ -347,26 +349,6 @@ impl<'de> Deserializer<'de> for &mut Explorer<'_, '_> {
         })
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.inside(|inside| visitor.visit_newtype_struct(inside))
-    }
-
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         self.choose::<V, _>(2, |explorer, way| {
             let left = 1 - way;
@@ -379,30 +361,12 @@ impl<'de> Deserializer<'de> for &mut Explorer<'_, '_> {
         self.inside(|explorer| visitor.visit_seq(Elements { explorer, left }))
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        count: usize,
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.deserialize_tuple(count, visitor)
-    }
-
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         self.choose::<V, _>(2, |explorer, way| {
             let left = 1 - way;
             explorer.number(left as u64);
             visitor.visit_map(Elements { explorer, left })
         })
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.deserialize_tuple(fields.len(), visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

@@ -14,6 +14,55 @@
 //! so. [`explore`] finds out which types these are, and their values have the [described
 //! form](described).
 
+/// The methods of a deserializer of the positional form that concern what is written without a trace
+/// of its own: a unit is nothing, and structs are their fields.
+macro_rules! positional_structs {
+    () => {
+        #[inline]
+        fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+            visitor.visit_unit()
+        }
+
+        #[inline]
+        fn deserialize_unit_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            visitor: V,
+        ) -> Result<V::Value> {
+            visitor.visit_unit()
+        }
+
+        #[inline]
+        fn deserialize_newtype_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            visitor: V,
+        ) -> Result<V::Value> {
+            self.inside(|inside| visitor.visit_newtype_struct(inside))
+        }
+
+        #[inline]
+        fn deserialize_tuple_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            count: usize,
+            visitor: V,
+        ) -> Result<V::Value> {
+            self.deserialize_tuple(count, visitor)
+        }
+
+        #[inline]
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value> {
+            self.deserialize_tuple(fields.len(), visitor)
+        }
+    };
+}
+
 mod decode;
 mod described;
 mod encode;
