@@ -208,7 +208,8 @@ fn rows() -> Vec<Row> {
 
 #[offspring::main]
 fn main() {
-    // SAFETY: the spawned functions are part of this program, and at the same offset in each process.
+    // SAFETY: the spawned functions are part of this program, and at the same offset in each
+    // process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);

@@ -1,4 +1,5 @@
-//! A program whose panics abort: a crate of its own, since the profile is one for a whole build. Kept between runs.
+//! A program whose panics abort. It is a separate crate, since a whole build has one profile, and
+//! it is kept between runs.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The same contract on both backends: a worker in a process of its own, and on a thread of this one.
+//! The same contract on both backends: a worker in a separate process, and on a thread of this one.
 
 use std::time::{Duration, Instant};
 

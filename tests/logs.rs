@@ -1,4 +1,5 @@
-//! Records of children, in the logger of this program. A test binary of its own, since it has one logger.
+//! Records of children, in the logger of this program. This is a separate test binary, since a
+//! program has one logger.
 
 use std::sync::{Mutex, Once};
 use std::time::Duration;

@@ -132,7 +132,8 @@ fn compare(row: &Row, rounds: usize) -> Bars {
 
 fn main() {
     offspring::init();
-    // SAFETY: the spawned functions are part of this program, and at the same offset in each process.
+    // SAFETY: the spawned functions are part of this program, and at the same offset in each
+    // process.
     unsafe { procspawn::assert_spawn_is_safe() };
     procspawn::init();
     let mut arguments: Vec<String> =

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What is left of the rate beside so many idle clients.
+/// The share of the rate that is left beside each number of idle clients.
 pub(crate) struct Curve {
     pub(crate) name: String,
     pub(crate) points: Vec<(usize, f64)>,

@@ -89,7 +89,7 @@ pub(crate) fn queues(plan: &Plan) {
     println!("round trip over two more: {:.1} us", round_trip(plan));
 }
 
-/// What a living child holds.
+/// The handle that a living child holds, if any.
 #[derive(Serialize, Deserialize)]
 enum Held {
     Nothing,
@@ -142,7 +142,7 @@ pub(crate) fn alive(plan: &Plan) {
         let mut warm = Crew::default();
         let here = Meter::new(1);
         warm.add(live::new(hold(), here.clone()));
-        // A new sender waits until the receiver has read of the others.
+        // A new sender may have to wait until the receiver has read the messages of the others.
         let receive = |count| {
             let sent = if matches!(hold(), Held::Sender(_)) { count } else { 0 };
             (0..sent).for_each(|_| assert_eq!(receiver.recv().unwrap(), 1));

@@ -29,7 +29,8 @@ fn crowd(plan: &Plan, bound: Option<usize>, producers: usize, consumers: usize) 
     (0..consumers).for_each(|n| crew.add(consume::new(queue.clone(), gets.of(n))));
     (0..producers).for_each(|n| crew.add(produce::new(queue.clone(), puts.of(n))));
     std::thread::sleep(plan.warm_up());
-    // The side that is alone counts nothing: its rate is that of the others together.
+    // A process that is alone on its side is not counted: its rate is the sum of the rates on the
+    // other side.
     let meter = if producers > consumers { &puts } else { &gets };
     let measured = (0..plan.rounds()).map(|_| {
         let (rates, time) = meter.rates(plan.window());

@@ -13,7 +13,7 @@ pub(crate) const COUNTS: &[usize] = &[0, 16, 50, 200, 800];
 /// A process of Python takes ten times the memory.
 const PYTHON_MAX: usize = 200;
 
-/// What the idle clients hold.
+/// The kind of object that the idle clients hold.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Same,
@@ -50,7 +50,7 @@ fn idle(held: Held, here: Meter) {
     sleep()
 }
 
-/// What the stream consists of. The round trips use other numbers.
+/// The value of every item of the stream. The round trips use other numbers.
 const LEFT_OVER: u64 = 7;
 
 #[offspring::worker]
@@ -71,7 +71,7 @@ pub(crate) fn consume(queue: Queue<u64>, meter: Meter) {
 fn ping(there: Queue<u64>, back: Queue<u64>, meter: Meter) {
     for n in LEFT_OVER + 1.. {
         there.put(n).unwrap();
-        // What the stream left in the queue comes back first.
+        // Items that the stream left in the queue come back first.
         while back.get().unwrap() != n {}
         meter.tick();
     }

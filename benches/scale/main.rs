@@ -1,4 +1,5 @@
-//! What many clients cost: the others of a busy pair, the others in a crowd, the next of a thousand.
+//! Measures what many clients cost: idle clients beside a busy pair, more clients in a crowd, and
+//! one more after a thousand.
 //!
 //! `cargo bench --bench scale [-- PART ..] [--short] [--chart FILE]`: PART is one of the names
 //! below, and all of them by default. `--short` runs every part with a handful of processes for a
@@ -35,12 +36,12 @@ const PARTS: &[Part] = &[
     ("logs", "log records of many children", others::logs),
 ];
 
-/// More clients than the usual limit of descriptors allows.
+/// Raises the limit of descriptors: there are more clients than the usual limit allows.
 fn raise_descriptors() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // A part that needs more than the system grants says so itself.
+    // A part that needs more than the system grants reports that itself.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 

@@ -14,7 +14,7 @@ use crate::run::{Crew, Meter, Plan, processor_time, sleep};
 
 const COUNTS: &[usize] = &[0, 4, 16, 100, 500];
 
-/// What the clients of a part hold.
+/// The handle that each client of a part holds, if any.
 #[derive(Clone, Serialize, Deserialize)]
 enum Held {
     Sender(Sender<u64>),
@@ -97,7 +97,7 @@ fn row(name: &str, count: usize, (all, own): (f64, f64)) {
     println!("{name:<32} {count:>9} {all:>12.0} {own:>14.0}");
 }
 
-/// Adds idle clients that hold this, until there are so many.
+/// Adds idle clients that hold `held`, until there are `count` of them.
 fn fill(crew: &mut Crew, here: &Meter, count: usize, held: &Held) {
     while crew.len() < count {
         crew.add(once::new(held.clone(), here.of(crew.len())));

@@ -42,7 +42,7 @@ fn echo(there: IpcReceiver<u64>, hub: IpcSender<u64>) {
     }
 }
 
-/// What the hub's thread serves, and where the messages of each go.
+/// The channels that the hub's thread serves, and where it forwards the messages of each.
 type Routes = Vec<(IpcReceiver<u64>, Option<IpcSender<u64>>)>;
 
 /// Forwards until all clients are gone.

@@ -115,7 +115,8 @@ fn in_source() -> BTreeSet<String> {
     };
     let root = code("src/lib.rs").unwrap();
     let mut names = BTreeSet::new();
-    // Modules written in `lib.rs` itself come last there, each closed by a brace at the start of a line.
+    // Modules written in `lib.rs` itself come last there, each closed by a brace at the start of a
+    // line.
     let mut outside = String::new();
     let mut inside: Option<(String, String)> = None;
     for line in root.lines() {

@@ -1,5 +1,5 @@
-//! Processes that end at each step of the protocol, one after the other; and a test of the tests: with known bugs
-//! made on purpose they fail. Only with the feature `failpoints`.
+//! Processes that end at each step of the protocol, one after the other. A test of the tests checks
+//! that they fail with known bugs made on purpose. All of this needs the feature `failpoints`.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ fn armed(point: &str, hit: u32) -> ProcessBuilder {
     ProcessBuilder::new().env("OFFSPRING_FAILPOINT", format!("{point}:{hit}"))
 }
 
-/// A producer and a consumer that both end at this point, beside two that live. Whether any came to it.
+/// Runs a producer and a consumer that both end at this point, beside two that live. Returns
+/// whether any of them reached it.
 fn one_point(point: &str, hit: u32) -> bool {
     let (queue, jobs) = (Queue::bounded(16).unwrap(), JoinableQueue::bounded(16).unwrap());
     let (mut plain, mut joinable) = (Storm::new(), Storm::new());
@@ -192,7 +193,8 @@ fn tests_find(mutation: &str) -> Option<String> {
 fn every_mutation_is_found() {
     assert_eq!(tests_find("none"), None, "without a mutation they pass");
     let mut missed: Vec<&str> = Vec::new();
-    // The window of this one is a few instructions: the race and the model of the ring's own tests find it.
+    // The window of this one is a few instructions: the race and the model of the ring's own tests
+    // find it.
     for mutation in MUTATIONS.iter().filter(|&&mutation| mutation != "ring.recall-unseen") {
         let found = tests_find(mutation);
         println!("{mutation}: {}", found.as_deref().unwrap_or("not found"));

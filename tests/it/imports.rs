@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// A module's path, from the crate's root: `["queue", "owner", "state"]`.
 type Module = Vec<String>;
 
-/// The imports between files. A name that a `mod.rs` re-exports counts for the file that defines it; what a file's
-/// own tests import does not count.
+/// The imports between files. A name that a `mod.rs` re-exports counts for the file that defines
+/// it; what a file's own tests import does not count.
 pub(crate) struct Imports {
     of: BTreeMap<Module, BTreeSet<Module>>,
 }

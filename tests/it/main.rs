@@ -1,5 +1,6 @@
-//! Integration tests: real processes through the public API. One module a topic; see `support` for what
-//! every test uses. Children of a test are this binary again, started at the same test.
+//! Integration tests: real processes through the public API, with one module for each topic. See
+//! `support` for what every test uses. The children of a test are this binary again, started at the
+//! same test.
 
 mod support;
 

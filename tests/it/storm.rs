@@ -1,8 +1,9 @@
 //! A storm of kills: producers and consumers die at random instants while a queue works, and their
-//! histories are checked afterwards. Each process appends what it does to a file of its own, one `write`
-//! a record, of which none crosses a page: so a kill cannot tear it.
+//! histories are checked afterwards. Each process appends what it does to its own file, with one
+//! `write` for each record. No record crosses a page, so a kill cannot tear it.
 //!
-//! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40), `OFFSPRING_STORM_SEED` repeats one.
+//! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40), and
+//! `OFFSPRING_STORM_SEED` repeats a storm.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -232,7 +233,8 @@ impl Storm {
             lost.len(),
             self.killed_consumers
         );
-        // A consumer that is killed between `get` and its note has been handed the item: one each at most.
+        // A consumer that is killed between `get` and its note has been handed the item: one each
+        // at most.
         assert!(lost.len() <= self.killed_consumers, "lost: {lost:x?}");
     }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::imports::Imports;
 
-/// The layers, lowest first. A file imports from its own module and from lower layers; modules in one row do not
-/// import each other. A file of `ipc` is a layer of its own; elsewhere, a layer is a folder of `src`.
+/// The layers, lowest first. A file imports from its own module and from lower layers; modules in
+/// one row do not import each other. A file of `ipc` is a layer of its own; elsewhere, a layer is a
+/// folder of `src`.
 const LAYERS: &[&[&str]] = &[
     &["ipc::deadline"],
     &["failpoints", "error", "ipc::fuzz"],

@@ -53,7 +53,8 @@ fn state(pid: u32) -> Option<ProcessState> {
 }
 
 fn signal(pid: u32, signal: i32) {
-    // SAFETY: `kill` takes no pointers. The pid is that of a child that is not reaped before its join.
+    // SAFETY: `kill` takes no pointers. The pid is that of a child that is not reaped before its
+    // join.
     assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
 }
 

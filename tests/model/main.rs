@@ -186,7 +186,7 @@ fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
     })
 }
 
-/// What a hub might get wrong that polls a client for a while, and lets it rest.
+/// A mistake of a hub that polls a client for a while, and then lets it rest.
 #[derive(Clone, Copy, PartialEq)]
 enum Mistake {
     None,
@@ -196,8 +196,9 @@ enum Mistake {
     ForgetsDoorbell,
 }
 
-/// A hub polls a client, and lets it rest when it has written nothing. Once, it begins to poll by
-/// itself, as if it had given the client something. The client writes two words, on so many threads.
+/// A hub polls a client, and lets it rest when the client has written nothing. Once, the hub begins
+/// to poll without a doorbell, as if it had given the client something. The client writes two
+/// words, from `writers` threads.
 fn poll_and_rest(bounds: Bounds, writers: usize, mistake: Mistake) -> Found {
     const WORDS: usize = 2;
     explore(bounds, move || {

@@ -46,15 +46,16 @@ impl Fault {
 fn kill_self(how: &str) -> ! {
     let pid = std::process::id();
     let signal = if how == "fast" { "KILL" } else { how };
-    // Until it works. The first SIGSEGV only takes away the handler that Rust has for stack overflows, and on another
-    // thread, which may be late: a second signal that comes before that one was handled is lost.
+    // Repeats the signal until it works. The first SIGSEGV only removes Rust's handler for stack
+    // overflows, and on another thread, which may be late: a second signal that arrives before the
+    // first one was handled is lost.
     loop {
         let _ = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
     }
 }
 
-/// Is in every encoded [`Mine`]. This crate decodes made-up values to get to know a type; one that would end the
-/// process must not be among them.
+/// Is in every encoded [`Mine`]. This crate decodes made-up values to get to know a type, and no
+/// value that would end the process may be among them.
 const MARK: u32 = 0xdead;
 
 /// A value that fails to decode or to encode only in a pool's worker, or only in the parent.

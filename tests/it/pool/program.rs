@@ -1,4 +1,5 @@
-//! Faults in the program itself, where it encodes, decodes and maps: the pool costs it nothing more, and leaves nothing.
+//! Faults in the program itself, where it encodes, decodes and maps: the pool causes no further
+//! damage, and leaves nothing behind.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,8 +11,8 @@ use crate::support::{eventually, is_running};
 
 const ENDS: [Fault; 4] = [Fault::Exit, Fault::FastExit, Fault::Segfault, Fault::Abort];
 
-/// Where the fault strikes: in a stage of a task that this process does, or (`None`) where a map makes its tasks.
-/// Returns what the pool did if the fault did not strike.
+/// The fault strikes in a stage of a task that this process does, or (`None`) where a map makes its
+/// tasks. Returns what the pool did if the fault did not strike.
 #[offspring::worker]
 fn program(stage: Option<Stage>, fault: Fault, pids: Sender<Vec<u32>>) -> String {
     let pool = Pool::new(2).unwrap();

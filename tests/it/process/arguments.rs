@@ -68,7 +68,8 @@ fn back(text: String) -> String {
     text
 }
 
-/// Around the sizes at which the way changes: in a message of the control socket, in one of a channel, as shared memory, and far beyond.
+/// Sizes around those at which the way changes: in a message of the control socket, in a message of
+/// a channel, as shared memory, and far beyond.
 #[offspring::test(timeout = "20s")]
 fn arguments_and_outputs_of_every_size_arrive_whole() {
     for size in [

@@ -19,8 +19,8 @@ fn list_descriptors(_ballast: String) -> Vec<String> {
     descriptors()
 }
 
-/// Starts children at once from several threads. The ballast goes as shared memory, so that all that a
-/// start needs is open here, in all phases, while others start.
+/// Starts children at once from several threads. The ballast goes as shared memory, so that all
+/// that a start needs is open here, in all phases, while others start.
 #[offspring::worker]
 fn start_from_threads(threads: usize, each: usize) -> Vec<Vec<String>> {
     let begin = &Barrier::new(threads);
@@ -73,8 +73,8 @@ fn descriptors_do_not_grow_with_the_number_of_siblings() {
     assert!(counts.iter().all(|&count| count == counts[0]), "{counts:?}");
 }
 
-/// Opens a socket with a high number, and a copy of shared memory, which ipc-channel makes inheritable.
-/// Gives what its child has.
+/// Opens a socket with a high number, and a copy of shared memory, which ipc-channel makes
+/// inheritable. Returns what its child has.
 #[offspring::worker]
 fn hold_things_open() -> (i32, Vec<String>) {
     let socket = UnixDatagram::unbound().unwrap();
@@ -98,8 +98,9 @@ fn what_the_parent_has_open_is_not_open_in_the_child() {
     assert!(!of_child.iter().any(is_his), "{of_child:?}");
 }
 
-/// Opens what crosses an exec, as a library of another language may do, and returns what its children have of it: by
-/// default, where it is asked for, and what a program has that it starts itself.
+/// Opens what crosses an exec, as a library of another language may do, and returns what its
+/// children have of it: by default, where it is asked for, and what a program has that it starts
+/// itself.
 #[offspring::worker]
 fn open_for_everybody() -> [bool; 3] {
     let socket = UnixDatagram::unbound().unwrap();
@@ -126,7 +127,8 @@ fn a_child_keeps_what_its_parent_left_open_only_if_asked_to() {
     assert_eq!(open_for_everybody::spawn().unwrap().join().unwrap(), [false, true, true]);
 }
 
-/// Holds shared memory of three kinds, a handle of it in a queue too, and returns how much of it a program sees.
+/// Holds shared memory of three kinds, a handle of it in a queue too, and returns how much of it a
+/// program sees.
 #[offspring::worker]
 fn hold_memory() -> (usize, usize) {
     let (bytes, items) = (SharedBytes::copy_from(b"bytes").unwrap(), Queue::unbounded().unwrap());
@@ -247,7 +249,8 @@ fn starts_that_fail_leave_nothing_behind() {
     assert_eq!(kinds, ["Died", "Timeout", "Protocol", "Io", "Died", "InvalidOption"], "{errors:?}");
 }
 
-/// Drops the handles of children that then end by themselves, and returns what is left once the last is gone.
+/// Drops the handles of children that then end by themselves, and returns what is left once the
+/// last is gone.
 #[offspring::worker]
 fn drop_handles() -> (Census, Census) {
     answer::spawn().unwrap().join().unwrap();

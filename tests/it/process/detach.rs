@@ -12,7 +12,8 @@ use offspring::{ExitReason, JoinableQueue, ProcessBuilder, Queue, Stdio, active_
 use super::stage::{Lines, children_of};
 use crate::support::{eventually, is_running};
 
-/// Tells in a file what it sees, before and after the end of its parent, and how a queue of it ends.
+/// Writes to a file what it sees before and after the end of its parent, and how a queue of the
+/// parent ends.
 #[offspring::worker]
 fn outlive(file: PathBuf, queue: JoinableQueue<u32>) {
     let parent = parent().unwrap();

@@ -1,4 +1,5 @@
-//! Text that a child writes to stderr before its worker runs goes to the real stderr, and into the error.
+//! Text that a child writes to stderr before its worker runs goes to the real stderr, and into the
+//! error.
 
 use std::fs;
 use std::path::PathBuf;

@@ -140,7 +140,8 @@ fn a_process_that_is_ending_starts_nothing() {
     process.join().unwrap();
 }
 
-/// Host code that forks without exec: the copy must leave our children alone, and has none of its own.
+/// Forks without exec, as code of the host may do. The copy must leave our children alone, and has
+/// no children itself.
 #[offspring::worker]
 fn fork_beside_children() -> (i32, bool) {
     let daemon = ProcessBuilder::new().daemon(true).spawn(sleeper::new()).unwrap();

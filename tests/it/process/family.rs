@@ -182,8 +182,9 @@ fn say_when_stdin_ends() {
     println!("ended");
 }
 
-/// Starts a child as the first process of a namespace, to which most signals from inside do nothing. Prints its pid
-/// outside, or 0 where the system gives this process no namespace.
+/// Starts a child as the first process of a namespace, in which most signals from inside do nothing
+/// to it. Prints the child's pid outside, or 0 if the system refuses to create a namespace for this
+/// process.
 #[offspring::worker]
 fn keep_the_first_of_a_namespace() {
     // It may start no thread afterwards, and the first start makes one.

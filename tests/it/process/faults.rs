@@ -86,7 +86,8 @@ fn a_child_that_ends_before_it_is_ready_has_died() {
 #[offspring::test(timeout = "30s")]
 fn a_child_that_is_never_ready_is_killed_at_the_deadline() {
     let limit = Duration::from_millis(300);
-    // Suspended; asleep; asleep after it has read the first message; busy; ignoring all but SIGKILL.
+    // Suspended; asleep; asleep after it has read the first message; busy; ignoring all but
+    // SIGKILL.
     for text in [
         "kill -STOP $$",
         "exec sleep 1000",
@@ -122,7 +123,8 @@ fn a_child_that_answers_nonsense_is_killed_at_once() {
 
 #[offspring::test(timeout = "30s")]
 fn a_refusal_of_the_child_is_told_as_it_is() {
-    // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`, behind the byte of the positional form.
+    // `Mismatch("no")`, `Failed("no")`, `BadValue("no")`, each after the byte of the positional
+    // form.
     for (text, kind) in [("\\001", "BinaryMismatch"), ("\\002", "Failed"), ("\\003", "Decode")] {
         let outcome = outcome(&format!("printf '\\000{text}\\002no' >&0; exec sleep 1000"), LONG);
         assert!(outcome.kind == kind && outcome.text.ends_with(": no"), "{}", outcome.debug);
@@ -266,7 +268,8 @@ fn start_a_late_child(directory: PathBuf) {
     panic!("{error}");
 }
 
-/// It would run the test that it was started at, and in a program the whole of `main`, beside the real one.
+/// Otherwise, it would run the test that it was started at. In a program, it would run all of
+/// `main`, beside the real one.
 #[offspring::test(timeout = "20s")]
 fn a_child_whose_parent_died_before_it_was_ready_is_no_main_program() {
     let directory = tempfile::tempdir().unwrap();

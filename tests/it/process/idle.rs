@@ -39,11 +39,11 @@ fn sleeps(pids: &[u32]) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Children of several kinds, queues, a pool, an actor, and a thread for each thing that can be waited for.
-/// Returns the threads that wake up every second.
+/// Starts children of several kinds, queues, a pool, an actor, and a thread for each thing that can
+/// be waited for. Returns the threads that wake up every second.
 ///
-/// One wake-up shows nothing: the system causes some of its own. A thread with a period wakes in each of
-/// several seconds.
+/// One wake-up shows nothing: the system causes some of its own. A thread with a period wakes in
+/// each of several seconds.
 #[offspring::worker]
 fn wait_for_everything() -> Vec<String> {
     let (jobs, items): (JoinableQueue<u32>, Queue<u32>) =

@@ -161,8 +161,8 @@ fn a_child_that_never_reaches_init_starts_nothing() {
     assert_eq!(fs::read_to_string(directory.path().join("log")).unwrap(), "ran\n");
 }
 
-/// Workers whose names depend on the environment, so that this binary can have mistakes that a program has
-/// always or never.
+/// Workers whose names depend on the environment, so that this binary can have mistakes that a
+/// program has always or never.
 macro_rules! worker_named_by_environment {
     ($($worker:ident)+) => {$(
         #[derive(Serialize, Deserialize)]

@@ -130,7 +130,8 @@ extern "C" fn count_signal(_: i32) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Handles a signal without `SA_RESTART`, so that system calls of the thread that gets it are interrupted.
+/// Handles a signal without `SA_RESTART`, so that it interrupts system calls of the thread that
+/// receives it.
 fn handle(signal: i32) {
     // SAFETY: the handler only adds to an atomic; all fields are set.
     unsafe {

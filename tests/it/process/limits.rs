@@ -1,4 +1,5 @@
-//! Systems that refuse what a start needs: no room for temporary files, no descriptors, no processes.
+//! Systems that refuse what a start needs: no room for temporary files, no descriptors, no
+//! processes.
 
 use std::io::Read;
 
@@ -17,7 +18,8 @@ fn start_one() -> u32 {
 #[offspring::test(timeout = "20s")]
 fn a_useless_tmpdir_does_no_harm() {
     let long = format!("/tmp/{}", "long/".repeat(40));
-    // Not there; not to be written to, even by root; too long for a socket; no directory; relative; empty.
+    // Missing; not writable, even for root; too long for a socket; not a directory; relative;
+    // empty.
     for directory in ["/nowhere/at/all", "/proc/self", long.as_str(), "/dev/null", "relative", ""] {
         let stage = ProcessBuilder::new().env("TMPDIR", directory).spawn(start_one::new());
         assert_eq!(stage.unwrap().join().unwrap(), 42, "{directory}");
@@ -122,7 +124,8 @@ fn sweep_descriptors(length: usize) {
     }
 }
 
-/// Becomes a user with few processes, and returns the results of a start before, at and after the limit.
+/// Becomes a user with few processes. Returns the results of a start before, at and after the
+/// limit.
 #[offspring::worker]
 fn start_with_few_processes() -> Option<[String; 2]> {
     // SAFETY: always allowed.
@@ -154,7 +157,7 @@ fn without_processes_a_start_is_an_error_and_works_again_later() {
     }
 }
 
-/// What its calls say, each of which needs memory of more than 4096 bytes.
+/// Returns the errors of its calls, each of which needs more than 4096 bytes of memory.
 #[offspring::worker]
 fn share_without_files(queue: Queue<Vec<u8>>, sender: Sender<u32>) -> Vec<String> {
     let own = Queue::unbounded().unwrap();

@@ -1,5 +1,5 @@
-//! Processes: start, arguments, stdio, end, family, faults. A test that counts something of its whole
-//! process runs its scene in a worker, since the test binary runs many tests at once.
+//! Processes: start, arguments, stdio, end, family, faults. A test that counts something of its
+//! whole process runs its scene in a worker, since the test binary runs many tests at once.
 
 pub(crate) mod stage;
 

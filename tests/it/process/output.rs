@@ -25,7 +25,8 @@ fn prefixed(name: &str) -> ProcessBuilder {
     ProcessBuilder::new().name(name).stdout(Stdio::prefixed()).stderr(Stdio::prefixed())
 }
 
-/// Several children at once, and lines of its own between theirs. Gives how many threads it has more.
+/// Shows the lines of several children at once, with lines of this process between theirs. Returns
+/// how many more threads this process has.
 #[offspring::worker]
 fn show_children(children: usize, count: usize) -> usize {
     answer::spawn().unwrap().join().unwrap();

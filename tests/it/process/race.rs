@@ -1,4 +1,5 @@
-//! Starts, ends and signals at once, many times: `OFFSPRING_RACE_ROUNDS` is the number of rounds (default: 10).
+//! Starts, ends and signals at once, many times: `OFFSPRING_RACE_ROUNDS` is the number of rounds
+//! (default: 10).
 
 use std::fs;
 use std::time::Duration;

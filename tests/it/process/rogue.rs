@@ -1,4 +1,5 @@
-//! Others on the machine: there is nothing of a start that they could reach, and they can start processes themselves.
+//! Others on the machine: no part of a start is within their reach, and they can start processes
+//! themselves.
 
 use std::ffi::CString;
 use std::fs;
@@ -39,7 +40,8 @@ impl Notes {
     }
 }
 
-/// Returns the files that appear in the directory for temporary files: of starts, and of the test itself.
+/// Returns the files that appear in the directory for temporary files: those of starts, and those
+/// of the test itself.
 #[offspring::worker]
 fn start_under_eyes() -> (String, String) {
     let notes = Notes::of(&std::env::temp_dir());
@@ -72,7 +74,8 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A copy of this binary that every user can execute, and a directory for temporary files that every user can use.
+/// Returns a copy of this binary that every user can execute, and a directory for temporary files
+/// that every user can use.
 fn public_copy() -> ([tempfile::TempDir; 2], PathBuf, PathBuf) {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     // On another file system than the binary, where there is one.
@@ -89,8 +92,8 @@ fn public_copy() -> ([tempfile::TempDir; 2], PathBuf, PathBuf) {
     ([directory, elsewhere], copy, temporary)
 }
 
-/// Limits hold for others than root: the tests about them, and those about starts and ends, once more as such a user, who has
-/// few descriptors as well, and temporary files elsewhere.
+/// Limits apply to users other than root. So the tests about limits, and those about starts and
+/// ends, run once more as such a user, who also has few descriptors, and temporary files elsewhere.
 #[offspring::test(timeout = "120s")]
 fn another_user_than_root_can_start_processes() {
     if !is_root() {
@@ -115,12 +118,12 @@ fn another_user_than_root_can_start_processes() {
     assert!(text.lines().filter(|line| line.ends_with(" ... ok")).count() > 50, "{text}");
 }
 
-/// What a program with a set-user-id bit does if its caller pretends to start it as a child.
+/// Runs in a program with a set-user-id bit whose caller pretends to start it as a child.
 #[offspring::test]
 #[ignore = "part of `an_elevated_program_is_no_child`"]
 fn inner_elevated() {
     if super::stage::is_inner() {
-        // SAFETY: reads what the system told this process when it started.
+        // SAFETY: reads a value that the system passed to this process when it started.
         println!("elevated: {}", unsafe { libc::getauxval(libc::AT_SECURE) });
     }
 }
@@ -138,7 +141,7 @@ fn an_elevated_program_is_no_child() {
     program.uid(NOBODY).gid(NOBODY).current_dir("/").env("OFFSPRING_CHILD", "intruder");
     let output = program.stdin(theirs).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // A file system that is mounted without set-user-id bits gives no rights.
+    // A file system that is mounted without set-user-id bits grants no rights.
     if !text.contains("elevated: 0") {
         assert!(text.contains("elevated: 1"), "{text}");
     }

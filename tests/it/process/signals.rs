@@ -109,7 +109,8 @@ fn signal_state() -> (u64, u64) {
     (field("SigBlk"), field("SigIgn"))
 }
 
-/// Blocks and ignores all that can be, and returns what its child sees, and whether it can be terminated.
+/// Blocks and ignores every signal that can be blocked or ignored. Returns what its child sees, and
+/// whether the child can be terminated.
 #[offspring::worker]
 fn start_from_a_deaf_process() -> ((u64, u64), (u64, u64), bool) {
     for signal in 1..=libc::SIGRTMAX() {
@@ -142,7 +143,8 @@ fn a_child_has_the_signals_of_a_fresh_program() {
     assert!(ended, "terminate did nothing");
 }
 
-/// Ignores a signal, as `nohup` does, and returns how its child ended, which got this signal and then SIGTERM.
+/// Ignores a signal, as `nohup` does. Returns how its child ended, which got this signal and then
+/// SIGTERM.
 #[offspring::worker]
 fn under_nohup(signal: i32) -> Option<ExitReason> {
     // SAFETY: no handler is involved.
@@ -186,8 +188,9 @@ fn a_child_of_another_user_is_killed_all_the_same() {
     assert!(reason.is_none_or(|reason| reason == killed));
 }
 
-/// Gives whether a stranger that got the pid of an ended child lives on after `kill` and `terminate`. Its
-/// processes are in a namespace where the next pid can be chosen without harm to other processes.
+/// Returns whether a stranger that got the pid of an ended child lives on after `kill` and
+/// `terminate`. The processes are in a namespace where the next pid can be chosen without harm to
+/// other processes.
 #[offspring::worker]
 fn signal_after_the_end() -> bool {
     for _ in 0..100 {

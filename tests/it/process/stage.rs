@@ -110,8 +110,8 @@ impl Lines {
     }
 }
 
-/// A shell script that can be executed. For scenes in a worker: a fork at this moment by another thread
-/// would hold the file open for writing, and it could not be executed.
+/// Writes a shell script that can be executed. For scenes in a worker: if another thread forked at
+/// this moment, the fork would hold the file open for writing, and the file could not be executed.
 pub(super) fn script(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("program");
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -131,7 +131,8 @@ pub(super) fn inner_program(binary: &Path, test: &str) -> Command {
     command
 }
 
-/// Returns whether this process belongs to an [`inner_program`]; otherwise an inner test does nothing.
+/// Returns whether this process belongs to an [`inner_program`]; otherwise an inner test does
+/// nothing.
 pub(super) fn is_inner() -> bool {
     std::env::var_os(INNER).is_some()
 }

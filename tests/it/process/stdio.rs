@@ -151,8 +151,9 @@ fn write_much() -> u32 {
     8
 }
 
-/// What its children give, where it has nothing that they could inherit. What it opens from now on may
-/// get the numbers of stdin, stdout and stderr, and no child may write into that.
+/// Returns the outputs of its children. This process has no stdio that they could inherit. What it
+/// opens from now on may get the numbers of stdin, stdout and stderr, and no child may write into
+/// that.
 #[offspring::worker]
 fn start_without_stdio() -> (Vec<u32>, Vec<u32>) {
     close_stdio();

@@ -1,7 +1,7 @@
 //! Stopping a process: the worker reacts, or signals follow after the grace.
 //!
-//! No test has an upper bound of its own on how long something takes: where a wait must be short, the
-//! alternative is longer than the deadline of the test.
+//! No test has an upper bound of its own on how long something takes: where a wait must be short,
+//! the alternative is longer than the deadline of the test.
 
 use std::time::{Duration, Instant};
 

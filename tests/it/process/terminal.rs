@@ -65,7 +65,8 @@ impl Terminal {
         self.keys.write_all(b"\x03").unwrap();
     }
 
-    /// Returns the text that appears until no process has the terminal any more, and the program's end.
+    /// Returns the text that appears until no process has the terminal any more, and the program's
+    /// end.
     fn finish(mut self) -> (String, ExitStatus) {
         let mut text = String::new();
         // The system's word for the end is an error.

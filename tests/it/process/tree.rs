@@ -120,7 +120,8 @@ fn nobody_escapes_who_is_just_being_started() {
     }
 }
 
-/// Takes all descriptors of this process, and ends the tree of a child. Returns the pids of the tree.
+/// Takes all descriptors of this process, and ends the tree of a child. Returns the pids of the
+/// tree.
 #[offspring::worker]
 fn end_a_tree_without_descriptors() -> Vec<u32> {
     let (child, lines, pids) = start(2, PROGRAMS, 5);

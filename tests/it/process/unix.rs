@@ -180,7 +180,8 @@ fn groups_and_sessions_are_its_own_where_that_is_asked_for() {
 #[offspring::test(timeout = "20s")]
 fn nice_value_and_mask_hold_for_a_child() {
     let here = Who::am_i();
-    // Every mask, also one that takes the rights of the owner: its server is made with one of its own.
+    // Every mask, also one that takes the rights of the owner: its server is made with one of its
+    // own.
     for mask in [0, 0o022, 0o077, 0o777] {
         let child =
             ProcessBuilder::new().nice(2).umask(mask).spawn(who::new()).unwrap().join().unwrap();

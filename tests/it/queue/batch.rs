@@ -31,7 +31,8 @@ fn batches_come_whole_and_in_order_wherever_they_are_put_and_got() {
                 .build()
                 .unwrap()
         };
-        // One at a time each item is a hand-over between processes, which on a busy machine takes long.
+        // With room for one item, each item is a hand-over between processes, which takes long on a
+        // busy machine.
         let count = if capacity == Some(1) { 500 } else { 5000 };
         // From another process to the owner.
         let up = queue();

@@ -84,7 +84,8 @@ fn a_slow_consumer_holds_one_item_and_a_fast_one_the_rest() {
     let before = Instant::now();
     for round in 0..20 {
         jobs.put_all(0..200).unwrap();
-        // Nothing that is untaken stays with the slow one: while it works on its item, the fast one ends the rest.
+        // No untaken item stays with the slow consumer: while it works on its item, the fast one
+        // finishes the rest.
         eventually("all are taken", || jobs.is_empty().unwrap());
         if round % 5 == 4 {
             jobs.join().unwrap();

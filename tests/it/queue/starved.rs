@@ -1,4 +1,5 @@
-//! Processes without descriptors, in the middle of anything: their calls say so, and nothing is lost.
+//! Processes that run out of descriptors, in the middle of anything: their calls report it, and
+//! nothing is lost.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -104,7 +105,8 @@ fn a_client_without_descriptors_keeps_its_session() {
     jobs.join_timeout(LONG).unwrap();
 }
 
-/// Loops over a receiver and over a queue, both with handles in what comes, while there are no descriptors for a while.
+/// Loops over a receiver and over a queue, both with handles in what arrives. For a while, there
+/// are no descriptors.
 #[offspring::worker]
 fn loop_over(
     receiver: Receiver<(u64, Queue<u64>)>,

@@ -123,8 +123,8 @@ fn every_timeout_holds_while_the_owner_is_stopped() {
     }
 }
 
-/// A call that asks the owner ends with the error that names it. A busy machine may need longer than
-/// the second that the call waits, but not for ever.
+/// A call that asks the owner ends with the error that names it. A busy machine may need longer
+/// than the second that the call waits, but not for ever.
 fn unanswered<R>(owner: u32, call: impl FnOnce() -> Result<R, HandleError>) {
     let before = Instant::now();
     match call() {

@@ -1,5 +1,5 @@
-//! Processes that send and are killed at random, all waited for at one place. `OFFSPRING_RACE_ROUNDS` says how many
-//! lives there are, in tens (default 10).
+//! Processes that send and are killed at random, while one thread waits for all of them.
+//! `OFFSPRING_RACE_ROUNDS` is the number of their lives, in tens (default 10).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

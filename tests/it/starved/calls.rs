@@ -1,4 +1,5 @@
-//! The calls that need something. Each is complete: what it starts, it ends, and what it puts, it takes.
+//! The calls that need something. Each is complete: what it starts, it ends, and what it puts, it
+//! takes.
 
 use std::error::Error;
 use std::time::Duration;
@@ -141,7 +142,7 @@ impl Adder {
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// What the calls use again.
+/// The objects that the calls reuse.
 #[derive(Default)]
 pub(super) struct Kit {
     own: Option<Queue<Item>>,

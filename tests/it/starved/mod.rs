@@ -1,5 +1,6 @@
-//! What is short, and which call needs it: the call returns an error or does without, nothing that was accepted is lost,
-//! and once the shortage is over all works again. Each pair has a process of its own.
+//! Each shortage, beside each call that needs what is short: the call returns an error or does
+//! without, nothing that was accepted is lost, and everything works again once the shortage is
+//! over. Each pair has a process of its own.
 //!
 //! `OFFSPRING_STARVE` set to anything runs every pair; the default is a sample.
 

@@ -1,4 +1,4 @@
-//! What is short.
+//! The resources that run short.
 
 use std::fs::File;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calls::Call;
 
-/// What this process has no more of.
+/// The resource that is short in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Shortage {
     /// This many descriptors are left.
@@ -32,7 +32,8 @@ pub(super) fn all(is_full: bool) -> Vec<Shortage> {
 }
 
 impl Shortage {
-    /// One pair of call and shortage for each call and each shortage, and all calls without descriptors.
+    /// Returns whether a pair of call and shortage is in the sample: one pair for each call and
+    /// each shortage, and all calls without descriptors.
     pub(super) fn is_in_the_sample(self, call: Call, is_warm: bool) -> bool {
         match self {
             Shortage::Descriptors(left) => is_warm == (left == 0),
@@ -107,7 +108,8 @@ fn limit(resource: libc::__rlimit_resource_t, value: Option<u64>) {
 /// The limit of processes holds for others than root, and counts those of the user everywhere.
 fn become_a_user_without_processes() -> Option<()> {
     let user = 1_000_000 + std::process::id();
-    // SAFETY: takes numbers. Who changed its user cannot read its own `/proc`, unless it is made dumpable again.
+    // SAFETY: takes numbers. A process that has changed its user cannot read its own `/proc`,
+    // unless it is made dumpable again.
     unsafe {
         if libc::geteuid() != 0 {
             return None;

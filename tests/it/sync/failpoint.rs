@@ -24,7 +24,7 @@ fn resume<T>(process: &Process<T>) {
     unsafe { libc::kill(process.pid() as i32, libc::SIGCONT) };
 }
 
-/// Whether the process's first thread sleeps, in a call that blocks.
+/// Returns whether the first thread of the process sleeps, in a call that blocks.
 fn sleeps<T>(process: &Process<T>) -> bool {
     state_of(process.pid()).as_deref() == Some("S")
 }

@@ -1,10 +1,10 @@
-//! Forks that the host program makes: in them, handles return an error, and what they drop is
-//! nothing to the original.
+//! Forks that the host program makes: in a fork, handles return an error, and what the fork drops
+//! does not affect the original.
 
 use offspring::Queue;
 use offspring::sync::{Mutex, Semaphore};
 
-/// What calls return in a fork: each an error that says so.
+/// Returns whether every call fails in a fork, with an error that names the fork as the cause.
 fn errors(own: (&Mutex<u64>, &Queue<u64>), others: (&Mutex<u64>, &Semaphore, &Queue<u64>)) -> bool {
     let says_so = |error: &dyn std::error::Error| {
         let all = std::iter::successors(Some(error), |error| error.source());

@@ -186,7 +186,8 @@ fn receive(
 fn a_stopped_owner_holds_up_neither_drop_nor_decode_nor_send_of_a_handle() {
     let (child, mut all, _receiver) = receive(320);
     let kept = all.swap_remove(0);
-    // Each handle sent on asks the owner for a reference, each dropped one tells it so.
+    // A handle that is sent on requests a reference from the owner. A handle that is dropped
+    // notifies the owner.
     let (sender, receiver) = channel().unwrap();
     for _ in 0..64 {
         sender.send(kept[0].clone()).unwrap();
@@ -196,7 +197,7 @@ fn a_stopped_owner_holds_up_neither_drop_nor_decode_nor_send_of_a_handle() {
     signal(child.pid(), "CONT");
     *kept[1].lock().unwrap() += 1;
     *kept[0].lock().unwrap() += 1;
-    // A new object of the same owner is attached behind all that.
+    // A new object of the same owner is attached after all of these messages.
     drop(kept);
     child.kill();
     child.join().unwrap_err();
@@ -208,8 +209,8 @@ fn burst(locks: Receiver<Vec<Mutex<u64>>>, there: Event, guarded: Mutex<u64>, qu
     there.wait_timeout(LONG).unwrap();
     let parent = std::os::unix::process::parent_id();
     signal(parent, "STOP");
-    // Their attachments and their ends, and the ends of their references, are all there when the
-    // owner goes on.
+    // The attachments of the locks, the ends of the attachments, and the ends of the references
+    // have all arrived when the owner continues.
     for _ in 0..8 {
         drop(locks.recv().unwrap());
     }

@@ -74,7 +74,8 @@ fn chatter() {
     }
 }
 
-/// Has the threads of a pool and of the log records of children call the logger, and asks whether they still work.
+/// Has the threads of a pool and of the log records of children call the logger, and checks whether
+/// they still work.
 #[offspring::worker]
 fn with_logger(habit: Habit, directory: PathBuf) {
     let records = Queue::bounded(1).unwrap();
@@ -165,7 +166,8 @@ extern "C" fn print_at_exit() {
 /// Ends right after a record was made.
 #[offspring::worker]
 fn end_after_a_record(directory: PathBuf) {
-    // SAFETY: a plain function. Hooks run in the reverse order of their registration, so this one is the last.
+    // SAFETY: a plain function. Hooks run in the reverse order of their registration, so this one
+    // is the last.
     unsafe { libc::atexit(print_at_exit) };
     log::set_boxed_logger(Box::new(Remembers)).unwrap();
     log::set_max_level(LevelFilter::Info);

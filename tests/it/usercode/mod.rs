@@ -1,5 +1,5 @@
-//! Code of the program that this crate calls: loggers, wakers, destructors, `Display`. It may panic, block or call back,
-//! and costs nothing but itself.
+//! Code of the program that this crate calls: loggers, wakers, destructors, `Display`. It may
+//! panic, block or call back, and harms nothing but itself.
 
 mod drops;
 mod loggers;

@@ -11,7 +11,7 @@ use offspring::{Pool, Queue, Receiver, channel};
 
 use super::double;
 
-/// What the waker calls whenever it is cloned, dropped or woken.
+/// The callback that the waker runs whenever it is cloned, dropped or woken.
 type Calls = dyn Fn() + Send + Sync;
 
 struct CallsBack {
