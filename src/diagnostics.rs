@@ -38,7 +38,7 @@ struct Record {
 struct Pending {
     records: VecDeque<Record>,
     dropped: u64,
-    /// Whether the logger is at work on a record that was taken out of the list.
+    /// True while the logger handles a record that was taken out of the list.
     is_logging: bool,
 }
 

@@ -87,8 +87,8 @@ mod armed {
         if let Some(armed) = &*POINT {
             if armed.name == name && armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
                 let _ = kill_process(getpid(), armed.signal);
-                // Another thread may be the one that takes the signal. This one must not go on
-                // meanwhile.
+                // Another thread may receive the signal. This thread must not continue in the
+                // meantime.
                 std::thread::sleep(Duration::from_millis(300));
             }
         }

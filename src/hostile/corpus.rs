@@ -53,7 +53,7 @@ struct Value {
     shape: Shape,
 }
 
-/// Which files are values as they are.
+/// The files that decode to a value without any change.
 const VALUES: [&str; 3] = ["plain", "nested", "described"];
 
 #[test]
@@ -86,7 +86,7 @@ where
         }
         Err(other) => panic!("{other:?}"),
     };
-    // What comes after it is received.
+    // The receiver still receives the next message.
     receiver.recv(&Deadline::now()).unwrap();
     is_message
 }

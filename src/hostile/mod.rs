@@ -1,4 +1,4 @@
-//! Hostile workers: real processes that an attacker controls, against a parent that goes on.
+//! Hostile workers: real processes that an attacker controls, and a parent that must keep working.
 //!
 //! ```text
 //! test --- victim --- honest workers    exchange items and share a lock, all the time
@@ -6,15 +6,15 @@
 //! ```
 //!
 //! The *victim* is a process, so that the test sees its crash, its hang, its memory and its
-//! descriptors. A round plays one [`Scene`]: the victim gives something of its own to a hostile
-//! worker (a queue, a sender, locks, a task of its pool, ..) and goes on using it, with limits.
-//! Errors are fine; a panic inside of this crate, a call that does not return, or honest workers
-//! that are not served are not.
+//! descriptors. Each round plays one [`Scene`]: the victim shares one of its objects (a queue, a
+//! sender, locks, a task of its pool, ..) with a hostile worker and keeps using it, within limits.
+//! Errors are fine. The test fails if this crate panics, if a call does not return, or if honest
+//! workers are not served.
 //!
-//! A hostile worker is honest until it has used what it got. Then it changes what it sends (see
-//! [`become_hostile`](crate::ipc::fuzz::become_hostile)) while it goes on using the public API, so
-//! that every message of every protocol is attacked in its own place, and a thread of it, the
-//! [`saboteur`], attacks all descriptors and memory that the process has.
+//! A hostile worker is honest until it has used the object. Then it changes the messages that it
+//! sends (see [`become_hostile`](crate::ipc::fuzz::become_hostile)) while it keeps using the public
+//! API, so that every message of every protocol is attacked at its place in the protocol. One of
+//! the worker's threads, the [`saboteur`], attacks all descriptors and memory that the process has.
 //!
 //! | variable | what | default |
 //! | --- | --- | --- |

@@ -12,7 +12,7 @@ use crate::ipc::hostile::Packet;
 use crate::ipc::ring::RING_BYTES;
 use crate::sys::RawSocket;
 
-/// What a saboteur does most of the time.
+/// The attack that a saboteur makes most of the time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mood {
     /// Leaves the attack to the messages that are changed.

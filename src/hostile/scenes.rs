@@ -1,4 +1,4 @@
-//! What the victim shares with a hostile worker, and how both use it.
+//! The scenes: each defines what the victim shares with a hostile worker, and how both use it.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -138,7 +138,7 @@ impl AllLocks {
     }
 }
 
-/// What a hostile worker gets.
+/// The object that a hostile worker receives from the victim.
 #[derive(Debug, Serialize, Deserialize)]
 enum Prey {
     Nothing,
@@ -201,7 +201,8 @@ impl Prey {
 fn turn(seed: u64) {
     let mut random = Random::of(seed);
     let mood = Mood::of(&mut random);
-    // Beside a saboteur, most messages stay as they are, so that the two processes go on talking.
+    // If a saboteur attacks as well, most messages stay unchanged, so that the two processes keep
+    // communicating.
     let rarity = match mood {
         Mood::Nothing => *random.choose(&[2, 5, 20]),
         _ => *random.choose(&[10, 100, 1000]),
@@ -308,7 +309,7 @@ fn early(value: Early) -> Vec<u8> {
     vec![value.0 as u8; 100]
 }
 
-/// Sends messages over the control socket, and what is none.
+/// Sends messages over the control socket, and sometimes garbage.
 fn speak(random: &mut Random) {
     let Some(control) = control_socket() else { return };
     let mut messages = child_messages();
@@ -356,7 +357,7 @@ fn speaks(seed: u64) -> Vec<u8> {
     let mut random = Random::of(seed);
     fuzz::become_hostile(seed, 1 + random.below(3));
     if random.one_in(3) {
-        // It goes on when this process has ended.
+        // The program keeps running after this process has ended.
         if let Some(control) = control_socket() {
             let mut endless = std::process::Command::new("sh");
             endless.args(["-c", "for i in 1 2 3; do timeout 100 yes & done"]);
@@ -372,7 +373,8 @@ fn speaks(seed: u64) -> Vec<u8> {
     }
 }
 
-/// Messages about its end, and a program that goes on sending after it.
+/// The worker sends messages about its end, and may leave a program that keeps sending after it has
+/// ended.
 fn control(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     step("starts a worker that attacks its control socket");
     let process = worker().spawn(speaks::new(random.below(u64::MAX)));
@@ -403,7 +405,8 @@ fn hoard(queue: Queue<Item>, seed: u64) {
     }
 }
 
-/// Calls that need descriptors fail, and the honest go on. With the worker, all comes back.
+/// While the worker holds all descriptors, calls that need one fail, and the honest workers
+/// continue. When the worker ends, the descriptors are free again.
 fn greedy(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(150), ..limit }).unwrap();
@@ -619,7 +622,8 @@ fn client(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     let process = spawn(Prey::Actor(actor.address()), random)?;
     use_it(attack, random, "calls an actor", |random| use_actor(&actor, random))?;
     attack.end(process)?;
-    // Whoever has its address may stop it, and close its mailbox. A call returns all the same.
+    // A process that has the actor's address may stop the actor and close its mailbox. The call
+    // returns even then.
     step("calls an actor whose client was hostile");
     let _ = actor.with_timeout(Duration::from_millis(100)).echo(vec![5]);
     step("stops it");

@@ -29,7 +29,7 @@ const MEMORY_KEPT: usize = 64 << 20;
 const DESCRIPTORS_MAX: usize = 512;
 const MEMORY_MAX: usize = 512 << 20;
 
-/// What the victim does now.
+/// The step that the victim is performing.
 static STEP: Mutex<String> = Mutex::new(String::new());
 static STEPS: AtomicU64 = AtomicU64::new(0);
 /// Panics inside of this crate.
@@ -52,7 +52,7 @@ pub(super) fn victim(
     play(scene, first, time, &progress).unwrap_or_else(|what| fail(&what))
 }
 
-/// Tells what went wrong, and ends the process at once: an orderly end would wait for what hangs.
+/// Prints what went wrong, and ends the process at once: an orderly end would wait for what hangs.
 fn fail(what: &str) -> ! {
     eprintln!("{what}, while it {}", lock(&STEP));
     show_threads(std::process::id());
@@ -97,14 +97,15 @@ fn play(
     Ok(format!("{rounds} rounds, at most {most:?}"))
 }
 
-/// What a scene plays with.
+/// The context in which a scene is played.
 pub(super) struct Attack<'a> {
     witness: &'a mut Witness,
     most: &'a mut Use,
 }
 
 impl Attack<'_> {
-    /// The honest go on while the hostile worker lives, and within bounds.
+    /// Checks that the honest workers are served while the hostile worker lives, and that the
+    /// victim's use of descriptors and memory stays within bounds.
     pub(super) fn check(&mut self) -> Result<(), String> {
         step("checks the witnesses during the attack");
         self.witness.check()?;
@@ -125,7 +126,7 @@ impl Attack<'_> {
         self.check()?;
         step("kills the hostile worker");
         process.kill();
-        // Whatever it told about its end, it has ended.
+        // The worker has ended, no matter what it reported about its end.
         match process.join_timeout(RELEASE) {
             Err(crate::error::JoinTimeoutError::Timeout { .. }) => {
                 Err("the hostile worker does not end".to_owned())
@@ -135,7 +136,7 @@ impl Attack<'_> {
     }
 }
 
-/// What of the system this process uses.
+/// The system resources that this process uses.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     descriptors: usize,
@@ -193,7 +194,7 @@ fn show_threads(pid: u32) {
     }
 }
 
-/// Ends the process if a step takes too long, and tells what each thread waits in.
+/// If a step takes too long, prints what each thread waits in, and ends the process.
 fn watch() {
     let (mut seen, mut since) = (0, Instant::now());
     loop {

@@ -1,4 +1,4 @@
-//! What a hostile child needs for an attack on its control socket.
+//! Helpers for a hostile child that attacks its control socket.
 
 use std::os::fd::OwnedFd;
 

@@ -103,7 +103,7 @@ fn encode<W: Serialize + DeserializeOwned>(
     worker: &W,
 ) -> Result<(EncodedValue, Option<OwnedFd>), SpawnError> {
     let act = "send the worker";
-    // What an earlier value left behind must not go with this one.
+    // The raw handles that an earlier value left on this thread must not be sent with this one.
     wire::drop_raw_handles().map_err(SpawnError::io(act))?;
     match wire::encode_with_raw_handles(worker, Shape::of::<W>()) {
         Ok(encoded) => {

@@ -1,5 +1,6 @@
-//! A client that breaks the rules below the protocol: its sockets are full, its memory can be cut or
-//! is none. The hub refuses what it has to refuse, and serves the others.
+//! A client that breaks the rules below the protocol: its sockets are full, or its memory can be
+//! cut or is a file of another kind. The hub refuses what it has to refuse, and serves the other
+//! clients.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ fn attach(handle: &Handle, region: Memory) -> ToHub {
     ToHub::Attach { number: 0, object, fingerprint, region: Some(region) }
 }
 
-/// Files that are no memory of this crate, each with what happens to it after it was sent.
+/// Files that are not memory of this crate, each with what happens to it after it was sent.
 fn forged() -> Vec<(Memory, Box<dyn Fn()>)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let unsealed = |length: u64| {

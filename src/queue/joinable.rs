@@ -101,8 +101,8 @@ impl<T> JoinableQueue<T> {
     }
 
     /// Blocks until every item that was put before this call is finished or a dead letter. Returns
-    /// at once if no item is unfinished. What it returns says how many dead letters there are: those
-    /// items were not finished, and never will be.
+    /// at once if no item is unfinished. The returned value contains the number of dead letters:
+    /// items that were not finished, and never will be.
     ///
     /// # Errors
     ///

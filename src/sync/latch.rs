@@ -18,16 +18,16 @@
 //! # Waiting
 //!
 //! A thread that has to wait releases the latch and sleeps on the *turn*, a number that grows with
-//! every release. It reads the turn when it takes the latch, before it looks at anything else. So
-//! whatever changes after that look changes the turn after that read, and the kernel does not let
-//! the thread fall asleep. This also holds for a change that needs no latch, such as the end of a
-//! write lock. Sleepers are counted in the records as well, so that a release without sleepers makes
-//! no system call.
+//! every release. The thread reads the turn when it takes the latch, before it reads anything else.
+//! So if anything changes after the thread has read it, the turn changes after the thread has read
+//! the turn, and the kernel does not let the thread fall asleep. This also holds for a change that
+//! needs no latch, such as the end of a write lock. Sleepers are counted in the records as well, so
+//! that a release without sleepers makes no system call.
 //!
 //! # A process that is stopped while it holds the latch
 //!
-//! The others can neither take the latch from it, since it may go on at any time, nor do without.
-//! Three rules keep the harm small:
+//! The other processes cannot take the latch from it, since it may continue at any time, and they
+//! cannot do without the latch. Three rules keep the harm small:
 //!
 //! - A call with a deadline ends at most twice [`GRACE`] after it. What it had announced in its
 //!   record is withdrawn later, by the hub's thread of its process ([`withdraw`]).
@@ -175,7 +175,7 @@ impl<'a> Latch<'a> {
     }
 
     /// Like [`sleep`](Latch::sleep), for a thread that may be woken alone. It also wakes when it is
-    /// time to [look again](word::LOOK_AGAIN).
+    /// time to [check again](word::LOOK_AGAIN).
     pub(super) fn sleep_and_look<L: TimeLimit>(self, limit: &L) -> Waited<Latch<'a>, SyncError, L> {
         self.sleep_until(word::looks_again(limit), limit)
     }

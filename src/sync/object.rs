@@ -3,17 +3,17 @@
 //!
 //! The process that makes an object owns it. Its hub attaches each process that receives a handle,
 //! and repairs the memory when the session with one of them ends. All processes work on the memory
-//! directly; the owner is not asked. When the owner's process itself ends, none is left that could
-//! repair. So each other process marks the words as gone, and every call returns `Disconnected`.
-//! A process that has merely lost its session with the owner marks nothing: what it has attached
-//! goes on working.
+//! directly; the owner is not asked. When the owner's process itself ends, no process is left to
+//! repair the memory. So each other process marks the words as gone, and every call returns
+//! `Disconnected`. A process that has merely lost its session with the owner marks nothing: the
+//! objects that it is attached to keep working.
 //!
 //! # Why the order of a repair is safe
 //!
 //! - A process attaches when it *decodes* a handle, not when it first uses it. A lock word names a
 //!   session, and the owner's hub notices the end of exactly the sessions that are attached, so no
 //!   process can hold something while its death would go unnoticed.
-//! - The hub ends an attachment only once the pidfd of its process says that none of its threads
+//! - The hub ends an attachment only once the pidfd of its process reports that none of its threads
 //!   runs any more. The repair therefore never races with the process it repairs for. A client that
 //!   loses its session while it runs, whatever the reason, keeps what it holds until then.
 //! - A session's number is used again only after the hub has dropped its [`ClientLink`]. A repair
@@ -132,7 +132,7 @@ impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
         Ok(ObjectHandle::of(object))
     }
 
-    /// What all handles in this process share.
+    /// Returns the object, which all its handles in this process share.
     pub(super) fn object(&self) -> &Arc<Object<P>> {
         &self.object
     }
@@ -230,8 +230,8 @@ impl Membership {
             Err(refusal) => return Err(refused(&refusal.text()).into()),
             Ok(()) => {}
         }
-        // Before this process can sleep on a word: only the end of the owner's process wakes it if
-        // nothing else does.
+        // This process must watch the owner's process before it can sleep on a word. If nothing
+        // else wakes the sleeper, only the end of that process does.
         self.session.wait_watched(limit).map_err(WaitEnd::convert)?;
         match self.session.number() {
             0 => {
@@ -464,8 +464,8 @@ impl<P: Primitive> Drop for Participant<P> {
 /// session's number from being used again before.
 fn repair<P: Primitive>(object: Arc<Object<P>>, dead: u32, number: impl Send + 'static) {
     P::session_ended(&object.region);
-    // Of an object that nothing uses any more, nothing is left to repair: a latch that a process
-    // broke on purpose may never be free.
+    // The repair does not keep the object alive. An object that is no longer used has nothing left
+    // to repair, and a latch that a process broke on purpose may never be free.
     let object = Arc::downgrade(&object);
     let repair = move || {
         let _ = &number;
@@ -478,7 +478,7 @@ fn repair<P: Primitive>(object: Arc<Object<P>>, dead: u32, number: impl Send + '
 }
 
 impl<P: Primitive, C: ?Sized> ObjectHandle<P, C> {
-    /// What the hub does when a session ends.
+    /// Repairs the object, as the hub does when a session ends.
     #[cfg(test)]
     pub(super) fn session_ended(&self, dead: u32) {
         repair(self.object.clone(), dead, ());

@@ -420,7 +420,7 @@ mod tests {
             assert!(matches!(waits.join().unwrap(), Err(TimeoutError::Timeout)));
             drop(stopped);
         });
-        // What it had announced is withdrawn.
+        // The hub's thread withdraws what the waiting thread had announced.
         while semaphore.object.number(WANT_MANY) > 0 {
             std::thread::yield_now();
         }

@@ -35,10 +35,10 @@ pub(crate) struct ParentEnd {
     /// The value of [`PARENT_SLEEPS`] while the monitor waits.
     sleep_mode: AtomicU64,
     interrupted: AtomicBool,
-    /// Whether an interrupt is in the channel already: one is enough.
+    /// True if an interrupt is in the channel already: one is enough.
     interrupt_unread: AtomicBool,
     ended: AtomicBool,
-    /// Whether the worker wrote something invalid into the ring of tasks.
+    /// True if the worker wrote something invalid into the ring of tasks.
     corrupt: AtomicBool,
 }
 

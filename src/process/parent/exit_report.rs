@@ -12,8 +12,9 @@ const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
-/// More packets than a socket's buffer holds. What comes after so many was not sent by the child,
-/// but by a program that it left the socket to, and that may go on for ever.
+/// More packets than a socket's buffer holds. A packet beyond this number does not come from the
+/// child, but from a program that the child left the socket to. That program may keep sending
+/// forever.
 const PACKETS_MAX: usize = 1024;
 
 /// The output of a child that has ended.

@@ -1,4 +1,4 @@
-//! What one client counts for among all clients of a queue.
+//! The contribution of each client to the sums over all clients of a queue.
 
 use std::time::Instant;
 

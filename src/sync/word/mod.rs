@@ -25,9 +25,8 @@
 //!   before it took the lock.* The word names no holder, so nothing shows that a wake-up was lost.
 //!   That is why the hub wakes all sleepers after every death, even if the word names another
 //!   holder. Each reads the word and decides anew.
-//!
-//! - *A thread is stopped after it was woken and before it took the lock.* No death tells the hub. So
-//!   a sleeping thread looks at the word again every second ([`LOOK_AGAIN`]).
+//! - *A thread is stopped after it was woken and before it took the lock.* There is no death that
+//!   the hub could notice. So a sleeping thread reads the word again every second ([`LOOK_AGAIN`]).
 //!
 //! Repair and release cannot both act: each is a compare-and-swap from a word that names the
 //! holder.
@@ -137,12 +136,12 @@ pub(super) fn lock<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited
 /// system call.
 const SPINS: u32 = 100;
 
-/// How long a thread sleeps that may be woken alone, before it looks again. A wake-up is lost if its
-/// receiver is stopped just then, and this bounds the harm. A thread that wakes once a second takes
-/// some 20 us of processor time a second.
+/// How long a thread that may be woken alone sleeps before it checks again. A wake-up is lost if
+/// its receiver is stopped just then, and this limit bounds the harm. A thread that wakes once a
+/// second takes about 20 us of processor time per second.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// When such a thread looks again.
+/// Returns when such a thread checks again, or its deadline if that is earlier.
 pub(super) fn looks_again<L: TimeLimit>(limit: &L) -> Option<Instant> {
     let again = Instant::now() + LOOK_AGAIN;
     Some(limit.deadline().map_or(again, |deadline| deadline.min(again)))

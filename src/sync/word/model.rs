@@ -4,9 +4,9 @@
 //! one access to the word, one falling asleep or one waking, and the real functions take the
 //! decisions. At any point a process may be killed, or stopped for ever. The hub's repair, which has
 //! two steps of its own, runs at any time after a death. The test visits every state that can be
-//! reached. In each, at most one living thread holds the lock. In each in which no thread can take a
-//! step, every living thread has done all its rounds; or it waits for a stopped holder; or another
-//! thread was stopped when it had been woken, and this one finds the lock free when it looks again.
+//! reached. In each, at most one living thread holds the lock. If no thread can take a step, every
+//! living thread has done all its rounds; or it waits for a stopped holder; or another thread was
+//! stopped after it had been woken, and this one finds the lock free when it checks again.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -106,7 +106,8 @@ fn next(state: &State) -> Vec<State> {
     all
 }
 
-/// What follows when a thread has slept for long, and nothing else happens.
+/// Returns the states that follow when nothing else happens, and a thread that has slept for long
+/// checks again.
 fn looks_again(state: &State) -> Vec<State> {
     let looks = |thread: usize| {
         let mut new = state.clone();

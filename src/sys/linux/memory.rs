@@ -97,18 +97,19 @@ pub(crate) fn read_at(file: BorrowedFd<'_>, offset: usize, bytes: &mut [u8]) -> 
     if read == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// What is known of memory that came from another process.
+/// The properties of memory that came from another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryFacts {
-    /// For ever.
+    /// It never changes.
     pub(crate) length: usize,
-    /// Whether no process can change it any more.
+    /// True if no process can change the memory any more.
     pub(crate) is_constant: bool,
 }
 
-/// Returns an error unless this is memory that no process can cut, or that is of no length.
+/// Returns an error unless this is memory that no process can cut, and that is not empty.
 pub(crate) fn check_memory(file: BorrowedFd<'_>) -> io::Result<MemoryFacts> {
-    /// What memory files are on; those with huge pages are on another one, and may fail later.
+    /// The file system of memory files. Those with huge pages are on another one, and may fail
+    /// later.
     const TMPFS: u64 = 0x0102_1994;
 
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
@@ -214,8 +215,8 @@ impl Mapping {
 
     /// Maps the first `length` bytes of memory that no process can change, to be read only.
     pub(crate) fn constant(file: BorrowedFd<'_>, length: usize) -> io::Result<Mapping> {
-        // Older systems refuse to share what is sealed against writing. What nobody can change is
-        // the same memory in a private mapping.
+        // Older systems refuse to map memory as shared if it is sealed against writing. A private
+        // mapping is equivalent if no process can change the memory.
         Mapping::with(file, length, ProtFlags::READ, MapFlags::PRIVATE)
     }
 

@@ -88,13 +88,14 @@ const SHORT: usize = 256;
 /// The most descriptors that the system sends with one packet (`SCM_MAX_FD`).
 const FDS_MAX: usize = 253;
 
-/// Receives one packet; waits for it until `deadline` if there is one. `accept` is asked with the
+/// Receives one packet; waits for it until `deadline` if there is one. `accept` is called with the
 /// packet's length and its first bytes.
 ///
-/// A packet is taken in two calls. The first looks at it, and obtains its descriptors: if they do
-/// not fit, the packet stays where it is. The second takes the bytes, and does not wait. Whoever
-/// shares the socket may take the packet in between, or put another in its place: then the
-/// descriptors are closed, and this function goes on waiting, or refuses the other.
+/// This function takes a packet in two system calls. The first peeks at the packet and obtains its
+/// descriptors; if they do not fit, the packet stays in the socket. The second takes the bytes, and
+/// does not wait. Another process or thread that shares the socket may take the packet in between,
+/// or put another in its place. In that case, this function closes the descriptors, and keeps
+/// waiting or refuses the other packet.
 pub(crate) fn recv_packet(
     socket: BorrowedFd<'_>,
     deadline: Option<Instant>,
@@ -163,8 +164,8 @@ fn look(
     }
 }
 
-/// Takes the bytes of the next packet, and returns its length; `None` if there is none. Its
-/// descriptors are closed.
+/// Takes the bytes of the next packet and returns its length, or `None` if the socket is empty. The
+/// packet's descriptors are closed.
 fn take(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<Option<usize>, RecvEnd> {
     loop {
         match recv(socket, &mut *bytes, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {

@@ -66,8 +66,8 @@ impl Pidfd {
         }
     }
 
-    /// Like [`adopt`](Pidfd::adopt). Returns an error also if the system shows that it is another
-    /// process than the one that made the pair of `socket`.
+    /// Like [`adopt`](Pidfd::adopt), but also returns an error if the system shows that the process
+    /// is not the one that made the pair of `socket`.
     pub(crate) fn adopt_maker(descriptor: OwnedFd, socket: impl AsFd) -> io::Result<Pidfd> {
         let pidfd = Pidfd::adopt(descriptor)?;
         // Neither has a number in a pid namespace outside of its own.

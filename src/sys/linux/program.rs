@@ -55,7 +55,7 @@ pub(crate) fn at_exit(hook: extern "C" fn()) {
 /// Returns whether this program has rights that its caller lacks: by a set-user-id bit, or by
 /// capabilities of its file. Then nothing that the caller passes to it can be trusted.
 pub(crate) fn is_elevated() -> bool {
-    // SAFETY: reads what the kernel told this process when it started.
+    // SAFETY: reads a value that the kernel passed to this process when it started.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 

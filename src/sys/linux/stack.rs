@@ -10,7 +10,8 @@ thread_local! {
 }
 
 /// Returns how many bytes of its stack the calling thread has not used yet, or `usize::MAX` if it
-/// runs on memory that is not its own stack, as coroutines do, or if the system does not say.
+/// runs on memory that is not its own stack, as coroutines do, or if the system does not report the
+/// stack's bounds.
 pub(crate) fn stack_left() -> usize {
     let (low, high) = STACK.get().unwrap_or_else(|| {
         let stack = stack().unwrap_or_default();

@@ -60,7 +60,8 @@ impl QueueClient {
         self.note_taken(self.inbox.taken_to())
     }
 
-    /// It has taken everything before this position of the inbox, and nothing behind it.
+    /// Notes that the client has taken every item before the position `end` of its inbox, and none
+    /// from there on. Returns whether this is new.
     fn note_taken(&mut self, end: u64) -> Result<bool, Corrupt> {
         let before = self.outstanding();
         if self.joinable {

@@ -104,11 +104,11 @@ pub(in crate::queue) struct QueueClient {
     pub(in crate::queue) discards: bool,
     /// As they were when its region was last read.
     pub(in crate::queue) levels: Levels,
-    /// Whether the owner polls its region, or waits for its doorbell.
+    /// Determines whether the owner polls the client's region or waits for its doorbell.
     flag: FlagState,
     /// Its region has changed since its doorbell was last rung.
     changed: bool,
-    /// What it counts for in the sums over all clients, and the lists that it is in.
+    /// Its contribution to the sums over all clients, and the lists that contain it.
     pub(in crate::queue::owner) place: Place,
 }
 
@@ -360,8 +360,8 @@ impl QueueClient {
         wanted.max(self.prefetch.saturating_sub(self.outstanding()))
     }
 
-    /// Of a client that waits for each prefetch, only the time counts in which it was busy: with
-    /// many of them, it mostly waits for its turn, or for a processor.
+    /// If a client waits for each prefetch, only the time in which it was busy counts. Where there
+    /// are many such clients, each mostly waits for its turn, or for a processor.
     fn measure_pace(&mut self) {
         let elapsed = self.measured.elapsed();
         let busy = self.word(Word::Busy).wrapping_sub(self.busy);

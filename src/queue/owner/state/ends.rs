@@ -1,18 +1,20 @@
 //! When waiting is in vain: the queue is closed, or no process is left that could end the wait.
 //!
-//! Each answer takes constant time, because it comes from sums over all clients. These are as old as
-//! the last look at each client. So before an end is declared, `drain_all` reads what clients have
-//! written since: one that has put meanwhile, or has ceased to wait, excludes the end.
+//! Each answer takes constant time, because it comes from sums over all clients. The sums are only
+//! as recent as the last read of each client's region. So before an end is declared, `drain_all`
+//! reads what clients have written since then: a client that has put an item in the meantime, or
+//! has stopped waiting, excludes the end.
 
 use super::QueueState;
 use crate::queue::outcome::QueueFailure;
 use crate::queue::owner::client::QueueClient;
 
 impl QueueState {
-    /// Returns whether some thread or client may wait in vain: nobody does if this is false.
+    /// Returns whether a thread or client may wait in vain. If it returns false, no thread or
+    /// client does.
     ///
-    /// While items pass through a queue, it is false. So the scheduler need not ask for each client
-    /// that waits.
+    /// It returns false while items pass through a queue. So the scheduler need not ask for each
+    /// client that waits.
     pub(super) fn may_be_in_vain(&self) -> bool {
         let sums = &self.clients.sums;
         if !self.shared || self.in_flight > 0 {
@@ -115,7 +117,8 @@ impl QueueState {
     /// As long as no other process has held the queue, another thread of this one may take. After
     /// that, the asker itself counts only if it has taken items before.
     pub(super) fn has_taker(&self, asker: Option<&QueueClient>) -> bool {
-        // What a retired client has comes back when its process ends, and may be a dead letter then.
+        // The items of a retired client come back when its process ends, and may be dead letters
+        // then.
         if !self.shared || self.inline || self.in_flight > 0 || !self.retired.is_empty() {
             return true;
         }

@@ -79,9 +79,9 @@ pub(in crate::queue) struct QueueState {
     revoked: Option<Instant>,
     /// Since when an item waits that found no room in an inbox.
     stuck: Option<Instant>,
-    /// Whether all clients know that the queue is closed.
+    /// True if all clients know that the queue is closed.
     close_published: bool,
-    /// Some clients may have been told that they wait in vain.
+    /// True if some clients may have been notified that they wait in vain.
     in_vain: bool,
 }
 
@@ -107,7 +107,7 @@ struct OwnUsers {
     has_put: bool,
     has_got: bool,
     bells: Bells,
-    /// Whether the getters are on the list of those that wait for items.
+    /// True if the getters are on the list of those that wait for items.
     listed: bool,
 }
 
@@ -253,7 +253,7 @@ impl QueueState {
                 return Some(Ok(item));
             }
             let end = self.end_of_items(None)?;
-            // What clients have done before this counts.
+            // Everything that clients have done before this point counts.
             if !self.drain_all() {
                 return Some(Err(end));
             }
@@ -343,7 +343,7 @@ impl QueueState {
             if self.has_taker(None) {
                 return None;
             }
-            // What clients have done before this counts.
+            // Everything that clients have done before this point counts.
             if !self.drain_all() {
                 return Some(Err(QueueFailure::Abandoned(self.len())));
             }
@@ -369,7 +369,7 @@ impl QueueState {
             if unfinished > 0 && self.has_taker(None) {
                 return None;
             }
-            // What clients have put before this counts.
+            // Every item that clients have put before this point counts.
             if !self.drain_all() {
                 let joined = QueueJoined { dead_letters: self.ledger.dead.count() };
                 let abandoned = QueueFailure::Abandoned(unfinished);

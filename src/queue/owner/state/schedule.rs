@@ -36,7 +36,7 @@ impl QueueState {
             }
             self.schedule_items();
             self.schedule_room();
-            // What clients have done before an end is declared counts.
+            // Everything that clients have done before an end is declared counts.
             if !self.may_be_in_vain() || !self.drain_all() {
                 break;
             }

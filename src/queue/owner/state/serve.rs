@@ -1,9 +1,9 @@
-//! What clients have written: which regions are read, and when.
+//! Serving clients: which regions the hub's thread reads, and when.
 //!
 //! A client is *polled* while it is active: the hub's thread reads its region in each pass. When it
 //! has written nothing for a while, it *rests*: its sleep flag is set, and its region is read once
-//! more. From then on nothing of it is read, until its doorbell comes. See
-//! [`FlagState`](crate::ipc::doorbell::FlagState) for the flag, and `HubThread::run` for the
+//! more. After that, the hub's thread does not read the region until the client rings its doorbell.
+//! See [`FlagState`](crate::ipc::doorbell::FlagState) for the flag, and `HubThread::run` for the
 //! passes.
 //!
 //! A client that is given something answers soon, so it is polled from then on, without having
@@ -20,7 +20,8 @@ use crate::ipc::wire::Envelope;
 use crate::queue::owner::client::QueueClient;
 use crate::queue::owner::clients::Key;
 
-/// A client's outbox is read this often at most, because the client may go on writing.
+/// The maximum number of times that a client's outbox is read in a row, because the client may keep
+/// writing.
 const LOOKS_MAX: usize = 1 + ring::ENTRIES_MAX / crate::queue::owner::client::DRAIN_MAX;
 
 /// For clients; called by the hub's thread.
@@ -132,7 +133,7 @@ impl QueueState {
             self.schedule();
             failpoints::point("hub.settled");
         }
-        // Whoever was given something in this pass is polled as well.
+        // Clients that were given something in this pass are polled as well.
         self.active = !self.clients.polled.is_empty();
         busy |= self.active && rest_before == Tick::MAX;
         let again = self.due.filter(|&due| self.timer.is_none_or(|timer| due < timer));
@@ -152,7 +153,7 @@ impl QueueState {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// Has a client rest. Returns whether it has written something meanwhile: it does not, then.
+    /// Lets a client rest, unless it has written something in the meantime. Returns whether it has.
     fn stirs_while_resting(&mut self, key: Key) -> bool {
         // The number of items that have to be taken until the room is worth a wake-up.
         let batch = self.capacity.map_or(1, |capacity| (capacity / 2).saturating_sub(self.free()));
@@ -160,7 +161,7 @@ impl QueueState {
             return false;
         };
         client.end_polling(batch);
-        // What it writes from now on comes with a doorbell.
+        // If the client writes from now on, it rings its doorbell.
         if self.look(key) {
             if let Some(client) = self.clients.get_mut(key) {
                 client.begin_polling();
@@ -217,8 +218,8 @@ impl QueueState {
         changed
     }
 
-    /// Returns whether the hub has to be told that the queue is active. It has to serve the queue
-    /// earlier than it knows, or to end a session.
+    /// Returns whether the caller must notify the hub that the queue is active, because the hub has
+    /// to serve the queue earlier than it has planned, or to end a session.
     pub(in crate::queue) fn becomes_active(&mut self) -> bool {
         let due = self.due.is_some_and(|due| self.timer.is_none_or(|timer| due < timer));
         // Without clients, the owner's own threads wake by themselves; and there may be no hub.
