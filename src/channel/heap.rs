@@ -106,7 +106,8 @@ impl MessageHeap {
 }
 
 impl Blocks {
-    /// A free slot, and a place with room for `length` bytes. `None` if there is none now.
+    /// Returns a free slot and a place with room for `length` bytes. Returns `None` if the heap has
+    /// no such slot or place at the moment, or is shut.
     fn free_place(&self, used: u64, end: usize, length: usize) -> Option<(usize, Range<usize>)> {
         if used & SHUT != 0 {
             return None;

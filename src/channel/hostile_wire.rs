@@ -1,5 +1,6 @@
-//! Peers of a channel that break the rules below the protocol: they read no doorbells, and their
-//! memory can be cut or is none. No one waits for them, and the others are heard.
+//! Peers of a channel that break the rules below the protocol: they read no doorbells, and they
+//! send memory that can be truncated, or a descriptor that is not memory at all. No thread waits
+//! for them, and messages of the other peers still arrive.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;

@@ -28,7 +28,7 @@ use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
 /// used for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-/// So many looks at an empty ring take as long as a doorbell for its next message.
+/// The number of polls of an empty ring that take as long as a doorbell for its next message.
 const MISSES_MAX: u32 = 256;
 
 /// A sender's region, and the doorbell for a sender that waits for room in it. Outlives the ring
@@ -182,8 +182,9 @@ impl InboundRing {
         (self.sender.region.atomic(READER_SLEEPS), self.number)
     }
 
-    /// Counts a look that found nothing. After many of them, asks the sender to ring for its next
-    /// message. Returns whether the receiver need not look again before that.
+    /// Counts a poll that found no message. After many of them, asks the sender to ring for its
+    /// next message. Returns `true` if the receiver need not poll the ring again before that
+    /// doorbell.
     pub(super) fn falls_quiet(&mut self) -> bool {
         self.misses = self.misses.saturating_add(1);
         if self.misses < MISSES_MAX {

@@ -67,7 +67,7 @@ const AMPLE: usize = ring::CAPACITY / 16;
 
 impl Drop for OutboundRing {
     fn drop(&mut self) {
-        // A fork has a copy of it, and the original may go on to send.
+        // A forked process drops a copy of the ring, and the original may continue to send.
         if !sys::is_fork() {
             self.region.atomic(DONE).store(1, Ordering::Release);
         }

@@ -1,26 +1,26 @@
-//! The rings of all senders of one channel, and which of them the receiver looks at.
+//! The rings of all senders of one channel, and which of them the receiver polls.
 //!
-//! The receiver looks at the *active* rings in turn. One that was found empty many times falls
-//! *quiet*: its sender is asked to ring for its next message, and its doorbell makes the ring active
-//! again. So a message costs the same however many senders have nothing to say. Between messages, a
-//! sender that falls quiet costs at most twice what the cheaper of both ways would.
+//! The receiver polls the *active* rings in turn. A ring that was found empty many times falls
+//! *quiet*: the receiver asks its sender to ring for its next message, and that doorbell makes the
+//! ring active again. So a message costs the same however many senders are idle. Between messages,
+//! a sender that falls quiet costs at most twice what the cheaper of both ways would.
 //!
 //! | ring | its sleep flag is set | who finds its next message |
 //! | --- | --- | --- |
-//! | active | while the receiver sleeps | a receiver that looks |
+//! | active | while the receiver sleeps | a receiver that polls |
 //! | quiet | always, until its sender claims it | a receiver that reads its doorbells |
 //!
 //! No message stays unseen:
 //!
-//! - A ring falls quiet after a look that came *after* its flag was set. What was written before is
-//!   seen by that look, and what is written later comes with a doorbell.
-//! - A flag is never cleared because of such a look: another thread may sleep, and rely on it.
+//! - A ring falls quiet after a check that came *after* its flag was set. That check finds whatever
+//!   was written before, and whatever is written later comes with a doorbell.
+//! - Such a check never clears a flag: another thread may sleep, and rely on the flag.
 //! - A receiver that is busy reads its doorbells every [`HEAR_EVERY`] messages, one that polls in
 //!   between, and one that sleeps is woken by them.
 //! - A doorbell that finds the socket full is not sent ([`wire::ring`]). So a receiver that has read
-//!   many messages, or one that it does not understand, looks at all quiet rings.
+//!   many messages, or one that it does not understand, checks all quiet rings.
 //! - A sender may die after it claimed its flag and before it rings, and another of its threads may
-//!   have sent something by then. So a receiver that has quiet rings looks at all of them about once
+//!   have sent something by then. So a receiver that has quiet rings checks all of them about once
 //!   in [`IDLE`], and at the end of the channel.
 
 use std::collections::BTreeMap;
@@ -30,18 +30,18 @@ use super::inbound::{IDLE, InboundRing, RawContent, RawMessage};
 use crate::ipc::doorbell;
 use crate::sys;
 
-/// So few rings are looked at always.
+/// Up to this many active rings, the receiver polls them all, and none falls quiet.
 const FEW: usize = 4;
 
 /// How many messages a receiver takes before it reads its doorbells: one check of the socket takes
 /// as long as two messages.
 const HEAR_EVERY: usize = 64;
 
-/// After so many messages, the receiver looks at all quiet rings. A socket holds several times as
-/// many, so if it was full, this comes after it was.
+/// The number of messages from the socket after which the receiver checks all quiet rings. A socket
+/// holds several times as many, so if the socket was full, the check comes after that.
 const HEARD_MAX: usize = 32;
 
-/// Idle memory is returned at most so often.
+/// The shortest time between two returns of idle memory.
 const CHORES_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
@@ -50,15 +50,15 @@ pub(super) struct Rings {
     quiet: BTreeMap<u64, InboundRing>,
     /// The number of the last ring that was added.
     last: u64,
-    /// The index of the active ring that is looked at next.
+    /// The index of the active ring that is polled next.
     turn: usize,
     /// The messages that were taken since the doorbells were read.
     unheard: usize,
-    /// The messages that were read since all quiet rings were looked at.
+    /// The messages that were read since all quiet rings were checked.
     heard: usize,
     /// When idle memory is to be returned. `None` while no memory of a heap is in use.
     due: Option<Instant>,
-    /// When all rings were looked at, and how many of them were left then.
+    /// When all rings were last checked, and how many of them were left then.
     checked: Duration,
     left: usize,
 }
@@ -100,7 +100,7 @@ impl Rings {
 
     /// Adds the ring of a new sender. Drops those of senders that are gone, so that rings do not
     /// accumulate while senders come and go; with many senders only when there are twice as many as
-    /// the last time, because looking at all of them takes a system call for each.
+    /// the last time, because checking all of them takes a system call for each.
     pub(super) fn join(&mut self, ring: Option<InboundRing>) {
         if self.len() <= FEW || self.len() >= 2 * self.left {
             self.check_all();
@@ -108,8 +108,8 @@ impl Rings {
         ring.into_iter().for_each(|ring| self.add(ring));
     }
 
-    /// Looks at all rings, and drops those of senders that are gone. A sender that is killed does
-    /// not say so in its ring: its socket decides.
+    /// Checks all rings, and drops those of senders that are gone. A sender that is killed leaves
+    /// no mark in its ring, so the state of its socket decides.
     pub(super) fn check_all(&mut self) {
         self.checked = sys::rough_time();
         self.active.extend(std::mem::take(&mut self.quiet).into_values());
@@ -163,14 +163,14 @@ impl Rings {
                 }
                 return Some(message);
             }
-            // A ring that took the place of another may not have been looked at.
+            // A ring that took the place of another may not have been polled.
             if self.active.len() == all {
                 return None;
             }
         }
     }
 
-    /// Goes on from a ring that has no message.
+    /// Moves on from a ring that has no message.
     fn pass_over(&mut self) {
         let are_few = self.active.len() <= FEW;
         let ring = &mut self.active[self.turn];
@@ -188,7 +188,7 @@ impl Rings {
         self.active.iter().any(InboundRing::has_next)
     }
 
-    /// Whether the doorbells have not been read for long, or memory may be idle.
+    /// Returns `true` if the doorbells have not been read for many messages, or memory may be idle.
     pub(super) fn has_chores(&self) -> bool {
         self.due.is_some() || self.must_hear()
     }
@@ -206,8 +206,8 @@ impl Rings {
         must_hear
     }
 
-    /// Returns idle memory, and looks at all rings, each from time to time. Returns when more
-    /// memory will be idle, if any is in use.
+    /// Returns idle memory to the system, and checks all rings, each only from time to time.
+    /// Returns the time when more memory will be idle, if any is in use.
     pub(super) fn do_chores(&mut self) -> Option<Instant> {
         if self.due.is_none() && self.quiet.is_empty() {
             return None;
@@ -227,7 +227,7 @@ impl Rings {
         self.due
     }
 
-    /// Sets the flags of the active rings. Those of the others are set.
+    /// Sets the flags of the active rings. The flags of the quiet rings are set already.
     pub(super) fn arm(&self) {
         doorbell::arm_each(self.active.iter().map(InboundRing::flag));
     }

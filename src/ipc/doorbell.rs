@@ -23,8 +23,8 @@ pub(crate) fn arm(flag: &AtomicU64) {
     arm_each([(flag, 1)]);
 }
 
-/// Sets several flags, each to a number other than 0 that the writer who claims it gets: it can
-/// tell the sleeper which flag it was.
+/// Sets several flags, each to a number other than 0. The writer that claims a flag gets its
+/// number, and can report to the sleeper which flag it was.
 pub(crate) fn arm_each<'a>(flags: impl IntoIterator<Item = (&'a AtomicU64, u64)>) {
     for (flag, number) in flags {
         flag.store(number, Ordering::Relaxed);

@@ -74,7 +74,7 @@ impl Random {
     }
 }
 
-/// Whether this process is hostile, without the lock.
+/// If true, this process is hostile. Readable without the lock.
 static IS_HOSTILE: AtomicBool = AtomicBool::new(false);
 /// Its randomness, and how rarely it tampers with what it sends.
 static HOSTILE: Mutex<(Random, u64)> = Mutex::new((Random(1), 1));
@@ -100,7 +100,7 @@ pub(crate) fn tamper<R>(act: impl FnOnce(&mut Random) -> R) -> Option<R> {
     random.one_in(*rarity).then(|| act(random))
 }
 
-/// What a hostile process writes in place of a ring entry.
+/// Returns the entry that a hostile process writes in place of a ring entry, if it tampers with it.
 pub(crate) fn tampered_entry(tag: u32, payload: &[u8]) -> Option<(u32, Vec<u8>)> {
     tamper(|random| {
         let mut bytes = payload.to_vec();

@@ -167,7 +167,7 @@ pub(crate) fn send_changed(socket: BorrowedFd<'_>, bytes: Vec<u8>, fds: &[Borrow
     }
 }
 
-/// What is sent in place of a packet.
+/// Returns the packets that are sent in place of a packet.
 fn changed(packet: Packet) -> Vec<Packet> {
     let mut sent = sys::lock(&SENT);
     let mut packets = fuzz::tamper(|random| match random.below(8) {
@@ -175,7 +175,7 @@ fn changed(packet: Packet) -> Vec<Packet> {
         1 => Vec::new(),
         2 if !sent.is_empty() => vec![sent[random.below(sent.len() as u64) as usize].clone()],
         3 => vec![Packet::of_garbage(random), packet.clone()],
-        // Late: behind the next one.
+        // Late: after the next packet.
         4 => sent.pop_back().into_iter().chain([packet.clone()]).collect(),
         _ => {
             let mut packet = packet.clone();

@@ -66,8 +66,9 @@ pub(crate) trait SleepFlag<M> {
     /// A message was discarded, which may have kept others from being sent.
     fn malformed(&self) {}
 
-    /// Whether some flags are set even while no thread waits: what those peers write is seen only
-    /// once their doorbell was read, so a thread that polls has to look for doorbells too.
+    /// Returns `true` if some flags are set even while no thread waits. The receiver sees what
+    /// those peers write only after it has read their doorbells, so a thread that polls must check
+    /// for doorbells too.
     fn expects_doorbells(&self) -> bool {
         false
     }
@@ -304,7 +305,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         limit: &impl TimeLimit,
         ready: &mut impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        /// Polls between two looks at the socket, which are system calls.
+        /// The number of polls between two checks of the socket, which are system calls.
         const LOOK_EVERY: u32 = 8;
 
         let mut polls = 0;

@@ -14,10 +14,11 @@
 //! whichever side dies.
 //!
 //! A producer takes entries back ([`Producer::recall`]) by one swap of `head` for `tail`: the old
-//! value tells how far the consumer has come, and what is behind that is the producer's again. A
-//! consumer that was copying an entry then finds that `head` has moved, and drops the copy. No
-//! position is ever used twice, however often entries are recalled, so a consumer that was suspended
-//! between the copy and the compare-and-swap cannot mistake a new entry for the one that it copied.
+//! value shows how far the consumer has come, and the entries after that belong to the producer
+//! again. A consumer that was copying an entry then finds that `head` has moved, and drops the
+//! copy. No position is ever used twice, however often entries are recalled, so a consumer that was
+//! suspended between the copy and the compare-and-swap cannot mistake a new entry for the one that
+//! it copied.
 //!
 //! Neither side trusts a word that the other writes: positions and lengths are checked at each use,
 //! and a violation is [`Corrupt`]. The producer writes at its own `tail` only, which no word of the
@@ -49,8 +50,8 @@ const DATA: usize = 2 * LINE;
 const WORD: u64 = 8;
 /// The other half of the first word holds the first bytes of the payload.
 const HEADER: usize = 4;
-/// How often recalls may come between the steps of one look at the front. They are milliseconds
-/// apart, so a `head` that does not settle is none that a correct producer moves.
+/// How often recalls may come between the steps of one [`Consumer::front`]. They are milliseconds
+/// apart, so if `head` does not settle, the producer that moves it is not a correct one.
 const RECALLS_MAX: usize = 1000;
 
 /// The other side wrote something that no correct peer writes.

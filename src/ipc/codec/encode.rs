@@ -31,7 +31,7 @@ pub(crate) struct Encoder<'a> {
     limit: usize,
     nesting: Nesting,
     raw: bool,
-    /// Whether the positional form cannot hold the value.
+    /// If true, the positional form cannot hold the value.
     needs_names: bool,
     /// How many `Some`s surround what comes next; see [`Describer`].
     pub(in crate::ipc::codec) somes: u32,

@@ -5,8 +5,8 @@
 //! if `Deserialize` asks for the same in the same order. serde's attributes can make the two differ
 //! in ways that neither of them shows alone: an untagged enum writes what its variant writes, a
 //! skipped variant changes the numbers of those after it. So both are run here. `Deserialize` gets
-//! made-up values, for which the [`Explorer`] notes what the positional form of them would be; what
-//! it returns is encoded, and must give the same bytes.
+//! made-up values, and the [`Explorer`] notes what their positional form would be. The value that
+//! `Deserialize` returns is encoded, and the result must be the same bytes.
 //!
 //! A value follows one path through its type; other variants of its enums are other paths. Each
 //! enum, option, sequence and map is a [`Choice`], and the exploration is repeated until each
@@ -14,7 +14,7 @@
 //! before.
 //!
 //! A made-up value may be refused, by a type that checks its values, or because it has no handles.
-//! What lies behind it is not seen then, and later passes avoid it.
+//! The pass then does not see the rest of the path, and later passes avoid the value.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -28,12 +28,13 @@ use super::number::{self, LONGEST};
 use super::{Encoder, Error, Result};
 use crate::sys;
 
-/// What is known of a type.
+/// The result of exploring a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Symmetry {
     /// Values are read as they are written.
     Full,
-    /// So are those without handles. What lies behind a handle was not seen.
+    /// Values without handles are read as they are written. The exploration did not get past a
+    /// handle.
     WithoutHandles,
     /// It was not found out.
     Unknown,
@@ -88,10 +89,10 @@ fn pass<T: Serialize + DeserializeOwned>(map: &mut Map<'_>) -> Option<bool> {
     Some(encoded.is_ok() && written == made_up)
 }
 
-/// Keeps a made-up value forever. It is none of the program's: if its type does something when it
-/// is dropped, such as removing a file, that must not happen.
+/// Keeps a made-up value forever. The program never created this value, so if the type does
+/// something when it is dropped, such as removing a file, that must not happen.
 fn keep<T>(value: T) {
-    /// Addresses, so that tools that look for leaks find the values.
+    /// The addresses of the values, so that leak checkers find the values.
     static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     if std::mem::needs_drop::<T>() {
         let address = std::ptr::from_mut(Box::leak(Box::new(value))).addr();
@@ -99,7 +100,7 @@ fn keep<T>(value: T) {
     }
 }
 
-/// What the passes over a type know.
+/// The state that the passes over a type share.
 struct Map<'m> {
     /// By the type of the visitor.
     choices: HashMap<TypeId, Choice>,
@@ -147,7 +148,7 @@ impl Choice {
                 .or_else(|| around.into_iter().find(|&way| self.ways[way] != Way::Barred));
         }
         if is_minimal {
-            // Of an option `None`, of a sequence the empty one.
+            // The last way is `None` for an option, and an empty sequence for a sequence.
             return self.ways.iter().rposition(|&way| way != Way::Barred);
         }
         open(|way| matches!(way, Way::New | Way::Ended)).or_else(|| open(|way| way == Way::Done))

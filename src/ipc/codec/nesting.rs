@@ -9,7 +9,7 @@ const DEPTH_MAX: u32 = 256;
 /// The stack that a decoder takes for granted. Below it, the system need not be asked.
 const GRANTED: usize = 16 << 10;
 
-/// What is to be left of the stack for the frames of one more level, apart from its value.
+/// The stack that must be left for the frames of one more level, apart from the level's value.
 const FRAMES: usize = 64 << 10;
 
 /// How often a value is on the stack while it is decoded: without optimization, each function that

@@ -268,7 +268,7 @@ fn elements_without_bytes_are_capped_for_a_whole_value() {
     let bytes = encode(&vec![100_000u32; 100_000]);
     assert!(bytes.len() < 400_000);
     assert!(decode::<Vec<Vec<()>>>(&bytes).is_err());
-    // What a program may mean is below that.
+    // A value that a program may actually send is below the cap.
     let value = vec![vec![(); 1000]; 1000];
     assert_eq!(decode::<Vec<Vec<()>>>(&encode(&value)).unwrap(), value);
 }
@@ -365,7 +365,7 @@ fn changed_cut_and_random_descriptions_are_a_value_or_an_error() {
     }
 }
 
-/// What is found out about types without handles.
+/// Explores a type without handles.
 fn found<T: Serialize + DeserializeOwned>() -> Symmetry {
     explore::<T>(&|| false)
 }

@@ -204,7 +204,7 @@ impl HandleToken {
             let object = object::resolve(self.id.key);
             let object =
                 object.ok_or_else(|| wire::explain_de::<E>("the object no longer exists"))?;
-            // What the object is, not what the sender wrote into the token.
+            // Compare with the object's own type, not with what the sender wrote into the token.
             let object = Some(object).filter(|object| object.fingerprint() == fingerprint);
             let object = object.and_then(|object| object.as_any().downcast().ok());
             return object

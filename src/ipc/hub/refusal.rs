@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// The most objects that one client may attach: each costs the owner's process a mapping.
 pub(in crate::ipc::hub) const ATTACHMENTS_MAX: usize = 4096;
 
-/// Why a hub does not attach an object, or does not open a session. What the client has goes on.
+/// The reason why a hub does not attach an object, or does not open a session. Whatever the client
+/// already has continues to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Refusal {
     /// The object has ended: no handle of it was left, or the reference of the last one was lost.
@@ -14,12 +15,12 @@ pub(crate) enum Refusal {
     TooMany,
     /// The owner's process could not get what it needs from the system.
     Starved,
-    /// What the client sent cannot be used.
+    /// The hub cannot use what the client sent.
     Unfit,
 }
 
 impl Refusal {
-    /// Says what was refused, and what helps.
+    /// Returns a message that explains what was refused, and what helps.
     pub(crate) fn text(self) -> String {
         match self {
             Refusal::NoObject => "the object no longer exists".to_owned(),

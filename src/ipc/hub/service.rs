@@ -22,7 +22,7 @@ pub(in crate::ipc::hub) struct Hub {
     pub(in crate::ipc::hub) incoming: Mutex<Vec<Incoming>>,
 }
 
-/// What the thread has to look after from now on.
+/// Something that the hub's thread has to handle from now on.
 pub(in crate::ipc::hub) enum Incoming {
     InFlight(CheckedReceiver<ToHub>, Arc<dyn SharedObject>),
     /// The process of another hub, with which this process has the session.

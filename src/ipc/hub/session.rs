@@ -33,11 +33,11 @@ pub(crate) struct Session {
     next_number: AtomicU32,
     refused: Mutex<Refused>,
     parcels: Mutex<HashMap<u32, Weak<dyn ParcelSink>>>,
-    /// What to notify of the end of the owner's process.
+    /// The watchers to notify when the owner's process ends.
     watchers: Mutex<Watchers>,
 }
 
-/// What the hub has refused.
+/// The requests that the hub has refused.
 #[derive(Debug, Default)]
 struct Refused {
     session: Option<Refusal>,
@@ -53,7 +53,7 @@ struct Watchers {
     of: HashMap<u32, Weak<dyn OwnerEnds>>,
 }
 
-/// What a session knows of the owner's process.
+/// The owner's process, as far as a session knows it.
 #[derive(Debug, Default)]
 enum Owner {
     #[default]
@@ -244,7 +244,7 @@ impl Session {
         self.up.lock().post(message)
     }
 
-    /// Makes the hub look at an attachment, whose sleep flag this is, unless it polls that.
+    /// Makes the hub check an attachment, whose sleep flag is `flag`, unless the hub polls it.
     #[inline]
     pub(crate) fn ring(&self, number: u32, flag: &AtomicU64) {
         if doorbell::claim(flag) {

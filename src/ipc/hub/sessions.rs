@@ -3,8 +3,9 @@
 //! A session and the process at its other end are two things. A session is over when its channel
 //! closes: the process has ended, has dropped its last handle, or has closed the channel by mistake;
 //! or when the hub closes it, because the client violates the protocol. Only the process's pidfd
-//! says that the process has ended. What it may still use (a lock that it holds, an item that it
-//! works on, the number by which lock words name it) is given to others only then:
+//! proves that the process has ended. Only then does the hub give to others what the process may
+//! still use (a lock that it holds, an item that it works on, the number by which lock words name
+//! it):
 //!
 //! ```text
 //!              channel closed, or expelled            the process has ended
@@ -37,9 +38,9 @@ use crate::sys::Pidfd;
 pub(in crate::ipc::hub) struct HubChannel {
     pub(in crate::ipc::hub) receiver: CheckedReceiver<ToHub>,
     pub(in crate::ipc::hub) role: Role,
-    /// Whether its next message was left in it, because this process had no free descriptors.
+    /// If true, its next message was left in it, because this process had no free descriptors.
     pub(in crate::ipc::hub) starved: bool,
-    /// Whether it is left alone for a while.
+    /// If true, the hub leaves it alone for a while.
     pub(in crate::ipc::hub) deferred: bool,
 }
 
@@ -53,7 +54,7 @@ pub(in crate::ipc::hub) enum Role {
 /// A process whose end the hub waits for.
 pub(in crate::ipc::hub) struct WatchedProcess {
     pidfd: Pidfd,
-    /// What ends with it.
+    /// The role of the process, which ends with the process.
     of: ProcessRole,
 }
 
@@ -73,7 +74,7 @@ pub(in crate::ipc::hub) struct ServedSession {
     /// The id under which its process is watched.
     process: u64,
     process_ended: bool,
-    /// What the client has to be told, and could not be yet.
+    /// The messages to the client that could not be sent yet.
     untold: VecDeque<Untold>,
 }
 
@@ -89,7 +90,7 @@ impl ServedSession {
         // The client may have dropped its handle, and with it the in-flight reference that kept the
         // object alive, before the hub came to this message.
         let object = resolve(object).ok_or(Refusal::NoObject)?;
-        // What the object is, not what some client says that it is.
+        // Compare with the object's own type, not with what some client claims it to be.
         if object.fingerprint() != fingerprint {
             return Err(Refusal::OtherType);
         }
@@ -118,7 +119,7 @@ fn map_region(memory: Memory) -> Result<Arc<Region>, Refusal> {
     })
 }
 
-/// What a client has to be told.
+/// A message to a client that has not been sent yet.
 enum Untold {
     Owner,
     Refused(u32, Refusal),
@@ -181,7 +182,7 @@ impl HubThread {
         session.peer.close();
         let mut done = Vec::new();
         for (&number, attachment) in &mut session.attachments {
-            // After a panic, nobody knows what it still holds.
+            // After a panic, it is unknown what the attachment still holds.
             if wire::catch_panic("retire", || attachment.retire()).unwrap_or(false) {
                 done.push(number);
             }
@@ -236,7 +237,7 @@ impl HubThread {
         self.channel_closed(id);
     }
 
-    /// Whether the process of this session has ended.
+    /// Returns `true` if the process of this session has ended.
     pub(in crate::ipc::hub) fn has_ended(&self, id: u64) -> bool {
         self.sessions.get(&id).is_some_and(|session| session.process_ended)
     }
@@ -272,7 +273,7 @@ impl HubThread {
         });
     }
 
-    /// Tells a client what it could not be told before, or tries again later.
+    /// Sends a client the messages that could not be sent before, or tries again later.
     pub(in crate::ipc::hub) fn tell(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         while let Some(untold) = session.untold.front() {

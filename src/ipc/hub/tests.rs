@@ -151,7 +151,7 @@ fn what_cannot_be_attached_is_refused_and_the_session_goes_on() {
     client.attach(2, key, FINGERPRINT, REGION_BYTES);
     client.attach(3, key, FINGERPRINT + 1, REGION_BYTES);
     client.attach(4, key, FINGERPRINT, REGION_BYTES / 2);
-    // What was refused is not there, and that harms nothing.
+    // Refused attachments do not exist. Messages for them, or for an unknown number, harm nothing.
     for number in [1, 2, 3, 4, 900] {
         client.send(ToHub::InFlight { number, receiver: wire::channel().unwrap().1 });
         client.send(ToHub::Detach { number });
@@ -203,7 +203,7 @@ fn what_a_process_holds_outlives_its_session() {
             let end = down.recv(&Deadline::now());
             matches!(end, Err(crate::ipc::deadline::WaitEnd::Failed(wire::Failure::Gone)))
         });
-        // What it holds remains its own, and so does its number: another client gets another.
+        // The client keeps what it holds, and its number: another client gets another number.
         let other = Client::open();
         other.attach(0, other.key, FINGERPRINT, REGION_BYTES);
         other.wait_answers(1);

@@ -75,7 +75,7 @@ impl HubThread {
     /// An *active* object has clients that are *polled*: each pass reads their regions. A client
     /// that has not written for a while *rests*: its sleep flag is set, its region is read once
     /// more, and from then on it costs nothing, until it rings. Its doorbell names the attachment.
-    /// So a pass looks at what wrote lately, and at nothing else.
+    /// So a pass reads the regions of the clients that wrote lately, and nothing else.
     ///
     /// Before the hub sleeps, all clients rest. Then it sets `asleep`, fences, and checks what the
     /// threads of this process may have left for it: they find `asleep` set after that check, and
@@ -134,8 +134,8 @@ impl HubThread {
         self.serve_active(0) || (self.receive_after(IDLE_PERIOD) && self.active.len() > before)
     }
 
-    /// Receives the messages that have come, if this was not done for so long. Returns whether it
-    /// was.
+    /// Receives the messages that have come, if the hub has not done so for this period. Returns
+    /// `true` if it did so now.
     fn receive_after(&mut self, period: Duration) -> bool {
         let now = Instant::now();
         let due = now.saturating_duration_since(self.received) >= period;

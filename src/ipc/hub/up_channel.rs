@@ -26,9 +26,9 @@ struct Shared {
 pub(in crate::ipc::hub) struct UpQueue {
     /// Parcels that were sent so far.
     pub(in crate::ipc::hub) parcels: u64,
-    /// What the socket had no room for.
+    /// The messages that the socket had no room for.
     unsent: VecDeque<ToHub>,
-    /// Whether a thread waits for room.
+    /// If true, a thread waits for room.
     has_thread: bool,
 }
 
@@ -67,8 +67,8 @@ impl LockedUpChannel<'_> {
         match flushed.and_then(|()| wire::send(&self.shared.channel, &message)) {
             Ok(()) => return Ok(()),
             Err(Failure::Gone) => return Err(Failure::Gone),
-            // It waits for its turn. Also if it was refused for want of memory or of descriptors
-            // on their way: there may be room later.
+            // The message waits for its turn, even if the system refused it for lack of memory, or
+            // because too many descriptors are in flight: there may be room later.
             Err(_) => {}
         }
         self.queue.unsent.push_back(message);
@@ -137,7 +137,7 @@ mod tests {
             channel.ring(number).unwrap();
         }
         assert!(matches!(channel.lock().send(&ToHub::Bell { number: 0 }), Err(Failure::Full)));
-        // What was posted is sent although the session has ended.
+        // Posted messages are sent even though the session has ended.
         drop(channel);
         let mut next = 0;
         while next < 2000 {

@@ -1,8 +1,9 @@
-//! What memory is for, written behind its content by the process that makes it.
+//! The label of memory: what the memory holds. The process that makes the memory writes the label
+//! after the content.
 //!
-//! A handle says what is in its memory, and a handle can be forged, even by safe code: by a
-//! `Deserialize` of its own that changes what it passes on. So the memory says it as well, in a
-//! place that no handle gives access to.
+//! A handle names the content of its memory, and a handle can be forged, even by safe code: a
+//! custom `Deserialize` can change what it passes on. So the memory names its content as well, in a
+//! place that cannot be accessed through any handle.
 
 use std::io;
 use std::os::fd::BorrowedFd;

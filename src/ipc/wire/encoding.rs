@@ -38,15 +38,15 @@ thread_local! {
     };
 }
 
-/// What the running decoding may claim.
+/// The handles that the current decoding may claim.
 struct Claims {
     handles: RefCell<Vec<Option<WireHandle>>>,
-    /// Whether it is a trial at the sender; see [`is_trial`].
+    /// If true, the decoding is a trial at the sender; see [`is_trial`].
     is_trial: Cell<bool>,
-    /// Whether a handle may be claimed again, if the first to claim it did not keep it: an untagged
-    /// enum tries one variant after the other.
+    /// If true, a handle may be claimed again after the first to claim it did not keep it: an
+    /// untagged enum tries one variant after the other.
     repeats: Cell<bool>,
-    /// Whether a handle was claimed that is not there.
+    /// If true, a handle was claimed that is not there.
     missed: Cell<bool>,
 }
 
@@ -546,8 +546,8 @@ fn decoded<R>(decode: impl FnOnce() -> Result<(R, usize), codec::Error>) -> Resu
     }
 }
 
-/// Decodes the described form of a value that is about to be sent, and drops what it got. The error
-/// says why that is not possible.
+/// Decodes the described form of a value that is about to be sent, and drops the result. Returns an
+/// error with the reason if the value cannot be decoded.
 pub(in crate::ipc::wire) fn try_decoding<T: DeserializeOwned>(
     bytes: &[u8],
     side_data: &SideData,

@@ -36,7 +36,8 @@ thread_local! {
 /// [`INLINE_MAX`](super::envelope::INLINE_MAX).
 const PACKET_MAX: usize = 128 << 10;
 
-/// What ipc-channel writes before a message: the length of the packet, and that of the message.
+/// The size of the header that ipc-channel writes before a message: the length of the packet, and
+/// that of the message.
 const HEADER: usize = 2 * size_of::<usize>();
 
 /// Doorbells fit this many bytes.
@@ -50,7 +51,7 @@ fn header(message: usize) -> [u8; HEADER] {
     header
 }
 
-/// Whether a packet of this length that begins like this is a whole message.
+/// Returns `true` if a packet of this length that begins with these bytes is a whole message.
 pub(in crate::ipc::wire) fn is_whole_message(length: usize, begin: &[u8]) -> bool {
     (HEADER..=PACKET_MAX).contains(&length) && begin.starts_with(&header(length - HEADER))
 }

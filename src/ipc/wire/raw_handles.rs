@@ -93,7 +93,7 @@ pub(crate) fn decode_with_raw_handles<T: DeserializeOwned>(
     Ok(carried.0)
 }
 
-/// What is received in place of the empty message.
+/// The value that is received in place of the empty message.
 struct Carried<T>(Result<T, DecodeError>);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {

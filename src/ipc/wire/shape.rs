@@ -1,4 +1,4 @@
-//! Which form the values of a type have.
+//! The choice of a form for the values of a type.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use crate::ipc::codec::Symmetry;
 use crate::ipc::wire::encoding::{self, SideData};
 use crate::sys;
 
-/// What a sender knows of the type that its receiver will decode. It chooses the form; the receiver
-/// is told by the first byte.
+/// A sender's knowledge of the type that its receiver will decode. The sender chooses the form by
+/// it; the receiver reads the form from the first byte.
 #[derive(Clone, Copy)]
 pub(crate) enum Shape {
     /// A type of this crate, which is known to be read as it is written.
@@ -31,7 +31,7 @@ pub(crate) struct UserShape {
     trial: Trial,
 }
 
-/// Decodes a value in the described form. The error says why that is not possible.
+/// Decodes a value in the described form. Returns an error with the reason if that is not possible.
 pub(in crate::ipc::wire) type Trial = fn(&[u8], &SideData) -> Result<(), String>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

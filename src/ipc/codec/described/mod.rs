@@ -1,4 +1,4 @@
-//! The described form: each value is preceded by a tag that says what follows, and fields and
+//! The described form: each value is preceded by a tag that identifies its kind, and fields and
 //! variants have their names. It holds what JSON holds, in the same structure, so a type that JSON
 //! carries finds here what it asks for. It is more exact: keys keep their types, `Some(None)` is
 //! not `None`, and no number is rounded.
@@ -13,7 +13,7 @@ mod encode;
 pub(crate) use decode::Describing;
 pub(in crate::ipc::codec) use encode::Describer;
 
-/// What follows.
+/// The tags. Each identifies the kind of the value that follows it.
 mod tag {
     /// `()`, `None`, or a structure without fields.
     pub(super) const NULL: u8 = 0;
