@@ -20,7 +20,11 @@ fn cargo(arguments: &[&str]) -> Command {
     // Settings of the outer runner do not apply to the inner one.
     for name in std::env::vars_os().map(|(name, _)| name) {
         let text = name.to_string_lossy();
-        if text.starts_with("NEXTEST") || (text.starts_with("CARGO_") && text != "CARGO_HOME") {
+        // Except those of the build, which decide whether dependencies are built again.
+        let kept = text == "CARGO_HOME"
+            || text == "CARGO_INCREMENTAL"
+            || text.starts_with("CARGO_PROFILE_");
+        if text.starts_with("NEXTEST") || (text.starts_with("CARGO_") && !kept) {
             command.env_remove(&name);
         }
     }
