@@ -6,5 +6,8 @@ pub mod python {}
 #[doc = include_str!("../docs/gotchas.md")]
 pub mod gotchas {}
 
+#[doc = include_str!("../docs/servers.md")]
+pub mod servers {}
+
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}

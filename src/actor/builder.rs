@@ -11,7 +11,7 @@ use crate::actor::address::{ActorRef, TIMEOUT};
 use crate::actor::client::connection::Host;
 use crate::actor::host::directory;
 use crate::actor::host::launch::launch;
-use crate::actor::host::options::StartOptions;
+use crate::actor::host::options::{Configure, StartOptions};
 use crate::actor::host::record::ActorRecord;
 use crate::actor::names;
 use crate::error::{DownReason, StartError};
@@ -151,6 +151,15 @@ impl ActorBuilder {
         configure: impl Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static,
     ) -> ActorBuilder {
         self.options.configure = Some(Arc::new(configure));
+        self
+    }
+
+    /// Like [`process`](ActorBuilder::process), after what was set before.
+    pub(crate) fn process_too(mut self, configure: Configure) -> ActorBuilder {
+        self.options.configure = Some(match self.options.configure.take() {
+            Some(first) => Arc::new(move |builder| configure(first(builder))),
+            None => configure,
+        });
         self
     }
 

@@ -54,7 +54,7 @@ pub use worker::incarnation::ActorProcess;
 
 pub(crate) use address::TIMEOUT;
 pub(crate) use host::launch::launch;
-pub(crate) use host::options::StartOptions;
+pub(crate) use host::options::{Configure, StartOptions};
 pub(crate) use host::record::ActorRecord;
 pub(crate) use protocol::{ActorStatus, UntypedRef};
 

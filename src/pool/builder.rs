@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::error::PoolError;
 use crate::pool::handle::Pool;
 use crate::pool::initializer::{Initializer, InitializerOutput};
-use crate::pool::settings::Settings;
+use crate::pool::settings::{Configure, Settings};
 use crate::pool::shared::PoolShared;
 use crate::pool::state::Limits;
-use crate::process::{self, AtExit, ProcessWorker};
+use crate::process::{self, AtExit, ProcessBuilder, ProcessWorker};
 
-/// Configures and builds a [`Pool`]: workers, initializer, limits. Dropping it does nothing.
+/// Configures and builds a [`Pool`]: workers, their processes, initializer, limits. Dropping it does nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,6 +70,8 @@ impl PoolBuilder {
         let settings = Settings {
             workers: 0,
             name: "pool".to_owned(),
+            configure: None,
+            start_timeout: None,
             initializer: None,
             initializer_timeout: None,
             limits: Limits { max_tasks: None, max_unfinished: None, spares: 0, restart_limit: 5 },
@@ -92,6 +94,59 @@ impl PoolBuilder {
     /// `name-1` and so on. Default: `pool`.
     pub fn name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.settings.name = name.into();
+        self
+    }
+
+    /// Sets options of the worker processes: environment, limits, nice value, processors, stdio.
+    /// Default: those of a [`ProcessBuilder`].
+    ///
+    /// `configure` is called for each process that is started, replacements included, on a thread
+    /// of the pool. It gets the number of the process's place: below the number of workers and
+    /// spares, and the same for a process and its replacement. The worker finds it in
+    /// [`current().slot()`](crate::process::CurrentProcess::slot). A panic in `configure` counts as
+    /// a failed start.
+    ///
+    /// The pool itself sets the name, the backend, and that the process ends with this one. A
+    /// stdio that is [piped](crate::Stdio::piped) fails the start, since nobody could read it.
+    ///
+    /// ```
+    /// use offspring::unix::ProcessBuilderExt;
+    /// use offspring::{Pool, Stdio};
+    ///
+    /// #[offspring::worker]
+    /// fn device() -> String {
+    ///     std::env::var("VISIBLE_DEVICE").expect("the pool has set it")
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::builder()
+    ///         .workers(1)
+    ///         .process(|slot, builder| {
+    ///             let builder = builder.env("VISIBLE_DEVICE", slot.to_string());
+    ///             builder.nice(5).stderr(Stdio::prefixed())
+    ///         })
+    ///         .build()?;
+    ///     assert_eq!(pool.run(device::new())?, "0");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn process(
+        mut self,
+        configure: impl Fn(usize, ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static,
+    ) -> PoolBuilder {
+        self.settings.configure = Some(Configure(Box::new(configure)));
+        self
+    }
+
+    /// Sets how long a worker process may take until it runs, not counting the
+    /// [initializer](PoolBuilder::initializer). After that it is killed, and counts as one that did
+    /// not start. Default: 10 seconds.
+    ///
+    /// A pool starts a few processes at a time (twice as many as there are processors, at least
+    /// four), and the time of each counts from its own start.
+    pub fn start_timeout(mut self, limit: Duration) -> PoolBuilder {
+        self.settings.start_timeout = Some(limit);
         self
     }
 

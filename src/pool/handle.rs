@@ -33,8 +33,8 @@ use crate::sys;
 ///
 /// A task that panics, ends its process, is killed, or returns a value that does not decode affects
 /// no other task. It ends with a [`TaskError`], and its process is replaced if it has ended. All
-/// methods take `&self` and may be called from any thread. The worker processes ignore Ctrl-C, and
-/// end with this program.
+/// methods take `&self` and may be called from any thread. The worker processes ignore Ctrl-C and
+/// signals to the whole process group, and end with this program.
 ///
 /// ```
 /// use offspring::Pool;

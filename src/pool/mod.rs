@@ -32,6 +32,7 @@ mod running;
 mod scope;
 mod settings;
 mod shared;
+mod start_gate;
 mod state;
 mod stats;
 mod task;

@@ -19,10 +19,12 @@ use crate::pool::batch::TaskRange;
 use crate::pool::events::PoolEvent;
 use crate::pool::link::{self, Replies, Reply};
 use crate::pool::running::RunningWorker;
+use crate::pool::settings::Settings;
 use crate::pool::shared::PoolShared;
 use crate::pool::state::NextStep;
 use crate::pool::worker::PoolWorker;
-use crate::process::{ProcessBuilder, TaskFailure};
+use crate::process::unix::ProcessBuilderExt;
+use crate::process::{Backend, ProcessBuilder, TaskFailure};
 use crate::sys;
 
 /// How often a monitor in poll mode checks for replies.
@@ -61,7 +63,7 @@ impl WorkerMonitor {
     fn run(&self) {
         loop {
             match self.start_worker() {
-                Ok(worker) => {
+                Ok(Some(worker)) => {
                     // A panic here is a bug. It must cost this worker only: without a monitor, the
                     // pool would wait for the slot for ever.
                     if let Err(error) = catch_panic("a pool's thread", || self.serve(&worker)) {
@@ -69,6 +71,7 @@ impl WorkerMonitor {
                     }
                     self.worker_exited(&worker);
                 }
+                Ok(None) => {}
                 Err(error) => {
                     self.shared.change(|state, _, effects| state.worker_failed(error, effects))
                 }
@@ -85,15 +88,21 @@ impl WorkerMonitor {
         }
     }
 
-    /// Starts a process, runs its initializer, and makes it take tasks.
-    fn start_worker(&self) -> Result<RunningWorker, PoolError> {
+    /// Starts a process, runs its initializer, and makes it take tasks. Returns `None` if the pool
+    /// was over before its turn to start came.
+    fn start_worker(&self) -> Result<Option<RunningWorker>, PoolError> {
+        let permit = self.shared.gate.enter();
+        if self.shared.read(|state| state.is_over()) {
+            return Ok(None);
+        }
         let name = self.shared.read(|state| state.slot_name(self.index));
         let io_error = |act| move |source| PoolError::Io { act, source };
         let (parent_end, link) = link::task_link().map_err(io_error("make a link to a worker"))?;
-        let builder = ProcessBuilder::new().name(&*name).daemon(false);
-        let process = builder
+        let process = self
+            .process_builder(&name)?
             .spawn(PoolWorker { link })
             .map_err(|source| PoolError::Spawn { worker: name.to_string(), source })?;
+        drop(permit);
         let worker = RunningWorker::new(parent_end, process).map_err(io_error("watch a worker"))?;
         self.shared.change(|state, _, _| state.worker_spawned(self.index, &worker));
         if let Some(initializer) = &self.shared.settings.initializer {
@@ -102,7 +111,22 @@ impl WorkerMonitor {
                 .inspect_err(|_| self.discard(&worker))?;
         }
         self.shared.change(|state, now, effects| state.worker_ready(self.index, now, effects));
-        Ok(worker)
+        Ok(Some(worker))
+    }
+
+    fn process_builder(&self, name: &str) -> Result<ProcessBuilder, PoolError> {
+        let Settings { configure, start_timeout, .. } = &self.shared.settings;
+        let mut builder = ProcessBuilder::new().shielded(true);
+        if let Some(limit) = start_timeout {
+            builder = builder.start_timeout(*limit);
+        }
+        if let Some(configure) = configure {
+            builder = catch_panic("it panicked", || (configure.0)(self.index, builder))
+                .map_err(|source| PoolError::Io { act: "configure a worker's process", source })?;
+        }
+        // After the closure, since the pool relies on these.
+        let builder = builder.name(name).daemon(false).detached(false).backend(Backend::Process);
+        Ok(builder.slot(self.index).unattended())
     }
 
     /// Ends a worker whose initializer failed.

@@ -1,16 +1,19 @@
 //! The options of a pool, checked.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::error::PoolError;
 use crate::pool::initializer::Initializer;
 use crate::pool::state::Limits;
-use crate::process::Backend;
+use crate::process::{Backend, ProcessBuilder};
 
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) workers: usize,
     pub(super) name: String,
+    pub(super) configure: Option<Configure>,
+    pub(super) start_timeout: Option<Duration>,
     pub(super) initializer: Option<Initializer>,
     pub(super) initializer_timeout: Option<Duration>,
     pub(super) limits: Limits,
@@ -18,6 +21,17 @@ pub(super) struct Settings {
     pub(super) task_timeout: Option<Duration>,
     pub(super) retries: u32,
     pub(super) backoff: Duration,
+}
+
+/// The closure that sets the options of a worker's process.
+pub(super) struct Configure(
+    pub(super) Box<dyn Fn(usize, ProcessBuilder) -> ProcessBuilder + Send + Sync>,
+);
+
+impl fmt::Debug for Configure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Configure")
+    }
 }
 
 /// More workers than this are a mistake.

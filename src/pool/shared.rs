@@ -11,6 +11,7 @@ use crate::pool::batch::{Sink, TaskBatch};
 use crate::pool::events::PoolEvent;
 use crate::pool::running::RunningWorker;
 use crate::pool::settings::Settings;
+use crate::pool::start_gate::StartGate;
 use crate::pool::state::{Effects, PoolEnd, State};
 use crate::process::AtExit;
 use crate::sys::{self, lock};
@@ -25,6 +26,7 @@ pub(super) struct PoolShared {
     changed: Condvar,
     pub(super) events: EventPublisher<PoolEvent>,
     pub(super) totals: Totals,
+    pub(super) gate: StartGate,
 }
 
 /// Counts since the pool was built.
@@ -41,6 +43,7 @@ impl PoolShared {
             changed: Condvar::new(),
             events: EventPublisher::default(),
             totals: Totals::default(),
+            gate: StartGate::new(),
             home: std::process::id(),
             settings,
         }

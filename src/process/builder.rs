@@ -76,10 +76,14 @@ pub struct ProcessBuilder {
     start_timeout: Option<Duration>,
     program: Option<OsString>,
     generation: u32,
+    slot: Option<u32>,
     detached: bool,
+    /// Nobody gets the handle, so nobody could read a pipe.
+    unattended: bool,
     logs: LogTarget,
     pub(super) setup: Setup,
     pub(super) keeps_descriptors: bool,
+    pub(super) shielded: bool,
     backend: Option<Backend>,
 }
 
@@ -222,6 +226,18 @@ impl ProcessBuilder {
         self
     }
 
+    /// Sets the process's place in a pool.
+    pub(crate) fn slot(mut self, slot: usize) -> ProcessBuilder {
+        self.slot = u32::try_from(slot).ok();
+        self
+    }
+
+    /// For a process whose handle stays inside this crate.
+    pub(crate) fn unattended(mut self) -> ProcessBuilder {
+        self.unattended = true;
+        self
+    }
+
     /// Sets the program that is executed, like [`Command::new`]. Default: the image of this
     /// process, even if its file has been deleted or replaced.
     ///
@@ -274,12 +290,7 @@ impl ProcessBuilder {
             return Err(SpawnError::Exiting);
         }
         let identity = self.identity(registered)?;
-        if self.stdin.as_ref().is_some_and(Stdio::is_prefixed) {
-            return Err(SpawnError::InvalidOption {
-                option: "stdin",
-                problem: "cannot be prefixed: only stdout and stderr can".to_owned(),
-            });
-        }
+        self.check()?;
         // Before the child exists: its end must find the reaper running, and an exit of this
         // program must find the hook.
         exit::start_services().map_err(SpawnError::io("start the reaper thread"))?;
@@ -303,7 +314,7 @@ impl ProcessBuilder {
         limit: StartLimit,
         value: OutgoingValue,
     ) -> Result<Process<T>, SpawnError> {
-        let (detached, keeps_descriptors) = (self.detached, self.keeps_descriptors);
+        let ProcessBuilder { detached, keeps_descriptors, shielded, .. } = self;
         let (value, channel, has_hooks) = match value {
             OutgoingValue::Bytes(bytes) => (Some(bytes), None, false),
             OutgoingValue::Channel { end, has_hooks } => (None, Some(end), has_hooks),
@@ -329,6 +340,7 @@ impl ProcessBuilder {
             early_stderr,
             keeps_descriptors,
             detached,
+            shielded,
             has_hooks,
             value,
         };
@@ -343,6 +355,27 @@ impl ProcessBuilder {
             process.record.detach();
         }
         Ok(process)
+    }
+
+    /// Finds the options that no system could apply.
+    fn check(&self) -> Result<(), SpawnError> {
+        let invalid = |option, problem: &str| {
+            Err(SpawnError::InvalidOption { option, problem: problem.to_owned() })
+        };
+        if self.stdin.as_ref().is_some_and(Stdio::is_prefixed) {
+            return invalid("stdin", "cannot be prefixed: only stdout and stderr can");
+        }
+        let stdio = [("stdin", &self.stdin), ("stdout", &self.stdout), ("stderr", &self.stderr)];
+        for (option, stdio) in stdio {
+            if self.unattended && stdio.as_ref().is_some_and(Stdio::is_piped) {
+                return invalid(
+                    option,
+                    "cannot be piped: the pool or supervisor keeps the process, so nobody could \
+                     take the other end. Use a file, `prefixed` or `null`",
+                );
+            }
+        }
+        self.setup.check().or_else(|problem| invalid("cpus", &problem))
     }
 
     fn identity(&self, registered: &'static str) -> Result<Identity, SpawnError> {
@@ -373,6 +406,7 @@ impl ProcessBuilder {
             daemon: self.daemon.unwrap_or(parent.is_daemon()),
             depth: depth + 1,
             generation: self.generation,
+            slot: self.slot,
             parent: Some((parent.name().to_owned(), process::id())),
         })
     }

@@ -62,6 +62,34 @@ impl CurrentProcess {
     pub fn generation(&self) -> u32 {
         self.identity.generation
     }
+
+    /// Returns the number of its place in a pool, as
+    /// [`PoolBuilder::process`](crate::PoolBuilder::process) gets it; `None` outside a pool.
+    ///
+    /// A replacement has the number of the process that it replaces, and no two processes of a pool
+    /// have one number at the same time. So it selects what each worker must have for itself: a
+    /// GPU, a port, a scratch directory.
+    ///
+    /// ```
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn slot() -> Option<usize> {
+    ///     offspring::current().slot()
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(2)?;
+    ///     assert!(pool.run(slot::new())?.unwrap() < 2);
+    ///     assert_eq!(offspring::current().slot(), None);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn slot(&self) -> Option<usize> {
+        self.identity.slot.map(|slot| slot as usize)
+    }
 }
 
 impl CurrentProcess {

@@ -58,6 +58,8 @@ pub(super) struct Hello {
     pub(super) keeps_descriptors: bool,
     /// True if it outlives its parent. Then it has no liveness pipe.
     pub(super) detached: bool,
+    /// True if only its parent's SIGTERM and SIGHUP have an effect.
+    pub(super) shielded: bool,
     /// True if the payloads of spawn hooks precede the value in the channel.
     pub(super) has_hooks: bool,
     /// The worker's value; `None` if it is in the channel.
@@ -234,6 +236,7 @@ mod tests {
             early_stderr: (6, 7),
             keeps_descriptors: false,
             detached: false,
+            shielded: false,
             has_hooks: false,
             value: Some(vec![8; 100]),
         };

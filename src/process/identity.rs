@@ -11,13 +11,22 @@ pub(crate) struct Identity {
     pub(crate) daemon: bool,
     pub(crate) depth: u32,
     pub(crate) generation: u32,
+    /// Its place in a pool.
+    pub(crate) slot: Option<u32>,
     /// Name and pid.
     pub(crate) parent: Option<(String, u32)>,
 }
 
 impl Identity {
     pub(crate) fn of_main() -> Identity {
-        Identity { name: "main".to_owned(), daemon: false, depth: 0, generation: 0, parent: None }
+        Identity {
+            name: "main".to_owned(),
+            daemon: false,
+            depth: 0,
+            generation: 0,
+            slot: None,
+            parent: None,
+        }
     }
 }
 

@@ -124,6 +124,10 @@ impl Stdio {
         matches!(self.0, StdioKind::Null)
     }
 
+    pub(super) fn is_piped(&self) -> bool {
+        matches!(self.0, StdioKind::Piped)
+    }
+
     pub(super) fn is_prefixed(&self) -> bool {
         matches!(self.0, StdioKind::Prefixed)
     }

@@ -94,7 +94,7 @@ mod sealed {
 /// [`CommandExt`](std::os::unix::process::CommandExt).
 ///
 /// They take effect in the new process before it executes this program, in this order: session,
-/// umask, nice value, limits, groups, group id, user id, hooks. So a child can raise its limits
+/// umask, nice value, processors, limits, groups, group id, user id, hooks. So a child can raise its limits
 /// first and drop its rights afterwards. If the system refuses one,
 /// [`spawn`](ProcessBuilder::spawn) returns [`SpawnError::Io`](crate::SpawnError::Io), which names
 /// the step.
@@ -156,6 +156,29 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     /// 0. A negative number needs privileges (`CAP_SYS_NICE`).
     fn nice(self, increment: i32) -> Self;
 
+    /// Sets the processors that the child may run on, by their numbers (0 to 1023). Default: the
+    /// parent's.
+    ///
+    /// `available_parallelism` in the child then returns their number. If none of them exists,
+    /// [`spawn`](ProcessBuilder::spawn) returns an error.
+    ///
+    /// ```no_run
+    /// use offspring::ProcessBuilder;
+    /// use offspring::unix::ProcessBuilderExt;
+    ///
+    /// #[offspring::worker]
+    /// fn processors() -> usize {
+    ///     std::thread::available_parallelism().map_or(0, usize::from)
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     assert_eq!(ProcessBuilder::new().cpus([0]).spawn(processors::new())?.join()?, 1);
+    ///     Ok(())
+    /// }
+    /// ```
+    fn cpus(self, cpus: impl IntoIterator<Item = usize>) -> Self;
+
     /// Sets the permissions that files created by the child do not get, such as `0o077`. Default:
     /// the parent's mask.
     fn umask(self, mask: u32) -> Self;
@@ -171,6 +194,17 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     /// descriptors that the program itself was started with are not marked either. All these are
     /// closed when the child reaches [`init`](crate::init).
     fn inherit_descriptors(self, inherit: bool) -> Self;
+
+    /// Sets whether SIGTERM and SIGHUP do nothing in the child unless its parent sends them.
+    /// Default: `false`, but `true` for the workers of pools, for actors, and for children of
+    /// supervisors.
+    ///
+    /// A service manager, `docker stop` or a terminal that closes sends such a signal to all
+    /// processes of a group at once. In a shielded child that has no effect: the parent decides
+    /// what it means, for example to finish the tasks that run. [`terminate`](crate::Process::terminate)
+    /// ends the child as before, and so does SIGKILL. A handler that the worker installs takes the
+    /// place of the shield. SIGINT does nothing in any child.
+    fn shielded(self, shielded: bool) -> Self;
 
     /// Runs `hook` in the new process before it executes this program, after all other options. May
     /// be called several times.
@@ -221,6 +255,11 @@ impl ProcessBuilderExt for ProcessBuilder {
         self
     }
 
+    fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> ProcessBuilder {
+        self.setup.cpus = Some(cpus.into_iter().collect());
+        self
+    }
+
     fn umask(mut self, mask: u32) -> ProcessBuilder {
         self.setup.umask = Some(mask);
         self
@@ -233,6 +272,11 @@ impl ProcessBuilderExt for ProcessBuilder {
 
     fn inherit_descriptors(mut self, inherit: bool) -> ProcessBuilder {
         self.keeps_descriptors = inherit;
+        self
+    }
+
+    fn shielded(mut self, shielded: bool) -> ProcessBuilder {
+        self.shielded = shielded;
         self
     }
 

@@ -36,7 +36,7 @@ pub(super) struct ChildSlot {
 impl ChildSlot {
     pub(super) fn new(key: u64, spec: ChildSpec) -> ChildSlot {
         let (kind, child, nested) = match spec.source {
-            ChildSource::Process(kind, make) => (kind, make(spec.heartbeat), None),
+            ChildSource::Process(kind, make) => (kind, make(spec.options), None),
             ChildSource::Supervisor(builder) => {
                 let child = NestedChild::new(builder);
                 let view = child.view();

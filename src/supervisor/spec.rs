@@ -1,10 +1,11 @@
 //! How to start, restart and stop a child.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actor::{self, Actor};
-use crate::process::ProcessWorker;
+use crate::actor::{self, Actor, Configure, StartOptions};
+use crate::process::{ProcessBuilder, ProcessWorker};
 use crate::supervisor::actor_child::ActorChild;
 use crate::supervisor::builder::SupervisorBuilder;
 use crate::supervisor::child::Child;
@@ -52,14 +53,21 @@ pub struct ChildSpec {
     pub(super) id: String,
     pub(super) restart: Restart,
     pub(super) shutdown: Shutdown,
-    pub(super) heartbeat: Option<Duration>,
+    pub(super) options: ChildOptions,
     pub(super) source: ChildSource,
+}
+
+/// The options of an actor or a worker, of which a supervisor has none.
+#[derive(Default)]
+pub(super) struct ChildOptions {
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) configure: Option<Configure>,
 }
 
 /// The parts from which the supervisor makes the child.
 pub(super) enum ChildSource {
-    /// Makes an actor or a worker; gets the limit of its heartbeat.
-    Process(ChildKind, Box<dyn FnOnce(Option<Duration>) -> Box<dyn Child> + Send>),
+    /// Makes an actor or a worker.
+    Process(ChildKind, Box<dyn FnOnce(ChildOptions) -> Box<dyn Child> + Send>),
     Supervisor(SupervisorBuilder),
 }
 
@@ -94,9 +102,13 @@ impl ChildSpec {
     where
         A::Args: Clone + Send,
     {
-        ChildSpec::process(id.into(), ChildKind::Actor, move |heartbeat| {
-            let builder = match heartbeat {
+        ChildSpec::of_process(id.into(), ChildKind::Actor, move |options| {
+            let builder = match options.heartbeat {
                 Some(limit) => builder.heartbeat(limit),
+                None => builder,
+            };
+            let builder = match options.configure {
+                Some(configure) => builder.process_too(configure),
                 None => builder,
             };
             let record = None;
@@ -124,8 +136,10 @@ impl ChildSpec {
     ) -> ChildSpec {
         let id = id.into();
         let name = id.clone();
-        ChildSpec::process(id, ChildKind::Worker, move |heartbeat| {
-            Box::new(WorkerChild::new(make, name, heartbeat))
+        ChildSpec::of_process(id, ChildKind::Worker, move |options| {
+            let ChildOptions { heartbeat, configure } = options;
+            let options = StartOptions { heartbeat, configure, ..StartOptions::default() };
+            Box::new(WorkerChild::new(make, name, options))
         })
     }
 
@@ -142,16 +156,17 @@ impl ChildSpec {
         ChildSpec::new(id.into(), ChildSource::Supervisor(builder)).shutdown(Shutdown::Infinity)
     }
 
-    fn process(
+    fn of_process(
         id: String,
         kind: ChildKind,
-        make: impl FnOnce(Option<Duration>) -> Box<dyn Child> + Send + 'static,
+        make: impl FnOnce(ChildOptions) -> Box<dyn Child> + Send + 'static,
     ) -> ChildSpec {
         ChildSpec::new(id, ChildSource::Process(kind, Box::new(make)))
     }
 
     fn new(id: String, source: ChildSource) -> ChildSpec {
-        ChildSpec { id, restart: Restart::default(), shutdown: SHUTDOWN, heartbeat: None, source }
+        let (restart, options) = (Restart::default(), ChildOptions::default());
+        ChildSpec { id, restart, shutdown: SHUTDOWN, options, source }
     }
 
     /// Sets when the child is restarted. Default: [`Restart::Permanent`].
@@ -174,7 +189,43 @@ impl ChildSpec {
     /// [`Heartbeat::beat`](crate::supervisor::Heartbeat::beat). The child then counts as
     /// [hung](crate::actor::DownReason::Hung). Detection can take up to twice the limit.
     pub fn heartbeat(mut self, limit: Duration) -> ChildSpec {
-        self.heartbeat = Some(limit.max(Duration::from_millis(1)));
+        self.options.heartbeat = Some(limit.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// Sets options of the child's process, such as its environment, limits or stdio. Has no effect
+    /// on a supervisor.
+    ///
+    /// `configure` is called for each start, on the supervisor's thread; a panic in it counts as a
+    /// failed start. For an actor, it comes after that of its
+    /// [builder](crate::actor::ActorBuilder::process). A stdio that is
+    /// [piped](crate::Stdio::piped) fails the start, since nobody could read it.
+    ///
+    /// ```
+    /// use offspring::supervisor::{ChildSpec, Supervisor};
+    /// use offspring::{Sender, channel};
+    ///
+    /// #[offspring::worker]
+    /// fn report(sender: Sender<String>) {
+    ///     sender.send(std::env::var("ROLE").expect("it is set")).expect("the program reads it");
+    ///     offspring::current().wait_stopping();
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let (sender, roles) = channel()?;
+    ///     let spec = ChildSpec::worker_with("reporter", move |_| report::new(sender.clone()))
+    ///         .process(|builder| builder.env("ROLE", "witness"));
+    ///     let _supervisor = Supervisor::builder().child(spec).start()?;
+    ///     assert_eq!(roles.recv()?, "witness");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn process(
+        mut self,
+        configure: impl Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static,
+    ) -> ChildSpec {
+        self.options.configure = Some(Arc::new(configure));
         self
     }
 }

@@ -18,7 +18,7 @@ use crate::sys::{self, lock};
 pub(super) struct WorkerChild<F, T> {
     make: F,
     name: String,
-    heartbeat: Option<Duration>,
+    options: StartOptions,
     starts: u64,
     previous: Arc<Mutex<Option<DownReason>>>,
     running: Option<Arc<WorkerProcess<T>>>,
@@ -31,8 +31,8 @@ struct WorkerProcess<T> {
 }
 
 impl<F, T> WorkerChild<F, T> {
-    pub(super) fn new(make: F, name: String, heartbeat: Option<Duration>) -> WorkerChild<F, T> {
-        WorkerChild { make, name, heartbeat, starts: 0, previous: Arc::default(), running: None }
+    pub(super) fn new(make: F, name: String, options: StartOptions) -> WorkerChild<F, T> {
+        WorkerChild { make, name, options, starts: 0, previous: Arc::default(), running: None }
     }
 }
 
@@ -71,21 +71,21 @@ where
 {
     fn start(&mut self, _: Restart, on_end: OnChildEnd) -> Result<(), StartError> {
         let actor = || self.name.clone();
-        let (heartbeat, beats) = Heartbeat::pair(self.heartbeat)
+        let (heartbeat, beats) = Heartbeat::pair(self.options.heartbeat)
             .map_err(|source| StartError::Create { actor: actor(), source })?;
         let info = StartInfo::new(self.starts, lock(&self.previous).clone(), heartbeat);
         let worker = (self.make)(&info);
         // The process must hold the only sender of the heartbeat, so that the channel closes when
         // it ends.
         drop(info);
-        let builder = StartOptions::default().process(&self.name, self.starts);
+        let builder = self.options.process(&self.name, self.starts);
         self.starts += 1;
         let process =
             builder.spawn(worker).map_err(|source| StartError::Spawn { actor: actor(), source })?;
         let running =
             Arc::new(WorkerProcess { process, ended: Mutex::new(false), changed: Condvar::new() });
         let (watched, previous) = (running.clone(), self.previous.clone());
-        let heartbeat = beats.zip(self.heartbeat);
+        let heartbeat = beats.zip(self.options.heartbeat);
         let thread = sys::service_thread("offspring-host", move || {
             let reason = watched.wait(heartbeat);
             *lock(&previous) = Some(reason.clone());

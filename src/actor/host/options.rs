@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::process::ProcessBuilder;
+use crate::process::unix::ProcessBuilderExt;
 
 /// OTP has no limit here. But a `start` that hangs must not hang its supervisor.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,8 +17,11 @@ pub(crate) struct StartOptions {
     pub(crate) redeliver: u32,
     pub(crate) start_timeout: Duration,
     pub(crate) heartbeat: Option<Duration>,
-    pub(crate) configure: Option<Arc<dyn Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync>>,
+    pub(crate) configure: Option<Configure>,
 }
+
+/// Sets options of a process, anew for each incarnation.
+pub(crate) type Configure = Arc<dyn Fn(ProcessBuilder) -> ProcessBuilder + Send + Sync>;
 
 impl Default for StartOptions {
     fn default() -> StartOptions {
@@ -38,11 +42,13 @@ impl StartOptions {
         let builder = ProcessBuilder::new()
             .name(name)
             .daemon(true)
+            .shielded(true)
             .generation(u32::try_from(generation).unwrap_or(u32::MAX));
-        match &self.configure {
+        let builder = match &self.configure {
             Some(configure) => configure(builder),
             None => builder,
-        }
+        };
+        builder.unattended()
     }
 }
 

@@ -16,6 +16,7 @@ use super::{NextStep, Phase, State};
 use crate::error::{ExitReason, PoolError, TaskError};
 use crate::pool::batch::TaskRange;
 use crate::pool::events::PoolEvent;
+use crate::sys;
 
 /// A worker that has begun none of its tasks for this long, and for their time limit, is replaced:
 /// its process is suspended, or does not keep to the protocol.
@@ -299,5 +300,9 @@ impl<W: WorkerControl> State<W> {
 /// failures, since they do not repeat by themselves; a worker that ends by itself would do so
 /// again.
 fn is_from_outside(reason: &ExitReason) -> bool {
-    matches!(reason, ExitReason::Killed { .. } | ExitReason::Signaled { signal: 9 | 15, .. })
+    match reason {
+        ExitReason::Killed { .. } => true,
+        ExitReason::Signaled { signal, .. } => !sys::is_fault(*signal),
+        _ => false,
+    }
 }

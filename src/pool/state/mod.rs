@@ -138,7 +138,7 @@ impl<W: WorkerControl> State<W> {
     }
 
     /// Returns whether queued tasks are dropped.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Stopped | Phase::Broken(_))
     }
 

@@ -84,6 +84,9 @@ fn run_worker(
     let run = registry::find(&hello.worker).ok_or_else(|| {
         ChildMessage::Mismatch(format!("worker `{}` is not registered in it", hello.worker))
     })?;
+    if hello.shielded {
+        sys::shield_from_outside();
+    }
     identity::set(hello.identity);
     identity::set_entry(hello.entry);
     let value = match value {
@@ -200,6 +203,7 @@ mod tests {
             early_stderr: (0, 0),
             keeps_descriptors: false,
             detached: true,
+            shielded: false,
             has_hooks: false,
             value: None,
         };

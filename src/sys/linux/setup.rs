@@ -9,6 +9,7 @@ use std::process::Command;
 
 pub(crate) use rustix::process::Resource;
 use rustix::process::Rlimit;
+use rustix::thread::CpuSet;
 
 /// Applied in the order of the fields: settings that need the parent's rights come before these are
 /// given up.
@@ -18,6 +19,7 @@ pub(crate) struct Setup {
     pub(crate) group: Group,
     pub(crate) umask: Option<u32>,
     pub(crate) nice: Option<i32>,
+    pub(crate) cpus: Option<Vec<usize>>,
     pub(crate) limits: Vec<(Resource, Rlimit)>,
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) gid: Option<u32>,
@@ -66,10 +68,25 @@ impl Setup {
         }
     }
 
+    /// Returns what is wrong with the processors, if anything is.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Some(cpus) = &self.cpus else {
+            return Ok(());
+        };
+        if cpus.is_empty() {
+            return Err("is empty: name at least one processor".to_owned());
+        }
+        match cpus.iter().find(|&&cpu| cpu >= CpuSet::MAX_CPU) {
+            None => Ok(()),
+            Some(cpu) => Err(format!("contains {cpu}: use numbers below {}", CpuSet::MAX_CPU)),
+        }
+    }
+
     fn needs_fork(&self) -> bool {
         matches!(self.group, Group::NewSession)
             || self.umask.is_some()
             || self.nice.is_some()
+            || self.cpus.is_some()
             || !self.limits.is_empty()
             || self.changes_identity()
             || !self.hooks.is_empty()
@@ -88,6 +105,11 @@ impl Setup {
         }
         if let Some(increment) = self.nice {
             SetupStep::Nice.mark(rustix::process::nice(increment))?;
+        }
+        if let Some(cpus) = &self.cpus {
+            let mut set = CpuSet::new();
+            cpus.iter().for_each(|&cpu| set.set(cpu));
+            SetupStep::Cpus.mark(rustix::thread::sched_setaffinity(None, &set))?;
         }
         for (resource, limit) in &self.limits {
             SetupStep::Limit.mark(rustix::process::setrlimit(*resource, *limit))?;
@@ -135,6 +157,7 @@ enum SetupStep {
     Gid,
     Uid,
     Hook,
+    Cpus,
 }
 
 /// Above every error number.
@@ -168,6 +191,7 @@ pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)
         5 => "set the group id of the new process",
         6 => "set the user id of the new process",
         7 => "run a `pre_exec` hook in the new process",
+        8 => "bind the new process to its processors (does one of them exist?)",
         _ => return None,
     };
     Some((act, io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1))))

@@ -33,10 +33,20 @@ fn set_signal_mask(full: bool) -> libc::sigset_t {
 /// Resets the signals of a new child to those of a fresh program. What its parent blocked or
 /// ignored is inherited through exec, and would make `terminate` do nothing.
 ///
-/// Three stay ignored: Rust ignores SIGPIPE; a parent that ignores SIGHUP or SIGQUIT was started by
-/// `nohup`, or by a shell in the background, and its children are to outlive the terminal as well.
+/// Some stay ignored: Rust ignores SIGPIPE; a parent that ignores SIGHUP or SIGQUIT was started by
+/// `nohup`, or by a shell in the background, and its children are to outlive the terminal as well;
+/// schedulers send SIGUSR1 and SIGUSR2 to all processes of a job, and terminals the last three.
 pub(crate) fn reset_signals() {
-    const KEPT: [libc::c_int; 3] = [libc::SIGPIPE, libc::SIGHUP, libc::SIGQUIT];
+    const KEPT: [libc::c_int; 8] = [
+        libc::SIGPIPE,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
     for signal in (1..=libc::SIGRTMAX()).filter(|signal| !KEPT.contains(signal)) {
         // SAFETY: reads a disposition into plain data, then sets it to the default. Handlers that
         // were installed in this process stay. Numbers that the system reserves are an error.
@@ -57,19 +67,71 @@ pub(crate) fn reset_signals() {
 /// group, and the parent decides what it means. Installs a handler, because an ignored signal
 /// stays ignored in the programs that this one starts.
 fn shrug_off_interrupts() {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: reads a disposition into plain data, and sets one whose fields are all initialized.
-    // The handler does nothing, which is always safe.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGINT, std::ptr::null(), &mut action) == 0
-            && action.sa_sigaction == libc::SIG_DFL
-        {
-            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-            action.sa_flags = libc::SA_RESTART;
-            libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    // SAFETY: the handler does nothing, which is always safe.
+    unsafe { handle_if_default(libc::SIGINT, nothing) };
+}
+
+/// Makes SIGTERM and SIGHUP do nothing unless this process's parent sends them, or they have a
+/// handler, or are ignored. In the programs that this one starts, they have their default.
+pub(crate) fn shield_from_outside() {
+    extern "C" fn end_if_from_parent(
+        signal: libc::c_int,
+        info: *mut libc::siginfo_t,
+        _: *mut libc::c_void,
+    ) {
+        // SAFETY: the system passes a valid `siginfo_t`, in which `kill` and `pidfd_send_signal`
+        // set the sender's pid. These calls are all allowed in a handler. The signal is blocked
+        // until the handler returns, and then ends the process.
+        unsafe {
+            if (*info).si_code == libc::SI_USER && (*info).si_pid() == libc::getppid() {
+                libc::signal(signal, libc::SIG_DFL);
+                libc::raise(signal);
+            }
         }
     }
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: see the handler.
+        unsafe { handle_if_default(signal, end_if_from_parent) };
+    }
+}
+
+type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+/// Installs a handler, unless the signal has one or is ignored.
+///
+/// # Safety
+///
+/// The handler does only what is allowed in one.
+unsafe fn handle_if_default(signal: libc::c_int, handler: Handler) {
+    // SAFETY: reads a disposition into plain data, and sets one whose fields are all initialized.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
+            && action.sa_sigaction == libc::SIG_DFL
+        {
+            action.sa_sigaction = handler as usize;
+            action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Returns whether the system sends this signal to a process that did something wrong, such as an
+/// access to memory that it does not have. A process may also send it to itself.
+pub(crate) fn is_fault(signal: i32) -> bool {
+    const FAULTS: [libc::c_int; 9] = [
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+        libc::SIGSYS,
+        libc::SIGXCPU,
+        libc::SIGXFSZ,
+    ];
+    FAULTS.contains(&signal)
 }
 
 /// Starts a service thread. It blocks all signals from its first instruction on, so it never runs a

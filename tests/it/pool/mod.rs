@@ -1,6 +1,7 @@
 //! Pools, over the checklist of crashes, limits and ends.
 
 mod basics;
+mod configured;
 mod crashes;
 mod ends;
 mod limits;

@@ -1,10 +1,14 @@
 //! Signals to a child, and what it inherits of its parent's.
 
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use offspring::process::KillCause;
-use offspring::{ExitReason, Process, ProcessBuilder, Stdio};
+use offspring::supervisor::{ChildSpec, Supervisor};
+use offspring::sync::Event;
+use offspring::unix::ProcessBuilderExt;
+use offspring::{ExitReason, Pool, Process, ProcessBuilder, Sender, Stdio, channel};
 
 use super::stage::{FOREVER, Lines, answer, sleeper, state_of};
 use crate::support::eventually;
@@ -132,8 +136,15 @@ fn start_from_a_deaf_process() -> ((u64, u64), (u64, u64), bool) {
 
 #[offspring::test(timeout = "20s")]
 fn a_child_has_the_signals_of_a_fresh_program() {
-    // Rust itself ignores SIGPIPE; the other two keep what `nohup` and shells set.
-    const KEPT: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGHUP - 1) | 1 << (libc::SIGQUIT - 1);
+    // Rust itself ignores SIGPIPE; the others keep what `nohup`, shells and schedulers set.
+    const KEPT: u64 = 1 << (libc::SIGPIPE - 1)
+        | 1 << (libc::SIGHUP - 1)
+        | 1 << (libc::SIGQUIT - 1)
+        | 1 << (libc::SIGUSR1 - 1)
+        | 1 << (libc::SIGUSR2 - 1)
+        | 1 << (libc::SIGTSTP - 1)
+        | 1 << (libc::SIGTTIN - 1)
+        | 1 << (libc::SIGTTOU - 1);
     // Two signals belong to the C library, and no program can change them.
     const RESERVED: u64 = 0b11 << 31;
     let ((blocked, ignored), seen, ended) =
@@ -159,10 +170,97 @@ fn under_nohup(signal: i32) -> Option<ExitReason> {
 
 #[offspring::test(timeout = "20s")]
 fn children_of_a_program_under_nohup_outlive_the_terminal() {
-    for signal in [libc::SIGHUP, libc::SIGQUIT] {
+    for signal in [libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1] {
         let reason = under_nohup::spawn(signal).unwrap().join().unwrap();
         assert_eq!(reason, Some(TERMINATED), "{signal}");
     }
+}
+
+/// Sends a signal from a process that is no relative of the receiver.
+fn signal_from_outside(pid: &str, signal: &str) {
+    let status = std::process::Command::new("kill").args(["-s", signal, "--", pid]).status();
+    assert!(status.unwrap().success());
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_shielded_child_obeys_its_parent_alone() {
+    for signal in ["TERM", "HUP"] {
+        let child = ProcessBuilder::new().shielded(true).spawn(sleeper::new()).unwrap();
+        signal_from_outside(&child.pid().to_string(), signal);
+        assert!(child.join_timeout(Duration::from_millis(100)).unwrap_err().is_timeout());
+        child.terminate();
+        assert_eq!(reason_of(&child), TERMINATED);
+        // Without a shield, the signal is deadly.
+        let child = sleeper::spawn().unwrap();
+        signal_from_outside(&child.pid().to_string(), signal);
+        let number = if signal == "TERM" { libc::SIGTERM } else { libc::SIGHUP };
+        let reason = reason_of(&child);
+        assert!(matches!(reason, ExitReason::Signaled { signal, .. } if signal == number));
+    }
+    let child = ProcessBuilder::new().shielded(true).spawn(sleeper::new()).unwrap();
+    // SAFETY: a child that is not reaped meanwhile.
+    unsafe { libc::kill(child.pid() as i32, libc::SIGHUP) };
+    let reason = reason_of(&child);
+    assert!(matches!(reason, ExitReason::Signaled { signal: libc::SIGHUP, .. }), "{reason}");
+    let own = ProcessBuilder::new().shielded(true).stdout(Stdio::piped());
+    let mut child = own.spawn(handle_terminate::new()).unwrap();
+    assert_eq!(Lines::of(&mut child).next().as_deref(), Some("ready"));
+    signal_from_outside(&child.pid().to_string(), "TERM");
+    assert_eq!(reason_of(&child), ExitReason::Exited(17));
+}
+
+static ASKED: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn note(signal: i32) {
+    ASKED.fetch_or(1 << signal, Ordering::SeqCst);
+}
+
+#[offspring::worker]
+fn wait_for(event: Event) {
+    event.wait().unwrap();
+}
+
+#[offspring::worker]
+fn pid_of() -> u32 {
+    std::process::id()
+}
+
+/// A server whose whole group is signalled: it finishes what runs. Returns how many of four tasks
+/// succeeded, and whether an idle pool and a supervised child have the same processes as before.
+#[offspring::worker]
+fn drain_when_asked(running: Sender<()>) -> (usize, bool, bool) {
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler changes an atomic only.
+        unsafe { libc::signal(signal, note as extern "C" fn(i32) as usize) };
+    }
+    let (pool, idle) = (Pool::new(2).unwrap(), Pool::new(1).unwrap());
+    let go_on = Event::new().unwrap();
+    let child = ChildSpec::worker_with("sleeper", |_| sleeper::new());
+    let supervisor = Supervisor::builder().child(child).start().unwrap();
+    let idle_pid = idle.run(pid_of::new()).unwrap();
+    let child_pid = supervisor.children()[0].pid;
+    let tasks: Vec<_> =
+        (0..4).map(|_| pool.submit(wait_for::new(go_on.clone())).unwrap()).collect();
+    eventually("two tasks run", || tasks.iter().filter(|task| task.pid().is_some()).count() == 2);
+    running.send(()).unwrap();
+    eventually("both signals are there", || ASKED.load(Ordering::SeqCst).count_ones() == 2);
+    go_on.set();
+    let done = tasks.into_iter().filter_map(|task| task.join().ok()).count();
+    let is_same_idle = idle.run(pid_of::new()).unwrap() == idle_pid;
+    let is_same_child = supervisor.children()[0].pid == child_pid;
+    (done, is_same_idle, is_same_child)
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_signal_to_the_whole_group_is_the_parents_to_decide() {
+    let (sender, running) = channel().unwrap();
+    let server =
+        ProcessBuilder::new().process_group(0).spawn(drain_when_asked::new(sender)).unwrap();
+    running.recv().unwrap();
+    let group = format!("-{}", server.pid());
+    signal_from_outside(&group, "HUP");
+    signal_from_outside(&group, "TERM");
+    assert_eq!(server.join().unwrap(), (4, true, true));
 }
 
 /// Gives up root after it has started a child as root, and returns how the child ends by `kill`.

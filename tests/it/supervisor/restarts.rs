@@ -265,3 +265,43 @@ fn events_can_be_selected() {
     assert_eq!(selector.ready(), Some(events_key));
     assert_eq!((events.try_next(), supervisor.events().next_timeout(LONG)), (None, None));
 }
+
+#[offspring::worker]
+fn tell_role(roles: Queue<(String, u32)>) {
+    let generation = offspring::current().generation();
+    roles.put((std::env::var("ROLE").unwrap_or_default(), generation)).expect("the test lives");
+    offspring::current().wait_stopping();
+}
+
+#[offspring::test(timeout = "30s")]
+fn each_incarnation_has_the_options_of_its_process() {
+    let roles = super::kept_queue((String::new(), 0));
+    let for_worker = roles.clone();
+    let worker = ChildSpec::worker_with("worker", move |_| tell_role::new(for_worker.clone()))
+        .process(|builder| builder.env("ROLE", "witness"));
+    let own = ActorBuilder::new().name("actor").process(|builder| builder.env("ROLE", "own"));
+    let actor = ChildSpec::actor_with::<Counter>("actor", own, Setup::default())
+        .process(|builder| builder.env("ROLE", "of the spec"));
+    let supervisor =
+        Supervisor::builder().intensity(100).child(worker).child(actor).start().unwrap();
+    let role_of = |pid: u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let environment = String::from_utf8(environment).unwrap();
+        environment.split('\0').any(|variable| variable == "ROLE=of the spec")
+    };
+    for generation in 0..3 {
+        assert_eq!(roles.get().unwrap(), ("witness".to_owned(), generation));
+        assert!(role_of(pid(&supervisor, "actor")), "the later closure wins");
+        kill(pid(&supervisor, "worker"));
+    }
+    let again = roles.clone();
+    let piped = ChildSpec::worker_with("piped", move |_| tell_role::new(again.clone()))
+        .process(|builder| builder.stdout(offspring::Stdio::piped()));
+    let error = supervisor.start_child(piped).unwrap_err();
+    assert!(format!("{error:?}").contains("cannot be piped"), "{error:?}");
+    let panics = ChildSpec::worker_with("panics", move |_| tell_role::new(roles.clone()))
+        .process(|_| panic!("no such role"));
+    let error = supervisor.start_child(panics).unwrap_err();
+    assert!(format!("{error:?}").contains("no such role"), "{error:?}");
+    supervisor.stop();
+}
