@@ -10,13 +10,18 @@ import subprocess
 import sys
 
 CHAR, LINE, PAD, BAR = 8.4, 20, 16, 34
+COLUMNS = 88
 BACKGROUND, TEXT, PROMPT, DIM = "#1e2127", "#d7dae0", "#98c379", "#5c6370"
 
 
 def run(command):
     root = pathlib.Path(__file__).resolve().parent.parent
-    done = subprocess.run(command, shell=True, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
-    return [("$ " + command, PROMPT)] + [(line.expandtabs(), TEXT) for line in done.stdout.splitlines()]
+    done = subprocess.run(command, shell=True, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    printed = done.stdout.replace(f"{root}/", "")
+    lines = [line.expandtabs() for line in printed.splitlines()]
+    # Long lines go on in the next row, as in a terminal.
+    rows = [line[start : start + COLUMNS] for line in lines for start in range(0, max(len(line), 1), COLUMNS)]
+    return [("$ " + command, PROMPT)] + [(row, TEXT) for row in rows]
 
 
 def draw(lines):

@@ -13,7 +13,7 @@ pub(crate) type Words = HashMap<String, u64>;
 /// The result for one file.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Outcome {
-    Counted(Words),
+    Counted,
     Binary,
     Failed(String),
 }
@@ -25,17 +25,19 @@ const HEAD: usize = 8 << 10;
 /// Words are cut off after this many bytes.
 const WORD_MAX: usize = 256;
 
-pub(crate) fn file(file: &File) -> Outcome {
-    match read(file) {
-        Ok(Some(words)) => Outcome::Counted(words),
-        Ok(None) => Outcome::Binary,
+/// Adds the words of a file. After an error, those before it are counted.
+pub(crate) fn file(file: &File, words: &mut Words) -> Outcome {
+    match read(file, words) {
+        Ok(true) => Outcome::Counted,
+        Ok(false) => Outcome::Binary,
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }
 
-fn read(file: &File) -> io::Result<Option<Words>> {
+/// Returns `false` if it is binary.
+fn read(file: &File, words: &mut Words) -> io::Result<bool> {
     let mut reader = fs::File::open(file.path())?;
-    let mut counter = Counter::default();
+    let mut counter = Counter { words, word: String::new(), apostrophe: false };
     let mut buffer = Vec::with_capacity(CHUNK);
     let mut begins = true;
     loop {
@@ -44,26 +46,25 @@ fn read(file: &File) -> io::Result<Option<Words>> {
             break;
         }
         if begins && !file.named && buffer[..buffer.len().min(HEAD)].contains(&0) {
-            return Ok(None);
+            return Ok(false);
         }
         begins = false;
         let used = counter.bytes(&buffer);
         buffer.drain(..used);
     }
     counter.end_word();
-    Ok(Some(counter.words))
+    Ok(true)
 }
 
-#[derive(Default)]
-struct Counter {
-    words: Words,
+struct Counter<'a> {
+    words: &'a mut Words,
     /// The unfinished word at the end of what was read so far.
     word: String,
     /// Whether an apostrophe follows it. It is part of the word if a letter comes next.
     apostrophe: bool,
 }
 
-impl Counter {
+impl Counter<'_> {
     /// Returns the number of bytes consumed: all, except for an incomplete character at the end.
     fn bytes(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;

@@ -1,6 +1,7 @@
 //! Finding the files to count.
 
 use std::collections::HashSet;
+use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -11,11 +12,11 @@ use serde::{Deserialize, Serialize};
 /// A file to count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct File {
-    pub(crate) number: usize,
     /// Not a `PathBuf`: serde rejects one that is not UTF-8.
     path: OsString,
     /// Whether it was given on the command line, so that it is counted even if it is binary.
     pub(crate) named: bool,
+    pub(crate) bytes: u64,
 }
 
 impl File {
@@ -34,6 +35,34 @@ struct Search {
     files: Vec<File>,
     problems: Vec<String>,
     seen: HashSet<PathBuf>,
+}
+
+/// The repository that this program was built in, and the sources of the crates that it names in its
+/// Cargo.lock.
+pub(crate) fn of_this_program() -> Vec<PathBuf> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // It may have moved since.
+    let Ok(repository) = fs::canonicalize(repository) else {
+        return vec![PathBuf::from(".")];
+    };
+    let lock = fs::read_to_string(repository.join("Cargo.lock")).unwrap_or_default();
+    let mut paths = vec![repository];
+    let value = |line: Option<&str>, key: &str| {
+        line?.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"').map(str::to_owned)
+    };
+    let mut crates = Vec::new();
+    for package in lock.split("[[package]]\n").skip(1) {
+        let mut lines = package.lines();
+        let (name, version) = (value(lines.next(), "name"), value(lines.next(), "version"));
+        crates.extend(name.zip(version).map(|(name, version)| format!("{name}-{version}")));
+    }
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(env::home_dir()?.join(".cargo"))).unwrap_or_default();
+    for registry in fs::read_dir(cargo.join("registry/src")).into_iter().flatten().flatten() {
+        let sources = crates.iter().map(|name| registry.path().join(name));
+        paths.extend(sources.filter(|path| path.is_dir()));
+    }
+    paths
 }
 
 pub(crate) fn find(paths: &[PathBuf]) -> Found {
@@ -86,13 +115,14 @@ impl Search {
     }
 
     fn file(&mut self, path: &Path, named: bool) {
-        match fs::canonicalize(path) {
-            Ok(place) => {
+        let found = fs::canonicalize(path).and_then(|place| Ok((place, fs::metadata(path)?)));
+        match found {
+            Ok((place, metadata)) => {
                 if self.seen.insert(place) {
                     self.files.push(File {
-                        number: self.files.len(),
                         path: path.as_os_str().to_owned(),
                         named,
+                        bytes: metadata.len(),
                     });
                 }
             }

@@ -19,17 +19,21 @@ impl Totals {
         Totals { files: 0, binary: 0, words: Words::new(), problems }
     }
 
-    pub(crate) fn add(&mut self, file: &File, outcome: Outcome) {
-        match outcome {
-            Outcome::Counted(words) => {
-                self.files += 1;
-                for (word, count) in words {
-                    *self.words.entry(word).or_default() += count;
-                }
+    pub(crate) fn add(&mut self, files: &[File], words: Words, outcomes: Vec<Outcome>) {
+        if self.words.is_empty() {
+            self.words = words;
+        } else {
+            for (word, count) in words {
+                *self.words.entry(word).or_default() += count;
             }
-            Outcome::Binary => self.binary += 1,
-            Outcome::Failed(problem) => {
-                self.problems.push(format!("{}: {problem}", file.path().display()))
+        }
+        for (file, outcome) in files.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Counted => self.files += 1,
+                Outcome::Binary => self.binary += 1,
+                Outcome::Failed(problem) => {
+                    self.problems.push(format!("{}: {problem}", file.path().display()))
+                }
             }
         }
     }

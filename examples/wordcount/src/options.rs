@@ -2,18 +2,21 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
+
+use crate::files;
 
 pub(crate) const HELP: &str = "\
 Counts the words of text files and folders.
 
 Usage: wordcount [OPTION]... [PATH]...
 
-Without a PATH, it counts the text files of offspring's own repository. Folders are
-searched recursively, except for .git and target; symbolic links in them are
-not followed, and binary files (a NUL byte in the first 8 KiB) are skipped. A file given
-as a PATH is always counted. A file that is found twice is counted once.
+Without a PATH, it counts the text files of offspring's own repository and of the crates
+in its Cargo.lock, as far as cargo has their sources here. Folders are searched recursively,
+except for .git and target; symbolic links in them are not followed, and binary files (a NUL
+byte in the first 8 KiB) are skipped. A file given as a PATH is always counted. A file that is
+found twice is counted once.
 
 A word is a run of letters and digits (of any script), in lower case, with single
 apostrophes inside it: \"don't\" is one word. Bytes that are not UTF-8 separate words.
@@ -23,6 +26,8 @@ Options:
   --workers N  number of worker processes (default: the number of cores)
   --plain      count in this process, without workers
   --top N      number of words in the table (default: 20)
+  --tree       show the running processes when half of the files are counted
+  --crash NAME the worker that counts a file of this name aborts, on purpose
   --help       this text
 
 Exit code: 0; 1 if something could not be counted (see stderr); 2 for wrong usage.
@@ -33,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) plain: bool,
     pub(crate) workers: usize,
     pub(crate) top: usize,
+    pub(crate) tree: bool,
+    pub(crate) crash: Option<OsString>,
 }
 
 pub(crate) enum Request {
@@ -47,6 +54,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request
         plain: false,
         workers: thread::available_parallelism().map_or(1, NonZeroUsize::get),
         top: 20,
+        tree: false,
+        crash: None,
     };
     let mut only_paths = false;
     while let Some(argument) = arguments.next() {
@@ -62,6 +71,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request
                 }
             }
             Some("--top") => options.top = number("--top", arguments.next())?,
+            Some("--tree") => options.tree = true,
+            Some("--crash") => {
+                options.crash = Some(arguments.next().ok_or("--crash needs a name")?);
+            }
             Some(unknown) if unknown.starts_with('-') => {
                 return Err(format!("unknown option {unknown}"));
             }
@@ -69,11 +82,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request
         }
     }
     if options.paths.is_empty() {
-        // The folder that this program was built in. It may have moved since.
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        options
-            .paths
-            .push(if repository.is_dir() { repository } else { Path::new(".") }.to_owned());
+        options.paths = files::of_this_program();
     }
     Ok(Request::Count(options))
 }

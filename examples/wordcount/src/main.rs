@@ -1,11 +1,14 @@
 //! Counts the words of text files, with one worker process per core.
 //!
-//! A small but complete program: `cargo run --release --example wordcount -- --help`. Only
+//! A small but complete program: `cargo run --example wordcount -- --help`. Only
 //! `workers.rs` uses `offspring`; the other files would be the same without it.
+//!
+//! To see a crash contained: `cargo run --example wordcount -- --tree --crash gotchas.md`.
 
 mod count;
 mod files;
 mod options;
+mod progress;
 mod totals;
 mod workers;
 
@@ -14,10 +17,10 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
+use crate::count::Words;
 use crate::files::Found;
 use crate::options::{HELP, Request};
+use crate::progress::Progress;
 use crate::totals::Totals;
 
 #[offspring::main]
@@ -36,18 +39,19 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let start = Instant::now();
     let Found { files, problems } = files::find(&options.paths);
     let mut totals = Totals::new(problems);
-    // Hidden if stderr is not a terminal.
-    let bar = ProgressBar::new(files.len() as u64)
-        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} files, {eta} left")?);
+    let progress = Progress::new(files.len());
     if options.plain {
+        let mut words = Words::new();
+        let mut outcomes = Vec::new();
         for file in &files {
-            totals.add(file, count::file(file));
-            bar.inc(1);
+            outcomes.push(count::file(file, &mut words));
+            progress.show(outcomes.len());
         }
+        totals.add(&files, words, outcomes);
     } else {
-        workers::count(&files, options.workers, &mut totals, &bar)?;
+        workers::count(&files, &options, &mut totals, &progress)?;
     }
-    bar.finish_and_clear();
+    drop(progress);
 
     let time = start.elapsed();
     print(|out| totals.write(out, options.top, time))?;
