@@ -1,23 +1,37 @@
-//! Runs a function in a process of its own. In Python: `Process(target=clock, args=(3, 0.2))`.
+//! Runs a function in a process of its own. The same in Python:
+//!
+//! ```python
+//! import time
+//! from multiprocessing import Process
+//!
+//! def clock(interval):
+//!     for n in range(1, 6):
+//!         print("Run >>>", n)
+//!         time.sleep(interval)
+//!     print("Ending!")
+//!
+//! if __name__ == "__main__":
+//!     process = Process(target=clock, args=(0.1,))
+//!     process.start()
+//!     process.join()
+//! ```
 
 use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
 #[offspring::worker]
-fn clock(ticks: u32, interval: Duration) -> u32 {
-    for tick in 1..=ticks {
-        println!("tick {tick}");
+fn clock(interval: Duration) {
+    for n in 1..=5 {
+        println!("Run >>> {n}");
         thread::sleep(interval);
     }
-    ticks
+    println!("Ending!");
 }
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("starting the clock");
-    let process = clock::spawn(3, Duration::from_millis(200))?;
-    let ticks = process.join()?;
-    println!("the clock ticked {ticks} times");
+    let process = clock::spawn(Duration::from_millis(100))?;
+    process.join()?;
     Ok(())
 }

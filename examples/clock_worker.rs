@@ -1,4 +1,25 @@
-//! Runs a value in a process of its own. In Python: a subclass of `Process` that overrides `run`.
+//! Runs a value in a process of its own. The same in Python, with a class that overrides `run`:
+//!
+//! ```python
+//! import time
+//! from multiprocessing import Process
+//!
+//! class Clock(Process):
+//!     def __init__(self, interval):
+//!         super().__init__()
+//!         self.interval = interval
+//!
+//!     def run(self):
+//!         for n in range(1, 6):
+//!             print("Run >>>", n)
+//!             time.sleep(self.interval)
+//!         print("Ending!")
+//!
+//! if __name__ == "__main__":
+//!     process = Clock(0.1)
+//!     process.start()
+//!     process.join()
+//! ```
 
 use std::error::Error;
 use std::thread;
@@ -9,28 +30,25 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Worker)]
 struct Clock {
-    ticks: u32,
     interval: Duration,
 }
 
 impl ProcessWorker for Clock {
-    type Output = u32;
+    type Output = ();
 
-    fn run(self) -> u32 {
-        for tick in 1..=self.ticks {
-            println!("tick {tick}");
+    fn run(self) {
+        for n in 1..=5 {
+            println!("Run >>> {n}");
             thread::sleep(self.interval);
         }
-        self.ticks
+        println!("Ending!");
     }
 }
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("starting the clock");
-    let clock = Clock { ticks: 3, interval: Duration::from_millis(200) };
+    let clock = Clock { interval: Duration::from_millis(100) };
     let process = clock.spawn()?;
-    let ticks = process.join()?;
-    println!("the clock ticked {ticks} times");
+    process.join()?;
     Ok(())
 }

@@ -1,8 +1,24 @@
-//! At its end, the program waits for its children, but stops daemons. In Python:
-//! `Process(target=work, daemon=True)`.
+//! At its end, the program waits for its children, but stops daemons: `cargo run --example daemon`
+//! prints "Ending!" last, and `cargo run --example daemon -- --daemon` never. The same in Python:
 //!
-//! `cargo run --example daemon` prints "Ending!" last; `cargo run --example daemon -- --daemon`
-//! never prints it.
+//! ```python
+//! import sys, time
+//! from multiprocessing import Event, Process
+//!
+//! def work(started):
+//!     print("Starting!")
+//!     started.set()
+//!     time.sleep(2)
+//!     print("Ending!")
+//!
+//! if __name__ == "__main__":
+//!     started = Event()
+//!     daemon = "--daemon" in sys.argv
+//!     process = Process(target=work, args=(started,), daemon=daemon)
+//!     process.start()
+//!     started.wait()
+//!     print("ENDING!")
+//! ```
 
 use std::env;
 use std::error::Error;
@@ -10,20 +26,22 @@ use std::thread;
 use std::time::Duration;
 
 use offspring::ProcessBuilder;
+use offspring::sync::Event;
 
 #[offspring::worker]
-fn work() {
+fn work(started: Event) {
     println!("Starting!");
-    thread::sleep(Duration::from_secs(1));
+    started.set();
+    thread::sleep(Duration::from_secs(2));
     println!("Ending!");
 }
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
+    let started = Event::new()?;
     let daemon = env::args().any(|argument| argument == "--daemon");
-    let _process = ProcessBuilder::new().daemon(daemon).spawn(work::new())?;
-    // Give the child time to print its first line.
-    thread::sleep(Duration::from_millis(300));
-    println!("the main program ends");
+    let _process = ProcessBuilder::new().daemon(daemon).spawn(work::new(started.clone()))?;
+    started.wait()?;
+    println!("ENDING!");
     Ok(())
 }

@@ -1,36 +1,53 @@
-//! A queue from the main program to a daemon. In Python: `JoinableQueue`, with `task_done` and
-//! `join`.
+//! A queue from the main program to a daemon. The same in Python:
+//!
+//! ```python
+//! from multiprocessing import JoinableQueue, Process
+//!
+//! def consumer(jobs):
+//!     while True:
+//!         item = jobs.get()
+//!         print("consumed", item)
+//!         jobs.task_done()
+//!
+//! def producer(items, jobs):
+//!     for item in items:
+//!         print("produced", item)
+//!         jobs.put(item)
+//!
+//! if __name__ == "__main__":
+//!     jobs = JoinableQueue()
+//!     process = Process(target=consumer, args=(jobs,), daemon=True)
+//!     process.start()
+//!     producer([1, 2, 3, 4], jobs)
+//!     jobs.join()
+//! ```
 
 use std::error::Error;
 
-use offspring::{JoinableQueue, ProcessBuilder, ProcessWorker, Worker};
-use serde::{Deserialize, Serialize};
+use offspring::queue::PutError;
+use offspring::{JoinableQueue, ProcessBuilder};
 
-#[derive(Serialize, Deserialize, Worker)]
-struct Consumer {
-    jobs: JoinableQueue<u64>,
+#[offspring::worker]
+fn consumer(jobs: JoinableQueue<u64>) {
+    for job in &jobs {
+        println!("consumed {}", *job);
+        job.task_done();
+    }
 }
 
-impl ProcessWorker for Consumer {
-    type Output = ();
-
-    fn run(self) {
-        for job in &self.jobs {
-            println!("consumed {}", *job);
-            job.task_done();
-        }
+fn producer(items: [u64; 4], jobs: &JoinableQueue<u64>) -> Result<(), PutError<u64>> {
+    for item in items {
+        println!("produced {item}");
+        jobs.put(item)?;
     }
+    Ok(())
 }
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    // The bound keeps the producer from getting far ahead of the consumer.
-    let jobs = JoinableQueue::bounded(2)?;
-    let _consumer = ProcessBuilder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
-    for n in 1..=5 {
-        jobs.put(n)?;
-    }
+    let jobs = JoinableQueue::unbounded()?;
+    let _process = ProcessBuilder::new().daemon(true).spawn(consumer::new(jobs.clone()))?;
+    producer([1, 2, 3, 4], &jobs)?;
     jobs.join()?;
-    println!("all jobs are done");
     Ok(())
 }

@@ -24,34 +24,44 @@ const MARK: &str = "OFFSPRING_EXAMPLE_RUN";
 
 #[test]
 fn clock_function() {
-    example("clock_function")
-        .run()
-        .printed("starting the clock\ntick 1\ntick 2\ntick 3\nthe clock ticked 3 times\n");
+    let run = example("clock_function").run();
+    run.printed("Run >>> 1\nRun >>> 2\nRun >>> 3\nRun >>> 4\nRun >>> 5\nEnding!\n");
+    run.printed_as_python_does(&[]);
 }
 
 #[test]
 fn clock_worker() {
-    example("clock_worker")
-        .run()
-        .printed("starting the clock\ntick 1\ntick 2\ntick 3\nthe clock ticked 3 times\n");
+    let run = example("clock_worker").run();
+    run.printed("Run >>> 1\nRun >>> 2\nRun >>> 3\nRun >>> 4\nRun >>> 5\nEnding!\n");
+    run.printed_as_python_does(&[]);
 }
 
 #[test]
 fn daemon() {
-    example("daemon").run().printed("Starting!\nthe main program ends\nEnding!\n");
-    example("daemon").args(["--daemon"]).run().printed("Starting!\nthe main program ends\n");
+    let run = example("daemon").run();
+    run.printed("Starting!\nENDING!\nEnding!\n");
+    run.printed_as_python_does(&[]);
+    let run = example("daemon").args(["--daemon"]).run();
+    run.printed("Starting!\nENDING!\n");
+    run.printed_as_python_does(&["--daemon"]);
 }
 
 #[test]
 fn producer_consumer() {
-    let consumed =
-        "consumed 1\nconsumed 2\nconsumed 3\nconsumed 4\nconsumed 5\nall jobs are done\n";
-    example("producer_consumer").run().printed(consumed);
+    let run = example("producer_consumer").run();
+    assert_eq!((run.code(), run.stderr()), (Some(0), ""));
+    for side in ["produced", "consumed"] {
+        let lines: Vec<&str> = run.stdout().lines().filter(|line| line.starts_with(side)).collect();
+        assert_eq!(lines, [1, 2, 3, 4].map(|n| format!("{side} {n}")), "{}", run.stdout());
+    }
+    run.printed_as_python_does(&[]);
 }
 
 #[test]
 fn pipe() {
-    example("pipe").run().printed("3 + 4 = 7\n20 + 22 = 42\nthe adder is done\n");
+    let run = example("pipe").run();
+    run.printed("7\n42\nAdder done\n");
+    run.printed_as_python_does(&[]);
 }
 
 #[test]
@@ -182,8 +192,9 @@ fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
     for entry in fs::read_dir(sources()).expect("the examples are there") {
         let path = entry.expect("the folder is readable").path();
-        let is_example =
-            path.extension() == Some(OsStr::new("rs")) || path.join("main.rs").exists();
+        let is_example = path.extension() == Some(OsStr::new("rs"))
+            || path.join("main.rs").exists()
+            || path.join("src/main.rs").exists();
         let name = path.file_stem().expect("a file has a name").display().to_string();
         assert!(
             !is_example || tests.contains(&format!("example(\"{name}\")")),
@@ -229,10 +240,21 @@ fn wordcount_of_nothing() {
     example("wordcount").args([&empty]).run().counted(&table(&BTreeMap::new(), 20, 1, 0));
     fs::remove_file(&empty).expect("it is there");
     example("wordcount").args([folder.path()]).run().counted(&table(&BTreeMap::new(), 20, 0, 0));
-    // The contents of the repository change, so check only that it is found.
-    let repository = example("wordcount").run();
-    assert_eq!((repository.code(), repository.stderr()), (Some(0), ""));
-    assert!(!repository.stdout().contains("       0  files"), "{}", repository.stdout());
+    // The contents of the repository change: check only that it is found, and what cargo has of the
+    // packages in its Cargo.lock.
+    let cargo = tempfile::tempdir().expect("a temporary folder");
+    let package = concat!("registry/src/index/offspring-", env!("CARGO_PKG_VERSION"));
+    let package = cargo.path().join(package);
+    fs::create_dir_all(&package).expect("a folder");
+    fs::write(package.join("file"), "words").expect("a file");
+    let run = |arguments: &[&str]| {
+        let run = example("wordcount").env("CARGO_HOME", cargo.path()).args(arguments).run();
+        assert_eq!((run.code(), run.stderr()), (Some(0), ""));
+        let files = run.stdout().lines().find_map(|line| line.strip_suffix("  files"));
+        files.expect("a line with the files").trim().parse::<u32>().expect("a number")
+    };
+    let (repository, all) = (run(&[env!("CARGO_MANIFEST_DIR")]), run(&[]));
+    assert!(repository > 100 && all == repository + 1, "{repository}, {all} in all");
 }
 
 #[test]
@@ -260,10 +282,37 @@ fn wordcount_names_what_it_cannot_count_and_counts_the_rest() {
 }
 
 #[test]
+fn wordcount_loses_only_the_file_that_crashes_its_worker() {
+    let corpus = Corpus::new();
+    let counted = corpus.table(20);
+    corpus.write("poison.txt".as_ref(), b"words that nobody counts");
+    let crash = ["--crash", "poison.txt", "--workers", "2", "--tree"];
+    let run = corpus.wordcount(crash);
+    assert_eq!(run.code(), Some(1), "{}", run.stderr());
+    assert_eq!(run.stdout_without_time(), counted);
+    let verdict = format!(
+        "wordcount: {}: 3 workers died while they counted it\n",
+        corpus.path("poison.txt").display()
+    );
+    assert!(run.stderr().ends_with(&verdict), "{}", run.stderr());
+    assert!(run.stderr().contains("SIGABRT"), "{}", run.stderr());
+    assert!(run.stderr().contains("─ counter-"), "the tree is not in {}", run.stderr());
+}
+
+#[test]
 fn wordcount_explains_its_usage() {
     let help = example("wordcount").args(["--help"]).run();
     assert_eq!((help.code(), help.stderr()), (Some(0), ""));
-    for option in ["Usage: wordcount", "--workers N", "--plain", "--top N", "--help", "Exit code"] {
+    for option in [
+        "Usage: wordcount",
+        "--workers N",
+        "--plain",
+        "--top N",
+        "--tree",
+        "--crash NAME",
+        "--help",
+        "Exit code",
+    ] {
         assert!(help.stdout().contains(option), "{option} is not in:\n{}", help.stdout());
     }
     for (wrong, problem) in [
@@ -271,6 +320,7 @@ fn wordcount_explains_its_usage() {
         (&["--workers", "0"], "--workers needs at least 1"),
         (&["--workers", "many"], "--workers needs a number, not many"),
         (&["--top"], "--top needs a number"),
+        (&["--crash"], "--crash needs a name"),
     ] {
         let run = example("wordcount").args(wrong).run();
         assert_eq!((run.code(), run.stdout()), (Some(2), ""), "{wrong:?}");
@@ -548,7 +598,10 @@ fn example(name: &'static str) -> Example {
 }
 
 fn newest_source(name: &str) -> SystemTime {
-    let folder = sources().join(name);
+    let mut folder = sources().join(name);
+    if folder.join("src").exists() {
+        folder.push("src");
+    }
     let files: Vec<PathBuf> = match fs::read_dir(&folder) {
         Ok(entries) => entries.map(|entry| entry.expect("the folder is readable").path()).collect(),
         Err(_) => vec![folder.with_extension("rs")],
@@ -562,6 +615,11 @@ fn newest_source(name: &str) -> SystemTime {
 impl Example {
     fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Example {
         self.command.args(arguments);
+        self
+    }
+
+    fn env(mut self, name: &str, value: &Path) -> Example {
+        self.command.env(name, value);
         self
     }
 
@@ -760,6 +818,42 @@ impl Ended {
         let name = self.name;
         assert_eq!((self.code(), self.stderr()), (Some(0), ""), "`{name}`: exit code and stderr");
         assert_eq!(self.stdout(), stdout, "`{name}`: stdout");
+    }
+
+    /// Runs the Python program in the example's documentation, if Python is installed, and checks
+    /// that it prints the same lines. Two processes print at once, so their order does not count.
+    #[track_caller]
+    fn printed_as_python_does(&self, arguments: &[&str]) {
+        let source = fs::read_to_string(sources().join(self.name).with_extension("rs"));
+        let source = source.expect("the source is there");
+        let comment = source.lines().map_while(|line| line.strip_prefix("//!"));
+        let program: Vec<&str> = comment
+            .map(|line| line.strip_prefix(' ').unwrap_or(line))
+            .skip_while(|line| *line != "```python")
+            .skip(1)
+            .take_while(|line| *line != "```")
+            .collect();
+        assert!(program.len() > 5, "`{}`: {program:?}", self.name);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("program.py");
+        fs::write(&file, program.join("\n")).expect("a file");
+        let Ok(output) = Command::new("python3").arg("-u").arg(&file).args(arguments).output()
+        else {
+            eprintln!("skipped: python3 is not installed");
+            return;
+        };
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            (output.status.code(), sorted(&printed)),
+            (Some(0), sorted(self.stdout())),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// Like `printed`, but ignores the last line.
