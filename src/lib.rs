@@ -55,7 +55,8 @@
 //!
 //! `init` must run before anything else in `main`: put [`#[offspring::main]`](macro@main) on it
 //! (above `#[tokio::main]`, if there is one). In tests, use [`#[offspring::test]`](macro@test)
-//! instead of `#[test]`. In a program without it the first spawn returns
+//! instead of `#[test]`. Where `main` is not yours, as in plain tests and in criterion's benches,
+//! [`init_before_main!`] does it. In a program without it each spawn returns
 //! [`SpawnError::NotInitialized`]; it never becomes a fork bomb.
 //!
 //! A worker that needs configuration, or has state, is a type:
@@ -405,7 +406,8 @@ pub use offspring_macros::main;
 /// A `#[test]` that can start processes. With `timeout = "10s"` it fails if it takes longer.
 ///
 /// A child is the test binary, started again at this test, whose first line runs the worker. Works
-/// under `cargo test` and nextest.
+/// under `cargo test` and nextest. For plain `#[test]`s there is
+/// [`init_before_main!`](crate::init_before_main).
 ///
 /// ```
 /// #[offspring::worker]
@@ -477,7 +479,8 @@ pub mod __private {
     pub use crate::actor::foreign_reply;
     #[cfg(feature = "failpoints")]
     pub use crate::failpoints::{MUTATIONS, POINTS};
-    pub use crate::process::{Registration, enter_test, with_deadline};
+    pub use crate::process::{Registration, TestPath, before_main, enter_test, with_deadline};
+    pub use crate::sys::{Constructor, constructors_after};
     pub use inventory;
     pub use serde;
 }

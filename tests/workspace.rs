@@ -42,7 +42,11 @@ fn output(mut command: Command) -> String {
     stdout + &stderr
 }
 
-const TESTS: [&str; 6] = ["test", "--locked", "--package", "app", "--test", "children"];
+const TESTS: [&str; 8] =
+    ["test", "--locked", "--package", "app", "--test", "children", "--test", "plain"];
+/// Those that cannot start processes, and a `main` of another crate.
+const OTHERS: [&str; 8] =
+    ["test", "--locked", "--package", "app", "--test", "uninitialized", "--bench", "foreign_main"];
 
 /// One test for all: cargo locks the target directory, so they would wait for each other.
 #[test]
@@ -59,13 +63,22 @@ fn workers_of_a_dependency_work_in_every_profile_and_under_every_runner() {
         ]));
         assert_eq!(printed, PRINTED, "{profile}");
     }
-    let tests = output(cargo(&TESTS));
-    assert!(tests.contains("4 passed; 0 failed"), "{tests}");
+    let directory = tempfile::tempdir().expect("a folder");
+    let log = directory.path().join("log");
+    let mut all = cargo(&TESTS);
+    all.env("APP_LOG", &log);
+    let tests = output(all);
+    assert_eq!(tests.matches("5 passed; 0 failed").count(), 2, "{tests}");
+    let ran = std::fs::read_to_string(&log).expect("a test wrote it");
+    assert_eq!(ran, "ran\n", "no child runs a test");
+    let others = output(cargo(&OTHERS));
+    assert!(others.contains("2 passed; 0 failed"), "{others}");
+    assert!(others.contains("benches\n16\n"), "{others}");
     one_process_a_test();
     if Command::new("cargo-nextest").arg("--version").output().is_ok() {
         let tests =
             output(cargo(&["nextest", "run", "--locked", "--no-fail-fast", "--package", "app"]));
-        assert!(tests.contains("4 passed"), "{tests}");
+        assert!(tests.contains("12 passed"), "{tests}");
     } else {
         eprintln!("skipped: cargo-nextest is not installed");
     }
@@ -77,7 +90,7 @@ fn one_process_a_test() {
     list.args(["--", "--list", "--format", "terse"]);
     let listed = output(list);
     let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
-    assert_eq!(names.len(), 4, "{listed}");
+    assert_eq!(names.len(), 10, "{listed}");
     for name in names {
         let mut test = cargo(&TESTS);
         test.args(["--", "--exact", name, "--nocapture"]);

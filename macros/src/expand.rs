@@ -248,7 +248,11 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
     let name = &sig.ident;
     let text = LitStr::new(&name.to_string(), name.span());
     let path = quote!(::core::concat!(::core::module_path!(), "::", #text));
-    let enter = quote!(#krate::__private::enter_test(#path););
+    let enter = quote! {
+        static TEST: #krate::__private::TestPath = #krate::__private::TestPath(#path);
+        #krate::__private::inventory::submit! { #krate::__private::TestPath(#path) }
+        #krate::__private::enter_test(&TEST);
+    };
     // By its path: `use offspring::test` would shadow the short name.
     let mark: Attribute = parse_quote!(#[::core::prelude::v1::test]);
 
@@ -380,6 +384,16 @@ mod tests {
         expands(main(&written, &check::main(&written)), expected);
     }
 
+    /// A test is registered, so that the children of plain tests can start at it.
+    fn entering(path: &TokenStream) -> TokenStream {
+        quote! {
+            static TEST: ::offspring::__private::TestPath =
+                ::offspring::__private::TestPath(#path);
+            ::offspring::__private::inventory::submit! { ::offspring::__private::TestPath(#path) }
+            ::offspring::__private::enter_test(&TEST);
+        }
+    }
+
     #[test]
     fn a_test_of_a_runtime_is_entered_before_it() {
         let written = function(
@@ -393,6 +407,7 @@ mod tests {
             },
         );
         let path = quote!(::core::concat!(::core::module_path!(), "::", "waits"));
+        let enter = entering(&path);
         let expected = quote! {
             #[::core::prelude::v1::test]
             #[should_panic]
@@ -401,7 +416,7 @@ mod tests {
                 async fn waits() {
                     body.await
                 }
-                ::offspring::__private::enter_test(#path);
+                #enter
                 ::offspring::__private::with_deadline(
                     #path,
                     ::core::time::Duration::new(1u64, 500000000u32),
@@ -424,6 +439,7 @@ mod tests {
             },
         );
         let path = quote!(::core::concat!(::core::module_path!(), "::", "r#true"));
+        let enter = entering(&path);
         let expected = quote! {
             #[::core::prelude::v1::test]
             #[serial]
@@ -431,7 +447,7 @@ mod tests {
                 fn r#true() -> Ret {
                     body
                 }
-                ::offspring::__private::enter_test(#path);
+                #enter
                 ::offspring::__private::with_deadline(
                     #path,
                     ::core::time::Duration::new(1u64, 0u32),

@@ -33,10 +33,11 @@ use super::EncodeError;
 #[derive(Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// This process never called [`init`](crate::init), so its children would run `main` again.
+    /// This process never called [`init`](crate::init) on its main thread, so its children would run
+    /// `main` again.
     #[error(
-        "this process never ran `offspring::init()`: put `#[offspring::main]` on `fn main`, or call `offspring::init();` as its first line \
-         (in a test: `#[offspring::test]` in place of `#[test]`)"
+        "this process never ran `offspring::init()` on its main thread: put `#[offspring::main]` on `fn main`, or call `offspring::init();` as \
+         its first line (in a test: `#[offspring::test]` in place of `#[test]`; where `main` is not yours: `offspring::init_before_main!();`)"
     )]
     NotInitialized,
     /// The worker's type is not registered.

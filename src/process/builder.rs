@@ -17,11 +17,12 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ExitReason, SpawnError};
 use crate::process::backend::Backend;
+use crate::process::child::entry;
 use crate::process::current;
 use crate::process::default_name::default_name;
 use crate::process::handle::Process;
 use crate::process::handshake::{CHILD_VARIABLE, Hello, WIRE_VERSION};
-use crate::process::identity::{self, Entry, Identity};
+use crate::process::identity::{Entry, Identity};
 use crate::process::parent::early_stderr::EarlyStderr;
 use crate::process::parent::exit;
 use crate::process::parent::starting::{StartLimit, StartingChild};
@@ -283,7 +284,7 @@ impl ProcessBuilder {
     /// registered, two workers with one name, bad options, a value that does not encode) are found
     /// before a process is started.
     pub fn spawn<W: ProcessWorker>(self, worker: W) -> Result<Process<W::Output>, SpawnError> {
-        let entry = identity::entry().ok_or(SpawnError::NotInitialized)?;
+        let entry = entry::entry().ok_or(SpawnError::NotInitialized)?;
         let registered = W::worker_name();
         registry::check(registered)?;
         if exit::is_exiting() {

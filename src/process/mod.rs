@@ -73,7 +73,7 @@ pub use backend::Backend;
 pub use builder::ProcessBuilder;
 pub use child::entry::init;
 #[doc(hidden)]
-pub use child::entry::{enter_test, with_deadline};
+pub use child::entry::{before_main, enter_test, with_deadline};
 pub use children::{ChildProcess, active_children};
 pub use current::{CurrentProcess, ParentProcess, current, parent};
 pub use handle::Process;
@@ -81,7 +81,7 @@ pub use handle::Process;
 pub use join_async::JoinFuture;
 pub use output::Output;
 #[doc(hidden)]
-pub use registry::Registration;
+pub use registry::{Registration, TestPath};
 pub use spawn_hook::LogTarget;
 pub use stdio::Stdio;
 pub use worker::{ProcessWorker, Worker};

@@ -32,6 +32,24 @@ impl Registration {
     }
 }
 
+/// Not public API: the path of a test with `#[offspring::test]`, with its crate. libtest runs it by
+/// this path without the crate.
+#[derive(Debug)]
+pub struct TestPath(pub &'static str);
+
+inventory::collect!(TestPath);
+
+impl TestPath {
+    pub(super) fn in_harness(&self) -> &'static str {
+        self.0.split_once("::").map_or(self.0, |(_, path)| path)
+    }
+}
+
+/// The same test of this program each time, if it has one.
+pub(super) fn a_test() -> Option<&'static str> {
+    inventory::iter::<TestPath>.into_iter().map(TestPath::in_harness).min()
+}
+
 struct Registry {
     by_name: HashMap<&'static str, &'static Registration>,
     /// Sorted by name, so that a worker has the same index in all processes of the program: its

@@ -17,6 +17,8 @@ pub(crate) use types::{same_type, type_id_of, with_slice};
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
+#[cfg(target_os = "linux")]
+pub use linux::{Constructor, constructors_after};
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

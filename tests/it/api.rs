@@ -14,9 +14,9 @@ mod table {
             EncodeError, ExitReason, HandleError, JoinError, JoinableQueue, Pool, PoolBuilder,
             Process, ProcessBuilder, ProcessWorker, Queue, QueueBuilder, Receiver, Selector,
             Sender, SpawnError, Stdio, Supervisor, SupervisorBuilder, Task, Waitable, Worker,
-            active_children, actor, as_completed, channel, current, init, main, message_limit,
-            parent, pipe, register, register_actor, set_message_limit, test, tree, wait_any,
-            wait_any_timeout, worker,
+            active_children, actor, as_completed, channel, current, init, init_before_main, main,
+            message_limit, parent, pipe, register, register_actor, set_message_limit, test, tree,
+            wait_any, wait_any_timeout, worker,
         };
     }
     mod actor {
@@ -45,8 +45,8 @@ mod table {
         use offspring::process::{
             Backend, ChildProcess, CurrentProcess, ExitReason, JoinError, JoinFuture,
             JoinTimeoutError, KillCause, LogTarget, Output, PanicReport, ParentProcess, Process,
-            ProcessBuilder, ProcessWorker, Registration, SpawnError, Stdio, Worker,
-            active_children, current, enter_test, init, parent, with_deadline,
+            ProcessBuilder, ProcessWorker, Registration, SpawnError, Stdio, TestPath, Worker,
+            active_children, before_main, current, enter_test, init, parent, with_deadline,
         };
     }
     mod queue {

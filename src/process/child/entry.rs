@@ -1,5 +1,7 @@
 //! `init`: is this process a child, and how can it start more copies of its program?
 
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -7,13 +9,16 @@ use crate::ipc::wire;
 use crate::process::child::{panic_hook, serve};
 use crate::process::handshake::CHILD_VARIABLE;
 use crate::process::identity::{self, Entry, Identity};
+use crate::process::registry::{self, TestPath};
 use crate::sys;
 
 /// Makes this program able to start copies of itself. Call it first in `main`.
 ///
 /// `#[offspring::main]` does that. In a child that this crate has started, the call does not
 /// return: the child runs its worker and exits, so the rest of `main` never runs in a child. In any
-/// other process the call returns at once. Later calls do nothing.
+/// other process the call returns at once. Later calls do nothing, and so do calls on other threads
+/// than the main one: a child would run the program up to there, and in a plain `#[test]` that is
+/// all other tests.
 ///
 /// ```
 /// fn main() {
@@ -21,21 +26,47 @@ use crate::sys;
 ///     // only the main program comes here
 /// }
 /// ```
+///
+/// Where `main` is not yours (a test harness, criterion, a framework),
+/// [`init_before_main!`](crate::init_before_main) does the same before it.
 pub fn init() {
+    if sys::is_main_thread() {
+        enter(Entry::Main);
+    }
+}
+
+/// Not public API: the constructor of `init_before_main!`. In a child it runs `constructors`, which
+/// are those that have not run yet, and does not return: they register workers.
+pub fn before_main(constructors: impl FnOnce()) {
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    // A program and a library of it may both have one. The other is among the `constructors`.
+    if BEGUN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    if child_name().is_some() {
+        constructors();
+        sys::ignore_broken_pipes();
+    }
     enter(Entry::Main);
 }
 
 /// Not public API: the first line of `#[offspring::test]`.
-pub fn enter_test(path: &'static str) {
-    // libtest knows tests without the name of their crate.
-    let path = path.split_once("::").map_or(path, |(_, path)| path);
-    enter(Entry::Test(path.to_owned()));
+pub fn enter_test(test: &'static TestPath) {
+    enter(Entry::Test(test.in_harness().to_owned()));
 }
 
-fn enter(entry: Entry) {
-    if identity::entry().is_some() {
-        return;
+/// How a child of this process reaches `init`; `None` if it never would. A plain test that starts a
+/// process can do so if its binary has a test that a child can be started at: otherwise it would
+/// depend on the order of the tests.
+pub(in crate::process) fn entry() -> Option<&'static Entry> {
+    if identity::entry().is_none() && child_name().is_none() {
+        enter(Entry::Test(registry::a_test()?.to_owned()));
     }
+    identity::entry()
+}
+
+/// The name of this process, if it was started as a child and has not run `init` yet.
+fn child_name() -> Option<OsString> {
     // Two signs are needed. The variable alone may have been inherited through another program;
     // only a child has the control socket as stdin. The parent's pid is not a sign: a child whose
     // parent has died meanwhile must not become a main program, and there may be a wrapper between
@@ -43,8 +74,14 @@ fn enter(entry: Entry) {
     // A program with rights that its caller lacks is no child at all: the caller would choose which
     // worker runs, and with which value.
     let is_child = || sys::stdin_is_packet_socket() && !sys::is_elevated();
-    let name = std::env::var_os(CHILD_VARIABLE).filter(|_| is_child());
-    if let Some(name) = name {
+    std::env::var_os(CHILD_VARIABLE).filter(|_| is_child())
+}
+
+fn enter(entry: Entry) {
+    if identity::entry().is_some() {
+        return;
+    }
+    if let Some(name) = child_name() {
         // First the name, so that `ps` is right however the start goes on: until now the system
         // shows the process as `exe`, the link that was executed. The variable is removed before
         // any other program can be started from here, which would inherit it.

@@ -1,5 +1,6 @@
 //! The system calls of Linux that std lacks.
 
+mod constructors;
 mod descriptors;
 mod fork;
 mod futex;
@@ -19,6 +20,8 @@ mod streams;
 mod survey;
 mod tree;
 
+pub(crate) use constructors::ignore_broken_pipes;
+pub use constructors::{Constructor, constructors_after};
 pub(crate) use descriptors::*;
 pub(crate) use fork::*;
 pub(crate) use futex::*;

@@ -29,11 +29,16 @@ pub(crate) fn set_process_name(name: &str) {
     let short = &name[..end];
     // A process has the name of its main thread, and a test runs on another. It is only a label, so
     // errors are ignored.
-    if rustix::thread::gettid() == rustix::process::getpid() {
+    if is_main_thread() {
         let _ = std::ffi::CString::new(short).map(|short| rustix::thread::set_name(&short));
     } else {
         let _ = std::fs::write("/proc/self/comm", short);
     }
+}
+
+/// Returns whether this is the thread that runs `main`.
+pub(crate) fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
 }
 
 /// Removes a variable from the environment.

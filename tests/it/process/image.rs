@@ -112,7 +112,7 @@ fn a_program_that_the_loader_was_asked_to_run_gets_an_error_in_time() {
 
 /// A plain test: it never runs `init`. It leaves a mark, then tries to start children.
 #[test]
-#[ignore = "run by `without_init_nothing_is_started`"]
+#[ignore = "run by `a_child_that_never_reaches_init_starts_nothing`"]
 fn inner_without_init() {
     if !is_inner() {
         return;
@@ -126,17 +126,6 @@ fn inner_without_init() {
         assert!(error.to_string().contains("#[offspring::main]"), "{error}");
         assert!(error.to_string().contains("#[offspring::test]"), "{error}");
     }
-}
-
-#[offspring::test(timeout = "20s")]
-fn without_init_nothing_is_started() {
-    let directory = tempfile::tempdir().unwrap();
-    let log = directory.path().join("log");
-    passes(
-        inner_program(&binary(), "process::image::inner_without_init")
-            .env("OFFSPRING_TEST_LOG", &log),
-    );
-    assert_eq!(fs::read_to_string(&log).unwrap(), "ran\n");
 }
 
 /// Starts a child that never reaches `init`, and runs a program's own code instead.

@@ -28,3 +28,9 @@ fn a_generic_worker_runs() {
 fn a_test_without_children_runs_beside_them() {
     assert_eq!(double(1), 2);
 }
+
+/// Whichever test runs first: a child starts at one of the tests above.
+#[test]
+fn a_plain_test_beside_them_starts_children() {
+    assert_eq!(quadruple::spawn(1).unwrap().join().unwrap(), 4);
+}
