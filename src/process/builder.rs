@@ -35,6 +35,8 @@ use crate::sys::{self, Pidfd, Setup};
 
 /// The default of [`ProcessBuilder::start_timeout`].
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// The default of [`ProcessBuilder::exit_timeout`].
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The depth to which processes may be nested, unless `OFFSPRING_MAX_DEPTH` sets another.
 const MAX_DEPTH: u32 = 16;
 const NAME_MAX: usize = 200;
@@ -75,6 +77,7 @@ pub struct ProcessBuilder {
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
     start_timeout: Option<Duration>,
+    exit_timeout: Option<Duration>,
     program: Option<OsString>,
     generation: u32,
     slot: Option<u32>,
@@ -220,6 +223,18 @@ impl ProcessBuilder {
         self
     }
 
+    /// Sets how long the child may take to end once its worker has returned. After that it is
+    /// killed, and [`join`](Process::join) returns the output all the same. Default: 10 seconds;
+    /// `Duration::MAX` for no limit.
+    ///
+    /// In that time the exit hooks and static destructors of libraries run, which may hang, and
+    /// tools for coverage write their files. The time in which the child waits for its own children
+    /// does not count.
+    pub fn exit_timeout(mut self, timeout: Duration) -> ProcessBuilder {
+        self.exit_timeout = Some(timeout);
+        self
+    }
+
     /// Sets the value of [`CurrentProcess::generation`](crate::process::CurrentProcess::generation)
     /// in the child: how many times its parent has restarted the worker. Default: 0.
     pub fn generation(mut self, generation: u32) -> ProcessBuilder {
@@ -315,7 +330,7 @@ impl ProcessBuilder {
         limit: StartLimit,
         value: OutgoingValue,
     ) -> Result<Process<T>, SpawnError> {
-        let ProcessBuilder { detached, keeps_descriptors, shielded, .. } = self;
+        let ProcessBuilder { detached, keeps_descriptors, shielded, exit_timeout, .. } = self;
         let (value, channel, has_hooks) = match value {
             OutgoingValue::Bytes(bytes) => (Some(bytes), None, false),
             OutgoingValue::Channel { end, has_hooks } => (None, Some(end), has_hooks),
@@ -342,6 +357,7 @@ impl ProcessBuilder {
             keeps_descriptors,
             detached,
             shielded,
+            exit_timeout: exit_timeout.unwrap_or(EXIT_TIMEOUT),
             has_hooks,
             value,
         };

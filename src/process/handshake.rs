@@ -12,7 +12,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub(super) struct Hello {
     pub(super) detached: bool,
     /// True if only its parent's SIGTERM and SIGHUP have an effect.
     pub(super) shielded: bool,
+    /// How long the exit hooks of its libraries may take.
+    pub(super) exit_timeout: Duration,
     /// True if the payloads of spawn hooks precede the value in the channel.
     pub(super) has_hooks: bool,
     /// The worker's value; `None` if it is in the channel.
@@ -219,8 +221,6 @@ pub(super) fn channel_around<M>(socket: Option<OwnedFd>) -> io::Result<CheckedRe
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::ipc::fuzz::Random;
 
@@ -237,6 +237,7 @@ mod tests {
             keeps_descriptors: false,
             detached: false,
             shielded: false,
+            exit_timeout: Duration::MAX,
             has_hooks: false,
             value: Some(vec![8; 100]),
         };

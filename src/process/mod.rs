@@ -43,6 +43,7 @@ mod child;
 mod children;
 mod current;
 mod default_name;
+mod exit_limit;
 mod handle;
 mod handshake;
 #[cfg(test)]

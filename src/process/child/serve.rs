@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::process::child::{control, panic_hook};
+use crate::process::exit_limit;
 use crate::process::handshake::{
     self, ChildMessage, EXIT_PANIC, Hello, ParentMessage, WIRE_VERSION,
 };
@@ -72,6 +73,9 @@ pub(super) fn become_child() -> ! {
             0
         }
     };
+    // The exit flushes it too, but would then be limited while the reader of a pipe is slow.
+    let _ = io::stdout().flush();
+    exit_limit::begin();
     std::process::exit(code)
 }
 
@@ -84,6 +88,7 @@ fn run_worker(
     let run = registry::find(&hello.worker).ok_or_else(|| {
         ChildMessage::Mismatch(format!("worker `{}` is not registered in it", hello.worker))
     })?;
+    exit_limit::set(hello.exit_timeout);
     if hello.shielded {
         sys::shield_from_outside();
     }
@@ -204,6 +209,7 @@ mod tests {
             keeps_descriptors: false,
             detached: true,
             shielded: false,
+            exit_timeout: std::time::Duration::MAX,
             has_hooks: false,
             value: None,
         };

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::KillCause;
 use crate::ipc::hub;
-use crate::process::identity;
 use crate::process::parent::reaper;
 use crate::process::parent::record::ChildRecord;
 use crate::process::parent::relay;
 use crate::process::spawn_hook;
+use crate::process::{exit_limit, identity};
 use crate::sys;
 
 /// How long a daemon may take to end after SIGTERM, before it gets SIGKILL.
@@ -81,6 +81,12 @@ extern "C" fn at_exit() {
         // A fork by host code: the children are not its own, and it has no reaper.
         return;
     }
+    exit_limit::suspend();
+    wait_for_children();
+    exit_limit::begin();
+}
+
+fn wait_for_children() {
     // A test harness waits for nothing: what a failed test left running would keep it from ending.
     let is_harness = identity::is_harness();
     let finishers = if is_harness { Vec::new() } else { finishers() };

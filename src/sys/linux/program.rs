@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::poll::retry;
 
@@ -55,6 +57,39 @@ pub(crate) fn at_exit(hook: extern "C" fn()) {
     // SAFETY: `hook` is a plain function that lives as long as the program. If there is no memory
     // to register it, the children still end with this process, by their liveness pipe.
     unsafe { libc::atexit(hook) };
+}
+
+/// Has the system kill this process with SIGKILL unless it has ended within `limit`. The limit of a
+/// later call replaces it; `None` removes it. Without a timer of the system there is no limit.
+pub(crate) fn end_within(limit: Option<Duration>) {
+    // A `timer_t` is a number here, whatever its type.
+    static TIMER: OnceLock<Option<usize>> = OnceLock::new();
+    if limit.is_none() && TIMER.get().is_none() {
+        return;
+    }
+    let timer = TIMER.get_or_init(|| {
+        // SAFETY: `event` is plain data, of which `timer_create` reads what is set here, and
+        // `timer` is a place for its answer.
+        unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_SIGNAL;
+            event.sigev_signo = libc::SIGKILL;
+            let mut timer: libc::timer_t = std::mem::zeroed();
+            let made = libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) == 0;
+            made.then_some(timer as usize)
+        }
+    });
+    let Some(timer) = *timer else {
+        return;
+    };
+    let limit = limit.unwrap_or_default();
+    // SAFETY: the timer was made above and is never deleted; the time is plain data. Zero stops it.
+    unsafe {
+        let mut time: libc::itimerspec = std::mem::zeroed();
+        time.it_value.tv_sec = libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX);
+        time.it_value.tv_nsec = limit.subsec_nanos() as libc::c_long;
+        libc::timer_settime(timer as libc::timer_t, 0, &time, std::ptr::null_mut());
+    }
 }
 
 /// Returns whether this program has rights that its caller lacks: by a set-user-id bit, or by

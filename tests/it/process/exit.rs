@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use offspring::{ExitReason, ProcessBuilder, Queue, SpawnError, Stdio};
+use offspring::sync::Event;
+use offspring::{ExitReason, Pool, ProcessBuilder, Queue, SpawnError, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{FOREVER, Lines, answer, sleeper};
@@ -137,6 +138,56 @@ fn a_process_that_is_ending_starts_nothing() {
     let mut process =
         ProcessBuilder::new().stdout(Stdio::piped()).spawn(start_at_exit::new()).unwrap();
     assert_eq!(Lines::of(&mut process).next().as_deref(), Some("true"));
+    process.join().unwrap();
+}
+
+extern "C" fn hang() {
+    std::thread::sleep(Duration::from_secs(1000));
+}
+
+/// A library whose exit hook never ends.
+#[offspring::worker]
+fn return_and_hang() -> u32 {
+    // SAFETY: a plain function that does not unwind.
+    unsafe { libc::atexit(hang) };
+    42
+}
+
+#[offspring::test(timeout = "20s")]
+fn an_exit_hook_that_hangs_keeps_no_output() {
+    let builder = || ProcessBuilder::new().exit_timeout(Duration::from_millis(50));
+    assert_eq!(builder().spawn(return_and_hang::new()).unwrap().join().unwrap(), 42);
+    let pool = Pool::builder()
+        .workers(1)
+        .max_tasks_per_worker(1)
+        .process(|_, builder| builder.exit_timeout(Duration::from_millis(50)))
+        .build()
+        .unwrap();
+    let outputs: Result<Vec<u32>, _> = pool.map(0..3, |_| return_and_hang::new()).collect();
+    assert_eq!(outputs.unwrap(), [42; 3]);
+    drop(pool);
+}
+
+#[offspring::worker]
+fn wait_for(event: Event) {
+    event.wait().unwrap();
+}
+
+/// Its child waits, so its own end does as well.
+#[offspring::worker]
+fn leave_a_child(event: Event) {
+    let _ = wait_for::spawn(event).unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn the_time_of_its_children_is_not_the_time_of_an_exit() {
+    let event = Event::new().unwrap();
+    let process = ProcessBuilder::new()
+        .exit_timeout(Duration::from_millis(20))
+        .spawn(leave_a_child::new(event.clone()))
+        .unwrap();
+    assert!(process.join_timeout(Duration::from_millis(200)).unwrap_err().is_timeout());
+    event.set();
     process.join().unwrap();
 }
 
