@@ -24,18 +24,18 @@
 
 use std::error::Error;
 
-use offspring::queue::PutError;
+use offspring::queue::{JoinableConsumer, JoinableProducer, PutError};
 use offspring::{JoinableQueue, ProcessBuilder};
 
 #[offspring::worker]
-fn consumer(jobs: JoinableQueue<u64>) {
+fn consumer(jobs: JoinableConsumer<u64>) {
     for job in &jobs {
         println!("consumed {}", *job);
         job.task_done();
     }
 }
 
-fn producer(items: [u64; 4], jobs: &JoinableQueue<u64>) -> Result<(), PutError<u64>> {
+fn producer(items: [u64; 4], jobs: &JoinableProducer<u64>) -> Result<(), PutError<u64>> {
     for item in items {
         println!("produced {item}");
         jobs.put(item)?;
@@ -45,8 +45,8 @@ fn producer(items: [u64; 4], jobs: &JoinableQueue<u64>) -> Result<(), PutError<u
 
 #[offspring::main]
 fn main() -> Result<(), Box<dyn Error>> {
-    let jobs = JoinableQueue::unbounded()?;
-    let _process = ProcessBuilder::new().daemon(true).spawn(consumer::new(jobs.clone()))?;
+    let (jobs, taken) = JoinableQueue::unbounded()?.split();
+    let _process = ProcessBuilder::new().daemon(true).spawn(consumer::new(taken))?;
     producer([1, 2, 3, 4], &jobs)?;
     jobs.join()?;
     Ok(())

@@ -49,7 +49,8 @@
 //!   a lease: when that process dies, its jobs go to others, its locks are released and poisoned,
 //!   its barriers break. When the owner ends, handles return `Disconnected`.
 //! - **Calls wake when a peer dies.** A call that blocks on another process returns an error when
-//!   that process ends.
+//!   that process ends. A queue can tell that no consumer or producer is left if the program keeps
+//!   [one-way handles](queue::Producer#the-end).
 //!
 //! # Workers
 //!
@@ -62,12 +63,13 @@
 //! A worker that needs configuration, or has state, is a type:
 //!
 //! ```
+//! use offspring::queue::JoinableConsumer;
 //! use offspring::{JoinableQueue, ProcessBuilder, ProcessWorker, Worker};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize, Deserialize, Worker)]
 //! struct Consumer {
-//!     jobs: JoinableQueue<u64>,
+//!     jobs: JoinableConsumer<u64>,
 //! }
 //!
 //! impl ProcessWorker for Consumer {
@@ -82,8 +84,8 @@
 //!
 //! #[offspring::main]
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let jobs = JoinableQueue::bounded(8)?;
-//!     let consumer = Consumer { jobs: jobs.clone() };
+//!     let (jobs, consumer) = JoinableQueue::bounded(8)?.split();
+//!     let consumer = Consumer { jobs: consumer };
 //!     let _consumer = ProcessBuilder::new().daemon(true).name("consumer").spawn(consumer)?;
 //!     for n in 1..=4 {
 //!         jobs.put(n)?;

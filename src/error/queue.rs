@@ -26,8 +26,9 @@ flat_errors! {
         /// The queue is closed.
         #[error("putting into a closed queue")]
         Closed(item: T),
-        /// The queue is full, and no process is left that could take an item.
-        #[error("putting into a full queue that no process is left to get from")]
+        /// No process is left that could take an item: the queue is full, or no handle is left that
+        /// [takes](crate::queue::Producer#the-end).
+        #[error("putting into a queue that no process is left to get from")]
         Abandoned(item: T),
         /// The owner process has ended, and the queue with it.
         #[error("putting into a queue whose owner process has ended")]

@@ -16,7 +16,7 @@ use crate::ipc::reactor::EventSource;
 /// | [`Process`](crate::Process) | it has ended | [`join`](crate::Process::join) |
 /// | [`Receiver`](crate::Receiver) | a message has arrived, or every sender is gone | [`try_recv`](crate::Receiver::try_recv) |
 /// | [`Connection`](crate::Connection) | a message has arrived, or the other end is gone | [`try_recv`](crate::Connection::try_recv) |
-/// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue) | an item is available, or none will come any more | [`try_get`](crate::Queue::try_get) |
+/// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), their [`Consumer`](crate::queue::Consumer)s | an item is available, or none will come any more | [`try_get`](crate::Queue::try_get) |
 /// | [`Task`](crate::Task) | the task has ended | [`join`](crate::Task::join) |
 /// | actor [`Monitor`](crate::actor::Monitor) | the incarnation has ended | [`wait_timeout`](crate::actor::Monitor::wait_timeout) |
 /// | [`sync::Event`](crate::sync::Event) | it is set, or its owner process has ended | [`is_set`](crate::sync::Event::is_set) |

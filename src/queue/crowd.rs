@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::handle::Handle;
 use super::layout::{self, Tag, Word};
 use super::options::QueueOptions;
+use super::owner::facet::Facet;
 use super::owner::lock::QueueOwner;
 use crate::ipc::deadline::Deadline;
 use crate::ipc::doorbell;
@@ -16,27 +17,31 @@ use crate::ipc::ring;
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender};
 use crate::sys::Pidfd;
 
-fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
+pub(super) fn facet_of(handle: &Handle) -> &Arc<Facet> {
     match handle {
-        Handle::Own(own) => own.owner(),
+        Handle::Own(own) => own.facet(),
         Handle::Remote(_) => panic!("the queue belongs to another process"),
     }
 }
 
+pub(super) fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
+    &facet_of(handle).owner
+}
+
 /// The ends that a client holds, without the library between it and the hub.
-struct Client {
+pub(super) struct Client {
     _page: SessionPage,
     up: CheckedSender<ToHub>,
-    region: Arc<Region>,
-    outbox: ring::Producer,
+    pub(super) region: Arc<Region>,
+    pub(super) outbox: ring::Producer,
     _down: CheckedReceiver<ToClient>,
 }
 
 impl Client {
     /// A session as any client opens it, and an attachment to this queue.
-    fn open(handle: &Handle) -> Client {
-        let owner = owner_of(handle);
-        let in_flight = hub::in_flight(owner.clone()).unwrap();
+    pub(super) fn open(handle: &Handle) -> Client {
+        let facet = facet_of(handle);
+        let in_flight = hub::in_flight(facet.clone()).unwrap();
         let page = SessionPage::new().unwrap();
         let (up, up_in_hub) = wire::channel().unwrap();
         let (down_in_hub, down) = wire::channel().unwrap();
@@ -46,8 +51,8 @@ impl Client {
         wire::send(&in_flight, &open).unwrap();
         let attach = ToHub::Attach {
             number: 0,
-            object: owner.key,
-            fingerprint: owner.fingerprint,
+            object: facet.key,
+            fingerprint: facet.fingerprint(),
             region: Some(region.memory()),
         };
         wire::send(&up, &attach).unwrap();
@@ -57,7 +62,7 @@ impl Client {
     }
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
@@ -71,7 +76,7 @@ fn write(client: &mut Client, number: u8) {
 }
 
 /// Rings, if the hub does not poll.
-fn ring(client: &Client) {
+pub(super) fn ring(client: &Client) {
     if doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)) {
         wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
     }

@@ -22,7 +22,9 @@ use crate::queue::options::QueueOptions;
 use crate::queue::outcome::{
     ANSWER_WITHIN, PutFailure, QueueFailure, QueueJoined, or_unresponsive,
 };
+use crate::queue::owner::facet::Facet;
 use crate::queue::owner::lock::QueueOwner;
+use crate::queue::role::{ONE_WAY, Role};
 use crate::sys;
 
 /// An item that was taken and decoded.
@@ -39,15 +41,20 @@ pub(in crate::queue) enum Handle {
 }
 
 /// A handle in the owner's process, which counts these.
-pub(in crate::queue) struct OwnHandle(Arc<QueueOwner>);
+pub(in crate::queue) struct OwnHandle(Arc<Facet>);
 
 impl OwnHandle {
-    fn new(owner: Arc<QueueOwner>) -> OwnHandle {
-        owner.add_handle();
-        OwnHandle(owner)
+    fn new(facet: Arc<Facet>) -> OwnHandle {
+        facet.owner.add_handle(facet.role);
+        OwnHandle(facet)
     }
 
     pub(in crate::queue) fn owner(&self) -> &Arc<QueueOwner> {
+        &self.0.owner
+    }
+
+    #[cfg(test)]
+    pub(in crate::queue) fn facet(&self) -> &Arc<Facet> {
         &self.0
     }
 
@@ -55,7 +62,7 @@ impl OwnHandle {
     /// a copy, whose lock may be held by a thread that does not exist.
     #[inline]
     fn here(&self) -> Result<&QueueOwner, QueueFailure> {
-        let here = sys::not_in_fork().map(|()| &*self.0);
+        let here = sys::not_in_fork().map(|()| &**self.owner());
         here.map_err(|error| QueueFailure::io("use the queue", error))
     }
 }
@@ -63,7 +70,7 @@ impl OwnHandle {
 impl Drop for OwnHandle {
     fn drop(&mut self) {
         if !sys::is_fork() {
-            self.0.drop_handle();
+            self.owner().drop_handle(self.0.role);
         }
     }
 }
@@ -72,12 +79,16 @@ impl Drop for OwnHandle {
 pub(in crate::queue) struct RemoteQueue {
     handle: RemoteHandle<AttachedQueue>,
     facts: Facts,
+    /// The fingerprint of the item type.
+    item: u64,
+    narrower: Vec<ObjectKey>,
 }
 
 /// Properties of a queue that every handle carries.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Facts {
     joinable: bool,
+    role: Role,
     capacity: Option<usize>,
     /// The process id of the owner.
     owner: u32,
@@ -88,6 +99,8 @@ struct Facts {
 struct QueueToken {
     handle: HandleToken,
     facts: Facts,
+    /// The keys of the facets that it can be narrowed to, in the order of [`ONE_WAY`].
+    narrower: Vec<ObjectKey>,
 }
 
 #[cfg(test)]
@@ -172,16 +185,34 @@ impl Handle {
             return Err(CreateError::ZeroCapacity);
         }
         let item = std::any::type_name::<T>();
-        let key = ObjectKey::new().map_err(CreateError::io("make a key for the queue"))?;
+        let no_key = || CreateError::io("make a key for the queue");
+        let key = ObjectKey::new().map_err(no_key())?;
         let owner = Arc::new(QueueOwner::new(options, joinable, item, key));
         let object: Arc<dyn SharedObject> = owner.clone();
         hub::publish(key, &object);
-        Ok(Handle::Own(OwnHandle::new(owner)))
+        let facet = Facet::of_queue(owner, ObjectKey::new).map_err(no_key())?;
+        Ok(Handle::Own(OwnHandle::new(facet)))
+    }
+
+    /// A handle with the given role, which is one of [`ONE_WAY`], made of one that does everything.
+    pub(in crate::queue) fn narrowed(&self, role: Role) -> Handle {
+        match self {
+            Handle::Own(own) => Handle::Own(OwnHandle::new(own.0.narrowed(role))),
+            Handle::Remote(remote) => {
+                let place = ONE_WAY.iter().position(|&one_way| one_way == role);
+                let key = place.and_then(|place| remote.narrower.get(place));
+                let key = *key.expect("it is not narrowed twice");
+                let item = remote.item;
+                let handle = remote.handle.narrowed(key, role.fingerprint(item));
+                let facts = Facts { role, ..remote.facts };
+                Handle::Remote(Arc::new(RemoteQueue { handle, facts, item, narrower: Vec::new() }))
+            }
+        }
     }
 
     pub(in crate::queue) fn capacity(&self) -> Option<usize> {
         match self {
-            Handle::Own(own) => own.0.capacity,
+            Handle::Own(own) => own.owner().capacity,
             Handle::Remote(remote) => remote.facts.capacity,
         }
     }
@@ -189,7 +220,7 @@ impl Handle {
     /// The event source of a selector, or `None` if the owner cannot be reached.
     pub(in crate::queue) fn event_source(&self) -> Option<Arc<dyn EventSource>> {
         match self {
-            Handle::Own(own) => Some(own.0.clone()),
+            Handle::Own(own) => Some(own.owner().clone()),
             Handle::Remote(remote) => {
                 let attached = remote.handle.open().ok()?;
                 Some(attached as Arc<dyn EventSource>)
@@ -336,7 +367,7 @@ impl Handle {
             Ok(value) => Ok(Got { value, lease: taken.lease, attempts: taken.item.attempts }),
             Err(error) => {
                 match self {
-                    Handle::Own(own) => own.0.bury_undecodable(taken, error.clone()),
+                    Handle::Own(own) => own.owner().bury_undecodable(taken, error.clone()),
                     Handle::Remote(remote) => {
                         if let Some(attached) = remote.used() {
                             let joinable = remote.facts.joinable;
@@ -357,7 +388,7 @@ impl Handle {
     /// gone, so is the lease.
     pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) {
         match self {
-            Handle::Own(own) => own.0.end_lease(lease, done),
+            Handle::Own(own) => own.owner().end_lease(lease, done),
             Handle::Remote(remote) => {
                 if let Some(attached) = remote.used().filter(|_| remote.facts.joinable) {
                     let _ = attached.end_lease(lease, done);
@@ -368,7 +399,7 @@ impl Handle {
 
     pub(in crate::queue) fn detach_lease(&self, lease: u64) {
         match self {
-            Handle::Own(own) => own.0.detach_lease(lease),
+            Handle::Own(own) => own.owner().detach_lease(lease),
             Handle::Remote(remote) => {
                 if let Some(attached) = remote.used() {
                     attached.detach_lease(lease);
@@ -380,8 +411,8 @@ impl Handle {
     pub(in crate::queue) fn task_done(&self) -> Result<(), TaskDoneError> {
         match self {
             Handle::Own(own) => {
-                let lease = own.0.next_detached().ok_or(TaskDoneError::TooMany)?;
-                own.0.end_lease(lease, true);
+                let lease = own.owner().next_detached().ok_or(TaskDoneError::TooMany)?;
+                own.owner().end_lease(lease, true);
                 Ok(())
             }
             Handle::Remote(remote) => {
@@ -451,46 +482,58 @@ impl Handle {
     ) -> Result<S::Ok, S::Error> {
         let token = match self {
             Handle::Own(own) => {
-                let owner = &own.0;
+                let (facet, owner) = (&own.0, own.owner());
                 QueueToken {
-                    handle: HandleToken::of_local(owner.clone(), owner.key, owner.fingerprint)?,
+                    handle: HandleToken::of_local(facet.clone(), facet.key, facet.fingerprint())?,
                     facts: Facts {
                         joinable: owner.joinable,
+                        role: facet.role,
                         capacity: owner.capacity,
                         owner: std::process::id(),
                     },
+                    narrower: facet.narrower_keys(),
                 }
             }
-            Handle::Remote(remote) => {
-                QueueToken { handle: HandleToken::of_remote(&remote.handle)?, facts: remote.facts }
-            }
+            Handle::Remote(remote) => QueueToken {
+                handle: HandleToken::of_remote(&remote.handle)?,
+                facts: remote.facts,
+                narrower: remote.narrower.clone(),
+            },
         };
         token.serialize(serializer)
     }
 
     pub(in crate::queue) fn deserialize<'de, T, D: Deserializer<'de>>(
         joinable: bool,
+        role: Role,
         deserializer: D,
     ) -> Result<Handle, D::Error> {
-        let QueueToken { handle, facts } = QueueToken::deserialize(deserializer)?;
+        let QueueToken { handle, facts, narrower } = QueueToken::deserialize(deserializer)?;
         // Two processes of one program compare the item types by their names.
-        let fingerprint = wire::fingerprint(std::any::type_name::<T>());
-        let arrived = handle.arrive::<QueueOwner, AttachedQueue, D::Error>(fingerprint)?;
-        let is_joinable = match &arrived {
-            Arrived::Home(owner) => owner.joinable,
-            Arrived::Away(_) => facts.joinable,
+        let item = wire::fingerprint(std::any::type_name::<T>());
+        let fingerprint = role.fingerprint(item);
+        let arrived = handle.arrive::<Facet, AttachedQueue, D::Error>(fingerprint)?;
+        let (is_joinable, actual) = match &arrived {
+            Arrived::Home(facet) => (facet.owner.joinable, facet.role),
+            Arrived::Away(_) => (facts.joinable, facts.role),
         };
         if is_joinable != joinable {
             return Err(wire::explain_de("the handle belongs to the other kind of queue"));
         }
+        let all = if role == Role::Both { ONE_WAY.len() } else { 0 };
+        if actual != role || narrower.len() != all {
+            return Err(wire::explain_de("the handle puts or takes, and is to do the other"));
+        }
         Ok(match arrived {
-            Arrived::Home(owner) => {
-                if process::is_inline() {
-                    owner.lock().set_inline();
+            Arrived::Home(facet) => {
+                if process::is_inline() && role == Role::Both {
+                    facet.owner.lock().set_inline();
                 }
-                Handle::Own(OwnHandle::new(owner))
+                Handle::Own(OwnHandle::new(facet))
             }
-            Arrived::Away(handle) => Handle::Remote(Arc::new(RemoteQueue { handle, facts })),
+            Arrived::Away(handle) => {
+                Handle::Remote(Arc::new(RemoteQueue { handle, facts, item, narrower }))
+            }
         })
     }
 }

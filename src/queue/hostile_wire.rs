@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::handle::Handle;
 use super::options::QueueOptions;
-use super::owner::lock::QueueOwner;
+use super::owner::facet::Facet;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::hub::{self, REGION_BYTES, SessionPage, ToClient, ToHub};
 use crate::ipc::region::{Memory, Region};
@@ -19,9 +19,9 @@ use crate::sys::Pidfd;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
+fn facet_of(handle: &Handle) -> &Arc<Facet> {
     match handle {
-        Handle::Own(own) => own.owner(),
+        Handle::Own(own) => own.facet(),
         Handle::Remote(_) => panic!("the queue belongs to another process"),
     }
 }
@@ -46,7 +46,7 @@ fn open(
     page: Memory,
     fill: impl FnOnce(&CheckedSender<ToClient>),
 ) -> (CheckedSender<ToHub>, CheckedReceiver<ToClient>) {
-    let reference = hub::in_flight(owner_of(handle).clone()).unwrap();
+    let reference = hub::in_flight(facet_of(handle).clone()).unwrap();
     let (up, up_in_hub) = wire::channel().unwrap();
     let (down_in_hub, down) = wire::channel().unwrap();
     fill(&down_in_hub);
@@ -58,8 +58,8 @@ fn open(
 }
 
 fn attach(handle: &Handle, region: Memory) -> ToHub {
-    let owner = owner_of(handle);
-    let (object, fingerprint) = (owner.key, owner.fingerprint);
+    let facet = facet_of(handle);
+    let (object, fingerprint) = (facet.key, facet.fingerprint());
     ToHub::Attach { number: 0, object, fingerprint, region: Some(region) }
 }
 

@@ -21,6 +21,7 @@ use crate::queue::delivery::Delivery;
 use crate::queue::handle::{Got, Handle};
 use crate::queue::methods::queue_methods;
 use crate::queue::outcome::{QueueJoined, until_end, with_item};
+use crate::queue::role::Role;
 
 /// A queue that knows which items are finished, and loses none to a consumer that dies.
 ///
@@ -41,17 +42,20 @@ use crate::queue::outcome::{QueueJoined, until_end, with_item};
 ///
 /// # The end
 ///
-/// The queue ends as a [`Queue`](crate::Queue) does. If several threads of one process consume a
+/// The queue ends as a [`Queue`](crate::Queue) does, and has the same one-way handles:
+/// [`split`](JoinableQueue::split), [`producer`](JoinableQueue::producer),
+/// [`consumer`](JoinableQueue::consumer) and [`control`](JoinableQueue::control). If several threads of one process consume a
 /// closed queue, some may see its end while another still holds a delivery. If that delivery comes
 /// back, the process has to call `get` again.
 ///
 /// ```
+/// use offspring::queue::JoinableConsumer;
 /// use offspring::{JoinableQueue, ProcessWorker, Worker};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize, Worker)]
 /// struct Consumer {
-///     jobs: JoinableQueue<u64>,
+///     jobs: JoinableConsumer<u64>,
 /// }
 ///
 /// impl ProcessWorker for Consumer {
@@ -66,8 +70,8 @@ use crate::queue::outcome::{QueueJoined, until_end, with_item};
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let jobs = JoinableQueue::bounded(8)?;
-///     let _consumer = offspring::ProcessBuilder::new().daemon(true).spawn(Consumer { jobs: jobs.clone() })?;
+///     let (jobs, consumer) = JoinableQueue::bounded(8)?.split();
+///     let _consumer = offspring::ProcessBuilder::new().daemon(true).spawn(Consumer { jobs: consumer })?;
 ///     for n in 1..=4 {
 ///         jobs.put(n)?;
 ///     }

@@ -56,6 +56,8 @@ pub(crate) enum Flag {
     /// Puts that find no room and joins wait in vain, because no process is left that could take
     /// items.
     Abandoned = 4,
+    /// Every put fails, because no handle is left that could take items.
+    Severed = 8,
 }
 
 impl Flag {

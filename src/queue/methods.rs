@@ -317,7 +317,8 @@ macro_rules! queue_methods {
 
         impl<'de, T> Deserialize<'de> for $queue<T> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Handle::deserialize::<T, D>($joinable, deserializer).map($queue::from_handle)
+                Handle::deserialize::<T, D>($joinable, Role::Both, deserializer)
+                    .map($queue::from_handle)
             }
         }
 

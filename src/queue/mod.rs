@@ -27,11 +27,15 @@ mod item;
 mod joinable;
 mod layout;
 mod methods;
+mod one_way;
 mod options;
 mod outcome;
 mod owner;
 #[allow(clippy::module_inception)]
 mod queue;
+mod role;
+#[cfg(test)]
+mod roles;
 mod status;
 
 pub use crate::error::{
@@ -44,6 +48,9 @@ pub use delivery::Delivery;
 #[cfg(test)]
 pub(crate) use hostile::{attack, hoard};
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
+pub use one_way::{
+    Consumer, Control, JoinableConsumer, JoinableControl, JoinableProducer, Producer,
+};
 pub(crate) use options::QueueKind;
 pub(crate) use outcome::ANSWER_WITHIN;
 pub use outcome::QueueJoined;

@@ -19,6 +19,7 @@ use crate::queue::dead_letter::DeadLetter;
 use crate::queue::handle::{Got, Handle};
 use crate::queue::methods::queue_methods;
 use crate::queue::outcome::{until_end, with_item};
+use crate::queue::role::Role;
 
 /// A first-in, first-out queue that any number of processes put into and get from.
 ///
@@ -42,6 +43,11 @@ use crate::queue::outcome::{until_end, with_item};
 /// one. `put` into a full queue returns [`PutError::Abandoned`] when no process is left that could
 /// take an item. `Abandoned` describes the moment of the call: if a new process gets a handle, the
 /// queue works again.
+///
+/// A `Queue` handle is a possible producer and a possible consumer. So a program that keeps one while
+/// its children put and take may wait for itself. Handles that [`split`](Queue::split),
+/// [`producer`](Queue::producer), [`consumer`](Queue::consumer) and [`control`](Queue::control) make
+/// are no more than they are used for.
 ///
 /// ```
 /// use offspring::{ProcessWorker, Queue, Worker};

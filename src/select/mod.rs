@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::waitable::WaitSource;
-use crate::queue::{JoinableQueue, Queue};
+use crate::queue::{Consumer, JoinableConsumer, JoinableQueue, Queue};
 
 mod completed;
 mod selector;
@@ -26,6 +26,18 @@ impl<T> Waitable for Queue<T> {
 }
 
 impl<T> Waitable for JoinableQueue<T> {
+    fn wait_source(&self) -> WaitSource {
+        self.target().into()
+    }
+}
+
+impl<T> Waitable for Consumer<T> {
+    fn wait_source(&self) -> WaitSource {
+        self.target().into()
+    }
+}
+
+impl<T> Waitable for JoinableConsumer<T> {
     fn wait_source(&self) -> WaitSource {
         self.target().into()
     }

@@ -51,8 +51,9 @@ mod table {
     }
     mod queue {
         use offspring::queue::{
-            DeadCause, DeadLetter, DeadLetterError, Delivery, GetError, GetTimeoutError,
-            JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue, PutAllError, PutError,
+            Consumer, Control, DeadCause, DeadLetter, DeadLetterError, Delivery, GetError,
+            GetTimeoutError, JoinableBatches, JoinableConsumer, JoinableControl, JoinableIntoIter,
+            JoinableIter, JoinableProducer, JoinableQueue, Producer, PutAllError, PutError,
             PutTimeoutError, Queue, QueueBatches, QueueBuilder, QueueIntoIter, QueueIter,
             QueueJoinError, QueueJoinTimeoutError, QueueJoined, QueueStatus, TaskDoneError,
             TryGetError, TryPutError,

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use offspring::__private::{MUTATIONS, POINTS};
+use offspring::queue::{JoinableConsumer, JoinableProducer, PutError, QueueJoinError};
 use offspring::{JoinableQueue, ProcessBuilder, Queue};
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,59 @@ fn one_point(point: &str, hit: u32) -> bool {
     plain.check_queue(&queue);
     joinable.check_jobs(&jobs);
     reached
+}
+
+#[offspring::worker]
+fn take_some(jobs: JoinableConsumer<u64>) {
+    jobs.iter().take(200).for_each(|job| job.task_done());
+    panic!("these are enough");
+}
+
+#[offspring::worker]
+fn put_some(jobs: JoinableProducer<u64>) {
+    (0..200).for_each(|n| jobs.put(n).expect("a consumer lives"));
+    panic!("these are enough");
+}
+
+#[offspring::test(timeout = "600s")]
+fn the_only_consumer_may_end_at_every_step() {
+    for point in POINTS[0] {
+        let (jobs, consumer) = JoinableQueue::bounded(16).unwrap().split();
+        let process = armed(point, 1).spawn(take_some::new(consumer)).unwrap();
+        let mut put = 0;
+        let error = loop {
+            match jobs.put(put) {
+                Ok(()) => put += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, PutError::Abandoned(_)), "{point}: {error:?}");
+        match jobs.join() {
+            Err(QueueJoinError::Abandoned { unfinished, .. }) => {
+                assert!(unfinished as u64 <= put, "{point}");
+            }
+            joined => assert!(joined.is_ok() && jobs.is_empty().unwrap(), "{point}: {joined:?}"),
+        }
+        process.join().unwrap_err();
+    }
+}
+
+#[offspring::test(timeout = "600s")]
+fn the_only_producer_may_end_at_every_step() {
+    for point in POINTS[0] {
+        let (producer, jobs) = JoinableQueue::bounded(16).unwrap().split();
+        let process = armed(point, 1).spawn(put_some::new(producer)).unwrap();
+        let taken: Vec<u64> = jobs
+            .iter()
+            .map(|job| {
+                let number = *job;
+                job.task_done();
+                number
+            })
+            .collect();
+        assert!(taken.iter().copied().eq(0..taken.len() as u64), "{point}: {taken:?}");
+        process.join().unwrap_err();
+    }
 }
 
 #[offspring::test(timeout = "600s")]

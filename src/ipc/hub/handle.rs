@@ -60,6 +60,8 @@ pub(crate) struct RemoteHandle<A> {
 struct Opening<A> {
     in_flight: Option<CheckedSender<ToHub>>,
     opened: Option<Arc<A>>,
+    /// Why there is no reference.
+    lacking: Option<String>,
 }
 
 #[cfg(test)]
@@ -87,6 +89,9 @@ impl<A: RemoteObject> RemoteHandle<A> {
         if let Some(attachment) = self.accepted().or(opening.opened.as_ref()) {
             return Ok(attachment.clone());
         }
+        if let Some(why) = &opening.lacking {
+            return Err(Failure::Io(io::Error::other(why.clone())).into());
+        }
         let in_flight = opening.in_flight.as_ref();
         let in_flight = in_flight.ok_or(Failure::Gone)?;
         let attachment = A::open(self.id, self.fingerprint, in_flight)?;
@@ -108,6 +113,25 @@ impl<A: RemoteObject> RemoteHandle<A> {
         opening.in_flight = None;
         opening.opened = None;
         Ok(attachment)
+    }
+
+    /// A handle of another object, which lives as long as this one does and is used in the same
+    /// way. If the system refuses what it takes, its calls return that error.
+    pub(crate) fn narrowed(&self, key: ObjectKey, fingerprint: u64) -> RemoteHandle<A>
+    where
+        A: Send + Sync,
+    {
+        // It keeps the object of this handle alive, and so the other one.
+        let (in_flight, lacking) = match self.in_flight() {
+            Ok(in_flight) => (Some(in_flight), None),
+            Err(why) => (None, Some(why)),
+        };
+        RemoteHandle {
+            id: ObjectId { hub: self.id.hub, key },
+            fingerprint,
+            opening: Mutex::new(Opening { in_flight, opened: None, lacking }),
+            accepted: OnceLock::new(),
+        }
     }
 
     /// An in-flight reference for a process that this handle is sent on to.
@@ -214,7 +238,11 @@ impl HandleToken {
         Ok(Arrived::Away(RemoteHandle {
             id: self.id,
             fingerprint,
-            opening: Mutex::new(Opening { in_flight: Some(in_flight.to()), opened: None }),
+            opening: Mutex::new(Opening {
+                in_flight: Some(in_flight.to()),
+                opened: None,
+                lacking: None,
+            }),
             accepted: OnceLock::new(),
         }))
     }

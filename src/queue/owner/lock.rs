@@ -1,7 +1,6 @@
 //! A queue in its owner's process: the state, and the lock around it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use crate::ipc::wire;
 use crate::queue::options::{QueueKind, QueueOptions};
 use crate::queue::owner::state::QueueState;
 use crate::queue::owner::wakers::Condvars;
+use crate::queue::role::{OwnHandles, Role};
 use crate::sys;
 
 /// A queue, in the process that owns it.
@@ -21,10 +21,10 @@ pub(in crate::queue) struct QueueOwner {
     pub(in crate::queue) fingerprint: u64,
     /// The name of the item type.
     pub(in crate::queue) item: &'static str,
-    /// The hub knows it by this key.
+    /// The hub knows it by this key. Handles carry those of its facets.
     pub(in crate::queue) key: ObjectKey,
     /// Handles in this process.
-    handles: Arc<AtomicUsize>,
+    handles: Arc<OwnHandles>,
     state: Mutex<QueueState>,
     pub(in crate::queue) threads: Condvars,
 }
@@ -36,7 +36,7 @@ impl QueueOwner {
         item: &'static str,
         key: ObjectKey,
     ) -> QueueOwner {
-        let handles = Arc::new(AtomicUsize::new(0));
+        let handles = Arc::<OwnHandles>::default();
         QueueOwner {
             kind: options.kind,
             capacity: options.capacity,
@@ -71,12 +71,12 @@ impl QueueOwner {
         })
     }
 
-    pub(in crate::queue) fn add_handle(&self) {
-        self.handles.fetch_add(1, Ordering::SeqCst);
+    pub(in crate::queue) fn add_handle(&self, role: Role) {
+        self.handles.add(role);
     }
 
-    pub(in crate::queue) fn drop_handle(&self) {
-        self.handles.fetch_sub(1, Ordering::SeqCst);
+    pub(in crate::queue) fn drop_handle(&self, role: Role) {
+        self.handles.remove(role);
         // Others may wait for something that only this handle could have put or taken.
         self.update(|_| ());
     }

@@ -5,6 +5,7 @@ mod async_ops;
 pub(super) mod client;
 mod clients;
 pub(super) mod dead_letters;
+pub(super) mod facet;
 mod ledger;
 pub(super) mod lock;
 mod place;

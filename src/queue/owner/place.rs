@@ -19,11 +19,14 @@ pub(in crate::queue::owner) struct Tally {
     pub(in crate::queue::owner) holding: usize,
     /// Clients with something that waits for an item.
     pub(in crate::queue::owner) waiting: usize,
-    /// Clients with a thread that waits for an item, and that have never put one.
+    /// Clients that put nothing: those with a handle that cannot, and those with a thread that
+    /// waits for an item, and that have never put one.
     pub(in crate::queue::owner) idle: usize,
     /// Those of the other clients in which a selector waits, and that have never put one.
     pub(in crate::queue::owner) selecting: usize,
-    /// Clients that may take items while the queue is full.
+    /// Clients with a handle that can take items.
+    pub(in crate::queue::owner) taking: usize,
+    /// Those of them that may take items while the queue is full.
     pub(in crate::queue::owner) takers: usize,
     /// Clients that have taken items.
     pub(in crate::queue::owner) got: usize,
@@ -51,6 +54,7 @@ impl Tally {
             waiting: waits.into(),
             idle: idle.into(),
             selecting: (waits && !idle && !client.has_put()).into(),
+            taking: client.may_take(false).into(),
             takers: client.may_take(true).into(),
             got: client.has_got().into(),
             blocked: (client.levels.putters > 0 || joins).into(),
@@ -68,6 +72,7 @@ impl Tally {
         change(&mut self.waiting, other.waiting);
         change(&mut self.idle, other.idle);
         change(&mut self.selecting, other.selecting);
+        change(&mut self.taking, other.taking);
         change(&mut self.takers, other.takers);
         change(&mut self.got, other.got);
         change(&mut self.blocked, other.blocked);

@@ -9,32 +9,26 @@ use crate::ipc::wire::Envelope;
 use crate::queue::layout::Word;
 use crate::queue::owner::client::QueueClient;
 use crate::queue::owner::clients::Key;
+use crate::queue::owner::facet::Facet;
 use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::QueueState;
 
+/// The queue itself, which the hub serves. Handles and clients have a [`Facet`] of it: the key of
+/// the queue never leaves this process.
 impl SharedObject for QueueOwner {
     fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    fn count_in_flight(&self, change: isize) {
-        self.update(|state| state.change_in_flight(change));
-    }
+    fn count_in_flight(&self, _: isize) {}
 
     fn attach(
         self: Arc<Self>,
-        peer: Arc<ClientLink>,
-        number: u32,
-        region: Option<Arc<Region>>,
+        _: Arc<ClientLink>,
+        _: u32,
+        _: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, Refusal> {
-        let region = region.filter(|region| region.len() >= REGION_BYTES);
-        let region = region.ok_or(Refusal::Unfit)?;
-        let capacity = self.capacity.map_or(0, |capacity| capacity as u64);
-        let mut client = QueueClient::new(peer, number, region, self.joinable);
-        // A client reads it once the hub has answered.
-        client.set(Word::Capacity, capacity);
-        let key = self.update(|state| state.add_client(client));
-        Ok(Box::new(ServedClient { owner: self, key }))
+        Err(Refusal::NoObject)
     }
 
     fn activate(&self) -> bool {
@@ -58,33 +52,79 @@ impl SharedObject for QueueOwner {
     }
 }
 
+impl SharedObject for Facet {
+    fn fingerprint(&self) -> u64 {
+        Facet::fingerprint(self)
+    }
+
+    fn count_in_flight(&self, change: isize) {
+        self.owner.update(|state| state.change_in_flight(self.role, change));
+    }
+
+    fn attach(
+        self: Arc<Self>,
+        peer: Arc<ClientLink>,
+        number: u32,
+        region: Option<Arc<Region>>,
+    ) -> Result<Box<dyn Attachment>, Refusal> {
+        let region = region.filter(|region| region.len() >= REGION_BYTES);
+        let region = region.ok_or(Refusal::Unfit)?;
+        let owner = &self.owner;
+        let capacity = owner.capacity.map_or(0, |capacity| capacity as u64);
+        let mut client = QueueClient::new(peer, number, region, owner.joinable, self.role);
+        // A client reads it once the hub has answered.
+        client.set(Word::Capacity, capacity);
+        let key = owner.update(|state| state.add_client(client));
+        Ok(Box::new(ServedClient { facet: self, key }))
+    }
+
+    fn activate(&self) -> bool {
+        self.owner.activate()
+    }
+
+    fn serve(&self, now: Tick, rest_before: Tick) -> Served {
+        self.owner.serve(now, rest_before)
+    }
+
+    fn deactivate(&self) -> Vec<Arc<ClientLink>> {
+        self.owner.deactivate()
+    }
+
+    /// The queue itself is notified.
+    fn owner_exits(&self) {}
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {
+        self
+    }
+}
+
 /// The hub's hold on one client of the queue. Dropping it ends the client.
 struct ServedClient {
-    owner: Arc<QueueOwner>,
+    facet: Arc<Facet>,
     key: Key,
 }
 
 impl Attachment for ServedClient {
     fn rung(&mut self) -> bool {
-        self.owner.lock().rung(self.key)
+        self.facet.owner.lock().rung(self.key)
     }
 
     fn parcel(&mut self, parcel: Envelope) -> bool {
-        self.owner.lock().add_parcel(self.key, parcel)
+        self.facet.owner.lock().add_parcel(self.key, parcel)
     }
 
     fn object(&self) -> Arc<dyn SharedObject> {
-        self.owner.clone()
+        self.facet.clone()
     }
 
     fn retire(&mut self) -> bool {
-        self.owner.update(|state| state.retire_client(self.key))
+        self.facet.owner.update(|state| state.retire_client(self.key))
     }
 }
 
 impl Drop for ServedClient {
     fn drop(&mut self) {
         self.retire();
-        self.owner.update(|state| state.end_leases(self.key));
+        self.facet.owner.update(|state| state.end_leases(self.key));
     }
 }

@@ -49,7 +49,7 @@ impl QueueOwner {
         items: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> usize {
         self.update(|state| {
-            let room = if state.is_closed() { 0 } else { state.free() };
+            let room = if state.refuses_puts() { 0 } else { state.free() };
             let count = items.len().min(room);
             items.take(count).for_each(|item| state.put(NewItem::Bytes(item)));
             count

@@ -8,6 +8,7 @@ mod endure;
 mod fairness;
 mod handles;
 mod joinable;
+mod one_way;
 mod order;
 mod receiving;
 mod starved;

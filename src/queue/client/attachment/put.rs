@@ -26,6 +26,16 @@ impl AttachedQueue {
         before.map_or(0, |before| take(before) as usize)
     }
 
+    /// Why every put fails, if it does.
+    #[inline]
+    fn refuses_puts(&self) -> Option<QueueFailure> {
+        let flags = self.word(Word::Flags).load(Ordering::SeqCst);
+        if Flag::Closed.is_in(flags) {
+            return Some(QueueFailure::Closed);
+        }
+        Flag::Severed.is_in(flags).then_some(QueueFailure::Abandoned(0))
+    }
+
     fn return_credit(&self, count: usize) {
         self.word(Word::Credit).fetch_add(count as u64, Ordering::SeqCst);
     }
@@ -36,8 +46,8 @@ impl AttachedQueue {
         if self.session.is_gone() {
             return Some(Err(QueueFailure::Gone));
         }
-        if self.has_flag(Flag::Closed) {
-            return Some(Err(QueueFailure::Closed));
+        if let Some(refused) = self.refuses_puts() {
+            return Some(Err(refused));
         }
         let bounded = self.is_bounded();
         if bounded && self.take_credit(1) == 0 {
@@ -187,7 +197,7 @@ impl AttachedQueue {
         &self,
         items: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> Result<usize, QueueFailure> {
-        if self.has_flag(Flag::Closed) {
+        if self.refuses_puts().is_some() {
             return Ok(0);
         }
         let bounded = self.is_bounded();

@@ -18,6 +18,7 @@ use crate::queue::item::Item;
 use crate::queue::layout::{self, Word};
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::place::Place;
+use crate::queue::role::Role;
 use inbox::Outstanding;
 pub(in crate::queue::owner) use outbox::DRAIN_MAX;
 
@@ -70,6 +71,8 @@ pub(in crate::queue) struct QueueClient {
     number: u32,
     region: Arc<Region>,
     joinable: bool,
+    /// What it may do: that of the facet that it has attached.
+    role: Role,
     outbox: Consumer,
     inbox: Producer,
     outstanding: Outstanding,
@@ -118,12 +121,14 @@ impl QueueClient {
         number: u32,
         region: Arc<Region>,
         joinable: bool,
+        role: Role,
     ) -> QueueClient {
         let now = Instant::now();
         QueueClient {
             peer,
             number,
             joinable,
+            role,
             outbox: layout::outbox_reader(&region),
             inbox: layout::inbox_writer(&region),
             region,
@@ -213,11 +218,13 @@ impl QueueClient {
         !self.flag.is_quiet(flag) || self.outstanding() > 0
     }
 
+    /// What its role does not allow counts as zero, whatever it writes.
     fn read_levels(&self) -> Levels {
+        let read = |may: bool, word| if may { self.word(word) } else { 0 };
         Levels {
-            getters: self.word(Word::Getters),
-            tasks: self.word(Word::Tasks),
-            putters: self.word(Word::Putters),
+            getters: read(self.role.takes(), Word::Getters),
+            tasks: read(self.role.takes(), Word::Tasks),
+            putters: read(self.role.puts(), Word::Putters),
         }
     }
 
@@ -255,17 +262,17 @@ impl QueueClient {
         untaken || (!self.leases.is_empty() && !self.levels.wait_for_items())
     }
 
-    /// Returns whether a thread waits for an item, and no item from this client has reached the
-    /// owner.
+    /// Returns whether its handle cannot put, or a thread waits for an item, and no item from this
+    /// client has reached the owner.
     pub(in crate::queue) fn is_idle(&self) -> bool {
-        self.levels.getters > 0 && !self.has_put
+        !self.role.puts() || (self.levels.getters > 0 && !self.has_put)
     }
 
     /// Whether it may still take items. One that only puts, and waits for room in a full queue,
     /// does not. A waiting putter is no proof of that, though: it is also announced for a moment at
     /// each put that needs room to be granted.
     pub(in crate::queue) fn may_take(&self, full: bool) -> bool {
-        self.has_got || !full || self.levels.putters == 0
+        self.role.takes() && (self.has_got || !full || self.levels.putters == 0)
     }
 
     /// Returns whether an item from it has reached the owner.

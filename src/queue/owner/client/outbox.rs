@@ -30,8 +30,12 @@ impl QueueClient {
         while left > 0 {
             // Nearly all entries are items, and adjacent.
             let outbox = &mut self.outbox;
-            let put =
-                ledger.store.push_run(|bytes| outbox.take_run(Tag::Put as u32, left, bytes))?;
+            let put = match self.role.puts() {
+                true => {
+                    ledger.store.push_run(|bytes| outbox.take_run(Tag::Put as u32, left, bytes))?
+                }
+                false => 0,
+            };
             if put > 0 {
                 ledger.note_put(put);
                 self.note_put(put);
@@ -42,7 +46,8 @@ impl QueueClient {
             let Some(front) = self.outbox.front()? else {
                 break;
             };
-            let tag = Tag::from(front.tag).ok_or(Corrupt)?;
+            let tag = Tag::from(front.tag).filter(|&tag| self.role.may_write(tag));
+            let tag = tag.ok_or(Corrupt)?;
             if tag.has_parcel() && self.parcels.is_empty() {
                 // It was sent before its entry was written, so the hub is about to read it.
                 break;

@@ -8,8 +8,17 @@
 use super::QueueState;
 use crate::queue::outcome::QueueFailure;
 use crate::queue::owner::client::QueueClient;
+use crate::queue::role::Role;
 
 impl QueueState {
+    /// Returns whether no handle is left that could take an item. There will never be one, because
+    /// only such a handle can be made into another: every put fails, and what is unfinished remains
+    /// so. The items of a retired client may still become dead letters.
+    pub(super) fn is_severed(&self) -> bool {
+        let elsewhere = self.clients.sums.taking + self.in_flight.taking() + self.retired.len();
+        elsewhere == 0 && self.own_handles().taking() == 0
+    }
+
     /// Returns whether a thread or client may wait in vain. If it returns false, no thread or
     /// client does.
     ///
@@ -17,20 +26,21 @@ impl QueueState {
     /// client that waits.
     pub(super) fn may_be_in_vain(&self) -> bool {
         let sums = &self.clients.sums;
-        if !self.shared || self.in_flight > 0 {
-            return self.ledger.closed && self.ledger.store.is_empty() && self.has_getter();
-        }
-        let takers = self.takers();
-        let own_blocked = self.own.putters + self.own.joiners > 0 && !self.own.has_got;
-        // The only one left that might take is perhaps the one that asks.
-        let nobody_takes = takers == 0 || (takers == 1 && sums.got == 0);
-        let blocked = sums.blocked > 0 && nobody_takes && !self.own_takes();
-        if blocked || (own_blocked && takers == 0) {
-            return true;
+        let own_blocked = self.own.putters + self.own.joiners > 0;
+        if (sums.blocked > 0 || own_blocked) && !self.has_unknown_taker() {
+            let takers = self.takers();
+            // The only one left that might take is perhaps the one that asks.
+            let nobody_takes = takers == 0 || (takers == 1 && sums.got == 0);
+            let blocked = sums.blocked > 0 && nobody_takes && !self.own_takes();
+            if blocked || (own_blocked && takers == 0 && !self.own_has_got()) {
+                return true;
+            }
         }
         let others = self.clients.len() - sums.idle;
         let nobody_puts = others == 0 || (others == 1 && sums.selecting == 1);
-        let abandoned = nobody_puts && self.own_is_idle(self.own.bells.items.is_awaited());
+        let abandoned = self.in_flight.putting() == 0
+            && nobody_puts
+            && self.own_is_idle(self.own.bells.items.is_awaited());
         let ended = self.ledger.closed || abandoned;
         ended && self.ledger.store.is_empty() && self.has_getter()
     }
@@ -41,20 +51,45 @@ impl QueueState {
         own || self.clients.sums.waiting > 0
     }
 
-    /// Returns whether this process holds no handle, or never puts because it waits for an item.
+    /// Returns whether this process never puts: it holds no handle that can, or only such that can
+    /// take as well, has never put, and waits for an item.
+    ///
+    /// As long as no other process has held the queue, another thread of this one may put.
     fn own_is_idle(&self, task_waits: bool) -> bool {
+        let own = self.own_handles();
         let waits = task_waits || self.own.getters + self.own.futures > 0;
-        self.own_handles() == 0 || (waits && !self.own.has_put && !self.inline)
+        let only_takes = waits && !self.own.has_put && !self.inline && self.shared;
+        own.putting() == 0 || (own.of(Role::Producer) == 0 && only_takes)
     }
 
     /// Returns whether this process may take items, if a client asks.
     fn own_takes(&self) -> bool {
-        self.own_handles() > 0 && (self.own.has_got || self.own.putters == 0)
+        let own = self.own_handles();
+        let may_take = self.own.has_got || self.own.putters == 0;
+        own.of(Role::Consumer) > 0 || (own.of(Role::Both) > 0 && may_take)
+    }
+
+    /// Returns whether this process has taken items and may take more, if it asks itself.
+    fn own_has_got(&self) -> bool {
+        self.own.has_got && self.own_handles().taking() > 0
+    }
+
+    /// Returns whether items may be taken by a process or thread of which the state knows nothing.
+    fn has_unknown_taker(&self) -> bool {
+        // The items of a retired client come back when its process ends, and may be dead letters
+        // then.
+        if self.in_flight.taking() > 0 || !self.retired.is_empty() {
+            return true;
+        }
+        let own = self.own_handles();
+        let by_thread = !self.shared || self.inline;
+        own.of(Role::Consumer) > 0 || (own.of(Role::Both) > 0 && by_thread)
     }
 
     /// The number of clients that may take items.
     fn takers(&self) -> usize {
-        if self.free() == 0 { self.clients.sums.takers } else { self.clients.len() }
+        let sums = &self.clients.sums;
+        if self.free() == 0 { sums.takers } else { sums.taking }
     }
 
     /// Why `asker` gets no item any more; `None` if it still may. The asker is a waiting client, or
@@ -96,8 +131,8 @@ impl QueueState {
         if self.ledger.closed {
             return Some(QueueFailure::Closed);
         }
-        // No process is left that could put: others have held a handle, none is on its way, and
-        // each process that holds one has never put, and waits for an item itself.
+        // No process is left that could put: no handle that can is on its way, and each process that
+        // holds one has never put, and waits for an item itself.
         let own_idle = self.own_is_idle(own_waits);
         let others_idle = match asker {
             None => sums.idle == self.clients.len(),
@@ -107,7 +142,7 @@ impl QueueState {
                 waits && others == self.clients.len() - 1
             }
         };
-        let abandoned = self.shared && self.in_flight == 0 && own_idle && others_idle;
+        let abandoned = self.in_flight.putting() == 0 && own_idle && others_idle;
         abandoned.then_some(QueueFailure::Abandoned(0))
     }
 
@@ -117,17 +152,20 @@ impl QueueState {
     /// As long as no other process has held the queue, another thread of this one may take. After
     /// that, the asker itself counts only if it has taken items before.
     pub(super) fn has_taker(&self, asker: Option<&QueueClient>) -> bool {
-        // The items of a retired client come back when its process ends, and may be dead letters
-        // then.
-        if !self.shared || self.inline || self.in_flight > 0 || !self.retired.is_empty() {
+        if self.has_unknown_taker() {
             return true;
         }
         let takers = self.takers();
         let Some(asker) = asker else {
-            return self.own.has_got || takers > 0;
+            return self.own_has_got() || takers > 0;
         };
         let others = takers - usize::from(asker.may_take(self.free() == 0));
         let asker = asker.has_got() || asker.levels.wait_for_items();
         asker || self.own_takes() || others > 0
+    }
+
+    /// Returns whether every put fails.
+    pub(in crate::queue) fn refuses_puts(&self) -> bool {
+        self.ledger.closed || self.is_severed()
     }
 }

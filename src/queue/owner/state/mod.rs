@@ -30,7 +30,6 @@ mod serve;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::error::{DeadLetterError, DecodeError};
@@ -44,6 +43,7 @@ use crate::queue::owner::clients::{Clients, Key};
 use crate::queue::owner::dead_letters::Letter;
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::wakers::{Bells, Condvars, Woken};
+use crate::queue::role::{HandleCounts, OwnHandles, Role};
 
 #[derive(Debug)]
 pub(in crate::queue) struct QueueState {
@@ -57,11 +57,11 @@ pub(in crate::queue) struct QueueState {
     /// run.
     retired: BTreeMap<Key, BTreeMap<u64, Item>>,
     /// Handles on their way to another process.
-    in_flight: usize,
+    in_flight: HandleCounts,
     /// Another process has held a handle.
     shared: bool,
-    /// A worker on a thread of this process has a handle. Then a thread that waits here proves
-    /// nothing about the others.
+    /// A worker on a thread of this process has a handle that both puts and takes. Then a thread
+    /// that waits here proves nothing about the others.
     inline: bool,
     /// The owner process is at its end: it waits for its children, and does not use the queue.
     exiting: bool,
@@ -81,6 +81,8 @@ pub(in crate::queue) struct QueueState {
     stuck: Option<Instant>,
     /// True if all clients know that the queue is closed.
     close_published: bool,
+    /// True if all clients know that the queue is severed.
+    severed_published: bool,
     /// True if some clients may have been notified that they wait in vain.
     in_vain: bool,
 }
@@ -89,7 +91,7 @@ pub(in crate::queue) struct QueueState {
 #[derive(Debug, Default)]
 struct OwnUsers {
     /// Handles in this process. They come and go without the lock.
-    handles: Arc<AtomicUsize>,
+    handles: Arc<OwnHandles>,
     /// Threads that wait for an item, for room, and for the last item to be finished.
     getters: usize,
     putters: usize,
@@ -138,7 +140,7 @@ impl QueueState {
         options: QueueOptions,
         joinable: bool,
         item: &'static str,
-        handles: Arc<AtomicUsize>,
+        handles: Arc<OwnHandles>,
     ) -> QueueState {
         QueueState {
             capacity: options.capacity,
@@ -147,7 +149,7 @@ impl QueueState {
             own: OwnUsers { handles, ..OwnUsers::default() },
             clients: Clients::default(),
             retired: BTreeMap::new(),
-            in_flight: 0,
+            in_flight: HandleCounts::default(),
             shared: false,
             inline: false,
             exiting: false,
@@ -159,6 +161,7 @@ impl QueueState {
             revoked: None,
             stuck: None,
             close_published: false,
+            severed_published: false,
             in_vain: false,
         }
     }
@@ -177,21 +180,26 @@ impl QueueState {
     }
 
     pub(in crate::queue) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_flight.all()
     }
 
     /// The processes that hold a handle and have used it, the owner first.
     pub(in crate::queue) fn holders(&self) -> Vec<u32> {
-        let own = (self.own_handles() > 0).then(std::process::id);
+        let own = (self.own_handles().all() > 0).then(std::process::id);
         let mut clients: Vec<u32> = self.clients.iter().map(QueueClient::pid).collect();
         clients.sort_unstable();
         clients.dedup();
         own.into_iter().chain(clients).collect()
     }
 
+    #[cfg(test)]
+    pub(in crate::queue) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     /// The handles in this process. None counts while the process ends.
-    fn own_handles(&self) -> usize {
-        if self.exiting { 0 } else { self.own.handles.load(Ordering::SeqCst) }
+    fn own_handles(&self) -> HandleCounts {
+        if self.exiting { HandleCounts::default() } else { self.own.handles.count() }
     }
 
     pub(in crate::queue) fn set_inline(&mut self) {
@@ -202,9 +210,9 @@ impl QueueState {
         self.exiting = true;
     }
 
-    pub(in crate::queue) fn change_in_flight(&mut self, change: isize) {
+    pub(in crate::queue) fn change_in_flight(&mut self, role: Role, change: isize) {
         self.shared = true;
-        self.in_flight = self.in_flight.saturating_add_signed(change);
+        self.in_flight.change(role, change);
     }
 }
 
@@ -327,6 +335,9 @@ impl QueueState {
     ) -> Option<Result<(), QueueFailure>> {
         if self.ledger.closed {
             return Some(Err(QueueFailure::Closed));
+        }
+        if self.is_severed() {
+            return Some(Err(QueueFailure::Abandoned(self.len())));
         }
         if self.has_room() {
             return Some(Ok(()));

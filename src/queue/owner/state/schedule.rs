@@ -219,7 +219,9 @@ impl QueueState {
         let in_vain = self.may_be_in_vain();
         let closed = self.ledger.closed;
         let closes = closed && !std::mem::replace(&mut self.close_published, true);
-        if std::mem::replace(&mut self.in_vain, in_vain) || in_vain || closes {
+        let severed = self.is_severed();
+        let severs = severed && !std::mem::replace(&mut self.severed_published, true);
+        if std::mem::replace(&mut self.in_vain, in_vain) || in_vain || closes || severs {
             self.clients.keys().for_each(|key| self.clients.touch(key));
         }
         let (length, unfinished) = (self.len(), self.unfinished());
@@ -236,8 +238,10 @@ impl QueueState {
             let ended = in_vain && waits && self.end_of_items(Some(client)).is_some();
             let blocked = client.levels.putters > 0 || (unfinished > 0 && client.joins());
             let abandoned = in_vain && blocked && !self.has_taker(Some(client));
-            let flags =
-                Flag::Closed.bit(closed) | Flag::Ended.bit(ended) | Flag::Abandoned.bit(abandoned);
+            let flags = Flag::Closed.bit(closed)
+                | Flag::Ended.bit(ended)
+                | Flag::Abandoned.bit(abandoned)
+                | Flag::Severed.bit(severed);
             if self.active && client.has_news() {
                 // It will answer soon.
                 self.clients.poll(key, self.tick);

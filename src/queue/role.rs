@@ -1,0 +1,111 @@
+//! What a handle of a queue can be used for, and how many handles of each kind there are.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::queue::layout::Tag;
+
+/// What the holder of a handle may do. The owner holds each attachment to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::queue) enum Role {
+    /// `Queue` and `JoinableQueue`: everything.
+    Both,
+    /// Put, close and join.
+    Producer,
+    /// Take, and finish what was taken.
+    Consumer,
+    /// Close and join.
+    Control,
+}
+
+/// The roles that a handle with the role [`Role::Both`] can be narrowed to.
+pub(in crate::queue) const ONE_WAY: [Role; 3] = [Role::Producer, Role::Consumer, Role::Control];
+
+impl Role {
+    pub(in crate::queue) fn puts(self) -> bool {
+        matches!(self, Role::Both | Role::Producer)
+    }
+
+    pub(in crate::queue) fn takes(self) -> bool {
+        matches!(self, Role::Both | Role::Consumer)
+    }
+
+    /// Returns whether a client in this role may write an entry with this tag.
+    pub(in crate::queue) fn may_write(self, tag: Tag) -> bool {
+        match tag {
+            Tag::Put | Tag::Parcel => self.puts(),
+            Tag::Done | Tag::Back | Tag::BadLease | Tag::Bad => self.takes(),
+            Tag::Close | Tag::Discard | Tag::Join => self != Role::Consumer,
+            Tag::Ask => true,
+        }
+    }
+
+    /// The type of a handle in this role, given that of the item.
+    pub(in crate::queue) fn fingerprint(self, item: u64) -> u64 {
+        item ^ self as u64
+    }
+}
+
+/// The number of handles in each role.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::queue) struct HandleCounts([usize; 4]);
+
+impl HandleCounts {
+    pub(in crate::queue) fn of(self, role: Role) -> usize {
+        self.0[role as usize]
+    }
+
+    pub(in crate::queue) fn change(&mut self, role: Role, change: isize) {
+        let count = &mut self.0[role as usize];
+        *count = count.saturating_add_signed(change);
+    }
+
+    pub(in crate::queue) fn all(self) -> usize {
+        self.0.iter().sum()
+    }
+
+    pub(in crate::queue) fn putting(self) -> usize {
+        self.of(Role::Both) + self.of(Role::Producer)
+    }
+
+    pub(in crate::queue) fn taking(self) -> usize {
+        self.of(Role::Both) + self.of(Role::Consumer)
+    }
+}
+
+/// The handles in the owner's process, which come and go without the queue's lock.
+#[derive(Debug, Default)]
+pub(in crate::queue) struct OwnHandles([AtomicUsize; 4]);
+
+impl OwnHandles {
+    pub(in crate::queue) fn add(&self, role: Role) {
+        self.0[role as usize].fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(in crate::queue) fn remove(&self, role: Role) {
+        self.0[role as usize].fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The handles at present.
+    ///
+    /// Those with the role `Both` are counted first: one that is narrowed has its successor before
+    /// it is dropped, so it is not missed.
+    pub(in crate::queue) fn count(&self) -> HandleCounts {
+        HandleCounts([0, 1, 2, 3].map(|role: usize| self.0[role].load(Ordering::SeqCst)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_of_different_roles_are_of_different_types() {
+        let item = crate::ipc::wire::fingerprint("u64");
+        let all = [Role::Both, Role::Producer, Role::Consumer, Role::Control];
+        let mut types = all.map(|role| role.fingerprint(item)).to_vec();
+        types.dedup();
+        assert_eq!(types.len(), all.len());
+    }
+}
