@@ -22,6 +22,7 @@
 //! | You want to | Use |
 //! | --- | --- |
 //! | run one function or type in a child process | [`#[offspring::worker]`](macro@worker), [`ProcessWorker`], [`Process`] |
+//! | run several, of which the first failure ends the others | [`ProcessGroup`] |
 //! | run many small tasks in parallel, each of which may crash | [`Pool`] |
 //! | hand jobs to workers and know when all are done | [`JoinableQueue`] |
 //! | pass items between any number of processes | [`Queue`] |
@@ -453,7 +454,8 @@ pub use offspring_macros::worker;
 pub use pool::{Pool, PoolBuilder, Task};
 #[doc(inline)]
 pub use process::{
-    Process, ProcessBuilder, ProcessWorker, Stdio, Worker, active_children, current, init, parent,
+    Process, ProcessBuilder, ProcessGroup, ProcessWorker, Stdio, Worker, active_children, current,
+    init, parent,
 };
 #[doc(inline)]
 pub use queue::{Delivery, JoinableQueue, Queue, QueueBuilder};

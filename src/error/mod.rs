@@ -232,6 +232,7 @@ macro_rules! debug_with_text {
 
 mod actor;
 mod channel;
+mod group;
 mod pool;
 mod process;
 mod queue;
@@ -242,6 +243,7 @@ pub use actor::{CallError, CastError, DownReason, LookupError, StartError, Super
 pub use channel::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
+pub use group::{GroupError, MemberEnd};
 pub use pool::{
     PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError, TrySubmitError,
 };

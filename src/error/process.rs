@@ -80,6 +80,10 @@ pub enum SpawnError {
     /// The program is ending, and starts no more processes.
     #[error("the program is ending and starts no more processes")]
     Exiting,
+    /// The [`ProcessGroup`](crate::ProcessGroup) is ending, and starts no more processes: one of
+    /// them has failed, or the group was stopped.
+    #[error("the group is ending and starts no more processes (`ProcessGroup::join` says why)")]
+    GroupEnding,
     /// The worker's value does not encode.
     #[error("could not encode the worker")]
     Encode(#[source] EncodeError),
@@ -579,7 +583,7 @@ impl From<JoinError> for JoinTimeoutError {
 }
 
 debug_with_text! {
-    SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Io }
+    SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, GroupEnding, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Io }
     JoinError { Ended, Output, Taken }
     JoinTimeoutError { Timeout, Ended, Output, Taken }
 }

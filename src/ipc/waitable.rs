@@ -14,6 +14,7 @@ use crate::ipc::reactor::EventSource;
 /// | | ready when | then call |
 /// | --- | --- | --- |
 /// | [`Process`](crate::Process) | it has ended | [`join`](crate::Process::join) |
+/// | [`ProcessGroup`](crate::ProcessGroup) | all its processes have ended | [`join`](crate::ProcessGroup::join) |
 /// | [`Receiver`](crate::Receiver) | a message has arrived, or every sender is gone | [`try_recv`](crate::Receiver::try_recv) |
 /// | [`Connection`](crate::Connection) | a message has arrived, or the other end is gone | [`try_recv`](crate::Connection::try_recv) |
 /// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), their [`Consumer`](crate::queue::Consumer)s | an item is available, or none will come any more | [`try_get`](crate::Queue::try_get) |

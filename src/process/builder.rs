@@ -131,6 +131,10 @@ impl ProcessBuilder {
         self
     }
 
+    pub(super) fn is_detached(&self) -> bool {
+        self.detached
+    }
+
     /// Sets where records go that the child logs with the `log` crate. Default:
     /// [`LogTarget::Parent`].
     ///

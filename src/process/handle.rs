@@ -119,7 +119,7 @@ impl<T: DeserializeOwned> Process<T> {
             }
             limit.check().map_err(WaitEnd::Timeout)?;
         };
-        let State::Ended { reason, output } = &mut *state else {
+        let State::Ended { reason, output, .. } = &mut *state else {
             unreachable!("the wait ended before the process")
         };
         let envelope = match std::mem::replace(output, StoredOutput::Taken) {

@@ -117,6 +117,8 @@ pub(super) enum ChildMessage {
     Started,
     /// Sent at any time, even before `run`. Their number is limited, so that they fit the buffer.
     Panicked { in_run: bool, report: PanicReport },
+    /// The output of `run`, which follows, is the `Err` of a `Result`.
+    ReturnsErr,
     /// The output of `run`.
     Returned(Vec<u8>),
     /// `run` returned; its output is in the channel that comes with this message.

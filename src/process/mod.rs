@@ -44,6 +44,7 @@ mod children;
 mod current;
 mod default_name;
 mod exit_limit;
+mod group;
 mod handle;
 mod handshake;
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod inline_context;
 #[cfg(feature = "async")]
 mod join_async;
 mod output;
+mod output_is_err;
 mod panic_report;
 mod parent;
 mod registry;
@@ -68,7 +70,8 @@ mod value;
 mod worker;
 
 pub use crate::error::{
-    ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError,
+    ExitReason, GroupError, JoinError, JoinTimeoutError, KillCause, MemberEnd, PanicReport,
+    SpawnError,
 };
 pub use backend::Backend;
 pub use builder::ProcessBuilder;
@@ -77,6 +80,7 @@ pub use child::entry::init;
 pub use child::entry::{before_main, enter_test, with_deadline};
 pub use children::{ChildProcess, active_children};
 pub use current::{CurrentProcess, ParentProcess, current, parent};
+pub use group::{Member, ProcessGroup};
 pub use handle::Process;
 #[cfg(feature = "async")]
 pub use join_async::JoinFuture;

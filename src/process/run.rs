@@ -5,14 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::EncodeError;
 use crate::ipc::hub;
 use crate::ipc::wire::{self, Envelope, Shape};
+use crate::process::output_is_err::is_err;
 use crate::process::value::IncomingValue;
 
 /// How `run` ended.
 #[derive(Debug)]
 pub(crate) enum RunOutcome {
-    Returned(Envelope),
+    Returned {
+        output: Envelope,
+        /// It is the `Err` of a `Result`.
+        is_err: bool,
+    },
     /// It returned a value that does not encode, or that there is no memory for.
     Unsendable(String),
     Panicked(String),
@@ -31,12 +37,19 @@ pub(super) fn run<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
     let worker: W = value.decode()?;
     started();
     // The encoding is inside, too: it drops the output, and that may panic.
-    let run = || wire::encode(&run(worker), Shape::of::<T>()).map(Envelope::new);
+    let run = || {
+        let output = run(worker);
+        let is_err = is_err(&output);
+        let encoded = wire::encode(&output, Shape::of::<T>())?;
+        Ok::<_, EncodeError>(
+            Envelope::new(encoded).map(|output| RunOutcome::Returned { output, is_err }),
+        )
+    };
     Ok(match catch_unwind(AssertUnwindSafe(run)) {
         Err(panic) => RunOutcome::Panicked(wire::text_of(panic)),
-        Ok(Ok(Ok(envelope))) => {
+        Ok(Ok(Ok(returned))) => {
             hub::announce();
-            RunOutcome::Returned(envelope)
+            returned
         }
         Ok(Ok(Err(error))) => RunOutcome::Unsendable(format!("no memory to send it in: {error}")),
         Ok(Err(error)) => RunOutcome::Unsendable(error.to_string()),

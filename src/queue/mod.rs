@@ -14,6 +14,8 @@ mod async_ops;
 mod batch;
 mod builder;
 mod client;
+mod consumer;
+mod control;
 #[cfg(test)]
 mod crowd;
 mod dead_letter;
@@ -31,6 +33,7 @@ mod one_way;
 mod options;
 mod outcome;
 mod owner;
+mod producer;
 #[allow(clippy::module_inception)]
 mod queue;
 mod role;
@@ -43,18 +46,18 @@ pub use crate::error::{
     QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError, TryPutError,
 };
 pub use builder::QueueBuilder;
+pub use consumer::{Consumer, JoinableConsumer};
+pub use control::{Control, JoinableControl};
 pub use dead_letter::DeadLetter;
 pub use delivery::Delivery;
 #[cfg(test)]
 pub(crate) use hostile::{attack, hoard};
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
-pub use one_way::{
-    Consumer, Control, JoinableConsumer, JoinableControl, JoinableProducer, Producer,
-};
 pub(crate) use options::QueueKind;
 pub(crate) use outcome::ANSWER_WITHIN;
 pub use outcome::QueueJoined;
 pub use owner::dead_letters::DeadCause;
+pub use producer::{JoinableProducer, Producer};
 pub use queue::{Queue, QueueBatches, QueueIntoIter, QueueIter};
 pub use status::QueueStatus;
 pub(crate) use status::statuses;

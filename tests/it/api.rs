@@ -12,11 +12,11 @@ mod table {
         use offspring::{
             Actor, ActorBuilder, ActorRef, Connection, CreateError, DecodeError, Delivery,
             EncodeError, ExitReason, HandleError, JoinError, JoinableQueue, Pool, PoolBuilder,
-            Process, ProcessBuilder, ProcessWorker, Queue, QueueBuilder, Receiver, Selector,
-            Sender, SpawnError, Stdio, Supervisor, SupervisorBuilder, Task, Waitable, Worker,
-            active_children, actor, as_completed, channel, current, init, init_before_main, main,
-            message_limit, parent, pipe, register, register_actor, set_message_limit, test, tree,
-            wait_any, wait_any_timeout, worker,
+            Process, ProcessBuilder, ProcessGroup, ProcessWorker, Queue, QueueBuilder, Receiver,
+            Selector, Sender, SpawnError, Stdio, Supervisor, SupervisorBuilder, Task, Waitable,
+            Worker, active_children, actor, as_completed, channel, current, init, init_before_main,
+            main, message_limit, parent, pipe, register, register_actor, set_message_limit, test,
+            tree, wait_any, wait_any_timeout, worker,
         };
     }
     mod actor {
@@ -43,10 +43,11 @@ mod table {
     }
     mod process {
         use offspring::process::{
-            Backend, ChildProcess, CurrentProcess, ExitReason, JoinError, JoinFuture,
-            JoinTimeoutError, KillCause, LogTarget, Output, PanicReport, ParentProcess, Process,
-            ProcessBuilder, ProcessWorker, Registration, SpawnError, Stdio, TestPath, Worker,
-            active_children, before_main, current, enter_test, init, parent, with_deadline,
+            Backend, ChildProcess, CurrentProcess, ExitReason, GroupError, JoinError, JoinFuture,
+            JoinTimeoutError, KillCause, LogTarget, Member, MemberEnd, Output, PanicReport,
+            ParentProcess, Process, ProcessBuilder, ProcessGroup, ProcessWorker, Registration,
+            SpawnError, Stdio, TestPath, Worker, active_children, before_main, current, enter_test,
+            init, parent, with_deadline,
         };
     }
     mod queue {

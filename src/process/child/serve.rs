@@ -65,7 +65,10 @@ pub(super) fn become_child() -> ! {
             send(&ChildMessage::Unsendable(panic_report::cut_message(message)));
             0
         }
-        RunOutcome::Returned(output) => {
+        RunOutcome::Returned { output, is_err } => {
+            if is_err {
+                send(&ChildMessage::ReturnsErr);
+            }
             if let Err(error) = handshake::send_output(control.as_fd(), output) {
                 let message = format!("it could not be sent: {error}");
                 send(&ChildMessage::Unsendable(message));

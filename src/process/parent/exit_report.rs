@@ -37,6 +37,8 @@ pub(in crate::process) struct ExitReport {
     panic_elsewhere: Option<PanicReport>,
     /// The child sent an output, which could not be received, for this reason.
     broken: Option<String>,
+    /// The output is the `Err` of a `Result`.
+    pub(in crate::process) is_err: bool,
 }
 
 impl ExitReport {
@@ -59,6 +61,10 @@ impl ExitReport {
             ChildMessage::Panicked { in_run, report } => {
                 let panic = if in_run { &mut self.panic_in_run } else { &mut self.panic_elsewhere };
                 *panic = Some(report);
+                return;
+            }
+            ChildMessage::ReturnsErr => {
+                self.is_err = true;
                 return;
             }
             ChildMessage::Returned(bytes) => handshake::envelope_of(bytes),

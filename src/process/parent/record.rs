@@ -49,7 +49,12 @@ pub(crate) struct ChildRecord {
 pub(in crate::process) enum State {
     Running(LiveChild),
     Inline(Arc<StopRequest>),
-    Ended { reason: ExitReason, output: StoredOutput },
+    Ended {
+        reason: ExitReason,
+        output: StoredOutput,
+        /// `run` has returned the `Err` of a `Result`.
+        is_err: bool,
+    },
 }
 
 /// The descriptors of a running child. It is dropped, and its descriptors closed, before anyone
@@ -216,12 +221,17 @@ impl ChildRecord {
         !matches!(*self.state(), State::Ended { .. })
     }
 
-    /// Why it ended; `None` while it runs.
-    pub(in crate::process) fn exit_reason(&self) -> Option<ExitReason> {
+    /// Why it ended, and whether `run` has returned an `Err`; `None` while it runs.
+    pub(in crate::process) fn end(&self) -> Option<(ExitReason, bool)> {
         match &*self.state() {
             State::Running(_) | State::Inline(_) => None,
-            State::Ended { reason, .. } => Some(reason.clone()),
+            State::Ended { reason, is_err, .. } => Some((reason.clone(), *is_err)),
         }
+    }
+
+    /// Why it ended; `None` while it runs.
+    pub(in crate::process) fn exit_reason(&self) -> Option<ExitReason> {
+        self.end().map(|(reason, _)| reason)
     }
 }
 
@@ -298,8 +308,10 @@ impl ChildRecord {
             true => ExitReport::read(live.control.as_fd()),
             false => ExitReport::default(),
         };
+        let returned_err = report.is_err;
         let (reason, output) = report.conclude(status, live.terminated, live.killed);
-        *state = State::Ended { reason, output };
+        let is_err = returned_err && reason.is_success();
+        *state = State::Ended { reason, output, is_err };
         // Wakers may run user code, which must not run under the lock. An end is final, so a thread
         // that checks in between finds it, and one that waits is notified below.
         drop(state);
@@ -308,15 +320,18 @@ impl ChildRecord {
 
     /// Records the end of an inline worker. Its thread calls this once.
     pub(in crate::process) fn end_inline(&self, outcome: RunOutcome, panic: Option<PanicReport>) {
+        let is_err = matches!(outcome, RunOutcome::Returned { is_err: true, .. });
         let (reason, output) = match outcome {
-            RunOutcome::Returned(output) => (ExitReason::Returned, StoredOutput::Here(output)),
+            RunOutcome::Returned { output, .. } => {
+                (ExitReason::Returned, StoredOutput::Here(output))
+            }
             RunOutcome::Unsendable(message) => (ExitReason::Returned, StoredOutput::Lost(message)),
             RunOutcome::Panicked(message) => {
                 let report = panic.unwrap_or_else(|| panic_report::of_message(message));
                 (ExitReason::Panicked(Box::new(report)), StoredOutput::None)
             }
         };
-        *self.state() = State::Ended { reason, output };
+        *self.state() = State::Ended { reason, output, is_err };
         self.notify_end();
     }
 

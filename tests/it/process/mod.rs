@@ -11,6 +11,7 @@ mod end;
 mod exit;
 mod family;
 mod faults;
+mod group;
 mod idle;
 mod image;
 mod join;

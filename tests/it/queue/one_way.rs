@@ -355,33 +355,44 @@ fn a_selector_elsewhere_is_told_of_the_last_producer() {
 }
 
 /// Sends a producer's handle, and receives it as a consumer's.
-#[derive(Debug)]
-struct Crossed(Option<Producer<u64>>, Option<Consumer<u64>>, Option<Queue<u64>>);
+enum Crossed {
+    Sent(Producer<u64>),
+    Received,
+}
 
 impl Serialize for Crossed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.as_ref().unwrap().serialize(serializer)
+        match self {
+            Crossed::Sent(producer) => producer.serialize(serializer),
+            Crossed::Received => Err(serde::ser::Error::custom("it was received")),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Crossed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Crossed(None, Some(Consumer::deserialize(deserializer)?), None))
+        Consumer::<u64>::deserialize(deserializer).map(|_| Crossed::Received)
     }
 }
 
-#[derive(Debug)]
-struct Widened(Option<Consumer<u64>>, Option<Queue<u64>>);
+/// Sends a consumer's handle, and receives it as one that also puts.
+enum Widened {
+    Sent(Consumer<u64>),
+    Received,
+}
 
 impl Serialize for Widened {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.as_ref().unwrap().serialize(serializer)
+        match self {
+            Widened::Sent(consumer) => consumer.serialize(serializer),
+            Widened::Received => Err(serde::ser::Error::custom("it was received")),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Widened {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Widened(None, Some(Queue::deserialize(deserializer)?)))
+        Queue::<u64>::deserialize(deserializer).map(|_| Widened::Received)
     }
 }
 
@@ -394,12 +405,11 @@ fn receive_widened(_widened: Widened) {}
 #[offspring::test(timeout = "60s")]
 fn a_handle_does_not_arrive_as_one_that_does_more() {
     let (producer, consumer) = Queue::<u64>::unbounded().unwrap().split();
-    let crossed = Crossed(Some(producer), None, None);
-    let error = receive_crossed::spawn(crossed).unwrap_err().to_string();
-    let widened = Widened(Some(consumer), None);
-    let wider = receive_widened::spawn(widened).unwrap_err().to_string();
-    for error in [error, wider] {
-        assert!(!error.is_empty(), "{error}");
+    let crossed = receive_crossed::spawn(Crossed::Sent(producer)).unwrap_err();
+    let widened = receive_widened::spawn(Widened::Sent(consumer)).unwrap_err();
+    for error in [crossed, widened] {
+        let text = format!("{error:?}");
+        assert!(text.contains("the handle is of another type"), "{text}");
     }
 }
 

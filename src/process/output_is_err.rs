@@ -1,0 +1,129 @@
+//! Whether the output of a worker is the `Err` of a `Result`.
+//!
+//! The type of an output is known where it is encoded, and a `Result` is asked by a serializer that
+//! looks at the variant and at nothing inside it.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::ser::{self, Impossible, Serializer};
+
+pub(super) fn is_err<T: Serialize>(output: &T) -> bool {
+    // Other types may do what they like in their `serialize`, so they are not asked.
+    let is_result = std::any::type_name::<T>().starts_with("core::result::Result<");
+    is_result && matches!(output.serialize(Probe), Err(Variant(name)) if name == "Err")
+}
+
+struct Probe;
+
+/// The variant that was serialized, or nothing.
+#[derive(Debug)]
+struct Variant(&'static str);
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Variant {}
+
+impl ser::Error for Variant {
+    fn custom<T: fmt::Display>(_: T) -> Variant {
+        Variant("")
+    }
+}
+
+type Nothing = Impossible<std::convert::Infallible, Variant>;
+
+/// Implements methods that find no `Result`.
+macro_rules! no_result {
+    ($($method:ident($($argument:ty),*) -> $ok:ty;)+) => {$(
+        fn $method(self, $(_: $argument),*) -> Result<$ok, Variant> {
+            Err(Variant(""))
+        }
+    )+};
+}
+
+impl Serializer for Probe {
+    type Ok = std::convert::Infallible;
+    type Error = Variant;
+    type SerializeSeq = Nothing;
+    type SerializeTuple = Nothing;
+    type SerializeTupleStruct = Nothing;
+    type SerializeTupleVariant = Nothing;
+    type SerializeMap = Nothing;
+    type SerializeStruct = Nothing;
+    type SerializeStructVariant = Nothing;
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: &T,
+    ) -> Result<Self::Ok, Variant> {
+        Err(Variant(variant))
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<Self::Ok, Variant> {
+        Err(Variant(""))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: &T,
+    ) -> Result<Self::Ok, Variant> {
+        Err(Variant(""))
+    }
+
+    no_result! {
+        serialize_bool(bool) -> Self::Ok;
+        serialize_i8(i8) -> Self::Ok;
+        serialize_i16(i16) -> Self::Ok;
+        serialize_i32(i32) -> Self::Ok;
+        serialize_i64(i64) -> Self::Ok;
+        serialize_u8(u8) -> Self::Ok;
+        serialize_u16(u16) -> Self::Ok;
+        serialize_u32(u32) -> Self::Ok;
+        serialize_u64(u64) -> Self::Ok;
+        serialize_f32(f32) -> Self::Ok;
+        serialize_f64(f64) -> Self::Ok;
+        serialize_char(char) -> Self::Ok;
+        serialize_str(&str) -> Self::Ok;
+        serialize_bytes(&[u8]) -> Self::Ok;
+        serialize_none() -> Self::Ok;
+        serialize_unit() -> Self::Ok;
+        serialize_unit_struct(&'static str) -> Self::Ok;
+        serialize_unit_variant(&'static str, u32, &'static str) -> Self::Ok;
+        serialize_seq(Option<usize>) -> Nothing;
+        serialize_tuple(usize) -> Nothing;
+        serialize_tuple_struct(&'static str, usize) -> Nothing;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Nothing;
+        serialize_map(Option<usize>) -> Nothing;
+        serialize_struct(&'static str, usize) -> Nothing;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Nothing;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    enum Result2 {
+        Err(u32),
+    }
+
+    #[test]
+    fn only_the_err_of_a_result_is_one() {
+        assert!(is_err(&Err::<u32, String>("no".to_owned())));
+        assert!(is_err(&Err::<Vec<u32>, ()>(())));
+        assert!(!is_err(&Ok::<u32, String>(7)));
+        assert!(!is_err(&Ok::<Result<u32, u32>, u32>(Err(7))));
+        assert!(!is_err(&Result2::Err(7)));
+        assert!(!is_err(&Some(Err::<u32, u32>(7))));
+        assert!(!is_err(&()));
+    }
+}
