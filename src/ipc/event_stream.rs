@@ -7,12 +7,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::failpoints;
 use crate::ipc::reactor::{self, EventSource, Interest, WakerSet, WakerSlot};
 use crate::ipc::waitable::WaitSource;
+use crate::sys::threads::{AtomicUsize, Condvar, Mutex};
 use crate::sys::{self, lock};
 
 /// How many events a buffer holds before the publisher drops new ones.
@@ -98,9 +100,13 @@ impl<E> EventPublisher<E> {
     pub(crate) fn end(&self) {
         let buffers = lock(&self.buffers).take();
         for buffer in buffers.unwrap_or_default() {
-            lock(&buffer.state).ended = true;
+            let late = failpoints::is_mutated("events.late-end");
+            lock(&buffer.state).ended = !late;
             buffer.arrived.notify_all();
             buffer.wakers.wake();
+            if late {
+                lock(&buffer.state).ended = true;
+            }
         }
     }
 }

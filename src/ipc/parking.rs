@@ -35,8 +35,8 @@
 //!   receiver is armed, and then checks. A leader that steps down meanwhile finds the waker.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,7 @@ use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::reactor::{Interest, WakerSet, WakerSlot};
 use crate::ipc::spin::Spin;
 use crate::ipc::wire::{CheckedReceiver, Failure};
+use crate::sys::threads::{AtomicBool, Condvar, Mutex};
 use crate::sys::{self, lock};
 
 /// This side's sleep flags in shared memory, and what to do with its messages.
@@ -194,7 +195,9 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             return if self.is_gone() { Poll::Ready(Err(Failure::Gone)) } else { Poll::Pending };
         };
         // Set the waker before reading `taken`: a leader that steps down after that wakes it.
-        slot.set(waker);
+        if !failpoints::is_mutated("parking.late-waker") {
+            slot.set(waker);
+        }
         let mut lead = lock(&self.lead);
         if !lead.taken {
             if !lead.armed {
@@ -204,6 +207,12 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             self.wakers.0.arm();
         }
         drop(lead);
+        if failpoints::is_mutated("parking.late-waker") {
+            slot.set(waker);
+        }
+        if failpoints::is_mutated("parking.unchecked-waker") {
+            return Poll::Pending;
+        }
         // Check after the flag is set: this sees what the peer wrote before, and a later write
         // rings.
         let outcome =
@@ -259,8 +268,10 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             // Set the flag before the last check: a peer that writes in between then rings.
             side.arm();
             failpoints::point("wait.armed");
+            let unchecked = failpoints::is_mutated("parking.unchecked");
+            let found = if unchecked { None } else { ready() };
             let mut outcome =
-                ready().map(Ok).or_else(|| self.is_gone().then(|| Err(Failure::Gone.into())));
+                found.map(Ok).or_else(|| self.is_gone().then(|| Err(Failure::Gone.into())));
             let mut rung = false;
             if outcome.is_none() {
                 // Followers join while this thread sleeps, so it must not hold the lock.
@@ -285,7 +296,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             // first thread that gets the lock and has to wait.
             lead.unread = (lead.unread + side.disarm()).saturating_sub(usize::from(rung));
             lead.taken = false;
-            if lead.followers > 0 {
+            if lead.followers > 0 && !failpoints::is_mutated("parking.silent") {
                 self.changed.notify_all();
             }
             // A waker runs an executor's code, which must not run under the lock.

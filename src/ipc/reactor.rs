@@ -17,15 +17,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 #[cfg(feature = "async")]
 use std::task::Poll;
 use std::task::Waker;
 
 use crate::diagnostics;
+use crate::failpoints;
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire;
+use crate::sys::threads::{AtomicU64, AtomicUsize, Mutex};
 use crate::sys::{self, Poller, RawSocket, Service, lock};
 
 /// The wakers of one source. `default()` is for a source that this process itself changes.
@@ -94,6 +96,9 @@ impl WakerSet {
     }
 
     fn take_wakers(&self, slots: &mut SlotTable) -> Vec<Waker> {
+        if failpoints::is_mutated("wakers.wake-locked") {
+            slots.wakers.values().flatten().for_each(Waker::wake_by_ref);
+        }
         self.awaited.store(0, Ordering::SeqCst);
         slots.wakers.values_mut().filter_map(Option::take).collect()
     }
@@ -104,7 +109,7 @@ impl WakerSet {
             let mut slots = lock(&self.slots);
             // An armed socket is reported once.
             if let Some(registration) = &mut slots.registration {
-                registration.armed = false;
+                registration.armed = failpoints::is_mutated("reactor.stays-armed");
             }
             self.take_wakers(&mut slots)
         };
@@ -196,6 +201,10 @@ impl WakerSlot {
         if replaced.is_none() {
             self.set.awaited.fetch_add(1, Ordering::SeqCst);
         }
+        if failpoints::is_mutated("wakers.drop-locked") {
+            drop(replaced);
+            return;
+        }
         drop(slots);
         drop(replaced);
     }
@@ -204,6 +213,9 @@ impl WakerSlot {
 impl Drop for WakerSlot {
     fn drop(&mut self) {
         let mut slots = lock(&self.set.slots);
+        if failpoints::is_mutated("wakers.left-behind") {
+            return;
+        }
         let waker = slots.wakers.remove(&self.number).flatten();
         if waker.is_some() {
             self.set.awaited.fetch_sub(1, Ordering::SeqCst);
@@ -271,7 +283,7 @@ pub(crate) fn check_and_set(interest: Interest<'_>, mut check: impl FnMut() -> b
     check()
         || interest.is_some_and(|(slot, waker)| {
             slot.set(waker);
-            check()
+            !failpoints::is_mutated("wakers.checked-once") && check()
         })
 }
 

@@ -1,9 +1,10 @@
 //! A registry of objects that others own.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::sys::lock;
+use crate::sys::threads::Mutex;
 
 /// Finds an object by its key for as long as it is in use, so that each is created only once.
 #[derive(Debug)]

@@ -10,15 +10,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use crate::error::WaitError;
+use crate::failpoints;
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::reactor::{EventSource, WakerSlot};
 use crate::ipc::waitable::Waitable;
+use crate::sys::threads::{AtomicBool, Condvar, Mutex};
 use crate::sys::{self, lock};
 
 /// Waits for many sources at once, of any [`Waitable`] types.
@@ -239,7 +241,9 @@ impl Selector {
                 continue;
             };
             // Cleared before the check: a wake-up during the check queues the source again.
-            source.is_queued.store(false, Ordering::Relaxed);
+            if !failpoints::is_mutated("selector.late") {
+                source.is_queued.store(false, Ordering::Relaxed);
+            }
             drop(state);
             if self.check(&source) {
                 return Some(key);
@@ -257,7 +261,11 @@ impl Selector {
     /// Returns whether a source is ready, and queues it again if so. `false` if it was removed
     /// meanwhile.
     fn check(&self, source: &Registered) -> bool {
-        if !source.is_ready() {
+        let is_ready = source.is_ready();
+        if failpoints::is_mutated("selector.late") {
+            source.is_queued.store(false, Ordering::Relaxed);
+        }
+        if !is_ready {
             return false;
         }
         let mut state = lock(&self.shared.state);

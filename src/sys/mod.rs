@@ -4,8 +4,10 @@
 //! [`sync`](crate::sync), and nowhere else. Another platform is another folder beside `linux` with
 //! the same functions.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
+
+use self::threads::{Condvar, Mutex, MutexGuard};
 
 mod service;
 mod types;
@@ -24,6 +26,13 @@ pub use linux::{Constructor, constructors_after};
 compile_error!(
     "offspring runs on Linux only; another system needs a folder of its own beside src/sys/linux"
 );
+
+/// What threads of one process share in the code that `tests/model` explores: there, an explorer's
+/// types stand in for these.
+pub(crate) mod threads {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+}
 
 /// Locks a mutex under which no user code runs. Ignores poison: a panic under such a mutex breaks
 /// no invariant.

@@ -5,12 +5,18 @@
 //! access of that thread flushes it, or time does. The script decides whether time has flushed it,
 //! but only when another thread accesses what the buffer holds. The buffer of a process that dies
 //! is still flushed.
+//!
+//! What the threads of one process share (`sys.rs`) is sequentially consistent, because the code
+//! that uses it takes locks or asks for that. A thread that waits for a lock, a condition or a
+//! packet is *blocked* at a place, and runs again when another thread has changed something there.
 
+use std::any::Any;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64 as Cell, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 
 /// What is explored, and how far.
 #[derive(Clone, Copy, Default)]
@@ -28,7 +34,7 @@ pub(crate) struct Bounds {
 type Store = Vec<(usize, u64)>;
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     bounds: Bounds,
     current: usize,
     threads: Vec<Thread>,
@@ -38,6 +44,48 @@ struct State {
     depth: usize,
     killed: bool,
     stuck: bool,
+    /// All threads that have an end have come to it.
+    over: bool,
+    steps: usize,
+    pub(crate) shared: Shared,
+}
+
+/// What threads of one process block on.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// The mutexes that are locked, by their addresses.
+    pub(crate) locked: BTreeSet<usize>,
+    /// Who sleeps on which condition variable.
+    pub(crate) sleepers: Vec<(usize, usize)>,
+    pub(crate) sockets: BTreeMap<usize, Socket>,
+    /// The threads whose task was woken.
+    pub(crate) woken: BTreeSet<usize>,
+    pub(crate) services: BTreeMap<&'static str, &'static (dyn Any + Send + Sync)>,
+}
+
+/// The receiving end of a channel: its packets have no content.
+#[derive(Default)]
+pub(crate) struct Socket {
+    pub(crate) unread: usize,
+    pub(crate) ended: bool,
+    /// Its key in the reactor, and whether it is armed.
+    pub(crate) polled: Option<(u64, bool)>,
+}
+
+impl Socket {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.unread > 0 || self.ended
+    }
+}
+
+/// What a blocked thread waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Mutex(usize),
+    Condition(usize),
+    Socket(usize),
+    Poller,
+    Task(usize),
 }
 
 #[derive(Default)]
@@ -46,6 +94,11 @@ struct Thread {
     dead: bool,
     waits: bool,
     bells: usize,
+    blocked: Option<Place>,
+    /// A service thread: it has no end.
+    serves: bool,
+    /// How many locks it holds.
+    holds: usize,
     buffer: VecDeque<Store>,
 }
 
@@ -59,9 +112,14 @@ enum Choice {
 pub(crate) struct Run {
     state: Mutex<State>,
     turn: Condvar,
+    services: Mutex<Vec<JoinHandle<Option<String>>>>,
 }
 
+/// Unwinds a thread that runs no more.
 struct Dead;
+
+/// A run with more steps goes round in circles.
+const STEPS_MAX: usize = 20_000;
 
 thread_local! {
     static SELF: RefCell<Option<(Arc<Run>, usize)>> = const { RefCell::new(None) };
@@ -72,10 +130,34 @@ fn with_self<R>(call: impl FnOnce(&Run, usize) -> R) -> Option<R> {
     me.map(|(run, index)| call(&run, index))
 }
 
+impl Thread {
+    fn is_able(&self) -> bool {
+        let waits = (self.waits && self.bells == 0) || self.blocked.is_some();
+        !(self.ended || self.dead || waits)
+    }
+}
+
 impl State {
+    /// Lets those run that are blocked there.
+    pub(crate) fn unblock(&mut self, place: Place) {
+        for thread in self.threads.iter_mut().filter(|thread| thread.blocked == Some(place)) {
+            thread.blocked = None;
+        }
+    }
+
+    pub(crate) fn unlock(&mut self, mutex: usize, thread: usize) {
+        self.shared.locked.remove(&mutex);
+        self.count_locks(thread, false);
+        self.unblock(Place::Mutex(mutex));
+    }
+
+    pub(crate) fn count_locks(&mut self, thread: usize, locked: bool) {
+        let holds = &mut self.threads[thread].holds;
+        *holds = if locked { *holds + 1 } else { *holds - 1 };
+    }
+
     fn choices(&self) -> Vec<Choice> {
-        let able =
-            |thread: &Thread| !thread.ended && !thread.dead && (!thread.waits || thread.bells > 0);
+        let able = |thread: &Thread| thread.is_able();
         let me_able = able(&self.threads[self.current]);
         let bound = me_able && self.interruptions >= self.bounds.interruptions;
         let mut choices = Vec::new();
@@ -94,7 +176,7 @@ impl State {
     }
 
     /// Returns one of `count` choices, as the script has it.
-    fn choose(&mut self, among: usize) -> usize {
+    pub(crate) fn choose(&mut self, among: usize) -> usize {
         if among == 1 {
             return 0;
         }
@@ -144,13 +226,21 @@ impl State {
 
     /// Decides which thread runs next.
     fn next(&mut self) {
+        self.steps += 1;
+        let is_over = |thread: &Thread| thread.ended || thread.dead || thread.serves;
+        self.over = self.threads.iter().all(is_over);
+        self.stuck |= self.steps > STEPS_MAX;
+        if self.over || self.stuck {
+            self.current = usize::MAX;
+            return;
+        }
         loop {
             let choices = self.choices();
             let choice = (!choices.is_empty()).then(|| choices[self.choose(choices.len())]);
             match choice {
                 Some(Choice::Run(index)) => {
                     let me = &self.threads[self.current];
-                    let could = !me.ended && !me.dead && (!me.waits || me.bells > 0);
+                    let could = me.is_able();
                     self.interruptions += usize::from(index != self.current && could);
                     self.current = index;
                     return;
@@ -162,7 +252,7 @@ impl State {
                     self.threads.iter_mut().for_each(|thread| thread.bells += 1);
                 }
                 None => {
-                    self.stuck = self.threads.iter().any(|thread| !thread.ended && !thread.dead);
+                    self.stuck = true;
                     self.current = usize::MAX;
                     return;
                 }
@@ -182,11 +272,25 @@ impl Run {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Returns whether this thread is being unwound. Then the run is at its end: what the thread
+    /// still does is not explored, and the others are unwound as well, so that they release their
+    /// locks.
+    fn gives_up(&self) -> bool {
+        let unwinds = std::thread::panicking();
+        if unwinds {
+            self.lock().stuck = true;
+            self.turn.notify_all();
+        }
+        unwinds
+    }
+
     /// Lets the script decide, and returns when this thread may run.
     fn step(&self, me: usize) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         state.next();
-        self.turn.notify_all();
+        if state.current != me {
+            self.turn.notify_all();
+        }
         self.wait_for_turn(state, me)
     }
 
@@ -196,7 +300,7 @@ impl Run {
         me: usize,
     ) -> MutexGuard<'a, State> {
         loop {
-            if state.threads[me].dead || state.stuck {
+            if state.threads[me].dead || state.stuck || state.over {
                 drop(state);
                 resume_unwind(Box::new(Dead));
             }
@@ -215,6 +319,74 @@ impl Run {
         }
         self.turn.notify_all();
     }
+}
+
+/// Tries `attempt` in one step, and again whenever something has changed at `place`. `None` outside
+/// of a run.
+pub(crate) fn block_at<R>(
+    place: Place,
+    mut attempt: impl FnMut(&mut State, usize) -> Option<R>,
+) -> Option<R> {
+    with_self(|run, me| {
+        if run.gives_up() {
+            return None;
+        }
+        loop {
+            let mut state = run.step(me);
+            if let Some(result) = attempt(&mut state, me) {
+                return Some(result);
+            }
+            state.threads[me].blocked = Some(place);
+        }
+    })
+    .flatten()
+}
+
+/// One step that does not wait. `None` outside of a run, and on a thread that is being unwound.
+pub(crate) fn act<R>(act: impl FnOnce(&mut State, usize) -> R) -> Option<R> {
+    with_self(|run, me| (!run.gives_up()).then(|| act(&mut run.step(me), me))).flatten()
+}
+
+/// The locks that this thread holds: user code must run under none.
+pub(crate) fn locks_held() -> usize {
+    with_self(|run, me| run.lock().threads[me].holds).unwrap_or(0)
+}
+
+/// The number of this thread in its run.
+pub(crate) fn me() -> usize {
+    with_self(|_, me| me).expect("a thread of a run asks")
+}
+
+/// Returns the service of this name, and starts its thread first if necessary. `None` outside of a
+/// run.
+pub(crate) fn service<T: Send + Sync, B: FnOnce(&'static T) + Send + 'static, E>(
+    name: &'static str,
+    make: impl FnOnce() -> Result<(T, B), E>,
+) -> Option<Result<&'static T, E>> {
+    let run = SELF.with_borrow(|me| me.as_ref().map(|(run, _)| run.clone()))?;
+    if let Some(service) = find_service(name) {
+        return Some(Ok(service));
+    }
+    let (service, body) = match make() {
+        Ok(made) => made,
+        Err(error) => return Some(Err(error)),
+    };
+    // As the library's services, it lives until the end.
+    let service: &'static T = Box::leak(Box::new(service));
+    let mut state = run.lock();
+    state.shared.services.insert(name, service);
+    let me = state.threads.len();
+    state.threads.push(Thread { serves: true, ..Thread::default() });
+    drop(state);
+    let here = run.clone();
+    let thread = std::thread::spawn(move || run_thread(&here, me, || body(service)));
+    run.services.lock().unwrap().push(thread);
+    Some(Ok(service))
+}
+
+pub(crate) fn find_service<T: Send + Sync>(name: &str) -> Option<&'static T> {
+    let found = with_self(|run, _| run.lock().shared.services.get(name).copied())?;
+    found.map(|service| (service as &dyn Any).downcast_ref().expect("it is of that type"))
 }
 
 /// A doorbell to a thread: sending never blocks.
@@ -335,27 +507,20 @@ fn run_once(
             ..State::default()
         }),
         turn: Condvar::new(),
+        services: Mutex::default(),
     });
     let mut bad = None;
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..).zip(threads).map(|(me, body)| (me, body, run.clone())).collect();
         let all: Vec<_> = all
             .into_iter()
-            .map(|(me, body, run)| {
-                scope.spawn(move || {
-                    SELF.set(Some((run.clone(), me)));
-                    let outcome = catch_unwind(AssertUnwindSafe(|| {
-                        drop(run.wait_for_turn(run.lock(), me));
-                        body();
-                    }));
-                    SELF.set(None);
-                    run.end(me);
-                    outcome.err().filter(|panic| !panic.is::<Dead>()).map(|panic| text(&*panic))
-                })
-            })
+            .map(|(me, body, run)| scope.spawn(move || run_thread(&run, me, body)))
             .collect();
         bad = all.into_iter().filter_map(|thread| thread.join().unwrap()).next();
     });
+    for service in std::mem::take(&mut *run.services.lock().unwrap()) {
+        bad = bad.or(service.join().unwrap());
+    }
     let mut state = run.lock();
     if state.stuck {
         bad = bad.or_else(|| Some("somebody waits for ever".to_owned()));
@@ -369,6 +534,18 @@ fn run_once(
     drop(state);
     let checked = catch_unwind(AssertUnwindSafe(|| bad.is_none().then(|| check(killed))));
     (script, bad.or_else(|| checked.err().map(|panic| text(&*panic))))
+}
+
+/// Runs one thread; what it panicked with.
+fn run_thread(run: &Arc<Run>, me: usize, body: impl FnOnce()) -> Option<String> {
+    SELF.set(Some((run.clone(), me)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        drop(run.wait_for_turn(run.lock(), me));
+        body();
+    }));
+    SELF.set(None);
+    run.end(me);
+    outcome.err().filter(|panic| !panic.is::<Dead>()).map(|panic| text(&*panic))
 }
 
 fn text(panic: &(dyn std::any::Any + Send)) -> String {

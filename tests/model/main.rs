@@ -1,11 +1,29 @@
 //! The ring and the doorbells, in every order in which two processes can run, with a death at every
-//! step. The code is the library's own; only the memory below it is the explorer's.
+//! step; and what threads of one process share (`threads`), in every order in which they can run.
+//! The code is the library's own; only the memory and the locks below it are the explorer's.
 
 #![allow(dead_code, unreachable_pub)]
 
+mod actor;
 mod explore;
 mod ipc;
 mod memory;
+mod select;
+mod sys;
+mod threads;
+
+mod error {
+    #[derive(Debug)]
+    pub(crate) enum WaitError {
+        Io(std::io::Error),
+    }
+}
+
+mod diagnostics {
+    pub(crate) fn error(target: &str, text: std::fmt::Arguments<'_>) {
+        panic!("{target}: {text}");
+    }
+}
 
 mod failpoints {
     pub(crate) use crate::explore::is_mutated;

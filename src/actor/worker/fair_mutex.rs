@@ -11,9 +11,10 @@
 //! its turn has come.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
 
+use crate::failpoints;
+use crate::sys::threads::{AtomicU64, Condvar, Mutex, MutexGuard};
 use crate::sys::{self, lock};
 
 /// Std's mutex lets the thread that has just unlocked it lock it again before a waiter wakes. An
@@ -80,7 +81,9 @@ impl<T> Drop for FairMutexGuard<'_, T> {
         self.value = None;
         let serving = self.mutex.serving.fetch_add(1, Ordering::SeqCst) + 1;
         if self.mutex.next_ticket.load(Ordering::SeqCst) > serving {
-            drop(lock(&self.mutex.sleepers));
+            if !failpoints::is_mutated("fair.unlocked") {
+                drop(lock(&self.mutex.sleepers));
+            }
             self.mutex.turn.notify_all();
         }
     }
