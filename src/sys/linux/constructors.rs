@@ -41,7 +41,7 @@ pub unsafe fn constructors_after<T>(
 /// criterion, a framework with an entry macro. Put it once into the program, where an item can be;
 /// for tests, into each test file that starts processes.
 ///
-/// ```
+/// ```standalone_crate
 /// offspring::init_before_main!();
 ///
 /// #[offspring::worker]
