@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::handle::Handle;
+use super::item::NewItem;
 use super::layout::{self, Tag, Word};
 use super::options::QueueOptions;
 use super::owner::facet::Facet;
@@ -58,7 +59,12 @@ impl Client {
         wire::send(&up, &attach).unwrap();
         hub::announce();
         let outbox = layout::outbox_writer(&region);
-        Client { _page: page, up, region, outbox, _down: down }
+        let client = Client { _page: page, up, region, outbox, _down: down };
+        // Until it was accepted, nothing shows the owner that there is a client.
+        eventually("it was accepted, and rests", || {
+            layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst) == 1
+        });
+        client
     }
 }
 
@@ -146,4 +152,78 @@ fn a_length_sees_what_was_put_before_the_doorbell_came() {
     wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
     assert_eq!(get(&handle), 9);
     eventually("it rests again", || flag(&client) == 1);
+}
+
+fn number(client: &Client, word: Word) -> &std::sync::atomic::AtomicU64 {
+    layout::word(&client.region, word)
+}
+
+/// What a thread does that waits for room: uses all that it has got, and waits again. Returns how
+/// much that was.
+fn use_room(client: &mut Client) -> u64 {
+    let room = number(client, Word::Credit).swap(0, Ordering::SeqCst);
+    if room > 0 {
+        number(client, Word::Putters).store(0, Ordering::SeqCst);
+        (0..room).for_each(|_| write(client, 1));
+    }
+    number(client, Word::Putters).store(1, Ordering::SeqCst);
+    ring(client);
+    room
+}
+
+#[test]
+fn room_goes_to_one_producer_after_the_other_in_batches() {
+    const BOUND: u64 = 64;
+    const CLIENTS: usize = 32;
+    const ROUNDS: u64 = 300;
+    let options = QueueOptions { capacity: Some(BOUND as usize), ..QueueOptions::default() };
+    let handle = Handle::new::<u64>(options, false).unwrap();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::open(&handle)).collect();
+    let (mut batches, mut put) = (0, vec![0; CLIENTS]);
+    for round in 1..=ROUNDS {
+        eventually("the queue is full", || {
+            for (client, put) in clients.iter_mut().zip(&mut put) {
+                let room = use_room(client);
+                batches += u64::from(room > 0);
+                *put += room;
+            }
+            let total: u64 = put.iter().sum();
+            assert!(total <= round * BOUND, "{total} items in round {round}");
+            total == round * BOUND
+        });
+        // All at once, as a fast consumer would.
+        let mut taken = Vec::new();
+        eventually("all are taken", || {
+            owner_of(&handle).take_more(BOUND as usize - taken.len(), &mut taken);
+            taken.len() == BOUND as usize
+        });
+    }
+    // Some are wasted: on a busy machine this thread seems to be suspended now and then.
+    assert!(batches * 6 < ROUNDS * BOUND, "{batches} batches of {} items", ROUNDS * BOUND);
+    let share = ROUNDS * BOUND / CLIENTS as u64;
+    assert!(put.iter().all(|&put| put >= share / 3), "{put:?} of {share} each");
+}
+
+#[test]
+fn a_thread_of_the_owner_has_its_turn_among_clients_that_wait() {
+    let options = QueueOptions { capacity: Some(1), ..QueueOptions::default() };
+    let handle = Handle::new::<u64>(options, false).unwrap();
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::open(&handle)).collect();
+    let owner = owner_of(&handle);
+    std::thread::scope(|scope| {
+        let putter = scope.spawn(|| {
+            for _ in 0..100 {
+                let limit = Deadline::after(Duration::from_secs(20));
+                assert!(owner.put(NewItem::Bytes(&[0, 2]), &limit).is_ok(), "it had no turn");
+            }
+        });
+        while !putter.is_finished() {
+            for client in &mut clients {
+                use_room(client);
+            }
+            // This process has to take some itself, or the queue counts as abandoned.
+            let _ = owner.get(&Deadline::now());
+            std::thread::yield_now();
+        }
+    });
 }

@@ -36,6 +36,8 @@ pub(in crate::queue::owner) struct Tally {
     pub(in crate::queue::owner) fast: usize,
     /// Clients with a question that was not answered.
     pub(in crate::queue::owner) asking: usize,
+    /// Those of them that ask for room without waiting for it.
+    pub(in crate::queue::owner) trying: usize,
     /// Clients that wait for the end of all items.
     pub(in crate::queue::owner) joining: usize,
     /// Clients that ask to discard all items.
@@ -60,6 +62,7 @@ impl Tally {
             blocked: (client.levels.putters > 0 || joins).into(),
             fast: client.is_fast().into(),
             asking: client.asks().into(),
+            trying: client.tries_to_put().into(),
             joining: joins.into(),
             discarding: client.discards.into(),
         }
@@ -78,6 +81,7 @@ impl Tally {
         change(&mut self.blocked, other.blocked);
         change(&mut self.fast, other.fast);
         change(&mut self.asking, other.asking);
+        change(&mut self.trying, other.trying);
         change(&mut self.joining, other.joining);
         change(&mut self.discarding, other.discarding);
     }

@@ -33,6 +33,8 @@ pub(in crate::queue) const SUSPENDED: Duration = Duration::from_millis(20);
 /// A client's inbox may hold what it takes in this time.
 const PREFETCH_TIME: Duration = Duration::from_micros(200);
 const PREFETCH_MAX: usize = 1024;
+/// Room that a client does not use in this time goes to others that wait for it.
+const USE_TIME: Duration = Duration::from_micros(200);
 /// How many wake-ups take that time.
 const WAKE_UPS: usize = 4;
 /// From this prefetch on, the inbox is refilled before it is empty.
@@ -83,8 +85,11 @@ pub(in crate::queue) struct QueueClient {
     parcels: VecDeque<Envelope>,
     /// Room that was granted and not used yet.
     credits: usize,
-    /// When room was last granted.
+    /// When room was last granted, or its threads were last seen to wake for it.
     granted: Instant,
+    /// How much room it gets at once while others wait as well, and how much it last got.
+    room_batch: usize,
+    last_grant: usize,
     /// How many items its inbox may hold, when that was measured, and how many it has taken since.
     prefetch: usize,
     measured: Instant,
@@ -137,6 +142,8 @@ impl QueueClient {
             parcels: VecDeque::new(),
             credits: 0,
             granted: now,
+            room_batch: 1,
+            last_grant: 0,
             prefetch: 1,
             measured: now,
             taken: 0,
@@ -242,6 +249,9 @@ impl QueueClient {
         let busy = self.drain(ledger, item)?;
         let levels = before.min(self.read_levels());
         let changed = busy || levels != self.levels;
+        if levels.putters < self.levels.putters {
+            self.granted = Instant::now();
+        }
         self.levels = levels;
         Ok(changed)
     }
@@ -389,6 +399,11 @@ impl QueueClient {
         self.prefetch / WAKE_UPS
     }
 
+    /// Returns whether one of its threads asks for room without waiting for it.
+    pub(in crate::queue) fn tries_to_put(&self) -> bool {
+        self.asks() && self.levels.putters > 0
+    }
+
     /// Returns whether it has a question that was not answered.
     pub(in crate::queue) fn asks(&self) -> bool {
         self.ask > self.answered
@@ -438,8 +453,16 @@ impl QueueClient {
 
 /// Room.
 impl QueueClient {
+    /// How much room it gets at once while others wait as well: twice as much as the last time, if it
+    /// has used that up. So of many producers, each is woken once for many items, and those that put
+    /// few keep little room from the others.
+    pub(in crate::queue) fn room_batch(&self, max: usize) -> usize {
+        let used_up = self.credits == 0 && self.last_grant >= self.room_batch;
+        (self.room_batch << u32::from(used_up)).clamp(1, max.max(1))
+    }
+
     /// Grants it room for `share` more items.
-    pub(in crate::queue) fn grant(&mut self, share: usize) {
+    pub(in crate::queue) fn grant(&mut self, share: usize, batch: usize) {
         let credit = layout::word(&self.region, Word::Credit);
         credit.fetch_add(share as u64, Ordering::SeqCst);
         if !failpoints::is_mutated("settle.lost-room") {
@@ -447,6 +470,14 @@ impl QueueClient {
         }
         self.changed |= share > 0;
         self.granted = Instant::now();
+        self.last_grant = self.credits;
+        self.room_batch = batch;
+    }
+
+    /// Returns whether it still has time to wake up for the room that it got, and to use it.
+    pub(in crate::queue) fn is_using_room(&self, now: Instant) -> bool {
+        let time = if self.levels.putters > 0 { STALLED } else { USE_TIME };
+        self.credits > 0 && now.saturating_duration_since(self.granted) < time
     }
 
     /// Takes back room that it does not use: what its threads wait for is left to it, unless it is
@@ -454,17 +485,24 @@ impl QueueClient {
     ///
     /// The client takes credit with a compare-and-swap on the same word, so each unit goes either
     /// to a put or back to the owner.
-    pub(in crate::queue) fn revoke_unused(&mut self) {
+    pub(in crate::queue) fn revoke_unused(&mut self, now: Instant) {
         if self.credits == 0 {
             return;
         }
-        let suspended = self.granted.elapsed() >= SUSPENDED;
+        let suspended = now.saturating_duration_since(self.granted) >= SUSPENDED;
         let keep = if suspended { 0 } else { self.word(Word::Putters) };
         let before = layout::word(&self.region, Word::Credit)
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credit| Some(credit.min(keep)))
             .unwrap_or_default();
         let back = usize::try_from(before.saturating_sub(keep)).unwrap_or(usize::MAX);
         self.credits = self.credits.saturating_sub(back);
+        if back > 0 {
+            // One that did not wake up yet may be as fast as before.
+            if self.levels.putters == 0 && !self.is_using_room(now) {
+                self.room_batch = self.last_grant.saturating_sub(back).max(1);
+            }
+            self.last_grant = 0;
+        }
     }
 
     /// Has it ring when it takes the item after which there is room for `batch` more, or the next

@@ -111,6 +111,8 @@ struct OwnUsers {
     bells: Bells,
     /// True if the getters are on the list of those that wait for items.
     listed: bool,
+    /// True if a client got room after the putters last used some.
+    has_turn: bool,
 }
 
 impl OwnUsers {
@@ -339,7 +341,7 @@ impl QueueState {
         if self.is_severed() {
             return Some(Err(QueueFailure::Abandoned(self.len())));
         }
-        if self.has_room() {
+        if self.has_room(urgent) {
             return Some(Ok(()));
         }
         if urgent {
@@ -348,7 +350,7 @@ impl QueueState {
             self.look_at_polled();
         }
         loop {
-            if self.has_room() {
+            if self.has_room(urgent) {
                 return Some(Ok(()));
             }
             if self.has_taker(None) {
@@ -364,6 +366,7 @@ impl QueueState {
     /// Stores an item that there is room for.
     pub(in crate::queue) fn put(&mut self, item: NewItem<'_>) {
         self.own.has_put = true;
+        self.own.has_turn = false;
         match item {
             NewItem::Bytes(bytes) => {
                 self.ledger.note_put(1);

@@ -3,6 +3,10 @@
 //! A client puts without asking while it has *credit*: room that was granted to it, in a word that
 //! both sides change. The owner counts granted room as used, so the bound holds over all buffers
 //! together. Credit that a client does not use is revoked when others need room.
+//!
+//! Those that wait for room are served in turn. A turn is a *batch*: to be woken for one item costs
+//! a client, and the owner, a hundred times what the item costs. The batch grows as long as the
+//! client uses it up, and shrinks when it does not.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +20,9 @@ const ROOM_DELAY: Duration = Duration::from_millis(1);
 /// How many clients are asked at once for room that they do not use.
 const REVOKE_FROM: usize = 4;
 
+/// The longest batch.
+const BATCH_MAX: usize = 256;
+
 impl QueueState {
     /// The number of items that can be put and that no client has credit for.
     pub(in crate::queue) fn free(&self) -> usize {
@@ -26,31 +33,38 @@ impl QueueState {
     }
 
     /// Returns whether there is room, or some that can be revoked.
-    pub(super) fn has_room(&mut self) -> bool {
-        self.free() > 0 || self.revoke_room()
+    ///
+    /// An `urgent` caller does not wait, so no client is given time to use its room.
+    pub(super) fn has_room(&mut self, urgent: bool) -> bool {
+        self.free() > 0 || self.revoke_room(urgent)
     }
 
     /// Revokes credit that is not used, until there is room; returns whether there is.
     ///
     /// Asks a few clients, in turn. Those who have had room for longest are asked first. If none of
     /// these can spare any, all are asked a moment later.
-    fn revoke_room(&mut self) -> bool {
-        let all = self.revoked.is_some_and(|revoked| revoked.elapsed() >= STALLED);
+    fn revoke_room(&mut self, urgent: bool) -> bool {
+        let all = urgent || self.revoked.is_some_and(|revoked| revoked.elapsed() >= STALLED);
         let most = if all { usize::MAX } else { REVOKE_FROM };
+        let now = Instant::now();
         for _ in 0..self.clients.creditors.len().min(most) {
             let Some(key) = self.clients.creditors.pop_front() else {
                 break;
             };
+            if !urgent && self.clients.get(key).is_some_and(|client| client.is_using_room(now)) {
+                self.clients.creditors.push_back(key);
+                continue;
+            }
             self.clients.change(key, |client| {
                 client.place.creditor = false;
-                client.revoke_unused();
+                client.revoke_unused(now);
             });
             if self.free() > 0 {
                 self.revoked = None;
                 return true;
             }
         }
-        if all || self.revoked.is_none() {
+        if !urgent && (all || self.revoked.is_none()) {
             self.revoked = Some(Instant::now());
         }
         false
@@ -60,43 +74,58 @@ impl QueueState {
         self.own.wants_room() || self.clients.first_putter().is_some()
     }
 
-    /// Grants each waiting client its share of the free room, in the order in which they began to
-    /// wait. That is more than it waits for, so that it need not wait for each single item.
+    /// Grants the waiting clients the free room, in the order in which they began to wait: to each a
+    /// batch, or its share if that is more.
     pub(super) fn schedule_room(&mut self) {
-        if self.capacity.is_none() {
+        let Some(capacity) = self.capacity else {
             return;
-        }
+        };
         if !self.is_room_wanted() {
             self.room_delayed = None;
             return;
         }
+        // One that does not wait gets what there is, and at once.
+        let urgent = self.clients.sums.trying > 0;
         if self.free() == 0 {
-            self.revoke_room();
+            self.revoke_room(urgent);
         }
         let mut free = self.free();
-        if self.delays_room(free) {
+        if !urgent && self.delays_room(free) {
             return;
         }
         self.room_delayed = None;
-        let own = usize::from(self.own.wants_room());
-        for left in (1..=self.clients.putters.len()).rev() {
+        let waiting = self.clients.putters.len();
+        // Threads and tasks of this process take their share themselves. When it is the turn of
+        // the threads, the last place is theirs.
+        if self.own.putters > 0 && self.own.has_turn {
+            free -= free.div_ceil(waiting + 1);
+        } else if self.own.wants_room() {
+            free -= free / (waiting + 1);
+        }
+        // Half of the room, so that another one can be woken while this one puts.
+        let most = capacity.div_ceil(2).min(BATCH_MAX);
+        for left in (1..=waiting).rev() {
             if free == 0 {
                 break;
             }
             let Some(key) = self.clients.putters.pop_front() else {
                 break;
             };
-            let share = free.div_ceil(left + own).min(free);
             let granted = self.clients.change(key, |client| {
                 client.place.putter = false;
                 // It may have given up, or have got room that it did not see yet.
-                let lacks = client.lacks_room();
-                if lacks {
-                    client.grant(share);
+                if !client.lacks_room() {
+                    return 0;
                 }
-                if lacks { share } else { 0 }
+                let batch = client.room_batch(most);
+                let least = if urgent { 0 } else { batch };
+                let share = free.div_ceil(left).max(least).min(free);
+                client.grant(share, batch);
+                share
             });
-            free -= granted.unwrap_or(0);
+            let granted = granted.unwrap_or(0);
+            self.own.has_turn |= granted > 0;
+            free -= granted;
         }
     }
 
