@@ -201,9 +201,16 @@ impl<'a> Latch<'a> {
         Ok(latch)
     }
 
-    /// Releases the latch after something became free, and wakes one sleeper, or all.
+    /// Counts a sleeper that does not exist.
+    #[cfg(test)]
+    pub(super) fn count_a_sleeper(&self) {
+        self.add(ASLEEP, SLEEPERS, 1);
+    }
+
+    /// Releases the latch after something became free, and wakes one sleeper, or all. Returns
+    /// whether it woke one; `false` after it woke all.
     #[inline]
-    pub(super) fn release(self, all: bool) {
+    pub(super) fn release(self, all: bool) -> bool {
         let region = self.region;
         let sleepers = sleepers(region) > 0;
         if sleepers {
@@ -212,9 +219,8 @@ impl<'a> Latch<'a> {
         drop(self);
         if sleepers && all {
             futex_wake_all(region.number(TURN));
-        } else if sleepers {
-            futex_wake_one(region.number(TURN));
         }
+        sleepers && !all && futex_wake_one(region.number(TURN))
     }
 }
 

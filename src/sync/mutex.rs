@@ -15,13 +15,16 @@ use crate::error::{
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
+use crate::sync::poison;
 use crate::sync::value::{
     self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
-use crate::sync::{poison, word};
+use crate::sync::word::{self, Turns};
 use crate::sys::futex_wake_all;
 
 pub(super) const WORD: usize = 0;
+/// When a sleeper last had its turn.
+pub(super) const TURNS: usize = 12;
 
 /// The words of a mutex: the lock word and the poison flag.
 #[derive(Debug)]
@@ -56,8 +59,9 @@ impl Primitive for MutexWords {
 ///
 /// - A free lock is taken and released by one compare-and-swap each, without a system call. A
 ///   thread that has to wait spins for a moment, then sleeps.
-/// - The lock is not fair: a thread that finds it free gets it, even if others are just waking up
-///   for it.
+/// - A thread that finds the lock free gets it, even if others are just waking up for it. But about
+///   once a millisecond the lock is kept for the thread that has waited for longest, so none waits
+///   for ever.
 /// - Plain data is stored in the shared memory itself, as a single value ([`new`](Mutex::new)) or a
 ///   slice ([`zeroed`](Mutex::zeroed)). A holder that dies may leave it half changed. Any other
 ///   value that serde can encode is decoded into the guard and written back when that is dropped
@@ -148,6 +152,11 @@ impl<T: ?Sized, S> Mutex<T, S> {
     pub fn is_locked(&self) -> bool {
         word::is_held(self.object.word(WORD))
     }
+
+    #[inline]
+    fn unlock(&self, me: u32) {
+        word::unlock_fairly(self.object.word(WORD), me, Turns(self.object.word(TURNS)));
+    }
 }
 
 impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
@@ -223,7 +232,7 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
                 thread: PhantomData,
             }),
             Err(error) => {
-                word::unlock(self.object.word(WORD), me);
+                self.unlock(me);
                 Err(SyncError::Decode(error))
             }
         }
@@ -268,7 +277,7 @@ impl<T: ?Sized, S: Storage<T>> Drop for MutexGuard<'_, T, S> {
     #[inline]
     fn drop(&mut self) {
         value::write_back::<T, S>(self.mutex.object.value(), &mut self.view, self.was_panicking);
-        word::unlock(self.mutex.object.word(WORD), self.me);
+        self.mutex.unlock(self.me);
     }
 }
 

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{CreateError, LockError, LockTimeoutError, SyncError, TryError, TryLockError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::sync::mutex::{MutexWords, WORD};
+use crate::sync::mutex::{MutexWords, TURNS, WORD};
 use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
+use crate::sync::poison;
 use crate::sync::value::{InPlace, LockValue, poison_methods};
-use crate::sync::{poison, word};
+use crate::sync::word::{self, Turns};
 
 /// The words of a mutex, and the depth.
 #[derive(Debug)]
@@ -228,7 +229,8 @@ impl<T: Pod> Drop for ReentrantMutexGuard<'_, T> {
         let outer = depth.load(Ordering::Relaxed).saturating_sub(1);
         depth.store(outer, Ordering::Relaxed);
         if outer == 0 {
-            word::unlock(self.mutex.object.word(WORD), self.me);
+            let object = &self.mutex.object;
+            word::unlock_fairly(object.word(WORD), self.me, Turns(object.word(TURNS)));
         }
     }
 }

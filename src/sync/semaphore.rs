@@ -11,6 +11,7 @@ use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
 use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
+use crate::sync::word::Turns;
 
 /// The number of permits there are.
 const PERMITS: usize = 8;
@@ -20,6 +21,10 @@ const HELD: usize = 12;
 const FORGOTTEN: usize = 16;
 /// The number of threads that wait for more than one permit: the sum of the records.
 const WANT_MANY: usize = 20;
+/// The number of permits, 0 or 1, that only a thread that has slept may take.
+const KEPT: usize = 24;
+/// When a sleeper last had its turn.
+const TURNS: usize = 28;
 
 /// Fields of a record: the permits that the process holds, and its threads that wait for several.
 const MINE: usize = 0;
@@ -35,6 +40,8 @@ impl Primitive for SemaphoreWords {
         Latch::inherit(region, dead).is_some_and(|latch| {
             latch.clear(dead, MINE, HELD);
             latch.clear(dead, MANY, WANT_MANY);
+            // The dead may have been the thread that a permit was kept for.
+            region.number::<AtomicU32>(KEPT).store(0, Ordering::Relaxed);
             latch.clear_and_wake(dead);
             true
         })
@@ -56,8 +63,9 @@ impl Primitive for SemaphoreWords {
 ///   [forgotten](Permit::forget) is an error.
 /// - When a process dies, its permits are returned, whatever it was doing. Forgotten permits are
 ///   not.
-/// - It is not fair: a thread that finds a permit gets it, even if others are just waking up for
-///   it.
+/// - A thread that finds a permit gets it, even if others are just waking up for it. But about once
+///   a millisecond a permit that is returned is kept for the thread that has waited for longest, so
+///   none that waits for one permit waits for ever.
 /// - Without contention it makes no system call.
 /// - When the process that made the semaphore ends, acquiring returns [`SyncError::Disconnected`].
 ///
@@ -164,7 +172,8 @@ impl Semaphore {
     /// Takes `count` permits together. Blocks until there are that many, and holds none while it
     /// waits.
     ///
-    /// Threads that take single permits may starve it, since the semaphore is not fair.
+    /// Threads that take single permits may starve it: permits are kept for those that wait for one
+    /// only.
     ///
     /// ```
     /// let seats = offspring::sync::Semaphore::new(3)?;
@@ -203,11 +212,11 @@ impl Semaphore {
             return Err(TryError::Disconnected);
         }
         // Check without the latch first: a call that gets no permit need not slow down the holders.
-        if self.available() < count {
+        if !self.has(count) {
             return Err(TryError::WouldBlock);
         }
         let latch = Latch::of(&self.object, &owner_answers())?;
-        if self.available() < count {
+        if !self.has(count) {
             return Err(TryError::WouldBlock);
         }
         Ok(self.permit(&latch, count))
@@ -276,7 +285,7 @@ impl Semaphore {
     fn take<L: TimeLimit>(&self, count: u32, limit: &L) -> Waited<Permit<'_>, SyncError, L> {
         self.assert_enough(count);
         let mut latch = Latch::of(&self.object, limit)?;
-        if self.available() >= count {
+        if self.has(count) {
             return Ok(self.permit(&latch, count));
         }
         let me = latch.me();
@@ -295,6 +304,7 @@ impl Semaphore {
                 if wants_many {
                     latch.add(MANY, WANT_MANY, -1);
                 }
+                self.keep(0);
                 Ok(self.permit(&latch, count))
             }
             Err(end) => {
@@ -306,6 +316,16 @@ impl Semaphore {
         }
     }
 
+    /// Returns whether a thread that has not slept may take so many permits.
+    #[inline]
+    fn has(&self, count: u32) -> bool {
+        self.available().saturating_sub(self.object.number(KEPT)) >= count
+    }
+
+    fn keep(&self, permits: u32) {
+        self.object.word(KEPT).store(permits, Ordering::Relaxed);
+    }
+
     /// Under the latch: adds permits to this process's record.
     fn permit(&self, latch: &Latch<'_>, count: u32) -> Permit<'_> {
         latch.add(MINE, HELD, count as i32);
@@ -314,12 +334,31 @@ impl Semaphore {
 
     /// Releases the latch after `count` permits have become available, and wakes those that may
     /// take them.
+    ///
+    /// Running threads take what sleepers are woken for, which makes a contended semaphore fast. So
+    /// that no sleeper waits for ever, now and then a permit is kept for it, like a lock (see
+    /// [`word`](crate::sync::word)): for whichever thread that has slept is first. If no thread
+    /// sleeps, this thread keeps the permit no longer; if this thread or the woken one dies before,
+    /// the repair does so.
     fn wake_after_return(&self, latch: Latch<'_>, count: u32) {
         // One permit for one thread, so one wake-up is enough, unless a thread waits for several:
         // if that one is woken and finds too few, the wake-up is lost for a thread that needs only
         // one.
         let all = count > 1 || self.object.number(WANT_MANY) > 0;
-        latch.release(all);
+        let sleepers = latch::sleepers(&self.object.region) > 0;
+        let keep = !all && sleepers && Turns(self.object.word(TURNS)).next();
+        if keep {
+            self.keep(1);
+        }
+        let me = latch.me();
+        if !latch.release(all) && keep {
+            // Under the latch, so that a thread that found the permit kept since then is counted as
+            // a sleeper, and woken. Fails only if the owner is gone.
+            if let Ok(latch) = Latch::take(&self.object.region, me, &Forever) {
+                self.keep(0);
+                latch.release(false);
+            }
+        }
     }
 
     /// Removes permits from this process's record. They are returned, or with `forget` belong to no
@@ -377,8 +416,11 @@ impl fmt::Debug for Semaphore {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
     use crate::sync::word;
+    use crate::sys::monotonic_us;
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -403,6 +445,60 @@ mod tests {
             drop(stopped);
             let all = semaphore.acquire_many_timeout(DEAD.len() as u32, LONG);
             assert!(all.is_ok(), "{semaphore:?}");
+        }
+    }
+
+    #[test]
+    fn a_permit_is_kept_for_a_sleeper_when_its_turn_has_come() {
+        const ROUNDS: usize = 60;
+        let semaphore = Semaphore::new(1).unwrap();
+        let (region, stop) = (&semaphore.object.region, AtomicBool::new(false));
+        let mut taken_again = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    drop(semaphore.acquire().unwrap());
+                }
+            });
+            for _ in 0..ROUNDS {
+                let permit = semaphore.acquire().unwrap();
+                while latch::sleepers(region) == 0 {
+                    std::thread::yield_now();
+                }
+                // Nothing shows that it has fallen asleep, so not every round counts.
+                std::thread::sleep(Duration::from_millis(1));
+                let long_ago = (monotonic_us() as u32).wrapping_sub(1_000_000);
+                semaphore.object.word(TURNS).store(long_ago, Ordering::Relaxed);
+                drop(permit);
+                taken_again += usize::from(semaphore.try_acquire().is_ok());
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+        assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
+        assert_eq!(semaphore.object.number(KEPT), 0);
+    }
+
+    #[test]
+    fn a_permit_that_was_kept_for_a_dead_thread_is_free_again() {
+        let semaphore = Semaphore::new(1).unwrap();
+        semaphore.keep(1);
+        assert!(matches!(semaphore.try_acquire(), Err(TryError::WouldBlock)));
+        semaphore.object.session_ended(9);
+        drop(semaphore.try_acquire().unwrap());
+    }
+
+    #[test]
+    fn a_permit_is_not_kept_if_no_thread_sleeps() {
+        let semaphore = Semaphore::new(1).unwrap();
+        let region = &semaphore.object.region;
+        // One that gave up and could not say so.
+        let latch = Latch::take(region, other(9), &Forever).unwrap();
+        latch.count_a_sleeper();
+        drop(latch);
+        for _ in 0..3 {
+            drop(semaphore.acquire().unwrap());
+            drop(semaphore.try_acquire().unwrap());
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

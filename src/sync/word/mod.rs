@@ -4,6 +4,7 @@
 //! ```text
 //!  31       30     29 .. 18   17 .. 0
 //!  waiters  gone   session    thread of the holder; 0 if the lock is free
+//!                  0          1: free, and kept for a thread that has slept
 //! ```
 //!
 //! Taking a free lock is one compare-and-swap from 0 to the holder, releasing it one back; neither
@@ -11,6 +12,19 @@
 //! releasing thread clears the bit and wakes one sleeper. A thread that has slept takes the lock
 //! *with* the bit set, because it cannot know whether others still sleep. This costs one superfluous
 //! wake-up, and avoids a count of sleepers that a death could leave wrong.
+//!
+//! # Fairness
+//!
+//! A woken thread needs some 50 us to get to the lock, and by then a thread that is running has
+//! often taken it again. That makes a contended lock fast, and would let a sleeper wait for ever. So
+//! once in a millisecond ([`Turns`]), the releasing thread *keeps* the lock: the word then names
+//! [`KEPT`] as its holder, which only a thread that has slept may replace. The kernel wakes the
+//! thread that fell asleep first. So each of n users has a turn of a millisecond in n of them, on
+//! average: one that is woken in vain falls asleep last.
+//!
+//! The lock is kept for no thread in particular, so no death can take it away: the hub frees a kept
+//! lock when it repairs after any death, and the next one to look takes it. If the releasing thread
+//! finds that no thread slept, it frees the lock itself.
 //!
 //! # Why no wake-up is lost
 //!
@@ -25,14 +39,18 @@
 //!   before it took the lock.* The word names no holder, so nothing shows that a wake-up was lost.
 //!   That is why the hub wakes all sleepers after every death, even if the word names another
 //!   holder. Each reads the word and decides anew.
-//! - *A thread is stopped after it was woken and before it took the lock.* There is no death that
-//!   the hub could notice. So a sleeping thread reads the word again every second ([`LOOK_AGAIN`]).
+//! - *A thread is stopped after it was woken and before it took the lock, or after it kept the lock
+//!   and before it woke a sleeper.* There is no death that the hub could notice. So a sleeping
+//!   thread reads the word again every second ([`LOOK_AGAIN`]), and it has slept.
+//! - *The lock was kept, and no thread slept.* One that was about to sleep finds that the word has
+//!   changed, sets the bit again, and sleeps. The releasing thread, when it frees the lock, sees the
+//!   bit, and wakes it.
 //!
 //! Repair and release cannot both act: each is a compare-and-swap from a word that names the
 //! holder.
 //!
-//! The decisions are functions of the word alone ([`next_step`], [`released`], [`repaired`]). The
-//! test `model` runs them in every order, with a death at every point.
+//! The decisions are functions of the word alone ([`next_step`], [`released`], [`kept_no_longer`],
+//! [`repaired`]). The test `model` runs them in every order, with a death at every point.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -41,16 +59,21 @@ use crate::error::SyncError;
 use crate::failpoints;
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::OWNER;
-use crate::sys::{futex_wait, futex_wake_all, futex_wake_one};
+use crate::sys::{FutexWait, futex_sleep, futex_wake_all, futex_wake_one, monotonic_us};
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;
 
 /// A thread may sleep on the word.
 pub(super) const WAITERS: u32 = 1 << 31;
 /// The process that made the lock has ended.
 pub(super) const GONE: u32 = 1 << 30;
 const HOLDER: u32 = GONE - 1;
+/// In place of a holder: the lock is free, and only a thread that has slept may take it. No session
+/// has the number 0.
+const KEPT: u32 = 1;
 const THREAD_BITS: u32 = 18;
 /// The highest number of a thread. The hub uses it itself, to hold a lock while it repairs.
 pub(super) const THREADS_MAX: u32 = (1 << THREAD_BITS) - 1;
@@ -99,7 +122,7 @@ enum LockStep {
 fn next_step(seen: u32, me: u32, slept: bool) -> LockStep {
     if seen & GONE != 0 {
         LockStep::Refuse(Refusal::OwnerGone)
-    } else if seen & HOLDER == 0 {
+    } else if seen & HOLDER == 0 || (slept && seen & HOLDER == KEPT) {
         LockStep::Take(me | (seen & WAITERS) | if slept { WAITERS } else { 0 })
     } else if seen & HOLDER == me {
         LockStep::Refuse(Refusal::Deadlock)
@@ -110,14 +133,44 @@ fn next_step(seen: u32, me: u32, slept: bool) -> LockStep {
     }
 }
 
-/// The word after its holder has released it, and whether a sleeper must be woken.
-fn released(seen: u32) -> (u32, bool) {
-    (seen & GONE, seen & WAITERS != 0)
+/// The word after its holder has released it, and whether a sleeper must be woken. With `keep`, the
+/// lock is kept for that sleeper.
+fn released(seen: u32, keep: bool) -> (u32, bool) {
+    let wake = seen & WAITERS != 0;
+    (seen & GONE | if wake && keep { KEPT } else { 0 }, wake)
 }
 
-/// The word after this session's death; `None` if the session did not hold the lock.
+/// The word after a lock was kept and no thread slept, and whether a sleeper must be woken that came
+/// later. `None` if the lock is not kept any more.
+fn kept_no_longer(seen: u32) -> Option<(u32, bool)> {
+    (seen & HOLDER == KEPT).then(|| released(seen, false))
+}
+
+/// The word after this session's death; `None` if the session did not hold the lock, and no lock is
+/// kept for a thread that may be dead.
 fn repaired(seen: u32, dead: u32) -> Option<u32> {
-    (session(seen) == dead).then_some(seen & GONE)
+    (session(seen) == dead || seen & HOLDER == KEPT).then_some(seen & GONE)
+}
+
+/// When a contended lock was last kept for a sleeper: a word beside the lock, which only the
+/// lock's holder writes. Only fairness depends on it.
+pub(super) struct Turns<'a>(pub(super) &'a AtomicU32);
+
+impl Turns<'_> {
+    /// How long running threads may take a contended lock from sleeping ones. A turn costs up to
+    /// the time of a wake-up, 50 us, in which no thread holds the lock.
+    const LENGTH_US: u32 = 1000;
+
+    /// Returns whether the next turn is due, and begins it.
+    pub(super) fn next(&self) -> bool {
+        // Wraps after 71 minutes.
+        let now = monotonic_us() as u32;
+        let due = now.wrapping_sub(self.0.load(Ordering::Relaxed)) >= Turns::LENGTH_US;
+        if due {
+            self.0.store(now, Ordering::Relaxed);
+        }
+        due
+    }
 }
 
 /// Takes the lock if it is free and no thread waits for it.
@@ -166,14 +219,15 @@ fn lock_contended<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<
                 }
             }
             LockStep::Sleep => {
-                let woken = futex_wait(word, seen, looks_again(limit));
+                let ended = futex_sleep(word, seen, looks_again(limit));
                 failpoints::point("lock.woken");
-                if !woken {
+                if ended == FutexWait::TimedOut {
                     // Returning here loses no wake-up: a thread that was woken does not time out.
                     // The waiters bit stays, since others may sleep.
                     limit.check().map_err(WaitEnd::Timeout)?;
                 }
-                slept = true;
+                // One that was about to sleep is running, and would take each lock that is kept.
+                slept |= ended != FutexWait::Changed;
                 seen = spin(word);
             }
             LockStep::Refuse(refusal) => return Err(SyncError::from(refusal).into()),
@@ -195,28 +249,55 @@ fn spin(word: &AtomicU32) -> u32 {
     seen
 }
 
-/// Releases the lock, and returns whether `me` held it.
+/// Releases a lock that is held for a few instructions at a time, such as a latch. Returns whether
+/// `me` held it.
 #[inline]
 pub(super) fn unlock(word: &AtomicU32, me: u32) -> bool {
     word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok()
-        || unlock_contended(word, me)
+        || unlock_contended(word, me, None)
+}
+
+/// Releases the lock, and keeps it for a sleeper if its turn has come. Returns whether `me` held
+/// it.
+#[inline]
+pub(super) fn unlock_fairly(word: &AtomicU32, me: u32, turns: Turns<'_>) -> bool {
+    word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok()
+        || unlock_contended(word, me, Some(turns))
 }
 
 #[cold]
-fn unlock_contended(word: &AtomicU32, me: u32) -> bool {
+fn unlock_contended(word: &AtomicU32, me: u32, turns: Option<Turns<'_>>) -> bool {
     let mut seen = word.load(Ordering::Relaxed);
+    if seen & HOLDER != me {
+        return false;
+    }
+    let keep = seen & WAITERS != 0 && turns.is_some_and(|turns| turns.next());
     loop {
-        if seen & HOLDER != me {
-            return false;
-        }
-        let (new, wake) = released(seen);
+        let (new, wake) = released(seen, keep);
         match word.compare_exchange_weak(seen, new, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => {
-                if wake {
-                    futex_wake_one(word);
+                if wake && !futex_wake_one(word) && keep {
+                    keep_no_longer(word);
                 }
                 return true;
             }
+            // Others only add bits while `me` holds the lock.
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// Frees a lock that was kept while no thread slept.
+#[cold]
+fn keep_no_longer(word: &AtomicU32) {
+    let mut seen = word.load(Ordering::Relaxed);
+    while let Some((new, wake)) = kept_no_longer(seen) {
+        match word.compare_exchange(seen, new, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) if wake => {
+                futex_wake_one(word);
+                return;
+            }
+            Ok(_) => return,
             Err(now) => seen = now,
         }
     }
@@ -229,9 +310,13 @@ fn unlock_contended(word: &AtomicU32, me: u32) -> bool {
 pub(super) fn repair(word: &AtomicU32, dead: u32, heir: u32, before: impl Fn()) -> bool {
     let mut seen = word.load(Ordering::Acquire);
     while let Some(new) = repaired(seen, dead) {
-        before();
-        match word.compare_exchange(seen, new | heir, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return true,
+        let held = session(seen) == dead;
+        if held {
+            before();
+        }
+        let new = if held { new | heir } else { new };
+        match word.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return held,
             Err(now) => seen = now,
         }
     }
@@ -251,7 +336,7 @@ pub(super) fn holder_of(word: &AtomicU32) -> u32 {
 
 /// Whether a thread holds the lock.
 pub(super) fn is_held(word: &AtomicU32) -> bool {
-    word.load(Ordering::Relaxed) & HOLDER != 0
+    holder_of(word) != 0
 }
 
 /// Whether threads wait for the lock. May stay true for a moment after the last one has given up.

@@ -6,7 +6,9 @@
 //! two steps of its own, runs at any time after a death. The test visits every state that can be
 //! reached. In each, at most one living thread holds the lock. If no thread can take a step, every
 //! living thread has done all its rounds; or it waits for a stopped holder; or another thread was
-//! stopped after it had been woken, and this one finds the lock free when it checks again.
+//! stopped after it had been woken, and this one finds the lock free when it checks again. A thread
+//! that releases the lock while another one sleeps may keep it for that one. In the end the lock is
+//! kept for none, unless a thread was stopped that would have taken or freed it.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -22,15 +24,17 @@ enum At {
     /// Has read the word.
     Seen(u32, bool),
     /// Is about to sleep while the word is this: the kernel compares and falls asleep in one step.
-    FallAsleep(u32),
+    FallAsleep(u32, bool),
     Asleep,
     Reads(bool),
     Holds,
     /// Is about to read the word to release it on the slow path.
     Releasing,
     ReleasesFrom(u32),
-    /// Has released, and is about to wake a sleeper.
-    Wakes,
+    /// Has released or kept the lock, and is about to wake a sleeper.
+    Wakes(bool),
+    /// Has kept the lock and woken none, and has read this word.
+    KeepsNoLonger(u32),
     Done,
     Dead,
     /// Stopped, with or without the lock.
@@ -136,24 +140,29 @@ fn moves(state: &State, thread: usize) -> Vec<State> {
             }
             LockStep::Take(new) => vec![with(new, At::Holds)],
             LockStep::AnnounceWaiter(new) => vec![with(new, At::Seen(new, slept))],
-            LockStep::Sleep => vec![with(word, At::FallAsleep(seen))],
+            LockStep::Sleep => vec![with(word, At::FallAsleep(seen, slept))],
             LockStep::Refuse(refusal) => panic!("{refusal:?} in {state:?}"),
         },
-        At::FallAsleep(seen) if word == seen => vec![with(word, At::Asleep)],
-        At::FallAsleep(_) => vec![with(word, At::Reads(true))],
+        At::FallAsleep(seen, _) if word == seen => vec![with(word, At::Asleep)],
+        At::FallAsleep(_, slept) => vec![with(word, At::Reads(slept))],
         At::Holds if word == me => vec![released_once(with(0, At::Begin), thread)],
         At::Holds => vec![with(word, At::Releasing)],
         At::Releasing => vec![with(word, At::ReleasesFrom(word))],
         At::ReleasesFrom(seen) if word != seen => vec![with(word, At::ReleasesFrom(word))],
-        At::ReleasesFrom(seen) => match released(seen) {
-            (new, true) => vec![with(new, At::Wakes)],
-            (new, false) => vec![released_once(with(new, At::Begin), thread)],
-        },
-        At::Wakes => {
+        At::ReleasesFrom(seen) => {
+            let release = |keep| match released(seen, keep) {
+                (new, true) => with(new, At::Wakes(keep)),
+                (new, false) => released_once(with(new, At::Begin), thread),
+            };
+            // In one round each, which leaves few enough states.
+            let may_keep = state.rounds[thread] == 0;
+            [false, true].into_iter().filter(|&keep| may_keep || !keep).map(release).collect()
+        }
+        At::Wakes(kept) => {
             let done = released_once(with(word, At::Begin), thread);
             let asleep = sleepers(state);
             if asleep.is_empty() {
-                return vec![done];
+                return vec![if kept { with(word, At::KeepsNoLonger(word)) } else { done }];
             }
             // The kernel may choose any sleeper.
             let wake = |&woken: &usize| {
@@ -163,6 +172,12 @@ fn moves(state: &State, thread: usize) -> Vec<State> {
             };
             asleep.iter().map(wake).collect()
         }
+        At::KeepsNoLonger(seen) => match kept_no_longer(seen) {
+            None => vec![released_once(with(word, At::Begin), thread)],
+            Some(_) if word != seen => vec![with(word, At::KeepsNoLonger(word))],
+            Some((new, true)) => vec![with(new, At::Wakes(false))],
+            Some((new, false)) => vec![released_once(with(new, At::Begin), thread)],
+        },
         At::Asleep | At::Done | At::Dead | At::Stopped(_) => Vec::new(),
     }
 }
@@ -210,8 +225,9 @@ fn explore(kills: u8, stops: u8) -> usize {
             }
             let stuck = successors.is_empty() && !sleepers(&state).is_empty();
             assert!(held || !stuck, "a thread sleeps for ever: {state:?}");
-            let free = state.word & HOLDER == 0;
-            assert!(held || free, "a dead thread still holds the lock: {state:?}");
+            let stopped = state.at.contains(&At::Stopped(false));
+            let free = state.word & HOLDER == 0 || (stopped && state.word & HOLDER == KEPT);
+            assert!(held || free, "nobody holds the lock, and it is not free: {state:?}");
         }
         for new in successors {
             if seen.insert(new.clone()) {

@@ -7,9 +7,19 @@ use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::thread::futex::{Flags, wait, wake};
 
-/// Sleeps while the word is `expected`, until it is woken or the deadline passes. May wake
-/// spuriously. Returns `false` only at the deadline.
-pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> bool {
+/// How a sleep on a word ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FutexWait {
+    /// The thread was woken, perhaps spuriously.
+    Woken,
+    /// The word was another one, so the thread did not sleep.
+    Changed,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// Sleeps while the word is `expected`, until it is woken or the deadline passes.
+pub(crate) fn futex_sleep(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> FutexWait {
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
         Timespec {
@@ -18,13 +28,22 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Insta
         }
     });
     // Not private: the sleepers of one word are in several processes.
-    !matches!(wait(word, Flags::empty(), expected, timeout.as_ref()), Err(Errno::TIMEDOUT))
+    match wait(word, Flags::empty(), expected, timeout.as_ref()) {
+        Err(Errno::TIMEDOUT) => FutexWait::TimedOut,
+        Err(Errno::AGAIN) => FutexWait::Changed,
+        _ => FutexWait::Woken,
+    }
 }
 
-/// Wakes one thread that sleeps on the word.
-pub(crate) fn futex_wake_one(word: &AtomicU32) {
+/// Like [`futex_sleep`], and returns `false` only at the deadline.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> bool {
+    futex_sleep(word, expected, deadline) != FutexWait::TimedOut
+}
+
+/// Wakes one thread that sleeps on the word. Returns whether there was one.
+pub(crate) fn futex_wake_one(word: &AtomicU32) -> bool {
     // It fails only for an invalid address.
-    let _ = wake(word, Flags::empty(), 1);
+    wake(word, Flags::empty(), 1).is_ok_and(|woken| woken > 0)
 }
 
 /// Wakes all threads that sleep on the word.

@@ -86,6 +86,13 @@ pub(crate) fn runs_this_image(pid: u32) -> bool {
     file(&pid.to_string()).is_some_and(|image| file("self") == Some(image))
 }
 
+/// Returns the microseconds of the monotonic clock, which is the same for all processes (of one
+/// time namespace).
+pub(crate) fn monotonic_us() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
 /// Returns a monotonic time that is exact to a few milliseconds. The system stored it at its last
 /// tick, so this is cheaper than reading the clock.
 #[inline]
