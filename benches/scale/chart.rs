@@ -15,8 +15,8 @@ const TOP: f64 = 50.0;
 const BOTTOM: f64 = 310.0;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 350.0;
-/// The logarithmic scale: from a ten-thousandth to twice.
-const DECADES: (f64, f64) = (-4.0, 0.3);
+/// The logarithmic scale: from a hundredth to three times.
+const DECADES: (f64, f64) = (-2.0, 0.5);
 
 fn y(share: f64) -> f64 {
     let part = (share.log10().clamp(DECADES.0, DECADES.1) - DECADES.0) / (DECADES.1 - DECADES.0);
@@ -35,7 +35,7 @@ pub(crate) fn svg(counts: &[usize], curves: &[Curve]) -> String {
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
          <text x=\"16\" y=\"22\" font-size=\"15\" font-weight=\"bold\">Rate of a busy pair beside idle clients, 1 = alone (logarithmic)</text>\n"
     );
-    for share in [0.0001, 0.001, 0.01, 0.1, 1.0] {
+    for share in [0.01, 0.03, 0.1, 0.3, 1.0, 3.0] {
         let at = y(share);
         let _ = writeln!(
             svg,

@@ -218,7 +218,7 @@ pub(crate) fn ends(plan: &Plan) {
             // The hub is done with the dead when it answers again.
             if has_queue {
                 let since = Instant::now();
-                let _ = round_trip(&Plan { short: true, chart: None });
+                let _ = round_trip(&Plan { short: true, ..Plan::default() });
                 println!(
                     "{:<10} {:>9} a round trip {:.0} ms after the last kill",
                     "",

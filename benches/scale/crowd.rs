@@ -4,6 +4,7 @@ use offspring::Queue;
 
 use crate::figures;
 use crate::idle::{consume, medians, produce};
+use crate::raw;
 use crate::run::{Crew, Meter, Plan};
 
 const COUNTS: &[usize] = &[1, 4, 16, 64];
@@ -51,15 +52,24 @@ fn python(plan: &Plan, bound: usize, producers: usize, consumers: usize) -> Opti
     Some(of_rates(&rates))
 }
 
-pub(crate) fn run(plan: &Plan) {
+fn raw(plan: &Plan, producers: usize) -> Figures {
+    let rates: Vec<Figures> =
+        raw::rates_of_producers(plan, producers).iter().map(|rates| of_rates(rates)).collect();
+    let (rate, _) = medians(rates.clone());
+    (rate, rates.iter().map(|figures| figures.1).fold(f64::MAX, f64::min))
+}
+
+/// Numbers of producers and consumers, of which one is 1.
+type Sides = fn(usize) -> (usize, usize);
+
+fn table(plan: &Plan, sides: Sides) {
     println!(
         "{:<12} {:>9} {:>9} {:>12} {:>9} {:>9}   {:>12} {:>9}",
         "queue", "producers", "consumers", "items/s", "min/mean", "owner, us", "Python", "min/mean"
     );
     for (name, bound) in [("unbounded", None), ("of 64", Some(64))] {
-        let many = plan.counts(COUNTS);
-        let sides = many.iter().map(|&n| (1, n)).chain(many.iter().skip(1).map(|&n| (n, 1)));
-        for (producers, consumers) in sides {
+        for count in plan.counts(COUNTS) {
+            let (producers, consumers) = sides(count);
             let (rate, least, time) = crowd(plan, bound, producers, consumers);
             let python = python(plan, bound.unwrap_or(0), producers, consumers);
             let (theirs, their_least) = python.unwrap_or((f64::NAN, f64::NAN));
@@ -67,5 +77,18 @@ pub(crate) fn run(plan: &Plan) {
                 "{name:<12} {producers:>9} {consumers:>9} {rate:>12.0} {least:>9.2} {time:>9.3}   {theirs:>12.0} {their_least:>9.2}"
             );
         }
+    }
+}
+
+pub(crate) fn consumers(plan: &Plan) {
+    table(plan, |count| (1, count));
+}
+
+pub(crate) fn producers(plan: &Plan) {
+    table(plan, |count| (count, 1));
+    // It has no channel with several consumers.
+    for count in plan.counts(COUNTS) {
+        let (rate, least) = raw(plan, count);
+        println!("{:<12} {count:>9} {:>9} {rate:>12.0} {least:>9.2}", "ipc-channel", 1);
     }
 }

@@ -175,7 +175,10 @@ pub(crate) fn run(plan: &Plan) {
             );
         }
         let points = figures.iter().map(|&(count, pair)| (count, pair.stream / alone.stream));
-        curves.push(Curve { name: name.to_owned(), points: points.collect() });
+        let points: Vec<_> = points.filter(|(_, share)| share.is_finite()).collect();
+        if !points.is_empty() {
+            curves.push(Curve { name: name.to_owned(), points });
+        }
     };
     for &(kind, name) in KINDS {
         let figures = beside(plan, kind, &counts);

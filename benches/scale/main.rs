@@ -1,9 +1,10 @@
 //! Measures what many clients cost: idle clients beside a busy pair, more clients in a crowd, and
 //! one more after a thousand.
 //!
-//! `cargo bench --bench scale [-- PART ..] [--short] [--chart FILE]`: PART is one of the names
-//! below, and all of them by default. `--short` runs every part with a handful of processes for a
-//! moment, which shows that it works and no more. `--chart` writes the curves of the part `idle` as
+//! `cargo bench --bench scale [-- PART ..] [--short] [--window MS] [--chart FILE]`: PART is one of
+//! the names below, and all of them by default. `--short` runs every part with a handful of
+//! processes for a moment, which shows that it works and no more. `--window` is the time of one
+//! measurement, a second by default. `--chart` writes the curves of the part `idle` as
 //! an SVG. Figures of another run, or of a busy machine, do not compare. Without `python3`, its
 //! rows are absent.
 
@@ -17,6 +18,8 @@ mod others;
 mod raw;
 mod run;
 
+use std::time::Duration;
+
 use run::Plan;
 
 /// Name, what it shows, the work.
@@ -24,12 +27,14 @@ type Part = (&'static str, &'static str, fn(&Plan));
 
 const PARTS: &[Part] = &[
     ("idle", "a busy pair beside idle clients", idle::run),
-    ("crowd", "many consumers, and many producers, of one queue", crowd::run),
+    ("consumers", "many consumers of one queue", crowd::consumers),
+    ("producers", "many producers of one queue", crowd::producers),
     ("queues", "many queues in one process", counts::queues),
     ("alive", "what a living process costs its parent", counts::alive),
     ("ends", "starts and ends of many processes", counts::ends),
     ("senders", "a channel with many senders", others::senders),
     ("locks", "locks with many handles", others::locks),
+    ("users", "locks with many users", others::users),
     ("actors", "an actor with many clients", others::actors),
     ("selector", "a selector of many sources", others::selector),
     ("pool", "a pool of many workers", others::pool),
@@ -56,10 +61,14 @@ fn main() {
         plan.short |= is_short;
         !is_short
     });
-    if let Some(at) = arguments.iter().position(|argument| argument == "--chart") {
-        let file = arguments.drain(at..).nth(1);
-        plan.chart = Some(file.expect("--chart is followed by the name of a file"));
-    }
+    let mut option = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        let value = arguments.drain(at..arguments.len().min(at + 2)).nth(1);
+        Some(value.unwrap_or_else(|| panic!("{name} is followed by its value")))
+    };
+    plan.chart = option("--chart");
+    let window = option("--window").map(|text| text.parse().expect("--window is a number"));
+    plan.window = window.map(Duration::from_millis);
     for argument in &arguments {
         assert!(PARTS.iter().any(|part| part.0 == argument), "there is no part {argument}");
     }

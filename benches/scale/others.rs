@@ -166,8 +166,14 @@ pub(crate) fn locks(plan: &Plan) {
         row("a mutex of two", count, steps(plan, || by_lock.step()));
         drop(others);
         row("a free semaphore", count, steps(plan, || by_semaphore.step()));
+        let mut others = Crew::default();
+        others.add(busy::new(by_semaphore.clone(), Meter::new(1)));
+        row("a semaphore of two", count, steps(plan, || by_semaphore.step()));
     }
-    drop(crew);
+}
+
+pub(crate) fn users(plan: &Plan) {
+    let (lock, semaphore) = (Mutex::new(0).unwrap(), Semaphore::new(1).unwrap());
     for count in plan.counts(&[1, 4, 16, 64]) {
         for (name, held) in
             [("mutex", Held::Lock(lock.clone())), ("semaphore", Held::Semaphore(semaphore.clone()))]

@@ -42,6 +42,23 @@ fn echo(there: IpcReceiver<u64>, hub: IpcSender<u64>) {
     }
 }
 
+#[offspring::worker]
+fn stream(to: IpcSender<u64>, meter: Meter) {
+    while to.send(7).is_ok() {
+        meter.tick();
+    }
+}
+
+/// The rates of so many producers of one channel, several times.
+pub(crate) fn rates_of_producers(plan: &Plan, count: usize) -> Vec<Vec<f64>> {
+    let (mut crew, meter) = (Crew::default(), Meter::new(count));
+    let (sender, receiver) = ipc::channel().unwrap();
+    crew.add(consume::new(receiver, Meter::new(1)));
+    (0..count).for_each(|n| crew.add(stream::new(sender.clone(), meter.of(n))));
+    std::thread::sleep(plan.warm_up());
+    (0..plan.rounds()).map(|_| meter.rates(plan.window()).0).collect()
+}
+
 /// The channels that the hub's thread serves, and where it forwards the messages of each.
 type Routes = Vec<(IpcReceiver<u64>, Option<IpcSender<u64>>)>;
 

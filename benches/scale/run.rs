@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) short: bool,
+    /// How long a measurement takes.
+    pub(crate) window: Option<Duration>,
     /// Where the chart goes.
     pub(crate) chart: Option<String>,
 }
@@ -28,7 +30,7 @@ impl Plan {
 
     /// How long a measurement takes.
     pub(crate) fn window(&self) -> Duration {
-        Duration::from_millis(if self.short { 100 } else { 1000 })
+        self.window.unwrap_or(Duration::from_millis(if self.short { 100 } else { 1000 }))
     }
 
     /// How often it is repeated.
