@@ -9,7 +9,7 @@ use offspring::queue::{JoinableConsumer, JoinableProducer, PutError, QueueJoinEr
 use offspring::{JoinableQueue, ProcessBuilder, Queue};
 use serde::{Deserialize, Serialize};
 
-use crate::storm::{self, Item, Storm};
+use crate::storm::queue::{self as storm, Item, Storm};
 
 fn armed(point: &str, hit: u32) -> ProcessBuilder {
     ProcessBuilder::new().env("OFFSPRING_FAILPOINT", format!("{point}:{hit}"))
@@ -26,35 +26,34 @@ fn one_point(point: &str, hit: u32) -> bool {
             if doomed { armed(point, hit) } else { ProcessBuilder::new() }
         };
         let number = index as u64;
-        let producer =
-            builder().spawn(storm::put::new(queue.clone(), plain.history(), number)).unwrap();
-        let consumer = builder().spawn(storm::get::new(queue.clone(), plain.history())).unwrap();
-        let job_producer = builder()
-            .spawn(storm::put_jobs::new(jobs.clone(), joinable.history(), number))
-            .unwrap();
-        let worker = builder().spawn(storm::work::new(jobs.clone(), joinable.history())).unwrap();
+        let producer = plain.start(true, |history| {
+            builder().spawn(storm::put::new(queue.clone(), history, number)).unwrap()
+        });
+        let consumer = plain.start(false, |history| {
+            builder().spawn(storm::get::new(queue.clone(), history)).unwrap()
+        });
+        let job_producer = joinable.start(true, |history| {
+            builder().spawn(storm::put_jobs::new(jobs.clone(), history, number)).unwrap()
+        });
+        let worker = joinable.start(false, |history| {
+            builder().spawn(storm::work::new(jobs.clone(), history)).unwrap()
+        });
         if doomed {
-            victims.extend([
-                (true, producer),
-                (false, consumer),
-                (true, job_producer),
-                (false, worker),
-            ]);
+            victims =
+                [(true, producer), (true, consumer), (false, job_producer), (false, worker)].into();
         } else {
-            plain.running.extend([(true, producer), (false, consumer)]);
-            joinable.running.extend([(true, job_producer), (false, worker)]);
+            plain.running.extend([producer, consumer]);
+            joinable.running.extend([job_producer, worker]);
         }
     }
     let deadline = Instant::now() + Duration::from_millis(400);
-    while Instant::now() < deadline && victims.iter().any(|(_, process)| process.is_alive()) {
+    while Instant::now() < deadline && victims.iter().any(|(_, party)| party.process.is_alive()) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let reached = victims.iter().any(|(_, process)| !process.is_alive());
-    for (index, (producer, process)) in victims.into_iter().enumerate() {
-        process.kill();
-        let _ = process.join();
-        let storm = if index < 2 { &mut plain } else { &mut joinable };
-        storm.killed_consumers += usize::from(!producer);
+    let reached = victims.iter().any(|(_, party)| !party.process.is_alive());
+    for (is_plain, party) in victims {
+        let storm = if is_plain { &mut plain } else { &mut joinable };
+        storm.kill(party);
     }
     // Those that live go on, all four of them.
     let put =
@@ -215,7 +214,7 @@ fn an_owner_may_end_at_every_step_and_everybody_is_told() {
 
 /// The tests that are to find a mutation, as this binary runs them.
 fn tests_find(mutation: &str) -> Option<String> {
-    for test in ["storm::", "failpoint::a_client", "queue::stopped::", "queue::bounds::"] {
+    for test in ["storm::queue::", "failpoint::a_client", "queue::stopped::", "queue::bounds::"] {
         let mut tests = Command::new(std::env::current_exe().unwrap())
             .args([test, "--test-threads=2"])
             .env("OFFSPRING_MUTATION", mutation)

@@ -1,10 +1,14 @@
 //! Helpers of all tests.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use offspring::ProcessBuilder;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Polls for an event that no call waits for, such as the end of a process of another parent.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -93,8 +97,46 @@ impl Random {
     }
 }
 
-/// The number of processes that a storm kills.
+/// The number of processes that a storm kills: `OFFSPRING_STORM_KILLS`, or 40. A storm suspends
+/// about as many.
 pub(crate) fn storm_kills() -> u64 {
     std::env::var("OFFSPRING_STORM_KILLS")
         .map_or(40, |kills| kills.parse().expect("OFFSPRING_STORM_KILLS is a number"))
+}
+
+/// Starts a process of a storm. The machine may be busy for longer than the default start timeout.
+pub(crate) fn patient() -> ProcessBuilder {
+    ProcessBuilder::new().start_timeout(Duration::from_secs(60))
+}
+
+/// A process that a storm strikes. A pidfd holds it, so no signal reaches a later process that has
+/// the same pid.
+pub(crate) struct Victim(OwnedFd);
+
+impl Victim {
+    /// Returns `None` if there is no such process any more. If the pid is not that of a child which
+    /// the caller has not joined, check afterwards that it still is the process that was meant.
+    pub(crate) fn of(pid: u32) -> Option<Victim> {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).expect("a pid is not 0");
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Victim)
+    }
+
+    /// Sends SIGKILL. Returns whether the process had not been reaped before.
+    pub(crate) fn kill(&self) -> bool {
+        pidfd_send_signal(&self.0, Signal::KILL).is_ok()
+    }
+
+    /// Suspends the process, and returns at once. A thread continues it after 1 to 500 ms; short
+    /// times are more frequent. The process may be killed meanwhile.
+    pub(crate) fn stop_for_a_while(&self, random: &mut Random) {
+        let longest = (1 << random.below(10)).min(500);
+        let time = Duration::from_micros(1000 + random.below(longest * 1000));
+        let process = self.0.try_clone().unwrap();
+        if pidfd_send_signal(&process, Signal::STOP).is_ok() {
+            std::thread::spawn(move || {
+                std::thread::sleep(time);
+                let _ = pidfd_send_signal(&process, Signal::CONT);
+            });
+        }
+    }
 }

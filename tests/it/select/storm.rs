@@ -1,5 +1,5 @@
-//! Processes that send and are killed at random, while one thread waits for all of them.
-//! `OFFSPRING_RACE_ROUNDS` is the number of their lives, in tens (default 10).
+//! Processes that send, and are suspended and killed at random, while one thread waits for all of
+//! them. `OFFSPRING_STORM_KILLS` is the number of their lives (default 40).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,14 +10,9 @@ use offspring::{
 };
 
 use super::{LONG, random};
+use crate::support::{Random, Victim, patient, storm_kills};
 
 const AT_ONCE: usize = 12;
-
-fn lives() -> usize {
-    std::env::var("OFFSPRING_RACE_ROUNDS")
-        .map_or(10, |rounds| rounds.parse().expect("OFFSPRING_RACE_ROUNDS is a number"))
-        * 10
-}
 
 /// Counts up, with pauses of all lengths; ends by itself, or waits for what never comes.
 #[offspring::worker]
@@ -66,7 +61,13 @@ impl Storm {
     fn start(&mut self) {
         let (sender, numbers) = channel().unwrap();
         let (ours, theirs) = pipe().unwrap();
-        let process = chatter::spawn(sender, theirs, random()).unwrap();
+        let process = patient().spawn(chatter::new(sender, theirs, random())).unwrap();
+        if random() % 2 == 0 {
+            // It may have ended by itself. If it is alive still, it was it that was found.
+            if let Some(victim) = Victim::of(process.pid()).filter(|_| process.is_alive()) {
+                victim.stop_for_a_while(&mut Random::new(random()));
+            }
+        }
         let id = self.started;
         self.started += 1;
         self.keys.insert(self.selector.add(&process).unwrap(), (id, Part::Process));
@@ -139,7 +140,7 @@ impl Storm {
     }
 }
 
-#[offspring::test(timeout = "600s")]
+#[offspring::test(timeout = "3600s")]
 fn whoever_dies_is_told_and_so_is_what_he_sent() {
     let mut storm = Storm {
         selector: Selector::new(),
@@ -147,7 +148,7 @@ fn whoever_dies_is_told_and_so_is_what_he_sent() {
         keys: HashMap::new(),
         started: 0,
     };
-    let lives = lives() as u64;
+    let lives = storm_kills();
     loop {
         while storm.started < lives && storm.lives.len() < AT_ONCE {
             storm.start();

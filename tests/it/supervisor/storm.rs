@@ -1,4 +1,5 @@
-//! Children are killed at random, and the result is compared with a model of the strategy.
+//! Children are suspended and killed at random, and the result is compared with a model of the
+//! strategy.
 //!
 //! As for the other storms, `OFFSPRING_STORM_KILLS` sets its length, and `OFFSPRING_STORM_SEED`
 //! repeats one.
@@ -8,7 +9,10 @@ use std::time::{Duration, Instant};
 use offspring::supervisor::{ChildInfo, ChildKind, ChildState, Restart, Strategy, Supervisor};
 
 use super::{Order, Stage, child, end, info, kill, pid, spec};
-use crate::support::{Random, storm_kills};
+use crate::support::{Random, Victim, storm_kills};
+
+/// Whatever takes longer hangs: a child that is to stop may be suspended, or the machine busy.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The expected state of a child.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +59,20 @@ pub(super) fn predict(
         at += 1;
         !(group.contains(&(at - 1)) && child.restart == Restart::Temporary)
     });
+}
+
+/// Suspends one of these children for a while, or none.
+pub(super) fn suspend_one(children: &[Expected], random: &mut Random) {
+    let running: Vec<u32> = children
+        .iter()
+        .filter(|child| child.up)
+        .map(|child| child.pid)
+        .filter(|&pid| pid != 0)
+        .collect();
+    // Twice as many places as children.
+    if let Some(&pid) = running.get(random.below(2 * running.len() as u64 + 1) as usize) {
+        Victim::of(pid).expect("it is up").stop_for_a_while(random);
+    }
 }
 
 pub(super) fn settled(children: &[ChildInfo], expected: &[Expected]) -> bool {
@@ -111,6 +129,7 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
             supervisor.restart_child(&down.id).unwrap();
             (down.up, down.pid) = (true, pid(&supervisor, &down.id));
         }
+        suspend_one(&expected, random);
         let up: Vec<usize> = (0..expected.len()).filter(|&place| expected[place].up).collect();
         let place = up[usize::try_from(random.below(up.len() as u64)).unwrap()];
         let id = expected[place].id.clone();
@@ -121,7 +140,7 @@ fn storm(strategy: Strategy, random: &mut Random, kills: u64) -> u64 {
             kill(expected[place].pid);
         }
         predict(strategy, &mut expected, place, normal);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         while !settled(&supervisor.children(), &expected) {
             assert!(
                 Instant::now() < deadline,

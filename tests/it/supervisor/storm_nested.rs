@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use offspring::ActorRef;
 use offspring::supervisor::{ChildSpec, Restart, Strategy, Supervisor};
 
-use super::storm::{Expected, predict, settled};
+use super::storm::{Expected, PATIENCE, predict, settled, suspend_one};
 use super::{Child, Order, Stage, kill, spec};
 use crate::support::{Random, storm_kills};
 
@@ -79,7 +79,7 @@ impl Tree {
     }
 
     fn settle(&mut self, what: &str) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         while !self.is_settled() {
             let (outer, inner) = (self.supervisor.children(), self.supervisor.children_of("inner"));
             assert!(
@@ -139,6 +139,8 @@ impl Tree {
     }
 
     fn strike(&mut self, random: &mut Random) -> String {
+        suspend_one(&self.outer, random);
+        suspend_one(&self.inner, random);
         let mut leaves = Vec::new();
         for (level, children) in [(0, &self.outer), (1, &self.inner)] {
             let up =

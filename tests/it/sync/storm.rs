@@ -1,6 +1,6 @@
-//! A storm of kills: processes take and release everything at once, and die at random instants. The
-//! others find every lock free or poisoned, every permit back, and every notification at one who
-//! waits.
+//! A storm of kills: processes take and release everything at once, are suspended for a while, and
+//! die at random instants. The others find every lock free or poisoned, every permit back, and
+//! every notification at one who waits.
 //!
 //! `OFFSPRING_STORM_KILLS` is the number of kills of each storm (default 40),
 //! `OFFSPRING_STORM_SEED` repeats one.
@@ -16,16 +16,18 @@ use offspring::sync::{
 use offspring::{Process, ProcessWorker, Worker};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Random, storm_kills};
+use crate::support::{Random, Victim, patient, storm_kills};
 
 /// Whatever takes longer hangs.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 const PERMITS: u32 = 2;
 
 /// Everything that can be held.
 #[derive(Clone, Serialize, Deserialize, Worker)]
 struct Stage {
     pair: Mutex<[u64; 2]>,
+    /// The process that holds `pair`, or died with it.
+    pair_holder: AtomicU64,
     list: Mutex<Vec<u64>, Encoded>,
     table: RwLock<[u64; 2]>,
     deep: ReentrantMutex<[u64; 2]>,
@@ -52,6 +54,7 @@ impl Stage {
     fn new() -> Stage {
         Stage {
             pair: Mutex::new([0; 2]).unwrap(),
+            pair_holder: AtomicU64::new(0).unwrap(),
             list: Mutex::encoded(vec![0]).unwrap(),
             table: RwLock::new([0; 2]).unwrap(),
             deep: ReentrantMutex::new([0; 2]).unwrap(),
@@ -67,11 +70,15 @@ impl Stage {
     fn use_pair(&self, random: &mut Random) {
         match self.pair.lock_timeout(LONG) {
             Ok(mut pair) => {
+                let me = u64::from(std::process::id());
+                assert_eq!(self.pair_holder.swap(me, Ordering::Relaxed), 0, "two holders");
                 assert_eq!(pair[0], pair[1], "torn, and not poisoned");
                 change(&mut pair, random);
+                assert_eq!(self.pair_holder.swap(0, Ordering::Relaxed), me, "two holders");
             }
             Err(error) => {
                 let mut pair = error.into_guard().expect("the lock of a dead process is free");
+                self.pair_holder.store(0, Ordering::Relaxed);
                 self.torn.fetch_add(u64::from(pair[0] != pair[1]), Ordering::Relaxed);
                 pair[1] = pair[0];
                 self.pair.clear_poison();
@@ -204,21 +211,19 @@ fn locks_survive_a_storm_of_storm_kills() {
     let spawn = |random: &mut Random| -> Process<()> {
         let mut stage = stage.clone();
         stage.seed = random.below(u64::MAX) | 1;
-        stage.spawn().unwrap()
+        patient().spawn(stage).unwrap()
     };
     let mut running: Vec<_> = (0..3).map(|_| spawn(&mut random)).collect();
     let mut longest = [Duration::ZERO; 6];
+    let mut stops = 0;
     for _ in 0..storm_kills() {
+        if let Some(process) = running.get(random.below(6) as usize) {
+            Victim::of(process.pid()).expect("it was not joined").stop_for_a_while(&mut random);
+            stops += 1;
+        }
         random.sleep(3000);
         let victim = running.swap_remove(random.below(3) as usize);
         assert!(victim.is_alive(), "{:?}", victim.join());
-        if random.below(4) == 0 {
-            std::process::Command::new("kill")
-                .args(["-STOP", &victim.pid().to_string()])
-                .status()
-                .unwrap();
-            random.sleep(2000);
-        }
         victim.kill();
         for (kind, longest) in longest.iter_mut().enumerate() {
             let start = Instant::now();
@@ -252,7 +257,7 @@ fn locks_survive_a_storm_of_storm_kills() {
     let rounds = stage.pair.lock().unwrap()[0];
     let torn = stage.torn.load(Ordering::Relaxed);
     println!(
-        "{} kills, {rounds} changes of the pair, {torn} torn; longest wait for each after a kill: {longest:?}",
+        "{} kills, {stops} stops, {rounds} changes of the pair, {torn} torn; longest wait for each after a kill: {longest:?}",
         storm_kills()
     );
 }
@@ -271,16 +276,20 @@ fn meet(barrier: Barrier, stop: AtomicBool) {
 fn a_barrier_never_hangs_in_a_storm_of_storm_kills() {
     let mut random = Random::of_storm();
     let (barrier, stop) = (Barrier::new(3).unwrap(), AtomicBool::new(false).unwrap());
-    let spawn = || meet::spawn(barrier.clone(), stop.clone()).unwrap();
+    let spawn = || patient().spawn(meet::new(barrier.clone(), stop.clone())).unwrap();
     let mut running = vec![spawn(), spawn()];
     let mut passed = 0u64;
     for _ in 0..storm_kills() {
+        if let Some(process) = running.get(random.below(4) as usize) {
+            Victim::of(process.pid()).expect("it was not joined").stop_for_a_while(&mut random);
+        }
         let until = Instant::now() + Duration::from_micros(random.below(3000));
         while Instant::now() < until {
             barrier.wait_timeout(LONG).expect("nobody dies now");
             passed += 1;
         }
         let victim = running.swap_remove(random.below(2) as usize);
+        assert!(victim.is_alive(), "{:?}", victim.join());
         victim.kill();
         loop {
             match barrier.wait_timeout(LONG) {
