@@ -483,6 +483,7 @@ pub mod __private {
     pub use crate::actor::foreign_reply;
     #[cfg(feature = "failpoints")]
     pub use crate::failpoints::{MUTATIONS, POINTS};
+    pub use crate::process::crossing::{Cross, Crossing, Otherwise, Probe};
     pub use crate::process::{Registration, TestPath, before_main, enter_test, with_deadline};
     pub use crate::sys::{Constructor, constructors_after};
     pub use inventory;

@@ -2,9 +2,11 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
 use syn::{Attribute, FnArg, Generics, Ident, LitStr, ReturnType, Type, parse_quote};
 
 use crate::check::Verdict;
+use crate::crossing;
 use crate::options::Options;
 use crate::parse::{self, Function};
 
@@ -84,11 +86,22 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
     let arguments: Vec<_> = function.arguments().collect();
     let names: Vec<_> = arguments.iter().map(|argument| &argument.name).collect();
     let types: Vec<_> = arguments.iter().map(|argument| argument.ty).collect();
+    let mut assertions = TokenStream::new();
     let fields = arguments.iter().map(|argument| {
-        let attrs = argument.attrs.iter().filter(|attr| attr.path().is_ident("serde"));
-        let (name, ty) = (&argument.name, argument.ty);
-        quote!(#(#attrs)* #name: #ty)
+        let mut attrs =
+            argument.attrs.iter().filter(|attr| attr.path().is_ident("serde")).peekable();
+        let (argument, ty) = (&argument.name, argument.ty);
+        // What the function says itself about serde decides.
+        let crossing = attrs.peek().is_none().then(|| {
+            let bare = argument.unraw().to_string();
+            let what = format!("the argument `{bare}`");
+            let crossing = crossing::crossing(krate, name, &bare, ty, &what);
+            assertions.extend(crossing.items);
+            crossing.attribute
+        });
+        quote!(#(#attrs)* #crossing #argument: #ty)
     });
+    let fields: Vec<_> = fields.collect();
     let head = worker_head(function, verdict);
     let implementations = implement_function(function, verdict, &quote!(#name(#(self.#names),*)));
     let registration = register(verdict, name, attrs);
@@ -119,6 +132,7 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
         }
 
         #implementations
+        #assertions
         #registration
     }
 }

@@ -6,6 +6,7 @@ use proc_macro::TokenStream;
 
 mod actor;
 mod check;
+mod crossing;
 mod expand;
 mod options;
 mod parse;

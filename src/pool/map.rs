@@ -282,9 +282,9 @@ where
         }
     }
 
-    fn fail_next(&mut self, source: EncodeError) {
+    fn fail_next(&mut self, cause: EncodeError) {
         let task = self.spec.name;
-        let error = TaskError::Unsendable { task, source };
+        let error = TaskError::Unsendable { task, cause };
         self.sink.deliver(Results::failed(self.given, error));
         self.given += 1;
     }
@@ -391,10 +391,7 @@ macro_rules! map_type {
     ($(#[$attribute:meta])* $name:ident) => {
         $(#[$attribute])*
         #[must_use = "iterators are lazy: a map takes inputs as its outputs are taken"]
-        pub struct $name<'p, I, F, W>
-        where
-            W: ProcessWorker,
-        {
+        pub struct $name<'p, I, F, W> {
             state: MapState<'p, I, F, W>,
         }
 
@@ -479,10 +476,7 @@ macro_rules! map_type {
         {
         }
 
-        impl<I, F, W> Drop for $name<'_, I, F, W>
-        where
-            W: ProcessWorker,
-        {
+        impl<I, F, W> Drop for $name<'_, I, F, W> {
             fn drop(&mut self) {
                 self.state.cancel(false);
             }

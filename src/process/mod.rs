@@ -41,6 +41,7 @@ mod backend;
 mod builder;
 mod child;
 mod children;
+pub(crate) mod crossing;
 mod current;
 mod default_name;
 mod exit_limit;

@@ -90,9 +90,9 @@ pub trait Worker: Sized + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a worker",
     label = "not a worker",
-    note = "for a type of yours: write `impl offspring::ProcessWorker for ..`, with its `run`",
-    note = "for a function: put `#[offspring::worker]` on it, and pass `f::new(..)`, not `f(..)` (to `Pool::map`: `f::new`)",
-    note = "a closure cannot be sent to another process: make it a function, and what it captures the arguments"
+    note = "for a function `square` with `#[offspring::worker]`: pass `square::new(3)` (to `Pool::map`: `square::new`), because `square(3)` calls it here, in this process",
+    note = "for a closure, which cannot be sent to another process: make it such a function, and what it captures its arguments",
+    note = "for a type of yours: derive `offspring::Worker`, and write `impl offspring::ProcessWorker for ..` with its `run`"
 )]
 pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
     /// The value that `run` returns and that is sent back to the process that joins. It is encoded

@@ -3,7 +3,7 @@
 use syn::visit::{self, Visit};
 use syn::{FnArg, ImplItemFn, Pat, ReturnType, Safety, Visibility};
 
-use super::parse::{Block, Role, arguments, is_cast, is_context, variant};
+use super::parse::{Block, Role, arguments, is_cast, is_context, is_named, variant};
 use crate::check::{Direction, Verdict, fits};
 use crate::options::Key;
 
@@ -95,7 +95,16 @@ fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
             name,
             format!("`{name}` is a hook with the signature `{form}`: a message needs another name"),
         );
+    } else if role == Role::Checkpoint && sig.receiver().is_some_and(takes_mut) {
+        verdict.refuse(
+            sig.receiver(),
+            "a checkpoint only looks at the state: take `&self` (a flag that it resets can be a `Cell`)",
+        );
     }
+}
+
+fn takes_mut(receiver: &syn::Receiver) -> bool {
+    matches!(receiver.kind, syn::ReceiverKind::Reference(_, _, Some(_)))
 }
 
 fn start(verdict: &mut Verdict, start: &ImplItemFn) {
@@ -108,6 +117,14 @@ fn start(verdict: &mut Verdict, start: &ImplItemFn) {
             &sig.ident,
             "`start` must return the state: `-> Self`, or `-> Result<Self, E>`",
         );
+    }
+    if let ReturnType::Type(_, output) = &sig.output {
+        if is_named(output, "Option") {
+            verdict.refuse(
+                output,
+                "a `start` that can fail says why: return `Result<Self, E>`, such as `Result<Self, String>`",
+            );
+        }
     }
     plain(verdict, start, "`start`");
     let arguments = arguments(start);

@@ -2,10 +2,12 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
 use syn::{Attribute, Ident, ImplItem, ImplItemFn, ReturnType, Type, parse_quote};
 
 use super::parse::{Block, Role, arguments, is_cast, is_context, is_fallible, variant};
 use crate::check::Verdict;
+use crate::crossing;
 
 /// The names of the generated types.
 struct Names<'a> {
@@ -24,8 +26,8 @@ pub(crate) fn block(block: &Block, verdict: &Verdict) -> TokenStream {
             method.attrs.retain(|attr| !is_cast(attr));
         }
     }
-    let (Some(actor), Some(start), true) = (&block.name, block.method(Role::Start), verdict.sound)
-    else {
+    // Without a concrete type there is nothing that the rest could be implemented for.
+    let (Some(actor), true) = (&block.name, block.item.generics.params.is_empty()) else {
         return plain.into_token_stream();
     };
     let names = Names {
@@ -34,15 +36,60 @@ pub(crate) fn block(block: &Block, verdict: &Verdict) -> TokenStream {
         reply: format_ident!("{actor}Reply"),
         handle: format_ident!("{actor}Handle"),
     };
-    let enums = enums(block, verdict, &names, start);
-    let actor_impl = actor_impl(block, verdict, &names, start);
+    let start = block.method(Role::Start);
     let handle = handle(block, verdict, &names, start);
-    quote!(#plain #enums #actor_impl #handle)
+    match start {
+        Some(start) if verdict.sound => {
+            let enums = enums(block, verdict, &names, start);
+            let actor_impl = actor_impl(block, verdict, &names, start);
+            quote!(#plain #enums #actor_impl #handle)
+        }
+        _ => {
+            let actor_impl = actor_fallback(verdict, &names);
+            quote!(#plain #actor_impl #handle)
+        }
+    }
+}
+
+/// What a block that breaks a rule is expanded to, besides its handle: all that uses of the actor
+/// need, so that they are not further errors.
+fn actor_fallback(verdict: &Verdict, names: &Names<'_>) -> TokenStream {
+    let krate = &verdict.options.krate;
+    let serde = quote!(#krate::__private::serde);
+    let serde_path = serde.to_string();
+    let Names { actor, message, reply, .. } = names;
+    quote! {
+        #[derive(#serde::Serialize, #serde::Deserialize)]
+        #[serde(crate = #serde_path)]
+        pub enum #message {}
+
+        #[derive(#serde::Serialize, #serde::Deserialize)]
+        #[serde(crate = #serde_path)]
+        pub enum #reply {}
+
+        impl #krate::actor::Actor for #actor {
+            type Args = ();
+            type Message = #message;
+            type Reply = #reply;
+
+            fn start(_: (), _: &#krate::actor::Context<Self>)
+                -> ::core::result::Result<Self, ::std::boxed::Box<dyn ::std::error::Error>>
+            {
+                ::core::unreachable!()
+            }
+
+            fn handle(&mut self, _: #message) -> #reply {
+                ::core::unreachable!()
+            }
+        }
+    }
 }
 
 fn output(method: &ImplItemFn) -> Type {
     match &method.sig.output {
         ReturnType::Default => parse_quote!(()),
+        // The check has refused it.
+        ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) => parse_quote!(()),
         ReturnType::Type(_, ty) => Type::clone(ty),
     }
 }
@@ -64,21 +111,40 @@ fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn
     let serde_path = serde.to_string();
     let vis = &start.vis;
     let Names { actor, message, reply, .. } = names;
+    let mut assertions = TokenStream::new();
+    // The attribute of a field.
+    let mut crossing = |owner: &Ident, method: &ImplItemFn, name: &str, ty: &Type, what: &str| {
+        let name = format!("{}__{name}", method.sig.ident.unraw());
+        let crossing = crossing::crossing(krate, owner, &name, ty, what);
+        for item in crossing.items {
+            let conditions = conditions(method);
+            assertions.extend(quote!(#(#conditions)* #item));
+        }
+        crossing.attribute
+    };
     let messages = block.messages().map(|(_, method)| {
         let conditions = conditions(method);
         let variant = variant(&method.sig.ident);
-        let (arguments, types): (Vec<_>, Vec<_>) = arguments(method).into_iter().unzip();
         let docs = format!(" [`{actor}::{}`].", method.sig.ident);
-        let field_docs = arguments.iter().map(|argument| format!(" The argument `{argument}`."));
-        quote!(#(#conditions)* #[doc = #docs] #variant { #(#[doc = #field_docs] #arguments: #types,)* })
+        let fields = arguments(method).into_iter().map(|(argument, ty)| {
+            let docs = format!(" The argument `{argument}`.");
+            let what = format!("the argument `{argument}`");
+            let crossing = crossing(message, method, &argument.unraw().to_string(), ty, &what);
+            quote!(#[doc = #docs] #crossing #argument: #ty)
+        });
+        let fields: Vec<_> = fields.collect();
+        quote!(#(#conditions)* #[doc = #docs] #variant { #(#fields,)* })
     });
+    let messages: Vec<_> = messages.collect();
     let replies = block.messages().map(|(_, method)| {
         let conditions = conditions(method);
         let variant = variant(&method.sig.ident);
         let output = output(method);
         let docs = format!(" The reply of [`{actor}::{}`].", method.sig.ident);
-        quote!(#(#conditions)* #[doc = #docs] #variant(#output))
+        let crossing = crossing(reply, method, "output", &output, "the reply");
+        quote!(#(#conditions)* #[doc = #docs] #variant(#crossing #output))
     });
+    let replies: Vec<_> = replies.collect();
     let message_docs = format!(" The messages of [`{actor}`].");
     let reply_docs = format!(" The replies of [`{actor}`].");
     quote! {
@@ -93,6 +159,8 @@ fn enums(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn
         #[serde(crate = #serde_path)]
         #[allow(clippy::large_enum_variant)]
         #vis enum #reply { #(#replies,)* }
+
+        #assertions
     }
 }
 
@@ -171,10 +239,15 @@ fn actor_impl(
     }
 }
 
-fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemFn) -> TokenStream {
+fn handle(
+    block: &Block,
+    verdict: &Verdict,
+    names: &Names<'_>,
+    start: Option<&ImplItemFn>,
+) -> TokenStream {
     let krate = &verdict.options.krate;
     let Names { actor, handle, .. } = names;
-    let vis = &start.vis;
+    let vis = start.map(|start| &start.vis);
     let serde = quote!(#krate::__private::serde);
     let serde_path = serde.to_string();
     let docs = format!(
@@ -185,9 +258,11 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
         Role::Cast => cast(verdict, names, method),
         _ => call(verdict, names, method),
     });
-    let (arguments, _) = start_arguments(start);
+    let arguments = start.map(|start| start_arguments(start).0).unwrap_or_default();
     let (start_names, start_types): (Vec<_>, Vec<_>) = arguments.into_iter().unzip();
-    let start_docs = carried(start);
+    let start_docs = start.into_iter().flat_map(carried);
+    let start_generics = start.map(|start| start.sig.generics.clone()).unwrap_or_default();
+    let (start_params, _, start_bounds) = start_generics.split_for_impl();
     let has = |name: &str| block.messages().any(|(_, method)| method.sig.ident == name);
     let address = quote!(#krate::actor::ActorRef<#actor>);
     // If a method has a reserved name, `spawn` returns the handle itself. A call of that method
@@ -195,6 +270,9 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
     let (owned, started, target, inside) = if verdict.misnamed {
         let owned = quote!(#krate::actor::ActorOwner<#address>);
         (quote!(#handle), quote!(::core::unreachable!()), owned, quote!(::core::unreachable!()))
+    } else if !verdict.sound {
+        let owned = quote!(#krate::actor::ActorOwner<#handle>);
+        (owned, quote!(::core::unreachable!()), address.clone(), quote!(&self.0))
     } else {
         let started = quote! {
             let owned = #krate::actor::spawn::<#actor>((#(#start_names,)*))?;
@@ -220,8 +298,8 @@ fn handle(block: &Block, verdict: &Verdict, names: &Names<'_>, start: &ImplItemF
             /// # Errors
             ///
             /// The actor failed to start.
-            #vis fn spawn(#(#start_names: #start_types),*)
-                -> ::core::result::Result<#owned, #krate::actor::StartError>
+            #vis fn spawn #start_params (#(#start_names: #start_types),*)
+                -> ::core::result::Result<#owned, #krate::actor::StartError> #start_bounds
             {
                 #started
             }
@@ -270,6 +348,10 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
     let (arguments, types): (Vec<_>, Vec<_>) = arguments(method).into_iter().unzip();
     let output = output(method);
     let docs = carried(method);
+    if !verdict.sound {
+        let types = quote!(::core::result::Result<#output, #krate::actor::CallError>);
+        return method_fallback(method, &types);
+    }
     let unpack = quote! {
         #[allow(unreachable_patterns)]
         match reply {
@@ -314,12 +396,42 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
     }
 }
 
+/// The counterpart of a method on the handle of an actor that breaks a rule. It takes what the
+/// method takes, even what could not be sent.
+fn method_fallback(method: &ImplItemFn, output: &TokenStream) -> TokenStream {
+    let (vis, name, generics) = (&method.vis, &method.sig.ident, &method.sig.generics);
+    let (params, _, bounds) = generics.split_for_impl();
+    let types: Vec<_> = arguments(method).into_iter().map(|(_, ty)| ty).collect();
+    let conditions: Vec<_> = conditions(method).collect();
+    let awaited = cfg!(feature = "async").then(|| {
+        let name_async = format_ident!("{}_async", name);
+        quote! {
+            #(#conditions)*
+            #vis async fn #name_async #params (&self, #(_: #types),*) -> #output #bounds {
+                ::core::unreachable!()
+            }
+        }
+    });
+    quote! {
+        #(#conditions)*
+        #vis fn #name #params (&self, #(_: #types),*) -> #output #bounds {
+            ::core::unreachable!()
+        }
+
+        #awaited
+    }
+}
+
 fn cast(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStream {
     let krate = &verdict.options.krate;
     let message = &names.message;
     let (vis, name, variant) = (&method.vis, &method.sig.ident, variant(&method.sig.ident));
     let (arguments, types): (Vec<_>, Vec<_>) = arguments(method).into_iter().unzip();
     let docs = carried(method);
+    if !verdict.sound {
+        let types = quote!(::core::result::Result<(), #krate::actor::CastError<#message>>);
+        return method_fallback(method, &types);
+    }
     quote! {
         #(#docs)*
         ///

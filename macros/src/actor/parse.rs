@@ -116,13 +116,15 @@ pub(crate) fn is_context(ty: &Type) -> bool {
 
 /// Whether a function returns a `Result`.
 pub(crate) fn is_fallible(output: &ReturnType) -> bool {
-    let ReturnType::Type(_, ty) = output else {
+    matches!(output, ReturnType::Type(_, ty) if is_named(ty, "Result"))
+}
+
+/// Whether the last segment of the type's path is this name.
+pub(crate) fn is_named(ty: &Type, name: &str) -> bool {
+    let Type::Path(path) = ty else {
         return false;
     };
-    let Type::Path(path) = &**ty else {
-        return false;
-    };
-    path.path.segments.last().is_some_and(|last| last.ident == "Result")
+    path.path.segments.last().is_some_and(|last| last.ident == name)
 }
 
 /// The variant for a method: `SetAll` for `set_all`.
