@@ -42,6 +42,25 @@ impl<Q> QueueBuilder<Q> {
         self
     }
 
+    /// Names the queue, for [`tree`](crate::tree()), [`QueueStatus`](crate::tree::ProcessTree::queues)
+    /// and the reports of its dead letters. Names need not be unique. Default: none.
+    ///
+    /// ```
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rows = offspring::Queue::<u64>::builder().name("rows").capacity(100).build()?;
+    /// let tree = offspring::tree();
+    /// assert!(tree.queues().iter().any(|queue| queue.name() == Some("rows")));
+    /// assert!(tree.to_string().contains("rows (u64)"));
+    /// # drop(rows);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into().into());
+        self
+    }
+
     /// Sets the maximum number of items that no consumer has taken, in all buffers together, at
     /// least 1. Default: unbounded.
     pub fn capacity(mut self, capacity: usize) -> Self {

@@ -1,5 +1,7 @@
 //! The options of a queue.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// Five deaths in a row are hardly ever a coincidence, and five processes are a bearable price for
@@ -19,8 +21,9 @@ pub(crate) enum QueueKind {
     Internal,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::queue) struct QueueOptions {
+    pub(in crate::queue) name: Option<Arc<str>>,
     pub(in crate::queue) kind: QueueKind,
     pub(in crate::queue) capacity: Option<usize>,
     pub(in crate::queue) max_deliveries: u32,
@@ -30,6 +33,7 @@ pub(in crate::queue) struct QueueOptions {
 impl Default for QueueOptions {
     fn default() -> QueueOptions {
         QueueOptions {
+            name: None,
             kind: QueueKind::User,
             capacity: None,
             max_deliveries: MAX_DELIVERIES,

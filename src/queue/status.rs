@@ -27,6 +27,7 @@ use crate::queue::owner::lock::QueueOwner;
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QueueStatus {
+    name: Option<String>,
     kind: QueueKind,
     item: String,
     len: usize,
@@ -41,6 +42,7 @@ pub struct QueueStatus {
 impl QueueStatus {
     fn of(owner: &QueueOwner) -> QueueStatus {
         owner.read(|state| QueueStatus {
+            name: owner.name.as_deref().map(str::to_owned),
             kind: owner.kind,
             item: owner.item.to_owned(),
             len: state.len(),
@@ -55,6 +57,12 @@ impl QueueStatus {
 
     pub(crate) fn kind(&self) -> QueueKind {
         self.kind
+    }
+
+    /// Returns the name of the queue, if its [builder](crate::QueueBuilder::name) set one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Returns the name of the item type, with its path.

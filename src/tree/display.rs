@@ -96,10 +96,10 @@ fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
     holders.extend((queue.in_flight() > 0).then(|| format!("({} under way)", queue.in_flight())));
     holders.extend(queue.is_closed().then(|| "(closed)".to_owned()));
     [
-        if queue.kind() == QueueKind::Mailbox {
-            "(mailbox)".to_owned()
-        } else {
-            short_type(queue.item())
+        match queue.name() {
+            _ if queue.kind() == QueueKind::Mailbox => "(mailbox)".to_owned(),
+            Some(name) => format!("{} ({})", printable(name), short_type(queue.item())),
+            None => short_type(queue.item()),
         },
         queue.len().to_string(),
         queue.capacity().map_or_else(|| "none".to_owned(), |capacity| capacity.to_string()),

@@ -78,8 +78,8 @@ pub(in crate::queue) struct DeadLetters {
     /// How many there were that were neither redelivered nor discarded, with those that were
     /// dropped to make room.
     count: usize,
-    /// The name of the item type.
-    item: &'static str,
+    /// The queue, for reports.
+    queue: String,
 }
 
 /// The most descriptors that the dead letters of a queue keep open. With more, a few bad jobs would
@@ -87,8 +87,16 @@ pub(in crate::queue) struct DeadLetters {
 const DESCRIPTORS_MAX: usize = 64;
 
 impl DeadLetters {
-    pub(in crate::queue) fn new(max: usize, item: &'static str) -> DeadLetters {
-        DeadLetters { letters: VecDeque::new(), next: 0, max, descriptors: 0, count: 0, item }
+    pub(in crate::queue) fn new(
+        max: usize,
+        item: &'static str,
+        name: Option<Arc<str>>,
+    ) -> DeadLetters {
+        let queue = match name {
+            Some(name) => format!("queue `{name}` (of `{item}`)"),
+            None => format!("a queue of `{item}`"),
+        };
+        DeadLetters { letters: VecDeque::new(), next: 0, max, descriptors: 0, count: 0, queue }
     }
 
     pub(in crate::queue) fn count(&self) -> usize {
@@ -106,8 +114,8 @@ impl DeadLetters {
             "offspring::queue",
             self.next + 1,
             format_args!(
-                "a queue of `{}` has a dead letter (number {}): {cause}; `dead_letters()` in the process that made the queue returns it",
-                self.item,
+                "{} has a dead letter (number {}): {cause}; `dead_letters()` in the process that made the queue returns it",
+                self.queue,
                 self.next + 1
             ),
         );

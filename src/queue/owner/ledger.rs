@@ -36,7 +36,7 @@ impl Ledger {
             joinable,
             max_deliveries: options.max_deliveries,
             store: RunQueue::default(),
-            dead: DeadLetters::new(options.max_dead_letters, item),
+            dead: DeadLetters::new(options.max_dead_letters, item, options.name),
             unfinished: 0,
             closed: false,
             discards: false,

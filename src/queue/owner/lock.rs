@@ -21,6 +21,7 @@ pub(in crate::queue) struct QueueOwner {
     pub(in crate::queue) fingerprint: u64,
     /// The name of the item type.
     pub(in crate::queue) item: &'static str,
+    pub(in crate::queue) name: Option<Arc<str>>,
     /// The hub knows it by this key. Handles carry those of its facets.
     pub(in crate::queue) key: ObjectKey,
     /// Handles in this process.
@@ -43,6 +44,7 @@ impl QueueOwner {
             joinable,
             fingerprint: wire::fingerprint(item),
             item,
+            name: options.name.clone(),
             key,
             state: Mutex::new(QueueState::new(options, joinable, item, handles.clone())),
             handles,

@@ -349,7 +349,7 @@ impl TryFrom<u8> for Percent {
 /// Has no logger. Returns what loops got, and the dead letters.
 #[offspring::worker]
 fn pass_over() -> (Vec<u8>, [usize; 2]) {
-    let jobs = JoinableQueue::unbounded().expect("there is memory");
+    let jobs = JoinableQueue::builder().name("marks").build().expect("there is memory");
     jobs.put_all([200, 1, 201, 202, 203, 204, 2].map(Percent)).expect("it is open");
     jobs.close().expect("it is ours");
     let mut got = Vec::new();
@@ -384,9 +384,21 @@ fn what_a_loop_passes_over_is_printed_and_counted() {
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("offspring: ")).collect();
     assert_eq!(lines.len(), 4, "{text}");
     for (line, words) in lines.iter().zip([
-        ["Percent", "200 is too much", "dead letter (number 1)"],
-        ["Percent", "201 is too much", "dead letter (number 2)"],
-        ["Percent", "203 is too much", "dead letter (number 4)"],
+        [
+            "queue `marks` (of `it::queue::dead::Percent`)",
+            "200 is too much",
+            "dead letter (number 1)",
+        ],
+        [
+            "queue `marks` (of `it::queue::dead::Percent`)",
+            "201 is too much",
+            "dead letter (number 2)",
+        ],
+        [
+            "queue `marks` (of `it::queue::dead::Percent`)",
+            "203 is too much",
+            "dead letter (number 4)",
+        ],
         ["Percent", "250 is too much", "skipped (number 1)"],
     ]) {
         assert!(words.iter().all(|word| line.contains(word)), "{line}: {words:?}");
