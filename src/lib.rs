@@ -259,6 +259,12 @@
 //! }
 //! ```
 //!
+//! # Errors
+//!
+//! Each operation has an error of its own, whose variants say what can go wrong with it. Its text
+//! has one line, and includes the cause. A function that does several things returns
+//! [`offspring::Result`](Result): [`Error`] takes each of them.
+//!
 //! # What can be sent, and what it costs
 //!
 //! Everything that serde can write and read again, as JSON would, and all handles of this crate;
@@ -320,7 +326,8 @@ pub use actor::{Actor, ActorBuilder, ActorRef};
 #[doc(inline)]
 pub use channel::{Connection, Receiver, Sender, channel, pipe};
 pub use error::{
-    CreateError, DecodeError, EncodeError, ExitReason, HandleError, JoinError, SpawnError,
+    CreateError, DecodeError, EncodeError, Error, ExitReason, HandleError, JoinError, Result,
+    SpawnError,
 };
 pub use ipc::waitable::Waitable;
 pub use ipc::wire::{message_limit, set_message_limit};

@@ -97,7 +97,7 @@ fn pool_crash() {
     let run = example("pool_crash").run();
     let expected = "60 / 1 = 60\n60 / 2 = 30\n60 / 0: task `pool_crash::divide` panicked in process `pool-N` (pid ...) at \
         examples/pool_crash.rs:10:14: attempt to divide by zero\n60 / 3 = 20\n60 / 13: task `pool_crash::divide` died with its \
-        process `pool-N` (pid ...), which ended by signal 6 (SIGABRT)\n60 / 4 = 15\n60 / 99: task `pool_crash::divide` did not end \
+        process `pool-N` (pid ...), which was killed by signal 6 (SIGABRT)\n60 / 4 = 15\n60 / 99: task `pool_crash::divide` did not end \
         within 500ms; its process `pool-N` (pid ...) was killed\n60 / 5 = 12\ntasks that failed: 3\n";
     let printed = run.stdout().replace("pool-0", "pool-N").replace("pool-1", "pool-N");
     // It depends on the machine whether a core is dumped.

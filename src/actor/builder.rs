@@ -194,7 +194,7 @@ impl ActorBuilder {
             default_name(std::any::type_name::<A>(), &COUNT)
         });
         let record = directory::open_record(&name, self.options.mailbox)
-            .map_err(|source| StartError::Create { actor: name.clone(), source })?;
+            .map_err(|cause| StartError::Create { actor: name.clone(), cause })?;
         let address = ActorRef::new(record.key, &name, Host::Local(record.clone()), TIMEOUT);
         if self.registered {
             if let Err(error) = names::register(&address) {

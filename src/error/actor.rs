@@ -61,8 +61,20 @@ pub enum DownReason {
     },
     /// Its process ended in another way: by a panic, an exit, or a signal.
     Died(ExitReason),
-    /// A supervisor reached its limit of restarts.
+    /// It is a supervisor, and reached its limit of restarts.
     GaveUp(String),
+    /// Its supervisor reached its limit of restarts, and ended all its children.
+    SupervisorGaveUp {
+        /// The id of the child that failed once more than is allowed.
+        child: String,
+        /// How that child ended.
+        reason: Box<DownReason>,
+        /// The number of restarts that is allowed within the period: see
+        /// [`SupervisorBuilder::intensity`](crate::SupervisorBuilder::intensity).
+        intensity: usize,
+        /// The period.
+        period: Duration,
+    },
     /// The process that started it is gone, and the actor with it.
     OwnerGone,
 }
@@ -87,6 +99,14 @@ impl fmt::Display for DownReason {
             }
             DownReason::Died(reason) => write!(f, "died: its process {reason}"),
             DownReason::GaveUp(error) => write!(f, "gave up: {error}"),
+            DownReason::SupervisorGaveUp { child, reason, intensity, period } => {
+                let plural = if *intensity == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "was given up by its supervisor after {intensity} restart{plural} within {period:?} \
+                     (the limit is `SupervisorBuilder::intensity`): child `{child}` {reason}"
+                )
+            }
             DownReason::OwnerGone => f.write_str("is gone with the process that started it"),
         }
     }
@@ -161,22 +181,20 @@ pub enum CallError {
         path: String,
     },
     /// The message does not encode.
-    #[error("encoding a message to actor `{actor}`")]
+    #[error("cannot send a message to actor `{actor}`: {cause}")]
     Encode {
         /// Name of the actor.
         actor: String,
         /// The cause.
-        #[source]
-        source: EncodeError,
+        cause: EncodeError,
     },
     /// The reply does not decode. The message was handled.
-    #[error("decoding the reply of actor `{actor}`")]
+    #[error("cannot read the reply of actor `{actor}`: {cause}")]
     Decode {
         /// Name of the actor.
         actor: String,
         /// The cause.
-        #[source]
-        source: DecodeError,
+        cause: DecodeError,
     },
     /// The message did not decode at the actor, or its reply did not encode there.
     #[error("actor `{actor}` did not reply: {message}")]
@@ -187,7 +205,7 @@ pub enum CallError {
         message: String,
     },
     /// An operation of the system failed.
-    #[error("calling actor `{actor}`: {message}")]
+    #[error("cannot call actor `{actor}`: {message}")]
     Io {
         /// Name of the actor.
         actor: String,
@@ -258,16 +276,16 @@ impl CallError {
 #[non_exhaustive]
 pub enum CastError<M> {
     /// The mailbox was full until the timeout.
-    #[error("casting to an actor whose mailbox is full")]
+    #[error("cannot cast: the mailbox of the actor is full")]
     Full(M),
     /// The actor is down for good.
-    #[error("casting to an actor that is down: it {1}")]
+    #[error("cannot cast: the actor is down: it {1}")]
     Down(M, DownReason),
     /// The message does not encode.
-    #[error("encoding a message to an actor")]
-    Encode(M, #[source] EncodeError),
+    #[error("cannot cast the message: {1}")]
+    Encode(M, EncodeError),
     /// An operation of the system failed, or the process that started the actor does not answer.
-    #[error("casting to an actor: {1}")]
+    #[error("cannot cast: {1}")]
     Io(M, String),
 }
 
@@ -279,6 +297,15 @@ impl<M> CastError<M> {
             | CastError::Down(message, _)
             | CastError::Encode(message, _)
             | CastError::Io(message, _) => message,
+        }
+    }
+
+    pub(super) fn without_value(self) -> CastError<()> {
+        match self {
+            CastError::Full(_) => CastError::Full(()),
+            CastError::Down(_, reason) => CastError::Down((), reason),
+            CastError::Encode(_, cause) => CastError::Encode((), cause),
+            CastError::Io(_, message) => CastError::Io((), message),
         }
     }
 
@@ -295,9 +322,7 @@ impl<M> CastError<M> {
     }
 }
 
-debug_without_item! {
-    CastError { Full, Down + cause, Encode + cause, Io + cause }
-}
+debug_with_text! { [<M>] CastError { Full, Down, Encode, Io } }
 
 /// An error of starting an actor. Nothing of the actor is left.
 ///
@@ -332,22 +357,20 @@ debug_without_item! {
 #[non_exhaustive]
 pub enum StartError {
     /// The actor's process did not start.
-    #[error("starting the process of actor `{actor}`")]
+    #[error("actor `{actor}` did not start: {cause}")]
     Spawn {
         /// Name of the actor.
         actor: String,
         /// The cause.
-        #[source]
-        source: SpawnError,
+        cause: SpawnError,
     },
     /// The actor's mailbox or one of its channels could not be made.
-    #[error("making the mailbox or a channel of actor `{actor}`")]
+    #[error("actor `{actor}` did not start: {cause}")]
     Create {
         /// Name of the actor.
         actor: String,
         /// The cause.
-        #[source]
-        source: CreateError,
+        cause: CreateError,
     },
     /// The actor's `start` returned an error, or the process died in it.
     #[error("actor `{actor}` did not start: it {reason}")]
@@ -379,8 +402,25 @@ impl StartError {
     pub fn is_timeout(&self) -> bool {
         match self {
             StartError::Timeout { .. } => true,
-            StartError::Spawn { source, .. } => source.is_timeout(),
+            StartError::Spawn { cause, .. } => cause.is_timeout(),
             _ => false,
+        }
+    }
+}
+
+/// The text of a start's error without the name of the child, for errors that name it already.
+struct WithoutName<'a>(&'a StartError);
+
+impl fmt::Display for WithoutName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            StartError::Spawn { cause, .. } => cause.fmt(f),
+            StartError::Create { cause, .. } => cause.fmt(f),
+            StartError::Down { reason, .. } => write!(f, "it {reason}"),
+            StartError::Timeout { after, .. } => {
+                write!(f, "it was not up within {after:?} and was killed")
+            }
+            StartError::NameTaken { .. } => f.write_str("its name is taken by another actor"),
         }
     }
 }
@@ -434,7 +474,7 @@ pub enum LookupError {
         wanted: &'static str,
     },
     /// The main process, which holds the names, did not answer.
-    #[error("looking up the name of an actor: {message}")]
+    #[error("cannot look up the name of an actor: {message}")]
     Unreachable {
         /// The cause.
         message: String,
@@ -479,13 +519,12 @@ pub enum LookupError {
 #[non_exhaustive]
 pub enum SupervisorError {
     /// A child did not start.
-    #[error("child `{id}` did not start")]
+    #[error("child `{id}` did not start: {}", WithoutName(.cause))]
     Start {
         /// Its id.
         id: String,
         /// The cause.
-        #[source]
-        source: Box<StartError>,
+        cause: Box<StartError>,
     },
     /// Another child has this id.
     #[error("the id `{id}` is taken by another child")]
@@ -522,11 +561,10 @@ pub enum SupervisorError {
     #[error("the supervisor has ended")]
     Ended,
     /// An operation of the system failed.
-    #[error("starting the supervisor")]
+    #[error("the supervisor did not start: {cause}")]
     Create {
         /// The cause.
-        #[source]
-        source: CreateError,
+        cause: CreateError,
     },
 }
 

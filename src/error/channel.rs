@@ -21,17 +21,17 @@ flat_errors! {
     /// ```
     pub enum SendError<T> {
         /// The receiver is gone: it was dropped, or its process has ended.
-        #[error("sending on a channel whose receiver is gone")]
+        #[error("cannot send: the receiver is gone")]
         Disconnected(message: T),
         /// The message does not encode.
-        #[error("sending a message that does not encode")]
-        Encode(message: T, #[source] cause: EncodeError),
+        #[error("cannot send the message: {1}")]
+        Encode(message: T, cause: EncodeError),
         /// This end was moved to another process.
-        #[error("sending through an end that was moved to another process")]
+        #[error("cannot send: this end was moved to another process")]
         Moved(message: T),
         /// The system refused a resource: memory or a descriptor.
-        #[error("could not send a message")]
-        Io(message: T, #[source] cause: io::Error),
+        #[error("cannot send the message: {1}")]
+        Io(message: T, cause: io::Error),
     }
     ends { Disconnected, Moved }
 
@@ -54,7 +54,7 @@ flat_errors! {
     /// ```
     pub enum TrySendError<T> adds {
         /// The buffer has no room for the message now.
-        #[error("sending on a channel whose buffer is full")]
+        #[error("cannot send: the buffer is full")]
         Full => is_full
     }
 
@@ -74,7 +74,7 @@ flat_errors! {
     /// ```
     pub enum SendTimeoutError<T> adds {
         /// The buffer had no room for the message in time.
-        #[error("timed out sending on a channel whose buffer is full")]
+        #[error("timed out sending: the buffer stayed full")]
         Timeout => is_timeout
     }
 }
@@ -94,22 +94,21 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Debug)]
     pub enum RecvError {
         /// Every sender is gone, and everything sent has been received.
-        #[error("receiving on a channel whose senders are gone")]
+        #[error("cannot receive: all senders are gone, and all messages were received")]
         Disconnected,
         /// The message does not decode. It has been taken from the channel; later messages are not
         /// affected.
-        #[error("receiving a message that does not decode")]
-        Decode(#[source] cause: DecodeError),
+        #[error("cannot receive the message: {0}")]
+        Decode(cause: DecodeError),
         /// This end was moved to another process.
-        #[error("receiving through an end that was moved to another process")]
+        #[error("cannot receive: this end was moved to another process")]
         Moved,
         /// The system refused a resource. If it was a descriptor (`EMFILE`), the message can still
         /// be received later.
-        #[error("could not receive a message")]
-        Io(#[source] cause: io::Error),
+        #[error("cannot receive: {0}")]
+        Io(cause: io::Error),
     }
     ends { Disconnected, Moved }
 
@@ -123,10 +122,9 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Debug)]
     pub enum TryRecvError adds {
         /// No message has arrived.
-        #[error("receiving on an empty channel")]
+        #[error("cannot receive: no message has arrived")]
         Empty => is_empty
     }
 
@@ -141,10 +139,9 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Debug)]
     pub enum RecvTimeoutError adds {
         /// No message arrived in time.
-        #[error("timed out receiving on an empty channel")]
+        #[error("timed out receiving: no message arrived")]
         Timeout => is_timeout
     }
 }

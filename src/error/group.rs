@@ -141,12 +141,7 @@ impl GroupError {
     }
 }
 
-/// The text, because `main` and `unwrap` print this.
-impl fmt::Debug for GroupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GroupError ({self})")
-    }
-}
+debug_is_text! { [] GroupError }
 
 /// How the others ended, as the end of an error's text.
 struct Others<'a>(&'a [MemberEnd]);

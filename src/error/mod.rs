@@ -9,20 +9,6 @@ use std::io;
 
 use thiserror::Error;
 
-/// Implements `Debug` for errors that return an item. Unlike the derived one it does not require
-/// `T: Debug`, so `unwrap` works for every item type.
-macro_rules! debug_without_item {
-    ($($error:ident { $($variant:ident $(+ $cause:ident)?),+ })+) => {$(
-        impl<T> std::fmt::Debug for $error<T> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                match self {
-                    $($error::$variant(_, $($cause)?) => f.debug_tuple(stringify!($variant)).field(&"..")$(.field($cause))?.finish(),)+
-                }
-            }
-        }
-    )+};
-}
-
 /// Defines the error of an operation and the errors of its `try_` and `_timeout` forms.
 ///
 /// The forms are flat: each has all variants of the operation's error, and one of its own. An error
@@ -31,8 +17,7 @@ macro_rules! debug_without_item {
 ///
 /// Generates the enums, `is_end`, the query that `=>` names (`is_timeout`, ..), and the conversions
 /// from the operation's error and from [`WaitEnd`](crate::ipc::deadline::WaitEnd). An error with
-/// `<T>` also gets `into_inner`, and a `Debug` that does not require `T: Debug`; its `WaitEnd`
-/// holds the value in place of `Elapsed`.
+/// `<T>` also gets `into_inner`; its `WaitEnd` holds the value in place of `Elapsed`.
 macro_rules! flat_errors {
     (
         $(#[$meta:meta])*
@@ -118,21 +103,17 @@ macro_rules! flat_errors {
                     $($name::$variant($value, ..) => $value,)*
                 }
             }
+
+            pub(super) fn without_value(self) -> $name<()> {
+                match self {
+                    $($name::$variant(_ $(, $cause)?) => $name::$variant(() $(, $cause)?),)*
+                }
+            }
         }
 
         flat_errors! { @ends [<T>] $name $ends }
 
-        impl<T> std::fmt::Debug for $name<T> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                match self {
-                    $($name::$variant(_ $(, $cause)?) => f
-                        .debug_tuple(stringify!($variant))
-                        .field(&format_args!(".."))
-                        $(.field($cause))?
-                        .finish(),)*
-                }
-            }
-        }
+        debug_with_text! { [<T>] $name { $($variant),* } }
     };
     (@widen_value $base:ident $form:ident {
         $(
@@ -173,6 +154,7 @@ macro_rules! flat_errors {
         }
 
         flat_errors! { @ends [] $name $ends }
+        debug_with_text! { $name { $($variant),* } }
     };
     (@widen_plain $base:ident $form:ident {
         $(
@@ -215,39 +197,71 @@ macro_rules! flat_errors {
     };
 }
 
-/// Implements `Debug` as the variant's name, then the `Display` text with all causes: `main` and
-/// `unwrap` print `Debug`, and the text names the remedy.
+/// Implements `Debug` as the variant's name and the `Display` text: `main` and `unwrap` print `Debug`,
+/// and the text names the remedy. An error with `<T>` does not require `T: Debug`; one with a
+/// method for the last words on stderr ends with those.
 macro_rules! debug_with_text {
-    ($($error:ident { $($variant:ident),+ })+) => {$(
-        impl std::fmt::Debug for $error {
+    ($($error:ident { $($variant:ident),+ })+) => {
+        $(debug_with_text! { [] $error { $($variant),+ } })+
+    };
+    ([$($generics:tt)*] $error:ident { $($variant:ident),+ } $($stderr:ident)?) => {
+        impl $($generics)* std::fmt::Debug for $error $($generics)* {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 let variant = match self {
                     $($error::$variant { .. } => stringify!($variant),)+
                 };
-                write!(f, "{variant} ({})", crate::error::chain_text(self))
+                write!(f, "{variant} ({self})")?;
+                $(write!(f, "{}", $crate::error::process::LastLines(self.$stderr()))?;)?
+                Ok(())
             }
+        }
+
+        #[cfg(test)]
+        impl $($generics)* $crate::error::tests::Variants for $error $($generics)* {
+            const VARIANTS: &[&str] = &[$(stringify!($variant)),+];
+        }
+    };
+}
+
+/// Implements `Debug` as the `Display` text, for errors that are structs.
+macro_rules! debug_is_text {
+    ($([$($generics:tt)*] $error:ty),+ $(,)?) => {$(
+        impl<$($generics)*> std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{self}")
+            }
+        }
+
+        #[cfg(test)]
+        impl<$($generics)*> $crate::error::tests::Variants for $error {
+            const VARIANTS: &[&str] = &[];
         }
     )+};
 }
 
 mod actor;
 mod channel;
+mod exit;
 mod group;
 mod pool;
 mod process;
 mod queue;
 mod select;
 mod sync;
+#[cfg(test)]
+mod tests;
+mod umbrella;
 
 pub use actor::{CallError, CastError, DownReason, LookupError, StartError, SupervisorError};
 pub use channel::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
+pub use exit::{ExitReason, KillCause, PanicReport};
 pub use group::{GroupError, MemberEnd};
 pub use pool::{
     PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError, TrySubmitError,
 };
-pub use process::{ExitReason, JoinError, JoinTimeoutError, KillCause, PanicReport, SpawnError};
+pub use process::{JoinError, JoinTimeoutError, SpawnError};
 pub use queue::{
     DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError,
     PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,
@@ -258,16 +272,11 @@ pub use sync::{
     BarrierError, BarrierTimeoutError, LockError, LockTimeoutError, PoisonError, ReleaseError,
     SyncError, TimeoutError, TryError, TryLockError,
 };
+pub use umbrella::{Error, Result};
 
 /// Whether a system error means that this process has no free descriptors.
 pub(crate) fn is_starved(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMFILE)
-}
-
-/// The text of an error and of all its causes, separated by colons.
-pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A value could not be encoded.
@@ -291,7 +300,7 @@ pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[error("failed to encode `{type_name}`: {message}")]
 pub struct EncodeError {
     type_name: &'static str,
@@ -340,7 +349,7 @@ impl EncodeError {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[error("failed to decode `{type_name}`: {message}")]
 pub struct DecodeError {
     type_name: &'static str,
@@ -379,7 +388,7 @@ impl DecodeError {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum CreateError {
     /// A queue with room for no items.
@@ -392,18 +401,20 @@ pub enum CreateError {
     #[error("a barrier needs at least 1 party")]
     ZeroParties,
     /// The system refused memory or a descriptor.
-    #[error("could not {act}")]
+    #[error("could not {act}: {cause}")]
     Io {
         /// What was tried, such as "make shared memory".
         act: &'static str,
         /// The system's error.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 impl CreateError {
     pub(crate) fn io(act: &'static str) -> impl FnOnce(io::Error) -> CreateError {
-        move |source| CreateError::Io { act, source }
+        move |cause| CreateError::Io { act, cause }
     }
 }
+
+debug_is_text! { [] EncodeError, [] DecodeError }
+debug_with_text! { CreateError { ZeroCapacity, ZeroPermits, ZeroParties, Io } }

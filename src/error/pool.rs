@@ -39,13 +39,12 @@ pub enum PoolError {
         problem: String,
     },
     /// A worker process did not start.
-    #[error("starting worker `{worker}` of the pool")]
+    #[error("worker `{worker}` of the pool did not start: {cause}")]
     Spawn {
         /// The name of the process.
         worker: String,
         /// The reason.
-        #[source]
-        source: SpawnError,
+        cause: SpawnError,
     },
     /// The initializer failed, or ended its process.
     #[error("the initializer of worker `{worker}` (pid {pid}) failed: {message}")]
@@ -71,19 +70,18 @@ pub enum PoolError {
         reason: ExitReason,
     },
     /// The value of the initializer does not encode.
-    #[error("sending the initializer to the workers")]
-    Encode(#[source] EncodeError),
+    #[error("cannot send the initializer to the workers: {0}")]
+    Encode(EncodeError),
     /// The pool was shut down, or gave up.
-    #[error("resizing a pool that accepts no more tasks")]
+    #[error("cannot resize a pool that accepts no more tasks")]
     Closed,
     /// The system refused a resource.
-    #[error("could not {act}")]
+    #[error("could not {act}: {cause}")]
     Io {
         /// The act that failed.
         act: &'static str,
         /// The system's error.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -270,31 +268,28 @@ task_errors! {
             message: String,
         }
         /// The output arrived, but does not decode in this process.
-        #[error("the output of task `{task}` does not decode")]
+        #[error("the output of task `{task}` was lost: {cause}")]
         Decode {
             /// The reason.
-            #[source]
-            source: DecodeError,
+            cause: DecodeError,
         }
         /// The process ended before the task began in it, and the value cannot be sent again: it
         /// holds a handle that cannot be copied.
         #[error("task `{task}` was lost with a process that ended before the task began")]
         Lost {}
         /// The value does not encode, or the system refuses the memory to send it.
-        #[error("task `{task}` cannot be sent to a process")]
+        #[error("task `{task}` cannot be sent to a process: {cause}")]
         Unsendable {
             /// The reason.
-            #[source]
-            source: EncodeError,
+            cause: EncodeError,
         }
         /// The pool was shut down or killed before the task ended.
-        #[error("task `{task}` was dropped: its pool was stopped")]
+        #[error("task `{task}` was dropped, because its pool was stopped")]
         Stopped {}
         /// The pool gave up.
-        #[error("task `{task}` was dropped: its pool gave up")]
+        #[error("task `{task}` was dropped, because its pool gave up: {cause}")]
         Broken {
             /// The reason.
-            #[source]
             cause: Arc<PoolError>,
         }
         /// An earlier call has returned the result of the task.
@@ -363,20 +358,20 @@ flat_errors! {
     /// ```
     pub enum SubmitError<T> {
         /// The pool was shut down.
-        #[error("submitting to a pool that was shut down")]
+        #[error("cannot submit: the pool was shut down")]
         Closed(task: T),
         /// The pool gave up.
-        #[error("submitting to a pool that gave up")]
-        Broken(task: T, #[source] cause: Arc<PoolError>),
+        #[error("cannot submit: the pool gave up: {1}")]
+        Broken(task: T, cause: Arc<PoolError>),
         /// The value does not encode.
-        #[error("submitting a task that does not encode")]
-        Encode(task: T, #[source] cause: EncodeError),
+        #[error("cannot submit the task: {1}")]
+        Encode(task: T, cause: EncodeError),
         /// The worker type is not registered, or two types have the same name.
-        #[error("submitting a task of a worker type that cannot be looked up")]
-        Unknown(task: T, #[source] cause: SpawnError),
+        #[error("cannot submit the task: {1}")]
+        Unknown(task: T, cause: SpawnError),
         /// The system refused memory for the value.
-        #[error("submitting a task: there is no memory for its value")]
-        Io(task: T, #[source] cause: io::Error),
+        #[error("cannot submit the task: no memory for its value: {1}")]
+        Io(task: T, cause: io::Error),
     }
     ends { Closed, Broken }
 
@@ -409,7 +404,7 @@ flat_errors! {
     pub enum TrySubmitError<T> adds {
         /// The pool has [`PoolBuilder::max_unfinished`](crate::PoolBuilder::max_unfinished) tasks
         /// that have not ended.
-        #[error("submitting to a pool that is full")]
+        #[error("cannot submit: the pool is full")]
         Full => is_full
     }
 }
@@ -435,8 +430,8 @@ flat_errors! {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("shutting down a pool: {dropped} tasks had not ended after {grace:?} and were dropped")]
+#[derive(Clone, Error, PartialEq, Eq)]
+#[error("the pool dropped {dropped} tasks that had not ended within the grace of {grace:?}")]
 pub struct ShutdownError {
     /// How many tasks were dropped. Their handles return [`TaskError::Stopped`].
     pub dropped: u64,
@@ -447,3 +442,5 @@ pub struct ShutdownError {
 debug_with_text! {
     PoolError { InvalidOption, Spawn, Initializer, Ended, Encode, Closed, Io }
 }
+
+debug_is_text! { [] ShutdownError }

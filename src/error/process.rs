@@ -1,13 +1,13 @@
-//! The errors of processes, and how processes end.
+//! The errors of processes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::EncodeError;
+use super::{EncodeError, ExitReason};
 
 /// The error returned when a process does not start. A failed start leaves no process, no zombie
 /// and no file behind.
@@ -24,7 +24,7 @@ use super::EncodeError;
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let nowhere = ProcessBuilder::new().current_dir("/there/is/no/such/place").spawn(rest::new());
 ///     match nowhere {
-///         Err(SpawnError::Io { act, .. }) => println!("could not {act}"),
+///         Err(SpawnError::Io { act, .. }) => println!("could not {act}: {cause}"),
 ///         other => panic!("{other:?}"),
 ///     }
 ///     Ok(())
@@ -85,8 +85,8 @@ pub enum SpawnError {
     #[error("the group is ending and starts no more processes (`ProcessGroup::join` says why)")]
     GroupEnding,
     /// The worker's value does not encode.
-    #[error("could not encode the worker")]
-    Encode(#[source] EncodeError),
+    #[error("cannot start the worker: {0}")]
+    Encode(EncodeError),
     /// The child could not decode the worker's value.
     #[error("process `{name}` (pid {pid}) could not decode its worker: {message}")]
     Decode {
@@ -109,8 +109,8 @@ pub enum SpawnError {
     },
     /// The child ended before its worker ran.
     #[error(
-        "process `{name}` (pid {pid}) ended before it was ready: {reason} (does `main` reach `offspring::init()` before anything that can end it?){}",
-        Tail(.stderr)
+        "process `{name}` (pid {pid}) did not become ready: it {reason} (does `main` reach `offspring::init()` before anything that can end it?){}",
+        LastLine(.stderr)
     )]
     Died {
         /// Name of the process.
@@ -126,7 +126,7 @@ pub enum SpawnError {
     #[error(
         "process `{name}` (pid {pid}) was not ready within {deadline:?} and was killed (does `main` call `offspring::init()` first? \
          is `ProcessBuilder::start_timeout` long enough?){}",
-        Tail(.stderr)
+        LastLine(.stderr)
     )]
     Timeout {
         /// Name of the process.
@@ -139,7 +139,7 @@ pub enum SpawnError {
         stderr: String,
     },
     /// The child sent something that is not part of the protocol. It was killed.
-    #[error("process `{name}` (pid {pid}) does not speak offspring's protocol: {message}{}", Tail(.stderr))]
+    #[error("process `{name}` (pid {pid}) does not speak offspring's protocol: {message}{}", LastLine(.stderr))]
     Protocol {
         /// Name of the process.
         name: String,
@@ -161,13 +161,12 @@ pub enum SpawnError {
         message: String,
     },
     /// The system refused this process a resource that the start needs.
-    #[error("could not {act}")]
+    #[error("could not {act}: {cause}")]
     Io {
         /// The act that failed.
-        act: &'static str,
+        act: Cow<'static, str>,
         /// The system's error.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -194,235 +193,48 @@ impl SpawnError {
     }
 
     pub(crate) fn io(act: &'static str) -> impl FnOnce(io::Error) -> SpawnError {
-        move |source| SpawnError::Io { act, source }
+        move |cause| SpawnError::Io { act: act.into(), cause }
     }
 }
 
-/// The last lines of stderr, as the end of an error's text.
-struct Tail<'a>(&'a str);
+/// The lines of a child's stderr that say something: Rust's own hint at the end of a panic does not.
+fn telling_lines(stderr: &str) -> Vec<&str> {
+    let said = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_");
+    stderr.lines().filter(said).collect()
+}
 
-impl fmt::Display for Tail<'_> {
+/// What stderr adds to the reason of an end: a panic's message is in the reason already.
+fn last_words<'a>(reason: &ExitReason, stderr: &'a str) -> &'a str {
+    if matches!(reason, ExitReason::Panicked(_)) { "" } else { stderr }
+}
+
+/// The last line of stderr, as the end of an error's `Display` text.
+pub(super) struct LastLine<'a>(pub(super) &'a str);
+
+impl fmt::Display for LastLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match telling_lines(self.0).last() {
+            Some(line) => write!(f, "; its stderr ends with: {}", line.trim()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The last lines of stderr, as the end of an error's `Debug` text, if there are several: `Display`
+/// has the last one.
+pub(super) struct LastLines<'a>(pub(super) Option<&'a str>);
+
+impl fmt::Display for LastLines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LINES: usize = 8;
-        let lines: Vec<&str> = self.0.trim_end().lines().collect();
-        if !lines.is_empty() {
-            f.write_str("; its stderr ends with:")?;
+        let lines = telling_lines(self.0.unwrap_or_default());
+        if lines.len() < 2 {
+            return Ok(());
         }
+        f.write_str("; the last lines of its stderr:")?;
         lines[lines.len().saturating_sub(LINES)..]
             .iter()
             .try_for_each(|line| write!(f, "\n    {line}"))
-    }
-}
-
-/// How a process ended.
-///
-/// ```
-/// use offspring::ExitReason;
-///
-/// #[offspring::worker]
-/// fn leave(code: i32) {
-///     std::process::exit(code);
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let child = leave::spawn(3)?;
-///     assert!(child.join().is_err());
-///     assert_eq!(child.exit_reason(), Some(ExitReason::Exited(3)));
-///     assert_eq!(ExitReason::Exited(3).to_string(), "exited with code 3");
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum ExitReason {
-    /// `run` returned and its output arrived.
-    Returned,
-    /// The process exited with this code, without returning from `run`.
-    Exited(i32),
-    /// A signal ended it.
-    Signaled {
-        /// The number of the signal.
-        signal: i32,
-        /// Whether the system wrote a core dump.
-        core_dumped: bool,
-    },
-    /// `run` panicked.
-    Panicked(Box<PanicReport>),
-    /// This program ended it.
-    Killed {
-        /// The call that did.
-        cause: KillCause,
-        /// The signal that ended it: SIGTERM (15) or SIGKILL (9).
-        signal: i32,
-    },
-    /// The exit status is unknown: host code took it, with `waitpid(-1)` or by ignoring SIGCHLD.
-    Unknown,
-}
-
-impl ExitReason {
-    /// Returns whether `run` returned.
-    #[must_use]
-    pub fn is_success(&self) -> bool {
-        matches!(self, ExitReason::Returned)
-    }
-
-    /// Returns the exit code, like Python's `exitcode`: 0 after a return, the code of an exit, 101
-    /// for a panic, `-N` for signal N, and `None` if it is unknown.
-    #[must_use]
-    pub fn code(&self) -> Option<i32> {
-        match self {
-            ExitReason::Returned => Some(0),
-            ExitReason::Exited(code) => Some(*code),
-            ExitReason::Signaled { signal, .. } => Some(-signal),
-            ExitReason::Panicked(_) => Some(101),
-            ExitReason::Killed { signal, .. } => Some(-signal),
-            ExitReason::Unknown => None,
-        }
-    }
-}
-
-impl fmt::Display for ExitReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExitReason::Returned => f.write_str("returned"),
-            ExitReason::Exited(code) => write!(f, "exited with code {code}"),
-            ExitReason::Signaled { signal, core_dumped } => {
-                write!(f, "ended by signal {signal}")?;
-                if let Some(name) = signal_name(*signal) {
-                    write!(f, " ({name})")?;
-                }
-                if *signal == 9 {
-                    f.write_str(" from another process, or from the system for lack of memory")?;
-                }
-                if *core_dumped {
-                    f.write_str(", core dumped")?;
-                }
-                Ok(())
-            }
-            ExitReason::Panicked(report) => write!(f, "panicked at {report}"),
-            ExitReason::Killed { cause, signal } => {
-                let name = signal_name(*signal).unwrap_or("a signal");
-                write!(f, "ended by this program with {name} ({cause})")
-            }
-            ExitReason::Unknown => f.write_str("ended, but other code took its exit status"),
-        }
-    }
-}
-
-fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        31 => "SIGSYS",
-        _ => return None,
-    })
-}
-
-/// The call with which this program ended one of its processes.
-///
-/// ```
-/// use offspring::ExitReason;
-/// use offspring::process::KillCause;
-///
-/// #[offspring::worker]
-/// fn rest() {
-///     offspring::current().wait_stopping();
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let child = rest::spawn()?;
-///     child.kill();
-///     let error = child.join().unwrap_err();
-///     assert!(matches!(error.reason(), Some(ExitReason::Killed { cause: KillCause::Kill, signal: 9 })));
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum KillCause {
-    /// [`Process::terminate`](crate::Process::terminate) was called.
-    Terminate,
-    /// [`Process::kill`](crate::Process::kill) was called.
-    Kill,
-    /// [`Process::stop`](crate::Process::stop) or [`request_stop`](crate::Process::request_stop)
-    /// was called, and the process still ran after the grace.
-    Stop,
-    /// The program ended, and the process was its daemon.
-    Exit,
-}
-
-impl fmt::Display for KillCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KillCause::Terminate => "terminate",
-            KillCause::Kill => "kill",
-            KillCause::Stop => "stop, after its grace",
-            KillCause::Exit => "a daemon, at the end of the program",
-        })
-    }
-}
-
-/// A panic of another process, as text.
-///
-/// ```
-/// use offspring::ExitReason;
-///
-/// #[offspring::worker]
-/// fn fail() {
-///     panic!("no more {}", 7);
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let error = fail::spawn()?.join().unwrap_err();
-///     let Some(ExitReason::Panicked(report)) = error.reason() else { panic!("{error}") };
-///     assert_eq!(report.message, "no more 7");
-///     assert!(report.location.is_some());
-///     Ok(())
-/// }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct PanicReport {
-    /// The message of the panic, cut at 8 KiB.
-    pub message: String,
-    /// `file:line:column` of the panic, if it is known.
-    pub location: Option<String>,
-    /// The name of the thread that panicked, if it has one.
-    pub thread: Option<String>,
-    /// The backtrace if `RUST_BACKTRACE` is set, cut at 16 KiB.
-    pub backtrace: Option<String>,
-}
-
-impl PanicReport {
-    pub(crate) fn new(
-        message: String,
-        location: Option<String>,
-        thread: Option<String>,
-        backtrace: Option<String>,
-    ) -> Self {
-        PanicReport { message, location, thread, backtrace }
-    }
-}
-
-impl fmt::Display for PanicReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let location = self.location.as_deref().unwrap_or("an unknown location");
-        write!(f, "{location}: {}", self.message)
     }
 }
 
@@ -451,7 +263,7 @@ impl fmt::Display for PanicReport {
 #[non_exhaustive]
 pub enum JoinError {
     /// The process ended without returning from `run`.
-    #[error("process `{name}` (pid {pid}) {reason}")]
+    #[error("process `{name}` (pid {pid}) {reason}{}", LastLine(last_words(.reason, .stderr)))]
     Ended {
         /// Name of the process.
         name: String,
@@ -459,6 +271,8 @@ pub enum JoinError {
         pid: u32,
         /// How it ended.
         reason: ExitReason,
+        /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
+        stderr: String,
     },
     /// `run` returned, but its output does not encode or decode, or could not be sent or copied.
     #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
@@ -489,6 +303,29 @@ impl JoinError {
             _ => None,
         }
     }
+
+    /// Returns the last kilobyte that the process wrote to stderr, such as the message of a failed
+    /// allocation or of a C library. Returns `None` if it wrote nothing, and if this process has
+    /// not read it: it reads a stderr that is [prefixed](crate::Stdio::prefixed), or piped and
+    /// collected by [`join_with_output`](crate::Process::join_with_output). One that is inherited
+    /// goes to the terminal itself.
+    #[must_use]
+    pub fn stderr(&self) -> Option<&str> {
+        match self {
+            JoinError::Ended { stderr, .. } => {
+                Some(stderr.as_str()).filter(|text| !text.is_empty())
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what stderr adds to the reason.
+    pub(super) fn last_words(&self) -> Option<&str> {
+        match self {
+            JoinError::Ended { reason, stderr, .. } => Some(last_words(reason, stderr)),
+            _ => None,
+        }
+    }
 }
 
 /// The error returned by [`Process::join_timeout`](crate::Process::join_timeout).
@@ -514,7 +351,7 @@ impl JoinError {
 #[non_exhaustive]
 pub enum JoinTimeoutError {
     /// The process still runs.
-    #[error("process `{name}` (pid {pid}) still runs after {after:?}")]
+    #[error("process `{name}` (pid {pid}) is still running after {after:?}")]
     Timeout {
         /// Name of the process.
         name: String,
@@ -524,7 +361,7 @@ pub enum JoinTimeoutError {
         after: Duration,
     },
     /// The process ended without returning from `run`.
-    #[error("process `{name}` (pid {pid}) {reason}")]
+    #[error("process `{name}` (pid {pid}) {reason}{}", LastLine(last_words(.reason, .stderr)))]
     Ended {
         /// Name of the process.
         name: String,
@@ -532,6 +369,8 @@ pub enum JoinTimeoutError {
         pid: u32,
         /// How it ended.
         reason: ExitReason,
+        /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
+        stderr: String,
     },
     /// `run` returned, but its output does not encode or decode, or could not be sent or copied.
     #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
@@ -568,12 +407,37 @@ impl JoinTimeoutError {
             _ => None,
         }
     }
+
+    /// Returns the last kilobyte that the process wrote to stderr, such as the message of a failed
+    /// allocation or of a C library. Returns `None` if it wrote nothing, and if this process has
+    /// not read it: it reads a stderr that is [prefixed](crate::Stdio::prefixed), or piped and
+    /// collected by [`join_with_output`](crate::Process::join_with_output). One that is inherited
+    /// goes to the terminal itself.
+    #[must_use]
+    pub fn stderr(&self) -> Option<&str> {
+        match self {
+            JoinTimeoutError::Ended { stderr, .. } => {
+                Some(stderr.as_str()).filter(|text| !text.is_empty())
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what stderr adds to the reason.
+    pub(super) fn last_words(&self) -> Option<&str> {
+        match self {
+            JoinTimeoutError::Ended { reason, stderr, .. } => Some(last_words(reason, stderr)),
+            _ => None,
+        }
+    }
 }
 
 impl From<JoinError> for JoinTimeoutError {
     fn from(error: JoinError) -> JoinTimeoutError {
         match error {
-            JoinError::Ended { name, pid, reason } => JoinTimeoutError::Ended { name, pid, reason },
+            JoinError::Ended { name, pid, reason, stderr } => {
+                JoinTimeoutError::Ended { name, pid, reason, stderr }
+            }
             JoinError::Output { name, pid, message } => {
                 JoinTimeoutError::Output { name, pid, message }
             }
@@ -583,7 +447,11 @@ impl From<JoinError> for JoinTimeoutError {
 }
 
 debug_with_text! {
-    SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, GroupEnding, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Io }
-    JoinError { Ended, Output, Taken }
-    JoinTimeoutError { Timeout, Ended, Output, Taken }
+    [] SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, GroupEnding, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Io } stderr
+}
+debug_with_text! {
+    [] JoinError { Ended, Output, Taken } last_words
+}
+debug_with_text! {
+    [] JoinTimeoutError { Timeout, Ended, Output, Taken } last_words
 }

@@ -1,7 +1,7 @@
 //! Errors of queues.
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::iter::Empty;
 
 use thiserror::Error;
 
@@ -24,21 +24,21 @@ flat_errors! {
     /// ```
     pub enum PutError<T> {
         /// The queue is closed.
-        #[error("putting into a closed queue")]
+        #[error("cannot put: the queue is closed")]
         Closed(item: T),
         /// No process is left that could take an item: the queue is full, or no handle is left that
         /// [takes](crate::queue::Producer#the-end).
-        #[error("putting into a queue that no process is left to get from")]
+        #[error("cannot put: no consumer is left that could take the item")]
         Abandoned(item: T),
         /// The owner process has ended, and the queue with it.
-        #[error("putting into a queue whose owner process has ended")]
+        #[error("cannot put: the process that owns the queue has ended")]
         Disconnected(item: T),
         /// The item does not encode.
-        #[error("putting an item that does not encode")]
-        Encode(item: T, #[source] cause: EncodeError),
+        #[error("cannot put the item: {1}")]
+        Encode(item: T, cause: EncodeError),
         /// The handle does not work in this process.
-        #[error("putting through a handle that does not reach its queue")]
-        Handle(item: T, #[source] cause: HandleError),
+        #[error("cannot put: {1}")]
+        Handle(item: T, cause: HandleError),
     }
     ends { Closed, Abandoned, Disconnected }
 
@@ -58,7 +58,7 @@ flat_errors! {
     /// ```
     pub enum TryPutError<T> adds {
         /// The queue is full.
-        #[error("putting into a full queue")]
+        #[error("cannot put: the queue is full")]
         Full => is_full
     }
 
@@ -77,7 +77,7 @@ flat_errors! {
     /// ```
     pub enum PutTimeoutError<T> adds {
         /// The queue stayed full.
-        #[error("timed out putting into a full queue")]
+        #[error("timed out putting: the queue stayed full")]
         Timeout => is_timeout
     }
 }
@@ -98,24 +98,24 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum GetError {
         /// The queue is closed and drained.
-        #[error("getting from a queue that is closed and drained")]
+        #[error("cannot get: the queue is closed and drained")]
         Closed,
         /// The queue is empty, and no process is left that could put an item.
-        #[error("getting from an empty queue that no process is left to put into")]
+        #[error("cannot get: the queue is empty, and no producer is left")]
         Abandoned,
         /// The owner process has ended, and the queue with it.
-        #[error("getting from a queue whose owner process has ended")]
+        #[error("cannot get: the process that owns the queue has ended")]
         Disconnected,
         /// An item was taken that is not a valid `T`. It is a dead letter now; the items after it
         /// are not affected.
-        #[error("getting an item that does not decode")]
-        Decode(#[source] cause: DecodeError),
+        #[error("cannot get the item: {0}")]
+        Decode(cause: DecodeError),
         /// The handle does not work in this process.
-        #[error("getting through a handle that does not reach its queue")]
-        Handle(#[source] cause: HandleError),
+        #[error("cannot get: {0}")]
+        Handle(cause: HandleError),
     }
     ends { Closed, Abandoned, Disconnected }
 
@@ -130,10 +130,10 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum TryGetError adds {
         /// The queue is empty.
-        #[error("getting from an empty queue")]
+        #[error("cannot get: the queue is empty")]
         Empty => is_empty
     }
 
@@ -148,10 +148,10 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum GetTimeoutError adds {
         /// The queue stayed empty.
-        #[error("timed out getting from an empty queue")]
+        #[error("timed out getting: the queue stayed empty")]
         Timeout => is_timeout
     }
 }
@@ -177,20 +177,20 @@ flat_errors! {
     ///     Ok(())
     /// }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum QueueJoinError {
         /// The owner process has ended, and the queue with it.
-        #[error("joining a queue whose owner process has ended")]
+        #[error("cannot join the queue: the process that owns it has ended")]
         Disconnected,
         /// Items are unfinished, and no process is left that could finish them.
-        #[error("joining a queue with {unfinished} unfinished items and no process left to finish them")]
+        #[error("cannot join the queue: {unfinished} items are unfinished, and no consumer is left")]
         Abandoned {
             /// The number of unfinished items.
             unfinished: usize,
         },
         /// The handle does not work in this process.
-        #[error("joining through a handle that does not reach its queue")]
-        Handle(#[source] cause: HandleError),
+        #[error("cannot join the queue: {0}")]
+        Handle(cause: HandleError),
     }
     ends { Disconnected, Abandoned }
 
@@ -205,10 +205,10 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum QueueJoinTimeoutError adds {
         /// Items are still unfinished.
-        #[error("timed out joining a queue with unfinished items")]
+        #[error("timed out joining the queue: items are still unfinished")]
         Timeout => is_timeout
     }
 }
@@ -227,10 +227,9 @@ flat_errors! {
 /// # }
 /// ```
 #[derive(Error)]
-#[error("putting the items of an iterator, after {put} of them were put")]
+#[error("stopped after {put} items: {cause}")]
 pub struct PutAllError<I: Iterator> {
     put: usize,
-    #[source]
     cause: PutTimeoutError<()>,
     pulled: VecDeque<I::Item>,
     rest: I,
@@ -258,20 +257,17 @@ impl<I: Iterator> PutAllError<I> {
         &self.cause
     }
 
+    pub(super) fn without_items(self) -> PutAllError<Empty<()>> {
+        PutAllError::new(self.put, self.cause, VecDeque::new(), std::iter::empty())
+    }
+
     /// Returns the items that were not put, the one that failed first.
     pub fn into_rest(self) -> impl Iterator<Item = I::Item> {
         self.pulled.into_iter().chain(self.rest)
     }
 }
 
-impl<I: Iterator> fmt::Debug for PutAllError<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PutAllError")
-            .field("put", &self.put)
-            .field("cause", &self.cause)
-            .finish_non_exhaustive()
-    }
-}
+debug_is_text! { [I: Iterator] PutAllError<I> }
 
 /// The error returned by [`JoinableQueue::task_done`](crate::JoinableQueue::task_done). No item was
 /// marked as finished.
@@ -287,16 +283,16 @@ impl<I: Iterator> fmt::Debug for PutAllError<I> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskDoneError {
     /// This process has taken no item out of its delivery that is still unfinished.
     #[error(
-        "calling task_done() more often than items were taken out of their deliveries (`Delivery::task_done` is for one that was not)"
+        "task_done() was called more often than items were taken out of their deliveries (`Delivery::task_done` is for one that was not)"
     )]
     TooMany,
     /// The owner process has ended, and the queue with it.
-    #[error("calling task_done() on a queue whose owner process has ended")]
+    #[error("cannot mark an item as finished: the process that owns the queue has ended")]
     Disconnected,
 }
 
@@ -326,24 +322,24 @@ impl TaskDoneError {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadLetterError {
     /// This process is not the owner: dead letters stay in the process that made the queue.
-    #[error("listing the dead letters of a queue that another process owns")]
+    #[error("cannot list dead letters: another process owns the queue")]
     NotOwner,
     /// The queue is closed.
-    #[error("redelivering a dead letter into a closed queue")]
+    #[error("cannot redeliver the dead letter: the queue is closed")]
     Closed,
     /// The letter was redelivered or discarded before, or was dropped to make room for newer ones.
-    #[error("using a dead letter that the queue no longer has")]
+    #[error("the queue no longer has the dead letter")]
     Gone,
     /// The letter held a receiving end, which exists only once and went with the consumer that had
     /// it. The letter stays.
-    #[error("redelivering a dead letter whose receiving end went with an earlier consumer")]
+    #[error("cannot redeliver the dead letter: its receiving end went with an earlier consumer")]
     MovedOut,
     /// The system has no memory or no descriptor left for a copy. The letter stays.
-    #[error("copying a dead letter without memory or a descriptor left")]
+    #[error("cannot copy the dead letter: there is no memory or no descriptor left")]
     NoMemory,
 }
 
@@ -377,7 +373,7 @@ pub enum DeadLetterError {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum HandleError {
     /// The owner process refused the handle.
@@ -409,4 +405,10 @@ impl HandleError {
     pub fn is_end(&self) -> bool {
         matches!(self, HandleError::Disconnected)
     }
+}
+
+debug_with_text! {
+    TaskDoneError { TooMany, Disconnected }
+    DeadLetterError { NotOwner, Closed, Gone, MovedOut, NoMemory }
+    HandleError { Refused, Disconnected, Unresponsive, Io }
 }

@@ -13,16 +13,18 @@ use thiserror::Error;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The list of sources is empty, so the wait would never end. [`Selector::add`] never returns
     /// this.
     ///
     /// [`Selector::add`]: crate::Selector::add
-    #[error("waiting for an empty set of sources")]
+    #[error("cannot wait: the list of sources is empty")]
     Nothing,
     /// The system refused a descriptor, a thread or memory that watching a source takes.
-    #[error("could not watch a source")]
-    Io(#[source] io::Error),
+    #[error("could not watch a source: {0}")]
+    Io(io::Error),
 }
+
+debug_with_text! { WaitError { Nothing, Io } }

@@ -1,7 +1,5 @@
 //! Why a lock, a semaphore, an event or a barrier did not do what was asked.
 
-use std::fmt;
-
 use thiserror::Error;
 
 use crate::error::{DecodeError, HandleError};
@@ -25,21 +23,21 @@ flat_errors! {
     ///     Ok(())
     /// }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum SyncError {
         /// The process that made the object has ended. No process is left to release what others
         /// hold when they die, so the object is unusable.
-        #[error("using a lock or signal whose owner process has ended")]
+        #[error("the process that owns the lock or signal has ended")]
         Disconnected,
         /// The calling thread already holds the lock, so it would wait for itself.
-        #[error("locking what the calling thread already holds: drop its guard first")]
+        #[error("cannot lock: the calling thread already holds the lock (drop its guard first)")]
         Deadlock,
         /// The value in the lock is not a valid value of its type.
-        #[error("locking a value that does not decode")]
-        Decode(#[source] cause: DecodeError),
+        #[error("cannot lock the value: {0}")]
+        Decode(cause: DecodeError),
         /// The handle does not work in this process.
-        #[error("using a handle that does not reach its object")]
-        Handle(#[source] cause: HandleError),
+        #[error("cannot use the handle: {0}")]
+        Handle(cause: HandleError),
     }
     ends { Disconnected }
 
@@ -56,10 +54,10 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum TryError adds {
         /// The call would have to wait.
-        #[error("waiting would block: try again later, or use the blocking call")]
+        #[error("the call would block: try again later, or use the blocking call")]
         WouldBlock => is_would_block
     }
 
@@ -76,7 +74,7 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum TimeoutError adds {
         /// What the call waited for did not happen in time.
         #[error("timed out waiting for a lock or signal")]
@@ -97,18 +95,18 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum ReleaseError {
         /// Every forgotten permit was released already, or none was forgotten. Drop a `Permit` to
         /// return it.
-        #[error("releasing a permit of a semaphore that has no forgotten permits")]
+        #[error("cannot release a permit: the semaphore has no forgotten permits")]
         TooMany,
         /// The process that made the semaphore has ended.
-        #[error("releasing a permit of a semaphore whose owner process has ended")]
+        #[error("cannot release a permit: the process that owns the semaphore has ended")]
         Disconnected,
         /// The handle does not work in this process.
-        #[error("using a handle that does not reach its object")]
-        Handle(#[source] cause: HandleError),
+        #[error("cannot use the handle: {0}")]
+        Handle(cause: HandleError),
     }
     ends { Disconnected }
 }
@@ -127,17 +125,17 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum BarrierError {
         /// A party died, timed out or aborted. No thread passes until a `reset`.
-        #[error("waiting at a broken barrier: `reset` makes it usable again")]
+        #[error("cannot wait: the barrier is broken (`reset` makes it usable again)")]
         Broken,
         /// The process that made the barrier has ended.
-        #[error("waiting at a barrier whose owner process has ended")]
+        #[error("cannot wait: the process that owns the barrier has ended")]
         Disconnected,
         /// The handle does not work in this process.
-        #[error("using a handle that does not reach its object")]
-        Handle(#[source] cause: HandleError),
+        #[error("cannot use the handle: {0}")]
+        Handle(cause: HandleError),
     }
     ends { Disconnected }
 
@@ -156,7 +154,7 @@ flat_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum BarrierTimeoutError adds {
         /// Not all parties arrived in time. The barrier is broken now.
         #[error("timed out waiting for the other parties of a barrier")]
@@ -210,7 +208,7 @@ from_sync_error! { ReleaseError BarrierError }
 /// }
 /// ```
 #[derive(Error)]
-#[error("locking a poisoned lock: its holder {}", if *.died { "died with its process" } else { "panicked, or could not write its value back" })]
+#[error("the lock is poisoned: its holder {}", if *.died { "died with its process" } else { "panicked, or could not write its value back" })]
 pub struct PoisonError<G> {
     guard: G,
     died: bool,
@@ -243,13 +241,17 @@ impl<G> PoisonError<G> {
         self.died
     }
 
+    pub(super) fn without_value(self) -> PoisonError<()> {
+        self.map(drop)
+    }
+
     pub(crate) fn map<H>(self, wrap: impl FnOnce(G) -> H) -> PoisonError<H> {
         PoisonError::new(wrap(self.guard), self.died)
     }
 }
 
 /// Defines the error of an operation that returns a guard: the variants of the plain error, and
-/// `Poisoned` with the guard. `Debug` does not require `G: Debug`.
+/// `Poisoned` with the guard.
 macro_rules! guard_error {
     (
         $(#[$meta:meta])*
@@ -264,17 +266,17 @@ macro_rules! guard_error {
             Poisoned(#[from] PoisonError<G>),
             $($(#[$own_meta])* $own,)?
             /// The process that made the lock has ended.
-            #[error("locking a lock whose owner process has ended")]
+            #[error("cannot lock: the process that owns the lock has ended")]
             Disconnected,
             /// The calling thread already holds the lock, so it would wait for itself.
-            #[error("locking what the calling thread already holds: drop its guard first")]
+            #[error("cannot lock: the calling thread already holds the lock (drop its guard first)")]
             Deadlock,
             /// The value in the lock is not a valid value of its type.
-            #[error("locking a value that does not decode")]
-            Decode(#[source] DecodeError),
+            #[error("cannot lock the value: {0}")]
+            Decode(DecodeError),
             /// The handle does not work in this process.
-            #[error("using a handle that does not reach its object")]
-            Handle(#[source] HandleError),
+            #[error("cannot lock: {0}")]
+            Handle(HandleError),
         }
 
         impl<G> $name<G> {
@@ -292,6 +294,17 @@ macro_rules! guard_error {
                     $name::Deadlock => Err($plain::Deadlock),
                     $name::Decode(cause) => Err($plain::Decode(cause)),
                     $name::Handle(cause) => Err($plain::Handle(cause)),
+                }
+            }
+
+            pub(super) fn without_value(self) -> $name<()> {
+                match self {
+                    $name::Poisoned(poison) => poison.without_value().into(),
+                    $($name::$own => $name::$own,)?
+                    $name::Disconnected => $name::Disconnected,
+                    $name::Deadlock => $name::Deadlock,
+                    $name::Decode(cause) => $name::Decode(cause),
+                    $name::Handle(cause) => $name::Handle(cause),
                 }
             }
 
@@ -323,18 +336,8 @@ macro_rules! guard_error {
             }
         }
 
-        impl<G> fmt::Debug for $name<G> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let variant = match self {
-                    $name::Poisoned(poison) => return poison.fmt(f),
-                    $($name::$own => stringify!($own),)?
-                    $name::Disconnected => "Disconnected",
-                    $name::Deadlock => "Deadlock",
-                    $name::Decode(cause) => return f.debug_tuple("Decode").field(cause).finish(),
-                    $name::Handle(cause) => return f.debug_tuple("Handle").field(cause).finish(),
-                };
-                f.write_str(variant)
-            }
+        debug_with_text! {
+            [<G>] $name { Poisoned, $($own,)? Disconnected, Deadlock, Decode, Handle }
         }
     };
 }
@@ -385,7 +388,7 @@ guard_error! {
     /// ```
     TryLockError from TryError {
         /// Another thread or process holds the lock.
-        #[error("locking what is already locked: try again later, or use the blocking call")]
+        #[error("cannot lock: another thread or process holds the lock (try again later, or use the blocking call)")]
         WouldBlock => is_would_block
     }
 }
@@ -429,8 +432,4 @@ impl<G> LockError<G> {
     }
 }
 
-impl<G> fmt::Debug for PoisonError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoisonError").field("holder_died", &self.died).finish_non_exhaustive()
-    }
-}
+debug_is_text! { [G] PoisonError<G> }

@@ -17,7 +17,7 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without text".to_owned())
+        .unwrap_or_else(|| "a payload that is not a string".to_owned())
 }
 
 /// Drops the payload of a panic, which may panic itself, and returns its text.

@@ -162,7 +162,7 @@ impl PoolBuilder {
         worker: W,
     ) -> PoolBuilder {
         let number = process::number::<W>()
-            .map_err(|source| PoolError::Spawn { worker: self.settings.name.clone(), source });
+            .map_err(|cause| PoolError::Spawn { worker: self.settings.name.clone(), cause });
         self.initializer = Some(number.and_then(|number| Initializer::new(number, &worker)));
         self
     }

@@ -135,7 +135,7 @@ impl Pool {
         let cause = pool.shared.change(|state, _, _| state.take_cause());
         let lost = |text: String| PoolError::Io {
             act: "start the workers",
-            source: io::Error::other(text),
+            cause: io::Error::other(text),
         };
         Err(match cause.map(Arc::try_unwrap) {
             Some(Ok(cause)) => cause,
@@ -263,10 +263,10 @@ impl Pool {
             Ok(task) => task.join(),
             Err(SubmitError::Closed(_)) => Err(TaskError::Stopped { task }),
             Err(SubmitError::Broken(_, cause)) => Err(TaskError::Broken { task, cause }),
-            Err(SubmitError::Encode(_, source)) => Err(TaskError::Unsendable { task, source }),
+            Err(SubmitError::Encode(_, cause)) => Err(TaskError::Unsendable { task, cause }),
             Err(error @ (SubmitError::Unknown(..) | SubmitError::Io(..))) => {
-                let source = EncodeError::of(task, crate::error::chain_text(&error));
-                Err(TaskError::Unsendable { task, source })
+                let cause = EncodeError::of(task, error.to_string());
+                Err(TaskError::Unsendable { task, cause })
             }
         }
     }

@@ -258,7 +258,7 @@ impl Initializer {
 
 fn parcel<W>(encoded: EncodedValue) -> Result<Envelope, PoolError> {
     let envelope = Envelope::new(encoded)
-        .map_err(|source| PoolError::Io { act: "make memory for the initializer", source })?;
+        .map_err(|cause| PoolError::Io { act: "make memory for the initializer", cause })?;
     if envelope.try_clone().is_none() {
         let message = "it holds a handle that cannot be copied, and each worker needs its own";
         return Err(PoolError::Encode(EncodeError::new::<W>(message)));

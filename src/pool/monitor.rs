@@ -40,11 +40,11 @@ pub(super) fn resize(shared: &Arc<PoolShared>, workers: usize) -> Result<(), Poo
     let new = shared.change(|state, now, effects| state.resize(workers, now, effects))?;
     for (started, &index) in new.iter().enumerate() {
         let monitor = WorkerMonitor { shared: shared.clone(), index };
-        if let Err(source) = start(monitor) {
+        if let Err(cause) = start(monitor) {
             // The state counts the others as monitored: without this, the pool would wait for them.
             shared.change(|state, _, effects| state.abandon(&new[started..], effects));
             let act = "start a thread";
-            return Err(PoolError::Io { act, source });
+            return Err(PoolError::Io { act, cause });
         }
     }
     Ok(())
@@ -96,12 +96,12 @@ impl WorkerMonitor {
             return Ok(None);
         }
         let name = self.shared.read(|state| state.slot_name(self.index));
-        let io_error = |act| move |source| PoolError::Io { act, source };
+        let io_error = |act| move |cause| PoolError::Io { act, cause };
         let (parent_end, link) = link::task_link().map_err(io_error("make a link to a worker"))?;
         let process = self
             .process_builder(&name)?
             .spawn(PoolWorker { link })
-            .map_err(|source| PoolError::Spawn { worker: name.to_string(), source })?;
+            .map_err(|cause| PoolError::Spawn { worker: name.to_string(), cause })?;
         drop(permit);
         let worker = RunningWorker::new(parent_end, process).map_err(io_error("watch a worker"))?;
         self.shared.change(|state, _, _| state.worker_spawned(self.index, &worker));
@@ -122,7 +122,7 @@ impl WorkerMonitor {
         }
         if let Some(configure) = configure {
             builder = catch_panic("it panicked", || (configure.0)(self.index, builder))
-                .map_err(|source| PoolError::Io { act: "configure a worker's process", source })?;
+                .map_err(|cause| PoolError::Io { act: "configure a worker's process", cause })?;
         }
         // After the closure, since the pool relies on these.
         let builder = builder.name(name).daemon(false).detached(false).backend(Backend::Process);

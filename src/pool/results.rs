@@ -87,6 +87,6 @@ impl Results {
             TaskResult::Parcel(envelope) => envelope.decode(),
             TaskResult::Failed(error) => return Some(Err(*error)),
         };
-        Some(decoded.map_err(|source| TaskError::Decode { task, source }))
+        Some(decoded.map_err(|cause| TaskError::Decode { task, cause }))
     }
 }

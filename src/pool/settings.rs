@@ -50,9 +50,11 @@ impl Settings {
             return invalid("spares", format!("is {spares}: use at most {WORKERS_MAX}"));
         }
         let length = self.name.len();
-        if !(1..=NAME_MAX).contains(&length) || self.name.contains('\0') {
-            let problem = format!("has {length} bytes: use 1 to {NAME_MAX}, without NUL");
-            return invalid("name", problem);
+        if !(1..=NAME_MAX).contains(&length) {
+            return invalid("name", format!("has {length} bytes: use 1 to {NAME_MAX}"));
+        }
+        if self.name.contains('\0') {
+            return invalid("name", format!("{:?} contains a NUL byte", self.name));
         }
         if max_tasks == Some(0) {
             return invalid("max_tasks_per_worker", "is 0: use at least 1".to_owned());

@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use crate::process::stdio::{ParentEnd, ParentPipes, Stdio};
 use crate::process::value::{self, OutgoingValue};
 use crate::process::worker::ProcessWorker;
 use crate::process::{inline, registry, run};
-use crate::sys::{self, Pidfd, Setup};
+use crate::sys::{self, Limit, Pidfd, Setup};
 
 /// The default of [`ProcessBuilder::start_timeout`].
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -396,6 +396,9 @@ impl ProcessBuilder {
                 );
             }
         }
+        if let Some(problem) = self.setup.limits.iter().find_map(Limit::problem) {
+            return invalid("rlimit", &problem);
+        }
         self.setup.check().or_else(|problem| invalid("cpus", &problem))
     }
 
@@ -412,15 +415,14 @@ impl ProcessBuilder {
         }
         let name = self.name.clone().unwrap_or_else(|| default_name(registered, &COUNT));
         let wrong = match name.len() {
-            0 => Some("is empty".to_owned()),
-            length if length > NAME_MAX => Some(format!("has {length} bytes")),
-            _ => name.contains('\0').then(|| "has a NUL in it".to_owned()),
+            0 => Some(format!("is empty: use 1 to {NAME_MAX} bytes")),
+            length if length > NAME_MAX => {
+                Some(format!("has {length} bytes: use at most {NAME_MAX}"))
+            }
+            _ => name.contains('\0').then(|| format!("{name:?} contains a NUL byte")),
         };
-        if let Some(wrong) = wrong {
-            return Err(SpawnError::InvalidOption {
-                option: "name",
-                problem: format!("{wrong}: use 1 to {NAME_MAX} bytes without NUL"),
-            });
+        if let Some(problem) = wrong {
+            return Err(SpawnError::InvalidOption { option: "name", problem });
         }
         Ok(Identity {
             name,
@@ -493,14 +495,15 @@ impl ProcessBuilder {
         }
         // Without such options nothing runs between fork and exec, and std can use `posix_spawn`,
         // which does not copy this process's page tables.
+        let limits = self.setup.limits.clone();
         self.setup.apply_to(&mut command);
-        let child = spawn_command(&mut command)?;
+        let child = command.spawn().map_err(|cause| start_error(cause, &command, &limits))?;
         // The command holds the child's ends. While the parent holds one, it cannot notice that the
         // child has closed its own.
         drop(command);
         let pidfd = match Pidfd::of(&child) {
             Ok(pidfd) => pidfd,
-            Err(source) => return Err(unwatched(name, child, source)),
+            Err(cause) => return Err(unwatched(name, child, cause)),
         };
         let pipes = ParentPipes::new(stdin_end, stdout_end, stderr_end);
         let starting =
@@ -509,30 +512,33 @@ impl ProcessBuilder {
     }
 }
 
-fn spawn_command(command: &mut Command) -> Result<Child, SpawnError> {
-    let source = match command.spawn() {
-        Ok(child) => return Ok(child),
-        Err(source) => source,
-    };
-    if let Some((act, source)) = sys::failed_step(&source) {
-        return Err(SpawnError::Io { act, source });
+/// Says what of a start failed: a step of its setup, the working directory, or the program.
+fn start_error(cause: io::Error, command: &Command, limits: &[Limit]) -> SpawnError {
+    if let Some((act, cause)) = sys::failed_step(&cause, limits) {
+        return SpawnError::Io { act, cause };
     }
-    Err(match source.kind() {
-        io::ErrorKind::InvalidInput => SpawnError::InvalidOption {
+    if cause.kind() == io::ErrorKind::InvalidInput {
+        return SpawnError::InvalidOption {
             option: "an argument, environment variable, program or current_dir",
-            problem: format!("cannot be passed to a process: {source}"),
-        },
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => SpawnError::Io {
-            act: "start the program (do it and its working directory exist?)",
-            source,
-        },
-        _ => SpawnError::Io { act: "start the program", source },
-    })
+            problem: format!("cannot be passed to a process: {cause}"),
+        };
+    }
+    let program = Path::new(command.get_program()).display();
+    let act = match command.get_current_dir() {
+        Some(directory) if !directory.is_dir() => {
+            format!("enter the working directory `{}`", directory.display())
+        }
+        Some(directory) => {
+            format!("start `{program}` in the working directory `{}`", directory.display())
+        }
+        None => format!("start `{program}`"),
+    };
+    SpawnError::Io { act: act.into(), cause }
 }
 
 /// Ends a child for which there is no pidfd, by std's own means.
-fn unwatched(name: &str, mut child: Child, source: io::Error) -> SpawnError {
-    if source.raw_os_error() == Some(sys::NO_SUCH_PROCESS) {
+fn unwatched(name: &str, mut child: Child, cause: io::Error) -> SpawnError {
+    if cause.raw_os_error() == Some(sys::NO_SUCH_PROCESS) {
         // It has ended, and host code took its status: its pid may belong to another process
         // already.
         return SpawnError::Died {
@@ -544,7 +550,7 @@ fn unwatched(name: &str, mut child: Child, source: io::Error) -> SpawnError {
     }
     let _ = child.kill();
     let _ = child.wait();
-    SpawnError::Io { act: "watch the new process", source }
+    SpawnError::io("watch the new process")(cause)
 }
 
 /// Refuses names that the system would accept, but split at the wrong `=`.

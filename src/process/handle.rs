@@ -125,8 +125,8 @@ impl<T: DeserializeOwned> Process<T> {
         let envelope = match std::mem::replace(output, StoredOutput::Taken) {
             StoredOutput::None => {
                 *output = StoredOutput::None;
-                let reason = reason.clone();
-                return Err(JoinError::Ended { name, pid, reason }.into());
+                let (reason, stderr) = (reason.clone(), self.pipes.stderr_tail());
+                return Err(JoinError::Ended { name, pid, reason, stderr }.into());
             }
             StoredOutput::Lost(message) => {
                 *output = StoredOutput::Lost(message.clone());

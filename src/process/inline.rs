@@ -50,17 +50,15 @@ pub(super) fn spawn<T: DeserializeOwned>(
         Ok(Ok(())) => Ok(Process::new(record, ParentPipes::default())),
         Ok(Err(message)) => Err(SpawnError::Decode { name, pid, message }),
         // A thread cannot be killed: it keeps running, without a handle.
-        Err(RecvTimeoutError::Timeout) => Err(SpawnError::Io {
-            act: "run the worker on a thread",
-            source: io::Error::new(
+        Err(RecvTimeoutError::Timeout) => {
+            Err(SpawnError::io("run the worker on a thread")(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("its value was not decoded within {timeout:?}"),
-            ),
-        }),
-        Err(RecvTimeoutError::Disconnected) => Err(SpawnError::Io {
-            act: "run the worker on a thread",
-            source: io::Error::other("its thread has ended"),
-        }),
+            )))
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(SpawnError::io("run the worker on a thread")(
+            io::Error::other("its thread has ended"),
+        )),
     }
 }
 

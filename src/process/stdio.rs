@@ -218,6 +218,13 @@ impl ParentPipes {
     }
 
     /// Waits until the relay has printed the last lines of a child that has ended.
+    /// Returns the last kilobyte of the child's stderr, as far as this process has read it: if it
+    /// is prefixed, or piped and read by `join_with_output`.
+    pub(super) fn stderr_tail(&self) -> String {
+        let relayed = self.relayed.iter().find_map(|pipe| pipe.stderr_tail());
+        relayed.unwrap_or_else(|| relay::tail_text(&self.captured[1]))
+    }
+
     pub(super) fn flush(&self, deadline: Option<Instant>) {
         // If the relay is blocked, it is blocked for all of them: stop at the first timeout.
         self.relayed.iter().all(|pipe| pipe.flush(deadline));

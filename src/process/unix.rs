@@ -246,7 +246,8 @@ impl ProcessBuilderExt for ProcessBuilder {
     }
 
     fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> ProcessBuilder {
-        self.setup.limits.push((resource.of_system(), sys::limit(soft, hard)));
+        let limit = sys::Limit::new(resource.of_system(), format!("{resource:?}"), soft, hard);
+        self.setup.limits.push(limit);
         self
     }
 

@@ -123,8 +123,8 @@ fn put(
     raw_handles: Option<OwnedFd>,
     channel: &CheckedSender<ValueMessage>,
 ) -> Result<(), SpawnError> {
-    let value = Envelope::new(encoded)
-        .map_err(|source| SpawnError::Io { act: "make shared memory for the worker", source })?;
+    let value =
+        Envelope::new(encoded).map_err(SpawnError::io("make shared memory for the worker"))?;
     let message = ValueMessage { value, raw_handles: raw_handles.map(WireHandle::File) };
     let sent = wire::send(channel, &message).map_err(Failure::into_io);
     sent.map_err(SpawnError::io("send the worker"))?;

@@ -74,6 +74,7 @@ impl SharedBytes {
     /// # Panics
     ///
     /// If the range reaches beyond the end.
+    #[track_caller]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> SharedBytes {
         SharedBytes(self.0.slice(range, 1))
     }

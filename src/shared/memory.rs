@@ -52,6 +52,7 @@ impl SharedPart {
     /// # Panics
     ///
     /// If the range reaches beyond the end.
+    #[track_caller]
     pub(super) fn slice(&self, range: impl RangeBounds<usize>, size: usize) -> SharedPart {
         let range = bounds(range, self.length / size);
         SharedPart {
@@ -99,6 +100,7 @@ impl SharedPart {
 /// # Panics
 ///
 /// If the range reaches beyond the end, like indexing a slice.
+#[track_caller]
 fn bounds(range: impl RangeBounds<usize>, count: usize) -> Range<usize> {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
@@ -112,7 +114,7 @@ fn bounds(range: impl RangeBounds<usize>, count: usize) -> Range<usize> {
     };
     assert!(
         start <= end && end <= count,
-        "range {start}..{end} is out of range for shared memory of {count} elements"
+        "range {start}..{end} is out of range for {count} shared elements"
     );
     start..end
 }

@@ -114,6 +114,7 @@ impl<T: Pod> SharedSlice<T> {
     /// # Panics
     ///
     /// If the index is beyond the end.
+    #[track_caller]
     pub fn set(&self, index: usize, element: T) {
         assert!(
             index < self.len(),
@@ -129,6 +130,7 @@ impl<T: Pod> SharedSlice<T> {
     /// # Panics
     ///
     /// If they reach beyond the end.
+    #[track_caller]
     pub fn read(&self, start: usize, elements: &mut [T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
         part.region.load(part.offset, Self::SIZE, bytemuck::cast_slice_mut(elements));
@@ -139,6 +141,7 @@ impl<T: Pod> SharedSlice<T> {
     /// # Panics
     ///
     /// If they reach beyond the end.
+    #[track_caller]
     pub fn write(&self, start: usize, elements: &[T]) {
         let part = self.slice(start..start.saturating_add(elements.len())).part;
         part.region.store(part.offset, Self::SIZE, bytemuck::cast_slice(elements));
@@ -167,6 +170,7 @@ impl<T: Pod> SharedSlice<T> {
     /// # Panics
     ///
     /// If the range reaches beyond the end.
+    #[track_caller]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> SharedSlice<T> {
         SharedSlice::new(self.part.slice(range, Self::SIZE))
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use crate::error::{CreateError, DownReason, StartError, SupervisorError, chain_text};
+use crate::error::{CreateError, DownReason, StartError, SupervisorError};
 use crate::ipc::catch;
 use crate::supervisor::builder::RestartPolicy;
 use crate::supervisor::child::OnChildEnd;
@@ -125,10 +125,10 @@ impl Engine {
                 }
             }
         };
-        thread.spawn(work).map_err(|source| {
+        thread.spawn(work).map_err(|cause| {
             let act = "start a thread";
-            let source = CreateError::Io { act, source };
-            SupervisorError::Create { source }
+            let cause = CreateError::Io { act, cause };
+            SupervisorError::Create { cause }
         })?;
         let result = is_up.recv().unwrap_or(Err(SupervisorError::Ended));
         result.map(|()| outbox)
@@ -207,11 +207,11 @@ impl Engine {
 
     fn start_all(&mut self) -> Result<(), SupervisorError> {
         for index in 0..self.slots.len() {
-            if let Err(source) = self.start(index) {
+            if let Err(cause) = self.start(index) {
                 let id = self.slots[index].id.clone();
                 self.stop_all();
-                let source = Box::new(source);
-                return Err(SupervisorError::Start { id, source });
+                let cause = Box::new(cause);
+                return Err(SupervisorError::Start { id, cause });
             }
         }
         Ok(())
@@ -223,9 +223,10 @@ impl Engine {
     /// this child may be one of those that are still to be stopped.
     fn stop_all(&mut self) {
         self.pending.clear();
+        let reason = self.end_of_children();
         for index in (0..self.slots.len()).rev() {
             self.stop(index);
-            self.announce_end(index, &DownReason::Shutdown);
+            self.announce_end(index, &reason);
         }
         self.publish();
     }
@@ -239,6 +240,21 @@ impl Engine {
             child.announce_restart(reason);
         } else {
             child.announce_down(reason);
+        }
+    }
+
+    /// What the clients of the children learn when the supervisor ends: of one that gave up, why.
+    pub(super) fn end_of_children(&self) -> DownReason {
+        match &self.end {
+            Some(SupervisorEnd::GaveUp { id, reason, intensity, period }) => {
+                DownReason::SupervisorGaveUp {
+                    child: id.clone(),
+                    reason: Box::new(reason.clone()),
+                    intensity: *intensity,
+                    period: *period,
+                }
+            }
+            _ => DownReason::Shutdown,
         }
     }
 
@@ -267,7 +283,7 @@ impl Engine {
                 SupervisorEvent::Started { id, pid, restarts }
             }
             Err(error) => {
-                let error = chain_text(error);
+                let error = error.to_string();
                 SupervisorEvent::StartFailed { id, error }
             }
         };

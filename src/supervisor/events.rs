@@ -203,7 +203,7 @@ impl fmt::Display for SupervisorEnd {
                 let plural = if *intensity == 1 { "" } else { "s" };
                 write!(
                     f,
-                    "more than {intensity} restart{plural} within {period:?}, the last because child `{id}` {reason}"
+                    "more than {intensity} restart{plural} within {period:?} (the limit is `SupervisorBuilder::intensity`), the last because child `{id}` {reason}"
                 )
             }
         }

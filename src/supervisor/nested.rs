@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::error::{DownReason, StartError, SupervisorError, chain_text};
+use crate::error::{DownReason, StartError, SupervisorError};
 use crate::supervisor::builder::{RestartPolicy, SupervisorBuilder};
 use crate::supervisor::child::{Child, OnChildEnd};
 use crate::supervisor::engine::{Engine, Level, check_id};
@@ -85,7 +85,7 @@ impl Child for NestedChild {
     fn start(&mut self, _: Restart, on_end: OnChildEnd) -> Result<(), StartError> {
         self.launch(on_end).map_err(|error| StartError::Down {
             actor: "a supervisor".to_owned(),
-            reason: DownReason::Failed(chain_text(&error)),
+            reason: DownReason::Failed(error.to_string()),
         })
     }
 
@@ -103,8 +103,12 @@ impl Child for NestedChild {
         self.for_each_idle(|slot| slot.child.announce_restart(&DownReason::Shutdown));
     }
 
-    fn announce_down(&mut self, _: &DownReason) {
-        self.for_each_idle(|slot| slot.child.announce_down(&DownReason::Shutdown));
+    fn announce_down(&mut self, reason: &DownReason) {
+        let reason = match reason {
+            DownReason::SupervisorGaveUp { .. } => reason,
+            _ => &DownReason::Shutdown,
+        };
+        self.for_each_idle(|slot| slot.child.announce_down(reason));
     }
 
     fn pid(&self) -> Option<u32> {

@@ -1,7 +1,7 @@
 //! Requests to a running supervisor: OTP's `start_child`, `terminate_child`, `restart_child` and
 //! `delete_child`.
 
-use crate::error::{DownReason, SupervisorError, chain_text};
+use crate::error::{DownReason, SupervisorError};
 use crate::supervisor::child_info::ChildState;
 use crate::supervisor::engine::{Engine, check_id};
 use crate::supervisor::message::ChildRequest;
@@ -57,12 +57,12 @@ impl Engine {
     /// Starts a child on request: if that fails, the caller learns of it, and the supervisor does
     /// not retry.
     fn start_once(&mut self, index: usize) -> Result<(), SupervisorError> {
-        self.start(index).map_err(|source| {
+        self.start(index).map_err(|cause| {
             let slot = &mut self.slots[index];
-            let reason = DownReason::Failed(chain_text(&source));
+            let reason = DownReason::Failed(cause.to_string());
             slot.child.announce_down(&reason);
-            let (id, source) = (slot.id.clone(), Box::new(source));
-            SupervisorError::Start { id, source }
+            let (id, cause) = (slot.id.clone(), Box::new(cause));
+            SupervisorError::Start { id, cause }
         })
     }
 

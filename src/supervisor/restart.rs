@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::error::{DownReason, chain_text};
+use crate::diagnostics;
+use crate::error::DownReason;
 use crate::supervisor::child_info::ChildState;
 use crate::supervisor::engine::{Engine, PendingRestart};
 use crate::supervisor::events::{SupervisorEnd, SupervisorEvent};
@@ -37,7 +38,7 @@ impl Engine {
             self.slots[index].child.announce_restart(&reason);
             self.restart_group(index);
         } else {
-            self.announce_end(index, &reason);
+            self.announce_end(index, &self.end_of_children());
         }
     }
 
@@ -49,12 +50,15 @@ impl Engine {
             let id = &self.slots[index].id;
             self.view.emit(&SupervisorEvent::GaveUp { id: id.clone(), reason: reason.clone() });
             let (intensity, period) = self.intensity.limit();
-            self.end = Some(SupervisorEnd::GaveUp {
-                id: id.clone(),
-                reason: reason.clone(),
-                intensity,
-                period,
-            });
+            let (id, reason) = (id.clone(), reason.clone());
+            let end = SupervisorEnd::GaveUp { id, reason, intensity, period };
+            // It ends children that did not fail: that must not be silent.
+            diagnostics::loss(
+                "offspring::supervisor",
+                1,
+                format_args!("a supervisor gave up, and ends all its children: {end}"),
+            );
+            self.end = Some(end);
         }
         allowed
     }
@@ -132,7 +136,7 @@ impl Engine {
             let Err(error) = self.start(index) else {
                 continue;
             };
-            let reason = DownReason::Failed(chain_text(&error));
+            let reason = DownReason::Failed(error.to_string());
             self.slots[index].last_end = Some(reason.clone());
             if self.policy.strategy == Strategy::OneForAll {
                 let before = keys[..count].iter().rev();

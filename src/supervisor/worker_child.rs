@@ -72,7 +72,7 @@ where
     fn start(&mut self, _: Restart, on_end: OnChildEnd) -> Result<(), StartError> {
         let actor = || self.name.clone();
         let (heartbeat, beats) = Heartbeat::pair(self.options.heartbeat)
-            .map_err(|source| StartError::Create { actor: actor(), source })?;
+            .map_err(|cause| StartError::Create { actor: actor(), cause })?;
         let info = StartInfo::new(self.starts, lock(&self.previous).clone(), heartbeat);
         let worker = (self.make)(&info);
         // The process must hold the only sender of the heartbeat, so that the channel closes when
@@ -81,7 +81,7 @@ where
         let builder = self.options.process(&self.name, self.starts);
         self.starts += 1;
         let process =
-            builder.spawn(worker).map_err(|source| StartError::Spawn { actor: actor(), source })?;
+            builder.spawn(worker).map_err(|cause| StartError::Spawn { actor: actor(), cause })?;
         let running =
             Arc::new(WorkerProcess { process, ended: Mutex::new(false), changed: Condvar::new() });
         let (watched, previous) = (running.clone(), self.previous.clone());
@@ -93,11 +93,11 @@ where
             watched.changed.notify_all();
             on_end(reason);
         });
-        if let Err(source) = thread {
+        if let Err(cause) = thread {
             running.process.kill();
             let act = "start a thread";
-            let source = CreateError::Io { act, source };
-            return Err(StartError::Create { actor: actor(), source });
+            let cause = CreateError::Io { act, cause };
+            return Err(StartError::Create { actor: actor(), cause });
         }
         self.running = Some(running);
         Ok(())

@@ -172,12 +172,12 @@ impl Barrier {
     /// # Panics
     ///
     /// If `parties` exceeds `u32::MAX`.
+    #[track_caller]
     pub fn new(parties: usize) -> Result<Barrier, CreateError> {
         if parties == 0 {
             return Err(CreateError::ZeroParties);
         }
-        let parties =
-            u32::try_from(parties).expect("creating a barrier for more than `u32::MAX` threads");
+        let parties = u32::try_from(parties).expect("a barrier has at most `u32::MAX` parties");
         let object = ObjectHandle::new(0, |region| {
             let number: &AtomicU32 = region.number(PARTIES);
             number.store(parties, Ordering::Relaxed);

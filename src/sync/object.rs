@@ -31,9 +31,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{
-    CreateError, HandleError, LockTimeoutError, SyncError, TimeoutError, chain_text,
-};
+use crate::error::{CreateError, HandleError, LockTimeoutError, SyncError, TimeoutError};
 use crate::ipc::deadline::{Deadline, Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{
     self, Arrived, Attachment, ClientLink, HandleToken, OWNER, ObjectId, ObjectKey, OwnerEnds,
@@ -362,7 +360,7 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
                 // Decoding still succeeds: every call on the handle returns the error. Only this
                 // handle is lost; the owner may well live.
                 Err(SyncError::Disconnected) => {}
-                Err(error) => return Err(wire::explain_de(&chain_text(&error))),
+                Err(error) => return Err(wire::explain_de(&error.to_string())),
             }
             Ok(object)
         })?;

@@ -191,6 +191,7 @@ impl Semaphore {
     /// # Panics
     ///
     /// If the semaphore has fewer than `count` permits in all.
+    #[track_caller]
     pub fn acquire_many(&self, count: u32) -> Result<Permit<'_>, SyncError> {
         let acquired = self.take(count, &Forever);
         acquired.map_err(WaitEnd::into_failed)
@@ -205,6 +206,7 @@ impl Semaphore {
     /// # Panics
     ///
     /// If the semaphore has fewer than `count` permits in all.
+    #[track_caller]
     pub fn try_acquire_many(&self, count: u32) -> Result<Permit<'_>, TryError> {
         self.assert_enough(count);
         self.object.session(&owner_answers())?;
@@ -232,6 +234,7 @@ impl Semaphore {
     /// # Panics
     ///
     /// If the semaphore has fewer than `count` permits in all.
+    #[track_caller]
     pub fn acquire_many_timeout(
         &self,
         count: u32,
@@ -274,14 +277,16 @@ impl Semaphore {
         self.object.number(PERMITS)
     }
 
+    #[track_caller]
     fn assert_enough(&self, count: u32) {
         assert!(
             count <= self.permits(),
-            "acquiring {count} permits of a semaphore that has only {}",
+            "cannot acquire {count} permits: the semaphore has only {}",
             self.permits()
         );
     }
 
+    #[track_caller]
     fn take<L: TimeLimit>(&self, count: u32, limit: &L) -> Waited<Permit<'_>, SyncError, L> {
         self.assert_enough(count);
         let mut latch = Latch::of(&self.object, limit)?;

@@ -11,12 +11,12 @@ mod table {
     mod root {
         use offspring::{
             Actor, ActorBuilder, ActorRef, Connection, CreateError, DecodeError, Delivery,
-            EncodeError, ExitReason, HandleError, JoinError, JoinableQueue, Pool, PoolBuilder,
-            Process, ProcessBuilder, ProcessGroup, ProcessWorker, Queue, QueueBuilder, Receiver,
-            Selector, Sender, SpawnError, Stdio, Supervisor, SupervisorBuilder, Task, Waitable,
-            Worker, active_children, actor, as_completed, channel, current, init, init_before_main,
-            main, message_limit, parent, pipe, register, register_actor, set_message_limit, test,
-            tree, wait_any, wait_any_timeout, worker,
+            EncodeError, Error, ExitReason, HandleError, JoinError, JoinableQueue, Pool,
+            PoolBuilder, Process, ProcessBuilder, ProcessGroup, ProcessWorker, Queue, QueueBuilder,
+            Receiver, Result, Selector, Sender, SpawnError, Stdio, Supervisor, SupervisorBuilder,
+            Task, Waitable, Worker, active_children, actor, as_completed, channel, current, init,
+            init_before_main, main, message_limit, parent, pipe, register, register_actor,
+            set_message_limit, test, tree, wait_any, wait_any_timeout, worker,
         };
     }
     mod actor {
@@ -174,4 +174,18 @@ fn the_table_has_every_public_name_and_no_other() {
         missing.is_empty() && surplus.is_empty(),
         "not in the table: {missing:#?}\nnot public: {surplus:#?}"
     );
+}
+
+/// `offspring::Error` takes each of them, and the rule for their texts is checked for each.
+#[test]
+fn every_public_error_is_in_the_umbrella_and_in_the_tests_of_texts() {
+    let files =
+        [include_str!("../../src/error/umbrella.rs"), include_str!("../../src/error/tests.rs")];
+    let words = files
+        .map(|text| -> BTreeSet<&str> { text.split(|c: char| !c.is_alphanumeric()).collect() });
+    let names = in_table();
+    let errors = names.iter().map(|path| path.rsplit("::").next().unwrap());
+    for error in errors.filter(|name| name.ends_with("Error")) {
+        assert!(words.iter().all(|words| words.contains(error)), "{error}");
+    }
 }

@@ -100,12 +100,13 @@ fn documented(text: &str) -> impl Iterator<Item = (String, &str)> {
 
 /// The item that a line defines or exports; not a method.
 fn names(line: &str) -> Vec<String> {
-    const KINDS: [&str; 8] = [
+    const KINDS: [&str; 9] = [
         "pub struct ",
         "pub enum ",
         "pub trait ",
         "pub fn ",
         "pub const ",
+        "pub type ",
         "macro_rules! ",
         "pub use offspring_macros::",
         "pub use bytemuck::",

@@ -122,8 +122,8 @@ fn ranges_and_indices_are_checked_as_those_of_slices() {
 fn memory_that_cannot_be_had_is_an_error() {
     for len in [usize::MAX, isize::MAX as usize, 1 << 45, 1 << 40] {
         let error = SharedSlice::<u64>::zeroed(len).unwrap_err();
-        let CreateError::Io { source, .. } = error else { panic!("{error:?}") };
-        assert_eq!(source.kind(), std::io::ErrorKind::OutOfMemory);
+        let CreateError::Io { cause, .. } = error else { panic!("{error:?}") };
+        assert_eq!(cause.kind(), std::io::ErrorKind::OutOfMemory);
     }
     // Within the limits again.
     assert_eq!(SharedSlice::<u64>::zeroed(1000).unwrap().len(), 1000);
@@ -265,7 +265,7 @@ fn forge<F: Serialize, T: DeserializeOwned>(handle: F) -> String {
     let queue = Queue::<Forged<F, T>>::unbounded().unwrap();
     assert!(queue.put(Forged(Some(handle), None)).is_ok());
     let Err(error) = queue.get() else { panic!("it passed for {}", std::any::type_name::<T>()) };
-    std::error::Error::source(&error).unwrap().to_string()
+    error.to_string()
 }
 
 #[offspring::test(timeout = "20s")]

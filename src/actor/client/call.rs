@@ -92,8 +92,8 @@ where
             Some(CallOutcome::Refused(message)) => {
                 Err(CallError::Refused { actor: self.name.clone(), message })
             }
-            Some(CallOutcome::Undecodable(source)) => {
-                Err(CallError::Decode { actor: self.name.clone(), source })
+            Some(CallOutcome::Undecodable(cause)) => {
+                Err(CallError::Decode { actor: self.name.clone(), cause })
             }
             Some(CallOutcome::Gone) => {
                 self.drop_session(&session);
@@ -161,8 +161,8 @@ where
             Some(Ok(())) => Ok(()),
             None | Some(Err(WaitEnd::Timeout(_))) => Err(NotSent::Timeout),
             Some(Err(WaitEnd::Failed(SendFailure::Disconnected))) => Err(NotSent::Gone),
-            Some(Err(WaitEnd::Failed(SendFailure::Encode(source)))) => {
-                Err(NotSent::Failed(CallError::Encode { actor: self.name.clone(), source }))
+            Some(Err(WaitEnd::Failed(SendFailure::Encode(cause)))) => {
+                Err(NotSent::Failed(CallError::Encode { actor: self.name.clone(), cause }))
             }
             Some(Err(WaitEnd::Failed(SendFailure::Io(error)))) => {
                 Err(NotSent::Failed(self.io(error)))
@@ -198,8 +198,8 @@ where
             Some(Err(PutTimeoutError::Disconnected(_))) => {
                 Err(NotSent::Failed(self.down(DownReason::OwnerGone)))
             }
-            Some(Err(PutTimeoutError::Encode(_, source))) => {
-                Err(NotSent::Failed(CallError::Encode { actor: self.name.clone(), source }))
+            Some(Err(PutTimeoutError::Encode(_, cause))) => {
+                Err(NotSent::Failed(CallError::Encode { actor: self.name.clone(), cause }))
             }
             Some(Err(error)) => Err(NotSent::Failed(self.io(error))),
         }

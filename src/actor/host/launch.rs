@@ -29,7 +29,7 @@ pub(crate) fn launch<A: Actor>(
     options: &StartOptions,
     on_end: EndHook,
 ) -> Result<(), StartError> {
-    let create = |source| StartError::Create { actor: record.name.clone(), source };
+    let create = |cause| StartError::Create { actor: record.name.clone(), cause };
     let (requests, inbound) = channel::<Request>().map_err(create)?;
     let (reports, heard) = channel::<Report>().map_err(create)?;
     let before = record.next_incarnation();
@@ -49,15 +49,15 @@ pub(crate) fn launch<A: Actor>(
     let spawned = options.process(&record.name, generation).spawn(worker);
     let process = spawned
         .map(Arc::new)
-        .map_err(|source| StartError::Spawn { actor: record.name.clone(), source })?;
+        .map_err(|cause| StartError::Spawn { actor: record.name.clone(), cause })?;
     wait_started(record, &process, &heard, options.start_timeout)?;
     let running = RunningActor::new(process, requests.clone());
     // In this order: the thread may see the end at once, and must find what it ends; `publish_up`
     // does nothing after that.
     record.set_running(Some(running.clone()));
-    follow(record, generation, running, heard, options.heartbeat, on_end).map_err(|source| {
+    follow(record, generation, running, heard, options.heartbeat, on_end).map_err(|cause| {
         let act = "start a thread";
-        create(CreateError::Io { act, source })
+        create(CreateError::Io { act, cause })
     })?;
     record.publish_up(generation, requests.cast());
     Ok(())

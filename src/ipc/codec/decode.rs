@@ -171,7 +171,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
 }
 
 const NO_TEXT: &str = "a text is not UTF-8";
-const UNTOLD: &str = "its type must be told by the bytes, and they do not: no untagged or internally tagged enums, no `flatten`";
+const UNTOLD: &str = "the encoding does not say which type follows, as `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` and types such as `serde_json::Value` need";
 
 macro_rules! numbers {
     ($($method:ident $visit:ident $bits:literal $convert:expr;)+) => {$(
@@ -294,7 +294,9 @@ impl<'de, I: Input<'de>> Deserializer<'de> for &mut Decoder<I> {
         match self.byte()? {
             0 => visitor.visit_none(),
             1 => self.inside(|inside| visitor.visit_some(inside)),
-            _ => Err(Error::new("an option is neither none nor some")),
+            _ => Err(Error::new(
+                "invalid Option: does `#[serde(skip_serializing_if)]` or a `Serialize` written by hand leave a field out?",
+            )),
         }
     }
 

@@ -17,7 +17,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostics;
-use crate::error::chain_text;
 use crate::ipc::deadline::{Elapsed, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Memory;
 use crate::sys;
@@ -114,12 +113,9 @@ impl Retry {
     const PAUSE: Duration = Duration::from_millis(10);
 
     /// Waits before the next try. Logs the first error.
-    pub(crate) fn pause(&mut self, error: &dyn std::error::Error) {
+    pub(crate) fn pause(&mut self, error: &dyn std::fmt::Display) {
         if !std::mem::replace(&mut self.has_logged, true) {
-            diagnostics::warn(
-                "offspring::wire",
-                format_args!("{}; retrying every 10 ms", chain_text(error)),
-            );
+            diagnostics::warn("offspring::wire", format_args!("{error}; retrying every 10 ms"));
         }
         std::thread::sleep(Retry::PAUSE);
     }

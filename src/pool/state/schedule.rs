@@ -158,8 +158,8 @@ impl<W: WorkerControl> State<W> {
                 // forever: nothing may happen in the pool that makes it try again.
                 self.queued -= range.len();
                 let task = range.name();
-                let source = EncodeError::of(task, error.to_string());
-                effects.fail(range, TaskError::Unsendable { task, source });
+                let cause = EncodeError::of(task, error.to_string());
+                effects.fail(range, TaskError::Unsendable { task, cause });
                 return Given::Failed;
             }
         };

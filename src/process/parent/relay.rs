@@ -20,6 +20,8 @@ const LINE_MAX: usize = 64 << 10;
 const PRINT_MAX: usize = 4 << 10;
 /// The bytes that one pipe may print before the others have their turn.
 const TURN_MAX: usize = 256 << 10;
+/// The bytes of a child's stderr that are kept for the error of its end.
+const TAIL_MAX: usize = 1 << 10;
 /// The longest wait of a `join`, or of the end of the program, for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,8 @@ pub(in crate::process) struct RelayedPipe {
     /// `[name] `
     tag: Vec<u8>,
     target: RelayTarget,
+    /// The last bytes that came out of the pipe.
+    tail: Mutex<Vec<u8>>,
     /// True once all lines of the child, which has ended, are printed.
     flushed: Mutex<bool>,
     changed: Condvar,
@@ -75,6 +79,7 @@ pub(in crate::process) fn start_pipe(
         fd,
         tag: format!("[{}] ", printable.collect::<String>()).into_bytes(),
         target,
+        tail: Mutex::default(),
         flushed: Mutex::new(false),
         changed: Condvar::new(),
     });
@@ -115,10 +120,27 @@ impl RelayedPipe {
         *flushed
     }
 
+    /// Returns the last kilobyte of a stderr.
+    pub(in crate::process) fn stderr_tail(&self) -> Option<String> {
+        matches!(self.target, RelayTarget::Stderr).then(|| tail_text(&sys::lock(&self.tail)))
+    }
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut tail = sys::lock(&self.tail);
+        tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_MAX)..]);
+        let excess = tail.len().saturating_sub(TAIL_MAX);
+        tail.drain(..excess);
+    }
+
     fn set_flushed(&self) {
         *sys::lock(&self.flushed) = true;
         self.changed.notify_all();
     }
+}
+
+/// Returns the last kilobyte of what a child wrote to stderr, as text.
+pub(in crate::process) fn tail_text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_MAX)..]).into_owned()
 }
 
 impl Relay {
@@ -172,6 +194,7 @@ impl Lines {
             match sys::read_some(pipe.fd.as_fd(), &mut bytes) {
                 Ok(0) => return true,
                 Ok(count) => {
+                    pipe.keep(&bytes[..count]);
                     self.take(pipe, &bytes[..count]);
                     turn += count;
                 }

@@ -98,9 +98,7 @@ impl StartingChild {
             Ok(()) => Ok(()),
             // The child is gone: its status is the better error.
             Err(error) if is_gone(&error) => Err(self.ended()),
-            Err(source) => {
-                Err(SpawnError::Io { act: "send the first message to the new process", source })
-            }
+            Err(cause) => Err(SpawnError::io("send the first message to the new process")(cause)),
         }
     }
 
@@ -257,13 +255,13 @@ impl StartingChild {
         let record = Arc::new(ChildRecord::new(self.pid, identity, worker, live));
         // The child may have ended since `Started`. That is not lost: its pidfd stays ready, and
         // the reaper's poller reports it as soon as it watches.
-        if let Err(source) = reaper::watch(record.clone()) {
+        if let Err(cause) = reaper::watch(record.clone()) {
             // The reaper does not watch it, and no other thread has the record: it is reaped here.
             record.with_pidfd(|pidfd| {
                 pidfd.kill();
                 reap(pidfd)
             });
-            return Err(SpawnError::Io { act: "watch the new process", source });
+            return Err(SpawnError::io("watch the new process")(cause));
         }
         Ok(Process::new(record, pipes))
     }

@@ -1,6 +1,7 @@
 //! What a new process changes about itself between fork and exec, where only few calls are allowed:
 //! none of these allocates or locks.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -20,11 +21,46 @@ pub(crate) struct Setup {
     pub(crate) umask: Option<u32>,
     pub(crate) nice: Option<i32>,
     pub(crate) cpus: Option<Vec<usize>>,
-    pub(crate) limits: Vec<(Resource, Rlimit)>,
+    pub(crate) limits: Vec<Limit>,
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) gid: Option<u32>,
     pub(crate) uid: Option<u32>,
     pub(crate) hooks: Vec<Hook>,
+}
+
+/// A limit of a resource, and its name for errors.
+#[derive(Clone, Debug)]
+pub(crate) struct Limit {
+    resource: Resource,
+    name: String,
+    limit: Rlimit,
+}
+
+impl Limit {
+    /// The highest number means no limit.
+    pub(crate) fn new(resource: Resource, name: String, soft: u64, hard: u64) -> Limit {
+        let known = |limit| (limit != u64::MAX).then_some(limit);
+        Limit { resource, name, limit: Rlimit { current: known(soft), maximum: known(hard) } }
+    }
+
+    /// Returns what is wrong with it, whatever the rights of this process.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let soft = self.limit.current.unwrap_or(u64::MAX);
+        let hard = self.limit.maximum.filter(|&hard| soft > hard)?;
+        let soft = shown(self.limit.current);
+        Some(format!("of {} has a soft limit of {soft}, above its hard limit of {hard}", self.name))
+    }
+
+    /// Returns the act of setting it, for an error.
+    pub(crate) fn act(&self) -> String {
+        let Rlimit { current, maximum } = self.limit;
+        let (soft, hard) = (shown(current), shown(maximum));
+        format!("set the limit {} of the new process to {soft} (hard limit {hard})", self.name)
+    }
+}
+
+fn shown(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,8 +147,9 @@ impl Setup {
             cpus.iter().for_each(|&cpu| set.set(cpu));
             SetupStep::Cpus.mark(rustix::thread::sched_setaffinity(None, &set))?;
         }
-        for (resource, limit) in &self.limits {
-            SetupStep::Limit.mark(rustix::process::setrlimit(*resource, *limit))?;
+        for (index, limit) in self.limits.iter().enumerate() {
+            let result = rustix::process::setrlimit(limit.resource, limit.limit);
+            result.map_err(|error| SetupStep::Limit.error_at(index, error.raw_os_error()))?;
         }
         self.change_identity()?;
         for hook in &mut self.hooks {
@@ -162,10 +199,18 @@ enum SetupStep {
 
 /// Above every error number.
 const STEP_SHIFT: u32 = 16;
+/// Above every step.
+const INDEX_SHIFT: u32 = 20;
+const INDEX_MAX: usize = 0x7ff;
 
 impl SetupStep {
     fn error(self, number: i32) -> io::Error {
         io::Error::from_raw_os_error(number | (self as i32) << STEP_SHIFT)
+    }
+
+    /// The error of one of several such steps.
+    fn error_at(self, index: usize, number: i32) -> io::Error {
+        self.error(number | (index.min(INDEX_MAX) as i32) << INDEX_SHIFT)
     }
 
     fn mark<R>(self, result: rustix::io::Result<R>) -> io::Result<()> {
@@ -180,13 +225,22 @@ impl SetupStep {
     }
 }
 
-/// Returns what a new process failed to do, and why; `None` if it was no step of a [`Setup`].
-pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)> {
+/// Returns what a new process failed to do, and why; `None` if it was no step of a [`Setup`] with
+/// these limits.
+pub(crate) fn failed_step(
+    error: &io::Error,
+    limits: &[Limit],
+) -> Option<(Cow<'static, str>, io::Error)> {
     let number = error.raw_os_error()?;
-    let act = match number >> STEP_SHIFT {
+    let step = (number & ((1 << INDEX_SHIFT) - 1)) >> STEP_SHIFT;
+    let act = match step {
         1 => "make a session for the new process",
         2 => "change the nice value of the new process",
-        3 => "limit the resources of the new process",
+        3 => {
+            let limit = limits.get((number >> INDEX_SHIFT) as usize);
+            let number = number & ((1 << STEP_SHIFT) - 1);
+            return Some((limit?.act().into(), io::Error::from_raw_os_error(number)));
+        }
         4 => "set the groups of the new process",
         5 => "set the group id of the new process",
         6 => "set the user id of the new process",
@@ -194,11 +248,5 @@ pub(crate) fn failed_step(error: &io::Error) -> Option<(&'static str, io::Error)
         8 => "bind the new process to its processors (does one of them exist?)",
         _ => return None,
     };
-    Some((act, io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1))))
-}
-
-/// Returns the limit of a resource. The highest number means no limit.
-pub(crate) fn limit(soft: u64, hard: u64) -> Rlimit {
-    let known = |limit| (limit != u64::MAX).then_some(limit);
-    Rlimit { current: known(soft), maximum: known(hard) }
+    Some((act.into(), io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1))))
 }

@@ -112,7 +112,7 @@ fn memory_is_used_again_and_goes_back_when_it_is_idle() {
 fn send_too_much(queue: Queue<Vec<u8>>, sender: offspring::Sender<Bytes>) {
     offspring::set_message_limit(1 << 20);
     let error = queue.put(vec![1; 2 << 20]).unwrap_err();
-    assert!(error.to_string().contains("does not encode"), "{error}");
+    assert!(error.to_string().contains("failed to encode"), "{error}");
     assert!(matches!(&error, PutError::Encode(_, why) if why.to_string().contains("1048576")));
     assert_eq!(error.into_inner().len(), 2 << 20);
     assert!(matches!(sender.send_bytes(&vec![1; 1 << 20]), Err(SendError::Encode((), _))));

@@ -104,7 +104,7 @@ fn workers_run_on_the_processors_of_their_slot() {
     };
     for (cpus, text) in [(vec![], "cpus is empty"), (vec![0, 1024], "cpus contains 1024")] {
         let error = refused(cpus);
-        let PoolError::Spawn { source: SpawnError::InvalidOption { .. }, .. } = &error else {
+        let PoolError::Spawn { cause: SpawnError::InvalidOption { .. }, .. } = &error else {
             panic!("{error:?}");
         };
         assert!(format!("{error:?}").contains(text), "{error:?}");
@@ -163,7 +163,7 @@ fn a_start_may_take_as_long_as_is_set() {
         .process(move |_, builder| builder.program(&stuck))
         .build()
         .unwrap_err();
-    let PoolError::Spawn { source: SpawnError::Timeout { .. }, .. } = error else {
+    let PoolError::Spawn { cause: SpawnError::Timeout { .. }, .. } = error else {
         panic!("{error:?}");
     };
     // A start that waits for its turn is not under way: many slow ones are within a limit that

@@ -84,7 +84,7 @@ fn overflow(depth: u64) {
 fn reason_of<T: serde::de::DeserializeOwned>(process: &Process<T>) -> ExitReason {
     match process.join() {
         Ok(_) => process.exit_reason().unwrap(),
-        Err(JoinError::Ended { name, pid, reason }) => {
+        Err(JoinError::Ended { name, pid, reason, .. }) => {
             assert_eq!((name.as_str(), pid), (process.name(), process.pid()));
             assert_eq!(process.exit_reason(), Some(reason.clone()));
             reason

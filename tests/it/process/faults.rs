@@ -66,9 +66,9 @@ fn a_child_that_ends_before_it_is_ready_has_died() {
     for (text, reason) in [
         ("exit 7", "exited with code 7"),
         ("exit 0", "exited with code 0"),
-        ("kill -SEGV $$", "ended by signal 11"),
-        ("kill -ABRT $$", "ended by signal 6"),
-        ("kill -KILL $$", "ended by signal 9"),
+        ("kill -SEGV $$", "was killed by signal 11"),
+        ("kill -ABRT $$", "was killed by signal 6"),
+        ("kill -KILL $$", "was killed by signal 9"),
         // Its own child holds all that it inherited, even the control socket.
         ("sleep 5 & exit 9", "exited with code 9"),
         ("exec /nowhere/at/all", "exited with code 127"),

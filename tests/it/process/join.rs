@@ -79,7 +79,7 @@ fn an_error_of_join_is_the_same_each_time() {
     let child = exit_with::spawn(7).unwrap();
     for _ in 0..3 {
         match child.join().unwrap_err() {
-            JoinError::Ended { name, pid, reason } => {
+            JoinError::Ended { name, pid, reason, .. } => {
                 assert_eq!(
                     (name.as_str(), pid, reason),
                     (child.name(), child.pid(), ExitReason::Exited(7))
@@ -308,7 +308,9 @@ fn a_kill_wakes_every_join() {
         let joins = [0; 3].map(|_| scope.spawn(move || child.join().unwrap_err().to_string()));
         child.kill();
         for join in joins {
-            assert!(join.join().unwrap().ends_with("ended by this program with SIGKILL (kill)"));
+            assert!(
+                join.join().unwrap().ends_with("was ended by this program with SIGKILL (`kill`)")
+            );
         }
     });
 }

@@ -79,7 +79,7 @@ fn a_worker_that_the_system_kills_for_want_of_memory_is_told_to_be_killed() {
     child.take_stdin().unwrap().flush().unwrap();
     let error = child.join_timeout(Duration::from_secs(20)).unwrap_err();
     assert_eq!(child.exit_reason().unwrap().code(), Some(-libc::SIGKILL), "{error}");
-    assert!(error.to_string().contains("lack of memory"), "{error}");
+    assert!(error.to_string().contains("out-of-memory"), "{error}");
     drop(group);
 }
 

@@ -80,6 +80,39 @@ fn the_last_line_is_shown_before_join_returns() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "[bob] and of stderr\n");
 }
 
+#[offspring::test(timeout = "20s")]
+fn the_error_of_an_end_has_the_last_words() {
+    let stage = ProcessBuilder::new().stderr(Stdio::null());
+    stage.spawn(hear_last_words::new()).unwrap().join().unwrap();
+}
+
+#[offspring::worker]
+fn complain_and_abort(lines: u32) {
+    (0..lines).for_each(|n| eprintln!("line {n}"));
+    eprintln!("double free");
+    std::process::abort();
+}
+
+#[offspring::worker]
+fn hear_last_words() {
+    let prefixed = prefixed("bob").spawn(complain_and_abort::new(1000)).unwrap();
+    let piped = ProcessBuilder::new().stderr(Stdio::piped());
+    let mut piped = piped.spawn(complain_and_abort::new(1000)).unwrap();
+    let inherited = complain_and_abort::spawn(1).unwrap();
+    let whole: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+    let whole = whole + "double free\n";
+    for error in [prefixed.join().unwrap_err(), piped.join_with_output().result.unwrap_err()] {
+        let stderr = error.stderr().unwrap();
+        assert!(stderr.len() == 1024 && whole.ends_with(stderr), "{stderr}");
+        assert!(error.to_string().ends_with("; its stderr ends with: double free"), "{error}");
+        assert!(format!("{error:?}").ends_with("\n    line 999\n    double free"), "{error:?}");
+    }
+    // The same each time.
+    assert!(prefixed.join().unwrap_err().stderr().is_some());
+    let error = inherited.join().unwrap_err();
+    assert!(error.stderr().is_none() && !error.to_string().contains("stderr"), "{error}");
+}
+
 #[offspring::worker]
 fn print_long_line(length: usize) {
     println!("{}", "x".repeat(length));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use offspring::unix::{ProcessBuilderExt, Resource};
 use offspring::{
     Connection, ExitReason, Process, ProcessBuilder, ProcessWorker, SpawnError, Stdio, Worker,
     active_children, pipe,
@@ -267,10 +268,11 @@ fn the_flags_of_rusts_runtime_are_those_of_the_environment() {
 #[offspring::test(timeout = "20s")]
 fn options_that_cannot_be_used_are_named() {
     let long = "x".repeat(10_000);
-    let bad: [(&str, ProcessBuilder); 8] = [
+    let bad: [(&str, ProcessBuilder); 9] = [
         ("name", ProcessBuilder::new().name("")),
         ("name", ProcessBuilder::new().name(long)),
         ("name", ProcessBuilder::new().name("a\0b")),
+        ("OpenFiles", ProcessBuilder::new().rlimit(Resource::OpenFiles, 20, 10)),
         ("argument", ProcessBuilder::new().env("A", "nul \0 inside")),
         ("environment variable", ProcessBuilder::new().env("A=B", "c")),
         ("environment variable", ProcessBuilder::new().env("", "c")),

@@ -84,7 +84,7 @@ fn after_the_grace_comes_sigterm() {
     assert!(began.elapsed() >= SHORT, "{:?}", began.elapsed());
     assert_eq!(
         child.exit_reason().unwrap().to_string(),
-        "ended by this program with SIGTERM (stop, after its grace)"
+        "was ended by this program with SIGTERM (`stop`, after its grace)"
     );
 }
 

@@ -109,7 +109,7 @@ fn three_consumers_die_and_everybody_is_told() {
     consumers[2].kill();
     for producer in &producers {
         let (_, error) = producer.join().unwrap();
-        assert_eq!(error, "Abandoned(..)");
+        assert!(error.starts_with("Abandoned ("), "{error}");
     }
     // The job of the last consumer has come back.
     let left = control.len().unwrap();
@@ -281,7 +281,7 @@ fn a_pipeline_falls_from_its_end_to_its_beginning() {
     let error = (2..).find_map(|n| source.put(n).err()).unwrap();
     assert!(matches!(error, PutError::Abandoned(_)));
     for relay in relays {
-        assert_eq!(relay.join().unwrap(), "Abandoned(..)");
+        assert!(relay.join().unwrap().starts_with("Abandoned ("));
     }
 }
 

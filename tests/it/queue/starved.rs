@@ -24,12 +24,6 @@ fn with_few_descriptors() -> ProcessBuilder {
     ProcessBuilder::new().rlimit(Resource::OpenFiles, 64, 64)
 }
 
-/// An error with its causes.
-fn text(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 /// What a wait without descriptors says, and what comes afterwards.
 #[offspring::worker]
 fn hear(receiver: Receiver<u64>, count: u64) -> (String, Vec<u64>) {
@@ -37,7 +31,7 @@ fn hear(receiver: Receiver<u64>, count: u64) -> (String, Vec<u64>) {
     let error = receiver.recv_timeout(LONG).unwrap_err();
     drop(hoard);
     let heard = (0..count).map(|_| receiver.recv_timeout(LONG).unwrap()).collect();
-    (text(&error), heard)
+    (error.to_string(), heard)
 }
 
 #[offspring::test(timeout = "60s")]
@@ -58,7 +52,7 @@ fn hear_handles(receiver: Receiver<Sender<u64>>) -> String {
     let error = receiver.recv_timeout(LONG).unwrap_err();
     drop(hoard);
     receiver.recv().unwrap().send(1).unwrap();
-    text(&error)
+    error.to_string()
 }
 
 #[offspring::test(timeout = "60s")]
@@ -88,7 +82,7 @@ fn work(jobs: JoinableQueue<(u64, Queue<u64>)>, ready: Event) -> (String, Vec<u6
         job.task_done();
         number
     };
-    (text(&error), (1..4).map(got).collect())
+    (error.to_string(), (1..4).map(got).collect())
 }
 
 #[offspring::test(timeout = "60s")]
@@ -214,15 +208,16 @@ fn get_beside_a_hoarder(count: u32) -> Result<(), String> {
             }
         });
         let got = scope.spawn(|| {
-            all(Box::new(|| queue.get_timeout(LONG).map(drop).map_err(|error| text(&error))))
+            all(Box::new(|| queue.get_timeout(LONG).map(drop).map_err(|error| error.to_string())))
         });
-        let received =
-            all(Box::new(|| receiver.recv_timeout(LONG).map(drop).map_err(|error| text(&error))));
+        let received = all(Box::new(|| {
+            receiver.recv_timeout(LONG).map(drop).map_err(|error| error.to_string())
+        }));
         let got = got.join().unwrap();
         done.store(true, Ordering::Relaxed);
         received.and(got)
     });
-    outcome.and_then(|()| giver.join().map_err(|error| text(&error)))
+    outcome.and_then(|()| giver.join().map_err(|error| error.to_string()))
 }
 
 #[offspring::test(timeout = "60s")]

@@ -162,14 +162,9 @@ pub(super) struct Kit {
     sum: u64,
 }
 
-/// An error with its causes.
-fn text(error: &dyn Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", text(cause)))
-}
-
 impl Kit {
     pub(super) fn attempt(&mut self, call: Call) -> Result<(), String> {
-        self.run(call).map_err(|error| text(&*error))
+        self.run(call).map_err(|error| error.to_string())
     }
 
     fn run(&mut self, call: Call) -> Outcome {

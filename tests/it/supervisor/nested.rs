@@ -92,7 +92,11 @@ fn a_nested_supervisor_that_gives_up_is_started_again_and_addresses_stay() {
     };
     assert_eq!(id, "inner");
     assert!(matches!(reason, DownReason::GaveUp(_)));
-    assert!(matches!(b.call(Order::Pid).unwrap_err().down_reason(), Some(DownReason::Shutdown)));
+    let error = b.call(Order::Pid).unwrap_err();
+    let Some(DownReason::SupervisorGaveUp { child, .. }) = error.down_reason() else {
+        panic!("{error}")
+    };
+    assert_eq!(child, "inner");
 }
 
 fn until_up_or_end(supervisor: &Supervisor, restarts: u64) {

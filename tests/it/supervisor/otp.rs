@@ -201,7 +201,17 @@ fn escalates(strategy: Strategy, stopped: &[&str]) {
         1
     );
     for address in addresses {
-        assert!(address.call(Order::Pid).unwrap_err().down_reason().is_some());
+        let error = address.call(Order::Pid).unwrap_err();
+        let Some(DownReason::SupervisorGaveUp { child, reason, intensity: 0, .. }) =
+            error.down_reason()
+        else {
+            panic!("{error}")
+        };
+        assert!(child == "b" && matches!(**reason, DownReason::Died(_)), "{error}");
+        assert!(
+            error.to_string().contains("given up by its supervisor after 0 restarts within 5s"),
+            "{error}"
+        );
     }
     assert!(matches!(supervisor.stop_child("a"), Err(SupervisorError::Ended)));
 }

@@ -20,10 +20,10 @@ fn none_named(names: &[&str]) -> bool {
 fn a_child_that_dies_in_its_start_did_not_start() {
     let stage = Stage::new();
     stage.faults.put(Fault::Abort).unwrap();
-    let Err(SupervisorError::Start { source, .. }) = stage.builder(&["a"]).start() else {
+    let Err(SupervisorError::Start { cause, .. }) = stage.builder(&["a"]).start() else {
         panic!("it started")
     };
-    assert!(source.to_string().contains("SIGABRT"), "{source}");
+    assert!(cause.to_string().contains("SIGABRT"), "{cause}");
     // In a restart it is tried again, and counts.
     let supervisor = stage.builder(&["a"]).intensity(2).start().unwrap();
     let events = supervisor.events();

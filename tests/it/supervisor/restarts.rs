@@ -220,8 +220,7 @@ fn a_closure_that_panics_is_a_start_that_failed() {
     let spec =
         ChildSpec::worker_with("panics", |_: &StartInfo| -> returns { panic!("no worker today") });
     let error = Supervisor::builder().child(spec).start().unwrap_err();
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("no worker today"), "{source}");
+    assert!(error.to_string().contains("no worker today"), "{error}");
 }
 
 #[offspring::test(timeout = "120s")]
@@ -304,4 +303,29 @@ fn each_incarnation_has_the_options_of_its_process() {
     let error = supervisor.start_child(panics).unwrap_err();
     assert!(format!("{error:?}").contains("no such role"), "{error:?}");
     supervisor.stop();
+}
+
+#[offspring::worker]
+fn has_no_luck() {
+    panic!("no luck");
+}
+
+/// A program without a logger.
+#[offspring::worker]
+fn supervise_until_it_gives_up() -> String {
+    let spec = ChildSpec::worker_with("unlucky", |_| has_no_luck::new());
+    let supervisor = Supervisor::builder().intensity(2).child(spec).start().unwrap();
+    supervisor.wait().to_string()
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_supervisor_that_gives_up_says_so_with_its_limit() {
+    let stage = offspring::ProcessBuilder::new().stderr(offspring::Stdio::piped());
+    let output = stage.spawn(supervise_until_it_gives_up::new()).unwrap().join_with_output();
+    let end = output.result.unwrap();
+    assert!(end.contains("more than 2 restarts within 5s"), "{end}");
+    assert!(end.contains("child `unlucky` died") && end.contains("no luck"), "{end}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let report = format!("a supervisor gave up, and ends all its children: {end}");
+    assert_eq!(stderr.matches(&report).count(), 1, "{stderr}");
 }
