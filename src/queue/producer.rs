@@ -27,9 +27,10 @@ use crate::queue::role::Role;
 ///
 /// One-way handles tell the queue exactly who could still put or take:
 ///
-/// - When no [`Queue`] and no [`Consumer`](crate::queue::Consumer) is left, in any process or on its way to one, every `put`
-///   returns [`PutError::Abandoned`], even if the queue has room. That is final, since a `Producer`
-///   cannot be made into a `Consumer`. What is in the queue then is lost with it.
+/// - When no [`Queue`] and no [`Consumer`](crate::queue::Consumer) is left, in any process or on its
+///   way to one, every `put` returns [`PutError::Abandoned`], even if the queue has room. That is
+///   final, since a `Producer` cannot be made into a `Consumer`. What is in the queue then is lost
+///   with it.
 /// - When no [`Queue`] and no `Producer` is left, `get` returns the items that are there, then
 ///   [`GetError::Abandoned`](crate::queue::GetError::Abandoned).
 ///

@@ -1,7 +1,6 @@
 //! One-way handles: a queue ends when the last process that could go on has died.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use offspring::queue::{
     Consumer, GetError, JoinableConsumer, JoinableControl, JoinableProducer, Producer, PutError,
@@ -200,6 +199,31 @@ fn a_thread_that_waits_is_told_when_the_last_handle_goes() {
 }
 
 #[offspring::test(timeout = "60s")]
+fn what_is_awaited_is_told_as_well() {
+    let (jobs, consumer) = JoinableQueue::bounded(1).unwrap().split();
+    pollster::block_on(async {
+        jobs.put_async(1).await.unwrap();
+        consumer.get_async().await.unwrap().task_done();
+        jobs.join_async().await.unwrap();
+        jobs.put_async(2).await.unwrap();
+    });
+    std::thread::scope(|scope| {
+        let put = crate::support::spawn_asleep(scope, || pollster::block_on(jobs.put_async(3)));
+        let join = crate::support::spawn_asleep(scope, || pollster::block_on(jobs.join_async()));
+        drop(consumer);
+        assert!(matches!(put.join().unwrap(), Err(PutError::Abandoned(3))));
+        let joined = join.join().unwrap();
+        assert!(matches!(joined, Err(QueueJoinError::Abandoned { unfinished: 1, .. })));
+    });
+    let (producer, consumer) = Queue::<u64>::unbounded().unwrap().split();
+    std::thread::scope(|scope| {
+        let get = crate::support::spawn_asleep(scope, || pollster::block_on(consumer.get_async()));
+        drop(producer);
+        assert!(matches!(get.join().unwrap(), Err(GetError::Abandoned)));
+    });
+}
+
+#[offspring::test(timeout = "60s")]
 fn a_handle_on_its_way_counts() {
     let (producer, consumer) = Queue::bounded(1).unwrap().split();
     let (sender, receiver) = offspring::channel().unwrap();
@@ -349,7 +373,6 @@ fn a_selector_elsewhere_is_told_of_the_last_producer() {
     let (asleep, sleeps) = Queue::unbounded().unwrap().split();
     let process = wait_for_the_end::spawn(consumer, asleep).unwrap();
     sleeps.get().unwrap();
-    std::thread::sleep(Duration::from_millis(20)); // so that it most likely waits
     drop(producer);
     assert_eq!(process.join().unwrap(), 0);
 }
