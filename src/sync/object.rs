@@ -178,13 +178,13 @@ impl<P: Primitive> Object<P> {
     }
 
     /// The value of a word.
+    #[inline]
     pub(super) fn number(&self, offset: usize) -> u32 {
         self.word(offset).load(Ordering::Relaxed)
     }
 
     /// The number of this process's session with the owner. The first call in a process waits until
     /// the owner has accepted the attachment.
-    #[inline]
     pub(super) fn session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         match self.session.load(Ordering::Relaxed) {
             session if session != 0 && !sys::is_fork() => Ok(session),
@@ -192,7 +192,6 @@ impl<P: Primitive> Object<P> {
         }
     }
 
-    #[cold]
     fn wait_session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         // The original has that number too.
         sys::not_in_fork().map_err(|error| SyncError::from(Failure::Io(error)))?;
@@ -204,9 +203,18 @@ impl<P: Primitive> Object<P> {
         Ok(session)
     }
 
-    /// The calling thread, as a lock word names it.
+    /// The calling thread, as a lock word names it. Waits if the process has no session yet; an
+    /// error in a fork.
     #[inline]
     pub(super) fn me<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
+        match (self.session.load(Ordering::Relaxed), thread_number::known()) {
+            (session, thread) if session != 0 && thread != 0 => Ok(word::holder(session, thread)),
+            _ => self.find_me(limit),
+        }
+    }
+
+    #[cold]
+    fn find_me<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         let session = self.session(limit)?;
         Ok(word::holder(session, thread_number::current()))
     }

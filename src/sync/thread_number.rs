@@ -4,11 +4,9 @@ use std::cell::Cell;
 use std::sync::Mutex;
 
 use crate::sync::word::THREADS_MAX;
-use crate::sys::lock;
+use crate::sys::{self, lock};
 
 thread_local! {
-    /// Has no destructor, so it can be read until the very end of the thread.
-    static NUMBER: Cell<u32> = const { Cell::new(0) };
     static RETURN_AT_EXIT: ReturnAtExit = const { ReturnAtExit(Cell::new(0)) };
 }
 
@@ -24,15 +22,20 @@ struct FreeNumbers {
 static FREE: Mutex<FreeNumbers> = Mutex::new(FreeNumbers { returned: Vec::new(), next: 1 });
 
 /// The number of the calling thread. No other thread of the process has it while this one lives.
-#[inline]
+/// Not called in a fork.
 pub(super) fn current() -> u32 {
-    match NUMBER.get() {
+    match known() {
         0 => assign(),
         number => number,
     }
 }
 
-#[cold]
+/// The number of the calling thread if it has one already; otherwise 0, as in any fork.
+#[inline]
+pub(super) fn known() -> u32 {
+    sys::thread_number()
+}
+
 fn assign() -> u32 {
     let mut free = lock(&FREE);
     let number = free.returned.pop().unwrap_or(free.next);
@@ -42,7 +45,7 @@ fn assign() -> u32 {
         free.next = (number + 1).min(THREADS_MAX - 1);
     }
     drop(free);
-    NUMBER.set(number);
+    sys::set_thread_number(number);
     // A thread that is past its destructors keeps the number for ever.
     let _ = RETURN_AT_EXIT.try_with(|at_exit| at_exit.0.set(number));
     number
@@ -51,7 +54,7 @@ fn assign() -> u32 {
 impl Drop for ReturnAtExit {
     fn drop(&mut self) {
         // A later destructor of this thread that locks gets a new number.
-        NUMBER.set(0);
+        sys::set_thread_number(0);
         lock(&FREE).returned.push(self.0.get());
     }
 }

@@ -1,14 +1,22 @@
 //! Forks: copies of this process that other code made. They have its descriptors and its memory,
 //! and none of this crate's threads.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static IS_FORK: AtomicBool = AtomicBool::new(false);
 
+thread_local! {
+    /// Has no destructor, so it can be read until the very end of the thread.
+    static THREAD_NUMBER: Cell<u32> = const { Cell::new(0) };
+}
+
 extern "C" fn note_fork() {
     IS_FORK.store(true, Ordering::Relaxed);
+    // The calling thread is the only one of the fork.
+    THREAD_NUMBER.set(0);
 }
 
 /// From now on, [`is_fork`] is true in forks of this process.
@@ -25,6 +33,18 @@ pub(crate) fn watch_forks() {
 #[inline]
 pub(crate) fn is_fork() -> bool {
     IS_FORK.load(Ordering::Relaxed)
+}
+
+/// Returns the number that the calling thread [was given](set_thread_number); 0 if none. No thread
+/// has one in a fork, so a path that reads it anyway needs no check of [`is_fork`].
+#[inline]
+pub(crate) fn thread_number() -> u32 {
+    THREAD_NUMBER.get()
+}
+
+/// Gives the calling thread a number. Never done in a fork.
+pub(crate) fn set_thread_number(number: u32) {
+    THREAD_NUMBER.set(number);
 }
 
 /// Returns the error of all calls in a fork.
