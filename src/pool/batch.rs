@@ -41,6 +41,8 @@ pub(super) struct TaskBatch {
 }
 
 enum TaskValues {
+    /// One task, which needs no list.
+    Single(Vec<u8>),
     Inline {
         bytes: Vec<u8>,
         /// Where the value of each task ends in `bytes`.
@@ -61,6 +63,15 @@ impl TaskBatch {
         TaskBatch { spec, sink, first, values: TaskValues::Inline { bytes, ends } }
     }
 
+    pub(super) fn single(
+        spec: TaskSpec,
+        sink: Arc<dyn Sink>,
+        first: u64,
+        bytes: Vec<u8>,
+    ) -> TaskBatch {
+        TaskBatch { spec, sink, first, values: TaskValues::Single(bytes) }
+    }
+
     pub(super) fn parcel(
         spec: TaskSpec,
         sink: Arc<dyn Sink>,
@@ -73,7 +84,7 @@ impl TaskBatch {
     pub(super) fn len(&self) -> u32 {
         match &self.values {
             TaskValues::Inline { ends, .. } => ends.len() as u32,
-            TaskValues::Parcel(_) => 1,
+            TaskValues::Single(_) | TaskValues::Parcel(_) => 1,
         }
     }
 
@@ -89,6 +100,7 @@ impl TaskBatch {
     /// The encoded value of one task; empty for a parcel.
     pub(super) fn value(&self, index: u32) -> &[u8] {
         match &self.values {
+            TaskValues::Single(bytes) => bytes,
             TaskValues::Inline { bytes, ends } => {
                 let start = index.checked_sub(1).map_or(0, |before| ends[before as usize]);
                 &bytes[start as usize..ends[index as usize] as usize]
@@ -112,7 +124,7 @@ impl TaskBatch {
     /// copied.
     pub(super) fn is_complete(&self) -> bool {
         match &self.values {
-            TaskValues::Inline { .. } => true,
+            TaskValues::Single(_) | TaskValues::Inline { .. } => true,
             TaskValues::Parcel(slot) => lock(slot).is_some(),
         }
     }

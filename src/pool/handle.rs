@@ -385,8 +385,7 @@ fn batch_of_one(
     cell: Arc<TaskCell>,
 ) -> io::Result<TaskBatch> {
     if !needs_parcel(&encoded) {
-        let ends = vec![encoded.bytes.len() as u32];
-        return Ok(TaskBatch::inline(spec, cell, 0, encoded.bytes, ends));
+        return Ok(TaskBatch::single(spec, cell, 0, encoded.bytes));
     }
     let envelope = Envelope::new(encoded);
     hub::announce();

@@ -18,9 +18,6 @@ use crate::sys::{self, lock};
 
 pub(super) struct PoolShared {
     pub(super) settings: Settings,
-    /// The process that made the pool. A fork of it has no monitors, but shares the workers' rings,
-    /// so nothing that it does to its copy of the pool may reach them.
-    home: u32,
     state: Mutex<State<RunningWorker>>,
     /// Notified when the phase changes, a monitor leaves, or a full pool has room again.
     changed: Condvar,
@@ -38,19 +35,21 @@ pub(super) struct Totals {
 
 impl PoolShared {
     pub(super) fn new(settings: Settings) -> PoolShared {
+        sys::watch_forks();
         PoolShared {
             state: Mutex::new(State::new(settings.name.clone(), settings.limits)),
             changed: Condvar::new(),
             events: EventPublisher::default(),
             totals: Totals::default(),
             gate: StartGate::new(),
-            home: std::process::id(),
             settings,
         }
     }
 
+    /// Whether this process made the pool. A fork of it has no monitors, but shares the workers'
+    /// rings, so nothing that it does to its copy of the pool may reach them.
     pub(super) fn is_here(&self) -> bool {
-        self.home == std::process::id()
+        !sys::is_fork()
     }
 
     /// Like [`change`](PoolShared::change), for callers outside of the pool.

@@ -1,15 +1,21 @@
 //! Forks that the host program makes: in a fork, handles return an error, and what the fork drops
 //! does not affect the original.
 
-use offspring::Queue;
-use offspring::sync::{Mutex, Semaphore};
+use offspring::sync::{Mutex, RwLock, Semaphore};
+use offspring::{Pool, Queue};
 
 /// Returns whether every call fails in a fork, with an error that names the fork as the cause.
-fn errors(own: (&Mutex<u64>, &Queue<u64>), others: (&Mutex<u64>, &Semaphore, &Queue<u64>)) -> bool {
+fn errors(
+    own: (&Mutex<u64>, &RwLock<u64>, &Pool, &Queue<u64>),
+    others: (&Mutex<u64>, &Semaphore, &Queue<u64>),
+) -> bool {
     let says_so = |error: &dyn std::error::Error| error.to_string().contains("is a fork");
     own.0.lock().is_err_and(|error| says_so(&error))
-        && own.1.get().is_err_and(|error| says_so(&error))
-        && own.1.put(1).is_err_and(|error| says_so(&error))
+        && own.1.read().is_err_and(|error| says_so(&error))
+        && own.1.try_write().is_err_and(|error| says_so(&error))
+        && own.2.submit(nothing::new()).is_err()
+        && own.3.get().is_err_and(|error| says_so(&error))
+        && own.3.put(1).is_err_and(|error| says_so(&error))
         && others.0.lock().is_err_and(|error| says_so(&error))
         && others.0.try_lock().is_err_and(|error| says_so(&error))
         && others.1.acquire().is_err_and(|error| says_so(&error))
@@ -19,10 +25,16 @@ fn errors(own: (&Mutex<u64>, &Queue<u64>), others: (&Mutex<u64>, &Semaphore, &Qu
 }
 
 #[offspring::worker]
+fn nothing() {}
+
+#[offspring::worker]
 fn fork(lock: Mutex<u64>, permits: Semaphore, queue: Queue<u64>) {
     let own = (Mutex::new(0).unwrap(), Queue::unbounded().unwrap());
+    let (numbers, pool) = (RwLock::new(0).unwrap(), Pool::new(1).unwrap());
     *lock.lock().unwrap() += 1;
     drop(permits.acquire().unwrap());
+    *numbers.write().unwrap() += 1;
+    pool.run(nothing::new()).unwrap();
     queue.put(1).unwrap();
     *own.0.lock().unwrap() += 1;
     own.1.put(1).unwrap();
@@ -33,10 +45,10 @@ fn fork(lock: Mutex<u64>, permits: Semaphore, queue: Queue<u64>) {
     if child == 0 {
         // SAFETY: as above. The alarm ends it if a call does not return.
         unsafe { libc::alarm(20) };
-        let all = errors((&own.0, &own.1), (&lock, &permits, &queue))
+        let all = errors((&own.0, &numbers, &pool, &own.1), (&lock, &permits, &queue))
             && sender.send(2).is_err()
             && receiver.recv().is_err();
-        drop((own, lock, permits, queue, sender, receiver));
+        drop((own, numbers, pool, lock, permits, queue, sender, receiver));
         // SAFETY: as above.
         unsafe { libc::_exit(if all { 0 } else { 1 }) };
     }
@@ -47,6 +59,8 @@ fn fork(lock: Mutex<u64>, permits: Semaphore, queue: Queue<u64>) {
     // The original's handles were not detached.
     *lock.lock().unwrap() += 1;
     drop(permits.acquire().unwrap());
+    assert_eq!(*numbers.read().unwrap(), 1);
+    pool.run(nothing::new()).unwrap();
     queue.put(2).unwrap();
     assert_eq!(own.1.get().unwrap(), 1);
     *own.0.lock().unwrap() += 1;
