@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench sync [-- ROUNDS]`: the two take turns for several rounds (default 5). The
 //! table shows the medians, and the ratio of ours to Python's. Without `python3`, its column is
-//! empty.
+//! empty. The last column compares what is free with a bare futex lock, which is one atomic operation
+//! to take and one to release.
 
 mod figures;
 
@@ -11,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use figures::{median, own_median};
-use offspring::shared::{AtomicU64, SharedSlice};
+use offspring::shared::{AtomicU32, AtomicU64, SharedSlice};
 use offspring::sync::{Event, Mutex, RwLock, Semaphore};
 use offspring::{Process, Queue};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,17 @@ fn shared(held: Held, work: impl Fn()) -> f64 {
     million_a_second(PAIRS, elapsed)
 }
 
+fn bare() -> f64 {
+    let word = AtomicU32::new(0).unwrap();
+    let start = Instant::now();
+    (0..PAIRS).for_each(|_| {
+        let word = black_box(&word);
+        assert!(word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok());
+        assert_eq!(word.swap(0, Ordering::Release), 1);
+    });
+    million_a_second(PAIRS, start.elapsed())
+}
+
 fn mutex() -> f64 {
     let mutex = Mutex::new(0).unwrap();
     shared(Held::Mutex(mutex.clone()), || *black_box(&mutex).lock().unwrap() += 1)
@@ -65,6 +77,11 @@ fn rwlock() -> f64 {
     shared(Held::RwLock(lock.clone()), || {
         black_box(*black_box(&lock).read().unwrap());
     })
+}
+
+fn written() -> f64 {
+    let lock = RwLock::new(0).unwrap();
+    shared(Held::RwLock(lock.clone()), || *black_box(&lock).write().unwrap() += 1)
 }
 
 #[offspring::worker]
@@ -151,9 +168,11 @@ fn share() -> f64 {
 type Row = (&'static str, &'static str, fn() -> f64, &'static str);
 
 const ROWS: &[Row] = &[
+    ("bare futex lock, free", "M pairs/s", bare, "lock"),
     ("mutex, free: lock and unlock", "M pairs/s", mutex, "lock"),
     ("semaphore, free: acquire and release", "M pairs/s", semaphore, "semaphore"),
     ("read-write lock, free: read and unlock", "M pairs/s", rwlock, "lock"),
+    ("read-write lock, free: write and unlock", "M pairs/s", written, "lock"),
     ("counter under a mutex, 2 processes", "M/s", counter, "counter"),
     ("atomic counter, 2 processes", "M/s", atomic, "counter"),
     ("1 GiB to a child", "ms", share, "share"),
@@ -169,10 +188,16 @@ fn main() {
             theirs.extend(figures::python("sync.py", &[word]));
         }
     }
-    println!("{:<40} {:>12} {:>12} {:>8}", "", "offspring", "Python", "times");
+    println!("{:<40} {:>12} {:>12} {:>8} {:>8}", "", "offspring", "Python", "times", "of bare");
+    let mut bare = None;
     for ((name, unit, _, _), (ours, theirs)) in ROWS.iter().zip(figures) {
         let (ours, theirs) = (own_median(ours), median(theirs).unwrap_or(f64::NAN));
         let times = if *unit == "ms" { theirs / ours } else { ours / theirs };
-        println!("{:<40} {ours:>12.3} {theirs:>12.3} {times:>8.1}  {unit}", name);
+        let of_bare = if *unit == "M pairs/s" {
+            format!("{:.2}", ours / *bare.get_or_insert(ours))
+        } else {
+            String::new()
+        };
+        println!("{name:<40} {ours:>12.3} {theirs:>12.3} {times:>8.1} {of_bare:>8}  {unit}");
     }
 }

@@ -38,6 +38,7 @@ mod poison;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod state;
 mod thread_number;
 mod value;
 mod word;

@@ -1,16 +1,16 @@
 //! Many readers or one writer.
 //!
-//! The state is three numbers: the number of read locks held, the number of threads that wait to
-//! write, and the thread that writes. They change under the latch, except that a writer unlocks by
-//! one store. Readers and waiting writers are counted per process (see [`latch`]); the writer is
-//! named by its thread, like the holder of a mutex.
+//! The [state word](state) has the thread that writes, named like the holder of a mutex, the read
+//! locks of one process, and a mark that others hold some. So taking a free lock is one step, and so
+//! is unlocking while no thread waits. Everything else happens under the latch: read locks of
+//! further processes and threads that wait to write are counted per process (see [`latch`]).
 //!
 //! A process may die at any of these points:
 //!
 //! - *While it holds read locks, or waits to write.* The repair clears its record; the others'
 //!   counts are true, so the lock is neither held nor reserved by the dead.
-//! - *While it writes.* The repair finds its session in the writer's word, poisons the lock, then
-//!   frees it.
+//! - *While it writes.* The repair finds its session in the state word, poisons the lock, then frees
+//!   it.
 //! - *Between taking the latch and changing a number, or between the number and the release.* The
 //!   repair inherits the latch, so no other thread has seen the half-done change. It wakes every
 //!   sleeper, in case the dead process had released something without waking anyone.
@@ -18,7 +18,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -33,21 +33,29 @@ use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
 use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
+use crate::sync::state::{self, State};
 use crate::sync::value::{
     self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
 use crate::sync::{poison, word};
 
-/// The number of read locks held: the sum of the records.
+/// The number of read locks that processes hold in their records: the sum.
 const READERS: usize = 8;
 /// The number of threads that wait to write: the sum of the records.
 const WRITERS_WAITING: usize = 12;
-/// The thread that writes, or 0.
-const WRITER: usize = 16;
+/// The [state word](state). Its number is the thread that writes, or [`RECORDS`], or 0; its inline
+/// record counts read locks.
+const STATE: usize = 16;
+/// Read locks are held beside those of the inline record.
+const RECORDS: u32 = 1 << 31;
 
-/// Fields of a record: the read locks that the process holds, and its threads that wait to write.
+/// Fields of a record: the read locks that the process holds beside those of the inline record, and
+/// its threads that wait to write.
 const READ: usize = 0;
 const WAIT_TO_WRITE: usize = 1;
+
+#[cfg(test)]
+mod model;
 
 #[derive(Debug)]
 enum RwLockWords {}
@@ -57,27 +65,99 @@ impl Primitive for RwLockWords {
 
     fn repair(region: &Region, dead: u32) -> bool {
         Latch::inherit(region, dead).is_some_and(|latch| {
-            let writer: &AtomicU32 = region.number(WRITER);
-            if word::session(writer.load(Ordering::Relaxed)) == dead {
-                poison::by_death(region);
-                writer.store(0, Ordering::Relaxed);
-            }
             latch.clear(dead, READ, READERS);
             latch.clear(dead, WAIT_TO_WRITE, WRITERS_WAITING);
+            let records = readers_of_records(region) > 0;
+            let _ = state::update(region.atomic(STATE), |seen| {
+                if word::session(writer(seen)) == dead {
+                    // Before the lock is free, so that the next holder sees it.
+                    poison::by_death(region);
+                }
+                Some(repaired(seen, dead, records))
+            });
             latch.clear_and_wake(dead);
             true
         })
     }
 
     fn abandon(region: &Region) {
+        state::abandon(region.atomic(STATE));
         latch::abandon(region);
     }
 
     fn holds(region: &Region, session: u32) -> bool {
-        let writer = region.number::<AtomicU32>(WRITER).load(Ordering::Relaxed);
-        word::session(writer) == session
+        let seen = state::load(region.atomic(STATE));
+        word::session(writer(seen)) == session
+            || seen.held_by(session) > 0
             || latch::record(region, session, READ).load(Ordering::Relaxed) > 0
     }
+}
+
+fn readers_of_records(region: &Region) -> u32 {
+    region.number::<AtomicU32>(READERS).load(Ordering::Relaxed)
+}
+
+/// The thread that writes, or 0.
+#[inline]
+fn writer(seen: State) -> u32 {
+    seen.number() & !RECORDS
+}
+
+/// The state after a session has taken a read lock by the inline record; `None` if it cannot.
+#[inline]
+fn read(seen: State, session: u32) -> Option<State> {
+    let is_free = writer(seen) == 0 && !seen.waits() && !seen.is_gone();
+    if is_free { seen.joined(session, 1) } else { None }
+}
+
+/// The state after a session has returned a read lock of the inline record; `None` if it has none
+/// there, or if a thread may have to be woken.
+#[inline]
+fn read_ended(seen: State, session: u32) -> Option<State> {
+    if seen.waits() { None } else { seen.left(session, 1) }
+}
+
+/// The state after a thread has taken the write lock; `None` if the lock is not free.
+#[inline]
+fn written(seen: State, me: u32) -> Option<State> {
+    (seen == State::default()).then(|| seen.with_number(me))
+}
+
+/// The state after the thread that writes has unlocked.
+#[inline]
+fn write_ended(seen: State) -> State {
+    seen.with_number(seen.number() & RECORDS)
+}
+
+/// Under the latch: the state after a thread has taken the lock, and whether the record of its
+/// process counts that; `None` if the lock is not free for this access.
+fn claimed(
+    seen: State,
+    me: u32,
+    access: Access,
+    writers_wait: bool,
+    sleepers: bool,
+) -> Option<(State, bool)> {
+    let is_busy = match access {
+        Access::Read => writer(seen) != 0 || writers_wait,
+        Access::Write => seen.number() != 0 || seen.count() > 0,
+    };
+    let new = seen.with_waits(seen.waits() && sleepers);
+    match access {
+        _ if is_busy => None,
+        Access::Read => match new.joined(word::session(me), 1) {
+            Some(joined) => Some((joined, false)),
+            None => Some((new.with_number(RECORDS), true)),
+        },
+        Access::Write => Some((new.with_number(me), false)),
+    }
+}
+
+/// Under the latch: the state after a death. `records`: whether read locks are held by records.
+fn repaired(seen: State, dead: u32, records: bool) -> State {
+    let is_dead = word::session(writer(seen)) == dead;
+    let writer = if is_dead { 0 } else { writer(seen) };
+    seen.without(dead).with_number(writer | if records { RECORDS } else { 0 })
 }
 
 /// A value that many threads may read at a time, or one may write, in any process. Dropping a
@@ -178,64 +258,81 @@ enum Access {
 }
 
 impl<T: ?Sized, S> RwLock<T, S> {
-    fn is_busy(&self, access: Access) -> bool {
-        let others = match access {
-            Access::Read => WRITERS_WAITING,
-            Access::Write => READERS,
-        };
-        self.writer() != 0 || self.object.number(others) > 0
-    }
-
-    /// The thread that writes. Acquires what the last one has written, which has unlocked without
-    /// the latch.
-    fn writer(&self) -> u32 {
-        self.object.word(WRITER).load(Ordering::Acquire)
-    }
-
-    fn check_deadlock(&self, latch: &Latch<'_>) -> Result<(), SyncError> {
-        if self.writer() == latch.me() {
-            return Err(SyncError::Deadlock);
-        }
-        Ok(())
-    }
-
-    /// Blocks until the lock is free for this access, and returns with the latch held.
     #[inline]
-    fn wait_until_free<L: TimeLimit>(
-        &self,
-        access: Access,
-        limit: &L,
-    ) -> Waited<Latch<'_>, SyncError, L> {
-        let latch = Latch::of(&self.object, limit)?;
-        self.check_deadlock(&latch)?;
-        if self.is_busy(access) { self.sleep_until_free(latch, access, limit) } else { Ok(latch) }
+    fn state(&self) -> &AtomicU64 {
+        self.object.region.atomic(STATE)
+    }
+
+    /// Takes the lock, and blocks until it is free for this access. Returns the calling thread.
+    #[inline(always)]
+    fn take<L: TimeLimit>(&self, access: Access, limit: &L) -> Waited<u32, SyncError, L> {
+        let me = self.object.me(limit)?;
+        if !self.take_at_once(me, access) {
+            self.take_or_wait(me, access, limit)?;
+        }
+        Ok(me)
+    }
+
+    /// Takes the lock if it is free for this access. Returns the calling thread.
+    #[inline]
+    fn try_take(&self, access: Access) -> Result<u32, TryError> {
+        let me = self.object.me(&owner_answers())?;
+        if !self.take_at_once(me, access) {
+            self.check_deadlock(me)?;
+            // The latch is held for a few instructions. If its holder is stopped, this returns
+            // `WouldBlock` after a second.
+            let latch = Latch::take(&self.object.region, me, &owner_answers())?;
+            if !self.claim(&latch, access, false) {
+                return Err(TryError::WouldBlock);
+            }
+        }
+        Ok(me)
+    }
+
+    /// Takes the lock if that needs no latch.
+    #[inline]
+    fn take_at_once(&self, me: u32, access: Access) -> bool {
+        let taken = state::update(self.state(), |seen| match access {
+            Access::Read => read(seen, word::session(me)),
+            Access::Write => written(seen, me),
+        });
+        taken.is_ok()
+    }
+
+    fn check_deadlock(&self, me: u32) -> Result<(), SyncError> {
+        let is_ours = writer(state::load(self.state())) == me;
+        if is_ours { Err(SyncError::Deadlock) } else { Ok(()) }
     }
 
     #[cold]
-    fn sleep_until_free<'a, L: TimeLimit>(
-        &'a self,
-        mut latch: Latch<'a>,
+    fn take_or_wait<L: TimeLimit>(
+        &self,
+        me: u32,
         access: Access,
         limit: &L,
-    ) -> Waited<Latch<'a>, SyncError, L> {
-        let me = latch.me();
+    ) -> Waited<(), SyncError, L> {
+        self.check_deadlock(me)?;
+        let mut latch = Latch::take(&self.object.region, me, limit)?;
+        if self.claim(&latch, access, true) {
+            return Ok(());
+        }
         // Announce the writer before the latch is released: readers that come later must see it.
         if access == Access::Write {
             latch.add(WAIT_TO_WRITE, WRITERS_WAITING, 1);
         }
         let outcome = loop {
             match latch.sleep(limit) {
-                Ok(held) if self.is_busy(access) => latch = held,
+                Ok(held) if !self.claim(&held, access, true) => latch = held,
                 other => break other,
             }
         };
         if access == Access::Read {
-            return outcome;
+            return outcome.map(drop);
         }
         match outcome {
             Ok(latch) => {
                 latch.add(WAIT_TO_WRITE, WRITERS_WAITING, -1);
-                Ok(latch)
+                Ok(())
             }
             Err(end) => {
                 // Readers wait for as long as this writer is announced.
@@ -245,44 +342,67 @@ impl<T: ?Sized, S> RwLock<T, S> {
         }
     }
 
-    /// Returns with the latch held if the lock is free for this access.
-    fn try_free(&self, access: Access) -> Result<Latch<'_>, TryError> {
-        // The latch is held for a few instructions. If its holder is stopped, this returns
-        // `WouldBlock` after a second.
-        let latch = Latch::of(&self.object, &owner_answers())?;
-        self.check_deadlock(&latch)?;
-        if self.is_busy(access) {
-            return Err(TryError::WouldBlock);
+    /// Under the latch: takes the lock, and returns whether it was free for this access. If not, and
+    /// with `wait`, whoever unlocks it from now on wakes those that sleep.
+    fn claim(&self, latch: &Latch<'_>, access: Access, wait: bool) -> bool {
+        let sleepers = latch::sleepers(&self.object.region) > 0;
+        let writers_wait = self.object.number(WRITERS_WAITING) > 0;
+        let mut by_record = None;
+        let _ = state::update(self.state(), |seen| {
+            let claimed = claimed(seen, latch.me(), access, writers_wait, sleepers);
+            by_record = claimed.map(|(_, by_record)| by_record);
+            claimed.map(|(new, _)| new).or_else(|| wait.then(|| seen.with_waits(true)))
+        });
+        if by_record == Some(true) {
+            latch.add(READ, READERS, 1);
         }
-        Ok(latch)
+        by_record.is_some()
     }
 
+    #[inline]
     fn end_read(&self, me: u32) {
+        let ended = state::update(self.state(), |seen| read_ended(seen, word::session(me)));
+        if ended.is_err() {
+            self.end_read_by_latch(me);
+        }
+    }
+
+    #[cold]
+    fn end_read_by_latch(&self, me: u32) {
+        let region = &self.object.region;
         // Fails only if the owner is gone, and with it the lock.
-        let Ok(latch) = Latch::take(&self.object.region, me, &Forever) else {
+        let Ok(latch) = Latch::take(region, me, &Forever) else {
             return;
         };
-        latch.add(READ, READERS, -1);
-        if self.object.number(READERS) == 0 {
+        if state::update(self.state(), |seen| seen.left(word::session(me), 1)).is_err() {
+            latch.add(READ, READERS, -1);
+        }
+        let mut is_read = readers_of_records(region) > 0;
+        if !is_read {
+            let unmark = |seen: State| Some(seen.with_number(writer(seen)));
+            is_read = state::update(self.state(), unmark).is_ok_and(|seen| seen.count() > 0);
+        }
+        if !is_read {
             // All: a writer and readers may both wait, and only the writer can proceed.
             latch.release(true);
         }
     }
 
+    #[inline]
     fn end_write(&self) {
-        // One store, which needs no latch: while a thread writes, only that thread changes the word.
-        // If its process dies before it wakes the others, the repair does.
-        self.object.word(WRITER).store(0, Ordering::Release);
-        latch::notify_all(&self.object.region);
+        // One step, which needs no latch. If its process dies before it wakes the others, the repair
+        // does.
+        let unlocked = state::update(self.state(), |seen| Some(write_ended(seen)));
+        if unlocked.is_ok_and(State::waits) {
+            latch::notify_all(&self.object.region);
+        }
     }
 }
 
 impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
-    /// Makes the thread that holds the latch a reader, and opens the value.
-    fn start_read(&self, latch: Latch<'_>) -> Result<RwLockReadGuard<'_, T, S>, SyncError> {
-        let me = latch.me();
-        latch.add(READ, READERS, 1);
-        drop(latch);
+    /// Opens the value for a thread that has just taken a read lock.
+    #[inline(always)]
+    fn start_read(&self, me: u32) -> Result<RwLockReadGuard<'_, T, S>, SyncError> {
         match S::open(self.object.value()) {
             Ok(view) => Ok(RwLockReadGuard { lock: self, view, me, thread: PhantomData }),
             Err(error) => {
@@ -292,11 +412,9 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
         }
     }
 
-    /// Makes the thread that holds the latch the writer, and opens the value.
-    fn start_write(&self, latch: Latch<'_>) -> Result<RwLockWriteGuard<'_, T, S>, SyncError> {
-        let me = latch.me();
-        self.object.word(WRITER).store(me, Ordering::Relaxed);
-        drop(latch);
+    /// Opens the value for the thread that has just taken the write lock.
+    #[inline(always)]
+    fn start_write(&self) -> Result<RwLockWriteGuard<'_, T, S>, SyncError> {
         match S::open(self.object.value()) {
             Ok(view) => Ok(RwLockWriteGuard {
                 lock: self,
@@ -319,9 +437,11 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// [`LockError::Disconnected`] if the process that made the lock has ended,
     /// [`LockError::Deadlock`] if the calling thread holds the write lock, [`LockError::Decode`] if
     /// an [encoded](RwLock::encoded) value does not decode.
+    // Always inlined, like `Mutex::lock`.
+    #[inline(always)]
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T, S>, LockError<RwLockReadGuard<'_, T, S>>> {
-        let free = self.wait_until_free(Access::Read, &Forever);
-        let guard = self.start_read(free.map_err(WaitEnd::into_failed)?)?;
+        let me = self.take(Access::Read, &Forever).map_err(WaitEnd::into_failed)?;
+        let guard = self.start_read(me)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -330,11 +450,13 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     /// # Errors
     ///
     /// The errors of [`read`](RwLock::read).
+    // Always inlined, like `Mutex::lock`.
+    #[inline(always)]
     pub fn write(
         &self,
     ) -> Result<RwLockWriteGuard<'_, T, S>, LockError<RwLockWriteGuard<'_, T, S>>> {
-        let free = self.wait_until_free(Access::Write, &Forever);
-        let guard = self.start_write(free.map_err(WaitEnd::into_failed)?)?;
+        self.take(Access::Write, &Forever).map_err(WaitEnd::into_failed)?;
+        let guard = self.start_write()?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -349,7 +471,7 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     pub fn try_read(
         &self,
     ) -> Result<RwLockReadGuard<'_, T, S>, TryLockError<RwLockReadGuard<'_, T, S>>> {
-        let guard = self.start_read(self.try_free(Access::Read)?).map_err(TryError::from)?;
+        let guard = self.start_read(self.try_take(Access::Read)?).map_err(TryError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -361,7 +483,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     pub fn try_write(
         &self,
     ) -> Result<RwLockWriteGuard<'_, T, S>, TryLockError<RwLockWriteGuard<'_, T, S>>> {
-        let guard = self.start_write(self.try_free(Access::Write)?).map_err(TryError::from)?;
+        self.try_take(Access::Write)?;
+        let guard = self.start_write().map_err(TryError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -375,8 +498,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
         &self,
         timeout: Duration,
     ) -> Result<RwLockReadGuard<'_, T, S>, LockTimeoutError<RwLockReadGuard<'_, T, S>>> {
-        let free = self.wait_until_free(Access::Read, &Deadline::after(timeout))?;
-        let guard = self.start_read(free).map_err(TimeoutError::from)?;
+        let me = self.take(Access::Read, &Deadline::after(timeout))?;
+        let guard = self.start_read(me).map_err(TimeoutError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 
@@ -389,8 +512,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
         &self,
         timeout: Duration,
     ) -> Result<RwLockWriteGuard<'_, T, S>, LockTimeoutError<RwLockWriteGuard<'_, T, S>>> {
-        let free = self.wait_until_free(Access::Write, &Deadline::after(timeout))?;
-        let guard = self.start_write(free).map_err(TimeoutError::from)?;
+        self.take(Access::Write, &Deadline::after(timeout))?;
+        let guard = self.start_write().map_err(TimeoutError::from)?;
         Ok(poison::check(&self.object.region, guard)?)
     }
 }
@@ -431,12 +554,14 @@ impl<T: ?Sized, S: Storage<T>> DerefMut for RwLockWriteGuard<'_, T, S> {
 }
 
 impl<T: ?Sized, S: Storage<T>> Drop for RwLockReadGuard<'_, T, S> {
+    #[inline]
     fn drop(&mut self) {
         self.lock.end_read(self.me);
     }
 }
 
 impl<T: ?Sized, S: Storage<T>> Drop for RwLockWriteGuard<'_, T, S> {
+    #[inline]
     fn drop(&mut self) {
         value::write_back::<T, S>(self.lock.object.value(), &mut self.view, self.was_panicking);
         self.lock.end_write();
@@ -457,10 +582,11 @@ impl<T: ?Sized + fmt::Debug, S: Storage<T>> fmt::Debug for RwLockWriteGuard<'_, 
 
 impl<T: ?Sized, S> fmt::Debug for RwLock<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = state::load(self.state());
         f.debug_struct("RwLock")
             .field("value", &std::any::type_name::<T>())
-            .field("readers", &self.object.number(READERS))
-            .field("written", &(self.object.number(WRITER) != 0))
+            .field("readers", &self.object.number(READERS).wrapping_add(seen.count()))
+            .field("written", &(writer(seen) != 0))
             .field("poisoned", &self.is_poisoned())
             .finish_non_exhaustive()
     }
