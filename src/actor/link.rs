@@ -97,8 +97,11 @@ impl<A: Actor> ActorRef<A> {
         let connection = &self.connection;
         let (unlink, unlinked) = channel().map_err(|error| connection.io(error))?;
         let partner = crate::process::current().name().to_owned();
-        let session = block(connection.session(&Blocking::new(self.timeout())))?
-            .ok_or_else(|| connection.timed_out(self.timeout()))?;
+        let session = match connection.shared_session() {
+            Some(session) => Some(session),
+            None => block(connection.open_session(&Blocking::new(self.timeout())))?,
+        };
+        let session = session.ok_or_else(|| connection.timed_out(self.timeout()))?;
         session
             .requests
             .send_timeout(Request::Link { partner, unlinked }, self.timeout())

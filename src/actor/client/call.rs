@@ -15,7 +15,7 @@ use crate::actor::protocol::{ActorStatus, CallChain, CallMark, CallNumber, Mailb
 use crate::channel::SendFailure;
 use crate::error::{CallError, DownReason, PutTimeoutError};
 use crate::ipc::block::block;
-use crate::ipc::deadline::{Deadline, WaitEnd};
+use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::Shape;
 use crate::queue::JoinableQueue;
 
@@ -67,23 +67,50 @@ where
     }
 
     /// The steps of a call, which wait as `driver` does. Those that few calls need are boxed, so
-    /// that they do not fill the frame of every call.
+    /// that they do not fill the frame of every call; all others are here, because what moves
+    /// between frames makes a call slower.
     pub(in crate::actor) async fn call_by<D: Driver>(
         self: &Arc<Self>,
         driver: D,
         chain: CallChain,
-        message: M,
+        mut message: M,
     ) -> Result<R, CallError> {
         chain::check_cycle(&chain, self.key, &self.name)?;
-        let Some(session) = self.session(&driver).await? else {
+        let session = match self.shared_session() {
+            Some(session) => Some(session),
+            None => Box::pin(self.open_session(&driver)).await?,
+        };
+        let Some(session) = session else {
             return Err(self.timed_out(driver.timeout()));
         };
         // Casts of this process may be unhandled: the call then goes through the mailbox, after
         // them.
         let unhandled = self.unhandled();
-        let mut message = Some(message);
-        let outcome = self.exchange(&driver, &session, unhandled.is_none(), &chain, &mut message);
-        match outcome.await? {
+        let call = session.register(unhandled.is_none());
+        let mut guard = CallGuard { session: &session, call, stage: Stage::Unsent };
+        let sent = match call {
+            CallId::Direct(slot) => {
+                match driver.room(direct_attempt(&session, slot, &chain, &mut message)).await {
+                    Some(Ok(())) => Ok(()),
+                    failed => Err(self.not_sent(failed)),
+                }
+            }
+            CallId::Mailbox(number) => {
+                Box::pin(self.post(&driver, &session, number, &chain, message)).await
+            }
+        };
+        let outcome = match sent {
+            Ok(()) => {
+                guard.stage = Stage::Sent;
+                let reply = driver.reply(&session, call).await;
+                reply.map_err(|error| self.io(error))?.inspect(|_| guard.stage = Stage::Over)
+            }
+            Err(NotSent::Timeout) => None,
+            Err(NotSent::Gone) => Some(CallOutcome::Gone),
+            Err(NotSent::Failed(error)) => return Err(error),
+        };
+        drop(guard);
+        match outcome {
             None => Err(self.timed_out(driver.timeout())),
             Some(CallOutcome::Reply(reply)) => {
                 unhandled.into_iter().for_each(|sent| self.set_handled(sent));
@@ -102,71 +129,16 @@ where
         }
     }
 
-    /// Sends the message and waits for the reply; `None` at the deadline.
-    async fn exchange<D: Driver>(
-        self: &Arc<Self>,
-        driver: &D,
-        session: &CallSession<R>,
-        direct: bool,
-        chain: &CallChain,
-        message: &mut Option<M>,
-    ) -> Result<Option<CallOutcome<R>>, CallError> {
-        let mut guard = CallGuard { session, call: session.register(direct), stage: Stage::Unsent };
-        let sent = match guard.call {
-            CallId::Direct(slot) => self.send(driver, session, slot, chain, message).await,
-            CallId::Mailbox(number) => {
-                Box::pin(self.post(driver, session, number, chain, message)).await
-            }
-        };
-        match sent {
-            Ok(()) => {}
-            Err(NotSent::Timeout) => return Ok(None),
-            Err(NotSent::Gone) => return Ok(Some(CallOutcome::Gone)),
-            Err(NotSent::Failed(error)) => return Err(error),
-        }
-        guard.stage = Stage::Sent;
-        let reply = driver.reply(session, guard.call).await;
-        let outcome = reply.map_err(|error| self.io(error))?;
-        if outcome.is_some() {
-            guard.stage = Stage::Over;
-        }
-        Ok(outcome)
-    }
-
-    /// Sends a direct call.
-    async fn send<D: Driver>(
-        &self,
-        driver: &D,
-        session: &CallSession<R>,
-        slot: usize,
-        chain: &CallChain,
-        message: &mut Option<M>,
-    ) -> Result<(), NotSent> {
-        let message = message.as_mut().expect("only `post` takes it");
-        let special = !chain.is_empty();
-        let mark = CallMark { slot, special };
-        let attempt = move |limit: &Deadline| {
-            let sent = if special {
-                let shape = Shape::of::<(CallChain, M)>();
-                session.send(mark, (&(chain, &*message), shape), limit)
-            } else {
-                session.send(mark, (&*message, Shape::of::<M>()), limit)
-            };
-            match sent {
-                Err(WaitEnd::Timeout(_)) => None,
-                sent => Some(sent),
-            }
-        };
-        match driver.room(attempt).await {
-            Some(Ok(())) => Ok(()),
-            None | Some(Err(WaitEnd::Timeout(_))) => Err(NotSent::Timeout),
-            Some(Err(WaitEnd::Failed(SendFailure::Disconnected))) => Err(NotSent::Gone),
+    /// Why a direct call was not sent.
+    #[cold]
+    fn not_sent(&self, failed: Option<Waited<(), SendFailure, Deadline>>) -> NotSent {
+        match failed {
+            None | Some(Ok(()) | Err(WaitEnd::Timeout(_))) => NotSent::Timeout,
+            Some(Err(WaitEnd::Failed(SendFailure::Disconnected))) => NotSent::Gone,
             Some(Err(WaitEnd::Failed(SendFailure::Encode(cause)))) => {
-                Err(NotSent::Failed(CallError::Encode { actor: self.name.clone(), cause }))
+                NotSent::Failed(CallError::Encode { actor: self.name.clone(), cause })
             }
-            Some(Err(WaitEnd::Failed(SendFailure::Io(error)))) => {
-                Err(NotSent::Failed(self.io(error)))
-            }
+            Some(Err(WaitEnd::Failed(SendFailure::Io(error)))) => NotSent::Failed(self.io(error)),
         }
     }
 
@@ -177,12 +149,11 @@ where
         session: &CallSession<R>,
         number: CallNumber,
         chain: &CallChain,
-        message: &mut Option<M>,
+        message: M,
     ) -> Result<(), NotSent> {
         let known = driver.status(self, |_, _| self.mailbox.get().map(drop)).await;
         known.map_err(NotSent::Failed)?.ok_or(NotSent::Timeout)?;
-        let call = |message| session.mailbox_call(number, chain.clone(), message);
-        let mut item = message.take().map(call);
+        let mut item = Some(session.mailbox_call(number, chain.clone(), message));
         let attempt =
             move |limit: &Deadline| match put_within(self.mailbox.get()?, item.take()?, limit) {
                 Err(PutTimeoutError::Timeout(back)) => {
@@ -223,6 +194,30 @@ where
 
     pub(in crate::actor) fn timed_out(&self, after: Duration) -> CallError {
         CallError::Timeout { actor: self.name.clone(), after }
+    }
+}
+
+/// Returns what sends a direct call; it returns `None` if it finds no room within the limit.
+#[inline]
+fn direct_attempt<M: Serialize + DeserializeOwned, R>(
+    session: &CallSession<R>,
+    slot: usize,
+    chain: &CallChain,
+    message: &mut M,
+) -> impl FnMut(&Deadline) -> Option<Waited<(), SendFailure, Deadline>> {
+    let special = !chain.is_empty();
+    let mark = CallMark { slot, special };
+    move |limit| {
+        let sent = if special {
+            let shape = Shape::of::<(CallChain, M)>();
+            session.send(mark, (&(chain, &*message), shape), limit)
+        } else {
+            session.send(mark, (&*message, Shape::of::<M>()), limit)
+        };
+        match sent {
+            Err(WaitEnd::Timeout(_)) => None,
+            sent => Some(sent),
+        }
     }
 }
 

@@ -131,19 +131,9 @@ where
         Ok(())
     }
 
-    /// Returns the session with the incarnation that is up. While the actor is restarted, waits for
-    /// the next; `None` at the deadline.
-    pub(in crate::actor) async fn session<D: Driver>(
-        self: &Arc<Self>,
-        driver: &D,
-    ) -> Result<Option<Arc<CallSession<R>>>, CallError> {
-        match self.shared_session() {
-            Some(session) => Ok(Some(session)),
-            None => Box::pin(self.open_session(driver)).await,
-        }
-    }
-
-    async fn open_session<D: Driver>(
+    /// Opens a session with the incarnation that is up. While the actor is restarted, waits for the
+    /// next; `None` at the deadline.
+    pub(in crate::actor) async fn open_session<D: Driver>(
         self: &Arc<Self>,
         driver: &D,
     ) -> Result<Option<Arc<CallSession<R>>>, CallError> {
@@ -170,7 +160,7 @@ where
     }
 
     /// Returns the session that is open, unless the actor has closed it.
-    fn shared_session(&self) -> Option<Arc<CallSession<R>>> {
+    pub(in crate::actor) fn shared_session(&self) -> Option<Arc<CallSession<R>>> {
         let session = self.state().session.clone()?;
         if session.is_sound() {
             return Some(session);

@@ -4,6 +4,7 @@
 //! A call is written once, as `async` functions that wait through a [`Driver`] only; see
 //! [`ipc::block`](crate::ipc::block).
 
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +61,7 @@ impl Blocking {
     }
 }
 
+// Each wait blocks when it is made, and is a future that is ready: a step without a frame of its own.
 impl Driver for Blocking {
     fn timeout(&self) -> Duration {
         self.timeout
@@ -73,27 +75,32 @@ impl Driver for Blocking {
         }
     }
 
-    async fn status<M, R, T>(
+    fn status<M, R, T>(
         &self,
         connection: &Arc<ActorConnection<M, R>>,
         probe: impl FnMut(&ActorStatus, &EndHistory) -> Option<T>,
-    ) -> Result<Option<T>, CallError>
+    ) -> impl Future<Output = Result<Option<T>, CallError>>
     where
         M: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
-        connection.wait(&self.limit, probe)
+        ready(connection.wait(&self.limit, probe))
     }
 
-    async fn room<T>(&self, mut attempt: impl FnMut(&Deadline) -> Option<T>) -> Option<T> {
-        attempt(&self.limit)
+    #[inline]
+    fn room<T>(
+        &self,
+        mut attempt: impl FnMut(&Deadline) -> Option<T>,
+    ) -> impl Future<Output = Option<T>> {
+        ready(attempt(&self.limit))
     }
 
-    async fn reply<R: DeserializeOwned>(
+    #[inline]
+    fn reply<R: DeserializeOwned>(
         &self,
         session: &CallSession<R>,
         call: CallId,
-    ) -> io::Result<Option<CallOutcome<R>>> {
-        Ok(session.wait(call, &self.limit))
+    ) -> impl Future<Output = io::Result<Option<CallOutcome<R>>>> {
+        ready(Ok(session.wait(call, &self.limit)))
     }
 }
