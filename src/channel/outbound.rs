@@ -6,7 +6,6 @@
 //! one attempt that never waits; the three forms of `send` differ in what drives it: a thread that
 //! sleeps, a task that is polled, or nothing.
 
-use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -30,6 +29,7 @@ use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::reactor;
 use crate::ipc::region::Region;
 use crate::ipc::ring;
+use crate::ipc::scratch::Scratch;
 use crate::ipc::spin::Spin;
 use crate::ipc::wire::{self, CheckedSender, EncodedValue, Envelope, Failure, Shape, SideData};
 use crate::sys::{self, lock};
@@ -156,11 +156,6 @@ enum MessageContent<'a> {
     Long(Option<(Block, usize)>),
     /// Taken when the entry is pushed.
     Parcel(Option<Envelope>),
-}
-
-thread_local! {
-    /// Messages are encoded here, so that a short one costs no allocation.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Encodes a message. `limit` bounds the wait for room in the heap, if it may wait at all.
@@ -297,15 +292,9 @@ impl SenderShared {
         limit: &L,
     ) -> Waited<(), SendFailure, L> {
         let ring = self.ring(limit)?;
-        let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        bytes.clear();
-        let prepared = prepare(ring, mark, value, &mut bytes, Some(limit));
-        let outcome = prepared.and_then(|(mut message, side_data)| {
-            side_data.restore_unless_sent(self.push_within(ring, &mut message, limit))
-        });
-        // A destructor of this thread's end has no buffer to return it to.
-        let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
-        outcome
+        let mut bytes = Scratch::take();
+        let (mut message, side_data) = prepare(ring, mark, value, &mut bytes, Some(limit))?;
+        side_data.restore_unless_sent(self.push_within(ring, &mut message, limit))
     }
 
     /// Sends a message if there is room now.
@@ -315,21 +304,15 @@ impl SenderShared {
         value: (&V, Shape),
     ) -> Waited<(), SendFailure, Deadline> {
         let ring = self.try_ring()?;
-        let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        bytes.clear();
-        let prepared = prepare(ring, mark, value, &mut bytes, None::<&Deadline>);
-        let outcome = prepared.and_then(|(mut message, side_data)| {
-            let sent = match self.push_first(ring, &mut message) {
-                Some(pushed) => pushed.map_err(WaitEnd::from),
-                // A receiver that died awake may have left its ring full.
-                None if ring.room.check(&**ring) => Err(SendFailure::Disconnected.into()),
-                None => Err(WaitEnd::Timeout(Elapsed)),
-            };
-            side_data.restore_unless_sent(sent)
-        });
-        // A destructor of this thread's end has no buffer to return it to.
-        let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
-        outcome
+        let mut bytes = Scratch::take();
+        let (mut message, side_data) = prepare(ring, mark, value, &mut bytes, None::<&Deadline>)?;
+        let sent = match self.push_first(ring, &mut message) {
+            Some(pushed) => pushed.map_err(WaitEnd::from),
+            // A receiver that died awake may have left its ring full.
+            None if ring.room.check(&**ring) => Err(SendFailure::Disconnected.into()),
+            None => Err(WaitEnd::Timeout(Elapsed)),
+        };
+        side_data.restore_unless_sent(sent)
     }
 
     fn push_within<L: TimeLimit>(

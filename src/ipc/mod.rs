@@ -20,6 +20,7 @@ pub(crate) mod parking;
 pub(crate) mod reactor;
 pub(crate) mod region;
 pub(crate) mod ring;
+pub(crate) mod scratch;
 pub(crate) mod shared_fd;
 pub(crate) mod small_bytes;
 pub(crate) mod spin;

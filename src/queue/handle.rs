@@ -1,6 +1,5 @@
 //! The handle in both kinds of queue, in the owner's process and in others.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{self, Arrived, HandleToken, ObjectKey, RemoteHandle, SharedObject};
 use crate::ipc::reactor::EventSource;
 use crate::ipc::ring;
+use crate::ipc::scratch::Scratch;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Shape, ShmBuffer, SideData};
 use crate::process;
 use crate::queue::client::attachment::AttachedQueue;
@@ -261,20 +261,14 @@ impl Handle {
     }
 }
 
-thread_local! {
-    /// Items are encoded here, so that a small one costs no allocation.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
 /// Encodes an item and puts it. Handles in it come back if it was not put.
 #[inline]
 fn with_encoded<T: Serialize + DeserializeOwned, E>(
     item: &T,
     put: impl FnOnce(NewItem<'_>) -> Result<(), WaitEnd<E, QueueFailure>>,
 ) -> Result<(), WaitEnd<E, PutFailure>> {
-    let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
-    bytes.clear();
-    let outcome = match encode(item, &mut bytes) {
+    let mut bytes = Scratch::take();
+    match encode(item, &mut bytes) {
         Ok((None, _)) => put(NewItem::Bytes(&bytes)).map_err(WaitEnd::convert),
         Ok((Some(envelope), along)) => {
             let put = put(NewItem::Parcel(envelope)).map_err(WaitEnd::convert);
@@ -283,10 +277,7 @@ fn with_encoded<T: Serialize + DeserializeOwned, E>(
             along.restore_unless_sent(put)
         }
         Err(failure) => Err(failure.into()),
-    };
-    // A destructor of this thread's end has no buffer to return it to.
-    let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
-    outcome
+    }
 }
 
 /// Encodes an item: into `bytes` if it fits a ring entry and holds no handles, else into an

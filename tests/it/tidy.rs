@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["failpoints", "error", "ipc::fuzz"],
     &["sys"],
     &["ipc::hostile"],
-    &["ipc::block", "ipc::small_bytes", "ipc::spin", "ipc::weak_map", "ipc::catch"],
+    &["ipc::block", "ipc::scratch", "ipc::small_bytes", "ipc::spin", "ipc::weak_map", "ipc::catch"],
     &["ipc::codec", "diagnostics"],
     &["ipc::ipc_fd"],
     &["ipc::region"],

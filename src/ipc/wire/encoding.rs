@@ -84,13 +84,12 @@ fn claiming<R>(handles: Vec<WireHandle>, mode: Claiming, decode: impl FnOnce() -
     // to set up.
     let plain =
         !mode.is_trial && handles.is_empty() && CLAIMS.try_with(Claims::is_idle) != Ok(false);
-    let outer = if plain {
-        None
-    } else {
-        // A destructor at the end of a thread claims nothing.
-        let claimable = (handles.into_iter().map(Some).collect(), mode);
-        CLAIMS.try_with(|claims| claims.replace(claimable)).ok()
-    };
+    if plain {
+        return decode();
+    }
+    // A destructor at the end of a thread claims nothing.
+    let claimable = (handles.into_iter().map(Some).collect(), mode);
+    let outer = CLAIMS.try_with(|claims| claims.replace(claimable)).ok();
     let decoded = decode();
     if let Some(outer) = outer {
         CLAIMS.with(|claims| claims.replace(outer));

@@ -21,7 +21,8 @@ pub(crate) enum Shape {
     Own,
     /// A type that only the receiver knows. Its values are described, and not tried.
     Unknown,
-    User(UserShape),
+    /// A function, and not its result, since this is copied with each value that is sent.
+    User(fn() -> UserShape),
 }
 
 #[derive(Clone, Copy)]
@@ -57,17 +58,13 @@ const FORM_MASK: u64 = 7;
 impl Shape {
     #[inline]
     pub(crate) fn of<T: Serialize + DeserializeOwned>() -> Shape {
-        Shape::User(UserShape {
-            key: key_of(sys::type_id_of::<T>()),
-            explore: encoding::explore::<T>,
-            trial: encoding::try_decoding::<T>,
-        })
+        Shape::User(UserShape::of::<T>)
     }
 
     #[inline]
     pub(in crate::ipc::wire) fn form(self) -> Form {
         let shape = match self {
-            Shape::User(shape) => shape,
+            Shape::User(shape) => shape(),
             Shape::Own => return Form::Positional,
             Shape::Unknown => return Form::DescribedOnly,
         };
@@ -84,19 +81,28 @@ impl Shape {
     /// Gives all later values the described form. Returns whether that is possible.
     pub(in crate::ipc::wire) fn set_described(self) -> bool {
         let Shape::User(shape) = self else { return false };
-        shape.set(Form::Described);
+        shape().set(Form::Described);
         true
     }
 
     pub(in crate::ipc::wire) fn trial(self) -> Option<Trial> {
         match self {
-            Shape::User(shape) => Some(shape.trial),
+            Shape::User(shape) => Some(shape().trial),
             Shape::Own | Shape::Unknown => None,
         }
     }
 }
 
 impl UserShape {
+    #[inline]
+    fn of<T: Serialize + DeserializeOwned>() -> UserShape {
+        UserShape {
+            key: key_of(sys::type_id_of::<T>()),
+            explore: encoding::explore::<T>,
+            trial: encoding::try_decoding::<T>,
+        }
+    }
+
     #[inline]
     fn slot(&self) -> &'static AtomicU64 {
         &FORMS[(self.key >> 3) as usize % FORMS.len()]
