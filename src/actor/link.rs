@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::actor::actor::Actor;
 use crate::actor::address::ActorRef;
 use crate::actor::client::connection::{ActorConnection, end_since};
-use crate::actor::client::driver::Blocking;
+use crate::actor::client::driver::BlockingCall;
 use crate::actor::context::ContextInner;
 use crate::actor::protocol::{Ending, Request, Unlink};
 use crate::channel::{Receiver, Sender, channel};
@@ -99,7 +99,7 @@ impl<A: Actor> ActorRef<A> {
         let partner = crate::process::current().name().to_owned();
         let session = match connection.shared_session() {
             Some(session) => Some(session),
-            None => block(connection.open_session(&Blocking::new(self.timeout())))?,
+            None => block(connection.open_session(&BlockingCall::new(self.timeout())))?,
         };
         let session = session.ok_or_else(|| connection.timed_out(self.timeout()))?;
         session

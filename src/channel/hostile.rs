@@ -12,14 +12,14 @@ use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envel
 
 /// Joins the channel of this sender once more, and attacks its receiver.
 pub(crate) fn attack<T>(sender: &Sender<T>, random: &mut Random) {
-    let mut hostile = Hostile::join(sender.shared.to_receiver(), random);
+    let mut hostile = HostileSender::join(sender.shared.to_receiver(), random);
     for _ in 0..random.below(12) {
         hostile.act(random);
     }
 }
 
 /// The ends that a hostile sender has.
-struct Hostile {
+struct HostileSender {
     region: Arc<Region>,
     entries: ring::Producer,
     parcels: CheckedSender<Envelope>,
@@ -27,8 +27,8 @@ struct Hostile {
     _room: CheckedReceiver<RoomBell>,
 }
 
-impl Hostile {
-    fn join(to_receiver: CheckedSender<ToReceiver>, random: &mut Random) -> Hostile {
+impl HostileSender {
+    fn join(to_receiver: CheckedSender<ToReceiver>, random: &mut Random) -> HostileSender {
         let memory = layout::SenderMemory::new().unwrap();
         let region = memory.up_to(memory.end()).unwrap();
         let (room_bell, room) = wire::channel().unwrap();
@@ -40,7 +40,7 @@ impl Hostile {
         let sender = NewSender { region: shared, room_bell, parcels: there };
         let _ = wire::send(&to_receiver, &ToReceiver::Join(sender));
         let entries = ring::Producer::new(region.clone(), 0);
-        Hostile { entries, region, parcels, to_receiver, _room: room }
+        HostileSender { entries, region, parcels, to_receiver, _room: room }
     }
 
     fn act(&mut self, random: &mut Random) {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::number;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::fuzz::Random;
-use crate::ipc::hostile::{Packet, odd_descriptor};
+use crate::ipc::hostile::{RawPacket, odd_descriptor};
 use crate::ipc::hub::{ToClient, ToHub};
 use crate::ipc::wire::{self, Envelope, Failure};
 
@@ -71,7 +71,7 @@ fn bytes_are_values_or_errors() {
 }
 
 /// Sends the packet with a few descriptors. Returns whether it is a message.
-fn is_message<M>(packet: &Packet, good: &M) -> bool
+fn is_message<M>(packet: &RawPacket, good: &M) -> bool
 where
     M: Serialize + serde::de::DeserializeOwned + std::fmt::Debug,
 {
@@ -97,7 +97,7 @@ fn packets_are_messages_or_errors_and_the_next_message_comes() {
     let good = Envelope::new(wire::encode(&1u8, wire::Shape::Own).unwrap()).unwrap();
     each("wire", 150, |name, bytes, random| {
         let odd = (0..random.below(4)).map(|_| Arc::new(odd_descriptor(random)));
-        let packet = Packet { bytes: bytes.to_vec(), descriptors: odd.collect() };
+        let packet = RawPacket { bytes: bytes.to_vec(), descriptors: odd.collect() };
         let is_text = is_message(&packet, &"good".to_owned());
         if seen.insert(name.to_owned()) {
             assert_eq!(is_text, name == "whole", "{name}");

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::ipc::fuzz::Random;
-use crate::ipc::hostile::Packet;
+use crate::ipc::hostile::RawPacket;
 use crate::ipc::ring::RING_BYTES;
 use crate::sys::RawSocket;
 
@@ -115,15 +115,15 @@ fn act(mood: Mood, memory: &File, random: &mut Random) {
             }
         }
         Mood::Garbage => with_socket(random, |socket, random| {
-            let _ = Packet::of_garbage(random).send(socket.as_fd());
+            let _ = RawPacket::of_garbage(random).send(socket.as_fd());
         }),
         Mood::Steals => with_socket(random, |socket, _| {
             for _ in 0..100 {
-                let _ = Packet::take(socket.as_fd());
+                let _ = RawPacket::take(socket.as_fd());
             }
         }),
         Mood::Floods => with_socket(random, |socket, random| {
-            let packet = Packet::of_garbage(random);
+            let packet = RawPacket::of_garbage(random);
             for _ in 0..2000 {
                 if packet.send(socket.as_fd()).is_err() {
                     return;

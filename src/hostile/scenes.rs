@@ -12,7 +12,7 @@ use super::saboteur::{self, Mood};
 use super::victim::{Attack, step};
 use crate::channel::{Receiver, Sender, channel};
 use crate::ipc::fuzz::{self, Random};
-use crate::ipc::hostile::Packet;
+use crate::ipc::hostile::RawPacket;
 use crate::process::{Process, child_messages, control_socket};
 use crate::queue::{JoinableQueue, Queue};
 use crate::shared::{SharedBytes, SharedSlice};
@@ -284,7 +284,7 @@ impl<'de> Deserialize<'de> for Early {
             // It does not stop before it is killed.
             6 => {
                 // Reports of panics do not end a start.
-                let packet = &Packet { bytes: child_messages()[5].clone(), ..Packet::default() };
+                let packet = &RawPacket { bytes: child_messages()[5].clone(), ..RawPacket::default() };
                 let control = &control_socket().unwrap();
                 thread::scope(|scope| {
                     for _ in 0..2 {
@@ -319,7 +319,7 @@ fn speak(random: &mut Random) {
     }
     let garbage = random.one_in(2);
     for _ in 0..random.below(50) {
-        let mut packet = if garbage { Packet::of_garbage(random) } else { Packet::default() };
+        let mut packet = if garbage { RawPacket::of_garbage(random) } else { RawPacket::default() };
         if !garbage || !random.one_in(4) {
             packet.bytes = random.choose(&messages).clone();
         }

@@ -23,14 +23,14 @@ const HEADER: usize = 16;
 
 /// A packet with its descriptors.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Packet {
+pub(crate) struct RawPacket {
     pub(crate) bytes: Vec<u8>,
     pub(crate) descriptors: Vec<Arc<OwnedFd>>,
 }
 
-impl Packet {
+impl RawPacket {
     /// Takes the next packet that is there.
-    pub(crate) fn take(socket: BorrowedFd<'_>) -> io::Result<Packet> {
+    pub(crate) fn take(socket: BorrowedFd<'_>) -> io::Result<RawPacket> {
         let mut bytes = vec![0; 256 << 10];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -42,7 +42,7 @@ impl Packet {
             RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors.map(Arc::new)),
             _ => None,
         });
-        Ok(Packet { bytes, descriptors: descriptors.flatten().collect() })
+        Ok(RawPacket { bytes, descriptors: descriptors.flatten().collect() })
     }
 
     /// Sends it, unless the socket is full.
@@ -67,8 +67,8 @@ impl Packet {
     }
 
     /// A packet that is no message of ours, or one with strange descriptors.
-    pub(crate) fn of_garbage(random: &mut Random) -> Packet {
-        let mut packet = Packet { bytes: random.bytes(80), descriptors: Vec::new() };
+    pub(crate) fn of_garbage(random: &mut Random) -> RawPacket {
+        let mut packet = RawPacket { bytes: random.bytes(80), descriptors: Vec::new() };
         if !random.one_in(3) {
             packet.fix_header();
         }
@@ -105,7 +105,7 @@ impl Packet {
             3 => drop(self.descriptors.pop()),
             4 => self.descriptors.push(Arc::new(odd_descriptor(random))),
             _ if self.descriptors.is_empty() => {
-                *self = Packet::of_garbage(random);
+                *self = RawPacket::of_garbage(random);
             }
             _ => {
                 let at = random.below(self.descriptors.len() as u64) as usize;
@@ -154,27 +154,27 @@ fn full_socket() -> OwnedFd {
 
 /// Packets that this process sent, with descriptors of what is in them: so it can send them again,
 /// take away what is in a channel that it sent, and cut the memory that it sent.
-static SENT: Mutex<VecDeque<Packet>> = Mutex::new(VecDeque::new());
+static SENT: Mutex<VecDeque<RawPacket>> = Mutex::new(VecDeque::new());
 
 /// Sends a message of this process, or something else if it is time to.
 pub(crate) fn send_changed(socket: BorrowedFd<'_>, bytes: Vec<u8>, fds: &[BorrowedFd<'_>]) {
     let kept = fds.iter().map(|fd| fd.try_clone_to_owned());
     let Ok(fds) = kept.collect::<io::Result<Vec<_>>>() else { return };
     let descriptors = fds.into_iter().map(Arc::new).collect();
-    for packet in changed(Packet { bytes, descriptors }) {
+    for packet in changed(RawPacket { bytes, descriptors }) {
         // The peer may have closed it, or filled it.
         let _ = packet.send(socket);
     }
 }
 
 /// Returns the packets that are sent in place of a packet.
-fn changed(packet: Packet) -> Vec<Packet> {
+fn changed(packet: RawPacket) -> Vec<RawPacket> {
     let mut sent = sys::lock(&SENT);
     let mut packets = fuzz::tamper(|random| match random.below(8) {
         0 => vec![packet.clone(), packet.clone()],
         1 => Vec::new(),
         2 if !sent.is_empty() => vec![sent[random.below(sent.len() as u64) as usize].clone()],
-        3 => vec![Packet::of_garbage(random), packet.clone()],
+        3 => vec![RawPacket::of_garbage(random), packet.clone()],
         // Late: after the next packet.
         4 => sent.pop_back().into_iter().chain([packet.clone()]).collect(),
         _ => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::PoolError;
 use crate::pool::handle::Pool;
 use crate::pool::initializer::{Initializer, InitializerOutput};
-use crate::pool::settings::{Configure, Settings};
+use crate::pool::settings::{ProcessOptions, Settings};
 use crate::pool::shared::PoolShared;
 use crate::pool::state::Limits;
 use crate::process::{self, AtExit, ProcessBuilder, ProcessWorker};
@@ -135,7 +135,7 @@ impl PoolBuilder {
         mut self,
         configure: impl Fn(usize, ProcessBuilder) -> ProcessBuilder + Send + Sync + 'static,
     ) -> PoolBuilder {
-        self.settings.configure = Some(Configure(Box::new(configure)));
+        self.settings.configure = Some(ProcessOptions(Box::new(configure)));
         self
     }
 

@@ -12,7 +12,7 @@ use crate::process::{Backend, ProcessBuilder};
 pub(super) struct Settings {
     pub(super) workers: usize,
     pub(super) name: String,
-    pub(super) configure: Option<Configure>,
+    pub(super) configure: Option<ProcessOptions>,
     pub(super) start_timeout: Option<Duration>,
     pub(super) initializer: Option<Initializer>,
     pub(super) initializer_timeout: Option<Duration>,
@@ -24,13 +24,13 @@ pub(super) struct Settings {
 }
 
 /// The closure that sets the options of a worker's process.
-pub(super) struct Configure(
+pub(super) struct ProcessOptions(
     pub(super) Box<dyn Fn(usize, ProcessBuilder) -> ProcessBuilder + Send + Sync>,
 );
 
-impl fmt::Debug for Configure {
+impl fmt::Debug for ProcessOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Configure")
+        f.write_str("ProcessOptions")
     }
 }
 

@@ -27,7 +27,7 @@ use crate::process::parent::early_stderr::EarlyStderr;
 use crate::process::parent::exit;
 use crate::process::parent::starting::{StartLimit, StartingChild};
 use crate::process::spawn_hook::{LogTarget, NewChild};
-use crate::process::stdio::{ParentEnd, ParentPipes, Stdio};
+use crate::process::stdio::{ParentStdio, ParentPipes, Stdio};
 use crate::process::value::{self, OutgoingValue};
 use crate::process::worker::ProcessWorker;
 use crate::process::{inline, registry, run};
@@ -447,7 +447,7 @@ impl ProcessBuilder {
         // Without a descriptor, the child's stdin is empty.
         let (stdin, stdin_end) = match self.stdin.filter(|stdin| !stdin.is_null()) {
             Some(stdin) => open(stdin, 0).map(|(stdin, end)| (Some(stdin), end))?,
-            None => (None, ParentEnd::None),
+            None => (None, ParentStdio::None),
         };
         let (stdout, stdout_end) = open(self.stdout.unwrap_or_else(Stdio::inherit), 1)?;
         let (stderr, stderr_end) = open(self.stderr.unwrap_or_else(Stdio::inherit), 2)?;

@@ -11,43 +11,43 @@ use serde::ser::{self, Impossible, Serializer};
 pub(super) fn is_err<T: Serialize>(output: &T) -> bool {
     // Other types may do what they like in their `serialize`, so they are not asked.
     let is_result = std::any::type_name::<T>().starts_with("core::result::Result<");
-    is_result && matches!(output.serialize(Probe), Err(Variant(name)) if name == "Err")
+    is_result && matches!(output.serialize(OutputProbe), Err(VariantName(name)) if name == "Err")
 }
 
-struct Probe;
+struct OutputProbe;
 
 /// The variant that was serialized, or nothing.
 #[derive(Debug)]
-struct Variant(&'static str);
+struct VariantName(&'static str);
 
-impl fmt::Display for Variant {
+impl fmt::Display for VariantName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for Variant {}
+impl std::error::Error for VariantName {}
 
-impl ser::Error for Variant {
-    fn custom<T: fmt::Display>(_: T) -> Variant {
-        Variant("")
+impl ser::Error for VariantName {
+    fn custom<T: fmt::Display>(_: T) -> VariantName {
+        VariantName("")
     }
 }
 
-type Nothing = Impossible<std::convert::Infallible, Variant>;
+type Nothing = Impossible<std::convert::Infallible, VariantName>;
 
 /// Implements methods that find no `Result`.
 macro_rules! no_result {
     ($($method:ident($($argument:ty),*) -> $ok:ty;)+) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<$ok, Variant> {
-            Err(Variant(""))
+        fn $method(self, $(_: $argument),*) -> Result<$ok, VariantName> {
+            Err(VariantName(""))
         }
     )+};
 }
 
-impl Serializer for Probe {
+impl Serializer for OutputProbe {
     type Ok = std::convert::Infallible;
-    type Error = Variant;
+    type Error = VariantName;
     type SerializeSeq = Nothing;
     type SerializeTuple = Nothing;
     type SerializeTupleStruct = Nothing;
@@ -62,20 +62,20 @@ impl Serializer for Probe {
         _: u32,
         variant: &'static str,
         _: &T,
-    ) -> Result<Self::Ok, Variant> {
-        Err(Variant(variant))
+    ) -> Result<Self::Ok, VariantName> {
+        Err(VariantName(variant))
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<Self::Ok, Variant> {
-        Err(Variant(""))
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<Self::Ok, VariantName> {
+        Err(VariantName(""))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _: &'static str,
         _: &T,
-    ) -> Result<Self::Ok, Variant> {
-        Err(Variant(""))
+    ) -> Result<Self::Ok, VariantName> {
+        Err(VariantName(""))
     }
 
     no_result! {

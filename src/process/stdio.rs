@@ -49,20 +49,20 @@ enum StdioKind {
 
 /// The parent's end of a child's stdin, stdout or stderr.
 #[derive(Debug)]
-pub(super) enum ParentEnd {
+pub(super) enum ParentStdio {
     None,
     Pipe(OwnedFd),
     /// The relay reads it.
     Relayed(Arc<RelayedPipe>),
 }
 
-impl ParentEnd {
+impl ParentStdio {
     /// Returns a pipe for the handle, or adds it to those that the relay reads.
     fn split<P: From<OwnedFd>>(self, relayed: &mut Vec<Arc<RelayedPipe>>) -> Option<P> {
         match self {
-            ParentEnd::None => None,
-            ParentEnd::Pipe(fd) => Some(fd.into()),
-            ParentEnd::Relayed(pipe) => {
+            ParentStdio::None => None,
+            ParentStdio::Pipe(fd) => Some(fd.into()),
+            ParentStdio::Relayed(pipe) => {
                 relayed.push(pipe);
                 None
             }
@@ -134,27 +134,27 @@ impl Stdio {
 
     /// Opens both ends: the child's, and the parent's. `which` is 0 for stdin, 1 for stdout, 2 for
     /// stderr.
-    pub(super) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, ParentEnd)> {
+    pub(super) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, ParentStdio)> {
         match &self.0 {
             // If it is closed in this process, the child gets an empty one.
             StdioKind::Inherit => {
-                Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, ParentEnd::None))
+                Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, ParentStdio::None))
             }
-            StdioKind::Null => Ok((null()?, ParentEnd::None)),
+            StdioKind::Null => Ok((null()?, ParentStdio::None)),
             StdioKind::Piped => {
                 let (read, write) = sys::pipe()?;
                 Ok(if which == 0 {
-                    (read, ParentEnd::Pipe(write))
+                    (read, ParentStdio::Pipe(write))
                 } else {
-                    (write, ParentEnd::Pipe(read))
+                    (write, ParentStdio::Pipe(read))
                 })
             }
             StdioKind::Prefixed => {
                 let (read, write) = sys::pipe()?;
                 let target = if which == 1 { RelayTarget::Stdout } else { RelayTarget::Stderr };
-                Ok((write, ParentEnd::Relayed(relay::start_pipe(name, read, target)?)))
+                Ok((write, ParentStdio::Relayed(relay::start_pipe(name, read, target)?)))
             }
-            StdioKind::File(file) => Ok((file.try_clone()?, ParentEnd::None)),
+            StdioKind::File(file) => Ok((file.try_clone()?, ParentStdio::None)),
         }
     }
 }
@@ -206,7 +206,7 @@ pub(super) struct ParentPipes {
 }
 
 impl ParentPipes {
-    pub(super) fn new(stdin: ParentEnd, stdout: ParentEnd, stderr: ParentEnd) -> ParentPipes {
+    pub(super) fn new(stdin: ParentStdio, stdout: ParentStdio, stderr: ParentStdio) -> ParentPipes {
         let mut relayed = Vec::new();
         ParentPipes {
             stdin: stdin.split(&mut relayed),

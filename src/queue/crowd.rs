@@ -30,7 +30,7 @@ pub(super) fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
 }
 
 /// The ends that a client holds, without the library between it and the hub.
-pub(super) struct Client {
+pub(super) struct CrowdClient {
     _page: SessionPage,
     up: CheckedSender<ToHub>,
     pub(super) region: Arc<Region>,
@@ -38,9 +38,9 @@ pub(super) struct Client {
     _down: CheckedReceiver<ToClient>,
 }
 
-impl Client {
+impl CrowdClient {
     /// A session as any client opens it, and an attachment to this queue.
-    pub(super) fn open(handle: &Handle) -> Client {
+    pub(super) fn open(handle: &Handle) -> CrowdClient {
         let facet = facet_of(handle);
         let in_flight = hub::in_flight(facet.clone()).unwrap();
         let page = SessionPage::new().unwrap();
@@ -59,7 +59,7 @@ impl Client {
         wire::send(&up, &attach).unwrap();
         hub::announce();
         let outbox = layout::outbox_writer(&region);
-        let client = Client { _page: page, up, region, outbox, _down: down };
+        let client = CrowdClient { _page: page, up, region, outbox, _down: down };
         // Until it was accepted, nothing shows the owner that there is a client.
         eventually("it was accepted, and rests", || {
             layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst) == 1
@@ -77,12 +77,12 @@ pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Writes an item, whose encoding is one byte, and does not ring.
-fn write(client: &mut Client, number: u8) {
+fn write(client: &mut CrowdClient, number: u8) {
     assert!(client.outbox.push(Tag::Put as u32, &[0, number]).unwrap());
 }
 
 /// Rings, if the hub does not poll.
-pub(super) fn ring(client: &Client) {
+pub(super) fn ring(client: &CrowdClient) {
     if doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)) {
         wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
     }
@@ -96,11 +96,11 @@ fn get(handle: &Handle) -> u64 {
 #[test]
 fn a_client_that_does_not_ring_costs_nothing() {
     let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
-    let mut clients: Vec<Client> = (0..20).map(|_| Client::open(&handle)).collect();
+    let mut clients: Vec<CrowdClient> = (0..20).map(|_| CrowdClient::open(&handle)).collect();
     let (busy, idle) = clients.split_first_mut().unwrap();
     // Each was accepted, and rests.
     eventually("all clients rest", || {
-        let rests = |client: &Client| {
+        let rests = |client: &CrowdClient| {
             layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst) == 1
         };
         idle.iter().all(rests) && owner_of(&handle).lock().polled() == 0
@@ -122,7 +122,7 @@ fn a_client_that_does_not_ring_costs_nothing() {
 #[test]
 fn a_doorbell_for_what_is_not_attached_does_no_harm() {
     let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
-    let mut client = Client::open(&handle);
+    let mut client = CrowdClient::open(&handle);
     for number in 1..100 {
         wire::send(&client.up, &ToHub::Bell { number }).unwrap();
     }
@@ -141,9 +141,9 @@ fn a_doorbell_for_what_is_not_attached_does_no_harm() {
 #[test]
 fn a_length_sees_what_was_put_before_the_doorbell_came() {
     let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
-    let mut client = Client::open(&handle);
+    let mut client = CrowdClient::open(&handle);
     let flag =
-        |client: &Client| layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst);
+        |client: &CrowdClient| layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst);
     eventually("it rests", || flag(&client) == 1);
     // One thread has claimed the flag and not rung yet, and another one has put.
     assert!(doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)));
@@ -154,13 +154,13 @@ fn a_length_sees_what_was_put_before_the_doorbell_came() {
     eventually("it rests again", || flag(&client) == 1);
 }
 
-fn number(client: &Client, word: Word) -> &std::sync::atomic::AtomicU64 {
+fn number(client: &CrowdClient, word: Word) -> &std::sync::atomic::AtomicU64 {
     layout::word(&client.region, word)
 }
 
 /// What a thread does that waits for room: uses all that it has got, and waits again. Returns how
 /// much that was.
-fn use_room(client: &mut Client) -> u64 {
+fn use_room(client: &mut CrowdClient) -> u64 {
     let room = number(client, Word::Credit).swap(0, Ordering::SeqCst);
     if room > 0 {
         number(client, Word::Putters).store(0, Ordering::SeqCst);
@@ -178,7 +178,7 @@ fn room_goes_to_one_producer_after_the_other_in_batches() {
     const ROUNDS: u64 = 300;
     let options = QueueOptions { capacity: Some(BOUND as usize), ..QueueOptions::default() };
     let handle = Handle::new::<u64>(options, false).unwrap();
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::open(&handle)).collect();
+    let mut clients: Vec<CrowdClient> = (0..CLIENTS).map(|_| CrowdClient::open(&handle)).collect();
     let (mut batches, mut put) = (0, vec![0; CLIENTS]);
     for round in 1..=ROUNDS {
         eventually("the queue is full", || {
@@ -208,7 +208,7 @@ fn room_goes_to_one_producer_after_the_other_in_batches() {
 fn a_thread_of_the_owner_has_its_turn_among_clients_that_wait() {
     let options = QueueOptions { capacity: Some(1), ..QueueOptions::default() };
     let handle = Handle::new::<u64>(options, false).unwrap();
-    let mut clients: Vec<Client> = (0..4).map(|_| Client::open(&handle)).collect();
+    let mut clients: Vec<CrowdClient> = (0..4).map(|_| CrowdClient::open(&handle)).collect();
     let owner = owner_of(&handle);
     std::thread::scope(|scope| {
         let putter = scope.spawn(|| {

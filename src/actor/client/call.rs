@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::chain;
 use crate::actor::client::connection::{ActorConnection, end_since};
-use crate::actor::client::driver::{Blocking, Driver};
+use crate::actor::client::driver::{BlockingCall, CallDriver};
 use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::CallSession;
 use crate::actor::protocol::{ActorStatus, CallChain, CallMark, CallNumber, MailboxItem};
@@ -63,13 +63,13 @@ where
         message: M,
         timeout: Duration,
     ) -> Result<R, CallError> {
-        block(self.call_by(Blocking::new(timeout), chain::current(), message))
+        block(self.call_by(BlockingCall::new(timeout), chain::current(), message))
     }
 
     /// The steps of a call, which wait as `driver` does. Those that few calls need are boxed, so
     /// that they do not fill the frame of every call; all others are here, because what moves
     /// between frames makes a call slower.
-    pub(in crate::actor) async fn call_by<D: Driver>(
+    pub(in crate::actor) async fn call_by<D: CallDriver>(
         self: &Arc<Self>,
         driver: D,
         chain: CallChain,
@@ -143,7 +143,7 @@ where
     }
 
     /// Puts a call into the mailbox.
-    async fn post<D: Driver>(
+    async fn post<D: CallDriver>(
         self: &Arc<Self>,
         driver: &D,
         session: &CallSession<R>,
@@ -177,7 +177,7 @@ where
     }
 
     /// Waits until the host has published why an incarnation is gone.
-    async fn why_gone<D: Driver>(self: &Arc<Self>, driver: &D, called: u64) -> CallError {
+    async fn why_gone<D: CallDriver>(self: &Arc<Self>, driver: &D, called: u64) -> CallError {
         let driver = driver.at_least(REASON_PATIENCE);
         let reason = driver.status(self, |status, ended| match status {
             ActorStatus::Down { reason, .. } => Some(self.down(reason.clone())),

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::actor::chain;
 use crate::actor::client::connect::HOST_CHECK;
 use crate::actor::client::connection::{ActorConnection, EndHistory};
-use crate::actor::client::driver::Driver;
+use crate::actor::client::driver::CallDriver;
 use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::CallSession;
 use crate::actor::client::timer::Alarm;
@@ -52,7 +52,7 @@ struct Polling {
     deadline: Instant,
 }
 
-impl Driver for Polling {
+impl CallDriver for Polling {
     fn timeout(&self) -> Duration {
         self.timeout
     }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::client::connection::{ActorConnection, EndHistory, Host};
 use crate::actor::client::connections;
-use crate::actor::client::driver::Driver;
+use crate::actor::client::driver::CallDriver;
 use crate::actor::client::session::{CallSession, OpenFailure};
 use crate::actor::host::record::StatusListener;
 use crate::actor::protocol::{
@@ -133,7 +133,7 @@ where
 
     /// Opens a session with the incarnation that is up. While the actor is restarted, waits for the
     /// next; `None` at the deadline.
-    pub(in crate::actor) async fn open_session<D: Driver>(
+    pub(in crate::actor) async fn open_session<D: CallDriver>(
         self: &Arc<Self>,
         driver: &D,
     ) -> Result<Option<Arc<CallSession<R>>>, CallError> {

@@ -1,7 +1,7 @@
-//! How the steps of a call wait: [`Blocking`] blocks the calling thread, `Polling`
+//! How the steps of a call wait: [`BlockingCall`] blocks the calling thread, `Polling`
 //! (`call_async.rs`) is a future.
 //!
-//! A call is written once, as `async` functions that wait through a [`Driver`] only; see
+//! A call is written once, as `async` functions that wait through a [`CallDriver`] only; see
 //! [`ipc::block`](crate::ipc::block).
 
 use std::future::ready;
@@ -20,7 +20,7 @@ use crate::error::CallError;
 use crate::ipc::deadline::Deadline;
 
 /// Waits until a deadline that it knows.
-pub(in crate::actor) trait Driver: Sized {
+pub(in crate::actor) trait CallDriver: Sized {
     fn timeout(&self) -> Duration;
 
     /// The same, with a deadline that is no earlier than `patience` from now.
@@ -48,28 +48,28 @@ pub(in crate::actor) trait Driver: Sized {
     ) -> io::Result<Option<CallOutcome<R>>>;
 }
 
-pub(in crate::actor) struct Blocking {
+pub(in crate::actor) struct BlockingCall {
     timeout: Duration,
     /// Its clock starts at the first wait. A call to an actor that is free sends its message before
     /// that, and reads the clock while the actor works.
     limit: Deadline,
 }
 
-impl Blocking {
-    pub(in crate::actor) fn new(timeout: Duration) -> Blocking {
-        Blocking { timeout, limit: Deadline::after(timeout) }
+impl BlockingCall {
+    pub(in crate::actor) fn new(timeout: Duration) -> BlockingCall {
+        BlockingCall { timeout, limit: Deadline::after(timeout) }
     }
 }
 
 // Each wait blocks when it is made, and is a future that is ready: a step without a frame of its own.
-impl Driver for Blocking {
+impl CallDriver for BlockingCall {
     fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    fn at_least(&self, patience: Duration) -> Blocking {
+    fn at_least(&self, patience: Duration) -> BlockingCall {
         let least = Instant::now() + patience;
-        Blocking {
+        BlockingCall {
             timeout: self.timeout,
             limit: self.limit.deadline().map(|end| end.max(least)).into(),
         }

@@ -18,11 +18,11 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Shape {
+enum Figure {
     Nothing,
     One(i8, u8),
-    Named { text: String, letter: char, maybe: Option<Box<Shape>> },
-    Many(Vec<Shape>),
+    Named { text: String, letter: char, maybe: Option<Box<Figure>> },
+    Many(Vec<Figure>),
     Wrapped(Numbers),
 }
 
@@ -41,17 +41,17 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     move |below| random.below(below)
 }
 
-fn shape(random: &mut impl FnMut(u64) -> u64, deep: u32) -> Shape {
+fn shape(random: &mut impl FnMut(u64) -> u64, deep: u32) -> Figure {
     match random(if deep == 0 { 2 } else { 5 }) {
-        0 => Shape::Nothing,
-        1 => Shape::One(random(256) as i8, random(256) as u8),
-        2 => Shape::Named {
+        0 => Figure::Nothing,
+        1 => Figure::One(random(256) as i8, random(256) as u8),
+        2 => Figure::Named {
             text: (0..random(40)).map(|_| char::from_u32(random(0xd800) as u32).unwrap()).collect(),
             letter: char::from_u32(0x1_0000 - 0x1000 + random(0x800) as u32).unwrap(),
             maybe: (random(2) == 0).then(|| Box::new(shape(random, deep - 1))),
         },
-        3 => Shape::Many((0..random(6)).map(|_| shape(random, deep - 1)).collect()),
-        _ => Shape::Wrapped(Numbers {
+        3 => Figure::Many((0..random(6)).map(|_| shape(random, deep - 1)).collect()),
+        _ => Figure::Wrapped(Numbers {
             small: (
                 random(1 << 16) as i16,
                 random(1 << 16) as u16,
@@ -84,7 +84,7 @@ fn values_come_back_and_look_as_postcard_writes_them() {
         let value = shape(&mut random, 4);
         let bytes = encode(&value);
         assert_eq!(bytes, postcard::to_stdvec(&value).unwrap());
-        assert_eq!(decode::<Shape>(&bytes).unwrap(), value);
+        assert_eq!(decode::<Figure>(&bytes).unwrap(), value);
     }
 }
 
@@ -98,9 +98,9 @@ fn changed_cut_and_random_bytes_are_a_value_or_an_error() {
             bytes[at] = random(256) as u8;
         }
         bytes.truncate(random(bytes.len() as u64 + 1) as usize);
-        let _ = decode::<Shape>(&bytes);
+        let _ = decode::<Figure>(&bytes);
         let noise: Vec<u8> = (0..random(60)).map(|_| random(256) as u8).collect();
-        let _ = decode::<Shape>(&noise);
+        let _ = decode::<Figure>(&noise);
         let _ = decode::<(Vec<u64>, String, Vec<()>)>(&noise);
     }
 }
@@ -140,15 +140,15 @@ fn a_length_that_lies_allocates_nothing() {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Nested(Option<Box<Nested>>);
+struct Figure(Option<Box<Figure>>);
 
 #[test]
 fn too_deep_is_an_error_at_both_ends() {
-    let deep = (0..100).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
-    assert!(decode::<Nested>(&encode(&deep)).is_ok());
-    let deeper = (0..1000).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
+    let deep = (0..100).fold(Figure(None), |inner, _| Figure(Some(Box::new(inner))));
+    assert!(decode::<Figure>(&encode(&deep)).is_ok());
+    let deeper = (0..1000).fold(Figure(None), |inner, _| Figure(Some(Box::new(inner))));
     assert!(Encoder::new(&mut Vec::new(), usize::MAX).encode(&deeper).is_err());
-    assert!(decode::<Nested>(&[1; 100_000]).is_err());
+    assert!(decode::<Figure>(&[1; 100_000]).is_err());
 }
 
 #[derive(Default)]
@@ -303,24 +303,24 @@ fn large_frames_are_an_error_before_the_stack_overflows() {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Tree {
+enum Branches {
     Leaf(bool),
-    Branch(Vec<Tree>),
+    Branch(Vec<Branches>),
 }
 
 #[test]
 fn deep_descriptions_are_an_error_before_the_stack_overflows() {
-    let deep = |levels| (0..levels).fold(Tree::Leaf(true), |tree, _| Tree::Branch(vec![tree]));
-    let decoded = |tree: &Tree| {
+    let deep = |levels| (0..levels).fold(Branches::Leaf(true), |tree, _| Branches::Branch(vec![tree]));
+    let decoded = |tree: &Branches| {
         let bytes = describe(tree);
-        on_a_small_stack(|| described::<Tree>(&bytes))
+        on_a_small_stack(|| described::<Branches>(&bytes))
     };
     assert_eq!(decoded(&deep(50)).unwrap(), deep(50));
     assert!(decoded(&deep(200)).map_or(true, |tree| tree == deep(200)));
     let bytes = [13; 100_000];
-    assert!(on_a_small_stack(|| described::<Tree>(&bytes)).is_err());
+    assert!(on_a_small_stack(|| described::<Branches>(&bytes)).is_err());
     let bytes = [16; 100_000];
-    assert!(on_a_small_stack(|| described::<Option<Tree>>(&bytes)).is_err());
+    assert!(on_a_small_stack(|| described::<Option<Branches>>(&bytes)).is_err());
 }
 
 fn describe<T: Serialize>(value: &T) -> Vec<u8> {
@@ -339,7 +339,7 @@ fn descriptions_come_back() {
     let mut random = random(3);
     for _ in 0..300 {
         let value = shape(&mut random, 4);
-        assert_eq!(described::<Shape>(&describe(&value)).unwrap(), value);
+        assert_eq!(described::<Figure>(&describe(&value)).unwrap(), value);
     }
     let nested = [None, Some(None), Some(Some(None)), Some(Some(Some(7u8)))];
     assert_eq!(described::<[Option<Option<Option<u8>>>; 4]>(&describe(&nested)).unwrap(), nested);
@@ -357,10 +357,10 @@ fn changed_cut_and_random_descriptions_are_a_value_or_an_error() {
             bytes[at] = random(256) as u8;
         }
         bytes.truncate(random(bytes.len() as u64 + 1) as usize);
-        let _ = described::<Shape>(&bytes);
+        let _ = described::<Figure>(&bytes);
         let noise: Vec<u8> = (0..random(60)).map(|_| random(20) as u8).collect();
-        let _ = described::<Shape>(&noise);
-        let _ = described::<Vec<Tree>>(&noise);
+        let _ = described::<Figure>(&noise);
+        let _ = described::<Vec<Branches>>(&noise);
         let _ = described::<serde::de::IgnoredAny>(&noise);
     }
 }
@@ -388,7 +388,7 @@ enum Hidden {
 #[derive(Serialize, Deserialize)]
 enum Deep {
     Plain,
-    Untagged(Tree),
+    Untagged(Branches),
 }
 
 #[allow(dead_code)]
@@ -424,16 +424,16 @@ impl<'de> Deserialize<'de> for Picky {
 
 #[test]
 fn types_that_are_read_as_they_are_written_are_known() {
-    assert_eq!(found::<Shape>(), Symmetry::Full);
-    assert_eq!(found::<Nested>(), Symmetry::Full);
+    assert_eq!(found::<Figure>(), Symmetry::Full);
+    assert_eq!(found::<Figure>(), Symmetry::Full);
     assert_eq!(found::<Expression>(), Symmetry::Full);
     assert_eq!(found::<std::result::Result<(), Vec<std::time::Duration>>>(), Symmetry::Full);
     assert_eq!(found::<(std::net::SocketAddr, std::num::NonZeroU8)>(), Symmetry::Full);
-    for found in [found::<Tree>, found::<Hidden>, found::<Skips>, found::<Defaults>] {
+    for found in [found::<Branches>, found::<Hidden>, found::<Skips>, found::<Defaults>] {
         assert_eq!(found(), Symmetry::None);
     }
     assert_eq!(found::<(Vec<Picky>, u8)>(), Symmetry::Unknown);
-    assert_eq!(found::<(Option<Picky>, Tree)>(), Symmetry::None);
+    assert_eq!(found::<(Option<Picky>, Branches)>(), Symmetry::None);
     let at_handle = std::cell::Cell::new(true);
     let found = explore::<(Option<Picky>, Vec<Picky>, u8)>(&|| at_handle.get());
     assert_eq!(found, Symmetry::WithoutHandles);

@@ -18,7 +18,7 @@ const FINGERPRINT: u64 = 7;
 const LONG: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
-struct Object {
+struct TestObject {
     attached: AtomicUsize,
     retired: AtomicUsize,
     /// Numbers of the sessions whose leases ended.
@@ -28,9 +28,9 @@ struct Object {
     clients: Mutex<Vec<Weak<ClientLink>>>,
 }
 
-struct Use(Arc<Object>, Arc<ClientLink>);
+struct Use(Arc<TestObject>, Arc<ClientLink>);
 
-impl SharedObject for Object {
+impl SharedObject for TestObject {
     fn fingerprint(&self) -> u64 {
         FINGERPRINT
     }
@@ -93,8 +93,8 @@ impl Drop for Use {
     }
 }
 
-struct Client {
-    object: Arc<Object>,
+struct HubClient {
+    object: Arc<TestObject>,
     key: ObjectKey,
     page: SessionPage,
     up: CheckedSender<ToHub>,
@@ -102,9 +102,9 @@ struct Client {
     ticket: CheckedSender<ToHub>,
 }
 
-impl Client {
-    fn open() -> Client {
-        let object = Arc::new(Object::default());
+impl HubClient {
+    fn open() -> HubClient {
+        let object = Arc::new(TestObject::default());
         let shared: Arc<dyn SharedObject> = object.clone();
         let key = ObjectKey::new().unwrap();
         publish(key, &shared);
@@ -116,7 +116,7 @@ impl Client {
         let open = ToHub::Open { page: page.memory(), up: up_in_hub, down: down_in_hub, process };
         wire::send(&ticket, &open).unwrap();
         service::announce();
-        Client { object, key, page, up, down, ticket }
+        HubClient { object, key, page, up, down, ticket }
     }
 
     fn send(&self, message: ToHub) {
@@ -143,7 +143,7 @@ fn eventually(mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn what_cannot_be_attached_is_refused_and_the_session_goes_on() {
-    let client = Client::open();
+    let client = HubClient::open();
     let key = client.key;
     client.attach(0, key, FINGERPRINT, REGION_BYTES);
     // An object of which it has no handle; a bug; another type; too little memory.
@@ -175,10 +175,10 @@ fn what_cannot_be_attached_is_refused_and_the_session_goes_on() {
 fn what_a_process_holds_outlives_its_session() {
     // The channel is closed; a region is corrupt; serving it panics; a message has no place here.
     for case in 0..4 {
-        let client = Client::open();
+        let client = HubClient::open();
         client.attach(0, client.key, FINGERPRINT, REGION_BYTES);
         client.wait_answers(1);
-        let Client { object, page, up, down, ticket, .. } = client;
+        let HubClient { object, page, up, down, ticket, .. } = client;
         let number = page.number();
         match case {
             0 => drop(up),
@@ -204,7 +204,7 @@ fn what_a_process_holds_outlives_its_session() {
             matches!(end, Err(crate::ipc::deadline::WaitEnd::Failed(wire::Failure::Gone)))
         });
         // The client keeps what it holds, and its number: another client gets another number.
-        let other = Client::open();
+        let other = HubClient::open();
         other.attach(0, other.key, FINGERPRINT, REGION_BYTES);
         other.wait_answers(1);
         assert_ne!(other.page.number(), number, "{case}");

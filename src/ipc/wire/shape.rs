@@ -140,8 +140,8 @@ impl UserShape {
 #[inline]
 fn key_of(id: TypeId) -> u64 {
     /// An id is a hash, and writes a part of itself.
-    struct Part(u64);
-    impl Hasher for Part {
+    struct PartHasher(u64);
+    impl Hasher for PartHasher {
         #[inline]
         fn write(&mut self, bytes: &[u8]) {
             for &byte in bytes {
@@ -159,7 +159,7 @@ fn key_of(id: TypeId) -> u64 {
             self.0
         }
     }
-    let mut part = Part(0);
+    let mut part = PartHasher(0);
     id.hash(&mut part);
     part.finish() & !FORM_MASK
 }

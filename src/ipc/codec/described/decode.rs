@@ -111,8 +111,8 @@ impl<'de> Deserializer<'de> for &mut Describing<'de> {
             tag::BYTES => visit_block(self.bytes()?.iter().copied(), visitor),
             tag::F32_BLOCK => visit_block(floats(self.bytes()?).map(f32::from_le_bytes), visitor),
             tag::F64_BLOCK => visit_block(floats(self.bytes()?).map(f64::from_le_bytes), visitor),
-            tag::SEQUENCE => self.container(|elements| visitor.visit_seq(Parts(elements))),
-            tag::MAP => self.container(|entries| visitor.visit_map(Parts(entries))),
+            tag::SEQUENCE => self.container(|elements| visitor.visit_seq(DescribedParts(elements))),
+            tag::MAP => self.container(|entries| visitor.visit_map(DescribedParts(entries))),
             tag::SOME => self.inside(|inside| visitor.visit_some(inside)),
             _ => Err(Error::new(NO_TAG)),
         }
@@ -183,7 +183,7 @@ impl<'de> Deserializer<'de> for &mut Describing<'de> {
             }
             Some(tag::MAP) => {
                 self.input.byte();
-                self.container(|entry| visitor.visit_enum(Parts(entry)))
+                self.container(|entry| visitor.visit_enum(DescribedParts(entry)))
             }
             _ => Err(Error::new(NO_VARIANT)),
         }
@@ -196,9 +196,9 @@ impl<'de> Deserializer<'de> for &mut Describing<'de> {
 }
 
 /// The elements of a container, the entries of a map, or a variant with its content.
-struct Parts<'d, 'de>(&'d mut Describing<'de>);
+struct DescribedParts<'d, 'de>(&'d mut Describing<'de>);
 
-impl<'de> de::SeqAccess<'de> for Parts<'_, 'de> {
+impl<'de> de::SeqAccess<'de> for DescribedParts<'_, 'de> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>> {
@@ -209,7 +209,7 @@ impl<'de> de::SeqAccess<'de> for Parts<'_, 'de> {
     }
 }
 
-impl<'de> de::MapAccess<'de> for Parts<'_, 'de> {
+impl<'de> de::MapAccess<'de> for DescribedParts<'_, 'de> {
     type Error = Error;
 
     fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>> {
@@ -221,7 +221,7 @@ impl<'de> de::MapAccess<'de> for Parts<'_, 'de> {
     }
 }
 
-impl<'de> de::EnumAccess<'de> for Parts<'_, 'de> {
+impl<'de> de::EnumAccess<'de> for DescribedParts<'_, 'de> {
     type Error = Error;
     type Variant = Self;
 
@@ -230,7 +230,7 @@ impl<'de> de::EnumAccess<'de> for Parts<'_, 'de> {
     }
 }
 
-impl<'de> de::VariantAccess<'de> for Parts<'_, 'de> {
+impl<'de> de::VariantAccess<'de> for DescribedParts<'_, 'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<()> {

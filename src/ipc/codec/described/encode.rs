@@ -51,13 +51,13 @@ impl<'a, 'e> Describer<'a, 'e> {
         Ok(())
     }
 
-    fn begin(self, tags: &[u8], ends: u8) -> Result<Parts<'a, 'e>> {
+    fn begin(self, tags: &[u8], ends: u8) -> Result<OpenParts<'a, 'e>> {
         let Describer(encoder) = self;
         for &tag in tags {
             Describer(encoder).tag(tag)?;
         }
         encoder.enter()?;
-        Ok(Parts { encoder, ends })
+        Ok(OpenParts { encoder, ends })
     }
 
     /// A map with one entry, whose key is the name.
@@ -83,13 +83,13 @@ macro_rules! numbers {
 impl<'a, 'e> Serializer for Describer<'a, 'e> {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = Parts<'a, 'e>;
-    type SerializeTuple = Parts<'a, 'e>;
-    type SerializeTupleStruct = Parts<'a, 'e>;
-    type SerializeTupleVariant = Parts<'a, 'e>;
-    type SerializeMap = Parts<'a, 'e>;
-    type SerializeStruct = Parts<'a, 'e>;
-    type SerializeStructVariant = Parts<'a, 'e>;
+    type SerializeSeq = OpenParts<'a, 'e>;
+    type SerializeTuple = OpenParts<'a, 'e>;
+    type SerializeTupleStruct = OpenParts<'a, 'e>;
+    type SerializeTupleVariant = OpenParts<'a, 'e>;
+    type SerializeMap = OpenParts<'a, 'e>;
+    type SerializeStruct = OpenParts<'a, 'e>;
+    type SerializeStructVariant = OpenParts<'a, 'e>;
 
     numbers! {
         serialize_u8 u8 => number;
@@ -189,15 +189,15 @@ impl<'a, 'e> Serializer for Describer<'a, 'e> {
         self.tag(tag::END)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Parts<'a, 'e>> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<OpenParts<'a, 'e>> {
         self.begin(&[tag::SEQUENCE], 1)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Parts<'a, 'e>> {
+    fn serialize_tuple(self, _: usize) -> Result<OpenParts<'a, 'e>> {
         self.begin(&[tag::SEQUENCE], 1)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Parts<'a, 'e>> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<OpenParts<'a, 'e>> {
         self.begin(&[tag::SEQUENCE], 1)
     }
 
@@ -207,16 +207,16 @@ impl<'a, 'e> Serializer for Describer<'a, 'e> {
         _: u32,
         name: &'static str,
         _: usize,
-    ) -> Result<Parts<'a, 'e>> {
+    ) -> Result<OpenParts<'a, 'e>> {
         self.variant(name)?;
         self.begin(&[tag::SEQUENCE], 2)
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Parts<'a, 'e>> {
+    fn serialize_map(self, _: Option<usize>) -> Result<OpenParts<'a, 'e>> {
         self.begin(&[tag::MAP], 1)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Parts<'a, 'e>> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<OpenParts<'a, 'e>> {
         self.begin(&[tag::MAP], 1)
     }
 
@@ -226,7 +226,7 @@ impl<'a, 'e> Serializer for Describer<'a, 'e> {
         _: u32,
         name: &'static str,
         _: usize,
-    ) -> Result<Parts<'a, 'e>> {
+    ) -> Result<OpenParts<'a, 'e>> {
         self.variant(name)?;
         self.begin(&[tag::MAP], 2)
     }
@@ -256,13 +256,13 @@ impl<'a, 'e> Serializer for Describer<'a, 'e> {
 }
 
 /// Encodes the elements of a container.
-pub(in crate::ipc::codec) struct Parts<'a, 'e> {
+pub(in crate::ipc::codec) struct OpenParts<'a, 'e> {
     encoder: &'e mut Encoder<'a>,
     /// How many containers end with it.
     ends: u8,
 }
 
-impl Parts<'_, '_> {
+impl OpenParts<'_, '_> {
     fn element<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<()> {
         self.encoder.somes = 0;
         part(self.encoder, value)
@@ -276,7 +276,7 @@ impl Parts<'_, '_> {
 
 macro_rules! sequences {
     ($($trait:ident $method:ident;)+) => {$(
-        impl ser::$trait for Parts<'_, '_> {
+        impl ser::$trait for OpenParts<'_, '_> {
             type Ok = ();
             type Error = Error;
 
@@ -300,7 +300,7 @@ sequences! {
 
 macro_rules! structures {
     ($($trait:ident)+) => {$(
-        impl ser::$trait for Parts<'_, '_> {
+        impl ser::$trait for OpenParts<'_, '_> {
             type Ok = ();
             type Error = Error;
 
@@ -322,7 +322,7 @@ macro_rules! structures {
 
 structures! { SerializeStruct SerializeStructVariant }
 
-impl ser::SerializeMap for Parts<'_, '_> {
+impl ser::SerializeMap for OpenParts<'_, '_> {
     type Ok = ();
     type Error = Error;
 
