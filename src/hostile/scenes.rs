@@ -284,7 +284,8 @@ impl<'de> Deserialize<'de> for Early {
             // It does not stop before it is killed.
             6 => {
                 // Reports of panics do not end a start.
-                let packet = &RawPacket { bytes: child_messages()[5].clone(), ..RawPacket::default() };
+                let packet =
+                    &RawPacket { bytes: child_messages()[5].clone(), ..RawPacket::default() };
                 let control = &control_socket().unwrap();
                 thread::scope(|scope| {
                     for _ in 0..2 {

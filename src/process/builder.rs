@@ -27,7 +27,7 @@ use crate::process::parent::early_stderr::EarlyStderr;
 use crate::process::parent::exit;
 use crate::process::parent::starting::{StartLimit, StartingChild};
 use crate::process::spawn_hook::{LogTarget, NewChild};
-use crate::process::stdio::{ParentStdio, ParentPipes, Stdio};
+use crate::process::stdio::{ParentPipes, ParentStdio, Stdio};
 use crate::process::value::{self, OutgoingValue};
 use crate::process::worker::ProcessWorker;
 use crate::process::{inline, registry, run};

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "async")]
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -142,8 +142,9 @@ fn a_doorbell_for_what_is_not_attached_does_no_harm() {
 fn a_length_sees_what_was_put_before_the_doorbell_came() {
     let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
     let mut client = CrowdClient::open(&handle);
-    let flag =
-        |client: &CrowdClient| layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst);
+    let flag = |client: &CrowdClient| {
+        layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst)
+    };
     eventually("it rests", || flag(&client) == 1);
     // One thread has claimed the flag and not rung yet, and another one has put.
     assert!(doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)));

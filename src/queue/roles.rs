@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::crowd::{Client, eventually, facet_of, owner_of, ring};
+use super::crowd::{CrowdClient, eventually, facet_of, owner_of, ring};
 use super::handle::Handle;
 use super::layout::{self, Tag, Word};
 use super::options::QueueOptions;
@@ -36,7 +36,7 @@ fn new_queue(joinable: bool) -> Handle {
 fn a_client_that_may_not_take_gets_nothing() {
     for role in [Role::Producer, Role::Control] {
         let handle = new_queue(true);
-        let client = Client::open(&narrowed(&handle, role));
+        let client = CrowdClient::open(&narrowed(&handle, role));
         for level in [Word::Getters, Word::Tasks] {
             layout::word(&client.region, level).store(5, Ordering::SeqCst);
         }
@@ -61,7 +61,7 @@ fn a_client_that_writes_what_its_role_does_not_allow_is_thrown_out() {
     for role in ROLES {
         for tag in [Tag::Put, Tag::Close, Tag::Join, Tag::Discard, Tag::Done, Tag::Back] {
             let handle = new_queue(true);
-            let mut client = Client::open(&narrowed(&handle, role));
+            let mut client = CrowdClient::open(&narrowed(&handle, role));
             eventually("it is attached", || clients(owner_of(&handle)) == 1);
             assert!(client.outbox.push(tag as u32, &7u64.to_le_bytes()).unwrap());
             ring(&client);
@@ -87,7 +87,7 @@ struct Holders {
     owner: Arc<QueueOwner>,
     own: Vec<(Role, Handle)>,
     in_flight: Vec<(Role, CheckedSender<ToHub>)>,
-    clients: Vec<(Role, Client)>,
+    clients: Vec<(Role, CrowdClient)>,
     shared: bool,
 }
 
@@ -123,7 +123,7 @@ impl Holders {
             }
             3 if !self.own.is_empty() => {
                 let (role, handle) = &self.own[pick(random, self.own.len())];
-                self.clients.push((*role, Client::open(handle)));
+                self.clients.push((*role, CrowdClient::open(handle)));
                 self.shared = true;
             }
             4 if !self.own.is_empty() => drop(self.own.swap_remove(pick(random, self.own.len()))),

@@ -140,15 +140,15 @@ fn a_length_that_lies_allocates_nothing() {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Figure(Option<Box<Figure>>);
+struct Nested(Option<Box<Nested>>);
 
 #[test]
 fn too_deep_is_an_error_at_both_ends() {
-    let deep = (0..100).fold(Figure(None), |inner, _| Figure(Some(Box::new(inner))));
-    assert!(decode::<Figure>(&encode(&deep)).is_ok());
-    let deeper = (0..1000).fold(Figure(None), |inner, _| Figure(Some(Box::new(inner))));
+    let deep = (0..100).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
+    assert!(decode::<Nested>(&encode(&deep)).is_ok());
+    let deeper = (0..1000).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
     assert!(Encoder::new(&mut Vec::new(), usize::MAX).encode(&deeper).is_err());
-    assert!(decode::<Figure>(&[1; 100_000]).is_err());
+    assert!(decode::<Nested>(&[1; 100_000]).is_err());
 }
 
 #[derive(Default)]
@@ -310,7 +310,8 @@ enum Branches {
 
 #[test]
 fn deep_descriptions_are_an_error_before_the_stack_overflows() {
-    let deep = |levels| (0..levels).fold(Branches::Leaf(true), |tree, _| Branches::Branch(vec![tree]));
+    let deep =
+        |levels| (0..levels).fold(Branches::Leaf(true), |tree, _| Branches::Branch(vec![tree]));
     let decoded = |tree: &Branches| {
         let bytes = describe(tree);
         on_a_small_stack(|| described::<Branches>(&bytes))
@@ -425,7 +426,7 @@ impl<'de> Deserialize<'de> for Picky {
 #[test]
 fn types_that_are_read_as_they_are_written_are_known() {
     assert_eq!(found::<Figure>(), Symmetry::Full);
-    assert_eq!(found::<Figure>(), Symmetry::Full);
+    assert_eq!(found::<Nested>(), Symmetry::Full);
     assert_eq!(found::<Expression>(), Symmetry::Full);
     assert_eq!(found::<std::result::Result<(), Vec<std::time::Duration>>>(), Symmetry::Full);
     assert_eq!(found::<(std::net::SocketAddr, std::num::NonZeroU8)>(), Symmetry::Full);
