@@ -224,11 +224,15 @@ impl State {
         }
     }
 
+    /// Service threads have no end.
+    fn all_have_ended(&self) -> bool {
+        self.threads.iter().all(|thread| thread.ended || thread.dead || thread.serves)
+    }
+
     /// Decides which thread runs next.
     fn next(&mut self) {
         self.steps += 1;
-        let is_over = |thread: &Thread| thread.ended || thread.dead || thread.serves;
-        self.over = self.threads.iter().all(is_over);
+        self.over = self.all_have_ended();
         self.stuck |= self.steps > STEPS_MAX;
         if self.over || self.stuck {
             self.current = usize::MAX;
@@ -252,7 +256,9 @@ impl State {
                     self.threads.iter_mut().for_each(|thread| thread.bells += 1);
                 }
                 None => {
-                    self.stuck = true;
+                    // The last thread may have died just now.
+                    self.over = self.all_have_ended();
+                    self.stuck = !self.over;
                     self.current = usize::MAX;
                     return;
                 }
@@ -350,6 +356,11 @@ pub(crate) fn act<R>(act: impl FnOnce(&mut State, usize) -> R) -> Option<R> {
 /// The locks that this thread holds: user code must run under none.
 pub(crate) fn locks_held() -> usize {
     with_self(|run, me| run.lock().threads[me].holds).unwrap_or(0)
+}
+
+/// Whether this is a thread of a run.
+pub(crate) fn is_exploring() -> bool {
+    SELF.with_borrow(Option::is_some)
 }
 
 /// The number of this thread in its run.

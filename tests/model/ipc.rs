@@ -48,16 +48,20 @@ pub(crate) mod spin {
 }
 
 pub(crate) mod wire {
-    use std::convert::Infallible;
     use std::io;
     use std::marker::PhantomData;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::deadline::{TimeLimit, WaitEnd, Waited};
+    use crate::explore;
     use crate::sys::{self, RawSocket};
 
-    /// A panic is a finding of the explorer, so none is caught.
-    pub(crate) fn catch_panic<R>(_: &str, call: impl FnOnce() -> R) -> Result<R, Infallible> {
-        Ok(call())
+    /// In a run, a panic is a finding of the explorer, so none is caught.
+    pub(crate) fn catch_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
+        if explore::is_exploring() {
+            return Ok(call());
+        }
+        catch_unwind(AssertUnwindSafe(call)).map_err(|_| io::Error::other(what.to_owned()))
     }
 
     #[derive(Debug)]

@@ -21,7 +21,7 @@ mod error {
 
 mod diagnostics {
     pub(crate) fn error(target: &str, text: std::fmt::Arguments<'_>) {
-        panic!("{target}: {text}");
+        assert!(!crate::explore::is_exploring(), "{target}: {text}");
     }
 }
 

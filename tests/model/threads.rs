@@ -399,7 +399,7 @@ fn whoever_waits_in_this_process_is_woken() {
     holds("a change", wait_for_change(few(1)));
     holds("events", read_events(few(1)));
     holds("a selector", select_items(few(1), 1, 2));
-    holds("a selector of two threads", select_items(few(0), 2, 1));
+    holds("a selector of two threads", select_items(few(1), 2, 1));
     holds("a fair mutex", actor::take_turns(few(2)));
 }
 
