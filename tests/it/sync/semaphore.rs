@@ -98,7 +98,7 @@ fn several_permits_are_taken_together_or_not_at_all() {
 }
 
 #[test]
-#[should_panic(expected = "4 permits of a semaphore that has only 3")]
+#[should_panic(expected = "4 permits: the semaphore has only 3")]
 fn more_permits_than_there_are_is_a_mistake() {
     drop(Semaphore::new(3).unwrap().acquire_many(4));
 }
